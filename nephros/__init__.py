@@ -1,0 +1,74 @@
+"""nephros: train, tune, judge, explain and serve classifiers of kidney-cell images.
+
+    import nephros
+    run = nephros.train("course-3", "tissuemnist")      # a RunFolder
+    evaluation = nephros.evaluate(run.root, "val")      # an Evaluation
+    print(evaluation.metrics["macro_f1"])
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+# With any other process busy, OpenMP threads that spin while waiting are many times slower than threads that sleep.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+if TYPE_CHECKING:
+    from nephros.data.dataset import Dataset, Provenance, Split
+    from nephros.data.load import load
+    from nephros.errors import UserError
+    from nephros.evaluation.evaluate import Evaluation
+    from nephros.jobs.evaluate import evaluate
+    from nephros.jobs.report import report
+    from nephros.jobs.train import resume, train
+    from nephros.recipe import Recipe
+    from nephros.recipe_files import find as recipe
+    from nephros.recipes import RECIPES
+    from nephros.runs import RunFolder
+    from nephros.versions import __version__
+
+_WHERE = {
+    "Dataset": "data.dataset",
+    "Evaluation": "evaluation.evaluate",
+    "Provenance": "data.dataset",
+    "RECIPES": "recipes",
+    "Recipe": "recipe",
+    "RunFolder": "runs",
+    "Split": "data.dataset",
+    "UserError": "errors",
+    "__version__": "versions",
+    "evaluate": "jobs.evaluate",
+    "load": "data.load",
+    "recipe": "recipe_files:find",
+    "report": "jobs.report",
+    "resume": "jobs.train",
+    "train": "jobs.train",
+}
+
+__all__ = [
+    "RECIPES",
+    "Dataset",
+    "Evaluation",
+    "Provenance",
+    "Recipe",
+    "RunFolder",
+    "Split",
+    "UserError",
+    "__version__",
+    "evaluate",
+    "load",
+    "recipe",
+    "report",
+    "resume",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import nephros` and `nephros --help` stay fast."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'nephros' has no attribute '{name}'")
+    module, _, attribute = _WHERE[name].partition(":")
+    return getattr(importlib.import_module(f"nephros.{module}"), attribute or name)

@@ -1,0 +1,6 @@
+"""python -m nephros"""
+
+from nephros.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The commands: each is a thin call into the library. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from nephros.errors import UserError, did_you_mean
+
+USAGE = """\
+usage: nephros COMMAND ...
+
+Train, judge and report classifiers of kidney-cell images.
+
+  train [RECIPE|FILE.yaml]   train a recipe on a data set; judge it and write its report
+  evaluate RUN               score a trained run on validation or test
+  report RUN                 write a run's report again
+  recipes [NAME]             list the recipes, or print one as a YAML file to edit
+  data info NAME|PATH        say what a data set holds
+  data get NAME              download a MedMNIST set
+
+First steps:
+  nephros data get tissuemnist
+  nephros train course-3 --test
+  nephros recipes nephros > mine.yaml    (edit it)    nephros train mine.yaml
+
+`nephros COMMAND --help` tells more; --version prints the version; --debug shows where an error came from.
+"""
+
+COMMANDS = ("train", "evaluate", "report", "recipes", "data")
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run a command and exit: 0 when all went well, 2 for input that can't be used, 1 for a failure of our own."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        sys.exit(_run(words))
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        _fail("stopped; `nephros train --resume RUN` goes on after the last whole epoch.", 130)
+    except UserError as error:
+        if debug:
+            raise
+        _fail(str(error), 2)
+    except OSError as error:
+        if debug:
+            raise
+        _fail(_system_trouble(error), 1)
+    except Exception as error:
+        if debug:
+            raise
+        _fail(f"a fault of nephros's own ({type(error).__name__}: {error}): run again with --debug and report what it prints.", 1)
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if words else 2
+    if words[0] == "--version":
+        from nephros.versions import __version__
+
+        print(f"nephros {__version__}")
+        return 0
+    command, rest = words[0], words[1:]
+    if command not in COMMANDS:
+        raise UserError(f"There is no command '{command}'.{did_you_mean(command, COMMANDS)} `nephros --help` lists them.")
+    if command == "data":
+        verbs = ("info", "get")
+        if not rest or rest[0] not in (*verbs, "-h", "--help"):
+            raise UserError("`nephros data` needs one of: info NAME|PATH, get NAME.")
+        if rest[0] in verbs:
+            command, rest = f"data {rest[0]}", rest[1:]
+    from nephros import commands
+
+    run: dict[str, Callable[[list[str]], int]] = {
+        "train": commands.train,
+        "evaluate": commands.evaluate,
+        "report": commands.report,
+        "recipes": commands.recipes,
+        "data": commands.data_info,
+        "data info": commands.data_info,
+        "data get": commands.data_get,
+    }
+    return run[command](rest)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    print(f"nephros: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _system_trouble(error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"the disk is full{where}: free some space, then `nephros train --resume RUN` goes on after the last whole epoch."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission{where}: name a place that you may write to."
+    return f"the system answered '{error.strerror or error}'{where}: mend that and run again."

@@ -1,0 +1,73 @@
+"""A smaller train split with the classes in the same proportions, for rough tuning."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nephros.data.dataset import Dataset, Split
+from nephros.errors import UserError
+
+
+def stratified(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
+    """Pick `n` of the labels' indices at random, class by class in proportion.
+
+    Args:
+        labels: (len,) int64; classes that have no label take no part.
+        n: how many, at least one a class.
+        seed: of the draw; the same labels, `n` and seed give the same indices.
+
+    Returns:
+        (n,) int64, ascending and distinct.
+
+    Raises:
+        UserError: `n` is below the number of classes present, or above the number of labels.
+    """
+    present, counts = np.unique(labels, return_counts=True)
+    if n < len(present):
+        raise UserError(
+            f"--subset {n} is too small: it needs at least one image of each of the {len(present)} classes."
+        )
+    if n > len(labels):
+        raise UserError(f"--subset {n} is more than the {len(labels)} training images; leave it out to use all.")
+    generator = np.random.default_rng(seed)
+    picked = [
+        generator.permutation(np.flatnonzero(labels == label))[:quota]
+        for label, quota in zip(present, quotas(counts, n), strict=True)
+    ]
+    return np.sort(np.concatenate(picked)).astype(np.int64)
+
+
+def quotas(counts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Share `n` among classes of `counts` images, (classes,) int64, by largest remainder and at least one each.
+
+    Integer arithmetic throughout; of equal remainders the earlier class is served first. `counts` are all positive and
+    `n` lies between their number and their sum.
+    """
+    counts = counts.astype(np.int64)
+    shares, remainders = np.divmod(counts * n, counts.sum())
+    order = np.argsort(-remainders, kind="stable")
+    shares[order[: n - int(shares.sum())]] += 1
+    while (shares == 0).any():
+        # A class too rare for a share takes one from the class that has most, which always has two or more.
+        shares[np.argmax(shares)] -= 1
+        shares[np.argmin(shares)] += 1
+    return shares
+
+
+def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
+    """Return `dataset` with `n` of its training images, class-stratified; val and test stay whole.
+
+    Raises:
+        UserError: `n` is below the number of classes or above the number of training images.
+    """
+    indices = stratified(dataset.train.labels, n, seed)
+    note = f"train subset of {n}, class-stratified, seed {seed}"
+    detail = "; ".join(part for part in (dataset.provenance.detail, note) if part)
+    return replace(
+        dataset,
+        train=Split(dataset.train.images[indices], dataset.train.labels[indices]),
+        provenance=replace(dataset.provenance, detail=detail),
+    )

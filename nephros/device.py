@@ -1,0 +1,62 @@
+"""Which processor runs, and in what precision."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import torch
+
+from nephros.errors import UserError
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+
+def choose(name: str = "auto") -> torch.device:
+    """Return the device of that name; auto takes a GPU where torch sees one. UserError when a GPU is asked for in vain."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device is {name}, but it must be one of auto, cpu, cuda.")
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
+        raise UserError(
+            "--device cuda: torch sees no GPU here; use --device cpu, or install a CUDA build of torch and its driver."
+        )
+    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
+
+
+def describe(device: torch.device) -> str:
+    """Return the processor's name and, for CPUs, the number of threads that torch uses."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that are free on the device (for a CPU: available host memory)."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return free_host_memory()
+
+
+def free_host_memory() -> int:
+    """Return the bytes of host memory that programs can still take."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def precision(amp: str, device: torch.device) -> torch.dtype | None:
+    """Return the dtype that autocast uses, or None for full precision.
+
+    auto is full precision on CPUs; on GPUs bf16 where the chip has it, else fp16.
+    """
+    if amp == "auto":
+        if device.type == "cpu":
+            return None
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]

@@ -1,0 +1,75 @@
+"""A model over a split -> Evaluation: frozen numbers with their provenance, saved whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from nephros.data.batches import Batches
+from nephros.errors import UserError
+from nephros.evaluation.metrics import summarise
+from nephros.files import atomic, write_json
+
+EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model did on one split."""
+
+    metrics: dict[str, Any]
+    """What metrics.json holds: n, accuracy, loss, auc, macro_*, per_class, confusion_matrix, provenance and so on."""
+    probabilities: NDArray[np.float64]
+    """(n, classes), in file order; each row sums to 1."""
+    labels: NDArray[np.int64]
+    """(n,), in file order."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images whose most probable class is the label."""
+        return float(self.metrics["accuracy"])
+
+    def save(self, metrics_file: Path, predictions_file: Path | None) -> None:
+        """Write the metrics as JSON and, if named, the predictions as npz; the metrics come last, so that they mean a whole pair."""
+        if predictions_file is not None:
+            with atomic(predictions_file) as file:
+                np.savez_compressed(file, probabilities=self.probabilities, labels=self.labels)
+        write_json(metrics_file, self.metrics)
+
+    @classmethod
+    def load(cls, metrics_file: Path, predictions_file: Path) -> Evaluation:
+        """Read what `save` wrote; UserError, naming the file, when one is missing or damaged."""
+        try:
+            metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
+            with np.load(predictions_file, allow_pickle=False) as arrays:
+                return cls(metrics, arrays["probabilities"], arrays["labels"])
+        except FileNotFoundError as error:
+            raise UserError(f"{error.filename} is missing: run `nephros evaluate` on the run first.") from None
+        except Exception:
+            raise UserError(f"{metrics_file.parent} holds damaged results: run `nephros evaluate` on the run again.") from None
+
+
+@torch.no_grad()
+def predict(model: nn.Module, batches: Batches, batch_size: int = EVALUATION_BATCH) -> NDArray[np.float64]:
+    """Return (n, classes) float64 probabilities of a split in file order, in evaluation mode and full precision."""
+    was_training = model.training
+    model.eval()
+    parts = [torch.softmax(model(images).double(), dim=1).cpu() for _, images, _ in batches.read(batch_size)]
+    model.train(was_training)
+    return torch.cat(parts).numpy()
+
+
+def evaluate(model: nn.Module, batches: Batches, class_names: tuple[str, ...]) -> Evaluation:
+    """Return the Evaluation of a model that maps uint8 (n, c, h, w) to logits; UserError when it answers NaN."""
+    probabilities = predict(model, batches)
+    labels = batches.labels.cpu().numpy()
+    if not np.isfinite(probabilities).all():
+        raise UserError("The network answers NaN: its training diverged; lower --optimizer.lr and train again.")
+    return Evaluation(summarise(probabilities, labels, class_names), probabilities, labels)

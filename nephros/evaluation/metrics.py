@@ -1,0 +1,146 @@
+"""Numbers and curves from probabilities (n, c) and labels (n,): pure functions, no files, no models.
+
+The AUC and accuracy are MedMNIST's: argmax accuracy, and the unweighted mean over classes of the area under each
+one-vs-rest ROC curve of that class's score (Yang et al., MedMNIST v2, Scientific Data 10, 41, 2023; its evaluator.py).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+CALIBRATION_BINS = 15
+INTERVAL_METHOD = "Wilson score, 95 %"
+_Z95 = 1.959963984540054
+
+
+def confusion_matrix(predicted: Labels, labels: Labels, classes: int) -> Labels:
+    """Return (classes, classes) int64 counts: row = actual class, column = predicted class."""
+    return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def mean_cross_entropy(probabilities: Floats, labels: Labels) -> float:
+    """Return the mean over images of -ln(probability of the right class), in nats; probabilities below 1e-300 count as that."""
+    right = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(right, 1e-300)).mean())
+
+
+def wilson_interval(right: int, n: int) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of a share right / n (Wilson, JASA 22, 1927)."""
+    share, z = right / n, _Z95
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def roc(probabilities: Floats, labels: Labels, of: int) -> tuple[Floats, Floats]:
+    """Return false- and true-positive rates of the one-vs-rest ROC curve of class `of`."""
+    from sklearn.metrics import roc_curve
+
+    false_positive, true_positive, _ = roc_curve(labels == of, probabilities[:, of])
+    return false_positive, true_positive
+
+
+def class_auc(probabilities: Floats, labels: Labels, of: int) -> float | None:
+    """Return the area under the one-vs-rest ROC curve of class `of`; None when the labels lack it, or hold nothing else."""
+    from sklearn.metrics import roc_auc_score
+
+    positive = labels == of
+    if positive.all() or not positive.any():
+        return None
+    return float(roc_auc_score(positive, probabilities[:, of]))
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Images whose top probability falls between two edges."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    """Mean top probability; NaN when the bin is empty."""
+    accuracy: float
+    """Share predicted rightly; NaN when the bin is empty."""
+
+
+def calibration(probabilities: Floats, labels: Labels) -> list[CalibrationBin]:
+    """Return 15 equal-width bins of the top probability, the last closed above (Guo et al., ICML 2017)."""
+    top = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    place = np.minimum((top * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    count = np.bincount(place, minlength=CALIBRATION_BINS)
+    with np.errstate(invalid="ignore"):
+        confidence = np.bincount(place, weights=top, minlength=CALIBRATION_BINS) / count
+        accuracy = np.bincount(place, weights=right, minlength=CALIBRATION_BINS) / count
+    edges = np.arange(CALIBRATION_BINS + 1) / CALIBRATION_BINS
+    return [
+        CalibrationBin(float(edges[i]), float(edges[i + 1]), int(count[i]), float(confidence[i]), float(accuracy[i]))
+        for i in range(CALIBRATION_BINS)
+    ]
+
+
+def expected_calibration_error(bins: list[CalibrationBin]) -> float:
+    """Return the mean over images of |accuracy - confidence| of their bin."""
+    n = sum(part.count for part in bins)
+    return sum(part.count * abs(part.accuracy - part.confidence) for part in bins if part.count) / n
+
+
+def by_class(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return precision, recall, F1, AUC and support of each class; 0 / 0 counts as 0, the AUC of an absent class is None."""
+    classes = len(class_names)
+    matrix = confusion_matrix(probabilities.argmax(axis=1), labels, classes)
+    rows = []
+    for c in range(classes):
+        hit, called, actual = int(matrix[c, c]), int(matrix[:, c].sum()), int(matrix[c].sum())
+        rows.append(
+            {
+                "class": c,
+                "name": class_names[c],
+                "precision": hit / called if called else 0.0,
+                "recall": hit / actual if actual else 0.0,
+                "f1": 2 * hit / (called + actual) if called + actual else 0.0,
+                "auc": class_auc(probabilities, labels, c),
+                "support": actual,
+            }
+        )
+    return rows
+
+
+def summarise(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """Return every number of metrics.json that comes from probabilities and labels alone.
+
+    Macro figures are unweighted means over the classes that the labels hold; `macro_over` lists them.
+    """
+    rows = by_class(probabilities, labels, class_names)
+    present = [row for row in rows if row["support"]]
+    areas = [row["auc"] for row in present if row["auc"] is not None]
+    predicted = probabilities.argmax(axis=1)
+    right, n = int((predicted == labels).sum()), len(labels)
+    low, high = wilson_interval(right, n)
+
+    def macro(key: str) -> float:
+        return float(np.mean([row[key] for row in present]))
+
+    return {
+        "n": n,
+        "accuracy": right / n,
+        "accuracy_interval": {"low": low, "high": high, "level": 0.95, "method": INTERVAL_METHOD},
+        "loss": mean_cross_entropy(probabilities, labels),
+        "auc": float(np.mean(areas)) if areas else None,
+        "macro_precision": macro("precision"),
+        "macro_recall": macro("recall"),
+        "macro_f1": macro("f1"),
+        "macro_over": [row["class"] for row in present],
+        "expected_calibration_error": expected_calibration_error(calibration(probabilities, labels)),
+        "calibration_bins": CALIBRATION_BINS,
+        "per_class": rows,
+        "confusion_matrix": confusion_matrix(predicted, labels, len(class_names)).tolist(),
+    }

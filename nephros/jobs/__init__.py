@@ -1,0 +1,1 @@
+"""What the commands do, each as one function of plain arguments."""

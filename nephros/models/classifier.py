@@ -1,0 +1,35 @@
+"""A network together with the normalisation of its inputs, so that weights never part from their preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Classifier(nn.Module):
+    """Images as stored in, class scores out.
+
+    `forward` takes (n, c, h, w) images, uint8 or float, in 0..255, and returns (n, classes) float logits. The mean and
+    standard deviation of each channel (of pixels divided by 255) are buffers, saved and loaded with the weights.
+    """
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+
+    def normalise(self, images_nchw: Tensor) -> Tensor:
+        """Return (n, c, h, w) float images: (pixel / 255 - mean) / std, a channel, as one multiply and one add."""
+        scale = (1.0 / (255.0 * self.std)).view(1, -1, 1, 1)
+        shift = (-self.mean / self.std).view(1, -1, 1, 1)
+        return images_nchw.to(scale.dtype) * scale + shift
+
+    def forward(self, images_nchw: Tensor) -> Tensor:
+        """Return (n, classes) logits of (n, c, h, w) images in 0..255."""
+        logits: Tensor = self.network(self.normalise(images_nchw))
+        return logits

@@ -1,0 +1,45 @@
+"""Our own small net: channel counts in multiples of 32 and most work at half and quarter resolution.
+
+Convolutions so shaped reach a large share of a CPU's (and a GPU's) matrix rate; those on a full-resolution grey image,
+with one input channel, do not, hence the strided stem.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from nephros.models.resnet import Residual
+from nephros.models.shape import Shape
+from nephros.recipe import Model
+
+
+class Compact(nn.Module):
+    """5x5 stride-2 stem, then stages of widths f, 2f, 4f at 1/2, 1/4 and 1/4... of the input's side.
+
+    Each stage is one 3x3 convolution (the later ones stride 2) and `depth` residual blocks; then mean over positions
+    and one linear layer.
+    """
+
+    def __init__(self, model: Model, shape: Shape) -> None:
+        super().__init__()
+        shape.after_pools(3)
+        f = model.features
+        layers: list[nn.Module] = [nn.Conv2d(shape.channels, f, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(f)]
+        layers.append(nn.ReLU(inplace=True))
+        channels = f
+        for stage in range(3):
+            width = f * 2**stage
+            if stage > 0:
+                layers += [nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width)]
+                layers.append(nn.ReLU(inplace=True))
+            layers += [Residual(width, width, 1, bottleneck=False) for _ in range(model.depth)]
+            channels = width
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(model.dropout), nn.Linear(channels, shape.classes)
+        )
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return (n, classes) logits of (n, c, h, w) normalised images."""
+        logits: Tensor = self.head(self.features(x_nchw))
+        return logits

@@ -1,0 +1,37 @@
+"""The course report's network: one or two convolutions, each pooled, then three fully connected layers."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from nephros.models.shape import Shape
+from nephros.recipe import Model
+
+
+class Course(nn.Module):
+    """conv 1-10, pool, conv 10-20, pool, fc 980-100-50-8 in its two-convolution form at 28x28 and 8 classes.
+
+    Convolutions are 3x3 with replicate padding; pooling is 2x2 maximum. ReLU follows each convolution and each hidden
+    layer: the report names no activation, this is the plain reading. Source: course report, 3.1 and 4.1.2.
+    """
+
+    def __init__(self, model: Model, shape: Shape) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = shape.channels
+        for level in range(model.depth):
+            width = model.features * 2**level
+            layers += [nn.Conv2d(channels, width, 3, padding=1, padding_mode="replicate"), nn.ReLU(), nn.MaxPool2d(2)]
+            channels = width
+        self.features = nn.Sequential(*layers)
+        height, width = shape.after_pools(model.depth)
+        widths = [channels * height * width, *model.hidden]
+        dense: list[nn.Module] = []
+        for inputs, outputs in zip(widths, widths[1:], strict=False):
+            dense += [nn.Linear(inputs, outputs), nn.ReLU()]
+        self.head = nn.Sequential(*dense, nn.Dropout(model.dropout), nn.Linear(widths[-1], shape.classes))
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Return (n, classes) logits of (n, c, h, w) normalised images."""
+        logits: Tensor = self.head(self.features(x_nchw).flatten(1))
+        return logits

@@ -1,0 +1,55 @@
+"""A trained classifier as a safetensors file: weights, normalisation and, as metadata, all that is needed to build it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from nephros.errors import UserError
+from nephros.files import atomic
+from nephros.models import build
+from nephros.models.classifier import Classifier
+from nephros.models.shape import Shape
+from nephros.recipe import Model
+
+FORMAT = "nephros-1"
+
+
+def save_model(path: Path, weights: dict[str, Tensor], model: Model, shape: Shape, class_names: tuple[str, ...]) -> None:
+    """Write a Classifier's state, all or nothing."""
+    metadata = {
+        "format": FORMAT,
+        "model": json.dumps(asdict(model)),
+        "shape": json.dumps(asdict(shape)),
+        "class_names": json.dumps(class_names),
+    }
+    with atomic(path) as file:
+        file.write(save({name: value.contiguous() for name, value in weights.items()}, metadata=metadata))
+
+
+def load_model(path: Path) -> tuple[Classifier, tuple[str, ...]]:
+    """Return the Classifier in a file, on the CPU and in evaluation mode, and its class names.
+
+    Raises UserError, naming the file, when it is missing, damaged or not ours.
+    """
+    if not path.is_file():
+        raise UserError(f"The weights {path} are missing: the run may not be over; resume it with `nephros train --resume`.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+        assert metadata["format"] == FORMAT
+        settings = json.loads(metadata["model"])
+        settings["hidden"] = tuple(settings["hidden"])
+        shape = Shape(**json.loads(metadata["shape"]))
+        classifier = Classifier(build(Model(**settings), shape), [0.0] * shape.channels, [1.0] * shape.channels)
+        classifier.load_state_dict(weights)
+        return classifier.to(memory_format=torch.channels_last).eval(), tuple(json.loads(metadata["class_names"]))
+    except (SafetensorError, OSError, KeyError, AssertionError, TypeError, ValueError, RuntimeError):
+        raise UserError(f"The weights {path} are damaged or not nephros's: train again, or name another run.") from None

@@ -1,0 +1,195 @@
+"""A recipe says everything that a training run needs; one is a YAML file that can be edited and trained.
+
+Each field becomes a flag of ``nephros train`` by its dotted name, such as ``--optimizer.lr 0.1``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from nephros.errors import UserError
+
+MetricName = Literal["val_accuracy", "val_loss", "val_macro_f1", "val_auc"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network and its shape."""
+
+    network: str = "compact"
+    """A name in nephros.models.MODELS: course, poster, nephnet2d, resnet18, resnet50 or compact."""
+    features: int = 32
+    """Channels of the first convolution; the later ones are multiples of it."""
+    depth: int = 1
+    """Convolutions of the course network; residual blocks a stage of the compact one; unused by the others."""
+    hidden: tuple[int, ...] = ()
+    """Widths of the course network's hidden fully connected layers."""
+    dropout: float = 0.0
+    """Probability that a unit before the last layer is dropped."""
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """What turns gradients into steps."""
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    """sgd, adam (weight decay added to the gradient) or adamw (decoupled)."""
+    lr: float = 0.1
+    """Peak learning rate, per step."""
+    momentum: float = 0.0
+    """Of sgd, 0 to below 1; adam and adamw use betas .9 and .999."""
+    nesterov: bool = False
+    """Whether sgd looks ahead along its momentum."""
+    weight_decay: float = 0.0
+    """L2 penalty's factor; biases and normalisation layers are decayed too, as the seeds' were, unless decay_all is off."""
+    decay_all: bool = True
+    """Whether weight decay also acts on biases and on the scales and shifts of normalisation layers."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate moves over the run."""
+
+    name: Literal["constant", "step", "plateau", "cosine", "onecycle"] = "constant"
+    """constant; step at milestones or every step_epochs; plateau on validation loss; cosine or linear (onecycle) to zero."""
+    milestones: tuple[float, ...] = ()
+    """step: shares of all epochs after which the rate is multiplied by factor, such as [0.5, 0.75]."""
+    step_epochs: int = 0
+    """step: multiply by factor every so many epochs; 0 leaves it to milestones."""
+    factor: float = 0.1
+    """step and plateau: what the rate is multiplied by."""
+    patience: int = 10
+    """plateau: epochs without a lower validation loss before the rate falls."""
+    warmup: float = 0.0
+    """cosine and onecycle: share of all steps over which the rate first rises linearly."""
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes of each training image; black fills what comes in from outside."""
+
+    flips: Literal["none", "horizontal", "dihedral"] = "none"
+    """dihedral: one of the eight flips and quarter-turns, each as likely (no quarter-turns unless the image is square)."""
+    shift: int = 0
+    """Whole pixels up to which an image moves along each axis."""
+    rotate: float = 0.0
+    """Degrees up to which an image turns either way."""
+    translate: float = 0.0
+    """Share of the side up to which an image moves along each axis, in fractions of a pixel."""
+    scale: float = 0.0
+    """Share by which an image grows or shrinks, at most."""
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+    """How rotate, translate and scale read between pixels."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a training run needs besides its data."""
+
+    name: str = "custom"
+    """Shown in tables and in the run folder's name."""
+    source: str = ""
+    """Where its values come from."""
+    model: Model = field(default_factory=Model)
+    """The network and its shape."""
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    """What turns gradients into steps."""
+    schedule: Schedule = field(default_factory=Schedule)
+    """How the learning rate moves over the run."""
+    augment: Augment = field(default_factory=Augment)
+    """Random changes of each training image."""
+    epochs: int = 10
+    """Passes over the train split."""
+    batch_size: int = 128
+    """Images a step; the short last batch of an epoch is kept and its loss averaged over its own size."""
+    normalise: Literal["half", "unit", "data"] = "half"
+    """half: (x - .5) / .5; unit: x in [0, 1]; data: by the train split's own mean and standard deviation, a channel."""
+    label_smoothing: float = 0.0
+    """Share of each target spread evenly over all classes."""
+    class_weights: Literal["none", "max-ratio", "balanced"] = "none"
+    """Weights of the loss: max-ratio is largest count / count, balanced is n / (classes x count)."""
+    ema: float = 0.0
+    """Decay a step of an exponential moving average of the weights, which is then what is judged and saved; 0 is off."""
+    early_stop: int = 0
+    """Epochs without a better metric after which the run ends; 0 is off."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Which epoch's weights are judged and saved at the end; best is by metric on validation."""
+    metric: MetricName = "val_accuracy"
+    """What best and early_stop look at."""
+    amp: Literal["off", "auto", "bf16", "fp16"] = "off"
+    """Mixed precision. auto: on GPUs bf16 where they have it, else fp16 with a loss scaler; off on CPUs."""
+    channels_last: bool = True
+    """Keep images as height x width x channels in memory, which convolutions here like better."""
+    compile: bool = False
+    """Compile the network with torch.compile; it pays on GPUs."""
+    seed: int = 0
+    """Of the first weights, the order of images, augmentation and dropout."""
+
+    def __post_init__(self) -> None:
+        for ok, key, need in _limits(self):
+            if not ok:
+                value = self
+                for part in key.split("."):
+                    value = getattr(value, part)
+                raise UserError(f"--{key} is {value}, but it must be {need}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain YAML and JSON values."""
+        return _plain(dataclasses.asdict(self))  # type: ignore[no-any-return]
+
+    @property
+    def hash(self) -> str:
+        """The first 16 hexadecimal digits of the SHA-256 of the recipe's YAML text."""
+        return hashlib.sha256(to_yaml(self).encode()).hexdigest()[:16]
+
+
+def _limits(recipe: Recipe) -> list[tuple[bool, str, str]]:
+    """Return (holds, dotted name, what it must be) for every numeric field."""
+    m, o, s, a = recipe.model, recipe.optimizer, recipe.schedule, recipe.augment
+    share = "at least 0 and below 1"
+    return [
+        (recipe.epochs >= 1, "epochs", "a whole number of at least 1"),
+        (recipe.batch_size >= 1, "batch_size", "a whole number of at least 1"),
+        (0 <= recipe.label_smoothing < 1, "label_smoothing", share),
+        (0 <= recipe.ema < 1, "ema", share),
+        (recipe.early_stop >= 0, "early_stop", "0 (off) or a number of epochs"),
+        (0 <= recipe.seed < 2**63, "seed", "a whole number from 0 to 2^63 - 1"),
+        (m.features >= 1, "model.features", "a whole number of at least 1"),
+        (m.depth >= 1, "model.depth", "a whole number of at least 1"),
+        (all(width >= 1 for width in m.hidden), "model.hidden", "a list of whole numbers of at least 1"),
+        (0 <= m.dropout < 1, "model.dropout", share),
+        (0 < o.lr < float("inf"), "optimizer.lr", "a number above 0"),
+        (0 <= o.momentum < 1, "optimizer.momentum", share),
+        (not o.nesterov or (o.name == "sgd" and o.momentum > 0), "optimizer.nesterov", "off, or sgd with momentum above 0"),
+        (0 <= o.weight_decay < float("inf"), "optimizer.weight_decay", "a number of at least 0"),
+        (all(0 < share < 1 for share in s.milestones), "schedule.milestones", "shares of the run between 0 and 1"),
+        (s.step_epochs >= 0, "schedule.step_epochs", "0 or a number of epochs"),
+        (
+            s.name != "step" or bool(s.milestones) != bool(s.step_epochs),
+            "schedule.name",
+            "used with either --schedule.milestones or --schedule.step_epochs",
+        ),
+        (0 < s.factor <= 1, "schedule.factor", "above 0 and at most 1"),
+        (s.patience >= 0, "schedule.patience", "a number of epochs of at least 0"),
+        (0 <= s.warmup < 1, "schedule.warmup", share),
+        (a.shift >= 0, "augment.shift", "a number of pixels of at least 0"),
+        (0 <= a.rotate <= 180, "augment.rotate", "a number of degrees from 0 to 180"),
+        (0 <= a.translate < 1, "augment.translate", share),
+        (0 <= a.scale < 1, "augment.scale", share),
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """Return the recipe as YAML text, fields in the order of the dataclass."""
+    import yaml
+
+    return yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True, width=120)

@@ -1,0 +1,113 @@
+"""The named recipes. Each is data: the one training loop runs them all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nephros.recipe import Augment, Model, Optimizer, Recipe, Schedule
+
+
+def _course() -> list[Recipe]:
+    """The seven rows of the course report's Table 1: plain SGD, batch 223, inputs in [-1, 1], last-epoch weights."""
+    two = Model(network="course", features=10, depth=2, hidden=(100, 50))
+    wide = replace(two, hidden=(300, 150))
+    one = replace(two, depth=1)
+    rows = [(two, 0.01, 5), (wide, 0.01, 5), (two, 0.1, 5), (one, 0.01, 5), (two, 0.001, 5), (two, 0.01, 75), (two, 0.01, 150)]
+    return [
+        Recipe(
+            name=f"course-{row}",
+            source=f"course report, Table 1, row {row}",
+            model=model,
+            optimizer=Optimizer(name="sgd", lr=lr),
+            epochs=epochs,
+            batch_size=223,
+        )
+        for row, (model, lr, epochs) in enumerate(rows, start=1)
+    ]
+
+
+_POSTER = Recipe(
+    name="poster",
+    source="poster, with the tuned values of its authors' repository",
+    model=Model(network="poster", features=8, dropout=0.5),
+    optimizer=Optimizer(name="sgd", lr=0.0253366, momentum=0.8, nesterov=True, weight_decay=0.0046684),
+    schedule=Schedule(name="plateau", patience=5, factor=0.29),
+    epochs=100,
+    batch_size=128,
+    normalise="unit",
+    amp="auto",
+)
+
+_POSTER_PRINTED = replace(
+    _POSTER,
+    name="poster-printed",
+    source="poster, with the values that it prints",
+    optimizer=Optimizer(name="sgd", lr=0.025, momentum=0.8, weight_decay=0.004),
+)
+
+_NEPHNET2D = Recipe(
+    name="nephnet2d",
+    source="NephNet2D, Woloshuk et al. 2021, its repository's config_2d.json",
+    model=Model(network="nephnet2d", features=32, dropout=0.5),
+    optimizer=Optimizer(name="sgd", lr=0.0004144, momentum=0.9, nesterov=True, weight_decay=0.0058),
+    schedule=Schedule(name="step", step_epochs=15, factor=0.489),
+    augment=Augment(flips="horizontal", rotate=5.0, translate=0.05, scale=0.05, interpolation="bilinear"),
+    epochs=500,
+    batch_size=16,
+    normalise="unit",
+)
+
+_STRONG_BASELINE = Recipe(
+    name="strong-baseline",
+    source="jerrykaplan/tissuemnist-strong-baseline",
+    model=Model(network="resnet18", features=64),
+    optimizer=Optimizer(name="adam", lr=1e-3),
+    schedule=Schedule(name="step", milestones=(0.5, 0.75), factor=0.1),
+    augment=Augment(flips="horizontal", shift=2, rotate=15.0),
+    epochs=40,
+    batch_size=128,
+)
+
+
+def _medmnist(network: str) -> Recipe:
+    """MedMNIST v2's own recipe for its ResNets: no augmentation, best validation AUC."""
+    return replace(
+        _STRONG_BASELINE,
+        name=f"medmnist-{network}",
+        source="MedMNIST v2, its own recipe",
+        model=Model(network=network, features=64),
+        augment=Augment(),
+        epochs=100,
+        checkpoint="best",
+        metric="val_auc",
+    )
+
+
+_NEPHROS = Recipe(
+    name="nephros",
+    source="ours: a small residual net shaped for CPUs and GPUs alike",
+    model=Model(network="compact", features=32, depth=1),
+    optimizer=Optimizer(name="sgd", lr=0.2, momentum=0.9, nesterov=True, weight_decay=5e-4, decay_all=False),
+    schedule=Schedule(name="onecycle", warmup=0.2),
+    # A nucleus has no up: all eight flips and quarter-turns are the same cell.
+    augment=Augment(flips="dihedral", shift=2),
+    epochs=6,
+    batch_size=256,
+    normalise="data",
+    amp="auto",
+)
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in [
+        _NEPHROS,
+        *_course(),
+        _POSTER,
+        _POSTER_PRINTED,
+        _NEPHNET2D,
+        _medmnist("resnet18"),
+        _medmnist("resnet50"),
+        _STRONG_BASELINE,
+    ]
+}
+"""Every named recipe; the first is the default."""

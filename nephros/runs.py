@@ -1,0 +1,108 @@
+"""The run folder: what lies where, and what the run says of itself.
+
+    recipe.yaml  run.json  history.csv  checkpoint.pt  weights.safetensors  report.html
+    train/metrics.json     val/ and test/: metrics.json, predictions.npz     test/reads.jsonl     figures/
+
+A run on synthetic cells carries ``synthetic-`` before the name of every file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nephros.errors import UserError
+from nephros.files import write_json
+
+_TAG = "synthetic-"
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """run.json: how a run was made and how far it came."""
+
+    recipe: str
+    recipe_hash: str
+    seed: int
+    command: str
+    """What a user would type to make it again."""
+    device: str
+    threads: int
+    data: dict[str, Any]
+    """Provenance.to_dict of what it was trained on."""
+    request: dict[str, Any]
+    """source, size, subset and seed: how to open the same data again."""
+    class_names: list[str]
+    shape: dict[str, int]
+    """channels, height, width, classes."""
+    class_counts: dict[str, list[int]]
+    """Images of each class in train, val and test."""
+    normalisation: dict[str, list[float]]
+    """mean and std of each channel, of pixels / 255."""
+    parameters: int
+    multiply_adds: int
+    """Of one image's forward pass."""
+    test: bool
+    """Whether the run scores the test split at its end."""
+    created: str
+    """UTC, ISO 8601."""
+    versions: dict[str, str]
+    commit: str | None
+    status: str = "training"
+    """training or complete."""
+    chosen_epoch: int | None = None
+    """Epoch (from 1) of the weights that were kept."""
+    training_minutes: float | None = None
+    """Minutes spent in training epochs, validation and start-up not counted."""
+    warnings: list[str] = field(default_factory=list)
+
+
+class RunFolder:
+    """A folder that holds one run."""
+
+    def __init__(self, root: Path, synthetic: bool) -> None:
+        self.root, self.synthetic = root, synthetic
+
+    @classmethod
+    def create(cls, root: Path, synthetic: bool) -> RunFolder:
+        """Take `root` for a new run; UserError when something is there already."""
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise UserError(f"--out {root} exists already: resume it with `nephros train --resume {root}`, or name another folder.")
+        root.mkdir(parents=True, exist_ok=True)
+        return cls(root, synthetic)
+
+    @classmethod
+    def open(cls, root: Path | str) -> RunFolder:
+        """Open an existing run; UserError when `root` does not hold one."""
+        root = Path(root)
+        for synthetic in (False, True):
+            folder = cls(root, synthetic)
+            if folder.file("run.json").is_file():
+                return folder
+        what = "holds no run (it has no run.json)" if root.is_dir() else "does not exist"
+        raise UserError(f"The run folder {root} {what}: name a folder that `nephros train` made.")
+
+    def file(self, *parts: str) -> Path:
+        """Return the path of a file of the run, tagged when the run is synthetic."""
+        *folders, name = parts
+        return self.root.joinpath(*folders, f"{_TAG if self.synthetic else ''}{name}")
+
+    def write_info(self, info: RunInfo) -> None:
+        """Replace run.json."""
+        write_json(self.file("run.json"), asdict(info))
+
+    def info(self) -> RunInfo:
+        """Read run.json; UserError when it is damaged."""
+        try:
+            return RunInfo(**json.loads(self.file("run.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            raise UserError(f"{self.file('run.json')} is damaged: train again with a new --out.") from None
+
+    def test_reads(self) -> list[dict[str, Any]]:
+        """Return what is known of each reading of the test split so far."""
+        log = self.file("test", "reads.jsonl")
+        if not log.is_file():
+            return []
+        return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]

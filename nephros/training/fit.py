@@ -1,0 +1,180 @@
+"""The training loop, readable top to bottom. It is given train and validation, and never sees the test split."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from nephros.data.augment import augment, draw
+from nephros.data.batches import Batches
+from nephros.device import precision
+from nephros.errors import UserError
+from nephros.evaluation.evaluate import evaluate
+from nephros.recipe import Recipe
+from nephros.training import checkpoint
+from nephros.training.history import Epoch
+from nephros.training.parts import Average, clone_state, loss_function, optimizer, seed_for
+from nephros.training.schedule import LearningRate
+
+
+class Diverged(UserError):
+    """The loss became NaN or infinite."""
+
+
+class Listener(Protocol):
+    """Whoever shows or stores progress."""
+
+    def step(self, epoch: int, images: int, loss: Tensor) -> None:
+        """Hear that so many images of `epoch` (from 1) have been trained on; `loss` is the batch's mean, on the device."""
+
+    def epoch(self, row: Epoch, rows: list[Epoch]) -> None:
+        """Hear of an epoch that is over and safe in the checkpoint; `rows` are all so far."""
+
+
+class Fit:
+    """One training run in progress: everything that a checkpoint keeps, and how to take it further.
+
+    The order of images, the augmentation and the dropout of an epoch come from seeds of (seed, epoch) alone. So a run
+    that is resumed after any epoch ends with the weights of one that never stopped.
+    """
+
+    def __init__(self, recipe: Recipe, model: nn.Module, train: Batches, val: Batches, class_names: tuple[str, ...]) -> None:
+        self.recipe, self.train_batches, self.val_batches, self.class_names = recipe, train, val, class_names
+        self.device = train.device
+        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.model = model.to(device=self.device, memory_format=layout)
+        self._forward = torch.compile(self.model) if recipe.compile else self.model
+        counts = torch.bincount(train.labels, minlength=len(class_names)).cpu().numpy()
+        self.loss = loss_function(recipe, counts, self.device)
+        self.optimizer = optimizer(recipe.optimizer, self.model)
+        self.rate = LearningRate(recipe.schedule, recipe.epochs)
+        self.dtype = precision(recipe.amp, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.average = Average(self.model, recipe.ema) if recipe.ema else None
+        self.history: list[Epoch] = []
+        self.best: Epoch | None = None
+        self.best_weights: dict[str, Tensor] = {}
+
+    @property
+    def over(self) -> bool:
+        """Whether all epochs are done, or early stop says that it is enough."""
+        patience = self.recipe.early_stop
+        stalled = bool(patience and self.best and self.history[-1].epoch - self.best.epoch >= patience)
+        return stalled or len(self.history) >= self.recipe.epochs
+
+    def run(self, file: Path | None, listener: Listener) -> None:
+        """Train to the end, keeping the state in `file` after every epoch."""
+        while not self.over:
+            row = self._epoch(len(self.history), listener)
+            self.history.append(row)
+            if self.best is None or row.better_than(self.best, self.recipe.metric):
+                self.best = row
+                if self.recipe.checkpoint == "best":
+                    self.best_weights = clone_state(self.model) if self.average is None else dict(self._averaged())
+            self.rate.after_epoch(row.val_loss)
+            if file is not None:
+                checkpoint.save(file, self.state())
+            listener.epoch(row, self.history)
+
+    def _epoch(self, epoch: int, listener: Listener) -> Epoch:
+        start = time.perf_counter()
+        seed = self.recipe.seed
+        torch.manual_seed(seed_for(seed, epoch, "dropout"))
+        generator = torch.Generator().manual_seed(seed_for(seed, epoch, "order"))
+        n = len(self.train_batches)
+        order = torch.randperm(n, generator=generator)
+        draws = draw(n, self.recipe.augment, generator).to(self.device)
+        total = torch.zeros(2, dtype=torch.float64, device=self.device)
+        lr = 0.0
+        self.model.train()
+        for rows, images, labels in self.train_batches.read(self.recipe.batch_size, order):
+            lr = self.recipe.optimizer.lr * self.rate.factor(epoch, rows.start / n)
+            loss, right = self.step(augment(images, draws[rows], self.recipe.augment), labels, lr)
+            total += torch.stack([loss.double() * len(labels), right.double()])
+            listener.step(epoch + 1, len(labels), loss)
+        train_loss, train_accuracy = (total / n).tolist()
+        seconds = time.perf_counter() - start
+        if not math.isfinite(train_loss):
+            raise Diverged(f"The training loss became {train_loss} in epoch {epoch + 1}: lower --optimizer.lr and train again.")
+        return self._judged(epoch + 1, lr, train_loss, train_accuracy, seconds)
+
+    def step(self, images: Tensor, labels: Tensor, lr: float) -> tuple[Tensor, Tensor]:
+        """Take one optimiser step on a batch; return its mean loss and the number called rightly, both on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        mixed = torch.autocast(self.device.type, self.dtype) if self.dtype else contextlib.nullcontext()
+        with mixed:
+            logits = self._forward(images)
+            loss: Tensor = self.loss(logits, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update(self.model)
+        return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
+
+    def _judged(self, epoch: int, lr: float, loss: float, accuracy: float, seconds: float) -> Epoch:
+        with self.judged_weights():
+            found = evaluate(self.model, self.val_batches, self.class_names).metrics
+        auc = math.nan if found["auc"] is None else found["auc"]
+        rate = len(self.train_batches) / seconds
+        judged = (found["loss"], found["accuracy"], found["macro_f1"], auc)
+        return Epoch(epoch, lr, loss, accuracy, *judged, seconds, rate)
+
+    def _averaged(self) -> dict[str, Tensor]:
+        assert self.average is not None
+        return {name: value.detach().cpu().clone() for name, value in self.average.values.items()}
+
+    @contextlib.contextmanager
+    def judged_weights(self) -> Any:
+        """Within the block the model holds the averaged weights, if the recipe averages; after it, the trained ones again."""
+        if self.average is None:
+            yield
+            return
+        trained = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.average.values)
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(trained)
+
+    def final_weights(self) -> tuple[dict[str, Tensor], int]:
+        """Return the weights that the recipe says to keep, on the CPU, and the epoch (from 1) that they come from."""
+        if self.recipe.checkpoint == "best" and self.best is not None:
+            return self.best_weights, self.best.epoch
+        weights = clone_state(self.model) if self.average is None else self._averaged()
+        return weights, self.history[-1].epoch
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that `load` needs to go on as if nothing had happened."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "rate": self.rate.state(),
+            "average": {"values": self.average.values, "steps": self.average.steps} if self.average else {},
+            "history": [dataclasses.asdict(row) for row in self.history],
+            "best": dataclasses.asdict(self.best) if self.best else {},
+            "best_weights": self.best_weights,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take back what `state` returned."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.rate.load(state["rate"])
+        if self.average is not None:
+            self.average.values = {name: value.to(self.device) for name, value in state["average"]["values"].items()}
+            self.average.steps = state["average"]["steps"]
+        self.history = [Epoch(**row) for row in state["history"]]
+        self.best = Epoch(**state["best"]) if state["best"] else None
+        self.best_weights = state["best_weights"]
