@@ -1,9 +1,9 @@
 """nephros: train, tune, judge, explain and serve classifiers of kidney-cell images.
 
-    import nephros
-    run = nephros.train("course-3", "tissuemnist")      # a RunFolder
-    evaluation = nephros.evaluate(run.root, "val")      # an Evaluation
-    print(evaluation.metrics["macro_f1"])
+import nephros
+run = nephros.train("course-3", "tissuemnist")      # a RunFolder
+evaluation = nephros.evaluate(run.root, "val")      # an Evaluation
+print(evaluation.metrics["macro_f1"])
 """
 
 from __future__ import annotations

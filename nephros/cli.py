@@ -54,7 +54,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except Exception as error:
         if debug:
             raise
-        _fail(f"a fault of nephros's own ({type(error).__name__}: {error}): run again with --debug and report what it prints.", 1)
+        _fail(
+            f"a fault of nephros's own ({type(error).__name__}: {error}): run again with --debug and report what it prints.",
+            1,
+        )
 
 
 def _run(words: list[str]) -> int:
@@ -68,7 +71,9 @@ def _run(words: list[str]) -> int:
         return 0
     command, rest = words[0], words[1:]
     if command not in COMMANDS:
-        raise UserError(f"There is no command '{command}'.{did_you_mean(command, COMMANDS)} `nephros --help` lists them.")
+        raise UserError(
+            f"There is no command '{command}'.{did_you_mean(command, COMMANDS)} `nephros --help` lists them."
+        )
     if command == "data":
         verbs = ("info", "get")
         if not rest or rest[0] not in (*verbs, "-h", "--help"):

@@ -41,14 +41,22 @@ def train(words: list[str]) -> int:
         "train",
         "Train a recipe on a data set, judge it, and write its report. Any field of the recipe can be given as a flag.",
     )
-    parser.add_argument("recipe", nargs="?", help="a name that `nephros recipes` lists, or a YAML file (default: nephros)")
+    parser.add_argument(
+        "recipe", nargs="?", help="a name that `nephros recipes` lists, or a YAML file (default: nephros)"
+    )
     parser.add_argument("--data", type=str, help=f"{_DATA} (default: tissuemnist)")
-    parser.add_argument("--size", type=int, help="pixels a side: picks a set's 28, 64, 128 or 224 version, resizes a folder's")
+    parser.add_argument(
+        "--size", type=int, help="pixels a side: picks a set's 28, 64, 128 or 224 version, resizes a folder's"
+    )
     parser.add_argument("--subset", type=int, help="train on so many images, drawn with every class's share kept")
-    parser.add_argument("--data_seed", "--data-seed", type=int, help="seed of a folder's split and of --subset (default: 0)")
+    parser.add_argument(
+        "--data_seed", "--data-seed", type=int, help="seed of a folder's split and of --subset (default: 0)"
+    )
     parser.add_argument("--device", type=str, help="auto, cpu or cuda (default: auto)")
     parser.add_argument("--test", action="store_true", help="score the test split once, at the end")
-    parser.add_argument("--no-test", dest="no_test", action="store_true", help="do not score the test split (the default)")
+    parser.add_argument(
+        "--no-test", dest="no_test", action="store_true", help="do not score the test split (the default)"
+    )
     parser.add_argument("--out", type=str, help="the run's folder (default: runs/RECIPE-DATE-TIME)")
     parser.add_argument("--resume", type=str, metavar="RUN", help="take an interrupted run to its end")
     parser.add_class_arguments(Recipe, skip={"name", "source"})

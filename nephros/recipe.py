@@ -163,7 +163,11 @@ def _limits(recipe: Recipe) -> list[tuple[bool, str, str]]:
         (0 <= m.dropout < 1, "model.dropout", share),
         (0 < o.lr < float("inf"), "optimizer.lr", "a number above 0"),
         (0 <= o.momentum < 1, "optimizer.momentum", share),
-        (not o.nesterov or (o.name == "sgd" and o.momentum > 0), "optimizer.nesterov", "off, or sgd with momentum above 0"),
+        (
+            not o.nesterov or (o.name == "sgd" and o.momentum > 0),
+            "optimizer.nesterov",
+            "off, or sgd with momentum above 0",
+        ),
         (0 <= o.weight_decay < float("inf"), "optimizer.weight_decay", "a number of at least 0"),
         (all(0 < share < 1 for share in s.milestones), "schedule.milestones", "shares of the run between 0 and 1"),
         (s.step_epochs >= 0, "schedule.step_epochs", "0 or a number of epochs"),

@@ -22,7 +22,9 @@ def keys() -> list[str]:
     found = []
     for field in dataclasses.fields(Recipe):
         value = getattr(Recipe(), field.name)
-        nested = [f"{field.name}.{inner.name}" for inner in dataclasses.fields(value)] if _nested(value) else [field.name]
+        nested = (
+            [f"{field.name}.{inner.name}" for inner in dataclasses.fields(value)] if _nested(value) else [field.name]
+        )
         found += nested
     return found
 
@@ -57,7 +59,9 @@ def from_mapping(values: Any, where: str) -> Recipe:
     Raises UserError, naming `where`, for an unknown field (with the nearest) or a value of the wrong kind.
     """
     if not isinstance(values, dict):
-        raise UserError(f"{where} is not a recipe: write fields such as 'epochs: 5' in it, or start from `nephros recipes NAME`.")
+        raise UserError(
+            f"{where} is not a recipe: write fields such as 'epochs: 5' in it, or start from `nephros recipes NAME`."
+        )
     _known(values, "", where)
     try:
         parsed = parser().parse_object(values, defaults=False)
@@ -97,7 +101,9 @@ def read(path: Path) -> Recipe:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not YAML text"
-        raise UserError(f"The recipe {path} can't be read ({reason}): name a YAML file or one of `nephros recipes`.") from None
+        raise UserError(
+            f"The recipe {path} can't be read ({reason}): name a YAML file or one of `nephros recipes`."
+        ) from None
     return from_mapping(values, str(path))
 
 

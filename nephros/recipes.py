@@ -12,7 +12,15 @@ def _course() -> list[Recipe]:
     two = Model(network="course", features=10, depth=2, hidden=(100, 50))
     wide = replace(two, hidden=(300, 150))
     one = replace(two, depth=1)
-    rows = [(two, 0.01, 5), (wide, 0.01, 5), (two, 0.1, 5), (one, 0.01, 5), (two, 0.001, 5), (two, 0.01, 75), (two, 0.01, 150)]
+    rows = [
+        (two, 0.01, 5),
+        (wide, 0.01, 5),
+        (two, 0.1, 5),
+        (one, 0.01, 5),
+        (two, 0.001, 5),
+        (two, 0.01, 75),
+        (two, 0.01, 150),
+    ]
     return [
         Recipe(
             name=f"course-{row}",

@@ -69,7 +69,9 @@ class RunFolder:
     def create(cls, root: Path, synthetic: bool) -> RunFolder:
         """Take `root` for a new run; UserError when something is there already."""
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise UserError(f"--out {root} exists already: resume it with `nephros train --resume {root}`, or name another folder.")
+            raise UserError(
+                f"--out {root} exists already: resume it with `nephros train --resume {root}`, or name another folder."
+            )
         root.mkdir(parents=True, exist_ok=True)
         return cls(root, synthetic)
 
@@ -88,6 +90,11 @@ class RunFolder:
         """Return the path of a file of the run, tagged when the run is synthetic."""
         *folders, name = parts
         return self.root.joinpath(*folders, f"{_TAG if self.synthetic else ''}{name}")
+
+    def sweep(self) -> None:
+        """Remove the temporary files that a killed process left."""
+        for leftover in self.root.rglob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
 
     def write_info(self, info: RunInfo) -> None:
         """Replace run.json."""

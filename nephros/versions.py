@@ -19,13 +19,15 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Return the git commit of the nephros source tree, marked ``+changes`` where files differ; None outside a checkout."""
+    """Return the commit of the nephros checkout, marked ``+changes`` where files differ; None outside a checkout."""
     folder = Path(__file__).parent
     if not (folder.parent / ".git").exists():
         return None
     try:
         run = [
-            subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=True).stdout
+            subprocess.run(
+                ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=True
+            ).stdout
             for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no", "."])
         ]
     except (OSError, subprocess.SubprocessError):

@@ -118,7 +118,7 @@ def volumes(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArra
     field = _blur(field, generator.uniform(0.7, 1.3, n).astype(np.float32)) * gain[:, None, None, None]
     noise = generator.standard_normal(field.shape, dtype=np.float32)
     field += generator.gamma(3, 2.6, n).astype(np.float32)[:, None, None, None] + noise * np.sqrt(0.25 * field + 1)
-    return np.clip(field, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(field, 0, 255), dtype=np.uint8)
 
 
 def _nuclei(
@@ -170,16 +170,16 @@ def _texture(generator: np.random.Generator, grain: Floats) -> Floats:
     """Return smooth random fields of mean 0 and standard deviation 1: (n,) sizes in pixels -> (n, 7, 32, 32)."""
     noise = generator.standard_normal((len(grain), SLICES, SIDE, SIDE), dtype=np.float32)
     smooth = _blur(noise, grain)
-    return smooth / (smooth.std(axis=(1, 2, 3), keepdims=True) + 1e-6)
+    spread: Floats = smooth.std(axis=(1, 2, 3), keepdims=True)
+    return smooth / (spread + 1e-6)
 
 
 def _blur(volume: Floats, sigma: Floats) -> Floats:
     """Blur each slice by its cell's Gaussian of `sigma` pixels: (n, 7, 32, 32) and (n,) -> (n, 7, 32, 32)."""
     offset = np.arange(SIDE, dtype=np.float32)
     steps = np.abs(offset[:, None] - offset) / sigma[:, None, None]
-    kernel = np.where(
-        steps < 4, np.exp(-(np.minimum(steps, 4) ** 2) / 2), 0
-    )  # cut off: the far tail is denormal numbers, ten times slower
+    # Cut off at 4 sigma: beyond it the tail becomes denormal numbers, which multiply ten times slower.
+    kernel = np.where(steps < 4, np.exp(-(np.minimum(steps, 4) ** 2) / 2), 0)
     kernel = kernel / kernel.sum(axis=1, keepdims=True)
     for _ in range(2):  # along x, then with the two sides swapped along y; one matrix product a cell each time
         flat = volume.reshape(len(sigma), SLICES * SIDE, SIDE) @ kernel

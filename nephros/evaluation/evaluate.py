@@ -37,7 +37,7 @@ class Evaluation:
         return float(self.metrics["accuracy"])
 
     def save(self, metrics_file: Path, predictions_file: Path | None) -> None:
-        """Write the metrics as JSON and, if named, the predictions as npz; the metrics come last, so that they mean a whole pair."""
+        """Write the predictions as npz, if named, and last the metrics as JSON, so that metrics mean a whole pair."""
         if predictions_file is not None:
             with atomic(predictions_file) as file:
                 np.savez_compressed(file, probabilities=self.probabilities, labels=self.labels)
@@ -53,7 +53,9 @@ class Evaluation:
         except FileNotFoundError as error:
             raise UserError(f"{error.filename} is missing: run `nephros evaluate` on the run first.") from None
         except Exception:
-            raise UserError(f"{metrics_file.parent} holds damaged results: run `nephros evaluate` on the run again.") from None
+            raise UserError(
+                f"{metrics_file.parent} holds damaged results: run `nephros evaluate` on the run again."
+            ) from None
 
 
 @torch.no_grad()

@@ -20,7 +20,9 @@ def show_evaluation(evaluation: Evaluation, console: Console | None = None) -> N
     m = evaluation.metrics
     interval = m["accuracy_interval"]
     console.print(f"{m['provenance']['title']}: {m['split']}, {m['n']:,} images")
-    console.print(f"accuracy {m['accuracy']:.4f}  ({interval['low']:.4f} to {interval['high']:.4f}, {interval['method']})")
+    console.print(
+        f"accuracy {m['accuracy']:.4f}  ({interval['low']:.4f} to {interval['high']:.4f}, {interval['method']})"
+    )
     for key in ("auc", "macro_f1", "macro_precision", "macro_recall", "loss", "expected_calibration_error"):
         console.print(f"{key} {number(m[key])}")
     table = Table(title=f"by class ({m['provenance']['title']})")

@@ -31,7 +31,7 @@ def judge(
     processor: torch.device,
     place: str | None = None,
 ) -> Evaluation:
-    """Score `split` and save the result under RUN/`place` (by default the split's name); the test split's reading is logged first.
+    """Score `split` and save the result under RUN/`place` (by default the split's name); a reading of test is logged first.
 
     Predictions are saved too, except those of the train split, which are large and rarely wanted.
     """

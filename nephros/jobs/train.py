@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from nephros import device as devices
 from nephros.data.batches import Batches, channel_statistics
-from nephros.data.dataset import Dataset
 from nephros.data.catalogue import CATALOGUE
+from nephros.data.dataset import Dataset
 from nephros.data.load import SYNTHETIC, load
 from nephros.errors import UserError
 from nephros.files import write_text
@@ -56,7 +57,7 @@ def train(
     """
     recipe = find(recipe) if isinstance(recipe, str) else recipe
     processor = devices.choose(device)
-    request = {"source": "", "size": size, "subset": subset, "seed": data_seed}
+    request: dict[str, Any] = {"source": "", "size": size, "subset": subset, "seed": data_seed}
     if isinstance(data, Dataset):
         dataset = data
     else:
@@ -69,7 +70,9 @@ def train(
     folder = RunFolder.create(Path(out) if out else _default_out(recipe, synthetic), synthetic)
     for warning in dataset.warnings:
         say(f"warning: {warning}")
-    say(f"{recipe.name} on {dataset.provenance.title}: {len(dataset.train):,} training images, {info.device}, in {folder.root}")
+    say(
+        f"{recipe.name} on {dataset.provenance.title}: {len(dataset.train):,} training images, {info.device}, in {folder.root}"
+    )
     write_text(folder.file("recipe.yaml"), to_yaml(recipe))
     folder.write_info(info)
     return _go(folder, info, recipe, dataset, model, processor, say)
@@ -87,36 +90,47 @@ def resume(run: str | Path, *, device: str = "auto", say: Say = print) -> RunFol
         return folder
     recipe = read(folder.file("recipe.yaml"))
     if not info.request["source"]:
-        raise UserError(f"{folder.root} was trained on data given in Python, so it can't be resumed by name: train again.")
+        raise UserError(
+            f"{folder.root} was trained on data given in Python, so it can't be resumed by name: train again."
+        )
+    folder.sweep()
     processor = devices.choose(device)
     dataset = load(**info.request)
     if dataset.provenance.sha256 != info.data["sha256"] or recipe.hash != info.recipe_hash:
         what = "recipe.yaml" if recipe.hash != info.recipe_hash else f"the data ({dataset.provenance.path})"
-        raise UserError(f"{folder.root} can't be resumed, since {what} has changed since it began: train again with a new --out.")
+        raise UserError(
+            f"{folder.root} can't be resumed, since {what} has changed since it began: train again with a new --out."
+        )
     if processor.type == "cpu" and torch.get_num_threads() != info.threads:
-        say(f"warning: the run began with {info.threads} threads, here are {torch.get_num_threads()}: weights may differ in the last bits.")
+        now = torch.get_num_threads()
+        say(
+            f"warning: the run began with {info.threads} threads, now there are {now}: weights may differ in the last bits."
+        )
     return _go(folder, info, recipe, dataset, _fresh(recipe, dataset), processor, say)
 
 
 def _fresh(recipe: Recipe, dataset: Dataset) -> Classifier:
     torch.manual_seed(recipe.seed)
-    mean, std = {"half": ([0.5], [0.5]), "unit": ([0.0], [1.0])}.get(recipe.normalise) or channel_statistics(dataset.train)
-    shape = Shape(dataset.channels, *dataset.size, dataset.classes)
-    network = build(recipe.model, shape)
-    repeat = dataset.channels // len(mean)
-    return Classifier(network, mean * repeat, std * repeat)
+    network = build(recipe.model, _shape(dataset))
+    if recipe.normalise == "data":
+        return Classifier(network, *channel_statistics(dataset.train))
+    mean, std = {"half": (0.5, 0.5), "unit": (0.0, 1.0)}[recipe.normalise]
+    return Classifier(network, [mean] * dataset.channels, [std] * dataset.channels)
+
+
+def _shape(dataset: Dataset) -> Shape:
+    return Shape(dataset.channels, *dataset.size, dataset.classes)
 
 
 def _describe(
     recipe: Recipe,
     dataset: Dataset,
     model: Classifier,
-    request: dict[str, object],
+    request: dict[str, Any],
     processor: torch.device,
     test: bool,
     command: str,
 ) -> RunInfo:
-    shape = Shape(dataset.channels, *dataset.size, dataset.classes)
     return RunInfo(
         recipe=recipe.name,
         recipe_hash=recipe.hash,
@@ -127,11 +141,11 @@ def _describe(
         data=dataset.provenance.to_dict(),
         request=request,
         class_names=list(dataset.class_names),
-        shape=dataclasses.asdict(shape),
+        shape=dataclasses.asdict(_shape(dataset)),
         class_counts={name: split.counts(dataset.classes).tolist() for name, split in dataset.splits()},
         normalisation={"mean": model.mean.tolist(), "std": model.std.tolist()},
         parameters=parameters(model),
-        multiply_adds=multiply_adds(model.network, shape),
+        multiply_adds=multiply_adds(model.network, _shape(dataset)),
         test=test,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions(),
@@ -158,7 +172,13 @@ class _Recorder(ShowProgress):
 
 
 def _go(
-    folder: RunFolder, info: RunInfo, recipe: Recipe, dataset: Dataset, model: Classifier, processor: torch.device, say: Say
+    folder: RunFolder,
+    info: RunInfo,
+    recipe: Recipe,
+    dataset: Dataset,
+    model: Classifier,
+    processor: torch.device,
+    say: Say,
 ) -> RunFolder:
     batches = Batches(dataset.train, processor, channels_last=recipe.channels_last)
     val = Batches(dataset.val, processor, channels_last=recipe.channels_last)
@@ -171,13 +191,16 @@ def _go(
         fit.run(file, progress)
     write_text(folder.file("history.csv"), to_csv(fit.history))
     weights, epoch = fit.final_weights()
-    shape = Shape(dataset.channels, *dataset.size, dataset.classes)
-    save_model(folder.file("weights.safetensors"), weights, recipe.model, shape, dataset.class_names)
+    save_model(folder.file("weights.safetensors"), weights, recipe.model, _shape(dataset), dataset.class_names)
     minutes = sum(row.seconds for row in fit.history) / 60
     info = dataclasses.replace(info, chosen_epoch=epoch, training_minutes=minutes)
     folder.write_info(info)
     model.load_state_dict(weights)
-    for split in ["train", "val", *(["test"] if info.test and not folder.file("test", "metrics.json").exists() else [])]:
+    for split in [
+        "train",
+        "val",
+        *(["test"] if info.test and not folder.file("test", "metrics.json").exists() else []),
+    ]:
         say(f"scoring {split}")
         judge(folder, info, model, dataset, split, processor)
     info = dataclasses.replace(info, status="complete")

@@ -25,7 +25,9 @@ def multiply_adds(network: nn.Module, shape: Shape) -> int:
         elif isinstance(layer, nn.Linear):
             total += layer.in_features * layer.out_features
 
-    hooks = [layer.register_forward_hook(count) for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    hooks = [
+        layer.register_forward_hook(count) for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
     training = network.training
     try:
         with torch.no_grad():

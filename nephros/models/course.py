@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from nephros.models.shape import Shape
@@ -27,7 +29,7 @@ class Course(nn.Module):
         height, width = shape.after_pools(model.depth)
         widths = [channels * height * width, *model.hidden]
         dense: list[nn.Module] = []
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in pairwise(widths):
             dense += [nn.Linear(inputs, outputs), nn.ReLU()]
         self.head = nn.Sequential(*dense, nn.Dropout(model.dropout), nn.Linear(widths[-1], shape.classes))
 

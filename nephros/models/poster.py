@@ -27,7 +27,10 @@ class PooledConvolutions(nn.Module):
         height, width = shape.after_pools(sum(pooled for _, pooled in blocks))
         hidden = 16 * model.features
         self.head = nn.Sequential(
-            nn.Linear(channels * height * width, hidden), nn.ReLU(), nn.Dropout(model.dropout), nn.Linear(hidden, shape.classes)
+            nn.Linear(channels * height * width, hidden),
+            nn.ReLU(),
+            nn.Dropout(model.dropout),
+            nn.Linear(hidden, shape.classes),
         )
 
     def forward(self, x_nchw: Tensor) -> Tensor:

@@ -21,7 +21,9 @@ from nephros.recipe import Model
 FORMAT = "nephros-1"
 
 
-def save_model(path: Path, weights: dict[str, Tensor], model: Model, shape: Shape, class_names: tuple[str, ...]) -> None:
+def save_model(
+    path: Path, weights: dict[str, Tensor], model: Model, shape: Shape, class_names: tuple[str, ...]
+) -> None:
     """Write a Classifier's state, all or nothing."""
     metadata = {
         "format": FORMAT,
@@ -39,7 +41,9 @@ def load_model(path: Path) -> tuple[Classifier, tuple[str, ...]]:
     Raises UserError, naming the file, when it is missing, damaged or not ours.
     """
     if not path.is_file():
-        raise UserError(f"The weights {path} are missing: the run may not be over; resume it with `nephros train --resume`.")
+        raise UserError(
+            f"The weights {path} are missing: the run may not be over; resume it with `nephros train --resume`."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -50,6 +54,7 @@ def load_model(path: Path) -> tuple[Classifier, tuple[str, ...]]:
         shape = Shape(**json.loads(metadata["shape"]))
         classifier = Classifier(build(Model(**settings), shape), [0.0] * shape.channels, [1.0] * shape.channels)
         classifier.load_state_dict(weights)
-        return classifier.to(memory_format=torch.channels_last).eval(), tuple(json.loads(metadata["class_names"]))
+        classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return classifier.eval(), tuple(json.loads(metadata["class_names"]))
     except (SafetensorError, OSError, KeyError, AssertionError, TypeError, ValueError, RuntimeError):
         raise UserError(f"The weights {path} are damaged or not nephros's: train again, or name another run.") from None

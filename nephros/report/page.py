@@ -1,2 +1,2 @@
-from nephros.runs import RunFolder
-def write_report(f): return f.file("report.html")
+def write_report(f):
+    return f.file("report.html")

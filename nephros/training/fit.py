@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,11 +46,13 @@ class Fit:
     that is resumed after any epoch ends with the weights of one that never stopped.
     """
 
-    def __init__(self, recipe: Recipe, model: nn.Module, train: Batches, val: Batches, class_names: tuple[str, ...]) -> None:
+    def __init__(
+        self, recipe: Recipe, model: nn.Module, train: Batches, val: Batches, class_names: tuple[str, ...]
+    ) -> None:
         self.recipe, self.train_batches, self.val_batches, self.class_names = recipe, train, val, class_names
         self.device = train.device
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self.model = model.to(device=self.device, memory_format=layout)
+        self.model = model.to(self.device).to(memory_format=layout)  # type: ignore[call-overload]
         self._forward = torch.compile(self.model) if recipe.compile else self.model
         counts = torch.bincount(train.labels, minlength=len(class_names)).cpu().numpy()
         self.loss = loss_function(recipe, counts, self.device)
@@ -102,11 +105,13 @@ class Fit:
         train_loss, train_accuracy = (total / n).tolist()
         seconds = time.perf_counter() - start
         if not math.isfinite(train_loss):
-            raise Diverged(f"The training loss became {train_loss} in epoch {epoch + 1}: lower --optimizer.lr and train again.")
+            raise Diverged(
+                f"The training loss became {train_loss} in epoch {epoch + 1}: lower --optimizer.lr and train again."
+            )
         return self._judged(epoch + 1, lr, train_loss, train_accuracy, seconds)
 
     def step(self, images: Tensor, labels: Tensor, lr: float) -> tuple[Tensor, Tensor]:
-        """Take one optimiser step on a batch; return its mean loss and the number called rightly, both on the device."""
+        """Take one optimiser step; return the batch's mean loss and the number called rightly, both on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         mixed = torch.autocast(self.device.type, self.dtype) if self.dtype else contextlib.nullcontext()
@@ -114,7 +119,7 @@ class Fit:
             logits = self._forward(images)
             loss: Tensor = self.loss(logits, labels)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
@@ -134,8 +139,8 @@ class Fit:
         return {name: value.detach().cpu().clone() for name, value in self.average.values.items()}
 
     @contextlib.contextmanager
-    def judged_weights(self) -> Any:
-        """Within the block the model holds the averaged weights, if the recipe averages; after it, the trained ones again."""
+    def judged_weights(self) -> Iterator[None]:
+        """Within the block the model holds the averaged weights, if the recipe averages; then the trained ones again."""
         if self.average is None:
             yield
             return

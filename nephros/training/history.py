@@ -55,7 +55,9 @@ def from_csv(path: Path) -> list[Epoch]:
     """Read what `to_csv` wrote; UserError, naming the file, when it is missing or damaged."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            kinds = {field.name: int if field.type == "int" else float for field in dataclasses.fields(Epoch)}
-            return [Epoch(**{key: kinds[key](value) for key, value in row.items()}) for row in csv.DictReader(file)]
+            return [
+                Epoch(epoch=int(row.pop("epoch")), **{key: float(value) for key, value in row.items()})
+                for row in csv.DictReader(file)
+            ]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{path} is missing or damaged: resume the run with `nephros train --resume`.") from None

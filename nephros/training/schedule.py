@@ -23,7 +23,9 @@ class LearningRate:
         s = self.schedule
         progress = (epoch + done) / self.epochs
         if s.name == "step":
-            falls = epoch // s.step_epochs if s.step_epochs else sum(epoch >= share * self.epochs for share in s.milestones)
+            falls = (
+                epoch // s.step_epochs if s.step_epochs else sum(epoch >= share * self.epochs for share in s.milestones)
+            )
             return float(s.factor**falls)
         if s.name == "plateau":
             return self.scale

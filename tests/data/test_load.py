@@ -1,0 +1,153 @@
+"""The one door to data: what a source means, where files are looked for, and what is said when there is none."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nephros.data.dataset import Dataset, Provenance, Split
+from nephros.data.load import describe, load, locate
+from nephros.data.synthetic import make
+from nephros.errors import UserError
+
+# The package may export the function under the module's name, so the module is asked for by name.
+module = importlib.import_module("nephros.data.load")
+
+
+def write(path: Path, pixels: int = 28, n: int = 16) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = np.arange(n * pixels * pixels, dtype=np.int64).reshape(n, pixels, pixels).astype(np.uint8)
+    made = {f"{split}_images": images for split in ("train", "val", "test")}
+    labels = {f"{split}_labels": (np.arange(n) % 8)[:, None] for split in ("train", "val", "test")}
+    np.savez(path, **made, **labels)  # type: ignore[arg-type]
+    return path
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the machine's own data out: every place looked at is an empty one below `tmp_path`."""
+    monkeypatch.setenv("NEPHROS_DATA", str(tmp_path / "named"))
+    monkeypatch.setenv("NEPHROS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_places_are_looked_at_in_order(elsewhere: Path) -> None:
+    assert locate("tissuemnist") is None
+    for folder in ("home/.medmnist", "cache", "named"):
+        path = write(elsewhere / folder / "tissuemnist.npz")
+        assert locate("tissuemnist") == path
+    assert load("TissueMNIST").provenance.path == str(elsewhere / "named" / "tissuemnist.npz")
+    assert load().provenance.title == "TissueMNIST, own split"
+
+
+def test_size_picks_the_file(elsewhere: Path) -> None:
+    write(elsewhere / "named" / "tissuemnist.npz")
+    path = write(elsewhere / "named" / "tissuemnist_64.npz", pixels=64)
+    assert locate("tissuemnist", 64) == path
+    assert load("tissuemnist", size=64).size == (64, 64)
+    assert load("tissuemnist").size == (28, 28)
+    with pytest.raises(UserError, match="28, 64, 128, 224"):
+        load("tissuemnist", size=32)
+
+
+def test_absent_set_says_how_to_get_it() -> None:
+    with pytest.raises(UserError, match=r"run `nephros data get tissuemnist` or set NEPHROS_DATA .*tissuemnist\.npz"):
+        load("tissuemnist")
+
+
+def test_fetch_downloads_only_what_is_absent(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def fake(key: str, size: int) -> Path:
+        asked.append((key, size))
+        return write(elsewhere / "cache" / "bloodmnist_64.npz", pixels=64)
+
+    monkeypatch.setattr(module, "download", fake)
+    for _ in range(2):
+        assert load("bloodmnist", size=64, fetch=True).size == (64, 64)
+    assert asked == [("bloodmnist", 64)]
+
+
+def test_multi_label_set_is_not_supported() -> None:
+    with pytest.raises(UserError, match=r"ChestMNIST is not supported.*multi-label"):
+        load("chestmnist", fetch=True)
+
+
+def test_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"'tissuemist' is neither .* path .*Did you mean 'tissuemnist'\?"):
+        load("tissuemist")
+    with pytest.raises(UserError, match=r"Did you mean 'synthetic'\?"):
+        load("syntetic")
+
+
+def test_synthetic_takes_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+
+    def small(*, seed: int) -> Dataset:
+        seeds.append(seed)
+        return make(16, 8, 8, seed=seed)
+
+    monkeypatch.setattr(module, "make", small)
+    assert load("synthetic", seed=5).provenance.split == "synthetic"
+    assert load("synthetic", size=28, subset=8).provenance.detail.endswith(
+        "train subset of 8, class-stratified, seed 0"
+    )
+    assert seeds == [5, 0]
+    with pytest.raises(UserError, match="28x28 pixels, not 64x64"):
+        load("synthetic", size=64)
+
+
+def test_paths(elsewhere: Path) -> None:
+    write(elsewhere / "cells.npz")
+    assert load("cells.npz").provenance.path == str(elsewhere / "cells.npz")
+    assert load(elsewhere / "cells.npz", size=28, subset=8).train.counts(8).tolist() == [1] * 8
+    with pytest.raises(UserError, match=r"cells\.npz has images of 28x28 pixels, not 64x64.*--size"):
+        load("cells.npz", size=64)
+    for missing in ("cels.npz", "nowhere/cells"):
+        with pytest.raises(UserError, match="does not exist"):
+            load(missing)
+
+
+def test_bare_name_wins_over_a_folder_of_that_name_and_a_path_does_not(elsewhere: Path) -> None:
+    for name in ("a", "b"):
+        for index in range(3):
+            path = elsewhere / "tissuemnist" / name / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (6, 6), index).save(path)
+    write(elsewhere / "named" / "tissuemnist.npz")
+    assert load("tissuemnist").size == (28, 28)
+    assert load("./tissuemnist").size == (6, 6)
+    assert load("./tissuemnist", size=4).size == (4, 4)
+    (elsewhere / "tissuemnist").rename(elsewhere / "mine")
+    assert load("mine", seed=3).provenance.detail.endswith("seed 3")
+
+
+def test_description_is_exact_and_plain(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = load(write(elsewhere / "named" / "tissuemnist.npz"))
+    said = describe(dataset)
+    assert said == json.loads(json.dumps(said))
+    assert said["title"] == "TissueMNIST, own split"
+    assert said["licence"] == "CC BY 4.0"
+    assert said["size"] == [28, 28]
+    assert said["channels"] == 1
+    assert said["images"] == {"train": 16, "val": 16, "test": 16}
+    assert said["counts"]["test"] == [2] * 8
+    assert said["pixel_mean"] == pytest.approx(dataset.train.images.mean() / 255)
+    assert said["pixel_std"] == pytest.approx(dataset.train.images.std() / 255)
+
+
+def test_pixel_moments_add_up_over_pieces() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 1500, 1500), dtype=np.uint8)  # a piece is one image here
+    split = Split(images, np.arange(5, dtype=np.int64) % 2)
+    said = describe(Dataset(split, split, split, ("a", "b"), Provenance("big", "own", "", "")))
+    assert said["pixel_mean"] == pytest.approx(images.mean() / 255)
+    assert said["pixel_std"] == pytest.approx(images.std() / 255)
+    assert said["licence"] is None
