@@ -16,7 +16,7 @@ _DATA = "a name such as tissuemnist, the path of an npz file or of a folder with
 
 
 def _parser(name: str, description: str) -> ArgumentParser:
-    return ArgumentParser(prog=f"nephros {name}", description=description, exit_on_error=False)
+    return ArgumentParser(prog=f"nephros {name}", description=description, exit_on_error=False, allow_abbrev=False)
 
 
 def _parse(parser: ArgumentParser, words: list[str]) -> Namespace:

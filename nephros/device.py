@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Literal
 
 import torch
 
 from nephros.errors import UserError
+from nephros.memory import free_host_memory
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -36,18 +36,6 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return free_host_memory()
-
-
-def free_host_memory() -> int:
-    """Return the bytes of host memory that programs can still take."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def precision(amp: str, device: torch.device) -> torch.dtype | None:

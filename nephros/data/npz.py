@@ -22,6 +22,7 @@ from nephros.data.dataset import SPLITS, Dataset, Provenance, Split
 from nephros.data.download import cache_folder
 from nephros.errors import UserError, did_you_mean
 from nephros.files import atomic, digest
+from nephros.memory import free_host_memory
 
 LAYOUT = "a MedMNIST file holds train_, val_ and test_ images and labels"
 # Whatever zipfile, its decompressors and numpy's header reader raise when bytes are lost or changed.
@@ -44,7 +45,7 @@ def open_npz(path: str | Path, *, memory_limit: int | None = None) -> Dataset:
         UserError: the file is missing, damaged or not in this layout, or its labels and images don't fit each other.
     """
     path = Path(path).expanduser().absolute()
-    limit = free_memory() if memory_limit is None else memory_limit
+    limit = free_host_memory() if memory_limit is None else memory_limit
     with _zip(path) as archive:
         arrays = _headers(path, archive)
         _check_shapes(path, archive, arrays)
@@ -61,17 +62,6 @@ def open_npz(path: str | Path, *, memory_limit: int | None = None) -> Dataset:
     provenance = Provenance(name, split, str(path), sha256, entry.key if entry else None, detail)
     train, val, test = (Split(images[part], labels[part]) for part in SPLITS)
     return Dataset(train, val, test, names, provenance, task, warnings)
-
-
-def free_memory() -> int:
-    """Return the bytes of host memory that new arrays can take; 4 GiB where the system doesn't say."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    with contextlib.suppress(AttributeError, ValueError, OSError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return 4 << 30
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Numbers and curves from probabilities (n, c) and labels (n,): pure functions, no files, no models.
 
 The AUC and accuracy are MedMNIST's: argmax accuracy, and the unweighted mean over classes of the area under each
-one-vs-rest ROC curve of that class's score (Yang et al., MedMNIST v2, Scientific Data 10, 41, 2023; its evaluator.py).
+one-vs-rest ROC curve of that class's score, of two classes the second's (Yang et al., MedMNIST v2, Scientific Data 10,
+41, 2023; its evaluator.py).
 """
 
 from __future__ import annotations
@@ -121,7 +122,8 @@ def summarise(probabilities: Floats, labels: Labels, class_names: tuple[str, ...
     """
     rows = by_class(probabilities, labels, class_names)
     present = [row for row in rows if row["support"]]
-    areas = [row["auc"] for row in present if row["auc"] is not None]
+    # Of two classes MedMNIST takes the second's area alone; in exact arithmetic it is the first's, too.
+    areas = [row["auc"] for row in (rows[1:] if len(rows) == 2 else present) if row["auc"] is not None]
     predicted = probabilities.argmax(axis=1)
     right, n = int((predicted == labels).sum()), len(labels)
     low, high = wilson_interval(right, n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from nephros.files import atomic
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state`, made of tensors and plain values."""
+    # Through memory: torch.save into a file on a full disk raises a RuntimeError that says nothing of the disk.
+    packed = io.BytesIO()
+    torch.save(state, packed)
     with atomic(path) as file:
-        torch.save(state, file)
+        file.write(packed.getbuffer())
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -149,9 +149,9 @@ def test_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pyte
 
 
 def test_free_memory_is_asked_when_no_limit_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert npz.free_memory() > 1 << 20
+    assert npz.free_host_memory() > 1 << 20
     monkeypatch.setenv("NEPHROS_CACHE", str(tmp_path))
-    monkeypatch.setattr(npz, "free_memory", lambda: 0)
+    monkeypatch.setattr(npz, "free_host_memory", lambda: 0)
     assert isinstance(open_npz(write(tmp_path / "cells.npz", arrays())).train.images, np.memmap)
 
 

@@ -1,0 +1,76 @@
+"""Batches: every image once, with its label; and the same batches from memory, in chunks and from a mapped file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nephros.data.batches import Batches, channel_statistics
+from nephros.data.dataset import Split
+
+CPU = torch.device("cpu")
+
+
+def _split(n: int = 50, channels: int = 1) -> Split:
+    rng = np.random.default_rng(0)
+    shape = (n, 5, 5) if channels == 1 else (n, 5, 5, channels)
+    return Split(rng.integers(0, 256, shape, dtype=np.uint8), rng.integers(0, 3, n))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_file_order(channels: int) -> None:
+    split = _split(channels=channels)
+    batches = Batches(split, CPU)
+    assert batches.resident
+    parts = list(batches.read(16))
+    assert [len(labels) for _, _, labels in parts] == [16, 16, 16, 2]
+    images = torch.cat([images for _, images, _ in parts])
+    expected = split.images[..., None] if channels == 1 else split.images
+    assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), expected)
+    assert images.dtype == torch.uint8
+    assert np.array_equal(torch.cat([labels for _, _, labels in parts]).numpy(), split.labels)
+
+
+@pytest.mark.parametrize("limit", [1, 2000])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_split_too_large_for_the_device_gives_the_same_batches(limit: int, mapped: bool, tmp_path: Path) -> None:
+    split = _split(97, channels=3)
+    images = split.images
+    if mapped:
+        np.save(tmp_path / "images.npy", images)
+        images = np.load(tmp_path / "images.npy", mmap_mode="r")
+    order = torch.randperm(97, generator=torch.Generator().manual_seed(3))
+    chunked = Batches(Split(images, split.labels), CPU, resident_limit=limit)
+    assert not chunked.resident
+    pairs = list(zip(Batches(split, CPU).read(8, order), chunked.read(8, order), strict=True))
+    assert len(pairs) == 13
+    for (rows, images_a, labels_a), (rows_b, images_b, labels_b) in pairs:
+        assert rows == rows_b
+        assert torch.equal(images_a, images_b)
+        assert torch.equal(labels_a, labels_b)
+
+
+def test_memory_layout_is_as_asked() -> None:
+    split = _split(channels=3)
+    last = next(iter(Batches(split, CPU, channels_last=True).read(8)))[1]
+    first = next(iter(Batches(split, CPU, channels_last=False).read(8)))[1]
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert first.is_contiguous()
+    assert torch.equal(last, first)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channel_statistics_are_numpy_s(channels: int) -> None:
+    split = _split(5000, channels)
+    pixels = split.images.reshape(-1, channels) / 255
+    mean, std = channel_statistics(split)
+    assert mean == pytest.approx(pixels.mean(axis=0).tolist(), abs=1e-12)
+    assert std == pytest.approx(pixels.std(axis=0).tolist(), abs=1e-9)
+
+
+def test_statistics_of_an_empty_picture_do_not_divide_by_zero() -> None:
+    mean, std = channel_statistics(Split(np.zeros((4, 5, 5), dtype=np.uint8), np.zeros(4, dtype=np.int64)))
+    assert (mean, std) == ([0.0], [1e-3])

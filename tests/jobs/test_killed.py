@@ -1,0 +1,97 @@
+"""kill -9 at any moment, in the middle of writing too; then resume: the weights are those of a run that was never killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import made_up, write_npz
+
+pytestmark = pytest.mark.slow
+
+# Wide enough that writing the checkpoint (some 40 MB) takes a good part of an epoch.
+FLAGS = [
+    "course-1", "--epochs", "6", "--model.features", "8", "--model.hidden", "[1500,1500]", "--batch_size", "64",
+    "--augment.flips", "dihedral", "--model.dropout", "0.3", "--optimizer.momentum", "0.9", "--optimizer.lr", "0.01",
+]  # fmt: skip
+LIMIT = 180
+
+
+def _start(*words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "nephros", "train", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+
+
+def _finish(process: subprocess.Popen[bytes]) -> None:
+    _, errors = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, errors.decode()
+
+
+def _kill_when(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> bool:
+    """Kill once `ready`; return whether that came before the process ended."""
+    deadline = time.monotonic() + LIMIT
+    while process.poll() is None and time.monotonic() < deadline:
+        if ready():
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            return True
+        time.sleep(0.002)
+    process.communicate()
+    return False
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_npz(tmp_path_factory.mktemp("data") / "squares.npz", made_up(n=320))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    out = tmp_path_factory.mktemp("whole") / "run"
+    _finish(_start(*FLAGS, "--data", str(data), "--out", str(out), "--test"))
+    return (out / "weights.safetensors").read_bytes()
+
+
+def test_killed_at_several_points_the_run_still_ends_with_the_same_bits(
+    data: Path, undisturbed: bytes, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+
+    def epochs_done() -> int:
+        history = out / "history.csv"
+        return len(history.read_text().splitlines()) - 1 if history.exists() else 0
+
+    def writing() -> bool:
+        return any(out.glob(".checkpoint.pt.*.tmp"))
+
+    points: list[Callable[[], bool]] = [
+        lambda: (out / "run.json").exists(),
+        lambda: epochs_done() >= 1,
+        lambda: epochs_done() >= 2 and writing(),
+        writing,
+        lambda: (out / "val" / "metrics.json").exists(),
+    ]
+    killed = [_kill_when(_start(*FLAGS, "--data", str(data), "--out", str(out), "--test"), points[0])]
+    killed += [_kill_when(_start("--resume", str(out)), point) for point in points[1:]]
+    assert sum(killed) >= 4, "the run ended before it could be killed: the points come too late"
+    _finish(_start("--resume", str(out)))
+    assert (out / "weights.safetensors").read_bytes() == undisturbed
+    assert not list(out.rglob(".*.tmp"))
+    assert json.loads((out / "run.json").read_text())["status"] == "complete"
+    reads = (out / "test" / "reads.jsonl").read_text().splitlines()
+    assert 1 <= len(reads) <= 2
+    assert (out / "report.html").stat().st_size > 0
+
+
+def test_the_same_command_gives_the_same_bits(data: Path, undisturbed: bytes, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    _finish(_start(*FLAGS, "--data", str(data), "--out", str(out)))
+    assert (out / "weights.safetensors").read_bytes() == undisturbed

@@ -1,0 +1,179 @@
+"""The main job in a run folder: what it writes, what it refuses, how it counts readings of the test split."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nephros
+from nephros.data.dataset import Dataset, Provenance
+from nephros.errors import UserError
+from nephros.evaluation.evaluate import Evaluation
+from nephros.evaluation.metrics import summarise
+from nephros.jobs.train import resume, train
+from nephros.recipe import Augment, Model, Optimizer, Recipe
+from nephros.runs import RunFolder
+from tests.conftest import made_up, write_npz
+
+QUICK = Recipe(
+    name="quick",
+    model=Model(network="course", features=4, depth=2, hidden=(16,)),
+    optimizer=Optimizer(lr=0.1, momentum=0.9),
+    augment=Augment(flips="dihedral"),
+    epochs=2,
+    batch_size=32,
+)
+
+
+def _silent(_words: str) -> None:
+    return None
+
+
+def _train(data: str | Path | Dataset, out: Path, **more: object) -> RunFolder:
+    return train(QUICK, data, out=out, say=_silent, **more)  # type: ignore[arg-type]
+
+
+def test_a_run_folder_holds_everything(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run", test=True, command="nephros train quick --test")
+    for name in ("recipe.yaml", "run.json", "history.csv", "checkpoint.pt", "weights.safetensors", "report.html"):
+        assert folder.file(name).stat().st_size > 0, name
+    for split in ("train", "val", "test"):
+        metrics = json.loads(folder.file(split, "metrics.json").read_text())
+        assert metrics["provenance"]["title"] == "squares, own split"
+        assert metrics["recipe_hash"] == QUICK.hash
+    assert not folder.file("train", "predictions.npz").exists()
+    info = folder.info()
+    assert (info.status, info.chosen_epoch, info.command) == ("complete", 2, "nephros train quick --test")
+    assert info.class_counts["train"] == [60, 60, 60, 60]
+    assert set(info.versions) == {"nephros", "python", "torch", "numpy", "scikit-learn"}
+    assert len(folder.test_reads()) == 1
+    assert set(folder.test_reads()[0]) >= {"time", "commit", "recipe_hash"}
+
+
+def test_predictions_give_the_metrics_again(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run")
+    found = Evaluation.load(folder.file("val", "metrics.json"), folder.file("val", "predictions.npz"))
+    labels = nephros.load(tiny_npz).val.labels
+    assert found.probabilities.dtype == np.float64
+    assert np.array_equal(found.labels, labels)
+    assert np.allclose(found.probabilities.sum(axis=1), 1, atol=1e-12)
+    again = summarise(found.probabilities, labels, tuple(folder.info().class_names))
+    assert again.items() <= found.metrics.items()
+
+
+def test_the_test_split_is_read_only_when_asked_for_and_every_reading_counts(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run")
+    assert not folder.file("test", "metrics.json").exists()
+    assert folder.test_reads() == []
+    for readings in (1, 2):
+        nephros.evaluate(folder.root, "test")
+        assert len(folder.test_reads()) == readings
+    nephros.evaluate(folder.root, "val")
+    assert len(folder.test_reads()) == 2
+
+
+def test_evaluate_finds_what_train_found(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run")
+    before = json.loads(folder.file("val", "metrics.json").read_text())
+    after = nephros.evaluate(folder.root, "val").metrics
+    assert after["accuracy"] == before["accuracy"]
+    assert after["loss"] == pytest.approx(before["loss"], abs=1e-6)
+
+
+def test_evaluate_on_other_data_leaves_the_run_s_own_results_alone(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run")
+    before = folder.file("val", "metrics.json").read_text()
+    other = write_npz(tmp_path / "others.npz", made_up(n=80))
+    nephros.evaluate(folder.root, "val", other)
+    assert folder.file("val", "metrics.json").read_text() == before
+    found = json.loads(folder.file("val-on-others", "metrics.json").read_text())
+    assert found["provenance"]["title"] == "others, own split"
+    for misfit in (made_up(n=80, classes=3), made_up(n=80, channels=3), made_up(n=80, size=20)):
+        with pytest.raises(UserError, match="--data"):
+            nephros.evaluate(folder.root, "val", misfit)
+
+
+@pytest.mark.parametrize(("classes", "channels", "size"), [(2, 3, 28), (5, 1, 36)])
+def test_any_single_label_set(classes: int, channels: int, size: int, tmp_path: Path) -> None:
+    folder = _train(made_up(n=120, classes=classes, channels=channels, size=size), tmp_path / "run", test=True)
+    assert len(json.loads(folder.file("test", "metrics.json").read_text())["per_class"]) == classes
+
+
+def test_the_default_recipe_learns_from_synthetic_cells_and_says_synthetic_in_every_file_name(tmp_path: Path) -> None:
+    from nephros.data.synthetic import make
+
+    data = make(n_train=800, n_val=160, n_test=160)
+    recipe = dataclasses.replace(nephros.RECIPES["nephros"], epochs=3, batch_size=64)
+    folder = train(recipe, data, out=tmp_path / "run", test=True, say=_silent)
+    files = [path for path in folder.root.rglob("*") if path.is_file()]
+    assert len(files) > 10
+    assert [path.name for path in files if "synthetic" not in path.name] == []
+    assert RunFolder.open(folder.root).synthetic
+    metrics = json.loads(folder.file("test", "metrics.json").read_text())
+    assert "synthetic" in metrics["provenance"]["title"]
+    assert metrics["accuracy"] > 0.35
+
+
+def test_an_existing_folder_is_never_written_to(tiny_npz: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "mine.txt").write_text("keep")
+    with pytest.raises(UserError, match="exists already"):
+        _train(tiny_npz, out)
+    assert [path.name for path in out.iterdir()] == ["mine.txt"]
+
+
+def test_nothing_is_written_when_the_input_can_not_be_used(tiny_npz: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    small = write_npz(tmp_path / "small.npz", made_up(n=80, size=3))
+    attempts: list[tuple[Recipe, Path, dict[str, object], str]] = [
+        (dataclasses.replace(QUICK, model=Model(network="curse")), tiny_npz, {}, "Did you mean 'course'"),
+        (QUICK, small, {}, "too small"),
+        (QUICK, tmp_path / "absent.npz", {}, "absent"),
+        (QUICK, tiny_npz, {"subset": 3}, "--subset"),
+        (QUICK, tiny_npz, {"device": "tpu"}, "--device"),
+    ]
+    for recipe, data, more, words in attempts:
+        with pytest.raises(UserError, match=words):
+            train(recipe, data, out=out, say=_silent, **more)  # type: ignore[arg-type]
+        assert not out.exists()
+
+
+def test_a_subset_says_so(tiny_npz: Path, tmp_path: Path) -> None:
+    info = _train(tiny_npz, tmp_path / "run", subset=40).info()
+    assert sum(info.class_counts["train"]) == 40
+    assert "subset of 40" in info.data["detail"]
+
+
+def test_resume_refuses_changed_data_changed_recipes_and_what_is_no_run(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run")
+    said: list[str] = []
+    assert resume(folder.root, say=said.append).root == folder.root
+    assert "complete already" in said[0]
+    folder.write_info(dataclasses.replace(folder.info(), status="training"))
+    recipe = folder.file("recipe.yaml").read_text()
+    folder.file("recipe.yaml").write_text(recipe.replace("epochs: 2", "epochs: 3"))
+    with pytest.raises(UserError, match=r"recipe\.yaml has changed"):
+        resume(folder.root, say=_silent)
+    folder.file("recipe.yaml").write_text(recipe)
+    write_npz(tiny_npz, made_up(n=80))
+    with pytest.raises(UserError, match=r"the data .* has changed"):
+        resume(folder.root, say=_silent)
+    with pytest.raises(UserError, match="holds no run"):
+        resume(tmp_path, say=_silent)
+    with pytest.raises(UserError, match="does not exist"):
+        resume(tmp_path / "absent", say=_silent)
+
+
+def test_warnings_of_the_data_are_said_and_kept(tiny: Dataset, tmp_path: Path) -> None:
+    data = dataclasses.replace(
+        tiny, warnings=("val has no image of kind 3.",), provenance=Provenance("Squares", "own", "", "1" * 64)
+    )
+    said: list[str] = []
+    folder = train(QUICK, data, out=tmp_path / "run", say=said.append)
+    assert "warning: val has no image of kind 3." in said
+    assert folder.info().warnings == ["val has no image of kind 3."]

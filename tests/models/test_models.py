@@ -1,0 +1,145 @@
+"""Every network: its pinned cost, its shapes, a gradient for every parameter, and its way through a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nephros.errors import UserError
+from nephros.models import MODELS, build
+from nephros.models.classifier import Classifier
+from nephros.models.cost import multiply_adds, parameters
+from nephros.models.saved import load_model, save_model
+from nephros.models.shape import Shape
+from nephros.recipe import Model
+from nephros.recipes import RECIPES
+
+TISSUE = Shape(1, 28, 28, 8)
+
+# Parameters from the seeds and their repositories (the course report's table, the poster's figure, NephNet2D, MedMNIST).
+PARAMETERS = {
+    "course-1": 105_478,
+    "course-2": 342_578,
+    "course-3": 105_478,
+    "course-4": 201_658,
+    "course-5": 105_478,
+    "course-6": 105_478,
+    "course-7": 105_478,
+    "poster": 250_904,
+    "poster-printed": 250_904,
+    "nephnet2d": 3_933_896,
+    "medmnist-resnet18": 11_171_784,
+    "medmnist-resnet50": 23_515_592,
+    "strong-baseline": 11_171_784,
+    "nephros": 482_408,
+}
+
+
+def _narrow(name: str) -> Model:
+    model = RECIPES[name].model
+    return dataclasses.replace(model, features=max(4, model.features // 8))
+
+
+def test_every_recipe_is_pinned_and_every_network_has_a_recipe() -> None:
+    assert set(PARAMETERS) == set(RECIPES)
+    assert {recipe.model.network for recipe in RECIPES.values()} == set(MODELS)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters(name: str) -> None:
+    assert parameters(build(RECIPES[name].model, TISSUE)) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("poster", 4_932_736), ("nephnet2d", 56_558_080), ("course-1", 526_760), ("nephros", 14_184_576)],
+)
+def test_multiply_adds(name: str, expected: int) -> None:
+    assert multiply_adds(build(RECIPES[name].model, TISSUE), TISSUE) == expected
+
+
+@pytest.mark.parametrize("shape", [Shape(1, 28, 28, 8), Shape(3, 28, 28, 2), Shape(3, 64, 64, 11), Shape(1, 30, 44, 5)])
+@pytest.mark.parametrize("name", ["course-1", "course-4", "poster", "nephnet2d", "medmnist-resnet18", "nephros"])
+def test_any_size_channels_and_classes(name: str, shape: Shape) -> None:
+    network = build(_narrow(name), shape)
+    logits = network(torch.randn(3, shape.channels, shape.height, shape.width))
+    assert logits.shape == (3, shape.classes)
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("size", [128, 224])
+def test_the_large_sizes(size: int) -> None:
+    shape = Shape(1, size, size, 8)
+    for name in ("course-1", "poster", "nephros"):
+        assert build(_narrow(name), shape)(torch.zeros(2, 1, size, size)).shape == (2, 8)
+
+
+@pytest.mark.parametrize(
+    "name", ["course-1", "poster", "nephnet2d", "medmnist-resnet18", "medmnist-resnet50", "nephros"]
+)
+def test_a_gradient_reaches_every_parameter(name: str) -> None:
+    torch.manual_seed(0)
+    network = build(dataclasses.replace(_narrow(name), dropout=0.0), TISSUE)
+    logits = network(torch.randn(16, 1, 28, 28))
+    torch.nn.functional.cross_entropy(logits, torch.arange(16) % 8).backward()
+    for parameter_name, parameter in network.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert torch.isfinite(parameter.grad).all(), parameter_name
+        # A bias before BatchNorm has a gradient of zero in exact arithmetic; weights must feel the loss.
+        if parameter.ndim > 1:
+            assert parameter.grad.abs().max() > 0, parameter_name
+
+
+def test_dropout_changes_training_only() -> None:
+    network = build(dataclasses.replace(RECIPES["poster"].model, features=4), TISSUE)
+    x = torch.randn(4, 1, 28, 28)
+    assert not torch.equal(network(x), network(x))
+    network.eval()
+    assert torch.equal(network(x), network(x))
+
+
+def test_course_padding_replicates_the_border() -> None:
+    network = build(RECIPES["course-1"].model, TISSUE)
+    convolution = next(layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d))
+    flat = convolution(torch.full((1, 1, 28, 28), 0.7))
+    assert torch.allclose(flat, flat[:, :, :1, :1].expand_as(flat), atol=1e-6)
+
+
+def test_too_small_images_and_unknown_networks_are_named() -> None:
+    with pytest.raises(UserError, match="4x4 pixels are too small"):
+        build(RECIPES["poster"].model, Shape(1, 4, 4, 8))
+    with pytest.raises(UserError, match="Did you mean 'poster'"):
+        build(Model(network="postr"), TISSUE)
+
+
+def test_the_classifier_normalises_as_written() -> None:
+    model = Classifier(torch.nn.Flatten(), [0.5, 0.1], [0.5, 0.2])
+    images = torch.randint(0, 256, (2, 2, 3, 3), dtype=torch.uint8)
+    expected = torch.stack([(images[:, 0] / 255 - 0.5) / 0.5, (images[:, 1] / 255 - 0.1) / 0.2], dim=1).flatten(1)
+    assert torch.allclose(model(images), expected, atol=1e-6)
+
+
+def test_a_saved_model_answers_as_before(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    settings = RECIPES["course-1"].model
+    model = Classifier(build(settings, TISSUE), [0.1], [0.2]).eval()
+    path = tmp_path / "weights.safetensors"
+    names = tuple(f"class {c}" for c in range(8))
+    save_model(path, model.state_dict(), settings, TISSUE, names)
+    again, found = load_model(path)
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 1, 28, 28), dtype=np.uint8))
+    assert torch.allclose(again(images), model(images), atol=1e-6)
+    assert found == names
+
+
+def test_damaged_weights_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    with pytest.raises(UserError, match="are missing"):
+        load_model(path)
+    path.write_bytes(b"not weights at all")
+    with pytest.raises(UserError, match="are damaged"):
+        load_model(path)

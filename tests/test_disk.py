@@ -1,0 +1,73 @@
+"""Atomic files, and a disk that fills up in the middle of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nephros.files import atomic, digest, write_json, write_text
+from tests.conftest import made_up, write_npz
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_text(path, "old")
+
+    def fail() -> None:
+        with atomic(path, "w") as file:
+            file.write("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": float("nan"), "y": [float("inf"), 1.5], "z": (1, "ä")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": None, "y": [None, 1.5], "z": [1, "ä"]}
+
+
+def test_digest(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert digest(tmp_path / "a", "md5") == "900150983cd24fb0d6963f7d28e17f72"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)]
+    if os.name != "posix" or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs the right to mount a small disk")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=False)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_once_there_is_room(small_disk: Path, tmp_path: Path) -> None:
+    data = write_npz(tmp_path / "cells.npz", made_up(n=80))
+    run = small_disk / "run"
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * 2_000_000)
+    # A checkpoint of course-1 is some 0.4 MB and momentum doubles it: there is room for none beside the ballast.
+    words = ["course-1", "--epochs", "2", "--optimizer.momentum", "0.9", "--model.features", "20"]
+    command = [sys.executable, "-m", "nephros", "train"]
+    full = subprocess.run(
+        [*command, *words, "--data", str(data), "--out", str(run)], capture_output=True, text=True, check=False
+    )
+    assert full.returncode == 1
+    assert "the disk is full" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert not list(run.rglob(".*.tmp"))
+    ballast.unlink()
+    again = subprocess.run([*command, "--resume", str(run)], capture_output=True, text=True, check=False)
+    assert "the disk is full" in again.stderr or again.returncode == 0
+    assert (run / "checkpoint.pt").exists()

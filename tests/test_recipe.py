@@ -1,0 +1,126 @@
+"""Recipes: YAML and back, unknown fields, impossible values."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nephros.errors import UserError
+from nephros.recipe import Optimizer, Recipe, to_yaml
+from nephros.recipe_files import find, from_mapping, keys, read
+from nephros.recipes import RECIPES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_prints_as_yaml_that_reads_back_the_same(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(to_yaml(RECIPES[name]))
+    again = find(str(file))
+    assert again == RECIPES[name]
+    assert again.hash == RECIPES[name].hash
+
+
+def test_hash_tells_recipes_apart() -> None:
+    assert len({recipe.hash for recipe in RECIPES.values()}) == len(RECIPES)
+
+
+def test_the_course_rows_are_those_of_its_table() -> None:
+    rows = [RECIPES[f"course-{row}"] for row in range(1, 8)]
+    assert [row.optimizer.lr for row in rows] == [0.01, 0.01, 0.1, 0.01, 0.001, 0.01, 0.01]
+    assert [row.epochs for row in rows] == [5, 5, 5, 5, 5, 75, 150]
+    assert {row.batch_size for row in rows} == {223}
+    assert {row.optimizer.momentum for row in rows} == {0.0}
+
+
+def test_the_poster_s_two_sets_of_values() -> None:
+    tuned, printed = RECIPES["poster"], RECIPES["poster-printed"]
+    assert tuned.optimizer == Optimizer("sgd", 0.0253366, 0.8, True, 0.0046684)
+    assert printed.optimizer == Optimizer("sgd", 0.025, 0.8, False, 0.004)
+    assert (tuned.schedule.patience, tuned.schedule.factor, tuned.epochs, tuned.model.dropout) == (5, 0.29, 100, 0.5)
+
+
+def test_fields_that_a_file_lacks_keep_their_defaults() -> None:
+    assert from_mapping({"epochs": 3, "optimizer": {"lr": 0.5}}, "mine.yaml") == Recipe(
+        epochs=3, optimizer=Optimizer(lr=0.5)
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"epocs": 3}, ["mine.yaml", "'epocs'", "Did you mean 'epochs'"]),
+        ({"optimizer": {"lrr": 3}}, ["mine.yaml", "'optimizer.lrr'", "Did you mean 'optimizer.lr'"]),
+        ({"optimizer": 3}, ["'optimizer' must hold fields"]),
+        ({"epochs": "many"}, ["--epochs is many", "a whole number"]),
+        ({"optimizer": {"lr": "fast"}}, ["--optimizer.lr is fast", "a number"]),
+        ({"amp": "int3"}, ["--amp is int3", "one of 'off', 'auto', 'bf16', 'fp16'"]),
+        ([1, 2], ["mine.yaml is not a recipe"]),
+    ],
+)
+def test_a_file_that_can_not_be_used_is_named(values: object, words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        from_mapping(values, "mine.yaml")
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("label_smoothing", 1.0),
+        ("ema", -0.1),
+        ("early_stop", -1),
+        ("seed", -1),
+        ("model.features", 0),
+        ("model.depth", 0),
+        ("model.dropout", 1.0),
+        ("optimizer.lr", 0.0),
+        ("optimizer.lr", float("nan")),
+        ("optimizer.momentum", 1.0),
+        ("optimizer.weight_decay", -1.0),
+        ("schedule.factor", 0.0),
+        ("schedule.patience", -1),
+        ("schedule.warmup", 1.0),
+        ("augment.shift", -1),
+        ("augment.rotate", 181.0),
+        ("augment.scale", 1.0),
+        ("augment.translate", -0.5),
+    ],
+)
+def test_impossible_values_name_their_flag(key: str, value: float) -> None:
+    group, _, name = key.rpartition(".")
+    with pytest.raises(UserError, match=f"--{key} is"):
+        from_mapping({group: {name: value}} if group else {name: value}, "mine.yaml")
+
+
+def test_clashes_name_the_flags() -> None:
+    with pytest.raises(UserError, match=r"--optimizer\.nesterov"):
+        from_mapping({"optimizer": {"nesterov": True, "momentum": 0.0}}, "x")
+    with pytest.raises(UserError, match=r"--schedule\.milestones or --schedule\.step_epochs"):
+        from_mapping({"schedule": {"name": "step"}}, "x")
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent\.yaml can't be read"):
+        read(tmp_path / "absent.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("epochs: [1,")
+    with pytest.raises(UserError, match="not YAML"):
+        read(broken)
+    with pytest.raises(UserError, match="Did you mean 'poster'"):
+        find("postre")
+
+
+def test_keys_are_all_leaves() -> None:
+    assert "optimizer.lr" in keys()
+    assert "optimizer" not in keys()
+    leaves = 0
+    for value in dataclasses.asdict(Recipe()).values():
+        leaves += len(value) if isinstance(value, dict) else 1
+    assert len(keys()) == leaves
+    assert set(yaml.safe_load(to_yaml(Recipe()))) == {key.split(".")[0] for key in keys()}
