@@ -12,6 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 
 @contextlib.contextmanager
 def atomic(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
@@ -33,6 +38,23 @@ def atomic(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file against other processes; the file stays, as removing it would race.
+
+    Without `wait`, BlockingIOError when another process holds it. Where the file system has no locks, none is held.
+    """
+    with open(path, "wb") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise
+            except OSError:  # some cluster file systems have none
+                pass
+        yield
 
 
 def _umask() -> int:

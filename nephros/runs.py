@@ -8,13 +8,15 @@ A run on synthetic cells carries ``synthetic-`` before the name of every file.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nephros.errors import UserError
-from nephros.files import write_json
+from nephros.files import locked, write_json
 
 _TAG = "synthetic-"
 
@@ -68,7 +70,9 @@ class RunFolder:
     @classmethod
     def create(cls, root: Path, synthetic: bool) -> RunFolder:
         """Take `root` for a new run; UserError when something is there already."""
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        # A process killed before it wrote run.json left nothing worth keeping.
+        barely = {f"{tag}{name}" for tag in ("", _TAG) for name in (".lock", "recipe.yaml")}
+        if root.exists() and (not root.is_dir() or {path.name for path in root.iterdir()} - barely):
             raise UserError(
                 f"--out {root} exists already: resume it with `nephros train --resume {root}`, or name another folder."
             )
@@ -90,6 +94,15 @@ class RunFolder:
         """Return the path of a file of the run, tagged when the run is synthetic."""
         *folders, name = parts
         return self.root.joinpath(*folders, f"{_TAG if self.synthetic else ''}{name}")
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training in this folder; UserError when one does."""
+        try:
+            with locked(self.file(".lock"), wait=False):
+                yield
+        except BlockingIOError:
+            raise UserError(f"Another process is training in {self.root}: wait for it, or stop it first.") from None
 
     def sweep(self) -> None:
         """Remove the temporary files that a killed process left."""

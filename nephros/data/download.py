@@ -24,12 +24,7 @@ from urllib.parse import urlsplit
 
 from nephros.data.catalogue import find
 from nephros.errors import UserError
-from nephros.files import digest
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from nephros.files import digest, locked
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes on disk so far and the file's length in bytes, None where the server doesn't tell."""
@@ -99,7 +94,7 @@ def fetch(
     part = target.with_name(f".{target.name}.part")
     with _disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(target.with_name(f".{target.name}.lock")):
+        with locked(target.with_name(f".{target.name}.lock")):
             if _is_there(target, md5):  # another process fetched it while this one waited
                 return target
             reasons = []
@@ -242,16 +237,6 @@ def _retry_after(headers: Any) -> float:
 
 def _length(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold the lock file, waiting for another process to let go of it; the file stays, as removing it would race."""
-    with open(path, "wb") as file:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):  # some cluster file systems have no locks; the MD5 still guards
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @contextlib.contextmanager

@@ -73,9 +73,10 @@ def train(
     say(
         f"{recipe.name} on {dataset.provenance.title}: {len(dataset.train):,} training images, {info.device}, in {folder.root}"
     )
-    write_text(folder.file("recipe.yaml"), to_yaml(recipe))
-    folder.write_info(info)
-    return _go(folder, info, recipe, dataset, model, processor, say)
+    with folder.held():
+        write_text(folder.file("recipe.yaml"), to_yaml(recipe))
+        folder.write_info(info)
+        return _go(folder, info, recipe, dataset, model, processor, say)
 
 
 def resume(run: str | Path, *, device: str = "auto", say: Say = print) -> RunFolder:
@@ -87,13 +88,14 @@ def resume(run: str | Path, *, device: str = "auto", say: Say = print) -> RunFol
     info = folder.info()
     if info.status == "complete":
         say(f"{folder.root} is complete already: nothing to resume.")
+        if not folder.file("report.html").exists():
+            say(f"report: {report(folder.root)}")
         return folder
     recipe = read(folder.file("recipe.yaml"))
     if not info.request["source"]:
         raise UserError(
             f"{folder.root} was trained on data given in Python, so it can't be resumed by name: train again."
         )
-    folder.sweep()
     processor = devices.choose(device)
     dataset = load(**info.request)
     if dataset.provenance.sha256 != info.data["sha256"] or recipe.hash != info.recipe_hash:
@@ -106,7 +108,9 @@ def resume(run: str | Path, *, device: str = "auto", say: Say = print) -> RunFol
         say(
             f"warning: the run began with {info.threads} threads, now there are {now}: weights may differ in the last bits."
         )
-    return _go(folder, info, recipe, dataset, _fresh(recipe, dataset), processor, say)
+    with folder.held():
+        folder.sweep()
+        return _go(folder, info, recipe, dataset, _fresh(recipe, dataset), processor, say)
 
 
 def _fresh(recipe: Recipe, dataset: Dataset) -> Classifier:

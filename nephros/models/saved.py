@@ -25,12 +25,9 @@ def save_model(
     path: Path, weights: dict[str, Tensor], model: Model, shape: Shape, class_names: tuple[str, ...]
 ) -> None:
     """Write a Classifier's state, all or nothing."""
-    metadata = {
-        "format": FORMAT,
-        "model": json.dumps(asdict(model)),
-        "shape": json.dumps(asdict(shape)),
-        "class_names": json.dumps(class_names),
-    }
+    about = {"format": FORMAT, "model": asdict(model), "shape": asdict(shape), "class_names": class_names}
+    # One entry, since the format keeps several in random order, and the same weights shall give the same bytes.
+    metadata = {"nephros": json.dumps(about)}
     with atomic(path) as file:
         file.write(save({name: value.contiguous() for name, value in weights.items()}, metadata=metadata))
 
@@ -46,15 +43,14 @@ def load_model(path: Path) -> tuple[Classifier, tuple[str, ...]]:
         )
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            about = json.loads((file.metadata() or {})["nephros"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-        assert metadata["format"] == FORMAT
-        settings = json.loads(metadata["model"])
-        settings["hidden"] = tuple(settings["hidden"])
-        shape = Shape(**json.loads(metadata["shape"]))
-        classifier = Classifier(build(Model(**settings), shape), [0.0] * shape.channels, [1.0] * shape.channels)
+        assert about["format"] == FORMAT
+        model = Model(**{**about["model"], "hidden": tuple(about["model"]["hidden"])})
+        shape = Shape(**about["shape"])
+        classifier = Classifier(build(model, shape), [0.0] * shape.channels, [1.0] * shape.channels)
         classifier.load_state_dict(weights)
         classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return classifier.eval(), tuple(json.loads(metadata["class_names"]))
+        return classifier.eval(), tuple(about["class_names"])
     except (SafetensorError, OSError, KeyError, AssertionError, TypeError, ValueError, RuntimeError):
         raise UserError(f"The weights {path} are damaged or not nephros's: train again, or name another run.") from None

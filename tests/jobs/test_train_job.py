@@ -107,7 +107,8 @@ def test_the_default_recipe_learns_from_synthetic_cells_and_says_synthetic_in_ev
     from nephros.data.synthetic import make
 
     data = make(n_train=800, n_val=160, n_test=160)
-    recipe = dataclasses.replace(nephros.RECIPES["nephros"], epochs=3, batch_size=64)
+    recipe = nephros.RECIPES["nephros"]
+    recipe = dataclasses.replace(recipe, batch_size=64, optimizer=dataclasses.replace(recipe.optimizer, lr=0.05))
     folder = train(recipe, data, out=tmp_path / "run", test=True, say=_silent)
     files = [path for path in folder.root.rglob("*") if path.is_file()]
     assert len(files) > 10
@@ -177,3 +178,18 @@ def test_warnings_of_the_data_are_said_and_kept(tiny: Dataset, tmp_path: Path) -
     folder = train(QUICK, data, out=tmp_path / "run", say=said.append)
     assert "warning: val has no image of kind 3." in said
     assert folder.info().warnings == ["val has no image of kind 3."]
+
+
+def test_two_processes_do_not_train_in_one_folder(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run")
+    folder.write_info(dataclasses.replace(folder.info(), status="training"))
+    with folder.held(), pytest.raises(UserError, match="Another process is training"):
+        resume(folder.root, say=_silent)
+    assert resume(folder.root, say=_silent).info().status == "complete"
+
+
+def test_a_run_killed_before_it_began_gives_its_folder_back(tiny_npz: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "recipe.yaml").write_text("name: half")
+    assert _train(tiny_npz, out).info().status == "complete"
