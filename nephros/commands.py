@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from argparse import SUPPRESS
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
@@ -20,45 +21,69 @@ def _parser(name: str, description: str) -> ArgumentParser:
 
 
 def _parse(parser: ArgumentParser, words: list[str]) -> Namespace:
-    """Return only what `words` give; UserError in one sentence, with the nearest flag, for what is not understood."""
+    """Return only what `words` give; UserError in one sentence, with the nearest flag, for what is not understood.
+
+    A flag may be written with - for _.
+    """
+    flags = [option for action in parser._actions for option in action.option_strings]
     try:
-        given: Namespace = parser.parse_args(words, defaults=False)
+        given: Namespace = parser.parse_args([_spelt(word, flags) for word in words], defaults=False)
     except Exception as error:
         message = str(error)
         unknown = re.search(r"unrecognized arguments: (\S+)", message)
         if unknown:
             flag = unknown[1].split("=")[0]
-            flags = [option for action in parser._actions for option in action.option_strings]
             near = did_you_mean(flag, flags)
             raise UserError(f"'{flag}' is not understood.{near} `{parser.prog} --help` lists the flags.") from None
         raise UserError(f"{tidy(message)} `{parser.prog} --help` tells more.") from None
     return given
 
 
+def _spelt(word: str, flags: list[str]) -> str:
+    flag, equals, value = word.partition("=")
+    respelt = "--" + flag[2:].replace("-", "_")
+    return respelt + equals + value if word.startswith("--") and flag not in flags and respelt in flags else word
+
+
 def train(words: list[str]) -> int:
     """nephros train"""
     parser = _parser(
         "train",
-        "Train a recipe on a data set, judge it, and write its report. Any field of the recipe can be given as a flag.",
+        "Train a recipe on a data set, judge it, and write its report. Any field of the recipe can be given as a flag; "
+        "the defaults below are an empty recipe's, `nephros recipes NAME` prints those of a named one.",
     )
     parser.add_argument(
-        "recipe", nargs="?", help="a name that `nephros recipes` lists, or a YAML file (default: nephros)"
+        "recipe",
+        nargs="?",
+        default=SUPPRESS,
+        help="a name that `nephros recipes` lists, or a YAML file (default: nephros)",
     )
-    parser.add_argument("--data", type=str, help=f"{_DATA} (default: tissuemnist)")
+    parser.add_argument("--data", type=str, default=SUPPRESS, help=f"{_DATA} (default: tissuemnist)")
     parser.add_argument(
-        "--size", type=int, help="pixels a side: picks a set's 28, 64, 128 or 224 version, resizes a folder's"
+        "--size",
+        type=int,
+        default=SUPPRESS,
+        help="pixels a side: picks a set's 28, 64, 128 or 224 version, resizes a folder's",
     )
-    parser.add_argument("--subset", type=int, help="train on so many images, drawn with every class's share kept")
     parser.add_argument(
-        "--data_seed", "--data-seed", type=int, help="seed of a folder's split and of --subset (default: 0)"
+        "--subset", type=int, default=SUPPRESS, help="train on so many images, every class's share kept"
     )
-    parser.add_argument("--device", type=str, help="auto, cpu or cuda (default: auto)")
-    parser.add_argument("--test", action="store_true", help="score the test split once, at the end")
     parser.add_argument(
-        "--no-test", dest="no_test", action="store_true", help="do not score the test split (the default)"
+        "--data_seed", type=int, default=SUPPRESS, help="seed of a folder's split and of --subset (default: 0)"
     )
-    parser.add_argument("--out", type=str, help="the run's folder (default: runs/RECIPE-DATE-TIME)")
-    parser.add_argument("--resume", type=str, metavar="RUN", help="take an interrupted run to its end")
+    parser.add_argument("--device", type=str, default=SUPPRESS, help="auto, cpu or cuda (default: auto)")
+    parser.add_argument("--test", action="store_true", default=SUPPRESS, help="score the test split once, at the end")
+    parser.add_argument(
+        "--no-test",
+        dest="no_test",
+        action="store_true",
+        default=SUPPRESS,
+        help="do not score the test split (the default)",
+    )
+    parser.add_argument("--out", type=str, default=SUPPRESS, help="the run's folder (default: runs/RECIPE-DATE-TIME)")
+    parser.add_argument(
+        "--resume", type=str, default=SUPPRESS, metavar="RUN", help="take an interrupted run to its end"
+    )
     parser.add_class_arguments(Recipe, skip={"name", "source"})
     given = _parse(parser, words).as_dict()
     from nephros.jobs import train as job
@@ -82,9 +107,9 @@ def evaluate(words: list[str]) -> int:
     """nephros evaluate"""
     parser = _parser("evaluate", "Score a trained run. Every reading of the test split is logged in the run.")
     parser.add_argument("run", help="a folder that `nephros train` made")
-    parser.add_argument("--split", type=str, help="val, test or train (default: val)")
-    parser.add_argument("--data", type=str, help=f"other data than the run's own: {_DATA}")
-    parser.add_argument("--device", type=str, help="auto, cpu or cuda (default: auto)")
+    parser.add_argument("--split", type=str, default=SUPPRESS, help="val, test or train (default: val)")
+    parser.add_argument("--data", type=str, default=SUPPRESS, help=f"other data than the run's own: {_DATA}")
+    parser.add_argument("--device", type=str, default=SUPPRESS, help="auto, cpu or cuda (default: auto)")
     given = _parse(parser, words).as_dict()
     from nephros.evaluation.tables import show_evaluation
     from nephros.jobs import evaluate as job
@@ -108,7 +133,7 @@ def report(words: list[str]) -> int:
 def recipes(words: list[str]) -> int:
     """nephros recipes"""
     parser = _parser("recipes", "List the recipes, or print one as YAML text.")
-    parser.add_argument("name", nargs="?", help="the recipe to print as YAML")
+    parser.add_argument("name", nargs="?", default=SUPPRESS, help="the recipe to print as YAML")
     name = _parse(parser, words).as_dict().get("name")
     if name:
         from nephros.recipe import to_yaml
@@ -125,7 +150,7 @@ def data_info(words: list[str]) -> int:
     """nephros data info"""
     parser = _parser("data info", "Say what a data set holds and where it comes from.")
     parser.add_argument("source", help=_DATA)
-    parser.add_argument("--size", type=int, help="28, 64, 128 or 224 pixels a side (default: 28)")
+    parser.add_argument("--size", type=int, default=SUPPRESS, help="28, 64, 128 or 224 pixels a side (default: 28)")
     given = _parse(parser, words).as_dict()
     from nephros.data.load import load
     from nephros.data.tables import show_dataset
@@ -138,7 +163,7 @@ def data_get(words: list[str]) -> int:
     """nephros data get"""
     parser = _parser("data get", "Download a MedMNIST set into the cache folder and verify its MD5.")
     parser.add_argument("name", help="such as tissuemnist")
-    parser.add_argument("--size", type=int, help="28, 64, 128 or 224 pixels a side (default: 28)")
+    parser.add_argument("--size", type=int, default=SUPPRESS, help="28, 64, 128 or 224 pixels a side (default: 28)")
     given = _parse(parser, words).as_dict()
     from nephros.data.download import download, rich_progress
 

@@ -33,9 +33,9 @@ def squares(
 
 def made_up(n: int = 240, classes: int = 4, channels: int = 1, size: int = 28) -> Dataset:
     """Return a tiny Dataset of `squares`: n training images and a quarter of that in val and in test."""
-    parts = [Split(*squares(m, classes, seed, channels, size)) for seed, m in enumerate((n, n // 4, n // 4))]
+    train, val, test = (Split(*squares(m, classes, seed, channels, size)) for seed, m in enumerate((n, n // 4, n // 4)))
     names = tuple(f"kind {c}" for c in range(classes))
-    return Dataset(*parts, names, Provenance("Squares", "own", "", "0" * 64))
+    return Dataset(train, val, test, names, Provenance("Squares", "own", "", "0" * 64))
 
 
 def write_npz(path: Path, dataset: Dataset) -> Path:

@@ -88,7 +88,7 @@ def test_draws_cover_their_range_evenly_and_follow_the_seed() -> None:
     settings = Augment(flips="dihedral", shift=2)
     draws = draw(8000, settings, torch.Generator().manual_seed(1))
     assert torch.bincount(draws.turn.long(), minlength=8).min() > 850
-    assert set(draws.shift.unique().tolist()) == {-2, -1, 0, 1, 2}
+    assert set(draws.shift.flatten().tolist()) == {-2, -1, 0, 1, 2}
     assert draws.affine.abs().max() <= 1
     again = draw(8000, settings, torch.Generator().manual_seed(1))
     assert torch.equal(draws.turn, again.turn)

@@ -20,6 +20,7 @@ from nephros.data.catalogue import CATALOGUE
 from nephros.data.npz import open_npz
 from nephros.errors import UserError
 from nephros.files import digest
+from nephros.memory import free_host_memory
 
 SPLITS = {"train": 24, "val": 8, "test": 16}
 Arrays = dict[str, Any]
@@ -149,7 +150,7 @@ def test_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pyte
 
 
 def test_free_memory_is_asked_when_no_limit_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert npz.free_host_memory() > 1 << 20
+    assert free_host_memory() > 1 << 20
     monkeypatch.setenv("NEPHROS_CACHE", str(tmp_path))
     monkeypatch.setattr(npz, "free_host_memory", lambda: 0)
     assert isinstance(open_npz(write(tmp_path / "cells.npz", arrays())).train.images, np.memmap)

@@ -85,7 +85,7 @@ def test_a_gradient_reaches_every_parameter(name: str) -> None:
     torch.manual_seed(0)
     network = build(dataclasses.replace(_narrow(name), dropout=0.0), TISSUE)
     logits = network(torch.randn(16, 1, 28, 28))
-    torch.nn.functional.cross_entropy(logits, torch.arange(16) % 8).backward()
+    torch.nn.functional.cross_entropy(logits, torch.arange(16) % 8).backward()  # type: ignore[no-untyped-call]
     for parameter_name, parameter in network.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert torch.isfinite(parameter.grad).all(), parameter_name

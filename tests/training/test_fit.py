@@ -196,8 +196,7 @@ def test_a_compiled_network_trains_as_the_plain_one(tiny: Dataset) -> None:
 def test_class_weights() -> None:
     counts = np.array([60, 30, 10])
     none, ratio, balanced = (
-        loss_function(Recipe(class_weights=kind), counts, CPU).weight  # type: ignore[arg-type]
-        for kind in ("none", "max-ratio", "balanced")
+        loss_function(Recipe(class_weights=kind), counts, CPU).weight for kind in ("none", "max-ratio", "balanced")
     )
     assert none is None
     assert ratio is not None

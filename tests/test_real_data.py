@@ -1,0 +1,94 @@
+"""On the real TissueMNIST: the main job from the command line, and what its figures must at least be."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nephros.runs import RunFolder
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+
+
+def _real_data() -> Path:
+    for folder in (os.environ.get("NEPHROS_DATA"), ROOT.parent / "shared" / "data"):
+        if folder and (Path(folder) / "tissuemnist.npz").is_file():
+            return Path(folder)
+    pytest.skip("needs tissuemnist.npz in NEPHROS_DATA or in ../shared/data")
+
+
+def _nephros(*words: str, data: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "nephros", *words],
+        env={**os.environ, "NEPHROS_DATA": str(data)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_course_3_on_a_subset_beats_the_largest_class(tmp_path: Path) -> None:
+    data = _real_data()
+    run = tmp_path / "run"
+    _nephros("train", "course-3", "--subset", "20000", "--epochs", "6", "--out", str(run), data=data)
+    folder = RunFolder.open(run)
+    metrics = json.loads(folder.file("val", "metrics.json").read_text())
+    assert metrics["provenance"]["title"].startswith("TissueMNIST, ")
+    assert metrics["accuracy"] > 0.36  # always answering class 0 scores 0.321
+    assert not folder.file("test").exists()
+    page = folder.file("report.html").read_text()
+    assert "TissueMNIST" in page
+    assert "AutoKeras" in page
+
+
+def test_the_default_recipe_learns_within_a_few_hundred_steps(tmp_path: Path) -> None:
+    data = _real_data()
+    run = tmp_path / "run"
+    _nephros("train", "--subset", "40000", "--epochs", "2", "--out", str(run), data=data)
+    metrics = json.loads(RunFolder.open(run).file("val", "metrics.json").read_text())
+    assert metrics["accuracy"] > 0.5
+    assert metrics["loss"] < 1.4
+
+
+@pytest.mark.parametrize(("name", "largest"), [("breastmnist", 0.731), ("pneumoniamnist", 0.742)])
+def test_the_small_sets(name: str, largest: float, tmp_path: Path) -> None:
+    data = _real_data()
+    if not (data / f"{name}.npz").is_file():
+        pytest.skip(f"needs {name}.npz beside tissuemnist.npz")
+    run = tmp_path / "run"
+    _nephros(
+        "train",
+        "--data",
+        name,
+        "--epochs",
+        "12",
+        "--batch_size",
+        "64",
+        "--optimizer.lr",
+        "0.05",
+        "--out",
+        str(run),
+        data=data,
+    )
+    metrics = json.loads(RunFolder.open(run).file("val", "metrics.json").read_text())
+    assert metrics["auc"] > 0.7
+    assert metrics["accuracy"] >= largest - 0.02
+
+
+def test_the_demo_without_data_or_network_is_synthetic(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "NEPHROS_DATA"}
+    environment |= {"HOME": str(tmp_path), "NEPHROS_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-m", "nephros.jobs.demo"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    page = Path(done.stdout.strip().splitlines()[-1].removeprefix("report: "))
+    assert "synthetic" in page.name
+    assert "synthetic" in (tmp_path / page).read_text()
