@@ -66,11 +66,9 @@ def _turn(x: Tensor, turn: Tensor) -> Tensor:
 
 def _shift(x: Tensor, shift: Tensor, most: int) -> Tensor:
     n, _, height, width = x.shape
-    padded = F.pad(x, (most, most, most, most))
-    rows = most - shift[:, :1] + torch.arange(height, device=x.device)
-    columns = most - shift[:, 1:] + torch.arange(width, device=x.device)
-    which = torch.arange(n, device=x.device).view(n, 1, 1)
-    return padded[which, :, rows.view(n, height, 1), columns.view(n, 1, width)].permute(0, 3, 1, 2)
+    windows = F.pad(x, (most, most, most, most)).unfold(2, height, 1).unfold(3, width, 1)
+    start = most - shift
+    return windows[torch.arange(n, device=x.device), :, start[:, 0], start[:, 1]]
 
 
 def _affine(x: Tensor, draws: Tensor, settings: Augment) -> Tensor:

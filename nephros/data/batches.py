@@ -78,7 +78,7 @@ class _Rows:
         self._images, self._order = images_nhwc, order
 
     def __call__(self, rows: slice) -> Tensor:
-        return self._images[self._order[rows]]
+        return self._images.index_select(0, self._order[rows])
 
 
 def channel_statistics(split: Split) -> tuple[list[float], list[float]]:

@@ -209,6 +209,6 @@ def _go(
         judge(folder, info, model, dataset, split, processor)
     info = dataclasses.replace(info, status="complete")
     folder.write_info(info)
-    page = report(folder.root)
+    page = report(folder.root, dataset)
     say(f"report: {page}")
     return folder

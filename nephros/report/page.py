@@ -1,2 +1,89 @@
-def write_report(f):
-    return f.file("report.html")
+"""RUN/report.html: one self-contained page about one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from nephros.data.dataset import Dataset
+from nephros.evaluation.metrics import wilson_interval
+from nephros.files import write_text
+from nephros.report import words
+from nephros.report.contents import Contents, gather
+from nephros.report.drawings import draw
+from nephros.report.headline import headlines
+from nephros.report.standing import standings
+from nephros.report.style import LIGHT, WORD
+from nephros.runs import RunFolder
+
+_NONE = "\N{EN DASH}"
+
+
+def write_report(folder: RunFolder, dataset: Dataset | None = None) -> Path:
+    """Write the run's report.html and figures/ (PNG and SVG) and return the page's path.
+
+    `dataset` is the run's own data, if the caller has it open; otherwise it is opened again for the pictures of cells,
+    which are left out, with a sentence on why, where that can't be done. The same run gives the same bytes.
+
+    Raises UserError when a file of the run is damaged, or when it stopped before there was anything to show.
+    """
+    contents = gather(folder)
+    own = words.own_standing(contents)
+    rows = standings(own) if own else []
+    drawn = draw(contents, rows, dataset)
+    split = contents.headline
+    page = _template().render(
+        contents=contents,
+        info=contents.info,
+        title=contents.title,
+        drawn=drawn,
+        rows=rows,
+        split=split,
+        word=WORD,
+        light=LIGHT,
+        heads=headlines(contents),
+        caveats=words.caveats(contents),
+        never=words.never_called(contents, split) if split else [],
+        classes=_classes(contents, split) if split else [],
+        making=words.making(contents),
+        provenance=words.provenance(contents),
+    )
+    file = folder.file("report.html")
+    write_text(file, page)
+    return file
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("nephros", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure"] = figure
+    environment.filters["share"] = share
+    return environment.get_template("template.html")
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """Return a number with so many decimals, or a dash for what could not be computed."""
+    return _NONE if value is None else f"{value:.{digits}f}"
+
+
+def share(value: float | None, digits: int = 1) -> str:
+    """Return a share of 1 in percent, without the sign, or a dash."""
+    return _NONE if value is None else f"{100 * value:.{digits}f}"
+
+
+def _classes(contents: Contents, split: str) -> list[dict[str, object]]:
+    """Return the rows of the table by class, with 95 % Wilson intervals of the recall."""
+    m = contents.metrics[split]
+    rows = []
+    for c, row in enumerate(m["per_class"]):
+        hit, support = m["confusion_matrix"][c][c], row["support"]
+        low, high = wilson_interval(hit, support) if support else (None, None)
+        called = [line[c] for line in m["confusion_matrix"]]
+        rows.append({**row, "name": contents.names[c], "low": low, "high": high, "called": sum(called)})
+    return rows

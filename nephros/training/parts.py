@@ -23,9 +23,10 @@ def loss_function(recipe: Recipe, counts: NDArray[np.int64], device: torch.devic
 
     `counts` is (classes,): images of each class in the train split. max-ratio is NephNet's: largest count / count.
     """
-    ratios = {"none": None, "max-ratio": counts.max() / counts, "balanced": counts.sum() / (len(counts) * counts)}
-    ratio = ratios[recipe.class_weights]
-    weight = None if ratio is None else torch.tensor(ratio, dtype=torch.float32, device=device)
+    weight = None
+    if recipe.class_weights != "none":
+        common = counts.max() if recipe.class_weights == "max-ratio" else counts.mean()
+        weight = torch.tensor(common / counts, dtype=torch.float32, device=device)
     return nn.CrossEntropyLoss(weight=weight, label_smoothing=recipe.label_smoothing)
 
 

@@ -1,0 +1,96 @@
+"""What the benchmarks time: data, a recipe's training step, and endless streams of batches, steps and matrix products."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.common import Settings
+from nephros.data.augment import augment, draw
+from nephros.data.batches import Batches, channel_statistics
+from nephros.data.dataset import Dataset, Split
+from nephros.data.load import load, locate
+from nephros.data.synthetic import make
+from nephros.models import build
+from nephros.models.classifier import Classifier
+from nephros.models.shape import Shape
+from nephros.recipe import Recipe
+from nephros.training.fit import Fit
+
+TRAIN_IMAGES = 165_466
+"""In TissueMNIST's train split."""
+LR = 0.0
+"""A step costs the same at any rate. At 0 the weights stay as drawn, so that no contender, for having trained longer,
+falls into gradients so small (denormal numbers) that they are slow to multiply."""
+
+
+def open_data(settings: Settings) -> tuple[Split, str]:
+    """Return a train split and its title: TissueMNIST where it is at hand, else synthetic cells repeated to that size."""
+    if settings.data == "auto" and locate("tissuemnist"):
+        dataset = load("tissuemnist")
+        return dataset.train, dataset.provenance.title
+    dataset = make(n_train=512 if settings.quick else 8192, n_val=8, n_test=8)
+    return _repeated(dataset, 512 if settings.quick else TRAIN_IMAGES), dataset.provenance.title
+
+
+def _repeated(dataset: Dataset, n: int) -> Split:
+    rows = np.arange(n) % len(dataset.train)
+    return Split(dataset.train.images[rows], dataset.train.labels[rows])
+
+
+def shape_of(split: Split) -> Shape:
+    """Return the shape of a split of grey images in TissueMNIST's 8 classes."""
+    _, height, width = split.images.shape
+    return Shape(1, height, width, 8)
+
+
+def fit_of(recipe: Recipe, split: Split, device: torch.device) -> Fit:
+    """Return the recipe's run over a grey split, ready for steps."""
+    torch.manual_seed(recipe.seed)
+    shape = shape_of(split)
+    fixed = {"half": ([0.5], [0.5]), "unit": ([0.0], [1.0])}
+    mean, std = fixed.get(recipe.normalise) or channel_statistics(split)
+    model = Classifier(build(recipe.model, shape), mean, std)
+    batches = Batches(split, device, channels_last=recipe.channels_last)
+    fit = Fit(recipe, model, batches, batches, tuple(str(label) for label in range(shape.classes)))
+    fit.model.train()
+    return fit
+
+
+def batches_of(fit: Fit) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield shuffled and augmented batches for ever, drawn as `Fit` draws them: whole epochs, one after another."""
+    n, settings = len(fit.train_batches), fit.recipe.augment
+    for epoch in itertools.count():
+        generator = torch.Generator().manual_seed(epoch)
+        order = torch.randperm(n, generator=generator)
+        draws = draw(n, settings, generator).to(fit.device)
+        for rows, images, labels in fit.train_batches.read(fit.recipe.batch_size, order):
+            yield augment(images, draws[rows], settings), labels
+
+
+def steps(fit: Fit, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[float]:
+    """Take a training step on each batch; yield its number of images."""
+    for images, labels in batches:
+        fit.step(images, labels, LR)
+        yield len(labels)
+
+
+def products(device: torch.device, dtype: torch.dtype | None) -> Iterator[float]:
+    """Multiply two large square matrices for ever; yield the floating-point operations of a product.
+
+    `dtype` None is full precision; on GPUs that allows TF32, as their convolutions do by default.
+    """
+    side = 8192 if device.type == "cuda" else 2048
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(side, side, generator=generator).to(device, dtype or torch.float32) for _ in range(2))
+    out = torch.empty_like(a)
+    while True:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high" if device.type == "cuda" else before)
+        torch.mm(a, b, out=out)
+        torch.set_float32_matmul_precision(before)
+        yield 2.0 * side**3

@@ -1,0 +1,49 @@
+"""Print the table of runs that the README quotes, as Markdown: python results/table.py RUN..."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from nephros.recipe_files import read
+from nephros.runs import RunFolder
+
+
+def row(root: str) -> str:
+    """Return one run's row: what was run, how long it took, and its figures on validation and test."""
+    folder = RunFolder.open(root)
+    info = folder.info()
+    recipe = read(folder.file("recipe.yaml"))
+    val, test = (json.loads(folder.file(split, "metrics.json").read_text(encoding="utf-8")) for split in ("val", "test"))
+    interval = test["accuracy_interval"]
+    figures = [
+        f"{val['accuracy']:.4f}",
+        f"{test['accuracy']:.4f} ({interval['low']:.4f} to {interval['high']:.4f})",
+        f"{test['auc']:.4f}",
+        f"{test['macro_f1']:.4f}",
+        f"{info.training_minutes:.1f}",
+    ]
+    cells = [info.recipe, str(recipe.epochs), *figures, str(info.seed), str(len(folder.test_reads())), f"`{info.command}`"]
+    return f"| {' | '.join(cells)} |"
+
+
+def main(roots: list[str]) -> None:
+    """Print the header, one row a run, and what all of them share."""
+    heads = ["recipe", "epochs", "val accuracy", "test accuracy (95 %)", "test AUC", "test macro F1", "training minutes", "seed"]
+    heads += ["readings of test", "command"]
+    print(f"| {' | '.join(heads)} |")
+    print("|" + "---|" * len(heads))
+    for root in roots:
+        print(row(root))
+    infos = [RunFolder.open(root).info() for root in roots]
+    for label, values in (
+        ("data", {info.data["title"] for info in infos}),
+        ("device", {info.device for info in infos}),
+        ("versions", {", ".join(f"{name} {version}" for name, version in info.versions.items()) for info in infos}),
+    ):
+        print(f"\n{label}: {'; '.join(sorted(values))}")
+
+
+if __name__ == "__main__":
+    main([str(Path(root)) for root in sys.argv[1:]])

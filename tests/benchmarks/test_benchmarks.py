@@ -1,0 +1,107 @@
+"""Every benchmark runs and prints the record that it promises; how fast anything is, is not tested."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RECORD = {
+    "benchmark",
+    "command",
+    "created",
+    "device",
+    "data",
+    "seed",
+    "repeats",
+    "hardware",
+    "versions",
+    "commit",
+    "rows",
+}
+HARDWARE = {"cpu", "cores", "threads", "flags", "gpu", "load_before"}
+ROWS = {
+    "input_side": {"recipe", "fed_images_per_s", "fixed_images_per_s", "share", "input_us_per_image"},
+    "usual_loop": {"what", "ours_images_per_s", "usual_0_workers_images_per_s", "best_workers", "ratio"},
+    "mixed_precision": {"processor", "recipe", "amp"},
+    "machine_share": {
+        "recipe",
+        "multiply_adds_per_image",
+        "images_per_s",
+        "matrix_gflops",
+        "matrix_precision",
+        "share",
+    },
+    "help_time": {"command", "seconds"},
+}
+
+pytestmark = pytest.mark.slow
+
+
+def run(name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"benchmarks.{name}", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+
+def last_record(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    record: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return record
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_quick_run_prints_its_record(name: str) -> None:
+    workers = ["--workers", "0", "1"] if name == "usual_loop" else []
+    record = last_record(run(name, "--quick", "--data", "synthetic", "--device", "cpu", *workers))
+    assert record.keys() >= RECORD
+    assert record["benchmark"] == name
+    assert record["quick"] is True
+    assert record["hardware"].keys() >= HARDWARE
+    assert {"nephros", "python", "torch"} <= record["versions"].keys()
+    assert "synthetic" in record["data"] or name == "help_time"
+    assert record["rows"]
+    for row in record["rows"]:
+        assert row.keys() >= ROWS[name]
+        summaries = [value for value in row.values() if isinstance(value, dict)]
+        assert summaries or "fails" in row.get("remark", "")
+        for found in summaries:
+            assert 0 < found["min"] <= found["median"] <= found["max"] < math.inf
+    if name == "mixed_precision":
+        _check_precisions(record["rows"])
+    if name == "help_time":
+        assert record["rows"][0]["imports_torch"] is False
+
+
+def _check_precisions(rows: list[dict[str, Any]]) -> None:
+    full, *_ = rows
+    assert [row["amp"] for row in rows] == ["off", "bf16", "fp16"]
+    assert full["speed_ratio"]["median"] == 1
+    assert full["peak_mib"] > full["before_mib"] > 0
+
+
+@pytest.mark.parametrize("name", [*ROWS, "peak_memory", "tables"])
+def test_help(name: str) -> None:
+    done = run(name, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage:")
+
+
+def test_saved_records_become_a_table(tmp_path: Path) -> None:
+    for _ in range(2):
+        last_record(run("help_time", "--repeats", "1", "--save", str(tmp_path)))
+    assert len(json.loads((tmp_path / "help_time.json").read_text(encoding="utf-8"))) == 2
+    done = run("tables", str(tmp_path))
+    assert done.returncode == 0
+    assert done.stdout.count("| nephros --help |") == 1
+
+
+def test_quick_numbers_are_not_saved(tmp_path: Path) -> None:
+    done = run("help_time", "--quick", "--save", str(tmp_path))
+    assert done.returncode == 2
+    assert "--quick and --save" in done.stderr
