@@ -94,7 +94,7 @@ def _medmnist(network: str) -> Recipe:
 _NEPHROS = Recipe(
     name="nephros",
     source="ours: a small residual net shaped for CPUs and GPUs alike",
-    model=Model(network="compact", features=32, depth=1),
+    model=Model(network="compact", features=32, depth=2),
     optimizer=Optimizer(name="sgd", lr=0.2, momentum=0.9, nesterov=True, weight_decay=5e-4, decay_all=False),
     schedule=Schedule(name="onecycle", warmup=0.2),
     # A nucleus has no up: all eight flips and quarter-turns are the same cell.

@@ -14,10 +14,10 @@ from nephros.recipe import Model
 
 
 class Compact(nn.Module):
-    """5x5 stride-2 stem, then stages of widths f, 2f, 4f at 1/2, 1/4 and 1/4... of the input's side.
+    """5x5 stride-2 stem, then three stages of widths f, 2f and 4f at 1/2, 1/4 and 1/8 of the input's side.
 
-    Each stage is one 3x3 convolution (the later ones stride 2) and `depth` residual blocks; then mean over positions
-    and one linear layer.
+    Each stage is `depth` residual blocks, the second and third after a 3x3 stride-2 convolution; then the mean over
+    positions and one linear layer.
     """
 
     def __init__(self, model: Model, shape: Shape) -> None:

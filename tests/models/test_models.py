@@ -35,7 +35,7 @@ PARAMETERS = {
     "medmnist-resnet18": 11_171_784,
     "medmnist-resnet50": 23_515_592,
     "strong-baseline": 11_171_784,
-    "nephros": 482_408,
+    "nephros": 870_376,
 }
 
 
@@ -56,7 +56,7 @@ def test_parameters(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("poster", 4_932_736), ("nephnet2d", 56_558_080), ("course-1", 526_760), ("nephros", 14_184_576)],
+    [("poster", 4_932_736), ("nephnet2d", 56_558_080), ("course-1", 526_760), ("nephros", 26_128_512)],
 )
 def test_multiply_adds(name: str, expected: int) -> None:
     assert multiply_adds(build(RECIPES[name].model, TISSUE), TISSUE) == expected

@@ -1,0 +1,102 @@
+"""Pictures of cells: the triptychs of mistakes, and a tile for each class. Data in, picture out, no files."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from nephros.report.mistakes import Triptych
+from nephros.report.style import INK, LIGHT, MUTED, sheet, styled, wrap
+
+_TILE, _SMALL = 112, 56
+"""Pixels a side to which a smaller cell is enlarged, alone and in a triptych; a viewer smooths the rest of the way."""
+
+_SIDE, _GAP, _EDGE = 1.1, 0.1, 0.03
+_WIDTH = 3 * _SIDE + 2 * _GAP + 2 * _EDGE
+_TOP, _CAPTION = 0.42, 0.6
+"""Inches."""
+
+_HEADS = ("an image of the\npredicted class", "the misclassified\ncell", "an image of the\nactual class")
+
+
+def enlarge(image: NDArray[np.uint8], side: int = _TILE) -> NDArray[np.uint8]:
+    """Return a cell, (h, w) or (h, w, 3) uint8, made ready to look at.
+
+    A grey cell's brightness is stretched so that its 99.8th percentile is white, since most nuclei fill only a fifth of
+    the range; colours are left alone. A cell below `side` pixels is enlarged smoothly (bicubic), a larger one kept.
+    """
+    if image.ndim == 2:
+        white = max(1.0, float(np.percentile(image, 99.8)))
+        image = np.clip(image * (255 / white), 0, 255).astype(np.uint8)
+    times = side / max(image.shape[:2])
+    if times <= 1:
+        return image
+    height, width = (max(1, round(edge * times)) for edge in image.shape[:2])
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def png_address(image: NDArray[np.uint8]) -> str:
+    """Return a cell, enlarged, as a ``data:`` address that a page can show."""
+    file = io.BytesIO()
+    Image.fromarray(enlarge(image)).save(file, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+@styled
+def triptychs(
+    rows: Sequence[Triptych], images: NDArray[np.uint8], names: Sequence[str], split: str, title: str
+) -> Figure:
+    """Draw one row a mistake: a cell of the predicted class | the misclassified cell | a cell of the actual class.
+
+    Beneath the outer cells stand their class and the probability that they gave to it; beneath the mistaken one those
+    that it gave to the class on its left and to its own, on its right.
+
+    Args:
+        rows: at least one, of nephros.report.mistakes.mistakes.
+        images: of the whole split, (n, h, w) or (n, h, w, 3) uint8.
+        names: of the classes, (classes,).
+        split: the split that they are of; picks the frame's colour.
+        title: the data's provenance.
+    """
+    height = _TOP + len(rows) * (_SIDE + _CAPTION) + 0.1
+    figure = sheet(_WIDTH, height, title)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(0, _WIDTH)
+    axes.set_ylim(height, 0)
+    axes.axis("off")
+    accent = LIGHT[split]
+    lefts = [_EDGE + i * (_SIDE + _GAP) for i in range(3)]
+    for left, head, colour in zip(lefts, _HEADS, (MUTED, accent, MUTED), strict=True):
+        axes.text(left, _TOP - 0.07, head, fontsize=7, color=colour, va="bottom", linespacing=1.15)
+    for r, row in enumerate(rows):
+        top = _TOP + r * (_SIDE + _CAPTION)
+        under = top + _SIDE + 0.15
+        for left, cell in ((lefts[0], row.predicted), (lefts[2], row.actual)):
+            _cell(axes, images[cell.index], left, top, None)
+            said = f"right, p {cell.confidence:.2f}" if cell.right else f"missed, p {cell.of_actual:.2f}"
+            lines = [*wrap(names[cell.actual], 18, 2).split("\n"), said]
+            for i, line in enumerate(lines):
+                axes.text(left, under + 0.125 * i, line, fontsize=7, color=MUTED if line is said else INK)
+        left, mistake = lefts[1], row.mistake
+        _cell(axes, images[mistake.index], left, top, accent)
+        axes.text(left, under, f"← {mistake.confidence:.2f}", fontsize=7.5, color=accent)
+        axes.text(left + _SIDE, under, f"{mistake.of_actual:.2f} →", fontsize=7.5, ha="right", color=MUTED)
+    return figure
+
+
+def _cell(axes: Axes, image: NDArray[np.uint8], left: float, top: float, frame: str | None) -> None:
+    pixels = enlarge(image, _SMALL)
+    height, width = pixels.shape[:2]
+    right, bottom = left + _SIDE * width / max(height, width), top + _SIDE * height / max(height, width)
+    axes.imshow(
+        pixels, cmap="gray", vmin=0, vmax=255, extent=(left, right, bottom, top), interpolation="none", aspect="auto"
+    )
+    if frame:
+        axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color=frame, linewidth=2.2)

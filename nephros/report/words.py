@@ -1,0 +1,120 @@
+"""What a report says in words: the caveats, and how the run was made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nephros.data.catalogue import CATALOGUE
+from nephros.report.contents import Contents
+from nephros.report.standing import KEY, Standing
+from nephros.report.style import WORD
+
+
+def caveats(contents: Contents) -> list[str]:
+    """Return the sentences that a reader must know before the numbers."""
+    info, split = contents.info, contents.headline
+    found = []
+    if contents.folder.synthetic:
+        found.append("The cells are synthetic, made up by nephros: no number here says anything about kidneys.")
+    if not contents.complete:
+        done = f"{len(contents.history)} of {contents.recipe.epochs} epochs are over"
+        how = f"; go on with: nephros train --resume {contents.folder.root}" if info.request["source"] else ""
+        found.append(f"This run has not finished: {done}{how}.")
+    if info.data["key"] and info.data["split"] != "official":
+        name = info.data["name"]
+        found.append(
+            f"The data bears the name {name}, but it is not the published file: its split is another, so its numbers can't be "
+            f"set beside published ones on the official {name} test split as if they were measured on the same cells."
+        )
+    if "test" not in contents.metrics:
+        found.append(
+            "The test split has not been scored. Every result here is on validation, which steers training "
+            "and the choice of recipe and flatters accordingly."
+        )
+    if len(contents.reads) > 1:
+        found.append(
+            f"The test split has been read {len(contents.reads)} times: whatever was chosen after the first reading is no "
+            "longer blind to it."
+        )
+    if split:
+        missing = [
+            name
+            for name, row in zip(contents.names, contents.metrics[split]["per_class"], strict=True)
+            if not row["support"]
+        ]
+        if missing:
+            found.append(
+                f"The {WORD[split]} split lacks {'; '.join(missing)}: macro figures are means over the other classes."
+            )
+    return [*found, *(warning for warning in info.warnings if warning not in found)]
+
+
+def never_called(contents: Contents, split: str) -> list[str]:
+    """Return the names of the classes that the model never answered on a split."""
+    matrix = contents.metrics[split]["confusion_matrix"]
+    return [name for c, name in enumerate(contents.names) if not any(row[c] for row in matrix)]
+
+
+def own_standing(contents: Contents) -> Standing | None:
+    """Return the run as a row beside published results; None unless its data is TissueMNIST's and it has been scored."""
+    split = contents.headline
+    if contents.info.data["key"] != KEY or split is None:
+        return None
+    m, shape = contents.metrics[split], contents.info.shape
+    side = f"{shape['height']}" if shape["height"] == shape["width"] else f"{shape['height']} x {shape['width']}"
+    interval = m["accuracy_interval"]
+    return Standing(
+        f"this run: {contents.info.recipe}",
+        side,
+        m["accuracy"],
+        interval["low"],
+        interval["high"],
+        m["auc"],
+        f"{contents.info.data['split']} {WORD[split]}",
+        "this report",
+        "",
+        f"95 % interval of {m['n']:,} cells" + ("" if split == "test" else "; the test split was not read"),
+        own=True,
+    )
+
+
+def making(contents: Contents) -> list[tuple[str, str]]:
+    """Return how the run was made, as (what, value) lines; those with a value in code type end in a colon."""
+    info, shape = contents.info, contents.info.shape
+    minutes = (
+        "not finished" if info.training_minutes is None else f"{info.training_minutes:.1f} minutes in training epochs"
+    )
+    channels = {1: "grey", 3: "colour"}.get(shape["channels"], f"{shape['channels']} channels")
+    mean, std = (", ".join(f"{value:.4g}" for value in info.normalisation[key]) for key in ("mean", "std"))
+    return [
+        ("Recipe", f"{info.recipe} (hash {info.recipe_hash})"),
+        ("Made by", info.command or "a call from Python"),
+        ("Seed", str(info.seed)),
+        ("Device", info.device),
+        ("Training time", minutes),
+        ("Weights kept", f"epoch {info.chosen_epoch} of {len(contents.history)}" if info.chosen_epoch else "none yet"),
+        ("Parameters", f"{info.parameters:,}"),
+        ("Multiply-adds", f"{info.multiply_adds:,} an image"),
+        ("Input", f"{shape['height']} x {shape['width']} pixels, {channels}, {shape['classes']} classes"),
+        ("Normalisation", f"mean {mean}; standard deviation {std} (of pixels / 255)"),
+        ("Begun", info.created),
+        ("Commit", info.commit or "not in a git checkout"),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in info.versions.items())),
+    ]
+
+
+def provenance(contents: Contents) -> list[tuple[str, str]]:
+    """Return where the data came from, as (what, value) lines."""
+    data: dict[str, Any] = contents.info.data
+    request = contents.info.request
+    asked = ", ".join(f"{key} {value}" for key, value in request.items() if value not in (None, ""))
+    licence = CATALOGUE[data["key"]].licence if data["key"] in CATALOGUE else ""
+    lines = [
+        ("Data", data["title"]),
+        ("Detail", data["detail"]),
+        ("Path", data["path"] or "made in memory"),
+        ("SHA-256", data["sha256"]),
+        ("Opened by", asked),
+        ("Licence of the published set", licence),
+    ]
+    return [(what, value) for what, value in lines if value]
