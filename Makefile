@@ -23,7 +23,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 setup: $(VENV)/.dev  ## set up .venv with everything that development needs
 
 demo: $(VENV)/.core  ## train, judge and report: TissueMNIST where it is on disk, else made-up cells (under 3 minutes)
-	$(BIN)/python -m nephros.jobs.demo
+	$(BIN)/python -m nephros.demo
 
 test: $(VENV)/.dev  ## the fast tests (under 6 minutes)
 	$(BIN)/python -m pytest -q -m 'not slow'

@@ -125,4 +125,12 @@ class RunFolder:
         log = self.file("test", "reads.jsonl")
         if not log.is_file():
             return []
-        return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [_reading(line) for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _reading(line: str) -> dict[str, Any]:
+    """Return a line's values; one that a killed process left half-written still counts as a reading."""
+    try:
+        return dict(json.loads(line))
+    except ValueError:
+        return {"time": "unknown (the line is damaged)", "commit": None, "recipe_hash": "unknown"}

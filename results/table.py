@@ -15,7 +15,9 @@ def row(root: str) -> str:
     folder = RunFolder.open(root)
     info = folder.info()
     recipe = read(folder.file("recipe.yaml"))
-    val, test = (json.loads(folder.file(split, "metrics.json").read_text(encoding="utf-8")) for split in ("val", "test"))
+    val, test = (
+        json.loads(folder.file(split, "metrics.json").read_text(encoding="utf-8")) for split in ("val", "test")
+    )
     interval = test["accuracy_interval"]
     figures = [
         f"{val['accuracy']:.4f}",
@@ -24,13 +26,29 @@ def row(root: str) -> str:
         f"{test['macro_f1']:.4f}",
         f"{info.training_minutes:.1f}",
     ]
-    cells = [info.recipe, str(recipe.epochs), *figures, str(info.seed), str(len(folder.test_reads())), f"`{info.command}`"]
+    cells = [
+        info.recipe,
+        str(recipe.epochs),
+        *figures,
+        str(info.seed),
+        str(len(folder.test_reads())),
+        f"`{info.command}`",
+    ]
     return f"| {' | '.join(cells)} |"
 
 
 def main(roots: list[str]) -> None:
     """Print the header, one row a run, and what all of them share."""
-    heads = ["recipe", "epochs", "val accuracy", "test accuracy (95 %)", "test AUC", "test macro F1", "training minutes", "seed"]
+    heads = [
+        "recipe",
+        "epochs",
+        "val accuracy",
+        "test accuracy (95 %)",
+        "test AUC",
+        "test macro F1",
+        "training minutes",
+        "seed",
+    ]
     heads += ["readings of test", "command"]
     print(f"| {' | '.join(heads)} |")
     print("|" + "---|" * len(heads))

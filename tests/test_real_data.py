@@ -85,7 +85,7 @@ def test_the_demo_without_data_or_network_is_synthetic(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "NEPHROS_DATA"}
     environment |= {"HOME": str(tmp_path), "NEPHROS_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(
-        [sys.executable, "-m", "nephros.jobs.demo"],
+        [sys.executable, "-m", "nephros.demo"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -43,16 +43,32 @@ def save(figure: Figure, png_file: Path, alt: str) -> Markup:
 
 
 def inline(svg: str, name: str, alt: str) -> Markup:
-    """Return the SVG file's text as an inline element: CSS variables for colours and font, ids that start with `name`."""
+    """Return the SVG file's text as an inline element: CSS variables for colours and font, ids that start with `name`.
+
+    Only tags are rewritten, never the texts between them, which hold class names of any kind.
+    """
     width, height = (float(re.search(rf'\b{side}="([\d.]+)pt"', svg)[1]) for side in ("width", "height"))  # type: ignore[index]
     body = svg[svg.index(">", svg.index("<svg")) + 1 :]
     body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
-    body = re.sub(r'\b(id="|href="#)|url\(#', lambda found: f"{found[0]}{name}-", body)
-    body = re.sub(rf"\b{_FONTS}", "font-family: var(--sans)", body)
-    body = re.sub(r"image-rendering: ?[\w-]+;?", "", body)  # smooth, as matplotlib's "pixelated" is not
-    for variable, colour in LIGHT.items():
-        body = body.replace(colour, f"var(--{variable})")
-    pixels = round(width / 72 * _SCALE)
-    view = f'viewBox="0 0 {width:g} {height:g}" style="--wide: {pixels}px"'
-    head = f'<svg class="plot" role="img" aria-label="{escape(alt)}" {view}>'
-    return Markup(head + body)
+    free = set(
+        re.findall(r'(?:href="#|url\(#)([\w.-]+)', body)
+    )  # ids that something refers to, until they are given out
+
+    def identify(found: re.Match[str]) -> str:
+        if found[1] not in free:
+            return ""
+        free.remove(found[1])  # matplotlib gives like shapes like ids: the first serves all
+        return f' id="{name}-{found[1]}"'
+
+    def themed(tag: re.Match[str]) -> str:
+        text = re.sub(r'\sid="([^"]*)"', identify, tag[0])
+        text = re.sub(r'href="#|url\(#', lambda found: f"{found[0]}{name}-", text)
+        text = re.sub(r"image-rendering: ?[\w-]+;?", "", text)  # smooth, as matplotlib's "pixelated" is not
+        text = text.replace(_FONTS, "font-family: var(--sans)")
+        for variable, colour in LIGHT.items():
+            text = text.replace(colour, f"var(--{variable})")
+        return text
+
+    body = re.sub(r"<[^>]*>", themed, body)
+    view = f'viewBox="0 0 {width:g} {height:g}" style="--wide: {round(width / 72 * _SCALE)}px"'
+    return Markup(f'<svg class="plot" role="img" aria-label="{escape(alt)}" {view}>{body}')

@@ -193,3 +193,11 @@ def test_a_run_killed_before_it_began_gives_its_folder_back(tiny_npz: Path, tmp_
     out.mkdir()
     (out / "recipe.yaml").write_text("name: half")
     assert _train(tiny_npz, out).info().status == "complete"
+
+
+def test_a_half_written_line_still_counts_as_a_reading(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run", test=True)
+    log = folder.file("test", "reads.jsonl")
+    log.write_text(log.read_text() + '{"time": "20')
+    assert len(folder.test_reads()) == 2
+    nephros.report(folder.root)

@@ -1,0 +1,31 @@
+"""The published TissueMNIST results are all there, as their sources print them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from nephros.evaluation.published import published
+
+
+def test_every_row_has_its_source_and_plausible_numbers() -> None:
+    rows = published()
+    assert len(rows) == 14
+    for row in rows:
+        assert row.method
+        assert row.source
+        assert 0.5 < row.accuracy < 0.8
+        assert row.auc is None or 0.8 < row.auc < 1
+        assert row.split in ("official", "another")
+        assert row.address == "" or row.address.startswith("https://")
+    assert Counter(row.source for row in rows)["MedMNIST v2"] == 7
+
+
+def test_the_rows_that_others_are_compared_with() -> None:
+    by_name = {(row.method, row.input): row for row in published()}
+    assert by_name["AutoKeras", "28"].accuracy == 0.703
+    assert by_name["ResNet-18", "28"].auc == 0.930
+    best = max(published(), key=lambda row: row.accuracy)
+    assert (best.method, best.input, best.accuracy_sd) == ("DenseNet-121, ImageNet weights", "128", 0.0039)
+    assert "picked on the test split" in by_name["MedViTV2-L", "224"].note
+    assert by_name["course CNN", "28"].auc is None
+    assert by_name["poster net", "28"].split == "another"

@@ -1,0 +1,184 @@
+"""What the figures show: axes, texts and counts, for 2, 8 and 11 classes, and where a class is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from nephros.evaluation.evaluate import Evaluation
+from nephros.evaluation.metrics import calibration
+from nephros.recipe import Augment, Model, Recipe
+from nephros.report import curves, figures
+from nephros.report.standing import Standing, standing, standings
+from nephros.report.style import LIGHT, percent, wrap
+from nephros.training.history import Epoch
+
+Make = Callable[..., Evaluation]
+TITLE = "Made-up cells, synthetic"
+
+
+def texts(figure: Figure) -> list[str]:
+    """Return every non-empty text of a figure, tick labels included."""
+    figure.draw_without_rendering()
+    found = [artist.get_text() for artist in figure.findobj(Text)]
+    return [text for text in found if text]
+
+
+def names(classes: int) -> list[str]:
+    return [f"kind {c}" for c in range(classes)]
+
+
+def history(n: int) -> list[Epoch]:
+    return [Epoch(e, 0.1 / e, 2.0 / e, 0.1 * e, 1.9 / e, 0.12 * e, 0.3, 0.8, 1.0, 900.0) for e in range(1, n + 1)]
+
+
+def test_class_ratios_print_counts_and_shares() -> None:
+    figure = figures.class_ratios({"train": [30, 10], "val": [4, 0], "test": [6, 2]}, names(2), TITLE)
+    found = texts(figure)
+    assert "30 · 75.0 %" in found
+    assert "6 · 75.0 %" in found
+    assert "none" in found
+    assert "training, 40 images" in found
+    assert TITLE in found
+    bars = figure.axes[0].patches
+    assert [round(bar.get_width(), 2) for bar in bars] == [0.75, 0.25, 1.0, 0.0, 0.75, 0.25]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("classes", [2, 8, 11])
+def test_confusion_prints_every_count_and_share(evaluation: Make, classes: int) -> None:
+    matrix = np.array(evaluation(classes).metrics["confusion_matrix"])
+    figure = figures.confusion(matrix, names(classes), "val", TITLE)
+    axes = figure.axes[0]
+    cells = {
+        (int(t.get_position()[0]), int(t.get_position()[1]), t.get_verticalalignment()): t.get_text()
+        for t in axes.texts
+    }
+    assert len(axes.texts) == 2 * classes**2
+    for row in range(classes):
+        for column in range(classes):
+            assert cells[column, row, "top"] == f"{matrix[row, column]:,}"
+            assert cells[column, row, "bottom"] == percent(matrix[row, column] / matrix[row].sum())
+    depth = np.array([patch.get_alpha() for patch in axes.patches], dtype=float).reshape(classes, classes)
+    assert (depth.argmax(axis=1) == matrix.argmax(axis=1)).all()
+    assert to_hex(axes.patches[0].get_facecolor()) == LIGHT["val"]
+    assert TITLE in texts(figure)
+
+
+def test_confusion_says_which_class_has_no_cells(evaluation: Make) -> None:
+    matrix = np.array(evaluation(4, missing=2).metrics["confusion_matrix"])
+    figure = figures.confusion(matrix, names(4), "test", TITLE)
+    assert texts(figure).count("no such cells in test") == 1
+    assert len(figure.axes[0].texts) == 2 * 12 + 1
+
+
+@pytest.mark.parametrize("classes", [2, 8, 11, 30])
+def test_roc_grid_has_a_panel_a_class_with_area_and_ratio(evaluation: Make, classes: int) -> None:
+    found = evaluation(classes)
+    figure = curves.roc_grid(found, names(classes), "test", TITLE)
+    assert len(figure.axes) == classes
+    for c, axes in enumerate(figure.axes):
+        area = found.metrics["per_class"][c]["auc"]
+        share = (found.labels == c).mean()
+        assert axes.get_title(loc="left") == f"kind {c}"
+        assert f"area {area:.3f}  ·  {100 * share:.1f} % of cells" in [text.get_text() for text in axes.texts]
+        x, y = np.asarray(axes.lines[1].get_xdata()), np.asarray(axes.lines[1].get_ydata())
+        assert np.trapezoid(y, x) == pytest.approx(area, abs=0.02)
+
+
+def test_roc_grid_says_which_class_is_missing(evaluation: Make) -> None:
+    figure = curves.roc_grid(evaluation(8, missing=3), names(8), "val", TITLE)
+    assert [len(axes.lines) for axes in figure.axes] == [2, 2, 2, 0, 2, 2, 2, 2]
+    assert "no such cells\nin validation" in texts(figure)
+
+
+def test_thinned_curves_keep_their_ends_and_area() -> None:
+    x = np.linspace(0, 1, 20_000)
+    y = x**0.2
+    few_x, few_y = curves.thin(x, y)
+    assert len(few_x) <= 200
+    assert (few_x[0], few_x[-1], few_y[0], few_y[-1]) == (0, 1, 0, 1)
+    assert np.trapezoid(few_y, few_x) == pytest.approx(np.trapezoid(y, x), abs=2e-4)
+
+
+def test_reliability_draws_the_bins_that_hold_something(evaluation: Make) -> None:
+    bins = calibration(evaluation(3).probabilities, evaluation(3).labels)
+    held = [part for part in bins if part.count]
+    figure = figures.reliability(bins, "test", TITLE)
+    above, below = figure.axes
+    assert [text.get_text() for text in below.texts] == [f"{part.count:,}" for part in held]
+    assert [bar.get_height() for bar in above.patches] == [part.accuracy for part in held]  # type: ignore[attr-defined]
+    assert list(np.asarray(above.lines[1].get_xdata())) == [part.confidence for part in held]
+    assert sum(part.count for part in held) == 400
+    assert TITLE in texts(figure)
+
+
+def test_learning_curves_mark_the_kept_epoch_and_the_final_train_score() -> None:
+    running = "train (running: augmented, dropout on)"
+    figure = curves.learning(history(6), TITLE, running, chosen=4, final={"accuracy": 0.7, "loss": 0.9})
+    assert len(figure.axes) == 3
+    by_label = {str(line.get_label()): line for line in figure.axes[0].lines}
+    assert list(np.asarray(by_label[running].get_ydata())) == [row.train_accuracy for row in history(6)]
+    assert list(np.asarray(by_label["validation"].get_ydata())) == [row.val_accuracy for row in history(6)]
+    point = by_label["train, evaluation mode, weights kept"]
+    assert (list(np.asarray(point.get_xdata())), list(np.asarray(point.get_ydata()))) == ([4], [0.7])
+    assert list(np.asarray(by_label["epoch 4: weights kept"].get_xdata())) == [4]
+    found = texts(figure)
+    assert running in found
+    assert TITLE in found
+    assert {"Accuracy", "Loss, nats an image", "Learning rate"} <= set(found)
+
+
+def test_learning_curves_of_an_unfinished_run_mark_nothing() -> None:
+    figure = curves.learning(history(1), TITLE)
+    assert len(figure.axes[0].lines) == 2
+    assert _ticks(figure.axes[0]) == [1]
+
+
+def _ticks(axes: Axes) -> list[float]:
+    low, high = axes.get_xlim()
+    return [float(tick) for tick in axes.get_xticks() if low <= tick <= high]
+
+
+def test_the_running_label_says_what_was_on() -> None:
+    both = Recipe(augment=Augment(shift=2), model=Model(dropout=0.5))
+    assert curves.running_label(both) == "train (running: augmented, dropout on)"
+    assert curves.running_label(Recipe()) == "train (running: weights still moving)"
+
+
+def test_published_results_stand_around_the_run() -> None:
+    own = Standing("this run: x", "28", 0.69, 0.68, 0.70, 0.93, "own test", "this report", "", "", own=True)
+    rows = standings(own)
+    assert len(rows) == 15
+    assert [row.accuracy for row in rows] == sorted((row.accuracy for row in rows), reverse=True)
+    figure = standing(rows, "test", TITLE)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels[rows.index(own)] == "this run: x  (28)"
+    assert "AutoKeras  (28)" in labels
+    colours = [label.get_color() for label in figure.axes[0].get_yticklabels()]
+    assert colours.count(LIGHT["test"]) == 1
+    assert TITLE in texts(figure)
+
+
+def test_drawing_leaves_the_callers_settings_alone(evaluation: Make) -> None:
+    before = dict(matplotlib.rcParams)
+    curves.roc_grid(evaluation(2), names(2), "test", TITLE)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_names_are_wrapped_evenly_and_dollars_are_no_formulas(evaluation: Make) -> None:
+    assert wrap("Collecting Duct, Connecting Tubule", 25) == "Collecting Duct,\nConnecting Tubule"
+    assert wrap("a", 25) == "a"
+    assert wrap(" ".join(["word"] * 40), 20, 2).endswith("…")
+    figure = figures.class_ratios({"train": [1, 2]}, ["$x^$", "_{"], TITLE)
+    assert "$x^$" in texts(figure)
+
+
+def test_percent_tells_few_from_none() -> None:
+    assert [percent(share) for share in (0, 0.001, 0.32, 1)] == ["0 %", "<1 %", "32 %", "100 %"]

@@ -1,0 +1,52 @@
+"""The intervals of the macro figures agree with brute force."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, roc_auc_score
+
+from nephros.evaluation.evaluate import Evaluation
+from nephros.report.intervals import macro_auc_interval, macro_f1_interval
+
+Make = Callable[..., Evaluation]
+
+
+def test_macro_intervals_agree_with_a_bootstrap_of_the_cells(evaluation: Make) -> None:
+    found = evaluation(3, n=500)
+    rng = np.random.default_rng(0)
+    areas, scores = [], []
+    for _ in range(120):
+        rows = rng.integers(0, 500, 500)
+        probabilities, labels = found.probabilities[rows], found.labels[rows]
+        areas.append(np.mean([roc_auc_score(labels == c, probabilities[:, c]) for c in range(3)]))
+        scores.append(f1_score(labels, probabilities.argmax(axis=1), average="macro"))
+    auc = macro_auc_interval(found.probabilities, found.labels, [0, 1, 2])
+    f1 = macro_f1_interval(np.array(found.metrics["confusion_matrix"]))
+    assert auc is not None
+    for interval, drawn in ((auc, areas), (f1, scores)):
+        assert interval[1] - interval[0] == pytest.approx(2 * 1.96 * np.std(drawn), rel=0.2)
+        assert sum(interval) / 2 == pytest.approx(np.mean(drawn), abs=0.5 * np.std(drawn))
+    assert auc[0] < found.metrics["auc"] < auc[1]
+    assert f1[0] < found.metrics["macro_f1"] < f1[1]
+
+
+def test_the_middle_of_the_auc_interval_is_the_macro_auc(evaluation: Make) -> None:
+    found = evaluation(8)
+    low, high = macro_auc_interval(found.probabilities, found.labels, list(range(8))) or (0, 0)
+    assert (low + high) / 2 == pytest.approx(found.metrics["auc"], abs=1e-12)
+
+
+def test_without_an_auc_there_is_no_interval(evaluation: Make) -> None:
+    found = evaluation(4, missing=1)
+    assert macro_auc_interval(found.probabilities, found.labels, [0, 1]) is None
+    assert macro_auc_interval(found.probabilities, found.labels, []) is None
+    assert macro_auc_interval(found.probabilities, found.labels, [0, 2, 3]) is not None
+
+
+def test_a_perfect_run_has_a_point_for_an_interval(evaluation: Make) -> None:
+    found = evaluation(3, sharp=99)
+    assert macro_f1_interval(np.array(found.metrics["confusion_matrix"])) == (1, 1)
+    assert macro_auc_interval(found.probabilities, found.labels, [0, 1, 2]) == (1, 1)
