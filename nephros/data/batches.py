@@ -30,7 +30,9 @@ class Batches:
         self._channels_last = channels_last
         self._host = images
         self._chunk_bytes = max(limit // 4, 1)
-        self._resident = torch.from_numpy(np.ascontiguousarray(images)).to(device) if images.nbytes <= limit else None
+        # A mapped file can't be written to, which torch wants of an array that it shares; such a one is copied.
+        owned = np.require(images, requirements=["C", "W"]) if images.nbytes <= limit else None
+        self._resident = None if owned is None else torch.from_numpy(owned).to(device)
 
     def __len__(self) -> int:
         return len(self.labels)

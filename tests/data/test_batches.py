@@ -34,7 +34,7 @@ def test_file_order(channels: int) -> None:
     assert np.array_equal(torch.cat([labels for _, _, labels in parts]).numpy(), split.labels)
 
 
-@pytest.mark.parametrize("limit", [1, 2000])
+@pytest.mark.parametrize("limit", [1, 2000, 1 << 20])
 @pytest.mark.parametrize("mapped", [False, True])
 def test_a_split_too_large_for_the_device_gives_the_same_batches(limit: int, mapped: bool, tmp_path: Path) -> None:
     split = _split(97, channels=3)
@@ -44,7 +44,7 @@ def test_a_split_too_large_for_the_device_gives_the_same_batches(limit: int, map
         images = np.load(tmp_path / "images.npy", mmap_mode="r")
     order = torch.randperm(97, generator=torch.Generator().manual_seed(3))
     chunked = Batches(Split(images, split.labels), CPU, resident_limit=limit)
-    assert not chunked.resident
+    assert chunked.resident == (limit > split.images.nbytes)
     pairs = list(zip(Batches(split, CPU).read(8, order), chunked.read(8, order), strict=True))
     assert len(pairs) == 13
     for (rows, images_a, labels_a), (rows_b, images_b, labels_b) in pairs:
