@@ -11,9 +11,10 @@ from torch import Tensor
 
 from benchmarks.common import Settings
 from nephros.data.augment import augment, draw
-from nephros.data.batches import Batches, channel_statistics
+from nephros.data.batches import Batches
 from nephros.data.dataset import Dataset, Split
 from nephros.data.load import load, locate
+from nephros.data.statistics import channel_statistics
 from nephros.data.synthetic import make
 from nephros.models import build
 from nephros.models.classifier import Classifier
@@ -53,7 +54,7 @@ def fit_of(recipe: Recipe, split: Split, device: torch.device) -> Fit:
     torch.manual_seed(recipe.seed)
     shape = shape_of(split)
     fixed = {"half": ([0.5], [0.5]), "unit": ([0.0], [1.0])}
-    mean, std = fixed.get(recipe.normalise) or channel_statistics(split)
+    mean, std = fixed.get(recipe.normalise) or channel_statistics(split.images)
     model = Classifier(build(recipe.model, shape), mean, std)
     batches = Batches(split, device, channels_last=recipe.channels_last)
     fit = Fit(recipe, model, batches, batches, tuple(str(label) for label in range(shape.classes)))

@@ -1,4 +1,4 @@
-"""nephros: train, tune, judge, explain and serve classifiers of kidney-cell images.
+"""nephros: train, judge and report classifiers of kidney-cell images.
 
 import nephros
 run = nephros.train("course-3", "tissuemnist")      # a RunFolder
@@ -17,14 +17,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from nephros.data.dataset import Dataset, Provenance, Split
-    from nephros.data.load import load
+    from nephros.data.download import download
+    from nephros.data.load import describe, load
     from nephros.errors import UserError
     from nephros.evaluation.evaluate import Evaluation
     from nephros.jobs.evaluate import evaluate
     from nephros.jobs.report import report
     from nephros.jobs.train import resume, train
     from nephros.recipe import Recipe
-    from nephros.recipe_files import find as recipe
+    from nephros.recipe_files import find as find_recipe
     from nephros.recipes import RECIPES
     from nephros.runs import RunFolder
     from nephros.versions import __version__
@@ -39,9 +40,11 @@ _WHERE = {
     "Split": "data.dataset",
     "UserError": "errors",
     "__version__": "versions",
+    "describe": "data.load",
+    "download": "data.download",
     "evaluate": "jobs.evaluate",
+    "find_recipe": "recipe_files:find",
     "load": "data.load",
-    "recipe": "recipe_files:find",
     "report": "jobs.report",
     "resume": "jobs.train",
     "train": "jobs.train",
@@ -57,9 +60,11 @@ __all__ = [
     "Split",
     "UserError",
     "__version__",
+    "describe",
+    "download",
     "evaluate",
+    "find_recipe",
     "load",
-    "recipe",
     "report",
     "resume",
     "train",

@@ -54,6 +54,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except Exception as error:
         if debug:
             raise
+        if type(error).__name__ == "OutOfMemoryError":
+            _fail("the GPU's memory is full: lower --batch_size, or use --device cpu.", 1)
         _fail(
             f"a fault of nephros's own ({type(error).__name__}: {error}): run again with --debug and report what it prints.",
             1,
@@ -102,7 +104,8 @@ def _fail(message: str, status: int) -> NoReturn:
 def _system_trouble(error: OSError) -> str:
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"the disk is full{where}: free some space, then `nephros train --resume RUN` goes on after the last whole epoch."
+        again = "`nephros train --resume RUN` takes a run on from its last whole epoch"
+        return f"the disk is full{where}: free some space and run again; {again}."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission{where}: name a place that you may write to."
     return f"the system answered '{error.strerror or error}'{where}: mend that and run again."

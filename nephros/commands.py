@@ -84,13 +84,12 @@ def train(words: list[str]) -> int:
     parser.add_argument(
         "--resume", type=str, default=SUPPRESS, metavar="RUN", help="take an interrupted run to its end"
     )
-    parser.add_class_arguments(Recipe, skip={"name", "source"})
+    parser.add_class_arguments(Recipe)
     given = _parse(parser, words).as_dict()
     from nephros.jobs import train as job
 
     own = ("recipe", "data", "size", "subset", "data_seed", "device", "test", "no_test", "out", "resume")
-    asked: dict[str, Any] = {key: given.pop(key) for key in own if given.get(key) is not None or key in given}
-    asked = {key: value for key, value in asked.items() if value is not None}
+    asked: dict[str, Any] = {key: value for key in own if (value := given.pop(key, None)) is not None}
     if "resume" in asked:
         if given or set(asked) - {"resume", "device"}:
             raise UserError("--resume takes the run as it began: leave the other flags out.")

@@ -46,5 +46,5 @@ def precision(amp: str, device: torch.device) -> torch.dtype | None:
     if amp == "auto":
         if device.type == "cpu":
             return None
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]

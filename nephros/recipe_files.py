@@ -75,7 +75,11 @@ def _known(values: dict[Any, Any], prefix: str, where: str) -> None:
     for key, value in values.items():
         dotted = f"{prefix}{key}"
         group = [name for name in names if name.startswith(f"{dotted}.")]
-        if group and isinstance(value, dict):
+        if dotted == "amp" and value is False:  # YAML reads a bare off as false
+            values[key] = "off"
+        elif value is None:
+            raise UserError(f"{where}: '{dotted}' has no value: write one, or leave the line out.")
+        elif group and isinstance(value, dict):
             _known(value, f"{dotted}.", where)
         elif group or dotted not in names:
             what = f"'{dotted}' must hold fields such as '{group[0]}'" if group else f"there is no field '{dotted}'"
@@ -84,10 +88,11 @@ def _known(values: dict[Any, Any], prefix: str, where: str) -> None:
 
 def tidy(message: str) -> str:
     """Return one of the parser's messages as a sentence in plain words."""
-    found = re.search(r'Parser key "([\w.]+)":\s*(.*?) Got value: (.*)$', " ".join(message.split()))
+    found = re.search(r'Parser key "([\w.]+)":\s*(.*?) Got value:(.*)$', " ".join(message.split()))
     if not found:
         return " ".join(message.split()).rstrip(".") + "."
-    key, expected, value = found.groups()
+    key, expected, value = (part.strip() for part in found.groups())
+    value = value or "empty"
     options = re.search(r"Literal\[(.*?)\]", expected)
     kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "tuple": "a list such as [1, 2]"}
     kind = next((words for name, words in kinds.items() if f"'{name}'" in expected), "another kind of value")
@@ -111,7 +116,7 @@ def find(name: str) -> Recipe:
     """Return the recipe of that name, or in that YAML file; UserError with the nearest name when there is neither."""
     if name in RECIPES:
         return RECIPES[name]
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.suffix in {".yaml", ".yml"} or path.is_file():
         return read(path)
     raise UserError(f"There is no recipe '{name}'.{did_you_mean(name, RECIPES)} `nephros recipes` lists them.")

@@ -52,6 +52,8 @@ class RunInfo:
     """UTC, ISO 8601."""
     versions: dict[str, str]
     commit: str | None
+    device_type: str = "cpu"
+    """cpu or cuda."""
     status: str = "training"
     """training or complete."""
     chosen_epoch: int | None = None
@@ -71,7 +73,9 @@ class RunFolder:
     def create(cls, root: Path, synthetic: bool) -> RunFolder:
         """Take `root` for a new run; UserError when something is there already."""
         # A process killed before it wrote run.json left nothing worth keeping.
+        root = root.expanduser()
         barely = {f"{tag}{name}" for tag in ("", _TAG) for name in (".lock", "recipe.yaml")}
+        barely |= {path.name for path in root.glob(".*.tmp")}
         if root.exists() and (not root.is_dir() or {path.name for path in root.iterdir()} - barely):
             raise UserError(
                 f"--out {root} exists already: resume it with `nephros train --resume {root}`, or name another folder."
@@ -82,7 +86,7 @@ class RunFolder:
     @classmethod
     def open(cls, root: Path | str) -> RunFolder:
         """Open an existing run; UserError when `root` does not hold one."""
-        root = Path(root)
+        root = Path(root).expanduser()
         for synthetic in (False, True):
             folder = cls(root, synthetic)
             if folder.file("run.json").is_file():
@@ -97,17 +101,14 @@ class RunFolder:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes from training in this folder; UserError when one does."""
+        """Keep other processes from writing here, and remove what a killed one left; UserError when one is at work."""
         try:
             with locked(self.file(".lock"), wait=False):
+                for leftover in self.root.rglob(".*.tmp"):
+                    leftover.unlink(missing_ok=True)
                 yield
         except BlockingIOError:
             raise UserError(f"Another process is training in {self.root}: wait for it, or stop it first.") from None
-
-    def sweep(self) -> None:
-        """Remove the temporary files that a killed process left."""
-        for leftover in self.root.rglob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
 
     def write_info(self, info: RunInfo) -> None:
         """Replace run.json."""
@@ -132,5 +133,5 @@ def _reading(line: str) -> dict[str, Any]:
     """Return a line's values; one that a killed process left half-written still counts as a reading."""
     try:
         return dict(json.loads(line))
-    except ValueError:
-        return {"time": "unknown (the line is damaged)", "commit": None, "recipe_hash": "unknown"}
+    except (ValueError, TypeError):
+        return {"time": "unknown (the line is damaged)", "commit": None, "recipe_hash": "unknown", "data": "unknown"}

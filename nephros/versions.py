@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 import subprocess
@@ -18,6 +19,7 @@ def versions() -> dict[str, str]:
     return found
 
 
+@functools.cache
 def commit() -> str | None:
     """Return the commit of the nephros checkout, marked ``+changes`` where files differ; None outside a checkout."""
     folder = Path(__file__).parent

@@ -58,6 +58,8 @@ def test_fields_that_a_file_lacks_keep_their_defaults() -> None:
         ({"optimizer": {"lr": "fast"}}, ["--optimizer.lr is fast", "a number"]),
         ({"amp": "int3"}, ["--amp is int3", "one of 'off', 'auto', 'bf16', 'fp16'"]),
         ([1, 2], ["mine.yaml is not a recipe"]),
+        ({"epochs": None}, ["mine.yaml: 'epochs' has no value"]),
+        ({"optimizer": {"lr": None}}, ["mine.yaml: 'optimizer.lr' has no value"]),
     ],
 )
 def test_a_file_that_can_not_be_used_is_named(values: object, words: list[str]) -> None:
@@ -124,3 +126,9 @@ def test_keys_are_all_leaves() -> None:
         leaves += len(value) if isinstance(value, dict) else 1
     assert len(keys()) == leaves
     assert set(yaml.safe_load(to_yaml(Recipe()))) == {key.split(".")[0] for key in keys()}
+
+
+def test_a_bare_off_is_no_boolean() -> None:
+    values = yaml.safe_load("amp: off")
+    assert values == {"amp": False}
+    assert from_mapping(values, "x").amp == "off"

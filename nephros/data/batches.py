@@ -38,6 +38,11 @@ class Batches:
         return len(self.labels)
 
     @property
+    def pixels(self) -> int:
+        """Height times width of an image."""
+        return int(self._host.shape[1] * self._host.shape[2])
+
+    @property
     def resident(self) -> bool:
         """Whether the whole split lies on the device."""
         return self._resident is not None
@@ -81,18 +86,3 @@ class _Rows:
 
     def __call__(self, rows: slice) -> Tensor:
         return self._images.index_select(0, self._order[rows])
-
-
-def channel_statistics(split: Split) -> tuple[list[float], list[float]]:
-    """Return the mean and the standard deviation of each channel, of pixels divided by 255, over a split."""
-    images = split.images[..., None] if split.images.ndim == 3 else split.images
-    histogram = np.zeros((images.shape[3], 256), dtype=np.int64)
-    for start in range(0, len(images), 4096):
-        block = images[start : start + 4096]
-        for channel in range(images.shape[3]):
-            histogram[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
-    values = np.arange(256) / 255
-    share = histogram / histogram.sum(axis=1, keepdims=True)
-    mean = share @ values
-    std = np.sqrt(share @ values**2 - mean**2)
-    return mean.tolist(), np.maximum(std, 1e-3).tolist()

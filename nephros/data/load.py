@@ -6,14 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nephros.data.catalogue import CATALOGUE, find
 from nephros.data.dataset import Dataset
 from nephros.data.download import cache_folder, download
 from nephros.data.folder import open_folder
 from nephros.data.npz import open_npz
+from nephros.data.statistics import pixel_statistics
 from nephros.data.subset import subset as take_subset
 from nephros.data.synthetic import SIZE, make
 from nephros.errors import UserError, did_you_mean
@@ -43,6 +41,8 @@ def load(
     Raises:
         UserError: the source can't be found, opened or used.
     """
+    if seed < 0:
+        raise UserError(f"--data-seed is {seed}, but it must be a whole number of at least 0.")
     dataset = _open(str(source), size, seed, fetch)
     if size is not None and dataset.size != (size, size):
         height, width = dataset.size
@@ -64,7 +64,7 @@ def locate(key: str, size: int | None = None) -> Path | None:
 def describe(dataset: Dataset) -> dict[str, Any]:
     """Return what `nephros data info` prints, as plain JSON values; pixel mean and std are of 1, of the train split."""
     provenance = dataset.provenance
-    mean, std = _moments(dataset.train.images)
+    mean, std = pixel_statistics(dataset.train.images)
     return {
         "title": provenance.title,
         "path": provenance.path,
@@ -116,14 +116,3 @@ def _named(key: str, size: int | None, fetch: bool) -> Path:
             f"or set NEPHROS_DATA to the folder that has {entry.filename(size or 28)}."
         )
     return path
-
-
-def _moments(images: NDArray[np.uint8]) -> tuple[float, float]:
-    """Return the exact mean and standard deviation of all pixels, of 1; (n, ...) uint8 read a piece at a time."""
-    step = max(1, (1 << 22) // max(1, images[:1].size))
-    counts = np.zeros(256, dtype=np.int64)
-    for start in range(0, len(images), step):
-        counts += np.bincount(np.asarray(images[start : start + step]).reshape(-1), minlength=256)
-    values = np.arange(256) / 255
-    mean = float(counts @ values / counts.sum())
-    return mean, float(np.sqrt(counts @ (values - mean) ** 2 / counts.sum()))

@@ -17,7 +17,8 @@ from nephros.errors import UserError
 from nephros.evaluation.metrics import summarise
 from nephros.files import atomic, write_json
 
-EVALUATION_BATCH = 512
+EVALUATION_PIXELS = 512 * 28 * 28
+"""In a batch: large enough to be fast, small enough for wide networks on large images."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ class Evaluation:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, batches: Batches, batch_size: int = EVALUATION_BATCH) -> NDArray[np.float64]:
-    """Return (n, classes) float64 probabilities of a split in file order, in evaluation mode and full precision."""
+def predict(model: nn.Module, batches: Batches) -> NDArray[np.float64]:
+    """Return (n, classes) float64 probabilities of a split in file order, in evaluation mode and without autocast."""
+    batch_size = max(1, EVALUATION_PIXELS // batches.pixels)
     was_training = model.training
     model.eval()
     parts = [torch.softmax(model(images).double(), dim=1).cpu() for _, images, _ in batches.read(batch_size)]

@@ -19,7 +19,7 @@ Labels = NDArray[np.int64]
 
 CALIBRATION_BINS = 15
 INTERVAL_METHOD = "Wilson score, 95 %"
-_Z95 = 1.959963984540054
+Z95 = 1.959963984540054
 
 
 def confusion_matrix(predicted: Labels, labels: Labels, classes: int) -> Labels:
@@ -28,14 +28,17 @@ def confusion_matrix(predicted: Labels, labels: Labels, classes: int) -> Labels:
 
 
 def mean_cross_entropy(probabilities: Floats, labels: Labels) -> float:
-    """Return the mean over images of -ln(probability of the right class), in nats; probabilities below 1e-300 count as that."""
+    """Return the mean over images of -ln(probability of the right class), in nats.
+
+    Probabilities below 1e-300 count as that; scikit-learn's log_loss clips at 2.2e-16 instead.
+    """
     right = probabilities[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(right, 1e-300)).mean())
 
 
 def wilson_interval(right: int, n: int) -> tuple[float, float]:
     """Return the 95 % Wilson score interval of a share right / n (Wilson, JASA 22, 1927)."""
-    share, z = right / n, _Z95
+    share, z = right / n, Z95
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from nephros import device as devices
@@ -17,6 +17,7 @@ from nephros.data.load import load
 from nephros.errors import UserError
 from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.evaluate import evaluate as evaluate_model
+from nephros.jobs.report import report
 from nephros.models.saved import load_model
 from nephros.runs import RunFolder, RunInfo
 from nephros.versions import commit, versions
@@ -26,19 +27,20 @@ def judge(
     folder: RunFolder,
     info: RunInfo,
     model: nn.Module,
+    batches: Batches,
     dataset: Dataset,
     split: str,
-    processor: torch.device,
     place: str | None = None,
 ) -> Evaluation:
-    """Score `split` and save the result under RUN/`place` (by default the split's name); a reading of test is logged first.
+    """Score `batches`, which are `split` of `dataset`, and save the result under RUN/`place`, by default the split's name.
 
-    Predictions are saved too, except those of the train split, which are large and rarely wanted.
+    A reading of a test split is logged in that place first. Predictions are saved too, except those of the train split,
+    which are large and rarely wanted.
     """
     place = place or split
     if split == "test":
-        _log_reading(folder, info, dataset)
-    found = evaluate_model(model, Batches(dataset.split(split), processor), dataset.class_names)
+        _log_reading(folder.file(place, "reads.jsonl"), info, dataset)
+    found = evaluate_model(model, batches, dataset.class_names)
     about = {
         "split": split,
         "recipe": info.recipe,
@@ -54,7 +56,7 @@ def judge(
     return evaluation
 
 
-def _log_reading(folder: RunFolder, info: RunInfo, dataset: Dataset) -> None:
+def _log_reading(log: Path, info: RunInfo, dataset: Dataset) -> None:
     line = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
@@ -62,10 +64,14 @@ def _log_reading(folder: RunFolder, info: RunInfo, dataset: Dataset) -> None:
         "data": dataset.provenance.title,
         "sha256": dataset.provenance.sha256,
     }
-    log = folder.file("test", "reads.jsonl")
     log.parent.mkdir(exist_ok=True)
-    with open(log, "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    with open(log, "a+b") as file:
+        file.seek(0)
+        written = file.read()
+        torn = bool(written) and not written.endswith(b"\n")  # by a process killed while it wrote
+        file.write(b"\n" * torn + json.dumps(line).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def evaluate(
@@ -90,17 +96,43 @@ def evaluate(
         dataset = load(**info.request)
     else:
         dataset = load(data, size=info.request["size"], seed=info.request["seed"])
+    _check_fit(folder, info, class_names, dataset)
+    place = split if _own(info, dataset, split) else _elsewhere(split, dataset)
+    batches = Batches(dataset.split(split), processor)
+    evaluation = judge(folder, info, model.to(processor), batches, dataset, split, place)
+    if place == "test":
+        report(folder.root, dataset)  # which shows the figures and the count of readings
+    return evaluation
+
+
+def _check_fit(folder: RunFolder, info: RunInfo, class_names: tuple[str, ...], dataset: Dataset) -> None:
+    """Raise UserError when a run's model can't be scored on `dataset`."""
+    title, was = f"--data {dataset.provenance.title}", info.shape
     shape = (dataset.channels, dataset.classes)
-    if shape != (info.shape["channels"], len(class_names)):
+    if shape != (was["channels"], was["classes"]):
         raise UserError(
-            f"--data {dataset.provenance.title} has {shape[0]} channels and {shape[1]} classes, but {folder.root} was trained "
-            f"with {info.shape['channels']} and {len(class_names)}: name data like its own."
+            f"{title} has {shape[0]} channels and {shape[1]} classes, but {folder.root} was trained with "
+            f"{was['channels']} and {was['classes']}: name data like its own."
         )
-    if dataset.size != (info.shape["height"], info.shape["width"]):
+    if dataset.size != (was["height"], was["width"]):
         raise UserError(
-            f"--data {dataset.provenance.title} has images of {dataset.size[0]}x{dataset.size[1]} pixels, but {folder.root} was "
-            f"trained on {info.shape['height']}x{info.shape['width']}: resize them first."
+            f"{title} has images of {dataset.size[0]}x{dataset.size[1]} pixels, but {folder.root} was trained on "
+            f"{was['height']}x{was['width']}: resize them first."
         )
-    own = dataset.provenance.sha256 == info.data["sha256"]
-    place = split if own else f"{split}-on-{re.sub('[^a-z0-9]+', '-', dataset.provenance.name.lower())}"
-    return judge(folder, info, model.to(processor), dataset, split, processor, place)
+    if dataset.class_names != class_names and set(dataset.class_names) == set(class_names):
+        raise UserError(
+            f"{title} has the classes of {folder.root} in another order ({', '.join(dataset.class_names)}): "
+            f"number them as the run does ({', '.join(class_names)})."
+        )
+
+
+def _own(info: RunInfo, dataset: Dataset, split: str) -> bool:
+    """Return whether this split is the run's own: the same bytes, split in the same way."""
+    counts = dataset.split(split).counts(dataset.classes).tolist()
+    same_split = info.data["detail"].startswith(dataset.provenance.detail) and counts == info.class_counts[split]
+    return bool(dataset.provenance.sha256 == info.data["sha256"] and same_split)
+
+
+def _elsewhere(split: str, dataset: Dataset) -> str:
+    name = re.sub("[^a-z0-9]+", "-", dataset.provenance.name.lower()).strip("-")
+    return f"{split}-on-{name}-{dataset.provenance.sha256[:8]}"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from nephros import device as devices
-from nephros.data.batches import Batches, channel_statistics
+from nephros.data.batches import Batches
 from nephros.data.catalogue import CATALOGUE
 from nephros.data.dataset import Dataset
 from nephros.data.load import SYNTHETIC, load
@@ -19,19 +19,16 @@ from nephros.errors import UserError
 from nephros.files import write_text
 from nephros.jobs.evaluate import judge
 from nephros.jobs.report import report
-from nephros.models import build
+from nephros.jobs.start import check_last_batch, default_out, describe_run, fresh_model, shape_of
 from nephros.models.classifier import Classifier
-from nephros.models.cost import multiply_adds, parameters
 from nephros.models.saved import save_model
-from nephros.models.shape import Shape
 from nephros.recipe import Recipe, to_yaml
-from nephros.recipe_files import find, read
+from nephros.recipe_files import find, from_mapping, read
 from nephros.runs import RunFolder, RunInfo
 from nephros.training import checkpoint
 from nephros.training.fit import Fit
 from nephros.training.history import Epoch, to_csv
 from nephros.training.progress import ShowProgress
-from nephros.versions import commit, versions
 
 Say = Callable[[str], None]
 
@@ -51,11 +48,11 @@ def train(
 ) -> RunFolder:
     """Train `recipe` on `data` and return the finished run folder.
 
-    `data` is a name, a path or an open Dataset (a run on which can't be resumed in another process). `size`, `subset` and
-    `data_seed` are passed to `nephros.load`. With `test`, the test split is scored once, at the end. Raises UserError for
-    input that can't be used, before anything is written.
+    `data` is a name, a path or an open Dataset. `size`, `subset` and `data_seed` are passed to `nephros.load`. With `test`,
+    the test split is scored once, at the end. Raises UserError for input that can't be used, before anything is written.
     """
-    recipe = find(recipe) if isinstance(recipe, str) else recipe
+    # Through the parser, so that values of the wrong kind are refused here, and 1 for 1.0 is the same recipe.
+    recipe = find(recipe) if isinstance(recipe, str) else from_mapping(recipe.to_dict(), "The recipe")
     processor = devices.choose(device)
     request: dict[str, Any] = {"source": "", "size": size, "subset": subset, "seed": data_seed}
     if isinstance(data, Dataset):
@@ -64,103 +61,55 @@ def train(
         named = str(data).lower() in (*CATALOGUE, SYNTHETIC)
         request["source"] = str(data) if named else str(Path(data).expanduser().absolute())
         dataset = load(data, size=size, subset=subset, seed=data_seed)
-    model = _fresh(recipe, dataset)
-    info = _describe(recipe, dataset, model, request, processor, test, command)
+    model = fresh_model(recipe, dataset)
+    check_last_batch(recipe, dataset, model)
+    info = describe_run(recipe, dataset, model, request, processor, test, command)
     synthetic = dataset.provenance.split == "synthetic"
-    folder = RunFolder.create(Path(out) if out else _default_out(recipe, synthetic), synthetic)
-    for warning in dataset.warnings:
-        say(f"warning: {warning}")
-    say(
-        f"{recipe.name} on {dataset.provenance.title}: {len(dataset.train):,} training images, {info.device}, in {folder.root}"
-    )
+    folder = RunFolder.create(Path(out) if out else default_out(recipe, synthetic), synthetic)
     with folder.held():
+        for warning in dataset.warnings:
+            say(f"warning: {warning}")
+        many = f"{len(dataset.train):,} training images"
+        say(f"{recipe.name} on {dataset.provenance.title}: {many}, {info.device}, in {folder.root}")
         write_text(folder.file("recipe.yaml"), to_yaml(recipe))
         folder.write_info(info)
         return _go(folder, info, recipe, dataset, model, processor, say)
 
 
-def resume(run: str | Path, *, device: str = "auto", say: Say = print) -> RunFolder:
+def resume(run: str | Path, data: Dataset | None = None, *, device: str | None = None, say: Say = print) -> RunFolder:
     """Take an interrupted run to its end, from its newest checkpoint; a complete one is returned as it is.
 
-    Raises UserError when there is no such run, or its data is missing or has changed.
+    `data` is needed only for a run that began on an open Dataset; `device` is the run's own kind unless named. Raises
+    UserError when there is no such run, or its data or recipe is missing or has changed.
     """
     folder = RunFolder.open(run)
-    info = folder.info()
-    if info.status == "complete":
-        say(f"{folder.root} is complete already: nothing to resume.")
-        if not folder.file("report.html").exists():
-            say(f"report: {report(folder.root)}")
-        return folder
-    recipe = read(folder.file("recipe.yaml"))
-    if not info.request["source"]:
-        raise UserError(
-            f"{folder.root} was trained on data given in Python, so it can't be resumed by name: train again."
-        )
-    processor = devices.choose(device)
-    dataset = load(**info.request)
-    if dataset.provenance.sha256 != info.data["sha256"] or recipe.hash != info.recipe_hash:
-        what = "recipe.yaml" if recipe.hash != info.recipe_hash else f"the data ({dataset.provenance.path})"
-        raise UserError(
-            f"{folder.root} can't be resumed, since {what} has changed since it began: train again with a new --out."
-        )
-    if processor.type == "cpu" and torch.get_num_threads() != info.threads:
-        now = torch.get_num_threads()
-        say(
-            f"warning: the run began with {info.threads} threads, now there are {now}: weights may differ in the last bits."
-        )
     with folder.held():
-        folder.sweep()
-        return _go(folder, info, recipe, dataset, _fresh(recipe, dataset), processor, say)
+        info = folder.info()
+        if info.status == "complete":
+            say(f"{folder.root} is complete already: nothing to resume.")
+            if not folder.file("report.html").exists():
+                say(f"report: {report(folder.root)}")
+            return folder
+        recipe = read(folder.file("recipe.yaml"))
+        text = folder.file("recipe.yaml").read_bytes()
+        if hashlib.sha256(text).hexdigest()[: len(info.recipe_hash)] != info.recipe_hash:
+            raise _changed(folder, "recipe.yaml")
+        processor = devices.choose(device or info.device_type)
+        if data is None and not info.request["source"]:
+            raise UserError(f"{folder.root} was trained on data given in Python: give it to nephros.resume again.")
+        dataset = load(**info.request) if data is None else data
+        if dataset.provenance.sha256 != info.data["sha256"]:
+            raise _changed(folder, f"the data ({dataset.provenance.path})")
+        if (processor.type, torch.get_num_threads()) != (info.device_type, info.threads):
+            now = devices.describe(processor)
+            say(f"warning: the run began on {info.device}, now it is on {now}: weights may differ in the last bits.")
+        return _go(folder, info, recipe, dataset, fresh_model(recipe, dataset), processor, say)
 
 
-def _fresh(recipe: Recipe, dataset: Dataset) -> Classifier:
-    torch.manual_seed(recipe.seed)
-    network = build(recipe.model, _shape(dataset))
-    if recipe.normalise == "data":
-        return Classifier(network, *channel_statistics(dataset.train))
-    mean, std = {"half": (0.5, 0.5), "unit": (0.0, 1.0)}[recipe.normalise]
-    return Classifier(network, [mean] * dataset.channels, [std] * dataset.channels)
-
-
-def _shape(dataset: Dataset) -> Shape:
-    return Shape(dataset.channels, *dataset.size, dataset.classes)
-
-
-def _describe(
-    recipe: Recipe,
-    dataset: Dataset,
-    model: Classifier,
-    request: dict[str, Any],
-    processor: torch.device,
-    test: bool,
-    command: str,
-) -> RunInfo:
-    return RunInfo(
-        recipe=recipe.name,
-        recipe_hash=recipe.hash,
-        seed=recipe.seed,
-        command=command,
-        device=devices.describe(processor),
-        threads=torch.get_num_threads(),
-        data=dataset.provenance.to_dict(),
-        request=request,
-        class_names=list(dataset.class_names),
-        shape=dataclasses.asdict(_shape(dataset)),
-        class_counts={name: split.counts(dataset.classes).tolist() for name, split in dataset.splits()},
-        normalisation={"mean": model.mean.tolist(), "std": model.std.tolist()},
-        parameters=parameters(model),
-        multiply_adds=multiply_adds(model.network, _shape(dataset)),
-        test=test,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=versions(),
-        commit=commit(),
-        warnings=list(dataset.warnings),
+def _changed(folder: RunFolder, what: str) -> UserError:
+    return UserError(
+        f"{folder.root} can't be resumed, since {what} has changed since it began: train again with a new --out."
     )
-
-
-def _default_out(recipe: Recipe, synthetic: bool) -> Path:
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{recipe.name}-{'synthetic-' if synthetic else ''}{stamp}"
 
 
 class _Recorder(ShowProgress):
@@ -184,31 +133,29 @@ def _go(
     processor: torch.device,
     say: Say,
 ) -> RunFolder:
-    batches = Batches(dataset.train, processor, channels_last=recipe.channels_last)
-    val = Batches(dataset.val, processor, channels_last=recipe.channels_last)
-    fit = Fit(recipe, model, batches, val, dataset.class_names)
+    """Train to the end; all that comes after can be made again from the last checkpoint."""
+    batches = {
+        name: Batches(dataset.split(name), processor, channels_last=recipe.channels_last) for name in ("train", "val")
+    }
+    fit = Fit(recipe, model, batches["train"], batches["val"], dataset.class_names)
     file = folder.file("checkpoint.pt")
-    with _Recorder(folder, recipe.epochs, len(batches)) as progress:
+    with _Recorder(folder, recipe.epochs, len(dataset.train)) as progress:
         if file.exists():
             fit.load(checkpoint.load(file))
             progress.resumed(fit.history)
         fit.run(file, progress)
     write_text(folder.file("history.csv"), to_csv(fit.history))
     weights, epoch = fit.final_weights()
-    save_model(folder.file("weights.safetensors"), weights, recipe.model, _shape(dataset), dataset.class_names)
+    save_model(folder.file("weights.safetensors"), weights, recipe.model, shape_of(dataset), dataset.class_names)
     minutes = sum(row.seconds for row in fit.history) / 60
     info = dataclasses.replace(info, chosen_epoch=epoch, training_minutes=minutes)
     folder.write_info(info)
     model.load_state_dict(weights)
-    for split in [
-        "train",
-        "val",
-        *(["test"] if info.test and not folder.file("test", "metrics.json").exists() else []),
-    ]:
+    if info.test and not folder.file("test", "metrics.json").exists():
+        batches["test"] = Batches(dataset.test, processor, channels_last=recipe.channels_last)
+    for split, images in batches.items():
         say(f"scoring {split}")
-        judge(folder, info, model, dataset, split, processor)
-    info = dataclasses.replace(info, status="complete")
-    folder.write_info(info)
-    page = report(folder.root, dataset)
-    say(f"report: {page}")
+        judge(folder, info, model, images, dataset, split)
+    folder.write_info(dataclasses.replace(info, status="complete"))
+    say(f"report: {report(folder.root, dataset)}")
     return folder

@@ -25,6 +25,8 @@ def load(path: Path) -> dict[str, Any]:
     """Read a state onto the CPU without unpickling code; UserError, naming the file, when it is damaged."""
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
     except Exception:
         raise UserError(f"The checkpoint {path} is damaged: start the run again with a new --out.") from None
     return state

@@ -77,14 +77,22 @@ class Fit:
         while not self.over:
             row = self._epoch(len(self.history), listener)
             self.history.append(row)
+            self._check_metric(row)
             if self.best is None or row.better_than(self.best, self.recipe.metric):
                 self.best = row
                 if self.recipe.checkpoint == "best":
-                    self.best_weights = clone_state(self.model) if self.average is None else dict(self._averaged())
+                    self.best_weights = clone_state(self.model) if self.average is None else self._averaged()
             self.rate.after_epoch(row.val_loss)
             if file is not None:
                 checkpoint.save(file, self.state())
             listener.epoch(row, self.history)
+
+    def _check_metric(self, row: Epoch) -> None:
+        needed = self.recipe.checkpoint == "best" or self.recipe.early_stop
+        if needed and math.isnan(getattr(row, self.recipe.metric)):
+            raise UserError(
+                f"--metric {self.recipe.metric} is undefined on this validation split, which lacks classes: choose val_loss."
+            )
 
     def _epoch(self, epoch: int, listener: Listener) -> Epoch:
         start = time.perf_counter()
@@ -175,7 +183,8 @@ class Fit:
         """Take back what `state` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
         self.rate.load(state["rate"])
         if self.average is not None:
             self.average.values = {name: value.to(self.device) for name, value in state["average"]["values"].items()}

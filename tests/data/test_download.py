@@ -107,7 +107,7 @@ def resets(after: int) -> Answer:
     def answer(request: Request) -> None:
         breaks(after)(request)
         request.wfile.flush()
-        time.sleep(0.05)  # a reset overtakes bytes that the other side hasn't read yet
+        time.sleep(0.5)  # a reset overtakes bytes that the other side hasn't read yet
         request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         request.connection.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nephros.data.dataset import Dataset, Provenance, Split
@@ -20,6 +20,7 @@ def test_shares_follow_the_largest_remainder() -> None:
     assert quotas(np.array([1000, 1, 1]), 3).tolist() == [1, 1, 1]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.data(), st.integers(0, 3))
 def test_subset_is_exact_distinct_and_has_every_class(counts: list[int], data: st.DataObject, seed: int) -> None:
     labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts)).astype(np.int64)

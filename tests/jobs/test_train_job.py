@@ -17,6 +17,7 @@ from nephros.evaluation.metrics import summarise
 from nephros.jobs.train import resume, train
 from nephros.recipe import Augment, Model, Optimizer, Recipe
 from nephros.runs import RunFolder
+from nephros.training.history import from_csv
 from tests.conftest import made_up, write_npz
 
 QUICK = Recipe(
@@ -90,8 +91,16 @@ def test_evaluate_on_other_data_leaves_the_run_s_own_results_alone(tiny_npz: Pat
     other = write_npz(tmp_path / "others.npz", made_up(n=80))
     nephros.evaluate(folder.root, "val", other)
     assert folder.file("val", "metrics.json").read_text() == before
-    found = json.loads(folder.file("val-on-others", "metrics.json").read_text())
+    (place,) = folder.root.glob("val-on-others-*")
+    found = json.loads((place / "metrics.json").read_text())
     assert found["provenance"]["title"] == "others, own split"
+    nephros.evaluate(folder.root, "test", other)
+    assert folder.test_reads() == []
+    (place,) = folder.root.glob("test-on-others-*")
+    assert len((place / "reads.jsonl").read_text().splitlines()) == 1
+    turned = dataclasses.replace(made_up(n=80), class_names=tuple(f"class {c}" for c in (1, 0, 2, 3)))
+    with pytest.raises(UserError, match="in another order"):
+        nephros.evaluate(folder.root, "val", turned)
     for misfit in (made_up(n=80, classes=3), made_up(n=80, channels=3), made_up(n=80, size=20)):
         with pytest.raises(UserError, match="--data"):
             nephros.evaluate(folder.root, "val", misfit)
@@ -116,7 +125,8 @@ def test_the_default_recipe_learns_from_synthetic_cells_and_says_synthetic_in_ev
     assert RunFolder.open(folder.root).synthetic
     metrics = json.loads(folder.file("test", "metrics.json").read_text())
     assert "synthetic" in metrics["provenance"]["title"]
-    assert metrics["accuracy"] > 0.35
+    rows = from_csv(folder.file("history.csv"))
+    assert rows[-1].train_loss < 0.95 * rows[0].train_loss
 
 
 def test_an_existing_folder_is_never_written_to(tiny_npz: Path, tmp_path: Path) -> None:
@@ -131,11 +141,15 @@ def test_an_existing_folder_is_never_written_to(tiny_npz: Path, tmp_path: Path) 
 def test_nothing_is_written_when_the_input_can_not_be_used(tiny_npz: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     small = write_npz(tmp_path / "small.npz", made_up(n=80, size=3))
+    single = write_npz(tmp_path / "single.npz", made_up(n=81, size=8))
+    lonely = dataclasses.replace(QUICK, model=Model(network="compact", features=4), batch_size=80)
     attempts: list[tuple[Recipe, Path, dict[str, object], str]] = [
         (dataclasses.replace(QUICK, model=Model(network="curse")), tiny_npz, {}, "Did you mean 'course'"),
         (QUICK, small, {}, "too small"),
         (QUICK, tmp_path / "absent.npz", {}, "absent"),
+        (lonely, single, {}, "--batch_size 80 leaves one image of 81"),
         (QUICK, tiny_npz, {"subset": 3}, "--subset"),
+        (QUICK, tiny_npz, {"data_seed": -1}, "--data-seed is -1"),
         (QUICK, tiny_npz, {"device": "tpu"}, "--device"),
     ]
     for recipe, data, more, words in attempts:
@@ -155,6 +169,7 @@ def test_resume_refuses_changed_data_changed_recipes_and_what_is_no_run(tiny_npz
     said: list[str] = []
     assert resume(folder.root, say=said.append).root == folder.root
     assert "complete already" in said[0]
+    assert len(said) == 1
     folder.write_info(dataclasses.replace(folder.info(), status="training"))
     recipe = folder.file("recipe.yaml").read_text()
     folder.file("recipe.yaml").write_text(recipe.replace("epochs: 2", "epochs: 3"))
@@ -200,4 +215,43 @@ def test_a_half_written_line_still_counts_as_a_reading(tiny_npz: Path, tmp_path:
     log = folder.file("test", "reads.jsonl")
     log.write_text(log.read_text() + '{"time": "20')
     assert len(folder.test_reads()) == 2
+    nephros.evaluate(folder.root, "test")
+    assert len(folder.test_reads()) == 3
+    assert "unknown (the line is damaged)" in folder.file("report.html").read_text()
+
+
+def test_the_report_shows_a_later_reading(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run")
+    assert "has never been read" in folder.file("report.html").read_text()
+    nephros.evaluate(folder.root, "test")
+    assert "has never been read" not in folder.file("report.html").read_text()
+
+
+def test_public_names_stay_what_they_are(tiny_npz: Path, tmp_path: Path) -> None:
+    before = {name: getattr(nephros, name) for name in nephros.__all__}
+    folder = _train(tiny_npz, tmp_path / "run")
     nephros.report(folder.root)
+    assert {name: getattr(nephros, name) for name in nephros.__all__} == before
+    assert callable(nephros.find_recipe)
+
+
+def test_a_recipe_from_python_is_checked_and_whole_numbers_will_do(tiny: Dataset, tmp_path: Path) -> None:
+    whole = dataclasses.replace(QUICK, optimizer=Optimizer(lr=1, momentum=0), epochs=1)
+    folder = train(whole, tiny, out=tmp_path / "run", say=_silent)
+    folder.write_info(dataclasses.replace(folder.info(), status="training"))
+    assert resume(folder.root, tiny, say=_silent).info().status == "complete"
+    for wrong in ({"epochs": 2.5}, {"amp": "x"}, {"optimizer": Optimizer(name="foo")}):  # type: ignore[arg-type]
+        with pytest.raises(UserError, match="--"):
+            train(dataclasses.replace(QUICK, **wrong), tiny, out=tmp_path / "other", say=_silent)
+
+
+def test_a_run_that_a_kill_left_barely_begun_or_half_reported_is_cleared(tiny_npz: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / ".run.json.abc.tmp").write_text("{")
+    folder = _train(tiny_npz, out)
+    folder.file("report.html").unlink()
+    (out / "figures" / ".roc.png.abc.tmp").write_text("half")
+    resume(out, say=_silent)
+    assert folder.file("report.html").exists()
+    assert not list(out.rglob(".*.tmp"))

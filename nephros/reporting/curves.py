@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.metrics import roc
 from nephros.recipe import Augment, Recipe
-from nephros.report.figures import WIDE
-from nephros.report.style import INK, LIGHT, LINE, MUTED, WORD, place, sheet, styled, wrap
+from nephros.reporting.figures import WIDE
+from nephros.reporting.style import INK, LIGHT, LINE, MUTED, WORD, place, sheet, styled, wrap
 from nephros.training.history import Epoch
 
 _POINTS = 160

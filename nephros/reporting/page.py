@@ -9,12 +9,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from nephros.data.dataset import Dataset
 from nephros.evaluation.metrics import wilson_interval
 from nephros.files import write_text
-from nephros.report import words
-from nephros.report.contents import Contents, gather
-from nephros.report.drawings import draw
-from nephros.report.headline import headlines
-from nephros.report.standing import standings
-from nephros.report.style import LIGHT, WORD
+from nephros.reporting import words
+from nephros.reporting.contents import Contents, gather
+from nephros.reporting.drawings import draw
+from nephros.reporting.headline import headlines
+from nephros.reporting.standing import standings
+from nephros.reporting.style import LIGHT, WORD
 from nephros.runs import RunFolder
 
 _NONE = "\N{EN DASH}"
@@ -56,7 +56,7 @@ def write_report(folder: RunFolder, dataset: Dataset | None = None) -> Path:
 
 def _template() -> Template:
     environment = Environment(
-        loader=PackageLoader("nephros", "report"),
+        loader=PackageLoader("nephros", "reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -15,9 +15,9 @@ from matplotlib.text import Text
 from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.metrics import calibration
 from nephros.recipe import Augment, Model, Recipe
-from nephros.report import curves, figures
-from nephros.report.standing import Standing, standing, standings
-from nephros.report.style import LIGHT, percent, wrap
+from nephros.reporting import curves, figures
+from nephros.reporting.standing import Standing, standing, standings
+from nephros.reporting.style import LIGHT, percent, wrap
 from nephros.training.history import Epoch
 
 Make = Callable[..., Evaluation]

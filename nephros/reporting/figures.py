@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from nephros.evaluation.metrics import CalibrationBin, expected_calibration_error
-from nephros.report.style import INK, LIGHT, LINE, MUTED, PAPER, WORD, percent, place, sheet, styled, wrap
+from nephros.reporting.style import INK, LIGHT, LINE, MUTED, PAPER, WORD, percent, place, sheet, styled, wrap
 
 WIDE = 7.5
 """Inches across: the page's column."""

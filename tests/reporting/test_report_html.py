@@ -17,7 +17,7 @@ from nephros.data.dataset import Dataset
 from nephros.errors import UserError
 from nephros.evaluation.evaluate import Evaluation
 from nephros.jobs.report import report
-from nephros.report.page import write_report
+from nephros.reporting.page import write_report
 from nephros.runs import RunFolder
 
 MakeRun = Callable[..., tuple[RunFolder, Dataset]]
@@ -81,7 +81,7 @@ def no_ink(monkeypatch: pytest.MonkeyPatch) -> None:
     def blank(figure: Figure, png_file: Path, alt: str) -> Markup:
         return Markup(f'<svg role="img" aria-label="{escape(alt)}"></svg>')
 
-    monkeypatch.setattr("nephros.report.drawings.save", blank)
+    monkeypatch.setattr("nephros.reporting.drawings.save", blank)
 
 
 def page_of(run: tuple[RunFolder, Dataset], **options: Any) -> Page:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from nephros.data.catalogue import CATALOGUE
-from nephros.report.contents import Contents
-from nephros.report.standing import KEY, Standing
-from nephros.report.style import WORD
+from nephros.reporting.contents import Contents
+from nephros.reporting.standing import KEY, Standing
+from nephros.reporting.style import WORD
 
 
 def caveats(contents: Contents) -> list[str]:

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from nephros.files import atomic
-from nephros.report.style import LIGHT, styled
+from nephros.reporting.style import LIGHT, styled
 
 PNG_DPI = 144
 _NO_DATE = {"Date": None, "Creator": None, "Format": None, "Type": None}

@@ -13,8 +13,8 @@ from PIL import Image
 
 from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.metrics import summarise
-from nephros.report.cells import enlarge, png_address, triptychs
-from nephros.report.mistakes import exemplars, mistakes
+from nephros.reporting.cells import enlarge, png_address, triptychs
+from nephros.reporting.mistakes import exemplars, mistakes
 
 NAMES = ("round", "oval", "lobed")
 

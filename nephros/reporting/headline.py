@@ -9,9 +9,9 @@ import numpy as np
 
 from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.metrics import wilson_interval
-from nephros.report.contents import Contents
-from nephros.report.intervals import macro_auc_interval, macro_f1_interval
-from nephros.report.style import WORD
+from nephros.reporting.contents import Contents
+from nephros.reporting.intervals import macro_auc_interval, macro_f1_interval
+from nephros.reporting.style import WORD
 
 Interval = tuple[float, float]
 

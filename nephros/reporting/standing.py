@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from nephros.evaluation.published import published
-from nephros.report.figures import WIDE
-from nephros.report.style import INK, LIGHT, MUTED, place, sheet, styled
+from nephros.reporting.figures import WIDE
+from nephros.reporting.style import INK, LIGHT, MUTED, place, sheet, styled
 
 KEY = "tissuemnist"
 """The catalogue's key of the set that the published results are of."""

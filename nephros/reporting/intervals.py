@@ -7,7 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-_Z95 = 1.959963984540054
+from nephros.evaluation.metrics import Z95
+
 _DRAWS = 2000
 
 
@@ -37,7 +38,7 @@ def macro_auc_interval(
     if not areas:
         return None
     middle, error = float(np.mean(areas)), math.sqrt(float((influence**2).sum())) / len(areas)
-    return max(0.0, middle - _Z95 * error), min(1.0, middle + _Z95 * error)
+    return max(0.0, middle - Z95 * error), min(1.0, middle + Z95 * error)
 
 
 def _share_below(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:

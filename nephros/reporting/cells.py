@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from nephros.report.mistakes import Triptych
-from nephros.report.style import INK, LIGHT, MUTED, sheet, styled, wrap
+from nephros.reporting.mistakes import Triptych
+from nephros.reporting.style import INK, LIGHT, MUTED, sheet, styled, wrap
 
 _TILE, _SMALL = 112, 56
 """Pixels a side to which a smaller cell is enlarged, alone and in a triptych; a viewer smooths the rest of the way."""
@@ -59,7 +59,7 @@ def triptychs(
     that it gave to the class on its left and to its own, on its right.
 
     Args:
-        rows: at least one, of nephros.report.mistakes.mistakes.
+        rows: at least one, of nephros.reporting.mistakes.mistakes.
         images: of the whole split, (n, h, w) or (n, h, w, 3) uint8.
         names: of the classes, (classes,).
         split: the split that they are of; picks the frame's colour.

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from nephros.evaluation.evaluate import Evaluation
-from nephros.report.intervals import macro_auc_interval, macro_f1_interval
+from nephros.reporting.intervals import macro_auc_interval, macro_f1_interval
 
 Make = Callable[..., Evaluation]
 

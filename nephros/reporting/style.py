@@ -85,13 +85,14 @@ def place(figure: Figure, left: float, top: float, width: float, height: float) 
 
 def wrap(name: str, width: int, lines: int = 3) -> str:
     """Break a name into at most `lines` lines of up to `width` characters, of even length; an ellipsis ends what is over."""
+    name = name.strip() or "(no name)"
     found = textwrap.wrap(name, width, max_lines=lines, placeholder=" …")
     for narrower in range(width - 1, 7, -1):
         tried = textwrap.wrap(name, narrower, max_lines=lines, placeholder=" …", break_long_words=False)
         if len(tried) != len(found) or "…" in tried[-1] or max(map(len, tried)) > narrower:
             break
         found = tried
-    return "\n".join(found) or name
+    return "\n".join(found)
 
 
 def percent(share: float) -> str:
