@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from nephros.evaluation.evaluate import Evaluation
@@ -66,8 +66,12 @@ def learning(
     panels[2].plot(epochs, [row.lr for row in history], color=INK, drawstyle="steps-mid", **marker)
     panels[2].set_title("Learning rate")
     rates = [row.lr for row in history]
-    if min(rates) > 0 and max(rates) / min(rates) > 50:
+    if (
+        min(rates) > 0 and 50 < max(rates) / min(rates) < 1e4
+    ):  # stairs; a rate that glides to zero reads better straight
         panels[2].set_yscale("log")
+        panels[2].yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
+        panels[2].yaxis.set_minor_formatter(NullFormatter())
     else:
         panels[2].set_ylim(0, max(rates) * 1.1)
     for axes in panels:

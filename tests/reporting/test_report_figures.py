@@ -182,3 +182,11 @@ def test_names_are_wrapped_evenly_and_dollars_are_no_formulas(evaluation: Make) 
 
 def test_percent_tells_few_from_none() -> None:
     assert [percent(share) for share in (0, 0.001, 0.32, 1)] == ["0 %", "<1 %", "32 %", "100 %"]
+
+
+@pytest.mark.parametrize(("last", "scale"), [(0.1, "linear"), (0.001, "log"), (1e-6, "linear")])
+def test_learning_rates_that_fall_in_stairs_stand_on_a_log_scale_in_plain_numbers(last: float, scale: str) -> None:
+    rows = [Epoch(n, rate, 1.0, 0.5, 1.0, 0.5, 0.5, 0.5, 1.0, 1.0) for n, rate in enumerate((0.1, 0.1, last), start=1)]
+    figure = curves.learning(rows, TITLE)
+    assert figure.axes[2].get_yscale() == scale
+    assert not any("mathdefault" in text for text in texts(figure))
