@@ -104,7 +104,10 @@ class Recipe:
     epochs: int = 10
     """Passes over the train split."""
     batch_size: int = 128
-    """Images a step; the short last batch of an epoch is kept and its loss averaged over its own size."""
+    """Images a step."""
+    last_batch: Literal["keep", "even"] = "keep"
+    """keep: an epoch's last batch is what is left, its loss averaged over its own size; even: all batches of one size,
+    give or take an image, since a last batch of a few images spoils batch normalisation's running statistics."""
     normalise: Literal["half", "unit", "data"] = "half"
     """half: (x - .5) / .5; unit: x in [0, 1]; data: by the train split's own mean and standard deviation, a channel."""
     label_smoothing: float = 0.0

@@ -42,6 +42,7 @@ _POSTER = Recipe(
     schedule=Schedule(name="plateau", patience=5, factor=0.29),
     epochs=100,
     batch_size=128,
+    last_batch="even",
     normalise="unit",
     amp="auto",
 )
@@ -62,6 +63,7 @@ _NEPHNET2D = Recipe(
     augment=Augment(flips="horizontal", rotate=5.0, translate=0.05, scale=0.05, interpolation="bilinear"),
     epochs=500,
     batch_size=16,
+    last_batch="even",
     normalise="unit",
 )
 
@@ -74,6 +76,7 @@ _STRONG_BASELINE = Recipe(
     augment=Augment(flips="horizontal", shift=2, rotate=15.0),
     epochs=40,
     batch_size=128,
+    last_batch="even",
 )
 
 
@@ -101,6 +104,7 @@ _NEPHROS = Recipe(
     augment=Augment(flips="dihedral", shift=2),
     epochs=6,
     batch_size=256,
+    last_batch="even",
     normalise="data",
     amp="auto",
 )

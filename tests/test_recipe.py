@@ -31,7 +31,7 @@ def test_the_course_rows_are_those_of_its_table() -> None:
     rows = [RECIPES[f"course-{row}"] for row in range(1, 8)]
     assert [row.optimizer.lr for row in rows] == [0.01, 0.01, 0.1, 0.01, 0.001, 0.01, 0.01]
     assert [row.epochs for row in rows] == [5, 5, 5, 5, 5, 75, 150]
-    assert {row.batch_size for row in rows} == {223}
+    assert {(row.batch_size, row.last_batch) for row in rows} == {(223, "keep")}
     assert {row.optimizer.momentum for row in rows} == {0.0}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -47,35 +48,50 @@ class Batches:
         """Whether the whole split lies on the device."""
         return self._resident is not None
 
-    def read(self, batch_size: int, order: Tensor | None = None) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Yield (rows of the order, images (b, c, h, w) uint8, labels (b,) int64) on the device; the last batch may be short.
+    def read(
+        self, batch_size: int, order: Tensor | None = None, *, even: bool = False
+    ) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yield (rows of the order, images (b, c, h, w) uint8, labels (b,) int64) on the device.
 
-        `order` is (m,) int64 on the CPU; None reads all images in file order.
+        `order` is (m,) int64 on the CPU; None reads all images in file order. The last batch may be short, unless `even`
+        makes all of one size, give or take an image, and none larger than `batch_size`.
         """
         order = torch.arange(len(self)) if order is None else order
-        for chunk, images, labels in self._chunks(order, batch_size):
-            for start in range(0, len(labels), batch_size):
-                rows = slice(start, start + batch_size)
-                at = slice(chunk + start, min(chunk + start + batch_size, len(order)))
-                yield at, self._layout(images(rows)), labels[rows]
+        edges = batch_edges(len(order), batch_size, even)
+        for first, last in self._chunks(edges):
+            images, labels = self._move(order[edges[first] : edges[last]])
+            for start, stop in pairwise(edges[first : last + 1]):
+                rows = slice(start - edges[first], stop - edges[first])
+                yield slice(start, stop), self._layout(images(rows)), labels[rows]
 
     def _layout(self, images_nhwc: Tensor) -> Tensor:
         images_nchw = images_nhwc.permute(0, 3, 1, 2)
         return images_nchw if self._channels_last else images_nchw.contiguous()
 
-    def _chunks(self, order: Tensor, batch_size: int) -> Iterator[tuple[int, _Rows, Tensor]]:
+    def _chunks(self, edges: list[int]) -> Iterator[tuple[int, int]]:
+        """Yield (first batch, last batch + 1) of runs of batches that fit into a chunk, or of all where all lies here."""
+        batches = len(edges) - 1
+        largest = max(stop - start for start, stop in pairwise(edges))
+        bytes_of_batch = int(np.prod(self._host.shape[1:])) * largest
+        length = batches if self.resident else max(1, self._chunk_bytes // bytes_of_batch)
+        for first in range(0, batches, length):
+            yield first, min(first + length, batches)
+
+    def _move(self, wanted: Tensor) -> tuple[_Rows, Tensor]:
+        """Return images and labels of the `wanted` rows (m,), in that order, on the device."""
+        on_device = wanted.to(self.device)
         if self._resident is not None:
-            on_device = order.to(self.device)
-            yield 0, _Rows(self._resident, on_device), self.labels[on_device]
-            return
-        image_bytes = int(np.prod(self._host.shape[1:]))
-        length = max(1, self._chunk_bytes // (image_bytes * batch_size)) * batch_size
-        for start in range(0, len(order), length):
-            wanted = order[start : start + length]
-            # Reading a memory-mapped file in its own order turns random reads into one sweep.
-            ascending, back = np.unique(wanted.numpy(), return_inverse=True)
-            images = torch.from_numpy(np.ascontiguousarray(self._host[ascending])).to(self.device)
-            yield start, _Rows(images, torch.from_numpy(back).to(self.device)), self.labels[wanted.to(self.device)]
+            return _Rows(self._resident, on_device), self.labels[on_device]
+        # Reading a memory-mapped file in its own order turns random reads into one sweep.
+        ascending, back = np.unique(wanted.numpy(), return_inverse=True)
+        images = torch.from_numpy(np.ascontiguousarray(self._host[ascending])).to(self.device)
+        return _Rows(images, torch.from_numpy(back).to(self.device)), self.labels[on_device]
+
+
+def batch_edges(n: int, batch_size: int, even: bool) -> list[int]:
+    """Return where the batches of n images begin, and n itself at the end."""
+    batches = -(-n // batch_size)
+    return [i * n // batches if even else min(i * batch_size, n) for i in range(batches + 1)]
 
 
 class _Rows:

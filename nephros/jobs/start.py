@@ -41,7 +41,7 @@ def fresh_model(recipe: Recipe, dataset: Dataset) -> Classifier:
 
 def check_last_batch(recipe: Recipe, dataset: Dataset, model: Classifier) -> None:
     """Raise UserError when the last batch is one image and the network's batch normalisation can't take that."""
-    if len(dataset.train) % recipe.batch_size != 1:
+    if len(dataset.train) % recipe.batch_size != 1 or recipe.last_batch == "even":
         return
     shape = shape_of(dataset)
     try:
@@ -49,7 +49,7 @@ def check_last_batch(recipe: Recipe, dataset: Dataset, model: Classifier) -> Non
     except ValueError:
         raise UserError(
             f"--batch_size {recipe.batch_size} leaves one image of {len(dataset.train):,} for the last batch, which batch "
-            f"normalisation can't take at {shape.height}x{shape.width} pixels: choose another."
+            f"normalisation can't take at {shape.height}x{shape.width} pixels: choose another, or --last_batch even."
         ) from None
 
 

@@ -105,7 +105,9 @@ class Fit:
         total = torch.zeros(2, dtype=torch.float64, device=self.device)
         lr = 0.0
         self.model.train()
-        for rows, images, labels in self.train_batches.read(self.recipe.batch_size, order):
+        for rows, images, labels in self.train_batches.read(
+            self.recipe.batch_size, order, even=self.recipe.last_batch == "even"
+        ):
             lr = self.recipe.optimizer.lr * self.rate.factor(epoch, rows.start / n)
             loss, right = self.step(augment(images, draws[rows], self.recipe.augment), labels, lr)
             total += torch.stack([loss.double() * len(labels), right.double()])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from nephros.data.batches import Batches
+from nephros.data.batches import Batches, batch_edges
 from nephros.data.dataset import Split
 from nephros.data.statistics import channel_statistics, pixel_statistics
 
@@ -52,6 +53,24 @@ def test_a_split_too_large_for_the_device_gives_the_same_batches(limit: int, map
         assert rows == rows_b
         assert torch.equal(images_a, images_b)
         assert torch.equal(labels_a, labels_b)
+
+
+@pytest.mark.parametrize("limit", [1, 1 << 20])
+def test_even_batches_differ_by_one_image_at_most_and_leave_none_out(limit: int) -> None:
+    split = _split(97)
+    order = torch.randperm(97, generator=torch.Generator().manual_seed(3))
+    parts = list(Batches(split, CPU, resident_limit=limit).read(16, order, even=True))
+    assert {len(labels) for _, _, labels in parts} == {13, 14}
+    assert torch.equal(torch.cat([labels for _, _, labels in parts]), torch.from_numpy(split.labels)[order])
+    images = torch.cat([images for _, images, _ in parts])
+    assert np.array_equal(images[:, 0].numpy(), split.images[order.numpy()])
+
+
+def test_kept_and_even_batches_of_the_real_train_split() -> None:
+    kept, even = batch_edges(165_380, 128, even=False), batch_edges(165_380, 128, even=True)
+    assert (len(kept), kept[-1] - kept[-2]) == (len(even), 4)
+    assert {stop - start for start, stop in pairwise(even)} == {127, 128}
+    assert len(batch_edges(165_466, 223, even=False)) - 1 == 742  # the course report's 742 batches
 
 
 def test_memory_layout_is_as_asked() -> None:
