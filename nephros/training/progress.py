@@ -78,6 +78,7 @@ class ShowProgress:
     def epoch(self, row: Epoch, rows: list[Epoch]) -> None:
         """Print the epoch's figures."""
         self._validated = f"  val accuracy {row.val_accuracy:.4f}"
+        self._bar.update(self._task, completed=len(rows) * self.images)
         took = (time.perf_counter() - self._start) / max(1, len(rows) - self._skipped // self.images)
         self.console.print(
             f"epoch {row.epoch}/{self.epochs}  loss {row.train_loss:.4f}  accuracy {row.train_accuracy:.4f}  "
