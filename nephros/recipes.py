@@ -102,7 +102,7 @@ _NEPHROS = Recipe(
     schedule=Schedule(name="onecycle", warmup=0.2),
     # A nucleus has no up: all eight flips and quarter-turns are the same cell.
     augment=Augment(flips="dihedral", shift=2),
-    epochs=6,
+    epochs=5,
     batch_size=256,
     last_batch="even",
     normalise="data",
