@@ -36,11 +36,12 @@ def _nephros(*words: str, data: Path) -> str:
 def test_course_3_on_a_subset_beats_the_largest_class(tmp_path: Path) -> None:
     data = _real_data()
     run = tmp_path / "run"
-    _nephros("train", "course-3", "--subset", "20000", "--epochs", "6", "--out", str(run), data=data)
+    flags = ["--subset", "20000", "--epochs", "4", "--optimizer.lr", "0.03", "--optimizer.momentum", "0.9"]
+    _nephros("train", "course-3", *flags, "--out", str(run), data=data)
     folder = RunFolder.open(run)
     metrics = json.loads(folder.file("val", "metrics.json").read_text())
     assert metrics["provenance"]["title"].startswith("TissueMNIST, ")
-    assert metrics["accuracy"] > 0.36  # always answering class 0 scores 0.321
+    assert metrics["accuracy"] > 0.40  # always answering class 0 scores 0.321
     assert not folder.file("test").exists()
     page = folder.file("report.html").read_text()
     assert "TissueMNIST" in page
