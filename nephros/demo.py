@@ -11,7 +11,8 @@ def demo_arguments() -> list[str]:
     if locate("tissuemnist") is not None:
         return ["train", "course-3", "--data", "tissuemnist", "--test"]
     # Few cells make few steps: smaller batches at a lower rate, and more epochs, take more of them.
-    return [*"train nephros --data synthetic --test --epochs 8 --batch-size 64 --optimizer.lr 0.05".split()]
+    steps = ["--epochs", "8", "--batch-size", "64", "--optimizer.lr", "0.05"]
+    return ["train", "nephros", "--data", "synthetic", "--test", *steps]
 
 
 if __name__ == "__main__":
