@@ -28,7 +28,11 @@ demo: $(VENV)/.core  ## train, judge and report: TissueMNIST where it is on disk
 test: $(VENV)/.dev  ## the fast tests (under 6 minutes)
 	$(BIN)/python -m pytest -q -m 'not slow'
 
-test-all: $(VENV)/.dev  ## every test: kills, browser, real data (under 40 minutes)
+$(VENV)/.cluster: $(VENV)/.dev
+	$(PIP) --editable '.[dev,cluster]'
+	touch $@
+
+test-all: $(VENV)/.cluster  ## every test: kills, browser, real data, a Ray cluster (under 40 minutes)
 	$(BIN)/python -m pytest -q
 
 check: $(VENV)/.dev  ## format, lint, strict types, direction of imports (under a minute)

@@ -14,12 +14,10 @@ from nephros.data.augment import augment, draw
 from nephros.data.batches import Batches
 from nephros.data.dataset import Dataset, Split
 from nephros.data.load import load, locate
-from nephros.data.statistics import channel_statistics
 from nephros.data.synthetic import make
-from nephros.models import build
-from nephros.models.classifier import Classifier
 from nephros.models.shape import Shape
 from nephros.recipe import Recipe
+from nephros.training.begin import fresh_model
 from nephros.training.fit import Fit
 
 TRAIN_IMAGES = 165_466
@@ -51,11 +49,8 @@ def shape_of(split: Split) -> Shape:
 
 def fit_of(recipe: Recipe, split: Split, device: torch.device) -> Fit:
     """Return the recipe's run over a grey split, ready for steps."""
-    torch.manual_seed(recipe.seed)
     shape = shape_of(split)
-    fixed = {"half": ([0.5], [0.5]), "unit": ([0.0], [1.0])}
-    mean, std = fixed.get(recipe.normalise) or channel_statistics(split.images)
-    model = Classifier(build(recipe.model, shape), mean, std)
+    model = fresh_model(recipe, split, shape)
     batches = Batches(split, device, channels_last=recipe.channels_last)
     fit = Fit(recipe, model, batches, batches, tuple(str(label) for label in range(shape.classes)))
     fit.model.train()

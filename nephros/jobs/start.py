@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import itertools
 from datetime import UTC, datetime
@@ -13,44 +12,12 @@ import torch
 
 from nephros import device as devices
 from nephros.data.dataset import Dataset
-from nephros.data.statistics import channel_statistics
-from nephros.errors import UserError
-from nephros.models import build
 from nephros.models.classifier import Classifier
 from nephros.models.cost import multiply_adds, parameters
-from nephros.models.shape import Shape
 from nephros.recipe import Recipe
 from nephros.runs import RunInfo
+from nephros.training.begin import shape_of
 from nephros.versions import commit, versions
-
-
-def shape_of(dataset: Dataset) -> Shape:
-    """Return what a network must fit to take the data."""
-    return Shape(dataset.channels, *dataset.size, dataset.classes)
-
-
-def fresh_model(recipe: Recipe, dataset: Dataset) -> Classifier:
-    """Return the recipe's classifier for the data, with first weights drawn by the recipe's seed."""
-    torch.manual_seed(recipe.seed)
-    network = build(recipe.model, shape_of(dataset))
-    if recipe.normalise == "data":
-        return Classifier(network, *channel_statistics(dataset.train.images))
-    mean, std = {"half": (0.5, 0.5), "unit": (0.0, 1.0)}[recipe.normalise]
-    return Classifier(network, [mean] * dataset.channels, [std] * dataset.channels)
-
-
-def check_last_batch(recipe: Recipe, dataset: Dataset, model: Classifier) -> None:
-    """Raise UserError when the last batch is one image and the network's batch normalisation can't take that."""
-    if len(dataset.train) % recipe.batch_size != 1 or recipe.last_batch == "even":
-        return
-    shape = shape_of(dataset)
-    try:
-        copy.deepcopy(model).train()(torch.zeros(1, shape.channels, shape.height, shape.width))
-    except ValueError:
-        raise UserError(
-            f"--batch_size {recipe.batch_size} leaves one image of {len(dataset.train):,} for the last batch, which batch "
-            f"normalisation can't take at {shape.height}x{shape.width} pixels: choose another, or --last_batch even."
-        ) from None
 
 
 def describe_run(

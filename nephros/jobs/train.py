@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from nephros.errors import UserError
 from nephros.files import write_text
 from nephros.jobs.evaluate import judge
 from nephros.jobs.report import report
-from nephros.jobs.start import check_last_batch, default_out, describe_run, fresh_model, shape_of
+from nephros.jobs.start import default_out, describe_run
 from nephros.models.classifier import Classifier
 from nephros.models.saved import save_model
 from nephros.recipe import Recipe, to_yaml
 from nephros.recipe_files import find, from_mapping, read
 from nephros.runs import RunFolder, RunInfo
 from nephros.training import checkpoint
+from nephros.training.begin import check_last_batch, fresh_model, shape_of
 from nephros.training.fit import Fit
 from nephros.training.history import Epoch, to_csv
 from nephros.training.progress import ShowProgress
@@ -61,7 +63,7 @@ def train(
         named = str(data).lower() in (*CATALOGUE, SYNTHETIC)
         request["source"] = str(data) if named else str(Path(data).expanduser().absolute())
         dataset = load(data, size=size, subset=subset, seed=data_seed)
-    model = fresh_model(recipe, dataset)
+    model = fresh_model(recipe, dataset.train, shape_of(dataset))
     check_last_batch(recipe, dataset, model)
     info = describe_run(recipe, dataset, model, request, processor, test, command)
     synthetic = dataset.provenance.split == "synthetic"
@@ -103,7 +105,7 @@ def resume(run: str | Path, data: Dataset | None = None, *, device: str | None =
         if (processor.type, torch.get_num_threads()) != (info.device_type, info.threads):
             now = devices.describe(processor)
             say(f"warning: the run began on {info.device}, now it is on {now}: weights may differ in the last bits.")
-        return _go(folder, info, recipe, dataset, fresh_model(recipe, dataset), processor, say)
+        return _go(folder, info, recipe, dataset, fresh_model(recipe, dataset.train, shape_of(dataset)), processor, say)
 
 
 def _changed(folder: RunFolder, what: str) -> UserError:
@@ -143,7 +145,7 @@ def _go(
         if file.exists():
             fit.load(checkpoint.load(file))
             progress.resumed(fit.history)
-        fit.run(file, progress)
+        fit.run(partial(checkpoint.save, file), progress)
     write_text(folder.file("history.csv"), to_csv(fit.history))
     weights, epoch = fit.final_weights()
     save_model(folder.file("weights.safetensors"), weights, recipe.model, shape_of(dataset), dataset.class_names)

@@ -6,8 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -19,10 +18,12 @@ from nephros.device import precision
 from nephros.errors import UserError
 from nephros.evaluation.evaluate import evaluate
 from nephros.recipe import Recipe
-from nephros.training import checkpoint
 from nephros.training.history import Epoch
 from nephros.training.parts import Average, clone_state, loss_function, optimizer, seed_for
 from nephros.training.schedule import LearningRate
+
+Keep = Callable[[dict[str, Any]], None]
+"""What puts a state, as `Fit.state` returns it, in a safe place."""
 
 
 class Diverged(UserError):
@@ -72,9 +73,9 @@ class Fit:
         stalled = bool(patience and self.best and self.history[-1].epoch - self.best.epoch >= patience)
         return stalled or len(self.history) >= self.recipe.epochs
 
-    def run(self, file: Path | None, listener: Listener) -> None:
-        """Train to the end, keeping the state in `file` after every epoch."""
-        while not self.over:
+    def run(self, keep: Keep | None, listener: Listener, until: int | None = None) -> None:
+        """Train to the end, or until so many epochs are done, and give the state to `keep` after every epoch."""
+        while not self.over and (until is None or len(self.history) < until):
             row = self._epoch(len(self.history), listener)
             self.history.append(row)
             self._check_metric(row)
@@ -83,8 +84,8 @@ class Fit:
                 if self.recipe.checkpoint == "best":
                     self.best_weights = clone_state(self.model) if self.average is None else self._averaged()
             self.rate.after_epoch(row.val_loss)
-            if file is not None:
-                checkpoint.save(file, self.state())
+            if keep is not None:
+                keep(self.state())
             listener.epoch(row, self.history)
 
     def _check_metric(self, row: Epoch) -> None:

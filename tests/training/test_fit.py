@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -97,12 +98,12 @@ def test_a_resumed_run_ends_bit_for_bit_as_one_that_never_stopped(
     whole = _run(recipe, tiny)
     file = tmp_path / "checkpoint.pt"
     with pytest.raises(KeyboardInterrupt):
-        _fit(recipe, tiny).run(file, Silent(stop_after=stop))
+        _fit(recipe, tiny).run(partial(checkpoint.save, file), Silent(stop_after=stop))
     torch.manual_seed(12345)  # whatever another process would have drawn
     resumed = _fit(recipe, tiny)
     resumed.load(checkpoint.load(file))
     assert len(resumed.history) == stop
-    resumed.run(file, Silent())
+    resumed.run(partial(checkpoint.save, file), Silent())
     assert _same(resumed.model.state_dict(), whole.model.state_dict())
     assert _same(resumed.final_weights()[0], whole.final_weights()[0])
     assert resumed.final_weights()[1] == whole.final_weights()[1]
