@@ -1,0 +1,149 @@
+"""Hyperband's arithmetic and promotions: Li et al. 2018 (JMLR 18, 185), Algorithm 1, in whole numbers and standard library."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from nephros.errors import UserError
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One round of successive halving."""
+
+    configs: int
+    """Configurations that run in it."""
+    epochs: int
+    """Epochs that each has been trained for, from its first, at the end of the rung."""
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """One run of successive halving: many configurations for few epochs (large s), or few for all of them (s = 0)."""
+
+    s: int
+    rungs: tuple[Rung, ...]
+
+    @property
+    def configs(self) -> int:
+        """Configurations that it starts."""
+        return self.rungs[0].configs
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained in all, where a promoted configuration continues and none fails."""
+        before = [0, *(rung.epochs for rung in self.rungs)]
+        return sum(rung.configs * (rung.epochs - done) for rung, done in zip(self.rungs, before, strict=False))
+
+    @property
+    def restarted_epochs(self) -> int:
+        """Epochs trained in all, were each rung to start its configurations anew, as in the paper's count of budget."""
+        return sum(rung.configs * rung.epochs for rung in self.rungs)
+
+
+def brackets(max_epochs: int, eta: int) -> tuple[Bracket, ...]:
+    """Return the brackets s_max..0 of Algorithm 1, where R is `max_epochs`.
+
+    s_max is the largest s with eta^s <= R. Bracket s starts n = ceil((s_max + 1) / (s + 1) * eta^s) configurations; its
+    rung i runs floor(n / eta^i) of them to R // eta^(s - i) epochs. In whole numbers: floating-point logarithms lose a
+    bracket at R = 243, eta = 3. Raises UserError for R below 1 and eta below 2.
+    """
+    if max_epochs < 1:
+        raise UserError(f"--max-epochs is {max_epochs}, but it must be a whole number of at least 1.")
+    if eta < 2:
+        raise UserError(f"--eta is {eta}, but it must be a whole number of at least 2.")
+    s_max = 0
+    while eta ** (s_max + 1) <= max_epochs:
+        s_max += 1
+    return tuple(_bracket(s, s_max, max_epochs, eta) for s in range(s_max, -1, -1))
+
+
+def _bracket(s: int, s_max: int, max_epochs: int, eta: int) -> Bracket:
+    n = -(-(s_max + 1) * eta**s // (s + 1))
+    return Bracket(s, tuple(Rung(n // eta**i, max_epochs // eta ** (s - i)) for i in range(s + 1)))
+
+
+def chosen(max_epochs: int, eta: int, which: str) -> tuple[Bracket, ...]:
+    """Return the brackets that `which` names: all, or one such as s=3; UserError when there is no such bracket."""
+    every = brackets(max_epochs, eta)
+    if which == "all":
+        return every
+    letter, _, number = which.partition("=")
+    found = [bracket for bracket in every if letter == "s" and number == str(bracket.s)]
+    if not found:
+        options = ", ".join(f"s={bracket.s}" for bracket in every)
+        raise UserError(
+            f"--brackets is {which}, but with --max-epochs {max_epochs} and --eta {eta} it must be all or one of {options}."
+        )
+    return tuple(found)
+
+
+def ranked(scores: Sequence[float | None]) -> list[int]:
+    """Return the positions of `scores` from best to worst: higher is better, None (failed) and NaN come last.
+
+    Of equal scores the earlier position is the better one.
+    """
+    return sorted(
+        range(len(scores)), key=lambda i: (failed(scores[i]), 0.0 if failed(scores[i]) else -_number(scores[i]), i)
+    )
+
+
+def failed(score: float | None) -> bool:
+    """Return whether a configuration with that score has nothing to be promoted for."""
+    return score is None or math.isnan(score)
+
+
+def _number(score: float | None) -> float:
+    assert score is not None
+    return score
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a rung has come."""
+
+    rung: Rung
+    members: tuple[int, ...]
+    """Indices within the bracket of the configurations that run in it, ascending."""
+    scores: dict[int, float | None]
+    """Index -> score of those that are through with it; None for one that failed."""
+    promoted: tuple[int, ...] | None
+    """Members that go on to the next rung (none after the last), from best to worst; None while the rung is open."""
+
+    @property
+    def pending(self) -> tuple[int, ...]:
+        """Members that are not through with it yet."""
+        return tuple(index for index in self.members if index not in self.scores)
+
+
+class Pending:
+    """The answer of a score function for a configuration that is not through with a rung."""
+
+
+PENDING = Pending()
+Score = Callable[[int, Rung], float | Pending | None]
+
+
+def standings(bracket: Bracket, score: Score) -> list[Standing]:
+    """Return the rungs of a bracket up to and including the first open one.
+
+    `score(index, rung)` answers PENDING, a number of which higher is better, or None for a failed configuration. A failed
+    one is never promoted, so that a rung may hold fewer than planned. It is a pure function of the scores: whoever asks,
+    in whatever order the scores came in, the promotions are the same.
+    """
+    found: list[Standing] = []
+    members: tuple[int, ...] = tuple(range(bracket.configs))
+    for i, rung in enumerate(bracket.rungs):
+        scores = {index: value for index in members if not isinstance(value := score(index, rung), Pending)}
+        if len(scores) < len(members):
+            return [*found, Standing(rung, members, scores, None)]
+        keep = bracket.rungs[i + 1].configs if i + 1 < len(bracket.rungs) else 0
+        order = [members[place] for place in ranked([scores[index] for index in members])]
+        promoted = tuple(index for index in order[:keep] if not failed(scores[index]))
+        found.append(Standing(rung, members, scores, promoted))
+        members = tuple(sorted(promoted))
+        if not members:
+            break
+    return found
