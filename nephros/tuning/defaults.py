@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from nephros.recipe import Recipe
-from nephros.tuning.space import Dimension, parse
+from nephros.tuning.dimension import Dimension, typed
+from nephros.tuning.space import parse
 
 _Ranges = dict[str, Any]
 
@@ -14,13 +15,18 @@ def _log(low: float, high: float) -> _Ranges:
     return {"low": low, "high": high, "log": True}
 
 
+def _around(rate: float) -> _Ranges:
+    return _log(rate / 10, rate * 10)
+
+
 def _poster(recipe: Recipe, device_type: str) -> _Ranges:
     """What the poster searched: batch size, features and patience as it lists them, and the values that it reports.
 
-    Its features go on doubling; above 16 an epoch takes a CPU many times longer.
+    Its lists, batch sizes from 128 and features from 8, go on doubling; above 16 features an epoch takes a CPU many times
+    longer.
     """
     return {
-        "batch_size": [64, 128, 256, 512],
+        "batch_size": [128, 256, 512],
         "model.features": [8, 16] if device_type == "cpu" else [8, 16, 32, 64],
         "schedule.patience": {"low": 3, "high": 6},
         "optimizer.lr": _log(1e-3, 0.3),
@@ -89,15 +95,27 @@ _SPACES = {
 }
 
 
+def _other(recipe: Recipe, device_type: str) -> _Ranges:
+    """For a network that has no space of its own: an order of magnitude around its recipe's rate."""
+    return {"optimizer.lr": _around(recipe.optimizer.lr), "batch_size": [64, 128, 256]}
+
+
 def default_space(base: Recipe, device_type: str) -> tuple[Dimension, ...]:
-    """Return the space of the recipe's network, for a cpu or for cuda; without momentum where the optimiser has none."""
-    ranges = _SPACES[base.model.network](base, device_type)
+    """Return the space of the recipe's network, for a cpu or for cuda, without what its optimiser and schedule leave unused.
+
+    Raises UserError for an unknown network.
+    """
+    typed("model.network", base.model.network, f"The recipe {base.name}", "--model.network is")
+    ranges = _SPACES.get(base.model.network, _other)(base, device_type)
+    if not ranges["optimizer.lr"]["low"] <= base.optimizer.lr <= ranges["optimizer.lr"]["high"]:
+        # The range was made for another optimiser.
+        ranges["optimizer.lr"] = _around(base.optimizer.lr)
+    unused = set()
     if base.optimizer.name != "sgd":
-        ranges.pop("optimizer.momentum", None)
+        unused |= {"optimizer.momentum"}
     if base.schedule.name != "plateau":
-        ranges = {key: value for key, value in ranges.items() if key not in ("schedule.patience", "schedule.factor")}
+        unused |= {"schedule.patience", "schedule.factor"}
     if base.schedule.name not in ("cosine", "onecycle"):
-        ranges.pop("schedule.warmup", None)
-    if base.optimizer.nesterov and "optimizer.momentum" in ranges:
-        ranges["optimizer.momentum"]["low"] = max(ranges["optimizer.momentum"]["low"], 0.5)
-    return parse(ranges, base, f"The default space of {base.name}")
+        unused |= {"schedule.warmup"}
+    kept = {key: value for key, value in ranges.items() if key not in unused}
+    return parse(kept, base, f"The default space of {base.name}")

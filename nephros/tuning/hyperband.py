@@ -81,7 +81,7 @@ def chosen(max_epochs: int, eta: int, which: str) -> tuple[Bracket, ...]:
 
 
 def ranked(scores: Sequence[float | None]) -> list[int]:
-    """Return the positions of `scores` from best to worst: higher is better, None (failed) and NaN come last.
+    """Return the positions of `scores` from best to worst: higher is better, failed ones come last.
 
     Of equal scores the earlier position is the better one.
     """
@@ -91,8 +91,8 @@ def ranked(scores: Sequence[float | None]) -> list[int]:
 
 
 def failed(score: float | None) -> bool:
-    """Return whether a configuration with that score has nothing to be promoted for."""
-    return score is None or math.isnan(score)
+    """Return whether a configuration with that score has nothing to be promoted for: None, or diverged to NaN or infinity."""
+    return score is None or not math.isfinite(score)
 
 
 def _number(score: float | None) -> float:
@@ -130,8 +130,8 @@ def standings(bracket: Bracket, score: Score) -> list[Standing]:
     """Return the rungs of a bracket up to and including the first open one.
 
     `score(index, rung)` answers PENDING, a number of which higher is better, or None for a failed configuration. A failed
-    one is never promoted, so that a rung may hold fewer than planned. It is a pure function of the scores: whoever asks,
-    in whatever order the scores came in, the promotions are the same.
+    or diverged one is never promoted, so that a rung may hold fewer than planned. It is a pure function of the scores:
+    whoever asks, in whatever order the scores came in, the promotions are the same.
     """
     found: list[Standing] = []
     members: tuple[int, ...] = tuple(range(bracket.configs))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nephros.recipe import Recipe
-from nephros.tuning.hyperband import PENDING, Bracket, Rung, Standing, Pending, failed, standings
+from nephros.tuning.hyperband import PENDING, Bracket, Pending, Rung, Standing, failed, standings
 from nephros.tuning.settings import Settings
 
 Key = tuple[int, int]
@@ -36,7 +36,7 @@ class Config:
     ended: bool = False
     """Whether its recipe's early stop ended it: it trains no further and keeps its score."""
     seconds: float = 0.0
-    """Spent in its epochs, validation included."""
+    """Spent training, validation not counted."""
 
     @property
     def key(self) -> Key:

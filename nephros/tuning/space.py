@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import typing
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,11 @@ import yaml
 
 from nephros.errors import UserError, did_you_mean
 from nephros.recipe import Recipe
-from nephros.recipe_files import from_mapping, keys
+from nephros.recipe_files import keys
+from nephros.tuning.dimension import Dimension, laid_over, number_kind, typed
+from nephros.tuning.together import check_together
+
+__all__ = ["OWNED", "Dimension", "laid_over", "parse", "read", "to_dict"]
 
 OWNED = {
     "epochs": "Hyperband's own: set --max-epochs",
@@ -32,45 +33,34 @@ OWNED = {
 """Fields that can't be searched, and why."""
 
 
-@dataclass(frozen=True)
-class Dimension:
-    """One searched field."""
-
-    key: str
-    """Dotted name of the recipe's field."""
-    kind: typing.Literal["float", "int", "categorical"]
-    low: float = 0.0
-    high: float = 0.0
-    """Both ends belong to the range."""
-    log: bool = False
-    """Whether the logarithm is drawn evenly."""
-    choices: tuple[Any, ...] = ()
-    when: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    """Earlier dimensions and the values of each at which this one is active; elsewhere the recipe's own value holds."""
-
-    def active(self, params: Mapping[str, Any]) -> bool:
-        """Return whether it takes part, given the values of the dimensions before it."""
-        return all(key in params and params[key] in values for key, values in self.when.items())
-
-    def to_dict(self) -> Any:
-        """Return it as a space file writes it."""
-        if self.kind == "categorical":
-            plain: dict[str, Any] = {"choices": _lists(self.choices)}
-        else:
-            plain = {"low": self.low, "high": self.high, **({"log": True} if self.log else {})}
-        return plain | ({"when": {key: _lists(values) for key, values in self.when.items()}} if self.when else {})
-
-
 def to_dict(space: tuple[Dimension, ...]) -> dict[str, Any]:
     """Return the space as a space file writes it."""
     return {dimension.key: dimension.to_dict() for dimension in space}
 
 
+class _Twice(yaml.YAMLError):
+    """A key that stands twice in one mapping."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as everywhere else, but a key that stands twice is an error: the first one would be lost unseen."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = [name for i, name in enumerate(names) if name in names[:i]]
+        if twice:
+            raise _Twice(twice[0])
+        return super().construct_mapping(node, deep)
+
+
 def read(path: Path, base: Recipe) -> tuple[Dimension, ...]:
     """Return the space in a YAML file, checked against the recipe that it is laid over; UserError, naming the file."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except _Twice as error:
+        raise UserError(f"{path}: '{error}' stands there twice: keep one of the two.") from None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        # ValueError: no UTF-8, or a date such as 2020-13-45.
         reason = error.strerror if isinstance(error, OSError) else "it is not YAML text"
         raise UserError(f"The space {path} can't be read ({reason}): `nephros tune --help` shows one.") from None
     return parse(values, base, str(path))
@@ -79,8 +69,8 @@ def read(path: Path, base: Recipe) -> tuple[Dimension, ...]:
 def parse(values: Any, base: Recipe, where: str) -> tuple[Dimension, ...]:
     """Return the space that `values` (dotted field -> range or list of choices) describe.
 
-    Raises UserError, naming `where` and the field, for an unknown field, an empty range, a value of the wrong kind or one
-    that the recipe can't take.
+    Raises UserError, naming `where` and the field, for an unknown field, an empty range, a value of the wrong kind, one
+    that the recipe can't take, and one that goes together with nothing else in the space and the recipe.
     """
     if not isinstance(values, dict) or not values:
         raise UserError(
@@ -88,41 +78,23 @@ def parse(values: Any, base: Recipe, where: str) -> tuple[Dimension, ...]:
         )
     space: list[Dimension] = []
     for key, value in values.items():
-        dimension = _dimension(str(key), value, space, where)
-        for extreme in dimension.choices or (dimension.low, dimension.high):
-            _lay(base, {dimension.key: extreme}, f"{where}: '{dimension.key}'", alone=True)
-        space.append(dimension)
+        space.append(_dimension(str(key), value, space, where))
+    check_together(space, base, where)
     return tuple(space)
-
-
-def laid_over(base: Recipe, params: Mapping[str, Any]) -> Recipe:
-    """Return `base` with the values of `params` (dotted field -> value); UserError when they can't go together."""
-    return _lay(base, params, "This configuration")
-
-
-def _lay(base: Recipe, params: Mapping[str, Any], where: str, alone: bool = False) -> Recipe:
-    values = base.to_dict()
-    for key, value in params.items():
-        group, _, name = key.partition(".")
-        if name:
-            values[group][name] = value
-        else:
-            values[group] = value
-    if alone and "optimizer.nesterov" not in params:
-        # Whether momentum and nesterov go together is known only once both are drawn.
-        values["optimizer"]["nesterov"] = False
-    return from_mapping(values, where)
 
 
 def _dimension(key: str, value: Any, before: list[Dimension], where: str) -> Dimension:
     if key in OWNED:
         raise UserError(f"{where}: '{key}' can't be searched, as it is {OWNED[key]}.")
-    if key not in keys():
-        raise UserError(f"{where}: there is no field '{key}'.{did_you_mean(key, keys())}")
+    _check_field(key, where)
     if isinstance(value, list):
         value = {"choices": value}
-    fields = ("low", "high", "log", "choices", "when")
-    if not isinstance(value, dict) or not set(value) <= set(fields) or ("choices" in value) == ("low" in value):
+    fields = {"low", "high", "log", "choices", "when"}
+    if (
+        not isinstance(value, dict)
+        or not set(value) <= fields
+        or not ("choices" in value or {"low", "high"} <= set(value))
+    ):
         raise UserError(
             f"{where}: '{key}' must be a list of choices or a range such as {{low: 1, high: 9}}, with log and when as needed."
         )
@@ -132,37 +104,40 @@ def _dimension(key: str, value: Any, before: list[Dimension], where: str) -> Dim
     return _range(key, value, when, where)
 
 
+def _check_field(key: str, where: str) -> None:
+    inner = [name for name in keys() if name.startswith(f"{key}.")]
+    if inner:
+        raise UserError(f"{where}: '{key}' is a group of fields: write each with its dot, such as '{inner[0]}'.")
+    if key not in keys():
+        raise UserError(f"{where}: there is no field '{key}'.{did_you_mean(key, keys())}")
+
+
 def _categorical(key: str, value: dict[str, Any], when: dict[str, tuple[Any, ...]], where: str) -> Dimension:
-    choices = value["choices"]
     if set(value) - {"choices", "when"}:
         raise UserError(f"{where}: '{key}' has choices, so low, high and log mean nothing: leave them out.")
-    if not isinstance(choices, list) or not choices:
+    if not isinstance(value["choices"], list) or not value["choices"]:
         raise UserError(f"{where}: '{key}' has no choices: list at least one value.")
+    choices = [typed(key, choice, where, f"'{key}' has the choice") for choice in value["choices"]]
     texts = [json.dumps(choice) for choice in choices]
-    if len(set(texts)) < len(texts):
-        raise UserError(f"{where}: '{key}' lists a choice twice: list each value once.")
+    twice = [text for i, text in enumerate(texts) if text in texts[:i]]
+    if twice:
+        raise UserError(f"{where}: '{key}' lists the choice {twice[0]} twice: list each value once.")
     return Dimension(key, "categorical", choices=tuple(choices), when=when)
 
 
 def _range(key: str, value: dict[str, Any], when: dict[str, tuple[Any, ...]], where: str) -> Dimension:
-    kind = _kind(key)
-    low: Any = value["low"]
-    high: Any = value.get("high")
-    log = value.get("log", False)
+    kind = number_kind(key)
     if kind is None:
         raise UserError(f"{where}: '{key}' has no range, as it is not a number: list its choices.")
-    for name, end in (("low", low), ("high", high)):
-        if isinstance(end, bool) or not isinstance(end, int | float) or (kind == "int" and not isinstance(end, int)):
-            need = "a whole number" if kind == "int" else "a number (write 0.001 or 1.0e-3)"
-            raise UserError(f"{where}: '{key}' has {name} {end}, but it must be {need}.")
+    low, high = (typed(key, value[end], where, f"'{key}' has {end}") for end in ("low", "high"))
+    log = value.get("log", False)
     if not isinstance(log, bool):
         raise UserError(f"{where}: '{key}' has log {log}, but it must be true or false.")
     if not low < high:
         raise UserError(f"{where}: '{key}' has an empty range, {low} to {high}: low must be below high.")
     if log and low <= 0:
         raise UserError(f"{where}: '{key}' is drawn on a log scale, so low must be above 0, and it is {low}.")
-    number = int if kind == "int" else float
-    return Dimension(key, kind, number(low), number(high), log=log, when=when)
+    return Dimension(key, kind, low, high, log=log, when=when)
 
 
 def _conditions(key: str, value: Any, before: list[Dimension], where: str) -> dict[str, tuple[Any, ...]]:
@@ -170,28 +145,31 @@ def _conditions(key: str, value: Any, before: list[Dimension], where: str) -> di
         raise UserError(f"{where}: '{key}' has when {value}, but it must be such as {{optimizer.name: [sgd]}}.")
     known = {dimension.key: dimension for dimension in before}
     found = {}
-    for other, wanted in value.items():
-        wanted = wanted if isinstance(wanted, list) else [wanted]
+    for other, given in value.items():
+        _check_field(str(other), f"{where}: '{key}' has a when")
+        wanted = given if isinstance(given, list) else [given]
         if other not in known:
             raise UserError(f"{where}: '{key}' depends on '{other}', which must stand above it in the space.")
-        strange = [item for item in wanted if known[other].choices and item not in known[other].choices]
-        if not known[other].choices or strange:
-            options = ", ".join(map(str, known[other].choices)) or "choices, and it has a range"
-            raise UserError(f"{where}: '{key}' depends on '{other}' being {wanted}, but it can be: {options}.")
-        found[str(other)] = tuple(wanted)
+        choices = known[other].choices
+        if not choices:
+            raise UserError(
+                f"{where}: '{key}' depends on '{other}', which has a range: only choices can be depended on."
+            )
+        if not wanted:
+            raise UserError(f"{where}: '{key}' depends on '{other}' being nothing: list at least one of its choices.")
+        found[str(other)] = tuple(_wanted(key, str(other), item, choices, where) for item in wanted)
     return found
 
 
-def _kind(key: str) -> typing.Literal["float", "int"] | None:
-    """Return what kind of number a field holds, or None when it is not one."""
-    group, _, name = key.partition(".")
-    holder: Any = type(getattr(Recipe(), group)) if name else Recipe
-    hint = typing.get_type_hints(holder)[name or group]
-    return "int" if hint is int else "float" if hint is float else None
-
-
-def _lists(values: tuple[Any, ...]) -> list[Any]:
-    return [list(value) if isinstance(value, tuple) else value for value in values]
+def _wanted(key: str, other: str, item: Any, choices: tuple[Any, ...], where: str) -> Any:
+    try:
+        value = typed(other, item, where, "")
+    except UserError:
+        value = None
+    if value is None or value not in choices:
+        options = ", ".join(map(str, choices))
+        raise UserError(f"{where}: '{key}' depends on '{other}' being {item}, but its choices are {options}.")
+    return value
 
 
 assert set(OWNED) <= {item.name for item in dataclasses.fields(Recipe)}

@@ -1,0 +1,110 @@
+"""One searched field of a recipe, its values as a recipe holds them, and a drawn configuration laid over a recipe."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nephros.errors import UserError
+from nephros.recipe import Recipe
+from nephros.recipe_files import from_mapping
+
+_PARTNERS: dict[str, dict[str, Any]] = {
+    "optimizer.nesterov": {"optimizer.momentum": 0.9},
+    "schedule.name": {"schedule.milestones": [0.5]},
+}
+"""What some fields need beside them before any of their values can be judged alone."""
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One searched field."""
+
+    key: str
+    """Dotted name of the recipe's field."""
+    kind: typing.Literal["float", "int", "categorical"]
+    low: float = 0.0
+    high: float = 0.0
+    """Both ends belong to the range."""
+    log: bool = False
+    """Whether the logarithm is drawn evenly."""
+    choices: tuple[Any, ...] = ()
+    """Values as Recipe.to_dict writes them: lists where the recipe holds tuples."""
+    when: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Earlier dimensions and the values of each at which this one is active; elsewhere the recipe's own value holds."""
+
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        """All choices, or both ends of the range."""
+        return self.choices or (self.low, self.high)
+
+    def active(self, params: Mapping[str, Any]) -> bool:
+        """Return whether it takes part, given the values of the dimensions before it."""
+        return all(key in params and params[key] in values for key, values in self.when.items())
+
+    def to_dict(self) -> Any:
+        """Return it as a space file writes it."""
+        if self.kind == "categorical":
+            plain: dict[str, Any] = {"choices": list(self.choices)}
+        else:
+            plain = {"low": self.low, "high": self.high, **({"log": True} if self.log else {})}
+        return plain | ({"when": {key: list(values) for key, values in self.when.items()}} if self.when else {})
+
+
+def laid_over(base: Recipe, params: Mapping[str, Any]) -> Recipe:
+    """Return `base` with the values of `params` (dotted field -> value); UserError when they can't go together.
+
+    Where they leave the base's own nesterov without a meaning (another optimiser than sgd, or no momentum), it is off.
+    """
+    values = base.to_dict()
+    for group, change in nested(base, params).items():
+        values[group] = values[group] | change if isinstance(change, dict) else change
+    return from_mapping(values, "This configuration")
+
+
+def nested(base: Recipe, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `laid_over` changes of `base`, nested by name as in a recipe's file."""
+    changes: dict[str, Any] = {}
+    for key, value in params.items():
+        group, _, name = key.partition(".")
+        if name:
+            changes.setdefault(group, {})[name] = value
+        else:
+            changes[group] = value
+    drawn = changes.get("optimizer", {})
+    name, momentum = drawn.get("name", base.optimizer.name), drawn.get("momentum", base.optimizer.momentum)
+    if base.optimizer.nesterov and not (name == "sgd" and momentum > 0):
+        drawn.setdefault("nesterov", False)
+    return changes
+
+
+def typed(key: str, value: Any, where: str, said: str) -> Any:
+    """Return a field's value as Recipe.to_dict writes it: text such as 1e-3 as the number, a bare off of amp as 'off'.
+
+    Raises UserError, which begins with `where` and `said`, for a value that no recipe can hold.
+    """
+    if value is None:
+        raise UserError(f"{where}: {said} null: write a value in its place.")
+    if key == "model.network":
+        from nephros.models import MODELS
+
+        if value not in list(MODELS):
+            raise UserError(f"{where}: {said} {value}, but it must be one of {', '.join(MODELS)}.")
+    try:
+        recipe = from_mapping(nested(Recipe(), _PARTNERS.get(key, {}) | {key: value}), where)
+    except UserError as error:
+        message = str(error).removeprefix(f"{where}: ").replace(f"--{key} is", said)
+        raise UserError(f"{where}: {message}") from None
+    group, _, name = key.partition(".")
+    plain = recipe.to_dict()[group]
+    return plain[name] if name else plain
+
+
+def number_kind(key: str) -> typing.Literal["float", "int"] | None:
+    """Return what kind of number a field holds, or None when it is not one."""
+    group, _, name = key.partition(".")
+    holder: Any = type(getattr(Recipe(), group)) if name else Recipe
+    hint = typing.get_type_hints(holder)[name or group]
+    return "int" if hint is int else "float" if hint is float else None
