@@ -63,11 +63,30 @@ def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
     Raises:
         UserError: `n` is below the number of classes or above the number of training images.
     """
-    indices = stratified(dataset.train.labels, n, seed)
     note = f"train subset of {n}, class-stratified, seed {seed}"
     detail = "; ".join(part for part in (dataset.provenance.detail, note) if part)
     return replace(
         dataset,
-        train=Split(dataset.train.images[indices], dataset.train.labels[indices]),
+        train=picked(dataset.train, n, seed),
         provenance=replace(dataset.provenance, detail=detail),
     )
+
+
+def picked(split: Split, n: int, seed: int) -> Split:
+    """Return `n` of a split's images, class-stratified, in the split's order; UserError as `stratified`."""
+    indices = stratified(split.labels, n, seed)
+    return Split(split.images[indices], split.labels[indices])
+
+
+def cut(dataset: Dataset, n: int, seed: int) -> Dataset:
+    """Return `dataset` with `n` training images and a quarter as many for validation, for tuning; test stays whole.
+
+    Raises:
+        UserError: `n` is below four times the number of classes or above the number of training images.
+    """
+    quarter = min(n // 4, len(dataset.val))
+    if quarter < len(np.unique(dataset.val.labels)):
+        raise UserError(
+            f"--subset {n} is too small: a quarter of it is for validation, which needs an image of each class."
+        )
+    return replace(subset(dataset, n, seed), val=picked(dataset.val, quarter, seed))

@@ -14,19 +14,28 @@ from nephros.files import atomic
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state`, made of tensors and plain values."""
+    packed = pack(state)
+    with atomic(path) as file:
+        file.write(packed)
+
+
+def pack(state: dict[str, Any]) -> bytes:
+    """Return what a checkpoint file holds."""
     # Through memory: torch.save into a file on a full disk raises a RuntimeError that says nothing of the disk.
     packed = io.BytesIO()
     torch.save(state, packed)
-    with atomic(path) as file:
-        file.write(packed.getbuffer())
+    return packed.getvalue()
 
 
 def load(path: Path) -> dict[str, Any]:
     """Read a state onto the CPU without unpickling code; UserError, naming the file, when it is damaged."""
+    return unpack(path.read_bytes(), str(path))
+
+
+def unpack(packed: bytes, name: str) -> dict[str, Any]:
+    """Return the state that `pack` packed; UserError, naming it, when it is damaged."""
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
+        state: dict[str, Any] = torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
     except Exception:
-        raise UserError(f"The checkpoint {path} is damaged: start the run again with a new --out.") from None
+        raise UserError(f"The checkpoint {name} is damaged: start the run again with a new --out.") from None
     return state
