@@ -12,10 +12,11 @@ from nephros.errors import UserError, did_you_mean
 USAGE = """\
 usage: nephros COMMAND ...
 
-Train, judge and report classifiers of kidney-cell images.
+Train, tune, judge and report classifiers of kidney-cell images.
 
   train [RECIPE|FILE.yaml]   train a recipe on a data set; judge it and write its report
   evaluate RUN               score a trained run on validation or test
+  tune [RECIPE|FILE.yaml]    search a recipe's best values by Hyperband; --resume and --show STUDY
   report RUN                 write a run's report again
   recipes [NAME]             list the recipes, or print one as a YAML file to edit
   data info NAME|PATH        say what a data set holds
@@ -29,7 +30,7 @@ First steps:
 `nephros COMMAND --help` tells more; --version prints the version; --debug shows where an error came from.
 """
 
-COMMANDS = ("train", "evaluate", "report", "recipes", "data")
+COMMANDS = ("train", "evaluate", "tune", "report", "recipes", "data")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -42,7 +43,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         if debug:
             raise
-        _fail("stopped; `nephros train --resume RUN` goes on after the last whole epoch.", 130)
+        _fail(f"stopped; `nephros {_going_on(words)}` goes on after the last whole epoch.", 130)
     except UserError as error:
         if debug:
             raise
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except OSError as error:
         if debug:
             raise
-        _fail(_system_trouble(error), 1)
+        _fail(_system_trouble(error, words), 1)
     except Exception as error:
         if debug:
             raise
@@ -82,11 +83,12 @@ def _run(words: list[str]) -> int:
             raise UserError("`nephros data` needs one of: info NAME|PATH, get NAME.")
         if rest[0] in verbs:
             command, rest = f"data {rest[0]}", rest[1:]
-    from nephros import commands
+    from nephros import commands, tune_command
 
     run: dict[str, Callable[[list[str]], int]] = {
         "train": commands.train,
         "evaluate": commands.evaluate,
+        "tune": tune_command.tune,
         "report": commands.report,
         "recipes": commands.recipes,
         "data": commands.data_info,
@@ -101,10 +103,15 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _system_trouble(error: OSError) -> str:
+def _going_on(words: list[str]) -> str:
+    """Return how a command that was stopped is taken on."""
+    return "tune --resume STUDY" if words[:1] == ["tune"] else "train --resume RUN"
+
+
+def _system_trouble(error: OSError, words: list[str]) -> str:
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        again = "`nephros train --resume RUN` takes a run on from its last whole epoch"
+        again = f"`nephros {_going_on(words)}` goes on after the last whole epoch"
         return f"the disk is full{where}: free some space and run again; {again}."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission{where}: name a place that you may write to."

@@ -13,14 +13,17 @@ from nephros.errors import UserError, did_you_mean
 from nephros.recipe import Recipe
 from nephros.recipe_files import find, overlay, tidy
 
-_DATA = "a name such as tissuemnist, the path of an npz file or of a folder with one sub-folder a class, or synthetic"
+DATA = "a name such as tissuemnist, the path of an npz file or of a folder with one sub-folder a class, or synthetic"
 
 
-def _parser(name: str, description: str) -> ArgumentParser:
-    return ArgumentParser(prog=f"nephros {name}", description=description, exit_on_error=False, allow_abbrev=False)
+def make_parser(name: str, description: str, **options: Any) -> ArgumentParser:
+    """Return an empty parser of a command's flags; `options` are ArgumentParser's own."""
+    return ArgumentParser(
+        prog=f"nephros {name}", description=description, exit_on_error=False, allow_abbrev=False, **options
+    )
 
 
-def _parse(parser: ArgumentParser, words: list[str]) -> Namespace:
+def parse(parser: ArgumentParser, words: list[str]) -> Namespace:
     """Return only what `words` give; UserError in one sentence, with the nearest flag, for what is not understood.
 
     A flag may be written with - for _.
@@ -47,7 +50,7 @@ def _spelt(word: str, flags: list[str]) -> str:
 
 def train(words: list[str]) -> int:
     """nephros train"""
-    parser = _parser(
+    parser = make_parser(
         "train",
         "Train a recipe on a data set, judge it, and write its report. Any field of the recipe can be given as a flag; "
         "the defaults below are an empty recipe's, `nephros recipes NAME` prints those of a named one.",
@@ -58,7 +61,7 @@ def train(words: list[str]) -> int:
         default=SUPPRESS,
         help="a name that `nephros recipes` lists, or a YAML file (default: nephros)",
     )
-    parser.add_argument("--data", type=str, default=SUPPRESS, help=f"{_DATA} (default: tissuemnist)")
+    parser.add_argument("--data", type=str, default=SUPPRESS, help=f"{DATA} (default: tissuemnist)")
     parser.add_argument(
         "--size",
         type=int,
@@ -84,11 +87,18 @@ def train(words: list[str]) -> int:
     parser.add_argument(
         "--resume", type=str, default=SUPPRESS, metavar="RUN", help="take an interrupted run to its end"
     )
+    parser.add_argument(
+        "--from_study",
+        type=str,
+        default=SUPPRESS,
+        metavar="STUDY",
+        help="the best configuration of a study that `nephros tune` made, on the whole train split of its data",
+    )
     parser.add_class_arguments(Recipe)
-    given = _parse(parser, words).as_dict()
+    given = parse(parser, words).as_dict()
     from nephros.jobs import train as job
 
-    own = ("recipe", "data", "size", "subset", "data_seed", "device", "test", "no_test", "out", "resume")
+    own = ("recipe", "data", "size", "subset", "data_seed", "device", "test", "no_test", "out", "resume", "from_study")
     asked: dict[str, Any] = {key: value for key in own if (value := given.pop(key, None)) is not None}
     if "resume" in asked:
         if given or set(asked) - {"resume", "device"}:
@@ -97,19 +107,35 @@ def train(words: list[str]) -> int:
         return 0
     if asked.pop("no_test", False) and asked.get("test"):
         raise UserError("--test and --no-test were both given: choose one.")
-    recipe = overlay(find(asked.pop("recipe", "nephros")), given)
+    base = _tuned(asked) if "from_study" in asked else find(asked.pop("recipe", "nephros"))
+    recipe = overlay(base, given)
     job.train(recipe, asked.pop("data", "tissuemnist"), command=shlex.join(["nephros", "train", *words]), **asked)
     return 0
 
 
+def _tuned(asked: dict[str, Any]) -> Recipe:
+    """Return the recipe of --from-study, and put the study's data where the user names none."""
+    if "recipe" in asked:
+        raise UserError("A recipe and --from-study were both given: leave one out.")
+    from nephros.jobs.tune import best_recipe
+
+    recipe, request = best_recipe(asked.pop("from_study"))
+    if "data" not in asked:
+        if not request["source"]:
+            raise UserError("The study was made on data given in Python: name the data with --data.")
+        asked |= {"data": request["source"]} | ({"size": request["size"]} if request["size"] else {})
+        asked.setdefault("data_seed", request["seed"])
+    return recipe
+
+
 def evaluate(words: list[str]) -> int:
     """nephros evaluate"""
-    parser = _parser("evaluate", "Score a trained run. Every reading of the test split is logged in the run.")
+    parser = make_parser("evaluate", "Score a trained run. Every reading of the test split is logged in the run.")
     parser.add_argument("run", help="a folder that `nephros train` made")
     parser.add_argument("--split", type=str, default=SUPPRESS, help="val, test or train (default: val)")
-    parser.add_argument("--data", type=str, default=SUPPRESS, help=f"other data than the run's own: {_DATA}")
+    parser.add_argument("--data", type=str, default=SUPPRESS, help=f"other data than the run's own: {DATA}")
     parser.add_argument("--device", type=str, default=SUPPRESS, help="auto, cpu or cuda (default: auto)")
-    given = _parse(parser, words).as_dict()
+    given = parse(parser, words).as_dict()
     from nephros.evaluation.tables import show_evaluation
     from nephros.jobs import evaluate as job
 
@@ -120,9 +146,9 @@ def evaluate(words: list[str]) -> int:
 
 def report(words: list[str]) -> int:
     """nephros report"""
-    parser = _parser("report", "Write a run's report.html and figures again, from what lies in its folder.")
+    parser = make_parser("report", "Write a run's report.html and figures again, from what lies in its folder.")
     parser.add_argument("run", help="a folder that `nephros train` made")
-    given = _parse(parser, words)
+    given = parse(parser, words)
     from nephros.jobs.report import report as job
 
     print(job(given.run))
@@ -131,9 +157,9 @@ def report(words: list[str]) -> int:
 
 def recipes(words: list[str]) -> int:
     """nephros recipes"""
-    parser = _parser("recipes", "List the recipes, or print one as YAML text.")
+    parser = make_parser("recipes", "List the recipes, or print one as YAML text.")
     parser.add_argument("name", nargs="?", default=SUPPRESS, help="the recipe to print as YAML")
-    name = _parse(parser, words).as_dict().get("name")
+    name = parse(parser, words).as_dict().get("name")
     if name:
         from nephros.recipe import to_yaml
 
@@ -147,10 +173,10 @@ def recipes(words: list[str]) -> int:
 
 def data_info(words: list[str]) -> int:
     """nephros data info"""
-    parser = _parser("data info", "Say what a data set holds and where it comes from.")
-    parser.add_argument("source", help=_DATA)
+    parser = make_parser("data info", "Say what a data set holds and where it comes from.")
+    parser.add_argument("source", help=DATA)
     parser.add_argument("--size", type=int, default=SUPPRESS, help="28, 64, 128 or 224 pixels a side (default: 28)")
-    given = _parse(parser, words).as_dict()
+    given = parse(parser, words).as_dict()
     from nephros.data.load import load
     from nephros.data.tables import show_dataset
 
@@ -160,10 +186,10 @@ def data_info(words: list[str]) -> int:
 
 def data_get(words: list[str]) -> int:
     """nephros data get"""
-    parser = _parser("data get", "Download a MedMNIST set into the cache folder and verify its MD5.")
+    parser = make_parser("data get", "Download a MedMNIST set into the cache folder and verify its MD5.")
     parser.add_argument("name", help="such as tissuemnist")
     parser.add_argument("--size", type=int, default=SUPPRESS, help="28, 64, 128 or 224 pixels a side (default: 28)")
-    given = _parse(parser, words).as_dict()
+    given = parse(parser, words).as_dict()
     from nephros.data.download import download, rich_progress
 
     with rich_progress(given["name"]) as progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def _nested(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
+@functools.cache
 def parser() -> ArgumentParser:
     """Return a parser of every recipe field, for flags and for YAML alike."""
     made = ArgumentParser(prog="recipe", exit_on_error=False)

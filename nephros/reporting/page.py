@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-
 from nephros.data.dataset import Dataset
 from nephros.evaluation.metrics import wilson_interval
 from nephros.files import write_text
@@ -15,9 +13,8 @@ from nephros.reporting.drawings import draw
 from nephros.reporting.headline import headlines
 from nephros.reporting.standing import standings
 from nephros.reporting.style import LIGHT, WORD
+from nephros.reporting.templates import template
 from nephros.runs import RunFolder
-
-_NONE = "\N{EN DASH}"
 
 
 def write_report(folder: RunFolder, dataset: Dataset | None = None) -> Path:
@@ -33,7 +30,7 @@ def write_report(folder: RunFolder, dataset: Dataset | None = None) -> Path:
     rows = standings(own) if own else []
     drawn = draw(contents, rows, dataset)
     split = contents.headline
-    page = _template().render(
+    page = template("template.html").render(
         contents=contents,
         info=contents.info,
         title=contents.title,
@@ -47,34 +44,11 @@ def write_report(folder: RunFolder, dataset: Dataset | None = None) -> Path:
         never=words.never_called(contents, split) if split else [],
         classes=_classes(contents, split) if split else [],
         making=words.making(contents),
-        provenance=words.provenance(contents),
+        provenance=words.provenance(contents.info.data, contents.info.request),
     )
     file = folder.file("report.html")
     write_text(file, page)
     return file
-
-
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("nephros", "reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = figure
-    environment.filters["share"] = share
-    return environment.get_template("template.html")
-
-
-def figure(value: float | None, digits: int = 3) -> str:
-    """Return a number with so many decimals, or a dash for what could not be computed."""
-    return _NONE if value is None else f"{value:.{digits}f}"
-
-
-def share(value: float | None, digits: int = 1) -> str:
-    """Return a share of 1 in percent, without the sign, or a dash."""
-    return _NONE if value is None else f"{100 * value:.{digits}f}"
 
 
 def _classes(contents: Contents, split: str) -> list[dict[str, object]]:

@@ -103,10 +103,8 @@ def making(contents: Contents) -> list[tuple[str, str]]:
     ]
 
 
-def provenance(contents: Contents) -> list[tuple[str, str]]:
-    """Return where the data came from, as (what, value) lines."""
-    data: dict[str, Any] = contents.info.data
-    request = contents.info.request
+def provenance(data: dict[str, Any], request: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return where the data came from, as (what, value) lines, from its provenance and how it was opened."""
     asked = ", ".join(f"{key} {value}" for key, value in request.items() if value not in (None, ""))
     licence = CATALOGUE[data["key"]].licence if data["key"] in CATALOGUE else ""
     lines = [

@@ -52,14 +52,13 @@ class Driver:
         """Take a study as it is stored; the storage's lease must be held."""
         self._storage, self._space, self._store, self._pool, self._watcher = storage, space, store, pool, watcher
         found = storage.records()
-        self.settings = found.settings
+        self.settings, self._base = found.settings, found.settings.base
         self._configs = dict(found.configs)
         self._journal = Journal()
         self._running: dict[Key, Task] = {}
         self._deaths: dict[tuple[Key, int], int] = {}
         self._settled: set[tuple[int, int]] = set()
         self._deadline = math.inf
-        self._failures = 0
 
     @property
     def records(self) -> Records:
@@ -104,17 +103,17 @@ class Driver:
     def _start_due(self) -> bool:
         """Close rungs, open brackets and start tasks while there is room; return whether any task is out."""
         while len(self._running) < self._pool.size:
-            impossible = self._failures
-            task = next((task for task in self._due() if task.key not in self._running), None)
+            due = next((due for due in self._due() if due[0] not in self._running), None)
+            if due is None:
+                break
+            task = self._task(*due)
             if task is not None:
                 self._running[task.key] = task
                 self._pool.start(task)
-            elif impossible == self._failures:
-                break
         return bool(self._running)
 
-    def _due(self) -> Iterator[Task]:
-        """Yield the tasks that may run now, the most urgent first: earlier brackets before later ones.
+    def _due(self) -> Iterator[tuple[Key, int]]:
+        """Yield the configurations that may be trained now, and to how many epochs; those of earlier brackets first.
 
         Brackets of random configurations know nothing of each other, so a later one fills what an earlier one, waiting
         for its slowest, leaves idle; those of a sampler that learns wait for the one before.
@@ -123,10 +122,7 @@ class Driver:
             self._open(bracket)
             last = self._close_rungs(bracket)
             if last.promoted is None:
-                for index in last.pending:
-                    task = self._task((bracket.s, index), last.rung.epochs)
-                    if task is not None:
-                        yield task
+                yield from (((bracket.s, index), last.rung.epochs) for index in last.pending)
                 if self.settings.sampler != "random":
                     return
 
@@ -141,9 +137,8 @@ class Driver:
         return standings[-1]
 
     def _task(self, key: Key, until: int) -> Task | None:
-        config = self._configs[key]
         try:
-            return Task(key, laid_over(self.settings.base, config.params).to_dict(), until)
+            return Task(key, laid_over(self._base, self._configs[key].params).to_dict(), until)
         except UserError as error:
             self._fail(key, str(error))
             return None
@@ -214,7 +209,6 @@ class Driver:
             )
 
     def _fail(self, key: Key, error: str) -> None:
-        self._failures += 1
         self._configs[key] = dataclasses.replace(self._configs[key], state="failed", error=error)
         self._journal.put(partial(self._storage.finish, key, "failed", None, error))
         self._journal.put(partial(self._store.delete, checkpoint_name(*key)))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import errno
 import json
+import sqlite3
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,6 +66,17 @@ def bare(url: URL) -> str:
     return url.set(password=None).render_as_string()
 
 
+def _sqlite(file: str) -> sqlite3.Connection:
+    """Connect to a file so that a write waits for no disk: only a power failure can lose the last ones.
+
+    Those are made again from the checkpoints; nothing can leave the file damaged.
+    """
+    connection = sqlite3.connect(file, timeout=60, check_same_thread=False)
+    connection.execute("pragma journal_mode=wal")
+    connection.execute("pragma synchronous=normal")
+    return connection
+
+
 class Storage:
     """The place of one study."""
 
@@ -78,7 +91,9 @@ class Storage:
         sqlite = url.get_backend_name() == "sqlite"
         if sqlite:
             Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
-        options: dict[str, Any] = {"connect_args": {"timeout": 60}} if sqlite else {"pool_pre_ping": True}
+        options: dict[str, Any] = (
+            {"creator": partial(_sqlite, str(url.database))} if sqlite else {"pool_pre_ping": True}
+        )
         tables = Lease(url, "tables")  # two processes that make the tables at once would crash
         try:
             self._wait(tables)

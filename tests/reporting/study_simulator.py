@@ -1,0 +1,164 @@
+"""Made-up tuning studies at any stage, in milliseconds: scores come from a formula, promotions from the real standings."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nephros.recipe import Recipe
+from nephros.tuning.dimension import Dimension
+from nephros.tuning.records import Config, Records
+from nephros.tuning.settings import Settings
+from nephros.tuning.space import parse
+
+SPACE: dict[str, Any] = {
+    "optimizer.name": {"choices": ["sgd", "adamw"]},
+    "optimizer.lr": {"low": 0.001, "high": 0.3, "log": True},
+    "optimizer.momentum": {"low": 0.5, "high": 0.99, "when": {"optimizer.name": ["sgd"]}},
+    "batch_size": {"choices": [64, 128, 256]},
+    "model.hidden": {"choices": [[100, 50], [300, 150]]},
+    "schedule.patience": {"low": 3, "high": 6},
+    "model.dropout": {"low": 0.0, "high": 0.7},
+}
+JUDGED = {
+    "n": 23640,
+    "accuracy": 0.6123,
+    "accuracy_interval": {"low": 0.6061, "high": 0.6185},
+    "auc": 0.8971,
+    "macro_f1": 0.5012,
+    "loss": 1.0432,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to make up."""
+
+    max_epochs: int = 27
+    eta: int = 3
+    brackets: str = "all"
+    metric: Any = "val_accuracy"
+    sampler: Any = "random"
+    space: dict[str, Any] = field(default_factory=lambda: SPACE)
+    split: str = "own"
+    fail: float = 0.0
+    """Share of the configurations that fail in some epoch."""
+    stop: float = 0.0
+    """Share of the configurations whose early stop ends them."""
+    seed: int = 0
+
+
+def settings(plan: Plan, name: str = "poster-search") -> Settings:
+    """Return the settings of a made-up study."""
+    recipe = replace(Recipe(name="poster"), epochs=plan.max_epochs, metric=plan.metric)
+    title = "Made-up cells, synthetic" if plan.split == "synthetic" else f"TissueMNIST, {plan.split} split"
+    return Settings(
+        name=name,
+        recipe=recipe.to_dict(),
+        space=plan.space,
+        max_epochs=plan.max_epochs,
+        eta=plan.eta,
+        brackets=plan.brackets,
+        metric=plan.metric,
+        sampler=plan.sampler,
+        seed=7,
+        threads=1,
+        device_type="cpu",
+        request={"source": "tissuemnist", "size": None, "seed": 0},
+        subset=20000,
+        data={
+            "name": "TissueMNIST",
+            "split": plan.split,
+            "path": "/data/tissuemnist.npz",
+            "sha256": "ab" * 32,
+            "key": None if plan.split == "synthetic" else "tissuemnist",
+            "detail": "a quarter held out",
+            "title": title,
+        },
+        versions={"nephros": "0.2.0", "torch": "2.13.0"},
+        commit=None,
+        created="2026-01-01T00:00:00+00:00",
+        command=f"nephros tune poster --max-epochs {plan.max_epochs} --name {name}",
+    )
+
+
+def simulate(plan: Plan, epochs: int | None = None, name: str = "poster-search") -> Records:
+    """Return the study after so many `epochs` over all configurations, or when it is over, judged."""
+    made = settings(plan, name)
+    space = parse(made.space, made.base, "The space")
+    configs: dict[tuple[int, int], Config] = {}
+    records = Records(made, configs)
+    for spent, _ in enumerate(_trained(records, configs, space, plan)):
+        if epochs is not None and spent >= epochs:
+            return Records(made, dict(configs))
+    ended = {key: replace(config, state=_state(records, config)) for key, config in configs.items()}
+    return Records(made, ended, JUDGED if records.best else None)
+
+
+def _trained(
+    records: Records, configs: dict[tuple[int, int], Config], space: tuple[Dimension, ...], plan: Plan
+) -> Iterator[None]:
+    """Train epoch by epoch, yielding before each."""
+    for bracket in records.settings.plan:
+        for index in range(bracket.configs):
+            params = _draw(space, random.Random(f"{plan.seed} {bracket.s} {index}"))
+            configs[bracket.s, index] = Config(bracket.s, index, len(configs), params)
+        while (standing := records.standings(bracket)[-1]).promoted is None:
+            for index in standing.pending:
+                for epoch in range(configs[bracket.s, index].epochs + 1, standing.rung.epochs + 1):
+                    config = configs[bracket.s, index]
+                    if config.state == "failed" or config.ended:
+                        break
+                    yield
+                    configs[bracket.s, index] = _step(config, epoch, plan)
+
+
+def _draw(space: tuple[Dimension, ...], dice: random.Random) -> dict[str, Any]:
+    params: dict[str, Any] = {}
+    for dimension in space:
+        if dimension.kind == "categorical":
+            value: Any = dice.choice(dimension.choices)
+        elif dimension.kind == "int":
+            value = dice.randint(int(dimension.low), int(dimension.high))
+        else:
+            share = dice.random()
+            value = dimension.low + share * (dimension.high - dimension.low)
+            if dimension.log:
+                value = dimension.low * (dimension.high / dimension.low) ** share
+        if dimension.active(params):
+            params[dimension.key] = value
+    return params
+
+
+def _step(config: Config, epoch: int, plan: Plan) -> Config:
+    """Return the configuration after one more epoch, or failed, or ended by its early stop."""
+    dice = random.Random(f"fate {plan.seed} {config.key}")
+    fails, stops = dice.random() < plan.fail, dice.random() < plan.stop
+    when = 1 + dice.randrange(6)
+    if fails and epoch == when:
+        return replace(
+            config, state="failed", error=dice.choice(["The loss became NaN.", "The device is out of memory."])
+        )
+    values = {**config.values, epoch: _score(config, epoch, plan)}
+    return replace(config, values=values, ended=stops and epoch == when + 2, seconds=config.seconds + 11.5)
+
+
+def _score(config: Config, epoch: int, plan: Plan) -> float:
+    noise = random.Random(f"noise {plan.seed} {config.key} {epoch}").gauss(0, 0.012)
+    miss = abs(math.log(config.params.get("optimizer.lr", 0.03) / 0.03)) / math.log(30)
+    quality = 0.6 - 0.25 * miss - 0.12 * abs(config.params.get("model.dropout", 0.3) - 0.3)
+    accuracy = max(0.05, 0.25 + (quality - 0.25) * (1 - math.exp(-epoch / (2 + 8 * miss))) + noise)
+    if plan.metric == "val_loss":
+        return 40.0 if miss > 0.95 else -math.log(accuracy)
+    return float(min(accuracy, 1.0))
+
+
+def _state(records: Records, config: Config) -> Any:
+    if config.state == "failed":
+        return "failed"
+    bracket = next(bracket for bracket in records.settings.plan if bracket.s == config.bracket)
+    last = records.standings(bracket)[-1]
+    return "complete" if last.rung == bracket.rungs[-1] and config.index in last.members else "pruned"

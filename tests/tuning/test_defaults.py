@@ -1,0 +1,160 @@
+"""The space of each built-in recipe: it is there, every corner of it can be trained, and the poster's is the poster's."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nephros import recipe_files
+from nephros.errors import UserError
+from nephros.models import MODELS, build
+from nephros.models.shape import Shape
+from nephros.recipe import Model, Optimizer, Recipe, Schedule
+from nephros.recipes import RECIPES
+from nephros.tuning.defaults import _SPACES, default_space
+from nephros.tuning.space import Dimension, laid_over, parse, to_dict
+
+DEVICES = ["cpu", "cuda"]
+
+
+_PARSER = functools.cache(recipe_files.parser)
+
+
+@pytest.fixture(autouse=True)
+def _one_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build the parser of recipes once: that is what takes the time."""
+    monkeypatch.setattr(recipe_files, "parser", _PARSER)
+
+
+@functools.cache
+def _space(name: str, device: str) -> tuple[Dimension, ...]:
+    return default_space(RECIPES[name], device)
+
+
+def by_key(recipe: str | Recipe, device: str = "cpu") -> dict[str, Dimension]:
+    base = RECIPES[recipe] if isinstance(recipe, str) else recipe
+    return {dimension.key: dimension for dimension in default_space(base, device)}
+
+
+def inside(dimension: Dimension, value: Any) -> bool:
+    return value in dimension.choices if dimension.choices else dimension.low <= value <= dimension.high
+
+
+def own(recipe: Recipe, key: str) -> Any:
+    group, _, name = key.partition(".")
+    value = recipe.to_dict()[group]
+    return value[name] if name else value
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_has_a_space_whose_corners_are_recipes(name: str, device: str) -> None:
+    base, space = RECIPES[name], _space(name, device)
+    assert len(space) >= 5
+    assert "optimizer.lr" in {dimension.key for dimension in space}
+    assert parse(to_dict(space), base, "again") == space
+    lows = {dimension.key: dimension.extremes[0] for dimension in space}
+    highs = {dimension.key: dimension.extremes[-1] for dimension in space}
+    corners = [lows, highs]
+    for dimension in space:
+        for value in dimension.extremes:
+            corners += [corner | {dimension.key: value} for corner in (lows, highs) if corner[dimension.key] != value]
+    for corner in corners:
+        recipe = laid_over(base, corner)
+        assert {key: own(recipe, key) for key in corner} == corner
+        assert recipe.optimizer.nesterov == (base.optimizer.nesterov and recipe.optimizer.momentum > 0)
+    # Its own values but for a few, such as NephNet2D's 32 features on a CPU, can be found.
+    outside = {dimension.key for dimension in space if not inside(dimension, own(base, dimension.key))}
+    assert outside <= {"model.features", "optimizer.weight_decay"}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), name=st.sampled_from(sorted(RECIPES)))
+def test_what_is_drawn_is_a_recipe(device: str, data: st.DataObject, name: str) -> None:
+    params: dict[str, Any] = {}
+    for dimension in _space(name, device):
+        if dimension.active(params):
+            low, high = dimension.low, dimension.high
+            strategy: st.SearchStrategy[Any] = st.sampled_from(dimension.choices or (0,))
+            if dimension.kind == "int":
+                strategy = st.integers(int(low), int(high))
+            elif dimension.kind == "float":
+                strategy = st.floats(low, high)
+            params[dimension.key] = data.draw(strategy, label=dimension.key)
+    recipe = laid_over(RECIPES[name], params)
+    assert {key: own(recipe, key) for key in params} == params
+
+
+@pytest.mark.parametrize("name", ["course-1", "nephros", "poster", "nephnet2d"])
+def test_the_largest_and_the_smallest_network_can_be_built(name: str) -> None:
+    space = default_space(RECIPES[name], "cpu")
+    for end in (0, -1):
+        build(laid_over(RECIPES[name], {d.key: d.extremes[end] for d in space}).model, Shape(1, 28, 28, 8))
+
+
+def test_the_poster_s_is_the_poster_s() -> None:
+    space = by_key("poster")
+    assert set(space) == {
+        *("batch_size", "model.features", "schedule.patience"),
+        *("optimizer.lr", "optimizer.weight_decay", "optimizer.momentum", "model.dropout", "schedule.factor"),
+    }
+    assert space["batch_size"].choices[:2] == (128, 256)
+    assert space["model.features"].choices == (8, 16)
+    assert by_key("poster", "cuda")["model.features"].choices[:3] == (8, 16, 32)
+    patience = space["schedule.patience"]
+    assert (patience.kind, patience.low, patience.high) == ("int", 3, 6)
+    assert {key for key, dimension in space.items() if dimension.log} == {"optimizer.lr", "optimizer.weight_decay"}
+    printed = {
+        "batch_size": 128,
+        "model.features": 8,
+        "schedule.patience": 5,
+        "optimizer.lr": 0.025,
+        "optimizer.weight_decay": 0.004,
+        "optimizer.momentum": 0.8,
+        "model.dropout": 0.5,
+        "schedule.factor": 0.29,
+    }
+    assert all(inside(space[key], value) for key, value in printed.items())
+    assert by_key("poster-printed") == space
+    assert laid_over(RECIPES["poster-printed"], printed) == RECIPES["poster-printed"]
+
+
+def test_features_stay_small_on_a_cpu() -> None:
+    assert max(by_key("poster", "cpu")["model.features"].choices) == 16
+    for name in RECIPES:
+        cpu, cuda = ({dimension.key: dimension for dimension in _space(name, device)} for device in DEVICES)
+        assert set(cpu) == set(cuda)
+        if "model.features" in cpu:
+            assert max(cpu["model.features"].choices) < max(cuda["model.features"].choices)
+
+
+def test_what_the_recipe_leaves_unused_is_not_searched() -> None:
+    base = RECIPES["poster"]
+    adam = dataclasses.replace(base, optimizer=Optimizer("adam", lr=0.01), schedule=Schedule("cosine"))
+    assert not {"optimizer.momentum", "schedule.patience", "schedule.factor"} & set(by_key(adam))
+    assert "schedule.warmup" in by_key("nephros")
+    constant = dataclasses.replace(RECIPES["nephros"], schedule=Schedule())
+    assert "schedule.warmup" not in by_key(constant)
+
+
+def test_another_optimiser_s_rate_gets_a_range_around_it() -> None:
+    adam = dataclasses.replace(RECIPES["nephros"], optimizer=Optimizer("adam", lr=1e-3))
+    rate = by_key(adam)["optimizer.lr"]
+    assert (rate.low, rate.high) == pytest.approx((1e-4, 1e-2))
+    assert rate.log
+    assert (by_key("nephros")["optimizer.lr"].low, by_key("nephros")["optimizer.lr"].high) == (0.02, 1.0)
+
+
+def test_networks_without_a_space_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(_SPACES) <= set(MODELS)
+    monkeypatch.setitem(MODELS, "brandnew", MODELS["course"])
+    space = by_key(Recipe(name="mine", model=Model("brandnew")))
+    assert set(space) == {"optimizer.lr", "batch_size"}
+    with pytest.raises(UserError, match=r"recipe mine: --model.network is postre, but it must be one of .*poster"):
+        by_key(Recipe(name="mine", model=Model("postre")))
