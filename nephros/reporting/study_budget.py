@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from nephros.reporting.figures import WIDE
 from nephros.reporting.study_curves import limits
@@ -25,7 +26,7 @@ class Spending:
     best: list[tuple[int, float]]
     """The same, of those alone that were the best so far."""
     starts: list[tuple[int, int]]
-    """(s, epochs spent before) of every bracket."""
+    """(s, epochs spent before) of every bracket that has begun."""
     total: int
 
     def best_at(self, epochs: float) -> float | None:
@@ -56,7 +57,7 @@ def spending(view: View) -> Spending:
     """Return the values by epochs spent; an open rung's epochs are spent, but its scores do not count yet."""
     spent, values, best, starts = 0, list[tuple[int, float]](), list[tuple[int, float]](), list[tuple[int, int]]()
     for ending in view.endings:
-        if not starts or starts[-1][0] != ending.key[0]:
+        if ending.spent and (not starts or starts[-1][0] != ending.key[0]):
             starts.append((ending.key[0], spent))
         spent += ending.spent
         if ending.value is not None and ending.closed:
@@ -124,7 +125,7 @@ def budget(view: View, spent: Spending, rival: RandomSearch | str) -> Figure:
             label="a score at a rung's end",
         )
     if isinstance(rival, RandomSearch):
-        _rival(axes, rival)
+        _rival(axes, rival, 5 if view.settings.lower_is_better else -9)
     if spent.best:
         x, y = zip(*spent.best, (spent.total, spent.best[-1][1]), strict=True)
         axes.plot(x, y, color=COLOUR["best"], drawstyle="steps-post", linewidth=1.9, label="this study: best so far")
@@ -136,6 +137,7 @@ def budget(view: View, spent: Spending, rival: RandomSearch | str) -> Figure:
     axes.set_ylabel(f"validation {METRIC[view.settings.metric]}")
     if view.settings.metric == "val_accuracy":
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.grid(axis="y")
     handles, labels = axes.get_legend_handles_labels()
     if handles:
@@ -143,12 +145,12 @@ def budget(view: View, spent: Spending, rival: RandomSearch | str) -> Figure:
     return figure
 
 
-def _rival(axes: Axes, rival: RandomSearch) -> None:
+def _rival(axes: Axes, rival: RandomSearch, lift: int) -> None:
     x = [rival.cost * k for k in range(1, rival.n + 1)]
     # The best of k is at worst the k-th from the bottom, and at best the very best.
     axes.fill_between(x, rival.values, rival.values[-1], color=LIGHT["val"], alpha=0.13, linewidth=0)
     words = f"random search: expected best, from {counted(rival.n, 'configuration')}"
     axes.plot(x, rival.better, color=LIGHT["val"], linestyle=(0, (5, 2)), marker="o", markersize=3.5, label=words)
     axes.annotate(
-        f"{rival.n} drawn", (x[-1], rival.better[-1]), (5, -9), textcoords="offset points", fontsize=6.5, color=INK
+        f"{rival.n} drawn", (x[-1], rival.better[-1]), (5, lift), textcoords="offset points", fontsize=6.5, color=INK
     )

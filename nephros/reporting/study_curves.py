@@ -40,8 +40,9 @@ def line_style(fate: Fate, crowd: int = 1) -> dict[str, Any]:
 
 def legend_lines(view: View) -> list[Line2D]:
     """Return a legend's lines for the fates that there are, the best first."""
+    words = WORDS if view.records.over else {**WORDS, "best": "best so far"}
     there = [fate for fate in reversed(ORDER) if fate in view.fates.values()]
-    return [Line2D([], [], **line_style(fate), label=WORDS[fate]) for fate in there]
+    return [Line2D([], [], **line_style(fate), label=words[fate]) for fate in there]
 
 
 @styled
@@ -79,8 +80,9 @@ def limits(view: View) -> tuple[float, float, int]:
     low, high = min(values), max(values)
     if view.settings.lower_is_better:
         quarter, three_quarters = np.quantile(values, [0.25, 0.75])
-        high = min(high, float(three_quarters + 4 * max(three_quarters - quarter, 0.05 * abs(three_quarters))))
-    margin = 0.05 * (high - low) or 0.01
+        reach = three_quarters + 4 * max(three_quarters - quarter, 0.05 * abs(three_quarters))
+        high = max(value for value in values if value <= reach)
+    margin = 0.05 * (high - low) or 0.05
     return low - margin, high + margin, sum(value > high + margin for value in values)
 
 

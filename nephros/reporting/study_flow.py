@@ -147,10 +147,10 @@ def _legend(board: Board) -> None:
     view = board.view
     is_open = not view.records.over
     now: Sequence[tuple[str, str, str, str]] = [
-        ("o", COLOUR["best"], "full", "best of the study" if view.records.over else "best so far"),
+        *([("o", COLOUR["best"], "full", "best so far" if is_open else "best of the study")] if view.best else []),
         ("o", COLOUR["finished"], "full", "went on, or came to the end"),
-        ("o", COLOUR["eliminated"], "full", "eliminated"),
-        *([("x", COLOUR["failed"], "full", "failed")] if "failed" in view.fates.values() else []),
+        *([("o", COLOUR["eliminated"], "full", "eliminated")] if "eliminated" in view.fates.values() else []),
+        *([("x", COLOUR["failed"], "full", "failed")] if view.failed else []),
         *([("o", COLOUR["running"], "none", "through, rung open"), ("o", MUTED, "none", "to come")] if is_open else []),
     ]
     handles = [

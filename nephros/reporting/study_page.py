@@ -102,16 +102,12 @@ def _draw(
     pen(flow(view), "survival", study_words.survived(view))
     if any(config.values for config in view.configs):
         pen(learning(view), "learning-curves", f"Curves of {said} by epoch of {tried}, a panel a bracket")
-        best = "" if view.best is None else f"; the best comes to {shown(view, view.best.value)}"
-        pen(
-            budget(view, spent, rival),
-            "epochs-spent",
-            f"{said.capitalize()} by epochs spent, {spent.total:,} in all{best}",
-        )
         fields = ", ".join(dimension.key for dimension in view.space)
-        pen(
-            parallel(view), "parallel-coordinates", f"{tried.capitalize()} as lines through {fields}, epochs and {said}"
-        )
+        alt = f"Lines of {tried} through {fields}, epochs trained and {said}"
+        pen(parallel(view), "parallel-coordinates", alt)
+    if view.best is not None:
+        alt = f"Scores by epochs spent, {spent.total:,} in all; the best comes to {shown(view, view.best.value)}"
+        pen(budget(view, spent, rival), "epochs-spent", alt)
     if isinstance(hangs, Importance):
         shares = ", ".join(f"{key} {100 * share:.0f} %" for key, share in hangs.shares.items())
         pen(importances(hangs, view.title), "importance", f"Importance of the searched fields: {shares}")

@@ -14,7 +14,7 @@ from nephros.tuning.records import Config
 STATES: dict[Fate, str] = {
     "best": "best",
     "finished": "trained to the end",
-    "running": "running",
+    "running": "in the running",
     "eliminated": "eliminated",
     "failed": "failed",
 }
@@ -62,8 +62,10 @@ def rows(view: View) -> list[Row]:
 
 def _state(view: View, config: Config) -> str:
     fate = view.fates[config.key]
-    if fate == "failed":
-        return f"failed after {config.epochs}" if config.epochs else "failed"
+    if config.key in view.failed:
+        return ("best, " if fate == "best" else "") + (f"failed after {config.epochs}" if config.epochs else "failed")
+    if fate == "running" and not config.epochs:
+        return "waiting"
     return STATES[fate] + (", stopped early" if stopped(config) else "")
 
 
@@ -90,7 +92,7 @@ def field(recipe: dict[str, Any], key: str) -> Any:
 
 def failures(view: View) -> list[tuple[str, str, str]]:
     """Return (reason, how many, their names) of the configurations that failed, the commonest first."""
-    failing = [config for config in view.configs if view.fates[config.key] == "failed"]
+    failing = [config for config in view.configs if config.key in view.failed]
     reasons = Counter(_reason(config) for config in failing)
     return [
         (reason, str(n), ", ".join(named(config.key) for config in failing if _reason(config) == reason))

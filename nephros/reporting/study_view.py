@@ -47,6 +47,8 @@ class View:
             for i, standing in enumerate(found)
             for index in standing.members
         ]
+        self.failed: list[Key] = []
+        """Configurations that failed; the best so far may be among them."""
         self.fates: dict[Key, Fate] = {}
         for bracket, found in self.brackets:
             for index in range(bracket.configs):
@@ -99,13 +101,16 @@ class View:
         return Ending(key, standing.rung.epochs, max(0, trained - before), value, standing.promoted is not None)
 
     def _fate(self, bracket: Bracket, index: int, found: list[Standing]) -> Fate:
+        last = next(standing for standing in reversed(found) if index in standing.members)
+        lost = index in last.scores and failed(last.scores[index])
+        if lost:
+            self.failed.append((bracket.s, index))
         if self.best is not None and self.best.key == (bracket.s, index):
             return "best"
-        last = next(standing for standing in reversed(found) if index in standing.members)
+        if lost:
+            return "failed"
         if index not in last.scores:
             return "running"
-        if failed(last.scores[index]):
-            return "failed"
         if last.rung == bracket.rungs[-1]:
             return "finished"
         return "running" if last.promoted is None else "eliminated"

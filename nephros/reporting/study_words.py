@@ -8,6 +8,7 @@ from nephros.reporting.study_budget import RandomSearch, Spending
 from nephros.reporting.study_importance import SHUFFLES, Importance
 from nephros.reporting.study_look import METRIC, counted, metric, named, shown, stopped
 from nephros.reporting.study_view import View
+from nephros.tuning.records import Key
 
 
 def caveats(view: View) -> list[str]:
@@ -27,13 +28,25 @@ def caveats(view: View) -> list[str]:
         if view.best.epochs < settings.max_epochs and view.records.over:
             found.append(
                 f"The best score was had after {counted(view.best.epochs, 'epoch')}, not after all {settings.max_epochs}: "
-                "more epochs did not better it."
+                f"{_why(view, view.best.key)}."
             )
     if settings.data["key"] and settings.data["split"] == "own":
         found.append(
             f"The data bears the name {settings.data['name']}, but it is not the published file: its split is another."
         )
     return found
+
+
+def _why(view: View, key: Key) -> str:
+    """Say why the best configuration's score is not one after all epochs."""
+    if key in view.failed:
+        return "further on it failed"
+    config = view.records.configs[key]
+    return (
+        "its early stop ended it"
+        if view.best and config.epochs == view.best.epochs
+        else "its later scores were no better"
+    )
 
 
 def on(view: View) -> list[tuple[str, str]]:
@@ -46,15 +59,15 @@ def on(view: View) -> list[tuple[str, str]]:
 
 def numbers(view: View) -> list[tuple[str, str]]:
     """Return the (name, value) pairs beneath the headline."""
-    records, fates = view.records, list(view.fates.values())
+    records = view.records
     planned = sum(bracket.configs for bracket in view.settings.plan)
     spent, whole = f"{records.epochs:,}", f" of {records.planned_epochs:,}"
-    started = f"{len(fates):,}" + ("" if len(fates) == planned else f" of {planned:,}")
+    started = f"{len(view.fates):,}" + ("" if len(view.fates) == planned else f" of {planned:,}")
     return [
         ("epochs spent of those planned", spent + whole),
         ("configurations", started),
-        ("failed", f"{fates.count('failed'):,}"),
-        ("brackets", ", ".join(str(bracket.s) for bracket in view.settings.plan)),
+        ("failed", f"{len(view.failed):,}"),
+        ("brackets", "s = " + ", ".join(str(bracket.s) for bracket in view.settings.plan)),
     ]
 
 

@@ -53,7 +53,8 @@ def address(storage: str) -> URL:
         raise UserError(
             f"--storage {shown(url)} can't be used: name an SQLite file or postgresql://USER:PASSWORD@HOST/DATABASE."
         )
-    return url
+    # The driver that comes with nephros[tune]; SQLAlchemy's own choice has changed between its versions.
+    return url.set(drivername="postgresql+psycopg2") if url.drivername == "postgresql" else url
 
 
 def shown(url: URL) -> str:
@@ -63,7 +64,7 @@ def shown(url: URL) -> str:
 
 def bare(url: URL) -> str:
     """Return a URL without its password, to be written down."""
-    return url.set(password=None).render_as_string()
+    return url._replace(password=None).render_as_string()
 
 
 def _sqlite(file: str) -> sqlite3.Connection:
