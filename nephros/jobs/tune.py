@@ -117,9 +117,12 @@ def tune(
     used, before anything is written.
     """
     planned = plan(recipe, **settings)
-    if budget is not None and budget <= 0:
-        raise UserError(f"--budget is {budget}, but it must be a number of minutes above 0.")
+    _check_limits(workers, budget)
+    if checkpoints:
+        Store(checkpoints)
     dataset, request = _open(data, size, planned.seed)
+    if not request["source"] and workers is not None and workers > 1:
+        raise UserError("--workers above 1 need data that each can open: name it by its path, or use one worker.")
     dataset_cut = _cut(dataset, planned)
     planned = dataclasses.replace(planned, request=request, data=dataset.provenance.to_dict())
     url = address(storage) if storage else None
@@ -151,6 +154,7 @@ def resume_study(
     `storage` is needed only where the stored URL lacks a password. Raises UserError when there is no such study, or its
     data or the versions that made it have changed.
     """
+    _check_limits(workers, budget)
     folder = StudyFolder.open(study)
     with folder.held():
         settings, stored, checkpoints = folder.read()
@@ -205,6 +209,13 @@ def best_recipe(study: str | Path, *, storage: str | None = None) -> tuple[Recip
 def show_plan(settings: Settings) -> None:
     """Print the brackets and rungs with their cost."""
     table_console().print(plan_table(settings))
+
+
+def _check_limits(workers: int | None, budget: float | None) -> None:
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers is {workers}, but it must be a whole number of at least 1.")
+    if budget is not None and not budget > 0:
+        raise UserError(f"--budget is {budget}, but it must be a number of minutes above 0.")
 
 
 def _open(data: str | Path | Dataset, size: int | None, seed: int) -> tuple[Dataset, dict[str, Any]]:
@@ -270,8 +281,6 @@ def _pool(
     settings: Settings, dataset: Dataset, store: Store, workers: int | None, cluster: str | None, say: Say
 ) -> Pool:
     cores = os.cpu_count() or 1
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers is {workers}, but it must be a whole number of at least 1.")
     if cluster is not None:
         from nephros.tuning.cluster import Cluster
 
@@ -286,8 +295,6 @@ def _pool(
         )
     if workers == 1:
         return Here(Bench(dataset, processor, store), settings.threads)
-    if not settings.request["source"]:
-        raise UserError("--workers above 1 need data that each can open: name it by its path, or use one worker.")
     setup = {
         "request": settings.request,
         "subset": settings.subset,

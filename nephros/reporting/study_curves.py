@@ -12,19 +12,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from nephros.reporting.figures import WIDE
-from nephros.reporting.study_look import COLOUR, METRIC, counted
+from nephros.reporting.study_look import COLOUR, METRIC, WORDS, counted
 from nephros.reporting.study_view import Fate, View
 from nephros.reporting.style import LINE, MUTED, place, sheet, styled
 from nephros.tuning.hyperband import Bracket
 from nephros.tuning.records import Config
 
-WORDS: dict[Fate, str] = {
-    "best": "best of the study",
-    "finished": "trained to the end",
-    "running": "still in the running",
-    "eliminated": "eliminated",
-    "failed": "failed",
-}
 _WIDTH: dict[Fate, float] = {"best": 1.9, "finished": 1.1, "running": 0.9, "eliminated": 0.6, "failed": 0.8}
 _ALPHA: dict[Fate, float] = {"best": 1, "finished": 0.85, "running": 0.8, "eliminated": 0.5, "failed": 0.9}
 ORDER: tuple[Fate, ...] = ("eliminated", "failed", "running", "finished", "best")

@@ -18,6 +18,14 @@ COLOUR: dict[Fate, str] = {
 }
 """Fate -> colour. A study never reads the test split, so its orange is free for the best."""
 
+WORDS: dict[Fate, str] = {
+    "best": "best of the study",
+    "finished": "trained to the end",
+    "running": "still in the running",
+    "eliminated": "eliminated",
+    "failed": "failed",
+}
+
 METRIC = {"val_accuracy": "accuracy", "val_loss": "loss", "val_macro_f1": "macro F1", "val_auc": "AUC"}
 """The study's metric -> its name in prose."""
 

@@ -6,18 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from nephros.reporting.study_look import named, plain, shown, stopped
+from nephros.reporting.study_look import WORDS, named, plain, shown, stopped
 from nephros.reporting.study_view import Fate, View
 from nephros.reporting.templates import NONE
 from nephros.tuning.records import Config
-
-STATES: dict[Fate, str] = {
-    "best": "best",
-    "finished": "trained to the end",
-    "running": "in the running",
-    "eliminated": "eliminated",
-    "failed": "failed",
-}
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,7 @@ def _state(view: View, config: Config) -> str:
         return ("best, " if fate == "best" else "") + (f"failed after {config.epochs}" if config.epochs else "failed")
     if fate == "running" and not config.epochs:
         return "waiting"
-    return STATES[fate] + (", stopped early" if stopped(config) else "")
+    return ("best" if fate == "best" else WORDS[fate]) + (", stopped early" if stopped(config) else "")
 
 
 def best_values(view: View) -> list[tuple[str, str, str, bool]]:
