@@ -159,6 +159,7 @@ class Processes:
 
     def _replace(self, worker: _Worker, hear: Hear) -> bool:
         """Put a new worker in the place of a dead one; one that had not begun hands its task on."""
+        worker.hang_up()
         if not worker.ready:
             self._stillborn += 1
             if self._stillborn > 10 * self.size:

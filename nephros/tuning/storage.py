@@ -235,7 +235,7 @@ class Storage:
                 self.lease.check()
                 return write(since is not None)
             except _TROUBLE as error:
-                if "disk is full" in str(error):
+                if "disk is full" in f"{error} {error.__cause__}":
                     raise OSError(errno.ENOSPC, "No space left on device", shown(self.url)) from None
                 trouble: Exception = error
             if since is None:
