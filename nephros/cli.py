@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -48,6 +49,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if debug:
             raise
         _fail(str(error), 2)
+    except ConnectionAbortedError as error:
+        if debug:
+            raise
+        _fail(str(error), 1)
     except OSError as error:
         if debug:
             raise
@@ -95,7 +100,14 @@ def _run(words: list[str]) -> int:
         "data info": commands.data_info,
         "data get": commands.data_get,
     }
-    return run[command](rest)
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return run[command](rest)
+    from nephros.distributed import joined
+
+    with joined():  # all of torchrun's processes, so that whatever goes wrong, a misspelt flag too, is said once
+        if command != "train":
+            raise UserError(f"torchrun is for `nephros train`: run `nephros {command}` without it.")
+        return run[command](rest)
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -32,6 +32,7 @@ class RunInfo:
     """What a user would type to make it again."""
     device: str
     threads: int
+    """Of torch, in each process."""
     data: dict[str, Any]
     """Provenance.to_dict of what it was trained on."""
     request: dict[str, Any]
@@ -54,6 +55,8 @@ class RunInfo:
     commit: str | None
     device_type: str = "cpu"
     """cpu or cuda."""
+    processes: int = 1
+    """How many trained together, each on a part of every batch."""
     status: str = "training"
     """training or complete."""
     chosen_epoch: int | None = None
@@ -82,6 +85,11 @@ class RunFolder:
             )
         root.mkdir(parents=True, exist_ok=True)
         return cls(root, synthetic)
+
+    @classmethod
+    def begun(cls, root: Path) -> bool:
+        """Return whether `root` holds a run, complete or not."""
+        return any(cls(root.expanduser(), synthetic).file("run.json").is_file() for synthetic in (False, True))
 
     @classmethod
     def open(cls, root: Path | str) -> RunFolder:

@@ -60,19 +60,24 @@ class Evaluation:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, batches: Batches) -> NDArray[np.float64]:
-    """Return (n, classes) float64 probabilities of a split in file order, in evaluation mode and without autocast."""
+def predict(model: nn.Module, batches: Batches, classes: int) -> NDArray[np.float64]:
+    """Return (n, classes) float64 probabilities of a split in file order, in evaluation mode and without autocast.
+
+    Of several ranks each predicts its share, and all return the whole.
+    """
     batch_size = max(1, EVALUATION_PIXELS // batches.pixels)
     was_training = model.training
     model.eval()
-    parts = [torch.softmax(model(images).double(), dim=1).cpu() for _, images, _ in batches.read(batch_size)]
+    probabilities = torch.zeros(len(batches), classes, dtype=torch.float64)
+    for rows, images in batches.read_share(batch_size):
+        probabilities[rows] = torch.softmax(model(images).double(), dim=1).cpu()
     model.train(was_training)
-    return torch.cat(parts).numpy()
+    return batches.ranks.sum(probabilities).numpy()  # all but one rank's are zeros, so that the sum is exact
 
 
 def evaluate(model: nn.Module, batches: Batches, class_names: tuple[str, ...]) -> Evaluation:
     """Return the Evaluation of a model that maps uint8 (n, c, h, w) to logits; UserError when it answers NaN."""
-    probabilities = predict(model, batches)
+    probabilities = predict(model, batches, len(class_names))
     labels = batches.labels.cpu().numpy()
     if not np.isfinite(probabilities).all():
         raise UserError("The network answers NaN: its training diverged; lower --optimizer.lr and train again.")

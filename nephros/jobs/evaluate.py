@@ -35,10 +35,11 @@ def judge(
     """Score `batches`, which are `split` of `dataset`, and save the result under RUN/`place`, by default the split's name.
 
     A reading of a test split is logged in that place first. Predictions are saved too, except those of the train split,
-    which are large and rarely wanted.
+    which are large and rarely wanted. Ranks that share the batches call this together; the first one writes.
     """
     place = place or split
-    if split == "test":
+    first = batches.ranks.first
+    if split == "test" and first:
         _log_reading(folder.file(place, "reads.jsonl"), info, dataset)
     found = evaluate_model(model, batches, dataset.class_names)
     about = {
@@ -52,7 +53,8 @@ def judge(
     }
     evaluation = Evaluation({**about, **found.metrics}, found.probabilities, found.labels)
     predictions = None if split == "train" else folder.file(place, "predictions.npz")
-    evaluation.save(folder.file(place, "metrics.json"), predictions)
+    if first:
+        evaluation.save(folder.file(place, "metrics.json"), predictions)
     return evaluation
 
 

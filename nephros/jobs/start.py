@@ -12,6 +12,7 @@ import torch
 
 from nephros import device as devices
 from nephros.data.dataset import Dataset
+from nephros.distributed import Ranks
 from nephros.models.classifier import Classifier
 from nephros.models.cost import multiply_adds, parameters
 from nephros.recipe import Recipe
@@ -28,6 +29,7 @@ def describe_run(
     processor: torch.device,
     test: bool,
     command: str,
+    ranks: Ranks,
 ) -> RunInfo:
     """Return what run.json says of a run that is about to begin."""
     shape = shape_of(dataset)
@@ -36,9 +38,10 @@ def describe_run(
         recipe_hash=recipe.hash,
         seed=recipe.seed,
         command=command,
-        device=devices.describe(processor),
+        device=describe_processors(processor, ranks),
         device_type=processor.type,
         threads=torch.get_num_threads(),
+        processes=ranks.world,
         data=dataset.provenance.to_dict(),
         request=request,
         class_names=list(dataset.class_names),
@@ -53,6 +56,12 @@ def describe_run(
         commit=commit(),
         warnings=list(dataset.warnings),
     )
+
+
+def describe_processors(processor: torch.device, ranks: Ranks) -> str:
+    """Return what the run is on, such as `CPU, 2 threads` or `2 processes, each on CPU, 1 threads`."""
+    one = devices.describe(processor)
+    return one if ranks.world == 1 else f"{ranks.world} processes, each on {one}"
 
 
 def default_out(recipe: Recipe, synthetic: bool) -> Path:

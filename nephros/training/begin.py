@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import torch
 
+from nephros.data.batches import batch_edges
 from nephros.data.dataset import Dataset, Split
 from nephros.data.statistics import channel_statistics
 from nephros.errors import UserError
@@ -42,3 +44,14 @@ def check_last_batch(recipe: Recipe, dataset: Dataset, model: Classifier) -> Non
             f"--batch_size {recipe.batch_size} leaves one image of {len(dataset.train):,} for the last batch, which batch "
             f"normalisation can't take at {shape.height}x{shape.width} pixels: choose another, or --last_batch even."
         ) from None
+
+
+def check_parts(recipe: Recipe, images: int, world: int) -> None:
+    """Raise UserError when a batch of an epoch of so many images leaves one of `world` ranks without any."""
+    edges = batch_edges(images, recipe.batch_size, recipe.last_batch == "even")
+    least = min(stop - start for start, stop in pairwise(edges))
+    if least < world:
+        raise UserError(
+            f"--batch_size {recipe.batch_size} makes a batch of {least} of the {images:,} training images, too few for "
+            f"{world} processes: choose another, --last_batch even, or fewer processes."
+        )

@@ -17,9 +17,18 @@ from nephros.data.batches import Batches
 from nephros.device import precision
 from nephros.errors import UserError
 from nephros.evaluation.evaluate import evaluate
+from nephros.models.batchnorm import share_statistics
 from nephros.recipe import Recipe
 from nephros.training.history import Epoch
-from nephros.training.parts import Average, clone_state, loss_function, optimizer, seed_for
+from nephros.training.parts import (
+    Average,
+    clone_state,
+    loss_function,
+    optimizer,
+    part_of_mean,
+    seed_for,
+    sum_gradients,
+)
 from nephros.training.schedule import LearningRate
 
 Keep = Callable[[dict[str, Any]], None]
@@ -45,13 +54,18 @@ class Fit:
 
     The order of images, the augmentation and the dropout of an epoch come from seeds of (seed, epoch) alone. So a run
     that is resumed after any epoch ends with the weights of one that never stopped.
+
+    Where several ranks share the batches, each makes the same order and draws and takes its part of every batch; loss,
+    gradients and batch statistics are summed over them, so that all hold the same weights, those of one process.
     """
 
     def __init__(
         self, recipe: Recipe, model: nn.Module, train: Batches, val: Batches, class_names: tuple[str, ...]
     ) -> None:
         self.recipe, self.train_batches, self.val_batches, self.class_names = recipe, train, val, class_names
-        self.device = train.device
+        self.device, self.ranks = train.device, train.ranks
+        if self.ranks.world > 1:
+            share_statistics(model, self.ranks)
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.model = model.to(self.device).to(memory_format=layout)  # type: ignore[call-overload]
         self._forward = torch.compile(self.model) if recipe.compile else self.model
@@ -98,11 +112,13 @@ class Fit:
     def _epoch(self, epoch: int, listener: Listener) -> Epoch:
         start = time.perf_counter()
         seed = self.recipe.seed
-        torch.manual_seed(seed_for(seed, epoch, "dropout"))
+        # The first rank drops what a process by itself would; the others' images need draws of their own.
+        torch.manual_seed(seed_for(seed, epoch, "dropout", *([] if self.ranks.first else [self.ranks.rank])))
         generator = torch.Generator().manual_seed(seed_for(seed, epoch, "order"))
         n = len(self.train_batches)
         order = torch.randperm(n, generator=generator)
         draws = draw(n, self.recipe.augment, generator).to(self.device)
+        whole = None if self.ranks.world == 1 else self.train_batches.labels[order.to(self.device)]
         total = torch.zeros(2, dtype=torch.float64, device=self.device)
         lr = 0.0
         self.model.train()
@@ -110,9 +126,11 @@ class Fit:
             self.recipe.batch_size, order, even=self.recipe.last_batch == "even"
         ):
             lr = self.recipe.optimizer.lr * self.rate.factor(epoch, rows.start / n)
-            loss, right = self.step(augment(images, draws[rows], self.recipe.augment), labels, lr)
-            total += torch.stack([loss.double() * len(labels), right.double()])
-            listener.step(epoch + 1, len(labels), loss)
+            images = augment(images, draws[self.ranks.part(rows)], self.recipe.augment)
+            loss, right = self.step(images, labels, lr, None if whole is None else whole[rows])
+            size = rows.stop - rows.start
+            total += torch.stack([loss.double() * size, right.double()])
+            listener.step(epoch + 1, size, loss)
         train_loss, train_accuracy = (total / n).tolist()
         seconds = time.perf_counter() - start
         if not math.isfinite(train_loss):
@@ -121,21 +139,29 @@ class Fit:
             )
         return self._judged(epoch + 1, lr, train_loss, train_accuracy, seconds)
 
-    def step(self, images: Tensor, labels: Tensor, lr: float) -> tuple[Tensor, Tensor]:
-        """Take one optimiser step; return the batch's mean loss and the number called rightly, both on the device."""
+    def step(self, images: Tensor, labels: Tensor, lr: float, whole: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Take one optimiser step; return the batch's mean loss and the number called rightly, both on the device.
+
+        Of several ranks each gives its own part of the batch, and as `whole` the labels of all of it.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         mixed = torch.autocast(self.device.type, self.dtype) if self.dtype else contextlib.nullcontext()
         with mixed:
             logits = self._forward(images)
-            loss: Tensor = self.loss(logits, labels)
+            loss: Tensor = (
+                self.loss(logits, labels) if whole is None else part_of_mean(self.loss, logits, labels, whole)
+            )
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        loss, right = loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
+        if whole is not None:
+            loss, right = sum_gradients(self.model, self.ranks, loss, right)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
             self.average.update(self.model)
-        return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
+        return loss, right
 
     def _judged(self, epoch: int, lr: float, loss: float, accuracy: float, seconds: float) -> Epoch:
         with self.judged_weights():

@@ -6,9 +6,11 @@ import hashlib
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nephros.distributed import Ranks
 from nephros.recipe import Optimizer, Recipe
 
 
@@ -28,6 +30,25 @@ def loss_function(recipe: Recipe, counts: NDArray[np.int64], device: torch.devic
         common = counts.max() if recipe.class_weights == "max-ratio" else counts.mean()
         weight = torch.tensor(common / counts, dtype=torch.float32, device=device)
     return nn.CrossEntropyLoss(weight=weight, label_smoothing=recipe.label_smoothing)
+
+
+def part_of_mean(loss: nn.CrossEntropyLoss, logits: Tensor, labels: Tensor, whole: Tensor) -> Tensor:
+    """Return what this rank's (m, classes) logits and (m,) labels add to the mean loss of a batch with labels `whole` (b,).
+
+    The parts of all ranks sum to the mean, which torch takes over the weights of the labels where classes have weights.
+    """
+    total = F.cross_entropy(logits, labels, loss.weight, reduction="sum", label_smoothing=loss.label_smoothing)
+    return total / (len(whole) if loss.weight is None else loss.weight[whole].sum())
+
+
+def sum_gradients(network: nn.Module, ranks: Ranks, *more: Tensor) -> list[Tensor]:
+    """Replace every gradient by its sum over all ranks, and return the scalars `more` summed likewise, in one exchange."""
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    flat = ranks.sum(torch.cat([*(g.flatten() for g in gradients), *(m.to(gradients[0]).view(1) for m in more)]))
+    *sums, scalars = flat.split_with_sizes([*(g.numel() for g in gradients), len(more)])
+    for gradient, total in zip(gradients, sums, strict=True):
+        gradient.copy_(total.view_as(gradient))
+    return list(scalars)
 
 
 def optimizer(settings: Optimizer, network: nn.Module) -> torch.optim.Optimizer:

@@ -27,6 +27,16 @@ class _Status(ProgressColumn):
         return Text(str(task.fields["status"]))
 
 
+class NoProgress:
+    """A Listener that shows nothing."""
+
+    def step(self, epoch: int, images: int, loss: Tensor) -> None:
+        """Do nothing."""
+
+    def epoch(self, row: Epoch, rows: list[Epoch]) -> None:
+        """Do nothing."""
+
+
 class ShowProgress:
     """A Listener for people; use it as a context manager around a run."""
 

@@ -12,6 +12,7 @@ import torch
 from nephros.data.batches import Batches, batch_edges
 from nephros.data.dataset import Split
 from nephros.data.statistics import channel_statistics, pixel_statistics
+from nephros.distributed import Ranks
 
 CPU = torch.device("cpu")
 
@@ -95,3 +96,28 @@ def test_channel_statistics_are_numpy_s(channels: int) -> None:
 def test_statistics_of_an_empty_picture_do_not_divide_by_zero() -> None:
     mean, std = channel_statistics(np.zeros((4, 5, 5), dtype=np.uint8))
     assert (mean, std) == ([0.0], [1e-3])
+
+
+@pytest.mark.parametrize("limit", [None, 1, 500])
+def test_ranks_cut_each_batch_among_them(limit: int | None) -> None:
+    split = _split(97, channels=3)
+    order = torch.randperm(97, generator=torch.Generator().manual_seed(3))
+    whole = list(Batches(split, CPU).read(16, order))
+    ranks = [Batches(split, CPU, resident_limit=limit, ranks=Ranks(rank, 3)) for rank in range(3)]
+    assert not any(batches.resident for batches in ranks)
+    for (rows, images, labels), *parts in zip(whole, *(batches.read(16, order) for batches in ranks), strict=True):
+        assert all(part[0] == rows for part in parts)
+        assert torch.equal(torch.cat([part[1] for part in parts]), images)
+        assert torch.equal(torch.cat([part[2] for part in parts]), labels)
+    assert {len(part[2]) for part in parts} == {0, 1}
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 20])
+def test_ranks_share_a_split_in_whole_batches(world: int) -> None:
+    split = _split(97)
+    whole = [(rows, images) for rows, images, _ in Batches(split, CPU).read(16)]
+    shares = [list(Batches(split, CPU, ranks=Ranks(rank, world)).read_share(16)) for rank in range(world)]
+    assert len({len(share) for share in shares}) <= 2
+    together = [batch for share in shares for batch in share]
+    assert [rows for rows, _ in together] == [rows for rows, _ in whole]
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(together, whole, strict=True))

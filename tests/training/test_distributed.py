@@ -1,0 +1,100 @@
+"""Several processes train as one does: the same losses, gradients, weights and judgements."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nephros.distributed import ALONE, Ranks
+from nephros.errors import UserError
+from nephros.recipe import Recipe
+from nephros.training.begin import check_parts
+from nephros.training.parts import loss_function, part_of_mean
+from tests import torchrun
+from tests.training.curves import CASES, curves
+
+Found = dict[str, NDArray[Any]]
+
+
+@pytest.fixture(scope="module")
+def one() -> Iterator[Found]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as torchrun's processes have
+    yield curves(ALONE)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    file = tmp_path_factory.mktemp("two") / "curves.npz"
+    status, _, errors = torchrun.run(2, "tests.training.curves", str(file))
+    assert status == 0, errors
+    return dict(np.load(file))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_train_as_one(case: str, one: Found, two: Found) -> None:
+    within = 1e-10 if case.endswith("float64") else 1e-4
+    assert len(one[f"{case}: losses"]) == (50 if CASES[case][0].epochs == 5 else 18)
+    for what in ("losses", "rows", "weights"):
+        np.testing.assert_allclose(two[f"{case}: {what}"], one[f"{case}: {what}"], rtol=0, atol=within, err_msg=what)
+    assert (two[f"{case}: names"] == one[f"{case}: names"]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_judge_as_one_to_the_bit(case: str, one: Found, two: Found) -> None:
+    for what in ("first probabilities", "first metrics"):
+        assert np.array_equal(two[f"{case}: {what}"], one[f"{case}: {what}"])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_parts_of_the_mean_loss_and_their_gradients_sum_to_those_of_the_batch(smoothing: float, weights: str) -> None:
+    recipe = Recipe(label_smoothing=smoothing, class_weights=weights)  # type: ignore[arg-type]
+    loss = loss_function(recipe, np.array([5, 30, 10]), torch.device("cpu")).double()
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(7, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    labels = torch.tensor([0, 1, 1, 2, 2, 0, 1])
+    whole: Tensor = loss(logits, labels)
+    (expected,) = torch.autograd.grad(whole, logits)
+    parts = [Ranks(rank, 3).part(slice(0, 7)) for rank in range(3)]
+    total = torch.stack([part_of_mean(loss, logits[part], labels[part], labels) for part in parts]).sum()
+    assert total.item() == pytest.approx(whole.item(), abs=1e-15)
+    torch.testing.assert_close(torch.autograd.grad(total, logits)[0], expected, rtol=0, atol=1e-15)
+
+
+def test_parts_cover_the_whole_and_differ_by_one_at_most() -> None:
+    for world in (1, 2, 3, 8):
+        for n in (8, 9, 223):
+            parts = [Ranks(rank, world).part(slice(10, 10 + n)) for rank in range(world)]
+            assert [row for part in parts for row in range(part.start, part.stop)] == list(range(10, 10 + n))
+            sizes = {part.stop - part.start for part in parts}
+            assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_batch_too_small_for_the_processes_is_refused() -> None:
+    recipe = Recipe(batch_size=50)
+    check_parts(recipe, 102, 2)
+    check_parts(dataclasses.replace(recipe, last_batch="even"), 101, 2)
+    check_parts(recipe, 101, 1)
+    with pytest.raises(UserError, match=r"--batch_size 50 makes a batch of 1 of the 101 training images.*2 processes"):
+        check_parts(recipe, 101, 2)
+
+
+def test_alone_nothing_is_exchanged(tmp_path: Path) -> None:
+    tensor = torch.arange(3.0)
+    assert ALONE.sum(tensor) is tensor
+    assert torch.equal(ALONE.stack(tensor), tensor[None])
+    assert ALONE.from_first(tmp_path) is tmp_path
+    assert ALONE.own(torch.device("cuda")) == torch.device("cuda")
+    assert not torch.distributed.is_initialized()
