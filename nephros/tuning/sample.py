@@ -57,11 +57,17 @@ def draw(settings: Settings, space: tuple[Dimension, ...], s: int, n: int, earli
 
 def _ask(scratch: optuna.Study, space: tuple[Dimension, ...]) -> Drawn:
     trial = scratch.ask()
+    suggest(trial, space)
+    return trial.params, trial.distributions
+
+
+def suggest(trial: optuna.Trial, space: tuple[Dimension, ...]) -> dict[str, Any]:
+    """Ask a trial's sampler for a configuration; return the values of recipe fields, of the dimensions that are active."""
     values: dict[str, Any] = {}
     for dimension in space:
         if dimension.active(values):
             values |= plain({dimension.key: _suggest(trial, dimension)}, [dimension])
-    return trial.params, trial.distributions
+    return values
 
 
 def _suggest(trial: optuna.Trial, dimension: Dimension) -> Any:
