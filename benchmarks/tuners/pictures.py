@@ -1,0 +1,65 @@
+"""The picture of the comparison: the best so far against epochs spent and against wall time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from benchmarks.tuners.curves import Floats, best_so_far, together
+from benchmarks.tuners.run import Record
+from benchmarks.tuners.table import NAMES, by_method
+from nephros.reporting.save import save
+from nephros.reporting.style import INK, LIGHT, place, sheet, styled
+
+LOOK = {
+    "ours": (LIGHT["val"], "-"),
+    "random": (LIGHT["train"], "-"),
+    "optuna": (LIGHT["test"], "-"),
+    "ray": (INK, (0, (4, 1.5))),
+}
+"""Method -> colour and kind of line, which stay apart for every kind of colour blindness."""
+WIDTH, HEIGHT = 7.2, 3.0
+
+
+def draw(records: list[Record], data: str, file: Path) -> None:
+    """Write the picture as PNG and, beside it, SVG."""
+    seeds = len({record.terms.seed for record in records})
+    alt = "Best validation accuracy so far of each method, left against epochs spent, right against seconds."
+    save(_figure(records, data, seeds), file, alt)
+
+
+@styled
+def _figure(records: list[Record], data: str, seeds: int) -> Figure:
+    figure = sheet(WIDTH, HEIGHT, data)
+    # The legend stands above both, where no line runs.
+    left, right = (place(figure, x, 0.62, 3.05, 1.85) for x in (0.5, 3.95))
+    right.sharey(left)
+    for method, found in by_method(records).items():
+        runs = [best_so_far(record) for record in found]
+        _line(left, method, [(epochs, best) for epochs, _, best in runs])
+        _line(right, method, [(seconds, best) for _, seconds, best in runs])
+    spread = "median and range of its seeds" if seeds > 1 else "one seed"
+    figure.text(
+        0.5 / WIDTH, 1 - 0.1 / HEIGHT, f"Best validation accuracy so far ({spread})", va="top", fontweight="bold"
+    )
+    for axes, label in ((left, "epochs spent, over all trials"), (right, "seconds, start-up included")):
+        axes.set_xlabel(label)
+        axes.set_xlim(left=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.grid(axis="y")
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.3 / WIDTH, 1 - 0.28 / HEIGHT), ncols=len(labels))
+    return figure
+
+
+def _line(axes: Axes, method: str, curves: list[tuple[Floats, Floats]]) -> None:
+    """Draw the seeds' median as stairs and their range as a band; a seed that is through keeps its best."""
+    colour, kind = LOOK[method]
+    grid = np.unique(np.concatenate([xs for xs, _ in curves]))
+    median, low, high = together(curves, grid)
+    axes.step(grid, median, where="post", color=colour, linestyle=kind, label=NAMES[method])
+    axes.fill_between(grid, low, high, step="post", color=colour, alpha=0.15, linewidth=0)

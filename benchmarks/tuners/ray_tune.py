@@ -1,0 +1,131 @@
+"""Ray Tune's HyperBandScheduler with random configurations; runs in an environment of its own, which has Ray."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AIR_NEW_OUTPUT": "0"}
+
+import ray
+from ray import tune
+from ray.tune.schedulers import HyperBandScheduler
+from ray.tune.search.basic_variant import BasicVariantGenerator
+
+from benchmarks.tuners.epochs import advance, begin
+from benchmarks.tuners.ledger import Ledger
+from benchmarks.tuners.terms import THREADS, Terms
+from nephros.data.dataset import Dataset
+from nephros.training import checkpoint
+from nephros.training.parts import seed_for
+from nephros.tuning.dimension import Dimension
+
+SAMPLES = 1000
+"""Configurations at hand, more than any budget here reaches."""
+
+
+class Trial(tune.Trainable):  # type: ignore[misc]  # Ray is untyped where this is checked
+    """A trial with checkpoints, whose process serves one trial after another."""
+
+    def setup(self, config: dict[str, Any], dataset: Dataset, terms: Terms) -> None:
+        """Begin the process's first trial."""
+        self.terms, self.ledger, self.bench = terms, Ledger(terms), terms.bench(dataset)
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another trial in the same process, the data still open; `load_checkpoint` follows where it goes on."""
+        self.fit = begin(self.terms, self.bench, self.ledger, self.trial_id, new_config)
+        self.value = math.inf if self.terms.lower_is_better else -math.inf
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train an epoch; when the budget is spent, end the trial."""
+        row = advance(self.fit, self.ledger, self.trial_id)
+        if row is not None:
+            self.value = float(getattr(row, self.terms.metric))
+        return {self.terms.metric: self.value, "spent": row is None, "done": row is None}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Keep the state; the scheduler pauses trials between rungs."""
+        checkpoint.save(Path(checkpoint_dir) / "state.pt", self.fit.state())
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Go on from it."""
+        self.fit.load(checkpoint.load(Path(checkpoint_dir) / "state.pt"))
+
+
+class BudgetSpent(tune.Stopper):  # type: ignore[misc]
+    """Ends the experiment with the first trial that got no epoch from the shared budget."""
+
+    def __init__(self) -> None:
+        self._spent = False
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Hear of a trial's epoch; no trial is stopped for itself."""
+        self._spent = self._spent or bool(result.get("spent"))
+        return False
+
+    def stop_all(self) -> bool:
+        """Return whether the budget is spent."""
+        return self._spent
+
+
+def domain(dimension: Dimension) -> Any:
+    """Return a dimension in Tune's words."""
+    if dimension.when:
+        raise NotImplementedError(f"{dimension.key} depends on others, which Tune's plain samplers can't say.")
+    if dimension.kind == "categorical":
+        return tune.choice(list(dimension.choices))
+    if dimension.kind == "int":  # Tune leaves the upper end out
+        sampler = tune.lograndint if dimension.log else tune.randint
+        return sampler(int(dimension.low), int(dimension.high) + 1)
+    return (tune.loguniform if dimension.log else tune.uniform)(dimension.low, dimension.high)
+
+
+def experiment(terms: Terms) -> tune.Tuner:
+    """Return the experiment: the data go to the processes once, through Ray's shared memory."""
+    given = tune.with_parameters(Trial, dataset=terms.cut(terms.data()), terms=terms)
+    seed = seed_for(terms.seed, "ray") % 2**32
+    return tune.Tuner(
+        tune.with_resources(given, {"cpu": THREADS}),
+        param_space={dimension.key: domain(dimension) for dimension in terms.space},
+        tune_config=tune.TuneConfig(
+            metric=terms.metric,
+            mode="min" if terms.lower_is_better else "max",
+            num_samples=SAMPLES,
+            scheduler=HyperBandScheduler(
+                time_attr="training_iteration", max_t=terms.max_epochs, reduction_factor=terms.eta
+            ),
+            search_alg=BasicVariantGenerator(random_state=seed),
+            reuse_actors=True,  # or every trial would start a process and import torch
+        ),
+        run_config=tune.RunConfig(
+            name="trials", storage_path=str(Path(terms.folder).absolute()), stop=BudgetSpent(), verbose=0
+        ),
+    )
+
+
+def main() -> None:
+    """Start Ray on as many cores as trials run at once, tune, and stop it."""
+    terms = Terms.read()
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as place:  # sockets need short paths
+        ray.init(
+            address="local",
+            num_cpus=terms.workers * THREADS,
+            num_gpus=0,
+            include_dashboard=False,
+            log_to_driver=False,
+            object_store_memory=256 * 2**20,
+            _temp_dir=place,
+        )
+        try:
+            experiment(terms).fit()
+        finally:
+            ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()
