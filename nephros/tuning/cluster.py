@@ -47,19 +47,43 @@ _DEATHS = (
 )
 _SAME = ("nephros", "torch")
 """What must be of one version everywhere."""
-_REVIEW = 10.0
+_RECOUNT = 10.0
 """Seconds between two looks at what the cluster holds."""
 
 
-def connect(address: str, checkpoints: str) -> None:
-    """Join the cluster, unless this process has joined one; UserError when that, or the checkpoints, can't be used."""
+_joined = False
+"""Whether it was `connect` that joined the cluster."""
+
+
+def connect(address: str, checkpoints: str, settings: Settings) -> None:
+    """Join the cluster, unless this process is in one; UserError when it, or the checkpoints, won't do for the study."""
+    global _joined
     if "://" not in checkpoints or checkpoints.startswith("memory:"):
         raise UserError(
             f"--cluster needs --checkpoints at a URL that all nodes reach, such as s3://BUCKET/STUDY or file:///SHARED/STUDY "
             f"(a folder that all of them mount), not '{checkpoints}'."
         )
-    if ray.is_initialized():
-        return
+    if not ray.is_initialized():
+        _join(address)
+        _joined = True
+    if not places(settings.threads, float(settings.device_type == "cuda")):
+        leave()
+        gpu = " and a GPU" if settings.device_type == "cuda" else ""
+        raise UserError(
+            f"The cluster at {address} has no node of {settings.threads} CPUs{gpu}, which a trial of this study takes: "
+            "add one, or start a study of fewer --threads."
+        )
+
+
+def leave() -> None:
+    """Leave the cluster, if it was `connect` that joined it."""
+    global _joined
+    if _joined:
+        ray.shutdown()
+        _joined = False
+
+
+def _join(address: str) -> None:
     wanted = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     try:
         if wanted != "auto":
@@ -70,10 +94,9 @@ def connect(address: str, checkpoints: str) -> None:
             warnings.simplefilter("ignore")  # Ray's advice to programmers
             ray.init(address=wanted, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
-        reason = str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
         raise UserError(
-            f"--cluster {address} can't be joined ({reason}): give the address of a running Ray cluster of this version "
-            "(ray://HOST:10001, or HOST:6379 or auto on one of its machines)."
+            f"--cluster {address} can't be joined ({_reason(error)}): give the address of a running Ray cluster of this "
+            "version (ray://HOST:10001, or HOST:6379 or auto on one of its machines)."
         ) from None
 
 
@@ -95,14 +118,13 @@ class Cluster:
         With more workers than GPUs, they share these.
         """
         self._address, self._store, self._workers = address, store, workers
-        self._owner = not ray.is_initialized()
         self._out: dict[Any, Key] = {}
         self._news: Any = None
         self._versions = {part: versions()[part] for part in _SAME}
-        connect(address, store.root)
+        connect(address, store.root, settings)
         try:
-            self._cpus, self._gpus = settings.threads, _share(settings.device_type, workers)
-            self._review()
+            self._cpus, self._gpus = settings.threads, share(settings.device_type, workers)
+            self._count()
             self._token = uuid.uuid4().hex
             store.save(SIGN, {"token": self._token})
             study = Study(_light(dataset), settings.device_type, settings.threads, store.root)
@@ -125,15 +147,15 @@ class Cluster:
     def wait(self, hear: Hear, seconds: float) -> None:
         """Pass on what has happened; OSError or UserError when a node can't work, or the cluster is gone."""
         try:
-            if time.monotonic() > self._reviewed + _REVIEW:
-                self._review()
+            if time.monotonic() > self._counted + _RECOUNT:
+                self._count()
             events = self._events(seconds)
         except lost.RayTaskError:
             raise
         except (lost.RayError, ConnectionError) as error:
-            reason = str(error).strip().split("\n", 1)[0].rstrip(".")
             raise UserError(
-                f"The cluster at {self._address} is gone ({reason}): go on with the study when it is back, or without it."
+                f"The cluster at {self._address} is gone ({_reason(error)}): go on with the study when it is back, or "
+                "without it."
             ) from None
         for event in events:
             hear(event)
@@ -173,20 +195,10 @@ class Cluster:
         trouble = f"Node {said['node']}: {said['trouble']}"
         raise OSError(said["errno"], trouble, said["file"]) if said["errno"] else UserError(trouble)
 
-    def _review(self) -> None:
-        """Count the places for trials."""
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        places = sum(_places(node, self._cpus, self._gpus) for node in nodes)
-        first = not hasattr(self, "_reviewed")
-        self._reviewed = time.monotonic()
-        if first and not places:
-            gpu = " and a GPU" if self._gpus else ""
-            raise UserError(
-                f"The cluster at {self._address} has no node of {self._cpus} CPUs{gpu}, which a trial of this study takes: "
-                "add one, or start a study of fewer --threads."
-            )
-        # A cluster that has lost all its places keeps a task waiting for the next.
-        self.size = self._workers or max(1, places)
+    def _count(self) -> None:
+        """Count the places for trials; a cluster that has lost all of them keeps a task waiting for the next."""
+        self.size = self._workers or max(1, places(self._cpus, self._gpus))
+        self._counted = time.monotonic()
 
     def close(self) -> None:
         """Kill the tasks that are out, so that none writes a checkpoint beside a later driver's, and leave the cluster."""
@@ -198,11 +210,10 @@ class Cluster:
         self._out.clear()
         with contextlib.suppress(OSError):
             self._store.delete(SIGN)
-        if self._owner:
-            ray.shutdown()
+        leave()
 
 
-def _share(device: str, workers: int | None) -> float:
+def share(device: str, workers: int | None) -> float:
     """Return the part of a GPU that a trial gets."""
     if device != "cuda":
         return 0.0
@@ -210,10 +221,19 @@ def _share(device: str, workers: int | None) -> float:
     return 1 / math.ceil(max(1.0, (workers or 1) / gpus)) if gpus else 1.0
 
 
-def _places(node: dict[str, float], cpus: int, gpus: float) -> int:
-    """Return how many trials a node holds."""
-    places = int(node.get("CPU", 0) // cpus)
-    return min(places, int(node.get("GPU", 0) / gpus + 1e-6)) if gpus else places
+def places(cpus: int, gpus: float) -> int:
+    """Return how many trials the nodes hold."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    held = [int(node.get("CPU", 0) // cpus) for node in nodes]
+    if gpus:
+        held = [min(n, int(node.get("GPU", 0) / gpus + 1e-6)) for n, node in zip(held, nodes, strict=True)]
+    return sum(held)
+
+
+def _reason(error: Exception) -> str:
+    """Return the first sentence of what Ray says."""
+    text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return text.strip().split("\n", 1)[0].split(". ", 1)[0].rstrip(".")
 
 
 def _light(dataset: Dataset) -> Dataset:

@@ -23,8 +23,8 @@ from ray.cluster_utils import Cluster as LocalCluster
 
 from nephros.data.dataset import Dataset
 from nephros.errors import UserError
-from nephros.jobs.tune import resume_study, tune
-from nephros.tuning.cluster import Cluster, connect
+from nephros.jobs.tune import plan, resume_study, tune
+from nephros.tuning.cluster import Cluster, connect, places, share
 from nephros.tuning.node import SIGN
 from nephros.tuning.pools import EpochDone, Event, Hear, Lost
 from nephros.tuning.records import Records
@@ -108,7 +108,8 @@ def machines(_machines: Machines) -> Machines:
 def joined(_machines: Machines) -> Machines:
     """Two nodes, and this process connected to them, so that tests need not each wait for new processes."""
     _machines.restore()
-    connect(_machines.address, "file:///")
+    if not ray.is_initialized():
+        ray.init(address=_machines.address, log_to_driver=False)
     return _machines
 
 
@@ -206,6 +207,23 @@ def test_a_node_killed_in_mid_rung_costs_nothing_but_time(
     assert len(joined.nodes) == 1
     assert any(isinstance(event, Lost) for event in seen)
     assert timeless(records) == timeless(quiet)
+
+
+def test_a_process_killed_for_memory_is_a_loss_not_a_failure(joined: Machines, busy: Dataset, tmp_path: Path) -> None:
+    study = Study(tmp_path, busy)
+    pool = study.pool(joined, workers=1)
+    pool.start(_task(study, 500))
+    heard: list[Event] = []
+    while not heard:
+        pool.wait(heard.append, 1.0)
+    for pid in _at_work():
+        os.kill(pid, signal.SIGKILL)
+    until = time.monotonic() + LIMIT
+    while not isinstance(heard[-1], Lost) and time.monotonic() < until:
+        pool.wait(heard.append, 1.0)
+    pool.close()
+    assert heard[-1] == Lost((0, 0))
+    assert study.store.load("0-0.pt") is not None
 
 
 DRIVER = """
@@ -307,28 +325,47 @@ def test_a_node_that_sees_other_checkpoints_is_named(joined: Machines, cells: Da
         study.run(pool)
 
 
-def test_a_trial_that_fits_on_no_node(machines: Machines, cells: Dataset, tmp_path: Path) -> None:
-    study = Study(tmp_path, cells, threads=3)
-    with pytest.raises(UserError, match="has no node of 3 CPUs, which a trial of this study takes"):
-        study.pool(machines)
+def test_a_trial_that_fits_on_no_node(
+    machines: Machines, cells: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options: dict[str, Any] = {"cluster": machines.address, "checkpoints": f"file://{tmp_path}/shared", "threads": 2}
+    with pytest.raises(UserError, match="has no node of 2 CPUs, which a trial of this study takes: add one"):
+        tune(RECIPE, cells, space=SPACE, device="cpu", **options)
     assert not ray.is_initialized()
-    assert list((tmp_path / "checkpoints").glob("*")) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_workers_share_gpus_when_there_are_more_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0}},
+        {"Alive": True, "Resources": {"CPU": 3.0, "GPU": 2.0}},
+        {"Alive": True, "Resources": {"CPU": 16.0}},
+        {"Alive": False, "Resources": {"CPU": 8.0, "GPU": 8.0}},
+    ]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 27.0, "GPU": 3.0})
+    assert [share("cuda", workers) for workers in (None, 2, 3, 4, 7)] == [1, 1, 1, 1 / 2, 1 / 3]
+    assert share("cpu", 7) == 0
+    assert [places(1, gpus) for gpus in (0.0, 1.0, 1 / 2, 1 / 3)] == [27, 3, 5, 6]
+    assert places(2, 0.0) == 13
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere", "ray://nowhere.invalid:10001"])
 def test_nobody_at_the_address(address: str, tmp_path: Path) -> None:
+    ray.shutdown()
     began = time.monotonic()
     with pytest.raises(
         UserError, match=r"--cluster .* can't be joined \(.*\): give the address of a running Ray cluster"
     ):
-        connect(address, f"file://{tmp_path}")
+        connect(address, f"file://{tmp_path}", plan(RECIPE, device="cpu"))
     assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize("place", ["", "/shared/study", "memory://study"])
 def test_checkpoints_must_be_where_nodes_reach_them(place: str) -> None:
     with pytest.raises(UserError, match="--cluster needs --checkpoints at a URL that all nodes reach"):
-        connect("auto", place)
+        connect("auto", place, plan(RECIPE, device="cpu"))
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
