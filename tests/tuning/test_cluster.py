@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.xdist_group("ray"),
     # Ray's own cluster utility leaves its log files open.
-    pytest.mark.filterwarnings("ignore:unclosed file.*ray/session:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed file.*/session_:ResourceWarning"),
 ]
 LIMIT = 90.0
 PLAN: dict[str, Any] = {"max_epochs": 9, "eta": 3, "brackets": "s=2"}
@@ -50,7 +51,8 @@ class Machines:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        head = {"num_cpus": 0, "include_dashboard": False, "ray_client_server_port": port}
+        self.folder = tempfile.mkdtemp(prefix="ray-")  # Ray's sockets need a short path, and pytest's is a long one
+        head = {"num_cpus": 0, "include_dashboard": False, "ray_client_server_port": port, "temp_dir": self.folder}
         self.cluster = LocalCluster(initialize_head=True, head_node_args=head)
         self.address, self.client = str(self.cluster.address), f"ray://127.0.0.1:{port}"
         self.nodes: list[Any] = []
@@ -68,8 +70,8 @@ class Machines:
 
     def kill_at_work(self) -> bool:
         """Kill a node in the middle of a task; return whether it did one."""
-        raylet = self.nodes[-1].all_processes["raylet"][0].process.pid
-        for pid, parent in _at_work().items():
+        raylet = self._raylets[-1]
+        for pid, parent in self.at_work().items():
             if parent == raylet:
                 os.kill(pid, signal.SIGSTOP)  # so that the task can't end first
                 self.kill()
@@ -78,15 +80,19 @@ class Machines:
                 return True
         return False
 
+    def at_work(self) -> dict[int, int]:
+        """Return the processes that do one of our tasks, each with its node's."""
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent in self._raylets and (folder / "cmdline").read_bytes().startswith(b"ray::advance"):
+                    found[int(folder.name)] = parent
+        return found
 
-def _at_work() -> dict[int, int]:
-    """Return the processes that do one of our tasks, each with its parent."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if (folder / "cmdline").read_bytes().startswith(b"ray::advance"):
-                found[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-    return found
+    @property
+    def _raylets(self) -> list[int]:
+        return [node.all_processes["raylet"][0].process.pid for node in self.nodes]
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +101,7 @@ def _machines() -> Iterator[Machines]:
     yield machines
     ray.shutdown()
     machines.cluster.shutdown()
+    shutil.rmtree(machines.folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -216,7 +223,7 @@ def test_a_process_killed_for_memory_is_a_loss_not_a_failure(joined: Machines, b
     heard: list[Event] = []
     while not heard:
         pool.wait(heard.append, 1.0)
-    for pid in _at_work():
+    for pid in joined.at_work():
         os.kill(pid, signal.SIGKILL)
     until = time.monotonic() + LIMIT
     while not isinstance(heard[-1], Lost) and time.monotonic() < until:
@@ -252,7 +259,7 @@ def test_a_driver_killed_leaves_no_orphans_and_its_successor_ends_the_same(
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     killed = time.monotonic()
-    while _at_work() and time.monotonic() < killed + LIMIT:
+    while machines.at_work() and time.monotonic() < killed + LIMIT:
         time.sleep(0.05)
     assert time.monotonic() - killed < 20
     records = resume_study("killed", cluster=machines.address, say=lambda text: None)
@@ -269,7 +276,7 @@ def test_close_kills_what_runs(joined: Machines, busy: Dataset, tmp_path: Path) 
     while len(heard) < 2:
         pool.wait(heard.append, 1.0)
     pool.close()
-    assert not _at_work()
+    assert not joined.at_work()
 
 
 def test_a_full_disk_is_not_the_configurations_fault(joined: Machines, cells: Dataset, tmp_path: Path) -> None:
