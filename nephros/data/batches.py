@@ -37,11 +37,11 @@ class Batches:
         if device.type == "cpu":
             limit //= ranks.local_world
         self.device, self.ranks = device, ranks
-        self.labels = torch.from_numpy(split.labels).to(device)
+        # Torch wants arrays that can be written to, which those of a mapped file or another process's memory can't.
+        self.labels = torch.from_numpy(np.require(split.labels, requirements=["C", "W"])).to(device)
         self._channels_last = channels_last
         self._host = images
         self._chunk_bytes = max(limit // 4, 1)
-        # A mapped file can't be written to, which torch wants of an array that it shares; such a one is copied.
         whole = ranks.world == 1 and images.nbytes <= limit
         owned = np.require(images, requirements=["C", "W"]) if whole else None
         self._resident = None if owned is None else torch.from_numpy(owned).to(device)

@@ -121,7 +121,7 @@ def tune(
     if checkpoints:
         Store(checkpoints)
     dataset, request = _open(data, size, planned.seed)
-    if not request["source"] and workers is not None and workers > 1:
+    if not request["source"] and cluster is None and workers is not None and workers > 1:
         raise UserError("--workers above 1 need data that each can open: name it by its path, or use one worker.")
     dataset_cut = _cut(dataset, planned)
     planned = dataclasses.replace(planned, request=request, data=dataset.provenance.to_dict())
@@ -129,6 +129,10 @@ def tune(
     place = Storage(url, planned.name, say) if url else None
     if place and place.exists:
         raise place.there_already()
+    if cluster is not None:
+        from nephros.tuning.cluster import connect
+
+        connect(cluster, checkpoints, planned)
     folder = StudyFolder.create(STUDIES / planned.name)
     with folder.held():
         folder.write(planned, bare(url) if url else "", checkpoints)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ class Store:
         self._folder = Path(self._path) if "file" in self._files.protocol else None
 
     def save(self, name: str, state: dict[str, Any]) -> None:
-        """Write a state in place of an earlier one of that name."""
+        """Write a state in place of an earlier one of that name; OSError when the place does not take it."""
         packed = checkpoint.pack(state)
         if self._folder is not None:
             with atomic(self._folder / name) as file:
@@ -36,44 +39,62 @@ class Store:
             return
         # Object stores put an object whole or not at all; elsewhere the move makes it so.
         temporary = self._at(f".{name}.{uuid.uuid4().hex}.tmp")
-        self._files.makedirs(self._path, exist_ok=True)
-        self._files.pipe_file(temporary, packed)
-        self._files.mv(temporary, self._at(name))
+        with self._reached():
+            self._files.makedirs(self._path, exist_ok=True)
+            self._files.pipe_file(temporary, packed)
+            self._files.mv(temporary, self._at(name))
 
     def load(self, name: str) -> dict[str, Any] | None:
         """Return a state, or None when there is none of that name, or a damaged one, which can be trained again."""
         try:
-            return checkpoint.unpack(self._files.cat_file(self._at(name)), f"{self.root}/{name}")
+            with self._reached():
+                packed = self._files.cat_file(self._at(name))
+            return checkpoint.unpack(packed, f"{self.root}/{name}")
         except (FileNotFoundError, UserError):
             return None
 
+    # Nothing below asks whether a file is there: an object store may answer from memory, before another process wrote it.
+
     def copy(self, name: str, other: str) -> None:
         """Copy a checkpoint to another name; nothing happens when it is missing."""
-        if self._folder is not None:
-            if (self._folder / name).exists():
+        with contextlib.suppress(FileNotFoundError), self._reached():
+            if self._folder is not None:
                 with open(self._folder / name, "rb") as source, atomic(self._folder / other) as target:
                     shutil.copyfileobj(source, target)
-        elif self._files.exists(self._at(name)):
-            self._files.copy(self._at(name), self._at(other))
+            else:
+                self._files.cp_file(self._at(name), self._at(other))
 
     def delete(self, name: str) -> None:
         """Remove a checkpoint, if it is there."""
-        if self._files.exists(self._at(name)):
+        with contextlib.suppress(FileNotFoundError), self._reached():
             self._files.rm_file(self._at(name))
 
     def names(self) -> list[str]:
         """Return the names of all checkpoints."""
-        if not self._files.exists(self._path):
-            return []
-        found = (str(path).rsplit("/", 1)[-1] for path in self._files.ls(self._path, detail=False, refresh=True))
+        found = (path.rsplit("/", 1)[-1] for path in self._list())
         return sorted(name for name in found if name.endswith(".pt") and not name.startswith("."))
 
     def clean(self) -> None:
         """Remove what killed processes left half-written."""
-        if self._files.exists(self._path):
-            for path in self._files.ls(self._path, detail=False, refresh=True):
-                if str(path).endswith(".tmp"):
+        for path in self._list():
+            if path.endswith(".tmp"):
+                with contextlib.suppress(FileNotFoundError), self._reached():
                     self._files.rm_file(path)
+
+    def _list(self) -> list[str]:
+        with contextlib.suppress(FileNotFoundError), self._reached():
+            return [str(path) for path in self._files.ls(self._path, detail=False, refresh=True)]
+        return []
+
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Turn a remote place's own errors into OSError, so that they are not taken for a configuration's."""
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            raise OSError(errno.EIO, f"{type(error).__name__}: {error}", self.root) from error
 
     def _at(self, name: str) -> str:
         return f"{self._path}/{name}"

@@ -45,6 +45,7 @@ def test_a_split_too_large_for_the_device_gives_the_same_batches(limit: int, map
     if mapped:
         np.save(tmp_path / "images.npy", images)
         images = np.load(tmp_path / "images.npy", mmap_mode="r")
+        split.labels.setflags(write=False)
     order = torch.randperm(97, generator=torch.Generator().manual_seed(3))
     chunked = Batches(Split(images, split.labels), CPU, resident_limit=limit)
     assert chunked.resident == (limit > split.images.nbytes)

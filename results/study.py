@@ -1,0 +1,48 @@
+"""Keep a study's report and a table of its configurations here: `python results/study.py STUDY NAME`.
+
+Writes results/NAME.html, results/NAME.png (the survival picture) and results/NAME.csv. The page is the study's own
+report.html, less the place of the data on this machine.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import sys
+from pathlib import Path
+
+from nephros.files import write_text
+from nephros.jobs.tune import show_study
+from nephros.tuning.folder import StudyFolder
+from nephros.tuning.records import Records
+
+HERE = Path(__file__).parent
+
+
+def table(records: Records) -> str:
+    """Return a line of CSV text for each configuration: its values, its fate and its metric after every epoch."""
+    fields = list(records.settings.space)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    epochs = range(1, records.settings.max_epochs + 1)
+    writer.writerow(["bracket", "index", "state", *fields, *(f"{records.settings.metric} {epoch}" for epoch in epochs)])
+    for config in records.configs.values():
+        values = [config.params.get(field, "") for field in fields]
+        curve = [f"{config.values[epoch]:.4f}" if epoch in config.values else "" for epoch in epochs]
+        writer.writerow([config.bracket, config.index, config.state, *values, *curve])
+    return text.getvalue()
+
+
+def main(study: str, name: str) -> None:
+    """Keep the study of that name or folder under `name`."""
+    records = show_study(study)
+    folder, place = StudyFolder.open(study).root, Path(records.settings.data["path"])
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    write_text(HERE / f"{name}.html", page.replace(str(place), place.name))
+    shutil.copyfile(folder / "figures" / "survival.png", HERE / f"{name}.png")
+    write_text(HERE / f"{name}.csv", table(records))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
