@@ -18,7 +18,7 @@ from benchmarks.tuners.epochs import Silent
 from nephros.data.dataset import Dataset
 from nephros.data.load import load
 from nephros.data.subset import cut
-from nephros.jobs.tune import plan
+from nephros.jobs.plan import plan
 from nephros.recipe import Recipe
 from nephros.training.fit import Fit
 from nephros.tuning.driver import Driver

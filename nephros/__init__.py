@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from nephros.evaluation.evaluate import Evaluation
     from nephros.jobs.evaluate import evaluate
     from nephros.jobs.report import report
+    from nephros.jobs.study import best_recipe, show_study
     from nephros.jobs.train import resume, train
+    from nephros.jobs.tune import resume_study, tune
     from nephros.recipe import Recipe
     from nephros.recipe_files import find as find_recipe
     from nephros.recipes import RECIPES
@@ -40,6 +42,7 @@ _WHERE = {
     "Split": "data.dataset",
     "UserError": "errors",
     "__version__": "versions",
+    "best_recipe": "jobs.study",
     "describe": "data.load",
     "download": "data.download",
     "evaluate": "jobs.evaluate",
@@ -47,7 +50,10 @@ _WHERE = {
     "load": "data.load",
     "report": "jobs.report",
     "resume": "jobs.train",
+    "resume_study": "jobs.tune",
+    "show_study": "jobs.study",
     "train": "jobs.train",
+    "tune": "jobs.tune",
 }
 
 __all__ = [
@@ -60,6 +66,7 @@ __all__ = [
     "Split",
     "UserError",
     "__version__",
+    "best_recipe",
     "describe",
     "download",
     "evaluate",
@@ -67,7 +74,10 @@ __all__ = [
     "load",
     "report",
     "resume",
+    "resume_study",
+    "show_study",
     "train",
+    "tune",
 ]
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NoReturn
 
 from nephros.errors import UserError, did_you_mean
@@ -117,7 +119,10 @@ def _fail(message: str, status: int) -> NoReturn:
 
 def _going_on(words: list[str]) -> str:
     """Return how a command that was stopped is taken on."""
-    return "tune --resume STUDY" if words[:1] == ["tune"] else "train --resume RUN"
+    if words[:1] != ["tune"]:
+        return "train --resume RUN"
+    named = [after for flag, after in pairwise(words) if flag in ("--name", "--resume")]
+    return f"tune --resume {shlex.quote(named[-1]) if named else 'STUDY'}"
 
 
 def _system_trouble(error: OSError, words: list[str]) -> str:

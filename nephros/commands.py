@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from argparse import SUPPRESS
+from collections.abc import Iterator
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
@@ -94,11 +96,31 @@ def train(words: list[str]) -> int:
         metavar="STUDY",
         help="the best configuration of a study that `nephros tune` made, on the whole train split of its data",
     )
+    parser.add_argument(
+        "--storage",
+        type=str,
+        default=SUPPRESS,
+        metavar="URL",
+        help="of --from-study, where its stored URL lacks a password",
+    )
     parser.add_class_arguments(Recipe)
     given = parse(parser, words).as_dict()
     from nephros.jobs import train as job
 
-    own = ("recipe", "data", "size", "subset", "data_seed", "device", "test", "no_test", "out", "resume", "from_study")
+    own = (
+        "recipe",
+        "data",
+        "size",
+        "subset",
+        "data_seed",
+        "device",
+        "test",
+        "no_test",
+        "out",
+        "resume",
+        "from_study",
+        "storage",
+    )
     asked: dict[str, Any] = {key: value for key in own if (value := given.pop(key, None)) is not None}
     if "resume" in asked:
         if given or set(asked) - {"resume", "device"}:
@@ -113,13 +135,24 @@ def train(words: list[str]) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def needs_optuna() -> Iterator[None]:
+    """Within the block a missing part of nephros[tune] is one sentence."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("optuna", "sqlalchemy", "fsspec"):
+            raise
+        raise UserError("Tuning needs Optuna: pip install 'nephros[tune]'.") from None
+
+
 def _tuned(asked: dict[str, Any]) -> Recipe:
     """Return the recipe of --from-study, and put the study's data where the user names none."""
     if "recipe" in asked:
         raise UserError("A recipe and --from-study were both given: leave one out.")
-    from nephros.jobs.tune import best_recipe
-
-    recipe, request = best_recipe(asked.pop("from_study"))
+    with needs_optuna():
+        from nephros.jobs.study import best_recipe
+    recipe, request = best_recipe(asked.pop("from_study"), storage=asked.pop("storage", None))
     if "data" not in asked:
         if not request["source"]:
             raise UserError("The study was made on data given in Python: name the data with --data.")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from jsonargparse import DefaultHelpFormatter
 
-from nephros.commands import DATA, make_parser, parse
+from nephros.commands import DATA, make_parser, needs_optuna, parse
 from nephros.errors import UserError
 
 _DESCRIPTION = """\
@@ -39,6 +39,7 @@ class _Flag(NamedTuple):
 _FLAGS = (
     _Flag("data", str, f"{DATA} (default: tissuemnist)"),
     _Flag("size", int, "pixels a side: picks a set's 28, 64, 128 or 224 version, resizes a folder's"),
+    _Flag("data_seed", int, "seed of a folder's split (default: 0)"),
     _Flag("max_epochs", int, "R: epochs that the best are trained for (default: 27)", "R"),
     _Flag("eta", int, "one in so many goes on to the next rung (default: 3)"),
     _Flag("brackets", str, "all, or one such as s=3 (default: all)"),
@@ -58,8 +59,9 @@ _FLAGS = (
     _Flag("name", str, "the study's name and folder in studies/ (default: RECIPE-DATE-TIME)", "STUDY"),
     _Flag("budget", float, "stop after so many minutes; --resume goes on", "MINUTES"),
 )
-_OF_A_RUN = ("workers", "storage", "cluster", "budget")
+_OF_A_RUN = ("workers", "storage", "cluster", "budget", "data")
 """Flags that may be given anew when a study is resumed: the answer does not depend on them."""
+_NOT_OF_THE_PLAN = (*_OF_A_RUN, "size", "data_seed", "checkpoints")
 
 
 def tune(words: list[str]) -> int:
@@ -81,45 +83,31 @@ def tune(words: list[str]) -> int:
         "--show", type=str, default=SUPPRESS, metavar="STUDY", help="print how far a study is, and write its report"
     )
     asked = parse(parser, words).as_dict()
-    try:
+    with needs_optuna():
+        from nephros.jobs import plan, study
         from nephros.jobs import tune as job
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in ("optuna", "sqlalchemy", "fsspec"):
-            raise
-        raise UserError("`nephros tune` needs Optuna: pip install 'nephros[tune]'.") from None
-    if "show" in asked or "resume" in asked:
-        return _go_on(asked, job)
+    if "show" in asked:
+        name, rest = _as_made("show", asked, ("storage",))
+        study.show_study(name, **rest)
+        return 0
+    if "resume" in asked:
+        name, rest = _as_made("resume", asked, _OF_A_RUN)
+        job.resume_study(name, **rest)
+        return 0
     recipe = asked.pop("recipe", "poster")
     if asked.pop("dry_run", False):
-        ours = (
-            "max_epochs",
-            "eta",
-            "brackets",
-            "subset",
-            "metric",
-            "space",
-            "sampler",
-            "seed",
-            "threads",
-            "name",
-            "device",
-        )
-        job.show_plan(job.plan(recipe, **{key: value for key, value in asked.items() if key in ours}))
+        ours = {key: value for key, value in asked.items() if key not in _NOT_OF_THE_PLAN}
+        plan.show_plan(plan.plan(recipe, **ours))
         return 0
     job.tune(recipe, asked.pop("data", "tissuemnist"), command=shlex.join(["nephros", "tune", *words]), **asked)
     return 0
 
 
-def _go_on(asked: dict[str, Any], job: Any) -> int:
-    verb = "show" if "show" in asked else "resume"
-    allowed = ("storage",) if verb == "show" else _OF_A_RUN
+def _as_made(verb: str, asked: dict[str, Any], allowed: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+    """Return the study's name and the other flags; UserError when one of these belongs to the study as it was made."""
     study = asked.pop(verb)
     extra = sorted(set(asked) - set(allowed))
     if extra:
         flags = ", ".join(name if name == "recipe" else f"--{name.replace('_', '-')}" for name in extra)
         raise UserError(f"--{verb} takes the study as it was made: leave out {flags}.")
-    if verb == "show":
-        job.show_study(study, **asked)
-    else:
-        job.resume_study(study, **asked)
-    return 0
+    return study, asked

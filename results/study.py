@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from nephros.files import write_text
-from nephros.jobs.tune import show_study
+from nephros.jobs.study import show_study
 from nephros.tuning.folder import StudyFolder
 from nephros.tuning.records import Records
 

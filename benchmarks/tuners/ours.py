@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.tuners.ledger import Ledger
 from benchmarks.tuners.terms import DEVICE, THREADS, Terms
-from nephros.jobs.tune import plan
+from nephros.jobs.plan import plan
 from nephros.training.history import Epoch
 from nephros.tuning.driver import Driver
 from nephros.tuning.hyperband import Bracket, Standing

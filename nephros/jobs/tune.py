@@ -1,15 +1,15 @@
-"""Tuning: start a study, go on with one, show one, and take its best configuration."""
+"""Tuning: start a study, or go on with one."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from nephros import device as devices
@@ -20,80 +20,47 @@ from nephros.data.load import SYNTHETIC, load
 from nephros.data.subset import cut
 from nephros.errors import UserError
 from nephros.evaluation.evaluate import evaluate
+from nephros.evaluation.metrics import summarise
 from nephros.files import write_text
-from nephros.recipe import MetricName, Recipe, to_yaml
-from nephros.recipe_files import find, from_mapping
-from nephros.reporting.study_page import write_study_report
-from nephros.terminal import table_console
+from nephros.jobs.plan import plan, same_versions, show_plan, with_data
+from nephros.jobs.study import storage_of, tell
+from nephros.memory import free_host_memory
+from nephros.recipe import Recipe, to_yaml
 from nephros.tuning import space as spaces
-from nephros.tuning.defaults import default_space
 from nephros.tuning.driver import Driver
 from nephros.tuning.folder import STUDIES, StudyFolder
-from nephros.tuning.pools import Here, Pool, Processes
-from nephros.tuning.progress import ShowStudy, plan_table, progress_table
+from nephros.tuning.pools import Here, Idle, Pool, Processes
+from nephros.tuning.progress import ShowStudy
 from nephros.tuning.records import Records
-from nephros.tuning.settings import SamplerName, Settings
+from nephros.tuning.settings import Settings
 from nephros.tuning.storage import Storage, address, bare
 from nephros.tuning.store import Store, best_name
 from nephros.tuning.trial import Bench
-from nephros.versions import commit, versions
 
 Say = Callable[[str], None]
+_WORKER_BYTES = 700_000_000
+"""What a worker process takes besides its data, as seen with the poster's network."""
 
 
-def plan(
-    recipe: str | Recipe = "poster",
-    *,
-    max_epochs: int = 27,
-    eta: int = 3,
-    brackets: str = "all",
-    subset: int | None = None,
-    metric: MetricName | None = None,
-    space: str | Path | dict[str, Any] | None = None,
-    sampler: SamplerName = "random",
-    seed: int = 0,
-    threads: int = 1,
-    name: str | None = None,
-    device: str = "auto",
-    command: str = "",
-) -> Settings:
-    """Return the settings of a study of `recipe`, without its data; UserError for what can't be used.
+@dataclass(frozen=True)
+class _Means:
+    """What a study may be run with; its answer depends on none of it."""
 
-    `space` is a file, a mapping such as a file holds, or None for the network's default. `metric` is the recipe's own
-    unless given. `seed` is that of the sampler, the subset and every trial.
-    """
-    base = find(recipe) if isinstance(recipe, str) else recipe
-    changes: dict[str, Any] = {"seed": seed, "metric": metric or base.metric, "epochs": max(1, max_epochs)}
-    base = from_mapping(dataclasses.replace(base, **changes).to_dict(), "The recipe")
-    kind = devices.choose(device).type
-    if space is None:
-        searched = default_space(base, kind)
-    elif isinstance(space, dict):
-        searched = spaces.parse(space, base, "The space")
-    else:
-        searched = spaces.read(Path(space).expanduser(), base)
-    if name is not None and (not name or name != Path(name).name):
-        raise UserError(f"--name is '{name}', but it must be a plain word: it names a folder in {STUDIES}/.")
-    return Settings(
-        name=name or f"{base.name}-{datetime.now().strftime('%Y%m%d-%H%M%S')}",
-        recipe=base.to_dict(),
-        space=spaces.to_dict(searched),
-        max_epochs=max_epochs,
-        eta=eta,
-        brackets=brackets,
-        metric=base.metric,
-        sampler=sampler,
-        seed=seed,
-        threads=threads,
-        device_type=kind,
-        request={},
-        subset=subset,
-        data={},
-        versions=versions(),
-        commit=commit(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=command,
-    )
+    workers: int | None
+    cluster: str | None
+    budget: float | None
+    say: Say
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"--workers is {self.workers}, but it must be a whole number of at least 1.")
+        if self.budget is not None and not self.budget > 0:
+            raise UserError(f"--budget is {self.budget}, but it must be a number of minutes above 0.")
+
+    def check_source(self, source: str) -> None:
+        """Raise UserError when several processes would each have to open data that has no name."""
+        if not source and self.cluster is None and self.workers is not None and self.workers > 1:
+            raise UserError("--workers above 1 need data that each can open: name it by its path, or use one worker.")
 
 
 def tune(
@@ -101,51 +68,55 @@ def tune(
     data: str | Path | Dataset = "tissuemnist",
     *,
     size: int | None = None,
+    data_seed: int = 0,
     workers: int | None = None,
     storage: str | None = None,
     checkpoints: str = "",
     cluster: str | None = None,
     budget: float | None = None,
+    command: str = "",
     say: Say = print,
     **settings: Any,
 ) -> Records:
     """Tune `recipe` on `data` by Hyperband, in studies/NAME, and return what was found; `settings` are those of `plan`.
 
-    `workers` trials run at once (default: one for every `threads` cores), and the answer does not depend on how many.
+    `workers` trials run at once (default: as many as cores and memory hold), and the answer does not depend on how many.
     `storage` is an SQLite file or a PostgreSQL URL (default: the study's folder), `checkpoints` a folder or fsspec URL,
-    `cluster` a Ray address, `budget` minutes after which to stop, to be resumed. Raises UserError for input that can't be
-    used, before anything is written.
+    `cluster` a Ray address, `budget` minutes after which to stop, to be resumed. `size` and `data_seed` are passed to
+    `nephros.load`. Raises UserError for input that can't be used, before anything is written.
     """
-    planned = plan(recipe, **settings)
-    _check_limits(workers, budget)
-    if checkpoints:
-        Store(checkpoints)
-    dataset, request = _open(data, size, planned.seed)
-    if not request["source"] and cluster is None and workers is not None and workers > 1:
-        raise UserError("--workers above 1 need data that each can open: name it by its path, or use one worker.")
-    dataset_cut = _cut(dataset, planned)
-    planned = dataclasses.replace(planned, request=request, data=dataset.provenance.to_dict())
+    means = _Means(workers, cluster, budget, say)
     url = address(storage) if storage else None
+    if url and storage:
+        command = command.replace(storage, bare(url))  # no password is written down
+    planned = plan(recipe, command=command, **settings)
+    if checkpoints:
+        checkpoints = _place(checkpoints, planned.name)
+        Store(checkpoints)
+    dataset, request = _open(data, size, data_seed)
+    means.check_source(request["source"])
+    planned = with_data(planned, request, dataset.provenance.to_dict())
+    dataset_cut = _cut(dataset, planned)
     place = Storage(url, planned.name, say) if url else None
     if place and place.exists:
         raise place.there_already()
     if cluster is not None:
-        from nephros.tuning.cluster import connect
-
-        connect(cluster, checkpoints, planned)
+        _cluster_module().connect(cluster, checkpoints, planned)
     folder = StudyFolder.create(STUDIES / planned.name)
     with folder.held():
         folder.write(planned, bare(url) if url else "", checkpoints)
         write_text(folder.root / "recipe.yaml", to_yaml(planned.base))
         place = place or Storage(address(str(folder.database)), planned.name, say)
+        for warning in dataset.warnings:
+            say(f"warning: {warning}")
         say(f"study {planned.name} on {dataset.provenance.title}, in {folder.root}")
         show_plan(planned)
-        return _go(folder, planned, place, dataset, dataset_cut, workers, cluster, budget, checkpoints, say)
+        return _go(folder, planned, place, dataset, dataset_cut, means)
 
 
 def resume_study(
     study: str | Path,
-    data: Dataset | None = None,
+    data: str | Path | Dataset | None = None,
     *,
     workers: int | None = None,
     storage: str | None = None,
@@ -155,71 +126,32 @@ def resume_study(
 ) -> Records:
     """Go on with a study where it was; one that is over is returned as it is.
 
-    `storage` is needed only where the stored URL lacks a password. Raises UserError when there is no such study, or its
-    data or the versions that made it have changed.
+    `data` is needed only where the study's own has moved or was given in Python, `storage` where the stored URL lacks a
+    password. Raises UserError when there is no such study, or its data or the versions that made it have changed.
     """
-    _check_limits(workers, budget)
+    means = _Means(workers, cluster, budget, say)
     folder = StudyFolder.open(study)
     with folder.held():
-        settings, stored, checkpoints = folder.read()
-        place = _storage(folder, settings, storage or stored, say)
-        now = versions()
-        for part in ("nephros", "torch"):
-            if settings.versions[part] != now[part]:
-                raise UserError(
-                    f"The study {settings.name} was made with {part} {settings.versions[part]} and this is {now[part]}, "
-                    "which may compute otherwise: install that version, or start a new study."
-                )
+        settings, stored, _ = folder.read()
+        same_versions(settings)
+        place = storage_of(folder, settings, stored, storage, say)
         if data is None and not settings.request["source"]:
             raise UserError(f"{settings.name} was made on data given in Python: give it to nephros.resume_study again.")
-        dataset = load(**settings.request) if data is None else data
+        source = settings.request["source"] if data is None else data
+        dataset, request = _open(source, settings.request["size"], settings.request["seed"])
+        means.check_source(request["source"])
         if dataset.provenance.sha256 != settings.data["sha256"]:
             raise UserError(
                 f"The study {settings.name} can't go on, since its data ({dataset.provenance.path}) has changed since it "
-                "began: start a new one."
+                "began: name the data that it began with by --data, or start a new study."
             )
-        return _go(
-            folder, settings, place, dataset, _cut(dataset, settings), workers, cluster, budget, checkpoints, say
-        )
+        return _go(folder, settings, place, dataset, _cut(dataset, settings), means, request)
 
 
-def show_study(study: str | Path, *, storage: str | None = None, say: Say = print) -> Records:
-    """Print how far a study is and what it found, and write its report; it may be running meanwhile."""
-    folder = StudyFolder.open(study)
-    settings, stored, _ = folder.read()
-    records = _storage(folder, settings, storage or stored, say).records()
-    table_console().print(progress_table(records))
-    _announce(records, say)
-    say(f"report: {_report(folder, records)}")
-    return records
-
-
-def best_recipe(study: str | Path, *, storage: str | None = None) -> tuple[Recipe, dict[str, Any]]:
-    """Return the recipe of a study's best configuration so far, named RECIPE-tuned, and how to open the study's data."""
-    folder = StudyFolder.open(study)
-    settings, stored, _ = folder.read()
-    records = _storage(folder, settings, storage or stored, print).records()
-    best = records.best
-    if best is None:
-        raise UserError(f"The study {settings.name} has no finished rung yet: go on with it first.")
-    source = (
-        f"best of study {settings.name} ({settings.data['title']}): {settings.metric} {best.value:.4f} "
-        f"after {best.epochs} epochs, bracket s={best.key[0]}"
-    )
-    recipe = records.recipe(best.key)
-    return dataclasses.replace(recipe, name=f"{recipe.name}-tuned", source=source), settings.request
-
-
-def show_plan(settings: Settings) -> None:
-    """Print the brackets and rungs with their cost."""
-    table_console().print(plan_table(settings))
-
-
-def _check_limits(workers: int | None, budget: float | None) -> None:
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers is {workers}, but it must be a whole number of at least 1.")
-    if budget is not None and not budget > 0:
-        raise UserError(f"--budget is {budget}, but it must be a number of minutes above 0.")
+def _place(checkpoints: str, name: str) -> str:
+    """Return the study's own place among checkpoints that several studies may share."""
+    root = checkpoints if "://" in checkpoints else str(Path(checkpoints).expanduser().absolute())
+    return f"{root.rstrip('/')}/{name}"
 
 
 def _open(data: str | Path | Dataset, size: int | None, seed: int) -> tuple[Dataset, dict[str, Any]]:
@@ -232,11 +164,12 @@ def _open(data: str | Path | Dataset, size: int | None, seed: int) -> tuple[Data
 
 
 def _cut(dataset: Dataset, settings: Settings) -> Dataset:
-    return dataset if settings.subset is None else cut(dataset, settings.subset, settings.seed)
-
-
-def _storage(folder: StudyFolder, settings: Settings, storage: str, say: Say) -> Storage:
-    return Storage(address(storage or str(folder.database)), settings.name, say)
+    """Return what trials see of the data; UserError when the metric is undefined on it."""
+    seen = dataset if settings.subset is None else cut(dataset, settings.subset, settings.seed)
+    even = np.full((len(seen.val), dataset.classes), 1 / dataset.classes)
+    if settings.metric == "val_auc" and summarise(even, seen.val.labels, dataset.class_names)["auc"] is None:
+        raise UserError("--metric val_auc is undefined on this validation split, which lacks classes: choose val_loss.")
+    return seen
 
 
 def _go(
@@ -245,30 +178,32 @@ def _go(
     storage: Storage,
     dataset: Dataset,
     dataset_cut: Dataset,
-    workers: int | None,
-    cluster: str | None,
-    budget: float | None,
-    checkpoints: str,
-    say: Say,
+    means: _Means,
+    request: dict[str, Any] | None = None,
 ) -> Records:
+    """Take the study as far as it goes, judge its best configuration, and tell of it."""
+    say, checkpoints = means.say, folder.read()[2]
     store = Store(checkpoints or str(folder.root / "checkpoints"))
     with _leased(storage):
         storage.ensure(settings)
         records = storage.records()
-        if not records.over:
-            pool = _pool(settings, dataset_cut, store, workers, cluster, say)
+        if not (records.over and records.settled and records.judged):
+            pool = Idle() if records.over else _pool(settings, dataset_cut, store, means, request or settings.request)
             space = spaces.parse(settings.space, settings.base, f"The space of study {settings.name}")
             with ShowStudy() as watcher:
-                over = Driver(storage, space, store, pool, watcher).run(budget)
+                over = Driver(storage, space, store, pool, watcher).run(means.budget)
             if not over:
-                say(f"stopped after {budget:g} minutes: `nephros tune --resume {settings.name}` goes on.")
+                say(f"stopped after {means.budget:g} minutes: `nephros tune --resume {folder.handle}` goes on.")
             records = storage.records()
         if records.over and records.judged is None and records.best is not None:
             say("judging the best configuration on all of validation")
-            storage.judge(_judge(records, dataset, store))
-            records = storage.records()
-    _announce(records, say)
-    say(f"report: {_report(folder, records)}")
+            metrics = _judge(records, dataset, store)
+            if metrics is None:
+                say(f"warning: its checkpoint is missing from {store.root}, so it is not judged.")
+            else:
+                storage.judge(metrics)
+                records = storage.records()
+    tell(folder, records, say)
     return records
 
 
@@ -281,26 +216,23 @@ def _leased(storage: Storage) -> Iterator[None]:
         storage.lease.release()
 
 
-def _pool(
-    settings: Settings, dataset: Dataset, store: Store, workers: int | None, cluster: str | None, say: Say
-) -> Pool:
-    cores = os.cpu_count() or 1
-    if cluster is not None:
-        from nephros.tuning.cluster import Cluster
-
-        return Cluster(cluster, settings, dataset, store, workers)
-    processor = devices.choose(settings.device_type)
+def _pool(settings: Settings, dataset: Dataset, store: Store, means: _Means, request: dict[str, Any]) -> Pool:
+    if means.cluster is not None:
+        made: Pool = _cluster_module().Cluster(means.cluster, settings, dataset, store, means.workers)
+        return made
+    processor, cores = devices.choose(settings.device_type), _cores()
+    workers = means.workers
     if workers is None:
-        workers = max(1, cores // settings.threads) if processor.type == "cpu" and settings.request["source"] else 1
+        workers = _default_workers(settings, dataset, cores) if processor.type == "cpu" and request["source"] else 1
     if processor.type == "cpu" and workers * settings.threads > cores:
-        say(
+        means.say(
             f"warning: {workers} workers of {settings.threads} threads are more than this machine's {cores} cores, which "
             "slows all of them."
         )
     if workers == 1:
         return Here(Bench(dataset, processor, store), settings.threads)
     setup = {
-        "request": settings.request,
+        "request": request,
         "subset": settings.subset,
         "seed": settings.seed,
         "device": settings.device_type,
@@ -310,16 +242,31 @@ def _pool(
     return Processes(workers, setup)
 
 
-def _judge(records: Records, dataset: Dataset, store: Store) -> dict[str, Any]:
-    """Return the metrics of the best configuration, as it was when it was best, on all of validation."""
+def _cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _default_workers(settings: Settings, dataset: Dataset, cores: int) -> int:
+    """Return how many workers the cores, the memory and the study itself have use for."""
+    held = sum(split.images.nbytes for _, split in dataset.splits())
+    memory = int(free_host_memory() // (_WORKER_BYTES + 3 * held))
+    return max(1, min(cores // settings.threads, memory, sum(bracket.configs for bracket in settings.plan)))
+
+
+def _cluster_module() -> Any:
+    from nephros.tuning import cluster
+
+    return cluster
+
+
+def _judge(records: Records, dataset: Dataset, store: Store) -> dict[str, Any] | None:
+    """Return the metrics of the best configuration, as it was when it was best, on all of validation; None without it."""
     best = records.best
     assert best is not None
     state = store.load(best_name(*best.key, best.epochs))
     if state is None:
-        raise UserError(
-            f"The checkpoint of the best configuration is missing from {store.root}: train it anew with "
-            f"`nephros train --from-study {records.settings.name}`."
-        )
+        return None
     processor, threads = devices.choose(records.settings.device_type), torch.get_num_threads()
     torch.set_num_threads(records.settings.threads)
     try:
@@ -330,32 +277,3 @@ def _judge(records: Records, dataset: Dataset, store: Store) -> dict[str, Any]:
         return evaluate(fit.model, val, dataset.class_names).metrics
     finally:
         torch.set_num_threads(threads)
-
-
-def _announce(records: Records, say: Say) -> None:
-    best, settings = records.best, records.settings
-    if best is None:
-        reasons = [config.error for config in records.configs.values() if config.error]
-        if records.over:
-            raise UserError(
-                f"Every configuration failed; the first said: {reasons[0]} Narrow the space and tune again."
-            )
-        say("no rung is finished yet")
-        return
-    values = ", ".join(f"{key} {_short(value)}" for key, value in records.configs[best.key].params.items())
-    say(f"best: {settings.metric} {best.value:.4f} after {best.epochs} epochs (s{best.key[0]}#{best.key[1]}): {values}")
-    if records.judged is not None:
-        judged = records.judged
-        say(
-            f"on all of validation ({judged['n']:,} images): accuracy {judged['accuracy']:.4f}, loss {judged['loss']:.4f}"
-        )
-    say(f"train it on the whole train split: nephros train --from-study {settings.name}")
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _report(folder: StudyFolder, records: Records) -> Path:
-    tag = "synthetic-" if records.settings.data["split"] == "synthetic" else ""
-    return write_study_report(records, folder.root, tag)

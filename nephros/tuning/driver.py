@@ -6,6 +6,7 @@ or how often the driver was killed in between.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -23,7 +24,7 @@ from nephros.tuning.sample import draw, plain
 from nephros.tuning.space import Dimension, laid_over
 from nephros.tuning.storage import Storage
 from nephros.tuning.store import Store, best_name, checkpoint_name
-from nephros.tuning.trial import Outcome, Task
+from nephros.tuning.trial import Outcome, Task, own_state
 
 DEATHS = 5
 """Times that a worker may die in one epoch of one configuration before it counts as failed."""
@@ -74,17 +75,20 @@ class Driver:
         finish = False
         try:
             self._recall()
-            while time.monotonic() < self._deadline and self._start_due():
-                self._watcher.changed(self.records, list(self._running.values()))
-                self._pool.wait(self._hear, min(1.0, max(0.0, self._deadline - time.monotonic())))
-                self._journal.check()
-            finish = True
-        except _OutOfTime:
+            with contextlib.suppress(_OutOfTime):
+                self._train()
+            self._close_all()
             finish = True
         finally:
             self._pool.close()
             self._journal.close(finish=finish)
         return self.records.over
+
+    def _train(self) -> None:
+        while time.monotonic() < self._deadline and self._start_due():
+            self._watcher.changed(self.records, list(self._running.values()))
+            self._pool.wait(self._hear, min(1.0, max(0.0, self._deadline - time.monotonic())))
+            self._journal.check()
 
     def _recall(self) -> None:
         """Take from the checkpoints what a driver that was killed had not written down."""
@@ -95,10 +99,14 @@ class Driver:
             if config.state != "running":
                 if config.state != "complete":
                     self._store.delete(name)
-            elif name in kept and (state := self._store.load(name)) is not None:
-                self._learn(config.key, [Epoch(**row) for row in state["history"]])
+            elif name in kept and (task := self._task(config.key, 0)) is not None:
+                state = own_state(self._store.load(name), task)
+                self._learn(config.key, [Epoch(**row) for row in state["history"]] if state else [])
+        self._close_all(announce=False)
+
+    def _close_all(self, *, announce: bool = True) -> None:
         for bracket in self.settings.plan:
-            self._close_rungs(bracket, announce=False)
+            self._close_rungs(bracket, announce=announce)
 
     def _start_due(self) -> bool:
         """Close rungs, open brackets and start tasks while there is room; return whether any task is out."""
@@ -138,7 +146,9 @@ class Driver:
 
     def _task(self, key: Key, until: int) -> Task | None:
         try:
-            return Task(key, laid_over(self._base, self._configs[key].params).to_dict(), until)
+            recipe = laid_over(self._base, self._configs[key].params)
+            mark = f"{recipe.hash} {self.settings.data['sha256']} {self.settings.subset}"
+            return Task(key, recipe.to_dict(), until, mark)
         except UserError as error:
             self._fail(key, str(error))
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,11 @@ class StudyFolder:
         return self.root / "study.json"
 
     @property
+    def handle(self) -> str:
+        """What a user types to name the study where they stand."""
+        return shlex.quote(self.root.name if self.root == STUDIES / self.root.name else str(self.root))
+
+    @property
     def database(self) -> Path:
         """The SQLite file of a study that is not stored elsewhere."""
         return self.root / "study.db"
@@ -79,5 +85,5 @@ class StudyFolder:
         except BlockingIOError:
             raise UserError(
                 f"Another process is running the study in {self.root}: wait for it or stop it; "
-                f"`nephros tune --show {self.root.name}` shows how far it is."
+                f"`nephros tune --show {self.handle}` shows how far it is."
             ) from None

@@ -104,6 +104,22 @@ class Here:
         """Nothing runs between calls."""
 
 
+class Idle:
+    """Does nothing: for a study whose scores are all in, and which only needs to be settled."""
+
+    size = 0
+
+    def start(self, task: Task) -> None:
+        """Never asked to."""
+        raise NotImplementedError
+
+    def wait(self, hear: Hear, seconds: float) -> None:
+        """Have nothing to tell."""
+
+    def close(self) -> None:
+        """Have nothing to stop."""
+
+
 class Processes:
     """Long-lived processes of nephros.tuning.worker, spoken to in lines of JSON; a dead one is replaced."""
 
@@ -162,7 +178,7 @@ class Processes:
         worker.hang_up()
         if not worker.ready:
             self._stillborn += 1
-            if self._stillborn > 10 * self.size:
+            if self._stillborn > 3 + self.size:
                 raise UserError(
                     "The worker processes die while they start, perhaps for lack of memory: use fewer --workers."
                 )

@@ -78,7 +78,7 @@ class Records:
             return None if config.state == "failed" else PENDING
         seen = {epoch: value for epoch, value in config.values.items() if epoch <= epochs}
         sign = -1.0 if self.settings.lower_is_better else 1.0
-        if self.settings.recipe["checkpoint"] == "best":
+        if config.params.get("checkpoint", self.settings.recipe["checkpoint"]) == "best":
             return max((sign * value for value in seen.values() if not math.isnan(value)), default=math.nan)
         return sign * seen[max(seen)]
 
@@ -112,6 +112,11 @@ class Records:
     def over(self) -> bool:
         """Whether every bracket has come to its end."""
         return all(self.closed(bracket) for bracket in self.settings.plan)
+
+    @property
+    def settled(self) -> bool:
+        """Whether what follows from the scores has been stored: every configuration has its fate."""
+        return all(config.state != "running" for config in self.configs.values())
 
     def closed(self, bracket: Bracket) -> bool:
         """Return whether the bracket's last rung, or an earlier one that nobody survived, is closed."""

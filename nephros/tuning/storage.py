@@ -19,10 +19,10 @@ import optuna
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from nephros.errors import UserError
-from nephros.tuning.lease import Lease
+from nephros.tuning.lease import PATIENCE, Lease
 from nephros.tuning.records import Config, Key, Records, State
 from nephros.tuning.sample import Drawn, direction, plain
 from nephros.tuning.settings import Settings
@@ -36,7 +36,7 @@ _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
     TrialState.FAIL: "failed",
 }
-_TROUBLE = (DBAPIError, optuna.exceptions.StorageInternalError)
+_TROUBLE = (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError)
 
 
 def address(storage: str) -> URL:
@@ -49,7 +49,9 @@ def address(storage: str) -> URL:
         raise UserError(
             f"--storage {storage} is not a URL: write it as postgresql://USER:PASSWORD@HOST/DATABASE."
         ) from None
-    if url.get_backend_name() not in ("sqlite", "postgresql") or not url.database:
+    if url.get_backend_name() == "sqlite" and url.database:
+        return address(url.database)
+    if url.get_backend_name() != "postgresql" or not url.database:
         raise UserError(
             f"--storage {shown(url)} can't be used: name an SQLite file or postgresql://USER:PASSWORD@HOST/DATABASE."
         )
@@ -59,12 +61,12 @@ def address(storage: str) -> URL:
 
 def shown(url: URL) -> str:
     """Return a URL without its password, or an SQLite file's path."""
-    return str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+    return str(url.database) if url.get_backend_name() == "sqlite" else bare(url)
 
 
 def bare(url: URL) -> str:
     """Return a URL without its password, to be written down."""
-    return url._replace(password=None).render_as_string()
+    return url._replace(password=None).difference_update_query(["password", "sslpassword"]).render_as_string()
 
 
 def _sqlite(file: str) -> sqlite3.Connection:
@@ -93,20 +95,24 @@ class Storage:
         if sqlite:
             Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = (
-            {"creator": partial(_sqlite, str(url.database))} if sqlite else {"pool_pre_ping": True}
+            {"creator": partial(_sqlite, str(url.database))}
+            if sqlite
+            else {
+                "pool_pre_ping": True,
+                "connect_args": PATIENCE,
+            }
         )
-        tables = Lease(url, "tables")  # two processes that make the tables at once would crash
+        tables = Lease(url, "-tables-")  # two processes that make the tables at once would crash
         try:
             self._wait(tables)
             try:
                 self._optuna = optuna.storages.RDBStorage(url.render_as_string(False), engine_kwargs=options)
             finally:
                 tables.release()
-        except _TROUBLE as error:
+        except (*_TROUBLE, ImportError) as error:
             reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()[0]
-            raise UserError(
-                f"--storage {shown(url)} does not answer ({reason}): start its server, or mend the address."
-            ) from None
+            mend = "name a file that can be written" if sqlite else "start its server, or mend the address or password"
+            raise UserError(f"--storage {shown(url)} does not answer ({reason}): {mend}.") from None
         self._ids: dict[Key, int] = {}
 
     def _wait(self, lease: Lease) -> None:
@@ -124,6 +130,11 @@ class Storage:
         """Whether the study is there."""
         return any(study.study_name == self.name for study in self._optuna.get_all_studies())
 
+    @property
+    def begun(self) -> bool:
+        """Whether the study is there and knows its settings."""
+        return self._keep(lambda again: self.exists and _SETTINGS in self._study.user_attrs)
+
     def there_already(self) -> UserError:
         """Return what to say to someone who would start a study that exists."""
         return UserError(
@@ -133,11 +144,14 @@ class Storage:
 
     def ensure(self, settings: Settings) -> None:
         """Make the study if need be; UserError when there is one of its name with other settings."""
+        self._keep(lambda again: self._ensure(settings))
+
+    def _ensure(self, settings: Settings) -> None:
         if not self.exists:
             optuna.create_study(storage=self._optuna, study_name=self.name, direction=direction(settings))
         stored = self._study.user_attrs.get(_SETTINGS)
         if stored is None and not self._study.get_trials(deepcopy=False):
-            self._keep(lambda again: self._study.set_user_attr(_SETTINGS, settings.to_dict()))
+            self._study.set_user_attr(_SETTINGS, settings.to_dict())
         elif stored != json.loads(json.dumps(settings.to_dict())):
             raise UserError(
                 f"The study {self.name} in {shown(self.url)} was made with other settings (space, data or version) than "
@@ -162,6 +176,9 @@ class Storage:
 
     def trials(self) -> list[FrozenTrial]:
         """Return our trials in the order of their brackets and indices, whatever the order they were made in."""
+        return self._keep(lambda again: self._read_trials())
+
+    def _read_trials(self) -> list[FrozenTrial]:
         found: dict[Key, FrozenTrial] = {}
         for trial in sorted(self._study.get_trials(deepcopy=False), key=lambda trial: trial.number):
             key = trial.user_attrs.get("bracket"), trial.user_attrs.get("index")
@@ -172,10 +189,10 @@ class Storage:
 
     def records(self) -> Records:
         """Return the study as it stands."""
-        settings = self.settings()
+        settings = self._keep(lambda again: self.settings())
         space = parse(settings.space, settings.base, f"The space of study {self.name}")
         configs = [_config(trial, plain(trial.params, space)) for trial in self.trials()]
-        judged = self._study.user_attrs.get(_JUDGED)
+        judged = self._keep(lambda again: self._study.user_attrs.get(_JUDGED))
         return Records(settings, {config.key: config for config in configs}, json.loads(judged) if judged else None)
 
     def add(self, key: Key, drawn: Drawn) -> None:
@@ -187,13 +204,12 @@ class Storage:
             distributions=distributions,
             user_attrs={"bracket": key[0], "index": key[1]},
         )
-        study_id = self._optuna.get_study_id_from_name(self.name)
 
         def make(again: bool) -> None:
             if again:
-                self.trials()  # the first attempt may have come through, though its answer did not
+                self._read_trials()  # the first attempt may have come through, though its answer did not
             if key not in self._ids:
-                self._ids[key] = self._optuna.create_new_trial(study_id, trial)
+                self._ids[key] = self._optuna.create_new_trial(self._optuna.get_study_id_from_name(self.name), trial)
 
         self._keep(make)
 
@@ -247,10 +263,6 @@ class Storage:
                     f"`nephros tune --resume {self.name}`, which goes on after the last whole epochs."
                 ) from trouble
             time.sleep(min(5.0, self.patience / 20))
-            try:
-                self.lease.renew()
-            except (*_TROUBLE, UserError):
-                continue
 
 
 def _config(trial: FrozenTrial, params: dict[str, Any]) -> Config:

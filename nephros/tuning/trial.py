@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -32,6 +31,8 @@ class Task:
     """Recipe.to_dict."""
     until: int
     """Epochs, from the first, that it shall have been trained for."""
+    mark: str = ""
+    """Of the recipe and the data: a checkpoint with another one is somebody else's."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,17 @@ class Bench:
         try:
             fit = self.fit(from_mapping(task.recipe, "The configuration"))
             name = checkpoint_name(*task.key)
-            state = self.store.load(name)
+            state = own_state(self.store.load(name), task)
             if state is not None:
                 fit.load(state)
             rows = fit.history
-            fit.run(partial(self.store.save, name), Reporter(hear), until=task.until)
+            fit.run(lambda state: self.store.save(name, {**state, "mark": task.mark}), Reporter(hear), until=task.until)
             return Outcome(task.key, tuple(rows), ended=fit.over and len(rows) < fit.recipe.epochs)
         except OSError:
             raise
         except Exception as error:
+            if "CUDA error" in str(error):
+                raise  # a GPU that has failed once fails this process for ever: another one is to try again
             return Outcome(task.key, tuple(rows), error=_reason(error))
 
     def fit(self, recipe: Recipe) -> Fit:
@@ -100,6 +103,11 @@ class Bench:
         if key not in self._batches:
             self._batches[key] = Batches(self.dataset.split(split), self.device, channels_last=channels_last)
         return self._batches[key]
+
+
+def own_state(state: dict[str, Any] | None, task: Task) -> dict[str, Any] | None:
+    """Return a checkpoint's state if it is the task's own, and not that of a study which used the same place before."""
+    return state if state is not None and state.get("mark") == task.mark else None
 
 
 def _reason(error: Exception) -> str:
@@ -124,7 +132,7 @@ def outcome_from_dict(values: dict[str, Any]) -> Outcome:
 
 def task_from_dict(values: dict[str, Any]) -> Task:
     """Return the task that `dataclasses.asdict` took apart."""
-    return Task(_key(values["key"]), values["recipe"], values["until"])
+    return Task(_key(values["key"]), values["recipe"], values["until"], values["mark"])
 
 
 def _key(pair: list[int]) -> Key:

@@ -40,6 +40,8 @@ def main() -> None:
         _say(out, {"trouble": error.strerror or str(error), "errno": error.errno, "file": error.filename})
     except UserError as error:
         _say(out, {"trouble": str(error), "errno": None, "file": None})
+    except ImportError as error:
+        _say(out, {"trouble": f"A worker can't start ({error}): mend the installation.", "errno": None, "file": None})
 
 
 def _listen(lines: queue.Queue[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from nephros import cli
 from nephros.errors import UserError
 from nephros.jobs import tune as job
+from nephros.jobs.plan import plan
 from nephros.recipe import to_yaml
 from nephros.tuning.folder import StudyFolder
 from nephros.tuning.records import Records
@@ -103,7 +104,7 @@ def test_optunas_own_tools_open_a_study(desk: Path, capsys: pytest.CaptureFixtur
 
 
 def test_the_subset_and_its_quarter_are_class_stratified(desk: Path) -> None:
-    settings = dataclasses.replace(job.plan(RECIPE, subset=64), data={})
+    settings = dataclasses.replace(plan(RECIPE, subset=64), data={})
     cut = job._cut(made_up(n=512), settings)
     assert (len(cut.train), len(cut.val), len(cut.test)) == (64, 16, 128)
     assert cut.train.counts(4).tolist() == [16] * 4
@@ -152,6 +153,7 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(desk: Path, capsys: pytest.C
         (["--subset", "1000"], "--subset 1000 is more than the 128 training images"),
         (["--space", "none.yaml"], "The space none.yaml can't be read (No such file or directory)"),
         (["--name", "a/b"], "--name is 'a/b', but it must be a plain word"),
+        (["--name", ".."], "--name is '..', but it must be a plain word"),
         (["--storage", "mysql://me@host/base"], "name an SQLite file or postgresql://"),
         (["--storage", "http:/x://"], "is not a URL"),
         (["--checkpoints", "nowhere://x"], "--checkpoints nowhere://x can't be used"),

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from nephros.data.dataset import Dataset
-from nephros.jobs.tune import plan
+from nephros.jobs.plan import plan
 from nephros.recipe import Model, Optimizer, Recipe
 from nephros.tuning import space as spaces
 from nephros.tuning.driver import Driver

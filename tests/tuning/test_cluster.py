@@ -24,7 +24,8 @@ from ray.cluster_utils import Cluster as LocalCluster
 
 from nephros.data.dataset import Dataset
 from nephros.errors import UserError
-from nephros.jobs.tune import plan, resume_study, tune
+from nephros.jobs.plan import plan
+from nephros.jobs.tune import resume_study, tune
 from nephros.tuning.cluster import Cluster, connect, places, share
 from nephros.tuning.node import SIGN
 from nephros.tuning.pools import EpochDone, Event, Hear, Lost

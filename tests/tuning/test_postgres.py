@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -111,6 +111,22 @@ class Does(Here):
         super().wait(heard, seconds)
 
 
+class Held(Does):
+    """A pool that, once the server has been away and a write has come through again, tries to take the study over."""
+
+    rival: Callable[[], Storage]
+    refused = False
+
+    def wait(self, hear: Hear, seconds: float) -> None:
+        super().wait(hear, seconds)
+        if self._left < -12 and not self.refused:
+            self._deed.join()
+            time.sleep(8)
+            with pytest.raises(UserError, match="Another process is running the study away"):
+                self.rival().lease.take()
+            self.refused = True
+
+
 def test_the_answer_is_that_of_a_file(server: Server, tmp_path: Path, cells: Dataset, undisturbed: Records) -> None:
     assert timeless(study(server, tmp_path, cells, "plain").run()) == timeless(undisturbed)
 
@@ -124,8 +140,11 @@ def test_a_server_that_goes_away_and_comes_back_loses_nothing(
         server.start()
 
     made, deed = study(server, tmp_path, cells, "away"), threading.Thread(target=away)
-    records = made.run(Does(made.bench, 6, deed))
+    pool = Held(made.bench, 6, deed)
+    pool.rival = made.storage
+    records = made.run(pool)
     deed.join()
+    assert pool.refused  # the right to the study came back with the server
     assert timeless(records) == timeless(undisturbed)
     assert "does not answer; training goes on" in capsys.readouterr().out
 
