@@ -156,7 +156,7 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(desk: Path, capsys: pytest.C
         (["--name", ".."], "--name is '..', but it must be a plain word"),
         (["--storage", "mysql://me@host/base"], "name an SQLite file or postgresql://"),
         (["--storage", "http:/x://"], "is not a URL"),
-        (["--checkpoints", "nowhere://x"], "--checkpoints nowhere://x can't be used"),
+        (["--checkpoints", "nowhere://x"], "--checkpoints nowhere://x/bad can't be used"),
         (["--resume", "none"], "--resume takes the study as it was made"),
         (["--works", "1"], "'--works' is not understood. Did you mean '--workers'?"),
     ],

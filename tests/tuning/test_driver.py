@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from nephros.errors import UserError
 from nephros.recipe import Model, Optimizer, Recipe, Schedule
 from nephros.training.fit import Fit
 from nephros.training.history import Epoch
-from nephros.tuning.pools import EpochDone, Event, Hear, Here, Lost
+from nephros.tuning.driver import Driver
+from nephros.tuning.hyperband import Bracket, Standing
+from nephros.tuning.pools import EpochDone, Event, Hear, Here, Idle, Lost
 from nephros.tuning.records import Records
 from nephros.tuning.store import Store, best_name
 from nephros.tuning.trial import Bench, Task
@@ -302,3 +305,47 @@ def test_trouble_of_the_driver_is_not_taken_for_a_configurations(tmp_path: Path)
 
     with pytest.raises(UserError, match="stays away"):
         pool.wait(hear, 1.0)
+
+
+@pytest.mark.parametrize("rung", range(1, 7))
+def test_a_disk_that_is_full_while_a_rung_is_settled_spoils_nothing(
+    rung: int, cells: Dataset, undisturbed: Records, tmp_path: Path
+) -> None:
+    study = SmallStudy(tmp_path, cells)
+    keep = Driver._keep_best
+    settled = []
+
+    def full(self: Driver, bracket: Bracket, standing: Standing) -> None:
+        settled.append(standing)
+        if len(settled) == rung:
+            time.sleep(0.2)  # what was to be written before is written
+            raise OSError(errno.ENOSPC, "No space left on device")
+        keep(self, bracket, standing)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Driver, "_keep_best", full)
+        with pytest.raises(OSError, match="No space left"):
+            study.run()
+    records = study.run(Idle() if rung == 6 else None)  # after the last rung there is nothing left to train
+    assert timeless(records) == timeless(undisturbed)
+    best = records.best
+    assert best is not None
+    assert study.store.load(best_name(*best.key, best.epochs)) is not None
+
+
+def test_a_checkpoint_of_another_study_is_not_taken_for_ones_own(
+    cells: Dataset, undisturbed: Records, tmp_path: Path
+) -> None:
+    other = SmallStudy(tmp_path, made_up(n=96), seed=3)
+    other.run()
+    (tmp_path / "study.db").unlink()
+    assert timeless(SmallStudy(tmp_path, cells).run()) == timeless(undisturbed)
+
+
+def test_which_checkpoint_counts_may_itself_be_searched(cells: Dataset, tmp_path: Path) -> None:
+    space = {"checkpoint": ["best", "last"], "optimizer.lr": {"low": 0.01, "high": 0.9, "log": True}}
+    records = SmallStudy(tmp_path, cells, space=space, brackets="s=0", max_epochs=8, seed=2).run()
+    (standing,) = records.standings(records.settings.plan[0])
+    for index, config in ((key[1], config) for key, config in records.configs.items() if config.state == "complete"):
+        wanted = max(config.values.values()) if config.params["checkpoint"] == "best" else config.values[8]
+        assert standing.scores[index] == wanted

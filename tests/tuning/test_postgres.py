@@ -13,17 +13,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
 
 from nephros.data.dataset import Dataset
 from nephros.errors import UserError
+from nephros.jobs.tune import tune
 from nephros.tuning.pools import Event, Hear, Here
 from nephros.tuning.records import Records
 from nephros.tuning.storage import Storage, address, bare
 from nephros.tuning.trial import Bench
-from tests.tuning.conftest import SmallStudy, timeless
+from tests.conftest import made_up
+from tests.tuning.conftest import RECIPE, SPACE, SmallStudy, timeless
 
 pytestmark = pytest.mark.slow
 
@@ -206,5 +209,16 @@ def test_a_server_that_is_not_there_is_one_sentence_without_the_password() -> No
     assert "start its server" in str(told.value)
 
 
-def test_passwords_are_not_written_down() -> None:
+def test_passwords_are_not_written_down(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = f"nephros tune --storage={server.url}?connect_timeout=9 --name kept"
+    quiet: dict[str, Any] = {"max_epochs": 1, "space": SPACE, "device": "cpu", "say": lambda text: None}
+    storage = f"{server.url}?connect_timeout=9"
+    tune(RECIPE, made_up(n=32), name="kept", storage=storage, command=words, **quiet)
+    written = [path for path in (tmp_path / "studies" / "kept").rglob("*") if path.is_file()]
+    assert len(written) > 3
+    for path in written:
+        assert b"secret" not in path.read_bytes(), path
+    assert "secret" not in Storage(address(server.url), "kept").settings().command
+    assert bare(address("postgresql://me@host/base?password=secret")) == "postgresql+psycopg2://me@host/base"
     assert bare(address("postgresql://me:secret@host/base")) == "postgresql+psycopg2://me@host/base"
