@@ -105,3 +105,12 @@ def test_quick_numbers_are_not_saved(tmp_path: Path) -> None:
     done = run("help_time", "--quick", "--save", str(tmp_path))
     assert done.returncode == 2
     assert "--quick and --save" in done.stderr
+
+
+def test_the_drivers_load_is_counted() -> None:
+    rows = last_record(run("driver_load", "--quick", "--device", "cpu"))["rows"]
+    studies = [row for row in rows if "tasks" in row]
+    assert [(row["R"], row["tasks"], row["epochs"]) for row in studies] == [(3, 6, 11), (9, 22, 69)]
+    assert all(0 < row["computing_ms_an_epoch"] <= row["computing_ms_a_task"] for row in studies)
+    sizes = {row["checkpoint_of"]: row["checkpoint_bytes"] for row in rows if "checkpoint_of" in row}
+    assert 0 < sizes["course-1"] < sizes["poster"] < sizes["nephros"]
