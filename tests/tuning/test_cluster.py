@@ -180,7 +180,9 @@ def test_a_cluster_of_two_nodes_finds_what_one_process_does(
     assert there.over
     assert there.judged == alone.judged
     assert not ray.is_initialized()
-    assert not (tmp_path / "shared" / SIGN).exists()
+    kept = [path.name for path in (tmp_path / "shared" / "there").iterdir()]
+    assert kept
+    assert SIGN not in kept
 
 
 def test_epochs_are_told_while_a_task_runs(joined: Machines, busy: Dataset, tmp_path: Path) -> None:
@@ -254,7 +256,7 @@ def test_a_driver_killed_leaves_no_orphans_and_its_successor_ends_the_same(
     root = str(Path(__file__).parents[2])
     driver = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": root}, stdout=subprocess.DEVNULL)
     until = time.monotonic() + LIMIT
-    while len(list(shared.glob("*.pt"))) < 4 and time.monotonic() < until:
+    while len(list(shared.rglob("*.pt"))) < 4 and time.monotonic() < until:
         assert driver.poll() is None
         time.sleep(0.01)
     driver.send_signal(signal.SIGKILL)
@@ -265,7 +267,7 @@ def test_a_driver_killed_leaves_no_orphans_and_its_successor_ends_the_same(
     assert time.monotonic() - killed < 20
     records = resume_study("killed", cluster=machines.address, say=lambda text: None)
     assert timeless(records) == timeless(quiet)
-    assert sorted(path.suffix for path in shared.iterdir() if path.suffix != ".pt") == []
+    assert {path.suffix for path in (shared / "killed").iterdir()} == {".pt"}
 
 
 def test_close_kills_what_runs(joined: Machines, busy: Dataset, tmp_path: Path) -> None:
