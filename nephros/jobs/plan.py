@@ -101,8 +101,9 @@ def same_versions(settings: Settings) -> None:
 
 
 def show_plan(settings: Settings) -> None:
-    """Print the brackets and rungs with their cost."""
+    """Print the brackets and rungs with their cost, and how configurations are ranked."""
     table_console().print(plan_table(settings))
+    print(f"ranked by {settings.metric}; of equal configurations the earlier one goes on")
 
 
 def with_data(settings: Settings, request: dict[str, Any], provenance: dict[str, Any]) -> Settings:
