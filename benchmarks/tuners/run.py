@@ -93,7 +93,8 @@ def perform(terms: Terms, python: str, file: Path) -> Record:
     made |= {"versions": _versions(python, terms.method), "commit": commit()}
     trained = {event.trial for event in ledger.events()}  # the budget's end may leave a trial without an epoch
     params = {trial: values for trial, values in ledger.params().items() if trial in trained}
-    record = Record(terms, attempts, seconds, ledger.events(), params, judge(terms), made)
+    kept = dataclasses.replace(terms, folder="", started=0.0)  # of this machine and this attempt
+    record = Record(kept, attempts, seconds, ledger.events(), params, judge(terms), made)
     record.write(file)
     shutil.rmtree(folder)
     return record
