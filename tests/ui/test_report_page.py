@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,7 @@ from nephros.data.synthetic import make
 from nephros.jobs.report import report
 from nephros.jobs.train import train
 from nephros.recipe import Model, Optimizer, Recipe
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from tests.ui.conftest import CHROMIUM
 
 pytestmark = [
     pytest.mark.slow,
@@ -33,31 +30,6 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         recipe, dataset, out=tmp_path_factory.mktemp("run") / "run", device="cpu", test=True, say=lambda _: None
     )
     return report(folder.root, dataset)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(params=[(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], ids=lambda p: f"{p[0]}-{p[1]}")
-def seen(request: pytest.FixtureRequest, browser: Any, page_file: Path) -> Iterator[tuple[Any, str, list[str]]]:
-    """Open the report; yield the browser's page, the theme and what went wrong or was asked for over the network."""
-    width, theme = request.param
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
-    page, trouble = context.new_page(), []
-    page.on("console", lambda message: trouble.append(f"console: {message.text}"))
-    page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
-    page.on(
-        "request", lambda asked: trouble.append(asked.url) if not asked.url.startswith(("file:", "data:")) else None
-    )
-    page.goto(page_file.as_uri())
-    yield page, theme, trouble
-    context.close()
 
 
 def test_the_page_fits_is_quiet_and_shows_its_pictures(seen: tuple[Any, str, list[str]]) -> None:
