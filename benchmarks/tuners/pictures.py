@@ -23,6 +23,8 @@ LOOK = {
 }
 """Method -> colour and kind of line, which stay apart for every kind of colour blindness."""
 WIDTH, HEIGHT = 7.2, 3.0
+SHOWN = 0.12
+"""How far below the best of all the axes begin: the first epochs, of a few per cent, would flatten the rest."""
 
 
 def draw(records: list[Record], data: str, file: Path) -> None:
@@ -42,6 +44,8 @@ def _figure(records: list[Record], data: str, seeds: int) -> Figure:
         runs = [best_so_far(record) for record in found]
         _line(left, method, [(epochs, best) for epochs, _, best in runs])
         _line(right, method, [(seconds, best) for _, seconds, best in runs])
+    highest = max(float(np.max(best_so_far(record)[2])) for record in records)
+    left.set_ylim(max(0.0, highest - SHOWN), highest + 0.008)
     spread = "median and range of its seeds" if seeds > 1 else "one seed"
     figure.text(
         0.5 / WIDTH, 1 - 0.1 / HEIGHT, f"Best validation accuracy so far ({spread})", va="top", fontweight="bold"
