@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nephros.data.dataset import Dataset
+from nephros.data.dataset import WORD, Dataset
 from nephros.evaluation.metrics import wilson_interval
+from nephros.evaluation.standing import standings
 from nephros.files import write_text
 from nephros.reporting import words
 from nephros.reporting.contents import Contents, gather
 from nephros.reporting.drawings import draw
 from nephros.reporting.headline import headlines
-from nephros.reporting.standing import standings
-from nephros.reporting.style import LIGHT, WORD
 from nephros.reporting.templates import template
 from nephros.runs import RunFolder
 
@@ -27,10 +26,10 @@ def write_report(folder: RunFolder, dataset: Dataset | None = None) -> Path:
     """
     contents = gather(folder)
     own = words.own_standing(contents)
-    rows = standings(own) if own else []
+    rows = standings([own]) if own else []
     drawn = draw(contents, rows, dataset)
     split = contents.headline
-    page = template("template.html").render(
+    page = template("run.html").render(
         contents=contents,
         info=contents.info,
         title=contents.title,
@@ -38,7 +37,6 @@ def write_report(folder: RunFolder, dataset: Dataset | None = None) -> Path:
         rows=rows,
         split=split,
         word=WORD,
-        light=LIGHT,
         heads=headlines(contents),
         caveats=words.caveats(contents),
         never=words.never_called(contents, split) if split else [],

@@ -19,7 +19,6 @@ from nephros.reporting.study_look import counted, metric, named, shown
 from nephros.reporting.study_parallel import parallel
 from nephros.reporting.study_tables import best_values, failures, rows
 from nephros.reporting.study_view import View
-from nephros.reporting.style import LIGHT
 from nephros.reporting.templates import template
 from nephros.tuning.records import Records
 
@@ -35,7 +34,6 @@ def write_study_report(records: Records, folder: Path, file_tag: str = "") -> Pa
         view=view,
         settings=view.settings,
         title=view.title,
-        light=LIGHT,
         headline=_headline(view),
         judged=records.judged,
         drawn=_draw(view, folder / "figures", file_tag, spent, rival, hangs),

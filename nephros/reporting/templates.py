@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from nephros.reporting.style import LIGHT
+
 NONE = "\N{EN DASH}"
 """Stands for a number that there is not."""
 
@@ -17,6 +19,7 @@ def template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["light"] = LIGHT  # of page.css
     environment.filters["figure"] = figure
     environment.filters["share"] = share
     return environment.get_template(name)
