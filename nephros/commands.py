@@ -74,7 +74,14 @@ def train(words: list[str]) -> int:
         "--subset", type=int, default=SUPPRESS, help="train on so many images, every class's share kept"
     )
     parser.add_argument(
-        "--data_seed", type=int, default=SUPPRESS, help="seed of a folder's split and of --subset (default: 0)"
+        "--resplit",
+        type=str,
+        default=SUPPRESS,
+        metavar="TRAIN,VAL",
+        help="draw train and validation anew, so many images each, from the two together",
+    )
+    parser.add_argument(
+        "--data_seed", type=int, default=SUPPRESS, help="seed of a folder's split, --subset and --resplit (default: 0)"
     )
     parser.add_argument("--device", type=str, default=SUPPRESS, help="auto, cpu or cuda (default: auto)")
     parser.add_argument("--test", action="store_true", default=SUPPRESS, help="score the test split once, at the end")
@@ -112,6 +119,7 @@ def train(words: list[str]) -> int:
         "data",
         "size",
         "subset",
+        "resplit",
         "data_seed",
         "device",
         "test",
@@ -129,10 +137,22 @@ def train(words: list[str]) -> int:
         return 0
     if asked.pop("no_test", False) and asked.get("test"):
         raise UserError("--test and --no-test were both given: choose one.")
+    if "resplit" in asked:
+        asked["resplit"] = _two(asked["resplit"])
     base = _tuned(asked) if "from_study" in asked else find(asked.pop("recipe", "nephros"))
     recipe = overlay(base, given)
     job.train(recipe, asked.pop("data", "tissuemnist"), command=shlex.join(["nephros", "train", *words]), **asked)
     return 0
+
+
+def _two(written: str) -> list[int]:
+    """Return the numbers of --resplit; UserError unless they are whole."""
+    try:
+        return [int(part) for part in written.split(",")]
+    except ValueError:
+        raise UserError(
+            f"--resplit is {written}, but it must be two whole numbers, such as 120000,30000 for train and validation."
+        ) from None
 
 
 @contextlib.contextmanager

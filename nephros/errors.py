@@ -1,4 +1,4 @@
-"""The one error that a user's own input raises, and the hint that names what they may have meant."""
+"""The errors that a user's own input raises, and the hint that names what they may have meant."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ class UserError(ValueError):
     The message is one plain sentence that names the file or flag, what was wrong and what to do. The command line prints
     it without a traceback and exits with status 2.
     """
+
+
+class Diverged(UserError):
+    """A training's loss, or its network's answers, became NaN or infinite."""
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from benchmarks.tuners.ledger import Ledger
 from benchmarks.tuners.terms import Terms
-from nephros.training.fit import Diverged, Fit
+from nephros.errors import Diverged
+from nephros.training.fit import Fit
 from nephros.training.history import Epoch
 from nephros.tuning.dimension import laid_over
 from nephros.tuning.trial import Bench

@@ -10,7 +10,7 @@ from benchmarks.tuners.crew import side_by_side
 from benchmarks.tuners.epochs import begin, values
 from benchmarks.tuners.ledger import Ledger
 from benchmarks.tuners.terms import Terms
-from nephros.training.fit import Diverged
+from nephros.errors import Diverged
 from nephros.training.parts import seed_for
 from nephros.tuning.sample import suggest
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SPLITS = ("train", "val", "test")
+WORD = {"train": "training", "val": "validation", "test": "test"}
+"""Split -> its name in prose."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from nephros.data.dataset import Dataset
 from nephros.data.download import cache_folder, download
 from nephros.data.folder import open_folder
 from nephros.data.npz import open_npz
+from nephros.data.resplit import resplit as draw_again
 from nephros.data.statistics import pixel_statistics
 from nephros.data.subset import subset as take_subset
 from nephros.data.synthetic import SIZE, make
@@ -25,6 +27,7 @@ def load(
     size: int | None = None,
     seed: int = 0,
     subset: int | None = None,
+    resplit: Sequence[int] | None = None,
     fetch: bool = False,
 ) -> Dataset:
     """Open a data set.
@@ -34,8 +37,9 @@ def load(
             one sub-folder a class. A bare word that is a name means the name, even where a folder is called so too:
             write ``./tissuemnist`` for the folder.
         size: pixels a side; picks the file of a catalogue name, resizes a folder's images, and must be that of an npz.
-        seed: of the folder's split, the synthetic cells and the subset.
+        seed: of the folder's split, the synthetic cells, the subset and the resplit.
         subset: keep this many training images, class-stratified; None keeps all.
+        resplit: draw train and validation anew, so many images each, from the two together; before any subset.
         fetch: download a catalogue set that is nowhere on this machine.
 
     Raises:
@@ -47,6 +51,7 @@ def load(
     if size is not None and dataset.size != (size, size):
         height, width = dataset.size
         raise UserError(f"{source} has images of {height}x{width} pixels, not {size}x{size}; leave --size out.")
+    dataset = dataset if resplit is None else draw_again(dataset, resplit, seed)
     return dataset if subset is None else take_subset(dataset, subset, seed)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from nephros.data.batches import Batches
-from nephros.errors import UserError
+from nephros.errors import Diverged, UserError
 from nephros.evaluation.metrics import summarise
 from nephros.files import atomic, write_json
 
@@ -80,5 +80,5 @@ def evaluate(model: nn.Module, batches: Batches, class_names: tuple[str, ...]) -
     probabilities = predict(model, batches, len(class_names))
     labels = batches.labels.cpu().numpy()
     if not np.isfinite(probabilities).all():
-        raise UserError("The network answers NaN: its training diverged; lower --optimizer.lr and train again.")
+        raise Diverged("The network answers NaN: its training diverged; lower --optimizer.lr and train again.")
     return Evaluation(summarise(probabilities, labels, class_names), probabilities, labels)

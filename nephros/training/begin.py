@@ -34,21 +34,22 @@ def fresh_model(recipe: Recipe, train: Split, shape: Shape) -> Classifier:
 
 def check_last_batch(recipe: Recipe, dataset: Dataset, model: Classifier) -> None:
     """Raise UserError when the last batch is one image and the network's batch normalisation can't take that."""
-    if len(dataset.train) % recipe.batch_size != 1 or recipe.last_batch == "even":
+    images = recipe.passes * len(dataset.train)
+    if images % recipe.batch_size != 1 or recipe.last_batch == "even":
         return
     shape = shape_of(dataset)
     try:
         copy.deepcopy(model).train()(torch.zeros(1, shape.channels, shape.height, shape.width))
     except ValueError:
         raise UserError(
-            f"--batch_size {recipe.batch_size} leaves one image of {len(dataset.train):,} for the last batch, which batch "
+            f"--batch_size {recipe.batch_size} leaves one image of {images:,} for the last batch, which batch "
             f"normalisation can't take at {shape.height}x{shape.width} pixels: choose another, or --last_batch even."
         ) from None
 
 
 def check_parts(recipe: Recipe, images: int, world: int) -> None:
     """Raise UserError when a batch of an epoch of so many images leaves one of `world` ranks without any."""
-    edges = batch_edges(images, recipe.batch_size, recipe.last_batch == "even")
+    edges = batch_edges(recipe.passes * images, recipe.batch_size, recipe.last_batch == "even")
     least = min(stop - start for start, stop in pairwise(edges))
     if least < world:
         raise UserError(

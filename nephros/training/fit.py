@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nephros.data.augment import augment, draw
 from nephros.data.batches import Batches
 from nephros.device import precision
-from nephros.errors import UserError
+from nephros.errors import Diverged, UserError
 from nephros.evaluation.evaluate import evaluate
 from nephros.models.batchnorm import share_statistics
 from nephros.recipe import Recipe
@@ -33,10 +33,6 @@ from nephros.training.schedule import LearningRate
 
 Keep = Callable[[dict[str, Any]], None]
 """What puts a state, as `Fit.state` returns it, in a safe place."""
-
-
-class Diverged(UserError):
-    """The loss became NaN or infinite."""
 
 
 class Listener(Protocol):
@@ -81,6 +77,11 @@ class Fit:
         self.best_weights: dict[str, Tensor] = {}
 
     @property
+    def images(self) -> int:
+        """How many images an epoch trains on."""
+        return self.recipe.passes * len(self.train_batches)
+
+    @property
     def over(self) -> bool:
         """Whether all epochs are done, or early stop says that it is enough."""
         patience = self.recipe.early_stop
@@ -115,8 +116,8 @@ class Fit:
         # The first rank drops what a process by itself would; the others' images need draws of their own.
         torch.manual_seed(seed_for(seed, epoch, "dropout", *([] if self.ranks.first else [self.ranks.rank])))
         generator = torch.Generator().manual_seed(seed_for(seed, epoch, "order"))
-        n = len(self.train_batches)
-        order = torch.randperm(n, generator=generator)
+        n, once = self.images, len(self.train_batches)
+        order = torch.cat([torch.randperm(once, generator=generator) for _ in range(self.recipe.passes)])
         draws = draw(n, self.recipe.augment, generator).to(self.device)
         whole = None if self.ranks.world == 1 else self.train_batches.labels[order.to(self.device)]
         total = torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -167,7 +168,7 @@ class Fit:
         with self.judged_weights():
             found = evaluate(self.model, self.val_batches, self.class_names).metrics
         auc = math.nan if found["auc"] is None else found["auc"]
-        rate = len(self.train_batches) / seconds
+        rate = self.images / seconds
         judged = (found["loss"], found["accuracy"], found["macro_f1"], auc)
         return Epoch(epoch, lr, loss, accuracy, *judged, seconds, rate)
 

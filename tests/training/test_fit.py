@@ -14,13 +14,13 @@ from torch import Tensor
 
 from nephros.data.batches import Batches
 from nephros.data.dataset import Dataset, Split
-from nephros.errors import UserError
+from nephros.errors import Diverged, UserError
 from nephros.models import build
 from nephros.models.classifier import Classifier
 from nephros.models.shape import Shape
 from nephros.recipe import Augment, Model, Optimizer, Recipe, Schedule
 from nephros.training import checkpoint
-from nephros.training.fit import Diverged, Fit
+from nephros.training.fit import Fit
 from nephros.training.history import Epoch, from_csv, to_csv
 from nephros.training.parts import Average, loss_function, optimizer, seed_for
 from tests.conftest import made_up

@@ -1,0 +1,43 @@
+"""Train and validation drawn anew from the two together, for protocols that drew their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nephros.data.dataset import Dataset, Split
+from nephros.errors import UserError
+
+
+def resplit(dataset: Dataset, sizes: Sequence[int], seed: int) -> Dataset:
+    """Return `dataset` with train and validation of `sizes` (two numbers) drawn at random from both; test stays as it is.
+
+    The draw is uniform, not stratified, and each new split keeps the old order of its images.
+
+    Raises:
+        UserError: `sizes` are not two numbers of at least 1, or more than train and validation have together.
+    """
+    have = len(dataset.train) + len(dataset.val)
+    if len(sizes) != 2 or min(sizes) < 1 or sum(sizes) > have:
+        raise UserError(
+            f"--resplit {','.join(map(str, sizes))} must be two whole numbers, for train and validation, that are at least 1 "
+            f"and together at most the {have:,} images that the two have now."
+        )
+    images = np.concatenate([dataset.train.images, dataset.val.images])
+    labels = np.concatenate([dataset.train.labels, dataset.val.labels])
+    drawn = np.random.default_rng(seed).permutation(have)
+    first, second = (np.sort(part) for part in (drawn[: sizes[0]], drawn[sizes[0] : sum(sizes)]))
+    note = f"{sizes[0]} / {sizes[1]} drawn at random from train + validation, seed {seed}; test as it was"
+    old = dataset.provenance
+    return replace(
+        dataset,
+        train=Split(images[first], labels[first]),
+        val=Split(images[second], labels[second]),
+        provenance=replace(
+            old,
+            split="own" if old.split == "official" else old.split,
+            detail="; ".join(part for part in (old.detail, note) if part),
+        ),
+    )
