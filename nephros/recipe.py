@@ -14,13 +14,20 @@ from nephros.errors import UserError
 
 MetricName = Literal["val_accuracy", "val_loss", "val_macro_f1", "val_auc"]
 
+CLASSIC_FIELDS = {
+    "knn": ("features", "components", "neighbours", "distance", "images"),
+    "svm-linear": ("features", "components", "cost", "images"),
+    "svm-rbf": ("features", "components", "cost", "gamma", "landmarks", "images"),
+}
+"""The classical baselines, and the fields of `Classic` that each of them has."""
+
 
 @dataclass(frozen=True)
 class Model:
     """The network and its shape."""
 
     network: str = "compact"
-    """A name in nephros.models.MODELS: course, poster, nephnet2d, resnet18, resnet50 or compact."""
+    """A network (course, poster, nephnet2d, resnet18, resnet50, compact) or a classical baseline (knn, svm-linear, svm-rbf)."""
     features: int = 32
     """Channels of the first convolution; the later ones are multiples of it."""
     depth: int = 1
@@ -86,6 +93,28 @@ class Augment:
 
 
 @dataclass(frozen=True)
+class Classic:
+    """What a classical baseline tries: every combination of the lists; the best on validation, by --metric, is kept."""
+
+    features: tuple[Literal["pixels", "pca"], ...] = ("pixels",)
+    """pixels: of 1; pca: their principal components."""
+    components: int = 50
+    """Principal components of pca."""
+    neighbours: tuple[int, ...] = (10,)
+    """knn: how many nearest training images vote."""
+    distance: tuple[Literal["euclidean", "cosine"], ...] = ("euclidean",)
+    """knn: between the features of two images."""
+    cost: tuple[float, ...] = (1.0,)
+    """SVMs: C, the weight of a training image on the wrong side of its margin."""
+    gamma: tuple[float, ...] = (1.0,)
+    """svm-rbf: the kernel's exp(-gamma |x - y|^2), in units of 1 / (features x their variance)."""
+    landmarks: int = 0
+    """svm-rbf: training images by which Nystroem's method approximates the kernel; 0 keeps the kernel exact."""
+    images: int = 0
+    """Training images to learn from, every class's share kept; 0 takes all."""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that a training run needs besides its data."""
 
@@ -101,8 +130,12 @@ class Recipe:
     """How the learning rate moves over the run."""
     augment: Augment = field(default_factory=Augment)
     """Random changes of each training image."""
+    classic: Classic = field(default_factory=Classic)
+    """What a classical baseline tries; the fields of training above and below are then unused."""
     epochs: int = 10
-    """Passes over the train split."""
+    """Rounds of training on the train split, each followed by a judgement on validation and a checkpoint."""
+    passes: int = 1
+    """Times that an epoch goes through the train split; with more, a small split is not judged after every few steps."""
     batch_size: int = 128
     """Images a step."""
     last_batch: Literal["keep", "even"] = "keep"
@@ -132,16 +165,31 @@ class Recipe:
     """Of the first weights, the order of images, augmentation and dropout."""
 
     def __post_init__(self) -> None:
+        for key, default in _unused(self):
+            if _value(self, key) != default:
+                kind = self.model.network
+                raise UserError(
+                    f"--{key} is given, but {kind} has no such setting: leave it out, or use another recipe."
+                )
         for ok, key, need in _limits(self):
             if not ok:
-                value = self
-                for part in key.split("."):
-                    value = getattr(value, part)
-                raise UserError(f"--{key} is {value}, but it must be {need}.")
+                raise UserError(f"--{key} is {_value(self, key)}, but it must be {need}.")
+
+    @property
+    def classical(self) -> bool:
+        """Whether it is a classical baseline's, which is learnt at one go, and not a network's."""
+        return self.model.network in CLASSIC_FIELDS
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain YAML and JSON values."""
-        return _plain(dataclasses.asdict(self))  # type: ignore[no-any-return]
+        """Return the fields that its network or baseline has, as plain YAML and JSON values."""
+        values: dict[str, Any] = _plain(dataclasses.asdict(self))
+        for key, _ in _unused(self):
+            *groups, name = key.split(".")
+            place = values
+            for group in groups:
+                place = place[group]
+            del place[name]
+        return values
 
     @property
     def hash(self) -> str:
@@ -149,12 +197,37 @@ class Recipe:
         return hashlib.sha256(to_yaml(self).encode()).hexdigest()[:16]
 
 
+def _value(recipe: Recipe, key: str) -> Any:
+    """Return a field by its dotted name."""
+    value: Any = recipe
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _unused(recipe: Recipe) -> list[tuple[str, Any]]:
+    """Return (dotted name, default) of the fields and groups that mean nothing to the recipe's network or baseline."""
+    if not recipe.classical:
+        return [("classic", Classic())]
+    shared = ("name", "source", "model", "classic", "metric", "seed")
+    has = ("model.network", *(f"classic.{name}" for name in CLASSIC_FIELDS[recipe.model.network]))
+    fields = [(field.name, field) for field in dataclasses.fields(Recipe) if field.name not in shared]
+    fields += [(f"model.{field.name}", field) for field in dataclasses.fields(Model)]
+    fields += [(f"classic.{field.name}", field) for field in dataclasses.fields(Classic)]
+    return [(key, _default(field)) for key, field in fields if key not in has]
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
 def _limits(recipe: Recipe) -> list[tuple[bool, str, str]]:
     """Return (holds, dotted name, what it must be) for every numeric field."""
-    m, o, s, a = recipe.model, recipe.optimizer, recipe.schedule, recipe.augment
+    m, o, s, a, c = recipe.model, recipe.optimizer, recipe.schedule, recipe.augment, recipe.classic
     share = "at least 0 and below 1"
     return [
         (recipe.epochs >= 1, "epochs", "a whole number of at least 1"),
+        (recipe.passes >= 1, "passes", "a whole number of at least 1"),
         (recipe.batch_size >= 1, "batch_size", "a whole number of at least 1"),
         (0 <= recipe.label_smoothing < 1, "label_smoothing", share),
         (0 <= recipe.ema < 1, "ema", share),
@@ -186,6 +259,14 @@ def _limits(recipe: Recipe) -> list[tuple[bool, str, str]]:
         (0 <= a.rotate <= 180, "augment.rotate", "a number of degrees from 0 to 180"),
         (0 <= a.translate < 1, "augment.translate", share),
         (0 <= a.scale < 1, "augment.scale", share),
+        (bool(c.features), "classic.features", "a list of pixels, pca or both"),
+        (c.components >= 1, "classic.components", "a whole number of at least 1"),
+        (bool(c.neighbours) and min(c.neighbours) >= 1, "classic.neighbours", "a list of whole numbers of at least 1"),
+        (bool(c.distance), "classic.distance", "a list of euclidean, cosine or both"),
+        (bool(c.cost) and min(c.cost) > 0, "classic.cost", "a list of numbers above 0"),
+        (bool(c.gamma) and min(c.gamma) > 0, "classic.gamma", "a list of numbers above 0"),
+        (c.landmarks >= 0, "classic.landmarks", "0 (an exact kernel) or a number of training images"),
+        (c.images >= 0, "classic.images", "0 (all) or a number of training images"),
     ]
 
 

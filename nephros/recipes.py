@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nephros.recipe import Augment, Model, Optimizer, Recipe, Schedule
+from nephros.recipe import Augment, Classic, Model, Optimizer, Recipe, Schedule
 
 
 def _course() -> list[Recipe]:
@@ -109,6 +109,36 @@ _NEPHROS = Recipe(
     amp="auto",
 )
 
+_KNN = Recipe(
+    name="knn",
+    source="classical baseline that the poster names: exact nearest neighbours",
+    model=Model(network="knn"),
+    classic=Classic(
+        features=("pixels", "pca"), distance=("euclidean", "cosine"), neighbours=(1, 3, 5, 10, 20, 50, 100)
+    ),
+)
+
+_SVM_LINEAR = Recipe(
+    name="svm-linear",
+    source="classical baseline that the poster names: a linear support vector machine",
+    model=Model(network="svm-linear"),
+    classic=Classic(features=("pixels", "pca"), cost=(0.01, 0.1, 1.0)),
+)
+
+_SVM_RBF = Recipe(
+    name="svm-rbf",
+    source="classical baseline that the poster names: its kernel approximated by Nystroem's method, on all images",
+    model=Model(network="svm-rbf"),
+    classic=Classic(features=("pixels", "pca"), cost=(0.1, 1.0, 10.0), gamma=(0.3, 1.0, 3.0), landmarks=1000),
+)
+
+_SVM_RBF_EXACT = replace(
+    _SVM_RBF,
+    name="svm-rbf-exact",
+    source="classical baseline that the poster names: its kernel exact, on 20,000 images, as far as that scales",
+    classic=Classic(features=("pixels", "pca"), cost=(1.0, 10.0), gamma=(0.3, 1.0, 3.0), images=20_000),
+)
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in [
@@ -120,6 +150,13 @@ RECIPES: dict[str, Recipe] = {
         _medmnist("resnet18"),
         _medmnist("resnet50"),
         _STRONG_BASELINE,
+        _KNN,
+        _SVM_LINEAR,
+        _SVM_RBF,
+        _SVM_RBF_EXACT,
     ]
 }
 """Every named recipe; the first is the default."""
+
+NETWORKS: dict[str, Recipe] = {name: recipe for name, recipe in RECIPES.items() if not recipe.classical}
+"""Those that train a network."""

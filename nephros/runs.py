@@ -1,6 +1,6 @@
 """The run folder: what lies where, and what the run says of itself.
 
-    recipe.yaml  run.json  history.csv  checkpoint.pt  weights.safetensors  report.html
+    recipe.yaml  run.json  history.csv  checkpoint.pt  weights.safetensors  report.html     (baselines: tried.csv)
     train/metrics.json     val/ and test/: metrics.json, predictions.npz     test/reads.jsonl     figures/
 
 A run on synthetic cells carries ``synthetic-`` before the name of every file.
@@ -61,8 +61,10 @@ class RunInfo:
     """training or complete."""
     chosen_epoch: int | None = None
     """Epoch (from 1) of the weights that were kept."""
+    combination: str = ""
+    """What a classical baseline chose on validation; empty for a network."""
     training_minutes: float | None = None
-    """Minutes spent in training epochs, validation and start-up not counted."""
+    """Minutes spent in training epochs, validation and start-up not counted; of a baseline, in trying combinations."""
     warnings: list[str] = field(default_factory=list)
 
 

@@ -45,6 +45,10 @@ def plan(
     unless given. `seed` is that of the sampler, the subset and every trial.
     """
     base = find(recipe) if isinstance(recipe, str) else recipe
+    if base.classical:
+        raise UserError(
+            f"{base.name} is no network to be tuned: `nephros train {base.name}` tries all its combinations on validation."
+        )
     changes: dict[str, Any] = {"seed": seed, "metric": metric or base.metric, "epochs": max(1, max_epochs)}
     base = from_mapping(base.to_dict() | changes, "The recipe")
     kind = devices.choose(device).type

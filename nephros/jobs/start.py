@@ -15,6 +15,7 @@ from nephros.data.dataset import Dataset
 from nephros.distributed import Ranks
 from nephros.models.classifier import Classifier
 from nephros.models.cost import multiply_adds, parameters
+from nephros.models.shape import Shape
 from nephros.recipe import Recipe
 from nephros.runs import RunInfo
 from nephros.training.begin import shape_of
@@ -24,14 +25,14 @@ from nephros.versions import commit, versions
 def describe_run(
     recipe: Recipe,
     dataset: Dataset,
-    model: Classifier,
+    model: Classifier | None,
     request: dict[str, Any],
     processor: torch.device,
     test: bool,
     command: str,
     ranks: Ranks,
 ) -> RunInfo:
-    """Return what run.json says of a run that is about to begin."""
+    """Return what run.json says of a run that is about to begin; a classical baseline has no `model` before it is learnt."""
     shape = shape_of(dataset)
     return RunInfo(
         recipe=recipe.name,
@@ -47,15 +48,24 @@ def describe_run(
         class_names=list(dataset.class_names),
         shape=dataclasses.asdict(shape),
         class_counts={name: split.counts(dataset.classes).tolist() for name, split in dataset.splits()},
-        normalisation={"mean": model.mean.tolist(), "std": model.std.tolist()},
-        parameters=parameters(model),
-        multiply_adds=multiply_adds(model.network, shape),
+        **described(model, shape),
         test=test,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions(),
         commit=commit(),
         warnings=list(dataset.warnings),
     )
+
+
+def described(model: Classifier | None, shape: Shape) -> dict[str, Any]:
+    """Return what run.json says of the model itself."""
+    if model is None:
+        return {"normalisation": {"mean": [], "std": []}, "parameters": 0, "multiply_adds": 0}
+    return {
+        "normalisation": {"mean": model.mean.tolist(), "std": model.std.tolist()},
+        "parameters": parameters(model.network),
+        "multiply_adds": multiply_adds(model.network, shape),
+    }
 
 
 def describe_processors(processor: torch.device, ranks: Ranks) -> str:

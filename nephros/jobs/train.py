@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,15 @@ from nephros.errors import UserError
 from nephros.files import write_text
 from nephros.jobs.evaluate import judge
 from nephros.jobs.report import report
-from nephros.jobs.start import default_out, describe_processors, describe_run
+from nephros.jobs.start import default_out, describe_processors, describe_run, described
+from nephros.jobs.teach import teach_classical, teach_network
 from nephros.models.classifier import Classifier
 from nephros.models.saved import save_model
 from nephros.recipe import Recipe, to_yaml
 from nephros.recipe_files import find, from_mapping, read
 from nephros.runs import RunFolder, RunInfo
-from nephros.training import checkpoint
 from nephros.training.begin import check_last_batch, check_parts, fresh_model, shape_of
-from nephros.training.fit import Fit
-from nephros.training.history import Epoch, to_csv
-from nephros.training.progress import NoProgress, ShowProgress
+from nephros.training.parts import clone_state
 
 Say = Callable[[str], None]
 
@@ -45,6 +42,7 @@ def train(
     device: str = "auto",
     size: int | None = None,
     subset: int | None = None,
+    resplit: Sequence[int] | None = None,
     data_seed: int = 0,
     test: bool = False,
     command: str = "",
@@ -52,12 +50,14 @@ def train(
 ) -> RunFolder:
     """Train `recipe` on `data` and return the finished run folder.
 
-    `data` is a name, a path or an open Dataset. `size`, `subset` and `data_seed` are passed to `nephros.load`. With `test`,
-    the test split is scored once, at the end. Raises UserError for input that can't be used, before anything is written.
+    `data` is a name, a path or an open Dataset. `size`, `subset`, `resplit` and `data_seed` are passed to `nephros.load`.
+    With `test`, the test split is scored once, at the end. Raises UserError for input that can't be used, before anything
+    is written.
     """
     # Through the parser, so that values of the wrong kind are refused here, and 1 for 1.0 is the same recipe.
     recipe = find(recipe) if isinstance(recipe, str) else from_mapping(recipe.to_dict(), "The recipe")
     request: dict[str, Any] = {"source": "", "size": size, "subset": subset, "seed": data_seed}
+    request["resplit"] = None if resplit is None else list(resplit)
     if not isinstance(data, Dataset):
         named = str(data).lower() in (*CATALOGUE, SYNTHETIC)
         request["source"] = str(data) if named else str(Path(data).expanduser().absolute())
@@ -68,10 +68,10 @@ def train(
             _check_same(RunFolder.open(out), recipe, request)
             return resume(out, data if isinstance(data, Dataset) else None, device=device, say=say)
         processor = ranks.own(devices.choose(device))
-        dataset = data if isinstance(data, Dataset) else load(data, size=size, subset=subset, seed=data_seed)
-        model = fresh_model(recipe, dataset.train, shape_of(dataset))
-        check_last_batch(recipe, dataset, model)
-        check_parts(recipe, len(dataset.train), ranks.world)
+        dataset = data if isinstance(data, Dataset) else load(**request | {"source": data})
+        model = _begin(recipe, dataset, ranks)
+        if model is not None:
+            check_last_batch(recipe, dataset, model)
         info = describe_run(recipe, dataset, model, request, processor, test, command, ranks)
         synthetic = dataset.provenance.split == "synthetic"
         root = Path(out) if out else default_out(recipe, synthetic)
@@ -112,13 +112,22 @@ def resume(run: str | Path, data: Dataset | None = None, *, device: str | None =
         dataset = load(**info.request) if data is None else data
         if dataset.provenance.sha256 != info.data["sha256"]:
             raise _changed(folder, f"the data ({dataset.provenance.path})")
-        check_parts(recipe, len(dataset.train), ranks.world)
+        model = _begin(recipe, dataset, ranks)
         now = (processor.type, torch.get_num_threads(), ranks.world)
         if now != (info.device_type, info.threads, info.processes):
             here = describe_processors(processor, ranks)
             say(f"warning: the run began on {info.device}, now it is on {here}: weights may differ in the last bits.")
-        model = fresh_model(recipe, dataset.train, shape_of(dataset))
         return _go(folder, info, recipe, dataset, model, processor, ranks, say)
+
+
+def _begin(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Classifier | None:
+    """Return the network with its first weights; None for a classical baseline. UserError where the ranks can't share it."""
+    if recipe.classical:
+        if ranks.world > 1:
+            raise UserError(f"{recipe.model.network} is learnt by one process: run it without torchrun.")
+        return None
+    check_parts(recipe, len(dataset.train), ranks.world)
+    return fresh_model(recipe, dataset.train, shape_of(dataset))
 
 
 def _held(folder: RunFolder, ranks: Ranks) -> contextlib.AbstractContextManager[None]:
@@ -144,24 +153,12 @@ def _changed(folder: RunFolder, what: str) -> UserError:
     )
 
 
-class _Recorder(ShowProgress):
-    """Shows progress and keeps history.csv up to date."""
-
-    def __init__(self, folder: RunFolder, epochs: int, images: int) -> None:
-        super().__init__(epochs, images)
-        self._folder = folder
-
-    def epoch(self, row: Epoch, rows: list[Epoch]) -> None:
-        write_text(self._folder.file("history.csv"), to_csv(rows))
-        super().epoch(row, rows)
-
-
 def _go(
     folder: RunFolder,
     info: RunInfo,
     recipe: Recipe,
     dataset: Dataset,
-    model: Classifier,
+    model: Classifier | None,
     processor: torch.device,
     ranks: Ranks,
     say: Say,
@@ -171,40 +168,30 @@ def _go(
     def ready(split: str) -> Batches:
         return Batches(dataset.split(split), processor, channels_last=recipe.channels_last, ranks=ranks)
 
-    batches = {name: ready(name) for name in ("train", "val")}
-    fit = Fit(recipe, model, batches["train"], batches["val"], dataset.class_names)
-    _train(folder, fit, ranks)
-    weights, epoch = fit.final_weights()
-    minutes = sum(row.seconds for row in fit.history) / 60
-    info = dataclasses.replace(info, chosen_epoch=epoch, training_minutes=minutes)
+    if model is None:
+        taught = teach_classical(folder, recipe, dataset, processor, say)
+        batches = {"val": ready("val")}  # every image of the train split is its own nearest neighbour
+    else:
+        batches = {name: ready(name) for name in ("train", "val")}
+        taught = teach_network(folder, recipe, model, batches, dataset, ranks)
+    shape = shape_of(dataset)
+    info = dataclasses.replace(
+        info,
+        chosen_epoch=taught.epoch,
+        combination=taught.combination,
+        training_minutes=taught.minutes,
+        **(described(taught.model, shape) if model is None else {}),
+    )
     if ranks.first:
-        write_text(folder.file("history.csv"), to_csv(fit.history))
-        save_model(folder.file("weights.safetensors"), weights, recipe.model, shape_of(dataset), dataset.class_names)
+        weights = clone_state(taught.model)
+        save_model(folder.file("weights.safetensors"), weights, recipe.model, shape, dataset.class_names)
         folder.write_info(info)
-    model.load_state_dict(weights)
     if ranks.from_first(info.test and not folder.file("test", "metrics.json").exists()):
         batches["test"] = ready("test")
     for split, images in batches.items():
         say(f"scoring {split}")
-        judge(folder, info, model, images, dataset, split)
+        judge(folder, info, taught.model, images, dataset, split)
     if ranks.first:
         folder.write_info(dataclasses.replace(info, status="complete"))
         say(f"report: {report(folder.root, dataset)}")
     return folder
-
-
-def _train(folder: RunFolder, fit: Fit, ranks: Ranks) -> None:
-    """Take the fit from the folder's checkpoint, if there is one, to its end; only the first rank writes and shows."""
-    file = folder.file("checkpoint.pt")
-    if file.exists():
-        fit.load(checkpoint.load(file))
-    done = ranks.stack(torch.tensor(len(fit.history)))
-    if (done != done[0]).any():
-        raise UserError(f"Not all processes see the same checkpoint: put {folder.root} where every machine reads it.")
-    if not ranks.first:
-        fit.run(None, NoProgress())
-        return
-    with _Recorder(folder, fit.recipe.epochs, len(fit.train_batches)) as progress:
-        if fit.history:
-            progress.resumed(fit.history)
-        fit.run(partial(checkpoint.save, file), progress)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nephros.models.classical import ClassicalModel
 from nephros.models.shape import Shape
 
 
 def parameters(network: nn.Module) -> int:
-    """Return the number of trainable parameters."""
+    """Return the number of trainable parameters; of a classical baseline, the numbers that it stores."""
+    if isinstance(network, ClassicalModel):
+        return sum(stored.numel() for stored in network.buffers())
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def multiply_adds(network: nn.Module, shape: Shape) -> int:
     """Return the multiply-adds of convolutions and fully connected layers for one image; additions of biases are not counted."""
+    if isinstance(network, ClassicalModel):
+        return network.multiply_adds()
     total = 0
 
     def count(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:

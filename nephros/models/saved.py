@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from nephros.errors import UserError
 from nephros.files import atomic
 from nephros.models import build
+from nephros.models.classical import CLASSICAL
 from nephros.models.classifier import Classifier
 from nephros.models.shape import Shape
 from nephros.recipe import Model
@@ -48,9 +49,18 @@ def load_model(path: Path) -> tuple[Classifier, tuple[str, ...]]:
         assert about["format"] == FORMAT
         model = Model(**{**about["model"], "hidden": tuple(about["model"]["hidden"])})
         shape = Shape(**about["shape"])
-        classifier = Classifier(build(model, shape), [0.0] * shape.channels, [1.0] * shape.channels)
+        classifier = Classifier(_network(model, shape, weights), [0.0] * shape.channels, [1.0] * shape.channels)
         classifier.load_state_dict(weights)
         classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return classifier.eval(), tuple(about["class_names"])
     except (SafetensorError, OSError, KeyError, AssertionError, TypeError, ValueError, RuntimeError):
         raise UserError(f"The weights {path} are damaged or not nephros's: train again, or name another run.") from None
+
+
+def _network(model: Model, shape: Shape, weights: dict[str, Tensor]) -> nn.Module:
+    """Return what the weights fit: a classical baseline is as large as the data that it learnt from."""
+    if model.network not in CLASSICAL:
+        return build(model, shape)
+    inner = "network."
+    own = {name.removeprefix(inner): tensor for name, tensor in weights.items() if name.startswith(inner)}
+    return CLASSICAL[model.network](own)

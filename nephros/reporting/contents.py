@@ -13,6 +13,8 @@ from nephros.recipe import Recipe
 from nephros.recipe_files import read
 from nephros.runs import RunFolder, RunInfo
 from nephros.training.history import Epoch, from_csv
+from nephros.training.tried import Tried
+from nephros.training.tried import from_csv as tried_from_csv
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,9 @@ class Contents:
     recipe_text: str
     """recipe.yaml as it lies in the folder."""
     history: list[Epoch]
-    """Empty before the first epoch is over."""
+    """Empty before the first epoch is over, and for a classical baseline."""
+    tried: list[Tried]
+    """What a classical baseline tried; empty for a network."""
     metrics: dict[str, dict[str, Any]]
     """Split -> metrics.json, for those of train, val and test that have been scored."""
     evaluations: dict[str, Evaluation]
@@ -63,6 +67,7 @@ def gather(folder: RunFolder) -> Contents:
     """
     info = folder.info()
     history = from_csv(folder.file("history.csv")) if folder.file("history.csv").is_file() else []
+    tried = tried_from_csv(folder.file("tried.csv")) if folder.file("tried.csv").is_file() else []
     scored = [split for split in ("train", "val", "test") if folder.file(split, "metrics.json").is_file()]
     if not history and not scored:
         raise UserError(
@@ -78,9 +83,8 @@ def gather(folder: RunFolder) -> Contents:
     if "train" in scored:
         metrics = {"train": _metrics(folder), **metrics}
     file = folder.file("recipe.yaml")
-    return Contents(
-        folder, info, read(file), file.read_text(encoding="utf-8"), history, metrics, evaluations, folder.test_reads()
-    )
+    recipe, text = read(file), file.read_text(encoding="utf-8")
+    return Contents(folder, info, recipe, text, history, tried, metrics, evaluations, folder.test_reads())
 
 
 def _metrics(folder: RunFolder) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from nephros.data.catalogue import CATALOGUE
+from nephros.data.dataset import WORD
+from nephros.evaluation.published import KEY
+from nephros.evaluation.standing import Standing, of_run
 from nephros.reporting.contents import Contents
-from nephros.reporting.standing import KEY, Standing
-from nephros.reporting.style import WORD
 
 
 def caveats(contents: Contents) -> list[str]:
@@ -60,40 +61,33 @@ def own_standing(contents: Contents) -> Standing | None:
     split = contents.headline
     if contents.info.data["key"] != KEY or split is None:
         return None
-    m, shape = contents.metrics[split], contents.info.shape
-    side = f"{shape['height']}" if shape["height"] == shape["width"] else f"{shape['height']} x {shape['width']}"
-    interval = m["accuracy_interval"]
-    return Standing(
-        f"this run: {contents.info.recipe}",
-        side,
-        m["accuracy"],
-        interval["low"],
-        interval["high"],
-        m["auc"],
-        f"{contents.info.data['split']} {WORD[split]}",
-        "this report",
-        "",
-        f"95 % interval of {m['n']:,} cells" + ("" if split == "test" else "; the test split was not read"),
-        own=True,
+    return of_run(
+        contents.info,
+        contents.recipe,
+        contents.metrics[split],
+        split,
+        method=f"this run: {contents.info.recipe}",
+        source="this report",
     )
 
 
 def making(contents: Contents) -> list[tuple[str, str]]:
     """Return how the run was made, as (what, value) lines; those with a value in code type end in a colon."""
     info, shape = contents.info, contents.info.shape
-    minutes = (
-        "not finished" if info.training_minutes is None else f"{info.training_minutes:.1f} minutes in training epochs"
-    )
+    spent = "in trying combinations" if contents.tried else "in training epochs"
+    minutes = "not finished" if info.training_minutes is None else f"{info.training_minutes:.1f} minutes {spent}"
     channels = {1: "grey", 3: "colour"}.get(shape["channels"], f"{shape['channels']} channels")
     mean, std = (", ".join(f"{value:.4g}" for value in info.normalisation[key]) for key in ("mean", "std"))
+    kept = f"epoch {info.chosen_epoch} of {len(contents.history)}" if info.chosen_epoch else "none yet"
+    classical = bool(contents.tried)
     return [
         ("Recipe", f"{info.recipe} (hash {info.recipe_hash})"),
         ("Made by", info.command or "a call from Python"),
         ("Seed", str(info.seed)),
         ("Device", info.device),
         ("Training time", minutes),
-        ("Weights kept", f"epoch {info.chosen_epoch} of {len(contents.history)}" if info.chosen_epoch else "none yet"),
-        ("Parameters", f"{info.parameters:,}"),
+        ("Chosen on validation", info.combination) if classical else ("Weights kept", kept),
+        ("Numbers stored" if classical else "Parameters", f"{info.parameters:,}"),
         ("Multiply-adds", f"{info.multiply_adds:,} an image"),
         ("Input", f"{shape['height']} x {shape['width']} pixels, {channels}, {shape['classes']} classes"),
         ("Normalisation", f"mean {mean}; standard deviation {std} (of pixels / 255)"),

@@ -6,8 +6,10 @@ import csv
 import dataclasses
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nephros.errors import UserError
 
@@ -35,17 +37,26 @@ class Epoch:
     images_per_second: float
 
     def better_than(self, other: Epoch, metric: str) -> bool:
-        """Return whether this epoch's metric beats the other's; a tie does not, and any number beats NaN."""
-        mine, theirs = getattr(self, metric), getattr(other, metric)
-        if math.isnan(theirs):
-            return not math.isnan(mine)
-        return bool(mine < theirs if metric == "val_loss" else mine > theirs)
+        """Return whether this epoch's metric beats the other's."""
+        return beats(getattr(self, metric), getattr(other, metric), metric)
+
+
+def beats(mine: float, theirs: float, metric: str) -> bool:
+    """Return whether one value of a metric is better than another; a tie is not, and any number is better than NaN."""
+    if math.isnan(theirs):
+        return not math.isnan(mine)
+    return mine < theirs if metric == "val_loss" else mine > theirs
 
 
 def to_csv(rows: list[Epoch]) -> str:
     """Return the rows as CSV text with a header."""
+    return csv_text(Epoch, rows)
+
+
+def csv_text(kind: type[Any], rows: Sequence[Any]) -> str:
+    """Return dataclass instances of one `kind` as CSV text, with its fields as the header."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Epoch)], lineterminator="\n")
+    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(kind)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(dataclasses.asdict(row) for row in rows)
     return text.getvalue()

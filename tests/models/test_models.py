@@ -16,7 +16,7 @@ from nephros.models.cost import multiply_adds, parameters
 from nephros.models.saved import load_model, save_model
 from nephros.models.shape import Shape
 from nephros.recipe import Model
-from nephros.recipes import RECIPES
+from nephros.recipes import NETWORKS
 
 TISSUE = Shape(1, 28, 28, 8)
 
@@ -40,18 +40,18 @@ PARAMETERS = {
 
 
 def _narrow(name: str) -> Model:
-    model = RECIPES[name].model
+    model = NETWORKS[name].model
     return dataclasses.replace(model, features=max(4, model.features // 8))
 
 
 def test_every_recipe_is_pinned_and_every_network_has_a_recipe() -> None:
-    assert set(PARAMETERS) == set(RECIPES)
-    assert {recipe.model.network for recipe in RECIPES.values()} == set(MODELS)
+    assert set(PARAMETERS) == set(NETWORKS)
+    assert {recipe.model.network for recipe in NETWORKS.values()} == set(MODELS)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters(name: str) -> None:
-    assert parameters(build(RECIPES[name].model, TISSUE)) == PARAMETERS[name]
+    assert parameters(build(NETWORKS[name].model, TISSUE)) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_parameters(name: str) -> None:
     [("poster", 4_932_736), ("nephnet2d", 56_558_080), ("course-1", 526_760), ("nephros", 26_128_512)],
 )
 def test_multiply_adds(name: str, expected: int) -> None:
-    assert multiply_adds(build(RECIPES[name].model, TISSUE), TISSUE) == expected
+    assert multiply_adds(build(NETWORKS[name].model, TISSUE), TISSUE) == expected
 
 
 @pytest.mark.parametrize("shape", [Shape(1, 28, 28, 8), Shape(3, 28, 28, 2), Shape(3, 64, 64, 11), Shape(1, 30, 44, 5)])
@@ -95,7 +95,7 @@ def test_a_gradient_reaches_every_parameter(name: str) -> None:
 
 
 def test_dropout_changes_training_only() -> None:
-    network = build(dataclasses.replace(RECIPES["poster"].model, features=4), TISSUE)
+    network = build(dataclasses.replace(NETWORKS["poster"].model, features=4), TISSUE)
     x = torch.randn(4, 1, 28, 28)
     assert not torch.equal(network(x), network(x))
     network.eval()
@@ -103,7 +103,7 @@ def test_dropout_changes_training_only() -> None:
 
 
 def test_course_padding_replicates_the_border() -> None:
-    network = build(RECIPES["course-1"].model, TISSUE)
+    network = build(NETWORKS["course-1"].model, TISSUE)
     convolution = next(layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d))
     flat = convolution(torch.full((1, 1, 28, 28), 0.7))
     assert torch.allclose(flat, flat[:, :, :1, :1].expand_as(flat), atol=1e-6)
@@ -111,7 +111,7 @@ def test_course_padding_replicates_the_border() -> None:
 
 def test_too_small_images_and_unknown_networks_are_named() -> None:
     with pytest.raises(UserError, match="4x4 pixels are too small"):
-        build(RECIPES["poster"].model, Shape(1, 4, 4, 8))
+        build(NETWORKS["poster"].model, Shape(1, 4, 4, 8))
     with pytest.raises(UserError, match="Did you mean 'poster'"):
         build(Model(network="postr"), TISSUE)
 
@@ -125,7 +125,7 @@ def test_the_classifier_normalises_as_written() -> None:
 
 def test_a_saved_model_answers_as_before(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    settings = RECIPES["course-1"].model
+    settings = NETWORKS["course-1"].model
     model = Classifier(build(settings, TISSUE), [0.1], [0.2]).eval()
     path = tmp_path / "weights.safetensors"
     names = tuple(f"class {c}" for c in range(8))

@@ -15,7 +15,7 @@ from nephros.errors import UserError
 from nephros.models import MODELS, build
 from nephros.models.shape import Shape
 from nephros.recipe import Model, Optimizer, Recipe, Schedule
-from nephros.recipes import RECIPES
+from nephros.recipes import NETWORKS
 from nephros.tuning.defaults import _SPACES, default_space
 from nephros.tuning.space import Dimension, laid_over, parse, to_dict
 
@@ -33,11 +33,11 @@ def _one_parser(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @functools.cache
 def _space(name: str, device: str) -> tuple[Dimension, ...]:
-    return default_space(RECIPES[name], device)
+    return default_space(NETWORKS[name], device)
 
 
 def by_key(recipe: str | Recipe, device: str = "cpu") -> dict[str, Dimension]:
-    base = RECIPES[recipe] if isinstance(recipe, str) else recipe
+    base = NETWORKS[recipe] if isinstance(recipe, str) else recipe
     return {dimension.key: dimension for dimension in default_space(base, device)}
 
 
@@ -52,9 +52,9 @@ def own(recipe: Recipe, key: str) -> Any:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_recipe_has_a_space_whose_corners_are_recipes(name: str, device: str) -> None:
-    base, space = RECIPES[name], _space(name, device)
+    base, space = NETWORKS[name], _space(name, device)
     assert len(space) >= 5
     assert "optimizer.lr" in {dimension.key for dimension in space}
     assert parse(to_dict(space), base, "again") == space
@@ -75,7 +75,7 @@ def test_every_recipe_has_a_space_whose_corners_are_recipes(name: str, device: s
 
 @pytest.mark.parametrize("device", DEVICES)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), name=st.sampled_from(sorted(RECIPES)))
+@given(data=st.data(), name=st.sampled_from(sorted(NETWORKS)))
 def test_what_is_drawn_is_a_recipe(device: str, data: st.DataObject, name: str) -> None:
     params: dict[str, Any] = {}
     for dimension in _space(name, device):
@@ -87,15 +87,15 @@ def test_what_is_drawn_is_a_recipe(device: str, data: st.DataObject, name: str) 
             elif dimension.kind == "float":
                 strategy = st.floats(low, high)
             params[dimension.key] = data.draw(strategy, label=dimension.key)
-    recipe = laid_over(RECIPES[name], params)
+    recipe = laid_over(NETWORKS[name], params)
     assert {key: own(recipe, key) for key in params} == params
 
 
 @pytest.mark.parametrize("name", ["course-1", "nephros", "poster", "nephnet2d"])
 def test_the_largest_and_the_smallest_network_can_be_built(name: str) -> None:
-    space = default_space(RECIPES[name], "cpu")
+    space = default_space(NETWORKS[name], "cpu")
     for end in (0, -1):
-        build(laid_over(RECIPES[name], {d.key: d.extremes[end] for d in space}).model, Shape(1, 28, 28, 8))
+        build(laid_over(NETWORKS[name], {d.key: d.extremes[end] for d in space}).model, Shape(1, 28, 28, 8))
 
 
 def test_the_poster_s_is_the_poster_s() -> None:
@@ -122,12 +122,12 @@ def test_the_poster_s_is_the_poster_s() -> None:
     }
     assert all(inside(space[key], value) for key, value in printed.items())
     assert by_key("poster-printed") == space
-    assert laid_over(RECIPES["poster-printed"], printed) == RECIPES["poster-printed"]
+    assert laid_over(NETWORKS["poster-printed"], printed) == NETWORKS["poster-printed"]
 
 
 def test_features_stay_small_on_a_cpu() -> None:
     assert max(by_key("poster", "cpu")["model.features"].choices) == 16
-    for name in RECIPES:
+    for name in NETWORKS:
         cpu, cuda = ({dimension.key: dimension for dimension in _space(name, device)} for device in DEVICES)
         assert set(cpu) == set(cuda)
         if "model.features" in cpu:
@@ -135,16 +135,16 @@ def test_features_stay_small_on_a_cpu() -> None:
 
 
 def test_what_the_recipe_leaves_unused_is_not_searched() -> None:
-    base = RECIPES["poster"]
+    base = NETWORKS["poster"]
     adam = dataclasses.replace(base, optimizer=Optimizer("adam", lr=0.01), schedule=Schedule("cosine"))
     assert not {"optimizer.momentum", "schedule.patience", "schedule.factor"} & set(by_key(adam))
     assert "schedule.warmup" in by_key("nephros")
-    constant = dataclasses.replace(RECIPES["nephros"], schedule=Schedule())
+    constant = dataclasses.replace(NETWORKS["nephros"], schedule=Schedule())
     assert "schedule.warmup" not in by_key(constant)
 
 
 def test_another_optimiser_s_rate_gets_a_range_around_it() -> None:
-    adam = dataclasses.replace(RECIPES["nephros"], optimizer=Optimizer("adam", lr=1e-3))
+    adam = dataclasses.replace(NETWORKS["nephros"], optimizer=Optimizer("adam", lr=1e-3))
     rate = by_key(adam)["optimizer.lr"]
     assert (rate.low, rate.high) == pytest.approx((1e-4, 1e-2))
     assert rate.log

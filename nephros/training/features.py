@@ -1,0 +1,45 @@
+"""The features of the classical baselines: the pixels, or their principal components."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nephros.errors import UserError
+
+
+def flat(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return (n, d) float32 pixels in 0..1 of (n, h, w) grey or (n, h, w, 3) colour images, channel by channel."""
+    channels_first = np.moveaxis(images, -1, 1) if images.ndim == 4 else images
+    return channels_first.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+
+
+def projection(kind: str, pixels: NDArray[np.float32], components: int) -> dict[str, Tensor]:
+    """Return the `centre` and `basis` by which `nephros.models.classical.project` makes features of that kind.
+
+    None for pixels. For pca the principal components of the (n, d) training pixels, exactly, from their covariance.
+    """
+    if kind == "pixels":
+        return {}
+    if components > min(pixels.shape):
+        raise UserError(
+            f"--classic.components is {components}, but {len(pixels):,} training images of {pixels.shape[1]} values have at "
+            f"most {min(pixels.shape)}."
+        )
+    from sklearn.decomposition import PCA
+
+    found = PCA(components, svd_solver="covariance_eigh").fit(pixels)
+    return {
+        "centre": torch.tensor(found.mean_, dtype=torch.float32),
+        "basis": torch.tensor(found.components_.T, dtype=torch.float32).contiguous(),
+    }
+
+
+def standardised(made: dict[str, Tensor], pixels: NDArray[np.float32]) -> dict[str, Tensor]:
+    """Return a projection whose features are centred and of mean variance 1: one `spread` for all, so that shapes stay."""
+    centre = torch.tensor(pixels.mean(axis=0, dtype=np.float64), dtype=torch.float32)
+    features = torch.from_numpy(pixels) - centre
+    features = features @ made["basis"] if "basis" in made else features
+    return made | {"centre": centre, "spread": features.square().mean().sqrt()}
