@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from nephros.data.load import describe, load
     from nephros.errors import UserError
     from nephros.evaluation.evaluate import Evaluation
+    from nephros.jobs.compare import compare
     from nephros.jobs.evaluate import evaluate
     from nephros.jobs.report import report
+    from nephros.jobs.reproduce import reproduce
     from nephros.jobs.study import best_recipe, show_study
     from nephros.jobs.train import resume, train
     from nephros.jobs.tune import resume_study, tune
@@ -43,12 +45,14 @@ _WHERE = {
     "UserError": "errors",
     "__version__": "versions",
     "best_recipe": "jobs.study",
+    "compare": "jobs.compare",
     "describe": "data.load",
     "download": "data.download",
     "evaluate": "jobs.evaluate",
     "find_recipe": "recipe_files:find",
     "load": "data.load",
     "report": "jobs.report",
+    "reproduce": "jobs.reproduce",
     "resume": "jobs.train",
     "resume_study": "jobs.tune",
     "show_study": "jobs.study",
@@ -67,12 +71,14 @@ __all__ = [
     "UserError",
     "__version__",
     "best_recipe",
+    "compare",
     "describe",
     "download",
     "evaluate",
     "find_recipe",
     "load",
     "report",
+    "reproduce",
     "resume",
     "resume_study",
     "show_study",

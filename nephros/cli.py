@@ -21,6 +21,8 @@ Train, tune, judge and report classifiers of kidney-cell images.
   evaluate RUN               score a trained run on validation or test
   tune [RECIPE|FILE.yaml]    search a recipe's best values by Hyperband; --resume and --show STUDY
   report RUN                 write a run's report again
+  compare RUN...             runs beside each other and beside published results
+  reproduce seeds|labels     train all that the results pages show, and write their tables
   recipes [NAME]             list the recipes, or print one as a YAML file to edit
   data info NAME|PATH        say what a data set holds
   data get NAME              download a MedMNIST set
@@ -33,7 +35,7 @@ First steps:
 `nephros COMMAND --help` tells more; --version prints the version; --debug shows where an error came from.
 """
 
-COMMANDS = ("train", "evaluate", "tune", "report", "recipes", "data")
+COMMANDS = ("train", "evaluate", "tune", "report", "compare", "reproduce", "recipes", "data")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -90,13 +92,15 @@ def _run(words: list[str]) -> int:
             raise UserError("`nephros data` needs one of: info NAME|PATH, get NAME.")
         if rest[0] in verbs:
             command, rest = f"data {rest[0]}", rest[1:]
-    from nephros import commands, tune_command
+    from nephros import commands, results_command, tune_command
 
     run: dict[str, Callable[[list[str]], int]] = {
         "train": commands.train,
         "evaluate": commands.evaluate,
         "tune": tune_command.tune,
         "report": commands.report,
+        "compare": results_command.compare,
+        "reproduce": results_command.reproduce,
         "recipes": commands.recipes,
         "data": commands.data_info,
         "data info": commands.data_info,
@@ -119,6 +123,8 @@ def _fail(message: str, status: int) -> NoReturn:
 
 def _going_on(words: list[str]) -> str:
     """Return how a command that was stopped is taken on."""
+    if words[:1] == ["reproduce"]:
+        return shlex.join(words)
     if words[:1] != ["tune"]:
         return "train --resume RUN"
     named = [after for flag, after in pairwise(words) if flag in ("--name", "--resume")]

@@ -6,6 +6,10 @@ import csv
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
+
+KEY = "tissuemnist"
+"""The catalogue's key of the set that the published results are of."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,27 @@ class Published:
     """Standard deviation over seeds, of 1; None where none was published."""
     auc: float | None
     """Mean of the one-vs-rest areas; None where none was published."""
+    macro_f1: float | None
+    """Unweighted mean over classes; None where none was published."""
+    loss: float | None
+    """As printed, whatever it is divided by; None where none was published."""
+    loss_batch: float | None
+    """What the printed loss has to be multiplied by to be a mean an image, by inference; None where there is no loss."""
     split: str
     """``official``, or ``another`` where it was not the MedMNIST one."""
+    recipe: str
+    """The recipe that trains the same thing here; empty where there is none."""
+    headline: bool
+    """Whether it is its source's best, or only, result of the kind: charts show these."""
     source: str
     address: str
     """Where the source can be read; empty where there is no address."""
     note: str
+
+    @property
+    def implied_loss(self) -> float | None:
+        """The mean cross-entropy an image that the printed loss stands for, in nats."""
+        return None if self.loss is None or self.loss_batch is None else self.loss * self.loss_batch
 
 
 @cache
@@ -37,8 +56,7 @@ def published() -> tuple[Published, ...]:
 
 
 def _row(values: dict[str, str]) -> Published:
-    def number(key: str) -> float | None:
-        return float(values[key]) if values[key] else None
-
-    words = {key: values[key] for key in ("method", "input", "split", "source", "address", "note")}
-    return Published(accuracy=float(values["accuracy"]), accuracy_sd=number("accuracy_sd"), auc=number("auc"), **words)
+    read: dict[str, Any] = dict(values)
+    for key in ("accuracy_sd", "auc", "macro_f1", "loss", "loss_batch"):
+        read[key] = float(values[key]) if values[key] else None
+    return Published(**(read | {"accuracy": float(values["accuracy"]), "headline": values["headline"] == "yes"}))

@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from nephros.data.dataset import WORD
 from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.metrics import roc
 from nephros.recipe import Augment, Recipe
 from nephros.reporting.figures import WIDE
-from nephros.reporting.style import INK, LIGHT, LINE, MUTED, WORD, place, sheet, styled, wrap
+from nephros.reporting.style import INK, LIGHT, LINE, MUTED, place, sheet, styled, wrap
 from nephros.training.history import Epoch
 
 _POINTS = 160

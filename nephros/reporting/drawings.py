@@ -8,15 +8,15 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from nephros.data.dataset import Dataset
+from nephros.data.dataset import WORD, Dataset
 from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.metrics import calibration
+from nephros.evaluation.standing import Standing
 from nephros.reporting import cells, curves, figures
 from nephros.reporting.contents import Contents, pictures
 from nephros.reporting.mistakes import exemplars, mistakes
 from nephros.reporting.save import save
-from nephros.reporting.standing import Standing, standing
-from nephros.reporting.style import WORD
+from nephros.reporting.standing import standing
 
 ROWS, ROWS_OF_MANY, MANY = 3, 2, 12
 """Mistakes shown of a class, at most: three, or two where there are more than twelve classes, to keep the page light."""

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from nephros.data.dataset import WORD
 from nephros.evaluation.metrics import CalibrationBin, expected_calibration_error
-from nephros.reporting.style import INK, LIGHT, LINE, MUTED, PAPER, WORD, percent, place, sheet, styled, wrap
+from nephros.reporting.style import INK, LIGHT, LINE, MUTED, PAPER, percent, place, sheet, styled, wrap
 
 WIDE = 7.5
 """Inches across: the page's column."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nephros.data.dataset import WORD
 from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.metrics import wilson_interval
 from nephros.reporting.contents import Contents
 from nephros.reporting.intervals import macro_auc_interval, macro_f1_interval
-from nephros.reporting.style import WORD
 
 Interval = tuple[float, float]
 

@@ -1,53 +1,19 @@
-"""The run among published TissueMNIST results: which rows, in what words, and as a picture."""
+"""Runs among published TissueMNIST results, as a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from nephros.evaluation.published import published
+from nephros.evaluation.standing import Standing
 from nephros.reporting.figures import WIDE
 from nephros.reporting.style import INK, LIGHT, MUTED, place, sheet, styled
-
-KEY = "tissuemnist"
-"""The catalogue's key of the set that the published results are of."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """One row: somebody's result, or this run's."""
-
-    method: str
-    input: str
-    accuracy: float
-    low: float | None
-    high: float | None
-    """Ends of the run's 95 % interval, or one published standard deviation either way; None where there is neither."""
-    auc: float | None
-    split: str
-    source: str
-    address: str
-    note: str
-    own: bool
-    """Whether it is this run."""
-
-
-def standings(run: Standing) -> list[Standing]:
-    """Return the published rows with the run among them, the highest accuracy first."""
-    rows = [run]
-    for row in published():
-        spread = row.accuracy_sd
-        low, high = (None, None) if spread is None else (row.accuracy - spread, row.accuracy + spread)
-        words = (f"{row.split} test", row.source, row.address, row.note)
-        rows.append(Standing(row.method, row.input, row.accuracy, low, high, row.auc, *words, own=False))
-    return sorted(rows, key=lambda row: -row.accuracy)
 
 
 @styled
 def standing(rows: Sequence[Standing], split: str, title: str) -> Figure:
-    """Draw the accuracies as dots on one scale, the run's in the colour of its `split`, other splits than the official hollow."""
+    """Draw the accuracies as dots on one scale: our runs' in the colour of their `split`, hollow off the official one."""
     step = 0.235
     figure = sheet(WIDE, 0.55 + step * len(rows) + 0.45, title)
     axes = place(figure, 3.3, 0.1, WIDE - 3.3 - 0.6, step * len(rows) + 0.1)

@@ -24,9 +24,6 @@ LIGHT = {
 }
 """Name of the CSS variable -> colour on a light page. Grey, blue and orange stay apart for every kind of colour blindness."""
 
-WORD = {"train": "training", "val": "validation", "test": "test"}
-"""Split -> its name in prose."""
-
 PAPER, INK, MUTED, LINE = LIGHT["paper"], LIGHT["ink"], LIGHT["muted"], LIGHT["line"]
 
 STYLE: Any = {

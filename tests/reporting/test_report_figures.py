@@ -14,9 +14,10 @@ from matplotlib.text import Text
 
 from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.metrics import calibration
+from nephros.evaluation.standing import Standing, standings
 from nephros.recipe import Augment, Model, Recipe
 from nephros.reporting import curves, figures
-from nephros.reporting.standing import Standing, standing, standings
+from nephros.reporting.standing import standing
 from nephros.reporting.style import LIGHT, percent, wrap
 from nephros.training.history import Epoch
 
@@ -153,8 +154,8 @@ def test_the_running_label_says_what_was_on() -> None:
 
 
 def test_published_results_stand_around_the_run() -> None:
-    own = Standing("this run: x", "28", 0.69, 0.68, 0.70, 0.93, "own test", "this report", "", "", own=True)
-    rows = standings(own)
+    own = Standing("this run: x", "28", 0.69, "own test", "this report", low=0.68, high=0.70, auc=0.93, own=True)
+    rows = standings([own])
     assert len(rows) == 15
     assert [row.accuracy for row in rows] == sorted((row.accuracy for row in rows), reverse=True)
     figure = standing(rows, "test", TITLE)

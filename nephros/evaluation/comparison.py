@@ -1,0 +1,24 @@
+"""Runs beside one another and beside published results, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nephros.evaluation.pairs import Pair
+from nephros.evaluation.standing import Standing
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `nephros compare` shows."""
+
+    split: str
+    """test or val."""
+    title: str
+    """The runs' data; several, where they differ, joined by semicolons."""
+    rows: list[Standing]
+    """Runs and published results, the highest accuracy first."""
+    pairs: list[tuple[str, str, Pair]]
+    """(better run, another, how they differ), the best run against each other one on the same images."""
+    notes: list[str]
+    """What a reader must know before setting the rows beside each other."""

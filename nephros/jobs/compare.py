@@ -1,0 +1,109 @@
+"""Runs beside one another and beside published results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nephros.errors import UserError
+from nephros.evaluation.comparison import Comparison
+from nephros.evaluation.evaluate import Evaluation
+from nephros.evaluation.pairs import Pair, pair
+from nephros.evaluation.published import KEY
+from nephros.evaluation.standing import Standing, of_run, standings
+from nephros.recipe_files import read
+from nephros.runs import RunFolder, RunInfo
+
+
+@dataclass(frozen=True)
+class _Run:
+    name: str
+    info: RunInfo
+    standing: Standing
+    evaluation: Evaluation
+
+
+def compare(runs: Sequence[str | Path], split: str | None = None, *, with_published: bool = True) -> Comparison:
+    """Return the runs' results on a split beside each other and, for TissueMNIST, beside what others have published.
+
+    `split` is test where every run has been scored on it, and val otherwise, unless given. Nothing is scored: a split that
+    a run was not scored on is a UserError that says how to.
+    """
+    if not runs:
+        raise UserError("`nephros compare` needs at least one RUN: name folders that `nephros train` made.")
+    if split not in (None, "val", "test"):
+        raise UserError(f"--split is {split}, but it must be one of val, test.")
+    folders = [RunFolder.open(run) for run in runs]
+    if len({folder.root.resolve() for folder in folders}) < len(folders):
+        raise UserError("A run is named twice: name each once.")
+    if split is None:
+        split = "test" if all(folder.file("test", "metrics.json").is_file() for folder in folders) else "val"
+    names = _names(folders)
+    found = [_open(folder, name, split) for folder, name in zip(folders, names, strict=True)]
+    own = [run.standing for run in found]
+    published = with_published and any(run.info.data["key"] == KEY for run in found)
+    rows = standings(own) if published else sorted(own, key=lambda row: -row.accuracy)
+    titles = list(dict.fromkeys(str(run.info.data["title"]) for run in found))
+    best = max(found, key=lambda run: run.standing.accuracy)
+    others = [run for run in found if run is not best]
+    pairs = [(best.name, run.name, _pair(best, run)) for run in others if _same_images(best, run)]
+    return Comparison(split, "; ".join(titles), rows, pairs, _notes(found, best, split, published))
+
+
+def _names(folders: Sequence[RunFolder]) -> list[str]:
+    """Return the folders' own names, with their parents' where two are the same."""
+    names = [folder.root.resolve().name for folder in folders]
+    if len(set(names)) == len(names):
+        return names
+    return ["/".join(folder.root.resolve().parts[-2:]) for folder in folders]
+
+
+def _open(folder: RunFolder, name: str, split: str) -> _Run:
+    info, recipe = folder.info(), read(folder.file("recipe.yaml"))
+    if not folder.file(split, "metrics.json").is_file():
+        raise UserError(
+            f"{folder.root} has not been scored on {split}: run `nephros evaluate {folder.root} --split {split}`"
+            + (", or compare on validation with --split val." if split == "test" else ".")
+        )
+    evaluation = Evaluation.load(folder.file(split, "metrics.json"), folder.file(split, "predictions.npz"))
+    method = info.recipe if info.recipe == name else f"{name} ({info.recipe})"
+    standing = of_run(info, recipe, evaluation.metrics, split, method, source=info.command or "a call from Python")
+    return _Run(name, info, standing, evaluation)
+
+
+def _same_images(first: _Run, second: _Run) -> bool:
+    """Return whether both were scored on the same images in the same order."""
+    same_file = first.info.data["sha256"] == second.info.data["sha256"]
+    return bool(same_file and np.array_equal(first.evaluation.labels, second.evaluation.labels))
+
+
+def _pair(first: _Run, second: _Run) -> Pair:
+    right = [run.evaluation.probabilities.argmax(axis=1) == run.evaluation.labels for run in (first, second)]
+    return pair(*right)
+
+
+def _notes(found: Sequence[_Run], best: _Run, split: str, published: bool) -> list[str]:
+    notes = []
+    if any(run.info.data["split"] == "synthetic" for run in found):
+        notes.append("Some runs are on synthetic cells, made up by nephros: their numbers say nothing about kidneys.")
+    if split == "val":
+        notes.append(
+            "Runs are judged on validation, which steers training and the choice of recipe and flatters accordingly."
+        )
+    elsewhere = [run.name for run in found if not _same_images(best, run)]
+    if elsewhere:
+        notes.append(
+            f"Not scored on the same images as {best.name}, and so not tested against it: {', '.join(elsewhere)}."
+        )
+    if published and any(run.info.data["split"] != "official" for run in found):
+        notes.append(
+            "Published results are on the official test split, these runs' on another of the same images: a difference of a "
+            "point or two says little."
+        )
+    several = [run.name for run in found if run.info.test and split == "test"]
+    if len(several) > 1:
+        notes.append("Choosing a run by its test accuracy makes that figure too good: choose on validation.")
+    return notes

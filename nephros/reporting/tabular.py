@@ -1,0 +1,24 @@
+"""Rows of text as Markdown and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+Rows = Sequence[Sequence[str]]
+
+
+def markdown(heads: Sequence[str], rows: Rows) -> str:
+    """Return a Markdown table; a bar within a cell is escaped."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def csv_of(heads: Sequence[str], rows: Rows) -> str:
+    """Return the table as CSV text, Markdown's code marks around a cell left out."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(heads)
+    writer.writerows([[cell.strip("`") for cell in row] for row in rows])
+    return text.getvalue()

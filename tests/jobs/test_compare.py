@@ -1,0 +1,125 @@
+"""Runs beside each other: who stands where, and whether the difference might be chance."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import nephros
+from nephros.cli import main
+from nephros.data.load import load
+from nephros.errors import UserError
+from nephros.recipe import Classic, Model, Recipe
+from tests.conftest import made_up, write_npz
+from tests.jobs.test_train_job import QUICK
+
+KNN = Recipe(name="neighbours", model=Model(network="knn"), classic=Classic(neighbours=(1, 3)))
+
+
+def _silent(_words: str) -> None:
+    return None
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A network's run and a baseline's on the same data, both scored on test."""
+    place = tmp_path_factory.mktemp("runs")
+    data = write_npz(place / "squares.npz", made_up())
+    for name, recipe in (("net", QUICK), ("knn", KNN)):
+        nephros.train(recipe, data, out=place / name, test=True, say=_silent)
+    return place / "net", place / "knn"
+
+
+def test_a_baseline_has_a_run_folder_like_any_network(runs: tuple[Path, Path]) -> None:
+    folder = nephros.RunFolder.open(runs[1])
+    for name in ("recipe.yaml", "run.json", "tried.csv", "weights.safetensors", "report.html"):
+        assert folder.file(name).stat().st_size > 0, name
+    info = folder.info()
+    assert info.status == "complete"
+    assert info.combination.startswith("pixels, euclidean, ")
+    assert info.parameters > 240 * 28 * 28
+    assert len(folder.test_reads()) == 1
+    page = folder.file("report.html").read_text()
+    assert "What was tried" in page
+    assert f"{info.combination} (kept)" in page
+    before = nephros.Evaluation.load(folder.file("val", "metrics.json"), folder.file("val", "predictions.npz"))
+    assert nephros.evaluate(runs[1], "val").metrics["accuracy"] == before.metrics["accuracy"]
+
+
+def test_the_best_run_is_tested_against_the_other(runs: tuple[Path, Path]) -> None:
+    found = nephros.compare(runs)
+    assert found.split == "test"
+    assert [row.own for row in found.rows] == [True, True]
+    assert found.rows[0].accuracy >= found.rows[1].accuracy
+    ((better, other, pair),) = found.pairs
+    assert {better, other} == {"net", "knn"}
+    assert pair.difference == pytest.approx(found.rows[0].accuracy - found.rows[1].accuracy)
+    assert pair.n == 60
+
+
+def test_the_files_hold_the_table(runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "compared"
+    with pytest.raises(SystemExit) as caught:
+        main(["compare", *map(str, runs), "--split", "val", "--out", str(out)])
+    assert not caught.value.code
+    said = capsys.readouterr().out
+    assert "McNemar's exact p" in said
+    assert "flatters" in said
+    with open(out / "compare.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["split"] for row in rows] == ["own validation"] * 2
+    assert {row["checkpoint"].split(",")[0] for row in rows} == {"last", "best val_accuracy: pixels"}
+    assert "McNemar" in (out / "compare.md").read_text()
+    page = (out / "compare.html").read_text()
+    assert "<svg" in page
+    assert "Better, or lucky?" in page
+    assert (out / "figures" / "compare.png").stat().st_size > 0
+
+
+def test_runs_on_other_images_are_shown_and_not_tested(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    other = nephros.train(QUICK, made_up(n=80), out=tmp_path / "other", test=True, say=_silent)
+    found = nephros.compare([*runs, other.root])
+    assert len(found.pairs) == (0 if found.rows[0].method.startswith("other") else 1)
+    assert any("Not scored on the same images" in note for note in found.notes)
+
+
+def test_tissuemnist_is_set_beside_what_was_published(tmp_path: Path) -> None:
+    data = made_up(n=160, classes=8)
+    data = dataclasses.replace(
+        data, provenance=dataclasses.replace(data.provenance, key="tissuemnist", name="TissueMNIST")
+    )
+    run = nephros.train(QUICK, data, out=tmp_path / "run", test=True, say=_silent)
+    methods = [row.method for row in nephros.compare([run.root]).rows]
+    assert len(methods) == 15
+    assert "AutoKeras" in methods
+    assert len(nephros.compare([run.root], with_published=False).rows) == 1
+
+
+def test_what_can_t_be_compared_says_why(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    unread = nephros.train(QUICK, made_up(n=80), out=tmp_path / "unread", say=_silent)
+    with pytest.raises(UserError, match="has not been scored on test"):
+        nephros.compare([runs[0], unread.root], "test")
+    assert nephros.compare([runs[0], unread.root]).split == "val"
+    for arguments, words in (
+        (([],), "at least one RUN"),
+        (([runs[0], runs[0]],), "named twice"),
+        (([runs[0]], "train"), "--split is train"),
+        (([tmp_path],), "holds no run"),
+    ):
+        with pytest.raises(UserError, match=words):
+            nephros.compare(*arguments)
+
+
+def test_a_resplit_run_is_opened_again_as_it_was(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    data = runs[0].parent / "squares.npz"
+    run = nephros.train(QUICK, data, resplit=(200, 60), data_seed=4, out=tmp_path / "again", say=_silent)
+    info = run.info()
+    assert sum(info.class_counts["train"]) == 200
+    assert "200 / 60 drawn at random from train + validation, seed 4" in info.data["detail"]
+    opened = load(**info.request)
+    assert len(opened.val) == 60
+    assert nephros.evaluate(run.root, "val").metrics["n"] == 60
+    assert not list(run.root.glob("val-on-*"))
