@@ -23,7 +23,7 @@ from nephros.models.classifier import Classifier
 from nephros.models.saved import save_model
 from nephros.recipe import Classic, Model, Recipe
 from nephros.training.begin import shape_of
-from nephros.training.classical import learn
+from nephros.training.classical.learn import learn
 
 METHODS = {
     "knn": ("knn", Classic(neighbours=(20,))),

@@ -9,7 +9,7 @@ from typing import Any
 
 from nephros.errors import UserError
 from nephros.recipe import Recipe
-from nephros.reporting.study_page import write_study_report
+from nephros.reporting.study.page import write_study_report
 from nephros.terminal import table_console
 from nephros.tuning.folder import StudyFolder
 from nephros.tuning.progress import progress_table

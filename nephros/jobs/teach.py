@@ -18,12 +18,12 @@ from nephros.models.classifier import Classifier
 from nephros.recipe import Recipe
 from nephros.runs import RunFolder
 from nephros.training import checkpoint
-from nephros.training.classical import learn
+from nephros.training.classical.learn import learn
+from nephros.training.classical.tried import to_csv as tried_csv
 from nephros.training.fit import Fit
 from nephros.training.history import Epoch
 from nephros.training.history import to_csv as history_csv
 from nephros.training.progress import NoProgress, ShowProgress
-from nephros.training.tried import to_csv as tried_csv
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from nephros.evaluation.evaluate import Evaluation
 from nephros.recipe import Recipe
 from nephros.recipe_files import read
 from nephros.runs import RunFolder, RunInfo
+from nephros.training.classical.tried import Tried
+from nephros.training.classical.tried import from_csv as tried_from_csv
 from nephros.training.history import Epoch, from_csv
-from nephros.training.tried import Tried
-from nephros.training.tried import from_csv as tried_from_csv
 
 
 @dataclass(frozen=True)

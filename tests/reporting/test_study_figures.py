@@ -9,13 +9,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 from matplotlib.text import Text
 
-from nephros.reporting.study_budget import budget, random_search, spending
-from nephros.reporting.study_curves import learning, limits
-from nephros.reporting.study_flow import flow
-from nephros.reporting.study_importance import Importance, importance, importances
-from nephros.reporting.study_look import COLOUR
-from nephros.reporting.study_parallel import parallel
-from nephros.reporting.study_view import View
+from nephros.reporting.study.budget import budget, random_search, spending
+from nephros.reporting.study.curves import learning, limits
+from nephros.reporting.study.flow import flow
+from nephros.reporting.study.importance import Importance, importance, importances
+from nephros.reporting.study.look import COLOUR
+from nephros.reporting.study.parallel import parallel
+from nephros.reporting.study.view import View
 from tests.reporting.study_simulator import Plan, simulate
 
 
@@ -122,7 +122,7 @@ def test_random_search_is_drawn_at_equal_epochs_with_its_number_of_configuration
 
 
 def test_importance_marks_what_is_more_than_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nephros.reporting.study_importance.SHUFFLES", 2)
+    monkeypatch.setattr("nephros.reporting.study.importance.SHUFFLES", 2)
     found = importance(View(simulate(Plan())))
     assert isinstance(found, Importance)
     figure = importances(found, "Cells, own split")

@@ -10,7 +10,7 @@ import pytest
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from nephros.reporting.study_page import write_study_report
+from nephros.reporting.study.page import write_study_report
 from nephros.tuning.records import Records
 from tests.reporting.study_simulator import JUDGED, Plan, simulate
 from tests.reporting.test_report_html import Page
@@ -22,7 +22,7 @@ FIGURES = {"survival", "learning-curves", "epochs-spent", "parallel-coordinates"
 @pytest.fixture(autouse=True)
 def few_shuffles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shuffle the scores less often: that is what takes most of a report's time."""
-    monkeypatch.setattr("nephros.reporting.study_importance.SHUFFLES", 2)
+    monkeypatch.setattr("nephros.reporting.study.importance.SHUFFLES", 2)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def no_ink(monkeypatch: pytest.MonkeyPatch) -> None:
     def blank(figure: Figure, png_file: Path, alt: str) -> Markup:
         return Markup(f'<svg role="img" aria-label="{escape(alt)}"></svg>')
 
-    monkeypatch.setattr("nephros.reporting.study_page.save", blank)
+    monkeypatch.setattr("nephros.reporting.study.page.save", blank)
 
 
 def test_a_finished_study_has_every_section_number_and_figure_and_fetches_nothing(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from nephros.reporting.study_budget import RandomSearch, expected_best, random_search, spending
-from nephros.reporting.study_importance import Importance, importance
-from nephros.reporting.study_tables import best_values, failures, rows
-from nephros.reporting.study_view import View
+from nephros.reporting.study.budget import RandomSearch, expected_best, random_search, spending
+from nephros.reporting.study.importance import Importance, importance
+from nephros.reporting.study.tables import best_values, failures, rows
+from nephros.reporting.study.view import View
 from nephros.tuning.records import Records
 from tests.reporting.study_simulator import Plan, simulate
 

@@ -19,10 +19,10 @@ from nephros.models.saved import load_model, save_model
 from nephros.models.shape import Shape
 from nephros.recipe import Classic, Model, Recipe
 from nephros.recipes import NETWORKS, RECIPES
-from nephros.training.calibrate import vector_scaling
-from nephros.training.classical import learn
-from nephros.training.features import flat
-from nephros.training.tried import Tried, from_csv, to_csv
+from nephros.training.classical.calibrate import vector_scaling
+from nephros.training.classical.features import flat
+from nephros.training.classical.learn import learn
+from nephros.training.classical.tried import Tried, from_csv, to_csv
 from tests.conftest import made_up
 
 CPU = torch.device("cpu")
@@ -115,7 +115,7 @@ def test_the_linear_machine_and_the_landmarks_are_scikit_learn_s() -> None:
     for network, settings in cases:
         model, _, _ = learnt(network, data, **settings)
         train, val = (standardised(model, split) for split in (data.train, data.val))
-        machine = SGDClassifier(alpha=1 / n, average=True, max_iter=50, random_state=0)
+        machine = SGDClassifier(alpha=1 / n, average=True, max_iter=12, random_state=0)
         steps = [Nystroem(gamma=1 / train.shape[1], n_components=40, random_state=0)] if settings else []
         peer = make_pipeline(*steps, machine).fit(train, data.train.labels)
         assert np.allclose(scores(model, data.val), peer.decision_function(val), atol=2e-3)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nephros.reporting.study_page import write_study_report
+from nephros.reporting.study.page import write_study_report
 from tests.reporting.study_simulator import Plan, simulate
 from tests.ui.conftest import CHROMIUM
 

@@ -17,10 +17,10 @@ from nephros.errors import UserError
 from nephros.evaluation.metrics import summarise
 from nephros.models.classical import ClassicalModel
 from nephros.recipe import Recipe
-from nephros.training.calibrate import vector_scaling
-from nephros.training.machines import linear_machines, rbf_machines
-from nephros.training.neighbours import neighbour_models
-from nephros.training.tried import Learnt, Tried
+from nephros.training.classical.calibrate import vector_scaling
+from nephros.training.classical.machines import linear_machines, rbf_machines
+from nephros.training.classical.neighbours import neighbour_models
+from nephros.training.classical.tried import Learnt, Tried
 
 Say = Callable[[str], None]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from nephros.reporting.figures import WIDE
-from nephros.reporting.study_look import same
-from nephros.reporting.study_view import View
+from nephros.reporting.study.look import same
+from nephros.reporting.study.view import View
 from nephros.reporting.style import INK, LIGHT, MUTED, place, sheet, styled
 from nephros.tuning.dimension import Dimension
 from nephros.tuning.hyperband import failed

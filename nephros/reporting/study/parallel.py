@@ -14,9 +14,9 @@ from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 
 from nephros.reporting.figures import WIDE
-from nephros.reporting.study_curves import ORDER, legend_lines, limits, line_style
-from nephros.reporting.study_look import METRIC, plain, same, shown
-from nephros.reporting.study_view import View
+from nephros.reporting.study.curves import ORDER, legend_lines, limits, line_style
+from nephros.reporting.study.look import METRIC, plain, same, shown
+from nephros.reporting.study.view import View
 from nephros.reporting.style import INK, MUTED, PAPER, place, sheet, styled
 from nephros.tuning.dimension import Dimension
 from nephros.tuning.records import Config

@@ -9,17 +9,18 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from nephros.files import write_text
-from nephros.reporting import study_words, words
 from nephros.reporting.save import save
-from nephros.reporting.study_budget import RandomSearch, Spending, budget, random_search, spending
-from nephros.reporting.study_curves import learning
-from nephros.reporting.study_flow import flow
-from nephros.reporting.study_importance import Importance, importance, importances
-from nephros.reporting.study_look import counted, metric, named, shown
-from nephros.reporting.study_parallel import parallel
-from nephros.reporting.study_tables import best_values, failures, rows
-from nephros.reporting.study_view import View
+from nephros.reporting.study import words
+from nephros.reporting.study.budget import RandomSearch, Spending, budget, random_search, spending
+from nephros.reporting.study.curves import learning
+from nephros.reporting.study.flow import flow
+from nephros.reporting.study.importance import Importance, importance, importances
+from nephros.reporting.study.look import counted, metric, named, shown
+from nephros.reporting.study.parallel import parallel
+from nephros.reporting.study.tables import best_values, failures, rows
+from nephros.reporting.study.view import View
 from nephros.reporting.templates import template
+from nephros.reporting.words import provenance
 from nephros.tuning.records import Records
 
 
@@ -37,16 +38,16 @@ def write_study_report(records: Records, folder: Path, file_tag: str = "") -> Pa
         headline=_headline(view),
         judged=records.judged,
         drawn=_draw(view, folder / "figures", file_tag, spent, rival, hangs),
-        caveats=study_words.caveats(view),
-        on=study_words.on(view),
-        numbers=study_words.numbers(view),
+        caveats=words.caveats(view),
+        on=words.on(view),
+        numbers=words.numbers(view),
         best=best_values(view),
-        compared=study_words.compared(view, spent, rival),
-        hanging=study_words.hanging(view, hangs),
+        compared=words.compared(view, spent, rival),
+        hanging=words.hanging(view, hangs),
         rows=rows(view),
         failures=failures(view),
-        making=study_words.making(view),
-        provenance=words.provenance(view.settings.data, view.settings.request),
+        making=words.making(view),
+        provenance=provenance(view.settings.data, view.settings.request),
     )
     file = folder / f"{file_tag}report.html"
     write_text(file, page)
@@ -97,7 +98,7 @@ def _draw(
 
     said = metric(view)
     tried = counted(len(view.fates), "configuration")
-    pen(flow(view), "survival", study_words.survived(view))
+    pen(flow(view), "survival", words.survived(view))
     if any(config.values for config in view.configs):
         pen(learning(view), "learning-curves", f"Curves of {said} by epoch of {tried}, a panel a bracket")
         fields = ", ".join(dimension.key for dimension in view.space)

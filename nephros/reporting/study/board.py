@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nephros.reporting.figures import WIDE
-from nephros.reporting.study_view import View
+from nephros.reporting.study.view import View
 from nephros.reporting.style import place, sheet
 from nephros.tuning.hyperband import Bracket
 

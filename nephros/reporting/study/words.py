@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 
-from nephros.reporting.study_budget import RandomSearch, Spending
-from nephros.reporting.study_importance import SHUFFLES, Importance
-from nephros.reporting.study_look import METRIC, counted, metric, named, shown, stopped
-from nephros.reporting.study_view import View
+from nephros.reporting.study.budget import RandomSearch, Spending
+from nephros.reporting.study.importance import SHUFFLES, Importance
+from nephros.reporting.study.look import METRIC, counted, metric, named, shown, stopped
+from nephros.reporting.study.view import View
 from nephros.tuning.records import Key
 
 

@@ -11,9 +11,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from nephros.reporting.study_board import Board
-from nephros.reporting.study_look import COLOUR, counted, named, shown
-from nephros.reporting.study_view import View, planned
+from nephros.reporting.study.board import Board
+from nephros.reporting.study.look import COLOUR, counted, named, shown
+from nephros.reporting.study.view import View, planned
 from nephros.reporting.style import INK, LINE, MUTED, PAPER, styled
 from nephros.tuning.hyperband import Bracket, Standing, failed, ranked
 

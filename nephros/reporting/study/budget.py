@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nephros.reporting.figures import WIDE
-from nephros.reporting.study_curves import limits
-from nephros.reporting.study_look import COLOUR, METRIC, counted
-from nephros.reporting.study_view import View
+from nephros.reporting.study.curves import limits
+from nephros.reporting.study.look import COLOUR, METRIC, counted
+from nephros.reporting.study.view import View
 from nephros.reporting.style import INK, LIGHT, LINE, MUTED, place, sheet, styled
 
 

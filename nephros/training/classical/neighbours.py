@@ -13,8 +13,8 @@ from nephros.data.dataset import Split
 from nephros.errors import UserError
 from nephros.models.classical import NearestNeighbours, project
 from nephros.recipe import Classic
-from nephros.training.features import flat, projection
-from nephros.training.tried import Combination, Learnt
+from nephros.training.classical.features import flat, projection
+from nephros.training.classical.tried import Combination, Learnt
 
 QUERIES = 512
 """Images whose neighbours are looked for at once."""

@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from nephros.reporting.figures import WIDE
-from nephros.reporting.study_look import COLOUR, METRIC, WORDS, counted
-from nephros.reporting.study_view import Fate, View
+from nephros.reporting.study.look import COLOUR, METRIC, WORDS, counted
+from nephros.reporting.study.view import Fate, View
 from nephros.reporting.style import LINE, MUTED, place, sheet, styled
 from nephros.tuning.hyperband import Bracket
 from nephros.tuning.records import Config

@@ -16,16 +16,16 @@ from nephros.data.dataset import Split
 from nephros.errors import UserError
 from nephros.models.classical import ClassicalModel, KernelMachine, LinearMachine, project
 from nephros.recipe import Classic
-from nephros.training.features import flat, projection, standardised
-from nephros.training.neighbours import blank
-from nephros.training.tried import Combination, Learnt
+from nephros.training.classical.features import flat, projection, standardised
+from nephros.training.classical.neighbours import blank
+from nephros.training.classical.tried import Combination, Learnt
 
 CACHE_MB = 1000
 """Of kernel values that scikit-learn's exact machine keeps."""
 ROWS = 4096
 """Validation images scored at once."""
-EPOCHS = 50
-"""At most, of stochastic gradient descent; it stops when the loss falls no more."""
+EPOCHS = 12
+"""Of stochastic gradient descent, at most: with averaged weights more change nothing but the time."""
 
 
 def linear_machines(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from nephros.reporting.study_view import Fate, View
+from nephros.reporting.study.view import Fate, View
 from nephros.reporting.style import LIGHT
 from nephros.tuning.records import Config, Key
 

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from nephros.reporting.study_look import WORDS, named, plain, shown, stopped
-from nephros.reporting.study_view import Fate, View
+from nephros.reporting.study.look import WORDS, named, plain, shown, stopped
+from nephros.reporting.study.view import Fate, View
 from nephros.reporting.templates import NONE
 from nephros.tuning.records import Config
 
