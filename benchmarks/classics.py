@@ -119,7 +119,12 @@ def main() -> None:
         rows += found
         print(f"{method}: done", file=sys.stderr)
     rows += search_against_peers(sizes[-1], settings)
-    publish(settings, f"Classical baselines: cost by training images, scoring a 1,000 images, {title}", rows, title)
+    publish(
+        settings,
+        f"Classical baselines: seconds to learn and to score 1,000 images, by training images, {title}",
+        rows,
+        title,
+    )
 
 
 if __name__ == "__main__":

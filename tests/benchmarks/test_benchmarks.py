@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.classics import exponent
+
 ROOT = Path(__file__).parents[2]
 RECORD = {
     "benchmark",
@@ -114,3 +116,16 @@ def test_the_drivers_load_is_counted() -> None:
     assert all(0 < row["computing_ms_an_epoch"] <= row["computing_ms_a_task"] for row in studies)
     sizes = {row["checkpoint_of"]: row["checkpoint_bytes"] for row in rows if "checkpoint_of" in row}
     assert 0 < sizes["course-1"] < sizes["poster"] < sizes["nephros"]
+
+
+def test_classics_measure_each_baseline_and_its_peers() -> None:
+    record = last_record(run("classics", "--quick", "--data", "synthetic"))
+    measured = [row for row in record["rows"] if "learn_seconds" in row]
+    assert {row["method"] for row in measured} == {"knn", "svm-linear", "svm-rbf, exact"}
+    for row in measured:
+        assert all(row[key] > 0 for key in ("learn_seconds", "score_seconds", "stored_mib"))
+        assert row["memory_mib"] >= 0
+    searches = {row["method"]: row["ours_over_it"] for row in record["rows"] if row["method"].startswith("search")}
+    assert searches["search by nephros"] == 1
+    assert searches["search by scikit-learn"] > 0
+    assert exponent([1000, 2000, 4000], [1.0, 4.0, 16.0]) == pytest.approx(2)
