@@ -111,7 +111,7 @@ class Classic:
     landmarks: int = 0
     """svm-rbf: training images by which Nystroem's method approximates the kernel; 0 keeps the kernel exact."""
     images: int = 0
-    """Training images to learn from, every class's share kept; 0 takes all."""
+    """Training images to learn from at most, every class's share kept; 0 takes all."""
 
 
 @dataclass(frozen=True)
@@ -168,9 +168,8 @@ class Recipe:
         for key, default in _unused(self):
             if _value(self, key) != default:
                 kind = self.model.network
-                raise UserError(
-                    f"--{key} is given, but {kind} has no such setting: leave it out, or use another recipe."
-                )
+                start = f", or start from the recipe '{kind}', not from another's" if self.classical else ""
+                raise UserError(f"{kind} has no setting --{key}: leave it out{start}.")
         for ok, key, need in _limits(self):
             if not ok:
                 raise UserError(f"--{key} is {_value(self, key)}, but it must be {need}.")
@@ -263,11 +262,15 @@ def _limits(recipe: Recipe) -> list[tuple[bool, str, str]]:
         (c.components >= 1, "classic.components", "a whole number of at least 1"),
         (bool(c.neighbours) and min(c.neighbours) >= 1, "classic.neighbours", "a list of whole numbers of at least 1"),
         (bool(c.distance), "classic.distance", "a list of euclidean, cosine or both"),
-        (bool(c.cost) and min(c.cost) > 0, "classic.cost", "a list of numbers above 0"),
-        (bool(c.gamma) and min(c.gamma) > 0, "classic.gamma", "a list of numbers above 0"),
+        (_positive(c.cost), "classic.cost", "a list of numbers above 0"),
+        (_positive(c.gamma), "classic.gamma", "a list of numbers above 0"),
         (c.landmarks >= 0, "classic.landmarks", "0 (an exact kernel) or a number of training images"),
         (c.images >= 0, "classic.images", "0 (all) or a number of training images"),
     ]
+
+
+def _positive(values: tuple[float, ...]) -> bool:
+    return bool(values) and all(0 < value < float("inf") for value in values)
 
 
 def _plain(value: Any) -> Any:

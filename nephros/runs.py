@@ -58,7 +58,7 @@ class RunInfo:
     processes: int = 1
     """How many trained together, each on a part of every batch."""
     status: str = "training"
-    """training or complete."""
+    """training, complete or diverged."""
     chosen_epoch: int | None = None
     """Epoch (from 1) of the weights that were kept."""
     combination: str = ""

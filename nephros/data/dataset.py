@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -12,6 +13,20 @@ from numpy.typing import NDArray
 SPLITS = ("train", "val", "test")
 WORD = {"train": "training", "val": "validation", "test": "test"}
 """Split -> its name in prose."""
+
+
+def sha256_of(images: NDArray[np.uint8]) -> str:
+    """Return the SHA-256 of a split's images in their order, by which results on the same images are known."""
+    digest = hashlib.sha256(str(images.shape).encode())
+    for start in range(0, len(images), 4096):
+        digest.update(np.ascontiguousarray(images[start : start + 4096]).data)
+    return digest.hexdigest()
+
+
+def absent(split: str, labels: NDArray[np.int64], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a warning for each class that a split's labels lack."""
+    lacking = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
+    return tuple(f"{split} has no image of {names[c]}, so its figures there are undefined." for c in lacking)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from nephros.data.dataset import SPLITS, Dataset, Provenance, Split
+from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, absent
 from nephros.errors import UserError
 
 SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg"})
@@ -60,11 +60,7 @@ def open_folder(path: str | Path, *, size: int | None = None, seed: int = 0) -> 
         where = assign(labels, seed)
         notes.insert(0, f"split 7:1:2 by class with seed {seed}")
     train, val, test = (Split(images[where == part], labels[where == part]) for part in range(3))
-    unusual = tuple(
-        f"{split} has no image of {names[index]}, so its figures there are undefined."
-        for split, part in (("val", val), ("test", test))
-        for index in np.flatnonzero(part.counts(len(names)) == 0)
-    )
+    unusual = absent("val", val.labels, names) + absent("test", test.labels, names)
     provenance = Provenance(root.name, "own", str(root), sha256, detail="; ".join(notes))
     task = "binary-class" if len(names) == 2 else "multi-class"
     return Dataset(train, val, test, names, provenance, task, unusual)

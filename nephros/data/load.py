@@ -55,6 +55,20 @@ def load(
     return dataset if subset is None else take_subset(dataset, subset, seed)
 
 
+def request_of(
+    source: str | Path,
+    size: int | None = None,
+    seed: int = 0,
+    subset: int | None = None,
+    resplit: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """Return what a run writes down so that `load` opens the same data again; an empty source is data given in Python."""
+    named = str(source).lower() in (*CATALOGUE, SYNTHETIC, "")
+    where = str(source) if named else str(Path(source).expanduser().absolute())
+    split = None if resplit is None else list(resplit)
+    return {"source": where, "size": size, "subset": subset, "seed": seed, "resplit": split}
+
+
 def locate(key: str, size: int | None = None) -> Path | None:
     """Return where a catalogue set's file lies (`size` pixels a side, 28 when None), or None where it isn't.
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.catalogue import CATALOGUE, CatalogueEntry
-from nephros.data.dataset import SPLITS, Dataset, Provenance, Split
+from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, absent
 from nephros.data.download import cache_folder
 from nephros.errors import UserError, did_you_mean
 from nephros.files import atomic, digest
@@ -244,7 +244,7 @@ def _highest(path: Path, labels: dict[str, NDArray[np.int64]]) -> int:
 
 def _check_labels(path: Path, names: tuple[str, ...], labels: dict[str, NDArray[np.int64]]) -> tuple[str, ...]:
     """Raise on labels that can't be learned; return a sentence for each class that val or test lacks."""
-    warnings = []
+    warnings: list[str] = []
     if len(names) < 2:
         raise UserError(f"{path} has one class only; a classifier needs at least two.")
     for split, values in labels.items():
@@ -253,10 +253,10 @@ def _check_labels(path: Path, names: tuple[str, ...], labels: dict[str, NDArray[
                 f"{path}: {split}_labels has the label {values.max()}, but there are {len(names)} classes, "
                 f"0 to {len(names) - 1}; correct the labels or class_names."
             )
-        absent = [names[index] for index in np.flatnonzero(np.bincount(values, minlength=len(names)) == 0)]
-        if absent and split == "train":
-            raise UserError(f"{path}: {', '.join(absent)} is missing from train; every class needs training images.")
-        warnings += [f"{split} has no image of {name}, so its figures there are undefined." for name in absent]
+        lacking = [names[index] for index in np.flatnonzero(np.bincount(values, minlength=len(names)) == 0)]
+        if lacking and split == "train":
+            raise UserError(f"{path}: {', '.join(lacking)} is missing from train; every class needs training images.")
+        warnings += absent(split, values, names)
     return tuple(warnings)
 
 

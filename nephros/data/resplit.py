@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nephros.data.dataset import Dataset, Split
+from nephros.data.dataset import Dataset, Split, absent
 from nephros.errors import UserError
 
 
@@ -30,14 +30,16 @@ def resplit(dataset: Dataset, sizes: Sequence[int], seed: int) -> Dataset:
     drawn = np.random.default_rng(seed).permutation(have)
     first, second = (np.sort(part) for part in (drawn[: sizes[0]], drawn[sizes[0] : sum(sizes)]))
     note = f"{sizes[0]} / {sizes[1]} drawn at random from train + validation, seed {seed}; test as it was"
-    old = dataset.provenance
+    lost = set(np.unique(dataset.train.labels)) - set(np.unique(labels[first]))
+    if lost:
+        names = ", ".join(dataset.class_names[label] for label in sorted(lost))
+        raise UserError(f"--resplit leaves train no image of {names}: draw more images, or with another --data-seed.")
+    detail = "; ".join(part for part in (dataset.provenance.detail, note) if part)
     return replace(
         dataset,
         train=Split(images[first], labels[first]),
         val=Split(images[second], labels[second]),
-        provenance=replace(
-            old,
-            split="own" if old.split == "official" else old.split,
-            detail="; ".join(part for part in (old.detail, note) if part),
-        ),
+        provenance=replace(dataset.provenance, detail=detail),
+        warnings=tuple(warning for warning in dataset.warnings if not warning.startswith(("train ", "val ")))
+        + absent("val", labels[second], dataset.class_names),
     )

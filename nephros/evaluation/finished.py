@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from nephros.data.dataset import SPLITS
 from nephros.errors import UserError
 from nephros.evaluation.plans import Row
 from nephros.runs import RunFolder, RunInfo
@@ -23,6 +24,8 @@ class Finished:
     infos: list[RunInfo]
     metrics: list[dict[str, dict[str, Any]]]
     """A run: split -> metrics.json."""
+    diverged: list[int]
+    """Seeds whose training came to NaN."""
 
     def values(self, key: str, split: str = "test") -> list[float]:
         """Return one metric of every run, those left out that have none."""
@@ -45,27 +48,28 @@ class Finished:
         return mean(spent) if spent else None
 
 
-def finished(row: Row, place: Path) -> Finished:
-    """Read the complete runs of a row from PLACE/KEY-SEED; UserError for a damaged one."""
-    found = Finished(row, [], [], [])
+def finished(row: Row, place: Path, source: str) -> Finished:
+    """Read the complete runs of a row on that data from PLACE/KEY-SEED; UserError for a damaged one.
+
+    A run of another recipe, such as one cut short to try the plan out, or on other data is passed over.
+    """
+    found = Finished(row, [], [], [], [])
     for seed in row.seeds:
         root = place / f"{row.key}-{seed}"
         if not RunFolder.begun(root):
             continue
         folder = RunFolder.open(root)
         info = folder.info()
-        if info.status != "complete":
+        if not row.made(info, source, seed):
             continue
-        found.seeds.append(seed)
-        found.infos.append(info)
-        found.metrics.append(
-            {split: _metrics(folder, split) for split in ("train", "val", "test") if _scored(folder, split)}
-        )
+        if info.status == "diverged":
+            found.diverged.append(seed)
+        if info.status == "complete":
+            found.seeds.append(seed)
+            found.infos.append(info)
+            scored = [split for split in SPLITS if folder.file(split, "metrics.json").is_file()]
+            found.metrics.append({split: _metrics(folder, split) for split in scored})
     return found
-
-
-def _scored(folder: RunFolder, split: str) -> bool:
-    return folder.file(split, "metrics.json").is_file()
 
 
 def _metrics(folder: RunFolder, split: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ class Pair:
     low: float
     high: float
     """95 % interval of the difference in accuracy, by paired bootstrap."""
+    adjusted: float
+    """p once corrected for the number of pairs that were tested together; of one pair p itself."""
 
     @property
     def difference(self) -> float:
@@ -46,4 +49,13 @@ def pair(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Pair:
     shares = [only_first / n, only_second / n, (n - apart) / n]
     drawn = np.random.default_rng(0).multinomial(n, shares, size=DRAWS)
     low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / n, [0.025, 0.975])
-    return Pair(n, only_first, only_second, p, float(low), float(high))
+    return Pair(n, only_first, only_second, p, float(low), float(high), p)
+
+
+def holm(pairs: Sequence[Pair]) -> list[Pair]:
+    """Return the pairs with p adjusted for being tested together (Holm, Scand. J. Statistics 6, 1979), in their order."""
+    adjusted, least = list(pairs), 0.0
+    for rank, place in enumerate(sorted(range(len(pairs)), key=lambda place: pairs[place].p)):
+        least = min(1.0, max(least, (len(pairs) - rank) * pairs[place].p))
+        adjusted[place] = replace(pairs[place], adjusted=least)
+    return adjusted

@@ -6,9 +6,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from nephros.data.load import request_of
 from nephros.evaluation.published import Published, published
 from nephros.recipe import Recipe
 from nephros.recipes import RECIPES
+from nephros.runs import RunInfo
 
 SUBSET = 10_000
 """Training images of the poster's rough tuning."""
@@ -34,8 +36,20 @@ class Row:
     gpu: bool = False
     """Whether it would take days without a GPU."""
 
-    def command(self, seed: int) -> str:
-        """Return what a user would type to make one of its runs."""
+    def seeded(self, seed: int) -> Recipe:
+        """Return the recipe of one of its runs."""
+        return dataclasses.replace(self.recipe, seed=seed)
+
+    def request(self, source: str, seed: int) -> dict[str, Any]:
+        """Return how one of its runs opens its data, as run.json says it."""
+        return request_of(source, seed=seed if self.data else 0, **self.data)
+
+    def made(self, info: RunInfo, source: str, seed: int) -> bool:
+        """Return whether a run is one of its own, on that data."""
+        return info.recipe_hash == self.seeded(seed).hash and info.request == self.request(source, seed)
+
+    def command(self, seed: int, flags: str = "") -> str:
+        """Return what a user would type to make one of its runs; `flags` are those that the whole plan was given."""
         words = ["nephros train", self.recipe.name]
         named = RECIPES[self.recipe.name]
         for field in ("epochs", "passes"):
@@ -45,7 +59,7 @@ class Row:
             words.append(f"--{key} {','.join(map(str, value)) if isinstance(value, tuple) else value}")
         if self.data:
             words.append(f"--data-seed {seed}")
-        return " ".join([*words, f"--seed {seed}", "--test"])
+        return " ".join([*words, f"--seed {seed}", "--test", *([flags] if flags else [])])
 
 
 def seeds_plan(device_type: str) -> list[Row]:

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from nephros.errors import UserError
 from nephros.evaluation.comparison import Comparison
 from nephros.evaluation.evaluate import Evaluation
-from nephros.evaluation.pairs import Pair, pair
+from nephros.evaluation.pairs import Pair, holm, pair
 from nephros.evaluation.published import KEY
 from nephros.evaluation.standing import Standing, of_run, standings
 from nephros.recipe_files import read
@@ -49,7 +47,9 @@ def compare(runs: Sequence[str | Path], split: str | None = None, *, with_publis
     titles = list(dict.fromkeys(str(run.info.data["title"]) for run in found))
     best = max(found, key=lambda run: run.standing.accuracy)
     others = [run for run in found if run is not best]
-    pairs = [(best.name, run.name, _pair(best, run)) for run in others if _same_images(best, run)]
+    tested = [run for run in others if _same_images(best, run)]
+    found_pairs = holm([_pair(best, run) for run in tested])
+    pairs = [(best.name, run.name, one) for run, one in zip(tested, found_pairs, strict=True)]
     return Comparison(split, "; ".join(titles), rows, pairs, _notes(found, best, split, published))
 
 
@@ -76,8 +76,11 @@ def _open(folder: RunFolder, name: str, split: str) -> _Run:
 
 def _same_images(first: _Run, second: _Run) -> bool:
     """Return whether both were scored on the same images in the same order."""
-    same_file = first.info.data["sha256"] == second.info.data["sha256"]
-    return bool(same_file and np.array_equal(first.evaluation.labels, second.evaluation.labels))
+    one, two = (run.evaluation.metrics.get("images_sha256") for run in (first, second))
+    if one is None or two is None:  # scored before the images were recorded
+        asked = [{**run.info.request, "subset": None, "sha256": run.info.data["sha256"]} for run in (first, second)]
+        return asked[0] == asked[1]
+    return bool(one == two)
 
 
 def _pair(first: _Run, second: _Run) -> Pair:
@@ -93,17 +96,20 @@ def _notes(found: Sequence[_Run], best: _Run, split: str, published: bool) -> li
         notes.append(
             "Runs are judged on validation, which steers training and the choice of recipe and flatters accordingly."
         )
+    if len(found) > 2:
+        notes.append(
+            f"{best.name} was picked as the best of {len(found)} before it was tested against them, which flatters it."
+        )
     elsewhere = [run.name for run in found if not _same_images(best, run)]
     if elsewhere:
         notes.append(
             f"Not scored on the same images as {best.name}, and so not tested against it: {', '.join(elsewhere)}."
         )
-    if published and any(run.info.data["split"] != "official" for run in found):
+    if published and any(run.info.data["key"] == KEY and run.info.data["split"] != "official" for run in found):
         notes.append(
             "Published results are on the official test split, these runs' on another of the same images: a difference of a "
             "point or two says little."
         )
-    several = [run.name for run in found if run.info.test and split == "test"]
-    if len(several) > 1:
+    if split == "test" and len(found) > 1:
         notes.append("Choosing a run by its test accuracy makes that figure too good: choose on validation.")
     return notes

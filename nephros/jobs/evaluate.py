@@ -12,7 +12,7 @@ from torch import nn
 
 from nephros import device as devices
 from nephros.data.batches import Batches
-from nephros.data.dataset import Dataset
+from nephros.data.dataset import Dataset, sha256_of
 from nephros.data.load import load
 from nephros.errors import UserError
 from nephros.evaluation.evaluate import Evaluation
@@ -48,6 +48,7 @@ def judge(
         "recipe_hash": info.recipe_hash,
         "epoch": info.chosen_epoch,
         "provenance": dataset.provenance.to_dict(),
+        "images_sha256": sha256_of(dataset.split(split).images) if first else "",
         "versions": versions(),
         "commit": commit(),
     }

@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.table import Table
 
 from nephros import device as devices
-from nephros.data.load import load
+from nephros.data.dataset import Dataset
+from nephros.data.load import load, request_of
 from nephros.errors import Diverged, UserError, did_you_mean
 from nephros.evaluation.finished import finished
 from nephros.evaluation.plans import Row, labels_plan, seeds_plan
@@ -20,6 +21,7 @@ from nephros.terminal import table_console
 
 Say = Callable[[str], None]
 PLANS = ("seeds", "labels")
+NEEDS_GPU = "needs a GPU"
 
 
 def reproduce(
@@ -43,26 +45,93 @@ def reproduce(
     processor = devices.choose(device)
     if plan not in PLANS:
         raise UserError(f"There is no plan '{plan}': choose {' or '.join(PLANS)}.")
-    rows = seeds_plan(processor.type) if plan == "seeds" else labels_plan(len(load(data).train))
+    dataset = load(data)
+    rows = seeds_plan(processor.type) if plan == "seeds" else labels_plan(len(dataset.train))
     rows = [row if epochs is None else _capped(row, epochs) for row in rows]
     chosen = _chosen(rows, only)
-    place = Path(runs).expanduser() / plan
-    todo = [(row, seed) for row in chosen for seed in row.seeds if not (row.gpu and processor.type == "cpu")]
+    series = _Series(plan, rows, data, device, Path(runs).expanduser() / plan, Path(out).expanduser(), epochs)
     if dry_run:
-        _show(todo, place)
+        _show(series, chosen, dataset, processor.type)
         return []
-    written: list[Path] = []
+    todo: list[tuple[Row, int]] = []
+    for row in chosen:
+        hindrance = _hindrance(row, dataset, processor.type)
+        if hindrance:
+            say(f"{row.label}: left out, as it {hindrance}")
+        else:
+            todo += [(row, seed) for seed in row.seeds]
     for number, (row, seed) in enumerate(todo, start=1):
-        folder = place / f"{row.key}-{seed}"
-        if _complete(folder, row, seed):
+        if series.state(row, seed) in ("done", "diverged"):
             continue
         say(f"run {number} of {len(todo)}: {row.label}, seed {seed}")
+        series.run(row, seed, say)
+        series.write()
+    return series.write()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Series:
+    """A plan on some data, with the place of its runs and of its tables."""
+
+    plan: str
+    rows: list[Row]
+    data: str
+    device: str
+    place: Path
+    out: Path
+    epochs: int | None
+
+    @property
+    def flags(self) -> str:
+        """What a user has to add to a command to have it on this data and device."""
+        given = [("--data", self.data, "tissuemnist"), ("--device", self.device, "auto")]
+        return " ".join(f"{flag} {value}" for flag, value, usual in given if value != usual)
+
+    @property
+    def source(self) -> str:
+        """The data as run.json names it."""
+        return str(request_of(self.data)["source"])
+
+    def folder(self, row: Row, seed: int) -> Path:
+        """Return where a run lies."""
+        return self.place / f"{row.key}-{seed}"
+
+    def state(self, row: Row, seed: int) -> str:
+        """Return `to do`, `begun`, `done` or `diverged`; UserError when the folder holds another run than the plan's."""
+        root = self.folder(row, seed)
+        if not RunFolder.begun(root):
+            return "to do"
+        info = RunFolder.open(root).info()
+        if not row.made(info, self.source, seed):
+            raise UserError(
+                f"{root} holds a run of another recipe or on other data than the plan's: name another folder with --runs."
+            )
+        return {"complete": "done", "diverged": "diverged"}.get(info.status, "begun")
+
+    def run(self, row: Row, seed: int, say: Say) -> None:
+        """Begin a run or go on with it, to its end; one that diverges is marked as such."""
+        root = self.folder(row, seed)
         try:
-            _run(folder, row, seed, data, device, say)
+            if RunFolder.begun(root):
+                resume(root, device=self.device, say=say)
+                return
+            command = row.command(seed, self.flags)
+            part = row.data | ({"data_seed": seed} if row.data else {})
+            train(
+                row.seeded(seed), self.data, out=root, device=self.device, test=True, command=command, say=say, **part
+            )
         except Diverged as error:
             say(f"warning: {row.label}, seed {seed}: {error}")
-        written = _write(plan, rows, place, Path(out).expanduser())
-    return written or _write(plan, rows, place, Path(out).expanduser())
+            folder = RunFolder.open(root)
+            folder.write_info(dataclasses.replace(folder.info(), status="diverged"))
+
+    def write(self) -> list[Path]:
+        """Write the plan's tables from whatever is finished by now; return their paths."""
+        found = [finished(row, self.place, self.source) for row in self.rows]
+        flags = " ".join(
+            part for part in (self.flags, "" if self.epochs is None else f"--epochs {self.epochs}") if part
+        )
+        return (write_seeds if self.plan == "seeds" else write_labels)(found, self.out, flags)
 
 
 def _capped(row: Row, epochs: int) -> Row:
@@ -79,39 +148,23 @@ def _chosen(rows: list[Row], only: Sequence[str]) -> list[Row]:
     return [row for row in rows if not only or row.key in only]
 
 
-def _complete(folder: Path, row: Row, seed: int) -> bool:
-    """Return whether the run is over; UserError when the folder holds another recipe's."""
-    if not RunFolder.begun(folder):
-        return False
-    info = RunFolder.open(folder).info()
-    if info.recipe_hash != dataclasses.replace(row.recipe, seed=seed).hash:
-        raise UserError(f"{folder} holds a run of another recipe than the plan's: name another folder with --runs.")
-    return info.status == "complete"
+def _hindrance(row: Row, dataset: Dataset, device_type: str) -> str:
+    """Return why a row can't be run here; empty where it can."""
+    if row.gpu and device_type == "cpu":
+        return NEEDS_GPU
+    images, both = len(dataset.train), len(dataset.train) + len(dataset.val)
+    if row.data.get("subset", 0) > images or sum(row.data.get("resplit", ())) > both:
+        return "needs more images than there are"
+    return ""
 
 
-def _run(folder: Path, row: Row, seed: int, data: str, device: str, say: Say) -> None:
-    if RunFolder.begun(folder):
-        resume(folder, device=device, say=say)
-        return
-    recipe = dataclasses.replace(row.recipe, seed=seed)
-    seeded = row.data | ({"data_seed": seed} if row.data else {})
-    train(recipe, data, out=folder, device=device, test=True, command=row.command(seed), say=say, **seeded)
-
-
-def _write(plan: str, rows: list[Row], place: Path, out: Path) -> list[Path]:
-    """Write the plan's tables from whatever is finished by now."""
-    found = [finished(row, place) for row in rows]
-    return write_seeds(found, out) if plan == "seeds" else write_labels(found, out)
-
-
-def _show(todo: list[tuple[Row, int]], place: Path) -> None:
-    table = Table(title=f"runs, in {place}")
-    for heading in ("run", "epochs", "state", "command"):
+def _show(series: _Series, rows: list[Row], dataset: Dataset, device_type: str) -> None:
+    table = Table(title=f"runs, in {series.place}")
+    for heading in ("key", "seed", "epochs", "state", "command"):
         table.add_column(heading)
-    for row, seed in todo:
-        folder = place / f"{row.key}-{seed}"
-        state = "to do"
-        if RunFolder.begun(folder):
-            state = "done" if _complete(folder, row, seed) else "begun"
-        table.add_row(f"{row.key}-{seed}", str(row.recipe.epochs), state, row.command(seed))
+    for row in rows:
+        hindrance = _hindrance(row, dataset, device_type)
+        for seed in row.seeds:
+            state = hindrance or series.state(row, seed)
+            table.add_row(row.key, str(seed), str(row.recipe.epochs), state, row.command(seed, series.flags))
     table_console().print(table)

@@ -13,9 +13,9 @@ import torch
 
 from nephros import device as devices
 from nephros.data.batches import Batches
-from nephros.data.catalogue import CATALOGUE
 from nephros.data.dataset import Dataset
-from nephros.data.load import SYNTHETIC, load
+from nephros.data.load import load, request_of
+from nephros.data.subset import subset as take_subset
 from nephros.distributed import Ranks, joined, restarted, under_torchrun
 from nephros.errors import UserError
 from nephros.files import write_text
@@ -29,6 +29,7 @@ from nephros.recipe import Recipe, to_yaml
 from nephros.recipe_files import find, from_mapping, read
 from nephros.runs import RunFolder, RunInfo
 from nephros.training.begin import check_last_batch, check_parts, fresh_model, shape_of
+from nephros.training.classical.check import check_classical
 from nephros.training.parts import clone_state
 
 Say = Callable[[str], None]
@@ -56,11 +57,9 @@ def train(
     """
     # Through the parser, so that values of the wrong kind are refused here, and 1 for 1.0 is the same recipe.
     recipe = find(recipe) if isinstance(recipe, str) else from_mapping(recipe.to_dict(), "The recipe")
-    request: dict[str, Any] = {"source": "", "size": size, "subset": subset, "seed": data_seed}
-    request["resplit"] = None if resplit is None else list(resplit)
-    if not isinstance(data, Dataset):
-        named = str(data).lower() in (*CATALOGUE, SYNTHETIC)
-        request["source"] = str(data) if named else str(Path(data).expanduser().absolute())
+    if isinstance(data, Dataset) and any(asked is not None for asked in (size, subset, resplit)):
+        raise UserError("size, subset and resplit are for data given by name or path: cut an open Dataset before.")
+    request = request_of("" if isinstance(data, Dataset) else data, size, data_seed, subset, resplit)
     with joined() as ranks:
         if under_torchrun() and out is None:
             raise UserError("torchrun needs --out DIR: a process that it starts again must find the run it belongs to.")
@@ -68,7 +67,7 @@ def train(
             _check_same(RunFolder.open(out), recipe, request)
             return resume(out, data if isinstance(data, Dataset) else None, device=device, say=say)
         processor = ranks.own(devices.choose(device))
-        dataset = data if isinstance(data, Dataset) else load(**request | {"source": data})
+        dataset = _cut(recipe, data if isinstance(data, Dataset) else load(**request | {"source": data}))
         model = _begin(recipe, dataset, ranks)
         if model is not None:
             check_last_batch(recipe, dataset, model)
@@ -109,7 +108,7 @@ def resume(run: str | Path, data: Dataset | None = None, *, device: str | None =
         processor = ranks.own(devices.choose(device or info.device_type))
         if data is None and not info.request["source"]:
             raise UserError(f"{folder.root} was trained on data given in Python: give it to nephros.resume again.")
-        dataset = load(**info.request) if data is None else data
+        dataset = _cut(recipe, load(**info.request) if data is None else data)
         if dataset.provenance.sha256 != info.data["sha256"]:
             raise _changed(folder, f"the data ({dataset.provenance.path})")
         model = _begin(recipe, dataset, ranks)
@@ -125,9 +124,16 @@ def _begin(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Classifier | None:
     if recipe.classical:
         if ranks.world > 1:
             raise UserError(f"{recipe.model.network} is learnt by one process: run it without torchrun.")
+        check_classical(recipe, dataset)
         return None
     check_parts(recipe, len(dataset.train), ranks.world)
     return fresh_model(recipe, dataset.train, shape_of(dataset))
+
+
+def _cut(recipe: Recipe, dataset: Dataset) -> Dataset:
+    """Return the data with no more training images than a classical baseline is to learn from."""
+    most = recipe.classic.images
+    return take_subset(dataset, most, recipe.seed) if 0 < most < len(dataset.train) else dataset
 
 
 def _held(folder: RunFolder, ranks: Ranks) -> contextlib.AbstractContextManager[None]:

@@ -14,9 +14,8 @@ import torch
 
 from nephros import device as devices
 from nephros.data.batches import Batches
-from nephros.data.catalogue import CATALOGUE
 from nephros.data.dataset import Dataset
-from nephros.data.load import SYNTHETIC, load
+from nephros.data.load import load, request_of
 from nephros.data.subset import cut
 from nephros.errors import UserError
 from nephros.evaluation.evaluate import evaluate
@@ -155,12 +154,9 @@ def _place(checkpoints: str, name: str) -> str:
 
 
 def _open(data: str | Path | Dataset, size: int | None, seed: int) -> tuple[Dataset, dict[str, Any]]:
-    request: dict[str, Any] = {"source": "", "size": size, "seed": seed}
-    if isinstance(data, Dataset):
-        return data, request
-    named = str(data).lower() in (*CATALOGUE, SYNTHETIC)
-    request["source"] = str(data) if named else str(Path(data).expanduser().absolute())
-    return load(**request), request
+    whole = request_of("" if isinstance(data, Dataset) else data, size, seed)
+    request = {key: whole[key] for key in ("source", "size", "seed")}
+    return data if isinstance(data, Dataset) else load(**request), request
 
 
 def _cut(dataset: Dataset, settings: Settings) -> Dataset:

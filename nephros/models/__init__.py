@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from nephros.errors import UserError, did_you_mean
+from nephros.models.classical import CLASSICAL
 from nephros.models.compact import Compact
 from nephros.models.course import Course
 from nephros.models.poster import nephnet2d, poster
@@ -28,7 +29,7 @@ def build(model: Model, shape: Shape) -> nn.Module:
     """Return the network that `model` names, with fresh weights, for data of that shape; UserError for an unknown name."""
     if model.network not in MODELS:
         raise UserError(
-            f"--model.network is '{model.network}', but it must be one of {', '.join(MODELS)}."
-            f"{did_you_mean(model.network, MODELS)}"
+            f"--model.network is '{model.network}', but it must be one of {', '.join([*MODELS, *CLASSICAL])}."
+            f"{did_you_mean(model.network, [*MODELS, *CLASSICAL])}"
         )
     return MODELS[model.network](model, shape)

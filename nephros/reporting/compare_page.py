@@ -14,7 +14,8 @@ from nephros.reporting.templates import template
 
 def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
     """Write compare.md, compare.csv, compare.html and figures/compare.png and .svg into `out`; return the first three."""
-    picture = out / "figures" / "compare.png"
+    tag = "synthetic-" if "synthetic" in comparison.title else ""
+    picture = out / "figures" / f"{tag}compare.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     alt = f"Accuracy of {len(comparison.rows)} methods, the highest first"
     drawn = save(standing(comparison.rows, comparison.split, comparison.title), picture, alt)
@@ -26,5 +27,5 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
     )
     texts = {"compare.md": to_markdown(comparison), "compare.csv": to_csv(comparison), "compare.html": page}
     for name, text in texts.items():
-        write_text(out / name, text)
-    return [out / name for name in texts]
+        write_text(out / f"{tag}{name}", text)
+    return [out / f"{tag}{name}" for name in texts]

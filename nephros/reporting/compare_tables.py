@@ -39,11 +39,12 @@ def cells(row: Standing) -> list[str]:
 
 def sentence(better: str, other: str, pair: Pair) -> str:
     """Return in words how two runs differ."""
-    apart = "they may well be equally good" if pair.low <= 0 <= pair.high else "more than chance explains"
+    corrected = "" if pair.adjusted == pair.p else f", {pair.adjusted:.2g} corrected for the pairs tested (Holm)"
+    apart = "more than chance explains" if pair.adjusted < 0.05 else "they may well be equally good"
     return (
         f"{better} less {other}: {100 * pair.difference:+.2f} points of accuracy (95 % interval {100 * pair.low:+.2f} to "
         f"{100 * pair.high:+.2f}, paired bootstrap); {pair.only_first:,} cells right by the first alone, "
-        f"{pair.only_second:,} by the second alone, McNemar's exact p = {pair.p:.2g}: {apart}"
+        f"{pair.only_second:,} by the second alone, McNemar's exact p = {pair.p:.2g}{corrected}: {apart}"
     )
 
 

@@ -71,7 +71,7 @@ def gather(folder: RunFolder) -> Contents:
     scored = [split for split in ("train", "val", "test") if folder.file(split, "metrics.json").is_file()]
     if not history and not scored:
         raise UserError(
-            f"{folder.root} has nothing to report yet, since it stopped before its first epoch was over: "
+            f"{folder.root} has nothing to report yet, since it stopped before there was anything to judge: "
             f"resume it with `nephros train --resume {folder.root}`."
         )
     evaluations = {

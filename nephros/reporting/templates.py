@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from nephros.reporting.style import LIGHT
@@ -27,7 +29,7 @@ def template(name: str) -> Template:
 
 def figure(value: float | None, digits: int = 3) -> str:
     """Return a number with so many decimals, or a dash for what could not be computed."""
-    return NONE if value is None else f"{value:.{digits}f}"
+    return NONE if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def share(value: float | None, digits: int = 1) -> str:

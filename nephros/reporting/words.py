@@ -18,9 +18,10 @@ def caveats(contents: Contents) -> list[str]:
     if contents.folder.synthetic:
         found.append("The cells are synthetic, made up by nephros: no number here says anything about kidneys.")
     if not contents.complete:
-        done = f"{len(contents.history)} of {contents.recipe.epochs} epochs are over"
+        epochs = f": {len(contents.history)} of {contents.recipe.epochs} epochs are over"
+        done = "" if contents.recipe.classical else epochs
         how = f"; go on with: nephros train --resume {contents.folder.root}" if info.request["source"] else ""
-        found.append(f"This run has not finished: {done}{how}.")
+        found.append(f"This run has not finished{done}{how}.")
     if info.data["key"] and info.data["split"] != "official":
         name = info.data["name"]
         found.append(

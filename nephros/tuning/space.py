@@ -25,12 +25,13 @@ from nephros.tuning.together import check_together
 __all__ = ["OWNED", "Dimension", "laid_over", "parse", "read", "to_dict"]
 
 OWNED = {
+    "classic": "a classical baseline's, which tries its combinations by itself",
     "epochs": "Hyperband's own: set --max-epochs",
     "metric": "the study's own: set --metric",
     "name": "a name, not a setting",
     "source": "a note, not a setting",
 }
-"""Fields that can't be searched, and why."""
+"""Fields and groups that can't be searched, and why."""
 
 
 def to_dict(space: tuple[Dimension, ...]) -> dict[str, Any]:
@@ -84,8 +85,9 @@ def parse(values: Any, base: Recipe, where: str) -> tuple[Dimension, ...]:
 
 
 def _dimension(key: str, value: Any, before: list[Dimension], where: str) -> Dimension:
-    if key in OWNED:
-        raise UserError(f"{where}: '{key}' can't be searched, as it is {OWNED[key]}.")
+    owner = OWNED.get(key.partition(".")[0])
+    if owner:
+        raise UserError(f"{where}: '{key}' can't be searched, as it is {owner}.")
     _check_field(key, where)
     if isinstance(value, list):
         value = {"choices": value}

@@ -163,20 +163,27 @@ def test_quick_run_spends_the_budget_and_is_not_repeated(method: str, tmp_path: 
     assert not list((tmp_path / ".work").iterdir())
 
 
-@pytest.mark.slow
-def test_ours_goes_on_after_it_was_killed(tmp_path: Path) -> None:
+def cut_off(out: Path) -> bool:
+    """Run our study and interrupt it as soon as it has an epoch; return whether that came before its end."""
     process = subprocess.Popen(
-        command("--methods", "ours", "--out", str(tmp_path)), cwd=ROOT, stderr=subprocess.DEVNULL, text=True
+        command("--methods", "ours", "--out", str(out)), cwd=ROOT, stderr=subprocess.DEVNULL, text=True
     )
-    events = tmp_path / ".work" / "ours-0" / "events.jsonl"
+    events = out / ".work" / "ours-0" / "events.jsonl"
     until = time.monotonic() + 240
     while not events.exists() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)  # on which it ends the method's processes too
     process.wait(timeout=60)
-    done = run("--methods", "ours", "--out", str(tmp_path))
+    return not (out / "ours-0.json").exists()
+
+
+@pytest.mark.slow
+def test_ours_goes_on_after_it_was_killed(tmp_path: Path) -> None:
+    # On a busy machine its eleven epochs may be over before the signal arrives: then it has another try.
+    out = next(place for place in (tmp_path / str(number) for number in range(10)) if cut_off(place))
+    done = run("--methods", "ours", "--out", str(out))
     assert done.returncode == 0, done.stderr
-    found = Record.read(tmp_path / "ours-0.json")
+    found = Record.read(out / "ours-0.json")
     assert len({(event.trial, event.epoch) for event in found.events}) == len(found.events) == 11
     assert found.attempts == 2
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from nephros.evaluation.pairs import pair
+from nephros.evaluation.pairs import holm, pair
 
 
 def _answers(both: int, only_first: int, only_second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -39,3 +39,12 @@ def test_the_interval_is_that_of_drawing_images_again() -> None:
     assert found.low == pytest.approx(low, abs=0.002)
     assert found.high == pytest.approx(high, abs=0.002)
     assert found.low < found.difference < found.high
+
+
+def test_p_values_tested_together_are_holm_s() -> None:
+    pairs = [pair(*_answers(50, 9, 1, 40)), pair(*_answers(50, 12, 0, 40)), pair(*_answers(50, 3, 2, 40))]
+    raw, adjusted = [one.p for one in pairs], [one.adjusted for one in holm(pairs)]
+    assert adjusted[1] == pytest.approx(3 * raw[1])
+    assert adjusted[0] == pytest.approx(2 * raw[0])
+    assert adjusted[2] == pytest.approx(raw[2]) == 1.0
+    assert holm(pairs[:1])[0].adjusted == raw[0]

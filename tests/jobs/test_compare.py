@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import nephros
 from nephros.cli import main
+from nephros.data.dataset import Split
 from nephros.data.load import load
 from nephros.errors import UserError
+from nephros.evaluation.pairs import pair
 from nephros.recipe import Classic, Model, Recipe
+from nephros.reporting.compare_tables import sentence
 from tests.conftest import made_up, write_npz
 from tests.jobs.test_train_job import QUICK
 
@@ -123,3 +128,30 @@ def test_a_resplit_run_is_opened_again_as_it_was(runs: tuple[Path, Path], tmp_pa
     assert len(opened.val) == 60
     assert nephros.evaluate(run.root, "val").metrics["n"] == 60
     assert not list(run.root.glob("val-on-*"))
+
+
+def test_the_same_file_split_with_another_seed_is_not_the_same_images(tmp_path: Path) -> None:
+    data = made_up(n=80)
+    rng = np.random.default_rng(3)
+    mixed = dataclasses.replace(data, test=Split(rng.permutation(data.test.images), data.test.labels))
+    runs = [nephros.train(QUICK, one, out=tmp_path / str(i), say=_silent) for i, one in enumerate((data, mixed))]
+    for run, one in zip(runs, (data, mixed), strict=True):
+        nephros.evaluate(run.root, "test", one)
+    assert nephros.compare([run.root for run in runs], "val").pairs
+    folders = [next(run.root.glob("test*")) for run in runs]
+    digests = {json.loads((folder / "metrics.json").read_text())["images_sha256"] for folder in folders}
+    assert len(digests) == 2
+
+
+def test_the_verdict_follows_the_p_that_stands_beside_it() -> None:
+    right = np.ones(37_280, dtype=bool)
+    other = right.copy()
+    other[:4] = False
+    assert "equally good" in sentence("one", "two", pair(right, other))
+    other[:40] = False
+    assert "more than chance" in sentence("one", "two", pair(right, other))
+
+
+def test_an_open_dataset_is_cut_by_its_owner(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cut an open Dataset before"):
+        nephros.train(QUICK, made_up(n=80), subset=40, out=tmp_path / "run")

@@ -12,6 +12,7 @@ import pytest
 import nephros
 from nephros.cli import main
 from nephros.errors import UserError
+from nephros.evaluation.finished import finished
 from nephros.evaluation.plans import Row, labels_plan, seeds_plan
 from nephros.jobs import reproduce as job
 from nephros.recipe import Recipe
@@ -60,6 +61,15 @@ def test_rows_of_seeds_are_run_once_and_written_with_what_was_published(npz: Pat
     assert "| course-3 | " in files[1].read_text()
     go()
     assert all(len(run.test_reads()) == 1 for run in runs)
+    assert f"--data {npz}" in row["command"]
+    assert row["command"].endswith("--epochs 1")
+    assert runs[0].info().command == f"nephros train course-3 --epochs 1 --seed 0 --test --data {npz}"
+    # What was cut short to try the plan out is nowhere given as the plan's own, nor are runs on other data.
+    whole = finished(dataclasses.replace(seeds_plan("cpu")[2]), tmp_path / "runs" / "seeds", str(npz))
+    assert whole.seeds == []
+    other = write_npz(tmp_path / "other.npz", made_up(n=80, classes=8))
+    with pytest.raises(UserError, match="on other data"):
+        nephros.reproduce("seeds", str(other), only=["course-3"], runs=tmp_path / "runs", epochs=1, say=_silent)
 
 
 def test_a_run_that_was_cut_off_goes_on(npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +101,11 @@ def test_a_run_that_diverges_does_not_stop_the_others(
     said: list[str] = []
     files = nephros.reproduce("seeds", str(npz), runs=tmp_path / "runs", out=tmp_path / "out", say=said.append)
     assert any("warning: wild" in words for words in said)
-    assert [row["seeds"] for row in _rows(files[0])] == ["0", "1"]
+    assert [row["seeds"] for row in _rows(files[0])] == ["0 (1 diverged)", "1"]
+    assert _rows(files[0])[0]["accuracy_mean"] == "diverged"
+    said.clear()
+    nephros.reproduce("seeds", str(npz), runs=tmp_path / "runs", out=tmp_path / "out", say=said.append)
+    assert said == []
 
 
 def test_labels_take_the_same_steps_on_fewer_images(npz: Path, tmp_path: Path) -> None:
@@ -114,7 +128,10 @@ def test_the_plan_can_be_read_before_it_is_run(npz: Path, tmp_path: Path, capsys
     with pytest.raises(SystemExit):
         main(["reproduce", "seeds", "--data", str(npz), "--dry-run", "--runs", str(tmp_path / "runs")])
     said = capsys.readouterr().out
+    assert "nephros train poster --epochs 40 --seed 0 --test --data" in said
     assert "nephros train poster --epochs 40 --resplit 120000,30000 --data-seed 0 --seed 0 --test" in said
+    assert "needs more images than there are" in said
+    assert "needs a GPU" in said
     assert not (tmp_path / "runs").exists()
 
 
@@ -123,6 +140,16 @@ def test_what_is_not_in_the_plan_is_refused(npz: Path) -> None:
         nephros.reproduce("seeds", str(npz), only=["curse-1"])
     with pytest.raises(UserError, match="no plan 'sedes'"):
         nephros.reproduce("sedes", str(npz))
+
+
+def test_rows_that_can_t_be_run_here_are_left_out_with_a_reason(npz: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    only = ["poster-resplit", "poster-subset", "strong-baseline"]
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    nephros.reproduce("seeds", str(npz), only=only, device="cpu", say=said.append, runs=runs, out=out)
+    assert len(said) == 3
+    assert "left out, as it needs more images" in said[0]
+    assert "left out, as it needs a GPU" in said[2]
 
 
 def test_on_a_gpu_everything_is_trained_in_full() -> None:

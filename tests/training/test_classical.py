@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import nephros
 from nephros.data.dataset import Dataset, Split
 from nephros.errors import UserError
 from nephros.models.classical import CLASSICAL, ClassicalModel, NearestNeighbours
@@ -115,7 +116,7 @@ def test_the_linear_machine_and_the_landmarks_are_scikit_learn_s() -> None:
     for network, settings in cases:
         model, _, _ = learnt(network, data, **settings)
         train, val = (standardised(model, split) for split in (data.train, data.val))
-        machine = SGDClassifier(alpha=1 / n, average=True, max_iter=12, random_state=0)
+        machine = SGDClassifier(alpha=1 / n, average=True, max_iter=-(-1_000_000 // n), random_state=0)
         steps = [Nystroem(gamma=1 / train.shape[1], n_components=40, random_state=0)] if settings else []
         peer = make_pipeline(*steps, machine).fit(train, data.train.labels)
         assert np.allclose(scores(model, data.val), peer.decision_function(val), atol=2e-3)
@@ -180,26 +181,61 @@ def test_vector_scaling_finds_the_scale_and_shift_that_made_the_labels() -> None
     assert torch.allclose(found_shift - found_shift.mean(), shift - shift.mean(), atol=0.08)
 
 
-def test_settings_that_the_data_can_t_serve() -> None:
+def test_settings_that_the_data_can_t_serve_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     data = made_up(n=40, size=12)
-    for network, classic, flag in (
-        ("knn", {"neighbours": (41,)}, "--classic.neighbours"),
-        ("knn", {"features": ("pca",), "components": 41}, "--classic.components"),
-        ("svm-rbf", {"landmarks": 41}, "--classic.landmarks"),
-        ("svm-linear", {"images": 41}, "--subset"),
-    ):
-        with pytest.raises(UserError, match=flag):
-            learnt(network, data, **classic)
+    one_class = dataclasses.replace(data, train=Split(data.train.images, np.zeros_like(data.train.labels)))
+    black = dataclasses.replace(data, train=Split(np.zeros_like(data.train.images), data.train.labels))
+    cases: list[tuple[Dataset, str, dict[str, Any], str]] = [
+        (data, "knn", {"neighbours": (41,)}, "--classic.neighbours has 41"),
+        (data, "knn", {"features": ("pca",), "components": 41}, "--classic.components has 41"),
+        (data, "svm-rbf", {"landmarks": 41}, "--classic.landmarks has 41"),
+        (one_class, "svm-linear", {}, "at least two classes"),
+        (black, "svm-rbf", {}, "All pixels"),
+    ]
+    for given, network, classic, words in cases:
+        recipe = Recipe(model=Model(network=network), classic=Classic(**classic))
+        with pytest.raises(UserError, match=words):
+            nephros.train(recipe, given, out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_limit_on_images_is_kept_and_recorded(tmp_path: Path) -> None:
+    for most, kept in ((24, 24), (1000, 40)):
+        recipe = Recipe(model=Model(network="svm-linear"), classic=Classic(images=most))
+        run = nephros.train(recipe, made_up(n=40, size=12), out=tmp_path / str(most), say=lambda _words: None)
+        assert sum(run.info().class_counts["train"]) == kept
+        assert ("subset of 24" in run.info().data["detail"]) == (most == 24)
+
+
+def test_small_scores_are_calibrated_as_well_as_large_ones() -> None:
+    generator = torch.Generator().manual_seed(1)
+    scores = torch.randn(2000, 4, generator=generator)
+    labels = (scores + torch.randn(2000, 4, generator=generator)).argmax(dim=1)
+
+    def loss(factor: float) -> float:
+        scale, shift = vector_scaling(factor * scores, labels)
+        return float(torch.nn.functional.cross_entropy(scale * factor * scores + shift, labels))
+
+    assert loss(0.001) == pytest.approx(loss(1.0), abs=1e-4) == pytest.approx(loss(1000.0), abs=1e-4)
+
+
+def test_large_seeds_are_seeds() -> None:
+    for network, classic in (("svm-linear", Classic()), ("svm-rbf", Classic(landmarks=20))):
+        recipe = Recipe(model=Model(network=network), classic=classic, seed=2**62)
+        assert learn(recipe, hard(), CPU, lambda _words: None)[1]
 
 
 def test_what_a_baseline_or_a_network_does_not_have_is_refused() -> None:
-    with pytest.raises(UserError, match="--epochs is given, but knn"):
+    with pytest.raises(UserError, match="knn has no setting --epochs"):
         dataclasses.replace(RECIPES["knn"], epochs=3)
-    with pytest.raises(UserError, match=r"--classic\.gamma is given, but knn"):
+    with pytest.raises(UserError, match=r"knn has no setting --classic\.gamma"):
         dataclasses.replace(RECIPES["knn"], classic=Classic(gamma=(2.0,)))
-    with pytest.raises(UserError, match="--classic is given, but course"):
+    with pytest.raises(UserError, match="course has no setting --classic"):
         dataclasses.replace(RECIPES["course-1"], classic=Classic(images=5))
     assert set(RECIPES["knn"].to_dict()) == {"name", "source", "model", "classic", "metric", "seed"}
+    for bad in ((), (float("inf"),), (0.5, float("nan"))):
+        with pytest.raises(UserError, match=r"--classic\.cost"):
+            dataclasses.replace(RECIPES["svm-linear"], classic=Classic(cost=bad))
     assert all("classic" not in recipe.to_dict() for recipe in NETWORKS.values())
 
 

@@ -45,6 +45,7 @@ DIMENSIONS: dict[str, Any] = {
     "augment.scale": {"low": 0.0, "high": 0.1},
     "augment.interpolation": ["nearest", "bilinear"],
     "batch_size": [64, 128],
+    "passes": {"low": 1, "high": 4},
     "last_batch": ["keep", "even"],
     "normalise": ["half", "unit", "data"],
     "label_smoothing": {"low": 0.0, "high": 0.2},
@@ -70,8 +71,8 @@ def _one_parser(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def field(recipe: Recipe, key: str) -> Any:
     group, _, name = key.partition(".")
-    value = recipe.to_dict()[group]
-    return value[name] if name else value
+    value = {"classic": {}, **recipe.to_dict()}[group]
+    return value.get(name) if name else value
 
 
 def one(key: str, value: Any, base: Recipe = BASE) -> Dimension:
@@ -80,7 +81,7 @@ def one(key: str, value: Any, base: Recipe = BASE) -> Dimension:
 
 
 def test_the_table_above_lists_every_field_that_can_be_searched() -> None:
-    assert set(DIMENSIONS) == set(keys()) - set(OWNED)
+    assert set(DIMENSIONS) == {key for key in keys() if key.partition(".")[0] not in OWNED}
 
 
 @pytest.mark.parametrize("key", DIMENSIONS)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-RESTRAINT = 1e-4
+RESTRAINT = 1e-6
 """Pulls the shift of a class that validation lacks towards 0; of no account for the others."""
 
 
@@ -17,16 +17,17 @@ def vector_scaling(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     networks, ICML 2017), which is Platt's with one slope a class; a convex problem, solved by L-BFGS in float64.
     """
     scores = scores.double()
+    spread = scores.std(dim=0, correction=0).clamp_min(1e-12)
+    scores = scores / spread  # so that a step is as good for small scores as for large ones
     scale = torch.ones(scores.shape[1], dtype=torch.float64, device=scores.device, requires_grad=True)
     shift = torch.zeros_like(scale, requires_grad=True)
     solver = torch.optim.LBFGS([scale, shift], max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         solver.zero_grad()
-        restraint = RESTRAINT * ((scale - 1).square().sum() + shift.square().sum())
-        total = F.cross_entropy(scale * scores + shift, labels) + restraint
+        total = F.cross_entropy(scale * scores + shift, labels) + RESTRAINT * shift.square().sum()
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
     solver.step(loss)  # type: ignore[no-untyped-call]
-    return scale.detach().float(), shift.detach().float()
+    return (scale.detach() / spread).float(), shift.detach().float()

@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nephros.errors import UserError
+WIDEST = 4096
+"""Values an image up to which their covariance is small enough to be taken whole."""
 
 
 def flat(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -19,18 +20,15 @@ def flat(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 def projection(kind: str, pixels: NDArray[np.float32], components: int) -> dict[str, Tensor]:
     """Return the `centre` and `basis` by which `nephros.models.classical.project` makes features of that kind.
 
-    None for pixels. For pca the principal components of the (n, d) training pixels, exactly, from their covariance.
+    None for pixels. For pca the principal components of the (n, d) training pixels: exactly, from their covariance, up to
+    4,096 values an image, and by a randomised method (Halko et al. 2011), seeded, beyond.
     """
     if kind == "pixels":
         return {}
-    if components > min(pixels.shape):
-        raise UserError(
-            f"--classic.components is {components}, but {len(pixels):,} training images of {pixels.shape[1]} values have at "
-            f"most {min(pixels.shape)}."
-        )
     from sklearn.decomposition import PCA
 
-    found = PCA(components, svd_solver="covariance_eigh").fit(pixels)
+    solver = "covariance_eigh" if pixels.shape[1] <= WIDEST else "randomized"
+    found = PCA(components, svd_solver=solver, random_state=0).fit(pixels)
     return {
         "centre": torch.tensor(found.mean_, dtype=torch.float32),
         "basis": torch.tensor(found.components_.T, dtype=torch.float32).contiguous(),

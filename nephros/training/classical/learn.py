@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nephros.data.dataset import Dataset, Split
-from nephros.data.subset import picked
+from nephros.data.dataset import Dataset
 from nephros.errors import UserError
 from nephros.evaluation.metrics import summarise
 from nephros.models.classical import ClassicalModel
@@ -29,17 +28,15 @@ Say = Callable[[str], None]
 def learn(recipe: Recipe, dataset: Dataset, device: torch.device, say: Say) -> tuple[ClassicalModel, list[Tried], int]:
     """Return the best model, calibrated, with every row tried and the place of the best among them.
 
-    Of equal combinations the earlier is kept. Raises UserError for settings that the data can't serve.
+    Of equal combinations the earlier is kept. The data is one that `check_classical` has let pass. Raises UserError for a
+    metric that validation leaves undefined.
     """
-    train = dataset.train
-    if recipe.classic.images:
-        train = picked(train, recipe.classic.images, recipe.seed)
     labels = torch.from_numpy(np.require(dataset.val.labels, requirements=["C", "W"])).to(device)
     tried: list[Tried] = []
     best: ClassicalModel | None = None
     place = 0
     start = time.perf_counter()
-    for learnt in _models(recipe, train, dataset, device, say):
+    for learnt in _models(recipe, dataset, device, say):
         scale, shift = _calibrated(learnt, labels)
         logits = (scale * learnt.scores + shift).double()
         found = summarise(torch.softmax(logits, dim=1).cpu().numpy(), dataset.val.labels, dataset.class_names)
@@ -78,8 +75,8 @@ def _calibrated(learnt: Learnt, labels: Tensor) -> tuple[Tensor, Tensor]:
     return scale, shift
 
 
-def _models(recipe: Recipe, train: Split, dataset: Dataset, device: torch.device, say: Say) -> Iterator[Learnt]:
-    settings, val, classes = recipe.classic, dataset.val, dataset.classes
+def _models(recipe: Recipe, dataset: Dataset, device: torch.device, say: Say) -> Iterator[Learnt]:
+    settings, train, val, classes = recipe.classic, dataset.train, dataset.val, dataset.classes
     if recipe.model.network == "knn":
         return neighbour_models(settings, train, val, classes, device, say)
     machines = {"svm-linear": linear_machines, "svm-rbf": rbf_machines}[recipe.model.network]

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nephros.data.dataset import Split
-from nephros.errors import UserError
 from nephros.models.classical import ClassicalModel, KernelMachine, LinearMachine, project
 from nephros.recipe import Classic
 from nephros.training.classical.features import flat, projection, standardised
@@ -22,10 +21,13 @@ from nephros.training.classical.tried import Combination, Learnt
 
 CACHE_MB = 1000
 """Of kernel values that scikit-learn's exact machine keeps."""
+SEEDS = 2**32
+"""scikit-learn's seeds are below this."""
 ROWS = 4096
 """Validation images scored at once."""
-EPOCHS = 12
-"""Of stochastic gradient descent, at most: with averaged weights more change nothing but the time."""
+EPOCHS, STEPS = 12, 1_000_000
+"""At most, of stochastic gradient descent, and at least so many steps where the images are few: with averaged weights
+more of them change little but the time."""
 
 
 def linear_machines(
@@ -44,10 +46,6 @@ def rbf_machines(
     settings: Classic, train: Split, val: Split, classes: int, device: torch.device, seed: int
 ) -> Iterator[Learnt]:
     """Yield a machine with a Gaussian kernel for each combination of features, gamma and cost: exact, or by landmarks."""
-    if settings.landmarks > len(train):
-        raise UserError(
-            f"--classic.landmarks is {settings.landmarks}, but there are {len(train):,} training images to choose them from."
-        )
     for kind, frame, features, queries in _features(settings, train, val, classes):
         for scaled in settings.gamma:
             gamma = scaled / features.shape[1]  # the features' mean variance is 1
@@ -67,7 +65,7 @@ class _Nystroem:
         from sklearn.kernel_approximation import Nystroem
 
         self._seed = seed
-        self._map = Nystroem(gamma=gamma, n_components=landmarks, random_state=seed)
+        self._map = Nystroem(gamma=gamma, n_components=landmarks, random_state=seed % SEEDS)
         self._mapped = self._map.fit_transform(features.numpy())
 
     def __call__(self, cost: float, labels: NDArray[np.int64]) -> dict[str, Tensor]:
@@ -101,13 +99,12 @@ class _Exact:
             weight[of == second, column] = found.dual_coef_[first, of == second]
             pairs[column, [first, second]] = 1, -1
         if present == 2:
-            pairs = -pairs  # of two classes scikit-learn lets the second be the positive one
-        return {
-            "landmarks": _float(found.support_vectors_),
-            "weight": _float(weight),
-            "bias": _float(found.intercept_),
-            "pairs": _float(pairs),
-        }
+            pairs = -pairs  # of two classes scikit-learn lets the second be the positive one, and there are no votes
+            weight, bias = weight @ pairs, found.intercept_ @ pairs
+        else:
+            bias = found.intercept_
+        tensors = {"landmarks": _float(found.support_vectors_), "weight": _float(weight), "bias": _float(bias)}
+        return tensors if present == 2 else tensors | {"pairs": _float(pairs)}
 
 
 def _features(
@@ -115,8 +112,6 @@ def _features(
 ) -> Iterator[tuple[str, dict[str, Tensor], Tensor, Tensor]]:
     """Yield each kind of features: its name, the tensors that make it, training features and validation pixels."""
     present = np.unique(train.labels)
-    if len(present) < 2:
-        raise UserError("A support vector machine needs training images of at least two classes, and there is one.")
     pixels, queries = flat(train.images), torch.from_numpy(flat(val.images))
     for kind in settings.features:
         made = standardised(projection(kind, pixels, settings.components), pixels)
@@ -128,7 +123,9 @@ def _descent(cost: float, seed: int, features: NDArray[np.float32], labels: NDAr
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import SGDClassifier
 
-    machine = SGDClassifier(alpha=1 / (cost * len(labels)), average=True, max_iter=EPOCHS, random_state=seed, n_jobs=-1)
+    n = len(labels)
+    epochs = max(EPOCHS, -(-STEPS // n))
+    machine = SGDClassifier(alpha=1 / (cost * n), average=True, max_iter=epochs, random_state=seed % SEEDS, n_jobs=-1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the averaged weights hardly move by then
         return machine.fit(features, labels)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nephros.data.dataset import Split
-from nephros.errors import UserError
 from nephros.models.classical import NearestNeighbours, project
 from nephros.recipe import Classic
 from nephros.training.classical.features import flat, projection
@@ -25,10 +24,6 @@ def neighbour_models(
 ) -> Iterator[Learnt]:
     """Yield a model for each combination of features, distance and number of neighbours, on the device."""
     most = max(settings.neighbours)
-    if most > len(train):
-        raise UserError(
-            f"--classic.neighbours has {most}, but there are {len(train):,} training images: choose fewer neighbours."
-        )
     pixels = flat(train.images)
     queries = torch.from_numpy(flat(val.images))
     for kind in settings.features:
