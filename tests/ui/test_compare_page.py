@@ -1,0 +1,68 @@
+"""A comparison's page in a real browser, wide and narrow, light and dark."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nephros.evaluation.comparison import Comparison
+from nephros.evaluation.pairs import pair
+from nephros.evaluation.standing import Standing, standings
+from nephros.reporting.compare_page import write_comparison
+from tests.ui.conftest import CHROMIUM
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+RUN = Standing(
+    method="a-run-with-a-rather-long-name (nephros)",
+    input="28",
+    accuracy=0.69,
+    split="own test",
+    source="nephros train --test --out runs/a-run-with-a-rather-long-name",
+    low=0.685,
+    high=0.695,
+    auc=0.93,
+    macro_f1=0.59,
+    parameters=870_376,
+    multiply_adds=26_128_512,
+    minutes=16.5,
+    device="CPU, 2 threads",
+    checkpoint="last, epoch 5",
+    own=True,
+)
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the page of two runs beside the published results."""
+    other = dataclasses.replace(
+        RUN, method="knn", accuracy=0.5, low=0.49, high=0.51, checkpoint="best val_accuracy: pca"
+    )
+    right = np.arange(1000) % 10 < 7
+    tested = [(RUN.method, other.method, pair(right, np.roll(right, 1)))]
+    rows = standings([RUN, other])
+    comparison = Comparison("test", "TissueMNIST, own split", rows, tested, ["One thing to know.", "Another."])
+    return write_comparison(comparison, tmp_path_factory.mktemp("comparison"))[2]
+
+
+def test_the_page_fits_is_quiet_and_shows_its_chart_and_tables(seen: tuple[Any, str, list[str]]) -> None:
+    page, _, trouble = seen
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    wide = "[...document.querySelectorAll('main *, header *')].filter(e => !e.closest('.scroll')"
+    wide += " && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
+    assert page.evaluate(wide) == []
+    assert "69.0" in page.locator("#headline").inner_text()
+    assert page.locator("#figures tbody tr").count() == 16
+    assert page.locator("#figures tbody tr.own").count() == 2
+    assert page.locator("#cost tbody tr").count() == 2
+    assert page.locator("svg").count() == 1
+    assert "McNemar" in page.locator("#pairs").inner_text()
+    assert page.locator(".notes li").count() == 2
+    assert trouble == []
