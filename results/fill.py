@@ -1,0 +1,60 @@
+"""Fill the documents' tables from the files that commands wrote: python results/fill.py (with --check it only compares).
+
+A table stands between two marks, of which the first names its file and columns:
+
+    <!-- table results/seeds.csv: recipe, published_accuracy, accuracy_mean -->
+    <!-- end -->
+
+Without columns all are shown. So no figure of such a table is typed by hand; a test runs the check.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from pathlib import Path
+
+from nephros.reporting.tabular import markdown
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "results/README.md")
+MARKED = re.compile(r"(<!-- table (?P<file>\S+?)(?:: (?P<columns>[^>]*?))? -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def filled(text: str) -> str:
+    """Return a document's text with the tables that its marks ask for."""
+    return MARKED.sub(lambda mark: mark[1] + _table(mark["file"], mark["columns"]) + mark[4], text)
+
+
+def _table(file: str, columns: str | None) -> str:
+    with open(ROOT / file, encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    names = [name.strip() for name in columns.split(",")] if columns else list(rows[0])
+    return markdown(
+        [name.replace("_", " ") for name in names], [[_cell(name, row[name]) for name in names] for row in rows]
+    )
+
+
+def _cell(name: str, text: str) -> str:
+    return f"`{text}`" if name == "command" else text
+
+
+def main(words: list[str]) -> int:
+    """Fill the documents, or say which are not as their files are; return the exit status."""
+    stale = []
+    for name in DOCUMENTS:
+        path = ROOT / name
+        text = path.read_text(encoding="utf-8")
+        if filled(text) != text:
+            stale.append(name)
+            if "--check" not in words:
+                path.write_text(filled(text), encoding="utf-8")
+    if "--check" in words and stale:
+        print(f"{', '.join(stale)}: a table is not as its file is; run python results/fill.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,28 @@
+"""The tables of the documents are those of the files that commands wrote."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_tables_are_as_their_files_are() -> None:
+    words = [sys.executable, str(ROOT / "results" / "fill.py"), "--check"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_table_takes_the_columns_that_its_mark_names() -> None:
+    script = "import sys; sys.path.insert(0, 'results'); import fill\n"
+    script += "mark = '<!-- table results/study-poster-27.csv: {} -->\\nold\\n<!-- end -->'\n"
+    script += "print(fill.filled(mark.format(sys.argv[1])))"
+    with open(ROOT / "results" / "study-poster-27.csv", encoding="utf-8") as file:
+        first, second = file.readline().strip().split(",")[:2]
+    words = [sys.executable, "-c", script, f"{second}, {first}"]
+    lines = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT).stdout.splitlines()
+    assert lines[1] == f"| {second.replace('_', ' ')} | {first.replace('_', ' ')} |"
+    assert len(lines) > 40
+    assert "old" not in lines
