@@ -54,6 +54,25 @@ def test_a_baseline_has_a_run_folder_like_any_network(runs: tuple[Path, Path]) -
     assert nephros.evaluate(runs[1], "val").metrics["accuracy"] == before.metrics["accuracy"]
 
 
+def test_a_baseline_that_was_cut_off_begins_again(
+    runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    out, data = tmp_path / "cut", runs[1].parent / "squares.npz"
+    with monkeypatch.context() as patch:
+        patch.setattr("nephros.jobs.train.save_model", cut)
+        with pytest.raises(KeyboardInterrupt):
+            nephros.train(KNN, data, out=out, test=True, say=_silent)
+    with pytest.raises(UserError, match="before there was anything to judge"):
+        nephros.report(out)
+    nephros.resume(out, say=_silent)
+    before, after = (nephros.RunFolder.open(run).file("weights.safetensors").read_bytes() for run in (runs[1], out))
+    assert before == after
+    assert len(nephros.RunFolder.open(out).test_reads()) == 1
+
+
 def test_the_best_run_is_tested_against_the_other(runs: tuple[Path, Path]) -> None:
     found = nephros.compare(runs)
     assert found.split == "test"
