@@ -18,6 +18,10 @@ class Diverged(UserError):
     """A training's loss, or its network's answers, became NaN or infinite."""
 
 
+class Busy(UserError):
+    """Another process is at work there."""
+
+
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the nearest of `options`, or an empty string when none is near."""
     near = difflib.get_close_matches(word, list(options), n=1, cutoff=0.5)

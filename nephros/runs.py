@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nephros.errors import UserError
+from nephros.errors import Busy, UserError
 from nephros.files import locked, write_json
 
 _TAG = "synthetic-"
@@ -118,7 +118,7 @@ class RunFolder:
                     leftover.unlink(missing_ok=True)
                 yield
         except BlockingIOError:
-            raise UserError(f"Another process is training in {self.root}: wait for it, or stop it first.") from None
+            raise Busy(f"Another process is training in {self.root}: wait for it, or stop it first.") from None
 
     def write_info(self, info: RunInfo) -> None:
         """Replace run.json."""

@@ -11,7 +11,7 @@ from rich.table import Table
 from nephros import device as devices
 from nephros.data.dataset import Dataset
 from nephros.data.load import load, request_of
-from nephros.errors import Diverged, UserError, did_you_mean
+from nephros.errors import Busy, Diverged, UserError, did_you_mean
 from nephros.evaluation.finished import finished
 from nephros.evaluation.plans import Row, labels_plan, seeds_plan
 from nephros.jobs.train import resume, train
@@ -38,9 +38,10 @@ def reproduce(
 ) -> list[Path]:
     """Run what is missing of a plan, `seeds` or `labels`, and return the files of its table, which hold all finished runs.
 
-    `only` picks rows by key. Runs lie in RUNS/PLAN/KEY-SEED; one that is complete is not run again, and one that was cut
-    off goes on. `epochs` caps every run, to try a plan out. With `dry_run` the plan is printed and nothing is done.
-    Raises UserError for input that can't be used.
+    `only` picks rows by key. Runs lie in RUNS/PLAN/KEY-SEED; one that is complete is not run again, one that was cut off
+    goes on, and one that another process is at is left to it, so that several may share a plan. `epochs` caps every run,
+    to try a plan out. With `dry_run` the plan is printed and nothing is done. Raises UserError for input that can't be
+    used.
     """
     processor = devices.choose(device)
     if plan not in PLANS:
@@ -120,6 +121,8 @@ class _Series:
             train(
                 row.seeded(seed), self.data, out=root, device=self.device, test=True, command=command, say=say, **part
             )
+        except Busy:
+            say(f"{row.label}, seed {seed}: left to the process that is training it")
         except Diverged as error:
             say(f"warning: {row.label}, seed {seed}: {error}")
             folder = RunFolder.open(root)

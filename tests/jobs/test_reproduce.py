@@ -108,6 +108,17 @@ def test_a_run_that_diverges_does_not_stop_the_others(
     assert said == []
 
 
+def test_a_run_that_another_process_is_at_is_left_to_it(npz: Path, tmp_path: Path) -> None:
+    runs, out, said = tmp_path / "runs", tmp_path / "out", list[str]()
+    recipe = dataclasses.replace(RECIPES["course-4"], epochs=1, seed=1)
+    run = nephros.train(recipe, npz, out=runs / "seeds" / "course-4-1", test=True, say=_silent)
+    run.write_info(dataclasses.replace(run.info(), status="training"))
+    with run.held():
+        files = nephros.reproduce("seeds", str(npz), only=["course-4"], runs=runs, out=out, epochs=1, say=said.append)
+    assert "course-4, seed 1: left to the process that is training it" in said
+    assert {row["recipe"]: row["seeds"] for row in _rows(files[0])}["course-4"] == "2"
+
+
 def test_labels_take_the_same_steps_on_fewer_images(npz: Path, tmp_path: Path) -> None:
     plan = labels_plan(165_380)
     for row in plan:
