@@ -171,7 +171,11 @@ def study(out: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_ours_goes_on_after_it_was_killed(tmp_path: Path) -> None:
-    process = subprocess.Popen(study(tmp_path), cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    def hear_interrupts() -> None:  # which a shell's background jobs, and what they start, ignore
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(study(tmp_path), cwd=ROOT, stderr=quiet, stdout=quiet, preexec_fn=hear_interrupts)
     events = tmp_path / ".work" / "ours-0" / "events.jsonl"
     until = time.monotonic() + 240
     while not events.exists() and process.poll() is None and time.monotonic() < until:
