@@ -10,8 +10,7 @@ import json
 import math
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,15 @@ import torch
 
 from benchmarks.classics_case import METHODS
 from benchmarks.common import Row, Settings, parse, parser, publish
+from benchmarks.timing import interleave, mean_rate, ratio, summary
 from nephros.models.classical import NearestNeighbours
 
 SIZES = (1_000, 3_000, 10_000, 20_000, 60_000, 165_380)
 EXACT = "svm-rbf, exact"
 EXACT_LIMIT = 20_000
 """Training images beyond which the exact kernel would take hours."""
+QUERIES = 512
+"""Images whose neighbours are looked for at once."""
 FITTED_FROM = 3_000
 """Smaller sizes tell of fixed costs rather than of growth."""
 
@@ -61,10 +63,10 @@ def rows_of(method: str, sizes: Sequence[int], data: str) -> tuple[list[Row], st
 
 
 def search_against_peers(images: int, settings: Settings) -> list[Row]:
-    """Return how fast our search for neighbours is against scikit-learn's, and faiss's where it is installed."""
+    """Return the time of our search for neighbours over scikit-learn's, and over faiss's where it is installed."""
     rng = np.random.default_rng(0)
     bank = rng.integers(0, 256, (images, 784), dtype=np.uint8)
-    queries = rng.random((512, 784), dtype=np.float32)
+    queries = rng.random((QUERIES, 784), dtype=np.float32)
     floats = bank.astype(np.float32) / np.float32(255)
     squares = torch.from_numpy(np.square(floats).sum(axis=1))
     tensors = {"bank": torch.from_numpy(bank), "offset": squares, "factor": torch.full_like(squares, 2 / 255)}
@@ -76,7 +78,7 @@ def search_against_peers(images: int, settings: Settings) -> list[Row]:
     from sklearn.neighbors import NearestNeighbors
 
     theirs = NearestNeighbors(n_neighbors=20, algorithm="brute").fit(floats)
-    contenders = {"nephros": by_us, "scikit-learn": lambda: theirs.kneighbors(queries)}
+    contenders: dict[str, Callable[[], object]] = {"nephros": by_us, "scikit-learn": lambda: theirs.kneighbors(queries)}
     try:
         import faiss  # type: ignore[import-not-found]
 
@@ -85,22 +87,24 @@ def search_against_peers(images: int, settings: Settings) -> list[Row]:
         contenders["faiss"] = lambda: index.search(queries, 20)
     except ImportError:
         pass
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(settings.repeats + 1):
-        for name, search in contenders.items():
-            start = time.perf_counter()
-            search()  # type: ignore[no-untyped-call]
-            taken[name].append(time.perf_counter() - start)
-    best = {name: min(times) for name, times in taken.items()}
+    turns = {name: mean_rate(_searches(search), settings.device) for name, search in contenders.items()}
+    rates = interleave(turns, settings)
     return [
         {
             "method": f"search by {name}",
             "images": images,
-            "score_seconds": 1000 * seconds / 512,
-            "ours_over_it": best["nephros"] / seconds,
+            "score_seconds": summary([1000 / rate for rate in rates[name]])["median"],
+            "ours_over_it": ratio(rates[name], rates["nephros"])["median"],
         }
-        for name, seconds in best.items()
+        for name in contenders
     ]
+
+
+def _searches(search: Callable[[], object]) -> Iterator[float]:
+    """Search for ever; yield the number of images whose neighbours were found."""
+    while True:
+        search()
+        yield QUERIES
 
 
 def main() -> None:

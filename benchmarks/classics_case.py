@@ -46,9 +46,8 @@ def measure(method: str, dataset: Dataset) -> dict[str, float]:
     few = dataclasses.replace(dataset, val=picked(dataset.val, 2 * dataset.classes, 0))
     tiny = dataclasses.replace(few, train=picked(dataset.train, 4 * dataset.classes, 0))
     warm = dataclasses.replace(classic, landmarks=min(2, classic.landmarks))
-    learn(
-        dataclasses.replace(recipe, classic=warm), tiny, torch.device("cpu"), lambda _words: None
-    )  # imports take seconds
+    # Imports take seconds.
+    learn(dataclasses.replace(recipe, classic=warm), tiny, torch.device("cpu"), lambda _words: None)
     before = resident("VmRSS")
     start = time.perf_counter()
     model, _, _ = learn(recipe, few, torch.device("cpu"), lambda _words: None)

@@ -131,6 +131,14 @@ class RunFolder:
         except (OSError, ValueError, TypeError):
             raise UserError(f"{self.file('run.json')} is damaged: train again with a new --out.") from None
 
+    def metrics(self, split: str) -> dict[str, Any]:
+        """Read the split's metrics.json; UserError when it is missing or damaged."""
+        file = self.file(split, "metrics.json")
+        try:
+            return dict(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            raise UserError(f"{file} is damaged: run `nephros evaluate --split {split}` on the run again.") from None
+
     def test_reads(self) -> list[dict[str, Any]]:
         """Return what is known of each reading of the test split so far."""
         log = self.file("test", "reads.jsonl")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -15,9 +14,7 @@ def row(root: str) -> str:
     folder = RunFolder.open(root)
     info = folder.info()
     recipe = read(folder.file("recipe.yaml"))
-    val, test = (
-        json.loads(folder.file(split, "metrics.json").read_text(encoding="utf-8")) for split in ("val", "test")
-    )
+    val, test = folder.metrics("val"), folder.metrics("test")
     interval = test["accuracy_interval"]
     figures = [
         f"{val['accuracy']:.4f}",

@@ -73,7 +73,6 @@ class Reading:
     words: str
     change: Callable[[nn.Module], None] = _nothing
     momentum: float = 0.0
-    seed: int = 0
     batches: type[Batches] = Batches
     normalise: str = "half"
 
@@ -94,7 +93,6 @@ def run(reading: Reading, row: str, dataset: Dataset) -> dict[str, float]:
     """Train one row as one reading has it; return accuracies and losses after its last epoch."""
     recipe: Recipe = dataclasses.replace(
         RECIPES[row],
-        seed=reading.seed,
         normalise=reading.normalise,  # type: ignore[arg-type]
         optimizer=dataclasses.replace(RECIPES[row].optimizer, momentum=reading.momentum),
     )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from nephros.data.dataset import SPLITS
-from nephros.errors import UserError
 from nephros.evaluation.plans import Row
 from nephros.runs import RunFolder, RunInfo
 
@@ -68,18 +65,5 @@ def finished(row: Row, place: Path, source: str) -> Finished:
             found.seeds.append(seed)
             found.infos.append(info)
             scored = [split for split in SPLITS if folder.file(split, "metrics.json").is_file()]
-            found.metrics.append({split: _metrics(folder, split) for split in scored})
+            found.metrics.append({split: folder.metrics(split) for split in scored})
     return found
-
-
-def _metrics(folder: RunFolder, split: str) -> dict[str, Any]:
-    file = folder.file(split, "metrics.json")
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        raise UserError(f"{file} is damaged: run `nephros evaluate --split {split}` on the run again.") from None
-
-
-def shown(value: float | None, digits: int = 4) -> str:
-    """Return a number with so many decimals; empty for none."""
-    return "" if value is None or math.isnan(value) else f"{value:.{digits}f}"

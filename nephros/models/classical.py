@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 ROWS = 16384
@@ -58,6 +60,11 @@ class ClassicalModel(nn.Module):
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return (n, classes) logits."""
         return self.scale * self.all_scores(x_nchw) + self.shift
+
+
+def blank(present: NDArray[np.int64], classes: int) -> dict[str, Tensor]:
+    """Return the tensors of every classical model, not calibrated yet; `present` (m,) are the classes learnt."""
+    return {"present": torch.tensor(present), "scale": torch.ones(classes), "shift": torch.zeros(classes)}
 
 
 def project(flat: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:

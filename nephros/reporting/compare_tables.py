@@ -5,10 +5,9 @@ from __future__ import annotations
 from rich.table import Table
 
 from nephros.evaluation.comparison import Comparison
-from nephros.evaluation.finished import shown
 from nephros.evaluation.pairs import Pair
 from nephros.evaluation.standing import Standing
-from nephros.reporting.tabular import csv_of, markdown
+from nephros.reporting.tabular import csv_of, markdown, shown
 from nephros.terminal import table_console
 
 COLUMNS = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,18 +80,10 @@ def gather(folder: RunFolder) -> Contents:
     }
     metrics = {split: found.metrics for split, found in evaluations.items()}
     if "train" in scored:
-        metrics = {"train": _metrics(folder), **metrics}
+        metrics = {"train": folder.metrics("train"), **metrics}
     file = folder.file("recipe.yaml")
     recipe, text = read(file), file.read_text(encoding="utf-8")
     return Contents(folder, info, recipe, text, history, tried, metrics, evaluations, folder.test_reads())
-
-
-def _metrics(folder: RunFolder) -> dict[str, Any]:
-    file = folder.file("train", "metrics.json")
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        raise UserError(f"{file} is damaged: run `nephros evaluate --split train` on the run again.") from None
 
 
 def pictures(contents: Contents, dataset: Dataset | None) -> tuple[Dataset | None, str]:

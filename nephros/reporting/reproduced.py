@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nephros.evaluation.finished import Finished, shown
+from nephros.evaluation.finished import Finished
 from nephros.files import write_text
 from nephros.reporting.labels import labels_figure
 from nephros.reporting.save import save
-from nephros.reporting.tabular import csv_of, markdown
+from nephros.reporting.tabular import csv_of, markdown, shown
 
 NOT_RUN = "not run"
 NEEDS_GPU = "not run: needs a GPU"
@@ -37,7 +37,9 @@ def write_seeds(found: Sequence[Finished], out: Path, flags: str = "") -> list[P
         "command",
     ]
     rows = [_seeds_row(one, flags) for one in found]
-    splits = [[_split(one, split, key) for split, key in _SPLIT_COLUMNS] for one in found if one.seeds]
+    splits = [
+        [one.row.label, *(shown(one.mean(key, split)) for split, key in _SPLIT_COLUMNS)] for one in found if one.seeds
+    ]
     text = "\n".join(
         [
             markdown(heads, rows),
@@ -47,10 +49,7 @@ def write_seeds(found: Sequence[Finished], out: Path, flags: str = "") -> list[P
             "",
             "By split, means over seeds:",
             "",
-            markdown(
-                ["recipe", *(f"{split}_{key}" for split, key in _SPLIT_COLUMNS)],
-                [[one.row.label, *line] for one, line in zip((one for one in found if one.seeds), splits, strict=True)],
-            ),
+            markdown(["recipe", *(f"{split}_{key}" for split, key in _SPLIT_COLUMNS)], splits),
             _made(found),
         ]
     )
@@ -58,10 +57,6 @@ def write_seeds(found: Sequence[Finished], out: Path, flags: str = "") -> list[P
 
 
 _SPLIT_COLUMNS = [(split, key) for key in ("accuracy", "loss") for split in ("train", "val", "test")]
-
-
-def _split(one: Finished, split: str, key: str) -> str:
-    return shown(one.mean(key, split))
 
 
 def _seeds_row(one: Finished, flags: str) -> list[str]:

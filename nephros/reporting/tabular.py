@@ -1,9 +1,10 @@
-"""Rows of text as Markdown and as CSV."""
+"""Numbers as text, and rows of text as Markdown and as CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 
 Rows = Sequence[Sequence[str]]
@@ -22,3 +23,8 @@ def csv_of(heads: Sequence[str], rows: Rows) -> str:
     writer.writerow(heads)
     writer.writerows([[cell.strip("`") for cell in row] for row in rows])
     return text.getvalue()
+
+
+def shown(value: float | None, digits: int = 4) -> str:
+    """Return a number with so many decimals; empty for none."""
+    return "" if value is None or math.isnan(value) else f"{value:.{digits}f}"

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nephros.data.dataset import Split
-from nephros.models.classical import ClassicalModel, KernelMachine, LinearMachine, project
+from nephros.models.classical import ClassicalModel, KernelMachine, LinearMachine, blank, project
 from nephros.recipe import Classic
 from nephros.training.classical.features import flat, projection, standardised
-from nephros.training.classical.neighbours import blank
 from nephros.training.classical.tried import Combination, Learnt
 
 CACHE_MB = 1000

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nephros.data.dataset import Split
-from nephros.models.classical import NearestNeighbours, project
+from nephros.models.classical import NearestNeighbours, blank, project
 from nephros.recipe import Classic
 from nephros.training.classical.features import flat, projection
 from nephros.training.classical.tried import Combination, Learnt
@@ -63,8 +63,3 @@ def _frame(labels: NDArray[np.int64], classes: int) -> dict[str, Tensor]:
         "prior": torch.tensor(counts / counts.sum(), dtype=torch.float32),
         "count": torch.tensor(1),
     }
-
-
-def blank(present: NDArray[np.int64], classes: int) -> dict[str, Tensor]:
-    """Return the tensors of every classical model, not calibrated yet; `present` (m,) are the classes learnt."""
-    return {"present": torch.tensor(present), "scale": torch.ones(classes), "shift": torch.zeros(classes)}
