@@ -49,7 +49,8 @@ _SAME = ("nephros", "torch")
 """What must be of one version everywhere."""
 _RECOUNT = 10.0
 """Seconds between two looks at what the cluster holds."""
-
+_TRIES = 3
+"""How often to ask a head that has no time for us."""
 
 _joined = False
 """Whether it was `connect` that joined the cluster."""
@@ -88,16 +89,28 @@ def _join(address: str) -> None:
     try:
         if wanted != "auto":
             _knock(wanted)
-        # Ray would otherwise try for a quarter of an hour to reach a cluster that is no more.
-        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Ray's advice to programmers
-            ray.init(address=wanted, log_to_driver=False, logging_level=logging.ERROR)
+        _init(wanted)
     except Exception as error:
         raise UserError(
             f"--cluster {address} can't be joined ({_reason(error)}): give the address of a running Ray cluster of this "
             "version (ray://HOST:10001, or HOST:6379 or auto on one of its machines)."
         ) from None
+
+
+def _init(address: str) -> None:
+    # Ray would otherwise try for a quarter of an hour to reach a cluster that is no more.
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Ray's advice to programmers
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            return
+        except Exception as error:
+            ray.shutdown()  # half joined, this process could join nothing else
+            # A head that is busy gives its own process for us up after half a minute.
+            if not (tries_left and isinstance(error, ConnectionAbortedError)):
+                raise
 
 
 def _knock(address: str) -> None:
@@ -231,9 +244,11 @@ def places(cpus: int, gpus: float) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first sentence of what Ray says."""
+    """Return the first sentence of what Ray says; of a traceback from the head, what its last line says."""
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-    return text.strip().split("\n", 1)[0].split(". ", 1)[0].rstrip(".")
+    lines = text.strip().split("\n")
+    line = lines[-1] if "Traceback (most recent call last):" in lines else lines[0]
+    return line.split(". ", 1)[0].rstrip(".")
 
 
 def _light(dataset: Dataset) -> Dataset:

@@ -26,6 +26,7 @@ from nephros.data.dataset import Dataset
 from nephros.errors import UserError
 from nephros.jobs.plan import plan
 from nephros.jobs.tune import resume_study, tune
+from nephros.tuning import cluster
 from nephros.tuning.cluster import Cluster, connect, places, share
 from nephros.tuning.node import SIGN
 from nephros.tuning.pools import EpochDone, Event, Hear, Lost
@@ -42,6 +43,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed file.*/session_:ResourceWarning"),
 ]
 LIMIT = 90.0
+PATIENCE = "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"
 PLAN: dict[str, Any] = {"max_epochs": 9, "eta": 3, "brackets": "s=2"}
 
 
@@ -53,7 +55,13 @@ class Machines:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.folder = tempfile.mkdtemp(prefix="ray-")  # Ray's sockets need a short path, and pytest's is a long one
-        head = {"num_cpus": 0, "include_dashboard": False, "ray_client_server_port": port, "temp_dir": self.folder}
+        head: dict[str, Any] = {
+            "num_cpus": 0,
+            "include_dashboard": False,
+            "ray_client_server_port": port,
+            "temp_dir": self.folder,
+        }
+        head["env_vars"] = {PATIENCE: "120"}  # seconds: of tests beside this one, some keep the machine busy
         self.cluster = LocalCluster(initialize_head=True, head_node_args=head)
         self.address, self.client = str(self.cluster.address), f"ray://127.0.0.1:{port}"
         self.nodes: list[Any] = []
@@ -370,6 +378,28 @@ def test_nobody_at_the_address(address: str, tmp_path: Path) -> None:
     ):
         connect(address, f"file://{tmp_path}", plan(RECIPE, device="cpu"))
     assert time.monotonic() - began < 20
+
+
+def test_a_head_too_busy_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real head gives up after PATIENCE, which no test can wait for: what it then says is said here."""
+    said = (
+        "Initialization failure from server:\nTraceback (most recent call last):\nRuntimeError: Proxy failed. See logs"
+    )
+    asked: list[int] = []
+
+    def init(**_: Any) -> None:
+        asked.append(1)
+        if len(asked) != 2:
+            raise ConnectionAbortedError(said)
+
+    monkeypatch.setattr(ray, "init", init)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"ray://127.0.0.1:{head.getsockname()[1]}"
+        cluster._join(address)
+        assert len(asked) == 2
+        with pytest.raises(UserError, match=r"can't be joined \(RuntimeError: Proxy failed\)"):
+            cluster._join(address)
+        assert len(asked) == 5
 
 
 @pytest.mark.parametrize("place", ["", "/shared/study", "memory://study"])
