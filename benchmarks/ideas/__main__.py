@@ -1,0 +1,102 @@
+"""Try ideas for a faster or better classifier: each beside where it began, on the same seeds, and never on test.
+
+Screening takes 20,000 training images and as many passes over them as cost what six passes of the start do, in
+multiply-adds; the seed draws those images too. Records lie in results/speedrun/, and the log is results/speedrun.md.
+Several processes may share the work. Run as: python -m benchmarks.ideas [NAME ...] [--seeds 0,1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.ideas.idea import Idea
+from benchmarks.ideas.ideas import IDEAS
+from benchmarks.ideas.log import write_log
+from nephros.data.batches import Batches
+from nephros.data.dataset import Dataset
+from nephros.data.load import load
+from nephros.errors import Diverged
+from nephros.files import locked, write_json
+from nephros.models.classifier import Classifier
+from nephros.models.cost import multiply_adds, parameters
+from nephros.recipe import Recipe
+from nephros.training.begin import fresh_model, shape_of
+from nephros.training.progress import NoProgress
+
+ROOT = Path(__file__).parents[2] / "results" / "speedrun"
+STAGES = {"screen": (20_000, 6), "full": (0, 5)}
+"""Training images (0: all) and passes of the start."""
+
+
+def run(idea: Idea, start: Recipe, stage: str, seed: int) -> dict[str, Any]:
+    """Train an idea once; return what came of it."""
+    subset, passes = STAGES[stage]
+    dataset = load("tissuemnist", subset=subset or None, seed=seed)
+    shape = shape_of(dataset)
+    own = _model(idea, idea.recipe(start), dataset, seed)
+    cost = multiply_adds(own.network, shape)
+    base = multiply_adds(fresh_model(start, dataset.train, shape).network, shape)
+    recipe = dataclasses.replace(idea.recipe(start), epochs=1, passes=max(1, round(passes * base / cost)), seed=seed)
+    device = torch.device("cpu")
+    fit = idea.fit(recipe, own, Batches(dataset.train, device), Batches(dataset.val, device), dataset.class_names)
+    idea.patch(fit)
+    began = time.perf_counter()
+    found: dict[str, Any] = {"idea": idea.name, "stage": stage, "seed": seed, "passes": recipe.passes}
+    found |= {"multiply_adds": cost, "parameters": parameters(own.network), "threads": torch.get_num_threads()}
+    try:
+        fit.run(None, NoProgress())
+    except Diverged:
+        return found | {"diverged": True}
+    last = dataclasses.asdict(fit.history[-1])
+    return found | {**last, "minutes": (time.perf_counter() - began) / 60}
+
+
+def _model(idea: Idea, recipe: Recipe, dataset: Dataset, seed: int) -> Classifier:
+    made = fresh_model(dataclasses.replace(recipe, seed=seed), dataset.train, shape_of(dataset))
+    torch.manual_seed(seed)
+    return Classifier(idea.build(recipe.model, shape_of(dataset)), made.mean.tolist(), made.std.tolist())
+
+
+def main() -> None:
+    """Run what is missing of what was asked for, and write the log after each run."""
+    from nephros.recipes import RECIPES
+
+    given = argparse.ArgumentParser(prog="python -m benchmarks.ideas", description=__doc__)
+    given.add_argument("names", nargs="*", metavar="NAME", help="ideas to try (default: all)")
+    given.add_argument("--stage", choices=STAGES, default="screen", help="how long (default: screen)")
+    given.add_argument("--seeds", default="0,1", help="(default: 0,1)")
+    asked = given.parse_args()
+    by_name = {idea.name: idea for idea in IDEAS}
+    if unknown := set(asked.names) - set(by_name):
+        given.error(f"there is no idea {', '.join(sorted(unknown))}: choose from {', '.join(by_name)}.")
+    start = dataclasses.replace(RECIPES["nephros"], amp="bf16")
+    for seed in map(int, asked.seeds.split(",")):
+        for name in asked.names or by_name:
+            file = ROOT / asked.stage / f"{name}-{seed}.json"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with locked(file.with_suffix(".lock"), wait=False):
+                    if file.exists():
+                        continue
+                    found = run(by_name[name], start, asked.stage, seed)
+                    found["command"] = shlex.join(
+                        ["python", "-m", "benchmarks.ideas", name, "--stage", asked.stage, "--seeds", str(seed)]
+                    )
+                    write_json(file, found)
+            except BlockingIOError:
+                continue
+            print(json.dumps(found), file=sys.stderr, flush=True)
+            write_log(ROOT, IDEAS)
+
+
+if __name__ == "__main__":
+    main()

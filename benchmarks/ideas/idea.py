@@ -1,0 +1,47 @@
+"""An idea to try: what it changes of the starting recipe, of its network, or of its training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from nephros.models import build
+from nephros.models.shape import Shape
+from nephros.recipe import Model, Recipe
+from nephros.recipe_files import overlay
+from nephros.training.fit import Fit
+
+Build = Callable[[Model, Shape], nn.Module]
+
+
+def _nothing(_fit: Fit) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Idea:
+    """One line of the log."""
+
+    name: str
+    group: str
+    """shape, symmetry, augmentation, optimiser, average, loss, labels or precision."""
+    words: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Of the recipe, by dotted name."""
+    build: Build = build
+    fit: type[Fit] = Fit
+    patch: Callable[[Fit], None] = _nothing
+    """What is changed of a run before it begins."""
+    against: str = "start"
+    """The idea that it is paired with."""
+
+    def recipe(self, start: Recipe) -> Recipe:
+        """Return the starting recipe with the idea's settings laid over it."""
+        nested: dict[str, Any] = {}
+        for key, value in self.settings.items():
+            group, _, name = key.rpartition(".")
+            (nested.setdefault(group, {}) if group else nested)[name] = value
+        return overlay(start, nested)

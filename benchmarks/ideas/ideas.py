@@ -1,0 +1,120 @@
+"""All ideas that were tried."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from benchmarks.ideas import losses
+from benchmarks.ideas.idea import Idea
+from benchmarks.ideas.nets import net
+from benchmarks.ideas.symmetric import turning
+
+
+def _muon(name: str, words: str, lr: float, *, settings: dict[str, Any] | None = None, **options: float) -> Idea:
+    given = {"optimizer.lr": lr, **(settings or {})}
+    return Idea(name, "optimiser", words, given, patch=losses.with_muon(lr, **options))
+
+
+_STANDING = {"augment.flips": "none"}
+
+IDEAS = [
+    Idea("start", "", "where it began: the recipe nephros of the first release, in bf16"),
+    Idea("float32", "precision", "full precision", {"amp": "off"}),
+    # symmetry
+    Idea("no-flips", "symmetry", "no flips or turns", {"augment.flips": "none"}),
+    Idea("mirror", "symmetry", "left-right flips alone", {"augment.flips": "horizontal"}),
+    Idea("turning", "symmetry", "convolutions that turn with the image, exactly, same widths", build=turning()),
+    Idea("turning-wide", "symmetry", "the same, 1.5 times as wide", build=turning((48, 96, 192), last=96)),
+    Idea("turning-still", "symmetry", "turning convolutions, no flips or turns in training", _STANDING, turning()),
+    # augmentation
+    Idea("no-shift", "augmentation", "no shifts", {"augment.shift": 0}),
+    Idea("shift-1", "augmentation", "shifts of one pixel", {"augment.shift": 1}),
+    Idea("shift-3", "augmentation", "shifts of three pixels", {"augment.shift": 3}),
+    Idea(
+        "rotate-15",
+        "augmentation",
+        "rotations of up to 15 degrees, between pixels",
+        {"augment.rotate": 15.0, "augment.interpolation": "bilinear"},
+    ),
+    Idea(
+        "rotate-45",
+        "augmentation",
+        "rotations of up to 45 degrees (with the turns: any)",
+        {"augment.rotate": 45.0, "augment.interpolation": "bilinear"},
+    ),
+    Idea(
+        "zoom",
+        "augmentation",
+        "zooms of up to a tenth",
+        {"augment.scale": 0.1, "augment.interpolation": "bilinear"},
+    ),
+    Idea("cutout", "augmentation", "a black square of 8 pixels", patch=losses.cut_out(8)),
+    Idea("mixup", "augmentation", "mixup of .2", patch=losses.mixed_up(0.2)),
+    Idea("brightness", "augmentation", "brightness by up to a quarter", patch=losses.brightness(0.22)),
+    Idea("growing", "augmentation", "20 pixels first, 28 from the middle of the run", patch=losses.growing(20, 0.5)),
+    # shape
+    Idea("one-block", "shape", "one block a stage, longer", build=net(depths=(1, 1, 1))),
+    Idea("1-2-3", "shape", "blocks 1, 2, 3", build=net(depths=(1, 2, 3))),
+    Idea("1-3-2", "shape", "blocks 1, 3, 2", build=net(depths=(1, 3, 2))),
+    Idea("wide", "shape", "widths 48, 96, 192", build=net(widths=(48, 96, 192))),
+    Idea(
+        "wide-thin",
+        "shape",
+        "widths 64, 128, 256, one block a stage",
+        build=net(widths=(64, 128, 256), depths=(1, 1, 1)),
+    ),
+    Idea("32-96-192", "shape", "widths 32, 96, 192", build=net(widths=(32, 96, 192), depths=(1, 2, 2))),
+    Idea("stem-4", "shape", "4x4 stem, symmetric about the image's middle", build=net(stem="conv4", down="conv4")),
+    Idea("stem-6", "shape", "6x6 stem, symmetric about the image's middle", build=net(stem="conv6")),
+    Idea("stem-deep", "shape", "two convolutions in the stem", build=net(stem="deep")),
+    Idea("stem-patches", "shape", "2x2 pixels as channels, then 3x3", build=net(stem="patches")),
+    Idea("max-pool", "shape", "maximum pooling between stages", build=net(down="pool")),
+    Idea("mean-pool", "shape", "mean pooling between stages", build=net(down="mean")),
+    Idea("silu", "shape", "SiLU for ReLU", build=net(act=partial(nn.SiLU, inplace=True))),
+    Idea("gelu", "shape", "GELU for ReLU", build=net(act=nn.GELU)),
+    Idea("squeeze", "shape", "squeeze-and-excitation", build=net(squeeze=True)),
+    Idea("attention", "shape", "attention at 7x7", build=net(attention=True)),
+    Idea("depthwise", "shape", "depthwise blocks", build=net(depthwise=True)),
+    Idea("pre", "shape", "normalisation before convolutions", build=net(pre=True)),
+    Idea("head-both", "shape", "mean and maximum at the end", build=net(head="both")),
+    Idea("head-wide", "shape", "1x1 to four times the channels at the end", build=net(head="wide")),
+    Idea("dropout", "shape", "dropout of .2 before the last layer", {"model.dropout": 0.2}),
+    # optimiser
+    Idea("lr-0.1", "optimiser", "half the rate", {"optimizer.lr": 0.1}),
+    Idea("lr-0.4", "optimiser", "twice the rate", {"optimizer.lr": 0.4}),
+    Idea("batch-128", "optimiser", "batches of 128, rate .1", {"batch_size": 128, "optimizer.lr": 0.1}),
+    Idea("batch-512", "optimiser", "batches of 512, rate .4", {"batch_size": 512, "optimizer.lr": 0.4}),
+    Idea("decay-2e-3", "optimiser", "four times the weight decay", {"optimizer.weight_decay": 2e-3}),
+    Idea("cosine", "optimiser", "cosine for the linear fall", {"schedule.name": "cosine"}),
+    Idea(
+        "adamw",
+        "optimiser",
+        "AdamW at .003",
+        {
+            "optimizer.name": "adamw",
+            "optimizer.lr": 3e-3,
+            "optimizer.momentum": 0.0,
+            "optimizer.nesterov": False,
+            "optimizer.weight_decay": 0.05,
+        },
+    ),
+    Idea("lion", "optimiser", "Lion at .0005", {"optimizer.lr": 5e-4}, patch=losses.with_lion(0.1)),
+    _muon("muon", "Muon, norms of filters held, at .08", 0.08),
+    _muon("muon-0.04", "Muon at .04", 0.04),
+    _muon("muon-0.16", "Muon at .16", 0.16),
+    _muon("muon-m0.6", "Muon at .16 with momentum .6", 0.16, momentum=0.6),
+    Idea("fast-shifts", "optimiser", "normalisation's shifts at 16 times the rate", patch=losses.fast_shifts(16.0)),
+    # average
+    Idea("ema", "average", "moving average of the weights, .998 a step", {"ema": 0.998}),
+    Idea("ema-short", "average", "moving average of the weights, .99 a step", {"ema": 0.99}),
+    # loss
+    Idea("smoothing", "loss", "label smoothing .1", {"label_smoothing": 0.1}),
+    Idea("gce", "loss", "generalised cross-entropy, q .3", patch=losses.generalised(0.3)),
+    Idea("bootstrap", "loss", "soft bootstrapping, .2", patch=losses.bootstrapped(0.2)),
+    Idea("symmetric-ce", "loss", "symmetric cross-entropy, .2", patch=losses.symmetric(0.2)),
+    Idea("focal", "loss", "focal loss, gamma 1", patch=losses.focal(1.0)),
+    Idea("balanced", "loss", "balanced softmax (for macro F1)", patch=losses.balanced),
+]
