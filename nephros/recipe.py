@@ -42,18 +42,20 @@ class Model:
 class Optimizer:
     """What turns gradients into steps."""
 
-    name: Literal["sgd", "adam", "adamw"] = "sgd"
-    """sgd, adam (weight decay added to the gradient) or adamw (decoupled)."""
+    name: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
+    """sgd, adam (weight decay added to the gradient), adamw (decoupled) or muon (of inner convolutions; sgd for all else)."""
     lr: float = 0.1
-    """Peak learning rate, per step."""
+    """Peak learning rate, per step; of muon, a step's share of a filter bank's norm."""
     momentum: float = 0.0
-    """Of sgd, 0 to below 1; adam and adamw use betas .9 and .999."""
+    """Of sgd and muon, 0 to below 1; adam and adamw use betas .9 and .999."""
     nesterov: bool = False
     """Whether sgd looks ahead along its momentum."""
     weight_decay: float = 0.0
     """L2 penalty's factor; biases and normalisation layers are decayed too, as the seeds' were, unless decay_all is off."""
     decay_all: bool = True
     """Whether weight decay also acts on biases and on the scales and shifts of normalisation layers."""
+    rest_lr: float = 0.1
+    """muon: peak learning rate of what sgd steps: the stem, the last layer, biases and normalisation layers."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for key, default in _unused(self):
             if _value(self, key) != default:
-                kind = self.model.network
+                kind = self.optimizer.name if key == "optimizer.rest_lr" else self.model.network
                 start = f", or start from the recipe '{kind}', not from another's" if self.classical else ""
                 raise UserError(f"{kind} has no setting --{key}: leave it out{start}.")
         for ok, key, need in _limits(self):
@@ -207,7 +209,8 @@ def _value(recipe: Recipe, key: str) -> Any:
 def _unused(recipe: Recipe) -> list[tuple[str, Any]]:
     """Return (dotted name, default) of the fields and groups that mean nothing to the recipe's network or baseline."""
     if not recipe.classical:
-        return [("classic", Classic())]
+        muon = recipe.optimizer.name == "muon"
+        return [("classic", Classic()), *(() if muon else (("optimizer.rest_lr", Optimizer().rest_lr),))]
     shared = ("name", "source", "model", "classic", "metric", "seed")
     has = ("model.network", *(f"classic.{name}" for name in CLASSIC_FIELDS[recipe.model.network]))
     fields = [(field.name, field) for field in dataclasses.fields(Recipe) if field.name not in shared]
@@ -237,6 +240,7 @@ def _limits(recipe: Recipe) -> list[tuple[bool, str, str]]:
         (all(width >= 1 for width in m.hidden), "model.hidden", "a list of whole numbers of at least 1"),
         (0 <= m.dropout < 1, "model.dropout", share),
         (0 < o.lr < float("inf"), "optimizer.lr", "a number above 0"),
+        (0 < o.rest_lr < float("inf"), "optimizer.rest_lr", "a number above 0"),
         (0 <= o.momentum < 1, "optimizer.momentum", share),
         (
             not o.nesterov or (o.name == "sgd" and o.momentum > 0),

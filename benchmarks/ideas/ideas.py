@@ -13,9 +13,9 @@ from benchmarks.ideas.nets import net
 from benchmarks.ideas.symmetric import turning
 
 
-def _muon(name: str, words: str, lr: float, *, settings: dict[str, Any] | None = None, **options: float) -> Idea:
-    given = {"optimizer.lr": lr, **(settings or {})}
-    return Idea(name, "optimiser", words, given, patch=losses.with_muon(lr, **options))
+def _muon(lr: float, momentum: float = 0.9, rest_lr: float = 0.1) -> dict[str, Any]:
+    own = {"name": "muon", "lr": lr, "momentum": momentum, "rest_lr": rest_lr, "nesterov": False}
+    return {f"optimizer.{key}": value for key, value in own.items()}
 
 
 _STANDING = {"augment.flips": "none"}
@@ -102,10 +102,10 @@ IDEAS = [
         },
     ),
     Idea("lion", "optimiser", "Lion at .0005", {"optimizer.lr": 5e-4}, patch=losses.with_lion(0.1)),
-    _muon("muon", "Muon, norms of filters held, at .08", 0.08),
-    _muon("muon-0.04", "Muon at .04", 0.04),
-    _muon("muon-0.16", "Muon at .16", 0.16),
-    _muon("muon-m0.6", "Muon at .16 with momentum .6", 0.16, momentum=0.6),
+    Idea("muon", "optimiser", "Muon, norms of filters held, at .08", _muon(0.08)),
+    Idea("muon-0.04", "optimiser", "Muon at .04", _muon(0.04)),
+    Idea("muon-0.16", "optimiser", "Muon at .16", _muon(0.16)),
+    Idea("muon-m0.6", "optimiser", "Muon at .16 with momentum .6", _muon(0.16, momentum=0.6)),
     Idea("fast-shifts", "optimiser", "normalisation's shifts at 16 times the rate", patch=losses.fast_shifts(16.0)),
     # average
     Idea("ema", "average", "moving average of the weights, .998 a step", {"ema": 0.998}),

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.ideas.optimisers import Lion, muon
+from benchmarks.ideas.optimisers import Lion
 from nephros.training.fit import Fit
 
 Patch = Callable[[Fit], None]
@@ -80,16 +80,6 @@ def balanced(fit: Fit) -> None:
     counts = torch.bincount(fit.train_batches.labels, minlength=len(fit.class_names))
     shift = (counts / counts.sum()).log()
     fit.loss = Loss(lambda logits, labels: F.cross_entropy(logits + shift, labels))  # type: ignore[assignment]
-
-
-def with_muon(lr: float, momentum: float = 0.9, rest: float = 0.1, weight_decay: float = 5e-4) -> Patch:
-    """Muon in the optimiser's place; `lr` is the peak of a step's share of the weights' norm."""
-
-    def patch(fit: Fit) -> None:
-        assert fit.recipe.optimizer.lr == lr, "the schedule starts from the recipe's rate"
-        fit.optimizer = muon(fit.model, lr, momentum, rest, weight_decay)
-
-    return patch
 
 
 def with_lion(weight_decay: float) -> Patch:

@@ -32,7 +32,7 @@ def _product_table() -> list[list[int]]:
 _PRODUCT = _product_table()
 
 
-class TurnConv(nn.Module):
+class TurnConv(nn.Conv2d):
     """A convolution from images, or from maps of fields x 8 channels, to maps of fields x 8 channels.
 
     One filter bank is stored and used in eight orientations, so that turning the input turns the output's maps and
@@ -42,28 +42,28 @@ class TurnConv(nn.Module):
     index: Tensor
 
     def __init__(self, inputs: int, fields: int, kernel: int, stride: int = 1, first: bool = False) -> None:
-        super().__init__()
-        self.orders = 1 if first else GROUP
-        self.stride, self.pad, self.shape = stride, (kernel - 1) // 2, (fields, inputs, self.orders, kernel, kernel)
-        self.weight = nn.Parameter(torch.empty(fields, inputs * self.orders, kernel, kernel))
+        orders = 1 if first else GROUP
+        super().__init__(inputs * orders, fields * GROUP, kernel, stride, (kernel - 1) // 2, bias=False)
+        self.bank = (fields, inputs, orders, kernel, kernel)
+        self.weight = nn.Parameter(torch.empty(fields, inputs * orders, kernel, kernel))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
-        place = torch.arange(self.orders * kernel * kernel).view(self.orders, kernel, kernel)
+        place = torch.arange(orders * kernel * kernel).view(orders, kernel, kernel)
         turned = []
         for g in range(GROUP):
             inverse = next(h for h in range(GROUP) if _PRODUCT[g][h] == 0)
-            orders = [0] if first else [_PRODUCT[inverse][h] for h in range(GROUP)]
-            turned.append(torch.stack([_element(g, place[order]) for order in orders]).flatten())
+            sources = [0] if first else [_PRODUCT[inverse][h] for h in range(GROUP)]
+            turned.append(torch.stack([_element(g, place[source]) for source in sources]).flatten())
         self.register_buffer("index", torch.stack(turned), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (n, fields * 8, h', w')."""
-        fields, inputs, orders, kernel, _ = self.shape
-        flat = self.weight.view(fields, inputs, orders * kernel * kernel)[:, :, self.index]
+        fields, inputs, orders, kernel, _ = self.bank
+        flat = self.weight.reshape(fields, inputs, orders * kernel * kernel)[:, :, self.index]
         bank = flat.view(fields, inputs, GROUP, orders, kernel, kernel).transpose(1, 2)
         bank = bank.reshape(fields * GROUP, inputs * orders, kernel, kernel).contiguous(
             memory_format=torch.channels_last
         )
-        return F.conv2d(x, bank, stride=self.stride, padding=self.pad)
+        return F.conv2d(x, bank, stride=self.stride, padding=self.padding)
 
 
 class TurnNorm(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nephros.distributed import Ranks
 from nephros.recipe import Optimizer, Recipe
+from nephros.training.muon import Muon
 
 
 def seed_for(seed: int, *stream: object) -> int:
@@ -53,6 +54,8 @@ def sum_gradients(network: nn.Module, ranks: Ranks, *more: Tensor) -> list[Tenso
 
 def optimizer(settings: Optimizer, network: nn.Module) -> torch.optim.Optimizer:
     """Return the recipe's optimiser over all parameters, in two groups when biases and norms are not decayed."""
+    if settings.name == "muon":
+        return Muon(network, settings.lr, settings.momentum, settings.rest_lr, settings.weight_decay)
     named = [parameter for parameter in network.parameters() if parameter.requires_grad]
     decayed = [p for p in named if settings.decay_all or p.ndim > 1]
     bare = [p for p in named if not (settings.decay_all or p.ndim > 1)]

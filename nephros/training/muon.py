@@ -1,0 +1,85 @@
+"""Muon: steps along orthogonalised momentum (Jordan et al. 2024, kellerjordan.github.io/posts/muon), for convolutions.
+
+All singular values of such a step are alike, so that directions with small gradients are learnt as fast as those with large
+ones. On TissueMNIST that is worth about two points of accuracy after as many steps (results/speedrun.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Jordan's quintic: five rounds of it push all singular values into about .7 to 1.2."""
+ROUNDS = 5
+FEWEST_TAPS = 64
+"""Inputs times kernel of the filters that Muon steps; a stem on a grey image has fewer, and is SGD's."""
+_TINY = 1e-7
+
+
+def orthogonalised(matrix: Tensor) -> Tensor:
+    """Return (rows, columns), roughly its nearest semi-orthogonal matrix, by Newton-Schulz iterations."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    x: Tensor = matrix.T if tall else matrix
+    x = x / (x.norm() + _TINY)
+    a, b, c = COEFFICIENTS
+    for _ in range(ROUNDS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for the filters of inner convolutions, SGD with Nesterov's momentum for the stem, the last layer and all vectors.
+
+    A filter bank (outputs, inputs, k, k) is taken as a matrix (outputs, rest). Its step's norm is `lr` times its own,
+    which is held at what it began with: batch normalisation makes the norm idle but for the rate, and so the rate says
+    what it is. All else has the rate `rest_lr` at the peak of the schedule and, vectors apart, `weight_decay`.
+    """
+
+    def __init__(
+        self, network: nn.Module, lr: float, momentum: float = 0.9, rest_lr: float = 0.1, weight_decay: float = 0.0
+    ) -> None:
+        inner = [p for p in network.parameters() if p.ndim == 4 and p[0].numel() >= FEWEST_TAPS]
+        ours = {id(parameter) for parameter in inner}
+        rest = [p for p in network.parameters() if id(p) not in ours]
+        groups: list[dict[str, Any]] = [
+            {"params": inner, "muon": True},
+            {"params": [p for p in rest if p.ndim > 1], "scale": rest_lr / lr, "weight_decay": weight_decay},
+            {"params": [p for p in rest if p.ndim == 1], "scale": rest_lr / lr},
+        ]
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": 0.0, "muon": False, "scale": 1.0}
+        super().__init__([group for group in groups if group["params"]], defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Take a step with the gradients that the parameters hold."""
+        for group in self.param_groups:
+            for weights in group["params"]:
+                if weights.grad is not None:
+                    (self._turn if group["muon"] else self._slide)(weights, self._ahead(weights, group), group)
+
+    def _ahead(self, weights: Tensor, group: dict[str, Any]) -> Tensor:
+        """Return Nesterov's direction, and take the gradient into the momentum."""
+        gradient = weights.grad
+        assert gradient is not None
+        if group["weight_decay"]:
+            gradient = gradient + group["weight_decay"] * weights
+        state = self.state[weights]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+            state["norm"] = weights.norm()
+        held = state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
+        return gradient.add(held, alpha=group["momentum"])
+
+    def _slide(self, weights: Tensor, ahead: Tensor, group: dict[str, Any]) -> None:
+        weights.sub_(ahead, alpha=group["lr"] * group["scale"])
+
+    def _turn(self, weights: Tensor, ahead: Tensor, group: dict[str, Any]) -> None:
+        norm = self.state[weights]["norm"]
+        step = orthogonalised(ahead.flatten(1)).view_as(ahead)
+        weights.sub_(step * (group["lr"] * norm / (step.norm() + _TINY)))
+        weights.mul_(norm / weights.norm())
