@@ -83,6 +83,13 @@ def train(words: list[str]) -> int:
     parser.add_argument(
         "--data_seed", type=int, default=SUPPRESS, help="seed of a folder's split, --subset and --resplit (default: 0)"
     )
+    parser.add_argument(
+        "--teachers",
+        type=str,
+        default=SUPPRESS,
+        metavar="RUN,RUN",
+        help="finished runs on the same data whose mean probabilities a recipe with a --teacher_share learns from",
+    )
     parser.add_argument("--device", type=str, default=SUPPRESS, help="auto, cpu or cuda (default: auto)")
     parser.add_argument("--test", action="store_true", default=SUPPRESS, help="score the test split once, at the end")
     parser.add_argument(
@@ -121,6 +128,7 @@ def train(words: list[str]) -> int:
         "subset",
         "resplit",
         "data_seed",
+        "teachers",
         "device",
         "test",
         "no_test",
@@ -137,6 +145,8 @@ def train(words: list[str]) -> int:
         return 0
     if asked.pop("no_test", False) and asked.get("test"):
         raise UserError("--test and --no-test were both given: choose one.")
+    if "teachers" in asked:
+        asked["teachers"] = asked["teachers"].split(",")
     if "resplit" in asked:
         asked["resplit"] = _two(asked["resplit"])
     base = _tuned(asked) if "from_study" in asked else find(asked.pop("recipe", "nephros"))

@@ -149,6 +149,8 @@ class Recipe:
     """Share of each target spread evenly over all classes."""
     class_weights: Literal["none", "max-ratio", "balanced"] = "none"
     """Weights of the loss: max-ratio is largest count / count, balanced is n / (classes x count)."""
+    teacher_share: float = 0.0
+    """Share of the loss that follows the mean probabilities of other runs (--teachers) and not the labels."""
     ema: float = 0.0
     """Decay a step of an exponential moving average of the weights, which is then what is judged and saved; 0 is off."""
     early_stop: int = 0
@@ -232,6 +234,7 @@ def _limits(recipe: Recipe) -> list[tuple[bool, str, str]]:
         (recipe.passes >= 1, "passes", "a whole number of at least 1"),
         (recipe.batch_size >= 1, "batch_size", "a whole number of at least 1"),
         (0 <= recipe.label_smoothing < 1, "label_smoothing", share),
+        (0 <= recipe.teacher_share <= 1, "teacher_share", "from 0 to 1"),
         (0 <= recipe.ema < 1, "ema", share),
         (recipe.early_stop >= 0, "early_stop", "0 (off) or a number of epochs"),
         (0 <= recipe.seed < 2**63, "seed", "a whole number from 0 to 2^63 - 1"),

@@ -1,6 +1,7 @@
 """The run folder: what lies where, and what the run says of itself.
 
-    recipe.yaml  run.json  history.csv  checkpoint.pt  weights.safetensors  report.html     (baselines: tried.csv)
+    recipe.yaml  run.json  history.csv  checkpoint.pt  weights.safetensors  report.html
+    of baselines tried.csv     with teachers targets.npz
     train/metrics.json     val/ and test/: metrics.json, predictions.npz     test/reads.jsonl     figures/
 
 A run on synthetic cells carries ``synthetic-`` before the name of every file.
@@ -65,6 +66,8 @@ class RunInfo:
     """What a classical baseline chose on validation; empty for a network."""
     training_minutes: float | None = None
     """Minutes spent in training epochs, validation and start-up not counted; of a baseline, in trying combinations."""
+    teachers: list[dict[str, Any]] = field(default_factory=list)
+    """Runs that it learnt from beside the labels: run, recipe, recipe_hash, weights_sha256."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -79,7 +82,7 @@ class RunFolder:
         """Take `root` for a new run; UserError when something is there already."""
         # A process killed before it wrote run.json left nothing worth keeping.
         root = root.expanduser()
-        barely = {f"{tag}{name}" for tag in ("", _TAG) for name in (".lock", "recipe.yaml")}
+        barely = {f"{tag}{name}" for tag in ("", _TAG) for name in (".lock", "recipe.yaml", "targets.npz")}
         barely |= {path.name for path in root.glob(".*.tmp")}
         if root.exists() and (not root.is_dir() or {path.name for path in root.iterdir()} - barely):
             raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -87,50 +88,102 @@ class TurnNorm(nn.Module):
         return F.batch_norm(x, mean, var, weight, bias, self.training, 0.1)
 
 
-class TurnBlock(nn.Module):
-    """relu(x + body(x))."""
+class TurnSqueeze(nn.Module):
+    """Squeeze-and-excitation with one factor a field, from the fields' means over positions and orientations."""
 
     def __init__(self, fields: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
+        self.fields = fields
+        self.down, self.up = nn.Linear(fields, max(4, fields // 2)), nn.Linear(max(4, fields // 2), fields)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the scaled maps, of the same shape."""
+        means = x.mean((2, 3)).view(-1, self.fields, GROUP).mean(2)
+        scale = torch.sigmoid(self.up(F.relu(self.down(means)))).repeat_interleave(GROUP, 1)
+        return x * scale[:, :, None, None]
+
+
+@dataclass(frozen=True)
+class TurnPlan:
+    """What a TurnNet is made of; widths are channels, eight a field."""
+
+    widths: tuple[int, ...] = (32, 64, 128)
+    depths: tuple[int, ...] = (2, 2, 2)
+    last: int = 64
+    """Fields of the 1x1 convolution at the end."""
+    stem: int = 6
+    """Pixels a side of the stem's kernel: 2, 4, 6 or 8."""
+    down: str = "conv"
+    """conv (stride 2) or mean (3x3, then mean)."""
+    act: Callable[[], nn.Module] = nn.ReLU
+    squeeze: bool = False
+    pool: str = "mean"
+    """Over orientations at the end: mean, max or both; positions are averaged."""
+    first: str = "conv"
+    """conv or deep: a 3x3 at full resolution before the stem."""
+
+
+class TurnBlock(nn.Module):
+    """act(x + body(x))."""
+
+    def __init__(self, fields: int, plan: TurnPlan) -> None:
+        super().__init__()
+        body = [
             TurnConv(fields, fields, 3),
             TurnNorm(fields),
-            nn.ReLU(inplace=True),
+            plan.act(),
             TurnConv(fields, fields, 3),
             TurnNorm(fields),
-        )
+        ]
+        self.body = nn.Sequential(*body, *([TurnSqueeze(fields)] if plan.squeeze else []))
+        self.act = plan.act()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return maps of the same shape."""
-        return F.relu(x + self.body(x), inplace=True)
+        y: Tensor = self.act(x + self.body(x))
+        return y
 
 
 class TurnNet(nn.Module):
     """The compact network's shape with turning convolutions; what it answers is the same for all eight views."""
 
-    def __init__(self, model: Model, shape: Shape, widths: tuple[int, ...], depths: tuple[int, ...], last: int) -> None:
+    def __init__(self, plan: TurnPlan, model: Model, shape: Shape) -> None:
         super().__init__()
-        fields = [width // GROUP for width in widths]
-        layers: list[nn.Module] = [TurnConv(shape.channels, fields[0], 6, 2, first=True), TurnNorm(fields[0])]
-        layers.append(nn.ReLU(inplace=True))
-        for stage, (field, depth) in enumerate(zip(fields, depths, strict=True)):
+        fields = [width // GROUP for width in plan.widths]
+        layers: list[nn.Module] = []
+        if plan.first == "deep":
+            layers += [TurnConv(shape.channels, 2, 3, first=True), TurnNorm(2), plan.act()]
+            layers += [TurnConv(2, fields[0], plan.stem, 2), TurnNorm(fields[0]), plan.act()]
+        else:
+            layers += [TurnConv(shape.channels, fields[0], plan.stem, 2, first=True), TurnNorm(fields[0]), plan.act()]
+        for stage, (field, depth) in enumerate(zip(fields, plan.depths, strict=True)):
             if stage > 0:
-                kernel = 4 if stage == 1 else 3  # both sample 14 -> 7 and 7 -> 4 the same way from every side
-                layers += [TurnConv(fields[stage - 1], field, kernel, 2), TurnNorm(field), nn.ReLU(inplace=True)]
-            layers += [TurnBlock(field) for _ in range(depth)]
-        layers += [TurnConv(fields[-1], last, 1), TurnNorm(last), nn.ReLU(inplace=True)]
-        self.features, self.fields = nn.Sequential(*layers), last
-        self.head = nn.Linear(last, shape.classes)
+                layers += _smaller(plan, fields[stage - 1], field, stage)
+            layers += [TurnBlock(field, plan) for _ in range(depth)]
+        layers += [TurnConv(fields[-1], plan.last, 1), TurnNorm(plan.last), plan.act()]
+        self.features, self.fields, self.pool = nn.Sequential(*layers), plan.last, plan.pool
+        wide = plan.last * (2 if plan.pool == "both" else 1)
+        self.head = nn.Sequential(nn.Dropout(model.dropout), nn.Linear(wide, shape.classes))
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return (n, classes) logits of (n, c, h, w) normalised images."""
-        maps = self.features(x_nchw).mean((2, 3)).view(-1, self.fields, GROUP).mean(2)
-        logits: Tensor = self.head(maps)
+        maps = self.features(x_nchw).mean((2, 3)).view(-1, self.fields, GROUP)
+        parts = [maps.mean(2)] if self.pool != "max" else []
+        parts += [maps.amax(2)] if self.pool != "mean" else []
+        logits: Tensor = self.head(torch.cat(parts, 1))
         return logits
 
 
-def turning(
-    widths: tuple[int, ...] = (32, 64, 128), depths: tuple[int, ...] = (2, 2, 2), last: int = 64
-) -> Callable[[Model, Shape], nn.Module]:
-    """Return what builds a TurnNet."""
-    return lambda model, shape: TurnNet(model, shape, widths, depths, last)
+def _smaller(plan: TurnPlan, inputs: int, outputs: int, stage: int) -> list[nn.Module]:
+    if plan.down == "mean":
+        pad = 0 if stage == 1 else 1  # 14 -> 7 in pairs; 7 -> 4 with black around
+        pool = nn.AvgPool2d(2 + pad, 2, pad)
+        return [TurnConv(inputs, outputs, 3), TurnNorm(outputs), pool, plan.act()]
+    kernel = 4 if stage == 1 else 3  # both sample 14 -> 7 and 7 -> 4 the same way from every side
+    return [TurnConv(inputs, outputs, kernel, 2), TurnNorm(outputs), plan.act()]
+
+
+def turning(**changes: object) -> Callable[[Model, Shape], nn.Module]:
+    """Return what builds a TurnNet after a changed plan."""
+    plan = TurnPlan(**changes)  # type: ignore[arg-type]
+    return lambda model, shape: TurnNet(plan, model, shape)

@@ -99,7 +99,7 @@ def evaluate(
         dataset = load(**info.request)
     else:
         dataset = load(data, size=info.request["size"], seed=info.request["seed"])
-    _check_fit(folder, info, class_names, dataset)
+    check_fit(folder, info, class_names, dataset)
     place = split if _own(info, dataset, split) else _elsewhere(split, dataset)
     batches = Batches(dataset.split(split), processor)
     evaluation = judge(folder, info, model.to(processor), batches, dataset, split, place)
@@ -108,7 +108,7 @@ def evaluate(
     return evaluation
 
 
-def _check_fit(folder: RunFolder, info: RunInfo, class_names: tuple[str, ...], dataset: Dataset) -> None:
+def check_fit(folder: RunFolder, info: RunInfo, class_names: tuple[str, ...], dataset: Dataset) -> None:
     """Raise UserError when a run's model can't be scored on `dataset`."""
     title, was = f"--data {dataset.provenance.title}", info.shape
     shape = (dataset.channels, dataset.classes)

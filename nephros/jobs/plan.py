@@ -49,6 +49,8 @@ def plan(
         raise UserError(
             f"{base.name} is no network to be tuned: `nephros train {base.name}` tries all its combinations on validation."
         )
+    if base.teacher_share:
+        raise UserError(f"{base.name} learns from teachers, which a study has not: set --teacher_share to 0.")
     changes: dict[str, Any] = {"seed": seed, "metric": metric or base.metric, "epochs": max(1, max_epochs)}
     base = from_mapping(base.to_dict() | changes, "The recipe")
     kind = devices.choose(device).type

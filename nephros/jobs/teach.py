@@ -14,6 +14,7 @@ from nephros.data.dataset import Dataset
 from nephros.distributed import Ranks
 from nephros.errors import UserError
 from nephros.files import write_text
+from nephros.jobs.teachers import read_targets
 from nephros.models.classifier import Classifier
 from nephros.recipe import Recipe
 from nephros.runs import RunFolder
@@ -44,7 +45,8 @@ def teach_network(
     folder: RunFolder, recipe: Recipe, model: Classifier, batches: dict[str, Batches], dataset: Dataset, ranks: Ranks
 ) -> Taught:
     """Take a network from the folder's checkpoint, if there is one, to its end. Only the first rank writes and shows."""
-    fit = Fit(recipe, model, batches["train"], batches["val"], dataset.class_names)
+    targets = read_targets(folder, len(dataset.train), dataset.classes) if recipe.teacher_share else None
+    fit = Fit(recipe, model, batches["train"], batches["val"], dataset.class_names, targets)
     file = folder.file("checkpoint.pt")
     if file.exists():
         fit.load(checkpoint.load(file))

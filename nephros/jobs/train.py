@@ -23,6 +23,8 @@ from nephros.jobs.evaluate import judge
 from nephros.jobs.report import report
 from nephros.jobs.start import default_out, describe_processors, describe_run, described
 from nephros.jobs.teach import teach_classical, teach_network
+from nephros.jobs.teachers import check_teachers, write_targets
+from nephros.jobs.teachers import described as describe_teachers
 from nephros.models.classifier import Classifier
 from nephros.models.saved import save_model
 from nephros.recipe import Recipe, to_yaml
@@ -45,6 +47,7 @@ def train(
     subset: int | None = None,
     resplit: Sequence[int] | None = None,
     data_seed: int = 0,
+    teachers: Sequence[str | Path] = (),
     test: bool = False,
     command: str = "",
     say: Say = print,
@@ -52,6 +55,7 @@ def train(
     """Train `recipe` on `data` and return the finished run folder.
 
     `data` is a name, a path or an open Dataset. `size`, `subset`, `resplit` and `data_seed` are passed to `nephros.load`.
+    `teachers` are finished runs on the same data, for a recipe with a `teacher_share`.
     With `test`, the test split is scored once, at the end. Raises UserError for input that can't be used, before anything
     is written.
     """
@@ -71,7 +75,9 @@ def train(
         model = _begin(recipe, dataset, ranks)
         if model is not None:
             check_last_batch(recipe, dataset, model)
+        check_teachers(recipe, teachers, dataset)
         info = describe_run(recipe, dataset, model, request, processor, test, command, ranks)
+        info = dataclasses.replace(info, teachers=describe_teachers(teachers))
         synthetic = dataset.provenance.split == "synthetic"
         root = Path(out) if out else default_out(recipe, synthetic)
         folder = RunFolder.create(root, synthetic) if ranks.first else RunFolder(root.expanduser(), synthetic)
@@ -83,6 +89,8 @@ def train(
             say(f"{recipe.name} on {dataset.provenance.title}: {many}, {info.device}, in {folder.root}")
             if ranks.first:
                 write_text(folder.file("recipe.yaml"), to_yaml(recipe))
+                if teachers:
+                    write_targets(folder, teachers, dataset, processor, say)
                 folder.write_info(info)
             return _go(folder, info, recipe, dataset, model, processor, ranks, say)
 

@@ -23,6 +23,7 @@ from nephros.training.history import Epoch
 from nephros.training.parts import (
     Average,
     clone_state,
+    followed,
     loss_function,
     optimizer,
     part_of_mean,
@@ -56,8 +57,16 @@ class Fit:
     """
 
     def __init__(
-        self, recipe: Recipe, model: nn.Module, train: Batches, val: Batches, class_names: tuple[str, ...]
+        self,
+        recipe: Recipe,
+        model: nn.Module,
+        train: Batches,
+        val: Batches,
+        class_names: tuple[str, ...],
+        targets: Tensor | None = None,
     ) -> None:
+        """Begin; `targets`, (n, classes) probabilities of the train split, are for recipes that follow teachers."""
+        assert (targets is not None) == (recipe.teacher_share > 0)
         self.recipe, self.train_batches, self.val_batches, self.class_names = recipe, train, val, class_names
         self.device, self.ranks = train.device, train.ranks
         if self.ranks.world > 1:
@@ -67,6 +76,7 @@ class Fit:
         self._forward = torch.compile(self.model) if recipe.compile else self.model
         counts = torch.bincount(train.labels, minlength=len(class_names)).cpu().numpy()
         self.loss = loss_function(recipe, counts, self.device)
+        self.targets = None if targets is None else targets.to(self.device)
         self.optimizer = optimizer(recipe.optimizer, self.model)
         self.rate = LearningRate(recipe.schedule, recipe.epochs)
         self.dtype = precision(recipe.amp, self.device)
@@ -127,8 +137,10 @@ class Fit:
             self.recipe.batch_size, order, even=self.recipe.last_batch == "even"
         ):
             lr = self.recipe.optimizer.lr * self.rate.factor(epoch, rows.start / n)
-            images = augment(images, draws[self.ranks.part(rows)], self.recipe.augment)
-            loss, right = self.step(images, labels, lr, None if whole is None else whole[rows])
+            own = self.ranks.part(rows)
+            images = augment(images, draws[own], self.recipe.augment)
+            targets = None if self.targets is None else self.targets[order[own].to(self.device)]
+            loss, right = self.step(images, labels, lr, None if whole is None else whole[rows], targets)
             size = rows.stop - rows.start
             total += torch.stack([loss.double() * size, right.double()])
             listener.step(epoch + 1, size, loss)
@@ -140,10 +152,18 @@ class Fit:
             )
         return self._judged(epoch + 1, lr, train_loss, train_accuracy, seconds)
 
-    def step(self, images: Tensor, labels: Tensor, lr: float, whole: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def step(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        lr: float,
+        whole: Tensor | None = None,
+        targets: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Take one optimiser step; return the batch's mean loss and the number called rightly, both on the device.
 
-        Of several ranks each gives its own part of the batch, and as `whole` the labels of all of it.
+        Of several ranks each gives its own part of the batch, and as `whole` the labels of all of it. `targets` are the
+        teachers' probabilities for these images.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -153,6 +173,9 @@ class Fit:
             loss: Tensor = (
                 self.loss(logits, labels) if whole is None else part_of_mean(self.loss, logits, labels, whole)
             )
+            if targets is not None:
+                batch = len(labels if whole is None else whole)
+                loss = followed(loss, logits, targets, self.recipe.teacher_share, batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         loss, right = loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()

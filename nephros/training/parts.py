@@ -42,6 +42,12 @@ def part_of_mean(loss: nn.CrossEntropyLoss, logits: Tensor, labels: Tensor, whol
     return total / (len(whole) if loss.weight is None else loss.weight[whole].sum())
 
 
+def followed(loss: Tensor, logits: Tensor, targets: Tensor, share: float, batch: int) -> Tensor:
+    """Return the loss with a share of it replaced by the cross-entropy to (m, classes) probabilities, over `batch` images."""
+    other = F.cross_entropy(logits, targets, reduction="sum") / batch
+    return (1 - share) * loss + share * other
+
+
 def sum_gradients(network: nn.Module, ranks: Ranks, *more: Tensor) -> list[Tensor]:
     """Replace every gradient by its sum over all ranks, and return the scalars `more` summed likewise, in one exchange."""
     gradients = [p.grad for p in network.parameters() if p.grad is not None]

@@ -38,27 +38,25 @@ def test_all_directions_get_about_the_same_length(shape: tuple[int, int]) -> Non
 
 def test_a_step_is_so_large_a_share_of_the_filters_norm_which_stays() -> None:
     net = network()
-    before = net[1].weight.detach().clone()
+    filters = net.get_parameter("1.weight")
+    before = filters.detach().clone()
     step(net, Muon(net, lr=0.05))
-    after = net[1].weight.detach()
+    after = filters.detach()
     torch.testing.assert_close(after.norm(), before.norm())
     assert 0.045 < float((after - before).norm() / before.norm()) < 0.055
 
 
 def test_all_else_is_stepped_by_sgd() -> None:
     ours, plain = network(), network()
-    plain[1].weight.requires_grad_(False)
+    plain.get_parameter("1.weight").requires_grad_(False)
     muon = Muon(ours, lr=0.05, momentum=0.9, rest_lr=0.1)
     sgd = torch.optim.SGD([p for p in plain.parameters() if p.requires_grad], lr=0.1, momentum=0.9, nesterov=True)
     for _ in range(3):
         step(ours, muon)
-        with torch.no_grad():
-            step_of = dict(plain.named_parameters())
         step(plain, sgd)
-        with torch.no_grad():
-            step_of["1.weight"].copy_(ours[1].weight)
+        plain.get_parameter("1.weight").data.copy_(ours.get_parameter("1.weight").data)
     for name in ("0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias"):
-        torch.testing.assert_close(dict(ours.named_parameters())[name], step_of[name])
+        torch.testing.assert_close(ours.get_parameter(name), plain.get_parameter(name))
 
 
 def test_a_schedule_moves_both_rates() -> None:
@@ -84,5 +82,5 @@ def test_the_recipe_names_it() -> None:
 def test_only_muon_has_a_second_rate() -> None:
     assert "rest_lr" not in Recipe().to_dict()["optimizer"]
     assert Recipe(optimizer=Optimizer(name="muon")).to_dict()["optimizer"]["rest_lr"] == 0.1
-    with pytest.raises(UserError, match="sgd has no setting --optimizer.rest_lr: leave it out"):
+    with pytest.raises(UserError, match=r"sgd has no setting --optimizer\.rest_lr: leave it out"):
         Recipe(optimizer=Optimizer(rest_lr=0.2))
