@@ -27,11 +27,12 @@ class Model:
     """The network and its shape."""
 
     network: str = "compact"
-    """A network (course, poster, nephnet2d, resnet18, resnet50, compact) or a classical baseline (knn, svm-linear, svm-rbf)."""
+    """A network (course, poster, nephnet2d, resnet18, resnet50, compact, equivariant) or a classical baseline (knn, svm-linear,
+    svm-rbf)."""
     features: int = 32
-    """Channels of the first convolution; the later ones are multiples of it."""
+    """Channels of the first convolution; the later ones are multiples of it. Of equivariant in eights."""
     depth: int = 1
-    """Convolutions of the course network; residual blocks a stage of the compact one; unused by the others."""
+    """Convolutions of the course network; residual blocks a stage of compact and equivariant; unused by the others."""
     hidden: tuple[int, ...] = ()
     """Widths of the course network's hidden fully connected layers."""
     dropout: float = 0.0
@@ -171,7 +172,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for key, default in _unused(self):
             if _value(self, key) != default:
-                kind = self.optimizer.name if key == "optimizer.rest_lr" else self.model.network
+                kind = self.model.network
                 start = f", or start from the recipe '{kind}', not from another's" if self.classical else ""
                 raise UserError(f"{kind} has no setting --{key}: leave it out{start}.")
         for ok, key, need in _limits(self):
@@ -211,8 +212,7 @@ def _value(recipe: Recipe, key: str) -> Any:
 def _unused(recipe: Recipe) -> list[tuple[str, Any]]:
     """Return (dotted name, default) of the fields and groups that mean nothing to the recipe's network or baseline."""
     if not recipe.classical:
-        muon = recipe.optimizer.name == "muon"
-        return [("classic", Classic()), *(() if muon else (("optimizer.rest_lr", Optimizer().rest_lr),))]
+        return [("classic", Classic())]
     shared = ("name", "source", "model", "classic", "metric", "seed")
     has = ("model.network", *(f"classic.{name}" for name in CLASSIC_FIELDS[recipe.model.network]))
     fields = [(field.name, field) for field in dataclasses.fields(Recipe) if field.name not in shared]

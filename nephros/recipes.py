@@ -94,9 +94,9 @@ def _medmnist(network: str) -> Recipe:
     )
 
 
-_NEPHROS = Recipe(
-    name="nephros",
-    source="ours: a small residual net shaped for CPUs and GPUs alike",
+_COMPACT = Recipe(
+    name="compact",
+    source="ours, where the search for nephros began: a small residual net shaped for CPUs and GPUs alike",
     model=Model(network="compact", features=32, depth=2),
     optimizer=Optimizer(name="sgd", lr=0.2, momentum=0.9, nesterov=True, weight_decay=5e-4, decay_all=False),
     schedule=Schedule(name="onecycle", warmup=0.2),
@@ -108,6 +108,20 @@ _NEPHROS = Recipe(
     normalise="data",
     amp="auto",
 )
+
+_NEPHROS = replace(
+    _COMPACT,
+    name="nephros",
+    source="ours: an hour on two CPU cores",
+    # All eight views of a nucleus give one answer by construction: two and a half points after as many steps.
+    model=Model(network="equivariant", features=32, depth=2),
+    # Two and a half more.
+    optimizer=Optimizer(name="muon", lr=0.04, momentum=0.9, rest_lr=0.1, weight_decay=5e-4, decay_all=False),
+    augment=Augment(shift=2),
+    epochs=40,
+)
+
+_NEPHROS_FAST = replace(_NEPHROS, name="nephros-fast", source="ours: ten minutes on two CPU cores", epochs=6)
 
 _KNN = Recipe(
     name="knn",
@@ -144,6 +158,8 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in [
         _NEPHROS,
+        _NEPHROS_FAST,
+        _COMPACT,
         *_course(),
         _POSTER,
         _POSTER_PRINTED,

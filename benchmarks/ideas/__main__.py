@@ -78,7 +78,7 @@ def main() -> None:
     by_name = {idea.name: idea for idea in IDEAS}
     if unknown := set(asked.names) - set(by_name):
         given.error(f"there is no idea {', '.join(sorted(unknown))}: choose from {', '.join(by_name)}.")
-    start = dataclasses.replace(RECIPES["nephros"], amp="bf16")
+    start = dataclasses.replace(RECIPES["compact"], amp="bf16")
     for seed in map(int, asked.seeds.split(",")):
         for name in asked.names or by_name:
             file = ROOT / asked.stage / f"{name}-{seed}.json"

@@ -10,6 +10,7 @@ from nephros.errors import UserError, did_you_mean
 from nephros.models.classical import CLASSICAL
 from nephros.models.compact import Compact
 from nephros.models.course import Course
+from nephros.models.equivariant import Equivariant
 from nephros.models.poster import nephnet2d, poster
 from nephros.models.resnet import resnet18, resnet50
 from nephros.models.shape import Shape
@@ -17,6 +18,7 @@ from nephros.recipe import Model
 
 MODELS: dict[str, Callable[[Model, Shape], nn.Module]] = {
     "compact": Compact,
+    "equivariant": Equivariant,
     "course": Course,
     "poster": poster,
     "nephnet2d": nephnet2d,

@@ -27,7 +27,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
     """Batch normalisation whose batch is that of all ranks together.
 
     `forward` takes (n, c) or (n, c, h, w), n this rank's images, and returns the same shape and dtype. It takes over the
-    very parameters and buffers of the layer that it replaces. In evaluation mode it is torch's own.
+    very parameters and buffers of the layer that it replaces, and in evaluation mode that layer's answers.
     """
 
     def __init__(self, layer: nn.BatchNorm1d | nn.BatchNorm2d, ranks: Ranks) -> None:
@@ -38,11 +38,14 @@ class SharedBatchNorm(nn.BatchNorm2d):
         self._parameters, self._buffers = layer._parameters, layer._buffers
         self.train(layer.training)
         self.ranks = ranks
+        self._repeats = layer.num_features // layer.weight.numel()
+        self._alone = [layer.eval()]  # in a list, so that torch does not take it for a part of this one
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised (n, c) or (n, c, h, w) features."""
         if not self.training:
-            return super().forward(input)
+            judged: Tensor = self._alone[0](input)
+            return judged
         # Under autocast features are of 16 bits: too few for sums.
         x = input if input.dtype == self.weight.dtype else input.to(self.weight.dtype)
         y: Tensor = self._shared(x)
@@ -58,7 +61,8 @@ class SharedBatchNorm(nn.BatchNorm2d):
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(var * (count / (count - 1)), self.momentum)  # unbiased, as torch keeps it
         self.num_batches_tracked.add_(1)
-        y: Tensor = _Normalise.apply(x, self.weight, self.bias, mean, var, count, self.eps, self.ranks)  # type: ignore[no-untyped-call]
+        weight, bias = (p.repeat_interleave(self._repeats) for p in (self.weight, self.bias))
+        y: Tensor = _Normalise.apply(x, weight, bias, mean, var, count, self.eps, self.ranks)  # type: ignore[no-untyped-call]
         return y
 
     def _check_input_dim(self, input: Tensor) -> None:

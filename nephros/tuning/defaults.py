@@ -85,6 +85,13 @@ def _compact(recipe: Recipe, device_type: str) -> _Ranges:
     }
 
 
+def _equivariant(recipe: Recipe, device_type: str) -> _Ranges:
+    return _compact(recipe, device_type) | {
+        "optimizer.lr": _log(0.01, 0.2),
+        "model.features": [16, 32, 48] if device_type == "cpu" else [32, 64, 96],
+    }
+
+
 _SPACES = {
     "poster": _poster,
     "course": _course,
@@ -92,6 +99,7 @@ _SPACES = {
     "resnet18": _resnet,
     "resnet50": _resnet,
     "compact": _compact,
+    "equivariant": _equivariant,
 }
 
 
@@ -111,7 +119,7 @@ def default_space(base: Recipe, device_type: str) -> tuple[Dimension, ...]:
         # The range was made for another optimiser.
         ranges["optimizer.lr"] = _around(base.optimizer.lr)
     unused = set()
-    if base.optimizer.name != "sgd":
+    if base.optimizer.name not in ("sgd", "muon"):
         unused |= {"optimizer.momentum"}
     if base.schedule.name != "plateau":
         unused |= {"schedule.patience", "schedule.factor"}

@@ -30,6 +30,7 @@ OWNED = {
     "metric": "the study's own: set --metric",
     "name": "a name, not a setting",
     "source": "a note, not a setting",
+    "teacher_share": "for networks that learn from finished runs, which a study has not",
 }
 """Fields and groups that can't be searched, and why."""
 

@@ -35,7 +35,9 @@ PARAMETERS = {
     "medmnist-resnet18": 11_171_784,
     "medmnist-resnet50": 23_515_592,
     "strong-baseline": 11_171_784,
-    "nephros": 870_376,
+    "compact": 870_376,
+    "nephros": 119_344,
+    "nephros-fast": 119_344,
 }
 
 
@@ -56,14 +58,22 @@ def test_parameters(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("poster", 4_932_736), ("nephnet2d", 56_558_080), ("course-1", 526_760), ("nephros", 26_128_512)],
+    [
+        ("poster", 4_932_736),
+        ("nephnet2d", 56_558_080),
+        ("course-1", 526_760),
+        ("compact", 26_128_512),
+        ("nephros", 27_948_032),
+    ],
 )
 def test_multiply_adds(name: str, expected: int) -> None:
     assert multiply_adds(build(NETWORKS[name].model, TISSUE), TISSUE) == expected
 
 
 @pytest.mark.parametrize("shape", [Shape(1, 28, 28, 8), Shape(3, 28, 28, 2), Shape(3, 64, 64, 11), Shape(1, 30, 44, 5)])
-@pytest.mark.parametrize("name", ["course-1", "course-4", "poster", "nephnet2d", "medmnist-resnet18", "nephros"])
+@pytest.mark.parametrize(
+    "name", ["course-1", "course-4", "poster", "nephnet2d", "medmnist-resnet18", "compact", "nephros"]
+)
 def test_any_size_channels_and_classes(name: str, shape: Shape) -> None:
     network = build(_narrow(name), shape)
     logits = network(torch.randn(3, shape.channels, shape.height, shape.width))
@@ -74,12 +84,12 @@ def test_any_size_channels_and_classes(name: str, shape: Shape) -> None:
 @pytest.mark.parametrize("size", [128, 224])
 def test_the_large_sizes(size: int) -> None:
     shape = Shape(1, size, size, 8)
-    for name in ("course-1", "poster", "nephros"):
+    for name in ("course-1", "poster", "compact", "nephros"):
         assert build(_narrow(name), shape)(torch.zeros(2, 1, size, size)).shape == (2, 8)
 
 
 @pytest.mark.parametrize(
-    "name", ["course-1", "poster", "nephnet2d", "medmnist-resnet18", "medmnist-resnet50", "nephros"]
+    "name", ["course-1", "poster", "nephnet2d", "medmnist-resnet18", "medmnist-resnet50", "compact", "nephros"]
 )
 def test_a_gradient_reaches_every_parameter(name: str) -> None:
     torch.manual_seed(0)

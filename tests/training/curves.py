@@ -32,7 +32,7 @@ GENTLE = dataclasses.replace(POSTER, optimizer=dataclasses.replace(POSTER.optimi
 """At the recipe's own rate rounding grows a thousandfold in three steps of one process too: float64 alone can follow."""
 ODD = Recipe(
     model=Model(network="compact", features=8),
-    optimizer=dataclasses.replace(RECIPES["nephros"].optimizer, lr=0.02),
+    optimizer=dataclasses.replace(RECIPES["compact"].optimizer, lr=0.02),
     augment=Augment(flips="dihedral", shift=2, rotate=10, scale=0.1, interpolation="bilinear"),
     epochs=2,
     batch_size=37,

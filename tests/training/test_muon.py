@@ -79,8 +79,6 @@ def test_the_recipe_names_it() -> None:
     assert (matrices["weight_decay"], vectors["weight_decay"]) == (1e-3, 0.0)
 
 
-def test_only_muon_has_a_second_rate() -> None:
-    assert "rest_lr" not in Recipe().to_dict()["optimizer"]
-    assert Recipe(optimizer=Optimizer(name="muon")).to_dict()["optimizer"]["rest_lr"] == 0.1
-    with pytest.raises(UserError, match=r"sgd has no setting --optimizer\.rest_lr: leave it out"):
-        Recipe(optimizer=Optimizer(rest_lr=0.2))
+def test_its_second_rate_must_be_a_rate() -> None:
+    with pytest.raises(UserError, match=r"--optimizer\.rest_lr is 0, but it must be a number above 0"):
+        Recipe(optimizer=Optimizer(name="muon", rest_lr=0))

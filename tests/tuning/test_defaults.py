@@ -138,17 +138,17 @@ def test_what_the_recipe_leaves_unused_is_not_searched() -> None:
     base = NETWORKS["poster"]
     adam = dataclasses.replace(base, optimizer=Optimizer("adam", lr=0.01), schedule=Schedule("cosine"))
     assert not {"optimizer.momentum", "schedule.patience", "schedule.factor"} & set(by_key(adam))
-    assert "schedule.warmup" in by_key("nephros")
-    constant = dataclasses.replace(NETWORKS["nephros"], schedule=Schedule())
+    assert "schedule.warmup" in by_key("compact")
+    constant = dataclasses.replace(NETWORKS["compact"], schedule=Schedule())
     assert "schedule.warmup" not in by_key(constant)
 
 
 def test_another_optimiser_s_rate_gets_a_range_around_it() -> None:
-    adam = dataclasses.replace(NETWORKS["nephros"], optimizer=Optimizer("adam", lr=1e-3))
+    adam = dataclasses.replace(NETWORKS["compact"], optimizer=Optimizer("adam", lr=1e-3))
     rate = by_key(adam)["optimizer.lr"]
     assert (rate.low, rate.high) == pytest.approx((1e-4, 1e-2))
     assert rate.log
-    assert (by_key("nephros")["optimizer.lr"].low, by_key("nephros")["optimizer.lr"].high) == (0.02, 1.0)
+    assert (by_key("compact")["optimizer.lr"].low, by_key("compact")["optimizer.lr"].high) == (0.02, 1.0)
 
 
 def test_networks_without_a_space_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

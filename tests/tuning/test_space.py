@@ -21,13 +21,14 @@ BASE = Recipe(optimizer=Optimizer(momentum=0.9), schedule=Schedule(milestones=(0
 """A recipe that each value of each field goes together with."""
 
 DIMENSIONS: dict[str, Any] = {
-    "model.network": ["course", "poster", "nephnet2d", "resnet18", "resnet50", "compact"],
+    "model.network": ["course", "poster", "nephnet2d", "resnet18", "resnet50", "compact", "equivariant"],
     "model.features": {"low": 4, "high": 64, "log": True},
     "model.depth": [1, 2],
     "model.hidden": [[], [100, 50], [300, 150]],
     "model.dropout": {"low": 0.0, "high": 0.7},
-    "optimizer.name": ["sgd", "adam", "adamw"],
+    "optimizer.name": ["sgd", "adam", "adamw", "muon"],
     "optimizer.lr": {"low": 1e-4, "high": 1.0, "log": True},
+    "optimizer.rest_lr": {"low": 0.01, "high": 1.0, "log": True},
     "optimizer.momentum": {"low": 0, "high": 0.99},
     "optimizer.nesterov": [True, False],
     "optimizer.weight_decay": {"low": "1e-6", "high": 0.1, "log": True},
@@ -176,7 +177,7 @@ def test_a_condition_on_lists_and_one_that_always_holds() -> None:
 
 
 def test_the_recipe_s_own_nesterov_is_off_where_it_would_mean_nothing() -> None:
-    ours = RECIPES["nephros"]
+    ours = RECIPES["compact"]
     assert laid_over(ours, {"optimizer.lr": 0.1}).optimizer.nesterov
     assert laid_over(ours, {"optimizer.momentum": 0.5}).optimizer.nesterov
     assert not laid_over(ours, {"optimizer.name": "adamw"}).optimizer.nesterov
@@ -188,7 +189,7 @@ def test_the_recipe_s_own_nesterov_is_off_where_it_would_mean_nothing() -> None:
 @pytest.mark.parametrize(
     ("values", "base"),
     [
-        ({"optimizer.name": ["sgd", "adamw"]}, RECIPES["nephros"]),
+        ({"optimizer.name": ["sgd", "adamw"]}, RECIPES["compact"]),
         ({"optimizer.momentum": {"low": 0.5, "high": 0.9}, "optimizer.nesterov": [True, False]}, Recipe()),
         ({"schedule.name": ["step", "cosine"], "schedule.milestones": [[0.5], [0.3]]}, Recipe()),
         ({"amp": ["off", "auto"], "optimizer.momentum": {"low": 0.5, "high": 0.9, "when": {"amp": "auto"}}}, Recipe()),
@@ -315,8 +316,14 @@ WRONG: list[tuple[str, list[str]]] = [
     ("schedule.milestones: [[0.5], [1.5]]", ["'schedule.milestones' has the choice (1.5,)", "between 0 and 1"]),
     ("optimizer.name: [sgd, rmsprop]", ["'optimizer.name' has the choice rmsprop", "'sgd', 'adam', 'adamw'"]),
     ("optimizer.nesterov: [true, 0]", ["'optimizer.nesterov' has the choice 0", "true or false"]),
-    ("model.network: [compact, compakt]", ["'model.network' has the choice compakt", "compact, course, poster"]),
-    ("model.network: [[compact]]", ["'model.network' has the choice ['compact']", "compact, course, poster"]),
+    (
+        "model.network: [compact, compakt]",
+        ["'model.network' has the choice compakt", "compact, equivariant, course, poster"],
+    ),
+    (
+        "model.network: [[compact]]",
+        ["'model.network' has the choice ['compact']", "compact, equivariant, course, poster"],
+    ),
     ("amp: [on]", ["'amp' has the choice True", "'off', 'auto'"]),
     ("optimizer.lr: [2020-01-01]", ["'optimizer.lr' has the choice 2020-01-01", "a number"]),
     ("optimizer.lr: {low: 0.1, high: 1, when: sgd}", ["'optimizer.lr' has when sgd", "{optimizer.name: [sgd]}"]),
@@ -384,7 +391,7 @@ def test_the_example_in_the_docstring(tmp_path: Path) -> None:
 
     file = tmp_path / "space.yaml"
     file.write_text(str(module.__doc__).partition("\n\n")[2])
-    assert len(read(file, RECIPES["nephros"])) == 5
+    assert len(read(file, RECIPES["compact"])) == 5
 
 
 def test_the_recipe_stays_as_it_was() -> None:

@@ -1,0 +1,104 @@
+"""Convolutions that turn with the image: equivariant to the eight flips and quarter-turns of a square (the group D4).
+
+Cohen and Welling, Group Equivariant Convolutional Networks, ICML 2016 (their p4m). A feature map is a *field* of eight
+channels, one an orientation; channel 8 f + g holds field f in orientation g. Turning the input turns every map and permutes
+the eight channels of each field, so that their mean over positions and orientations is the same for all eight views.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ORIENTATIONS = 8
+
+
+def turned(g: int, x: Tensor) -> Tensor:
+    """Return (..., k, k) under the group's element g: mirrored left-right where g > 3, then turned g % 4 quarters."""
+    return torch.rot90(x.flip(-1) if g > 3 else x, g % 4, (-2, -1))
+
+
+def _products() -> list[list[int]]:
+    """Return the table of c where turned(c, x) = turned(a, turned(b, x)), by a and b."""
+    marked = torch.arange(9).view(3, 3)
+    each = [turned(g, marked) for g in range(ORIENTATIONS)]
+    return [
+        [next(c for c in range(ORIENTATIONS) if torch.equal(each[c], turned(a, each[b]))) for b in range(ORIENTATIONS)]
+        for a in range(ORIENTATIONS)
+    ]
+
+
+_PRODUCTS = _products()
+_INVERSES = [row.index(0) for row in _PRODUCTS]
+
+
+class D4Conv(nn.Conv2d):
+    """A convolution from `inputs` fields (or, of the `first` layer, plain channels) to `fields` fields, without bias.
+
+    It stores one filter for each pair of fields and uses it in eight orientations: an eighth of the parameters of an
+    ordinary convolution with as many channels, at the same cost. For exact symmetry kernel and stride must sample the image
+    alike from all sides: odd kernels at stride 1, and at stride 2 even kernels on even sides, odd ones on odd sides.
+    """
+
+    index: Tensor
+
+    def __init__(self, inputs: int, fields: int, kernel: int, stride: int = 1, first: bool = False) -> None:
+        sources = 1 if first else ORIENTATIONS
+        super().__init__(inputs * sources, fields * ORIENTATIONS, kernel, stride, (kernel - 1) // 2, bias=False)
+        self.bank = (fields, inputs, sources, kernel, kernel)
+        self.weight = nn.Parameter(torch.empty(fields, inputs * sources, kernel, kernel))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+        taps = torch.arange(sources * kernel * kernel).view(sources, kernel, kernel)
+        orders = [[0] if first else [_PRODUCTS[inverse][h] for h in range(ORIENTATIONS)] for inverse in _INVERSES]
+        rows = [torch.stack([turned(g, taps[h]) for h in order]).flatten() for g, order in enumerate(orders)]
+        self.register_buffer("index", torch.stack(rows), persistent=False)
+
+    def filters(self) -> Tensor:
+        """Return the ordinary filters (fields * 8, inputs * sources, k, k) that the stored ones stand for."""
+        fields, inputs, sources, kernel, _ = self.bank
+        flat = self.weight.reshape(fields, inputs, sources * kernel * kernel)[:, :, self.index]
+        turned_bank = flat.view(fields, inputs, ORIENTATIONS, sources, kernel, kernel).transpose(1, 2)
+        return turned_bank.reshape(fields * ORIENTATIONS, inputs * sources, kernel, kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return maps (n, fields * 8, h', w') of (n, inputs * 8, h, w), or of the first layer's (n, inputs, h, w)."""
+        filters = self.filters().contiguous(memory_format=torch.channels_last)
+        return F.conv2d(x, filters, stride=self.stride, padding=self.padding)
+
+
+class D4Norm(nn.BatchNorm2d):
+    """Batch normalisation of fields: the eight channels of each share one scale and shift.
+
+    Their statistics differ by chance alone (and by nothing where a batch holds all views), so in evaluation their means are
+    used, which makes the symmetry exact.
+    """
+
+    repeats = ORIENTATIONS
+    """Channels a scale: what `batchnorm.share_statistics` must know."""
+
+    def __init__(self, fields: int) -> None:
+        super().__init__(fields * ORIENTATIONS)
+        self.weight, self.bias = nn.Parameter(torch.ones(fields)), nn.Parameter(torch.zeros(fields))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return normalised maps of the same shape (n, fields * 8, h, w)."""
+        weight, bias = (p.repeat_interleave(ORIENTATIONS) for p in (self.weight, self.bias))
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        if self.training:
+            self.num_batches_tracked.add_(1)
+            return F.batch_norm(input, self.running_mean, self.running_var, weight, bias, True, self.momentum or 0.0)
+        mean, var = (over_orientations(s.view(1, -1)).repeat_interleave(ORIENTATIONS) for s in self._statistics())
+        return F.batch_norm(input, mean, var, weight, bias, False)
+
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        return self.running_mean, self.running_var
+
+
+def over_orientations(channels: Tensor) -> Tensor:
+    """Return (n, fields) means over the eight channels of each field of (n, fields * 8)."""
+    return channels.view(len(channels), -1, ORIENTATIONS).mean(2)

@@ -1,0 +1,110 @@
+"""Convolutions that turn with the image: exactly, in all they are made of, and at every side."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nephros.distributed import ALONE
+from nephros.models import build
+from nephros.models.batchnorm import share_statistics
+from nephros.models.dihedral import _INVERSES, _PRODUCTS, ORIENTATIONS, D4Conv, D4Norm, over_orientations, turned
+from nephros.models.shape import Shape
+from nephros.recipe import Model
+
+ELEMENTS = range(ORIENTATIONS)
+
+
+def _images(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def _turned_maps(g: int, maps: Tensor) -> Tensor:
+    """Return what (n, fields * 8, h, w) maps become when the input is turned by g: turned, and each field permuted."""
+    n, channels, height, width = maps.shape
+    fields = maps.view(n, channels // ORIENTATIONS, ORIENTATIONS, height, width)
+    order = [_PRODUCTS[_INVERSES[g]][h] for h in ELEMENTS]
+    return turned(g, fields[:, :, order]).reshape(n, channels, height, width)
+
+
+def test_the_eight_views_are_a_group() -> None:
+    x = _images(1, 5, 5)
+    views = [turned(g, x) for g in ELEMENTS]
+    assert len({tuple(view.flatten().tolist()) for view in views}) == 8
+    for a in ELEMENTS:
+        torch.testing.assert_close(turned(_INVERSES[a], views[a]), x, rtol=0, atol=0)
+        for b in ELEMENTS:
+            assert torch.equal(turned(a, views[b]), views[_PRODUCTS[a][b]])
+
+
+@pytest.mark.parametrize(
+    ("side", "kernel", "stride"), [(7, 3, 1), (8, 3, 1), (8, 4, 2), (28, 6, 2), (7, 3, 2), (7, 1, 1)]
+)
+def test_maps_turn_with_the_image(side: int, kernel: int, stride: int) -> None:
+    torch.manual_seed(0)
+    lift, later = D4Conv(2, 3, 3, first=True).double(), D4Conv(3, 2, kernel, stride).double()
+    x = _images(2, 2, side, side)
+    maps, deep = lift(x), later(lift(x))
+    for g in ELEMENTS:
+        torch.testing.assert_close(lift(turned(g, x)), _turned_maps(g, maps), rtol=0, atol=1e-12)
+        torch.testing.assert_close(later(lift(turned(g, x))), _turned_maps(g, deep), rtol=0, atol=1e-12)
+
+
+def test_it_is_the_ordinary_convolution_of_its_filters() -> None:
+    torch.manual_seed(0)
+    layer = D4Conv(2, 3, 3)
+    assert layer.weight.shape == (3, 16, 3, 3)
+    assert layer.filters().shape == (24, 16, 3, 3)
+    x = torch.randn(2, 16, 7, 7)
+    torch.testing.assert_close(layer(x), nn.functional.conv2d(x, layer.filters(), padding=1))
+
+
+@pytest.mark.parametrize("side", [28, 30, 32, 64, 44])
+def test_the_network_gives_all_views_one_answer(side: int) -> None:
+    torch.manual_seed(0)
+    network = build(Model(network="equivariant", features=16, depth=1), Shape(1, side, side, 5)).double()
+    with torch.no_grad():
+        network.train()(_images(8, 1, side, side) + 1)  # so that running statistics are not those of the beginning
+        network.eval()
+        x = _images(3, 1, side, side, seed=1)
+        answer = network(x)
+        assert answer.std(0).min() > 1e-6
+        for g in ELEMENTS:
+            torch.testing.assert_close(network(turned(g, x)), answer, rtol=0, atol=1e-12)
+
+
+def test_normalisation_is_torch_s_with_one_scale_a_field() -> None:
+    ours, plain = D4Norm(3).double(), nn.BatchNorm2d(24).double()
+    with torch.no_grad():
+        for p, q in ((ours.weight, plain.weight), (ours.bias, plain.bias)):
+            p.copy_(torch.tensor([0.5, 1.0, 2.0]))
+            q.copy_(p.repeat_interleave(8))
+    x = _images(4, 24, 5, 5) * 3 + 1
+    torch.testing.assert_close(ours(x), plain(x))
+    torch.testing.assert_close(ours.running_mean, plain.running_mean)
+    torch.testing.assert_close(ours.running_var, plain.running_var)
+    mean = over_orientations(plain.running_mean.view(1, -1)).repeat_interleave(8)  # type: ignore[union-attr]
+    plain.running_mean.copy_(mean)  # type: ignore[union-attr]
+    var = over_orientations(plain.running_var.view(1, -1)).repeat_interleave(8)  # type: ignore[union-attr]
+    plain.running_var.copy_(var)  # type: ignore[union-attr]
+    torch.testing.assert_close(ours.eval()(x), plain.eval()(x))
+
+
+def test_over_ranks_it_stays_what_it_is() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(D4Conv(1, 2, 3, first=True), D4Norm(2), nn.ReLU()).double()
+    shared = copy.deepcopy(network)
+    share_statistics(shared, ALONE)
+    x = _images(4, 1, 6, 6)
+    for _ in range(2):
+        for net in (network, shared):
+            net.zero_grad()
+            net(x).square().sum().backward()
+    torch.testing.assert_close(shared(x), network(x))
+    for ours, theirs in zip(shared.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    torch.testing.assert_close(shared.state_dict(), network.state_dict())
+    torch.testing.assert_close(shared.eval()(x), network.eval()(x))
