@@ -61,9 +61,7 @@ class TurnConv(nn.Conv2d):
         fields, inputs, orders, kernel, _ = self.bank
         flat = self.weight.reshape(fields, inputs, orders * kernel * kernel)[:, :, self.index]
         bank = flat.view(fields, inputs, GROUP, orders, kernel, kernel).transpose(1, 2)
-        bank = bank.reshape(fields * GROUP, inputs * orders, kernel, kernel).contiguous(
-            memory_format=torch.channels_last
-        )
+        bank = bank.reshape(fields * GROUP, inputs * orders, kernel, kernel).to(memory_format=torch.channels_last)
         return F.conv2d(x, bank, stride=self.stride, padding=self.padding)
 
 
@@ -167,7 +165,7 @@ class TurnNet(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return (n, classes) logits of (n, c, h, w) normalised images."""
-        maps = self.features(x_nchw).mean((2, 3)).view(-1, self.fields, GROUP)
+        maps = self.features(x_nchw).permute(0, 2, 3, 1).flatten(1, 2).mean(1).view(-1, self.fields, GROUP)
         parts = [maps.mean(2)] if self.pool != "max" else []
         parts += [maps.amax(2)] if self.pool != "mean" else []
         logits: Tensor = self.head(torch.cat(parts, 1))

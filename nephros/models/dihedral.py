@@ -63,7 +63,8 @@ class D4Conv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return maps (n, fields * 8, h', w') of (n, inputs * 8, h, w), or of the first layer's (n, inputs, h, w)."""
-        filters = self.filters().contiguous(memory_format=torch.channels_last)
+        # Not contiguous(), which leaves filters on one channel as they are, and then their maps in the slow layout.
+        filters = self.filters().to(memory_format=torch.channels_last)
         return F.conv2d(x, filters, stride=self.stride, padding=self.padding)
 
 

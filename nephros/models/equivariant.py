@@ -55,6 +55,7 @@ class Equivariant(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return (n, classes) logits of (n, c, h, w) normalised images."""
-        maps: Tensor = self.features(x_nchw)
-        logits: Tensor = self.head(over_orientations(maps.mean((2, 3))))
+        maps_nhwc: Tensor = self.features(x_nchw).permute(0, 2, 3, 1)
+        # A mean over the middle of what lies so in memory; torch's poolings are ten times slower, and lose the layout.
+        logits: Tensor = self.head(over_orientations(maps_nhwc.flatten(1, 2).mean(1)))
         return logits
