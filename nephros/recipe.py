@@ -160,8 +160,9 @@ class Recipe:
     """Which epoch's weights are judged and saved at the end; best is by metric on validation."""
     metric: MetricName = "val_accuracy"
     """What best and early_stop look at."""
-    amp: Literal["off", "auto", "bf16", "fp16"] = "off"
-    """Mixed precision. auto: on GPUs bf16 where they have it, else fp16 with a loss scaler; off on CPUs."""
+    amp: Literal["off", "auto", "native", "bf16", "fp16"] = "off"
+    """Mixed precision. auto: on GPUs bf16 where they have it, else fp16 with a loss scaler; off on CPUs. native: as auto, but
+    bf16 on CPUs with instructions for it (avx512_bf16, amx_bf16)."""
     channels_last: bool = True
     """Keep images as height x width x channels in memory, which convolutions here like better."""
     compile: bool = False

@@ -119,6 +119,7 @@ _NEPHROS = replace(
     optimizer=Optimizer(name="muon", lr=0.04, momentum=0.9, rest_lr=0.1, weight_decay=5e-4, decay_all=False),
     augment=Augment(shift=2),
     epochs=40,
+    amp="native",
 )
 
 _NEPHROS_FAST = replace(_NEPHROS, name="nephros-fast", source="ours: ten minutes on two CPU cores", epochs=6)

@@ -182,6 +182,23 @@ def test_auto_is_full_precision_on_a_cpu(tiny: Dataset) -> None:
     assert _fit(dataclasses.replace(POSTER, amp="auto"), tiny).dtype is None
 
 
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True, "avx2": True}, torch.bfloat16),
+        ({"avx512_bf16": False, "avx2": True}, None),
+    ],
+)
+def test_native_is_bf16_on_a_cpu_that_multiplies_it(
+    found: dict[str, bool], expected: torch.dtype | None, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    assert _fit(dataclasses.replace(POSTER, amp="native"), tiny).dtype == expected
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert _fit(dataclasses.replace(POSTER, amp="native"), tiny).dtype is None
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_a_compiled_network_trains_as_the_plain_one(tiny: Dataset) -> None:

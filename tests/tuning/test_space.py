@@ -54,7 +54,7 @@ DIMENSIONS: dict[str, Any] = {
     "ema": {"low": 0.9, "high": 0.999},
     "early_stop": {"low": 0, "high": 5},
     "checkpoint": ["last", "best"],
-    "amp": ["off", "auto", "bf16", "fp16"],
+    "amp": ["off", "auto", "native", "bf16", "fp16"],
     "channels_last": [True, False],
     "compile": [False, True],
     "seed": {"low": 0, "high": 2**63 - 1},
