@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -53,5 +53,5 @@ def precision(amp: str, device: torch.device) -> torch.dtype | None:
 
 def _multiplies_bf16() -> bool:
     """Return whether the CPU has instructions that multiply bf16 numbers; older torches can't tell."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
