@@ -106,7 +106,7 @@ def checkpoints(folder: Path) -> list[Row]:
     store = Store(str(folder / "checkpoints"))
     bench = Bench(make(n_train=64, n_val=16, n_test=8), torch.device("cpu"), store)
     sizes = []
-    for name in ("course-1", "poster", "nephros"):
+    for name in ("course-1", "poster", "compact"):
         bench.advance(Task((0, 0), RECIPES[name].to_dict(), 1), lambda row: None)
         bytes_of = (folder / "checkpoints" / checkpoint_name(0, 0)).stat().st_size
         store.delete(checkpoint_name(0, 0))

@@ -29,11 +29,16 @@ falls into gradients so small (denormal numbers) that they are slow to multiply.
 
 def open_data(settings: Settings) -> tuple[Split, str]:
     """Return a train split and its title: TissueMNIST where it is at hand, else synthetic cells repeated to that size."""
-    if settings.data == "auto" and locate("tissuemnist"):
+    return open_split(settings.quick, real=settings.data == "auto")
+
+
+def open_split(quick: bool, real: bool = True) -> tuple[Split, str]:
+    """Return what `open_data` does; `quick` makes few synthetic cells where the real ones are not at hand or not wanted."""
+    if real and locate("tissuemnist"):
         dataset = load("tissuemnist")
         return dataset.train, dataset.provenance.title
-    dataset = make(n_train=512 if settings.quick else 8192, n_val=8, n_test=8)
-    return _repeated(dataset, 512 if settings.quick else TRAIN_IMAGES), dataset.provenance.title
+    dataset = make(n_train=512 if quick else 8192, n_val=8, n_test=8)
+    return _repeated(dataset, 512 if quick else TRAIN_IMAGES), dataset.provenance.title
 
 
 def _repeated(dataset: Dataset, n: int) -> Split:

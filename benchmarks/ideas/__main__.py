@@ -37,15 +37,17 @@ STAGES = {"screen": (20_000, 6), "full": (0, 5)}
 """Training images (0: all) and passes of the start."""
 
 
-def run(idea: Idea, start: Recipe, stage: str, seed: int) -> dict[str, Any]:
+def run(idea: Idea, start: Recipe, stage: str, seed: int, quick: bool) -> dict[str, Any]:
     """Train an idea once; return what came of it."""
     subset, passes = STAGES[stage]
-    dataset = load("tissuemnist", subset=subset or None, seed=seed)
+    dataset = load("tissuemnist", subset=subset or None, seed=seed) if not quick else load("synthetic", subset=300)
     shape = shape_of(dataset)
     own = _model(idea, idea.recipe(start), dataset, seed)
     cost = multiply_adds(own.network, shape)
     base = multiply_adds(fresh_model(start, dataset.train, shape).network, shape)
-    recipe = dataclasses.replace(idea.recipe(start), epochs=1, passes=max(1, round(passes * base / cost)), seed=seed)
+    recipe = dataclasses.replace(
+        idea.recipe(start), epochs=1, passes=1 if quick else max(1, round(passes * base / cost)), seed=seed
+    )
     device = torch.device("cpu")
     fit = idea.fit(recipe, own, Batches(dataset.train, device), Batches(dataset.val, device), dataset.class_names)
     idea.patch(fit)
@@ -74,20 +76,24 @@ def main() -> None:
     given.add_argument("names", nargs="*", metavar="NAME", help="ideas to try (default: all)")
     given.add_argument("--stage", choices=STAGES, default="screen", help="how long (default: screen)")
     given.add_argument("--seeds", default="0,1", help="(default: 0,1)")
+    given.add_argument("--quick", action="store_true", help="on a few made-up cells, to see that it works")
+    given.add_argument("--out", type=Path, default=ROOT, help="folder of the records (default: results/speedrun)")
     asked = given.parse_args()
+    if asked.quick and asked.out == ROOT:
+        given.error("--quick needs --out: quick records are not worth keeping.")
     by_name = {idea.name: idea for idea in IDEAS}
     if unknown := set(asked.names) - set(by_name):
         given.error(f"there is no idea {', '.join(sorted(unknown))}: choose from {', '.join(by_name)}.")
     start = dataclasses.replace(RECIPES["compact"], amp="bf16")
     for seed in map(int, asked.seeds.split(",")):
         for name in asked.names or by_name:
-            file = ROOT / asked.stage / f"{name}-{seed}.json"
+            file = asked.out / asked.stage / f"{name}-{seed}.json"
             file.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with locked(file.with_suffix(".lock"), wait=False):
                     if file.exists():
                         continue
-                    found = run(by_name[name], start, asked.stage, seed)
+                    found = run(by_name[name], start, asked.stage, seed, asked.quick)
                     found["command"] = shlex.join(
                         ["python", "-m", "benchmarks.ideas", name, "--stage", asked.stage, "--seeds", str(seed)]
                     )
@@ -95,7 +101,7 @@ def main() -> None:
             except BlockingIOError:
                 continue
             print(json.dumps(found), file=sys.stderr, flush=True)
-            write_log(ROOT, IDEAS)
+            write_log(asked.out, IDEAS)
 
 
 if __name__ == "__main__":

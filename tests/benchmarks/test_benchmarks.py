@@ -87,7 +87,7 @@ def _check_precisions(rows: list[dict[str, Any]]) -> None:
     assert full["peak_mib"] > full["before_mib"] > 0
 
 
-@pytest.mark.parametrize("name", [*ROWS, "peak_memory", "tables"])
+@pytest.mark.parametrize("name", [*ROWS, "peak_memory", "tables", "speedrun", "peers", "ideas"])
 def test_help(name: str) -> None:
     done = run(name, "--help")
     assert done.returncode == 0
@@ -115,7 +115,7 @@ def test_the_drivers_load_is_counted() -> None:
     assert [(row["R"], row["tasks"], row["epochs"]) for row in studies] == [(3, 6, 11), (9, 22, 69)]
     assert all(0 < row["computing_ms_an_epoch"] <= row["computing_ms_a_task"] for row in studies)
     sizes = {row["checkpoint_of"]: row["checkpoint_bytes"] for row in rows if "checkpoint_of" in row}
-    assert 0 < sizes["course-1"] < sizes["poster"] < sizes["nephros"]
+    assert 0 < sizes["course-1"] < sizes["poster"] < sizes["compact"]
 
 
 def test_classics_measure_each_baseline_and_its_peers() -> None:
@@ -129,3 +129,34 @@ def test_classics_measure_each_baseline_and_its_peers() -> None:
     assert searches["search by nephros"] == 1
     assert searches["search by scikit-learn"] > 0
     assert exponent([1000, 2000, 4000], [1.0, 4.0, 16.0]) == pytest.approx(2)
+
+
+def test_a_speedrun_trains_from_a_cold_process() -> None:
+    record = last_record(run("speedrun", "--quick", "--recipes", "nephros-fast", "--device", "cpu"))
+    (row,) = record["rows"]
+    assert 0 < row["minutes"] < 5
+    assert 0 < row["test_accuracy"] <= 1
+    assert row["share"] == pytest.approx(
+        6 * row["multiply_adds_per_image"] * row["training_images_per_s"] / row["matrix_gflops"] / 1e9
+    )
+    assert (row["target_accuracy"], row["target_minutes"]) == (0.703, 10.0)
+
+
+def test_peers_are_measured_beside_ours() -> None:
+    record = last_record(run("peers", "--quick", "--workers", "0"))
+    stacks = {row["stack"]: row for row in record["rows"]}
+    assert set(stacks) == {"nephros", "plain, 0 workers", "timm-style, 0 workers"}
+    assert all(row["images_per_s"]["min"] > 0 for row in stacks.values())
+    assert stacks["nephros"]["ours_to_it"]["median"] == 1
+
+
+def test_an_idea_is_tried_beside_where_it_began(tmp_path: Path) -> None:
+    for name in ("start", "second"):
+        done = run("ideas", name, "--seeds", "0", "--quick", "--out", str(tmp_path / "speedrun"))
+        assert done.returncode == 0, done.stderr
+    table = (tmp_path / "speedrun.md").read_text(encoding="utf-8")
+    assert "| second |" in table
+    record = json.loads((tmp_path / "speedrun" / "screen" / "second-0.json").read_text(encoding="utf-8"))
+    assert 0 < record["val_accuracy"] < 1
+    assert record["passes"] == 1
+    assert run("ideas", "nothing-of-the-kind").returncode == 2

@@ -1,0 +1,58 @@
+"""The same network and batch in our loop and in the usual stacks: a plain loop, timm's way, and Lightning, side by side.
+
+Lightning is measured in an environment of its own, that has nephros and lightning: --lightning-python ENV/bin/python.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.common import Row, parse, parser, publish
+from benchmarks.peers_case import STACKS
+from benchmarks.timing import Contender, interleave, ratio, summary
+
+ROOT = Path(__file__).parents[1]
+
+
+def case(python: str, stack: str, workers: int, options: list[str]) -> Contender:
+    """Return a contender that runs a stack in a new process; its rate is images a second."""
+
+    def turn(seconds: float) -> float:
+        words = [python, "-m", "benchmarks.peers_case", stack, "--workers", str(workers), "--seconds", str(seconds)]
+        done = subprocess.run([*words, *options], cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{stack} failed:\n{done.stderr}")
+        found: float = json.loads(done.stdout.splitlines()[-1])["images_per_s"]
+        return found
+
+    return turn
+
+
+def main() -> None:
+    """Run the benchmark."""
+    made = parser(__doc__ or "")
+    made.set_defaults(repeats=5, seconds=10.0)
+    made.add_argument("--recipe", default="nephros", help="whose network and batch (default: nephros)")
+    made.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="of the DataLoaders (default: 0 2)")
+    made.add_argument("--lightning-python", metavar="PYTHON", help="of an environment with nephros and lightning")
+    settings = parse(made, "peers")
+    options = ["--recipe", settings.options.recipe, *(["--quick"] if settings.quick else [])]
+    contenders = {"nephros": case(sys.executable, "nephros", 0, options)}
+    for stack in STACKS[1:]:
+        python = settings.options.lightning_python if stack == "lightning" else sys.executable
+        for workers in settings.options.workers if python else []:
+            contenders[f"{stack}, {workers} workers"] = case(python, stack, workers, options)
+    rates = interleave(contenders, settings)
+    ours = rates["nephros"]
+    rows: list[Row] = [
+        {"stack": name, "images_per_s": summary(found), "ours_to_it": ratio(ours, found)}
+        for name, found in rates.items()
+    ]
+    publish(settings, f"Training {settings.options.recipe} in several stacks", rows, "TissueMNIST")
+
+
+if __name__ == "__main__":
+    main()
