@@ -26,6 +26,8 @@ Train, tune, judge and report classifiers of kidney-cell images.
   recipes [NAME]             list the recipes, or print one as a YAML file to edit
   data info NAME|PATH        say what a data set holds
   data get NAME              download a MedMNIST set
+  data prepare STACK         cut nuclei out of a 3-D fluorescence stack, as TissueMNIST's were
+  data overlay FILE.json     paint predicted classes over the stack that cells came from
 
 First steps:
   nephros data get tissuemnist
@@ -87,12 +89,12 @@ def _run(words: list[str]) -> int:
             f"There is no command '{command}'.{did_you_mean(command, COMMANDS)} `nephros --help` lists them."
         )
     if command == "data":
-        verbs = ("info", "get")
+        verbs = ("info", "get", "prepare", "overlay")
         if not rest or rest[0] not in (*verbs, "-h", "--help"):
-            raise UserError("`nephros data` needs one of: info NAME|PATH, get NAME.")
+            raise UserError("`nephros data` needs one of: info NAME|PATH, get NAME, prepare STACK, overlay FILE.json.")
         if rest[0] in verbs:
             command, rest = f"data {rest[0]}", rest[1:]
-    from nephros import commands, results_command, tune_command
+    from nephros import commands, results_command, stack_command, tune_command
 
     run: dict[str, Callable[[list[str]], int]] = {
         "train": commands.train,
@@ -105,6 +107,8 @@ def _run(words: list[str]) -> int:
         "data": commands.data_info,
         "data info": commands.data_info,
         "data get": commands.data_get,
+        "data prepare": stack_command.prepare,
+        "data overlay": stack_command.overlay,
     }
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return run[command](rest)

@@ -1,0 +1,85 @@
+"""How large a voxel is: in a stack, by its file or by its user, and in the stacks that TissueMNIST was cut from."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+from nephros.errors import UserError
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile
+
+Voxels = tuple[float, float, float]
+"""Micrometres along z, y and x."""
+
+TRAINING: Voxels = (1.0, 0.5, 0.5)
+"""Assumed of BBBC051, whose page and paper (Woloshuk et al. 2021, doi 10.1002/cyto.a.24274) we could not read for it.
+
+Third parties give about 0.5 along x and y (the table of data sets in github.com/Arthur-Chiron/VoCell). TissueMNIST's
+own pictures agree: their nuclei's median area is that of a disc 14.4 pixels of 32 wide, 7.2 micrometres at 0.5 a pixel.
+The 1 along z is an assumption from the crop's shape: 7 slices then hold such a nucleus whole.
+"""
+ASSUMED = "assumed: no source that we could check states it; --training-voxel-size overrides it"
+
+CLOSE = 0.02
+"""Sizes that differ by no more than this share are taken as equal, and nothing is resampled along that axis."""
+
+_UNITS = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "um": 1.0, "micron": 1.0, "nm": 1e-3, "pm": 1e-6, "inch": 25400.0}
+
+
+def parse(flag: str, written: str) -> Voxels:
+    """Return three sizes in micrometres written as Z,Y,X; UserError naming `flag` where they can't be a voxel's."""
+    try:
+        z, y, x = (float(part) for part in written.split(","))
+    except ValueError:
+        raise UserError(f"{flag} is {written}, but it must be Z,Y,X in micrometres, such as 1,0.5,0.5.") from None
+    if not all(_sane(size) for size in (z, y, x)):
+        raise UserError(f"{flag} is {written}, but a voxel's sides lie between 0.005 and 100 micrometres.")
+    return z, y, x
+
+
+def steps(own: Voxels, training: Voxels) -> Voxels:
+    """Return how many of a stack's voxels one training voxel spans along each axis; exactly 1 where the two are CLOSE."""
+    ratios = [there / here for here, there in zip(own, training, strict=True)]
+    z, y, x = (1.0 if abs(ratio - 1) <= CLOSE else ratio for ratio in ratios)
+    return z, y, x
+
+
+def of_file(file: TiffFile) -> Voxels | None:
+    """Return the voxel size that OME's or ImageJ's metadata give; None where one side is missing or can't be right."""
+    try:
+        found = _ome(file.ome_metadata) if file.ome_metadata else _imagej(file)
+    except (ElementTree.ParseError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return found if found and all(_sane(size) for size in found) else None
+
+
+def _sane(size: float) -> bool:
+    return math.isfinite(size) and 0.005 <= size <= 100
+
+
+def _unit(name: str) -> float:
+    name = name.replace("\\u00B5", "µ").replace("\u03bc", "µ").strip().lower()
+    return _UNITS[name.removesuffix("s")]
+
+
+def _ome(text: str) -> Voxels:
+    pixels: Any = next(element for element in ElementTree.fromstring(text).iter() if element.tag.endswith("}Pixels"))
+    z, y, x = (
+        float(pixels.attrib[f"PhysicalSize{axis}"]) * _unit(pixels.attrib.get(f"PhysicalSize{axis}Unit", "µm"))
+        for axis in "ZYX"
+    )
+    return z, y, x
+
+
+def _imagej(file: TiffFile) -> Voxels | None:
+    about = file.imagej_metadata
+    if not about:
+        return None
+    unit, tags = _unit(str(about["unit"])), file.pages.first.tags
+    y, x = (
+        unit * tags[f"{axis}Resolution"].value[1] / tags[f"{axis}Resolution"].value[0] for axis in "YX"
+    )  # pixels a unit, as a fraction
+    return unit * float(about["spacing"]), y, x
