@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nephros.evaluation.evaluate import Evaluation
     from nephros.jobs.compare import compare
     from nephros.jobs.evaluate import evaluate
+    from nephros.jobs.overlay import overlay
     from nephros.jobs.prepare import prepare
     from nephros.jobs.report import report
     from nephros.jobs.reproduce import reproduce
@@ -52,6 +53,7 @@ _WHERE = {
     "evaluate": "jobs.evaluate",
     "find_recipe": "recipe_files:find",
     "load": "data.load",
+    "overlay": "jobs.overlay",
     "prepare": "jobs.prepare",
     "report": "jobs.report",
     "reproduce": "jobs.reproduce",
@@ -79,6 +81,7 @@ __all__ = [
     "evaluate",
     "find_recipe",
     "load",
+    "overlay",
     "prepare",
     "report",
     "reproduce",

@@ -88,4 +88,18 @@ def _percentiles(written: str) -> tuple[float, float]:
 
 def overlay(words: list[str]) -> int:
     """nephros data overlay"""
-    raise UserError("not yet")
+    parser = make_parser(
+        "data overlay",
+        "Paint the classes that `nephros predict` found over the stack that `nephros data prepare` cut the nuclei from: its "
+        "maximum over slices, with a legend that counts the classes. Unfamiliar nuclei are hatched and outlined in grey.",
+    )
+    parser.add_argument("notes", metavar="FILE.json", help="that `nephros data prepare` wrote")
+    parser.add_argument(
+        "--predictions", type=str, required=True, metavar="CSV", help="that `nephros predict` wrote for FILE.npz"
+    )
+    parser.add_argument("--out", type=str, required=True, metavar="PICTURE", help="a .png or .tif file")
+    given = parse(parser, words)
+    from nephros.jobs.overlay import overlay as job
+
+    print(job(given.notes, given.predictions, given.out))
+    return 0

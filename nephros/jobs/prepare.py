@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from nephros.data.prepare import resize
 from nephros.data.stack.brightness import Levels, Pixels
@@ -25,10 +22,10 @@ from nephros.data.stack.voxels import ASSUMED, TRAINING, Voxels, steps
 from nephros.data.training_range import outside
 from nephros.errors import UserError
 from nephros.files import atomic, digest, write_json, write_text
+from nephros.jobs.progress import shown
 from nephros.versions import versions
 
 SIZE = 28
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -85,13 +82,13 @@ def prepare(
     own, source = _voxel_size(opened, voxel_size, resample)
     step: Voxels = (1.0, 1.0, 1.0) if own is None or not resample else steps(own, training_voxel_size)
     if labels is None:
-        mark(opened, files.mask, own or training_voxel_size, progress=_shown)
+        mark(opened, files.mask, own or training_voxel_size, progress=shown)
     mask = open_stack(files.mask if labels is None else labels)
     check_pair(opened, mask)
     pairs = zip(opened.slices(), mask.slices(), strict=True)
-    every, bounds = measure(opened, mask, _shown(pairs, "Measuring nuclei", opened.shape[0]))
+    every, bounds = measure(opened, mask, shown(pairs, "Measuring nuclei", opened.shape[0]))
     _check_sizes(mask, every, step)
-    pieces = cut(every, opened.shape, step, bounds, _shown(opened.slices(), "Cutting crops", opened.shape[0]))
+    pieces = cut(every, opened.shape, step, bounds, shown(opened.slices(), "Cutting crops", opened.shape[0]))
     border = _border(every, pieces, opened.shape, step)
     levels = Pixels(pieces, bounds, ~border if not border.all() else border).levels(black, white, percentiles)
     kept = ~border if drop_border else np.ones(len(every), dtype=np.bool_)
@@ -161,12 +158,6 @@ class _Files:
         write_json(self.notes, about)
         with atomic(self.npz) as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-
-def _shown(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Show a progress bar while `items` are read, on a terminal only."""
-    console = Console(stderr=True)
-    yield from track(items, what, total=total, console=console, disable=not console.is_terminal, transient=True)
 
 
 def _voxel_size(stack: Stack, given: Voxels | None, resample: bool) -> tuple[Voxels | None, str]:

@@ -45,7 +45,7 @@ class Tissue:
         stretch = np.array([kind.stretch for kind in KINDS])[kinds] ** 0.5
         put = object.__setattr__
         put(self, "kinds", kinds)
-        put(self, "middles", grid + random.uniform(-0.8, 0.8, (n, 3)))
+        put(self, "middles", grid + random.uniform(-1, 1, (n, 3)) * (0.8, 2.2, 2.2))
         put(self, "radii", np.stack([radius, radius / stretch, radius * stretch], axis=1).clip(max=5.2))
         put(self, "turns", random.uniform(0, np.pi, n))
         put(self, "gains", np.array([kind.gain for kind in KINDS])[kinds] * np.exp(random.normal(0, 0.2, n)))
