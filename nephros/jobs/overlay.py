@@ -92,8 +92,8 @@ def _predictions(path: Path, npz: str, n: int) -> tuple[NDArray[np.int64], dict[
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for row in csv.DictReader(file):
-                if Path(row.get("file") or npz).name != npz:
-                    continue
+                if Path(row.get("file") or npz).name != npz or row.get("split"):
+                    continue  # of another file, or a cell again, as one of train, val or test
                 index, label = int(row["index"]), int(row["label"])
                 if not 0 <= index < n or label < 0 or labels[index] >= 0:
                     raise ValueError(f"row {index}")

@@ -77,8 +77,9 @@ def measure(stack: Stack, mask: Stack, pairs: Iterable[tuple[Slice, Slice]]) -> 
         for top, part, numbers in _blocks(pixels, marks):
             where = np.flatnonzero(numbers)
             found, which = np.unique(numbers.ravel()[where], return_inverse=True)
-            if len(found) and found[0] < 0:
-                raise UserError(f"{mask.path} has the number {found[0]}; a mask's numbers count from 0.")
+            if len(found) and not 0 <= found[0] <= found[-1] < 1 << 53:
+                strange = found[0] if found[0] < 0 else found[-1]
+                raise UserError(f"{mask.path} has the number {strange}; a mask's numbers count nuclei from 1.")
             at = np.array([rows.setdefault(number, len(rows)) for number in found.tolist()], dtype=np.int64)
             while len(rows) > sums.shape[1]:
                 sums = np.concatenate([sums, np.zeros_like(sums)], axis=1)

@@ -6,9 +6,8 @@ margin around each. A nucleus belongs to the tile that its middle lies in.
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.data.stack.cells import Progress
 from nephros.data.stack.crops import BINS, bins_of
 from nephros.data.stack.measure import BLOCK
 from nephros.data.stack.read import Slice, Stack, needs_stacks
@@ -36,8 +36,6 @@ SMALLEST, LARGEST = 15.0, 4000.0
 """Cubic micrometres; a nucleus 7 micrometres across has 180."""
 FINEST = 0.4
 """Micrometres: slices with smaller pixels are averaged in whole blocks of pixels to about this before."""
-
-Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 
 def mark(
@@ -212,12 +210,9 @@ def _write(
     """Write the mask at the stack's own size, a compressed page a slice."""
     import tifffile
 
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
-        whole = Path(folder) / target.name  # tifffile must open its files itself
-        with tifffile.TiffWriter(whole, bigtiff=True) as writer:
-            for values in progress(marks.slices(), "Writing the mask", shape[0]):
-                page = values.astype(dtype)
-                if factor > 1:
-                    page = page.repeat(factor, axis=0).repeat(factor, axis=1)[: shape[1], : shape[2]]
-                writer.write(page, compression="zlib", photometric="minisblack", contiguous=False, metadata=None)
-        os.replace(whole, target)
+    with tifffile.TiffWriter(target, bigtiff=True) as writer:
+        for values in progress(marks.slices(), "Writing the mask", shape[0]):
+            page = values.astype(dtype)
+            if factor > 1:
+                page = page.repeat(factor, axis=0).repeat(factor, axis=1)[: shape[1], : shape[2]]
+            writer.write(page, compression="zlib", photometric="minisblack", contiguous=False, metadata=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -10,6 +11,8 @@ from nephros.errors import UserError
 
 if TYPE_CHECKING:
     from tifffile import TiffFile
+
+    from nephros.data.stack.read import Stack
 
 Voxels = tuple[float, float, float]
 """Micrometres along z, y and x."""
@@ -22,6 +25,8 @@ own pictures agree: their nuclei's median area is that of a disc 14.4 pixels of 
 The 1 along z is an assumption from the crop's shape: 7 slices then hold such a nucleus whole.
 """
 ASSUMED = "assumed: no source that we could check states it; --training-voxel-size overrides it"
+
+_SOURCES: dict[Voxels | None, str | None] = {None: None, TRAINING: ASSUMED}
 
 CLOSE = 0.02
 """Sizes that differ by no more than this share are taken as equal, and nothing is resampled along that axis."""
@@ -40,11 +45,47 @@ def parse(flag: str, written: str) -> Voxels:
     return z, y, x
 
 
-def steps(own: Voxels, training: Voxels) -> Voxels:
-    """Return how many of a stack's voxels one training voxel spans along each axis; exactly 1 where the two are CLOSE."""
-    ratios = [there / here for here, there in zip(own, training, strict=True)]
-    z, y, x = (1.0 if abs(ratio - 1) <= CLOSE else ratio for ratio in ratios)
-    return z, y, x
+@dataclass(frozen=True)
+class Scale:
+    """A stack's voxel size beside the training data's."""
+
+    own: Voxels | None
+    """None where unknown and nothing is resampled."""
+    source: str
+    training: Voxels | None
+    """None where nothing is resampled."""
+    step: Voxels
+    """How many of the stack's voxels one training voxel spans along each axis; exactly 1 where the two are CLOSE."""
+
+    @classmethod
+    def of(cls, stack: Stack, given: Voxels | None, training: Voxels, *, resample: bool) -> Scale:
+        """Take the size that is given, else the stack's own; UserError where it is needed and unknown."""
+        own, source = stack.voxel_size, "the file's metadata"
+        if given is not None:
+            own, source = given, "given with --voxel-size"
+        if not resample:
+            return cls(own, source if own else "unknown", None, (1.0, 1.0, 1.0))
+        if own is None:
+            raise UserError(
+                f"{stack.path.name} doesn't say how large its voxels are: give --voxel-size Z,Y,X in micrometres, "
+                "or --no-resample to take its voxels as they are."
+            )
+        z, y, x = (there / here for here, there in zip(own, training, strict=True))
+        return cls(own, source, training, (_rounded(z), _rounded(y), _rounded(x)))
+
+    def about(self) -> dict[str, Any]:
+        """Return what a result's notes say of it."""
+        return {
+            "voxel_size_um": self.own,
+            "voxel_size_from": self.source,
+            "training_voxel_size_um": self.training,
+            "training_voxel_size_from": _SOURCES.get(self.training, "given with --training-voxel-size"),
+            "stack_voxels_a_training_voxel": self.step,
+        }
+
+
+def _rounded(ratio: float) -> float:
+    return 1.0 if abs(ratio - 1) <= CLOSE else ratio
 
 
 def of_file(file: TiffFile) -> Voxels | None:
