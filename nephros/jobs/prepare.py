@@ -19,6 +19,7 @@ from nephros.data.stack.read import Stack, open_stack
 from nephros.data.stack.segment import HOW, mark
 from nephros.data.stack.table import table
 from nephros.data.stack.voxels import TRAINING, Scale, Voxels
+from nephros.data.statistics import pixel_statistics
 from nephros.data.training_range import outside
 from nephros.errors import UserError
 from nephros.files import digest
@@ -84,7 +85,7 @@ def prepare(
         if labels is None:
             mark(opened, room / "mask.tif", scale.own or training_voxel_size, progress=shown)
         mask = open_stack(room / "mask.tif" if labels is None else labels)
-        cells = find(opened, mask, scale.step, shown)
+        cells = find(opened, mask, scale.step, room, shown)
         kept = ~cells.border if drop_border else np.ones(len(cells.nuclei), dtype=np.bool_)
         if not kept.any():
             raise UserError(
@@ -93,7 +94,7 @@ def prepare(
         whole = cells.border if cells.border.all() else ~cells.border
         levels = Pixels(cells.crops, cells.bounds, whole).levels(black, white, percentiles)
         nuclei = cells.nuclei.keep(kept)
-        images = resize(levels.apply(cells.crops.projections[kept]), SIZE)
+        images = np.concatenate([resize(levels.apply(part), SIZE) for part in cells.crops.projections.batches(kept)])
         arrays = {} if named is None else splits(images, nuclei.ids, cells.nuclei.ids, named, seed)
         counts = {
             "marked": len(kept),
@@ -135,14 +136,15 @@ def _libraries() -> dict[str, str]:
 
 
 def _brightness(levels: Levels, images: NDArray[np.uint8]) -> dict[str, Any]:
+    mean, std = pixel_statistics(images)
     return {
         "rule": levels.rule,
         "black": levels.black,
         "white": levels.white,
         "black_percentile": levels.black_percentile,
         "white_percentile": levels.white_percentile,
-        "pixel_mean": float(images.mean() / 255),
-        "pixel_std": float(images.std() / 255),
+        "pixel_mean": mean,
+        "pixel_std": std,
     }
 
 

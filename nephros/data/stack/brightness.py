@@ -47,8 +47,8 @@ class Pixels:
         self.values = np.linspace(*bounds, BINS)
         self.below = np.cumsum(cut.histogram) / cut.histogram.sum()
         counts = np.zeros(BINS, dtype=np.int64)
-        for row in np.flatnonzero(wanted):
-            counts += np.bincount(bins_of(cut.projections[row], *bounds).ravel(), minlength=BINS)
+        for batch in cut.projections.batches(wanted, 256):
+            counts += np.bincount(bins_of(batch, *bounds).ravel(), minlength=BINS)
         self.share = counts / counts.sum()
 
     def at(self, percentile: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,18 @@ class Cells:
     """(n,): the stack's edge touches the nucleus, or its crop reaches beyond the stack and is black there."""
 
 
-def find(stack: Stack, mask: Stack, step: Voxels, progress: Progress = lambda items, what, total: items) -> Cells:
-    """Read stack and mask once, and the stack again; `step` is how many of its voxels a training voxel spans.
+def find(
+    stack: Stack,
+    mask: Stack,
+    step: Voxels,
+    folder: Path,
+    progress: Progress = lambda items, what, total: items,
+) -> Cells:
+    """Read stack and mask once, and the stack again.
+
+    Args:
+        step: how many of the stack's voxels a training voxel spans.
+        folder: gets a file with the crops, 4 KiB a nucleus.
 
     Raises:
         UserError: the two don't belong together, or the mask's pieces can't be nuclei.
@@ -41,7 +52,8 @@ def find(stack: Stack, mask: Stack, step: Voxels, progress: Progress = lambda it
     pairs = zip(stack.slices(), mask.slices(), strict=True)
     nuclei, bounds = measure(stack, mask, progress(pairs, "Measuring nuclei", stack.shape[0]))
     _check_sizes(mask, nuclei, step)
-    crops = cut(nuclei, stack.shape, step, bounds, progress(stack.slices(), "Cutting crops", stack.shape[0]))
+    slices = progress(stack.slices(), "Cutting crops", stack.shape[0])
+    crops = cut(nuclei, stack.shape, step, bounds, slices, folder / "crops.raw")
     out = nuclei.at_edge | crops.padded
     # In a stack with fewer slices than a crop the third dimension tells nothing: every nucleus would lie at the border.
     deep = stack.shape[0] >= WINDOW[0] * step[0]

@@ -160,17 +160,35 @@ def _series(path: Path) -> Iterator[tuple[TiffFile, TiffPageSeries]]:
     """Open the file's first image series; tifffile's own remarks on odd metadata are not for users."""
     with needs_stacks():
         import tifffile
+    remarks = _Remarks()
     logger = logging.getLogger("tifffile")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    aloud, logger.propagate = logger.propagate, False
+    logger.addHandler(remarks)
     try:
-        with _undamaged(path), tifffile.TiffFile(path) as file:
+        # A set of several files counts as one file with slices missing: what lies beside it has no digest in the notes.
+        with _undamaged(path), tifffile.TiffFile(path, _multifile=False) as file:
             series = file.series
+            if remarks.lost:
+                raise UserError(
+                    f"{path} is cut short: its later pages are missing; copy it again from where it was made."
+                )
             if len(series) > 1 and series[0].kind in ("generic", "uniform"):
                 raise UserError(f"{path} has pages that differ in size or depth; save the slices of one stack alone.")
             yield file, series[0]
     finally:
-        logger.setLevel(level)
+        logger.removeHandler(remarks)
+        logger.propagate = aloud
+
+
+class _Remarks(logging.Handler):
+    """Hears from tifffile that pages are missing, which it does not raise."""
+
+    lost = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one remark."""
+        words = record.getMessage()
+        self.lost = self.lost or "page offset" in words or "page list" in words or "failed to reshape" in words
 
 
 def _tiff(path: Path, channel: int | None) -> Stack:
@@ -201,7 +219,9 @@ def _tiff(path: Path, channel: int | None) -> Stack:
                 return
             for z in range(shape[0]):
                 page = series.pages[plane(z)]
-                values = np.zeros(shape[1:], dtype) if page is None else page.asarray(maxworkers=1)
+                if page is None:
+                    raise UserError(f"{path} lacks slice {z}: it is one file of several; save the stack as one file.")
+                values = page.asarray(maxworkers=1)
                 if values.shape != shape[1:]:
                     raise UserError(
                         f"{path}: slice {z} has the shape {values.shape}, not {shape[1:]}; save the stack again."
