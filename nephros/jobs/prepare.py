@@ -78,10 +78,11 @@ def prepare(
         UserError: a file can't be used or written, the voxel size is unknown, or no nucleus is left.
     """
     files = Outputs.at(out, with_mask=labels is None)
+    files.check(stack, labels, classes)
     named = None if classes is None else read_classes(classes)
     opened = open_stack(stack, channel)
     scale = Scale.of(opened, voxel_size, training_voxel_size, resample=resample)
-    with files.room(stack, labels, classes) as room:
+    with files.room() as room:
         if labels is None:
             mark(opened, room / "mask.tif", scale.own or training_voxel_size, progress=shown)
         mask = open_stack(room / "mask.tif" if labels is None else labels)

@@ -22,7 +22,8 @@ def _discs(radius: float, n: int = 60, low: int = 14, high: int = 68) -> NDArray
     spread = radius * np.exp(random.normal(0, 0.1, n))[:, None, None]
     disc = 1 / (1 + np.exp((np.hypot(y, x)[None] - spread) * 1.5))
     gain = high * np.exp(random.normal(0, 0.3, n))[:, None, None]
-    return np.clip(low + gain * disc + random.normal(0, 2, (n, 28, 28)), 0, 255).astype(np.uint8)
+    images: NDArray[np.uint8] = np.clip(low + gain * disc + random.normal(0, 2, (n, 28, 28)), 0, 255).astype(np.uint8)
+    return images
 
 
 def test_area_is_that_of_the_disc_in_the_middle() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,16 @@ class Tissue:
     gain: float = 40.0
     """Of the stack's units a unit of 8 bits."""
 
+    kinds: NDArray[np.int64] = field(init=False)
+    """(n,): the place in KINDS of the nucleus whose number in the mask is its own place + 1."""
+    middles: NDArray[np.float64] = field(init=False)
+    """(n, 3) micrometres along z, y and x."""
+    radii: NDArray[np.float64] = field(init=False)
+    """(n, 3) micrometres along z and along a nucleus's short and long axis."""
+    turns: NDArray[np.float64] = field(init=False)
+    gains: NDArray[np.float64] = field(init=False)
+    """(n,) brightness in units of 8 bits."""
+
     def __post_init__(self) -> None:
         random = np.random.default_rng(self.seed)
         extent = np.array(self.shape) * self.voxel_size
@@ -43,15 +53,15 @@ class Tissue:
         kinds = random.permutation(np.repeat(np.arange(len(KINDS)), quotas(weights, n)))
         radius = np.array([kind.radius for kind in KINDS])[kinds] * _PIXEL * np.exp(random.normal(0, 0.08, n))
         stretch = np.array([kind.stretch for kind in KINDS])[kinds] ** 0.5
-        put = object.__setattr__
-        put(self, "kinds", kinds)
-        put(self, "middles", grid + random.uniform(-1, 1, (n, 3)) * (0.8, 2.2, 2.2))
-        put(self, "radii", np.stack([radius, radius / stretch, radius * stretch], axis=1).clip(max=5.2))
-        put(self, "turns", random.uniform(0, np.pi, n))
-        put(self, "gains", np.array([kind.gain for kind in KINDS])[kinds] * np.exp(random.normal(0, 0.2, n)))
-
-    kinds: NDArray[np.int64] = None  # type: ignore[assignment]
-    """(n,): the place in KINDS of the nucleus with the number place + 1 in the mask."""
+        made = {
+            "kinds": kinds,
+            "middles": grid + random.uniform(-1, 1, (n, 3)) * (0.8, 2.2, 2.2),
+            "radii": np.stack([radius, radius / stretch, radius * stretch], axis=1).clip(max=5.2),
+            "turns": random.uniform(0, np.pi, n),
+            "gains": np.array([kind.gain for kind in KINDS])[kinds] * np.exp(random.normal(0, 0.2, n)),
+        }
+        for name, values in made.items():
+            object.__setattr__(self, name, values)  # the way of a frozen dataclass
 
     def slices(self) -> Iterator[tuple[NDArray[np.uint16], NDArray[np.int32]]]:
         """Draw slice after slice: pixels and mask, each (rows, columns)."""
@@ -60,7 +70,7 @@ class Tissue:
             light = self._haze(z)
             marks = np.zeros(self.shape[1:], np.int32)
             height = z * self.voxel_size[0]
-            for index in np.flatnonzero(np.abs(self.middles[:, 0] - height) < self.radii[:, 0] + 1):  # type: ignore[attr-defined]
+            for index in np.flatnonzero(np.abs(self.middles[:, 0] - height) < self.radii[:, 0] + 1):
                 self._draw(int(index), height, light, marks)
             for pixels in np.array_split(light, max(1, light.size >> 20)):  # views: a band of rows at a time
                 noise = random.standard_normal(pixels.shape, dtype=np.float32)
@@ -76,7 +86,7 @@ class Tissue:
         return np.float32(14) + np.float32(10) * y[:, None] * x[None]
 
     def _draw(self, index: int, height: float, light: NDArray[np.float32], marks: NDArray[np.int32]) -> None:
-        middle, radii = self.middles[index], self.radii[index]  # type: ignore[attr-defined]
+        middle, radii = self.middles[index], self.radii[index]
         reach = float(radii.max()) + 1
         box = [
             slice(max(0, int((middle[k] - reach) / side)), int((middle[k] + reach) / side) + 2)
@@ -85,10 +95,10 @@ class Tissue:
         there = marks[box[0], box[1]]
         y = (box[0].start + np.arange(there.shape[0])) * self.voxel_size[1] - middle[1]
         x = (box[1].start + np.arange(there.shape[1])) * self.voxel_size[2] - middle[2]
-        turn = self.turns[index]  # type: ignore[attr-defined]
+        turn = self.turns[index]
         u = np.cos(turn) * x[None] + np.sin(turn) * y[:, None]
         v = -np.sin(turn) * x[None] + np.cos(turn) * y[:, None]
         distance = np.sqrt((u / radii[2]) ** 2 + (v / radii[1]) ** 2 + ((height - middle[0]) / radii[0]) ** 2)
         there[(distance < 1) & (there == 0)] = index + 1
         edge = (1 / (1 + np.exp(np.clip((distance - 1) * 8, -30, 30)))).astype(np.float32)
-        np.maximum(light[box[0], box[1]], edge * np.float32(self.gains[index]), out=light[box[0], box[1]])  # type: ignore[attr-defined]
+        np.maximum(light[box[0], box[1]], edge * np.float32(self.gains[index]), out=light[box[0], box[1]])

@@ -40,13 +40,8 @@ class Outputs:
         """Return all files, the npz file last."""
         return (self.table, self.notes, *([] if self.mask is None else [self.mask]), self.npz)
 
-    @contextlib.contextmanager
-    def room(self, *inputs: str | Path | None) -> Iterator[Path]:
-        """Yield a folder for temporary files beside the results, and remove it.
-
-        Raises:
-            UserError: before the long work, where results can't be written or would replace one of `inputs`.
-        """
+    def check(self, *inputs: str | Path | None) -> None:
+        """Raise UserError where a result would replace one of `inputs`, a folder or a mask that may be a person's work."""
         given = {Path(path).expanduser().absolute() for path in inputs if path is not None}
         for path in self.paths():
             if path in given:
@@ -57,6 +52,10 @@ class Outputs:
             raise UserError(
                 f"{self.mask} is there already: give it with --labels, or remove it to have a new one made."
             )
+
+    @contextlib.contextmanager
+    def room(self) -> Iterator[Path]:
+        """Yield a folder for temporary files beside the results, and remove it; UserError where nothing can be written."""
         try:
             self.npz.parent.mkdir(parents=True, exist_ok=True)
             folder = tempfile.TemporaryDirectory(dir=self.npz.parent, prefix=f".{self.npz.name}.")
