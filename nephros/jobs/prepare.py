@@ -119,7 +119,7 @@ def prepare(
             "versions": versions() | _libraries(),
         }
         rows = table(nuclei, cells.border[kept], scale.own)
-        files.write(rows, about, mask.path, {"images": images, "ids": nuclei.ids, **arrays})
+        files.write(room, rows, about, mask.path, {"images": images, "ids": nuclei.ids, **arrays})
     return Prepared(images, nuclei.ids, files.paths(), about)
 
 

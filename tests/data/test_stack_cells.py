@@ -176,6 +176,8 @@ def test_stacks_that_can_not_be(tissue: tuple[NDArray[np.uint16], NDArray[np.int
     holed = pixels.astype(np.float32)
     holed[3, 4, 5] = np.nan
     _refused(tmp_path, holed, marks, "not numbers .* in slice 3")
+    holed[3, 4, 5] = 1e38
+    _refused(tmp_path, holed, marks, "absurdly large in slice 3")
 
 
 def test_scales(tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path) -> None:

@@ -7,10 +7,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import nephros
@@ -127,6 +130,7 @@ def test_without_a_mask_one_is_made_and_called_rough(stack: Path, tissue: Tissue
     _refused(words, capsys, stack.parent, "is there already")
 
 
+@pytest.mark.slow
 def test_own_classes_train_a_model(stack: Path, tissue: Tissue, capsys: Capture, tmp_path: Path) -> None:
     lines = ["id,class", *(f"{row + 1},kind {row % 2}" for row in range(len(tissue.kinds) - 3))]
     (tmp_path / "classes.csv").write_text("\n".join(lines))
@@ -251,6 +255,67 @@ def test_overlays_that_can_not_be(stack: Path, capsys: Capture, tmp_path: Path) 
     with stack.open("ab") as file:
         file.write(b"\0")
     refused(notes, good, "a.png", "has changed since")
+
+
+@pytest.mark.parametrize("kind", ["float", "8 bits", "big-endian", "ome with sizes", "one slice"])
+def test_stacks_of_other_kinds(kind: str, stack: Path, capsys: Capture, tmp_path: Path) -> None:
+    volume, mask = tifffile.imread(stack), tifffile.imread(tmp_path / "mask.tif")
+    sizes: list[str] = SIZE
+    how: dict[str, Any] = {"photometric": "minisblack"}
+    if kind == "float":
+        volume = volume.astype(np.float32) / 65535 - 0.01
+    elif kind == "8 bits":
+        volume = (volume // 32).clip(0, 255).astype(np.uint8)
+    elif kind == "big-endian":
+        how["byteorder"] = ">"
+    elif kind == "ome with sizes":
+        how["metadata"] = {"axes": "ZYX", "PhysicalSizeZ": 1, "PhysicalSizeY": 0.5, "PhysicalSizeX": 0.5}
+        sizes = []
+    else:
+        volume, mask = volume[5], mask[5]
+        tifffile.imwrite(tmp_path / "mask.tif", mask, photometric="minisblack")
+    path = tmp_path / "other.ome.tif"
+    tifffile.imwrite(path, volume, ome=kind.startswith("ome"), **how)
+    words = [
+        "data",
+        "prepare",
+        str(path),
+        "--labels",
+        str(tmp_path / "mask.tif"),
+        "--out",
+        str(tmp_path / "other.npz"),
+        *sizes,
+    ]
+    status, out, err = _run(words, capsys)
+    assert status == 0, err
+    about = json.loads((tmp_path / "other.json").read_text())
+    assert about["brightness"]["pixel_mean"] == pytest.approx(0.102, abs=0.03)
+    assert ("One slice only" in out) == (kind == "one slice")
+    if kind == "ome with sizes":
+        assert about["voxel_size_from"] == "the file's metadata"
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    which=st.sampled_from(["stack.tif", "mask.tif"]),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=5),
+)
+def test_changed_bytes_give_results_or_one_sentence(
+    which: str, changes: list[tuple[float, int]], stack: Path, capsys: Capture, tmp_path: Path
+) -> None:
+    whole = (tmp_path / which).read_bytes()
+    changed = bytearray(whole)
+    for k, (place, value) in enumerate(changes):
+        changed[int(place * (len(whole) - 1)) if k % 2 else int(place * 400)] = value
+    (tmp_path / which).write_bytes(changed)
+    try:
+        status, _, err = _run(_words(stack), capsys)
+    finally:
+        (tmp_path / which).write_bytes(whole)
+    assert status in (0, 2), err
+    assert len(err.strip().splitlines()) == (1 if status else 0), err
+    left = sorted(path.name for path in (tmp_path / "out").glob("*"))
+    assert left in ([], ["cells.csv", "cells.json", "cells.npz"])
 
 
 def test_help_and_the_missing_extra(stack: Path, capsys: Capture) -> None:

@@ -14,6 +14,9 @@ from nephros.errors import UserError
 BLOCK = 1 << 21
 """Pixels worked on at a time."""
 
+_TOO_LARGE = 1e30
+"""No camera's pixel, and float32 still holds its sums."""
+
 _COUNT, _Z, _Y, _X, _SUM, _EDGE_Z, _EDGE_YX = range(7)
 
 
@@ -71,8 +74,10 @@ def measure(stack: Stack, mask: Stack, pairs: Iterable[tuple[Slice, Slice]]) -> 
     depth, height, width = stack.shape
     for z, (pixels, marks) in enumerate(pairs):
         low, high = float(pixels.min()), float(pixels.max())
-        if not np.isfinite([low, high]).all():
-            raise UserError(f"{stack.path} has pixels that are not numbers (NaN or infinite) in slice {z}; mend them.")
+        if not (np.isfinite([low, high]).all() and max(abs(low), abs(high)) < _TOO_LARGE):
+            raise UserError(
+                f"{stack.path} has pixels that are not numbers (NaN or infinite) or absurdly large in slice {z}; mend them."
+            )
         least, greatest = min(least, low), max(greatest, high)
         for top, part, numbers in _blocks(pixels, marks):
             where = np.flatnonzero(numbers)

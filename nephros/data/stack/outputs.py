@@ -66,11 +66,13 @@ class Outputs:
         with folder as room:
             yield Path(room)
 
-    def write(self, rows: str, about: dict[str, Any], mask: Path, arrays: dict[str, NDArray[Any]]) -> None:
-        """Write everything, the npz file last: where it is, all is. `mask` moves to its place if it was made here."""
-        with atomic(self.npz) as file:
+    def write(self, room: Path, rows: str, about: dict[str, Any], mask: Path, arrays: dict[str, NDArray[Any]]) -> None:
+        """Write everything in `room` first, and then move it: the npz file last, so that where it is, all is."""
+        write_text(room / "table", rows)
+        write_json(room / "notes", about)
+        with atomic(room / "npz") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-            write_text(self.table, rows)
-            write_json(self.notes, about)
-            if self.mask is not None:
-                os.replace(mask, self.mask)
+        for made, path in zip((room / "table", room / "notes", mask), (self.table, self.notes, self.mask), strict=True):
+            if path is not None:
+                os.replace(made, path)
+        os.replace(room / "npz", self.npz)

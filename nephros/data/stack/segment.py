@@ -34,8 +34,8 @@ APART = 2.5
 """Micrometres: of two middles nearer than this one is dropped."""
 SMALLEST, LARGEST = 15.0, 4000.0
 """Cubic micrometres; a nucleus 7 micrometres across has 180."""
-FINEST = 0.4
-"""Micrometres: slices with smaller pixels are averaged in whole blocks of pixels to about this before."""
+FINEST = 1.0
+"""Micrometres: smaller pixels are averaged in whole blocks to about this first. Middles stay within 0.2 of those at 0.5."""
 
 
 def mark(
