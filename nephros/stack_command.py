@@ -14,8 +14,12 @@ def prepare(words: list[str]) -> int:
         "data prepare",
         "Cut the nuclei out of a 3-D fluorescence stack, as TissueMNIST's were: 32x32x7 voxels around each centroid, "
         "maximum over the slices, 28x28 pixels, 8 bits. Writes FILE.npz for `nephros predict`, FILE.csv with centroids "
-        "and volumes, and FILE.json with how it was done. A crop that reaches beyond the stack is black there; the table's "
-        "column border names such nuclei and those that the stack's edge cuts, and --drop-border leaves them out.",
+        "and volumes, and FILE.json with how it was done. Crops are resampled to the training data's voxel size, so the "
+        "stack's own must be known. One pair of pixel values becomes 0 and 255 in the whole stack: unless given, black is a "
+        "percentile and white is found so that mean and deviation come near TissueMNIST's. A crop that reaches beyond the "
+        "stack is black there; the table's column border names such nuclei and those that the stack's edge cuts, and "
+        "--drop-border leaves them out. Example: nephros data prepare kidney.ome.tif --channel 0 --labels nuclei.tif --out "
+        "cells.npz",
     )
     parser.add_argument("stack", metavar="STACK", help="TIFF, OME-TIFF or .npy; a multi-page TIFF's pages are slices")
     parser.add_argument(
@@ -40,9 +44,11 @@ def prepare(words: list[str]) -> int:
     )
     parser.add_argument(
         "--black", type=float, default=SUPPRESS, metavar="VALUE",
-        help="pixel value that becomes 0 (default: found so that mean and deviation come near TissueMNIST's)",
+        help="pixel value that becomes 0 (default: found)",
     )  # fmt: skip
-    parser.add_argument("--white", type=float, default=SUPPRESS, metavar="VALUE", help="pixel value that becomes 255")
+    parser.add_argument(
+        "--white", type=float, default=SUPPRESS, metavar="VALUE", help="pixel value that becomes 255 (default: found)"
+    )
     parser.add_argument(
         "--percentiles",
         type=str,
