@@ -38,7 +38,7 @@ def overlay(notes: str | Path, predictions: str | Path, out: str | Path) -> Path
     ids, brightness = _table(notes.parent / about["table"])
     labels, names, unfamiliar = _predictions(Path(predictions).expanduser().absolute(), about["npz"], len(ids))
     stack = _unchanged(about["stack"], about["stack"]["channel"])
-    mask = _unchanged(about["mask"], None)
+    mask = _unchanged(about["mask"])
     check_pair(stack, mask)
     order = np.argsort(ids)
     pairs = zip(stack.slices(), mask.slices(), strict=True)
@@ -109,9 +109,9 @@ def _predictions(path: Path, npz: str, n: int) -> tuple[NDArray[np.int64], dict[
     return labels, names, unfamiliar
 
 
-def _unchanged(about: dict[str, Any], channel: int | None) -> Stack:
+def _unchanged(about: dict[str, Any], channel: int | None = None) -> Stack:
     path = Path(about["path"])
-    stack = open_stack(path, channel)
+    stack = open_stack(path, channel, mask=channel is None)
     if digest(path) != about["sha256"]:
         raise UserError(f"{path} has changed since the nuclei were cut out of it; run `nephros data prepare` again.")
     return stack

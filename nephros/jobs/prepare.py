@@ -85,7 +85,7 @@ def prepare(
     with files.room() as room:
         if labels is None:
             mark(opened, room / "mask.tif", scale.own or training_voxel_size, progress=shown)
-        mask = open_stack(room / "mask.tif" if labels is None else labels)
+        mask = open_stack(room / "mask.tif" if labels is None else labels, mask=True)
         cells = find(opened, mask, scale.step, room, shown)
         kept = ~cells.border if drop_border else np.ones(len(cells.nuclei), dtype=np.bool_)
         if not kept.any():

@@ -63,6 +63,8 @@ def test_a_channel_is_picked_by_its_number(axes: str, compression: str | None, t
         open_stack(path)
     with pytest.raises(UserError, match=r"--channel is 2, but .* has the channels 0 to 1"):
         open_stack(path, 2)
+    with pytest.raises(UserError, match="2 channels, and a mask has one"):
+        open_stack(path, mask=True)
 
 
 def test_a_picture_is_one_slice_and_a_npy_array_a_stack(tmp_path: Path) -> None:

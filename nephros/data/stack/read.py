@@ -44,10 +44,11 @@ class Stack:
         return self.read()
 
 
-def open_stack(path: str | Path, channel: int | None = None) -> Stack:
+def open_stack(path: str | Path, channel: int | None = None, *, mask: bool = False) -> Stack:
     """Open a stack: TIFF, OME-TIFF or ImageJ's TIFF, or a .npy array (slices, rows, columns).
 
-    A plain multi-page TIFF is taken as slices, and a single picture as one slice. Only headers are read here.
+    A plain multi-page TIFF is taken as slices, and a single picture as one slice. Only headers are read here. A `mask` has
+    one channel.
 
     Raises:
         UserError: the file is missing, damaged or not such a stack, or has several channels and `channel` is None.
@@ -57,7 +58,7 @@ def open_stack(path: str | Path, channel: int | None = None) -> Stack:
     if start.startswith(b"\x93NUMPY"):
         stack = _npy(path)
     elif start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        stack = _tiff(path, channel)
+        stack = _tiff(path, channel, mask)
     else:
         raise UserError(f"{path} is neither a TIFF file nor a .npy array; save the stack as TIFF or OME-TIFF.")
     if not 0 <= (channel or 0) < stack.channels:
@@ -191,7 +192,7 @@ class _Remarks(logging.Handler):
         self.lost = self.lost or "page offset" in words or "page list" in words or "failed to reshape" in words
 
 
-def _tiff(path: Path, channel: int | None) -> Stack:
+def _tiff(path: Path, channel: int | None, mask: bool) -> Stack:
     with _series(path) as (file, series):
         axes = _axes(path, series)
         sizes = {axis: int(size) for axis, size in zip(axes, series.shape, strict=True)}
@@ -200,6 +201,8 @@ def _tiff(path: Path, channel: int | None) -> Stack:
         if series.dataoffset is not None and series.dataoffset + series.size * dtype.itemsize > length:
             raise UserError(f"{path} is cut short: its header promises more than its {length:,} bytes; copy it again.")
     channels, shape = sizes.get("C", 1), (sizes.get("Z", 1), sizes["Y"], sizes["X"])
+    if channels > 1 and mask:
+        raise UserError(f"{path} has {channels} channels, and a mask has one; save the nuclei's numbers alone.")
     if channels > 1 and channel is None:
         raise UserError(f"{path.name} has {channels} channels: say which one shows the nuclei, such as --channel 0.")
     picked = channel or 0
