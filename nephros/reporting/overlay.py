@@ -23,6 +23,8 @@ UNFAMILIAR = "#d8d5cd"
 GREYS = (1.0, 99.8)
 """Percentiles of the projection that are drawn black and white."""
 _FILL, _SMALL = 0.65, 900
+_BAND = 256
+"""Rows painted at a time."""
 _PANEL, _ROW, _HEAD, _FOOT = 3.0, 0.29, 0.75, 1.35
 """Inches: the legend's width, a class's row, and what stands above and below the rows."""
 _BARS = (5, 10, 20, 50, 100, 200, 500, 1000, 2000)
@@ -82,26 +84,43 @@ def paint(light: NDArray[np.float32], seen: NDArray[np.int32], painted: Painted)
     times = -(-_SMALL // max(light.shape))
     light = light.repeat(times, axis=0).repeat(times, axis=1)
     seen = seen.repeat(times, axis=0).repeat(times, axis=1)
-    low, high = np.percentile(light[:: max(1, len(light) // 1024), :: max(1, light.shape[1] // 1024)], GREYS)
-    grey = np.clip((light - low) / max(high - low, 1e-9), 0, 1).astype(np.float32) ** 0.7
-    picture = np.repeat((grey * 235)[..., None], 3, axis=2).astype(np.uint8)
+    step = max(1, max(light.shape) // 1024)
+    low, high = np.percentile(light[::step, ::step], GREYS)
+    picture = np.empty((*light.shape, 3), np.uint8)
     edge = np.zeros(seen.shape, np.bool_)
     edge[1:] |= seen[1:] != seen[:-1]
     edge[:, 1:] |= seen[:, 1:] != seen[:, :-1]
-    inside = np.flatnonzero(seen)
-    rows = seen.ravel()[inside] - 1
-    flat, edge_here = picture.reshape(-1, 3), edge.ravel()[inside]
-    colours = np.array([_rgb(label) for label in painted.labels.tolist()], np.float32)
-    period = 3 * max(2, round(max(seen.shape) / 1000))
-    y, x = inside // seen.shape[1], inside % seen.shape[1]
-    strange = painted.unfamiliar[rows]
-    filled = ~strange | ((x + y) % (2 * period) < period)
-    shade = 0.45 + 0.55 * grey.ravel()[inside][filled, None]
-    flat[inside[filled]] = ((1 - _FILL) * flat[inside[filled]] + _FILL * shade * colours[rows[filled]]).astype(np.uint8)
-    flat[inside[edge_here & ~strange]] = colours[rows[edge_here & ~strange]].astype(np.uint8)
-    flat[inside[edge_here & strange]] = np.round(255 * np.array(to_rgb(UNFAMILIAR))).astype(np.uint8)
+    for top in range(0, len(picture), _BAND):  # a band at a time: what is worked with takes many times its memory
+        band = slice(top, top + _BAND)
+        grey = np.clip((light[band] - low) / max(high - low, 1e-9), 0, 1).astype(np.float32) ** 0.7
+        picture[band] = (grey * 235).astype(np.uint8)[..., None]
+        _colour(picture[band], grey, seen[band], edge[band], top, painted)
     _scale_bar(picture, painted.pixel_um, times)
     return picture
+
+
+def _colour(
+    picture: Pixels,
+    grey: NDArray[np.float32],
+    seen: NDArray[np.int32],
+    edge: NDArray[np.bool_],
+    top: int,
+    painted: Painted,
+) -> None:
+    """Colour the nuclei of a band of the picture that begins at row `top`."""
+    y, x = np.nonzero(seen)
+    rows, outline = seen[y, x] - 1, edge[y, x]
+    colours = np.array([_rgb(label) for label in range(len(CELL_COLOURS))], np.float32)
+    colours = colours[painted.labels[rows] % len(CELL_COLOURS)]
+    strange = painted.unfamiliar[rows]
+    period = 3 * max(2, round(max(picture.shape) / 1000))
+    filled = ~strange | ((x + y + top) % (2 * period) < period)
+    shade = 0.45 + 0.55 * grey[y, x][:, None]
+    mixed = (1 - _FILL) * picture[y, x] + _FILL * shade * colours
+    found = np.where(filled[:, None], mixed, picture[y, x])
+    found[outline] = colours[outline]
+    found[outline & strange] = np.round(255 * np.array(to_rgb(UNFAMILIAR)))
+    picture[y, x] = found.astype(np.uint8)
 
 
 def _rgb(label: int) -> NDArray[np.float64]:

@@ -13,6 +13,10 @@ WIDEST = 8192
 """Pixels a side of the result; of larger stacks every second, third, ... pixel is taken."""
 
 
+_BAND = 256
+"""Rows worked on at a time."""
+
+
 def flatten(
     pairs: Iterable[tuple[Slice, Slice]],
     shape: tuple[int, int, int],
@@ -36,11 +40,11 @@ def flatten(
     rank[1 + np.argsort(brightness, kind="stable")] = np.arange(1, len(ids) + 1)
     for pixels, marks in pairs:
         np.maximum(light, pixels[::stride, ::stride], out=light, casting="unsafe")
-        here = marks[::stride, ::stride]
-        marked = np.flatnonzero(here)
-        numbers = here.ravel()[marked].astype(np.int64)
-        places = np.minimum(np.searchsorted(ids, numbers), len(ids) - 1)
-        new = np.where(ids[places] == numbers, places + 1, 0)
-        over = rank[new] > rank[seen.ravel()[marked]]
-        seen.ravel()[marked[over]] = new[over]
+        for top in range(0, height, _BAND):
+            here, there = marks[::stride, ::stride][top : top + _BAND], seen[top : top + _BAND]
+            marked = np.nonzero(here)
+            numbers = here[marked].astype(np.int64)
+            places = np.minimum(np.searchsorted(ids, numbers), len(ids) - 1)
+            new = np.where(ids[places] == numbers, places + 1, 0)
+            there[marked] = np.where(rank[new] > rank[there[marked]], new, there[marked])
     return light, seen, stride
