@@ -20,9 +20,10 @@ Voxels = tuple[float, float, float]
 TRAINING: Voxels = (1.0, 0.5, 0.5)
 """Assumed of BBBC051, whose page and paper (Woloshuk et al. 2021, doi 10.1002/cyto.a.24274) we could not read for it.
 
-Third parties give about 0.5 along x and y (the table of data sets in github.com/Arthur-Chiron/VoCell). TissueMNIST's
-own pictures agree: their nuclei's median area is that of a disc 14.4 pixels of 32 wide, 7.2 micrometres at 0.5 a pixel.
-The 1 along z is an assumption from the crop's shape: 7 slices then hold such a nucleus whole.
+One third party gives about 0.5 along x and y, without a source (the table of data sets in
+github.com/Arthur-Chiron/VoCell). TissueMNIST's own pictures agree: their nuclei's median area is that of a disc 14.4
+pixels of 32 wide, 7.2 micrometres at 0.5 a pixel. The 1 along z is an assumption from the crop's shape: 7 slices then hold
+such a nucleus whole.
 """
 ASSUMED = "assumed: no source that we could check states it; --training-voxel-size overrides it"
 
