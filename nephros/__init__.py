@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from nephros.evaluation.evaluate import Evaluation
     from nephros.jobs.compare import compare
     from nephros.jobs.evaluate import evaluate
+    from nephros.jobs.overlay import overlay
+    from nephros.jobs.prepare import prepare
     from nephros.jobs.report import report
     from nephros.jobs.reproduce import reproduce
     from nephros.jobs.study import best_recipe, show_study
@@ -51,6 +53,8 @@ _WHERE = {
     "evaluate": "jobs.evaluate",
     "find_recipe": "recipe_files:find",
     "load": "data.load",
+    "overlay": "jobs.overlay",
+    "prepare": "jobs.prepare",
     "report": "jobs.report",
     "reproduce": "jobs.reproduce",
     "resume": "jobs.train",
@@ -77,6 +81,8 @@ __all__ = [
     "evaluate",
     "find_recipe",
     "load",
+    "overlay",
+    "prepare",
     "report",
     "reproduce",
     "resume",

@@ -26,6 +26,8 @@ Train, tune, judge and report classifiers of kidney-cell images.
   recipes [NAME]             list the recipes, or print one as a YAML file to edit
   data info NAME|PATH        say what a data set holds
   data get NAME              download a MedMNIST set
+  data prepare STACK         cut nuclei out of a 3-D fluorescence stack, as TissueMNIST's were
+  data overlay FILE.json     paint predicted classes over the stack that cells came from
 
 First steps:
   nephros data get tissuemnist
@@ -48,7 +50,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         if debug:
             raise
-        _fail(f"stopped; `nephros {_going_on(words)}` goes on after the last whole epoch.", 130)
+        _fail(f"stopped; {_again(words)}.", 130)
     except UserError as error:
         if debug:
             raise
@@ -87,12 +89,12 @@ def _run(words: list[str]) -> int:
             f"There is no command '{command}'.{did_you_mean(command, COMMANDS)} `nephros --help` lists them."
         )
     if command == "data":
-        verbs = ("info", "get")
+        verbs = ("info", "get", "prepare", "overlay")
         if not rest or rest[0] not in (*verbs, "-h", "--help"):
-            raise UserError("`nephros data` needs one of: info NAME|PATH, get NAME.")
+            raise UserError("`nephros data` needs one of: info NAME|PATH, get NAME, prepare STACK, overlay FILE.json.")
         if rest[0] in verbs:
             command, rest = f"data {rest[0]}", rest[1:]
-    from nephros import commands, results_command, tune_command
+    from nephros import commands, results_command, stack_command, tune_command
 
     run: dict[str, Callable[[list[str]], int]] = {
         "train": commands.train,
@@ -105,6 +107,8 @@ def _run(words: list[str]) -> int:
         "data": commands.data_info,
         "data info": commands.data_info,
         "data get": commands.data_get,
+        "data prepare": stack_command.prepare,
+        "data overlay": stack_command.overlay,
     }
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return run[command](rest)
@@ -121,6 +125,13 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
+def _again(words: list[str]) -> str:
+    """Say how a command that was stopped is taken up."""
+    if words[:1] == ["data"]:
+        return "run the same command again"
+    return f"`nephros {_going_on(words)}` goes on after the last whole epoch"
+
+
 def _going_on(words: list[str]) -> str:
     """Return how a command that was stopped is taken on."""
     if words[:1] == ["reproduce"]:
@@ -134,8 +145,7 @@ def _going_on(words: list[str]) -> str:
 def _system_trouble(error: OSError, words: list[str]) -> str:
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        again = f"`nephros {_going_on(words)}` goes on after the last whole epoch"
-        return f"the disk is full{where}: free some space and run again; {again}."
+        return f"the disk is full{where}: free some space and run again; {_again(words)}."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission{where}: name a place that you may write to."
     return f"the system answered '{error.strerror or error}'{where}: mend that and run again."

@@ -26,6 +26,13 @@ LIGHT = {
 
 PAPER, INK, MUTED, LINE = LIGHT["paper"], LIGHT["ink"], LIGHT["muted"], LIGHT["line"]
 
+CELL_COLOURS = (
+    "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#99331a", "#66ffb3", "#cce6ff",
+    "#3380ff", "#80664d",
+)  # fmt: skip
+"""A class's colour on a dark picture. Seven of Okabe and Ito's palette without black, and five more, each as far as can be
+(CIEDE2000, the three kinds of colour blindness simulated) from all before it and from greys."""
+
 STYLE: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 8.5,

@@ -1,0 +1,49 @@
+"""What TissueMNIST's train split looks like: the figures that nephros/data/training_range.py holds, as a table and a JSON line.
+
+python -m benchmarks.training_range
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from nephros.data.load import load
+from nephros.data.statistics import pixel_statistics
+from nephros.data.training_range import bright_area
+
+PERCENTILES = (0.5, 1, 5, 25, 50, 75, 95, 99, 99.5)
+
+
+def main() -> None:
+    """Print brightness and nucleus size over the cells, and the medians of each class."""
+    dataset = load("tissuemnist")
+    images, labels = dataset.train.images, dataset.train.labels
+    mean, std = pixel_statistics(images)
+    means, areas = images.mean(axis=(1, 2)) / 255, bright_area(images)
+    print(f"{dataset.provenance.title}, {len(images):,} cells: pixel mean {mean:.4f}, std {std:.4f}")
+    print(f"{'':34}" + "".join(f"{percentile:>9g} %" for percentile in PERCENTILES))
+    for name, values in (("mean brightness of a cell", means), ("bright area, share of the picture", areas)):
+        print(f"{name:34}" + "".join(f"{value:>11.4f}" for value in np.percentile(values, PERCENTILES)))
+    diameters = []
+    for label, name in enumerate(dataset.class_names):
+        ratio = float(np.sqrt(np.median(areas[labels == label]) / np.median(areas)))
+        diameters.append(ratio)
+        print(
+            f"{name:34} median brightness {np.median(means[labels == label]):.4f}, diameter {ratio:.2f} of all cells'"
+        )
+    figures = {
+        "pixel_mean": mean,
+        "pixel_std": std,
+        "area": float(np.median(areas)),
+        "cell_mean": np.percentile(means, (0.5, 99.5)).tolist(),
+        "cell_area": np.percentile(areas, (0.5, 99.5)).tolist(),
+        "class_diameters": diameters,
+        "sha256": dataset.provenance.sha256,
+    }
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
