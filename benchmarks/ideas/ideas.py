@@ -21,7 +21,7 @@ def _muon(lr: float, momentum: float = 0.9, rest_lr: float = 0.1) -> dict[str, A
 _STANDING = {"augment.flips": "none"}
 
 _FIRST = [
-    Idea("start", "", "where it began: the recipe compact, in bf16"),
+    Idea("start", "", "where it began: the recipe compact, in bf16", against="start"),
     Idea("float32", "precision", "full precision", {"amp": "off"}),
     # symmetry
     Idea("no-flips", "symmetry", "no flips or turns", {"augment.flips": "none"}),
