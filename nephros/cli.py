@@ -20,6 +20,8 @@ Train, tune, judge and report classifiers of kidney-cell images.
   train [RECIPE|FILE.yaml]   train a recipe on a data set; judge it and write its report
   evaluate RUN               score a trained run on validation or test
   tune [RECIPE|FILE.yaml]    search a recipe's best values by Hyperband; --resume and --show STUDY
+  predict INPUT...           classify pictures of cells: files, folders or npz, with the model in the box or --model
+  export RUN                 write a trained model as one ONNX or safetensors file with its card
   report RUN                 write a run's report again
   compare RUN...             runs beside each other and beside published results
   reproduce seeds|labels     train all that the results pages show, and write their tables
@@ -35,7 +37,7 @@ First steps:
 `nephros COMMAND --help` tells more; --version prints the version; --debug shows where an error came from.
 """
 
-COMMANDS = ("train", "evaluate", "tune", "report", "compare", "reproduce", "recipes", "data")
+COMMANDS = ("train", "evaluate", "tune", "predict", "export", "report", "compare", "reproduce", "recipes", "data")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -92,12 +94,14 @@ def _run(words: list[str]) -> int:
             raise UserError("`nephros data` needs one of: info NAME|PATH, get NAME.")
         if rest[0] in verbs:
             command, rest = f"data {rest[0]}", rest[1:]
-    from nephros import commands, results_command, tune_command
+    from nephros import commands, results_command, tune_command, use_command
 
     run: dict[str, Callable[[list[str]], int]] = {
         "train": commands.train,
         "evaluate": commands.evaluate,
         "tune": tune_command.tune,
+        "predict": use_command.predict,
+        "export": use_command.export,
         "report": commands.report,
         "compare": results_command.compare,
         "reproduce": results_command.reproduce,
