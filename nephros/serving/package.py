@@ -15,7 +15,7 @@ from nephros.data.load import load
 from nephros.data.subset import subset
 from nephros.errors import UserError
 from nephros.evaluation.evaluate import EVALUATION_PIXELS, Evaluation
-from nephros.evaluation.temperature import fit_temperature
+from nephros.evaluation.temperature import fit_temperature, scaled
 from nephros.files import digest
 from nephros.models.saved import load_model
 from nephros.runs import RunFolder, RunInfo
@@ -85,6 +85,27 @@ def package(run: RunFolder, views: int = 1) -> Package:
     module.add_distance(distance_tensors(features, torch.from_numpy(np.array(few.labels)), dataset.classes))
     about = {"views": views, "precision": "float32", "weights_sha256": digest(weights), "epoch": info.chosen_epoch}
     return Package(module, info, about, dataset, fit_ranges(dataset.train.images), raw, _test(run))
+
+
+def bare(run: RunFolder) -> tuple[Network, dict[str, Any]]:
+    """Return a finished run's network and a card made from its stored predictions alone, without its data.
+
+    It answers with probabilities and nothing else. UserError when validation has not been scored.
+    """
+    info = run.info()
+    classifier, _ = load_model(run.file("weights.safetensors"))
+    stored = Evaluation.load(run.file("val", "metrics.json"), run.file("val", "predictions.npz"))
+    temperature = fit_temperature(stored.probabilities, stored.labels)
+    about = {"views": 1, "precision": "float32", "weights_sha256": digest(run.file("weights.safetensors"))}
+    answers = scaled(stored.probabilities, temperature)
+    card = make_card(info, about, temperature, (stored.probabilities, stored.labels), answers, None, _test(run))
+
+    class Bare(torch.nn.Module):
+        def forward(self, cells: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"probabilities": torch.softmax(classifier(cells).double() / temperature, dim=1).float()}
+
+    module = Bare()
+    return lambda cells: run_module(module, cells), card
 
 
 def _data(run: RunFolder, info: RunInfo) -> Dataset:
