@@ -32,11 +32,19 @@ if TYPE_CHECKING:
     from nephros.recipe_files import find as find_recipe
     from nephros.recipes import RECIPES
     from nephros.runs import RunFolder
+    from nephros.serving.engine import Answers, Engine
+    from nephros.serving.export import export
+    from nephros.serving.opening import open_model
+    from nephros.serving.predict import predict
+    from nephros.serving.table import Predictions
     from nephros.versions import __version__
 
 _WHERE = {
+    "Answers": "serving.engine",
     "Dataset": "data.dataset",
+    "Engine": "serving.engine",
     "Evaluation": "evaluation.evaluate",
+    "Predictions": "serving.table",
     "Provenance": "data.dataset",
     "RECIPES": "recipes",
     "Recipe": "recipe",
@@ -49,8 +57,11 @@ _WHERE = {
     "describe": "data.load",
     "download": "data.download",
     "evaluate": "jobs.evaluate",
+    "export": "serving.export",
     "find_recipe": "recipe_files:find",
     "load": "data.load",
+    "open_model": "serving.opening",
+    "predict": "serving.predict",
     "report": "jobs.report",
     "reproduce": "jobs.reproduce",
     "resume": "jobs.train",
@@ -62,8 +73,11 @@ _WHERE = {
 
 __all__ = [
     "RECIPES",
+    "Answers",
     "Dataset",
+    "Engine",
     "Evaluation",
+    "Predictions",
     "Provenance",
     "Recipe",
     "RunFolder",
@@ -75,8 +89,11 @@ __all__ = [
     "describe",
     "download",
     "evaluate",
+    "export",
     "find_recipe",
     "load",
+    "open_model",
+    "predict",
     "report",
     "reproduce",
     "resume",

@@ -8,6 +8,7 @@ import sys
 from argparse import SUPPRESS
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from nephros.commands import make_parser, parse
 from nephros.errors import UserError
@@ -29,10 +30,17 @@ def export(words: list[str]) -> int:
         help="onnx (for `nephros predict` and any ONNX runtime) or safetensors (for torch) (default: onnx)",
     )
     parser.add_argument(
-        "--out", type=str, default=SUPPRESS, metavar="FILE", help="the file (default: RUN/export/model.onnx or the like)"
+        "--out",
+        type=str,
+        default=SUPPRESS,
+        metavar="FILE",
+        help="the file (default: RUN/export/model.onnx or the like)",
     )
     parser.add_argument(
-        "--int8", action="store_true", default=SUPPRESS, help="convolutions in eight bits; prints the accuracy that it costs"
+        "--int8",
+        action="store_true",
+        default=SUPPRESS,
+        help="convolutions in eight bits; prints the accuracy that it costs",
     )
     parser.add_argument(
         "--views", type=int, default=SUPPRESS, help="8 averages over an image's flips and quarter-turns (default: 1)"
@@ -58,8 +66,8 @@ def predict(words: list[str]) -> int:
         "predict",
         "Classify pictures of single cells. INPUT: PNG, TIFF (a page a cell) and JPEG files of 8 or 16 bits, folders of them "
         "(searched in sorted order), and npz files with images, train_images, val_images or test_images. A row a cell: file, "
-        "index (page or row), split (of an npz), label, class_name, p_0 and so on, prediction_set, unfamiliar with its reason, and "
-        "error where there is no answer. Without --out a table on the terminal, CSV where the output is piped.",
+        "index (page or row), split (of an npz), label, class_name, p_0 and so on, prediction_set, unfamiliar with its reason, "
+        "and error where there is no answer. Without --out a table on the terminal, CSV where the output is piped.",
         epilog="Pictures are brought to the model's form: shrunk or enlarged to fit (bicubic), black added around those of "
         "another shape; 16-bit pixels divided so that the brightest of all 16-bit pictures given becomes 255 (or --white); "
         "colour made grey by .299 red + .587 green + .114 blue, alpha dropped. Notes say what was done. Exit status: 0 when "
@@ -93,7 +101,9 @@ def predict(words: list[str]) -> int:
     inputs, out = given.pop("inputs", None) or [], given.pop("out", None)
     card, model = given.pop("model_card", False), given.pop("model", None)
     if not inputs and not card:
-        raise UserError("`nephros predict` needs pictures: name files, folders or npz. `nephros predict --help` tells more.")
+        raise UserError(
+            "`nephros predict` needs pictures: name files, folders or npz. `nephros predict --help` tells more."
+        )
     if inputs and card and out is None:
         raise UserError("--model-card and pictures would share the output: name a file for the table with --out.")
     target = None if out is None else Path(out).expanduser()
@@ -101,7 +111,7 @@ def predict(words: list[str]) -> int:
         return _predict(inputs, model, target, card, given)
 
 
-def _predict(inputs: list[str], model: str | None, out: Path | None, with_card: bool, given: dict[str, float]) -> int:
+def _predict(inputs: list[str], model: str | None, out: Path | None, with_card: bool, given: dict[str, Any]) -> int:
     from nephros.serving import table
     from nephros.serving.card import to_text
     from nephros.serving.opening import open_model

@@ -107,7 +107,9 @@ def decode_pages(name: object, data: bytes) -> Iterator[NDArray[Any]]:
     with _opened(name, data) as image:
         frames = _frames(image)
         if frames > 1 and image.format != "TIFF":
-            raise UserError(f"{name} is animated or has {frames} frames; save one picture a cell, or a TIFF with a page a cell.")
+            raise UserError(
+                f"{name} is animated or has {frames} frames; save one picture a cell, or a TIFF with a page a cell."
+            )
         if frames > MOST_PAGES:
             raise UserError(f"{name} has {frames:,} pages; divide it into files of at most {MOST_PAGES:,}.")
         for page in range(frames):
@@ -137,7 +139,9 @@ def _told(name: object, data: bytes) -> Iterator[None]:
     except _DAMAGE as error:
         kind = next((words for start, words in _KINDS if data.lstrip()[: len(start)] == start), None)
         if kind is not None:
-            raise UserError(f"{name} is {kind}, not a picture that is read here; save it as PNG, TIFF or JPEG.") from error
+            raise UserError(
+                f"{name} is {kind}, not a picture that is read here; save it as PNG, TIFF or JPEG."
+            ) from error
         raise UserError(f"{name} is damaged or not an image; replace or remove it.") from error
 
 

@@ -75,15 +75,17 @@ def open_stacks(path: Path) -> list[Stack]:
         found = [_stack(path, archive, name, member) for name, member in members.items() if name in NAMES]
     if not found:
         held = ", ".join(sorted(members)[:5]) or "nothing"
-        raise UserError(f"{path} holds no images, train_images, val_images or test_images, but {held[:200]}; rename its arrays.")
+        raise UserError(
+            f"{path} holds no images, train_images, val_images or test_images, but {held[:200]}; rename its arrays."
+        )
     return found
 
 
 def _stack(path: Path, archive: ZipFile, name: str, member: ZipInfo) -> Stack:
     if member.file_size > _FREE and member.file_size > _RATIO * max(member.compress_size, 1):
         raise UserError(
-            f"{path}: {name} would unpack to {member.file_size / 1e9:.1f} GB, {_RATIO} times its size and more, as a zip bomb does; "
-            "save it anew with less of it blank."
+            f"{path}: {name} would unpack to {member.file_size / 1e9:.1f} GB, {_RATIO} times its size and more, as a zip bomb "
+            "does; save it anew with less of it blank."
         )
     shape, dtype = header_of(path, archive, name, member)
     if dtype not in (np.uint8, np.uint16):
@@ -93,5 +95,7 @@ def _stack(path: Path, archive: ZipFile, name: str, member: ZipInfo) -> Stack:
     if shape[0] == 0:
         raise UserError(f"{path}: {name} is empty; leave it out.")
     if min(shape[1:3]) < LEAST_SIDE or shape[1] * shape[2] > MOST_PIXELS:
-        raise UserError(f"{path}: {name} has pictures of {shape[1]}x{shape[2]} pixels, too small or too large for cells.")
+        raise UserError(
+            f"{path}: {name} has pictures of {shape[1]}x{shape[2]} pixels, too small or too large for cells."
+        )
     return Stack(path, name, shape, dtype)

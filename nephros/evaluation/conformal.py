@@ -42,7 +42,7 @@ def prediction_sets(probabilities: NDArray[Any], table: Floats, coverage: float)
     if not 0 < coverage <= 1:
         raise UserError(f"--coverage is {coverage:g}, but it must be above 0 and at most 1, such as 0.9.")
     level = math.ceil(round(coverage * (LEVELS - 1), 6))
-    chosen = 1 - np.asarray(probabilities, dtype=np.float64) <= table[level]
+    chosen: NDArray[np.bool_] = 1 - np.asarray(probabilities, dtype=np.float64) <= table[level]
     chosen[np.arange(len(chosen)), np.asarray(probabilities).argmax(axis=1)] = True
     return chosen
 

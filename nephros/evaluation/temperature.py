@@ -16,8 +16,9 @@ def scaled(probabilities: Floats, temperature: float) -> Floats:
     The logits aren't needed: they are the probabilities' logarithms but for a constant a row, which softmax forgets.
     """
     logits = np.log(np.maximum(probabilities, 1e-300)) / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    powers: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
 
 
 def fit_temperature(probabilities: Floats, labels: Labels) -> float:

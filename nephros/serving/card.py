@@ -38,10 +38,21 @@ LIMITS = [
     "Prediction sets hold the right class as often as was asked over all cells alike, not within each class.",
 ]
 CITATIONS = {
-    "tissuemnist": "TissueMNIST: Yang, J. et al., MedMNIST v2, Scientific Data 10, 41 (2023); made from BBBC051, Woloshuk, A. et "
-    "al., Cytometry Part A 99(7), 707-721 (2021), Broad Bioimage Benchmark Collection (Ljosa et al., Nature Methods 9, 637, 2012)."
+    "tissuemnist": "TissueMNIST: Yang, J. et al., MedMNIST v2, Scientific Data 10, 41 (2023); made from BBBC051, Woloshuk, A. "
+    "et al., Cytometry Part A 99(7), 707-721 (2021), Broad Bioimage Benchmark Collection (Ljosa et al., "
+    "Nature Methods 9, 637, 2012)."
 }
-_METRICS = ("n", "accuracy", "accuracy_interval", "loss", "auc", "macro_precision", "macro_recall", "macro_f1", "per_class")
+_METRICS = (
+    "n",
+    "accuracy",
+    "accuracy_interval",
+    "loss",
+    "auc",
+    "macro_precision",
+    "macro_recall",
+    "macro_f1",
+    "per_class",
+)
 
 
 def make_card(
@@ -66,7 +77,9 @@ def make_card(
     """
     names = tuple(info.class_names)
     table = thresholds(answers, raw[1])
-    as_stored = network["views"] == 1 and network["precision"] == "float32"  # then the stored answers are the model's own
+    as_stored = (
+        network["views"] == 1 and network["precision"] == "float32"
+    )  # then the stored answers are the model's own
     on_test = None if test is None or not as_stored else (test[1], scaled(test[1], temperature), test[2])
     entry = CATALOGUE.get(info.data["key"] or "")
     return {
@@ -81,7 +94,9 @@ def make_card(
         "class_names": list(names),
         "input": {"dtype": "uint8", **{key: info.shape[key] for key in ("channels", "height", "width")}},
         "test_accuracy": test[0]["accuracy"] if test else None,
-        "test": {"of": "the float32 weights, one view of each image"} | {key: test[0][key] for key in _METRICS} if test else None,
+        "test": {"of": "the float32 weights, one view of each image"} | {key: test[0][key] for key in _METRICS}
+        if test
+        else None,
         "validation": _only(summarise(answers, raw[1], names)),
         "calibration": {
             "method": "temperature: softmax(logits / temperature), of least mean cross-entropy on validation",
@@ -132,7 +147,9 @@ def from_text(text: str | None, where: str) -> dict[str, Any]:
     try:
         card = dict(json.loads(text or ""))
         shape = card["input"]
-        known = card["format"] == FORMAT and len(card["conformal"]["quantiles"]) == 1001 and len(card["class_names"]) > 1
+        known = (
+            card["format"] == FORMAT and len(card["conformal"]["quantiles"]) == 1001 and len(card["class_names"]) > 1
+        )
         known = known and all(isinstance(shape[key], int) and shape[key] > 0 for key in ("channels", "height", "width"))
         known = known and "unfamiliarity" in card and "measured_on_test" in card["conformal"]
     except (ValueError, TypeError, KeyError):

@@ -68,7 +68,9 @@ class Engine:
         try:
             session = _session(file.read_bytes(), threads)
         except OSError as error:
-            raise UserError(f"The model {file} can't be read ({error.strerror}): name a file that `nephros export` wrote.") from None
+            raise UserError(
+                f"The model {file} can't be read ({error.strerror}): name a file that `nephros export` wrote."
+            ) from None
         except Exception as error:  # the runtime's own kinds, which share no other base
             raise UserError(f"{file} is damaged or no ONNX model: export it again with `nephros export`.") from error
         card = from_text(session.get_modelmeta().custom_metadata_map.get(KEY), str(file))
@@ -78,7 +80,12 @@ class Engine:
         """Return the Answers for (n, h, w) grey or (n, h, w, c) uint8 cells of the card's shape; ValueError for any other."""
         wanted = (self.height, self.width)
         channels = 1 if cells.ndim == 3 else cells.shape[-1]
-        if cells.dtype != np.uint8 or cells.ndim not in (3, 4) or cells.shape[1:3] != wanted or channels != self.channels:
+        if (
+            cells.dtype != np.uint8
+            or cells.ndim not in (3, 4)
+            or cells.shape[1:3] != wanted
+            or channels != self.channels
+        ):
             raise ValueError(
                 f"cells must be uint8 (n, {self.height}, {self.width}) with {self.channels} channels, "
                 f"not {cells.dtype} {cells.shape}"

@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.pictures import LEAST_SIDE, SUFFIXES, decode_pages, fit_into, quiet, read_bytes, to_eight_bits, to_grey
+from nephros.data.pictures import (
+    LEAST_SIDE,
+    SUFFIXES,
+    decode_pages,
+    fit_into,
+    quiet,
+    read_bytes,
+    to_eight_bits,
+    to_grey,
+)
 from nephros.data.stacked import Stack, open_stacks
 from nephros.errors import UserError
 
@@ -52,7 +61,9 @@ class Inputs:
         """Files, and rows of arrays, that have been read."""
         self._shape, self._white = shape, white
         self._highest = 0
-        self._late: list[tuple[Path | Stack, dict[int, int]]] = []  # 16-bit ones (page -> row): white is known at the end
+        self._late: list[
+            tuple[Path | Stack, dict[int, int]]
+        ] = []  # 16-bit ones (page -> row): white is known at the end
         self._sources: list[Path | Stack | tuple[Path, str]] = []
         for path in named:
             self._sources += _sources(Path(path).expanduser())
@@ -130,7 +141,9 @@ class Inputs:
             self._note("grey taken for all three colours")
         if image.shape[:2] != (height, width):
             square = image.shape[0] * width == image.shape[1] * height
-            self._note(f"resized to {width}x{height} pixels (bicubic)" + ("" if square else ", black added to keep the shape"))
+            self._note(
+                f"resized to {width}x{height} pixels (bicubic)" + ("" if square else ", black added to keep the shape")
+            )
             image = fit_into(image, height, width)
         return image
 

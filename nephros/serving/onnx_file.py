@@ -88,8 +88,8 @@ def check_parity(package: Package, model: bytes) -> float:
     difference = float(np.abs(ours - session_network(model)(cells)["probabilities"]).max())
     if not difference < PARITY:
         raise UserError(
-            f"The ONNX model's probabilities differ from torch's by up to {difference:.1e}, above {PARITY:.0e}: nothing was written; "
-            "use --to safetensors, and report the recipe."
+            f"The ONNX model's probabilities differ from torch's by up to {difference:.1e}, above {PARITY:.0e}: nothing was "
+            "written; use --to safetensors, and report the recipe."
         )
     return difference
 

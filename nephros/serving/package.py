@@ -17,6 +17,7 @@ from nephros.errors import UserError
 from nephros.evaluation.evaluate import EVALUATION_PIXELS, Evaluation
 from nephros.evaluation.temperature import fit_temperature, scaled
 from nephros.files import digest
+from nephros.models.classifier import Classifier
 from nephros.models.saved import load_model
 from nephros.runs import RunFolder, RunInfo
 from nephros.serving.card import make_card
@@ -50,7 +51,9 @@ class Package:
         probabilities /= probabilities.sum(axis=1, keepdims=True)
         unfamiliarity = fit_unfamiliarity(network, self.ranges, found.get("distance"), self.dataset.val.images)
         temperature = float(self.module.temperature)
-        return make_card(self.info, {**self.about, **about}, temperature, self.raw, probabilities, unfamiliarity, self.test)
+        return make_card(
+            self.info, {**self.about, **about}, temperature, self.raw, probabilities, unfamiliarity, self.test
+        )
 
 
 def run_module(module: torch.nn.Module, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -75,6 +78,7 @@ def package(run: RunFolder, views: int = 1) -> Package:
     if views > 1 and info.shape["height"] != info.shape["width"]:
         raise UserError(f"--views 8 turns the images, but those of {run.root} are not square: leave it out.")
     dataset = _data(run, info)
+    _check_same(classifier, dataset.val.images[:64], run)
     plain = run_module(module, dataset.val.images)["probabilities"].astype(np.float64)
     if not np.isfinite(plain).all():
         raise UserError(f"The network of {run.root} answers NaN: its training diverged; train again.")
@@ -85,6 +89,15 @@ def package(run: RunFolder, views: int = 1) -> Package:
     module.add_distance(distance_tensors(features, torch.from_numpy(np.array(few.labels)), dataset.classes))
     about = {"views": views, "precision": "float32", "weights_sha256": digest(weights), "epoch": info.chosen_epoch}
     return Package(module, info, about, dataset, fit_ranges(dataset.train.images), raw, _test(run))
+
+
+def _check_same(classifier: Classifier, images: NDArray[np.uint8], run: RunFolder) -> None:
+    """Raise UserError unless a Packaged gives the classifier's own probabilities."""
+    with torch.no_grad():
+        cells = torch.from_numpy(np.array(images if images.ndim == 4 else images[..., None])).permute(0, 3, 1, 2)
+        own = torch.softmax(classifier(cells), dim=1).numpy()
+    if not np.allclose(own, run_module(Packaged(classifier), images)["probabilities"], atol=1e-5, equal_nan=True):
+        raise UserError(f"The network of {run.root} can't be packaged: its layers do not act in the order they are named in.")
 
 
 def bare(run: RunFolder) -> tuple[Network, dict[str, Any]]:
@@ -110,10 +123,14 @@ def bare(run: RunFolder) -> tuple[Network, dict[str, Any]]:
 
 def _data(run: RunFolder, info: RunInfo) -> Dataset:
     if not info.request["source"]:
-        raise UserError(f"{run.root} was trained on data given in Python: it can't be packaged without a path to its data.")
+        raise UserError(
+            f"{run.root} was trained on data given in Python: it can't be packaged without a path to its data."
+        )
     dataset = load(**info.request)
     if dataset.provenance.sha256 != info.data["sha256"]:
-        raise UserError(f"The data of {run.root} ({dataset.provenance.path}) has changed since it was trained: restore it.")
+        raise UserError(
+            f"The data of {run.root} ({dataset.provenance.path}) has changed since it was trained: restore it."
+        )
     return dataset
 
 

@@ -41,6 +41,9 @@ class Packaged(nn.Module):
         self.views = views
         body, last, self.pooled = _parted(classifier.network)
         self.body, self.last = body.eval(), last.eval()
+        self.offset: Tensor
+        self.factor: Tensor
+        self.centre: Tensor
         self.register_buffer("offset", 255 * classifier.mean.reshape(-1, 1, 1))
         self.register_buffer("factor", 1 / (255 * classifier.std.reshape(-1, 1, 1)))
         self.register_buffer("temperature", torch.tensor(temperature))
@@ -96,7 +99,9 @@ def _parted(network: nn.Module) -> tuple[nn.Module, nn.Linear, bool]:
     leaves = [(name, part) for name, part in body.named_modules() if not list(part.children())]
     leaves = [(name, part) for name, part in leaves if not isinstance(part, nn.Dropout | nn.Identity)]
     if not leaves or not isinstance(leaves[-1][1], nn.Linear):
-        raise UserError("Only networks whose last layer is linear can be packaged; classical baselines stay with their run.")
+        raise UserError(
+            "Only networks whose last layer is linear can be packaged; classical baselines stay with their run."
+        )
     gone = [leaves[-1][0]]
     tail = [part for _, part in leaves[-3:-1]]
     pooled = len(tail) == 2 and isinstance(tail[0], nn.AdaptiveAvgPool2d) and isinstance(tail[1], nn.Flatten)

@@ -51,4 +51,4 @@ def unpack(path: Path) -> tuple[Packaged, dict[str, Any]]:
         raise UserError(
             f"{path} is damaged or was not written by `nephros export --to safetensors`: export the run again."
         ) from None
-    return module.to(memory_format=torch.channels_last).eval(), card  # type: ignore[call-overload, no-any-return]
+    return module.to(memory_format=torch.channels_last).eval(), card  # type: ignore[call-overload]

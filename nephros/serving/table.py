@@ -150,7 +150,12 @@ def show(predictions: Predictions) -> None:
         end = ["", "", "", escape(_plain(columns["error"][i]))]
         if there[i]:
             name = f"{columns['label'][i]} {columns['class_name'][i]}"
-            end = [name, f"{predictions.probabilities[i].max():.3f}", columns["prediction_set"][i], columns["reason"][i]]
+            end = [
+                name,
+                f"{predictions.probabilities[i].max():.3f}",
+                columns["prediction_set"][i],
+                columns["reason"][i],
+            ]
         first.add_row(escape(_plain(columns["file"][i])), str(columns["index"][i]), *end)
     if len(predictions) > SHOWN:
         first.caption = f"the first {SHOWN} of {len(predictions):,} rows; --out FILE writes all"
@@ -159,7 +164,9 @@ def show(predictions: Predictions) -> None:
     labels = np.nan_to_num(predictions.probabilities, nan=-1).argmax(axis=1)[there]
     for c, count in enumerate(np.bincount(labels, minlength=len(predictions.class_names)).tolist()):
         counts.add_row(f"{c} {predictions.class_names[c]}", f"{count:,}", f"{count / max(len(labels), 1):.1%}")
-    counts.add_row("unfamiliar", f"{(odd := sum(map(bool, predictions.reasons))):,}", f"{odd / max(len(labels), 1):.1%}")
+    counts.add_row(
+        "unfamiliar", f"{(odd := sum(map(bool, predictions.reasons))):,}", f"{odd / max(len(labels), 1):.1%}"
+    )
     console.print(counts)
 
 
