@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         if debug:
             raise
-        _fail(f"stopped; `nephros {_going_on(words)}` goes on after the last whole epoch.", 130)
+        _fail(f"stopped; {_afterwards(words)}.", 130)
     except UserError as error:
         if debug:
             raise
@@ -125,6 +125,13 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
+def _afterwards(words: list[str]) -> str:
+    """Return what a command that was cut off leaves, or how it is taken on."""
+    if words[:1] in (["predict"], ["export"]):
+        return "nothing was written"
+    return f"`nephros {_going_on(words)}` goes on after the last whole epoch"
+
+
 def _going_on(words: list[str]) -> str:
     """Return how a command that was stopped is taken on."""
     if words[:1] == ["reproduce"]:
@@ -138,8 +145,7 @@ def _going_on(words: list[str]) -> str:
 def _system_trouble(error: OSError, words: list[str]) -> str:
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        again = f"`nephros {_going_on(words)}` goes on after the last whole epoch"
-        return f"the disk is full{where}: free some space and run again; {again}."
+        return f"the disk is full{where}: free some space and run again; {_afterwards(words)}."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission{where}: name a place that you may write to."
     return f"the system answered '{error.strerror or error}'{where}: mend that and run again."

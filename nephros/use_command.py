@@ -127,7 +127,9 @@ def _predict(inputs: list[str], model: str | None, out: Path | None, with_card: 
     found = job(inputs, engine, **given)
     if len(found.errors) == len(found):
         first, *rest = found.errors.values()
-        raise UserError(first + (f" (None of the {len(rest)} other inputs could be answered either.)" if rest else ""))
+        raise UserError(
+            table.plain(first) + (f" (None of the {len(rest)} other inputs could be answered either.)" if rest else "")
+        )
     if out is not None:
         table.write(found, out)
         print(out, file=sys.stderr if with_card else sys.stdout)

@@ -97,7 +97,9 @@ def _check_same(classifier: Classifier, images: NDArray[np.uint8], run: RunFolde
         cells = torch.from_numpy(np.array(images if images.ndim == 4 else images[..., None])).permute(0, 3, 1, 2)
         own = torch.softmax(classifier(cells), dim=1).numpy()
     if not np.allclose(own, run_module(Packaged(classifier), images)["probabilities"], atol=1e-5, equal_nan=True):
-        raise UserError(f"The network of {run.root} can't be packaged: its layers do not act in the order they are named in.")
+        raise UserError(
+            f"The network of {run.root} can't be packaged: its layers do not act in the order they are named in."
+        )
 
 
 def bare(run: RunFolder) -> tuple[Network, dict[str, Any]]:

@@ -147,7 +147,7 @@ def show(predictions: Predictions) -> None:
     console, columns, there = table_console(), predictions.columns(), predictions.answered
     first = Table("file", "index", "class", "probability", "prediction set", "unfamiliar")
     for i in range(min(SHOWN, len(predictions))):
-        end = ["", "", "", escape(_plain(columns["error"][i]))]
+        end = ["", "", "", escape(plain(columns["error"][i]))]
         if there[i]:
             name = f"{columns['label'][i]} {columns['class_name'][i]}"
             end = [
@@ -156,7 +156,7 @@ def show(predictions: Predictions) -> None:
                 columns["prediction_set"][i],
                 columns["reason"][i],
             ]
-        first.add_row(escape(_plain(columns["file"][i])), str(columns["index"][i]), *end)
+        first.add_row(escape(plain(columns["file"][i])), str(columns["index"][i]), *end)
     if len(predictions) > SHOWN:
         first.caption = f"the first {SHOWN} of {len(predictions):,} rows; --out FILE writes all"
     console.print(first)
@@ -170,7 +170,7 @@ def show(predictions: Predictions) -> None:
     console.print(counts)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return text without what a terminal would obey."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
@@ -179,6 +179,6 @@ def lines(predictions: Predictions) -> Iterator[str]:
     """Yield what is to be said beside the table: the notes, and how many rows have no answer."""
     yield from (f"note: {note}" for note in predictions.notes)
     if predictions.errors:
-        first = _plain(next(iter(predictions.errors.values())))
+        first = plain(next(iter(predictions.errors.values())))
         more = f" (and {len(predictions.errors) - 1:,} more)" if len(predictions.errors) > 1 else ""
         yield f"{len(predictions.errors):,} of {len(predictions):,} rows have no answer: {first}{more}"

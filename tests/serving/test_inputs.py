@@ -17,7 +17,9 @@ from nephros.serving.inputs import Inputs
 SHAPE = (1, 8, 8)
 
 
-def read(*named: Path, shape: tuple[int, int, int] = SHAPE, white: float | None = None) -> tuple[Inputs, dict[int, Any]]:
+def read(
+    *named: Path, shape: tuple[int, int, int] = SHAPE, white: float | None = None
+) -> tuple[Inputs, dict[int, Any]]:
     source = Inputs(named, shape, white)
     cells: dict[int, Any] = {}
     for rows, batch in source.batches():
@@ -110,14 +112,20 @@ def test_shape_and_colour_are_fitted_and_noted(tmp_path: Path) -> None:
 def test_an_npz_is_read_in_parts_whatever_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stacked, "BATCH_BYTES", 200)
     rng = np.random.default_rng(0)
-    arrays: dict[str, Any] = {name: rng.integers(0, 256, (5, 8, 8), dtype=np.uint8) for name in ("test_images", "images")}
+    arrays: dict[str, Any] = {
+        name: rng.integers(0, 256, (5, 8, 8), dtype=np.uint8) for name in ("test_images", "images")
+    }
     np.savez_compressed(tmp_path / "c.npz", **arrays, val_labels=np.arange(3), other=np.array(["x"]))
     source, cells = read(tmp_path / "c.npz")
-    assert [(row.split, row.index) for row in source.rows] == [("test", i) for i in range(5)] + [("", i) for i in range(5)]
+    assert [(row.split, row.index) for row in source.rows] == [("test", i) for i in range(5)] + [
+        ("", i) for i in range(5)
+    ]
     assert np.array_equal(np.stack([cells[i] for i in range(10)]), np.concatenate(list(arrays.values())))
 
 
-@pytest.mark.parametrize("what", ["pickled", "floats", "flat", "none", "empty", "tiny", "fortran", "cut", "text", "zip", "hostile"])
+@pytest.mark.parametrize(
+    "what", ["pickled", "floats", "flat", "none", "empty", "tiny", "fortran", "cut", "text", "zip", "hostile"]
+)
 def test_bad_npz_files_are_one_sentence(what: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.npz"
     arrays: dict[str, tuple[Any, str]] = {
