@@ -13,17 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.pictures import (
-    LEAST_SIDE,
     SUFFIXES,
     decode_pages,
-    fit_into,
     quiet,
     read_bytes,
-    to_eight_bits,
-    to_grey,
 )
 from nephros.data.stacked import Stack, open_stacks
 from nephros.errors import UserError
+from nephros.serving.cells import Shape, fitted, wrong
 
 BATCH, BATCH_BYTES = 2048, 64 << 20
 Batch = tuple[NDArray[np.int64], NDArray[np.uint8]]
@@ -44,7 +41,7 @@ class Row:
 class Inputs:
     """All that was named, read once by `batches`."""
 
-    def __init__(self, named: Iterable[str | Path], shape: tuple[int, int, int], white: float | None = None) -> None:
+    def __init__(self, named: Iterable[str | Path], shape: Shape, white: float | None = None) -> None:
         """Take paths of pictures, folders of them, and npz files.
 
         Args:
@@ -113,8 +110,8 @@ class Inputs:
             for image in decode_pages(source, read_bytes(source)):
                 row, here = len(self.rows), Row(name, page)
                 page += 1
-                if wrong := _wrong(source, image):
-                    self._fail(here, wrong)
+                if why := wrong(source, image):
+                    self._fail(here, why)
                     continue
                 self.rows.append(here)
                 if image.dtype != np.uint8 and self._white is None:
@@ -128,27 +125,10 @@ class Inputs:
             self._late.append((source, late))
 
     def _fitted(self, image: NDArray[Any]) -> NDArray[np.uint8]:
-        channels, height, width = self._shape
-        if image.dtype != np.uint8:
-            white = self._highest if self._white is None else self._white
-            image = to_eight_bits(image, white)
-            self._note(f"16-bit pixels made 8-bit: {white:g} became 255")
-        if image.ndim == 3 and channels == 1:
-            image = to_grey(image)
-            self._note("colour made grey (.299 red + .587 green + .114 blue)")
-        if image.ndim == 2 and channels == 3:
-            image = np.repeat(image[..., None], 3, axis=2)
-            self._note("grey taken for all three colours")
-        if image.shape[:2] != (height, width):
-            square = image.shape[0] * width == image.shape[1] * height
-            self._note(
-                f"resized to {width}x{height} pixels (bicubic)" + ("" if square else ", black added to keep the shape")
-            )
-            image = fit_into(image, height, width)
-        return image
-
-    def _note(self, words: str, count: int = 1) -> None:
-        self.notes[words] = self.notes.get(words, 0) + count
+        cell, done = fitted(image, self._shape, self._highest if self._white is None else self._white)
+        for words in done:
+            self.notes[words] = self.notes.get(words, 0) + 1
+        return cell
 
     def _stack(self, stack: Stack) -> Iterator[Batch]:
         """Yield an array's cells, or of a 16-bit one only look for its white."""
@@ -194,16 +174,6 @@ def _images(source: Path | Stack) -> Iterator[NDArray[Any]]:
     else:
         for part in source.batches():
             yield from part
-
-
-def _wrong(source: Path, image: NDArray[Any]) -> str:
-    """Return in one sentence why the picture can't be a cell, or nothing."""
-    height, width = image.shape[:2]
-    if min(height, width) < LEAST_SIDE:
-        return f"{source} has {width}x{height} pixels, too few to show a cell; give at least {LEAST_SIDE} a side."
-    if image.dtype != np.uint8 and image.min() < 0:
-        return f"{source} has negative pixels; save it with 8 or 16 unsigned bits."
-    return ""
 
 
 def _shown(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,6 +140,7 @@ def test_eight_bits_cost_little_and_say_how_much(run: RunFolder, tmp_path: Path,
     assert "QuantizeLinear" in {node.op_type for node in onnx.load(file).graph.node}
 
 
+@pytest.mark.slow
 def test_a_model_that_differs_is_not_written(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_file, "PARITY", 0.0)
     with pytest.raises(UserError, match="differ from torch's"):
@@ -192,10 +194,22 @@ def test_what_can_not_be_exported_is_said_in_one_sentence(
     assert not answers.unfamiliar.any()
 
 
-def test_changed_data_is_refused(tmp_path: Path) -> None:
-    data = write_npz(tmp_path / "squares.npz", made_up())
-    recipe = replace(RECIPES["course-4"], epochs=1, batch_size=32)
-    folder = train(recipe, data, out=tmp_path / "run", say=lambda _: None)
-    write_npz(data, made_up(n=320))
+def test_changed_data_is_refused(run: RunFolder, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(run.root, tmp_path / "run"))
+    text = (copied / "run.json").read_text().replace(run.info().data["sha256"], "0" * 64)
+    (copied / "run.json").write_text(text)
     with pytest.raises(UserError, match="has changed since it was trained"):
+        export(copied, "safetensors", say=lambda _: None)
+
+
+def test_a_run_on_data_given_in_python_needs_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = replace(RECIPES["course-4"], epochs=1, batch_size=32)
+    folder = train(recipe, made_up(n=80), out=tmp_path / "run", say=lambda _: None)
+    with pytest.raises(UserError, match="trained on data given in Python"):
         export(folder.root, "safetensors", say=lambda _: None)
+    said: list[str] = []
+    engine = open_model(folder.root, say=said.append)
+    assert any("nothing will be called unfamiliar" in words for words in said)
+    assert engine.card["unfamiliarity"] is None
+    assert not engine.answer(made_up().val.images).unfamiliar.any()

@@ -193,7 +193,7 @@ def test_one_picture_needs_no_torch(folder: Path) -> None:
 
 
 def test_a_reader_that_leaves_early_is_no_fault(folder: Path, tmp_path: Path) -> None:
-    np.savez(tmp_path / "many.npz", images=squares(6000, 4, 0)[0])
+    np.savez(tmp_path / "many.npz", images=squares(1500, 4, 0)[0])
     command = f"{sys.executable} -m nephros predict {tmp_path / 'many.npz'} | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("file,index")
