@@ -33,7 +33,7 @@ def test_all_cells_come_once_and_in_order(
 ) -> None:
     monkeypatch.setattr(stacked, "BATCH_BYTES", per_batch * 30)
     colour = np.repeat(CELLS[..., None], 3, axis=3)
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "train_images": CELLS,
         "val_images": CELLS[..., None],
         "test_images": colour,
