@@ -34,11 +34,19 @@ if TYPE_CHECKING:
     from nephros.recipe_files import find as find_recipe
     from nephros.recipes import RECIPES
     from nephros.runs import RunFolder
+    from nephros.serving.engine import Answers, Engine
+    from nephros.serving.export import export
+    from nephros.serving.opening import open_model
+    from nephros.serving.predict import predict
+    from nephros.serving.table import Predictions
     from nephros.versions import __version__
 
 _WHERE = {
+    "Answers": "serving.engine",
     "Dataset": "data.dataset",
+    "Engine": "serving.engine",
     "Evaluation": "evaluation.evaluate",
+    "Predictions": "serving.table",
     "Provenance": "data.dataset",
     "RECIPES": "recipes",
     "Recipe": "recipe",
@@ -51,9 +59,12 @@ _WHERE = {
     "describe": "data.load",
     "download": "data.download",
     "evaluate": "jobs.evaluate",
+    "export": "serving.export",
     "find_recipe": "recipe_files:find",
     "load": "data.load",
+    "open_model": "serving.opening",
     "overlay": "jobs.overlay",
+    "predict": "serving.predict",
     "prepare": "jobs.prepare",
     "report": "jobs.report",
     "reproduce": "jobs.reproduce",
@@ -66,8 +77,11 @@ _WHERE = {
 
 __all__ = [
     "RECIPES",
+    "Answers",
     "Dataset",
+    "Engine",
     "Evaluation",
+    "Predictions",
     "Provenance",
     "Recipe",
     "RunFolder",
@@ -79,9 +93,12 @@ __all__ = [
     "describe",
     "download",
     "evaluate",
+    "export",
     "find_recipe",
     "load",
+    "open_model",
     "overlay",
+    "predict",
     "prepare",
     "report",
     "reproduce",

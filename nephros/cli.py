@@ -20,6 +20,8 @@ Train, tune, judge and report classifiers of kidney-cell images.
   train [RECIPE|FILE.yaml]   train a recipe on a data set; judge it and write its report
   evaluate RUN               score a trained run on validation or test
   tune [RECIPE|FILE.yaml]    search a recipe's best values by Hyperband; --resume and --show STUDY
+  predict INPUT...           classify pictures of cells: files, folders or npz, with the model in the box or --model
+  export RUN                 write a trained model as one ONNX or safetensors file with its card
   report RUN                 write a run's report again
   compare RUN...             runs beside each other and beside published results
   reproduce seeds|labels     train all that the results pages show, and write their tables
@@ -37,7 +39,7 @@ First steps:
 `nephros COMMAND --help` tells more; --version prints the version; --debug shows where an error came from.
 """
 
-COMMANDS = ("train", "evaluate", "tune", "report", "compare", "reproduce", "recipes", "data")
+COMMANDS = ("train", "evaluate", "tune", "predict", "export", "report", "compare", "reproduce", "recipes", "data")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -50,7 +52,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         if debug:
             raise
-        _fail(f"stopped; {_again(words)}.", 130)
+        _fail(f"stopped; {_afterwards(words)}.", 130)
     except UserError as error:
         if debug:
             raise
@@ -94,12 +96,14 @@ def _run(words: list[str]) -> int:
             raise UserError("`nephros data` needs one of: info NAME|PATH, get NAME, prepare STACK, overlay FILE.json.")
         if rest[0] in verbs:
             command, rest = f"data {rest[0]}", rest[1:]
-    from nephros import commands, results_command, stack_command, tune_command
+    from nephros import commands, results_command, stack_command, tune_command, use_command
 
     run: dict[str, Callable[[list[str]], int]] = {
         "train": commands.train,
         "evaluate": commands.evaluate,
         "tune": tune_command.tune,
+        "predict": use_command.predict,
+        "export": use_command.export,
         "report": commands.report,
         "compare": results_command.compare,
         "reproduce": results_command.reproduce,
@@ -125,8 +129,10 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _again(words: list[str]) -> str:
-    """Say how a command that was stopped is taken up."""
+def _afterwards(words: list[str]) -> str:
+    """Return what a command that was cut off leaves, or how it is taken on."""
+    if words[:1] in (["predict"], ["export"]):
+        return "nothing was written"
     if words[:1] == ["data"]:
         return "run the same command again"
     return f"`nephros {_going_on(words)}` goes on after the last whole epoch"
@@ -145,7 +151,7 @@ def _going_on(words: list[str]) -> str:
 def _system_trouble(error: OSError, words: list[str]) -> str:
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"the disk is full{where}: free some space and run again; {_again(words)}."
+        return f"the disk is full{where}: free some space and run again; {_afterwards(words)}."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission{where}: name a place that you may write to."
     return f"the system answered '{error.strerror or error}'{where}: mend that and run again."

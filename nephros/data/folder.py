@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import struct
-import warnings
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +16,10 @@ from rich.console import Console
 from rich.progress import track
 
 from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, absent
+from nephros.data.pictures import SUFFIXES, decode, quiet, read_bytes, to_eight_bits
 from nephros.errors import UserError
 
-SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg"})
 LAYOUT = "it must hold one sub-folder a class with PNG, TIFF or JPEG images, or train, val and test folders of those"
-GREY, COLOUR = ("1", "L", "LA", "La"), ("RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV")
-# Whatever Pillow's readers raise on lost or changed bytes; a bomb is an image far larger than any picture of one cell.
-_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, struct.error, zlib.error)
-_BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _PROGRESS_FROM = 2000
 
 
@@ -139,16 +131,14 @@ def _listed(folder: Path, wanted: Callable[[Path], bool]) -> list[str]:
 def _read(root: Path, files: list[_File], size: int | None) -> tuple[NDArray[np.uint8], str, list[str]]:
     """Return all images in file order, the SHA-256 of names and bytes, and notes on what was changed."""
     console = Console(stderr=True)
-    quiet = len(files) <= _PROGRESS_FROM or not console.is_terminal
+    few = len(files) <= _PROGRESS_FROM or not console.is_terminal
     digest, pixels = hashlib.sha256(), []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # Pillow's remarks on odd metadata
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for file in track(files, "Reading images", console=console, disable=quiet, transient=True):
-            data = _bytes(file.path)
+    with quiet():
+        for file in track(files, "Reading images", console=console, disable=few, transient=True):
+            data = read_bytes(file.path)
             digest.update(f"{file.path.relative_to(root).as_posix()}\0{len(data)}\0".encode())
             digest.update(data)
-            pixels.append(_decode(file.path, data))
+            pixels.append(decode(file.path, data))
             if size is None and pixels[-1].shape[:2] != pixels[0].shape[:2]:
                 raise UserError(
                     f"{file.path} is {_pixels(pixels[-1])} and {files[0].path.name} {_pixels(pixels[0])}; "
@@ -167,39 +157,6 @@ def _pixels(image: NDArray[Any]) -> str:
     return f"{image.shape[0]}x{image.shape[1]} pixels"
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} can't be read ({error.strerror}); check the file and its permissions.") from error
-
-
-def _decode(path: Path, data: bytes) -> NDArray[Any]:
-    """Return an image's pixels: (h, w) uint8 or a wider integer where grey, (h, w, 3) uint8 where in colour."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            frames = getattr(image, "n_frames", 1)
-            if frames == 1:
-                image.load()
-                mode = image.mode
-                if mode in GREY:
-                    return np.asarray(image.convert("L"))
-                if mode in COLOUR:
-                    # A palette with transparency is read by way of RGBA, so that alpha is dropped and not blended.
-                    return np.asarray((image.convert("RGBA") if mode in ("P", "PA") else image).convert("RGB"))
-                if mode.startswith("I"):
-                    return np.asarray(image)
-    except _BOMB as error:
-        raise UserError(f"{path} is far too large for a picture of one cell; crop the cells out first.") from error
-    except _DAMAGE as error:
-        raise UserError(f"{path} is damaged or not an image; replace or remove it.") from error
-    if frames > 1:
-        raise UserError(
-            f"{path} has {frames} pages or frames; save one picture a cell, such as its maximum projection."
-        )
-    raise UserError(f"{path} has pixels of Pillow's mode {mode}; save it with 8 or 16 bits a pixel.")
-
-
 def _one_depth(root: Path, pixels: list[NDArray[Any]]) -> tuple[list[NDArray[Any]], list[str]]:
     """Bring deep images to uint8 by one factor, so that brightness still compares between cells."""
     deep = [image.dtype != np.uint8 for image in pixels]
@@ -210,6 +167,5 @@ def _one_depth(root: Path, pixels: list[NDArray[Any]]) -> tuple[list[NDArray[Any
     lowest, highest = min(int(image.min()) for image in pixels), max(int(image.max()) for image in pixels)
     if lowest < 0:
         raise UserError(f"{root} has images with negative pixels; save them with 8 or 16 unsigned bits.")
-    factor = 255 / max(highest, 1)
-    scaled = [np.rint(image * factor).astype(np.uint8) for image in pixels]
+    scaled = [to_eight_bits(image, highest) for image in pixels]
     return scaled, [f"16-bit pixels scaled so that the folder's maximum, {highest}, becomes 255"]

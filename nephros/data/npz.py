@@ -46,7 +46,7 @@ def open_npz(path: str | Path, *, memory_limit: int | None = None) -> Dataset:
     """
     path = Path(path).expanduser().absolute()
     limit = free_host_memory() if memory_limit is None else memory_limit
-    with _zip(path) as archive:
+    with opened(path) as archive:
         arrays = _headers(path, archive)
         _check_shapes(path, archive, arrays)
         labels = {split: _labels(path, archive, arrays[f"{split}_labels"]) for split in SPLITS}
@@ -75,7 +75,7 @@ class _Array:
 
 
 @contextlib.contextmanager
-def _zip(path: Path) -> Iterator[zipfile.ZipFile]:
+def opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open the zip archive, or say what the path is instead."""
     try:
         with path.open("rb") as file:
@@ -92,7 +92,7 @@ def _zip(path: Path) -> Iterator[zipfile.ZipFile]:
         raise UserError(f"{path} is a single .npy array, not an .npz file; {LAYOUT}.")
     if not start.startswith(b"PK"):
         raise UserError(f"{path} is not an .npz file; {LAYOUT}.")
-    with _undamaged(path):
+    with undamaged(path):
         archive = zipfile.ZipFile(path)
     with archive:
         yield archive
@@ -106,7 +106,7 @@ def _near(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _undamaged(path: Path, part: str = "") -> Iterator[None]:
+def undamaged(path: Path, part: str = "") -> Iterator[None]:
     """Turn what decoding raises on lost or changed bytes into one sentence."""
     try:
         yield
@@ -128,7 +128,14 @@ def _headers(path: Path, archive: zipfile.ZipFile) -> dict[str, _Array]:
 
 
 def _header(path: Path, archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo) -> _Array:
-    with _undamaged(path, name), archive.open(member) as file:
+    return _Array(name, member, *header_of(path, archive, name, member))
+
+
+def header_of(
+    path: Path, archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo
+) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return an array's shape and dtype; UserError when they are not those of numbers that fill the member exactly."""
+    with undamaged(path, name), archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
@@ -137,7 +144,7 @@ def _header(path: Path, archive: zipfile.ZipFile, name: str, member: zipfile.Zip
             raise UserError(f"{path}: {name} holds pickled Python objects, which are never opened; save it as numbers.")
         if size != member.file_size:
             raise EOFError(f"{member.file_size} bytes, not {size}")
-    return _Array(name, member, shape, dtype)
+    return shape, dtype
 
 
 def _check_shapes(path: Path, archive: zipfile.ZipFile, arrays: dict[str, _Array]) -> None:
@@ -189,7 +196,7 @@ def _nan(path: Path, archive: zipfile.ZipFile, array: _Array) -> str:
 
 
 def _read(path: Path, archive: zipfile.ZipFile, array: _Array) -> NDArray[Any]:
-    with _undamaged(path, array.name), archive.open(array.member) as file:
+    with undamaged(path, array.name), archive.open(array.member) as file:
         values: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     return values
 
@@ -225,7 +232,7 @@ def _class_names(
         return tuple(f"class {index}" for index in range(1 + _highest(path, labels)))
     if given.dtype.kind not in "US" or len(given.shape) != 1:
         raise UserError(f"{path}: class_names is {given.dtype} {given.shape}; it must be a list of strings.")
-    with _undamaged(path, "class_names"):
+    with undamaged(path, "class_names"):
         return tuple(str(name) for name in _read(path, archive, given).astype(np.str_))
 
 
@@ -273,7 +280,7 @@ def _images(path: Path, archive: zipfile.ZipFile, array: _Array, sha256: str, li
 
 
 def _unpack(path: Path, archive: zipfile.ZipFile, array: _Array, target: Path) -> None:
-    with _undamaged(path, array.name), archive.open(array.member) as packed:
+    with undamaged(path, array.name), archive.open(array.member) as packed:
         try:
             with atomic(target) as file:
                 shutil.copyfileobj(packed, file, 1 << 20)

@@ -41,6 +41,7 @@ ROWS = {
         "share",
     },
     "help_time": {"command", "seconds"},
+    "predict": {"what"},
 }
 
 pytestmark = pytest.mark.slow

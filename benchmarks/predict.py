@@ -1,0 +1,160 @@
+"""How fast the model in the box answers: runtimes against the machine's matrix rate, a cold command, and a folder of files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.common import Row, Settings, parse, parser, publish
+from benchmarks.help_time import command
+from benchmarks.timing import best_rate, interleave, mean_rate, ratio, summary
+from benchmarks.work import open_data
+from nephros.serving.box import box_file
+from nephros.serving.engine import Engine, session_network
+from nephros.serving.inputs import Inputs
+from nephros.serving.safetensors_file import unpack
+
+BATCHES = (1, 256)
+COLD_TARGET = 1.5
+"""Seconds of `nephros predict one.png` from a cold process."""
+Answer = Callable[[NDArray[np.uint8]], Any]
+
+
+def runtimes() -> dict[str, Answer]:
+    """Return each runtime that is installed, by name: all answer (n, h, w) uint8 cells with the same outputs."""
+    module, _ = unpack(box_file("model.safetensors"))
+
+    @torch.inference_mode()
+    def by_torch(cells: NDArray[np.uint8]) -> Any:
+        return module(torch.from_numpy(cells)[:, None])
+
+    found: dict[str, Answer] = {"torch": by_torch}
+    found["ONNX Runtime"] = session_network(box_file("model.onnx").read_bytes(), torch.get_num_threads())
+    try:
+        import openvino
+    except ModuleNotFoundError:
+        return found
+    # Left to itself it takes bf16 where the chip has it, and the others don't.
+    settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.compile_model(str(box_file("model.onnx")), "CPU", settings)
+    found["OpenVINO"] = lambda cells: compiled(cells[:, None])
+    return found
+
+
+def _products() -> Iterator[float]:
+    """Multiply square matrices, small enough for a core's own cache and large, for ever; yield the operations of a product.
+
+    The large ones alone understate a machine whose memory others keep busy, and a network's layers fit the cache too.
+    """
+    generator = torch.Generator().manual_seed(0)
+    pairs = [torch.randn(2, side, side, generator=generator) for side in (256, 384, 1024, 2048)]
+    while True:
+        for a, b in pairs:
+            torch.mm(a, b)
+            yield 2.0 * len(a) ** 3
+
+
+def _answers(answer: Answer, cells: NDArray[np.uint8]) -> Iterator[float]:
+    while True:
+        answer(cells)
+        yield len(cells)
+
+
+def throughput(settings: Settings, cells: NDArray[np.uint8]) -> list[Row]:
+    """Return images a second of each runtime at each batch, and the share of the matrix rate: 2 operations a multiply-add."""
+    cost = Engine.open().card["network"]["multiply_adds_a_view"]
+    rows: list[Row] = []
+    cpu = torch.device("cpu")
+    for batch in BATCHES:
+        contenders = {name: mean_rate(_answers(answer, cells[:batch]), cpu) for name, answer in runtimes().items()}
+        rates = interleave({"matrix": best_rate(_products(), cpu), **contenders}, settings)
+        for name in contenders:
+            used = [2 * cost * rate for rate in rates[name]]
+            rows.append(
+                {
+                    "what": name,
+                    "batch": batch,
+                    "images_per_s": summary(rates[name]),
+                    "against_torch": ratio(rates[name], rates["torch"]),
+                    "share_of_matrix_rate": ratio(used, rates["matrix"]),
+                }
+            )
+    return rows
+
+
+def cold(settings: Settings, cells: NDArray[np.uint8], folder: Path) -> Row:
+    """Return the seconds of a cold `nephros predict one.png`."""
+    picture = folder / "one.png"
+    Image.fromarray(cells[0]).save(picture)
+    rates = interleave({"predict": command([sys.executable, "-m", "nephros", "predict", str(picture)])}, settings)
+    picture.unlink()
+    return {
+        "what": "nephros predict one.png, cold",
+        "seconds": summary([1 / rate for rate in rates["predict"]]),
+        "target_seconds": COLD_TARGET,
+    }
+
+
+def folder_of_files(settings: Settings, cells: NDArray[np.uint8], folder: Path, files: int) -> list[Row]:
+    """Return how long a folder of PNG files takes: reading and decoding, the network, and the whole command."""
+    for index in range(files):
+        Image.fromarray(cells[index % len(cells)]).save(folder / f"{index:06}.png", compress_level=1)
+    engine = Engine.open()
+    parts: dict[str, list[float]] = {"decoding": [], "network": [], "command": []}
+    for _ in range(max(1, settings.repeats // 3)):
+        spent = {"decoding": 0.0, "network": 0.0}
+        before = time.perf_counter()
+        for _, batch in Inputs([folder], (engine.channels, engine.height, engine.width)).batches():
+            between = time.perf_counter()
+            spent["decoding"] += between - before
+            engine.answer(batch)
+            before = time.perf_counter()
+            spent["network"] += before - between
+        for name, seconds in spent.items():
+            parts[name].append(seconds)
+        words = [sys.executable, "-m", "nephros", "predict", str(folder), "--out", str(folder.parent / "answers.csv")]
+        start = time.perf_counter()
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        parts["command"].append(time.perf_counter() - start)
+    return [
+        {
+            "what": f"{files:,} PNG files: {name}",
+            "seconds": summary(seconds),
+            "images_per_s": summary([files / second for second in seconds]),
+            "share_of_command": ratio(seconds, parts["command"]),
+        }
+        for name, seconds in parts.items()
+    ]
+
+
+def main() -> None:
+    """Run the benchmark."""
+    made = parser(__doc__ or "")
+    made.add_argument("--files", type=int, default=20_000, help="PNG files in the folder (default: 20000)")
+    settings = parse(made, "predict")
+    if settings.device.type != "cpu":
+        made.error("this benchmark is of the CPU: give --device cpu.")
+    split, data = open_data(settings)
+    cells = split.images[: max(BATCHES)]
+    files = min(settings.options.files, 300) if settings.quick else settings.options.files
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "cells"
+        folder.mkdir()
+        rows = throughput(settings, cells)
+        rows.append(cold(settings, cells, folder))
+        rows += folder_of_files(settings, split.images[:4096], folder, files)
+    publish(settings, f"Answers of the model in the box, {data}", rows, data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""From what a user names (files, folders, npz) to batches of cells of the model's shape, and a row for each."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nephros.data.pictures import (
+    SUFFIXES,
+    decode_pages,
+    quiet,
+    read_bytes,
+)
+from nephros.data.stacked import Stack, open_stacks
+from nephros.errors import UserError
+from nephros.serving.cells import Shape, fitted, wrong
+
+BATCH, BATCH_BYTES = 2048, 64 << 20
+Batch = tuple[NDArray[np.int64], NDArray[np.uint8]]
+"""Rows (b,), and their cells (b, h, w) or (b, h, w, c) uint8."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell, or what stands in its place: where it came from."""
+
+    file: str
+    index: int
+    """Page of a file or row of an array, from 0."""
+    split: str = ""
+    """Of an npz file's array: train, val or test."""
+
+
+class Inputs:
+    """All that was named, read once by `batches`."""
+
+    def __init__(self, named: Iterable[str | Path], shape: Shape, white: float | None = None) -> None:
+        """Take paths of pictures, folders of them, and npz files.
+
+        Args:
+            named: folders are searched for PNG, TIFF and JPEG files, in sorted order; hidden ones are passed over.
+            shape: channels (1 or 3), height and width that the model needs.
+            white: the value of 16-bit pixels that becomes 255; None takes the brightest of all 16-bit pixels.
+        """
+        self.rows: list[Row] = []
+        self.errors: dict[int, str] = {}
+        """Row -> one sentence on why there is no cell."""
+        self.notes: dict[str, int] = {}
+        """What was done to pictures to make them fit -> to how many."""
+        self.done = 0
+        """Files, and rows of arrays, that have been read."""
+        self._shape, self._white = shape, white
+        self._highest = 0
+        self._late: list[
+            tuple[Path | Stack, dict[int, int]]
+        ] = []  # 16-bit ones (page -> row): white is known at the end
+        self._sources: list[Path | Stack | tuple[Path, str]] = []
+        for path in named:
+            self._sources += _sources(Path(path).expanduser())
+        self._batch = max(1, min(BATCH, BATCH_BYTES // math.prod(shape)))
+
+    def __len__(self) -> int:
+        """Return how large `done` will be."""
+        return sum(len(source) if isinstance(source, Stack) else 1 for source in self._sources)
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield every cell once, the 16-bit ones last; rows, errors and notes are complete at the end.
+
+        One thread at a time may read.
+        """
+        held: list[tuple[int, NDArray[np.uint8]]] = []
+        with quiet():
+            for source in self._sources:
+                if isinstance(source, Stack):
+                    yield from self._stack(source)
+                    continue
+                for item in self._file(source):
+                    held.append(item)
+                    if len(held) == self._batch:
+                        yield _joined(held)
+                        held = []
+                self.done += 1
+            for item in self._second_reading():
+                held.append(item)
+                if len(held) == self._batch:
+                    yield _joined(held)
+                    held = []
+        if held:
+            yield _joined(held)
+
+    def _fail(self, row: Row, error: str) -> None:
+        self.errors[len(self.rows)] = error
+        self.rows.append(row)
+
+    def _file(self, source: Path | tuple[Path, str]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Make a row of each page, and yield row and cell of those that can be answered at once."""
+        if isinstance(source, tuple):
+            self._fail(Row(_shown(source[0]), 0), source[1])
+            return
+        name, page = _shown(source), 0
+        late: dict[int, int] = {}
+        try:
+            for image in decode_pages(source, read_bytes(source)):
+                row, here = len(self.rows), Row(name, page)
+                page += 1
+                if why := wrong(source, image):
+                    self._fail(here, why)
+                    continue
+                self.rows.append(here)
+                if image.dtype != np.uint8 and self._white is None:
+                    self._highest = max(self._highest, int(image.max()))
+                    late[here.index] = row
+                else:
+                    yield row, self._fitted(image)
+        except UserError as error:
+            self._fail(Row(name, page), str(error))
+        if late:
+            self._late.append((source, late))
+
+    def _fitted(self, image: NDArray[Any]) -> NDArray[np.uint8]:
+        cell, done = fitted(image, self._shape, self._highest if self._white is None else self._white)
+        for words in done:
+            self.notes[words] = self.notes.get(words, 0) + 1
+        return cell
+
+    def _stack(self, stack: Stack) -> Iterator[Batch]:
+        """Yield an array's cells, or of a 16-bit one only look for its white."""
+        name, first = _shown(stack.path), len(self.rows)
+        late = stack.dtype != np.uint8 and self._white is None
+        index = 0
+        try:
+            for cells in stack.batches():
+                rows = np.arange(first + index, first + index + len(cells))
+                self.rows += [Row(name, index + i, stack.split) for i in range(len(cells))]
+                index += len(cells)
+                self.done += len(cells)
+                if late:
+                    self._highest = max(self._highest, int(cells.max()))
+                else:
+                    yield rows, self._all_fitted(cells)
+        except UserError as error:
+            self._fail(Row(name, index, stack.split), str(error))
+        if late:
+            self._late.append((stack, {i: first + i for i in range(index)}))
+
+    def _all_fitted(self, cells: NDArray[Any]) -> NDArray[np.uint8]:
+        channels, height, width = self._shape
+        if cells.dtype == np.uint8 and cells.shape[1:] == ((height, width) if channels == 1 else (height, width, 3)):
+            return cells
+        return np.stack([self._fitted(cell) for cell in cells])
+
+    def _second_reading(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield row and cell of every 16-bit picture, now that the brightest of all is known."""
+        for source, wanted in self._late:
+            try:
+                for index, image in enumerate(_images(source)):
+                    row = wanted.pop(index, None)
+                    if row is not None:
+                        yield row, self._fitted(image)
+            except UserError as error:  # what could not be read the first time is not wanted
+                self.errors |= dict.fromkeys(wanted.values(), str(error))
+
+
+def _images(source: Path | Stack) -> Iterator[NDArray[Any]]:
+    if isinstance(source, Path):
+        yield from decode_pages(source, read_bytes(source))
+    else:
+        for part in source.batches():
+            yield from part
+
+
+def _shown(path: Path) -> str:
+    """Return the path as text that can be written anywhere: bytes that are no UTF-8 become question marks."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def _joined(held: list[tuple[int, NDArray[np.uint8]]]) -> Batch:
+    return np.array([row for row, _ in held]), np.stack([cell for _, cell in held])
+
+
+def _sources(path: Path) -> list[Path | Stack | tuple[Path, str]]:
+    """Return the files of a folder, the arrays of an npz, the file itself, or the path and what is wrong with it."""
+    try:
+        if path.is_dir():
+            files = list(_walk(path))
+            return [*files] or [(path, f"{path} holds no PNG, TIFF or JPEG pictures; name another folder.")]
+        if path.suffix.lower() == ".npz" and (path.is_file() or not path.exists()):
+            return [*open_stacks(path)]
+    except UserError as error:
+        return [(path, str(error))]
+    except (OSError, ValueError) as error:
+        return [(path, f"{path} can't be read ({getattr(error, 'strerror', None) or error}); check its permissions.")]
+    return [path]
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for folder, folders, files in os.walk(root, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield Path(folder, name)

@@ -1,0 +1,163 @@
+"""From a run folder to a Packaged network that is calibrated, measured and described by its card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nephros.data.batches import Batches
+from nephros.data.dataset import Dataset, Split
+from nephros.data.load import load
+from nephros.data.subset import subset
+from nephros.errors import UserError
+from nephros.evaluation.evaluate import EVALUATION_PIXELS, Evaluation
+from nephros.evaluation.temperature import fit_temperature, scaled
+from nephros.files import digest
+from nephros.models.classifier import Classifier
+from nephros.models.saved import load_model
+from nephros.runs import RunFolder, RunInfo
+from nephros.serving.card import make_card
+from nephros.serving.engine import Network
+from nephros.serving.non_cells import non_cells
+from nephros.serving.packaged import Packaged, distance_tensors
+from nephros.serving.unfamiliar import RANGE, fit_ranges, reasons
+
+DISTANCE_IMAGES = 20_000
+"""Training images that the class means and the covariance are fitted to, at most."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A packaged network and all that its cards are made from."""
+
+    module: Packaged
+    info: RunInfo
+    about: dict[str, Any]
+    """Card's ``network``, for the float32 model."""
+    dataset: Dataset
+    ranges: dict[str, dict[str, Any]]
+    raw: tuple[NDArray[np.float64], NDArray[np.int64]]
+    """Validation probabilities before the temperature, and labels."""
+    test: tuple[dict[str, Any], NDArray[np.float64], NDArray[np.int64]] | None
+
+    def card(self, network: Network, **about: Any) -> dict[str, Any]:
+        """Return the card of `network`, which is the module or was made from it; `about` replaces parts of ``network``."""
+        found = network(self.dataset.val.images)
+        probabilities = found["probabilities"].astype(np.float64)
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        unfamiliarity = fit_unfamiliarity(network, self.ranges, found.get("distance"), self.dataset.val.images)
+        temperature = float(self.module.temperature)
+        return make_card(
+            self.info, {**self.about, **about}, temperature, self.raw, probabilities, unfamiliarity, self.test
+        )
+
+
+def run_module(module: torch.nn.Module, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    """Return what a Packaged answers on (n, h, w) or (n, h, w, c) uint8 images, in batches on the CPU."""
+    batches = Batches(Split(images, np.zeros(len(images), dtype=np.int64)), torch.device("cpu"))
+    parts: list[dict[str, torch.Tensor]] = []
+    with torch.no_grad():
+        parts += [module(cells) for _, cells, _ in batches.read(max(1, EVALUATION_PIXELS // batches.pixels))]
+    return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]} if parts else {}
+
+
+def package(run: RunFolder, views: int = 1) -> Package:
+    """Fit temperature, familiar ranges and distances of a finished run, on its train and validation splits.
+
+    The test split is not read: what the card says of it comes from what the run stored when it was scored. UserError
+    when the run is not over, its data is gone or has changed, or it is a classical baseline.
+    """
+    info = run.info()
+    weights = run.file("weights.safetensors")
+    classifier, _ = load_model(weights)
+    module = Packaged(classifier, views)
+    if views > 1 and info.shape["height"] != info.shape["width"]:
+        raise UserError(f"--views 8 turns the images, but those of {run.root} are not square: leave it out.")
+    dataset = _data(run, info)
+    _check_same(classifier, dataset.val.images[:64], run)
+    plain = run_module(module, dataset.val.images)["probabilities"].astype(np.float64)
+    if not np.isfinite(plain).all():
+        raise UserError(f"The network of {run.root} answers NaN: its training diverged; train again.")
+    raw = (plain / plain.sum(axis=1, keepdims=True), dataset.val.labels)
+    few = subset(dataset, DISTANCE_IMAGES, 0).train if len(dataset.train) > DISTANCE_IMAGES else dataset.train
+    features = torch.from_numpy(run_module(module, few.images)["features"])
+    module.temperature.fill_(fit_temperature(*raw))
+    module.add_distance(distance_tensors(features, torch.from_numpy(np.array(few.labels)), dataset.classes))
+    about = {"views": views, "precision": "float32", "weights_sha256": digest(weights), "epoch": info.chosen_epoch}
+    return Package(module, info, about, dataset, fit_ranges(dataset.train.images), raw, _test(run))
+
+
+def _check_same(classifier: Classifier, images: NDArray[np.uint8], run: RunFolder) -> None:
+    """Raise UserError unless a Packaged gives the classifier's own probabilities."""
+    with torch.no_grad():
+        cells = torch.from_numpy(np.array(images if images.ndim == 4 else images[..., None])).permute(0, 3, 1, 2)
+        own = torch.softmax(classifier(cells), dim=1).numpy()
+    if not np.allclose(own, run_module(Packaged(classifier), images)["probabilities"], atol=1e-5, equal_nan=True):
+        raise UserError(
+            f"The network of {run.root} can't be packaged: its layers do not act in the order they are named in."
+        )
+
+
+def bare(run: RunFolder) -> tuple[Network, dict[str, Any]]:
+    """Return a finished run's network and a card made from its stored predictions alone, without its data.
+
+    It answers with probabilities and nothing else. UserError when validation has not been scored.
+    """
+    info = run.info()
+    classifier, _ = load_model(run.file("weights.safetensors"))
+    stored = Evaluation.load(run.file("val", "metrics.json"), run.file("val", "predictions.npz"))
+    temperature = fit_temperature(stored.probabilities, stored.labels)
+    about = {"views": 1, "precision": "float32", "weights_sha256": digest(run.file("weights.safetensors"))}
+    answers = scaled(stored.probabilities, temperature)
+    card = make_card(info, about, temperature, (stored.probabilities, stored.labels), answers, None, _test(run))
+
+    class Bare(torch.nn.Module):
+        def forward(self, cells: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"probabilities": torch.softmax(classifier(cells).double() / temperature, dim=1).float()}
+
+    module = Bare()
+    return lambda cells: run_module(module, cells), card
+
+
+def _data(run: RunFolder, info: RunInfo) -> Dataset:
+    if not info.request["source"]:
+        raise UserError(
+            f"{run.root} was trained on data given in Python: it can't be packaged without a path to its data."
+        )
+    dataset = load(**info.request)
+    if dataset.provenance.sha256 != info.data["sha256"]:
+        raise UserError(
+            f"The data of {run.root} ({dataset.provenance.path}) has changed since it was trained: restore it."
+        )
+    return dataset
+
+
+def _test(run: RunFolder) -> tuple[dict[str, Any], NDArray[np.float64], NDArray[np.int64]] | None:
+    metrics = run.file("test", "metrics.json")
+    if not metrics.is_file():
+        return None
+    stored = Evaluation.load(metrics, run.file("test", "predictions.npz"))
+    return stored.metrics, stored.probabilities, stored.labels
+
+
+def fit_unfamiliarity(
+    network: Network, ranges: dict[str, dict[str, Any]], distance: NDArray[Any] | None, val: NDArray[np.uint8]
+) -> dict[str, Any]:
+    """Return the card's ``unfamiliarity``: the limits, and the share of validation and of made-up non-cells beyond them."""
+    limit = None
+    if distance is not None:
+        what = "Mahalanobis distance of the features to the nearest class mean, one covariance for all classes"
+        limit = {"what": what, "threshold": float(np.percentile(distance, RANGE[1]))}
+    about: dict[str, Any] = {"percentiles": list(RANGE), "ranges": ranges, "distance": limit}
+
+    def flagged(cells: NDArray[np.uint8], found: NDArray[Any] | None) -> float:
+        return float(np.mean([bool(words) for words in reasons(about, cells, found)]))
+
+    made_up = non_cells(val)
+    shares = {"validation": flagged(val, distance)}
+    shares |= {kind: flagged(cells, network(cells).get("distance")) for kind, cells in made_up.items()}
+    return about | {"flagged": shares}

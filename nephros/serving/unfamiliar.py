@@ -1,0 +1,68 @@
+"""Whether a picture is like the cells that a model was trained on, and if not, in which way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RANGE = (0.1, 99.9)
+"""Percentiles of the training cells between which a picture is familiar."""
+MEASURES = {
+    "brightness": ("mean of the pixels, 0 to 255", "too dark", "too bright"),
+    "contrast": ("standard deviation of the pixels", "too flat", "too much contrast"),
+    "sharpness": ("variance of the Laplacian of the pixels", "too smooth", "too sharp or noisy"),
+}
+"""What is measured of each picture: its definition, and what to say of a low and of a high value."""
+DISTANCE = "unlike any training cell to the network"
+_ROWS = 8192
+
+
+def measures(cells: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return (n, 3) brightness, contrast and sharpness of (n, h, w) or (n, h, w, c) pictures, colours averaged.
+
+    The Laplacian is the sum of the four neighbours less four times the pixel, inside the border; pictures narrower than
+    three pixels have a sharpness of 0.
+    """
+    parts = [_measured(cells[start : start + _ROWS]) for start in range(0, len(cells), _ROWS)]
+    return np.concatenate(parts) if parts else np.empty((0, len(MEASURES)), dtype=np.float32)
+
+
+def _measured(cells: NDArray[np.uint8]) -> NDArray[np.float32]:
+    x = cells.astype(np.float32)
+    x = x.mean(axis=3) if x.ndim == 4 else x
+    laplacian = x[:, :-2, 1:-1] + x[:, 2:, 1:-1] + x[:, 1:-1, :-2] + x[:, 1:-1, 2:] - 4 * x[:, 1:-1, 1:-1]
+    sharpness = laplacian.var(axis=(1, 2)) if laplacian.size else np.zeros(len(x), dtype=np.float32)
+    return np.stack([x.mean(axis=(1, 2)), x.std(axis=(1, 2)), sharpness], axis=1)
+
+
+def fit_ranges(cells: NDArray[np.uint8]) -> dict[str, dict[str, Any]]:
+    """Return each measure's definition and its familiar range, `low` and `high`, from training cells."""
+    low, high = np.percentile(measures(cells).astype(np.float64), RANGE, axis=0)
+    return {
+        name: {"what": what, "low": float(low[i]), "high": float(high[i])}
+        for i, (name, (what, _, _)) in enumerate(MEASURES.items())
+    }
+
+
+def reasons(about: dict[str, Any] | None, cells: NDArray[np.uint8], distance: NDArray[Any] | None) -> tuple[str, ...]:
+    """Return for each picture in which ways it is unfamiliar, in one line, empty where it is familiar.
+
+    `about` is a card's ``unfamiliarity``, None where that could not be fitted; `distance` (n,) is the network's.
+    """
+    found: list[list[str]] = [[] for _ in cells]
+    if about is None:
+        return ("",) * len(cells)
+    values = measures(cells)
+    for column, name in enumerate(MEASURES):
+        _, below, above = MEASURES[name]
+        low, high = about["ranges"][name]["low"], about["ranges"][name]["high"]
+        for outside, word in ((values[:, column] < low, below), (values[:, column] > high, above)):
+            for i in np.flatnonzero(outside):
+                found[i].append(f"{word} ({name} {values[i, column]:.3g}, training cells {low:.3g} to {high:.3g})")
+    if about["distance"] is not None and distance is not None:
+        limit = about["distance"]["threshold"]
+        for i in np.flatnonzero(~(distance <= limit)):
+            found[i].append(f"{DISTANCE} (distance {distance[i]:.3g}, cells to {limit:.3g})")
+    return tuple("; ".join(words) for words in found)
