@@ -81,7 +81,7 @@ def prepare(
     files.check(stack, labels, classes)
     named = None if classes is None else read_classes(classes)
     opened = open_stack(stack, channel)
-    scale = Scale.of(opened, voxel_size, training_voxel_size, resample=resample)
+    scale = Scale.of(opened.path.name, opened.voxel_size, voxel_size, training_voxel_size, resample=resample)
     with files.room() as room:
         if labels is None:
             mark(opened, room / "mask.tif", scale.own or training_voxel_size, progress=shown)

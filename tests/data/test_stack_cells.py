@@ -183,10 +183,14 @@ def test_stacks_that_can_not_be(tissue: tuple[NDArray[np.uint16], NDArray[np.int
 def test_scales(tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", tissue[0])
     stack = open_stack(tmp_path / "a.npy")
-    assert Scale.of(stack, (1.01, 0.25, 1.0), (1.0, 0.5, 0.5), resample=True).step == (1.0, 2.0, 0.5)
-    assert Scale.of(stack, None, (1.0, 0.5, 0.5), resample=False).step == (1.0, 1.0, 1.0)
+    assert Scale.of(stack.path.name, stack.voxel_size, (1.01, 0.25, 1.0), (1.0, 0.5, 0.5), resample=True).step == (
+        1.0,
+        2.0,
+        0.5,
+    )
+    assert Scale.of(stack.path.name, stack.voxel_size, None, (1.0, 0.5, 0.5), resample=False).step == (1.0, 1.0, 1.0)
     with pytest.raises(UserError, match="--voxel-size Z,Y,X"):
-        Scale.of(stack, None, (1.0, 0.5, 0.5), resample=True)
+        Scale.of(stack.path.name, stack.voxel_size, None, (1.0, 0.5, 0.5), resample=True)
     assert parse("--voxel-size", "1, .5,.5") == (1.0, 0.5, 0.5)
     for written in ("1,2", "a,b,c", "0,1,1", "nan,1,1", "1,1,1e9", "-1,1,1"):
         with pytest.raises(UserError, match="--voxel-size is"):

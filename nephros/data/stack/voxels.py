@@ -12,8 +12,6 @@ from nephros.errors import UserError
 if TYPE_CHECKING:
     from tifffile import TiffFile
 
-    from nephros.data.stack.read import Stack
-
 Voxels = tuple[float, float, float]
 """Micrometres along z, y and x."""
 
@@ -59,16 +57,16 @@ class Scale:
     """How many of the stack's voxels one training voxel spans along each axis; exactly 1 where the two are CLOSE."""
 
     @classmethod
-    def of(cls, stack: Stack, given: Voxels | None, training: Voxels, *, resample: bool) -> Scale:
-        """Take the size that is given, else the stack's own; UserError where it is needed and unknown."""
-        own, source = stack.voxel_size, "the file's metadata"
+    def of(cls, name: str, found: Voxels | None, given: Voxels | None, training: Voxels, *, resample: bool) -> Scale:
+        """Take the size that is given, else the one found in the file `name`; UserError where it is needed and unknown."""
+        own, source = found, "the file's metadata"
         if given is not None:
             own, source = given, "given with --voxel-size"
         if not resample:
             return cls(own, source if own else "unknown", None, (1.0, 1.0, 1.0))
         if own is None:
             raise UserError(
-                f"{stack.path.name} doesn't say how large its voxels are: give --voxel-size Z,Y,X in micrometres, "
+                f"{name} doesn't say how large its voxels are: give --voxel-size Z,Y,X in micrometres, "
                 "or --no-resample to take its voxels as they are."
             )
         z, y, x = (there / here for here, there in zip(own, training, strict=True))
