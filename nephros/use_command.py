@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import tempfile
 from argparse import SUPPRESS
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nephros.commands import make_parser, parse
 from nephros.errors import UserError
+
+if TYPE_CHECKING:
+    from nephros.serving.table import Predictions
 
 
 def export(words: list[str]) -> int:
@@ -96,10 +100,18 @@ def predict(words: list[str]) -> int:
         default=SUPPRESS,
         help="16-bit pixel value that becomes 255, such as 4095 or 65535 (default: the brightest given)",
     )
+    parser.add_argument(
+        "--overlay",
+        type=str,
+        default=SUPPRESS,
+        metavar="PICTURE",
+        help="of an npz that `nephros data prepare` made: paint the classes over its stack, into a .png or .tif file",
+    )
     parser.add_argument("--model_card", action="store_true", default=SUPPRESS, help="print the model's card as JSON")
     given = parse(parser, words).as_dict()
     inputs, out = given.pop("inputs", None) or [], given.pop("out", None)
     card, model = given.pop("model_card", False), given.pop("model", None)
+    picture = given.pop("overlay", None)
     if not inputs and not card:
         raise UserError(
             "`nephros predict` needs pictures: name files, folders or npz. `nephros predict --help` tells more."
@@ -107,11 +119,33 @@ def predict(words: list[str]) -> int:
     if inputs and card and out is None:
         raise UserError("--model-card and pictures would share the output: name a file for the table with --out.")
     target = None if out is None else Path(out).expanduser()
+    notes = None if picture is None else _notes_of(inputs, picture)
     with _to_pipe():
-        return _predict(inputs, model, target, card, given)
+        return _predict(inputs, model, target, card, given, notes, picture)
 
 
-def _predict(inputs: list[str], model: str | None, out: Path | None, with_card: bool, given: dict[str, Any]) -> int:
+def _notes_of(inputs: list[str], picture: str) -> Path:
+    """Return the notes that `nephros data prepare` wrote beside the one npz; UserError when there are none."""
+    from nephros.reporting.overlay import check_suffix
+
+    check_suffix(Path(picture))
+    notes = Path(inputs[0]).expanduser().with_suffix(".json") if inputs else Path()
+    if len(inputs) != 1 or Path(inputs[0]).suffix != ".npz" or not notes.is_file():
+        raise UserError(
+            "--overlay needs one npz file with the notes (.json) beside it that `nephros data prepare` wrote: name that one."
+        )
+    return notes
+
+
+def _predict(
+    inputs: list[str],
+    model: str | None,
+    out: Path | None,
+    with_card: bool,
+    given: dict[str, Any],
+    notes: Path | None,
+    picture: str | None,
+) -> int:
     from nephros.serving import table
     from nephros.serving.card import to_text
     from nephros.serving.opening import open_model
@@ -137,9 +171,21 @@ def _predict(inputs: list[str], model: str | None, out: Path | None, with_card: 
         table.show(found)
     else:
         table.write_csv(found, sys.stdout)
+    if notes is not None and picture is not None:
+        _paint(notes, found, picture)
     for line in table.lines(found):
         _aside(line)
     return 1 if found.errors else 0
+
+
+def _paint(notes: Path, found: Predictions, picture: str) -> None:
+    from nephros.jobs.overlay import overlay
+    from nephros.serving.table import write
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "predictions.csv"
+        write(found, rows)
+        _aside(str(overlay(notes, rows, picture)))
 
 
 def _aside(words: str) -> None:

@@ -91,15 +91,72 @@ class D4Norm(nn.BatchNorm2d):
         if self.training:
             self.num_batches_tracked.add_(1)
             return F.batch_norm(input, self.running_mean, self.running_var, weight, bias, True, self.momentum or 0.0)
-        mean, var = (over_orientations(s.view(1, -1)).repeat_interleave(ORIENTATIONS) for s in self._statistics())
-        return F.batch_norm(input, mean, var, weight, bias, False)
+        return F.batch_norm(input, *self.statistics(), weight, bias, False)
 
-    def _statistics(self) -> tuple[Tensor, Tensor]:
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Return mean and variance (fields * 8,) as evaluation takes them, alike for the channels of a field."""
         assert self.running_mean is not None
         assert self.running_var is not None
-        return self.running_mean, self.running_var
+        mean, var = (
+            over_orientations(held.view(1, -1)).repeat_interleave(ORIENTATIONS)
+            for held in (self.running_mean, self.running_var)
+        )
+        return mean, var
 
 
 def over_orientations(channels: Tensor) -> Tensor:
-    """Return (n, fields) means over the eight channels of each field of (n, fields * 8)."""
-    return channels.view(len(channels), -1, ORIENTATIONS).mean(2)
+    """Return (n, fields, ...) means over the eight channels of each field of (n, fields * 8, ...)."""
+    n, _, *rest = channels.shape
+    return channels.reshape(n, -1, ORIENTATIONS, *rest).mean(2)
+
+
+class FieldMeans(nn.Module):
+    """(n, fields * 8, h, w) maps to (n, fields) means over positions and orientations."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the means."""
+        # Over the middle of what lies so in memory: torch's poolings are ten times slower, and lose the layout.
+        return over_orientations(maps.permute(0, 2, 3, 1).flatten(1, 2).mean(1))
+
+
+class OrientationMeans(nn.Module):
+    """(n, fields * 8, h, w) maps to (n, fields, h, w), which turn with the image; their mean over positions is FieldMeans'."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the means."""
+        return over_orientations(maps)
+
+
+def made_plain(network: nn.Module) -> nn.Module:
+    """Replace the layers of this kind inside `network`, in place, by ordinary ones that answer the same in evaluation.
+
+    For runtimes that fold normalisation into convolutions; it stores each filter in all its orientations.
+    """
+    for name, layer in network.named_children():
+        if isinstance(layer, D4Conv):
+            setattr(network, name, _plain_conv(layer))
+        elif isinstance(layer, D4Norm):
+            setattr(network, name, _plain_norm(layer))
+        else:
+            made_plain(layer)
+    return network
+
+
+def _plain_conv(layer: D4Conv) -> nn.Conv2d:
+    _, inputs, kernel, _ = layer.filters().shape
+    stride, pad = int(layer.stride[0]), layer.padding
+    made = nn.Conv2d(inputs, layer.out_channels, kernel, stride, pad, bias=False).to(layer.weight)  # type: ignore[arg-type]
+    made.weight.data.copy_(layer.filters().data)
+    return made
+
+
+def _plain_norm(layer: D4Norm) -> nn.BatchNorm2d:
+    made = nn.BatchNorm2d(layer.num_features, layer.eps).to(layer.weight)
+    made.weight.data.copy_(layer.weight.data.repeat_interleave(ORIENTATIONS))
+    made.bias.data.copy_(layer.bias.data.repeat_interleave(ORIENTATIONS))
+    mean, var = layer.statistics()
+    assert made.running_mean is not None
+    assert made.running_var is not None
+    made.running_mean.copy_(mean)
+    made.running_var.copy_(var)
+    return made.train(layer.training)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nephros.models.dihedral import ORIENTATIONS, D4Conv, D4Norm, over_orientations
+from nephros.models.dihedral import ORIENTATIONS, D4Conv, D4Norm, FieldMeans
 from nephros.models.shape import Shape
 from nephros.recipe import Model
 
@@ -51,11 +51,10 @@ class Equivariant(nn.Module):
             layers += [Block(fields) for _ in range(model.depth)]
         layers += [*conv(fields, self.fields, 1), nn.ReLU(inplace=True)]
         self.features = nn.Sequential(*layers)
+        self.pool = FieldMeans()
         self.head = nn.Sequential(nn.Dropout(model.dropout), nn.Linear(self.fields, shape.classes))
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return (n, classes) logits of (n, c, h, w) normalised images."""
-        maps_nhwc: Tensor = self.features(x_nchw).permute(0, 2, 3, 1)
-        # A mean over the middle of what lies so in memory; torch's poolings are ten times slower, and lose the layout.
-        logits: Tensor = self.head(over_orientations(maps_nhwc.flatten(1, 2).mean(1)))
+        logits: Tensor = self.head(self.pool(self.features(x_nchw)))
         return logits

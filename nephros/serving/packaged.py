@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nephros.errors import UserError
 from nephros.models.classifier import Classifier
+from nephros.models.dihedral import FieldMeans, OrientationMeans, made_plain
 
 VIEWS = (1, 8)
 
@@ -95,13 +96,17 @@ def _parted(network: nn.Module) -> tuple[nn.Module, nn.Linear, bool]:
 
     Where it is, the copy ends before that mean too. Layers are taken to act in the order in which they are named.
     """
-    body = copy.deepcopy(network)
+    body = made_plain(copy.deepcopy(network))
     leaves = [(name, part) for name, part in body.named_modules() if not list(part.children())]
     leaves = [(name, part) for name, part in leaves if not isinstance(part, nn.Dropout | nn.Identity)]
     if not leaves or not isinstance(leaves[-1][1], nn.Linear):
         raise UserError(
             "Only networks whose last layer is linear can be packaged; classical baselines stay with their run."
         )
+    if len(leaves) > 1 and isinstance(leaves[-2][1], FieldMeans):
+        body.set_submodule(leaves[-1][0], nn.Identity())
+        body.set_submodule(leaves[-2][0], OrientationMeans())
+        return body, leaves[-1][1], True
     gone = [leaves[-1][0]]
     tail = [part for _, part in leaves[-3:-1]]
     pooled = len(tail) == 2 and isinstance(tail[0], nn.AdaptiveAvgPool2d) and isinstance(tail[1], nn.Flatten)

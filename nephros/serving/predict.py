@@ -17,6 +17,8 @@ from nephros.serving.table import Predictions
 
 PROGRESS_FROM = 500
 """Inputs from which a bar is shown on a terminal."""
+ENOUGH, LOOKED_AT = 25, 20_000
+"""Cells from which, and about up to which, they are compared with the training data as a whole."""
 
 
 def predict(
@@ -48,7 +50,12 @@ def predict(
     engine.prediction_sets(np.empty((0, len(engine.class_names)), dtype=np.float32), coverage)  # before the long work
     shape = (engine.channels, engine.height, engine.width)
     read = Inputs([inputs] if isinstance(inputs, str | Path) else inputs, shape, white)
-    answers = [(rows, *_asked(engine, cells, coverage)) for rows, cells in _with_bar(read)]
+    answers: list[tuple[Any, ...]] = []
+    seen: list[NDArray[np.uint8]] = []
+    for rows, cells in _with_bar(read):
+        answers.append((rows, *_asked(engine, cells, coverage)))
+        if sum(len(part) for part in seen) < LOOKED_AT:
+            seen.append(cells)
     n, classes = len(read.rows), len(engine.class_names)
     probabilities = np.full((n, classes), np.nan, dtype=np.float32)
     sets = np.zeros((n, classes), dtype=np.bool_)
@@ -59,7 +66,7 @@ def predict(
             reasons[row] = word
     return Predictions(
         read.rows, probabilities, sets, reasons, dict(sorted(read.errors.items())), engine.class_names,
-        _notes(read, engine.card, coverage), _model(engine.card),
+        [*_unlike(seen, engine.card), *_notes(read, engine.card, coverage)], _model(engine.card),
     )  # fmt: skip
 
 
@@ -87,6 +94,19 @@ def _with_bar(read: Inputs) -> Any:
         for batch in read.batches():
             progress.update(task, completed=read.done)
             yield batch
+
+
+def _unlike(seen: Sequence[NDArray[np.uint8]], card: dict[str, Any]) -> list[str]:
+    """Return in which ways many cells as a whole differ from TissueMNIST's, for a model that learnt from those."""
+    if (
+        card["data"].get("key") != "tissuemnist"
+        or sum(len(part) for part in seen) < ENOUGH
+        or seen[0].shape[1:] != (28, 28)
+    ):
+        return []
+    from nephros.data.training_range import outside
+
+    return [f"warning: {words}" for words in outside(np.concatenate(seen))]
 
 
 def _notes(read: Inputs, card: dict[str, Any], coverage: float) -> list[str]:

@@ -200,7 +200,7 @@ def test_a_wrong_voxel_size_is_noticed(stack: Path, capsys: Capture) -> None:
     status, out, _ = _run(words, capsys)
     assert status == 0
     assert "times larger" in out
-    assert "check --voxel-size" in out
+    assert "check the --voxel-size" in out
 
 
 def _predicted(stack: Path, names: list[str]) -> Path:
@@ -332,3 +332,30 @@ def test_help_and_the_missing_extra(stack: Path, capsys: Capture) -> None:
     assert done.returncode == 2
     assert "pip install 'nephros[stacks]'" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_from_stack_to_overlay_with_the_model_in_the_box(stack: Path, capsys: Capture) -> None:
+    assert _run(_words(stack), capsys)[0] == 0
+    folder = stack.parent / "out"
+    words = ["predict", str(folder / "cells.npz"), "--out", str(folder / "answers.csv"), "--overlay"]
+    status, _, err = _run([*words, str(folder / "tissue.png")], capsys)
+    assert status == 0, err
+    assert str(folder / "tissue.png") in err
+    with Image.open(folder / "tissue.png") as picture:
+        assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 50
+    with (folder / "answers.csv").open() as table, np.load(folder / "cells.npz", allow_pickle=False) as arrays:
+        assert len(list(csv.DictReader(table))) == len(arrays["images"])
+
+
+def test_predict_says_that_nuclei_are_of_another_size(stack: Path, capsys: Capture) -> None:
+    assert _run([*_words(stack)[:-2], "--voxel-size", "1.9,0.95,0.95"], capsys)[0] == 0
+    status, _, err = _run(["predict", str(stack.parent / "out" / "cells.npz")], capsys)
+    assert status == 0
+    assert "times larger across than those that the models were trained on" in err
+
+
+def test_an_overlay_of_other_pictures(stack: Path, tmp_path: Path, capsys: Capture) -> None:
+    Image.new("L", (28, 28), 80).save(tmp_path / "cell.png")
+    words = ["predict", str(tmp_path / "cell.png"), "--overlay"]
+    _refused([*words, str(tmp_path / "x.png")], capsys, tmp_path, "--overlay needs one npz file with the notes")
+    _refused([*words, str(tmp_path / "x.gif")], capsys, tmp_path, "x.gif")

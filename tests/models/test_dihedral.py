@@ -11,7 +11,18 @@ from torch import Tensor, nn
 from nephros.distributed import ALONE
 from nephros.models import build
 from nephros.models.batchnorm import share_statistics
-from nephros.models.dihedral import _INVERSES, _PRODUCTS, ORIENTATIONS, D4Conv, D4Norm, over_orientations, turned
+from nephros.models.dihedral import (
+    _INVERSES,
+    _PRODUCTS,
+    ORIENTATIONS,
+    D4Conv,
+    D4Norm,
+    FieldMeans,
+    OrientationMeans,
+    made_plain,
+    over_orientations,
+    turned,
+)
 from nephros.models.shape import Shape
 from nephros.recipe import Model
 
@@ -108,3 +119,19 @@ def test_over_ranks_it_stays_what_it_is() -> None:
         torch.testing.assert_close(ours.grad, theirs.grad)
     torch.testing.assert_close(shared.state_dict(), network.state_dict())
     torch.testing.assert_close(shared.eval()(x), network.eval()(x))
+
+
+def test_made_plain_it_answers_the_same() -> None:
+    torch.manual_seed(0)
+    network = build(Model(network="equivariant", features=16, depth=1), Shape(1, 28, 28, 5)).double()
+    with torch.no_grad():
+        network.train()(_images(16, 1, 28, 28))
+        plain = made_plain(copy.deepcopy(network.eval()))
+        assert not [layer for layer in plain.modules() if isinstance(layer, D4Conv | D4Norm)]
+        x = _images(4, 1, 28, 28, seed=1)
+        torch.testing.assert_close(plain(x), network(x), rtol=0, atol=1e-12)
+
+
+def test_means_over_positions_and_orientations_in_either_order() -> None:
+    maps = _images(3, 16, 4, 4)
+    torch.testing.assert_close(OrientationMeans()(maps).mean((2, 3)), FieldMeans()(maps))
