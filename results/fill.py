@@ -18,7 +18,7 @@ from pathlib import Path
 from nephros.reporting.tabular import markdown
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "results/README.md")
+DOCUMENTS = ("README.md", "results/README.md", "results/speedrun.md")
 MARKED = re.compile(r"(<!-- table (?P<file>\S+?)(?:: (?P<columns>[^>]*?))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.ideas.idea import Idea
 from nephros.files import write_text
+from nephros.reporting.tabular import csv_of
 
 Record = dict[str, Any]
 COLUMNS = (
@@ -20,30 +21,25 @@ COLUMNS = (
     "beside",
     "stage",
     "seeds",
-    "val accuracy",
-    "gain with each seed",
-    "val loss",
-    "change with each seed",
+    "val_accuracy",
+    "gains",
+    "val_loss",
+    "changes_of_loss",
     "minutes",
     "passes",
     "command",
 )
-NOTES = """\
-Screening: 20,000 training images drawn by the seed, and as many passes over them as cost what six passes of `start` do, in
-multiply-adds. Full: all training images, five passes of `start` likewise. Accuracy and loss are of the 23,640 validation
-images; test is not read. Minutes are on one thread with other work beside it, so that they say little. An idea passes a
-stage when, with two seeds or more, each of them gains accuracy and loses loss. Records: results/speedrun/."""
 
 
 def write_log(root: Path, ideas: Sequence[Idea]) -> None:
-    """Write speedrun.md beside the folder of records."""
-    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    """Write speedrun.csv beside the folder of records; results/fill.py puts it into speedrun.md."""
+    rows = []
     for stage in ("screen", "full"):
         for idea in ideas:
             own, paired = _records(root, stage, idea.name), _records(root, stage, idea.against)
             if own:
-                lines.append(f"| {' | '.join(_cells(idea, stage, own, paired))} |")
-    write_text(root.with_suffix(".md"), "\n".join([*lines, "", NOTES]) + "\n")
+                rows.append(_cells(idea, stage, own, paired))
+    write_text(root.with_suffix(".csv"), csv_of(COLUMNS, rows))
 
 
 def _cells(idea: Idea, stage: str, own: dict[int, Record], paired: dict[int, Record]) -> list[str]:
@@ -64,7 +60,7 @@ def _cells(idea: Idea, stage: str, own: dict[int, Record], paired: dict[int, Rec
         ", ".join(f"{change:+.4f}" for change in changes),
         _mean(own, "minutes", 1),
         "" if len(gains) < 2 else "yes" if passed else "no",
-        f"`python -m benchmarks.ideas {idea.name}{'' if stage == 'screen' else f' --stage {stage}'}`",
+        f"python -m benchmarks.ideas {idea.name}{'' if stage == 'screen' else f' --stage {stage}'}",
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import subprocess
@@ -155,8 +156,8 @@ def test_an_idea_is_tried_beside_where_it_began(tmp_path: Path) -> None:
     for name in ("start", "second"):
         done = run("ideas", name, "--seeds", "0", "--quick", "--out", str(tmp_path / "speedrun"))
         assert done.returncode == 0, done.stderr
-    table = (tmp_path / "speedrun.md").read_text(encoding="utf-8")
-    assert "| second |" in table
+    with (tmp_path / "speedrun.csv").open(encoding="utf-8") as table:
+        assert [row["idea"] for row in csv.DictReader(table)] == ["start", "second"]
     record = json.loads((tmp_path / "speedrun" / "screen" / "second-0.json").read_text(encoding="utf-8"))
     assert 0 < record["val_accuracy"] < 1
     assert record["passes"] == 1
