@@ -57,6 +57,14 @@ def test_the_default_recipe_learns_within_a_few_hundred_steps(tmp_path: Path) ->
     assert metrics["loss"] < 1.4
 
 
+def test_the_default_network_s_first_steps_are_those_of_the_log() -> None:
+    words = [sys.executable, str(ROOT / "results" / "first_steps.py"), "--check"]
+    environment = {**os.environ, "NEPHROS_DATA": str(_real_data())}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("in the log") == 6
+
+
 @pytest.mark.parametrize("name", ["breastmnist", "pneumoniamnist"])
 def test_the_small_sets(name: str, tmp_path: Path) -> None:
     data = _real_data()
