@@ -27,12 +27,16 @@ def compare(words: list[str]) -> int:
         help="also write compare.md, .csv and .html there, with a chart",
     )
     parser.add_argument("--no_published", action="store_true", default=SUPPRESS, help="leave the published results out")
+    parser.add_argument(
+        "--ensemble", action="store_true", default=SUPPRESS, help="one more row: the mean of all runs' probabilities"
+    )
     given = parse(parser, words).as_dict()
     from nephros.jobs.compare import compare as job
     from nephros.reporting.compare_page import write_comparison
     from nephros.reporting.compare_tables import show
 
-    comparison = job(given["runs"], given.get("split"), with_published=not given.get("no_published", False))
+    with_published, ensemble = not given.get("no_published", False), given.get("ensemble", False)
+    comparison = job(given["runs"], given.get("split"), with_published=with_published, ensemble=ensemble)
     show(comparison)
     if "out" in given:
         for path in write_comparison(comparison, Path(given["out"]).expanduser()):

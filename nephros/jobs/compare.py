@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from nephros.errors import UserError
 from nephros.evaluation.comparison import Comparison
 from nephros.evaluation.evaluate import Evaluation
+from nephros.evaluation.metrics import summarise
 from nephros.evaluation.pairs import Pair, holm, pair
 from nephros.evaluation.published import KEY
 from nephros.evaluation.standing import Standing, of_run, standings
+from nephros.recipe import Recipe
 from nephros.recipe_files import read
 from nephros.runs import RunFolder, RunInfo
 
@@ -24,11 +29,14 @@ class _Run:
     evaluation: Evaluation
 
 
-def compare(runs: Sequence[str | Path], split: str | None = None, *, with_published: bool = True) -> Comparison:
+def compare(
+    runs: Sequence[str | Path], split: str | None = None, *, with_published: bool = True, ensemble: bool = False
+) -> Comparison:
     """Return the runs' results on a split beside each other and, for TissueMNIST, beside what others have published.
 
     `split` is test where every run has been scored on it, and val otherwise, unless given. Nothing is scored: a split that
-    a run was not scored on is a UserError that says how to.
+    a run was not scored on is a UserError that says how to. With `ensemble` the mean of all runs' probabilities is one more
+    row, which costs what they cost together.
     """
     if not runs:
         raise UserError("`nephros compare` needs at least one RUN: name folders that `nephros train` made.")
@@ -41,6 +49,7 @@ def compare(runs: Sequence[str | Path], split: str | None = None, *, with_publis
         split = "test" if all(folder.file("test", "metrics.json").is_file() for folder in folders) else "val"
     names = _names(folders)
     found = [_open(folder, name, split) for folder, name in zip(folders, names, strict=True)]
+    found += [_ensemble(found, split)] if ensemble else []
     own = [run.standing for run in found]
     published = with_published and any(run.info.data["key"] == KEY for run in found)
     rows = standings(own) if published else sorted(own, key=lambda row: -row.accuracy)
@@ -72,6 +81,29 @@ def _open(folder: RunFolder, name: str, split: str) -> _Run:
     method = info.recipe if info.recipe == name else f"{name} ({info.recipe})"
     standing = of_run(info, recipe, evaluation.metrics, split, method, source=info.command or "a call from Python")
     return _Run(name, info, standing, evaluation)
+
+
+def _ensemble(found: Sequence[_Run], split: str) -> _Run:
+    """Return all runs as one, which answers with the mean of their probabilities."""
+    first = found[0]
+    if len(found) < 2 or not all(_same_images(first, run) for run in found):
+        raise UserError("--ensemble needs two runs or more, all scored on the same images: name such.")
+    labels, names = first.evaluation.labels, tuple(first.info.class_names)
+    probabilities = np.mean([run.evaluation.probabilities for run in found], axis=0)
+    evaluation = Evaluation(
+        {**first.evaluation.metrics, **summarise(probabilities, labels, names)}, probabilities, labels
+    )
+    name = f"ensemble of {len(found)}"
+    one = of_run(first.info, Recipe(), evaluation.metrics, split, name, "the mean of the runs' probabilities")
+    minutes = [run.standing.minutes for run in found]
+    together = dataclasses.replace(
+        one,
+        parameters=sum(run.info.parameters for run in found),
+        multiply_adds=sum(run.info.multiply_adds for run in found),
+        minutes=None if None in minutes else sum(m for m in minutes if m is not None),
+        checkpoint="each run's own",
+    )
+    return _Run(name, first.info, together, evaluation)
 
 
 def _same_images(first: _Run, second: _Run) -> bool:

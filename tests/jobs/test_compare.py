@@ -174,3 +174,23 @@ def test_the_verdict_follows_the_p_that_stands_beside_it() -> None:
 def test_an_open_dataset_is_cut_by_its_owner(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cut an open Dataset before"):
         nephros.train(QUICK, made_up(n=80), subset=40, out=tmp_path / "run")
+
+
+def test_an_ensemble_is_the_mean_of_its_runs(runs: tuple[Path, Path]) -> None:
+    found = nephros.compare(runs, with_published=False, ensemble=True)
+    row = next(row for row in found.rows if row.method == "ensemble of 2")
+    stored = [nephros.Evaluation.load(run / "test" / "metrics.json", run / "test" / "predictions.npz") for run in runs]
+    mean = (stored[0].probabilities + stored[1].probabilities) / 2
+    assert row.accuracy == pytest.approx(float((mean.argmax(1) == stored[0].labels).mean()))
+    infos = [nephros.RunFolder.open(run).info() for run in runs]
+    assert row.parameters == sum(info.parameters for info in infos)
+    assert row.multiply_adds == sum(info.multiply_adds for info in infos)
+    assert len(found.pairs) == 2
+
+
+def test_an_ensemble_of_one_or_of_other_images(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--ensemble needs two runs or more"):
+        nephros.compare(runs[:1], ensemble=True)
+    other = nephros.train(QUICK, write_npz(tmp_path / "more.npz", made_up(n=280)), out=tmp_path / "x", say=_silent)
+    with pytest.raises(UserError, match="all scored on the same images"):
+        nephros.compare([runs[0], other.root], "val", ensemble=True)
