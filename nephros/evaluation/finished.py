@@ -56,9 +56,9 @@ def finished(row: Row, place: Path, source: str) -> Finished:
         if not RunFolder.begun(root):
             continue
         folder = RunFolder.open(root)
-        info = folder.info()
-        if not row.made(info, source, seed):
+        if not row.made(folder, source, seed):
             continue
+        info = folder.info()
         if info.status == "diverged":
             found.diverged.append(seed)
         if info.status == "complete":

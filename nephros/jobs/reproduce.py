@@ -102,12 +102,12 @@ class _Series:
         root = self.folder(row, seed)
         if not RunFolder.begun(root):
             return "to do"
-        info = RunFolder.open(root).info()
-        if not row.made(info, self.source, seed):
+        folder = RunFolder.open(root)
+        if not row.made(folder, self.source, seed):
             raise UserError(
                 f"{root} holds a run of another recipe or on other data than the plan's: name another folder with --runs."
             )
-        return {"complete": "done", "diverged": "diverged"}.get(info.status, "begun")
+        return {"complete": "done", "diverged": "diverged"}.get(folder.info().status, "begun")
 
     def run(self, row: Row, seed: int, say: Say) -> None:
         """Begin a run or go on with it, to its end; one that diverges is marked as such."""
