@@ -56,7 +56,7 @@ def test_fields_that_a_file_lacks_keep_their_defaults() -> None:
         ({"optimizer": 3}, ["'optimizer' must hold fields"]),
         ({"epochs": "many"}, ["--epochs is many", "a whole number"]),
         ({"optimizer": {"lr": "fast"}}, ["--optimizer.lr is fast", "a number"]),
-        ({"amp": "int3"}, ["--amp is int3", "one of 'off', 'auto', 'bf16', 'fp16'"]),
+        ({"amp": "int3"}, ["--amp is int3", "one of 'off', 'auto', 'native', 'bf16', 'fp16'"]),
         ([1, 2], ["mine.yaml is not a recipe"]),
         ({"epochs": None}, ["mine.yaml: 'epochs' has no value"]),
         ({"optimizer": {"lr": None}}, ["mine.yaml: 'optimizer.lr' has no value"]),
