@@ -40,6 +40,12 @@ def atomic(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
         raise
 
 
+def remove_leftovers(root: Path) -> None:
+    """Remove what killed processes left half-written below `root`, which must be held."""
+    for leftover in root.rglob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a lock file against other processes; the file stays, as removing it would race.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nephros.errors import Busy, UserError
-from nephros.files import locked, write_json
+from nephros.files import locked, remove_leftovers, write_json
 
 _TAG = "synthetic-"
 
@@ -117,8 +117,7 @@ class RunFolder:
         """Keep other processes from writing here, and remove what a killed one left; UserError when one is at work."""
         try:
             with locked(self.file(".lock"), wait=False):
-                for leftover in self.root.rglob(".*.tmp"):
-                    leftover.unlink(missing_ok=True)
+                remove_leftovers(self.root)
                 yield
         except BlockingIOError:
             raise Busy(f"Another process is training in {self.root}: wait for it, or stop it first.") from None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nephros.errors import UserError
-from nephros.files import locked, write_json
+from nephros.files import locked, remove_leftovers, write_json
 from nephros.tuning.settings import Settings
 
 STUDIES = Path("studies")
@@ -78,9 +78,10 @@ class StudyFolder:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes from running this study; UserError when one does."""
+        """Keep other processes from running this study, and remove what a killed one left; UserError when one does."""
         try:
             with locked(self.root / ".lock", wait=False):
+                remove_leftovers(self.root)
                 yield
         except BlockingIOError:
             raise UserError(

@@ -69,8 +69,10 @@ def test_tune_show_resume_and_train_from_study(desk: Path, capsys: pytest.Captur
     assert "2/2" in shown
     assert "best: val_accuracy" in shown
     before = timeless(records("one"))
+    (folder / "figures" / ".learning-curves.png.half.tmp").write_bytes(b"of a process that was killed as it wrote")
     again = done(["tune", "--resume", "studies/one"], capsys)
     assert "best: val_accuracy" in again
+    assert not list(folder.rglob(".*.tmp"))
     assert timeless(records("one")) == before
     done(["train", "--from-study", "one", "--out", "run", "--epochs", "3"], capsys)
     info = json.loads((desk / "run" / "run.json").read_text())
