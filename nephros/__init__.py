@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from nephros.serving.export import export
     from nephros.serving.opening import open_model
     from nephros.serving.predict import predict
+    from nephros.serving.server import serve
     from nephros.serving.table import Predictions
     from nephros.versions import __version__
 
@@ -66,6 +67,7 @@ _WHERE = {
     "reproduce": "jobs.reproduce",
     "resume": "jobs.train",
     "resume_study": "jobs.tune",
+    "serve": "serving.server",
     "show_study": "jobs.study",
     "train": "jobs.train",
     "tune": "jobs.tune",
@@ -98,6 +100,7 @@ __all__ = [
     "reproduce",
     "resume",
     "resume_study",
+    "serve",
     "show_study",
     "train",
     "tune",

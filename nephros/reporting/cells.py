@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
+from nephros.data.shown import enlarge
 from nephros.reporting.mistakes import Triptych
 from nephros.reporting.style import INK, LIGHT, MUTED, sheet, styled, wrap
 
-_TILE, _SMALL = 112, 56
-"""Pixels a side to which a smaller cell is enlarged, alone and in a triptych; a viewer smooths the rest of the way."""
+_SMALL = 56
+"""Pixels a side to which a smaller cell is enlarged in a triptych; a viewer smooths the rest of the way."""
 
 _SIDE, _GAP, _EDGE = 1.1, 0.1, 0.03
 _WIDTH = 3 * _SIDE + 2 * _GAP + 2 * _EDGE
@@ -24,29 +22,6 @@ _TOP, _CAPTION = 0.42, 0.6
 """Inches."""
 
 _HEADS = ("an image of the\npredicted class", "the misclassified\ncell", "an image of the\nactual class")
-
-
-def enlarge(image: NDArray[np.uint8], side: int = _TILE) -> NDArray[np.uint8]:
-    """Return a cell, (h, w) or (h, w, 3) uint8, made ready to look at.
-
-    A grey cell's brightness is stretched so that its 99.8th percentile is white, since most nuclei fill only a fifth of
-    the range; colours are left alone. A cell below `side` pixels is enlarged smoothly (bicubic), a larger one kept.
-    """
-    if image.ndim == 2:
-        white = max(1.0, float(np.percentile(image, 99.8)))
-        image = np.clip(image * (255 / white), 0, 255).astype(np.uint8)
-    times = side / max(image.shape[:2])
-    if times <= 1:
-        return image
-    height, width = (max(1, round(edge * times)) for edge in image.shape[:2])
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def png_address(image: NDArray[np.uint8]) -> str:
-    """Return a cell, enlarged, as a ``data:`` address that a page can show."""
-    file = io.BytesIO()
-    Image.fromarray(enlarge(image)).save(file, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 @styled

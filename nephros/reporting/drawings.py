@@ -9,6 +9,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from nephros.data.dataset import WORD, Dataset
+from nephros.data.shown import png_address
 from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.metrics import calibration
 from nephros.evaluation.standing import Standing
@@ -162,4 +163,4 @@ def _cells(pen: _Pen, drawn: Drawings, found: Evaluation, split: str, dataset: D
         drawn.mistakes.append(ClassMistakes(name, support, support - int(matrix[c, c]), picture))
         for cell in exemplars(found, c, 1):
             said = f"called rightly with probability {cell.confidence:.2f}" if cell.right else "not called rightly"
-            drawn.tiles.append(Tile(name, cells.png_address(images[cell.index]), f"A cell of {name}, {said} ({title})"))
+            drawn.tiles.append(Tile(name, png_address(images[cell.index]), f"A cell of {name}, {said} ({title})"))

@@ -11,9 +11,10 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
+from nephros.data.shown import enlarge, png_address
 from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.metrics import summarise
-from nephros.reporting.cells import enlarge, png_address, triptychs
+from nephros.reporting.cells import triptychs
 from nephros.reporting.mistakes import exemplars, mistakes
 
 NAMES = ("round", "oval", "lobed")
