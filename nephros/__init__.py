@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 # With any other process busy, OpenMP threads that spin while waiting are many times slower than threads that sleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Some builds of ONNX Runtime report their use to Microsoft, and write a file for it, unless told not to before the import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from nephros.data.dataset import Dataset, Provenance, Split

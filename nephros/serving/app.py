@@ -70,7 +70,7 @@ def create_app(
         request: Request, coverage: Coverage = 0.9, white: White = None, details: Details = False,
         explain: Explain = False, similar: Similar = 0, first: First = 1 << 53,
     ) -> Response:  # fmt: skip
-        """Classify pictures of cells: PNG, TIFF (a page a cell), JPEG, and npz files. A bad file gets its own `error`."""
+        """Classify pictures of cells: PNG, TIFF (a page a cell), JPEG, and npz files. A bad file gets its own error."""
         wishes = Wishes(coverage, white, details, explain, similar, first)
         with budget.share() as share:
             files = await read_files(request, limits, share)
@@ -90,8 +90,9 @@ def create_app(
         request: Request, coverage: Coverage = 0.9, white: White = None, details: Details = False,
         explain: Explain = False, similar: Similar = 0, first: First = 1 << 53,
     ) -> Response:  # fmt: skip
-        """Classify large uploads, such as npz files, with higher limits. Each line of the answer is a result as of `/predict`,
-        with `row`, its place, and is sent as soon as it is known; the last line is `{"done": true, "version", "rows"}`."""
+        """Classify large uploads, such as npz files, with higher limits. Each line of the answer is a result as of /predict,
+        with row, its place, and is sent as soon as it is known. The last line is {"done": true, "version", "rows"}, or
+        {"done": false, "error", "rows"} where the answer broke off."""
         wishes = Wishes(coverage, white, details, explain, similar, first)
         with ExitStack() as lent:
             files = await read_files(request, batch_limits, lent.enter_context(budget.share()))

@@ -25,13 +25,13 @@ class Result(BaseModel):
     label: int | None
     class_name: str | None
     probabilities: list[float] | None = Field(description="Calibrated, by label; they sum to 1.")
-    prediction_set: list[int] | None = Field(description="Labels; holds the right one as often as `coverage` asks.")
+    prediction_set: list[int] | None = Field(description="Labels; holds the right one as often as coverage asks.")
     unfamiliar: bool | None = Field(description="Whether the cell is unlike those that the model learnt from.")
     error: str | None = Field(description="One sentence on why there is no answer.")
 
 
 class Answer(BaseModel):
-    """The answer of `/predict`: a result a cell, in the order of the files."""
+    """The answer of /predict: a result a cell, in the order of the files."""
 
     version: str
     results: list[Result]

@@ -1,6 +1,6 @@
 // Draws one result. All text goes in as text, never as markup: names of files come from anyone.
 
-const percent = (p) => (p > 0 && p < 0.001 ? "<0.1 %" : `${(100 * p).toFixed(1)} %`);
+const percent = (p) => (p < 0.001 ? "<0.1 %" : `${(100 * p).toFixed(1)} %`);
 
 export function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -47,7 +47,7 @@ function heat(map, name) {
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", `Heat map: where the picture speaks for ${name}`);
   const context = canvas.getContext("2d"), image = context.createImageData(width, height);
-  map.values.flat().forEach((value, i) => image.data.set([255, 140, 40, Math.round(190 * value ** 1.5)], 4 * i));
+  map.values.flat().forEach((value, i) => image.data.set([255, 140, 40, Math.round(140 * value ** 1.5)], 4 * i));
   context.putImageData(image, 0, 0);
   return canvas;
 }
@@ -75,7 +75,7 @@ function near(result, known) {
   const list = make("ul");
   for (const cell of result.similar) {
     list.append(make("li", { className: cell.label === result.label ? "same" : "" },
-      make("img", { src: cell.picture, alt: "", loading: "lazy" }), make("span", { textContent: cell.class_name }), ` ${cell.similarity.toFixed(2)}`));
+      make("img", { src: cell.picture, alt: "" }), make("span", { textContent: cell.class_name }), ` ${cell.similarity.toFixed(2)}`));
   }
   const what = known.trained_on ? "Training cells" : "Known cells";
   box.append(make("h4", { textContent: `${what} that the network sees as most similar (1 = the same)` }), list);

@@ -3,14 +3,14 @@ import { card, make, nameOf } from "./cards.js";
 
 const GROUP_FILES = 24, GROUP_BYTES = 8e6, SHOWN = 60, SIMILAR = 6, TRIES = 6;
 const at = (id) => document.getElementById(id);
-const state = { about: null, results: [], shown: 0, queue: [], total: 0, done: 0, busy: false, stop: null, truths: new Map(), coverage: 0.9 };
+const state = { about: null, results: [], shown: 0, queue: [], total: 0, done: 0, busy: false, follow: false, stop: null, truths: new Map(), coverage: 0.9 };
 
 async function start() {
   state.about = await (await fetch("/version")).json();
   const { version, model, known, class_names } = state.about;
   at("model").textContent = `nephros ${version} · recipe ${model.recipe}, learnt from ${model.data}`;
   const right = model.test_accuracy === null ? "" : ` It was right for ${(100 * model.test_accuracy).toFixed(1)} % of the test cells of that data.`;
-  at("about").textContent = `The model tells ${class_names.length} classes apart.${right} ${model.limits.join(" ")}`;
+  at("about").textContent = `The model tells ${class_names.length} classes apart.${right} ${model.limits.join(" ").replaceAll("`", "")}`;
   const cells = known ? `${known.cells.toLocaleString("en")} ${known.trained_on ? "training cells" : "known cells"} of ${known.title} are compared with each answer.`
     : "To see similar known cells, start the server with --known and a data set, such as: nephros serve --known tissuemnist.";
   at("legend").textContent = `${cells}${model.finds_unfamiliar ? "" : " This model can't tell which pictures are unfamiliar."}`;
@@ -43,6 +43,7 @@ async function showSamples() {
 async function take(sample) {
   const blob = await (await fetch(`/samples/${sample.name}`)).blob();
   if (sample.truth) state.truths.set(sample.name, sample.truth);
+  state.follow = true;
   add([new File([blob], sample.name, { type: "image/png" })]);
 }
 
@@ -75,6 +76,8 @@ async function work() {
   state.total = state.done = 0;
   at("work").hidden = true;
   summarise();
+  if (state.follow) at("cards").lastElementChild?.scrollIntoView({ block: "center" });
+  state.follow = false;
 }
 
 const isStack = (file) => file.name.toLowerCase().endsWith(".npz");
