@@ -69,18 +69,13 @@ def _scaled(maps: Floats, size: tuple[int, int]) -> Floats:
 
 
 def _occlusion(cell: NDArray[np.uint8], p: float, label: int, answer: Answer) -> Floats:
-    """Return (rows, columns) mean falls of the label's probability at each half-patch, from all patches that cover it."""
+    """Return (rows, columns) mean falls of the label's probability at each half-patch, over the four patches that cover it."""
     height, width = cell.shape[:2]
     step = max(1, round(min(height, width) * PATCH / 2))
-    tops, lefts = range(0, max(1, height - step), step), range(0, max(1, width - step), step)
+    tops, lefts = range(-step, height, step), range(-step, width, step)  # the first and last stand half outside
     covered = np.repeat(cell[None], len(tops) * len(lefts), axis=0)
     median = np.median(cell, axis=(0, 1)).astype(np.uint8)
     for i, (top, left) in enumerate((top, left) for top in tops for left in lefts):
-        covered[i, top : top + 2 * step, left : left + 2 * step] = median
+        covered[i, max(0, top) : top + 2 * step, max(0, left) : left + 2 * step] = median
     falls = (p - answer(covered).probabilities[:, label]).reshape(len(tops), len(lefts))
-    total, count = np.zeros((2, len(tops) + 1, len(lefts) + 1), dtype=np.float32)
-    for down in (0, 1):
-        for right in (0, 1):
-            total[down : down + len(tops), right : right + len(lefts)] += falls
-            count[down : down + len(tops), right : right + len(lefts)] += 1
-    return np.asarray(total / count, dtype=np.float32)
+    return np.asarray((falls[:-1, :-1] + falls[1:, :-1] + falls[:-1, 1:] + falls[1:, 1:]) / 4, dtype=np.float32)
