@@ -34,6 +34,7 @@ def serve(
     host: str | None = None,
     port: int = 8000,
     known: str | Path | None = None,
+    merge: bool = True,
     say: Say = print,
 ) -> None:
     """Answer requests until the process is interrupted.
@@ -44,6 +45,7 @@ def serve(
         port: 0 takes a free one.
         known: data whose training cells are shown as similar, as `nephros.load` takes it; ``none`` for none. None takes
             TissueMNIST, where it is on this machine and fits the model.
+        merge: False answers the cells of each request on their own, to measure what merging gains.
         say: is given the address when the server is ready.
 
     Raises:
@@ -57,7 +59,7 @@ def serve(
         found = None if dataset is None else known_cells(engine, dataset, say=say)
         examples = samples(dataset)
         del dataset
-        service = Service(engine, found)
+        service = Service(engine, found, merge=merge)
         app = create_app(service, examples, loopback_only=host is None)
         config = uvicorn.Config(
             app, http=Connection, ws="none", log_level="warning", access_log=False, server_header=False,
