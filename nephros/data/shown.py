@@ -11,6 +11,7 @@ from PIL import Image
 
 TILE = 112
 """Pixels a side to which a smaller cell is enlarged; a viewer smooths the rest of the way."""
+_ORANGE, _STRENGTH = (255, 140, 40), 0.55
 
 
 def enlarge(image: NDArray[np.uint8], side: int = TILE) -> NDArray[np.uint8]:
@@ -27,6 +28,16 @@ def enlarge(image: NDArray[np.uint8], side: int = TILE) -> NDArray[np.uint8]:
         return image
     height, width = (max(1, round(edge * times)) for edge in image.shape[:2])
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def overlay(image: NDArray[np.uint8], heat: NDArray[np.float32], side: int = TILE) -> NDArray[np.uint8]:
+    """Return a cell, enlarged, as (h, w, 3) uint8 with `heat`, (h', w') from 0 to 1, laid over it in orange."""
+    cell = enlarge(image, side)
+    colour = cell if cell.ndim == 3 else np.repeat(cell[..., None], 3, axis=2)
+    size = (colour.shape[1], colour.shape[0])
+    smooth = np.asarray(Image.fromarray(heat.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
+    share = (_STRENGTH * np.clip(smooth, 0, 1) ** 1.5)[..., None]
+    return np.asarray(np.rint(colour * (1 - share) + np.array(_ORANGE) * share), dtype=np.uint8)
 
 
 def png_address(image: NDArray[np.uint8]) -> str:

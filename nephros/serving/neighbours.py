@@ -67,17 +67,28 @@ def known_cells(
             f"--known {dataset.provenance.name} has {dataset.channels} channels and {height}x{width} pixels, but the model needs "
             f"{shape[0]} and {shape[1]}x{shape[2]}: name other data, or --known none."
         )
+    say(f"reading {min(most, len(dataset.train)):,} known cells of {dataset.provenance.title}")
+
+    def features(cells: NDArray[np.uint8]) -> Floats:
+        found = engine.answer(cells).features
+        if found is None:
+            raise UserError("--known needs a model with features, which classical baselines lack: use --known none.")
+        return found
+
+    return drawn(features, dataset, most, seed, engine.card["data"]["sha256"] == dataset.provenance.sha256)
+
+
+def drawn(
+    features_of: Callable[[NDArray[np.uint8]], Floats], dataset: Dataset, most: int, seed: int, trained_on: bool
+) -> Neighbours:
+    """Return a draw of training cells with the features, (n, d), that `features_of` gives to (n, h, w) or (n, h, w, 3)."""
     split = dataset.train if len(dataset.train) <= most else picked(dataset.train, most, seed)
-    say(f"reading {len(split):,} known cells of {dataset.provenance.title}")
-    parts = [engine.answer(split.images[start : start + _AT_ONCE]).features for start in range(0, len(split), _AT_ONCE)]
-    if any(part is None for part in parts):
-        raise UserError("--known needs a model with features, which classical baselines lack: use --known none.")
-    features = np.concatenate([part for part in parts if part is not None])
+    parts = [features_of(split.images[start : start + _AT_ONCE]) for start in range(0, len(split), _AT_ONCE)]
+    features = np.concatenate(parts)
     centre = features.mean(axis=0)
-    sha256 = engine.card["data"]["sha256"]
     return Neighbours(
         np.ascontiguousarray(split.images), split.labels, dataset.class_names, dataset.provenance.title,
-        sha256 == dataset.provenance.sha256, _unit(features - centre), centre,
+        trained_on, _unit(features - centre), centre,
     )  # fmt: skip
 
 

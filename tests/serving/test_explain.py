@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from nephros.data.load import load
 from nephros.errors import UserError
+from nephros.jobs.explain import explainer
+from nephros.jobs.report import report
+from nephros.runs import RunFolder
 from nephros.serving.engine import Answers, Engine
 from nephros.serving.explain import heat_maps
 from nephros.serving.limits import Budget, Guard, Limits, Refused
@@ -79,6 +82,25 @@ def test_known_cells_are_their_own_nearest_and_of_the_train_split_alone(engine: 
     whole = (features - known.centre) @ known.features.T / np.linalg.norm(features - known.centre, axis=1)[:, None]
     assert np.allclose(np.sort(whole, axis=1)[:, ::-1][:, :5], similarity, atol=1e-5)
     assert known.nearest(features, 1000)[0].shape == (20, 100)
+
+
+def test_a_runs_report_gives_reasons_for_its_mistakes(run: RunFolder, engine: Engine, cells_npz: Path) -> None:
+    dataset = load(cells_npz)
+    explain = explainer(run, dataset)
+    assert explain is not None
+    labels = np.arange(6) % 4
+    found = explain(CELLS, labels)
+    maps = heat_maps(CELLS, engine.answer(CELLS), labels, engine.answer)
+    for reason, values in zip(found, maps.values, strict=True):
+        assert reason.method == "class activation"
+        assert np.allclose(reason.heat, values, atol=1e-3)
+        first, second = reason.similar
+        assert first.similarity >= second.similarity
+        among = (dataset.train.images == first.image).all(axis=(1, 2))
+        assert first.label in dataset.train.labels[among]
+    page = report(run.root, dataset).read_text(encoding="utf-8")
+    assert "what spoke for it" in page
+    assert "where the picture spoke for the class that was answered" in page
 
 
 def test_known_cells_of_another_shape_or_a_model_without_features_are_refused(engine: Engine) -> None:

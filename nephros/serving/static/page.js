@@ -57,6 +57,7 @@ async function work() {
   state.busy = true;
   state.stop = new AbortController();
   at("work").hidden = at("results").hidden = false;
+  at("work").scrollIntoView({ block: "start" });
   state.coverage = +at("coverage").value;
   tick();
   while (state.queue.length && !state.stop.signal.aborted) {
