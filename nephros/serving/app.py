@@ -27,7 +27,6 @@ from nephros.versions import __version__
 
 STATIC = Path(__file__).parent / "static"
 FILES = {"/page.css": "text/css", "/page.js": "text/javascript", "/cards.js": "text/javascript"}
-
 Coverage = Annotated[float, Query(gt=0, le=1, description="How often prediction sets shall hold the right class.")]
 White = Annotated[
     float | None,
@@ -59,8 +58,11 @@ def create_app(
         service.close()
 
     app = FastAPI(
-        title="nephros", version=__version__, description=docs.DESCRIPTION, lifespan=life, docs_url=None, redoc_url=None
-    )
+        title="nephros", version=__version__, description=docs.DESCRIPTION, lifespan=life,
+        docs_url=None, redoc_url=None,  # those load scripts from elsewhere
+        # What newer versions would send to a collector that the environment names.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
+    )  # fmt: skip
     about = docs.about(service, limits, batch_limits)
     _add_pages(app, about, examples)
     _add_errors(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
@@ -38,7 +39,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start, status = time.perf_counter(), 500
+        start, status = time.perf_counter(), 0
         # One that is answered before all of it came can't be followed by another on the same connection.
         read_all = scope["method"] in ("GET", "HEAD")
 
@@ -59,15 +60,21 @@ class Gate:
 
         try:
             if why := self._foreign(scope):
-                body = json.dumps({"error": why}).encode()
-                headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-                await marked({"type": "http.response.start", "status": 403, "headers": headers})
-                await marked({"type": "http.response.body", "body": body})
+                await self._refuse(marked, 403, why)
             else:
                 await self._app(scope, watched, marked)
+        except asyncio.CancelledError:  # the server is ending, and has waited long enough for this client
+            if not status:
+                await self._refuse(marked, 503, "The server is ending.")
         finally:
             path = scope["path"] if scope["path"] in self._routes else "other"
-            self._metrics.request(path, status, time.perf_counter() - start)
+            self._metrics.request(path, status or 500, time.perf_counter() - start)
+
+    async def _refuse(self, send: Send, status: int, why: str) -> None:
+        body = json.dumps({"error": why}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     def _foreign(self, scope: Scope) -> str:
         """Return why a request is not from this server's own address, or nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -63,8 +64,9 @@ def serve(
         app = create_app(service, examples, loopback_only=host is None)
         config = uvicorn.Config(
             app, http=Connection, ws="none", log_level="warning", access_log=False, server_header=False,
-            limit_concurrency=CLIENTS, timeout_graceful_shutdown=5,
+            limit_concurrency=CLIENTS, timeout_graceful_shutdown=3, proxy_headers=False,
         )  # fmt: skip
+        logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith("Cancel "))
         server = _Server(config, lambda: _announce(listening, host, say))
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it once more when it has ended cleanly
             server.run(sockets=[listening])

@@ -182,6 +182,7 @@ def test_bad_files_have_errors_of_their_own_and_the_good_ones_answers(exported: 
     assert [r["index"] for r in by_name["stack.tif"]] == [0, 1, 2]
     assert "WRITTEN [] HEAVY []" in out, out
     assert "stopped" in out
+    assert server.process.returncode == 0
     assert "Traceback" not in out
     assert tree(temporary) == set()
     assert not (tmp_path / "cache").exists()
@@ -364,6 +365,22 @@ def test_a_client_that_leaves_midway_harms_nobody(server: Server) -> None:
         with socket.create_connection(("127.0.0.1", server.port)) as leaving:
             leaving.sendall(head.encode() + body[:length])
     assert server.json("GET", "/health") == (200, {"status": "ok"})
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_cleanly_though_clients_hang(exported: Path) -> None:
+    body, kind = form([("a.png", png(CELLS[0]))])
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with running(["--model", exported, "--known", "none"]) as server:
+        silent, midway = (socket.create_connection(("127.0.0.1", server.port)) for _ in range(2))
+        with silent, midway:
+            midway.sendall(head.encode() + body[:80])
+            time.sleep(0.5)
+            server.process.send_signal(signal.SIGINT)
+            out = server.process.communicate(timeout=15)[0]
+            assert midway.recv(1000).startswith(b"HTTP/1.1 503")
+    assert out == "stopped\n"
+    assert server.process.returncode == 0
 
 
 def test_wrong_flags_and_a_port_in_use_are_one_sentence(
