@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 # With any other process busy, OpenMP threads that spin while waiting are many times slower than threads that sleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Some builds of ONNX Runtime report their use to Microsoft, and write a file for it, unless told not to before the import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from nephros.data.dataset import Dataset, Provenance, Split
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from nephros.serving.export import export
     from nephros.serving.opening import open_model
     from nephros.serving.predict import predict
+    from nephros.serving.server import serve
     from nephros.serving.table import Predictions
     from nephros.versions import __version__
 
@@ -70,6 +73,7 @@ _WHERE = {
     "reproduce": "jobs.reproduce",
     "resume": "jobs.train",
     "resume_study": "jobs.tune",
+    "serve": "serving.server",
     "show_study": "jobs.study",
     "train": "jobs.train",
     "tune": "jobs.tune",
@@ -104,6 +108,7 @@ __all__ = [
     "reproduce",
     "resume",
     "resume_study",
+    "serve",
     "show_study",
     "train",
     "tune",

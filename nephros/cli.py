@@ -21,6 +21,7 @@ Train, tune, judge and report classifiers of kidney-cell images.
   evaluate RUN               score a trained run on validation or test
   tune [RECIPE|FILE.yaml]    search a recipe's best values by Hyperband; --resume and --show STUDY
   predict INPUT...           classify pictures of cells: files, folders or npz, with the model in the box or --model
+  serve                      a page in the browser and a JSON API that do the same
   export RUN                 write a trained model as one ONNX or safetensors file with its card
   report RUN                 write a run's report again
   compare RUN...             runs beside each other and beside published results
@@ -39,7 +40,19 @@ First steps:
 `nephros COMMAND --help` tells more; --version prints the version; --debug shows where an error came from.
 """
 
-COMMANDS = ("train", "evaluate", "tune", "predict", "export", "report", "compare", "reproduce", "recipes", "data")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "tune",
+    "predict",
+    "serve",
+    "export",
+    "report",
+    "compare",
+    "reproduce",
+    "recipes",
+    "data",
+)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -103,6 +116,7 @@ def _run(words: list[str]) -> int:
         "evaluate": commands.evaluate,
         "tune": tune_command.tune,
         "predict": use_command.predict,
+        "serve": use_command.serve,
         "export": use_command.export,
         "report": commands.report,
         "compare": results_command.compare,

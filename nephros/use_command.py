@@ -1,4 +1,4 @@
-"""What `nephros export` and `nephros predict` parse and call."""
+"""What `nephros export`, `nephros predict` and `nephros serve` parse and call."""
 
 from __future__ import annotations
 
@@ -186,6 +186,62 @@ def _paint(notes: Path, found: Predictions, picture: str) -> None:
         rows = Path(folder) / "predictions.csv"
         write(found, rows)
         _aside(str(overlay(notes, rows, picture)))
+
+
+def serve(words: list[str]) -> int:
+    """nephros serve"""
+    parser = make_parser(
+        "serve",
+        "A page in the browser, and a JSON API, that classify pictures of single cells with a trained model. Pictures stay in "
+        "this machine's memory and are forgotten with the answer; the page loads nothing from elsewhere.",
+        epilog="The page is at the address that is printed; /api describes the API, /openapi.json for programs. Example: "
+        "curl -F files=@cell.png 'http://127.0.0.1:8000/predict?coverage=0.95'. For research only, not for diagnosis.",
+    )
+    parser.add_argument(
+        "--host",
+        type=str,
+        default=SUPPRESS,
+        help="address to listen on, such as 0.0.0.0 to let others in; there is no password (default: this machine only)",
+    )
+    parser.add_argument("--port", type=int, default=SUPPRESS, help="0 takes a free one (default: 8000)")
+    parser.add_argument(
+        "--model",
+        type=str,
+        default=SUPPRESS,
+        metavar="M",
+        help="a run folder, or a file that `nephros export` wrote (default: the model that comes with nephros)",
+    )
+    parser.add_argument(
+        "--known",
+        type=str,
+        default=SUPPRESS,
+        metavar="DATA",
+        help="show similar training cells of this data, a name such as tissuemnist or an npz file; none for none "
+        "(default: TissueMNIST where it is on this machine)",
+    )
+    given = parse(parser, words).as_dict()
+    with _needs_fastapi():
+        from nephros.serving.server import serve as job
+    job(given.pop("model", None), say=lambda line: print(line, flush=True), **given)
+    return 0
+
+
+@contextlib.contextmanager
+def _needs_fastapi() -> Iterator[None]:
+    """Within the block a missing part of nephros[serve] is one sentence."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in (
+            "fastapi",
+            "starlette",
+            "pydantic",
+            "uvicorn",
+            "h11",
+            "python_multipart",
+        ):
+            raise
+        raise UserError("Serving needs fastapi, uvicorn and python-multipart: pip install 'nephros[serve]'.") from None
 
 
 def _aside(words: str) -> None:

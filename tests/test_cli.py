@@ -39,14 +39,14 @@ def _refused(words: list[str], capsys: Capture, *expected: str) -> None:
 def test_help_and_version(capsys: Capture) -> None:
     status, out, _ = _run(["--help"], capsys)
     assert status == 0
-    for command in ("train", "evaluate", "predict", "export", "report", "recipes", "data info", "data get"):
+    for command in ("train", "evaluate", "predict", "serve", "export", "report", "recipes", "data info", "data get"):
         assert command in out
     assert _run([], capsys)[0] == 2
     assert _run(["--version"], capsys)[1].startswith("nephros ")
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "evaluate", "predict", "export", "report", "recipes", "data info", "data get"]
+    "command", ["train", "evaluate", "predict", "serve", "export", "report", "recipes", "data info", "data get"]
 )
 def test_every_command_explains_itself(command: str, capsys: Capture) -> None:
     status, out, _ = _run([*command.split(), "--help"], capsys)

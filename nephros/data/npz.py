@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from nephros.data.catalogue import CATALOGUE, CatalogueEntry
 from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, absent
 from nephros.data.download import cache_folder
+from nephros.data.held import Held
 from nephros.errors import UserError, did_you_mean
 from nephros.files import atomic, digest
 from nephros.memory import free_host_memory
@@ -75,17 +76,9 @@ class _Array:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[zipfile.ZipFile]:
+def opened(path: Path | Held) -> Iterator[zipfile.ZipFile]:
     """Open the zip archive, or say what the path is instead."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(6)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{path} does not exist; give the path of an .npz file or of a folder.{_near(path)}") from error
-    except OSError as error:
-        if os.path.isdir(path):
-            raise UserError(f"{path} is a folder, not an .npz file; give the path of the file in it.") from error
-        raise UserError(f"{path} can't be read ({error.strerror}); check its permissions.") from error
+    start = path.data[:6] if isinstance(path, Held) else _start(path)
     if not start:
         raise UserError(f"{path} is empty (0 bytes); download or copy it again.")
     if start == b"\x93NUMPY":
@@ -93,9 +86,22 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
     if not start.startswith(b"PK"):
         raise UserError(f"{path} is not an .npz file; {LAYOUT}.")
     with undamaged(path):
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(path.open() if isinstance(path, Held) else path)
     with archive:
         yield archive
+
+
+def _start(path: Path) -> bytes:
+    """Return a file's first bytes, or say what the path is instead."""
+    try:
+        with path.open("rb") as file:
+            return file.read(6)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{path} does not exist; give the path of an .npz file or of a folder.{_near(path)}") from error
+    except OSError as error:
+        if os.path.isdir(path):
+            raise UserError(f"{path} is a folder, not an .npz file; give the path of the file in it.") from error
+        raise UserError(f"{path} can't be read ({error.strerror}); check its permissions.") from error
 
 
 def _near(path: Path) -> str:
@@ -106,7 +112,7 @@ def _near(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def undamaged(path: Path, part: str = "") -> Iterator[None]:
+def undamaged(path: Path | Held, part: str = "") -> Iterator[None]:
     """Turn what decoding raises on lost or changed bytes into one sentence."""
     try:
         yield
@@ -132,7 +138,7 @@ def _header(path: Path, archive: zipfile.ZipFile, name: str, member: zipfile.Zip
 
 
 def header_of(
-    path: Path, archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo
+    path: Path | Held, archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo
 ) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Return an array's shape and dtype; UserError when they are not those of numbers that fill the member exactly."""
     with undamaged(path, name), archive.open(member) as file:

@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nephros.data.held import Held
 from nephros.errors import UserError
 
 SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg"})
@@ -35,6 +37,7 @@ _DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, AttributeError, OverflowError, struct.error,
     zlib.error, RuntimeError, AssertionError, ZeroDivisionError, NotImplementedError,
 )  # fmt: skip
+_EMPTY = "is empty (0 bytes), damaged or not an image; replace or remove it."
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError)
 _KINDS = (
     (b"GIF8", "a GIF"),
@@ -52,17 +55,35 @@ _KINDS = (
 """First bytes of what is given in place of pictures, and what to call it."""
 
 
+_quiet, _within, _door = contextlib.ExitStack(), 0, threading.Lock()
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Within the block, which one thread at a time may enter, Pillow says nothing of odd metadata and a bomb is an error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    """Within the block, which several threads may share, Pillow says nothing of odd metadata and a bomb is an error."""
+    global _within
+    with _door:
+        # Python's filters are the whole process's: the first to enter changes them, the last to leave puts them back.
+        if _within == 0:
+            _quiet.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore", UserWarning)
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        _within += 1
+    try:
         yield
+    finally:
+        with _door:
+            _within -= 1
+            if _within == 0:
+                _quiet.close()
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path | Held) -> bytes:
     """Return a file's bytes; UserError when it can't be read, is no file, is empty or larger than 1 GiB."""
+    if isinstance(path, Held):
+        if not path.data:
+            raise UserError(f"{path} {_EMPTY}")
+        return path.data
     try:
         about = os.stat(path)
         if stat.S_ISDIR(about.st_mode):
@@ -70,7 +91,7 @@ def read_bytes(path: Path) -> bytes:
         if not stat.S_ISREG(about.st_mode):
             raise UserError(f"{path} is a device or a pipe, not a file; copy what it holds into a file.")
         if about.st_size == 0:
-            raise UserError(f"{path} is empty (0 bytes), damaged or not an image; replace or remove it.")
+            raise UserError(f"{path} {_EMPTY}")
         if about.st_size > MOST_BYTES:
             raise UserError(f"{path} has {about.st_size / 1e9:.1f} GB, too many for pictures of cells; divide it up.")
         return path.read_bytes()

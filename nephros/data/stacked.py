@@ -12,6 +12,7 @@ from zipfile import ZipFile, ZipInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.data.held import Held
 from nephros.data.npz import header_of, opened, undamaged
 from nephros.data.pictures import LEAST_SIDE, MOST_PIXELS
 from nephros.errors import UserError
@@ -26,7 +27,7 @@ _RATIO, _FREE = 200, 256 << 20
 class Stack:
     """An array of cells in an npz file, known from its header."""
 
-    path: Path
+    path: Path | Held
     name: str
     shape: tuple[int, ...]
     """(n, h, w), (n, h, w, 1) or (n, h, w, 3)."""
@@ -64,7 +65,7 @@ class Stack:
             raise UserError(f"{self.path}: {self.name} is stored column by column; save numpy.ascontiguousarray of it.")
 
 
-def open_stacks(path: Path) -> list[Stack]:
+def open_stacks(path: Path | Held) -> list[Stack]:
     """Return the arrays of cells in an npz file, in the order in which they lie there.
 
     They are called ``images``, ``train_images``, ``val_images`` or ``test_images``, each of which may be missing, and other
@@ -81,7 +82,7 @@ def open_stacks(path: Path) -> list[Stack]:
     return found
 
 
-def _stack(path: Path, archive: ZipFile, name: str, member: ZipInfo) -> Stack:
+def _stack(path: Path | Held, archive: ZipFile, name: str, member: ZipInfo) -> Stack:
     if member.file_size > _FREE and member.file_size > _RATIO * max(member.compress_size, 1):
         raise UserError(
             f"{path}: {name} would unpack to {member.file_size / 1e9:.1f} GB, {_RATIO} times its size and more, as a zip bomb "

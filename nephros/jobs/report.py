@@ -14,6 +14,7 @@ def report(run: str | Path, dataset: Dataset | None = None) -> Path:
     `dataset` is the run's own data where it is open already; otherwise it is opened again for the pictures of cells.
     Raises UserError when there is no such run, a file of it is damaged, or it has nothing to show yet.
     """
+    from nephros.jobs.explain import explainer
     from nephros.reporting.page import write_report
 
-    return write_report(RunFolder.open(run), dataset)
+    return write_report(RunFolder.open(run), dataset, explainer)

@@ -2,56 +2,37 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
+from nephros.data.shown import enlarge, overlay
 from nephros.reporting.mistakes import Triptych
+from nephros.reporting.reasons import Reason
 from nephros.reporting.style import INK, LIGHT, MUTED, sheet, styled, wrap
 
-_TILE, _SMALL = 112, 56
-"""Pixels a side to which a smaller cell is enlarged, alone and in a triptych; a viewer smooths the rest of the way."""
+_SMALL = 56
+"""Pixels a side to which a smaller cell is enlarged in a triptych; a viewer smooths the rest of the way."""
 
 _SIDE, _GAP, _EDGE = 1.1, 0.1, 0.03
 _WIDTH = 3 * _SIDE + 2 * _GAP + 2 * _EDGE
-_TOP, _CAPTION = 0.42, 0.6
+_TOP, _CAPTION, _APART = 0.42, 0.6, 0.16
 """Inches."""
 
 _HEADS = ("an image of the\npredicted class", "the misclassified\ncell", "an image of the\nactual class")
 
 
-def enlarge(image: NDArray[np.uint8], side: int = _TILE) -> NDArray[np.uint8]:
-    """Return a cell, (h, w) or (h, w, 3) uint8, made ready to look at.
-
-    A grey cell's brightness is stretched so that its 99.8th percentile is white, since most nuclei fill only a fifth of
-    the range; colours are left alone. A cell below `side` pixels is enlarged smoothly (bicubic), a larger one kept.
-    """
-    if image.ndim == 2:
-        white = max(1.0, float(np.percentile(image, 99.8)))
-        image = np.clip(image * (255 / white), 0, 255).astype(np.uint8)
-    times = side / max(image.shape[:2])
-    if times <= 1:
-        return image
-    height, width = (max(1, round(edge * times)) for edge in image.shape[:2])
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def png_address(image: NDArray[np.uint8]) -> str:
-    """Return a cell, enlarged, as a ``data:`` address that a page can show."""
-    file = io.BytesIO()
-    Image.fromarray(enlarge(image)).save(file, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
 @styled
 def triptychs(
-    rows: Sequence[Triptych], images: NDArray[np.uint8], names: Sequence[str], split: str, title: str
+    rows: Sequence[Triptych],
+    images: NDArray[np.uint8],
+    names: Sequence[str],
+    split: str,
+    title: str,
+    reasons: Sequence[Reason] | None = None,
 ) -> Figure:
     """Draw one row a mistake: a cell of the predicted class | the misclassified cell | a cell of the actual class.
 
@@ -64,8 +45,11 @@ def triptychs(
         names: of the classes, (classes,).
         split: the split that they are of; picks the frame's colour.
         title: the data's provenance.
+        reasons: one a row; then the mistaken cell stands once more below each row, with its heat map, beside the training
+            cells that are most similar to it.
     """
-    height = _TOP + len(rows) * (_SIDE + _CAPTION) + 0.1
+    tall = 2 * (_SIDE + _CAPTION) + _APART if reasons else _SIDE + _CAPTION
+    height = _TOP + len(rows) * tall + 0.1
     figure = sheet(_WIDTH, height, title)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(0, _WIDTH)
@@ -76,7 +60,7 @@ def triptychs(
     for left, head, colour in zip(lefts, _HEADS, (MUTED, accent, MUTED), strict=True):
         axes.text(left, _TOP - 0.07, head, fontsize=7, color=colour, va="bottom", linespacing=1.15)
     for r, row in enumerate(rows):
-        top = _TOP + r * (_SIDE + _CAPTION)
+        top = _TOP + r * tall
         under = top + _SIDE + 0.15
         for left, cell in ((lefts[0], row.predicted), (lefts[2], row.actual)):
             _cell(axes, images[cell.index], left, top, None)
@@ -88,7 +72,26 @@ def triptychs(
         _cell(axes, images[mistake.index], left, top, accent)
         axes.text(left, under, f"← {mistake.confidence:.2f}", fontsize=7.5, color=accent)
         axes.text(left + _SIDE, under, f"{mistake.of_actual:.2f} →", fontsize=7.5, ha="right", color=MUTED)
+        if reasons:
+            _reason(axes, lefts, top + _SIDE + _CAPTION, reasons[r], images[mistake.index], names)
     return figure
+
+
+def _reason(
+    axes: Axes, lefts: Sequence[float], top: float, reason: Reason, image: NDArray[np.uint8], names: Sequence[str]
+) -> None:
+    """Draw the mistaken cell with its heat map, and the training cells that are most similar to it."""
+    under = top + _SIDE + 0.15
+    pictures = [overlay(image, reason.heat, _SMALL), *(cell.image for cell in reason.similar)]
+    words = [["what spoke for it", f"({reason.method})"]]
+    words += [
+        [*wrap(names[cell.label], 18, 2).split("\n"), f"similar, {cell.similarity:.2f}"] for cell in reason.similar
+    ]
+    for left, picture, lines in zip(lefts, pictures, words, strict=False):
+        _cell(axes, picture, left, top, None)
+        for i, line in enumerate(lines):
+            last = line is lines[-1]
+            axes.text(left, under + 0.125 * i, line, fontsize=7, color=MUTED if last else INK)
 
 
 def _cell(axes: Axes, image: NDArray[np.uint8], left: float, top: float, frame: str | None) -> None:

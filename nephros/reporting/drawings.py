@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,14 +10,17 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from nephros.data.dataset import WORD, Dataset
+from nephros.data.shown import png_address
 from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.metrics import calibration
 from nephros.evaluation.standing import Standing
 from nephros.reporting import cells, curves, figures
 from nephros.reporting.contents import Contents, pictures
 from nephros.reporting.mistakes import exemplars, mistakes
+from nephros.reporting.reasons import Explain
 from nephros.reporting.save import save
 from nephros.reporting.standing import standing
+from nephros.runs import RunFolder
 
 ROWS, ROWS_OF_MANY, MANY = 3, 2, 12
 """Mistakes shown of a class, at most: three, or two where there are more than twelve classes, to keep the page light."""
@@ -55,6 +59,8 @@ class Drawings:
     standing: Markup | None = None
     mistakes: list[ClassMistakes] = field(default_factory=list)
     tiles: list[Tile] = field(default_factory=list)
+    explained: bool = False
+    """Whether mistakes have heat maps and similar training cells."""
     no_pictures: str = ""
     """Why there are no pictures of cells; empty when there are."""
 
@@ -79,7 +85,12 @@ class _Pen:
                 file.unlink()
 
 
-def draw(contents: Contents, rows: list[Standing], dataset: Dataset | None) -> Drawings:
+def draw(
+    contents: Contents,
+    rows: list[Standing],
+    dataset: Dataset | None,
+    explainer: Callable[[RunFolder, Dataset], Explain | None] | None = None,
+) -> Drawings:
     """Draw and save everything that the run has numbers for; `rows` are empty where no published results fit."""
     pen = _Pen(contents)
     names, title, info = contents.names, contents.title, contents.info
@@ -115,7 +126,9 @@ def draw(contents: Contents, rows: list[Standing], dataset: Dataset | None) -> D
     if dataset is not None and not np.array_equal(dataset.split(split).labels, found.labels):
         drawn.no_pictures = f"the saved predictions are not of the data's {WORD[split]} split"
     elif dataset is not None:
-        _cells(pen, drawn, found, split, dataset)
+        explain = explainer(contents.folder, dataset) if explainer else None
+        drawn.explained = explain is not None
+        _cells(pen, drawn, found, split, dataset, explain)
     pen.sweep()
     return drawn
 
@@ -142,7 +155,9 @@ def _judgement(pen: _Pen, drawn: Drawings, found: Evaluation, split: str) -> Non
     )
 
 
-def _cells(pen: _Pen, drawn: Drawings, found: Evaluation, split: str, dataset: Dataset) -> None:
+def _cells(
+    pen: _Pen, drawn: Drawings, found: Evaluation, split: str, dataset: Dataset, explain: Explain | None
+) -> None:
     names, title = pen.contents.names, pen.contents.title
     images = dataset.split(split).images
     matrix = np.array(found.metrics["confusion_matrix"])
@@ -152,14 +167,16 @@ def _cells(pen: _Pen, drawn: Drawings, found: Evaluation, split: str, dataset: D
         rows = mistakes(found, c, most)
         picture = None
         if rows:
+            wrong = np.array([[row.mistake.index, row.mistake.called] for row in rows])
+            reasons = explain(images[wrong[:, 0]], wrong[:, 1]) if explain else None
             called = "; ".join(f"called {names[row.mistake.called]}, p {row.mistake.confidence:.2f}" for row in rows)
             beside = "each between a cell of the predicted and one of the actual class"
             picture = pen(
-                cells.triptychs(rows, images, names, split, title),
+                cells.triptychs(rows, images, names, split, title, reasons),
                 f"mistakes-{c:02d}",
                 f"Cells of {name} mistaken with most confidence: {called}; {beside}",
             )
         drawn.mistakes.append(ClassMistakes(name, support, support - int(matrix[c, c]), picture))
         for cell in exemplars(found, c, 1):
             said = f"called rightly with probability {cell.confidence:.2f}" if cell.right else "not called rightly"
-            drawn.tiles.append(Tile(name, cells.png_address(images[cell.index]), f"A cell of {name}, {said} ({title})"))
+            drawn.tiles.append(Tile(name, png_address(images[cell.index]), f"A cell of {name}, {said} ({title})"))

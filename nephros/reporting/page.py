@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from nephros.data.dataset import WORD, Dataset
@@ -12,22 +13,28 @@ from nephros.reporting import words
 from nephros.reporting.contents import Contents, gather
 from nephros.reporting.drawings import draw
 from nephros.reporting.headline import headlines
+from nephros.reporting.reasons import Explain
 from nephros.reporting.templates import template
 from nephros.runs import RunFolder
 
 
-def write_report(folder: RunFolder, dataset: Dataset | None = None) -> Path:
+def write_report(
+    folder: RunFolder,
+    dataset: Dataset | None = None,
+    explainer: Callable[[RunFolder, Dataset], Explain | None] | None = None,
+) -> Path:
     """Write the run's report.html and figures/ (PNG and SVG) and return the page's path.
 
     `dataset` is the run's own data, if the caller has it open; otherwise it is opened again for the pictures of cells,
-    which are left out, with a sentence on why, where that can't be done. The same run gives the same bytes.
+    which are left out, with a sentence on why, where that can't be done. `explainer` is asked for what gives reasons for the
+    mistakes, once there are cells to show. The same run gives the same bytes.
 
     Raises UserError when a file of the run is damaged, or when it stopped before there was anything to show.
     """
     contents = gather(folder)
     own = words.own_standing(contents)
     rows = standings([own]) if own else []
-    drawn = draw(contents, rows, dataset)
+    drawn = draw(contents, rows, dataset, explainer)
     split = contents.headline
     page = template("run.html").render(
         contents=contents,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.data.held import Held
 from nephros.data.pictures import (
     SUFFIXES,
     decode_pages,
@@ -23,6 +24,8 @@ from nephros.errors import UserError
 from nephros.serving.cells import Shape, fitted, wrong
 
 BATCH, BATCH_BYTES = 2048, 64 << 20
+Guard = Callable[[object, int, int], None]
+"""Given a file's name, how many cells it is about to give and the pixels of each, raises UserError when it is too much."""
 Batch = tuple[NDArray[np.int64], NDArray[np.uint8]]
 """Rows (b,), and their cells (b, h, w) or (b, h, w, c) uint8."""
 
@@ -41,13 +44,20 @@ class Row:
 class Inputs:
     """All that was named, read once by `batches`."""
 
-    def __init__(self, named: Iterable[str | Path], shape: Shape, white: float | None = None) -> None:
-        """Take paths of pictures, folders of them, and npz files.
+    def __init__(
+        self,
+        named: Iterable[str | Path | Held],
+        shape: Shape,
+        white: float | None = None,
+        guard: Guard = lambda _name, _cells, _pixels: None,
+    ) -> None:
+        """Take pictures, folders of them, and npz files: paths, or bytes in memory.
 
         Args:
             named: folders are searched for PNG, TIFF and JPEG files, in sorted order; hidden ones are passed over.
             shape: channels (1 or 3), height and width that the model needs.
             white: the value of 16-bit pixels that becomes 255; None takes the brightest of all 16-bit pixels.
+            guard: is asked before cells are taken; the first page of a file has been decoded by then.
         """
         self.rows: list[Row] = []
         self.errors: dict[int, str] = {}
@@ -56,14 +66,16 @@ class Inputs:
         """What was done to pictures to make them fit -> to how many."""
         self.done = 0
         """Files, and rows of arrays, that have been read."""
-        self._shape, self._white = shape, white
+        self.row_notes: dict[int, list[str]] = {}
+        """Row -> the same of that picture."""
+        self.shape, self._white, self._guard = shape, white, guard
         self._highest = 0
         self._late: list[
-            tuple[Path | Stack, dict[int, int]]
+            tuple[Path | Held | Stack, dict[int, int]]
         ] = []  # 16-bit ones (page -> row): white is known at the end
-        self._sources: list[Path | Stack | tuple[Path, str]] = []
+        self._sources: list[Path | Held | Stack | tuple[Path | Held, str]] = []
         for path in named:
-            self._sources += _sources(Path(path).expanduser())
+            self._sources += _sources(path if isinstance(path, Held) else Path(path).expanduser())
         self._batch = max(1, min(BATCH, BATCH_BYTES // math.prod(shape)))
 
     def __len__(self) -> int:
@@ -99,7 +111,7 @@ class Inputs:
         self.errors[len(self.rows)] = error
         self.rows.append(row)
 
-    def _file(self, source: Path | tuple[Path, str]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def _file(self, source: Path | Held | tuple[Path | Held, str]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Make a row of each page, and yield row and cell of those that can be answered at once."""
         if isinstance(source, tuple):
             self._fail(Row(_shown(source[0]), 0), source[1])
@@ -108,6 +120,7 @@ class Inputs:
         late: dict[int, int] = {}
         try:
             for image in decode_pages(source, read_bytes(source)):
+                self._guard(source, 1, image.shape[0] * image.shape[1])
                 row, here = len(self.rows), Row(name, page)
                 page += 1
                 if why := wrong(source, image):
@@ -118,16 +131,18 @@ class Inputs:
                     self._highest = max(self._highest, int(image.max()))
                     late[here.index] = row
                 else:
-                    yield row, self._fitted(image)
+                    yield row, self._fitted(image, row)
         except UserError as error:
             self._fail(Row(name, page), str(error))
         if late:
             self._late.append((source, late))
 
-    def _fitted(self, image: NDArray[Any]) -> NDArray[np.uint8]:
-        cell, done = fitted(image, self._shape, self._highest if self._white is None else self._white)
+    def _fitted(self, image: NDArray[Any], row: int) -> NDArray[np.uint8]:
+        cell, done = fitted(image, self.shape, self._highest if self._white is None else self._white)
         for words in done:
             self.notes[words] = self.notes.get(words, 0) + 1
+        if done:
+            self.row_notes[row] = done
         return cell
 
     def _stack(self, stack: Stack) -> Iterator[Batch]:
@@ -136,6 +151,7 @@ class Inputs:
         late = stack.dtype != np.uint8 and self._white is None
         index = 0
         try:
+            self._guard(stack.path, len(stack), stack.shape[1] * stack.shape[2])
             for cells in stack.batches():
                 rows = np.arange(first + index, first + index + len(cells))
                 self.rows += [Row(name, index + i, stack.split) for i in range(len(cells))]
@@ -144,17 +160,17 @@ class Inputs:
                 if late:
                     self._highest = max(self._highest, int(cells.max()))
                 else:
-                    yield rows, self._all_fitted(cells)
+                    yield rows, self._all_fitted(cells, int(rows[0]))
         except UserError as error:
             self._fail(Row(name, index, stack.split), str(error))
         if late:
             self._late.append((stack, {i: first + i for i in range(index)}))
 
-    def _all_fitted(self, cells: NDArray[Any]) -> NDArray[np.uint8]:
-        channels, height, width = self._shape
+    def _all_fitted(self, cells: NDArray[Any], first: int) -> NDArray[np.uint8]:
+        channels, height, width = self.shape
         if cells.dtype == np.uint8 and cells.shape[1:] == ((height, width) if channels == 1 else (height, width, 3)):
             return cells
-        return np.stack([self._fitted(cell) for cell in cells])
+        return np.stack([self._fitted(cell, first + i) for i, cell in enumerate(cells)])
 
     def _second_reading(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield row and cell of every 16-bit picture, now that the brightest of all is known."""
@@ -163,35 +179,35 @@ class Inputs:
                 for index, image in enumerate(_images(source)):
                     row = wanted.pop(index, None)
                     if row is not None:
-                        yield row, self._fitted(image)
+                        yield row, self._fitted(image, row)
             except UserError as error:  # what could not be read the first time is not wanted
                 self.errors |= dict.fromkeys(wanted.values(), str(error))
 
 
-def _images(source: Path | Stack) -> Iterator[NDArray[Any]]:
-    if isinstance(source, Path):
+def _images(source: Path | Held | Stack) -> Iterator[NDArray[Any]]:
+    if not isinstance(source, Stack):
         yield from decode_pages(source, read_bytes(source))
     else:
         for part in source.batches():
             yield from part
 
 
-def _shown(path: Path) -> str:
+def _shown(path: Path | Held) -> str:
     """Return the path as text that can be written anywhere: bytes that are no UTF-8 become question marks."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    return path.name if isinstance(path, Held) else os.fsencode(path).decode("utf-8", "replace")
 
 
 def _joined(held: list[tuple[int, NDArray[np.uint8]]]) -> Batch:
     return np.array([row for row, _ in held]), np.stack([cell for _, cell in held])
 
 
-def _sources(path: Path) -> list[Path | Stack | tuple[Path, str]]:
+def _sources(path: Path | Held) -> list[Path | Held | Stack | tuple[Path | Held, str]]:
     """Return the files of a folder, the arrays of an npz, the file itself, or the path and what is wrong with it."""
     try:
-        if path.is_dir():
+        if isinstance(path, Path) and path.is_dir():
             files = list(_walk(path))
             return [*files] or [(path, f"{path} holds no PNG, TIFF or JPEG pictures; name another folder.")]
-        if path.suffix.lower() == ".npz" and (path.is_file() or not path.exists()):
+        if path.suffix.lower() == ".npz" and (isinstance(path, Held) or path.is_file() or not path.exists()):
             return [*open_stacks(path)]
     except UserError as error:
         return [(path, str(error))]

@@ -43,6 +43,7 @@ ROWS = {
     },
     "help_time": {"command", "seconds"},
     "predict": {"what"},
+    "serving": {"what", "clients", "p50_ms", "p95_ms", "images_per_s", "against_one_by_one", "cells_a_call"},
 }
 
 pytestmark = pytest.mark.slow

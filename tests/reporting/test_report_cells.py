@@ -11,10 +11,12 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
+from nephros.data.shown import enlarge, overlay, png_address
 from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.metrics import summarise
-from nephros.reporting.cells import enlarge, png_address, triptychs
+from nephros.reporting.cells import triptychs
 from nephros.reporting.mistakes import exemplars, mistakes
+from nephros.reporting.reasons import Reason, Similar
 
 NAMES = ("round", "oval", "lobed")
 
@@ -76,6 +78,34 @@ def test_triptychs_draw_three_cells_a_row(shape: tuple[int, ...]) -> None:
         assert text in found
     for text in ("round", "oval", "right, p 0.80", "← 0.90", "0.10 →", "Made-up cells, synthetic"):
         assert text in found
+
+
+def test_reasons_stand_below_their_mistake() -> None:
+    images = np.random.default_rng(0).integers(0, 60, (len(ROWS), 28, 28)).astype(np.uint8)
+    rows = mistakes(of(ROWS), 0)
+    heat = np.zeros((28, 28), dtype=np.float32)
+    heat[:14] = 1
+    reason = Reason(heat, "occlusion", (Similar(images[5], 2, 0.875), Similar(images[6], 1, 0.5)))
+    figure = triptychs(rows, images, NAMES, "test", "Made-up cells, synthetic", [reason] * len(rows))
+    shown = [np.asarray(image.get_array()) for image in figure.axes[0].images]
+    assert len(shown) == 6 * len(rows)
+    assert any(np.array_equal(one, overlay(images[3], heat, 56)) for one in shown)
+    assert any(np.array_equal(one, enlarge(images[5], 56)) for one in shown)
+    found = [artist.get_text() for artist in figure.findobj(Text)]
+    for text in ("what spoke for it", "(occlusion)", "lobed", "similar, 0.88", "similar, 0.50"):
+        assert text in found
+
+
+def test_heat_colours_a_cell_where_it_is_and_nowhere_else() -> None:
+    cell = np.random.default_rng(0).integers(0, 200, (28, 28)).astype(np.uint8)
+    heat = np.zeros((28, 28), dtype=np.float32)
+    heat[:, :10] = 1
+    drawn, plain = overlay(cell, heat), enlarge(cell)
+    assert drawn.shape == (112, 112, 3)
+    assert (drawn[:, 60:] == plain[:, 60:, None]).all()
+    warm = drawn[:, :30].astype(int)
+    assert (warm[..., 0] >= warm[..., 2]).all()
+    assert (warm[..., 0] - warm[..., 2]).mean() > 50
 
 
 def test_grey_cells_are_stretched_to_white_and_colours_left_alone() -> None:

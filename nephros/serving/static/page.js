@@ -1,0 +1,209 @@
+// Sends files in small groups, one group after another, and shows each answer as it comes.
+import { card, make, nameOf } from "./cards.js";
+
+const GROUP_FILES = 24, GROUP_BYTES = 8e6, SHOWN = 60, SIMILAR = 6, TRIES = 6;
+const at = (id) => document.getElementById(id);
+const state = { about: null, results: [], shown: 0, queue: [], total: 0, done: 0, busy: false, follow: false, stop: null, truths: new Map(), coverage: 0.9 };
+
+async function start() {
+  state.about = await (await fetch("/version")).json();
+  const { version, model, known, class_names } = state.about;
+  at("model").textContent = `nephros ${version} · recipe ${model.recipe}, learnt from ${model.data}`;
+  const right = model.test_accuracy === null ? "" : ` It was right for ${(100 * model.test_accuracy).toFixed(1)} % of the test cells of that data.`;
+  at("about").textContent = `The model tells ${class_names.length} classes apart.${right} ${model.limits.join(" ").replaceAll("`", "")}`;
+  const cells = known ? `${known.cells.toLocaleString("en")} ${known.trained_on ? "training cells" : "known cells"} of ${known.title} are compared with each answer.`
+    : "To see similar known cells, start the server with --known and a data set, such as: nephros serve --known tissuemnist.";
+  at("legend").textContent = `${cells}${model.finds_unfamiliar ? "" : " This model can't tell which pictures are unfamiliar."}`;
+  await showSamples();
+  at("drop").dataset.ready = "yes";
+}
+
+async function showSamples() {
+  const samples = await (await fetch("/samples")).json();
+  const groups = new Map();
+  for (const sample of samples) {
+    if (!groups.has(sample.source)) groups.set(sample.source, []);
+    groups.get(sample.source).push(sample);
+  }
+  for (const [source, members] of groups) {
+    const strip = make("ul", { className: "strip" });
+    for (const sample of members) {
+      const words = sample.made_up ? "Made-up cell" : sample.truth;
+      const button = make("button", { type: "button" }, make("img", { src: sample.picture, alt: sample.made_up ? words : `Cell of ${words}` }));
+      if (!sample.made_up) button.append(make("small", { textContent: words }));
+      button.addEventListener("click", () => take(sample));
+      strip.append(make("li", {}, button));
+    }
+    const title = members[0].made_up ? "Made-up nuclei, drawn by nephros: no real cells, so the answers mean little" : `Real cells: ${source}`;
+    at("sample-groups").append(make("div", { className: "group" }, make("h3", { textContent: title }), strip));
+  }
+  at("samples").hidden = samples.length === 0;
+}
+
+async function take(sample) {
+  const blob = await (await fetch(`/samples/${sample.name}`)).blob();
+  if (sample.truth) state.truths.set(sample.name, sample.truth);
+  state.follow = true;
+  add([new File([blob], sample.name, { type: "image/png" })]);
+}
+
+function add(files) {
+  state.queue.push(...files);
+  state.total += files.length;
+  if (files.length && !state.busy) work();
+}
+
+async function work() {
+  state.busy = true;
+  state.stop = new AbortController();
+  at("work").hidden = at("results").hidden = false;
+  at("work").scrollIntoView({ block: "start" });
+  state.coverage = +at("coverage").value;
+  tick();
+  while (state.queue.length && !state.stop.signal.aborted) {
+    const group = nextGroup();
+    try {
+      if (isStack(group[0])) await sendStack(group[0]);
+      else if (tooLarge(group[0], "predict")) fail(group, `${group[0].name} is larger than this server takes.`);
+      else gather(await sendGroup(group));
+    } catch (error) {
+      fail(group, state.stop.signal.aborted ? "Stopped before it was answered." : error.message);
+    }
+    state.done += group.length;
+    tick();
+  }
+  fail(state.queue.splice(0), "Stopped before it was answered.");
+  state.busy = false;
+  state.total = state.done = 0;
+  at("work").hidden = true;
+  summarise();
+  if (state.follow) at("cards").lastElementChild?.scrollIntoView({ block: "center" });
+  state.follow = false;
+}
+
+const isStack = (file) => file.name.toLowerCase().endsWith(".npz");
+const tooLarge = (file, route) => file.size > state.about.limits[route].upload_bytes - 4096;
+
+function nextGroup() {
+  const group = [state.queue.shift()];
+  let bytes = group[0].size;
+  while (!isStack(group[0]) && state.queue.length && group.length < GROUP_FILES && !isStack(state.queue[0]) && (bytes += state.queue[0].size) < GROUP_BYTES) {
+    group.push(state.queue.shift());
+  }
+  return group;
+}
+
+function query(extra = {}) {
+  const wishes = new URLSearchParams({ coverage: state.coverage, details: true, explain: true, similar: SIMILAR, ...extra });
+  if (at("white").value) wishes.set("white", at("white").value);
+  return wishes;
+}
+
+async function send(path, files) {
+  for (let attempt = 1; ; attempt++) {
+    const form = new FormData();
+    for (const file of files) form.append("files", file, file.webkitRelativePath || file.name);
+    let answer;
+    try {
+      answer = await fetch(path, { method: "POST", body: form, signal: state.stop.signal });
+    } catch (error) {
+      if (state.stop.signal.aborted) throw error;
+      throw new Error("The server can't be reached, or the file can't be read any more: see whether both are still there.");
+    }
+    if (answer.ok) return answer;
+    const words = await answer.json().then((body) => body.error, () => `The server answered ${answer.status}.`);
+    if (answer.status !== 503 || attempt === TRIES) throw new Error(words);
+    await new Promise((resolve) => setTimeout(resolve, 400 * 2 ** attempt));
+  }
+}
+
+async function sendGroup(group) {
+  return (await (await send(`/predict?${query()}`, group)).json()).results;
+}
+
+async function sendStack(file) {
+  if (tooLarge(file, "batch")) throw new Error(`${file.name} is larger than this server takes: use nephros predict for it.`);
+  const reader = (await send(`/predict/batch?${query({ first: SHOWN })}`, [file])).body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "", end = null, rows = 0;
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    const found = lines.map((line) => JSON.parse(line));
+    if (found.length && "done" in found.at(-1)) end = found.pop();
+    gather(found);
+    rows += found.length;
+    tick(`${file.name}: ${rows.toLocaleString("en")} cells`);
+  }
+  if (!end?.done) throw new Error(`${file.name}: ${end?.error ?? "the answer broke off; cells after the last one shown have none."}`);
+}
+
+function gather(results) {
+  const several = new Set(results.filter((result) => result.index > 0).map((result) => result.file));
+  for (const result of results) state.results.push({ ...result, many: several.has(result.file) || isStack({ name: result.file }), coverage: state.coverage });
+  if (state.shown < SHOWN) showMore(SHOWN - state.shown);
+  summarise();
+}
+
+function fail(files, error) {
+  gather(files.map((file) => ({ file: file.name, index: 0, label: null, class_name: null, probabilities: null, prediction_set: null, unfamiliar: null, error })));
+}
+
+function showMore(most) {
+  const next = state.results.slice(state.shown, state.shown + most);
+  at("cards").append(...next.map((result) => card(result, state.about.class_names, result.coverage, state.about.known, state.truths.get(result.file))));
+  state.shown += next.length;
+}
+
+function tick(words) {
+  at("bar").max = Math.max(1, state.total);
+  at("bar").value = state.done;
+  at("count").textContent = words ?? `${state.done.toLocaleString("en")} of ${state.total.toLocaleString("en")} files`;
+}
+
+function summarise() {
+  const good = state.results.filter((result) => result.error === null), bad = state.results.length - good.length;
+  const odd = good.filter((result) => result.unfamiliar).length;
+  const words = [`${good.length.toLocaleString("en")} ${good.length === 1 ? "cell" : "cells"} answered`];
+  if (odd) words.push(`${odd.toLocaleString("en")} unfamiliar`);
+  if (bad) words.push(`${bad.toLocaleString("en")} without an answer`);
+  at("summary").textContent = `${words.join(", ")}.`;
+  const counts = state.about.class_names.map((name, c) => [name, good.filter((result) => result.label === c).length]).filter(([, n]) => n);
+  at("shares").replaceChildren(...(good.length < 2 ? [] : counts.sort((a, b) => b[1] - a[1]).map(([name, n]) => make("li", {}, make("b", { textContent: n.toLocaleString("en") }), ` ${name}`))));
+  const left = state.results.length - state.shown;
+  at("more").hidden = left <= 0;
+  at("more").textContent = `Show ${Math.min(left, SHOWN)} more of ${left.toLocaleString("en")}`;
+  at("results").hidden = state.results.length === 0;
+}
+
+function csv() {
+  const names = state.about.class_names;
+  const lines = [["file", "index", "split", "label", "class_name", ...names.map((_, c) => `p_${c}`), "prediction_set", "unfamiliar", "reason", "error"]];
+  for (const r of state.results) {
+    lines.push([r.file, r.index, r.split, r.label, r.class_name, ...names.map((_, c) => r.probabilities?.[c]), r.prediction_set?.join(" "), r.unfamiliar, r.reason, r.error]);
+  }
+  return lines.map((line) => line.map(cell).join(",")).join("\n") + "\n";
+}
+
+function cell(value) {
+  if (value === null || value === undefined) return "";
+  let text = String(value);
+  if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`; // or a spreadsheet would run it
+  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+at("files").addEventListener("change", (event) => { add([...event.target.files]); event.target.value = ""; });
+for (const name of ["dragenter", "dragover"]) document.addEventListener(name, (event) => { event.preventDefault(); at("drop").classList.add("over"); });
+for (const name of ["dragleave", "drop"]) document.addEventListener(name, () => at("drop").classList.remove("over"));
+document.addEventListener("drop", (event) => { event.preventDefault(); add([...event.dataTransfer.files]); });
+at("stop").addEventListener("click", () => state.stop.abort());
+at("more").addEventListener("click", () => { showMore(SHOWN); summarise(); });
+at("heat").addEventListener("change", (event) => at("cards").classList.toggle("no-heat", !event.target.checked));
+at("clear").addEventListener("click", () => { state.stop?.abort(); state.results = []; state.shown = 0; at("cards").replaceChildren(); summarise(); at("files").focus(); });
+at("csv").addEventListener("click", () => {
+  const link = make("a", { href: URL.createObjectURL(new Blob([csv()], { type: "text/csv" })), download: "nephros.csv" });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+});
+start().catch(() => { at("model").textContent = "The server can't be reached: reload the page."; });

@@ -1,0 +1,122 @@
+"""A real `nephros serve` in a process of its own, and a client that speaks HTTP to it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+File = tuple[str, bytes]
+LIVE = "import sys; from nephros.cli import main; "
+"""What a server's process runs: the command line, after what a test puts between."""
+
+
+@dataclass
+class Server:
+    """Where it listens, and its process."""
+
+    port: int
+    process: subprocess.Popen[str]
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def ask(
+        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Return status, headers and body of an answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+
+    def json(self, method: str, path: str, files: Sequence[File] | None = None) -> tuple[int, Any]:
+        """Return status and value of a JSON answer."""
+        body, kind = form(files) if files is not None else (b"", "")
+        status, _, text = self.ask(method, path, body, {"Content-Type": kind} if kind else {})
+        return status, json.loads(text)
+
+    def predict(self, files: Sequence[File], query: str = "") -> list[dict[str, Any]]:
+        """Return the results of `/predict`, which must answer 200."""
+        status, answer = self.json("POST", f"/predict{query}", files)
+        assert status == 200, answer
+        assert set(answer) == {"version", "results"}
+        return list(answer["results"])
+
+
+def form(files: Sequence[File], field: str = "files") -> tuple[bytes, str]:
+    """Return a multipart body and its content type."""
+    boundary = uuid.uuid4().hex
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'.encode(
+            "utf-8", "surrogateescape"
+        )
+        + data
+        + b"\r\n"
+        for name, data in files
+    ]
+    return b"".join(parts) + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
+
+
+def png(image: NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
+    """Return an image file's bytes."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, format=kind, **options)
+    return file.getvalue()
+
+
+def npz(**arrays: Any) -> bytes:
+    """Return an npz file's bytes."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+@contextlib.contextmanager
+def running(words: Sequence[object], before: str = "", **environment: str) -> Iterator[Server]:
+    """Start `nephros serve` on a free port; `before` is Python that its process runs first. It is ended by Ctrl-C."""
+    command = [sys.executable, "-u", "-c", f"{before}\n{LIVE}main(['serve', '--port', '0', *sys.argv[1:]])"]
+    process = subprocess.Popen(
+        [*command, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"NEPHROS_DATA": "", "HOME": "/nonexistent"} | environment,
+    )
+    assert process.stdout is not None
+    try:
+        said = ""
+        while not (found := re.search(r"serves on http://\S+:(\d+) ", line := process.stdout.readline())):
+            said += line
+            assert line, f"it ended: {said}"
+        yield Server(int(found[1]), process)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
+            process.stdout.close()
+
+
+def tree(root: Path) -> set[str]:
+    """Return all files below a folder."""
+    return {str(path) for path in root.rglob("*")}

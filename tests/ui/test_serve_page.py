@@ -1,0 +1,252 @@
+"""The page of a real `nephros serve` in a real browser: wide and narrow, light and dark, by mouse and by keyboard alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nephros.data.synthetic import make
+from tests.conftest import write_npz
+from tests.serving.server import Server, running
+from tests.ui.conftest import CHROMIUM
+from tests.ui.test_report_page import _contrast, _luminance
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+HOSTILE = "=cmd|'x' <b onclick=alert(1)>,\".png"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serve the model in the box, made-up cells as the known ones."""
+    known = write_npz(tmp_path_factory.mktemp("known") / "made-up.npz", make(200, 40, 40))
+    with running(["--known", known]) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seventy cells, three of which are bad or odd, and an npz."""
+    root = tmp_path_factory.mktemp("cells")
+    images = make(10, 100, 10, seed=5).val.images
+    for i, image in enumerate(images[:67]):
+        Image.fromarray(image).save(root / f"cell-{i:02}.png")
+    (root / "a-broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    Image.fromarray(255 - images[0]).save(root / "b-inverted.png")
+    Image.fromarray(images[1]).save(root / HOSTILE)
+    np.savez(root / "stack.npz", val_images=images)
+    return root
+
+
+@dataclass
+class Open:
+    """A page that is open, and what went wrong or was asked of other hosts."""
+
+    page: Any
+    theme: str
+    trouble: list[str]
+
+    def give(self, *files: Path) -> None:
+        """Choose files and wait until all have an answer."""
+        before = self.page.locator("#summary").inner_text() if self.page.locator("#summary").is_visible() else ""
+        self.page.set_input_files("#files", [str(file) for file in files])
+        self.page.wait_for_selector("#results", state="visible")
+        self.page.wait_for_selector("#work", state="hidden")
+        assert self.page.locator("#summary").inner_text() != before
+
+
+@pytest.fixture(params=[(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], ids=lambda p: f"{p[0]}-{p[1]}")
+def opened(request: pytest.FixtureRequest, browser: Any, server: Server) -> Iterator[Open]:
+    width, theme = request.param
+    yield from _open(browser, server, width, theme)
+
+
+@pytest.fixture
+def one(browser: Any, server: Server) -> Iterator[Open]:
+    yield from _open(browser, server, 1280, "light")
+
+
+def _open(browser: Any, server: Server, width: int, theme: str) -> Iterator[Open]:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+    page = context.new_page()
+    found = Open(page, theme, [])
+    page.on("console", lambda message: found.trouble.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: found.trouble.append(f"error: {error}"))
+    own = (server.address, "data:", "blob:")
+    page.on("request", lambda asked: None if asked.url.startswith(own) else found.trouble.append(asked.url))
+    page.goto(server.address)
+    page.wait_for_selector("#drop[data-ready=yes]")
+    yield found
+    assert found.trouble == []
+    context.close()
+
+
+def test_cells_get_pictures_bars_sets_heat_maps_and_neighbours(opened: Open, folder: Path) -> None:
+    page = opened.page
+    opened.give(folder / "cell-00.png", folder / "a-broken.png", folder / "b-inverted.png", folder / HOSTILE)
+    cards = page.locator(".card")
+    assert cards.count() == 4
+    assert page.locator("#summary").inner_text().startswith("3 cells answered, 1 unfamiliar, 1 without an answer")
+    good = cards.nth(0)
+    assert good.locator(".bars tbody tr").count() == 8
+    assert good.locator(".bars tr.in").count() >= 1
+    shares = [float(text.strip("<% ")) for text in good.locator(".bars .n").all_inner_texts()]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(100, abs=1)
+    widths = good.locator(".track i").evaluate_all("bars => bars.map(bar => bar.getBoundingClientRect().width)")
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] > 10
+    assert "broken.png is damaged" in cards.nth(1).inner_text()
+    assert "too bright" in cards.nth(2).locator(".odd").inner_text()
+    assert HOSTILE in cards.nth(3).inner_text()
+    assert page.locator("b[onclick]").count() == 0
+    painted = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 === 3 && v > 0).length"
+    assert good.locator("canvas").evaluate(painted) > 20
+    assert good.locator(".near li").count() == 6
+    assert "class" in good.locator(".near li").first.inner_text()
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    page.locator("#heat").uncheck()
+    assert good.locator("canvas").evaluate("c => getComputedStyle(c).visibility") == "hidden"
+
+
+def test_the_page_fits_and_its_text_stands_out(opened: Open, folder: Path) -> None:
+    page = opened.page
+    opened.give(folder / "cell-00.png", folder / "a-broken.png", folder / "b-inverted.png")
+    page.locator(".options summary").click()
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    wide = "[...document.querySelectorAll('main *, header *')].filter(e => !e.closest('.scroll')"
+    wide += " && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
+    assert page.evaluate(wide) == []
+    paper = _luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert (paper < 0.1) == (opened.theme == "dark")
+    colour = "selector => getComputedStyle(document.querySelector(selector)).color"
+    for selector in (
+        "h2",
+        ".where",
+        ".how",
+        ".bars th",
+        ".bars .in th",
+        ".near li",
+        ".odd b",
+        "#summary",
+        "footer p",
+        ".strip small",
+    ):
+        if page.locator(selector).count():
+            text = _luminance(page.evaluate(colour, selector))
+            assert _contrast(text, paper) >= 4.5, selector
+    night = _luminance(page.evaluate("getComputedStyle(document.querySelector('.slide')).backgroundColor"))
+    for selector in (".eyebrow", ".dim", ".drop p", ".options small", ".options label"):
+        assert _contrast(_luminance(page.evaluate(colour, selector)), night) >= 4.5, selector
+    unnamed = (
+        "[...document.querySelectorAll('input, select, progress')].filter(e => !e.labels.length && !e.ariaLabel).length"
+    )
+    assert page.evaluate(unnamed) == 0
+    page.goto(page.url + "api")
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_a_sample_is_taken_and_the_table_downloaded_by_keyboard_alone(opened: Open) -> None:
+    page = opened.page
+
+    def tab_to(selector: str) -> None:
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                outlined = "document.activeElement.matches(':focus-visible')"
+                assert page.evaluate(outlined)
+                return
+        raise AssertionError(f"{selector} can't be reached")
+
+    tab_to("#files")
+    tab_to("summary")
+    page.keyboard.press("Enter")
+    tab_to("#coverage")
+    page.keyboard.press("End")
+    assert page.locator("#coverage").input_value() == "0.99"
+    tab_to(".strip button")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".card .bars")
+    page.wait_for_selector("#work", state="hidden")
+    assert "99 % coverage" in page.locator(".bars caption").inner_text()
+    tab_to("#heat")
+    page.keyboard.press("Space")
+    assert not page.locator("#heat").is_checked()
+    tab_to("#csv")
+    with page.expect_download() as caught:
+        page.keyboard.press("Enter")
+    assert caught.value.suggested_filename == "nephros.csv"
+    tab_to("#clear")
+    page.keyboard.press("Enter")
+    assert page.locator(".card").count() == 0
+    assert page.evaluate("document.activeElement.id") == "files"
+
+
+def test_many_files_show_progress_and_a_whole_table(one: Open, folder: Path) -> None:
+    page = one.page
+    page.evaluate("""() => {
+        window.seen = [];
+        new MutationObserver(() => window.seen.push(document.getElementById('count').textContent))
+            .observe(document.getElementById('count'), { childList: true, characterData: true, subtree: true }) }""")
+    files = sorted(folder.glob("*.png"))
+    one.give(*files)
+    steps = page.evaluate("window.seen")
+    assert len({step for step in steps if step.endswith("of 70 files")}) >= 3
+    assert steps[-1] == "70 of 70 files"
+    assert page.locator(".card").count() == 60
+    page.locator("#more").click()
+    assert page.locator(".card").count() == 70
+    assert page.locator("#more").is_hidden()
+    with page.expect_download() as caught:
+        page.locator("#csv").click()
+    rows = list(csv.DictReader(io.StringIO(Path(caught.value.path()).read_text(encoding="utf-8"))))
+    assert [row["file"].removeprefix("'") for row in rows] == [file.name for file in files]
+    hostile = next(row for row in rows if "cmd" in row["file"])
+    assert hostile["file"] == f"'{HOSTILE}"  # a spreadsheet takes it for text
+    assert [bool(row["error"]) for row in rows] == [file.name == "a-broken.png" for file in files]
+    for row in rows:
+        if not row["error"]:
+            assert sum(float(row[f"p_{c}"]) for c in range(8)) == pytest.approx(1, abs=1e-5)
+            assert row["label"] in row["prediction_set"].split()
+
+
+def test_an_npz_is_dropped_and_every_row_is_in_the_table(one: Open, folder: Path) -> None:
+    page = one.page
+    data = list((folder / "stack.npz").read_bytes())
+    drop = """data => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([new Uint8Array(data)], 'stack.npz'));
+        const options = { dataTransfer: transfer, bubbles: true, cancelable: true };
+        document.getElementById('drop').dispatchEvent(new DragEvent('drop', options)) }"""
+    page.evaluate(drop, data)
+    page.wait_for_selector(".card")
+    page.wait_for_selector("#work", state="hidden")
+    assert page.locator("#summary").inner_text().startswith("100 cells answered")
+    assert "stack.npz, val, 0" in page.locator(".card").first.inner_text()
+    with page.expect_download() as caught:
+        page.locator("#csv").click()
+    rows = list(csv.DictReader(io.StringIO(Path(caught.value.path()).read_text(encoding="utf-8"))))
+    assert [int(row["index"]) for row in rows] == list(range(100))
+
+
+def test_a_server_that_has_gone_is_said_of_each_file(browser: Any, folder: Path) -> None:
+    with running(["--known", "none"]) as server:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(server.address)
+        page.wait_for_selector("#drop[data-ready=yes]")
+        assert "nephros serve --known" in page.locator("#legend").text_content()
+    page.set_input_files("#files", str(folder / "cell-00.png"))
+    page.wait_for_selector(".card.bad")
+    assert "The server can't be reached" in page.locator(".card.bad").inner_text()
+    context.close()
