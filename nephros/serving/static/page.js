@@ -3,7 +3,7 @@ import { card, make, nameOf } from "./cards.js";
 
 const GROUP_FILES = 24, GROUP_BYTES = 8e6, SHOWN = 60, SIMILAR = 6, TRIES = 6;
 const at = (id) => document.getElementById(id);
-const state = { about: null, results: [], shown: 0, queue: [], total: 0, done: 0, busy: false, follow: false, stop: null, truths: new Map(), coverage: 0.9 };
+const state = { about: null, results: [], shown: 0, queue: [], total: 0, done: 0, busy: false, follow: false, told: -1000, stop: null, truths: new Map(), coverage: 0.9 };
 
 async function start() {
   state.about = await (await fetch("/version")).json();
@@ -143,7 +143,7 @@ function gather(results) {
   const several = new Set(results.filter((result) => result.index > 0).map((result) => result.file));
   for (const result of results) state.results.push({ ...result, many: several.has(result.file) || isStack({ name: result.file }), coverage: state.coverage });
   if (state.shown < SHOWN) showMore(SHOWN - state.shown);
-  summarise();
+  if (performance.now() - state.told > 500) summarise(); // it counts all results; work() ends with one more
 }
 
 function fail(files, error) {
@@ -163,6 +163,7 @@ function tick(words) {
 }
 
 function summarise() {
+  state.told = performance.now();
   const good = state.results.filter((result) => result.error === null), bad = state.results.length - good.length;
   const odd = good.filter((result) => result.unfamiliar).length;
   const words = [`${good.length.toLocaleString("en")} ${good.length === 1 ? "cell" : "cells"} answered`];
