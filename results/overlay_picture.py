@@ -24,7 +24,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         pixels, marks = zip(*Tissue(SHAPE, seed=1).slices(), strict=True)
-        tifffile.imwrite(here / "made-up-tissue.tif", np.stack(pixels), photometric="minisblack", metadata={"axes": "ZYX"})
+        tifffile.imwrite(
+            here / "made-up-tissue.tif", np.stack(pixels), photometric="minisblack", metadata={"axes": "ZYX"}
+        )
         tifffile.imwrite(here / "nuclei.tif", np.stack(marks).astype(np.uint16), photometric="minisblack")
         words = [
             "data",
