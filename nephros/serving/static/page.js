@@ -34,7 +34,7 @@ async function showSamples() {
       button.addEventListener("click", () => take(sample));
       strip.append(make("li", {}, button));
     }
-    const title = members[0].made_up ? "Made-up nuclei, drawn by nephros: no real cells, so the answers mean little" : `Real cells: ${source}`;
+    const title = members[0].made_up ? "Made-up nuclei, drawn by nephros: no real cells, so the answers mean little" : `With their true class: ${source}`;
     at("sample-groups").append(make("div", { className: "group" }, make("h3", { textContent: title }), strip));
   }
   at("samples").hidden = samples.length === 0;
