@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.data.arrays import CellArray, open_arrays
 from nephros.data.held import Held
 from nephros.data.pictures import (
     SUFFIXES,
@@ -19,7 +20,6 @@ from nephros.data.pictures import (
     quiet,
     read_bytes,
 )
-from nephros.data.stacked import Stack, open_stacks
 from nephros.errors import UserError
 from nephros.serving.cells import Shape, fitted, wrong
 
@@ -71,16 +71,16 @@ class Inputs:
         self.shape, self._white, self._guard = shape, white, guard
         self._highest = 0
         self._late: list[
-            tuple[Path | Held | Stack, dict[int, int]]
+            tuple[Path | Held | CellArray, dict[int, int]]
         ] = []  # 16-bit ones (page -> row): white is known at the end
-        self._sources: list[Path | Held | Stack | tuple[Path | Held, str]] = []
+        self._sources: list[Path | Held | CellArray | tuple[Path | Held, str]] = []
         for path in named:
             self._sources += _sources(path if isinstance(path, Held) else Path(path).expanduser())
         self._batch = max(1, min(BATCH, BATCH_BYTES // math.prod(shape)))
 
     def __len__(self) -> int:
         """Return how large `done` will be."""
-        return sum(len(source) if isinstance(source, Stack) else 1 for source in self._sources)
+        return sum(len(source) if isinstance(source, CellArray) else 1 for source in self._sources)
 
     def batches(self) -> Iterator[Batch]:
         """Yield every cell once, the 16-bit ones last; rows, errors and notes are complete at the end.
@@ -90,8 +90,8 @@ class Inputs:
         held: list[tuple[int, NDArray[np.uint8]]] = []
         with quiet():
             for source in self._sources:
-                if isinstance(source, Stack):
-                    yield from self._stack(source)
+                if isinstance(source, CellArray):
+                    yield from self._array(source)
                     continue
                 for item in self._file(source):
                     held.append(item)
@@ -145,16 +145,16 @@ class Inputs:
             self.row_notes[row] = done
         return cell
 
-    def _stack(self, stack: Stack) -> Iterator[Batch]:
+    def _array(self, array: CellArray) -> Iterator[Batch]:
         """Yield an array's cells, or of a 16-bit one only look for its white."""
-        name, first = _shown(stack.path), len(self.rows)
-        late = stack.dtype != np.uint8 and self._white is None
+        name, first = _shown(array.path), len(self.rows)
+        late = array.dtype != np.uint8 and self._white is None
         index = 0
         try:
-            self._guard(stack.path, len(stack), stack.shape[1] * stack.shape[2])
-            for cells in stack.batches():
+            self._guard(array.path, len(array), array.shape[1] * array.shape[2])
+            for cells in array.batches():
                 rows = np.arange(first + index, first + index + len(cells))
-                self.rows += [Row(name, index + i, stack.split) for i in range(len(cells))]
+                self.rows += [Row(name, index + i, array.split) for i in range(len(cells))]
                 index += len(cells)
                 self.done += len(cells)
                 if late:
@@ -162,9 +162,9 @@ class Inputs:
                 else:
                     yield rows, self._all_fitted(cells, int(rows[0]))
         except UserError as error:
-            self._fail(Row(name, index, stack.split), str(error))
+            self._fail(Row(name, index, array.split), str(error))
         if late:
-            self._late.append((stack, {i: first + i for i in range(index)}))
+            self._late.append((array, {i: first + i for i in range(index)}))
 
     def _all_fitted(self, cells: NDArray[Any], first: int) -> NDArray[np.uint8]:
         channels, height, width = self.shape
@@ -184,8 +184,8 @@ class Inputs:
                 self.errors |= dict.fromkeys(wanted.values(), str(error))
 
 
-def _images(source: Path | Held | Stack) -> Iterator[NDArray[Any]]:
-    if not isinstance(source, Stack):
+def _images(source: Path | Held | CellArray) -> Iterator[NDArray[Any]]:
+    if not isinstance(source, CellArray):
         yield from decode_pages(source, read_bytes(source))
     else:
         for part in source.batches():
@@ -201,14 +201,14 @@ def _joined(held: list[tuple[int, NDArray[np.uint8]]]) -> Batch:
     return np.array([row for row, _ in held]), np.stack([cell for _, cell in held])
 
 
-def _sources(path: Path | Held) -> list[Path | Held | Stack | tuple[Path | Held, str]]:
+def _sources(path: Path | Held) -> list[Path | Held | CellArray | tuple[Path | Held, str]]:
     """Return the files of a folder, the arrays of an npz, the file itself, or the path and what is wrong with it."""
     try:
         if isinstance(path, Path) and path.is_dir():
             files = list(_walk(path))
             return [*files] or [(path, f"{path} holds no PNG, TIFF or JPEG pictures; name another folder.")]
         if path.suffix.lower() == ".npz" and (isinstance(path, Held) or path.is_file() or not path.exists()):
-            return [*open_stacks(path)]
+            return [*open_arrays(path)]
     except UserError as error:
         return [(path, str(error))]
     except (OSError, ValueError) as error:

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nephros.data import stacked
-from nephros.data.stacked import open_stacks
+from nephros.data import arrays
+from nephros.data.arrays import open_arrays
 from nephros.errors import UserError
 
 CELLS = np.random.default_rng(0).integers(0, 256, (7, 6, 5), dtype=np.uint8)
@@ -31,7 +31,7 @@ def as_bytes(compressed: bool, **arrays: NDArray[Any]) -> bytes:
 def test_all_cells_come_once_and_in_order(
     compressed: bool, per_batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stacked, "BATCH_BYTES", per_batch * 30)
+    monkeypatch.setattr(arrays, "BATCH_BYTES", per_batch * 30)
     colour = np.repeat(CELLS[..., None], 3, axis=3)
     arrays: dict[str, NDArray[Any]] = {
         "train_images": CELLS,
@@ -40,7 +40,7 @@ def test_all_cells_come_once_and_in_order(
         "images": CELLS.astype(np.uint16),
     }
     (tmp_path / "c.npz").write_bytes(as_bytes(compressed, **arrays))
-    found = {stack.name: np.concatenate(list(stack.batches())) for stack in open_stacks(tmp_path / "c.npz")}
+    found = {array.name: np.concatenate(list(array.batches())) for array in open_arrays(tmp_path / "c.npz")}
     assert list(found) == list(arrays)
     assert np.array_equal(found["train_images"], CELLS)
     assert np.array_equal(found["val_images"], CELLS)
@@ -68,8 +68,8 @@ def test_mutated_files_give_cells_or_a_sentence(compressed: bool, steps: list[tu
         file = Path(scratch) / "cells.npz"
         file.write_bytes(bytes(data))
         try:
-            for stack in open_stacks(file):
-                for cells in stack.batches():
+            for array in open_arrays(file):
+                for cells in array.batches():
                     assert cells.dtype in (np.uint8, np.uint16)
         except UserError as error:
             wrong = str(error)

@@ -24,7 +24,7 @@ _RATIO, _FREE = 200, 256 << 20
 
 
 @dataclass(frozen=True)
-class Stack:
+class CellArray:
     """An array of cells in an npz file, known from its header."""
 
     path: Path | Held
@@ -65,7 +65,7 @@ class Stack:
             raise UserError(f"{self.path}: {self.name} is stored column by column; save numpy.ascontiguousarray of it.")
 
 
-def open_stacks(path: Path | Held) -> list[Stack]:
+def open_arrays(path: Path | Held) -> list[CellArray]:
     """Return the arrays of cells in an npz file, in the order in which they lie there.
 
     They are called ``images``, ``train_images``, ``val_images`` or ``test_images``, each of which may be missing, and other
@@ -73,7 +73,7 @@ def open_stacks(path: Path | Held) -> list[Stack]:
     """
     with opened(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        found = [_stack(path, archive, name, member) for name, member in members.items() if name in NAMES]
+        found = [_array(path, archive, name, member) for name, member in members.items() if name in NAMES]
     if not found:
         held = ", ".join(sorted(members)[:5]) or "nothing"
         raise UserError(
@@ -82,7 +82,7 @@ def open_stacks(path: Path | Held) -> list[Stack]:
     return found
 
 
-def _stack(path: Path | Held, archive: ZipFile, name: str, member: ZipInfo) -> Stack:
+def _array(path: Path | Held, archive: ZipFile, name: str, member: ZipInfo) -> CellArray:
     if member.file_size > _FREE and member.file_size > _RATIO * max(member.compress_size, 1):
         raise UserError(
             f"{path}: {name} would unpack to {member.file_size / 1e9:.1f} GB, {_RATIO} times its size and more, as a zip bomb "
@@ -99,4 +99,4 @@ def _stack(path: Path | Held, archive: ZipFile, name: str, member: ZipInfo) -> S
         raise UserError(
             f"{path}: {name} has pictures of {shape[1]}x{shape[2]} pixels, too small or too large for cells."
         )
-    return Stack(path, name, shape, dtype)
+    return CellArray(path, name, shape, dtype)
