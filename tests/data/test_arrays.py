@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nephros.data import arrays
+from nephros.data import arrays as reader
 from nephros.data.arrays import open_arrays
 from nephros.errors import UserError
 
@@ -31,7 +31,7 @@ def as_bytes(compressed: bool, **arrays: NDArray[Any]) -> bytes:
 def test_all_cells_come_once_and_in_order(
     compressed: bool, per_batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrays, "BATCH_BYTES", per_batch * 30)
+    monkeypatch.setattr(reader, "BATCH_BYTES", per_batch * 30)
     colour = np.repeat(CELLS[..., None], 3, axis=3)
     arrays: dict[str, NDArray[Any]] = {
         "train_images": CELLS,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nephros.data import arrays
+from nephros.data import arrays as reader
 from nephros.serving import inputs
 from nephros.serving.inputs import Inputs
 
@@ -110,7 +110,7 @@ def test_shape_and_colour_are_fitted_and_noted(tmp_path: Path) -> None:
 
 
 def test_an_npz_is_read_in_parts_whatever_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrays, "BATCH_BYTES", 200)
+    monkeypatch.setattr(reader, "BATCH_BYTES", 200)
     rng = np.random.default_rng(0)
     arrays: dict[str, Any] = {
         name: rng.integers(0, 256, (5, 8, 8), dtype=np.uint8) for name in ("test_images", "images")
@@ -171,7 +171,7 @@ def test_a_zip_bomb_is_refused_from_its_directory(tmp_path: Path) -> None:
 
 
 def test_a_flipped_bit_late_in_an_npz_leaves_the_rows_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrays, "BATCH_BYTES", 64)
+    monkeypatch.setattr(reader, "BATCH_BYTES", 64)
     np.savez(tmp_path / "c.npz", images=np.arange(10 * 64, dtype=np.uint16).astype(np.uint8).reshape(10, 8, 8))
     data = bytearray((tmp_path / "c.npz").read_bytes())
     data[300] ^= 1
