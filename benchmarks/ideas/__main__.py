@@ -34,7 +34,7 @@ from nephros.training.begin import fresh_model, shape_of
 from nephros.training.progress import NoProgress
 
 ROOT = Path(__file__).parents[2] / "results" / "speedrun"
-STAGES = {"screen": (20_000, 6), "full": (0, 5)}
+STAGES = {"screen": (20_000, 6), "full": (0, 6), "hour": (0, 40)}
 """Training images (0: all) and passes of the start."""
 
 
@@ -50,7 +50,11 @@ def run(idea: Idea, start: Recipe, stage: str, seed: int, quick: bool) -> dict[s
         idea.recipe(start), epochs=1, passes=1 if quick else max(1, round(passes * base / cost)), seed=seed
     )
     device = torch.device("cpu")
-    fit = idea.fit(recipe, own, Batches(dataset.train, device), Batches(dataset.val, device), dataset.class_names)
+    targets = None
+    if idea.targets is not None:
+        targets = idea.targets(recipe, dataset, lambda other: _model(idea, recipe, dataset, other))
+    train, val = Batches(dataset.train, device), Batches(dataset.val, device)
+    fit = idea.fit(recipe, own, train, val, dataset.class_names, targets)
     idea.patch(fit)
     began = time.perf_counter()
     found: dict[str, Any] = {"idea": idea.name, "stage": stage, "seed": seed, "passes": recipe.passes}

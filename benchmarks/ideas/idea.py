@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from benchmarks.ideas.labels import Targets
 from nephros.models import build
 from nephros.models.shape import Shape
 from nephros.recipe import Model, Recipe
@@ -35,6 +36,8 @@ class Idea:
     fit: type[Fit] = Fit
     patch: Callable[[Fit], None] = _nothing
     """What is changed of a run before it begins."""
+    targets: Targets | None = None
+    """What makes targets to follow beside the labels, as far as the recipe's teacher_share says."""
     against: str = "start"
     """The idea that it is paired with."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from benchmarks.ideas import losses
+from benchmarks.ideas import labels, losses
 from benchmarks.ideas.idea import Idea
 from benchmarks.ideas.nets import net
 from benchmarks.ideas.symmetric import turning
@@ -180,6 +180,34 @@ _LATER = [
     _then("second-symmetric-ce", "loss", "symmetric cross-entropy, .2", patch=losses.symmetric(0.2)),
     _then("second-focal", "loss", "focal loss, gamma 1", patch=losses.focal(1.0)),
     _then("second-balanced", "loss", "balanced softmax (for macro F1)", patch=losses.balanced),
+    _then(
+        "second-oof-half",
+        "labels",
+        "half of the loss follows out-of-fold answers",
+        {"teacher_share": 0.5},
+        targets=labels.out_of_fold,
+    ),
+    _then(
+        "second-oof",
+        "labels",
+        "the whole loss follows out-of-fold answers",
+        {"teacher_share": 1.0},
+        targets=labels.out_of_fold,
+    ),
+    _then(
+        "second-relabel",
+        "labels",
+        "out-of-fold answers where confident learning doubts a label",
+        {"teacher_share": 1.0},
+        targets=labels.relabelled,
+    ),
+    _then(
+        "second-again",
+        "labels",
+        "born again: .7 of the loss follows an earlier network",
+        {"teacher_share": 0.7},
+        targets=labels.born_again,
+    ),
     _then("second-float32", "precision", "full precision", {"amp": "off"}),
 ]
 

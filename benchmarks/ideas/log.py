@@ -34,7 +34,7 @@ COLUMNS = (
 def write_log(root: Path, ideas: Sequence[Idea]) -> None:
     """Write speedrun.csv beside the folder of records; results/fill.py puts it into speedrun.md."""
     rows = []
-    for stage in ("screen", "full"):
+    for stage in ("screen", "full", "hour"):
         for idea in ideas:
             own, paired = _records(root, stage, idea.name), _records(root, stage, idea.against)
             if own:
