@@ -78,9 +78,10 @@ def test_known_cells_are_their_own_nearest_and_of_the_train_split_alone(engine: 
     assert near.shape == similarity.shape == (20, 5)
     assert similarity[:, 0] == pytest.approx(1, abs=1e-4)
     assert (np.diff(similarity, axis=1) <= 0).all()
-    assert (near[:, 0] == np.arange(20)).mean() > 0.9
     whole = (features - known.centre) @ known.features.T / np.linalg.norm(features - known.centre, axis=1)[:, None]
     assert np.allclose(np.sort(whole, axis=1)[:, ::-1][:, :5], similarity, atol=1e-5)
+    # Others may be as near, as squares that differ by noise are to so small a network.
+    assert np.allclose(np.diagonal(whole), similarity[:, 0], atol=1e-4)
     assert known.nearest(features, 1000)[0].shape == (20, 100)
 
 
