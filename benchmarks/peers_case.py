@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils import data
 
+from benchmarks.timing import mean_rate
 from benchmarks.work import batches_of, fit_of, open_split, shape_of, steps
 from nephros.data.dataset import Split
 from nephros.models import build
@@ -136,17 +137,6 @@ def lightning_rate(split: Split, recipe: Recipe, workers: int, seconds: float) -
     return recipe.batch_size * (len(after) - 1) / (after[-1] - after[0])
 
 
-def rate(work: Iterator[float], seconds: float) -> float:
-    """Return units of work a second, after a warm-up of half as long."""
-    end = time.perf_counter() + seconds / 2
-    while next(work) and time.perf_counter() < end:
-        pass
-    start, done = time.perf_counter(), 0.0
-    while time.perf_counter() < start + seconds:
-        done += next(work)
-    return done / (time.perf_counter() - start)
-
-
 def main() -> None:
     """Run one stack."""
     given = argparse.ArgumentParser(description=__doc__)
@@ -164,7 +154,9 @@ def main() -> None:
         found = lightning_rate(split, recipe, asked.workers, asked.seconds)
     else:
         made = {"nephros": our_steps, "plain": plain_steps, "timm-style": timm_steps}[asked.stack]
-        found = rate(made(split, recipe, asked.workers), asked.seconds)
+        turn = mean_rate(made(split, recipe, asked.workers), torch.device("cpu"))
+        turn(asked.seconds / 2)
+        found = turn(asked.seconds)
     print(json.dumps({"images_per_s": found, "threads": torch.get_num_threads()}))
 
 

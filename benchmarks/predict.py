@@ -18,7 +18,7 @@ from PIL import Image
 from benchmarks.common import Row, Settings, parse, parser, publish
 from benchmarks.help_time import command
 from benchmarks.timing import best_rate, interleave, mean_rate, ratio, summary
-from benchmarks.work import open_data
+from benchmarks.work import open_data, products
 from nephros.serving.box import box_file
 from nephros.serving.engine import Engine, session_network
 from nephros.serving.inputs import Inputs
@@ -51,19 +51,6 @@ def runtimes() -> dict[str, Answer]:
     return found
 
 
-def _products() -> Iterator[float]:
-    """Multiply square matrices, small enough for a core's own cache and large, for ever; yield the operations of a product.
-
-    The large ones alone understate a machine whose memory others keep busy, and a network's layers fit the cache too.
-    """
-    generator = torch.Generator().manual_seed(0)
-    pairs = [torch.randn(2, side, side, generator=generator) for side in (256, 384, 1024, 2048)]
-    while True:
-        for a, b in pairs:
-            torch.mm(a, b)
-            yield 2.0 * len(a) ** 3
-
-
 def _answers(answer: Answer, cells: NDArray[np.uint8]) -> Iterator[float]:
     while True:
         answer(cells)
@@ -77,7 +64,7 @@ def throughput(settings: Settings, cells: NDArray[np.uint8]) -> list[Row]:
     cpu = torch.device("cpu")
     for batch in BATCHES:
         contenders = {name: mean_rate(_answers(answer, cells[:batch]), cpu) for name, answer in runtimes().items()}
-        rates = interleave({"matrix": best_rate(_products(), cpu), **contenders}, settings)
+        rates = interleave({"matrix": best_rate(products(cpu, None), cpu), **contenders}, settings)
         for name in contenders:
             used = [2 * cost * rate for rate in rates[name]]
             rows.append(

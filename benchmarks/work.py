@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d
 
 from benchmarks.common import Settings
 from nephros.data.augment import augment, draw
@@ -81,17 +84,23 @@ def steps(fit: Fit, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[float]
 
 
 def products(device: torch.device, dtype: torch.dtype | None) -> Iterator[float]:
-    """Multiply two large square matrices for ever; yield the floating-point operations of a product.
+    """Multiply matrices, in turn in every way below, for ever; yield a product's operations.
 
+    On a GPU: two large squares. On a CPU: squares that fit a core's cache and squares that don't, and the product that a
+    convolution is, since its library (oneDNN) may take twice the squares' (MKL) rate: the fastest is the machine's.
     `dtype` None is full precision; on GPUs that allows TF32, as their convolutions do by default.
     """
-    side = 8192 if device.type == "cuda" else 2048
-    generator = torch.Generator().manual_seed(0)
-    a, b = (torch.randn(side, side, generator=generator).to(device, dtype or torch.float32) for _ in range(2))
-    out = torch.empty_like(a)
-    while True:
+    kind: dict[str, Any] = {"device": device, "dtype": dtype or torch.float32}
+    on_gpu = device.type == "cuda"
+    squares = [torch.randn(2, side, side, **kind) for side in ((8192,) if on_gpu else (384, 1024))]
+    ways = [(partial(torch.mm, a, b, out=torch.empty_like(a)), 2.0 * len(a) ** 3) for a, b in squares]
+    if not on_gpu:
+        maps, filters = torch.randn(8, 256, 28, 28, **kind), torch.randn(256, 256, 3, 3, **kind)
+        last = [tensor.to(memory_format=torch.channels_last) for tensor in (maps, filters)]
+        ways.append((partial(conv2d, *last, padding=1), 2.0 * maps.numel() * filters[0].numel()))
+    for multiply, operations in itertools.cycle(ways):
         before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("high" if device.type == "cuda" else before)
-        torch.mm(a, b, out=out)
+        torch.set_float32_matmul_precision("high" if on_gpu else before)
+        multiply()
         torch.set_float32_matmul_precision(before)
-        yield 2.0 * side**3
+        yield operations

@@ -54,7 +54,7 @@ class Optimizer:
     weight_decay: float = 0.0
     """L2 penalty's factor; biases and normalisation layers are decayed too, as the seeds' were, unless decay_all is off."""
     decay_all: bool = True
-    """Whether weight decay also acts on biases and on the scales and shifts of normalisation layers."""
+    """Whether weight decay also acts on biases and on the scales and shifts of normalisation layers; of muon it never does."""
     rest_lr: float = 0.1
     """muon: peak learning rate of what sgd steps: the stem, the last layer, biases and normalisation layers."""
 

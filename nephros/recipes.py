@@ -112,17 +112,16 @@ _COMPACT = Recipe(
 _NEPHROS = replace(
     _COMPACT,
     name="nephros",
-    source="ours: an hour on two CPU cores",
-    # All eight views of a nucleus give one answer by construction: two and a half points after as many steps.
+    source="ours: turns with the image, stepped by Muon",
+    # All eight views of a nucleus give one answer by construction (what that and Muon buy: results/speedrun.md).
     model=Model(network="equivariant", features=32, depth=2),
-    # Two and a half more.
     optimizer=Optimizer(name="muon", lr=0.04, momentum=0.9, rest_lr=0.1, weight_decay=5e-4, decay_all=False),
     augment=Augment(shift=2),
     epochs=40,
     amp="native",
 )
 
-_NEPHROS_FAST = replace(_NEPHROS, name="nephros-fast", source="ours: ten minutes on two CPU cores", epochs=6)
+_NEPHROS_FAST = replace(_NEPHROS, name="nephros-fast", source="ours: nephros in six epochs", epochs=6)
 
 _KNN = Recipe(
     name="knn",

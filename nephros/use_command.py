@@ -11,11 +11,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jsonargparse import ArgumentParser
+
 from nephros.commands import make_parser, parse
 from nephros.errors import UserError
 
 if TYPE_CHECKING:
     from nephros.serving.table import Predictions
+
+
+def _add_model(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        type=str,
+        default=SUPPRESS,
+        metavar="M",
+        help="a run folder, or a file that `nephros export` wrote (default: the model that comes with nephros)",
+    )
 
 
 def export(words: list[str]) -> int:
@@ -78,13 +90,7 @@ def predict(words: list[str]) -> int:
         "all were answered, 1 when some were not, 2 when none was. For research only, not for diagnosis.",
     )
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="pictures, folders of pictures, npz files")
-    parser.add_argument(
-        "--model",
-        type=str,
-        default=SUPPRESS,
-        metavar="M",
-        help="a run folder, or a file that `nephros export` wrote (default: the model that comes with nephros)",
-    )
+    _add_model(parser)
     parser.add_argument(
         "--out", type=str, default=SUPPRESS, metavar="FILE", help="write all rows to a .csv, .json or .parquet file"
     )
@@ -119,9 +125,9 @@ def predict(words: list[str]) -> int:
     if inputs and card and out is None:
         raise UserError("--model-card and pictures would share the output: name a file for the table with --out.")
     target = None if out is None else Path(out).expanduser()
-    notes = None if picture is None else _notes_of(inputs, picture)
+    overlay = None if picture is None else (_notes_of(inputs, picture), picture)
     with _to_pipe():
-        return _predict(inputs, model, target, card, given, notes, picture)
+        return _predict(inputs, model, target, card, overlay, given)
 
 
 def _notes_of(inputs: list[str], picture: str) -> Path:
@@ -142,9 +148,8 @@ def _predict(
     model: str | None,
     out: Path | None,
     with_card: bool,
+    overlay: tuple[Path, str] | None,
     given: dict[str, Any],
-    notes: Path | None,
-    picture: str | None,
 ) -> int:
     from nephros.serving import table
     from nephros.serving.card import to_text
@@ -171,14 +176,14 @@ def _predict(
         table.show(found)
     else:
         table.write_csv(found, sys.stdout)
-    if notes is not None and picture is not None:
-        _paint(notes, found, picture)
+    if overlay is not None:
+        _paint(found, *overlay)
     for line in table.lines(found):
         _aside(line)
     return 1 if found.errors else 0
 
 
-def _paint(notes: Path, found: Predictions, picture: str) -> None:
+def _paint(found: Predictions, notes: Path, picture: str) -> None:
     from nephros.jobs.overlay import overlay
     from nephros.serving.table import write
 
@@ -204,13 +209,7 @@ def serve(words: list[str]) -> int:
         help="address to listen on, such as 0.0.0.0 to let others in; there is no password (default: this machine only)",
     )
     parser.add_argument("--port", type=int, default=SUPPRESS, help="0 takes a free one (default: 8000)")
-    parser.add_argument(
-        "--model",
-        type=str,
-        default=SUPPRESS,
-        metavar="M",
-        help="a run folder, or a file that `nephros export` wrote (default: the model that comes with nephros)",
-    )
+    _add_model(parser)
     parser.add_argument(
         "--known",
         type=str,

@@ -31,6 +31,7 @@ from nephros.models.classifier import Classifier
 from nephros.models.cost import multiply_adds, parameters
 from nephros.recipe import Recipe
 from nephros.training.begin import fresh_model, shape_of
+from nephros.training.fit import Fit
 from nephros.training.progress import NoProgress
 
 ROOT = Path(__file__).parents[2] / "results" / "speedrun"
@@ -54,7 +55,7 @@ def run(idea: Idea, start: Recipe, stage: str, seed: int, quick: bool) -> dict[s
     if idea.targets is not None:
         targets = idea.targets(recipe, dataset, lambda other: _model(idea, recipe, dataset, other))
     train, val = Batches(dataset.train, device), Batches(dataset.val, device)
-    fit = idea.fit(recipe, own, train, val, dataset.class_names, targets)
+    fit = Fit(recipe, own, train, val, dataset.class_names, targets)
     idea.patch(fit)
     began = time.perf_counter()
     found: dict[str, Any] = {"idea": idea.name, "stage": stage, "seed": seed, "passes": recipe.passes}

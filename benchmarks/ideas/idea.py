@@ -33,7 +33,6 @@ class Idea:
     settings: dict[str, Any] = field(default_factory=dict)
     """Of the recipe, by dotted name."""
     build: Build = build
-    fit: type[Fit] = Fit
     patch: Callable[[Fit], None] = _nothing
     """What is changed of a run before it begins."""
     targets: Targets | None = None

@@ -18,8 +18,6 @@ def _muon(lr: float, momentum: float = 0.9, rest_lr: float = 0.1) -> dict[str, A
     return {f"optimizer.{key}": value for key, value in own.items()}
 
 
-_STANDING = {"augment.flips": "none"}
-
 _FIRST = [
     Idea("start", "", "where it began: the recipe compact, in bf16", against="start"),
     Idea("float32", "precision", "full precision", {"amp": "off"}),
@@ -28,7 +26,13 @@ _FIRST = [
     Idea("mirror", "symmetry", "left-right flips alone", {"augment.flips": "horizontal"}),
     Idea("turning", "symmetry", "convolutions that turn with the image, exactly, same widths", build=turning()),
     Idea("turning-wide", "symmetry", "the same, 1.5 times as wide", build=turning(widths=(48, 96, 192), last=96)),
-    Idea("turning-still", "symmetry", "turning convolutions, no flips or turns in training", _STANDING, turning()),
+    Idea(
+        "turning-still",
+        "symmetry",
+        "turning convolutions, no flips or turns in training",
+        {"augment.flips": "none"},
+        turning(),
+    ),
     # augmentation
     Idea("no-shift", "augmentation", "no shifts", {"augment.shift": 0}),
     Idea("shift-1", "augmentation", "shifts of one pixel", {"augment.shift": 1}),
@@ -129,6 +133,27 @@ def _then(name: str, group: str, words: str, settings: dict[str, Any] | None = N
     return Idea(name, group, words, {**_SECOND, **(settings or {})}, against="second", **changes)
 
 
+_AGAIN = [
+    "cosine",
+    "no-shift",
+    "shift-1",
+    "rotate-45",
+    "zoom",
+    "cutout",
+    "mixup",
+    "brightness",
+    "growing",
+    "dropout",
+    "smoothing",
+    "gce",
+    "bootstrap",
+    "symmetric-ce",
+    "focal",
+    "balanced",
+    "float32",
+]
+"""Ideas of the first round that are tried over the second start, too."""
+
 _LATER = [
     Idea("second", "", "Muon at .04 and turning convolutions", _SECOND, turning(), against="start"),
     _then("second-flips", "symmetry", "flips and turns in training too", {"augment.flips": "dihedral"}),
@@ -139,22 +164,8 @@ _LATER = [
     _then("second-m0.8", "optimiser", "momentum .8", _muon(0.04, momentum=0.8)),
     _then("second-batch-128", "optimiser", "batches of 128, rate .03", {"batch_size": 128, **_muon(0.03)}),
     _then("second-batch-512", "optimiser", "batches of 512, rate .06", {"batch_size": 512, **_muon(0.06)}),
-    _then("second-cosine", "optimiser", "cosine for the linear fall", {"schedule.name": "cosine"}),
     _then("second-warmup", "optimiser", "warm-up of a twentieth", {"schedule.warmup": 0.05}),
     _then("second-ema", "average", "moving average of the weights, .99 a step", {"ema": 0.99}),
-    _then("second-no-shift", "augmentation", "no shifts", {"augment.shift": 0}),
-    _then("second-shift-1", "augmentation", "shifts of one pixel", {"augment.shift": 1}),
-    _then(
-        "second-rotate-45",
-        "augmentation",
-        "rotations of up to 45 degrees (with the symmetry: any)",
-        {"augment.rotate": 45.0, "augment.interpolation": "bilinear"},
-    ),
-    _then("second-zoom", "augmentation", "zooms", {"augment.scale": 0.1, "augment.interpolation": "bilinear"}),
-    _then("second-cutout", "augmentation", "a black square of 8 pixels", patch=losses.cut_out(8)),
-    _then("second-mixup", "augmentation", "mixup of .2", patch=losses.mixed_up(0.2)),
-    _then("second-brightness", "augmentation", "brightness by up to a quarter", patch=losses.brightness(0.22)),
-    _then("second-growing", "augmentation", "20 pixels first", patch=losses.growing(20, 0.5)),
     _then("second-wide", "shape", "1.5 times as wide", build=turning(widths=(48, 96, 192), last=96)),
     _then("second-wider", "shape", "twice as wide", build=turning(widths=(64, 128, 256), last=128)),
     _then("second-thin", "shape", "twice as wide, one block", build=turning(widths=(64, 128, 256), depths=(1, 1, 1))),
@@ -173,13 +184,6 @@ _LATER = [
     _then("second-max", "shape", "maximum over orientations", build=turning(pool="max")),
     _then("second-both", "shape", "mean and maximum over orientations", build=turning(pool="both")),
     _then("second-last-128", "shape", "128 fields at the end", build=turning(last=128)),
-    _then("second-dropout", "shape", "dropout of .2 before the last layer", {"model.dropout": 0.2}),
-    _then("second-smoothing", "loss", "label smoothing .1", {"label_smoothing": 0.1}),
-    _then("second-gce", "loss", "generalised cross-entropy, q .3", patch=losses.generalised(0.3)),
-    _then("second-bootstrap", "loss", "soft bootstrapping, .2", patch=losses.bootstrapped(0.2)),
-    _then("second-symmetric-ce", "loss", "symmetric cross-entropy, .2", patch=losses.symmetric(0.2)),
-    _then("second-focal", "loss", "focal loss, gamma 1", patch=losses.focal(1.0)),
-    _then("second-balanced", "loss", "balanced softmax (for macro F1)", patch=losses.balanced),
     _then(
         "second-oof-half",
         "labels",
@@ -208,7 +212,10 @@ _LATER = [
         {"teacher_share": 0.7},
         targets=labels.born_again,
     ),
-    _then("second-float32", "precision", "full precision", {"amp": "off"}),
 ]
 
-IDEAS = [*_FIRST, *_LATER]
+IDEAS = [
+    *_FIRST,
+    *_LATER,
+    *(_then(f"second-{i.name}", i.group, i.words, i.settings, patch=i.patch) for i in _FIRST if i.name in _AGAIN),
+]

@@ -164,39 +164,36 @@ def mixed_up(alpha: float) -> Patch:
     return patch
 
 
-def cut_out(side: int) -> Patch:
-    """Blacken one square of each image (DeVries & Taylor 2017)."""
+def _changed(change: Callable[[Tensor, torch.Generator], Tensor]) -> Patch:
+    """Return what puts `change` of a batch's images before the network, with random numbers by the run's seed."""
 
     def patch(fit: Fit) -> None:
         forward = fit._forward
         generator = torch.Generator().manual_seed(fit.recipe.seed)
-
-        def cutting(images: Tensor) -> Tensor:
-            height, width = images.shape[2:]
-            corner = torch.randint(0, height - side + 1, (2, len(images), 1), generator=generator)
-            rows, columns = torch.arange(height), torch.arange(width)
-            down = (rows >= corner[0]) & (rows < corner[0] + side)
-            across = (columns >= corner[1]) & (columns < corner[1] + side)
-            logits: Tensor = forward(images.masked_fill((down[:, :, None] & across[:, None])[:, None], 0))
-            return logits
-
-        fit._forward = cutting
+        fit._forward = lambda images: forward(change(images, generator))
 
     return patch
+
+
+def cut_out(side: int) -> Patch:
+    """Blacken one square of each image (DeVries & Taylor 2017)."""
+
+    def cut(images: Tensor, generator: torch.Generator) -> Tensor:
+        height, width = images.shape[2:]
+        corner = torch.randint(0, height - side + 1, (2, len(images), 1), generator=generator)
+        rows, columns = torch.arange(height), torch.arange(width)
+        down = (rows >= corner[0]) & (rows < corner[0] + side)
+        across = (columns >= corner[1]) & (columns < corner[1] + side)
+        return images.masked_fill((down[:, :, None] & across[:, None])[:, None], 0)
+
+    return _changed(cut)
 
 
 def brightness(spread: float) -> Patch:
     """Multiply each image by a factor of exp(uniform of -spread to spread)."""
 
-    def patch(fit: Fit) -> None:
-        forward = fit._forward
-        generator = torch.Generator().manual_seed(fit.recipe.seed)
+    def brightened(images: Tensor, generator: torch.Generator) -> Tensor:
+        factor = ((torch.rand(len(images), generator=generator) * 2 - 1) * spread).exp()
+        return images.float() * factor[:, None, None, None]
 
-        def brightened(images: Tensor) -> Tensor:
-            factor = ((torch.rand(len(images), generator=generator) * 2 - 1) * spread).exp()
-            logits: Tensor = forward(images.float() * factor[:, None, None, None])
-            return logits
-
-        fit._forward = brightened
-
-    return patch
+    return _changed(brightened)

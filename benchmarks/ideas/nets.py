@@ -56,7 +56,7 @@ class Plan:
     widths: tuple[int, ...] = (32, 64, 128)
     depths: tuple[int, ...] = (2, 2, 2)
     stem: str = "conv5"
-    """conv5, conv4, deep (two 3x3, the second strided) or patches (2x2 pixels as channels, then 3x3)."""
+    """conv4, conv5, conv6, deep (two 3x3, the second strided) or patches (2x2 pixels as channels, then 3x3)."""
     down: str = "conv3"
     """conv3 (stride 2), conv4 (stride 2, symmetric), pool (3x3, then maximum) or mean (3x3, then mean)."""
     act: Layer = _relu
@@ -106,8 +106,6 @@ def _stem(plan: Plan, channels: int) -> list[nn.Module]:
         return [*conv(channels, width // 2), plan.act(), *conv(width // 2, width, 4, 2), plan.act()]
     if plan.stem == "patches":
         return [nn.PixelUnshuffle(2), *conv(4 * channels, width), plan.act()]
-    if plan.stem == "conv6":
-        return [nn.Conv2d(channels, width, 6, 2, 2, bias=False), nn.BatchNorm2d(width), plan.act()]
     return [*conv(channels, width, int(plan.stem[-1]), 2), plan.act()]
 
 

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 
 from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, absent
 from nephros.data.pictures import SUFFIXES, decode, quiet, read_bytes, to_eight_bits
 from nephros.errors import UserError
+from nephros.terminal import with_bar
 
 LAYOUT = "it must hold one sub-folder a class with PNG, TIFF or JPEG images, or train, val and test folders of those"
 _PROGRESS_FROM = 2000
@@ -130,11 +129,9 @@ def _listed(folder: Path, wanted: Callable[[Path], bool]) -> list[str]:
 
 def _read(root: Path, files: list[_File], size: int | None) -> tuple[NDArray[np.uint8], str, list[str]]:
     """Return all images in file order, the SHA-256 of names and bytes, and notes on what was changed."""
-    console = Console(stderr=True)
-    few = len(files) <= _PROGRESS_FROM or not console.is_terminal
     digest, pixels = hashlib.sha256(), []
     with quiet():
-        for file in track(files, "Reading images", console=console, disable=few, transient=True):
+        for file in with_bar(files, "Reading images", len(files)) if len(files) > _PROGRESS_FROM else files:
             data = read_bytes(file.path)
             digest.update(f"{file.path.relative_to(root).as_posix()}\0{len(data)}\0".encode())
             digest.update(data)

@@ -93,17 +93,15 @@ def _ensemble(found: Sequence[_Run], split: str) -> _Run:
     evaluation = Evaluation(
         {**first.evaluation.metrics, **summarise(probabilities, labels, names)}, probabilities, labels
     )
-    name = f"ensemble of {len(found)}"
-    one = of_run(first.info, Recipe(), evaluation.metrics, split, name, "the mean of the runs' probabilities")
-    minutes = [run.standing.minutes for run in found]
-    together = dataclasses.replace(
-        one,
+    name, minutes = f"ensemble of {len(found)}", [run.info.training_minutes for run in found]
+    info = dataclasses.replace(
+        first.info,
         parameters=sum(run.info.parameters for run in found),
         multiply_adds=sum(run.info.multiply_adds for run in found),
-        minutes=None if None in minutes else sum(m for m in minutes if m is not None),
-        checkpoint="each run's own",
+        training_minutes=None if None in minutes else sum(filter(None, minutes)),
     )
-    return _Run(name, first.info, together, evaluation)
+    one = of_run(info, Recipe(), evaluation.metrics, split, name, "the mean of the runs' probabilities")
+    return _Run(name, info, dataclasses.replace(one, checkpoint="each run's own"), evaluation)
 
 
 def _same_images(first: _Run, second: _Run) -> bool:

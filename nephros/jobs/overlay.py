@@ -15,8 +15,8 @@ from nephros.data.stack.measure import check_pair
 from nephros.data.stack.read import Stack, open_stack
 from nephros.errors import UserError
 from nephros.files import digest
-from nephros.jobs.progress import shown
 from nephros.reporting.overlay import Painted, bar_length, check_suffix, save_overlay
+from nephros.terminal import with_bar
 
 FORM = "it must be the CSV file that `nephros predict` wrote for this FILE.npz, one line a nucleus"
 
@@ -43,7 +43,7 @@ def overlay(notes: str | Path, predictions: str | Path, out: str | Path) -> Path
     order = np.argsort(ids)
     pairs = zip(stack.slices(), mask.slices(), strict=True)
     light, seen, stride = flatten(
-        shown(pairs, "Projecting", stack.shape[0]), stack.shape, ids[order], brightness[order]
+        with_bar(pairs, "Projecting", stack.shape[0]), stack.shape, ids[order], brightness[order]
     )
     size = about["voxel_size_um"]
     pixel = None if size is None else size[2] * stride

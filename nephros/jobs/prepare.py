@@ -23,7 +23,7 @@ from nephros.data.statistics import pixel_statistics
 from nephros.data.training_range import outside
 from nephros.errors import UserError
 from nephros.files import digest
-from nephros.jobs.progress import shown
+from nephros.terminal import with_bar
 from nephros.versions import versions
 
 SIZE = 28
@@ -84,9 +84,9 @@ def prepare(
     scale = Scale.of(opened.path.name, opened.voxel_size, voxel_size, training_voxel_size, resample=resample)
     with files.room() as room:
         if labels is None:
-            mark(opened, room / "mask.tif", scale.own or training_voxel_size, progress=shown)
+            mark(opened, room / "mask.tif", scale.own or training_voxel_size, progress=with_bar)
         mask = open_stack(room / "mask.tif" if labels is None else labels, mask=True)
-        cells = find(opened, mask, scale.step, room, shown)
+        cells = find(opened, mask, scale.step, room, with_bar)
         kept = ~cells.border if drop_border else np.ones(len(cells.nuclei), dtype=np.bool_)
         if not kept.any():
             raise UserError(

@@ -45,7 +45,10 @@ def teach_network(
     folder: RunFolder, recipe: Recipe, model: Classifier, batches: dict[str, Batches], dataset: Dataset, ranks: Ranks
 ) -> Taught:
     """Take a network from the folder's checkpoint, if there is one, to its end. Only the first rank writes and shows."""
-    targets = read_targets(folder, len(dataset.train), dataset.classes) if recipe.teacher_share else None
+    targets = None
+    if recipe.teacher_share:
+        ranks.from_first(True)  # which may still be asking the teachers
+        targets = read_targets(folder, len(dataset.train), dataset.classes)
     fit = Fit(recipe, model, batches["train"], batches["val"], dataset.class_names, targets)
     file = folder.file("checkpoint.pt")
     if file.exists():

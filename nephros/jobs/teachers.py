@@ -47,15 +47,14 @@ def check_teachers(recipe: Recipe, teachers: Sequence[str | Path], dataset: Data
 
 def described(teachers: Sequence[str | Path]) -> list[dict[str, Any]]:
     """Return what run.json says of the teachers."""
-    folders = [RunFolder.open(teacher) for teacher in teachers]
     return [
         {
             "run": str(folder.root),
-            "recipe": folder.info().recipe,
-            "recipe_hash": folder.info().recipe_hash,
+            "recipe": info.recipe,
+            "recipe_hash": info.recipe_hash,
             "weights_sha256": digest(folder.file("weights.safetensors")),
         }
-        for folder in folders
+        for folder, info in ((folder, folder.info()) for folder in map(RunFolder.open, teachers))
     ]
 
 

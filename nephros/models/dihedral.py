@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nephros.models.replace import replace_layers
+
 ORIENTATIONS = 8
 
 
@@ -75,9 +77,6 @@ class D4Norm(nn.BatchNorm2d):
     used, which makes the symmetry exact.
     """
 
-    repeats = ORIENTATIONS
-    """Channels a scale: what `batchnorm.share_statistics` must know."""
-
     def __init__(self, fields: int) -> None:
         super().__init__(fields * ORIENTATIONS)
         self.weight, self.bias = nn.Parameter(torch.ones(fields)), nn.Parameter(torch.zeros(fields))
@@ -85,13 +84,11 @@ class D4Norm(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         """Return normalised maps of the same shape (n, fields * 8, h, w)."""
         weight, bias = (p.repeat_interleave(ORIENTATIONS) for p in (self.weight, self.bias))
-        assert self.running_mean is not None
-        assert self.running_var is not None
+        if not self.training:
+            return F.batch_norm(input, *self.statistics(), weight, bias, False)
         assert self.num_batches_tracked is not None
-        if self.training:
-            self.num_batches_tracked.add_(1)
-            return F.batch_norm(input, self.running_mean, self.running_var, weight, bias, True, self.momentum or 0.0)
-        return F.batch_norm(input, *self.statistics(), weight, bias, False)
+        self.num_batches_tracked.add_(1)
+        return F.batch_norm(input, self.running_mean, self.running_var, weight, bias, True, self.momentum or 0.0)
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Return mean and variance (fields * 8,) as evaluation takes them, alike for the channels of a field."""
@@ -115,7 +112,7 @@ class FieldMeans(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the means."""
-        # Over the middle of what lies so in memory: torch's poolings are ten times slower, and lose the layout.
+        # Over the middle of what lies so in memory: torch's poolings are far slower here, and lose the layout.
         return over_orientations(maps.permute(0, 2, 3, 1).flatten(1, 2).mean(1))
 
 
@@ -132,14 +129,13 @@ def made_plain(network: nn.Module) -> nn.Module:
 
     For runtimes that fold normalisation into convolutions; it stores each filter in all its orientations.
     """
-    for name, layer in network.named_children():
+
+    def plain(layer: nn.Module) -> nn.Module | None:
         if isinstance(layer, D4Conv):
-            setattr(network, name, _plain_conv(layer))
-        elif isinstance(layer, D4Norm):
-            setattr(network, name, _plain_norm(layer))
-        else:
-            made_plain(layer)
-    return network
+            return _plain_conv(layer)
+        return _plain_norm(layer) if isinstance(layer, D4Norm) else None
+
+    return replace_layers(network, plain)
 
 
 def _plain_conv(layer: D4Conv) -> nn.Conv2d:

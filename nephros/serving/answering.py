@@ -107,14 +107,7 @@ class Service:
         where = read.rows[row]
         result: Result = {"file": where.file, "index": where.index}
         result |= dict.fromkeys(("label", "class_name", "probabilities", "prediction_set", "unfamiliar"))
-        result["error"] = error
-        if wishes.details:
-            result |= {"split": where.split, "reason": "", "notes": [], "picture": None}
-        if wishes.explain:
-            result["heat_map"] = None
-        if wishes.similar:
-            result["similar"] = []
-        return result
+        return result | {"error": error} | _beside(wishes, where.split, "", [])
 
     def _answered(self, read: Inputs, part: _Part, answers: Answers, wishes: Wishes) -> list[tuple[int, Result]]:
         sets = self.engine.prediction_sets(answers.probabilities, wishes.coverage)
@@ -133,14 +126,8 @@ class Service:
                 "unfamiliar": bool(answers.unfamiliar[i]),
                 "error": None,
             }
-            if wishes.details:
-                notes = read.row_notes.get(row, [])
-                result |= {"split": where.split, "reason": answers.reasons[i], "notes": notes, "picture": None}
-            if wishes.explain:
-                result["heat_map"] = None
-            if wishes.similar:
-                result["similar"] = []
-            found.append((row, result))
+            beside = _beside(wishes, where.split, answers.reasons[i], read.row_notes.get(row, []))
+            found.append((row, result | beside))
         self._add_pictures(part, answers, labels, wishes, found)
         return found
 
@@ -177,6 +164,18 @@ class Service:
     def _again(self, cells: NDArray[np.uint8]) -> Answers:
         """Answer by way of the queue, so that one thread alone asks the engine."""
         return self.batcher.submit(cells).result()
+
+
+def _beside(wishes: Wishes, split: str, reason: str, notes: list[str]) -> Result:
+    """Return what a request has wished for beside an answer, its pictures still to be made."""
+    found: Result = {}
+    if wishes.details:
+        found |= {"split": split, "reason": reason, "notes": notes, "picture": None}
+    if wishes.explain:
+        found["heat_map"] = None
+    if wishes.similar:
+        found["similar"] = []
+    return found
 
 
 def _some(answers: Answers, which: NDArray[np.int64]) -> Answers:

@@ -71,7 +71,8 @@ class Muon(torch.optim.Optimizer):
         state = self.state[weights]
         if not state:
             state["momentum_buffer"] = torch.zeros_like(gradient)
-            state["norm"] = weights.norm()
+            if group["muon"]:
+                state["norm"] = weights.norm()
         held = state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
         return gradient.add(held, alpha=group["momentum"])
 

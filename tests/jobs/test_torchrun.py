@@ -117,6 +117,16 @@ def test_one_process_under_torchrun_is_a_plain_one_and_two_resume_its_run(data: 
     assert (plain / "weights.safetensors").read_bytes() == (single / "weights.safetensors").read_bytes()
 
 
+@pytest.mark.slow
+def test_two_processes_wait_for_what_their_teachers_say(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pupil"
+    teach = ["--teachers", str(undisturbed), "--teacher_share", "0.5", "--epochs", "2"]
+    status, _, errors = run(2, *FLAGS, *teach, "--data", str(data), "--out", str(out))
+    assert status == 0, errors
+    assert (out / "targets.npz").stat().st_size > 0
+    assert len(from_csv(out / "history.csv")) == 2
+
+
 @pytest.fixture
 def as_torchrun_s(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make this process look like torchrun's only one."""
