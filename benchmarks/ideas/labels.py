@@ -27,10 +27,19 @@ Fresh = Callable[[int], Classifier]
 """A seed -> the idea's network with first weights of that seed."""
 Targets = Callable[[Recipe, Dataset, Fresh], Tensor]
 _CPU = torch.device("cpu")
+_FOUND: dict[tuple[Recipe, int], Tensor] = {}
+"""Out-of-fold answers by recipe, whose seed drew the images too, and number of folds."""
 
 
 def out_of_fold(recipe: Recipe, dataset: Dataset, fresh: Fresh, folds: int = 4) -> Tensor:
-    """Return the probabilities of networks that have not seen the image in question."""
+    """Return the probabilities of networks that have not seen the image in question; asked once a process."""
+    key = (dataclasses.replace(recipe, teacher_share=0.0), folds)
+    if key not in _FOUND:
+        _FOUND[key] = _asked_by_folds(recipe, dataset, fresh, folds)
+    return _FOUND[key]
+
+
+def _asked_by_folds(recipe: Recipe, dataset: Dataset, fresh: Fresh, folds: int) -> Tensor:
     n = len(dataset.train)
     fold = np.random.default_rng(recipe.seed).permutation(n) % folds
     found = np.zeros((n, dataset.classes))
