@@ -1,20 +1,22 @@
-"""Fill the documents' tables from the files that commands wrote: python results/fill.py (with --check it only compares).
+"""Fill the documents' tables from the files that commands wrote: python -m results.fill (with --check it only compares).
 
 A table stands between two marks, of which the first names its file and columns:
 
     <!-- table results/seeds.csv: recipe, published_accuracy, accuracy_mean -->
     <!-- end -->
 
-Without columns all are shown. So no figure of such a table is typed by hand; a test runs the check.
+Without columns all are shown. A benchmark's .json file gives its newest record. So no figure of such a table is typed by hand; a test runs the check.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import re
 import sys
 from pathlib import Path
 
+from benchmarks.common import table
 from nephros.reporting.tabular import markdown
 
 ROOT = Path(__file__).parents[1]
@@ -28,12 +30,20 @@ def filled(text: str) -> str:
 
 
 def _table(file: str, columns: str | None) -> str:
-    with open(ROOT / file, encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
+    rows = _rows(ROOT / file)
     names = [name.strip() for name in columns.split(",")] if columns else list(rows[0])
     return markdown(
         [name.replace("_", " ") for name in names], [[_cell(name, row[name]) for name in names] for row in rows]
     )
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if path.suffix == ".json":
+        found = json.loads(path.read_text(encoding="utf-8"))[-1]["rows"]
+        names = dict.fromkeys(key for row in found for key in row)
+        return [dict(zip(names, cells, strict=True)) for cells in table(found)[1]]
+    with open(path, encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
 
 
 def _cell(name: str, text: str) -> str:
@@ -51,7 +61,7 @@ def main(words: list[str]) -> int:
             if "--check" not in words:
                 path.write_text(filled(text), encoding="utf-8")
     if "--check" in words and stale:
-        print(f"{', '.join(stale)}: a table is not as its file is; run python results/fill.py", file=sys.stderr)
+        print(f"{', '.join(stale)}: a table is not as its file is; run python -m results.fill", file=sys.stderr)
         return 1
     return 0
 

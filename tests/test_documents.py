@@ -10,15 +10,15 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_tables_are_as_their_files_are() -> None:
-    words = [sys.executable, str(ROOT / "results" / "fill.py"), "--check"]
+    words = [sys.executable, "-m", "results.fill", "--check"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 
 def test_a_table_takes_the_columns_that_its_mark_names() -> None:
-    script = "import sys; sys.path.insert(0, 'results'); import fill\n"
+    script = "import sys; from results.fill import filled\n"
     script += "mark = '<!-- table results/study-poster-27.csv: {} -->\\nold\\n<!-- end -->'\n"
-    script += "print(fill.filled(mark.format(sys.argv[1])))"
+    script += "print(filled(mark.format(sys.argv[1])))"
     with open(ROOT / "results" / "study-poster-27.csv", encoding="utf-8") as file:
         first, second = file.readline().strip().split(",")[:2]
     words = [sys.executable, "-c", script, f"{second}, {first}"]

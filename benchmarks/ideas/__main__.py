@@ -2,7 +2,7 @@
 
 Screening takes 20,000 training images and as many passes over them as cost what six passes of the start do, in
 multiply-adds; the seed draws those images too. Records lie in results/speedrun/, the log is results/speedrun.csv, and
-python results/fill.py puts it into results/speedrun.md.
+python -m results.fill puts it into results/speedrun.md.
 Several processes may share the work. Run as: python -m benchmarks.ideas [NAME ...] [--seeds 0,1]
 """
 
