@@ -5,7 +5,8 @@ A table stands between two marks, of which the first names its file and columns:
     <!-- table results/seeds.csv: recipe, published_accuracy, accuracy_mean -->
     <!-- end -->
 
-Without columns all are shown. A benchmark's .json file gives its newest record. So no figure of such a table is typed by hand; a test runs the check.
+Without columns all are shown. A benchmark's .json file gives its newest record. So no figure of such a table is typed by
+hand; a test runs the check.
 """
 
 from __future__ import annotations
