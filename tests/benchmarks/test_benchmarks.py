@@ -42,6 +42,7 @@ ROWS = {
         "share",
     },
     "help_time": {"command", "seconds"},
+    "waiting": {"recipe", "beside", "way", "images_per_s", "to_sleeping"},
     "predict": {"what"},
     "serving": {"what", "clients", "p50_ms", "p95_ms", "images_per_s", "against_one_by_one", "cells_a_call"},
 }
