@@ -147,9 +147,9 @@ def _afterwards(words: list[str]) -> str:
     """Return what a command that was cut off leaves, or how it is taken on."""
     if words[:1] in (["predict"], ["export"]):
         return "nothing was written"
-    if words[:1] == ["data"]:
-        return "run the same command again"
-    return f"`nephros {_going_on(words)}` goes on after the last whole epoch"
+    if words[:1] in (["train"], ["tune"], ["reproduce"]):
+        return f"`nephros {_going_on(words)}` goes on after the last whole epoch"
+    return "run the same command again"
 
 
 def _going_on(words: list[str]) -> str:

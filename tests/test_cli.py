@@ -184,3 +184,24 @@ def test_debug_shows_where(capsys: Capture) -> None:
 
 def test_torchvision_stays_out() -> None:
     assert importlib.util.find_spec("torchvision") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "then"),
+    [
+        (["train", "course-1"], "`nephros train --resume RUN` goes on"),
+        (["tune", "poster", "--name", "first"], "`nephros tune --resume first` goes on"),
+        (["evaluate", "runs/a"], "run the same command again"),
+        (["predict", "a.png"], "nothing was written"),
+    ],
+)
+def test_a_stopped_command_says_what_to_do_next(
+    words: list[str], then: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def stopped(_: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nephros.cli._run", stopped)
+    status, _, err = _run(words, capsys)
+    assert status == 130
+    assert f"stopped; {then}" in err
