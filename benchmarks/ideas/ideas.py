@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -214,8 +215,32 @@ _LATER = [
     ),
 ]
 
+
+def _shallow(name: str, group: str, words: str, settings: dict[str, Any] | None = None, **plan: Any) -> Idea:
+    """Return an idea that is laid over one block a stage."""
+    idea = _then(name, group, words, settings, build=turning(**{"depths": (1, 1, 1), **plan}))
+    return dataclasses.replace(idea, against="second-1-block")
+
+
+_THIRD = [
+    _shallow("third-batch-128", "optimiser", "batches of 128, rate .03", {"batch_size": 128, **_muon(0.03)}),
+    _shallow("third-0.02", "optimiser", "Muon at .02", _muon(0.02)),
+    _shallow("third-0.06", "optimiser", "Muon at .06", _muon(0.06)),
+    _shallow("third-warmup", "optimiser", "warm-up of a twentieth", {"schedule.warmup": 0.05}),
+    _shallow("third-ema", "average", "moving average of the weights, .99 a step", {"ema": 0.99}),
+    _shallow("third-still", "shape", "blocks begin as the identity", still=True),
+    _shallow("third-wide", "shape", "1.5 times as wide", widths=(48, 96, 192), last=96),
+    _shallow("third-narrow", "shape", "three quarters as wide", widths=(24, 48, 96), last=48),
+    _shallow("third-0-1-1", "shape", "blocks 0, 1, 1", depths=(0, 1, 1)),
+    _shallow("third-1-1-0", "shape", "blocks 1, 1, 0", depths=(1, 1, 0)),
+    _shallow("third-flat", "shape", "widths 32, 64, 96", widths=(32, 64, 96)),
+    _shallow("third-last-32", "shape", "32 fields at the end", last=32),
+]
+"""What is laid over one block a stage, which was the second round's winner."""
+
 IDEAS = [
     *_FIRST,
     *_LATER,
+    *_THIRD,
     *(_then(f"second-{i.name}", i.group, i.words, i.settings, patch=i.patch) for i in _FIRST if i.name in _AGAIN),
 ]

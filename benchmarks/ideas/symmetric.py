@@ -47,6 +47,8 @@ class TurnPlan:
     """Over orientations at the end: mean, max or both; positions are averaged."""
     first: str = "conv"
     """conv or deep: a 3x3 at full resolution before the stem."""
+    still: bool = False
+    """Whether a block begins as the identity: its last normalisation with scale 0."""
 
 
 class TurnBlock(nn.Module):
@@ -54,13 +56,10 @@ class TurnBlock(nn.Module):
 
     def __init__(self, fields: int, plan: TurnPlan) -> None:
         super().__init__()
-        body = [
-            D4Conv(fields, fields, 3),
-            D4Norm(fields),
-            plan.act(),
-            D4Conv(fields, fields, 3),
-            D4Norm(fields),
-        ]
+        last = D4Norm(fields)
+        if plan.still:
+            nn.init.zeros_(last.weight)
+        body = [D4Conv(fields, fields, 3), D4Norm(fields), plan.act(), D4Conv(fields, fields, 3), last]
         self.body = nn.Sequential(*body, *([TurnSqueeze(fields)] if plan.squeeze else []))
         self.act = plan.act()
 
