@@ -109,24 +109,24 @@ def _run(words: list[str]) -> int:
             raise UserError("`nephros data` needs one of: info NAME|PATH, get NAME, prepare STACK, overlay FILE.json.")
         if rest[0] in verbs:
             command, rest = f"data {rest[0]}", rest[1:]
-    from nephros import commands, results_command, stack_command, tune_command, use_command
+    from nephros.commands import data, export, predict, results, serve, stack, train, tune
 
     run: dict[str, Callable[[list[str]], int]] = {
-        "train": commands.train,
-        "evaluate": commands.evaluate,
-        "tune": tune_command.tune,
-        "predict": use_command.predict,
-        "serve": use_command.serve,
-        "export": use_command.export,
-        "report": commands.report,
-        "compare": results_command.compare,
-        "reproduce": results_command.reproduce,
-        "recipes": commands.recipes,
-        "data": commands.data_info,
-        "data info": commands.data_info,
-        "data get": commands.data_get,
-        "data prepare": stack_command.prepare,
-        "data overlay": stack_command.overlay,
+        "train": train.train,
+        "evaluate": results.evaluate,
+        "tune": tune.tune,
+        "predict": predict.predict,
+        "serve": serve.serve,
+        "export": export.export,
+        "report": results.report,
+        "compare": results.compare,
+        "reproduce": results.reproduce,
+        "recipes": data.recipes,
+        "data": data.info,
+        "data info": data.info,
+        "data get": data.get,
+        "data prepare": stack.prepare,
+        "data overlay": stack.overlay,
     }
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return run[command](rest)

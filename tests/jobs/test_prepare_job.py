@@ -321,7 +321,7 @@ def test_changed_bytes_give_results_or_one_sentence(
 def test_help_and_the_missing_extra(stack: Path, capsys: Capture) -> None:
     status, out, _ = _run(["data", "prepare", "--help"], capsys)
     assert status == 0
-    for words in ("border", "watershed", "--voxel_size", "assumed"):
+    for words in ("border", "watershed", "--voxel-size", "assumed"):
         assert words in out
     assert _run(["data", "overlay", "--help"], capsys)[0] == 0
     probe = (

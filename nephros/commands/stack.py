@@ -1,16 +1,14 @@
-"""What `nephros data prepare` and `nephros data overlay` parse and call."""
+"""nephros data prepare and data overlay."""
 
 from __future__ import annotations
 
-from argparse import SUPPRESS
-
-from nephros.commands import make_parser, parse
+from nephros.commands.flags import Flags
 from nephros.errors import UserError
 
 
 def prepare(words: list[str]) -> int:
     """nephros data prepare"""
-    parser = make_parser(
+    flags = Flags(
         "data prepare",
         "Cut the nuclei out of a 3-D fluorescence stack, as TissueMNIST's were: 32x32x7 voxels around each centroid, "
         "maximum over the slices, 28x28 pixels, 8 bits. Writes FILE.npz for `nephros predict`, FILE.csv with centroids "
@@ -21,48 +19,33 @@ def prepare(words: list[str]) -> int:
         "--drop-border leaves them out. Example: nephros data prepare kidney.ome.tif --channel 0 --labels nuclei.tif --out "
         "cells.npz",
     )
-    parser.add_argument("stack", metavar="STACK", help="TIFF, OME-TIFF or .npy; a multi-page TIFF's pages are slices")
-    parser.add_argument(
-        "--labels", type=str, default=SUPPRESS, metavar="MASK",
-        help="TIFF or .npy of the same size: 0 outside, and each nucleus its own whole number "
+    flags.add_argument("stack", metavar="STACK", help="TIFF, OME-TIFF or .npy; a multi-page TIFF's pages are slices")
+    flags.value(
+        "labels",
+        "TIFF or .npy of the same size: 0 outside, and each nucleus its own whole number "
         "(default: mark them here, roughly, by threshold and watershed)",
-    )  # fmt: skip
-    parser.add_argument("--out", type=str, required=True, metavar="FILE.npz", help="where the pictures go")
-    parser.add_argument(
-        "--channel", type=int, default=SUPPRESS, help="the nuclei's, from 0; needed where there are several"
+        shown="MASK",
     )
-    parser.add_argument(
-        "--voxel_size", type=str, default=SUPPRESS, metavar="Z,Y,X",
-        help="micrometres; needed where the file's OME or ImageJ metadata have none",
-    )  # fmt: skip
-    parser.add_argument(
-        "--training_voxel_size", type=str, default=SUPPRESS, metavar="Z,Y,X",
-        help="what crops are resampled to (default: 1,0.5,0.5, assumed of the training data: no source states it)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--no_resample", action="store_true", default=SUPPRESS, help="take the stack's voxels as they are"
+    flags.needed("out", "where the pictures go", "FILE.npz")
+    flags.value("channel", "the nuclei's, from 0; needed where there are several", int)
+    flags.value("voxel-size", "micrometres; needed where the file's OME or ImageJ metadata have none", shown="Z,Y,X")
+    flags.value(
+        "training-voxel-size",
+        "what crops are resampled to (default: 1,0.5,0.5, assumed of the training data: no source states it)",
+        shown="Z,Y,X",
     )
-    parser.add_argument(
-        "--black", type=float, default=SUPPRESS, metavar="VALUE",
-        help="pixel value that becomes 0 (default: found)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--white", type=float, default=SUPPRESS, metavar="VALUE", help="pixel value that becomes 255 (default: found)"
+    flags.switch("no-resample", "take the stack's voxels as they are")
+    flags.value("black", "pixel value that becomes 0 (default: found)", float, "VALUE")
+    flags.value("white", "pixel value that becomes 255 (default: found)", float, "VALUE")
+    flags.value("percentiles", "of the stack's pixels, instead of the two", shown="LOW,HIGH")
+    flags.switch("drop-border", "leave border nuclei out")
+    flags.value(
+        "classes",
+        "columns id and class: FILE.npz then has train, val and test too, for `nephros train --data FILE.npz`",
+        shown="CSV",
     )
-    parser.add_argument(
-        "--percentiles",
-        type=str,
-        default=SUPPRESS,
-        metavar="LOW,HIGH",
-        help="of the stack's pixels, instead of the two",
-    )
-    parser.add_argument("--drop_border", action="store_true", default=SUPPRESS, help="leave border nuclei out")
-    parser.add_argument(
-        "--classes", type=str, default=SUPPRESS, metavar="CSV",
-        help="columns id and class: FILE.npz then has train, val and test too, for `nephros train --data FILE.npz`",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=SUPPRESS, help="of that split, 7:1:2 by class (default: 0)")
-    given = parse(parser, words).as_dict()
+    flags.value("seed", "of that split, 7:1:2 by class (default: 0)", int)
+    given = flags.read(words)
     from nephros.data.stack.voxels import parse as sizes
     from nephros.jobs.prepare import prepare as job
     from nephros.reporting.prepared import show
@@ -94,18 +77,16 @@ def _percentiles(written: str) -> tuple[float, float]:
 
 def overlay(words: list[str]) -> int:
     """nephros data overlay"""
-    parser = make_parser(
+    flags = Flags(
         "data overlay",
         "Paint the classes that `nephros predict` found over the stack that `nephros data prepare` cut the nuclei from: its "
         "maximum over slices, with a legend that counts the classes. Unfamiliar nuclei are hatched and outlined in grey.",
     )
-    parser.add_argument("notes", metavar="FILE.json", help="that `nephros data prepare` wrote")
-    parser.add_argument(
-        "--predictions", type=str, required=True, metavar="CSV", help="that `nephros predict` wrote for FILE.npz"
-    )
-    parser.add_argument("--out", type=str, required=True, metavar="PICTURE", help="a .png or .tif file")
-    given = parse(parser, words)
+    flags.add_argument("notes", metavar="FILE.json", help="that `nephros data prepare` wrote")
+    flags.needed("predictions", "that `nephros predict` wrote for FILE.npz", "CSV")
+    flags.needed("out", "a .png or .tif file", "PICTURE")
+    given = flags.read(words)
     from nephros.jobs.overlay import overlay as job
 
-    print(job(given.notes, given.predictions, given.out))
+    print(job(given["notes"], given["predictions"], given["out"]))
     return 0
