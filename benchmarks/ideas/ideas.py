@@ -235,6 +235,10 @@ _THIRD = [
     _shallow("third-1-1-0", "shape", "blocks 1, 1, 0", depths=(1, 1, 0)),
     _shallow("third-flat", "shape", "widths 32, 64, 96", widths=(32, 64, 96)),
     _shallow("third-last-32", "shape", "32 fields at the end", last=32),
+    _shallow("third-deep", "shape", "3x3 at full resolution first", first="deep"),
+    _shallow("third-stem-8", "shape", "8x8 stem", stem=8),
+    _shallow("third-both", "shape", "mean and maximum over orientations", pool="both"),
+    _shallow("third-squeeze", "shape", "squeeze-and-excitation", squeeze=True),
 ]
 """What is laid over one block a stage, which was the second round's winner."""
 
