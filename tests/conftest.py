@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,16 @@ from nephros.data.dataset import Dataset, Provenance, Split
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setenv("NEPHROS_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder that holds the real TissueMNIST, which the test and its commands then open by name."""
+    for folder in (os.environ.get("NEPHROS_DATA"), Path(__file__).parents[2] / "shared" / "data"):
+        if folder and (Path(folder) / "tissuemnist.npz").is_file():
+            monkeypatch.setenv("NEPHROS_DATA", str(folder))
+            return Path(folder)
+    pytest.skip("needs tissuemnist.npz in NEPHROS_DATA or in ../shared/data")
 
 
 def squares(

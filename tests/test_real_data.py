@@ -17,27 +17,17 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 
 
-def _real_data() -> Path:
-    for folder in (os.environ.get("NEPHROS_DATA"), ROOT.parent / "shared" / "data"):
-        if folder and (Path(folder) / "tissuemnist.npz").is_file():
-            return Path(folder)
-    pytest.skip("needs tissuemnist.npz in NEPHROS_DATA or in ../shared/data")
-
-
-def _nephros(*words: str, data: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "nephros", *words],
-        env={**os.environ, "NEPHROS_DATA": str(data)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def _nephros(*words: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "nephros", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
+@pytest.mark.usefixtures("real_data")
 def test_course_3_on_a_subset_beats_the_largest_class(tmp_path: Path) -> None:
-    data = _real_data()
     run = tmp_path / "run"
     flags = ["--subset", "20000", "--epochs", "4", "--optimizer.lr", "0.03", "--optimizer.momentum", "0.9"]
-    _nephros("train", "course-3", *flags, "--out", str(run), data=data)
+    _nephros("train", "course-3", *flags, "--out", str(run))
     folder = RunFolder.open(run)
     metrics = json.loads(folder.file("val", "metrics.json").read_text())
     assert metrics["provenance"]["title"].startswith("TissueMNIST, ")
@@ -48,43 +38,30 @@ def test_course_3_on_a_subset_beats_the_largest_class(tmp_path: Path) -> None:
     assert "AutoKeras" in page
 
 
+@pytest.mark.usefixtures("real_data")
 def test_the_default_recipe_learns_within_a_few_hundred_steps(tmp_path: Path) -> None:
-    data = _real_data()
     run = tmp_path / "run"
-    _nephros("train", "--subset", "40000", "--epochs", "2", "--out", str(run), data=data)
+    _nephros("train", "--subset", "40000", "--epochs", "2", "--out", str(run))
     metrics = json.loads(RunFolder.open(run).file("val", "metrics.json").read_text())
     assert metrics["accuracy"] > 0.5
     assert metrics["loss"] < 1.4
 
 
+@pytest.mark.usefixtures("real_data")
 def test_the_default_network_s_first_steps_are_those_of_the_log() -> None:
     words = [sys.executable, str(ROOT / "results" / "first_steps.py"), "--check"]
-    environment = {**os.environ, "NEPHROS_DATA": str(_real_data())}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("in the log") == 6
 
 
 @pytest.mark.parametrize("name", ["breastmnist", "pneumoniamnist"])
-def test_the_small_sets(name: str, tmp_path: Path) -> None:
-    data = _real_data()
-    if not (data / f"{name}.npz").is_file():
+def test_the_small_sets(name: str, tmp_path: Path, real_data: Path) -> None:
+    if not (real_data / f"{name}.npz").is_file():
         pytest.skip(f"needs {name}.npz beside tissuemnist.npz")
     run = tmp_path / "run"
-    _nephros(
-        "train",
-        "--data",
-        name,
-        "--epochs",
-        "12",
-        "--batch_size",
-        "64",
-        "--optimizer.lr",
-        "0.05",
-        "--out",
-        str(run),
-        data=data,
-    )
+    flags = ["--epochs", "12", "--batch-size", "64", "--optimizer.lr", "0.05"]
+    _nephros("train", "--data", name, *flags, "--out", str(run))
     metrics = json.loads(RunFolder.open(run).file("val", "metrics.json").read_text())
     assert metrics["auc"] > 0.7
     assert len(metrics["per_class"]) == 2

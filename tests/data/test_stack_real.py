@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,8 @@ from nephros.jobs.prepare import prepare
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.usefixtures("real_data")
 def test_training_pictures_survive_the_way_through_a_stack(tmp_path: Path) -> None:
-    folder = os.environ.get("NEPHROS_DATA")
-    if not folder or not (Path(folder) / "tissuemnist.npz").is_file():
-        pytest.skip("needs tissuemnist.npz in NEPHROS_DATA")
     side = 60
     pictures = load("tissuemnist").train.images[:: 165_000 // side**2][: side**2]
     tiles = resize(pictures, 32).reshape(side, side, 32, 32).transpose(0, 2, 1, 3).reshape(32 * side, 32 * side)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -57,10 +54,8 @@ def test_each_way_of_being_unlike_gets_its_sentence() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("real_data")
 def test_figures_are_those_of_the_train_split_and_size_follows_a_zoom() -> None:
-    folder = os.environ.get("NEPHROS_DATA")
-    if not folder or not (Path(folder) / "tissuemnist.npz").is_file():
-        pytest.skip("needs tissuemnist.npz in NEPHROS_DATA")
     images = load("tissuemnist").train.images
     assert pixel_statistics(images) == pytest.approx((PIXEL_MEAN, PIXEL_STD), abs=2e-4)
     some = images[::8]

@@ -37,7 +37,7 @@ PARAMETERS = {
     "strong-baseline": 11_171_784,
     "compact": 870_376,
     "nephros": 119_344,
-    "nephros-fast": 119_344,
+    "nephros-fast": 70_848,
 }
 
 
