@@ -6,19 +6,16 @@ is the exponent b of a fit of time = a n^b; the exact kernel is measured to 20,0
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.classics_case import METHODS
-from benchmarks.common import Row, Settings, parse, parser, publish
+from benchmarks.common import Row, Settings, in_process, parse, parser, publish
 from benchmarks.timing import interleave, mean_rate, ratio, summary
 from nephros.models.classical import NearestNeighbours
 
@@ -34,9 +31,7 @@ FITTED_FROM = 3_000
 
 def case(method: str, images: int, data: str) -> dict[str, Any]:
     """Return what one case measured in a process of its own."""
-    words = [sys.executable, "-m", "benchmarks.classics_case", method, str(images), "--data", data]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    return dict(in_process("classics_case", [method, str(images), "--data", data]))
 
 
 def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:

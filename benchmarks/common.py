@@ -6,7 +6,9 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,6 +124,17 @@ def publish(settings: Settings, title: str, rows: list[Row], data: str = "") -> 
         file = settings.save / f"{settings.benchmark}.json"
         earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
         write_json(file, [*earlier, record])
+
+
+def in_process(
+    module: str, words: Sequence[str], python: str = sys.executable, env: Mapping[str, str] | None = None
+) -> Any:
+    """Return what a module of the benchmarks prints as JSON on its last line, run in a process of its own."""
+    command = [python, "-m", f"benchmarks.{module}", *words]
+    done = subprocess.run(command, cwd=RESULTS.parents[1], env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import torch
 
-from benchmarks.common import Row, Settings, parse, parser, publish
+from benchmarks.common import Row, Settings, in_process, parse, parser, publish
 from benchmarks.timing import Contender, interleave, mean_rate, ratio, summary
 from benchmarks.work import batches_of, fit_of, open_data, steps
 from nephros.data.dataset import Split
@@ -60,11 +56,7 @@ def measure(recipe: Recipe, split: Split, device: torch.device, settings: Settin
 def peak_memory(recipe: Recipe, amp: str, device: torch.device) -> dict[str, float]:
     """Return what peak_memory.py measures in a fresh process."""
     words = [recipe.name, amp, str(recipe.batch_size), "--device", device.type]
-    command = [sys.executable, "-m", "benchmarks.peak_memory", *words]
-    root = Path(__file__).parent.parent
-    done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return dict(in_process("peak_memory", words))
 
 
 def main() -> None:

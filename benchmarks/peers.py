@@ -5,28 +5,19 @@ Lightning is measured in an environment of its own, that has nephros and lightni
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-from pathlib import Path
 
-from benchmarks.common import Row, parse, parser, publish
+from benchmarks.common import Row, in_process, parse, parser, publish
 from benchmarks.peers_case import STACKS
 from benchmarks.timing import Contender, interleave, ratio, summary
-
-ROOT = Path(__file__).parents[1]
 
 
 def case(python: str, stack: str, workers: int, options: list[str]) -> Contender:
     """Return a contender that runs a stack in a new process; its rate is images a second."""
 
     def turn(seconds: float) -> float:
-        words = [python, "-m", "benchmarks.peers_case", stack, "--workers", str(workers), "--seconds", str(seconds)]
-        done = subprocess.run([*words, *options], cwd=ROOT, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{stack} failed:\n{done.stderr}")
-        found: float = json.loads(done.stdout.splitlines()[-1])["images_per_s"]
-        return found
+        words = [stack, "--workers", str(workers), "--seconds", str(seconds), *options]
+        return float(in_process("peers_case", words, python)["images_per_s"])
 
     return turn
 

@@ -23,7 +23,7 @@ from benchmarks.work import products
 from nephros.device import precision
 from nephros.recipes import RECIPES
 from nephros.runs import RunFolder
-from nephros.training.history import from_csv
+from nephros.training.history import from_csv, images_seen
 
 TARGETS = {"nephros-fast": (0.703, 10.0), "nephros": (0.734, 60.0)}
 """Recipe -> test accuracy (AutoKeras's; the best published at 28 pixels) and minutes on two CPU cores to reach it in."""
@@ -52,8 +52,7 @@ def measure(name: str, seed: int, settings: Settings) -> Row:
         test = json.loads(opened.file("test", "metrics.json").read_text(encoding="utf-8"))
         history = from_csv(opened.file("history.csv"))
     rates.append(matrix_rate(settings, dtype))
-    images = sum(row.seconds * row.images_per_second for row in history)
-    rate = images / sum(row.seconds for row in history)
+    rate = images_seen(history) / sum(row.seconds for row in history)
     accuracy, within = TARGETS.get(name, (None, None))
     return {
         "recipe": name,

@@ -12,9 +12,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 
-from benchmarks.common import Row, Settings, parse, parser, publish
+from benchmarks.common import Row, Settings, in_process, parse, parser, publish
 from benchmarks.timing import interleave, ratio, summary
 
 SLEEP = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
@@ -24,7 +23,6 @@ WAYS = {
     "spin 10,000 times, then sleep": SLEEP | {"GOMP_SPINCOUNT": "10000"},
     "as OpenMP does unless told": {},
 }
-ROOT = Path(__file__).parents[1]
 
 
 def case(recipe: str, quick: bool, seconds: float) -> float:
@@ -49,18 +47,8 @@ def contender(recipe: str, way: Mapping[str, str], quick: bool) -> Callable[[flo
     chosen = dict.fromkeys(SLEEP, "") | dict(way)
 
     def turn(seconds: float) -> float:
-        words = [
-            sys.executable,
-            "-m",
-            "benchmarks.waiting",
-            "--case",
-            recipe,
-            str(seconds),
-            *(["--quick"] if quick else []),
-        ]
-        done = subprocess.run(words, cwd=ROOT, env=kept | chosen, capture_output=True, text=True, check=True)
-        found: float = json.loads(done.stdout.splitlines()[-1])
-        return found
+        words = ["--case", recipe, str(seconds), *(["--quick"] if quick else [])]
+        return float(in_process("waiting", words, env=kept | chosen))
 
     return turn
 

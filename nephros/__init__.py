@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 # With any other process busy, OpenMP threads that spin while waiting are many times slower than threads that sleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # But waking takes long too: some microseconds of spinning first (GNU's OpenMP) make two threads a quarter faster where
-# nothing else runs, and little slower where something does (python -m benchmarks.waiting).
+# nothing else runs, and somewhat slower where something does (python -m benchmarks.waiting).
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 # Some builds of ONNX Runtime report their use to Microsoft, and write a file for it, unless told not to before the import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

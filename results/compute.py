@@ -8,10 +8,8 @@ known stand at their compute, the others at the edge, with the side of their ima
 from __future__ import annotations
 
 import csv
-import io
 import sys
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MultipleLocator
@@ -25,8 +23,9 @@ from nephros.recipe_files import read
 from nephros.recipes import RECIPES
 from nephros.reporting.figures import WIDE
 from nephros.reporting.style import INK, LIGHT, LINE, MUTED, place, sheet, styled
+from nephros.reporting.tabular import csv_of
 from nephros.runs import RunFolder
-from nephros.training.history import from_csv
+from nephros.training.history import from_csv, images_seen
 
 HERE = Path(__file__).parent
 TRAIN_IMAGES = 165_466
@@ -38,18 +37,18 @@ APART = 0.0065
 """Of accuracy, between two names at the edge."""
 
 
-def row(root: str) -> dict[str, Any]:
+def row(root: str) -> dict[str, str]:
     """Return one run's line of the table."""
     folder = RunFolder.open(root)
     info, test = folder.info(), folder.metrics("test")
-    images = sum(epoch.seconds * epoch.images_per_second for epoch in from_csv(folder.file("history.csv")))
+    images = images_seen(from_csv(folder.file("history.csv")))
     interval = test["accuracy_interval"]
     return {
         "run": Path(root).name,
         "recipe": read(folder.file("recipe.yaml")).name,
-        "parameters": info.parameters,
-        "multiply_adds": info.multiply_adds,
-        "images_seen": round(images),
+        "parameters": str(info.parameters),
+        "multiply_adds": str(info.multiply_adds),
+        "images_seen": str(images),
         "training_multiply_adds": f"{3 * info.multiply_adds * images:.3e}",
         "training_minutes": f"{info.training_minutes:.1f}",
         "device": info.device,
@@ -117,11 +116,7 @@ def main(roots: list[str]) -> None:
     table = HERE / "compute.csv"
     if roots:
         lines = [row(root) for root in roots]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-        write_text(table, text.getvalue())
+        write_text(table, csv_of(list(lines[0]), [list(line.values()) for line in lines]))
     with open(table, encoding="utf-8", newline="") as opened:
         picture(list(csv.DictReader(opened)), HERE / "compute.png")
 

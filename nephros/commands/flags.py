@@ -42,7 +42,7 @@ class Flags(ArgumentParser):
 
     def switch(self, name: str, help: str) -> None:
         """Declare a flag without a value."""
-        self.add_argument(f"--{name}", dest=name.replace("-", "_"), action="store_true", default=SUPPRESS, help=help)
+        self.add_argument(f"--{name}", action="store_true", default=SUPPRESS, help=help)
 
     def read(self, words: list[str]) -> dict[str, Any]:
         """Return only what `words` give; UserError in one sentence, with the nearest flag, for what is not understood.

@@ -30,7 +30,7 @@ def _flags() -> tuple[Flags, set[str]]:
     flags.value("data-seed", "seed of a folder's split, --subset and --resplit (default: 0)", int)
     flags.value(
         "teachers",
-        "finished runs on the same data whose mean probabilities a recipe with a --teacher-share learns from",
+        "finished runs on the same data whose mean probabilities a recipe with a --teacher_share learns from",
         shown="RUN,RUN",
     )
     flags.value("device", DEVICE)

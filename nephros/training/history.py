@@ -41,6 +41,11 @@ class Epoch:
         return beats(getattr(self, metric), getattr(other, metric), metric)
 
 
+def images_seen(rows: Sequence[Epoch]) -> int:
+    """Return how many training images the epochs went through, repeats counted."""
+    return round(sum(row.seconds * row.images_per_second for row in rows))
+
+
 def beats(mine: float, theirs: float, metric: str) -> bool:
     """Return whether one value of a metric is better than another; a tie is not, and any number is better than NaN."""
     if math.isnan(theirs):

@@ -240,15 +240,18 @@ def test_folders_without_enough_in_them_are_refused(tmp_path: Path) -> None:
 
 def test_progress_is_shown_on_a_terminal_for_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path, {"a": 3, "b": 3})
-    shown: list[int] = []
+    shown: list[bool] = []
 
-    def tracked(files: list[object], _what: str, total: int) -> list[object]:
-        shown.append(total)
+    def tracked(files: list[object], *_: object, disable: bool, **__: object) -> list[object]:
+        shown.append(not disable)
         return files
 
-    monkeypatch.setattr(folder, "with_bar", tracked)
+    monkeypatch.setattr("nephros.terminal.track", tracked)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
     open_folder(tmp_path)
     assert not shown
     monkeypatch.setattr(folder, "_PROGRESS_FROM", 5)
     open_folder(tmp_path)
-    assert shown == [6]
+    monkeypatch.delenv("FORCE_COLOR")
+    open_folder(tmp_path)
+    assert shown == [True, False]
