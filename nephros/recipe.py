@@ -14,6 +14,8 @@ from nephros.errors import UserError
 
 MetricName = Literal["val_accuracy", "val_loss", "val_macro_f1", "val_auc"]
 
+VIEWS = (1, 5, 8, 40)
+
 CLASSIC_FIELDS = {
     "knn": ("features", "components", "neighbours", "distance", "images"),
     "svm-linear": ("features", "components", "cost", "images"),
@@ -152,6 +154,9 @@ class Recipe:
     """Weights of the loss: max-ratio is largest count / count, balanced is n / (classes x count)."""
     teacher_share: float = 0.0
     """Share of the loss that follows the mean probabilities of other runs (--teachers) and not the labels."""
+    views: int = 1
+    """What is averaged at test time, at so many times the cost: 1, the image alone; 5, it and its shifts by a pixel to each
+    side; 8, its flips and quarter-turns; 40, both. Epochs are judged on the image alone, the finished run on all."""
     ema: float = 0.0
     """Decay a step of an exponential moving average of the weights, which is then what is judged and saved; 0 is off."""
     early_stop: int = 0
@@ -236,6 +241,7 @@ def _limits(recipe: Recipe) -> list[tuple[bool, str, str]]:
         (recipe.batch_size >= 1, "batch_size", "a whole number of at least 1"),
         (0 <= recipe.label_smoothing < 1, "label_smoothing", share),
         (0 <= recipe.teacher_share <= 1, "teacher_share", "from 0 to 1"),
+        (recipe.views in VIEWS, "views", "1, 5, 8 or 40"),
         (0 <= recipe.ema < 1, "ema", share),
         (recipe.early_stop >= 0, "early_stop", "0 (off) or a number of epochs"),
         (0 <= recipe.seed < 2**63, "seed", "a whole number from 0 to 2^63 - 1"),

@@ -66,6 +66,8 @@ class RunInfo:
     """What a classical baseline chose on validation; empty for a network."""
     training_minutes: float | None = None
     """Minutes spent in training epochs, validation and start-up not counted; of a baseline, in trying combinations."""
+    views: int = 1
+    """Of each image at test time, averaged."""
     teachers: list[dict[str, Any]] = field(default_factory=list)
     """Runs that it learnt from beside the labels: run, recipe, recipe_hash, weights_sha256."""
     warnings: list[str] = field(default_factory=list)

@@ -18,7 +18,11 @@ def export(words: list[str]) -> int:
     flags.value("to", "onnx (for `nephros predict` and any ONNX runtime) or safetensors (for torch) (default: onnx)")
     flags.value("out", "the file (default: RUN/export/model.onnx or the like)", shown="FILE")
     flags.switch("int8", "convolutions in eight bits; prints the accuracy that it costs")
-    flags.value("views", "8 averages over an image's flips and quarter-turns (default: 1)", int)
+    flags.value(
+        "views",
+        "5 averages over an image and its shifts by a pixel, 8 over flips and quarter-turns, 40 over both (default: as the run)",
+        int,
+    )
     flags.switch("box", "for developers: make it the model that comes with nephros")
     given = flags.read(words)
     from nephros.serving import export as job

@@ -31,7 +31,7 @@ class Standing:
     macro_f1: float | None = None
     parameters: int | None = None
     multiply_adds: int | None = None
-    """Of one image."""
+    """Of one image, in all its views."""
     minutes: float | None = None
     """Of training."""
     device: str = ""
@@ -58,7 +58,7 @@ def of_run(info: RunInfo, recipe: Recipe, metrics: dict[str, Any], split: str, m
         auc=metrics["auc"],
         macro_f1=metrics["macro_f1"],
         parameters=info.parameters,
-        multiply_adds=info.multiply_adds,
+        multiply_adds=info.multiply_adds * info.views,
         minutes=info.training_minutes,
         device=info.device,
         checkpoint=_checkpoint(info, recipe),

@@ -97,7 +97,8 @@ def _ensemble(found: Sequence[_Run], split: str) -> _Run:
     info = dataclasses.replace(
         first.info,
         parameters=sum(run.info.parameters for run in found),
-        multiply_adds=sum(run.info.multiply_adds for run in found),
+        multiply_adds=sum(run.info.multiply_adds * run.info.views for run in found),
+        views=1,
         training_minutes=None if None in minutes else sum(filter(None, minutes)),
     )
     one = of_run(info, Recipe(), evaluation.metrics, split, name, "the mean of the runs' probabilities")

@@ -19,6 +19,7 @@ from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.evaluate import evaluate as evaluate_model
 from nephros.jobs.report import report
 from nephros.models.saved import load_model
+from nephros.models.views import Averaged
 from nephros.runs import RunFolder, RunInfo
 from nephros.versions import commit, versions
 
@@ -102,7 +103,7 @@ def evaluate(
     check_fit(folder, info, class_names, dataset)
     place = split if _own(info, dataset, split) else _elsewhere(split, dataset)
     batches = Batches(dataset.split(split), processor)
-    evaluation = judge(folder, info, model.to(processor), batches, dataset, split, place)
+    evaluation = judge(folder, info, Averaged(model.to(processor), info.views), batches, dataset, split, place)
     if place == "test":
         report(folder.root, dataset)  # which shows the figures and the count of readings
     return evaluation

@@ -50,6 +50,7 @@ def describe_run(
         class_counts={name: split.counts(dataset.classes).tolist() for name, split in dataset.splits()},
         **described(model, shape),
         test=test,
+        views=recipe.views,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions(),
         commit=commit(),

@@ -17,6 +17,7 @@ from nephros.evaluation.evaluate import predict
 from nephros.files import atomic, digest
 from nephros.jobs.evaluate import check_fit
 from nephros.models.saved import load_model
+from nephros.models.views import Averaged
 from nephros.recipe import Recipe
 from nephros.runs import RunFolder
 
@@ -70,8 +71,9 @@ def write_targets(
     total = np.zeros((len(dataset.train), dataset.classes))
     for teacher in teachers:
         say(f"asking the teacher {teacher}")
-        model, _ = load_model(RunFolder.open(teacher).file("weights.safetensors"))
-        total += predict(model.to(processor), batches, dataset.classes)
+        run = RunFolder.open(teacher)
+        model, _ = load_model(run.file("weights.safetensors"))
+        total += predict(Averaged(model.to(processor), run.info().views), batches, dataset.classes)
     with atomic(folder.file(TARGETS)) as file:
         np.savez_compressed(file, probabilities=(total / len(teachers)).astype(np.float32))
 

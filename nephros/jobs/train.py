@@ -27,10 +27,11 @@ from nephros.jobs.teachers import check_teachers, write_targets
 from nephros.jobs.teachers import described as describe_teachers
 from nephros.models.classifier import Classifier
 from nephros.models.saved import save_model
+from nephros.models.views import Averaged
 from nephros.recipe import Recipe, to_yaml
 from nephros.recipe_files import find, from_mapping, read
 from nephros.runs import RunFolder, RunInfo
-from nephros.training.begin import check_last_batch, check_parts, fresh_model, shape_of
+from nephros.training.begin import check_last_batch, check_parts, check_views, fresh_model, shape_of
 from nephros.training.classical.check import check_classical
 from nephros.training.parts import clone_state
 
@@ -72,6 +73,7 @@ def train(
             return resume(out, data if isinstance(data, Dataset) else None, device=device, say=say)
         processor = ranks.own(devices.choose(device))
         dataset = _cut(recipe, data if isinstance(data, Dataset) else load(**request | {"source": data}))
+        check_views(recipe, dataset)
         model = _begin(recipe, dataset, ranks)
         if model is not None:
             check_last_batch(recipe, dataset, model)
@@ -202,9 +204,10 @@ def _go(
         folder.write_info(info)
     if ranks.from_first(info.test and not folder.file("test", "metrics.json").exists()):
         batches["test"] = ready("test")
+    judged = Averaged(taught.model, recipe.views)
     for split, images in batches.items():
         say(f"scoring {split}")
-        judge(folder, info, taught.model, images, dataset, split)
+        judge(folder, info, judged, images, dataset, split)
     if ranks.first:
         folder.write_info(dataclasses.replace(info, status="complete"))
         say(f"report: {report(folder.root, dataset)}")

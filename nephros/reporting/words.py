@@ -81,6 +81,7 @@ def making(contents: Contents) -> list[tuple[str, str]]:
     mean, std = (", ".join(f"{value:.4g}" for value in info.normalisation[key]) for key in ("mean", "std"))
     kept = f"epoch {info.chosen_epoch} of {len(contents.history)}" if info.chosen_epoch else "none yet"
     classical = bool(contents.tried)
+    views = f", in each of {info.views} views at test time" if info.views > 1 else ""
     return [
         ("Recipe", f"{info.recipe} (hash {info.recipe_hash})"),
         ("Made by", info.command or "a call from Python"),
@@ -89,7 +90,7 @@ def making(contents: Contents) -> list[tuple[str, str]]:
         ("Training time", minutes),
         ("Chosen on validation", info.combination) if classical else ("Weights kept", kept),
         ("Numbers stored" if classical else "Parameters", f"{info.parameters:,}"),
-        ("Multiply-adds", f"{info.multiply_adds:,} an image"),
+        ("Multiply-adds", f"{info.multiply_adds:,} an image{views}"),
         ("Input", f"{shape['height']} x {shape['width']} pixels, {channels}, {shape['classes']} classes"),
         ("Normalisation", f"mean {mean}; standard deviation {std} (of pixels / 255)"),
         ("Begun", info.created),

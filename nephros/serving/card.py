@@ -77,9 +77,9 @@ def make_card(
     """
     names = tuple(info.class_names)
     table = thresholds(answers, raw[1])
-    as_stored = (
-        network["views"] == 1 and network["precision"] == "float32"
-    )  # then the stored answers are the model's own
+    # Then the stored answers are the model's own.
+    as_stored = network["views"] == info.views and network["precision"] == "float32"
+    seen = "one view" if info.views == 1 else f"{info.views} views"
     on_test = None if test is None or not as_stored else (test[1], scaled(test[1], temperature), test[2])
     entry = CATALOGUE.get(info.data["key"] or "")
     return {
@@ -94,7 +94,7 @@ def make_card(
         "class_names": list(names),
         "input": {"dtype": "uint8", **{key: info.shape[key] for key in ("channels", "height", "width")}},
         "test_accuracy": test[0]["accuracy"] if test else None,
-        "test": {"of": "the float32 weights, one view of each image"} | {key: test[0][key] for key in _METRICS}
+        "test": {"of": f"the float32 weights, {seen} of each image"} | {key: test[0][key] for key in _METRICS}
         if test
         else None,
         "validation": _only(summarise(answers, raw[1], names)),

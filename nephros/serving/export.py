@@ -29,7 +29,7 @@ def export(
     *,
     out: str | Path | None = None,
     int8: bool = False,
-    views: int = 1,
+    views: int | None = None,
     say: Say = print,
 ) -> Path:
     """Write a finished run's model with its card inside and return the file; the card also lies beside it as JSON.
@@ -40,7 +40,7 @@ def export(
         out: the file; by default ``export/model.onnx`` or the like in the run folder. The card is called ``.card.json``
             in place of its suffix.
         int8: write the convolutions of the ONNX model in eight bits.
-        views: 8 averages over the flips and quarter-turns of each image.
+        views: of each image that are averaged (1, 5, 8 or 40; a recipe's `views` says which); by default the run's own.
 
     Raises:
         UserError: the run can't be exported, or ONNX Runtime does not give torch's answers. Then nothing is written.
@@ -62,7 +62,7 @@ def export(
     return target
 
 
-def fill_box(run: str | Path, *, views: int = 1, say: Say = print) -> Path:
+def fill_box(run: str | Path, *, views: int | None = None, say: Say = print) -> Path:
     """Make a finished run the model that comes with nephros, and return the box's folder; UserError as `export` raises it."""
     folder = RunFolder.open(run)
     ready = _package(folder, "onnx", views, say)
@@ -91,7 +91,7 @@ def summary(card: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _package(folder: RunFolder, to: str, views: int, say: Say) -> Package:
+def _package(folder: RunFolder, to: str, views: int | None, say: Say) -> Package:
     recipe = read(folder.file("recipe.yaml"))
     if recipe.classical:
         raise UserError(

@@ -19,6 +19,7 @@ from nephros.evaluation.temperature import fit_temperature, scaled
 from nephros.files import digest
 from nephros.models.classifier import Classifier
 from nephros.models.saved import load_model
+from nephros.models.views import Averaged
 from nephros.runs import RunFolder, RunInfo
 from nephros.serving.card import make_card
 from nephros.serving.engine import Network
@@ -65,18 +66,20 @@ def run_module(module: torch.nn.Module, images: NDArray[np.uint8]) -> dict[str, 
     return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]} if parts else {}
 
 
-def package(run: RunFolder, views: int = 1) -> Package:
+def package(run: RunFolder, views: int | None = None) -> Package:
     """Fit temperature, familiar ranges and distances of a finished run, on its train and validation splits.
 
-    The test split is not read: what the card says of it comes from what the run stored when it was scored. UserError
-    when the run is not over, its data is gone or has changed, or it is a classical baseline.
+    `views` are the run's own unless given. The test split is not read: what the card says of it comes from what the run
+    stored when it was scored. UserError when the run is not over, its data is gone or has changed, or it is a classical
+    baseline.
     """
     info = run.info()
     weights = run.file("weights.safetensors")
     classifier, _ = load_model(weights)
+    views = info.views if views is None else views
     module = Packaged(classifier, views)
-    if views > 1 and info.shape["height"] != info.shape["width"]:
-        raise UserError(f"--views 8 turns the images, but those of {run.root} are not square: leave it out.")
+    if views in (8, 40) and info.shape["height"] != info.shape["width"]:
+        raise UserError(f"--views {views} turns the images, but those of {run.root} are not square: use 1 or 5.")
     dataset = _data(run, info)
     _check_same(classifier, dataset.val.images[:64], run)
     plain = run_module(module, dataset.val.images)["probabilities"].astype(np.float64)
@@ -111,15 +114,15 @@ def bare(run: RunFolder) -> tuple[Network, dict[str, Any]]:
     classifier, _ = load_model(run.file("weights.safetensors"))
     stored = Evaluation.load(run.file("val", "metrics.json"), run.file("val", "predictions.npz"))
     temperature = fit_temperature(stored.probabilities, stored.labels)
-    about = {"views": 1, "precision": "float32", "weights_sha256": digest(run.file("weights.safetensors"))}
+    about = {"views": info.views, "precision": "float32", "weights_sha256": digest(run.file("weights.safetensors"))}
     answers = scaled(stored.probabilities, temperature)
     card = make_card(info, about, temperature, (stored.probabilities, stored.labels), answers, None, _test(run))
 
     class Bare(torch.nn.Module):
         def forward(self, cells: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {"probabilities": torch.softmax(classifier(cells).double() / temperature, dim=1).float()}
+            return {"probabilities": torch.softmax(averaged(cells).double() / temperature, dim=1).float()}
 
-    module = Bare()
+    averaged, module = Averaged(classifier, info.views), Bare()
     return lambda cells: run_module(module, cells), card
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from nephros.errors import UserError
 from nephros.models.classifier import Classifier
 from nephros.models.dihedral import FieldMeans, OrientationMeans, made_plain
-
-VIEWS = (1, 8)
+from nephros.models.views import View, mean_of_logits, views
+from nephros.recipe import VIEWS
 
 
 class Packaged(nn.Module):
@@ -30,16 +30,15 @@ class Packaged(nn.Module):
     - ``distance`` (n,), only once `add_distance` was called: of the features to the nearest class mean, in standard
       deviations (Mahalanobis; Lee et al., NeurIPS 2018).
 
-    With 8 `views`, for square images, p, features and maps are means over the flips and quarter-turns of the image, maps
-    turned back first.
+    With more `views` than one, p, features and maps are means over them, maps turned back first.
     """
 
-    def __init__(self, classifier: Classifier, views: int = 1, temperature: float = 1.0) -> None:
+    def __init__(self, classifier: Classifier, count: int = 1, temperature: float = 1.0) -> None:
         """Take a Classifier in evaluation mode, which stays as it is; UserError where its network has no linear last layer."""
         super().__init__()
-        if views not in VIEWS:
-            raise UserError(f"--views is {views}, but it must be 1 or 8.")
-        self.views = views
+        if count not in VIEWS:
+            raise UserError(f"--views is {count}, but it must be 1, 5, 8 or 40.")
+        self.views = count
         body, last, self.pooled = _parted(classifier.network)
         self.body, self.last = body.eval(), last.eval()
         self.offset: Tensor
@@ -60,24 +59,21 @@ class Packaged(nn.Module):
 
     def forward(self, cells: Tensor) -> dict[str, Tensor]:
         """Return the answers named above."""
-        x = (cells.to(self.last.weight.dtype) - self.offset) * self.factor
-        seen = [self._view(x, turns, flip) for turns, flip in _views(self.views)]
+        x = cells.to(self.last.weight.dtype)
+        seen = [self._seen(view, x) for view in views(self.views)]
         mean = {name: torch.stack([one[name] for one in seen]).mean(0) for name in seen[0] if name != "logits"}
-        logits = torch.stack([torch.log_softmax(one["logits"], dim=1) for one in seen]).logsumexp(0)
+        logits = mean_of_logits([one["logits"] for one in seen])
         found = {"probabilities": torch.softmax(logits / self.temperature, dim=1), **mean}
         if self.whitening is not None:
             found["distance"] = self._distance(found["features"])
         return found
 
-    def _view(self, x: Tensor, turns: int, flip: bool) -> dict[str, Tensor]:
-        x = torch.rot90(x, turns, (2, 3)) if turns else x
-        body = self.body(x.flip(3) if flip else x)
+    def _seen(self, view: View, x: Tensor) -> dict[str, Tensor]:
+        body = self.body((view.of(x) - self.offset) * self.factor)
         features = body.mean((2, 3)) if self.pooled else body
         found = {"logits": self.last(features), "features": features}
         if self.pooled:
-            maps = F.conv2d(body, self.last.weight[:, :, None, None])
-            maps = maps.flip(3) if flip else maps
-            found["maps"] = torch.rot90(maps, -turns, (2, 3)) if turns else maps
+            found["maps"] = view.undone(F.conv2d(body, self.last.weight[:, :, None, None]))
         return found
 
     def _distance(self, features: Tensor) -> Tensor:
@@ -85,10 +81,6 @@ class Packaged(nn.Module):
         means = cast(Tensor, self.means)
         squares = z.square().sum(1, keepdim=True) - 2 * z @ means.T + means.square().sum(1)
         return squares.amin(1).clamp_min(0).sqrt()
-
-
-def _views(views: int) -> list[tuple[int, bool]]:
-    return [(turns, flip) for flip in (False, True) for turns in range(4)][:views]
 
 
 def _parted(network: nn.Module) -> tuple[nn.Module, nn.Linear, bool]:

@@ -32,6 +32,13 @@ def fresh_model(recipe: Recipe, train: Split, shape: Shape) -> Classifier:
     return Classifier(network, [mean] * shape.channels, [std] * shape.channels)
 
 
+def check_views(recipe: Recipe, dataset: Dataset) -> None:
+    """Raise UserError when a recipe's views turn images that are not square."""
+    height, width = dataset.size
+    if recipe.views in (8, 40) and height != width:
+        raise UserError(f"--views {recipe.views} turns the images, but they are {height}x{width} pixels: use 1 or 5.")
+
+
 def check_last_batch(recipe: Recipe, dataset: Dataset, model: Classifier) -> None:
     """Raise UserError when the last batch is one image and the network's batch normalisation can't take that."""
     images = recipe.passes * len(dataset.train)

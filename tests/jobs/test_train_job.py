@@ -8,13 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import nephros
-from nephros.data.dataset import Dataset, Provenance
+from nephros.data.dataset import Dataset, Provenance, Split
 from nephros.errors import UserError
 from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.metrics import summarise
+from nephros.jobs.compare import compare
 from nephros.jobs.train import resume, train
+from nephros.models.saved import load_model
+from nephros.models.views import views
 from nephros.recipe import Augment, Model, Optimizer, Recipe
 from nephros.runs import RunFolder
 from nephros.training.history import from_csv
@@ -83,6 +87,33 @@ def test_evaluate_finds_what_train_found(tiny_npz: Path, tmp_path: Path) -> None
     after = nephros.evaluate(folder.root, "val").metrics
     assert after["accuracy"] == before["accuracy"]
     assert after["loss"] == pytest.approx(before["loss"], abs=1e-6)
+
+
+def test_a_run_of_several_views_is_judged_on_their_mean_and_says_so(tiny_npz: Path, tmp_path: Path) -> None:
+    five = dataclasses.replace(QUICK, views=5)
+    folder = train(five, tiny_npz, out=tmp_path / "run", say=_silent)
+    found = Evaluation.load(folder.file("val", "metrics.json"), folder.file("val", "predictions.npz"))
+    model, _ = load_model(folder.file("weights.safetensors"))
+    images = torch.from_numpy(nephros.load(tiny_npz).val.images)[:, None]
+    with torch.no_grad():
+        seen = [model(view.of(images)).double().softmax(1) for view in views(5)]
+    np.testing.assert_allclose(found.probabilities, torch.stack(seen).mean(0).numpy(), atol=1e-5)
+    assert found.metrics["loss"] != pytest.approx(from_csv(folder.file("history.csv"))[-1].val_loss)
+    np.testing.assert_array_equal(nephros.evaluate(folder.root).probabilities, found.probabilities)
+    assert "in each of 5 views at test time" in folder.file("report.html").read_text()
+    row = next(row for row in compare([folder.root], split="val").rows if row.own)
+    assert row.multiply_adds == 5 * folder.info().multiply_adds
+
+
+def test_views_that_turn_need_square_images(tmp_path: Path) -> None:
+    square = made_up()
+    train_, val, test = (Split(split.images[:, :16], split.labels) for _, split in square.splits())
+    wide = write_npz(tmp_path / "wide.npz", dataclasses.replace(square, train=train_, val=val, test=test))
+    with pytest.raises(UserError, match="--views 8 turns the images, but they are 16x28 pixels: use 1 or 5"):
+        train(dataclasses.replace(QUICK, views=8), wide, out=tmp_path / "run", say=_silent)
+    with pytest.raises(UserError, match="--views is 3, but it must be 1, 5, 8 or 40"):
+        dataclasses.replace(QUICK, views=3)
+    assert not (tmp_path / "run").exists()
 
 
 def test_evaluate_on_other_data_leaves_the_run_s_own_results_alone(tiny_npz: Path, tmp_path: Path) -> None:

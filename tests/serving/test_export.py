@@ -18,6 +18,7 @@ from nephros.data.npz import open_npz
 from nephros.errors import UserError
 from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.temperature import scaled
+from nephros.jobs.evaluate import evaluate
 from nephros.jobs.train import train
 from nephros.models.saved import load_model
 from nephros.recipes import RECIPES
@@ -125,6 +126,21 @@ def test_eight_views_do_not_change_when_the_image_is_turned(run: RunFolder, tmp_
     assert second.maps is not None
     assert np.allclose(np.rot90(first.maps, 1, (2, 3)), second.maps, atol=1e-3)
     assert turned.card["calibration"]["expected_calibration_error"]["test"] is None  # stored answers were of one view
+
+
+def test_a_run_of_several_views_is_exported_with_them(run: RunFolder, tmp_path: Path, cells_npz: Path) -> None:
+    five = Path(shutil.copytree(run.root, tmp_path / "run"))
+    run_json = five / "run.json"
+    run_json.write_text(json.dumps(json.loads(run_json.read_text()) | {"views": 5}))
+    stored = evaluate(five, "test")
+    engine = Engine.open(export(five, out=tmp_path / "m.onnx", say=lambda _: None))
+    assert engine.card["network"]["views"] == 5
+    assert engine.card["test"]["of"] == "the float32 weights, 5 views of each image"
+    expected = scaled(stored.probabilities, engine.card["calibration"]["temperature"])
+    images = open_npz(cells_npz).test.images
+    assert np.abs(engine.answer(images).probabilities - expected).max() < 1e-5
+    bare = open_model(five, say=lambda _: None)
+    assert np.abs(bare.answer(images).probabilities - expected).max() < 1e-5
 
 
 @pytest.mark.slow
