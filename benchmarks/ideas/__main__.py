@@ -26,9 +26,11 @@ from nephros.data.batches import Batches
 from nephros.data.dataset import Dataset
 from nephros.data.load import load
 from nephros.errors import Diverged
+from nephros.evaluation.evaluate import evaluate
 from nephros.files import locked, write_json
 from nephros.models.classifier import Classifier
 from nephros.models.cost import multiply_adds, parameters
+from nephros.models.views import Averaged
 from nephros.recipe import Recipe
 from nephros.training.begin import fresh_model, shape_of
 from nephros.training.fit import Fit
@@ -65,6 +67,9 @@ def run(idea: Idea, start: Recipe, stage: str, seed: int, quick: bool) -> dict[s
     except Diverged:
         return found | {"diverged": True}
     last = dataclasses.asdict(fit.history[-1])
+    if recipe.views > 1:
+        seen = evaluate(Averaged(own, recipe.views), val, dataset.class_names).metrics
+        last |= {f"val_{name}": seen[name] for name in ("accuracy", "loss", "macro_f1", "auc")}
     return found | {**last, "minutes": (time.perf_counter() - began) / 60}
 
 

@@ -238,6 +238,9 @@ _THIRD = [
     _shallow("third-deep", "shape", "3x3 at full resolution first", first="deep"),
     _shallow("third-stem-8", "shape", "8x8 stem", stem=8),
     _shallow("third-both", "shape", "mean and maximum over orientations", pool="both"),
+    _shallow(
+        "third-views", "test time", "the mean over an image and its shifts by a pixel, at test time", {"views": 5}
+    ),
     _shallow("third-squeeze", "shape", "squeeze-and-excitation", squeeze=True),
 ]
 """What is laid over one block a stage, which was the second round's winner."""
