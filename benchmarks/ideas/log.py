@@ -25,6 +25,8 @@ COLUMNS = (
     "gains",
     "val_loss",
     "changes_of_loss",
+    "val_macro_f1",
+    "changes_of_macro_f1",
     "minutes",
     "passes",
     "command",
@@ -44,8 +46,10 @@ def write_log(root: Path, ideas: Sequence[Idea]) -> None:
 
 def _cells(idea: Idea, stage: str, own: dict[int, Record], paired: dict[int, Record]) -> list[str]:
     beside = [seed for seed in own if seed in paired and idea.against != idea.name]
-    gains = [_value(own[seed], "val_accuracy") - _value(paired[seed], "val_accuracy") for seed in beside]
-    changes = [_value(own[seed], "val_loss") - _value(paired[seed], "val_loss") for seed in beside]
+    gains, changes, macro = (
+        [_value(own[seed], key) - _value(paired[seed], key) for seed in beside]
+        for key in ("val_accuracy", "val_loss", "val_macro_f1")
+    )
     passed = all(gain > 0 for gain in gains) and all(change < 0 for change in changes)
     return [
         idea.name,
@@ -55,13 +59,19 @@ def _cells(idea: Idea, stage: str, own: dict[int, Record], paired: dict[int, Rec
         stage,
         str(len(own)),
         _mean(own, "val_accuracy", 4),
-        ", ".join(f"{gain:+.4f}" for gain in gains),
+        _signed(gains),
         _mean(own, "val_loss", 4),
-        ", ".join(f"{change:+.4f}" for change in changes),
+        _signed(changes),
+        _mean(own, "val_macro_f1", 4),
+        _signed(macro),
         _mean(own, "minutes", 1),
         "" if len(gains) < 2 else "yes" if passed else "no",
         f"python -m benchmarks.ideas {idea.name}{'' if stage == 'screen' else f' --stage {stage}'}",
     ]
+
+
+def _signed(changes: list[float]) -> str:
+    return ", ".join(f"{change:+.4f}" for change in changes)
 
 
 def _value(record: Record, key: str) -> float:
