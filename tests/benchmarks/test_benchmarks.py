@@ -135,6 +135,12 @@ def test_classics_measure_each_baseline_and_its_peers() -> None:
     assert exponent([1000, 2000, 4000], [1.0, 4.0, 16.0]) == pytest.approx(2)
 
 
+def test_memory_of_a_stack_is_measured() -> None:
+    rows = last_record(run("stack_memory", "--quick", "--device", "cpu"))["rows"]
+    assert [row["mask"] for row in rows] == [True, False]
+    assert all(row["nuclei"] > 0 and row["peak_mb"] > row["stack_mb"] > 50 for row in rows)
+
+
 def test_a_speedrun_trains_from_a_cold_process() -> None:
     record = last_record(run("speedrun", "--quick", "--recipes", "nephros-fast", "--device", "cpu"))
     (row,) = record["rows"]
