@@ -121,6 +121,14 @@ _NEPHROS = replace(
     amp="native",
 )
 
+_NEPHROS_DISTILLED = replace(
+    _NEPHROS,
+    name="nephros-distilled",
+    source="ours: nephros, taught by others of its kind (--teachers RUN,RUN)",
+    # Their mean answers say more than labels of which about a sixth look wrong (Hinton et al. 2015).
+    teacher_share=0.9,
+)
+
 _NEPHROS_FAST = replace(
     _NEPHROS,
     name="nephros-fast",
@@ -166,6 +174,7 @@ RECIPES: dict[str, Recipe] = {
     for recipe in [
         _NEPHROS,
         _NEPHROS_FAST,
+        _NEPHROS_DISTILLED,
         _COMPACT,
         *_course(),
         _POSTER,

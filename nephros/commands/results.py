@@ -64,10 +64,11 @@ def reproduce(words: list[str]) -> int:
     flags = Flags(
         "reproduce",
         "Train what a plan lists and write its table. seeds: the systems of the course report and the poster, beside their "
-        "published figures. labels: accuracy against the number of training images. Runs that are over are skipped and one "
+        "published figures. labels: accuracy against the number of training images. ours: our own recipes with three seeds, "
+        "their answers together, and the small network that learns from them. Runs that are over are skipped and one "
         "that was cut off goes on, so that the same command goes on after a crash; the table is written again after each run.",
     )
-    flags.add_argument("plan", help="seeds or labels")
+    flags.add_argument("plan", help="seeds, labels or ours")
     flags.value("only", "these rows alone; --dry-run lists all (default: all)", shown="KEY,KEY")
     flags.value("data", DATA_FLAG)
     flags.value("runs", "where the runs lie (default: runs)", shown="DIR")

@@ -7,7 +7,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
+
 from nephros.data.dataset import SPLITS
+from nephros.evaluation.evaluate import Evaluation
+from nephros.evaluation.metrics import summarise
 from nephros.evaluation.plans import Row
 from nephros.runs import RunFolder, RunInfo
 
@@ -17,6 +21,7 @@ class Finished:
     """A row with what its complete runs came to; there may be none."""
 
     row: Row
+    roots: list[Path]
     seeds: list[int]
     infos: list[RunInfo]
     metrics: list[dict[str, dict[str, Any]]]
@@ -38,6 +43,16 @@ class Finished:
         values = self.values(key, split)
         return stdev(values) if len(values) > 1 else None
 
+    def together(self, split: str) -> dict[str, Any] | None:
+        """Return what the mean of the runs' probabilities comes to; None of fewer than two runs that were scored there."""
+        folders = [RunFolder.open(root) for root in self.roots]
+        scored = [folder for folder in folders if folder.file(split, "predictions.npz").is_file()]
+        if len(scored) < 2:
+            return None
+        each = [Evaluation.load(run.file(split, "metrics.json"), run.file(split, "predictions.npz")) for run in scored]
+        mean_of_all = np.mean([one.probabilities for one in each], axis=0)
+        return summarise(mean_of_all, each[0].labels, tuple(self.infos[0].class_names))
+
     @property
     def minutes(self) -> float | None:
         """Mean minutes of training; None without runs."""
@@ -50,7 +65,7 @@ def finished(row: Row, place: Path, source: str) -> Finished:
 
     A run of another recipe, such as one cut short to try the plan out, or on other data is passed over.
     """
-    found = Finished(row, [], [], [], [])
+    found = Finished(row, [], [], [], [], [])
     for seed in row.seeds:
         root = place / f"{row.key}-{seed}"
         if not RunFolder.begun(root):
@@ -62,6 +77,7 @@ def finished(row: Row, place: Path, source: str) -> Finished:
         if info.status == "diverged":
             found.diverged.append(seed)
         if info.status == "complete":
+            found.roots.append(root)
             found.seeds.append(seed)
             found.infos.append(info)
             scored = [split for split in SPLITS if folder.file(split, "metrics.json").is_file()]

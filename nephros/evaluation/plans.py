@@ -34,6 +34,8 @@ class Row:
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
     """subset and resplit, as `nephros.train` takes them."""
     published: Published | None = None
+    teachers: tuple[str, ...] = ()
+    """Keys of the rows whose runs, all of them, it learns from."""
     gpu: bool = False
     """Whether it would take days without a GPU."""
 
@@ -119,6 +121,13 @@ def labels_plan(images: int) -> list[Row]:
             part: dict[str, Any] = {} if share == 1 else {"subset": round(share * images)}
             rows.append(Row(f"{name}-{share:g}", f"{name}, {share:.0%} of the images", recipe, (0, 1, 2), part))
     return rows
+
+
+def ours_plan() -> list[Row]:
+    """Return our own recipes with three seeds each, and the network that learns from the large ones and ships."""
+    own = [Row(name, name, RECIPES[name], (0, 1, 2)) for name in ("nephros-fast", "nephros")]
+    small = RECIPES["nephros-distilled"]
+    return [*own, Row(small.name, small.name, small, (0,), teachers=("nephros",))]
 
 
 def _turns(epochs: int, share: float) -> tuple[int, int]:

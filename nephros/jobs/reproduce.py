@@ -13,14 +13,15 @@ from nephros.data.dataset import Dataset
 from nephros.data.load import load, request_of
 from nephros.errors import Busy, Diverged, UserError, did_you_mean
 from nephros.evaluation.finished import finished
-from nephros.evaluation.plans import Row, labels_plan, seeds_plan
+from nephros.evaluation.plans import Row, labels_plan, ours_plan, seeds_plan
 from nephros.jobs.train import resume, train
+from nephros.reporting.ours import write_ours
 from nephros.reporting.reproduced import write_labels, write_seeds
 from nephros.runs import RunFolder
 from nephros.terminal import table_console
 
 Say = Callable[[str], None]
-PLANS = ("seeds", "labels")
+PLANS = ("seeds", "labels", "ours")
 NEEDS_GPU = "needs a GPU"
 
 
@@ -36,7 +37,7 @@ def reproduce(
     dry_run: bool = False,
     say: Say = print,
 ) -> list[Path]:
-    """Run what is missing of a plan, `seeds` or `labels`, and return the files of its table, which hold all finished runs.
+    """Run what is missing of a plan (seeds, labels or ours) and return the files of its table, which hold all finished runs.
 
     `only` picks rows by key. Runs lie in RUNS/PLAN/KEY-SEED; one that is complete is not run again, one that was cut off
     goes on, and one that another process is at is left to it, so that several may share a plan. `epochs` caps every run,
@@ -45,9 +46,14 @@ def reproduce(
     """
     processor = devices.choose(device)
     if plan not in PLANS:
-        raise UserError(f"There is no plan '{plan}': choose {' or '.join(PLANS)}.")
+        raise UserError(f"There is no plan '{plan}': choose one of {', '.join(PLANS)}.")
     dataset = load(data)
-    rows = seeds_plan(processor.type) if plan == "seeds" else labels_plan(len(dataset.train))
+    plans = {
+        "seeds": lambda: seeds_plan(processor.type),
+        "labels": lambda: labels_plan(len(dataset.train)),
+        "ours": ours_plan,
+    }
+    rows = plans[plan]()
     rows = [row if epochs is None else _capped(row, epochs) for row in rows]
     chosen = _chosen(rows, only)
     series = _Series(plan, rows, data, device, Path(runs).expanduser() / plan, Path(out).expanduser(), epochs)
@@ -65,6 +71,9 @@ def reproduce(
         if series.state(row, seed) in ("done", "diverged"):
             continue
         say(f"run {number} of {len(todo)}: {row.label}, seed {seed}")
+        if waits := series.waits_for(row):
+            say(f"{row.label}: left out until its teachers are over: {', '.join(waits)}")
+            continue
         series.run(row, seed, say)
         series.write()
     return series.write()
@@ -109,6 +118,20 @@ class _Series:
             )
         return {"complete": "done", "diverged": "diverged"}.get(folder.info().status, "begun")
 
+    def teachers(self, row: Row) -> list[Path]:
+        """Return where the runs lie that a row learns from."""
+        return [self.folder(one, seed) for one in self.rows if one.key in row.teachers for seed in one.seeds]
+
+    def waits_for(self, row: Row) -> list[str]:
+        """Return the names of its teachers that are not over."""
+        by_place = {self.folder(one, seed): (one, seed) for one in self.rows for seed in one.seeds}
+        return [root.name for root in self.teachers(row) if self.state(*by_place[root]) != "done"]
+
+    def command(self, row: Row, seed: int) -> str:
+        """Return what a user would type to make one run."""
+        taught = f"--teachers {','.join(map(str, self.teachers(row)))}" if row.teachers else ""
+        return row.command(seed, " ".join(part for part in (taught, self.flags) if part))
+
     def run(self, row: Row, seed: int, say: Say) -> None:
         """Begin a run or go on with it, to its end; one that diverges is marked as such."""
         root = self.folder(row, seed)
@@ -116,11 +139,12 @@ class _Series:
             if RunFolder.begun(root):
                 resume(root, device=self.device, say=say)
                 return
-            command = row.command(seed, self.flags)
             part = row.data | ({"data_seed": seed} if row.data else {})
+            command, teachers = self.command(row, seed), self.teachers(row)
             train(
-                row.seeded(seed), self.data, out=root, device=self.device, test=True, command=command, say=say, **part
-            )
+                row.seeded(seed), self.data, out=root, device=self.device, teachers=teachers, test=True, command=command,
+                say=say, **part,
+            )  # fmt: skip
         except Busy:
             say(f"{row.label}, seed {seed}: left to the process that is training it")
         except Diverged as error:
@@ -134,7 +158,8 @@ class _Series:
         flags = " ".join(
             part for part in (self.flags, "" if self.epochs is None else f"--epochs {self.epochs}") if part
         )
-        return (write_seeds if self.plan == "seeds" else write_labels)(found, self.out, flags)
+        writers = {"seeds": write_seeds, "labels": write_labels, "ours": write_ours}
+        return writers[self.plan](found, self.out, flags)
 
 
 def _capped(row: Row, epochs: int) -> Row:
@@ -169,5 +194,5 @@ def _show(series: _Series, rows: list[Row], dataset: Dataset, device_type: str) 
         hindrance = _hindrance(row, dataset, device_type)
         for seed in row.seeds:
             state = hindrance or series.state(row, seed)
-            table.add_row(row.key, str(seed), str(row.recipe.epochs), state, row.command(seed, series.flags))
+            table.add_row(row.key, str(seed), str(row.recipe.epochs), state, series.command(row, seed))
     table_console().print(table)

@@ -50,10 +50,10 @@ def write_seeds(found: Sequence[Finished], out: Path, flags: str = "") -> list[P
             "By split, means over seeds:",
             "",
             markdown(["recipe", *(f"{split}_{key}" for split, key in _SPLIT_COLUMNS)], splits),
-            _made(found),
+            made_by(found),
         ]
     )
-    return _write(out, "seeds", csv_of(heads, rows), text, found)
+    return write_both(out, "seeds", csv_of(heads, rows), text, found)
 
 
 _SPLIT_COLUMNS = [(split, key) for key in ("accuracy", "loss") for split in ("train", "val", "test")]
@@ -69,7 +69,7 @@ def _seeds_row(one: Finished, flags: str) -> list[str]:
             "" if published.loss is None else f"{published.loss:.6f}",
             shown(implied, 2),
         ]
-    command = _command("seeds", one, flags)
+    command = command_of("seeds", one, flags)
     if not one.seeds:
         state = DIVERGED if one.diverged else NEEDS_GPU if row.gpu else NOT_RUN
         return [
@@ -81,7 +81,7 @@ def _seeds_row(one: Finished, flags: str) -> list[str]:
             "",
             "",
             "",
-            _seeds(one),
+            seeds_of(one),
             str(row.recipe.epochs),
             "",
             command,
@@ -93,19 +93,20 @@ def _seeds_row(one: Finished, flags: str) -> list[str]:
         shown(one.sd("accuracy")),
         *printed[1:],
         *(shown(one.mean(key)) for key in ("loss", "macro_f1", "auc")),
-        _seeds(one),
+        seeds_of(one),
         str(row.recipe.epochs),
         shown(one.minutes, 1),
         command,
     ]
 
 
-def _seeds(one: Finished) -> str:
+def seeds_of(one: Finished) -> str:
     """Return how many runs the means are over, and how many are missing from them since they diverged."""
     return f"{len(one.seeds)} ({len(one.diverged)} diverged)" if one.diverged else str(len(one.seeds))
 
 
-def _command(plan: str, one: Finished, flags: str) -> str:
+def command_of(plan: str, one: Finished, flags: str) -> str:
+    """Return what a user types to have a row of a plan made, as code."""
     return f"`{' '.join(['nephros reproduce', plan, '--only', one.row.key, *([flags] if flags else [])])}`"
 
 
@@ -124,7 +125,7 @@ def write_labels(found: Sequence[Finished], out: Path, flags: str = "") -> list[
         "command",
     ]
     rows = [_labels_row(one, flags) for one in found]
-    written = _write(out, "labels", csv_of(heads, rows), "\n".join([markdown(heads, rows), _made(found)]), found)
+    written = write_both(out, "labels", csv_of(heads, rows), "\n".join([markdown(heads, rows), made_by(found)]), found)
     if any(one.seeds for one in found):
         picture = out / f"{_tag(found)}labels.png"
         save(labels_figure(found), picture, "Test accuracy against the number of training images")
@@ -134,7 +135,7 @@ def write_labels(found: Sequence[Finished], out: Path, flags: str = "") -> list[
 
 def _labels_row(one: Finished, flags: str) -> list[str]:
     row = one.row
-    command = _command("labels", one, flags)
+    command = command_of("labels", one, flags)
     if not one.seeds:
         return [row.recipe.name, "", NOT_RUN, "", "", "", "", "0", "", command]
     return [
@@ -145,13 +146,13 @@ def _labels_row(one: Finished, flags: str) -> list[str]:
         shown(one.mean("macro_f1")),
         shown(one.mean("auc")),
         shown(one.mean("accuracy", "val")),
-        _seeds(one),
+        seeds_of(one),
         shown(one.minutes, 1),
         command,
     ]
 
 
-def _made(found: Sequence[Finished]) -> str:
+def made_by(found: Sequence[Finished]) -> str:
     """Return lines on what the runs have in common, or not: data, device and versions."""
     infos = [info for one in found for info in one.infos]
     said = {
@@ -167,7 +168,8 @@ def _tag(found: Sequence[Finished]) -> str:
     return "synthetic-" if any(info.data["split"] == "synthetic" for one in found for info in one.infos) else ""
 
 
-def _write(out: Path, name: str, table: str, text: str, found: Sequence[Finished]) -> list[Path]:
+def write_both(out: Path, name: str, table: str, text: str, found: Sequence[Finished]) -> list[Path]:
+    """Write NAME.csv and NAME.md, marked where the cells are made up; return their paths."""
     out.mkdir(parents=True, exist_ok=True)
     files = [out / f"{_tag(found)}{name}.{kind}" for kind in ("csv", "md")]
     for file, words in zip(files, (table, text), strict=True):

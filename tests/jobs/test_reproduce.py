@@ -12,6 +12,7 @@ import pytest
 import nephros
 from nephros.cli import main
 from nephros.errors import UserError
+from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.finished import finished
 from nephros.evaluation.plans import Row, labels_plan, seeds_plan
 from nephros.jobs import reproduce as job
@@ -117,6 +118,35 @@ def test_a_run_that_another_process_is_at_is_left_to_it(npz: Path, tmp_path: Pat
         files = nephros.reproduce("seeds", str(npz), only=["course-4"], runs=runs, out=out, epochs=1, say=said.append)
     assert "course-4, seed 1: left to the process that is training it" in said
     assert {row["recipe"]: row["seeds"] for row in _rows(files[0])}["course-4"] == "2"
+
+
+def test_ours_waits_for_teachers_and_sets_the_runs_together_beside_each(
+    npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    course = RECIPES["course-3"]
+    taught = dataclasses.replace(course, name="taught", teacher_share=0.5)
+    rows = [Row("course-3", "course-3", course, (0, 1)), Row("taught", "taught", taught, (0,), teachers=("course-3",))]
+    monkeypatch.setattr(job, "ours_plan", lambda: rows)
+    monkeypatch.setitem(RECIPES, "taught", taught)
+    said: list[str] = []
+
+    def go(*only: str) -> dict[str, dict[str, str]]:
+        runs, out = tmp_path / "runs", tmp_path / "out"
+        files = nephros.reproduce("ours", str(npz), only=only, epochs=1, runs=runs, out=out, say=said.append)
+        return {row["recipe"]: row for row in _rows(files[0])}
+
+    assert go("taught")["taught"]["accuracy_mean"] == "not run"
+    assert "taught: left out until its teachers are over: course-3-0, course-3-1" in said
+    found = go()
+    runs = [RunFolder.open(tmp_path / "runs" / "ours" / name) for name in ("course-3-0", "course-3-1", "taught-0")]
+    assert [one["run"] for one in runs[2].info().teachers] == [str(run.root) for run in runs[:2]]
+    assert f"--teachers {runs[0].root},{runs[1].root}" in runs[2].info().command
+    stored = [Evaluation.load(run.file("test", "metrics.json"), run.file("test", "predictions.npz")) for run in runs]
+    mean = (stored[0].probabilities + stored[1].probabilities) / 2
+    together = found["the 2 of course-3 together"]
+    assert float(together["accuracy_mean"]) == pytest.approx((mean.argmax(1) == stored[0].labels).mean(), abs=1e-4)
+    assert float(found["taught"]["accuracy_mean"]) == pytest.approx(stored[2].accuracy, abs=1e-4)
+    assert int(together["parameters"]) == 2 * int(found["course-3"]["parameters"])
 
 
 def test_labels_take_the_same_steps_on_fewer_images(npz: Path, tmp_path: Path) -> None:
