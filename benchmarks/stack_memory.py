@@ -41,7 +41,7 @@ def measure(slices: int, with_mask: bool, folder: Path) -> Row:
     with tifffile.TiffWriter(stack_file, bigtiff=True) as stack, tifffile.TiffWriter(mask_file, bigtiff=True) as mask:
         for pixels, marks in tissue.slices():
             stack.write(pixels, metadata=None)
-            mask.write(marks.astype(np.uint16), metadata=None, compression="zlib")
+            mask.write(marks.astype(np.uint32), metadata=None, compression="zlib")
     words = ["data", "prepare", str(stack_file), "--voxel-size", "1,0.5,0.5", "--out", str(out)]
     words += ["--labels", str(mask_file)] if with_mask else []
     began = time.perf_counter()
