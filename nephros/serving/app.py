@@ -26,7 +26,12 @@ from nephros.serving.upload import read_files
 from nephros.versions import __version__
 
 STATIC = Path(__file__).parent / "static"
-FILES = {"/page.css": "text/css", "/page.js": "text/javascript", "/cards.js": "text/javascript"}
+FILES = {
+    "/page.css": "text/css",
+    "/page.js": "text/javascript",
+    "/cards.js": "text/javascript",
+    "/sending.js": "text/javascript",
+}
 Coverage = Annotated[float, Query(gt=0, le=1, description="How often prediction sets shall hold the right class.")]
 White = Annotated[
     float | None,
