@@ -25,6 +25,8 @@ from nephros.serving.inputs import Inputs
 from nephros.serving.safetensors_file import unpack
 
 BATCHES = (1, 256)
+SHARE_TARGET = 0.6
+"""Of the matrix rate, that the fastest runtime shall reach."""
 COLD_TARGET = 1.5
 """Seconds of `nephros predict one.png` from a cold process."""
 Answer = Callable[[NDArray[np.uint8]], Any]
@@ -74,8 +76,11 @@ def throughput(settings: Settings, cells: NDArray[np.uint8]) -> list[Row]:
                     "images_per_s": summary(rates[name]),
                     "against_torch": ratio(rates[name], rates["torch"]),
                     "share_of_matrix_rate": ratio(used, rates["matrix"]),
+                    "target_share": SHARE_TARGET,
                 }
             )
+    if "OpenVINO" not in contenders:
+        rows.append({"what": "OpenVINO", "remark": "not installed, and so not measured"})
     return rows
 
 
@@ -127,7 +132,7 @@ def folder_of_files(settings: Settings, cells: NDArray[np.uint8], folder: Path, 
 def main() -> None:
     """Run the benchmark."""
     made = parser(__doc__ or "")
-    made.add_argument("--files", type=int, default=20_000, help="PNG files in the folder (default: 20000)")
+    made.add_argument("--files", type=int, default=100_000, help="PNG files in the folder (default: 100000)")
     settings = parse(made, "predict")
     if settings.device.type != "cpu":
         made.error("this benchmark is of the CPU: give --device cpu.")

@@ -11,7 +11,8 @@ def export(words: list[str]) -> int:
     flags = Flags(
         "export",
         "Write a trained run as one file that answers without its run folder: preprocessing and network, calibrated on "
-        "validation, with its model card inside and beside it. The run's data must be at hand: what a familiar cell looks "
+        "validation, with its model card inside and beside it (.card.json, and .card.md for "
+        "people). The run's data must be at hand: what a familiar cell looks "
         "like is fitted on its train split, temperature and prediction sets on validation; the test split is not read.",
     )
     flags.add_argument("run", help=RUN)

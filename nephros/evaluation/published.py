@@ -39,7 +39,7 @@ class Published:
     """Whether it is its source's best, or only, result of the kind: charts show these."""
     source: str
     address: str
-    """Where the source can be read; empty where there is no address."""
+    """Where the source can be read, a paper by its DOI; empty where there is no address."""
     note: str
 
     @property

@@ -26,7 +26,9 @@ class Standing:
     """Who published it, or the run's folder."""
     low: float | None = None
     high: float | None = None
-    """Ends of a run's 95 % interval, or one published standard deviation either way."""
+    """Ends of what `interval` names."""
+    interval: str = ""
+    """``95 %`` of a run, or ``1 sd``: one published standard deviation either way."""
     auc: float | None = None
     macro_f1: float | None = None
     parameters: int | None = None
@@ -55,6 +57,7 @@ def of_run(info: RunInfo, recipe: Recipe, metrics: dict[str, Any], split: str, m
         source=source,
         low=interval["low"],
         high=interval["high"],
+        interval=f"{100 * interval['level']:g} %",
         auc=metrics["auc"],
         macro_f1=metrics["macro_f1"],
         parameters=info.parameters,
@@ -90,6 +93,7 @@ def _of_published(row: Published) -> Standing:
         source=row.source,
         low=None if spread is None else row.accuracy - spread,
         high=None if spread is None else row.accuracy + spread,
+        interval="" if spread is None else "1 sd",
         auc=row.auc,
         macro_f1=row.macro_f1,
         address=row.address,

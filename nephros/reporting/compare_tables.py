@@ -15,6 +15,7 @@ COLUMNS = (
     "accuracy",
     "low",
     "high",
+    "interval",
     "auc",
     "macro_f1",
     "parameters",
@@ -26,14 +27,16 @@ COLUMNS = (
     "input",
     "source",
 )
+WIDE = 190
+"""Columns of a terminal from which the table also says what runs cost."""
 
 
 def cells(row: Standing) -> list[str]:
     """Return a row's texts, one for each of COLUMNS; empty for what is not known."""
     whole = ["" if value is None else str(value) for value in (row.parameters, row.multiply_adds)]
-    numbers = [shown(value) for value in (row.accuracy, row.low, row.high, row.auc, row.macro_f1)]
+    ends, others = (row.accuracy, row.low, row.high), (row.auc, row.macro_f1)
     words = [row.device, row.checkpoint, row.split, row.input, row.source]
-    return [row.method, *numbers, *whole, shown(row.minutes, 1), *words]
+    return [row.method, *map(shown, ends), row.interval, *map(shown, others), *whole, shown(row.minutes, 1), *words]
 
 
 def sentence(better: str, other: str, pair: Pair) -> str:
@@ -64,19 +67,50 @@ def to_csv(comparison: Comparison) -> str:
 
 
 def show(comparison: Comparison) -> None:
-    """Print the table with what fits a terminal, our runs in bold, then the paired tests and notes."""
+    """Print the table, our runs in bold, then the sources, the paired tests and notes.
+
+    A narrow terminal has what the runs cost, and the weights that were kept, in lines under the table.
+    """
     console = table_console()
-    table = Table(title=f"{comparison.title}: runs on {comparison.split}")
-    heads = ("method", "input", "accuracy", "95 %", "AUC", "macro F1", "parameters", "mult-adds", "minutes", "split")
-    for head in heads:
-        table.add_column(head, justify="left" if head in ("method", "input", "split") else "right")
+    wide = console.width >= WIDE
+    console.print(_table(comparison, wide))
     for row in comparison.rows:
-        interval = "" if row.low is None or row.high is None else f"{row.low:.4f} to {row.high:.4f}"
-        whole = ["" if value is None else f"{value:,}" for value in (row.parameters, row.multiply_adds)]
-        figures = [shown(row.accuracy), interval, shown(row.auc), shown(row.macro_f1), *whole, shown(row.minutes, 1)]
-        table.add_row(row.method, row.input, *figures, row.split, style="bold" if row.own else None)
-    console.print(table)
+        if row.own and not wide:
+            print(_cost(row))
+    for source in dict.fromkeys((row.source, row.address) for row in comparison.rows):
+        of = [f"{row.method} ({row.input})" for row in comparison.rows if (row.source, row.address) == source]
+        print(f"source of {'; '.join(of)}: {' '.join(filter(None, source))}")
     for found in comparison.pairs:
         print(sentence(*found))
     for note in comparison.notes:
         print(f"note: {note}")
+
+
+def _table(comparison: Comparison, wide: bool) -> Table:
+    table = Table(title=f"{comparison.title}: runs on {comparison.split}")
+    costs = ("parameters", "mult-adds", "minutes", "device", "checkpoint") if wide else ()
+    for head in ("method", "input", "accuracy", "interval", "AUC", "macro\nF1", *costs, "split"):
+        words = head in ("method", "input", "device", "checkpoint", "split")
+        narrowest = None if wide else {"input": 11, "split": 8}.get(head)  # what is left is the method's
+        table.add_column(
+            head, justify="left" if words else "right", no_wrap=not words, overflow="fold", max_width=narrowest
+        )
+    for row in comparison.rows:
+        ends = "" if row.low is None else f"{shown(row.low)} to {shown(row.high)} ({row.interval})"
+        figures = [shown(row.accuracy), ends, shown(row.auc), shown(row.macro_f1)]
+        cost = [*_whole(row), shown(row.minutes, 1), row.device, row.checkpoint] if wide else []
+        table.add_row(row.method, row.input, *figures, *cost, row.split, style="bold" if row.own else None)
+    return table
+
+
+def _whole(row: Standing) -> list[str]:
+    return ["" if value is None else f"{value:,}" for value in (row.parameters, row.multiply_adds)]
+
+
+def _cost(row: Standing) -> str:
+    parameters, multiply_adds = _whole(row)
+    minutes = "" if row.minutes is None else f"{shown(row.minutes, 1)} minutes "
+    return (
+        f"{row.method}: {parameters} parameters, {multiply_adds} multiply-adds, trained {minutes}on {row.device}, weights: "
+        f"{row.checkpoint}"
+    )

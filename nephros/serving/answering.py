@@ -41,6 +41,8 @@ class Wishes:
     """Adds ``similar`` with so many known cells."""
     first: int = 1 << 62
     """Pictures, heat maps and similar cells are made of so many rows only."""
+    rows: range = range(1 << 62)
+    """Those that are answered."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Service:
         shape = (engine.channels, engine.height, engine.width)
         loop = asyncio.get_running_loop()
         read = await loop.run_in_executor(self._pool, lambda: Inputs(files, shape, wishes.white, Guard(limits)))
-        parts = _parts(read)
+        parts = _parts(read, wishes.rows)
         try:
             while True:
                 with self.batcher.coming():
@@ -189,16 +191,19 @@ def _some(answers: Answers, which: NDArray[np.int64]) -> Answers:
     )
 
 
-def _parts(read: Inputs) -> Generator[_Part, None, None]:
-    """Yield the cells of a request, at most MOST at a time, and its errors as soon as they are known."""
+def _parts(read: Inputs, wanted: range) -> Generator[_Part, None, None]:
+    """Yield the `wanted` cells of a request, at most MOST at a time, and their errors as soon as they are known."""
     told: set[int] = set()
 
     def news() -> dict[int, str]:
-        fresh = {row: error for row, error in list(read.errors.items()) if row not in told}
+        fresh = {row: error for row, error in list(read.errors.items()) if row in wanted and row not in told}
         told.update(fresh)
         return fresh
 
     for rows, cells in read.batches():
+        inside = (rows >= wanted.start) & (rows < wanted.stop)
+        if not inside.all():
+            rows, cells = rows[inside], cells[inside]
         for start in range(0, len(rows), MOST):
             yield _Part(rows[start : start + MOST], cells[start : start + MOST], news())
     if rest := news():

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -26,7 +26,12 @@ from nephros.serving.upload import read_files
 from nephros.versions import __version__
 
 STATIC = Path(__file__).parent / "static"
-FILES = {"/page.css": "text/css", "/page.js": "text/javascript", "/cards.js": "text/javascript"}
+FILES = {
+    "/page.css": "text/css",
+    "/page.js": "text/javascript",
+    "/cards.js": "text/javascript",
+    "/sending.js": "text/javascript",
+}
 Coverage = Annotated[float, Query(gt=0, le=1, description="How often prediction sets shall hold the right class.")]
 White = Annotated[
     float | None,
@@ -38,6 +43,8 @@ Similar = Annotated[
     int, Query(ge=0, le=20, description="Add so many similar known cells, where the server knows some.")
 ]
 First = Annotated[int, Query(ge=0, description="Make pictures, heat maps and similar cells for so many rows only.")]
+Start = Annotated[int, Query(ge=0, description="Answer the rows from this one on alone.")]
+Count = Annotated[int, Query(ge=1, description="Answer so many rows alone.")]
 
 
 def create_app(
@@ -87,21 +94,24 @@ def create_app(
         _count(metrics, rows)
         return JSONResponse({"version": __version__, "results": rows})
 
-    @app.post("/predict/batch", responses=docs.LINES, openapi_extra=docs.FORM, tags=["answers"])
+    # A plain Response has no media type of its own: what is answered is what `responses` says.
+    @app.post(
+        "/predict/batch", responses=docs.LINES, response_class=Response, openapi_extra=docs.FORM, tags=["answers"]
+    )
     async def batch(
         request: Request, coverage: Coverage = 0.9, white: White = None, details: Details = False,
-        explain: Explain = False, similar: Similar = 0, first: First = 1 << 53,
+        explain: Explain = False, similar: Similar = 0, first: First = 1 << 53, start: Start = 0, count: Count = 1 << 53,
     ) -> Response:  # fmt: skip
         """Classify large uploads, such as npz files, with higher limits. Each line of the answer is a result as of /predict,
         with row, its place, and is sent as soon as it is known. The last line is {"done": true, "version", "rows"}, or
         {"done": false, "error", "rows"} where the answer broke off."""
-        wishes = Wishes(coverage, white, details, explain, similar, first)
+        wishes = Wishes(coverage, white, details, explain, similar, first, range(start, start + count))
         with ExitStack() as lent:
             files = await read_files(request, batch_limits, lent.enter_context(budget.share()))
             until_sent = lent.pop_all()
 
         async def lines() -> AsyncIterator[bytes]:
-            count, end = 0, asyncio.get_running_loop().time() + batch_limits.seconds
+            sent, end = 0, asyncio.get_running_loop().time() + batch_limits.seconds
             answered = _gathered(service.results(files, wishes, batch_limits))
             last: dict[str, Any] = {"done": True, "version": __version__}
             try:
@@ -111,13 +121,13 @@ def create_app(
                     if not some:
                         break
                     _count(metrics, [result for _, result in some])
-                    count += len(some)
+                    sent += len(some)
                     yield b"".join(json.dumps({"row": row} | result).encode() + b"\n" for row, result in some)
             except TimeoutError:
                 last = {"done": False, "error": "The answer took too long: send less at once."}
             except Refused as error:
                 last = {"done": False, "error": error.sentence}
-            yield json.dumps(last | {"rows": count}).encode() + b"\n"
+            yield json.dumps(last | {"rows": sent}).encode() + b"\n"
 
         return _Lines(lines(), until_sent)
 
@@ -131,12 +141,12 @@ def create_app(
             return JSONResponse({"status": "failing", "error": why}, 503)
         return JSONResponse({"status": "ok"})
 
-    @app.get("/version", tags=["server"])
+    @app.get("/version", responses=docs.VERSION, tags=["server"])
     async def version() -> JSONResponse:
         """Say which version and model answer, with class names and limits."""
         return JSONResponse(about)
 
-    @app.get("/metrics", tags=["server"], response_class=PlainTextResponse)
+    @app.get("/metrics", responses=docs.METRICS, response_class=Response, tags=["server"])
     async def counts() -> Response:
         """Counters in Prometheus's text format: requests, images, errors, latency, queue."""
         batcher = service.batcher

@@ -13,7 +13,7 @@ MOST = 10_000_000
 
 
 def box_file(name: str) -> Path:
-    """Return the path of ``model.onnx``, ``model.safetensors`` or ``card.json`` in the box; UserError where there is none."""
+    """Return the path of ``model.onnx``, ``model.safetensors``, ``card.json`` or ``card.md``; UserError where it is not there."""
     file = BOX / name
     if not file.is_file():
         raise UserError("This copy of nephros has no model in the box: name one with --model.")

@@ -1,12 +1,12 @@
-"""What the API says about itself: schemas for OpenAPI, and the page /api, which is made from them."""
+"""What the API says about itself: OpenAPI's answers by route, and the page /api, which is made from them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from pydantic import BaseModel, Field
 
+from nephros.serving import schemas
 from nephros.serving.answering import Service
 from nephros.serving.limits import Limits
 from nephros.versions import __version__
@@ -17,50 +17,48 @@ DESCRIPTION = (
 )
 
 
-class Result(BaseModel):
-    """One cell, or what stands in its place. With an error all that the model would say is null."""
-
-    file: str = Field(description="The name that was sent.")
-    index: int = Field(description="Page of the file or row of the array, from 0.")
-    label: int | None
-    class_name: str | None
-    probabilities: list[float] | None = Field(description="Calibrated, by label; they sum to 1.")
-    prediction_set: list[int] | None = Field(description="Labels; holds the right one as often as coverage asks.")
-    unfamiliar: bool | None = Field(description="Whether the cell is unlike those that the model learnt from.")
-    error: str | None = Field(description="One sentence on why there is no answer.")
+def _lines() -> dict[str, Any]:
+    """Return the schema of a line of /predict/batch; what it is made of stands among the components by way of Result."""
+    kinds = (schemas.Line, schemas.Done, schemas.BrokenOff)
+    found = [kind.model_json_schema(ref_template="#/components/schemas/{model}") for kind in kinds]
+    return {"oneOf": [{key: value for key, value in schema.items() if key != "$defs"} for schema in found]}
 
 
-class Answer(BaseModel):
-    """The answer of /predict: a result a cell, in the order of the files."""
-
-    version: str
-    results: list[Result]
-
-
-class Trouble(BaseModel):
-    """Every refusal."""
-
-    error: str = Field(description="One plain sentence.")
-
-
-_REFUSED: dict[int | str, dict[str, Any]] = {
-    400: {"model": Trouble, "description": "The upload is damaged, cut short or empty."},
-    403: {"model": Trouble, "description": "Asked by another site, or under another host name."},
-    408: {"model": Trouble, "description": "The upload came too slowly."},
-    413: {"model": Trouble, "description": "The upload is above a limit; see /version."},
-    415: {"model": Trouble, "description": "The body is no multipart/form-data."},
-    422: {"model": Trouble, "description": "A query parameter is out of range."},
-    503: {"model": Trouble, "description": "Busy: try again after the seconds in Retry-After."},
+_ANYWHERE: dict[int | str, dict[str, Any]] = {
+    403: {"model": schemas.Trouble, "description": "Asked by another site, or under another host name."},
+    500: {"model": schemas.Trouble, "description": "The server failed: its output says how."},
 }
-ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": Answer}, **_REFUSED, 504: {"model": Trouble}}
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    **_ANYWHERE,
+    400: {"model": schemas.Trouble, "description": "The upload is damaged, cut short or empty."},
+    408: {"model": schemas.Trouble, "description": "The upload came too slowly."},
+    413: {"model": schemas.Trouble, "description": "The upload is above a limit; see /version."},
+    415: {"model": schemas.Trouble, "description": "The body is no multipart/form-data."},
+    422: {"model": schemas.Trouble, "description": "A query parameter is out of range."},
+    503: {"model": schemas.Trouble, "description": "Busy: try again after the seconds in Retry-After."},
+}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"model": schemas.Answer},
+    **_REFUSED,
+    504: {"model": schemas.Trouble, "description": "The answer took too long."},
+}
 LINES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Lines of JSON, one a result.",
-        "content": {"application/x-ndjson": {"schema": {"$ref": "#/components/schemas/Result"}}},
+        "description": "Lines of JSON: one a result, and a last one that says whether all are there.",
+        "content": {"application/x-ndjson": {"schema": _lines()}},
     },
     **_REFUSED,
 }
-HEALTH: dict[int | str, dict[str, Any]] = {503: {"description": "The model does not answer."}}
+HEALTH: dict[int | str, dict[str, Any]] = {
+    200: {"model": schemas.Healthy},
+    **_ANYWHERE,
+    503: {"model": schemas.Failing, "description": "The model does not answer."},
+}
+VERSION: dict[int | str, dict[str, Any]] = {200: {"model": schemas.Version}, **_ANYWHERE}
+METRICS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Counters as text.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+    **_ANYWHERE,
+}
 FORM = {
     "requestBody": {
         "required": True,

@@ -15,6 +15,7 @@ from nephros.recipe_files import read
 from nephros.runs import RunFolder
 from nephros.serving import box
 from nephros.serving.card import KEY, Format, to_text
+from nephros.serving.card_text import to_markdown
 from nephros.serving.engine import session_network
 from nephros.serving.onnx_file import CALIBRATION_CELLS, check_parity, needs_onnx, quantise, to_onnx, with_card
 from nephros.serving.package import Package, package, run_module
@@ -32,13 +33,13 @@ def export(
     views: int | None = None,
     say: Say = print,
 ) -> Path:
-    """Write a finished run's model with its card inside and return the file; the card also lies beside it as JSON.
+    """Write a finished run's model with its card inside and return the file; it also lies beside it, as JSON and as Markdown.
 
     Args:
         run: the run folder; its data must be at hand, of which train and validation are read and never test.
         to: ``onnx`` or ``safetensors``.
-        out: the file; by default ``export/model.onnx`` or the like in the run folder. The card is called ``.card.json``
-            in place of its suffix.
+        out: the file; by default ``export/model.onnx`` or the like in the run folder. The cards are called
+            ``.card.json`` and ``.card.md`` in place of its suffix.
         int8: write the convolutions of the ONNX model in eight bits.
         views: of each image that are averaged (1, 5, 8 or 40; a recipe's `views` says which); by default the run's own.
 
@@ -58,6 +59,7 @@ def export(
     with atomic(target) as file:
         file.write(content)
     write_text(target.with_suffix(".card.json"), to_text(card))
+    write_text(target.with_suffix(".card.md"), to_markdown(card))
     say(summary(card))
     return target
 
@@ -68,7 +70,8 @@ def fill_box(run: str | Path, *, views: int | None = None, say: Say = print) -> 
     ready = _package(folder, "onnx", views, say)
     onnx, card = _onnx(ready, False, say)
     weights, _ = _safetensors(ready, folder, card)
-    files = {"model.onnx": onnx, "model.safetensors": weights, "card.json": to_text(card).encode()}
+    cards = {"card.json": to_text(card).encode(), "card.md": to_markdown(card).encode()}
+    files = {"model.onnx": onnx, "model.safetensors": weights, **cards}
     say(summary(card))
     return box.fill(files)
 

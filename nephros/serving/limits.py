@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 from nephros.errors import UserError
 
@@ -23,15 +24,19 @@ class Refused(Exception):
 class Limits:
     """What a request may bring and take."""
 
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
+    """The words under the fields are also those of OpenAPI."""
+
     upload_bytes: int = 64 << 20
     """Of a request's body."""
     files: int = 1000
+    """In a request."""
     cells: int = 10_000
     """Pictures of all files together: pages and rows count."""
     file_pixels: int = 100_000_000
     """Of all pages or rows of a file, unpacked; a single picture may have 25 million."""
     seconds: float = 60.0
-    """From the first byte to the answer."""
+    """In which an upload must have come, and after that so many again in which it must be answered."""
     idle_seconds: float = 10.0
     """In which a client must send something more, or take something of the answer."""
 

@@ -75,13 +75,15 @@ def test_quick_run_prints_its_record(name: str) -> None:
     for row in record["rows"]:
         assert row.keys() >= ROWS[name]
         summaries = [value for value in row.values() if isinstance(value, dict)]
-        assert summaries or "fails" in row.get("remark", "")
+        assert summaries or "fails" in row.get("remark", "") or "not installed" in row.get("remark", "")
         for found in summaries:
             assert 0 < found["min"] <= found["median"] <= found["max"] < math.inf
     if name == "mixed_precision":
         _check_precisions(record["rows"])
     if name == "help_time":
         assert record["rows"][0]["imports_torch"] is False
+    if name == "predict":
+        _check_runtimes(record["rows"])
 
 
 def _check_precisions(rows: list[dict[str, Any]]) -> None:
@@ -89,6 +91,12 @@ def _check_precisions(rows: list[dict[str, Any]]) -> None:
     assert [row["amp"] for row in rows] == ["off", "bf16", "fp16"]
     assert full["speed_ratio"]["median"] == 1
     assert full["peak_mib"] > full["before_mib"] > 0
+
+
+def _check_runtimes(rows: list[dict[str, Any]]) -> None:
+    shares = {row["what"]: row["target_share"] for row in rows if "share_of_matrix_rate" in row}
+    assert shares.items() >= {"torch": 0.6, "ONNX Runtime": 0.6}.items()
+    assert "OpenVINO" in {row["what"] for row in rows}  # its figures, or that it is not installed
 
 
 @pytest.mark.parametrize("name", [*ROWS, "peak_memory", "tables", "speedrun", "peers", "ideas"])

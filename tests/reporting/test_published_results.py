@@ -17,8 +17,9 @@ def test_every_row_has_its_source_and_plausible_numbers() -> None:
         assert (0.5 if row.headline else 0.3) < row.accuracy < 0.8
         assert row.auc is None or 0.8 < row.auc < 1
         assert row.split in ("official", "another")
-        assert row.address == "" or row.address.startswith("https://")
-    assert Counter(row.source for row in rows)["MedMNIST v2"] == 7
+        assert row.address.startswith("https://") or row.source == "Groves, course report, 2023"
+    assert Counter(row.address for row in rows)["https://doi.org/10.1038/s41597-022-01721-8"] == 7
+    assert Counter(row.address for row in rows)["https://doi.org/10.1038/s41598-025-92156-9"] == 3
 
 
 def test_the_rows_that_others_are_compared_with() -> None:

@@ -248,7 +248,8 @@ def test_the_api_describes_itself(server: Server) -> None:
     schema = server.json("GET", "/openapi.json")[1]
     assert set(schema["paths"]) == {"/predict", "/predict/batch", "/health", "/version", "/metrics"}
     result = schema["components"]["schemas"]["Result"]
-    assert list(result["properties"]) == KEYS
+    assert list(result["properties"])[: len(KEYS)] == KEYS
+    assert result["required"] == KEYS
     assert "multipart/form-data" in schema["paths"]["/predict"]["post"]["requestBody"]["content"]
     page = server.ask("GET", "/api")[2].decode()
     assert "http" not in re.sub(r"http://127\.0\.0\.1:8000", "", page)

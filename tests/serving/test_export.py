@@ -25,6 +25,7 @@ from nephros.recipes import RECIPES
 from nephros.runs import RunFolder
 from nephros.serving import box, onnx_file
 from nephros.serving.card import FORMAT, KEY
+from nephros.serving.card_text import to_markdown
 from nephros.serving.engine import Engine
 from nephros.serving.export import export, fill_box
 from nephros.serving.opening import open_model
@@ -82,6 +83,7 @@ def test_the_card_lies_inside_and_beside_and_repeats_from_stored_predictions(run
     assert measured["mean_set_size"] == pytest.approx(sets.sum(axis=1).mean())
     assert card["data"]["sha256"] == run.info().data["sha256"]
     assert len(run.test_reads()) == 1  # exporting read nothing of it
+    assert exported.with_suffix(".card.md").read_text() == to_markdown(card)
 
 
 def test_an_unscored_run_has_no_test_figures(tmp_path: Path) -> None:
@@ -91,6 +93,7 @@ def test_an_unscored_run_has_no_test_figures(tmp_path: Path) -> None:
     card = json.loads(file.with_suffix(".card.json").read_text())
     assert card["test_accuracy"] is card["test"] is card["conformal"]["measured_on_test"] is None
     assert card["calibration"]["expected_calibration_error"]["test"] is None
+    assert "not scored on test" in file.with_suffix(".card.md").read_text()
     answers = open_model(file).answer(made_up().val.images)
     assert answers.maps is None  # it does not end in a mean over positions
     assert answers.features is not None
@@ -179,7 +182,7 @@ def test_a_run_goes_into_the_box_by_one_command(
 ) -> None:
     monkeypatch.setattr(box, "BOX", tmp_path)
     fill_box(run.root, say=lambda _: None)
-    assert {file.name for file in tmp_path.iterdir()} == {"model.onnx", "model.safetensors", "card.json"}
+    assert {file.name for file in tmp_path.iterdir()} == {"model.onnx", "model.safetensors", "card.json", "card.md"}
     assert Engine.open().card == json.loads((tmp_path / "card.json").read_text())
     assert open_model(tmp_path / "model.safetensors").card == Engine.open().card
 

@@ -28,6 +28,7 @@ RUN = Standing(
     source="nephros train --test --out runs/a-run-with-a-rather-long-name",
     low=0.685,
     high=0.695,
+    interval="95 %",
     auc=0.93,
     macro_f1=0.59,
     parameters=870_376,

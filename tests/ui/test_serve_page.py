@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nephros.data.shown import png_address
 from nephros.data.synthetic import make
 from tests.conftest import write_npz
 from tests.serving.server import Server, running
@@ -23,6 +25,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
 ]
+PREDICT = re.compile("/predict")
 HOSTILE = "=cmd|'x' <b onclick=alert(1)>,\".png"
 
 
@@ -237,6 +240,76 @@ def test_an_npz_is_dropped_and_every_row_is_in_the_table(one: Open, folder: Path
         page.locator("#csv").click()
     rows = list(csv.DictReader(io.StringIO(Path(caught.value.path()).read_text(encoding="utf-8"))))
     assert [int(row["index"]) for row in rows] == list(range(100))
+
+
+def test_more_cells_of_an_npz_get_their_own_pictures_heat_maps_and_neighbours(one: Open, folder: Path) -> None:
+    page = one.page
+    one.give(folder / "stack.npz")
+    assert page.locator(".card").count() == 60
+    page.locator("#more").click()
+    page.wait_for_selector("#more", state="hidden")
+    assert page.locator(".card .bars").count() == 100
+    for part, each in ((".seen img", 1), (".seen canvas", 1), (".near li", 6)):
+        assert page.locator(f".card {part}").count() == 100 * each
+    stored = np.load(folder / "stack.npz")["val_images"]
+    for i in (0, 59, 60, 99):
+        assert f"stack.npz, val, {i}" in page.locator(".card .where").nth(i).inner_text()
+        assert page.locator(".seen img").nth(i).get_attribute("src") == png_address(stored[i])
+
+
+def test_more_cells_of_a_file_that_can_t_be_sent_again_say_so(one: Open, folder: Path) -> None:
+    page = one.page
+    one.give(folder / "stack.npz")
+    page.route("**/predict/batch?*", lambda route: route.fulfill(status=413, json={"error": "It is too large now."}))
+    page.locator("#more").click()
+    page.wait_for_selector("#more", state="hidden")
+    assert page.locator(".card .bars").count() == 100
+    assert "It is too large now." in page.locator(".card").nth(60).inner_text()
+    assert "It is too large now." not in page.locator(".card").nth(59).inner_text()
+    assert any("413" in line for line in one.trouble)
+    one.trouble.clear()
+
+
+def _until(page: Any, held: list[Any]) -> None:
+    """Return when the page has sent something."""
+    for _ in range(500):
+        if held:
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError("nothing was sent")
+
+
+@pytest.mark.parametrize("what", ["cell-*.png", "stack.npz"])
+def test_clearing_stops_the_work_and_leaves_an_empty_page(one: Open, folder: Path, what: str) -> None:
+    page = one.page
+    held: list[Any] = []
+    page.route(PREDICT, lambda route: held.append(route))  # no answer comes
+    page.set_input_files("#files", [str(file) for file in sorted(folder.glob(what))])
+    page.wait_for_selector("#work", state="visible")
+    _until(page, held)
+    page.locator("#clear").click()
+    page.wait_for_timeout(300)
+    assert page.locator(".card").count() == 0
+    assert page.locator("#work").is_hidden()
+    assert page.locator("#results").is_hidden()
+    assert page.evaluate("document.activeElement.id") == "files"
+    assert len(held) == 1
+    page.unroute(PREDICT)
+    one.give(folder / "cell-00.png")  # the next work is none the worse
+    assert page.locator(".card").count() == 1
+    assert page.locator("#summary").inner_text() == "1 cell answered."
+
+
+def test_stopping_says_of_each_file_that_it_was_stopped(one: Open, folder: Path) -> None:
+    page = one.page
+    held: list[Any] = []
+    page.route(PREDICT, lambda route: held.append(route))
+    page.set_input_files("#files", [str(file) for file in sorted(folder.glob("cell-*.png"))[:30]])
+    _until(page, held)
+    page.locator("#stop").click()
+    page.wait_for_selector("#work", state="hidden")
+    assert page.locator(".card.bad").count() == 30
+    assert "Stopped before it was answered" in page.locator(".card").last.inner_text()
 
 
 def test_a_server_that_has_gone_is_said_of_each_file(browser: Any, folder: Path) -> None:

@@ -37,7 +37,7 @@ function picture(result) {
     box.append(heat(result.heat_map, result.class_name));
     words.unshift(`Orange: what speaks for the class (${result.heat_map.method}).`);
   }
-  if (!result.picture) words.push("Pictures of such large files are made of the first cells only.");
+  if (!result.picture) words.push(result.bare ?? "It has no picture: of such a file only the first cells, and those under Show more, get one.");
   return make("div", {}, box, ...words.map((line) => make("p", { className: "how", textContent: line })));
 }
 

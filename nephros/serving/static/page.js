@@ -1,9 +1,11 @@
 // Sends files in small groups, one group after another, and shows each answer as it comes.
-import { card, make, nameOf } from "./cards.js";
+import { card, make } from "./cards.js";
+import { send, sendForLines } from "./sending.js";
 
-const GROUP_FILES = 24, GROUP_BYTES = 8e6, SHOWN = 60, SIMILAR = 6, TRIES = 6;
+const GROUP_FILES = 24, GROUP_BYTES = 8e6, SHOWN = 60, SIMILAR = 6;
+const STOPPED = "Stopped before it was answered.";
 const at = (id) => document.getElementById(id);
-const state = { about: null, results: [], shown: 0, queue: [], total: 0, done: 0, busy: false, follow: false, told: -1000, stop: null, truths: new Map(), coverage: 0.9 };
+const state = { about: null, results: [], shown: 0, queue: [], total: 0, done: 0, follow: false, told: -1000, stop: null, asking: null, truths: new Map(), coverage: 0.9 };
 
 async function start() {
   state.about = await (await fetch("/version")).json();
@@ -50,35 +52,53 @@ async function take(sample) {
 function add(files) {
   state.queue.push(...files);
   state.total += files.length;
-  if (files.length && !state.busy) work();
+  if (files.length && !state.stop) work();
 }
 
 async function work() {
-  state.busy = true;
-  state.stop = new AbortController();
+  const { signal } = (state.stop = new AbortController());
   at("work").hidden = at("results").hidden = false;
   at("work").scrollIntoView({ block: "start" });
   state.coverage = +at("coverage").value;
   tick();
-  while (state.queue.length && !state.stop.signal.aborted) {
+  while (state.queue.length && !signal.aborted) {
     const group = nextGroup();
     try {
-      if (isStack(group[0])) await sendStack(group[0]);
+      if (isStack(group[0])) await answerStack(group[0], signal);
       else if (tooLarge(group[0], "predict")) fail(group, `${group[0].name} is larger than this server takes.`);
-      else gather(await sendGroup(group));
+      else await answerGroup(group, signal);
     } catch (error) {
-      fail(group, state.stop.signal.aborted ? "Stopped before it was answered." : error.message);
+      if (signal === state.stop?.signal) fail(group, signal.aborted ? STOPPED : error.message);
     }
+    if (signal !== state.stop?.signal) return; // cleared: nothing more is said of it, and another run may be at work
     state.done += group.length;
     tick();
   }
-  fail(state.queue.splice(0), "Stopped before it was answered.");
-  state.busy = false;
-  state.total = state.done = 0;
-  at("work").hidden = true;
+  fail(state.queue.splice(0), STOPPED);
+  end();
   summarise();
   if (state.follow) at("cards").lastElementChild?.scrollIntoView({ block: "center" });
   state.follow = false;
+}
+
+function end() {
+  state.stop = null;
+  state.total = state.done = 0;
+  at("work").hidden = true;
+}
+
+function clear() {
+  state.queue = [];
+  state.results = [];
+  state.shown = 0;
+  state.follow = false;
+  state.stop?.abort();
+  state.asking?.abort();
+  state.asking = null;
+  end();
+  at("cards").replaceChildren();
+  summarise();
+  at("files").focus();
 }
 
 const isStack = (file) => file.name.toLowerCase().endsWith(".npz");
@@ -93,61 +113,66 @@ function nextGroup() {
   return group;
 }
 
-function query(extra = {}) {
-  const wishes = new URLSearchParams({ coverage: state.coverage, details: true, explain: true, similar: SIMILAR, ...extra });
+function query() {
+  const wishes = new URLSearchParams({ coverage: state.coverage, details: true, explain: true, similar: SIMILAR });
   if (at("white").value) wishes.set("white", at("white").value);
   return wishes;
 }
 
-async function send(path, files) {
-  for (let attempt = 1; ; attempt++) {
-    const form = new FormData();
-    for (const file of files) form.append("files", file, file.webkitRelativePath || file.name);
-    let answer;
-    try {
-      answer = await fetch(path, { method: "POST", body: form, signal: state.stop.signal });
-    } catch (error) {
-      if (state.stop.signal.aborted) throw error;
-      throw new Error("The server can't be reached, or the file can't be read any more: see whether both are still there.");
-    }
-    if (answer.ok) return answer;
-    const words = await answer.json().then((body) => body.error, () => `The server answered ${answer.status}.`);
-    if (answer.status !== 503 || attempt === TRIES) throw new Error(words);
-    await new Promise((resolve) => setTimeout(resolve, 400 * 2 ** attempt));
-  }
+async function answerGroup(group, signal) {
+  const { results } = await (await send(`/predict?${query()}`, group, signal)).json();
+  signal.throwIfAborted();
+  gather(results);
 }
 
-async function sendGroup(group) {
-  return (await (await send(`/predict?${query()}`, group)).json()).results;
-}
-
-async function sendStack(file) {
+async function answerStack(file, signal) {
   if (tooLarge(file, "batch")) throw new Error(`${file.name} is larger than this server takes: use nephros predict for it.`);
-  const reader = (await send(`/predict/batch?${query({ first: SHOWN })}`, [file])).body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "", end = null, rows = 0;
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) break;
-    const lines = (rest + value).split("\n");
-    rest = lines.pop();
-    const found = lines.map((line) => JSON.parse(line));
-    if (found.length && "done" in found.at(-1)) end = found.pop();
-    gather(found);
+  const wishes = query(), stack = { file, wishes };
+  let rows = 0;
+  await sendForLines(`${wishes}&first=${SHOWN}`, file, signal, (found) => {
+    gather(found, stack);
     rows += found.length;
     tick(`${file.name}: ${rows.toLocaleString("en")} cells`);
-  }
-  if (!end?.done) throw new Error(`${file.name}: ${end?.error ?? "the answer broke off; cells after the last one shown have none."}`);
+  });
 }
 
-function gather(results) {
+function gather(results, stack) {
   const several = new Set(results.filter((result) => result.index > 0).map((result) => result.file));
-  for (const result of results) state.results.push({ ...result, many: several.has(result.file) || isStack({ name: result.file }), coverage: state.coverage });
+  for (const result of results) state.results.push({ ...result, many: several.has(result.file) || isStack({ name: result.file }), coverage: state.coverage, stack });
   if (state.shown < SHOWN) showMore(SHOWN - state.shown);
   if (performance.now() - state.told > 500) summarise(); // it counts all results; work() ends with one more
 }
 
 function fail(files, error) {
   gather(files.map((file) => ({ file: file.name, index: 0, label: null, class_name: null, probabilities: null, prediction_set: null, unfamiliar: null, error })));
+}
+
+// Cells of an npz past its first have no pictures yet: their file is sent again, for each run of neighbouring rows.
+async function askForPictures(results, signal) {
+  const bare = results.filter((result) => result.stack && result.error === null && !result.picture);
+  for (let i = 0, next; i < bare.length; i = next) {
+    const { row, stack } = bare[i];
+    for (next = i + 1; next < bare.length && bare[next].stack === stack && bare[next].row === row + next - i; next++);
+    const asked = bare.slice(i, next);
+    try {
+      await sendForLines(`${stack.wishes}&start=${row}&count=${asked.length}`, stack.file, signal, (found) => {
+        for (const { row: place, picture, heat_map, similar } of found) Object.assign(asked[place - row], { picture, heat_map, similar });
+      });
+    } catch (error) {
+      for (const result of asked) result.bare = `Its picture can't be shown. ${error.message}`;
+    }
+  }
+}
+
+async function showMorePictures() {
+  if (state.asking) return;
+  const { signal } = (state.asking = new AbortController());
+  at("more").textContent = "Asking for their pictures ...";
+  await askForPictures(state.results.slice(state.shown, state.shown + SHOWN), signal);
+  if (signal.aborted) return;
+  state.asking = null;
+  showMore(SHOWN);
+  summarise();
 }
 
 function showMore(most) {
@@ -174,7 +199,7 @@ function summarise() {
   at("shares").replaceChildren(...(good.length < 2 ? [] : counts.sort((a, b) => b[1] - a[1]).map(([name, n]) => make("li", {}, make("b", { textContent: n.toLocaleString("en") }), ` ${name}`))));
   const left = state.results.length - state.shown;
   at("more").hidden = left <= 0;
-  at("more").textContent = `Show ${Math.min(left, SHOWN)} more of ${left.toLocaleString("en")}`;
+  if (!state.asking) at("more").textContent = `Show ${Math.min(left, SHOWN)} more of ${left.toLocaleString("en")}`;
   at("results").hidden = state.results.length === 0;
 }
 
@@ -198,10 +223,10 @@ at("files").addEventListener("change", (event) => { add([...event.target.files])
 for (const name of ["dragenter", "dragover"]) document.addEventListener(name, (event) => { event.preventDefault(); at("drop").classList.add("over"); });
 for (const name of ["dragleave", "drop"]) document.addEventListener(name, () => at("drop").classList.remove("over"));
 document.addEventListener("drop", (event) => { event.preventDefault(); add([...event.dataTransfer.files]); });
-at("stop").addEventListener("click", () => state.stop.abort());
-at("more").addEventListener("click", () => { showMore(SHOWN); summarise(); });
+at("stop").addEventListener("click", () => state.stop?.abort());
+at("more").addEventListener("click", showMorePictures);
 at("heat").addEventListener("change", (event) => at("cards").classList.toggle("no-heat", !event.target.checked));
-at("clear").addEventListener("click", () => { state.stop?.abort(); state.results = []; state.shown = 0; at("cards").replaceChildren(); summarise(); at("files").focus(); });
+at("clear").addEventListener("click", clear);
 at("csv").addEventListener("click", () => {
   const link = make("a", { href: URL.createObjectURL(new Blob([csv()], { type: "text/csv" })), download: "nephros.csv" });
   link.click();
