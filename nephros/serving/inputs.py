@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,12 @@ from nephros.errors import UserError
 from nephros.serving.cells import Shape, fitted, wrong
 from nephros.serving.sources import Sources
 
+if TYPE_CHECKING:
+    from nephros.data.stack.cells import Progress
+
 BATCH, BATCH_BYTES = 2048, 64 << 20
 Guard = Callable[[object, int, int], None]
 """Given a file's name, how many cells it is about to give and the pixels of each, raises UserError when it is too much."""
-Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
-"""As `nephros.data.stack.cells.Progress`."""
 Batch = tuple[NDArray[np.int64], NDArray[np.uint8]]
 """Rows (b,), and their cells (b, h, w) or (b, h, w, c) uint8."""
 

@@ -64,7 +64,7 @@ class Sources:
             yield from _told(locked)
             if not self._is_new(folder):
                 folders.clear()
-                self.passed["link back to a folder that is read"] += 1
+                self.passed["by links to folders already read"] += 1
                 continue
             hidden = [name for name in folders if name.startswith((".", "__MACOSX"))]
             folders[:] = sorted(set(folders) - set(hidden))

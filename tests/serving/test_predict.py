@@ -100,11 +100,17 @@ def test_exit_codes(folder: Path, exported: Path, tmp_path: Path, capsys: Captur
         [folder / "1-broken.png", folder / "none.png", *model, "--out", tmp_path / "o.csv"], capsys
     )
     assert status == 2
-    assert out == ""
-    assert len(err.strip().splitlines()) == 1
+    assert out.strip() == str(tmp_path / "o.csv")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "o.csv").read_text())))
+    assert [Path(row["file"]).name for row in rows] == ["1-broken.png", "none.png"]
+    assert "1-broken.png is damaged" in rows[0]["error"]
+    assert "none.png can't be read (it does not exist)" in rows[1]["error"]
+    assert "2 of 2 rows have no answer" in err
     assert "1-broken.png is damaged" in err
-    assert "None of the 1 other" in err
-    assert not (tmp_path / "o.csv").exists()
+    status, out, err = run_words([folder / "none.png", *model], capsys)
+    assert status == 2
+    assert "does not exist" in next(csv.DictReader(io.StringIO(out)))["error"]
+    assert "1 of 1 rows have no answer" in err
     wrong: dict[tuple[object, ...], str] = {
         (): "needs pictures",
         (folder, "--model", tmp_path / "none.onnx"): "does not exist",
