@@ -27,12 +27,12 @@ def predict(words: list[str]) -> int:
         "(of an npz), label, class_name, p_0 and so on, prediction_set, unfamiliar with its reason, and error where there is no "
         "answer. Without --out a table on the terminal, CSV where the output is piped.",
         epilog="Pictures are brought to the model's form: shrunk or enlarged to fit (bicubic), black added around those of "
-        "another shape; 16-bit pixels divided so that the brightest of all 16-bit pictures given becomes 255 (or --white); colour "
-        "made grey by .299 red + .587 green + .114 blue, alpha dropped. A TIFF is a stack where its metadata give a Z axis, "
-        "or several pages have 256 pixels or more on both sides: its nuclei are marked roughly and cut out as by `nephros "
-        "data prepare`, which also takes an exact mask, a channel and a voxel size. Notes say what was done. Exit status: 0 "
-        "when all were answered, 1 when some were not, 2 when none was: the table is written all the same, with each row's "
-        "error. For research only, not for diagnosis.",
+        "another shape; 16-bit pixels divided so that the brightest of all 16-bit pictures given becomes 255 (or "
+        "--white); colour made grey by .299 red + .587 green + .114 blue, alpha dropped. A TIFF is a stack where its "
+        "metadata give a Z axis, or several pages have 256 pixels or more on both sides: its nuclei are marked "
+        "roughly and cut out as by `nephros data prepare`, which also takes an exact mask, a channel and a voxel "
+        "size. Notes say what was done. Exit status: 0 when all were answered, 1 when some were not, 2 when none was: "
+        "the table is written all the same, with each row's error. For research only, not for diagnosis.",
     )
     flags.add_argument("inputs", nargs="*", metavar="INPUT", help="pictures, stacks, npz files, folders of them")
     flags.value("model", MODEL, shown="M")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from nephros.data.stack.cells import Progress
 from nephros.data.stack.pictures import doubts, pictures
 from nephros.data.stack.read import open_stack
 from nephros.data.stack.segment import HOW, mark
-from nephros.data.stack.voxels import TRAINING, Scale
+from nephros.data.stack.voxels import ASSUMED, TRAINING, Scale, Voxels
 from nephros.errors import UserError
 
 
@@ -61,9 +62,15 @@ def nuclei_of(path: Path, white: float | None, progress: Progress) -> Nuclei:
             ) from error
     rough = (
         f"{path} is a 3-D stack: {len(made.images):,} nuclei were marked roughly, by {HOW}; for exact ones give "
-        f"`nephros data prepare {path} --labels MASK --out cells.npz` a mask, and `nephros predict` cells.npz"
+        f"`nephros data prepare {quote(str(path))} --labels MASK --out cells.npz` a mask, and `nephros predict` cells.npz"
     )
-    return Nuclei(made.nuclei.ids, made.images, [rough, *(f"{path}: {words}" for words in doubts(stack, scale))])
+    sizes = f"{path}: voxels of {_micrometres(scale.own)} were resampled to {_micrometres(TRAINING)} ({ASSUMED})"
+    notes = [rough, sizes, *(f"{path}: {words}" for words in doubts(stack, scale))]
+    return Nuclei(made.nuclei.ids, made.images, notes)
+
+
+def _micrometres(size: Voxels | None) -> str:
+    return " x ".join(f"{side:.4g}" for side in size or ()) + " micrometres"
 
 
 def _with_next_step(path: Path, words: str) -> str:
@@ -73,6 +80,6 @@ def _with_next_step(path: Path, words: str) -> str:
     if "--" not in words:
         return words
     return (
-        f"{words.removesuffix('.')}: flags of `nephros data prepare {path} --out cells.npz` (if its pages are single cells, "
-        "save each in a file of its own)."
+        f"{words.removesuffix('.')}, with `nephros data prepare {quote(str(path))} --out cells.npz` (if its pages are single "
+        "cells, save each in a file of its own)."
     )

@@ -52,6 +52,10 @@ def test_a_stack_gives_a_row_a_nucleus_as_prepare_would(
     assert last["index"] == "0"
     assert f"note: {stack} is a 3-D stack: {len(rows)} nuclei were marked roughly" in err
     assert f"nephros data prepare {stack} --labels MASK --out cells.npz" in err
+    assert (
+        f"note: {stack}: voxels of 1 x 0.5 x 0.5 micrometres were resampled to 1 x 0.5 x 0.5 micrometres (assumed"
+        in err
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "cells.csv", "cells.json", "cells.mask.tif", "cells.npz", "kidney.ome.tif", "z.png"
     ]  # fmt: skip
