@@ -113,7 +113,7 @@ class Inputs:
             yield _joined(held)
 
     def _fail(self, row: Row, error: str) -> None:
-        self.errors[len(self.rows)] = error
+        self.errors[len(self.rows)] = _writable(error)
         self.rows.append(row)
 
     def _file(self, source: Path | Held | Unread) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -155,7 +155,7 @@ class Inputs:
         from nephros.serving.stacks import nuclei_of
 
         found = nuclei_of(source, self._white, self.progress)
-        self.remarks += found.notes
+        self.remarks += map(_writable, found.notes)
         for number, image in zip(found.ids.tolist(), found.images, strict=True):
             self.rows.append(Row(_shown(source), number))
             yield len(self.rows) - 1, self._fitted(image, len(self.rows) - 1)
@@ -204,7 +204,7 @@ class Inputs:
                     if row is not None:
                         yield row, self._fitted(image, row)
             except UserError as error:  # what could not be read the first time is not wanted
-                self.errors |= dict.fromkeys(wanted.values(), str(error))
+                self.errors |= dict.fromkeys(wanted.values(), _writable(str(error)))
 
 
 def _images(source: Path | Held | CellArray) -> Iterator[NDArray[Any]]:
@@ -216,8 +216,13 @@ def _images(source: Path | Held | CellArray) -> Iterator[NDArray[Any]]:
 
 
 def _shown(path: Path | Held) -> str:
-    """Return the path as text that can be written anywhere: bytes that are no UTF-8 become question marks."""
+    """Return the path as text that can be written anywhere: bytes that are no UTF-8 become question marks in a diamond."""
     return path.name if isinstance(path, Held) else os.fsencode(path).decode("utf-8", "replace")
+
+
+def _writable(text: str) -> str:
+    """Return text that can be written anywhere: of paths in it, bytes that are no UTF-8 become question marks."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _joined(held: list[tuple[int, NDArray[np.uint8]]]) -> Batch:

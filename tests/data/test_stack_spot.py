@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,11 @@ import pytest
 import tifffile
 from PIL import Image
 
+from nephros.data import pictures
 from nephros.data.held import Held
 from nephros.data.pictures import quiet
 from nephros.data.stack.spot import bytes_unless_stack, is_stack
+from nephros.errors import UserError
 
 
 def tiff(shape: tuple[int, ...], **how: Any) -> bytes:
@@ -76,3 +80,15 @@ def test_a_stack_behind_its_thumbnail() -> None:
     assert is_stack(file) is False  # read from where it stands, the end
     file.seek(0)
     assert is_stack(file)
+
+
+def test_a_stack_on_disk_is_told_without_reading_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "MOST_BYTES", 99)
+    (tmp_path / "stack.tif").write_bytes(STACKS["ome"])
+    (tmp_path / "cell.tif").write_bytes(PICTURES["a page"])
+    assert bytes_unless_stack(tmp_path / "stack.tif") is None
+    with pytest.raises(UserError, match="too many for pictures of cells"):
+        bytes_unless_stack(tmp_path / "cell.tif")
+    os.mkfifo(tmp_path / "pipe.tif")
+    with pytest.raises(UserError, match="device or a pipe"):
+        bytes_unless_stack(tmp_path / "pipe.tif")

@@ -93,6 +93,21 @@ def test_files_hold_the_same_rows(folder: Path, exported: Path, tmp_path: Path, 
     assert [Path(row["file"]).name for row in rows] == ["0.png", "1-broken.png", "1.png", "2.png"]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
+def test_names_that_are_no_text_are_written_all_the_same(
+    exported: Path, tmp_path: Path, suffix: str, capsys: Capture
+) -> None:
+    root = tmp_path / "cells"
+    root.mkdir()
+    for name in (b"\xff.png", b"\xff.npz", b"a.\xff"):
+        Path(os.fsdecode(os.fsencode(root) + b"/" + name)).write_bytes(b"broken")
+    status, out, err = run_words([root, "--model", exported, "--out", tmp_path / f"o.{suffix}"], capsys)
+    assert status == 2
+    assert out.strip() == str(tmp_path / f"o.{suffix}")
+    assert "2 of 2 rows have no answer" in err
+    assert "1 without a suffix" in err
+
+
 def test_exit_codes(folder: Path, exported: Path, tmp_path: Path, capsys: Capture) -> None:
     model = ["--model", exported]
     assert run_words([folder / "0.png", *model], capsys)[0] == 0
