@@ -15,6 +15,7 @@ from PIL import Image
 from nephros.data import pictures
 from nephros.data.held import Held
 from nephros.data.pictures import quiet
+from nephros.data.stack import spot
 from nephros.data.stack.spot import bytes_unless_stack, is_stack
 from nephros.errors import UserError
 
@@ -84,6 +85,7 @@ def test_a_stack_behind_its_thumbnail() -> None:
 
 def test_a_stack_on_disk_is_told_without_reading_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MOST_BYTES", 99)
+    monkeypatch.setattr(spot, "LARGE", 99)
     (tmp_path / "stack.tif").write_bytes(STACKS["ome"])
     (tmp_path / "cell.tif").write_bytes(PICTURES["a page"])
     assert bytes_unless_stack(tmp_path / "stack.tif") is None

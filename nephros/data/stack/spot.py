@@ -15,23 +15,24 @@ from nephros.data.pictures import DAMAGE, read_bytes
 
 TISSUE = 256
 """Pixels on both sides from which a page of several shows tissue and not a cell."""
+LARGE = 64 << 20
+"""Bytes from which a file is looked at before it is read whole."""
 _LOOKED_AT = 16
 """Pages: files with a page a cell have many thousands."""
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_NEVER = (".png", ".jpg", ".jpeg")
-_DESCRIPTION, _DEPTH = 270, 32997
+_WIDTH, _LENGTH, _DESCRIPTION, _DEPTH = 256, 257, 270, 32997
 
 
 def bytes_unless_stack(path: Path | Held) -> bytes | None:
-    """Return a file's bytes, or None where it is a stack, of which headers alone are read if it is called a TIFF.
+    """Return a file's bytes, or None where it is a stack, of which only headers are read if it is LARGE.
 
     UserError as `nephros.data.pictures.read_bytes` raises it.
     """
-    if isinstance(path, Path) and path.suffix.lower() not in _NEVER and path.is_file():
-        with contextlib.suppress(OSError), path.open("rb") as file:  # what can't be opened is told below
-            if is_stack(file):
-                return None
-        return read_bytes(path)
+    with contextlib.suppress(OSError, ValueError):  # read_bytes tells what is wrong
+        if isinstance(path, Path) and path.stat().st_size > LARGE:
+            with path.open("rb") as file:
+                if is_stack(file):
+                    return None
     data = read_bytes(path)
     return None if data.startswith(_TIFF) and is_stack(io.BytesIO(data)) else data
 
@@ -42,19 +43,24 @@ def is_stack(file: IO[bytes]) -> bool:
     It is where OME's, ImageJ's or tifffile's metadata give a Z axis of 2 or more, or several pages are of TISSUE pixels on
     both sides. A file that can't be read is none: decoding it tells why.
     """
-    if file.read(4) not in _TIFF:
+    header = file.read(8)
+    if not header.startswith(_TIFF):
         return False
+    if b"+" in header[2:4]:  # BigTIFF
+        header += file.read(8)
     large = 0
     try:
-        file.seek(0)
-        # Not by Image.open, which refuses slices that are larger than any picture of a cell.
-        with TiffImagePlugin.TiffImageFile(file) as image:
-            if _slices(str(image.tag_v2.get(_DESCRIPTION, ""))) > 1 or image.tag_v2.get(_DEPTH, 1) > 1:
+        # The tags alone: an image would also need pixels that Pillow can read, and not more than of any picture of a cell.
+        tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+        for page in range(_LOOKED_AT):
+            if not tags.next:
+                break
+            file.seek(tags.next)
+            tags.load(file)
+            if page == 0 and (_slices(str(tags.get(_DESCRIPTION, ""))) > 1 or tags.get(_DEPTH, 1) > 1):
                 return True
-            for page in range(_LOOKED_AT):
-                image.seek(page)
-                large += min(image.size) >= TISSUE
-    except DAMAGE:  # EOFError: there are no more pages
+            large += min(tags.get(_WIDTH, 0), tags.get(_LENGTH, 0)) >= TISSUE
+    except DAMAGE:
         pass
     return large > 1
 
