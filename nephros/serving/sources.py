@@ -62,7 +62,13 @@ class Sources:
         for folder, folders, files in os.walk(root, onerror=locked.append, followlinks=True):
             empty = empty and not locked
             yield from _told(locked)
-            if not self._is_new(folder):
+            try:
+                new = self._is_new(folder)
+            except OSError as error:  # it has gone since it was listed
+                locked.append(error)
+                folders.clear()
+                continue
+            if not new:
                 folders.clear()
                 self.passed["by links to folders already read"] += 1
                 continue
