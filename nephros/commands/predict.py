@@ -21,16 +21,20 @@ def predict(words: list[str]) -> int:
     """nephros predict"""
     flags = Flags(
         "predict",
-        "Classify pictures of single cells. INPUT: PNG, TIFF (a page a cell) and JPEG files of 8 or 16 bits, folders of them "
-        "(searched in sorted order), and npz files with images, train_images, val_images or test_images. A row a cell: file, "
-        "index (page or row), split (of an npz), label, class_name, p_0 and so on, prediction_set, unfamiliar with its reason, "
-        "and error where there is no answer. Without --out a table on the terminal, CSV where the output is piped.",
+        "Classify pictures of single cells. INPUT: PNG, TIFF (a page a cell) and JPEG files of 8 or 16 bits, 3-D stacks (TIFF), "
+        "npz files with images, train_images, val_images or test_images, and folders of them (searched in sorted order, links "
+        "followed, hidden files passed over). A row a cell: file, index (page or row, from 0; a stack's nucleus, from 1), split "
+        "(of an npz), label, class_name, p_0 and so on, prediction_set, unfamiliar with its reason, and error where there is no "
+        "answer. Without --out a table on the terminal, CSV where the output is piped.",
         epilog="Pictures are brought to the model's form: shrunk or enlarged to fit (bicubic), black added around those of "
-        "another shape; 16-bit pixels divided so that the brightest of all 16-bit pictures given becomes 255 (or --white); "
-        "colour made grey by .299 red + .587 green + .114 blue, alpha dropped. Notes say what was done. Exit status: 0 when "
-        "all were answered, 1 when some were not, 2 when none was. For research only, not for diagnosis.",
+        "another shape; 16-bit pixels divided so that the brightest of all 16-bit pictures given becomes 255 (or "
+        "--white); colour made grey by .299 red + .587 green + .114 blue, alpha dropped. A TIFF is a stack where its "
+        "metadata give a Z axis, or several pages have 256 pixels or more on both sides: its nuclei are marked "
+        "roughly and cut out as by `nephros data prepare`, which also takes an exact mask, a channel and a voxel "
+        "size. Notes say what was done. Exit status: 0 when all were answered, 1 when some were not, 2 when none was: "
+        "the table is written all the same, with each row's error. For research only, not for diagnosis.",
     )
-    flags.add_argument("inputs", nargs="*", metavar="INPUT", help="pictures, folders of pictures, npz files")
+    flags.add_argument("inputs", nargs="*", metavar="INPUT", help="pictures, stacks, npz files, folders of them")
     flags.value("model", MODEL, shown="M")
     flags.value("out", "write all rows to a .csv, .json or .parquet file", shown="FILE")
     flags.value("coverage", "share of cells whose prediction set shall hold the right class (default: 0.9)", float)
@@ -93,11 +97,6 @@ def _predict(
     if not inputs:
         return 0
     found = job(inputs, engine, **given)
-    if len(found.errors) == len(found):
-        first, *rest = found.errors.values()
-        raise UserError(
-            table.plain(first) + (f" (None of the {len(rest)} other inputs could be answered either.)" if rest else "")
-        )
     if out is not None:
         table.write(found, out)
         print(out, file=sys.stderr if with_card else sys.stdout)
@@ -105,11 +104,12 @@ def _predict(
         table.show(found)
     else:
         table.write_csv(found, sys.stdout)
-    if overlay is not None:
+    none = not found.answered.any()
+    if overlay is not None and not none:
         _paint(found, *overlay)
     for line in table.lines(found):
         _aside(line)
-    return 1 if found.errors else 0
+    return 2 if none else 1 if found.errors else 0
 
 
 def _paint(found: Predictions, notes: Path, picture: str) -> None:

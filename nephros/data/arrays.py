@@ -65,21 +65,39 @@ class CellArray:
             raise UserError(f"{self.path}: {self.name} is stored column by column; save numpy.ascontiguousarray of it.")
 
 
-def open_arrays(path: Path | Held) -> list[CellArray]:
+@dataclass(frozen=True)
+class Unread:
+    """What stands in the place of cells that can't be read."""
+
+    path: Path | Held
+    error: str
+    """One sentence."""
+    split: str = ""
+    """Of an npz file's array, as CellArray's."""
+
+
+def open_arrays(path: Path | Held) -> list[CellArray | Unread]:
     """Return the arrays of cells in an npz file, in the order in which they lie there.
 
     They are called ``images``, ``train_images``, ``val_images`` or ``test_images``, each of which may be missing, and other
-    arrays are passed over. UserError when there is none, or one is no array of 8- or 16-bit pictures.
+    arrays are passed over. One that is no array of 8- or 16-bit pictures is Unread. UserError when there is none at all.
     """
     with opened(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        found = [_array(path, archive, name, member) for name, member in members.items() if name in NAMES]
+        found = [_array_or_why(path, archive, name, member) for name, member in members.items() if name in NAMES]
     if not found:
         held = ", ".join(sorted(members)[:5]) or "nothing"
         raise UserError(
             f"{path} holds no images, train_images, val_images or test_images, but {held[:200]}; rename its arrays."
         )
     return found
+
+
+def _array_or_why(path: Path | Held, archive: ZipFile, name: str, member: ZipInfo) -> CellArray | Unread:
+    try:
+        return _array(path, archive, name, member)
+    except UserError as error:
+        return Unread(path, str(error), NAMES[name])
 
 
 def _array(path: Path | Held, archive: ZipFile, name: str, member: ZipInfo) -> CellArray:

@@ -33,7 +33,7 @@ LEAST_SIDE = 4
 """Pixels below which a picture shows no cell."""
 
 # Whatever Pillow's readers raise on lost or changed bytes; a bomb is an image far larger than any picture of one cell.
-_DAMAGE = (
+DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, AttributeError, OverflowError, struct.error,
     zlib.error, RuntimeError, AssertionError, ZeroDivisionError, NotImplementedError,
 )  # fmt: skip
@@ -157,7 +157,7 @@ def _told(name: object, data: bytes) -> Iterator[None]:
         raise
     except _BOMB as error:
         raise UserError(f"{name} is far too large for a picture of one cell; crop the cells out first.") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         kind = next((words for start, words in _KINDS if data.lstrip()[: len(start)] == start), None)
         if kind is not None:
             raise UserError(

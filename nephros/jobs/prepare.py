@@ -9,24 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.prepare import resize
-from nephros.data.stack.brightness import Levels, Pixels
-from nephros.data.stack.cells import find
+from nephros.data.stack.brightness import Levels
 from nephros.data.stack.classes import read_classes, splits
 from nephros.data.stack.crops import WINDOW
 from nephros.data.stack.outputs import Outputs
+from nephros.data.stack.pictures import doubts, pictures
 from nephros.data.stack.read import Stack, open_stack
 from nephros.data.stack.segment import HOW, mark
 from nephros.data.stack.table import table
 from nephros.data.stack.voxels import TRAINING, Scale, Voxels
 from nephros.data.statistics import pixel_statistics
 from nephros.data.training_range import outside
-from nephros.errors import UserError
 from nephros.files import digest
 from nephros.terminal import with_bar
 from nephros.versions import versions
-
-SIZE = 28
 
 
 @dataclass(frozen=True)
@@ -86,29 +82,31 @@ def prepare(
         if labels is None:
             mark(opened, room / "mask.tif", scale.own or training_voxel_size, progress=with_bar)
         mask = open_stack(room / "mask.tif" if labels is None else labels, mask=True)
-        cells = find(opened, mask, scale.step, room, with_bar)
-        kept = ~cells.border if drop_border else np.ones(len(cells.nuclei), dtype=np.bool_)
-        if not kept.any():
-            raise UserError(
-                f"All {len(kept):,} nuclei of {opened.path.name} lie at the border; leave --drop-border out."
-            )
-        whole = cells.border if cells.border.all() else ~cells.border
-        levels = Pixels(cells.crops, cells.bounds, whole).levels(black, white, percentiles)
-        nuclei = cells.nuclei.keep(kept)
-        images = np.concatenate([resize(levels.apply(part), SIZE) for part in cells.crops.projections.batches(kept)])
+        made = pictures(
+            opened,
+            mask,
+            scale,
+            room,
+            with_bar,
+            black=black,
+            white=white,
+            percentiles=percentiles,
+            drop_border=drop_border,
+        )
+        cells, nuclei, images = made.cells, made.nuclei, made.images
         arrays = {} if named is None else splits(images, nuclei.ids, cells.nuclei.ids, named, seed)
         counts = {
-            "marked": len(kept),
+            "marked": len(cells.nuclei),
             "kept": len(nuclei),
             "border": int(cells.border.sum()),
-            "dropped": int((~kept).sum()),
+            "dropped": int((~made.kept).sum()),
         }
         about = {
             "stack": _file(opened) | {"channel": opened.channel, "channels": opened.channels},
             "mask": _file(mask, files.mask) | {"made_by": "given" if labels else HOW, "rough": labels is None},
             **scale.about(),
             "window": WINDOW,
-            "brightness": _brightness(levels, images),
+            "brightness": _brightness(made.levels, images),
             "nuclei": counts,
             "classes": None
             if named is None
@@ -118,7 +116,7 @@ def prepare(
             "npz": files.npz.name,
             "versions": versions() | _libraries(),
         }
-        rows = table(nuclei, cells.border[kept], scale.own)
+        rows = table(nuclei, cells.border[made.kept], scale.own)
         files.write(room, rows, about, mask.path, {"images": images, "ids": nuclei.ids, **arrays})
     return Prepared(images, nuclei.ids, files.paths(), about)
 
@@ -150,17 +148,7 @@ def _brightness(levels: Levels, images: NDArray[np.uint8]) -> dict[str, Any]:
 
 
 def _warnings(stack: Stack, scale: Scale, images: NDArray[np.uint8], *, rough: bool) -> list[str]:
-    found = outside(images)
-    if stack.shape[0] == 1:
-        found.append("One slice only: it stands for the maximum over seven, so nuclei look dimmer and smaller.")
-    elif stack.shape[0] < WINDOW[0] * scale.step[0]:
-        found.append(f"The stack's {stack.shape[0]} slices are fewer than a crop's; the rest of it is black.")
-    if scale.own is None:
-        found.append(
-            "The voxel size is unknown and nothing was resampled: answers hold only if it is the training data's."
-        )
-    elif min(scale.step) < 0.5:
-        found.append("The stack is over twice as coarse as the training data: its nuclei lack detail.")
+    found = [*outside(images), *doubts(stack, scale)]
     if rough:
         found.append(f"The mask is a rough one, by {HOW}: look at it.")
     return found

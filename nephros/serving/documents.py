@@ -71,7 +71,7 @@ FORM = {
                         "files": {
                             "type": "array",
                             "items": {"type": "string", "format": "binary"},
-                            "description": "PNG, TIFF, JPEG or npz.",
+                            "description": "PNG, TIFF (a page a cell, no 3-D stack), JPEG or npz.",
                         }
                     },
                 }

@@ -7,21 +7,21 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.arrays import CellArray, open_arrays
+from nephros.data.arrays import CellArray, Unread
 from nephros.data.held import Held
-from nephros.data.pictures import (
-    SUFFIXES,
-    decode_pages,
-    quiet,
-    read_bytes,
-)
+from nephros.data.pictures import decode_pages, quiet, read_bytes
+from nephros.data.stack.spot import bytes_unless_stack
 from nephros.errors import UserError
 from nephros.serving.cells import Shape, fitted, wrong
+from nephros.serving.sources import Sources
+
+if TYPE_CHECKING:
+    from nephros.data.stack.cells import Progress
 
 BATCH, BATCH_BYTES = 2048, 64 << 20
 Guard = Callable[[object, int, int], None]
@@ -36,7 +36,7 @@ class Row:
 
     file: str
     index: int
-    """Page of a file or row of an array, from 0."""
+    """Page of a file or row of an array, from 0; of a stack a nucleus's number, from 1."""
     split: str = ""
     """Of an npz file's array: train, val or test."""
 
@@ -51,10 +51,11 @@ class Inputs:
         white: float | None = None,
         guard: Guard = lambda _name, _cells, _pixels: None,
     ) -> None:
-        """Take pictures, folders of them, and npz files: paths, or bytes in memory.
+        """Take pictures, stacks, npz files and folders of them: paths, or bytes in memory.
 
         Args:
-            named: folders are searched for PNG, TIFF and JPEG files, in sorted order; hidden ones are passed over.
+            named: folders are searched for PNG, TIFF, JPEG and npz files, in sorted order; hidden ones are passed over.
+                A stack in memory is refused, since cutting it writes temporary files.
             shape: channels (1 or 3), height and width that the model needs.
             white: the value of 16-bit pixels that becomes 255; None takes the brightest of all 16-bit pixels.
             guard: is asked before cells are taken; the first page of a file has been decoded by then.
@@ -64,6 +65,10 @@ class Inputs:
         """Row -> one sentence on why there is no cell."""
         self.notes: dict[str, int] = {}
         """What was done to pictures to make them fit -> to how many."""
+        self.remarks: list[str] = []
+        """What is to be said of folders and stacks, a sentence each."""
+        self.progress: Progress = lambda items, what, total: items
+        """Shows a bar while a stack is cut."""
         self.done = 0
         """Files, and rows of arrays, that have been read."""
         self.row_notes: dict[int, list[str]] = {}
@@ -73,9 +78,9 @@ class Inputs:
         self._late: list[
             tuple[Path | Held | CellArray, dict[int, int]]
         ] = []  # 16-bit ones (page -> row): white is known at the end
-        self._sources: list[Path | Held | CellArray | tuple[Path | Held, str]] = []
-        for path in named:
-            self._sources += _sources(path if isinstance(path, Held) else Path(path).expanduser())
+        sources = Sources(named)
+        self._sources = sources.found
+        self.remarks += [note] if (note := sources.note()) else []
         self._batch = max(1, min(BATCH, BATCH_BYTES // math.prod(shape)))
 
     def __len__(self) -> int:
@@ -108,18 +113,22 @@ class Inputs:
             yield _joined(held)
 
     def _fail(self, row: Row, error: str) -> None:
-        self.errors[len(self.rows)] = error
+        self.errors[len(self.rows)] = _writable(error)
         self.rows.append(row)
 
-    def _file(self, source: Path | Held | tuple[Path | Held, str]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Make a row of each page, and yield row and cell of those that can be answered at once."""
-        if isinstance(source, tuple):
-            self._fail(Row(_shown(source[0]), 0), source[1])
+    def _file(self, source: Path | Held | Unread) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Make a row of each page or nucleus, and yield row and cell of those that can be answered at once."""
+        if isinstance(source, Unread):
+            self._fail(Row(_shown(source.path), 0, source.split), source.error)
             return
         name, page = _shown(source), 0
         late: dict[int, int] = {}
         try:
-            for image in decode_pages(source, read_bytes(source)):
+            data = bytes_unless_stack(source)
+            if data is None:
+                yield from self._stack(source)
+                return
+            for image in decode_pages(source, data):
                 self._guard(source, 1, image.shape[0] * image.shape[1])
                 row, here = len(self.rows), Row(name, page)
                 page += 1
@@ -136,6 +145,20 @@ class Inputs:
             self._fail(Row(name, page), str(error))
         if late:
             self._late.append((source, late))
+
+    def _stack(self, source: Path | Held) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        if isinstance(source, Held):
+            raise UserError(
+                f"{source} is a 3-D stack, not pictures of cells; cut its nuclei out with `nephros data prepare` "
+                "and give the npz file that it writes."
+            )
+        from nephros.serving.stacks import nuclei_of
+
+        found = nuclei_of(source, self._white, self.progress)
+        self.remarks += map(_writable, found.notes)
+        for number, image in zip(found.ids.tolist(), found.images, strict=True):
+            self.rows.append(Row(_shown(source), number))
+            yield len(self.rows) - 1, self._fitted(image, len(self.rows) - 1)
 
     def _fitted(self, image: NDArray[Any], row: int) -> NDArray[np.uint8]:
         cell, done = fitted(image, self.shape, self._highest if self._white is None else self._white)
@@ -181,7 +204,7 @@ class Inputs:
                     if row is not None:
                         yield row, self._fitted(image, row)
             except UserError as error:  # what could not be read the first time is not wanted
-                self.errors |= dict.fromkeys(wanted.values(), str(error))
+                self.errors |= dict.fromkeys(wanted.values(), _writable(str(error)))
 
 
 def _images(source: Path | Held | CellArray) -> Iterator[NDArray[Any]]:
@@ -193,35 +216,14 @@ def _images(source: Path | Held | CellArray) -> Iterator[NDArray[Any]]:
 
 
 def _shown(path: Path | Held) -> str:
-    """Return the path as text that can be written anywhere: bytes that are no UTF-8 become question marks."""
+    """Return the path as text that can be written anywhere: bytes that are no UTF-8 become question marks in a diamond."""
     return path.name if isinstance(path, Held) else os.fsencode(path).decode("utf-8", "replace")
+
+
+def _writable(text: str) -> str:
+    """Return text that can be written anywhere: of paths in it, bytes that are no UTF-8 become question marks."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _joined(held: list[tuple[int, NDArray[np.uint8]]]) -> Batch:
     return np.array([row for row, _ in held]), np.stack([cell for _, cell in held])
-
-
-def _sources(path: Path | Held) -> list[Path | Held | CellArray | tuple[Path | Held, str]]:
-    """Return the files of a folder, the arrays of an npz, the file itself, or the path and what is wrong with it."""
-    try:
-        if isinstance(path, Path) and path.is_dir():
-            files = list(_walk(path))
-            return [*files] or [(path, f"{path} holds no PNG, TIFF or JPEG pictures; name another folder.")]
-        if path.suffix.lower() == ".npz" and (isinstance(path, Held) or path.is_file() or not path.exists()):
-            return [*open_arrays(path)]
-    except UserError as error:
-        return [(path, str(error))]
-    except (OSError, ValueError) as error:
-        return [(path, f"{path} can't be read ({getattr(error, 'strerror', None) or error}); check its permissions.")]
-    return [path]
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for folder, folders, files in os.walk(root, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield Path(folder, name)

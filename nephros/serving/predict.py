@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,14 @@ def predict(
     """Classify pictures of cells.
 
     Args:
-        inputs: pictures (PNG, TIFF with a page a cell, JPEG), folders of them, and npz files with ``images``,
-            ``train_images``, ``val_images`` or ``test_images``.
+        inputs: pictures (PNG, TIFF with a page a cell, JPEG), 3-D stacks (TIFF), whose nuclei are cut out, npz files with
+            ``images``, ``train_images``, ``val_images`` or ``test_images``, and folders of them.
         model: a run folder, an exported file, an open Engine, or None for the model in the box.
         coverage: how often the prediction sets shall hold the right class, above 0 to 1.
         white: the value of 16-bit pixels that becomes 255; None takes the brightest of all 16-bit pixels.
 
     Returns:
-        A row a cell, and a row for each input that can't be read, with its error.
+        A row a cell or nucleus, and a row for each input that can't be read, with its error.
 
     Raises:
         UserError: the model can't be opened, or `coverage` or `white` is out of range. A bad picture raises nothing.
@@ -82,6 +82,7 @@ def _with_bar(read: Inputs) -> Any:
     import sys
 
     if len(read) < PROGRESS_FROM or not sys.stderr.isatty():
+        read.progress = _bar_of_a_stack
         yield from read.batches()
         return
     from rich.console import Console
@@ -94,6 +95,12 @@ def _with_bar(read: Inputs) -> Any:
         for batch in read.batches():
             progress.update(task, completed=read.done)
             yield batch
+
+
+def _bar_of_a_stack(items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
+    from nephros.terminal import with_bar
+
+    return with_bar(items, what, total)
 
 
 def _unlike(seen: Sequence[NDArray[np.uint8]], card: dict[str, Any]) -> list[str]:
@@ -110,7 +117,7 @@ def _unlike(seen: Sequence[NDArray[np.uint8]], card: dict[str, Any]) -> list[str
 
 
 def _notes(read: Inputs, card: dict[str, Any], coverage: float) -> list[str]:
-    notes = [f"{words} ({count:,} pictures)" for words, count in read.notes.items()]
+    notes = [*read.remarks, *(f"{words} ({count:,} pictures)" for words, count in read.notes.items())]
     on_test = card["conformal"]["measured_on_test"]
     if on_test and on_test["asked"] == coverage:
         share, size = on_test["coverage"], on_test["mean_set_size"]

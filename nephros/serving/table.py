@@ -177,7 +177,7 @@ def plain(text: str) -> str:
 
 def lines(predictions: Predictions) -> Iterator[str]:
     """Yield what is to be said beside the table: the notes, and how many rows have no answer."""
-    yield from (f"note: {note}" for note in predictions.notes)
+    yield from (f"note: {plain(note)}" for note in predictions.notes)
     if predictions.errors:
         first = plain(next(iter(predictions.errors.values())))
         more = f" (and {len(predictions.errors) - 1:,} more)" if len(predictions.errors) > 1 else ""

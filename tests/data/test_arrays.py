@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nephros.data import arrays as reader
-from nephros.data.arrays import open_arrays
+from nephros.data.arrays import CellArray, Unread, open_arrays
 from nephros.errors import UserError
 
 CELLS = np.random.default_rng(0).integers(0, 256, (7, 6, 5), dtype=np.uint8)
@@ -40,12 +40,24 @@ def test_all_cells_come_once_and_in_order(
         "images": CELLS.astype(np.uint16),
     }
     (tmp_path / "c.npz").write_bytes(as_bytes(compressed, **arrays))
-    found = {array.name: np.concatenate(list(array.batches())) for array in open_arrays(tmp_path / "c.npz")}
+    opened = [array for array in open_arrays(tmp_path / "c.npz") if isinstance(array, CellArray)]
+    found = {array.name: np.concatenate(list(array.batches())) for array in opened}
     assert list(found) == list(arrays)
     assert np.array_equal(found["train_images"], CELLS)
     assert np.array_equal(found["val_images"], CELLS)
     assert np.array_equal(found["test_images"], colour)
     assert found["images"].dtype == np.uint16
+
+
+def test_an_array_that_is_none_of_cells_is_unread_and_the_others_are_opened(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "c.npz", train_images=CELLS, val_images=CELLS.astype(np.float32), test_images=CELLS, images=CELLS[:0]
+    )
+    found = open_arrays(tmp_path / "c.npz")
+    assert [type(array).__name__ for array in found] == ["CellArray", "Unread", "CellArray", "Unread"]
+    assert [array.split for array in found] == ["train", "val", "test", ""]
+    assert isinstance(found[1], Unread)
+    assert "val_images is float32; convert it" in found[1].error
 
 
 @settings(max_examples=250, deadline=None)
@@ -69,6 +81,8 @@ def test_mutated_files_give_cells_or_a_sentence(compressed: bool, steps: list[tu
         file.write_bytes(bytes(data))
         try:
             for array in open_arrays(file):
+                if isinstance(array, Unread):
+                    raise UserError(array.error)
                 for cells in array.batches():
                     assert cells.dtype in (np.uint8, np.uint16)
         except UserError as error:

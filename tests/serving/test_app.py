@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from nephros.cli import main
@@ -82,6 +83,15 @@ def test_coverage_explanations_and_similar_cells_are_added_where_asked(server: S
     deep = cell.astype(np.uint16) * 10
     (result,) = server.predict([("a.png", png(deep))], "?details=true&white=2550")
     assert result["notes"] == ["16-bit pixels made 8-bit: 2550 became 255"]
+
+
+def test_a_stack_has_its_own_error_among_good_files(server: Server) -> None:
+    tifffile.imwrite(stack := io.BytesIO(), np.zeros((3, 40, 40), np.uint8), ome=True, metadata={"axes": "ZYX"})
+    first, second = server.predict([("kidney.ome.tif", stack.getvalue()), ("a.png", png(CELLS[0]))])
+    assert first["label"] is None
+    assert first["error"].startswith("kidney.ome.tif is a 3-D stack")
+    assert "`nephros data prepare`" in first["error"]
+    assert second["error"] is None
 
 
 def test_a_batch_is_lines_of_the_same_results(server: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,78 @@ def test_folders_without_pictures_and_odd_names(tmp_path: Path) -> None:
     assert "holds no PNG, TIFF or JPEG pictures" in source.errors[0]
     assert int(cells[1][0, 0]) == 3
     assert "holds no PNG" in source.errors[2]
+
+
+def test_a_bad_array_of_an_npz_leaves_the_others(tmp_path: Path) -> None:
+    cells = np.full((2, 8, 8), 7, dtype=np.uint8)
+    np.savez(tmp_path / "c.npz", train_images=cells, val_images=cells / 255, test_images=cells)
+    source, answered = read(tmp_path / "c.npz")
+    assert [row.split for row in source.rows] == ["train", "train", "val", "test", "test"]
+    assert set(answered) == {0, 1, 3, 4}
+    assert "val_images is float64" in source.errors[2]
+
+
+def test_a_folder_loses_nothing_in_silence(tmp_path: Path) -> None:
+    root = tmp_path / "folder"
+    save(root / "a.png", 1)
+    np.savez(root / "b.NPZ", images=np.full((2, 8, 8), 2, dtype=np.uint8))
+    (root / "b.NPZ.npz").rename(root / "b.NPZ")
+    np.savez(root / "bad.npz", pixels=np.zeros(3))
+    (root / "sub.npz").mkdir()
+    save(root / "sub.npz" / "c.jpg", 3)
+    for name in ("1.gif", "2.GIF", "3.svg", ".DS_Store", "table.csv", "README", "what.\x1b[31m"):
+        (root / "sub.npz" / name).write_text("x")
+    (root / ".git").mkdir()
+    source, cells = read(root)
+    assert [row.file.removeprefix(str(root)) for row in source.rows] == [
+        "/a.png", "/b.NPZ", "/b.NPZ", "/bad.npz", "/sub.npz/c.jpg"
+    ]  # fmt: skip
+    assert [int(cells[i][0, 0]) for i in (0, 1, 2, 4)] == [1, 2, 2, 3]
+    assert "holds no images" in source.errors[3]
+    (note,) = source.remarks
+    assert note.startswith("passed over in the folders named")
+    assert note.endswith(": 2 hidden, 2 .gif, 2 without a suffix, 1 .svg, 1 .csv (8 in all)")
+
+
+def test_a_folder_of_other_files_says_which(tmp_path: Path) -> None:
+    (tmp_path / "a.bmp").write_bytes(b"BM")
+    (tmp_path / "b.bmp").write_bytes(b"BM")
+    source, _ = read(tmp_path)
+    assert source.errors[0].endswith("holds no PNG, TIFF or JPEG pictures and no npz, but 2 .bmp; name another folder.")
+
+
+def test_a_locked_folder_has_its_own_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("a/1.png", "b/2.png", "c/3.png"):
+        save(tmp_path / place, 1)
+    scandir = os.scandir
+
+    def locked(path: Any) -> Any:  # not by chmod, which does not stop root
+        if Path(path).name == "b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    source, cells = read(tmp_path)
+    assert [Path(row.file).name for row in source.rows] == ["1.png", "b", "3.png"]
+    assert set(cells) == {0, 2}
+    assert source.errors[1] == f"{tmp_path / 'b'} can't be read (Permission denied); check its permissions."
+    source, _ = read(tmp_path / "b")
+    assert "Permission denied" in source.errors[0]
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    save(tmp_path / "elsewhere" / "deep" / "1.png", 1)
+    root = tmp_path / "root"
+    save(root / "0.png", 0)
+    (root / "link").symlink_to(tmp_path / "elsewhere")
+    (root / "self").symlink_to(root)
+    (tmp_path / "elsewhere" / "deep" / "up").symlink_to(tmp_path / "elsewhere")
+    (root / "nowhere").symlink_to(tmp_path / "none")
+    source, cells = read(root, root)
+    once = ["/0.png", "/link/deep/1.png"]
+    assert [row.file.removeprefix(str(root)) for row in source.rows] == once * 2
+    assert len(cells) == 4
+    assert "4 by links to folders already read, 2 without a suffix" in source.remarks[0]
 
 
 def test_batches_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

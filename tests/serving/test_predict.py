@@ -93,6 +93,21 @@ def test_files_hold_the_same_rows(folder: Path, exported: Path, tmp_path: Path, 
     assert [Path(row["file"]).name for row in rows] == ["0.png", "1-broken.png", "1.png", "2.png"]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
+def test_names_that_are_no_text_are_written_all_the_same(
+    exported: Path, tmp_path: Path, suffix: str, capsys: Capture
+) -> None:
+    root = tmp_path / "cells"
+    root.mkdir()
+    for name in (b"\xff.png", b"\xff.npz", b"a.\xff"):
+        Path(os.fsdecode(os.fsencode(root) + b"/" + name)).write_bytes(b"broken")
+    status, out, err = run_words([root, "--model", exported, "--out", tmp_path / f"o.{suffix}"], capsys)
+    assert status == 2
+    assert out.strip() == str(tmp_path / f"o.{suffix}")
+    assert "2 of 2 rows have no answer" in err
+    assert "1 without a suffix" in err
+
+
 def test_exit_codes(folder: Path, exported: Path, tmp_path: Path, capsys: Capture) -> None:
     model = ["--model", exported]
     assert run_words([folder / "0.png", *model], capsys)[0] == 0
@@ -100,11 +115,17 @@ def test_exit_codes(folder: Path, exported: Path, tmp_path: Path, capsys: Captur
         [folder / "1-broken.png", folder / "none.png", *model, "--out", tmp_path / "o.csv"], capsys
     )
     assert status == 2
-    assert out == ""
-    assert len(err.strip().splitlines()) == 1
+    assert out.strip() == str(tmp_path / "o.csv")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "o.csv").read_text())))
+    assert [Path(row["file"]).name for row in rows] == ["1-broken.png", "none.png"]
+    assert "1-broken.png is damaged" in rows[0]["error"]
+    assert "none.png can't be read (it does not exist)" in rows[1]["error"]
+    assert "2 of 2 rows have no answer" in err
     assert "1-broken.png is damaged" in err
-    assert "None of the 1 other" in err
-    assert not (tmp_path / "o.csv").exists()
+    status, out, err = run_words([folder / "none.png", *model], capsys)
+    assert status == 2
+    assert "does not exist" in next(csv.DictReader(io.StringIO(out)))["error"]
+    assert "1 of 1 rows have no answer" in err
     wrong: dict[tuple[object, ...], str] = {
         (): "needs pictures",
         (folder, "--model", tmp_path / "none.onnx"): "does not exist",
