@@ -7,16 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 from numpy.typing import NDArray
 
 from nephros.data.dataset import Dataset, Provenance, Split
 
 # What once broke a test is committed, so that it is tried first everywhere from then on; Hypothesis's own profile for CI
-# would keep nothing.
+# would keep nothing. No deadlines: how long an example takes tells of the machine.
 _kept = DirectoryBasedExampleDatabase(Path(__file__).parent / "corpus" / "hypothesis")
-settings.register_profile("nephros", database=_kept, derandomize=False)
+settings.register_profile(
+    "nephros", database=_kept, derandomize=False, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("nephros")
 
 
