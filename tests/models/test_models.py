@@ -36,7 +36,8 @@ PARAMETERS = {
     "medmnist-resnet50": 23_515_592,
     "strong-baseline": 11_171_784,
     "compact": 870_376,
-    "nephros": 119_344,
+    "nephros": 281_464,
+    "nephros-distilled": 281_464,
     "nephros-fast": 70_848,
 }
 
@@ -63,7 +64,7 @@ def test_parameters(name: str) -> None:
         ("nephnet2d", 56_558_080),
         ("course-1", 526_760),
         ("compact", 26_128_512),
-        ("nephros", 27_948_032),
+        ("nephros", 63_563_776),
     ],
 )
 def test_multiply_adds(name: str, expected: int) -> None:

@@ -34,7 +34,7 @@ def cells_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(cells_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A compact network of 8 features, scored on test."""
     base = RECIPES["nephros"]
-    recipe = replace(base, epochs=3, batch_size=32, model=replace(base.model, features=8, depth=1), ema=0.0)
+    recipe = replace(base, epochs=3, batch_size=32, model=replace(base.model, features=8), views=1)
     out = tmp_path_factory.mktemp("runs") / "run"
     return train(recipe, cells_npz, out=out, test=True, say=_say_nothing)
 
