@@ -31,6 +31,7 @@ OWNED = {
     "name": "a name, not a setting",
     "source": "a note, not a setting",
     "teacher_share": "for networks that learn from finished runs, which a study has not",
+    "views": "for the finished run; a study judges epochs, on the image alone",
 }
 """Fields and groups that can't be searched, and why."""
 
