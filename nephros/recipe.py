@@ -156,7 +156,7 @@ class Recipe:
     """Share of the loss that follows the mean probabilities of other runs (--teachers) and not the labels."""
     views: int = 1
     """What is averaged at test time, at so many times the cost: 1, the image alone; 5, it and its shifts by a pixel to each
-    side; 8, its flips and quarter-turns; 40, both. Epochs are judged on the image alone, the finished run on all."""
+    side; 8, its flips and quarter-turns; 40, both. Epochs are judged on the image alone, and the train split."""
     ema: float = 0.0
     """Decay a step of an exponential moving average of the weights, which is then what is judged and saved; 0 is off."""
     early_stop: int = 0

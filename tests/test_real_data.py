@@ -39,9 +39,9 @@ def test_course_3_on_a_subset_beats_the_largest_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("real_data")
-def test_the_default_recipe_learns_within_a_few_hundred_steps(tmp_path: Path) -> None:
+def test_the_fast_recipe_learns_within_a_few_hundred_steps(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    _nephros("train", "--subset", "40000", "--epochs", "2", "--out", str(run))
+    _nephros("train", "nephros-fast", "--subset", "40000", "--epochs", "2", "--out", str(run))
     metrics = json.loads(RunFolder.open(run).file("val", "metrics.json").read_text())
     assert metrics["accuracy"] > 0.5
     assert metrics["loss"] < 1.4

@@ -35,6 +35,7 @@ def judge(
 ) -> Evaluation:
     """Score `batches`, which are `split` of `dataset`, and save the result under RUN/`place`, by default the split's name.
 
+    Images are seen in the run's views; those of the train split, which only tell how well it was learnt, as they are.
     A reading of a test split is logged in that place first. Predictions are saved too, except those of the train split,
     which are large and rarely wanted. Ranks that share the batches call this together; the first one writes.
     """
@@ -42,9 +43,11 @@ def judge(
     first = batches.ranks.first
     if split == "test" and first:
         _log_reading(folder.file(place, "reads.jsonl"), info, dataset)
-    found = evaluate_model(model, batches, dataset.class_names)
+    views = 1 if split == "train" else info.views
+    found = evaluate_model(Averaged(model, views), batches, dataset.class_names)
     about = {
         "split": split,
+        "views": views,
         "recipe": info.recipe,
         "recipe_hash": info.recipe_hash,
         "epoch": info.chosen_epoch,
@@ -103,7 +106,7 @@ def evaluate(
     check_fit(folder, info, class_names, dataset)
     place = split if _own(info, dataset, split) else _elsewhere(split, dataset)
     batches = Batches(dataset.split(split), processor)
-    evaluation = judge(folder, info, Averaged(model.to(processor), info.views), batches, dataset, split, place)
+    evaluation = judge(folder, info, model.to(processor), batches, dataset, split, place)
     if place == "test":
         report(folder.root, dataset)  # which shows the figures and the count of readings
     return evaluation

@@ -27,7 +27,6 @@ from nephros.jobs.teachers import check_teachers, write_targets
 from nephros.jobs.teachers import described as describe_teachers
 from nephros.models.classifier import Classifier
 from nephros.models.saved import save_model
-from nephros.models.views import Averaged
 from nephros.recipe import Recipe, to_yaml
 from nephros.recipe_files import find, from_mapping, read
 from nephros.runs import RunFolder, RunInfo
@@ -204,10 +203,9 @@ def _go(
         folder.write_info(info)
     if ranks.from_first(info.test and not folder.file("test", "metrics.json").exists()):
         batches["test"] = ready("test")
-    judged = Averaged(taught.model, recipe.views)
     for split, images in batches.items():
         say(f"scoring {split}")
-        judge(folder, info, judged, images, dataset, split)
+        judge(folder, info, taught.model, images, dataset, split)
     if ranks.first:
         folder.write_info(dataclasses.replace(info, status="complete"))
         say(f"report: {report(folder.root, dataset)}")

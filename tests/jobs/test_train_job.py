@@ -100,6 +100,7 @@ def test_a_run_of_several_views_is_judged_on_their_mean_and_says_so(tiny_npz: Pa
     np.testing.assert_allclose(found.probabilities, torch.stack(seen).mean(0).numpy(), atol=1e-5)
     assert found.metrics["loss"] != pytest.approx(from_csv(folder.file("history.csv"))[-1].val_loss)
     np.testing.assert_array_equal(nephros.evaluate(folder.root).probabilities, found.probabilities)
+    assert [folder.metrics(split)["views"] for split in ("train", "val")] == [1, 5]
     assert "in each of 5 views at test time" in folder.file("report.html").read_text()
     row = next(row for row in compare([folder.root], split="val").rows if row.own)
     assert row.multiply_adds == 5 * folder.info().multiply_adds
