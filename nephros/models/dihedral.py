@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nephros.models.replace import replace_layers
-
 ORIENTATIONS = 8
 
 
@@ -33,6 +31,18 @@ def _products() -> list[list[int]]:
 
 _PRODUCTS = _products()
 _INVERSES = [row.index(0) for row in _PRODUCTS]
+
+
+Bank = tuple[int, int, int, int, int]
+"""Of filters: fields, inputs, orientations of an input, and the kernel's two sides."""
+
+
+def oriented(weight: Tensor, bank: Bank, index: Tensor) -> Tensor:
+    """Return the ordinary filters (fields * 8, inputs * sources, k, k) of those stored (fields, inputs * sources, k, k)."""
+    fields, inputs, sources, kernel, _ = bank
+    flat = weight.reshape(fields, inputs, sources * kernel * kernel)[:, :, index]
+    turned_bank = flat.view(fields, inputs, ORIENTATIONS, sources, kernel, kernel).transpose(1, 2)
+    return turned_bank.reshape(fields * ORIENTATIONS, inputs * sources, kernel, kernel)
 
 
 class D4Conv(nn.Conv2d):
@@ -58,10 +68,7 @@ class D4Conv(nn.Conv2d):
 
     def filters(self) -> Tensor:
         """Return the ordinary filters (fields * 8, inputs * sources, k, k) that the stored ones stand for."""
-        fields, inputs, sources, kernel, _ = self.bank
-        flat = self.weight.reshape(fields, inputs, sources * kernel * kernel)[:, :, self.index]
-        turned_bank = flat.view(fields, inputs, ORIENTATIONS, sources, kernel, kernel).transpose(1, 2)
-        return turned_bank.reshape(fields * ORIENTATIONS, inputs * sources, kernel, kernel)
+        return oriented(self.weight, self.bank, self.index)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return maps (n, fields * 8, h', w') of (n, inputs * 8, h, w), or of the first layer's (n, inputs, h, w)."""
@@ -122,37 +129,3 @@ class OrientationMeans(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Return the means."""
         return over_orientations(maps)
-
-
-def made_plain(network: nn.Module) -> nn.Module:
-    """Replace the layers of this kind inside `network`, in place, by ordinary ones that answer the same in evaluation.
-
-    For runtimes that fold normalisation into convolutions; it stores each filter in all its orientations.
-    """
-
-    def plain(layer: nn.Module) -> nn.Module | None:
-        if isinstance(layer, D4Conv):
-            return _plain_conv(layer)
-        return _plain_norm(layer) if isinstance(layer, D4Norm) else None
-
-    return replace_layers(network, plain)
-
-
-def _plain_conv(layer: D4Conv) -> nn.Conv2d:
-    _, inputs, kernel, _ = layer.filters().shape
-    stride, pad = int(layer.stride[0]), layer.padding
-    made = nn.Conv2d(inputs, layer.out_channels, kernel, stride, pad, bias=False).to(layer.weight)  # type: ignore[arg-type]
-    made.weight.data.copy_(layer.filters().data)
-    return made
-
-
-def _plain_norm(layer: D4Norm) -> nn.BatchNorm2d:
-    made = nn.BatchNorm2d(layer.num_features, layer.eps).to(layer.weight)
-    made.weight.data.copy_(layer.weight.data.repeat_interleave(ORIENTATIONS))
-    made.bias.data.copy_(layer.bias.data.repeat_interleave(ORIENTATIONS))
-    mean, var = layer.statistics()
-    assert made.running_mean is not None
-    assert made.running_var is not None
-    made.running_mean.copy_(mean)
-    made.running_var.copy_(var)
-    return made.train(layer.training)

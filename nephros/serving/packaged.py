@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from nephros.errors import UserError
 from nephros.models.classifier import Classifier
-from nephros.models.dihedral import FieldMeans, OrientationMeans, made_plain
+from nephros.models.dihedral import FieldMeans, OrientationMeans
+from nephros.models.folded import fold
 from nephros.models.views import View, mean_of_logits, views
 from nephros.recipe import VIEWS
 
@@ -88,7 +89,7 @@ def _parted(network: nn.Module) -> tuple[nn.Module, nn.Linear, bool]:
 
     Where it is, the copy ends before that mean too. Layers are taken to act in the order in which they are named.
     """
-    body = made_plain(copy.deepcopy(network))
+    body = fold(copy.deepcopy(network).eval())
     leaves = [(name, part) for name, part in body.named_modules() if not list(part.children())]
     leaves = [(name, part) for name, part in leaves if not isinstance(part, nn.Dropout | nn.Identity)]
     if not leaves or not isinstance(leaves[-1][1], nn.Linear):

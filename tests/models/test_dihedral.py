@@ -19,10 +19,10 @@ from nephros.models.dihedral import (
     D4Norm,
     FieldMeans,
     OrientationMeans,
-    made_plain,
     over_orientations,
     turned,
 )
+from nephros.models.folded import fold
 from nephros.models.shape import Shape
 from nephros.recipe import Model
 
@@ -121,15 +121,16 @@ def test_over_ranks_it_stays_what_it_is() -> None:
     torch.testing.assert_close(shared.eval()(x), network.eval()(x))
 
 
-def test_made_plain_it_answers_the_same() -> None:
+def test_folded_it_answers_the_same_and_stores_each_filter_once() -> None:
     torch.manual_seed(0)
     network = build(Model(network="equivariant", features=16, depth=1), Shape(1, 28, 28, 5)).double()
     with torch.no_grad():
         network.train()(_images(16, 1, 28, 28))
-        plain = made_plain(copy.deepcopy(network.eval()))
-        assert not [layer for layer in plain.modules() if isinstance(layer, D4Conv | D4Norm)]
+        folded = fold(copy.deepcopy(network.eval()))
+        assert not [layer for layer in folded.modules() if isinstance(layer, D4Conv | D4Norm)]
+        assert sum(p.numel() for p in folded.parameters()) < sum(p.numel() for p in network.parameters())
         x = _images(4, 1, 28, 28, seed=1)
-        torch.testing.assert_close(plain(x), network(x), rtol=0, atol=1e-12)
+        torch.testing.assert_close(folded(x), network(x), rtol=0, atol=1e-12)
 
 
 def test_means_over_positions_and_orientations_in_either_order() -> None:
