@@ -31,7 +31,7 @@ class FoldedConv(nn.Module):
         """Return the maps."""
         filters = oriented(self.weight, self.bank, self.index).to(memory_format=torch.channels_last)
         bias = self.bias[:, None].expand(-1, ORIENTATIONS).reshape(-1)
-        return F.conv2d(x, filters, bias, stride=self.stride, padding=self.padding)  # type: ignore[arg-type]
+        return F.conv2d(x, filters, bias, stride=self.stride, padding=self.padding)
 
 
 def fold(network: nn.Module) -> nn.Module:
