@@ -15,6 +15,7 @@ from nephros.errors import UserError
 MetricName = Literal["val_accuracy", "val_loss", "val_macro_f1", "val_auc"]
 
 VIEWS = (1, 5, 8, 40)
+"""What `Recipe.views` can be."""
 
 CLASSIC_FIELDS = {
     "knn": ("features", "components", "neighbours", "distance", "images"),

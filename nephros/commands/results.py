@@ -65,7 +65,7 @@ def reproduce(words: list[str]) -> int:
         "reproduce",
         "Train what a plan lists and write its table. seeds: the systems of the course report and the poster, beside their "
         "published figures. labels: accuracy against the number of training images. ours: our own recipes with three seeds, "
-        "their answers together, and the small network that learns from them. Runs that are over are skipped and one "
+        "their answers together, and the network that learns from them. Runs that are over are skipped and one "
         "that was cut off goes on, so that the same command goes on after a crash; the table is written again after each run.",
     )
     flags.add_argument("plan", help="seeds, labels or ours")

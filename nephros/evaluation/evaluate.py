@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from nephros.data.batches import Batches
 from nephros.errors import Diverged, UserError
 from nephros.evaluation.metrics import summarise
 from nephros.files import atomic, write_json
+from nephros.runs import RunFolder
 
 EVALUATION_PIXELS = 512 * 28 * 28
 """In a batch: large enough to be fast, small enough for wide networks on large images."""
@@ -45,6 +47,11 @@ class Evaluation:
         write_json(metrics_file, self.metrics)
 
     @classmethod
+    def of_run(cls, folder: RunFolder, split: str) -> Evaluation:
+        """Read what a run stored when it was scored on a split; UserError as `load` raises it."""
+        return cls.load(folder.file(split, "metrics.json"), folder.file(split, "predictions.npz"))
+
+    @classmethod
     def load(cls, metrics_file: Path, predictions_file: Path) -> Evaluation:
         """Read what `save` wrote; UserError, naming the file, when one is missing or damaged."""
         try:
@@ -57,6 +64,14 @@ class Evaluation:
             raise UserError(
                 f"{metrics_file.parent} holds damaged results: run `nephros evaluate` on the run again."
             ) from None
+
+
+def together(found: Sequence[Evaluation], class_names: tuple[str, ...]) -> Evaluation:
+    """Return what the mean of several models' probabilities on the same images comes to; the rest is the first one's."""
+    first = found[0]
+    probabilities = np.mean([one.probabilities for one in found], axis=0)
+    metrics = {**first.metrics, **summarise(probabilities, first.labels, class_names)}
+    return Evaluation(metrics, probabilities, first.labels)
 
 
 @torch.no_grad()

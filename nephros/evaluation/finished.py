@@ -7,11 +7,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import numpy as np
-
 from nephros.data.dataset import SPLITS
-from nephros.evaluation.evaluate import Evaluation
-from nephros.evaluation.metrics import summarise
+from nephros.evaluation.evaluate import Evaluation, together
 from nephros.evaluation.plans import Row
 from nephros.runs import RunFolder, RunInfo
 
@@ -21,7 +18,7 @@ class Finished:
     """A row with what its complete runs came to; there may be none."""
 
     row: Row
-    roots: list[Path]
+    folders: list[RunFolder]
     seeds: list[int]
     infos: list[RunInfo]
     metrics: list[dict[str, dict[str, Any]]]
@@ -45,13 +42,11 @@ class Finished:
 
     def together(self, split: str) -> dict[str, Any] | None:
         """Return what the mean of the runs' probabilities comes to; None of fewer than two runs that were scored there."""
-        folders = [RunFolder.open(root) for root in self.roots]
-        scored = [folder for folder in folders if folder.file(split, "predictions.npz").is_file()]
+        scored = [folder for folder in self.folders if folder.file(split, "predictions.npz").is_file()]
         if len(scored) < 2:
             return None
-        each = [Evaluation.load(run.file(split, "metrics.json"), run.file(split, "predictions.npz")) for run in scored]
-        mean_of_all = np.mean([one.probabilities for one in each], axis=0)
-        return summarise(mean_of_all, each[0].labels, tuple(self.infos[0].class_names))
+        each = [Evaluation.of_run(folder, split) for folder in scored]
+        return together(each, tuple(self.infos[0].class_names)).metrics
 
     @property
     def minutes(self) -> float | None:
@@ -77,7 +72,7 @@ def finished(row: Row, place: Path, source: str) -> Finished:
         if info.status == "diverged":
             found.diverged.append(seed)
         if info.status == "complete":
-            found.roots.append(root)
+            found.folders.append(folder)
             found.seeds.append(seed)
             found.infos.append(info)
             scored = [split for split in SPLITS if folder.file(split, "metrics.json").is_file()]

@@ -124,7 +124,7 @@ def labels_plan(images: int) -> list[Row]:
 
 
 def ours_plan() -> list[Row]:
-    """Return our own recipes with three seeds each, and the network that learns from the large ones and ships."""
+    """Return our own recipes with three seeds each, and the network that learns from those of `nephros`."""
     own = [Row(name, name, RECIPES[name], (0, 1, 2)) for name in ("nephros-fast", "nephros")]
     small = RECIPES["nephros-distilled"]
     return [*own, Row(small.name, small.name, small, (0,), teachers=("nephros",))]

@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from nephros.errors import UserError
 from nephros.evaluation.comparison import Comparison
-from nephros.evaluation.evaluate import Evaluation
-from nephros.evaluation.metrics import summarise
+from nephros.evaluation.evaluate import Evaluation, together
 from nephros.evaluation.pairs import Pair, holm, pair
 from nephros.evaluation.published import KEY
 from nephros.evaluation.standing import Standing, of_run, standings
@@ -77,7 +74,7 @@ def _open(folder: RunFolder, name: str, split: str) -> _Run:
             f"{folder.root} has not been scored on {split}: run `nephros evaluate {folder.root} --split {split}`"
             + (", or compare on validation with --split val." if split == "test" else ".")
         )
-    evaluation = Evaluation.load(folder.file(split, "metrics.json"), folder.file(split, "predictions.npz"))
+    evaluation = Evaluation.of_run(folder, split)
     method = info.recipe if info.recipe == name else f"{name} ({info.recipe})"
     standing = of_run(info, recipe, evaluation.metrics, split, method, source=info.command or "a call from Python")
     return _Run(name, info, standing, evaluation)
@@ -88,11 +85,7 @@ def _ensemble(found: Sequence[_Run], split: str) -> _Run:
     first = found[0]
     if len(found) < 2 or not all(_same_images(first, run) for run in found):
         raise UserError("--ensemble needs two runs or more, all scored on the same images: name such.")
-    labels, names = first.evaluation.labels, tuple(first.info.class_names)
-    probabilities = np.mean([run.evaluation.probabilities for run in found], axis=0)
-    evaluation = Evaluation(
-        {**first.evaluation.metrics, **summarise(probabilities, labels, names)}, probabilities, labels
-    )
+    evaluation = together([run.evaluation for run in found], tuple(first.info.class_names))
     name, minutes = f"ensemble of {len(found)}", [run.info.training_minutes for run in found]
     info = dataclasses.replace(
         first.info,

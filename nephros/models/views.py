@@ -39,8 +39,13 @@ class View(NamedTuple):
 def views(count: int) -> list[View]:
     """Return so many of them, as a recipe's `views` has it."""
     shifts = [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)] if count in (5, 40) else [(0, 0)]
-    turned = [(turns, flip) for flip in (False, True) for turns in range(4)] if count in (8, 40) else [(0, False)]
+    turned = [(turns, flip) for flip in (False, True) for turns in range(4)] if turning(count) else [(0, False)]
     return [View(turns, flip, *shift) for shift in shifts for turns, flip in turned]
+
+
+def turning(count: int) -> bool:
+    """Return whether quarter-turns are among so many views, for which images must be square."""
+    return count in (8, 40)
 
 
 def mean_of_logits(logits: list[Tensor]) -> Tensor:

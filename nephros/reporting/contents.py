@@ -73,11 +73,7 @@ def gather(folder: RunFolder) -> Contents:
             f"{folder.root} has nothing to report yet, since it stopped before there was anything to judge: "
             f"resume it with `nephros train --resume {folder.root}`."
         )
-    evaluations = {
-        split: Evaluation.load(folder.file(split, "metrics.json"), folder.file(split, "predictions.npz"))
-        for split in scored
-        if split != "train"
-    }
+    evaluations = {split: Evaluation.of_run(folder, split) for split in scored if split != "train"}
     metrics = {split: found.metrics for split, found in evaluations.items()}
     if "train" in scored:
         metrics = {"train": folder.metrics("train"), **metrics}

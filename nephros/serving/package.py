@@ -19,7 +19,7 @@ from nephros.evaluation.temperature import fit_temperature, scaled
 from nephros.files import digest
 from nephros.models.classifier import Classifier
 from nephros.models.saved import load_model
-from nephros.models.views import Averaged
+from nephros.models.views import Averaged, turning
 from nephros.runs import RunFolder, RunInfo
 from nephros.serving.card import make_card
 from nephros.serving.engine import Network
@@ -78,7 +78,7 @@ def package(run: RunFolder, views: int | None = None) -> Package:
     classifier, _ = load_model(weights)
     views = info.views if views is None else views
     module = Packaged(classifier, views)
-    if views in (8, 40) and info.shape["height"] != info.shape["width"]:
+    if turning(views) and info.shape["height"] != info.shape["width"]:
         raise UserError(f"--views {views} turns the images, but those of {run.root} are not square: use 1 or 5.")
     dataset = _data(run, info)
     _check_same(classifier, dataset.val.images[:64], run)
@@ -112,7 +112,7 @@ def bare(run: RunFolder) -> tuple[Network, dict[str, Any]]:
     """
     info = run.info()
     classifier, _ = load_model(run.file("weights.safetensors"))
-    stored = Evaluation.load(run.file("val", "metrics.json"), run.file("val", "predictions.npz"))
+    stored = Evaluation.of_run(run, "val")
     temperature = fit_temperature(stored.probabilities, stored.labels)
     about = {"views": info.views, "precision": "float32", "weights_sha256": digest(run.file("weights.safetensors"))}
     answers = scaled(stored.probabilities, temperature)
@@ -140,10 +140,9 @@ def _data(run: RunFolder, info: RunInfo) -> Dataset:
 
 
 def _test(run: RunFolder) -> tuple[dict[str, Any], NDArray[np.float64], NDArray[np.int64]] | None:
-    metrics = run.file("test", "metrics.json")
-    if not metrics.is_file():
+    if not run.file("test", "metrics.json").is_file():
         return None
-    stored = Evaluation.load(metrics, run.file("test", "predictions.npz"))
+    stored = Evaluation.of_run(run, "test")
     return stored.metrics, stored.probabilities, stored.labels
 
 

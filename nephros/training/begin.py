@@ -14,6 +14,7 @@ from nephros.errors import UserError
 from nephros.models import build
 from nephros.models.classifier import Classifier
 from nephros.models.shape import Shape
+from nephros.models.views import turning
 from nephros.recipe import Recipe
 
 
@@ -35,7 +36,7 @@ def fresh_model(recipe: Recipe, train: Split, shape: Shape) -> Classifier:
 def check_views(recipe: Recipe, dataset: Dataset) -> None:
     """Raise UserError when a recipe's views turn images that are not square."""
     height, width = dataset.size
-    if recipe.views in (8, 40) and height != width:
+    if turning(recipe.views) and height != width:
         raise UserError(f"--views {recipe.views} turns the images, but they are {height}x{width} pixels: use 1 or 5.")
 
 
