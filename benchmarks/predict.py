@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,11 @@ from PIL import Image
 
 from benchmarks.common import Row, Settings, parse, parser, publish
 from benchmarks.help_time import command
+from benchmarks.predict_files import folder_of_files
 from benchmarks.timing import best_rate, interleave, mean_rate, ratio, summary
 from benchmarks.work import open_data, products
 from nephros.serving.box import box_file
 from nephros.serving.engine import Engine, session_network
-from nephros.serving.inputs import Inputs
 from nephros.serving.safetensors_file import unpack
 
 BATCHES = (1, 256)
@@ -61,7 +59,8 @@ def _answers(answer: Answer, cells: NDArray[np.uint8]) -> Iterator[float]:
 
 def throughput(settings: Settings, cells: NDArray[np.uint8]) -> list[Row]:
     """Return images a second of each runtime at each batch, and the share of the matrix rate: 2 operations a multiply-add."""
-    cost = Engine.open().card["network"]["multiply_adds_a_view"]
+    network = Engine.open().card["network"]
+    cost = network["multiply_adds_a_view"] * network["views"]
     rows: list[Row] = []
     cpu = torch.device("cpu")
     for batch in BATCHES:
@@ -89,44 +88,11 @@ def cold(settings: Settings, cells: NDArray[np.uint8], folder: Path) -> Row:
     picture = folder / "one.png"
     Image.fromarray(cells[0]).save(picture)
     rates = interleave({"predict": command([sys.executable, "-m", "nephros", "predict", str(picture)])}, settings)
-    picture.unlink()
     return {
         "what": "nephros predict one.png, cold",
         "seconds": summary([1 / rate for rate in rates["predict"]]),
         "target_seconds": COLD_TARGET,
     }
-
-
-def folder_of_files(settings: Settings, cells: NDArray[np.uint8], folder: Path, files: int) -> list[Row]:
-    """Return how long a folder of PNG files takes: reading and decoding, the network, and the whole command."""
-    for index in range(files):
-        Image.fromarray(cells[index % len(cells)]).save(folder / f"{index:06}.png", compress_level=1)
-    engine = Engine.open()
-    parts: dict[str, list[float]] = {"decoding": [], "network": [], "command": []}
-    for _ in range(max(1, settings.repeats // 3)):
-        spent = {"decoding": 0.0, "network": 0.0}
-        before = time.perf_counter()
-        for _, batch in Inputs([folder], (engine.channels, engine.height, engine.width)).batches():
-            between = time.perf_counter()
-            spent["decoding"] += between - before
-            engine.answer(batch)
-            before = time.perf_counter()
-            spent["network"] += before - between
-        for name, seconds in spent.items():
-            parts[name].append(seconds)
-        words = [sys.executable, "-m", "nephros", "predict", str(folder), "--out", str(folder.parent / "answers.csv")]
-        start = time.perf_counter()
-        subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        parts["command"].append(time.perf_counter() - start)
-    return [
-        {
-            "what": f"{files:,} PNG files: {name}",
-            "seconds": summary(seconds),
-            "images_per_s": summary([files / second for second in seconds]),
-            "share_of_command": ratio(seconds, parts["command"]),
-        }
-        for name, seconds in parts.items()
-    ]
 
 
 def main() -> None:
@@ -140,11 +106,9 @@ def main() -> None:
     cells = split.images[: max(BATCHES)]
     files = min(settings.options.files, 300) if settings.quick else settings.options.files
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "cells"
-        folder.mkdir()
         rows = throughput(settings, cells)
-        rows.append(cold(settings, cells, folder))
-        rows += folder_of_files(settings, split.images[:4096], folder, files)
+        rows.append(cold(settings, cells, Path(scratch)))
+        rows += folder_of_files(settings, split.images[:4096], Path(scratch), files)
     publish(settings, f"Answers of the model in the box, {data}", rows, data)
 
 

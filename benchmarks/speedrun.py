@@ -39,8 +39,8 @@ def measure(name: str, seed: int, settings: Settings) -> Row:
     recipe = RECIPES[name]
     dtype = precision(recipe.amp, settings.device)
     rates = [matrix_rate(settings, dtype)]
-    with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder) / "run"
+    with tempfile.TemporaryDirectory() as scratch:
+        run = (settings.options.runs or Path(scratch)) / f"{name}-{seed}"
         words = [sys.executable, "-m", "nephros", "train", name, "--seed", str(seed), "--test", "--out", str(run)]
         words += ["--device", settings.device.type]
         words += ["--data", "synthetic", "--epochs", "1"] if settings.quick else []
@@ -78,7 +78,16 @@ def main() -> None:
     made = parser(__doc__ or "")
     made.add_argument("--recipes", nargs="+", default=list(TARGETS), choices=list(RECIPES), metavar="RECIPE")
     made.add_argument("--seeds", nargs="+", type=int, default=[0], help="(default: 0)")
+    made.add_argument(
+        "--runs", type=Path, metavar="FOLDER", help="keep the runs, where `nephros reproduce ours` looks: RUNS/ours"
+    )
     settings = parse(made, "speedrun")
+    for name in settings.options.recipes:
+        for seed in settings.options.seeds:
+            if settings.options.runs and (settings.options.runs / f"{name}-{seed}").exists():
+                made.error(
+                    f"--runs: {name}-{seed} is there already; name another folder, or other --recipes or --seeds."
+                )
     rows = [measure(name, seed, settings) for name in settings.options.recipes for seed in settings.options.seeds]
     title = "synthetic cells" if settings.quick else "TissueMNIST"
     publish(replace(settings, repeats=len(rows)), f"From a cold process to saved weights, {title}", rows, title)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.classics import exponent
+from nephros.runs import RunFolder
 
 ROOT = Path(__file__).parents[2]
 RECORD = {
@@ -97,6 +98,11 @@ def _check_runtimes(rows: list[dict[str, Any]]) -> None:
     shares = {row["what"]: row["target_share"] for row in rows if "share_of_matrix_rate" in row}
     assert shares.items() >= {"torch": 0.6, "ONNX Runtime": 0.6}.items()
     assert "OpenVINO" in {row["what"] for row in rows}  # its figures, or that it is not installed
+    in_the_box, tiny = (row for row in rows if "PNG files" in row["what"])
+    assert tiny["answered_per_s"]["median"] > in_the_box["answered_per_s"]["median"]
+    assert all(
+        0 < row["share_of_decoding"]["median"] < 1 and row["command_images_per_s"] > 0 for row in (in_the_box, tiny)
+    )
 
 
 @pytest.mark.parametrize("name", [*ROWS, "peak_memory", "tables", "speedrun", "peers", "ideas"])
@@ -149,9 +155,14 @@ def test_memory_of_a_stack_is_measured() -> None:
     assert all(row["nuclei"] > 0 and row["peak_mb"] > row["stack_mb"] > 50 for row in rows)
 
 
-def test_a_speedrun_trains_from_a_cold_process() -> None:
-    record = last_record(run("speedrun", "--quick", "--recipes", "nephros-fast", "--device", "cpu"))
-    (row,) = record["rows"]
+def test_a_speedrun_trains_from_a_cold_process_and_keeps_its_run_where_told(tmp_path: Path) -> None:
+    words = ("speedrun", "--quick", "--recipes", "nephros-fast", "--device", "cpu", "--runs", str(tmp_path))
+    (row,) = last_record(run(*words))["rows"]
+    kept = RunFolder.open(tmp_path / "nephros-fast-0").file("test", "metrics.json")
+    assert json.loads(kept.read_text(encoding="utf-8"))["accuracy"] == row["test_accuracy"]
+    again = run(*words)
+    assert again.returncode == 2
+    assert "nephros-fast-0 is there already" in again.stderr
     assert 0 < row["minutes"] < 5
     assert 0 < row["test_accuracy"] <= 1
     assert row["share"] == pytest.approx(
