@@ -25,7 +25,7 @@ Train, tune, judge and report classifiers of kidney-cell images.
   export RUN                 write a trained model as one ONNX or safetensors file with its card
   report RUN                 write a run's report again
   compare RUN...             runs beside each other and beside published results
-  reproduce seeds|labels     train all that the results pages show, and write their tables
+  reproduce seeds            train all that the results pages show, and write their tables; also labels, ours
   recipes [NAME]             list the recipes, or print one as a YAML file to edit
   data info NAME|PATH        say what a data set holds
   data get NAME              download a MedMNIST set

@@ -27,6 +27,8 @@ COLUMNS = (
     "input",
     "source",
 )
+LEAST_P = 1e-300
+"""Smaller ones are said to be below it: they are no longer told from 0 in double precision."""
 WIDE = 190
 """Columns of a terminal from which the table also says what runs cost."""
 
@@ -41,13 +43,21 @@ def cells(row: Standing) -> list[str]:
 
 def sentence(better: str, other: str, pair: Pair) -> str:
     """Return in words how two runs differ."""
-    corrected = "" if pair.adjusted == pair.p else f", {pair.adjusted:.2g} corrected for the pairs tested (Holm)"
+    corrected = (
+        ""
+        if pair.adjusted == pair.p
+        else f", {_chance(pair.adjusted).removeprefix('= ')} corrected for the pairs tested (Holm)"
+    )
     apart = "more than chance explains" if pair.adjusted < 0.05 else "they may well be equally good"
     return (
         f"{better} less {other}: {100 * pair.difference:+.2f} points of accuracy (95 % interval {100 * pair.low:+.2f} to "
         f"{100 * pair.high:+.2f}, paired bootstrap); {pair.only_first:,} cells right by the first alone, "
-        f"{pair.only_second:,} by the second alone, McNemar's exact p = {pair.p:.2g}{corrected}: {apart}"
+        f"{pair.only_second:,} by the second alone, McNemar's exact p {_chance(pair.p)}{corrected}: {apart}"
     )
+
+
+def _chance(p: float) -> str:
+    return f"= {p:.2g}" if p >= LEAST_P else f"< {LEAST_P:g}"
 
 
 def to_markdown(comparison: Comparison) -> str:

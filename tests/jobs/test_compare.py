@@ -169,6 +169,8 @@ def test_the_verdict_follows_the_p_that_stands_beside_it() -> None:
     assert "equally good" in sentence("one", "two", pair(right, other))
     other[:40] = False
     assert "more than chance" in sentence("one", "two", pair(right, other))
+    other[:4000] = False
+    assert "p < 1e-300:" in sentence("one", "two", pair(right, other))  # a double has no such p, and it is not 0
 
 
 def test_an_open_dataset_is_cut_by_its_owner(tmp_path: Path) -> None:
