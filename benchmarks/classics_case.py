@@ -21,7 +21,8 @@ from nephros.data.subset import picked
 from nephros.data.synthetic import make
 from nephros.models.classifier import Classifier
 from nephros.models.saved import save_model
-from nephros.recipe import Classic, Model, Recipe
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Classic, Model
 from nephros.training.begin import shape_of
 from nephros.training.classical.learn import learn
 

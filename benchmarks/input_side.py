@@ -10,7 +10,8 @@ from benchmarks.common import Row, Settings, parse, parser, publish
 from benchmarks.timing import interleave, mean_rate, ratio, summary
 from benchmarks.work import batches_of, fit_of, open_data, steps
 from nephros.data.dataset import Split
-from nephros.recipe import Augment, Recipe
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Augment
 from nephros.recipes import RECIPES
 from nephros.training.fit import Fit
 

@@ -11,113 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nephros.errors import UserError
+from nephros.recipe_parts import CLASSIC_FIELDS, Augment, Classic, Model, Optimizer, Schedule
 
 MetricName = Literal["val_accuracy", "val_loss", "val_macro_f1", "val_auc"]
 
 VIEWS = (1, 5, 8, 40)
 """What `Recipe.views` can be."""
-
-CLASSIC_FIELDS = {
-    "knn": ("features", "components", "neighbours", "distance", "images"),
-    "svm-linear": ("features", "components", "cost", "images"),
-    "svm-rbf": ("features", "components", "cost", "gamma", "landmarks", "images"),
-}
-"""The classical baselines, and the fields of `Classic` that each of them has."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """The network and its shape."""
-
-    network: str = "compact"
-    """A network (course, poster, nephnet2d, resnet18, resnet50, compact, equivariant) or a classical baseline (knn, svm-linear,
-    svm-rbf)."""
-    features: int = 32
-    """Channels of the first convolution; the later ones are multiples of it. Of equivariant in eights."""
-    depth: int = 1
-    """Convolutions of the course network; residual blocks a stage of compact and equivariant; unused by the others."""
-    hidden: tuple[int, ...] = ()
-    """Widths of the course network's hidden fully connected layers."""
-    dropout: float = 0.0
-    """Probability that a unit before the last layer is dropped."""
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """What turns gradients into steps."""
-
-    name: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
-    """sgd, adam (weight decay added to the gradient), adamw (decoupled) or muon (of inner convolutions; sgd for all else)."""
-    lr: float = 0.1
-    """Peak learning rate, per step; of muon, a step's share of a filter bank's norm."""
-    momentum: float = 0.0
-    """Of sgd and muon, 0 to below 1; adam and adamw use betas .9 and .999."""
-    nesterov: bool = False
-    """Whether sgd looks ahead along its momentum."""
-    weight_decay: float = 0.0
-    """L2 penalty's factor; biases and normalisation layers are decayed too, as the seeds' were, unless decay_all is off."""
-    decay_all: bool = True
-    """Whether weight decay also acts on biases and on the scales and shifts of normalisation layers; of muon it never does."""
-    rest_lr: float = 0.1
-    """muon: peak learning rate of what sgd steps: the stem, the last layer, biases and normalisation layers."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How the learning rate moves over the run."""
-
-    name: Literal["constant", "step", "plateau", "cosine", "onecycle"] = "constant"
-    """constant; step at milestones or every step_epochs; plateau on validation loss; cosine or linear (onecycle) to zero."""
-    milestones: tuple[float, ...] = ()
-    """step: shares of all epochs after which the rate is multiplied by factor, such as [0.5, 0.75]."""
-    step_epochs: int = 0
-    """step: multiply by factor every so many epochs; 0 leaves it to milestones."""
-    factor: float = 0.1
-    """step and plateau: what the rate is multiplied by."""
-    patience: int = 10
-    """plateau: epochs without a lower validation loss before the rate falls."""
-    warmup: float = 0.0
-    """cosine and onecycle: share of all steps over which the rate first rises linearly."""
-
-
-@dataclass(frozen=True)
-class Augment:
-    """Random changes of each training image; black fills what comes in from outside."""
-
-    flips: Literal["none", "horizontal", "dihedral"] = "none"
-    """dihedral: one of the eight flips and quarter-turns, each as likely (no quarter-turns unless the image is square)."""
-    shift: int = 0
-    """Whole pixels up to which an image moves along each axis."""
-    rotate: float = 0.0
-    """Degrees up to which an image turns either way."""
-    translate: float = 0.0
-    """Share of the side up to which an image moves along each axis, in fractions of a pixel."""
-    scale: float = 0.0
-    """Share by which an image grows or shrinks, at most."""
-    interpolation: Literal["nearest", "bilinear"] = "nearest"
-    """How rotate, translate and scale read between pixels."""
-
-
-@dataclass(frozen=True)
-class Classic:
-    """What a classical baseline tries: every combination of the lists; the best on validation, by --metric, is kept."""
-
-    features: tuple[Literal["pixels", "pca"], ...] = ("pixels",)
-    """pixels: of 1; pca: their principal components."""
-    components: int = 50
-    """Principal components of pca."""
-    neighbours: tuple[int, ...] = (10,)
-    """knn: how many nearest training images vote."""
-    distance: tuple[Literal["euclidean", "cosine"], ...] = ("euclidean",)
-    """knn: between the features of two images."""
-    cost: tuple[float, ...] = (1.0,)
-    """SVMs: C, the weight of a training image on the wrong side of its margin."""
-    gamma: tuple[float, ...] = (1.0,)
-    """svm-rbf: the kernel's exp(-gamma |x - y|^2), in units of 1 / (features x their variance)."""
-    landmarks: int = 0
-    """svm-rbf: training images by which Nystroem's method approximates the kernel; 0 keeps the kernel exact."""
-    images: int = 0
-    """Training images to learn from at most, every class's share kept; 0 takes all."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nephros.recipe import Augment, Classic, Model, Optimizer, Recipe, Schedule
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Augment, Classic, Model, Optimizer, Schedule
 
 
 def _course() -> list[Recipe]:

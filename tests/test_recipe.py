@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from nephros.errors import UserError
-from nephros.recipe import Optimizer, Recipe, to_yaml
+from nephros.recipe import Recipe, to_yaml
 from nephros.recipe_files import find, from_mapping, keys, read
+from nephros.recipe_parts import Optimizer
 from nephros.recipes import RECIPES
 
 

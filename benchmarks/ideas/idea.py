@@ -11,8 +11,9 @@ from torch import nn
 from benchmarks.ideas.labels import Targets
 from nephros.models import build
 from nephros.models.shape import Shape
-from nephros.recipe import Model, Recipe
+from nephros.recipe import Recipe
 from nephros.recipe_files import overlay
+from nephros.recipe_parts import Model
 from nephros.training.fit import Fit
 
 Build = Callable[[Model, Shape], nn.Module]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nephros.models.dihedral import ORIENTATIONS, D4Conv, D4Norm
 from nephros.models.shape import Shape
-from nephros.recipe import Model
+from nephros.recipe_parts import Model
 
 
 class TurnSqueeze(nn.Module):

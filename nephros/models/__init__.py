@@ -14,7 +14,7 @@ from nephros.models.equivariant import Equivariant
 from nephros.models.poster import nephnet2d, poster
 from nephros.models.resnet import resnet18, resnet50
 from nephros.models.shape import Shape
-from nephros.recipe import Model
+from nephros.recipe_parts import Model
 
 MODELS: dict[str, Callable[[Model, Shape], nn.Module]] = {
     "compact": Compact,

@@ -12,15 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nephros.distributed import Ranks
-from nephros.models.replace import replace_layers
 
 
 def share_statistics(network: nn.Module, ranks: Ranks) -> None:
     """Replace each batch normalisation inside `network` by one that sees all ranks' images; parameters and names stay."""
-    replace_layers(
-        network,
-        lambda layer: SharedBatchNorm(layer, ranks) if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) else None,
-    )
+    for name, layer in network.named_children():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            setattr(network, name, SharedBatchNorm(layer, ranks))
+        else:
+            share_statistics(layer, ranks)
 
 
 class SharedBatchNorm(nn.BatchNorm2d):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nephros.models.resnet import Residual
 from nephros.models.shape import Shape
-from nephros.recipe import Model
+from nephros.recipe_parts import Model
 
 
 class Compact(nn.Module):

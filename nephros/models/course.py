@@ -7,7 +7,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from nephros.models.shape import Shape
-from nephros.recipe import Model
+from nephros.recipe_parts import Model
 
 
 class Course(nn.Module):

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from nephros.models.dihedral import ORIENTATIONS, D4Conv, D4Norm, FieldMeans
 from nephros.models.shape import Shape
-from nephros.recipe import Model
+from nephros.recipe_parts import Model
 
 
 def conv(inputs: int, fields: int, kernel: int, stride: int = 1, first: bool = False) -> list[nn.Module]:

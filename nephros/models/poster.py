@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nephros.models.shape import Shape
-from nephros.recipe import Model
+from nephros.recipe_parts import Model
 
 
 class PooledConvolutions(nn.Module):

@@ -17,7 +17,7 @@ from nephros.models import build
 from nephros.models.classical import CLASSICAL
 from nephros.models.classifier import Classifier
 from nephros.models.shape import Shape
-from nephros.recipe import Model
+from nephros.recipe_parts import Model
 
 FORMAT = "nephros-1"
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from nephros.data.dataset import WORD
 from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.metrics import roc
-from nephros.recipe import Augment, Recipe
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Augment
 from nephros.reporting.figures import WIDE
 from nephros.reporting.style import INK, LIGHT, LINE, MUTED, place, sheet, styled, wrap
 from nephros.training.history import Epoch

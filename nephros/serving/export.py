@@ -10,8 +10,8 @@ import numpy as np
 
 from nephros.errors import UserError
 from nephros.files import atomic, write_text
-from nephros.recipe import Model
 from nephros.recipe_files import read
+from nephros.recipe_parts import Model
 from nephros.runs import RunFolder
 from nephros.serving import box
 from nephros.serving.card import KEY, Format, to_text

@@ -15,7 +15,7 @@ from nephros.errors import UserError
 from nephros.models import build
 from nephros.models.classifier import Classifier
 from nephros.models.shape import Shape
-from nephros.recipe import Model
+from nephros.recipe_parts import Model
 from nephros.runs import RunInfo
 from nephros.serving.card import from_text, to_text
 from nephros.serving.packaged import Packaged

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nephros.distributed import Ranks
-from nephros.recipe import Optimizer, Recipe
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Optimizer
 from nephros.training.muon import Muon
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nephros.recipe import Schedule
+from nephros.recipe_parts import Schedule
 
 
 @dataclass

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nephros.data.augment import Draws, augment, draw
-from nephros.recipe import Augment
+from nephros.recipe_parts import Augment
 
 
 def _images(n: int, height: int = 6, width: int = 6, channels: int = 1) -> Tensor:

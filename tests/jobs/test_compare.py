@@ -16,7 +16,8 @@ from nephros.data.dataset import Split
 from nephros.data.load import load
 from nephros.errors import UserError
 from nephros.evaluation.pairs import pair
-from nephros.recipe import Classic, Model, Recipe
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Classic, Model
 from nephros.reporting.compare_tables import sentence
 from tests.conftest import made_up, write_npz
 from tests.jobs.test_train_job import QUICK

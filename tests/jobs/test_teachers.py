@@ -18,7 +18,8 @@ from nephros.jobs.plan import plan
 from nephros.jobs.teachers import TARGETS
 from nephros.jobs.train import resume, train
 from nephros.models.saved import load_model
-from nephros.recipe import Model, Optimizer, Recipe
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Model, Optimizer
 from nephros.runs import RunFolder
 from nephros.training.fit import Fit
 from nephros.training.parts import followed

@@ -19,7 +19,8 @@ from nephros.jobs.compare import compare
 from nephros.jobs.train import resume, train
 from nephros.models.saved import load_model
 from nephros.models.views import views
-from nephros.recipe import Augment, Model, Optimizer, Recipe
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Augment, Model, Optimizer
 from nephros.runs import RunFolder
 from nephros.training.history import from_csv
 from tests.conftest import made_up, write_npz

@@ -24,7 +24,7 @@ from nephros.models.dihedral import (
 )
 from nephros.models.folded import fold
 from nephros.models.shape import Shape
-from nephros.recipe import Model
+from nephros.recipe_parts import Model
 
 ELEMENTS = range(ORIENTATIONS)
 

@@ -15,7 +15,7 @@ from nephros.models.classifier import Classifier
 from nephros.models.cost import multiply_adds, parameters
 from nephros.models.saved import load_model, save_model
 from nephros.models.shape import Shape
-from nephros.recipe import Model
+from nephros.recipe_parts import Model
 from nephros.recipes import NETWORKS
 
 TISSUE = Shape(1, 28, 28, 8)

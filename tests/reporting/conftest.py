@@ -15,7 +15,8 @@ from nephros.data.dataset import Dataset, Provenance, Split
 from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.metrics import summarise
 from nephros.files import write_text
-from nephros.recipe import Augment, Model, Recipe, to_yaml
+from nephros.recipe import Recipe, to_yaml
+from nephros.recipe_parts import Augment, Model
 from nephros.runs import RunFolder, RunInfo
 from nephros.training.history import Epoch, to_csv
 

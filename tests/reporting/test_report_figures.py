@@ -15,7 +15,8 @@ from matplotlib.text import Text
 from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.metrics import calibration
 from nephros.evaluation.standing import Standing, standings
-from nephros.recipe import Augment, Model, Recipe
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Augment, Model
 from nephros.reporting import curves, figures
 from nephros.reporting.standing import standing
 from nephros.reporting.style import LIGHT, percent, wrap

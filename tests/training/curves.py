@@ -15,7 +15,8 @@ from nephros.data.batches import Batches
 from nephros.data.dataset import Dataset, Split
 from nephros.distributed import Ranks, joined
 from nephros.evaluation.evaluate import evaluate
-from nephros.recipe import Augment, Model, Recipe
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Augment, Model
 from nephros.recipes import RECIPES
 from nephros.training.begin import fresh_model, shape_of
 from nephros.training.fit import Fit

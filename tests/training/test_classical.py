@@ -18,7 +18,8 @@ from nephros.models.classifier import Classifier
 from nephros.models.cost import multiply_adds, parameters
 from nephros.models.saved import load_model, save_model
 from nephros.models.shape import Shape
-from nephros.recipe import Classic, Model, Recipe
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Classic, Model
 from nephros.recipes import NETWORKS, RECIPES
 from nephros.training.classical.calibrate import vector_scaling
 from nephros.training.classical.features import flat

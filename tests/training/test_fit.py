@@ -18,7 +18,8 @@ from nephros.errors import Diverged, UserError
 from nephros.models import build
 from nephros.models.classifier import Classifier
 from nephros.models.shape import Shape
-from nephros.recipe import Augment, Model, Optimizer, Recipe, Schedule
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Augment, Model, Optimizer, Schedule
 from nephros.training import checkpoint
 from nephros.training.fit import Fit
 from nephros.training.history import Epoch, from_csv, to_csv

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from nephros.errors import UserError
-from nephros.recipe import Optimizer, Recipe
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Optimizer
 from nephros.training.muon import Muon, orthogonalised
 from nephros.training.parts import optimizer
 

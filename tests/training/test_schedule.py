@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nephros.recipe import Schedule
+from nephros.recipe_parts import Schedule
 from nephros.training.schedule import LearningRate
 
 

@@ -14,7 +14,8 @@ import torch
 
 from nephros.data.dataset import Dataset
 from nephros.jobs.plan import plan
-from nephros.recipe import Model, Optimizer, Recipe
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Model, Optimizer
 from nephros.tuning import space as spaces
 from nephros.tuning.driver import Driver
 from nephros.tuning.hyperband import Bracket, Standing

@@ -14,7 +14,8 @@ from nephros import recipe_files
 from nephros.errors import UserError
 from nephros.models import MODELS, build
 from nephros.models.shape import Shape
-from nephros.recipe import Model, Optimizer, Recipe, Schedule
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Model, Optimizer, Schedule
 from nephros.recipes import NETWORKS
 from nephros.tuning.defaults import _SPACES, default_space
 from nephros.tuning.space import Dimension, laid_over, parse, to_dict

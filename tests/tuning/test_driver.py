@@ -14,7 +14,8 @@ import torch
 
 from nephros.data.dataset import Dataset
 from nephros.errors import UserError
-from nephros.recipe import Model, Optimizer, Recipe, Schedule
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Model, Optimizer, Schedule
 from nephros.training.fit import Fit
 from nephros.training.history import Epoch
 from nephros.tuning.driver import Driver

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from nephros.errors import UserError
-from nephros.recipe import Optimizer, Recipe
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Optimizer
 from nephros.tuning.hyperband import PENDING
 from nephros.tuning.records import Best, Config, Key, Records, State
 from nephros.tuning.settings import Settings

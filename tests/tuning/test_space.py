@@ -12,8 +12,9 @@ import yaml
 
 from nephros import recipe_files
 from nephros.errors import UserError
-from nephros.recipe import Augment, Optimizer, Recipe, Schedule
+from nephros.recipe import Recipe
 from nephros.recipe_files import keys
+from nephros.recipe_parts import Augment, Optimizer, Schedule
 from nephros.recipes import RECIPES
 from nephros.tuning.space import OWNED, Dimension, laid_over, parse, read, to_dict
 

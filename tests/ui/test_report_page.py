@@ -11,7 +11,8 @@ import pytest
 from nephros.data.synthetic import make
 from nephros.jobs.report import report
 from nephros.jobs.train import train
-from nephros.recipe import Model, Optimizer, Recipe
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Model, Optimizer
 from tests.ui.conftest import CHROMIUM
 
 pytestmark = [

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nephros.data.dataset import Split
 from nephros.models.classical import ClassicalModel, KernelMachine, LinearMachine, blank, project
-from nephros.recipe import Classic
+from nephros.recipe_parts import Classic
 from nephros.training.classical.features import flat, projection, standardised
 from nephros.training.classical.tried import Combination, Learnt
 

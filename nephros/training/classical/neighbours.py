@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nephros.data.dataset import Split
 from nephros.models.classical import NearestNeighbours, blank, project
-from nephros.recipe import Classic
+from nephros.recipe_parts import Classic
 from nephros.training.classical.features import flat, projection
 from nephros.training.classical.tried import Combination, Learnt
 
