@@ -1,7 +1,7 @@
 """What the classical baselines cost, and how the cost grows with the number of training images.
 
 The poster calls KNN "much computation and memory" and SVM "not for large-scale training"; this puts figures to it. Growth
-is the exponent b of a fit of time = a n^b; the exact kernel is measured to 20,000 images and drawn out to all of them.
+is the exponent b of a fit of time = a n^b; the exact kernel is measured to 20,000 images and extrapolated to all of them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def rows_of(method: str, sizes: Sequence[int], data: str) -> tuple[list[Row], st
             last, whole = fitted[-1], SIZES[-1]
             factor = whole / last["images"]
             drawn = {key: last[key] * factor ** growth[key] for key in kept[:3]}
-            rows.append({"method": method, "images": f"{whole:,}, drawn out by that, not measured", **drawn})
+            rows.append({"method": method, "images": f"{whole:,}, extrapolated with that exponent, not measured", **drawn})
     return rows, str(found[0]["data"])
 
 

@@ -25,8 +25,8 @@ SEEDS = 2**32
 ROWS = 4096
 """Validation images scored at once."""
 EPOCHS, STEPS = 12, 1_000_000
-"""At most, of stochastic gradient descent, and at least so many steps where the images are few: with averaged weights
-more of them change little but the time."""
+"""Of stochastic gradient descent at most: so many epochs, or so many steps where that is more. It stops earlier where the loss no
+longer falls; with averaged weights more would change little but the time."""
 
 
 def linear_machines(
