@@ -53,7 +53,9 @@ def rows_of(method: str, sizes: Sequence[int], data: str) -> tuple[list[Row], st
             last, whole = fitted[-1], SIZES[-1]
             factor = whole / last["images"]
             drawn = {key: last[key] * factor ** growth[key] for key in kept[:3]}
-            rows.append({"method": method, "images": f"{whole:,}, extrapolated with that exponent, not measured", **drawn})
+            rows.append(
+                {"method": method, "images": f"{whole:,}, extrapolated with that exponent, not measured", **drawn}
+            )
     return rows, str(found[0]["data"])
 
 

@@ -31,8 +31,9 @@ def predict(words: list[str]) -> int:
         "--white); colour made grey by .299 red + .587 green + .114 blue, alpha dropped. A TIFF is a stack where its "
         "metadata give a Z axis, or several pages have 256 pixels or more on both sides: its nuclei are marked "
         "roughly and cut out as by `nephros data prepare`, which also takes an exact mask, a channel and a voxel "
-        "size. Notes say what was done. Exit status: 0 when all were answered, 1 when some were not, 2 when none was: "
-        "the table is written all the same, with each row's error. For research only, not for diagnosis.",
+        "size. Notes say what was done. Exit status: 0 when all were answered, 1 when some were not (or an overlay "
+        "could not be painted), 2 when none was: the table is written all the same, with each row's error. For research "
+        "only, not for diagnosis.",
     )
     flags.add_argument("inputs", nargs="*", metavar="INPUT", help="pictures, stacks, npz files, folders of them")
     flags.value("model", MODEL, shown="M")
@@ -104,22 +105,28 @@ def _predict(
         table.show(found)
     else:
         table.write_csv(found, sys.stdout)
-    none = not found.answered.any()
-    if overlay is not None and not none:
-        _paint(found, *overlay)
     for line in table.lines(found):
         _aside(line)
-    return 2 if none else 1 if found.errors else 0
+    if not found.answered.any():
+        return 2
+    unpainted = overlay is not None and not _painted(found, *overlay)
+    return 1 if found.errors or unpainted else 0
 
 
-def _paint(found: Predictions, notes: Path, picture: str) -> None:
+def _painted(found: Predictions, notes: Path, picture: str) -> bool:
+    """Write the overlay, or say why it can't be; the answers are out by then."""
     from nephros.jobs.overlay import overlay
     from nephros.serving.table import write
 
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "predictions.csv"
         write(found, rows)
-        _aside(str(overlay(notes, rows, picture)))
+        try:
+            _aside(str(overlay(notes, rows, picture)))
+        except UserError as error:
+            _aside(f"nephros: no overlay, but all answers: {error}")
+            return False
+    return True
 
 
 def _aside(words: str) -> None:

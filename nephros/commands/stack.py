@@ -31,7 +31,7 @@ def prepare(words: list[str]) -> int:
     flags.value("voxel-size", "micrometres; needed where the file's OME or ImageJ metadata have none", shown="Z,Y,X")
     flags.value(
         "training-voxel-size",
-        "what crops are resampled to (default: 1,0.5,0.5, assumed of the training data: no source states it)",
+        "what crops are resampled to (default: 1,0.5,0.5, assumed of the training data: its makers' figure could not be found)",
         shown="Z,Y,X",
     )
     flags.switch("no-resample", "take the stack's voxels as they are")

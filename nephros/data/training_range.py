@@ -64,15 +64,15 @@ def outside(images: NDArray[np.uint8]) -> list[str]:
     if not SMALLER <= ratio <= LARGER:
         times = f"{ratio:.1f} times larger" if ratio > 1 else f"{1 / max(ratio, 0.01):.1f} times smaller"
         found.append(
-            f"These nuclei are {times} across than those that the models were trained on: check the --voxel-size and the mask "
-            "that `nephros data prepare` was given."
+            f"These nuclei are {times} across than those that the models were trained on: check that they are cut out and "
+            "scaled as those were (--voxel-size and mask of `nephros data prepare`)."
         )
     for name, value, usual in (("brightness", mean, PIXEL_MEAN), ("contrast", std, PIXEL_STD)):
         if not 1 / 1.5 <= value / usual <= 1.5:
             word = "mean" if name == "brightness" else "standard deviation"
             found.append(
                 f"The pixels' {name} ({word} {value:.3f} of 1) is far from the training data's {usual:.3f}: "
-                "check the --black and --white of `nephros data prepare`."
+                "check that white means white (--black and --white of `nephros data prepare`)."
             )
     for what, values, (low, high) in (("brightness", means, CELL_MEAN), ("size", areas, CELL_AREA)):
         share = float(np.mean((values < low) | (values > high)))

@@ -31,6 +31,7 @@ FILES = {
     "/page.js": "text/javascript",
     "/cards.js": "text/javascript",
     "/sending.js": "text/javascript",
+    "/dropped.js": "text/javascript",
 }
 Coverage = Annotated[float, Query(gt=0, le=1, description="How often prediction sets shall hold the right class.")]
 White = Annotated[

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nephros.reporting.tabular import markdown, shown
+from nephros.serving.card import KEY
+from nephros.serving.structure import PERCENTILE
 
 Card = Mapping[str, Any]
 
@@ -15,8 +17,20 @@ def to_markdown(card: Card) -> str:
 
     Where the model was not scored on test, or nothing is known of what is familiar, the page says so in that place.
     """
-    parts = (_head, _limits, _data, _network, _figures, _classes, _calibration, _sets, _unfamiliar, _licence)
-    return "\n".join(part(card) for part in parts)
+    parts = (
+        _head,
+        _limits,
+        _data,
+        _network,
+        _figures,
+        _classes,
+        _calibration,
+        _sets,
+        _unfamiliar,
+        _interface,
+        _licence,
+    )
+    return "\n".join(words for part in parts if (words := part(card)))
 
 
 def _section(title: str, *blocks: str) -> str:
@@ -163,11 +177,13 @@ def _unfamiliar(card: Card) -> str:
     rows = [
         [name, entry["what"], f"{entry['low']:.4g} to {entry['high']:.4g}"] for name, entry in found["ranges"].items()
     ]
+    if structure := found.get("structure"):
+        rows.append(["structure", structure["what"], f"up to {structure['threshold']:.4g}"])
     if found["distance"] is not None:
         rows.append(["distance", found["distance"]["what"], f"up to {found['distance']['threshold']:.4g}"])
     words = (
         f"A picture outside one of these ranges, percentiles {low:g} to {high:g} of training cells "
-        "(the distance: of validation cells):"
+        f"(structure: up to {PERCENTILE:g}; the distance: of validation cells):"
     )
     flagged = [[kind, _percent(share)] for kind, share in found["flagged"].items()]
     return _section(
@@ -176,6 +192,32 @@ def _unfamiliar(card: Card) -> str:
         markdown(("measure", "what it is", "familiar"), rows),
         "How many of these were called so, the last ones being made-up pictures that show no cell:",
         markdown(("pictures", "called unfamiliar"), flagged),
+    )
+
+
+OUTPUTS = {
+    "probabilities": "calibrated, of each class",
+    "features": "what the last layer is given",
+    "maps": "of each class: what speaks for it, by place (class activation)",
+    "distance": "of the features to the nearest class, for the limit above",
+}
+
+
+def _interface(card: Card) -> str:
+    found = card.get("interface")  # a card made without its data, or by an earlier version, has none
+    if found is None:
+        return ""
+    lines = [
+        [f"`{name}`", kind, " x ".join(map(str, shape)), OUTPUTS.get(name, "stored pixels, as they are")]
+        for which, kind in (("input", "uint8"), ("outputs", "float32"))
+        for name, shape in found[which].items()
+    ]
+    return _section(
+        "For programs",
+        markdown(("name in the ONNX graph", "type", "shape", "what it is"), lines),
+        "Prediction sets and what is called unfamiliar are not in the graph: their limits are in the card (`conformal`, "
+        "`unfamiliarity`), and `nephros predict` applies them. The card is in the file too, under the metadata key "
+        f"`{KEY}`.",
     )
 
 

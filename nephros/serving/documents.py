@@ -90,6 +90,7 @@ def about(service: Service, limits: Limits, batch_limits: Limits) -> dict[str, A
             "recipe": card["recipe"],
             "data": card["data"]["title"],
             "test_accuracy": card["test_accuracy"],
+            "test_of": card["test"]["of"] if card["test"] else None,
             "weights_sha256": card["network"]["weights_sha256"],
             "precision": card["network"]["precision"],
             "views": card["network"]["views"],

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 WORDS = {
     "noise": "independent uniform pixels",
     "flat": "one grey value, 0 to 255",
-    "gradients": "a linear ramp with smooth 1/f texture, as in photographs",
+    "gradients": "a ramp with smooth 1/f texture, as in photographs, of the brightness and contrast of validation cells",
     "inverted cells": "255 - pixel of validation cells",
     "scrambled cells": "validation cells with their pixels in random order",
 }
@@ -25,21 +25,23 @@ def non_cells(like: NDArray[np.uint8], n: int = 1000, seed: int = 0) -> dict[str
     return {
         "noise": generator.integers(0, 256, shape, dtype=np.uint8),
         "flat": np.broadcast_to(flat, shape).copy(),
-        "gradients": _gradients(generator, shape),
+        "gradients": _gradients(generator, cells),
         "inverted cells": 255 - cells,
         "scrambled cells": np.take_along_axis(pixels, order[..., None], axis=1).reshape(shape),
     }
 
 
-def _gradients(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    n, height, width = shape[:3]
+def _gradients(generator: np.random.Generator, cells: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    n, height, width = cells.shape[:3]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     angle = generator.uniform(0, 2 * np.pi, (n, 1, 1))
     ramp = np.cos(angle) * x + np.sin(angle) * y
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
     frequency[0, 0] = np.inf
     texture = np.fft.ifft2(np.fft.fft2(generator.standard_normal((n, height, width))) / frequency).real
-    texture /= texture.std(axis=(1, 2), keepdims=True)
-    grey = generator.uniform(60, 195, (n, 1, 1)) + generator.uniform(20, 60, (n, 1, 1)) * (ramp + 0.4 * texture)
+    picture = ramp + 0.4 * texture / texture.std(axis=(1, 2), keepdims=True)
+    picture /= picture.std(axis=(1, 2), keepdims=True)
+    flat = cells.reshape(n, -1)
+    grey = flat.mean(1)[:, None, None] + flat.std(1)[:, None, None] * picture
     pictures = np.clip(grey, 0, 255).astype(np.uint8)
-    return pictures if len(shape) == 3 else np.repeat(pictures[..., None], shape[3], axis=3)
+    return pictures if cells.ndim == 3 else np.repeat(pictures[..., None], cells.shape[3], axis=3)

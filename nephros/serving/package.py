@@ -25,10 +25,11 @@ from nephros.serving.card import make_card
 from nephros.serving.engine import Network
 from nephros.serving.non_cells import non_cells
 from nephros.serving.packaged import Packaged, distance_tensors
+from nephros.serving.structure import fit_structure
 from nephros.serving.unfamiliar import RANGE, fit_ranges, reasons
 
 DISTANCE_IMAGES = 20_000
-"""Training images that the class means and the covariance are fitted to, at most."""
+"""Training images that distances of features and of structure are fitted to, at most."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Package:
     about: dict[str, Any]
     """Card's ``network``, for the float32 model."""
     dataset: Dataset
-    ranges: dict[str, dict[str, Any]]
+    familiar: dict[str, Any]
+    """``ranges`` and ``structure`` of the training cells."""
     raw: tuple[NDArray[np.float64], NDArray[np.int64]]
     """Validation probabilities before the temperature, and labels."""
     test: tuple[dict[str, Any], NDArray[np.float64], NDArray[np.int64]] | None
@@ -50,11 +52,17 @@ class Package:
         found = network(self.dataset.val.images)
         probabilities = found["probabilities"].astype(np.float64)
         probabilities /= probabilities.sum(axis=1, keepdims=True)
-        unfamiliarity = fit_unfamiliarity(network, self.ranges, found.get("distance"), self.dataset.val.images)
+        unfamiliarity = fit_unfamiliarity(network, self.familiar, found.get("distance"), self.dataset.val.images)
         temperature = float(self.module.temperature)
-        return make_card(
+        shape = self.info.shape
+        interface = {
+            "input": {"cells": ["n", shape["channels"], shape["height"], shape["width"]]},
+            "outputs": {name: ["n", *values.shape[1:]] for name, values in found.items()},
+        }
+        card = make_card(
             self.info, {**self.about, **about}, temperature, self.raw, probabilities, unfamiliarity, self.test
         )
+        return card | {"interface": interface}
 
 
 def run_module(module: torch.nn.Module, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -91,7 +99,8 @@ def package(run: RunFolder, views: int | None = None) -> Package:
     module.temperature.fill_(fit_temperature(*raw))
     module.add_distance(distance_tensors(features, torch.from_numpy(np.array(few.labels)), dataset.classes))
     about = {"views": views, "precision": "float32", "weights_sha256": digest(weights), "epoch": info.chosen_epoch}
-    return Package(module, info, about, dataset, fit_ranges(dataset.train.images), raw, _test(run))
+    familiar = {"ranges": fit_ranges(dataset.train.images), "structure": fit_structure(few.images)}
+    return Package(module, info, about, dataset, familiar, raw, _test(run))
 
 
 def _check_same(classifier: Classifier, images: NDArray[np.uint8], run: RunFolder) -> None:
@@ -147,14 +156,14 @@ def _test(run: RunFolder) -> tuple[dict[str, Any], NDArray[np.float64], NDArray[
 
 
 def fit_unfamiliarity(
-    network: Network, ranges: dict[str, dict[str, Any]], distance: NDArray[Any] | None, val: NDArray[np.uint8]
+    network: Network, familiar: dict[str, Any], distance: NDArray[Any] | None, val: NDArray[np.uint8]
 ) -> dict[str, Any]:
     """Return the card's ``unfamiliarity``: the limits, and the share of validation and of made-up non-cells beyond them."""
     limit = None
     if distance is not None:
         what = "Mahalanobis distance of the features to the nearest class mean, one covariance for all classes"
         limit = {"what": what, "threshold": float(np.percentile(distance, RANGE[1]))}
-    about: dict[str, Any] = {"percentiles": list(RANGE), "ranges": ranges, "distance": limit}
+    about: dict[str, Any] = {"percentiles": list(RANGE), **familiar, "distance": limit}
 
     def flagged(cells: NDArray[np.uint8], found: NDArray[Any] | None) -> float:
         return float(np.mean([bool(words) for words in reasons(about, cells, found)]))

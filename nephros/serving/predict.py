@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.errors import UserError
+from nephros.serving.compared import Compared
 from nephros.serving.engine import Engine
 from nephros.serving.inputs import Batch, Inputs
 from nephros.serving.opening import open_model
@@ -17,8 +18,6 @@ from nephros.serving.table import Predictions
 
 PROGRESS_FROM = 500
 """Inputs from which a bar is shown on a terminal."""
-ENOUGH, LOOKED_AT = 25, 20_000
-"""Cells from which, and about up to which, they are compared with the training data as a whole."""
 
 
 def predict(
@@ -51,11 +50,10 @@ def predict(
     shape = (engine.channels, engine.height, engine.width)
     read = Inputs([inputs] if isinstance(inputs, str | Path) else inputs, shape, white)
     answers: list[tuple[Any, ...]] = []
-    seen: list[NDArray[np.uint8]] = []
+    compared = Compared(engine.card)
     for rows, cells in _with_bar(read):
         answers.append((rows, *_asked(engine, cells, coverage)))
-        if sum(len(part) for part in seen) < LOOKED_AT:
-            seen.append(cells)
+        compared.add([read.rows[row].file for row in rows.tolist()], cells)
     n, classes = len(read.rows), len(engine.class_names)
     probabilities = np.full((n, classes), np.nan, dtype=np.float32)
     sets = np.zeros((n, classes), dtype=np.bool_)
@@ -66,7 +64,7 @@ def predict(
             reasons[row] = word
     return Predictions(
         read.rows, probabilities, sets, reasons, dict(sorted(read.errors.items())), engine.class_names,
-        [*_unlike(seen, engine.card), *_notes(read, engine.card, coverage)], _model(engine.card),
+        [*compared.warnings(), *_notes(read, engine.card, coverage)], _model(engine.card),
     )  # fmt: skip
 
 
@@ -101,19 +99,6 @@ def _bar_of_a_stack(items: Iterable[Any], what: str, total: int) -> Iterable[Any
     from nephros.terminal import with_bar
 
     return with_bar(items, what, total)
-
-
-def _unlike(seen: Sequence[NDArray[np.uint8]], card: dict[str, Any]) -> list[str]:
-    """Return in which ways many cells as a whole differ from TissueMNIST's, for a model that learnt from those."""
-    if (
-        card["data"].get("key") != "tissuemnist"
-        or sum(len(part) for part in seen) < ENOUGH
-        or seen[0].shape[1:] != (28, 28)
-    ):
-        return []
-    from nephros.data.training_range import outside
-
-    return [f"warning: {words}" for words in outside(np.concatenate(seen))]
 
 
 def _notes(read: Inputs, card: dict[str, Any], coverage: float) -> list[str]:

@@ -113,6 +113,7 @@ class ModelFacts(BaseModel):
     recipe: str
     data: str
     test_accuracy: float | None = Field(description="Null where it was not scored on test.")
+    test_of: str | None = Field(description="What was scored on test: the weights and views.")
     weights_sha256: str
     precision: str
     views: int = Field(description="Of each picture that are averaged.")

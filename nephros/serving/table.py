@@ -100,6 +100,11 @@ def write(predictions: Predictions, out: Path) -> None:
         elif kind == ".json":
             about = {"model": predictions.model, "class_names": predictions.class_names, "notes": predictions.notes}
             columns = predictions.columns()
+            columns["prediction_set"] = [
+                np.flatnonzero(row).tolist() if ok else None
+                for row, ok in zip(predictions.sets, predictions.answered.tolist(), strict=True)
+            ]
+            columns["error"] = [error or None for error in columns["error"]]
             rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
             file.write(json.dumps(about, ensure_ascii=False)[:-1] + ', "rows": [\n')
             file.write(",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]}\n")

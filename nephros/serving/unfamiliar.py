@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.serving.structure import distances
+
 RANGE = (0.1, 99.9)
 """Percentiles of the training cells between which a picture is familiar."""
 MEASURES = {
@@ -15,6 +17,7 @@ MEASURES = {
     "sharpness": ("variance of the Laplacian of the pixels", "too smooth", "too sharp or noisy"),
 }
 """What is measured of each picture: its definition, and what to say of a low and of a high value."""
+STRUCTURE = "not built like a cell"
 DISTANCE = "unlike any training cell to the network"
 _ROWS = 8192
 
@@ -61,8 +64,11 @@ def reasons(about: dict[str, Any] | None, cells: NDArray[np.uint8], distance: ND
         for outside, word in ((values[:, column] < low, below), (values[:, column] > high, above)):
             for i in np.flatnonzero(outside):
                 found[i].append(f"{word} ({name} {values[i, column]:.3g}, training cells {low:.3g} to {high:.3g})")
-    if about["distance"] is not None and distance is not None:
-        limit = about["distance"]["threshold"]
-        for i in np.flatnonzero(~(distance <= limit)):
-            found[i].append(f"{DISTANCE} (distance {distance[i]:.3g}, cells to {limit:.3g})")
+    far = [(DISTANCE, about["distance"], distance)] if about["distance"] is not None and distance is not None else []
+    if structure := about.get("structure"):  # cards of earlier versions have none
+        far.insert(0, (STRUCTURE, structure, distances(structure, cells)))
+    for words, fitted, lengths in far:
+        limit = fitted["threshold"]
+        for i in np.flatnonzero(~(lengths <= limit)):
+            found[i].append(f"{words} (distance {lengths[i]:.3g}, cells to {limit:.3g})")
     return tuple("; ".join(words) for words in found)

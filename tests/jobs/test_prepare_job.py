@@ -200,7 +200,7 @@ def test_a_wrong_voxel_size_is_noticed(stack: Path, capsys: Capture) -> None:
     status, out, _ = _run(words, capsys)
     assert status == 0
     assert "times larger" in out
-    assert "check the --voxel-size" in out
+    assert "(--voxel-size and mask of `nephros data prepare`)" in out
 
 
 def _predicted(stack: Path, names: list[str]) -> Path:
@@ -345,6 +345,20 @@ def test_from_stack_to_overlay_with_the_model_in_the_box(stack: Path, capsys: Ca
         assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 50
     with (folder / "answers.csv").open() as table, np.load(folder / "cells.npz", allow_pickle=False) as arrays:
         assert len(list(csv.DictReader(table))) == len(arrays["images"])
+
+
+def test_an_overlay_of_a_stack_that_has_gone_loses_no_answers(stack: Path, capsys: Capture) -> None:
+    assert _run(_words(stack), capsys)[0] == 0
+    folder = stack.parent / "out"
+    stack.rename(stack.with_name("moved.tif"))
+    words = ["predict", str(folder / "cells.npz"), "--out", str(folder / "answers.csv"), "--overlay"]
+    status, _, err = _run([*words, str(folder / "tissue.png")], capsys)
+    stack.with_name("moved.tif").rename(stack)
+    assert status == 1
+    assert (folder / "answers.csv").is_file()
+    assert not (folder / "tissue.png").exists()
+    assert "for research only" in err
+    assert "nephros: no overlay, but all answers: " in err
 
 
 def test_predict_says_that_nuclei_are_of_another_size(stack: Path, capsys: Capture) -> None:

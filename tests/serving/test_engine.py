@@ -177,4 +177,4 @@ def test_the_box_is_right_on_real_validation_cells_as_often_as_its_card_says() -
     )
     sets = engine.prediction_sets(answers.probabilities, 0.9)
     assert sets[np.arange(4000), labels].mean() == pytest.approx(0.9, abs=0.015)
-    assert answers.unfamiliar.mean() < 0.012
+    assert answers.unfamiliar.mean() < 0.015

@@ -66,6 +66,10 @@ def test_the_graph_is_folded_and_holds_no_path(exported: Path) -> None:
     model = onnx.load(exported)
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    card = Engine.open(exported).card["interface"]
+    for part, described in (("input", model.graph.input), ("output", model.graph.output)):
+        shapes = {one.name: [d.dim_value or "n" for d in one.type.tensor_type.shape.dim] for one in described}
+        assert shapes == card[{"input": "input", "output": "outputs"}[part]]
     assert b"site-packages" not in exported.read_bytes()
     assert b".py" not in exported.read_bytes()
 

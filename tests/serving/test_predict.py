@@ -84,6 +84,9 @@ def test_files_hold_the_same_rows(folder: Path, exported: Path, tmp_path: Path, 
         rows = whole["rows"]
         assert rows[1]["label"] is None
         assert rows[0]["unfamiliar"] in (True, False)
+        assert [row["prediction_set"] for row in rows] == [[0, 1, 2, 3], None, [0, 1, 2, 3], [0, 1, 2, 3]]
+        assert [row["error"] is None for row in rows] == [True, False, True, True]
+        rows = [row | {"prediction_set": " ".join(map(str, row["prediction_set"] or []))} for row in rows]
     else:
         found = parquet.read_table(out_file)
         assert "notes" in json.loads(found.schema.metadata[b"nephros"])

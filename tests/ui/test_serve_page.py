@@ -242,6 +242,41 @@ def test_an_npz_is_dropped_and_every_row_is_in_the_table(one: Open, folder: Path
     assert [int(row["index"]) for row in rows] == list(range(100))
 
 
+def test_a_folder_is_dropped_and_what_is_in_it_is_answered(one: Open, folder: Path, tmp_path: Path) -> None:
+    inner = tmp_path / "mine" / "inner"
+    inner.mkdir(parents=True)
+    for number in range(2):
+        (inner / f"cell-{number}.png").write_bytes((folder / f"cell-0{number}.png").read_bytes())
+    (tmp_path / "mine" / "notes.txt").write_text("not a picture")
+    client = one.page.context.new_cdp_session(one.page)
+    box = one.page.locator("#drop").bounding_box()
+    data = {"items": [], "files": [str(tmp_path / "mine")], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        client.send("Input.dispatchDragEvent", {"type": kind, "x": box["x"] + 20, "y": box["y"] + 20, "data": data})
+    one.page.wait_for_selector("#results", state="visible")
+    one.page.wait_for_selector("#work", state="hidden")
+    assert one.page.locator("#summary").inner_text() == "2 cells answered."
+
+
+def test_a_file_that_has_gone_does_not_take_its_neighbours_along(one: Open, folder: Path, tmp_path: Path) -> None:
+    files = [tmp_path / f"cell-{number:02}.png" for number in range(30)]
+    for file in files:
+        file.write_bytes((folder / "cell-00.png").read_bytes())
+
+    def first(route: Any) -> None:
+        files[27].unlink(missing_ok=True)  # chosen, but of the second group, which is not sent yet
+        route.continue_()
+
+    one.page.route(PREDICT, first)
+    one.page.set_input_files("#files", [str(file) for file in files])
+    one.page.wait_for_selector("#results", state="visible")
+    one.page.wait_for_selector("#work", state="hidden")
+    assert one.page.locator("#summary").inner_text().startswith("29 cells answered, 1 without an answer")
+    lost = [words for words in one.trouble if words.startswith("console: Failed to load resource: net::ERR")]
+    assert len(lost) == 2  # the group, and then the file alone
+    one.trouble = [words for words in one.trouble if words not in lost]
+
+
 def test_more_cells_of_an_npz_get_their_own_pictures_heat_maps_and_neighbours(one: Open, folder: Path) -> None:
     page = one.page
     one.give(folder / "stack.npz")

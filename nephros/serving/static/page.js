@@ -1,5 +1,6 @@
 // Sends files in small groups, one group after another, and shows each answer as it comes.
 import { card, make } from "./cards.js";
+import { dropped } from "./dropped.js";
 import { send, sendForLines } from "./sending.js";
 
 const GROUP_FILES = 24, GROUP_BYTES = 8e6, SHOWN = 60, SIMILAR = 6;
@@ -11,7 +12,7 @@ async function start() {
   state.about = await (await fetch("/version")).json();
   const { version, model, known, class_names } = state.about;
   at("model").textContent = `nephros ${version} · recipe ${model.recipe}, learnt from ${model.data}`;
-  const right = model.test_accuracy === null ? "" : ` It was right for ${(100 * model.test_accuracy).toFixed(1)} % of the test cells of that data.`;
+  const right = model.test_accuracy === null ? "" : ` It was right for ${(100 * model.test_accuracy).toFixed(1)} % of the test cells of that data (${model.test_of}).`;
   at("about").textContent = `The model tells ${class_names.length} classes apart.${right} ${model.limits.join(" ").replaceAll("`", "")}`;
   const cells = known ? `${known.cells.toLocaleString("en")} ${known.trained_on ? "training cells" : "known cells"} of ${known.title} are compared with each answer.`
     : "To see similar known cells, start the server with --known and a data set, such as: nephros serve --known tissuemnist.";
@@ -120,7 +121,15 @@ function query() {
 }
 
 async function answerGroup(group, signal) {
-  const { results } = await (await send(`/predict?${query()}`, group, signal)).json();
+  let answer;
+  try {
+    answer = await send(`/predict?${query()}`, group, signal);
+  } catch (error) {
+    if (!error.unsent || group.length === 1) throw error;
+    for (const file of group) await answerGroup([file], signal).catch((why) => { signal.throwIfAborted(); fail([file], why.message); });
+    return; // one file that can't be read any more would else keep the others' answers
+  }
+  const { results } = await answer.json();
   signal.throwIfAborted();
   gather(results);
 }
@@ -222,7 +231,7 @@ function cell(value) {
 at("files").addEventListener("change", (event) => { add([...event.target.files]); event.target.value = ""; });
 for (const name of ["dragenter", "dragover"]) document.addEventListener(name, (event) => { event.preventDefault(); at("drop").classList.add("over"); });
 for (const name of ["dragleave", "drop"]) document.addEventListener(name, () => at("drop").classList.remove("over"));
-document.addEventListener("drop", (event) => { event.preventDefault(); add([...event.dataTransfer.files]); });
+document.addEventListener("drop", async (event) => { event.preventDefault(); add(await dropped(event.dataTransfer)); });
 at("stop").addEventListener("click", () => state.stop?.abort());
 at("more").addEventListener("click", showMorePictures);
 at("heat").addEventListener("change", (event) => at("cards").classList.toggle("no-heat", !event.target.checked));

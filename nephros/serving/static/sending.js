@@ -10,7 +10,8 @@ export async function send(path, files, signal) {
       answer = await fetch(path, { method: "POST", body: form, signal });
     } catch (error) {
       if (signal.aborted) throw error;
-      throw new Error("The server can't be reached, or the file can't be read any more: see whether both are still there.");
+      const words = "The server can't be reached, or the file can't be read any more: see whether both are still there.";
+      throw Object.assign(new Error(words), { unsent: true });
     }
     if (answer.ok) return answer;
     const words = await answer.json().then((body) => body.error, () => `The server answered ${answer.status}.`);
