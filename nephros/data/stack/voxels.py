@@ -24,8 +24,8 @@ pixels of 32 wide, 7.2 micrometres at 0.5 a pixel. The 1 along z is an assumptio
 such a nucleus whole.
 """
 ASSUMED = (
-    "assumed: in the plane as a third party gives it (VoCell's table of data sets) and as the nuclei's size agrees with, along "
-    "z a guess; --training-voxel-size overrides it"
+    "assumed: in the plane by the word of a third party (VoCell's table of data sets), which the nuclei's size supports, along z "
+    "a guess; --training-voxel-size overrides it"
 )
 
 _SOURCES: dict[Voxels | None, str | None] = {None: None, TRAINING: ASSUMED}
