@@ -33,6 +33,7 @@ def filled(text: str) -> str:
 def _table(file: str, columns: str | None) -> str:
     rows = _rows(ROOT / file)
     names = [name.strip() for name in columns.split(",")] if columns else list(rows[0])
+    rows = [row for row in rows if any(row[name] for name in names[1:])]  # of another kind than these columns are for
     return markdown(
         [name.replace("_", " ") for name in names], [[_cell(name, row[name]) for name in names] for row in rows]
     )
