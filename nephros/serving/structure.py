@@ -55,13 +55,19 @@ def _statistics(cells: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def fit_structure(cells: NDArray[np.uint8]) -> dict[str, Any]:
-    """Return, for a card, what `distances` needs and the `threshold` that PERCENTILE of the training cells keep to."""
+    """Return, for a card, what `distances` needs and the `threshold` that PERCENTILE of cells like these keep to.
+
+    Other cells lie farther from a mean and covariance than the n cells that those were fitted to: of a Gaussian in d
+    dimensions by about the root of (n + d) / (n - d), which the threshold makes up for.
+    """
     found = statistics(cells)
     mean = found.mean(axis=0)
     covariance = np.atleast_2d(np.cov(found, rowvar=False, bias=True))
     covariance += 1e-6 * max(1.0, float(np.trace(covariance))) * np.eye(len(mean))
     about = {"what": WHAT, "mean": mean.tolist(), "covariance": covariance.tolist(), "percentile": PERCENTILE}
-    return about | {"threshold": float(np.percentile(distances(about, cells), PERCENTILE))}
+    n, d = found.shape
+    farther = np.sqrt((n + d) / max(n - d, 1))
+    return about | {"threshold": float(farther * np.percentile(distances(about, cells), PERCENTILE))}
 
 
 def distances(about: dict[str, Any], cells: NDArray[np.uint8]) -> NDArray[np.float64]:

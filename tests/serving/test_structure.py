@@ -39,10 +39,11 @@ def test_a_photograph_is_no_cell_however_dark(name: str, least: float) -> None:
         assert engine.answer(crops(photograph, brightness)).unfamiliar.mean() >= least
 
 
-def test_the_cells_that_it_was_fitted_to_are_within_the_limit_as_often_as_it_says() -> None:
-    cells = make(2000, 10, 10, seed=1).train.images
-    about = fit_structure(cells)
-    assert (distances(about, cells) <= about["threshold"]).mean() == pytest.approx(PERCENTILE / 100, abs=0.001)
+def test_other_cells_are_within_the_limit_as_often_as_it_says() -> None:
+    cells = make(2000, 2000, 10, seed=1)
+    about = fit_structure(cells.train.images)
+    for images in (cells.train.images, cells.val.images):
+        assert (distances(about, images) <= about["threshold"]).mean() == pytest.approx(PERCENTILE / 100, abs=0.004)
     noise = np.random.default_rng(0).integers(0, 256, (50, 28, 28), dtype=np.uint8)
     assert (distances(about, noise) > about["threshold"]).all()
 
