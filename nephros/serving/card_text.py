@@ -183,7 +183,7 @@ def _unfamiliar(card: Card) -> str:
         rows.append(["distance", found["distance"]["what"], f"up to {found['distance']['threshold']:.4g}"])
     words = (
         f"A picture outside one of these ranges, percentiles {low:g} to {high:g} of training cells "
-        f"(structure: up to {PERCENTILE:g}; the distance: of validation cells):"
+        f"(structure: up to {PERCENTILE:g}, and the distance: of validation cells):"
     )
     flagged = [[kind, _percent(share)] for kind, share in found["flagged"].items()]
     return _section(

@@ -25,7 +25,7 @@ from nephros.serving.card import make_card
 from nephros.serving.engine import Network
 from nephros.serving.non_cells import non_cells
 from nephros.serving.packaged import Packaged, distance_tensors
-from nephros.serving.structure import fit_structure
+from nephros.serving.structure import distances, fit_structure
 from nephros.serving.unfamiliar import RANGE, fit_ranges, reasons
 
 DISTANCE_IMAGES = 20_000
@@ -163,7 +163,14 @@ def fit_unfamiliarity(
     if distance is not None:
         what = "Mahalanobis distance of the features to the nearest class mean, one covariance for all classes"
         limit = {"what": what, "threshold": float(np.percentile(distance, RANGE[1]))}
-    about: dict[str, Any] = {"percentiles": list(RANGE), **familiar, "distance": limit}
+    structure = familiar["structure"]
+    structure = structure | {"threshold": float(np.percentile(distances(structure, val), structure["percentile"]))}
+    about: dict[str, Any] = {
+        "percentiles": list(RANGE),
+        "ranges": familiar["ranges"],
+        "structure": structure,
+        "distance": limit,
+    }
 
     def flagged(cells: NDArray[np.uint8], found: NDArray[Any] | None) -> float:
         return float(np.mean([bool(words) for words in reasons(about, cells, found)]))

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.serving.measures import grey, measured
+
 PERCENTILE = 99.5
-"""Of the training cells' distances, beyond which a picture is unfamiliar."""
+"""Of validation cells' distances, beyond which a picture is unfamiliar."""
 RINGS, QUANTILES = 5, (0.05, 0.25, 0.5, 0.75, 0.95)
 WHAT = (
     "Mahalanobis distance from the training cells of statistics of the pixels: brightness, contrast, sharpness and its share of "
@@ -29,15 +31,14 @@ def statistics(cells: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def _statistics(cells: NDArray[np.uint8]) -> NDArray[np.float64]:
-    x = (cells.mean(axis=3) if cells.ndim == 4 else cells).astype(np.float32)
+    x = grey(cells)
     n, height, width = x.shape
     if min(height, width) < 3:
         return np.zeros((n, 11 + RINGS + len(QUANTILES)))
-    mean, deviation = x.mean((1, 2)), x.std((1, 2)) + 0.1
+    mean, deviation, edges = measured(x).T
+    deviation = deviation + 0.1
     z = (x - mean[:, None, None]) / deviation[:, None, None]
     squares = z * z
-    laplacian = x[:, :-2, 1:-1] + x[:, 2:, 1:-1] + x[:, 1:-1, :-2] + x[:, 1:-1, 2:] - 4 * x[:, 1:-1, 1:-1]
-    edges = laplacian.var((1, 2))
     across, down = np.abs(np.diff(x, axis=2)).mean((1, 2)), np.abs(np.diff(x, axis=1)).mean((1, 2))
     z_down, z_across = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     radius = np.hypot(z_down, z_across)
@@ -55,19 +56,12 @@ def _statistics(cells: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def fit_structure(cells: NDArray[np.uint8]) -> dict[str, Any]:
-    """Return, for a card, what `distances` needs and the `threshold` that PERCENTILE of cells like these keep to.
-
-    Other cells lie farther from a mean and covariance than the n cells that those were fitted to: of a Gaussian in d
-    dimensions by about the root of (n + d) / (n - d), which the threshold makes up for.
-    """
+    """Return, for a card, what `distances` needs: mean and covariance of the statistics of training cells."""
     found = statistics(cells)
     mean = found.mean(axis=0)
     covariance = np.atleast_2d(np.cov(found, rowvar=False, bias=True))
     covariance += 1e-6 * max(1.0, float(np.trace(covariance))) * np.eye(len(mean))
-    about = {"what": WHAT, "mean": mean.tolist(), "covariance": covariance.tolist(), "percentile": PERCENTILE}
-    n, d = found.shape
-    farther = np.sqrt((n + d) / max(n - d, 1))
-    return about | {"threshold": float(farther * np.percentile(distances(about, cells), PERCENTILE))}
+    return {"what": WHAT, "mean": mean.tolist(), "covariance": covariance.tolist(), "percentile": PERCENTILE}
 
 
 def distances(about: dict[str, Any], cells: NDArray[np.uint8]) -> NDArray[np.float64]:

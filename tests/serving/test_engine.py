@@ -17,10 +17,11 @@ from nephros.serving import engine as engine_module
 from nephros.serving.box import BOX, MOST
 from nephros.serving.card import KEY
 from nephros.serving.engine import Engine
+from nephros.serving.measures import measures
 from nephros.serving.non_cells import WORDS, non_cells
 from nephros.serving.opening import open_model
 from nephros.serving.packaged import distance_tensors
-from nephros.serving.unfamiliar import fit_ranges, measures, reasons
+from nephros.serving.unfamiliar import fit_ranges, reasons
 from tests.conftest import squares
 
 
@@ -177,4 +178,4 @@ def test_the_box_is_right_on_real_validation_cells_as_often_as_its_card_says() -
     )
     sets = engine.prediction_sets(answers.probabilities, 0.9)
     assert sets[np.arange(4000), labels].mean() == pytest.approx(0.9, abs=0.015)
-    assert answers.unfamiliar.mean() < 0.015
+    assert answers.unfamiliar.mean() < 0.012

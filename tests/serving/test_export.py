@@ -67,9 +67,9 @@ def test_the_graph_is_folded_and_holds_no_path(exported: Path) -> None:
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     card = Engine.open(exported).card["interface"]
-    for part, described in (("input", model.graph.input), ("output", model.graph.output)):
+    for part, described in (("input", model.graph.input), ("outputs", model.graph.output)):
         shapes = {one.name: [d.dim_value or "n" for d in one.type.tensor_type.shape.dim] for one in described}
-        assert shapes == card[{"input": "input", "output": "outputs"}[part]]
+        assert shapes == card[part]
     assert b"site-packages" not in exported.read_bytes()
     assert b".py" not in exported.read_bytes()
 
@@ -106,7 +106,7 @@ def test_an_unscored_run_has_no_test_figures(tmp_path: Path) -> None:
 
 def test_made_up_non_cells_are_called_unfamiliar(exported: Path) -> None:
     flagged = json.loads(exported.with_suffix(".card.json").read_text())["unfamiliarity"]["flagged"]
-    assert flagged["validation"] < 0.1  # what is familiar was learnt from few squares
+    assert flagged["validation"] < 0.05
     for kind in ("noise", "flat", "inverted cells"):
         assert flagged[kind] > 0.9
 
