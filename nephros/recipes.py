@@ -139,6 +139,13 @@ _NEPHROS_FAST = replace(
     epochs=12,
 )
 
+_NEPHROS_LARGE = replace(
+    _NEPHROS,
+    name="nephros-large",
+    source="ours: nephros with half as much width again, more than twice the work",
+    model=replace(_NEPHROS.model, features=96),
+)
+
 _KNN = Recipe(
     name="knn",
     source="classical baseline that the poster names: exact nearest neighbours",
@@ -175,6 +182,7 @@ RECIPES: dict[str, Recipe] = {
     for recipe in [
         _NEPHROS,
         _NEPHROS_FAST,
+        _NEPHROS_LARGE,
         _NEPHROS_DISTILLED,
         _COMPACT,
         *_course(),

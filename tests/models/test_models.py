@@ -39,6 +39,7 @@ PARAMETERS = {
     "nephros": 281_464,
     "nephros-distilled": 281_464,
     "nephros-fast": 70_848,
+    "nephros-large": 631_856,
 }
 
 
