@@ -225,6 +225,7 @@ def _shallow(name: str, group: str, words: str, settings: dict[str, Any] | None 
 _THIRD = [
     _shallow("third-batch-128", "optimiser", "batches of 128, rate .03", {"batch_size": 128, **_muon(0.03)}),
     _shallow("third-0.02", "optimiser", "Muon at .02", _muon(0.02)),
+    _shallow("third-0.01", "optimiser", "Muon at .01", _muon(0.01)),
     _shallow("third-0.06", "optimiser", "Muon at .06", _muon(0.06)),
     _shallow("third-warmup", "optimiser", "warm-up of a twentieth", {"schedule.warmup": 0.05}),
     _shallow("third-ema", "average", "moving average of the weights, .99 a step", {"ema": 0.99}),
