@@ -25,7 +25,7 @@ from benchmarks.ideas.log import write_log
 from nephros.data.batches import Batches
 from nephros.data.dataset import Dataset
 from nephros.data.load import load
-from nephros.errors import Diverged
+from nephros.errors import Diverged, UserError
 from nephros.evaluation.evaluate import evaluate
 from nephros.files import locked, write_json
 from nephros.models.classifier import Classifier
@@ -95,9 +95,12 @@ def main() -> None:
     by_name = {idea.name: idea for idea in IDEAS}
     if unknown := set(asked.names) - set(by_name):
         given.error(f"there is no idea {', '.join(sorted(unknown))}: choose from {', '.join(by_name)}.")
+    names = asked.names or [idea.name for idea in IDEAS if idea.screened or asked.stage != "screen"]
+    if asked.stage == "screen" and (unscreened := [name for name in names if not by_name[name].screened]):
+        given.error(f"{', '.join(unscreened)}: taught by runs on all images, so --stage full or hour alone.")
     start = dataclasses.replace(RECIPES["compact"], amp="bf16")
     for seed in map(int, asked.seeds.split(",")):
-        for name in asked.names or by_name:
+        for name in names:
             file = asked.out / asked.stage / f"{name}-{seed}.json"
             file.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -111,6 +114,8 @@ def main() -> None:
                     write_json(file, found)
             except BlockingIOError:
                 continue
+            except UserError as error:
+                given.error(str(error))
             print(json.dumps(found), file=sys.stderr, flush=True)
             write_log(asked.out, IDEAS)
 

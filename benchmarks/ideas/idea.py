@@ -40,6 +40,8 @@ class Idea:
     """What makes targets to follow beside the labels, as far as the recipe's teacher_share says."""
     against: str = "start"
     """The idea that it is paired with."""
+    screened: bool = True
+    """Whether it can be screened on a part of the images; what finished runs teach is of all of them."""
 
     def recipe(self, start: Recipe) -> Recipe:
         """Return the starting recipe with the idea's settings laid over it."""

@@ -246,9 +246,26 @@ _THIRD = [
 ]
 """What is laid over one block a stage, which was the second round's winner."""
 
+
+def _taught(name: str, words: str, teachers: tuple[str, ...], rate: float = 0.02, share: float = 0.9) -> Idea:
+    """Return an idea that is taught by finished runs of nephros."""
+    settings = {"teacher_share": share, **_muon(rate)}
+    idea = _shallow(name, "labels", words, settings)
+    return dataclasses.replace(idea, targets=labels.taught_by(*teachers), against="third-0.02", screened=False)
+
+
+_FOURTH = [
+    _taught("fourth-taught", ".9 of the loss follows nephros, seed 0", ("nephros-0",)),
+    _taught("fourth-taught-two", ".9 follows nephros, seeds 0 and 1", ("nephros-0", "nephros-1")),
+    _taught("fourth-taught-wholly", "the whole loss follows nephros, seed 0", ("nephros-0",), share=1.0),
+    _taught("fourth-taught-0.04", ".9 follows nephros, seed 0, and Muon at .04", ("nephros-0",), rate=0.04),
+]
+"""What is laid over half of Muon's rate, on all images alone (--stage full)."""
+
 IDEAS = [
     *_FIRST,
     *_LATER,
     *_THIRD,
+    *_FOURTH,
     *(_then(f"second-{i.name}", i.group, i.words, i.settings, patch=i.patch) for i in _FIRST if i.name in _AGAIN),
 ]

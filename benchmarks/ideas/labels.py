@@ -1,13 +1,14 @@
 """Doubting the labels, about one in six of which a cross-validated network would give otherwise: targets that were tried.
 
-Each function makes (n, classes) targets for the train split, by training networks of the same recipe on it first; they
-cost that training, which is not counted against the idea.
+Each function makes (n, classes) targets for the train split, by training networks of the same recipe on it first, or by
+asking finished ones; what that costs is not counted against the idea.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from nephros.data.batches import Batches
 from nephros.data.dataset import Dataset, Split
 from nephros.evaluation.evaluate import predict
+from nephros.jobs.teachers import ask, check_teachers
 from nephros.models.classifier import Classifier
 from nephros.recipe import Recipe
 from nephros.training.fit import Fit
@@ -29,6 +31,10 @@ Targets = Callable[[Recipe, Dataset, Fresh], Tensor]
 _CPU = torch.device("cpu")
 _FOUND: dict[tuple[Recipe, int], Tensor] = {}
 """Out-of-fold answers by recipe, whose seed drew the images too, and number of folds."""
+RUNS = Path("runs", "ours")
+"""Where `nephros reproduce ours` puts its runs."""
+_ANSWERS: dict[tuple[tuple[str, ...], str], Tensor] = {}
+"""Those of finished runs, by their names and the data's SHA-256."""
 
 
 def out_of_fold(recipe: Recipe, dataset: Dataset, fresh: Fresh, folds: int = 4) -> Tensor:
@@ -67,6 +73,20 @@ def relabelled(recipe: Recipe, dataset: Dataset, fresh: Fresh) -> Tensor:
     doubted = (bold.max(1).values > 0) & (bold.argmax(1) != labels)
     own = F.one_hot(labels, dataset.classes).float()
     return torch.where(doubted[:, None], p, own)
+
+
+def taught_by(*names: str) -> Targets:
+    """Return what asks runs that `nephros reproduce ours` has finished, such as nephros-0, once a process (all images alone)."""
+
+    def targets(recipe: Recipe, dataset: Dataset, _fresh: Fresh) -> Tensor:
+        teachers = [RUNS / name for name in names]
+        check_teachers(recipe, teachers, dataset)
+        key = (names, dataset.provenance.sha256)
+        if key not in _ANSWERS:
+            _ANSWERS[key] = torch.from_numpy(ask(teachers, dataset, _CPU, print))
+        return _ANSWERS[key]
+
+    return targets
 
 
 def _asked(

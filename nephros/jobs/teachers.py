@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nephros.data.batches import Batches
@@ -59,6 +60,20 @@ def described(teachers: Sequence[str | Path]) -> list[dict[str, Any]]:
     ]
 
 
+def ask(
+    teachers: Sequence[str | Path], dataset: Dataset, processor: torch.device, say: Callable[[str], None]
+) -> NDArray[np.float32]:
+    """Return the mean of the teachers' probabilities (n, classes) for the train split, over the views that each has."""
+    batches = Batches(dataset.train, processor)
+    total = np.zeros((len(dataset.train), dataset.classes))
+    for teacher in teachers:
+        say(f"asking the teacher {teacher}")
+        run = RunFolder.open(teacher)
+        model, _ = load_model(run.file("weights.safetensors"))
+        total += predict(Averaged(model.to(processor), run.info().views), batches, dataset.classes)
+    return (total / len(teachers)).astype(np.float32)
+
+
 def write_targets(
     folder: RunFolder,
     teachers: Sequence[str | Path],
@@ -67,15 +82,9 @@ def write_targets(
     say: Callable[[str], None],
 ) -> None:
     """Ask the teachers about every training image and put the mean of their probabilities into the run folder."""
-    batches = Batches(dataset.train, processor)
-    total = np.zeros((len(dataset.train), dataset.classes))
-    for teacher in teachers:
-        say(f"asking the teacher {teacher}")
-        run = RunFolder.open(teacher)
-        model, _ = load_model(run.file("weights.safetensors"))
-        total += predict(Averaged(model.to(processor), run.info().views), batches, dataset.classes)
+    probabilities = ask(teachers, dataset, processor, say)
     with atomic(folder.file(TARGETS)) as file:
-        np.savez_compressed(file, probabilities=(total / len(teachers)).astype(np.float32))
+        np.savez_compressed(file, probabilities=probabilities)
 
 
 def read_targets(folder: RunFolder, images: int, classes: int) -> Tensor:
