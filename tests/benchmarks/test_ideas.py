@@ -1,0 +1,53 @@
+"""Ideas that finished runs teach: whom they ask, and when they can be tried."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.ideas import __main__ as ideas
+from benchmarks.ideas import labels
+from nephros.data.dataset import Dataset
+from nephros.data.load import load
+from nephros.errors import UserError
+from nephros.jobs.teachers import read_targets
+from nephros.jobs.train import train
+from nephros.models.classifier import Classifier
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Model
+
+RECIPE = Recipe(name="quick", model=Model(network="course", features=4, depth=2, hidden=(16,)), epochs=1, batch_size=32)
+PUPIL = dataclasses.replace(RECIPE, teacher_share=0.9)
+
+
+def _fresh(seed: int) -> Classifier:
+    raise AssertionError(f"no network is needed, of seed {seed} or any")
+
+
+def test_a_taught_idea_gets_the_targets_that_a_taught_run_gets(
+    tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels, "RUNS", tmp_path)
+    monkeypatch.setattr(labels, "_ANSWERS", {})
+    teacher = train(RECIPE, tiny_npz, out=tmp_path / "one-0").root
+    taught = train(PUPIL, tiny_npz, out=tmp_path / "pupil", teachers=[teacher])
+    dataset = load(tiny_npz)
+    found = labels.taught_by("one-0")(PUPIL, dataset, _fresh)
+    np.testing.assert_array_equal(found, read_targets(taught, len(dataset.train), dataset.classes))
+    with pytest.raises(UserError, match="two-0"):
+        labels.taught_by("two-0")(PUPIL, dataset, _fresh)
+
+
+def test_a_taught_idea_is_not_screened(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_nothing(*_words: object, **_options: object) -> Dataset:
+        raise AssertionError("nothing is to be read")
+
+    monkeypatch.setattr(ideas, "load", load_nothing)
+    monkeypatch.setattr(sys, "argv", ["ideas", "fourth-taught"])
+    with pytest.raises(SystemExit):
+        ideas.main()
+    assert "fourth-taught: taught by runs on all images" in capsys.readouterr().err
