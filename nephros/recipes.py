@@ -123,7 +123,7 @@ _NEPHROS = replace(
     amp="native",
 )
 
-# The longer a run, the lower its best rate (third-0.02 in results/speedrun.md).
+# On all images half of the rate gained on both seeds (third-0.02 in results/speedrun.md), after nephros had had its runs.
 _LOWER_RATE = replace(_NEPHROS.optimizer, lr=0.02)
 
 _NEPHROS_DISTILLED = replace(

@@ -76,7 +76,7 @@ def relabelled(recipe: Recipe, dataset: Dataset, fresh: Fresh) -> Tensor:
 
 
 def taught_by(*names: str) -> Targets:
-    """Return what asks runs that `nephros reproduce ours` has finished, such as nephros-0, once a process (all images alone)."""
+    """Return what asks finished runs of `nephros reproduce ours`, such as nephros-0: once a process, on all images alone."""
 
     def targets(recipe: Recipe, dataset: Dataset, _fresh: Fresh) -> Tensor:
         teachers = [RUNS / name for name in names]
