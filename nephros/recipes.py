@@ -129,7 +129,7 @@ _LOWER_RATE = replace(_NEPHROS.optimizer, lr=0.02)
 _NEPHROS_DISTILLED = replace(
     _NEPHROS,
     name="nephros-distilled",
-    source="ours: nephros, taught by others of its kind (--teachers RUN,RUN)",
+    source="ours: nephros, taught by runs of nephros (--teachers RUN,RUN)",
     optimizer=_LOWER_RATE,
     # Their mean answers say more than labels of which about a sixth look wrong (Hinton et al. 2015).
     teacher_share=0.9,
@@ -144,11 +144,10 @@ _NEPHROS_FAST = replace(
 )
 
 _NEPHROS_LARGE = replace(
-    _NEPHROS,
+    _NEPHROS_DISTILLED,
     name="nephros-large",
-    source="ours: nephros with half as much width again, more than twice the work",
+    source="ours: nephros-distilled with half as much width again, more than twice the work",
     model=replace(_NEPHROS.model, features=96),
-    optimizer=_LOWER_RATE,
 )
 
 _KNN = Recipe(

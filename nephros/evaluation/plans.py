@@ -35,7 +35,7 @@ class Row:
     """subset and resplit, as `nephros.train` takes them."""
     published: Published | None = None
     teachers: tuple[str, ...] = ()
-    """Keys of the rows whose runs, all of them, it learns from."""
+    """The runs (KEY-SEED) of the plan that it learns from."""
     gpu: bool = False
     """Whether it would take days without a GPU."""
 
@@ -124,11 +124,10 @@ def labels_plan(images: int) -> list[Row]:
 
 
 def ours_plan() -> list[Row]:
-    """Return our own recipes, with three seeds but for the longest, and the network that learns from the larger ones."""
+    """Return our own recipes, with three seeds, and those that learn from two runs of nephros."""
     own = [Row(name, name, RECIPES[name], (0, 1, 2)) for name in ("nephros-fast", "nephros")]
-    large, small = RECIPES["nephros-large"], RECIPES["nephros-distilled"]
-    own.append(Row(large.name, large.name, large, (0,)))
-    return [*own, Row(small.name, small.name, small, (0,), teachers=("nephros", large.name))]
+    taught = [RECIPES[name] for name in ("nephros-distilled", "nephros-large")]
+    return own + [Row(one.name, one.name, one, (0,), teachers=("nephros-0", "nephros-1")) for one in taught]
 
 
 def _turns(epochs: int, share: float) -> tuple[int, int]:

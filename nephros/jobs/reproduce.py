@@ -120,7 +120,7 @@ class _Series:
 
     def teachers(self, row: Row) -> list[Path]:
         """Return where the runs lie that a row learns from."""
-        return [self.folder(one, seed) for one in self.rows if one.key in row.teachers for seed in one.seeds]
+        return [self.place / name for name in row.teachers]
 
     def waits_for(self, row: Row) -> list[str]:
         """Return the names of its teachers that are not over."""

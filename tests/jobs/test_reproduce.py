@@ -125,7 +125,10 @@ def test_ours_waits_for_teachers_and_sets_the_runs_together_beside_each(
 ) -> None:
     course = RECIPES["course-3"]
     taught = dataclasses.replace(course, name="taught", teacher_share=0.5)
-    rows = [Row("course-3", "course-3", course, (0, 1)), Row("taught", "taught", taught, (0,), teachers=("course-3",))]
+    rows = [
+        Row("course-3", "course-3", course, (0, 1)),
+        Row("taught", "taught", taught, (0,), teachers=("course-3-0", "course-3-1")),
+    ]
     monkeypatch.setattr(job, "ours_plan", lambda: rows)
     monkeypatch.setitem(RECIPES, "taught", taught)
     said: list[str] = []
