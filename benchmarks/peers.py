@@ -6,10 +6,14 @@ Lightning is measured in an environment of its own, that has nephros and lightni
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+
+import torch
 
 from benchmarks.common import Row, in_process, parse, parser, publish
 from benchmarks.peers_case import STACKS
 from benchmarks.timing import Contender, interleave, ratio, summary
+from benchmarks.work import open_data
 
 
 def case(python: str, stack: str, workers: int, options: list[str]) -> Contender:
@@ -30,7 +34,10 @@ def main() -> None:
     made.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="of the DataLoaders (default: 0 2)")
     made.add_argument("--lightning-python", metavar="PYTHON", help="of an environment with nephros and lightning")
     settings = parse(made, "peers")
-    options = ["--recipe", settings.options.recipe, *(["--quick"] if settings.quick else [])]
+    settings = replace(settings, device=torch.device("cpu"))  # which all stacks run on
+    options = ["--recipe", settings.options.recipe]
+    options += [flag for flag, on in (("--quick", settings.quick), ("--synthetic", settings.data == "synthetic")) if on]
+    _, data = open_data(settings)
     contenders = {"nephros": case(sys.executable, "nephros", 0, options)}
     for stack in STACKS[1:]:
         python = settings.options.lightning_python if stack == "lightning" else sys.executable
@@ -42,7 +49,7 @@ def main() -> None:
         {"stack": name, "images_per_s": summary(found), "ours_to_it": ratio(ours, found)}
         for name, found in rates.items()
     ]
-    publish(settings, f"Training {settings.options.recipe} in several stacks", rows, "TissueMNIST")
+    publish(settings, f"Training {settings.options.recipe} in several stacks, {data}", rows, data)
 
 
 if __name__ == "__main__":

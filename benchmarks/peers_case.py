@@ -1,8 +1,8 @@
 """One stack's training loop on the network and batch size of a recipe, for some seconds: prints its images a second.
 
 peers.py runs it in a process of its own for each stack, in the environment that has it. Every stack sees the same images,
-shifts them at random as the recipe does and takes the same optimiser's steps; what differs is how batches are made, in
-what precision and layout they are multiplied, and who turns the loop.
+shifts them at random as the recipe does and takes the same optimiser's steps, at a rate of 0; what differs is how batches
+are made, in what precision and layout they are multiplied, and who turns the loop.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils import data
 
 from benchmarks.timing import mean_rate
-from benchmarks.work import batches_of, fit_of, open_split, shape_of, steps
+from benchmarks.work import LR, batches_of, fit_of, open_split, shape_of, steps
 from nephros.data.dataset import Split
 from nephros.models import build
 from nephros.recipe import Recipe
@@ -73,10 +73,18 @@ def loader(split: Split, recipe: Recipe, workers: int, floats: bool) -> data.Dat
     )
 
 
+def still(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
+    """Return the recipe's optimiser at the rate of all benchmarks."""
+    made = optimizer(recipe.optimizer, network)
+    for group in made.param_groups:
+        group["lr"] = LR
+    return made
+
+
 def plain_steps(split: Split, recipe: Recipe, workers: int) -> Iterator[float]:
     """The loop of every tutorial: floats from the loader, full precision, torch's own layout."""
     network = build(recipe.model, shape_of(split)).train()
-    optimiser = optimizer(recipe.optimizer, network)
+    optimiser = still(recipe, network)
     for images, labels in itertools.chain.from_iterable(itertools.repeat(loader(split, recipe, workers, True))):
         optimiser.zero_grad()
         F.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
@@ -88,7 +96,7 @@ def timm_steps(split: Split, recipe: Recipe, workers: int) -> Iterator[float]:
     """What timm's train script does: bytes from the loader, channels_last, autocast to bf16, a moving average of weights."""
     network = build(recipe.model, shape_of(split)).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = Average(network, 0.999)
-    optimiser = optimizer(recipe.optimizer, network)
+    optimiser = still(recipe, network)
     for pixels, labels in itertools.chain.from_iterable(itertools.repeat(loader(split, recipe, workers, False))):
         images = pixels.to(memory_format=torch.channels_last).float().sub_(255 * MEAN).div_(255 * STD)
         with torch.autocast("cpu", torch.bfloat16):
@@ -121,7 +129,7 @@ def lightning_rate(split: Split, recipe: Recipe, workers: int, seconds: float) -
             return F.cross_entropy(self.network(batch[0]), batch[1])
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
-            return optimizer(recipe.optimizer, self.network)
+            return still(recipe, self.network)
 
     module = Module()
     trainer = lightning.Trainer(
@@ -144,9 +152,10 @@ def main() -> None:
     given.add_argument("--recipe", default="nephros")
     given.add_argument("--seconds", type=float, default=10.0)
     given.add_argument("--workers", type=int, default=0, help="of the DataLoader")
-    given.add_argument("--quick", action="store_true", help="on a few made-up cells")
+    given.add_argument("--quick", action="store_true", help="on a few cells where the real ones are not at hand")
+    given.add_argument("--synthetic", action="store_true", help="on made-up cells")
     asked = given.parse_args()
-    split, _ = open_split(asked.quick, real=not asked.quick)
+    split, _ = open_split(asked.quick, real=not asked.synthetic)
     recipe = RECIPES[asked.recipe]
     if asked.quick:
         recipe = replace(recipe, batch_size=16)

@@ -51,6 +51,11 @@ def precision(amp: str, device: torch.device) -> torch.dtype | None:
     return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
 
 
+def short(dtype: torch.dtype) -> str:
+    """Return bf16 or fp16."""
+    return {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+
+
 def _multiplies_bf16() -> bool:
     """Return whether the CPU has instructions that multiply bf16 numbers; older torches can't tell."""
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()

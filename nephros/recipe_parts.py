@@ -47,7 +47,7 @@ class Optimizer:
     decay_all: bool = True
     """Whether weight decay also acts on biases and on the scales and shifts of normalisation layers; of muon it never does."""
     rest_lr: float = 0.1
-    """muon: peak learning rate of what sgd steps: the stem, the last layer, biases and normalisation layers."""
+    """muon: peak learning rate of what sgd steps: the stem on grey images, the last layer, biases and normalisation layers."""
 
 
 @dataclass(frozen=True)

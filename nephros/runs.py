@@ -32,6 +32,7 @@ class RunInfo:
     command: str
     """What a user would type to make it again."""
     device: str
+    """Of each process, with its threads and, where that is not full, its precision."""
     threads: int
     """Of torch, in each process."""
     data: dict[str, Any]
@@ -84,7 +85,7 @@ class RunFolder:
         """Take `root` for a new run; UserError when something is there already."""
         # A process killed before it wrote run.json left nothing worth keeping.
         root = root.expanduser()
-        barely = {f"{tag}{name}" for tag in ("", _TAG) for name in (".lock", "recipe.yaml", "targets.npz")}
+        barely = {f"{tag}{name}" for tag in ("", _TAG) for name in (".lock", "recipe.yaml")}
         barely |= {path.name for path in root.glob(".*.tmp")}
         if root.exists() and (not root.is_dir() or {path.name for path in root.iterdir()} - barely):
             raise UserError(

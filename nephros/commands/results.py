@@ -65,14 +65,14 @@ def reproduce(words: list[str]) -> int:
         "reproduce",
         "Train what a plan lists and write its table. seeds: the systems of the course report and the poster, beside their "
         "published figures. labels: accuracy against the number of training images. ours: our own recipes with three seeds, "
-        "their answers together, and the network that learns from them. Runs that are over are skipped and one "
+        "their answers together, and the networks that learn from them. Runs that are over are skipped and one "
         "that was cut off goes on, so that the same command goes on after a crash; the table is written again after each run.",
     )
     flags.add_argument("plan", help="seeds, labels or ours")
     flags.value("only", "these rows alone; --dry-run lists all (default: all)", shown="KEY,KEY")
     flags.value("data", DATA_FLAG)
     flags.value("runs", "where the runs lie (default: runs)", shown="DIR")
-    flags.value("out", "where the table is written (default: results)", shown="DIR")
+    flags.value("out", "where the table is written (default: results; with --epochs beside the runs)", shown="DIR")
     flags.value("device", DEVICE)
     flags.value("epochs", "at most so many a run, to try the plan out", int)
     flags.switch("dry-run", "list the runs, and do nothing")

@@ -59,12 +59,12 @@ def train(words: list[str]) -> int:
     if "resume" in asked:
         if given or set(asked) - {"resume", "device"}:
             raise UserError("--resume takes the run as it began: leave the other flags out.")
-        job.resume(asked["resume"], device=asked.get("device", "auto"))
+        job.resume(asked["resume"], device=asked.get("device"))
         return 0
     if asked.pop("no_test", False) and asked.get("test"):
         raise UserError("--test and --no-test were both given: choose one.")
     if "teachers" in asked:
-        asked["teachers"] = asked["teachers"].split(",")
+        asked["teachers"] = [word.strip() for word in asked["teachers"].split(",") if word.strip()]
     if "resplit" in asked:
         asked["resplit"] = _two(asked["resplit"])
     base = _tuned(asked) if "from_study" in asked else find(asked.pop("recipe", "nephros"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from nephros.errors import Diverged, UserError
 from nephros.evaluation.metrics import summarise
 from nephros.files import atomic, write_json
 from nephros.runs import RunFolder
+from nephros.terminal import with_bar
 
 EVALUATION_PIXELS = 512 * 28 * 28
 """In a batch: large enough to be fast, small enough for wide networks on large images."""
@@ -75,24 +77,30 @@ def together(found: Sequence[Evaluation], class_names: tuple[str, ...]) -> Evalu
 
 
 @torch.no_grad()
-def predict(model: nn.Module, batches: Batches, classes: int) -> NDArray[np.float64]:
+def predict(model: nn.Module, batches: Batches, classes: int, doing: str = "") -> NDArray[np.float64]:
     """Return (n, classes) float64 probabilities of a split in file order, in evaluation mode and without autocast.
 
-    Of several ranks each predicts its share, and all return the whole.
+    Of several ranks each predicts its share, and all return the whole. `doing` is a word for a progress bar.
     """
     batch_size = max(1, EVALUATION_PIXELS // batches.pixels)
     was_training = model.training
     model.eval()
     probabilities = torch.zeros(len(batches), classes, dtype=torch.float64)
-    for rows, images in batches.read_share(batch_size):
+    share = batches.read_share(batch_size)
+    if doing and batches.ranks.first:
+        share = with_bar(share, doing, math.ceil(len(batches) / batch_size / batches.ranks.world))
+    for rows, images in share:
         probabilities[rows] = torch.softmax(model(images).double(), dim=1).cpu()
     model.train(was_training)
     return batches.ranks.sum(probabilities).numpy()  # all but one rank's are zeros, so that the sum is exact
 
 
-def evaluate(model: nn.Module, batches: Batches, class_names: tuple[str, ...]) -> Evaluation:
-    """Return the Evaluation of a model that maps uint8 (n, c, h, w) to logits; UserError when it answers NaN."""
-    probabilities = predict(model, batches, len(class_names))
+def evaluate(model: nn.Module, batches: Batches, class_names: tuple[str, ...], doing: str = "") -> Evaluation:
+    """Return the Evaluation of a model that maps uint8 (n, c, h, w) to logits; UserError when it answers NaN.
+
+    `doing` is a word for a progress bar, for what takes long.
+    """
+    probabilities = predict(model, batches, len(class_names), doing)
     labels = batches.labels.cpu().numpy()
     if not np.isfinite(probabilities).all():
         raise Diverged("The network answers NaN: its training diverged; lower --optimizer.lr and train again.")

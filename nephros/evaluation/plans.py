@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nephros.data.load import request_of
@@ -39,6 +40,11 @@ class Row:
     gpu: bool = False
     """Whether it would take days without a GPU."""
 
+    @property
+    def needed(self) -> str:
+        """What --only takes to have it made from nothing: the rows of its teachers, and itself."""
+        return ",".join([*dict.fromkeys(name.rpartition("-")[0] for name in self.teachers), self.key])
+
     def seeded(self, seed: int) -> Recipe:
         """Return the recipe of one of its runs."""
         return dataclasses.replace(self.recipe, seed=seed)
@@ -52,9 +58,10 @@ class Row:
 
         Not by the recipe's hash: a field that a later version adds, at its default, makes no other run of it.
         """
-        own = self.recipe
+        own, info = self.recipe, folder.info()
         recipe = dataclasses.replace(read(folder.file("recipe.yaml")), name=own.name, source=own.source)
-        return recipe == self.seeded(seed) and folder.info().request == self.request(source, seed)
+        taught_by = tuple(Path(teacher["run"]).name for teacher in info.teachers)
+        return (recipe, info.request, taught_by) == (self.seeded(seed), self.request(source, seed), self.teachers)
 
     def command(self, seed: int, flags: str = "") -> str:
         """Return what a user would type to make one of its runs; `flags` are those that the whole plan was given."""

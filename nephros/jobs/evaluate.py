@@ -44,7 +44,7 @@ def judge(
     if split == "test" and first:
         _log_reading(folder.file(place, "reads.jsonl"), info, dataset)
     views = 1 if split == "train" else info.views
-    found = evaluate_model(Averaged(model, views), batches, dataset.class_names)
+    found = evaluate_model(Averaged(model, views), batches, dataset.class_names, "scoring")
     about = {
         "split": split,
         "views": views,

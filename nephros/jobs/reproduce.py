@@ -31,7 +31,7 @@ def reproduce(
     *,
     only: Sequence[str] = (),
     runs: str | Path = "runs",
-    out: str | Path = "results",
+    out: str | Path | None = None,
     device: str = "auto",
     epochs: int | None = None,
     dry_run: bool = False,
@@ -41,8 +41,8 @@ def reproduce(
 
     `only` picks rows by key. Runs lie in RUNS/PLAN/KEY-SEED; one that is complete is not run again, one that was cut off
     goes on, and one that another process is at is left to it, so that several may share a plan. `epochs` caps every run,
-    to try a plan out. With `dry_run` the plan is printed and nothing is done. Raises UserError for input that can't be
-    used.
+    to try a plan out. Unless `out` names a folder, tables go to results/, those of capped runs beside the runs. With
+    `dry_run` the plan is printed and nothing is done. Raises UserError for input that can't be used.
     """
     processor = devices.choose(device)
     if plan not in PLANS:
@@ -56,7 +56,9 @@ def reproduce(
     rows = plans[plan]()
     rows = [row if epochs is None else _capped(row, epochs) for row in rows]
     chosen = _chosen(rows, only)
-    series = _Series(plan, rows, data, device, Path(runs).expanduser() / plan, Path(out).expanduser(), epochs)
+    place = Path(runs).expanduser() / plan
+    tables = Path(out).expanduser() if out is not None else place if epochs is not None else Path("results")
+    series = _Series(plan, rows, data, device, place, tables, epochs)
     if dry_run:
         _show(series, chosen, dataset, processor.type)
         return []
@@ -70,10 +72,10 @@ def reproduce(
     for number, (row, seed) in enumerate(todo, start=1):
         if series.state(row, seed) in ("done", "diverged"):
             continue
-        say(f"run {number} of {len(todo)}: {row.label}, seed {seed}")
-        if waits := series.waits_for(row):
-            say(f"{row.label}: left out until its teachers are over: {', '.join(waits)}")
+        if lacking := series.lacks(row):
+            say(f"{row.label}: left out, {lacking}")
             continue
+        say(f"run {number} of {len(todo)}: {row.label}, seed {seed}")
         series.run(row, seed, say)
         series.write()
     return series.write()
@@ -114,7 +116,8 @@ class _Series:
         folder = RunFolder.open(root)
         if not row.made(folder, self.source, seed):
             raise UserError(
-                f"{root} holds a run of another recipe or on other data than the plan's: name another folder with --runs."
+                f"{root} holds a run of another recipe, on other data or with other teachers than the plan's: "
+                "name another folder with --runs."
             )
         return {"complete": "done", "diverged": "diverged"}.get(folder.info().status, "begun")
 
@@ -122,10 +125,16 @@ class _Series:
         """Return where the runs lie that a row learns from."""
         return [self.place / name for name in row.teachers]
 
-    def waits_for(self, row: Row) -> list[str]:
-        """Return the names of its teachers that are not over."""
+    def lacks(self, row: Row) -> str:
+        """Return why a row can't be taught yet, or ever; empty where it can."""
         by_place = {self.folder(one, seed): (one, seed) for one in self.rows for seed in one.seeds}
-        return [root.name for root in self.teachers(row) if self.state(*by_place[root]) != "done"]
+        states = {root.name: self.state(*by_place[root]) for root in self.teachers(row)}
+        if lost := [name for name, state in states.items() if state == "diverged"]:
+            return f"since its teachers diverged: {', '.join(lost)}"
+        missing = [name for name, state in states.items() if state != "done"]
+        if missing:
+            return f"until its teachers are over: {', '.join(missing)} (--only {row.needed} trains them too)"
+        return ""
 
     def command(self, row: Row, seed: int) -> str:
         """Return what a user would type to make one run."""

@@ -39,7 +39,7 @@ def describe_run(
         recipe_hash=recipe.hash,
         seed=recipe.seed,
         command=command,
-        device=describe_processors(processor, ranks),
+        device=describe_processors(processor, ranks, recipe.amp),
         device_type=processor.type,
         threads=torch.get_num_threads(),
         processes=ranks.world,
@@ -69,9 +69,10 @@ def described(model: Classifier | None, shape: Shape) -> dict[str, Any]:
     }
 
 
-def describe_processors(processor: torch.device, ranks: Ranks) -> str:
-    """Return what the run is on, such as `CPU, 2 threads` or `2 processes, each on CPU, 1 threads`."""
-    one = devices.describe(processor)
+def describe_processors(processor: torch.device, ranks: Ranks, amp: str) -> str:
+    """Return what a network trains on, such as `CPU, 2 threads, bf16` or `2 processes, each on CPU, 1 threads`."""
+    dtype = devices.precision(amp, processor)
+    one = devices.describe(processor) + (f", {devices.short(dtype)}" if dtype else "")
     return one if ranks.world == 1 else f"{ranks.world} processes, each on {one}"
 
 

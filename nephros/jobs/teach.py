@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from nephros.data.batches import Batches
 from nephros.data.dataset import Dataset
 from nephros.distributed import Ranks
 from nephros.errors import UserError
 from nephros.files import write_text
-from nephros.jobs.teachers import read_targets
 from nephros.models.classifier import Classifier
 from nephros.recipe import Recipe
 from nephros.runs import RunFolder
@@ -42,13 +42,18 @@ class Taught:
 
 
 def teach_network(
-    folder: RunFolder, recipe: Recipe, model: Classifier, batches: dict[str, Batches], dataset: Dataset, ranks: Ranks
+    folder: RunFolder,
+    recipe: Recipe,
+    model: Classifier,
+    batches: dict[str, Batches],
+    dataset: Dataset,
+    targets: Tensor | None,
+    ranks: Ranks,
 ) -> Taught:
-    """Take a network from the folder's checkpoint, if there is one, to its end. Only the first rank writes and shows."""
-    targets = None
-    if recipe.teacher_share:
-        ranks.from_first(True)  # which may still be asking the teachers
-        targets = read_targets(folder, len(dataset.train), dataset.classes)
+    """Take a network from the folder's checkpoint, if there is one, to its end. Only the first rank writes and shows.
+
+    `targets`, (n, classes) probabilities of the train split, are for recipes that follow teachers.
+    """
     fit = Fit(recipe, model, batches["train"], batches["val"], dataset.class_names, targets)
     file = folder.file("checkpoint.pt")
     if file.exists():

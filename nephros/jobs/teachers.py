@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from nephros.data.batches import Batches
 from nephros.data.dataset import Dataset
+from nephros.distributed import Ranks
 from nephros.errors import UserError
 from nephros.evaluation.evaluate import predict
 from nephros.files import atomic, digest
@@ -20,7 +22,7 @@ from nephros.jobs.evaluate import check_fit
 from nephros.models.saved import load_model
 from nephros.models.views import Averaged
 from nephros.recipe import Recipe
-from nephros.runs import RunFolder
+from nephros.runs import RunFolder, RunInfo
 
 TARGETS = "targets.npz"
 """Of a run folder: (n, classes) float32 probabilities, in the order of the train split."""
@@ -28,17 +30,25 @@ TARGETS = "targets.npz"
 
 def check_teachers(recipe: Recipe, teachers: Sequence[str | Path], dataset: Dataset) -> None:
     """Raise UserError unless the recipe wants teachers, and these can be asked about the data."""
+    if teachers and recipe.classical:
+        raise UserError(f"--teachers is given, but {recipe.model.network} learns from labels alone: leave it out.")
     if teachers and not recipe.teacher_share:
         raise UserError("--teachers is given, but the recipe learns from labels alone: add --teacher_share 0.9, say.")
     if recipe.teacher_share and not teachers:
         raise UserError(
             f"--teacher_share is {recipe.teacher_share}, but there are no teachers: name finished runs with --teachers."
         )
-    for teacher in teachers:
+    roots = [Path(teacher).expanduser().resolve() for teacher in teachers]
+    for teacher, root in zip(teachers, roots, strict=True):
         folder = RunFolder.open(teacher)
         info = folder.info()
+        if roots.count(root) > 1:
+            raise UserError(f"--teachers names {teacher} twice: name each run once.")
+        if info.status == "diverged":
+            raise UserError(f"The teacher {teacher} diverged and has nothing to teach: name another run.")
         if info.status != "complete":
             raise UserError(f"The teacher {teacher} is not over: resume it with `nephros train --resume {teacher}`.")
+        load_model(folder.file("weights.safetensors"))
         check_fit(folder, info, tuple(info.class_names), dataset)
         if info.data["sha256"] != dataset.provenance.sha256 or info.data["detail"] != dataset.provenance.detail:
             raise UserError(
@@ -51,7 +61,7 @@ def described(teachers: Sequence[str | Path]) -> list[dict[str, Any]]:
     """Return what run.json says of the teachers."""
     return [
         {
-            "run": str(folder.root),
+            "run": str(folder.root.absolute()),
             "recipe": info.recipe,
             "recipe_hash": info.recipe_hash,
             "weights_sha256": digest(folder.file("weights.safetensors")),
@@ -61,34 +71,49 @@ def described(teachers: Sequence[str | Path]) -> list[dict[str, Any]]:
 
 
 def ask(
-    teachers: Sequence[str | Path], dataset: Dataset, processor: torch.device, say: Callable[[str], None]
+    teachers: Sequence[str | Path], dataset: Dataset, batches: Batches, say: Callable[[str], None]
 ) -> NDArray[np.float32]:
-    """Return the mean of the teachers' probabilities (n, classes) for the train split, over the views that each has."""
-    batches = Batches(dataset.train, processor)
-    total = np.zeros((len(dataset.train), dataset.classes))
+    """Return the mean of the teachers' probabilities (n, classes) for `batches`, the train split, in each one's views."""
+    total = np.zeros((len(batches), dataset.classes))
     for teacher in teachers:
         say(f"asking the teacher {teacher}")
         run = RunFolder.open(teacher)
         model, _ = load_model(run.file("weights.safetensors"))
-        total += predict(Averaged(model.to(processor), run.info().views), batches, dataset.classes)
+        averaged = Averaged(model.to(batches.device), run.info().views)
+        total += predict(averaged, batches, dataset.classes, "asking")
     return (total / len(teachers)).astype(np.float32)
 
 
-def write_targets(
-    folder: RunFolder,
-    teachers: Sequence[str | Path],
-    dataset: Dataset,
-    processor: torch.device,
-    say: Callable[[str], None],
-) -> None:
-    """Ask the teachers about every training image and put the mean of their probabilities into the run folder."""
-    probabilities = ask(teachers, dataset, processor, say)
-    with atomic(folder.file(TARGETS)) as file:
-        np.savez_compressed(file, probabilities=probabilities)
+def targets_of(
+    folder: RunFolder, info: RunInfo, dataset: Dataset, batches: Batches, ranks: Ranks, say: Callable[[str], None]
+) -> Tensor:
+    """Return what the run learns from, (n, classes) float32; its teachers are asked about `batches`, the train split, once.
+
+    Their mean probabilities are kept in the run folder. Ranks share the asking. UserError when a teacher has gone or
+    changed before it was asked, or what was kept is damaged.
+    """
+    if not ranks.from_first(folder.file(TARGETS).exists()):
+        probabilities = ask(_unchanged(folder, info), dataset, batches, say)
+        if ranks.first:
+            with atomic(folder.file(TARGETS)) as file:
+                np.savez_compressed(file, probabilities=probabilities)
+        ranks.from_first(True)  # which has written it by now
+    return read_targets(folder, len(dataset.train), dataset.classes)
+
+
+def _unchanged(folder: RunFolder, info: RunInfo) -> list[str]:
+    """Return where a run's teachers lie; UserError unless they are what they were when it began."""
+    teachers = [one["run"] for one in info.teachers]
+    with contextlib.suppress(UserError, OSError):
+        if described(teachers) == info.teachers:
+            return teachers
+    raise UserError(
+        f"A teacher of {folder.root} has gone or changed before it was asked: put it back, or train again with a new --out."
+    )
 
 
 def read_targets(folder: RunFolder, images: int, classes: int) -> Tensor:
-    """Return what `write_targets` wrote, (n, classes) float32; UserError when it is missing or damaged."""
+    """Return what `targets_of` kept, (n, classes) float32; UserError when it is missing or damaged."""
     file = folder.file(TARGETS)
     try:
         with np.load(file, allow_pickle=False) as arrays:

@@ -23,7 +23,7 @@ from nephros.jobs.evaluate import judge
 from nephros.jobs.report import report
 from nephros.jobs.start import default_out, describe_processors, describe_run, described
 from nephros.jobs.teach import teach_classical, teach_network
-from nephros.jobs.teachers import check_teachers, write_targets
+from nephros.jobs.teachers import check_teachers, targets_of
 from nephros.jobs.teachers import described as describe_teachers
 from nephros.models.classifier import Classifier
 from nephros.models.saved import save_model
@@ -90,8 +90,6 @@ def train(
             say(f"{recipe.name} on {dataset.provenance.title}: {many}, {info.device}, in {folder.root}")
             if ranks.first:
                 write_text(folder.file("recipe.yaml"), to_yaml(recipe))
-                if teachers:
-                    write_targets(folder, teachers, dataset, processor, say)
                 folder.write_info(info)
             return _go(folder, info, recipe, dataset, model, processor, ranks, say)
 
@@ -121,9 +119,8 @@ def resume(run: str | Path, data: Dataset | None = None, *, device: str | None =
         if dataset.provenance.sha256 != info.data["sha256"]:
             raise _changed(folder, f"the data ({dataset.provenance.path})")
         model = _begin(recipe, dataset, ranks)
-        now = (processor.type, torch.get_num_threads(), ranks.world)
-        if now != (info.device_type, info.threads, info.processes):
-            here = describe_processors(processor, ranks)
+        here = describe_processors(processor, ranks, recipe.amp)
+        if here != info.device:
             say(f"warning: the run began on {info.device}, now it is on {here}: weights may differ in the last bits.")
         return _go(folder, info, recipe, dataset, model, processor, ranks, say)
 
@@ -188,7 +185,10 @@ def _go(
         batches = {"val": ready("val")}  # every image of the train split is its own nearest neighbour
     else:
         batches = {name: ready(name) for name in ("train", "val")}
-        taught = teach_network(folder, recipe, model, batches, dataset, ranks)
+        targets = None
+        if recipe.teacher_share:
+            targets = targets_of(folder, info, dataset, batches["train"], ranks, say)
+        taught = teach_network(folder, recipe, model, batches, dataset, targets, ranks)
     shape = shape_of(dataset)
     info = dataclasses.replace(
         info,

@@ -107,7 +107,7 @@ def seeds_of(one: Finished) -> str:
 
 def command_of(plan: str, one: Finished, flags: str) -> str:
     """Return what a user types to have a row of a plan made, as code."""
-    return f"`{' '.join(['nephros reproduce', plan, '--only', one.row.key, *([flags] if flags else [])])}`"
+    return f"`{' '.join(['nephros reproduce', plan, '--only', one.row.needed, *([flags] if flags else [])])}`"
 
 
 def write_labels(found: Sequence[Finished], out: Path, flags: str = "") -> list[Path]:

@@ -85,6 +85,10 @@ def making(contents: Contents) -> list[tuple[str, str]]:
     return [
         ("Recipe", f"{info.recipe} (hash {info.recipe_hash})"),
         ("Made by", info.command or "a call from Python"),
+        *(
+            ("Taught by", f"{one['run']} ({one['recipe']}, weights {one['weights_sha256'][:16]})")
+            for one in info.teachers
+        ),
         ("Seed", str(info.seed)),
         ("Device", info.device),
         ("Training time", minutes),

@@ -88,6 +88,7 @@ def make_card(
         "commit": commit(),
         "recipe": info.recipe,
         "recipe_hash": info.recipe_hash,
+        "teachers": [{key: one[key] for key in ("recipe", "recipe_hash", "weights_sha256")} for one in info.teachers],
         "network": {"parameters": info.parameters, "multiply_adds_a_view": info.multiply_adds, **network},
         "data": {key: info.data[key] for key in ("title", "name", "split", "key", "sha256", "detail")}
         | {"training_images": sum(info.class_counts["train"])},

@@ -81,6 +81,10 @@ def _network(card: Card) -> str:
     eight = network.get("quantisation")
     lines = [
         ("recipe", f"`{card['recipe']}`, hash `{card['recipe_hash']}`"),
+        (
+            "taught by",
+            ", ".join(f"{one['recipe']} (weights `{one['weights_sha256'][:16]}`)" for one in card.get("teachers", [])),
+        ),
         ("parameters", f"{network['parameters']:,}"),
         ("multiply-adds a view", f"{network['multiply_adds_a_view']:,}"),
         ("views of each image", network["views"]),

@@ -16,7 +16,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Jordan's quintic: five rounds of it push all singular values into about .7 to 1.2."""
 ROUNDS = 5
 FEWEST_TAPS = 64
-"""Inputs times kernel of the filters that Muon steps; a stem on a grey image has fewer, and is SGD's."""
+"""Inputs times kernel of the filters that Muon steps; a grey image's stem has fewer, and is SGD's (a colour image's has more)."""
 _TINY = 1e-7
 
 
@@ -33,7 +33,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for the filters of inner convolutions, SGD with Nesterov's momentum for the stem, the last layer and all vectors.
+    """Muon for filters of at least FEWEST_TAPS, SGD with Nesterov's momentum for smaller ones, the last layer and all vectors.
 
     A filter bank (outputs, inputs, k, k) is taken as a matrix (outputs, rest). Its step's norm is `lr` times its own,
     which is held at what it began with: batch normalisation makes the norm idle but for the rate, and so the rate says

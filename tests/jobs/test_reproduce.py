@@ -139,7 +139,10 @@ def test_ours_waits_for_teachers_and_sets_the_runs_together_beside_each(
         return {row["recipe"]: row for row in _rows(files[0])}
 
     assert go("taught")["taught"]["accuracy_mean"] == "not run"
-    assert "taught: left out until its teachers are over: course-3-0, course-3-1" in said
+    until = (
+        "taught: left out, until its teachers are over: course-3-0, course-3-1 (--only course-3,taught trains them too)"
+    )
+    assert said == [until]
     found = go()
     runs = [RunFolder.open(tmp_path / "runs" / "ours" / name) for name in ("course-3-0", "course-3-1", "taught-0")]
     assert [one["run"] for one in runs[2].info().teachers] == [str(run.root) for run in runs[:2]]
@@ -150,6 +153,30 @@ def test_ours_waits_for_teachers_and_sets_the_runs_together_beside_each(
     assert float(together["accuracy_mean"]) == pytest.approx((mean.argmax(1) == stored[0].labels).mean(), abs=1e-4)
     assert float(found["taught"]["accuracy_mean"]) == pytest.approx(stored[2].accuracy, abs=1e-4)
     assert int(together["parameters"]) == 2 * int(found["course-3"]["parameters"])
+    assert found["taught"]["taught_by"] == "course-3-0 course-3-1"
+    assert found["taught"]["command"] == f"nephros reproduce ours --only course-3,taught --data {npz} --epochs 1"
+    for run in runs[:2]:
+        run.write_info(dataclasses.replace(run.info(), training_minutes=1.5))
+    found = go("course-3")
+    assert [found[name]["minutes"] for name in ("course-3", "the 2 of course-3 together")] == ["1.5", "3.0"]
+    info = runs[2].info()
+    runs[2].write_info(dataclasses.replace(info, teachers=info.teachers[:1]))
+    with pytest.raises(UserError, match="or with other teachers than the plan's"):
+        go("taught")
+    runs[2].write_info(info)
+    runs[0].write_info(dataclasses.replace(runs[0].info(), status="diverged"))
+    (runs[2].root / "run.json").unlink()
+    assert go("taught")["taught"]["accuracy_mean"] == "not run"
+    assert said[-1] == "taught: left out, since its teachers diverged: course-3-0"
+
+
+def test_a_plan_that_is_tried_out_spares_the_tables_of_whole_runs(
+    npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = nephros.reproduce("seeds", str(npz), only=["course-3"], epochs=1, say=_silent)
+    assert files == [Path("runs/seeds/seeds.csv"), Path("runs/seeds/seeds.md")]
+    assert not Path("results").exists()
 
 
 def test_labels_take_the_same_steps_on_fewer_images(npz: Path, tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ from nephros.data.load import load
 from nephros.errors import UserError
 from nephros.evaluation.evaluate import predict
 from nephros.jobs.plan import plan
-from nephros.jobs.teachers import TARGETS
+from nephros.jobs.teachers import TARGETS, ask
 from nephros.jobs.train import resume, train
 from nephros.models.saved import load_model
+from nephros.models.views import Averaged
 from nephros.recipe import Recipe
 from nephros.recipe_parts import Model, Optimizer
+from nephros.recipes import RECIPES
 from nephros.runs import RunFolder
 from nephros.training.fit import Fit
 from nephros.training.parts import followed
@@ -112,6 +114,68 @@ def test_a_stopped_pupil_goes_on_without_its_teachers(
         (teacher / "weights.safetensors").unlink()
     resumed = resume(tmp_path / "stopped", say=lambda words: None)
     assert resumed.file("weights.safetensors").read_bytes() == whole.file("weights.safetensors").read_bytes()
+
+
+def test_a_pupil_stopped_while_it_asks_goes_on_and_asks_again(
+    teachers: list[Path], tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nephros.jobs.teachers.predict", stop)
+        with pytest.raises(KeyboardInterrupt):
+            _train(PUPIL, tiny_npz, tmp_path / "stopped", teachers)
+    asked = resume(tmp_path / "stopped", say=lambda words: None)
+    whole = _train(PUPIL, tiny_npz, tmp_path / "whole", teachers)
+    assert asked.file("weights.safetensors").read_bytes() == whole.file("weights.safetensors").read_bytes()
+
+
+def test_teachers_that_changed_before_they_were_asked(
+    teachers: list[Path], tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _train(PUPIL, tiny_npz, tmp_path / "pupil", teachers)
+    whole.write_info(dataclasses.replace(whole.info(), status="training"))
+    whole.file(TARGETS).write_bytes(b"no archive")
+    with pytest.raises(UserError, match=r"targets\.npz is missing or damaged: train again with a new --out"):
+        resume(whole.root)
+    whole.file(TARGETS).unlink()
+    weights = teachers[0] / "weights.safetensors"
+    kept = weights.read_bytes()
+    for spoil in (lambda: weights.write_bytes(b"others"), weights.unlink):
+        spoil()
+        with pytest.raises(UserError, match=r"A teacher of .* has gone or changed before it was asked"):
+            resume(whole.root)
+    weights.write_bytes(kept)
+    assert resume(whole.root).info().status == "complete"
+
+
+def test_what_teachers_can_not_be_used(teachers: list[Path], tiny_npz: Path, tmp_path: Path) -> None:
+    out, teacher = tmp_path / "pupil", teachers[0]
+    with pytest.raises(UserError, match=r"--teachers names .* twice: name each run once"):
+        _train(PUPIL, tiny_npz, out, [teacher, teacher.parent / "." / teacher.name])
+    with pytest.raises(UserError, match="knn learns from labels alone: leave it out"):
+        _train(RECIPES["knn"], tiny_npz, out, teachers)
+    folder = RunFolder.open(teacher)
+    for status, words in (("training", "is not over: resume it"), ("diverged", "diverged and has nothing to teach")):
+        folder.write_info(dataclasses.replace(folder.info(), status=status))
+        with pytest.raises(UserError, match=words):
+            _train(PUPIL, tiny_npz, out, teachers)
+    folder.write_info(dataclasses.replace(folder.info(), status="complete"))
+    folder.file("weights.safetensors").write_bytes(b"no weights")
+    with pytest.raises(UserError, match="are damaged or not nephros's"):
+        _train(PUPIL, tiny_npz, out, teachers)
+    assert not out.exists()
+
+
+def test_a_teacher_answers_in_its_own_views(teachers: list[Path], tiny: Dataset) -> None:
+    folder = RunFolder.open(teachers[0])
+    folder.write_info(dataclasses.replace(folder.info(), views=5))
+    batches = Batches(tiny.train, torch.device("cpu"))
+    model, _ = load_model(folder.file("weights.safetensors"))
+    found = ask(teachers[:1], tiny, batches, lambda words: None)
+    np.testing.assert_allclose(found, predict(Averaged(model, 5), batches, 4), atol=1e-6)
+    assert np.abs(found - predict(model, batches, 4)).max() > 0.01
 
 
 def test_what_can_not_be_used(teachers: list[Path], tiny_npz: Path, tmp_path: Path) -> None:

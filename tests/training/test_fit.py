@@ -89,6 +89,12 @@ def test_it_learns_and_counts_every_image(tiny: Dataset) -> None:
         {"optimizer": Optimizer(name="adamw", lr=1e-3, weight_decay=0.1, decay_all=False)},
         {"schedule": Schedule(name="onecycle", warmup=0.3)},
         {"amp": "bf16"},
+        {
+            "model": Model(network="equivariant", features=8, depth=1),
+            "optimizer": Optimizer(name="muon", lr=0.02, momentum=0.9, weight_decay=5e-4, decay_all=False),
+            "augment": Augment(shift=2),
+            "last_batch": "even",
+        },
     ],
 )
 @pytest.mark.parametrize("stop", [1, 3])
