@@ -1,9 +1,9 @@
 """Accuracy against the multiply-adds of training, ours beside the published: python results/compute.py RUN...
 
 Writes compute.csv (our runs, each judged on test) and draws compute.png from it; without runs it only draws. A training
-image counts three times the network's multiply-adds: once forward, twice backward; what a network's teachers spent is
-added. Published results whose recipe is known stand at their compute, the others at the edge, with the side of their
-images.
+image counts three times the network's multiply-adds: once forward, twice backward; what a network's teachers spent,
+and what they cost to ask, is added. Published results whose recipe is known stand at their compute, the others at the
+edge, with the side of their images.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def row(root: str) -> dict[str, str]:
     """Return one run's line of the table."""
     folder = RunFolder.open(root)
     info, test = folder.info(), folder.metrics("test")
-    history, teachers = from_csv(folder.file("history.csv")), [one["run"] for one in info.teachers]
+    history, teachers = from_csv(folder.file("history.csv")), [RunFolder.open(one["run"]) for one in info.teachers]
     own = _cost(folder)
     interval = test["accuracy_interval"]
     return {
@@ -52,7 +52,7 @@ def row(root: str) -> dict[str, str]:
         "multiply_adds": str(info.multiply_adds),
         "images_seen": str(images_seen(history)),
         "training_multiply_adds": f"{own:.3e}",
-        "with_teachers": f"{own + sum(_cost(RunFolder.open(teacher)) for teacher in teachers):.3e}",
+        "with_teachers": f"{own + sum(_cost(one) + _asked(one) for one in teachers):.3e}",
         "training_minutes": f"{info.training_minutes:.1f}",
         "device": info.device,
         "test_accuracy": f"{test['accuracy']:.4f}",
@@ -64,6 +64,12 @@ def row(root: str) -> dict[str, str]:
 
 def _cost(folder: RunFolder) -> float:
     return 3.0 * folder.info().multiply_adds * images_seen(from_csv(folder.file("history.csv")))
+
+
+def _asked(teacher: RunFolder) -> float:
+    """Return what it costs to ask a teacher about every training image."""
+    info = teacher.info()
+    return float(info.multiply_adds * info.views * sum(info.class_counts["train"]))
 
 
 def theirs() -> list[tuple[str, float, float]]:
