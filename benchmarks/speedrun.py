@@ -48,7 +48,8 @@ def measure(name: str, seed: int, settings: Settings) -> Row:
         words += ["--device", settings.device.type]
         words += ["--data", "synthetic", "--epochs", "1"] if settings.quick else []
         began = time.time()
-        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        if failed := subprocess.run(words, stdout=subprocess.DEVNULL).returncode:
+            sys.exit(failed)  # it has said why
         opened = RunFolder.open(run)
         minutes = (opened.file("weights.safetensors").stat().st_mtime - began) / 60
         info = opened.info()
