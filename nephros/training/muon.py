@@ -55,12 +55,17 @@ class Muon(torch.optim.Optimizer):
         super().__init__([group for group in groups if group["params"]], defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Take a step with the gradients that the parameters hold."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take a step with the gradients that the parameters hold, or that `closure` gives them; return what it returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             for weights in group["params"]:
                 if weights.grad is not None:
                     (self._turn if group["muon"] else self._slide)(weights, self._ahead(weights, group), group)
+        return loss
 
     def _ahead(self, weights: Tensor, group: dict[str, Any]) -> Tensor:
         """Return Nesterov's direction, and take the gradient into the momentum."""

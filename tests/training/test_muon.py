@@ -60,6 +60,23 @@ def test_all_else_is_stepped_by_sgd() -> None:
         torch.testing.assert_close(ours.get_parameter(name), plain.get_parameter(name))
 
 
+def test_a_closure_gives_the_gradients_as_loops_that_wrap_a_step_expect() -> None:
+    plain, wrapped = network(), network()
+    step(plain, Muon(plain, lr=0.05))
+    optimiser = Muon(wrapped, lr=0.05)
+
+    def closure() -> float:
+        optimiser.zero_grad()
+        images = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+        loss = nn.functional.cross_entropy(wrapped(images), torch.arange(8) % 4)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+    assert optimiser.step(closure) == pytest.approx(1.4, abs=0.7)
+    for one, other in zip(plain.parameters(), wrapped.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 def test_a_schedule_moves_both_rates() -> None:
     net = network()
     muon = Muon(net, lr=0.05, rest_lr=0.2)
