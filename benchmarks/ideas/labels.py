@@ -83,7 +83,7 @@ def taught_by(*names: str) -> Targets:
         check_teachers(recipe, teachers, dataset)
         key = (names, dataset.provenance.sha256)
         if key not in _ANSWERS:
-            _ANSWERS[key] = torch.from_numpy(ask(teachers, dataset, Batches(dataset.train, _CPU), print))
+            _ANSWERS[key] = torch.from_numpy(ask(teachers, Batches(dataset.train, _CPU), dataset.classes, print))
         return _ANSWERS[key]
 
     return targets

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from nephros.data.batches import Batches
 from nephros.data.dataset import Dataset
-from nephros.distributed import Ranks
 from nephros.errors import UserError
 from nephros.evaluation.evaluate import predict
 from nephros.files import atomic, digest
@@ -71,34 +70,33 @@ def described(teachers: Sequence[str | Path]) -> list[dict[str, Any]]:
 
 
 def ask(
-    teachers: Sequence[str | Path], dataset: Dataset, batches: Batches, say: Callable[[str], None]
+    teachers: Sequence[str | Path], batches: Batches, classes: int, say: Callable[[str], None]
 ) -> NDArray[np.float32]:
     """Return the mean of the teachers' probabilities (n, classes) for `batches`, the train split, in each one's views."""
-    total = np.zeros((len(batches), dataset.classes))
+    total = np.zeros((len(batches), classes))
     for teacher in teachers:
         say(f"asking the teacher {teacher}")
         run = RunFolder.open(teacher)
         model, _ = load_model(run.file("weights.safetensors"))
         averaged = Averaged(model.to(batches.device), run.info().views)
-        total += predict(averaged, batches, dataset.classes, "asking")
+        total += predict(averaged, batches, classes, "asking")
     return (total / len(teachers)).astype(np.float32)
 
 
-def targets_of(
-    folder: RunFolder, info: RunInfo, dataset: Dataset, batches: Batches, ranks: Ranks, say: Callable[[str], None]
-) -> Tensor:
+def targets_of(folder: RunFolder, info: RunInfo, batches: Batches, classes: int, say: Callable[[str], None]) -> Tensor:
     """Return what the run learns from, (n, classes) float32; its teachers are asked about `batches`, the train split, once.
 
     Their mean probabilities are kept in the run folder. Ranks share the asking. UserError when a teacher has gone or
     changed before it was asked, or what was kept is damaged.
     """
+    ranks = batches.ranks
     if not ranks.from_first(folder.file(TARGETS).exists()):
-        probabilities = ask(_unchanged(folder, info), dataset, batches, say)
+        probabilities = ask(_unchanged(folder, info), batches, classes, say)
         if ranks.first:
             with atomic(folder.file(TARGETS)) as file:
                 np.savez_compressed(file, probabilities=probabilities)
         ranks.from_first(True)  # which has written it by now
-    return read_targets(folder, len(dataset.train), dataset.classes)
+    return read_targets(folder, len(batches), classes)
 
 
 def _unchanged(folder: RunFolder, info: RunInfo) -> list[str]:

@@ -187,7 +187,7 @@ def _go(
         batches = {name: ready(name) for name in ("train", "val")}
         targets = None
         if recipe.teacher_share:
-            targets = targets_of(folder, info, dataset, batches["train"], ranks, say)
+            targets = targets_of(folder, info, batches["train"], dataset.classes, say)
         taught = teach_network(folder, recipe, model, batches, dataset, targets, ranks)
     shape = shape_of(dataset)
     info = dataclasses.replace(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nephros.evaluation.finished import Finished
-from nephros.reporting.reproduced import DIVERGED, NOT_RUN, command_of, made_by, seeds_of, write_both
+from nephros.reporting.reproduced import command_of, made_by, seeds_of, state_of, write_both
 from nephros.reporting.tabular import csv_of, markdown, shown
 
 
@@ -33,7 +33,7 @@ def _ours_rows(one: Finished, flags: str) -> list[list[str]]:
         return [str(recipe.views), seeds_of(one), str(recipe.epochs), shown(spent, 1), taught_by, command]
 
     if not one.seeds:
-        return [[one.row.label, DIVERGED if one.diverged else NOT_RUN, *[""] * 7, *rest(1)]]
+        return [[one.row.label, state_of(one), *[""] * 7, *rest(1)]]
     info, keys = one.infos[0], ("macro_f1", "auc", "expected_calibration_error")
     figures = [shown(one.mean("accuracy")), shown(one.sd("accuracy")), shown(one.mean("accuracy", "val"))]
     rows = [[

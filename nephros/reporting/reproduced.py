@@ -71,11 +71,10 @@ def _seeds_row(one: Finished, flags: str) -> list[str]:
         ]
     command = command_of("seeds", one, flags)
     if not one.seeds:
-        state = DIVERGED if one.diverged else NEEDS_GPU if row.gpu else NOT_RUN
         return [
             row.label,
             printed[0],
-            state,
+            state_of(one),
             "",
             *printed[1:],
             "",
@@ -98,6 +97,11 @@ def _seeds_row(one: Finished, flags: str) -> list[str]:
         shown(one.minutes, 1),
         command,
     ]
+
+
+def state_of(one: Finished) -> str:
+    """Return what stands in place of the figures of a row without finished runs."""
+    return DIVERGED if one.diverged else NEEDS_GPU if one.row.gpu else NOT_RUN
 
 
 def seeds_of(one: Finished) -> str:

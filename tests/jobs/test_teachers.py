@@ -173,7 +173,7 @@ def test_a_teacher_answers_in_its_own_views(teachers: list[Path], tiny: Dataset)
     folder.write_info(dataclasses.replace(folder.info(), views=5))
     batches = Batches(tiny.train, torch.device("cpu"))
     model, _ = load_model(folder.file("weights.safetensors"))
-    found = ask(teachers[:1], tiny, batches, lambda words: None)
+    found = ask(teachers[:1], batches, tiny.classes, lambda words: None)
     np.testing.assert_allclose(found, predict(Averaged(model, 5), batches, 4), atol=1e-6)
     assert np.abs(found - predict(model, batches, 4)).max() > 0.01
 
