@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from typing import Any, Literal
 
 import torch
@@ -10,6 +12,8 @@ from nephros.errors import UserError
 from nephros.memory import free_host_memory
 
 DeviceName = Literal["auto", "cpu", "cuda"]
+LEAST_GAIN = 1.2
+"""How much faster than float32 a CPU must multiply bf16 numbers for `native` to take them: layers between gain less."""
 
 
 def choose(name: str = "auto") -> torch.device:
@@ -42,11 +46,11 @@ def precision(amp: str, device: torch.device) -> torch.dtype | None:
     """Return the dtype that autocast uses, or None for full precision.
 
     auto is full precision on CPUs; on GPUs bf16 where the chip has it, else fp16. native is auto, but bf16 on CPUs too that
-    have instructions for it: on those it is half as fast again and more, on others many times slower.
+    have instructions for it and prove faster by them: training is then half as fast again and more.
     """
     if amp in ("auto", "native"):
         if device.type == "cpu":
-            return torch.bfloat16 if amp == "native" and _multiplies_bf16() else None
+            return torch.bfloat16 if amp == "native" and _multiplies_bf16() and _gain_of_bf16() > LEAST_GAIN else None
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
 
@@ -60,3 +64,19 @@ def _multiplies_bf16() -> bool:
     """Return whether the CPU has instructions that multiply bf16 numbers; older torches can't tell."""
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+@functools.cache
+def _gain_of_bf16() -> float:
+    """Return how many times as fast as float32 matrices this CPU multiplies bf16 ones, measured in a few hundredths of a second.
+
+    Its flags can't say: some Xeons (avx512_bf16 without amx_bf16) take twice as long for bf16, EPYCs with that flag half.
+    """
+    seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
+    for dtype in [*seconds] * 6:
+        factor = torch.ones(512, 512, dtype=dtype)
+        begun = time.perf_counter()
+        factor @ factor
+        seconds[dtype].append(time.perf_counter() - begun)
+    full, half = (min(times[1:]) for times in seconds.values())  # all but the first, which sets things up
+    return full / half

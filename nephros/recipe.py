@@ -67,7 +67,7 @@ class Recipe:
     """What best and early_stop look at."""
     amp: Literal["off", "auto", "native", "bf16", "fp16"] = "off"
     """Mixed precision. auto: on GPUs bf16 where they have it, else fp16 with a loss scaler; off on CPUs. native: as auto, but
-    bf16 on CPUs with instructions for it (avx512_bf16, amx_bf16)."""
+    bf16 on CPUs that have instructions for it (avx512_bf16, amx_bf16) and are faster by them."""
     channels_last: bool = True
     """Keep images as height x width x channels in memory, which convolutions here like better."""
     compile: bool = False

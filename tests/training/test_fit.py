@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import timeit
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nephros import device
 from nephros.data.batches import Batches
 from nephros.data.dataset import Dataset, Split
 from nephros.errors import Diverged, UserError
@@ -190,20 +192,31 @@ def test_auto_is_full_precision_on_a_cpu(tiny: Dataset) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("found", "gain", "expected"),
     [
-        ({"avx512_bf16": True}, torch.bfloat16),
-        ({"amx_bf16": True, "avx2": True}, torch.bfloat16),
-        ({"avx512_bf16": False, "avx2": True}, None),
+        ({"avx512_bf16": True}, 1.7, torch.bfloat16),
+        ({"avx512_bf16": True}, 0.5, None),
+        ({"amx_bf16": True, "avx2": True}, 4.0, torch.bfloat16),
+        ({"avx512_bf16": False, "avx2": True}, 1.7, None),
     ],
 )
-def test_native_is_bf16_on_a_cpu_that_multiplies_it(
-    found: dict[str, bool], expected: torch.dtype | None, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+def test_native_is_bf16_on_a_cpu_that_is_faster_by_it(
+    found: dict[str, bool], gain: float, expected: torch.dtype | None, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    monkeypatch.setattr(device, "_gain_of_bf16", lambda: gain)
     assert _fit(dataclasses.replace(POSTER, amp="native"), tiny).dtype == expected
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert _fit(dataclasses.replace(POSTER, amp="native"), tiny).dtype is None
+
+
+def test_what_bf16_gains_is_measured_as_longer_products_have_it() -> None:
+    rates = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        factor = torch.ones(1024, 1024, dtype=dtype)
+        rates[dtype] = 1 / min(timeit.repeat(partial(torch.mm, factor, factor), number=1, repeat=4))
+    gain = rates[torch.bfloat16] / rates[torch.float32]
+    assert gain / 3 < device._gain_of_bf16() < 3 * gain
 
 
 @pytest.mark.slow
