@@ -8,18 +8,18 @@ from matplotlib.figure import Figure
 
 from nephros.evaluation.standing import Standing
 from nephros.reporting.figures import WIDE
-from nephros.reporting.style import INK, LIGHT, MUTED, place, sheet, styled
+from nephros.reporting.style import INK, LIGHT, MUTED, PAPER, place, sheet, styled
 
 
 @styled
 def standing(rows: Sequence[Standing], split: str, title: str) -> Figure:
-    """Draw the accuracies as dots on one scale: our runs' in the colour of their `split`, hollow off the official one."""
+    """Draw the accuracies as dots on one scale, ours in the colour of their `split`; hollow where not of the official one."""
     step = 0.235
     figure = sheet(WIDE, 0.55 + step * len(rows) + 0.45, title)
     axes = place(figure, 3.3, 0.1, WIDE - 3.3 - 0.6, step * len(rows) + 0.1)
     for place_, row in enumerate(rows):
         colour = LIGHT[split] if row.own else MUTED
-        filled = colour if row.own or row.split.startswith("official") else "none"
+        filled = colour if row.split.startswith("official") else PAPER
         axes.plot([0, row.accuracy], [place_, place_], color=colour, linewidth=0.5, alpha=0.55)
         if row.low is not None and row.high is not None:
             axes.plot(
@@ -42,6 +42,6 @@ def standing(rows: Sequence[Standing], split: str, title: str) -> Figure:
     lowest = min(row.accuracy for row in rows)
     axes.set_xlim(max(0.0, int(lowest * 10 - 0.5) / 10), max(row.accuracy for row in rows) + 0.01)
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    axes.set_xlabel("accuracy; filled: official test split, hollow: another split")
+    axes.set_xlabel("accuracy; hollow: not on the official test split")
     axes.spines["left"].set_visible(False)
     return figure

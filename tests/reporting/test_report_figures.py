@@ -165,6 +165,10 @@ def test_published_results_stand_around_the_run() -> None:
     assert "AutoKeras  (28)" in labels
     colours = [label.get_color() for label in figure.axes[0].get_yticklabels()]
     assert colours.count(LIGHT["test"]) == 1
+    dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    for dot, row in zip(dots, rows, strict=True):
+        filled = dot.get_markerfacecolor() == dot.get_color()
+        assert filled == row.split.startswith("official"), row.method
     assert TITLE in texts(figure)
 
 
