@@ -11,9 +11,14 @@ from benchmarks.common import RESULTS, table
 
 
 def newest(file: Path) -> list[dict[str, Any]]:
-    """Return a file's last record of each processor, in the order of their first."""
+    """Return a file's last record of each processor, in the order of their first; of one name, their flags tell them apart."""
     records: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
-    return list({(record["hardware"]["cpu"], record["device"]): record for record in records}.values())
+    return list({(_processor(record), record["device"]): record for record in records}.values())
+
+
+def _processor(record: dict[str, Any]) -> tuple[str, ...]:
+    machine = record["hardware"]
+    return machine["cpu"], *machine["flags"]
 
 
 def markdown(record: dict[str, Any]) -> str:
