@@ -210,6 +210,7 @@ def test_native_is_bf16_on_a_cpu_that_is_faster_by_it(
     assert _fit(dataclasses.replace(POSTER, amp="native"), tiny).dtype is None
 
 
+@pytest.mark.skipif(not device._multiplies_bf16(), reason="needs a CPU with instructions for bf16")
 def test_what_bf16_gains_is_measured_as_longer_products_have_it() -> None:
     rates = {}
     for dtype in (torch.float32, torch.bfloat16):
