@@ -20,6 +20,7 @@ import pytest
 pytest.importorskip("ray", reason="needs Ray: pip install 'nephros[cluster]'")
 
 import ray
+from ray._private.utils import get_ray_address_file
 from ray.cluster_utils import Cluster as LocalCluster
 
 from nephros.data.dataset import Dataset
@@ -62,6 +63,8 @@ class Machines:
             "temp_dir": self.folder,
         }
         head["env_vars"] = {PATIENCE: "120"}  # seconds: of tests beside this one, some keep the machine busy
+        # Ray notes its address in its usual folder too, and fails where nobody has used Ray before.
+        Path(get_ray_address_file(None)).parent.mkdir(parents=True, exist_ok=True)
         self.cluster = LocalCluster(initialize_head=True, head_node_args=head)
         self.address, self.client = str(self.cluster.address), f"ray://127.0.0.1:{port}"
         self.nodes: list[Any] = []
