@@ -25,14 +25,14 @@ setup: $(VENV)/.dev  ## set up .venv with everything that development needs
 demo: $(VENV)/.core  ## train, judge and report: TissueMNIST where it is on disk, else made-up cells (under 3 minutes)
 	$(BIN)/python -m nephros.demo
 
-test: $(VENV)/.dev  ## the fast tests (under 6 minutes)
+test: $(VENV)/.dev  ## the fast tests (five to eight minutes)
 	$(BIN)/python -m pytest -q -m 'not slow'
 
 $(VENV)/.cluster: $(VENV)/.dev
 	$(PIP) --editable '.[dev,cluster]'
 	touch $@
 
-test-all: $(VENV)/.cluster  ## every test: kills, browser, real data, a Ray cluster (under 40 minutes)
+test-all: $(VENV)/.cluster  ## every test: kills, browser, real data, a Ray cluster (about 40 minutes)
 	$(BIN)/python -m pytest -q
 
 check: $(VENV)/.dev  ## format, lint, strict types, direction of imports (under a minute)
