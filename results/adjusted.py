@@ -1,7 +1,7 @@
 """What macro F1 costs in accuracy: logit adjustment (Menon et al., ICLR 2021) of a finished model, after training.
 
 python results/adjusted.py [MODEL] divides each class's probability by its share of the train split to the power tau, and
-judges the model (by default the one in the box) on validation. It writes results/adjusted.csv; two minutes on two cores.
+judges the model (by default the one in the box) on validation. It writes results/adjusted.csv; two minutes on one thread.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def main(words: list[str]) -> None:
     dataset = load("tissuemnist")
     counts = np.bincount(dataset.train.labels, minlength=dataset.classes)
     engine = open_model(words[0] if words else None)
-    probabilities = engine.answer(np.asarray(dataset.val.images)).probabilities.astype(np.float64)
+    probabilities = engine.answer(dataset.val.images).probabilities.astype(np.float64)
     lines = []
     for tau in POWERS:
         weighted = adjusted(probabilities, counts / counts.sum(), tau)
-        found = summarise(weighted, np.asarray(dataset.val.labels), dataset.class_names)
+        found = summarise(weighted, dataset.val.labels, dataset.class_names)
         lines.append([f"{tau:g}", *(f"{found[name]:.4f}" for name in METRICS)])
     text = csv_of(("tau", *(f"val_{name}" for name in METRICS)), lines)
     write_text(FILE, text)
