@@ -20,11 +20,11 @@ from nephros.data.load import load, locate
 from nephros.data.subset import picked
 from nephros.data.synthetic import make
 from nephros.models.classifier import Classifier
-from nephros.models.saved import save_model
+from nephros.models.serialization import save_model
 from nephros.recipe import Recipe
 from nephros.recipe_parts import Classic, Model
-from nephros.training.begin import shape_of
-from nephros.training.classical.learn import learn
+from nephros.training.classical.grid_search import learn
+from nephros.training.model_init import shape_of
 
 METHODS = {
     "knn": ("knn", Classic(neighbours=(20,))),

@@ -18,10 +18,10 @@ import torch
 from rich.table import Table
 
 from nephros import device as devices
+from nephros.console import table_console
+from nephros.environment import commit, versions
 from nephros.errors import UserError
 from nephros.files import write_json
-from nephros.terminal import table_console
-from nephros.versions import commit, versions
 
 RESULTS = Path(__file__).parent / "results"
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16")

@@ -16,17 +16,17 @@ import torch
 
 from benchmarks.common import Row, parse, parser, publish
 from nephros.data.synthetic import make
-from nephros.jobs.plan import plan
-from nephros.recipes import RECIPES
+from nephros.presets import RECIPES
 from nephros.training.history import Epoch
 from nephros.tuning import space as spaces
-from nephros.tuning.driver import Driver
+from nephros.tuning.checkpoint_store import Store, checkpoint_name
+from nephros.tuning.executors import EpochDone, Hear
 from nephros.tuning.hyperband import Bracket, Standing, brackets
-from nephros.tuning.pools import EpochDone, Hear
-from nephros.tuning.records import Records
+from nephros.tuning.optuna_storage import Storage, address
+from nephros.tuning.plan import plan
+from nephros.tuning.scheduler import Driver
 from nephros.tuning.settings import Settings
-from nephros.tuning.storage import Storage, address
-from nephros.tuning.store import Store, checkpoint_name
+from nephros.tuning.study_state import Records
 from nephros.tuning.trial import Bench, Outcome, Task, outcome_to_dict
 
 

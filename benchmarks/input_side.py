@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from benchmarks.common import Row, Settings, parse, parser, publish
 from benchmarks.timing import interleave, mean_rate, ratio, summary
-from benchmarks.work import batches_of, fit_of, open_data, steps
+from benchmarks.workloads import batches_of, fit_of, open_data, steps
 from nephros.data.dataset import Split
+from nephros.presets import RECIPES
 from nephros.recipe import Recipe
 from nephros.recipe_parts import Augment
-from nephros.recipes import RECIPES
-from nephros.training.fit import Fit
+from nephros.training.trainer import Fit
 
 TARGET = 0.90
 CASES = [replace(RECIPES["course-1"], augment=Augment(flips="dihedral", shift=2)), RECIPES["nephros"]]

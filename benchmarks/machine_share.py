@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from benchmarks.common import Row, Settings, parse, parser, publish
 from benchmarks.timing import best_rate, interleave, mean_rate, ratio, summary
-from benchmarks.work import batches_of, fit_of, open_data, products, shape_of, steps
+from benchmarks.workloads import batches_of, fit_of, open_data, products, shape_of, steps
 from nephros.data.dataset import Split
 from nephros.device import precision
 from nephros.models import build
-from nephros.models.cost import multiply_adds
+from nephros.models.flops import multiply_adds
+from nephros.presets import RECIPES
 from nephros.recipe import Recipe
-from nephros.recipes import RECIPES
 
 TARGETS = {"nephros": 0.6, "medmnist-resnet18": 0.5, "course-1": None, "poster": None}
 

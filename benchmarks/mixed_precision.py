@@ -10,11 +10,11 @@ import torch
 
 from benchmarks.common import Row, Settings, in_process, parse, parser, publish
 from benchmarks.timing import Contender, interleave, mean_rate, ratio, summary
-from benchmarks.work import batches_of, fit_of, open_data, steps
+from benchmarks.workloads import batches_of, fit_of, open_data, steps
 from nephros.data.dataset import Split
 from nephros.device import describe
+from nephros.presets import RECIPES
 from nephros.recipe import Recipe
-from nephros.recipes import RECIPES
 
 MODES: tuple[Literal["off", "bf16", "fp16"], ...] = ("off", "bf16", "fp16")
 SLOW = 5.0

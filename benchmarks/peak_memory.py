@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from benchmarks.timing import synchronise
-from benchmarks.work import LR, fit_of
+from benchmarks.workloads import LR, fit_of
 from nephros import device as devices
 from nephros.data.dataset import Split
-from nephros.recipes import RECIPES
+from nephros.presets import RECIPES
 
 STEPS = 3
 

@@ -13,7 +13,7 @@ import torch
 from benchmarks.common import Row, in_process, parse, parser, publish
 from benchmarks.peers_case import STACKS
 from benchmarks.timing import Contender, interleave, ratio, summary
-from benchmarks.work import open_data
+from benchmarks.workloads import open_data
 
 
 def case(python: str, stack: str, workers: int, options: list[str]) -> Contender:

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from torch.utils import data
 
 from benchmarks.timing import mean_rate
-from benchmarks.work import LR, batches_of, fit_of, open_split, shape_of, steps
+from benchmarks.workloads import LR, batches_of, fit_of, open_split, shape_of, steps
 from nephros.data.dataset import Split
 from nephros.models import build
+from nephros.presets import RECIPES
 from nephros.recipe import Recipe
-from nephros.recipes import RECIPES
 from nephros.training.parts import Average, optimizer
 
 STACKS = ("nephros", "plain", "timm-style", "lightning")

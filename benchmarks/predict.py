@@ -17,10 +17,10 @@ from benchmarks.common import Row, Settings, parse, parser, publish
 from benchmarks.help_time import command
 from benchmarks.predict_files import folder_of_files
 from benchmarks.timing import best_rate, interleave, mean_rate, ratio, summary
-from benchmarks.work import open_data, products
-from nephros.serving.box import box_file
-from nephros.serving.engine import Engine, session_network
-from nephros.serving.safetensors_file import unpack
+from benchmarks.workloads import open_data, products
+from nephros.exporters.safetensors_io import unpack
+from nephros.inference.bundled import box_file
+from nephros.inference.predictor import Engine, session_network
 
 BATCHES = (1, 256)
 SHARE_TARGET = 0.6

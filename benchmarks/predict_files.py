@@ -15,10 +15,10 @@ from PIL import Image
 import nephros
 from benchmarks.common import Row, Settings
 from benchmarks.timing import ratio, summary
-from nephros.recipes import RECIPES
-from nephros.serving.engine import Engine
-from nephros.serving.export import export
-from nephros.serving.inputs import Inputs
+from nephros.exporters.export import export
+from nephros.inference.predictor import Engine
+from nephros.inference.reader import Inputs
+from nephros.presets import RECIPES
 
 TINY = "course-1"
 """Recipe of the second model: a network so small that all else is what a folder costs."""

@@ -17,12 +17,12 @@ from PIL import Image
 
 from benchmarks.common import Row, Settings, parse, parser, publish
 from benchmarks.timing import Contender, interleave, ratio, summary
-from benchmarks.work import open_data
+from benchmarks.workloads import open_data
 
 CLIENTS = (1, 8, 64)
 MERGED = {"merged": True, "one by one": False}
 SERVE = """
-from nephros.serving.server import serve
+from nephros.workflows.serve import serve
 serve(port=0, known="none", merge={merge}, say=lambda line: print(line, flush=True))
 """
 BOUNDARY = "a-boundary-that-no-picture-holds"

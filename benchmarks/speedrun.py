@@ -19,9 +19,9 @@ import torch
 
 from benchmarks.common import Row, Settings, parse, parser, publish
 from benchmarks.timing import best_rate
-from benchmarks.work import products
+from benchmarks.workloads import products
 from nephros.device import precision
-from nephros.recipes import NETWORKS, RECIPES
+from nephros.presets import NETWORKS, RECIPES
 from nephros.runs import RunFolder
 from nephros.training.history import from_csv, images_seen
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import Row, parse, parser, publish
-from nephros.data.stack.made_up import Tissue
+from nephros.microscopy.synthetic import Tissue
 
 SIDE = 2560
 LIMIT_MB = 1000

@@ -1,4 +1,4 @@
-"""What TissueMNIST's train split looks like: the figures that nephros/data/training_range.py holds, as a table and a JSON line.
+"""What TissueMNIST's train split looks like: the figures of nephros/data/reference_statistics.py, as a table and a JSON line.
 
 python -m benchmarks.training_range
 """
@@ -10,8 +10,8 @@ import json
 import numpy as np
 
 from nephros.data.load import load
+from nephros.data.reference_statistics import bright_area
 from nephros.data.statistics import pixel_statistics
-from nephros.data.training_range import bright_area
 
 PERCENTILES = (0.5, 1, 5, 25, 50, 75, 95, 99, 99.5)
 

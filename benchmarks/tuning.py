@@ -16,10 +16,10 @@ from typing import get_args
 import torch
 
 from benchmarks.common import Settings, hardware, publish
+from benchmarks.tuners.budget_config import DEVICE, Terms
 from benchmarks.tuners.pictures import draw
 from benchmarks.tuners.run import MODULES, Record, perform, python_of
 from benchmarks.tuners.table import markdown, rows
-from benchmarks.tuners.terms import DEVICE, Terms
 from nephros.data.load import load, locate
 from nephros.errors import UserError
 from nephros.files import write_text

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import Row, parse, parser, publish
-from benchmarks.rung import Parts, Rung
+from benchmarks.study_timing import Parts, Rung
 from benchmarks.timing import summary
 from nephros.data.load import SYNTHETIC, locate
-from nephros.recipes import RECIPES
+from nephros.presets import RECIPES
 
 TARGET = 0.01
 TINY = 64

@@ -14,11 +14,11 @@ from torch.utils import data
 
 from benchmarks.common import Row, Settings, parse, parser, publish
 from benchmarks.timing import Contender, interleave, mean_rate, ratio, summary
-from benchmarks.work import LR, batches_of, fit_of, open_data, steps
+from benchmarks.workloads import LR, batches_of, fit_of, open_data, steps
 from nephros.data.dataset import Split
 from nephros.models.classifier import Classifier
-from nephros.recipes import RECIPES
-from nephros.training.fit import Fit
+from nephros.presets import RECIPES
+from nephros.training.trainer import Fit
 
 RECIPE = RECIPES["course-1"]
 

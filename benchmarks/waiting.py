@@ -30,8 +30,8 @@ def case(recipe: str, quick: bool, seconds: float) -> float:
     import torch
 
     from benchmarks.timing import mean_rate
-    from benchmarks.work import batches_of, fit_of, open_split, steps
-    from nephros.recipes import RECIPES
+    from benchmarks.workloads import batches_of, fit_of, open_split, steps
+    from nephros.presets import RECIPES
 
     cpu = torch.device("cpu")
     fit = fit_of(RECIPES[recipe], open_split(quick, real=False)[0], cpu)

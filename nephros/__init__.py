@@ -24,62 +24,62 @@ if TYPE_CHECKING:
     from nephros.data.dataset import Dataset, Provenance, Split
     from nephros.data.download import download
     from nephros.data.load import describe, load
+    from nephros.environment import __version__
     from nephros.errors import UserError
-    from nephros.evaluation.evaluate import Evaluation
-    from nephros.jobs.compare import compare
-    from nephros.jobs.evaluate import evaluate
-    from nephros.jobs.overlay import overlay
-    from nephros.jobs.prepare import prepare
-    from nephros.jobs.report import report
-    from nephros.jobs.reproduce import reproduce
-    from nephros.jobs.study import best_recipe, show_study
-    from nephros.jobs.train import resume, train
-    from nephros.jobs.tune import resume_study, tune
+    from nephros.evaluation.scoring import Evaluation
+    from nephros.exporters.export import export
+    from nephros.exporters.loading import open_model
+    from nephros.inference.predictions import Predictions
+    from nephros.inference.predictor import Answers, Engine
+    from nephros.presets import RECIPES
     from nephros.recipe import Recipe
-    from nephros.recipe_files import find as find_recipe
-    from nephros.recipes import RECIPES
+    from nephros.recipe_io import find as find_recipe
     from nephros.runs import RunFolder
-    from nephros.serving.engine import Answers, Engine
-    from nephros.serving.export import export
-    from nephros.serving.opening import open_model
-    from nephros.serving.predict import predict
-    from nephros.serving.server import serve
-    from nephros.serving.table import Predictions
-    from nephros.versions import __version__
+    from nephros.workflows.compare import compare
+    from nephros.workflows.evaluate import evaluate
+    from nephros.workflows.overlay import overlay
+    from nephros.workflows.predict import predict
+    from nephros.workflows.prepare import prepare
+    from nephros.workflows.report import report
+    from nephros.workflows.reproduce import reproduce
+    from nephros.workflows.serve import serve
+    from nephros.workflows.study import best_recipe, show_study
+    from nephros.workflows.train import resume, train
+    from nephros.workflows.tune import resume_study, tune
 
 _WHERE = {
-    "Answers": "serving.engine",
+    "Answers": "inference.predictor",
     "Dataset": "data.dataset",
-    "Engine": "serving.engine",
-    "Evaluation": "evaluation.evaluate",
-    "Predictions": "serving.table",
+    "Engine": "inference.predictor",
+    "Evaluation": "evaluation.scoring",
+    "Predictions": "inference.predictions",
     "Provenance": "data.dataset",
-    "RECIPES": "recipes",
+    "RECIPES": "presets",
     "Recipe": "recipe",
     "RunFolder": "runs",
     "Split": "data.dataset",
     "UserError": "errors",
-    "__version__": "versions",
-    "best_recipe": "jobs.study",
-    "compare": "jobs.compare",
+    "__version__": "environment",
+    "best_recipe": "workflows.study",
+    "compare": "workflows.compare",
     "describe": "data.load",
     "download": "data.download",
-    "evaluate": "jobs.evaluate",
-    "export": "serving.export",
-    "find_recipe": "recipe_files:find",
+    "evaluate": "workflows.evaluate",
+    "export": "exporters.export",
+    "find_recipe": "recipe_io:find",
     "load": "data.load",
-    "open_model": "serving.opening",
-    "overlay": "jobs.overlay",
-    "predict": "serving.predict",
-    "prepare": "jobs.prepare",
-    "report": "jobs.report",
-    "reproduce": "jobs.reproduce",
-    "resume": "jobs.train",
-    "resume_study": "jobs.tune",
-    "serve": "serving.server",
-    "show_study": "jobs.study",
-    "train": "jobs.train",
-    "tune": "jobs.tune",
+    "open_model": "exporters.loading",
+    "overlay": "workflows.overlay",
+    "predict": "workflows.predict",
+    "prepare": "workflows.prepare",
+    "report": "workflows.report",
+    "reproduce": "workflows.reproduce",
+    "resume": "workflows.train",
+    "resume_study": "workflows.tune",
+    "serve": "workflows.serve",
+    "show_study": "workflows.study",
+    "train": "workflows.train",
+    "tune": "workflows.tune",
 }
 
 __all__ = [

@@ -94,7 +94,7 @@ def _run(words: list[str]) -> int:
         print(USAGE, end="")
         return 0 if words else 2
     if words[0] == "--version":
-        from nephros.versions import __version__
+        from nephros.environment import __version__
 
         print(f"nephros {__version__}")
         return 0
@@ -109,7 +109,7 @@ def _run(words: list[str]) -> int:
             raise UserError("`nephros data` needs one of: info NAME|PATH, get NAME, prepare STACK, overlay FILE.json.")
         if rest[0] in verbs:
             command, rest = f"data {rest[0]}", rest[1:]
-    from nephros.commands import data, export, predict, results, serve, stack, train, tune
+    from nephros.commands import data, data_stacks, export, predict, results, serve, train, tune
 
     run: dict[str, Callable[[list[str]], int]] = {
         "train": train.train,
@@ -125,8 +125,8 @@ def _run(words: list[str]) -> int:
         "data": data.info,
         "data info": data.info,
         "data get": data.get,
-        "data prepare": stack.prepare,
-        "data overlay": stack.overlay,
+        "data prepare": data_stacks.prepare,
+        "data overlay": data_stacks.overlay,
     }
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return run[command](rest)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from nephros.data.load import load
 from nephros.evaluation.metrics import summarise
+from nephros.exporters.loading import open_model
 from nephros.files import write_text
-from nephros.reporting.tabular import csv_of
-from nephros.serving.opening import open_model
+from nephros.text_tables import csv_of
 
 FILE = Path(__file__).with_name("adjusted.csv")
 POWERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)

@@ -18,14 +18,14 @@ from matplotlib.ticker import MultipleLocator
 from nephros.evaluation.published import published
 from nephros.files import write_text
 from nephros.models import build
-from nephros.models.cost import multiply_adds
-from nephros.models.shape import Shape
-from nephros.recipe_files import read
-from nephros.recipes import RECIPES
-from nephros.reporting.figures import WIDE
-from nephros.reporting.style import INK, LIGHT, LINE, MUTED, place, sheet, styled
-from nephros.reporting.tabular import csv_of
+from nephros.models.flops import multiply_adds
+from nephros.models.input_spec import Shape
+from nephros.presets import RECIPES
+from nephros.recipe_io import read
+from nephros.reporting.plots.classification import WIDE
+from nephros.reporting.plots.style import INK, LIGHT, LINE, MUTED, place, sheet, styled
 from nephros.runs import RunFolder
+from nephros.text_tables import csv_of
 from nephros.training.history import from_csv, images_seen
 
 HERE = Path(__file__).parent

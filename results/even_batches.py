@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 
 from nephros.data.batches import batch_edges
-from nephros.jobs.train import train
-from nephros.recipes import RECIPES
+from nephros.presets import RECIPES
 from nephros.training.history import from_csv
+from nephros.workflows.train import train
 
 CASES = ((39_940, "keep"), (40_000, "keep"), (39_940, "even"))
 

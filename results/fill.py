@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.common import table
-from nephros.reporting.tabular import markdown
+from nephros.text_tables import markdown
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "results/README.md", "results/speedrun.md")

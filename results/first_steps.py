@@ -18,11 +18,11 @@ from torch import Tensor
 
 from nephros.data.batches import Batches
 from nephros.data.load import load
-from nephros.recipes import RECIPES
-from nephros.reporting.tabular import csv_of
-from nephros.training.begin import fresh_model, shape_of
-from nephros.training.fit import Fit
+from nephros.presets import RECIPES
+from nephros.text_tables import csv_of
+from nephros.training.model_init import fresh_model, shape_of
 from nephros.training.progress import NoProgress
+from nephros.training.trainer import Fit
 
 FILE = Path(__file__).with_name("first-steps.csv")
 STEPS, BLOCK = 200, 40

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from nephros.data.stack.made_up import Tissue
+from nephros.microscopy.synthetic import Tissue
 
 PICTURE = Path(__file__).with_name("overlay.png")
 SHAPE = (14, 300, 420)

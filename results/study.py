@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 from nephros.files import write_text
-from nephros.jobs.study import show_study
-from nephros.tuning.folder import StudyFolder
-from nephros.tuning.records import Records
+from nephros.tuning.study_folder import StudyFolder
+from nephros.tuning.study_state import Records
+from nephros.workflows.study import show_study
 
 HERE = Path(__file__).parent
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from nephros.recipe_files import read
+from nephros.recipe_io import read
 from nephros.runs import RunFolder
 
 

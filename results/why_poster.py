@@ -20,14 +20,14 @@ from nephros.data.batches import Batches
 from nephros.data.dataset import Dataset
 from nephros.data.load import load
 from nephros.files import write_text
-from nephros.models.saved import load_model
+from nephros.models.serialization import load_model
 from nephros.recipe import Recipe
-from nephros.recipe_files import read
+from nephros.recipe_io import read
 from nephros.runs import RunFolder
-from nephros.training.begin import fresh_model, shape_of
-from nephros.training.fit import Fit
 from nephros.training.history import Epoch, from_csv
+from nephros.training.model_init import fresh_model, shape_of
 from nephros.training.progress import NoProgress
+from nephros.training.trainer import Fit
 
 TABLE = Path(__file__).with_name("why-poster.md")
 PUBLISHED = "| the poster | 100 | 0.741 | 0.646 | 0.652 |"

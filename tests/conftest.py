@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from nephros.data.dataset import Dataset, Provenance, Split
 
+pytest_plugins = ("tests.trained_run",)
+
 # What once broke a test is committed, so that it is tried first everywhere from then on; Hypothesis's own profile for CI
 # would keep nothing. No deadlines: how long an example takes tells of the machine.
 _kept = DirectoryBasedExampleDatabase(Path(__file__).parent / "corpus" / "hypothesis")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from nephros.cli import main
-from nephros.recipe_files import find
-from nephros.recipes import RECIPES
+from nephros.presets import RECIPES
+from nephros.recipe_io import find
 from tests.conftest import made_up, write_npz
 
 Capture = pytest.CaptureFixture[str]

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from nephros.errors import UserError
+from nephros.presets import RECIPES
 from nephros.recipe import Recipe, to_yaml
-from nephros.recipe_files import find, from_mapping, keys, read
+from nephros.recipe_io import find, from_mapping, keys, read
 from nephros.recipe_parts import Optimizer
-from nephros.recipes import RECIPES
 
 
 @pytest.mark.parametrize("name", RECIPES)

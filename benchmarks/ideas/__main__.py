@@ -26,15 +26,15 @@ from nephros.data.batches import Batches
 from nephros.data.dataset import Dataset
 from nephros.data.load import load
 from nephros.errors import Diverged, UserError
-from nephros.evaluation.evaluate import evaluate
+from nephros.evaluation.scoring import evaluate
 from nephros.files import locked, write_json
 from nephros.models.classifier import Classifier
-from nephros.models.cost import multiply_adds, parameters
-from nephros.models.views import Averaged
+from nephros.models.flops import multiply_adds, parameters
+from nephros.models.tta import Averaged
 from nephros.recipe import Recipe
-from nephros.training.begin import fresh_model, shape_of
-from nephros.training.fit import Fit
+from nephros.training.model_init import fresh_model, shape_of
 from nephros.training.progress import NoProgress
+from nephros.training.trainer import Fit
 
 ROOT = Path(__file__).parents[2] / "results" / "speedrun"
 STAGES = {"screen": (20_000, 6), "full": (0, 6), "hour": (0, 40)}
@@ -81,7 +81,7 @@ def _model(idea: Idea, recipe: Recipe, dataset: Dataset, seed: int) -> Classifie
 
 def main() -> None:
     """Run what is missing of what was asked for, and write the log after each run."""
-    from nephros.recipes import RECIPES
+    from nephros.presets import RECIPES
 
     given = argparse.ArgumentParser(prog="python -m benchmarks.ideas", description=__doc__)
     given.add_argument("names", nargs="*", metavar="NAME", help="ideas to try (default: all)")

@@ -10,11 +10,11 @@ from torch import nn
 
 from benchmarks.ideas.labels import Targets
 from nephros.models import build
-from nephros.models.shape import Shape
+from nephros.models.input_spec import Shape
 from nephros.recipe import Recipe
-from nephros.recipe_files import overlay
+from nephros.recipe_io import overlay
 from nephros.recipe_parts import Model
-from nephros.training.fit import Fit
+from nephros.training.trainer import Fit
 
 Build = Callable[[Model, Shape], nn.Module]
 

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from nephros.data.batches import Batches
 from nephros.data.dataset import Dataset, Split
-from nephros.evaluation.evaluate import predict
-from nephros.jobs.teachers import ask, check_teachers
+from nephros.evaluation.scoring import predict
 from nephros.models.classifier import Classifier
 from nephros.recipe import Recipe
-from nephros.training.fit import Fit
+from nephros.training.distillation import ask, check_teachers
 from nephros.training.progress import NoProgress
+from nephros.training.trainer import Fit
 
 Fresh = Callable[[int], Classifier]
 """A seed -> the idea's network with first weights of that seed."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.ideas.idea import Idea
 from nephros.files import write_text
-from nephros.reporting.tabular import csv_of
+from nephros.text_tables import csv_of
 
 Record = dict[str, Any]
 COLUMNS = (

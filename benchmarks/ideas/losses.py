@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.ideas.optimisers import Lion
-from nephros.training.fit import Fit
+from nephros.training.trainer import Fit
 
 Patch = Callable[[Fit], None]
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nephros.models.shape import Shape
+from nephros.models.input_spec import Shape
 from nephros.recipe_parts import Model
 
 Layer = Callable[[], nn.Module]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nephros.models.dihedral import ORIENTATIONS, D4Conv, D4Norm
-from nephros.models.shape import Shape
+from nephros.models.input_spec import Shape
 from nephros.recipe_parts import Model
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmarks.tuners.ledger import Ledger
-from benchmarks.tuners.terms import Terms
+from benchmarks.tuners.budget_config import Terms
+from benchmarks.tuners.event_log import Ledger
 from nephros.errors import Diverged
-from nephros.training.fit import Fit
 from nephros.training.history import Epoch
+from nephros.training.trainer import Fit
 from nephros.tuning.dimension import laid_over
 from nephros.tuning.trial import Bench
 

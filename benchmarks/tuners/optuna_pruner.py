@@ -6,10 +6,10 @@ from pathlib import Path
 
 import optuna
 
-from benchmarks.tuners.crew import side_by_side
+from benchmarks.tuners.budget_config import Terms
 from benchmarks.tuners.epochs import begin, values
-from benchmarks.tuners.ledger import Ledger
-from benchmarks.tuners.terms import Terms
+from benchmarks.tuners.event_log import Ledger
+from benchmarks.tuners.process_pool import side_by_side
 from nephros.errors import Diverged
 from nephros.training.parts import seed_for
 from nephros.tuning.sample import suggest

@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from benchmarks.tuners.ledger import Ledger
-from benchmarks.tuners.terms import DEVICE, THREADS, Terms
-from nephros.jobs.plan import plan
+from benchmarks.tuners.budget_config import DEVICE, THREADS, Terms
+from benchmarks.tuners.event_log import Ledger
 from nephros.training.history import Epoch
-from nephros.tuning.driver import Driver
+from nephros.tuning.checkpoint_store import Store, checkpoint_name
+from nephros.tuning.executors import EpochDone, Event, Hear, Processes
 from nephros.tuning.hyperband import Bracket, Standing
-from nephros.tuning.pools import EpochDone, Event, Hear, Processes
-from nephros.tuning.records import Key, Records
+from nephros.tuning.optuna_storage import Storage, address
+from nephros.tuning.plan import plan
+from nephros.tuning.scheduler import Driver
 from nephros.tuning.settings import Settings
-from nephros.tuning.storage import Storage, address
-from nephros.tuning.store import Store, checkpoint_name
+from nephros.tuning.study_state import Key, Records
 from nephros.tuning.trial import Outcome, Task
 
 

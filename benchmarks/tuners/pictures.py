@@ -12,8 +12,8 @@ from matplotlib.ticker import PercentFormatter
 from benchmarks.tuners.curves import Floats, best_so_far, together
 from benchmarks.tuners.run import Record
 from benchmarks.tuners.table import NAMES, by_method
-from nephros.reporting.save import save
-from nephros.reporting.style import INK, LIGHT, place, sheet, styled
+from nephros.reporting.plots.save import save
+from nephros.reporting.plots.style import INK, LIGHT, place, sheet, styled
 
 LOOK = {
     "ours": (LIGHT["val"], "-"),

@@ -15,9 +15,9 @@ from ray import tune
 from ray.tune.schedulers import HyperBandScheduler
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
+from benchmarks.tuners.budget_config import THREADS, Terms
 from benchmarks.tuners.epochs import advance, begin
-from benchmarks.tuners.ledger import Ledger
-from benchmarks.tuners.terms import THREADS, Terms
+from benchmarks.tuners.event_log import Ledger
 from nephros.data.dataset import Dataset
 from nephros.training import checkpoint
 from nephros.training.parts import seed_for

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import hardware
-from benchmarks.tuners.choice import Choice, judge
-from benchmarks.tuners.ledger import Event, Ledger
-from benchmarks.tuners.terms import Terms
+from benchmarks.tuners.best_trial import Choice, judge
+from benchmarks.tuners.budget_config import Terms
+from benchmarks.tuners.event_log import Event, Ledger
+from nephros.environment import commit
 from nephros.errors import UserError
 from nephros.files import write_text
-from nephros.versions import commit
 
 ROOT = Path(__file__).parents[2]
 MODULES = {"ours": "ours", "random": "random_search", "optuna": "optuna_pruner", "ray": "ray_tune"}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nephros.commands.flags import DATA, Flags
-from nephros.recipe_files import find
+from nephros.commands.parser import DATA, Flags
+from nephros.recipe_io import find
 
 _SIZE = "28, 64, 128 or 224 pixels a side (default: 28)"
 
@@ -18,7 +18,7 @@ def recipes(words: list[str]) -> int:
 
         print(to_yaml(find(name)), end="")
         return 0
-    from nephros.jobs.recipes import show_recipes
+    from nephros.workflows.recipes import show_recipes
 
     show_recipes()
     return 0
@@ -30,8 +30,8 @@ def info(words: list[str]) -> int:
     flags.add_argument("source", help=DATA)
     flags.value("size", _SIZE, int)
     given = flags.read(words)
+    from nephros.data.info_table import show_dataset
     from nephros.data.load import load
-    from nephros.data.tables import show_dataset
 
     show_dataset(load(given["source"], size=given.get("size")))
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nephros.commands.flags import RUN, Flags
+from nephros.commands.parser import RUN, Flags
 from nephros.errors import UserError
 
 
@@ -26,7 +26,7 @@ def export(words: list[str]) -> int:
     )
     flags.switch("box", "for developers: make it the model that comes with nephros")
     given = flags.read(words)
-    from nephros.serving import export as job
+    from nephros.exporters import export as job
 
     if given.pop("box", False):
         if set(given) - {"run", "views"}:

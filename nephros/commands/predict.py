@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nephros.commands.flags import MODEL, Flags
+from nephros.commands.parser import MODEL, Flags
 from nephros.errors import UserError
 
 if TYPE_CHECKING:
-    from nephros.serving.table import Predictions
+    from nephros.inference.predictions import Predictions
 
 
 def predict(words: list[str]) -> int:
@@ -66,7 +66,7 @@ def predict(words: list[str]) -> int:
 
 def _notes_of(inputs: list[str], picture: str) -> Path:
     """Return the notes that `nephros data prepare` wrote beside the one npz; UserError when there are none."""
-    from nephros.reporting.overlay import check_suffix
+    from nephros.reporting.stack_overlay import check_suffix
 
     check_suffix(Path(picture))
     notes = Path(inputs[0]).expanduser().with_suffix(".json") if inputs else Path()
@@ -85,13 +85,13 @@ def _predict(
     overlay: tuple[Path, str] | None,
     given: dict[str, Any],
 ) -> int:
-    from nephros.serving import table
-    from nephros.serving.card import to_text
-    from nephros.serving.opening import open_model
-    from nephros.serving.predict import predict as job
+    from nephros.exporters.loading import open_model
+    from nephros.inference import predictions
+    from nephros.inference.model_card import to_text
+    from nephros.workflows.predict import predict as job
 
     if out is not None:
-        table.check_out(out)
+        predictions.check_out(out)
     engine = open_model(model, say=_aside)
     if with_card:
         print(to_text(engine.card), end="")
@@ -99,13 +99,13 @@ def _predict(
         return 0
     found = job(inputs, engine, **given)
     if out is not None:
-        table.write(found, out)
+        predictions.write(found, out)
         print(out, file=sys.stderr if with_card else sys.stdout)
     elif sys.stdout.isatty():
-        table.show(found)
+        predictions.show(found)
     else:
-        table.write_csv(found, sys.stdout)
-    for line in table.lines(found):
+        predictions.write_csv(found, sys.stdout)
+    for line in predictions.lines(found):
         _aside(line)
     if not found.answered.any():
         return 2
@@ -115,8 +115,8 @@ def _predict(
 
 def _painted(found: Predictions, notes: Path, picture: str) -> bool:
     """Write the overlay, or say why it can't be; the answers are out by then."""
-    from nephros.jobs.overlay import overlay
-    from nephros.serving.table import write
+    from nephros.inference.predictions import write
+    from nephros.workflows.overlay import overlay
 
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "predictions.csv"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nephros.commands.flags import DATA, DATA_FLAG, DEVICE, RUN, Flags
+from nephros.commands.parser import DATA, DATA_FLAG, DEVICE, RUN, Flags
 
 
 def evaluate(words: list[str]) -> int:
@@ -15,8 +15,8 @@ def evaluate(words: list[str]) -> int:
     flags.value("data", f"other data than the run's own: {DATA}")
     flags.value("device", DEVICE)
     given = flags.read(words)
-    from nephros.evaluation.tables import show_evaluation
-    from nephros.jobs import evaluate as job
+    from nephros.evaluation.scores_table import show_evaluation
+    from nephros.workflows import evaluate as job
 
     show_evaluation(job.evaluate(given.pop("run"), **given))
     return 0
@@ -27,7 +27,7 @@ def report(words: list[str]) -> int:
     flags = Flags("report", "Write a run's report.html and figures again, from what lies in its folder.")
     flags.add_argument("run", help=RUN)
     given = flags.read(words)
-    from nephros.jobs.report import report as job
+    from nephros.workflows.report import report as job
 
     print(job(given["run"]))
     return 0
@@ -46,9 +46,9 @@ def compare(words: list[str]) -> int:
     flags.switch("no-published", "leave the published results out")
     flags.switch("ensemble", "one more row: the mean of all runs' probabilities")
     given = flags.read(words)
-    from nephros.jobs.compare import compare as job
-    from nephros.reporting.compare_page import write_comparison
-    from nephros.reporting.compare_tables import show
+    from nephros.reporting.comparison.page import write_comparison
+    from nephros.reporting.comparison.tables import show
+    from nephros.workflows.compare import compare as job
 
     with_published, ensemble = not given.get("no_published", False), given.get("ensemble", False)
     comparison = job(given["runs"], given.get("split"), with_published=with_published, ensemble=ensemble)
@@ -77,7 +77,7 @@ def reproduce(words: list[str]) -> int:
     flags.value("epochs", "at most so many a run, to try the plan out", int)
     flags.switch("dry-run", "list the runs, and do nothing")
     given = flags.read(words)
-    from nephros.jobs.reproduce import reproduce as job
+    from nephros.workflows.reproduce import reproduce as job
 
     only = [key.strip() for key in given.pop("only", "").split(",") if key.strip()]
     for path in job(given.pop("plan"), only=only, **given):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nephros.commands.flags import MODEL, Flags, needs
+from nephros.commands.parser import MODEL, Flags, needs
 
 
 def serve(words: list[str]) -> int:
@@ -31,6 +31,6 @@ def serve(words: list[str]) -> int:
         "Serving needs fastapi, uvicorn and python-multipart: pip install 'nephros[serve]'.",
         *("fastapi", "starlette", "pydantic", "uvicorn", "h11", "python_multipart"),
     ):
-        from nephros.serving.server import serve as job
+        from nephros.workflows.serve import serve as job
     job(given.pop("model", None), say=lambda line: print(line, flush=True), **given)
     return 0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from nephros.commands.flags import DATA_FLAG, DEVICE, Flags, needs_optuna
+from nephros.commands.parser import DATA_FLAG, DEVICE, Flags, needs_optuna
 from nephros.errors import UserError
 from nephros.recipe import Recipe
-from nephros.recipe_files import find, overlay
+from nephros.recipe_io import find, overlay
 
 
 def _flags() -> tuple[Flags, set[str]]:
@@ -53,7 +53,7 @@ def train(words: list[str]) -> int:
     """nephros train"""
     flags, own = _flags()
     given = flags.read(words)
-    from nephros.jobs import train as job
+    from nephros.workflows import train as job
 
     asked = {key: given.pop(key) for key in list(given) if key in own}
     if "resume" in asked:
@@ -88,7 +88,7 @@ def _tuned(asked: dict[str, Any]) -> Recipe:
     if "recipe" in asked:
         raise UserError("A recipe and --from-study were both given: leave one out.")
     with needs_optuna():
-        from nephros.jobs.study import best_recipe
+        from nephros.workflows.study import best_recipe
     recipe, request = best_recipe(asked.pop("from_study"), storage=asked.pop("storage", None))
     if "data" not in asked:
         if not request["source"]:

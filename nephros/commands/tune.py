@@ -8,7 +8,7 @@ from typing import Any
 
 from jsonargparse import DefaultHelpFormatter
 
-from nephros.commands.flags import DATA_FLAG, DEVICE, Flags, needs_optuna
+from nephros.commands.parser import DATA_FLAG, DEVICE, Flags, needs_optuna
 from nephros.errors import UserError
 
 _DESCRIPTION = """\
@@ -75,8 +75,9 @@ def tune(words: list[str]) -> int:
     """nephros tune"""
     asked = _flags().read(words)
     with needs_optuna():
-        from nephros.jobs import plan, study
-        from nephros.jobs import tune as job
+        from nephros.tuning import plan
+        from nephros.workflows import study
+        from nephros.workflows import tune as job
     if "show" in asked:
         name, rest = _as_made("show", asked, ("storage",))
         study.show_study(name, **rest)

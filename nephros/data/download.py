@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from nephros.data.catalogue import find
+from nephros.data.medmnist import find
 from nephros.errors import UserError
 from nephros.files import digest, locked
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nephros.data.catalogue import CATALOGUE, find
 from nephros.data.dataset import Dataset
 from nephros.data.download import cache_folder, download
-from nephros.data.folder import open_folder
+from nephros.data.image_folder import open_folder
+from nephros.data.medmnist import CATALOGUE, find
 from nephros.data.npz import open_npz
 from nephros.data.resplit import resplit as draw_again
 from nephros.data.statistics import pixel_statistics

@@ -17,10 +17,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.catalogue import CATALOGUE, CatalogueEntry
 from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, absent
 from nephros.data.download import cache_folder
-from nephros.data.held import Held
+from nephros.data.in_memory_file import Held
+from nephros.data.medmnist import CATALOGUE, CatalogueEntry
 from nephros.errors import UserError, did_you_mean
 from nephros.files import atomic, digest
 from nephros.memory import free_host_memory

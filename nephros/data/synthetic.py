@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.data.cell_image import project, resize
 from nephros.data.dataset import Dataset, Provenance, Split
-from nephros.data.prepare import project, resize
 from nephros.data.subset import quotas
 
 SIZE = 28

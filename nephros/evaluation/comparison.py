@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nephros.evaluation.pairs import Pair
-from nephros.evaluation.standing import Standing
+from nephros.evaluation.leaderboard import Standing
+from nephros.evaluation.significance import Pair
 
 
 @dataclass(frozen=True)

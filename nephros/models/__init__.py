@@ -11,9 +11,9 @@ from nephros.models.classical import CLASSICAL
 from nephros.models.compact import Compact
 from nephros.models.course import Course
 from nephros.models.equivariant import Equivariant
+from nephros.models.input_spec import Shape
 from nephros.models.poster import nephnet2d, poster
 from nephros.models.resnet import resnet18, resnet50
-from nephros.models.shape import Shape
 from nephros.recipe_parts import Model
 
 MODELS: dict[str, Callable[[Model, Shape], nn.Module]] = {

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from nephros.models.input_spec import Shape
 from nephros.models.resnet import Residual
-from nephros.models.shape import Shape
 from nephros.recipe_parts import Model
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from nephros.models.shape import Shape
+from nephros.models.input_spec import Shape
 from nephros.recipe_parts import Model
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nephros.models.dihedral import ORIENTATIONS, D4Conv, D4Norm, FieldMeans
-from nephros.models.shape import Shape
+from nephros.models.input_spec import Shape
 from nephros.recipe_parts import Model
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nephros.models.shape import Shape
+from nephros.models.input_spec import Shape
 from nephros.recipe_parts import Model
 
 

@@ -6,7 +6,7 @@ import math
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from nephros.reporting.style import LIGHT
+from nephros.reporting.plots.style import LIGHT
 
 NONE = "\N{EN DASH}"
 """Stands for a number that there is not."""

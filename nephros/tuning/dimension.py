@@ -9,7 +9,7 @@ from typing import Any
 
 from nephros.errors import UserError
 from nephros.recipe import Recipe
-from nephros.recipe_files import from_mapping
+from nephros.recipe_io import from_mapping
 
 _PARTNERS: dict[str, dict[str, Any]] = {
     "optimizer.nesterov": {"optimizer.momentum": 0.9},

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from nephros.training.progress import clock
 from nephros.tuning.hyperband import Bracket, Standing, failed
-from nephros.tuning.records import Records
 from nephros.tuning.settings import Settings
+from nephros.tuning.study_state import Records
 from nephros.tuning.trial import Task
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from nephros.errors import UserError
 from nephros.recipe import MetricName, Recipe
-from nephros.recipe_files import from_mapping
+from nephros.recipe_io import from_mapping
 from nephros.tuning.hyperband import Bracket, chosen
 
 SamplerName = Literal["random", "tpe"]

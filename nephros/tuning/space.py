@@ -18,7 +18,7 @@ import yaml
 
 from nephros.errors import UserError, did_you_mean
 from nephros.recipe import Recipe
-from nephros.recipe_files import keys
+from nephros.recipe_io import keys
 from nephros.tuning.dimension import Dimension, laid_over, number_kind, typed
 from nephros.tuning.together import check_together
 

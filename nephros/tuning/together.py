@@ -7,7 +7,7 @@ from typing import Any
 
 from nephros.errors import UserError
 from nephros.recipe import Recipe
-from nephros.recipe_files import overlay
+from nephros.recipe_io import overlay
 from nephros.tuning.dimension import Dimension, nested
 
 _RELATED = (

@@ -14,12 +14,12 @@ from nephros.data.batches import Batches
 from nephros.data.dataset import Dataset
 from nephros.errors import UserError
 from nephros.recipe import Recipe
-from nephros.recipe_files import from_mapping
-from nephros.training.begin import check_last_batch, fresh_model, shape_of
-from nephros.training.fit import Fit
+from nephros.recipe_io import from_mapping
 from nephros.training.history import Epoch
-from nephros.tuning.records import Key
-from nephros.tuning.store import Store, checkpoint_name
+from nephros.training.model_init import check_last_batch, fresh_model, shape_of
+from nephros.training.trainer import Fit
+from nephros.tuning.checkpoint_store import Store, checkpoint_name
+from nephros.tuning.study_state import Key
 
 
 @dataclass(frozen=True)

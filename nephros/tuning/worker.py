@@ -20,7 +20,7 @@ from nephros.data.load import load
 from nephros.data.subset import cut
 from nephros.errors import UserError
 from nephros.training.history import Epoch
-from nephros.tuning.store import Store
+from nephros.tuning.checkpoint_store import Store
 from nephros.tuning.trial import Bench, outcome_to_dict, task_from_dict
 
 

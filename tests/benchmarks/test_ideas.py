@@ -14,11 +14,11 @@ from benchmarks.ideas import labels
 from nephros.data.dataset import Dataset
 from nephros.data.load import load
 from nephros.errors import UserError
-from nephros.jobs.teachers import read_targets
-from nephros.jobs.train import train
 from nephros.models.classifier import Classifier
 from nephros.recipe import Recipe
 from nephros.recipe_parts import Model
+from nephros.training.distillation import read_targets
+from nephros.workflows.train import train
 
 RECIPE = Recipe(name="quick", model=Model(network="course", features=4, depth=2, hidden=(16,)), epochs=1, batch_size=32)
 PUPIL = dataclasses.replace(RECIPE, teacher_share=0.9)

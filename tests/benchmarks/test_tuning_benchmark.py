@@ -14,18 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.tuners.choice import Choice, best_of
+from benchmarks.tuners.best_trial import Choice, best_of
+from benchmarks.tuners.budget_config import Terms
 from benchmarks.tuners.curves import at, best_so_far, reaches, together
-from benchmarks.tuners.ledger import Event, Ledger
+from benchmarks.tuners.event_log import Event, Ledger
 from benchmarks.tuners.ours import Account
 from benchmarks.tuners.pictures import draw
 from benchmarks.tuners.run import Record
 from benchmarks.tuners.table import markdown, rows
-from benchmarks.tuners.terms import Terms
 from nephros.training.history import Epoch
-from nephros.tuning.pools import EpochDone
-from nephros.tuning.records import Config, Records
-from nephros.tuning.store import Store
+from nephros.tuning.checkpoint_store import Store
+from nephros.tuning.executors import EpochDone
+from nephros.tuning.study_state import Config, Records
 from nephros.tuning.trial import Outcome
 
 ROOT = Path(__file__).parents[2]

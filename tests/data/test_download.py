@@ -19,8 +19,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from nephros.data.catalogue import CATALOGUE
 from nephros.data.download import cache_folder, download, fetch, rich_progress
+from nephros.data.medmnist import CATALOGUE
 from nephros.errors import UserError
 
 module = importlib.import_module("nephros.data.download")

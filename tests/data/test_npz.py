@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from nephros.data import npz
-from nephros.data.catalogue import CATALOGUE
+from nephros.data.medmnist import CATALOGUE
 from nephros.data.npz import open_npz
 from nephros.errors import UserError
 from nephros.files import digest

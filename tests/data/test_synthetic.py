@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nephros.data.cell_image import project, resize
 from nephros.data.dataset import Dataset
-from nephros.data.prepare import project, resize
 from nephros.data.synthetic import KINDS, make, volumes
 
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from nephros.distributed import ALONE
 from nephros.models import build
-from nephros.models.batchnorm import share_statistics
 from nephros.models.dihedral import (
     _INVERSES,
     _PRODUCTS,
@@ -23,7 +22,8 @@ from nephros.models.dihedral import (
     turned,
 )
 from nephros.models.folded import fold
-from nephros.models.shape import Shape
+from nephros.models.input_spec import Shape
+from nephros.models.sync_batchnorm import share_statistics
 from nephros.recipe_parts import Model
 
 ELEMENTS = range(ORIENTATIONS)

@@ -12,11 +12,11 @@ import torch
 from nephros.errors import UserError
 from nephros.models import MODELS, build
 from nephros.models.classifier import Classifier
-from nephros.models.cost import multiply_adds, parameters
-from nephros.models.saved import load_model, save_model
-from nephros.models.shape import Shape
+from nephros.models.flops import multiply_adds, parameters
+from nephros.models.input_spec import Shape
+from nephros.models.serialization import load_model, save_model
+from nephros.presets import NETWORKS
 from nephros.recipe_parts import Model
-from nephros.recipes import NETWORKS
 
 TISSUE = Shape(1, 28, 28, 8)
 

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from nephros.data.dataset import Dataset, Provenance, Split
-from nephros.evaluation.evaluate import Evaluation
 from nephros.evaluation.metrics import summarise
+from nephros.evaluation.scoring import Evaluation
 from nephros.files import write_text
 from nephros.recipe import Recipe, to_yaml
 from nephros.recipe_parts import Augment, Model

@@ -10,9 +10,9 @@ from typing import Any
 
 from nephros.recipe import Recipe
 from nephros.tuning.dimension import Dimension
-from nephros.tuning.records import Config, Records
 from nephros.tuning.settings import Settings
 from nephros.tuning.space import parse
+from nephros.tuning.study_state import Config, Records
 
 SPACE: dict[str, Any] = {
     "optimizer.name": {"choices": ["sgd", "adamw"]},

@@ -12,14 +12,14 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from nephros.evaluation.evaluate import Evaluation
+from nephros.evaluation.leaderboard import Standing, standings
 from nephros.evaluation.metrics import calibration
-from nephros.evaluation.standing import Standing, standings
+from nephros.evaluation.scoring import Evaluation
 from nephros.recipe import Recipe
 from nephros.recipe_parts import Augment, Model
-from nephros.reporting import curves, figures
-from nephros.reporting.standing import standing
-from nephros.reporting.style import LIGHT, percent, wrap
+from nephros.reporting.plots import classification, learning_and_roc
+from nephros.reporting.plots.leaderboard_chart import standing
+from nephros.reporting.plots.style import LIGHT, percent, wrap
 from nephros.training.history import Epoch
 
 Make = Callable[..., Evaluation]
@@ -42,7 +42,7 @@ def history(n: int) -> list[Epoch]:
 
 
 def test_class_ratios_print_counts_and_shares() -> None:
-    figure = figures.class_ratios({"train": [30, 10], "val": [4, 0], "test": [6, 2]}, names(2), TITLE)
+    figure = classification.class_ratios({"train": [30, 10], "val": [4, 0], "test": [6, 2]}, names(2), TITLE)
     found = texts(figure)
     assert "30 · 75.0 %" in found
     assert "6 · 75.0 %" in found
@@ -56,7 +56,7 @@ def test_class_ratios_print_counts_and_shares() -> None:
 @pytest.mark.parametrize("classes", [2, 8, 11])
 def test_confusion_prints_every_count_and_share(evaluation: Make, classes: int) -> None:
     matrix = np.array(evaluation(classes).metrics["confusion_matrix"])
-    figure = figures.confusion(matrix, names(classes), "val", TITLE)
+    figure = classification.confusion(matrix, names(classes), "val", TITLE)
     axes = figure.axes[0]
     cells = {
         (int(t.get_position()[0]), int(t.get_position()[1]), t.get_verticalalignment()): t.get_text()
@@ -75,7 +75,7 @@ def test_confusion_prints_every_count_and_share(evaluation: Make, classes: int) 
 
 def test_confusion_says_which_class_has_no_cells(evaluation: Make) -> None:
     matrix = np.array(evaluation(4, missing=2).metrics["confusion_matrix"])
-    figure = figures.confusion(matrix, names(4), "test", TITLE)
+    figure = classification.confusion(matrix, names(4), "test", TITLE)
     assert texts(figure).count("no such cells in test") == 1
     assert len(figure.axes[0].texts) == 2 * 12 + 1
 
@@ -83,7 +83,7 @@ def test_confusion_says_which_class_has_no_cells(evaluation: Make) -> None:
 @pytest.mark.parametrize("classes", [2, 8, 11, 30])
 def test_roc_grid_has_a_panel_a_class_with_area_and_ratio(evaluation: Make, classes: int) -> None:
     found = evaluation(classes)
-    figure = curves.roc_grid(found, names(classes), "test", TITLE)
+    figure = learning_and_roc.roc_grid(found, names(classes), "test", TITLE)
     assert len(figure.axes) == classes
     for c, axes in enumerate(figure.axes):
         area = found.metrics["per_class"][c]["auc"]
@@ -95,7 +95,7 @@ def test_roc_grid_has_a_panel_a_class_with_area_and_ratio(evaluation: Make, clas
 
 
 def test_roc_grid_says_which_class_is_missing(evaluation: Make) -> None:
-    figure = curves.roc_grid(evaluation(8, missing=3), names(8), "val", TITLE)
+    figure = learning_and_roc.roc_grid(evaluation(8, missing=3), names(8), "val", TITLE)
     assert [len(axes.lines) for axes in figure.axes] == [2, 2, 2, 0, 2, 2, 2, 2]
     assert "no such cells\nin validation" in texts(figure)
 
@@ -103,7 +103,7 @@ def test_roc_grid_says_which_class_is_missing(evaluation: Make) -> None:
 def test_thinned_curves_keep_their_ends_and_area() -> None:
     x = np.linspace(0, 1, 20_000)
     y = x**0.2
-    few_x, few_y = curves.thin(x, y)
+    few_x, few_y = learning_and_roc.thin(x, y)
     assert len(few_x) <= 200
     assert (few_x[0], few_x[-1], few_y[0], few_y[-1]) == (0, 1, 0, 1)
     assert np.trapezoid(few_y, few_x) == pytest.approx(np.trapezoid(y, x), abs=2e-4)
@@ -112,7 +112,7 @@ def test_thinned_curves_keep_their_ends_and_area() -> None:
 def test_reliability_draws_the_bins_that_hold_something(evaluation: Make) -> None:
     bins = calibration(evaluation(3).probabilities, evaluation(3).labels)
     held = [part for part in bins if part.count]
-    figure = figures.reliability(bins, "test", TITLE)
+    figure = classification.reliability(bins, "test", TITLE)
     above, below = figure.axes
     assert [text.get_text() for text in below.texts] == [f"{part.count:,}" for part in held]
     assert [bar.get_height() for bar in above.patches] == [part.accuracy for part in held]  # type: ignore[attr-defined]
@@ -123,7 +123,7 @@ def test_reliability_draws_the_bins_that_hold_something(evaluation: Make) -> Non
 
 def test_learning_curves_mark_the_kept_epoch_and_the_final_train_score() -> None:
     running = "train (running: augmented, dropout on)"
-    figure = curves.learning(history(6), TITLE, running, chosen=4, final={"accuracy": 0.7, "loss": 0.9})
+    figure = learning_and_roc.learning(history(6), TITLE, running, chosen=4, final={"accuracy": 0.7, "loss": 0.9})
     assert len(figure.axes) == 3
     by_label = {str(line.get_label()): line for line in figure.axes[0].lines}
     assert list(np.asarray(by_label[running].get_ydata())) == [row.train_accuracy for row in history(6)]
@@ -138,7 +138,7 @@ def test_learning_curves_mark_the_kept_epoch_and_the_final_train_score() -> None
 
 
 def test_learning_curves_of_an_unfinished_run_mark_nothing() -> None:
-    figure = curves.learning(history(1), TITLE)
+    figure = learning_and_roc.learning(history(1), TITLE)
     assert len(figure.axes[0].lines) == 2
     assert _ticks(figure.axes[0]) == [1]
 
@@ -150,8 +150,8 @@ def _ticks(axes: Axes) -> list[float]:
 
 def test_the_running_label_says_what_was_on() -> None:
     both = Recipe(augment=Augment(shift=2), model=Model(dropout=0.5))
-    assert curves.running_label(both) == "train (running: augmented, dropout on)"
-    assert curves.running_label(Recipe()) == "train (running: weights still moving)"
+    assert learning_and_roc.running_label(both) == "train (running: augmented, dropout on)"
+    assert learning_and_roc.running_label(Recipe()) == "train (running: weights still moving)"
 
 
 def test_published_results_stand_around_the_run() -> None:
@@ -174,7 +174,7 @@ def test_published_results_stand_around_the_run() -> None:
 
 def test_drawing_leaves_the_callers_settings_alone(evaluation: Make) -> None:
     before = dict(matplotlib.rcParams)
-    curves.roc_grid(evaluation(2), names(2), "test", TITLE)
+    learning_and_roc.roc_grid(evaluation(2), names(2), "test", TITLE)
     assert dict(matplotlib.rcParams) == before
 
 
@@ -182,7 +182,7 @@ def test_names_are_wrapped_evenly_and_dollars_are_no_formulas(evaluation: Make) 
     assert wrap("Collecting Duct, Connecting Tubule", 25) == "Collecting Duct,\nConnecting Tubule"
     assert wrap("a", 25) == "a"
     assert wrap(" ".join(["word"] * 40), 20, 2).endswith("…")
-    figure = figures.class_ratios({"train": [1, 2]}, ["$x^$", "_{"], TITLE)
+    figure = classification.class_ratios({"train": [1, 2]}, ["$x^$", "_{"], TITLE)
     assert "$x^$" in texts(figure)
 
 
@@ -193,6 +193,6 @@ def test_percent_tells_few_from_none() -> None:
 @pytest.mark.parametrize(("last", "scale"), [(0.1, "linear"), (0.001, "log"), (1e-6, "linear")])
 def test_learning_rates_that_fall_in_stairs_stand_on_a_log_scale_in_plain_numbers(last: float, scale: str) -> None:
     rows = [Epoch(n, rate, 1.0, 0.5, 1.0, 0.5, 0.5, 0.5, 1.0, 1.0) for n, rate in enumerate((0.1, 0.1, last), start=1)]
-    figure = curves.learning(rows, TITLE)
+    figure = learning_and_roc.learning(rows, TITLE)
     assert figure.axes[2].get_yscale() == scale
     assert not any("mathdefault" in text for text in texts(figure))

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 
 from nephros.data.dataset import Dataset
 from nephros.errors import UserError
-from nephros.evaluation.evaluate import Evaluation
-from nephros.jobs.report import report
-from nephros.reporting.page import write_report
+from nephros.evaluation.scoring import Evaluation
+from nephros.reporting.run.page import write_report
 from nephros.runs import RunFolder
+from nephros.workflows.report import report
 
 MakeRun = Callable[..., tuple[RunFolder, Dataset]]
 SECTIONS = [
@@ -81,7 +81,7 @@ def no_ink(monkeypatch: pytest.MonkeyPatch) -> None:
     def blank(figure: Figure, png_file: Path, alt: str) -> Markup:
         return Markup(f'<svg role="img" aria-label="{escape(alt)}"></svg>')
 
-    monkeypatch.setattr("nephros.reporting.drawings.save", blank)
+    monkeypatch.setattr("nephros.reporting.run.run_figures.save", blank)
 
 
 def page_of(run: tuple[RunFolder, Dataset], **options: Any) -> Page:

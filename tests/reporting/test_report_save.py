@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-from nephros.reporting.figures import class_ratios
-from nephros.reporting.save import save
+from nephros.reporting.plots.classification import class_ratios
+from nephros.reporting.plots.save import save
 
 ODD = ' id="x" url(#y) #b4510f <b> &amp; $x^$'
 

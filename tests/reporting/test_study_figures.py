@@ -10,11 +10,11 @@ from matplotlib.patches import PathPatch
 from matplotlib.text import Text
 
 from nephros.reporting.study.budget import budget, random_search, spending
-from nephros.reporting.study.curves import learning, limits
-from nephros.reporting.study.flow import flow
+from nephros.reporting.study.formatting import COLOUR
 from nephros.reporting.study.importance import Importance, importance, importances
-from nephros.reporting.study.look import COLOUR
-from nephros.reporting.study.parallel import parallel
+from nephros.reporting.study.learning_curves import learning, limits
+from nephros.reporting.study.parallel_coordinates import parallel
+from nephros.reporting.study.survival_plot import flow
 from nephros.reporting.study.view import View
 from tests.reporting.study_simulator import Plan, simulate
 

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from nephros.reporting.study.page import write_study_report
-from nephros.tuning.records import Records
+from nephros.tuning.study_state import Records
 from tests.reporting.study_simulator import JUDGED, Plan, simulate
 from tests.reporting.test_report_html import Page
 

@@ -13,9 +13,9 @@ import pytest
 
 from nephros.reporting.study.budget import RandomSearch, expected_best, random_search, spending
 from nephros.reporting.study.importance import Importance, importance
-from nephros.reporting.study.tables import best_values, failures, rows
+from nephros.reporting.study.trial_tables import best_values, failures, rows
 from nephros.reporting.study.view import View
-from nephros.tuning.records import Records
+from nephros.tuning.study_state import Records
 from tests.reporting.study_simulator import Plan, simulate
 
 

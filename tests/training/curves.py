@@ -14,13 +14,13 @@ from torch import Tensor
 from nephros.data.batches import Batches
 from nephros.data.dataset import Dataset, Split
 from nephros.distributed import Ranks, joined
-from nephros.evaluation.evaluate import evaluate
+from nephros.evaluation.scoring import evaluate
+from nephros.presets import RECIPES
 from nephros.recipe import Recipe
 from nephros.recipe_parts import Augment, Model
-from nephros.recipes import RECIPES
-from nephros.training.begin import fresh_model, shape_of
-from nephros.training.fit import Fit
+from nephros.training.model_init import fresh_model, shape_of
 from nephros.training.progress import NoProgress
+from nephros.training.trainer import Fit
 from tests.conftest import made_up
 
 CPU = torch.device("cpu")

@@ -15,16 +15,16 @@ from nephros.data.dataset import Dataset, Split
 from nephros.errors import UserError
 from nephros.models.classical import CLASSICAL, ClassicalModel, NearestNeighbours
 from nephros.models.classifier import Classifier
-from nephros.models.cost import multiply_adds, parameters
-from nephros.models.saved import load_model, save_model
-from nephros.models.shape import Shape
+from nephros.models.flops import multiply_adds, parameters
+from nephros.models.input_spec import Shape
+from nephros.models.serialization import load_model, save_model
+from nephros.presets import NETWORKS, RECIPES
 from nephros.recipe import Recipe
 from nephros.recipe_parts import Classic, Model
-from nephros.recipes import NETWORKS, RECIPES
-from nephros.training.classical.calibrate import vector_scaling
+from nephros.training.classical.calibration import vector_scaling
 from nephros.training.classical.features import flat
-from nephros.training.classical.learn import learn
-from nephros.training.classical.tried import Tried, from_csv, to_csv
+from nephros.training.classical.grid_search import learn
+from nephros.training.classical.search_results import Tried, from_csv, to_csv
 from tests.conftest import made_up
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from torch import Tensor
 from nephros.distributed import ALONE, Ranks
 from nephros.errors import UserError
 from nephros.recipe import Recipe
-from nephros.training.begin import check_parts
+from nephros.training.model_init import check_parts
 from nephros.training.parts import loss_function, part_of_mean
 from tests import torchrun
 from tests.training.curves import CASES, curves

@@ -13,17 +13,17 @@ import pytest
 import torch
 
 from nephros.data.dataset import Dataset
-from nephros.jobs.plan import plan
 from nephros.recipe import Recipe
 from nephros.recipe_parts import Model, Optimizer
 from nephros.tuning import space as spaces
-from nephros.tuning.driver import Driver
+from nephros.tuning.checkpoint_store import Store
+from nephros.tuning.executors import Here, Pool
 from nephros.tuning.hyperband import Bracket, Standing
-from nephros.tuning.pools import Here, Pool
-from nephros.tuning.records import Records
+from nephros.tuning.optuna_storage import Storage, address
+from nephros.tuning.plan import plan
+from nephros.tuning.scheduler import Driver
 from nephros.tuning.settings import Settings
-from nephros.tuning.storage import Storage, address
-from nephros.tuning.store import Store
+from nephros.tuning.study_state import Records
 from nephros.tuning.trial import Bench, Task
 from tests.conftest import made_up
 

@@ -10,26 +10,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nephros import recipe_files
+from nephros import recipe_io
 from nephros.errors import UserError
 from nephros.models import MODELS, build
-from nephros.models.shape import Shape
+from nephros.models.input_spec import Shape
+from nephros.presets import NETWORKS
 from nephros.recipe import Recipe
 from nephros.recipe_parts import Model, Optimizer, Schedule
-from nephros.recipes import NETWORKS
 from nephros.tuning.defaults import _SPACES, default_space
 from nephros.tuning.space import Dimension, laid_over, parse, to_dict
 
 DEVICES = ["cpu", "cuda"]
 
 
-_PARSER = functools.cache(recipe_files.parser)
+_PARSER = functools.cache(recipe_io.parser)
 
 
 @pytest.fixture(autouse=True)
 def _one_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build the parser of recipes once: that is what takes the time."""
-    monkeypatch.setattr(recipe_files, "parser", _PARSER)
+    monkeypatch.setattr(recipe_io, "parser", _PARSER)
 
 
 @functools.cache

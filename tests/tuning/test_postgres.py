@@ -20,11 +20,11 @@ import sqlalchemy
 
 from nephros.data.dataset import Dataset
 from nephros.errors import UserError
-from nephros.jobs.tune import tune
-from nephros.tuning.pools import Event, Hear, Here
-from nephros.tuning.records import Records
-from nephros.tuning.storage import Storage, address, bare
+from nephros.tuning.executors import Event, Hear, Here
+from nephros.tuning.optuna_storage import Storage, address, bare
+from nephros.tuning.study_state import Records
 from nephros.tuning.trial import Bench
+from nephros.workflows.tune import tune
 from tests.conftest import made_up
 from tests.tuning.conftest import RECIPE, SPACE, SmallStudy, timeless
 
@@ -184,7 +184,9 @@ def test_one_driver_at_a_time(server: Server, tmp_path: Path, cells: Dataset) ->
 
 
 def test_two_processes_may_make_the_tables_at_once(server: Server) -> None:
-    code = "import sys, nephros.tuning.storage as s; s.Storage(s.address(sys.argv[1]), sys.argv[2]); print('made')"
+    code = (
+        "import sys, nephros.tuning.optuna_storage as s; s.Storage(s.address(sys.argv[1]), sys.argv[2]); print('made')"
+    )
     name = f"fresh{os.getpid()}"
     engine = sqlalchemy.create_engine(address(server.url), poolclass=sqlalchemy.NullPool)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from nephros import recipe_files
+from nephros import recipe_io
 from nephros.errors import UserError
+from nephros.presets import RECIPES
 from nephros.recipe import Recipe
-from nephros.recipe_files import keys
+from nephros.recipe_io import keys
 from nephros.recipe_parts import Augment, Optimizer, Schedule
-from nephros.recipes import RECIPES
 from nephros.tuning.space import OWNED, Dimension, laid_over, parse, read, to_dict
 
 BASE = Recipe(optimizer=Optimizer(momentum=0.9), schedule=Schedule(milestones=(0.5,)))
@@ -62,13 +62,13 @@ DIMENSIONS: dict[str, Any] = {
 }
 
 
-_PARSER = functools.cache(recipe_files.parser)
+_PARSER = functools.cache(recipe_io.parser)
 
 
 @pytest.fixture(autouse=True)
 def _one_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build the parser of recipes once: that is what takes the time."""
-    monkeypatch.setattr(recipe_files, "parser", _PARSER)
+    monkeypatch.setattr(recipe_io, "parser", _PARSER)
 
 
 def field(recipe: Recipe, key: str) -> Any:

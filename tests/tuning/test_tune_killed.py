@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from nephros.tuning.folder import StudyFolder
-from nephros.tuning.records import Records
-from nephros.tuning.storage import Storage, address
-from nephros.tuning.store import best_name
+from nephros.tuning.checkpoint_store import best_name
+from nephros.tuning.optuna_storage import Storage, address
+from nephros.tuning.study_folder import StudyFolder
+from nephros.tuning.study_state import Records
 from tests.conftest import made_up, write_npz
 from tests.tuning.conftest import timeless
 

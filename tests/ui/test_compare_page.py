@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from nephros.evaluation.comparison import Comparison
-from nephros.evaluation.pairs import pair
-from nephros.evaluation.standing import Standing, standings
-from nephros.reporting.compare_page import write_comparison
+from nephros.evaluation.leaderboard import Standing, standings
+from nephros.evaluation.significance import pair
+from nephros.reporting.comparison.page import write_comparison
 from tests.ui.conftest import CHROMIUM
 
 pytestmark = [

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from nephros.data.synthetic import make
-from nephros.jobs.report import report
-from nephros.jobs.train import train
 from nephros.recipe import Recipe
 from nephros.recipe_parts import Model, Optimizer
+from nephros.workflows.report import report
+from nephros.workflows.train import train
 from tests.ui.conftest import CHROMIUM
 
 pytestmark = [

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nephros.data.shown import png_address
+from nephros.data.display import png_address
 from nephros.data.synthetic import make
 from tests.conftest import write_npz
-from tests.serving.server import Server, running
+from tests.server.server import Server, running
 from tests.ui.conftest import CHROMIUM
 from tests.ui.test_report_page import _contrast, _luminance
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nephros.reporting.figures import WIDE
+from nephros.reporting.plots.classification import WIDE
+from nephros.reporting.plots.style import place, sheet
 from nephros.reporting.study.view import View
-from nephros.reporting.style import place, sheet
 from nephros.tuning.hyperband import Bracket
 
 _LEFT, _RIGHT, _TOP, _HEAD, _GAP, _STEP = 0.62, 0.62, 0.5, 0.5, 0.16, 1.15

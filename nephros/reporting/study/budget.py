@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nephros.reporting.figures import WIDE
-from nephros.reporting.study.curves import limits
-from nephros.reporting.study.look import COLOUR, METRIC, counted
+from nephros.reporting.plots.classification import WIDE
+from nephros.reporting.plots.style import INK, LIGHT, LINE, MUTED, place, sheet, styled
+from nephros.reporting.study.formatting import COLOUR, METRIC, counted
+from nephros.reporting.study.learning_curves import limits
 from nephros.reporting.study.view import View
-from nephros.reporting.style import INK, LIGHT, LINE, MUTED, place, sheet, styled
 
 
 @dataclass(frozen=True)

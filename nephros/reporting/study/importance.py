@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from nephros.reporting.figures import WIDE
-from nephros.reporting.study.look import same
+from nephros.reporting.plots.classification import WIDE
+from nephros.reporting.plots.style import INK, LIGHT, MUTED, place, sheet, styled
+from nephros.reporting.study.formatting import same
 from nephros.reporting.study.view import View
-from nephros.reporting.style import INK, LIGHT, MUTED, place, sheet, styled
 from nephros.tuning.dimension import Dimension
 from nephros.tuning.hyperband import failed
-from nephros.tuning.records import Config
+from nephros.tuning.study_state import Config
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

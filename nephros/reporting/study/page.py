@@ -9,19 +9,19 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from nephros.files import write_text
-from nephros.reporting.save import save
-from nephros.reporting.study import words
+from nephros.reporting.plots.save import save
+from nephros.reporting.run.text import provenance
+from nephros.reporting.study import text
 from nephros.reporting.study.budget import RandomSearch, Spending, budget, random_search, spending
-from nephros.reporting.study.curves import learning
-from nephros.reporting.study.flow import flow
+from nephros.reporting.study.formatting import counted, metric, named, shown
 from nephros.reporting.study.importance import Importance, importance, importances
-from nephros.reporting.study.look import counted, metric, named, shown
-from nephros.reporting.study.parallel import parallel
-from nephros.reporting.study.tables import best_values, failures, rows
+from nephros.reporting.study.learning_curves import learning
+from nephros.reporting.study.parallel_coordinates import parallel
+from nephros.reporting.study.survival_plot import flow
+from nephros.reporting.study.trial_tables import best_values, failures, rows
 from nephros.reporting.study.view import View
 from nephros.reporting.templates import template
-from nephros.reporting.words import provenance
-from nephros.tuning.records import Records
+from nephros.tuning.study_state import Records
 
 
 def write_study_report(records: Records, folder: Path, file_tag: str = "") -> Path:
@@ -31,22 +31,22 @@ def write_study_report(records: Records, folder: Path, file_tag: str = "") -> Pa
     """
     view = View(records)
     spent, rival, hangs = spending(view), random_search(view), importance(view)
-    page = template("study.html").render(
+    page = template("study/study.html").render(
         view=view,
         settings=view.settings,
         title=view.title,
         headline=_headline(view),
         judged=records.judged,
         drawn=_draw(view, folder / "figures", file_tag, spent, rival, hangs),
-        caveats=words.caveats(view),
-        on=words.on(view),
-        numbers=words.numbers(view),
+        caveats=text.caveats(view),
+        on=text.on(view),
+        numbers=text.numbers(view),
         best=best_values(view),
-        compared=words.compared(view, spent, rival),
-        hanging=words.hanging(view, hangs),
+        compared=text.compared(view, spent, rival),
+        hanging=text.hanging(view, hangs),
         rows=rows(view),
         failures=failures(view),
-        making=words.making(view),
+        making=text.making(view),
         provenance=provenance(view.settings.data, view.settings.request),
     )
     file = folder / f"{file_tag}report.html"
@@ -98,7 +98,7 @@ def _draw(
 
     said = metric(view)
     tried = counted(len(view.fates), "configuration")
-    pen(flow(view), "survival", words.survived(view))
+    pen(flow(view), "survival", text.survived(view))
     if any(config.values for config in view.configs):
         pen(learning(view), "learning-curves", f"Curves of {said} by epoch of {tried}, a panel a bracket")
         fields = ", ".join(dimension.key for dimension in view.space)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nephros.tuning.hyperband import Bracket, Rung, Standing, failed
-from nephros.tuning.records import Config, Key, Records
 from nephros.tuning.space import parse
+from nephros.tuning.study_state import Config, Key, Records
 
 Fate = Literal["best", "finished", "running", "eliminated", "failed"]
 """best of the study so far; trained to its bracket's end; still in the running; not promoted; failed."""

@@ -1,0 +1,44 @@
+"""What a network costs: parameters, and multiply-adds of one forward pass."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nephros.models.classical import ClassicalModel
+from nephros.models.input_spec import Shape
+
+
+def parameters(network: nn.Module) -> int:
+    """Return the number of trainable parameters; of a classical baseline, the numbers that it stores."""
+    if isinstance(network, ClassicalModel):
+        return sum(stored.numel() for stored in network.buffers())
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def multiply_adds(network: nn.Module, shape: Shape) -> int:
+    """Return the multiply-adds of convolutions and fully connected layers for one image; additions of biases are not counted."""
+    if isinstance(network, ClassicalModel):
+        return network.multiply_adds()
+    total = 0
+
+    def count(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        if isinstance(layer, nn.Conv2d):
+            taps = layer.in_channels // layer.groups * layer.kernel_size[0] * layer.kernel_size[1]
+            total += output[0].numel() * taps
+        elif isinstance(layer, nn.Linear):
+            total += layer.in_features * layer.out_features
+
+    hooks = [
+        layer.register_forward_hook(count) for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    training = network.training
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, shape.channels, shape.height, shape.width))
+    finally:
+        network.train(training)
+        for hook in hooks:
+            hook.remove()
+    return total

@@ -1,0 +1,102 @@
+"""What a run folder holds that a report can show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nephros.data.dataset import Dataset
+from nephros.errors import UserError
+from nephros.evaluation.scoring import Evaluation
+from nephros.recipe import Recipe
+from nephros.recipe_io import read
+from nephros.runs import RunFolder, RunInfo
+from nephros.training.classical.search_results import Tried
+from nephros.training.classical.search_results import from_csv as tried_from_csv
+from nephros.training.history import Epoch, from_csv
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A run, finished or not, as far as it came."""
+
+    folder: RunFolder
+    info: RunInfo
+    recipe: Recipe
+    recipe_text: str
+    """recipe.yaml as it lies in the folder."""
+    history: list[Epoch]
+    """Empty before the first epoch is over, and for a classical baseline."""
+    tried: list[Tried]
+    """What a classical baseline tried; empty for a network."""
+    metrics: dict[str, dict[str, Any]]
+    """Split -> metrics.json, for those of train, val and test that have been scored."""
+    evaluations: dict[str, Evaluation]
+    """Split -> metrics with predictions, for val and test."""
+    reads: list[dict[str, Any]]
+    """One entry for each reading of the test split."""
+
+    @property
+    def names(self) -> list[str]:
+        """Class names fit to be drawn: a character that can't be printed becomes a replacement mark."""
+        return [
+            "".join(c if c.isprintable() else "\ufffd" for c in name) or "(no name)" for name in self.info.class_names
+        ]
+
+    @property
+    def title(self) -> str:
+        """The data's provenance, such as ``TissueMNIST, own split``."""
+        return str(self.info.data["title"])
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run came to its end."""
+        return self.info.status == "complete"
+
+    @property
+    def headline(self) -> str | None:
+        """The split that the report is about: test if it has been scored, else val if that has, else None."""
+        return next((split for split in ("test", "val") if split in self.evaluations), None)
+
+
+def gather(folder: RunFolder) -> Contents:
+    """Read a run folder.
+
+    Raises UserError when a file in it is damaged, or when the run stopped before there was anything to show.
+    """
+    info = folder.info()
+    history = from_csv(folder.file("history.csv")) if folder.file("history.csv").is_file() else []
+    tried = tried_from_csv(folder.file("tried.csv")) if folder.file("tried.csv").is_file() else []
+    scored = [split for split in ("train", "val", "test") if folder.file(split, "metrics.json").is_file()]
+    if not history and not scored:
+        raise UserError(
+            f"{folder.root} has nothing to report yet, since it stopped before there was anything to judge: "
+            f"resume it with `nephros train --resume {folder.root}`."
+        )
+    evaluations = {split: Evaluation.of_run(folder, split) for split in scored if split != "train"}
+    metrics = {split: found.metrics for split, found in evaluations.items()}
+    if "train" in scored:
+        metrics = {"train": folder.metrics("train"), **metrics}
+    file = folder.file("recipe.yaml")
+    recipe, text = read(file), file.read_text(encoding="utf-8")
+    return Contents(folder, info, recipe, text, history, tried, metrics, evaluations, folder.test_reads())
+
+
+def pictures(contents: Contents, dataset: Dataset | None) -> tuple[Dataset | None, str]:
+    """Return the run's data set if it is at hand, and otherwise None with a sentence that says why not.
+
+    `dataset` is the open one, if the caller has it; it is opened by the run's own request otherwise.
+    """
+    from nephros.data.load import load
+
+    info = contents.info
+    if dataset is None:
+        if not info.request["source"]:
+            return None, "the run was trained on data given in Python, which is not kept"
+        try:
+            dataset = load(**info.request)
+        except UserError as error:
+            return None, f"the data is not at hand ({str(error).rstrip('.')})"
+    if dataset.provenance.sha256 != info.data["sha256"]:
+        return None, "the data has changed since the run: its SHA-256 is another"
+    return dataset, ""

@@ -1,0 +1,65 @@
+"""A comparison's tables: what an interval is, and what a run cost, is said in each of them."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from nephros.evaluation.comparison import Comparison
+from nephros.evaluation.leaderboard import Standing, standings
+from nephros.reporting.comparison import tables
+from nephros.reporting.comparison.page import write_comparison
+
+RUN = Standing(
+    method="a-run", input="28", accuracy=0.69, split="own test", source="nephros train --out runs/a-run", low=0.685,
+    high=0.695, interval="95 %", auc=0.93, macro_f1=0.59, parameters=870_376, multiply_adds=26_128_512, minutes=16.5,
+    device="CPU, 2 threads", checkpoint="last, epoch 5", own=True,
+)  # fmt: skip
+
+
+@pytest.fixture
+def comparison() -> Comparison:
+    runs = [RUN, replace(RUN, method="knn", accuracy=0.5, low=0.49, high=0.51, minutes=None)]
+    return Comparison("test", "TissueMNIST, own split", standings(runs), [], ["One thing to know."])
+
+
+def test_each_file_says_what_an_interval_is(comparison: Comparison, tmp_path: Path) -> None:
+    markdown, table, page = write_comparison(comparison, tmp_path)
+    with open(table, encoding="utf-8", newline="") as file:
+        rows = {(row["method"], row["input"]): row for row in csv.DictReader(file)}
+    assert rows["a-run", "28"]["interval"] == "95 %"
+    densenet = rows["DenseNet-121, ImageNet weights", "128"]
+    assert (densenet["low"], densenet["high"], densenet["interval"]) == ("0.7386", "0.7464", "1 sd")
+    for row in rows.values():
+        assert bool(row["low"]) == bool(row["high"]) == bool(row["interval"])
+    text = markdown.read_text()
+    assert "| 0.6850 | 0.6950 | 95 % |" in text
+    assert "| 0.7386 | 0.7464 | 1 sd |" in text
+    html = page.read_text()
+    assert "0.6850 to 0.6950 (95 %)" in html
+    assert "0.7386 to 0.7464 (1 sd)" in html
+
+
+@pytest.mark.parametrize("width", [100, 200])
+def test_a_terminal_of_any_width_says_it_too_with_device_checkpoint_and_source(
+    comparison: Comparison, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = Console(width=width, force_terminal=True, color_system=None, highlight=False, soft_wrap=True)
+    monkeypatch.setattr(tables, "table_console", lambda: console)
+    tables.show(comparison)
+    said = capsys.readouterr().out
+    table, rest = said[: said.index("└")], said[said.index("┘") :]
+    assert max(map(len, table.splitlines())) <= width
+    assert "0.6850 to 0.6950 (95 %)" in table
+    assert "0.7386 to 0.7464 (1 sd)" in table
+    where = table if width == 200 else rest
+    for words in ("870,376", "26,128,512", "16.5", "CPU, 2 threads", "last, epoch 5"):
+        assert words in where, words
+    assert "source of a-run (28); knn (28): nephros train --out runs/a-run" in rest
+    assert "https://doi.org/10.1038/s41597-022-01721-8" in rest
+    assert "None" not in said
+    assert "…" not in said

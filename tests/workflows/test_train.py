@@ -1,0 +1,290 @@
+"""The main job in a run folder: what it writes, what it refuses, how it counts readings of the test split."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import nephros
+from nephros.data.dataset import Dataset, Provenance, Split
+from nephros.errors import UserError
+from nephros.evaluation.metrics import summarise
+from nephros.evaluation.scoring import Evaluation
+from nephros.models.serialization import load_model
+from nephros.models.tta import views
+from nephros.recipe import Recipe
+from nephros.recipe_parts import Augment, Model, Optimizer
+from nephros.runs import RunFolder
+from nephros.training.history import from_csv
+from nephros.workflows.compare import compare
+from nephros.workflows.train import resume, train
+from tests.conftest import made_up, write_npz
+
+QUICK = Recipe(
+    name="quick",
+    model=Model(network="course", features=4, depth=2, hidden=(16,)),
+    optimizer=Optimizer(lr=0.1, momentum=0.9),
+    augment=Augment(flips="dihedral"),
+    epochs=2,
+    batch_size=32,
+)
+
+
+def _silent(_words: str) -> None:
+    return None
+
+
+def _train(data: str | Path | Dataset, out: Path, **more: object) -> RunFolder:
+    return train(QUICK, data, out=out, say=_silent, **more)  # type: ignore[arg-type]
+
+
+def test_a_run_folder_holds_everything(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run", test=True, command="nephros train quick --test")
+    for name in ("recipe.yaml", "run.json", "history.csv", "checkpoint.pt", "weights.safetensors", "report.html"):
+        assert folder.file(name).stat().st_size > 0, name
+    for split in ("train", "val", "test"):
+        metrics = json.loads(folder.file(split, "metrics.json").read_text())
+        assert metrics["provenance"]["title"] == "squares, own split"
+        assert metrics["recipe_hash"] == QUICK.hash
+    assert not folder.file("train", "predictions.npz").exists()
+    info = folder.info()
+    assert (info.status, info.chosen_epoch, info.command) == ("complete", 2, "nephros train quick --test")
+    assert info.class_counts["train"] == [60, 60, 60, 60]
+    assert set(info.versions) == {"nephros", "python", "torch", "numpy", "scikit-learn"}
+    assert len(folder.test_reads()) == 1
+    assert set(folder.test_reads()[0]) >= {"time", "commit", "recipe_hash"}
+
+
+def test_predictions_give_the_metrics_again(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run")
+    found = Evaluation.load(folder.file("val", "metrics.json"), folder.file("val", "predictions.npz"))
+    labels = nephros.load(tiny_npz).val.labels
+    assert found.probabilities.dtype == np.float64
+    assert np.array_equal(found.labels, labels)
+    assert np.allclose(found.probabilities.sum(axis=1), 1, atol=1e-12)
+    again = summarise(found.probabilities, labels, tuple(folder.info().class_names))
+    assert again.items() <= found.metrics.items()
+
+
+def test_the_test_split_is_read_only_when_asked_for_and_every_reading_counts(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run")
+    assert not folder.file("test", "metrics.json").exists()
+    assert folder.test_reads() == []
+    for readings in (1, 2):
+        nephros.evaluate(folder.root, "test")
+        assert len(folder.test_reads()) == readings
+    nephros.evaluate(folder.root, "val")
+    assert len(folder.test_reads()) == 2
+
+
+def test_evaluate_finds_what_train_found(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run")
+    before = json.loads(folder.file("val", "metrics.json").read_text())
+    after = nephros.evaluate(folder.root, "val").metrics
+    assert after["accuracy"] == before["accuracy"]
+    assert after["loss"] == pytest.approx(before["loss"], abs=1e-6)
+
+
+def test_a_run_of_several_views_is_judged_on_their_mean_and_says_so(tiny_npz: Path, tmp_path: Path) -> None:
+    five = dataclasses.replace(QUICK, views=5)
+    folder = train(five, tiny_npz, out=tmp_path / "run", say=_silent)
+    found = Evaluation.load(folder.file("val", "metrics.json"), folder.file("val", "predictions.npz"))
+    model, _ = load_model(folder.file("weights.safetensors"))
+    images = torch.from_numpy(nephros.load(tiny_npz).val.images)[:, None]
+    with torch.no_grad():
+        seen = [model(view.of(images)).double().softmax(1) for view in views(5)]
+    np.testing.assert_allclose(found.probabilities, torch.stack(seen).mean(0).numpy(), atol=1e-5)
+    assert found.metrics["loss"] != pytest.approx(from_csv(folder.file("history.csv"))[-1].val_loss)
+    np.testing.assert_array_equal(nephros.evaluate(folder.root).probabilities, found.probabilities)
+    assert [folder.metrics(split)["views"] for split in ("train", "val")] == [1, 5]
+    assert "in each of 5 views at test time" in folder.file("report.html").read_text()
+    row = next(row for row in compare([folder.root], split="val").rows if row.own)
+    assert row.multiply_adds == 5 * folder.info().multiply_adds
+
+
+def test_views_that_turn_need_square_images(tmp_path: Path) -> None:
+    square = made_up()
+    train_, val, test = (Split(split.images[:, :16], split.labels) for _, split in square.splits())
+    wide = write_npz(tmp_path / "wide.npz", dataclasses.replace(square, train=train_, val=val, test=test))
+    with pytest.raises(UserError, match="--views 8 turns the images, but they are 16x28 pixels: use 1 or 5"):
+        train(dataclasses.replace(QUICK, views=8), wide, out=tmp_path / "run", say=_silent)
+    with pytest.raises(UserError, match="--views is 3, but it must be 1, 5, 8 or 40"):
+        dataclasses.replace(QUICK, views=3)
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_on_other_data_leaves_the_run_s_own_results_alone(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run")
+    before = folder.file("val", "metrics.json").read_text()
+    other = write_npz(tmp_path / "others.npz", made_up(n=80))
+    nephros.evaluate(folder.root, "val", other)
+    assert folder.file("val", "metrics.json").read_text() == before
+    (place,) = folder.root.glob("val-on-others-*")
+    found = json.loads((place / "metrics.json").read_text())
+    assert found["provenance"]["title"] == "others, own split"
+    nephros.evaluate(folder.root, "test", other)
+    assert folder.test_reads() == []
+    (place,) = folder.root.glob("test-on-others-*")
+    assert len((place / "reads.jsonl").read_text().splitlines()) == 1
+    turned = dataclasses.replace(made_up(n=80), class_names=tuple(f"class {c}" for c in (1, 0, 2, 3)))
+    with pytest.raises(UserError, match="in another order"):
+        nephros.evaluate(folder.root, "val", turned)
+    for misfit in (made_up(n=80, classes=3), made_up(n=80, channels=3), made_up(n=80, size=20)):
+        with pytest.raises(UserError, match="--data"):
+            nephros.evaluate(folder.root, "val", misfit)
+
+
+@pytest.mark.parametrize(("classes", "channels", "size"), [(2, 3, 28), (5, 1, 36)])
+def test_any_single_label_set(classes: int, channels: int, size: int, tmp_path: Path) -> None:
+    folder = _train(made_up(n=120, classes=classes, channels=channels, size=size), tmp_path / "run", test=True)
+    assert len(json.loads(folder.file("test", "metrics.json").read_text())["per_class"]) == classes
+
+
+def test_the_default_recipe_learns_from_synthetic_cells_and_says_synthetic_in_every_file_name(tmp_path: Path) -> None:
+    from nephros.data.synthetic import make
+
+    data = make(n_train=800, n_val=160, n_test=160)
+    recipe = nephros.RECIPES["nephros"]
+    recipe = dataclasses.replace(recipe, batch_size=64, epochs=5)
+    folder = train(recipe, data, out=tmp_path / "run", test=True, say=_silent)
+    files = [path for path in folder.root.rglob("*") if path.is_file()]
+    assert len(files) > 10
+    assert [path.name for path in files if "synthetic" not in path.name] == []
+    assert RunFolder.open(folder.root).synthetic
+    metrics = json.loads(folder.file("test", "metrics.json").read_text())
+    assert "synthetic" in metrics["provenance"]["title"]
+    rows = from_csv(folder.file("history.csv"))
+    assert rows[-1].train_loss < 0.95 * rows[0].train_loss
+
+
+def test_an_existing_folder_is_never_written_to(tiny_npz: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "mine.txt").write_text("keep")
+    with pytest.raises(UserError, match="exists already"):
+        _train(tiny_npz, out)
+    assert [path.name for path in out.iterdir()] == ["mine.txt"]
+
+
+def test_nothing_is_written_when_the_input_can_not_be_used(tiny_npz: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    small = write_npz(tmp_path / "small.npz", made_up(n=80, size=3))
+    single = write_npz(tmp_path / "single.npz", made_up(n=81, size=8))
+    lonely = dataclasses.replace(QUICK, model=Model(network="compact", features=4), batch_size=80)
+    attempts: list[tuple[Recipe, Path, dict[str, object], str]] = [
+        (dataclasses.replace(QUICK, model=Model(network="curse")), tiny_npz, {}, "Did you mean 'course'"),
+        (QUICK, small, {}, "too small"),
+        (QUICK, tmp_path / "absent.npz", {}, "absent"),
+        (lonely, single, {}, "--batch_size 80 leaves one image of 81"),
+        (QUICK, tiny_npz, {"subset": 3}, "--subset"),
+        (QUICK, tiny_npz, {"data_seed": -1}, "--data-seed is -1"),
+        (QUICK, tiny_npz, {"device": "tpu"}, "--device"),
+    ]
+    for recipe, data, more, words in attempts:
+        with pytest.raises(UserError, match=words):
+            train(recipe, data, out=out, say=_silent, **more)  # type: ignore[arg-type]
+        assert not out.exists()
+
+
+def test_a_subset_says_so(tiny_npz: Path, tmp_path: Path) -> None:
+    info = _train(tiny_npz, tmp_path / "run", subset=40).info()
+    assert sum(info.class_counts["train"]) == 40
+    assert "subset of 40" in info.data["detail"]
+
+
+def test_resume_refuses_changed_data_changed_recipes_and_what_is_no_run(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run")
+    said: list[str] = []
+    assert resume(folder.root, say=said.append).root == folder.root
+    assert "complete already" in said[0]
+    assert len(said) == 1
+    folder.write_info(dataclasses.replace(folder.info(), status="training"))
+    recipe = folder.file("recipe.yaml").read_text()
+    folder.file("recipe.yaml").write_text(recipe.replace("epochs: 2", "epochs: 3"))
+    with pytest.raises(UserError, match=r"recipe\.yaml has changed"):
+        resume(folder.root, say=_silent)
+    folder.file("recipe.yaml").write_text(recipe)
+    write_npz(tiny_npz, made_up(n=80))
+    with pytest.raises(UserError, match=r"the data .* has changed"):
+        resume(folder.root, say=_silent)
+    with pytest.raises(UserError, match="holds no run"):
+        resume(tmp_path, say=_silent)
+    with pytest.raises(UserError, match="does not exist"):
+        resume(tmp_path / "absent", say=_silent)
+
+
+def test_warnings_of_the_data_are_said_and_kept(tiny: Dataset, tmp_path: Path) -> None:
+    data = dataclasses.replace(
+        tiny, warnings=("val has no image of kind 3.",), provenance=Provenance("Squares", "own", "", "1" * 64)
+    )
+    said: list[str] = []
+    folder = train(QUICK, data, out=tmp_path / "run", say=said.append)
+    assert "warning: val has no image of kind 3." in said
+    assert folder.info().warnings == ["val has no image of kind 3."]
+
+
+def test_two_processes_do_not_train_in_one_folder(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run")
+    folder.write_info(dataclasses.replace(folder.info(), status="training"))
+    with folder.held(), pytest.raises(UserError, match="Another process is training"):
+        resume(folder.root, say=_silent)
+    assert resume(folder.root, say=_silent).info().status == "complete"
+
+
+def test_a_run_killed_before_it_began_gives_its_folder_back(tiny_npz: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "recipe.yaml").write_text("name: half")
+    assert _train(tiny_npz, out).info().status == "complete"
+
+
+def test_a_half_written_line_still_counts_as_a_reading(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run", test=True)
+    log = folder.file("test", "reads.jsonl")
+    log.write_text(log.read_text() + '{"time": "20')
+    assert len(folder.test_reads()) == 2
+    nephros.evaluate(folder.root, "test")
+    assert len(folder.test_reads()) == 3
+    assert "unknown (the line is damaged)" in folder.file("report.html").read_text()
+
+
+def test_the_report_shows_a_later_reading(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run")
+    assert "has never been read" in folder.file("report.html").read_text()
+    nephros.evaluate(folder.root, "test")
+    assert "has never been read" not in folder.file("report.html").read_text()
+
+
+def test_public_names_stay_what_they_are(tiny_npz: Path, tmp_path: Path) -> None:
+    before = {name: getattr(nephros, name) for name in nephros.__all__}
+    folder = _train(tiny_npz, tmp_path / "run")
+    nephros.report(folder.root)
+    assert {name: getattr(nephros, name) for name in nephros.__all__} == before
+    assert callable(nephros.find_recipe)
+
+
+def test_a_recipe_from_python_is_checked_and_whole_numbers_will_do(tiny: Dataset, tmp_path: Path) -> None:
+    whole = dataclasses.replace(QUICK, optimizer=Optimizer(lr=1, momentum=0), epochs=1)
+    folder = train(whole, tiny, out=tmp_path / "run", say=_silent)
+    folder.write_info(dataclasses.replace(folder.info(), status="training"))
+    assert resume(folder.root, tiny, say=_silent).info().status == "complete"
+    for wrong in ({"epochs": 2.5}, {"amp": "x"}, {"optimizer": Optimizer(name="foo")}):  # type: ignore[arg-type]
+        with pytest.raises(UserError, match="--"):
+            train(dataclasses.replace(QUICK, **wrong), tiny, out=tmp_path / "other", say=_silent)
+
+
+def test_a_run_that_a_kill_left_barely_begun_or_half_reported_is_cleared(tiny_npz: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / ".run.json.abc.tmp").write_text("{")
+    folder = _train(tiny_npz, out)
+    folder.file("report.html").unlink()
+    (out / "figures" / ".roc.png.abc.tmp").write_text("half")
+    resume(out, say=_silent)
+    assert folder.file("report.html").exists()
+    assert not list(out.rglob(".*.tmp"))
