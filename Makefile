@@ -22,7 +22,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 
 setup: $(VENV)/.dev  ## set up .venv with everything that development needs
 
-demo: $(VENV)/.core  ## train, judge and report: TissueMNIST where it is on disk, else made-up cells (under 3 minutes)
+demo: $(VENV)/.core  ## train, evaluate and report on TissueMNIST where it is on disk, else on synthetic cells (under 3 minutes)
 	$(BIN)/python -m nephros.demo
 
 test: $(VENV)/.dev  ## the fast tests (five to eight minutes)

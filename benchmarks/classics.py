@@ -15,113 +15,124 @@ import numpy as np
 import torch
 
 from benchmarks.classics_case import METHODS
-from benchmarks.common import Row, Settings, in_process, parse, parser, publish
+from benchmarks.common import BenchmarkConfig, Row, build_parser, parse_config, publish, run_module
 from benchmarks.timing import interleave, mean_rate, ratio, summary
-from nephros.models.classical import NearestNeighbours
+from nephros.models.classical import KNNClassifier
 
 SIZES = (1_000, 3_000, 10_000, 20_000, 60_000, 165_380)
-EXACT = "svm-rbf, exact"
-EXACT_LIMIT = 20_000
+EXACT_RBF = "svm-rbf, exact"
+EXACT_MAX_IMAGES = 20_000
 """Training images beyond which the exact kernel would take hours."""
-QUERIES = 512
+N_QUERIES = 512
 """Images whose neighbours are looked for at once."""
-FITTED_FROM = 3_000
+FIT_MIN_IMAGES = 3_000
 """Smaller sizes tell of fixed costs rather than of growth."""
 
 
-def case(method: str, images: int, data: str) -> dict[str, Any]:
+def measure_in_process(method: str, images: int, data: str) -> dict[str, Any]:
     """Return what one case measured in a process of its own."""
-    return dict(in_process("classics_case", [method, str(images), "--data", data]))
+    return dict(run_module("classics_case", [method, str(images), "--data", data]))
 
 
-def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
+def scaling_exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
     """Return the slope of the straight line through the logarithms of both."""
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
-def rows_of(method: str, sizes: Sequence[int], data: str) -> tuple[list[Row], str]:
+def measure_method(method: str, sizes: Sequence[int], data: str) -> tuple[list[Row], str]:
     """Return a row a size, with the growth in the last one, and the data's title."""
-    found = [case(method, size, data) for size in sizes]
-    kept = ("learn_seconds", "score_seconds", "memory_mib", "stored_mib")
-    rows: list[Row] = [{"method": method, "images": one["images"], **{key: one[key] for key in kept}} for one in found]
-    fitted = [one for one in found if one["images"] >= FITTED_FROM]
-    if len(fitted) > 1:
-        images = [one["images"] for one in fitted]
-        growth = {key: exponent(images, [max(one[key], 1e-3) for one in fitted]) for key in kept[:3]}
-        rows.append({"method": method, "images": "growth: n to the power of", **growth})
-        if method == EXACT:
-            last, whole = fitted[-1], SIZES[-1]
-            factor = whole / last["images"]
-            drawn = {key: last[key] * factor ** growth[key] for key in kept[:3]}
+    results = [measure_in_process(method, size, data) for size in sizes]
+    metrics = ("fit_seconds", "predict_seconds_per_1000", "memory_mib", "file_mib")
+    rows: list[Row] = [
+        {"method": method, "images": result["images"], **{key: result[key] for key in metrics}} for result in results
+    ]
+    fit_results = [result for result in results if result["images"] >= FIT_MIN_IMAGES]
+    if len(fit_results) > 1:
+        images = [result["images"] for result in fit_results]
+        exponents = {
+            key: scaling_exponent(images, [max(result[key], 1e-3) for result in fit_results]) for key in metrics[:3]
+        }
+        rows.append({"method": method, "images": "growth: n to the power of", **exponents})
+        if method == EXACT_RBF:
+            last, n_full = fit_results[-1], SIZES[-1]
+            factor = n_full / last["images"]
+            extrapolated = {key: last[key] * factor ** exponents[key] for key in metrics[:3]}
             rows.append(
-                {"method": method, "images": f"{whole:,}, extrapolated with that exponent, not measured", **drawn}
+                {
+                    "method": method,
+                    "images": f"{n_full:,}, extrapolated with that exponent, not measured",
+                    **extrapolated,
+                }
             )
-    return rows, str(found[0]["data"])
+    return rows, str(results[0]["data"])
 
 
-def search_against_peers(images: int, settings: Settings) -> list[Row]:
+def measure_search(images: int, config: BenchmarkConfig) -> list[Row]:
     """Return the time of our search for neighbours over scikit-learn's, and over faiss's where it is installed."""
     rng = np.random.default_rng(0)
     bank = rng.integers(0, 256, (images, 784), dtype=np.uint8)
-    queries = rng.random((QUERIES, 784), dtype=np.float32)
-    floats = bank.astype(np.float32) / np.float32(255)
-    squares = torch.from_numpy(np.square(floats).sum(axis=1))
+    queries = rng.random((N_QUERIES, 784), dtype=np.float32)
+    bank_float = bank.astype(np.float32) / np.float32(255)
+    squares = torch.from_numpy(np.square(bank_float).sum(axis=1))
     tensors = {"bank": torch.from_numpy(bank), "offset": squares, "factor": torch.full_like(squares, 2 / 255)}
-    ours = NearestNeighbours(tensors)
+    knn = KNNClassifier(tensors)
 
-    def by_us() -> None:
-        ours.neighbours(torch.from_numpy(queries), 20)
+    def search_nephros() -> None:
+        knn.kneighbors(torch.from_numpy(queries), 20)
 
     from sklearn.neighbors import NearestNeighbors
 
-    theirs = NearestNeighbors(n_neighbors=20, algorithm="brute").fit(floats)
-    contenders: dict[str, Callable[[], object]] = {"nephros": by_us, "scikit-learn": lambda: theirs.kneighbors(queries)}
+    sklearn_index = NearestNeighbors(n_neighbors=20, algorithm="brute").fit(bank_float)
+    contenders: dict[str, Callable[[], object]] = {
+        "nephros": search_nephros,
+        "scikit-learn": lambda: sklearn_index.kneighbors(queries),
+    }
     try:
         import faiss  # type: ignore[import-not-found]
 
         index = faiss.IndexFlatL2(784)
-        index.add(floats)
+        index.add(bank_float)
         contenders["faiss"] = lambda: index.search(queries, 20)
     except ImportError:
         pass
-    turns = {name: mean_rate(_searches(search), settings.device) for name, search in contenders.items()}
-    rates = interleave(turns, settings)
+    turns = {name: mean_rate(_search_loop(search), config.device) for name, search in contenders.items()}
+    rates = interleave(turns, config)
     return [
         {
             "method": f"search by {name}",
             "images": images,
-            "score_seconds": summary([1000 / rate for rate in rates[name]])["median"],
-            "ours_over_it": ratio(rates[name], rates["nephros"])["median"],
+            "predict_seconds_per_1000": summary([1000 / rate for rate in rates[name]])["median"],
+            "nephros_time_ratio": ratio(rates[name], rates["nephros"])["median"],
         }
         for name in contenders
     ]
 
 
-def _searches(search: Callable[[], object]) -> Iterator[float]:
+def _search_loop(search: Callable[[], object]) -> Iterator[float]:
     """Search for ever; yield the number of images whose neighbours were found."""
     while True:
         search()
-        yield QUERIES
+        yield N_QUERIES
 
 
 def main() -> None:
     """Run the benchmark."""
-    made = parser(__doc__ or "")
-    made.set_defaults(repeats=3)
-    settings = parse(made, "classics")
-    sizes = (200, 400) if settings.quick else SIZES
+    parser = build_parser(__doc__ or "")
+    parser.set_defaults(repeats=3)
+    config = parse_config(parser, "classics")
+    sizes = (200, 400) if config.quick else SIZES
     rows: list[Row] = []
     title = ""
     for method in METHODS:
-        limit = EXACT_LIMIT if method == EXACT else math.inf
-        if settings.quick and "landmarks" in method:
+        limit = EXACT_MAX_IMAGES if method == EXACT_RBF else math.inf
+        if config.quick and "landmarks" in method:
             continue
-        found, title = rows_of(method, [size for size in sizes if size <= limit], settings.data)
-        rows += found
+        method_rows, title = measure_method(method, [size for size in sizes if size <= limit], config.data)
+        rows += method_rows
         print(f"{method}: done", file=sys.stderr)
-    rows += search_against_peers(sizes[-1], settings)
+    rows += measure_search(sizes[-1], config)
     publish(
-        settings,
+        config,
         f"Classical baselines: seconds to learn and to score 1,000 images, by training images, {title}",
         rows,
         title,

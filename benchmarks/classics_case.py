@@ -14,26 +14,26 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from benchmarks.peak_memory import resident
+from benchmarks.peak_memory import process_memory
 from nephros.data.dataset import Dataset
-from nephros.data.load import load, locate
-from nephros.data.subset import picked
-from nephros.data.synthetic import make
+from nephros.data.load import find_local_file, load
+from nephros.data.subset import stratified_subset
+from nephros.data.synthetic import make_synthetic
 from nephros.models.classifier import Classifier
 from nephros.models.serialization import save_model
 from nephros.recipe import Recipe
-from nephros.recipe_parts import Classic, Model
-from nephros.training.classical.grid_search import learn
-from nephros.training.model_init import shape_of
+from nephros.recipe_parts import ClassicalConfig, ModelConfig
+from nephros.training.classical.grid_search import grid_search
+from nephros.training.model_init import input_spec
 
 METHODS = {
-    "knn": ("knn", Classic(neighbours=(20,))),
-    "svm-linear": ("svm-linear", Classic(cost=(0.1,))),
-    "svm-rbf, 1000 landmarks": ("svm-rbf", Classic(landmarks=1000)),
-    "svm-rbf, exact": ("svm-rbf", Classic()),
+    "knn": ("knn", ClassicalConfig(n_neighbors=(20,))),
+    "svm-linear": ("svm-linear", ClassicalConfig(C=(0.1,))),
+    "svm-rbf, 1000 landmarks": ("svm-rbf", ClassicalConfig(n_landmarks=1000)),
+    "svm-rbf, exact": ("svm-rbf", ClassicalConfig()),
 }
 """Each with one combination: its grid multiplies the time of learning by as many."""
-SCORED = 2000
+N_SCORED = 2000
 """Images whose classes are then told."""
 
 
@@ -43,48 +43,50 @@ def measure(method: str, dataset: Dataset) -> dict[str, float]:
     Memory is what the process took beyond what it held once the data was open, so the float pixels count.
     """
     network, classic = METHODS[method]
-    recipe = Recipe(model=Model(network=network), classic=classic)
-    few = dataclasses.replace(dataset, val=picked(dataset.val, 2 * dataset.classes, 0))
-    tiny = dataclasses.replace(few, train=picked(dataset.train, 4 * dataset.classes, 0))
-    warm = dataclasses.replace(classic, landmarks=min(2, classic.landmarks))
+    recipe = Recipe(model=ModelConfig(network=network), classical=classic)
+    small_val = dataclasses.replace(dataset, val=stratified_subset(dataset.val, 2 * dataset.n_classes, 0))
+    warmup_data = dataclasses.replace(small_val, train=stratified_subset(dataset.train, 4 * dataset.n_classes, 0))
+    warmup_classic = dataclasses.replace(classic, n_landmarks=min(2, classic.n_landmarks))
     # Imports take seconds.
-    learn(dataclasses.replace(recipe, classic=warm), tiny, torch.device("cpu"), lambda _words: None)
-    before = resident("VmRSS")
+    grid_search(
+        dataclasses.replace(recipe, classical=warmup_classic), warmup_data, torch.device("cpu"), lambda _words: None
+    )
+    before = process_memory("VmRSS")
     start = time.perf_counter()
-    model, _, _ = learn(recipe, few, torch.device("cpu"), lambda _words: None)
-    learnt = time.perf_counter() - start
-    queries = torch.from_numpy(dataset.test.images[:SCORED].copy())[:, None].float() / 255
+    model, _, _ = grid_search(recipe, small_val, torch.device("cpu"), lambda _words: None)
+    fit_seconds = time.perf_counter() - start
+    queries = torch.from_numpy(dataset.test.images[:N_SCORED].copy())[:, None].float() / 255
     start = time.perf_counter()
     with torch.no_grad():
-        for some in torch.split(queries, 512):
-            model(some)
-    scored = time.perf_counter() - start
-    peak = resident("VmHWM")
-    with TemporaryDirectory() as place:
-        file = Path(place) / "weights.safetensors"
-        whole = Classifier(model, [0.0], [1.0])
-        save_model(file, whole.state_dict(), recipe.model, shape_of(dataset), dataset.class_names)
-        stored = file.stat().st_size
+        for batch in torch.split(queries, 512):
+            model(batch)
+    predict_seconds = time.perf_counter() - start
+    peak = process_memory("VmHWM")
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "weights.safetensors"
+        classifier = Classifier(model, [0.0], [1.0])
+        save_model(file, classifier.state_dict(), recipe.model, input_spec(dataset), dataset.class_names)
+        n_bytes = file.stat().st_size
     return {
-        "learn_seconds": learnt,
-        "score_seconds": 1000 * scored / len(queries),
-        "stored_mib": stored / 2**20,
+        "fit_seconds": fit_seconds,
+        "predict_seconds_per_1000": 1000 * predict_seconds / len(queries),
+        "file_mib": n_bytes / 2**20,
         "memory_mib": (peak - before) / 2**20,
     }
 
 
 def main() -> None:
     """Measure one case."""
-    made = argparse.ArgumentParser(description=__doc__)
-    made.add_argument("method", choices=METHODS)
-    made.add_argument("images", type=int)
-    made.add_argument("--data", choices=("auto", "synthetic"), default="auto")
-    given = made.parse_args()
-    real = given.data == "auto" and locate("tissuemnist")
-    dataset = load("tissuemnist") if real else make(n_train=given.images, n_val=64, n_test=64)
-    train = dataset.train if given.images >= len(dataset.train) else picked(dataset.train, given.images, 0)
-    found = measure(given.method, dataclasses.replace(dataset, train=train))
-    print(json.dumps({"images": len(train), "data": dataset.provenance.title, **found}))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("method", choices=METHODS)
+    parser.add_argument("images", type=int)
+    parser.add_argument("--data", choices=("auto", "synthetic"), default="auto")
+    args = parser.parse_args()
+    real = args.data == "auto" and find_local_file("tissuemnist")
+    dataset = load("tissuemnist") if real else make_synthetic(n_train=args.images, n_val=64, n_test=64)
+    train = dataset.train if args.images >= len(dataset.train) else stratified_subset(dataset.train, args.images, 0)
+    result = measure(args.method, dataclasses.replace(dataset, train=train))
+    print(json.dumps({"images": len(train), "data": dataset.provenance.title, **result}))
 
 
 if __name__ == "__main__":

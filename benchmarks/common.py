@@ -19,12 +19,12 @@ from rich.table import Table
 
 from nephros import device as devices
 from nephros.console import table_console
-from nephros.environment import commit, versions
-from nephros.errors import UserError
+from nephros.environment import git_commit, package_versions
+from nephros.errors import NephrosError
 from nephros.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
-FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16")
+CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16")
 """Of the CPU, those that change how fast it multiplies matrices in some precision."""
 
 Row = dict[str, Any]
@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchmarkConfig:
     """What the flags said."""
 
     benchmark: str
@@ -42,112 +42,112 @@ class Settings:
     seconds: float
     quick: bool
     save: Path | None
-    machine: dict[str, Any]
-    options: argparse.Namespace
+    hardware: dict[str, Any]
+    args: argparse.Namespace
 
 
-def parser(description: str) -> argparse.ArgumentParser:
+def build_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser of the flags that every benchmark has."""
-    made = argparse.ArgumentParser(description=description)
-    made.add_argument(
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
         "--device", choices=get_args(devices.DeviceName), default="auto", help="auto takes a GPU where there is one"
     )
-    made.add_argument(
+    parser.add_argument(
         "--data", choices=("auto", "synthetic"), default="auto", help="auto: TissueMNIST where it is at hand"
     )
-    made.add_argument("--repeats", type=int, default=9, help="rounds in which all contenders take turns (default: 9)")
-    made.add_argument("--seconds", type=float, default=2.0, help="of one turn, at least (default: 2)")
-    made.add_argument(
+    parser.add_argument("--repeats", type=int, default=9, help="rounds in which all contenders take turns (default: 9)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of one turn, at least (default: 2)")
+    parser.add_argument(
         "--quick", action="store_true", help="a few seconds in all, to see that it works; its numbers say nothing"
     )
-    made.add_argument(
+    parser.add_argument(
         "--save", nargs="?", type=Path, const=RESULTS, metavar="FOLDER", help="add the record to FOLDER/NAME.json"
     )
-    return made
+    return parser
 
 
-def parse(made: argparse.ArgumentParser, benchmark: str, words: list[str] | None = None) -> Settings:
-    """Return the settings that `words` (by default the command line) ask for; exits 2 for those that can't be used."""
-    given = made.parse_args(words)
-    if given.quick and given.save:
-        made.error("--quick and --save: quick numbers are not worth keeping.")
-    if given.repeats < 1 or given.seconds <= 0:
-        made.error("--repeats must be at least 1 and --seconds above 0.")
+def parse_config(parser: argparse.ArgumentParser, benchmark: str, argv: list[str] | None = None) -> BenchmarkConfig:
+    """Return the settings that `argv` (by default the command line) ask for; exits 2 for those that can't be used."""
+    args = parser.parse_args(argv)
+    if args.quick and args.save:
+        parser.error("--quick and --save: quick numbers are not worth keeping.")
+    if args.repeats < 1 or args.seconds <= 0:
+        parser.error("--repeats must be at least 1 and --seconds above 0.")
     try:
-        device = devices.choose(given.device)
-    except UserError as error:
-        made.error(str(error))
-    repeats, seconds = (2, 0.05) if given.quick else (given.repeats, given.seconds)
-    return Settings(benchmark, device, given.data, repeats, seconds, given.quick, given.save, hardware(), given)
+        device = devices.resolve_device(args.device)
+    except NephrosError as error:
+        parser.error(str(error))
+    repeats, seconds = (2, 0.05) if args.quick else (args.repeats, args.seconds)
+    return BenchmarkConfig(benchmark, device, args.data, repeats, seconds, args.quick, args.save, hardware_info(), args)
 
 
-def hardware() -> dict[str, Any]:
+def hardware_info() -> dict[str, Any]:
     """Return what this machine is, and how busy it was just before."""
     text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
-    flags = facts.get("flags", "").split()
+    cpu_info = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+    flags = cpu_info.get("flags", "").split()
     return {
-        "cpu": facts.get("model name") or platform.processor() or platform.machine(),
+        "cpu": cpu_info.get("model name") or platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "flags": [flag for flag in FLAGS if flag in flags],
+        "flags": [flag for flag in CPU_FLAGS if flag in flags],
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "load_before": os.getloadavg()[0],
     }
 
 
-def publish(settings: Settings, title: str, rows: list[Row], data: str = "") -> None:
+def publish(config: BenchmarkConfig, title: str, rows: list[Row], data: str = "") -> None:
     """Print the table and then the record as one JSON line; add it to its file where --save asks for that."""
     record = {
-        "benchmark": settings.benchmark,
+        "benchmark": config.benchmark,
         "title": title,
-        "command": " ".join(["python", "-m", f"benchmarks.{settings.benchmark}", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", f"benchmarks.{config.benchmark}", *sys.argv[1:]]),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "quick": settings.quick,
-        "device": devices.describe(settings.device),
+        "quick": config.quick,
+        "device": devices.device_name(config.device),
         "data": data,
         "seed": 0,
-        "repeats": settings.repeats,
-        "seconds": settings.seconds,
-        "hardware": settings.machine,
-        "versions": versions(),
-        "commit": commit(),
+        "repeats": config.repeats,
+        "seconds": config.seconds,
+        "hardware": config.hardware,
+        "versions": package_versions(),
+        "commit": git_commit(),
         "rows": rows,
     }
-    headers, cells = table(rows)
-    shown = Table(*headers, title=title, title_justify="left")
+    headers, cells = format_table(rows)
+    rich_table = Table(*headers, title=title, title_justify="left")
     for line in cells:
-        shown.add_row(*line)
-    table_console().print(shown)
+        rich_table.add_row(*line)
+    table_console().print(rich_table)
     print(json.dumps(record, allow_nan=False))
-    if settings.save is not None:
-        file = settings.save / f"{settings.benchmark}.json"
+    if config.save is not None:
+        file = config.save / f"{config.benchmark}.json"
         earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
         write_json(file, [*earlier, record])
 
 
-def in_process(
-    module: str, words: Sequence[str], python: str = sys.executable, env: Mapping[str, str] | None = None
+def run_module(
+    module: str, args: Sequence[str], python: str = sys.executable, env: Mapping[str, str] | None = None
 ) -> Any:
     """Return what a module of the benchmarks prints as JSON on its last line, run in a process of its own."""
-    command = [python, "-m", f"benchmarks.{module}", *words]
-    done = subprocess.run(command, cwd=RESULTS.parents[1], env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    command = [python, "-m", f"benchmarks.{module}", *args]
+    completed = subprocess.run(command, cwd=RESULTS.parents[1], env=env, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{completed.stderr}")
+    return json.loads(completed.stdout.splitlines()[-1])
 
 
-def table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
+def format_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     """Return the headers and the text of each cell; a row that lacks a column shows nothing there."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     return [column.replace("_", " ") for column in columns], [
-        [_cell(row.get(column)) for column in columns] for row in rows
+        [_format_cell(row.get(column)) for column in columns] for row in rows
     ]
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     if isinstance(value, dict):
-        return f"{_cell(value['median'])} ({_cell(value['min'])} to {_cell(value['max'])})"
+        return f"{_format_cell(value['median'])} ({_format_cell(value['min'])} to {_format_cell(value['max'])})"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

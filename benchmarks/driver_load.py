@@ -14,118 +14,123 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.common import Row, parse, parser, publish
-from nephros.data.synthetic import make
+from benchmarks.common import Row, build_parser, parse_config, publish
+from nephros.data.synthetic import make_synthetic
 from nephros.presets import RECIPES
-from nephros.training.history import Epoch
+from nephros.training.history import EpochMetrics
 from nephros.tuning import space as spaces
-from nephros.tuning.checkpoint_store import Store, checkpoint_name
-from nephros.tuning.executors import EpochDone, Hear
-from nephros.tuning.hyperband import Bracket, Standing, brackets
-from nephros.tuning.optuna_storage import Storage, address
-from nephros.tuning.plan import plan
-from nephros.tuning.scheduler import Driver
-from nephros.tuning.settings import Settings
-from nephros.tuning.study_state import Records
-from nephros.tuning.trial import Bench, Outcome, Task, outcome_to_dict
+from nephros.tuning.checkpoint_store import CheckpointStore, checkpoint_name
+from nephros.tuning.executors import EpochDone, EventHandler
+from nephros.tuning.hyperband import Bracket, RungState, make_brackets
+from nephros.tuning.optuna_storage import StudyStorage, storage_url
+from nephros.tuning.plan import plan_study
+from nephros.tuning.scheduler import HyperbandScheduler
+from nephros.tuning.settings import StudySettings
+from nephros.tuning.study_state import StudyState
+from nephros.tuning.trial import Outcome, Task, TrialRunner, outcome_to_dict
 
 
-class Instant:
+class InstantExecutor:
     """A pool of many places where every task is done as soon as it is asked for; the learning rate makes the score."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.done: list[Outcome] = []
+        self.outcomes: list[Outcome] = []
         self.tasks: list[Task] = []
 
-    def start(self, task: Task) -> None:
+    def submit(self, task: Task) -> None:
         """Do the task."""
         lr = task.recipe["optimizer"]["lr"]
-        rows = [
-            Epoch(i + 1, lr, 1.0, 0.5, 1.0, i / 1000 - abs(lr - 0.1), 0.5, 0.5, 1.0, 1.0) for i in range(task.until)
+        history = [
+            EpochMetrics(i + 1, lr, 1.0, 0.5, 1.0, i / 1000 - abs(lr - 0.1), 0.5, 0.5, 1.0, 1.0)
+            for i in range(task.stop_epoch)
         ]
         self.tasks.append(task)
-        self.done.append(Outcome(task.key, tuple(rows)))
+        self.outcomes.append(Outcome(task.key, tuple(history)))
 
-    def wait(self, hear: Hear, seconds: float) -> None:
+    def wait(self, on_event: EventHandler, timeout: float) -> None:
         """Tell of one task: its last epochs one by one, as workers do, then its outcome."""
-        outcome = self.done.pop(0)
-        for row in outcome.rows:
-            hear(EpochDone(outcome.key, row))
-        hear(outcome)
+        outcome = self.outcomes.pop(0)
+        for row in outcome.history:
+            on_event(EpochDone(outcome.key, row))
+        on_event(outcome)
 
     def close(self) -> None:
         """Have nothing to stop."""
 
 
-class Nobody:
+class NullStudyCallback:
     """A Watcher that looks away."""
 
-    def changed(self, records: Records, running: list[Task]) -> None:
+    def on_update(self, study_state: StudyState, running: list[Task]) -> None:
         """Look away."""
 
-    def closed(self, records: Records, bracket: Bracket, standing: Standing) -> None:
+    def on_rung_end(self, study_state: StudyState, bracket: Bracket, rung_state: RungState) -> None:
         """Look away."""
 
 
-def load(settings: Settings, places: int, folder: Path) -> Row:
+def measure_load(settings: StudySettings, n_slots: int, folder: Path) -> Row:
     """Run a whole study on a pool of so many places, and return what a task took."""
-    storage = Storage(address(str(folder / f"{settings.name}.db")), settings.name)
-    storage.lease.take()
-    storage.ensure(settings)
-    pool, space = Instant(places), spaces.parse(settings.space, settings.base, "The space")
-    driver = Driver(storage, space, Store(str(folder / settings.name)), pool, Nobody())
-    wall, busy = time.perf_counter(), time.process_time()
+    storage = StudyStorage(storage_url(str(folder / f"{settings.name}.db")), settings.name)
+    storage.lock.acquire()
+    storage.create_or_verify(settings)
+    executor, space = InstantExecutor(n_slots), spaces.parse_space(settings.space, settings.base_recipe, "The space")
+    driver = HyperbandScheduler(
+        storage, space, CheckpointStore(str(folder / settings.name)), executor, NullStudyCallback()
+    )
+    wall_seconds, cpu_seconds = time.perf_counter(), time.process_time()
     driver.run()
-    wall, busy = time.perf_counter() - wall, time.process_time() - busy
-    storage.lease.release()
-    plan_of = brackets(settings.max_epochs, settings.eta)
-    tasks, epochs = len(pool.tasks), sum(bracket.epochs for bracket in plan_of)
+    wall_seconds, cpu_seconds = time.perf_counter() - wall_seconds, time.process_time() - cpu_seconds
+    storage.lock.release()
+    brackets = make_brackets(settings.max_epochs, settings.eta)
+    n_tasks, n_epochs = len(executor.tasks), sum(bracket.total_epochs for bracket in brackets)
     return {
         "R": settings.max_epochs,
-        "configurations": sum(bracket.configs for bracket in plan_of),
-        "tasks": tasks,
-        "epochs": epochs,
-        "busy_on_average": epochs / settings.max_epochs,
-        "computing_ms_a_task": 1000 * busy / tasks,
-        "computing_ms_an_epoch": 1000 * busy / epochs,
-        "wall_ms_an_epoch": 1000 * wall / epochs,
-        "task_bytes": len(json.dumps(dataclasses.asdict(pool.tasks[0]))),
-        "outcome_bytes_an_epoch": len(json.dumps(outcome_to_dict(Outcome((0, 0), pool_row())))),
+        "configurations": sum(bracket.n_configs for bracket in brackets),
+        "tasks": n_tasks,
+        "epochs": n_epochs,
+        "mean_busy_workers": n_epochs / settings.max_epochs,
+        "cpu_ms_per_task": 1000 * cpu_seconds / n_tasks,
+        "cpu_ms_per_epoch": 1000 * cpu_seconds / n_epochs,
+        "wall_ms_per_epoch": 1000 * wall_seconds / n_epochs,
+        "task_bytes": len(json.dumps(dataclasses.asdict(executor.tasks[0]))),
+        "outcome_bytes_per_epoch": len(json.dumps(outcome_to_dict(Outcome((0, 0), sample_history())))),
     }
 
 
-def pool_row() -> tuple[Epoch, ...]:
+def sample_history() -> tuple[EpochMetrics, ...]:
     """Return one epoch with figures of the usual length."""
     third = 1 / 3
-    return (Epoch(1, third, third, third, third, third, third, third, 10 * third, 1000 * third),)
+    return (EpochMetrics(1, third, third, third, third, third, third, third, 10 * third, 1000 * third),)
 
 
-def checkpoints(folder: Path) -> list[Row]:
+def checkpoint_sizes(folder: Path) -> list[Row]:
     """Return the size of a checkpoint of some recipes after an epoch."""
-    store = Store(str(folder / "checkpoints"))
-    bench = Bench(make(n_train=64, n_val=16, n_test=8), torch.device("cpu"), store)
-    sizes = []
+    store = CheckpointStore(str(folder / "checkpoints"))
+    runner = TrialRunner(make_synthetic(n_train=64, n_val=16, n_test=8), torch.device("cpu"), store)
+    rows = []
     for name in ("course-1", "poster", "compact"):
-        bench.advance(Task((0, 0), RECIPES[name].to_dict(), 1), lambda row: None)
-        bytes_of = (folder / "checkpoints" / checkpoint_name(0, 0)).stat().st_size
+        runner.run_task(Task((0, 0), RECIPES[name].to_dict(), 1), lambda row: None)
+        n_bytes = (folder / "checkpoints" / checkpoint_name(0, 0)).stat().st_size
         store.delete(checkpoint_name(0, 0))
-        sizes.append({"checkpoint_of": name, "checkpoint_bytes": bytes_of})
-    return sizes
+        rows.append({"checkpoint_of": name, "checkpoint_bytes": n_bytes})
+    return rows
 
 
 def main() -> None:
     """Run the benchmark."""
-    settings = parse(parser(__doc__ or ""), "driver_load")
-    sizes = [(3, 4), (9, 20)] if settings.quick else [(27, 4), (81, 100), (243, 300), (729, 1000)]
+    config = parse_config(build_parser(__doc__ or ""), "driver_load")
+    sizes = [(3, 4), (9, 20)] if config.quick else [(27, 4), (81, 100), (243, 300), (729, 1000)]
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as place:
-        for most, places in sizes:
-            planned = plan("poster", max_epochs=most, name=f"load-{most}", device="cpu")
-            planned = dataclasses.replace(planned, data={"sha256": "0" * 64, "title": "none", "split": "none"})
-            rows.append({"places": places, **load(planned, places, Path(place))})
-        rows += checkpoints(Path(place))
-    publish(settings, "A study's driver, with tasks that take no time", rows)
+        for max_epochs, n_slots in sizes:
+            settings_of_study = plan_study("poster", max_epochs=max_epochs, name=f"load-{max_epochs}", device="cpu")
+            settings_of_study = dataclasses.replace(
+                settings_of_study, data={"sha256": "0" * 64, "title": "none", "split": "none"}
+            )
+            rows.append({"workers": n_slots, **measure_load(settings_of_study, n_slots, Path(place))})
+        rows += checkpoint_sizes(Path(place))
+    publish(config, "A study's driver, with tasks that take no time", rows)
 
 
 if __name__ == "__main__":

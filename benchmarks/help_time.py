@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.common import Row, parse, parser, publish
+from benchmarks.common import Row, build_parser, parse_config, publish
 from benchmarks.timing import Contender, interleave, ratio, summary
 
 TARGET = 0.3
@@ -25,43 +25,43 @@ print(json.dumps([name for name in {HEAVY} if name in sys.modules]), file=sys.__
 """
 
 
-def command(words: list[str]) -> Contender:
+def time_command(args: list[str]) -> Contender:
     """Return a contender that runs a command once, whatever seconds it is given; its rate is runs a second."""
 
     def turn(_seconds: float) -> float:
         start = time.perf_counter()
-        subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(args, stdout=subprocess.DEVNULL, check=True)
         return 1 / (time.perf_counter() - start)
 
     return turn
 
 
-def imported() -> list[str]:
+def heavy_imports() -> list[str]:
     """Return which of the heavy packages `nephros --help` imports."""
-    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
-    found: list[str] = json.loads(done.stdout)
-    return found
+    completed = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
+    names: list[str] = json.loads(completed.stdout)
+    return names
 
 
 def main() -> None:
     """Run the benchmark."""
-    made = parser(__doc__ or "")
-    made.set_defaults(repeats=10)
-    settings = parse(made, "help_time")
+    parser = build_parser(__doc__ or "")
+    parser.set_defaults(repeats=10)
+    config = parse_config(parser, "help_time")
     script = Path(sys.executable).with_name("nephros")
     nephros = [str(script)] if script.exists() else [sys.executable, "-m", "nephros"]
     contenders = {
-        "nephros --help": command([*nephros, "--help"]),
-        "python -c pass": command([sys.executable, "-c", "pass"]),
+        "nephros --help": time_command([*nephros, "--help"]),
+        "python -c pass": time_command([sys.executable, "-c", "pass"]),
     }
-    rates = interleave(contenders, settings)
-    seconds = {name: [1 / rate for rate in found] for name, found in rates.items()}
-    heavy = imported()
+    rates = interleave(contenders, config)
+    seconds = {name: [1 / rate for rate in round_rates] for name, round_rates in rates.items()}
+    heavy = heavy_imports()
     first: Row = {"command": "nephros --help", "seconds": summary(seconds["nephros --help"]), "target_seconds": TARGET}
     first |= {"ratio": ratio(seconds["nephros --help"], seconds["python -c pass"])}
     first |= {"imports_torch": "torch" in heavy, "heavy_imports": ", ".join(heavy) or "none"}
     second: Row = {"command": "python -c pass", "seconds": summary(seconds["python -c pass"])}
-    publish(settings, "Wall time of a cold process", [first, second])
+    publish(config, "Wall time of a cold process", [first, second])
 
 
 if __name__ == "__main__":

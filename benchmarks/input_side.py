@@ -6,29 +6,29 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
-from benchmarks.common import Row, Settings, parse, parser, publish
+from benchmarks.common import BenchmarkConfig, Row, build_parser, parse_config, publish
 from benchmarks.timing import interleave, mean_rate, ratio, summary
-from benchmarks.workloads import batches_of, fit_of, open_data, steps
+from benchmarks.workloads import endless_batches, load_train_split, trainer_for, training_steps
 from nephros.data.dataset import Split
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe
-from nephros.recipe_parts import Augment
-from nephros.training.trainer import Fit
+from nephros.recipe_parts import AugmentConfig
+from nephros.training.trainer import Trainer
 
 TARGET = 0.90
-CASES = [replace(RECIPES["course-1"], augment=Augment(flips="dihedral", shift=2)), RECIPES["nephros"]]
+CASES = [replace(RECIPES["course-1"], augment=AugmentConfig(flips="dihedral", shift=2)), RECIPES["nephros"]]
 
 
-def measure(recipe: Recipe, split: Split, settings: Settings) -> Row:
+def measure(recipe: Recipe, split: Split, config: BenchmarkConfig) -> Row:
     """Return the rates of the step fed and fixed, and of the input side alone."""
-    fit = fit_of(recipe, split, settings.device)
-    batch = next(iter(fit.train_batches.read(recipe.batch_size)))[1:]
+    trainer = trainer_for(recipe, split, config.device)
+    batch = next(iter(trainer.train_batches.iter_batches(recipe.batch_size)))[1:]
     contenders = {
-        "fed": mean_rate(steps(fit, batches_of(fit)), fit.device),
-        "fixed": mean_rate(steps(fit, itertools.repeat(batch)), fit.device),
-        "input": mean_rate(_epochs(fit), fit.device),
+        "fed": mean_rate(training_steps(trainer, endless_batches(trainer)), trainer.device),
+        "fixed": mean_rate(training_steps(trainer, itertools.repeat(batch)), trainer.device),
+        "input": mean_rate(_epoch_loop(trainer), trainer.device),
     }
-    rates = interleave(contenders, settings)
+    rates = interleave(contenders, config)
     return {
         "recipe": recipe.name,
         "augmentation": f"{recipe.augment.flips}, shift {recipe.augment.shift}",
@@ -40,22 +40,22 @@ def measure(recipe: Recipe, split: Split, settings: Settings) -> Row:
     }
 
 
-def _epochs(fit: Fit) -> Iterator[float]:
+def _epoch_loop(trainer: Trainer) -> Iterator[float]:
     """Make whole epochs of batches, the shuffle and the random numbers at their start included; yield the images of each."""
-    n, made = len(fit.train_batches), 0
-    for _, labels in batches_of(fit):
-        made += len(labels)
-        if made == n:
+    n, n_read = len(trainer.train_batches), 0
+    for _, labels in endless_batches(trainer):
+        n_read += len(labels)
+        if n_read == n:
             yield n
-            made = 0
+            n_read = 0
 
 
 def main() -> None:
     """Run the benchmark."""
-    settings = parse(parser(__doc__ or ""), "input_side")
-    split, data = open_data(settings)
-    rows = [measure(recipe, split, settings) for recipe in CASES]
-    publish(settings, f"Fed step against the same step on one fixed batch, {data}", rows, data)
+    config = parse_config(build_parser(__doc__ or ""), "input_side")
+    split, data = load_train_split(config)
+    rows = [measure(recipe, split, config) for recipe in CASES]
+    publish(config, f"Fed step against the same step on one fixed batch, {data}", rows, data)
 
 
 if __name__ == "__main__":

@@ -14,54 +14,54 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.timing import synchronise
-from benchmarks.workloads import LR, fit_of
+from benchmarks.timing import synchronize
+from benchmarks.workloads import LR, trainer_for
 from nephros import device as devices
 from nephros.data.dataset import Split
 from nephros.presets import RECIPES
 
-STEPS = 3
+N_STEPS = 3
 
 
-def resident(which: str) -> int:
+def process_memory(field: str) -> int:
     """Return the bytes of memory that this process holds (VmRSS) or has held at most (VmHWM).
 
     Not getrusage's ru_maxrss: a new process inherits that from the one that started it.
     """
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{which}:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {which}.")
+    raise RuntimeError(f"/proc/self/status has no {field}.")
 
 
 def measure(recipe_name: str, amp: Any, batch_size: int, device: torch.device) -> dict[str, float]:
     """Take a few steps on noise, whose memory is that of any images; return MiB before the first and at the peak."""
     recipe = replace(RECIPES[recipe_name], amp=amp, batch_size=batch_size)
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (batch_size, 28, 28), dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (batch_size, 28, 28), dtype=np.uint8)
     split = Split(images, np.arange(batch_size) % 8)
-    fit = fit_of(recipe, split, device)
-    gpu = device.type == "cuda"
-    if gpu:
+    trainer = trainer_for(recipe, split, device)
+    on_gpu = device.type == "cuda"
+    if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device) if gpu else resident("VmRSS")
-    for _ in range(STEPS):
-        _, images_nchw, labels = next(fit.train_batches.read(batch_size))
-        fit.step(images_nchw, labels, LR)
-    synchronise(device)
-    peak = torch.cuda.max_memory_allocated(device) if gpu else resident("VmHWM")
+    before = torch.cuda.memory_allocated(device) if on_gpu else process_memory("VmRSS")
+    for _ in range(N_STEPS):
+        _, images_nchw, labels = next(trainer.train_batches.iter_batches(batch_size))
+        trainer.train_step(images_nchw, labels, LR)
+    synchronize(device)
+    peak = torch.cuda.max_memory_allocated(device) if on_gpu else process_memory("VmHWM")
     return {"before_mib": before / 2**20, "peak_mib": peak / 2**20}
 
 
 def main() -> None:
     """Measure one case."""
-    made = argparse.ArgumentParser(description=__doc__)
-    made.add_argument("recipe", choices=RECIPES)
-    made.add_argument("amp", choices=("off", "bf16", "fp16"))
-    made.add_argument("batch_size", type=int)
-    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    given = made.parse_args()
-    print(json.dumps(measure(given.recipe, given.amp, given.batch_size, devices.choose(given.device))))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe", choices=RECIPES)
+    parser.add_argument("amp", choices=("off", "bf16", "fp16"))
+    parser.add_argument("batch_size", type=int)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    args = parser.parse_args()
+    print(json.dumps(measure(args.recipe, args.amp, args.batch_size, devices.resolve_device(args.device))))
 
 
 if __name__ == "__main__":

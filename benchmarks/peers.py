@@ -10,46 +10,48 @@ from dataclasses import replace
 
 import torch
 
-from benchmarks.common import Row, in_process, parse, parser, publish
+from benchmarks.common import Row, build_parser, parse_config, publish, run_module
 from benchmarks.peers_case import STACKS
 from benchmarks.timing import Contender, interleave, ratio, summary
-from benchmarks.workloads import open_data
+from benchmarks.workloads import load_train_split
 
 
-def case(python: str, stack: str, workers: int, options: list[str]) -> Contender:
+def stack_contender(python: str, stack: str, workers: int, options: list[str]) -> Contender:
     """Return a contender that runs a stack in a new process; its rate is images a second."""
 
     def turn(seconds: float) -> float:
-        words = [stack, "--workers", str(workers), "--seconds", str(seconds), *options]
-        return float(in_process("peers_case", words, python)["images_per_s"])
+        args = [stack, "--workers", str(workers), "--seconds", str(seconds), *options]
+        return float(run_module("peers_case", args, python)["images_per_s"])
 
     return turn
 
 
 def main() -> None:
     """Run the benchmark."""
-    made = parser(__doc__ or "")
-    made.set_defaults(repeats=5, seconds=10.0)
-    made.add_argument("--recipe", default="nephros", help="whose network and batch (default: nephros)")
-    made.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="of the DataLoaders (default: 0 2)")
-    made.add_argument("--lightning-python", metavar="PYTHON", help="of an environment with nephros and lightning")
-    settings = parse(made, "peers")
-    settings = replace(settings, device=torch.device("cpu"))  # which all stacks run on
-    options = ["--recipe", settings.options.recipe]
-    options += [flag for flag, on in (("--quick", settings.quick), ("--synthetic", settings.data == "synthetic")) if on]
-    _, data = open_data(settings)
-    contenders = {"nephros": case(sys.executable, "nephros", 0, options)}
+    parser = build_parser(__doc__ or "")
+    parser.set_defaults(repeats=5, seconds=10.0)
+    parser.add_argument("--recipe", default="nephros", help="whose network and batch (default: nephros)")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="of the DataLoaders (default: 0 2)")
+    parser.add_argument("--lightning-python", metavar="PYTHON", help="of an environment with nephros and lightning")
+    config = parse_config(parser, "peers")
+    config = replace(config, device=torch.device("cpu"))  # which all stacks run on
+    options = ["--recipe", config.args.recipe]
+    options += [
+        flag for flag, enabled in (("--quick", config.quick), ("--synthetic", config.data == "synthetic")) if enabled
+    ]
+    _, data = load_train_split(config)
+    contenders = {"nephros": stack_contender(sys.executable, "nephros", 0, options)}
     for stack in STACKS[1:]:
-        python = settings.options.lightning_python if stack == "lightning" else sys.executable
-        for workers in settings.options.workers if python else []:
-            contenders[f"{stack}, {workers} workers"] = case(python, stack, workers, options)
-    rates = interleave(contenders, settings)
+        python = config.args.lightning_python if stack == "lightning" else sys.executable
+        for workers in config.args.workers if python else []:
+            contenders[f"{stack}, {workers} workers"] = stack_contender(python, stack, workers, options)
+    rates = interleave(contenders, config)
     ours = rates["nephros"]
     rows: list[Row] = [
-        {"stack": name, "images_per_s": summary(found), "ours_to_it": ratio(ours, found)}
-        for name, found in rates.items()
+        {"stack": name, "images_per_s": summary(stack_rates), "nephros_speedup": ratio(ours, stack_rates)}
+        for name, stack_rates in rates.items()
     ]
-    publish(settings, f"Training {settings.options.recipe} in several stacks, {data}", rows, data)
+    publish(config, f"Training {config.args.recipe} in several stacks, {data}", rows, data)
 
 
 if __name__ == "__main__":

@@ -13,68 +13,70 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.common import Row, Settings, parse, parser, publish
-from benchmarks.help_time import command
-from benchmarks.predict_files import folder_of_files
+from benchmarks.common import BenchmarkConfig, Row, build_parser, parse_config, publish
+from benchmarks.help_time import time_command
+from benchmarks.predict_files import measure_folder
 from benchmarks.timing import best_rate, interleave, mean_rate, ratio, summary
-from benchmarks.workloads import open_data, products
-from nephros.exporters.safetensors_io import unpack
-from nephros.inference.bundled import box_file
-from nephros.inference.predictor import Engine, session_network
+from benchmarks.workloads import load_train_split, matrix_products
+from nephros.exporters.safetensors_io import load_safetensors
+from nephros.inference.bundled import bundled_file
+from nephros.inference.predictor import Predictor, onnx_forward_fn
 
 BATCHES = (1, 256)
 SHARE_TARGET = 0.6
 """Of the matrix rate, that the fastest runtime shall reach."""
 COLD_TARGET = 1.5
 """Seconds of `nephros predict one.png` from a cold process."""
-Answer = Callable[[NDArray[np.uint8]], Any]
+PredictFn = Callable[[NDArray[np.uint8]], Any]
 
 
-def runtimes() -> dict[str, Answer]:
+def runtimes() -> dict[str, PredictFn]:
     """Return each runtime that is installed, by name: all answer (n, h, w) uint8 cells with the same outputs."""
-    module, _ = unpack(box_file("model.safetensors"))
+    module, _ = load_safetensors(bundled_file("model.safetensors"))
 
     @torch.inference_mode()
-    def by_torch(cells: NDArray[np.uint8]) -> Any:
+    def predict_torch(cells: NDArray[np.uint8]) -> Any:
         return module(torch.from_numpy(cells)[:, None])
 
-    found: dict[str, Answer] = {"torch": by_torch}
-    found["ONNX Runtime"] = session_network(box_file("model.onnx").read_bytes(), torch.get_num_threads())
+    predictors: dict[str, PredictFn] = {"torch": predict_torch}
+    predictors["ONNX Runtime"] = onnx_forward_fn(bundled_file("model.onnx").read_bytes(), torch.get_num_threads())
     try:
         import openvino
     except ModuleNotFoundError:
-        return found
+        return predictors
     # Left to itself it takes bf16 where the chip has it, and the others don't.
-    settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.compile_model(str(box_file("model.onnx")), "CPU", settings)
-    found["OpenVINO"] = lambda cells: compiled(cells[:, None])
-    return found
+    properties = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.compile_model(str(bundled_file("model.onnx")), "CPU", properties)
+    predictors["OpenVINO"] = lambda cells: compiled(cells[:, None])
+    return predictors
 
 
-def _answers(answer: Answer, cells: NDArray[np.uint8]) -> Iterator[float]:
+def _predict_loop(predict: PredictFn, cells: NDArray[np.uint8]) -> Iterator[float]:
     while True:
-        answer(cells)
+        predict(cells)
         yield len(cells)
 
 
-def throughput(settings: Settings, cells: NDArray[np.uint8]) -> list[Row]:
+def throughput(config: BenchmarkConfig, cells: NDArray[np.uint8]) -> list[Row]:
     """Return images a second of each runtime at each batch, and the share of the matrix rate: 2 operations a multiply-add."""
-    network = Engine.open().card["network"]
-    cost = network["multiply_adds_a_view"] * network["views"]
+    network_info = Predictor.from_onnx().card["network"]
+    cost = network_info["multiply_adds_per_view"] * network_info["tta_views"]
     rows: list[Row] = []
     cpu = torch.device("cpu")
     for batch in BATCHES:
-        contenders = {name: mean_rate(_answers(answer, cells[:batch]), cpu) for name, answer in runtimes().items()}
-        rates = interleave({"matrix": best_rate(products(cpu, None), cpu), **contenders}, settings)
+        contenders = {
+            name: mean_rate(_predict_loop(predict, cells[:batch]), cpu) for name, predict in runtimes().items()
+        }
+        rates = interleave({"matrix": best_rate(matrix_products(cpu, None), cpu), **contenders}, config)
         for name in contenders:
-            used = [2 * cost * rate for rate in rates[name]]
+            used_flops = [2 * cost * rate for rate in rates[name]]
             rows.append(
                 {
                     "what": name,
                     "batch": batch,
                     "images_per_s": summary(rates[name]),
-                    "against_torch": ratio(rates[name], rates["torch"]),
-                    "share_of_matrix_rate": ratio(used, rates["matrix"]),
+                    "speedup_over_torch": ratio(rates[name], rates["torch"]),
+                    "share_of_matrix_rate": ratio(used_flops, rates["matrix"]),
                     "target_share": SHARE_TARGET,
                 }
             )
@@ -83,11 +85,11 @@ def throughput(settings: Settings, cells: NDArray[np.uint8]) -> list[Row]:
     return rows
 
 
-def cold(settings: Settings, cells: NDArray[np.uint8], folder: Path) -> Row:
+def measure_cold_start(config: BenchmarkConfig, cells: NDArray[np.uint8], folder: Path) -> Row:
     """Return the seconds of a cold `nephros predict one.png`."""
-    picture = folder / "one.png"
-    Image.fromarray(cells[0]).save(picture)
-    rates = interleave({"predict": command([sys.executable, "-m", "nephros", "predict", str(picture)])}, settings)
+    image_path = folder / "one.png"
+    Image.fromarray(cells[0]).save(image_path)
+    rates = interleave({"predict": time_command([sys.executable, "-m", "nephros", "predict", str(image_path)])}, config)
     return {
         "what": "nephros predict one.png, cold",
         "seconds": summary([1 / rate for rate in rates["predict"]]),
@@ -97,19 +99,19 @@ def cold(settings: Settings, cells: NDArray[np.uint8], folder: Path) -> Row:
 
 def main() -> None:
     """Run the benchmark."""
-    made = parser(__doc__ or "")
-    made.add_argument("--files", type=int, default=100_000, help="PNG files in the folder (default: 100000)")
-    settings = parse(made, "predict")
-    if settings.device.type != "cpu":
-        made.error("this benchmark is of the CPU: give --device cpu.")
-    split, data = open_data(settings)
+    parser = build_parser(__doc__ or "")
+    parser.add_argument("--files", type=int, default=100_000, help="PNG files in the folder (default: 100000)")
+    config = parse_config(parser, "predict")
+    if config.device.type != "cpu":
+        parser.error("this benchmark is of the CPU: give --device cpu.")
+    split, data = load_train_split(config)
     cells = split.images[: max(BATCHES)]
-    files = min(settings.options.files, 300) if settings.quick else settings.options.files
+    files = min(config.args.files, 300) if config.quick else config.args.files
     with tempfile.TemporaryDirectory() as scratch:
-        rows = throughput(settings, cells)
-        rows.append(cold(settings, cells, Path(scratch)))
-        rows += folder_of_files(settings, split.images[:4096], Path(scratch), files)
-    publish(settings, f"Answers of the model in the box, {data}", rows, data)
+        rows = throughput(config, cells)
+        rows.append(measure_cold_start(config, cells, Path(scratch)))
+        rows += measure_folder(config, split.images[:4096], Path(scratch), files)
+    publish(config, f"Answers of the model in the box, {data}", rows, data)
 
 
 if __name__ == "__main__":

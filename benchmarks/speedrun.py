@@ -17,53 +17,53 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.common import Row, Settings, parse, parser, publish
+from benchmarks.common import BenchmarkConfig, Row, build_parser, parse_config, publish
 from benchmarks.timing import best_rate
-from benchmarks.workloads import products
-from nephros.device import precision
-from nephros.presets import NETWORKS, RECIPES
+from benchmarks.workloads import matrix_products
+from nephros.device import autocast_dtype
+from nephros.presets import NETWORK_RECIPES, RECIPES
 from nephros.runs import RunFolder
-from nephros.training.history import from_csv, images_seen
+from nephros.training.history import count_images_seen, read_history
 
 TARGETS = {"nephros-fast": (0.703, 10.0), "nephros": (0.734, 60.0)}
 """Recipe -> test accuracy (AutoKeras's; the best published at 28 pixels) and minutes on two CPU cores to reach it in."""
 
-COLD = [name for name, recipe in NETWORKS.items() if not recipe.teacher_share]
+STANDALONE_RECIPES = [name for name, recipe in NETWORK_RECIPES.items() if not recipe.distillation_weight]
 """What needs no other runs before it."""
 
 
-def matrix_rate(settings: Settings, dtype: torch.dtype | None) -> float:
+def matmul_flops(config: BenchmarkConfig, dtype: torch.dtype | None) -> float:
     """Return the operations a second of the fastest of some matrix products."""
-    return best_rate(products(settings.device, dtype), settings.device)(settings.seconds)
+    return best_rate(matrix_products(config.device, dtype), config.device)(config.seconds)
 
 
-def measure(name: str, seed: int, settings: Settings) -> Row:
+def measure(name: str, seed: int, config: BenchmarkConfig) -> Row:
     """Train a recipe in a new process; return what it took and what came of it."""
     recipe = RECIPES[name]
-    dtype = precision(recipe.amp, settings.device)
-    rates = [matrix_rate(settings, dtype)]
+    dtype = autocast_dtype(recipe.amp, config.device)
+    rates = [matmul_flops(config, dtype)]
     with tempfile.TemporaryDirectory() as scratch:
-        run = (settings.options.runs or Path(scratch)) / f"{name}-{seed}"
-        words = [sys.executable, "-m", "nephros", "train", name, "--seed", str(seed), "--test", "--out", str(run)]
-        words += ["--device", settings.device.type]
-        words += ["--data", "synthetic", "--epochs", "1"] if settings.quick else []
-        began = time.time()
-        if failed := subprocess.run(words, stdout=subprocess.DEVNULL).returncode:
-            sys.exit(failed)  # it has said why
-        opened = RunFolder.open(run)
-        minutes = (opened.file("weights.safetensors").stat().st_mtime - began) / 60
-        info = opened.info()
-        test = json.loads(opened.file("test", "metrics.json").read_text(encoding="utf-8"))
-        history = from_csv(opened.file("history.csv"))
-    rates.append(matrix_rate(settings, dtype))
-    rate = images_seen(history) / sum(row.seconds for row in history)
-    accuracy, within = TARGETS.get(name, (None, None))
+        run = (config.args.runs or Path(scratch)) / f"{name}-{seed}"
+        args = [sys.executable, "-m", "nephros", "train", name, "--seed", str(seed), "--test", "--out", str(run)]
+        args += ["--device", config.device.type]
+        args += ["--data", "synthetic", "--epochs", "1"] if config.quick else []
+        start_time = time.time()
+        if exit_status := subprocess.run(args, stdout=subprocess.DEVNULL).returncode:
+            sys.exit(exit_status)  # it has said why
+        run_folder = RunFolder.open(run)
+        minutes = (run_folder.file("weights.safetensors").stat().st_mtime - start_time) / 60
+        info = run_folder.info()
+        test = json.loads(run_folder.file("test", "metrics.json").read_text(encoding="utf-8"))
+        history = read_history(run_folder.file("history.csv"))
+    rates.append(matmul_flops(config, dtype))
+    rate = count_images_seen(history) / sum(row.seconds for row in history)
+    accuracy, target_minutes = TARGETS.get(name, (None, None))
     return {
         "recipe": name,
         "seed": seed,
         "device": info.device,
         "minutes": minutes,
-        "target_minutes": within,
+        "target_minutes": target_minutes,
         "test_accuracy": test["accuracy"],
         "target_accuracy": accuracy,
         "macro_f1": test["macro_f1"],
@@ -79,22 +79,25 @@ def measure(name: str, seed: int, settings: Settings) -> Row:
 
 def main() -> None:
     """Run the benchmark."""
-    made = parser(__doc__ or "")
-    made.add_argument("--recipes", nargs="+", default=list(TARGETS), choices=COLD, metavar="RECIPE")
-    made.add_argument("--seeds", nargs="+", type=int, default=[0], help="(default: 0)")
-    made.add_argument(
-        "--runs", type=Path, metavar="FOLDER", help="keep the runs, where `nephros reproduce ours` looks: RUNS/ours"
+    parser = build_parser(__doc__ or "")
+    parser.add_argument("--recipes", nargs="+", default=list(TARGETS), choices=STANDALONE_RECIPES, metavar="RECIPE")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="(default: 0)")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the runs, where `nephros reproduce nephros` looks: RUNS/nephros",
     )
-    settings = parse(made, "speedrun")
-    for name in settings.options.recipes:
-        for seed in settings.options.seeds:
-            if settings.options.runs and (settings.options.runs / f"{name}-{seed}").exists():
-                made.error(
+    config = parse_config(parser, "speedrun")
+    for name in config.args.recipes:
+        for seed in config.args.seeds:
+            if config.args.runs and (config.args.runs / f"{name}-{seed}").exists():
+                parser.error(
                     f"--runs: {name}-{seed} is there already; name another folder, or other --recipes or --seeds."
                 )
-    rows = [measure(name, seed, settings) for name in settings.options.recipes for seed in settings.options.seeds]
-    title = "synthetic cells" if settings.quick else "TissueMNIST"
-    publish(replace(settings, repeats=len(rows)), f"From a cold process to saved weights, {title}", rows, title)
+    rows = [measure(name, seed, config) for name in config.args.recipes for seed in config.args.seeds]
+    title = "synthetic cells" if config.quick else "TissueMNIST"
+    publish(replace(config, repeats=len(rows)), f"From a cold process to saved weights, {title}", rows, title)
 
 
 if __name__ == "__main__":

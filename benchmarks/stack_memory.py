@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import Row, parse, parser, publish
-from nephros.microscopy.synthetic import Tissue
+from benchmarks.common import Row, build_parser, parse_config, publish
+from nephros.microscopy.synthetic import SyntheticStack
 
 SIDE = 2560
 LIMIT_MB = 1000
@@ -36,42 +36,42 @@ def measure(slices: int, with_mask: bool, folder: Path) -> Row:
     """Make a stack (and its mask) in `folder` and prepare it; return sizes, peak, seconds and how many nuclei were found."""
     import tifffile
 
-    tissue = Tissue((slices, SIDE, SIDE))
+    tissue = SyntheticStack((slices, SIDE, SIDE))
     stack_file, mask_file, out = folder / "stack.tif", folder / "mask.tif", folder / "cells.npz"
     with tifffile.TiffWriter(stack_file, bigtiff=True) as stack, tifffile.TiffWriter(mask_file, bigtiff=True) as mask:
-        for pixels, marks in tissue.slices():
+        for pixels, labels in tissue.slices():
             stack.write(pixels, metadata=None)
-            mask.write(marks.astype(np.uint32), metadata=None, compression="zlib")
-    words = ["data", "prepare", str(stack_file), "--voxel-size", "1,0.5,0.5", "--out", str(out)]
-    words += ["--labels", str(mask_file)] if with_mask else []
-    began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", PROBE, *words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"nephros data prepare failed:\n{done.stderr}")
+            mask.write(labels.astype(np.uint32), metadata=None, compression="zlib")
+    args = ["data", "prepare", str(stack_file), "--voxel-size", "1,0.5,0.5", "--out", str(out)]
+    args += ["--mask", str(mask_file)] if with_mask else []
+    start = time.perf_counter()
+    completed = subprocess.run([sys.executable, "-c", PROBE, *args], capture_output=True, text=True, check=False)
+    if completed.returncode:
+        raise RuntimeError(f"nephros data prepare failed:\n{completed.stderr}")
     return {
         "mask": with_mask,
         "stack_mb": stack_file.stat().st_size / 1e6,
-        "peak_mb": int(done.stdout.splitlines()[-1].split()[1]) / 1e6,
+        "peak_mb": int(completed.stdout.splitlines()[-1].split()[1]) / 1e6,
         "limit_mb": LIMIT_MB,
-        "seconds": time.perf_counter() - began,
-        "nuclei": json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["nuclei"]["marked"],
-        "nuclei_made": len(tissue.kinds),
+        "seconds": time.perf_counter() - start,
+        "nuclei": json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["nuclei"]["segmented"],
+        "nuclei_simulated": len(tissue.nucleus_types),
     }
 
 
 def main() -> None:
     """Run the benchmark."""
-    made = parser(__doc__ or "")
-    made.add_argument("--gigabytes", type=float, default=2.0, help="of the stack (default: 2)")
-    settings = parse(made, "stack_memory")
+    parser = build_parser(__doc__ or "")
+    parser.add_argument("--gigabytes", type=float, default=2.0, help="of the stack (default: 2)")
+    config = parse_config(parser, "stack_memory")
     if not Path("/proc/self/status").exists():
-        made.error("peak memory is read from /proc/self/status, which this system lacks.")
-    slices = 4 if settings.quick else max(1, round(settings.options.gigabytes * 1e9 / (2 * SIDE * SIDE)))
+        parser.error("peak memory is read from /proc/self/status, which this system lacks.")
+    slices = 4 if config.quick else max(1, round(config.args.gigabytes * 1e9 / (2 * SIDE * SIDE)))
     rows: list[Row] = []
     for with_mask in (True, False):
         with tempfile.TemporaryDirectory() as folder:
             rows.append(measure(slices, with_mask, Path(folder)))
-    publish(settings, "Memory of cutting nuclei out of a stack", rows, "made-up tissue")
+    publish(config, "Memory of cutting nuclei out of a stack", rows, "made-up tissue")
 
 
 if __name__ == "__main__":

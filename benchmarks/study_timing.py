@@ -14,185 +14,195 @@ from typing import Any
 import optuna
 import torch
 
-from benchmarks.tuners.epochs import Silent
+from benchmarks.tuners.epochs import NullCallback
 from nephros.data.dataset import Dataset
 from nephros.data.load import load
-from nephros.data.subset import cut
+from nephros.data.subset import tuning_subset
 from nephros.recipe import Recipe
-from nephros.training.trainer import Fit
-from nephros.tuning.checkpoint_store import Store
-from nephros.tuning.executors import Event, Here, Pool, Processes
-from nephros.tuning.hyperband import Bracket, Standing
-from nephros.tuning.optuna_storage import Storage, address
-from nephros.tuning.plan import plan
-from nephros.tuning.sample import Drawn, draw, plain
-from nephros.tuning.scheduler import Driver
-from nephros.tuning.settings import Settings
-from nephros.tuning.space import laid_over, parse
-from nephros.tuning.study_state import Records
-from nephros.tuning.trial import Bench, Outcome, Task
+from nephros.training.trainer import Trainer
+from nephros.tuning.checkpoint_store import CheckpointStore
+from nephros.tuning.executors import Executor, InProcessExecutor, ProcessExecutor, TaskEvent
+from nephros.tuning.hyperband import Bracket, RungState
+from nephros.tuning.optuna_storage import StudyStorage, storage_url
+from nephros.tuning.plan import plan_study
+from nephros.tuning.sample import SampledParams, decode_params, sample_configs
+from nephros.tuning.scheduler import HyperbandScheduler
+from nephros.tuning.settings import StudySettings
+from nephros.tuning.space import apply_params, parse_space
+from nephros.tuning.study_state import StudyState
+from nephros.tuning.trial import Outcome, Task, TrialRunner
 
-Parts = dict[str, float]
+Timings = dict[str, float]
 """What -> seconds a trial."""
 
 
 @dataclass
-class Clock:
+class Stopwatch:
     """Seconds spent in named parts, and moments."""
 
-    spent: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    at: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    stopped_at: dict[str, float] = field(default_factory=dict)
 
-    def timed(self, name: str, work: Callable[[], Any]) -> Any:
-        """Do `work`, and add what it took, and what of it this thread was computing for, to `name`."""
-        start, computing = time.perf_counter(), time.thread_time()
+    def measure(self, name: str, operation: Callable[[], Any]) -> Any:
+        """Do `operation`, and add what it took, and what of it this thread was computing for, to `name`."""
+        start, cpu_start = time.perf_counter(), time.thread_time()
         try:
-            return work()
+            return operation()
         finally:
-            self.at[name] = time.perf_counter()
-            self.spent[name] += self.at[name] - start
-            self.spent[f"{name}, computing"] += time.thread_time() - computing
+            self.stopped_at[name] = time.perf_counter()
+            self.seconds[name] += self.stopped_at[name] - start
+            self.seconds[f"{name}, cpu"] += time.thread_time() - cpu_start
 
 
-class TimedStore(Store):
+class CheckpointStoreTimer(CheckpointStore):
     """A store of checkpoints that tells when each is looked for and written; in between an epoch is trained."""
 
-    def __init__(self, root: str, clock: Clock) -> None:
+    def __init__(self, root: str, stopwatch: Stopwatch) -> None:
         super().__init__(root)
-        self._clock = clock
+        self._stopwatch = stopwatch
 
     def load(self, name: str) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = self._clock.timed("look", lambda: super(TimedStore, self).load(name))
-        return found
+        state: dict[str, Any] | None = self._stopwatch.measure(
+            "lookup", lambda: super(CheckpointStoreTimer, self).load(name)
+        )
+        return state
 
     def save(self, name: str, state: dict[str, Any]) -> None:
-        self._clock.spent["epoch"] += time.perf_counter() - self._clock.at["look"]
-        self._clock.timed("save", lambda: super(TimedStore, self).save(name, state))
+        self._stopwatch.seconds["epoch"] += time.perf_counter() - self._stopwatch.stopped_at["lookup"]
+        self._stopwatch.measure("save", lambda: super(CheckpointStoreTimer, self).save(name, state))
 
 
-class TimedBench(Bench):
+class TimedTrialRunner(TrialRunner):
     """A bench that tells how long the model takes to build."""
 
-    clock: Clock
+    stopwatch: Stopwatch
 
-    def fit(self, recipe: Recipe) -> Fit:
-        made: Fit = self.clock.timed("build", lambda: super(TimedBench, self).fit(recipe))
-        return made
+    def make_trainer(self, recipe: Recipe) -> Trainer:
+        trainer: Trainer = self.stopwatch.measure("build", lambda: super(TimedTrialRunner, self).make_trainer(recipe))
+        return trainer
 
 
-class TimedStorage(Storage):
+class TimedStudyStorage(StudyStorage):
     """A storage that tells what the writes take, which the journal's own thread does."""
 
-    clock = Clock()
+    stopwatch = Stopwatch()
 
-    def add(self, key: tuple[int, int], drawn: Drawn) -> None:
-        self.clock.timed("write", lambda: super(TimedStorage, self).add(key, drawn))
+    def add_trial(self, key: tuple[int, int], sampled: SampledParams) -> None:
+        self.stopwatch.measure("write", lambda: super(TimedStudyStorage, self).add_trial(key, sampled))
 
     def report(self, key: tuple[int, int], epoch: int, value: float) -> None:
-        self.clock.timed("write", lambda: super(TimedStorage, self).report(key, epoch, value))
+        self.stopwatch.measure("write", lambda: super(TimedStudyStorage, self).report(key, epoch, value))
 
-    def note(self, key: tuple[int, int], name: str, value: Any) -> None:
-        self.clock.timed("write", lambda: super(TimedStorage, self).note(key, name, value))
+    def set_attr(self, key: tuple[int, int], name: str, value: Any) -> None:
+        self.stopwatch.measure("write", lambda: super(TimedStudyStorage, self).set_attr(key, name, value))
 
 
-class _RungOver(Exception):
+class _RungClosed(Exception):
     """The first rung is closed."""
 
 
-class _Stop:
+class _StopAfterRung:
     """A Watcher that ends the study after its first rung."""
 
     closed_at = 0.0
     """When, by time.perf_counter."""
 
-    def changed(self, records: Records, running: list[Task]) -> None:
+    def on_update(self, study_state: StudyState, running: list[Task]) -> None:
         """Nothing to see."""
 
-    def closed(self, records: Records, bracket: Bracket, standing: Standing) -> None:
+    def on_rung_end(self, study_state: StudyState, bracket: Bracket, rung_state: RungState) -> None:
         """End it."""
         self.closed_at = time.perf_counter()
-        raise _RungOver
+        raise _RungClosed
 
 
-class Rung:
+class RungBenchmark:
     """Some configurations of a recipe for an epoch each, on given data."""
 
-    def __init__(self, recipe: Recipe, source: str, subset: int, configs: int, place: Path) -> None:
-        self.configs, self._place, self._rounds = configs, place, 0
+    def __init__(self, recipe: Recipe, source: str, subset: int, n_configs: int, folder: Path) -> None:
+        self.n_configs, self._folder, self._n_studies = n_configs, folder, 0
         # With eta = R there are two brackets, and the first begins with R configurations for an epoch.
-        planned = plan(
-            recipe, max_epochs=configs, eta=configs, brackets="s=1", subset=subset, name="rung", device="cpu"
+        study_settings = plan_study(
+            recipe, max_epochs=n_configs, eta=n_configs, brackets="s=1", subset=subset, name="rung", device="cpu"
         )
-        request = {"source": source, "size": None, "seed": planned.seed}
-        whole: Dataset = load(source, seed=planned.seed)
-        self.settings: Settings = dataclasses.replace(planned, request=request, data=whole.provenance.to_dict())
-        self.title = whole.provenance.title
-        self.dataset = cut(whole, subset, planned.seed)
-        self.space = parse(self.settings.space, self.settings.base, "The space")
-        (bracket,) = self.settings.plan
-        assert (bracket.rungs[0].configs, bracket.rungs[0].epochs) == (configs, 1)
+        request = {"source": source, "size": None, "seed": study_settings.seed}
+        full_data: Dataset = load(source, seed=study_settings.seed)
+        self.settings: StudySettings = dataclasses.replace(
+            study_settings, data_request=request, data=full_data.provenance.to_dict()
+        )
+        self.title = full_data.provenance.title
+        self.dataset = tuning_subset(full_data, subset, study_settings.seed)
+        self.space = parse_space(self.settings.space, self.settings.base_recipe, "The space")
+        (bracket,) = self.settings.planned_brackets
+        assert (bracket.rungs[0].n_configs, bracket.rungs[0].epochs) == (n_configs, 1)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        drawn = draw(self.settings, self.space, bracket.s, configs, [])
-        self.recipes = [laid_over(self.settings.base, plain(params, self.space)) for params, _ in drawn]
-        self.bench = Bench(self.dataset, torch.device("cpu"), Store(str(place / "unused")))
+        sampled = sample_configs(self.settings, self.space, bracket.s, n_configs, [])
+        self.recipes = [
+            apply_params(self.settings.base_recipe, decode_params(params, self.space)) for params, _ in sampled
+        ]
+        self.runner = TrialRunner(self.dataset, torch.device("cpu"), CheckpointStore(str(folder / "unused")))
 
     def warm_up(self) -> None:
         """Let torch do once what it does at first only."""
-        self.bench.fit(self.recipes[0]).run(None, Silent(), until=1)
+        self.runner.make_trainer(self.recipes[0]).run(None, NullCallback(), stop_epoch=1)
 
-    def bare(self) -> Parts:
+    def time_bare_loop(self) -> Timings:
         """Train and judge each configuration for an epoch, with nothing around it."""
-        epoch = 0.0
+        epoch_seconds = 0.0
         start = time.perf_counter()
         for recipe in self.recipes:
-            fit = self.bench.fit(recipe)
-            begun = time.perf_counter()
-            fit.run(None, Silent(), until=1)
-            epoch += time.perf_counter() - begun
-        return {"trial": (time.perf_counter() - start) / self.configs, "epoch": epoch / self.configs}
+            trainer = self.runner.make_trainer(recipe)
+            train_start = time.perf_counter()
+            trainer.run(None, NullCallback(), stop_epoch=1)
+            epoch_seconds += time.perf_counter() - train_start
+        return {"trial": (time.perf_counter() - start) / self.n_configs, "epoch": epoch_seconds / self.n_configs}
 
-    def here(self) -> Parts:
+    def time_in_process(self) -> Timings:
         """Do it as a study whose trials run in this process; with what each part took."""
-        clock, folder = Clock(), self._fresh()
-        bench = TimedBench(self.dataset, self.bench.device, TimedStore(str(folder / "checkpoints"), clock))
-        bench.clock = clock
-        storage = TimedStorage(address(str(folder / "study.db")), self.settings.name)
-        storage.clock = clock
-        parts = self._run(storage, bench.store, Here(bench, self.settings.threads))
-        parts |= {name: seconds / self.configs for name, seconds in clock.spent.items()}
-        known = sum(parts[name] for name in ("epoch", "build", "look", "save"))
-        return parts | {"rest": parts["trial"] - known}
+        stopwatch, folder = Stopwatch(), self._new_folder()
+        runner = TimedTrialRunner(
+            self.dataset, self.runner.device, CheckpointStoreTimer(str(folder / "checkpoints"), stopwatch)
+        )
+        runner.stopwatch = stopwatch
+        storage = TimedStudyStorage(storage_url(str(folder / "study.db")), self.settings.name)
+        storage.stopwatch = stopwatch
+        parts = self._time_study(storage, runner.store, InProcessExecutor(runner, self.settings.threads))
+        parts |= {name: seconds / self.n_configs for name, seconds in stopwatch.seconds.items()}
+        accounted = sum(parts[name] for name in ("epoch", "build", "lookup", "save"))
+        return parts | {"scheduler": parts["trial"] - accounted}
 
-    def process(self) -> Parts:
+    def time_worker_process(self) -> Timings:
         """Do it as a study whose trials run in one worker process, ready before the clock starts."""
-        folder = self._fresh()
-        store = Store(str(folder / "checkpoints"))
+        folder = self._new_folder()
+        store = CheckpointStore(str(folder / "checkpoints"))
         setup = {
-            "request": self.settings.request,
+            "data_request": self.settings.data_request,
             "subset": self.settings.subset,
             "seed": self.settings.seed,
             "device": "cpu",
             "threads": self.settings.threads,
             "store": store.root,
         }
-        pool = Processes(1, setup)
-        told: list[Event] = []
-        pool.start(Task((9, 0), self.recipes[0].to_dict(), until=1))  # opens the data, and warms torch up
-        while not any(isinstance(event, Outcome) for event in told):
-            pool.wait(told.append, 1.0)
-        return self._run(Storage(address(str(folder / "study.db")), self.settings.name), store, pool)
+        executor = ProcessExecutor(1, setup)
+        events: list[TaskEvent] = []
+        executor.submit(Task((9, 0), self.recipes[0].to_dict(), stop_epoch=1))  # opens the data, and warms torch up
+        while not any(isinstance(event, Outcome) for event in events):
+            executor.wait(events.append, 1.0)
+        return self._time_study(
+            StudyStorage(storage_url(str(folder / "study.db")), self.settings.name), store, executor
+        )
 
-    def _fresh(self) -> Path:
-        self._rounds += 1
-        return self._place / f"study-{self.settings.subset}-{self._rounds}"
+    def _new_folder(self) -> Path:
+        self._n_studies += 1
+        return self._folder / f"study-{self.settings.subset}-{self._n_studies}"
 
-    def _run(self, storage: Storage, store: Store, pool: Pool) -> Parts:
-        storage.lease.take()
-        storage.ensure(self.settings)
-        watcher = _Stop()
-        driver = Driver(storage, self.space, store, pool, watcher)
+    def _time_study(self, storage: StudyStorage, store: CheckpointStore, executor: Executor) -> Timings:
+        storage.lock.acquire()
+        storage.create_or_verify(self.settings)
+        callback = _StopAfterRung()
+        driver = HyperbandScheduler(storage, self.space, store, executor, callback)
         start = time.perf_counter()
-        with contextlib.suppress(_RungOver):
+        with contextlib.suppress(_RungClosed):
             driver.run()
-        storage.lease.release()
-        return {"trial": (watcher.closed_at - start) / self.configs}
+        storage.lock.release()
+        return {"trial": (callback.closed_at - start) / self.n_configs}

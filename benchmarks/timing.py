@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
-from benchmarks.common import Settings
+from benchmarks.common import BenchmarkConfig
 
 Contender = Callable[[float], float]
 """Works for about so many seconds and returns its rate, in units of work a second."""
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait until the device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -24,12 +24,12 @@ def mean_rate(work: Iterator[float], device: torch.device) -> Contender:
     """Return a contender that pulls units of work from an endless iterator; its rate is all of them over all the time."""
 
     def turn(seconds: float) -> float:
-        synchronise(device)
-        start, done = time.perf_counter(), 0.0
-        while not done or time.perf_counter() - start < seconds:
-            done += next(work)
-        synchronise(device)
-        return done / (time.perf_counter() - start)
+        synchronize(device)
+        start, n_units = time.perf_counter(), 0.0
+        while not n_units or time.perf_counter() - start < seconds:
+            n_units += next(work)
+        synchronize(device)
+        return n_units / (time.perf_counter() - start)
 
     return turn
 
@@ -46,7 +46,7 @@ def best_rate(work: Iterator[float], device: torch.device) -> Contender:
     return turn
 
 
-def interleave(contenders: Mapping[str, Contender], settings: Settings) -> dict[str, list[float]]:
+def interleave(contenders: Mapping[str, Contender], config: BenchmarkConfig) -> dict[str, list[float]]:
     """Return each contender's rates, one a round; all take a turn in each round, every other round in reverse order.
 
     Rates of one round were measured within seconds of each other, so their ratio bears a machine that is busy at times.
@@ -54,10 +54,10 @@ def interleave(contenders: Mapping[str, Contender], settings: Settings) -> dict[
     names = list(contenders)
     rates: dict[str, list[float]] = {name: [] for name in names}
     for name in names:
-        contenders[name](settings.seconds / 2)
-    for round_ in range(settings.repeats):
+        contenders[name](config.seconds / 2)
+    for round_ in range(config.repeats):
         for name in names if round_ % 2 == 0 else reversed(names):
-            rates[name].append(contenders[name](settings.seconds))
+            rates[name].append(contenders[name](config.seconds))
     return rates
 
 
@@ -66,6 +66,6 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> dict[str, float]:
     """Return the summary of the ratios, round by round."""
-    return summary([a / b for a, b in zip(above, below, strict=True)])
+    return summary([a / b for a, b in zip(numerator, denominator, strict=True)])

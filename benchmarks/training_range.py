@@ -10,7 +10,7 @@ import json
 import numpy as np
 
 from nephros.data.load import load
-from nephros.data.reference_statistics import bright_area
+from nephros.data.reference_statistics import nucleus_area_fraction
 from nephros.data.statistics import pixel_statistics
 
 PERCENTILES = (0.5, 1, 5, 25, 50, 75, 95, 99, 99.5)
@@ -21,7 +21,7 @@ def main() -> None:
     dataset = load("tissuemnist")
     images, labels = dataset.train.images, dataset.train.labels
     mean, std = pixel_statistics(images)
-    means, areas = images.mean(axis=(1, 2)) / 255, bright_area(images)
+    means, areas = images.mean(axis=(1, 2)) / 255, nucleus_area_fraction(images)
     print(f"{dataset.provenance.title}, {len(images):,} cells: pixel mean {mean:.4f}, std {std:.4f}")
     print(f"{'':34}" + "".join(f"{percentile:>9g} %" for percentile in PERCENTILES))
     for name, values in (("mean brightness of a cell", means), ("bright area, share of the picture", areas)):
@@ -33,7 +33,7 @@ def main() -> None:
         print(
             f"{name:34} median brightness {np.median(means[labels == label]):.4f}, diameter {ratio:.2f} of all cells'"
         )
-    figures = {
+    statistics = {
         "pixel_mean": mean,
         "pixel_std": std,
         "area": float(np.median(areas)),
@@ -42,7 +42,7 @@ def main() -> None:
         "class_diameters": diameters,
         "sha256": dataset.provenance.sha256,
     }
-    print(json.dumps(figures))
+    print(json.dumps(statistics))
 
 
 if __name__ == "__main__":

@@ -15,121 +15,123 @@ from typing import get_args
 
 import torch
 
-from benchmarks.common import Settings, hardware, publish
-from benchmarks.tuners.budget_config import DEVICE, Terms
-from benchmarks.tuners.pictures import draw
-from benchmarks.tuners.run import MODULES, Record, perform, python_of
+from benchmarks.common import BenchmarkConfig, hardware_info, publish
+from benchmarks.tuners.budget_config import DEVICE, BudgetConfig
+from benchmarks.tuners.pictures import plot_comparison
+from benchmarks.tuners.run import METHOD_MODULES, TunerRun, python_for, run_tuner
 from benchmarks.tuners.table import markdown, rows
-from nephros.data.load import load, locate
-from nephros.errors import UserError
+from nephros.data.load import find_local_file, load
+from nephros.errors import NephrosError
 from nephros.files import write_text
 from nephros.recipe import MetricName
 
-OUT = Path(__file__).parents[1] / "results" / "tuning"
+OUTPUT_DIR = Path(__file__).parents[1] / "results" / "tuning"
 
 
-def arguments(words: list[str] | None = None) -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return what the command line (by default) asks for; exits 2 for what can't be."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--methods", nargs="+", choices=MODULES, default=list(MODULES), help="default: all four")
-    made.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
-    made.add_argument("--recipe", default="course-1", help="default: course-1")
-    made.add_argument("--max-epochs", type=int, default=27, help="R: the most for one trial (default: 27)")
-    made.add_argument("--eta", type=int, default=3, help="default: 3")
-    made.add_argument(
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHOD_MODULES, default=list(METHOD_MODULES), help="default: all four"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
+    parser.add_argument("--recipe", default="course-1", help="default: course-1")
+    parser.add_argument("--max-epochs", type=int, default=27, help="R: the most for one trial (default: 27)")
+    parser.add_argument("--eta", type=int, default=3, help="default: 3")
+    parser.add_argument(
         "--metric",
         choices=get_args(MetricName),
         default="val_accuracy",
         help="what trials are ranked by; the table shows accuracy in any case (default: val_accuracy)",
     )
-    made.add_argument("--subset", type=int, default=10_000, help="training images (default: 10000)")
-    made.add_argument("--workers", type=int, default=2, help="trials at once (default: 2)")
-    made.add_argument(
+    parser.add_argument("--subset", type=int, default=10_000, help="training images (default: 10000)")
+    parser.add_argument("--workers", type=int, default=2, help="trials at once (default: 2)")
+    parser.add_argument(
         "--data", choices=("auto", "synthetic"), default="auto", help="auto: TissueMNIST where it is at hand"
     )
-    made.add_argument("--ray-python", metavar="PATH", help="python of an environment that has nephros and ray[tune]")
-    made.add_argument(
+    parser.add_argument("--ray-python", metavar="PATH", help="python of an environment that has nephros and ray[tune]")
+    parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="of records, table and picture (default: results/tuning)"
     )
-    made.add_argument("--quick", action="store_true", help="R = 3 on 160 made-up cells; its numbers say nothing")
-    given = made.parse_args(words)
-    if given.quick:
-        given.data, given.max_epochs, given.eta, given.subset, given.seeds = "synthetic", 3, 3, 160, [0]
-    if "ray" in given.methods and given.ray_python is None:
-        made.error("--methods ray, which is among the default ones, needs --ray-python PATH.")
-    return given
+    parser.add_argument("--quick", action="store_true", help="R = 3 on 160 made-up cells; its numbers say nothing")
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.data, args.max_epochs, args.eta, args.subset, args.seeds = "synthetic", 3, 3, 160, [0]
+    if "ray" in args.methods and args.ray_python is None:
+        parser.error("--methods ray, which is among the default ones, needs --ray-python PATH.")
+    return args
 
 
-def terms_of(given: argparse.Namespace, out: Path, method: str, seed: int) -> Terms:
+def make_config(args: argparse.Namespace, out: Path, method: str, seed: int) -> BudgetConfig:
     """Return the terms of one run."""
-    real = given.data == "auto" and locate("tissuemnist") is not None
-    return Terms(
+    use_real_data = args.data == "auto" and find_local_file("tissuemnist") is not None
+    return BudgetConfig(
         method=method,
-        recipe=given.recipe,
-        source="tissuemnist" if real else "synthetic",
-        subset=given.subset,
+        recipe=args.recipe,
+        source="tissuemnist" if use_real_data else "synthetic",
+        subset=args.subset,
         seed=seed,
-        max_epochs=given.max_epochs,
-        eta=given.eta,
-        metric=given.metric,
-        workers=given.workers,
+        max_epochs=args.max_epochs,
+        eta=args.eta,
+        metric=args.metric,
+        workers=args.workers,
         folder=str((out / ".work" / f"{method}-{seed}").absolute()),
-        started=0.0,
+        started_at=0.0,
     )
 
 
-def records_of(given: argparse.Namespace, out: Path) -> list[Record]:
+def collect_records(args: argparse.Namespace, out: Path) -> list[TunerRun]:
     """Read the records that are there and make those that are missing; seed by seed, so that all methods get as far."""
     records = []
-    for seed in given.seeds:
-        for method in given.methods:
-            terms, file = terms_of(given, out, method, seed), out / f"{method}-{seed}.json"
+    for seed in args.seeds:
+        for method in args.methods:
+            config, file = make_config(args, out, method, seed), out / f"{method}-{seed}.json"
             if file.exists():
-                record = Record.read(file)
-                _check(record, terms, file)
+                record = TunerRun.read(file)
+                _check_config(record, config, file)
             else:
-                print(f"{method}, seed {seed}: {terms.epochs} epochs", file=sys.stderr, flush=True)
-                record = perform(terms, python_of(method, given.ray_python), file)
-                print(f"  {record.choice.value:.4f} in {record.seconds:.0f} s", file=sys.stderr, flush=True)
+                print(f"{method}, seed {seed}: {config.total_epochs} epochs", file=sys.stderr, flush=True)
+                record = run_tuner(config, python_for(method, args.ray_python), file)
+                print(f"  {record.best_trial.value:.4f} in {record.seconds:.0f} s", file=sys.stderr, flush=True)
             records.append(record)
     return records
 
 
-def _check(record: Record, terms: Terms, file: Path) -> None:
+def _check_config(record: TunerRun, config: BudgetConfig, file: Path) -> None:
     for name in ("recipe", "source", "subset", "max_epochs", "eta", "metric", "workers"):
-        before, now = getattr(record.terms, name), getattr(terms, name)
-        if before != now:
-            raise UserError(f"{file} was made with {name} {before}, and this is {now}: give another --out.")
+        recorded, requested = getattr(record.config, name), getattr(config, name)
+        if recorded != requested:
+            raise NephrosError(f"{file} was made with {name} {recorded}, and this is {requested}: give another --out.")
 
 
-def report(given: argparse.Namespace, out: Path) -> None:
+def run_report(args: argparse.Namespace, out: Path) -> None:
     """Make what is missing, then print the table, and write it and the picture."""
-    records = records_of(given, out)
-    terms = records[0].terms
-    data = load(terms.source).provenance.title
+    records = collect_records(args, out)
+    config = records[0].config
+    data = load(config.source).provenance.title
     title = (
-        f"Tuning {terms.recipe} for {terms.epochs} epochs (R = {terms.max_epochs}, eta = {terms.eta}), "
-        f"{terms.subset:,} images of {data}, {terms.workers} trials at once, ranked by {terms.metric}"
+        f"Tuning {config.recipe} for {config.total_epochs} epochs (R = {config.max_epochs}, eta = {config.eta}), "
+        f"{config.subset:,} images of {data}, {config.workers} trials at once, ranked by {config.metric}"
     )
-    found = rows(records)
-    draw(records, data, out / "tuning.png")
-    settings = Settings(
-        "tuning", torch.device(DEVICE), given.data, len(given.seeds), 0.0, given.quick, None, hardware(), given
+    table_rows = rows(records)
+    plot_comparison(records, data, out / "tuning.png")
+    benchmark_config = BenchmarkConfig(
+        "tuning", torch.device(DEVICE), args.data, len(args.seeds), 0.0, args.quick, None, hardware_info(), args
     )
-    publish(settings, title, found, data)
-    write_text(out / "table.md", markdown(title, found, records))
+    publish(benchmark_config, title, table_rows, data)
+    write_text(out / "table.md", markdown(title, table_rows, records))
 
 
 def main() -> None:
     """Run the benchmark."""
-    given = arguments()
+    args = parse_args()
     try:
-        if given.quick and given.out is None:
-            with tempfile.TemporaryDirectory() as place:
-                report(given, Path(place))
+        if args.quick and args.out is None:
+            with tempfile.TemporaryDirectory() as folder:
+                run_report(args, Path(folder))
         else:
-            report(given, given.out or OUT)
-    except UserError as error:
+            run_report(args, args.out or OUTPUT_DIR)
+    except NephrosError as error:
         sys.exit(str(error))
 
 

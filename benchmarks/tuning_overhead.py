@@ -13,91 +13,107 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.common import Row, parse, parser, publish
-from benchmarks.study_timing import Parts, Rung
+from benchmarks.common import Row, build_parser, parse_config, publish
+from benchmarks.study_timing import RungBenchmark, Timings
 from benchmarks.timing import summary
-from nephros.data.load import SYNTHETIC, locate
+from nephros.data.load import SYNTHETIC, find_local_file
 from nephros.presets import RECIPES
 
 TARGET = 0.01
-TINY = 64
+TINY_SUBSET = 64
 """Training images where an epoch is to take next to nothing."""
-PARTS = {
-    "look": "looking for an earlier checkpoint",
+PART_LABELS = {
+    "lookup": "looking for an earlier checkpoint",
     "save": "writing the checkpoint",
-    "rest": "driver: drawing, recipes, records, dispatch",
-    "write": "in the background: writes to storage",
-    "write, computing": "of that, computing",
+    "scheduler": "scheduler: sampling, recipes, storage, dispatch",
+    "write": "writes to storage, in the background",
+    "write, cpu": "CPU time of these",
 }
 
 
-def rounds(rung: Rung, repeats: int) -> dict[str, list[Parts]]:
+def run_rounds(benchmark: RungBenchmark, repeats: int) -> dict[str, list[Timings]]:
     """Let the bare loop and both kinds of study take turns, every other round in reverse order."""
-    contenders: dict[str, Callable[[], Parts]] = {"bare": rung.bare, "here": rung.here, "process": rung.process}
-    found: dict[str, list[Parts]] = {name: [] for name in contenders}
-    rung.warm_up()
-    for number in range(repeats):
-        for name in contenders if number % 2 == 0 else reversed(contenders):
-            found[name].append(contenders[name]())
-    return found
+    contenders: dict[str, Callable[[], Timings]] = {
+        "bare": benchmark.time_bare_loop,
+        "in_process": benchmark.time_in_process,
+        "worker_process": benchmark.time_worker_process,
+    }
+    timings: dict[str, list[Timings]] = {name: [] for name in contenders}
+    benchmark.warm_up()
+    for repeat in range(repeats):
+        for name in contenders if repeat % 2 == 0 else reversed(contenders):
+            timings[name].append(contenders[name]())
+    return timings
 
 
-def rows(tiny: dict[str, list[Parts]], real: dict[str, list[Parts]]) -> list[Row]:
+def rows(tiny: dict[str, list[Timings]], real: dict[str, list[Timings]]) -> list[Row]:
     """Return the table: a column for a study in this process, and one for a study with one worker process."""
-    names = {"here": "in_this_process", "process": "in_one_worker_process"}
-    epoch = sorted(parts["epoch"] for parts in real["bare"])[len(real["bare"]) // 2]
+    names = {"in_process": "in_this_process", "worker_process": "in_one_worker_process"}
+    epoch_seconds = sorted(parts["epoch"] for parts in real["bare"])[len(real["bare"]) // 2]
 
-    def line(what: str, figures: Callable[[str], list[float]]) -> Row:
-        return {"what": what} | {column: summary(figures(name)) for name, column in names.items()}
+    def make_row(label: str, figures: Callable[[str], list[float]]) -> Row:
+        return {"what": label} | {column: summary(figures(name)) for name, column in names.items()}
 
-    def difference(found: dict[str, list[Parts]], name: str) -> list[float]:
-        return [a["trial"] - b["trial"] for a, b in zip(found[name], found["bare"], strict=True)]
+    def overhead(timings: dict[str, list[Timings]], name: str) -> list[float]:
+        return [a["trial"] - b["trial"] for a, b in zip(timings[name], timings["bare"], strict=True)]
 
     lines = [
-        line("an epoch of the bare loop, seconds", lambda _: [parts["epoch"] for parts in real["bare"]]),
-        line("overhead a trial, ms", lambda name: [1000 * value for value in difference(tiny, name)]),
-        line("its share of such an epoch", lambda name: [value / epoch for value in difference(tiny, name)]),
-        line(
-            "a trial of the whole rung against the bare loop's, less 1",
+        make_row("bare-loop epoch, seconds", lambda _: [parts["epoch"] for parts in real["bare"]]),
+        make_row("overhead per trial, ms", lambda name: [1000 * value for value in overhead(tiny, name)]),
+        make_row(
+            "its share of a bare-loop epoch", lambda name: [value / epoch_seconds for value in overhead(tiny, name)]
+        ),
+        make_row(
+            "trial of the whole rung against the bare loop's, minus 1",
             lambda name: [a["trial"] / b["trial"] - 1 for a, b in zip(real[name], real["bare"], strict=True)],
         ),
     ]
     # With epochs of the real length, as far as this process can see.
-    here = real["here"]
-    seen = [sum(parts[name] for name in ("look", "save", "rest")) for parts in here]
-    busy = [value + parts["write, computing"] for value, parts in zip(seen, here, strict=True)]
-    for words, values in (("added up beside real epochs", seen), ("with the background's computing", busy)):
-        share = [value / parts["epoch"] for value, parts in zip(values, here, strict=True)]
-        lines.append({"what": f"{words}, ms a trial", names["here"]: summary([1000 * value for value in values])})
-        lines.append({"what": "its share of its epoch", names["here"]: summary(share), "target": TARGET})
-    for part, words in PARTS.items():
-        lines.append({"what": f"{words}, ms", names["here"]: summary([1000 * parts[part] for parts in here])})
+    in_process = real["in_process"]
+    foreground = [sum(parts[name] for name in ("lookup", "save", "scheduler")) for parts in in_process]
+    with_background = [value + parts["write, cpu"] for value, parts in zip(foreground, in_process, strict=True)]
+    for label, values in (
+        ("added up beside real epochs", foreground),
+        ("with the background's CPU time", with_background),
+    ):
+        share = [value / parts["epoch"] for value, parts in zip(values, in_process, strict=True)]
+        lines.append(
+            {"what": f"{label}, ms per trial", names["in_process"]: summary([1000 * value for value in values])}
+        )
+        lines.append({"what": "its share of its epoch", names["in_process"]: summary(share), "target": TARGET})
+    for part, label in PART_LABELS.items():
+        lines.append(
+            {"what": f"{label}, ms", names["in_process"]: summary([1000 * parts[part] for parts in in_process])}
+        )
     lines[2] |= {"target": TARGET}
     return lines
 
 
 def main() -> None:
     """Run the benchmark."""
-    made = parser(__doc__ or "")
-    made.add_argument("--recipe", default="poster", help="default: poster")
-    made.add_argument("--subset", type=int, default=10_000, help="training images of the rung (default: 10000)")
-    made.add_argument("--configs", type=int, default=9, help="of the rung (default: 9)")
-    made.set_defaults(repeats=3)
-    settings = parse(made, "tuning_overhead")
-    given = settings.options
+    parser = build_parser(__doc__ or "")
+    parser.add_argument("--recipe", default="poster", help="default: poster")
+    parser.add_argument("--subset", type=int, default=10_000, help="training images of the rung (default: 10000)")
+    parser.add_argument("--configs", type=int, default=9, help="of the rung (default: 9)")
+    parser.set_defaults(repeats=3)
+    config = parse_config(parser, "tuning_overhead")
+    args = config.args
     torch.set_num_threads(1)
-    settings = dataclasses.replace(settings, device=torch.device("cpu"))
-    source = "tissuemnist" if settings.data == "auto" and locate("tissuemnist") else SYNTHETIC
-    subset, configs = (160, 2) if settings.quick else (given.subset, given.configs)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
-        recipe = RECIPES[given.recipe]
-        tiny = rounds(
-            Rung(recipe, SYNTHETIC, TINY, configs, Path(place)), 2 if settings.quick else 3 * settings.repeats
+    config = dataclasses.replace(config, device=torch.device("cpu"))
+    source = "tissuemnist" if config.data == "auto" and find_local_file("tissuemnist") else SYNTHETIC
+    subset, n_configs = (160, 2) if config.quick else (args.subset, args.configs)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        recipe = RECIPES[args.recipe]
+        tiny = run_rounds(
+            RungBenchmark(recipe, SYNTHETIC, TINY_SUBSET, n_configs, Path(folder)),
+            2 if config.quick else 3 * config.repeats,
         )
-        rung = Rung(recipe, source, subset, configs, Path(place))
-        real = rounds(rung, settings.repeats)
-    title = f"A study's first rung ({configs} configurations of {recipe.name}, {subset:,} images of {rung.title})"
-    publish(settings, title, rows(tiny, real), rung.title)
+        benchmark = RungBenchmark(recipe, source, subset, n_configs, Path(folder))
+        real = run_rounds(benchmark, config.repeats)
+    title = (
+        f"A study's first rung ({n_configs} configurations of {recipe.name}, {subset:,} images of {benchmark.title})"
+    )
+    publish(config, title, rows(tiny, real), benchmark.title)
 
 
 if __name__ == "__main__":

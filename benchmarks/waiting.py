@@ -13,42 +13,42 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
-from benchmarks.common import Row, Settings, in_process, parse, parser, publish
+from benchmarks.common import BenchmarkConfig, Row, build_parser, parse_config, publish, run_module
 from benchmarks.timing import interleave, ratio, summary
 
-SLEEP = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-WAYS = {
-    "sleep at once": SLEEP,
-    "spin 2,000 times, then sleep (nephros)": SLEEP | {"GOMP_SPINCOUNT": "2000"},
-    "spin 10,000 times, then sleep": SLEEP | {"GOMP_SPINCOUNT": "10000"},
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+WAIT_POLICIES = {
+    "sleep at once": PASSIVE,
+    "spin 2,000 times, then sleep (nephros)": PASSIVE | {"GOMP_SPINCOUNT": "2000"},
+    "spin 10,000 times, then sleep": PASSIVE | {"GOMP_SPINCOUNT": "10000"},
     "as OpenMP does unless told": {},
 }
 
 
-def case(recipe: str, quick: bool, seconds: float) -> float:
+def measure_case(recipe: str, quick: bool, seconds: float) -> float:
     """Return the images a second of a recipe's training steps, in this process."""
     import torch
 
     from benchmarks.timing import mean_rate
-    from benchmarks.workloads import batches_of, fit_of, open_split, steps
+    from benchmarks.workloads import endless_batches, load_split, trainer_for, training_steps
     from nephros.presets import RECIPES
 
     cpu = torch.device("cpu")
-    fit = fit_of(RECIPES[recipe], open_split(quick, real=False)[0], cpu)
-    rate = mean_rate(steps(fit, batches_of(fit)), cpu)
+    trainer = trainer_for(RECIPES[recipe], load_split(quick, real=False)[0], cpu)
+    rate = mean_rate(training_steps(trainer, endless_batches(trainer)), cpu)
     rate(seconds / 2)
     return rate(seconds)
 
 
-def contender(recipe: str, way: Mapping[str, str], quick: bool) -> Callable[[float], float]:
+def contender(recipe: str, policy: Mapping[str, str], quick: bool) -> Callable[[float], float]:
     """Return a contender that runs a case in a new process that waits in this way."""
-    kept = {name: value for name, value in os.environ.items() if name not in SLEEP}
+    env = {name: value for name, value in os.environ.items() if name not in PASSIVE}
     # What is empty counts as set, so that nephros leaves it, and OpenMP takes it for unset.
-    chosen = dict.fromkeys(SLEEP, "") | dict(way)
+    policy_env = dict.fromkeys(PASSIVE, "") | dict(policy)
 
     def turn(seconds: float) -> float:
-        words = ["--case", recipe, str(seconds), *(["--quick"] if quick else [])]
-        return float(in_process("waiting", words, env=kept | chosen))
+        argv = ["--case", recipe, str(seconds), *(["--quick"] if quick else [])]
+        return float(run_module("waiting", argv, env=env | policy_env))
 
     return turn
 
@@ -64,22 +64,24 @@ def busy_process() -> Iterator[None]:
         process.wait()
 
 
-def measure(recipe: str, settings: Settings) -> list[Row]:
+def measure(recipe: str, config: BenchmarkConfig) -> list[Row]:
     """Return a row a way, without and with a busy process beside."""
     rows: list[Row] = []
-    ways = dict(list(WAYS.items())[: 2 if settings.quick else None])
-    for beside, load in (("nothing", nullcontext), ("a busy process", busy_process)):
-        with load():
-            rates = interleave({name: contender(recipe, way, settings.quick) for name, way in ways.items()}, settings)
-        for name, found in rates.items():
-            against = ratio(found, rates["sleep at once"])
+    policies = dict(list(WAIT_POLICIES.items())[: 2 if config.quick else None])
+    for background, background_process in (("nothing", nullcontext), ("a busy process", busy_process)):
+        with background_process():
+            rates = interleave(
+                {name: contender(recipe, policy, config.quick) for name, policy in policies.items()}, config
+            )
+        for name, policy_rates in rates.items():
+            ratio_to_passive = ratio(policy_rates, rates["sleep at once"])
             rows.append(
                 {
                     "recipe": recipe,
-                    "beside": beside,
-                    "way": name,
-                    "images_per_s": summary(found),
-                    "to_sleeping": against,
+                    "background_load": background,
+                    "wait_policy": name,
+                    "images_per_s": summary(policy_rates),
+                    "ratio_to_passive": ratio_to_passive,
                 }
             )
     return rows
@@ -88,25 +90,25 @@ def measure(recipe: str, settings: Settings) -> list[Row]:
 def main() -> None:
     """Run the benchmark, or a case of it."""
     if "--case" in sys.argv[1:]:
-        own = argparse.ArgumentParser()
-        own.add_argument("--case", nargs=2)
-        own.add_argument("--quick", action="store_true")
-        asked = own.parse_args()
-        print(json.dumps(case(asked.case[0], asked.quick, float(asked.case[1]))))
+        case_parser = argparse.ArgumentParser()
+        case_parser.add_argument("--case", nargs=2)
+        case_parser.add_argument("--quick", action="store_true")
+        args = case_parser.parse_args()
+        print(json.dumps(measure_case(args.case[0], args.quick, float(args.case[1]))))
         return
-    made = parser(__doc__ or "")
-    made.set_defaults(repeats=5, seconds=4.0)
-    settings = parse(made, "waiting")
-    if settings.device.type != "cpu":
-        made.error("this benchmark is of the CPU: give --device cpu.")
+    parser = build_parser(__doc__ or "")
+    parser.set_defaults(repeats=5, seconds=4.0)
+    config = parse_config(parser, "waiting")
+    if config.device.type != "cpu":
+        parser.error("this benchmark is of the CPU: give --device cpu.")
     rows = [
         row
-        for recipe in (("course-1",) if settings.quick else ("nephros", "course-1"))
-        for row in measure(recipe, settings)
+        for recipe in (("course-1",) if config.quick else ("nephros", "course-1"))
+        for row in measure(recipe, config)
     ]
     publish(
-        settings,
-        f"Training steps on {settings.machine['threads']} threads that wait for each other",
+        config,
+        f"Training steps on {config.hardware['threads']} threads that wait for each other",
         rows,
         "synthetic cells",
     )

@@ -1,4 +1,4 @@
-"""nephros: train, judge and report classifiers of kidney-cell images.
+"""nephros: train, evaluate and explain classifiers of kidney-cell images.
 
 import nephros
 run = nephros.train("course-3", "tissuemnist")      # a RunFolder
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from nephros.data.download import download
     from nephros.data.load import describe, load
     from nephros.environment import __version__
-    from nephros.errors import UserError
+    from nephros.errors import NephrosError
     from nephros.evaluation.scoring import Evaluation
     from nephros.exporters.export import export
-    from nephros.exporters.loading import open_model
+    from nephros.exporters.loading import load_predictor
     from nephros.inference.predictions import Predictions
-    from nephros.inference.predictor import Answers, Engine
+    from nephros.inference.predictor import PredictionBatch, Predictor
     from nephros.presets import RECIPES
     from nephros.recipe import Recipe
-    from nephros.recipe_io import find as find_recipe
+    from nephros.recipe_io import get_recipe
     from nephros.runs import RunFolder
     from nephros.workflows.compare import compare
     from nephros.workflows.evaluate import evaluate
@@ -47,10 +47,10 @@ if TYPE_CHECKING:
     from nephros.workflows.train import resume, train
     from nephros.workflows.tune import resume_study, tune
 
-_WHERE = {
-    "Answers": "inference.predictor",
+_LAZY_IMPORTS = {
+    "PredictionBatch": "inference.predictor",
     "Dataset": "data.dataset",
-    "Engine": "inference.predictor",
+    "Predictor": "inference.predictor",
     "Evaluation": "evaluation.scoring",
     "Predictions": "inference.predictions",
     "Provenance": "data.dataset",
@@ -58,7 +58,7 @@ _WHERE = {
     "Recipe": "recipe",
     "RunFolder": "runs",
     "Split": "data.dataset",
-    "UserError": "errors",
+    "NephrosError": "errors",
     "__version__": "environment",
     "best_recipe": "workflows.study",
     "compare": "workflows.compare",
@@ -66,9 +66,9 @@ _WHERE = {
     "download": "data.download",
     "evaluate": "workflows.evaluate",
     "export": "exporters.export",
-    "find_recipe": "recipe_io:find",
+    "get_recipe": "recipe_io",
     "load": "data.load",
-    "open_model": "exporters.loading",
+    "load_predictor": "exporters.loading",
     "overlay": "workflows.overlay",
     "predict": "workflows.predict",
     "prepare": "workflows.prepare",
@@ -84,16 +84,16 @@ _WHERE = {
 
 __all__ = [
     "RECIPES",
-    "Answers",
     "Dataset",
-    "Engine",
     "Evaluation",
+    "NephrosError",
+    "PredictionBatch",
     "Predictions",
+    "Predictor",
     "Provenance",
     "Recipe",
     "RunFolder",
     "Split",
-    "UserError",
     "__version__",
     "best_recipe",
     "compare",
@@ -101,9 +101,9 @@ __all__ = [
     "download",
     "evaluate",
     "export",
-    "find_recipe",
+    "get_recipe",
     "load",
-    "open_model",
+    "load_predictor",
     "overlay",
     "predict",
     "prepare",
@@ -120,7 +120,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import nephros` and `nephros --help` stay fast."""
-    if name not in _WHERE:
+    if name not in _LAZY_IMPORTS:
         raise AttributeError(f"module 'nephros' has no attribute '{name}'")
-    module, _, attribute = _WHERE[name].partition(":")
+    module, _, attribute = _LAZY_IMPORTS[name].partition(":")
     return getattr(importlib.import_module(f"nephros.{module}"), attribute or name)

@@ -1,8 +1,10 @@
-"""The commands: each is a thin call into the library. Heavy imports wait until a command needs them."""
+"""The command line: finds the command, shows the library's messages, and turns every error into one sentence."""
 
 from __future__ import annotations
 
 import errno
+import importlib
+import logging
 import os
 import shlex
 import sys
@@ -10,132 +12,138 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import NoReturn
 
-from nephros.errors import UserError, did_you_mean
+from nephros.errors import NephrosError, did_you_mean
 
 USAGE = """\
 usage: nephros COMMAND ...
 
-Train, tune, judge and report classifiers of kidney-cell images.
+Train, tune, evaluate, explain and serve classifiers of kidney-cell images.
 
-  train [RECIPE|FILE.yaml]   train a recipe on a data set; judge it and write its report
-  evaluate RUN               score a trained run on validation or test
-  tune [RECIPE|FILE.yaml]    search a recipe's best values by Hyperband; --resume and --show STUDY
-  predict INPUT...           classify pictures of cells: files, folders or npz, with the model in the box or --model
-  serve                      a page in the browser and a JSON API that do the same
-  export RUN                 write a trained model as one ONNX or safetensors file with its card
+  train [RECIPE|FILE.yaml]   train a recipe on a data set, evaluate the result and write its report
+  evaluate RUN               evaluate a trained run on its validation or test split, or on other data
+  tune [RECIPE|FILE.yaml]    search for a recipe's best values with Hyperband; --resume and --show STUDY
+  predict INPUT...           classify cell images: files, folders or npz, with the bundled model or --model
+  serve                      do the same in the browser, and as a JSON API
+  export RUN                 write a trained model and its card to one ONNX or safetensors file
   report RUN                 write a run's report again
-  compare RUN...             runs beside each other and beside published results
-  reproduce seeds            train all that the results pages show, and write their tables; also labels, ours
+  compare RUN...             compare runs with one another and with published results
+  reproduce PLAN             train everything behind the results pages and write their tables: baselines, labels or nephros
   recipes [NAME]             list the recipes, or print one as a YAML file to edit
-  data info NAME|PATH        say what a data set holds
-  data get NAME              download a MedMNIST set
-  data prepare STACK         cut nuclei out of a 3-D fluorescence stack, as TissueMNIST's were
-  data overlay FILE.json     paint predicted classes over the stack that cells came from
+  data info NAME|PATH        describe a data set
+  data get NAME              download a MedMNIST data set
+  data prepare STACK         cut nuclei out of a 3-D fluorescence stack, as was done for TissueMNIST
+  data overlay FILE.json     paint predicted classes over the stack that the cells came from
 
 First steps:
   nephros data get tissuemnist
   nephros train course-3 --test
   nephros recipes nephros > mine.yaml    (edit it)    nephros train mine.yaml
 
-`nephros COMMAND --help` tells more; --version prints the version; --debug shows where an error came from.
+Every command takes --quiet (warnings and errors only), --verbose (more detail) and --debug (the traceback of an error).
+`nephros COMMAND --help` explains a command; `nephros --version` prints the version.
 """
 
-COMMANDS = (
-    "train",
-    "evaluate",
-    "tune",
-    "predict",
-    "serve",
-    "export",
-    "report",
-    "compare",
-    "reproduce",
-    "recipes",
-    "data",
-)
+COMMANDS = {
+    "train": "train",
+    "evaluate": "results:evaluate",
+    "tune": "tune",
+    "predict": "predict",
+    "serve": "serve",
+    "export": "export",
+    "report": "results:report",
+    "compare": "results:compare",
+    "reproduce": "results:reproduce",
+    "recipes": "data:recipes",
+    "data": "data:info",
+    "data info": "data:info",
+    "data get": "data:get",
+    "data prepare": "data_stacks:prepare",
+    "data overlay": "data_stacks:overlay",
+}
+"""Each command's module in `nephros.commands`, and its function there where that has another name."""
+
+LEVELS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
 
 
-def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run a command and exit: 0 when all went well, 2 for input that can't be used, 1 for a failure of our own."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run a command and exit: 0 when all went well, 2 for input that can't be used, 1 for any other failure."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in args
+    level = next((LEVELS[arg] for arg in args if arg in LEVELS), logging.INFO)
+    args = [arg for arg in args if arg != "--debug" and arg not in LEVELS]
+    if args and args[0] in COMMANDS:
+        from nephros.commands.messages import library_messages
+        from nephros.console import progress_bars
+
+        with library_messages(level), progress_bars(level < logging.WARNING):
+            _run(args, debug)
+    _run(args, debug)
+
+
+def _run(args: list[str], debug: bool) -> NoReturn:
     try:
-        sys.exit(_run(words))
-    except KeyboardInterrupt:
+        sys.exit(_dispatch(args))
+    except (KeyboardInterrupt, Exception) as error:
         if debug:
             raise
-        _fail(f"stopped; {_afterwards(words)}.", 130)
-    except UserError as error:
-        if debug:
-            raise
-        _fail(str(error), 2)
-    except ConnectionAbortedError as error:
-        if debug:
-            raise
-        _fail(str(error), 1)
-    except OSError as error:
-        if debug:
-            raise
-        _fail(_system_trouble(error, words), 1)
-    except Exception as error:
-        if debug:
-            raise
-        if type(error).__name__ == "OutOfMemoryError":
-            _fail("the GPU's memory is full: lower --batch_size, or use --device cpu.", 1)
-        _fail(
-            f"a fault of nephros's own ({type(error).__name__}: {error}): run again with --debug and report what it prints.",
-            1,
-        )
+        _fail(*_failure(error, args))
 
 
-def _run(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help", "help"):
+def _failure(error: BaseException, args: list[str]) -> tuple[str, int]:
+    """Return the sentence that says what went wrong, and the exit status."""
+    if isinstance(error, KeyboardInterrupt):
+        return f"stopped; {_recovery_hint(args)}.", 130
+    if isinstance(error, NephrosError):
+        from nephros.commands.messages import to_command_line
+
+        return to_command_line(str(error)), 2
+    if isinstance(error, ConnectionAbortedError):
+        return str(error), 1
+    if isinstance(error, OSError):
+        return _os_error_message(error, args), 1
+    if type(error).__name__ == "OutOfMemoryError":
+        return "the GPU's memory is full: lower --batch_size, or use --device cpu.", 1
+    return f"internal error ({type(error).__name__}: {error}): run again with --debug and report what it prints.", 1
+
+
+def _dispatch(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
-        return 0 if words else 2
-    if words[0] == "--version":
+        return 0 if args else 2
+    if args[0] == "--version":
         from nephros.environment import __version__
 
         print(f"nephros {__version__}")
         return 0
-    command, rest = words[0], words[1:]
+    command, rest = args[0], args[1:]
     if command not in COMMANDS:
-        raise UserError(
+        raise NephrosError(
             f"There is no command '{command}'.{did_you_mean(command, COMMANDS)} `nephros --help` lists them."
         )
     if command == "data":
-        verbs = ("info", "get", "prepare", "overlay")
-        if not rest or rest[0] not in (*verbs, "-h", "--help"):
-            raise UserError("`nephros data` needs one of: info NAME|PATH, get NAME, prepare STACK, overlay FILE.json.")
-        if rest[0] in verbs:
+        subcommands = [name.removeprefix("data ") for name in COMMANDS if name.startswith("data ")]
+        if not rest or rest[0] not in (*subcommands, "-h", "--help"):
+            raise NephrosError(
+                "`nephros data` needs one of: info NAME|PATH, get NAME, prepare STACK, overlay FILE.json."
+            )
+        if rest[0] in subcommands:
             command, rest = f"data {rest[0]}", rest[1:]
-    from nephros.commands import data, data_stacks, export, predict, results, serve, train, tune
-
-    run: dict[str, Callable[[list[str]], int]] = {
-        "train": train.train,
-        "evaluate": results.evaluate,
-        "tune": tune.tune,
-        "predict": predict.predict,
-        "serve": serve.serve,
-        "export": export.export,
-        "report": results.report,
-        "compare": results.compare,
-        "reproduce": results.reproduce,
-        "recipes": data.recipes,
-        "data": data.info,
-        "data info": data.info,
-        "data get": data.get,
-        "data prepare": data_stacks.prepare,
-        "data overlay": data_stacks.overlay,
-    }
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return run[command](rest)
-    from nephros.distributed import joined
+        return _handler(command)(rest)
+    from nephros.distributed import process_group
 
-    with joined():  # all of torchrun's processes, so that whatever goes wrong, a misspelt flag too, is said once
+    with process_group():  # all of torchrun's processes, so that any error, a misspelled flag too, is reported once
         if command != "train":
-            raise UserError(f"torchrun is for `nephros train`: run `nephros {command}` without it.")
-        return run[command](rest)
+            raise NephrosError(f"torchrun is for `nephros train`: run `nephros {command}` without it.")
+        return _handler(command)(rest)
+
+
+def _handler(command: str) -> Callable[[list[str]], int]:
+    module, _, function = COMMANDS[command].partition(":")
+    handler: Callable[[list[str]], int] = getattr(
+        importlib.import_module(f"nephros.commands.{module}"), function or module
+    )
+    return handler
 
 
 def _fail(message: str, status: int) -> NoReturn:
@@ -143,29 +151,29 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _afterwards(words: list[str]) -> str:
-    """Return what a command that was cut off leaves, or how it is taken on."""
-    if words[:1] in (["predict"], ["export"]):
+def _recovery_hint(args: list[str]) -> str:
+    """Return what an interrupted command leaves behind, or how to continue it."""
+    if args[:1] in (["predict"], ["export"]):
         return "nothing was written"
-    if words[:1] in (["train"], ["tune"], ["reproduce"]):
-        return f"`nephros {_going_on(words)}` goes on after the last whole epoch"
+    if args[:1] in (["train"], ["tune"], ["reproduce"]):
+        return f"`nephros {_resume_command(args)}` continues after the last complete epoch"
     return "run the same command again"
 
 
-def _going_on(words: list[str]) -> str:
-    """Return how a command that was stopped is taken on."""
-    if words[:1] == ["reproduce"]:
-        return shlex.join(words)
-    if words[:1] != ["tune"]:
+def _resume_command(args: list[str]) -> str:
+    """Return the arguments that continue an interrupted command."""
+    if args[:1] == ["reproduce"]:
+        return shlex.join(args)
+    if args[:1] != ["tune"]:
         return "train --resume RUN"
-    named = [after for flag, after in pairwise(words) if flag in ("--name", "--resume")]
-    return f"tune --resume {shlex.quote(named[-1]) if named else 'STUDY'}"
+    study_names = [after for flag, after in pairwise(args) if flag in ("--name", "--resume")]
+    return f"tune --resume {shlex.quote(study_names[-1]) if study_names else 'STUDY'}"
 
 
-def _system_trouble(error: OSError, words: list[str]) -> str:
+def _os_error_message(error: OSError, args: list[str]) -> str:
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"the disk is full{where}: free some space and run again; {_afterwards(words)}."
+        return f"the disk is full{where}: free some space and run again; {_recovery_hint(args)}."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"no permission{where}: name a place that you may write to."
-    return f"the system answered '{error.strerror or error}'{where}: mend that and run again."
+        return f"permission denied{where}: choose a place that you can write to."
+    return f"{error.strerror or error}{where}: correct this and run again."

@@ -1,7 +1,8 @@
-"""The console for tables, and a bar for long work."""
+"""The console for tables, and progress bars for long work."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -10,11 +11,29 @@ from rich.progress import track
 
 T = TypeVar("T")
 
+_bars_wanted = True
 
-def with_bar(items: Iterable[T], what: str, total: int) -> Iterator[T]:
+
+@contextlib.contextmanager
+def progress_bars(enabled: bool) -> Iterator[None]:
+    """Within the block, show progress bars or not (the command line's --quiet)."""
+    global _bars_wanted
+    previous, _bars_wanted = _bars_wanted, enabled
+    try:
+        yield
+    finally:
+        _bars_wanted = previous
+
+
+def shows_bars(console: Console) -> bool:
+    """Return whether progress bars belong on this console: a terminal, without --quiet."""
+    return _bars_wanted and console.is_terminal
+
+
+def progress_bar(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     """Yield `items`, with a progress bar on stderr where that is a terminal."""
     console = Console(stderr=True)
-    yield from track(items, what, total=total, console=console, disable=not console.is_terminal, transient=True)
+    yield from track(items, description, total=total, console=console, disable=not shows_bars(console), transient=True)
 
 
 def table_console() -> Console:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from nephros.cli import main
-from nephros.data.load import locate
+from nephros.data.load import find_local_file
 
 
-def demo_arguments() -> list[str]:
+def demo_args() -> list[str]:
     """Return what to type after ``nephros``: a recipe that fits the time that a demonstration may take."""
-    if locate("tissuemnist") is not None:
+    if find_local_file("tissuemnist") is not None:
         return ["train", "course-3", "--data", "tissuemnist", "--test"]
     # Few cells make few steps: smaller batches take more of them.
     return ["train", "nephros-fast", "--data", "synthetic", "--test", "--epochs", "8", "--batch-size", "64"]
 
 
 if __name__ == "__main__":
-    words = demo_arguments()
-    print("nephros", *words)
-    main(words)
+    args = demo_args()
+    print("nephros", *args)
+    main(args)

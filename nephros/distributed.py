@@ -17,76 +17,76 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Ranks:
+class DistributedContext:
     """This process's place among those that train together, and how it talks with them.
 
-    `sum`, `stack` and `from_first` are collective: every rank must call them, in the same order. They raise
+    `all_reduce`, `all_gather` and `broadcast` are collective: every rank must call them, in the same order. They raise
     ConnectionAbortedError when another rank has ended.
     """
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     """How many ranks there are."""
-    local: int = 0
+    local_rank: int = 0
     """This rank's number, and so its GPU's, on its own machine."""
-    local_world: int = 1
+    local_world_size: int = 1
     """How many ranks share its machine."""
 
     @property
-    def first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this rank is the one that writes, prints and shows progress."""
         return self.rank == 0
 
-    def part(self, whole: slice) -> slice:
-        """Return this rank's contiguous part of `whole`; the parts differ in length by one at most."""
-        n = whole.stop - whole.start
-        return slice(whole.start + self.rank * n // self.world, whole.start + (self.rank + 1) * n // self.world)
+    def shard(self, rows: slice) -> slice:
+        """Return this rank's contiguous part of `rows`; the parts differ in length by one at most."""
+        n = rows.stop - rows.start
+        return slice(rows.start + self.rank * n // self.world_size, rows.start + (self.rank + 1) * n // self.world_size)
 
-    def sum(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """Replace `tensor` by its sum over all ranks, the same bits on each, and return it."""
-        if self.world > 1:
-            with _others_needed():
+        if self.world_size > 1:
+            with _reporting_lost_ranks():
                 dist.all_reduce(tensor)
         return tensor
 
-    def stack(self, tensor: Tensor) -> Tensor:
+    def all_gather(self, tensor: Tensor) -> Tensor:
         """Return (world, ...): every rank's `tensor`, all of one shape."""
-        if self.world == 1:
+        if self.world_size == 1:
             return tensor.unsqueeze(0)
-        parts = [torch.empty_like(tensor) for _ in range(self.world)]
-        with _others_needed():
-            dist.all_gather(parts, tensor)
-        return torch.stack(parts)
+        gathered = [torch.empty_like(tensor) for _ in range(self.world_size)]
+        with _reporting_lost_ranks():
+            dist.all_gather(gathered, tensor)
+        return torch.stack(gathered)
 
-    def from_first(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Return the first rank's `value`, a plain one."""
-        if self.world == 1:
+        if self.world_size == 1:
             return value
         values = [value]
-        with _others_needed():
+        with _reporting_lost_ranks():
             dist.broadcast_object_list(values)
         return values[0]
 
-    def own(self, device: torch.device) -> torch.device:
+    def local_device(self, device: torch.device) -> torch.device:
         """Return the device of that kind that is this rank's own; UserError when there are fewer GPUs than ranks."""
         if device.type != "cuda" or not under_torchrun():
             return device
-        if self.local >= torch.cuda.device_count():
-            raise UserError(
-                f"--nproc-per-node {self.local_world} is more than the {torch.cuda.device_count()} GPUs here: "
+        if self.local_rank >= torch.cuda.device_count():
+            raise NephrosError(
+                f"--nproc-per-node {self.local_world_size} is more than the {torch.cuda.device_count()} GPUs here: "
                 "start one process a GPU, or give --device cpu."
             )
-        torch.cuda.set_device(self.local)
-        return torch.device("cuda", self.local)
+        torch.cuda.set_device(self.local_rank)
+        return torch.device("cuda", self.local_rank)
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = DistributedContext()
 """The one rank of a process that trains by itself."""
 
 
@@ -95,46 +95,48 @@ def under_torchrun() -> bool:
     return dist.is_torchelastic_launched()
 
 
-def restarted() -> bool:
+def is_torchrun_restart() -> bool:
     """Return whether torchrun started this process in place of one that ended."""
-    return under_torchrun() and _restarts() > 0
+    return under_torchrun() and _restart_count() > 0
 
 
-def _restarts() -> int:
+def _restart_count() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[Ranks]:
+def process_group() -> Iterator[DistributedContext]:
     """Within the block this process is a rank among those of its torchrun, or ALONE without one; blocks may be nested.
 
     When the block fails on several ranks, the first to fail raises its error; the others exit with status 1 and say
     nothing, since their errors are the same one, or that they miss the first.
     """
     if not under_torchrun():
-        yield ALONE
+        yield SINGLE_PROCESS
         return
-    ranks = Ranks(*(int(os.environ[key]) for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
-    if ranks.world == 1 or dist.is_initialized():
-        yield ranks
+    context = DistributedContext(
+        *(int(os.environ[key]) for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    )
+    if context.world_size == 1 or dist.is_initialized():
+        yield context
         return
-    shared, *_ = next(rendezvous("env://"))
+    torchrun_store, *_ = next(rendezvous("env://"))
     # torchrun's store outlives a restart, and still holds the addresses of the processes that have ended.
-    store = PrefixStore(f"nephros/{_restarts()}", shared)
+    store = PrefixStore(f"nephros/{_restart_count()}", torchrun_store)
     backends = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backends, store=store, rank=ranks.rank, world_size=ranks.world)
+    dist.init_process_group(backends, store=store, rank=context.rank, world_size=context.world_size)
     try:
-        yield ranks
+        yield context
     except (Exception, KeyboardInterrupt):
         # The group is left as it is: closing it would let the others fail, and torchrun end this process, before the
         # error has been printed.
-        if _spoken_for(store):
+        if _another_rank_failed(store):
             raise SystemExit(1) from None
         raise
     dist.destroy_process_group()
 
 
-def _spoken_for(store: Any) -> bool:
+def _another_rank_failed(store: Any) -> bool:
     """Return whether another rank has failed before, since torchrun last started them."""
     try:
         return int(store.add("failed", 1)) > 1
@@ -143,7 +145,7 @@ def _spoken_for(store: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _others_needed() -> Iterator[None]:
+def _reporting_lost_ranks() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:

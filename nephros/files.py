@@ -19,35 +19,35 @@ except ImportError:  # Windows
 
 
 @contextlib.contextmanager
-def atomic(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
+def atomic_write(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; when the block ends well, flush it to disk and rename it to `path`.
 
     An exception, a full disk included, removes the temporary file and leaves an earlier `path` as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    fd, temp_path = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+        with os.fdopen(fd, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        os.chmod(temp_path, 0o666 & ~_umask())
+        os.replace(temp_path, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+            os.unlink(temp_path)
         raise
 
 
-def remove_leftovers(root: Path) -> None:
+def remove_temporary_files(root: Path) -> None:
     """Remove what killed processes left half-written below `root`, which must be held."""
-    for leftover in root.rglob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+    for path in root.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+def file_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a lock file against other processes; the file stays, as removing it would race.
 
     Without `wait`, BlockingIOError when another process holds it. Where the file system has no locks, none is held.
@@ -64,34 +64,34 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
 
 
 def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def write_text(path: Path | str, text: str) -> None:
     """Write `text` as UTF-8, all or nothing."""
-    with atomic(path, "w") as file:
+    with atomic_write(path, "w") as file:
         file.write(text)
 
 
 def write_json(path: Path | str, value: object) -> None:
     """Write `value` as indented JSON, all or nothing; NaN and infinities become null, as JSON has no word for them."""
-    write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(replace_nonfinite(value), indent=2, ensure_ascii=False) + "\n")
 
 
-def finite(value: Any) -> Any:
+def replace_nonfinite(value: Any) -> Any:
     """Return `value` with every NaN and infinity inside it replaced by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: replace_nonfinite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
+        return [replace_nonfinite(item) for item in value]
     return value
 
 
-def digest(path: Path | str, algorithm: str = "sha256") -> str:
+def file_digest(path: Path | str, algorithm: str = "sha256") -> str:
     """Return the hexadecimal digest of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()

@@ -7,20 +7,20 @@ import os
 from pathlib import Path
 
 
-def free_host_memory() -> int:
+def available_memory() -> int:
     """Return the bytes of host memory that new arrays can take, a container's limit included; 4 GiB where nothing says."""
-    return min(_machine(), _container())
+    return min(_system_available(), _cgroup_available())
 
 
-def _container() -> int:
+def _cgroup_available() -> int:
     """Return what this process's control group (version 2) may still take; a huge number where there is no limit."""
-    group = Path("/sys/fs/cgroup")
+    cgroup = Path("/sys/fs/cgroup")
     with contextlib.suppress(OSError, ValueError):
-        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+        return int((cgroup / "memory.max").read_text()) - int((cgroup / "memory.current").read_text())
     return 1 << 62
 
 
-def _machine() -> int:
+def _system_available() -> int:
     with contextlib.suppress(OSError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

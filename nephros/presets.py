@@ -5,29 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nephros.recipe import Recipe
-from nephros.recipe_parts import Augment, Classic, Model, Optimizer, Schedule
+from nephros.recipe_parts import AugmentConfig, ClassicalConfig, LRScheduleConfig, ModelConfig, OptimizerConfig
 
 
-def _course() -> list[Recipe]:
+def _course_recipes() -> list[Recipe]:
     """The seven rows of the course report's Table 1: plain SGD, batch 223, inputs in [-1, 1], last-epoch weights."""
-    two = Model(network="course", features=10, depth=2, hidden=(100, 50))
-    wide = replace(two, hidden=(300, 150))
-    one = replace(two, depth=1)
+    two_convs = ModelConfig(network="course", base_channels=10, depth=2, hidden=(100, 50))
+    wide_head = replace(two_convs, hidden=(300, 150))
+    one_conv = replace(two_convs, depth=1)
     rows = [
-        (two, 0.01, 5),
-        (wide, 0.01, 5),
-        (two, 0.1, 5),
-        (one, 0.01, 5),
-        (two, 0.001, 5),
-        (two, 0.01, 75),
-        (two, 0.01, 150),
+        (two_convs, 0.01, 5),
+        (wide_head, 0.01, 5),
+        (two_convs, 0.1, 5),
+        (one_conv, 0.01, 5),
+        (two_convs, 0.001, 5),
+        (two_convs, 0.01, 75),
+        (two_convs, 0.01, 150),
     ]
     return [
         Recipe(
             name=f"course-{row}",
             source=f"course report, Table 1, row {row}",
             model=model,
-            optimizer=Optimizer(name="sgd", lr=lr),
+            optimizer=OptimizerConfig(name="sgd", lr=lr),
             epochs=epochs,
             batch_size=223,
         )
@@ -38,13 +38,13 @@ def _course() -> list[Recipe]:
 _POSTER = Recipe(
     name="poster",
     source="poster, with the tuned values of its authors' repository",
-    model=Model(network="poster", features=8, dropout=0.5),
-    optimizer=Optimizer(name="sgd", lr=0.0253366, momentum=0.8, nesterov=True, weight_decay=0.0046684),
-    schedule=Schedule(name="plateau", patience=5, factor=0.29),
+    model=ModelConfig(network="poster", base_channels=8, dropout=0.5),
+    optimizer=OptimizerConfig(name="sgd", lr=0.0253366, momentum=0.8, nesterov=True, weight_decay=0.0046684),
+    schedule=LRScheduleConfig(name="plateau", patience=5, factor=0.29),
     epochs=100,
     batch_size=128,
-    last_batch="even",
-    normalise="unit",
+    last_batch="balanced",
+    normalize="zero_one",
     amp="auto",
 )
 
@@ -52,43 +52,43 @@ _POSTER_PRINTED = replace(
     _POSTER,
     name="poster-printed",
     source="poster, with the values that it prints",
-    optimizer=Optimizer(name="sgd", lr=0.025, momentum=0.8, weight_decay=0.004),
+    optimizer=OptimizerConfig(name="sgd", lr=0.025, momentum=0.8, weight_decay=0.004),
 )
 
 _NEPHNET2D = Recipe(
     name="nephnet2d",
     source="NephNet2D, Woloshuk et al. 2021, its repository's config_2d.json",
-    model=Model(network="nephnet2d", features=32, dropout=0.5),
-    optimizer=Optimizer(name="sgd", lr=0.0004144, momentum=0.9, nesterov=True, weight_decay=0.0058),
-    schedule=Schedule(name="step", step_epochs=15, factor=0.489),
-    augment=Augment(flips="horizontal", rotate=5.0, translate=0.05, scale=0.05, interpolation="bilinear"),
+    model=ModelConfig(network="nephnet2d", base_channels=32, dropout=0.5),
+    optimizer=OptimizerConfig(name="sgd", lr=0.0004144, momentum=0.9, nesterov=True, weight_decay=0.0058),
+    schedule=LRScheduleConfig(name="step", step_epochs=15, factor=0.489),
+    augment=AugmentConfig(flips="horizontal", rotate=5.0, translate=0.05, scale=0.05, interpolation="bilinear"),
     epochs=500,
     batch_size=16,
-    last_batch="even",
-    normalise="unit",
+    last_batch="balanced",
+    normalize="zero_one",
 )
 
 _STRONG_BASELINE = Recipe(
     name="strong-baseline",
     source="jerrykaplan/tissuemnist-strong-baseline",
-    model=Model(network="resnet18", features=64),
-    optimizer=Optimizer(name="adam", lr=1e-3),
-    schedule=Schedule(name="step", milestones=(0.5, 0.75), factor=0.1),
-    augment=Augment(flips="horizontal", shift=2, rotate=15.0),
+    model=ModelConfig(network="resnet18", base_channels=64),
+    optimizer=OptimizerConfig(name="adam", lr=1e-3),
+    schedule=LRScheduleConfig(name="step", milestones=(0.5, 0.75), factor=0.1),
+    augment=AugmentConfig(flips="horizontal", shift=2, rotate=15.0),
     epochs=40,
     batch_size=128,
-    last_batch="even",
+    last_batch="balanced",
 )
 
 
-def _medmnist(network: str) -> Recipe:
+def _medmnist_recipe(network: str) -> Recipe:
     """MedMNIST v2's own recipe for its ResNets: no augmentation, best validation AUC."""
     return replace(
         _STRONG_BASELINE,
         name=f"medmnist-{network}",
         source="MedMNIST v2, its own recipe",
-        model=Model(network=network, features=64),
-        augment=Augment(),
+        model=ModelConfig(network=network, base_channels=64),
+        augment=AugmentConfig(),
         epochs=100,
         checkpoint="best",
         metric="val_auc",
@@ -98,15 +98,17 @@ def _medmnist(network: str) -> Recipe:
 _COMPACT = Recipe(
     name="compact",
     source="ours, where the search for nephros began: a small residual net shaped for CPUs and GPUs alike",
-    model=Model(network="compact", features=32, depth=2),
-    optimizer=Optimizer(name="sgd", lr=0.2, momentum=0.9, nesterov=True, weight_decay=5e-4, decay_all=False),
-    schedule=Schedule(name="onecycle", warmup=0.2),
+    model=ModelConfig(network="compact", base_channels=32, depth=2),
+    optimizer=OptimizerConfig(
+        name="sgd", lr=0.2, momentum=0.9, nesterov=True, weight_decay=5e-4, decay_norm_and_bias=False
+    ),
+    schedule=LRScheduleConfig(name="linear", warmup=0.2),
     # A nucleus has no up: all eight flips and quarter-turns are the same cell.
-    augment=Augment(flips="dihedral", shift=2),
+    augment=AugmentConfig(flips="dihedral", shift=2),
     epochs=5,
     batch_size=256,
-    last_batch="even",
-    normalise="data",
+    last_batch="balanced",
+    normalize="dataset",
     amp="auto",
 )
 
@@ -115,31 +117,33 @@ _NEPHROS = replace(
     name="nephros",
     source="ours: turns with the image, stepped by Muon",
     # All eight views of a nucleus give one answer by construction (what that and Muon buy: results/speedrun.md).
-    model=Model(network="equivariant", features=64, depth=1),
-    optimizer=Optimizer(name="muon", lr=0.04, momentum=0.9, rest_lr=0.1, weight_decay=5e-4, decay_all=False),
-    augment=Augment(shift=2),
+    model=ModelConfig(network="equivariant", base_channels=64, depth=1),
+    optimizer=OptimizerConfig(
+        name="muon", lr=0.04, momentum=0.9, aux_lr=0.1, weight_decay=5e-4, decay_norm_and_bias=False
+    ),
+    augment=AugmentConfig(shift=2),
     epochs=30,
-    views=5,
+    tta_views=5,
     amp="native",
 )
 
 # On all images half of the rate gained on both seeds (third-0.02 in results/speedrun.md), after nephros had had its runs.
-_LOWER_RATE = replace(_NEPHROS.optimizer, lr=0.02)
+_LOWER_LR = replace(_NEPHROS.optimizer, lr=0.02)
 
 _NEPHROS_DISTILLED = replace(
     _NEPHROS,
     name="nephros-distilled",
     source="ours: nephros, taught by runs of nephros (--teachers RUN,RUN)",
-    optimizer=_LOWER_RATE,
+    optimizer=_LOWER_LR,
     # Their mean answers say more than labels of which about a sixth look wrong (Hinton et al. 2015).
-    teacher_share=0.9,
+    distillation_weight=0.9,
 )
 
 _NEPHROS_FAST = replace(
     _NEPHROS,
     name="nephros-fast",
     source="ours: nephros with half of its width, in twelve epochs",
-    model=replace(_NEPHROS.model, features=32),
+    model=replace(_NEPHROS.model, base_channels=32),
     epochs=12,
 )
 
@@ -147,30 +151,32 @@ _NEPHROS_LARGE = replace(
     _NEPHROS_DISTILLED,
     name="nephros-large",
     source="ours: nephros-distilled with half as much width again, more than twice the work",
-    model=replace(_NEPHROS.model, features=96),
+    model=replace(_NEPHROS.model, base_channels=96),
 )
 
 _KNN = Recipe(
     name="knn",
     source="classical baseline that the poster names: exact nearest neighbours",
-    model=Model(network="knn"),
-    classic=Classic(
-        features=("pixels", "pca"), distance=("euclidean", "cosine"), neighbours=(1, 3, 5, 10, 20, 50, 100)
+    model=ModelConfig(network="knn"),
+    classical=ClassicalConfig(
+        features=("pixels", "pca"), distance=("euclidean", "cosine"), n_neighbors=(1, 3, 5, 10, 20, 50, 100)
     ),
 )
 
 _SVM_LINEAR = Recipe(
     name="svm-linear",
     source="classical baseline that the poster names: a linear support vector machine",
-    model=Model(network="svm-linear"),
-    classic=Classic(features=("pixels", "pca"), cost=(0.001, 0.01, 0.1)),
+    model=ModelConfig(network="svm-linear"),
+    classical=ClassicalConfig(features=("pixels", "pca"), C=(0.001, 0.01, 0.1)),
 )
 
 _SVM_RBF = Recipe(
     name="svm-rbf",
     source="classical baseline that the poster names: its kernel approximated by Nystroem's method, on all images",
-    model=Model(network="svm-rbf"),
-    classic=Classic(features=("pixels", "pca"), cost=(1.0, 10.0, 100.0), gamma=(0.3, 1.0, 3.0), landmarks=1000),
+    model=ModelConfig(network="svm-rbf"),
+    classical=ClassicalConfig(
+        features=("pixels", "pca"), C=(1.0, 10.0, 100.0), gamma=(0.3, 1.0, 3.0), n_landmarks=1000
+    ),
 )
 
 _SVM_RBF_EXACT = replace(
@@ -178,7 +184,7 @@ _SVM_RBF_EXACT = replace(
     name="svm-rbf-exact",
     source="classical baseline that the poster names: its kernel exact, on 20,000 images, as far as that scales",
     # Of components alone: on pixels each combination takes minutes, sixteen times as many products a distance.
-    classic=Classic(features=("pca",), cost=(1.0, 10.0, 100.0), gamma=(0.3, 1.0, 3.0), images=20_000),
+    classical=ClassicalConfig(features=("pca",), C=(1.0, 10.0, 100.0), gamma=(0.3, 1.0, 3.0), max_images=20_000),
 )
 
 RECIPES: dict[str, Recipe] = {
@@ -189,12 +195,12 @@ RECIPES: dict[str, Recipe] = {
         _NEPHROS_LARGE,
         _NEPHROS_DISTILLED,
         _COMPACT,
-        *_course(),
+        *_course_recipes(),
         _POSTER,
         _POSTER_PRINTED,
         _NEPHNET2D,
-        _medmnist("resnet18"),
-        _medmnist("resnet50"),
+        _medmnist_recipe("resnet18"),
+        _medmnist_recipe("resnet50"),
         _STRONG_BASELINE,
         _KNN,
         _SVM_LINEAR,
@@ -204,5 +210,5 @@ RECIPES: dict[str, Recipe] = {
 }
 """Every named recipe; the first is the default."""
 
-NETWORKS: dict[str, Recipe] = {name: recipe for name, recipe in RECIPES.items() if not recipe.classical}
+NETWORK_RECIPES: dict[str, Recipe] = {name: recipe for name, recipe in RECIPES.items() if not recipe.is_classical}
 """Those that train a network."""

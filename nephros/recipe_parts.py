@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-CLASSIC_FIELDS = {
-    "knn": ("features", "components", "neighbours", "distance", "images"),
-    "svm-linear": ("features", "components", "cost", "images"),
-    "svm-rbf": ("features", "components", "cost", "gamma", "landmarks", "images"),
+CLASSICAL_FIELDS = {
+    "knn": ("features", "n_components", "n_neighbors", "distance", "max_images"),
+    "svm-linear": ("features", "n_components", "C", "max_images"),
+    "svm-rbf": ("features", "n_components", "C", "gamma", "n_landmarks", "max_images"),
 }
-"""The classical baselines, and the fields of `Classic` that each of them has."""
+"""The classical baselines, and the fields of `ClassicalConfig` that each of them has."""
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelConfig:
     """The network and its shape."""
 
     network: str = "compact"
     """A network (course, poster, nephnet2d, resnet18, resnet50, compact, equivariant) or a classical baseline (knn, svm-linear,
     svm-rbf)."""
-    features: int = 32
+    base_channels: int = 32
     """Channels of the first convolution; the later ones are multiples of it. Of equivariant in eights."""
     depth: int = 1
     """Convolutions of the course network; residual blocks a stage of compact and equivariant; unused by the others."""
@@ -31,7 +31,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class OptimizerConfig:
     """What turns gradients into steps."""
 
     name: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
@@ -43,19 +43,19 @@ class Optimizer:
     nesterov: bool = False
     """Whether sgd looks ahead along its momentum."""
     weight_decay: float = 0.0
-    """L2 penalty's factor; biases and normalisation layers are decayed too, as the seeds' were, unless decay_all is off."""
-    decay_all: bool = True
+    """L2 penalty's factor; biases and normalization layers are decayed too unless decay_norm_and_bias is off."""
+    decay_norm_and_bias: bool = True
     """Whether weight decay also acts on biases and on the scales and shifts of normalisation layers; of muon it never does."""
-    rest_lr: float = 0.1
+    aux_lr: float = 0.1
     """muon: peak learning rate of what sgd steps: the stem on grey images, the last layer, biases and normalisation layers."""
 
 
 @dataclass(frozen=True)
-class Schedule:
+class LRScheduleConfig:
     """How the learning rate moves over the run."""
 
-    name: Literal["constant", "step", "plateau", "cosine", "onecycle"] = "constant"
-    """constant; step at milestones or every step_epochs; plateau on validation loss; cosine or linear (onecycle) to zero."""
+    name: Literal["constant", "step", "plateau", "cosine", "linear"] = "constant"
+    """constant; step at milestones or every step_epochs; plateau on validation loss; cosine or linear to zero."""
     milestones: tuple[float, ...] = ()
     """step: shares of all epochs after which the rate is multiplied by factor, such as [0.5, 0.75]."""
     step_epochs: int = 0
@@ -65,11 +65,11 @@ class Schedule:
     patience: int = 10
     """plateau: epochs without a lower validation loss before the rate falls."""
     warmup: float = 0.0
-    """cosine and onecycle: share of all steps over which the rate first rises linearly."""
+    """cosine and linear: share of all steps over which the rate first rises linearly."""
 
 
 @dataclass(frozen=True)
-class Augment:
+class AugmentConfig:
     """Random changes of each training image; black fills what comes in from outside."""
 
     flips: Literal["none", "horizontal", "dihedral"] = "none"
@@ -87,22 +87,22 @@ class Augment:
 
 
 @dataclass(frozen=True)
-class Classic:
+class ClassicalConfig:
     """What a classical baseline tries: every combination of the lists; the best on validation, by --metric, is kept."""
 
     features: tuple[Literal["pixels", "pca"], ...] = ("pixels",)
     """pixels: of 1; pca: their principal components."""
-    components: int = 50
+    n_components: int = 50
     """Principal components of pca."""
-    neighbours: tuple[int, ...] = (10,)
+    n_neighbors: tuple[int, ...] = (10,)
     """knn: how many nearest training images vote."""
     distance: tuple[Literal["euclidean", "cosine"], ...] = ("euclidean",)
     """knn: between the features of two images."""
-    cost: tuple[float, ...] = (1.0,)
+    C: tuple[float, ...] = (1.0,)
     """SVMs: C, the weight of a training image on the wrong side of its margin."""
     gamma: tuple[float, ...] = (1.0,)
     """svm-rbf: the kernel's exp(-gamma |x - y|^2), in units of 1 / (features x their variance)."""
-    landmarks: int = 0
+    n_landmarks: int = 0
     """svm-rbf: training images by which Nystroem's method approximates the kernel; 0 keeps the kernel exact."""
-    images: int = 0
+    max_images: int = 0
     """Training images to learn from at most, every class's share kept; 0 takes all."""

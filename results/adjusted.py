@@ -13,34 +13,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.load import load
-from nephros.evaluation.metrics import summarise
-from nephros.exporters.loading import open_model
+from nephros.evaluation.metrics import compute_metrics
+from nephros.exporters.loading import load_predictor
 from nephros.files import write_text
-from nephros.text_tables import csv_of
+from nephros.text_tables import csv_table
 
 FILE = Path(__file__).with_name("adjusted.csv")
 POWERS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 METRICS = ("accuracy", "macro_f1", "macro_recall", "macro_precision")
 
 
-def adjusted(probabilities: NDArray[np.float64], shares: NDArray[np.float64], tau: float) -> NDArray[np.float64]:
+def adjust_logits(probabilities: NDArray[np.float64], shares: NDArray[np.float64], tau: float) -> NDArray[np.float64]:
     """Return (n, classes) probabilities divided by the classes' `shares` to the power `tau`; rows sum to 1 again."""
     weighted = probabilities / shares**tau
     return weighted / weighted.sum(axis=1, keepdims=True)
 
 
-def main(words: list[str]) -> None:
+def main(argv: list[str]) -> None:
     """Ask the model once, and write the metrics at each power."""
     dataset = load("tissuemnist")
-    counts = np.bincount(dataset.train.labels, minlength=dataset.classes)
-    engine = open_model(words[0] if words else None)
-    probabilities = engine.answer(dataset.val.images).probabilities.astype(np.float64)
-    lines = []
+    counts = np.bincount(dataset.train.labels, minlength=dataset.n_classes)
+    predictor = load_predictor(argv[0] if argv else None)
+    probabilities = predictor.predict_batch(dataset.val.images).probabilities.astype(np.float64)
+    rows = []
     for tau in POWERS:
-        weighted = adjusted(probabilities, counts / counts.sum(), tau)
-        found = summarise(weighted, dataset.val.labels, dataset.class_names)
-        lines.append([f"{tau:g}", *(f"{found[name]:.4f}" for name in METRICS)])
-    text = csv_of(("tau", *(f"val_{name}" for name in METRICS)), lines)
+        adjusted_probabilities = adjust_logits(probabilities, counts / counts.sum(), tau)
+        metrics = compute_metrics(adjusted_probabilities, dataset.val.labels, dataset.class_names)
+        rows.append([f"{tau:g}", *(f"{metrics[name]:.4f}" for name in METRICS)])
+    text = csv_table(("tau", *(f"val_{name}" for name in METRICS)), rows)
     write_text(FILE, text)
     print(text)
 

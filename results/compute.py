@@ -15,44 +15,48 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import MultipleLocator
 
-from nephros.evaluation.published import published
+from nephros.evaluation.published import published_results
 from nephros.files import write_text
-from nephros.models import build
-from nephros.models.flops import multiply_adds
-from nephros.models.input_spec import Shape
+from nephros.models import build_network
+from nephros.models.flops import count_multiply_adds
+from nephros.models.input_spec import InputSpec
 from nephros.presets import RECIPES
-from nephros.recipe_io import read
-from nephros.reporting.plots.classification import WIDE
-from nephros.reporting.plots.style import INK, LIGHT, LINE, MUTED, place, sheet, styled
+from nephros.recipe_io import read_recipe
+from nephros.reporting.plots.classification import PAGE_WIDTH
+from nephros.reporting.plots.style import INK, LIGHT_COLORS, LINE, MUTED, add_axes, new_figure, with_style
 from nephros.runs import RunFolder
-from nephros.text_tables import csv_of
-from nephros.training.history import from_csv, images_seen
+from nephros.text_tables import csv_table
+from nephros.training.history import count_images_seen, read_history
 
 HERE = Path(__file__).parent
 TRAIN_IMAGES = {"official": 165_466, "another": 120_000}
 """By the published result's split; the other one is the poster's."""
-GREY28 = Shape(1, 28, 28, 8)
-FROM = 0.57
+GRAY_28 = InputSpec(1, 28, 28, 8)
+Y_MIN = 0.57
 """The accuracy at which the picture begins."""
-APART = 0.0065
+LABEL_GAP = 0.0065
 """Of accuracy, between two names at the edge."""
 
 
-def row(root: str) -> dict[str, str]:
+def table_row(root: str) -> dict[str, str]:
     """Return one run's line of the table."""
     folder = RunFolder.open(root)
     info, test = folder.info(), folder.metrics("test")
-    history, teachers = from_csv(folder.file("history.csv")), [RunFolder.open(one["run"]) for one in info.teachers]
-    own = _cost(folder)
+    history, teachers = (
+        read_history(folder.file("history.csv")),
+        [RunFolder.open(teacher["run"]) for teacher in info.teachers],
+    )
+    training_cost = _training_multiply_adds(folder)
+    teacher_cost = sum(_training_multiply_adds(teacher) + _inference_multiply_adds(teacher) for teacher in teachers)
     interval = test["accuracy_interval"]
     return {
         "run": Path(root).name,
-        "recipe": read(folder.file("recipe.yaml")).name,
+        "recipe": read_recipe(folder.file("recipe.yaml")).name,
         "parameters": str(info.parameters),
         "multiply_adds": str(info.multiply_adds),
-        "images_seen": str(images_seen(history)),
-        "training_multiply_adds": f"{own:.3e}",
-        "with_teachers": f"{own + sum(_cost(one) + _asked(one) for one in teachers):.3e}",
+        "images_seen": str(count_images_seen(history)),
+        "training_multiply_adds": f"{training_cost:.3e}",
+        "training_multiply_adds_with_teachers": f"{training_cost + teacher_cost:.3e}",
         "training_minutes": f"{info.training_minutes:.1f}",
         "device": info.device,
         "test_accuracy": f"{test['accuracy']:.4f}",
@@ -62,60 +66,63 @@ def row(root: str) -> dict[str, str]:
     }
 
 
-def _cost(folder: RunFolder) -> float:
-    return 3.0 * folder.info().multiply_adds * images_seen(from_csv(folder.file("history.csv")))
+def _training_multiply_adds(folder: RunFolder) -> float:
+    return 3.0 * folder.info().multiply_adds * count_images_seen(read_history(folder.file("history.csv")))
 
 
-def _asked(teacher: RunFolder) -> float:
+def _inference_multiply_adds(teacher: RunFolder) -> float:
     """Return what it costs to ask a teacher about every training image."""
     info = teacher.info()
-    return float(info.multiply_adds * info.views * sum(info.class_counts["train"]))
+    return float(info.multiply_adds * info.tta_views * sum(info.class_counts["train"]))
 
 
-def theirs() -> list[tuple[str, float, float]]:
+def published_points() -> list[tuple[str, float, float]]:
     """Return name, training multiply-adds and accuracy of the published results whose recipe is known."""
-    found = []
-    for one in published():
-        if one.recipe and one.headline and one.recipe in RECIPES:
-            recipe = RECIPES[one.recipe]
-            cost = multiply_adds(build(recipe.model, GREY28), GREY28)
-            plain, *more = one.method.split(" + ")
-            found.append(
+    points = []
+    for result in published_results():
+        if result.recipe and result.headline and result.recipe in RECIPES:
+            recipe = RECIPES[result.recipe]
+            cost = count_multiply_adds(build_network(recipe.model, GRAY_28), GRAY_28)
+            name, *extras = result.method.split(" + ")
+            points.append(
                 (
-                    f"{plain}, augmented" if more else plain,
-                    3.0 * cost * TRAIN_IMAGES[one.split] * recipe.epochs,
-                    one.accuracy,
+                    f"{name}, augmented" if extras else name,
+                    3.0 * cost * TRAIN_IMAGES[result.split] * recipe.epochs,
+                    result.accuracy,
                 )
             )
-    return found
+    return points
 
 
-@styled
-def picture(ours: list[dict[str, str]], file: Path) -> None:
+@with_style
+def plot_compute(rows: list[dict[str, str]], file: Path) -> None:
     """Draw the chart."""
-    figure = sheet(WIDE, 4.6, "TissueMNIST; ours: test of our own split, published: official test split")
-    axes = place(figure, 0.65, 0.1, WIDE - 0.65 - 2.6, 3.7)
-    for name, compute, accuracy in theirs():
+    figure = new_figure(PAGE_WIDTH, 4.6, "TissueMNIST; ours: test of our own split, published: official test split")
+    axes = add_axes(figure, 0.65, 0.1, PAGE_WIDTH - 0.65 - 2.6, 3.7)
+    for name, compute, accuracy in published_points():
         axes.plot([compute], [accuracy], "o", color=MUTED, markersize=5)
-        _name(axes, name, compute, accuracy, MUTED, (0, -11))
-    for line in ours:
-        compute, accuracy = float(line["with_teachers"]), float(line["test_accuracy"])
-        axes.plot([compute] * 2, [float(line["low"]), float(line["high"])], color=LIGHT["test"], linewidth=2, alpha=0.5)
-        axes.plot([compute], [accuracy], "o", color=LIGHT["test"], markersize=6)
-        _name(axes, line["run"], compute, accuracy, LIGHT["test"], (0, 9))
-    lowest = 1.0
-    for one in sorted(published(), key=lambda one: -one.accuracy):
-        if one.recipe or not one.headline or one.accuracy < FROM:
+        _annotate(axes, name, compute, accuracy, MUTED, (0, -11))
+    for row in rows:
+        compute, accuracy = float(row["training_multiply_adds_with_teachers"]), float(row["test_accuracy"])
+        axes.plot(
+            [compute] * 2, [float(row["low"]), float(row["high"])], color=LIGHT_COLORS["test"], linewidth=2, alpha=0.5
+        )
+        axes.plot([compute], [accuracy], "o", color=LIGHT_COLORS["test"], markersize=6)
+        _annotate(axes, row["run"], compute, accuracy, LIGHT_COLORS["test"], (0, 9))
+    label_y = 1.0
+    for result in sorted(published_results(), key=lambda result: -result.accuracy):
+        if result.recipe or not result.headline or result.accuracy < Y_MIN:
             continue
-        lowest = min(one.accuracy, lowest - APART)
-        axes.axhline(one.accuracy, color=LINE, linewidth=0.6, zorder=0)
+        label_y = min(result.accuracy, label_y - LABEL_GAP)
+        axes.axhline(result.accuracy, color=LINE, linewidth=0.6, zorder=0)
+        label = f"{result.method} ({result.input.split(',')[0]})  {100 * result.accuracy:.1f} %"
         axes.annotate(
-            f"{one.method} ({one.input.split(',')[0]})  {100 * one.accuracy:.1f} %", (1, one.accuracy), (1.05, lowest),
+            label, (1, result.accuracy), (1.05, label_y),
             xycoords=("axes fraction", "data"), textcoords=("axes fraction", "data"), fontsize=6.2, color=INK, va="center",
             arrowprops={"arrowstyle": "-", "color": LINE, "linewidth": 0.6, "relpos": (0, 0.5)},
         )  # fmt: skip
     axes.set_xscale("log")
-    axes.set_ylim(bottom=FROM)
+    axes.set_ylim(bottom=Y_MIN)
     axes.yaxis.set_major_locator(MultipleLocator(0.02))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0e}".replace("e+", "e"))
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
@@ -124,18 +131,18 @@ def picture(ours: list[dict[str, str]], file: Path) -> None:
     figure.savefig(file, dpi=160)
 
 
-def _name(axes: Axes, text: str, x: float, y: float, colour: str, offset: tuple[int, int]) -> None:
-    axes.annotate(text, (x, y), offset, textcoords="offset points", fontsize=6.5, color=colour, ha="center")
+def _annotate(axes: Axes, text: str, x: float, y: float, color: str, offset: tuple[int, int]) -> None:
+    axes.annotate(text, (x, y), offset, textcoords="offset points", fontsize=6.5, color=color, ha="center")
 
 
-def main(roots: list[str]) -> None:
+def main(run_dirs: list[str]) -> None:
     """Write the table where runs are named, and draw the picture."""
     table = HERE / "compute.csv"
-    if roots:
-        lines = [row(root) for root in roots]
-        write_text(table, csv_of(list(lines[0]), [list(line.values()) for line in lines]))
-    with open(table, encoding="utf-8", newline="") as opened:
-        picture(list(csv.DictReader(opened)), HERE / "compute.png")
+    if run_dirs:
+        records = [table_row(run_dir) for run_dir in run_dirs]
+        write_text(table, csv_table(list(records[0]), [list(record.values()) for record in records]))
+    with open(table, encoding="utf-8", newline="") as file:
+        plot_compute(list(csv.DictReader(file)), HERE / "compute.png")
 
 
 if __name__ == "__main__":

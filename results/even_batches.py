@@ -10,12 +10,12 @@ import dataclasses
 import tempfile
 from pathlib import Path
 
-from nephros.data.batches import batch_edges
+from nephros.data.batches import batch_boundaries
 from nephros.presets import RECIPES
-from nephros.training.history import from_csv
+from nephros.training.history import read_history
 from nephros.workflows.train import train
 
-CASES = ((39_940, "keep"), (40_000, "keep"), (39_940, "even"))
+CASES = ((39_940, "short"), (40_000, "short"), (39_940, "balanced"))
 
 
 def main() -> None:
@@ -23,10 +23,10 @@ def main() -> None:
     print("| training images | last batch | images in it | val accuracy, epoch 1 | epoch 2 |\n|---|---|---|---|---|")
     for images, last_batch in CASES:
         recipe = dataclasses.replace(RECIPES["poster"], epochs=2, last_batch=last_batch)  # type: ignore[arg-type]
-        with tempfile.TemporaryDirectory() as place:
-            folder = train(recipe, "tissuemnist", subset=images, out=Path(place) / "run", say=lambda _: None)
-            first, second = (f"{row.val_accuracy:.4f}" for row in from_csv(folder.file("history.csv")))
-        edges = batch_edges(images, recipe.batch_size, even=last_batch == "even")
+        with tempfile.TemporaryDirectory() as folder:
+            run = train(recipe, "tissuemnist", subset=images, out=Path(folder) / "run", say=lambda _: None)
+            first, second = (f"{row.val_accuracy:.4f}" for row in read_history(run.file("history.csv")))
+        edges = batch_boundaries(images, recipe.batch_size, balanced=last_batch == "balanced")
         print(f"| {images:,} | {last_batch} | {edges[-1] - edges[-2]} | {first} | {second} |", flush=True)
 
 

@@ -16,62 +16,67 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nephros.data.batches import Batches
+from nephros.data.batches import BatchLoader
 from nephros.data.load import load
 from nephros.presets import RECIPES
-from nephros.text_tables import csv_of
-from nephros.training.model_init import fresh_model, shape_of
-from nephros.training.progress import NoProgress
-from nephros.training.trainer import Fit
+from nephros.text_tables import csv_table
+from nephros.training.model_init import init_model, input_spec
+from nephros.training.progress import NullCallback
+from nephros.training.trainer import Trainer
 
 FILE = Path(__file__).with_name("first-steps.csv")
 STEPS, BLOCK = 200, 40
-NEAR = 0.04
+TOLERANCE = 0.04
 """What a block's mean loss may differ by: other processors round otherwise, and steps at a high rate magnify that."""
 
 
-class _Enough(Exception):
+class _StopTraining(Exception):
     """So many steps have been taken."""
 
 
-class _Losses(NoProgress):
+class _LossRecorder(NullCallback):
     def __init__(self) -> None:
-        self.found: list[float] = []
+        self.losses: list[float] = []
 
-    def step(self, epoch: int, images: int, loss: Tensor) -> None:
+    def on_step_end(self, epoch: int, n_images: int, loss: Tensor) -> None:
         """Keep the loss, and end after STEPS."""
-        self.found.append(float(loss))
-        if len(self.found) == STEPS:
-            raise _Enough
+        self.losses.append(float(loss))
+        if len(self.losses) == STEPS:
+            raise _StopTraining
 
 
 def measure() -> list[float]:
     """Return the mean training loss of each block of steps."""
     dataset = load("tissuemnist")
     recipe = dataclasses.replace(RECIPES["nephros"], amp="off")  # full precision is the same everywhere
-    model = fresh_model(recipe, dataset.train, shape_of(dataset))
+    model = init_model(recipe, dataset.train, input_spec(dataset))
     device = torch.device("cpu")
-    fit = Fit(recipe, model, Batches(dataset.train, device), Batches(dataset.val, device), dataset.class_names)
-    losses = _Losses()
-    with contextlib.suppress(_Enough):
-        fit.run(None, losses)
-    return [statistics.mean(losses.found[start : start + BLOCK]) for start in range(0, STEPS, BLOCK)]
+    trainer = Trainer(
+        recipe, model, BatchLoader(dataset.train, device), BatchLoader(dataset.val, device), dataset.class_names
+    )
+    recorder = _LossRecorder()
+    with contextlib.suppress(_StopTraining):
+        trainer.run(None, recorder)
+    return [statistics.mean(recorder.losses[start : start + BLOCK]) for start in range(0, STEPS, BLOCK)]
 
 
-def main(words: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Write the log, or compare with it; return the exit status."""
-    found = measure()
+    measured = measure()
     steps = [f"{start + 1} to {start + BLOCK}" for start in range(0, STEPS, BLOCK)]
-    if "--check" not in words:
-        FILE.write_text(csv_of(("steps", "loss"), [[s, f"{x:.4f}"] for s, x in zip(steps, found, strict=True)]))
+    if "--check" not in argv:
+        FILE.write_text(csv_table(("steps", "loss"), [[s, f"{x:.4f}"] for s, x in zip(steps, measured, strict=True)]))
         return 0
-    with FILE.open(encoding="utf-8") as lines:
-        logged = [float(row["loss"]) for row in csv.DictReader(lines)]
-    for block, ours, theirs in zip(steps, found, logged, strict=True):
-        print(f"steps {block}: loss {ours:.4f}, in the log {theirs:.4f}")
-    falls = all(later < earlier for earlier, later in itertools.pairwise(found))
-    near = all(abs(ours - theirs) < NEAR for ours, theirs in zip(found, logged, strict=True))
-    return 0 if falls and near else 1
+    with FILE.open(encoding="utf-8") as file:
+        logged = [float(row["loss"]) for row in csv.DictReader(file)]
+    for block, measured_loss, logged_loss in zip(steps, measured, logged, strict=True):
+        print(f"steps {block}: loss {measured_loss:.4f}, in the log {logged_loss:.4f}")
+    decreasing = all(later < earlier for earlier, later in itertools.pairwise(measured))
+    within_tolerance = all(
+        abs(measured_loss - logged_loss) < TOLERANCE
+        for measured_loss, logged_loss in zip(measured, logged, strict=True)
+    )
+    return 0 if decreasing and within_tolerance else 1
 
 
 if __name__ == "__main__":

@@ -13,39 +13,39 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from nephros.microscopy.synthetic import Tissue
+from nephros.microscopy.synthetic import SyntheticStack
 
-PICTURE = Path(__file__).with_name("overlay.png")
+OUTPUT_FILE = Path(__file__).with_name("overlay.png")
 SHAPE = (14, 300, 420)
 
 
 def main() -> None:
     """Make a stack, cut its nuclei out, classify them with the model in the box, and paint the answers."""
     with tempfile.TemporaryDirectory() as folder:
-        here = Path(folder)
-        pixels, marks = zip(*Tissue(SHAPE, seed=1).slices(), strict=True)
+        folder_path = Path(folder)
+        pixels, masks = zip(*SyntheticStack(SHAPE, seed=1).slices(), strict=True)
         tifffile.imwrite(
-            here / "made-up-tissue.tif", np.stack(pixels), photometric="minisblack", metadata={"axes": "ZYX"}
+            folder_path / "made-up-tissue.tif", np.stack(pixels), photometric="minisblack", metadata={"axes": "ZYX"}
         )
-        tifffile.imwrite(here / "nuclei.tif", np.stack(marks).astype(np.uint16), photometric="minisblack")
-        words = [
+        tifffile.imwrite(folder_path / "nuclei.tif", np.stack(masks).astype(np.uint16), photometric="minisblack")
+        args = [
             "data",
             "prepare",
             "made-up-tissue.tif",
-            "--labels",
+            "--mask",
             "nuclei.tif",
             "--voxel-size",
             "1,0.5,0.5",
             "--out",
             "cells.npz",
         ]
-        _nephros(here, *words)
-        _nephros(here, "predict", "cells.npz", "--out", "answers.csv", "--overlay", str(PICTURE))
+        _run_nephros(folder_path, *args)
+        _run_nephros(folder_path, "predict", "cells.npz", "--out", "answers.csv", "--overlay", str(OUTPUT_FILE))
 
 
-def _nephros(folder: Path, *words: str) -> None:
-    print("nephros", *words)
-    subprocess.run([sys.executable, "-m", "nephros", *words], cwd=folder, check=True)
+def _run_nephros(folder: Path, *args: str) -> None:
+    print("nephros", *args)
+    subprocess.run([sys.executable, "-m", "nephros", *args], cwd=folder, check=True)
 
 
 if __name__ == "__main__":

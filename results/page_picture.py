@@ -16,49 +16,58 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from nephros.data.synthetic import make
+from nephros.data.synthetic import make_synthetic
 
-PICTURE = Path(__file__).with_name("page.png")
+OUTPUT_FILE = Path(__file__).with_name("page.png")
 WIDTH, HEIGHT = 1280, 1120
 
 
 def main() -> None:
     """Serve the model in the box, give the page six cells, and save what it shows."""
     with tempfile.TemporaryDirectory() as folder:
-        here, cells = Path(folder), make(400, 40, 40, seed=3)
+        folder_path, cells = Path(folder), make_synthetic(400, 40, 40, seed=3)
         arrays = {
-            f"{name}_{what}": getattr(split, what) for name, split in cells.splits() for what in ("images", "labels")
+            f"{name}_{kind}": getattr(split, kind) for name, split in cells.splits() for kind in ("images", "labels")
         }
-        np.savez(here / "made-up.npz", **arrays)
+        np.savez(folder_path / "synthetic.npz", **arrays)
         files = []
         for number, image in enumerate(cells.val.images[:6]):
-            files.append(str(here / f"cell-{number}.png"))
+            files.append(str(folder_path / f"cell-{number}.png"))
             Image.fromarray(image).save(files[-1])
-        words = [sys.executable, "-m", "nephros", "serve", "--port", "0", "--known", str(here / "made-up.npz")]
-        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
+        args = [
+            sys.executable,
+            "-m",
+            "nephros",
+            "serve",
+            "--port",
+            "0",
+            "--reference-data",
+            str(folder_path / "synthetic.npz"),
+        ]
+        with subprocess.Popen(args, stdout=subprocess.PIPE, text=True) as server:
             try:
-                _photograph(_address(server), files)
+                _take_screenshot(_server_url(server), files)
             finally:
                 server.terminate()
 
 
-def _address(server: subprocess.Popen[str]) -> str:
+def _server_url(server: subprocess.Popen[str]) -> str:
     assert server.stdout is not None
     for line in server.stdout:
-        if found := re.search(r"http://\S+:\d+", line):
-            return found[0]
+        if match := re.search(r"http://\S+:\d+", line):
+            return match[0]
     raise RuntimeError("the server ended before it was ready")
 
 
-def _photograph(address: str, files: list[str]) -> None:
+def _take_screenshot(url: str, files: list[str]) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-        page.goto(address)
+        page.goto(url)
         page.set_input_files("#files", files)
         page.wait_for_selector("#results", state="visible")
-        page.wait_for_selector("#work", state="hidden")
-        page.screenshot(path=PICTURE)
+        page.wait_for_selector("#progress", state="hidden")
+        page.screenshot(path=OUTPUT_FILE)
         browser.close()
 
 

@@ -13,7 +13,7 @@ from nephros.runs import RunFolder
 WIDTH, HEIGHT = 1280, 1180
 
 
-def photograph(run: str, file: str) -> None:
+def take_screenshot(run: str, file: str) -> None:
     """Open the report in Chromium, `WIDTH` pixels wide, and save its first `HEIGHT` pixels as a PNG."""
     page_file = RunFolder.open(run).file("report.html").resolve()
     with sync_playwright() as playwright:
@@ -25,4 +25,4 @@ def photograph(run: str, file: str) -> None:
 
 
 if __name__ == "__main__":
-    photograph(sys.argv[1], str(Path(sys.argv[2])))
+    take_screenshot(sys.argv[1], str(Path(sys.argv[2])))

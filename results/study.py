@@ -14,13 +14,13 @@ from pathlib import Path
 
 from nephros.files import write_text
 from nephros.tuning.study_folder import StudyFolder
-from nephros.tuning.study_state import Records
+from nephros.tuning.study_state import StudyState
 from nephros.workflows.study import show_study
 
 HERE = Path(__file__).parent
 
 
-def table(records: Records) -> str:
+def table(records: StudyState) -> str:
     """Return a line of CSV text for each configuration: its values, its fate and its metric after every epoch."""
     fields = list(records.settings.space)
     text = io.StringIO()
@@ -37,9 +37,9 @@ def table(records: Records) -> str:
 def main(study: str, name: str) -> None:
     """Keep the study of that name or folder under `name`."""
     records = show_study(study)
-    folder, place = StudyFolder.open(study).root, Path(records.settings.data["path"])
+    folder, data_path = StudyFolder.open(study).root, Path(records.settings.data["path"])
     page = (folder / "report.html").read_text(encoding="utf-8")
-    write_text(HERE / f"{name}.html", page.replace(str(place), place.name))
+    write_text(HERE / f"{name}.html", page.replace(str(data_path), data_path.name))
     shutil.copyfile(folder / "figures" / "survival.png", HERE / f"{name}.png")
     write_text(HERE / f"{name}.csv", table(records))
 

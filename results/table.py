@@ -5,18 +5,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from nephros.recipe_io import read
+from nephros.recipe_io import read_recipe
 from nephros.runs import RunFolder
 
 
-def row(root: str) -> str:
+def table_row(run_dir: str) -> str:
     """Return one run's row: what was run, how long it took, and its figures on validation and test."""
-    folder = RunFolder.open(root)
+    folder = RunFolder.open(run_dir)
     info = folder.info()
-    recipe = read(folder.file("recipe.yaml"))
+    recipe = read_recipe(folder.file("recipe.yaml"))
     val, test = folder.metrics("val"), folder.metrics("test")
     interval = test["accuracy_interval"]
-    figures = [
+    metrics = [
         f"{val['accuracy']:.4f}",
         f"{test['accuracy']:.4f} ({interval['low']:.4f} to {interval['high']:.4f})",
         f"{test['auc']:.4f}",
@@ -26,7 +26,7 @@ def row(root: str) -> str:
     cells = [
         info.recipe,
         str(recipe.epochs),
-        *figures,
+        *metrics,
         str(info.seed),
         str(len(folder.test_reads())),
         f"`{info.command}`",
@@ -34,9 +34,9 @@ def row(root: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main(roots: list[str]) -> None:
+def main(run_dirs: list[str]) -> None:
     """Print the header, one row a run, and what all of them share."""
-    heads = [
+    headers = [
         "recipe",
         "epochs",
         "val accuracy",
@@ -46,12 +46,12 @@ def main(roots: list[str]) -> None:
         "training minutes",
         "seed",
     ]
-    heads += ["readings of test", "command"]
-    print(f"| {' | '.join(heads)} |")
-    print("|" + "---|" * len(heads))
-    for root in roots:
-        print(row(root))
-    infos = [RunFolder.open(root).info() for root in roots]
+    headers += ["readings of test", "command"]
+    print(f"| {' | '.join(headers)} |")
+    print("|" + "---|" * len(headers))
+    for run_dir in run_dirs:
+        print(table_row(run_dir))
+    infos = [RunFolder.open(run_dir).info() for run_dir in run_dirs]
     for label, values in (
         ("data", {info.data["title"] for info in infos}),
         ("device", {info.device for info in infos}),

@@ -17,15 +17,19 @@ pytest_plugins = ("tests.trained_run",)
 
 # What once broke a test is committed, so that it is tried first everywhere from then on; Hypothesis's own profile for CI
 # would keep nothing. No deadlines: how long an example takes tells of the machine.
-_kept = DirectoryBasedExampleDatabase(Path(__file__).parent / "corpus" / "hypothesis")
+_example_database = DirectoryBasedExampleDatabase(Path(__file__).parent / "corpus" / "hypothesis")
 settings.register_profile(
-    "nephros", database=_kept, derandomize=False, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "nephros",
+    database=_example_database,
+    derandomize=False,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("nephros")
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def _isolated_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setenv("NEPHROS_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -40,7 +44,7 @@ def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
     pytest.skip("needs tissuemnist.npz in NEPHROS_DATA or in ../shared/data")
 
 
-def squares(
+def square_images(
     n: int, classes: int, seed: int, channels: int = 1, size: int = 28
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return n noisy images with a square whose brightness tells the class, and their labels: easy, but not at once."""
@@ -54,9 +58,11 @@ def squares(
     return images, labels.astype(np.int64)
 
 
-def made_up(n: int = 240, classes: int = 4, channels: int = 1, size: int = 28) -> Dataset:
+def squares_dataset(n: int = 240, classes: int = 4, channels: int = 1, size: int = 28) -> Dataset:
     """Return a tiny Dataset of `squares`: n training images and a quarter of that in val and in test."""
-    train, val, test = (Split(*squares(m, classes, seed, channels, size)) for seed, m in enumerate((n, n // 4, n // 4)))
+    train, val, test = (
+        Split(*square_images(m, classes, seed, channels, size)) for seed, m in enumerate((n, n // 4, n // 4))
+    )
     names = tuple(f"kind {c}" for c in range(classes))
     return Dataset(train, val, test, names, Provenance("Squares", "own", "", "0" * 64))
 
@@ -72,10 +78,10 @@ def write_npz(path: Path, dataset: Dataset) -> Path:
 
 
 @pytest.fixture
-def tiny() -> Dataset:
-    return made_up()
+def tiny_dataset() -> Dataset:
+    return squares_dataset()
 
 
 @pytest.fixture
 def tiny_npz(tmp_path: Path) -> Path:
-    return write_npz(tmp_path / "squares.npz", made_up())
+    return write_npz(tmp_path / "squares.npz", squares_dataset())

@@ -12,22 +12,22 @@ import pytest
 
 from nephros.cli import main
 from nephros.presets import RECIPES
-from nephros.recipe_io import find
-from tests.conftest import made_up, write_npz
+from nephros.recipe_io import get_recipe
+from tests.conftest import squares_dataset, write_npz
 
 Capture = pytest.CaptureFixture[str]
 
 
-def _run(words: list[str], capsys: Capture) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as caught:
-        main(words)
+def run_cli(argv: list[str], capsys: Capture) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exc_info:
+        main(argv)
     out, err = capsys.readouterr()
-    return int(caught.value.code or 0), out, err
+    return int(exc_info.value.code or 0), out, err
 
 
-def _refused(words: list[str], capsys: Capture, *expected: str) -> None:
+def assert_usage_error(argv: list[str], capsys: Capture, *expected: str) -> None:
     """Assert one plain line on stderr that has all of `expected`, and exit status 2."""
-    status, _, err = _run(words, capsys)
+    status, _, err = run_cli(argv, capsys)
     assert status == 2, err
     assert err.startswith("nephros: ")
     assert "Traceback" not in err
@@ -37,19 +37,19 @@ def _refused(words: list[str], capsys: Capture, *expected: str) -> None:
 
 
 def test_help_and_version(capsys: Capture) -> None:
-    status, out, _ = _run(["--help"], capsys)
+    status, out, _ = run_cli(["--help"], capsys)
     assert status == 0
     for command in ("train", "evaluate", "predict", "serve", "export", "report", "recipes", "data info", "data get"):
         assert command in out
-    assert _run([], capsys)[0] == 2
-    assert _run(["--version"], capsys)[1].startswith("nephros ")
+    assert run_cli([], capsys)[0] == 2
+    assert run_cli(["--version"], capsys)[1].startswith("nephros ")
 
 
 @pytest.mark.parametrize(
     "command", ["train", "evaluate", "predict", "serve", "export", "report", "recipes", "data info", "data get"]
 )
 def test_every_command_explains_itself(command: str, capsys: Capture) -> None:
-    status, out, _ = _run([*command.split(), "--help"], capsys)
+    status, out, _ = run_cli([*command.split(), "--help"], capsys)
     assert status == 0
     assert f"usage: nephros {command}" in out
     if command == "train":
@@ -74,63 +74,63 @@ def test_the_module_and_the_script_are_one_program() -> None:
 
 
 def test_recipes_are_listed_whole_and_printed_as_yaml(capsys: Capture, tmp_path: Path) -> None:
-    _, out, _ = _run(["recipes"], capsys)
+    _, out, _ = run_cli(["recipes"], capsys)
     for recipe in RECIPES.values():
         assert recipe.name in out
         assert recipe.source in out
     assert "250,904" in out
     assert "…" not in out
-    _, text, _ = _run(["recipes", "poster"], capsys)
+    _, text, _ = run_cli(["recipes", "poster"], capsys)
     file = tmp_path / "poster.yaml"
     file.write_text(text)
-    assert find(str(file)) == RECIPES["poster"]
+    assert get_recipe(str(file)) == RECIPES["poster"]
 
 
 def test_train_evaluate_report(tiny_npz: Path, tmp_path: Path, capsys: Capture) -> None:
     run = tmp_path / "run"
     flags = ["--data", str(tiny_npz), "--epochs", "2", "--batch_size", "32", "--optimizer.lr", "0.05", "--seed", "3"]
-    status, out, err = _run(["train", "course-4", *flags, "--out", str(run), "--test"], capsys)
+    status, out, err = run_cli(["train", "course-4", *flags, "--out", str(run), "--test"], capsys)
     assert status == 0, err
     assert "report: " in out
     assert "epoch 2/2" in err
     text = (run / "recipe.yaml").read_text()
     assert "lr: 0.05" in text
     assert "seed: 3" in text
-    status, out, _ = _run(["evaluate", str(run), "--split", "test"], capsys)
+    status, out, _ = run_cli(["evaluate", str(run), "--split", "test"], capsys)
     assert status == 0
     assert "squares, own split: test, 60 images" in out
     assert "kind 3" not in out
     assert "class 3" in out
-    status, out, _ = _run(["report", str(run)], capsys)
+    status, out, _ = run_cli(["report", str(run)], capsys)
     assert status == 0
     assert Path(out.strip()) == run / "report.html"
 
 
 def test_data_info(tiny_npz: Path, capsys: Capture) -> None:
-    status, out, _ = _run(["data", "info", str(tiny_npz)], capsys)
+    status, out, _ = run_cli(["data", "info", str(tiny_npz)], capsys)
     assert status == 0
     assert "squares, own split" in out
     assert "240" in out
 
 
 def test_words_that_are_not_understood(tiny_npz: Path, capsys: Capture) -> None:
-    _refused(["trian"], capsys, "no command 'trian'", "Did you mean 'train'")
-    _refused(["data"], capsys, "info NAME|PATH")
-    _refused(["train", "postr"], capsys, "no recipe 'postr'", "Did you mean 'poster'")
-    _refused(["train", "--epoch", "3"], capsys, "--epoch", "Did you mean '--epochs'")
-    _refused(["train", "--optimiser.lr", "3"], capsys, "'--optimiser.lr'", "--optimizer.lr")
-    _refused(["train", "--epochs", "three"], capsys, "--epochs is three", "a whole number")
-    _refused(["train", "--epochs", "0"], capsys, "--epochs is 0")
-    _refused(["train", "--amp", "int8"], capsys, "--amp is int8", "'bf16'")
-    _refused(["train", "--test", "--no-test"], capsys, "--test and --no-test")
-    _refused(["train", "--resume", "x", "--epochs", "3"], capsys, "--resume")
-    _refused(["evaluate"], capsys, "run")
-    _refused(["evaluate", "nowhere"], capsys, "nowhere does not exist")
-    _refused(["report", str(tiny_npz.parent)], capsys, "holds no run")
-    _refused(["data", "info", "tissuemnits"], capsys, "Did you mean 'tissuemnist'")
-    _refused(["data", "get", "tissuemnits"], capsys, "Did you mean 'tissuemnist'")
-    _refused(["data", "get", "tissuemnist", "--size", "31"], capsys, "31")
-    _refused(["train", "course-1", "--data", "chestmnist"], capsys, "not supported")
+    assert_usage_error(["trian"], capsys, "no command 'trian'", "Did you mean 'train'")
+    assert_usage_error(["data"], capsys, "info NAME|PATH")
+    assert_usage_error(["train", "postr"], capsys, "no recipe 'postr'", "Did you mean 'poster'")
+    assert_usage_error(["train", "--epoch", "3"], capsys, "--epoch", "Did you mean '--epochs'")
+    assert_usage_error(["train", "--optimiser.lr", "3"], capsys, "'--optimiser.lr'", "--optimizer.lr")
+    assert_usage_error(["train", "--epochs", "three"], capsys, "--epochs is three", "a whole number")
+    assert_usage_error(["train", "--epochs", "0"], capsys, "--epochs is 0")
+    assert_usage_error(["train", "--amp", "int8"], capsys, "--amp is int8", "'bf16'")
+    assert_usage_error(["train", "--test", "--no-test"], capsys, "--test and --no-test")
+    assert_usage_error(["train", "--resume", "x", "--epochs", "3"], capsys, "--resume")
+    assert_usage_error(["evaluate"], capsys, "run")
+    assert_usage_error(["evaluate", "nowhere"], capsys, "nowhere does not exist")
+    assert_usage_error(["report", str(tiny_npz.parent)], capsys, "holds no run")
+    assert_usage_error(["data", "info", "tissuemnits"], capsys, "Did you mean 'tissuemnist'")
+    assert_usage_error(["data", "get", "tissuemnits"], capsys, "Did you mean 'tissuemnist'")
+    assert_usage_error(["data", "get", "tissuemnist", "--size", "31"], capsys, "31")
+    assert_usage_error(["train", "course-1", "--data", "chestmnist"], capsys, "not supported")
 
 
 def test_data_that_is_not_on_disk_says_how_to_get_it(
@@ -138,7 +138,7 @@ def test_data_that_is_not_on_disk_says_how_to_get_it(
 ) -> None:
     monkeypatch.delenv("NEPHROS_DATA", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    _refused(["train"], capsys, "nephros data get tissuemnist", "NEPHROS_DATA")
+    assert_usage_error(["train"], capsys, "nephros data get tissuemnist", "NEPHROS_DATA")
 
 
 def test_no_gpu_is_said_plainly(tiny_npz: Path, capsys: Capture) -> None:
@@ -146,34 +146,36 @@ def test_no_gpu_is_said_plainly(tiny_npz: Path, capsys: Capture) -> None:
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    _refused(["train", "course-1", "--data", str(tiny_npz), "--device", "cuda"], capsys, "--device cuda", "no GPU")
+    assert_usage_error(
+        ["train", "course-1", "--data", str(tiny_npz), "--device", "cuda"], capsys, "--device cuda", "no GPU"
+    )
 
 
-@pytest.mark.parametrize("what", ["missing", "truncated", "text", "pickled", "floats", "labels", "lengths", "empty"])
-def test_bad_data_is_one_sentence_and_leaves_nothing_behind(what: str, tmp_path: Path, capsys: Capture) -> None:
-    path = write_npz(tmp_path / "cells.npz", made_up(n=80))
+@pytest.mark.parametrize("defect", ["missing", "truncated", "text", "pickled", "floats", "labels", "lengths", "empty"])
+def test_bad_data_is_one_sentence_and_leaves_nothing_behind(defect: str, tmp_path: Path, capsys: Capture) -> None:
+    path = write_npz(tmp_path / "cells.npz", squares_dataset(n=80))
     with np.load(path) as archive:
         arrays = dict(archive)
-    if what == "missing":
+    if defect == "missing":
         path.unlink()
-    elif what == "truncated":
+    elif defect == "truncated":
         path.write_bytes(path.read_bytes()[:5000])
-    elif what == "text":
+    elif defect == "text":
         path.write_text("hello")
-    elif what == "pickled":
+    elif defect == "pickled":
         arrays["train_images"] = np.array([{"a": 1}], dtype=object)
-    elif what == "floats":
+    elif defect == "floats":
         arrays["val_images"] = arrays["val_images"] / 255
-    elif what == "labels":
+    elif defect == "labels":
         arrays["test_labels"] = arrays["test_labels"].astype(np.int64) - 1
-    elif what == "lengths":
+    elif defect == "lengths":
         arrays["train_labels"] = arrays["train_labels"][:-1]
     else:
         path.write_bytes(b"")
-    if what in ("pickled", "floats", "labels", "lengths"):
+    if defect in ("pickled", "floats", "labels", "lengths"):
         np.savez(path, **arrays)
     out = tmp_path / "run"
-    _refused(["train", "course-1", "--data", str(path), "--out", str(out)], capsys, "cells.npz")
+    assert_usage_error(["train", "course-1", "--data", str(path), "--out", str(out)], capsys, "cells.npz")
     assert not out.exists()
 
 
@@ -187,7 +189,7 @@ def test_torchvision_stays_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "then"),
+    ("args", "hint"),
     [
         (["train", "course-1"], "`nephros train --resume RUN` goes on"),
         (["tune", "poster", "--name", "first"], "`nephros tune --resume first` goes on"),
@@ -196,12 +198,12 @@ def test_torchvision_stays_out() -> None:
     ],
 )
 def test_a_stopped_command_says_what_to_do_next(
-    words: list[str], then: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    args: list[str], hint: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    def stopped(_: list[str]) -> int:
+    def interrupt(_: list[str]) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nephros.cli._run", stopped)
-    status, _, err = _run(words, capsys)
+    monkeypatch.setattr("nephros.cli._dispatch", interrupt)
+    status, _, err = run_cli(args, capsys)
     assert status == 130
-    assert f"stopped; {then}" in err
+    assert f"stopped; {hint}" in err

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nephros.files import atomic, digest, write_json, write_text
-from tests.conftest import made_up, write_npz
+from nephros.files import atomic_write, file_digest, write_json, write_text
+from tests.conftest import squares_dataset, write_npz
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     write_text(path, "old")
 
     def fail() -> None:
-        with atomic(path, "w") as file:
+        with atomic_write(path, "w") as file:
             file.write("half")
             raise RuntimeError
 
@@ -37,55 +37,55 @@ def test_json_has_no_nan(tmp_path: Path) -> None:
 
 def test_digest(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
-    assert digest(tmp_path / "a", "md5") == "900150983cd24fb0d6963f7d28e17f72"
+    assert file_digest(tmp_path / "a", "md5") == "900150983cd24fb0d6963f7d28e17f72"
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)]
+    mount_point = tmp_path / "disk"
+    mount_point.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(mount_point)]
     if os.name != "posix" or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("needs the right to mount a small disk")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=False)
+    yield mount_point
+    subprocess.run(["umount", "--lazy", str(mount_point)], check=False)
 
 
 @pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on_once_there_is_room(small_disk: Path, tmp_path: Path) -> None:
-    data = write_npz(tmp_path / "cells.npz", made_up(n=80))
+    data = write_npz(tmp_path / "cells.npz", squares_dataset(n=80))
     run = small_disk / "run"
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"x" * 2_000_000)
     # A checkpoint of course-1 is some 0.4 MB and momentum doubles it: there is room for none beside the ballast.
-    words = ["course-1", "--epochs", "2", "--optimizer.momentum", "0.9", "--model.features", "20"]
+    args = ["course-1", "--epochs", "2", "--optimizer.momentum", "0.9", "--model.base_channels", "20"]
     command = [sys.executable, "-m", "nephros", "train"]
-    full = subprocess.run(
-        [*command, *words, "--data", str(data), "--out", str(run)], capture_output=True, text=True, check=False
+    failed = subprocess.run(
+        [*command, *args, "--data", str(data), "--out", str(run)], capture_output=True, text=True, check=False
     )
-    assert full.returncode == 1
-    assert "the disk is full" in full.stderr
-    assert "Traceback" not in full.stderr
+    assert failed.returncode == 1
+    assert "the disk is full" in failed.stderr
+    assert "Traceback" not in failed.stderr
     assert not list(run.rglob(".*.tmp"))
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-    again = subprocess.run([*command, "--resume", str(run)], capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    resumed = subprocess.run([*command, "--resume", str(run)], capture_output=True, text=True, check=False)
+    assert resumed.returncode == 0, resumed.stderr
     assert (run / "report.html").exists()
 
 
 def test_a_file_that_may_grow_no_further_is_one_sentence_too(tmp_path: Path) -> None:
-    data = write_npz(tmp_path / "cells.npz", made_up(n=80))
+    data = write_npz(tmp_path / "cells.npz", squares_dataset(n=80))
     run = tmp_path / "run"
     # Files of at most 200 kB: the checkpoint does not fit, as on a full disk, and no special right is needed.
-    limited = (
+    script = (
         "import resource, sys, nephros.cli\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
         "nephros.cli.main(sys.argv[1:])"
     )
-    words = ["train", "course-1", "--epochs", "1", "--data", str(data), "--out", str(run)]
-    full = subprocess.run([sys.executable, "-c", limited, *words], capture_output=True, text=True, check=False)
-    assert full.returncode == 1
-    assert "the disk is full" in full.stderr
-    assert "Traceback" not in full.stderr
+    args = ["train", "course-1", "--epochs", "1", "--data", str(data), "--out", str(run)]
+    failed = subprocess.run([sys.executable, "-c", script, *args], capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert "the disk is full" in failed.stderr
+    assert "Traceback" not in failed.stderr
     assert not list(run.rglob(".*.tmp"))
     assert not (run / "checkpoint.pt").exists()

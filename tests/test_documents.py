@@ -10,19 +10,19 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_tables_are_as_their_files_are() -> None:
-    words = [sys.executable, "-m", "results.fill", "--check"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    args = [sys.executable, "-m", "results.fill", "--check"]
+    completed = subprocess.run(args, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert completed.returncode == 0, completed.stderr
 
 
 def test_a_table_takes_the_columns_that_its_mark_names() -> None:
-    script = "import sys; from results.fill import filled\n"
+    script = "import sys; from results.fill import fill_tables\n"
     script += "mark = '<!-- table results/study-poster-27.csv: {} -->\\nold\\n<!-- end -->'\n"
-    script += "print(filled(mark.format(sys.argv[1])))"
+    script += "print(fill_tables(mark.format(sys.argv[1])))"
     with open(ROOT / "results" / "study-poster-27.csv", encoding="utf-8") as file:
         first, second = file.readline().strip().split(",")[:2]
-    words = [sys.executable, "-c", script, f"{second}, {first}"]
-    lines = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT).stdout.splitlines()
+    args = [sys.executable, "-c", script, f"{second}, {first}"]
+    lines = subprocess.run(args, capture_output=True, text=True, check=True, cwd=ROOT).stdout.splitlines()
     assert lines[1] == f"| {second.replace('_', ' ')} | {first.replace('_', ' ')} |"
     assert len(lines) > 40
     assert "old" not in lines

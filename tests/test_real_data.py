@@ -17,17 +17,17 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 
 
-def _nephros(*words: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "nephros", *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def run_nephros(*args: str) -> str:
+    completed = subprocess.run([sys.executable, "-m", "nephros", *args], capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout
 
 
 @pytest.mark.usefixtures("real_data")
 def test_course_3_on_a_subset_beats_the_largest_class(tmp_path: Path) -> None:
     run = tmp_path / "run"
     flags = ["--subset", "20000", "--epochs", "4", "--optimizer.lr", "0.03", "--optimizer.momentum", "0.9"]
-    _nephros("train", "course-3", *flags, "--out", str(run))
+    run_nephros("train", "course-3", *flags, "--out", str(run))
     folder = RunFolder.open(run)
     metrics = json.loads(folder.file("val", "metrics.json").read_text())
     assert metrics["provenance"]["title"].startswith("TissueMNIST, ")
@@ -41,7 +41,7 @@ def test_course_3_on_a_subset_beats_the_largest_class(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("real_data")
 def test_the_fast_recipe_learns_within_a_few_hundred_steps(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    _nephros("train", "nephros-fast", "--subset", "40000", "--epochs", "2", "--out", str(run))
+    run_nephros("train", "nephros-fast", "--subset", "40000", "--epochs", "2", "--out", str(run))
     metrics = json.loads(RunFolder.open(run).file("val", "metrics.json").read_text())
     assert metrics["accuracy"] > 0.5
     assert metrics["loss"] < 1.4
@@ -49,10 +49,10 @@ def test_the_fast_recipe_learns_within_a_few_hundred_steps(tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("real_data")
 def test_the_default_network_s_first_steps_are_those_of_the_log() -> None:
-    words = [sys.executable, str(ROOT / "results" / "first_steps.py"), "--check"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("in the log") == 5
+    args = [sys.executable, str(ROOT / "results" / "first_steps.py"), "--check"]
+    completed = subprocess.run(args, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert completed.stdout.count("in the log") == 5
 
 
 @pytest.mark.parametrize("name", ["breastmnist", "pneumoniamnist"])
@@ -61,7 +61,7 @@ def test_the_small_sets(name: str, tmp_path: Path, real_data: Path) -> None:
         pytest.skip(f"needs {name}.npz beside tissuemnist.npz")
     run = tmp_path / "run"
     flags = ["--epochs", "12", "--batch-size", "64", "--optimizer.lr", "0.05"]
-    _nephros("train", "--data", name, *flags, "--out", str(run))
+    run_nephros("train", "--data", name, *flags, "--out", str(run))
     metrics = json.loads(RunFolder.open(run).file("val", "metrics.json").read_text())
     assert metrics["auc"] > 0.7
     assert len(metrics["per_class"]) == 2
@@ -70,11 +70,11 @@ def test_the_small_sets(name: str, tmp_path: Path, real_data: Path) -> None:
 def test_the_demo_without_data_or_network_is_synthetic(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "NEPHROS_DATA"}
     environment |= {"HOME": str(tmp_path), "NEPHROS_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "nephros.demo"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    page = Path(done.stdout.strip().splitlines()[-1].removeprefix("report: "))
+    assert completed.returncode == 0, completed.stderr
+    page = Path(completed.stdout.strip().splitlines()[-1].removeprefix("report: "))
     assert "synthetic" in page.name
     assert "synthetic" in (tmp_path / page).read_text()

@@ -9,15 +9,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-LIMIT = 180
+TIMEOUT_S = 180
 """Seconds that a test waits for one run."""
 
 
 @contextlib.contextmanager
-def started(processes: int, *words: str, restarts: int = 0) -> Iterator[subprocess.Popen[str]]:
+def start_torchrun(processes: int, *args: str, restarts: int = 0) -> Iterator[subprocess.Popen[str]]:
     """Start `python -m words` in so many processes on one machine, each with one thread; none outlives the block."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *torchrun, "--max-restarts", str(restarts), "-m", *words]
+    command = [sys.executable, *torchrun, "--max-restarts", str(restarts), "-m", *args]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     try:
@@ -28,24 +28,24 @@ def started(processes: int, *words: str, restarts: int = 0) -> Iterator[subproce
             process.communicate()
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def wait_for_exit(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Wait for the end; return the exit status, what was printed, and the errors."""
-    printed, errors = process.communicate(timeout=LIMIT)
-    return process.returncode, printed, errors
+    stdout, stderr = process.communicate(timeout=TIMEOUT_S)
+    return process.returncode, stdout, stderr
 
 
-def run(processes: int, *words: str) -> tuple[int, str, str]:
+def run_torchrun(processes: int, *args: str) -> tuple[int, str, str]:
     """Start `python -m words` in so many processes, and `finish` it."""
-    with started(processes, *words) as process:
-        return finish(process)
+    with start_torchrun(processes, *args) as process:
+        return wait_for_exit(process)
 
 
-def said(errors: str) -> list[str]:
+def error_lines(stderr: str) -> list[str]:
     """Return nephros's own error lines."""
-    return [line for line in errors.splitlines() if line.startswith("nephros: ")]
+    return [line for line in stderr.splitlines() if line.startswith("nephros: ")]
 
 
-def rank_process(process: subprocess.Popen[str], rank: int) -> int | None:
+def find_rank_pid(process: subprocess.Popen[str], rank: int) -> int | None:
     """Return the process id of a rank that torchrun has started, or None when there is none (or no /proc)."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:

@@ -9,44 +9,46 @@ import pytest
 
 from nephros.data.dataset import Split
 from nephros.exporters.export import export
-from nephros.inference.predictor import Engine
+from nephros.inference.predictor import Predictor
 from nephros.presets import RECIPES
 from nephros.runs import RunFolder
 from nephros.workflows.train import train
-from tests.conftest import made_up, write_npz
+from tests.conftest import squares_dataset, write_npz
 
 
 @pytest.fixture(scope="session")
 def cells_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Squares, one label in seven of which is wrong, so that nothing can be sure of all."""
-    easy = made_up(n=480)
+    clean = squares_dataset(n=480)
 
-    def spoilt(split: Split) -> Split:
+    def with_label_noise(split: Split) -> Split:
         labels = split.labels.copy()
         labels[::7] = (labels[::7] + 1) % 4
         return Split(split.images, labels)
 
-    harder = replace(easy, train=spoilt(easy.train), val=spoilt(easy.val), test=spoilt(easy.test))
-    return write_npz(tmp_path_factory.mktemp("data") / "squares.npz", harder)
+    noisy = replace(
+        clean, train=with_label_noise(clean.train), val=with_label_noise(clean.val), test=with_label_noise(clean.test)
+    )
+    return write_npz(tmp_path_factory.mktemp("data") / "squares.npz", noisy)
 
 
 @pytest.fixture(scope="session")
-def run(cells_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def run_folder(cells_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A compact network of 8 features, scored on test."""
     base = RECIPES["nephros"]
-    recipe = replace(base, epochs=3, batch_size=32, model=replace(base.model, features=8), views=1)
+    recipe = replace(base, epochs=3, batch_size=32, model=replace(base.model, base_channels=8), tta_views=1)
     out = tmp_path_factory.mktemp("runs") / "run"
     return train(recipe, cells_npz, out=out, test=True, say=_say_nothing)
 
 
 @pytest.fixture(scope="session")
-def exported(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(run.root, out=tmp_path_factory.mktemp("exported") / "squares.onnx", say=_say_nothing)
+def exported_model(run_folder: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(run_folder.root, out=tmp_path_factory.mktemp("exported") / "squares.onnx", say=_say_nothing)
 
 
 @pytest.fixture(scope="session")
-def engine(exported: Path) -> Engine:
-    return Engine.open(exported)
+def predictor(exported_model: Path) -> Predictor:
+    return Predictor.from_onnx(exported_model)
 
 
 def _say_nothing(_words: str) -> None:

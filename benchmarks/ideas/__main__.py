@@ -22,19 +22,19 @@ import torch
 from benchmarks.ideas.idea import Idea
 from benchmarks.ideas.ideas import IDEAS
 from benchmarks.ideas.log import write_log
-from nephros.data.batches import Batches
+from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
 from nephros.data.load import load
-from nephros.errors import Diverged, UserError
-from nephros.evaluation.scoring import evaluate
-from nephros.files import locked, write_json
+from nephros.errors import DivergedError, NephrosError
+from nephros.evaluation.scoring import evaluate_model
+from nephros.files import file_lock, write_json
 from nephros.models.classifier import Classifier
-from nephros.models.flops import multiply_adds, parameters
-from nephros.models.tta import Averaged
+from nephros.models.flops import count_multiply_adds, count_parameters
+from nephros.models.tta import TTAClassifier
 from nephros.recipe import Recipe
-from nephros.training.model_init import fresh_model, shape_of
-from nephros.training.progress import NoProgress
-from nephros.training.trainer import Fit
+from nephros.training.model_init import init_model, input_spec
+from nephros.training.progress import NullCallback
+from nephros.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2] / "results" / "speedrun"
 STAGES = {"screen": (20_000, 6), "full": (0, 6), "hour": (0, 40)}
@@ -45,79 +45,88 @@ def run(idea: Idea, start: Recipe, stage: str, seed: int, quick: bool) -> dict[s
     """Train an idea once; return what came of it."""
     subset, passes = STAGES[stage]
     dataset = load("tissuemnist", subset=subset or None, seed=seed) if not quick else load("synthetic", subset=300)
-    shape = shape_of(dataset)
-    own = _model(idea, idea.recipe(start), dataset, seed)
-    cost = multiply_adds(own.network, shape)
-    base = multiply_adds(fresh_model(start, dataset.train, shape).network, shape)
+    shape = input_spec(dataset)
+    model = _model(idea, idea.recipe(start), dataset, seed)
+    network_cost = count_multiply_adds(model.network, shape)
+    start_cost = count_multiply_adds(init_model(start, dataset.train, shape).network, shape)
     recipe = dataclasses.replace(
-        idea.recipe(start), epochs=1, passes=1 if quick else max(1, round(passes * base / cost)), seed=seed
+        idea.recipe(start),
+        epochs=1,
+        passes_per_epoch=1 if quick else max(1, round(passes * start_cost / network_cost)),
+        seed=seed,
     )
     device = torch.device("cpu")
-    targets = None
-    if idea.targets is not None:
-        targets = idea.targets(recipe, dataset, lambda other: _model(idea, recipe, dataset, other))
-    train, val = Batches(dataset.train, device), Batches(dataset.val, device)
-    fit = Fit(recipe, own, train, val, dataset.class_names, targets)
-    idea.patch(fit)
-    began = time.perf_counter()
-    found: dict[str, Any] = {"idea": idea.name, "stage": stage, "seed": seed, "passes": recipe.passes}
-    found |= {"multiply_adds": cost, "parameters": parameters(own.network), "threads": torch.get_num_threads()}
+    soft_targets = None
+    if idea.make_soft_targets is not None:
+        soft_targets = idea.make_soft_targets(recipe, dataset, lambda other: _model(idea, recipe, dataset, other))
+    train, val = BatchLoader(dataset.train, device), BatchLoader(dataset.val, device)
+    trainer = Trainer(recipe, model, train, val, dataset.class_names, soft_targets)
+    idea.patch_trainer(trainer)
+    start_time = time.perf_counter()
+    record: dict[str, Any] = {"idea": idea.name, "stage": stage, "seed": seed, "passes": recipe.passes_per_epoch}
+    record |= {
+        "multiply_adds": network_cost,
+        "parameters": count_parameters(model.network),
+        "threads": torch.get_num_threads(),
+    }
     try:
-        fit.run(None, NoProgress())
-    except Diverged:
-        return found | {"diverged": True}
-    last = dataclasses.asdict(fit.history[-1])
-    if recipe.views > 1:
-        seen = evaluate(Averaged(own, recipe.views), val, dataset.class_names).metrics
-        last |= {f"val_{name}": seen[name] for name in ("accuracy", "loss", "macro_f1", "auc")}
-    return found | {**last, "minutes": (time.perf_counter() - began) / 60}
+        trainer.run(None, NullCallback())
+    except DivergedError:
+        return record | {"diverged": True}
+    last_epoch = dataclasses.asdict(trainer.history[-1])
+    if recipe.tta_views > 1:
+        tta_metrics = evaluate_model(TTAClassifier(model, recipe.tta_views), val, dataset.class_names).metrics
+        last_epoch |= {f"val_{name}": tta_metrics[name] for name in ("accuracy", "loss", "macro_f1", "auc")}
+    return record | {**last_epoch, "minutes": (time.perf_counter() - start_time) / 60}
 
 
 def _model(idea: Idea, recipe: Recipe, dataset: Dataset, seed: int) -> Classifier:
-    made = fresh_model(dataclasses.replace(recipe, seed=seed), dataset.train, shape_of(dataset))
+    initialized = init_model(dataclasses.replace(recipe, seed=seed), dataset.train, input_spec(dataset))
     torch.manual_seed(seed)
-    return Classifier(idea.build(recipe.model, shape_of(dataset)), made.mean.tolist(), made.std.tolist())
+    return Classifier(
+        idea.build(recipe.model, input_spec(dataset)), initialized.mean.tolist(), initialized.std.tolist()
+    )
 
 
 def main() -> None:
     """Run what is missing of what was asked for, and write the log after each run."""
     from nephros.presets import RECIPES
 
-    given = argparse.ArgumentParser(prog="python -m benchmarks.ideas", description=__doc__)
-    given.add_argument("names", nargs="*", metavar="NAME", help="ideas to try (default: all)")
-    given.add_argument("--stage", choices=STAGES, default="screen", help="how long (default: screen)")
-    given.add_argument("--seeds", default="0,1", help="(default: 0,1)")
-    given.add_argument("--quick", action="store_true", help="on a few made-up cells, to see that it works")
-    given.add_argument("--out", type=Path, default=ROOT, help="folder of the records (default: results/speedrun)")
-    asked = given.parse_args()
-    if asked.quick and asked.out == ROOT:
-        given.error("--quick needs --out: quick records are not worth keeping.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ideas", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="ideas to try (default: all)")
+    parser.add_argument("--stage", choices=STAGES, default="screen", help="how long (default: screen)")
+    parser.add_argument("--seeds", default="0,1", help="(default: 0,1)")
+    parser.add_argument("--quick", action="store_true", help="on a few made-up cells, to see that it works")
+    parser.add_argument("--out", type=Path, default=ROOT, help="folder of the records (default: results/speedrun)")
+    args = parser.parse_args()
+    if args.quick and args.out == ROOT:
+        parser.error("--quick needs --out: quick records are not worth keeping.")
     by_name = {idea.name: idea for idea in IDEAS}
-    if unknown := set(asked.names) - set(by_name):
-        given.error(f"there is no idea {', '.join(sorted(unknown))}: choose from {', '.join(by_name)}.")
-    names = asked.names or [idea.name for idea in IDEAS if idea.screened or asked.stage != "screen"]
-    if asked.stage == "screen" and (unscreened := [name for name in names if not by_name[name].screened]):
-        given.error(f"{', '.join(unscreened)}: taught by runs on all images, so --stage full or hour alone.")
+    if unknown := set(args.names) - set(by_name):
+        parser.error(f"there is no idea {', '.join(sorted(unknown))}: choose from {', '.join(by_name)}.")
+    names = args.names or [idea.name for idea in IDEAS if idea.can_be_screened or args.stage != "screen"]
+    if args.stage == "screen" and (not_screenable := [name for name in names if not by_name[name].can_be_screened]):
+        parser.error(f"{', '.join(not_screenable)}: taught by runs on all images, so --stage full or hour alone.")
     start = dataclasses.replace(RECIPES["compact"], amp="bf16")
-    for seed in map(int, asked.seeds.split(",")):
+    for seed in map(int, args.seeds.split(",")):
         for name in names:
-            file = asked.out / asked.stage / f"{name}-{seed}.json"
+            file = args.out / args.stage / f"{name}-{seed}.json"
             file.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with locked(file.with_suffix(".lock"), wait=False):
+                with file_lock(file.with_suffix(".lock"), wait=False):
                     if file.exists():
                         continue
-                    found = run(by_name[name], start, asked.stage, seed, asked.quick)
-                    found["command"] = shlex.join(
-                        ["python", "-m", "benchmarks.ideas", name, "--stage", asked.stage, "--seeds", str(seed)]
+                    record = run(by_name[name], start, args.stage, seed, args.quick)
+                    record["command"] = shlex.join(
+                        ["python", "-m", "benchmarks.ideas", name, "--stage", args.stage, "--seeds", str(seed)]
                     )
-                    write_json(file, found)
+                    write_json(file, record)
             except BlockingIOError:
                 continue
-            except UserError as error:
-                given.error(str(error))
-            print(json.dumps(found), file=sys.stderr, flush=True)
-            write_log(asked.out, IDEAS)
+            except NephrosError as error:
+                parser.error(str(error))
+            print(json.dumps(record), file=sys.stderr, flush=True)
+            write_log(args.out, IDEAS)
 
 
 if __name__ == "__main__":

@@ -8,18 +8,18 @@ from typing import Any
 
 from torch import nn
 
-from benchmarks.ideas.labels import Targets
-from nephros.models import build
-from nephros.models.input_spec import Shape
+from benchmarks.ideas.labels import MakeSoftTargets
+from nephros.models import build_network
+from nephros.models.input_spec import InputSpec
 from nephros.recipe import Recipe
-from nephros.recipe_io import overlay
-from nephros.recipe_parts import Model
-from nephros.training.trainer import Fit
+from nephros.recipe_io import apply_overrides
+from nephros.recipe_parts import ModelConfig
+from nephros.training.trainer import Trainer
 
-Build = Callable[[Model, Shape], nn.Module]
+BuildNetwork = Callable[[ModelConfig, InputSpec], nn.Module]
 
 
-def _nothing(_fit: Fit) -> None:
+def _leave_unchanged(_trainer: Trainer) -> None:
     return None
 
 
@@ -30,17 +30,17 @@ class Idea:
     name: str
     group: str
     """shape, symmetry, augmentation, optimiser, average, loss, labels or precision."""
-    words: str
+    description: str
     settings: dict[str, Any] = field(default_factory=dict)
     """Of the recipe, by dotted name."""
-    build: Build = build
-    patch: Callable[[Fit], None] = _nothing
+    build: BuildNetwork = build_network
+    patch_trainer: Callable[[Trainer], None] = _leave_unchanged
     """What is changed of a run before it begins."""
-    targets: Targets | None = None
-    """What makes targets to follow beside the labels, as far as the recipe's teacher_share says."""
-    against: str = "start"
+    make_soft_targets: MakeSoftTargets | None = None
+    """What makes targets to follow beside the labels, as far as the recipe's distillation_weight says."""
+    baseline: str = "start"
     """The idea that it is paired with."""
-    screened: bool = True
+    can_be_screened: bool = True
     """Whether it can be screened on a part of the images; what finished runs teach is of all of them."""
 
     def recipe(self, start: Recipe) -> Recipe:
@@ -49,4 +49,4 @@ class Idea:
         for key, value in self.settings.items():
             group, _, name = key.rpartition(".")
             (nested.setdefault(group, {}) if group else nested)[name] = value
-        return overlay(start, nested)
+        return apply_overrides(start, nested)

@@ -16,88 +16,94 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nephros.data.batches import Batches
+from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset, Split
-from nephros.evaluation.scoring import predict
+from nephros.evaluation.scoring import predict_probabilities
 from nephros.models.classifier import Classifier
 from nephros.recipe import Recipe
-from nephros.training.distillation import ask, check_teachers
-from nephros.training.progress import NoProgress
-from nephros.training.trainer import Fit
+from nephros.training.distillation import check_teachers, teacher_probabilities
+from nephros.training.progress import NullCallback
+from nephros.training.trainer import Trainer
 
-Fresh = Callable[[int], Classifier]
+InitModel = Callable[[int], Classifier]
 """A seed -> the idea's network with first weights of that seed."""
-Targets = Callable[[Recipe, Dataset, Fresh], Tensor]
+MakeSoftTargets = Callable[[Recipe, Dataset, InitModel], Tensor]
 _CPU = torch.device("cpu")
-_FOUND: dict[tuple[Recipe, int], Tensor] = {}
+_OUT_OF_FOLD_CACHE: dict[tuple[Recipe, int], Tensor] = {}
 """Out-of-fold answers by recipe, whose seed drew the images too, and number of folds."""
-RUNS = Path("runs", "ours")
-"""Where `nephros reproduce ours` puts its runs."""
-_ANSWERS: dict[tuple[tuple[str, ...], str], Tensor] = {}
+RUNS = Path("runs", "nephros")
+"""Where `nephros reproduce nephros` puts its runs."""
+_TEACHER_CACHE: dict[tuple[tuple[str, ...], str], Tensor] = {}
 """Those of finished runs, by their names and the data's SHA-256."""
 
 
-def out_of_fold(recipe: Recipe, dataset: Dataset, fresh: Fresh, folds: int = 4) -> Tensor:
+def out_of_fold(recipe: Recipe, dataset: Dataset, init_model: InitModel, folds: int = 4) -> Tensor:
     """Return the probabilities of networks that have not seen the image in question; asked once a process."""
-    key = (dataclasses.replace(recipe, teacher_share=0.0), folds)
-    if key not in _FOUND:
-        _FOUND[key] = _asked_by_folds(recipe, dataset, fresh, folds)
-    return _FOUND[key]
+    key = (dataclasses.replace(recipe, distillation_weight=0.0), folds)
+    if key not in _OUT_OF_FOLD_CACHE:
+        _OUT_OF_FOLD_CACHE[key] = _cross_validated_probabilities(recipe, dataset, init_model, folds)
+    return _OUT_OF_FOLD_CACHE[key]
 
 
-def _asked_by_folds(recipe: Recipe, dataset: Dataset, fresh: Fresh, folds: int) -> Tensor:
+def _cross_validated_probabilities(recipe: Recipe, dataset: Dataset, init_model: InitModel, folds: int) -> Tensor:
     n = len(dataset.train)
     fold = np.random.default_rng(recipe.seed).permutation(n) % folds
-    found = np.zeros((n, dataset.classes))
+    probabilities = np.zeros((n, dataset.n_classes))
     for k in range(folds):
-        found[fold == k] = _asked(recipe, dataset, fresh(recipe.seed + 1000 + k), fold != k, fold == k)
-    return torch.from_numpy(found).float()
+        probabilities[fold == k] = _train_and_predict(
+            recipe, dataset, init_model(recipe.seed + 1000 + k), fold != k, fold == k
+        )
+    return torch.from_numpy(probabilities).float()
 
 
-def born_again(recipe: Recipe, dataset: Dataset, fresh: Fresh) -> Tensor:
+def born_again(recipe: Recipe, dataset: Dataset, init_model: InitModel) -> Tensor:
     """Return the probabilities of a network that learnt from the same images (Furlanello et al. 2018)."""
-    every = np.ones(len(dataset.train), dtype=np.bool_)
-    return torch.from_numpy(_asked(recipe, dataset, fresh(recipe.seed + 1000), every, every)).float()
+    all_images = np.ones(len(dataset.train), dtype=np.bool_)
+    return torch.from_numpy(
+        _train_and_predict(recipe, dataset, init_model(recipe.seed + 1000), all_images, all_images)
+    ).float()
 
 
-def relabelled(recipe: Recipe, dataset: Dataset, fresh: Fresh) -> Tensor:
+def relabeled(recipe: Recipe, dataset: Dataset, init_model: InitModel) -> Tensor:
     """Return the labels, but out-of-fold probabilities where confident learning (Northcutt et al. 2021) doubts them.
 
     A label is doubted where another class's probability is above that class's mean over the images that bear it, and the
     greatest such.
     """
-    p = out_of_fold(recipe, dataset, fresh)
+    p = out_of_fold(recipe, dataset, init_model)
     labels = torch.from_numpy(np.array(dataset.train.labels))
-    usual = torch.stack([p[labels == c, c].mean() for c in range(dataset.classes)])
-    bold = torch.where(p >= usual, p, -1.0)
-    doubted = (bold.max(1).values > 0) & (bold.argmax(1) != labels)
-    own = F.one_hot(labels, dataset.classes).float()
-    return torch.where(doubted[:, None], p, own)
+    class_thresholds = torch.stack([p[labels == c, c].mean() for c in range(dataset.n_classes)])
+    confident = torch.where(p >= class_thresholds, p, -1.0)
+    suspect = (confident.max(1).values > 0) & (confident.argmax(1) != labels)
+    one_hot = F.one_hot(labels, dataset.n_classes).float()
+    return torch.where(suspect[:, None], p, one_hot)
 
 
-def taught_by(*names: str) -> Targets:
-    """Return what asks finished runs of `nephros reproduce ours`, such as nephros-0: once a process, on all images alone."""
+def distilled_from(*names: str) -> MakeSoftTargets:
+    """Return what asks finished runs of `nephros reproduce nephros`, such as nephros-0: once a process, on all images alone."""
 
-    def targets(recipe: Recipe, dataset: Dataset, _fresh: Fresh) -> Tensor:
+    def make_soft_targets(recipe: Recipe, dataset: Dataset, _init_model: InitModel) -> Tensor:
         teachers = [RUNS / name for name in names]
         check_teachers(recipe, teachers, dataset)
         key = (names, dataset.provenance.sha256)
-        if key not in _ANSWERS:
-            _ANSWERS[key] = torch.from_numpy(ask(teachers, Batches(dataset.train, _CPU), dataset.classes, print))
-        return _ANSWERS[key]
+        if key not in _TEACHER_CACHE:
+            _TEACHER_CACHE[key] = torch.from_numpy(
+                teacher_probabilities(teachers, BatchLoader(dataset.train, _CPU), dataset.n_classes, print)
+            )
+        return _TEACHER_CACHE[key]
 
-    return targets
+    return make_soft_targets
 
 
-def _asked(
-    recipe: Recipe, dataset: Dataset, model: Classifier, learnt: NDArray[np.bool_], wanted: NDArray[np.bool_]
+def _train_and_predict(
+    recipe: Recipe, dataset: Dataset, model: Classifier, train_mask: NDArray[np.bool_], predict_mask: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Train on some images of the train split; return the probabilities of others (m, classes)."""
     train = dataset.train
-    plain = dataclasses.replace(recipe, teacher_share=0.0)
-    part = Split(train.images[learnt], train.labels[learnt])
-    few = Batches(Split(dataset.val.images[:512], dataset.val.labels[:512]), _CPU)
-    fit = Fit(plain, model, Batches(part, _CPU), few, dataset.class_names)
-    fit.run(None, NoProgress())
-    asked = Batches(Split(train.images[wanted], train.labels[wanted]), _CPU)
-    return predict(fit.model, asked, dataset.classes)
+    supervised = dataclasses.replace(recipe, distillation_weight=0.0)
+    train_split = Split(train.images[train_mask], train.labels[train_mask])
+    small_val = BatchLoader(Split(dataset.val.images[:512], dataset.val.labels[:512]), _CPU)
+    trainer = Trainer(supervised, model, BatchLoader(train_split, _CPU), small_val, dataset.class_names)
+    trainer.run(None, NullCallback())
+    predict_batches = BatchLoader(Split(train.images[predict_mask], train.labels[predict_mask]), _CPU)
+    return predict_probabilities(trainer.model, predict_batches, dataset.n_classes)

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.ideas.idea import Idea
 from nephros.files import write_text
-from nephros.text_tables import csv_of
+from nephros.text_tables import csv_table
 
 Record = dict[str, Any]
 COLUMNS = (
@@ -38,34 +38,34 @@ def write_log(root: Path, ideas: Sequence[Idea]) -> None:
     rows = []
     for stage in ("screen", "full", "hour"):
         for idea in ideas:
-            own, paired = _records(root, stage, idea.name), _records(root, stage, idea.against)
-            if own:
-                rows.append(_cells(idea, stage, own, paired))
-    write_text(root.with_suffix(".csv"), csv_of(COLUMNS, rows))
+            records, baseline_records = _records(root, stage, idea.name), _records(root, stage, idea.baseline)
+            if records:
+                rows.append(_row(idea, stage, records, baseline_records))
+    write_text(root.with_suffix(".csv"), csv_table(COLUMNS, rows))
 
 
-def _cells(idea: Idea, stage: str, own: dict[int, Record], paired: dict[int, Record]) -> list[str]:
-    beside = [seed for seed in own if seed in paired and idea.against != idea.name]
-    gains, changes, macro = (
-        [_value(own[seed], key) - _value(paired[seed], key) for seed in beside]
+def _row(idea: Idea, stage: str, records: dict[int, Record], baseline_records: dict[int, Record]) -> list[str]:
+    paired_seeds = [seed for seed in records if seed in baseline_records and idea.baseline != idea.name]
+    gains, loss_changes, macro_f1_changes = (
+        [_value(records[seed], key) - _value(baseline_records[seed], key) for seed in paired_seeds]
         for key in ("val_accuracy", "val_loss", "val_macro_f1")
     )
-    passed = all(gain > 0 for gain in gains) and all(change < 0 for change in changes)
+    improved = all(gain > 0 for gain in gains) and all(change < 0 for change in loss_changes)
     return [
         idea.name,
         idea.group,
-        idea.words,
-        "" if idea.against == idea.name else idea.against,
+        idea.description,
+        "" if idea.baseline == idea.name else idea.baseline,
         stage,
-        str(len(own)),
-        _mean(own, "val_accuracy", 4),
+        str(len(records)),
+        _mean(records, "val_accuracy", 4),
         _signed(gains),
-        _mean(own, "val_loss", 4),
-        _signed(changes),
-        _mean(own, "val_macro_f1", 4),
-        _signed(macro),
-        _mean(own, "minutes", 1),
-        "" if len(gains) < 2 else "yes" if passed else "no",
+        _mean(records, "val_loss", 4),
+        _signed(loss_changes),
+        _mean(records, "val_macro_f1", 4),
+        _signed(macro_f1_changes),
+        _mean(records, "minutes", 1),
+        "" if len(gains) < 2 else "yes" if improved else "no",
         f"python -m benchmarks.ideas {idea.name}{'' if stage == 'screen' else f' --stage {stage}'}",
     ]
 
@@ -80,8 +80,8 @@ def _value(record: Record, key: str) -> float:
 
 
 def _mean(records: dict[int, Record], key: str, digits: int) -> str:
-    found = statistics.mean(_value(record, key) for record in records.values())
-    return "diverged" if math.isnan(found) else f"{found:.{digits}f}"
+    mean = statistics.mean(_value(record, key) for record in records.values())
+    return "diverged" if math.isnan(mean) else f"{mean:.{digits}f}"
 
 
 def _records(root: Path, stage: str, name: str) -> dict[int, Record]:

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.ideas.optimisers import Lion
-from nephros.training.trainer import Fit
+from nephros.training.trainer import Trainer
 
-Patch = Callable[[Fit], None]
+Patch = Callable[[Trainer], None]
 
 
-class Loss(nn.Module):
+class FunctionLoss(nn.Module):
     """A loss of (b, classes) logits and (b,) labels."""
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -28,13 +28,13 @@ class Loss(nn.Module):
 
 
 def _with_loss(function: Callable[[Tensor, Tensor], Tensor]) -> Patch:
-    def patch(fit: Fit) -> None:
-        fit.loss = Loss(function)  # type: ignore[assignment]
+    def patch(trainer: Trainer) -> None:
+        trainer.loss_fn = FunctionLoss(function)  # type: ignore[assignment]
 
     return patch
 
 
-def generalised(q: float) -> Patch:
+def generalized_cross_entropy(q: float) -> Patch:
     """Generalised cross-entropy (Zhang & Sabuncu 2018): (1 - p^q) / q."""
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -44,18 +44,18 @@ def generalised(q: float) -> Patch:
     return _with_loss(loss)
 
 
-def bootstrapped(share: float) -> Patch:
+def soft_bootstrapping(weight: float) -> Patch:
     """Soft bootstrapping (Reed et al. 2015): a share of each target is the network's own answer."""
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
         log_p = F.log_softmax(logits, 1)
-        own = -(log_p.detach().exp() * log_p).sum(1).mean()
-        return (1 - share) * F.nll_loss(log_p, labels) + share * own
+        self_entropy = -(log_p.detach().exp() * log_p).sum(1).mean()
+        return (1 - weight) * F.nll_loss(log_p, labels) + weight * self_entropy
 
     return _with_loss(loss)
 
 
-def symmetric(weight: float) -> Patch:
+def symmetric_cross_entropy(weight: float) -> Patch:
     """Symmetric cross-entropy (Wang et al. 2019): plus `weight` times the reverse one, log 0 taken as -4."""
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -75,38 +75,40 @@ def focal(gamma: float) -> Patch:
     return _with_loss(loss)
 
 
-def balanced(fit: Fit) -> None:
+def balanced_softmax(trainer: Trainer) -> None:
     """Balanced softmax (Ren et al. 2020): logits shifted by the logarithm of the classes' shares, in training alone."""
-    counts = torch.bincount(fit.train_batches.labels, minlength=len(fit.class_names))
+    counts = torch.bincount(trainer.train_batches.labels, minlength=len(trainer.class_names))
     shift = (counts / counts.sum()).log()
-    fit.loss = Loss(lambda logits, labels: F.cross_entropy(logits + shift, labels))  # type: ignore[assignment]
+    trainer.loss_fn = FunctionLoss(lambda logits, labels: F.cross_entropy(logits + shift, labels))  # type: ignore[assignment]
 
 
 def with_lion(weight_decay: float) -> Patch:
     """Lion in the optimiser's place."""
 
-    def patch(fit: Fit) -> None:
-        fit.optimizer = Lion(fit.model.parameters(), fit.recipe.optimizer.lr, weight_decay)
+    def patch(trainer: Trainer) -> None:
+        trainer.optimizer = Lion(trainer.model.parameters(), trainer.recipe.optimizer.lr, weight_decay)
 
     return patch
 
 
-def fast_shifts(factor: float) -> Patch:
+def fast_norm_biases(factor: float) -> Patch:
     """Give the shifts of normalisation layers `factor` times the rate (cifar10-airbench)."""
 
-    def patch(fit: Fit) -> None:
-        shifts = {m.bias for m in fit.model.modules() if isinstance(m, nn.BatchNorm2d)}
-        settings = fit.recipe.optimizer
+    def patch(trainer: Trainer) -> None:
+        norm_biases = {m.bias for m in trainer.model.modules() if isinstance(m, nn.BatchNorm2d)}
+        settings = trainer.recipe.optimizer
         groups = []
-        for weights in fit.model.parameters():
+        for weights in trainer.model.parameters():
             decay = settings.weight_decay if weights.ndim > 1 else 0.0
-            groups.append({"params": [weights], "weight_decay": decay, "scale": factor if weights in shifts else 1.0})
-        fit.optimizer = Scaled(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov)
+            groups.append(
+                {"params": [weights], "weight_decay": decay, "scale": factor if weights in norm_biases else 1.0}
+            )
+        trainer.optimizer = ScaledSGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov)
 
     return patch
 
 
-class Scaled(torch.optim.SGD):
+class ScaledSGD(torch.optim.SGD):
     """SGD with a factor of the rate a group."""
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -116,84 +118,84 @@ class Scaled(torch.optim.SGD):
         super().step(closure)
 
 
-def growing(first: int, until: float) -> Patch:
-    """Train on images shrunk to `first` pixels a side, growing to their own size over the first `until` of the run."""
+def progressive_resizing(first_size: int, until: float) -> Patch:
+    """Train on images shrunk to `first_size` pixels a side, growing to their own size over the first `until` of the run."""
 
-    def patch(fit: Fit) -> None:
-        steps = fit.recipe.epochs * -(-fit.images // fit.recipe.batch_size)
-        forward, done = fit._forward, 0
+    def patch(trainer: Trainer) -> None:
+        steps = trainer.recipe.epochs * -(-trainer.images_per_epoch // trainer.recipe.batch_size)
+        forward, steps_done = trainer._forward, 0
 
         def resized(images: Tensor) -> Tensor:
-            nonlocal done
-            side = min(28, first + round((28 - first) * done / (until * steps) / 4) * 4)
-            done += 1
+            nonlocal steps_done
+            side = min(28, first_size + round((28 - first_size) * steps_done / (until * steps) / 4) * 4)
+            steps_done += 1
             if side < 28:
                 images = F.interpolate(images.float(), size=(side, side), mode="bilinear", antialias=True)
             logits: Tensor = forward(images)
             return logits
 
-        fit._forward = resized
+        trainer._forward = resized
 
     return patch
 
 
-def mixed_up(alpha: float) -> Patch:
+def mixup(alpha: float) -> Patch:
     """Mixup (Zhang et al. 2018) within each batch."""
 
-    def patch(fit: Fit) -> None:
-        forward = fit._forward
-        held: dict[str, Any] = {}
-        generator = torch.Generator().manual_seed(fit.recipe.seed)
+    def patch(trainer: Trainer) -> None:
+        forward = trainer._forward
+        batch_mix: dict[str, Any] = {}
+        generator = torch.Generator().manual_seed(trainer.recipe.seed)
 
-        def mixing(images: Tensor) -> Tensor:
+        def mix(images: Tensor) -> Tensor:
             order = torch.randperm(len(images), generator=generator)
-            share = float(torch._sample_dirichlet(torch.tensor([alpha, alpha]), generator)[0])
-            held.update(order=order, share=share)
+            weight = float(torch._sample_dirichlet(torch.tensor([alpha, alpha]), generator)[0])
+            batch_mix.update(order=order, share=weight)
             x = images.float()
-            logits: Tensor = forward(share * x + (1 - share) * x[order])
+            logits: Tensor = forward(weight * x + (1 - weight) * x[order])
             return logits
 
         def loss(logits: Tensor, labels: Tensor) -> Tensor:
-            one, other = F.cross_entropy(logits, labels), F.cross_entropy(logits, labels[held["order"]])
-            mean: Tensor = held["share"] * one + (1 - held["share"]) * other
+            loss_a, loss_b = F.cross_entropy(logits, labels), F.cross_entropy(logits, labels[batch_mix["order"]])
+            mean: Tensor = batch_mix["share"] * loss_a + (1 - batch_mix["share"]) * loss_b
             return mean
 
-        fit._forward = mixing
-        fit.loss = Loss(loss)  # type: ignore[assignment]
+        trainer._forward = mix
+        trainer.loss_fn = FunctionLoss(loss)  # type: ignore[assignment]
 
     return patch
 
 
-def _changed(change: Callable[[Tensor, torch.Generator], Tensor]) -> Patch:
-    """Return what puts `change` of a batch's images before the network, with random numbers by the run's seed."""
+def _augmented(transform: Callable[[Tensor, torch.Generator], Tensor]) -> Patch:
+    """Return what puts `transform` of a batch's images before the network, with random numbers by the run's seed."""
 
-    def patch(fit: Fit) -> None:
-        forward = fit._forward
-        generator = torch.Generator().manual_seed(fit.recipe.seed)
-        fit._forward = lambda images: forward(change(images, generator))
+    def patch(trainer: Trainer) -> None:
+        forward = trainer._forward
+        generator = torch.Generator().manual_seed(trainer.recipe.seed)
+        trainer._forward = lambda images: forward(transform(images, generator))
 
     return patch
 
 
-def cut_out(side: int) -> Patch:
+def cutout(side: int) -> Patch:
     """Blacken one square of each image (DeVries & Taylor 2017)."""
 
-    def cut(images: Tensor, generator: torch.Generator) -> Tensor:
+    def mask(images: Tensor, generator: torch.Generator) -> Tensor:
         height, width = images.shape[2:]
         corner = torch.randint(0, height - side + 1, (2, len(images), 1), generator=generator)
         rows, columns = torch.arange(height), torch.arange(width)
-        down = (rows >= corner[0]) & (rows < corner[0] + side)
-        across = (columns >= corner[1]) & (columns < corner[1] + side)
-        return images.masked_fill((down[:, :, None] & across[:, None])[:, None], 0)
+        in_rows = (rows >= corner[0]) & (rows < corner[0] + side)
+        in_columns = (columns >= corner[1]) & (columns < corner[1] + side)
+        return images.masked_fill((in_rows[:, :, None] & in_columns[:, None])[:, None], 0)
 
-    return _changed(cut)
+    return _augmented(mask)
 
 
-def brightness(spread: float) -> Patch:
+def random_brightness(strength: float) -> Patch:
     """Multiply each image by a factor of exp(uniform of -spread to spread)."""
 
     def brightened(images: Tensor, generator: torch.Generator) -> Tensor:
-        factor = ((torch.rand(len(images), generator=generator) * 2 - 1) * spread).exp()
+        factor = ((torch.rand(len(images), generator=generator) * 2 - 1) * strength).exp()
         return images.float() * factor[:, None, None, None]
 
-    return _changed(brightened)
+    return _augmented(brightened)

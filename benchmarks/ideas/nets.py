@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nephros.models.input_spec import Shape
-from nephros.recipe_parts import Model
+from nephros.models.input_spec import InputSpec
+from nephros.recipe_parts import ModelConfig
 
 Layer = Callable[[], nn.Module]
 
@@ -19,7 +19,7 @@ def _relu() -> nn.Module:
     return nn.ReLU(inplace=True)
 
 
-class Squeeze(nn.Module):
+class SqueezeExcitation(nn.Module):
     """Squeeze-and-excitation (Hu et al. 2018): channels scaled by what their means say."""
 
     def __init__(self, channels: int) -> None:
@@ -32,7 +32,7 @@ class Squeeze(nn.Module):
         return x * scale[:, :, None, None]
 
 
-class Attention(nn.Module):
+class SelfAttention(nn.Module):
     """Four heads of attention between all positions, added to the maps."""
 
     def __init__(self, channels: int) -> None:
@@ -50,49 +50,51 @@ class Attention(nn.Module):
 
 
 @dataclass(frozen=True)
-class Plan:
+class NetConfig:
     """What a residual network is made of."""
 
     widths: tuple[int, ...] = (32, 64, 128)
     depths: tuple[int, ...] = (2, 2, 2)
     stem: str = "conv5"
     """conv4, conv5, conv6, deep (two 3x3, the second strided) or patches (2x2 pixels as channels, then 3x3)."""
-    down: str = "conv3"
+    downsampling: str = "conv3"
     """conv3 (stride 2), conv4 (stride 2, symmetric), pool (3x3, then maximum) or mean (3x3, then mean)."""
     act: Layer = _relu
-    squeeze: bool = False
+    squeeze_excitation: bool = False
     attention: bool = False
     depthwise: bool = False
     head: str = "mean"
     """mean, both (mean and maximum) or wide (1x1 to four times the channels, then mean)."""
-    pre: bool = False
+    pre_activation: bool = False
     """Whether normalisation and activation come before convolutions (He et al. 2016b)."""
 
 
-def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+def conv_norm(
+    in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, groups: int = 1
+) -> list[nn.Module]:
     """Return a convolution and its normalisation."""
-    pad = (kernel - 1) // 2
-    made = nn.Conv2d(inputs, outputs, kernel, stride, pad, groups=groups, bias=False)
-    return [made, nn.BatchNorm2d(outputs)]
+    pad = (kernel_size - 1) // 2
+    convolution = nn.Conv2d(in_channels, out_channels, kernel_size, stride, pad, groups=groups, bias=False)
+    return [convolution, nn.BatchNorm2d(out_channels)]
 
 
-class Block(nn.Module):
+class ResidualNetBlock(nn.Module):
     """act(x + body(x))."""
 
-    def __init__(self, width: int, plan: Plan) -> None:
+    def __init__(self, width: int, config: NetConfig) -> None:
         super().__init__()
-        if plan.depthwise:
-            body = [*conv(width, width, 3, groups=width), *conv(width, 2 * width, 1), plan.act()]
-            body += conv(2 * width, width, 1)
-        elif plan.pre:
-            body = [nn.BatchNorm2d(width), plan.act(), nn.Conv2d(width, width, 3, padding=1, bias=False)]
-            body += [nn.BatchNorm2d(width), plan.act(), nn.Conv2d(width, width, 3, padding=1, bias=False)]
+        if config.depthwise:
+            body = [*conv_norm(width, width, 3, groups=width), *conv_norm(width, 2 * width, 1), config.act()]
+            body += conv_norm(2 * width, width, 1)
+        elif config.pre_activation:
+            body = [nn.BatchNorm2d(width), config.act(), nn.Conv2d(width, width, 3, padding=1, bias=False)]
+            body += [nn.BatchNorm2d(width), config.act(), nn.Conv2d(width, width, 3, padding=1, bias=False)]
         else:
-            body = [*conv(width, width), plan.act(), *conv(width, width)]
-        if plan.squeeze:
-            body.append(Squeeze(width))
+            body = [*conv_norm(width, width), config.act(), *conv_norm(width, width)]
+        if config.squeeze_excitation:
+            body.append(SqueezeExcitation(width))
         self.body = nn.Sequential(*body)
-        self.act = nn.Identity() if plan.pre else plan.act()
+        self.act = nn.Identity() if config.pre_activation else config.act()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return maps of the same shape (n, c, h, w)."""
@@ -100,25 +102,25 @@ class Block(nn.Module):
         return y
 
 
-def _stem(plan: Plan, channels: int) -> list[nn.Module]:
-    width = plan.widths[0]
-    if plan.stem == "deep":
-        return [*conv(channels, width // 2), plan.act(), *conv(width // 2, width, 4, 2), plan.act()]
-    if plan.stem == "patches":
-        return [nn.PixelUnshuffle(2), *conv(4 * channels, width), plan.act()]
-    return [*conv(channels, width, int(plan.stem[-1]), 2), plan.act()]
+def _stem(config: NetConfig, channels: int) -> list[nn.Module]:
+    width = config.widths[0]
+    if config.stem == "deep":
+        return [*conv_norm(channels, width // 2), config.act(), *conv_norm(width // 2, width, 4, 2), config.act()]
+    if config.stem == "patches":
+        return [nn.PixelUnshuffle(2), *conv_norm(4 * channels, width), config.act()]
+    return [*conv_norm(channels, width, int(config.stem[-1]), 2), config.act()]
 
 
-def _down(plan: Plan, inputs: int, outputs: int) -> list[nn.Module]:
-    if plan.down == "conv4":
-        return [*conv(inputs, outputs, 4, 2), plan.act()]
-    if plan.down == "conv3":
-        return [*conv(inputs, outputs, 3, 2), plan.act()]
-    pool = nn.MaxPool2d(2, ceil_mode=True) if plan.down == "pool" else nn.AvgPool2d(2, ceil_mode=True)
-    return [*conv(inputs, outputs), pool, plan.act()]
+def _downsample(config: NetConfig, in_channels: int, out_channels: int) -> list[nn.Module]:
+    if config.downsampling == "conv4":
+        return [*conv_norm(in_channels, out_channels, 4, 2), config.act()]
+    if config.downsampling == "conv3":
+        return [*conv_norm(in_channels, out_channels, 3, 2), config.act()]
+    pool = nn.MaxPool2d(2, ceil_mode=True) if config.downsampling == "pool" else nn.AvgPool2d(2, ceil_mode=True)
+    return [*conv_norm(in_channels, out_channels), pool, config.act()]
 
 
-class Both(nn.Module):
+class MeanMaxPool(nn.Module):
     """Mean and maximum over positions, side by side."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,28 +128,30 @@ class Both(nn.Module):
         return torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)
 
 
-class Net(nn.Module):
+class ResidualNet(nn.Module):
     """A residual network after a plan."""
 
-    def __init__(self, plan: Plan, model: Model, shape: Shape) -> None:
+    def __init__(self, config: NetConfig, model_config: ModelConfig, spec: InputSpec) -> None:
         super().__init__()
-        layers, channels = _stem(plan, shape.channels), plan.widths[0]
-        for stage, (width, depth) in enumerate(zip(plan.widths, plan.depths, strict=True)):
+        layers, channels = _stem(config, spec.channels), config.widths[0]
+        for stage, (width, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
             if stage > 0:
-                layers += _down(plan, channels, width)
-            layers += [Block(width, plan) for _ in range(depth)]
-            if plan.attention and stage == 1:
-                layers.append(Attention(width))
+                layers += _downsample(config, channels, width)
+            layers += [ResidualNetBlock(width, config) for _ in range(depth)]
+            if config.attention and stage == 1:
+                layers.append(SelfAttention(width))
             channels = width
-        if plan.pre:
-            layers += [nn.BatchNorm2d(channels), plan.act()]
-        if plan.head == "wide":
-            layers += [*conv(channels, 4 * channels, 1), plan.act()]
+        if config.pre_activation:
+            layers += [nn.BatchNorm2d(channels), config.act()]
+        if config.head == "wide":
+            layers += [*conv_norm(channels, 4 * channels, 1), config.act()]
             channels *= 4
-        pool: nn.Module = Both() if plan.head == "both" else nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        channels *= 2 if plan.head == "both" else 1
+        pool: nn.Module = (
+            MeanMaxPool() if config.head == "both" else nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        )
+        channels *= 2 if config.head == "both" else 1
         self.features = nn.Sequential(*layers)
-        self.head = nn.Sequential(pool, nn.Dropout(model.dropout), nn.Linear(channels, shape.classes))
+        self.head = nn.Sequential(pool, nn.Dropout(model_config.dropout), nn.Linear(channels, spec.n_classes))
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return (n, classes) logits of (n, c, h, w) normalised images."""
@@ -155,7 +159,7 @@ class Net(nn.Module):
         return logits
 
 
-def net(**changes: object) -> Callable[[Model, Shape], nn.Module]:
+def residual_net(**changes: object) -> Callable[[ModelConfig, InputSpec], nn.Module]:
     """Return what builds a Net after a changed plan."""
-    plan = Plan(**changes)  # type: ignore[arg-type]
-    return lambda model, shape: Net(plan, model, shape)
+    config = NetConfig(**changes)  # type: ignore[arg-type]
+    return lambda model, shape: ResidualNet(config, model, shape)

@@ -21,7 +21,7 @@ class Lion(torch.optim.Optimizer):
             for weights in group["params"]:
                 if weights.grad is None:
                     continue
-                held = self.state[weights].setdefault("momentum", torch.zeros_like(weights))
+                momentum = self.state[weights].setdefault("momentum", torch.zeros_like(weights))
                 weights.mul_(1 - group["lr"] * group["weight_decay"])
-                weights.sub_(group["lr"] * torch.sign(0.9 * held + 0.1 * weights.grad))
-                held.lerp_(weights.grad, 0.01)
+                weights.sub_(group["lr"] * torch.sign(0.9 * momentum + 0.1 * weights.grad))
+                momentum.lerp_(weights.grad, 0.01)

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nephros.models.dihedral import ORIENTATIONS, D4Conv, D4Norm
-from nephros.models.input_spec import Shape
-from nephros.recipe_parts import Model
+from nephros.models.dihedral import N_ORIENTATIONS, D4BatchNorm, D4Conv
+from nephros.models.input_spec import InputSpec
+from nephros.recipe_parts import ModelConfig
 
 
-class TurnSqueeze(nn.Module):
+class D4SqueezeExcitation(nn.Module):
     """Squeeze-and-excitation with one factor a field, from the fields' means over positions and orientations."""
 
     def __init__(self, fields: int) -> None:
@@ -24,44 +24,44 @@ class TurnSqueeze(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scaled maps, of the same shape."""
-        means = x.mean((2, 3)).view(-1, self.fields, ORIENTATIONS).mean(2)
-        scale = torch.sigmoid(self.up(F.relu(self.down(means)))).repeat_interleave(ORIENTATIONS, 1)
+        means = x.mean((2, 3)).view(-1, self.fields, N_ORIENTATIONS).mean(2)
+        scale = torch.sigmoid(self.up(F.relu(self.down(means)))).repeat_interleave(N_ORIENTATIONS, 1)
         return x * scale[:, :, None, None]
 
 
 @dataclass(frozen=True)
-class TurnPlan:
+class D4NetConfig:
     """What a TurnNet is made of; widths are channels, eight a field."""
 
     widths: tuple[int, ...] = (32, 64, 128)
     depths: tuple[int, ...] = (2, 2, 2)
-    last: int = 64
+    last_fields: int = 64
     """Fields of the 1x1 convolution at the end."""
-    stem: int = 6
+    stem_kernel: int = 6
     """Pixels a side of the stem's kernel: 2, 4, 6 or 8."""
-    down: str = "conv"
+    downsampling: str = "conv"
     """conv (stride 2) or mean (3x3, then mean)."""
     act: Callable[[], nn.Module] = nn.ReLU
-    squeeze: bool = False
+    squeeze_excitation: bool = False
     pool: str = "mean"
     """Over orientations at the end: mean, max or both; positions are averaged."""
-    first: str = "conv"
+    stem: str = "conv"
     """conv or deep: a 3x3 at full resolution before the stem."""
-    still: bool = False
+    zero_init_residual: bool = False
     """Whether a block begins as the identity: its last normalisation with scale 0."""
 
 
-class TurnBlock(nn.Module):
+class D4Block(nn.Module):
     """act(x + body(x))."""
 
-    def __init__(self, fields: int, plan: TurnPlan) -> None:
+    def __init__(self, fields: int, config: D4NetConfig) -> None:
         super().__init__()
-        last = D4Norm(fields)
-        if plan.still:
+        last = D4BatchNorm(fields)
+        if config.zero_init_residual:
             nn.init.zeros_(last.weight)
-        body = [D4Conv(fields, fields, 3), D4Norm(fields), plan.act(), D4Conv(fields, fields, 3), last]
-        self.body = nn.Sequential(*body, *([TurnSqueeze(fields)] if plan.squeeze else []))
-        self.act = plan.act()
+        body = [D4Conv(fields, fields, 3), D4BatchNorm(fields), config.act(), D4Conv(fields, fields, 3), last]
+        self.body = nn.Sequential(*body, *([D4SqueezeExcitation(fields)] if config.squeeze_excitation else []))
+        self.act = config.act()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return maps of the same shape."""
@@ -69,46 +69,50 @@ class TurnBlock(nn.Module):
         return y
 
 
-class TurnNet(nn.Module):
+class D4Net(nn.Module):
     """The compact network's shape with turning convolutions; what it answers is the same for all eight views."""
 
-    def __init__(self, plan: TurnPlan, model: Model, shape: Shape) -> None:
+    def __init__(self, config: D4NetConfig, model_config: ModelConfig, spec: InputSpec) -> None:
         super().__init__()
-        fields = [width // ORIENTATIONS for width in plan.widths]
+        fields = [width // N_ORIENTATIONS for width in config.widths]
         layers: list[nn.Module] = []
-        if plan.first == "deep":
-            layers += [D4Conv(shape.channels, 2, 3, first=True), D4Norm(2), plan.act()]
-            layers += [D4Conv(2, fields[0], plan.stem, 2), D4Norm(fields[0]), plan.act()]
+        if config.stem == "deep":
+            layers += [D4Conv(spec.channels, 2, 3, lifting=True), D4BatchNorm(2), config.act()]
+            layers += [D4Conv(2, fields[0], config.stem_kernel, 2), D4BatchNorm(fields[0]), config.act()]
         else:
-            layers += [D4Conv(shape.channels, fields[0], plan.stem, 2, first=True), D4Norm(fields[0]), plan.act()]
-        for stage, (field, depth) in enumerate(zip(fields, plan.depths, strict=True)):
+            layers += [
+                D4Conv(spec.channels, fields[0], config.stem_kernel, 2, lifting=True),
+                D4BatchNorm(fields[0]),
+                config.act(),
+            ]
+        for stage, (field, depth) in enumerate(zip(fields, config.depths, strict=True)):
             if stage > 0:
-                layers += _smaller(plan, fields[stage - 1], field, stage)
-            layers += [TurnBlock(field, plan) for _ in range(depth)]
-        layers += [D4Conv(fields[-1], plan.last, 1), D4Norm(plan.last), plan.act()]
-        self.features, self.fields, self.pool = nn.Sequential(*layers), plan.last, plan.pool
-        wide = plan.last * (2 if plan.pool == "both" else 1)
-        self.head = nn.Sequential(nn.Dropout(model.dropout), nn.Linear(wide, shape.classes))
+                layers += _downsample(config, fields[stage - 1], field, stage)
+            layers += [D4Block(field, config) for _ in range(depth)]
+        layers += [D4Conv(fields[-1], config.last_fields, 1), D4BatchNorm(config.last_fields), config.act()]
+        self.features, self.fields, self.pool = nn.Sequential(*layers), config.last_fields, config.pool
+        head_width = config.last_fields * (2 if config.pool == "both" else 1)
+        self.head = nn.Sequential(nn.Dropout(model_config.dropout), nn.Linear(head_width, spec.n_classes))
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return (n, classes) logits of (n, c, h, w) normalised images."""
-        maps = self.features(x_nchw).permute(0, 2, 3, 1).flatten(1, 2).mean(1).view(-1, self.fields, ORIENTATIONS)
+        maps = self.features(x_nchw).permute(0, 2, 3, 1).flatten(1, 2).mean(1).view(-1, self.fields, N_ORIENTATIONS)
         parts = [maps.mean(2)] if self.pool != "max" else []
         parts += [maps.amax(2)] if self.pool != "mean" else []
         logits: Tensor = self.head(torch.cat(parts, 1))
         return logits
 
 
-def _smaller(plan: TurnPlan, inputs: int, outputs: int, stage: int) -> list[nn.Module]:
-    if plan.down == "mean":
+def _downsample(config: D4NetConfig, in_fields: int, out_fields: int, stage: int) -> list[nn.Module]:
+    if config.downsampling == "mean":
         pad = 0 if stage == 1 else 1  # 14 -> 7 in pairs; 7 -> 4 with black around
         pool = nn.AvgPool2d(2 + pad, 2, pad)
-        return [D4Conv(inputs, outputs, 3), D4Norm(outputs), pool, plan.act()]
+        return [D4Conv(in_fields, out_fields, 3), D4BatchNorm(out_fields), pool, config.act()]
     kernel = 4 if stage == 1 else 3  # both sample 14 -> 7 and 7 -> 4 the same way from every side
-    return [D4Conv(inputs, outputs, kernel, 2), D4Norm(outputs), plan.act()]
+    return [D4Conv(in_fields, out_fields, kernel, 2), D4BatchNorm(out_fields), config.act()]
 
 
-def turning(**changes: object) -> Callable[[Model, Shape], nn.Module]:
+def d4_net(**changes: object) -> Callable[[ModelConfig, InputSpec], nn.Module]:
     """Return what builds a TurnNet after a changed plan."""
-    plan = TurnPlan(**changes)  # type: ignore[arg-type]
-    return lambda model, shape: TurnNet(plan, model, shape)
+    config = D4NetConfig(**changes)  # type: ignore[arg-type]
+    return lambda model, shape: D4Net(config, model, shape)

@@ -16,15 +16,15 @@ import torch
 
 from nephros.data.dataset import Dataset
 from nephros.data.load import load
-from nephros.data.subset import cut
+from nephros.data.subset import tuning_subset
 from nephros.files import write_json
 from nephros.presets import RECIPES
 from nephros.recipe import MetricName, Recipe
-from nephros.tuning.checkpoint_store import Store
+from nephros.tuning.checkpoint_store import CheckpointStore
 from nephros.tuning.defaults import default_space
 from nephros.tuning.dimension import Dimension
-from nephros.tuning.hyperband import brackets
-from nephros.tuning.trial import Bench
+from nephros.tuning.hyperband import make_brackets
+from nephros.tuning.trial import TrialRunner
 
 DEVICE = "cpu"
 THREADS = 1
@@ -32,7 +32,7 @@ THREADS = 1
 
 
 @dataclass(frozen=True)
-class Terms:
+class BudgetConfig:
     """One run of one tuner."""
 
     method: str
@@ -52,13 +52,13 @@ class Terms:
     """Trials at once."""
     folder: str
     """Where the run keeps what it needs until it is over."""
-    started: float
+    started_at: float
     """The machine's monotonic clock when the run's process was started; later by what earlier attempts took."""
 
     @property
-    def epochs(self) -> int:
+    def total_epochs(self) -> int:
         """The budget: what one pass over all of Hyperband's brackets trains."""
-        return sum(bracket.epochs for bracket in brackets(self.max_epochs, self.eta))
+        return sum(bracket.total_epochs for bracket in make_brackets(self.max_epochs, self.eta))
 
     @property
     def lower_is_better(self) -> bool:
@@ -66,35 +66,35 @@ class Terms:
         return self.metric == "val_loss"
 
     @property
-    def base(self) -> Recipe:
+    def base_recipe(self) -> Recipe:
         """The recipe that configurations are laid over."""
         return dataclasses.replace(RECIPES[self.recipe], seed=self.seed, epochs=self.max_epochs, metric=self.metric)
 
     @property
     def space(self) -> tuple[Dimension, ...]:
         """What is searched: the default space of the recipe's network."""
-        return default_space(self.base, DEVICE)
+        return default_space(self.base_recipe, DEVICE)
 
-    def data(self) -> Dataset:
+    def load_data(self) -> Dataset:
         """Open the data, whole."""
         return load(self.source, seed=self.seed)
 
-    def cut(self, dataset: Dataset) -> Dataset:
+    def tuning_subset(self, dataset: Dataset) -> Dataset:
         """Return what trials see of it."""
-        return cut(dataset, self.subset, self.seed)
+        return tuning_subset(dataset, self.subset, self.seed)
 
-    def bench(self, dataset: Dataset) -> Bench:
-        """Return a place for trials; `dataset` is what `cut` returned."""
+    def make_runner(self, dataset: Dataset) -> TrialRunner:
+        """Return a place for trials; `dataset` is what `tuning_subset` returned."""
         torch.set_num_threads(THREADS)
-        return Bench(dataset, torch.device(DEVICE), Store(str(Path(self.folder) / "checkpoints")))
+        return TrialRunner(dataset, torch.device(DEVICE), CheckpointStore(str(Path(self.folder) / "checkpoints")))
 
     def write(self, file: Path) -> None:
         """Write them for a tuner's process to read."""
         write_json(file, dataclasses.asdict(self))
 
     @classmethod
-    def read(cls, words: list[str] | None = None) -> Terms:
+    def read(cls, argv: list[str] | None = None) -> BudgetConfig:
         """Return the terms in the file that the command line names."""
-        (file,) = sys.argv[1:] if words is None else words
+        (file,) = sys.argv[1:] if argv is None else argv
         values: dict[str, Any] = json.loads(Path(file).read_text(encoding="utf-8"))
         return cls(**values)

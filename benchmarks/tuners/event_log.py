@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tuners.budget_config import Terms
-from nephros.files import locked
+from benchmarks.tuners.budget_config import BudgetConfig
+from nephros.files import file_lock
 
 
 @dataclass(frozen=True)
-class Event:
+class EpochEvent:
     """One epoch of one trial."""
 
     seconds: float
@@ -25,51 +25,59 @@ class Event:
     """Of this trial, from 1."""
     value: float | None
     """Validation accuracy; None for an epoch in which the trial diverged."""
-    took: float
+    training_seconds: float
     """Seconds of training in it, validation not counted."""
 
 
-class Ledger:
+class EventLog:
     """Lines of JSON that are only ever added to, under a lock, so that processes may share it and a crash spoils none."""
 
-    def __init__(self, terms: Terms) -> None:
-        self._folder, self._epochs, self._started = Path(terms.folder), terms.epochs, terms.started
+    def __init__(self, config: BudgetConfig) -> None:
+        self._folder, self._total_epochs, self._started_at = Path(config.folder), config.total_epochs, config.started_at
         self._folder.mkdir(parents=True, exist_ok=True)
 
-    def take(self) -> bool:
+    def claim_epoch(self) -> bool:
         """Take an epoch from the budget; False, and nothing is taken, when all of it has been."""
-        count = self._folder / "taken"
-        with locked(self._folder / "lock"):
-            taken = int(count.read_text(encoding="ascii")) if count.exists() else 0
-            if taken >= self._epochs:
+        counter = self._folder / "taken"
+        with file_lock(self._folder / "lock"):
+            claimed = int(counter.read_text(encoding="ascii")) if counter.exists() else 0
+            if claimed >= self._total_epochs:
                 return False
-            count.write_text(str(taken + 1), encoding="ascii")
+            counter.write_text(str(claimed + 1), encoding="ascii")
         return True
 
-    def begin(self, trial: str, params: Mapping[str, Any]) -> None:
+    def log_trial(self, trial: str, params: Mapping[str, Any]) -> None:
         """Note a trial's values (dotted field -> value)."""
-        self._add({"trial": trial, "params": dict(params)})
+        self._append({"trial": trial, "params": dict(params)})
 
-    def tell(self, trial: str, epoch: int, value: float | None, took: float) -> None:
+    def log_epoch(self, trial: str, epoch: int, value: float | None, training_seconds: float) -> None:
         """Note an epoch that is over."""
-        number = None if value is None or not math.isfinite(value) else value
-        self._add({"seconds": self.now(), "trial": trial, "epoch": epoch, "value": number, "took": took})
+        finite_value = None if value is None or not math.isfinite(value) else value
+        self._append(
+            {
+                "seconds": self.elapsed_seconds(),
+                "trial": trial,
+                "epoch": epoch,
+                "value": finite_value,
+                "training_seconds": training_seconds,
+            }
+        )
 
-    def now(self) -> float:
+    def elapsed_seconds(self) -> float:
         """Return the seconds since the run began."""
-        return time.monotonic() - self._started
+        return time.monotonic() - self._started_at
 
-    def _add(self, line: dict[str, Any]) -> None:
-        with locked(self._folder / "lock"), open(self._folder / "events.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+    def _append(self, entry: dict[str, Any]) -> None:
+        with file_lock(self._folder / "lock"), open(self._folder / "events.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
 
-    def events(self) -> list[Event]:
+    def events(self) -> list[EpochEvent]:
         """Return all epochs so far, in the order in which they ended."""
-        return [Event(**line) for line in self._lines() if "epoch" in line]
+        return [EpochEvent(**entry) for entry in self._lines() if "epoch" in entry]
 
     def params(self) -> dict[str, dict[str, Any]]:
         """Return the values of all trials so far."""
-        return {line["trial"]: line["params"] for line in self._lines() if "params" in line}
+        return {entry["trial"]: entry["params"] for entry in self._lines() if "params" in entry}
 
     def _lines(self) -> list[dict[str, Any]]:
         file = self._folder / "events.jsonl"

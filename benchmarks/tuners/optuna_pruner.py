@@ -6,67 +6,67 @@ from pathlib import Path
 
 import optuna
 
-from benchmarks.tuners.budget_config import Terms
-from benchmarks.tuners.epochs import begin, values
-from benchmarks.tuners.event_log import Ledger
-from benchmarks.tuners.process_pool import side_by_side
-from nephros.errors import Diverged
-from nephros.training.parts import seed_for
-from nephros.tuning.sample import suggest
+from benchmarks.tuners.budget_config import BudgetConfig
+from benchmarks.tuners.epochs import start_trial, train_epochs
+from benchmarks.tuners.event_log import EventLog
+from benchmarks.tuners.process_pool import run_processes
+from nephros.errors import DivergedError
+from nephros.training.parts import derive_seed
+from nephros.tuning.sample import suggest_params
 
 
-def _storage(terms: Terms) -> optuna.storages.RDBStorage:
-    url = f"sqlite:///{Path(terms.folder).absolute() / 'optuna.db'}"
+def _storage(config: BudgetConfig) -> optuna.storages.RDBStorage:
+    url = f"sqlite:///{Path(config.folder).absolute() / 'optuna.db'}"
     return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
 
 
-def _name(terms: Terms) -> str:
+def _study_name(config: BudgetConfig) -> str:
     """The study's name: the pruner deals trials out to brackets by its hash."""
-    return f"{terms.recipe}-{terms.seed}"
+    return f"{config.recipe}-{config.seed}"
 
 
-def _pruner(terms: Terms) -> optuna.pruners.HyperbandPruner:
-    return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=terms.max_epochs, reduction_factor=terms.eta)
+def _pruner(config: BudgetConfig) -> optuna.pruners.HyperbandPruner:
+    return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=config.max_epochs, reduction_factor=config.eta)
 
 
-def work(terms: Terms, place: int) -> None:
+def run_worker(config: BudgetConfig, worker_index: int) -> None:
     """Optimise until the budget is spent. Each process has a sampler seed of its own, or all would draw the same."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    bench, ledger = terms.bench(terms.cut(terms.data())), Ledger(terms)
-    seed = seed_for(terms.seed, "optuna", place) % 2**32
+    runner, event_log = config.make_runner(config.tuning_subset(config.load_data())), EventLog(config)
+    seed = derive_seed(config.seed, "optuna", worker_index) % 2**32
     study = optuna.load_study(
-        study_name=_name(terms),
-        storage=_storage(terms),
+        study_name=_study_name(config),
+        storage=_storage(config),
         sampler=optuna.samplers.RandomSampler(seed=seed),
-        pruner=_pruner(terms),
+        pruner=_pruner(config),
     )
 
     def objective(trial: optuna.Trial) -> float:
         name = str(trial.number)
-        fit = begin(terms, bench, ledger, name, suggest(trial, terms.space))
-        for row in values(fit, ledger, name):
-            value = float(getattr(row, terms.metric))
+        trainer = start_trial(config, runner, event_log, name, suggest_params(trial, config.space))
+        for row in train_epochs(trainer, event_log, name):
+            value = float(getattr(row, config.metric))
             trial.report(value, row.epoch)
             if trial.should_prune():
                 raise optuna.TrialPruned
-        if not fit.over:
+        if not trainer.finished:
             study.stop()  # the budget is spent
             raise optuna.TrialPruned
         return value
 
-    study.optimize(objective, catch=(Diverged,))
+    study.optimize(objective, catch=(DivergedError,))
 
 
 def main() -> None:
     """Make the study, then let all processes work on it."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    terms = Terms.read()
+    config = BudgetConfig.read()
     optuna.create_study(
-        storage=_storage(terms),
-        study_name=_name(terms),
-        direction="minimize" if terms.lower_is_better else "maximize",
+        storage=_storage(config),
+        study_name=_study_name(config),
+        direction="minimize" if config.lower_is_better else "maximize",
     )
-    side_by_side(work, terms)
+    run_processes(run_worker, config)
 
 
 if __name__ == "__main__":

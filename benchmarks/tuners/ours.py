@@ -5,120 +5,128 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from benchmarks.tuners.budget_config import DEVICE, THREADS, Terms
-from benchmarks.tuners.event_log import Ledger
-from nephros.training.history import Epoch
-from nephros.tuning.checkpoint_store import Store, checkpoint_name
-from nephros.tuning.executors import EpochDone, Event, Hear, Processes
-from nephros.tuning.hyperband import Bracket, Standing
-from nephros.tuning.optuna_storage import Storage, address
-from nephros.tuning.plan import plan
-from nephros.tuning.scheduler import Driver
-from nephros.tuning.settings import Settings
-from nephros.tuning.study_state import Key, Records
+from benchmarks.tuners.budget_config import DEVICE, THREADS, BudgetConfig
+from benchmarks.tuners.event_log import EventLog
+from nephros.training.history import EpochMetrics
+from nephros.tuning.checkpoint_store import CheckpointStore, checkpoint_name
+from nephros.tuning.executors import EpochDone, EventHandler, ProcessExecutor, TaskEvent
+from nephros.tuning.hyperband import Bracket, RungState
+from nephros.tuning.optuna_storage import StudyStorage, storage_url
+from nephros.tuning.plan import plan_study
+from nephros.tuning.scheduler import HyperbandScheduler
+from nephros.tuning.settings import StudySettings
+from nephros.tuning.study_state import ConfigKey, StudyState
 from nephros.tuning.trial import Outcome, Task
 
 
-class Account:
+class EventLogCallback:
     """Notes in the ledger what a study's trials come to, each epoch once; a Watcher that learns their values."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._begun = set(ledger.params())
-        self._noted = {(event.trial, event.epoch) for event in ledger.events()}
+    def __init__(self, event_log: EventLog) -> None:
+        self._event_log = event_log
+        self._logged_trials = set(event_log.params())
+        self._logged_epochs = {(event.trial, event.epoch) for event in event_log.events()}
 
-    def changed(self, records: Records, running: list[Task]) -> None:
+    def on_update(self, study_state: StudyState, running: list[Task]) -> None:
         """Note the trials that are new."""
-        for config in records.configs.values():
-            if _name(config.key) not in self._begun:
-                self._begun.add(_name(config.key))
-                self._ledger.begin(_name(config.key), config.params)
+        for config in study_state.configs.values():
+            if _trial_name(config.key) not in self._logged_trials:
+                self._logged_trials.add(_trial_name(config.key))
+                self._event_log.log_trial(_trial_name(config.key), config.params)
 
-    def closed(self, records: Records, bracket: Bracket, standing: Standing) -> None:
+    def on_rung_end(self, study_state: StudyState, bracket: Bracket, rung_state: RungState) -> None:
         """Nothing to note: the rung's epochs were told one by one."""
 
-    def recall(self, store: Store, records: Records) -> None:
+    def recover(self, store: CheckpointStore, study_state: StudyState) -> None:
         """Note the epochs that an earlier attempt trained and was killed before it could note them."""
-        for key in records.configs:
+        for key in study_state.configs:
             state = store.load(checkpoint_name(*key))
             for row in state["history"] if state else []:
-                self._note(key, Epoch(**row))
+                self._log_row(key, EpochMetrics(**row))
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: TaskEvent) -> None:
         """Note what a worker told."""
         if isinstance(event, EpochDone):
-            self._note(event.key, event.row)
+            self._log_row(event.key, event.metrics)
         elif isinstance(event, Outcome):
-            for row in event.rows:
-                self._note(event.key, row)
+            for row in event.history:
+                self._log_row(event.key, row)
             if event.error is not None:  # the epoch in which it diverged was trained as well
-                self._tell(event.key, len(event.rows) + 1, None, 0.0)
+                self._log_epoch(event.key, len(event.history) + 1, None, 0.0)
 
-    def _note(self, key: Key, row: Epoch) -> None:
-        self._tell(key, row.epoch, row.val_accuracy, row.seconds)
+    def _log_row(self, key: ConfigKey, row: EpochMetrics) -> None:
+        self._log_epoch(key, row.epoch, row.val_accuracy, row.seconds)
 
-    def _tell(self, key: Key, epoch: int, value: float | None, took: float) -> None:
-        if (_name(key), epoch) not in self._noted:
-            self._noted.add((_name(key), epoch))
-            self._ledger.tell(_name(key), epoch, value, took)
+    def _log_epoch(self, key: ConfigKey, epoch: int, value: float | None, training_seconds: float) -> None:
+        if (_trial_name(key), epoch) not in self._logged_epochs:
+            self._logged_epochs.add((_trial_name(key), epoch))
+            self._event_log.log_epoch(_trial_name(key), epoch, value, training_seconds)
 
 
-def _name(key: Key) -> str:
+def _trial_name(key: ConfigKey) -> str:
     return f"s{key[0]}#{key[1]}"
 
 
-class Overheard(Processes):
+class LoggingExecutor(ProcessExecutor):
     """The workers, with someone who hears what the driver hears, just before it does."""
 
-    account: Account
+    event_log_callback: EventLogCallback
 
-    def wait(self, hear: Hear, seconds: float) -> None:
+    def wait(self, on_event: EventHandler, timeout: float) -> None:
         """Pass on what the workers say."""
 
-        def both(event: Event) -> None:
-            self.account.hear(event)
-            hear(event)
+        def log_and_forward(event: TaskEvent) -> None:
+            self.event_log_callback.on_event(event)
+            on_event(event)
 
-        super().wait(both, seconds)
+        super().wait(log_and_forward, timeout)
 
 
-def settings_of(terms: Terms, name: str) -> Settings:
+def make_settings(budget_config: BudgetConfig, name: str) -> StudySettings:
     """Return the settings of a study on these terms; opens the data for its provenance, as `nephros tune` does."""
-    planned = plan(
-        terms.base,
-        max_epochs=terms.max_epochs,
-        eta=terms.eta,
-        subset=terms.subset,
-        metric=terms.metric,
-        seed=terms.seed,
+    study_settings = plan_study(
+        budget_config.base_recipe,
+        max_epochs=budget_config.max_epochs,
+        eta=budget_config.eta,
+        subset=budget_config.subset,
+        metric=budget_config.metric,
+        seed=budget_config.seed,
         threads=THREADS,
         name=name,
         device=DEVICE,
     )
-    request = {"source": terms.source, "size": None, "seed": terms.seed}
-    return dataclasses.replace(planned, request=request, data=terms.data().provenance.to_dict())
+    request = {"source": budget_config.source, "size": None, "seed": budget_config.seed}
+    return dataclasses.replace(
+        study_settings, data_request=request, data=budget_config.load_data().provenance.to_dict()
+    )
 
 
 def main() -> None:
     """Run the study, or go on with it where an earlier attempt was stopped."""
-    terms = Terms.read()
-    folder, name = Path(terms.folder), f"{terms.recipe}-{terms.seed}"
-    storage, store = Storage(address(str(folder / "study.db")), name), Store(str(folder / "checkpoints"))
-    storage.lease.take()
-    settings = storage.settings() if storage.exists else settings_of(terms, name)
-    storage.ensure(settings)
+    budget_config = BudgetConfig.read()
+    folder, name = Path(budget_config.folder), f"{budget_config.recipe}-{budget_config.seed}"
+    storage, store = (
+        StudyStorage(storage_url(str(folder / "study.db")), name),
+        CheckpointStore(str(folder / "checkpoints")),
+    )
+    storage.lock.acquire()
+    settings = storage.load_settings() if storage.exists else make_settings(budget_config, name)
+    storage.create_or_verify(settings)
     setup = {
-        "request": settings.request,
+        "data_request": settings.data_request,
         "subset": settings.subset,
         "seed": settings.seed,
         "device": DEVICE,
         "threads": THREADS,
         "store": store.root,
     }
-    pool, account = Overheard(terms.workers, setup), Account(Ledger(terms))
-    pool.account = account
-    account.recall(store, storage.records())
-    Driver(storage, terms.space, store, pool, account).run()
+    executor, event_log_callback = (
+        LoggingExecutor(budget_config.workers, setup),
+        EventLogCallback(EventLog(budget_config)),
+    )
+    executor.event_log_callback = event_log_callback
+    event_log_callback.recover(store, storage.load_state())
+    HyperbandScheduler(storage, budget_config.space, store, executor, event_log_callback).run()
 
 
 if __name__ == "__main__":

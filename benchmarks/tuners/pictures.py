@@ -9,46 +9,46 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from benchmarks.tuners.curves import Floats, best_so_far, together
-from benchmarks.tuners.run import Record
+from benchmarks.tuners.curves import Floats, best_so_far, median_and_range
+from benchmarks.tuners.run import TunerRun
 from benchmarks.tuners.table import NAMES, by_method
-from nephros.reporting.plots.save import save
-from nephros.reporting.plots.style import INK, LIGHT, place, sheet, styled
+from nephros.reporting.plots.save import save_figure
+from nephros.reporting.plots.style import INK, LIGHT_COLORS, add_axes, new_figure, with_style
 
-LOOK = {
-    "ours": (LIGHT["val"], "-"),
-    "random": (LIGHT["train"], "-"),
-    "optuna": (LIGHT["test"], "-"),
+LINE_STYLES = {
+    "nephros": (LIGHT_COLORS["val"], "-"),
+    "random": (LIGHT_COLORS["train"], "-"),
+    "optuna": (LIGHT_COLORS["test"], "-"),
     "ray": (INK, (0, (4, 1.5))),
 }
 """Method -> colour and kind of line, which stay apart for every kind of colour blindness."""
 WIDTH, HEIGHT = 7.2, 3.0
-SHOWN = 0.12
+Y_RANGE = 0.12
 """How far below the best of all the axes begin: the first epochs, of a few per cent, would flatten the rest."""
 
 
-def draw(records: list[Record], data: str, file: Path) -> None:
+def plot_comparison(records: list[TunerRun], data_title: str, file: Path) -> None:
     """Write the picture as PNG and, beside it, SVG."""
-    seeds = len({record.terms.seed for record in records})
+    seeds = len({record.config.seed for record in records})
     alt = "Best validation accuracy so far of each method, left against epochs spent, right against seconds."
-    save(_figure(records, data, seeds), file, alt)
+    save_figure(_figure(records, data_title, seeds), file, alt)
 
 
-@styled
-def _figure(records: list[Record], data: str, seeds: int) -> Figure:
-    figure = sheet(WIDTH, HEIGHT, data)
+@with_style
+def _figure(records: list[TunerRun], data_title: str, seeds: int) -> Figure:
+    figure = new_figure(WIDTH, HEIGHT, data_title)
     # The legend stands above both, where no line runs.
-    left, right = (place(figure, x, 0.62, 3.05, 1.85) for x in (0.5, 3.95))
+    left, right = (add_axes(figure, x, 0.62, 3.05, 1.85) for x in (0.5, 3.95))
     right.sharey(left)
-    for method, found in by_method(records).items():
-        runs = [best_so_far(record) for record in found]
-        _line(left, method, [(epochs, best) for epochs, _, best in runs])
-        _line(right, method, [(seconds, best) for _, seconds, best in runs])
+    for method, method_records in by_method(records).items():
+        runs = [best_so_far(record) for record in method_records]
+        _draw_method(left, method, [(epochs, best) for epochs, _, best in runs])
+        _draw_method(right, method, [(seconds, best) for _, seconds, best in runs])
     highest = max(float(np.max(best_so_far(record)[2])) for record in records)
-    left.set_ylim(max(0.0, highest - SHOWN), highest + 0.008)
-    spread = "median and range of its seeds" if seeds > 1 else "one seed"
+    left.set_ylim(max(0.0, highest - Y_RANGE), highest + 0.008)
+    spread_text = "median and range of its seeds" if seeds > 1 else "one seed"
     figure.text(
-        0.5 / WIDTH, 1 - 0.1 / HEIGHT, f"Best validation accuracy so far ({spread})", va="top", fontweight="bold"
+        0.5 / WIDTH, 1 - 0.1 / HEIGHT, f"Best validation accuracy so far ({spread_text})", va="top", fontweight="bold"
     )
     for axes, label in ((left, "epochs spent, over all trials"), (right, "seconds, start-up included")):
         axes.set_xlabel(label)
@@ -60,10 +60,10 @@ def _figure(records: list[Record], data: str, seeds: int) -> Figure:
     return figure
 
 
-def _line(axes: Axes, method: str, curves: list[tuple[Floats, Floats]]) -> None:
+def _draw_method(axes: Axes, method: str, curves: list[tuple[Floats, Floats]]) -> None:
     """Draw the seeds' median as stairs and their range as a band; a seed that is through keeps its best."""
-    colour, kind = LOOK[method]
+    color, line_style = LINE_STYLES[method]
     grid = np.unique(np.concatenate([xs for xs, _ in curves]))
-    median, low, high = together(curves, grid)
-    axes.step(grid, median, where="post", color=colour, linestyle=kind, label=NAMES[method])
-    axes.fill_between(grid, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
+    median, low, high = median_and_range(curves, grid)
+    axes.step(grid, median, where="post", color=color, linestyle=line_style, label=NAMES[method])
+    axes.fill_between(grid, low, high, step="post", color=color, alpha=0.15, linewidth=0)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable
 
-from benchmarks.tuners.budget_config import Terms
+from benchmarks.tuners.budget_config import BudgetConfig
 
 
-def side_by_side(work: Callable[[Terms, int], None], terms: Terms) -> None:
-    """Run `work(terms, place)` in `terms.workers` fresh processes; RuntimeError when one of them fails."""
+def run_processes(target: Callable[[BudgetConfig, int], None], config: BudgetConfig) -> None:
+    """Run `work(terms, place)` in `config.workers` fresh processes; RuntimeError when one of them fails."""
     context = multiprocessing.get_context("spawn")
-    crew = [context.Process(target=work, args=(terms, place)) for place in range(terms.workers)]
-    for process in crew:
+    processes = [context.Process(target=target, args=(config, worker_index)) for worker_index in range(config.workers)]
+    for process in processes:
         process.start()
-    for process in crew:
+    for process in processes:
         process.join()
-    failed = [process.exitcode for process in crew if process.exitcode]
-    if failed:
-        raise RuntimeError(f"{len(failed)} of {len(crew)} processes of {terms.method} failed.")
+    exit_codes = [process.exitcode for process in processes if process.exitcode]
+    if exit_codes:
+        raise RuntimeError(f"{len(exit_codes)} of {len(processes)} processes of {config.method} failed.")

@@ -6,32 +6,32 @@ import itertools
 
 import optuna
 
-from benchmarks.tuners.budget_config import Terms
-from benchmarks.tuners.epochs import begin, values
-from benchmarks.tuners.event_log import Ledger
-from benchmarks.tuners.process_pool import side_by_side
-from nephros.errors import Diverged
-from nephros.training.parts import seed_for
-from nephros.tuning.sample import suggest
+from benchmarks.tuners.budget_config import BudgetConfig
+from benchmarks.tuners.epochs import start_trial, train_epochs
+from benchmarks.tuners.event_log import EventLog
+from benchmarks.tuners.process_pool import run_processes
+from nephros.errors import DivergedError
+from nephros.training.parts import derive_seed
+from nephros.tuning.sample import suggest_params
 
 
-def work(terms: Terms, place: int) -> None:
+def run_worker(config: BudgetConfig, worker_index: int) -> None:
     """Draw and train one configuration after another; each process draws its own."""
-    bench, ledger = terms.bench(terms.cut(terms.data())), Ledger(terms)
-    seed = seed_for(terms.seed, "random search", place) % 2**32
-    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    runner, event_log = config.make_runner(config.tuning_subset(config.load_data())), EventLog(config)
+    seed = derive_seed(config.seed, "random search", worker_index) % 2**32
+    sampling_study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     for number in itertools.count():
-        trial = f"{place}-{number}"
-        fit = begin(terms, bench, ledger, trial, suggest(drawn.ask(), terms.space))
+        trial = f"{worker_index}-{number}"
+        trainer = start_trial(config, runner, event_log, trial, suggest_params(sampling_study.ask(), config.space))
         try:
-            for _ in values(fit, ledger, trial):
+            for _ in train_epochs(trainer, event_log, trial):
                 pass
-        except Diverged:
+        except DivergedError:
             continue
-        if not fit.over:
+        if not trainer.finished:
             return  # the budget is spent
 
 
 if __name__ == "__main__":
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    side_by_side(work, Terms.read())
+    run_processes(run_worker, BudgetConfig.read())

@@ -15,46 +15,50 @@ from ray import tune
 from ray.tune.schedulers import HyperBandScheduler
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
-from benchmarks.tuners.budget_config import THREADS, Terms
-from benchmarks.tuners.epochs import advance, begin
-from benchmarks.tuners.event_log import Ledger
+from benchmarks.tuners.budget_config import THREADS, BudgetConfig
+from benchmarks.tuners.epochs import start_trial, train_epoch
+from benchmarks.tuners.event_log import EventLog
 from nephros.data.dataset import Dataset
 from nephros.training import checkpoint
-from nephros.training.parts import seed_for
+from nephros.training.parts import derive_seed
 from nephros.tuning.dimension import Dimension
 
-SAMPLES = 1000
+MAX_SAMPLES = 1000
 """Configurations at hand, more than any budget here reaches."""
 
 
-class Trial(tune.Trainable):  # type: ignore[misc]  # Ray is untyped where this is checked
+class RayTrial(tune.Trainable):  # type: ignore[misc]  # Ray is untyped where this is checked
     """A trial with checkpoints, whose process serves one trial after another."""
 
-    def setup(self, config: dict[str, Any], dataset: Dataset, terms: Terms) -> None:
+    def setup(self, config: dict[str, Any], dataset: Dataset, budget_config: BudgetConfig) -> None:
         """Begin the process's first trial."""
-        self.terms, self.ledger, self.bench = terms, Ledger(terms), terms.bench(dataset)
+        self.budget_config, self.event_log, self.runner = (
+            budget_config,
+            EventLog(budget_config),
+            budget_config.make_runner(dataset),
+        )
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in the same process, the data still open; `load_checkpoint` follows where it goes on."""
-        self.fit = begin(self.terms, self.bench, self.ledger, self.trial_id, new_config)
-        self.value = math.inf if self.terms.lower_is_better else -math.inf
+        self.trainer = start_trial(self.budget_config, self.runner, self.event_log, self.trial_id, new_config)
+        self.value = math.inf if self.budget_config.lower_is_better else -math.inf
         return True
 
     def step(self) -> dict[str, Any]:
         """Train an epoch; when the budget is spent, end the trial."""
-        row = advance(self.fit, self.ledger, self.trial_id)
+        row = train_epoch(self.trainer, self.event_log, self.trial_id)
         if row is not None:
-            self.value = float(getattr(row, self.terms.metric))
-        return {self.terms.metric: self.value, "spent": row is None, "done": row is None}
+            self.value = float(getattr(row, self.budget_config.metric))
+        return {self.budget_config.metric: self.value, "spent": row is None, "done": row is None}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Keep the state; the scheduler pauses trials between rungs."""
-        checkpoint.save(Path(checkpoint_dir) / "state.pt", self.fit.state())
+        checkpoint.save(Path(checkpoint_dir) / "state.pt", self.trainer.state_dict())
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Go on from it."""
-        self.fit.load(checkpoint.load(Path(checkpoint_dir) / "state.pt"))
+        self.trainer.load_state_dict(checkpoint.load(Path(checkpoint_dir) / "state.pt"))
 
 
 class BudgetSpent(tune.Stopper):  # type: ignore[misc]
@@ -73,7 +77,7 @@ class BudgetSpent(tune.Stopper):  # type: ignore[misc]
         return self._spent
 
 
-def domain(dimension: Dimension) -> Any:
+def tune_domain(dimension: Dimension) -> Any:
     """Return a dimension in Tune's words."""
     if dimension.when:
         raise NotImplementedError(f"{dimension.key} depends on others, which Tune's plain samplers can't say.")
@@ -85,44 +89,44 @@ def domain(dimension: Dimension) -> Any:
     return (tune.loguniform if dimension.log else tune.uniform)(dimension.low, dimension.high)
 
 
-def experiment(terms: Terms) -> tune.Tuner:
+def make_tuner(config: BudgetConfig) -> tune.Tuner:
     """Return the experiment: the data go to the processes once, through Ray's shared memory."""
-    given = tune.with_parameters(Trial, dataset=terms.cut(terms.data()), terms=terms)
-    seed = seed_for(terms.seed, "ray") % 2**32
+    trainable = tune.with_parameters(RayTrial, dataset=config.tuning_subset(config.load_data()), budget_config=config)
+    seed = derive_seed(config.seed, "ray") % 2**32
     return tune.Tuner(
-        tune.with_resources(given, {"cpu": THREADS}),
-        param_space={dimension.key: domain(dimension) for dimension in terms.space},
+        tune.with_resources(trainable, {"cpu": THREADS}),
+        param_space={dimension.key: tune_domain(dimension) for dimension in config.space},
         tune_config=tune.TuneConfig(
-            metric=terms.metric,
-            mode="min" if terms.lower_is_better else "max",
-            num_samples=SAMPLES,
+            metric=config.metric,
+            mode="min" if config.lower_is_better else "max",
+            num_samples=MAX_SAMPLES,
             scheduler=HyperBandScheduler(
-                time_attr="training_iteration", max_t=terms.max_epochs, reduction_factor=terms.eta
+                time_attr="training_iteration", max_t=config.max_epochs, reduction_factor=config.eta
             ),
             search_alg=BasicVariantGenerator(random_state=seed),
             reuse_actors=True,  # or every trial would start a process and import torch
         ),
         run_config=tune.RunConfig(
-            name="trials", storage_path=str(Path(terms.folder).absolute()), stop=BudgetSpent(), verbose=0
+            name="trials", storage_path=str(Path(config.folder).absolute()), stop=BudgetSpent(), verbose=0
         ),
     )
 
 
 def main() -> None:
     """Start Ray on as many cores as trials run at once, tune, and stop it."""
-    terms = Terms.read()
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as place:  # sockets need short paths
+    config = BudgetConfig.read()
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temp_dir:  # sockets need short paths
         ray.init(
             address="local",
-            num_cpus=terms.workers * THREADS,
+            num_cpus=config.workers * THREADS,
             num_gpus=0,
             include_dashboard=False,
             log_to_driver=False,
             object_store_memory=256 * 2**20,
-            _temp_dir=place,
+            _temp_dir=temp_dir,
         )
         try:
-            experiment(terms).fit()
+            make_tuner(config).fit()
         finally:
             ray.shutdown()
 

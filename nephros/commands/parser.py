@@ -1,4 +1,4 @@
-"""A command's flags: how they are declared, read from words, and refused in one sentence."""
+"""A command's flags: how they are declared, parsed, and refused in one sentence."""
 
 from __future__ import annotations
 
@@ -10,75 +10,135 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from nephros.errors import UserError, did_you_mean
-from nephros.recipe_io import tidy
+from nephros.commands.messages import use_flags
+from nephros.errors import MissingDependency, NephrosError, did_you_mean
+from nephros.recipe_io import parse_error
 
-DATA = "a name such as tissuemnist, the path of an npz file or of a folder with one sub-folder a class, or synthetic"
-DATA_FLAG = f"{DATA} (default: tissuemnist)"
-DEVICE = "auto, cpu or cuda (default: auto)"
-MODEL = "a run folder, or a file that `nephros export` wrote (default: the model that comes with nephros)"
-RUN = "a folder that `nephros train` made"
+DATA_HELP = (
+    "a name such as tissuemnist, the path of an npz file or of a folder with one sub-folder a class, or synthetic"
+)
+DATA_OPTION_HELP = f"{DATA_HELP} (default: tissuemnist)"
+DEVICE_HELP = "auto, cpu or cuda (default: auto)"
+MODEL_HELP = "a run folder, or a file that `nephros export` wrote (default: the model that comes with nephros)"
+RUN_HELP = "a folder that `nephros train` made"
 
 
-class Flags(ArgumentParser):
+class CommandParser(ArgumentParser):
     """A command's parser. What is not given stays out of what is parsed, so that defaults live where they are used."""
 
-    def __init__(self, name: str, description: str, **options: Any) -> None:
-        """Take the command's name and help; `options` are ArgumentParser's own."""
-        options |= {"exit_on_error": False, "allow_abbrev": False}
-        super().__init__(prog=f"nephros {name}", description=description, **options)
+    def __init__(self, name: str, description: str, **kwargs: Any) -> None:
+        """Take the command's name and help; `kwargs` are ArgumentParser's own."""
+        kwargs |= {"exit_on_error": False, "allow_abbrev": False}
+        super().__init__(prog=f"nephros {name}", description=description, **kwargs)
 
-    def optional(self, name: str, help: str) -> None:
+    def optional_positional(self, name: str, help: str) -> None:
         """Declare a word that may be left out."""
         self.add_argument(name, nargs="?", default=SUPPRESS, help=help)
 
-    def value(self, name: str, help: str, kind: Callable[[str], Any] = str, shown: str | None = None) -> None:
-        """Declare a flag with a value, which the help calls `shown`."""
-        self.add_argument(f"--{name}", type=kind, default=SUPPRESS, help=help, metavar=shown)
+    def option(self, name: str, help: str, type: Callable[[str], Any] = str, metavar: str | None = None) -> None:
+        """Declare a flag with a value, which the help calls `metavar`."""
+        self.add_argument(f"--{name}", type=type, default=SUPPRESS, help=help, metavar=metavar)
 
-    def needed(self, name: str, help: str, shown: str) -> None:
+    def required_option(self, name: str, help: str, metavar: str) -> None:
         """Declare a flag with a value that must be given."""
-        self.add_argument(f"--{name}", type=str, required=True, help=help, metavar=shown)
+        self.add_argument(f"--{name}", type=str, required=True, help=help, metavar=metavar)
 
-    def switch(self, name: str, help: str) -> None:
+    def flag(self, name: str, help: str) -> None:
         """Declare a flag without a value."""
         self.add_argument(f"--{name}", action="store_true", default=SUPPRESS, help=help)
 
-    def read(self, words: list[str]) -> dict[str, Any]:
-        """Return only what `words` give; UserError in one sentence, with the nearest flag, for what is not understood.
+    def parse_argv(self, argv: list[str]) -> dict[str, Any]:
+        """Return only what `argv` gives; NephrosError in one sentence for what is not understood, with the nearest flag.
 
         A flag may be written with - for _ and with _ for -.
         """
+        use_flags(self._flags_by_parameter())
         flags = [option for action in self._actions for option in action.option_strings]
-        spelt = {flag.replace("-", "_"): flag for flag in flags}
+        canonical = {flag.replace("-", "_"): flag for flag in flags}
         try:
-            return dict(self.parse_args([_spelt(word, spelt) for word in words], defaults=False).as_dict())
+            return dict(self.parse_args([_canonicalize(arg, canonical) for arg in argv], defaults=False).as_dict())
         except Exception as error:
-            message = str(error)
-            unknown = re.search(r"unrecognized arguments: (\S+)", message)
-            if unknown:
-                flag = unknown[1].split("=")[0]
-                near = did_you_mean(flag, flags)
-                raise UserError(f"'{flag}' is not understood.{near} `{self.prog} --help` lists the flags.") from None
-            raise UserError(f"{tidy(message)} `{self.prog} --help` tells more.") from None
+            raise self._argument_error(str(error), flags) from None
+
+    def _flags_by_parameter(self) -> dict[str, str]:
+        """Return what the user writes for each parameter: its flag, or a positional argument's name in capitals."""
+        return {
+            action.dest: action.option_strings[0]
+            if action.option_strings
+            else str(action.metavar or action.dest).upper()
+            for action in self._actions
+        }
+
+    def _argument_error(self, message: str, flags: list[str]) -> NephrosError:
+        """Return one of argparse's or jsonargparse's complaints as a sentence with the next step."""
+        more = f"`{self.prog} --help` explains them all."
+        if match := re.search(r"unrecognized arguments: (\S+)", message):
+            return NephrosError(_unknown_argument(match[1].split("=")[0], flags) + f" {more}")
+        if match := re.search(r"arguments? are required: (.+)", message):
+            names = [self._flags_by_parameter().get(name.strip(" -"), name.strip()) for name in match[1].split(",")]
+            return NephrosError(f"`{self.prog}` needs {' and '.join(names)}. {more}")
+        if match := re.search(r"argument (\S+): expected", message):
+            return NephrosError(f"{match[1]} needs a value. {more}")
+        if match := re.search(r"argument (\S+): ignored explicit argument '(.*)'", message):
+            return NephrosError(f"{match[1]} takes no value, but {match[2]} was given. {more}")
+        return parse_error(message)
 
 
-def _spelt(word: str, spelt: dict[str, str]) -> str:
-    flag, equals, value = word.partition("=")
-    return spelt.get(flag.replace("-", "_"), flag) + equals + value if word.startswith("--") else word
+_SYNONYMS = {
+    "batch": "--batch_size",
+    "batchsize": "--batch_size",
+    "bs": "--batch_size",
+    "checkpoint-path": "--resume",
+    "ckpt": "--resume",
+    "cuda": "--device",
+    "dropout": "--model.dropout",
+    "gpu": "--device",
+    "gpus": "--device",
+    "learning-rate": "--optimizer.lr",
+    "lr": "--optimizer.lr",
+    "max-epochs": "--epochs",
+    "momentum": "--optimizer.momentum",
+    "n-epochs": "--epochs",
+    "network": "--model.network",
+    "num-workers": "--workers",
+    "o": "--out",
+    "output": "--out",
+    "output-dir": "--out",
+    "quantize": "--int8",
+    "val": "--split",
+    "wd": "--optimizer.weight_decay",
+    "weight-decay": "--optimizer.weight_decay",
+}
+"""What other tools call a flag of ours."""
+
+
+def _unknown_argument(argument: str, flags: list[str]) -> str:
+    if not argument.startswith("-"):
+        return f"'{argument}' is one argument too many."
+    synonym = _SYNONYMS.get(argument.lstrip("-").replace("_", "-").lower())
+    fields = [
+        flag for flag in flags if not any(other.startswith(f"{flag}.") for other in flags)
+    ]  # groups take no value
+    suggestion = f" Did you mean '{synonym}'?" if synonym in flags else did_you_mean(argument, fields)
+    return f"Unknown option '{argument}'.{suggestion}"
+
+
+def _canonicalize(arg: str, canonical: dict[str, str]) -> str:
+    flag, equals, value = arg.partition("=")
+    return canonical.get(flag.replace("-", "_"), flag) + equals + value if arg.startswith("--") else arg
 
 
 @contextlib.contextmanager
-def needs(sentence: str, *modules: str) -> Iterator[None]:
-    """Within the block, a `sentence` where one of these modules of an extra is missing."""
+def require_extra(message: str, *modules: str) -> Iterator[None]:
+    """Turn the absence of one of these modules, which an extra brings, into MissingDependency with `message`."""
     try:
         yield
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in modules:
             raise
-        raise UserError(sentence) from None
+        raise MissingDependency(message) from None
 
 
-def needs_optuna() -> contextlib.AbstractContextManager[None]:
+def require_tune_extra() -> contextlib.AbstractContextManager[None]:
     """Return the block of what nephros[tune] brings."""
-    return needs("Tuning needs Optuna: pip install 'nephros[tune]'.", "optuna", "sqlalchemy", "fsspec")
+    return require_extra("Tuning needs Optuna: pip install 'nephros[tune]'.", "optuna", "sqlalchemy", "fsspec")

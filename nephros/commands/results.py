@@ -4,82 +4,82 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nephros.commands.parser import DATA, DATA_FLAG, DEVICE, RUN, Flags
+from nephros.commands.parser import DATA_HELP, DATA_OPTION_HELP, DEVICE_HELP, RUN_HELP, CommandParser
 
 
-def evaluate(words: list[str]) -> int:
+def evaluate(argv: list[str]) -> int:
     """nephros evaluate"""
-    flags = Flags("evaluate", "Score a trained run. Every reading of the test split is logged in the run.")
-    flags.add_argument("run", help=RUN)
-    flags.value("split", "val, test or train (default: val)")
-    flags.value("data", f"other data than the run's own: {DATA}")
-    flags.value("device", DEVICE)
-    given = flags.read(words)
-    from nephros.evaluation.scores_table import show_evaluation
+    parser = CommandParser("evaluate", "Score a trained run. Every reading of the test split is logged in the run.")
+    parser.add_argument("run", help=RUN_HELP)
+    parser.option("split", "val, test or train (default: val)")
+    parser.option("data", f"other data than the run's own: {DATA_HELP}")
+    parser.option("device", DEVICE_HELP)
+    args = parser.parse_argv(argv)
+    from nephros.evaluation.scores_table import print_evaluation
     from nephros.workflows import evaluate as job
 
-    show_evaluation(job.evaluate(given.pop("run"), **given))
+    print_evaluation(job.evaluate(args.pop("run"), **args))
     return 0
 
 
-def report(words: list[str]) -> int:
+def report(argv: list[str]) -> int:
     """nephros report"""
-    flags = Flags("report", "Write a run's report.html and figures again, from what lies in its folder.")
-    flags.add_argument("run", help=RUN)
-    given = flags.read(words)
+    parser = CommandParser("report", "Write a run's report.html and figures again, from what lies in its folder.")
+    parser.add_argument("run", help=RUN_HELP)
+    args = parser.parse_argv(argv)
     from nephros.workflows.report import report as job
 
-    print(job(given["run"]))
+    print(job(args["run"]))
     return 0
 
 
-def compare(words: list[str]) -> int:
+def compare(argv: list[str]) -> int:
     """nephros compare"""
-    flags = Flags(
+    parser = CommandParser(
         "compare",
         "Set runs beside each other and, for TissueMNIST, beside published results. Of runs on the same images the best is "
         "tested against each other one: McNemar's exact test, and a paired bootstrap interval of the difference.",
     )
-    flags.add_argument("runs", nargs="+", metavar="RUN", help="folders that `nephros train` made")
-    flags.value("split", "test or val (default: test where every run has been scored on it)")
-    flags.value("out", "also write compare.md, .csv and .html there, with a chart", shown="DIR")
-    flags.switch("no-published", "leave the published results out")
-    flags.switch("ensemble", "one more row: the mean of all runs' probabilities")
-    given = flags.read(words)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders that `nephros train` made")
+    parser.option("split", "test or val (default: test where every run has been scored on it)")
+    parser.option("out", "also write compare.md, .csv and .html there, with a chart", metavar="DIR")
+    parser.flag("no-published", "leave the published results out")
+    parser.flag("ensemble", "one more row: the mean of all runs' probabilities")
+    args = parser.parse_argv(argv)
     from nephros.reporting.comparison.page import write_comparison
-    from nephros.reporting.comparison.tables import show
+    from nephros.reporting.comparison.tables import print_comparison
     from nephros.workflows.compare import compare as job
 
-    with_published, ensemble = not given.get("no_published", False), given.get("ensemble", False)
-    comparison = job(given["runs"], given.get("split"), with_published=with_published, ensemble=ensemble)
-    show(comparison)
-    if "out" in given:
-        for path in write_comparison(comparison, Path(given["out"]).expanduser()):
+    published, ensemble = not args.get("no_published", False), args.get("ensemble", False)
+    comparison = job(args["runs"], args.get("split"), published=published, ensemble=ensemble)
+    print_comparison(comparison)
+    if "out" in args:
+        for path in write_comparison(comparison, Path(args["out"]).expanduser()):
             print(path)
     return 0
 
 
-def reproduce(words: list[str]) -> int:
+def reproduce(argv: list[str]) -> int:
     """nephros reproduce"""
-    flags = Flags(
+    parser = CommandParser(
         "reproduce",
-        "Train what a plan lists and write its table. seeds: the systems of the course report and the poster, beside their "
-        "published figures. labels: accuracy against the number of training images. ours: our own recipes with three seeds, "
+        "Train what a plan lists and write its table. baselines: the systems of the course report and the poster, beside their "
+        "published figures. labels: accuracy against the number of training images. nephros: our own recipes with three seeds, "
         "their answers together, and the networks that learn from them. Runs that are over are skipped and one "
         "that was cut off goes on, so that the same command goes on after a crash; the table is written again after each run.",
     )
-    flags.add_argument("plan", help="seeds, labels or ours")
-    flags.value("only", "these rows alone; --dry-run lists all (default: all)", shown="KEY,KEY")
-    flags.value("data", DATA_FLAG)
-    flags.value("runs", "where the runs lie (default: runs)", shown="DIR")
-    flags.value("out", "where the table is written (default: results; with --epochs beside the runs)", shown="DIR")
-    flags.value("device", DEVICE)
-    flags.value("epochs", "at most so many a run, to try the plan out", int)
-    flags.switch("dry-run", "list the runs, and do nothing")
-    given = flags.read(words)
+    parser.add_argument("plan", help="baselines, labels or nephros")
+    parser.option("only", "these rows alone; --dry-run lists all (default: all)", metavar="KEY,KEY")
+    parser.option("data", DATA_OPTION_HELP)
+    parser.option("runs", "where the runs lie (default: runs)", metavar="DIR")
+    parser.option("out", "where the table is written (default: results; with --epochs beside the runs)", metavar="DIR")
+    parser.option("device", DEVICE_HELP)
+    parser.option("epochs", "at most so many a run, to try the plan out", int)
+    parser.flag("dry-run", "list the runs, and do nothing")
+    args = parser.parse_argv(argv)
     from nephros.workflows.reproduce import reproduce as job
 
-    only = [key.strip() for key in given.pop("only", "").split(",") if key.strip()]
-    for path in job(given.pop("plan"), only=only, **given):
+    only = [key.strip() for key in args.pop("only", "").split(",") if key.strip()]
+    for path in job(args.pop("plan"), only=only, **args):
         print(path)
     return 0

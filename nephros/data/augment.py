@@ -13,75 +13,77 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nephros.recipe_parts import Augment
+from nephros.recipe_parts import AugmentConfig
 
 
 @dataclass(frozen=True)
-class Draws:
+class AugmentationParams:
     """Random numbers of n images: what `augment` does to each."""
 
-    turn: Tensor
+    dihedral: Tensor
     """(n,) uint8 in 0..7: bit 0 mirrors left-right, bit 1 up-down, bit 2 swaps rows and columns."""
     shift: Tensor
     """(n, 2) int64, whole pixels down and right."""
     affine: Tensor
     """(n, 4) float32 in -1..1: of the greatest rotation, shift down, shift right, and scale."""
 
-    def __getitem__(self, rows: slice) -> Draws:
-        return Draws(self.turn[rows], self.shift[rows], self.affine[rows])
+    def __getitem__(self, index: slice) -> AugmentationParams:
+        return AugmentationParams(self.dihedral[index], self.shift[index], self.affine[index])
 
-    def to(self, device: torch.device) -> Draws:
+    def to(self, device: torch.device) -> AugmentationParams:
         """Return the same numbers on another device."""
-        return Draws(*(part.to(device, non_blocking=True) for part in (self.turn, self.shift, self.affine)))
+        return AugmentationParams(
+            *(part.to(device, non_blocking=True) for part in (self.dihedral, self.shift, self.affine))
+        )
 
 
-def draw(n: int, settings: Augment, generator: torch.Generator) -> Draws:
+def sample_augmentations(n: int, settings: AugmentConfig, generator: torch.Generator) -> AugmentationParams:
     """Draw the numbers for n images from a CPU generator."""
-    kinds = {"none": 1, "horizontal": 2, "dihedral": 8}[settings.flips]
-    turn = torch.randint(0, kinds, (n,), generator=generator, dtype=torch.uint8)
+    n_elements = {"none": 1, "horizontal": 2, "dihedral": 8}[settings.flips]
+    dihedral = torch.randint(0, n_elements, (n,), generator=generator, dtype=torch.uint8)
     shift = torch.randint(-settings.shift, settings.shift + 1, (n, 2), generator=generator)
     affine = torch.rand((n, 4), generator=generator) * 2 - 1
-    return Draws(turn, shift, affine)
+    return AugmentationParams(dihedral, shift, affine)
 
 
-def augment(images_nchw: Tensor, draws: Draws, settings: Augment) -> Tensor:
-    """Return (n, c, h, w) images changed as `draws` say: uint8 as they came, or float in 0..255 after an affine change."""
+def apply_augmentations(images_nchw: Tensor, params: AugmentationParams, settings: AugmentConfig) -> Tensor:
+    """Return (n, c, h, w) images changed as `params` say: uint8 as they came, or float in 0..255 after an affine change."""
     x = images_nchw
     if settings.rotate or settings.translate or settings.scale:
-        x = _affine(x, draws.affine, settings)
+        x = _apply_affine(x, params.affine, settings)
     if settings.flips != "none":
-        x = _turn(x, draws.turn)
+        x = _apply_dihedral(x, params.dihedral)
     if settings.shift:
-        x = _shift(x, draws.shift, settings.shift)
+        x = _shift_pixels(x, params.shift, settings.shift)
     return x
 
 
-def _turn(x: Tensor, turn: Tensor) -> Tensor:
+def _apply_dihedral(x: Tensor, element: Tensor) -> Tensor:
     for bit, dims in ((1, (3,)), (2, (2,))):
-        x = torch.where((turn & bit).bool().view(-1, 1, 1, 1), x.flip(dims), x)
+        x = torch.where((element & bit).bool().view(-1, 1, 1, 1), x.flip(dims), x)
     if x.shape[2] != x.shape[3]:
         return x
-    return torch.where((turn & 4).bool().view(-1, 1, 1, 1), x.transpose(2, 3), x)
+    return torch.where((element & 4).bool().view(-1, 1, 1, 1), x.transpose(2, 3), x)
 
 
-def _shift(x: Tensor, shift: Tensor, most: int) -> Tensor:
+def _shift_pixels(x: Tensor, shift: Tensor, max_shift: int) -> Tensor:
     n, _, height, width = x.shape
-    windows = F.pad(x, (most, most, most, most)).unfold(2, height, 1).unfold(3, width, 1)
-    start = most - shift
+    windows = F.pad(x, (max_shift, max_shift, max_shift, max_shift)).unfold(2, height, 1).unfold(3, width, 1)
+    start = max_shift - shift
     return windows[torch.arange(n, device=x.device), :, start[:, 0], start[:, 1]]
 
 
-def _affine(x: Tensor, draws: Tensor, settings: Augment) -> Tensor:
+def _apply_affine(x: Tensor, params: Tensor, settings: AugmentConfig) -> Tensor:
     """Rotate, move and scale about the centre; pixels stay square on images that are not."""
     n, _, height, width = x.shape
-    angle = draws[:, 0] * math.radians(settings.rotate)
-    grow = 1 + draws[:, 3] * settings.scale
-    cos, sin = torch.cos(angle) / grow, torch.sin(angle) / grow
-    ratio = height / width
+    angle = params[:, 0] * math.radians(settings.rotate)
+    zoom = 1 + params[:, 3] * settings.scale
+    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+    aspect_ratio = height / width
     theta = torch.stack(
         [
-            torch.stack([cos, -sin * ratio, draws[:, 2] * settings.translate * 2], dim=1),
-            torch.stack([sin / ratio, cos, draws[:, 1] * settings.translate * 2], dim=1),
+            torch.stack([cos, -sin * aspect_ratio, params[:, 2] * settings.translate * 2], dim=1),
+            torch.stack([sin / aspect_ratio, cos, params[:, 1] * settings.translate * 2], dim=1),
         ],
         dim=1,
     )

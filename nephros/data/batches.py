@@ -11,10 +11,10 @@ from torch import Tensor
 
 from nephros.data.dataset import Split
 from nephros.device import free_memory
-from nephros.distributed import ALONE, Ranks
+from nephros.distributed import SINGLE_PROCESS, DistributedContext
 
 
-class Batches:
+class BatchLoader:
     """One split, ready to be read in any order.
 
     A split of at most half of the device's free memory moves there whole, once. A larger one stays where it is (perhaps
@@ -28,104 +28,106 @@ class Batches:
         device: torch.device,
         *,
         channels_last: bool = True,
-        resident_limit: int | None = None,
-        ranks: Ranks = ALONE,
+        max_resident_bytes: int | None = None,
+        context: DistributedContext = SINGLE_PROCESS,
     ) -> None:
-        """Take a split; `resident_limit` (bytes) replaces half of the device's free memory."""
+        """Take a split; `max_resident_bytes` (bytes) replaces half of the device's free memory."""
         images = split.images[..., None] if split.images.ndim == 3 else split.images
-        limit = free_memory(device) // 2 if resident_limit is None else resident_limit
+        max_bytes = free_memory(device) // 2 if max_resident_bytes is None else max_resident_bytes
         if device.type == "cpu":
-            limit //= ranks.local_world
-        self.device, self.ranks = device, ranks
+            max_bytes //= context.local_world_size
+        self.device, self.context = device, context
         # Torch wants arrays that can be written to, which those of a mapped file or another process's memory can't.
         self.labels = torch.from_numpy(np.require(split.labels, requirements=["C", "W"])).to(device)
         self._channels_last = channels_last
-        self._host = images
-        self._chunk_bytes = max(limit // 4, 1)
-        whole = ranks.world == 1 and images.nbytes <= limit
-        owned = np.require(images, requirements=["C", "W"]) if whole else None
-        self._resident = None if owned is None else torch.from_numpy(owned).to(device)
+        self._host_images = images
+        self._max_chunk_bytes = max(max_bytes // 4, 1)
+        fits_on_device = context.world_size == 1 and images.nbytes <= max_bytes
+        writable_images = np.require(images, requirements=["C", "W"]) if fits_on_device else None
+        self._device_images = None if writable_images is None else torch.from_numpy(writable_images).to(device)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
-    def pixels(self) -> int:
+    def pixels_per_image(self) -> int:
         """Height times width of an image."""
-        return int(self._host.shape[1] * self._host.shape[2])
+        return int(self._host_images.shape[1] * self._host_images.shape[2])
 
     @property
     def resident(self) -> bool:
         """Whether the whole split lies on the device."""
-        return self._resident is not None
+        return self._device_images is not None
 
-    def read(
-        self, batch_size: int, order: Tensor | None = None, *, even: bool = False
+    def iter_batches(
+        self, batch_size: int, order: Tensor | None = None, *, balanced: bool = False
     ) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield (rows of the order, images (b, c, h, w) uint8, labels (b,) int64) on the device.
 
-        `order` is (m,) int64 on the CPU; None reads all images in file order. The last batch may be short, unless `even`
+        `order` is (m,) int64 on the CPU; None reads all images in file order. The last batch may be short, unless `balanced`
         makes all of one size, give or take an image, and none larger than `batch_size`. Each of several ranks yields the
         rows of the whole batch, but only the images and labels of its own part of them, `ranks.part(rows)`.
         """
         order = torch.arange(len(self)) if order is None else order
-        edges = batch_edges(len(order), batch_size, even)
-        batches = [slice(start, stop) for start, stop in pairwise(edges)]
-        parts = [self.ranks.part(rows) for rows in batches]
-        for rows, (images, labels) in zip(batches, self._read(order, parts), strict=True):
+        boundaries = batch_boundaries(len(order), batch_size, balanced)
+        batches = [slice(start, stop) for start, stop in pairwise(boundaries)]
+        local_slices = [self.context.shard(rows) for rows in batches]
+        for rows, (images, labels) in zip(batches, self._iter_slices(order, local_slices), strict=True):
             yield rows, images, labels
 
-    def read_share(self, batch_size: int) -> Iterator[tuple[slice, Tensor]]:
+    def iter_local_batches(self, batch_size: int) -> Iterator[tuple[slice, Tensor]]:
         """Yield (rows of the split, images (b, c, h, w) uint8) of this rank's share of the split, in file order.
 
         A share is a run of whole batches, so that what a network makes of an image is the same, to the bit, on any number
         of ranks. It is empty where there are fewer batches than ranks.
         """
-        edges = batch_edges(len(self), batch_size, even=False)
-        batches = [slice(start, stop) for start, stop in pairwise(edges)]
-        share = batches[self.ranks.part(slice(0, len(batches)))]
-        for rows, (images, _) in zip(share, self._read(torch.arange(len(self)), share), strict=True):
+        boundaries = batch_boundaries(len(self), batch_size, balanced=False)
+        batches = [slice(start, stop) for start, stop in pairwise(boundaries)]
+        local_batches = batches[self.context.shard(slice(0, len(batches)))]
+        for rows, (images, _) in zip(
+            local_batches, self._iter_slices(torch.arange(len(self)), local_batches), strict=True
+        ):
             yield rows, images
 
-    def _read(self, order: Tensor, parts: list[slice]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _iter_slices(self, order: Tensor, slices: list[slice]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images and labels of each part of the order."""
-        for chunk in self._chunks(parts):
-            images, labels = self._move(torch.cat([order[part] for part in chunk]))
-            edges = [0, *accumulate(part.stop - part.start for part in chunk)]
-            for start, stop in pairwise(edges):
+        for chunk in self._group_into_chunks(slices):
+            images, labels = self._gather_on_device(torch.cat([order[local_slice] for local_slice in chunk]))
+            offsets = [0, *accumulate(local_slice.stop - local_slice.start for local_slice in chunk)]
+            for start, stop in pairwise(offsets):
                 rows = slice(start, stop)
-                yield self._layout(images(rows)), labels[rows]
+                yield self._to_memory_format(images(rows)), labels[rows]
 
-    def _layout(self, images_nhwc: Tensor) -> Tensor:
+    def _to_memory_format(self, images_nhwc: Tensor) -> Tensor:
         images_nchw = images_nhwc.permute(0, 3, 1, 2)
         return images_nchw if self._channels_last else images_nchw.contiguous()
 
-    def _chunks(self, parts: list[slice]) -> Iterator[list[slice]]:
+    def _group_into_chunks(self, slices: list[slice]) -> Iterator[list[slice]]:
         """Yield runs of parts that fit into a chunk, or all at once where all images lie here."""
-        largest = max((part.stop - part.start for part in parts), default=1)
-        bytes_of_part = int(np.prod(self._host.shape[1:])) * largest
-        length = len(parts) if self.resident else max(1, self._chunk_bytes // bytes_of_part)
-        for first in range(0, len(parts), max(1, length)):
-            yield parts[first : first + length]
+        largest = max((rows.stop - rows.start for rows in slices), default=1)
+        max_batch_bytes = int(np.prod(self._host_images.shape[1:])) * largest
+        chunk_length = len(slices) if self.resident else max(1, self._max_chunk_bytes // max_batch_bytes)
+        for first in range(0, len(slices), max(1, chunk_length)):
+            yield slices[first : first + chunk_length]
 
-    def _move(self, wanted: Tensor) -> tuple[_Rows, Tensor]:
-        """Return images and labels of the `wanted` rows (m,), in that order, on the device."""
-        on_device = wanted.to(self.device)
-        if self._resident is not None:
-            return _Rows(self._resident, on_device), self.labels[on_device]
+    def _gather_on_device(self, indices: Tensor) -> tuple[_LazyRows, Tensor]:
+        """Return images and labels of the `indices` rows (m,), in that order, on the device."""
+        on_device = indices.to(self.device)
+        if self._device_images is not None:
+            return _LazyRows(self._device_images, on_device), self.labels[on_device]
         # Reading a memory-mapped file in its own order turns random reads into one sweep.
-        ascending, back = np.unique(wanted.numpy(), return_inverse=True)
-        images = torch.from_numpy(np.ascontiguousarray(self._host[ascending])).to(self.device)
-        return _Rows(images, torch.from_numpy(back).to(self.device)), self.labels[on_device]
+        ascending, inverse = np.unique(indices.numpy(), return_inverse=True)
+        images = torch.from_numpy(np.ascontiguousarray(self._host_images[ascending])).to(self.device)
+        return _LazyRows(images, torch.from_numpy(inverse).to(self.device)), self.labels[on_device]
 
 
-def batch_edges(n: int, batch_size: int, even: bool) -> list[int]:
+def batch_boundaries(n: int, batch_size: int, balanced: bool) -> list[int]:
     """Return where the batches of n images begin, and n itself at the end."""
-    batches = -(-n // batch_size)
-    return [i * n // batches if even else min(i * batch_size, n) for i in range(batches + 1)]
+    n_batches = -(-n // batch_size)
+    return [i * n // n_batches if balanced else min(i * batch_size, n) for i in range(n_batches + 1)]
 
 
-class _Rows:
+class _LazyRows:
     """Images of a chunk in the order wanted, picked a batch at a time."""
 
     def __init__(self, images_nhwc: Tensor, order: Tensor) -> None:

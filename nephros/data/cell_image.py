@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 
-def project(volumes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def max_project(volumes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the maximum over slices: (n, z, h, w) uint8 -> (n, h, w) uint8.
 
     Raises:
@@ -19,7 +19,7 @@ def project(volumes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return projected
 
 
-def resize(images: NDArray[np.uint8], size: int = 28) -> NDArray[np.uint8]:
+def resize_images(images: NDArray[np.uint8], size: int = 28) -> NDArray[np.uint8]:
     """Resize each picture, (n, h, w) uint8 -> (n, size, size) uint8.
 
     Pillow's bicubic filter, which widens with the scale and so antialiases when it shrinks.

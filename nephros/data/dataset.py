@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 SPLITS = ("train", "val", "test")
-WORD = {"train": "training", "val": "validation", "test": "test"}
+SPLIT_ADJECTIVES = {"train": "training", "val": "validation", "test": "test"}
 """Split -> its name in prose."""
 
 
-def sha256_of(images: NDArray[np.uint8]) -> str:
+def images_sha256(images: NDArray[np.uint8]) -> str:
     """Return the SHA-256 of a split's images in their order, by which results on the same images are known."""
     digest = hashlib.sha256(str(images.shape).encode())
     for start in range(0, len(images), 4096):
@@ -23,10 +23,12 @@ def sha256_of(images: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
-def absent(split: str, labels: NDArray[np.int64], names: tuple[str, ...]) -> tuple[str, ...]:
+def missing_class_warnings(split: str, labels: NDArray[np.int64], class_names: tuple[str, ...]) -> tuple[str, ...]:
     """Return a warning for each class that a split's labels lack."""
-    lacking = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
-    return tuple(f"{split} has no image of {names[c]}, so its figures there are undefined." for c in lacking)
+    missing_labels = np.flatnonzero(np.bincount(labels, minlength=len(class_names)) == 0)
+    return tuple(
+        f"{split} has no image of {class_names[c]}, so its figures there are undefined." for c in missing_labels
+    )
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def counts(self, classes: int) -> NDArray[np.int64]:
+    def class_counts(self, n_classes: int) -> NDArray[np.int64]:
         """Return the number of images of each class, (classes,) int64."""
-        return np.bincount(self.labels, minlength=classes)
+        return np.bincount(self.labels, minlength=n_classes)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Dataset:
     """Plain sentences on what is unusual, such as a class that validation lacks."""
 
     @property
-    def classes(self) -> int:
+    def n_classes(self) -> int:
         """Number of classes, also those that a split lacks."""
         return len(self.class_names)
 
@@ -98,7 +100,7 @@ class Dataset:
         return 1 if self.train.images.ndim == 3 else int(self.train.images.shape[3])
 
     @property
-    def size(self) -> tuple[int, int]:
+    def image_size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return int(self.train.images.shape[1]), int(self.train.images.shape[2])
 

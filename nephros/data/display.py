@@ -9,39 +9,39 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-TILE = 112
+TILE_SIDE = 112
 """Pixels a side to which a smaller cell is enlarged; a viewer smooths the rest of the way."""
-_ORANGE, _STRENGTH = (255, 140, 40), 0.55
+_HEATMAP_COLOR, _HEATMAP_OPACITY = (255, 140, 40), 0.55
 
 
-def enlarge(image: NDArray[np.uint8], side: int = TILE) -> NDArray[np.uint8]:
+def to_display(image: NDArray[np.uint8], side: int = TILE_SIDE) -> NDArray[np.uint8]:
     """Return a cell, (h, w) or (h, w, 3) uint8, made ready to look at.
 
     A grey cell's brightness is stretched so that its 99.8th percentile is white, since most nuclei fill only a fifth of
     the range; colours are left alone. A cell below `side` pixels is enlarged smoothly (bicubic), a larger one kept.
     """
     if image.ndim == 2:
-        white = max(1.0, float(np.percentile(image, 99.8)))
-        image = np.clip(image * (255 / white), 0, 255).astype(np.uint8)
-    times = side / max(image.shape[:2])
-    if times <= 1:
+        white_level = max(1.0, float(np.percentile(image, 99.8)))
+        image = np.clip(image * (255 / white_level), 0, 255).astype(np.uint8)
+    zoom = side / max(image.shape[:2])
+    if zoom <= 1:
         return image
-    height, width = (max(1, round(edge * times)) for edge in image.shape[:2])
+    height, width = (max(1, round(edge * zoom)) for edge in image.shape[:2])
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def overlay(image: NDArray[np.uint8], heat: NDArray[np.float32], side: int = TILE) -> NDArray[np.uint8]:
-    """Return a cell, enlarged, as (h, w, 3) uint8 with `heat`, (h', w') from 0 to 1, laid over it in orange."""
-    cell = enlarge(image, side)
-    colour = cell if cell.ndim == 3 else np.repeat(cell[..., None], 3, axis=2)
-    size = (colour.shape[1], colour.shape[0])
-    smooth = np.asarray(Image.fromarray(heat.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
-    share = (_STRENGTH * np.clip(smooth, 0, 1) ** 1.5)[..., None]
-    return np.asarray(np.rint(colour * (1 - share) + np.array(_ORANGE) * share), dtype=np.uint8)
+def overlay_heatmap(image: NDArray[np.uint8], heatmap: NDArray[np.float32], side: int = TILE_SIDE) -> NDArray[np.uint8]:
+    """Return a cell, enlarged, as (h, w, 3) uint8 with `heatmap`, (h', w') from 0 to 1, laid over it in orange."""
+    tile = to_display(image, side)
+    rgb = tile if tile.ndim == 3 else np.repeat(tile[..., None], 3, axis=2)
+    size = (rgb.shape[1], rgb.shape[0])
+    resized_heatmap = np.asarray(Image.fromarray(heatmap.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
+    opacity = (_HEATMAP_OPACITY * np.clip(resized_heatmap, 0, 1) ** 1.5)[..., None]
+    return np.asarray(np.rint(rgb * (1 - opacity) + np.array(_HEATMAP_COLOR) * opacity), dtype=np.uint8)
 
 
-def png_address(image: NDArray[np.uint8]) -> str:
+def png_data_uri(image: NDArray[np.uint8]) -> str:
     """Return a cell, enlarged, as a ``data:`` address that a page can show."""
-    file = io.BytesIO()
-    Image.fromarray(enlarge(image)).save(file, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    buffer = io.BytesIO()
+    Image.fromarray(to_display(image)).save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

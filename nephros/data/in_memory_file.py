@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 
 @dataclass(frozen=True)
-class Held:
+class InMemoryFile:
     """Stands where a Path of an existing file may stand, so that nothing needs to be written to disk."""
 
     name: str

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from nephros.data.dataset import Dataset
-from nephros.data.download import cache_folder, download
+from nephros.data.download import cache_dir, download
 from nephros.data.image_folder import open_folder
-from nephros.data.medmnist import CATALOGUE, find
+from nephros.data.medmnist import MEDMNIST, get_info
 from nephros.data.npz import open_npz
-from nephros.data.resplit import resplit as draw_again
+from nephros.data.resplit import resplit_train_val
 from nephros.data.statistics import pixel_statistics
-from nephros.data.subset import subset as take_subset
-from nephros.data.synthetic import SIZE, make
-from nephros.errors import UserError, did_you_mean
+from nephros.data.subset import subset_train
+from nephros.data.synthetic import IMAGE_SIZE, make_synthetic
+from nephros.errors import NephrosError, did_you_mean
 
 SYNTHETIC = "synthetic"
 
@@ -28,7 +28,7 @@ def load(
     seed: int = 0,
     subset: int | None = None,
     resplit: Sequence[int] | None = None,
-    fetch: bool = False,
+    download_if_missing: bool = False,
 ) -> Dataset:
     """Open a data set.
 
@@ -40,22 +40,22 @@ def load(
         seed: of the folder's split, the synthetic cells, the subset and the resplit.
         subset: keep this many training images, class-stratified; None keeps all.
         resplit: draw train and validation anew, so many images each, from the two together; before any subset.
-        fetch: download a catalogue set that is nowhere on this machine.
+        download_if_missing: download a catalogue set that is nowhere on this machine.
 
     Raises:
         UserError: the source can't be found, opened or used.
     """
     if seed < 0:
-        raise UserError(f"--data-seed is {seed}, but it must be a whole number of at least 0.")
-    dataset = _open(str(source), size, seed, fetch)
-    if size is not None and dataset.size != (size, size):
-        height, width = dataset.size
-        raise UserError(f"{source} has images of {height}x{width} pixels, not {size}x{size}; leave --size out.")
-    dataset = dataset if resplit is None else draw_again(dataset, resplit, seed)
-    return dataset if subset is None else take_subset(dataset, subset, seed)
+        raise NephrosError(f"--data-seed is {seed}, but it must be a whole number of at least 0.")
+    dataset = _open_source(str(source), size, seed, download_if_missing)
+    if size is not None and dataset.image_size != (size, size):
+        height, width = dataset.image_size
+        raise NephrosError(f"{source} has images of {height}x{width} pixels, not {size}x{size}; leave --size out.")
+    dataset = dataset if resplit is None else resplit_train_val(dataset, resplit, seed)
+    return dataset if subset is None else subset_train(dataset, subset, seed)
 
 
-def request_of(
+def data_request(
     source: str | Path,
     size: int | None = None,
     seed: int = 0,
@@ -63,21 +63,21 @@ def request_of(
     resplit: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Return what a run writes down so that `load` opens the same data again; an empty source is data given in Python."""
-    named = str(source).lower() in (*CATALOGUE, SYNTHETIC, "")
-    where = str(source) if named else str(Path(source).expanduser().absolute())
-    split = None if resplit is None else list(resplit)
-    return {"source": where, "size": size, "subset": subset, "seed": seed, "resplit": split}
+    is_builtin = str(source).lower() in (*MEDMNIST, SYNTHETIC, "")
+    location = str(source) if is_builtin else str(Path(source).expanduser().absolute())
+    resplit_sizes = None if resplit is None else list(resplit)
+    return {"source": location, "size": size, "subset": subset, "seed": seed, "resplit": resplit_sizes}
 
 
-def locate(key: str, size: int | None = None) -> Path | None:
+def find_local_file(name: str, size: int | None = None) -> Path | None:
     """Return where a catalogue set's file lies (`size` pixels a side, 28 when None), or None where it isn't.
 
     Looked for in the folder that the variable NEPHROS_DATA names, then the cache folder, then ``~/.medmnist``.
     """
-    name = find(key).filename(size or 28)
-    named = os.environ.get("NEPHROS_DATA")
-    folders = [*([Path(named).expanduser()] if named else []), cache_folder(), Path.home() / ".medmnist"]
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+    filename = get_info(name).filename(size or 28)
+    data_dir = os.environ.get("NEPHROS_DATA")
+    folders = [*([Path(data_dir).expanduser()] if data_dir else []), cache_dir(), Path.home() / ".medmnist"]
+    return next((folder / filename for folder in folders if (folder / filename).is_file()), None)
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -90,48 +90,52 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "sha256": provenance.sha256,
         "detail": provenance.detail,
         "task": dataset.task,
-        "size": list(dataset.size),
+        "image_size": list(dataset.image_size),
         "channels": dataset.channels,
-        "classes": list(dataset.class_names),
-        "images": {name: len(split) for name, split in dataset.splits()},
-        "counts": {name: split.counts(dataset.classes).tolist() for name, split in dataset.splits()},
+        "class_names": list(dataset.class_names),
+        "split_sizes": {name: len(split) for name, split in dataset.splits()},
+        "class_counts": {name: split.class_counts(dataset.n_classes).tolist() for name, split in dataset.splits()},
         "pixel_mean": mean,
         "pixel_std": std,
-        "licence": CATALOGUE[provenance.key].licence if provenance.key else None,
+        "license": MEDMNIST[provenance.key].license if provenance.key else None,
         "warnings": list(dataset.warnings),
     }
 
 
-def _open(source: str, size: int | None, seed: int, fetch: bool) -> Dataset:
+def _open_source(source: str, size: int | None, seed: int, download_if_missing: bool) -> Dataset:
     name = source.lower()
     if name == SYNTHETIC:
-        if size not in (None, SIZE):
-            raise UserError(f"synthetic cells are {SIZE}x{SIZE} pixels, not {size}x{size}; leave --size out.")
-        return make(seed=seed)
-    if name in CATALOGUE:
-        return open_npz(_named(name, size, fetch))
+        if size not in (None, IMAGE_SIZE):
+            raise NephrosError(
+                f"synthetic cells are {IMAGE_SIZE}x{IMAGE_SIZE} pixels, not {size}x{size}; leave --size out."
+            )
+        return make_synthetic(seed=seed)
+    if name in MEDMNIST:
+        return open_npz(_medmnist_path(name, size, download_if_missing))
     path = Path(source).expanduser()
     if path.is_dir():
         return open_folder(path, size=size, seed=seed)
     if path.exists() or path.suffix or path.name != source:
         return open_npz(path)
-    near = did_you_mean(name, [*CATALOGUE, SYNTHETIC])
-    raise UserError(
-        f"'{source}' is neither a data set's name nor the path of an .npz file or of a folder of images.{near}"
+    suggestion = did_you_mean(name, [*MEDMNIST, SYNTHETIC])
+    raise NephrosError(
+        f"'{source}' is neither a data set's name nor the path of an .npz file or of a folder of images.{suggestion}"
     )
 
 
-def _named(key: str, size: int | None, fetch: bool) -> Path:
+def _medmnist_path(name: str, size: int | None, download_if_missing: bool) -> Path:
     """Return the path of a catalogue set's file, downloaded where that is asked for."""
-    entry = CATALOGUE[key]
-    if not entry.supported:
-        raise UserError(f"{entry.name} is not supported: it is a {entry.task} set, and cells here have one label each.")
-    path = locate(key, size)
-    if path is None and fetch:
-        path = download(key, size or 28)
+    info = MEDMNIST[name]
+    if not info.supported:
+        raise NephrosError(
+            f"{info.name} is not supported: it is a {info.task} set, and cells here have one label each."
+        )
+    path = find_local_file(name, size)
+    if path is None and download_if_missing:
+        path = download(name, size or 28)
     if path is None:
-        raise UserError(
-            f"{entry.name} is not on this machine; run `nephros data get {key}` "
-            f"or set NEPHROS_DATA to the folder that has {entry.filename(size or 28)}."
+        raise NephrosError(
+            f"{info.name} is not on this machine; run `nephros data get {name}` "
+            f"or set NEPHROS_DATA to the folder that has {info.filename(size or 28)}."
         )
     return path

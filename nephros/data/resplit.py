@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from nephros.data.dataset import Dataset, Split, absent
-from nephros.errors import UserError
+from nephros.data.dataset import Dataset, Split, missing_class_warnings
+from nephros.errors import NephrosError
 
 
-def resplit(dataset: Dataset, sizes: Sequence[int], seed: int) -> Dataset:
+def resplit_train_val(dataset: Dataset, sizes: Sequence[int], seed: int) -> Dataset:
     """Return `dataset` with train and validation of `sizes` (two numbers) drawn at random from both; test stays as it is.
 
     The draw is uniform, not stratified, and each new split keeps the old order of its images.
@@ -19,27 +19,31 @@ def resplit(dataset: Dataset, sizes: Sequence[int], seed: int) -> Dataset:
     Raises:
         UserError: `sizes` are not two numbers of at least 1, or more than train and validation have together.
     """
-    have = len(dataset.train) + len(dataset.val)
-    if len(sizes) != 2 or min(sizes) < 1 or sum(sizes) > have:
-        raise UserError(
+    n_available = len(dataset.train) + len(dataset.val)
+    if len(sizes) != 2 or min(sizes) < 1 or sum(sizes) > n_available:
+        raise NephrosError(
             f"--resplit {','.join(map(str, sizes))} must be two whole numbers, for train and validation, that are at least 1 "
-            f"and together at most the {have:,} images that the two have now."
+            f"and together at most the {n_available:,} images that the two have now."
         )
     images = np.concatenate([dataset.train.images, dataset.val.images])
     labels = np.concatenate([dataset.train.labels, dataset.val.labels])
-    drawn = np.random.default_rng(seed).permutation(have)
-    first, second = (np.sort(part) for part in (drawn[: sizes[0]], drawn[sizes[0] : sum(sizes)]))
+    permutation = np.random.default_rng(seed).permutation(n_available)
+    train_indices, val_indices = (
+        np.sort(part) for part in (permutation[: sizes[0]], permutation[sizes[0] : sum(sizes)])
+    )
     note = f"{sizes[0]} / {sizes[1]} drawn at random from train + validation, seed {seed}; test as it was"
-    lost = set(np.unique(dataset.train.labels)) - set(np.unique(labels[first]))
-    if lost:
-        names = ", ".join(dataset.class_names[label] for label in sorted(lost))
-        raise UserError(f"--resplit leaves train no image of {names}: draw more images, or with another --data-seed.")
+    missing_labels = set(np.unique(dataset.train.labels)) - set(np.unique(labels[train_indices]))
+    if missing_labels:
+        names = ", ".join(dataset.class_names[label] for label in sorted(missing_labels))
+        raise NephrosError(
+            f"--resplit leaves train no image of {names}: draw more images, or with another --data-seed."
+        )
     detail = "; ".join(part for part in (dataset.provenance.detail, note) if part)
     return replace(
         dataset,
-        train=Split(images[first], labels[first]),
-        val=Split(images[second], labels[second]),
+        train=Split(images[train_indices], labels[train_indices]),
+        val=Split(images[val_indices], labels[val_indices]),
         provenance=replace(dataset.provenance, detail=detail),
         warnings=tuple(warning for warning in dataset.warnings if not warning.startswith(("train ", "val ")))
-        + absent("val", labels[second], dataset.class_names),
+        + missing_class_warnings("val", labels[val_indices], dataset.class_names),
     )

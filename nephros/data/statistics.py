@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-PIECE = 1 << 22
+CHUNK_PIXELS = 1 << 22
 """Pixels read at a time."""
 
 
@@ -28,11 +28,11 @@ def _moments(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np
     """Return the means of x and of x squared, each (c,) float64, of pixels divided by 255."""
     channels = 1 if images.ndim == 3 else images.shape[3]
     counts = np.zeros((channels, 256), dtype=np.int64)
-    step = max(1, PIECE // int(np.prod(images.shape[1:])))
-    for start in range(0, len(images), step):
-        piece = images[start : start + step].reshape(-1, channels)
+    chunk_size = max(1, CHUNK_PIXELS // int(np.prod(images.shape[1:])))
+    for start in range(0, len(images), chunk_size):
+        chunk = images[start : start + chunk_size].reshape(-1, channels)
         for channel in range(channels):
-            counts[channel] += np.bincount(piece[:, channel], minlength=256)
-    share = counts / counts.sum(axis=1, keepdims=True)
+            counts[channel] += np.bincount(chunk[:, channel], minlength=256)
+    frequencies = counts / counts.sum(axis=1, keepdims=True)
     values = np.arange(256) / 255
-    return share @ values, share @ values**2
+    return frequencies @ values, frequencies @ values**2

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.dataset import Dataset, Split
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 
 
-def stratified(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
+def stratified_indices(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
     """Pick `n` of the labels' indices at random, class by class in proportion.
 
     Args:
@@ -27,20 +27,20 @@ def stratified(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64
     """
     present, counts = np.unique(labels, return_counts=True)
     if n < len(present):
-        raise UserError(
+        raise NephrosError(
             f"--subset {n} is too small: it needs at least one image of each of the {len(present)} classes."
         )
     if n > len(labels):
-        raise UserError(f"--subset {n} is more than the {len(labels)} training images; leave it out to use all.")
-    generator = np.random.default_rng(seed)
-    picked = [
-        generator.permutation(np.flatnonzero(labels == label))[:quota]
-        for label, quota in zip(present, quotas(counts, n), strict=True)
+        raise NephrosError(f"--subset {n} is more than the {len(labels)} training images; leave it out to use all.")
+    rng = np.random.default_rng(seed)
+    indices = [
+        rng.permutation(np.flatnonzero(labels == label))[:quota]
+        for label, quota in zip(present, largest_remainder(counts, n), strict=True)
     ]
-    return np.sort(np.concatenate(picked)).astype(np.int64)
+    return np.sort(np.concatenate(indices)).astype(np.int64)
 
 
-def quotas(counts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+def largest_remainder(counts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     """Share `n` among classes of `counts` images, (classes,) int64, by largest remainder and at least one each.
 
     Integer arithmetic throughout; of equal remainders the earlier class is served first. `counts` are all positive and
@@ -57,7 +57,7 @@ def quotas(counts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     return shares
 
 
-def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
+def subset_train(dataset: Dataset, n: int, seed: int) -> Dataset:
     """Return `dataset` with `n` of its training images, class-stratified; val and test stay whole.
 
     Raises:
@@ -67,26 +67,26 @@ def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
     detail = "; ".join(part for part in (dataset.provenance.detail, note) if part)
     return replace(
         dataset,
-        train=picked(dataset.train, n, seed),
+        train=stratified_subset(dataset.train, n, seed),
         provenance=replace(dataset.provenance, detail=detail),
     )
 
 
-def picked(split: Split, n: int, seed: int) -> Split:
-    """Return `n` of a split's images, class-stratified, in the split's order; UserError as `stratified`."""
-    indices = stratified(split.labels, n, seed)
+def stratified_subset(split: Split, n: int, seed: int) -> Split:
+    """Return `n` of a split's images, class-stratified, in the split's order; UserError as `stratified_indices`."""
+    indices = stratified_indices(split.labels, n, seed)
     return Split(split.images[indices], split.labels[indices])
 
 
-def cut(dataset: Dataset, n: int, seed: int) -> Dataset:
+def tuning_subset(dataset: Dataset, n: int, seed: int) -> Dataset:
     """Return `dataset` with `n` training images and a quarter as many for validation, for tuning; test stays whole.
 
     Raises:
         UserError: `n` is below four times the number of classes or above the number of training images.
     """
-    quarter = min(n // 4, len(dataset.val))
-    if quarter < len(np.unique(dataset.val.labels)):
-        raise UserError(
+    n_val = min(n // 4, len(dataset.val))
+    if n_val < len(np.unique(dataset.val.labels)):
+        raise NephrosError(
             f"--subset {n} is too small: a quarter of it is for validation, which needs an image of each class."
         )
-    return replace(subset(dataset, n, seed), val=picked(dataset.val, quarter, seed))
+    return replace(subset_train(dataset, n, seed), val=stratified_subset(dataset.val, n_val, seed))

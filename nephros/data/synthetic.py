@@ -8,180 +8,196 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.cell_image import project, resize
+from nephros.data.cell_image import max_project, resize_images
 from nephros.data.dataset import Dataset, Provenance, Split
-from nephros.data.subset import quotas
+from nephros.data.subset import largest_remainder
 
-SIZE = 28
-SLICES, SIDE = 7, 32
-STEP_Z = 2.0
+IMAGE_SIZE = 28
+N_SLICES, SLICE_SIDE = 7, 32
+SLICE_SPACING = 2.0
 """Distance between slices in pixels of a slice."""
-_BATCH = 64
+_BATCH_SIZE = 64
 
-Floats = NDArray[np.float32]
+Float32Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Kind:
+class NucleusType:
     """The means that one class's nuclei are drawn around; the spread is the same for all and makes them overlap."""
 
-    word: str
+    name: str
     weight: int
     """Share of the class, in the official TissueMNIST test split's counts."""
     radius: float
     """Pixels, of a sphere of the same volume."""
-    stretch: float
+    elongation: float
     """Longest axis over middle axis."""
-    bend: float
+    curvature: float
     """How far the long axis curves, as a share of the middle axis."""
-    lobes: float
+    lobe_depth: float
     """Depth of three lobes, as a share of the radius."""
-    gain: float
+    intensity: float
     """Brightness of 255."""
-    texture: float
+    texture_std: float
     """Standard deviation of the chromatin's unevenness, as a share of the brightness."""
-    grain: float
+    texture_scale: float
     """Size of that unevenness in pixels."""
-    crowd: float
+    neighbor_intensity: float
     """Brightness of the neighbours, as a share of the nucleus's own."""
 
 
-KINDS = (
-    Kind("round", 15165, 6.1, 1.10, 0.00, 0.00, 60, 0.12, 1.6, 0.70),
-    Kind("oval", 2233, 6.5, 1.55, 0.00, 0.00, 60, 0.15, 1.6, 0.75),
-    Kind("bean", 1677, 5.6, 1.60, 0.45, 0.00, 72, 0.20, 1.6, 0.55),
-    Kind("spindle", 4402, 5.0, 2.40, 0.10, 0.00, 70, 0.15, 1.6, 0.65),
-    Kind("lobed", 3369, 5.1, 1.10, 0.00, 0.18, 85, 0.22, 1.4, 0.65),
-    Kind("pale", 2202, 7.2, 1.20, 0.00, 0.04, 38, 0.20, 2.0, 0.55),
-    Kind("speckled", 11201, 6.8, 1.15, 0.00, 0.00, 54, 0.45, 1.1, 0.65),
-    Kind("mottled", 7031, 6.6, 1.20, 0.00, 0.04, 58, 0.50, 2.5, 0.85),
+NUCLEUS_TYPES = (
+    NucleusType("round", 15165, 6.1, 1.10, 0.00, 0.00, 60, 0.12, 1.6, 0.70),
+    NucleusType("oval", 2233, 6.5, 1.55, 0.00, 0.00, 60, 0.15, 1.6, 0.75),
+    NucleusType("bean", 1677, 5.6, 1.60, 0.45, 0.00, 72, 0.20, 1.6, 0.55),
+    NucleusType("spindle", 4402, 5.0, 2.40, 0.10, 0.00, 70, 0.15, 1.6, 0.65),
+    NucleusType("lobed", 3369, 5.1, 1.10, 0.00, 0.18, 85, 0.22, 1.4, 0.65),
+    NucleusType("pale", 2202, 7.2, 1.20, 0.00, 0.04, 38, 0.20, 2.0, 0.55),
+    NucleusType("speckled", 11201, 6.8, 1.15, 0.00, 0.00, 54, 0.45, 1.1, 0.65),
+    NucleusType("mottled", 7031, 6.6, 1.20, 0.00, 0.04, 58, 0.50, 2.5, 0.85),
 )
 
 
-def make(n_train: int = 6000, n_val: int = 1000, n_test: int = 2000, seed: int = 0, classes: int = 8) -> Dataset:
-    """Return made-up nuclei, (n, 28, 28) uint8 in `classes` unequal, overlapping classes.
+def make_synthetic(
+    n_train: int = 6000, n_val: int = 1000, n_test: int = 2000, seed: int = 0, n_classes: int = 8
+) -> Dataset:
+    """Return made-up nuclei, (n, 28, 28) uint8 in `n_classes` unequal, overlapping classes.
 
     The same arguments give the same cells.
 
     Raises:
-        ValueError: `classes` is not in 2..8, or a split has fewer cells than classes.
+        ValueError: `n_classes` is not in 2..8, or a split has fewer cells than classes.
     """
-    if not 2 <= classes <= len(KINDS):
-        raise ValueError(f"classes must be 2 to {len(KINDS)}, not {classes}")
-    if min(n_train, n_val, n_test) < classes:
-        raise ValueError(f"each split needs at least {classes} cells, one a class")
-    sources = np.random.SeedSequence(seed).spawn(3)
-    parts = [
-        _split(n, classes, np.random.default_rng(source))
-        for n, source in zip((n_train, n_val, n_test), sources, strict=True)
+    if not 2 <= n_classes <= len(NUCLEUS_TYPES):
+        raise ValueError(f"classes must be 2 to {len(NUCLEUS_TYPES)}, not {n_classes}")
+    if min(n_train, n_val, n_test) < n_classes:
+        raise ValueError(f"each split needs at least {n_classes} cells, one a class")
+    seed_sequences = np.random.SeedSequence(seed).spawn(3)
+    splits = [
+        _make_split(n, n_classes, np.random.default_rng(seed_sequence))
+        for n, seed_sequence in zip((n_train, n_val, n_test), seed_sequences, strict=True)
     ]
     digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.images.tobytes())
-        digest.update(part.labels.tobytes())
-    names = tuple(f"synthetic: {kind.word}" for kind in KINDS[:classes])
+    for split in splits:
+        digest.update(split.images.tobytes())
+        digest.update(split.labels.tobytes())
+    names = tuple(f"synthetic: {nucleus_type.name}" for nucleus_type in NUCLEUS_TYPES[:n_classes])
     provenance = Provenance("Synthetic nuclei", "synthetic", "", digest.hexdigest(), detail=f"made with seed {seed}")
-    task = "binary-class" if classes == 2 else "multi-class"
-    return Dataset(parts[0], parts[1], parts[2], names, provenance, task)
+    task = "binary-class" if n_classes == 2 else "multi-class"
+    return Dataset(splits[0], splits[1], splits[2], names, provenance, task)
 
 
-def _split(n: int, classes: int, generator: np.random.Generator) -> Split:
-    weights = np.array([kind.weight for kind in KINDS[:classes]], dtype=np.int64)
-    labels = generator.permutation(np.repeat(np.arange(classes), quotas(weights, n))).astype(np.int64)
+def _make_split(n: int, n_classes: int, rng: np.random.Generator) -> Split:
+    weights = np.array([nucleus_type.weight for nucleus_type in NUCLEUS_TYPES[:n_classes]], dtype=np.int64)
+    labels = rng.permutation(np.repeat(np.arange(n_classes), largest_remainder(weights, n))).astype(np.int64)
     images = [
-        resize(project(volumes(labels[start : start + _BATCH], generator)), SIZE) for start in range(0, n, _BATCH)
+        resize_images(max_project(draw_volumes(labels[start : start + _BATCH_SIZE], rng)), IMAGE_SIZE)
+        for start in range(0, n, _BATCH_SIZE)
     ]
     return Split(np.concatenate(images), labels)
 
 
-def volumes(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.uint8]:
+def draw_volumes(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw one nucleus a label, with its neighbours, blur and noise: (n,) -> (n, 7, 32, 32) uint8."""
     n = len(labels)
-    mean = {
-        field.name: np.array([getattr(kind, field.name) for kind in KINDS], dtype=np.float32)[labels]
-        for field in fields(Kind)[2:]
+    means = {
+        volume.name: np.array([getattr(nucleus_type, volume.name) for nucleus_type in NUCLEUS_TYPES], dtype=np.float32)[
+            labels
+        ]
+        for volume in fields(NucleusType)[2:]
     }
 
-    def varied(name: str, spread: float) -> Floats:
-        return mean[name] * np.exp(generator.normal(0, spread, n)).astype(np.float32)
+    def sample_lognormal(name: str, spread: float) -> Float32Array:
+        return means[name] * np.exp(rng.normal(0, spread, n)).astype(np.float32)
 
-    radius = varied("radius", 0.13)
-    stretch = 1 + (mean["stretch"] - 1) * generator.gamma(4, 0.25, n).astype(np.float32) + 0.08
-    bend = mean["bend"] + generator.normal(0, 0.12, n).astype(np.float32)
-    centre = generator.normal(0, (0.6, 1.0, 1.0), (n, 3)).astype(np.float32)
-    body = _nuclei(generator, radius, stretch, bend, varied("lobes", 0.3), centre)
-    chromatin = 1 + varied("texture", 0.3)[:, None, None, None] * _texture(generator, varied("grain", 0.15))
-    gain = varied("gain", 0.4)
-    field = body * np.clip(chromatin, 0.1, None)
+    radius = sample_lognormal("radius", 0.13)
+    stretch = 1 + (means["elongation"] - 1) * rng.gamma(4, 0.25, n).astype(np.float32) + 0.08
+    bend = means["curvature"] + rng.normal(0, 0.12, n).astype(np.float32)
+    center = rng.normal(0, (0.6, 1.0, 1.0), (n, 3)).astype(np.float32)
+    nuclei = _draw_ellipsoids(rng, radius, stretch, bend, sample_lognormal("lobe_depth", 0.3), center)
+    chromatin = 1 + sample_lognormal("texture_std", 0.3)[:, None, None, None] * _draw_texture(
+        rng, sample_lognormal("texture_scale", 0.15)
+    )
+    gain = sample_lognormal("intensity", 0.4)
+    volume = nuclei * np.clip(chromatin, 0.1, None)
     for _ in range(2):
-        field = np.maximum(field, varied("crowd", 0.3)[:, None, None, None] * _neighbour(generator, radius))
-    field = _blur(field, generator.uniform(0.7, 1.3, n).astype(np.float32)) * gain[:, None, None, None]
-    noise = generator.standard_normal(field.shape, dtype=np.float32)
-    field += generator.gamma(3, 2.6, n).astype(np.float32)[:, None, None, None] + noise * np.sqrt(0.25 * field + 1)
-    return np.asarray(np.clip(field, 0, 255), dtype=np.uint8)
+        volume = np.maximum(
+            volume, sample_lognormal("neighbor_intensity", 0.3)[:, None, None, None] * _draw_neighbors(rng, radius)
+        )
+    volume = _blur(volume, rng.uniform(0.7, 1.3, n).astype(np.float32)) * gain[:, None, None, None]
+    noise = rng.standard_normal(volume.shape, dtype=np.float32)
+    volume += rng.gamma(3, 2.6, n).astype(np.float32)[:, None, None, None] + noise * np.sqrt(0.25 * volume + 1)
+    return np.asarray(np.clip(volume, 0, 255), dtype=np.uint8)
 
 
-def _nuclei(
-    generator: np.random.Generator, radius: Floats, stretch: Floats, bend: Floats, lobes: Floats, centre: Floats
-) -> Floats:
+def _draw_ellipsoids(
+    rng: np.random.Generator,
+    radius: Float32Array,
+    elongation: Float32Array,
+    curvature: Float32Array,
+    lobe_depth: Float32Array,
+    center: Float32Array,
+) -> Float32Array:
     """Return soft-edged ellipsoids, 1 inside and 0 outside, at random angles: (n,) each -> (n, 7, 32, 32)."""
     n = len(radius)
-    turn, tilt = generator.uniform(0, 2 * np.pi, n), generator.normal(0, 0.3, n)
-    middle = radius / np.cbrt(stretch * 0.8)
-    u, v, w = _along(turn, tilt, _grid() - centre[:, :, None])
-    u, v, w = u / (middle * stretch)[:, None], v / middle[:, None], w / (0.8 * middle)[:, None]
-    v = v + bend[:, None] * (u * u - 0.4)
+    azimuth, tilt = rng.uniform(0, 2 * np.pi, n), rng.normal(0, 0.3, n)
+    middle = radius / np.cbrt(elongation * 0.8)
+    u, v, w = _principal_coordinates(azimuth, tilt, _voxel_grid() - center[:, :, None])
+    u, v, w = u / (middle * elongation)[:, None], v / middle[:, None], w / (0.8 * middle)[:, None]
+    v = v + curvature[:, None] * (u * u - 0.4)
     square = u * u + v * v + w * w + 1e-6
     distance = np.sqrt(square)
-    distance /= 1 + lobes[:, None] * u * (u * u - 3 * v * v) / (square * distance)
+    distance /= 1 + lobe_depth[:, None] * u * (u * u - 3 * v * v) / (square * distance)
     edge = 1 / (1 + np.exp(np.minimum((distance - 1) * radius[:, None] * 1.5, 30)))
-    return np.asarray(edge, dtype=np.float32).reshape(n, SLICES, SIDE, SIDE)
+    return np.asarray(edge, dtype=np.float32).reshape(n, N_SLICES, SLICE_SIDE, SLICE_SIDE)
 
 
-def _along(turn: NDArray[np.float64], tilt: NDArray[np.float64], points: Floats) -> tuple[Floats, Floats, Floats]:
+def _principal_coordinates(
+    azimuth: NDArray[np.float64], tilt: NDArray[np.float64], points: Float32Array
+) -> tuple[Float32Array, Float32Array, Float32Array]:
     """Return the zyx points' coordinates along a nucleus's long, middle and short axes: (n, 3, p) -> 3 of (n, p)."""
-    zero = np.zeros_like(turn)
-    long = np.stack([np.sin(tilt), np.cos(tilt) * np.sin(turn), np.cos(tilt) * np.cos(turn)], axis=1)
-    middle = np.stack([zero, np.cos(turn), -np.sin(turn)], axis=1)
+    zero = np.zeros_like(azimuth)
+    long = np.stack([np.sin(tilt), np.cos(tilt) * np.sin(azimuth), np.cos(tilt) * np.cos(azimuth)], axis=1)
+    middle = np.stack([zero, np.cos(azimuth), -np.sin(azimuth)], axis=1)
     axes = np.stack([long, middle, np.cross(long, middle)], axis=1).astype(np.float32)
-    turned = axes @ points
-    return turned[:, 0], turned[:, 1], turned[:, 2]
+    rotated = axes @ points
+    return rotated[:, 0], rotated[:, 1], rotated[:, 2]
 
 
-def _grid() -> Floats:
+def _voxel_grid() -> Float32Array:
     """Return the zyx position of every voxel from the middle, in pixels: (3, 7 * 32 * 32)."""
-    z = (np.arange(SLICES) - (SLICES - 1) / 2) * STEP_Z
-    yx = np.arange(SIDE) - (SIDE - 1) / 2
+    z = (np.arange(N_SLICES) - (N_SLICES - 1) / 2) * SLICE_SPACING
+    yx = np.arange(SLICE_SIDE) - (SLICE_SIDE - 1) / 2
     return np.stack(np.meshgrid(z, yx, yx, indexing="ij")).reshape(3, -1).astype(np.float32)
 
 
-def _neighbour(generator: np.random.Generator, radius: Floats) -> Floats:
+def _draw_neighbors(rng: np.random.Generator, radius: Float32Array) -> Float32Array:
     """Return one nucleus a cell that mostly lies outside the picture's middle: (n,) -> (n, 7, 32, 32)."""
     n = len(radius)
-    angle, size = generator.uniform(0, 2 * np.pi, n), 5.5 * np.exp(generator.normal(0, 0.2, n)).astype(np.float32)
-    away = radius + size + generator.gamma(2, 2.0, n)
-    centre = np.stack([generator.normal(0, 4, n), away * np.sin(angle), away * np.cos(angle)], axis=1)
-    none = np.zeros(n, dtype=np.float32)
-    stretch = generator.uniform(1, 1.8, n).astype(np.float32)
-    return _nuclei(generator, size, stretch, none, none, centre.astype(np.float32))
+    angle, size = rng.uniform(0, 2 * np.pi, n), 5.5 * np.exp(rng.normal(0, 0.2, n)).astype(np.float32)
+    distance = radius + size + rng.gamma(2, 2.0, n)
+    center = np.stack([rng.normal(0, 4, n), distance * np.sin(angle), distance * np.cos(angle)], axis=1)
+    zeros = np.zeros(n, dtype=np.float32)
+    stretch = rng.uniform(1, 1.8, n).astype(np.float32)
+    return _draw_ellipsoids(rng, size, stretch, zeros, zeros, center.astype(np.float32))
 
 
-def _texture(generator: np.random.Generator, grain: Floats) -> Floats:
+def _draw_texture(rng: np.random.Generator, scale: Float32Array) -> Float32Array:
     """Return smooth random fields of mean 0 and standard deviation 1: (n,) sizes in pixels -> (n, 7, 32, 32)."""
-    noise = generator.standard_normal((len(grain), SLICES, SIDE, SIDE), dtype=np.float32)
-    smooth = _blur(noise, grain)
-    spread: Floats = smooth.std(axis=(1, 2, 3), keepdims=True)
-    return smooth / (spread + 1e-6)
+    noise = rng.standard_normal((len(scale), N_SLICES, SLICE_SIDE, SLICE_SIDE), dtype=np.float32)
+    smooth = _blur(noise, scale)
+    std: Float32Array = smooth.std(axis=(1, 2, 3), keepdims=True)
+    return smooth / (std + 1e-6)
 
 
-def _blur(volume: Floats, sigma: Floats) -> Floats:
+def _blur(volume: Float32Array, sigma: Float32Array) -> Float32Array:
     """Blur each slice by its cell's Gaussian of `sigma` pixels: (n, 7, 32, 32) and (n,) -> (n, 7, 32, 32)."""
-    offset = np.arange(SIDE, dtype=np.float32)
+    offset = np.arange(SLICE_SIDE, dtype=np.float32)
     steps = np.abs(offset[:, None] - offset) / sigma[:, None, None]
     # Cut off at 4 sigma: beyond it the tail becomes denormal numbers, which multiply ten times slower.
     kernel = np.where(steps < 4, np.exp(-(np.minimum(steps, 4) ** 2) / 2), 0)
     kernel = kernel / kernel.sum(axis=1, keepdims=True)
     for _ in range(2):  # along x, then with the two sides swapped along y; one matrix product a cell each time
-        flat = volume.reshape(len(sigma), SLICES * SIDE, SIDE) @ kernel
-        volume = np.ascontiguousarray(flat.reshape(-1, SLICES, SIDE, SIDE).swapaxes(2, 3))
+        flat = volume.reshape(len(sigma), N_SLICES * SLICE_SIDE, SLICE_SIDE) @ kernel
+        volume = np.ascontiguousarray(flat.reshape(-1, N_SLICES, SLICE_SIDE, SLICE_SIDE).swapaxes(2, 3))
     return volume

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nephros.evaluation.leaderboard import Standing
-from nephros.evaluation.significance import Pair
+from nephros.evaluation.leaderboard import LeaderboardRow
+from nephros.evaluation.significance import PairedComparison
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,9 @@ class Comparison:
     """test or val."""
     title: str
     """The runs' data; several, where they differ, joined by semicolons."""
-    rows: list[Standing]
+    rows: list[LeaderboardRow]
     """Runs and published results, the highest accuracy first."""
-    pairs: list[tuple[str, str, Pair]]
+    paired_tests: list[tuple[str, str, PairedComparison]]
     """(better run, another, how they differ), the best run against each other one on the same images."""
     notes: list[str]
     """What a reader must know before setting the rows beside each other."""

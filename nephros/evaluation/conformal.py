@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 from nephros.evaluation.metrics import Floats, Labels
 
-LEVELS = 1001
+N_LEVELS = 1001
 """Coverages 0, .001, ..., 1 for which thresholds are kept."""
 
 
-def thresholds(probabilities: Floats, labels: Labels) -> Floats:
+def conformal_quantiles(probabilities: Floats, labels: Labels) -> Floats:
     """Return (1001,) thresholds: at coverage k / 1000, the classes scored at most the k-th of them are the set.
 
     `probabilities` (n, classes) and `labels` (n,) are of images that were not trained on. The threshold is the
@@ -29,33 +29,33 @@ def thresholds(probabilities: Floats, labels: Labels) -> Floats:
     and Bates 2021), and below 0, no class at all, at coverage 0.
     """
     scores = np.sort(1 - probabilities[np.arange(len(labels)), labels])
-    ranks = [-(-(len(scores) + 1) * k // (LEVELS - 1)) for k in range(LEVELS)]
+    ranks = [-(-(len(scores) + 1) * k // (N_LEVELS - 1)) for k in range(N_LEVELS)]
     return np.array([-1.0 if rank == 0 else scores[rank - 1] if rank <= len(scores) else 1.0 for rank in ranks])
 
 
-def prediction_sets(probabilities: NDArray[Any], table: Floats, coverage: float) -> NDArray[np.bool_]:
-    """Return (n, classes) whether each class is in its image's set; `table` is what `thresholds` made.
+def prediction_sets(probabilities: NDArray[Any], quantiles: Floats, coverage: float) -> NDArray[np.bool_]:
+    """Return (n, classes) whether each class is in its image's set; `quantiles` is what `conformal_quantiles` made.
 
     The most probable class is always in: an empty set would tell nothing, and more can only raise the coverage. A
     coverage between two levels takes the higher. UserError unless it is above 0 and at most 1.
     """
     if not 0 < coverage <= 1:
-        raise UserError(f"--coverage is {coverage:g}, but it must be above 0 and at most 1, such as 0.9.")
-    level = math.ceil(round(coverage * (LEVELS - 1), 6))
-    chosen: NDArray[np.bool_] = 1 - np.asarray(probabilities, dtype=np.float64) <= table[level]
-    chosen[np.arange(len(chosen)), np.asarray(probabilities).argmax(axis=1)] = True
-    return chosen
+        raise NephrosError(f"--coverage is {coverage:g}, but it must be above 0 and at most 1, such as 0.9.")
+    level = math.ceil(round(coverage * (N_LEVELS - 1), 6))
+    sets: NDArray[np.bool_] = 1 - np.asarray(probabilities, dtype=np.float64) <= quantiles[level]
+    sets[np.arange(len(sets)), np.asarray(probabilities).argmax(axis=1)] = True
+    return sets
 
 
-def measured(probabilities: Floats, labels: Labels, table: Floats, coverage: float) -> dict[str, Any]:
+def coverage_report(probabilities: Floats, labels: Labels, quantiles: Floats, coverage: float) -> dict[str, Any]:
     """Return how often the sets of (n, classes) probabilities held the label, over all and by class, and their mean size."""
-    sets = prediction_sets(probabilities, table, coverage)
-    held = sets[np.arange(len(labels)), labels]
+    sets = prediction_sets(probabilities, quantiles, coverage)
+    covered = sets[np.arange(len(labels)), labels]
     classes = range(probabilities.shape[1])
     return {
-        "asked": coverage,
-        "images": len(labels),
-        "coverage": float(held.mean()),
+        "target_coverage": coverage,
+        "n_images": len(labels),
+        "coverage": float(covered.mean()),
         "mean_set_size": float(sets.sum(axis=1).mean()),
-        "coverage_by_class": [float(held[labels == c].mean()) if (labels == c).any() else None for c in classes],
+        "coverage_per_class": [float(covered[labels == c].mean()) if (labels == c).any() else None for c in classes],
     }

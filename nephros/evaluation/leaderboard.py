@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nephros.data.dataset import WORD
-from nephros.evaluation.published import Published, published
+from nephros.data.dataset import SPLIT_ADJECTIVES
+from nephros.evaluation.published import PublishedResult, published_results
 from nephros.recipe import Recipe
 from nephros.runs import RunInfo
 
 
 @dataclass(frozen=True)
-class Standing:
+class LeaderboardRow:
     """One row: somebody's result, or a run's. None and empty texts stand for what is not known."""
 
     method: str
@@ -34,26 +34,28 @@ class Standing:
     parameters: int | None = None
     multiply_adds: int | None = None
     """Of one image, in all its views."""
-    minutes: float | None = None
+    training_minutes: float | None = None
     """Of training."""
     device: str = ""
     checkpoint: str = ""
     """Which weights were kept, and by what."""
-    address: str = ""
+    url: str = ""
     note: str = ""
-    own: bool = False
+    is_run: bool = False
     """Whether it is one of our runs."""
 
 
-def of_run(info: RunInfo, recipe: Recipe, metrics: dict[str, Any], split: str, method: str, source: str) -> Standing:
+def row_from_run(
+    info: RunInfo, recipe: Recipe, metrics: dict[str, Any], split: str, method: str, source: str
+) -> LeaderboardRow:
     """Return a run as a row, by its metrics.json on `split`."""
-    shape, interval = info.shape, metrics["accuracy_interval"]
-    height, width = shape["height"], shape["width"]
-    return Standing(
+    input_spec, interval = info.input_spec, metrics["accuracy_interval"]
+    height, width = input_spec["height"], input_spec["width"]
+    return LeaderboardRow(
         method=method,
         input=f"{height}" if height == width else f"{height} x {width}",
         accuracy=metrics["accuracy"],
-        split=f"{info.data['split']} {WORD[split]}",
+        split=f"{info.data['split']} {SPLIT_ADJECTIVES[split]}",
         source=source,
         low=interval["low"],
         high=interval["high"],
@@ -61,41 +63,41 @@ def of_run(info: RunInfo, recipe: Recipe, metrics: dict[str, Any], split: str, m
         auc=metrics["auc"],
         macro_f1=metrics["macro_f1"],
         parameters=info.parameters,
-        multiply_adds=info.multiply_adds * info.views,
-        minutes=info.training_minutes,
+        multiply_adds=info.multiply_adds * info.tta_views,
+        training_minutes=info.training_minutes,
         device=info.device,
-        checkpoint=_checkpoint(info, recipe),
+        checkpoint=_describe_checkpoint(info, recipe),
         note=f"95 % interval of {metrics['n']:,} cells" + ("" if split == "test" else "; not the test split"),
-        own=True,
+        is_run=True,
     )
 
 
-def _checkpoint(info: RunInfo, recipe: Recipe) -> str:
-    if recipe.classical:
-        return f"best {recipe.metric}: {info.combination}"
-    by = f"best {recipe.metric}" if recipe.checkpoint == "best" else "last"
-    return f"{by}, epoch {info.chosen_epoch}"
+def _describe_checkpoint(info: RunInfo, recipe: Recipe) -> str:
+    if recipe.is_classical:
+        return f"best {recipe.metric}: {info.hyperparameters}"
+    criterion = f"best {recipe.metric}" if recipe.checkpoint == "best" else "last"
+    return f"{criterion}, epoch {info.chosen_epoch}"
 
 
-def standings(own: Sequence[Standing], *, all_published: bool = False) -> list[Standing]:
-    """Return `own` rows among the published ones (the headline ones, or all), the highest accuracy first."""
-    others = [_of_published(row) for row in published() if row.headline or all_published]
-    return sorted([*own, *others], key=lambda row: -row.accuracy)
+def leaderboard(run_rows: Sequence[LeaderboardRow], *, all_published: bool = False) -> list[LeaderboardRow]:
+    """Return `run_rows` rows among the published ones (the headline ones, or all), the highest accuracy first."""
+    published_rows = [_row_from_published(row) for row in published_results() if row.headline or all_published]
+    return sorted([*run_rows, *published_rows], key=lambda row: -row.accuracy)
 
 
-def _of_published(row: Published) -> Standing:
-    spread = row.accuracy_sd
-    return Standing(
+def _row_from_published(row: PublishedResult) -> LeaderboardRow:
+    sd = row.accuracy_sd
+    return LeaderboardRow(
         method=row.method,
         input=row.input,
         accuracy=row.accuracy,
         split=f"{row.split} test",
         source=row.source,
-        low=None if spread is None else row.accuracy - spread,
-        high=None if spread is None else row.accuracy + spread,
-        interval="" if spread is None else "1 sd",
+        low=None if sd is None else row.accuracy - sd,
+        high=None if sd is None else row.accuracy + sd,
+        interval="" if sd is None else "1 sd",
         auc=row.auc,
         macro_f1=row.macro_f1,
-        address=row.address,
+        url=row.url,
         note=row.note,
     )

@@ -22,9 +22,9 @@ INTERVAL_METHOD = "Wilson score, 95 %"
 Z95 = 1.959963984540054
 
 
-def confusion_matrix(predicted: Labels, labels: Labels, classes: int) -> Labels:
+def confusion_matrix(predicted: Labels, labels: Labels, n_classes: int) -> Labels:
     """Return (classes, classes) int64 counts: row = actual class, column = predicted class."""
-    return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+    return np.bincount(labels * n_classes + predicted, minlength=n_classes * n_classes).reshape(n_classes, n_classes)
 
 
 def mean_cross_entropy(probabilities: Floats, labels: Labels) -> float:
@@ -32,34 +32,34 @@ def mean_cross_entropy(probabilities: Floats, labels: Labels) -> float:
 
     Probabilities below 1e-300 count as that; scikit-learn's log_loss clips at 2.2e-16 instead.
     """
-    right = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(right, 1e-300)).mean())
+    p_true = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(p_true, 1e-300)).mean())
 
 
-def wilson_interval(right: int, n: int) -> tuple[float, float]:
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """Return the 95 % Wilson score interval of a share right / n (Wilson, JASA 22, 1927)."""
-    share, z = right / n, Z95
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    p, z = successes / n, Z95
+    center = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half_width = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, center - half_width), min(1.0, center + half_width)
 
 
-def roc(probabilities: Floats, labels: Labels, of: int) -> tuple[Floats, Floats]:
-    """Return false- and true-positive rates of the one-vs-rest ROC curve of class `of`."""
+def class_roc_curve(probabilities: Floats, labels: Labels, class_index: int) -> tuple[Floats, Floats]:
+    """Return false- and true-positive rates of the one-vs-rest ROC curve of class `class_index`."""
     from sklearn.metrics import roc_curve
 
-    false_positive, true_positive, _ = roc_curve(labels == of, probabilities[:, of])
+    false_positive, true_positive, _ = roc_curve(labels == class_index, probabilities[:, class_index])
     return false_positive, true_positive
 
 
-def class_auc(probabilities: Floats, labels: Labels, of: int) -> float | None:
-    """Return the area under the one-vs-rest ROC curve of class `of`; None when the labels lack it, or hold nothing else."""
+def class_auc(probabilities: Floats, labels: Labels, class_index: int) -> float | None:
+    """Return the area under the one-vs-rest ROC curve of a class; None when the labels lack it, or hold nothing else."""
     from sklearn.metrics import roc_auc_score
 
-    positive = labels == of
+    positive = labels == class_index
     if positive.all() or not positive.any():
         return None
-    return float(roc_auc_score(positive, probabilities[:, of]))
+    return float(roc_auc_score(positive, probabilities[:, class_index]))
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,15 @@ class CalibrationBin:
     """Share predicted rightly; NaN when the bin is empty."""
 
 
-def calibration(probabilities: Floats, labels: Labels) -> list[CalibrationBin]:
+def calibration_curve(probabilities: Floats, labels: Labels) -> list[CalibrationBin]:
     """Return 15 equal-width bins of the top probability, the last closed above (Guo et al., ICML 2017)."""
-    top = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
-    place = np.minimum((top * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
-    count = np.bincount(place, minlength=CALIBRATION_BINS)
+    confidences = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    bin_index = np.minimum((confidences * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    count = np.bincount(bin_index, minlength=CALIBRATION_BINS)
     with np.errstate(invalid="ignore"):
-        confidence = np.bincount(place, weights=top, minlength=CALIBRATION_BINS) / count
-        accuracy = np.bincount(place, weights=right, minlength=CALIBRATION_BINS) / count
+        confidence = np.bincount(bin_index, weights=confidences, minlength=CALIBRATION_BINS) / count
+        accuracy = np.bincount(bin_index, weights=correct, minlength=CALIBRATION_BINS) / count
     edges = np.arange(CALIBRATION_BINS + 1) / CALIBRATION_BINS
     return [
         CalibrationBin(float(edges[i]), float(edges[i + 1]), int(count[i]), float(confidence[i]), float(accuracy[i]))
@@ -93,59 +93,59 @@ def calibration(probabilities: Floats, labels: Labels) -> list[CalibrationBin]:
 
 def expected_calibration_error(bins: list[CalibrationBin]) -> float:
     """Return the mean over images of |accuracy - confidence| of their bin."""
-    n = sum(part.count for part in bins)
-    return sum(part.count * abs(part.accuracy - part.confidence) for part in bins if part.count) / n
+    n = sum(b.count for b in bins)
+    return sum(b.count * abs(b.accuracy - b.confidence) for b in bins if b.count) / n
 
 
-def by_class(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]) -> list[dict[str, Any]]:
+def per_class_metrics(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]) -> list[dict[str, Any]]:
     """Return precision, recall, F1, AUC and support of each class; 0 / 0 counts as 0, the AUC of an absent class is None."""
-    classes = len(class_names)
-    matrix = confusion_matrix(probabilities.argmax(axis=1), labels, classes)
+    n_classes = len(class_names)
+    matrix = confusion_matrix(probabilities.argmax(axis=1), labels, n_classes)
     rows = []
-    for c in range(classes):
-        hit, called, actual = int(matrix[c, c]), int(matrix[:, c].sum()), int(matrix[c].sum())
+    for c in range(n_classes):
+        true_positives, n_predicted, n_actual = int(matrix[c, c]), int(matrix[:, c].sum()), int(matrix[c].sum())
         rows.append(
             {
                 "class": c,
                 "name": class_names[c],
-                "precision": hit / called if called else 0.0,
-                "recall": hit / actual if actual else 0.0,
-                "f1": 2 * hit / (called + actual) if called + actual else 0.0,
+                "precision": true_positives / n_predicted if n_predicted else 0.0,
+                "recall": true_positives / n_actual if n_actual else 0.0,
+                "f1": 2 * true_positives / (n_predicted + n_actual) if n_predicted + n_actual else 0.0,
                 "auc": class_auc(probabilities, labels, c),
-                "support": actual,
+                "support": n_actual,
             }
         )
     return rows
 
 
-def summarise(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]) -> dict[str, Any]:
+def compute_metrics(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]) -> dict[str, Any]:
     """Return every number of metrics.json that comes from probabilities and labels alone.
 
-    Macro figures are unweighted means over the classes that the labels hold; `macro_over` lists them.
+    Macro figures are unweighted means over the classes that the labels hold; `macro_classes` lists them.
     """
-    rows = by_class(probabilities, labels, class_names)
-    present = [row for row in rows if row["support"]]
+    rows = per_class_metrics(probabilities, labels, class_names)
+    present_rows = [row for row in rows if row["support"]]
     # Of two classes MedMNIST takes the second's area alone; in exact arithmetic it is the first's, too.
-    areas = [row["auc"] for row in (rows[1:] if len(rows) == 2 else present) if row["auc"] is not None]
+    aucs = [row["auc"] for row in (rows[1:] if len(rows) == 2 else present_rows) if row["auc"] is not None]
     predicted = probabilities.argmax(axis=1)
-    right, n = int((predicted == labels).sum()), len(labels)
-    low, high = wilson_interval(right, n)
+    n_correct, n = int((predicted == labels).sum()), len(labels)
+    low, high = wilson_interval(n_correct, n)
 
     def macro(key: str) -> float:
-        return float(np.mean([row[key] for row in present]))
+        return float(np.mean([row[key] for row in present_rows]))
 
     return {
         "n": n,
-        "accuracy": right / n,
+        "accuracy": n_correct / n,
         "accuracy_interval": {"low": low, "high": high, "level": 0.95, "method": INTERVAL_METHOD},
         "loss": mean_cross_entropy(probabilities, labels),
-        "auc": float(np.mean(areas)) if areas else None,
+        "auc": float(np.mean(aucs)) if aucs else None,
         "macro_precision": macro("precision"),
         "macro_recall": macro("recall"),
         "macro_f1": macro("f1"),
-        "macro_over": [row["class"] for row in present],
-        "expected_calibration_error": expected_calibration_error(calibration(probabilities, labels)),
-        "calibration_bins": CALIBRATION_BINS,
+        "macro_classes": [row["class"] for row in present_rows],
+        "expected_calibration_error": expected_calibration_error(calibration_curve(probabilities, labels)),
+        "n_calibration_bins": CALIBRATION_BINS,
         "per_class": rows,
         "confusion_matrix": confusion_matrix(predicted, labels, len(class_names)).tolist(),
     }

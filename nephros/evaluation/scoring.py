@@ -14,14 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from nephros.console import with_bar
-from nephros.data.batches import Batches
-from nephros.errors import Diverged, UserError
-from nephros.evaluation.metrics import summarise
-from nephros.files import atomic, write_json
+from nephros.console import progress_bar
+from nephros.data.batches import BatchLoader
+from nephros.errors import DivergedError, NephrosError
+from nephros.evaluation.metrics import compute_metrics
+from nephros.files import atomic_write, write_json
 from nephros.runs import RunFolder
 
-EVALUATION_PIXELS = 512 * 28 * 28
+METRICS_FORMAT = "nephros-metrics-2"
+"""Of metrics.json."""
+PIXELS_PER_BATCH = 512 * 28 * 28
 """In a batch: large enough to be fast, small enough for wide networks on large images."""
 
 
@@ -44,12 +46,12 @@ class Evaluation:
     def save(self, metrics_file: Path, predictions_file: Path | None) -> None:
         """Write the predictions as npz, if named, and last the metrics as JSON, so that metrics mean a whole pair."""
         if predictions_file is not None:
-            with atomic(predictions_file) as file:
+            with atomic_write(predictions_file) as file:
                 np.savez_compressed(file, probabilities=self.probabilities, labels=self.labels)
         write_json(metrics_file, self.metrics)
 
     @classmethod
-    def of_run(cls, folder: RunFolder, split: str) -> Evaluation:
+    def from_run(cls, folder: RunFolder, split: str) -> Evaluation:
         """Read what a run stored when it was scored on a split; UserError as `load` raises it."""
         return cls.load(folder.file(split, "metrics.json"), folder.file(split, "predictions.npz"))
 
@@ -61,47 +63,53 @@ class Evaluation:
             with np.load(predictions_file, allow_pickle=False) as arrays:
                 return cls(metrics, arrays["probabilities"], arrays["labels"])
         except FileNotFoundError as error:
-            raise UserError(f"{error.filename} is missing: run `nephros evaluate` on the run first.") from None
+            raise NephrosError(f"{error.filename} is missing: run `nephros evaluate` on the run first.") from None
         except Exception:
-            raise UserError(
+            raise NephrosError(
                 f"{metrics_file.parent} holds damaged results: run `nephros evaluate` on the run again."
             ) from None
 
 
-def together(found: Sequence[Evaluation], class_names: tuple[str, ...]) -> Evaluation:
+def ensemble(evaluations: Sequence[Evaluation], class_names: tuple[str, ...]) -> Evaluation:
     """Return what the mean of several models' probabilities on the same images comes to; the rest is the first one's."""
-    first = found[0]
-    probabilities = np.mean([one.probabilities for one in found], axis=0)
-    metrics = {**first.metrics, **summarise(probabilities, first.labels, class_names)}
+    first = evaluations[0]
+    probabilities = np.mean([evaluation.probabilities for evaluation in evaluations], axis=0)
+    metrics = {**first.metrics, **compute_metrics(probabilities, first.labels, class_names)}
     return Evaluation(metrics, probabilities, first.labels)
 
 
 @torch.no_grad()
-def predict(model: nn.Module, batches: Batches, classes: int, doing: str = "") -> NDArray[np.float64]:
+def predict_probabilities(
+    model: nn.Module, batches: BatchLoader, n_classes: int, description: str = ""
+) -> NDArray[np.float64]:
     """Return (n, classes) float64 probabilities of a split in file order, in evaluation mode and without autocast.
 
-    Of several ranks each predicts its share, and all return the whole. `doing` is a word for a progress bar.
+    Of several ranks each predicts its share, and all return the whole. `description` is a word for a progress bar.
     """
-    batch_size = max(1, EVALUATION_PIXELS // batches.pixels)
+    batch_size = max(1, PIXELS_PER_BATCH // batches.pixels_per_image)
     was_training = model.training
     model.eval()
-    probabilities = torch.zeros(len(batches), classes, dtype=torch.float64)
-    share = batches.read_share(batch_size)
-    if doing and batches.ranks.first:
-        share = with_bar(share, doing, math.ceil(len(batches) / batch_size / batches.ranks.world))
-    for rows, images in share:
+    probabilities = torch.zeros(len(batches), n_classes, dtype=torch.float64)
+    batches_of_rank = batches.iter_local_batches(batch_size)
+    if description and batches.context.is_main_process:
+        batches_of_rank = progress_bar(
+            batches_of_rank, description, math.ceil(len(batches) / batch_size / batches.context.world_size)
+        )
+    for rows, images in batches_of_rank:
         probabilities[rows] = torch.softmax(model(images).double(), dim=1).cpu()
     model.train(was_training)
-    return batches.ranks.sum(probabilities).numpy()  # all but one rank's are zeros, so that the sum is exact
+    return batches.context.all_reduce(probabilities).numpy()  # all but one rank's are zeros, so that the sum is exact
 
 
-def evaluate(model: nn.Module, batches: Batches, class_names: tuple[str, ...], doing: str = "") -> Evaluation:
+def evaluate_model(
+    model: nn.Module, batches: BatchLoader, class_names: tuple[str, ...], description: str = ""
+) -> Evaluation:
     """Return the Evaluation of a model that maps uint8 (n, c, h, w) to logits; UserError when it answers NaN.
 
-    `doing` is a word for a progress bar, for what takes long.
+    `description` is a word for a progress bar, for what takes long.
     """
-    probabilities = predict(model, batches, len(class_names), doing)
+    probabilities = predict_probabilities(model, batches, len(class_names), description)
     labels = batches.labels.cpu().numpy()
     if not np.isfinite(probabilities).all():
-        raise Diverged("The network answers NaN: its training diverged; lower --optimizer.lr and train again.")
-    return Evaluation(summarise(probabilities, labels, class_names), probabilities, labels)
+        raise DivergedError("The network answers NaN: its training diverged; lower --optimizer.lr and train again.")
+    return Evaluation(compute_metrics(probabilities, labels, class_names), probabilities, labels)

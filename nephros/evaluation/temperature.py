@@ -6,19 +6,19 @@ import numpy as np
 
 from nephros.evaluation.metrics import Floats, Labels, mean_cross_entropy
 
-COLDEST, HOTTEST = 0.05, 20.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 _GOLDEN = (5**0.5 - 1) / 2
 
 
-def scaled(probabilities: Floats, temperature: float) -> Floats:
+def apply_temperature(probabilities: Floats, temperature: float) -> Floats:
     """Return softmax(logits / temperature), (n, classes), from softmax(logits).
 
     The logits aren't needed: they are the probabilities' logarithms but for a constant a row, which softmax forgets.
     """
     logits = np.log(np.maximum(probabilities, 1e-300)) / temperature
-    powers: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
-    powers /= powers.sum(axis=1, keepdims=True)
-    return powers
+    exponentials: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
+    exponentials /= exponentials.sum(axis=1, keepdims=True)
+    return exponentials
 
 
 def fit_temperature(probabilities: Floats, labels: Labels) -> float:
@@ -27,10 +27,10 @@ def fit_temperature(probabilities: Floats, labels: Labels) -> float:
     Guo et al., On calibration of modern neural networks, ICML 2017. The cross-entropy is convex in 1 / temperature and so
     has one minimum in the logarithm of the temperature, which golden-section search finds to a millionth.
     """
-    low, high = np.log(COLDEST), np.log(HOTTEST)
+    low, high = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
 
-    def loss(place: float) -> float:
-        return mean_cross_entropy(scaled(probabilities, float(np.exp(place))), labels)
+    def loss(log_temperature: float) -> float:
+        return mean_cross_entropy(apply_temperature(probabilities, float(np.exp(log_temperature))), labels)
 
     inner = [high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)]
     values = [loss(place) for place in inner]

@@ -11,44 +11,52 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from nephros.errors import UserError
-from nephros.exporters.inference_module import Packaged
-from nephros.inference.model_card import from_text, to_text
-from nephros.models import build
+from nephros.errors import NephrosError
+from nephros.exporters.inference_module import InferenceModule
+from nephros.inference.model_card import card_from_json, card_to_json
+from nephros.models import build_network
 from nephros.models.classifier import Classifier
-from nephros.models.input_spec import Shape
-from nephros.recipe_parts import Model
+from nephros.models.input_spec import InputSpec
+from nephros.recipe_parts import ModelConfig
 from nephros.runs import RunInfo
 
-FORMAT = "nephros-package-1"
-_FITTED = ("centre", "whitening", "means")
+SAFETENSORS_FORMAT = "nephros-package-2"
+_DISTANCE_BUFFERS = ("feature_mean", "whitening", "class_means")
 
 
-def pack(module: Packaged, model: Model, info: RunInfo, card: dict[str, Any]) -> bytes:
+def to_safetensors(module: InferenceModule, model: ModelConfig, info: RunInfo, card: dict[str, Any]) -> bytes:
     """Return the file's bytes."""
-    about = {"format": FORMAT, "model": asdict(model), "shape": info.shape, "card": to_text(card)}
+    metadata = {
+        "format": SAFETENSORS_FORMAT,
+        "model": asdict(model),
+        "input_spec": info.input_spec,
+        "card": card_to_json(card),
+    }
     # One entry, since the format keeps several in random order, and the same weights shall give the same bytes.
     tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
-    return bytes(save(tensors, metadata={"nephros": json.dumps(about)}))
+    return bytes(save(tensors, metadata={"nephros": json.dumps(metadata)}))
 
 
-def unpack(path: Path) -> tuple[Packaged, dict[str, Any]]:
+def load_safetensors(path: Path) -> tuple[InferenceModule, dict[str, Any]]:
     """Return the network, in evaluation mode on the CPU, and its card; UserError, naming the file, when it is not such."""
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["nephros"])
+            metadata = json.loads((file.metadata() or {})["nephros"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-        assert about["format"] == FORMAT
-        card = from_text(about["card"], str(path))
-        model, shape = Model(**{**about["model"], "hidden": tuple(about["model"]["hidden"])}), Shape(**about["shape"])
-        classifier = Classifier(build(model, shape), [0.0] * shape.channels, [1.0] * shape.channels)
-        module = Packaged(classifier.eval(), card["network"]["views"])
-        module.add_distance({name: torch.empty_like(tensors[name]) for name in _FITTED})
+        assert metadata["format"] == SAFETENSORS_FORMAT
+        card = card_from_json(metadata["card"], str(path))
+        model, shape = (
+            ModelConfig(**{**metadata["model"], "hidden": tuple(metadata["model"]["hidden"])}),
+            InputSpec(**metadata["input_spec"]),
+        )
+        classifier = Classifier(build_network(model, shape), [0.0] * shape.channels, [1.0] * shape.channels)
+        module = InferenceModule(classifier.eval(), card["network"]["tta_views"])
+        module.set_distance_parameters({name: torch.empty_like(tensors[name]) for name in _DISTANCE_BUFFERS})
         module.load_state_dict(tensors)
-    except UserError:
+    except NephrosError:
         raise
     except (SafetensorError, OSError, KeyError, AssertionError, TypeError, ValueError, RuntimeError):
-        raise UserError(
-            f"{path} is damaged or was not written by `nephros export --to safetensors`: export the run again."
+        raise NephrosError(
+            f"{path} is damaged or was not written by `nephros export --format safetensors`: export the run again."
         ) from None
     return module.to(memory_format=torch.channels_last).eval(), card  # type: ignore[call-overload]

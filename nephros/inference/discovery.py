@@ -7,107 +7,114 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from nephros.data.image_decoding import SUFFIXES
-from nephros.data.in_memory_file import Held
-from nephros.data.npz_stream import CellArray, Unread, open_arrays
-from nephros.errors import UserError
+from nephros.data.image_decoding import IMAGE_SUFFIXES
+from nephros.data.in_memory_file import InMemoryFile
+from nephros.data.npz_stream import ImageArray, UnreadableInput, open_image_arrays
+from nephros.errors import NephrosError
 
-Source = Path | Held | CellArray | Unread
-_NAMED = 8
+InputItem = Path | InMemoryFile | ImageArray | UnreadableInput
+_MAX_SUFFIXES_IN_NOTE = 8
 """Kinds of files that a note names."""
 
 
-class Sources:
+class InputDiscovery:
     """What is to be read, in the order named, a folder's files in sorted order."""
 
-    def __init__(self, named: Iterable[str | Path | Held]) -> None:
-        self.passed: Counter[str] = Counter()
+    def __init__(self, inputs: Iterable[str | Path | InMemoryFile]) -> None:
+        self.skipped: Counter[str] = Counter()
         """Kind, such as .csv -> how many of them lie in the folders named and are not read."""
-        self._entered: set[tuple[int, int]] = set()
-        self.found: list[Source] = []
-        for path in named:
-            self.found += self._of(path if isinstance(path, Held) else Path(path).expanduser())
+        self._visited_folders: set[tuple[int, int]] = set()
+        self.items: list[InputItem] = []
+        for path in inputs:
+            self.items += self._expand(path if isinstance(path, InMemoryFile) else Path(path).expanduser())
 
-    def note(self) -> str:
+    def skipped_note(self) -> str:
         """Return in one sentence what was passed over in folders, or nothing."""
-        if not self.passed:
+        if not self.skipped:
             return ""
-        kinds = [f"{count:,} {kind}" for kind, count in self.passed.most_common(_NAMED)]
-        rest = self.passed.total() - sum(count for _, count in self.passed.most_common(_NAMED))
-        kinds += [f"{rest:,} of other kinds"] if rest else []
+        counts_by_suffix = [f"{count:,} {suffix}" for suffix, count in self.skipped.most_common(_MAX_SUFFIXES_IN_NOTE)]
+        n_other = self.skipped.total() - sum(count for _, count in self.skipped.most_common(_MAX_SUFFIXES_IN_NOTE))
+        counts_by_suffix += [f"{n_other:,} of other kinds"] if n_other else []
         return (
-            f"passed over in the folders named, where PNG, TIFF, JPEG and npz files are read: {', '.join(kinds)} "
-            f"({self.passed.total():,} in all)"
+            f"passed over in the folders named, where PNG, TIFF, JPEG and npz files are read: {', '.join(counts_by_suffix)} "
+            f"({self.skipped.total():,} in all)"
         )
 
-    def _of(self, path: Path | Held) -> Iterator[Source]:
+    def _expand(self, path: Path | InMemoryFile) -> Iterator[InputItem]:
         """Yield the files of a folder, the arrays of an npz, the file itself, or the path and what is wrong with it."""
         try:
             if isinstance(path, Path) and path.is_dir():
-                yield from self._in(path)
-            elif path.suffix.lower() == ".npz" and (isinstance(path, Held) or path.is_file() or not path.exists()):
-                yield from open_arrays(path)
+                yield from self._walk_folder(path)
+            elif path.suffix.lower() == ".npz" and (
+                isinstance(path, InMemoryFile) or path.is_file() or not path.exists()
+            ):
+                yield from open_image_arrays(path)
             else:
                 yield path
-        except UserError as error:
-            yield Unread(path, str(error))
+        except NephrosError as error:
+            yield UnreadableInput(path, str(error))
         except (OSError, ValueError) as error:
-            yield Unread(path, _why(path, error))
+            yield UnreadableInput(path, _read_error_message(path, error))
 
-    def _in(self, root: Path) -> Iterator[Source]:
+    def _walk_folder(self, root: Path) -> Iterator[InputItem]:
         """Yield what a folder holds, and nothing of those that were entered before, to which links lead back."""
-        locked: list[OSError] = []
-        empty, before = True, self.passed.copy()
-        self._entered.clear()  # a folder that is named twice is read twice
-        for folder, folders, files in os.walk(root, onerror=locked.append, followlinks=True):
-            empty = empty and not locked
-            yield from _told(locked)
+        errors: list[OSError] = []
+        empty, skipped_before = True, self.skipped.copy()
+        self._visited_folders.clear()  # a folder that is named twice is read twice
+        for folder, folders, files in os.walk(root, onerror=errors.append, followlinks=True):
+            empty = empty and not errors
+            yield from _drain_errors(errors)
             try:
-                new = self._is_new(folder)
+                is_first_visit = self._is_first_visit(folder)
             except OSError as error:  # it has gone since it was listed
-                locked.append(error)
+                errors.append(error)
                 folders.clear()
                 continue
-            if not new:
+            if not is_first_visit:
                 folders.clear()
-                self.passed["by links to folders already read"] += 1
+                self.skipped["by links to folders already read"] += 1
                 continue
             hidden = [name for name in folders if name.startswith((".", "__MACOSX"))]
             folders[:] = sorted(set(folders) - set(hidden))
-            self.passed.update(["hidden"] * len(hidden))
+            self.skipped.update(["hidden"] * len(hidden))
             for name in sorted(files):
-                if name.startswith(".") or Path(name).suffix.lower() not in {*SUFFIXES, ".npz"}:
-                    self.passed[_kind(name)] += 1
+                if name.startswith(".") or Path(name).suffix.lower() not in {*IMAGE_SUFFIXES, ".npz"}:
+                    self.skipped[_suffix_label(name)] += 1
                     continue
                 empty = False
-                yield from self._of(Path(folder, name))
-        empty = empty and not locked
-        yield from _told(locked)
+                yield from self._expand(Path(folder, name))
+        empty = empty and not errors
+        yield from _drain_errors(errors)
         if empty:
-            only = ", ".join(f"{count:,} {kind}" for kind, count in (self.passed - before).most_common(_NAMED))
-            held = f", but {only}" if only else ""
-            yield Unread(root, f"{root} holds no PNG, TIFF or JPEG pictures and no npz{held}; name another folder.")
+            skipped_here = ", ".join(
+                f"{count:,} {kind}"
+                for kind, count in (self.skipped - skipped_before).most_common(_MAX_SUFFIXES_IN_NOTE)
+            )
+            detail = f", but {skipped_here}" if skipped_here else ""
+            yield UnreadableInput(
+                root, f"{root} holds no PNG, TIFF or JPEG pictures and no npz{detail}; name another folder."
+            )
 
-    def _is_new(self, folder: str) -> bool:
-        about = os.stat(folder)
-        before = len(self._entered)
-        self._entered.add((about.st_dev, about.st_ino))
-        return len(self._entered) > before
+    def _is_first_visit(self, folder: str) -> bool:
+        stat = os.stat(folder)
+        n_visited = len(self._visited_folders)
+        self._visited_folders.add((stat.st_dev, stat.st_ino))
+        return len(self._visited_folders) > n_visited
 
 
-def _told(locked: list[OSError]) -> Iterator[Unread]:
+def _drain_errors(errors: list[OSError]) -> Iterator[UnreadableInput]:
     """Yield the folders that could not be entered since the last time."""
-    for error in locked:
+    for error in errors:
         path = Path(os.fsdecode(error.filename))
-        yield Unread(path, _why(path, error))
-    locked.clear()
+        yield UnreadableInput(path, _read_error_message(path, error))
+    errors.clear()
 
 
-def _why(path: Path | Held, error: OSError | ValueError) -> str:
+def _read_error_message(path: Path | InMemoryFile, error: OSError | ValueError) -> str:
     return f"{path} can't be read ({getattr(error, 'strerror', None) or error}); check its permissions."
 
 
-def _kind(name: str) -> str:
+def _suffix_label(name: str) -> str:
     """Return what a note calls a file: its suffix, where that is one."""
     suffix = Path(name).suffix.lower()
     if name.startswith("."):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Similar:
+class SimilarCell:
     """A training cell that the network sees as similar."""
 
     image: NDArray[np.uint8]
@@ -20,16 +20,16 @@ class Similar:
 
 
 @dataclass(frozen=True)
-class Reason:
+class CellExplanation:
     """Of one cell and the class that it was called."""
 
-    heat: NDArray[np.float32]
+    saliency: NDArray[np.float32]
     """(h, w) from 0 to 1, where the picture speaks for that class."""
     method: str
     """``class activation`` or ``occlusion``."""
-    similar: tuple[Similar, ...]
+    similar_cells: tuple[SimilarCell, ...]
     """The nearest first."""
 
 
-Explain = Callable[[NDArray[np.uint8], NDArray[np.int64]], list[Reason]]
+Explainer = Callable[[NDArray[np.uint8], NDArray[np.int64]], list[CellExplanation]]
 """(n, h, w) or (n, h, w, 3) uint8 cells, and the classes (n,) that they were called -> a Reason each."""

@@ -8,45 +8,45 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.cell_image import resize
-from nephros.errors import UserError
-from nephros.microscopy.crops import WINDOW
-from nephros.microscopy.intensity import Levels, Pixels
-from nephros.microscopy.measurements import Nuclei
-from nephros.microscopy.nuclei import Cells, Progress, find
+from nephros.data.cell_image import resize_images
+from nephros.errors import NephrosError
+from nephros.microscopy.crops import CROP_SHAPE
+from nephros.microscopy.intensity import ContrastLimits, IntensityHistogram
+from nephros.microscopy.measurements import NucleusProperties
+from nephros.microscopy.nuclei import ProgressTracker, SegmentedStack, extract_nuclei
 from nephros.microscopy.reader import Stack
-from nephros.microscopy.voxel_size import Scale
+from nephros.microscopy.voxel_size import VoxelScaling
 
-SIZE = 28
+CELL_IMAGE_SIZE = 28
 
 
 @dataclass(frozen=True)
-class Pictures:
+class NucleusImages:
     """The nuclei that were kept, and of what they are a part."""
 
     images: NDArray[np.uint8]
     """(n, 28, 28)."""
-    nuclei: Nuclei
+    nuclei: NucleusProperties
     """n of them, in the same order."""
-    levels: Levels
-    cells: Cells
+    contrast_limits: ContrastLimits
+    segmented: SegmentedStack
     """All nuclei of the mask."""
-    kept: NDArray[np.bool_]
+    is_kept: NDArray[np.bool_]
     """Which of all they are."""
 
 
-def pictures(
+def make_nucleus_images(
     stack: Stack,
     mask: Stack,
-    scale: Scale,
-    room: Path,
-    progress: Progress,
+    scale: VoxelScaling,
+    scratch_dir: Path,
+    progress: ProgressTracker,
     *,
-    black: float | None = None,
-    white: float | None = None,
+    black_level: float | None = None,
+    white_level: float | None = None,
     percentiles: tuple[float, float] | None = None,
     drop_border: bool = False,
-) -> Pictures:
+) -> NucleusImages:
     """Cut the nuclei out; the arguments that can be left out are those of `nephros.prepare`.
 
     Args:
@@ -55,27 +55,36 @@ def pictures(
     Raises:
         UserError: the two files don't belong together or can't be read, or no nucleus is left.
     """
-    cells = find(stack, mask, scale.step, room, progress)
-    kept = ~cells.border if drop_border else np.ones(len(cells.nuclei), dtype=np.bool_)
-    if not kept.any():
-        raise UserError(f"All {len(kept):,} nuclei of {stack.path.name} lie at the border; leave --drop-border out.")
-    whole = cells.border if cells.border.all() else ~cells.border
-    levels = Pixels(cells.crops, cells.bounds, whole).levels(black, white, percentiles)
-    images = np.concatenate([resize(levels.apply(part), SIZE) for part in cells.crops.projections.batches(kept)])
-    return Pictures(images, cells.nuclei.keep(kept), levels, cells, kept)
+    segmented = extract_nuclei(stack, mask, scale.step, scratch_dir, progress)
+    is_kept = ~segmented.at_border if drop_border else np.ones(len(segmented.nuclei), dtype=np.bool_)
+    if not is_kept.any():
+        raise NephrosError(
+            f"All {len(is_kept):,} nuclei of {stack.path.name} lie at the border; leave --drop-border out."
+        )
+    selected = segmented.at_border if segmented.at_border.all() else ~segmented.at_border
+    contrast_limits = IntensityHistogram(segmented.crops, segmented.intensity_range, selected).contrast_limits(
+        black_level, white_level, percentiles
+    )
+    images = np.concatenate(
+        [
+            resize_images(contrast_limits.apply(crops), CELL_IMAGE_SIZE)
+            for crops in segmented.crops.projections.iter_batches(is_kept)
+        ]
+    )
+    return NucleusImages(images, segmented.nuclei.select(is_kept), contrast_limits, segmented, is_kept)
 
 
-def doubts(stack: Stack, scale: Scale) -> list[str]:
+def quality_warnings(stack: Stack, scale: VoxelScaling) -> list[str]:
     """Return a sentence for each thing about a stack that makes its pictures unlike the training data's."""
-    found: list[str] = []
+    warnings: list[str] = []
     if stack.shape[0] == 1:
-        found.append("One slice only: it stands for the maximum over seven, so nuclei look dimmer and smaller.")
-    elif stack.shape[0] < WINDOW[0] * scale.step[0]:
-        found.append(f"The stack's {stack.shape[0]} slices are fewer than a crop's; the rest of it is black.")
-    if scale.own is None:
-        found.append(
+        warnings.append("One slice only: it stands for the maximum over seven, so nuclei look dimmer and smaller.")
+    elif stack.shape[0] < CROP_SHAPE[0] * scale.step[0]:
+        warnings.append(f"The stack's {stack.shape[0]} slices are fewer than a crop's; the rest of it is black.")
+    if scale.stack_voxel_size is None:
+        warnings.append(
             "The voxel size is unknown and nothing was resampled: answers hold only if it is the training data's."
         )
     elif min(scale.step) < 0.5:
-        found.append("The stack is over twice as coarse as the training data: its nuclei lack detail.")
-    return found
+        warnings.append("The stack is over twice as coarse as the training data: its nuclei lack detail.")
+    return warnings

@@ -10,31 +10,31 @@ from typing import IO
 
 from PIL import TiffImagePlugin
 
-from nephros.data.image_decoding import DAMAGE, read_bytes
-from nephros.data.in_memory_file import Held
+from nephros.data.image_decoding import DECODE_ERRORS, read_bytes
+from nephros.data.in_memory_file import InMemoryFile
 
-TISSUE = 256
+MIN_TISSUE_SIDE = 256
 """Pixels on both sides from which a page of several shows tissue and not a cell."""
-LARGE = 64 << 20
+HEADER_FIRST_BYTES = 64 << 20
 """Bytes from which a file is looked at before it is read whole."""
-_LOOKED_AT = 16
+_MAX_PAGES_CHECKED = 16
 """Pages: files with a page a cell have many thousands."""
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_WIDTH, _LENGTH, _DESCRIPTION, _DEPTH = 256, 257, 270, 32997
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TAG_WIDTH, _TAG_LENGTH, _TAG_DESCRIPTION, _TAG_DEPTH = 256, 257, 270, 32997
 
 
-def bytes_unless_stack(path: Path | Held) -> bytes | None:
+def read_bytes_unless_stack(path: Path | InMemoryFile) -> bytes | None:
     """Return a file's bytes, or None where it is a stack, of which only headers are read if it is LARGE.
 
     UserError as `nephros.data.image_decoding.read_bytes` raises it.
     """
     with contextlib.suppress(OSError, ValueError):  # read_bytes tells what is wrong
-        if isinstance(path, Path) and path.stat().st_size > LARGE:
+        if isinstance(path, Path) and path.stat().st_size > HEADER_FIRST_BYTES:
             with path.open("rb") as file:
                 if is_stack(file):
                     return None
     data = read_bytes(path)
-    return None if data.startswith(_TIFF) and is_stack(io.BytesIO(data)) else data
+    return None if data.startswith(_TIFF_MAGIC) and is_stack(io.BytesIO(data)) else data
 
 
 def is_stack(file: IO[bytes]) -> bool:
@@ -44,35 +44,35 @@ def is_stack(file: IO[bytes]) -> bool:
     both sides. A file that can't be read is none: decoding it tells why.
     """
     header = file.read(8)
-    if not header.startswith(_TIFF):
+    if not header.startswith(_TIFF_MAGIC):
         return False
     if b"+" in header[2:4]:  # BigTIFF
         header += file.read(8)
-    large = 0
+    n_large_pages = 0
     try:
         # The tags alone: an image would also need pixels that Pillow can read, and not more than of any picture of a cell.
         tags = TiffImagePlugin.ImageFileDirectory_v2(header)
-        for page in range(_LOOKED_AT):
+        for page in range(_MAX_PAGES_CHECKED):
             if not tags.next:
                 break
             file.seek(tags.next)
             tags.load(file)
-            if page == 0 and (_slices(str(tags.get(_DESCRIPTION, ""))) > 1 or tags.get(_DEPTH, 1) > 1):
+            if page == 0 and (_n_slices(str(tags.get(_TAG_DESCRIPTION, ""))) > 1 or tags.get(_TAG_DEPTH, 1) > 1):
                 return True
-            large += min(tags.get(_WIDTH, 0), tags.get(_LENGTH, 0)) >= TISSUE
-    except DAMAGE:
+            n_large_pages += min(tags.get(_TAG_WIDTH, 0), tags.get(_TAG_LENGTH, 0)) >= MIN_TISSUE_SIDE
+    except DECODE_ERRORS:
         pass
-    return large > 1
+    return n_large_pages > 1
 
 
-def _slices(description: str) -> int:
+def _n_slices(description: str) -> int:
     """Return how long the Z axis is by what a program wrote into the first page, 1 where it doesn't say."""
     if "<OME" in description or ":OME" in description:
-        found = re.findall(r"\bSizeZ\s*=\s*[\"']\s*(\d{1,9})", description)
+        sizes = re.findall(r"\bSizeZ\s*=\s*[\"']\s*(\d{1,9})", description)
     elif description.startswith(("ImageJ=", "SCIFIO=")):
-        found = re.findall(r"^slices=(\d{1,9})", description, re.MULTILINE)
+        sizes = re.findall(r"^slices=(\d{1,9})", description, re.MULTILINE)
     elif match := re.match(r'\{"shape": \[([\d, ]{1,99})\].*"axes": "(\w{1,32})"', description):  # tifffile's
-        found = [size for axis, size in zip(match[2], match[1].split(","), strict=False) if axis == "Z"]
+        sizes = [size for axis, size in zip(match[2], match[1].split(","), strict=False) if axis == "Z"]
     else:
-        found = []
-    return max(map(int, found), default=1)
+        sizes = []
+    return max(map(int, sizes), default=1)

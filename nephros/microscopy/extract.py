@@ -13,16 +13,16 @@ from shlex import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.errors import UserError
-from nephros.microscopy.crops_to_images import doubts, pictures
-from nephros.microscopy.nuclei import Progress
+from nephros.errors import NephrosError
+from nephros.microscopy.crops_to_images import make_nucleus_images, quality_warnings
+from nephros.microscopy.nuclei import ProgressTracker
 from nephros.microscopy.reader import open_stack
-from nephros.microscopy.segmentation import HOW, mark
-from nephros.microscopy.voxel_size import ASSUMED, TRAINING, Scale, Voxels
+from nephros.microscopy.segmentation import METHOD, segment_nuclei
+from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE, TRAINING_VOXEL_SIZE_SOURCE, VoxelScaling, VoxelSize
 
 
 @dataclass(frozen=True)
-class Nuclei:
+class ExtractedNuclei:
     """The nuclei of a stack as pictures."""
 
     ids: NDArray[np.int64]
@@ -33,7 +33,7 @@ class Nuclei:
     """What is to be said of them."""
 
 
-def nuclei_of(path: Path, white: float | None, progress: Progress) -> Nuclei:
+def extract_nuclei_from_file(path: Path, white_level: float | None, progress: ProgressTracker) -> ExtractedNuclei:
     """Find a stack's nuclei, roughly, and make a picture of each.
 
     Args:
@@ -43,43 +43,48 @@ def nuclei_of(path: Path, white: float | None, progress: Progress) -> Nuclei:
     Raises:
         UserError: the file can't be used or has no nuclei; where `nephros data prepare` can be told more, it says so.
     """
-    with tempfile.TemporaryDirectory(prefix="nephros-") as folder:
-        room = Path(folder)
+    with tempfile.TemporaryDirectory(prefix="nephros-") as temporary_dir:
+        scratch_dir = Path(temporary_dir)
         try:
             stack = open_stack(path)
-            scale = Scale.of(str(path), stack.voxel_size, None, TRAINING, resample=True)
-            mark(stack, room / "mask.tif", scale.own or TRAINING, progress=progress)
-            mask = open_stack(room / "mask.tif", mask=True)
-            level = None if stack.dtype == np.uint8 else white
-            made = pictures(stack, mask, scale, room, progress, white=level)
-        except UserError as error:
-            raise UserError(
-                _with_next_step(path, str(error).replace(str(room / "mask.tif"), "its rough mask"))
+            scale = VoxelScaling.resolve(str(path), stack.voxel_size, None, TRAINING_VOXEL_SIZE, resample=True)
+            segment_nuclei(
+                stack, scratch_dir / "mask.tif", scale.stack_voxel_size or TRAINING_VOXEL_SIZE, progress=progress
+            )
+            mask = open_stack(scratch_dir / "mask.tif", is_mask=True)
+            scaled_white_level = None if stack.dtype == np.uint8 else white_level
+            result = make_nucleus_images(stack, mask, scale, scratch_dir, progress, white_level=scaled_white_level)
+        except NephrosError as error:
+            raise NephrosError(
+                _with_next_step(path, str(error).replace(str(scratch_dir / "mask.tif"), "its rough mask"))
             ) from error
         except OSError as error:
-            raise UserError(
-                f"{path} is a stack, and its nuclei can't be cut out in {room.parent} ({error.strerror}); free some space."
+            raise NephrosError(
+                f"{path} is a stack, and its nuclei can't be cut out in {scratch_dir.parent} ({error.strerror}); free some space."
             ) from error
-    rough = (
-        f"{path} is a 3-D stack: {len(made.images):,} nuclei were marked roughly, by {HOW}; for exact ones give "
-        f"`nephros data prepare {quote(str(path))} --labels MASK --out cells.npz` a mask, and `nephros predict` cells.npz"
+    segmentation_note = (
+        f"{path} is a 3-D stack: {len(result.images):,} nuclei were marked roughly, by {METHOD}; for exact ones give "
+        f"`nephros data prepare {quote(str(path))} --mask MASK --out cells.npz` a mask, and `nephros predict` cells.npz"
     )
-    sizes = f"{path}: voxels of {_micrometres(scale.own)} were resampled to {_micrometres(TRAINING)} ({ASSUMED})"
-    notes = [rough, sizes, *(f"{path}: {words}" for words in doubts(stack, scale))]
-    return Nuclei(made.nuclei.ids, made.images, notes)
+    resampling_note = (
+        f"{path}: voxels of {_micrometers_text(scale.stack_voxel_size)} were resampled to "
+        f"{_micrometers_text(TRAINING_VOXEL_SIZE)} ({TRAINING_VOXEL_SIZE_SOURCE})"
+    )
+    notes = [segmentation_note, resampling_note, *(f"{path}: {warning}" for warning in quality_warnings(stack, scale))]
+    return ExtractedNuclei(result.nuclei.ids, result.images, notes)
 
 
-def _micrometres(size: Voxels | None) -> str:
+def _micrometers_text(size: VoxelSize | None) -> str:
     return " x ".join(f"{side:.4g}" for side in size or ()) + " micrometres"
 
 
-def _with_next_step(path: Path, words: str) -> str:
+def _with_next_step(path: Path, message: str) -> str:
     """Return the sentence with the stack's name, and, where it names a flag, with the command that has it."""
-    if path.name not in words:
-        words = f"{path} is a 3-D stack: {words}"
-    if "--" not in words:
-        return words
+    if path.name not in message:
+        message = f"{path} is a 3-D stack: {message}"
+    if "--" not in message:
+        return message
     return (
-        f"{words.removesuffix('.')}, with `nephros data prepare {quote(str(path))} --out cells.npz` (if its pages are single "
+        f"{message.removesuffix('.')}, with `nephros data prepare {quote(str(path))} --out cells.npz` (if its pages are single "
         "cells, save each in a file of its own)."
     )

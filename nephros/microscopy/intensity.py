@@ -8,83 +8,83 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.reference_statistics import PIXEL_MEAN, PIXEL_STD
-from nephros.errors import UserError
-from nephros.microscopy.crops import BINS, Cut, Floats, bins_of
+from nephros.errors import NephrosError
+from nephros.microscopy.crops import N_BINS, Float32Array, NucleusCrops, bin_indices
 
-BLACKS = (0.1, 1.0, 5.0, 10.0, 25.0, 50.0)
+BLACK_PERCENTILES = (0.1, 1.0, 5.0, 10.0, 25.0, 50.0)
 """Percentiles of the stack's pixels that are tried as black."""
-_BLACK_LEVELS = ", ".join(f"{percentile:g}" for percentile in BLACKS)
+_BLACK_PERCENTILES_TEXT = ", ".join(f"{percentile:g}" for percentile in BLACK_PERCENTILES)
 
-FITTED = (
+FITTED_RULE = (
     f"white is where the crops' pixel mean is TissueMNIST's, {PIXEL_MEAN:.3f}; black is the percentile out of "
-    f"{_BLACK_LEVELS} at which their standard deviation then comes nearest to its {PIXEL_STD:.3f}"
+    f"{_BLACK_PERCENTILES_TEXT} at which their standard deviation then comes nearest to its {PIXEL_STD:.3f}"
 )
 
 
 @dataclass(frozen=True)
-class Levels:
+class ContrastLimits:
     """Which of a stack's pixel values become 0 and 255, and by what rule."""
 
-    black: float
-    white: float
+    black_level: float
+    white_level: float
     rule: str
     black_percentile: float
     """Percent of the stack's pixels that are no brighter than black."""
     white_percentile: float
 
-    def apply(self, pixels: Floats) -> NDArray[np.uint8]:
+    def apply(self, pixels: Float32Array) -> NDArray[np.uint8]:
         """Map float32 pixels of the stack's units to uint8, of any shape."""
-        scaled = (pixels - np.float32(self.black)) * np.float32(255 / (self.white - self.black))
-        eight: NDArray[np.uint8] = np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
-        return eight
+        scaled = (pixels - np.float32(self.black_level)) * np.float32(255 / (self.white_level - self.black_level))
+        pixels_uint8: NDArray[np.uint8] = np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+        return pixels_uint8
 
 
-class Pixels:
+class IntensityHistogram:
     """The pixels of a stack and of its crops, as histograms from which levels are found."""
 
-    def __init__(self, cut: Cut, bounds: tuple[float, float], wanted: NDArray[np.bool_]) -> None:
-        """Take the crops where `wanted` is true, those that lie wholly in the stack."""
-        self.values = np.linspace(*bounds, BINS)
-        self.below = np.cumsum(cut.histogram) / cut.histogram.sum()
-        counts = np.zeros(BINS, dtype=np.int64)
-        for batch in cut.projections.batches(wanted, 256):
-            counts += np.bincount(bins_of(batch, *bounds).ravel(), minlength=BINS)
-        self.crop_values, self.share = self.values[counts > 0], counts[counts > 0] / counts.sum()
+    def __init__(self, crops: NucleusCrops, bounds: tuple[float, float], selected: NDArray[np.bool_]) -> None:
+        """Take the crops where `selected` is true, those that lie wholly in the stack."""
+        self.bin_values = np.linspace(*bounds, N_BINS)
+        self.cumulative = np.cumsum(crops.histogram) / crops.histogram.sum()
+        counts = np.zeros(N_BINS, dtype=np.int64)
+        for batch in crops.projections.iter_batches(selected, 256):
+            counts += np.bincount(bin_indices(batch, *bounds).ravel(), minlength=N_BINS)
+        self.crop_values, self.crop_frequencies = self.bin_values[counts > 0], counts[counts > 0] / counts.sum()
 
-    def at(self, percentile: float) -> float:
+    def value_at_percentile(self, percentile: float) -> float:
         """Return the brightness below or at which so many percent of the stack's pixels lie."""
-        return float(self.values[min(int(np.searchsorted(self.below, percentile / 100)), BINS - 1)])
+        return float(self.bin_values[min(int(np.searchsorted(self.cumulative, percentile / 100)), N_BINS - 1)])
 
-    def percentile(self, value: float) -> float:
+    def percentile_of(self, value: float) -> float:
         """Return how many percent of the stack's pixels are no brighter than `value`."""
-        found = int(np.searchsorted(self.values, value, side="right")) - 1
-        return 100 * float(self.below[found]) if found >= 0 else 0.0
+        index = int(np.searchsorted(self.bin_values, value, side="right")) - 1
+        return 100 * float(self.cumulative[index]) if index >= 0 else 0.0
 
-    def moments(self, black: float, white: float) -> tuple[float, float]:
+    def moments(self, black_level: float, white_level: float) -> tuple[float, float]:
         """Return mean and standard deviation, of 1, of the crops' pixels between these levels."""
         # Sums and no dot products: a BLAS would start threads for each, which on a busy machine wait for each other.
-        mapped = np.clip((self.crop_values - black) / (white - black), 0, 1)
-        mean = float((self.share * mapped).sum())
-        return mean, float(np.sqrt(max(float((self.share * mapped**2).sum()) - mean**2, 0.0)))
+        rescaled = np.clip((self.crop_values - black_level) / (white_level - black_level), 0, 1)
+        mean = float((self.crop_frequencies * rescaled).sum())
+        return mean, float(np.sqrt(max(float((self.crop_frequencies * rescaled**2).sum()) - mean**2, 0.0)))
 
-    def white_for(self, black: float) -> float:
+    def fit_white(self, black_level: float) -> float:
         """Return the white level at which the crops' mean is the training data's, by halving; it falls as white rises."""
-        span = float(self.values[-1]) - float(self.values[0])
-        low, high = black + 1e-6 * span, black + 20 * span
+        intensity_range = float(self.bin_values[-1]) - float(self.bin_values[0])
+        low, high = black_level + 1e-6 * intensity_range, black_level + 20 * intensity_range
         for _ in range(60):
             middle = (low * high) ** 0.5 if low > 0 else (low + high) / 2
-            if self.moments(black, middle)[0] > PIXEL_MEAN:
+            if self.moments(black_level, middle)[0] > PIXEL_MEAN:
                 low = middle
             else:
                 high = middle
         return high
 
-    def levels(
+    def contrast_limits(
         self,
-        black: float | None = None,
-        white: float | None = None,
+        black_level: float | None = None,
+        white_level: float | None = None,
         percentiles: tuple[float, float] | None = None,
-    ) -> Levels:
+    ) -> ContrastLimits:
         """Return the levels that the user gives, or those of the rule FITTED.
 
         Raises:
@@ -92,20 +92,42 @@ class Pixels:
         """
         if percentiles is not None:
             rule = f"given: percentiles {percentiles[0]:g} and {percentiles[1]:g} of the stack's pixels"
-            return self._checked(self.at(percentiles[0]), self.at(percentiles[1]), rule, "--percentiles")
-        if black is not None and white is not None:
-            return self._checked(black, white, "given: black and white", "--black and --white")
-        if white is not None:
-            return self._checked(
-                self.at(BLACKS[0]), white, f"white given; black is percentile {BLACKS[0]:g}", "--white"
+            return self._validated(
+                self.value_at_percentile(percentiles[0]),
+                self.value_at_percentile(percentiles[1]),
+                rule,
+                "--percentiles",
             )
-        tried = [self.at(percentile) for percentile in BLACKS] if black is None else [black]
-        fits = [(level, self.white_for(level)) for level in dict.fromkeys(tried)]
+        if black_level is not None and white_level is not None:
+            return self._validated(
+                black_level, white_level, "given: black and white", "--black-level and --white-level"
+            )
+        if white_level is not None:
+            return self._validated(
+                self.value_at_percentile(BLACK_PERCENTILES[0]),
+                white_level,
+                f"white given; black is percentile {BLACK_PERCENTILES[0]:g}",
+                "--white-level",
+            )
+        candidates = (
+            [self.value_at_percentile(percentile) for percentile in BLACK_PERCENTILES]
+            if black_level is None
+            else [black_level]
+        )
+        fits = [(level, self.fit_white(level)) for level in dict.fromkeys(candidates)]
         best = min(fits, key=lambda fit: abs(self.moments(*fit)[1] - PIXEL_STD))
-        rule = FITTED if black is None else f"black given; white is where the crops' pixel mean is {PIXEL_MEAN:.3f}"
-        return self._checked(*best, rule, "--black")
+        rule = (
+            FITTED_RULE
+            if black_level is None
+            else f"black given; white is where the crops' pixel mean is {PIXEL_MEAN:.3f}"
+        )
+        return self._validated(*best, rule, "--black-level")
 
-    def _checked(self, black: float, white: float, rule: str, flag: str) -> Levels:
-        if not (np.isfinite([black, white]).all() and white > black):
-            raise UserError(f"{flag} make black {black:g} and white {white:g}, but white must be the brighter one.")
-        return Levels(black, white, rule, self.percentile(black), self.percentile(white))
+    def _validated(self, black_level: float, white_level: float, rule: str, source: str) -> ContrastLimits:
+        if not (np.isfinite([black_level, white_level]).all() and white_level > black_level):
+            raise NephrosError(
+                f"{source} make black {black_level:g} and white {white_level:g}, but white must be the brighter one."
+            )
+        return ContrastLimits(
+            black_level, white_level, rule, self.percentile_of(black_level), self.percentile_of(white_level)
+        )

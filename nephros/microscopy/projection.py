@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 
 from nephros.microscopy.reader import Slice
 
-WIDEST = 8192
+MAX_SIDE = 8192
 """Pixels a side of the result; of larger stacks every second, third, ... pixel is taken."""
 
 
-_BAND = 256
+_BAND_ROWS = 256
 """Rows worked on at a time."""
 
 
-def flatten(
-    pairs: Iterable[tuple[Slice, Slice]],
+def project_stack(
+    slice_pairs: Iterable[tuple[Slice, Slice]],
     shape: tuple[int, int, int],
     ids: NDArray[np.int64],
-    brightness: NDArray[np.float64],
+    mean_intensity: NDArray[np.float64],
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], int]:
     """Return the maximum over slices, (h, w) float32, the nucleus at each pixel, (h, w) int32, and the stride.
 
@@ -32,19 +32,24 @@ def flatten(
         ids: (n,) the mask's numbers that count, rising; the result has 1 + the place in `ids`, and 0 elsewhere.
         brightness: (n,) of each nucleus.
     """
-    stride = -(-max(shape[1:]) // WIDEST)
+    stride = -(-max(shape[1:]) // MAX_SIDE)
     height, width = (-(-side // stride) for side in shape[1:])
-    light = np.full((height, width), -np.inf, np.float32)
-    seen = np.zeros((height, width), np.int32)
+    projection = np.full((height, width), -np.inf, np.float32)
+    visible_nuclei = np.zeros((height, width), np.int32)
     rank = np.zeros(len(ids) + 1, np.int32)
-    rank[1 + np.argsort(brightness, kind="stable")] = np.arange(1, len(ids) + 1)
-    for pixels, marks in pairs:
-        np.maximum(light, pixels[::stride, ::stride], out=light, casting="unsafe")
-        for top in range(0, height, _BAND):
-            here, there = marks[::stride, ::stride][top : top + _BAND], seen[top : top + _BAND]
-            marked = np.nonzero(here)
-            numbers = here[marked].astype(np.int64)
-            places = np.minimum(np.searchsorted(ids, numbers), len(ids) - 1)
-            new = np.where(ids[places] == numbers, places + 1, 0)
-            there[marked] = np.where(rank[new] > rank[there[marked]], new, there[marked])
-    return light, seen, stride
+    rank[1 + np.argsort(mean_intensity, kind="stable")] = np.arange(1, len(ids) + 1)
+    for pixels, mask_slice in slice_pairs:
+        np.maximum(projection, pixels[::stride, ::stride], out=projection, casting="unsafe")
+        for top in range(0, height, _BAND_ROWS):
+            mask_band, visible_band = (
+                mask_slice[::stride, ::stride][top : top + _BAND_ROWS],
+                visible_nuclei[top : top + _BAND_ROWS],
+            )
+            foreground = np.nonzero(mask_band)
+            mask_ids = mask_band[foreground].astype(np.int64)
+            indices = np.minimum(np.searchsorted(ids, mask_ids), len(ids) - 1)
+            candidates = np.where(ids[indices] == mask_ids, indices + 1, 0)
+            visible_band[foreground] = np.where(
+                rank[candidates] > rank[visible_band[foreground]], candidates, visible_band[foreground]
+            )
+    return projection, visible_nuclei, stride

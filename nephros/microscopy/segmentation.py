@@ -15,65 +15,69 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.errors import UserError
-from nephros.microscopy.crops import BINS, bins_of
-from nephros.microscopy.measurements import BLOCK
-from nephros.microscopy.nuclei import Progress
-from nephros.microscopy.reader import Slice, Stack, needs_stacks
-from nephros.microscopy.voxel_size import Voxels
+from nephros.errors import NephrosError
+from nephros.microscopy.crops import N_BINS, bin_indices
+from nephros.microscopy.measurements import BLOCK_PIXELS
+from nephros.microscopy.nuclei import ProgressTracker
+from nephros.microscopy.reader import Slice, Stack, requires_stacks_extra
+from nephros.microscopy.voxel_size import VoxelSize
 
-HOW = "threshold (Otsu's, one for the whole stack) and watershed of the distance to the edge, both scikit-image's"
+METHOD = "threshold (Otsu's, one for the whole stack) and watershed of the distance to the edge, both scikit-image's"
 
-TILE = (48, 256, 256)
+TILE_SHAPE = (48, 256, 256)
 """Voxels of a tile without its margin."""
-MARGIN = 8.0
+MARGIN_UM = 8.0
 """Micrometres around a tile, more than a nucleus's radius."""
-SMOOTH = 0.6
+SMOOTHING_SIGMA_UM = 0.6
 """Micrometres, the standard deviation of the blur before the threshold."""
-APART = 2.5
+MIN_SEED_DISTANCE_UM = 2.5
 """Micrometres: of two middles nearer than this one is dropped."""
-SMALLEST, LARGEST = 15.0, 4000.0
+MIN_VOLUME_UM3, MAX_VOLUME_UM3 = 15.0, 4000.0
 """Cubic micrometres; a nucleus 7 micrometres across has 180."""
-FINEST = 1.0
+TARGET_PIXEL_UM = 1.0
 """Micrometres: smaller pixels are averaged in whole blocks to about this first. Middles stay within 0.2 of those at 0.5."""
 
 
-def mark(
-    stack: Stack, target: Path, voxel_size: Voxels, *, progress: Progress = lambda items, what, total: items
+def segment_nuclei(
+    stack: Stack, target: Path, voxel_size: VoxelSize, *, progress: ProgressTracker = lambda items, what, total: items
 ) -> int:
     """Write a mask of `stack` to `target`, a TIFF file of int32 or uint16 pages, and return how many nuclei it has.
 
     Raises:
         UserError: nothing in the stack stands out from its background.
     """
-    factor = max(1, int(FINEST / min(voxel_size[1:]) + 0.5))
-    size = (voxel_size[0], voxel_size[1] * factor, voxel_size[2] * factor)
-    shape = (stack.shape[0], -(-stack.shape[1] // factor), -(-stack.shape[2] // factor))
+    bin_factor = max(1, int(TARGET_PIXEL_UM / min(voxel_size[1:]) + 0.5))
+    binned_voxel_size = (voxel_size[0], voxel_size[1] * bin_factor, voxel_size[2] * bin_factor)
+    binned_shape = (stack.shape[0], -(-stack.shape[1] // bin_factor), -(-stack.shape[2] // bin_factor))
     with (
-        needs_stacks(),
+        requires_stacks_extra(),
         tempfile.TemporaryFile(dir=target.parent) as pixels_file,
-        tempfile.TemporaryFile(dir=target.parent) as marks_file,
+        tempfile.TemporaryFile(dir=target.parent) as mask_file,
     ):
-        pixels = _Volume(pixels_file, shape, np.dtype(np.float32 if factor > 1 else stack.dtype))
-        bounds = _copy(progress(stack.slices(), "Reading the stack", shape[0]), pixels, factor)
-        if not np.isfinite(bounds).all():
-            raise UserError(f"{stack.path} has pixels that are not numbers (NaN or infinite); mend them.")
-        if bounds[0] == bounds[1]:
-            raise UserError(f"{stack.path} shows nothing: every pixel is {bounds[0]:g}.")
-        threshold = _threshold(pixels, bounds)
-        marks = _Volume(marks_file, shape, np.dtype(np.int32))
-        tiles = list(_tiles(shape))
-        n = 0
-        for core in progress(tiles, "Marking nuclei", len(tiles)):
-            n = _mark_tile(pixels, marks, core, size, threshold, n)
-        if n == 0:
-            raise UserError(f"{stack.path}: no nucleus stands out from the background; give a mask with --labels.")
-        _write(marks, target, stack.shape, factor, np.dtype(np.uint16 if n < 1 << 16 else np.int32), progress)
-    return n
+        pixels = _DiskVolume(pixels_file, binned_shape, np.dtype(np.float32 if bin_factor > 1 else stack.dtype))
+        intensity_range = _copy_binned(
+            progress(stack.slices(), "Reading the stack", binned_shape[0]), pixels, bin_factor
+        )
+        if not np.isfinite(intensity_range).all():
+            raise NephrosError(f"{stack.path} has pixels that are not numbers (NaN or infinite); mend them.")
+        if intensity_range[0] == intensity_range[1]:
+            raise NephrosError(f"{stack.path} shows nothing: every pixel is {intensity_range[0]:g}.")
+        threshold = _otsu_threshold(pixels, intensity_range)
+        mask = _DiskVolume(mask_file, binned_shape, np.dtype(np.int32))
+        tiles = list(_iter_tiles(binned_shape))
+        n_nuclei = 0
+        for tile in progress(tiles, "Marking nuclei", len(tiles)):
+            n_nuclei = _segment_tile(pixels, mask, tile, binned_voxel_size, threshold, n_nuclei)
+        if n_nuclei == 0:
+            raise NephrosError(f"{stack.path}: no nucleus stands out from the background; give a mask with --mask.")
+        _write_mask(
+            mask, target, stack.shape, bin_factor, np.dtype(np.uint16 if n_nuclei < 1 << 16 else np.int32), progress
+        )
+    return n_nuclei
 
 
 @dataclass
-class _Volume:
+class _DiskVolume:
     """A raw volume in a temporary file, read and written in boxes; not memory-mapped, as mapped pages count as memory."""
 
     file: IO[bytes]
@@ -95,10 +99,10 @@ class _Volume:
     def write(self, z: slice, y: slice, x: slice, box: NDArray[Any]) -> None:
         """Put a box back: whole rows are read, changed and written."""
         for k in range(len(box)):
-            here = slice(z.start + k, z.start + k + 1)
-            rows = self.read(here, y, slice(0, self.shape[2]))[0]
+            plane = slice(z.start + k, z.start + k + 1)
+            rows = self.read(plane, y, slice(0, self.shape[2]))[0]
             rows[:, x] = box[k]
-            self._seek(here.start, y.start)
+            self._seek(plane.start, y.start)
             self.file.write(rows.tobytes())
             self.file.flush()
 
@@ -116,103 +120,124 @@ class _Volume:
         self.file.seek((z * self.shape[1] + y) * self.shape[2] * self.dtype.itemsize)
 
 
-def _copy(slices: Iterable[Slice], volume: _Volume, factor: int) -> tuple[float, float]:
+def _copy_binned(slices: Iterable[Slice], volume: _DiskVolume, bin_factor: int) -> tuple[float, float]:
     """Copy the slices, averaged in blocks of factor x factor pixels; return the copy's least and greatest pixel."""
-    low, high = np.inf, -np.inf
+    min_intensity, max_intensity = np.inf, -np.inf
     for values in slices:
-        if factor > 1:
-            values = np.pad(values, [(0, -side % factor) for side in values.shape], mode="edge")
-            blocks = values.reshape(values.shape[0] // factor, factor, values.shape[1] // factor, factor)
+        if bin_factor > 1:
+            values = np.pad(values, [(0, -side % bin_factor) for side in values.shape], mode="edge")
+            blocks = values.reshape(
+                values.shape[0] // bin_factor, bin_factor, values.shape[1] // bin_factor, bin_factor
+            )
             values = blocks.mean(axis=(1, 3), dtype=np.float32)
         volume.append(values)
-        low, high = min(low, float(values.min())), max(high, float(values.max()))
-    return low, high
+        min_intensity, max_intensity = min(min_intensity, float(values.min())), max(max_intensity, float(values.max()))
+    return min_intensity, max_intensity
 
 
-def _threshold(volume: _Volume, bounds: tuple[float, float]) -> float:
+def _otsu_threshold(volume: _DiskVolume, intensity_range: tuple[float, float]) -> float:
     """Return Otsu's threshold of all pixels, the brightest 1 in 1000 taken as no brighter than the rest."""
     from skimage.filters import threshold_otsu
 
-    counts = np.zeros(BINS, dtype=np.int64)
+    counts = np.zeros(N_BINS, dtype=np.int64)
     for values in volume.slices():
-        for part in np.array_split(values.ravel(), max(1, values.size // BLOCK)):
-            counts += np.bincount(bins_of(part, *bounds), minlength=BINS)
-    top = max(1, int(np.searchsorted(np.cumsum(counts), 0.999 * counts.sum())))
-    coarse, edges = np.histogram(np.minimum(np.arange(BINS), top), bins=512, range=(0, top), weights=counts)
-    found = float(threshold_otsu(hist=(coarse, (edges[1:] + edges[:-1]) / 2)))
-    return bounds[0] + found / (BINS - 1) * (bounds[1] - bounds[0])
+        for block in np.array_split(values.ravel(), max(1, values.size // BLOCK_PIXELS)):
+            counts += np.bincount(bin_indices(block, *intensity_range), minlength=N_BINS)
+    top_bin = max(1, int(np.searchsorted(np.cumsum(counts), 0.999 * counts.sum())))
+    coarse_counts, edges = np.histogram(
+        np.minimum(np.arange(N_BINS), top_bin), bins=512, range=(0, top_bin), weights=counts
+    )
+    threshold_bin = float(threshold_otsu(hist=(coarse_counts, (edges[1:] + edges[:-1]) / 2)))
+    return intensity_range[0] + threshold_bin / (N_BINS - 1) * (intensity_range[1] - intensity_range[0])
 
 
-def _tiles(shape: tuple[int, int, int]) -> Iterator[tuple[slice, slice, slice]]:
-    for z in range(0, shape[0], TILE[0]):
-        for y in range(0, shape[1], TILE[1]):
-            for x in range(0, shape[2], TILE[2]):
+def _iter_tiles(shape: tuple[int, int, int]) -> Iterator[tuple[slice, slice, slice]]:
+    for z in range(0, shape[0], TILE_SHAPE[0]):
+        for y in range(0, shape[1], TILE_SHAPE[1]):
+            for x in range(0, shape[2], TILE_SHAPE[2]):
                 yield tuple(  # type: ignore[misc]
                     slice(start, min(start + side, end))
-                    for start, side, end in zip((z, y, x), TILE, shape, strict=True)
+                    for start, side, end in zip((z, y, x), TILE_SHAPE, shape, strict=True)
                 )
 
 
-def _mark_tile(
-    pixels: _Volume, marks: _Volume, core: tuple[slice, slice, slice], size: Voxels, threshold: float, n: int
+def _segment_tile(
+    pixels: _DiskVolume,
+    mask: _DiskVolume,
+    tile: tuple[slice, slice, slice],
+    voxel_size: VoxelSize,
+    threshold: float,
+    last_id: int,
 ) -> int:
-    """Mark the nuclei whose middle lies in `core`, numbered from n + 1; return the last number given."""
-    margins = [int(np.ceil(MARGIN / side)) for side in size]
+    """Mark the nuclei whose middle lies in `tile`, numbered from n + 1; return the last number given."""
+    margins = [int(np.ceil(MARGIN_UM / side)) for side in voxel_size]
     z, y, x = (
         slice(max(0, part.start - margin), min(end, part.stop + margin))
-        for part, margin, end in zip(core, margins, pixels.shape, strict=True)
+        for part, margin, end in zip(tile, margins, pixels.shape, strict=True)
     )
-    found, middles = _watershed(pixels.read(z, y, x), size, threshold)
-    start = np.array([z.start, y.start, x.start])
-    inside = np.array(
-        [all(p.start <= c < p.stop for p, c in zip(core, middle + start, strict=True)) for middle in middles], np.bool_
+    tile_labels, centroids = _watershed_tile(pixels.read(z, y, x), voxel_size, threshold)
+    origin = np.array([z.start, y.start, x.start])
+    is_inside = np.array(
+        [all(p.start <= c < p.stop for p, c in zip(tile, centroid + origin, strict=True)) for centroid in centroids],
+        np.bool_,
     )
-    if not inside.any():
-        return n
-    numbers = np.zeros(len(middles) + 1, dtype=np.int32)
-    numbers[1:][inside] = n + 1 + np.arange(int(inside.sum()))
-    box = marks.read(z, y, x)
-    new = numbers[found]
-    box[(new > 0) & (box == 0)] = new[(new > 0) & (box == 0)]
-    marks.write(z, y, x, box)
-    return n + int(inside.sum())
+    if not is_inside.any():
+        return last_id
+    id_of_label = np.zeros(len(centroids) + 1, dtype=np.int32)
+    id_of_label[1:][is_inside] = last_id + 1 + np.arange(int(is_inside.sum()))
+    box = mask.read(z, y, x)
+    new_ids = id_of_label[tile_labels]
+    box[(new_ids > 0) & (box == 0)] = new_ids[(new_ids > 0) & (box == 0)]
+    mask.write(z, y, x, box)
+    return last_id + int(is_inside.sum())
 
 
-def _watershed(values: NDArray[Any], size: Voxels, threshold: float) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+def _watershed_tile(
+    values: NDArray[Any], voxel_size: VoxelSize, threshold: float
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Return the pieces of a tile, numbered from 1, and each one's middle, (n, 3) voxels."""
     from scipy import ndimage
     from skimage.segmentation import watershed
 
-    smooth = ndimage.gaussian_filter(values.astype(np.float32), [SMOOTH / side for side in size], truncate=3)
-    bright = smooth > threshold
-    if not bright.any():
+    smooth = ndimage.gaussian_filter(
+        values.astype(np.float32), [SMOOTHING_SIGMA_UM / side for side in voxel_size], truncate=3
+    )
+    foreground = smooth > threshold
+    if not foreground.any():
         return np.zeros(values.shape, np.int32), np.zeros((0, 3))
     # One voxel of background around the tile would read as an edge: the distance is to the background inside only.
-    distance = ndimage.distance_transform_edt(bright, sampling=size).astype(np.float32)
-    distance = ndimage.gaussian_filter(distance, [SMOOTH / side for side in size], truncate=3)
-    window = [2 * max(1, round(APART / side)) + 1 for side in size]
-    peaks = (distance == ndimage.maximum_filter(distance, window)) & bright
+    distance = ndimage.distance_transform_edt(foreground, sampling=voxel_size).astype(np.float32)
+    distance = ndimage.gaussian_filter(distance, [SMOOTHING_SIGMA_UM / side for side in voxel_size], truncate=3)
+    window = [2 * max(1, round(MIN_SEED_DISTANCE_UM / side)) + 1 for side in voxel_size]
+    peaks = (distance == ndimage.maximum_filter(distance, window)) & foreground
     seeds, _ = ndimage.label(peaks, np.ones((3, 3, 3)))
-    pieces: NDArray[np.int32] = watershed(-distance, seeds, mask=bright).astype(np.int32)
-    volumes = np.bincount(pieces.ravel()) * float(np.prod(size))
-    keep = (volumes >= SMALLEST) & (volumes <= LARGEST)
+    tile_labels: NDArray[np.int32] = watershed(-distance, seeds, mask=foreground).astype(np.int32)
+    volumes = np.bincount(tile_labels.ravel()) * float(np.prod(voxel_size))
+    keep = (volumes >= MIN_VOLUME_UM3) & (volumes <= MAX_VOLUME_UM3)
     keep[0] = False
-    numbers = np.zeros(len(keep), dtype=np.int32)
-    numbers[keep] = 1 + np.arange(int(keep.sum()))
-    pieces = numbers[pieces]
-    middles = ndimage.center_of_mass(np.ones(pieces.shape, np.uint8), pieces, np.arange(1, int(keep.sum()) + 1))
-    return pieces, np.array(middles, dtype=np.float64).reshape(-1, 3)
+    new_labels = np.zeros(len(keep), dtype=np.int32)
+    new_labels[keep] = 1 + np.arange(int(keep.sum()))
+    tile_labels = new_labels[tile_labels]
+    centroids = ndimage.center_of_mass(
+        np.ones(tile_labels.shape, np.uint8), tile_labels, np.arange(1, int(keep.sum()) + 1)
+    )
+    return tile_labels, np.array(centroids, dtype=np.float64).reshape(-1, 3)
 
 
-def _write(
-    marks: _Volume, target: Path, shape: tuple[int, int, int], factor: int, dtype: np.dtype[Any], progress: Progress
+def _write_mask(
+    mask: _DiskVolume,
+    target: Path,
+    shape: tuple[int, int, int],
+    bin_factor: int,
+    dtype: np.dtype[Any],
+    progress: ProgressTracker,
 ) -> None:
     """Write the mask at the stack's own size, a compressed page a slice."""
     import tifffile
 
     with tifffile.TiffWriter(target, bigtiff=True) as writer:
-        for values in progress(marks.slices(), "Writing the mask", shape[0]):
+        for values in progress(mask.slices(), "Writing the mask", shape[0]):
             page = values.astype(dtype)
-            if factor > 1:
-                page = page.repeat(factor, axis=0).repeat(factor, axis=1)[: shape[1], : shape[2]]
+            if bin_factor > 1:
+                page = page.repeat(bin_factor, axis=0).repeat(bin_factor, axis=1)[: shape[1], : shape[2]]
             writer.write(page, compression="zlib", photometric="minisblack", contiguous=False, metadata=None)

@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 from torch import nn
 
-from nephros.errors import UserError, did_you_mean
-from nephros.models.classical import CLASSICAL
+from nephros.errors import NephrosError, did_you_mean
+from nephros.models.classical import CLASSICAL_MODELS
 from nephros.models.compact import Compact
 from nephros.models.course import Course
 from nephros.models.equivariant import Equivariant
-from nephros.models.input_spec import Shape
+from nephros.models.input_spec import InputSpec
 from nephros.models.poster import nephnet2d, poster
 from nephros.models.resnet import resnet18, resnet50
-from nephros.recipe_parts import Model
+from nephros.recipe_parts import ModelConfig
 
-MODELS: dict[str, Callable[[Model, Shape], nn.Module]] = {
+MODELS: dict[str, Callable[[ModelConfig, InputSpec], nn.Module]] = {
     "compact": Compact,
     "equivariant": Equivariant,
     "course": Course,
@@ -27,11 +27,11 @@ MODELS: dict[str, Callable[[Model, Shape], nn.Module]] = {
 }
 
 
-def build(model: Model, shape: Shape) -> nn.Module:
-    """Return the network that `model` names, with fresh weights, for data of that shape; UserError for an unknown name."""
-    if model.network not in MODELS:
-        raise UserError(
-            f"--model.network is '{model.network}', but it must be one of {', '.join([*MODELS, *CLASSICAL])}."
-            f"{did_you_mean(model.network, [*MODELS, *CLASSICAL])}"
+def build_network(config: ModelConfig, spec: InputSpec) -> nn.Module:
+    """Return the network that `config` names, with fresh weights, for data of that shape; UserError for an unknown name."""
+    if config.network not in MODELS:
+        raise NephrosError(
+            f"--model.network is '{config.network}', but it must be one of {', '.join([*MODELS, *CLASSICAL_MODELS])}."
+            f"{did_you_mean(config.network, [*MODELS, *CLASSICAL_MODELS])}"
         )
-    return MODELS[model.network](model, shape)
+    return MODELS[config.network](config, spec)

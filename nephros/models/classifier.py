@@ -24,12 +24,12 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
 
-    def normalise(self, images_nchw: Tensor) -> Tensor:
+    def normalize(self, images_nchw: Tensor) -> Tensor:
         """Return (n, c, h, w) float images: (pixel / 255 - mean) / std, a channel."""
         # With fixed statistics batch_norm is just that, in one sweep over memory.
         return F.batch_norm(images_nchw.to(self.mean.dtype), 255 * self.mean, (255 * self.std).square(), eps=0.0)
 
     def forward(self, images_nchw: Tensor) -> Tensor:
         """Return (n, classes) logits of (n, c, h, w) images in 0..255."""
-        logits: Tensor = self.network(self.normalise(images_nchw))
+        logits: Tensor = self.network(self.normalize(images_nchw))
         return logits

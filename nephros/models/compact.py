@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nephros.models.input_spec import Shape
-from nephros.models.resnet import Residual
-from nephros.recipe_parts import Model
+from nephros.models.input_spec import InputSpec
+from nephros.models.resnet import ResidualBlock
+from nephros.recipe_parts import ModelConfig
 
 
 class Compact(nn.Module):
@@ -20,11 +20,11 @@ class Compact(nn.Module):
     positions and one linear layer.
     """
 
-    def __init__(self, model: Model, shape: Shape) -> None:
+    def __init__(self, config: ModelConfig, spec: InputSpec) -> None:
         super().__init__()
-        shape.after_pools(3)
-        f = model.features
-        layers: list[nn.Module] = [nn.Conv2d(shape.channels, f, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(f)]
+        spec.pooled_size(3)
+        f = config.base_channels
+        layers: list[nn.Module] = [nn.Conv2d(spec.channels, f, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(f)]
         layers.append(nn.ReLU(inplace=True))
         channels = f
         for stage in range(3):
@@ -32,11 +32,11 @@ class Compact(nn.Module):
             if stage > 0:
                 layers += [nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width)]
                 layers.append(nn.ReLU(inplace=True))
-            layers += [Residual(width, width, 1, bottleneck=False) for _ in range(model.depth)]
+            layers += [ResidualBlock(width, width, 1, bottleneck=False) for _ in range(config.depth)]
             channels = width
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(model.dropout), nn.Linear(channels, shape.classes)
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(channels, spec.n_classes)
         )
 
     def forward(self, x_nchw: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from nephros.models.input_spec import Shape
-from nephros.recipe_parts import Model
+from nephros.models.input_spec import InputSpec
+from nephros.recipe_parts import ModelConfig
 
 
 class Course(nn.Module):
@@ -17,21 +17,21 @@ class Course(nn.Module):
     layer: the report names no activation, this is the plain reading. Source: course report, 3.1 and 4.1.2.
     """
 
-    def __init__(self, model: Model, shape: Shape) -> None:
+    def __init__(self, config: ModelConfig, spec: InputSpec) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        channels = shape.channels
-        for level in range(model.depth):
-            width = model.features * 2**level
+        channels = spec.channels
+        for level in range(config.depth):
+            width = config.base_channels * 2**level
             layers += [nn.Conv2d(channels, width, 3, padding=1, padding_mode="replicate"), nn.ReLU(), nn.MaxPool2d(2)]
             channels = width
         self.features = nn.Sequential(*layers)
-        height, width = shape.after_pools(model.depth)
-        widths = [channels * height * width, *model.hidden]
+        height, width = spec.pooled_size(config.depth)
+        widths = [channels * height * width, *config.hidden]
         dense: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
             dense += [nn.Linear(inputs, outputs), nn.ReLU()]
-        self.head = nn.Sequential(*dense, nn.Dropout(model.dropout), nn.Linear(widths[-1], shape.classes))
+        self.head = nn.Sequential(*dense, nn.Dropout(config.dropout), nn.Linear(widths[-1], spec.n_classes))
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return (n, classes) logits of (n, c, h, w) normalised images."""

@@ -11,38 +11,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ORIENTATIONS = 8
+N_ORIENTATIONS = 8
 
 
-def turned(g: int, x: Tensor) -> Tensor:
+def d4_transform(g: int, x: Tensor) -> Tensor:
     """Return (..., k, k) under the group's element g: mirrored left-right where g > 3, then turned g % 4 quarters."""
     return torch.rot90(x.flip(-1) if g > 3 else x, g % 4, (-2, -1))
 
 
-def _products() -> list[list[int]]:
+def _cayley_table() -> list[list[int]]:
     """Return the table of c where turned(c, x) = turned(a, turned(b, x)), by a and b."""
-    marked = torch.arange(9).view(3, 3)
-    each = [turned(g, marked) for g in range(ORIENTATIONS)]
+    numbered = torch.arange(9).view(3, 3)
+    transformed = [d4_transform(g, numbered) for g in range(N_ORIENTATIONS)]
     return [
-        [next(c for c in range(ORIENTATIONS) if torch.equal(each[c], turned(a, each[b]))) for b in range(ORIENTATIONS)]
-        for a in range(ORIENTATIONS)
+        [
+            next(c for c in range(N_ORIENTATIONS) if torch.equal(transformed[c], d4_transform(a, transformed[b])))
+            for b in range(N_ORIENTATIONS)
+        ]
+        for a in range(N_ORIENTATIONS)
     ]
 
 
-_PRODUCTS = _products()
-_INVERSES = [row.index(0) for row in _PRODUCTS]
+_CAYLEY_TABLE = _cayley_table()
+_INVERSES = [row.index(0) for row in _CAYLEY_TABLE]
 
 
-Bank = tuple[int, int, int, int, int]
+FilterShape = tuple[int, int, int, int, int]
 """Of filters: fields, inputs, orientations of an input, and the kernel's two sides."""
 
 
-def oriented(weight: Tensor, bank: Bank, index: Tensor) -> Tensor:
+def expand_filters(weight: Tensor, filter_shape: FilterShape, index: Tensor) -> Tensor:
     """Return the ordinary filters (fields * 8, inputs * sources, k, k) of those stored (fields, inputs * sources, k, k)."""
-    fields, inputs, sources, kernel, _ = bank
-    flat = weight.reshape(fields, inputs, sources * kernel * kernel)[:, :, index]
-    turned_bank = flat.view(fields, inputs, ORIENTATIONS, sources, kernel, kernel).transpose(1, 2)
-    return turned_bank.reshape(fields * ORIENTATIONS, inputs * sources, kernel, kernel)
+    out_fields, in_fields, in_orientations, kernel, _ = filter_shape
+    flat = weight.reshape(out_fields, in_fields, in_orientations * kernel * kernel)[:, :, index]
+    transformed = flat.view(out_fields, in_fields, N_ORIENTATIONS, in_orientations, kernel, kernel).transpose(1, 2)
+    return transformed.reshape(out_fields * N_ORIENTATIONS, in_fields * in_orientations, kernel, kernel)
 
 
 class D4Conv(nn.Conv2d):
@@ -55,20 +58,31 @@ class D4Conv(nn.Conv2d):
 
     index: Tensor
 
-    def __init__(self, inputs: int, fields: int, kernel: int, stride: int = 1, first: bool = False) -> None:
-        sources = 1 if first else ORIENTATIONS
-        super().__init__(inputs * sources, fields * ORIENTATIONS, kernel, stride, (kernel - 1) // 2, bias=False)
-        self.bank = (fields, inputs, sources, kernel, kernel)
-        self.weight = nn.Parameter(torch.empty(fields, inputs * sources, kernel, kernel))
+    def __init__(
+        self, in_fields: int, out_fields: int, kernel_size: int, stride: int = 1, lifting: bool = False
+    ) -> None:
+        in_orientations = 1 if lifting else N_ORIENTATIONS
+        super().__init__(
+            in_fields * in_orientations,
+            out_fields * N_ORIENTATIONS,
+            kernel_size,
+            stride,
+            (kernel_size - 1) // 2,
+            bias=False,
+        )
+        self.filter_shape = (out_fields, in_fields, in_orientations, kernel_size, kernel_size)
+        self.weight = nn.Parameter(torch.empty(out_fields, in_fields * in_orientations, kernel_size, kernel_size))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
-        taps = torch.arange(sources * kernel * kernel).view(sources, kernel, kernel)
-        orders = [[0] if first else [_PRODUCTS[inverse][h] for h in range(ORIENTATIONS)] for inverse in _INVERSES]
-        rows = [torch.stack([turned(g, taps[h]) for h in order]).flatten() for g, order in enumerate(orders)]
+        taps = torch.arange(in_orientations * kernel_size * kernel_size).view(in_orientations, kernel_size, kernel_size)
+        orders = [
+            [0] if lifting else [_CAYLEY_TABLE[inverse][h] for h in range(N_ORIENTATIONS)] for inverse in _INVERSES
+        ]
+        rows = [torch.stack([d4_transform(g, taps[h]) for h in order]).flatten() for g, order in enumerate(orders)]
         self.register_buffer("index", torch.stack(rows), persistent=False)
 
     def filters(self) -> Tensor:
         """Return the ordinary filters (fields * 8, inputs * sources, k, k) that the stored ones stand for."""
-        return oriented(self.weight, self.bank, self.index)
+        return expand_filters(self.weight, self.filter_shape, self.index)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return maps (n, fields * 8, h', w') of (n, inputs * 8, h, w), or of the first layer's (n, inputs, h, w)."""
@@ -77,7 +91,7 @@ class D4Conv(nn.Conv2d):
         return F.conv2d(x, filters, stride=self.stride, padding=self.padding)
 
 
-class D4Norm(nn.BatchNorm2d):
+class D4BatchNorm(nn.BatchNorm2d):
     """Batch normalisation of fields: the eight channels of each share one scale and shift.
 
     Their statistics differ by chance alone (and by nothing where a batch holds all views), so in evaluation their means are
@@ -85,47 +99,47 @@ class D4Norm(nn.BatchNorm2d):
     """
 
     def __init__(self, fields: int) -> None:
-        super().__init__(fields * ORIENTATIONS)
+        super().__init__(fields * N_ORIENTATIONS)
         self.weight, self.bias = nn.Parameter(torch.ones(fields)), nn.Parameter(torch.zeros(fields))
 
     def forward(self, input: Tensor) -> Tensor:
         """Return normalised maps of the same shape (n, fields * 8, h, w)."""
-        weight, bias = (p.repeat_interleave(ORIENTATIONS) for p in (self.weight, self.bias))
+        weight, bias = (p.repeat_interleave(N_ORIENTATIONS) for p in (self.weight, self.bias))
         if not self.training:
-            return F.batch_norm(input, *self.statistics(), weight, bias, False)
+            return F.batch_norm(input, *self.eval_statistics(), weight, bias, False)
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         return F.batch_norm(input, self.running_mean, self.running_var, weight, bias, True, self.momentum or 0.0)
 
-    def statistics(self) -> tuple[Tensor, Tensor]:
+    def eval_statistics(self) -> tuple[Tensor, Tensor]:
         """Return mean and variance (fields * 8,) as evaluation takes them, alike for the channels of a field."""
         assert self.running_mean is not None
         assert self.running_var is not None
         mean, var = (
-            over_orientations(held.view(1, -1)).repeat_interleave(ORIENTATIONS)
-            for held in (self.running_mean, self.running_var)
+            mean_over_orientations(buffer.view(1, -1)).repeat_interleave(N_ORIENTATIONS)
+            for buffer in (self.running_mean, self.running_var)
         )
         return mean, var
 
 
-def over_orientations(channels: Tensor) -> Tensor:
+def mean_over_orientations(channels: Tensor) -> Tensor:
     """Return (n, fields, ...) means over the eight channels of each field of (n, fields * 8, ...)."""
     n, _, *rest = channels.shape
-    return channels.reshape(n, -1, ORIENTATIONS, *rest).mean(2)
+    return channels.reshape(n, -1, N_ORIENTATIONS, *rest).mean(2)
 
 
-class FieldMeans(nn.Module):
+class GlobalOrientationPool(nn.Module):
     """(n, fields * 8, h, w) maps to (n, fields) means over positions and orientations."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the means."""
         # Over the middle of what lies so in memory: torch's poolings are far slower here, and lose the layout.
-        return over_orientations(maps.permute(0, 2, 3, 1).flatten(1, 2).mean(1))
+        return mean_over_orientations(maps.permute(0, 2, 3, 1).flatten(1, 2).mean(1))
 
 
-class OrientationMeans(nn.Module):
+class OrientationPool(nn.Module):
     """(n, fields * 8, h, w) maps to (n, fields, h, w), which turn with the image; their mean over positions is FieldMeans'."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the means."""
-        return over_orientations(maps)
+        return mean_over_orientations(maps)

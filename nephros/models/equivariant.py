@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nephros.models.dihedral import ORIENTATIONS, D4Conv, D4Norm, FieldMeans
-from nephros.models.input_spec import Shape
-from nephros.recipe_parts import Model
+from nephros.models.dihedral import N_ORIENTATIONS, D4BatchNorm, D4Conv, GlobalOrientationPool
+from nephros.models.input_spec import InputSpec
+from nephros.recipe_parts import ModelConfig
 
 
-def conv(inputs: int, fields: int, kernel: int, stride: int = 1, first: bool = False) -> list[nn.Module]:
+def conv_norm(
+    in_fields: int, out_fields: int, kernel_size: int, stride: int = 1, lifting: bool = False
+) -> list[nn.Module]:
     """Return a convolution and its normalisation."""
-    return [D4Conv(inputs, fields, kernel, stride, first), D4Norm(fields)]
+    return [D4Conv(in_fields, out_fields, kernel_size, stride, lifting), D4BatchNorm(out_fields)]
 
 
-class Block(nn.Module):
+class D4ResidualBlock(nn.Module):
     """relu(x + body(x))."""
 
     def __init__(self, fields: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(*conv(fields, fields, 3), nn.ReLU(inplace=True), *conv(fields, fields, 3))
+        self.body = nn.Sequential(*conv_norm(fields, fields, 3), nn.ReLU(inplace=True), *conv_norm(fields, fields, 3))
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,23 +38,23 @@ class Equivariant(nn.Module):
     sides that are a multiple of four the answer is the same for all flips and quarter-turns, whatever the weights.
     """
 
-    def __init__(self, model: Model, shape: Shape) -> None:
+    def __init__(self, config: ModelConfig, spec: InputSpec) -> None:
         super().__init__()
-        shape.after_pools(3)
-        self.fields = 2 * model.features
-        fields = -(-model.features // ORIENTATIONS)
-        layers = [*conv(shape.channels, fields, 6, 2, first=True), nn.ReLU(inplace=True)]
-        side = shape.height // 2
+        spec.pooled_size(3)
+        self.fields = 2 * config.base_channels
+        fields = -(-config.base_channels // N_ORIENTATIONS)
+        layers = [*conv_norm(spec.channels, fields, 6, 2, lifting=True), nn.ReLU(inplace=True)]
+        side = spec.height // 2
         for stage in range(3):
             if stage > 0:
                 kernel = 4 if side % 2 == 0 else 3
-                layers += [*conv(fields, 2 * fields, kernel, 2), nn.ReLU(inplace=True)]
+                layers += [*conv_norm(fields, 2 * fields, kernel, 2), nn.ReLU(inplace=True)]
                 fields, side = 2 * fields, (side + 1) // 2
-            layers += [Block(fields) for _ in range(model.depth)]
-        layers += [*conv(fields, self.fields, 1), nn.ReLU(inplace=True)]
+            layers += [D4ResidualBlock(fields) for _ in range(config.depth)]
+        layers += [*conv_norm(fields, self.fields, 1), nn.ReLU(inplace=True)]
         self.features = nn.Sequential(*layers)
-        self.pool = FieldMeans()
-        self.head = nn.Sequential(nn.Dropout(model.dropout), nn.Linear(self.fields, shape.classes))
+        self.pool = GlobalOrientationPool()
+        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(self.fields, spec.n_classes))
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Return (n, classes) logits of (n, c, h, w) normalised images."""

@@ -6,27 +6,27 @@ import torch
 from torch import Tensor, nn
 
 from nephros.models.classical import ClassicalModel
-from nephros.models.input_spec import Shape
+from nephros.models.input_spec import InputSpec
 
 
-def parameters(network: nn.Module) -> int:
+def count_parameters(network: nn.Module) -> int:
     """Return the number of trainable parameters; of a classical baseline, the numbers that it stores."""
     if isinstance(network, ClassicalModel):
-        return sum(stored.numel() for stored in network.buffers())
+        return sum(buffer.numel() for buffer in network.buffers())
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-def multiply_adds(network: nn.Module, shape: Shape) -> int:
+def count_multiply_adds(network: nn.Module, spec: InputSpec) -> int:
     """Return the multiply-adds of convolutions and fully connected layers for one image; additions of biases are not counted."""
     if isinstance(network, ClassicalModel):
-        return network.multiply_adds()
+        return network.count_multiply_adds()
     total = 0
 
     def count(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
         if isinstance(layer, nn.Conv2d):
-            taps = layer.in_channels // layer.groups * layer.kernel_size[0] * layer.kernel_size[1]
-            total += output[0].numel() * taps
+            fan_in = layer.in_channels // layer.groups * layer.kernel_size[0] * layer.kernel_size[1]
+            total += output[0].numel() * fan_in
         elif isinstance(layer, nn.Linear):
             total += layer.in_features * layer.out_features
 
@@ -36,7 +36,7 @@ def multiply_adds(network: nn.Module, shape: Shape) -> int:
     training = network.training
     try:
         with torch.no_grad():
-            network.eval()(torch.zeros(1, shape.channels, shape.height, shape.width))
+            network.eval()(torch.zeros(1, spec.channels, spec.height, spec.width))
     finally:
         network.train(training)
         for hook in hooks:

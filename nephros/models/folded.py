@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nephros.models.dihedral import ORIENTATIONS, D4Conv, D4Norm, oriented
+from nephros.models.dihedral import N_ORIENTATIONS, D4BatchNorm, D4Conv, expand_filters
 
 
 class FoldedConv(nn.Module):
@@ -18,10 +18,10 @@ class FoldedConv(nn.Module):
 
     index: Tensor
 
-    def __init__(self, conv: D4Conv, norm: D4Norm) -> None:
+    def __init__(self, conv: D4Conv, norm: D4BatchNorm) -> None:
         super().__init__()
-        self.bank, self.stride, self.padding = conv.bank, conv.stride, conv.padding
-        mean, var = (held.view(-1, ORIENTATIONS)[:, 0] for held in norm.statistics())
+        self.filter_shape, self.stride, self.padding = conv.filter_shape, conv.stride, conv.padding
+        mean, var = (statistic.view(-1, N_ORIENTATIONS)[:, 0] for statistic in norm.eval_statistics())
         scale = norm.weight / torch.sqrt(var + norm.eps)
         self.weight = nn.Parameter((conv.weight * scale[:, None, None, None]).detach())
         self.bias = nn.Parameter((norm.bias - mean * scale).detach())
@@ -29,18 +29,18 @@ class FoldedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the maps."""
-        filters = oriented(self.weight, self.bank, self.index).to(memory_format=torch.channels_last)
-        bias = self.bias[:, None].expand(-1, ORIENTATIONS).reshape(-1)
+        filters = expand_filters(self.weight, self.filter_shape, self.index).to(memory_format=torch.channels_last)
+        bias = self.bias[:, None].expand(-1, N_ORIENTATIONS).reshape(-1)
         return F.conv2d(x, filters, bias, stride=self.stride, padding=self.padding)
 
 
-def fold(network: nn.Module) -> nn.Module:
+def fold_batch_norm(network: nn.Module) -> nn.Module:
     """Replace each D4Conv and the D4Norm that follows it in a Sequential, in place, by a FoldedConv; return the network."""
-    for part in network.modules():
-        if not isinstance(part, nn.Sequential):
+    for module in network.modules():
+        if not isinstance(module, nn.Sequential):
             continue
-        for place in range(len(part) - 1):
-            conv, norm = part[place], part[place + 1]
-            if isinstance(conv, D4Conv) and isinstance(norm, D4Norm):
-                part[place], part[place + 1] = FoldedConv(conv, norm), nn.Identity()
+        for i in range(len(module) - 1):
+            conv, norm = module[i], module[i + 1]
+            if isinstance(conv, D4Conv) and isinstance(norm, D4BatchNorm):
+                module[i], module[i + 1] = FoldedConv(conv, norm), nn.Identity()
     return network

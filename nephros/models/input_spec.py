@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 
 
 @dataclass(frozen=True)
-class Shape:
+class InputSpec:
     """Channels (1 or 3), height and width in pixels, and number of classes."""
 
     channels: int
     height: int
     width: int
-    classes: int
+    n_classes: int
 
-    def after_pools(self, pools: int) -> tuple[int, int]:
+    def pooled_size(self, n_pools: int) -> tuple[int, int]:
         """Return height and width after so many 2x2 poolings; UserError when nothing would be left."""
-        height, width = self.height >> pools, self.width >> pools
+        height, width = self.height >> n_pools, self.width >> n_pools
         if min(height, width) < 1:
-            raise UserError(
-                f"Images of {self.height}x{self.width} pixels are too small for this network, which halves them {pools} times: "
-                f"choose another recipe or images of at least {2**pools}x{2**pools}."
+            raise NephrosError(
+                f"Images of {self.height}x{self.width} pixels are too small for this network, which halves them {n_pools} times: "
+                f"choose another recipe or images of at least {2**n_pools}x{2**n_pools}."
             )
         return height, width

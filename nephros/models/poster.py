@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nephros.models.input_spec import Shape
-from nephros.recipe_parts import Model
+from nephros.models.input_spec import InputSpec
+from nephros.recipe_parts import ModelConfig
 
 
-class PooledConvolutions(nn.Module):
+class PooledConvNet(nn.Module):
     """Blocks of [conv 3x3, BatchNorm, ReLU, perhaps average-pool 2x2], then fc - ReLU - dropout - fc.
 
     `blocks` gives each block's width as a multiple of the recipe's features, and whether it pools.
     """
 
-    def __init__(self, model: Model, shape: Shape, blocks: list[tuple[int, bool]]) -> None:
+    def __init__(self, config: ModelConfig, spec: InputSpec, blocks: list[tuple[int, bool]]) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        channels = shape.channels
-        for multiple, pooled in blocks:
-            width = multiple * model.features
+        channels = spec.channels
+        for multiple, has_pool in blocks:
+            width = multiple * config.base_channels
             layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
-            layers += [nn.AvgPool2d(2)] if pooled else []
+            layers += [nn.AvgPool2d(2)] if has_pool else []
             channels = width
         self.features = nn.Sequential(*layers)
-        height, width = shape.after_pools(sum(pooled for _, pooled in blocks))
-        hidden = 16 * model.features
+        height, width = spec.pooled_size(sum(has_pool for _, has_pool in blocks))
+        hidden = 16 * config.base_channels
         self.head = nn.Sequential(
             nn.Linear(channels * height * width, hidden),
             nn.ReLU(),
-            nn.Dropout(model.dropout),
-            nn.Linear(hidden, shape.classes),
+            nn.Dropout(config.dropout),
+            nn.Linear(hidden, spec.n_classes),
         )
 
     def forward(self, x_nchw: Tensor) -> Tensor:
@@ -39,19 +39,19 @@ class PooledConvolutions(nn.Module):
         return logits
 
 
-def poster(model: Model, shape: Shape) -> nn.Module:
+def poster(config: ModelConfig, spec: InputSpec) -> nn.Module:
     """Return the poster's net, 250,904 parameters at features 8, 28x28, 1 channel and 8 classes.
 
     Source: the poster's figure and its authors' repository, dw-dengwei/PML_coursework.
     """
     blocks = [(1, False), (1, False), (1, False), (2, True), (2, False), (4, True), (8, True), (16, False)]
-    return PooledConvolutions(model, shape, blocks)
+    return PooledConvNet(config, spec, blocks)
 
 
-def nephnet2d(model: Model, shape: Shape) -> nn.Module:
+def nephnet2d(config: ModelConfig, spec: InputSpec) -> nn.Module:
     """Return NephNet2D, 3,933,896 parameters at features 32, 28x28, 1 channel and 8 classes.
 
     Written for 64x64 images; here the head is computed for the input size. Source: awoloshuk/NephNet; Woloshuk et al.,
     Cytometry Part A 99(7), 2021.
     """
-    return PooledConvolutions(model, shape, [(1, False), (2, True), (4, True), (8, True), (16, False)])
+    return PooledConvNet(config, spec, [(1, False), (2, True), (4, True), (8, True), (16, False)])

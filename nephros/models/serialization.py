@@ -11,25 +11,25 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from nephros.errors import UserError
-from nephros.files import atomic
-from nephros.models import build
-from nephros.models.classical import CLASSICAL
+from nephros.errors import NephrosError
+from nephros.files import atomic_write
+from nephros.models import build_network
+from nephros.models.classical import CLASSICAL_MODELS
 from nephros.models.classifier import Classifier
-from nephros.models.input_spec import Shape
-from nephros.recipe_parts import Model
+from nephros.models.input_spec import InputSpec
+from nephros.recipe_parts import ModelConfig
 
-FORMAT = "nephros-1"
+FORMAT = "nephros-2"
 
 
 def save_model(
-    path: Path, weights: dict[str, Tensor], model: Model, shape: Shape, class_names: tuple[str, ...]
+    path: Path, weights: dict[str, Tensor], config: ModelConfig, spec: InputSpec, class_names: tuple[str, ...]
 ) -> None:
     """Write a Classifier's state, all or nothing."""
-    about = {"format": FORMAT, "model": asdict(model), "shape": asdict(shape), "class_names": class_names}
+    header = {"format": FORMAT, "model": asdict(config), "input_spec": asdict(spec), "class_names": class_names}
     # One entry, since the format keeps several in random order, and the same weights shall give the same bytes.
-    metadata = {"nephros": json.dumps(about)}
-    with atomic(path) as file:
+    metadata = {"nephros": json.dumps(header)}
+    with atomic_write(path) as file:
         file.write(save({name: value.contiguous() for name, value in weights.items()}, metadata=metadata))
 
 
@@ -39,28 +39,30 @@ def load_model(path: Path) -> tuple[Classifier, tuple[str, ...]]:
     Raises UserError, naming the file, when it is missing, damaged or not ours.
     """
     if not path.is_file():
-        raise UserError(
+        raise NephrosError(
             f"The weights {path} are missing: the run may not be over; resume it with `nephros train --resume`."
         )
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["nephros"])
+            header = json.loads((file.metadata() or {})["nephros"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-        assert about["format"] == FORMAT
-        model = Model(**{**about["model"], "hidden": tuple(about["model"]["hidden"])})
-        shape = Shape(**about["shape"])
-        classifier = Classifier(_network(model, shape, weights), [0.0] * shape.channels, [1.0] * shape.channels)
+        assert header["format"] == FORMAT
+        config = ModelConfig(**{**header["model"], "hidden": tuple(header["model"]["hidden"])})
+        spec = InputSpec(**header["input_spec"])
+        classifier = Classifier(_build_for_weights(config, spec, weights), [0.0] * spec.channels, [1.0] * spec.channels)
         classifier.load_state_dict(weights)
         classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return classifier.eval(), tuple(about["class_names"])
+        return classifier.eval(), tuple(header["class_names"])
     except (SafetensorError, OSError, KeyError, AssertionError, TypeError, ValueError, RuntimeError):
-        raise UserError(f"The weights {path} are damaged or not nephros's: train again, or name another run.") from None
+        raise NephrosError(
+            f"The weights {path} are damaged or not nephros's: train again, or name another run."
+        ) from None
 
 
-def _network(model: Model, shape: Shape, weights: dict[str, Tensor]) -> nn.Module:
+def _build_for_weights(config: ModelConfig, spec: InputSpec, weights: dict[str, Tensor]) -> nn.Module:
     """Return what the weights fit: a classical baseline is as large as the data that it learnt from."""
-    if model.network not in CLASSICAL:
-        return build(model, shape)
-    inner = "network."
-    own = {name.removeprefix(inner): tensor for name, tensor in weights.items() if name.startswith(inner)}
-    return CLASSICAL[model.network](own)
+    if config.network not in CLASSICAL_MODELS:
+        return build_network(config, spec)
+    prefix = "network."
+    tensors = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+    return CLASSICAL_MODELS[config.network](tensors)

@@ -11,49 +11,49 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nephros.distributed import Ranks
+from nephros.distributed import DistributedContext
 
 
-def share_statistics(network: nn.Module, ranks: Ranks) -> None:
+def convert_sync_batchnorm(network: nn.Module, context: DistributedContext) -> None:
     """Replace each batch normalisation inside `network` by one that sees all ranks' images; parameters and names stay."""
     for name, layer in network.named_children():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            setattr(network, name, SharedBatchNorm(layer, ranks))
+            setattr(network, name, CPUSyncBatchNorm(layer, context))
         else:
-            share_statistics(layer, ranks)
+            convert_sync_batchnorm(layer, context)
 
 
-class SharedBatchNorm(nn.BatchNorm2d):
+class CPUSyncBatchNorm(nn.BatchNorm2d):
     """Batch normalisation whose batch is that of all ranks together.
 
     `forward` takes (n, c) or (n, c, h, w), n this rank's images, and returns the same shape and dtype. It takes over the
     very parameters and buffers of the layer that it replaces, and in evaluation mode that layer's answers.
     """
 
-    def __init__(self, layer: nn.BatchNorm1d | nn.BatchNorm2d, ranks: Ranks) -> None:
+    def __init__(self, layer: nn.BatchNorm1d | nn.BatchNorm2d, context: DistributedContext) -> None:
         assert layer.affine
         assert layer.track_running_stats
         assert layer.momentum is not None
         super().__init__(layer.num_features, layer.eps, layer.momentum)
         self._parameters, self._buffers = layer._parameters, layer._buffers
         self.train(layer.training)
-        self.ranks = ranks
-        self._repeats = layer.num_features // layer.weight.numel()
-        self._alone = [layer.eval()]  # in a list, so that torch does not take it for a part of this one
+        self.context = context
+        self._channels_per_weight = layer.num_features // layer.weight.numel()
+        self._original = [layer.eval()]  # in a list, so that torch does not take it for a part of this one
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised (n, c) or (n, c, h, w) features."""
         if not self.training:
-            judged: Tensor = self._alone[0](input)
-            return judged
+            evaluated: Tensor = self._original[0](input)
+            return evaluated
         # Under autocast features are of 16 bits: too few for sums.
         x = input if input.dtype == self.weight.dtype else input.to(self.weight.dtype)
-        y: Tensor = self._shared(x)
+        y: Tensor = self._synced(x)
         return y.to(input.dtype)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _shared(self, x: Tensor) -> Tensor:
-        mean, var, count = _statistics(x.detach(), self.ranks)
+    def _synced(self, x: Tensor) -> Tensor:
+        mean, var, count = _global_statistics(x.detach(), self.context)
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -61,39 +61,39 @@ class SharedBatchNorm(nn.BatchNorm2d):
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(var * (count / (count - 1)), self.momentum)  # unbiased, as torch keeps it
         self.num_batches_tracked.add_(1)
-        weight, bias = (p.repeat_interleave(self._repeats) for p in (self.weight, self.bias))
-        y: Tensor = _Normalise.apply(x, weight, bias, mean, var, count, self.eps, self.ranks)  # type: ignore[no-untyped-call]
+        weight, bias = (p.repeat_interleave(self._channels_per_weight) for p in (self.weight, self.bias))
+        y: Tensor = _Normalize.apply(x, weight, bias, mean, var, count, self.eps, self.context)  # type: ignore[no-untyped-call]
         return y
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Take (n, c) too, which BatchNorm2d refuses."""
 
 
-def _statistics(x: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor, Tensor]:
+def _global_statistics(x: Tensor, context: DistributedContext) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean (c,), biased variance (c,) and count () of each channel of all ranks' `x`, of its dtype.
 
     Each rank sums the squares of what its own mean leaves, and the ranks' results are merged (Chan, Golub and LeVeque,
     The American Statistician 37, 1983): sums of plain squares would lose the variance of channels far from zero.
     """
-    dims = _all_but_channels(x)
-    own_mean = x.mean(dims)
+    dims = _non_channel_dims(x)
+    local_mean = x.mean(dims)
     # With fixed statistics batch_norm is x - mean, several times faster than broadcasting over the last axis in memory.
-    rest = F.batch_norm(x, own_mean, torch.ones_like(own_mean), eps=0.0)
-    squares = (rest * rest).sum(dims)
-    count = own_mean.new_tensor([x.numel() / len(own_mean)])
-    table = ranks.stack(torch.cat([count, own_mean, squares]).double())
-    counts, means, squares = table.split_with_sizes([1, len(own_mean), len(own_mean)], dim=1)
+    centered = F.batch_norm(x, local_mean, torch.ones_like(local_mean), eps=0.0)
+    squared_sums = (centered * centered).sum(dims)
+    count = local_mean.new_tensor([x.numel() / len(local_mean)])
+    gathered = context.all_gather(torch.cat([count, local_mean, squared_sums]).double())
+    counts, means, squared_sums = gathered.split_with_sizes([1, len(local_mean), len(local_mean)], dim=1)
     n = counts.sum()
     mean = (counts * means).sum(0) / n
-    var = (squares + counts * (means - mean).square()).sum(0) / n
+    var = (squared_sums + counts * (means - mean).square()).sum(0) / n
     return mean.to(x.dtype), var.to(x.dtype), n.to(x.dtype)
 
 
-def _all_but_channels(x: Tensor) -> list[int]:
+def _non_channel_dims(x: Tensor) -> list[int]:
     return [0, *range(2, x.ndim)]
 
 
-class _Normalise(torch.autograd.Function):
+class _Normalize(torch.autograd.Function):
     """(x - mean) / sqrt(var + eps) * weight + bias, mean and variance being those of all ranks' x."""
 
     @staticmethod
@@ -106,21 +106,21 @@ class _Normalise(torch.autograd.Function):
         var: Tensor,
         n: Tensor,
         eps: float,
-        ranks: Ranks,
+        context: DistributedContext,
     ) -> Tensor:
         ctx.save_for_backward(x, weight, mean, var, n)
-        ctx.eps, ctx.ranks = eps, ranks
+        ctx.eps, ctx.context = eps, context
         return F.batch_norm(x, mean, var, weight, bias, eps=eps)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         """Return gradients of this rank's x, and its own share of those of weight and bias, which are summed later."""
         x, weight, mean, var, n = ctx.saved_tensors
-        dims = _all_but_channels(x)
+        dims = _non_channel_dims(x)
         x_hat = F.batch_norm(x, mean, var, eps=ctx.eps)
         d_weight, d_bias = (dy * x_hat).sum(dims), dy.sum(dims)
-        along, level = (ctx.ranks.sum(torch.stack([d_weight, d_bias])) / n).unbind()
+        mean_dy_x_hat, mean_dy = (ctx.context.all_reduce(torch.stack([d_weight, d_bias])) / n).unbind()
         # dx = (dy - mean(dy) - x_hat * mean(dy * x_hat)) * weight / sqrt(var + eps)
-        rest = dy - F.batch_norm(x, mean, var, along, level, eps=ctx.eps)
-        dx = F.batch_norm(rest, torch.zeros_like(mean), var, weight, eps=ctx.eps)
+        dx_hat = dy - F.batch_norm(x, mean, var, mean_dy_x_hat, mean_dy, eps=ctx.eps)
+        dx = F.batch_norm(dx_hat, torch.zeros_like(mean), var, weight, eps=ctx.eps)
         return dx, d_weight, d_bias, None, None, None, None, None

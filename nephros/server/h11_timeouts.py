@@ -6,67 +6,67 @@ import asyncio
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-IDLE = 10.0
+IDLE_TIMEOUT_S = 10.0
 """Seconds in which a whole request head must come, and a finished answer be taken."""
 
 
-class Connection(H11Protocol):
+class TimeoutProtocol(H11Protocol):
     """uvicorn waits for ever for the first byte of a request, for the rest of its head, and for a reader to read."""
 
-    _timer: asyncio.TimerHandle | None = None
-    _unread: asyncio.TimerHandle | None = None
+    _request_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to count."""
         super().connection_made(transport)
-        self._wait()
+        self._start_request_timer()
 
     def data_received(self, data: bytes) -> None:
         """Count on until a head is whole."""
         super().data_received(data)
-        if self._at_work():
-            self._stop()
-        elif self._timer is None:
-            self._wait()
+        if self._is_responding():
+            self._cancel_request_timer()
+        elif self._request_timer is None:
+            self._start_request_timer()
 
     def on_response_complete(self) -> None:
         """Count until the next request, or until what is left of this answer has been taken."""
         super().on_response_complete()
-        if not self._at_work() and self._timer is None:
-            self._wait()
+        if not self._is_responding() and self._request_timer is None:
+            self._start_request_timer()
 
     def pause_writing(self) -> None:
         """Count until the client has taken most of what waits to be sent."""
         super().pause_writing()
-        if self._unread is None:
-            self._unread = self.loop.call_later(IDLE, self.transport.abort)
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(IDLE_TIMEOUT_S, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Stop that count."""
         super().resume_writing()
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop counting."""
-        self._stop()
-        if self._unread is not None:
-            self._unread.cancel()
+        self._cancel_request_timer()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
         super().connection_lost(exc)
 
-    def _at_work(self) -> bool:
+    def _is_responding(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _wait(self) -> None:
-        self._timer = self.loop.call_later(IDLE, self._cut)
+    def _start_request_timer(self) -> None:
+        self._request_timer = self.loop.call_later(IDLE_TIMEOUT_S, self._on_request_timeout)
 
-    def _stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _cancel_request_timer(self) -> None:
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
 
-    def _cut(self) -> None:
-        self._timer = None
-        if not self._at_work():
+    def _on_request_timeout(self) -> None:
+        self._request_timer = None
+        if not self._is_responding():
             self.transport.abort()

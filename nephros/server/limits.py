@@ -9,35 +9,35 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 
 
-class Refused(Exception):
+class RequestRejected(Exception):
     """A request that gets no answer: its HTTP status and one plain sentence."""
 
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status, self.sentence = status, sentence
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """What a request may bring and take."""
 
     __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
     """The words under the fields are also those of OpenAPI."""
 
-    upload_bytes: int = 64 << 20
+    max_upload_bytes: int = 64 << 20
     """Of a request's body."""
-    files: int = 1000
+    max_files: int = 1000
     """In a request."""
-    cells: int = 10_000
+    max_cells: int = 10_000
     """Pictures of all files together: pages and rows count."""
-    file_pixels: int = 100_000_000
+    max_file_pixels: int = 100_000_000
     """Of all pages or rows of a file, unpacked; a single picture may have 25 million."""
-    seconds: float = 60.0
+    timeout_s: float = 60.0
     """In which an upload must have come, and after that so many again in which it must be answered."""
-    idle_seconds: float = 10.0
+    idle_timeout_s: float = 10.0
     """In which a client must send something more, or take something of the answer."""
 
     def to_dict(self) -> dict[str, float]:
@@ -45,70 +45,72 @@ class Limits:
         return asdict(self)
 
 
-FOR_BATCHES = Limits(256 << 20, 1000, 250_000, 250_000_000, 900.0)
+BATCH_LIMITS = RequestLimits(256 << 20, 1000, 250_000, 250_000_000, 900.0)
 """Of ``POST /predict/batch``: TissueMNIST's file fits."""
-HELD_BYTES = 1 << 30
+MAX_BUFFERED_BYTES = 1 << 30
 """Of uploads in memory at one time, all clients' together."""
 
 
-class Guard:
+class DecodeLimiter:
     """Counts what the files of one request give; called for each file, as `nephros.inference.reader.Guard` says."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits, self._end = limits, time.monotonic() + limits.seconds
-        self._cells = 0
-        self._file: object = None
-        self._pixels = 0
+    def __init__(self, limits: RequestLimits) -> None:
+        self._limits, self._deadline = limits, time.monotonic() + limits.timeout_s
+        self._n_cells = 0
+        self._current_file: object = None
+        self._file_pixels = 0
 
-    def __call__(self, name: object, cells: int, pixels: int) -> None:
+    def __call__(self, name: object, n_cells: int, pixels_per_cell: int) -> None:
         """UserError, in one sentence that begins with `name`, when the file goes over a limit."""
-        if name is not self._file:
-            self._file, self._pixels = name, 0
-        if self._cells + cells > self._limits.cells:
-            raise UserError(
-                f"{name} brings the upload above {self._limits.cells:,} cells, the most that are answered at once; "
+        if name is not self._current_file:
+            self._current_file, self._file_pixels = name, 0
+        if self._n_cells + n_cells > self._limits.max_cells:
+            raise NephrosError(
+                f"{name} brings the upload above {self._limits.max_cells:,} cells, the most that are answered at once; "
                 "divide it, or use `nephros predict`."
             )
-        if self._pixels + cells * pixels > self._limits.file_pixels:
-            raise UserError(
-                f"{name} unpacks to more than {self._limits.file_pixels / 1e6:,.0f} million pixels; crop the cells out first."
+        if self._file_pixels + n_cells * pixels_per_cell > self._limits.max_file_pixels:
+            raise NephrosError(
+                f"{name} unpacks to more than {self._limits.max_file_pixels / 1e6:,.0f} million pixels; crop the cells out first."
             )
-        if time.monotonic() > self._end:
-            raise UserError(f"{name} was not read within {self._limits.seconds:g} seconds; send fewer files at once.")
-        self._cells += cells
-        self._pixels += cells * pixels
+        if time.monotonic() > self._deadline:
+            raise NephrosError(
+                f"{name} was not read within {self._limits.timeout_s:g} seconds; send fewer files at once."
+            )
+        self._n_cells += n_cells
+        self._file_pixels += n_cells * pixels_per_cell
 
 
-class Budget:
+class MemoryBudget:
     """Bytes that all requests together may hold."""
 
-    def __init__(self, most: int = HELD_BYTES) -> None:
-        self._left, self._door = most, threading.Lock()
+    def __init__(self, capacity: int = MAX_BUFFERED_BYTES) -> None:
+        self._available, self._lock = capacity, threading.Lock()
 
     @contextmanager
-    def share(self) -> Iterator[Share]:
+    def lease(self) -> Iterator[MemoryLease]:
         """Within the block a request takes what it needs; at the end all of it is given back."""
-        share = Share(self)
+        memory_lease = MemoryLease(self)
         try:
-            yield share
+            yield memory_lease
         finally:
-            self.take(-share.taken)
+            self.reserve(-memory_lease.reserved)
 
-    def take(self, count: int) -> None:
+    def reserve(self, n_bytes: int) -> None:
         """Take so many bytes; Refused when there are not so many left."""
-        with self._door:
-            if count > self._left:
-                raise Refused(503, "The server holds as many uploads as it can: try again in a few seconds.")
-            self._left -= count
+        with self._lock:
+            if n_bytes > self._available:
+                raise RequestRejected(503, "The server holds as many uploads as it can: try again in a few seconds.")
+            self._available -= n_bytes
 
 
-class Share:
+class MemoryLease:
     """One request's part of a Budget."""
 
-    def __init__(self, budget: Budget) -> None:
-        self._budget, self.taken = budget, 0
+    def __init__(self, budget: MemoryBudget) -> None:
+        self._budget, self.reserved = budget, 0
 
-    def take(self, count: int) -> None:
+    def reserve(self, n_bytes: int) -> None:
         """Take so many more bytes; Refused when there are not so many left."""
-        self._budget.take(count)
-        self.taken += count
+        self._budget.reserve(n_bytes)
+        self.reserved += n_bytes

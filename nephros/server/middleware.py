@@ -10,10 +10,10 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nephros.environment import __version__
-from nephros.server.prometheus import Metrics
+from nephros.server.prometheus import ServerMetrics
 
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
-HEADERS = {
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+RESPONSE_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
@@ -27,10 +27,10 @@ HEADERS = {
 }
 
 
-class Gate:
+class RequestMiddleware:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, routes: frozenset[str], loopback_only: bool) -> None:
+    def __init__(self, app: ASGIApp, metrics: ServerMetrics, routes: frozenset[str], loopback_only: bool) -> None:
         """Take the application and its routes; with `loopback_only` a foreign Host header is refused (DNS rebinding)."""
         self._app, self._metrics, self._routes, self._loopback_only = app, metrics, routes, loopback_only
 
@@ -41,46 +41,46 @@ class Gate:
             return
         start, status = time.perf_counter(), 0
         # One that is answered before all of it came can't be followed by another on the same connection.
-        read_all = scope["method"] in ("GET", "HEAD")
+        body_complete = scope["method"] in ("GET", "HEAD")
 
-        async def watched() -> Message:
-            nonlocal read_all
+        async def tracked_receive() -> Message:
+            nonlocal body_complete
             message = await receive()
-            read_all = read_all or (message["type"] == "http.request" and not message.get("more_body", False))
+            body_complete = body_complete or (message["type"] == "http.request" and not message.get("more_body", False))
             return message
 
-        async def marked(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-                own += [] if read_all else [(b"connection", b"close")]
-                message = {**message, "headers": [*message.get("headers", []), *own]}
+                extra_headers = [(name.encode(), value.encode()) for name, value in RESPONSE_HEADERS.items()]
+                extra_headers += [] if body_complete else [(b"connection", b"close")]
+                message = {**message, "headers": [*message.get("headers", []), *extra_headers]}
             await send(message)
 
         try:
-            if why := self._foreign(scope):
-                await self._refuse(marked, 403, why)
+            if reason := self._rejection_reason(scope):
+                await self._reject(send_with_headers, 403, reason)
             else:
-                await self._app(scope, watched, marked)
+                await self._app(scope, tracked_receive, send_with_headers)
         except asyncio.CancelledError:  # the server is ending, and has waited long enough for this client
             if not status:
-                await self._refuse(marked, 503, "The server is ending.")
+                await self._reject(send_with_headers, 503, "The server is ending.")
         finally:
             path = scope["path"] if scope["path"] in self._routes else "other"
-            self._metrics.request(path, status or 500, time.perf_counter() - start)
+            self._metrics.record_request(path, status or 500, time.perf_counter() - start)
 
-    async def _refuse(self, send: Send, status: int, why: str) -> None:
-        body = json.dumps({"error": why}).encode()
+    async def _reject(self, send: Send, status: int, reason: str) -> None:
+        body = json.dumps({"error": reason}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def _foreign(self, scope: Scope) -> str:
+    def _rejection_reason(self, scope: Scope) -> str:
         """Return why a request is not from this server's own address, or nothing."""
         headers = dict(scope["headers"])
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        if self._loopback_only and re.sub(r":\d*$", "", host) not in LOOPBACK:
+        if self._loopback_only and re.sub(r":\d*$", "", host) not in LOOPBACK_HOSTS:
             return "This server answers on this machine only, as localhost: start it with --host to let others in."
         origin = headers.get(b"origin")
         if origin is not None and origin.decode("latin-1").lower().partition("://")[2] != host:

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from nephros.environment import __version__
 from nephros.server import schemas
-from nephros.server.limits import Limits
+from nephros.server.limits import RequestLimits
 from nephros.server.service import Service
 
 DESCRIPTION = (
@@ -17,49 +17,49 @@ DESCRIPTION = (
 )
 
 
-def _lines() -> dict[str, Any]:
-    """Return the schema of a line of /predict/batch; what it is made of stands among the components by way of Result."""
-    kinds = (schemas.Line, schemas.Done, schemas.BrokenOff)
-    found = [kind.model_json_schema(ref_template="#/components/schemas/{model}") for kind in kinds]
-    return {"oneOf": [{key: value for key, value in schema.items() if key != "$defs"} for schema in found]}
+def _stream_line_schema() -> dict[str, Any]:
+    """Return the schema of a line of /predict/batch; its parts are components of PredictionResult."""
+    models = (schemas.StreamedResult, schemas.StreamCompleted, schemas.StreamAborted)
+    line_schemas = [kind.model_json_schema(ref_template="#/components/schemas/{model}") for kind in models]
+    return {"oneOf": [{key: value for key, value in schema.items() if key != "$defs"} for schema in line_schemas]}
 
 
-_ANYWHERE: dict[int | str, dict[str, Any]] = {
-    403: {"model": schemas.Trouble, "description": "Asked by another site, or under another host name."},
-    500: {"model": schemas.Trouble, "description": "The server failed: its output says how."},
+_COMMON_ERRORS: dict[int | str, dict[str, Any]] = {
+    403: {"model": schemas.ErrorResponse, "description": "Asked by another site, or under another host name."},
+    500: {"model": schemas.ErrorResponse, "description": "The server failed: its output says how."},
 }
-_REFUSED: dict[int | str, dict[str, Any]] = {
-    **_ANYWHERE,
-    400: {"model": schemas.Trouble, "description": "The upload is damaged, cut short or empty."},
-    408: {"model": schemas.Trouble, "description": "The upload came too slowly."},
-    413: {"model": schemas.Trouble, "description": "The upload is above a limit; see /version."},
-    415: {"model": schemas.Trouble, "description": "The body is no multipart/form-data."},
-    422: {"model": schemas.Trouble, "description": "A query parameter is out of range."},
-    503: {"model": schemas.Trouble, "description": "Busy: try again after the seconds in Retry-After."},
+_UPLOAD_ERRORS: dict[int | str, dict[str, Any]] = {
+    **_COMMON_ERRORS,
+    400: {"model": schemas.ErrorResponse, "description": "The upload is damaged, cut short or empty."},
+    408: {"model": schemas.ErrorResponse, "description": "The upload came too slowly."},
+    413: {"model": schemas.ErrorResponse, "description": "The upload is above a limit; see /version."},
+    415: {"model": schemas.ErrorResponse, "description": "The body is no multipart/form-data."},
+    422: {"model": schemas.ErrorResponse, "description": "A query parameter is out of range."},
+    503: {"model": schemas.ErrorResponse, "description": "Busy: try again after the seconds in Retry-After."},
 }
-ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"model": schemas.Answer},
-    **_REFUSED,
-    504: {"model": schemas.Trouble, "description": "The answer took too long."},
+PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"model": schemas.PredictResponse},
+    **_UPLOAD_ERRORS,
+    504: {"model": schemas.ErrorResponse, "description": "The answer took too long."},
 }
-LINES: dict[int | str, dict[str, Any]] = {
+STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Lines of JSON: one a result, and a last one that says whether all are there.",
-        "content": {"application/x-ndjson": {"schema": _lines()}},
+        "content": {"application/x-ndjson": {"schema": _stream_line_schema()}},
     },
-    **_REFUSED,
+    **_UPLOAD_ERRORS,
 }
-HEALTH: dict[int | str, dict[str, Any]] = {
-    200: {"model": schemas.Healthy},
-    **_ANYWHERE,
-    503: {"model": schemas.Failing, "description": "The model does not answer."},
+HEALTH_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"model": schemas.HealthyResponse},
+    **_COMMON_ERRORS,
+    503: {"model": schemas.FailingResponse, "description": "The model does not answer."},
 }
-VERSION: dict[int | str, dict[str, Any]] = {200: {"model": schemas.Version}, **_ANYWHERE}
-METRICS: dict[int | str, dict[str, Any]] = {
+VERSION_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"model": schemas.VersionResponse}, **_COMMON_ERRORS}
+METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "Counters as text.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-    **_ANYWHERE,
+    **_COMMON_ERRORS,
 }
-FORM = {
+MULTIPART_BODY = {
     "requestBody": {
         "required": True,
         "content": {
@@ -81,42 +81,48 @@ FORM = {
 }
 
 
-def about(service: Service, limits: Limits, batch_limits: Limits) -> dict[str, Any]:
+def version_info(service: Service, limits: RequestLimits, batch_limits: RequestLimits) -> dict[str, Any]:
     """Return the answer of ``/version``, plain JSON values."""
-    card, known = service.engine.card, service.known
+    card, reference_index = service.predictor.card, service.reference_index
     return {
         "version": __version__,
         "model": {
             "recipe": card["recipe"],
-            "data": card["data"]["title"],
+            "training_data": card["data"]["title"],
             "test_accuracy": card["test_accuracy"],
-            "test_of": card["test"]["of"] if card["test"] else None,
+            "test_setup": card["test"]["setup"] if card["test"] else None,
             "weights_sha256": card["network"]["weights_sha256"],
             "precision": card["network"]["precision"],
-            "views": card["network"]["views"],
-            "finds_unfamiliar": card["unfamiliarity"] is not None,
+            "tta_views": card["network"]["tta_views"],
+            "detects_ood": card["ood_detector"] is not None,
             "input": card["input"],
-            "limits": card.get("limits", []),
+            "limitations": card["limitations"],
         },
-        "class_names": list(service.engine.class_names),
-        "known": None if known is None else {"cells": len(known), "title": known.title, "trained_on": known.trained_on},
+        "class_names": list(service.predictor.class_names),
+        "reference_cells": None
+        if reference_index is None
+        else {
+            "n_cells": len(reference_index),
+            "title": reference_index.title,
+            "trained_on": reference_index.trained_on,
+        },
         "limits": {"predict": limits.to_dict(), "batch": batch_limits.to_dict()},
     }
 
 
-def page(schema: dict[str, Any], facts: dict[str, Any]) -> str:
+def render_api_page(schema: dict[str, Any], info: dict[str, Any]) -> str:
     """Return /api as HTML."""
     environment = Environment(
         loader=PackageLoader("nephros.server", "static"), autoescape=select_autoescape(), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template("api.html").render(schema=schema, facts=facts, types=_type)
+    return environment.get_template("api.html").render(schema=schema, info=info, type_name=_type_name)
 
 
-def _type(schema: dict[str, Any]) -> str:
+def _type_name(schema: dict[str, Any]) -> str:
     """Return a schema's type in a word or two."""
     if "anyOf" in schema:
-        return " or ".join(_type(part) for part in schema["anyOf"])
+        return " or ".join(_type_name(option) for option in schema["anyOf"])
     if schema.get("type") == "array":
-        return f"list of {_type(schema['items'])}s"
+        return f"list of {_type_name(schema['items'])}s"
     return str(schema.get("type", schema.get("$ref", "").rpartition("/")[2] or "any"))

@@ -10,45 +10,48 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nephros.data.dataset import Dataset
-from nephros.data.display import png_address
-from nephros.data.subset import picked
-from nephros.data.synthetic import KINDS, make
+from nephros.data.display import png_data_uri
+from nephros.data.subset import stratified_subset
+from nephros.data.synthetic import NUCLEUS_TYPES, make_synthetic
 
-A_KIND = 8
+SAMPLES_PER_KIND = 8
 """Cells of each kind of sample."""
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleCell:
     """A cell as a PNG file, and what is known of it."""
 
     name: str
     png: bytes
-    picture: str
+    preview: str
     """``data:`` address of the cell made ready to look at."""
-    made_up: bool
-    truth: str
+    synthetic: bool
+    true_class: str
     """Its class in the data; a made-up cell has none that the model knows."""
     source: str
 
 
-def samples(dataset: Dataset | None, seed: int = 0) -> list[Sample]:
+def build_sample_cells(dataset: Dataset | None, seed: int = 0) -> list[SampleCell]:
     """Return made-up cells and, of `dataset`, cells of its validation split, one or two of each class. Never test cells."""
-    made = make(len(KINDS), A_KIND, len(KINDS), seed).val
-    order = np.argsort(made.labels, kind="stable")
-    found = [_sample(f"made-up-{i}.png", made.images[i], True, "", "made up, not real") for i in order]
-    if dataset is None or len(dataset.val) < (number := max(A_KIND, dataset.classes)):
-        return found
-    chosen = picked(dataset.val, number, seed)
-    return found + [
-        _sample(
+    synthetic_cells = make_synthetic(len(NUCLEUS_TYPES), SAMPLES_PER_KIND, len(NUCLEUS_TYPES), seed).val
+    order = np.argsort(synthetic_cells.labels, kind="stable")
+    result = [
+        _to_sample_cell(f"synthetic-{i}.png", synthetic_cells.images[i], True, "", "synthetic, not real data")
+        for i in order
+    ]
+    if dataset is None or len(dataset.val) < (n_samples := max(SAMPLES_PER_KIND, dataset.n_classes)):
+        return result
+    subset = stratified_subset(dataset.val, n_samples, seed)
+    return result + [
+        _to_sample_cell(
             f"validation-{i}.png", image, False, dataset.class_names[label], f"{dataset.provenance.title}, validation"
         )
-        for i, (image, label) in enumerate(zip(chosen.images, chosen.labels, strict=True))
+        for i, (image, label) in enumerate(zip(subset.images, subset.labels, strict=True))
     ]
 
 
-def _sample(name: str, image: NDArray[np.uint8], made_up: bool, truth: str, source: str) -> Sample:
+def _to_sample_cell(name: str, image: NDArray[np.uint8], synthetic: bool, true_class: str, source: str) -> SampleCell:
     file = io.BytesIO()
     Image.fromarray(image).save(file, format="PNG")
-    return Sample(name, file.getvalue(), png_address(image), made_up, truth, source)
+    return SampleCell(name, file.getvalue(), png_data_uri(image), synthetic, true_class, source)

@@ -8,34 +8,34 @@ from typing import Any
 
 import torch
 
-from nephros.errors import UserError
-from nephros.files import atomic
+from nephros.errors import NephrosError
+from nephros.files import atomic_write
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state`, made of tensors and plain values."""
-    packed = pack(state)
-    with atomic(path) as file:
-        file.write(packed)
+    data = to_bytes(state)
+    with atomic_write(path) as file:
+        file.write(data)
 
 
-def pack(state: dict[str, Any]) -> bytes:
+def to_bytes(state: dict[str, Any]) -> bytes:
     """Return what a checkpoint file holds."""
     # Through memory: torch.save into a file on a full disk raises a RuntimeError that says nothing of the disk.
-    packed = io.BytesIO()
-    torch.save(state, packed)
-    return packed.getvalue()
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
 
 
 def load(path: Path) -> dict[str, Any]:
     """Read a state onto the CPU without unpickling code; UserError, naming the file, when it is damaged."""
-    return unpack(path.read_bytes(), str(path))
+    return from_bytes(path.read_bytes(), str(path))
 
 
-def unpack(packed: bytes, name: str) -> dict[str, Any]:
+def from_bytes(data: bytes, source: str) -> dict[str, Any]:
     """Return the state that `pack` packed; UserError, naming it, when it is damaged."""
     try:
-        state: dict[str, Any] = torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception:
-        raise UserError(f"The checkpoint {name} is damaged: start the run again with a new --out.") from None
+        raise NephrosError(f"The checkpoint {source} is damaged: start the run again with a new --out.") from None
     return state

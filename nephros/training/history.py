@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 
 
 @dataclass(frozen=True)
-class Epoch:
+class EpochMetrics:
     """One row of history.csv."""
 
     epoch: int
@@ -36,44 +36,44 @@ class Epoch:
     """Training time, validation not counted."""
     images_per_second: float
 
-    def better_than(self, other: Epoch, metric: str) -> bool:
+    def is_better_than(self, other: EpochMetrics, metric: str) -> bool:
         """Return whether this epoch's metric beats the other's."""
-        return beats(getattr(self, metric), getattr(other, metric), metric)
+        return is_better(getattr(self, metric), getattr(other, metric), metric)
 
 
-def images_seen(rows: Sequence[Epoch]) -> int:
+def count_images_seen(history: Sequence[EpochMetrics]) -> int:
     """Return how many training images the epochs went through, repeats counted."""
-    return round(sum(row.seconds * row.images_per_second for row in rows))
+    return round(sum(row.seconds * row.images_per_second for row in history))
 
 
-def beats(mine: float, theirs: float, metric: str) -> bool:
+def is_better(value: float, other: float, metric: str) -> bool:
     """Return whether one value of a metric is better than another; a tie is not, and any number is better than NaN."""
-    if math.isnan(theirs):
-        return not math.isnan(mine)
-    return mine < theirs if metric == "val_loss" else mine > theirs
+    if math.isnan(other):
+        return not math.isnan(value)
+    return value < other if metric == "val_loss" else value > other
 
 
-def to_csv(rows: list[Epoch]) -> str:
+def history_to_csv(history: list[EpochMetrics]) -> str:
     """Return the rows as CSV text with a header."""
-    return csv_text(Epoch, rows)
+    return dataclasses_to_csv(EpochMetrics, history)
 
 
-def csv_text(kind: type[Any], rows: Sequence[Any]) -> str:
-    """Return dataclass instances of one `kind` as CSV text, with its fields as the header."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(kind)], lineterminator="\n")
+def dataclasses_to_csv(row_type: type[Any], rows: Sequence[Any]) -> str:
+    """Return dataclass instances of one `row_type` as CSV text, with its fields as the header."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, [field.name for field in dataclasses.fields(row_type)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(dataclasses.asdict(row) for row in rows)
-    return text.getvalue()
+    return buffer.getvalue()
 
 
-def from_csv(path: Path) -> list[Epoch]:
+def read_history(path: Path) -> list[EpochMetrics]:
     """Read what `to_csv` wrote; UserError, naming the file, when it is missing or damaged."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             return [
-                Epoch(epoch=int(row.pop("epoch")), **{key: float(value) for key, value in row.items()})
+                EpochMetrics(epoch=int(row.pop("epoch")), **{key: float(value) for key, value in row.items()})
                 for row in csv.DictReader(file)
             ]
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is missing or damaged: resume the run with `nephros train --resume`.") from None
+        raise NephrosError(f"{path} is missing or damaged: resume the run with `nephros train --resume`.") from None

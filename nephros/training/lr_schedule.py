@@ -5,56 +5,66 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nephros.recipe_parts import Schedule
+from nephros.recipe_parts import LRScheduleConfig
 
 
 @dataclass
-class LearningRate:
+class LRSchedule:
     """A schedule in progress. Only plateau remembers anything: the three last fields, which a checkpoint keeps."""
 
-    schedule: Schedule
+    config: LRScheduleConfig
     epochs: int
-    scale: float = 1.0
-    best: float = math.inf
-    waited: int = 0
+    plateau_multiplier: float = 1.0
+    best_val_loss: float = math.inf
+    num_bad_epochs: int = 0
 
-    def factor(self, epoch: int, done: float) -> float:
-        """Return the factor during `epoch` (from 0), of which the share `done` (0 to 1) is over."""
-        s = self.schedule
-        progress = (epoch + done) / self.epochs
-        if s.name == "step":
-            falls = (
-                epoch // s.step_epochs if s.step_epochs else sum(epoch >= share * self.epochs for share in s.milestones)
+    def multiplier(self, epoch: int, epoch_fraction: float) -> float:
+        """Return the factor during `epoch` (from 0), of which the share `epoch_fraction` (0 to 1) is over."""
+        config = self.config
+        progress = (epoch + epoch_fraction) / self.epochs
+        if config.name == "step":
+            n_drops = (
+                epoch // config.step_epochs
+                if config.step_epochs
+                else sum(epoch >= milestone * self.epochs for milestone in config.milestones)
             )
-            return float(s.factor**falls)
-        if s.name == "plateau":
-            return self.scale
-        if s.name == "constant":
+            return float(config.factor**n_drops)
+        if config.name == "plateau":
+            return self.plateau_multiplier
+        if config.name == "constant":
             return 1.0
-        if progress < s.warmup:
+        if progress < config.warmup:
             # A first step at rate 0 would do nothing, hence the small start.
-            return max(progress / s.warmup, 1e-3)
-        left = (1 - progress) / (1 - s.warmup)
-        return 0.5 * (1 - math.cos(math.pi * left)) if s.name == "cosine" else left
+            return max(progress / config.warmup, 1e-3)
+        remaining = (1 - progress) / (1 - config.warmup)
+        return 0.5 * (1 - math.cos(math.pi * remaining)) if config.name == "cosine" else remaining
 
-    def after_epoch(self, val_loss: float) -> None:
+    def on_epoch_end(self, val_loss: float) -> None:
         """Tell plateau the validation loss; after more than `patience` epochs without a lower one the rate falls.
 
         An improvement is a relative fall of more than 1e-4, as in torch's ReduceLROnPlateau.
         """
-        if self.schedule.name != "plateau":
+        if self.config.name != "plateau":
             return
-        if val_loss < self.best * (1 - 1e-4):
-            self.best, self.waited = val_loss, 0
+        if val_loss < self.best_val_loss * (1 - 1e-4):
+            self.best_val_loss, self.num_bad_epochs = val_loss, 0
         else:
-            self.waited += 1
-        if self.waited > self.schedule.patience:
-            self.scale, self.waited = self.scale * self.schedule.factor, 0
+            self.num_bad_epochs += 1
+        if self.num_bad_epochs > self.config.patience:
+            self.plateau_multiplier, self.num_bad_epochs = self.plateau_multiplier * self.config.factor, 0
 
-    def state(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, float]:
         """Return what a checkpoint keeps."""
-        return {"scale": self.scale, "best": self.best, "waited": self.waited}
+        return {
+            "plateau_multiplier": self.plateau_multiplier,
+            "best_val_loss": self.best_val_loss,
+            "num_bad_epochs": self.num_bad_epochs,
+        }
 
-    def load(self, state: dict[str, float]) -> None:
-        """Take back what `state` returned."""
-        self.scale, self.best, self.waited = state["scale"], state["best"], int(state["waited"])
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Take back what `state_dict` returned."""
+        self.plateau_multiplier, self.best_val_loss, self.num_bad_epochs = (
+            state["plateau_multiplier"],
+            state["best_val_loss"],
+            int(state["num_bad_epochs"]),
+        )

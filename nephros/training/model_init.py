@@ -7,60 +7,62 @@ from itertools import pairwise
 
 import torch
 
-from nephros.data.batches import batch_edges
+from nephros.data.batches import batch_boundaries
 from nephros.data.dataset import Dataset, Split
 from nephros.data.statistics import channel_statistics
-from nephros.errors import UserError
-from nephros.models import build
+from nephros.errors import NephrosError
+from nephros.models import build_network
 from nephros.models.classifier import Classifier
-from nephros.models.input_spec import Shape
-from nephros.models.tta import turning
+from nephros.models.input_spec import InputSpec
+from nephros.models.tta import includes_rotations
 from nephros.recipe import Recipe
 
 
-def shape_of(dataset: Dataset) -> Shape:
+def input_spec(dataset: Dataset) -> InputSpec:
     """Return what a network must fit to take the data."""
-    return Shape(dataset.channels, *dataset.size, dataset.classes)
+    return InputSpec(dataset.channels, *dataset.image_size, dataset.n_classes)
 
 
-def fresh_model(recipe: Recipe, train: Split, shape: Shape) -> Classifier:
+def init_model(recipe: Recipe, train: Split, spec: InputSpec) -> Classifier:
     """Return the recipe's classifier, with first weights drawn by its seed and, if it says so, the split's normalisation."""
     torch.manual_seed(recipe.seed)
-    network = build(recipe.model, shape)
-    if recipe.normalise == "data":
+    network = build_network(recipe.model, spec)
+    if recipe.normalize == "dataset":
         return Classifier(network, *channel_statistics(train.images))
-    mean, std = {"half": (0.5, 0.5), "unit": (0.0, 1.0)}[recipe.normalise]
-    return Classifier(network, [mean] * shape.channels, [std] * shape.channels)
+    mean, std = {"symmetric": (0.5, 0.5), "zero_one": (0.0, 1.0)}[recipe.normalize]
+    return Classifier(network, [mean] * spec.channels, [std] * spec.channels)
 
 
-def check_views(recipe: Recipe, dataset: Dataset) -> None:
+def check_tta_views(recipe: Recipe, dataset: Dataset) -> None:
     """Raise UserError when a recipe's views turn images that are not square."""
-    height, width = dataset.size
-    if turning(recipe.views) and height != width:
-        raise UserError(f"--views {recipe.views} turns the images, but they are {height}x{width} pixels: use 1 or 5.")
+    height, width = dataset.image_size
+    if includes_rotations(recipe.tta_views) and height != width:
+        raise NephrosError(
+            f"--tta_views {recipe.tta_views} turns the images, but they are {height}x{width} pixels: use 1 or 5."
+        )
 
 
 def check_last_batch(recipe: Recipe, dataset: Dataset, model: Classifier) -> None:
     """Raise UserError when the last batch is one image and the network's batch normalisation can't take that."""
-    images = recipe.passes * len(dataset.train)
-    if images % recipe.batch_size != 1 or recipe.last_batch == "even":
+    n_images = recipe.passes_per_epoch * len(dataset.train)
+    if n_images % recipe.batch_size != 1 or recipe.last_batch == "balanced":
         return
-    shape = shape_of(dataset)
+    spec = input_spec(dataset)
     try:
-        copy.deepcopy(model).train()(torch.zeros(1, shape.channels, shape.height, shape.width))
+        copy.deepcopy(model).train()(torch.zeros(1, spec.channels, spec.height, spec.width))
     except ValueError:
-        raise UserError(
-            f"--batch_size {recipe.batch_size} leaves one image of {images:,} for the last batch, which batch "
-            f"normalisation can't take at {shape.height}x{shape.width} pixels: choose another, or --last_batch even."
+        raise NephrosError(
+            f"--batch_size {recipe.batch_size} leaves one image of {n_images:,} for the last batch, which batch "
+            f"normalisation can't take at {spec.height}x{spec.width} pixels: choose another, or --last_batch balanced."
         ) from None
 
 
-def check_parts(recipe: Recipe, images: int, world: int) -> None:
-    """Raise UserError when a batch of an epoch of so many images leaves one of `world` ranks without any."""
-    edges = batch_edges(recipe.passes * images, recipe.batch_size, recipe.last_batch == "even")
-    least = min(stop - start for start, stop in pairwise(edges))
-    if least < world:
-        raise UserError(
-            f"--batch_size {recipe.batch_size} makes a batch of {least} of the {images:,} training images, too few for "
-            f"{world} processes: choose another, --last_batch even, or fewer processes."
+def check_batch_sharding(recipe: Recipe, n_images: int, world_size: int) -> None:
+    """Raise UserError when a batch of an epoch of so many images leaves one of `world_size` ranks without any."""
+    edges = batch_boundaries(recipe.passes_per_epoch * n_images, recipe.batch_size, recipe.last_batch == "balanced")
+    smallest = min(stop - start for start, stop in pairwise(edges))
+    if smallest < world_size:
+        raise NephrosError(
+            f"--batch_size {recipe.batch_size} makes a batch of {smallest} of the {n_images:,} training images, too few for "
+            f"{world_size} processes: choose another, --last_batch balanced, or fewer processes."
         )

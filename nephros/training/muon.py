@@ -12,24 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Jordan's quintic: five rounds of it push all singular values into about .7 to 1.2."""
-ROUNDS = 5
-FEWEST_TAPS = 64
+NEWTON_SCHULZ_STEPS = 5
+MIN_FAN_IN = 64
 """Inputs times kernel of the filters that Muon steps; a grey image's stem has fewer, and is SGD's (a colour image's has more)."""
-_TINY = 1e-7
+_EPS = 1e-7
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
+def orthogonalize(matrix: Tensor) -> Tensor:
     """Return (rows, columns), roughly its nearest semi-orthogonal matrix, by Newton-Schulz iterations."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    x: Tensor = matrix.T if tall else matrix
-    x = x / (x.norm() + _TINY)
-    a, b, c = COEFFICIENTS
-    for _ in range(ROUNDS):
+    transposed = matrix.shape[0] > matrix.shape[1]
+    x: Tensor = matrix.T if transposed else matrix
+    x = x / (x.norm() + _EPS)
+    a, b, c = NEWTON_SCHULZ_COEFFICIENTS
+    for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
+    return x.T if transposed else x
 
 
 class Muon(torch.optim.Optimizer):
@@ -37,21 +37,21 @@ class Muon(torch.optim.Optimizer):
 
     A filter bank (outputs, inputs, k, k) is taken as a matrix (outputs, rest). Its step's norm is `lr` times its own,
     which is held at what it began with: batch normalisation makes the norm idle but for the rate, and so the rate says
-    what it is. All else has the rate `rest_lr` at the peak of the schedule and, vectors apart, `weight_decay`.
+    what it is. All else has the rate `aux_lr` at the peak of the schedule and, vectors apart, `weight_decay`.
     """
 
     def __init__(
-        self, network: nn.Module, lr: float, momentum: float = 0.9, rest_lr: float = 0.1, weight_decay: float = 0.0
+        self, network: nn.Module, lr: float, momentum: float = 0.9, aux_lr: float = 0.1, weight_decay: float = 0.0
     ) -> None:
-        inner = [p for p in network.parameters() if p.ndim == 4 and p[0].numel() >= FEWEST_TAPS]
-        ours = {id(parameter) for parameter in inner}
-        rest = [p for p in network.parameters() if id(p) not in ours]
+        muon_params = [p for p in network.parameters() if p.ndim == 4 and p[0].numel() >= MIN_FAN_IN]
+        muon_ids = {id(parameter) for parameter in muon_params}
+        aux_params = [p for p in network.parameters() if id(p) not in muon_ids]
         groups: list[dict[str, Any]] = [
-            {"params": inner, "muon": True},
-            {"params": [p for p in rest if p.ndim > 1], "scale": rest_lr / lr, "weight_decay": weight_decay},
-            {"params": [p for p in rest if p.ndim == 1], "scale": rest_lr / lr},
+            {"params": muon_params, "muon": True},
+            {"params": [p for p in aux_params if p.ndim > 1], "lr_scale": aux_lr / lr, "weight_decay": weight_decay},
+            {"params": [p for p in aux_params if p.ndim == 1], "lr_scale": aux_lr / lr},
         ]
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": 0.0, "muon": False, "scale": 1.0}
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": 0.0, "muon": False, "lr_scale": 1.0}
         super().__init__([group for group in groups if group["params"]], defaults)
 
     @torch.no_grad()
@@ -64,10 +64,12 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for weights in group["params"]:
                 if weights.grad is not None:
-                    (self._turn if group["muon"] else self._slide)(weights, self._ahead(weights, group), group)
+                    (self._orthogonalized_update if group["muon"] else self._sgd_update)(
+                        weights, self._nesterov(weights, group), group
+                    )
         return loss
 
-    def _ahead(self, weights: Tensor, group: dict[str, Any]) -> Tensor:
+    def _nesterov(self, weights: Tensor, group: dict[str, Any]) -> Tensor:
         """Return Nesterov's direction, and take the gradient into the momentum."""
         gradient = weights.grad
         assert gradient is not None
@@ -78,14 +80,14 @@ class Muon(torch.optim.Optimizer):
             state["momentum_buffer"] = torch.zeros_like(gradient)
             if group["muon"]:
                 state["norm"] = weights.norm()
-        held = state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
-        return gradient.add(held, alpha=group["momentum"])
+        momentum_buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
+        return gradient.add(momentum_buffer, alpha=group["momentum"])
 
-    def _slide(self, weights: Tensor, ahead: Tensor, group: dict[str, Any]) -> None:
-        weights.sub_(ahead, alpha=group["lr"] * group["scale"])
+    def _sgd_update(self, weights: Tensor, direction: Tensor, group: dict[str, Any]) -> None:
+        weights.sub_(direction, alpha=group["lr"] * group["lr_scale"])
 
-    def _turn(self, weights: Tensor, ahead: Tensor, group: dict[str, Any]) -> None:
+    def _orthogonalized_update(self, weights: Tensor, direction: Tensor, group: dict[str, Any]) -> None:
         norm = self.state[weights]["norm"]
-        step = orthogonalised(ahead.flatten(1)).view_as(ahead)
-        weights.sub_(step * (group["lr"] * norm / (step.norm() + _TINY)))
+        step = orthogonalize(direction.flatten(1)).view_as(direction)
+        weights.sub_(step * (group["lr"] * norm / (step.norm() + _EPS)))
         weights.mul_(norm / weights.norm())

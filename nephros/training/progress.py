@@ -11,89 +11,101 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgres
 from rich.text import Text
 from torch import Tensor
 
-from nephros.training.history import Epoch
+from nephros.training.history import EpochMetrics
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return minutes and seconds, such as 4:05."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+    minutes, remainder = divmod(round(seconds), 60)
+    return f"{minutes}:{remainder:02d}"
 
 
-class _Status(ProgressColumn):
+class _StatusColumn(ProgressColumn):
     """The newest figures, as the task's fields say them."""
 
     def render(self, task: Task) -> Text:
         return Text(str(task.fields["status"]))
 
 
-class NoProgress:
+class NullCallback:
     """A Listener that shows nothing."""
 
-    def step(self, epoch: int, images: int, loss: Tensor) -> None:
+    def on_step_end(self, epoch: int, n_images: int, loss: Tensor) -> None:
         """Do nothing."""
 
-    def epoch(self, row: Epoch, rows: list[Epoch]) -> None:
+    def on_epoch_end(self, epoch: EpochMetrics, history: list[EpochMetrics]) -> None:
         """Do nothing."""
 
 
-class ShowProgress:
+class ProgressCallback:
     """A Listener for people; use it as a context manager around a run."""
 
-    _REFRESH = 0.25
+    _REFRESH_SECONDS = 0.25
     """Seconds between updates of the bar: reading the loss waits for a GPU."""
 
-    def __init__(self, epochs: int, images: int, console: Console | None = None) -> None:
-        self.epochs, self.images = epochs, images
+    def __init__(self, epochs: int, images_per_epoch: int, console: Console | None = None) -> None:
+        self.epochs, self.images_per_epoch = epochs, images_per_epoch
         self.console = console or Console(stderr=True)
-        self.live = self.console.is_terminal
+        self.interactive = self.console.is_terminal
         self._bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}"), BarColumn(), TaskProgressColumn(), _Status(), console=self.console
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            _StatusColumn(),
+            console=self.console,
         )
-        self._task = self._bar.add_task("train", total=epochs * images, epoch=f"1/{epochs}", status="")
-        self._seen, self._validated = 0, ""
-        self._start = self._shown = time.perf_counter()
-        self._skipped = 0
+        self._task = self._bar.add_task("train", total=epochs * images_per_epoch, epoch=f"1/{epochs}", status="")
+        self._images_done, self._val_status = 0, ""
+        self._start = self._last_refresh = time.perf_counter()
+        self._images_resumed = 0
 
     def __enter__(self) -> Self:
-        if self.live:
+        if self.interactive:
             self._bar.start()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._bar.stop()
 
-    def resumed(self, rows: list[Epoch]) -> None:
+    def on_resume(self, history: list[EpochMetrics]) -> None:
         """Take note of the epochs that an earlier process did."""
-        self._skipped = len(rows) * self.images
-        self._bar.update(self._task, completed=self._skipped)
-        self.console.print(f"resuming after epoch {len(rows)}/{self.epochs}", highlight=False)
+        self._images_resumed = len(history) * self.images_per_epoch
+        self._bar.update(self._task, completed=self._images_resumed)
+        self.console.print(f"resuming after epoch {len(history)}/{self.epochs}", highlight=False)
 
-    def step(self, epoch: int, images: int, loss: Tensor) -> None:
+    def on_step_end(self, epoch: int, n_images: int, loss: Tensor) -> None:
         """Move the bar, at most four times a second."""
-        self._seen += images
+        self._images_done += n_images
         now = time.perf_counter()
-        if not self.live or now - self._shown < self._REFRESH:
+        if not self.interactive or now - self._last_refresh < self._REFRESH_SECONDS:
             return
-        self._shown = now
-        rate = self._seen / (now - self._start)
-        left = (self.epochs * self.images - self._skipped - self._seen) / rate
-        status = f"loss {loss.item():.4f}{self._validated}  {rate:,.0f} images/s  {clock(left)} left"
+        self._last_refresh = now
+        images_per_second = self._images_done / (now - self._start)
+        seconds_left = (
+            self.epochs * self.images_per_epoch - self._images_resumed - self._images_done
+        ) / images_per_second
+        status = f"loss {loss.item():.4f}{self._val_status}  "
+        status += f"{images_per_second:,.0f} images/s  {format_duration(seconds_left)} left"
         self._bar.update(
-            self._task, completed=self._skipped + self._seen, epoch=f"{epoch}/{self.epochs}", status=status
+            self._task,
+            completed=self._images_resumed + self._images_done,
+            epoch=f"{epoch}/{self.epochs}",
+            status=status,
         )
 
-    def epoch(self, row: Epoch, rows: list[Epoch]) -> None:
+    def on_epoch_end(self, epoch: EpochMetrics, history: list[EpochMetrics]) -> None:
         """Print the epoch's figures."""
-        self._validated = f"  val accuracy {row.val_accuracy:.4f}"
-        self._bar.update(self._task, completed=len(rows) * self.images)
-        took = (time.perf_counter() - self._start) / max(1, len(rows) - self._skipped // self.images)
+        self._val_status = f"  val accuracy {epoch.val_accuracy:.4f}"
+        self._bar.update(self._task, completed=len(history) * self.images_per_epoch)
+        seconds_per_epoch = (time.perf_counter() - self._start) / max(
+            1, len(history) - self._images_resumed // self.images_per_epoch
+        )
         self.console.print(
-            f"epoch {row.epoch}/{self.epochs}  loss {row.train_loss:.4f}  accuracy {row.train_accuracy:.4f}  "
-            f"val loss {row.val_loss:.4f}  val accuracy {row.val_accuracy:.4f}  "
-            f"{row.images_per_second:,.0f} images/s  {clock(took * (self.epochs - row.epoch))} left",
+            f"epoch {epoch.epoch}/{self.epochs}  loss {epoch.train_loss:.4f}  accuracy {epoch.train_accuracy:.4f}  "
+            f"val loss {epoch.val_loss:.4f}  val accuracy {epoch.val_accuracy:.4f}  "
+            f"{epoch.images_per_second:,.0f} images/s  {format_duration(seconds_per_epoch * (self.epochs - epoch.epoch))} left",
             highlight=False,
             soft_wrap=True,
         )

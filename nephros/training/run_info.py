@@ -12,73 +12,73 @@ import torch
 
 from nephros import device as devices
 from nephros.data.dataset import Dataset
-from nephros.distributed import Ranks
-from nephros.environment import commit, versions
+from nephros.distributed import DistributedContext
+from nephros.environment import git_commit, package_versions
 from nephros.models.classifier import Classifier
-from nephros.models.flops import multiply_adds, parameters
-from nephros.models.input_spec import Shape
+from nephros.models.flops import count_multiply_adds, count_parameters
+from nephros.models.input_spec import InputSpec
 from nephros.recipe import Recipe
 from nephros.runs import RunInfo
-from nephros.training.model_init import shape_of
+from nephros.training.model_init import input_spec
 
 
-def describe_run(
+def build_run_info(
     recipe: Recipe,
     dataset: Dataset,
     model: Classifier | None,
     request: dict[str, Any],
-    processor: torch.device,
+    device: torch.device,
     test: bool,
     command: str,
-    ranks: Ranks,
+    context: DistributedContext,
 ) -> RunInfo:
     """Return what run.json says of a run that is about to begin; a classical baseline has no `model` before it is learnt."""
-    shape = shape_of(dataset)
+    spec = input_spec(dataset)
     return RunInfo(
         recipe=recipe.name,
         recipe_hash=recipe.hash,
         seed=recipe.seed,
         command=command,
-        device=describe_processors(processor, ranks, recipe.amp),
-        device_type=processor.type,
+        device=describe_devices(device, context, recipe.amp),
+        device_type=device.type,
         threads=torch.get_num_threads(),
-        processes=ranks.world,
+        processes=context.world_size,
         data=dataset.provenance.to_dict(),
-        request=request,
+        data_request=request,
         class_names=list(dataset.class_names),
-        shape=dataclasses.asdict(shape),
-        class_counts={name: split.counts(dataset.classes).tolist() for name, split in dataset.splits()},
-        **described(model, shape),
+        input_spec=dataclasses.asdict(spec),
+        class_counts={name: split.class_counts(dataset.n_classes).tolist() for name, split in dataset.splits()},
+        **describe_model(model, spec),
         test=test,
-        views=recipe.views,
+        tta_views=recipe.tta_views,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=versions(),
-        commit=commit(),
+        versions=package_versions(),
+        commit=git_commit(),
         warnings=list(dataset.warnings),
     )
 
 
-def described(model: Classifier | None, shape: Shape) -> dict[str, Any]:
+def describe_model(model: Classifier | None, spec: InputSpec) -> dict[str, Any]:
     """Return what run.json says of the model itself."""
     if model is None:
-        return {"normalisation": {"mean": [], "std": []}, "parameters": 0, "multiply_adds": 0}
+        return {"normalization": {"mean": [], "std": []}, "parameters": 0, "multiply_adds": 0}
     return {
-        "normalisation": {"mean": model.mean.tolist(), "std": model.std.tolist()},
-        "parameters": parameters(model.network),
-        "multiply_adds": multiply_adds(model.network, shape),
+        "normalization": {"mean": model.mean.tolist(), "std": model.std.tolist()},
+        "parameters": count_parameters(model.network),
+        "multiply_adds": count_multiply_adds(model.network, spec),
     }
 
 
-def describe_processors(processor: torch.device, ranks: Ranks, amp: str) -> str:
+def describe_devices(device: torch.device, context: DistributedContext, amp: str) -> str:
     """Return what a network trains on, such as `CPU, 2 threads, bf16` or `2 processes, each on CPU, 1 threads`."""
-    dtype = devices.precision(amp, processor)
-    one = devices.describe(processor) + (f", {devices.short(dtype)}" if dtype else "")
-    return one if ranks.world == 1 else f"{ranks.world} processes, each on {one}"
+    dtype = devices.autocast_dtype(amp, device)
+    per_process = devices.device_name(device) + (f", {devices.dtype_name(dtype)}" if dtype else "")
+    return per_process if context.world_size == 1 else f"{context.world_size} processes, each on {per_process}"
 
 
-def default_out(recipe: Recipe, synthetic: bool) -> Path:
+def default_run_dir(recipe: Recipe, synthetic: bool) -> Path:
     """Return runs/RECIPE-DATE-TIME, numbered where several runs begin within a second."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{recipe.name}-{'synthetic-' if synthetic else ''}{stamp}"
+    timestamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    name = f"{recipe.name}-{'synthetic-' if synthetic else ''}{timestamp}"
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     return next(path for path in (Path("runs") / candidate for candidate in names) if not path.exists())

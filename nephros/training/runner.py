@@ -10,25 +10,25 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from nephros.data.batches import Batches
+from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
-from nephros.distributed import Ranks
-from nephros.errors import UserError
+from nephros.distributed import DistributedContext
+from nephros.errors import NephrosError
 from nephros.files import write_text
 from nephros.models.classifier import Classifier
 from nephros.recipe import Recipe
 from nephros.runs import RunFolder
 from nephros.training import checkpoint
-from nephros.training.classical.grid_search import learn
-from nephros.training.classical.search_results import to_csv as tried_csv
-from nephros.training.history import Epoch
-from nephros.training.history import to_csv as history_csv
-from nephros.training.progress import NoProgress, ShowProgress
-from nephros.training.trainer import Fit
+from nephros.training.classical.grid_search import grid_search
+from nephros.training.classical.search_results import search_results_to_csv as tried_csv
+from nephros.training.history import EpochMetrics
+from nephros.training.history import history_to_csv as history_csv
+from nephros.training.progress import NullCallback, ProgressCallback
+from nephros.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
-class Taught:
+class TrainingResult:
     """What training came to."""
 
     model: Classifier
@@ -37,64 +37,66 @@ class Taught:
     """Spent in training, validation between epochs not counted."""
     epoch: int | None = None
     """Epoch (from 1) of the weights that are kept."""
-    combination: str = ""
+    best_params: str = ""
     """What a classical baseline chose on validation."""
 
 
-def teach_network(
+def train_network(
     folder: RunFolder,
     recipe: Recipe,
     model: Classifier,
-    batches: dict[str, Batches],
+    batches: dict[str, BatchLoader],
     dataset: Dataset,
-    targets: Tensor | None,
-    ranks: Ranks,
-) -> Taught:
+    soft_targets: Tensor | None,
+    context: DistributedContext,
+) -> TrainingResult:
     """Take a network from the folder's checkpoint, if there is one, to its end. Only the first rank writes and shows.
 
-    `targets`, (n, classes) probabilities of the train split, are for recipes that follow teachers.
+    `soft_targets`, (n, classes) probabilities of the train split, are for recipes that follow teachers.
     """
-    fit = Fit(recipe, model, batches["train"], batches["val"], dataset.class_names, targets)
-    file = folder.file("checkpoint.pt")
-    if file.exists():
-        fit.load(checkpoint.load(file))
-    done = ranks.stack(torch.tensor(len(fit.history)))
-    if (done != done[0]).any():
-        raise UserError(f"Not all processes see the same checkpoint: put {folder.root} where every machine reads it.")
-    if ranks.first:
-        with _Recorder(folder, recipe.epochs, fit.images) as progress:
-            if fit.history:
-                progress.resumed(fit.history)
-            fit.run(partial(checkpoint.save, file), progress)
-        write_text(folder.file("history.csv"), history_csv(fit.history))
+    trainer = Trainer(recipe, model, batches["train"], batches["val"], dataset.class_names, soft_targets)
+    checkpoint_path = folder.file("checkpoint.pt")
+    if checkpoint_path.exists():
+        trainer.load_state_dict(checkpoint.load(checkpoint_path))
+    epochs_done = context.all_gather(torch.tensor(len(trainer.history)))
+    if (epochs_done != epochs_done[0]).any():
+        raise NephrosError(
+            f"Not all processes see the same checkpoint: put {folder.root} where every machine reads it."
+        )
+    if context.is_main_process:
+        with _HistoryCallback(folder, recipe.epochs, trainer.images_per_epoch) as progress:
+            if trainer.history:
+                progress.on_resume(trainer.history)
+            trainer.run(partial(checkpoint.save, checkpoint_path), progress)
+        write_text(folder.file("history.csv"), history_csv(trainer.history))
     else:
-        fit.run(None, NoProgress())
-    weights, epoch = fit.final_weights()
+        trainer.run(None, NullCallback())
+    weights, epoch = trainer.final_weights()
     model.load_state_dict(weights)
-    return Taught(model, sum(row.seconds for row in fit.history) / 60, epoch)
+    return TrainingResult(model, sum(row.seconds for row in trainer.history) / 60, epoch)
 
 
-def teach_classical(
-    folder: RunFolder, recipe: Recipe, dataset: Dataset, processor: torch.device, say: Callable[[str], None]
-) -> Taught:
+def train_classical(
+    folder: RunFolder, recipe: Recipe, dataset: Dataset, device: torch.device, say: Callable[[str], None]
+) -> TrainingResult:
     """Learn a classical baseline from the beginning: what a killed run had tried is tried again, to the same end."""
     start = time.perf_counter()
-    network, tried, place = learn(recipe, dataset, processor, say)
+    network, search_results, best_index = grid_search(recipe, dataset, device, say)
     minutes = (time.perf_counter() - start) / 60
-    write_text(folder.file("tried.csv"), tried_csv(tried))
-    say(f"chosen on validation: {tried[place].words}")
-    channels = dataset.channels
-    model = Classifier(network, [0.0] * channels, [1.0] * channels).to(processor).eval()
-    return Taught(model, minutes, combination=tried[place].words)
+    write_text(folder.file("search_results.csv"), tried_csv(search_results))
+    say(f"chosen on validation: {search_results[best_index].description}")
+    n_channels = dataset.channels
+    model = Classifier(network, [0.0] * n_channels, [1.0] * n_channels).to(device).eval()
+    return TrainingResult(model, minutes, best_params=search_results[best_index].description)
 
 
-class _Recorder(ShowProgress):
+class _HistoryCallback(ProgressCallback):
     """Shows progress and keeps history.csv up to date."""
 
-    def __init__(self, folder: RunFolder, epochs: int, images: int) -> None:
-        super().__init__(epochs, images)
+    def __init__(self, folder: RunFolder, epochs: int, images_per_epoch: int) -> None:
+        super().__init__(epochs, images_per_epoch)
         self._folder = folder
 
-    def epoch(self, row: Epoch, rows: list[Epoch]) -> None:
-        write_text(self._folder.file("history.csv"), history_csv(rows))
-        super().epoch(row, rows)
+    def on_epoch_end(self, epoch: EpochMetrics, history: list[EpochMetrics]) -> None:
+        write_text(self._folder.file("history.csv"), history_csv(history))
+        super().on_epoch_end(epoch, history)

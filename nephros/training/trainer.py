@@ -12,41 +12,41 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from nephros.data.augment import augment, draw
-from nephros.data.batches import Batches
-from nephros.device import precision
-from nephros.errors import Diverged, UserError
-from nephros.evaluation.scoring import evaluate
-from nephros.models.sync_batchnorm import share_statistics
+from nephros.data.augment import apply_augmentations, sample_augmentations
+from nephros.data.batches import BatchLoader
+from nephros.device import autocast_dtype
+from nephros.errors import DivergedError, NephrosError
+from nephros.evaluation.scoring import evaluate_model
+from nephros.models.sync_batchnorm import convert_sync_batchnorm
 from nephros.recipe import Recipe
-from nephros.training.history import Epoch
-from nephros.training.lr_schedule import LearningRate
+from nephros.training.history import EpochMetrics
+from nephros.training.lr_schedule import LRSchedule
 from nephros.training.parts import (
-    Average,
-    clone_state,
-    followed,
-    loss_function,
-    optimizer,
-    part_of_mean,
-    seed_for,
-    sum_gradients,
+    WeightEMA,
+    all_reduce_gradients,
+    build_loss,
+    build_optimizer,
+    cpu_state_dict,
+    derive_seed,
+    distillation_loss,
+    sharded_loss,
 )
 
-Keep = Callable[[dict[str, Any]], None]
-"""What puts a state, as `Fit.state` returns it, in a safe place."""
+SaveState = Callable[[dict[str, Any]], None]
+"""What puts a state, as `Trainer.state_dict` returns it, in a safe place."""
 
 
-class Listener(Protocol):
+class Callback(Protocol):
     """Whoever shows or stores progress."""
 
-    def step(self, epoch: int, images: int, loss: Tensor) -> None:
-        """Hear that so many images of `epoch` (from 1) have been trained on; `loss` is the batch's mean, on the device."""
+    def on_step_end(self, epoch: int, n_images: int, loss: Tensor) -> None:
+        """Hear that so many images of `on_epoch_end` (from 1) have been trained on; `loss` is the batch's mean, on the device."""
 
-    def epoch(self, row: Epoch, rows: list[Epoch]) -> None:
-        """Hear of an epoch that is over and safe in the checkpoint; `rows` are all so far."""
+    def on_epoch_end(self, epoch: EpochMetrics, history: list[EpochMetrics]) -> None:
+        """Hear of an epoch that is over and safe in the checkpoint; `history` are all so far."""
 
 
-class Fit:
+class Trainer:
     """One training run in progress: everything that a checkpoint keeps, and how to take it further.
 
     The order of images, the augmentation and the dropout of an epoch come from seeds of (seed, epoch) alone. So a run
@@ -60,188 +60,196 @@ class Fit:
         self,
         recipe: Recipe,
         model: nn.Module,
-        train: Batches,
-        val: Batches,
+        train: BatchLoader,
+        val: BatchLoader,
         class_names: tuple[str, ...],
-        targets: Tensor | None = None,
+        soft_targets: Tensor | None = None,
     ) -> None:
-        """Begin; `targets`, (n, classes) probabilities of the train split, are for recipes that follow teachers."""
-        assert (targets is not None) == (recipe.teacher_share > 0)
+        """Begin; `soft_targets`, (n, classes) probabilities of the train split, are for recipes that follow teachers."""
+        assert (soft_targets is not None) == (recipe.distillation_weight > 0)
         self.recipe, self.train_batches, self.val_batches, self.class_names = recipe, train, val, class_names
-        self.device, self.ranks = train.device, train.ranks
-        if self.ranks.world > 1:
-            share_statistics(model, self.ranks)
-        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self.model = model.to(self.device).to(memory_format=layout)  # type: ignore[call-overload]
+        self.device, self.context = train.device, train.context
+        if self.context.world_size > 1:
+            convert_sync_batchnorm(model, self.context)
+        memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.model = model.to(self.device).to(memory_format=memory_format)  # type: ignore[call-overload]
         self._forward = torch.compile(self.model) if recipe.compile else self.model
-        counts = torch.bincount(train.labels, minlength=len(class_names)).cpu().numpy()
-        self.loss = loss_function(recipe, counts, self.device)
-        self.targets = None if targets is None else targets.to(self.device)
-        self.optimizer = optimizer(recipe.optimizer, self.model)
-        self.rate = LearningRate(recipe.schedule, recipe.epochs)
-        self.dtype = precision(recipe.amp, self.device)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        self.average = Average(self.model, recipe.ema) if recipe.ema else None
-        self.history: list[Epoch] = []
-        self.best: Epoch | None = None
+        class_counts = torch.bincount(train.labels, minlength=len(class_names)).cpu().numpy()
+        self.loss_fn = build_loss(recipe, class_counts, self.device)
+        self.soft_targets = None if soft_targets is None else soft_targets.to(self.device)
+        self.optimizer = build_optimizer(recipe.optimizer, self.model)
+        self.lr_schedule = LRSchedule(recipe.schedule, recipe.epochs)
+        self.amp_dtype = autocast_dtype(recipe.amp, self.device)
+        self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype == torch.float16)
+        self.ema = WeightEMA(self.model, recipe.ema_decay) if recipe.ema_decay else None
+        self.history: list[EpochMetrics] = []
+        self.best: EpochMetrics | None = None
         self.best_weights: dict[str, Tensor] = {}
 
     @property
-    def images(self) -> int:
+    def images_per_epoch(self) -> int:
         """How many images an epoch trains on."""
-        return self.recipe.passes * len(self.train_batches)
+        return self.recipe.passes_per_epoch * len(self.train_batches)
 
     @property
-    def over(self) -> bool:
+    def finished(self) -> bool:
         """Whether all epochs are done, or early stop says that it is enough."""
-        patience = self.recipe.early_stop
+        patience = self.recipe.early_stopping_patience
         stalled = bool(patience and self.best and self.history[-1].epoch - self.best.epoch >= patience)
         return stalled or len(self.history) >= self.recipe.epochs
 
-    def run(self, keep: Keep | None, listener: Listener, until: int | None = None) -> None:
-        """Train to the end, or until so many epochs are done, and give the state to `keep` after every epoch."""
-        while not self.over and (until is None or len(self.history) < until):
-            row = self._epoch(len(self.history), listener)
-            self.history.append(row)
-            self._check_metric(row)
-            if self.best is None or row.better_than(self.best, self.recipe.metric):
-                self.best = row
+    def run(self, save_state: SaveState | None, callback: Callback, stop_epoch: int | None = None) -> None:
+        """Train to the end, or until so many epochs are done, and give the state to `save_state` after every epoch."""
+        while not self.finished and (stop_epoch is None or len(self.history) < stop_epoch):
+            epoch = self._train_epoch(len(self.history), callback)
+            self.history.append(epoch)
+            self._check_metric(epoch)
+            if self.best is None or epoch.is_better_than(self.best, self.recipe.metric):
+                self.best = epoch
                 if self.recipe.checkpoint == "best":
-                    self.best_weights = clone_state(self.model) if self.average is None else self._averaged()
-            self.rate.after_epoch(row.val_loss)
-            if keep is not None:
-                keep(self.state())
-            listener.epoch(row, self.history)
+                    self.best_weights = cpu_state_dict(self.model) if self.ema is None else self._ema_weights()
+            self.lr_schedule.on_epoch_end(epoch.val_loss)
+            if save_state is not None:
+                save_state(self.state_dict())
+            callback.on_epoch_end(epoch, self.history)
 
-    def _check_metric(self, row: Epoch) -> None:
-        needed = self.recipe.checkpoint == "best" or self.recipe.early_stop
-        if needed and math.isnan(getattr(row, self.recipe.metric)):
-            raise UserError(
+    def _check_metric(self, epoch: EpochMetrics) -> None:
+        metric_is_used = self.recipe.checkpoint == "best" or self.recipe.early_stopping_patience
+        if metric_is_used and math.isnan(getattr(epoch, self.recipe.metric)):
+            raise NephrosError(
                 f"--metric {self.recipe.metric} is undefined on this validation split, which lacks classes: choose val_loss."
             )
 
-    def _epoch(self, epoch: int, listener: Listener) -> Epoch:
+    def _train_epoch(self, epoch: int, callback: Callback) -> EpochMetrics:
         start = time.perf_counter()
         seed = self.recipe.seed
         # The first rank drops what a process by itself would; the others' images need draws of their own.
-        torch.manual_seed(seed_for(seed, epoch, "dropout", *([] if self.ranks.first else [self.ranks.rank])))
-        generator = torch.Generator().manual_seed(seed_for(seed, epoch, "order"))
-        n, once = self.images, len(self.train_batches)
-        order = torch.cat([torch.randperm(once, generator=generator) for _ in range(self.recipe.passes)])
-        draws = draw(n, self.recipe.augment, generator).to(self.device)
-        whole = None if self.ranks.world == 1 else self.train_batches.labels[order.to(self.device)]
-        total = torch.zeros(2, dtype=torch.float64, device=self.device)
+        torch.manual_seed(
+            derive_seed(seed, epoch, "dropout", *([] if self.context.is_main_process else [self.context.rank]))
+        )
+        generator = torch.Generator().manual_seed(derive_seed(seed, epoch, "order"))
+        n_images, n_train = self.images_per_epoch, len(self.train_batches)
+        order = torch.cat([torch.randperm(n_train, generator=generator) for _ in range(self.recipe.passes_per_epoch)])
+        augmentation_params = sample_augmentations(n_images, self.recipe.augment, generator).to(self.device)
+        epoch_labels = None if self.context.world_size == 1 else self.train_batches.labels[order.to(self.device)]
+        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
         lr = 0.0
         self.model.train()
-        for rows, images, labels in self.train_batches.read(
-            self.recipe.batch_size, order, even=self.recipe.last_batch == "even"
+        for rows, images, labels in self.train_batches.iter_batches(
+            self.recipe.batch_size, order, balanced=self.recipe.last_batch == "balanced"
         ):
-            lr = self.recipe.optimizer.lr * self.rate.factor(epoch, rows.start / n)
-            own = self.ranks.part(rows)
-            images = augment(images, draws[own], self.recipe.augment)
-            targets = None if self.targets is None else self.targets[order[own].to(self.device)]
-            loss, right = self.step(images, labels, lr, None if whole is None else whole[rows], targets)
-            size = rows.stop - rows.start
-            total += torch.stack([loss.double() * size, right.double()])
-            listener.step(epoch + 1, size, loss)
-        train_loss, train_accuracy = (total / n).tolist()
+            lr = self.recipe.optimizer.lr * self.lr_schedule.multiplier(epoch, rows.start / n_images)
+            local_rows = self.context.shard(rows)
+            images = apply_augmentations(images, augmentation_params[local_rows], self.recipe.augment)
+            soft_targets = None if self.soft_targets is None else self.soft_targets[order[local_rows].to(self.device)]
+            loss, n_correct = self.train_step(
+                images, labels, lr, None if epoch_labels is None else epoch_labels[rows], soft_targets
+            )
+            batch_size = rows.stop - rows.start
+            totals += torch.stack([loss.double() * batch_size, n_correct.double()])
+            callback.on_step_end(epoch + 1, batch_size, loss)
+        train_loss, train_accuracy = (totals / n_images).tolist()
         seconds = time.perf_counter() - start
         if not math.isfinite(train_loss):
-            raise Diverged(
+            raise DivergedError(
                 f"The training loss became {train_loss} in epoch {epoch + 1}: lower --optimizer.lr and train again."
             )
-        return self._judged(epoch + 1, lr, train_loss, train_accuracy, seconds)
+        return self._validate(epoch + 1, lr, train_loss, train_accuracy, seconds)
 
-    def step(
+    def train_step(
         self,
         images: Tensor,
         labels: Tensor,
         lr: float,
-        whole: Tensor | None = None,
-        targets: Tensor | None = None,
+        global_labels: Tensor | None = None,
+        soft_targets: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Take one optimiser step; return the batch's mean loss and the number called rightly, both on the device.
 
-        Of several ranks each gives its own part of the batch, and as `whole` the labels of all of it. `targets` are the
+        Each rank gives its own part of the batch, and as `global_labels` the labels of all of it. `soft_targets` are the
         teachers' probabilities for these images.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        mixed = torch.autocast(self.device.type, self.dtype) if self.dtype else contextlib.nullcontext()
-        with mixed:
+        autocast = torch.autocast(self.device.type, self.amp_dtype) if self.amp_dtype else contextlib.nullcontext()
+        with autocast:
             logits = self._forward(images)
             loss: Tensor = (
-                self.loss(logits, labels) if whole is None else part_of_mean(self.loss, logits, labels, whole)
+                self.loss_fn(logits, labels)
+                if global_labels is None
+                else sharded_loss(self.loss_fn, logits, labels, global_labels)
             )
-            if targets is not None:
-                batch = len(labels if whole is None else whole)
-                loss = followed(loss, logits, targets, self.recipe.teacher_share, batch)
+            if soft_targets is not None:
+                global_batch_size = len(labels if global_labels is None else global_labels)
+                loss = distillation_loss(loss, logits, soft_targets, self.recipe.distillation_weight, global_batch_size)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        loss, right = loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
-        if whole is not None:
-            loss, right = sum_gradients(self.model, self.ranks, loss, right)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if self.average is not None:
-            self.average.update(self.model)
-        return loss, right
+        self.grad_scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        loss, n_correct = loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
+        if global_labels is not None:
+            loss, n_correct = all_reduce_gradients(self.model, self.context, loss, n_correct)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+        if self.ema is not None:
+            self.ema.update(self.model)
+        return loss, n_correct
 
-    def _judged(self, epoch: int, lr: float, loss: float, accuracy: float, seconds: float) -> Epoch:
-        with self.judged_weights():
-            found = evaluate(self.model, self.val_batches, self.class_names).metrics
-        auc = math.nan if found["auc"] is None else found["auc"]
-        rate = self.images / seconds
-        judged = (found["loss"], found["accuracy"], found["macro_f1"], auc)
-        return Epoch(epoch, lr, loss, accuracy, *judged, seconds, rate)
+    def _validate(
+        self, epoch: int, lr: float, train_loss: float, train_accuracy: float, seconds: float
+    ) -> EpochMetrics:
+        with self.eval_weights():
+            metrics = evaluate_model(self.model, self.val_batches, self.class_names).metrics
+        auc = math.nan if metrics["auc"] is None else metrics["auc"]
+        images_per_second = self.images_per_epoch / seconds
+        val_metrics = (metrics["loss"], metrics["accuracy"], metrics["macro_f1"], auc)
+        return EpochMetrics(epoch, lr, train_loss, train_accuracy, *val_metrics, seconds, images_per_second)
 
-    def _averaged(self) -> dict[str, Tensor]:
-        assert self.average is not None
-        return {name: value.detach().cpu().clone() for name, value in self.average.values.items()}
+    def _ema_weights(self) -> dict[str, Tensor]:
+        assert self.ema is not None
+        return {name: value.detach().cpu().clone() for name, value in self.ema.weights.items()}
 
     @contextlib.contextmanager
-    def judged_weights(self) -> Iterator[None]:
+    def eval_weights(self) -> Iterator[None]:
         """Within the block the model holds the averaged weights, if the recipe averages; then the trained ones again."""
-        if self.average is None:
+        if self.ema is None:
             yield
             return
-        trained = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self.average.values)
+        train_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.ema.weights)
         try:
             yield
         finally:
-            self.model.load_state_dict(trained)
+            self.model.load_state_dict(train_weights)
 
     def final_weights(self) -> tuple[dict[str, Tensor], int]:
         """Return the weights that the recipe says to keep, on the CPU, and the epoch (from 1) that they come from."""
         if self.recipe.checkpoint == "best" and self.best is not None:
             return self.best_weights, self.best.epoch
-        weights = clone_state(self.model) if self.average is None else self._averaged()
+        weights = cpu_state_dict(self.model) if self.ema is None else self._ema_weights()
         return weights, self.history[-1].epoch
 
-    def state(self) -> dict[str, Any]:
-        """Return everything that `load` needs to go on as if nothing had happened."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that `load_state_dict` needs to go on as if nothing had happened."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "rate": self.rate.state(),
-            "average": {"values": self.average.values, "steps": self.average.steps} if self.average else {},
+            "grad_scaler": self.grad_scaler.state_dict(),
+            "lr_schedule": self.lr_schedule.state_dict(),
+            "ema": {"weights": self.ema.weights, "steps": self.ema.steps} if self.ema else {},
             "history": [dataclasses.asdict(row) for row in self.history],
             "best": dataclasses.asdict(self.best) if self.best else {},
             "best_weights": self.best_weights,
         }
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Take back what `state` returned."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.scaler.is_enabled() and state["scaler"]:
-            self.scaler.load_state_dict(state["scaler"])
-        self.rate.load(state["rate"])
-        if self.average is not None:
-            self.average.values = {name: value.to(self.device) for name, value in state["average"]["values"].items()}
-            self.average.steps = state["average"]["steps"]
-        self.history = [Epoch(**row) for row in state["history"]]
-        self.best = Epoch(**state["best"]) if state["best"] else None
+        if self.grad_scaler.is_enabled() and state["grad_scaler"]:
+            self.grad_scaler.load_state_dict(state["grad_scaler"])
+        self.lr_schedule.load_state_dict(state["lr_schedule"])
+        if self.ema is not None:
+            self.ema.weights = {name: value.to(self.device) for name, value in state["ema"]["weights"].items()}
+            self.ema.steps = state["ema"]["steps"]
+        self.history = [EpochMetrics(**row) for row in state["history"]]
+        self.best = EpochMetrics(**state["best"]) if state["best"] else None
         self.best_weights = state["best_weights"]

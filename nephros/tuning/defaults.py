@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from nephros.recipe import Recipe
-from nephros.tuning.dimension import Dimension, typed
-from nephros.tuning.space import parse
+from nephros.tuning.dimension import Dimension, coerce
+from nephros.tuning.space import parse_space
 
-_Ranges = dict[str, Any]
+_SpaceMapping = dict[str, Any]
 
 
-def _log(low: float, high: float) -> _Ranges:
+def _log_range(low: float, high: float) -> _SpaceMapping:
     return {"low": low, "high": high, "log": True}
 
 
-def _around(rate: float) -> _Ranges:
-    return _log(rate / 10, rate * 10)
+def _decade_around(lr: float) -> _SpaceMapping:
+    return _log_range(lr / 10, lr * 10)
 
 
-def _poster(recipe: Recipe, device_type: str) -> _Ranges:
+def _poster(recipe: Recipe, device_type: str) -> _SpaceMapping:
     """What the poster searched: batch size, features and patience as it lists them, and the values that it reports.
 
     Its lists, batch sizes from 128 and features from 8, go on doubling; above 16 features an epoch takes a CPU many times
@@ -27,20 +27,20 @@ def _poster(recipe: Recipe, device_type: str) -> _Ranges:
     """
     return {
         "batch_size": [128, 256, 512],
-        "model.features": [8, 16] if device_type == "cpu" else [8, 16, 32, 64],
+        "model.base_channels": [8, 16] if device_type == "cpu" else [8, 16, 32, 64],
         "schedule.patience": {"low": 3, "high": 6},
-        "optimizer.lr": _log(1e-3, 0.3),
-        "optimizer.weight_decay": _log(1e-5, 0.1),
+        "optimizer.lr": _log_range(1e-3, 0.3),
+        "optimizer.weight_decay": _log_range(1e-5, 0.1),
         "optimizer.momentum": {"low": 0.5, "high": 0.99},
         "model.dropout": {"low": 0.0, "high": 0.7},
         "schedule.factor": {"low": 0.1, "high": 0.9},
     }
 
 
-def _course(recipe: Recipe, device_type: str) -> _Ranges:
+def _course(recipe: Recipe, device_type: str) -> _SpaceMapping:
     """What the course report varied by hand (rate, depth, widths), and the batch size, which it set to 223."""
     return {
-        "optimizer.lr": _log(1e-3, 1.0),
+        "optimizer.lr": _log_range(1e-3, 1.0),
         "optimizer.momentum": {"low": 0.0, "high": 0.95},
         "batch_size": [64, 128, 223, 512],
         "model.depth": [1, 2],
@@ -48,21 +48,21 @@ def _course(recipe: Recipe, device_type: str) -> _Ranges:
     }
 
 
-def _nephnet2d(recipe: Recipe, device_type: str) -> _Ranges:
+def _nephnet2d(recipe: Recipe, device_type: str) -> _SpaceMapping:
     return {
-        "optimizer.lr": _log(1e-4, 0.1),
-        "optimizer.weight_decay": _log(1e-5, 0.1),
+        "optimizer.lr": _log_range(1e-4, 0.1),
+        "optimizer.weight_decay": _log_range(1e-5, 0.1),
         "optimizer.momentum": {"low": 0.5, "high": 0.99},
         "batch_size": [16, 64, 128],
-        "model.features": [8, 16] if device_type == "cpu" else [16, 32, 64],
+        "model.base_channels": [8, 16] if device_type == "cpu" else [16, 32, 64],
         "model.dropout": {"low": 0.0, "high": 0.7},
     }
 
 
-def _resnet(recipe: Recipe, device_type: str) -> _Ranges:
+def _resnet(recipe: Recipe, device_type: str) -> _SpaceMapping:
     return {
-        "optimizer.lr": _log(1e-4, 1e-2),
-        "optimizer.weight_decay": _log(1e-6, 1e-2),
+        "optimizer.lr": _log_range(1e-4, 1e-2),
+        "optimizer.weight_decay": _log_range(1e-6, 1e-2),
         "batch_size": [64, 128, 256],
         "label_smoothing": {"low": 0.0, "high": 0.2},
         "augment.shift": {"low": 0, "high": 3},
@@ -71,13 +71,13 @@ def _resnet(recipe: Recipe, device_type: str) -> _Ranges:
     }
 
 
-def _compact(recipe: Recipe, device_type: str) -> _Ranges:
+def _compact(recipe: Recipe, device_type: str) -> _SpaceMapping:
     return {
-        "optimizer.lr": _log(0.02, 1.0),
+        "optimizer.lr": _log_range(0.02, 1.0),
         "optimizer.momentum": {"low": 0.5, "high": 0.99},
-        "optimizer.weight_decay": _log(1e-5, 1e-2),
+        "optimizer.weight_decay": _log_range(1e-5, 1e-2),
         "batch_size": [128, 256, 512],
-        "model.features": [16, 32] if device_type == "cpu" else [32, 64, 96],
+        "model.base_channels": [16, 32] if device_type == "cpu" else [32, 64, 96],
         "model.depth": [1, 2],
         "augment.shift": {"low": 0, "high": 3},
         "label_smoothing": {"low": 0.0, "high": 0.2},
@@ -85,14 +85,14 @@ def _compact(recipe: Recipe, device_type: str) -> _Ranges:
     }
 
 
-def _equivariant(recipe: Recipe, device_type: str) -> _Ranges:
+def _equivariant(recipe: Recipe, device_type: str) -> _SpaceMapping:
     return _compact(recipe, device_type) | {
-        "optimizer.lr": _log(0.01, 0.2),
-        "model.features": [16, 32, 48] if device_type == "cpu" else [32, 64, 96],
+        "optimizer.lr": _log_range(0.01, 0.2),
+        "model.base_channels": [16, 32, 48] if device_type == "cpu" else [32, 64, 96],
     }
 
 
-_SPACES = {
+_DEFAULT_SPACES = {
     "poster": _poster,
     "course": _course,
     "nephnet2d": _nephnet2d,
@@ -103,9 +103,9 @@ _SPACES = {
 }
 
 
-def _other(recipe: Recipe, device_type: str) -> _Ranges:
+def _fallback(recipe: Recipe, device_type: str) -> _SpaceMapping:
     """For a network that has no space of its own: an order of magnitude around its recipe's rate."""
-    return {"optimizer.lr": _around(recipe.optimizer.lr), "batch_size": [64, 128, 256]}
+    return {"optimizer.lr": _decade_around(recipe.optimizer.lr), "batch_size": [64, 128, 256]}
 
 
 def default_space(base: Recipe, device_type: str) -> tuple[Dimension, ...]:
@@ -113,17 +113,17 @@ def default_space(base: Recipe, device_type: str) -> tuple[Dimension, ...]:
 
     Raises UserError for an unknown network.
     """
-    typed("model.network", base.model.network, f"The recipe {base.name}", "--model.network is")
-    ranges = _SPACES.get(base.model.network, _other)(base, device_type)
+    coerce("model.network", base.model.network, f"The recipe {base.name}", "--model.network is")
+    ranges = _DEFAULT_SPACES.get(base.model.network, _fallback)(base, device_type)
     if not ranges["optimizer.lr"]["low"] <= base.optimizer.lr <= ranges["optimizer.lr"]["high"]:
         # The range was made for another optimiser.
-        ranges["optimizer.lr"] = _around(base.optimizer.lr)
+        ranges["optimizer.lr"] = _decade_around(base.optimizer.lr)
     unused = set()
     if base.optimizer.name not in ("sgd", "muon"):
         unused |= {"optimizer.momentum"}
     if base.schedule.name != "plateau":
         unused |= {"schedule.patience", "schedule.factor"}
-    if base.schedule.name not in ("cosine", "onecycle"):
+    if base.schedule.name not in ("cosine", "linear"):
         unused |= {"schedule.warmup"}
-    kept = {key: value for key, value in ranges.items() if key not in unused}
-    return parse(kept, base, f"The default space of {base.name}")
+    searched = {key: value for key, value in ranges.items() if key not in unused}
+    return parse_space(searched, base, f"The default space of {base.name}")

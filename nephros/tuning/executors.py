@@ -17,48 +17,48 @@ from typing import Any, Protocol
 
 import torch
 
-from nephros.errors import UserError
-from nephros.training.history import Epoch
-from nephros.tuning.study_state import Key
-from nephros.tuning.trial import Bench, Outcome, Task, outcome_from_dict
+from nephros.errors import NephrosError
+from nephros.training.history import EpochMetrics
+from nephros.tuning.study_state import ConfigKey
+from nephros.tuning.trial import Outcome, Task, TrialRunner, outcome_from_dict
 
 
 @dataclass(frozen=True)
 class EpochDone:
     """A configuration has been trained for one more epoch, which is safe in its checkpoint."""
 
-    key: Key
-    row: Epoch
+    key: ConfigKey
+    metrics: EpochMetrics
 
 
 @dataclass(frozen=True)
-class Lost:
+class WorkerLost:
     """The process that worked on a task is gone; the configuration's last checkpoint is not."""
 
-    key: Key
+    key: ConfigKey
 
 
-Event = EpochDone | Outcome | Lost
-Hear = Callable[[Event], None]
+TaskEvent = EpochDone | Outcome | WorkerLost
+EventHandler = Callable[[TaskEvent], None]
 
 
-class Pool(Protocol):
+class Executor(Protocol):
     """Does tasks, several at once; what it answers does not depend on how many."""
 
     size: int
     """Tasks that run at once."""
 
-    def start(self, task: Task) -> None:
+    def submit(self, task: Task) -> None:
         """Take a task; at most `size` may be out at once."""
 
-    def wait(self, hear: Hear, seconds: float) -> None:
-        """Tell `hear` of what happened, waiting at most so long for the first event."""
+    def wait(self, on_event: EventHandler, timeout: float) -> None:
+        """Tell `on_event` of what happened, waiting at most so long for the first event."""
 
     def close(self) -> None:
         """Stop whatever is running; epochs in flight are lost."""
 
 
-class _Stopped(BaseException):
+class _HandlerError(BaseException):
     """Carries the listener's own error past the trial, which would take any Exception for the configuration's."""
 
     def __init__(self, error: Exception) -> None:
@@ -66,129 +66,129 @@ class _Stopped(BaseException):
         self.error = error
 
 
-class Here:
+class InProcessExecutor:
     """One task at a time, in this process."""
 
     size = 1
 
-    def __init__(self, bench: Bench, threads: int) -> None:
-        self._bench, self._threads = bench, threads
+    def __init__(self, runner: TrialRunner, threads: int) -> None:
+        self._runner, self._threads = runner, threads
         self._task: Task | None = None
 
-    def start(self, task: Task) -> None:
+    def submit(self, task: Task) -> None:
         """Take a task, to be done in `wait`."""
         self._task = task
 
-    def wait(self, hear: Hear, seconds: float) -> None:
+    def wait(self, on_event: EventHandler, timeout: float) -> None:
         """Do the task."""
         task, self._task = self._task, None
         if task is None:
             return
-        before = torch.get_num_threads()
+        previous_threads = torch.get_num_threads()
         torch.set_num_threads(self._threads)
 
-        def tell(row: Epoch) -> None:
+        def on_epoch(row: EpochMetrics) -> None:
             try:
-                hear(EpochDone(task.key, row))
+                on_event(EpochDone(task.key, row))
             except Exception as error:
-                raise _Stopped(error) from None
+                raise _HandlerError(error) from None
 
         try:
-            hear(self._bench.advance(task, tell))
-        except _Stopped as stopped:
-            raise stopped.error from None
+            on_event(self._runner.run_task(task, on_epoch))
+        except _HandlerError as handler_error:
+            raise handler_error.error from None
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(previous_threads)
 
     def close(self) -> None:
         """Nothing runs between calls."""
 
 
-class Idle:
+class NullExecutor:
     """Does nothing: for a study whose scores are all in, and which only needs to be settled."""
 
     size = 0
 
-    def start(self, task: Task) -> None:
+    def submit(self, task: Task) -> None:
         """Never asked to."""
         raise NotImplementedError
 
-    def wait(self, hear: Hear, seconds: float) -> None:
+    def wait(self, on_event: EventHandler, timeout: float) -> None:
         """Have nothing to tell."""
 
     def close(self) -> None:
         """Have nothing to stop."""
 
 
-class Processes:
+class ProcessExecutor:
     """Long-lived processes of nephros.tuning.worker, spoken to in lines of JSON; a dead one is replaced."""
 
     def __init__(self, size: int, setup: dict[str, Any]) -> None:
         """Start them; `setup` is what worker.main says it is."""
         self.size, self._setup = size, setup
         self._events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
-        self._stillborn = 0
+        self._startup_failures = 0
         """Workers in a row that died before they were ready."""
-        self._workers = [self._hire(place) for place in range(size)]
+        self._workers = [self._spawn(slot) for slot in range(size)]
 
-    def _hire(self, place: int) -> _Worker:
-        return _Worker(place, self._setup, self._events)
+    def _spawn(self, slot: int) -> _Worker:
+        return _Worker(slot, self._setup, self._events)
 
     @property
     def pids(self) -> list[int]:
         """Process numbers, for whoever watches them."""
         return [worker.process.pid for worker in self._workers]
 
-    def start(self, task: Task) -> None:
+    def submit(self, task: Task) -> None:
         """Give the task to an idle worker."""
-        next(worker for worker in self._workers if worker.task is None).give(task)
+        next(worker for worker in self._workers if worker.task is None).assign(task)
 
-    def wait(self, hear: Hear, seconds: float) -> None:
+    def wait(self, on_event: EventHandler, timeout: float) -> None:
         """Pass on what the workers say; OSError or UserError when one can't work here at all."""
-        until = time.monotonic() + seconds
-        heard = False
-        while not heard:
+        deadline = time.monotonic() + timeout
+        delivered = False
+        while not delivered:
             try:
-                worker, said = self._events.get(timeout=max(0.0, until - time.monotonic()))
+                worker, message = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 return
-            heard = self._pass_on(worker, said, hear)
+            delivered = self._dispatch(worker, message, on_event)
 
-    def _pass_on(self, worker: _Worker, said: dict[str, Any] | None, hear: Hear) -> bool:
-        if said is None:
-            return self._replace(worker, hear)
-        if "ready" in said:
-            self._stillborn = 0
+    def _dispatch(self, worker: _Worker, message: dict[str, Any] | None, on_event: EventHandler) -> bool:
+        if message is None:
+            return self._replace_worker(worker, on_event)
+        if "ready" in message:
+            self._startup_failures = 0
             worker.ready = True
             return False
-        if "trouble" in said:
-            if said["errno"] is not None:
-                raise OSError(said["errno"], said["trouble"], said["file"])
-            raise UserError(said["trouble"])
-        if "row" in said:
-            bracket, index = said["key"]
-            hear(EpochDone((bracket, index), Epoch(**said["row"])))
+        if "error_message" in message:
+            if message["errno"] is not None:
+                raise OSError(message["errno"], message["error_message"], message["file"])
+            raise NephrosError(message["error_message"])
+        if "metrics" in message:
+            bracket, index = message["key"]
+            on_event(EpochDone((bracket, index), EpochMetrics(**message["metrics"])))
             return True
         worker.task = None
-        hear(outcome_from_dict(said["outcome"]))
+        on_event(outcome_from_dict(message["outcome"]))
         return True
 
-    def _replace(self, worker: _Worker, hear: Hear) -> bool:
+    def _replace_worker(self, worker: _Worker, on_event: EventHandler) -> bool:
         """Put a new worker in the place of a dead one; one that had not begun hands its task on."""
-        worker.hang_up()
+        worker.close_pipes()
         if not worker.ready:
-            self._stillborn += 1
-            if self._stillborn > 3 + self.size:
-                raise UserError(
+            self._startup_failures += 1
+            if self._startup_failures > 3 + self.size:
+                raise NephrosError(
                     "The worker processes die while they start, perhaps for lack of memory: use fewer --workers."
                 )
-        heir = self._workers[worker.place] = self._hire(worker.place)
+        replacement = self._workers[worker.slot] = self._spawn(worker.slot)
         if worker.task is None:
             return False
         if not worker.ready:
-            heir.give(worker.task)
+            replacement.assign(worker.task)
             return False
-        hear(Lost(worker.task.key))
+        on_event(WorkerLost(worker.task.key))
         return True
 
     def close(self) -> None:
@@ -197,47 +197,47 @@ class Processes:
             worker.process.kill()
         for worker in self._workers:
             worker.process.wait()
-            worker.hang_up()
+            worker.close_pipes()
 
 
 class _Worker:
     """One process and the thread that listens to it."""
 
     def __init__(
-        self, place: int, setup: dict[str, Any], events: queue.Queue[tuple[_Worker, dict[str, Any] | None]]
+        self, slot: int, setup: dict[str, Any], events: queue.Queue[tuple[_Worker, dict[str, Any] | None]]
     ) -> None:
-        self.place, self.ready = place, False
+        self.slot, self.ready = slot, False
         self.task: Task | None = None
-        environment = dict(os.environ)
+        env = dict(os.environ)
         if setup["device"] == "cuda":
-            environment["CUDA_VISIBLE_DEVICES"] = _gpu(place)
+            env["CUDA_VISIBLE_DEVICES"] = _visible_gpu(slot)
         threads = str(setup["threads"])
-        environment |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        env |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "nephros.tuning.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
+            env=env,
             text=True,
             # A terminal's Ctrl-C is the driver's to answer.
             start_new_session=True,
         )
         self._events = events
         self._send(setup)
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self._reader = threading.Thread(target=self._read_messages, daemon=True)
+        self._reader.start()
 
-    def give(self, task: Task) -> None:
+    def assign(self, task: Task) -> None:
         self.task = task
         self._send(dataclasses.asdict(task))
 
-    def _send(self, values: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has died, which its silence will tell
-            self.process.stdin.write(json.dumps(values) + "\n")
+            self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
 
-    def _listen(self) -> None:
+    def _read_messages(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.endswith("}\n"):  # a process killed while it wrote leaves half a line
@@ -245,16 +245,16 @@ class _Worker:
         self.process.wait()
         self._events.put((self, None))
 
-    def hang_up(self) -> None:
+    def close_pipes(self) -> None:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self._listener.join()
+        self._reader.join()
         self.process.stdout.close()
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
 
 
-def _gpu(place: int) -> str:
+def _visible_gpu(slot: int) -> str:
     """Return the GPU for the worker at a place: they take turns."""
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
-    return seen.split(",")[place % len(seen.split(","))]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    return visible.split(",")[slot % len(visible.split(","))]

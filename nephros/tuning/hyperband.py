@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 
 
 @dataclass(frozen=True)
 class Rung:
     """One round of successive halving."""
 
-    configs: int
+    n_configs: int
     """Configurations that run in it."""
     epochs: int
     """Epochs that each has been trained for, from its first, at the end of the rung."""
@@ -27,23 +27,26 @@ class Bracket:
     rungs: tuple[Rung, ...]
 
     @property
-    def configs(self) -> int:
+    def n_configs(self) -> int:
         """Configurations that it starts."""
-        return self.rungs[0].configs
+        return self.rungs[0].n_configs
 
     @property
-    def epochs(self) -> int:
+    def total_epochs(self) -> int:
         """Epochs trained in all, where a promoted configuration continues and none fails."""
-        before = [0, *(rung.epochs for rung in self.rungs)]
-        return sum(rung.configs * (rung.epochs - done) for rung, done in zip(self.rungs, before, strict=False))
+        previous_epochs = [0, *(rung.epochs for rung in self.rungs)]
+        return sum(
+            rung.n_configs * (rung.epochs - previous)
+            for rung, previous in zip(self.rungs, previous_epochs, strict=False)
+        )
 
     @property
     def restarted_epochs(self) -> int:
         """Epochs trained in all, were each rung to start its configurations anew, as in the paper's count of budget."""
-        return sum(rung.configs * rung.epochs for rung in self.rungs)
+        return sum(rung.n_configs * rung.epochs for rung in self.rungs)
 
 
-def brackets(max_epochs: int, eta: int) -> tuple[Bracket, ...]:
+def make_brackets(max_epochs: int, eta: int) -> tuple[Bracket, ...]:
     """Return the brackets s_max..0 of Algorithm 1, where R is `max_epochs`.
 
     s_max is the largest s with eta^s <= R. Bracket s starts n = ceil((s_max + 1) / (s + 1) * eta^s) configurations; its
@@ -51,57 +54,58 @@ def brackets(max_epochs: int, eta: int) -> tuple[Bracket, ...]:
     bracket at R = 243, eta = 3. Raises UserError for R below 1 and eta below 2.
     """
     if max_epochs < 1:
-        raise UserError(f"--max-epochs is {max_epochs}, but it must be a whole number of at least 1.")
+        raise NephrosError(f"--max-epochs is {max_epochs}, but it must be a whole number of at least 1.")
     if eta < 2:
-        raise UserError(f"--eta is {eta}, but it must be a whole number of at least 2.")
+        raise NephrosError(f"--eta is {eta}, but it must be a whole number of at least 2.")
     s_max = 0
     while eta ** (s_max + 1) <= max_epochs:
         s_max += 1
-    return tuple(_bracket(s, s_max, max_epochs, eta) for s in range(s_max, -1, -1))
+    return tuple(_make_bracket(s, s_max, max_epochs, eta) for s in range(s_max, -1, -1))
 
 
-def _bracket(s: int, s_max: int, max_epochs: int, eta: int) -> Bracket:
-    n = -(-(s_max + 1) * eta**s // (s + 1))
-    return Bracket(s, tuple(Rung(n // eta**i, max_epochs // eta ** (s - i)) for i in range(s + 1)))
+def _make_bracket(s: int, s_max: int, max_epochs: int, eta: int) -> Bracket:
+    n_configs = -(-(s_max + 1) * eta**s // (s + 1))
+    return Bracket(s, tuple(Rung(n_configs // eta**i, max_epochs // eta ** (s - i)) for i in range(s + 1)))
 
 
-def chosen(max_epochs: int, eta: int, which: str) -> tuple[Bracket, ...]:
-    """Return the brackets that `which` names: all, or one such as s=3; UserError when there is no such bracket."""
-    every = brackets(max_epochs, eta)
-    if which == "all":
-        return every
-    letter, _, number = which.partition("=")
-    found = [bracket for bracket in every if letter == "s" and number == str(bracket.s)]
-    if not found:
-        options = ", ".join(f"s={bracket.s}" for bracket in every)
-        raise UserError(
-            f"--brackets is {which}, but with --max-epochs {max_epochs} and --eta {eta} it must be all or one of {options}."
+def select_brackets(max_epochs: int, eta: int, selection: str) -> tuple[Bracket, ...]:
+    """Return the brackets that `selection` names: all, or one such as s=3; UserError when there is no such bracket."""
+    all_brackets = make_brackets(max_epochs, eta)
+    if selection == "all":
+        return all_brackets
+    prefix, _, suffix = selection.partition("=")
+    matches = [bracket for bracket in all_brackets if prefix == "s" and suffix == str(bracket.s)]
+    if not matches:
+        options = ", ".join(f"s={bracket.s}" for bracket in all_brackets)
+        raise NephrosError(
+            f"--brackets is {selection}, but with --max-epochs {max_epochs} and --eta {eta} it must be all or one of {options}."
         )
-    return tuple(found)
+    return tuple(matches)
 
 
-def ranked(scores: Sequence[float | None]) -> list[int]:
+def argsort_scores(scores: Sequence[float | None]) -> list[int]:
     """Return the positions of `scores` from best to worst: higher is better, failed ones come last.
 
     Of equal scores the earlier position is the better one.
     """
     return sorted(
-        range(len(scores)), key=lambda i: (failed(scores[i]), 0.0 if failed(scores[i]) else -_number(scores[i]), i)
+        range(len(scores)),
+        key=lambda i: (is_failed(scores[i]), 0.0 if is_failed(scores[i]) else -_as_float(scores[i]), i),
     )
 
 
-def failed(score: float | None) -> bool:
+def is_failed(score: float | None) -> bool:
     """Return whether a configuration with that score has nothing to be promoted for: None, or diverged to NaN or infinity."""
     return score is None or not math.isfinite(score)
 
 
-def _number(score: float | None) -> float:
+def _as_float(score: float | None) -> float:
     assert score is not None
     return score
 
 
 @dataclass(frozen=True)
-class Standing:
+class RungState:
     """How far a rung has come."""
 
     rung: Rung
@@ -123,27 +127,27 @@ class Pending:
 
 
 PENDING = Pending()
-Score = Callable[[int, Rung], float | Pending | None]
+ScoreFunction = Callable[[int, Rung], float | Pending | None]
 
 
-def standings(bracket: Bracket, score: Score) -> list[Standing]:
+def rung_states(bracket: Bracket, score: ScoreFunction) -> list[RungState]:
     """Return the rungs of a bracket up to and including the first open one.
 
     `score(index, rung)` answers PENDING, a number of which higher is better, or None for a failed configuration. A failed
     or diverged one is never promoted, so that a rung may hold fewer than planned. It is a pure function of the scores:
     whoever asks, in whatever order the scores came in, the promotions are the same.
     """
-    found: list[Standing] = []
-    members: tuple[int, ...] = tuple(range(bracket.configs))
+    states: list[RungState] = []
+    members: tuple[int, ...] = tuple(range(bracket.n_configs))
     for i, rung in enumerate(bracket.rungs):
         scores = {index: value for index in members if not isinstance(value := score(index, rung), Pending)}
         if len(scores) < len(members):
-            return [*found, Standing(rung, members, scores, None)]
-        keep = bracket.rungs[i + 1].configs if i + 1 < len(bracket.rungs) else 0
-        order = [members[place] for place in ranked([scores[index] for index in members])]
-        promoted = tuple(index for index in order[:keep] if not failed(scores[index]))
-        found.append(Standing(rung, members, scores, promoted))
+            return [*states, RungState(rung, members, scores, None)]
+        n_promoted = bracket.rungs[i + 1].n_configs if i + 1 < len(bracket.rungs) else 0
+        ranking = [members[position] for position in argsort_scores([scores[index] for index in members])]
+        promoted = tuple(index for index in ranking[:n_promoted] if not is_failed(scores[index]))
+        states.append(RungState(rung, members, scores, promoted))
         members = tuple(sorted(promoted))
         if not members:
             break
-    return found
+    return states

@@ -11,21 +11,21 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from nephros.training.progress import clock
-from nephros.tuning.hyperband import Bracket, Standing, failed
-from nephros.tuning.settings import Settings
-from nephros.tuning.study_state import Records
+from nephros.training.progress import format_duration
+from nephros.tuning.hyperband import Bracket, RungState, is_failed
+from nephros.tuning.settings import StudySettings
+from nephros.tuning.study_state import StudyState
 from nephros.tuning.trial import Task
 
 
-class ShowStudy:
+class StudyProgress:
     """A Watcher for people; use it as a context manager around a run."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
         self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
-        self._start: tuple[float, int] | None = None
-        self._shown = 0.0
+        self._baseline: tuple[float, int] | None = None
+        self._refreshed_at = 0.0
 
     def __enter__(self) -> Self:
         if self._live:
@@ -38,83 +38,87 @@ class ShowStudy:
         if self._live:
             self._live.stop()
 
-    def changed(self, records: Records, running: list[Task]) -> None:
+    def on_update(self, study_state: StudyState, running: list[Task]) -> None:
         """Draw the table anew, at most four times a second."""
         now = time.monotonic()
-        if self._start is None:
-            self._start = now, records.epochs
-        if self._live and now - self._shown > 0.25:
-            self._shown = now
-            left = Text(self._summary(records, running), style="bold")
-            self._live.update(Group(progress_table(records), left), refresh=True)
+        if self._baseline is None:
+            self._baseline = now, study_state.trained_epochs
+        if self._live and now - self._refreshed_at > 0.25:
+            self._refreshed_at = now
+            summary = Text(self._summary(study_state, running), style="bold")
+            self._live.update(Group(progress_table(study_state), summary), refresh=True)
 
-    def closed(self, records: Records, bracket: Bracket, standing: Standing) -> None:
+    def on_rung_end(self, study_state: StudyState, bracket: Bracket, rung_state: RungState) -> None:
         """Print a line for a rung that is over; after the first, with what the whole study will take."""
-        scores = [score for score in standing.scores.values() if score is not None and not failed(score)]
-        lost = len(standing.members) - len(scores)
-        top = f"best {records.settings.metric} {abs(max(scores)):.4f}" if scores else "none left"
-        words = f"bracket s={bracket.s}: {len(standing.members)} at {_epochs(standing.rung.epochs)}, {top}"
-        words += f", {lost} failed" if lost else ""
-        words += f", {len(standing.promoted or ())} go on" if standing.promoted else ", bracket over"
-        self.console.print(f"{words}  |  {self._summary(records, [])}", highlight=False, soft_wrap=True)
+        scores = [score for score in rung_state.scores.values() if score is not None and not is_failed(score)]
+        n_failed = len(rung_state.members) - len(scores)
+        best_text = f"best {study_state.settings.metric} {abs(max(scores)):.4f}" if scores else "none left"
+        message = (
+            f"bracket s={bracket.s}: {len(rung_state.members)} at {_epochs_text(rung_state.rung.epochs)}, {best_text}"
+        )
+        message += f", {n_failed} failed" if n_failed else ""
+        message += f", {len(rung_state.promoted or ())} go on" if rung_state.promoted else ", bracket over"
+        self.console.print(f"{message}  |  {self._summary(study_state, [])}", highlight=False, soft_wrap=True)
 
-    def _summary(self, records: Records, running: list[Task]) -> str:
-        parts = [f"{records.epochs}/{records.planned_epochs} epochs"]
+    def _summary(self, study_state: StudyState, running: list[Task]) -> str:
+        parts = [f"{study_state.trained_epochs}/{study_state.planned_epochs} epochs"]
         if running:
             parts.append(
-                f"running {', '.join(f's{task.key[0]}#{task.key[1]} to {task.until}' for task in running[:8])}"
+                f"running {', '.join(f's{task.key[0]}#{task.key[1]} to {task.stop_epoch}' for task in running[:8])}"
             )
-        best = records.best
+        best = study_state.best
         if best is not None:
-            parts.append(f"best {records.settings.metric} {best.value:.4f} (s{best.key[0]}#{best.key[1]})")
-        left = self._left(records)
-        if left is not None:
-            parts.append(f"{clock(left)} left")
+            parts.append(f"best {study_state.settings.metric} {best.value:.4f} (s{best.key[0]}#{best.key[1]})")
+        seconds_left = self._seconds_left(study_state)
+        if seconds_left is not None:
+            parts.append(f"{format_duration(seconds_left)} left")
         return "  ".join(parts)
 
-    def _left(self, records: Records) -> float | None:
+    def _seconds_left(self, study_state: StudyState) -> float | None:
         """Return an estimate of the seconds left, from the epochs that this process has seen."""
-        if self._start is None or records.epochs == self._start[1]:
+        if self._baseline is None or study_state.trained_epochs == self._baseline[1]:
             return None
-        pace = (time.monotonic() - self._start[0]) / (records.epochs - self._start[1])
-        return pace * max(0, records.planned_epochs - records.epochs)
+        seconds_per_epoch = (time.monotonic() - self._baseline[0]) / (study_state.trained_epochs - self._baseline[1])
+        return seconds_per_epoch * max(0, study_state.planned_epochs - study_state.trained_epochs)
 
 
-def _epochs(n: int) -> str:
+def _epochs_text(n: int) -> str:
     return f"{n} epoch{'s' if n > 1 else ''}"
 
 
-def progress_table(records: Records) -> Table:
+def progress_table(study_state: StudyState) -> Table:
     """Return the rungs of a study, with how far each is and its best score so far."""
-    table = Table("bracket", "rung", "configurations", "epochs", "done", "best", title=f"study {records.settings.name}")
-    for bracket in records.settings.plan:
-        standings = records.standings(bracket)
+    table = Table(
+        "bracket", "rung", "configurations", "epochs", "done", "best", title=f"study {study_state.settings.name}"
+    )
+    for bracket in study_state.settings.planned_brackets:
+        rung_states = study_state.rung_states(bracket)
         for i, rung in enumerate(bracket.rungs):
             name = f"s={bracket.s}" if i == 0 else ""
-            if i >= len(standings):
-                table.add_row(name, str(i), f"({rung.configs})", str(rung.epochs), "", "", style="dim")
+            if i >= len(rung_states):
+                table.add_row(name, str(i), f"({rung.n_configs})", str(rung.epochs), "", "", style="dim")
                 continue
-            standing = standings[i]
-            scores = [score for score in standing.scores.values() if score is not None and not failed(score)]
-            top = f"{abs(max(scores)):.4f}" if scores else ""
-            done = f"{len(standing.scores)}/{len(standing.members)}"
-            table.add_row(name, str(i), str(len(standing.members)), str(rung.epochs), done, top)
+            rung_state = rung_states[i]
+            scores = [score for score in rung_state.scores.values() if score is not None and not is_failed(score)]
+            best_text = f"{abs(max(scores)):.4f}" if scores else ""
+            done = f"{len(rung_state.scores)}/{len(rung_state.members)}"
+            table.add_row(name, str(i), str(len(rung_state.members)), str(rung.epochs), done, best_text)
     return table
 
 
-def plan_table(settings: Settings) -> Table:
+def plan_table(settings: StudySettings) -> Table:
     """Return the brackets and rungs that a study will run, with their cost in epochs."""
     table = Table("bracket", "configurations at epochs", "epochs in all", "if rungs restarted", title=_title(settings))
-    for bracket in settings.plan:
-        rungs = ", ".join(f"{rung.configs} at {rung.epochs}" for rung in bracket.rungs)
-        table.add_row(f"s={bracket.s}", rungs, f"{bracket.epochs:,}", f"{bracket.restarted_epochs:,}")
-    if len(settings.plan) > 1:
-        configs = sum(bracket.configs for bracket in settings.plan)
-        total = sum(bracket.epochs for bracket in settings.plan)
-        restarted = sum(bracket.restarted_epochs for bracket in settings.plan)
+    for bracket in settings.planned_brackets:
+        rungs = ", ".join(f"{rung.n_configs} at {rung.epochs}" for rung in bracket.rungs)
+        table.add_row(f"s={bracket.s}", rungs, f"{bracket.total_epochs:,}", f"{bracket.restarted_epochs:,}")
+    if len(settings.planned_brackets) > 1:
+        configs = sum(bracket.n_configs for bracket in settings.planned_brackets)
+        total = sum(bracket.total_epochs for bracket in settings.planned_brackets)
+        restarted = sum(bracket.restarted_epochs for bracket in settings.planned_brackets)
         table.add_row("all", f"{configs} configurations", f"{total:,}", f"{restarted:,}")
     return table
 
 
-def _title(settings: Settings) -> str:
+def _title(settings: StudySettings) -> str:
     return f"Hyperband, R = {settings.max_epochs}, eta = {settings.eta}"

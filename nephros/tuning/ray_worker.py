@@ -13,18 +13,18 @@ import torch
 
 from nephros import device as devices
 from nephros.data.dataset import Dataset
-from nephros.environment import versions
-from nephros.errors import UserError
-from nephros.training.history import Epoch
-from nephros.tuning.checkpoint_store import Store
-from nephros.tuning.trial import Bench, outcome_to_dict, task_from_dict
+from nephros.environment import package_versions
+from nephros.errors import NephrosError
+from nephros.training.history import EpochMetrics
+from nephros.tuning.checkpoint_store import CheckpointStore
+from nephros.tuning.trial import TrialRunner, outcome_to_dict, task_from_dict
 
-SIGN = "cluster"
+SENTINEL = "cluster"
 """Name of the file beside the checkpoints by which a node sees that it reaches the driver's place."""
 
 
 @dataclass(frozen=True)
-class Study:
+class RemoteStudy:
     """What every node needs, sent once to each."""
 
     dataset: Dataset
@@ -33,44 +33,49 @@ class Study:
     checkpoints: str
 
 
-_benches: dict[str, tuple[Bench, int]] = {}
+_runners: dict[str, tuple[TrialRunner, int]] = {}
 """Of this process, by token: Ray gives it one task after another."""
 
 
-def work(wanted: dict[str, str], token: str, study: list[Any], task: dict[str, Any], post: Any) -> dict[str, Any]:
+def run_task(
+    required_versions: dict[str, str], token: str, study_ref: list[Any], task: dict[str, Any], mailbox: Any
+) -> dict[str, Any]:
     """Do a task on a node, and return its outcome, or the trouble that keeps any task from being done there."""
     try:
-        bench, threads = _benches[token] if token in _benches else _open(wanted, token, study)
+        runner, threads = _runners[token] if token in _runners else _set_up(required_versions, token, study_ref)
         torch.set_num_threads(threads)
 
-        def tell(row: Epoch) -> None:
-            if post is not None:
-                post.put.remote(task["key"], dataclasses.asdict(row))
+        def on_epoch(row: EpochMetrics) -> None:
+            if mailbox is not None:
+                mailbox.put.remote(task["key"], dataclasses.asdict(row))
 
-        return {"outcome": outcome_to_dict(bench.advance(task_from_dict(task), tell))}
+        return {"outcome": outcome_to_dict(runner.run_task(task_from_dict(task), on_epoch))}
     except OSError as error:
-        trouble, errno, file = error.strerror or str(error), error.errno or EIO, error.filename
-    except UserError as error:
-        trouble, errno, file = str(error), None, None
-    return {"trouble": trouble, "errno": errno, "file": file, "node": platform.node()}
+        message, errno, file = error.strerror or str(error), error.errno or EIO, error.filename
+    except NephrosError as error:
+        message, errno, file = str(error), None, None
+    return {"error_message": message, "errno": errno, "file": file, "node": platform.node()}
 
 
-def _open(wanted: dict[str, str], token: str, study: list[Any]) -> tuple[Bench, int]:
+def _set_up(required_versions: dict[str, str], token: str, study_ref: list[Any]) -> tuple[TrialRunner, int]:
     """Set a process up for a study; UserError when this node could not give the driver's answers."""
-    for part, version in wanted.items():
-        if versions()[part] != version:
-            raise UserError(
-                f"it has {part} {versions()[part]} where the driver has {version}, which may compute otherwise: install one "
-                "version everywhere."
+    for package, version in required_versions.items():
+        if package_versions()[package] != version:
+            raise NephrosError(
+                f"it has {package} {package_versions()[package]} where the driver has {version}, which may compute "
+                "otherwise: install one version everywhere."
             )
-    held: Study = ray.get(study[0])
-    store = Store(held.checkpoints)
-    sign = store.load(SIGN)
-    if sign is None or sign["token"] != token:
-        raise UserError(
-            f"--checkpoints {held.checkpoints} is not the place there that it is here: give a URL that all nodes reach, or "
-            "mount the folder on all of them."
+    remote_study: RemoteStudy = ray.get(study_ref[0])
+    store = CheckpointStore(remote_study.checkpoints)
+    sentinel = store.load(SENTINEL)
+    if sentinel is None or sentinel["token"] != token:
+        raise NephrosError(
+            f"--checkpoints {remote_study.checkpoints} is not the place there that it is here: give a URL that all nodes "
+            "reach, or mount the folder on all of them."
         )
-    _benches.clear()
-    _benches[token] = Bench(held.dataset, devices.choose(held.device), store), held.threads
-    return _benches[token]
+    _runners.clear()
+    _runners[token] = (
+        TrialRunner(remote_study.dataset, devices.resolve_device(remote_study.device), store),
+        remote_study.threads,
+    )
+    return _runners[token]

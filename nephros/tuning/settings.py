@@ -6,16 +6,16 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 from nephros.recipe import MetricName, Recipe
-from nephros.recipe_io import from_mapping
-from nephros.tuning.hyperband import Bracket, chosen
+from nephros.recipe_io import recipe_from_dict
+from nephros.tuning.hyperband import Bracket, select_brackets
 
 SamplerName = Literal["random", "tpe"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class StudySettings:
     """A study's settings. Two studies with equal settings (on one kind of device and one build of torch) agree."""
 
     name: str
@@ -36,7 +36,7 @@ class Settings:
     """CPU threads that each trial computes with; more or fewer change the last bits of sums."""
     device_type: str
     """cpu or cuda."""
-    request: dict[str, Any]
+    data_request: dict[str, Any]
     """source, size and seed: how to open the data, as `nephros.load` takes them."""
     subset: int | None
     """Training images that trials see; validation is cut to a quarter of it. None is all."""
@@ -50,14 +50,14 @@ class Settings:
     """What a user would type to make the study again."""
 
     @property
-    def base(self) -> Recipe:
+    def base_recipe(self) -> Recipe:
         """The recipe that configurations are laid over."""
-        return from_mapping(self.recipe, f"The recipe of study {self.name}")
+        return recipe_from_dict(self.recipe, f"The recipe of study {self.name}")
 
     @property
-    def plan(self) -> tuple[Bracket, ...]:
+    def planned_brackets(self) -> tuple[Bracket, ...]:
         """The brackets that are run, in this order."""
-        return chosen(self.max_epochs, self.eta, self.brackets)
+        return select_brackets(self.max_epochs, self.eta, self.brackets)
 
     @property
     def lower_is_better(self) -> bool:
@@ -65,17 +65,17 @@ class Settings:
         return self.metric == "val_loss"
 
     def __post_init__(self) -> None:
-        for flag, value, options in [
+        for parameter, value, options in [
             ("--metric", self.metric, get_args(MetricName)),
             ("--sampler", self.sampler, get_args(SamplerName)),
         ]:
             if value not in options:
-                raise UserError(f"{flag} is {value}, but it must be one of {', '.join(options)}.")
+                raise NephrosError(f"{parameter} is {value}, but it must be one of {', '.join(options)}.")
         if self.threads < 1:
-            raise UserError(f"--threads is {self.threads}, but it must be a whole number of at least 1.")
+            raise NephrosError(f"--threads is {self.threads}, but it must be a whole number of at least 1.")
         if not 0 <= self.seed < 2**31:
-            raise UserError(f"--seed is {self.seed}, but it must be a whole number from 0 to 2^31 - 1.")
-        _ = self.plan
+            raise NephrosError(f"--seed is {self.seed}, but it must be a whole number from 0 to 2^31 - 1.")
+        _ = self.planned_brackets
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

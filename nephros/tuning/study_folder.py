@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nephros.errors import UserError
-from nephros.files import locked, remove_leftovers, write_json
-from nephros.tuning.settings import Settings
+from nephros.errors import NephrosError
+from nephros.files import file_lock, remove_temporary_files, write_json
+from nephros.tuning.settings import StudySettings
 
-STUDIES = Path("studies")
+STUDIES_DIR = Path("studies")
 """Where studies are made, in the folder that the user stands in."""
 
 
@@ -29,7 +29,7 @@ class StudyFolder:
         """Take `root` for a new study; UserError when there is one already."""
         folder = cls(root)
         if folder.manifest.exists():
-            raise UserError(
+            raise NephrosError(
                 f"There is a study in {root} already: go on with it by `nephros tune --resume {root.name}`, "
                 "or give another --name."
             )
@@ -39,11 +39,11 @@ class StudyFolder:
     @classmethod
     def open(cls, study: str | Path) -> StudyFolder:
         """Open the study of that name in studies/, or in that folder; UserError when there is none."""
-        for root in (Path(study).expanduser(), STUDIES / study):
+        for root in (Path(study).expanduser(), STUDIES_DIR / study):
             if cls(root).manifest.is_file():
                 return cls(root)
-        raise UserError(
-            f"There is no study '{study}', neither in {STUDIES / study} nor as a folder: name one that `nephros tune` made."
+        raise NephrosError(
+            f"There is no study '{study}', neither in {STUDIES_DIR / study} nor as a folder: name one that `nephros tune` made."
         )
 
     @property
@@ -52,39 +52,39 @@ class StudyFolder:
         return self.root / "study.json"
 
     @property
-    def handle(self) -> str:
+    def cli_name(self) -> str:
         """What a user types to name the study where they stand."""
-        return shlex.quote(self.root.name if self.root == STUDIES / self.root.name else str(self.root))
+        return shlex.quote(self.root.name if self.root == STUDIES_DIR / self.root.name else str(self.root))
 
     @property
     def database(self) -> Path:
         """The SQLite file of a study that is not stored elsewhere."""
         return self.root / "study.db"
 
-    def write(self, settings: Settings, storage: str, checkpoints: str) -> None:
+    def write(self, settings: StudySettings, storage: str, checkpoints: str) -> None:
         """Write study.json: the settings, and where the trials and checkpoints lie ("" is this folder)."""
         write_json(self.manifest, {"storage": storage, "checkpoints": checkpoints, "settings": settings.to_dict()})
 
-    def read(self) -> tuple[Settings, str, str]:
+    def read(self) -> tuple[StudySettings, str, str]:
         """Return what `write` was given; UserError when it is damaged or of another version of nephros."""
         try:
-            held: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
-            return Settings(**held["settings"]), str(held["storage"]), str(held["checkpoints"])
+            data: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
+            return StudySettings(**data["settings"]), str(data["storage"]), str(data["checkpoints"])
         except (OSError, KeyError, TypeError, json.JSONDecodeError):
-            raise UserError(
+            raise NephrosError(
                 f"{self.manifest} is damaged or was made by another version of nephros: start a new study with another "
                 "--name."
             ) from None
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Keep other processes from running this study, and remove what a killed one left; UserError when one does."""
         try:
-            with locked(self.root / ".lock", wait=False):
-                remove_leftovers(self.root)
+            with file_lock(self.root / ".lock", wait=False):
+                remove_temporary_files(self.root)
                 yield
         except BlockingIOError:
-            raise UserError(
+            raise NephrosError(
                 f"Another process is running the study in {self.root}: wait for it or stop it; "
-                f"`nephros tune --show {self.handle}` shows how far it is."
+                f"`nephros tune --show {self.cli_name}` shows how far it is."
             ) from None

@@ -8,44 +8,44 @@ from pathlib import Path
 import sqlalchemy
 from sqlalchemy import URL, Connection
 
-from nephros.errors import UserError
-from nephros.files import locked
-from nephros.training.parts import seed_for
+from nephros.errors import NephrosError
+from nephros.files import file_lock
+from nephros.training.parts import derive_seed
 
-PATIENCE = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 30_000}
+CONNECT_ARGS = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 30_000}
 """Of a PostgreSQL connection: seconds, seconds and milliseconds after which a silent server counts as gone."""
 
 
-class Lease:
+class StudyLock:
     """The right to write to a study."""
 
     def __init__(self, url: URL, study: str) -> None:
         self._url, self._study = url, study
         self._stack = contextlib.ExitStack()
         self._connection: Connection | None = None
-        self._taken = False
+        self._acquired = False
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Take the right, and keep it until `release` or the end of this process; UserError when another has it."""
         if self._url.get_backend_name() == "sqlite":
             database = Path(str(self._url.database))
             try:
                 self._stack.enter_context(
-                    locked(database.with_name(f".{database.name}.{self._study}.lock"), wait=False)
+                    file_lock(database.with_name(f".{database.name}.{self._study}.lock"), wait=False)
                 )
             except BlockingIOError:
-                raise self._refusal() from None
+                raise self._locked_error() from None
         else:
             self._connect()
-        self._taken = True
+        self._acquired = True
 
     def _connect(self) -> None:
-        engine = sqlalchemy.create_engine(self._url, poolclass=sqlalchemy.NullPool, connect_args=PATIENCE)
+        engine = sqlalchemy.create_engine(self._url, poolclass=sqlalchemy.NullPool, connect_args=CONNECT_ARGS)
         connection = self._stack.enter_context(engine.connect().execution_options(isolation_level="AUTOCOMMIT"))
-        key = seed_for(0, "nephros study", self._study)
+        key = derive_seed(0, "nephros study", self._study)
         if not connection.scalar(sqlalchemy.text("select pg_try_advisory_lock(:key)"), {"key": key}):
-            self._drop()
-            raise self._refusal()
+            self._disconnect()
+            raise self._locked_error()
         self._connection = connection
 
     def check(self) -> None:
@@ -53,7 +53,7 @@ class Lease:
 
         UserError when another driver was faster. Nothing happens where the right was never taken, as for a reader.
         """
-        if not self._taken or self._url.get_backend_name() == "sqlite":
+        if not self._acquired or self._url.get_backend_name() == "sqlite":
             return
         try:
             if self._connection is None:
@@ -61,15 +61,15 @@ class Lease:
             else:
                 self._connection.execute(sqlalchemy.text("select 1"))
         except sqlalchemy.exc.DBAPIError:
-            self._drop()
+            self._disconnect()
             raise
 
     def release(self) -> None:
         """Give the right back."""
-        self._taken = False
-        self._drop()
+        self._acquired = False
+        self._disconnect()
 
-    def _drop(self) -> None:
+    def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError):
@@ -77,8 +77,8 @@ class Lease:
         self._stack.close()
         self._stack = contextlib.ExitStack()
 
-    def _refusal(self) -> UserError:
-        return UserError(
+    def _locked_error(self) -> NephrosError:
+        return NephrosError(
             f"Another process is running the study {self._study}: wait for it or stop it; "
             f"`nephros tune --show {self._study}` shows how far it is."
         )

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nephros.recipe import Recipe
-from nephros.tuning.hyperband import PENDING, Bracket, Pending, Rung, Standing, failed, standings
-from nephros.tuning.settings import Settings
+from nephros.tuning.hyperband import PENDING, Bracket, Pending, Rung, RungState, is_failed, rung_states
+from nephros.tuning.settings import StudySettings
 
-Key = tuple[int, int]
+ConfigKey = tuple[int, int]
 """(s of the bracket, index within it)."""
-State = Literal["running", "pruned", "complete", "failed"]
+TrialStateName = Literal["running", "pruned", "complete", "failed"]
 
 
 @dataclass(frozen=True)
@@ -29,31 +29,31 @@ class Config:
     """Dotted field -> value, of the dimensions that are active."""
     values: dict[int, float] = field(default_factory=dict)
     """Epochs trained -> the study's metric on (the cut) validation, one entry an epoch."""
-    state: State = "running"
+    state: TrialStateName = "running"
     """pruned: eliminated; complete: trained to the bracket's end; failed: diverged, out of memory or impossible."""
     error: str | None = None
     """Why it failed."""
-    ended: bool = False
+    early_stopped: bool = False
     """Whether its recipe's early stop ended it: it trains no further and keeps its score."""
     seconds: float = 0.0
     """Spent training, validation not counted."""
 
     @property
-    def key(self) -> Key:
+    def key(self) -> ConfigKey:
         """The pair that names it in every run of the study."""
         return self.bracket, self.index
 
     @property
-    def epochs(self) -> int:
+    def trained_epochs(self) -> int:
         """Epochs trained so far."""
         return max(self.values, default=0)
 
 
 @dataclass(frozen=True)
-class Best:
+class BestConfig:
     """The configuration with the best score at the end of any rung: what Algorithm 1 returns."""
 
-    key: Key
+    key: ConfigKey
     epochs: int
     """At which it had that score."""
     value: float
@@ -61,80 +61,80 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Records:
+class StudyState:
     """A study as it stands; a pure view of what is stored."""
 
-    settings: Settings
-    configs: Mapping[Key, Config]
-    judged: dict[str, Any] | None = None
+    settings: StudySettings
+    configs: Mapping[ConfigKey, Config]
+    best_metrics: dict[str, Any] | None = None
     """What the best configuration came to on all of validation, once the study is over: Evaluation.metrics."""
 
     def score(self, config: Config, epochs: int) -> float | Pending | None:
-        """Return what ranks a configuration after `epochs`, higher is better: PENDING, or None when it failed before.
+        """Return what ranks a configuration after `trained_epochs`, higher is better: PENDING, or None when it failed before.
 
         It is the metric of the weights that the recipe keeps: the last epoch's, or with `checkpoint: best` the best.
         """
-        if config.epochs < epochs and not config.ended:
+        if config.trained_epochs < epochs and not config.early_stopped:
             return None if config.state == "failed" else PENDING
-        seen = {epoch: value for epoch, value in config.values.items() if epoch <= epochs}
+        values_so_far = {epoch: value for epoch, value in config.values.items() if epoch <= epochs}
         sign = -1.0 if self.settings.lower_is_better else 1.0
         if config.params.get("checkpoint", self.settings.recipe["checkpoint"]) == "best":
-            return max((sign * value for value in seen.values() if not math.isnan(value)), default=math.nan)
-        return sign * seen[max(seen)]
+            return max((sign * value for value in values_so_far.values() if not math.isnan(value)), default=math.nan)
+        return sign * values_so_far[max(values_so_far)]
 
-    def standings(self, bracket: Bracket) -> list[Standing]:
+    def rung_states(self, bracket: Bracket) -> list[RungState]:
         """Return the bracket's rungs up to and including the first open one."""
 
         def score(index: int, rung: Rung) -> float | Pending | None:
             config = self.configs.get((bracket.s, index))
             return PENDING if config is None else self.score(config, rung.epochs)
 
-        return standings(bracket, score)
+        return rung_states(bracket, score)
 
     @property
-    def best(self) -> Best | None:
+    def best(self) -> BestConfig | None:
         """The best score at the end of a closed rung so far; of equal ones the earlier bracket's, rung's and index's."""
         sign = -1.0 if self.settings.lower_is_better else 1.0
-        found, top = None, -math.inf
-        for bracket in self.settings.plan:
-            for standing in self.standings(bracket):
-                if standing.promoted is None:
+        best, best_score = None, -math.inf
+        for bracket in self.settings.planned_brackets:
+            for rung_state in self.rung_states(bracket):
+                if rung_state.promoted is None:
                     continue
-                for index in standing.members:
-                    score = standing.scores[index]
-                    if not failed(score) and score is not None and score > top:
-                        top = score
-                        epochs = min(standing.rung.epochs, self.configs[bracket.s, index].epochs)
-                        found = Best((bracket.s, index), epochs, sign * score)
-        return found
+                for index in rung_state.members:
+                    score = rung_state.scores[index]
+                    if not is_failed(score) and score is not None and score > best_score:
+                        best_score = score
+                        epochs = min(rung_state.rung.epochs, self.configs[bracket.s, index].trained_epochs)
+                        best = BestConfig((bracket.s, index), epochs, sign * score)
+        return best
 
     @property
-    def over(self) -> bool:
+    def finished(self) -> bool:
         """Whether every bracket has come to its end."""
-        return all(self.closed(bracket) for bracket in self.settings.plan)
+        return all(self.bracket_finished(bracket) for bracket in self.settings.planned_brackets)
 
     @property
-    def settled(self) -> bool:
+    def finalized(self) -> bool:
         """Whether what follows from the scores has been stored: every configuration has its fate."""
         return all(config.state != "running" for config in self.configs.values())
 
-    def closed(self, bracket: Bracket) -> bool:
+    def bracket_finished(self, bracket: Bracket) -> bool:
         """Return whether the bracket's last rung, or an earlier one that nobody survived, is closed."""
-        last = self.standings(bracket)[-1]
+        last = self.rung_states(bracket)[-1]
         return last.promoted is not None
 
     @property
-    def epochs(self) -> int:
+    def trained_epochs(self) -> int:
         """Epochs trained so far, over all configurations."""
-        return sum(config.epochs for config in self.configs.values())
+        return sum(config.trained_epochs for config in self.configs.values())
 
     @property
     def planned_epochs(self) -> int:
         """Epochs of the whole plan, where none fails."""
-        return sum(bracket.epochs for bracket in self.settings.plan)
+        return sum(bracket.total_epochs for bracket in self.settings.planned_brackets)
 
-    def recipe(self, key: Key) -> Recipe:
+    def recipe(self, key: ConfigKey) -> Recipe:
         """Return a configuration's recipe; UserError when its values can't be combined."""
-        from nephros.tuning.space import laid_over
+        from nephros.tuning.space import apply_params
 
-        return laid_over(self.settings.base, self.configs[key].params)
+        return apply_params(self.settings.base_recipe, self.configs[key].params)

@@ -17,11 +17,11 @@ import torch
 
 from nephros import device as devices
 from nephros.data.load import load
-from nephros.data.subset import cut
-from nephros.errors import UserError
-from nephros.training.history import Epoch
-from nephros.tuning.checkpoint_store import Store
-from nephros.tuning.trial import Bench, outcome_to_dict, task_from_dict
+from nephros.data.subset import tuning_subset
+from nephros.errors import NephrosError
+from nephros.training.history import EpochMetrics
+from nephros.tuning.checkpoint_store import CheckpointStore
+from nephros.tuning.trial import TrialRunner, outcome_to_dict, task_from_dict
 
 
 def main() -> None:
@@ -33,42 +33,45 @@ def main() -> None:
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     lines: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_listen, args=(lines,), daemon=True).start()
+    threading.Thread(target=_read_lines, args=(lines,), daemon=True).start()
     try:
-        _work(lines, out)
+        _serve(lines, out)
     except OSError as error:
-        _say(out, {"trouble": error.strerror or str(error), "errno": error.errno, "file": error.filename})
-    except UserError as error:
-        _say(out, {"trouble": str(error), "errno": None, "file": None})
+        _send(out, {"error_message": error.strerror or str(error), "errno": error.errno, "file": error.filename})
+    except NephrosError as error:
+        _send(out, {"error_message": str(error), "errno": None, "file": None})
     except ImportError as error:
-        _say(out, {"trouble": f"A worker can't start ({error}): mend the installation.", "errno": None, "file": None})
+        _send(
+            out,
+            {"error_message": f"A worker can't start ({error}): mend the installation.", "errno": None, "file": None},
+        )
 
 
-def _listen(lines: queue.Queue[str]) -> None:
+def _read_lines(lines: queue.Queue[str]) -> None:
     for line in sys.stdin:
         lines.put(line)
     os._exit(0)  # the driver is gone: its successor will start workers of its own
 
 
-def _work(lines: queue.Queue[str], out: IO[str]) -> None:
+def _serve(lines: queue.Queue[str], out: IO[str]) -> None:
     setup = json.loads(lines.get())
     torch.set_num_threads(setup["threads"])
-    dataset = load(**setup["request"])
+    dataset = load(**setup["data_request"])
     if setup["subset"] is not None:
-        dataset = cut(dataset, setup["subset"], setup["seed"])
-    bench = Bench(dataset, devices.choose(setup["device"]), Store(setup["store"]))
-    _say(out, {"ready": os.getpid()})
+        dataset = tuning_subset(dataset, setup["subset"], setup["seed"])
+    runner = TrialRunner(dataset, devices.resolve_device(setup["device"]), CheckpointStore(setup["store"]))
+    _send(out, {"ready": os.getpid()})
     while True:
         task = task_from_dict(json.loads(lines.get()))
 
-        def hear(row: Epoch, key: tuple[int, int] = task.key) -> None:
-            _say(out, {"key": key, "row": dataclasses.asdict(row)})
+        def on_epoch(row: EpochMetrics, key: tuple[int, int] = task.key) -> None:
+            _send(out, {"key": key, "metrics": dataclasses.asdict(row)})
 
-        _say(out, {"outcome": outcome_to_dict(bench.advance(task, hear))})
+        _send(out, {"outcome": outcome_to_dict(runner.run_task(task, on_epoch))})
 
 
-def _say(out: IO[str], values: dict[str, Any]) -> None:
-    out.write(json.dumps(values) + "\n")
+def _send(out: IO[str], message: dict[str, Any]) -> None:
+    out.write(json.dumps(message) + "\n")
     out.flush()
 
 

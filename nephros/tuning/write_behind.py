@@ -13,40 +13,40 @@ from collections.abc import Callable
 Write = Callable[[], None]
 
 
-class Journal:
+class WriteBehindQueue:
     """An ordered queue of writes with one thread of its own."""
 
     def __init__(self) -> None:
         self._writes: queue.Queue[Write | None] = queue.Queue()
-        self._trouble: Exception | None = None
-        self._thread = threading.Thread(target=self._go, daemon=True)
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._drain, daemon=True)
         self._thread.start()
 
     def put(self, write: Write) -> None:
         """Have something written after all that came before; raises what an earlier write raised."""
-        self.check()
+        self.raise_pending()
         self._writes.put(write)
 
-    def check(self) -> None:
+    def raise_pending(self) -> None:
         """Raise what a write raised, if any did."""
-        if self._trouble is not None:
-            raise self._trouble
+        if self._error is not None:
+            raise self._error
 
-    def close(self, *, finish: bool) -> None:
-        """End the thread, after all writes where `finish`, and raise what one of them raised; else as soon as may be."""
-        if not finish:
-            self._trouble = self._trouble or InterruptedError()
+    def close(self, *, drain: bool) -> None:
+        """End the thread, after all writes where `drain`, and raise what one of them raised; else as soon as may be."""
+        if not drain:
+            self._error = self._error or InterruptedError()
         self._writes.put(None)
-        if finish:
+        if drain:
             self._thread.join()
-            self.check()
+            self.raise_pending()
         else:
             self._thread.join(timeout=5)
 
-    def _go(self) -> None:
+    def _drain(self) -> None:
         while (write := self._writes.get()) is not None:
-            if self._trouble is None:
+            if self._error is None:
                 try:
                     write()
                 except Exception as error:
-                    self._trouble = error
+                    self._error = error

@@ -7,27 +7,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 from nephros.evaluation.comparison import Comparison
-from nephros.evaluation.leaderboard import Standing, of_run, standings
-from nephros.evaluation.published import KEY
-from nephros.evaluation.scoring import Evaluation, together
-from nephros.evaluation.significance import Pair, holm, pair
+from nephros.evaluation.leaderboard import LeaderboardRow, leaderboard, row_from_run
+from nephros.evaluation.published import PUBLISHED_DATASET
+from nephros.evaluation.scoring import Evaluation, ensemble
+from nephros.evaluation.significance import PairedComparison, compare_paired, holm
 from nephros.recipe import Recipe
-from nephros.recipe_io import read
+from nephros.recipe_io import read_recipe
 from nephros.runs import RunFolder, RunInfo
 
 
 @dataclass(frozen=True)
-class _Run:
+class _ScoredRun:
     name: str
     info: RunInfo
-    standing: Standing
+    row: LeaderboardRow
     evaluation: Evaluation
 
 
 def compare(
-    runs: Sequence[str | Path], split: str | None = None, *, with_published: bool = True, ensemble: bool = False
+    runs: Sequence[str | Path], split: str | None = None, *, published: bool = True, ensemble: bool = False
 ) -> Comparison:
     """Return the runs' results on a split beside each other and, for TissueMNIST, beside what others have published.
 
@@ -36,30 +36,30 @@ def compare(
     row, which costs what they cost together.
     """
     if not runs:
-        raise UserError("`nephros compare` needs at least one RUN: name folders that `nephros train` made.")
+        raise NephrosError("`nephros compare` needs at least one RUN: name folders that `nephros train` made.")
     if split not in (None, "val", "test"):
-        raise UserError(f"--split is {split}, but it must be one of val, test.")
+        raise NephrosError(f"--split is {split}, but it must be one of val, test.")
     folders = [RunFolder.open(run) for run in runs]
     if len({folder.root.resolve() for folder in folders}) < len(folders):
-        raise UserError("A run is named twice: name each once.")
+        raise NephrosError("A run is named twice: name each once.")
     if split is None:
         split = "test" if all(folder.file("test", "metrics.json").is_file() for folder in folders) else "val"
-    names = _names(folders)
-    found = [_open(folder, name, split) for folder, name in zip(folders, names, strict=True)]
-    found += [_ensemble(found, split)] if ensemble else []
-    own = [run.standing for run in found]
-    published = with_published and any(run.info.data["key"] == KEY for run in found)
-    rows = standings(own) if published else sorted(own, key=lambda row: -row.accuracy)
-    titles = list(dict.fromkeys(str(run.info.data["title"]) for run in found))
-    best = max(found, key=lambda run: run.standing.accuracy)
-    others = [run for run in found if run is not best]
-    tested = [run for run in others if _same_images(best, run)]
-    found_pairs = holm([_pair(best, run) for run in tested])
-    pairs = [(best.name, run.name, one) for run, one in zip(tested, found_pairs, strict=True)]
-    return Comparison(split, "; ".join(titles), rows, pairs, _notes(found, best, split, published))
+    names = _display_names(folders)
+    scored_runs = [_load_scored_run(folder, name, split) for folder, name in zip(folders, names, strict=True)]
+    scored_runs += [_ensemble_run(scored_runs, split)] if ensemble else []
+    run_rows = [run.row for run in scored_runs]
+    show_published = published and any(run.info.data["key"] == PUBLISHED_DATASET for run in scored_runs)
+    rows = leaderboard(run_rows) if show_published else sorted(run_rows, key=lambda row: -row.accuracy)
+    titles = list(dict.fromkeys(str(run.info.data["title"]) for run in scored_runs))
+    best = max(scored_runs, key=lambda run: run.row.accuracy)
+    others = [run for run in scored_runs if run is not best]
+    comparable = [run for run in others if _same_images(best, run)]
+    comparisons = holm([_compare_runs(best, run) for run in comparable])
+    paired_tests = [(best.name, run.name, comparison) for run, comparison in zip(comparable, comparisons, strict=True)]
+    return Comparison(split, "; ".join(titles), rows, paired_tests, _notes(scored_runs, best, split, show_published))
 
 
-def _names(folders: Sequence[RunFolder]) -> list[str]:
+def _display_names(folders: Sequence[RunFolder]) -> list[str]:
     """Return the folders' own names, with their parents' where two are the same."""
     names = [folder.root.resolve().name for folder in folders]
     if len(set(names)) == len(names):
@@ -67,73 +67,77 @@ def _names(folders: Sequence[RunFolder]) -> list[str]:
     return ["/".join(folder.root.resolve().parts[-2:]) for folder in folders]
 
 
-def _open(folder: RunFolder, name: str, split: str) -> _Run:
-    info, recipe = folder.info(), read(folder.file("recipe.yaml"))
+def _load_scored_run(folder: RunFolder, name: str, split: str) -> _ScoredRun:
+    info, recipe = folder.info(), read_recipe(folder.file("recipe.yaml"))
     if not folder.file(split, "metrics.json").is_file():
-        raise UserError(
+        raise NephrosError(
             f"{folder.root} has not been scored on {split}: run `nephros evaluate {folder.root} --split {split}`"
             + (", or compare on validation with --split val." if split == "test" else ".")
         )
-    evaluation = Evaluation.of_run(folder, split)
+    evaluation = Evaluation.from_run(folder, split)
     method = info.recipe if info.recipe == name else f"{name} ({info.recipe})"
-    standing = of_run(info, recipe, evaluation.metrics, split, method, source=info.command or "a call from Python")
-    return _Run(name, info, standing, evaluation)
+    row = row_from_run(info, recipe, evaluation.metrics, split, method, source=info.command or "a call from Python")
+    return _ScoredRun(name, info, row, evaluation)
 
 
-def _ensemble(found: Sequence[_Run], split: str) -> _Run:
+def _ensemble_run(runs: Sequence[_ScoredRun], split: str) -> _ScoredRun:
     """Return all runs as one, which answers with the mean of their probabilities."""
-    first = found[0]
-    if len(found) < 2 or not all(_same_images(first, run) for run in found):
-        raise UserError("--ensemble needs two runs or more, all scored on the same images: name such.")
-    evaluation = together([run.evaluation for run in found], tuple(first.info.class_names))
-    name, minutes = f"ensemble of {len(found)}", [run.info.training_minutes for run in found]
+    first = runs[0]
+    if len(runs) < 2 or not all(_same_images(first, run) for run in runs):
+        raise NephrosError("--ensemble needs two runs or more, all scored on the same images: name such.")
+    evaluation = ensemble([run.evaluation for run in runs], tuple(first.info.class_names))
+    name, minutes = f"ensemble of {len(runs)}", [run.info.training_minutes for run in runs]
     info = dataclasses.replace(
         first.info,
-        parameters=sum(run.info.parameters for run in found),
-        multiply_adds=sum(run.info.multiply_adds * run.info.views for run in found),
-        views=1,
+        parameters=sum(run.info.parameters for run in runs),
+        multiply_adds=sum(run.info.multiply_adds * run.info.tta_views for run in runs),
+        tta_views=1,
         training_minutes=None if None in minutes else sum(filter(None, minutes)),
     )
-    one = of_run(info, Recipe(), evaluation.metrics, split, name, "the mean of the runs' probabilities")
-    return _Run(name, info, dataclasses.replace(one, checkpoint="each run's own"), evaluation)
+    row = row_from_run(info, Recipe(), evaluation.metrics, split, name, "the mean of the runs' probabilities")
+    return _ScoredRun(name, info, dataclasses.replace(row, checkpoint="each run's own"), evaluation)
 
 
-def _same_images(first: _Run, second: _Run) -> bool:
+def _same_images(first: _ScoredRun, second: _ScoredRun) -> bool:
     """Return whether both were scored on the same images in the same order."""
-    one, two = (run.evaluation.metrics.get("images_sha256") for run in (first, second))
-    if one is None or two is None:  # scored before the images were recorded
-        asked = [{**run.info.request, "subset": None, "sha256": run.info.data["sha256"]} for run in (first, second)]
-        return asked[0] == asked[1]
-    return bool(one == two)
+    first_hash, second_hash = (run.evaluation.metrics.get("images_sha256") for run in (first, second))
+    if first_hash is None or second_hash is None:  # scored before the images were recorded
+        requests = [
+            {**run.info.data_request, "subset": None, "sha256": run.info.data["sha256"]} for run in (first, second)
+        ]
+        return requests[0] == requests[1]
+    return bool(first_hash == second_hash)
 
 
-def _pair(first: _Run, second: _Run) -> Pair:
-    right = [run.evaluation.probabilities.argmax(axis=1) == run.evaluation.labels for run in (first, second)]
-    return pair(*right)
+def _compare_runs(first: _ScoredRun, second: _ScoredRun) -> PairedComparison:
+    correct = [run.evaluation.probabilities.argmax(axis=1) == run.evaluation.labels for run in (first, second)]
+    return compare_paired(*correct)
 
 
-def _notes(found: Sequence[_Run], best: _Run, split: str, published: bool) -> list[str]:
+def _notes(runs: Sequence[_ScoredRun], best: _ScoredRun, split: str, show_published: bool) -> list[str]:
     notes = []
-    if any(run.info.data["split"] == "synthetic" for run in found):
+    if any(run.info.data["split"] == "synthetic" for run in runs):
         notes.append("Some runs are on synthetic cells, made up by nephros: their numbers say nothing about kidneys.")
     if split == "val":
         notes.append(
             "Runs are judged on validation, which steers training and the choice of recipe and flatters accordingly."
         )
-    if len(found) > 2:
+    if len(runs) > 2:
         notes.append(
-            f"{best.name} was picked as the best of {len(found)} before it was tested against them, which flatters it."
+            f"{best.name} was picked as the best of {len(runs)} before it was tested against them, which flatters it."
         )
-    elsewhere = [run.name for run in found if not _same_images(best, run)]
-    if elsewhere:
+    incomparable = [run.name for run in runs if not _same_images(best, run)]
+    if incomparable:
         notes.append(
-            f"Not scored on the same images as {best.name}, and so not tested against it: {', '.join(elsewhere)}."
+            f"Not scored on the same images as {best.name}, and so not tested against it: {', '.join(incomparable)}."
         )
-    if published and any(run.info.data["key"] == KEY and run.info.data["split"] != "official" for run in found):
+    if show_published and any(
+        run.info.data["key"] == PUBLISHED_DATASET and run.info.data["split"] != "official" for run in runs
+    ):
         notes.append(
             "Published results are on the official test split, these runs' on another of the same images: a difference of a "
             "point or two says little."
         )
-    if split == "test" and len(found) > 1:
+    if split == "test" and len(runs) > 1:
         notes.append("Choosing a run by its test accuracy makes that figure too good: choose on validation.")
     return notes

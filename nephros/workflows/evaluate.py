@@ -11,63 +11,63 @@ from pathlib import Path
 from torch import nn
 
 from nephros import device as devices
-from nephros.data.batches import Batches
-from nephros.data.dataset import Dataset, sha256_of
+from nephros.data.batches import BatchLoader
+from nephros.data.dataset import Dataset, images_sha256
 from nephros.data.load import load
-from nephros.environment import commit, versions
-from nephros.errors import UserError
-from nephros.evaluation.compatibility import check_fit
-from nephros.evaluation.scoring import Evaluation
-from nephros.evaluation.scoring import evaluate as evaluate_model
+from nephros.environment import git_commit, package_versions
+from nephros.errors import NephrosError
+from nephros.evaluation.compatibility import check_compatible
+from nephros.evaluation.scoring import METRICS_FORMAT, Evaluation, evaluate_model
 from nephros.models.serialization import load_model
-from nephros.models.tta import Averaged
+from nephros.models.tta import TTAClassifier
 from nephros.runs import RunFolder, RunInfo
 from nephros.workflows.report import report
 
 
-def judge(
+def score_split(
     folder: RunFolder,
     info: RunInfo,
     model: nn.Module,
-    batches: Batches,
+    batches: BatchLoader,
     dataset: Dataset,
     split: str,
-    place: str | None = None,
+    output_name: str | None = None,
 ) -> Evaluation:
-    """Score `batches`, which are `split` of `dataset`, and save the result under RUN/`place`, by default the split's name.
+    """Score `batches`, which are `split` of `dataset`, and save the result under RUN/`output_name`, by default the split's name.
 
     Images are seen in the run's views; those of the train split, which only tell how well it was learnt, as they are.
     A reading of a test split is logged in that place first. Predictions are saved too, except those of the train split,
     which are large and rarely wanted. Ranks that share the batches call this together; the first one writes.
     """
-    place = place or split
-    first = batches.ranks.first
-    if split == "test" and first:
-        _log_reading(folder.file(place, "reads.jsonl"), info, dataset)
-    views = 1 if split == "train" else info.views
-    found = evaluate_model(Averaged(model, views), batches, dataset.class_names, "scoring")
-    about = {
+    output_name = output_name or split
+    is_first_rank = batches.context.is_main_process
+    if split == "test" and is_first_rank:
+        _log_test_read(folder.file(output_name, "reads.jsonl"), info, dataset)
+    n_views = 1 if split == "train" else info.tta_views
+    result = evaluate_model(TTAClassifier(model, n_views), batches, dataset.class_names, "scoring")
+    context = {
+        "format": METRICS_FORMAT,
         "split": split,
-        "views": views,
+        "tta_views": n_views,
         "recipe": info.recipe,
         "recipe_hash": info.recipe_hash,
         "epoch": info.chosen_epoch,
         "provenance": dataset.provenance.to_dict(),
-        "images_sha256": sha256_of(dataset.split(split).images) if first else "",
-        "versions": versions(),
-        "commit": commit(),
+        "images_sha256": images_sha256(dataset.split(split).images) if is_first_rank else "",
+        "versions": package_versions(),
+        "commit": git_commit(),
     }
-    evaluation = Evaluation({**about, **found.metrics}, found.probabilities, found.labels)
-    predictions = None if split == "train" else folder.file(place, "predictions.npz")
-    if first:
-        evaluation.save(folder.file(place, "metrics.json"), predictions)
+    evaluation = Evaluation({**context, **result.metrics}, result.probabilities, result.labels)
+    predictions_file = None if split == "train" else folder.file(output_name, "predictions.npz")
+    if is_first_rank:
+        evaluation.save(folder.file(output_name, "metrics.json"), predictions_file)
     return evaluation
 
 
-def _log_reading(log: Path, info: RunInfo, dataset: Dataset) -> None:
-    line = {
+def _log_test_read(log: Path, info: RunInfo, dataset: Dataset) -> None:
+    entry = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
+        "commit": git_commit(),
         "recipe_hash": info.recipe_hash,
         "data": dataset.provenance.title,
         "sha256": dataset.provenance.sha256,
@@ -75,9 +75,9 @@ def _log_reading(log: Path, info: RunInfo, dataset: Dataset) -> None:
     log.parent.mkdir(exist_ok=True)
     with open(log, "a+b") as file:
         file.seek(0)
-        written = file.read()
-        torn = bool(written) and not written.endswith(b"\n")  # by a process killed while it wrote
-        file.write(b"\n" * torn + json.dumps(line).encode() + b"\n")
+        content = file.read()
+        truncated = bool(content) and not content.endswith(b"\n")  # by a process killed while it wrote
+        file.write(b"\n" * truncated + json.dumps(entry).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -91,35 +91,35 @@ def evaluate(
     the run has no weights yet, or the data does not fit the model.
     """
     if split not in ("val", "test", "train"):
-        raise UserError(f"--split is {split}, but it must be one of train, val, test.")
+        raise NephrosError(f"--split is {split}, but it must be one of train, val, test.")
     folder = RunFolder.open(run)
     info = folder.info()
-    processor = devices.choose(device)
+    torch_device = devices.resolve_device(device)
     model, class_names = load_model(folder.file("weights.safetensors"))
     if isinstance(data, Dataset):
         dataset = data
     elif data is None:
-        if not info.request["source"]:
-            raise UserError(f"{folder.root} was trained on data given in Python: name the data with --data.")
-        dataset = load(**info.request)
+        if not info.data_request["source"]:
+            raise NephrosError(f"{folder.root} was trained on data given in Python: name the data with --data.")
+        dataset = load(**info.data_request)
     else:
-        dataset = load(data, size=info.request["size"], seed=info.request["seed"])
-    check_fit(folder, info, class_names, dataset)
-    place = split if _own(info, dataset, split) else _elsewhere(split, dataset)
-    batches = Batches(dataset.split(split), processor)
-    evaluation = judge(folder, info, model.to(processor), batches, dataset, split, place)
-    if place == "test":
+        dataset = load(data, size=info.data_request["size"], seed=info.data_request["seed"])
+    check_compatible(folder, info, class_names, dataset)
+    output_name = split if _is_run_split(info, dataset, split) else _external_output_name(split, dataset)
+    batches = BatchLoader(dataset.split(split), torch_device)
+    evaluation = score_split(folder, info, model.to(torch_device), batches, dataset, split, output_name)
+    if output_name == "test":
         report(folder.root, dataset)  # which shows the figures and the count of readings
     return evaluation
 
 
-def _own(info: RunInfo, dataset: Dataset, split: str) -> bool:
+def _is_run_split(info: RunInfo, dataset: Dataset, split: str) -> bool:
     """Return whether this split is the run's own: the same bytes, split in the same way."""
-    counts = dataset.split(split).counts(dataset.classes).tolist()
-    same_split = info.data["detail"].startswith(dataset.provenance.detail) and counts == info.class_counts[split]
-    return bool(dataset.provenance.sha256 == info.data["sha256"] and same_split)
+    counts = dataset.split(split).class_counts(dataset.n_classes).tolist()
+    same_partition = info.data["detail"].startswith(dataset.provenance.detail) and counts == info.class_counts[split]
+    return bool(dataset.provenance.sha256 == info.data["sha256"] and same_partition)
 
 
-def _elsewhere(split: str, dataset: Dataset) -> str:
+def _external_output_name(split: str, dataset: Dataset) -> str:
     name = re.sub("[^a-z0-9]+", "-", dataset.provenance.name.lower()).strip("-")
     return f"{split}-on-{name}-{dataset.provenance.sha256[:8]}"

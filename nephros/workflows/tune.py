@@ -13,28 +13,28 @@ import numpy as np
 import torch
 
 from nephros import device as devices
-from nephros.data.batches import Batches
+from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
-from nephros.data.load import load, request_of
-from nephros.data.subset import cut
-from nephros.errors import UserError
-from nephros.evaluation.metrics import summarise
-from nephros.evaluation.scoring import evaluate
+from nephros.data.load import data_request, load
+from nephros.data.subset import tuning_subset
+from nephros.errors import NephrosError
+from nephros.evaluation.metrics import compute_metrics
+from nephros.evaluation.scoring import evaluate_model
 from nephros.files import write_text
-from nephros.memory import free_host_memory
+from nephros.memory import available_memory
 from nephros.recipe import Recipe, to_yaml
 from nephros.tuning import space as spaces
-from nephros.tuning.checkpoint_store import Store, best_name
-from nephros.tuning.executors import Here, Idle, Pool, Processes
-from nephros.tuning.optuna_storage import Storage, address, bare
-from nephros.tuning.plan import plan, same_versions, show_plan, with_data
-from nephros.tuning.progress import ShowStudy
-from nephros.tuning.scheduler import Driver
-from nephros.tuning.settings import Settings
-from nephros.tuning.study_folder import STUDIES, StudyFolder
-from nephros.tuning.study_state import Records
-from nephros.tuning.trial import Bench
-from nephros.workflows.study import storage_of, tell
+from nephros.tuning.checkpoint_store import CheckpointStore, best_checkpoint_name
+from nephros.tuning.executors import Executor, InProcessExecutor, NullExecutor, ProcessExecutor
+from nephros.tuning.optuna_storage import StudyStorage, storage_url, url_without_password
+from nephros.tuning.plan import check_versions, plan_study, print_plan, with_data
+from nephros.tuning.progress import StudyProgress
+from nephros.tuning.scheduler import HyperbandScheduler
+from nephros.tuning.settings import StudySettings
+from nephros.tuning.study_folder import STUDIES_DIR, StudyFolder
+from nephros.tuning.study_state import StudyState
+from nephros.tuning.trial import TrialRunner
+from nephros.workflows.study import open_storage, report_study
 
 Say = Callable[[str], None]
 _WORKER_BYTES = 700_000_000
@@ -42,24 +42,26 @@ _WORKER_BYTES = 700_000_000
 
 
 @dataclass(frozen=True)
-class _Means:
+class _RunOptions:
     """What a study may be run with; its answer depends on none of it."""
 
     workers: int | None
     cluster: str | None
-    budget: float | None
+    max_minutes: float | None
     say: Say
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
-            raise UserError(f"--workers is {self.workers}, but it must be a whole number of at least 1.")
-        if self.budget is not None and not self.budget > 0:
-            raise UserError(f"--budget is {self.budget}, but it must be a number of minutes above 0.")
+            raise NephrosError(f"--workers is {self.workers}, but it must be a whole number of at least 1.")
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise NephrosError(f"--max-minutes is {self.max_minutes}, but it must be a number of minutes above 0.")
 
-    def check_source(self, source: str) -> None:
+    def check_data_source(self, source: str) -> None:
         """Raise UserError when several processes would each have to open data that has no name."""
         if not source and self.cluster is None and self.workers is not None and self.workers > 1:
-            raise UserError("--workers above 1 need data that each can open: name it by its path, or use one worker.")
+            raise NephrosError(
+                "--workers above 1 need data that each can open: name it by its path, or use one worker."
+            )
 
 
 def tune(
@@ -72,45 +74,45 @@ def tune(
     storage: str | None = None,
     checkpoints: str = "",
     cluster: str | None = None,
-    budget: float | None = None,
+    max_minutes: float | None = None,
     command: str = "",
     say: Say = print,
     **settings: Any,
-) -> Records:
+) -> StudyState:
     """Tune `recipe` on `data` by Hyperband, in studies/NAME, and return what was found; `settings` are those of `plan`.
 
     `workers` trials run at once (default: as many as cores and memory hold), and the answer does not depend on how many.
     `storage` is an SQLite file or a PostgreSQL URL (default: the study's folder), `checkpoints` a folder or fsspec URL,
-    `cluster` a Ray address, `budget` minutes after which to stop, to be resumed. `size` and `data_seed` are passed to
+    `cluster` a Ray address, `max_minutes` minutes after which to stop, to be resumed. `size` and `data_seed` are passed to
     `nephros.load`. Raises UserError for input that can't be used, before anything is written.
     """
-    means = _Means(workers, cluster, budget, say)
-    url = address(storage) if storage else None
-    if url and storage:
-        command = command.replace(storage, bare(url))  # no password is written down
-    planned = plan(recipe, command=command, **settings)
+    run_options = _RunOptions(workers, cluster, max_minutes, say)
+    database_url = storage_url(storage) if storage else None
+    if database_url and storage:
+        command = command.replace(storage, url_without_password(database_url))  # no password is written down
+    study_settings = plan_study(recipe, command=command, **settings)
     if checkpoints:
-        checkpoints = _place(checkpoints, planned.name)
-        Store(checkpoints)
-    dataset, request = _open(data, size, data_seed)
-    means.check_source(request["source"])
-    planned = with_data(planned, request, dataset.provenance.to_dict())
-    dataset_cut = _cut(dataset, planned)
-    place = Storage(url, planned.name, say) if url else None
-    if place and place.exists:
-        raise place.there_already()
+        checkpoints = _study_checkpoints(checkpoints, study_settings.name)
+        CheckpointStore(checkpoints)
+    dataset, request = _load_data(data, size, data_seed)
+    run_options.check_data_source(request["source"])
+    study_settings = with_data(study_settings, request, dataset.provenance.to_dict())
+    tuning_data = _tuning_data(dataset, study_settings)
+    study_storage = StudyStorage(database_url, study_settings.name, say) if database_url else None
+    if study_storage and study_storage.exists:
+        raise study_storage.already_exists_error()
     if cluster is not None:
-        _cluster_module().connect(cluster, checkpoints, planned)
-    folder = StudyFolder.create(STUDIES / planned.name)
-    with folder.held():
-        folder.write(planned, bare(url) if url else "", checkpoints)
-        write_text(folder.root / "recipe.yaml", to_yaml(planned.base))
-        place = place or Storage(address(str(folder.database)), planned.name, say)
+        _import_ray_executor().connect(cluster, checkpoints, study_settings)
+    folder = StudyFolder.create(STUDIES_DIR / study_settings.name)
+    with folder.lock():
+        folder.write(study_settings, url_without_password(database_url) if database_url else "", checkpoints)
+        write_text(folder.root / "recipe.yaml", to_yaml(study_settings.base_recipe))
+        study_storage = study_storage or StudyStorage(storage_url(str(folder.database)), study_settings.name, say)
         for warning in dataset.warnings:
             say(f"warning: {warning}")
-        say(f"study {planned.name} on {dataset.provenance.title}, in {folder.root}")
-        show_plan(planned)
-        return _go(folder, planned, place, dataset, dataset_cut, means)
+        say(f"study {study_settings.name} on {dataset.provenance.title}, in {folder.root}")
+        print_plan(study_settings)
+        return _run_study(folder, study_settings, study_storage, dataset, tuning_data, run_options)
 
 
 def resume_study(
@@ -120,156 +122,180 @@ def resume_study(
     workers: int | None = None,
     storage: str | None = None,
     cluster: str | None = None,
-    budget: float | None = None,
+    max_minutes: float | None = None,
     say: Say = print,
-) -> Records:
+) -> StudyState:
     """Go on with a study where it was; one that is over is returned as it is.
 
     `data` is needed only where the study's own has moved or was given in Python, `storage` where the stored URL lacks a
     password. Raises UserError when there is no such study, or its data or the versions that made it have changed.
     """
-    means = _Means(workers, cluster, budget, say)
+    run_options = _RunOptions(workers, cluster, max_minutes, say)
     folder = StudyFolder.open(study)
-    with folder.held():
-        settings, stored, _ = folder.read()
-        same_versions(settings)
-        place = storage_of(folder, settings, stored, storage, say)
-        if data is None and not settings.request["source"]:
-            raise UserError(f"{settings.name} was made on data given in Python: give it to nephros.resume_study again.")
-        source = settings.request["source"] if data is None else data
-        dataset, request = _open(source, settings.request["size"], settings.request["seed"])
-        means.check_source(request["source"])
+    with folder.lock():
+        settings, stored_url, _ = folder.read()
+        check_versions(settings)
+        study_storage = open_storage(folder, settings, stored_url, storage, say)
+        if data is None and not settings.data_request["source"]:
+            raise NephrosError(
+                f"{settings.name} was made on data given in Python: give it to nephros.resume_study again."
+            )
+        source = settings.data_request["source"] if data is None else data
+        dataset, request = _load_data(source, settings.data_request["size"], settings.data_request["seed"])
+        run_options.check_data_source(request["source"])
         if dataset.provenance.sha256 != settings.data["sha256"]:
-            raise UserError(
+            raise NephrosError(
                 f"The study {settings.name} can't go on, since its data ({dataset.provenance.path}) has changed since it "
                 "began: name the data that it began with by --data, or start a new study."
             )
-        return _go(folder, settings, place, dataset, _cut(dataset, settings), means, request)
+        return _run_study(
+            folder, settings, study_storage, dataset, _tuning_data(dataset, settings), run_options, request
+        )
 
 
-def _place(checkpoints: str, name: str) -> str:
+def _study_checkpoints(checkpoints: str, name: str) -> str:
     """Return the study's own place among checkpoints that several studies may share."""
     root = checkpoints if "://" in checkpoints else str(Path(checkpoints).expanduser().absolute())
     return f"{root.rstrip('/')}/{name}"
 
 
-def _open(data: str | Path | Dataset, size: int | None, seed: int) -> tuple[Dataset, dict[str, Any]]:
-    whole = request_of("" if isinstance(data, Dataset) else data, size, seed)
-    request = {key: whole[key] for key in ("source", "size", "seed")}
+def _load_data(data: str | Path | Dataset, size: int | None, seed: int) -> tuple[Dataset, dict[str, Any]]:
+    full_request = data_request("" if isinstance(data, Dataset) else data, size, seed)
+    request = {key: full_request[key] for key in ("source", "size", "seed")}
     return data if isinstance(data, Dataset) else load(**request), request
 
 
-def _cut(dataset: Dataset, settings: Settings) -> Dataset:
+def _tuning_data(dataset: Dataset, settings: StudySettings) -> Dataset:
     """Return what trials see of the data; UserError when the metric is undefined on it."""
-    seen = dataset if settings.subset is None else cut(dataset, settings.subset, settings.seed)
-    even = np.full((len(seen.val), dataset.classes), 1 / dataset.classes)
-    if settings.metric == "val_auc" and summarise(even, seen.val.labels, dataset.class_names)["auc"] is None:
-        raise UserError("--metric val_auc is undefined on this validation split, which lacks classes: choose val_loss.")
-    return seen
+    tuning_data = dataset if settings.subset is None else tuning_subset(dataset, settings.subset, settings.seed)
+    uniform = np.full((len(tuning_data.val), dataset.n_classes), 1 / dataset.n_classes)
+    if (
+        settings.metric == "val_auc"
+        and compute_metrics(uniform, tuning_data.val.labels, dataset.class_names)["auc"] is None
+    ):
+        raise NephrosError(
+            "--metric val_auc is undefined on this validation split, which lacks classes: choose val_loss."
+        )
+    return tuning_data
 
 
-def _go(
+def _run_study(
     folder: StudyFolder,
-    settings: Settings,
-    storage: Storage,
+    settings: StudySettings,
+    storage: StudyStorage,
     dataset: Dataset,
-    dataset_cut: Dataset,
-    means: _Means,
+    tuning_data: Dataset,
+    run_options: _RunOptions,
     request: dict[str, Any] | None = None,
-) -> Records:
+) -> StudyState:
     """Take the study as far as it goes, judge its best configuration, and tell of it."""
-    say, checkpoints = means.say, folder.read()[2]
-    store = Store(checkpoints or str(folder.root / "checkpoints"))
-    with _leased(storage):
-        storage.ensure(settings)
-        records = storage.records()
-        if not (records.over and records.settled and records.judged):
-            pool = Idle() if records.over else _pool(settings, dataset_cut, store, means, request or settings.request)
-            space = spaces.parse(settings.space, settings.base, f"The space of study {settings.name}")
-            with ShowStudy() as watcher:
-                over = Driver(storage, space, store, pool, watcher).run(means.budget)
-            if not over:
-                say(f"stopped after {means.budget:g} minutes: `nephros tune --resume {folder.handle}` goes on.")
-            records = storage.records()
-        if records.over and records.judged is None and records.best is not None:
+    say, checkpoints = run_options.say, folder.read()[2]
+    store = CheckpointStore(checkpoints or str(folder.root / "checkpoints"))
+    with _locked(storage):
+        storage.create_or_verify(settings)
+        study_state = storage.load_state()
+        if not (study_state.finished and study_state.finalized and study_state.best_metrics):
+            executor = (
+                NullExecutor()
+                if study_state.finished
+                else _make_executor(settings, tuning_data, store, run_options, request or settings.data_request)
+            )
+            space = spaces.parse_space(settings.space, settings.base_recipe, f"The space of study {settings.name}")
+            with StudyProgress() as callback:
+                finished = HyperbandScheduler(storage, space, store, executor, callback).run(run_options.max_minutes)
+            if not finished:
+                say(
+                    f"stopped after {run_options.max_minutes:g} minutes: `nephros tune --resume {folder.cli_name}` goes on."
+                )
+            study_state = storage.load_state()
+        if study_state.finished and study_state.best_metrics is None and study_state.best is not None:
             say("judging the best configuration on all of validation")
-            metrics = _judge(records, dataset, store)
+            metrics = _evaluate_best(study_state, dataset, store)
             if metrics is None:
                 say(f"warning: its checkpoint is missing from {store.root}, so it is not judged.")
             else:
-                storage.judge(metrics)
-                records = storage.records()
-    tell(folder, records, say)
-    return records
+                storage.set_best_metrics(metrics)
+                study_state = storage.load_state()
+    report_study(folder, study_state, say)
+    return study_state
 
 
 @contextmanager
-def _leased(storage: Storage) -> Iterator[None]:
-    storage.lease.take()
+def _locked(storage: StudyStorage) -> Iterator[None]:
+    storage.lock.acquire()
     try:
         yield
     finally:
-        storage.lease.release()
+        storage.lock.release()
 
 
-def _pool(settings: Settings, dataset: Dataset, store: Store, means: _Means, request: dict[str, Any]) -> Pool:
-    if means.cluster is not None:
-        made: Pool = _cluster_module().Cluster(means.cluster, settings, dataset, store, means.workers)
-        return made
-    processor, cores = devices.choose(settings.device_type), _cores()
-    workers = means.workers
+def _make_executor(
+    settings: StudySettings, dataset: Dataset, store: CheckpointStore, run_options: _RunOptions, request: dict[str, Any]
+) -> Executor:
+    if run_options.cluster is not None:
+        ray_executor: Executor = _import_ray_executor().RayExecutor(
+            run_options.cluster, settings, dataset, store, run_options.workers
+        )
+        return ray_executor
+    device, n_cores = devices.resolve_device(settings.device_type), _available_cores()
+    workers = run_options.workers
     if workers is None:
-        workers = _default_workers(settings, dataset, cores) if processor.type == "cpu" and request["source"] else 1
-    if processor.type == "cpu" and workers * settings.threads > cores:
-        means.say(
-            f"warning: {workers} workers of {settings.threads} threads are more than this machine's {cores} cores, which "
+        workers = _default_workers(settings, dataset, n_cores) if device.type == "cpu" and request["source"] else 1
+    if device.type == "cpu" and workers * settings.threads > n_cores:
+        run_options.say(
+            f"warning: {workers} workers of {settings.threads} threads are more than this machine's {n_cores} cores, which "
             "slows all of them."
         )
     if workers == 1:
-        return Here(Bench(dataset, processor, store), settings.threads)
+        return InProcessExecutor(TrialRunner(dataset, device, store), settings.threads)
     setup = {
-        "request": request,
+        "data_request": request,
         "subset": settings.subset,
         "seed": settings.seed,
         "device": settings.device_type,
         "threads": settings.threads,
         "store": store.root,
     }
-    return Processes(workers, setup)
+    return ProcessExecutor(workers, setup)
 
 
-def _cores() -> int:
+def _available_cores() -> int:
     """Return the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _default_workers(settings: Settings, dataset: Dataset, cores: int) -> int:
+def _default_workers(settings: StudySettings, dataset: Dataset, n_cores: int) -> int:
     """Return how many workers the cores, the memory and the study itself have use for."""
-    held = sum(split.images.nbytes for _, split in dataset.splits())
-    memory = int(free_host_memory() // (_WORKER_BYTES + 3 * held))
-    return max(1, min(cores // settings.threads, memory, sum(bracket.configs for bracket in settings.plan)))
+    data_bytes = sum(split.images.nbytes for _, split in dataset.splits())
+    fit_in_memory = int(available_memory() // (_WORKER_BYTES + 3 * data_bytes))
+    return max(
+        1,
+        min(
+            n_cores // settings.threads, fit_in_memory, sum(bracket.n_configs for bracket in settings.planned_brackets)
+        ),
+    )
 
 
-def _cluster_module() -> Any:
+def _import_ray_executor() -> Any:
     from nephros.tuning import ray_executor
 
     return ray_executor
 
 
-def _judge(records: Records, dataset: Dataset, store: Store) -> dict[str, Any] | None:
+def _evaluate_best(study_state: StudyState, dataset: Dataset, store: CheckpointStore) -> dict[str, Any] | None:
     """Return the metrics of the best configuration, as it was when it was best, on all of validation; None without it."""
-    best = records.best
+    best = study_state.best
     assert best is not None
-    state = store.load(best_name(*best.key, best.epochs))
+    state = store.load(best_checkpoint_name(*best.key, best.epochs))
     if state is None:
         return None
-    processor, threads = devices.choose(records.settings.device_type), torch.get_num_threads()
-    torch.set_num_threads(records.settings.threads)
+    device, previous_threads = devices.resolve_device(study_state.settings.device_type), torch.get_num_threads()
+    torch.set_num_threads(study_state.settings.threads)
     try:
-        fit = Bench(dataset, processor, store).fit(records.recipe(best.key))
-        fit.load(state)
-        fit.model.load_state_dict(fit.final_weights()[0])
-        val = Batches(dataset.val, processor, channels_last=fit.recipe.channels_last)
-        return evaluate(fit.model, val, dataset.class_names).metrics
+        trainer = TrialRunner(dataset, device, store).make_trainer(study_state.recipe(best.key))
+        trainer.load_state_dict(state)
+        trainer.model.load_state_dict(trainer.final_weights()[0])
+        val = BatchLoader(dataset.val, device, channels_last=trainer.recipe.channels_last)
+        return evaluate_model(trainer.model, val, dataset.class_names).metrics
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(previous_threads)

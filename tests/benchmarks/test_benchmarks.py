@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.classics import exponent
+from benchmarks.classics import scaling_exponent
 from nephros.runs import RunFolder
 
 ROOT = Path(__file__).parents[2]
-RECORD = {
+RECORD_KEYS = {
     "benchmark",
     "command",
     "created",
@@ -29,10 +29,10 @@ RECORD = {
     "commit",
     "rows",
 }
-HARDWARE = {"cpu", "cores", "threads", "flags", "gpu", "load_before"}
-ROWS = {
+HARDWARE_KEYS = {"cpu", "cores", "threads", "flags", "gpu", "load_before"}
+ROW_KEYS = {
     "input_side": {"recipe", "fed_images_per_s", "fixed_images_per_s", "share", "input_us_per_image"},
-    "usual_loop": {"what", "ours_images_per_s", "usual_0_workers_images_per_s", "best_workers", "ratio"},
+    "usual_loop": {"what", "nephros_images_per_s", "dataloader_0_workers_images_per_s", "best_workers", "ratio"},
     "mixed_precision": {"processor", "recipe", "amp"},
     "machine_share": {
         "recipe",
@@ -43,42 +43,42 @@ ROWS = {
         "share",
     },
     "help_time": {"command", "seconds"},
-    "waiting": {"recipe", "beside", "way", "images_per_s", "to_sleeping"},
+    "waiting": {"recipe", "background_load", "wait_policy", "images_per_s", "ratio_to_passive"},
     "predict": {"what"},
-    "serving": {"what", "clients", "p50_ms", "p95_ms", "images_per_s", "against_one_by_one", "cells_a_call"},
+    "serving": {"what", "clients", "p50_ms", "p95_ms", "images_per_s", "speedup_over_unbatched", "cells_per_call"},
 }
 
 pytestmark = pytest.mark.slow
 
 
-def run(name: str, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", f"benchmarks.{name}", *words]
+def run_benchmark(name: str, *args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"benchmarks.{name}", *args]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
 
 
-def last_record(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    assert done.returncode == 0, done.stderr
-    record: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+def last_record(completed: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert completed.returncode == 0, completed.stderr
+    record: dict[str, Any] = json.loads(completed.stdout.splitlines()[-1])
     return record
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", ROW_KEYS)
 def test_quick_run_prints_its_record(name: str) -> None:
     workers = ["--workers", "0", "1"] if name == "usual_loop" else []
-    record = last_record(run(name, "--quick", "--data", "synthetic", "--device", "cpu", *workers))
-    assert record.keys() >= RECORD
+    record = last_record(run_benchmark(name, "--quick", "--data", "synthetic", "--device", "cpu", *workers))
+    assert record.keys() >= RECORD_KEYS
     assert record["benchmark"] == name
     assert record["quick"] is True
-    assert record["hardware"].keys() >= HARDWARE
+    assert record["hardware"].keys() >= HARDWARE_KEYS
     assert {"nephros", "python", "torch"} <= record["versions"].keys()
     assert "synthetic" in record["data"] or name == "help_time"
     assert record["rows"]
     for row in record["rows"]:
-        assert row.keys() >= ROWS[name]
+        assert row.keys() >= ROW_KEYS[name]
         summaries = [value for value in row.values() if isinstance(value, dict)]
         assert summaries or "fails" in row.get("remark", "") or "not installed" in row.get("remark", "")
-        for found in summaries:
-            assert 0 < found["min"] <= found["median"] <= found["max"] < math.inf
+        for summary in summaries:
+            assert 0 < summary["min"] <= summary["median"] <= summary["max"] < math.inf
     if name == "mixed_precision":
         _check_precisions(record["rows"])
     if name == "help_time":
@@ -88,81 +88,83 @@ def test_quick_run_prints_its_record(name: str) -> None:
 
 
 def _check_precisions(rows: list[dict[str, Any]]) -> None:
-    full, *_ = rows
+    full_precision, *_ = rows
     assert [row["amp"] for row in rows] == ["off", "bf16", "fp16"]
-    assert full["speed_ratio"]["median"] == 1
-    assert full["peak_mib"] > full["before_mib"] > 0
+    assert full_precision["speed_ratio"]["median"] == 1
+    assert full_precision["peak_mib"] > full_precision["before_mib"] > 0
 
 
 def _check_runtimes(rows: list[dict[str, Any]]) -> None:
     shares = {row["what"]: row["target_share"] for row in rows if "share_of_matrix_rate" in row}
     assert shares.items() >= {"torch": 0.6, "ONNX Runtime": 0.6}.items()
     assert "OpenVINO" in {row["what"] for row in rows}  # its figures, or that it is not installed
-    in_the_box, tiny = (row for row in rows if "PNG files" in row["what"])
-    assert tiny["answered_per_s"]["median"] > in_the_box["answered_per_s"]["median"]
+    bundled, tiny = (row for row in rows if "PNG files" in row["what"])
+    assert tiny["predicted_per_s"]["median"] > bundled["predicted_per_s"]["median"]
     assert all(
-        0 < row["share_of_decoding"]["median"] < 1 and row["command_images_per_s"] > 0 for row in (in_the_box, tiny)
+        0 < row["decoding_fraction"]["median"] < 1 and row["command_images_per_s"] > 0 for row in (bundled, tiny)
     )
 
 
-@pytest.mark.parametrize("name", [*ROWS, "peak_memory", "tables", "speedrun", "peers", "ideas"])
+@pytest.mark.parametrize("name", [*ROW_KEYS, "peak_memory", "tables", "speedrun", "peers", "ideas"])
 def test_help(name: str) -> None:
-    done = run(name, "--help")
-    assert done.returncode == 0
-    assert done.stdout.startswith("usage:")
+    completed = run_benchmark(name, "--help")
+    assert completed.returncode == 0
+    assert completed.stdout.startswith("usage:")
 
 
 def test_saved_records_become_a_table(tmp_path: Path) -> None:
     for _ in range(2):
-        last_record(run("help_time", "--repeats", "1", "--save", str(tmp_path)))
+        last_record(run_benchmark("help_time", "--repeats", "1", "--save", str(tmp_path)))
     assert len(json.loads((tmp_path / "help_time.json").read_text(encoding="utf-8"))) == 2
-    done = run("tables", str(tmp_path))
-    assert done.returncode == 0
-    assert done.stdout.count("| nephros --help |") == 1
+    completed = run_benchmark("tables", str(tmp_path))
+    assert completed.returncode == 0
+    assert completed.stdout.count("| nephros --help |") == 1
 
 
 def test_quick_numbers_are_not_saved(tmp_path: Path) -> None:
-    done = run("help_time", "--quick", "--save", str(tmp_path))
-    assert done.returncode == 2
-    assert "--quick and --save" in done.stderr
+    completed = run_benchmark("help_time", "--quick", "--save", str(tmp_path))
+    assert completed.returncode == 2
+    assert "--quick and --save" in completed.stderr
 
 
 def test_the_drivers_load_is_counted() -> None:
-    rows = last_record(run("driver_load", "--quick", "--device", "cpu"))["rows"]
+    rows = last_record(run_benchmark("driver_load", "--quick", "--device", "cpu"))["rows"]
     studies = [row for row in rows if "tasks" in row]
     assert [(row["R"], row["tasks"], row["epochs"]) for row in studies] == [(3, 6, 11), (9, 22, 69)]
-    assert all(0 < row["computing_ms_an_epoch"] <= row["computing_ms_a_task"] for row in studies)
+    assert all(0 < row["cpu_ms_per_epoch"] <= row["cpu_ms_per_task"] for row in studies)
     sizes = {row["checkpoint_of"]: row["checkpoint_bytes"] for row in rows if "checkpoint_of" in row}
     assert 0 < sizes["course-1"] < sizes["poster"] < sizes["compact"]
 
 
 def test_classics_measure_each_baseline_and_its_peers() -> None:
-    record = last_record(run("classics", "--quick", "--data", "synthetic"))
-    measured = [row for row in record["rows"] if "learn_seconds" in row]
+    record = last_record(run_benchmark("classics", "--quick", "--data", "synthetic"))
+    measured = [row for row in record["rows"] if "fit_seconds" in row]
     assert {row["method"] for row in measured} == {"knn", "svm-linear", "svm-rbf, exact"}
     for row in measured:
-        assert all(row[key] > 0 for key in ("learn_seconds", "score_seconds", "stored_mib"))
+        assert all(row[key] > 0 for key in ("fit_seconds", "predict_seconds_per_1000", "file_mib"))
         assert row["memory_mib"] >= 0
-    searches = {row["method"]: row["ours_over_it"] for row in record["rows"] if row["method"].startswith("search")}
+    searches = {
+        row["method"]: row["nephros_time_ratio"] for row in record["rows"] if row["method"].startswith("search")
+    }
     assert searches["search by nephros"] == 1
     assert searches["search by scikit-learn"] > 0
-    assert exponent([1000, 2000, 4000], [1.0, 4.0, 16.0]) == pytest.approx(2)
+    assert scaling_exponent([1000, 2000, 4000], [1.0, 4.0, 16.0]) == pytest.approx(2)
 
 
 def test_memory_of_a_stack_is_measured() -> None:
-    rows = last_record(run("stack_memory", "--quick", "--device", "cpu"))["rows"]
+    rows = last_record(run_benchmark("stack_memory", "--quick", "--device", "cpu"))["rows"]
     assert [row["mask"] for row in rows] == [True, False]
     assert all(row["nuclei"] > 0 and row["peak_mb"] > row["stack_mb"] > 50 for row in rows)
 
 
 def test_a_speedrun_trains_from_a_cold_process_and_keeps_its_run_where_told(tmp_path: Path) -> None:
-    words = ("speedrun", "--quick", "--recipes", "nephros-fast", "--device", "cpu", "--runs", str(tmp_path))
-    (row,) = last_record(run(*words))["rows"]
-    kept = RunFolder.open(tmp_path / "nephros-fast-0").file("test", "metrics.json")
-    assert json.loads(kept.read_text(encoding="utf-8"))["accuracy"] == row["test_accuracy"]
-    again = run(*words)
-    assert again.returncode == 2
-    assert "nephros-fast-0 is there already" in again.stderr
+    args = ("speedrun", "--quick", "--recipes", "nephros-fast", "--device", "cpu", "--runs", str(tmp_path))
+    (row,) = last_record(run_benchmark(*args))["rows"]
+    metrics_path = RunFolder.open(tmp_path / "nephros-fast-0").file("test", "metrics.json")
+    assert json.loads(metrics_path.read_text(encoding="utf-8"))["accuracy"] == row["test_accuracy"]
+    repeated = run_benchmark(*args)
+    assert repeated.returncode == 2
+    assert "nephros-fast-0 is there already" in repeated.stderr
     assert 0 < row["minutes"] < 5
     assert 0 < row["test_accuracy"] <= 1
     assert row["share"] == pytest.approx(
@@ -172,20 +174,20 @@ def test_a_speedrun_trains_from_a_cold_process_and_keeps_its_run_where_told(tmp_
 
 
 def test_peers_are_measured_beside_ours() -> None:
-    record = last_record(run("peers", "--quick", "--workers", "0"))
+    record = last_record(run_benchmark("peers", "--quick", "--workers", "0"))
     stacks = {row["stack"]: row for row in record["rows"]}
     assert set(stacks) == {"nephros", "plain, 0 workers", "timm-style, 0 workers"}
     assert all(row["images_per_s"]["min"] > 0 for row in stacks.values())
-    assert stacks["nephros"]["ours_to_it"]["median"] == 1
+    assert stacks["nephros"]["nephros_speedup"]["median"] == 1
 
 
 def test_an_idea_is_tried_beside_where_it_began(tmp_path: Path) -> None:
     for name in ("start", "second"):
-        done = run("ideas", name, "--seeds", "0", "--quick", "--out", str(tmp_path / "speedrun"))
-        assert done.returncode == 0, done.stderr
+        completed = run_benchmark("ideas", name, "--seeds", "0", "--quick", "--out", str(tmp_path / "speedrun"))
+        assert completed.returncode == 0, completed.stderr
     with (tmp_path / "speedrun.csv").open(encoding="utf-8") as table:
         assert [row["idea"] for row in csv.DictReader(table)] == ["start", "second"]
     record = json.loads((tmp_path / "speedrun" / "screen" / "second-0.json").read_text(encoding="utf-8"))
     assert 0 < record["val_accuracy"] < 1
     assert record["passes"] == 1
-    assert run("ideas", "nothing-of-the-kind").returncode == 2
+    assert run_benchmark("ideas", "nothing-of-the-kind").returncode == 2

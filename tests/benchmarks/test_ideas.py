@@ -13,18 +13,20 @@ from benchmarks.ideas import __main__ as ideas
 from benchmarks.ideas import labels
 from nephros.data.dataset import Dataset
 from nephros.data.load import load
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 from nephros.models.classifier import Classifier
 from nephros.recipe import Recipe
-from nephros.recipe_parts import Model
-from nephros.training.distillation import read_targets
+from nephros.recipe_parts import ModelConfig
+from nephros.training.distillation import read_soft_targets
 from nephros.workflows.train import train
 
-RECIPE = Recipe(name="quick", model=Model(network="course", features=4, depth=2, hidden=(16,)), epochs=1, batch_size=32)
-PUPIL = dataclasses.replace(RECIPE, teacher_share=0.9)
+RECIPE = Recipe(
+    name="quick", model=ModelConfig(network="course", base_channels=4, depth=2, hidden=(16,)), epochs=1, batch_size=32
+)
+STUDENT = dataclasses.replace(RECIPE, distillation_weight=0.9)
 
 
-def _fresh(seed: int) -> Classifier:
+def forbid_init_model(seed: int) -> Classifier:
     raise AssertionError(f"no network is needed, of seed {seed} or any")
 
 
@@ -32,14 +34,14 @@ def test_a_taught_idea_gets_the_targets_that_a_taught_run_gets(
     tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(labels, "RUNS", tmp_path)
-    monkeypatch.setattr(labels, "_ANSWERS", {})
+    monkeypatch.setattr(labels, "_TEACHER_CACHE", {})
     teacher = train(RECIPE, tiny_npz, out=tmp_path / "one-0").root
-    taught = train(PUPIL, tiny_npz, out=tmp_path / "pupil", teachers=[teacher])
+    student = train(STUDENT, tiny_npz, out=tmp_path / "pupil", teachers=[teacher])
     dataset = load(tiny_npz)
-    found = labels.taught_by("one-0")(PUPIL, dataset, _fresh)
-    np.testing.assert_array_equal(found, read_targets(taught, len(dataset.train), dataset.classes))
-    with pytest.raises(UserError, match="two-0"):
-        labels.taught_by("two-0")(PUPIL, dataset, _fresh)
+    targets = labels.distilled_from("one-0")(STUDENT, dataset, forbid_init_model)
+    np.testing.assert_array_equal(targets, read_soft_targets(student, len(dataset.train), dataset.n_classes))
+    with pytest.raises(NephrosError, match="two-0"):
+        labels.distilled_from("two-0")(STUDENT, dataset, forbid_init_model)
 
 
 def test_a_taught_idea_is_not_screened(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables import markdown, newest
+from benchmarks.tables import latest_records, record_markdown
 
 
 def _record(flags: list[str], rate: int, device: str = "CPU, 2 threads") -> dict[str, Any]:
@@ -19,7 +19,7 @@ def test_processors_of_one_name_are_told_apart_by_their_flags(tmp_path: Path) ->
     file = tmp_path / "some.json"
     records = [_record(["avx2"], 1), _record(["avx2", "amx_bf16"], 2), _record(["avx2"], 3)]
     file.write_text(json.dumps(records), encoding="utf-8")
-    found = newest(file)
-    assert [record["rows"][0]["images_per_s"] for record in found] == [3, 2]
-    assert "| 3 |" in markdown(found[0])
-    assert "avx2 amx_bf16;" in markdown(found[1])
+    latest = latest_records(file)
+    assert [record["rows"][0]["images_per_s"] for record in latest] == [3, 2]
+    assert "| 3 |" in record_markdown(latest[0])
+    assert "avx2 amx_bf16;" in record_markdown(latest[1])

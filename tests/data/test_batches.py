@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from nephros.data.batches import Batches, batch_edges
+from nephros.data.batches import BatchLoader, batch_boundaries
 from nephros.data.dataset import Split
 from nephros.data.statistics import channel_statistics, pixel_statistics
-from nephros.distributed import Ranks
+from nephros.distributed import DistributedContext
 
 CPU = torch.device("cpu")
 
@@ -26,9 +26,9 @@ def _split(n: int = 50, channels: int = 1) -> Split:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_file_order(channels: int) -> None:
     split = _split(channels=channels)
-    batches = Batches(split, CPU)
+    batches = BatchLoader(split, CPU)
     assert batches.resident
-    parts = list(batches.read(16))
+    parts = list(batches.iter_batches(16))
     assert [len(labels) for _, _, labels in parts] == [16, 16, 16, 2]
     images = torch.cat([images for _, images, _ in parts])
     expected = split.images[..., None] if channels == 1 else split.images
@@ -47,9 +47,9 @@ def test_a_split_too_large_for_the_device_gives_the_same_batches(limit: int, map
         images = np.load(tmp_path / "images.npy", mmap_mode="r")
         split.labels.setflags(write=False)
     order = torch.randperm(97, generator=torch.Generator().manual_seed(3))
-    chunked = Batches(Split(images, split.labels), CPU, resident_limit=limit)
+    chunked = BatchLoader(Split(images, split.labels), CPU, max_resident_bytes=limit)
     assert chunked.resident == (limit > split.images.nbytes)
-    pairs = list(zip(Batches(split, CPU).read(8, order), chunked.read(8, order), strict=True))
+    pairs = list(zip(BatchLoader(split, CPU).iter_batches(8, order), chunked.iter_batches(8, order), strict=True))
     assert len(pairs) == 13
     for (rows, images_a, labels_a), (rows_b, images_b, labels_b) in pairs:
         assert rows == rows_b
@@ -61,7 +61,7 @@ def test_a_split_too_large_for_the_device_gives_the_same_batches(limit: int, map
 def test_even_batches_differ_by_one_image_at_most_and_leave_none_out(limit: int) -> None:
     split = _split(97)
     order = torch.randperm(97, generator=torch.Generator().manual_seed(3))
-    parts = list(Batches(split, CPU, resident_limit=limit).read(16, order, even=True))
+    parts = list(BatchLoader(split, CPU, max_resident_bytes=limit).iter_batches(16, order, balanced=True))
     assert {len(labels) for _, _, labels in parts} == {13, 14}
     assert torch.equal(torch.cat([labels for _, _, labels in parts]), torch.from_numpy(split.labels)[order])
     images = torch.cat([images for _, images, _ in parts])
@@ -69,16 +69,16 @@ def test_even_batches_differ_by_one_image_at_most_and_leave_none_out(limit: int)
 
 
 def test_kept_and_even_batches_of_the_real_train_split() -> None:
-    kept, even = batch_edges(165_380, 128, even=False), batch_edges(165_380, 128, even=True)
-    assert (len(kept), kept[-1] - kept[-2]) == (len(even), 4)
-    assert {stop - start for start, stop in pairwise(even)} == {127, 128}
-    assert len(batch_edges(165_466, 223, even=False)) - 1 == 742  # the course report's 742 batches
+    short, balanced = batch_boundaries(165_380, 128, balanced=False), batch_boundaries(165_380, 128, balanced=True)
+    assert (len(short), short[-1] - short[-2]) == (len(balanced), 4)
+    assert {stop - start for start, stop in pairwise(balanced)} == {127, 128}
+    assert len(batch_boundaries(165_466, 223, balanced=False)) - 1 == 742  # the course report's 742 batches
 
 
 def test_memory_layout_is_as_asked() -> None:
     split = _split(channels=3)
-    last = next(iter(Batches(split, CPU, channels_last=True).read(8)))[1]
-    first = next(iter(Batches(split, CPU, channels_last=False).read(8)))[1]
+    last = next(iter(BatchLoader(split, CPU, channels_last=True).iter_batches(8)))[1]
+    first = next(iter(BatchLoader(split, CPU, channels_last=False).iter_batches(8)))[1]
     assert last.is_contiguous(memory_format=torch.channels_last)
     assert first.is_contiguous()
     assert torch.equal(last, first)
@@ -103,10 +103,14 @@ def test_statistics_of_an_empty_picture_do_not_divide_by_zero() -> None:
 def test_ranks_cut_each_batch_among_them(limit: int | None) -> None:
     split = _split(97, channels=3)
     order = torch.randperm(97, generator=torch.Generator().manual_seed(3))
-    whole = list(Batches(split, CPU).read(16, order))
-    ranks = [Batches(split, CPU, resident_limit=limit, ranks=Ranks(rank, 3)) for rank in range(3)]
+    whole = list(BatchLoader(split, CPU).iter_batches(16, order))
+    ranks = [
+        BatchLoader(split, CPU, max_resident_bytes=limit, context=DistributedContext(rank, 3)) for rank in range(3)
+    ]
     assert not any(batches.resident for batches in ranks)
-    for (rows, images, labels), *parts in zip(whole, *(batches.read(16, order) for batches in ranks), strict=True):
+    for (rows, images, labels), *parts in zip(
+        whole, *(batches.iter_batches(16, order) for batches in ranks), strict=True
+    ):
         assert all(part[0] == rows for part in parts)
         assert torch.equal(torch.cat([part[1] for part in parts]), images)
         assert torch.equal(torch.cat([part[2] for part in parts]), labels)
@@ -116,9 +120,12 @@ def test_ranks_cut_each_batch_among_them(limit: int | None) -> None:
 @pytest.mark.parametrize("world", [1, 2, 3, 20])
 def test_ranks_share_a_split_in_whole_batches(world: int) -> None:
     split = _split(97)
-    whole = [(rows, images) for rows, images, _ in Batches(split, CPU).read(16)]
-    shares = [list(Batches(split, CPU, ranks=Ranks(rank, world)).read_share(16)) for rank in range(world)]
+    whole = [(rows, images) for rows, images, _ in BatchLoader(split, CPU).iter_batches(16)]
+    shares = [
+        list(BatchLoader(split, CPU, context=DistributedContext(rank, world)).iter_local_batches(16))
+        for rank in range(world)
+    ]
     assert len({len(share) for share in shares}) <= 2
-    together = [batch for share in shares for batch in share]
-    assert [rows for rows, _ in together] == [rows for rows, _ in whole]
-    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(together, whole, strict=True))
+    batches = [batch for share in shares for batch in share]
+    assert [rows for rows, _ in batches] == [rows for rows, _ in whole]
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(batches, whole, strict=True))

@@ -19,9 +19,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from nephros.data.download import cache_folder, download, fetch, rich_progress
-from nephros.data.medmnist import CATALOGUE
-from nephros.errors import UserError
+from nephros.data.download import cache_dir, download, download_file, show_download_progress
+from nephros.data.medmnist import MEDMNIST
+from nephros.errors import NephrosError
 
 module = importlib.import_module("nephros.data.download")
 
@@ -30,21 +30,21 @@ MD5 = hashlib.md5(BODY).hexdigest()
 OTHER = bytes(300_000)
 
 
-class Request(BaseHTTPRequestHandler):
+class RequestHandler(BaseHTTPRequestHandler):
     """One request; the site's script answers it."""
 
-    server: Site
+    server: FlakyServer
 
     def do_GET(self) -> None:
-        self.start = int(self.headers.get("Range", "bytes=0-")[6:-1])
-        number = len(self.server.asked)
-        self.server.asked.append((self.path, self.start))
+        self.first_byte = int(self.headers.get("Range", "bytes=0-")[6:-1])
+        number = len(self.server.requests)
+        self.server.requests.append((self.path, self.first_byte))
         script = self.server.script
         script[min(number, len(script) - 1)](self)
 
     def reply(self, status: int, body: bytes = b"", length: int | None = None, **headers: str) -> None:
         """Send `body`, announced as `length` bytes where that is given."""
-        self.server.sent.append(len(body))
+        self.server.body_sizes.append(len(body))
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -56,73 +56,73 @@ class Request(BaseHTTPRequestHandler):
         """Keep the tests' output clean."""
 
 
-Answer = Callable[[Request], None]
+Respond = Callable[[RequestHandler], None]
 
 
-class Site(ThreadingHTTPServer):
+class FlakyServer(ThreadingHTTPServer):
     """A web server that answers its n-th request with the n-th of `script`, and every later one with the last."""
 
     daemon_threads = False  # so that closing the server waits for its threads
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Request)
-        self.script: list[Answer] = [whole()]
-        self.asked: list[tuple[str, int]] = []
+        super().__init__(("127.0.0.1", 0), RequestHandler)
+        self.script: list[Respond] = [serve_file()]
+        self.requests: list[tuple[str, int]] = []
         """Path and first byte of every request."""
-        self.sent: list[int] = []
+        self.body_sizes: list[int] = []
         """Bytes of every body."""
 
     def url(self, path: str = "/cells.npz") -> str:
         return f"http://127.0.0.1:{self.server_address[1]}{path}"
 
     @property
-    def starts(self) -> list[int]:
-        return [start for _, start in self.asked]
+    def first_bytes(self) -> list[int]:
+        return [start for _, start in self.requests]
 
 
-def whole(body: bytes = BODY) -> Answer:
+def serve_file(body: bytes = BODY) -> Respond:
     """Serve the file and its ranges as a good server does."""
-    return breaks(len(body), body)
+    return close_after(len(body), body)
 
 
-def breaks(after: int, body: bytes = BODY) -> Answer:
+def close_after(after: int, body: bytes = BODY) -> Respond:
     """Announce everything from the byte that was asked for, and close the connection after `after` bytes of it."""
 
-    def answer(request: Request) -> None:
-        rest = body[request.start :]
+    def respond(request: RequestHandler) -> None:
+        rest = body[request.first_byte :]
         if not rest:
             request.reply(416, Content_Range=f"bytes */{len(body)}")
-        elif request.start:
-            span = f"bytes {request.start}-{len(body) - 1}/{len(body)}"
+        elif request.first_byte:
+            span = f"bytes {request.first_byte}-{len(body) - 1}/{len(body)}"
             request.reply(206, rest[:after], len(rest), Content_Range=span)
         else:
             request.reply(200, rest[:after], len(rest))
 
-    return answer
+    return respond
 
 
-def resets(after: int) -> Answer:
-    """As `breaks`, but the connection is reset, not closed."""
+def reset_after(after: int) -> Respond:
+    """As `close_after`, but the connection is reset, not closed."""
 
-    def answer(request: Request) -> None:
-        breaks(after)(request)
+    def respond(request: RequestHandler) -> None:
+        close_after(after)(request)
         request.wfile.flush()
         time.sleep(0.5)  # a reset overtakes bytes that the other side hasn't read yet
         request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         request.connection.close()
 
-    return answer
+    return respond
 
 
-def always(status: int, body: bytes = b"", length: int | None = None, **headers: str) -> Answer:
+def reply_with(status: int, body: bytes = b"", length: int | None = None, **headers: str) -> Respond:
     """Give the same answer whatever range was asked for."""
     return lambda request: request.reply(status, body, length, **headers)
 
 
 @pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyServer]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with Site() as server:
+    with FlakyServer() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
@@ -135,182 +135,189 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "folder" / "cells.npz"
 
 
-def part_of(target: Path) -> Path:
+def partial_path(target: Path) -> Path:
     return target.with_name(f".{target.name}.part")
 
 
-def leave_part(target: Path, content: bytes) -> None:
+def write_partial(target: Path, content: bytes) -> None:
     target.parent.mkdir()
-    part_of(target).write_bytes(content)
+    partial_path(target).write_bytes(content)
 
 
-def refusal(target: Path, *urls: str, retries: int = 2) -> str:
+def failed_download_message(target: Path, *urls: str, retries: int = 2) -> str:
     """Return the sentence that a download which must fail ends with, having checked that it left no file."""
-    with pytest.raises(UserError) as caught:
-        fetch(urls, target, MD5, retries=retries, backoff=0, timeout=5)
+    with pytest.raises(NephrosError) as exc_info:
+        download_file(urls, target, MD5, retries=retries, backoff=0, timeout=5)
     assert not target.exists()
-    return str(caught.value)
+    return str(exc_info.value)
 
 
-def good(target: Path, *urls: str, retries: int = 2) -> None:
+def assert_downloads(target: Path, *urls: str, retries: int = 2) -> None:
     """Download, and check that the file is whole and that nothing but the lock lies beside it."""
-    assert fetch(urls, target, MD5, retries=retries, backoff=0, timeout=5) == target
+    assert download_file(urls, target, MD5, retries=retries, backoff=0, timeout=5) == target
     assert target.read_bytes() == BODY
     assert {path.name for path in target.parent.iterdir()} == {"cells.npz", ".cells.npz.lock"}
 
 
-def test_a_whole_file_arrives_and_progress_is_told(site: Site, target: Path) -> None:
-    told: list[tuple[int, int | None]] = []
-    fetch([site.url()], target, MD5, progress=lambda done, total: told.append((done, total)), backoff=0)
+def test_a_whole_file_arrives_and_progress_is_told(site: FlakyServer, target: Path) -> None:
+    progress_calls: list[tuple[int, int | None]] = []
+    download_file(
+        [site.url()], target, MD5, progress=lambda done, total: progress_calls.append((done, total)), backoff=0
+    )
     assert target.read_bytes() == BODY
-    assert told[-1] == (300_000, 300_000)
-    assert len(told) > 3
-    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert progress_calls[-1] == (300_000, 300_000)
+    assert len(progress_calls) > 3
+    assert [done for done, _ in progress_calls] == sorted({done for done, _ in progress_calls})
 
 
-def test_a_file_that_is_there_is_not_fetched_again(site: Site, target: Path) -> None:
-    good(target, site.url())
-    good(target, site.url())
-    assert len(site.asked) == 1
+def test_a_file_that_is_there_is_not_fetched_again(site: FlakyServer, target: Path) -> None:
+    assert_downloads(target, site.url())
+    assert_downloads(target, site.url())
+    assert len(site.requests) == 1
 
 
-def test_a_file_that_is_there_leaves_its_folder_as_it_was(site: Site, target: Path) -> None:
+def test_a_file_that_is_there_leaves_its_folder_as_it_was(site: FlakyServer, target: Path) -> None:
     target.parent.mkdir()
     target.write_bytes(BODY)
-    fetch([site.url()], target, MD5)
+    download_file([site.url()], target, MD5)
     assert list(target.parent.iterdir()) == [target]  # no lock: a cache that others may only read will do
-    assert site.asked == []
+    assert site.requests == []
 
 
-def test_another_file_at_the_target_is_left_alone(site: Site, target: Path) -> None:
+def test_another_file_at_the_target_is_left_alone(site: FlakyServer, target: Path) -> None:
     target.parent.mkdir()
     target.write_bytes(b"my own split")
-    with pytest.raises(UserError, match=r"cells\.npz exists and is not the published file"):
-        fetch([site.url()], target, MD5, backoff=0)
+    with pytest.raises(NephrosError, match=r"cells\.npz exists and is not the published file"):
+        download_file([site.url()], target, MD5, backoff=0)
     assert target.read_bytes() == b"my own split"
-    assert site.asked == []
+    assert site.requests == []
 
 
-@pytest.mark.parametrize("trouble", [breaks, resets])
-def test_a_broken_download_resumes_where_it_broke(site: Site, target: Path, trouble: Callable[[int], Answer]) -> None:
-    site.script = [trouble(65_536), whole()]
-    good(target, site.url())
-    assert site.starts == [0, 65_536]
-    assert site.sent == [65_536, 300_000 - 65_536]
+@pytest.mark.parametrize("trouble", [close_after, reset_after])
+def test_a_broken_download_resumes_where_it_broke(
+    site: FlakyServer, target: Path, trouble: Callable[[int], Respond]
+) -> None:
+    site.script = [trouble(65_536), serve_file()]
+    assert_downloads(target, site.url())
+    assert site.first_bytes == [0, 65_536]
+    assert site.body_sizes == [65_536, 300_000 - 65_536]
 
 
-def test_a_later_run_resumes_and_reports_the_whole_length(site: Site, target: Path) -> None:
-    site.script = [breaks(100_000), whole()]
-    assert "broke off after 100,000 of 300,000 bytes" in refusal(target, site.url(), retries=0)
-    told: list[tuple[int, int | None]] = []
-    fetch([site.url()], target, MD5, progress=lambda done, total: told.append((done, total)), backoff=0)
+def test_a_later_run_resumes_and_reports_the_whole_length(site: FlakyServer, target: Path) -> None:
+    site.script = [close_after(100_000), serve_file()]
+    assert "broke off after 100,000 of 300,000 bytes" in failed_download_message(target, site.url(), retries=0)
+    progress_calls: list[tuple[int, int | None]] = []
+    download_file(
+        [site.url()], target, MD5, progress=lambda done, total: progress_calls.append((done, total)), backoff=0
+    )
     assert target.read_bytes() == BODY
-    assert site.sent == [100_000, 200_000]
-    assert told[0][0] > 100_000
-    assert told[-1] == (300_000, 300_000)
+    assert site.body_sizes == [100_000, 200_000]
+    assert progress_calls[0][0] > 100_000
+    assert progress_calls[-1] == (300_000, 300_000)
 
 
-def test_a_connection_that_breaks_often_but_gets_on_is_not_given_up(site: Site, target: Path) -> None:
-    site.script = [breaks(10_000)]
-    good(target, site.url(), retries=1)
-    assert len(site.asked) == 30
+def test_a_connection_that_breaks_often_but_gets_on_is_not_given_up(site: FlakyServer, target: Path) -> None:
+    site.script = [close_after(10_000)]
+    assert_downloads(target, site.url(), retries=1)
+    assert len(site.requests) == 30
 
 
-def test_a_server_that_sends_less_than_the_range_is_asked_for_the_rest(site: Site, target: Path) -> None:
+def test_a_server_that_sends_less_than_the_range_is_asked_for_the_rest(site: FlakyServer, target: Path) -> None:
     pieces = [
-        always(206, BODY[at : at + 100_000], Content_Range=f"bytes {at}-{at + 99_999}/300000") for at in (1000, 101_000)
+        reply_with(206, BODY[at : at + 100_000], Content_Range=f"bytes {at}-{at + 99_999}/300000")
+        for at in (1000, 101_000)
     ]
-    leave_part(target, BODY[:1000])
-    site.script = [*pieces, whole()]
-    good(target, site.url())
-    assert site.starts == [1000, 101_000, 201_000]
+    write_partial(target, BODY[:1000])
+    site.script = [*pieces, serve_file()]
+    assert_downloads(target, site.url())
+    assert site.first_bytes == [1000, 101_000, 201_000]
 
 
-def test_a_server_without_ranges_starts_over(site: Site, target: Path) -> None:
-    site.script = [breaks(100_000), always(200, BODY)]
-    good(target, site.url())
-    assert site.sent == [100_000, 300_000]
+def test_a_server_without_ranges_starts_over(site: FlakyServer, target: Path) -> None:
+    site.script = [close_after(100_000), reply_with(200, BODY)]
+    assert_downloads(target, site.url())
+    assert site.body_sizes == [100_000, 300_000]
 
 
-def test_a_server_that_sends_another_part_than_asked_for_is_asked_from_zero(site: Site, target: Path) -> None:
-    leave_part(target, BODY[:1000])
-    site.script = [always(206, BODY[500:], Content_Range="bytes 500-299999/300000"), whole()]
-    good(target, site.url())
-    assert site.starts == [1000, 0]
+def test_a_server_that_sends_another_part_than_asked_for_is_asked_from_zero(site: FlakyServer, target: Path) -> None:
+    write_partial(target, BODY[:1000])
+    site.script = [reply_with(206, BODY[500:], Content_Range="bytes 500-299999/300000"), serve_file()]
+    assert_downloads(target, site.url())
+    assert site.first_bytes == [1000, 0]
 
 
-def test_a_part_that_is_whole_already_only_needs_its_name(site: Site, target: Path) -> None:
-    leave_part(target, BODY)
-    good(target, site.url())
-    assert site.starts == [300_000]
-    assert site.sent == [0]
+def test_a_part_that_is_whole_already_only_needs_its_name(site: FlakyServer, target: Path) -> None:
+    write_partial(target, BODY)
+    assert_downloads(target, site.url())
+    assert site.first_bytes == [300_000]
+    assert site.body_sizes == [0]
 
 
 @pytest.mark.parametrize("length", [5_000, 300_000, 400_000])
-def test_a_wrong_part_from_an_earlier_run_is_thrown_away(site: Site, target: Path, length: int) -> None:
-    leave_part(target, bytes(length))
-    good(target, site.url())
-    assert site.starts == [length, 0]
+def test_a_wrong_part_from_an_earlier_run_is_thrown_away(site: FlakyServer, target: Path, length: int) -> None:
+    write_partial(target, bytes(length))
+    assert_downloads(target, site.url())
+    assert site.first_bytes == [length, 0]
 
 
-def test_starting_over_counts_tries_from_zero_too(site: Site, target: Path) -> None:
-    leave_part(target, bytes(290_000))
-    site.script = [whole(), breaks(60_000)]
-    good(target, site.url(), retries=1)
-    assert site.starts == [290_000, 0, 60_000, 120_000, 180_000, 240_000]
+def test_starting_over_counts_tries_from_zero_too(site: FlakyServer, target: Path) -> None:
+    write_partial(target, bytes(290_000))
+    site.script = [serve_file(), close_after(60_000)]
+    assert_downloads(target, site.url(), retries=1)
+    assert site.first_bytes == [290_000, 0, 60_000, 120_000, 180_000, 240_000]
 
 
-def test_a_file_that_changed_between_two_tries_is_fetched_anew(site: Site, target: Path) -> None:
-    site.script = [breaks(100_000, OTHER), whole()]
-    assert "not the published one" in refusal(target, site.url())
-    good(target, site.url())
-    assert site.starts == [0, 100_000, 0]
+def test_a_file_that_changed_between_two_tries_is_fetched_anew(site: FlakyServer, target: Path) -> None:
+    site.script = [close_after(100_000, OTHER), serve_file()]
+    assert "not the published one" in failed_download_message(target, site.url())
+    assert_downloads(target, site.url())
+    assert site.first_bytes == [0, 100_000, 0]
 
 
-def test_a_length_too_long_is_noticed(site: Site, target: Path) -> None:
-    site.script = [always(200, BODY, 300_010)]
-    assert "broke off after 300,000 of 300,010 bytes" in refusal(target, site.url())
-    assert len(site.asked) == 3
+def test_a_length_too_long_is_noticed(site: FlakyServer, target: Path) -> None:
+    site.script = [reply_with(200, BODY, 300_010)]
+    assert "broke off after 300,000 of 300,010 bytes" in failed_download_message(target, site.url())
+    assert len(site.requests) == 3
 
 
-def test_a_length_too_short_is_noticed(site: Site, target: Path) -> None:
-    site.script = [always(200, BODY, 299_990)]
-    assert "not the published one" in refusal(target, site.url())
-    assert not part_of(target).exists()
+def test_a_length_too_short_is_noticed(site: FlakyServer, target: Path) -> None:
+    site.script = [reply_with(200, BODY, 299_990)]
+    assert "not the published one" in failed_download_message(target, site.url())
+    assert not partial_path(target).exists()
 
 
-def test_a_wrong_file_is_refused_and_removed(site: Site, target: Path) -> None:
-    site.script = [whole(OTHER)]
-    message = refusal(target, site.url())
+def test_a_wrong_file_is_refused_and_removed(site: FlakyServer, target: Path) -> None:
+    site.script = [serve_file(OTHER)]
+    message = failed_download_message(target, site.url())
     assert "127.0.0.1" in message
     assert "serves a file that is not the published one (its MD5 differs)" in message
     assert "\n" not in message
-    assert len(site.asked) == 1
-    assert not part_of(target).exists()
+    assert len(site.requests) == 1
+    assert not partial_path(target).exists()
 
 
-def test_a_wrong_file_at_the_first_address_gives_way_to_the_second(site: Site, target: Path) -> None:
-    site.script = [whole(OTHER), whole()]
-    good(target, site.url("/a"), site.url("/b"))
-    assert site.asked == [("/a", 0), ("/b", 0)]
+def test_a_wrong_file_at_the_first_address_gives_way_to_the_second(site: FlakyServer, target: Path) -> None:
+    site.script = [serve_file(OTHER), serve_file()]
+    assert_downloads(target, site.url("/a"), site.url("/b"))
+    assert site.requests == [("/a", 0), ("/b", 0)]
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_busy_server_is_asked_again(site: Site, target: Path, status: int) -> None:
-    busy = always(status, Retry_After="0")
-    site.script = [busy, busy, whole()]
-    good(target, site.url())
-    assert len(site.asked) == 3
+def test_a_busy_server_is_asked_again(site: FlakyServer, target: Path, status: int) -> None:
+    busy = reply_with(status, Retry_After="0")
+    site.script = [busy, busy, serve_file()]
+    assert_downloads(target, site.url())
+    assert len(site.requests) == 3
 
 
-def test_a_server_that_stays_busy_is_given_up(site: Site, target: Path) -> None:
-    site.script = [always(503)]
-    assert "answers 503 Service Unavailable. Try again later" in refusal(target, site.url(), retries=4)
-    assert len(site.asked) == 5
+def test_a_server_that_stays_busy_is_given_up(site: FlakyServer, target: Path) -> None:
+    site.script = [reply_with(503)]
+    assert "answers 503 Service Unavailable. Try again later" in failed_download_message(target, site.url(), retries=4)
+    assert len(site.requests) == 5
 
 
 @pytest.mark.parametrize(
-    ("asked", "waits"),
+    ("retry_after", "waits"),
     [
         ("7", [7.0, 7.0]),
         ("Thu, 01 Jan 1970 00:16:50 GMT", [10.0, 10.0]),
@@ -320,97 +327,97 @@ def test_a_server_that_stays_busy_is_given_up(site: Site, target: Path) -> None:
     ],
 )
 def test_waits_follow_the_server_or_double(
-    site: Site, target: Path, monkeypatch: pytest.MonkeyPatch, asked: str, waits: list[float]
+    site: FlakyServer, target: Path, monkeypatch: pytest.MonkeyPatch, retry_after: str, waits: list[float]
 ) -> None:
-    slept: list[float] = []
-    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=slept.append, time=lambda: 1000.0))
-    busy = always(503, Retry_After=asked)
-    site.script = [busy, busy, whole()]
-    fetch([site.url()], target, MD5, backoff=2.0)
-    assert slept == waits
+    sleeps: list[float] = []
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=sleeps.append, time=lambda: 1000.0))
+    busy = reply_with(503, Retry_After=retry_after)
+    site.script = [busy, busy, serve_file()]
+    download_file([site.url()], target, MD5, backoff=2.0)
+    assert sleeps == waits
 
 
-def test_a_server_that_asks_for_an_hour_gives_way_to_the_next(site: Site, target: Path) -> None:
-    site.script = [always(503, Retry_After="3600"), whole()]
-    good(target, site.url("/a"), site.url("/b"))
-    assert site.asked == [("/a", 0), ("/b", 0)]
+def test_a_server_that_asks_for_an_hour_gives_way_to_the_next(site: FlakyServer, target: Path) -> None:
+    site.script = [reply_with(503, Retry_After="3600"), serve_file()]
+    assert_downloads(target, site.url("/a"), site.url("/b"))
+    assert site.requests == [("/a", 0), ("/b", 0)]
 
 
-def test_a_missing_file_is_not_asked_for_twice(site: Site, target: Path) -> None:
-    site.script = [always(404)]
-    message = refusal(target, site.url())
+def test_a_missing_file_is_not_asked_for_twice(site: FlakyServer, target: Path) -> None:
+    site.script = [reply_with(404)]
+    message = failed_download_message(target, site.url())
     assert re.search(r"Can't download cells\.npz: 127\.0\.0\.1:\d+ answers 404 Not Found\. ", message)
-    assert len(site.asked) == 1
+    assert len(site.requests) == 1
 
 
-def test_a_dead_address_gives_way_to_the_next(site: Site, target: Path) -> None:
+def test_a_dead_address_gives_way_to_the_next(site: FlakyServer, target: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound but not listening: every connection is refused
         dead = f"http://127.0.0.1:{closed.getsockname()[1]}/cells.npz"
-        good(target, dead, site.url())
+        assert_downloads(target, dead, site.url())
         target.unlink()
-        assert "can't be reached ([Errno" in refusal(target, dead)
+        assert "can't be reached ([Errno" in failed_download_message(target, dead)
 
 
-def test_the_next_address_goes_on_where_the_first_broke(site: Site, target: Path) -> None:
-    site.script = [breaks(100_000), always(404), whole()]
-    good(target, site.url("/a"), site.url("/b"))
-    assert site.asked == [("/a", 0), ("/a", 100_000), ("/b", 100_000)]
+def test_the_next_address_goes_on_where_the_first_broke(site: FlakyServer, target: Path) -> None:
+    site.script = [close_after(100_000), reply_with(404), serve_file()]
+    assert_downloads(target, site.url("/a"), site.url("/b"))
+    assert site.requests == [("/a", 0), ("/a", 100_000), ("/b", 100_000)]
 
 
-def test_a_redirect_keeps_the_range(site: Site, target: Path) -> None:
-    leave_part(target, BODY[:1000])
-    site.script = [always(302, Location="/elsewhere"), whole()]
-    good(target, site.url())
-    assert site.asked == [("/cells.npz", 1000), ("/elsewhere", 1000)]
+def test_a_redirect_keeps_the_range(site: FlakyServer, target: Path) -> None:
+    write_partial(target, BODY[:1000])
+    site.script = [reply_with(302, Location="/elsewhere"), serve_file()]
+    assert_downloads(target, site.url())
+    assert site.requests == [("/cells.npz", 1000), ("/elsewhere", 1000)]
 
 
-def test_a_silent_server_is_given_up(site: Site, target: Path) -> None:
+def test_a_silent_server_is_given_up(site: FlakyServer, target: Path) -> None:
     done = threading.Event()
-    site.script = [lambda request: assert_(done.wait(10))]
-    with pytest.raises(UserError, match="timed out"):
-        fetch([site.url()], target, MD5, retries=0, timeout=0.1)
+    site.script = [lambda request: assert_true(done.wait(10))]
+    with pytest.raises(NephrosError, match="timed out"):
+        download_file([site.url()], target, MD5, retries=0, timeout=0.1)
     done.set()
 
 
-def assert_(truth: bool) -> None:
+def assert_true(truth: bool) -> None:
     assert truth
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
-def test_a_full_disk_is_a_plain_sentence(site: Site, target: Path) -> None:
+def test_a_full_disk_is_a_plain_sentence(site: FlakyServer, target: Path) -> None:
     target.parent.mkdir()
-    part_of(target).symlink_to("/dev/full")
-    assert refusal(target, site.url()).startswith("The disk is full: free some space for")
-    assert len(site.asked) == 1
+    partial_path(target).symlink_to("/dev/full")
+    assert failed_download_message(target, site.url()).startswith("The disk is full: free some space for")
+    assert len(site.requests) == 1
 
 
-def test_a_folder_that_can_not_be_made_is_a_plain_sentence(site: Site, tmp_path: Path) -> None:
+def test_a_folder_that_can_not_be_made_is_a_plain_sentence(site: FlakyServer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"Can't use .*cells\.npz: (File exists|Not a directory)\."):
-        fetch([site.url()], tmp_path / "file" / "cells.npz", MD5)
+    with pytest.raises(NephrosError, match=r"Can't use .*cells\.npz: (File exists|Not a directory)\."):
+        download_file([site.url()], tmp_path / "file" / "cells.npz", MD5)
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "zenodo.org/cells.npz"])
 def test_only_web_addresses_are_taken(target: Path, url: str) -> None:
-    with pytest.raises(UserError, match="is not an http or https address"):
-        fetch([url], target, MD5)
+    with pytest.raises(NephrosError, match="is not an http or https address"):
+        download_file([url], target, MD5)
 
 
 def test_no_address_at_all(target: Path) -> None:
-    assert "no address given" in refusal(target)
+    assert "no address given" in failed_download_message(target)
 
 
-def test_two_threads_fetch_one_file_once(site: Site, target: Path) -> None:
+def test_two_threads_fetch_one_file_once(site: FlakyServer, target: Path) -> None:
     both = threading.Barrier(2)
 
-    def slowly(request: Request) -> None:
+    def slowly(request: RequestHandler) -> None:
         time.sleep(0.2)  # long enough for the other thread to ask as well, were there no lock
-        whole()(request)
+        serve_file()(request)
 
     def run() -> None:
         both.wait()
-        fetch([site.url()], target, MD5, backoff=0)
+        download_file([site.url()], target, MD5, backoff=0)
 
     site.script = [slowly]
     threads = [threading.Thread(target=run) for _ in range(2)]
@@ -419,21 +426,21 @@ def test_two_threads_fetch_one_file_once(site: Site, target: Path) -> None:
     for thread in threads:
         thread.join()
     assert target.read_bytes() == BODY
-    assert len(site.asked) == 1
+    assert len(site.requests) == 1
 
 
-def test_two_processes_fetch_one_file_once(site: Site, target: Path) -> None:
+def test_two_processes_fetch_one_file_once(site: FlakyServer, target: Path) -> None:
     started = threading.Event()
 
-    def slowly(request: Request) -> None:
+    def slowly(request: RequestHandler) -> None:
         assert started.wait(30)
         time.sleep(0.2)
-        whole()(request)
+        serve_file()(request)
 
     site.script = [slowly]
     code = (
-        "import sys; from pathlib import Path; from nephros.data.download import fetch\n"
-        "print('ready', flush=True); fetch([sys.argv[1]], Path(sys.argv[2]), sys.argv[3])"
+        "import sys; from pathlib import Path; from nephros.data.download import download_file\n"
+        "print('ready', flush=True); download_file([sys.argv[1]], Path(sys.argv[2]), sys.argv[3])"
     )
     command = [sys.executable, "-c", code, site.url(), str(target), MD5]
     first, second = (subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2))
@@ -442,54 +449,54 @@ def test_two_processes_fetch_one_file_once(site: Site, target: Path) -> None:
         started.set()
         assert [first.wait(30), second.wait(30)] == [0, 0]
     assert target.read_bytes() == BODY
-    assert len(site.asked) == 1
+    assert len(site.requests) == 1
 
 
-def test_download_names_the_file_and_checks_the_published_md5(site: Site, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"Can't download tissuemnist_64\.npz: .* not the published one"):
+def test_download_names_the_file_and_checks_the_published_md5(site: FlakyServer, tmp_path: Path) -> None:
+    with pytest.raises(NephrosError, match=r"Can't download tissuemnist_64\.npz: .* not the published one"):
         download("tissuemnist", 64, tmp_path, [site.url()], backoff=0)
-    with pytest.raises(UserError, match="Did you mean 'tissuemnist'"):
+    with pytest.raises(NephrosError, match="Did you mean 'tissuemnist'"):
         download("tissuemnits", 28, tmp_path)
-    with pytest.raises(UserError, match="not at 32"):
+    with pytest.raises(NephrosError, match="not at 32"):
         download("tissuemnist", 32, tmp_path)
 
 
 def test_download_goes_to_the_cache_from_the_published_addresses(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: FlakyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = CATALOGUE["chestmnist"]
+    entry = MEDMNIST["chestmnist"]
     monkeypatch.setitem(entry.md5, 28, MD5)
     monkeypatch.setattr(type(entry), "urls", lambda self, size: (site.url(f"/{self.filename(size)}"),))
     monkeypatch.setenv("NEPHROS_CACHE", str(tmp_path / "own"))
     assert download("chestmnist") == tmp_path / "own" / "chestmnist.npz"
     assert (tmp_path / "own" / "chestmnist.npz").read_bytes() == BODY
-    assert site.asked == [("/chestmnist.npz", 0)]
+    assert site.requests == [("/chestmnist.npz", 0)]
 
 
 def test_the_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NEPHROS_CACHE", "~/mine")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_folder() == tmp_path / "mine"
+    assert cache_dir() == tmp_path / "mine"
     monkeypatch.delenv("NEPHROS_CACHE")
-    assert cache_folder() == tmp_path / "xdg" / "nephros"
+    assert cache_dir() == tmp_path / "xdg" / "nephros"
     monkeypatch.setenv("XDG_CACHE_HOME", "")
-    assert cache_folder() == tmp_path / ".cache" / "nephros"
+    assert cache_dir() == tmp_path / ".cache" / "nephros"
 
 
 def test_progress_off_a_terminal_is_a_few_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    with rich_progress("TissueMNIST") as progress:
+    with show_download_progress("TissueMNIST") as progress:
         for done in range(1_000_000, 125_000_001, 1_000_000):
             progress(done, 125_000_000)
-    printed = capsys.readouterr()
-    assert printed.err == "TissueMNIST: 125.0 of 125.0 MB\n"
-    assert printed.out == ""
+    captured = capsys.readouterr()
+    assert captured.err == "TissueMNIST: 125.0 of 125.0 MB\n"
+    assert captured.out == ""
 
 
 def test_progress_lines_are_seconds_apart(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(1000))
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 2.0 * next(clock)))
-    with rich_progress("TissueMNIST") as progress:
+    with show_download_progress("TissueMNIST") as progress:
         for done in range(10):
             progress(done * 1_000_000, None)
     lines = capsys.readouterr().err.splitlines()
@@ -501,9 +508,9 @@ def test_progress_on_a_terminal_is_a_bar(capsys: pytest.CaptureFixture[str], mon
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    with rich_progress("TissueMNIST") as progress:
+    with show_download_progress("TissueMNIST") as progress:
         progress(50_000_000, 125_000_000)
         progress(125_000_000, 125_000_000)
-    shown = capsys.readouterr().err
-    assert "TissueMNIST" in shown
-    assert "125.0/125.0 MB" in shown
+    stderr = capsys.readouterr().err
+    assert "TissueMNIST" in stderr
+    assert "125.0/125.0 MB" in stderr

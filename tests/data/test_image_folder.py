@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from nephros.data import image_folder
-from nephros.data.image_folder import assign, open_folder
-from nephros.errors import UserError
+from nephros.data.image_folder import open_folder, stratified_split
+from nephros.errors import NephrosError
 
 
-def save(path: Path, mode: str = "L", size: tuple[int, int] = (6, 6), value: int = 9) -> Path:
+def save_image(path: Path, mode: str = "L", size: tuple[int, int] = (6, 6), value: int = 9) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = (size[1], size[0])
     if mode == "I;16":
@@ -27,32 +27,32 @@ def save(path: Path, mode: str = "L", size: tuple[int, int] = (6, 6), value: int
     return path
 
 
-def fill(root: Path, counts: dict[str, int], mode: str = "L", suffix: str = ".png") -> Path:
+def fill_folder(root: Path, counts: dict[str, int], mode: str = "L", suffix: str = ".png") -> Path:
     """Write `counts[class]` images a class, each with its own grey value."""
     value = 0
     for name, count in counts.items():
         for index in range(count):
             value += 1
-            save(root / name / f"{index:03}{suffix}", mode, value=value)
+            save_image(root / name / f"{index:03}{suffix}", mode, value=value)
     return root
 
 
-def refused(root: Path, *words: str, size: int | None = None) -> None:
-    with pytest.raises(UserError) as caught:
+def assert_rejected(root: Path, *expected_texts: str, size: int | None = None) -> None:
+    with pytest.raises(NephrosError) as exc_info:
         open_folder(root, size=size)
-    message = str(caught.value)
+    message = str(exc_info.value)
     assert str(root) in message
     assert "\n" not in message
-    for word in words:
-        assert word in message
+    for text in expected_texts:
+        assert text in message
 
 
 def test_classes_are_the_sorted_folders_and_every_image_lands_once(tmp_path: Path) -> None:
-    dataset = open_folder(fill(tmp_path / "cells", {"b": 20, "a": 10}))
+    dataset = open_folder(fill_folder(tmp_path / "cells", {"b": 20, "a": 10}))
     assert dataset.class_names == ("a", "b")
-    assert [split.counts(2).tolist() for _, split in dataset.splits()] == [[7, 14], [1, 2], [2, 4]]
-    seen = np.concatenate([split.images[:, 0, 0] for _, split in dataset.splits()])
-    assert sorted(seen) == list(range(1, 31))
+    assert [split.class_counts(2).tolist() for _, split in dataset.splits()] == [[7, 14], [1, 2], [2, 4]]
+    values = np.concatenate([split.images[:, 0, 0] for _, split in dataset.splits()])
+    assert sorted(values) == list(range(1, 31))
     for _, split in dataset.splits():
         assert ((split.images[:, 0, 0] <= 20) == (split.labels == 1)).all()  # "b" was written first
     assert dataset.provenance.title == "cells, own split"
@@ -62,7 +62,7 @@ def test_classes_are_the_sorted_folders_and_every_image_lands_once(tmp_path: Pat
 
 
 def test_split_depends_on_the_seed_alone(tmp_path: Path) -> None:
-    root = fill(tmp_path / "cells", {"a": 20, "b": 20})
+    root = fill_folder(tmp_path / "cells", {"a": 20, "b": 20})
     first, again, other = open_folder(root), open_folder(root), open_folder(root, seed=1)
     assert np.array_equal(first.test.images, again.test.images)
     assert not np.array_equal(first.test.images, other.test.images)
@@ -71,17 +71,17 @@ def test_split_depends_on_the_seed_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("n", range(3, 30))
 def test_every_split_gets_an_image_of_every_class(n: int) -> None:
-    counts = np.bincount(assign(np.zeros(n, dtype=np.int64), 0), minlength=3)
+    counts = np.bincount(stratified_split(np.zeros(n, dtype=np.int64), 0), minlength=3)
     assert counts.min() >= 1
     assert np.abs(counts - n * np.array([0.7, 0.1, 0.2])).max() <= 1.1
 
 
 def test_hash_covers_names_and_bytes(tmp_path: Path) -> None:
-    root = fill(tmp_path / "cells", {"a": 3, "b": 3})
+    root = fill_folder(tmp_path / "cells", {"a": 3, "b": 3})
     hashes = [open_folder(root).provenance.sha256]
     (root / "a" / "000.png").rename(root / "a" / "renamed.png")
     hashes.append(open_folder(root).provenance.sha256)
-    save(root / "a" / "renamed.png", value=77)
+    save_image(root / "a" / "renamed.png", value=77)
     hashes.append(open_folder(root).provenance.sha256)
     assert len(set(hashes)) == 3
     assert open_folder(root).provenance.sha256 == hashes[-1]
@@ -89,28 +89,28 @@ def test_hash_covers_names_and_bytes(tmp_path: Path) -> None:
 
 def test_given_splits_are_kept(tmp_path: Path) -> None:
     for split, counts in {"train": {"a": 4, "b": 2}, "val": {"a": 1, "b": 1}, "test": {"a": 2}}.items():
-        fill(tmp_path / split, counts)
+        fill_folder(tmp_path / split, counts)
     dataset = open_folder(tmp_path)
     assert dataset.class_names == ("a", "b")
-    assert [split.counts(2).tolist() for _, split in dataset.splits()] == [[4, 2], [1, 1], [2, 0]]
+    assert [split.class_counts(2).tolist() for _, split in dataset.splits()] == [[4, 2], [1, 1], [2, 0]]
     assert dataset.provenance.detail == "split by its folders train, val and test"
     assert len(dataset.warnings) == 1
     assert "test has no image of b" in dataset.warnings[0]
 
 
 def test_given_splits_that_lack_something_are_refused(tmp_path: Path) -> None:
-    fill(tmp_path / "train", {"a": 2})
-    fill(tmp_path / "test", {"a": 2, "b": 1})
-    refused(tmp_path, "no val folder")
+    fill_folder(tmp_path / "train", {"a": 2})
+    fill_folder(tmp_path / "test", {"a": 2, "b": 1})
+    assert_rejected(tmp_path, "no val folder")
     (tmp_path / "val").mkdir()
-    refused(tmp_path, f"{tmp_path / 'train' / 'b'} has no images", "training images")
-    fill(tmp_path / "train", {"b": 2})
-    refused(tmp_path, f"{tmp_path / 'val'} has no images")
+    assert_rejected(tmp_path, f"{tmp_path / 'train' / 'b'} has no images", "training images")
+    fill_folder(tmp_path / "train", {"b": 2})
+    assert_rejected(tmp_path, f"{tmp_path / 'val'} has no images")
 
 
 @pytest.mark.parametrize("suffix", [".PNG", ".tif", ".TIFF", ".jpg", ".JPEG"])
 def test_suffixes_in_any_case(tmp_path: Path, suffix: str) -> None:
-    dataset = open_folder(fill(tmp_path, {"a": 3, "b": 3}, suffix=suffix))
+    dataset = open_folder(fill_folder(tmp_path, {"a": 3, "b": 3}, suffix=suffix))
     assert len(dataset.train) == 2
 
 
@@ -126,11 +126,11 @@ def test_suffixes_in_any_case(tmp_path: Path, suffix: str) -> None:
     ],
 )
 def test_pixel_formats(tmp_path: Path, mode: str, suffix: str, channels: int) -> None:
-    assert open_folder(fill(tmp_path, {"a": 3, "b": 3}, mode, suffix)).channels == channels
+    assert open_folder(fill_folder(tmp_path, {"a": 3, "b": 3}, mode, suffix)).channels == channels
 
 
 def test_alpha_is_dropped_and_not_blended(tmp_path: Path) -> None:
-    fill(tmp_path, {"a": 3, "b": 3}, "RGB")
+    fill_folder(tmp_path, {"a": 3, "b": 3}, "RGB")
     clear = Image.new("RGBA", (6, 6), (10, 20, 30, 0))
     palette = clear.convert("RGB").quantize(2)
     for index in range(3):
@@ -141,8 +141,8 @@ def test_alpha_is_dropped_and_not_blended(tmp_path: Path) -> None:
 
 
 def test_one_colour_image_makes_all_three_channels(tmp_path: Path) -> None:
-    fill(tmp_path, {"a": 3, "b": 3})
-    save(tmp_path / "b" / "colour.png", "RGB")
+    fill_folder(tmp_path, {"a": 3, "b": 3})
+    save_image(tmp_path / "b" / "colour.png", "RGB")
     dataset = open_folder(tmp_path)
     assert dataset.channels == 3
     assert (dataset.train.images[0, 0, 0] == dataset.train.images[0, 0, 0, 0]).all()
@@ -152,106 +152,106 @@ def test_one_colour_image_makes_all_three_channels(tmp_path: Path) -> None:
 def test_deep_images_share_one_factor(tmp_path: Path, mode: str, suffix: str) -> None:
     for name, values in {"a": (0, 1024, 2048), "b": (3072, 4096, 512)}.items():
         for value in values:
-            save(tmp_path / name / f"{value}{suffix}", mode, value=value)
+            save_image(tmp_path / name / f"{value}{suffix}", mode, value=value)
     dataset = open_folder(tmp_path)
-    seen = sorted(int(v) for _, split in dataset.splits() for v in split.images[:, 0, 0])
-    assert seen == [0, 32, 64, 128, 191, 255]
+    pixels = sorted(int(v) for _, split in dataset.splits() for v in split.images[:, 0, 0])
+    assert pixels == [0, 32, 64, 128, 191, 255]
     assert "the folder's maximum, 4096, becomes 255" in dataset.provenance.detail
 
 
 def test_depths_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
-    fill(tmp_path, {"a": 3, "b": 3})
-    save(tmp_path / "b" / "deep.png", "I;16")
-    refused(tmp_path, "mixes 8-bit and 16-bit")
+    fill_folder(tmp_path, {"a": 3, "b": 3})
+    save_image(tmp_path / "b" / "deep.png", "I;16")
+    assert_rejected(tmp_path, "mixes 8-bit and 16-bit")
     for file in tmp_path.glob("*/*"):
         file.unlink()
-    fill(tmp_path, {"a": 3, "b": 3}, "I", ".tif")
-    save(tmp_path / "b" / "below.tif", "I", value=-1)
-    refused(tmp_path, "negative pixels")
-    save(tmp_path / "a" / "000.tif", "F")
-    refused(tmp_path, "000.tif", "mode F", "8 or 16 bits")
+    fill_folder(tmp_path, {"a": 3, "b": 3}, "I", ".tif")
+    save_image(tmp_path / "b" / "below.tif", "I", value=-1)
+    assert_rejected(tmp_path, "negative pixels")
+    save_image(tmp_path / "a" / "000.tif", "F")
+    assert_rejected(tmp_path, "000.tif", "mode F", "8 or 16 bits")
 
 
 def test_sizes_that_differ_need_size(tmp_path: Path) -> None:
-    fill(tmp_path, {"a": 3, "b": 3})
-    save(tmp_path / "b" / "wide.png", size=(8, 6), value=50)
-    refused(tmp_path, "wide.png is 6x8 pixels", "000.png 6x6 pixels", "--size")
+    fill_folder(tmp_path, {"a": 3, "b": 3})
+    save_image(tmp_path / "b" / "wide.png", size=(8, 6), value=50)
+    assert_rejected(tmp_path, "wide.png is 6x8 pixels", "000.png 6x6 pixels", "--size")
     dataset = open_folder(tmp_path, size=4)
-    assert dataset.size == (4, 4)
+    assert dataset.image_size == (4, 4)
     assert dataset.provenance.detail.endswith("resized to 4x4 pixels (bicubic)")
-    with pytest.raises(UserError, match="--size must be at least 1"):
+    with pytest.raises(NephrosError, match="--size must be at least 1"):
         open_folder(tmp_path, size=0)
 
 
 def test_multi_page_and_animated_images_are_named(tmp_path: Path) -> None:
-    fill(tmp_path, {"a": 3, "b": 3})
+    fill_folder(tmp_path, {"a": 3, "b": 3})
     pages = [Image.new("L", (6, 6), value) for value in (1, 2, 3)]
     for name in ("stack.tif", "moving.png"):
         pages[0].save(tmp_path / "a" / name, save_all=True, append_images=pages[1:])
-        refused(tmp_path, name, "3 pages or frames", "maximum projection")
+        assert_rejected(tmp_path, name, "3 pages or frames", "maximum projection")
         (tmp_path / "a" / name).unlink()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
-@pytest.mark.parametrize("kept", [0, 12, -30])
-def test_damaged_images_are_named(tmp_path: Path, suffix: str, kept: int) -> None:
-    fill(tmp_path, {"a": 3, "b": 3})
+@pytest.mark.parametrize("n_bytes", [0, 12, -30])
+def test_damaged_images_are_named(tmp_path: Path, suffix: str, n_bytes: int) -> None:
+    fill_folder(tmp_path, {"a": 3, "b": 3})
     path = tmp_path / "b" / f"cut{suffix}"
     noise = np.random.default_rng(0).integers(0, 256, (6, 6), dtype=np.uint8)
     Image.fromarray(noise).save(path)
-    path.write_bytes(path.read_bytes()[:kept])
-    refused(tmp_path, path.name, "damaged or not an image")
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    assert_rejected(tmp_path, path.name, "damaged or not an image")
 
 
 def test_broken_links_are_named_and_good_links_followed(tmp_path: Path) -> None:
-    real = fill(tmp_path / "real", {"a": 3, "b": 3})
+    real = fill_folder(tmp_path / "real", {"a": 3, "b": 3})
     linked = tmp_path / "linked"
     linked.mkdir()
     for name in ("a", "b"):
         (linked / name).symlink_to(real / name, target_is_directory=True)
     assert len(open_folder(linked).train) == 2
     (real / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    refused(linked, "gone.png", "can't be read")
+    assert_rejected(linked, "gone.png", "can't be read")
 
 
 def test_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(tmp_path, {"a": 3, "b": 3})
+    fill_folder(tmp_path, {"a": 3, "b": 3})
     for limit in (30, 10):  # above the limit Pillow warns, above twice the limit it raises
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        refused(tmp_path, "000.png", "far too large")
+        assert_rejected(tmp_path, "000.png", "far too large")
 
 
 def test_stray_files_are_passed_over(tmp_path: Path) -> None:
-    fill(tmp_path, {"a": 3, "b": 3, "__MACOSX": 3, ".hidden": 3})
+    fill_folder(tmp_path, {"a": 3, "b": 3, "__MACOSX": 3, ".hidden": 3})
     for stray in (".DS_Store", "notes.txt", "a/.DS_Store", "a/._000.png", "a/notes.txt", "b/Thumbs.db"):
         (tmp_path / stray).write_bytes(b"stray")
     assert open_folder(tmp_path).class_names == ("a", "b")
 
 
 def test_folders_without_enough_in_them_are_refused(tmp_path: Path) -> None:
-    refused(tmp_path / "missing", "is not a folder")
-    save(tmp_path / "loose.png")
-    refused(tmp_path, "no class folders", "one sub-folder a class")
-    fill(tmp_path, {"a": 3})
-    refused(tmp_path, "one class only")
-    fill(tmp_path, {"b": 2})
-    refused(tmp_path, str(tmp_path / "b"), "has 2 images", "at least 3")
+    assert_rejected(tmp_path / "missing", "is not a folder")
+    save_image(tmp_path / "loose.png")
+    assert_rejected(tmp_path, "no class folders", "one sub-folder a class")
+    fill_folder(tmp_path, {"a": 3})
+    assert_rejected(tmp_path, "one class only")
+    fill_folder(tmp_path, {"b": 2})
+    assert_rejected(tmp_path, str(tmp_path / "b"), "has 2 images", "at least 3")
 
 
 def test_progress_is_shown_on_a_terminal_for_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(tmp_path, {"a": 3, "b": 3})
-    shown: list[bool] = []
+    fill_folder(tmp_path, {"a": 3, "b": 3})
+    enabled: list[bool] = []
 
     def tracked(files: list[object], *_: object, disable: bool, **__: object) -> list[object]:
-        shown.append(not disable)
+        enabled.append(not disable)
         return files
 
     monkeypatch.setattr("nephros.console.track", tracked)
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
     open_folder(tmp_path)
-    assert not shown
-    monkeypatch.setattr(image_folder, "_PROGRESS_FROM", 5)
+    assert not enabled
+    monkeypatch.setattr(image_folder, "_MIN_FILES_FOR_PROGRESS", 5)
     open_folder(tmp_path)
     monkeypatch.delenv("FORCE_COLOR")
     open_folder(tmp_path)
-    assert shown == [True, False]
+    assert enabled == [True, False]

@@ -11,25 +11,25 @@ import pytest
 from PIL import Image
 
 from nephros.data.dataset import Dataset, Provenance, Split
-from nephros.data.load import describe, load, locate
-from nephros.data.synthetic import make
-from nephros.errors import UserError
+from nephros.data.load import describe, find_local_file, load
+from nephros.data.synthetic import make_synthetic
+from nephros.errors import NephrosError
 
 # The package may export the function under the module's name, so the module is asked for by name.
-module = importlib.import_module("nephros.data.load")
+load_module = importlib.import_module("nephros.data.load")
 
 
-def write(path: Path, pixels: int = 28, n: int = 16) -> Path:
+def write_npz(path: Path, pixels: int = 28, n: int = 16) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     images = np.arange(n * pixels * pixels, dtype=np.int64).reshape(n, pixels, pixels).astype(np.uint8)
-    made = {f"{split}_images": images for split in ("train", "val", "test")}
+    images_by_name = {f"{split}_images": images for split in ("train", "val", "test")}
     labels = {f"{split}_labels": (np.arange(n) % 8)[:, None] for split in ("train", "val", "test")}
-    np.savez(path, **made, **labels)  # type: ignore[arg-type]
+    np.savez(path, **images_by_name, **labels)  # type: ignore[arg-type]
     return path
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def isolated_dirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the machine's own data out: every place looked at is an empty one below `tmp_path`."""
     monkeypatch.setenv("NEPHROS_DATA", str(tmp_path / "named"))
     monkeypatch.setenv("NEPHROS_CACHE", str(tmp_path / "cache"))
@@ -39,52 +39,54 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_places_are_looked_at_in_order(elsewhere: Path) -> None:
-    assert locate("tissuemnist") is None
+def test_places_are_looked_at_in_order(isolated_dirs: Path) -> None:
+    assert find_local_file("tissuemnist") is None
     for folder in ("home/.medmnist", "cache", "named"):
-        path = write(elsewhere / folder / "tissuemnist.npz")
-        assert locate("tissuemnist") == path
-    assert load("TissueMNIST").provenance.path == str(elsewhere / "named" / "tissuemnist.npz")
+        path = write_npz(isolated_dirs / folder / "tissuemnist.npz")
+        assert find_local_file("tissuemnist") == path
+    assert load("TissueMNIST").provenance.path == str(isolated_dirs / "named" / "tissuemnist.npz")
     assert load().provenance.title == "TissueMNIST, own split"
 
 
-def test_size_picks_the_file(elsewhere: Path) -> None:
-    write(elsewhere / "named" / "tissuemnist.npz")
-    path = write(elsewhere / "named" / "tissuemnist_64.npz", pixels=64)
-    assert locate("tissuemnist", 64) == path
-    assert load("tissuemnist", size=64).size == (64, 64)
-    assert load("tissuemnist").size == (28, 28)
-    with pytest.raises(UserError, match="28, 64, 128, 224"):
+def test_size_picks_the_file(isolated_dirs: Path) -> None:
+    write_npz(isolated_dirs / "named" / "tissuemnist.npz")
+    path = write_npz(isolated_dirs / "named" / "tissuemnist_64.npz", pixels=64)
+    assert find_local_file("tissuemnist", 64) == path
+    assert load("tissuemnist", size=64).image_size == (64, 64)
+    assert load("tissuemnist").image_size == (28, 28)
+    with pytest.raises(NephrosError, match="28, 64, 128, 224"):
         load("tissuemnist", size=32)
 
 
 def test_absent_set_says_how_to_get_it() -> None:
-    with pytest.raises(UserError, match=r"run `nephros data get tissuemnist` or set NEPHROS_DATA .*tissuemnist\.npz"):
+    with pytest.raises(
+        NephrosError, match=r"run `nephros data get tissuemnist` or set NEPHROS_DATA .*tissuemnist\.npz"
+    ):
         load("tissuemnist")
 
 
-def test_fetch_downloads_only_what_is_absent(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, int]] = []
+def test_fetch_downloads_only_what_is_absent(isolated_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    downloads: list[tuple[str, int]] = []
 
     def fake(key: str, size: int) -> Path:
-        asked.append((key, size))
-        return write(elsewhere / "cache" / "bloodmnist_64.npz", pixels=64)
+        downloads.append((key, size))
+        return write_npz(isolated_dirs / "cache" / "bloodmnist_64.npz", pixels=64)
 
-    monkeypatch.setattr(module, "download", fake)
+    monkeypatch.setattr(load_module, "download", fake)
     for _ in range(2):
-        assert load("bloodmnist", size=64, fetch=True).size == (64, 64)
-    assert asked == [("bloodmnist", 64)]
+        assert load("bloodmnist", size=64, download_if_missing=True).image_size == (64, 64)
+    assert downloads == [("bloodmnist", 64)]
 
 
 def test_multi_label_set_is_not_supported() -> None:
-    with pytest.raises(UserError, match=r"ChestMNIST is not supported.*multi-label"):
-        load("chestmnist", fetch=True)
+    with pytest.raises(NephrosError, match=r"ChestMNIST is not supported.*multi-label"):
+        load("chestmnist", download_if_missing=True)
 
 
 def test_unknown_name_suggests_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"'tissuemist' is neither .* path .*Did you mean 'tissuemnist'\?"):
+    with pytest.raises(NephrosError, match=r"'tissuemist' is neither .* path .*Did you mean 'tissuemnist'\?"):
         load("tissuemist")
-    with pytest.raises(UserError, match=r"Did you mean 'synthetic'\?"):
+    with pytest.raises(NephrosError, match=r"Did you mean 'synthetic'\?"):
         load("syntetic")
 
 
@@ -93,61 +95,61 @@ def test_synthetic_takes_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def small(*, seed: int) -> Dataset:
         seeds.append(seed)
-        return make(16, 8, 8, seed=seed)
+        return make_synthetic(16, 8, 8, seed=seed)
 
-    monkeypatch.setattr(module, "make", small)
+    monkeypatch.setattr(load_module, "make_synthetic", small)
     assert load("synthetic", seed=5).provenance.split == "synthetic"
     assert load("synthetic", size=28, subset=8).provenance.detail.endswith(
         "train subset of 8, class-stratified, seed 0"
     )
     assert seeds == [5, 0]
-    with pytest.raises(UserError, match="28x28 pixels, not 64x64"):
+    with pytest.raises(NephrosError, match="28x28 pixels, not 64x64"):
         load("synthetic", size=64)
 
 
-def test_paths(elsewhere: Path) -> None:
-    write(elsewhere / "cells.npz")
-    assert load("cells.npz").provenance.path == str(elsewhere / "cells.npz")
-    assert load(elsewhere / "cells.npz", size=28, subset=8).train.counts(8).tolist() == [1] * 8
-    with pytest.raises(UserError, match=r"cells\.npz has images of 28x28 pixels, not 64x64.*--size"):
+def test_paths(isolated_dirs: Path) -> None:
+    write_npz(isolated_dirs / "cells.npz")
+    assert load("cells.npz").provenance.path == str(isolated_dirs / "cells.npz")
+    assert load(isolated_dirs / "cells.npz", size=28, subset=8).train.class_counts(8).tolist() == [1] * 8
+    with pytest.raises(NephrosError, match=r"cells\.npz has images of 28x28 pixels, not 64x64.*--size"):
         load("cells.npz", size=64)
     for missing in ("cels.npz", "nowhere/cells"):
-        with pytest.raises(UserError, match="does not exist"):
+        with pytest.raises(NephrosError, match="does not exist"):
             load(missing)
 
 
-def test_bare_name_wins_over_a_folder_of_that_name_and_a_path_does_not(elsewhere: Path) -> None:
+def test_bare_name_wins_over_a_folder_of_that_name_and_a_path_does_not(isolated_dirs: Path) -> None:
     for name in ("a", "b"):
         for index in range(3):
-            path = elsewhere / "tissuemnist" / name / f"{index}.png"
+            path = isolated_dirs / "tissuemnist" / name / f"{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("L", (6, 6), index).save(path)
-    write(elsewhere / "named" / "tissuemnist.npz")
-    assert load("tissuemnist").size == (28, 28)
-    assert load("./tissuemnist").size == (6, 6)
-    assert load("./tissuemnist", size=4).size == (4, 4)
-    (elsewhere / "tissuemnist").rename(elsewhere / "mine")
+    write_npz(isolated_dirs / "named" / "tissuemnist.npz")
+    assert load("tissuemnist").image_size == (28, 28)
+    assert load("./tissuemnist").image_size == (6, 6)
+    assert load("./tissuemnist", size=4).image_size == (4, 4)
+    (isolated_dirs / "tissuemnist").rename(isolated_dirs / "mine")
     assert load("mine", seed=3).provenance.detail.endswith("seed 3")
 
 
-def test_description_is_exact_and_plain(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = load(write(elsewhere / "named" / "tissuemnist.npz"))
-    said = describe(dataset)
-    assert said == json.loads(json.dumps(said))
-    assert said["title"] == "TissueMNIST, own split"
-    assert said["licence"] == "CC BY 4.0"
-    assert said["size"] == [28, 28]
-    assert said["channels"] == 1
-    assert said["images"] == {"train": 16, "val": 16, "test": 16}
-    assert said["counts"]["test"] == [2] * 8
-    assert said["pixel_mean"] == pytest.approx(dataset.train.images.mean() / 255)
-    assert said["pixel_std"] == pytest.approx(dataset.train.images.std() / 255)
+def test_description_is_exact_and_plain(isolated_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = load(write_npz(isolated_dirs / "named" / "tissuemnist.npz"))
+    summary = describe(dataset)
+    assert summary == json.loads(json.dumps(summary))
+    assert summary["title"] == "TissueMNIST, own split"
+    assert summary["license"] == "CC BY 4.0"
+    assert summary["image_size"] == [28, 28]
+    assert summary["channels"] == 1
+    assert summary["split_sizes"] == {"train": 16, "val": 16, "test": 16}
+    assert summary["class_counts"]["test"] == [2] * 8
+    assert summary["pixel_mean"] == pytest.approx(dataset.train.images.mean() / 255)
+    assert summary["pixel_std"] == pytest.approx(dataset.train.images.std() / 255)
 
 
 def test_pixel_moments_add_up_over_pieces() -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 1500, 1500), dtype=np.uint8)  # a piece is one image here
     split = Split(images, np.arange(5, dtype=np.int64) % 2)
-    said = describe(Dataset(split, split, split, ("a", "b"), Provenance("big", "own", "", "")))
-    assert said["pixel_mean"] == pytest.approx(images.mean() / 255)
-    assert said["pixel_std"] == pytest.approx(images.std() / 255)
-    assert said["licence"] is None
+    summary = describe(Dataset(split, split, split, ("a", "b"), Provenance("big", "own", "", "")))
+    assert summary["pixel_mean"] == pytest.approx(images.mean() / 255)
+    assert summary["pixel_std"] == pytest.approx(images.std() / 255)
+    assert summary["license"] is None

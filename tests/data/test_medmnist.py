@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from nephros.data.medmnist import CATALOGUE, SIZES, find
-from nephros.errors import UserError
+from nephros.data.medmnist import IMAGE_SIZES, MEDMNIST, get_info
+from nephros.errors import NephrosError
 
 # Images, classes and channels of each set; MedMNIST v2's table 2 with the organ sets' counts as v3 corrected them.
 PUBLISHED = {
@@ -27,29 +27,29 @@ PUBLISHED = {
 
 
 def test_every_set_has_its_published_images_classes_and_channels() -> None:
-    found = {key: (sum(entry.counts), len(entry.class_names), entry.channels) for key, entry in CATALOGUE.items()}
-    assert found == PUBLISHED
+    actual = {key: (sum(entry.split_sizes), len(entry.class_names), entry.channels) for key, entry in MEDMNIST.items()}
+    assert actual == PUBLISHED
 
 
 def test_every_file_has_an_md5_of_its_own() -> None:
-    sums = [entry.md5[size] for entry in CATALOGUE.values() for size in SIZES]
+    sums = [entry.md5[size] for entry in MEDMNIST.values() for size in IMAGE_SIZES]
     assert len(set(sums)) == 48
     assert all(re.fullmatch("[0-9a-f]{32}", md5) for md5 in sums)
-    assert all(tuple(entry.md5) == SIZES for entry in CATALOGUE.values())
+    assert all(tuple(entry.md5) == IMAGE_SIZES for entry in MEDMNIST.values())
 
 
 def test_names_and_keys_agree() -> None:
-    assert all(entry.name.lower() == entry.key == key for key, entry in CATALOGUE.items())
-    assert all(len(set(entry.class_names)) == len(entry.class_names) for entry in CATALOGUE.values())
+    assert all(entry.name.lower() == entry.key == key for key, entry in MEDMNIST.items())
+    assert all(len(set(entry.class_names)) == len(entry.class_names) for entry in MEDMNIST.values())
 
 
 def test_tissuemnist_is_as_published() -> None:
-    entry = find("tissuemnist")
+    entry = get_info("tissuemnist")
     assert entry.name == "TissueMNIST"
     assert entry.task == "multi-class"
-    assert entry.counts == (165_466, 23_640, 47_280)
+    assert entry.split_sizes == (165_466, 23_640, 47_280)
     assert entry.md5[28] == "ebe78ee8b05294063de985d821c1c34b"
-    assert entry.licence == "CC BY 4.0"
+    assert entry.license == "CC BY 4.0"
     assert entry.class_names == (
         "Collecting Duct, Connecting Tubule",
         "Distal Convoluted Tubule",
@@ -63,20 +63,20 @@ def test_tissuemnist_is_as_published() -> None:
 
 
 def test_only_dermamnist_forbids_commercial_use() -> None:
-    assert {key: entry.licence for key, entry in CATALOGUE.items() if entry.licence != "CC BY 4.0"} == {
+    assert {key: entry.license for key, entry in MEDMNIST.items() if entry.license != "CC BY 4.0"} == {
         "dermamnist": "CC BY-NC 4.0"
     }
 
 
 def test_only_the_multi_label_set_is_unsupported() -> None:
-    assert [key for key, entry in CATALOGUE.items() if not entry.supported] == ["chestmnist"]
-    assert find("retinamnist").task == "ordinal-regression"
-    assert find("breastmnist").task == find("pneumoniamnist").task == "binary-class"
+    assert [key for key, entry in MEDMNIST.items() if not entry.supported] == ["chestmnist"]
+    assert get_info("retinamnist").task == "ordinal-regression"
+    assert get_info("breastmnist").task == get_info("pneumoniamnist").task == "binary-class"
 
 
 @pytest.mark.parametrize(("size", "name"), [(28, "tissuemnist.npz"), (64, "tissuemnist_64.npz")])
 def test_file_names_and_addresses(size: int, name: str) -> None:
-    entry = find("tissuemnist")
+    entry = get_info("tissuemnist")
     assert entry.filename(size) == name
     assert entry.urls(size) == (
         f"https://zenodo.org/records/10519652/files/{name}?download=1",
@@ -85,13 +85,13 @@ def test_file_names_and_addresses(size: int, name: str) -> None:
 
 
 def test_an_unpublished_size_is_named_with_those_there_are() -> None:
-    with pytest.raises(UserError, match="published at 28, 64, 128, 224 pixels, not at 32"):
-        find("tissuemnist").urls(32)
+    with pytest.raises(NephrosError, match="published at 28, 64, 128, 224 pixels, not at 32"):
+        get_info("tissuemnist").urls(32)
 
 
 def test_find_takes_any_case_and_hints_at_the_nearest_name() -> None:
-    assert find("TissueMNIST") is CATALOGUE["tissuemnist"]
-    with pytest.raises(UserError, match=r"called 'TisueMNIST'\. Did you mean 'tissuemnist'"):
-        find("TisueMNIST")
-    with pytest.raises(UserError, match=r"called 'xyz'\. Choose from pathmnist, chestmnist"):
-        find("xyz")
+    assert get_info("TissueMNIST") is MEDMNIST["tissuemnist"]
+    with pytest.raises(NephrosError, match=r"called 'TisueMNIST'\. Did you mean 'tissuemnist'"):
+        get_info("TisueMNIST")
+    with pytest.raises(NephrosError, match=r"called 'xyz'\. Choose from pathmnist, chestmnist"):
+        get_info("xyz")

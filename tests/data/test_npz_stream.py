@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nephros.data import npz_stream as reader
-from nephros.data.npz_stream import CellArray, Unread, open_arrays
-from nephros.errors import UserError
+from nephros.data.npz_stream import ImageArray, UnreadableInput, open_image_arrays
+from nephros.errors import NephrosError
 
 CELLS = np.random.default_rng(0).integers(0, 256, (7, 6, 5), dtype=np.uint8)
 
 
-def as_bytes(compressed: bool, **arrays: NDArray[Any]) -> bytes:
+def npz_bytes(compressed: bool, **arrays: NDArray[Any]) -> bytes:
     file = io.BytesIO()
     (np.savez_compressed if compressed else np.savez)(file, **arrays)  # type: ignore[arg-type]
     return file.getvalue()
@@ -31,33 +31,38 @@ def as_bytes(compressed: bool, **arrays: NDArray[Any]) -> bytes:
 def test_all_cells_come_once_and_in_order(
     compressed: bool, per_batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "BATCH_BYTES", per_batch * 30)
-    colour = np.repeat(CELLS[..., None], 3, axis=3)
+    monkeypatch.setattr(reader, "STREAM_BYTES", per_batch * 30)
+    rgb = np.repeat(CELLS[..., None], 3, axis=3)
     arrays: dict[str, NDArray[Any]] = {
         "train_images": CELLS,
         "val_images": CELLS[..., None],
-        "test_images": colour,
+        "test_images": rgb,
         "images": CELLS.astype(np.uint16),
     }
-    (tmp_path / "c.npz").write_bytes(as_bytes(compressed, **arrays))
-    opened = [array for array in open_arrays(tmp_path / "c.npz") if isinstance(array, CellArray)]
-    found = {array.name: np.concatenate(list(array.batches())) for array in opened}
-    assert list(found) == list(arrays)
-    assert np.array_equal(found["train_images"], CELLS)
-    assert np.array_equal(found["val_images"], CELLS)
-    assert np.array_equal(found["test_images"], colour)
-    assert found["images"].dtype == np.uint16
+    (tmp_path / "c.npz").write_bytes(npz_bytes(compressed, **arrays))
+    opened = [array for array in open_image_arrays(tmp_path / "c.npz") if isinstance(array, ImageArray)]
+    images = {array.name: np.concatenate(list(array.iter_batches())) for array in opened}
+    assert list(images) == list(arrays)
+    assert np.array_equal(images["train_images"], CELLS)
+    assert np.array_equal(images["val_images"], CELLS)
+    assert np.array_equal(images["test_images"], rgb)
+    assert images["images"].dtype == np.uint16
 
 
 def test_an_array_that_is_none_of_cells_is_unread_and_the_others_are_opened(tmp_path: Path) -> None:
     np.savez(
         tmp_path / "c.npz", train_images=CELLS, val_images=CELLS.astype(np.float32), test_images=CELLS, images=CELLS[:0]
     )
-    found = open_arrays(tmp_path / "c.npz")
-    assert [type(array).__name__ for array in found] == ["CellArray", "Unread", "CellArray", "Unread"]
-    assert [array.split for array in found] == ["train", "val", "test", ""]
-    assert isinstance(found[1], Unread)
-    assert "val_images is float32; convert it" in found[1].error
+    arrays = open_image_arrays(tmp_path / "c.npz")
+    assert [type(array).__name__ for array in arrays] == [
+        "ImageArray",
+        "UnreadableInput",
+        "ImageArray",
+        "UnreadableInput",
+    ]
+    assert [array.split for array in arrays] == ["train", "val", "test", ""]
+    assert isinstance(arrays[1], UnreadableInput)
+    assert "val_images is float32; convert it" in arrays[1].message
 
 
 @settings(max_examples=250, deadline=None)
@@ -68,24 +73,24 @@ def test_an_array_that_is_none_of_cells_is_unread_and_the_others_are_opened(tmp_
     ),
 )
 def test_mutated_files_give_cells_or_a_sentence(compressed: bool, steps: list[tuple[str, int, int]]) -> None:
-    data = bytearray(as_bytes(compressed, images=CELLS, labels=np.arange(7)))
-    for kind, place, value in steps:
-        at = place % max(len(data), 1)
+    data = bytearray(npz_bytes(compressed, images=CELLS, labels=np.arange(7)))
+    for kind, offset, value in steps:
+        position = offset % max(len(data), 1)
         if kind == "set" and data:
-            data[at] = value
+            data[position] = value
         else:
-            del data[at : at + value]
-    wrong = ""
+            del data[position : position + value]
+    message = ""
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "cells.npz"
         file.write_bytes(bytes(data))
         try:
-            for array in open_arrays(file):
-                if isinstance(array, Unread):
-                    raise UserError(array.error)
-                for cells in array.batches():
+            for array in open_image_arrays(file):
+                if isinstance(array, UnreadableInput):
+                    raise NephrosError(array.message)
+                for cells in array.iter_batches():
                     assert cells.dtype in (np.uint8, np.uint16)
-        except UserError as error:
-            wrong = str(error)
-        assert not wrong or wrong.startswith(str(file))
-        assert "\n" not in wrong
+        except NephrosError as error:
+            message = str(error)
+        assert not message or message.startswith(str(file))
+        assert "\n" not in message

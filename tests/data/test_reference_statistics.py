@@ -9,11 +9,19 @@ from PIL import Image
 
 from nephros.data import reference_statistics
 from nephros.data.load import load
-from nephros.data.reference_statistics import AREA, CELL_AREA, CELL_MEAN, PIXEL_MEAN, PIXEL_STD, bright_area, outside
+from nephros.data.reference_statistics import (
+    CELL_AREA_RANGE,
+    CELL_MEAN_RANGE,
+    MEDIAN_AREA,
+    PIXEL_MEAN,
+    PIXEL_STD,
+    nucleus_area_fraction,
+    shift_warnings,
+)
 from nephros.data.statistics import pixel_statistics
 
 
-def _discs(radius: float, n: int = 60, low: int = 14, high: int = 68) -> NDArray[np.uint8]:
+def _make_discs(radius: float, n: int = 60, low: int = 14, high: int = 68) -> NDArray[np.uint8]:
     y, x = np.mgrid[:28, :28] - 13.5
     random = np.random.default_rng(0)
     spread = radius * np.exp(random.normal(0, 0.1, n))[:, None, None]
@@ -25,31 +33,31 @@ def _discs(radius: float, n: int = 60, low: int = 14, high: int = 68) -> NDArray
 
 def test_area_is_that_of_the_disc_in_the_middle() -> None:
     for radius in (4.0, 6.0, 9.0):
-        areas = bright_area(_discs(radius)) * 784
+        areas = nucleus_area_fraction(_make_discs(radius)) * 784
         assert np.median(areas) == pytest.approx(np.pi * radius**2, rel=0.15)
 
 
 def test_neighbours_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = _discs(5.0)
-    alone = bright_area(images)
+    images = _make_discs(5.0)
+    expected = nucleus_area_fraction(images)
     images[:, :4, :] = 200
-    monkeypatch.setattr(reference_statistics, "_BATCH", 7)
-    assert np.allclose(bright_area(images), alone, atol=0.03)
+    monkeypatch.setattr(reference_statistics, "_BATCH_SIZE", 7)
+    assert np.allclose(nucleus_area_fraction(images), expected, atol=0.03)
 
 
 def test_nuclei_like_the_training_datas_are_passed_in_silence() -> None:
-    usual = float(np.sqrt(AREA * 784 / np.pi))
-    assert outside(_discs(usual)) == []
-    assert outside(np.zeros((0, 28, 28), np.uint8)) == []
+    radius = float(np.sqrt(MEDIAN_AREA * 784 / np.pi))
+    assert shift_warnings(_make_discs(radius)) == []
+    assert shift_warnings(np.zeros((0, 28, 28), np.uint8)) == []
 
 
 def test_each_way_of_being_unlike_gets_its_sentence() -> None:
-    usual = float(np.sqrt(AREA * 784 / np.pi))
-    assert any("times larger" in line and "--voxel-size" in line for line in outside(_discs(1.7 * usual)))
-    assert any("times smaller" in line for line in outside(_discs(0.5 * usual)))
-    dark = outside(_discs(usual, low=1, high=20))
-    assert any("brightness" in line and "--white" in line for line in dark)
-    assert any("100 % of the nuclei have a brightness" in line for line in outside(_discs(usual, low=180)))
+    radius = float(np.sqrt(MEDIAN_AREA * 784 / np.pi))
+    assert any("times larger" in line and "--voxel-size" in line for line in shift_warnings(_make_discs(1.7 * radius)))
+    assert any("times smaller" in line for line in shift_warnings(_make_discs(0.5 * radius)))
+    dark = shift_warnings(_make_discs(radius, low=1, high=20))
+    assert any("brightness" in line and "--white-level" in line for line in dark)
+    assert any("100 % of the nuclei have a brightness" in line for line in shift_warnings(_make_discs(radius, low=180)))
     assert not any("times" in line for line in dark)
 
 
@@ -58,14 +66,14 @@ def test_each_way_of_being_unlike_gets_its_sentence() -> None:
 def test_figures_are_those_of_the_train_split_and_size_follows_a_zoom() -> None:
     images = load("tissuemnist").train.images
     assert pixel_statistics(images) == pytest.approx((PIXEL_MEAN, PIXEL_STD), abs=2e-4)
-    some = images[::8]
-    areas, means = bright_area(some), some.mean(axis=(1, 2)) / 255
-    assert np.median(areas) == pytest.approx(AREA, rel=0.02)
-    assert np.percentile(areas, (0.5, 99.5)) == pytest.approx(CELL_AREA, rel=0.05)
-    assert np.percentile(means, (0.5, 99.5)) == pytest.approx(CELL_MEAN, rel=0.05)
-    assert outside(some) == []
+    sample = images[::8]
+    areas, means = nucleus_area_fraction(sample), sample.mean(axis=(1, 2)) / 255
+    assert np.median(areas) == pytest.approx(MEDIAN_AREA, rel=0.02)
+    assert np.percentile(areas, (0.5, 99.5)) == pytest.approx(CELL_AREA_RANGE, rel=0.05)
+    assert np.percentile(means, (0.5, 99.5)) == pytest.approx(CELL_MEAN_RANGE, rel=0.05)
+    assert shift_warnings(sample) == []
     zoomed = [
         np.asarray(Image.fromarray(image).resize((42, 42), Image.Resampling.BICUBIC))[7:35, 7:35]
-        for image in some[:3000]
+        for image in sample[:3000]
     ]
-    assert any("1.4 times larger" in line or "1.5 times larger" in line for line in outside(np.stack(zoomed)))
+    assert any("1.4 times larger" in line or "1.5 times larger" in line for line in shift_warnings(np.stack(zoomed)))

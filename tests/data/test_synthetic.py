@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nephros.data.cell_image import project, resize
+from nephros.data.cell_image import max_project, resize_images
 from nephros.data.dataset import Dataset
-from nephros.data.synthetic import KINDS, make, volumes
+from nephros.data.synthetic import NUCLEUS_TYPES, draw_volumes, make_synthetic
 
 
 @pytest.fixture(scope="module")
 def cells() -> Dataset:
-    return make(400, 40, 160, seed=0)
+    return make_synthetic(400, 40, 160, seed=0)
 
 
 def test_shapes_and_names(cells: Dataset) -> None:
@@ -33,8 +33,8 @@ def test_brightness_is_near_that_of_tissuemnist(cells: Dataset) -> None:
 
 
 def test_classes_are_as_unequal_as_in_tissuemnist(cells: Dataset) -> None:
-    counts = cells.train.counts(8)
-    weights = np.array([kind.weight for kind in KINDS])
+    counts = cells.train.class_counts(8)
+    weights = np.array([kind.weight for kind in NUCLEUS_TYPES])
     assert counts.sum() == 400
     assert np.abs(counts - 400 * weights / weights.sum()).max() <= 1
 
@@ -45,20 +45,24 @@ def test_nucleus_is_in_the_middle_and_the_corners_are_darker(cells: Dataset) -> 
 
 
 def test_same_seed_same_cells() -> None:
-    first, again, other = make(16, 8, 8, seed=1), make(16, 8, 8, seed=1), make(16, 8, 8, seed=2)
+    first, again, other = (
+        make_synthetic(16, 8, 8, seed=1),
+        make_synthetic(16, 8, 8, seed=1),
+        make_synthetic(16, 8, 8, seed=2),
+    )
     assert np.array_equal(first.train.images, again.train.images)
     assert first.provenance.sha256 == again.provenance.sha256 != other.provenance.sha256
     assert not np.array_equal(first.val.images, first.test.images)
 
 
 def test_fewer_classes() -> None:
-    two = make(20, 4, 4, classes=2)
+    two = make_synthetic(20, 4, 4, n_classes=2)
     assert two.class_names == ("synthetic: round", "synthetic: oval")
     assert two.task == "binary-class"
     with pytest.raises(ValueError, match="2 to 8, not 9"):
-        make(20, 9, 9, classes=9)
+        make_synthetic(20, 9, 9, n_classes=9)
     with pytest.raises(ValueError, match="at least 8 cells"):
-        make(20, 7, 8)
+        make_synthetic(20, 7, 8)
 
 
 def test_classes_differ_but_overlap(cells: Dataset) -> None:
@@ -71,18 +75,18 @@ def test_classes_differ_but_overlap(cells: Dataset) -> None:
     train, test = features(cells.train.images), features(cells.test.images)
     train, test = (np.log(values + 1) for values in (train, test))
     means = np.stack([train[cells.train.labels == label].mean(0) for label in range(8)])
-    answers = ((test[:, None] - means) / train.std(0)) ** 2
-    recall = [(answers.sum(2).argmin(1) == label)[cells.test.labels == label].mean() for label in range(8)]
+    distances = ((test[:, None] - means) / train.std(0)) ** 2
+    recall = [(distances.sum(2).argmin(1) == label)[cells.test.labels == label].mean() for label in range(8)]
     assert 0.15 < np.mean(recall) < 0.8
 
 
 def test_pictures_are_prepared_from_volumes() -> None:
-    stacks = volumes(np.zeros(3, dtype=np.int64), np.random.default_rng(0))
+    stacks = draw_volumes(np.zeros(3, dtype=np.int64), np.random.default_rng(0))
     assert stacks.shape == (3, 7, 32, 32)
     assert stacks.dtype == np.uint8
-    projected = project(stacks)
+    projected = max_project(stacks)
     assert np.array_equal(projected[1, 5], stacks[1, :, 5].max(axis=0))
-    resized = resize(projected)
+    resized = resize_images(projected)
     assert resized.shape == (3, 28, 28)
     expected = Image.fromarray(projected[2]).resize((28, 28), Image.Resampling.BICUBIC)
     assert np.array_equal(resized[2], np.asarray(expected))
@@ -90,6 +94,6 @@ def test_pictures_are_prepared_from_volumes() -> None:
 
 def test_preparing_refuses_other_arrays() -> None:
     with pytest.raises(ValueError, match=r"uint8 \(n, z, h, w\)"):
-        project(np.zeros((2, 7, 32, 32)))  # type: ignore[arg-type]
+        max_project(np.zeros((2, 7, 32, 32)))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"uint8 \(n, h, w\)"):
-        resize(np.zeros((2, 7, 32, 32), dtype=np.uint8))
+        resize_images(np.zeros((2, 7, 32, 32), dtype=np.uint8))

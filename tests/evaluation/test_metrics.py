@@ -12,98 +12,100 @@ from numpy.typing import NDArray
 from sklearn import metrics as reference
 
 from nephros.evaluation.metrics import (
-    calibration,
+    calibration_curve,
+    class_roc_curve,
+    compute_metrics,
     confusion_matrix,
     expected_calibration_error,
-    roc,
-    summarise,
     wilson_interval,
 )
 
 
-def _case(n: int, classes: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _random_case(n: int, n_classes: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     rng = np.random.default_rng(seed)
-    labels = np.concatenate([np.arange(classes), rng.integers(0, classes, n)])
-    scores = rng.normal(size=(len(labels), classes)) + 1.5 * np.eye(classes)[labels]
+    labels = np.concatenate([np.arange(n_classes), rng.integers(0, n_classes, n)])
+    scores = rng.normal(size=(len(labels), n_classes)) + 1.5 * np.eye(n_classes)[labels]
     if seed % 2:
         scores = scores.round()  # ties
     probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     return probabilities, labels
 
 
-def _names(classes: int) -> tuple[str, ...]:
-    return tuple(f"class {c}" for c in range(classes))
+def _class_names(n_classes: int) -> tuple[str, ...]:
+    return tuple(f"class {c}" for c in range(n_classes))
 
 
 @given(n=st.integers(5, 200), classes=st.integers(2, 11), seed=st.integers(0, 10_000))
 @settings(max_examples=60, deadline=None)
 def test_agrees_with_scikit_learn(n: int, classes: int, seed: int) -> None:
-    probabilities, labels = _case(n, classes, seed)
-    found = summarise(probabilities, labels, _names(classes))
+    probabilities, labels = _random_case(n, classes, seed)
+    metrics = compute_metrics(probabilities, labels, _class_names(classes))
     predicted = probabilities.argmax(axis=1)
     options = {"average": "macro", "zero_division": 0}
-    assert found["n"] == len(labels)
-    assert found["accuracy"] == pytest.approx(reference.accuracy_score(labels, predicted), abs=1e-9)
-    assert found["loss"] == pytest.approx(reference.log_loss(labels, probabilities, labels=range(classes)), abs=1e-9)
-    assert found["macro_f1"] == pytest.approx(reference.f1_score(labels, predicted, **options), abs=1e-9)
-    assert found["macro_precision"] == pytest.approx(reference.precision_score(labels, predicted, **options), abs=1e-9)
-    assert found["macro_recall"] == pytest.approx(reference.balanced_accuracy_score(labels, predicted), abs=1e-9)
-    each = reference.precision_recall_fscore_support(labels, predicted, labels=range(classes), zero_division=0)
-    for key, column in zip(("precision", "recall", "f1", "support"), each, strict=True):
-        assert [row[key] for row in found["per_class"]] == pytest.approx(list(column), abs=1e-9)
-    assert found["confusion_matrix"] == reference.confusion_matrix(labels, predicted, labels=range(classes)).tolist()
+    assert metrics["n"] == len(labels)
+    assert metrics["accuracy"] == pytest.approx(reference.accuracy_score(labels, predicted), abs=1e-9)
+    assert metrics["loss"] == pytest.approx(reference.log_loss(labels, probabilities, labels=range(classes)), abs=1e-9)
+    assert metrics["macro_f1"] == pytest.approx(reference.f1_score(labels, predicted, **options), abs=1e-9)
+    assert metrics["macro_precision"] == pytest.approx(
+        reference.precision_score(labels, predicted, **options), abs=1e-9
+    )
+    assert metrics["macro_recall"] == pytest.approx(reference.balanced_accuracy_score(labels, predicted), abs=1e-9)
+    per_class = reference.precision_recall_fscore_support(labels, predicted, labels=range(classes), zero_division=0)
+    for key, column in zip(("precision", "recall", "f1", "support"), per_class, strict=True):
+        assert [row[key] for row in metrics["per_class"]] == pytest.approx(list(column), abs=1e-9)
+    assert metrics["confusion_matrix"] == reference.confusion_matrix(labels, predicted, labels=range(classes)).tolist()
     if classes > 2:
-        area = reference.roc_auc_score(labels, probabilities, multi_class="ovr", average="macro", labels=range(classes))
+        auc = reference.roc_auc_score(labels, probabilities, multi_class="ovr", average="macro", labels=range(classes))
     else:
-        area = reference.roc_auc_score(labels, probabilities[:, 1])
-    assert found["auc"] == pytest.approx(area, abs=1e-9)
+        auc = reference.roc_auc_score(labels, probabilities[:, 1])
+    assert metrics["auc"] == pytest.approx(auc, abs=1e-9)
 
 
 def _medmnist_auc(labels: NDArray[np.int64], scores: NDArray[np.float64], task: str) -> float:
     """MedMNIST's definition in its own words: binary takes the last column; else the mean over columns, one against the rest."""
     if task == "binary-class":
         return float(reference.roc_auc_score(labels, scores[:, -1]))
-    areas = [reference.roc_auc_score((labels == c).astype(float), scores[:, c]) for c in range(scores.shape[1])]
-    return float(np.mean(areas))
+    aucs = [reference.roc_auc_score((labels == c).astype(float), scores[:, c]) for c in range(scores.shape[1])]
+    return float(np.mean(aucs))
 
 
 @pytest.mark.parametrize(("classes", "task"), [(2, "binary-class"), (5, "ordinal-regression"), (8, "multi-class")])
 def test_auc_is_medmnist_s(classes: int, task: str) -> None:
-    probabilities, labels = _case(300, classes, seed=4)
-    assert summarise(probabilities, labels, _names(classes))["auc"] == pytest.approx(
+    probabilities, labels = _random_case(300, classes, seed=4)
+    assert compute_metrics(probabilities, labels, _class_names(classes))["auc"] == pytest.approx(
         _medmnist_auc(labels, probabilities, task), abs=1e-9
     )
 
 
 def test_the_loss_is_a_mean_over_images_not_over_batches() -> None:
     probabilities = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])
-    found = summarise(probabilities, np.array([0, 0, 1]), _names(2))
-    assert found["loss"] == pytest.approx(-(math.log(0.5) + math.log(0.9) + math.log(0.8)) / 3, abs=1e-12)
+    metrics = compute_metrics(probabilities, np.array([0, 0, 1]), _class_names(2))
+    assert metrics["loss"] == pytest.approx(-(math.log(0.5) + math.log(0.9) + math.log(0.8)) / 3, abs=1e-12)
 
 
 def test_a_class_that_the_split_lacks_has_no_auc_and_the_macro_figures_say_over_which() -> None:
-    probabilities, labels = _case(100, 4, seed=1)
+    probabilities, labels = _random_case(100, 4, seed=1)
     keep = labels != 2
-    found = summarise(probabilities[keep], labels[keep], _names(4))
-    assert found["per_class"][2]["auc"] is None
-    assert found["per_class"][2]["support"] == 0
-    assert found["macro_over"] == [0, 1, 3]
-    others = [row["auc"] for row in found["per_class"] if row["class"] != 2]
-    assert found["auc"] == pytest.approx(np.mean(others))
-    assert len(found["confusion_matrix"]) == 4
+    metrics = compute_metrics(probabilities[keep], labels[keep], _class_names(4))
+    assert metrics["per_class"][2]["auc"] is None
+    assert metrics["per_class"][2]["support"] == 0
+    assert metrics["macro_classes"] == [0, 1, 3]
+    others = [row["auc"] for row in metrics["per_class"] if row["class"] != 2]
+    assert metrics["auc"] == pytest.approx(np.mean(others))
+    assert len(metrics["confusion_matrix"]) == 4
 
 
 def test_one_class_alone_has_no_auc_at_all() -> None:
-    found = summarise(np.array([[0.6, 0.4], [0.7, 0.3]]), np.array([0, 0]), _names(2))
-    assert found["auc"] is None
-    assert found["accuracy"] == 1.0
+    metrics = compute_metrics(np.array([[0.6, 0.4], [0.7, 0.3]]), np.array([0, 0]), _class_names(2))
+    assert metrics["auc"] is None
+    assert metrics["accuracy"] == 1.0
 
 
 def test_always_answering_one_class_counts_zero_over_zero_as_zero() -> None:
     probabilities = np.tile([0.7, 0.2, 0.1], (9, 1))
-    found = summarise(probabilities, np.arange(9) % 3, _names(3))
-    assert [row["precision"] for row in found["per_class"]] == pytest.approx([1 / 3, 0, 0])
-    assert found["auc"] == pytest.approx(0.5)
+    metrics = compute_metrics(probabilities, np.arange(9) % 3, _class_names(3))
+    assert [row["precision"] for row in metrics["per_class"]] == pytest.approx([1 / 3, 0, 0])
+    assert metrics["auc"] == pytest.approx(0.5)
 
 
 def test_wilson_interval_against_published_values() -> None:
@@ -115,14 +117,14 @@ def test_wilson_interval_against_published_values() -> None:
 def test_calibration_error_by_hand() -> None:
     probabilities = np.array([[0.95, 0.05], [0.95, 0.05], [0.55, 0.45], [0.45, 0.55]])
     labels = np.array([0, 1, 0, 0])
-    bins = calibration(probabilities, labels)
-    assert sum(part.count for part in bins) == 4
+    bins = calibration_curve(probabilities, labels)
+    assert sum(b.count for b in bins) == 4
     # Two images of confidence .95, one right: |.5 - .95|; two of .55, one right: |.5 - .55|.
     assert expected_calibration_error(bins) == pytest.approx((2 * 0.45 + 2 * 0.05) / 4)
 
 
 def test_certainty_falls_into_the_last_bin() -> None:
-    bins = calibration(np.array([[1.0, 0.0]]), np.array([0]))
+    bins = calibration_curve(np.array([[1.0, 0.0]]), np.array([0]))
     assert bins[-1].count == 1
 
 
@@ -131,8 +133,8 @@ def test_confusion_rows_are_actual_classes() -> None:
 
 
 def test_roc_starts_and_ends_in_the_corners() -> None:
-    probabilities, labels = _case(50, 3, seed=2)
-    false_positive, true_positive = roc(probabilities, labels, 1)
+    probabilities, labels = _random_case(50, 3, seed=2)
+    false_positive, true_positive = class_roc_curve(probabilities, labels, 1)
     assert (false_positive[0], true_positive[0], false_positive[-1], true_positive[-1]) == (0, 0, 1, 1)
-    area = float(np.trapezoid(true_positive, false_positive))
-    assert area == pytest.approx(reference.roc_auc_score(labels == 1, probabilities[:, 1]))
+    auc = float(np.trapezoid(true_positive, false_positive))
+    assert auc == pytest.approx(reference.roc_auc_score(labels == 1, probabilities[:, 1]))

@@ -8,53 +8,55 @@ from typing import Any
 
 import pytest
 
-from nephros.exporters.model_card_markdown import to_markdown
-from nephros.inference.bundled import box_file
+from nephros.exporters.model_card_markdown import card_to_markdown
+from nephros.inference.bundled import bundled_file
 
 
 @pytest.fixture
 def card() -> dict[str, Any]:
-    return dict(json.loads(box_file("card.json").read_text(encoding="utf-8")))
+    return dict(json.loads(bundled_file("card.json").read_text(encoding="utf-8")))
 
 
 def test_the_boxs_card_for_people_is_its_cards(card: dict[str, Any]) -> None:
-    assert box_file("card.md").read_text(encoding="utf-8") == to_markdown(card)
+    assert bundled_file("card.md").read_text(encoding="utf-8") == card_to_markdown(card)
 
 
 def test_it_holds_the_figures_limits_and_licence(card: dict[str, Any]) -> None:
-    text = to_markdown(card)
+    text = card_to_markdown(card)
     interval = card["test"]["accuracy_interval"]
-    sets = card["conformal"]["measured_on_test"]
+    sets = card["conformal"]["test"]
     error = card["calibration"]["expected_calibration_error"]["test"]
     for words in (
         "not for diagnosis",
-        *card["limits"],
+        *card["limitations"],
         card["data"]["sha256"],
         f"{card['data']['training_images']:,}",
         f"{card['test_accuracy']:.4f} | {interval['low']:.4f} to {interval['high']:.4f}",
         f"| {error['before']:.4f} | {error['after']:.4f} |",
         f"{100 * sets['coverage']:.1f} % and had {sets['mean_set_size']:.2f} classes",
-        f"| noise | {100 * card['unfamiliarity']['flagged']['noise']:.1f} % |",
-        card["licence"]["data"],
-        card["licence"]["attribution"],
+        f"| noise | {100 * card['ood_detector']['flagged_fraction']['noise']:.1f} % |",
+        card["license"]["data"],
+        card["license"]["attribution"],
     ):
         assert words in text, words
     for row in card["test"]["per_class"]:
         assert f"| {row['class']} | {row['name']} | {row['precision']:.3f} | {row['recall']:.3f} |" in text
     changed = copy.deepcopy(card)
     changed["test"]["per_class"][1]["recall"] = 0.123
-    assert "0.123" in to_markdown(changed)
+    assert "0.123" in card_to_markdown(changed)
 
 
 def test_what_is_not_known_is_said(card: dict[str, Any]) -> None:
-    card |= {"test": None, "test_accuracy": None, "unfamiliarity": None, "commit": None}
+    card |= {"test": None, "test_accuracy": None, "ood_detector": None, "commit": None}
     card["calibration"]["expected_calibration_error"]["test"] = None
-    card["conformal"]["measured_on_test"] = None
-    card["licence"] |= {"data": None, "attribution": None}
+    card["conformal"]["test"] = None
+    card["license"] |= {"data": None, "attribution": None}
     card["data"] |= {"key": None, "sha256": None, "detail": ""}
-    card["network"] = {key: card["network"][key] for key in card["network"] if key not in ("epoch", "parity")}
+    card["network"] = {
+        key: card["network"][key] for key in card["network"] if key not in ("epoch", "onnx_max_abs_error")
+    }
     card["validation"] |= {"auc": None}
-    text = to_markdown(card)
+    text = card_to_markdown(card)
     assert "None" not in text
     for words in (
         "not scored on test",
@@ -69,11 +71,11 @@ def test_what_is_not_known_is_said(card: dict[str, Any]) -> None:
 
 def test_a_class_that_test_lacks_and_lost_accuracy_are_shown(card: dict[str, Any]) -> None:
     card["test"]["per_class"][3] |= {"auc": None, "support": 0}
-    card["conformal"]["measured_on_test"]["coverage_by_class"][3] = None
-    card["unfamiliarity"]["distance"] = None
-    method = {"method": "static", "validation_accuracy": {"float32": 0.7, "int8": 0.69, "loss": 0.01}}
-    card["network"] |= {"precision": "int8", "quantisation": method}
-    text = to_markdown(card)
+    card["conformal"]["test"]["coverage_per_class"][3] = None
+    card["ood_detector"]["feature_distance"] = None
+    method = {"method": "static", "validation_accuracy": {"float32": 0.7, "int8": 0.69, "drop": 0.01}}
+    card["network"] |= {"precision": "int8", "quantization": method}
+    text = card_to_markdown(card)
     assert "None" not in text
     assert "| 0 |  |" in text
     assert "0.0100 on validation" in text

@@ -13,21 +13,21 @@ from PIL import Image
 
 from nephros.data import npz_stream
 from nephros.inference import reader
-from nephros.inference.reader import Inputs
+from nephros.inference.reader import CellReader
 
 SHAPE = (1, 8, 8)
 
 
 def read(
     *named: Path, shape: tuple[int, int, int] = SHAPE, white: float | None = None
-) -> tuple[Inputs, dict[int, Any]]:
-    source = Inputs(named, shape, white)
+) -> tuple[CellReader, dict[int, Any]]:
+    source = CellReader(named, shape, white)
     cells: dict[int, Any] = {}
-    for rows, batch in source.batches():
+    for rows, batch in source.iter_batches():
         assert batch.dtype == np.uint8
         assert not set(rows.tolist()) & set(cells)
         cells |= dict(zip(rows.tolist(), batch, strict=True))
-    assert set(cells) | set(source.errors) == set(range(len(source.rows)))
+    assert set(cells) | set(source.errors) == set(range(len(source.sources)))
     assert not set(cells) & set(source.errors)
     return source, cells
 
@@ -47,20 +47,20 @@ def test_rows_come_in_the_order_named_and_bad_ones_between_good(tmp_path: Path) 
     np.savez(tmp_path / "s.npz", images=np.full((2, 8, 8), 6, dtype=np.uint8))
     source, cells = read(tmp_path / "folder", first, tmp_path / "s.npz", tmp_path / "none.png", first)
     folder = str(tmp_path / "folder")
-    names = [row.file.removeprefix(folder).removeprefix(str(tmp_path)) for row in source.rows]
+    names = [row.file.removeprefix(folder).removeprefix(str(tmp_path)) for row in source.sources]
     assert names == ["/a.tif", "/b/10.png", "/b/2.png", "/b/3.png", "/z.png", "/s.npz", "/s.npz", "/none.png", "/z.png"]
     assert [int(cells[i][0, 0]) if i in cells else None for i in range(9)] == [4, 2, 3, None, 1, 6, 6, None, 1]
-    assert [row.index for row in source.rows[5:7]] == [0, 1]
+    assert [row.index for row in source.sources[5:7]] == [0, 1]
     assert "3.png is damaged" in source.errors[3]
     assert "does not exist" in source.errors[7]
-    assert source.done == len(source) == 9
+    assert source.n_read == len(source) == 9
 
 
 def test_pages_are_rows_and_small_ones_fail_alone(tmp_path: Path) -> None:
     pages = [Image.new("L", size, 5) for size in ((8, 8), (1, 1), (8, 8))]
     pages[0].save(tmp_path / "p.tif", save_all=True, append_images=pages[1:])
     source, cells = read(tmp_path / "p.tif")
-    assert [row.index for row in source.rows] == [0, 1, 2]
+    assert [row.index for row in source.sources] == [0, 1, 2]
     assert set(cells) == {0, 2}
     assert "1x1 pixels, too few" in source.errors[1]
 
@@ -73,17 +73,17 @@ def test_deep_pictures_share_the_brightest_pixel_whatever_holds_them(tmp_path: P
     np.savez(tmp_path / "4.npz", val_images=np.full((3, 8, 8), 4000, dtype=np.uint16))
     source, cells = read(one, flat, tmp_path / "3.tif", tmp_path / "4.npz", one)
     assert [int(cells[i][0, 0]) for i in range(8)] == [64, 77, 32, 128, 255, 255, 255, 64]
-    assert source.rows[4].split == "val"
-    assert source.notes == {"16-bit pixels made 8-bit: 4000 became 255": 7}
+    assert source.sources[4].split == "val"
+    assert source.conversion_counts == {"16-bit pixels made 8-bit: 4000 became 255": 7}
     _, cells = read(one, tmp_path / "4.npz", white=2000)
     assert [int(cells[i][0, 0]) for i in range(4)] == [128, 255, 255, 255]
 
 
 def test_a_deep_file_that_goes_away_between_readings_has_its_error(tmp_path: Path) -> None:
     one, two = (save(tmp_path / name, 1000, dtype=np.uint16) for name in ("1.png", "2.png"))
-    source = Inputs([one, save(tmp_path / "0.png", 1), two], SHAPE)
-    source._batch = 1
-    batches = source.batches()
+    source = CellReader([one, save(tmp_path / "0.png", 1), two], SHAPE)
+    source._batch_size = 1
+    batches = source.iter_batches()
     next(batches)
     one.unlink()
     rest = [row for rows, _ in batches for row in rows.tolist()]
@@ -100,25 +100,25 @@ def test_shape_and_colour_are_fitted_and_noted(tmp_path: Path) -> None:
     assert cells[0][0].max() == 0
     assert (cells[1] == 76).all()
     assert (cells[2] > 250).all()
-    assert source.notes == {
+    assert source.conversion_counts == {
         "resized to 8x8 pixels (bicubic), black added to keep the shape": 1,
-        "colour made grey (.299 red + .587 green + .114 blue)": 2,
+        "color converted to grayscale (.299 red + .587 green + .114 blue)": 2,
         "resized to 8x8 pixels (bicubic)": 1,
     }
     source, cells = read(wide, shape=(3, 8, 8))
     assert cells[0].shape == (8, 8, 3)
-    assert "grey taken for all three colours" in source.notes
+    assert "grayscale repeated in all three channels" in source.conversion_counts
 
 
 def test_an_npz_is_read_in_parts_whatever_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(npz_stream, "BATCH_BYTES", 200)
+    monkeypatch.setattr(npz_stream, "STREAM_BYTES", 200)
     rng = np.random.default_rng(0)
     arrays: dict[str, Any] = {
         name: rng.integers(0, 256, (5, 8, 8), dtype=np.uint8) for name in ("test_images", "images")
     }
     np.savez_compressed(tmp_path / "c.npz", **arrays, val_labels=np.arange(3), other=np.array(["x"]))
     source, cells = read(tmp_path / "c.npz")
-    assert [(row.split, row.index) for row in source.rows] == [("test", i) for i in range(5)] + [
+    assert [(row.split, row.index) for row in source.sources] == [("test", i) for i in range(5)] + [
         ("", i) for i in range(5)
     ]
     assert np.array_equal(np.stack([cells[i] for i in range(10)]), np.concatenate(list(arrays.values())))
@@ -172,14 +172,14 @@ def test_a_zip_bomb_is_refused_from_its_directory(tmp_path: Path) -> None:
 
 
 def test_a_flipped_bit_late_in_an_npz_leaves_the_rows_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(npz_stream, "BATCH_BYTES", 64)
+    monkeypatch.setattr(npz_stream, "STREAM_BYTES", 64)
     np.savez(tmp_path / "c.npz", images=np.arange(10 * 64, dtype=np.uint16).astype(np.uint8).reshape(10, 8, 8))
     data = bytearray((tmp_path / "c.npz").read_bytes())
     data[300] ^= 1
     (tmp_path / "c.npz").write_bytes(bytes(data))
     source, cells = read(tmp_path / "c.npz")
-    assert "damaged" in source.errors[len(source.rows) - 1]
-    assert len(cells) == len(source.rows) - 1 < 10
+    assert "damaged" in source.errors[len(source.sources) - 1]
+    assert len(cells) == len(source.sources) - 1 < 10
 
 
 def test_folders_without_pictures_and_odd_names(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_bad_array_of_an_npz_leaves_the_others(tmp_path: Path) -> None:
     cells = np.full((2, 8, 8), 7, dtype=np.uint8)
     np.savez(tmp_path / "c.npz", train_images=cells, val_images=cells / 255, test_images=cells)
     source, answered = read(tmp_path / "c.npz")
-    assert [row.split for row in source.rows] == ["train", "train", "val", "test", "test"]
+    assert [row.split for row in source.sources] == ["train", "train", "val", "test", "test"]
     assert set(answered) == {0, 1, 3, 4}
     assert "val_images is float64" in source.errors[2]
 
@@ -213,12 +213,12 @@ def test_a_folder_loses_nothing_in_silence(tmp_path: Path) -> None:
         (root / "sub.npz" / name).write_text("x")
     (root / ".git").mkdir()
     source, cells = read(root)
-    assert [row.file.removeprefix(str(root)) for row in source.rows] == [
+    assert [row.file.removeprefix(str(root)) for row in source.sources] == [
         "/a.png", "/b.NPZ", "/b.NPZ", "/bad.npz", "/sub.npz/c.jpg"
     ]  # fmt: skip
     assert [int(cells[i][0, 0]) for i in (0, 1, 2, 4)] == [1, 2, 2, 3]
     assert "holds no images" in source.errors[3]
-    (note,) = source.remarks
+    (note,) = source.input_notes
     assert note.startswith("passed over in the folders named")
     assert note.endswith(": 2 hidden, 2 .gif, 2 without a suffix, 1 .svg, 1 .csv (8 in all)")
 
@@ -242,7 +242,7 @@ def test_a_locked_folder_has_its_own_row(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "scandir", locked)
     source, cells = read(tmp_path)
-    assert [Path(row.file).name for row in source.rows] == ["1.png", "b", "3.png"]
+    assert [Path(row.file).name for row in source.sources] == ["1.png", "b", "3.png"]
     assert set(cells) == {0, 2}
     assert source.errors[1] == f"{tmp_path / 'b'} can't be read (Permission denied); check its permissions."
     source, _ = read(tmp_path / "b")
@@ -259,13 +259,13 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     (root / "nowhere").symlink_to(tmp_path / "none")
     source, cells = read(root, root)
     once = ["/0.png", "/link/deep/1.png"]
-    assert [row.file.removeprefix(str(root)) for row in source.rows] == once * 2
+    assert [row.file.removeprefix(str(root)) for row in source.sources] == once * 2
     assert len(cells) == 4
-    assert "4 by links to folders already read, 2 without a suffix" in source.remarks[0]
+    assert "4 by links to folders already read, 2 without a suffix" in source.input_notes[0]
 
 
 def test_batches_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "BATCH", 3)
+    monkeypatch.setattr(reader, "MAX_BATCH_CELLS", 3)
     for value in range(8):
         save(tmp_path / f"{value}.png", value)
-    assert [len(rows) for rows, _ in Inputs([tmp_path], SHAPE).batches()] == [3, 3, 2]
+    assert [len(rows) for rows, _ in CellReader([tmp_path], SHAPE).iter_batches()] == [3, 3, 2]

@@ -15,10 +15,10 @@ import tifffile
 from PIL import Image
 
 import nephros
-from nephros.data.in_memory_file import Held
-from nephros.inference.predictor import Engine
-from nephros.inference.reader import Inputs
-from nephros.microscopy.synthetic import Tissue
+from nephros.data.in_memory_file import InMemoryFile
+from nephros.inference.predictor import Predictor
+from nephros.inference.reader import CellReader
+from nephros.microscopy.synthetic import SyntheticStack
 from tests.workflows.test_predict import run_words
 
 Capture = pytest.CaptureFixture[str]
@@ -27,7 +27,7 @@ SIZES = {"PhysicalSizeZ": 1, "PhysicalSizeY": 0.5, "PhysicalSizeX": 0.5}
 
 @pytest.fixture(scope="module")
 def volume() -> np.ndarray[Any, Any]:
-    return np.stack([pixels for pixels, _ in Tissue((16, 120, 100)).slices()])
+    return np.stack([pixels for pixels, _ in SyntheticStack((16, 120, 100)).slices()])
 
 
 def write(path: Path, volume: np.ndarray[Any, Any], **metadata: object) -> Path:
@@ -36,22 +36,22 @@ def write(path: Path, volume: np.ndarray[Any, Any], **metadata: object) -> Path:
 
 
 def test_a_stack_gives_a_row_a_nucleus_as_prepare_would(
-    volume: np.ndarray[Any, Any], exported: Path, engine: Engine, tmp_path: Path, capsys: Capture
+    volume: np.ndarray[Any, Any], exported_model: Path, predictor: Predictor, tmp_path: Path, capsys: Capture
 ) -> None:
     stack = write(tmp_path / "kidney.ome.tif", volume, **SIZES)
     Image.new("L", (28, 28), 40).save(tmp_path / "z.png")
-    status, out, err = run_words([stack, tmp_path / "z.png", "--model", exported], capsys)
+    status, out, err = run_words([stack, tmp_path / "z.png", "--model", exported_model], capsys)
     assert status == 0, err
     *rows, last = csv.DictReader(io.StringIO(out))
     prepared = nephros.prepare(stack, tmp_path / "cells.npz")
     assert [int(row["index"]) for row in rows] == prepared.ids.tolist()
     assert {row["file"] for row in rows} == {str(stack)}
-    expected = engine.answer(prepared.images).probabilities
+    expected = predictor.predict_batch(prepared.images).probabilities
     found = np.array([[float(row[f"p_{c}"]) for c in range(4)] for row in rows])
     assert np.allclose(found, expected, atol=2e-6)
     assert last["index"] == "0"
     assert f"note: {stack} is a 3-D stack: {len(rows)} nuclei were marked roughly" in err
-    assert f"nephros data prepare {stack} --labels MASK --out cells.npz" in err
+    assert f"nephros data prepare {stack} --mask MASK --out cells.npz" in err
     assert (
         f"note: {stack}: voxels of 1 x 0.5 x 0.5 micrometres were resampled to 1 x 0.5 x 0.5 micrometres (assumed"
         in err
@@ -62,7 +62,7 @@ def test_a_stack_gives_a_row_a_nucleus_as_prepare_would(
 
 
 def test_stacks_that_prepare_would_refuse_say_what_to_do(
-    volume: np.ndarray[Any, Any], exported: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    volume: np.ndarray[Any, Any], exported_model: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizeless = write(tmp_path / "a.ome.tif", volume[:4])
     plain = tmp_path / "b.tif"
@@ -73,7 +73,7 @@ def test_stacks_that_prepare_would_refuse_say_what_to_do(
     Image.new("L", (28, 28), 40).save(tmp_path / "e.png")
     cut = tmp_path / "f.ome.tif"
     cut.write_bytes(write(cut, volume, **SIZES).read_bytes()[:-1000])
-    status, out, err = run_words([tmp_path, "--model", exported], capsys)
+    status, out, err = run_words([tmp_path, "--model", exported_model], capsys)
     assert status == 1
     rows = {Path(row["file"]).name: row["error"] for row in csv.DictReader(io.StringIO(out))}
     assert list(rows) == [f"{name}" for name in ("a.ome.tif", "b.tif", "c.ome.tif", "d.ome.tif", "e.png", "f.ome.tif")]
@@ -88,7 +88,7 @@ def test_stacks_that_prepare_would_refuse_say_what_to_do(
     assert "damaged" in rows["f.ome.tif"]
     assert "marked roughly" not in err
     monkeypatch.setitem(sys.modules, "tifffile", None)
-    (row,) = csv.DictReader(io.StringIO(run_words([dark, "--model", exported], capsys)[1]))
+    (row,) = csv.DictReader(io.StringIO(run_words([dark, "--model", exported_model], capsys)[1]))
     assert (
         row["error"]
         == f"{dark} is a 3-D stack: Reading stacks needs tifffile and scikit-image: pip install 'nephros[stacks]'."
@@ -99,25 +99,27 @@ def test_a_stack_in_memory_is_refused_and_the_rest_is_read(tmp_path: Path) -> No
     data = write(tmp_path / "kidney.ome.tif", np.zeros((4, 40, 40), np.uint16), **SIZES).read_bytes()
     picture = io.BytesIO()
     Image.new("L", (8, 8), 40).save(picture, "PNG")
-    read = Inputs([Held("kidney.ome.tif", data), Held("cell.png", picture.getvalue())], (1, 8, 8))
-    assert [rows.tolist() for rows, _ in read.batches()] == [[1]]
+    read = CellReader([InMemoryFile("kidney.ome.tif", data), InMemoryFile("cell.png", picture.getvalue())], (1, 8, 8))
+    assert [rows.tolist() for rows, _ in read.iter_batches()] == [[1]]
     assert read.errors[0].startswith("kidney.ome.tif is a 3-D stack")
     assert "`nephros data prepare`" in read.errors[0]
 
 
 def test_white_is_taken_and_a_full_disk_is_one_sentence(
-    volume: np.ndarray[Any, Any], exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    volume: np.ndarray[Any, Any], exported_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack = write(tmp_path / "kidney.ome.tif", volume, **SIZES)
-    bright, dim = (next(Inputs([stack], (1, 28, 28), white=white).batches())[1] for white in (2000, 60_000))
+    bright, dim = (
+        next(CellReader([stack], (1, 28, 28), white_level=white).iter_batches())[1] for white in (2000, 60_000)
+    )
     assert len(bright) == len(dim)
     assert bright.mean() > 3 * dim.mean()
 
     def full(*_given: object, **_more: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nephros.microscopy.extract.mark", full)
-    found = nephros.predict(stack, exported)
+    monkeypatch.setattr("nephros.microscopy.extract.segment_nuclei", full)
+    found = nephros.predict(stack, exported_model)
     assert "can't be cut out in" in found.errors[0]
     assert "(No space left on device); free some space." in found.errors[0]
 

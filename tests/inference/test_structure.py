@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nephros.data.synthetic import make
-from nephros.inference.ood.structure import PERCENTILE, distances, fit_structure, statistics
-from nephros.inference.predictor import Engine
+from nephros.data.synthetic import make_synthetic
+from nephros.inference.ood.structure import (
+    STRUCTURE_PERCENTILE,
+    fit_structure,
+    structure_descriptors,
+    structure_distances,
+)
+from nephros.inference.predictor import Predictor
 
 
 def crops(picture: NDArray[np.uint8], brightness: float, n: int = 60) -> NDArray[np.uint8]:
@@ -33,28 +38,30 @@ def test_a_photograph_is_no_cell_however_dark(name: str, least: float) -> None:
     except Exception:  # some versions of scikit-image fetch it
         pytest.skip(f"scikit-image came without its picture of {name}")
     photograph = colour.mean(axis=2).astype(np.uint8)
-    engine = Engine.open()
+    engine = Predictor.from_onnx()
     mean = 26.0  # the training images'
     for brightness in (mean, float(photograph.mean())):
-        assert engine.answer(crops(photograph, brightness)).unfamiliar.mean() >= least
+        assert engine.predict_batch(crops(photograph, brightness)).is_ood.mean() >= least
 
 
 def test_other_cells_are_within_the_limit_as_often_as_it_says() -> None:
-    cells = make(2000, 2000, 2000, seed=1)
+    cells = make_synthetic(2000, 2000, 2000, seed=1)
     about = fit_structure(cells.train.images)
-    limit = np.percentile(distances(about, cells.val.images), PERCENTILE)
+    limit = np.percentile(structure_distances(about, cells.val.images), STRUCTURE_PERCENTILE)
     for images in (cells.train.images, cells.test.images):
-        assert (distances(about, images) <= limit).mean() == pytest.approx(PERCENTILE / 100, abs=0.004)
+        assert (structure_distances(about, images) <= limit).mean() == pytest.approx(
+            STRUCTURE_PERCENTILE / 100, abs=0.004
+        )
     noise = np.random.default_rng(0).integers(0, 256, (50, 28, 28), dtype=np.uint8)
-    assert (distances(about, noise) > limit).all()
+    assert (structure_distances(about, noise) > limit).all()
 
 
 def test_statistics_do_not_mind_how_cells_are_batched_or_that_colours_are_alike() -> None:
-    cells = make(40, 10, 10, seed=2).train.images
-    found = statistics(cells)
-    assert np.allclose(np.concatenate([statistics(cells[:7]), statistics(cells[7:])]), found)
-    assert np.allclose(statistics(np.repeat(cells[..., None], 3, axis=3)), found, rtol=1e-4, atol=1e-4)
-    assert statistics(cells[:0]).shape == (0, found.shape[1])
+    cells = make_synthetic(40, 10, 10, seed=2).train.images
+    found = structure_descriptors(cells)
+    assert np.allclose(np.concatenate([structure_descriptors(cells[:7]), structure_descriptors(cells[7:])]), found)
+    assert np.allclose(structure_descriptors(np.repeat(cells[..., None], 3, axis=3)), found, rtol=1e-4, atol=1e-4)
+    assert structure_descriptors(cells[:0]).shape == (0, found.shape[1])
 
 
 @pytest.mark.parametrize("shape", [(5, 2, 2), (5, 1, 9), (5, 3, 3), (5, 40, 7)])
@@ -62,5 +69,5 @@ def test_any_shape_and_even_one_grey_has_finite_distances(shape: tuple[int, ...]
     flat = np.full(shape, 9, dtype=np.uint8)
     mixed = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     about = fit_structure(flat)
-    assert np.isfinite(distances(about, mixed)).all()
-    assert np.isfinite(distances(fit_structure(mixed), flat)).all()
+    assert np.isfinite(structure_distances(about, mixed)).all()
+    assert np.isfinite(structure_distances(fit_structure(mixed), flat)).all()

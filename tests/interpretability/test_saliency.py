@@ -10,55 +10,55 @@ import pytest
 from numpy.typing import NDArray
 
 from nephros.data.load import load
-from nephros.errors import UserError
-from nephros.inference.predictor import Answers, Engine
-from nephros.interpretability.run_explainer import explainer
-from nephros.interpretability.saliency import heat_maps
-from nephros.interpretability.similar_cells import known_cells
+from nephros.errors import NephrosError
+from nephros.inference.predictor import PredictionBatch, Predictor
+from nephros.interpretability.run_explainer import build_run_explainer
+from nephros.interpretability.saliency import saliency_maps
+from nephros.interpretability.similar_cells import build_reference_index
 from nephros.runs import RunFolder
-from nephros.server.limits import Budget, Guard, Limits, Refused
-from nephros.server.multipart import shown_name
+from nephros.server.limits import DecodeLimiter, MemoryBudget, RequestLimits, RequestRejected
+from nephros.server.multipart import sanitize_filename
 from nephros.workflows.report import report
-from tests.conftest import made_up, squares
+from tests.conftest import square_images, squares_dataset
 
-CELLS = squares(6, 4, 3)[0]
+CELLS = square_images(6, 4, 3)[0]
 
 
-def test_class_activation_is_that_of_the_class_that_is_asked_for(engine: Engine) -> None:
-    answers = engine.answer(CELLS)
+def test_class_activation_is_that_of_the_class_that_is_asked_for(predictor: Predictor) -> None:
+    answers = predictor.predict_batch(CELLS)
     labels = answers.probabilities.argmax(axis=1)
-    found = heat_maps(CELLS, answers, labels, engine.answer)
+    found = saliency_maps(CELLS, answers, labels, predictor.predict_batch)
     assert found.method == "class activation"
     assert found.values.shape == CELLS.shape
-    assert answers.maps is not None
-    for values, maps, label in zip(found.values, answers.maps, labels, strict=True):
+    assert answers.class_activation_maps is not None
+    for values, maps, label in zip(found.values, answers.class_activation_maps, labels, strict=True):
         top = np.unravel_index(values.argmax(), values.shape)
         coarse = np.unravel_index(maps[label].argmax(), maps[label].shape)
         scale = values.shape[0] / maps.shape[1]
         assert abs(top[0] / scale - coarse[0] - 0.5) <= 1
         assert abs(top[1] / scale - coarse[1] - 0.5) <= 1
         assert values.max() == pytest.approx(1)
-    other = heat_maps(CELLS, answers, (labels + 1) % 4, engine.answer)
+    other = saliency_maps(CELLS, answers, (labels + 1) % 4, predictor.predict_batch)
     assert not np.allclose(other.values, found.values)
 
 
 def test_a_map_that_speaks_nowhere_for_the_class_is_empty() -> None:
     p = np.full((1, 2), 0.5, dtype=np.float32)
-    answers = Answers(p, None, np.full((1, 2, 3, 3), -1, dtype=np.float32), np.zeros(1, dtype=np.bool_), ("",))
-    found = heat_maps(CELLS[:1], answers, np.array([0]), lambda cells: answers)
+    answers = PredictionBatch(p, None, np.full((1, 2, 3, 3), -1, dtype=np.float32), np.zeros(1, dtype=np.bool_), ("",))
+    found = saliency_maps(CELLS[:1], answers, np.array([0]), lambda cells: answers)
     assert (found.values == 0).all()
 
 
 @pytest.mark.parametrize("colour", [False, True])
 def test_occlusion_finds_the_one_spot_that_decides(colour: bool) -> None:
-    def by_one_spot(cells: NDArray[np.uint8]) -> Answers:
+    def by_one_spot(cells: NDArray[np.uint8]) -> PredictionBatch:
         spot = cells[:, 20:24, 4:8].reshape(len(cells), -1).max(axis=1) > 200
         p = np.stack([1 - 0.8 * spot, 0.8 * spot], axis=1).astype(np.float32)
-        return Answers(p, None, None, np.zeros(len(cells), dtype=np.bool_), ("",) * len(cells))
+        return PredictionBatch(p, None, None, np.zeros(len(cells), dtype=np.bool_), ("",) * len(cells))
 
     cells = np.full((1, 28, 28, 3) if colour else (1, 28, 28), 40, dtype=np.uint8)
     cells[0, 20:24, 4:8] = 250
-    found = heat_maps(cells, by_one_spot(cells), np.array([1]), by_one_spot)
+    found = saliency_maps(cells, by_one_spot(cells), np.array([1]), by_one_spot)
     assert found.method == "occlusion"
     row, column = np.unravel_index(found.values[0].argmax(), (28, 28))
     assert 18 <= row <= 26
@@ -66,74 +66,80 @@ def test_occlusion_finds_the_one_spot_that_decides(colour: bool) -> None:
     assert found.values[0, :8, 16:].max() < 0.1
 
 
-def test_known_cells_are_their_own_nearest_and_of_the_train_split_alone(engine: Engine, cells_npz: Path) -> None:
+def test_known_cells_are_their_own_nearest_and_of_the_train_split_alone(predictor: Predictor, cells_npz: Path) -> None:
     dataset = load(cells_npz)
-    known = known_cells(engine, dataset, most=100, say=lambda _: None)
+    known = build_reference_index(predictor, dataset, max_cells=100, say=lambda _: None)
     assert len(known) == 100
     assert np.bincount(known.labels).min() > 15
     assert all((dataset.train.images == image).all(axis=(1, 2)).any() for image in known.images)
-    features = engine.answer(known.images[:20]).features
+    features = predictor.predict_batch(known.images[:20]).features
     assert features is not None
     near, similarity = known.nearest(features, 5)
     assert near.shape == similarity.shape == (20, 5)
     assert similarity[:, 0] == pytest.approx(1, abs=1e-4)
     assert (np.diff(similarity, axis=1) <= 0).all()
-    whole = (features - known.centre) @ known.features.T / np.linalg.norm(features - known.centre, axis=1)[:, None]
+    whole = (
+        (features - known.feature_mean)
+        @ known.unit_features.T
+        / np.linalg.norm(features - known.feature_mean, axis=1)[:, None]
+    )
     assert np.allclose(np.sort(whole, axis=1)[:, ::-1][:, :5], similarity, atol=1e-5)
     # Others may be as near, as squares that differ by noise are to so small a network.
     assert np.allclose(np.diagonal(whole), similarity[:, 0], atol=1e-4)
     assert known.nearest(features, 1000)[0].shape == (20, 100)
 
 
-def test_a_runs_report_gives_reasons_for_its_mistakes(run: RunFolder, engine: Engine, cells_npz: Path) -> None:
+def test_a_runs_report_gives_reasons_for_its_mistakes(
+    run_folder: RunFolder, predictor: Predictor, cells_npz: Path
+) -> None:
     dataset = load(cells_npz)
-    explain = explainer(run, dataset)
+    explain = build_run_explainer(run_folder, dataset)
     assert explain is not None
     labels = np.arange(6) % 4
     found = explain(CELLS, labels)
-    maps = heat_maps(CELLS, engine.answer(CELLS), labels, engine.answer)
+    maps = saliency_maps(CELLS, predictor.predict_batch(CELLS), labels, predictor.predict_batch)
     for reason, values in zip(found, maps.values, strict=True):
         assert reason.method == "class activation"
-        assert np.allclose(reason.heat, values, atol=1e-3)
-        first, second = reason.similar
+        assert np.allclose(reason.saliency, values, atol=1e-3)
+        first, second = reason.similar_cells
         assert first.similarity >= second.similarity
         among = (dataset.train.images == first.image).all(axis=(1, 2))
         assert first.label in dataset.train.labels[among]
-    page = report(run.root, dataset).read_text(encoding="utf-8")
+    page = report(run_folder.root, dataset).read_text(encoding="utf-8")
     assert "what spoke for it" in page
     assert "where the picture spoke for the class that was answered" in page
 
 
-def test_known_cells_of_another_shape_or_a_model_without_features_are_refused(engine: Engine) -> None:
-    with pytest.raises(UserError, match="3 channels"):
-        known_cells(engine, made_up(channels=3), say=lambda _: None)
-    bare = Engine(lambda cells: {"probabilities": np.full((len(cells), 4), 0.25, dtype=np.float32)}, engine.card)
-    with pytest.raises(UserError, match="needs a model with features"):
-        known_cells(bare, made_up(), say=lambda _: None)
+def test_known_cells_of_another_shape_or_a_model_without_features_are_refused(predictor: Predictor) -> None:
+    with pytest.raises(NephrosError, match="3 channels"):
+        build_reference_index(predictor, squares_dataset(channels=3), say=lambda _: None)
+    bare = Predictor(lambda cells: {"probabilities": np.full((len(cells), 4), 0.25, dtype=np.float32)}, predictor.card)
+    with pytest.raises(NephrosError, match="needs a model with features"):
+        build_reference_index(bare, squares_dataset(), say=lambda _: None)
 
 
 def test_the_guard_counts_cells_pixels_and_seconds() -> None:
-    limits = Limits(cells=10, file_pixels=1000, seconds=60)
-    guard = Guard(limits)
+    limits = RequestLimits(max_cells=10, max_file_pixels=1000, timeout_s=60)
+    guard = DecodeLimiter(limits)
     guard("a", 4, 250)
-    with pytest.raises(UserError, match=r"^a unpacks"):
+    with pytest.raises(NephrosError, match=r"^a unpacks"):
         guard("a", 1, 1)
     guard("b", 6, 100)
-    with pytest.raises(UserError, match=r"^c brings the upload above 10 cells"):
+    with pytest.raises(NephrosError, match=r"^c brings the upload above 10 cells"):
         guard("c", 1, 1)
-    with pytest.raises(UserError, match=r"^a was not read within 0 seconds"):
-        Guard(replace(limits, seconds=0))("a", 1, 1)
+    with pytest.raises(NephrosError, match=r"^a was not read within 0 seconds"):
+        DecodeLimiter(replace(limits, timeout_s=0))("a", 1, 1)
 
 
 def test_the_budget_is_shared_and_given_back() -> None:
-    budget = Budget(100)
-    with budget.share() as one, budget.share() as two:
-        one.take(60)
-        with pytest.raises(Refused, match="as many uploads"):
-            two.take(41)
-        two.take(40)
-    with budget.share() as whole:
-        whole.take(100)
+    budget = MemoryBudget(100)
+    with budget.lease() as one, budget.lease() as two:
+        one.reserve(60)
+        with pytest.raises(RequestRejected, match="as many uploads"):
+            two.reserve(41)
+        two.reserve(40)
+    with budget.lease() as whole:
+        whole.reserve(100)
 
 
 @pytest.mark.parametrize(
@@ -149,5 +155,5 @@ def test_the_budget_is_shared_and_given_back() -> None:
     ],
 )
 def test_names_of_clients_are_text_only(given: bytes, expected: str) -> None:
-    assert shown_name(given) == expected
-    assert len(shown_name(given)) <= 255
+    assert sanitize_filename(given) == expected
+    assert len(sanitize_filename(given)) <= 255

@@ -11,48 +11,48 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.transform import resize
 
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 from nephros.microscopy import measurements as measuring
-from nephros.microscopy.crops import WINDOW, taps
-from nephros.microscopy.nuclei import Cells, find
+from nephros.microscopy.crops import CROP_SHAPE, filter_taps
+from nephros.microscopy.nuclei import SegmentedStack, extract_nuclei
 from nephros.microscopy.reader import open_stack
-from nephros.microscopy.synthetic import Tissue
-from nephros.microscopy.voxel_size import Scale, Voxels, parse
+from nephros.microscopy.synthetic import SyntheticStack
+from nephros.microscopy.voxel_size import VoxelScaling, VoxelSize, parse_voxel_size
 
 
-def _tissue(
-    shape: tuple[int, int, int], size: Voxels = (1.0, 0.5, 0.5)
+def _synthetic_volume(
+    shape: tuple[int, int, int], size: VoxelSize = (1.0, 0.5, 0.5)
 ) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
-    pixels, marks = zip(*Tissue(shape, size).slices(), strict=True)
+    pixels, marks = zip(*SyntheticStack(shape, size).slices(), strict=True)
     return np.stack(pixels), np.stack(marks)
 
 
-def _crops(cells: Cells) -> NDArray[np.float32]:
-    return np.concatenate(list(cells.crops.projections.batches(np.ones(len(cells.nuclei), np.bool_), 7)))
+def _crops(cells: SegmentedStack) -> NDArray[np.float32]:
+    return np.concatenate(list(cells.crops.projections.iter_batches(np.ones(len(cells.nuclei), np.bool_), 7)))
 
 
-def _find(
-    folder: Path, pixels: NDArray[np.generic], marks: NDArray[np.generic], step: Voxels = (1.0, 1.0, 1.0)
-) -> Cells:
+def _extract(
+    folder: Path, pixels: NDArray[np.generic], marks: NDArray[np.generic], step: VoxelSize = (1.0, 1.0, 1.0)
+) -> SegmentedStack:
     np.save(folder / "stack.npy", pixels)
     np.save(folder / "mask.npy", marks)
-    return find(
+    return extract_nuclei(
         open_stack(folder / "stack.npy"), open_stack(folder / "mask.npy"), step, Path(tempfile.mkdtemp(dir=folder))
     )
 
 
 @pytest.fixture(scope="module")
 def tissue() -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
-    return _tissue((24, 150, 130))
+    return _synthetic_volume((24, 150, 130))
 
 
 def test_measures_are_those_of_the_whole_volume(
     tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measuring, "BLOCK", 1000)  # many bands a slice
+    monkeypatch.setattr(measuring, "BLOCK_PIXELS", 1000)  # many bands a slice
     pixels, marks = tissue
     marks = np.where(marks == 3, 4_000_000_000, marks.astype(np.uint32)).astype(np.uint32)  # numbers need not be dense
-    cells = _find(tmp_path, pixels, marks)
+    cells = _extract(tmp_path, pixels, marks)
     ids = np.unique(marks)[1:]
     assert cells.nuclei.ids.tolist() == ids.tolist()
     assert cells.nuclei.ids[-1] == 4_000_000_000
@@ -60,14 +60,14 @@ def test_measures_are_those_of_the_whole_volume(
         where = np.argwhere(marks == number)
         assert cells.nuclei.voxels[row] == len(where)
         assert np.allclose(cells.nuclei.centroids[row], where.mean(axis=0))
-        assert np.isclose(cells.nuclei.brightness[row], pixels[marks == number].mean())
-        assert cells.nuclei.at_edge[row, 0] == bool(np.isin(where[:, 0], (0, 23)).any())
-        assert cells.nuclei.at_edge[row, 1] == bool(
+        assert np.isclose(cells.nuclei.mean_intensity[row], pixels[marks == number].mean())
+        assert cells.nuclei.touches_edge[row, 0] == bool(np.isin(where[:, 0], (0, 23)).any())
+        assert cells.nuclei.touches_edge[row, 1] == bool(
             np.isin(where[:, 1], (0, 149)).any() or np.isin(where[:, 2], (0, 129)).any()
         )
-    assert cells.bounds == (pixels.min(), pixels.max())
+    assert cells.intensity_range == (pixels.min(), pixels.max())
     assert cells.crops.histogram.sum() == pixels.size
-    values = np.linspace(*cells.bounds, len(cells.crops.histogram))
+    values = np.linspace(*cells.intensity_range, len(cells.crops.histogram))
     assert np.isclose(cells.crops.histogram @ values / pixels.size, pixels.mean(), atol=0.5)
 
 
@@ -75,41 +75,41 @@ def test_crops_at_the_training_voxel_size_are_the_stacks_own_pixels(
     tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path
 ) -> None:
     pixels, marks = tissue
-    cells = _find(tmp_path, pixels, marks)
-    least = int(pixels.min())
-    padded = np.pad(pixels, 40, constant_values=least)
+    cells = _extract(tmp_path, pixels, marks)
+    min_intensity = int(pixels.min())
+    padded = np.pad(pixels, 40, constant_values=min_intensity)
     inside = 0
-    for centroid, crop, border in zip(cells.nuclei.centroids, _crops(cells), cells.border, strict=True):
-        z, y, x = (round(c - (side - 1) / 2) + 40 for c, side in zip(centroid, WINDOW, strict=True))
+    for centroid, crop, border in zip(cells.nuclei.centroids, _crops(cells), cells.at_border, strict=True):
+        z, y, x = (round(c - (side - 1) / 2) + 40 for c, side in zip(centroid, CROP_SHAPE, strict=True))
         window = padded[z : z + 7, y : y + 32, x : x + 32]
         assert np.array_equal(crop, window.max(axis=0))
-        assert np.all(np.abs(centroid + 40 - (np.array([z, y, x]) + (np.array(WINDOW) - 1) / 2)) <= 0.5)
+        assert np.all(np.abs(centroid + 40 - (np.array([z, y, x]) + (np.array(CROP_SHAPE) - 1) / 2)) <= 0.5)
         inside += not border
-    assert 0 < inside < len(cells.border)
-    beyond = [
+    assert 0 < inside < len(cells.at_border)
+    is_clipped = [
         any(round(c - (side - 1) / 2) < 0 or round(c - (side - 1) / 2) + side > length
-            for c, side, length in zip(centroid, WINDOW, pixels.shape, strict=True))
+            for c, side, length in zip(centroid, CROP_SHAPE, pixels.shape, strict=True))
         for centroid in cells.nuclei.centroids
     ]  # fmt: skip
-    assert cells.border.tolist() == (np.array(beyond) | cells.nuclei.at_edge.any(axis=1)).tolist()
+    assert cells.at_border.tolist() == (np.array(is_clipped) | cells.nuclei.touches_edge.any(axis=1)).tolist()
 
 
 def test_a_finer_stack_gives_the_same_crops_within_little(tmp_path: Path) -> None:
     """One tissue at two voxel sizes: after resampling its crops agree far better than without."""
-    coarse, coarse_marks = _tissue((20, 96, 96))
-    fine, fine_marks = _tissue((40, 192, 240), (0.5, 0.25, 0.2))
+    coarse, coarse_marks = _synthetic_volume((20, 96, 96))
+    fine, fine_marks = _synthetic_volume((40, 192, 240), (0.5, 0.25, 0.2))
     step = (2.0, 2.0, 2.5)
-    one = _find(tmp_path, coarse, coarse_marks)
-    two = _find(tmp_path, fine, fine_marks, step)
-    assert np.array_equal(one.nuclei.ids, two.nuclei.ids)
-    errors, plain = [], _find(tmp_path, fine, fine_marks)
-    wrong = []
-    crops, resampled, unscaled = _crops(one), _crops(two), _crops(plain)
-    for row in np.flatnonzero(~one.border & ~two.border):
+    from_coarse = _extract(tmp_path, coarse, coarse_marks)
+    from_fine = _extract(tmp_path, fine, fine_marks, step)
+    assert np.array_equal(from_coarse.nuclei.ids, from_fine.nuclei.ids)
+    errors, unresampled = [], _extract(tmp_path, fine, fine_marks)
+    unresampled_errors = []
+    crops, resampled, unscaled = _crops(from_coarse), _crops(from_fine), _crops(unresampled)
+    for row in np.flatnonzero(~from_coarse.at_border & ~from_fine.at_border):
         errors.append(np.abs(crops[row] - resampled[row]).mean())
-        wrong.append(np.abs(crops[row] - unscaled[row]).mean())
+        unresampled_errors.append(np.abs(crops[row] - unscaled[row]).mean())
     assert len(errors) >= 4
-    assert np.mean(errors) < 0.35 * np.mean(wrong)
+    assert np.mean(errors) < 0.35 * np.mean(unresampled_errors)
 
 
 @pytest.mark.parametrize("step", [2.0, 3.0, 0.5])
@@ -118,80 +118,88 @@ def test_resampling_agrees_with_scikit_image(step: float) -> None:
     length = 200
     line = ndimage.gaussian_filter1d(np.random.default_rng(0).random(length), 8.0)
     centre = 100.0
-    found = taps(centre, length, step, 32)
-    ours = found.weights @ line[found.start : found.stop]
+    kernel = filter_taps(centre, length, step, 32)
+    actual = kernel.weights @ line[kernel.start : kernel.stop]
     positions = centre + (np.arange(32) - 15.5) * step
-    theirs = np.interp(positions, np.arange(length), line)
-    assert np.allclose(ours, theirs, atol=0.004)
+    expected = np.interp(positions, np.arange(length), line)
+    assert np.allclose(actual, expected, atol=0.004)
     if step == 2.0:  # the same blocks as skimage's antialiased shrinking of the window
         window = line[int(positions[0] - 0.5) : int(positions[-1] + 1.5)]
-        assert np.allclose(ours, resize(window, (32,), order=1, anti_aliasing=True), atol=0.01)
+        assert np.allclose(actual, resize(window, (32,), order=1, anti_aliasing=True), atol=0.01)
 
 
 def test_shrinking_does_not_alias() -> None:
     stripes = np.tile([0.0, 1.0], 200)
-    found = taps(200.0, 400, 4.0, 32)
-    assert np.allclose(found.weights @ stripes[found.start : found.stop], 0.5, atol=0.02)
-    assert np.allclose(found.weights.sum(axis=1), 1)
+    kernel = filter_taps(200.0, 400, 4.0, 32)
+    assert np.allclose(kernel.weights @ stripes[kernel.start : kernel.stop], 0.5, atol=0.02)
+    assert np.allclose(kernel.weights.sum(axis=1), 1)
 
 
 def test_a_thin_stack_has_no_border_along_z(tmp_path: Path) -> None:
-    pixels, marks = _tissue((12, 120, 120))
-    thin = _find(tmp_path, pixels[4:7], marks[4:7])
-    assert not thin.border.all()
-    assert np.array_equal(thin.border, (thin.nuclei.at_edge | thin.crops.padded)[:, 1])
-    one = _find(tmp_path, pixels[5:6], marks[5:6])
-    inner = np.flatnonzero(~one.border)[0]
-    y, x = (round(c - 15.5) for c in one.nuclei.centroids[inner, 1:])
-    assert np.array_equal(_crops(one)[inner], pixels[5, y : y + 32, x : x + 32])
+    pixels, marks = _synthetic_volume((12, 120, 120))
+    thin = _extract(tmp_path, pixels[4:7], marks[4:7])
+    assert not thin.at_border.all()
+    assert np.array_equal(thin.at_border, (thin.nuclei.touches_edge | thin.crops.padded)[:, 1])
+    single_slice = _extract(tmp_path, pixels[5:6], marks[5:6])
+    inner = np.flatnonzero(~single_slice.at_border)[0]
+    y, x = (round(c - 15.5) for c in single_slice.nuclei.centroids[inner, 1:])
+    assert np.array_equal(_crops(single_slice)[inner], pixels[5, y : y + 32, x : x + 32])
 
 
 def test_float_pixels_below_zero_are_cut_as_they_are(tmp_path: Path) -> None:
-    pixels, marks = _tissue((12, 120, 120))
-    own = _find(tmp_path, pixels, marks)
-    shifted = _find(tmp_path, pixels.astype(np.float32) / 100 - 50, marks)
-    assert np.allclose(_crops(shifted), _crops(own) / 100 - 50, atol=0.01)
+    pixels, marks = _synthetic_volume((12, 120, 120))
+    original = _extract(tmp_path, pixels, marks)
+    shifted = _extract(tmp_path, pixels.astype(np.float32) / 100 - 50, marks)
+    assert np.allclose(_crops(shifted), _crops(original) / 100 - 50, atol=0.01)
 
 
-def _refused(folder: Path, pixels: NDArray[np.generic], marks: NDArray[np.generic], sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence) as caught:
-        _find(folder, pixels, marks)
-    assert "\n" not in str(caught.value)
+def _assert_rejected(folder: Path, pixels: NDArray[np.generic], marks: NDArray[np.generic], pattern: str) -> None:
+    with pytest.raises(NephrosError, match=pattern) as exc_info:
+        _extract(folder, pixels, marks)
+    assert "\n" not in str(exc_info.value)
 
 
 def test_masks_that_can_not_be(tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path) -> None:
     pixels, marks = tissue
-    _refused(tmp_path, pixels, marks[:-1], "must be of one size")
-    _refused(tmp_path, pixels, marks.astype(np.float32), "float32; a mask holds whole numbers")
-    _refused(tmp_path, pixels, marks > 0, "true and false only")
-    _refused(tmp_path, pixels, np.zeros_like(marks), "marks no nucleus")
-    _refused(tmp_path, pixels, -marks, "has the number -")
-    _refused(tmp_path, pixels, (marks > 0).astype(np.uint8) * 255, "has one number only, 255")
-    _refused(tmp_path, pixels, (np.arange(marks.size) > marks.size / 2).reshape(marks.shape) + 1, "pieces of .* voxels")
+    _assert_rejected(tmp_path, pixels, marks[:-1], "must be of one size")
+    _assert_rejected(tmp_path, pixels, marks.astype(np.float32), "float32; a mask holds whole numbers")
+    _assert_rejected(tmp_path, pixels, marks > 0, "true and false only")
+    _assert_rejected(tmp_path, pixels, np.zeros_like(marks), "marks no nucleus")
+    _assert_rejected(tmp_path, pixels, -marks, "has the number -")
+    _assert_rejected(tmp_path, pixels, (marks > 0).astype(np.uint8) * 255, "has one number only, 255")
+    _assert_rejected(
+        tmp_path, pixels, (np.arange(marks.size) > marks.size / 2).reshape(marks.shape) + 1, "pieces of .* voxels"
+    )
 
 
 def test_stacks_that_can_not_be(tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path) -> None:
     pixels, marks = tissue
-    _refused(tmp_path, np.zeros_like(pixels), marks, "every pixel is 0")
+    _assert_rejected(tmp_path, np.zeros_like(pixels), marks, "every pixel is 0")
     holed = pixels.astype(np.float32)
     holed[3, 4, 5] = np.nan
-    _refused(tmp_path, holed, marks, "not numbers .* in slice 3")
+    _assert_rejected(tmp_path, holed, marks, "not numbers .* in slice 3")
     holed[3, 4, 5] = 1e38
-    _refused(tmp_path, holed, marks, "absurdly large in slice 3")
+    _assert_rejected(tmp_path, holed, marks, "absurdly large in slice 3")
 
 
 def test_scales(tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", tissue[0])
     stack = open_stack(tmp_path / "a.npy")
-    assert Scale.of(stack.path.name, stack.voxel_size, (1.01, 0.25, 1.0), (1.0, 0.5, 0.5), resample=True).step == (
+    assert VoxelScaling.resolve(
+        stack.path.name, stack.voxel_size, (1.01, 0.25, 1.0), (1.0, 0.5, 0.5), resample=True
+    ).step == (
         1.0,
         2.0,
         0.5,
     )
-    assert Scale.of(stack.path.name, stack.voxel_size, None, (1.0, 0.5, 0.5), resample=False).step == (1.0, 1.0, 1.0)
-    with pytest.raises(UserError, match="--voxel-size Z,Y,X"):
-        Scale.of(stack.path.name, stack.voxel_size, None, (1.0, 0.5, 0.5), resample=True)
-    assert parse("--voxel-size", "1, .5,.5") == (1.0, 0.5, 0.5)
-    for written in ("1,2", "a,b,c", "0,1,1", "nan,1,1", "1,1,1e9", "-1,1,1"):
-        with pytest.raises(UserError, match="--voxel-size is"):
-            parse("--voxel-size", written)
+    assert VoxelScaling.resolve(stack.path.name, stack.voxel_size, None, (1.0, 0.5, 0.5), resample=False).step == (
+        1.0,
+        1.0,
+        1.0,
+    )
+    with pytest.raises(NephrosError, match="--voxel-size Z,Y,X"):
+        VoxelScaling.resolve(stack.path.name, stack.voxel_size, None, (1.0, 0.5, 0.5), resample=True)
+    assert parse_voxel_size("--voxel-size", "1, .5,.5") == (1.0, 0.5, 0.5)
+    for text in ("1,2", "a,b,c", "0,1,1", "nan,1,1", "1,1,1e9", "-1,1,1"):
+        with pytest.raises(NephrosError, match="--voxel-size is"):
+            parse_voxel_size("--voxel-size", text)

@@ -12,14 +12,14 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 from nephros.microscopy import reader
 from nephros.microscopy.reader import open_stack
 
 VOLUME = np.random.default_rng(0).integers(0, 4000, (5, 12, 16)).astype(np.uint16)
 
 
-def _read(path: Path, channel: int | None = None) -> np.ndarray[Any, Any]:
+def _read_stack(path: Path, channel: int | None = None) -> np.ndarray[Any, Any]:
     stack = open_stack(path, channel)
     values = np.stack(list(stack.slices()))
     assert values.shape == stack.shape
@@ -27,13 +27,13 @@ def _read(path: Path, channel: int | None = None) -> np.ndarray[Any, Any]:
     return values
 
 
-def _write(path: Path, volume: np.ndarray[Any, Any] = VOLUME, **how: Any) -> Path:
-    tifffile.imwrite(path, volume, photometric=how.pop("photometric", "minisblack"), **how)
+def _write_tiff(path: Path, volume: np.ndarray[Any, Any] = VOLUME, **kwargs: Any) -> Path:
+    tifffile.imwrite(path, volume, photometric=kwargs.pop("photometric", "minisblack"), **kwargs)
     return path
 
 
 @pytest.mark.parametrize(
-    "how",
+    "kwargs",
     [
         {},
         {"bigtiff": True},
@@ -47,38 +47,38 @@ def _write(path: Path, volume: np.ndarray[Any, Any] = VOLUME, **how: Any) -> Pat
         {"ome": True, "metadata": {"axes": "ZYX"}},
     ],
 )
-def test_the_slices_of_one_channel(how: dict[str, Any], tmp_path: Path) -> None:
-    name = "stack.ome.tif" if how.pop("ome", False) else "stack.tif"
-    assert np.array_equal(_read(_write(tmp_path / name, **how)), VOLUME)
+def test_the_slices_of_one_channel(kwargs: dict[str, Any], tmp_path: Path) -> None:
+    name = "stack.ome.tif" if kwargs.pop("ome", False) else "stack.tif"
+    assert np.array_equal(_read_stack(_write_tiff(tmp_path / name, **kwargs)), VOLUME)
 
 
 @pytest.mark.parametrize("axes", ["ZCYX", "CZYX"])
 @pytest.mark.parametrize("compression", [None, "zlib"])
 def test_a_channel_is_picked_by_its_number(axes: str, compression: str | None, tmp_path: Path) -> None:
     both = np.stack([VOLUME, VOLUME[::-1] + 1], axis=axes.index("C"))
-    path = _write(tmp_path / "two.ome.tif", both, metadata={"axes": axes}, compression=compression)
-    assert np.array_equal(_read(path, 0), VOLUME)
-    assert np.array_equal(_read(path, 1), VOLUME[::-1] + 1)
-    with pytest.raises(UserError, match="has 2 channels: say which one"):
+    path = _write_tiff(tmp_path / "two.ome.tif", both, metadata={"axes": axes}, compression=compression)
+    assert np.array_equal(_read_stack(path, 0), VOLUME)
+    assert np.array_equal(_read_stack(path, 1), VOLUME[::-1] + 1)
+    with pytest.raises(NephrosError, match="has 2 channels: say which one"):
         open_stack(path)
-    with pytest.raises(UserError, match=r"--channel is 2, but .* has the channels 0 to 1"):
+    with pytest.raises(NephrosError, match=r"--channel is 2, but .* has the channels 0 to 1"):
         open_stack(path, 2)
-    with pytest.raises(UserError, match="2 channels, and a mask has one"):
-        open_stack(path, mask=True)
+    with pytest.raises(NephrosError, match="2 channels, and a mask has one"):
+        open_stack(path, is_mask=True)
 
 
 def test_a_picture_is_one_slice_and_a_npy_array_a_stack(tmp_path: Path) -> None:
-    assert np.array_equal(_read(_write(tmp_path / "one.tif", VOLUME[0])), VOLUME[:1])
+    assert np.array_equal(_read_stack(_write_tiff(tmp_path / "one.tif", VOLUME[0])), VOLUME[:1])
     np.save(tmp_path / "a.npy", VOLUME.astype(np.uint8))
-    assert np.array_equal(_read(tmp_path / "a.npy"), VOLUME.astype(np.uint8))
+    assert np.array_equal(_read_stack(tmp_path / "a.npy"), VOLUME.astype(np.uint8))
 
 
 def test_voxel_sizes_of_ome_and_imagej(tmp_path: Path) -> None:
     sizes = {"PhysicalSizeX": 250, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.26, "PhysicalSizeZ": 1.5}
-    ome = _write(tmp_path / "a.ome.tif", metadata={"axes": "ZYX", **sizes})
+    ome = _write_tiff(tmp_path / "a.ome.tif", metadata={"axes": "ZYX", **sizes})
     assert open_stack(ome).voxel_size == pytest.approx((1.5, 0.26, 0.25))
-    about = {"axes": "ZYX", "spacing": 0.8, "unit": "um"}
-    imagej = _write(tmp_path / "a.tif", imagej=True, resolution=(1 / 0.4, 1 / 0.3), metadata=about)
+    metadata = {"axes": "ZYX", "spacing": 0.8, "unit": "um"}
+    imagej = _write_tiff(tmp_path / "a.tif", imagej=True, resolution=(1 / 0.4, 1 / 0.3), metadata=metadata)
     assert open_stack(imagej).voxel_size == pytest.approx((0.8, 0.3, 0.4), rel=1e-4)
 
 
@@ -91,72 +91,79 @@ def test_voxel_sizes_of_ome_and_imagej(tmp_path: Path) -> None:
     ],
 )
 def test_sizes_that_are_missing_or_absurd_are_not_taken(sizes: dict[str, float], tmp_path: Path) -> None:
-    assert open_stack(_write(tmp_path / "a.ome.tif", metadata={"axes": "ZYX", **sizes})).voxel_size is None
+    assert open_stack(_write_tiff(tmp_path / "a.ome.tif", metadata={"axes": "ZYX", **sizes})).voxel_size is None
 
 
-def _refused(path: Path, sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence) as caught:
-        _read(path)
-    assert "\n" not in str(caught.value)
-    assert path.name in str(caught.value)
+def _assert_rejected(path: Path, pattern: str) -> None:
+    with pytest.raises(NephrosError, match=pattern) as exc_info:
+        _read_stack(path)
+    assert "\n" not in str(exc_info.value)
+    assert path.name in str(exc_info.value)
 
 
 def test_what_is_no_stack_is_one_sentence(tmp_path: Path) -> None:
-    _refused(tmp_path / "gone.tif", "does not exist")
-    _refused(tmp_path, "is a folder")
+    _assert_rejected(tmp_path / "gone.tif", "does not exist")
+    _assert_rejected(tmp_path, "is a folder")
     (tmp_path / "empty.tif").write_bytes(b"")
-    _refused(tmp_path / "empty.tif", "is empty")
+    _assert_rejected(tmp_path / "empty.tif", "is empty")
     (tmp_path / "text.tif").write_text("cells")
-    _refused(tmp_path / "text.tif", "neither a TIFF file nor")
-    _refused(_write(tmp_path / "rgb.tif", np.zeros((8, 8, 3), np.uint8), photometric="rgb"), "colour picture")
-    film = _write(tmp_path / "film.ome.tif", VOLUME, metadata={"axes": "TYX"})
-    _refused(film, "time series")
-    _refused(_write(tmp_path / "four.tif", VOLUME.reshape(1, 5, 2, 6, 16)[0]), "don't say what is slice")
-    _refused(_write(tmp_path / "complex.tif", VOLUME.astype(np.complex64)), "complex64")
+    _assert_rejected(tmp_path / "text.tif", "neither a TIFF file nor")
+    _assert_rejected(
+        _write_tiff(tmp_path / "rgb.tif", np.zeros((8, 8, 3), np.uint8), photometric="rgb"), "colour picture"
+    )
+    film = _write_tiff(tmp_path / "film.ome.tif", VOLUME, metadata={"axes": "TYX"})
+    _assert_rejected(film, "time series")
+    _assert_rejected(_write_tiff(tmp_path / "four.tif", VOLUME.reshape(1, 5, 2, 6, 16)[0]), "don't say what is slice")
+    _assert_rejected(_write_tiff(tmp_path / "complex.tif", VOLUME.astype(np.complex64)), "complex64")
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
-    _refused(tmp_path / "objects.npy", "pickled")
+    _assert_rejected(tmp_path / "objects.npy", "pickled")
     np.save(tmp_path / "flat.npy", np.zeros(3))
-    _refused(tmp_path / "flat.npy", "slices, rows, columns")
+    _assert_rejected(tmp_path / "flat.npy", "slices, rows, columns")
 
 
 def test_pages_of_several_sizes(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "mixed.tif") as writer:
         writer.write(VOLUME[0], metadata=None)
         writer.write(VOLUME[0, :6], metadata=None)
-    _refused(tmp_path / "mixed.tif", "differ in size")
+    _assert_rejected(tmp_path / "mixed.tif", "differ in size")
 
 
-@pytest.mark.parametrize("how", [{}, {"compression": "zlib"}, {"compression": "lzw"}])
-@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
-def test_a_file_cut_short(how: dict[str, Any], share: float, tmp_path: Path) -> None:
-    data = _write(tmp_path / "a.tif", **how).read_bytes()
-    (tmp_path / "a.tif").write_bytes(data[: int(share * len(data))])
-    _refused(tmp_path / "a.tif", "cut short|damaged")
+@pytest.mark.parametrize("kwargs", [{}, {"compression": "zlib"}, {"compression": "lzw"}])
+@pytest.mark.parametrize("fraction", [0.2, 0.6, 0.95])
+def test_a_file_cut_short(kwargs: dict[str, Any], fraction: float, tmp_path: Path) -> None:
+    data = _write_tiff(tmp_path / "a.tif", **kwargs).read_bytes()
+    (tmp_path / "a.tif").write_bytes(data[: int(fraction * len(data))])
+    _assert_rejected(tmp_path / "a.tif", "cut short|damaged")
     np.save(tmp_path / "a.npy", VOLUME)
     (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-1])
-    _refused(tmp_path / "a.npy", "cut short")
+    _assert_rejected(tmp_path / "a.npy", "cut short")
 
 
 def test_a_header_that_promises_terabytes(tmp_path: Path) -> None:
-    path = _write(tmp_path / "bomb.tif", VOLUME[0], metadata=None)
+    path = _write_tiff(tmp_path / "bomb.tif", VOLUME[0], metadata=None)
     with tifffile.TiffFile(path, mode="r+") as file:
         for tag in ("ImageWidth", "ImageLength"):
             file.pages.first.tags[tag].overwrite(1 << 20, dtype="I")
-    _refused(path, "cut short|too large to hold")
+    _assert_rejected(path, "cut short|too large to hold")
 
 
 def test_slices_too_large_to_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "LARGEST_SLICE", 100)
-    _refused(_write(tmp_path / "a.tif"), "cut it into tiles")
+    monkeypatch.setattr(reader, "MAX_SLICE_BYTES", 100)
+    _assert_rejected(_write_tiff(tmp_path / "a.tif"), "cut it into tiles")
 
 
-def _bytes(**how: Any) -> bytes:
+def _tiff_bytes(**kwargs: Any) -> bytes:
     file = io.BytesIO()
-    tifffile.imwrite(file, VOLUME, photometric="minisblack", **how)
+    tifffile.imwrite(file, VOLUME, photometric="minisblack", **kwargs)
     return file.getvalue()
 
 
-SEEDS = [_bytes(), _bytes(compression="zlib"), _bytes(compression="lzw"), _bytes(ome=True, metadata={"axes": "ZYX"})]
+SEEDS = [
+    _tiff_bytes(),
+    _tiff_bytes(compression="zlib"),
+    _tiff_bytes(compression="lzw"),
+    _tiff_bytes(ome=True, metadata={"axes": "ZYX"}),
+]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -171,10 +178,10 @@ def test_changed_bytes_are_read_or_refused(data: bytes, changes: list[tuple[floa
         changed[int(place * (len(data) - 1)) if k % 2 else int(place * min(400, len(data) - 1))] = value
     path = tmp_path / "fuzzed.tif"
     path.write_bytes(changed)
-    found = ""
+    message = ""
     try:
         for values in open_stack(path).slices():
             assert values.ndim == 2
-    except UserError as error:
-        found = str(error)
-    assert not found or ("fuzzed.tif" in found and "\n" not in found)
+    except NephrosError as error:
+        message = str(error)
+    assert not message or ("fuzzed.tif" in message and "\n" not in message)

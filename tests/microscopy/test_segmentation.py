@@ -8,62 +8,62 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 from nephros.microscopy import segmentation
 from nephros.microscopy.reader import open_stack
-from nephros.microscopy.segmentation import mark
-from nephros.microscopy.synthetic import Tissue
-from nephros.microscopy.voxel_size import Voxels
+from nephros.microscopy.segmentation import segment_nuclei
+from nephros.microscopy.synthetic import SyntheticStack
+from nephros.microscopy.voxel_size import VoxelSize
 
 
-def _marked(folder: Path, tissue: Tissue) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+def _segment(folder: Path, tissue: SyntheticStack) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
     """Return the true mask, the rough one, and how many nuclei this says it has."""
     pixels, marks = zip(*tissue.slices(), strict=True)
     np.save(folder / "stack.npy", np.stack(pixels))
-    n = mark(open_stack(folder / "stack.npy"), folder / "mask.tif", tissue.voxel_size)
-    found = np.stack(list(open_stack(folder / "mask.tif").slices()))
-    return np.stack(marks).astype(np.int64), found.astype(np.int64), n
+    n = segment_nuclei(open_stack(folder / "stack.npy"), folder / "mask.tif", tissue.voxel_size)
+    mask = np.stack(list(open_stack(folder / "mask.tif").slices()))
+    return np.stack(marks).astype(np.int64), mask.astype(np.int64), n
 
 
-def _matched(true: NDArray[np.int64], found: NDArray[np.int64]) -> float:
+def _matched_fraction(true: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
     """Return the share of true nuclei with a rough one of their own that overlaps them by half (IoU)."""
-    pairs, counts = np.unique(np.stack([true.ravel(), found.ravel()]), axis=1, return_counts=True)
-    sizes, found_sizes = np.bincount(true.ravel()), np.bincount(found.ravel())
+    pairs, counts = np.unique(np.stack([true.ravel(), predicted.ravel()]), axis=1, return_counts=True)
+    sizes, predicted_sizes = np.bincount(true.ravel()), np.bincount(predicted.ravel())
     good = set()
-    for (a, b), both in zip(pairs.T.tolist(), counts.tolist(), strict=True):
-        if a and b and both / (sizes[a] + found_sizes[b] - both) >= 0.5:
+    for (a, b), overlap in zip(pairs.T.tolist(), counts.tolist(), strict=True):
+        if a and b and overlap / (sizes[a] + predicted_sizes[b] - overlap) >= 0.5:
             good.add(a)
     return len(good) / int((sizes[1:] > 0).sum())
 
 
 @pytest.mark.parametrize(("shape", "size"), [((24, 120, 120), (1.0, 0.5, 0.5)), ((24, 240, 240), (1.0, 0.2, 0.2))])
-def test_made_up_nuclei_are_found(shape: tuple[int, int, int], size: Voxels, tmp_path: Path) -> None:
-    true, found, n = _marked(tmp_path, Tissue(shape, size))
-    assert sorted(np.unique(found).tolist()) == list(range(n + 1))
+def test_made_up_nuclei_are_found(shape: tuple[int, int, int], size: VoxelSize, tmp_path: Path) -> None:
+    true, predicted, n = _segment(tmp_path, SyntheticStack(shape, size))
+    assert sorted(np.unique(predicted).tolist()) == list(range(n + 1))
     assert n == pytest.approx(len(np.unique(true)) - 1, rel=0.1)
-    assert _matched(true, found) > 0.85
+    assert _matched_fraction(true, predicted) > 0.85
 
 
 def test_tiles_leave_no_seams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tissue = Tissue((30, 160, 160))
-    _, whole, n = _marked(tmp_path, tissue)
-    monkeypatch.setattr(segmentation, "TILE", (11, 50, 60))
-    _, tiled, m = _marked(tmp_path, tissue)
+    tissue = SyntheticStack((30, 160, 160))
+    _, whole, n = _segment(tmp_path, tissue)
+    monkeypatch.setattr(segmentation, "TILE_SHAPE", (11, 50, 60))
+    _, tiled, m = _segment(tmp_path, tissue)
     assert m == pytest.approx(n, abs=max(2, 0.02 * n))
-    assert _matched(whole, tiled) > 0.97
+    assert _matched_fraction(whole, tiled) > 0.97
 
 
 def test_a_stack_that_shows_nothing(tmp_path: Path) -> None:
     np.save(tmp_path / "flat.npy", np.full((5, 40, 40), 7, np.uint16))
-    with pytest.raises(UserError, match="every pixel is 7"):
-        mark(open_stack(tmp_path / "flat.npy"), tmp_path / "mask.tif", (1.0, 0.5, 0.5))
+    with pytest.raises(NephrosError, match="every pixel is 7"):
+        segment_nuclei(open_stack(tmp_path / "flat.npy"), tmp_path / "mask.tif", (1.0, 0.5, 0.5))
     ramp = np.broadcast_to(np.arange(400, dtype=np.uint16)[:, None], (30, 400, 400))
     np.save(tmp_path / "ramp.npy", ramp)
-    with pytest.raises(UserError, match="no nucleus stands out"):
-        mark(open_stack(tmp_path / "ramp.npy"), tmp_path / "mask.tif", (1.0, 0.5, 0.5))
+    with pytest.raises(NephrosError, match="no nucleus stands out"):
+        segment_nuclei(open_stack(tmp_path / "ramp.npy"), tmp_path / "mask.tif", (1.0, 0.5, 0.5))
     assert not (tmp_path / "mask.tif").exists()
     holed = ramp[:, :50, :50].astype(np.float32)
     holed[2, 3, 4] = np.inf
     np.save(tmp_path / "holed.npy", holed)
-    with pytest.raises(UserError, match="not numbers"):
-        mark(open_stack(tmp_path / "holed.npy"), tmp_path / "mask.tif", (1.0, 0.5, 0.5))
+    with pytest.raises(NephrosError, match="not numbers"):
+        segment_nuclei(open_stack(tmp_path / "holed.npy"), tmp_path / "mask.tif", (1.0, 0.5, 0.5))

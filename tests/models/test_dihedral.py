@@ -8,25 +8,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nephros.distributed import ALONE
-from nephros.models import build
+from nephros.distributed import SINGLE_PROCESS
+from nephros.models import build_network
 from nephros.models.dihedral import (
+    _CAYLEY_TABLE,
     _INVERSES,
-    _PRODUCTS,
-    ORIENTATIONS,
+    N_ORIENTATIONS,
+    D4BatchNorm,
     D4Conv,
-    D4Norm,
-    FieldMeans,
-    OrientationMeans,
-    over_orientations,
-    turned,
+    GlobalOrientationPool,
+    OrientationPool,
+    d4_transform,
+    mean_over_orientations,
 )
-from nephros.models.folded import fold
-from nephros.models.input_spec import Shape
-from nephros.models.sync_batchnorm import share_statistics
-from nephros.recipe_parts import Model
+from nephros.models.folded import fold_batch_norm
+from nephros.models.input_spec import InputSpec
+from nephros.models.sync_batchnorm import convert_sync_batchnorm
+from nephros.recipe_parts import ModelConfig
 
-ELEMENTS = range(ORIENTATIONS)
+ELEMENTS = range(N_ORIENTATIONS)
 
 
 def _images(*shape: int, seed: int = 0) -> Tensor:
@@ -36,19 +36,19 @@ def _images(*shape: int, seed: int = 0) -> Tensor:
 def _turned_maps(g: int, maps: Tensor) -> Tensor:
     """Return what (n, fields * 8, h, w) maps become when the input is turned by g: turned, and each field permuted."""
     n, channels, height, width = maps.shape
-    fields = maps.view(n, channels // ORIENTATIONS, ORIENTATIONS, height, width)
-    order = [_PRODUCTS[_INVERSES[g]][h] for h in ELEMENTS]
-    return turned(g, fields[:, :, order]).reshape(n, channels, height, width)
+    fields = maps.view(n, channels // N_ORIENTATIONS, N_ORIENTATIONS, height, width)
+    order = [_CAYLEY_TABLE[_INVERSES[g]][h] for h in ELEMENTS]
+    return d4_transform(g, fields[:, :, order]).reshape(n, channels, height, width)
 
 
 def test_the_eight_views_are_a_group() -> None:
     x = _images(1, 5, 5)
-    views = [turned(g, x) for g in ELEMENTS]
+    views = [d4_transform(g, x) for g in ELEMENTS]
     assert len({tuple(view.flatten().tolist()) for view in views}) == 8
     for a in ELEMENTS:
-        torch.testing.assert_close(turned(_INVERSES[a], views[a]), x, rtol=0, atol=0)
+        torch.testing.assert_close(d4_transform(_INVERSES[a], views[a]), x, rtol=0, atol=0)
         for b in ELEMENTS:
-            assert torch.equal(turned(a, views[b]), views[_PRODUCTS[a][b]])
+            assert torch.equal(d4_transform(a, views[b]), views[_CAYLEY_TABLE[a][b]])
 
 
 @pytest.mark.parametrize(
@@ -56,12 +56,12 @@ def test_the_eight_views_are_a_group() -> None:
 )
 def test_maps_turn_with_the_image(side: int, kernel: int, stride: int) -> None:
     torch.manual_seed(0)
-    lift, later = D4Conv(2, 3, 3, first=True).double(), D4Conv(3, 2, kernel, stride).double()
+    lift, later = D4Conv(2, 3, 3, lifting=True).double(), D4Conv(3, 2, kernel, stride).double()
     x = _images(2, 2, side, side)
     maps, deep = lift(x), later(lift(x))
     for g in ELEMENTS:
-        torch.testing.assert_close(lift(turned(g, x)), _turned_maps(g, maps), rtol=0, atol=1e-12)
-        torch.testing.assert_close(later(lift(turned(g, x))), _turned_maps(g, deep), rtol=0, atol=1e-12)
+        torch.testing.assert_close(lift(d4_transform(g, x)), _turned_maps(g, maps), rtol=0, atol=1e-12)
+        torch.testing.assert_close(later(lift(d4_transform(g, x))), _turned_maps(g, deep), rtol=0, atol=1e-12)
 
 
 def test_it_is_the_ordinary_convolution_of_its_filters() -> None:
@@ -76,7 +76,9 @@ def test_it_is_the_ordinary_convolution_of_its_filters() -> None:
 @pytest.mark.parametrize("side", [28, 30, 32, 64, 44])
 def test_the_network_gives_all_views_one_answer(side: int) -> None:
     torch.manual_seed(0)
-    network = build(Model(network="equivariant", features=16, depth=1), Shape(1, side, side, 5)).double()
+    network = build_network(
+        ModelConfig(network="equivariant", base_channels=16, depth=1), InputSpec(1, side, side, 5)
+    ).double()
     with torch.no_grad():
         network.train()(_images(8, 1, side, side) + 1)  # so that running statistics are not those of the beginning
         network.eval()
@@ -84,11 +86,11 @@ def test_the_network_gives_all_views_one_answer(side: int) -> None:
         answer = network(x)
         assert answer.std(0).min() > 1e-6
         for g in ELEMENTS:
-            torch.testing.assert_close(network(turned(g, x)), answer, rtol=0, atol=1e-12)
+            torch.testing.assert_close(network(d4_transform(g, x)), answer, rtol=0, atol=1e-12)
 
 
 def test_normalisation_is_torch_s_with_one_scale_a_field() -> None:
-    ours, plain = D4Norm(3).double(), nn.BatchNorm2d(24).double()
+    ours, plain = D4BatchNorm(3).double(), nn.BatchNorm2d(24).double()
     with torch.no_grad():
         for p, q in ((ours.weight, plain.weight), (ours.bias, plain.bias)):
             p.copy_(torch.tensor([0.5, 1.0, 2.0]))
@@ -97,18 +99,18 @@ def test_normalisation_is_torch_s_with_one_scale_a_field() -> None:
     torch.testing.assert_close(ours(x), plain(x))
     torch.testing.assert_close(ours.running_mean, plain.running_mean)
     torch.testing.assert_close(ours.running_var, plain.running_var)
-    mean = over_orientations(plain.running_mean.view(1, -1)).repeat_interleave(8)  # type: ignore[union-attr]
+    mean = mean_over_orientations(plain.running_mean.view(1, -1)).repeat_interleave(8)  # type: ignore[union-attr]
     plain.running_mean.copy_(mean)  # type: ignore[union-attr]
-    var = over_orientations(plain.running_var.view(1, -1)).repeat_interleave(8)  # type: ignore[union-attr]
+    var = mean_over_orientations(plain.running_var.view(1, -1)).repeat_interleave(8)  # type: ignore[union-attr]
     plain.running_var.copy_(var)  # type: ignore[union-attr]
     torch.testing.assert_close(ours.eval()(x), plain.eval()(x))
 
 
 def test_over_ranks_it_stays_what_it_is() -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(D4Conv(1, 2, 3, first=True), D4Norm(2), nn.ReLU()).double()
+    network = nn.Sequential(D4Conv(1, 2, 3, lifting=True), D4BatchNorm(2), nn.ReLU()).double()
     shared = copy.deepcopy(network)
-    share_statistics(shared, ALONE)
+    convert_sync_batchnorm(shared, SINGLE_PROCESS)
     x = _images(4, 1, 6, 6)
     for _ in range(2):
         for net in (network, shared):
@@ -123,11 +125,13 @@ def test_over_ranks_it_stays_what_it_is() -> None:
 
 def test_folded_it_answers_the_same_and_stores_each_filter_once() -> None:
     torch.manual_seed(0)
-    network = build(Model(network="equivariant", features=16, depth=1), Shape(1, 28, 28, 5)).double()
+    network = build_network(
+        ModelConfig(network="equivariant", base_channels=16, depth=1), InputSpec(1, 28, 28, 5)
+    ).double()
     with torch.no_grad():
         network.train()(_images(16, 1, 28, 28))
-        folded = fold(copy.deepcopy(network.eval()))
-        assert not [layer for layer in folded.modules() if isinstance(layer, D4Conv | D4Norm)]
+        folded = fold_batch_norm(copy.deepcopy(network.eval()))
+        assert not [layer for layer in folded.modules() if isinstance(layer, D4Conv | D4BatchNorm)]
         assert sum(p.numel() for p in folded.parameters()) < sum(p.numel() for p in network.parameters())
         x = _images(4, 1, 28, 28, seed=1)
         torch.testing.assert_close(folded(x), network(x), rtol=0, atol=1e-12)
@@ -135,4 +139,4 @@ def test_folded_it_answers_the_same_and_stores_each_filter_once() -> None:
 
 def test_means_over_positions_and_orientations_in_either_order() -> None:
     maps = _images(3, 16, 4, 4)
-    torch.testing.assert_close(OrientationMeans()(maps).mean((2, 3)), FieldMeans()(maps))
+    torch.testing.assert_close(OrientationPool()(maps).mean((2, 3)), GlobalOrientationPool()(maps))

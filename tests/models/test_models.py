@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from nephros.errors import UserError
-from nephros.models import MODELS, build
+from nephros.errors import NephrosError
+from nephros.models import MODELS, build_network
 from nephros.models.classifier import Classifier
-from nephros.models.flops import multiply_adds, parameters
-from nephros.models.input_spec import Shape
+from nephros.models.flops import count_multiply_adds, count_parameters
+from nephros.models.input_spec import InputSpec
 from nephros.models.serialization import load_model, save_model
-from nephros.presets import NETWORKS
-from nephros.recipe_parts import Model
+from nephros.presets import NETWORK_RECIPES
+from nephros.recipe_parts import ModelConfig
 
-TISSUE = Shape(1, 28, 28, 8)
+TISSUE = InputSpec(1, 28, 28, 8)
 
 # Parameters from the seeds and their repositories (the course report's table, the poster's figure, NephNet2D, MedMNIST).
 PARAMETERS = {
@@ -43,19 +43,19 @@ PARAMETERS = {
 }
 
 
-def _narrow(name: str) -> Model:
-    model = NETWORKS[name].model
-    return dataclasses.replace(model, features=max(4, model.features // 8))
+def _narrow(name: str) -> ModelConfig:
+    model = NETWORK_RECIPES[name].model
+    return dataclasses.replace(model, base_channels=max(4, model.base_channels // 8))
 
 
 def test_every_recipe_is_pinned_and_every_network_has_a_recipe() -> None:
-    assert set(PARAMETERS) == set(NETWORKS)
-    assert {recipe.model.network for recipe in NETWORKS.values()} == set(MODELS)
+    assert set(PARAMETERS) == set(NETWORK_RECIPES)
+    assert {recipe.model.network for recipe in NETWORK_RECIPES.values()} == set(MODELS)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters(name: str) -> None:
-    assert parameters(build(NETWORKS[name].model, TISSUE)) == PARAMETERS[name]
+    assert count_parameters(build_network(NETWORK_RECIPES[name].model, TISSUE)) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize(
@@ -69,25 +69,27 @@ def test_parameters(name: str) -> None:
     ],
 )
 def test_multiply_adds(name: str, expected: int) -> None:
-    assert multiply_adds(build(NETWORKS[name].model, TISSUE), TISSUE) == expected
+    assert count_multiply_adds(build_network(NETWORK_RECIPES[name].model, TISSUE), TISSUE) == expected
 
 
-@pytest.mark.parametrize("shape", [Shape(1, 28, 28, 8), Shape(3, 28, 28, 2), Shape(3, 64, 64, 11), Shape(1, 30, 44, 5)])
+@pytest.mark.parametrize(
+    "shape", [InputSpec(1, 28, 28, 8), InputSpec(3, 28, 28, 2), InputSpec(3, 64, 64, 11), InputSpec(1, 30, 44, 5)]
+)
 @pytest.mark.parametrize(
     "name", ["course-1", "course-4", "poster", "nephnet2d", "medmnist-resnet18", "compact", "nephros"]
 )
-def test_any_size_channels_and_classes(name: str, shape: Shape) -> None:
-    network = build(_narrow(name), shape)
+def test_any_size_channels_and_classes(name: str, shape: InputSpec) -> None:
+    network = build_network(_narrow(name), shape)
     logits = network(torch.randn(3, shape.channels, shape.height, shape.width))
-    assert logits.shape == (3, shape.classes)
+    assert logits.shape == (3, shape.n_classes)
     assert torch.isfinite(logits).all()
 
 
 @pytest.mark.parametrize("size", [128, 224])
 def test_the_large_sizes(size: int) -> None:
-    shape = Shape(1, size, size, 8)
+    shape = InputSpec(1, size, size, 8)
     for name in ("course-1", "poster", "compact", "nephros"):
-        assert build(_narrow(name), shape)(torch.zeros(2, 1, size, size)).shape == (2, 8)
+        assert build_network(_narrow(name), shape)(torch.zeros(2, 1, size, size)).shape == (2, 8)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ def test_the_large_sizes(size: int) -> None:
 )
 def test_a_gradient_reaches_every_parameter(name: str) -> None:
     torch.manual_seed(0)
-    network = build(dataclasses.replace(_narrow(name), dropout=0.0), TISSUE)
+    network = build_network(dataclasses.replace(_narrow(name), dropout=0.0), TISSUE)
     logits = network(torch.randn(16, 1, 28, 28))
     torch.nn.functional.cross_entropy(logits, torch.arange(16) % 8).backward()  # type: ignore[no-untyped-call]
     for parameter_name, parameter in network.named_parameters():
@@ -107,7 +109,7 @@ def test_a_gradient_reaches_every_parameter(name: str) -> None:
 
 
 def test_dropout_changes_training_only() -> None:
-    network = build(dataclasses.replace(NETWORKS["poster"].model, features=4), TISSUE)
+    network = build_network(dataclasses.replace(NETWORK_RECIPES["poster"].model, base_channels=4), TISSUE)
     x = torch.randn(4, 1, 28, 28)
     assert not torch.equal(network(x), network(x))
     network.eval()
@@ -115,17 +117,17 @@ def test_dropout_changes_training_only() -> None:
 
 
 def test_course_padding_replicates_the_border() -> None:
-    network = build(NETWORKS["course-1"].model, TISSUE)
+    network = build_network(NETWORK_RECIPES["course-1"].model, TISSUE)
     convolution = next(layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d))
     flat = convolution(torch.full((1, 1, 28, 28), 0.7))
     assert torch.allclose(flat, flat[:, :, :1, :1].expand_as(flat), atol=1e-6)
 
 
 def test_too_small_images_and_unknown_networks_are_named() -> None:
-    with pytest.raises(UserError, match="4x4 pixels are too small"):
-        build(NETWORKS["poster"].model, Shape(1, 4, 4, 8))
-    with pytest.raises(UserError, match="Did you mean 'poster'"):
-        build(Model(network="postr"), TISSUE)
+    with pytest.raises(NephrosError, match="4x4 pixels are too small"):
+        build_network(NETWORK_RECIPES["poster"].model, InputSpec(1, 4, 4, 8))
+    with pytest.raises(NephrosError, match="Did you mean 'poster'"):
+        build_network(ModelConfig(network="postr"), TISSUE)
 
 
 def test_the_classifier_normalises_as_written() -> None:
@@ -137,8 +139,8 @@ def test_the_classifier_normalises_as_written() -> None:
 
 def test_a_saved_model_answers_as_before(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    settings = NETWORKS["course-1"].model
-    model = Classifier(build(settings, TISSUE), [0.1], [0.2]).eval()
+    settings = NETWORK_RECIPES["course-1"].model
+    model = Classifier(build_network(settings, TISSUE), [0.1], [0.2]).eval()
     path = tmp_path / "weights.safetensors"
     names = tuple(f"class {c}" for c in range(8))
     save_model(path, model.state_dict(), settings, TISSUE, names)
@@ -150,8 +152,8 @@ def test_a_saved_model_answers_as_before(tmp_path: Path) -> None:
 
 def test_damaged_weights_are_named(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    with pytest.raises(UserError, match="are missing"):
+    with pytest.raises(NephrosError, match="are missing"):
         load_model(path)
     path.write_bytes(b"not weights at all")
-    with pytest.raises(UserError, match="are damaged"):
+    with pytest.raises(NephrosError, match="are damaged"):
         load_model(path)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nephros.distributed import ALONE
-from nephros.models.sync_batchnorm import SharedBatchNorm, share_statistics
+from nephros.distributed import SINGLE_PROCESS
+from nephros.models.sync_batchnorm import CPUSyncBatchNorm, convert_sync_batchnorm
 
 
 def _step(network: nn.Module, x: Tensor, upstream: Tensor) -> list[Tensor]:
@@ -30,8 +30,8 @@ def test_one_rank_s_is_torch_s(shape: tuple[int, ...]) -> None:
     nn.init.normal_(layer.bias)
     network = nn.Sequential(nn.Sequential(layer)).double()
     ours = copy.deepcopy(network)
-    share_statistics(ours, ALONE)
-    assert isinstance(ours[0][0], SharedBatchNorm)  # type: ignore[index]
+    convert_sync_batchnorm(ours, SINGLE_PROCESS)
+    assert isinstance(ours[0][0], CPUSyncBatchNorm)  # type: ignore[index]
     assert list(ours.state_dict()) == list(network.state_dict())
     for x, upstream in (draw[:2], draw[2:]):
         for a, b in zip(_step(ours, x, upstream), _step(network, x, upstream), strict=True):
@@ -44,7 +44,7 @@ def test_one_rank_s_is_torch_s(shape: tuple[int, ...]) -> None:
 
 def test_a_channel_far_from_zero_keeps_its_variance() -> None:
     x = torch.randn(64, 2, 4, 4, generator=torch.Generator().manual_seed(0)) + 3000
-    shared = SharedBatchNorm(nn.BatchNorm2d(2), ALONE)
+    shared = CPUSyncBatchNorm(nn.BatchNorm2d(2), SINGLE_PROCESS)
     exact = nn.BatchNorm2d(2).double()
     torch.testing.assert_close(shared(x).double(), exact(x.double()), rtol=0, atol=2e-3)
     torch.testing.assert_close(shared.running_var.double(), exact.running_var, rtol=1e-5, atol=0)  # type: ignore[union-attr]
@@ -53,7 +53,7 @@ def test_a_channel_far_from_zero_keeps_its_variance() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_comes_out_as_it_came_in(dtype: torch.dtype) -> None:
     x = torch.randn(8, 2, 3, 3, generator=torch.Generator().manual_seed(0))
-    shared, plain = SharedBatchNorm(nn.BatchNorm2d(2), ALONE), nn.BatchNorm2d(2)
+    shared, plain = CPUSyncBatchNorm(nn.BatchNorm2d(2), SINGLE_PROCESS), nn.BatchNorm2d(2)
     y = shared(x.to(dtype))
     assert y.dtype == dtype
     torch.testing.assert_close(y.float(), plain(x), rtol=0.02, atol=0.02)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nephros.models.tta import Averaged, views
-from nephros.recipe import VIEWS
+from nephros.models.tta import TTAClassifier, make_tta_views
+from nephros.recipe import TTA_VIEW_COUNTS
 
 
 class Linear(nn.Module):
@@ -25,16 +25,16 @@ def cells() -> Tensor:
     return torch.randint(1, 256, (6, 1, 7, 7), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("count", VIEWS)
+@pytest.mark.parametrize("count", TTA_VIEW_COUNTS)
 def test_views_differ_and_the_first_is_the_image(count: int) -> None:
-    seen = [view.of(cells()) for view in views(count)]
+    seen = [view.apply(cells()) for view in make_tta_views(count)]
     assert len(seen) == count
     assert torch.equal(seen[0], cells())
     assert len({tuple(one.flatten().tolist()) for one in seen}) == count
 
 
 def test_a_shift_brings_in_black_and_loses_the_far_side() -> None:
-    _, right, left, down, up = (view.of(cells()) for view in views(5))
+    _, right, left, down, up = (view.apply(cells()) for view in make_tta_views(5))
     x = cells()
     assert torch.equal(right[..., 1:], x[..., :-1])
     assert not right[..., 0].any()
@@ -43,18 +43,18 @@ def test_a_shift_brings_in_black_and_loses_the_far_side() -> None:
     assert torch.equal(up[..., :-1, :], x[..., 1:, :])
 
 
-@pytest.mark.parametrize("count", VIEWS)
+@pytest.mark.parametrize("count", TTA_VIEW_COUNTS)
 def test_the_mean_is_of_the_probabilities(count: int) -> None:
     model = Linear()
-    expected = torch.stack([model(view.of(cells())).softmax(1) for view in views(count)]).mean(0)
-    torch.testing.assert_close(Averaged(model, count)(cells()).softmax(1), expected)
+    expected = torch.stack([model(view.apply(cells())).softmax(1) for view in make_tta_views(count)]).mean(0)
+    torch.testing.assert_close(TTAClassifier(model, count)(cells()).softmax(1), expected)
 
 
 def test_flips_and_turns_make_any_model_indifferent_to_them() -> None:
-    model = Averaged(Linear(), 40)
+    model = TTAClassifier(Linear(), 40)
     torch.testing.assert_close(model(cells()), model(torch.rot90(cells(), 1, (2, 3))))
 
 
 def test_maps_are_turned_back() -> None:
-    for view in views(8):
-        assert torch.equal(view.undone(view.of(cells())), cells())
+    for view in make_tta_views(8):
+        assert torch.equal(view.invert(view.apply(cells())), cells())

@@ -12,30 +12,33 @@ import pytest
 from numpy.typing import NDArray
 
 from nephros.data.dataset import Dataset, Provenance, Split
-from nephros.evaluation.metrics import summarise
+from nephros.evaluation.metrics import compute_metrics
 from nephros.evaluation.scoring import Evaluation
 from nephros.files import write_text
 from nephros.recipe import Recipe, to_yaml
-from nephros.recipe_parts import Augment, Model
+from nephros.recipe_parts import AugmentConfig, ModelConfig
 from nephros.runs import RunFolder, RunInfo
-from nephros.training.history import Epoch, to_csv
+from nephros.training.history import EpochMetrics, history_to_csv
 
 MakeRun = Callable[..., tuple[RunFolder, Dataset]]
 
 
-def judged(labels: NDArray[np.int64], names: tuple[str, ...], seed: int = 0, sharp: float = 1.6) -> Evaluation:
-    """Return the Evaluation of a classifier that is right more often than not; `sharp` above 50 makes it always right."""
-    scores = np.random.default_rng(seed).normal(size=(len(labels), len(names)))
-    scores[np.arange(len(labels)), labels] += sharp
+def random_evaluation(
+    labels: NDArray[np.int64], class_names: tuple[str, ...], seed: int = 0, separation: float = 1.6
+) -> Evaluation:
+    """Return the Evaluation of a classifier that is right more often than not; `separation` above 50 makes it always right."""
+    scores = np.random.default_rng(seed).normal(size=(len(labels), len(class_names)))
+    scores[np.arange(len(labels)), labels] += separation
     probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    return Evaluation(summarise(probabilities, labels, names), probabilities, labels)
+    return Evaluation(compute_metrics(probabilities, labels, class_names), probabilities, labels)
 
 
-def epochs(n: int) -> list[Epoch]:
+def history_of(n: int) -> list[EpochMetrics]:
     """Return the history of n made-up epochs."""
     return [
-        Epoch(e, 0.1, 2 / e, 0.3 + 0.05 * e, 1.8 / e, 0.35 + 0.04 * e, 0.3, 0.8, 1.5, 900.0) for e in range(1, n + 1)
+        EpochMetrics(e, 0.1, 2 / e, 0.3 + 0.05 * e, 1.8 / e, 0.35 + 0.04 * e, 0.3, 0.8, 1.5, 900.0)
+        for e in range(1, n + 1)
     ]
 
 
@@ -43,11 +46,11 @@ def epochs(n: int) -> list[Epoch]:
 def evaluation() -> Callable[..., Evaluation]:
     """Make an Evaluation of so many classes; class `missing` has no cells."""
 
-    def make(classes: int, missing: int | None = None, n: int = 400, sharp: float = 1.6) -> Evaluation:
+    def make(classes: int, missing: int | None = None, n: int = 400, separation: float = 1.6) -> Evaluation:
         labels = np.random.default_rng(1).integers(0, classes, n)
         if missing is not None:
             labels[labels == missing] = (missing + 1) % classes
-        return judged(labels, tuple(f"kind {c}" for c in range(classes)), sharp=sharp)
+        return random_evaluation(labels, tuple(f"kind {c}" for c in range(classes)), separation=separation)
 
     return make
 
@@ -57,14 +60,14 @@ def make_run(tmp_path: Path) -> MakeRun:
     """Make a run folder and the Dataset that it was trained on."""
 
     def make(
-        names: tuple[str, ...] = ("Podocytes", "Leukocytes", "Thick Ascending Limb"),
+        class_names: tuple[str, ...] = ("Podocytes", "Leukocytes", "Thick Ascending Limb"),
         *,
         split: Any = "own",
         key: str | None = None,
         scored: tuple[str, ...] = ("train", "val", "test"),
         channels: int = 1,
         missing: int | None = None,
-        sharp: float = 1.6,
+        separation: float = 1.6,
         history: int = 3,
         status: str = "complete",
         root: str = "run",
@@ -73,23 +76,23 @@ def make_run(tmp_path: Path) -> MakeRun:
         provenance = Provenance(
             "TissueMNIST" if key == "tissuemnist" else "Made-up cells", split, "/data/x.npz", "ab" * 32, key
         )
-        dataset = _dataset(names, channels, missing, provenance)
+        dataset = _dataset(class_names, channels, missing, provenance)
         folder = RunFolder.create(tmp_path / root, split == "synthetic")
-        recipe = Recipe(name="little", epochs=5, model=Model(dropout=0.5), augment=Augment(shift=2))
+        recipe = Recipe(name="little", epochs=5, model=ModelConfig(dropout=0.5), augment=AugmentConfig(shift=2))
         write_text(folder.file("recipe.yaml"), to_yaml(recipe))
         folder.write_info(replace(_info(dataset, recipe, status), **changes))
         if history:
-            write_text(folder.file("history.csv"), to_csv(epochs(history)))
+            write_text(folder.file("history.csv"), history_to_csv(history_of(history)))
         for name in scored:
-            found = judged(dataset.split(name).labels, names, sharp=sharp)
-            about = {"split": name, "provenance": provenance.to_dict()}
+            evaluation = random_evaluation(dataset.split(name).labels, class_names, separation=separation)
+            context = {"split": name, "provenance": provenance.to_dict()}
             predictions = None if name == "train" else folder.file(name, "predictions.npz")
-            Evaluation({**about, **found.metrics}, found.probabilities, found.labels).save(
+            Evaluation({**context, **evaluation.metrics}, evaluation.probabilities, evaluation.labels).save(
                 folder.file(name, "metrics.json"), predictions
             )
         if "test" in scored:
-            line = '{"time": "2026-01-01T00:00:00+00:00", "commit": null, "data": "x"}\n'
-            write_text(folder.file("test", "reads.jsonl"), line)
+            entry = '{"time": "2026-01-01T00:00:00+00:00", "commit": null, "data": "x"}\n'
+            write_text(folder.file("test", "reads.jsonl"), entry)
         return folder, dataset
 
     return make
@@ -118,11 +121,11 @@ def _info(dataset: Dataset, recipe: Recipe, status: str) -> RunInfo:
         device="CPU, 2 threads",
         threads=2,
         data=dataset.provenance.to_dict(),
-        request={"source": "", "size": None, "subset": None, "seed": 0},
+        data_request={"source": "", "size": None, "subset": None, "seed": 0},
         class_names=list(dataset.class_names),
-        shape={"channels": dataset.channels, "height": 28, "width": 28, "classes": dataset.classes},
-        class_counts={name: part.counts(dataset.classes).tolist() for name, part in dataset.splits()},
-        normalisation={"mean": [0.5], "std": [0.5]},
+        input_spec={"channels": dataset.channels, "height": 28, "width": 28, "n_classes": dataset.n_classes},
+        class_counts={name: part.class_counts(dataset.n_classes).tolist() for name, part in dataset.splits()},
+        normalization={"mean": [0.5], "std": [0.5]},
         parameters=123456,
         multiply_adds=7890123,
         test=True,

@@ -10,9 +10,9 @@ from typing import Any
 
 from nephros.recipe import Recipe
 from nephros.tuning.dimension import Dimension
-from nephros.tuning.settings import Settings
-from nephros.tuning.space import parse
-from nephros.tuning.study_state import Config, Records
+from nephros.tuning.settings import StudySettings
+from nephros.tuning.space import parse_space
+from nephros.tuning.study_state import Config, StudyState
 
 SPACE: dict[str, Any] = {
     "optimizer.name": {"choices": ["sgd", "adamw"]},
@@ -23,7 +23,7 @@ SPACE: dict[str, Any] = {
     "schedule.patience": {"low": 3, "high": 6},
     "model.dropout": {"low": 0.0, "high": 0.7},
 }
-JUDGED = {
+BEST_METRICS = {
     "n": 23640,
     "accuracy": 0.6123,
     "accuracy_interval": {"low": 0.6061, "high": 0.6185},
@@ -34,7 +34,7 @@ JUDGED = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class SimulationConfig:
     """What to make up."""
 
     max_epochs: int = 27
@@ -44,18 +44,18 @@ class Plan:
     sampler: Any = "random"
     space: dict[str, Any] = field(default_factory=lambda: SPACE)
     split: str = "own"
-    fail: float = 0.0
+    fail_rate: float = 0.0
     """Share of the configurations that fail in some epoch."""
-    stop: float = 0.0
+    early_stop_rate: float = 0.0
     """Share of the configurations whose early stop ends them."""
     seed: int = 0
 
 
-def settings(plan: Plan, name: str = "poster-search") -> Settings:
+def make_settings(plan: SimulationConfig, name: str = "poster-search") -> StudySettings:
     """Return the settings of a made-up study."""
     recipe = replace(Recipe(name="poster"), epochs=plan.max_epochs, metric=plan.metric)
     title = "Made-up cells, synthetic" if plan.split == "synthetic" else f"TissueMNIST, {plan.split} split"
-    return Settings(
+    return StudySettings(
         name=name,
         recipe=recipe.to_dict(),
         space=plan.space,
@@ -67,7 +67,7 @@ def settings(plan: Plan, name: str = "poster-search") -> Settings:
         seed=7,
         threads=1,
         device_type="cpu",
-        request={"source": "tissuemnist", "size": None, "seed": 0},
+        data_request={"source": "tissuemnist", "size": None, "seed": 0},
         subset=20000,
         data={
             "name": "TissueMNIST",
@@ -85,68 +85,71 @@ def settings(plan: Plan, name: str = "poster-search") -> Settings:
     )
 
 
-def simulate(plan: Plan, epochs: int | None = None, name: str = "poster-search") -> Records:
+def simulate(plan: SimulationConfig, epochs: int | None = None, name: str = "poster-search") -> StudyState:
     """Return the study after so many `epochs` over all configurations, or when it is over, judged."""
-    made = settings(plan, name)
-    space = parse(made.space, made.base, "The space")
+    study_settings = make_settings(plan, name)
+    space = parse_space(study_settings.space, study_settings.base_recipe, "The space")
     configs: dict[tuple[int, int], Config] = {}
-    records = Records(made, configs)
-    for spent, _ in enumerate(_trained(records, configs, space, plan)):
-        if epochs is not None and spent >= epochs:
-            return Records(made, dict(configs))
-    ended = {key: replace(config, state=_state(records, config)) for key, config in configs.items()}
-    return Records(made, ended, JUDGED if records.best else None)
+    study_state = StudyState(study_settings, configs)
+    for epochs_spent, _ in enumerate(_train_epochs(study_state, configs, space, plan)):
+        if epochs is not None and epochs_spent >= epochs:
+            return StudyState(study_settings, dict(configs))
+    final_configs = {key: replace(config, state=_state(study_state, config)) for key, config in configs.items()}
+    return StudyState(study_settings, final_configs, BEST_METRICS if study_state.best else None)
 
 
-def _trained(
-    records: Records, configs: dict[tuple[int, int], Config], space: tuple[Dimension, ...], plan: Plan
+def _train_epochs(
+    study_state: StudyState,
+    configs: dict[tuple[int, int], Config],
+    space: tuple[Dimension, ...],
+    plan: SimulationConfig,
 ) -> Iterator[None]:
     """Train epoch by epoch, yielding before each."""
-    for bracket in records.settings.plan:
-        for index in range(bracket.configs):
-            params = _draw(space, random.Random(f"{plan.seed} {bracket.s} {index}"))
+    for bracket in study_state.settings.planned_brackets:
+        for index in range(bracket.n_configs):
+            params = _sample_params(space, random.Random(f"{plan.seed} {bracket.s} {index}"))
             configs[bracket.s, index] = Config(bracket.s, index, len(configs), params)
-        while (standing := records.standings(bracket)[-1]).promoted is None:
-            for index in standing.pending:
-                for epoch in range(configs[bracket.s, index].epochs + 1, standing.rung.epochs + 1):
+        while (rung_state := study_state.rung_states(bracket)[-1]).promoted is None:
+            for index in rung_state.pending:
+                for epoch in range(configs[bracket.s, index].trained_epochs + 1, rung_state.rung.epochs + 1):
                     config = configs[bracket.s, index]
-                    if config.state == "failed" or config.ended:
+                    if config.state == "failed" or config.early_stopped:
                         break
                     yield
                     configs[bracket.s, index] = _step(config, epoch, plan)
 
 
-def _draw(space: tuple[Dimension, ...], dice: random.Random) -> dict[str, Any]:
+def _sample_params(space: tuple[Dimension, ...], rng: random.Random) -> dict[str, Any]:
     params: dict[str, Any] = {}
     for dimension in space:
         if dimension.kind == "categorical":
-            value: Any = dice.choice(dimension.choices)
+            value: Any = rng.choice(dimension.choices)
         elif dimension.kind == "int":
-            value = dice.randint(int(dimension.low), int(dimension.high))
+            value = rng.randint(int(dimension.low), int(dimension.high))
         else:
-            share = dice.random()
+            share = rng.random()
             value = dimension.low + share * (dimension.high - dimension.low)
             if dimension.log:
                 value = dimension.low * (dimension.high / dimension.low) ** share
-        if dimension.active(params):
+        if dimension.is_active(params):
             params[dimension.key] = value
     return params
 
 
-def _step(config: Config, epoch: int, plan: Plan) -> Config:
+def _step(config: Config, epoch: int, plan: SimulationConfig) -> Config:
     """Return the configuration after one more epoch, or failed, or ended by its early stop."""
-    dice = random.Random(f"fate {plan.seed} {config.key}")
-    fails, stops = dice.random() < plan.fail, dice.random() < plan.stop
-    when = 1 + dice.randrange(6)
+    rng = random.Random(f"fate {plan.seed} {config.key}")
+    fails, stops = rng.random() < plan.fail_rate, rng.random() < plan.early_stop_rate
+    when = 1 + rng.randrange(6)
     if fails and epoch == when:
         return replace(
-            config, state="failed", error=dice.choice(["The loss became NaN.", "The device is out of memory."])
+            config, state="failed", error=rng.choice(["The loss became NaN.", "The device is out of memory."])
         )
     values = {**config.values, epoch: _score(config, epoch, plan)}
-    return replace(config, values=values, ended=stops and epoch == when + 2, seconds=config.seconds + 11.5)
+    return replace(config, values=values, early_stopped=stops and epoch == when + 2, seconds=config.seconds + 11.5)
 
 
-def _score(config: Config, epoch: int, plan: Plan) -> float:
+def _score(config: Config, epoch: int, plan: SimulationConfig) -> float:
     noise = random.Random(f"noise {plan.seed} {config.key} {epoch}").gauss(0, 0.012)
     miss = abs(math.log(config.params.get("optimizer.lr", 0.03) / 0.03)) / math.log(30)
     quality = 0.6 - 0.25 * miss - 0.12 * abs(config.params.get("model.dropout", 0.3) - 0.3)
@@ -156,9 +159,9 @@ def _score(config: Config, epoch: int, plan: Plan) -> float:
     return float(min(accuracy, 1.0))
 
 
-def _state(records: Records, config: Config) -> Any:
+def _state(study_state: StudyState, config: Config) -> Any:
     if config.state == "failed":
         return "failed"
-    bracket = next(bracket for bracket in records.settings.plan if bracket.s == config.bracket)
-    last = records.standings(bracket)[-1]
+    bracket = next(bracket for bracket in study_state.settings.planned_brackets if bracket.s == config.bracket)
+    last = study_state.rung_states(bracket)[-1]
     return "complete" if last.rung == bracket.rungs[-1] and config.index in last.members else "pruned"

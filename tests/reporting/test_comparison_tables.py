@@ -10,21 +10,21 @@ import pytest
 from rich.console import Console
 
 from nephros.evaluation.comparison import Comparison
-from nephros.evaluation.leaderboard import Standing, standings
+from nephros.evaluation.leaderboard import LeaderboardRow, leaderboard
 from nephros.reporting.comparison import tables
 from nephros.reporting.comparison.page import write_comparison
 
-RUN = Standing(
+RUN = LeaderboardRow(
     method="a-run", input="28", accuracy=0.69, split="own test", source="nephros train --out runs/a-run", low=0.685,
-    high=0.695, interval="95 %", auc=0.93, macro_f1=0.59, parameters=870_376, multiply_adds=26_128_512, minutes=16.5,
-    device="CPU, 2 threads", checkpoint="last, epoch 5", own=True,
+    high=0.695, interval="95 %", auc=0.93, macro_f1=0.59, parameters=870_376, multiply_adds=26_128_512, training_minutes=16.5,
+    device="CPU, 2 threads", checkpoint="last, epoch 5", is_run=True,
 )  # fmt: skip
 
 
 @pytest.fixture
 def comparison() -> Comparison:
-    runs = [RUN, replace(RUN, method="knn", accuracy=0.5, low=0.49, high=0.51, minutes=None)]
-    return Comparison("test", "TissueMNIST, own split", standings(runs), [], ["One thing to know."])
+    runs = [RUN, replace(RUN, method="knn", accuracy=0.5, low=0.49, high=0.51, training_minutes=None)]
+    return Comparison("test", "TissueMNIST, own split", leaderboard(runs), [], ["One thing to know."])
 
 
 def test_each_file_says_what_an_interval_is(comparison: Comparison, tmp_path: Path) -> None:
@@ -50,16 +50,16 @@ def test_a_terminal_of_any_width_says_it_too_with_device_checkpoint_and_source(
 ) -> None:
     console = Console(width=width, force_terminal=True, color_system=None, highlight=False, soft_wrap=True)
     monkeypatch.setattr(tables, "table_console", lambda: console)
-    tables.show(comparison)
-    said = capsys.readouterr().out
-    table, rest = said[: said.index("└")], said[said.index("┘") :]
+    tables.print_comparison(comparison)
+    output = capsys.readouterr().out
+    table, rest = output[: output.index("└")], output[output.index("┘") :]
     assert max(map(len, table.splitlines())) <= width
     assert "0.6850 to 0.6950 (95 %)" in table
     assert "0.7386 to 0.7464 (1 sd)" in table
-    where = table if width == 200 else rest
-    for words in ("870,376", "26,128,512", "16.5", "CPU, 2 threads", "last, epoch 5"):
-        assert words in where, words
+    expected_in = table if width == 200 else rest
+    for text in ("870,376", "26,128,512", "16.5", "CPU, 2 threads", "last, epoch 5"):
+        assert text in expected_in, text
     assert "source of a-run (28); knn (28): nephros train --out runs/a-run" in rest
     assert "https://doi.org/10.1038/s41597-022-01721-8" in rest
-    assert "None" not in said
-    assert "…" not in said
+    assert "None" not in output
+    assert "…" not in output

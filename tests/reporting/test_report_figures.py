@@ -12,15 +12,15 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from nephros.evaluation.leaderboard import Standing, standings
-from nephros.evaluation.metrics import calibration
+from nephros.evaluation.leaderboard import LeaderboardRow, leaderboard
+from nephros.evaluation.metrics import calibration_curve
 from nephros.evaluation.scoring import Evaluation
 from nephros.recipe import Recipe
-from nephros.recipe_parts import Augment, Model
+from nephros.recipe_parts import AugmentConfig, ModelConfig
 from nephros.reporting.plots import classification, learning_and_roc
-from nephros.reporting.plots.leaderboard_chart import standing
-from nephros.reporting.plots.style import LIGHT, percent, wrap
-from nephros.training.history import Epoch
+from nephros.reporting.plots.leaderboard_chart import plot_leaderboard
+from nephros.reporting.plots.style import LIGHT_COLORS, format_percent, wrap_label
+from nephros.training.history import EpochMetrics
 
 Make = Callable[..., Evaluation]
 TITLE = "Made-up cells, synthetic"
@@ -29,26 +29,30 @@ TITLE = "Made-up cells, synthetic"
 def texts(figure: Figure) -> list[str]:
     """Return every non-empty text of a figure, tick labels included."""
     figure.draw_without_rendering()
-    found = [artist.get_text() for artist in figure.findobj(Text)]
-    return [text for text in found if text]
+    strings = [artist.get_text() for artist in figure.findobj(Text)]
+    return [text for text in strings if text]
 
 
-def names(classes: int) -> list[str]:
+def class_names(classes: int) -> list[str]:
     return [f"kind {c}" for c in range(classes)]
 
 
-def history(n: int) -> list[Epoch]:
-    return [Epoch(e, 0.1 / e, 2.0 / e, 0.1 * e, 1.9 / e, 0.12 * e, 0.3, 0.8, 1.0, 900.0) for e in range(1, n + 1)]
+def history(n: int) -> list[EpochMetrics]:
+    return [
+        EpochMetrics(e, 0.1 / e, 2.0 / e, 0.1 * e, 1.9 / e, 0.12 * e, 0.3, 0.8, 1.0, 900.0) for e in range(1, n + 1)
+    ]
 
 
 def test_class_ratios_print_counts_and_shares() -> None:
-    figure = classification.class_ratios({"train": [30, 10], "val": [4, 0], "test": [6, 2]}, names(2), TITLE)
-    found = texts(figure)
-    assert "30 · 75.0 %" in found
-    assert "6 · 75.0 %" in found
-    assert "none" in found
-    assert "training, 40 images" in found
-    assert TITLE in found
+    figure = classification.plot_class_balance(
+        {"train": [30, 10], "val": [4, 0], "test": [6, 2]}, class_names(2), TITLE
+    )
+    strings = texts(figure)
+    assert "30 · 75.0 %" in strings
+    assert "6 · 75.0 %" in strings
+    assert "none" in strings
+    assert "training, 40 images" in strings
+    assert TITLE in strings
     bars = figure.axes[0].patches
     assert [round(bar.get_width(), 2) for bar in bars] == [0.75, 0.25, 1.0, 0.0, 0.75, 0.25]  # type: ignore[attr-defined]
 
@@ -56,7 +60,7 @@ def test_class_ratios_print_counts_and_shares() -> None:
 @pytest.mark.parametrize("classes", [2, 8, 11])
 def test_confusion_prints_every_count_and_share(evaluation: Make, classes: int) -> None:
     matrix = np.array(evaluation(classes).metrics["confusion_matrix"])
-    figure = classification.confusion(matrix, names(classes), "val", TITLE)
+    figure = classification.plot_confusion_matrix(matrix, class_names(classes), "val", TITLE)
     axes = figure.axes[0]
     cells = {
         (int(t.get_position()[0]), int(t.get_position()[1]), t.get_verticalalignment()): t.get_text()
@@ -66,36 +70,36 @@ def test_confusion_prints_every_count_and_share(evaluation: Make, classes: int) 
     for row in range(classes):
         for column in range(classes):
             assert cells[column, row, "top"] == f"{matrix[row, column]:,}"
-            assert cells[column, row, "bottom"] == percent(matrix[row, column] / matrix[row].sum())
+            assert cells[column, row, "bottom"] == format_percent(matrix[row, column] / matrix[row].sum())
     depth = np.array([patch.get_alpha() for patch in axes.patches], dtype=float).reshape(classes, classes)
     assert (depth.argmax(axis=1) == matrix.argmax(axis=1)).all()
-    assert to_hex(axes.patches[0].get_facecolor()) == LIGHT["val"]
+    assert to_hex(axes.patches[0].get_facecolor()) == LIGHT_COLORS["val"]
     assert TITLE in texts(figure)
 
 
 def test_confusion_says_which_class_has_no_cells(evaluation: Make) -> None:
     matrix = np.array(evaluation(4, missing=2).metrics["confusion_matrix"])
-    figure = classification.confusion(matrix, names(4), "test", TITLE)
+    figure = classification.plot_confusion_matrix(matrix, class_names(4), "test", TITLE)
     assert texts(figure).count("no such cells in test") == 1
     assert len(figure.axes[0].texts) == 2 * 12 + 1
 
 
 @pytest.mark.parametrize("classes", [2, 8, 11, 30])
 def test_roc_grid_has_a_panel_a_class_with_area_and_ratio(evaluation: Make, classes: int) -> None:
-    found = evaluation(classes)
-    figure = learning_and_roc.roc_grid(found, names(classes), "test", TITLE)
+    result = evaluation(classes)
+    figure = learning_and_roc.plot_roc_curves(result, class_names(classes), "test", TITLE)
     assert len(figure.axes) == classes
     for c, axes in enumerate(figure.axes):
-        area = found.metrics["per_class"][c]["auc"]
-        share = (found.labels == c).mean()
+        auc = result.metrics["per_class"][c]["auc"]
+        share = (result.labels == c).mean()
         assert axes.get_title(loc="left") == f"kind {c}"
-        assert f"area {area:.3f}  ·  {100 * share:.1f} % of cells" in [text.get_text() for text in axes.texts]
+        assert f"area {auc:.3f}  ·  {100 * share:.1f} % of cells" in [text.get_text() for text in axes.texts]
         x, y = np.asarray(axes.lines[1].get_xdata()), np.asarray(axes.lines[1].get_ydata())
-        assert np.trapezoid(y, x) == pytest.approx(area, abs=0.02)
+        assert np.trapezoid(y, x) == pytest.approx(auc, abs=0.02)
 
 
 def test_roc_grid_says_which_class_is_missing(evaluation: Make) -> None:
-    figure = learning_and_roc.roc_grid(evaluation(8, missing=3), names(8), "val", TITLE)
+    figure = learning_and_roc.plot_roc_curves(evaluation(8, missing=3), class_names(8), "val", TITLE)
     assert [len(axes.lines) for axes in figure.axes] == [2, 2, 2, 0, 2, 2, 2, 2]
     assert "no such cells\nin validation" in texts(figure)
 
@@ -103,27 +107,29 @@ def test_roc_grid_says_which_class_is_missing(evaluation: Make) -> None:
 def test_thinned_curves_keep_their_ends_and_area() -> None:
     x = np.linspace(0, 1, 20_000)
     y = x**0.2
-    few_x, few_y = learning_and_roc.thin(x, y)
+    few_x, few_y = learning_and_roc.thin_curve(x, y)
     assert len(few_x) <= 200
     assert (few_x[0], few_x[-1], few_y[0], few_y[-1]) == (0, 1, 0, 1)
     assert np.trapezoid(few_y, few_x) == pytest.approx(np.trapezoid(y, x), abs=2e-4)
 
 
 def test_reliability_draws_the_bins_that_hold_something(evaluation: Make) -> None:
-    bins = calibration(evaluation(3).probabilities, evaluation(3).labels)
-    held = [part for part in bins if part.count]
-    figure = classification.reliability(bins, "test", TITLE)
+    bins = calibration_curve(evaluation(3).probabilities, evaluation(3).labels)
+    filled_bins = [b for b in bins if b.count]
+    figure = classification.plot_reliability_diagram(bins, "test", TITLE)
     above, below = figure.axes
-    assert [text.get_text() for text in below.texts] == [f"{part.count:,}" for part in held]
-    assert [bar.get_height() for bar in above.patches] == [part.accuracy for part in held]  # type: ignore[attr-defined]
-    assert list(np.asarray(above.lines[1].get_xdata())) == [part.confidence for part in held]
-    assert sum(part.count for part in held) == 400
+    assert [text.get_text() for text in below.texts] == [f"{b.count:,}" for b in filled_bins]
+    assert [bar.get_height() for bar in above.patches] == [b.accuracy for b in filled_bins]  # type: ignore[attr-defined]
+    assert list(np.asarray(above.lines[1].get_xdata())) == [b.confidence for b in filled_bins]
+    assert sum(b.count for b in filled_bins) == 400
     assert TITLE in texts(figure)
 
 
 def test_learning_curves_mark_the_kept_epoch_and_the_final_train_score() -> None:
     running = "train (running: augmented, dropout on)"
-    figure = learning_and_roc.learning(history(6), TITLE, running, chosen=4, final={"accuracy": 0.7, "loss": 0.9})
+    figure = learning_and_roc.plot_learning_curves(
+        history(6), TITLE, running, chosen_epoch=4, train_metrics={"accuracy": 0.7, "loss": 0.9}
+    )
     assert len(figure.axes) == 3
     by_label = {str(line.get_label()): line for line in figure.axes[0].lines}
     assert list(np.asarray(by_label[running].get_ydata())) == [row.train_accuracy for row in history(6)]
@@ -131,14 +137,14 @@ def test_learning_curves_mark_the_kept_epoch_and_the_final_train_score() -> None
     point = by_label["train, evaluation mode, weights kept"]
     assert (list(np.asarray(point.get_xdata())), list(np.asarray(point.get_ydata()))) == ([4], [0.7])
     assert list(np.asarray(by_label["epoch 4: weights kept"].get_xdata())) == [4]
-    found = texts(figure)
-    assert running in found
-    assert TITLE in found
-    assert {"Accuracy", "Loss, nats an image", "Learning rate"} <= set(found)
+    strings = texts(figure)
+    assert running in strings
+    assert TITLE in strings
+    assert {"Accuracy", "Loss, nats an image", "Learning rate"} <= set(strings)
 
 
 def test_learning_curves_of_an_unfinished_run_mark_nothing() -> None:
-    figure = learning_and_roc.learning(history(1), TITLE)
+    figure = learning_and_roc.plot_learning_curves(history(1), TITLE)
     assert len(figure.axes[0].lines) == 2
     assert _ticks(figure.axes[0]) == [1]
 
@@ -149,22 +155,24 @@ def _ticks(axes: Axes) -> list[float]:
 
 
 def test_the_running_label_says_what_was_on() -> None:
-    both = Recipe(augment=Augment(shift=2), model=Model(dropout=0.5))
-    assert learning_and_roc.running_label(both) == "train (running: augmented, dropout on)"
-    assert learning_and_roc.running_label(Recipe()) == "train (running: weights still moving)"
+    both = Recipe(augment=AugmentConfig(shift=2), model=ModelConfig(dropout=0.5))
+    assert learning_and_roc.train_curve_label(both) == "train (running: augmented, dropout on)"
+    assert learning_and_roc.train_curve_label(Recipe()) == "train (running: weights still moving)"
 
 
 def test_published_results_stand_around_the_run() -> None:
-    own = Standing("this run: x", "28", 0.69, "own test", "this report", low=0.68, high=0.70, auc=0.93, own=True)
-    rows = standings([own])
+    run_row = LeaderboardRow(
+        "this run: x", "28", 0.69, "own test", "this report", low=0.68, high=0.70, auc=0.93, is_run=True
+    )
+    rows = leaderboard([run_row])
     assert len(rows) == 15
     assert [row.accuracy for row in rows] == sorted((row.accuracy for row in rows), reverse=True)
-    figure = standing(rows, "test", TITLE)
+    figure = plot_leaderboard(rows, "test", TITLE)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels[rows.index(own)] == "this run: x  (28)"
+    assert labels[rows.index(run_row)] == "this run: x  (28)"
     assert "AutoKeras  (28)" in labels
-    colours = [label.get_color() for label in figure.axes[0].get_yticklabels()]
-    assert colours.count(LIGHT["test"]) == 1
+    colors = [label.get_color() for label in figure.axes[0].get_yticklabels()]
+    assert colors.count(LIGHT_COLORS["test"]) == 1
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     for dot, row in zip(dots, rows, strict=True):
         filled = dot.get_markerfacecolor() == dot.get_color()
@@ -174,25 +182,28 @@ def test_published_results_stand_around_the_run() -> None:
 
 def test_drawing_leaves_the_callers_settings_alone(evaluation: Make) -> None:
     before = dict(matplotlib.rcParams)
-    learning_and_roc.roc_grid(evaluation(2), names(2), "test", TITLE)
+    learning_and_roc.plot_roc_curves(evaluation(2), class_names(2), "test", TITLE)
     assert dict(matplotlib.rcParams) == before
 
 
 def test_names_are_wrapped_evenly_and_dollars_are_no_formulas(evaluation: Make) -> None:
-    assert wrap("Collecting Duct, Connecting Tubule", 25) == "Collecting Duct,\nConnecting Tubule"
-    assert wrap("a", 25) == "a"
-    assert wrap(" ".join(["word"] * 40), 20, 2).endswith("…")
-    figure = classification.class_ratios({"train": [1, 2]}, ["$x^$", "_{"], TITLE)
+    assert wrap_label("Collecting Duct, Connecting Tubule", 25) == "Collecting Duct,\nConnecting Tubule"
+    assert wrap_label("a", 25) == "a"
+    assert wrap_label(" ".join(["word"] * 40), 20, 2).endswith("…")
+    figure = classification.plot_class_balance({"train": [1, 2]}, ["$x^$", "_{"], TITLE)
     assert "$x^$" in texts(figure)
 
 
 def test_percent_tells_few_from_none() -> None:
-    assert [percent(share) for share in (0, 0.001, 0.32, 1)] == ["0 %", "<1 %", "32 %", "100 %"]
+    assert [format_percent(share) for share in (0, 0.001, 0.32, 1)] == ["0 %", "<1 %", "32 %", "100 %"]
 
 
 @pytest.mark.parametrize(("last", "scale"), [(0.1, "linear"), (0.001, "log"), (1e-6, "linear")])
 def test_learning_rates_that_fall_in_stairs_stand_on_a_log_scale_in_plain_numbers(last: float, scale: str) -> None:
-    rows = [Epoch(n, rate, 1.0, 0.5, 1.0, 0.5, 0.5, 0.5, 1.0, 1.0) for n, rate in enumerate((0.1, 0.1, last), start=1)]
-    figure = learning_and_roc.learning(rows, TITLE)
+    rows = [
+        EpochMetrics(n, rate, 1.0, 0.5, 1.0, 0.5, 0.5, 0.5, 1.0, 1.0)
+        for n, rate in enumerate((0.1, 0.1, last), start=1)
+    ]
+    figure = learning_and_roc.plot_learning_curves(rows, TITLE)
     assert figure.axes[2].get_yscale() == scale
     assert not any("mathdefault" in text for text in texts(figure))

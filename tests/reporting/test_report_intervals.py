@@ -15,38 +15,38 @@ Make = Callable[..., Evaluation]
 
 
 def test_macro_intervals_agree_with_a_bootstrap_of_the_cells(evaluation: Make) -> None:
-    found = evaluation(3, n=500)
+    result = evaluation(3, n=500)
     rng = np.random.default_rng(0)
-    areas, scores = [], []
+    aucs, scores = [], []
     for _ in range(120):
         rows = rng.integers(0, 500, 500)
-        probabilities, labels = found.probabilities[rows], found.labels[rows]
-        areas.append(np.mean([roc_auc_score(labels == c, probabilities[:, c]) for c in range(3)]))
+        probabilities, labels = result.probabilities[rows], result.labels[rows]
+        aucs.append(np.mean([roc_auc_score(labels == c, probabilities[:, c]) for c in range(3)]))
         scores.append(f1_score(labels, probabilities.argmax(axis=1), average="macro"))
-    auc = macro_auc_interval(found.probabilities, found.labels, [0, 1, 2])
-    f1 = macro_f1_interval(np.array(found.metrics["confusion_matrix"]))
+    auc = macro_auc_interval(result.probabilities, result.labels, [0, 1, 2])
+    f1 = macro_f1_interval(np.array(result.metrics["confusion_matrix"]))
     assert auc is not None
-    for interval, drawn in ((auc, areas), (f1, scores)):
-        assert interval[1] - interval[0] == pytest.approx(2 * 1.96 * np.std(drawn), rel=0.2)
-        assert sum(interval) / 2 == pytest.approx(np.mean(drawn), abs=0.5 * np.std(drawn))
-    assert auc[0] < found.metrics["auc"] < auc[1]
-    assert f1[0] < found.metrics["macro_f1"] < f1[1]
+    for interval, resampled in ((auc, aucs), (f1, scores)):
+        assert interval[1] - interval[0] == pytest.approx(2 * 1.96 * np.std(resampled), rel=0.2)
+        assert sum(interval) / 2 == pytest.approx(np.mean(resampled), abs=0.5 * np.std(resampled))
+    assert auc[0] < result.metrics["auc"] < auc[1]
+    assert f1[0] < result.metrics["macro_f1"] < f1[1]
 
 
 def test_the_middle_of_the_auc_interval_is_the_macro_auc(evaluation: Make) -> None:
-    found = evaluation(8)
-    low, high = macro_auc_interval(found.probabilities, found.labels, list(range(8))) or (0, 0)
-    assert (low + high) / 2 == pytest.approx(found.metrics["auc"], abs=1e-12)
+    result = evaluation(8)
+    low, high = macro_auc_interval(result.probabilities, result.labels, list(range(8))) or (0, 0)
+    assert (low + high) / 2 == pytest.approx(result.metrics["auc"], abs=1e-12)
 
 
 def test_without_an_auc_there_is_no_interval(evaluation: Make) -> None:
-    found = evaluation(4, missing=1)
-    assert macro_auc_interval(found.probabilities, found.labels, [0, 1]) is None
-    assert macro_auc_interval(found.probabilities, found.labels, []) is None
-    assert macro_auc_interval(found.probabilities, found.labels, [0, 2, 3]) is not None
+    result = evaluation(4, missing=1)
+    assert macro_auc_interval(result.probabilities, result.labels, [0, 1]) is None
+    assert macro_auc_interval(result.probabilities, result.labels, []) is None
+    assert macro_auc_interval(result.probabilities, result.labels, [0, 2, 3]) is not None
 
 
 def test_a_perfect_run_has_a_point_for_an_interval(evaluation: Make) -> None:
-    found = evaluation(3, sharp=99)
-    assert macro_f1_interval(np.array(found.metrics["confusion_matrix"])) == (1, 1)
-    assert macro_auc_interval(found.probabilities, found.labels, [0, 1, 2]) == (1, 1)
+    result = evaluation(3, separation=99)
+    assert macro_f1_interval(np.array(result.metrics["confusion_matrix"])) == (1, 1)
+    assert macro_auc_interval(result.probabilities, result.labels, [0, 1, 2]) == (1, 1)

@@ -6,15 +6,15 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-from nephros.reporting.plots.classification import class_ratios
-from nephros.reporting.plots.save import save
+from nephros.reporting.plots.classification import plot_class_balance
+from nephros.reporting.plots.save import save_figure
 
 ODD = ' id="x" url(#y) #b4510f <b> &amp; $x^$'
 
 
 def test_files_stand_alone_and_the_inline_drawing_is_themed(tmp_path: Path) -> None:
-    figure = class_ratios({"train": [3, 1], "test": [1, 1]}, [ODD, "two"], "Made-up cells, own split")
-    svg = save(figure, tmp_path / "ratios.png", 'an "alt"')
+    figure = plot_class_balance({"train": [3, 1], "test": [1, 1]}, [ODD, "two"], "Made-up cells, own split")
+    svg = save_figure(figure, tmp_path / "ratios.png", 'an "alt"')
     assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
     file = (tmp_path / "ratios.svg").read_text(encoding="utf-8")
     texts = [element.text for element in ElementTree.fromstring(file).iter() if element.tag.endswith("text")]
@@ -36,5 +36,5 @@ def test_files_stand_alone_and_the_inline_drawing_is_themed(tmp_path: Path) -> N
 
 
 def test_a_name_in_a_script_without_a_font_is_drawn_quietly(tmp_path: Path) -> None:
-    svg = save(class_ratios({"train": [3, 1]}, ["肾", "two"], "x"), tmp_path / "ratios.png", "alt")
+    svg = save_figure(plot_class_balance({"train": [3, 1]}, ["肾", "two"], "x"), tmp_path / "ratios.png", "alt")
     assert "肾" in svg

@@ -9,123 +9,123 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 from matplotlib.text import Text
 
-from nephros.reporting.study.budget import budget, random_search, spending
-from nephros.reporting.study.formatting import COLOUR
-from nephros.reporting.study.importance import Importance, importance, importances
-from nephros.reporting.study.learning_curves import learning, limits
-from nephros.reporting.study.parallel_coordinates import parallel
-from nephros.reporting.study.survival_plot import flow
-from nephros.reporting.study.view import View
-from tests.reporting.study_simulator import Plan, simulate
+from nephros.reporting.study.budget import compute_budget_curve, estimate_random_baseline, plot_budget_curve
+from nephros.reporting.study.formatting import STATUS_COLORS
+from nephros.reporting.study.importance import Importance, compute_importance, plot_importance
+from nephros.reporting.study.learning_curves import plot_learning_curves, value_limits
+from nephros.reporting.study.parallel_coordinates import plot_parallel_coordinates
+from nephros.reporting.study.survival_plot import plot_survival
+from nephros.reporting.study.view import StudyView
+from tests.reporting.study_simulator import SimulationConfig, simulate
 
 
-def words(figure: Figure) -> list[str]:
+def drawn_texts(figure: Figure) -> list[str]:
     """Return the texts that are drawn."""
     return [text.get_text() for text in figure.findobj(Text) if text.get_visible()]
 
 
-def points(line: Line2D) -> list[tuple[float, float]]:
+def line_points(line: Line2D) -> list[tuple[float, float]]:
     """Return the points of a line or of a row of dots."""
     return [(float(x), float(y)) for x, y in np.asarray(line.get_xydata())]
 
 
 def test_the_survival_picture_counts_what_the_poster_drew() -> None:
-    view = View(simulate(Plan(brackets="s=3")))
-    figure = flow(view)
+    view = StudyView(simulate(SimulationConfig(brackets="s=3")))
+    figure = plot_survival(view)
     assert {"27 for 1 epoch", "9 to 3", "3 to 9", "1 to 27", "s = 3", "81 epochs", "s3#22: 59.0 %"} <= set(
-        words(figure)
+        drawn_texts(figure)
     )
     axes = figure.axes[0]
-    dots = len([point for line in axes.lines if line.get_marker() == "o" for point in points(line)])
+    dots = len([point for line in axes.lines if line.get_marker() == "o" for point in line_points(line)])
     assert dots == 27 + 9 + 3 + 1 + 1  # and the ring
     lines = [patch for patch in axes.patches if isinstance(patch, PathPatch)]
     assert len(lines) == 9 + 3 + 1
 
 
 def test_ranks_run_from_the_top_and_survivors_come_first() -> None:
-    view = View(simulate(Plan(brackets="s=3")))
-    axes = flow(view).axes[0]
+    view = StudyView(simulate(SimulationConfig(brackets="s=3")))
+    axes = plot_survival(view).axes[0]
     lines = [line for line in axes.lines if line.get_marker() == "o"]
-    first = min(x for line in lines for x, _ in points(line))
-    colours = {y: str(line.get_color()) for line in lines for x, y in points(line) if x == first}
-    order = [colours[y] for y in sorted(colours)]
+    first = min(x for line in lines for x, _ in line_points(line))
+    colors = {y: str(line.get_color()) for line in lines for x, y in line_points(line) if x == first}
+    order = [colors[y] for y in sorted(colors)]
     assert len(order) == 27
-    assert set(order[:9]) == {COLOUR["best"], COLOUR["finished"]}
-    assert set(order[9:]) == {COLOUR["eliminated"]}
+    assert set(order[:9]) == {STATUS_COLORS["best"], STATUS_COLORS["finished"]}
+    assert set(order[9:]) == {STATUS_COLORS["eliminated"]}
 
 
 def test_an_open_rung_failures_and_rungs_to_come_are_told_apart() -> None:
-    figure = flow(View(simulate(Plan(fail=0.12), 130)))
-    said = words(figure)
-    assert {"2 of 4 through", "to come", "failed", "through, rung open", "best so far"} <= set(said)
+    figure = plot_survival(StudyView(simulate(SimulationConfig(fail_rate=0.12), 130)))
+    texts = drawn_texts(figure)
+    assert {"2 of 4 through", "to come", "failed", "through, rung open", "best so far"} <= set(texts)
     assert any(line.get_marker() == "x" for line in figure.axes[0].lines)
 
 
 def test_nothing_in_a_survival_picture_leaves_it() -> None:
     for plan in (
-        Plan(),
-        Plan(max_epochs=81),
-        Plan(max_epochs=64, eta=2),
-        Plan(max_epochs=1),
-        Plan(max_epochs=9, fail=1),
+        SimulationConfig(),
+        SimulationConfig(max_epochs=81),
+        SimulationConfig(max_epochs=64, eta=2),
+        SimulationConfig(max_epochs=1),
+        SimulationConfig(max_epochs=9, fail_rate=1),
     ):
-        figure = flow(View(simulate(plan)))
+        figure = plot_survival(StudyView(simulate(plan)))
         figure.canvas.draw()
         width, height = figure.get_size_inches() * figure.dpi
         legend = figure.axes[0].get_legend()
         assert legend is not None
-        for drawn in (*figure.axes[0].texts, legend):
-            box = drawn.get_window_extent()
-            assert (box.x0 >= 0, box.y0 >= 0, box.x1 <= width, box.y1 <= height) == (True,) * 4, drawn
+        for artist in (*figure.axes[0].texts, legend):
+            box = artist.get_window_extent()
+            assert (box.x0 >= 0, box.y0 >= 0, box.x1 <= width, box.y1 <= height) == (True,) * 4, artist
 
 
 def test_every_bracket_has_its_panel_of_curves() -> None:
-    view = View(simulate(Plan()))
-    figure = learning(view)
+    view = StudyView(simulate(SimulationConfig()))
+    figure = plot_learning_curves(view)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["s = 3", "s = 2", "s = 1", "s = 0"]
     curves = [line for axes in figure.axes for line in axes.lines if line.get_linestyle() != "None"]
     rungs = sum(len(bracket.rungs) for bracket, _ in view.brackets)
     assert len(curves) == len(view.configs) + rungs
-    assert [line.get_color() for line in curves].count(COLOUR["best"]) == 1
+    assert [line.get_color() for line in curves].count(STATUS_COLORS["best"]) == 1
 
 
 def test_a_loss_that_went_astray_does_not_flatten_the_rest() -> None:
-    view = View(simulate(Plan(metric="val_loss")))
-    low, high, above = limits(view)
+    view = StudyView(simulate(SimulationConfig(metric="val_loss")))
+    low, high, above = value_limits(view)
     assert high < 3
     assert above > 0
     assert low < min(value for config in view.configs for value in config.values.values())
-    assert any("above the picture" in text for text in words(learning(view)))
-    assert limits(View(simulate(Plan(), 0))) == (0.0, 1.0, 0)
+    assert any("above the picture" in text for text in drawn_texts(plot_learning_curves(view)))
+    assert value_limits(StudyView(simulate(SimulationConfig(), 0))) == (0.0, 1.0, 0)
 
 
 def test_parallel_coordinates_have_an_axis_a_field_and_a_line_a_configuration() -> None:
-    view = View(simulate(Plan()))
-    figure = parallel(view)
-    said = words(figure)
+    view = StudyView(simulate(SimulationConfig()))
+    figure = plot_parallel_coordinates(view)
+    texts = drawn_texts(figure)
     for name in ("optimizer\nlr", "model\nhidden", "batch size", "epochs\ntrained", "validation\naccuracy"):
-        assert name in said
-    assert {"sgd", "adamw", "100, 50", "300, 150", "0.01", "0.001", "0.3", "4", "5", "not used"} <= set(said)
+        assert name in texts
+    assert {"sgd", "adamw", "100, 50", "300, 150", "0.01", "0.001", "0.3", "4", "5", "not used"} <= set(texts)
     lines = [patch for patch in figure.axes[0].patches if isinstance(patch, PathPatch)]
     assert len(lines) == 49
     assert lines[-1].get_edgecolor() == pytest.approx((180 / 255, 81 / 255, 15 / 255, 1))  # the best, in front
 
 
 def test_random_search_is_drawn_at_equal_epochs_with_its_number_of_configurations() -> None:
-    view = View(simulate(Plan()))
-    figure = budget(view, spending(view), random_search(view))
+    view = StudyView(simulate(SimulationConfig()))
+    figure = plot_budget_curve(view, compute_budget_curve(view), estimate_random_baseline(view))
     line = next(line for line in figure.axes[0].lines if "random search" in str(line.get_label()))
-    assert [x for x, _ in points(line)] == [27, 54, 81, 108]
-    assert "random search: expected best, from 4 configurations" in words(figure)
-    without = budget(view, spending(view), "Random search is not drawn.")
-    assert not any("random search" in text for text in words(without))
+    assert [x for x, _ in line_points(line)] == [27, 54, 81, 108]
+    assert "random search: expected best, from 4 configurations" in drawn_texts(figure)
+    without = plot_budget_curve(view, compute_budget_curve(view), "Random search is not drawn.")
+    assert not any("random search" in text for text in drawn_texts(without))
 
 
 def test_importance_marks_what_is_more_than_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nephros.reporting.study.importance.SHUFFLES", 2)
-    found = importance(View(simulate(Plan())))
-    assert isinstance(found, Importance)
-    figure = importances(found, "Cells, own split")
-    assert f"{100 * found.shares['optimizer.lr']:.0f} %" in words(figure)
-    assert "Cells, own split" in words(figure)
-    assert len(figure.axes[0].patches) == len(found.shares)
+    monkeypatch.setattr("nephros.reporting.study.importance.N_SHUFFLES", 2)
+    importance = compute_importance(StudyView(simulate(SimulationConfig())))
+    assert isinstance(importance, Importance)
+    figure = plot_importance(importance, "Cells, own split")
+    assert f"{100 * importance.shares['optimizer.lr']:.0f} %" in drawn_texts(figure)
+    assert "Cells, own split" in drawn_texts(figure)
+    assert len(figure.axes[0].patches) == len(importance.shares)

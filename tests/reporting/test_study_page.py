@@ -11,39 +11,39 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from nephros.reporting.study.page import write_study_report
-from nephros.tuning.study_state import Records
-from tests.reporting.study_simulator import JUDGED, Plan, simulate
+from nephros.tuning.study_state import StudyState
+from tests.reporting.study_simulator import BEST_METRICS, SimulationConfig, simulate
 from tests.reporting.test_report_html import Page
 
-SECTIONS = ["survival", "learning", "budget", "parallel", "importance", "configurations", "next", "making"]
+SECTIONS = ["survival", "learning", "budget", "parallel", "importance", "configurations", "next", "reproduce"]
 FIGURES = {"survival", "learning-curves", "epochs-spent", "parallel-coordinates", "importance"}
 
 
 @pytest.fixture(autouse=True)
 def few_shuffles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shuffle the scores less often: that is what takes most of a report's time."""
-    monkeypatch.setattr("nephros.reporting.study.importance.SHUFFLES", 2)
+    monkeypatch.setattr("nephros.reporting.study.importance.N_SHUFFLES", 2)
 
 
 @pytest.fixture
-def no_ink(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make figures but do not draw them."""
 
     def blank(figure: Figure, png_file: Path, alt: str) -> Markup:
         return Markup(f'<svg role="img" aria-label="{escape(alt)}"></svg>')
 
-    monkeypatch.setattr("nephros.reporting.study.page.save", blank)
+    monkeypatch.setattr("nephros.reporting.study.page.save_figure", blank)
 
 
 def test_a_finished_study_has_every_section_number_and_figure_and_fetches_nothing(tmp_path: Path) -> None:
-    file = write_study_report(simulate(Plan()), tmp_path)
+    file = write_study_report(simulate(SimulationConfig()), tmp_path)
     page = Page(file)
     assert file == tmp_path / "report.html"
     assert page.sections == SECTIONS
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {
         f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")
     }
-    for words in (
+    for expected in (
         "61.2 %",
         "accuracy on all of validation, 23,640 cells",
         "95 % interval 60.6 to 61.9 %",
@@ -62,46 +62,48 @@ def test_a_finished_study_has_every_section_number_and_figure_and_fetches_nothin
         "ab" * 32,
         "it is not the published file",
     ):
-        assert words in page.text, words
+        assert expected in page.text, expected
     assert "--resume" not in page.text
-    for tag, address in page.addresses:
+    for tag, address in page.urls:
         assert address.startswith("#"), (tag, address)
     assert not {"script", "link", "img", "iframe", "object", "embed", "base"} & set(page.tags)
     assert "@import" not in page.source
     assert not re.search(r"url\((?!#)", page.source)
     assert all(page.header_scopes)
-    assert all("own split" in words for words in (*page.alts, *page.captions))
+    assert all("own split" in expected for expected in (*page.alts, *page.captions))
     assert page.tags.count("h1") == 1
     assert page.source.count("<tr class=") == 49
 
 
 @pytest.mark.parametrize(
-    ("plan", "epochs", "lacks"),
+    ("plan", "epochs", "missing"),
     [
-        (Plan(), 0, {"learning", "budget", "parallel"}),
-        (Plan(), 5, set()),
-        (Plan(fail=0.1, stop=0.2), 130, set()),
-        (Plan(brackets="s=3", sampler="tpe"), None, set()),
-        (Plan(max_epochs=1), None, set()),
-        (Plan(metric="val_loss", fail=0.1, stop=0.2), None, set()),
-        (Plan(metric="val_auc", brackets="s=0"), None, set()),
+        (SimulationConfig(), 0, {"learning", "budget", "parallel"}),
+        (SimulationConfig(), 5, set()),
+        (SimulationConfig(fail_rate=0.1, early_stop_rate=0.2), 130, set()),
+        (SimulationConfig(brackets="s=3", sampler="tpe"), None, set()),
+        (SimulationConfig(max_epochs=1), None, set()),
+        (SimulationConfig(metric="val_loss", fail_rate=0.1, early_stop_rate=0.2), None, set()),
+        (SimulationConfig(metric="val_auc", brackets="s=0"), None, set()),
         (
-            Plan(max_epochs=8, eta=2, metric="val_macro_f1", space={"optimizer.nesterov": {"choices": [False]}}),
+            SimulationConfig(
+                max_epochs=8, eta=2, metric="val_macro_f1", space={"optimizer.nesterov": {"choices": [False]}}
+            ),
             None,
             set(),
         ),
-        (Plan(max_epochs=9, fail=1.0), None, set()),
+        (SimulationConfig(max_epochs=9, fail_rate=1.0), None, set()),
     ],
     ids=["nothing", "first", "running", "one-bracket", "one-epoch", "loss", "random", "one-choice", "all-fail"],
 )
 def test_every_stage_and_shape_of_a_study_has_its_page(
-    plan: Plan, epochs: int | None, lacks: set[str], tmp_path: Path
+    plan: SimulationConfig, epochs: int | None, missing: set[str], tmp_path: Path
 ) -> None:
-    records = simulate(plan, epochs)
-    page = Page(write_study_report(records, tmp_path))
-    failures = ["failures"] if any(config.state == "failed" for config in records.configs.values()) else []
+    study_state = simulate(plan, epochs)
+    page = Page(write_study_report(study_state, tmp_path))
+    failures = ["failures"] if any(config.state == "failed" for config in study_state.configs.values()) else []
     assert [section for section in page.sections if section != "failures"] == [
-        section for section in SECTIONS if section not in lacks
+        section for section in SECTIONS if section not in missing
     ]
     assert ("failures" in page.sections) == bool(failures)
     assert all(page.alts)
@@ -109,40 +111,44 @@ def test_every_stage_and_shape_of_a_study_has_its_page(
     assert "None" not in page.text.split()
 
 
-@pytest.mark.usefixtures("no_ink")
+@pytest.mark.usefixtures("no_drawing")
 def test_a_running_study_says_so_and_how_to_go_on(tmp_path: Path) -> None:
-    page = Page(write_study_report(simulate(Plan(), 130), tmp_path))
+    page = Page(write_study_report(simulate(SimulationConfig(), 130), tmp_path))
     assert "This study has not finished: 130 of 357 epochs are spent." in page.text
     assert "nephros tune --resume poster-search" in page.text
     assert "nephros train --from-study poster-search" in page.text
     assert "validation accuracy, best so far" in page.text
     assert "on all of validation" not in page.text
-    begun = Page(write_study_report(simulate(Plan(), 5), tmp_path))
-    assert "No rung is closed yet, so there is no best configuration." in begun.text
-    assert "--from-study" not in begun.text
-    assert "Nothing to draw yet" in begun.text
+    first_page = Page(write_study_report(simulate(SimulationConfig(), 5), tmp_path))
+    assert "No rung is closed yet, so there is no best configuration." in first_page.text
+    assert "--from-study" not in first_page.text
+    assert "Nothing to draw yet" in first_page.text
 
 
-@pytest.mark.usefixtures("no_ink")
+@pytest.mark.usefixtures("no_drawing")
 def test_143_configurations_stand_in_the_table_and_failures_have_reasons(tmp_path: Path) -> None:
-    page = Page(write_study_report(simulate(Plan(max_epochs=81, fail=0.1)), tmp_path))
+    page = Page(write_study_report(simulate(SimulationConfig(max_epochs=81, fail_rate=0.1)), tmp_path))
     assert page.source.count("<tr class=") == 143
     assert "The loss became NaN." in page.text
     assert "The device is out of memory." in page.text
     assert "failed after" in page.text
 
 
-@pytest.mark.usefixtures("no_ink")
+@pytest.mark.usefixtures("no_drawing")
 def test_a_best_score_of_fewer_epochs_is_said(tmp_path: Path) -> None:
-    records = simulate(Plan(brackets="s=3"))
-    best = records.configs[3, 22]
+    study_state = simulate(SimulationConfig(brackets="s=3"))
+    best = study_state.configs[3, 22]
     early = replace(best, values={**best.values, 9: 0.8})
-    page = Page(write_study_report(Records(records.settings, {**records.configs, (3, 22): early}, JUDGED), tmp_path))
+    page = Page(
+        write_study_report(
+            StudyState(study_state.settings, {**study_state.configs, (3, 22): early}, BEST_METRICS), tmp_path
+        )
+    )
     assert "The best score was had after 9 epochs, not after all 27: its later scores were no better." in page.text
 
 
 def test_synthetic_is_said_in_every_file_table_and_figure(tmp_path: Path) -> None:
-    file = write_study_report(simulate(Plan(max_epochs=9, split="synthetic")), tmp_path, "synthetic-")
+    file = write_study_report(simulate(SimulationConfig(max_epochs=9, split="synthetic")), tmp_path, "synthetic-")
     page = Page(file)
     assert file.name == "synthetic-report.html"
     files = list((tmp_path / "figures").iterdir())
@@ -151,16 +157,16 @@ def test_synthetic_is_said_in_every_file_table_and_figure(tmp_path: Path) -> Non
     for path in files:
         if path.suffix == ".svg":
             assert "Made-up cells, synthetic</text>" in path.read_text(encoding="utf-8")
-    assert all("synthetic" in words for words in (*page.captions, *page.alts))
+    assert all("synthetic" in text for text in (*page.captions, *page.alts))
     assert "no number here says anything about kidneys" in page.text
 
 
 def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
-    records = simulate(Plan(max_epochs=3), name="a <b>'$x$")
-    broken = replace(records.configs[0, 0], state="failed", values={}, error="<script>alert(1)</script> $x^$")
-    data = {**records.settings.data, "title": "<img src=x> & co, own split"}
-    settings = replace(records.settings, data=data)
-    page = Page(write_study_report(Records(settings, {**records.configs, (0, 0): broken}), tmp_path))
+    study_state = simulate(SimulationConfig(max_epochs=3), name="a <b>'$x$")
+    broken = replace(study_state.configs[0, 0], state="failed", values={}, error="<script>alert(1)</script> $x^$")
+    data = {**study_state.settings.data, "title": "<img src=x> & co, own split"}
+    settings = replace(study_state.settings, data=data)
+    page = Page(write_study_report(StudyState(settings, {**study_state.configs, (0, 0): broken}), tmp_path))
     assert not {"script", "img"} & set(page.tags)
     assert "a <b>" not in page.source
     assert "&lt;script&gt;" in page.source
@@ -169,9 +175,9 @@ def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
 
 def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
     def everything(folder: Path) -> dict[str, bytes]:
-        records = simulate(Plan(fail=0.1))
-        shuffled = dict(reversed(list(records.configs.items()))) if folder.name == "two" else records.configs
-        write_study_report(Records(records.settings, shuffled, records.judged), folder)
+        study_state = simulate(SimulationConfig(fail_rate=0.1))
+        shuffled = dict(reversed(list(study_state.configs.items()))) if folder.name == "two" else study_state.configs
+        write_study_report(StudyState(study_state.settings, shuffled, study_state.best_metrics), folder)
         return {file.name: file.read_bytes() for file in [folder / "report.html", *(folder / "figures").iterdir()]}
 
     first = everything(tmp_path / "one")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-TYPES: dict[str, tuple[type, ...]] = {
+JSON_TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
     "number": (int, float),
@@ -13,7 +13,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "array": (list,),
     "object": (dict,),
 }
-WORDS = {
+SUPPORTED_KEYWORDS = {
     "title",
     "description",
     "default",
@@ -29,37 +29,41 @@ WORDS = {
 """What is understood of JSON Schema; anything else in a schema fails, so that nothing passes unchecked."""
 
 
-def faults(value: Any, schema: dict[str, Any], document: dict[str, Any], where: str = "answer") -> list[str]:
+def schema_errors(value: Any, schema: dict[str, Any], document: dict[str, Any], path: str = "answer") -> list[str]:
     """Return where `value` is not as `schema`, a part of the OpenAPI `document`, says."""
     if not schema:
-        return [f"{where}: an empty schema documents nothing"]
-    if strange := set(schema) - WORDS:
-        return [f"{where}: the schema says {strange}, which this test does not understand"]
+        return [f"{path}: an empty schema documents nothing"]
+    if unsupported := set(schema) - SUPPORTED_KEYWORDS:
+        return [f"{path}: the schema says {unsupported}, which this test does not understand"]
     if "$ref" in schema:
-        return faults(value, document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document, where)
-    for word in ("anyOf", "oneOf"):
-        if word in schema:
-            tried = [faults(value, part, document, where) for part in schema[word]]
-            fitting = sum(not found for found in tried)
-            good = fitting == 1 if word == "oneOf" else fitting > 0
-            return [] if good else [f"{where}: {fitting} of {word} fit", *min(tried, key=len)]
-    kinds = TYPES[schema["type"]]
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        return [f"{where}: {value!r} is no {schema['type']}"]
-    found = [f"{where}: {value!r} is not {schema['const']!r}"] if value != schema.get("const", value) else []
+        return schema_errors(
+            value, document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document, path
+        )
+    for keyword in ("anyOf", "oneOf"):
+        if keyword in schema:
+            candidates = [schema_errors(value, part, document, path) for part in schema[keyword]]
+            n_matching = sum(not errors for errors in candidates)
+            matches = n_matching == 1 if keyword == "oneOf" else n_matching > 0
+            return [] if matches else [f"{path}: {n_matching} of {keyword} fit", *min(candidates, key=len)]
+    python_types = JSON_TYPES[schema["type"]]
+    if not isinstance(value, python_types) or (isinstance(value, bool) and bool not in python_types):
+        return [f"{path}: {value!r} is no {schema['type']}"]
+    errors = [f"{path}: {value!r} is not {schema['const']!r}"] if value != schema.get("const", value) else []
     if isinstance(value, list):
         for i, entry in enumerate(value):
-            found += faults(entry, schema["items"], document, f"{where}[{i}]")
+            errors += schema_errors(entry, schema["items"], document, f"{path}[{i}]")
     if isinstance(value, dict):
-        known = schema["properties"]
-        found += [f"{where}.{key}: not documented" for key in value if key not in known]
-        found += [f"{where}.{key}: missing" for key in schema.get("required", []) if key not in value]
-        for key in value.keys() & known.keys():
-            found += faults(value[key], known[key], document, f"{where}.{key}")
-    return found
+        properties = schema["properties"]
+        errors += [f"{path}.{key}: not documented" for key in value if key not in properties]
+        errors += [f"{path}.{key}: missing" for key in schema.get("required", []) if key not in value]
+        for key in value.keys() & properties.keys():
+            errors += schema_errors(value[key], properties[key], document, f"{path}.{key}")
+    return errors
 
 
-def of_answer(document: dict[str, Any], path: str, status: int, kind: str = "application/json") -> dict[str, Any]:
+def response_schema(
+    document: dict[str, Any], path: str, status: int, media_type: str = "application/json"
+) -> dict[str, Any]:
     """Return the schema of an answer."""
     (methods,) = document["paths"][path].values()
-    return dict(methods["responses"][str(status)]["content"][kind]["schema"])
+    return dict(methods["responses"][str(status)]["content"][media_type]["schema"])

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 File = tuple[str, bytes]
-LIVE = "import sys; from nephros.cli import main; "
+LAUNCH_CODE = "import sys; from nephros.cli import main; "
 """What a server's process runs: the command line, after what a test puts between."""
 
 
 @dataclass
-class Server:
+class LiveServer:
     """Where it listens, and its process."""
 
     port: int
@@ -37,31 +37,31 @@ class Server:
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def ask(
+    def request(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers and body of an answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})
-            answer = connection.getresponse()
-            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+            response = connection.getresponse()
+            return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
 
     def json(self, method: str, path: str, files: Sequence[File] | None = None) -> tuple[int, Any]:
         """Return status and value of a JSON answer."""
-        body, kind = form(files) if files is not None else (b"", "")
-        status, _, text = self.ask(method, path, body, {"Content-Type": kind} if kind else {})
+        body, content_type = multipart_body(files) if files is not None else (b"", "")
+        status, _, text = self.request(method, path, body, {"Content-Type": content_type} if content_type else {})
         return status, json.loads(text)
 
     def predict(self, files: Sequence[File], query: str = "") -> list[dict[str, Any]]:
         """Return the results of `/predict`, which must answer 200."""
-        status, answer = self.json("POST", f"/predict{query}", files)
-        assert status == 200, answer
-        assert set(answer) == {"version", "results"}
-        return list(answer["results"])
+        status, response = self.json("POST", f"/predict{query}", files)
+        assert status == 200, response
+        assert set(response) == {"version", "results"}
+        return list(response["results"])
 
 
-def form(files: Sequence[File], field: str = "files") -> tuple[bytes, str]:
+def multipart_body(files: Sequence[File], field: str = "files") -> tuple[bytes, str]:
     """Return a multipart body and its content type."""
     boundary = uuid.uuid4().hex
     parts = [
@@ -75,14 +75,14 @@ def form(files: Sequence[File], field: str = "files") -> tuple[bytes, str]:
     return b"".join(parts) + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
 
 
-def png(image: NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
+def encode_image(image: NDArray[Any], image_format: str = "PNG", **options: Any) -> bytes:
     """Return an image file's bytes."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, format=kind, **options)
+    Image.fromarray(image).save(file, format=image_format, **options)
     return file.getvalue()
 
 
-def npz(**arrays: Any) -> bytes:
+def encode_npz(**arrays: Any) -> bytes:
     """Return an npz file's bytes."""
     file = io.BytesIO()
     np.savez(file, **arrays)
@@ -90,11 +90,11 @@ def npz(**arrays: Any) -> bytes:
 
 
 @contextlib.contextmanager
-def running(words: Sequence[object], before: str = "", **environment: str) -> Iterator[Server]:
-    """Start `nephros serve` on a free port; `before` is Python that its process runs first. It is ended by Ctrl-C."""
-    command = [sys.executable, "-u", "-c", f"{before}\n{LIVE}main(['serve', '--port', '0', *sys.argv[1:]])"]
+def run_server(args: Sequence[object], prelude: str = "", **environment: str) -> Iterator[LiveServer]:
+    """Start `nephros serve` on a free port; `prelude` is Python that its process runs first. It is ended by Ctrl-C."""
+    command = [sys.executable, "-u", "-c", f"{prelude}\n{LAUNCH_CODE}main(['serve', '--port', '0', *sys.argv[1:]])"]
     process = subprocess.Popen(
-        [*command, *map(str, words)],
+        [*command, *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -102,11 +102,11 @@ def running(words: Sequence[object], before: str = "", **environment: str) -> It
     )
     assert process.stdout is not None
     try:
-        said = ""
-        while not (found := re.search(r"serves on http://\S+:(\d+) ", line := process.stdout.readline())):
-            said += line
-            assert line, f"it ended: {said}"
-        yield Server(int(found[1]), process)
+        output = ""
+        while not (match := re.search(r"serves on http://\S+:(\d+) ", line := process.stdout.readline())):
+            output += line
+            assert line, f"it ended: {output}"
+        yield LiveServer(int(match[1]), process)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
@@ -117,6 +117,6 @@ def running(words: Sequence[object], before: str = "", **environment: str) -> It
             process.stdout.close()
 
 
-def tree(root: Path) -> set[str]:
+def list_tree(root: Path) -> set[str]:
     """Return all files below a folder."""
     return {str(path) for path in root.rglob("*")}

@@ -9,40 +9,40 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nephros.inference.predictor import Answers
-from nephros.server.batching import MOST, Batcher
-from nephros.server.limits import Refused
+from nephros.inference.predictor import PredictionBatch
+from nephros.server.batching import MAX_BATCH, Batcher
+from nephros.server.limits import RequestRejected
 
 Cells = NDArray[np.uint8]
 
 
-class Network:
+class FakePredictor:
     """Answers a cell with its own first pixel, once it is let; remembers how many cells came at a time."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
-        self.begun, self.let = threading.Event(), threading.Event()
+        self.started, self.released = threading.Event(), threading.Event()
 
-    def __call__(self, cells: Cells) -> Answers:
+    def __call__(self, cells: Cells) -> PredictionBatch:
         self.sizes.append(len(cells))
-        self.begun.set()
-        assert self.let.wait(10)
+        self.started.set()
+        assert self.released.wait(10)
         if cells.max() == 255:
             raise RuntimeError("the network is broken")
         value = cells[:, :1, 0].astype(np.float32)
-        return Answers(value, value, None, np.zeros(len(cells), dtype=np.bool_), ("",) * len(cells))
+        return PredictionBatch(value, value, None, np.zeros(len(cells), dtype=np.bool_), ("",) * len(cells))
 
 
 @pytest.fixture
-def network() -> Network:
-    return Network()
+def network() -> FakePredictor:
+    return FakePredictor()
 
 
 @pytest.fixture
-def batcher(network: Network) -> Iterator[Batcher]:
-    made = Batcher(network, jobs=6)
+def batcher(network: FakePredictor) -> Iterator[Batcher]:
+    made = Batcher(network, max_queue_length=6)
     yield made
-    network.let.set()
+    network.released.set()
     made.close()
 
 
@@ -50,14 +50,14 @@ def cells(*values: int) -> Cells:
     return np.array(values, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 4), dtype=np.uint8)
 
 
-def test_what_waits_is_answered_in_one_call(batcher: Batcher, network: Network) -> None:
+def test_what_waits_is_answered_in_one_call(batcher: Batcher, network: FakePredictor) -> None:
     first = batcher.submit(cells(1))
-    assert network.begun.wait(5)
+    assert network.started.wait(5)
     waiting = [batcher.submit(cells(2, 3)), batcher.submit(cells(4)), batcher.submit(cells(5, 6, 7))]
     gone = batcher.submit(cells(9))
     assert gone.cancel()
     assert len(batcher) == 4
-    network.let.set()
+    network.released.set()
     assert [future.result(5).probabilities[:, 0].tolist() for future in (first, *waiting)] == [
         [1],
         [2, 3],
@@ -65,66 +65,66 @@ def test_what_waits_is_answered_in_one_call(batcher: Batcher, network: Network) 
         [5, 6, 7],
     ]
     assert network.sizes == [1, 6]
-    assert (batcher.calls, batcher.cells) == (2, 7)
+    assert (batcher.n_calls, batcher.n_cells) == (2, 7)
 
 
-def test_a_call_has_a_largest_size_and_a_larger_job_goes_alone(batcher: Batcher, network: Network) -> None:
+def test_a_call_has_a_largest_size_and_a_larger_job_goes_alone(batcher: Batcher, network: FakePredictor) -> None:
     batcher.submit(cells(1))
-    assert network.begun.wait(5)
-    waiting = [batcher.submit(cells(*[2] * n)) for n in (MOST - 1, 2, MOST + 5, 1)]
-    network.let.set()
-    assert [len(future.result(5)) for future in waiting] == [MOST - 1, 2, MOST + 5, 1]
-    assert network.sizes == [1, MOST - 1, 2, MOST + 5, 1]
+    assert network.started.wait(5)
+    waiting = [batcher.submit(cells(*[2] * n)) for n in (MAX_BATCH - 1, 2, MAX_BATCH + 5, 1)]
+    network.released.set()
+    assert [len(future.result(5)) for future in waiting] == [MAX_BATCH - 1, 2, MAX_BATCH + 5, 1]
+    assert network.sizes == [1, MAX_BATCH - 1, 2, MAX_BATCH + 5, 1]
 
 
-def test_cells_wait_a_moment_for_a_request_that_is_being_read(batcher: Batcher, network: Network) -> None:
-    network.let.set()
-    with batcher.coming():
+def test_cells_wait_a_moment_for_a_request_that_is_being_read(batcher: Batcher, network: FakePredictor) -> None:
+    network.released.set()
+    with batcher.expect_more():
         late = batcher.submit(cells(1))
         assert late.result(5).probabilities[0, 0] == 1  # but not for ever
     assert network.sizes == [1]
 
 
-def test_a_full_queue_refuses_and_goes_on(batcher: Batcher, network: Network) -> None:
+def test_a_full_queue_refuses_and_goes_on(batcher: Batcher, network: FakePredictor) -> None:
     batcher.submit(cells(1))
-    assert network.begun.wait(5)
+    assert network.started.wait(5)
     waiting = [batcher.submit(cells(i)) for i in range(6)]
-    with pytest.raises(Refused, match="busy") as refused:
+    with pytest.raises(RequestRejected, match="busy") as refused:
         batcher.submit(cells(7))
     assert refused.value.status == 503
-    network.let.set()
+    network.released.set()
     assert [future.result(5).probabilities[0, 0] for future in waiting] == list(range(6))
 
 
-def test_a_failure_is_told_to_those_who_wait_and_the_next_is_answered(batcher: Batcher, network: Network) -> None:
-    network.let.set()
+def test_a_failure_is_told_to_those_who_wait_and_the_next_is_answered(batcher: Batcher, network: FakePredictor) -> None:
+    network.released.set()
     with pytest.raises(RuntimeError, match="broken"):
         batcher.submit(cells(255)).result(5)
     assert batcher.submit(cells(3)).result(5).probabilities[0, 0] == 3
 
 
-def test_without_merging_each_job_is_a_call(network: Network) -> None:
-    batcher = Batcher(network, merge=False)
-    network.let.set()
+def test_without_merging_each_job_is_a_call(network: FakePredictor) -> None:
+    batcher = Batcher(network, dynamic_batching=False)
+    network.released.set()
     for future in [batcher.submit(cells(i, i)) for i in range(4)]:
         future.result(5)
     assert network.sizes == [2, 2, 2, 2]
     batcher.close()
 
 
-def test_closing_refuses_what_waits(network: Network) -> None:
+def test_closing_refuses_what_waits(network: FakePredictor) -> None:
     batcher = Batcher(network)
     first = batcher.submit(cells(1))
-    assert network.begun.wait(5)
+    assert network.started.wait(5)
     waiting = batcher.submit(cells(2))
     closing = threading.Thread(target=batcher.close)
     closing.start()
     while not batcher._closed:
         pass
-    network.let.set()
+    network.released.set()
     closing.join(5)
     assert first.result(5).probabilities[0, 0] == 1
-    with pytest.raises(Refused, match="ending"):
+    with pytest.raises(RequestRejected, match="ending"):
         waiting.result(5)
-    with pytest.raises(Refused, match="ending"):
+    with pytest.raises(RequestRejected, match="ending"):
         batcher.submit(cells(3))

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nephros.distributed import ALONE, Ranks
-from nephros.errors import UserError
+from nephros.distributed import SINGLE_PROCESS, DistributedContext
+from nephros.errors import NephrosError
 from nephros.recipe import Recipe
-from nephros.training.model_init import check_parts
-from nephros.training.parts import loss_function, part_of_mean
+from nephros.training.model_init import check_batch_sharding
+from nephros.training.parts import build_loss, sharded_loss
 from tests import torchrun
 from tests.training.curves import CASES, curves
 
@@ -28,14 +28,14 @@ Found = dict[str, NDArray[Any]]
 def one() -> Iterator[Found]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as torchrun's processes have
-    yield curves(ALONE)
+    yield curves(SINGLE_PROCESS)
     torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Found:
     file = tmp_path_factory.mktemp("two") / "curves.npz"
-    status, _, errors = torchrun.run(2, "tests.training.curves", str(file))
+    status, _, errors = torchrun.run_torchrun(2, "tests.training.curves", str(file))
     assert status == 0, errors
     return dict(np.load(file))
 
@@ -61,14 +61,14 @@ def test_two_processes_judge_as_one_to_the_bit(case: str, one: Found, two: Found
 @pytest.mark.parametrize("weights", ["none", "balanced"])
 def test_parts_of_the_mean_loss_and_their_gradients_sum_to_those_of_the_batch(smoothing: float, weights: str) -> None:
     recipe = Recipe(label_smoothing=smoothing, class_weights=weights)  # type: ignore[arg-type]
-    loss = loss_function(recipe, np.array([5, 30, 10]), torch.device("cpu")).double()
+    loss = build_loss(recipe, np.array([5, 30, 10]), torch.device("cpu")).double()
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(7, 3, dtype=torch.float64, generator=generator, requires_grad=True)
     labels = torch.tensor([0, 1, 1, 2, 2, 0, 1])
     whole: Tensor = loss(logits, labels)
     (expected,) = torch.autograd.grad(whole, logits)
-    parts = [Ranks(rank, 3).part(slice(0, 7)) for rank in range(3)]
-    total = torch.stack([part_of_mean(loss, logits[part], labels[part], labels) for part in parts]).sum()
+    parts = [DistributedContext(rank, 3).shard(slice(0, 7)) for rank in range(3)]
+    total = torch.stack([sharded_loss(loss, logits[part], labels[part], labels) for part in parts]).sum()
     assert total.item() == pytest.approx(whole.item(), abs=1e-15)
     torch.testing.assert_close(torch.autograd.grad(total, logits)[0], expected, rtol=0, atol=1e-15)
 
@@ -76,7 +76,7 @@ def test_parts_of_the_mean_loss_and_their_gradients_sum_to_those_of_the_batch(sm
 def test_parts_cover_the_whole_and_differ_by_one_at_most() -> None:
     for world in (1, 2, 3, 8):
         for n in (8, 9, 223):
-            parts = [Ranks(rank, world).part(slice(10, 10 + n)) for rank in range(world)]
+            parts = [DistributedContext(rank, world).shard(slice(10, 10 + n)) for rank in range(world)]
             assert [row for part in parts for row in range(part.start, part.stop)] == list(range(10, 10 + n))
             sizes = {part.stop - part.start for part in parts}
             assert max(sizes) - min(sizes) <= 1
@@ -84,17 +84,19 @@ def test_parts_cover_the_whole_and_differ_by_one_at_most() -> None:
 
 def test_a_batch_too_small_for_the_processes_is_refused() -> None:
     recipe = Recipe(batch_size=50)
-    check_parts(recipe, 102, 2)
-    check_parts(dataclasses.replace(recipe, last_batch="even"), 101, 2)
-    check_parts(recipe, 101, 1)
-    with pytest.raises(UserError, match=r"--batch_size 50 makes a batch of 1 of the 101 training images.*2 processes"):
-        check_parts(recipe, 101, 2)
+    check_batch_sharding(recipe, 102, 2)
+    check_batch_sharding(dataclasses.replace(recipe, last_batch="balanced"), 101, 2)
+    check_batch_sharding(recipe, 101, 1)
+    with pytest.raises(
+        NephrosError, match=r"--batch_size 50 makes a batch of 1 of the 101 training images.*2 processes"
+    ):
+        check_batch_sharding(recipe, 101, 2)
 
 
 def test_alone_nothing_is_exchanged(tmp_path: Path) -> None:
     tensor = torch.arange(3.0)
-    assert ALONE.sum(tensor) is tensor
-    assert torch.equal(ALONE.stack(tensor), tensor[None])
-    assert ALONE.from_first(tmp_path) is tmp_path
-    assert ALONE.own(torch.device("cuda")) == torch.device("cuda")
+    assert SINGLE_PROCESS.all_reduce(tensor) is tensor
+    assert torch.equal(SINGLE_PROCESS.all_gather(tensor), tensor[None])
+    assert SINGLE_PROCESS.broadcast(tmp_path) is tmp_path
+    assert SINGLE_PROCESS.local_device(torch.device("cuda")) == torch.device("cuda")
     assert not torch.distributed.is_initialized()

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nephros.recipe_parts import Schedule
-from nephros.training.lr_schedule import LearningRate
+from nephros.recipe_parts import LRScheduleConfig
+from nephros.training.lr_schedule import LRSchedule
 
 
 def _optimizer() -> torch.optim.SGD:
@@ -18,21 +18,21 @@ def _optimizer() -> torch.optim.SGD:
 
 
 def test_step_is_torch_s_step_lr() -> None:
-    ours = LearningRate(Schedule(name="step", step_epochs=15, factor=0.489), epochs=50)
+    ours = LRSchedule(LRScheduleConfig(name="step", step_epochs=15, factor=0.489), epochs=50)
     optimizer = _optimizer()
     theirs = torch.optim.lr_scheduler.StepLR(optimizer, 15, 0.489)
     for epoch in range(50):
-        assert ours.factor(epoch, 0.5) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert ours.multiplier(epoch, 0.5) == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         theirs.step()
 
 
 def test_milestones_are_torch_s_multi_step_lr() -> None:
-    ours = LearningRate(Schedule(name="step", milestones=(0.5, 0.75), factor=0.1), epochs=40)
+    ours = LRSchedule(LRScheduleConfig(name="step", milestones=(0.5, 0.75), factor=0.1), epochs=40)
     optimizer = _optimizer()
     theirs = torch.optim.lr_scheduler.MultiStepLR(optimizer, [20, 30], 0.1)
     for epoch in range(40):
-        assert ours.factor(epoch, 0.0) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert ours.multiplier(epoch, 0.0) == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         theirs.step()
 
@@ -40,47 +40,47 @@ def test_milestones_are_torch_s_multi_step_lr() -> None:
 @given(losses=st.lists(st.floats(0.1, 3.0), min_size=1, max_size=60), patience=st.integers(0, 6))
 @settings(max_examples=100, deadline=None)
 def test_plateau_is_torch_s_reduce_lr_on_plateau(losses: list[float], patience: int) -> None:
-    ours = LearningRate(Schedule(name="plateau", patience=patience, factor=0.29), epochs=len(losses))
+    ours = LRSchedule(LRScheduleConfig(name="plateau", patience=patience, factor=0.29), epochs=len(losses))
     optimizer = _optimizer()
     theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=patience, factor=0.29, eps=0.0)
     for epoch, loss in enumerate(losses):
-        ours.after_epoch(loss)
+        ours.on_epoch_end(loss)
         theirs.step(loss)
-        assert ours.factor(epoch, 0.0) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert ours.multiplier(epoch, 0.0) == pytest.approx(optimizer.param_groups[0]["lr"])
 
 
-def test_onecycle_rises_and_falls_in_straight_lines() -> None:
-    rate = LearningRate(Schedule(name="onecycle", warmup=0.2), epochs=10)
-    assert rate.factor(0, 0.0) == pytest.approx(1e-3)
-    assert rate.factor(1, 0.0) == pytest.approx(0.5)
-    assert rate.factor(2, 0.0) == pytest.approx(1.0)
-    assert rate.factor(6, 0.0) == pytest.approx(0.5)
-    assert rate.factor(9, 0.999) < 0.001
+def test_linear_rises_and_falls_in_straight_lines() -> None:
+    rate = LRSchedule(LRScheduleConfig(name="linear", warmup=0.2), epochs=10)
+    assert rate.multiplier(0, 0.0) == pytest.approx(1e-3)
+    assert rate.multiplier(1, 0.0) == pytest.approx(0.5)
+    assert rate.multiplier(2, 0.0) == pytest.approx(1.0)
+    assert rate.multiplier(6, 0.0) == pytest.approx(0.5)
+    assert rate.multiplier(9, 0.999) < 0.001
 
 
 def test_cosine_ends_at_zero_and_is_half_in_the_middle() -> None:
-    rate = LearningRate(Schedule(name="cosine"), epochs=4)
-    assert [rate.factor(epoch, 0.0) for epoch in range(4)] == pytest.approx(
+    rate = LRSchedule(LRScheduleConfig(name="cosine"), epochs=4)
+    assert [rate.multiplier(epoch, 0.0) for epoch in range(4)] == pytest.approx(
         [0.5 * (1 + math.cos(math.pi * epoch / 4)) for epoch in range(4)]
     )
 
 
 def test_constant_stays() -> None:
-    rate = LearningRate(Schedule(name="constant"), epochs=3)
-    assert {rate.factor(epoch, 0.3) for epoch in range(3)} == {1.0}
+    rate = LRSchedule(LRScheduleConfig(name="constant"), epochs=3)
+    assert {rate.multiplier(epoch, 0.3) for epoch in range(3)} == {1.0}
 
 
 def test_plateau_goes_on_from_a_checkpoint() -> None:
-    schedule = Schedule(name="plateau", patience=1, factor=0.5)
-    whole, first = LearningRate(schedule, 10), LearningRate(schedule, 10)
+    schedule = LRScheduleConfig(name="plateau", patience=1, factor=0.5)
+    whole, first = LRSchedule(schedule, 10), LRSchedule(schedule, 10)
     losses = [1.0, 1.1, 1.2, 0.9, 1.0, 1.0, 1.0]
     for loss in losses[:2]:
-        whole.after_epoch(loss)
-        first.after_epoch(loss)
-    second = LearningRate(schedule, 10)
-    second.load(first.state())
+        whole.on_epoch_end(loss)
+        first.on_epoch_end(loss)
+    second = LRSchedule(schedule, 10)
+    second.load_state_dict(first.state_dict())
     for loss in losses[2:]:
-        whole.after_epoch(loss)
-        second.after_epoch(loss)
-    assert whole.state() == second.state()
-    assert whole.scale == 0.25
+        whole.on_epoch_end(loss)
+        second.on_epoch_end(loss)
+    assert whole.state_dict() == second.state_dict()
+    assert whole.plateau_multiplier == 0.25

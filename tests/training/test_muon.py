@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 from nephros.recipe import Recipe
-from nephros.recipe_parts import Optimizer
-from nephros.training.muon import Muon, orthogonalised
-from nephros.training.parts import optimizer
+from nephros.recipe_parts import OptimizerConfig
+from nephros.training.muon import Muon, orthogonalize
+from nephros.training.parts import build_optimizer
 
 
 def network() -> nn.Sequential:
@@ -29,11 +29,11 @@ def step(net: nn.Sequential, optimiser: torch.optim.Optimizer) -> None:
 @pytest.mark.parametrize("shape", [(24, 144), (144, 24), (32, 32)])
 def test_all_directions_get_about_the_same_length(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    lengths = torch.linalg.svdvals(orthogonalised(matrix))
+    lengths = torch.linalg.svdvals(orthogonalize(matrix))
     assert 0.6 < lengths.min() < lengths.max() < 1.3
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
     exact = u @ v
-    cosine = (orthogonalised(matrix) * exact).sum() / (orthogonalised(matrix).norm() * exact.norm())
+    cosine = (orthogonalize(matrix) * exact).sum() / (orthogonalize(matrix).norm() * exact.norm())
     assert cosine > 0.97
 
 
@@ -50,7 +50,7 @@ def test_a_step_is_so_large_a_share_of_the_filters_norm_which_stays() -> None:
 def test_all_else_is_stepped_by_sgd() -> None:
     ours, plain = network(), network()
     plain.get_parameter("1.weight").requires_grad_(False)
-    muon = Muon(ours, lr=0.05, momentum=0.9, rest_lr=0.1)
+    muon = Muon(ours, lr=0.05, momentum=0.9, aux_lr=0.1)
     sgd = torch.optim.SGD([p for p in plain.parameters() if p.requires_grad], lr=0.1, momentum=0.9, nesterov=True)
     for _ in range(3):
         step(ours, muon)
@@ -79,7 +79,7 @@ def test_a_closure_gives_the_gradients_as_loops_that_wrap_a_step_expect() -> Non
 
 def test_a_schedule_moves_both_rates() -> None:
     net = network()
-    muon = Muon(net, lr=0.05, rest_lr=0.2)
+    muon = Muon(net, lr=0.05, aux_lr=0.2)
     before = [p.detach().clone() for p in net.parameters()]
     for group in muon.param_groups:
         group["lr"] = 0.0
@@ -89,14 +89,16 @@ def test_a_schedule_moves_both_rates() -> None:
 
 
 def test_the_recipe_names_it() -> None:
-    made = optimizer(Optimizer(name="muon", lr=0.04, rest_lr=0.3, momentum=0.8, weight_decay=1e-3), network())
+    made = build_optimizer(
+        OptimizerConfig(name="muon", lr=0.04, aux_lr=0.3, momentum=0.8, weight_decay=1e-3), network()
+    )
     assert isinstance(made, Muon)
     muon, matrices, vectors = made.param_groups
     assert (muon["lr"], muon["momentum"], muon["weight_decay"]) == (0.04, 0.8, 0.0)
-    assert matrices["scale"] == pytest.approx(7.5)
+    assert matrices["lr_scale"] == pytest.approx(7.5)
     assert (matrices["weight_decay"], vectors["weight_decay"]) == (1e-3, 0.0)
 
 
 def test_its_second_rate_must_be_a_rate() -> None:
-    with pytest.raises(UserError, match=r"--optimizer\.rest_lr is 0, but it must be a number above 0"):
-        Recipe(optimizer=Optimizer(name="muon", rest_lr=0))
+    with pytest.raises(NephrosError, match=r"--optimizer\.aux_lr is 0, but it must be a number above 0"):
+        Recipe(optimizer=OptimizerConfig(name="muon", aux_lr=0))

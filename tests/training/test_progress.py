@@ -8,20 +8,20 @@ import pytest
 import torch
 from rich.console import Console
 
-from nephros.training.history import Epoch
-from nephros.training.progress import ShowProgress, clock
+from nephros.training.history import EpochMetrics
+from nephros.training.progress import ProgressCallback, format_duration
 
-ROW = Epoch(1, 0.1, 1.25, 0.5, 1.5, 0.4375, 0.3, 0.7, 2.0, 5000.0)
+ROW = EpochMetrics(1, 0.1, 1.25, 0.5, 1.5, 0.4375, 0.3, 0.7, 2.0, 5000.0)
 
 
 def _shown(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(ShowProgress, "_REFRESH", 0.0)
+    monkeypatch.setattr(ProgressCallback, "_REFRESH_SECONDS", 0.0)
     text = io.StringIO()
-    with ShowProgress(2, 100, Console(file=text, force_terminal=terminal, width=140)) as progress:
+    with ProgressCallback(2, 100, Console(file=text, force_terminal=terminal, width=140)) as progress:
         for _ in range(4):
-            progress.step(1, 25, torch.tensor(1.2345))
-        progress.epoch(ROW, [ROW])
-        progress.step(2, 25, torch.tensor(1.1111))
+            progress.on_step_end(1, 25, torch.tensor(1.2345))
+        progress.on_epoch_end(ROW, [ROW])
+        progress.on_step_end(2, 25, torch.tensor(1.1111))
     return text.getvalue()
 
 
@@ -40,4 +40,4 @@ def test_elsewhere_there_is_one_plain_line_an_epoch(monkeypatch: pytest.MonkeyPa
 
 
 def test_clock() -> None:
-    assert [clock(seconds) for seconds in (0, 59.6, 245)] == ["0:00", "1:00", "4:05"]
+    assert [format_duration(seconds) for seconds in (0, 59.6, 245)] == ["0:00", "1:00", "4:05"]

@@ -14,30 +14,30 @@ import torch
 
 from nephros.data.dataset import Dataset
 from nephros.recipe import Recipe
-from nephros.recipe_parts import Model, Optimizer
+from nephros.recipe_parts import ModelConfig, OptimizerConfig
 from nephros.tuning import space as spaces
-from nephros.tuning.checkpoint_store import Store
-from nephros.tuning.executors import Here, Pool
-from nephros.tuning.hyperband import Bracket, Standing
-from nephros.tuning.optuna_storage import Storage, address
-from nephros.tuning.plan import plan
-from nephros.tuning.scheduler import Driver
-from nephros.tuning.settings import Settings
-from nephros.tuning.study_state import Records
-from nephros.tuning.trial import Bench, Task
-from tests.conftest import made_up
+from nephros.tuning.checkpoint_store import CheckpointStore
+from nephros.tuning.executors import Executor, InProcessExecutor
+from nephros.tuning.hyperband import Bracket, RungState
+from nephros.tuning.optuna_storage import StudyStorage, storage_url
+from nephros.tuning.plan import plan_study
+from nephros.tuning.scheduler import HyperbandScheduler
+from nephros.tuning.settings import StudySettings
+from nephros.tuning.study_state import StudyState
+from nephros.tuning.trial import Task, TrialRunner
+from tests.conftest import squares_dataset
 
 RECIPE = Recipe(
     name="small",
-    model=Model(network="course", features=4, depth=1, hidden=(16,)),
-    optimizer=Optimizer(name="sgd", lr=0.01, momentum=0.5),
+    model=ModelConfig(network="course", base_channels=4, depth=1, hidden=(16,)),
+    optimizer=OptimizerConfig(name="sgd", lr=0.01, momentum=0.5),
     batch_size=32,
 )
 SPACE: dict[str, Any] = {
     "optimizer.lr": {"low": 0.001, "high": 0.5, "log": True},
     "optimizer.name": ["sgd", "adam"],
     "optimizer.momentum": {"low": 0.1, "high": 0.95, "when": {"optimizer.name": ["sgd"]}},
-    "model.features": {"low": 2, "high": 6},
+    "model.base_channels": {"low": 2, "high": 6},
     "model.hidden": [[16], [24, 8]],
 }
 
@@ -49,17 +49,17 @@ def tmp_path() -> Iterator[Path]:
         yield Path(folder)
 
 
-class Quiet:
+class RecordingCallback:
     """A Watcher that remembers which rungs it heard of."""
 
     def __init__(self) -> None:
         self.rungs: list[tuple[int, int]] = []
 
-    def changed(self, records: Records, running: list[Task]) -> None:
+    def on_update(self, study_state: StudyState, running: list[Task]) -> None:
         pass
 
-    def closed(self, records: Records, bracket: Bracket, standing: Standing) -> None:
-        self.rungs.append((bracket.s, standing.rung.epochs))
+    def on_rung_end(self, study_state: StudyState, bracket: Bracket, rung_state: RungState) -> None:
+        self.rungs.append((bracket.s, rung_state.rung.epochs))
 
 
 class SmallStudy:
@@ -74,47 +74,47 @@ class SmallStudy:
             "device": "cpu",
             **changes,
         }
-        planned = plan(recipe, **options)
-        self.settings: Settings = dataclasses.replace(planned, data=dataset.provenance.to_dict())
+        study_settings = plan_study(recipe, **options)
+        self.settings: StudySettings = dataclasses.replace(study_settings, data=dataset.provenance.to_dict())
         self.folder, self.dataset = folder, dataset
-        self.store = Store(str(folder / "checkpoints"))
-        self.watcher = Quiet()
+        self.store = CheckpointStore(str(folder / "checkpoints"))
+        self.callback = RecordingCallback()
 
     @property
-    def bench(self) -> Bench:
-        return Bench(self.dataset, torch.device("cpu"), self.store)
+    def runner(self) -> TrialRunner:
+        return TrialRunner(self.dataset, torch.device("cpu"), self.store)
 
-    def storage(self) -> Storage:
-        return Storage(address(str(self.folder / "study.db")), self.settings.name)
+    def storage(self) -> StudyStorage:
+        return StudyStorage(storage_url(str(self.folder / "study.db")), self.settings.name)
 
-    def run(self, pool: Pool | None = None, minutes: float | None = None) -> Records:
+    def run(self, executor: Executor | None = None, max_minutes: float | None = None) -> StudyState:
         """Take the study on, as a new process would, and return it as it is stored."""
         storage = self.storage()
-        storage.lease.take()
+        storage.lock.acquire()
         try:
-            storage.ensure(self.settings)
-            space = spaces.parse(self.settings.space, self.settings.base, "The space")
-            pool = Here(self.bench, 1) if pool is None else pool
-            Driver(storage, space, self.store, pool, self.watcher).run(minutes)
+            storage.create_or_verify(self.settings)
+            space = spaces.parse_space(self.settings.space, self.settings.base_recipe, "The space")
+            executor = InProcessExecutor(self.runner, 1) if executor is None else executor
+            HyperbandScheduler(storage, space, self.store, executor, self.callback).run(max_minutes)
         finally:
-            storage.lease.release()
-        return self.storage().records()
+            storage.lock.release()
+        return self.storage().load_state()
 
 
-def timeless(records: Records) -> dict[Any, Any]:
+def reproducible_part(study_state: StudyState) -> dict[Any, Any]:
     """Return all that must be the same however a study was run."""
     return {
-        key: (config.params, config.values, config.state, config.error, config.ended)
-        for key, config in records.configs.items()
-    } | {"best": records.best, "over": records.over}
+        key: (config.params, config.values, config.state, config.error, config.early_stopped)
+        for key, config in study_state.configs.items()
+    } | {"best": study_state.best, "over": study_state.finished}
 
 
 @pytest.fixture(scope="session")
 def cells() -> Dataset:
-    return made_up(n=128)
+    return squares_dataset(n=128)
 
 
 @pytest.fixture(scope="session")
-def undisturbed(cells: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Records:
+def reference_state(cells: Dataset, tmp_path_factory: pytest.TempPathFactory) -> StudyState:
     """The small study as it comes out when nothing happens to it."""
     return SmallStudy(tmp_path_factory.mktemp("undisturbed"), cells).run()

@@ -13,31 +13,33 @@ import pytest
 import torch
 from fsspec.implementations.memory import MemoryFileSystem
 
-from nephros.errors import UserError
-from nephros.tuning.checkpoint_store import Store, best_name, checkpoint_name
+from nephros.errors import NephrosError
+from nephros.tuning.checkpoint_store import CheckpointStore, best_checkpoint_name, checkpoint_name
 
 STATE: dict[str, Any] = {"history": [{"epoch": 1, "val_auc": 0.5}], "weights": torch.arange(5.0), "next": 2}
 
 
 @pytest.fixture(params=["folder", "file", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CheckpointStore]:
     roots = {
         "folder": f"{tmp_path}/checkpoints",
         "file": f"file://{tmp_path}/checkpoints/",
         "memory": f"memory://{uuid.uuid4().hex}/checkpoints",
     }
-    store = Store(roots[request.param])
+    store = CheckpointStore(roots[request.param])
     yield store
     fsspec.filesystem("memory").store.clear()
 
 
-def _files(store: Store) -> dict[str, bytes]:
+def _stored_files(store: CheckpointStore) -> dict[str, bytes]:
     """Return all that lies in the place, half-written files too."""
-    files, path = fsspec.core.url_to_fs(store.root)
-    return {found.rsplit("/", 1)[-1]: files.cat_file(found) for found in files.ls(path, detail=False)}
+    filesystem, path = fsspec.core.url_to_fs(store.root)
+    return {
+        file_path.rsplit("/", 1)[-1]: filesystem.cat_file(file_path) for file_path in filesystem.ls(path, detail=False)
+    }
 
 
-def _same(state: dict[str, Any] | None) -> bool:
+def _equals_state(state: dict[str, Any] | None) -> bool:
     return (
         state is not None
         and torch.equal(state["weights"], STATE["weights"])
@@ -45,44 +47,44 @@ def _same(state: dict[str, Any] | None) -> bool:
     )
 
 
-def test_a_state_comes_back_as_it_was(store: Store) -> None:
+def test_a_state_comes_back_as_it_was(store: CheckpointStore) -> None:
     assert store.load("2-0.pt") is None
     store.save("2-0.pt", {"next": 1})
     store.save("2-0.pt", STATE)
-    assert _same(store.load("2-0.pt"))
-    assert list(_files(store)) == ["2-0.pt"]
+    assert _equals_state(store.load("2-0.pt"))
+    assert list(_stored_files(store)) == ["2-0.pt"]
 
 
-def test_another_process_finds_it(store: Store) -> None:
-    other = Store(store.root)
+def test_another_process_finds_it(store: CheckpointStore) -> None:
+    other = CheckpointStore(store.root)
     assert other.names() == []
     store.save("2-0.pt", STATE)
     assert other.names() == ["2-0.pt"]
-    assert _same(other.load("2-0.pt"))
+    assert _equals_state(other.load("2-0.pt"))
 
 
-def test_a_damaged_checkpoint_is_as_none(store: Store) -> None:
+def test_a_damaged_checkpoint_is_as_none(store: CheckpointStore) -> None:
     store.save("2-0.pt", STATE)
-    files, path = fsspec.core.url_to_fs(store.root)
-    files.pipe_file(f"{path}/2-0.pt", _files(store)["2-0.pt"][:-100])
+    filesystem, path = fsspec.core.url_to_fs(store.root)
+    filesystem.pipe_file(f"{path}/2-0.pt", _stored_files(store)["2-0.pt"][:-100])
     assert store.load("2-0.pt") is None
-    files.pipe_file(f"{path}/2-0.pt", b"")
+    filesystem.pipe_file(f"{path}/2-0.pt", b"")
     assert store.load("2-0.pt") is None
 
 
-def test_copies_and_removals(store: Store) -> None:
+def test_copies_and_removals(store: CheckpointStore) -> None:
     store.save(checkpoint_name(2, 0), STATE)
-    store.copy(checkpoint_name(2, 0), best_name(2, 0, 3))
+    store.copy(checkpoint_name(2, 0), best_checkpoint_name(2, 0, 3))
     store.delete(checkpoint_name(2, 0))
     assert store.names() == ["best-2-0-3.pt"]
-    assert _same(store.load("best-2-0-3.pt"))
+    assert _equals_state(store.load("best-2-0-3.pt"))
     store.save(checkpoint_name(2, 1), {"next": 1})
-    store.copy(checkpoint_name(2, 1), best_name(2, 0, 3))
+    store.copy(checkpoint_name(2, 1), best_checkpoint_name(2, 0, 3))
     assert store.load("best-2-0-3.pt") == {"next": 1}
 
 
-def test_what_is_missing_is_no_trouble(store: Store) -> None:
-    store.clean()
+def test_what_is_missing_is_no_trouble(store: CheckpointStore) -> None:
+    store.remove_temporary_files()
     store.delete("2-0.pt")
     store.copy("2-0.pt", "best-2-0-3.pt")
     assert store.names() == []
@@ -92,18 +94,20 @@ def test_what_is_missing_is_no_trouble(store: Store) -> None:
     assert store.names() == ["2-1.pt"]
 
 
-def test_what_killed_processes_left_is_no_checkpoint_and_is_cleaned_away(store: Store) -> None:
+def test_what_killed_processes_left_is_no_checkpoint_and_is_cleaned_away(store: CheckpointStore) -> None:
     store.save("2-0.pt", STATE)
-    files, path = fsspec.core.url_to_fs(store.root)
+    filesystem, path = fsspec.core.url_to_fs(store.root)
     for name in (".2-0.pt.x7.tmp", ".2-1.pt.x8.tmp"):
-        files.pipe_file(f"{path}/{name}", b"half")
-    files.pipe_file(f"{path}/notes.txt", b"the user's own")
+        filesystem.pipe_file(f"{path}/{name}", b"half")
+    filesystem.pipe_file(f"{path}/notes.txt", b"the user's own")
     assert store.names() == ["2-0.pt"]
-    store.clean()
-    assert sorted(_files(store)) == ["2-0.pt", "notes.txt"]
+    store.remove_temporary_files()
+    assert sorted(_stored_files(store)) == ["2-0.pt", "notes.txt"]
 
 
-def test_a_write_that_fails_leaves_the_earlier_checkpoint(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_the_earlier_checkpoint(
+    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.save("2-0.pt", STATE)
 
     def full(*args: object, **kwargs: object) -> None:
@@ -111,10 +115,10 @@ def test_a_write_that_fails_leaves_the_earlier_checkpoint(store: Store, monkeypa
 
     monkeypatch.setattr("nephros.files.os.fsync", full)
     monkeypatch.setattr(MemoryFileSystem, "mv", full)
-    with pytest.raises(OSError, match="No space left") as caught:
+    with pytest.raises(OSError, match="No space left") as excinfo:
         store.save("2-0.pt", {"next": 3})
-    assert caught.value.errno == errno.ENOSPC
-    assert _same(store.load("2-0.pt"))
+    assert excinfo.value.errno == errno.ENOSPC
+    assert _equals_state(store.load("2-0.pt"))
     assert store.names() == ["2-0.pt"]
 
 
@@ -125,7 +129,7 @@ def test_a_remote_places_own_errors_are_not_the_configurations(monkeypatch: pyte
     def broken(*args: object, **kwargs: object) -> None:
         raise HttpError("503, try later")
 
-    store = Store("memory://study")
+    store = CheckpointStore("memory://study")
     for name in ("pipe_file", "cat_file", "cp_file", "ls"):
         monkeypatch.setattr(MemoryFileSystem, name, broken)
     for act in (
@@ -133,15 +137,15 @@ def test_a_remote_places_own_errors_are_not_the_configurations(monkeypatch: pyte
         lambda: store.load("2-0.pt"),
         lambda: store.copy("2-0.pt", "best-2-0-3.pt"),
         store.names,
-        store.clean,
+        store.remove_temporary_files,
     ):
         with pytest.raises(OSError, match="HttpError: 503, try later"):
             act()
 
 
-def test_a_listing_in_memory_is_not_believed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_in_memory_is_not_believed(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
     # s3fs says that a file is not there when its folder was listed before another process wrote it.
-    monkeypatch.setattr(type(store._files), "exists", lambda *args, **kwargs: False)
+    monkeypatch.setattr(type(store._filesystem), "exists", lambda *args, **kwargs: False)
     store.save("2-0.pt", STATE)
     store.copy("2-0.pt", "best-2-0-3.pt")
     assert store.names() == ["2-0.pt", "best-2-0-3.pt"]
@@ -151,13 +155,13 @@ def test_a_listing_in_memory_is_not_believed(store: Store, monkeypatch: pytest.M
 
 def test_a_url_that_can_not_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        UserError, match=r"--checkpoints nowhere://study can't be used \(.*\): name a folder or another"
+        NephrosError, match=r"--checkpoints nowhere://study can't be used \(.*\): name a folder or another"
     ):
-        Store("nowhere://study")
+        CheckpointStore("nowhere://study")
 
     def missing(url: str) -> None:
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
-    with pytest.raises(UserError, match=r"--checkpoints s3://study can't be used \(Install s3fs to access S3\)"):
-        Store("s3://study")
+    with pytest.raises(NephrosError, match=r"--checkpoints s3://study can't be used \(Install s3fs to access S3\)"):
+        CheckpointStore("s3://study")

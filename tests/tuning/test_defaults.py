@@ -11,54 +11,54 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nephros import recipe_io
-from nephros.errors import UserError
-from nephros.models import MODELS, build
-from nephros.models.input_spec import Shape
-from nephros.presets import NETWORKS
+from nephros.errors import NephrosError
+from nephros.models import MODELS, build_network
+from nephros.models.input_spec import InputSpec
+from nephros.presets import NETWORK_RECIPES
 from nephros.recipe import Recipe
-from nephros.recipe_parts import Model, Optimizer, Schedule
-from nephros.tuning.defaults import _SPACES, default_space
-from nephros.tuning.space import Dimension, laid_over, parse, to_dict
+from nephros.recipe_parts import LRScheduleConfig, ModelConfig, OptimizerConfig
+from nephros.tuning.defaults import _DEFAULT_SPACES, default_space
+from nephros.tuning.space import Dimension, apply_params, parse_space, space_to_dict
 
 DEVICES = ["cpu", "cuda"]
 
 
-_PARSER = functools.cache(recipe_io.parser)
+_PARSER = functools.cache(recipe_io.recipe_parser)
 
 
 @pytest.fixture(autouse=True)
 def _one_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build the parser of recipes once: that is what takes the time."""
-    monkeypatch.setattr(recipe_io, "parser", _PARSER)
+    monkeypatch.setattr(recipe_io, "recipe_parser", _PARSER)
 
 
 @functools.cache
 def _space(name: str, device: str) -> tuple[Dimension, ...]:
-    return default_space(NETWORKS[name], device)
+    return default_space(NETWORK_RECIPES[name], device)
 
 
 def by_key(recipe: str | Recipe, device: str = "cpu") -> dict[str, Dimension]:
-    base = NETWORKS[recipe] if isinstance(recipe, str) else recipe
+    base = NETWORK_RECIPES[recipe] if isinstance(recipe, str) else recipe
     return {dimension.key: dimension for dimension in default_space(base, device)}
 
 
-def inside(dimension: Dimension, value: Any) -> bool:
+def contains(dimension: Dimension, value: Any) -> bool:
     return value in dimension.choices if dimension.choices else dimension.low <= value <= dimension.high
 
 
-def own(recipe: Recipe, key: str) -> Any:
+def recipe_value(recipe: Recipe, key: str) -> Any:
     group, _, name = key.partition(".")
     value = recipe.to_dict()[group]
     return value[name] if name else value
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORK_RECIPES)
 def test_every_recipe_has_a_space_whose_corners_are_recipes(name: str, device: str) -> None:
-    base, space = NETWORKS[name], _space(name, device)
+    base, space = NETWORK_RECIPES[name], _space(name, device)
     assert len(space) >= 5
     assert "optimizer.lr" in {dimension.key for dimension in space}
-    assert parse(to_dict(space), base, "again") == space
+    assert parse_space(space_to_dict(space), base, "again") == space
     lows = {dimension.key: dimension.extremes[0] for dimension in space}
     highs = {dimension.key: dimension.extremes[-1] for dimension in space}
     corners = [lows, highs]
@@ -66,21 +66,21 @@ def test_every_recipe_has_a_space_whose_corners_are_recipes(name: str, device: s
         for value in dimension.extremes:
             corners += [corner | {dimension.key: value} for corner in (lows, highs) if corner[dimension.key] != value]
     for corner in corners:
-        recipe = laid_over(base, corner)
-        assert {key: own(recipe, key) for key in corner} == corner
+        recipe = apply_params(base, corner)
+        assert {key: recipe_value(recipe, key) for key in corner} == corner
         assert recipe.optimizer.nesterov == (base.optimizer.nesterov and recipe.optimizer.momentum > 0)
     # Its own values but for a few, such as NephNet2D's 32 features on a CPU, can be found.
-    outside = {dimension.key for dimension in space if not inside(dimension, own(base, dimension.key))}
-    assert outside <= {"model.features", "optimizer.weight_decay"}
+    outside = {dimension.key for dimension in space if not contains(dimension, recipe_value(base, dimension.key))}
+    assert outside <= {"model.base_channels", "optimizer.weight_decay"}
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), name=st.sampled_from(sorted(NETWORKS)))
+@given(data=st.data(), name=st.sampled_from(sorted(NETWORK_RECIPES)))
 def test_what_is_drawn_is_a_recipe(device: str, data: st.DataObject, name: str) -> None:
     params: dict[str, Any] = {}
     for dimension in _space(name, device):
-        if dimension.active(params):
+        if dimension.is_active(params):
             low, high = dimension.low, dimension.high
             strategy: st.SearchStrategy[Any] = st.sampled_from(dimension.choices or (0,))
             if dimension.kind == "int":
@@ -88,32 +88,34 @@ def test_what_is_drawn_is_a_recipe(device: str, data: st.DataObject, name: str) 
             elif dimension.kind == "float":
                 strategy = st.floats(low, high)
             params[dimension.key] = data.draw(strategy, label=dimension.key)
-    recipe = laid_over(NETWORKS[name], params)
-    assert {key: own(recipe, key) for key in params} == params
+    recipe = apply_params(NETWORK_RECIPES[name], params)
+    assert {key: recipe_value(recipe, key) for key in params} == params
 
 
 @pytest.mark.parametrize("name", ["course-1", "nephros", "poster", "nephnet2d"])
 def test_the_largest_and_the_smallest_network_can_be_built(name: str) -> None:
-    space = default_space(NETWORKS[name], "cpu")
+    space = default_space(NETWORK_RECIPES[name], "cpu")
     for end in (0, -1):
-        build(laid_over(NETWORKS[name], {d.key: d.extremes[end] for d in space}).model, Shape(1, 28, 28, 8))
+        build_network(
+            apply_params(NETWORK_RECIPES[name], {d.key: d.extremes[end] for d in space}).model, InputSpec(1, 28, 28, 8)
+        )
 
 
 def test_the_poster_s_is_the_poster_s() -> None:
     space = by_key("poster")
     assert set(space) == {
-        *("batch_size", "model.features", "schedule.patience"),
+        *("batch_size", "model.base_channels", "schedule.patience"),
         *("optimizer.lr", "optimizer.weight_decay", "optimizer.momentum", "model.dropout", "schedule.factor"),
     }
     assert space["batch_size"].choices[:2] == (128, 256)
-    assert space["model.features"].choices == (8, 16)
-    assert by_key("poster", "cuda")["model.features"].choices[:3] == (8, 16, 32)
+    assert space["model.base_channels"].choices == (8, 16)
+    assert by_key("poster", "cuda")["model.base_channels"].choices[:3] == (8, 16, 32)
     patience = space["schedule.patience"]
     assert (patience.kind, patience.low, patience.high) == ("int", 3, 6)
     assert {key for key, dimension in space.items() if dimension.log} == {"optimizer.lr", "optimizer.weight_decay"}
-    printed = {
+    published = {
         "batch_size": 128,
-        "model.features": 8,
+        "model.base_channels": 8,
         "schedule.patience": 5,
         "optimizer.lr": 0.025,
         "optimizer.weight_decay": 0.004,
@@ -121,41 +123,41 @@ def test_the_poster_s_is_the_poster_s() -> None:
         "model.dropout": 0.5,
         "schedule.factor": 0.29,
     }
-    assert all(inside(space[key], value) for key, value in printed.items())
+    assert all(contains(space[key], value) for key, value in published.items())
     assert by_key("poster-printed") == space
-    assert laid_over(NETWORKS["poster-printed"], printed) == NETWORKS["poster-printed"]
+    assert apply_params(NETWORK_RECIPES["poster-printed"], published) == NETWORK_RECIPES["poster-printed"]
 
 
 def test_features_stay_small_on_a_cpu() -> None:
-    assert max(by_key("poster", "cpu")["model.features"].choices) == 16
-    for name in NETWORKS:
+    assert max(by_key("poster", "cpu")["model.base_channels"].choices) == 16
+    for name in NETWORK_RECIPES:
         cpu, cuda = ({dimension.key: dimension for dimension in _space(name, device)} for device in DEVICES)
         assert set(cpu) == set(cuda)
-        if "model.features" in cpu:
-            assert max(cpu["model.features"].choices) < max(cuda["model.features"].choices)
+        if "model.base_channels" in cpu:
+            assert max(cpu["model.base_channels"].choices) < max(cuda["model.base_channels"].choices)
 
 
 def test_what_the_recipe_leaves_unused_is_not_searched() -> None:
-    base = NETWORKS["poster"]
-    adam = dataclasses.replace(base, optimizer=Optimizer("adam", lr=0.01), schedule=Schedule("cosine"))
+    base = NETWORK_RECIPES["poster"]
+    adam = dataclasses.replace(base, optimizer=OptimizerConfig("adam", lr=0.01), schedule=LRScheduleConfig("cosine"))
     assert not {"optimizer.momentum", "schedule.patience", "schedule.factor"} & set(by_key(adam))
     assert "schedule.warmup" in by_key("compact")
-    constant = dataclasses.replace(NETWORKS["compact"], schedule=Schedule())
+    constant = dataclasses.replace(NETWORK_RECIPES["compact"], schedule=LRScheduleConfig())
     assert "schedule.warmup" not in by_key(constant)
 
 
 def test_another_optimiser_s_rate_gets_a_range_around_it() -> None:
-    adam = dataclasses.replace(NETWORKS["compact"], optimizer=Optimizer("adam", lr=1e-3))
-    rate = by_key(adam)["optimizer.lr"]
-    assert (rate.low, rate.high) == pytest.approx((1e-4, 1e-2))
-    assert rate.log
+    adam = dataclasses.replace(NETWORK_RECIPES["compact"], optimizer=OptimizerConfig("adam", lr=1e-3))
+    lr = by_key(adam)["optimizer.lr"]
+    assert (lr.low, lr.high) == pytest.approx((1e-4, 1e-2))
+    assert lr.log
     assert (by_key("compact")["optimizer.lr"].low, by_key("compact")["optimizer.lr"].high) == (0.02, 1.0)
 
 
 def test_networks_without_a_space_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(_SPACES) <= set(MODELS)
+    assert set(_DEFAULT_SPACES) <= set(MODELS)
     monkeypatch.setitem(MODELS, "brandnew", MODELS["course"])
-    space = by_key(Recipe(name="mine", model=Model("brandnew")))
+    space = by_key(Recipe(name="mine", model=ModelConfig("brandnew")))
     assert set(space) == {"optimizer.lr", "batch_size"}
-    with pytest.raises(UserError, match=r"recipe mine: --model.network is postre, but it must be one of .*poster"):
-        by_key(Recipe(name="mine", model=Model("postre")))
+    with pytest.raises(NephrosError, match=r"recipe mine: --model.network is postre, but it must be one of .*poster"):
+        by_key(Recipe(name="mine", model=ModelConfig("postre")))

@@ -12,8 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nephros.errors import UserError
-from nephros.tuning.hyperband import PENDING, Bracket, Pending, Rung, brackets, chosen, failed, ranked, standings
+from nephros.errors import NephrosError
+from nephros.tuning.hyperband import (
+    PENDING,
+    Bracket,
+    Pending,
+    Rung,
+    argsort_scores,
+    is_failed,
+    make_brackets,
+    rung_states,
+    select_brackets,
+)
 
 TABLES: dict[tuple[int, int], list[list[tuple[int, int]]]] = {
     (9, 3): [[(9, 1), (3, 3), (1, 9)], [(5, 3), (1, 9)], [(3, 9)]],
@@ -66,21 +76,21 @@ TABLES: dict[tuple[int, int], list[list[tuple[int, int]]]] = {
 
 @pytest.mark.parametrize(("r", "eta"), TABLES)
 def test_the_table_of_algorithm_1(r: int, eta: int) -> None:
-    found = brackets(r, eta)
-    assert [[(rung.configs, rung.epochs) for rung in bracket.rungs] for bracket in found] == TABLES[r, eta]
-    assert [bracket.s for bracket in found] == list(range(len(found) - 1, -1, -1))
+    brackets = make_brackets(r, eta)
+    assert [[(rung.n_configs, rung.epochs) for rung in bracket.rungs] for bracket in brackets] == TABLES[r, eta]
+    assert [bracket.s for bracket in brackets] == list(range(len(brackets) - 1, -1, -1))
 
 
 def test_epochs_of_a_bracket_with_and_without_continuing() -> None:
-    poster = brackets(27, 3)[0]
-    assert poster.configs == 27
-    assert poster.epochs == 27 * 1 + 9 * 2 + 3 * 6 + 1 * 18 == 81
+    poster = make_brackets(27, 3)[0]
+    assert poster.n_configs == 27
+    assert poster.total_epochs == 27 * 1 + 9 * 2 + 3 * 6 + 1 * 18 == 81
     assert poster.restarted_epochs == 27 * 1 + 9 * 3 + 3 * 9 + 1 * 27 == 108
-    assert [bracket.restarted_epochs for bracket in brackets(81, 3)] == [405, 363, 351, 378, 405]
-    assert [bracket.epochs for bracket in brackets(9, 3)] == [9 + 6 + 6, 15 + 6, 27]
+    assert [bracket.restarted_epochs for bracket in make_brackets(81, 3)] == [405, 363, 351, 378, 405]
+    assert [bracket.total_epochs for bracket in make_brackets(9, 3)] == [9 + 6 + 6, 15 + 6, 27]
 
 
-def whole_steps(r: int, eta: int) -> int:
+def count_steps(r: int, eta: int) -> int:
     """Return the largest s for which R can be divided by eta s times without falling below 1."""
     s, left = 0, Fraction(r)
     while left / eta >= 1:
@@ -88,25 +98,25 @@ def whole_steps(r: int, eta: int) -> int:
     return s
 
 
-def on_paper(r: int, eta: int) -> list[tuple[int, list[tuple[int, int]]]]:
+def brackets_in_fractions(r: int, eta: int) -> list[tuple[int, list[tuple[int, int]]]]:
     """Return (s, [(n_i, r_i)]) as Algorithm 1 is printed, in exact fractions, epochs rounded down at the end."""
-    s_max = whole_steps(r, eta)
+    s_max = count_steps(r, eta)
     budget = Fraction((s_max + 1) * r)
-    found = []
+    brackets = []
     for s in reversed(range(s_max + 1)):
         n = math.ceil(budget / r * Fraction(eta) ** s / (s + 1))
         start = r * Fraction(eta) ** -s
-        found.append(
+        brackets.append(
             (s, [(math.floor(n * Fraction(eta) ** -i), math.floor(start * Fraction(eta) ** i)) for i in range(s + 1)])
         )
-    return found
+    return brackets
 
 
 @st.composite
 def sizes(draw: st.DrawFn) -> tuple[int, int]:
     """R and eta: any, and R at and beside the powers of eta, where s_max changes."""
     eta = draw(st.integers(2, 12))
-    powers = [eta**k + beside for k in range(1, 18) for beside in (-1, 0, 1) if eta**k < 200_000]
+    powers = [eta**k + offset for k in range(1, 18) for offset in (-1, 0, 1) if eta**k < 200_000]
     return draw(st.integers(1, 100_000) | st.sampled_from(powers)), eta
 
 
@@ -114,79 +124,79 @@ def sizes(draw: st.DrawFn) -> tuple[int, int]:
 @given(sizes())
 def test_counts_and_budget_agree_with_the_paper(size: tuple[int, int]) -> None:
     r, eta = size
-    found = brackets(r, eta)
-    read = on_paper(r, eta)
-    assert [(b.s, [(rung.configs, rung.epochs) for rung in b.rungs]) for b in found] == read
-    for bracket, (s, rungs) in zip(found, read, strict=True):
-        assert bracket.configs == rungs[0][0]
+    brackets = make_brackets(r, eta)
+    expected = brackets_in_fractions(r, eta)
+    assert [(b.s, [(rung.n_configs, rung.epochs) for rung in b.rungs]) for b in brackets] == expected
+    for bracket, (s, rungs) in zip(brackets, expected, strict=True):
+        assert bracket.n_configs == rungs[0][0]
         assert bracket.rungs[-1].epochs == r
         # "Keep the best floor(n_i / eta)" leaves as many as the next rung runs.
         for (n, _), (after, _) in pairwise(rungs):
             assert after == n // eta
         assert bracket.restarted_epochs == sum(n * epochs for n, epochs in rungs)
         # B epochs a bracket, but for the rounding up of n: at most one configuration's share in each rung.
-        assert bracket.restarted_epochs <= len(read) * r + Fraction((s + 1) * r, eta**s)
-        trained = [0] * bracket.configs if bracket.configs < 10_000 else None
+        assert bracket.restarted_epochs <= len(expected) * r + Fraction((s + 1) * r, eta**s)
+        trained = [0] * bracket.n_configs if bracket.n_configs < 10_000 else None
         if trained is not None:
             for n, epochs in rungs:
                 trained[:n] = [epochs] * n
-            assert bracket.epochs == sum(trained)
+            assert bracket.total_epochs == sum(trained)
 
 
 @pytest.mark.parametrize(
-    ("r", "eta", "words"), [(0, 3, "--max-epochs is 0"), (-9, 3, "--max-epochs"), (9, 1, "--eta is 1")]
+    ("r", "eta", "message"), [(0, 3, "--max-epochs is 0"), (-9, 3, "--max-epochs"), (9, 1, "--eta is 1")]
 )
-def test_impossible_numbers_are_named(r: int, eta: int, words: str) -> None:
-    with pytest.raises(UserError, match=f"{words}.*must be a whole number of at least"):
-        brackets(r, eta)
+def test_impossible_numbers_are_named(r: int, eta: int, message: str) -> None:
+    with pytest.raises(NephrosError, match=f"{message}.*must be a whole number of at least"):
+        make_brackets(r, eta)
 
 
 def test_a_bracket_by_name() -> None:
-    assert chosen(27, 3, "all") == brackets(27, 3)
-    assert chosen(27, 3, "s=3") == (brackets(27, 3)[0],)
-    assert chosen(27, 3, "s=0") == (brackets(27, 3)[3],)
+    assert select_brackets(27, 3, "all") == make_brackets(27, 3)
+    assert select_brackets(27, 3, "s=3") == (make_brackets(27, 3)[0],)
+    assert select_brackets(27, 3, "s=0") == (make_brackets(27, 3)[3],)
 
 
-@pytest.mark.parametrize("which", ["s=4", "3", "s", "", "s=-1", "s=03", "t=3", "every"])
-def test_a_bracket_that_is_not_there_names_those_that_are(which: str) -> None:
-    with pytest.raises(UserError, match=r"--brackets is .* must be all or one of s=3, s=2, s=1, s=0\."):
-        chosen(27, 3, which)
+@pytest.mark.parametrize("selection", ["s=4", "3", "s", "", "s=-1", "s=03", "t=3", "every"])
+def test_a_bracket_that_is_not_there_names_those_that_are(selection: str) -> None:
+    with pytest.raises(NephrosError, match=r"--brackets is .* must be all or one of s=3, s=2, s=1, s=0\."):
+        select_brackets(27, 3, selection)
 
 
 def test_ranks() -> None:
     nan, inf = math.nan, math.inf
-    assert ranked([0.1, 0.3, 0.2]) == [1, 2, 0]
-    assert ranked([0.5, 0.7, 0.5, 0.7]) == [1, 3, 0, 2]  # of equal ones the earlier
-    assert ranked([nan, -5.0, None, -9.0]) == [1, 3, 0, 2]
-    assert ranked([None, nan, -inf, inf, -1e300]) == [4, 0, 1, 2, 3]
-    assert ranked([]) == []
-    assert [failed(score) for score in (None, nan, inf, -inf, 0.0, -3.0)] == [True, True, True, True, False, False]
+    assert argsort_scores([0.1, 0.3, 0.2]) == [1, 2, 0]
+    assert argsort_scores([0.5, 0.7, 0.5, 0.7]) == [1, 3, 0, 2]  # of equal ones the earlier
+    assert argsort_scores([nan, -5.0, None, -9.0]) == [1, 3, 0, 2]
+    assert argsort_scores([None, nan, -inf, inf, -1e300]) == [4, 0, 1, 2, 3]
+    assert argsort_scores([]) == []
+    assert [is_failed(score) for score in (None, nan, inf, -inf, 0.0, -3.0)] == [True, True, True, True, False, False]
 
 
 Scores = Mapping[tuple[int, int], float | None]
 """(index, epochs) -> score."""
 
 
-def by_hand(bracket: Bracket, scores: Scores, eta: int) -> list[tuple[list[int], list[int]]]:
+def successive_halving(bracket: Bracket, scores: Scores, eta: int) -> list[tuple[list[int], list[int]]]:
     """Return (members, promoted from best to worst) of each rung by successive halving: pick the best, again and again."""
-    members, found = list(range(bracket.configs)), []
+    members, rungs = list(range(bracket.n_configs)), []
     for i, rung in enumerate(bracket.rungs):
-        left = [(index, scores[index, rung.epochs]) for index in members]
-        sound = [(index, score) for index, score in left if score is not None and abs(score) < math.inf]
+        scored = [(index, scores[index, rung.epochs]) for index in members]
+        finite = [(index, score) for index, score in scored if score is not None and abs(score) < math.inf]
         promoted: list[int] = []
-        room = 0 if rung is bracket.rungs[-1] else bracket.configs // eta ** (i + 1)
-        while sound and len(promoted) < room:
-            top = sound[0]
-            for candidate in sound[1:]:
-                if candidate[1] > top[1]:
-                    top = candidate
-            sound.remove(top)
-            promoted.append(top[0])
-        found.append((members, promoted))
+        n_promoted = 0 if rung is bracket.rungs[-1] else bracket.n_configs // eta ** (i + 1)
+        while finite and len(promoted) < n_promoted:
+            best = finite[0]
+            for candidate in finite[1:]:
+                if candidate[1] > best[1]:
+                    best = candidate
+            finite.remove(best)
+            promoted.append(best[0])
+        rungs.append((members, promoted))
         members = sorted(promoted)
         if not members:
             break
-    return found
+    return rungs
 
 
 BAD = (None, math.nan, math.inf, -math.inf)
@@ -196,12 +206,12 @@ BAD = (None, math.nan, math.inf, -math.inf)
 def cases(draw: st.DrawFn) -> tuple[int, Bracket, Scores, random.Random]:
     """A bracket and a score of every configuration at every rung: few values, so that many are equal, some of them bad."""
     eta = draw(st.integers(2, 5))
-    bracket = draw(st.sampled_from(brackets(draw(st.integers(1, 60)), eta)))
+    bracket = draw(st.sampled_from(make_brackets(draw(st.integers(1, 60)), eta)))
     values: Sequence[float | None] = draw(
         st.lists(st.floats(allow_nan=False) | st.sampled_from(BAD), min_size=1, max_size=8)
     )
     rng = random.Random(draw(st.integers(0, 2**32)))
-    scores = {(index, rung.epochs): rng.choice(values) for rung in bracket.rungs for index in range(bracket.configs)}
+    scores = {(index, rung.epochs): rng.choice(values) for rung in bracket.rungs for index in range(bracket.n_configs)}
     return eta, bracket, scores, rng
 
 
@@ -209,12 +219,12 @@ def cases(draw: st.DrawFn) -> tuple[int, Bracket, Scores, random.Random]:
 @given(cases())
 def test_promotions_agree_with_successive_halving_by_hand(case: tuple[int, Bracket, Scores, random.Random]) -> None:
     eta, bracket, scores, _ = case
-    found = standings(bracket, lambda index, rung: scores[index, rung.epochs])
-    read = by_hand(bracket, scores, eta)
-    assert [(list(s.members), list(s.promoted or ())) for s in found] == read
-    assert all(standing.promoted is not None and standing.pending == () for standing in found)
-    for standing in found:
-        assert standing.scores.keys() == set(standing.members)
+    states = rung_states(bracket, lambda index, rung: scores[index, rung.epochs])
+    expected = successive_halving(bracket, scores, eta)
+    assert [(list(s.members), list(s.promoted or ())) for s in states] == expected
+    assert all(rung_state.promoted is not None and rung_state.pending == () for rung_state in states)
+    for rung_state in states:
+        assert rung_state.scores.keys() == set(rung_state.members)
 
 
 @settings(max_examples=120, deadline=None)
@@ -222,14 +232,14 @@ def test_promotions_agree_with_successive_halving_by_hand(case: tuple[int, Brack
 def test_whatever_the_order_in_which_scores_arrive(case: tuple[int, Bracket, Scores, random.Random]) -> None:
     """Each step does any one task that is due; what is known at any time is a prefix of what is known at the end."""
     _, bracket, scores, rng = case
-    full = standings(bracket, lambda index, rung: scores[index, rung.epochs])
+    full = rung_states(bracket, lambda index, rung: scores[index, rung.epochs])
     known: dict[tuple[int, int], float | None] = {}
 
     def score(index: int, rung: Rung) -> float | Pending | None:
         return known.get((index, rung.epochs), PENDING)
 
     while True:
-        *closed, last = standings(bracket, score)
+        *closed, last = rung_states(bracket, score)
         assert repr(closed) == repr(full[: len(closed)])  # by text, as NaN is not equal to itself
         final = full[len(closed)]
         assert (last.rung, last.members) == (final.rung, final.members)
@@ -240,7 +250,7 @@ def test_whatever_the_order_in_which_scores_arrive(case: tuple[int, Bracket, Sco
         for index in rng.sample(last.pending, rng.randint(1, len(last.pending))):
             known[index, last.rung.epochs] = scores[index, last.rung.epochs]
     assert repr([*closed, last]) == repr(full)
-    assert len(known) == sum(len(standing.members) for standing in full)  # nobody trained who was not promoted
+    assert len(known) == sum(len(rung_state.members) for rung_state in full)  # nobody trained who was not promoted
 
 
 @settings(max_examples=80, deadline=None)
@@ -248,9 +258,9 @@ def test_whatever_the_order_in_which_scores_arrive(case: tuple[int, Bracket, Sco
 def test_partial_knowledge_is_a_prefix(case: tuple[int, Bracket, Scores, random.Random], share: float) -> None:
     """Also where a score is known of a rung that is not open yet, as with those that an early stop ended."""
     _, bracket, scores, rng = case
-    known = {place for place in scores if rng.random() < share}
-    full = standings(bracket, lambda index, rung: scores[index, rung.epochs])
-    *closed, last = standings(
+    known = {position for position in scores if rng.random() < share}
+    full = rung_states(bracket, lambda index, rung: scores[index, rung.epochs])
+    *closed, last = rung_states(
         bracket, lambda index, rung: scores[index, rung.epochs] if (index, rung.epochs) in known else PENDING
     )
     assert repr(closed) == repr(full[: len(closed)])
@@ -261,20 +271,20 @@ def test_partial_knowledge_is_a_prefix(case: tuple[int, Bracket, Scores, random.
 
 
 def test_failed_ones_leave_the_rung_short_and_it_goes_on() -> None:
-    nine = brackets(9, 3)[0]
-    found = standings(nine, lambda index, rung: float(index) if index in (4, 7) else None)
-    assert [standing.members for standing in found] == [tuple(range(9)), (4, 7), (7,)]
-    assert [standing.promoted for standing in found] == [(7, 4), (7,), ()]
+    bracket = make_brackets(9, 3)[0]
+    states = rung_states(bracket, lambda index, rung: float(index) if index in (4, 7) else None)
+    assert [rung_state.members for rung_state in states] == [tuple(range(9)), (4, 7), (7,)]
+    assert [rung_state.promoted for rung_state in states] == [(7, 4), (7,), ()]
 
 
 def test_a_rung_that_nobody_survives_is_the_last() -> None:
-    (only,) = standings(brackets(9, 3)[0], lambda index, rung: math.nan)
+    (only,) = rung_states(make_brackets(9, 3)[0], lambda index, rung: math.nan)
     assert only.promoted == ()
     assert only.rung == Rung(9, 1)
 
 
 def test_one_open_place_holds_up_every_promotion() -> None:
-    nine = brackets(9, 3)[0]
-    (only,) = standings(nine, lambda index, rung: PENDING if index == 8 else float(-index))
+    bracket = make_brackets(9, 3)[0]
+    (only,) = rung_states(bracket, lambda index, rung: PENDING if index == 8 else float(-index))
     assert only.promoted is None
     assert only.pending == (8,)

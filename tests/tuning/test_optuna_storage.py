@@ -10,45 +10,45 @@ import optuna
 import pytest
 
 from nephros.data.dataset import Dataset
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 from nephros.tuning import optuna_storage as module
-from nephros.tuning.optuna_storage import Storage, address
-from nephros.tuning.study_state import Records
-from nephros.tuning.write_behind import Journal
-from tests.tuning.conftest import SmallStudy, timeless
+from nephros.tuning.optuna_storage import StudyStorage, storage_url
+from nephros.tuning.study_state import StudyState
+from nephros.tuning.write_behind import WriteBehindQueue
+from tests.tuning.conftest import SmallStudy, reproducible_part
 
 
 def test_a_disk_that_fills_up_under_the_database_stops_the_study_and_spoils_nothing(
-    cells: Dataset, undisturbed: Records, tmp_path: Path
+    cells: Dataset, reference_state: StudyState, tmp_path: Path
 ) -> None:
     study = SmallStudy(tmp_path, cells)
-    connect = module._sqlite
+    original_connect = module._connect_sqlite
 
     def cramped(file: str) -> sqlite3.Connection:
-        connection = connect(file)
+        connection = original_connect(file)
         pages = connection.execute("pragma page_count").fetchone()[0]
         connection.execute(f"pragma max_page_count={pages + 1}")
         return connection
 
-    study.storage().ensure(study.settings)  # the tables are there: a few more pages, and the disk is full
+    study.storage().create_or_verify(study.settings)  # the tables are there: a few more pages, and the disk is full
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_sqlite", cramped)
+        patch.setattr(module, "_connect_sqlite", cramped)
         with pytest.raises(OSError, match="No space left on device"):
             study.run()
-    assert timeless(study.run()) == timeless(undisturbed)
+    assert reproducible_part(study.run()) == reproducible_part(reference_state)
 
 
 def test_trials_of_others_are_left_alone(cells: Dataset, tmp_path: Path) -> None:
     study = SmallStudy(tmp_path, cells, max_epochs=2)
-    study.storage().ensure(study.settings)
-    theirs = optuna.load_study(study_name="small", storage=f"sqlite:///{tmp_path}/study.db")
-    theirs.enqueue_trial({"optimizer.lr": 0.1})
-    theirs.add_trial(optuna.create_trial(value=1.0))
-    records = study.run()
-    assert records.over
-    assert len(records.configs) == 4
-    assert len(theirs.get_trials()) == 6
+    study.storage().create_or_verify(study.settings)
+    optuna_study = optuna.load_study(study_name="small", storage=f"sqlite:///{tmp_path}/study.db")
+    optuna_study.enqueue_trial({"optimizer.lr": 0.1})
+    optuna_study.add_trial(optuna.create_trial(value=1.0))
+    study_state = study.run()
+    assert study_state.finished
+    assert len(study_state.configs) == 4
+    assert len(optuna_study.get_trials()) == 6
 
 
 def test_a_study_of_another_program_is_not_taken_for_ours(tmp_path: Path, cells: Dataset) -> None:
@@ -56,55 +56,55 @@ def test_a_study_of_another_program_is_not_taken_for_ours(tmp_path: Path, cells:
         optuna.create_trial(value=1.0)
     )
     study = SmallStudy(tmp_path, cells)
-    with pytest.raises(UserError, match="There is no study small in"):
-        study.storage().records()
-    with pytest.raises(UserError, match="was made with other settings"):
-        study.storage().ensure(study.settings)
+    with pytest.raises(NephrosError, match="There is no study small in"):
+        study.storage().load_state()
+    with pytest.raises(NephrosError, match="was made with other settings"):
+        study.storage().create_or_verify(study.settings)
 
 
 def test_a_study_whose_making_was_cut_off_is_made_again(tmp_path: Path, cells: Dataset) -> None:
     optuna.create_study(study_name="small", storage=f"sqlite:///{tmp_path}/study.db", direction="maximize")
     study = SmallStudy(tmp_path, cells, max_epochs=1)
-    assert study.run().over
+    assert study.run().finished
 
 
 def test_other_settings_are_another_study(tmp_path: Path, cells: Dataset) -> None:
     study = SmallStudy(tmp_path, cells)
     storage = study.storage()
-    storage.ensure(study.settings)
-    storage.ensure(study.settings)
-    with pytest.raises(UserError, match="start a new one with another --name"):
-        storage.ensure(dataclasses.replace(study.settings, seed=5))
+    storage.create_or_verify(study.settings)
+    storage.create_or_verify(study.settings)
+    with pytest.raises(NephrosError, match="start a new one with another --name"):
+        storage.create_or_verify(dataclasses.replace(study.settings, seed=5))
 
 
 def test_a_second_driver_on_one_file_is_refused(tmp_path: Path) -> None:
-    first, second, other = (Storage(address(str(tmp_path / "all.db")), name) for name in ("one", "one", "two"))
-    first.lease.take()
-    other.lease.take()
-    with pytest.raises(UserError, match="Another process is running the study one"):
-        second.lease.take()
-    first.lease.release()
-    second.lease.take()
+    first, second, other = (StudyStorage(storage_url(str(tmp_path / "all.db")), name) for name in ("one", "one", "two"))
+    first.lock.acquire()
+    other.lock.acquire()
+    with pytest.raises(NephrosError, match="Another process is running the study one"):
+        second.lock.acquire()
+    first.lock.release()
+    second.lock.acquire()
     for storage in (second, other):
-        storage.lease.release()
+        storage.lock.release()
 
 
 def test_a_journal_writes_in_order_and_tells_of_trouble() -> None:
     written: list[int] = []
-    journal = Journal()
+    write_queue = WriteBehindQueue()
     for i in range(100):
-        journal.put(lambda i=i: written.append(i))  # type: ignore[misc]
-    journal.close(finish=True)
+        write_queue.put(lambda i=i: written.append(i))  # type: ignore[misc]
+    write_queue.close(drain=True)
     assert written == list(range(100))
 
     def fails() -> None:
         raise OSError("full")
 
-    journal = Journal()
-    journal.put(fails)
-    journal.put(lambda: written.append(-1))
+    write_queue = WriteBehindQueue()
+    write_queue.put(fails)
+    write_queue.put(lambda: written.append(-1))
     with pytest.raises(OSError, match="full"):
-        journal.close(finish=True)
+        write_queue.close(drain=True)
     with pytest.raises(OSError, match="full"):
-        journal.put(lambda: None)
+        write_queue.put(lambda: None)
     assert -1 not in written  # nothing is written past a gap

@@ -19,14 +19,14 @@ import pytest
 import sqlalchemy
 
 from nephros.data.dataset import Dataset
-from nephros.errors import UserError
-from nephros.tuning.executors import Event, Hear, Here
-from nephros.tuning.optuna_storage import Storage, address, bare
-from nephros.tuning.study_state import Records
-from nephros.tuning.trial import Bench
+from nephros.errors import NephrosError
+from nephros.tuning.executors import EventHandler, InProcessExecutor, TaskEvent
+from nephros.tuning.optuna_storage import StudyStorage, storage_url, url_without_password
+from nephros.tuning.study_state import StudyState
+from nephros.tuning.trial import TrialRunner
 from nephros.workflows.tune import tune
-from tests.conftest import made_up
-from tests.tuning.conftest import RECIPE, SPACE, SmallStudy, timeless
+from tests.conftest import squares_dataset
+from tests.tuning.conftest import RECIPE, SPACE, SmallStudy, reproducible_part
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +43,7 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
-        self._do("initdb", "-A", "trust", "-U", "nephros", "-E", "UTF8", "-D", str(folder / "data"))
+        self._run("initdb", "-A", "trust", "-U", "nephros", "-E", "UTF8", "-D", str(folder / "data"))
         self.start()
 
     @property
@@ -53,30 +53,30 @@ class Server:
     def start(self) -> None:
         options = f"-p {self.port} -k {self._folder} -c listen_addresses=127.0.0.1 -c fsync=off"
         log = str(self._folder / "log")
-        self._do("pg_ctl", "start", "-w", "-D", str(self._folder / "data"), "-l", log, "-o", options)
+        self._run("pg_ctl", "start", "-w", "-D", str(self._folder / "data"), "-l", log, "-o", options)
 
     def stop(self) -> None:
-        self._do("pg_ctl", "stop", "-w", "-m", "immediate", "-D", str(self._folder / "data"))
+        self._run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", str(self._folder / "data"))
 
-    def _do(self, program: str, *words: str) -> None:
+    def _run(self, program: str, *args: str) -> None:
         # Its own output goes to no pipe, which the server would hold open.
         subprocess.run(
-            [str(self._binaries / program), *words], user=self._user, cwd="/", check=True, stdout=subprocess.DEVNULL,
+            [str(self._binaries / program), *args], user=self._user, cwd="/", check=True, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, timeout=120,
         )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    places = [*glob.glob("/usr/lib/postgresql/*/bin/initdb"), shutil.which("initdb")]
-    found = [place for place in places if place]
-    if not found:
+    candidates = [*glob.glob("/usr/lib/postgresql/*/bin/initdb"), shutil.which("initdb")]
+    binaries = [candidate for candidate in candidates if candidate]
+    if not binaries:
         pytest.skip("no PostgreSQL server is installed here")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         os.chmod(folder, 0o755)
-        made = Server(Path(found[-1]).parent, Path(folder))
-        yield made
-        made.stop()
+        postgres = Server(Path(binaries[-1]).parent, Path(folder))
+        yield postgres
+        postgres.stop()
 
 
 class InPostgres(SmallStudy):
@@ -84,119 +84,122 @@ class InPostgres(SmallStudy):
 
     url = ""
 
-    def storage(self) -> Storage:
-        storage = Storage(address(self.url), self.settings.name, print)
-        storage.patience = 60
+    def storage(self) -> StudyStorage:
+        storage = StudyStorage(storage_url(self.url), self.settings.name, print)
+        storage.retry_seconds = 60
         return storage
 
 
 def study(server: Server, folder: Path, cells: Dataset, name: str) -> InPostgres:
-    made = InPostgres(folder, cells, name=name)
-    made.url = server.url
-    return made
+    small_study = InPostgres(folder, cells, name=name)
+    small_study.url = server.url
+    return small_study
 
 
-class Does(Here):
+class ActionExecutor(InProcessExecutor):
     """A pool that does something at its n-th event."""
 
-    def __init__(self, bench: Bench, n: int, deed: threading.Thread) -> None:
-        super().__init__(bench, 1)
-        self._left, self._deed = n, deed
+    def __init__(self, runner: TrialRunner, n: int, action: threading.Thread) -> None:
+        super().__init__(runner, 1)
+        self._events_left, self._action = n, action
 
-    def wait(self, hear: Hear, seconds: float) -> None:
-        def heard(event: Event) -> None:
-            self._left -= 1
-            if self._left == 0:
-                self._deed.start()
+    def wait(self, on_event: EventHandler, timeout: float) -> None:
+        def act_and_forward(event: TaskEvent) -> None:
+            self._events_left -= 1
+            if self._events_left == 0:
+                self._action.start()
                 time.sleep(0.5)
-            hear(event)
+            on_event(event)
 
-        super().wait(heard, seconds)
+        super().wait(act_and_forward, timeout)
 
 
-class Held(Does):
+class TakeoverExecutor(ActionExecutor):
     """A pool that, once the server has been away and a write has come through again, tries to take the study over."""
 
-    rival: Callable[[], Storage]
+    make_storage: Callable[[], StudyStorage]
     refused = False
 
-    def wait(self, hear: Hear, seconds: float) -> None:
-        super().wait(hear, seconds)
-        if self._left < -12 and not self.refused:
-            self._deed.join()
+    def wait(self, on_event: EventHandler, timeout: float) -> None:
+        super().wait(on_event, timeout)
+        if self._events_left < -12 and not self.refused:
+            self._action.join()
             time.sleep(8)
-            with pytest.raises(UserError, match="Another process is running the study away"):
-                self.rival().lease.take()
+            with pytest.raises(NephrosError, match="Another process is running the study away"):
+                self.make_storage().lock.acquire()
             self.refused = True
 
 
-def test_the_answer_is_that_of_a_file(server: Server, tmp_path: Path, cells: Dataset, undisturbed: Records) -> None:
-    assert timeless(study(server, tmp_path, cells, "plain").run()) == timeless(undisturbed)
+def test_the_answer_is_that_of_a_file(
+    server: Server, tmp_path: Path, cells: Dataset, reference_state: StudyState
+) -> None:
+    assert reproducible_part(study(server, tmp_path, cells, "plain").run()) == reproducible_part(reference_state)
 
 
 def test_a_server_that_goes_away_and_comes_back_loses_nothing(
-    server: Server, tmp_path: Path, cells: Dataset, undisturbed: Records, capsys: pytest.CaptureFixture[str]
+    server: Server, tmp_path: Path, cells: Dataset, reference_state: StudyState, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def away() -> None:
+    def restart_server() -> None:
         server.stop()
         time.sleep(3)
         server.start()
 
-    made, deed = study(server, tmp_path, cells, "away"), threading.Thread(target=away)
-    pool = Held(made.bench, 6, deed)
-    pool.rival = made.storage
-    records = made.run(pool)
-    deed.join()
-    assert pool.refused  # the right to the study came back with the server
-    assert timeless(records) == timeless(undisturbed)
+    small_study, outage = study(server, tmp_path, cells, "away"), threading.Thread(target=restart_server)
+    executor = TakeoverExecutor(small_study.runner, 6, outage)
+    executor.make_storage = small_study.storage
+    study_state = small_study.run(executor)
+    outage.join()
+    assert executor.refused  # the right to the study came back with the server
+    assert reproducible_part(study_state) == reproducible_part(reference_state)
     assert "does not answer; training goes on" in capsys.readouterr().out
 
 
 def test_a_server_that_stays_away_is_named_and_the_study_resumes(
-    server: Server, tmp_path: Path, cells: Dataset, undisturbed: Records, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, cells: Dataset, reference_state: StudyState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = study(server, tmp_path, cells, "gone")
-    storage = made.storage
-    monkeypatch.setattr(made, "storage", lambda: _impatient(storage()))
+    small_study = study(server, tmp_path, cells, "gone")
+    storage = small_study.storage
+    monkeypatch.setattr(small_study, "storage", lambda: _with_short_retry(storage()))
     with pytest.raises(
-        UserError, match=r"has not answered for 1 seconds: mend it, then `nephros tune --resume gone`"
-    ) as told:
-        made.run(Does(made.bench, 6, threading.Thread(target=server.stop)))
-    assert "secret" not in str(told.value)
+        NephrosError, match=r"has not answered for 1 seconds: mend it, then `nephros tune --resume gone`"
+    ) as excinfo:
+        small_study.run(ActionExecutor(small_study.runner, 6, threading.Thread(target=server.stop)))
+    assert "secret" not in str(excinfo.value)
     server.start()
-    assert timeless(made.run()) == timeless(undisturbed)
+    assert reproducible_part(small_study.run()) == reproducible_part(reference_state)
 
 
-def _impatient(storage: Storage) -> Storage:
-    storage.patience = 1
+def _with_short_retry(storage: StudyStorage) -> StudyStorage:
+    storage.retry_seconds = 1
     return storage
 
 
 def test_one_driver_at_a_time(server: Server, tmp_path: Path, cells: Dataset) -> None:
-    made = study(server, tmp_path, cells, "two")
-    first, second = made.storage(), made.storage()
-    first.lease.take()
-    with pytest.raises(UserError, match="Another process is running the study two"):
-        second.lease.take()
-    first.lease.release()
-    second.lease.take()
-    second.lease.release()
+    small_study = study(server, tmp_path, cells, "two")
+    first, second = small_study.storage(), small_study.storage()
+    first.lock.acquire()
+    with pytest.raises(NephrosError, match="Another process is running the study two"):
+        second.lock.acquire()
+    first.lock.release()
+    second.lock.acquire()
+    second.lock.release()
 
 
 def test_two_processes_may_make_the_tables_at_once(server: Server) -> None:
     code = (
-        "import sys, nephros.tuning.optuna_storage as s; s.Storage(s.address(sys.argv[1]), sys.argv[2]); print('made')"
+        "import sys, nephros.tuning.optuna_storage as s; "
+        "s.StudyStorage(s.storage_url(sys.argv[1]), sys.argv[2]); print('made')"
     )
     name = f"fresh{os.getpid()}"
-    engine = sqlalchemy.create_engine(address(server.url), poolclass=sqlalchemy.NullPool)
+    engine = sqlalchemy.create_engine(storage_url(server.url), poolclass=sqlalchemy.NullPool)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(sqlalchemy.text(f"create database {name}"))
     url = server.url.rsplit("/", 1)[0] + f"/{name}"
-    both = [
+    processes = [
         subprocess.Popen([sys.executable, "-c", code, url, f"s{i}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for i in range(2)
     ]
-    for process in both:
+    for process in processes:
         out, errors = process.communicate(timeout=120)
         assert out.decode().strip() == "made", errors.decode()
 
@@ -205,22 +208,25 @@ def test_a_server_that_is_not_there_is_one_sentence_without_the_password() -> No
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with pytest.raises(UserError, match="does not answer") as told:
-        Storage(address(f"postgresql://me:secret@127.0.0.1:{port}/none"), "any")
-    assert "secret" not in str(told.value)
-    assert "start its server" in str(told.value)
+    with pytest.raises(NephrosError, match="does not answer") as excinfo:
+        StudyStorage(storage_url(f"postgresql://me:secret@127.0.0.1:{port}/none"), "any")
+    assert "secret" not in str(excinfo.value)
+    assert "start its server" in str(excinfo.value)
 
 
 def test_passwords_are_not_written_down(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    words = f"nephros tune --storage={server.url}?connect_timeout=9 --name kept"
-    quiet: dict[str, Any] = {"max_epochs": 1, "space": SPACE, "device": "cpu", "say": lambda text: None}
+    command = f"nephros tune --storage={server.url}?connect_timeout=9 --name kept"
+    options: dict[str, Any] = {"max_epochs": 1, "space": SPACE, "device": "cpu", "say": lambda text: None}
     storage = f"{server.url}?connect_timeout=9"
-    tune(RECIPE, made_up(n=32), name="kept", storage=storage, command=words, **quiet)
+    tune(RECIPE, squares_dataset(n=32), name="kept", storage=storage, command=command, **options)
     written = [path for path in (tmp_path / "studies" / "kept").rglob("*") if path.is_file()]
     assert len(written) > 3
     for path in written:
         assert b"secret" not in path.read_bytes(), path
-    assert "secret" not in Storage(address(server.url), "kept").settings().command
-    assert bare(address("postgresql://me@host/base?password=secret")) == "postgresql+psycopg2://me@host/base"
-    assert bare(address("postgresql://me:secret@host/base")) == "postgresql+psycopg2://me@host/base"
+    assert "secret" not in StudyStorage(storage_url(server.url), "kept").load_settings().command
+    assert (
+        url_without_password(storage_url("postgresql://me@host/base?password=secret"))
+        == "postgresql+psycopg2://me@host/base"
+    )
+    assert url_without_password(storage_url("postgresql://me:secret@host/base")) == "postgresql+psycopg2://me@host/base"

@@ -24,18 +24,18 @@ from ray._private.utils import get_ray_address_file
 from ray.cluster_utils import Cluster as LocalCluster
 
 from nephros.data.dataset import Dataset
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 from nephros.tuning import ray_executor
-from nephros.tuning.checkpoint_store import Store
-from nephros.tuning.executors import EpochDone, Event, Hear, Lost
-from nephros.tuning.plan import plan
-from nephros.tuning.ray_executor import Cluster, connect, places, share
-from nephros.tuning.ray_worker import SIGN
-from nephros.tuning.study_state import Records
+from nephros.tuning.checkpoint_store import CheckpointStore
+from nephros.tuning.executors import EpochDone, EventHandler, TaskEvent, WorkerLost
+from nephros.tuning.plan import plan_study
+from nephros.tuning.ray_executor import RayExecutor, connect, count_slots, gpu_share
+from nephros.tuning.ray_worker import SENTINEL
+from nephros.tuning.study_state import StudyState
 from nephros.tuning.trial import Outcome, Task
 from nephros.workflows.tune import resume_study, tune
-from tests.conftest import made_up, write_npz
-from tests.tuning.conftest import RECIPE, SPACE, SmallStudy, timeless
+from tests.conftest import squares_dataset, write_npz
+from tests.tuning.conftest import RECIPE, SPACE, SmallStudy, reproducible_part
 
 pytestmark = [
     pytest.mark.slow,
@@ -48,7 +48,7 @@ PATIENCE = "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"
 PLAN: dict[str, Any] = {"max_epochs": 9, "eta": 3, "brackets": "s=2"}
 
 
-class Machines:
+class LocalRayNodes:
     """Two nodes of one CPU each, beside a head that takes no trials."""
 
     def __init__(self) -> None:
@@ -80,10 +80,10 @@ class Machines:
     def kill(self) -> None:
         self.cluster.remove_node(self.nodes.pop(), allow_graceful=False)
 
-    def kill_at_work(self) -> bool:
+    def kill_busy_node(self) -> bool:
         """Kill a node in the middle of a task; return whether it did one."""
         raylet = self._raylets[-1]
-        for pid, parent in self.at_work().items():
+        for pid, parent in self.busy_processes().items():
             if parent == raylet:
                 os.kill(pid, signal.SIGSTOP)  # so that the task can't end first
                 self.kill()
@@ -92,15 +92,15 @@ class Machines:
                 return True
         return False
 
-    def at_work(self) -> dict[int, int]:
+    def busy_processes(self) -> dict[int, int]:
         """Return the processes that do one of our tasks, each with its node's."""
-        found = {}
+        processes = {}
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent in self._raylets and (folder / "cmdline").read_bytes().startswith(b"ray::advance"):
-                    found[int(folder.name)] = parent
-        return found
+                if parent in self._raylets and (folder / "cmdline").read_bytes().startswith(b"ray::remote_task"):
+                    processes[int(folder.name)] = parent
+        return processes
 
     @property
     def _raylets(self) -> list[int]:
@@ -108,8 +108,8 @@ class Machines:
 
 
 @pytest.fixture(scope="module")
-def _machines() -> Iterator[Machines]:
-    machines = Machines()
+def _machines() -> Iterator[LocalRayNodes]:
+    machines = LocalRayNodes()
     yield machines
     ray.shutdown()
     machines.cluster.shutdown()
@@ -117,14 +117,14 @@ def _machines() -> Iterator[Machines]:
 
 
 @pytest.fixture
-def machines(_machines: Machines) -> Machines:
+def machines(_machines: LocalRayNodes) -> LocalRayNodes:
     _machines.restore()
     ray.shutdown()
     return _machines
 
 
 @pytest.fixture
-def joined(_machines: Machines) -> Machines:
+def connected_machines(_machines: LocalRayNodes) -> LocalRayNodes:
     """Two nodes, and this process connected to them, so that tests need not each wait for new processes."""
     _machines.restore()
     if not ray.is_initialized():
@@ -135,115 +135,117 @@ def joined(_machines: Machines) -> Machines:
 @pytest.fixture(scope="module")
 def busy() -> Dataset:
     """Cells enough that a study takes some seconds."""
-    return made_up(n=1600)
+    return squares_dataset(n=1600)
 
 
-class Study(SmallStudy):
+class UrlStudy(SmallStudy):
     """A small study with its checkpoints at a URL."""
 
     def __init__(self, folder: Path, dataset: Dataset, **changes: Any) -> None:
         super().__init__(folder, dataset, **{**PLAN, **changes})
-        self.store = Store(f"file://{folder}/checkpoints")
+        self.store = CheckpointStore(f"file://{folder}/checkpoints")
 
-    def pool(self, machines: Machines, workers: int | None = None) -> Cluster:
-        return Cluster(machines.address, self.settings, self.dataset, self.store, workers)
+    def executor(self, machines: LocalRayNodes, workers: int | None = None) -> RayExecutor:
+        return RayExecutor(machines.address, self.settings, self.dataset, self.store, workers)
 
 
 @pytest.fixture(scope="module")
-def quiet(busy: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Records:
+def busy_reference(busy: Dataset, tmp_path_factory: pytest.TempPathFactory) -> StudyState:
     """The busy study in one process, without Ray."""
-    return Study(tmp_path_factory.mktemp("quiet"), busy).run()
+    return UrlStudy(tmp_path_factory.mktemp("quiet"), busy).run()
 
 
-class Hooked(Cluster):
+class HookedExecutor(RayExecutor):
     """A pool that calls `hook` with every event before the driver hears it."""
 
-    hook: Callable[[Event], None]
+    hook: Callable[[TaskEvent], None]
 
-    def wait(self, hear: Hear, seconds: float) -> None:
-        def both(event: Event) -> None:
+    def wait(self, on_event: EventHandler, timeout: float) -> None:
+        def hook_and_forward(event: TaskEvent) -> None:
             self.hook(event)
-            hear(event)
+            on_event(event)
 
-        super().wait(both, seconds)
-
-
-def _task(study: SmallStudy, until: int, index: int = 0) -> Task:
-    return Task((0, index), {**RECIPE.to_dict(), "epochs": until}, until)
+        super().wait(hook_and_forward, timeout)
 
 
-@pytest.mark.parametrize("way", ["address", "client"])
+def _task(study: SmallStudy, stop_epoch: int, index: int = 0) -> Task:
+    return Task((0, index), {**RECIPE.to_dict(), "epochs": stop_epoch}, stop_epoch)
+
+
+@pytest.mark.parametrize("address_kind", ["address", "client"])
 def test_a_cluster_of_two_nodes_finds_what_one_process_does(
-    way: str, machines: Machines, cells: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    address_kind: str, machines: LocalRayNodes, cells: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options: dict[str, Any] = {"max_epochs": 4, "eta": 2, "space": SPACE, "device": "cpu", "say": lambda text: None}
-    alone = tune(RECIPE, cells, name="alone", workers=1, **options)
-    there = tune(
+    one_process = tune(RECIPE, cells, name="alone", workers=1, **options)
+    on_cluster = tune(
         RECIPE,
         cells,
         name="there",
-        cluster=getattr(machines, way),
+        cluster=getattr(machines, address_kind),
         checkpoints=f"file://{tmp_path}/shared",
         **options,
     )
-    assert timeless(there) == timeless(alone)
-    assert there.over
-    assert there.judged == alone.judged
+    assert reproducible_part(on_cluster) == reproducible_part(one_process)
+    assert on_cluster.finished
+    assert on_cluster.best_metrics == one_process.best_metrics
     assert not ray.is_initialized()
-    kept = [path.name for path in (tmp_path / "shared" / "there").iterdir()]
-    assert kept
-    assert SIGN not in kept
+    checkpoints = [path.name for path in (tmp_path / "shared" / "there").iterdir()]
+    assert checkpoints
+    assert SENTINEL not in checkpoints
 
 
-def test_epochs_are_told_while_a_task_runs(joined: Machines, busy: Dataset, tmp_path: Path) -> None:
-    study = Study(tmp_path, busy)
-    pool = study.pool(joined)
-    assert pool.size == 2
-    events: list[Event] = []
-    pool.start(_task(study, 3))
-    until = time.monotonic() + LIMIT
-    while not any(isinstance(event, Outcome) for event in events) and time.monotonic() < until:
-        pool.wait(events.append, 1.0)
-    pool.close()
-    assert [event.row.epoch for event in events if isinstance(event, EpochDone)][:2] == [1, 2]
+def test_epochs_are_told_while_a_task_runs(connected_machines: LocalRayNodes, busy: Dataset, tmp_path: Path) -> None:
+    study = UrlStudy(tmp_path, busy)
+    executor = study.executor(connected_machines)
+    assert executor.size == 2
+    events: list[TaskEvent] = []
+    executor.submit(_task(study, 3))
+    deadline = time.monotonic() + LIMIT
+    while not any(isinstance(event, Outcome) for event in events) and time.monotonic() < deadline:
+        executor.wait(events.append, 1.0)
+    executor.close()
+    assert [event.metrics.epoch for event in events if isinstance(event, EpochDone)][:2] == [1, 2]
     assert isinstance(events[-1], Outcome)
-    assert len(events[-1].rows) == 3
+    assert len(events[-1].history) == 3
 
 
 def test_a_node_killed_in_mid_rung_costs_nothing_but_time(
-    joined: Machines, busy: Dataset, quiet: Records, tmp_path: Path
+    connected_machines: LocalRayNodes, busy: Dataset, busy_reference: StudyState, tmp_path: Path
 ) -> None:
-    study = Study(tmp_path, busy)
-    pool = Hooked(joined.address, study.settings, busy, study.store, None)
-    seen: list[Event] = []
+    study = UrlStudy(tmp_path, busy)
+    executor = HookedExecutor(connected_machines.address, study.settings, busy, study.store, None)
+    events: list[TaskEvent] = []
 
-    def hook(event: Event) -> None:
-        seen.append(event)
-        if len(joined.nodes) == 2 and len(seen) >= 2:
-            joined.kill_at_work()
+    def hook(event: TaskEvent) -> None:
+        events.append(event)
+        if len(connected_machines.nodes) == 2 and len(events) >= 2:
+            connected_machines.kill_busy_node()
 
-    pool.hook = hook
-    records = study.run(pool)
-    assert len(joined.nodes) == 1
-    assert any(isinstance(event, Lost) for event in seen)
-    assert timeless(records) == timeless(quiet)
+    executor.hook = hook
+    study_state = study.run(executor)
+    assert len(connected_machines.nodes) == 1
+    assert any(isinstance(event, WorkerLost) for event in events)
+    assert reproducible_part(study_state) == reproducible_part(busy_reference)
 
 
-def test_a_process_killed_for_memory_is_a_loss_not_a_failure(joined: Machines, busy: Dataset, tmp_path: Path) -> None:
-    study = Study(tmp_path, busy)
-    pool = study.pool(joined, workers=1)
-    pool.start(_task(study, 500))
-    heard: list[Event] = []
-    while not heard:
-        pool.wait(heard.append, 1.0)
-    for pid in joined.at_work():
+def test_a_process_killed_for_memory_is_a_loss_not_a_failure(
+    connected_machines: LocalRayNodes, busy: Dataset, tmp_path: Path
+) -> None:
+    study = UrlStudy(tmp_path, busy)
+    executor = study.executor(connected_machines, workers=1)
+    executor.submit(_task(study, 500))
+    events: list[TaskEvent] = []
+    while not events:
+        executor.wait(events.append, 1.0)
+    for pid in connected_machines.busy_processes():
         os.kill(pid, signal.SIGKILL)
-    until = time.monotonic() + LIMIT
-    while not isinstance(heard[-1], Lost) and time.monotonic() < until:
-        pool.wait(heard.append, 1.0)
-    pool.close()
-    assert heard[-1] == Lost((0, 0))
+    deadline = time.monotonic() + LIMIT
+    while not isinstance(events[-1], WorkerLost) and time.monotonic() < deadline:
+        executor.wait(events.append, 1.0)
+    executor.close()
+    assert events[-1] == WorkerLost((0, 0))
     assert study.store.load("0-0.pt") is not None
 
 
@@ -258,50 +260,52 @@ tune(RECIPE, data, name="killed", space=SPACE, device="cpu", cluster=address, ch
 
 
 def test_a_driver_killed_leaves_no_orphans_and_its_successor_ends_the_same(
-    machines: Machines, busy: Dataset, quiet: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machines: LocalRayNodes, busy: Dataset, busy_reference: StudyState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     data = write_npz(tmp_path / "squares.npz", busy)
     shared = tmp_path / "shared"
-    words = [sys.executable, "-c", DRIVER, str(data), machines.address, f"file://{shared}"]
+    command = [sys.executable, "-c", DRIVER, str(data), machines.address, f"file://{shared}"]
     root = str(Path(__file__).parents[2])
-    driver = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": root}, stdout=subprocess.DEVNULL)
-    until = time.monotonic() + LIMIT
-    while len(list(shared.rglob("*.pt"))) < 4 and time.monotonic() < until:
+    driver = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": root}, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + LIMIT
+    while len(list(shared.rglob("*.pt"))) < 4 and time.monotonic() < deadline:
         assert driver.poll() is None
         time.sleep(0.01)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    killed = time.monotonic()
-    while machines.at_work() and time.monotonic() < killed + LIMIT:
+    killed_at = time.monotonic()
+    while machines.busy_processes() and time.monotonic() < killed_at + LIMIT:
         time.sleep(0.05)
-    assert time.monotonic() - killed < 20
-    records = resume_study("killed", cluster=machines.address, say=lambda text: None)
-    assert timeless(records) == timeless(quiet)
+    assert time.monotonic() - killed_at < 20
+    study_state = resume_study("killed", cluster=machines.address, say=lambda text: None)
+    assert reproducible_part(study_state) == reproducible_part(busy_reference)
     assert {path.suffix for path in (shared / "killed").iterdir()} == {".pt"}
 
 
-def test_close_kills_what_runs(joined: Machines, busy: Dataset, tmp_path: Path) -> None:
-    study = Study(tmp_path, busy)
-    pool = study.pool(joined, workers=2)
+def test_close_kills_what_runs(connected_machines: LocalRayNodes, busy: Dataset, tmp_path: Path) -> None:
+    study = UrlStudy(tmp_path, busy)
+    executor = study.executor(connected_machines, workers=2)
     for index in range(2):
-        pool.start(_task(study, 500, index))
-    heard: list[Event] = []
-    while len(heard) < 2:
-        pool.wait(heard.append, 1.0)
-    pool.close()
-    assert not joined.at_work()
+        executor.submit(_task(study, 500, index))
+    events: list[TaskEvent] = []
+    while len(events) < 2:
+        executor.wait(events.append, 1.0)
+    executor.close()
+    assert not connected_machines.busy_processes()
 
 
-def test_a_full_disk_is_not_the_configurations_fault(joined: Machines, cells: Dataset, tmp_path: Path) -> None:
-    study = Study(tmp_path, cells)
-    pool = study.pool(joined)
+def test_a_full_disk_is_not_the_configurations_fault(
+    connected_machines: LocalRayNodes, cells: Dataset, tmp_path: Path
+) -> None:
+    study = UrlStudy(tmp_path, cells)
+    executor = study.executor(connected_machines)
     shutil.rmtree(tmp_path / "checkpoints")
     (tmp_path / "checkpoints").write_text("a file where the folder was")
     with pytest.raises(OSError, match="checkpoints"):
-        study.run(pool)
+        study.run(executor)
     (tmp_path / "checkpoints").unlink()
-    assert not any(config.error for config in study.storage().records().configs.values())
+    assert not any(config.error for config in study.storage().load_state().configs.values())
 
 
 SITE = """
@@ -319,39 +323,41 @@ else:
 
 
 @pytest.mark.parametrize(
-    ("what", "sentence"),
+    ("package", "message"),
     [
         ("nephros", r"Node .*: it can't use nephros \(No module named 'nephros'\)"),
         ("torch", r"Node .*: it has torch 2\.0\.0 where the driver has .*: install one version everywhere"),
     ],
 )
 def test_a_node_of_another_kind_is_named(
-    what: str, sentence: str, joined: Machines, cells: Dataset, tmp_path: Path
+    package: str, message: str, connected_machines: LocalRayNodes, cells: Dataset, tmp_path: Path
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(f"WHAT = {what!r}\n{SITE}")
-    joined.add(PYTHONPATH=str(tmp_path))
+    (tmp_path / "sitecustomize.py").write_text(f"WHAT = {package!r}\n{SITE}")
+    connected_machines.add(PYTHONPATH=str(tmp_path))
     try:
-        study = Study(tmp_path, cells)
-        with pytest.raises(UserError, match=sentence):
-            study.run(study.pool(joined))
+        study = UrlStudy(tmp_path, cells)
+        with pytest.raises(NephrosError, match=message):
+            study.run(study.executor(connected_machines))
     finally:
-        joined.kill()
+        connected_machines.kill()
 
 
-def test_a_node_that_sees_other_checkpoints_is_named(joined: Machines, cells: Dataset, tmp_path: Path) -> None:
-    study = Study(tmp_path, cells)
-    pool = study.pool(joined)
-    study.store.save(SIGN, {"token": "of another place"})
-    with pytest.raises(UserError, match="is not the place there that it is here"):
-        study.run(pool)
+def test_a_node_that_sees_other_checkpoints_is_named(
+    connected_machines: LocalRayNodes, cells: Dataset, tmp_path: Path
+) -> None:
+    study = UrlStudy(tmp_path, cells)
+    executor = study.executor(connected_machines)
+    study.store.save(SENTINEL, {"token": "of another place"})
+    with pytest.raises(NephrosError, match="is not the place there that it is here"):
+        study.run(executor)
 
 
 def test_a_trial_that_fits_on_no_node(
-    machines: Machines, cells: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machines: LocalRayNodes, cells: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options: dict[str, Any] = {"cluster": machines.address, "checkpoints": f"file://{tmp_path}/shared", "threads": 2}
-    with pytest.raises(UserError, match="has no node of 2 CPUs, which a trial of this study takes: add one"):
+    with pytest.raises(NephrosError, match="has no node of 2 CPUs, which a trial of this study takes: add one"):
         tune(RECIPE, cells, space=SPACE, device="cpu", **options)
     assert not ray.is_initialized()
     assert list(tmp_path.iterdir()) == []
@@ -366,54 +372,54 @@ def test_workers_share_gpus_when_there_are_more_of_them(monkeypatch: pytest.Monk
     ]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 27.0, "GPU": 3.0})
-    assert [share("cuda", workers) for workers in (None, 2, 3, 4, 7)] == [1, 1, 1, 1 / 2, 1 / 3]
-    assert share("cpu", 7) == 0
-    assert [places(1, gpus) for gpus in (0.0, 1.0, 1 / 2, 1 / 3)] == [27, 3, 5, 6]
-    assert places(2, 0.0) == 13
+    assert [gpu_share("cuda", workers) for workers in (None, 2, 3, 4, 7)] == [1, 1, 1, 1 / 2, 1 / 3]
+    assert gpu_share("cpu", 7) == 0
+    assert [count_slots(1, gpus) for gpus in (0.0, 1.0, 1 / 2, 1 / 3)] == [27, 3, 5, 6]
+    assert count_slots(2, 0.0) == 13
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere", "ray://nowhere.invalid:10001"])
 def test_nobody_at_the_address(address: str, tmp_path: Path) -> None:
     ray.shutdown()
-    began = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(
-        UserError, match=r"--cluster .* can't be joined \(.*\): give the address of a running Ray cluster"
+        NephrosError, match=r"--cluster .* can't be joined \(.*\): give the address of a running Ray cluster"
     ):
-        connect(address, f"file://{tmp_path}", plan(RECIPE, device="cpu"))
-    assert time.monotonic() - began < 20
+        connect(address, f"file://{tmp_path}", plan_study(RECIPE, device="cpu"))
+    assert time.monotonic() - start < 20
 
 
 def test_a_head_too_busy_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real head gives up after PATIENCE, which no test can wait for: what it then says is said here."""
-    said = (
+    reply = (
         "Initialization failure from server:\nTraceback (most recent call last):\nRuntimeError: Proxy failed. See logs"
     )
-    asked: list[int] = []
+    attempts: list[int] = []
 
     def init(**_: Any) -> None:
-        asked.append(1)
-        if len(asked) != 2:
-            raise ConnectionAbortedError(said)
+        attempts.append(1)
+        if len(attempts) != 2:
+            raise ConnectionAbortedError(reply)
 
     monkeypatch.setattr(ray, "init", init)
     with socket.create_server(("127.0.0.1", 0)) as head:
         address = f"ray://127.0.0.1:{head.getsockname()[1]}"
-        ray_executor._join(address)
-        assert len(asked) == 2
-        with pytest.raises(UserError, match=r"can't be joined \(RuntimeError: Proxy failed\)"):
-            ray_executor._join(address)
-        assert len(asked) == 5
+        ray_executor._connect(address)
+        assert len(attempts) == 2
+        with pytest.raises(NephrosError, match=r"can't be joined \(RuntimeError: Proxy failed\)"):
+            ray_executor._connect(address)
+        assert len(attempts) == 5
 
 
-@pytest.mark.parametrize("place", ["", "/shared/study", "memory://study"])
-def test_checkpoints_must_be_where_nodes_reach_them(place: str) -> None:
-    with pytest.raises(UserError, match="--cluster needs --checkpoints at a URL that all nodes reach"):
-        connect("auto", place, plan(RECIPE, device="cpu"))
+@pytest.mark.parametrize("checkpoints", ["", "/shared/study", "memory://study"])
+def test_checkpoints_must_be_where_nodes_reach_them(checkpoints: str) -> None:
+    with pytest.raises(NephrosError, match="--cluster needs --checkpoints at a URL that all nodes reach"):
+        connect("auto", checkpoints, plan_study(RECIPE, device="cpu"))
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "nephros.tuning.ray_executor")
     monkeypatch.delitem(sys.modules, "nephros.tuning.ray_worker")
-    with pytest.raises(UserError, match=r"--cluster needs Ray: pip install 'nephros\[cluster\]'"):
+    with pytest.raises(NephrosError, match=r"--cluster needs Ray: pip install 'nephros\[cluster\]'"):
         import nephros.tuning.ray_executor  # noqa: F401

@@ -11,30 +11,30 @@ import pytest
 import yaml
 
 from nephros import recipe_io
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe
-from nephros.recipe_io import keys
-from nephros.recipe_parts import Augment, Optimizer, Schedule
-from nephros.tuning.space import OWNED, Dimension, laid_over, parse, read, to_dict
+from nephros.recipe_io import field_names
+from nephros.recipe_parts import AugmentConfig, LRScheduleConfig, OptimizerConfig
+from nephros.tuning.space import NOT_SEARCHABLE, Dimension, apply_params, parse_space, read_space, space_to_dict
 
-BASE = Recipe(optimizer=Optimizer(momentum=0.9), schedule=Schedule(milestones=(0.5,)))
+BASE = Recipe(optimizer=OptimizerConfig(momentum=0.9), schedule=LRScheduleConfig(milestones=(0.5,)))
 """A recipe that each value of each field goes together with."""
 
 DIMENSIONS: dict[str, Any] = {
     "model.network": ["course", "poster", "nephnet2d", "resnet18", "resnet50", "compact", "equivariant"],
-    "model.features": {"low": 4, "high": 64, "log": True},
+    "model.base_channels": {"low": 4, "high": 64, "log": True},
     "model.depth": [1, 2],
     "model.hidden": [[], [100, 50], [300, 150]],
     "model.dropout": {"low": 0.0, "high": 0.7},
     "optimizer.name": ["sgd", "adam", "adamw", "muon"],
     "optimizer.lr": {"low": 1e-4, "high": 1.0, "log": True},
-    "optimizer.rest_lr": {"low": 0.01, "high": 1.0, "log": True},
+    "optimizer.aux_lr": {"low": 0.01, "high": 1.0, "log": True},
     "optimizer.momentum": {"low": 0, "high": 0.99},
     "optimizer.nesterov": [True, False],
     "optimizer.weight_decay": {"low": "1e-6", "high": 0.1, "log": True},
-    "optimizer.decay_all": [True, False],
-    "schedule.name": ["constant", "step", "plateau", "cosine", "onecycle"],
+    "optimizer.decay_norm_and_bias": [True, False],
+    "schedule.name": ["constant", "step", "plateau", "cosine", "linear"],
     "schedule.milestones": [[0.5, 0.75], [0.3]],
     "schedule.step_epochs": {"low": 0, "high": 30},
     "schedule.factor": {"low": 0.1, "high": 1},
@@ -47,13 +47,13 @@ DIMENSIONS: dict[str, Any] = {
     "augment.scale": {"low": 0.0, "high": 0.1},
     "augment.interpolation": ["nearest", "bilinear"],
     "batch_size": [64, 128],
-    "passes": {"low": 1, "high": 4},
-    "last_batch": ["keep", "even"],
-    "normalise": ["half", "unit", "data"],
+    "passes_per_epoch": {"low": 1, "high": 4},
+    "last_batch": ["short", "balanced"],
+    "normalize": ["symmetric", "zero_one", "dataset"],
     "label_smoothing": {"low": 0.0, "high": 0.2},
     "class_weights": ["none", "max-ratio", "balanced"],
-    "ema": {"low": 0.9, "high": 0.999},
-    "early_stop": {"low": 0, "high": 5},
+    "ema_decay": {"low": 0.9, "high": 0.999},
+    "early_stopping_patience": {"low": 0, "high": 5},
     "checkpoint": ["last", "best"],
     "amp": ["off", "auto", "native", "bf16", "fp16"],
     "channels_last": [True, False],
@@ -62,28 +62,28 @@ DIMENSIONS: dict[str, Any] = {
 }
 
 
-_PARSER = functools.cache(recipe_io.parser)
+_PARSER = functools.cache(recipe_io.recipe_parser)
 
 
 @pytest.fixture(autouse=True)
 def _one_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build the parser of recipes once: that is what takes the time."""
-    monkeypatch.setattr(recipe_io, "parser", _PARSER)
+    monkeypatch.setattr(recipe_io, "recipe_parser", _PARSER)
 
 
-def field(recipe: Recipe, key: str) -> Any:
+def recipe_value(recipe: Recipe, key: str) -> Any:
     group, _, name = key.partition(".")
-    value = {"classic": {}, **recipe.to_dict()}[group]
+    value = {"classical": {}, **recipe.to_dict()}[group]
     return value.get(name) if name else value
 
 
-def one(key: str, value: Any, base: Recipe = BASE) -> Dimension:
-    (dimension,) = parse({key: value}, base, "space.yaml")
+def parse_one(key: str, value: Any, base: Recipe = BASE) -> Dimension:
+    (dimension,) = parse_space({key: value}, base, "space.yaml")
     return dimension
 
 
 def test_the_table_above_lists_every_field_that_can_be_searched() -> None:
-    assert set(DIMENSIONS) == {key for key in keys() if key.partition(".")[0] not in OWNED}
+    assert set(DIMENSIONS) == {key for key in field_names() if key.partition(".")[0] not in NOT_SEARCHABLE}
 
 
 @pytest.mark.parametrize("key", DIMENSIONS)
@@ -91,56 +91,58 @@ def test_every_field_can_be_searched(key: str, tmp_path: Path) -> None:
     """Through a YAML file, each extreme of it becomes the recipe's, and nothing else changes."""
     file = tmp_path / "space.yaml"
     file.write_text(yaml.safe_dump({key: DIMENSIONS[key]}))
-    (dimension,) = read(file, BASE)
+    (dimension,) = read_space(file, BASE)
     assert len(dimension.extremes) >= 2
     for value in dimension.extremes:
-        recipe = laid_over(BASE, {key: value})
-        assert field(recipe, key) == value
-        assert type(field(recipe, key)) is type(value)
-        assert {other for other in keys() if field(recipe, other) != field(BASE, other)} <= {key}
+        recipe = apply_params(BASE, {key: value})
+        assert recipe_value(recipe, key) == value
+        assert type(recipe_value(recipe, key)) is type(value)
+        assert {other for other in field_names() if recipe_value(recipe, other) != recipe_value(BASE, other)} <= {key}
 
 
 @pytest.mark.parametrize("key", [key for key, value in DIMENSIONS.items() if isinstance(value, dict)])
 def test_every_number_can_be_a_list_of_choices_too(key: str) -> None:
-    assert one(key, [DIMENSIONS[key]["low"], DIMENSIONS[key]["high"]]).kind == "categorical"
+    assert parse_one(key, [DIMENSIONS[key]["low"], DIMENSIONS[key]["high"]]).kind == "categorical"
 
 
 def test_kinds() -> None:
-    assert one("optimizer.lr", {"low": 1, "high": 3}) == Dimension("optimizer.lr", "float", 1.0, 3.0)
-    assert isinstance(one("optimizer.lr", {"low": 1, "high": 3}).low, float)
-    assert one("batch_size", {"low": 16, "high": 64, "log": True}) == Dimension("batch_size", "int", 16, 64, log=True)
-    assert isinstance(one("batch_size", {"low": 16, "high": 64}).high, int)
-    assert one("batch_size", {"choices": [16]}) == Dimension("batch_size", "categorical", choices=(16,))
-    assert one("model.hidden", [[3], []]).choices == ([3], [])
+    assert parse_one("optimizer.lr", {"low": 1, "high": 3}) == Dimension("optimizer.lr", "float", 1.0, 3.0)
+    assert isinstance(parse_one("optimizer.lr", {"low": 1, "high": 3}).low, float)
+    assert parse_one("batch_size", {"low": 16, "high": 64, "log": True}) == Dimension(
+        "batch_size", "int", 16, 64, log=True
+    )
+    assert isinstance(parse_one("batch_size", {"low": 16, "high": 64}).high, int)
+    assert parse_one("batch_size", {"choices": [16]}) == Dimension("batch_size", "categorical", choices=(16,))
+    assert parse_one("model.hidden", [[3], []]).choices == ([3], [])
 
 
 def test_all_fields_at_once_read_back_the_same_after_json() -> None:
     values = DIMENSIONS | {"optimizer.momentum": {"low": 0.5, "high": 0.9, "when": {"optimizer.name": ["sgd"]}}}
     values = dict(sorted(values.items(), key=lambda item: item[0] != "optimizer.name"))
-    space = parse(values, BASE, "space.yaml")
+    space = parse_space(values, BASE, "space.yaml")
     assert [dimension.key for dimension in space] == list(values)
-    assert parse(json.loads(json.dumps(to_dict(space))), BASE, "again") == space
+    assert parse_space(json.loads(json.dumps(space_to_dict(space))), BASE, "again") == space
     low = {dimension.key: dimension.extremes[0] for dimension in space}
-    recipe = laid_over(BASE, low)
-    assert {key: field(recipe, key) for key in low} == low
+    recipe = apply_params(BASE, low)
+    assert {key: recipe_value(recipe, key) for key in low} == low
 
 
 def test_numbers_that_yaml_reads_as_text() -> None:
     assert yaml.safe_load("1e-3") == "1e-3"
-    assert one("optimizer.lr", yaml.safe_load("{low: 1e-3, high: 3e-1, log: true}")) == Dimension(
+    assert parse_one("optimizer.lr", yaml.safe_load("{low: 1e-3, high: 3e-1, log: true}")) == Dimension(
         "optimizer.lr", "float", 0.001, 0.3, log=True
     )
-    assert one("optimizer.lr", ["1e-3", 0.1]).choices == (0.001, 0.1)
-    assert one("schedule.milestones", [["5e-1"]]).choices == ([0.5],)
+    assert parse_one("optimizer.lr", ["1e-3", 0.1]).choices == (0.001, 0.1)
+    assert parse_one("schedule.milestones", [["5e-1"]]).choices == ([0.5],)
 
 
 def test_a_bare_off_is_no_boolean() -> None:
     values = yaml.safe_load("amp: [off, bf16]\nchannels_last: {choices: [on, off], when: {amp: off}}")
-    amp, channels = parse(values, BASE, "space.yaml")
+    amp, channels = parse_space(values, BASE, "space.yaml")
     assert amp.choices == ("off", "bf16")
     assert channels.choices == (True, False)
-    assert channels.active({"amp": "off"})
-    assert not channels.active({"amp": "bf16"})
+    assert channels.is_active({"amp": "off"})
+    assert not channels.is_active({"amp": "bf16"})
 
 
 def test_conditions_in_a_chain() -> None:
@@ -151,40 +153,40 @@ def test_conditions_in_a_chain() -> None:
     batch_size: [64, 128]
     optimizer.lr: {low: 0.1, high: 1, when: {optimizer.name: [sgd], batch_size: [128]}}
     """
-    name, momentum, nesterov, _, lr = parse(yaml.safe_load(text), BASE, "space.yaml")
+    name, momentum, nesterov, _, lr = parse_space(yaml.safe_load(text), BASE, "space.yaml")
     assert momentum.when == {"optimizer.name": ("sgd",)}
-    assert name.active({})
-    assert momentum.active({"optimizer.name": "sgd"})
-    assert not momentum.active({"optimizer.name": "adamw"})
-    assert not momentum.active({})
-    assert nesterov.active({"optimizer.name": "sgd", "optimizer.momentum": 0.9})
-    assert not nesterov.active({"optimizer.name": "sgd", "optimizer.momentum": 0.0})
+    assert name.is_active({})
+    assert momentum.is_active({"optimizer.name": "sgd"})
+    assert not momentum.is_active({"optimizer.name": "adamw"})
+    assert not momentum.is_active({})
+    assert nesterov.is_active({"optimizer.name": "sgd", "optimizer.momentum": 0.9})
+    assert not nesterov.is_active({"optimizer.name": "sgd", "optimizer.momentum": 0.0})
     # What it depends on is itself inactive, whatever the recipe's own value is.
-    assert not nesterov.active({"optimizer.name": "adamw"})
-    assert lr.active({"optimizer.name": "sgd", "batch_size": 128})
-    assert not lr.active({"optimizer.name": "sgd", "batch_size": 64})
-    assert not lr.active({"optimizer.name": "adamw", "batch_size": 128})
+    assert not nesterov.is_active({"optimizer.name": "adamw"})
+    assert lr.is_active({"optimizer.name": "sgd", "batch_size": 128})
+    assert not lr.is_active({"optimizer.name": "sgd", "batch_size": 64})
+    assert not lr.is_active({"optimizer.name": "adamw", "batch_size": 128})
 
 
 def test_a_condition_on_lists_and_one_that_always_holds() -> None:
-    hidden, features = parse(
-        {"model.hidden": [[3], [5, 2]], "model.features": {"choices": [8], "when": {"model.hidden": [[5, 2]]}}},
+    hidden, features = parse_space(
+        {"model.hidden": [[3], [5, 2]], "model.base_channels": {"choices": [8], "when": {"model.hidden": [[5, 2]]}}},
         BASE,
         "space.yaml",
     )
-    assert features.active({"model.hidden": [5, 2]})
-    assert not features.active({"model.hidden": [3]})
-    assert hidden.active({})
+    assert features.is_active({"model.hidden": [5, 2]})
+    assert not features.is_active({"model.hidden": [3]})
+    assert hidden.is_active({})
 
 
 def test_the_recipe_s_own_nesterov_is_off_where_it_would_mean_nothing() -> None:
-    ours = RECIPES["compact"]
-    assert laid_over(ours, {"optimizer.lr": 0.1}).optimizer.nesterov
-    assert laid_over(ours, {"optimizer.momentum": 0.5}).optimizer.nesterov
-    assert not laid_over(ours, {"optimizer.name": "adamw"}).optimizer.nesterov
-    assert not laid_over(ours, {"optimizer.momentum": 0.0}).optimizer.nesterov
-    with pytest.raises(UserError, match=r"--optimizer\.nesterov is True"):
-        laid_over(ours, {"optimizer.name": "adam", "optimizer.nesterov": True})
+    compact = RECIPES["compact"]
+    assert apply_params(compact, {"optimizer.lr": 0.1}).optimizer.nesterov
+    assert apply_params(compact, {"optimizer.momentum": 0.5}).optimizer.nesterov
+    assert not apply_params(compact, {"optimizer.name": "adamw"}).optimizer.nesterov
+    assert not apply_params(compact, {"optimizer.momentum": 0.0}).optimizer.nesterov
+    with pytest.raises(NephrosError, match=r"--optimizer\.nesterov is True"):
+        apply_params(compact, {"optimizer.name": "adam", "optimizer.nesterov": True})
 
 
 @pytest.mark.parametrize(
@@ -206,11 +208,11 @@ def test_the_recipe_s_own_nesterov_is_off_where_it_would_mean_nothing() -> None:
     ],
 )
 def test_fields_that_need_each_other_are_judged_together(values: Any, base: Recipe) -> None:
-    assert len(parse(values, base, "space.yaml")) == len(values)
+    assert len(parse_space(values, base, "space.yaml")) == len(values)
 
 
 @pytest.mark.parametrize(
-    ("values", "base", "words"),
+    ("values", "base", "expected"),
     [
         ({"optimizer.nesterov": [False, True]}, Recipe(), ["'optimizer.nesterov' can't be True", "momentum above 0"]),
         (
@@ -243,12 +245,12 @@ def test_fields_that_need_each_other_are_judged_together(values: Any, base: Reci
         ),
     ],
 )
-def test_a_value_that_goes_together_with_nothing(values: Any, base: Recipe, words: list[str]) -> None:
-    with pytest.raises(UserError) as caught:
-        parse(values, base, "space.yaml")
-    assert str(caught.value).startswith("space.yaml: '")
-    for word in words:
-        assert word in str(caught.value)
+def test_a_value_that_goes_together_with_nothing(values: Any, base: Recipe, expected: list[str]) -> None:
+    with pytest.raises(NephrosError) as excinfo:
+        parse_space(values, base, "space.yaml")
+    assert str(excinfo.value).startswith("space.yaml: '")
+    for part in expected:
+        assert part in str(excinfo.value)
 
 
 RANGE = "must be a list of choices or a range such as {low: 1, high: 9}"
@@ -307,11 +309,11 @@ WRONG: list[tuple[str, list[str]]] = [
     ("optimizer.lr: [1, 1.0]", ["'optimizer.lr' lists the choice 1.0 twice"]),
     ("amp: [off, 'off']", ["'amp' lists the choice \"off\" twice"]),
     ("model.hidden: [[1, 2], [1, 2]]", ["'model.hidden' lists the choice [1, 2] twice"]),
-    ("model.features: [big]", ["'model.features' has the choice big", "a whole number"]),
-    ("model.features: [8, true]", ["'model.features' has the choice True", "a whole number"]),
-    ("model.features: [8, 16.5]", ["'model.features' has the choice 16.5", "a whole number"]),
-    ("model.features: [8, null]", ["'model.features' has the choice null"]),
-    ("model.features: [0]", ["'model.features' has the choice 0", "at least 1"]),
+    ("model.base_channels: [big]", ["'model.base_channels' has the choice big", "a whole number"]),
+    ("model.base_channels: [8, true]", ["'model.base_channels' has the choice True", "a whole number"]),
+    ("model.base_channels: [8, 16.5]", ["'model.base_channels' has the choice 16.5", "a whole number"]),
+    ("model.base_channels: [8, null]", ["'model.base_channels' has the choice null"]),
+    ("model.base_channels: [0]", ["'model.base_channels' has the choice 0", "at least 1"]),
     ("model.hidden: [100, 50]", ["'model.hidden' has the choice 100", "a list such as [1, 2]"]),
     ("model.hidden: [[100, wide]]", ["'model.hidden' has the choice", "wide", "a whole number"]),
     ("schedule.milestones: [[0.5], [1.5]]", ["'schedule.milestones' has the choice (1.5,)", "between 0 and 1"]),
@@ -362,15 +364,15 @@ WRONG: list[tuple[str, list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("text", "words"), WRONG, ids=[text[:60] for text, _ in WRONG])
-def test_what_is_wrong_is_said_in_one_plain_sentence(text: str, words: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("text", "expected"), WRONG, ids=[text[:60] for text, _ in WRONG])
+def test_what_is_wrong_is_said_in_one_plain_sentence(text: str, expected: list[str], tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(text)
-    with pytest.raises(UserError) as caught:
-        read(file, BASE)
-    message = str(caught.value)
-    for word in [str(file), *words]:
-        assert word in message
+    with pytest.raises(NephrosError) as excinfo:
+        read_space(file, BASE)
+    message = str(excinfo.value)
+    for part in [str(file), *expected]:
+        assert part in message
     assert "\n" not in message
     assert message.endswith((".", "?"))
     assert "Error" not in message
@@ -378,13 +380,13 @@ def test_what_is_wrong_is_said_in_one_plain_sentence(text: str, words: list[str]
 
 
 def test_files_that_can_not_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"space .*absent\.yaml can't be read \(No such file or directory\)"):
-        read(tmp_path / "absent.yaml", BASE)
-    with pytest.raises(UserError, match=r"can't be read \(Is a directory\)"):
-        read(tmp_path, BASE)
+    with pytest.raises(NephrosError, match=r"space .*absent\.yaml can't be read \(No such file or directory\)"):
+        read_space(tmp_path / "absent.yaml", BASE)
+    with pytest.raises(NephrosError, match=r"can't be read \(Is a directory\)"):
+        read_space(tmp_path, BASE)
     (tmp_path / "latin.yaml").write_bytes("# Größe\nbatch_size: [1]".encode("latin-1"))
-    with pytest.raises(UserError, match=r"latin\.yaml can't be read"):
-        read(tmp_path / "latin.yaml", BASE)
+    with pytest.raises(NephrosError, match=r"latin\.yaml can't be read"):
+        read_space(tmp_path / "latin.yaml", BASE)
 
 
 def test_the_example_in_the_docstring(tmp_path: Path) -> None:
@@ -392,13 +394,13 @@ def test_the_example_in_the_docstring(tmp_path: Path) -> None:
 
     file = tmp_path / "space.yaml"
     file.write_text(str(module.__doc__).partition("\n\n")[2])
-    assert len(read(file, RECIPES["compact"])) == 5
+    assert len(read_space(file, RECIPES["compact"])) == 5
 
 
 def test_the_recipe_stays_as_it_was() -> None:
     before = BASE.to_dict()
-    laid_over(BASE, {"augment.shift": 2, "amp": "auto"})
+    apply_params(BASE, {"augment.shift": 2, "amp": "auto"})
     assert BASE.to_dict() == before
-    assert laid_over(BASE, {"augment.shift": 2}).augment == Augment(shift=2)
-    with pytest.raises(UserError, match=r"--augment\.shift is -1"):
-        laid_over(BASE, {"augment.shift": -1})
+    assert apply_params(BASE, {"augment.shift": 2}).augment == AugmentConfig(shift=2)
+    with pytest.raises(NephrosError, match=r"--augment\.shift is -1"):
+        apply_params(BASE, {"augment.shift": -1})

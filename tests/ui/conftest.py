@@ -22,16 +22,17 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(params=[(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], ids=lambda p: f"{p[0]}-{p[1]}")
-def seen(request: pytest.FixtureRequest, browser: Any, page_file: Path) -> Iterator[tuple[Any, str, list[str]]]:
+def opened_report(
+    request: pytest.FixtureRequest, browser: Any, page_file: Path
+) -> Iterator[tuple[Any, str, list[str]]]:
     """Open the report; yield the browser's page, the theme and what went wrong or was asked for over the network."""
     width, theme = request.param
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
-    page, trouble = context.new_page(), []
-    page.on("console", lambda message: trouble.append(f"console: {message.text}"))
-    page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
-    page.on(
-        "request", lambda asked: trouble.append(asked.url) if not asked.url.startswith(("file:", "data:")) else None
-    )
+    page, problems = context.new_page(), []
+    page.on("console", lambda message: problems.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+    allowed_prefixes = ("file:", "data:")
+    page.on("request", lambda req: None if req.url.startswith(allowed_prefixes) else problems.append(req.url))
     page.goto(page_file.as_uri())
-    yield page, theme, trouble
+    yield page, theme, problems
     context.close()

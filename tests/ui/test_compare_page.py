@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from nephros.evaluation.comparison import Comparison
-from nephros.evaluation.leaderboard import Standing, standings
-from nephros.evaluation.significance import pair
+from nephros.evaluation.leaderboard import LeaderboardRow, leaderboard
+from nephros.evaluation.significance import compare_paired
 from nephros.reporting.comparison.page import write_comparison
 from tests.ui.conftest import CHROMIUM
 
@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
 ]
 
-RUN = Standing(
+RUN_ROW = LeaderboardRow(
     method="a-run-with-a-rather-long-name (nephros)",
     input="28",
     accuracy=0.69,
@@ -33,10 +33,10 @@ RUN = Standing(
     macro_f1=0.59,
     parameters=870_376,
     multiply_adds=26_128_512,
-    minutes=16.5,
+    training_minutes=16.5,
     device="CPU, 2 threads",
     checkpoint="last, epoch 5",
-    own=True,
+    is_run=True,
 )
 
 
@@ -44,26 +44,26 @@ RUN = Standing(
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the page of two runs beside the published results."""
     other = dataclasses.replace(
-        RUN, method="knn", accuracy=0.5, low=0.49, high=0.51, checkpoint="best val_accuracy: pca"
+        RUN_ROW, method="knn", accuracy=0.5, low=0.49, high=0.51, checkpoint="best val_accuracy: pca"
     )
     right = np.arange(1000) % 10 < 7
-    tested = [(RUN.method, other.method, pair(right, np.roll(right, 1)))]
-    rows = standings([RUN, other])
+    tested = [(RUN_ROW.method, other.method, compare_paired(right, np.roll(right, 1)))]
+    rows = leaderboard([RUN_ROW, other])
     comparison = Comparison("test", "TissueMNIST, own split", rows, tested, ["One thing to know.", "Another."])
     return write_comparison(comparison, tmp_path_factory.mktemp("comparison"))[2]
 
 
-def test_the_page_fits_is_quiet_and_shows_its_chart_and_tables(seen: tuple[Any, str, list[str]]) -> None:
-    page, _, trouble = seen
+def test_the_page_fits_is_quiet_and_shows_its_chart_and_tables(opened_report: tuple[Any, str, list[str]]) -> None:
+    page, _, problems = opened_report
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     wide = "[...document.querySelectorAll('main *, header *')].filter(e => !e.closest('.scroll')"
     wide += " && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
     assert page.evaluate(wide) == []
     assert "69.0" in page.locator("#headline").inner_text()
     assert page.locator("#figures tbody tr").count() == 16
-    assert page.locator("#figures tbody tr.own").count() == 2
+    assert page.locator("#figures tbody tr.highlight").count() == 2
     assert page.locator("#cost tbody tr").count() == 2
     assert page.locator("svg").count() == 1
-    assert "McNemar" in page.locator("#pairs").inner_text()
+    assert "McNemar" in page.locator("#significance").inner_text()
     assert page.locator(".notes li").count() == 2
-    assert trouble == []
+    assert problems == []

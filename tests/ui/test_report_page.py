@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from nephros.data.synthetic import make
+from nephros.data.synthetic import make_synthetic
 from nephros.recipe import Recipe
-from nephros.recipe_parts import Model, Optimizer
+from nephros.recipe_parts import ModelConfig, OptimizerConfig
 from nephros.workflows.report import report
 from nephros.workflows.train import train
 from tests.ui.conftest import CHROMIUM
+from tests.ui.contrast import contrast_ratio, relative_luminance
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,17 +25,19 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train for two epochs on a few made-up cells and return the report."""
-    model = Model("course", features=4, depth=2, hidden=(16,))
-    recipe = Recipe(name="little", model=model, optimizer=Optimizer(lr=0.1, momentum=0.9), epochs=2, batch_size=32)
-    dataset = make(400, 80, 120)
+    model = ModelConfig("course", base_channels=4, depth=2, hidden=(16,))
+    recipe = Recipe(
+        name="little", model=model, optimizer=OptimizerConfig(lr=0.1, momentum=0.9), epochs=2, batch_size=32
+    )
+    dataset = make_synthetic(400, 80, 120)
     folder = train(
         recipe, dataset, out=tmp_path_factory.mktemp("run") / "run", device="cpu", test=True, say=lambda _: None
     )
     return report(folder.root, dataset)
 
 
-def test_the_page_fits_is_quiet_and_shows_its_pictures(seen: tuple[Any, str, list[str]]) -> None:
-    page, _, trouble = seen
+def test_the_page_fits_is_quiet_and_shows_its_pictures(opened_report: tuple[Any, str, list[str]]) -> None:
+    page, _, problems = opened_report
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     wide = "[...document.querySelectorAll('main *, header *')].filter(e => !e.closest('.scroll')"
     wide += " && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
@@ -52,45 +55,35 @@ def test_the_page_fits_is_quiet_and_shows_its_pictures(seen: tuple[Any, str, lis
     widths = page.evaluate(inner)
     assert widths
     assert min(widths) > 0
-    assert trouble == []
+    assert problems == []
 
 
-def test_text_and_figures_stand_out_from_the_page_in_both_themes(seen: tuple[Any, str, list[str]]) -> None:
-    page, theme, _ = seen
-    colour = "selector => getComputedStyle(document.querySelector(selector))"
-    background = _luminance(page.evaluate(f"({colour})('body').backgroundColor"))
+def test_text_and_figures_stand_out_from_the_page_in_both_themes(opened_report: tuple[Any, str, list[str]]) -> None:
+    page, theme, _ = opened_report
+    computed_style_js = "selector => getComputedStyle(document.querySelector(selector))"
+    background = relative_luminance(page.evaluate(f"({computed_style_js})('body').backgroundColor"))
     assert (background < 0.1) == (theme == "dark")
-    for selector, least in (
+    for selector, min_contrast in (
         ("#confusion h2", 7),
-        ("#confusion .side p", 4.5),
+        ("#confusion .section-intro p", 4.5),
         ("td", 7),
         ("caption", 4.5),
         (".range", 4.5),
     ):
-        text = _luminance(page.evaluate(f"({colour})('{selector}').color"))
-        assert _contrast(text, background) >= least, selector
+        text = relative_luminance(page.evaluate(f"({computed_style_js})('{selector}').color"))
+        assert contrast_ratio(text, background) >= min_contrast, selector
     fills = page.evaluate("[...document.querySelectorAll('svg text')].map(text => getComputedStyle(text).fill)")
     assert len(fills) > 200
-    assert min(_contrast(_luminance(fill), background) for fill in set(fills)) >= 4.5
+    assert min(contrast_ratio(relative_luminance(fill), background) for fill in set(fills)) >= 4.5
 
 
-def test_headings_never_skip_a_level_and_boxes_can_be_reached_by_keyboard(seen: tuple[Any, str, list[str]]) -> None:
-    page, _, _ = seen
+def test_headings_never_skip_a_level_and_boxes_can_be_reached_by_keyboard(
+    opened_report: tuple[Any, str, list[str]],
+) -> None:
+    page, _, _ = opened_report
     levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(h => +h.tagName[1])")
     assert levels[0] == 1
     assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     assert page.evaluate("[...document.querySelectorAll('.scroll')].every(box => box.tabIndex === 0 && box.ariaLabel)")
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
     assert len(ids) == len(set(ids))
-
-
-def _luminance(colour: str) -> float:
-    """Return the relative luminance of a CSS ``rgb(r, g, b)`` colour, as WCAG 2 defines it."""
-    parts = [float(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def _contrast(one: float, other: float) -> float:
-    dark, light = sorted((one, other))
-    return (light + 0.05) / (dark + 0.05)

@@ -12,32 +12,32 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import made_up, write_npz
+from tests.conftest import squares_dataset, write_npz
 
 pytestmark = pytest.mark.slow
 
 # Wide enough that writing the checkpoint (some 40 MB) takes a good part of an epoch.
 FLAGS = [
-    "course-1", "--epochs", "6", "--model.features", "8", "--model.hidden", "[1500,1500]", "--batch_size", "64",
+    "course-1", "--epochs", "6", "--model.base_channels", "8", "--model.hidden", "[1500,1500]", "--batch_size", "64",
     "--augment.flips", "dihedral", "--model.dropout", "0.3", "--optimizer.momentum", "0.9", "--optimizer.lr", "0.01",
 ]  # fmt: skip
-LIMIT = 180
+TIMEOUT_S = 180
 
 
-def _start(*words: str) -> subprocess.Popen[bytes]:
+def _start(*args: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "nephros", "train", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [sys.executable, "-m", "nephros", "train", *args], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
 
 
 def _finish(process: subprocess.Popen[bytes]) -> None:
-    _, errors = process.communicate(timeout=LIMIT)
-    assert process.returncode == 0, errors.decode()
+    _, stderr = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, stderr.decode()
 
 
 def _kill_when(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> bool:
     """Kill once `ready`; return whether that came before the process ended."""
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + TIMEOUT_S
     while process.poll() is None and time.monotonic() < deadline:
         if ready():
             process.send_signal(signal.SIGKILL)
@@ -50,18 +50,18 @@ def _kill_when(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> b
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_npz(tmp_path_factory.mktemp("data") / "squares.npz", made_up(n=320))
+    return write_npz(tmp_path_factory.mktemp("data") / "squares.npz", squares_dataset(n=320))
 
 
 @pytest.fixture(scope="module")
-def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def uninterrupted_weights(data: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     out = tmp_path_factory.mktemp("whole") / "run"
     _finish(_start(*FLAGS, "--data", str(data), "--out", str(out), "--test"))
     return (out / "weights.safetensors").read_bytes()
 
 
 def test_killed_at_several_points_the_run_still_ends_with_the_same_bits(
-    data: Path, undisturbed: bytes, tmp_path: Path
+    data: Path, uninterrupted_weights: bytes, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
 
@@ -85,7 +85,7 @@ def test_killed_at_several_points_the_run_still_ends_with_the_same_bits(
     assert killed[:2] == [True, True]
     assert sum(killed) >= 3
     _finish(_start("--resume", str(out)))
-    assert (out / "weights.safetensors").read_bytes() == undisturbed
+    assert (out / "weights.safetensors").read_bytes() == uninterrupted_weights
     assert not list(out.rglob(".*.tmp"))
     assert json.loads((out / "run.json").read_text())["status"] == "complete"
     reads = (out / "test" / "reads.jsonl").read_text().splitlines()
@@ -93,7 +93,7 @@ def test_killed_at_several_points_the_run_still_ends_with_the_same_bits(
     assert (out / "report.html").stat().st_size > 0
 
 
-def test_the_same_command_gives_the_same_bits(data: Path, undisturbed: bytes, tmp_path: Path) -> None:
+def test_the_same_command_gives_the_same_bits(data: Path, uninterrupted_weights: bytes, tmp_path: Path) -> None:
     out = tmp_path / "run"
     _finish(_start(*FLAGS, "--data", str(data), "--out", str(out)))
-    assert (out / "weights.safetensors").read_bytes() == undisturbed
+    assert (out / "weights.safetensors").read_bytes() == uninterrupted_weights

@@ -11,15 +11,15 @@ import pytest
 
 import nephros
 from nephros.cli import main
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 from nephros.evaluation.scoring import Evaluation
-from nephros.experiments.plans import Row, labels_plan, seeds_plan
-from nephros.experiments.results import finished
+from nephros.experiments.plans import PlanRow, baselines_plan, labels_plan
+from nephros.experiments.results import load_seed_results
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe
 from nephros.runs import RunFolder
 from nephros.workflows import reproduce as job
-from tests.conftest import made_up, write_npz
+from tests.conftest import squares_dataset, write_npz
 
 COLUMNS = (
     "recipe,published_accuracy,accuracy_mean,accuracy_sd,published_loss,implied_loss,loss,macro_f1,auc,seeds,epochs,minutes,"
@@ -38,54 +38,56 @@ def _rows(file: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def npz(tmp_path: Path) -> Path:
-    return write_npz(tmp_path / "cells.npz", made_up(n=160, classes=8))
+    return write_npz(tmp_path / "cells.npz", squares_dataset(n=160, classes=8))
 
 
 def test_rows_of_seeds_are_run_once_and_written_with_what_was_published(npz: Path, tmp_path: Path) -> None:
-    def go() -> list[Path]:
+    def run_plan() -> list[Path]:
         only, runs, out = ["course-3", "course-6"], tmp_path / "runs", tmp_path / "results"
-        return nephros.reproduce("seeds", str(npz), only=only, runs=runs, out=out, epochs=1, say=_silent)
+        return nephros.reproduce("baselines", str(npz), only=only, runs=runs, out=out, epochs=1, say=_silent)
 
-    files = go()
+    files = run_plan()
     assert files[0].read_text().splitlines()[0] == COLUMNS
     rows = {row["recipe"]: row for row in _rows(files[0])}
     assert len(rows) == 15
     row = rows["course-3"]
     assert (row["published_accuracy"], row["published_loss"], row["implied_loss"]) == ("0.5430", "0.002780", "1.24")
     assert (row["seeds"], row["epochs"]) == ("3", "1")
-    runs = [RunFolder.open(tmp_path / "runs" / "seeds" / f"course-3-{seed}") for seed in range(3)]
+    runs = [RunFolder.open(tmp_path / "runs" / "baselines" / f"course-3-{seed}") for seed in range(3)]
     scores = [json.loads(run.file("test", "metrics.json").read_text())["accuracy"] for run in runs]
     assert float(row["accuracy_mean"]) == pytest.approx(sum(scores) / 3, abs=1e-4)
     assert rows["course-6"]["accuracy_sd"] == ""
     assert rows["course-1"]["accuracy_mean"] == "not run"
     assert rows["strong-baseline"]["accuracy_mean"] == "not run: needs a GPU"
     assert "| course-3 | " in files[1].read_text()
-    go()
+    run_plan()
     assert all(len(run.test_reads()) == 1 for run in runs)
     assert f"--data {npz}" in row["command"]
     assert row["command"].endswith("--epochs 1")
     assert runs[0].info().command == f"nephros train course-3 --epochs 1 --seed 0 --test --data {npz}"
     # What was cut short to try the plan out is nowhere given as the plan's own, nor are runs on other data.
-    whole = finished(dataclasses.replace(seeds_plan("cpu")[2]), tmp_path / "runs" / "seeds", str(npz))
-    assert whole.seeds == []
-    other = write_npz(tmp_path / "other.npz", made_up(n=80, classes=8))
-    with pytest.raises(UserError, match="on other data"):
-        nephros.reproduce("seeds", str(other), only=["course-3"], runs=tmp_path / "runs", epochs=1, say=_silent)
+    full_results = load_seed_results(
+        dataclasses.replace(baselines_plan("cpu")[2]), tmp_path / "runs" / "baselines", str(npz)
+    )
+    assert full_results.seeds == []
+    other = write_npz(tmp_path / "other.npz", squares_dataset(n=80, classes=8))
+    with pytest.raises(NephrosError, match="on other data"):
+        nephros.reproduce("baselines", str(other), only=["course-3"], runs=tmp_path / "runs", epochs=1, say=_silent)
 
 
 def test_a_run_that_was_cut_off_goes_on(npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut(*_arguments: object, **_more: object) -> None:
+    def interrupt(*_arguments: object, **_more: object) -> None:
         raise KeyboardInterrupt
 
-    arguments = {"only": ["course-4"], "epochs": 1, "runs": tmp_path / "runs", "out": tmp_path / "out", "say": _silent}
+    kwargs = {"only": ["course-4"], "epochs": 1, "runs": tmp_path / "runs", "out": tmp_path / "out", "say": _silent}
     with monkeypatch.context() as patch:
-        patch.setattr("nephros.workflows.train.judge", cut)
+        patch.setattr("nephros.workflows.train.score_split", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            nephros.reproduce("seeds", str(npz), **arguments)  # type: ignore[arg-type]
-    files = nephros.reproduce("seeds", str(npz), **arguments)  # type: ignore[arg-type]
+            nephros.reproduce("baselines", str(npz), **kwargs)  # type: ignore[arg-type]
+    files = nephros.reproduce("baselines", str(npz), **kwargs)  # type: ignore[arg-type]
     assert {row["recipe"]: row["seeds"] for row in _rows(files[0])}["course-4"] == "3"
-    with pytest.raises(UserError, match="another recipe"):
-        nephros.reproduce("seeds", str(npz), **(arguments | {"epochs": 2}))  # type: ignore[arg-type]
+    with pytest.raises(NephrosError, match="another recipe"):
+        nephros.reproduce("baselines", str(npz), **(kwargs | {"epochs": 2}))  # type: ignore[arg-type]
 
 
 def test_a_run_that_diverges_does_not_stop_the_others(
@@ -95,28 +97,30 @@ def test_a_run_that_diverges_does_not_stop_the_others(
         RECIPES["course-3"], epochs=1, optimizer=dataclasses.replace(RECIPES["course-3"].optimizer, lr=1e30)
     )
     rows = [
-        Row("wild", "wild", wild, (0,)),
-        Row("tame", "tame", dataclasses.replace(RECIPES["course-3"], epochs=1), (0,)),
+        PlanRow("wild", "wild", wild, (0,)),
+        PlanRow("tame", "tame", dataclasses.replace(RECIPES["course-3"], epochs=1), (0,)),
     ]
-    monkeypatch.setattr(job, "seeds_plan", lambda _device: rows)
-    said: list[str] = []
-    files = nephros.reproduce("seeds", str(npz), runs=tmp_path / "runs", out=tmp_path / "out", say=said.append)
-    assert any("warning: wild" in words for words in said)
+    monkeypatch.setattr(job, "baselines_plan", lambda _device: rows)
+    messages: list[str] = []
+    files = nephros.reproduce("baselines", str(npz), runs=tmp_path / "runs", out=tmp_path / "out", say=messages.append)
+    assert any("warning: wild" in message for message in messages)
     assert [row["seeds"] for row in _rows(files[0])] == ["0 (1 diverged)", "1"]
     assert _rows(files[0])[0]["accuracy_mean"] == "diverged"
-    said.clear()
-    nephros.reproduce("seeds", str(npz), runs=tmp_path / "runs", out=tmp_path / "out", say=said.append)
-    assert said == []
+    messages.clear()
+    nephros.reproduce("baselines", str(npz), runs=tmp_path / "runs", out=tmp_path / "out", say=messages.append)
+    assert messages == []
 
 
 def test_a_run_that_another_process_is_at_is_left_to_it(npz: Path, tmp_path: Path) -> None:
-    runs, out, said = tmp_path / "runs", tmp_path / "out", list[str]()
+    runs, out, messages = tmp_path / "runs", tmp_path / "out", list[str]()
     recipe = dataclasses.replace(RECIPES["course-4"], epochs=1, seed=1)
-    run = nephros.train(recipe, npz, out=runs / "seeds" / "course-4-1", test=True, say=_silent)
+    run = nephros.train(recipe, npz, out=runs / "baselines" / "course-4-1", test=True, say=_silent)
     run.write_info(dataclasses.replace(run.info(), status="training"))
-    with run.held():
-        files = nephros.reproduce("seeds", str(npz), only=["course-4"], runs=runs, out=out, epochs=1, say=said.append)
-    assert "course-4, seed 1: left to the process that is training it" in said
+    with run.lock():
+        files = nephros.reproduce(
+            "baselines", str(npz), only=["course-4"], runs=runs, out=out, epochs=1, say=messages.append
+        )
+    assert "course-4, seed 1: left to the process that is training it" in messages
     assert {row["recipe"]: row["seeds"] for row in _rows(files[0])}["course-4"] == "2"
 
 
@@ -124,58 +128,65 @@ def test_ours_waits_for_teachers_and_sets_the_runs_together_beside_each(
     npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     course = RECIPES["course-3"]
-    taught = dataclasses.replace(course, name="taught", teacher_share=0.5)
+    student = dataclasses.replace(course, name="taught", distillation_weight=0.5)
     rows = [
-        Row("course-3", "course-3", course, (0, 1)),
-        Row("taught", "taught", taught, (0,), teachers=("course-3-0", "course-3-1")),
+        PlanRow("course-3", "course-3", course, (0, 1)),
+        PlanRow("taught", "taught", student, (0,), teachers=("course-3-0", "course-3-1")),
     ]
-    monkeypatch.setattr(job, "ours_plan", lambda: rows)
-    monkeypatch.setitem(RECIPES, "taught", taught)
-    said: list[str] = []
+    monkeypatch.setattr(job, "nephros_plan", lambda: rows)
+    monkeypatch.setitem(RECIPES, "taught", student)
+    messages: list[str] = []
 
-    def go(*only: str) -> dict[str, dict[str, str]]:
+    def run_plan(*only: str) -> dict[str, dict[str, str]]:
         runs, out = tmp_path / "runs", tmp_path / "out"
-        files = nephros.reproduce("ours", str(npz), only=only, epochs=1, runs=runs, out=out, say=said.append)
+        files = nephros.reproduce("nephros", str(npz), only=only, epochs=1, runs=runs, out=out, say=messages.append)
         return {row["recipe"]: row for row in _rows(files[0])}
 
-    assert go("taught")["taught"]["accuracy_mean"] == "not run"
-    until = (
+    assert run_plan("taught")["taught"]["accuracy_mean"] == "not run"
+    expected_message = (
         "taught: left out, until its teachers are over: course-3-0, course-3-1 (--only course-3,taught trains them too)"
     )
-    assert said == [until]
-    found = go()
-    runs = [RunFolder.open(tmp_path / "runs" / "ours" / name) for name in ("course-3-0", "course-3-1", "taught-0")]
-    assert [one["run"] for one in runs[2].info().teachers] == [str(run.root) for run in runs[:2]]
+    assert messages == [expected_message]
+    rows_by_recipe = run_plan()
+    runs = [RunFolder.open(tmp_path / "runs" / "nephros" / name) for name in ("course-3-0", "course-3-1", "taught-0")]
+    assert [teacher_record["run"] for teacher_record in runs[2].info().teachers] == [str(run.root) for run in runs[:2]]
     assert f"--teachers {runs[0].root},{runs[1].root}" in runs[2].info().command
-    stored = [Evaluation.load(run.file("test", "metrics.json"), run.file("test", "predictions.npz")) for run in runs]
-    mean = (stored[0].probabilities + stored[1].probabilities) / 2
-    together = found["the 2 of course-3 together"]
-    assert float(together["accuracy_mean"]) == pytest.approx((mean.argmax(1) == stored[0].labels).mean(), abs=1e-4)
-    assert float(found["taught"]["accuracy_mean"]) == pytest.approx(stored[2].accuracy, abs=1e-4)
-    assert int(together["parameters"]) == 2 * int(found["course-3"]["parameters"])
-    assert found["taught"]["taught_by"] == "course-3-0 course-3-1"
-    assert found["taught"]["command"] == f"nephros reproduce ours --only course-3,taught --data {npz} --epochs 1"
+    evaluations = [
+        Evaluation.load(run.file("test", "metrics.json"), run.file("test", "predictions.npz")) for run in runs
+    ]
+    mean = (evaluations[0].probabilities + evaluations[1].probabilities) / 2
+    ensemble_row = rows_by_recipe["ensemble of 2 course-3"]
+    assert float(ensemble_row["accuracy_mean"]) == pytest.approx(
+        (mean.argmax(1) == evaluations[0].labels).mean(), abs=1e-4
+    )
+    assert float(rows_by_recipe["taught"]["accuracy_mean"]) == pytest.approx(evaluations[2].accuracy, abs=1e-4)
+    assert int(ensemble_row["parameters"]) == 2 * int(rows_by_recipe["course-3"]["parameters"])
+    assert rows_by_recipe["taught"]["distilled_from"] == "course-3-0 course-3-1"
+    assert (
+        rows_by_recipe["taught"]["command"]
+        == f"nephros reproduce nephros --only course-3,taught --data {npz} --epochs 1"
+    )
     for run in runs[:2]:
         run.write_info(dataclasses.replace(run.info(), training_minutes=1.5))
-    found = go("course-3")
-    assert [found[name]["minutes"] for name in ("course-3", "the 2 of course-3 together")] == ["1.5", "3.0"]
+    rows_by_recipe = run_plan("course-3")
+    assert [rows_by_recipe[name]["minutes"] for name in ("course-3", "ensemble of 2 course-3")] == ["1.5", "3.0"]
     info = runs[2].info()
     runs[2].write_info(dataclasses.replace(info, teachers=info.teachers[:1]))
-    with pytest.raises(UserError, match="or with other teachers than the plan's"):
-        go("taught")
+    with pytest.raises(NephrosError, match="or with other teachers than the plan's"):
+        run_plan("taught")
     runs[2].write_info(info)
     runs[0].write_info(dataclasses.replace(runs[0].info(), status="diverged"))
     (runs[2].root / "run.json").unlink()
-    assert go("taught")["taught"]["accuracy_mean"] == "not run"
-    assert said[-1] == "taught: left out, since its teachers diverged: course-3-0"
+    assert run_plan("taught")["taught"]["accuracy_mean"] == "not run"
+    assert messages[-1] == "taught: left out, since its teachers diverged: course-3-0"
 
 
 def test_a_plan_that_is_tried_out_spares_the_tables_of_whole_runs(
     npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    files = nephros.reproduce("seeds", str(npz), only=["course-3"], epochs=1, say=_silent)
-    assert files == [Path("runs/seeds/seeds.csv"), Path("runs/seeds/seeds.md")]
+    files = nephros.reproduce("baselines", str(npz), only=["course-3"], epochs=1, say=_silent)
+    assert files == [Path("runs/baselines/baselines.csv"), Path("runs/baselines/baselines.md")]
     assert not Path("results").exists()
 
 
@@ -183,13 +194,13 @@ def test_labels_take_the_same_steps_on_fewer_images(npz: Path, tmp_path: Path) -
     plan = labels_plan(165_380)
     for row in plan:
         assert isinstance(row.recipe, Recipe)
-        images = row.data.get("subset", 165_380) * row.recipe.passes * row.recipe.epochs
-        whole = 5 if row.recipe.name == "course-1" else 3
-        assert images == pytest.approx(whole * 165_380, rel=0.021)
-        assert row.recipe.epochs <= 4 * whole
+        images = row.data_options.get("subset", 165_380) * row.recipe.passes_per_epoch * row.recipe.epochs
+        full_epochs = 5 if row.recipe.name == "course-1" else 3
+        assert images == pytest.approx(full_epochs * 165_380, rel=0.021)
+        assert row.recipe.epochs <= 4 * full_epochs
     only = ["course-1-0.3", "course-1-1"]
-    arguments = {"runs": tmp_path / "runs", "out": tmp_path / "out", "say": _silent, "epochs": 1}
-    files = nephros.reproduce("labels", str(npz), only=only, **arguments)  # type: ignore[arg-type]
+    kwargs = {"runs": tmp_path / "runs", "out": tmp_path / "out", "say": _silent, "epochs": 1}
+    files = nephros.reproduce("labels", str(npz), only=only, **kwargs)  # type: ignore[arg-type]
     rows = {row["images"]: row for row in _rows(files[0]) if row["seeds"] != "0"}
     assert set(rows) == {"48", "160"}
     assert (tmp_path / "out" / "labels.png").stat().st_size > 0
@@ -197,35 +208,39 @@ def test_labels_take_the_same_steps_on_fewer_images(npz: Path, tmp_path: Path) -
 
 def test_the_plan_can_be_read_before_it_is_run(npz: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["reproduce", "seeds", "--data", str(npz), "--dry-run", "--runs", str(tmp_path / "runs")])
-    said = capsys.readouterr().out
-    assert "nephros train poster --epochs 40 --seed 0 --test --data" in said
-    assert "nephros train poster --epochs 40 --resplit 120000,30000 --data-seed 0 --seed 0 --test" in said
-    assert "needs more images than there are" in said
-    assert "needs a GPU" in said
+        main(["reproduce", "baselines", "--data", str(npz), "--dry-run", "--runs", str(tmp_path / "runs")])
+    stdout = capsys.readouterr().out
+    assert "nephros train poster --epochs 40 --seed 0 --test --data" in stdout
+    assert "nephros train poster --epochs 40 --resplit 120000,30000 --data-seed 0 --seed 0 --test" in stdout
+    assert "needs more images than there are" in stdout
+    assert "needs a GPU" in stdout
     assert not (tmp_path / "runs").exists()
 
 
 def test_what_is_not_in_the_plan_is_refused(npz: Path) -> None:
-    with pytest.raises(UserError, match="Did you mean 'course-1'"):
-        nephros.reproduce("seeds", str(npz), only=["curse-1"])
-    with pytest.raises(UserError, match="no plan 'sedes'"):
+    with pytest.raises(NephrosError, match="Did you mean 'course-1'"):
+        nephros.reproduce("baselines", str(npz), only=["curse-1"])
+    with pytest.raises(NephrosError, match="no plan 'sedes'"):
         nephros.reproduce("sedes", str(npz))
 
 
 def test_rows_that_can_t_be_run_here_are_left_out_with_a_reason(npz: Path, tmp_path: Path) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     only = ["poster-resplit", "poster-subset", "strong-baseline"]
     runs, out = tmp_path / "runs", tmp_path / "out"
-    nephros.reproduce("seeds", str(npz), only=only, device="cpu", say=said.append, runs=runs, out=out)
-    assert len(said) == 3
-    assert "left out, as it needs more images" in said[0]
-    assert "left out, as it needs a GPU" in said[2]
+    nephros.reproduce("baselines", str(npz), only=only, device="cpu", say=messages.append, runs=runs, out=out)
+    assert len(messages) == 3
+    assert "left out, as it needs more images" in messages[0]
+    assert "left out, as it needs a GPU" in messages[2]
 
 
 def test_on_a_gpu_everything_is_trained_in_full() -> None:
-    cpu, gpu = ({row.key: row for row in seeds_plan(kind)} for kind in ("cpu", "cuda"))
+    cpu, gpu = ({row.key: row for row in baselines_plan(kind)} for kind in ("cpu", "cuda"))
     assert set(cpu) == set(gpu)
     assert gpu["nephnet2d"].recipe == RECIPES["nephnet2d"]
     assert cpu["nephnet2d"].recipe.epochs < 10
-    assert {key for key, row in cpu.items() if row.gpu} == {"medmnist-resnet18", "medmnist-resnet50", "strong-baseline"}
+    assert {key for key, row in cpu.items() if row.needs_gpu} == {
+        "medmnist-resnet18",
+        "medmnist-resnet50",
+        "strong-baseline",
+    }

@@ -14,84 +14,84 @@ from pathlib import Path
 import pytest
 
 from nephros.cli import main
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 from nephros.presets import RECIPES
-from nephros.training.history import from_csv
+from nephros.training.history import read_history
 from nephros.workflows.train import train
-from tests.conftest import made_up, write_npz
-from tests.torchrun import LIMIT, finish, rank_process, run, said, started
+from tests.conftest import squares_dataset, write_npz
+from tests.torchrun import TIMEOUT_S, error_lines, find_rank_pid, run_torchrun, start_torchrun, wait_for_exit
 
 FLAGS = [
-    "nephros", "train", "poster", "--epochs", "5", "--model.features", "4", "--model.dropout", "0.3", "--batch_size", "65",
+    "nephros", "train", "poster", "--epochs", "5", "--model.base_channels", "4", "--model.dropout", "0.3", "--batch_size", "65",
     "--augment.flips", "dihedral",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_npz(tmp_path_factory.mktemp("data") / "squares.npz", made_up(n=1200))
+    return write_npz(tmp_path_factory.mktemp("data") / "squares.npz", squares_dataset(n=1200))
 
 
 @pytest.fixture(scope="module")
-def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
-    status, printed, errors = run(2, *FLAGS, "--data", str(data), "--out", str(out), "--test")
-    assert status == 0, errors
-    assert printed.count("training images, 2 processes, each on CPU, 1 threads") == 1
-    assert printed.count("report: ") == 1
-    assert errors.count("epoch 5/5") == 1
+    status, stdout, stderr = run_torchrun(2, *FLAGS, "--data", str(data), "--out", str(out), "--test")
+    assert status == 0, stderr
+    assert stdout.count("training images, 2 processes, each on CPU, 1 threads") == 1
+    assert stdout.count("report: ") == 1
+    assert stderr.count("epoch 5/5") == 1
     return out
 
 
 @pytest.mark.slow
-def test_two_processes_leave_one_whole_run(undisturbed: Path) -> None:
-    info = json.loads((undisturbed / "run.json").read_text())
+def test_two_processes_leave_one_whole_run(uninterrupted_run: Path) -> None:
+    info = json.loads((uninterrupted_run / "run.json").read_text())
     assert (info["status"], info["processes"], info["threads"]) == ("complete", 2, 1)
     for name in ("recipe.yaml", "checkpoint.pt", "weights.safetensors", "report.html", "test/predictions.npz"):
-        assert (undisturbed / name).stat().st_size > 0, name
-    assert len(from_csv(undisturbed / "history.csv")) == 5
-    assert len((undisturbed / "test" / "reads.jsonl").read_text().splitlines()) == 1
-    assert not list(undisturbed.rglob(".*.tmp"))
+        assert (uninterrupted_run / name).stat().st_size > 0, name
+    assert len(read_history(uninterrupted_run / "history.csv")) == 5
+    assert len((uninterrupted_run / "test" / "reads.jsonl").read_text().splitlines()) == 1
+    assert not list(uninterrupted_run.rglob(".*.tmp"))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_comes_back_and_the_run_ends_with_the_same_bits(
-    rank: int, data: Path, undisturbed: Path, tmp_path: Path
+    rank: int, data: Path, uninterrupted_run: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     history = out / "history.csv"
-    with started(2, *FLAGS, "--data", str(data), "--out", str(out), "--test", restarts=2) as running:
-        deadline = time.monotonic() + LIMIT
+    with start_torchrun(2, *FLAGS, "--data", str(data), "--out", str(out), "--test", restarts=2) as running:
+        deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline and not (history.exists() and len(history.read_text().splitlines()) > 2):
             assert running.poll() is None
             time.sleep(0.01)
-        process = rank_process(running, rank)
+        process = find_rank_pid(running, rank)
         assert process is not None
         os.kill(process, signal.SIGKILL)
-        status, printed, errors = finish(running)
-    assert status == 0, errors
-    assert "resuming after epoch" in errors
-    assert printed.count("report: ") == 1
+        status, stdout, stderr = wait_for_exit(running)
+    assert status == 0, stderr
+    assert "resuming after epoch" in stderr
+    assert stdout.count("report: ") == 1
     for name in ("weights.safetensors", "val/predictions.npz"):
-        assert (out / name).read_bytes() == (undisturbed / name).read_bytes(), name
+        assert (out / name).read_bytes() == (uninterrupted_run / name).read_bytes(), name
     assert json.loads((out / "run.json").read_text())["status"] == "complete"
 
 
 @pytest.mark.slow
-def test_an_error_is_one_sentence_said_once(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_an_error_is_one_sentence_said_once(data: Path, uninterrupted_run: Path, tmp_path: Path) -> None:
     train, new = [*FLAGS, "--data", str(data)], ["--out", str(tmp_path / "run")]
     attempts = [
-        ([*train, "--out", str(undisturbed)], "exists already"),  # which only the first process finds out
+        ([*train, "--out", str(uninterrupted_run)], "exists already"),  # which only the first process finds out
         ([*train, *new, "--optimizer.lr", "1e30"], "lower --optimizer.lr"),
     ]
-    for words, sentence in attempts:
-        status, _, errors = run(2, *words)
+    for args, sentence in attempts:
+        status, _, stderr = run_torchrun(2, *args)
         assert status != 0
-        (line,) = said(errors)
+        (line,) = error_lines(stderr)
         assert sentence in line
-        assert "nephros/" not in errors  # no traceback through our files
+        assert "nephros/" not in stderr  # no traceback through our files
 
 
 @pytest.mark.slow
@@ -102,33 +102,33 @@ def test_one_process_under_torchrun_is_a_plain_one_and_two_resume_its_run(data: 
         [sys.executable, "-m", *train, str(plain)],
         check=True,
         capture_output=True,
-        timeout=LIMIT,
+        timeout=TIMEOUT_S,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert run(1, *train, str(single))[0] == 0
+    assert run_torchrun(1, *train, str(single))[0] == 0
     assert (plain / "weights.safetensors").read_bytes() == (single / "weights.safetensors").read_bytes()
     info = json.loads((single / "run.json").read_text())
     assert info.pop("processes") == 1  # which runs of earlier versions do not say
     (single / "run.json").write_text(json.dumps({**info, "status": "training"}))
-    status, printed, errors = run(2, "nephros", "train", "--resume", str(single))
-    assert status == 0, errors
-    assert printed.count("warning: the run began on CPU, 1 threads, now it is on 2 processes") == 1
+    status, stdout, stderr = run_torchrun(2, "nephros", "train", "--resume", str(single))
+    assert status == 0, stderr
+    assert stdout.count("warning: the run began on CPU, 1 threads, now it is on 2 processes") == 1
     assert json.loads((single / "run.json").read_text())["status"] == "complete"
     assert (plain / "weights.safetensors").read_bytes() == (single / "weights.safetensors").read_bytes()
 
 
 @pytest.mark.slow
-def test_two_processes_wait_for_what_their_teachers_say(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_two_processes_wait_for_what_their_teachers_say(data: Path, uninterrupted_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "pupil"
-    teach = ["--teachers", str(undisturbed), "--teacher_share", "0.5", "--epochs", "2"]
-    status, _, errors = run(2, *FLAGS, *teach, "--data", str(data), "--out", str(out))
-    assert status == 0, errors
-    assert (out / "targets.npz").stat().st_size > 0
-    assert len(from_csv(out / "history.csv")) == 2
+    distill_args = ["--teachers", str(uninterrupted_run), "--distillation_weight", "0.5", "--epochs", "2"]
+    status, _, stderr = run_torchrun(2, *FLAGS, *distill_args, "--data", str(data), "--out", str(out))
+    assert status == 0, stderr
+    assert (out / "soft_targets.npz").stat().st_size > 0
+    assert len(read_history(out / "history.csv")) == 2
 
 
 @pytest.fixture
-def as_torchrun_s(monkeypatch: pytest.MonkeyPatch) -> None:
+def torchrun_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make this process look like torchrun's only one."""
     for key, value in {"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "1"}.items():
         monkeypatch.setenv(key, value)
@@ -136,35 +136,35 @@ def as_torchrun_s(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(key, value)
 
 
-@pytest.mark.usefixtures("as_torchrun_s")
+@pytest.mark.usefixtures("torchrun_environment")
 def test_torchrun_needs_a_place_to_come_back_to_and_is_for_training(
     tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for words, sentence in (
+    for args, sentence in (
         (["train", "course-1", "--data", str(tiny_npz)], "torchrun needs --out DIR"),
         (["evaluate", "run"], "torchrun is for `nephros train`: run `nephros evaluate` without it."),
     ):
         with pytest.raises(SystemExit, match="2"):
-            main(words)
+            main(args)
         assert sentence in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.usefixtures("as_torchrun_s")
+@pytest.mark.usefixtures("torchrun_environment")
 def test_only_after_a_restart_the_same_command_takes_its_run_further(
     tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = dataclasses.replace(RECIPES["course-1"], epochs=1)
-    said: list[str] = []
-    folder = train(recipe, tiny_npz, out=tmp_path / "run", say=said.append)
-    with pytest.raises(UserError, match="exists already"):
-        train(recipe, tiny_npz, out=folder.root, say=said.append)
+    messages: list[str] = []
+    folder = train(recipe, tiny_npz, out=tmp_path / "run", say=messages.append)
+    with pytest.raises(NephrosError, match="exists already"):
+        train(recipe, tiny_npz, out=folder.root, say=messages.append)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    train(recipe, tiny_npz, out=folder.root, say=said.append)
-    assert "complete already" in said[-1]
-    with pytest.raises(UserError, match="holds a run with another recipe"):
-        train(dataclasses.replace(recipe, seed=1), tiny_npz, out=folder.root, say=said.append)
-    with pytest.raises(UserError, match="holds a run with another choice of data"):
-        train(recipe, tiny_npz, out=folder.root, subset=50, say=said.append)
-    assert train(recipe, tiny_npz, out=tmp_path / "new", say=said.append).info().status == "complete"
+    train(recipe, tiny_npz, out=folder.root, say=messages.append)
+    assert "complete already" in messages[-1]
+    with pytest.raises(NephrosError, match="holds a run with another recipe"):
+        train(dataclasses.replace(recipe, seed=1), tiny_npz, out=folder.root, say=messages.append)
+    with pytest.raises(NephrosError, match="holds a run with another choice of data"):
+        train(recipe, tiny_npz, out=folder.root, subset=50, say=messages.append)
+    assert train(recipe, tiny_npz, out=tmp_path / "new", say=messages.append).info().status == "complete"

@@ -12,24 +12,24 @@ import torch
 
 import nephros
 from nephros.data.dataset import Dataset, Provenance, Split
-from nephros.errors import UserError
-from nephros.evaluation.metrics import summarise
+from nephros.errors import NephrosError
+from nephros.evaluation.metrics import compute_metrics
 from nephros.evaluation.scoring import Evaluation
 from nephros.models.serialization import load_model
-from nephros.models.tta import views
+from nephros.models.tta import make_tta_views
 from nephros.recipe import Recipe
-from nephros.recipe_parts import Augment, Model, Optimizer
+from nephros.recipe_parts import AugmentConfig, ModelConfig, OptimizerConfig
 from nephros.runs import RunFolder
-from nephros.training.history import from_csv
+from nephros.training.history import read_history
 from nephros.workflows.compare import compare
 from nephros.workflows.train import resume, train
-from tests.conftest import made_up, write_npz
+from tests.conftest import squares_dataset, write_npz
 
 QUICK = Recipe(
     name="quick",
-    model=Model(network="course", features=4, depth=2, hidden=(16,)),
-    optimizer=Optimizer(lr=0.1, momentum=0.9),
-    augment=Augment(flips="dihedral"),
+    model=ModelConfig(network="course", base_channels=4, depth=2, hidden=(16,)),
+    optimizer=OptimizerConfig(lr=0.1, momentum=0.9),
+    augment=AugmentConfig(flips="dihedral"),
     epochs=2,
     batch_size=32,
 )
@@ -39,8 +39,8 @@ def _silent(_words: str) -> None:
     return None
 
 
-def _train(data: str | Path | Dataset, out: Path, **more: object) -> RunFolder:
-    return train(QUICK, data, out=out, say=_silent, **more)  # type: ignore[arg-type]
+def _train(data: str | Path | Dataset, out: Path, **kwargs: object) -> RunFolder:
+    return train(QUICK, data, out=out, say=_silent, **kwargs)  # type: ignore[arg-type]
 
 
 def test_a_run_folder_holds_everything(tiny_npz: Path, tmp_path: Path) -> None:
@@ -62,13 +62,13 @@ def test_a_run_folder_holds_everything(tiny_npz: Path, tmp_path: Path) -> None:
 
 def test_predictions_give_the_metrics_again(tiny_npz: Path, tmp_path: Path) -> None:
     folder = _train(tiny_npz, tmp_path / "run")
-    found = Evaluation.load(folder.file("val", "metrics.json"), folder.file("val", "predictions.npz"))
+    evaluation = Evaluation.load(folder.file("val", "metrics.json"), folder.file("val", "predictions.npz"))
     labels = nephros.load(tiny_npz).val.labels
-    assert found.probabilities.dtype == np.float64
-    assert np.array_equal(found.labels, labels)
-    assert np.allclose(found.probabilities.sum(axis=1), 1, atol=1e-12)
-    again = summarise(found.probabilities, labels, tuple(folder.info().class_names))
-    assert again.items() <= found.metrics.items()
+    assert evaluation.probabilities.dtype == np.float64
+    assert np.array_equal(evaluation.labels, labels)
+    assert np.allclose(evaluation.probabilities.sum(axis=1), 1, atol=1e-12)
+    metrics = compute_metrics(evaluation.probabilities, labels, tuple(folder.info().class_names))
+    assert metrics.items() <= evaluation.metrics.items()
 
 
 def test_the_test_split_is_read_only_when_asked_for_and_every_reading_counts(tiny_npz: Path, tmp_path: Path) -> None:
@@ -91,64 +91,64 @@ def test_evaluate_finds_what_train_found(tiny_npz: Path, tmp_path: Path) -> None
 
 
 def test_a_run_of_several_views_is_judged_on_their_mean_and_says_so(tiny_npz: Path, tmp_path: Path) -> None:
-    five = dataclasses.replace(QUICK, views=5)
+    five = dataclasses.replace(QUICK, tta_views=5)
     folder = train(five, tiny_npz, out=tmp_path / "run", say=_silent)
-    found = Evaluation.load(folder.file("val", "metrics.json"), folder.file("val", "predictions.npz"))
+    evaluation = Evaluation.load(folder.file("val", "metrics.json"), folder.file("val", "predictions.npz"))
     model, _ = load_model(folder.file("weights.safetensors"))
     images = torch.from_numpy(nephros.load(tiny_npz).val.images)[:, None]
     with torch.no_grad():
-        seen = [model(view.of(images)).double().softmax(1) for view in views(5)]
-    np.testing.assert_allclose(found.probabilities, torch.stack(seen).mean(0).numpy(), atol=1e-5)
-    assert found.metrics["loss"] != pytest.approx(from_csv(folder.file("history.csv"))[-1].val_loss)
-    np.testing.assert_array_equal(nephros.evaluate(folder.root).probabilities, found.probabilities)
-    assert [folder.metrics(split)["views"] for split in ("train", "val")] == [1, 5]
+        view_probabilities = [model(view.apply(images)).double().softmax(1) for view in make_tta_views(5)]
+    np.testing.assert_allclose(evaluation.probabilities, torch.stack(view_probabilities).mean(0).numpy(), atol=1e-5)
+    assert evaluation.metrics["loss"] != pytest.approx(read_history(folder.file("history.csv"))[-1].val_loss)
+    np.testing.assert_array_equal(nephros.evaluate(folder.root).probabilities, evaluation.probabilities)
+    assert [folder.metrics(split)["tta_views"] for split in ("train", "val")] == [1, 5]
     assert "in each of 5 views at test time" in folder.file("report.html").read_text()
-    row = next(row for row in compare([folder.root], split="val").rows if row.own)
+    row = next(row for row in compare([folder.root], split="val").rows if row.is_run)
     assert row.multiply_adds == 5 * folder.info().multiply_adds
 
 
 def test_views_that_turn_need_square_images(tmp_path: Path) -> None:
-    square = made_up()
+    square = squares_dataset()
     train_, val, test = (Split(split.images[:, :16], split.labels) for _, split in square.splits())
     wide = write_npz(tmp_path / "wide.npz", dataclasses.replace(square, train=train_, val=val, test=test))
-    with pytest.raises(UserError, match="--views 8 turns the images, but they are 16x28 pixels: use 1 or 5"):
-        train(dataclasses.replace(QUICK, views=8), wide, out=tmp_path / "run", say=_silent)
-    with pytest.raises(UserError, match="--views is 3, but it must be 1, 5, 8 or 40"):
-        dataclasses.replace(QUICK, views=3)
+    with pytest.raises(NephrosError, match="--tta_views 8 turns the images, but they are 16x28 pixels: use 1 or 5"):
+        train(dataclasses.replace(QUICK, tta_views=8), wide, out=tmp_path / "run", say=_silent)
+    with pytest.raises(NephrosError, match="--tta_views is 3, but it must be 1, 5, 8 or 40"):
+        dataclasses.replace(QUICK, tta_views=3)
     assert not (tmp_path / "run").exists()
 
 
 def test_evaluate_on_other_data_leaves_the_run_s_own_results_alone(tiny_npz: Path, tmp_path: Path) -> None:
     folder = _train(tiny_npz, tmp_path / "run")
     before = folder.file("val", "metrics.json").read_text()
-    other = write_npz(tmp_path / "others.npz", made_up(n=80))
+    other = write_npz(tmp_path / "others.npz", squares_dataset(n=80))
     nephros.evaluate(folder.root, "val", other)
     assert folder.file("val", "metrics.json").read_text() == before
-    (place,) = folder.root.glob("val-on-others-*")
-    found = json.loads((place / "metrics.json").read_text())
-    assert found["provenance"]["title"] == "others, own split"
+    (folder_on_other_data,) = folder.root.glob("val-on-others-*")
+    metrics = json.loads((folder_on_other_data / "metrics.json").read_text())
+    assert metrics["provenance"]["title"] == "others, own split"
     nephros.evaluate(folder.root, "test", other)
     assert folder.test_reads() == []
-    (place,) = folder.root.glob("test-on-others-*")
-    assert len((place / "reads.jsonl").read_text().splitlines()) == 1
-    turned = dataclasses.replace(made_up(n=80), class_names=tuple(f"class {c}" for c in (1, 0, 2, 3)))
-    with pytest.raises(UserError, match="in another order"):
-        nephros.evaluate(folder.root, "val", turned)
-    for misfit in (made_up(n=80, classes=3), made_up(n=80, channels=3), made_up(n=80, size=20)):
-        with pytest.raises(UserError, match="--data"):
+    (folder_on_other_data,) = folder.root.glob("test-on-others-*")
+    assert len((folder_on_other_data / "reads.jsonl").read_text().splitlines()) == 1
+    reordered = dataclasses.replace(squares_dataset(n=80), class_names=tuple(f"class {c}" for c in (1, 0, 2, 3)))
+    with pytest.raises(NephrosError, match="in another order"):
+        nephros.evaluate(folder.root, "val", reordered)
+    for misfit in (squares_dataset(n=80, classes=3), squares_dataset(n=80, channels=3), squares_dataset(n=80, size=20)):
+        with pytest.raises(NephrosError, match="--data"):
             nephros.evaluate(folder.root, "val", misfit)
 
 
 @pytest.mark.parametrize(("classes", "channels", "size"), [(2, 3, 28), (5, 1, 36)])
 def test_any_single_label_set(classes: int, channels: int, size: int, tmp_path: Path) -> None:
-    folder = _train(made_up(n=120, classes=classes, channels=channels, size=size), tmp_path / "run", test=True)
+    folder = _train(squares_dataset(n=120, classes=classes, channels=channels, size=size), tmp_path / "run", test=True)
     assert len(json.loads(folder.file("test", "metrics.json").read_text())["per_class"]) == classes
 
 
 def test_the_default_recipe_learns_from_synthetic_cells_and_says_synthetic_in_every_file_name(tmp_path: Path) -> None:
-    from nephros.data.synthetic import make
+    from nephros.data.synthetic import make_synthetic
 
-    data = make(n_train=800, n_val=160, n_test=160)
+    data = make_synthetic(n_train=800, n_val=160, n_test=160)
     recipe = nephros.RECIPES["nephros"]
     recipe = dataclasses.replace(recipe, batch_size=64, epochs=5)
     folder = train(recipe, data, out=tmp_path / "run", test=True, say=_silent)
@@ -158,7 +158,7 @@ def test_the_default_recipe_learns_from_synthetic_cells_and_says_synthetic_in_ev
     assert RunFolder.open(folder.root).synthetic
     metrics = json.loads(folder.file("test", "metrics.json").read_text())
     assert "synthetic" in metrics["provenance"]["title"]
-    rows = from_csv(folder.file("history.csv"))
+    rows = read_history(folder.file("history.csv"))
     assert rows[-1].train_loss < 0.95 * rows[0].train_loss
 
 
@@ -166,18 +166,18 @@ def test_an_existing_folder_is_never_written_to(tiny_npz: Path, tmp_path: Path) 
     out = tmp_path / "run"
     out.mkdir()
     (out / "mine.txt").write_text("keep")
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(NephrosError, match="exists already"):
         _train(tiny_npz, out)
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
 
 
 def test_nothing_is_written_when_the_input_can_not_be_used(tiny_npz: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    small = write_npz(tmp_path / "small.npz", made_up(n=80, size=3))
-    single = write_npz(tmp_path / "single.npz", made_up(n=81, size=8))
-    lonely = dataclasses.replace(QUICK, model=Model(network="compact", features=4), batch_size=80)
+    small = write_npz(tmp_path / "small.npz", squares_dataset(n=80, size=3))
+    single = write_npz(tmp_path / "single.npz", squares_dataset(n=81, size=8))
+    lonely = dataclasses.replace(QUICK, model=ModelConfig(network="compact", base_channels=4), batch_size=80)
     attempts: list[tuple[Recipe, Path, dict[str, object], str]] = [
-        (dataclasses.replace(QUICK, model=Model(network="curse")), tiny_npz, {}, "Did you mean 'course'"),
+        (dataclasses.replace(QUICK, model=ModelConfig(network="curse")), tiny_npz, {}, "Did you mean 'course'"),
         (QUICK, small, {}, "too small"),
         (QUICK, tmp_path / "absent.npz", {}, "absent"),
         (lonely, single, {}, "--batch_size 80 leaves one image of 81"),
@@ -185,9 +185,9 @@ def test_nothing_is_written_when_the_input_can_not_be_used(tiny_npz: Path, tmp_p
         (QUICK, tiny_npz, {"data_seed": -1}, "--data-seed is -1"),
         (QUICK, tiny_npz, {"device": "tpu"}, "--device"),
     ]
-    for recipe, data, more, words in attempts:
-        with pytest.raises(UserError, match=words):
-            train(recipe, data, out=out, say=_silent, **more)  # type: ignore[arg-type]
+    for recipe, data, kwargs, message in attempts:
+        with pytest.raises(NephrosError, match=message):
+            train(recipe, data, out=out, say=_silent, **kwargs)  # type: ignore[arg-type]
         assert not out.exists()
 
 
@@ -199,39 +199,39 @@ def test_a_subset_says_so(tiny_npz: Path, tmp_path: Path) -> None:
 
 def test_resume_refuses_changed_data_changed_recipes_and_what_is_no_run(tiny_npz: Path, tmp_path: Path) -> None:
     folder = _train(tiny_npz, tmp_path / "run")
-    said: list[str] = []
-    assert resume(folder.root, say=said.append).root == folder.root
-    assert "complete already" in said[0]
-    assert len(said) == 1
+    messages: list[str] = []
+    assert resume(folder.root, say=messages.append).root == folder.root
+    assert "complete already" in messages[0]
+    assert len(messages) == 1
     folder.write_info(dataclasses.replace(folder.info(), status="training"))
     recipe = folder.file("recipe.yaml").read_text()
     folder.file("recipe.yaml").write_text(recipe.replace("epochs: 2", "epochs: 3"))
-    with pytest.raises(UserError, match=r"recipe\.yaml has changed"):
+    with pytest.raises(NephrosError, match=r"recipe\.yaml has changed"):
         resume(folder.root, say=_silent)
     folder.file("recipe.yaml").write_text(recipe)
-    write_npz(tiny_npz, made_up(n=80))
-    with pytest.raises(UserError, match=r"the data .* has changed"):
+    write_npz(tiny_npz, squares_dataset(n=80))
+    with pytest.raises(NephrosError, match=r"the data .* has changed"):
         resume(folder.root, say=_silent)
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(NephrosError, match="holds no run"):
         resume(tmp_path, say=_silent)
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(NephrosError, match="does not exist"):
         resume(tmp_path / "absent", say=_silent)
 
 
-def test_warnings_of_the_data_are_said_and_kept(tiny: Dataset, tmp_path: Path) -> None:
+def test_warnings_of_the_data_are_said_and_kept(tiny_dataset: Dataset, tmp_path: Path) -> None:
     data = dataclasses.replace(
-        tiny, warnings=("val has no image of kind 3.",), provenance=Provenance("Squares", "own", "", "1" * 64)
+        tiny_dataset, warnings=("val has no image of kind 3.",), provenance=Provenance("Squares", "own", "", "1" * 64)
     )
-    said: list[str] = []
-    folder = train(QUICK, data, out=tmp_path / "run", say=said.append)
-    assert "warning: val has no image of kind 3." in said
+    messages: list[str] = []
+    folder = train(QUICK, data, out=tmp_path / "run", say=messages.append)
+    assert "warning: val has no image of kind 3." in messages
     assert folder.info().warnings == ["val has no image of kind 3."]
 
 
 def test_two_processes_do_not_train_in_one_folder(tiny_npz: Path, tmp_path: Path) -> None:
     folder = _train(tiny_npz, tmp_path / "run")
     folder.write_info(dataclasses.replace(folder.info(), status="training"))
-    with folder.held(), pytest.raises(UserError, match="Another process is training"):
+    with folder.lock(), pytest.raises(NephrosError, match="Another process is training"):
         resume(folder.root, say=_silent)
     assert resume(folder.root, say=_silent).info().status == "complete"
 
@@ -265,17 +265,17 @@ def test_public_names_stay_what_they_are(tiny_npz: Path, tmp_path: Path) -> None
     folder = _train(tiny_npz, tmp_path / "run")
     nephros.report(folder.root)
     assert {name: getattr(nephros, name) for name in nephros.__all__} == before
-    assert callable(nephros.find_recipe)
+    assert callable(nephros.get_recipe)
 
 
-def test_a_recipe_from_python_is_checked_and_whole_numbers_will_do(tiny: Dataset, tmp_path: Path) -> None:
-    whole = dataclasses.replace(QUICK, optimizer=Optimizer(lr=1, momentum=0), epochs=1)
-    folder = train(whole, tiny, out=tmp_path / "run", say=_silent)
+def test_a_recipe_from_python_is_checked_and_whole_numbers_will_do(tiny_dataset: Dataset, tmp_path: Path) -> None:
+    whole = dataclasses.replace(QUICK, optimizer=OptimizerConfig(lr=1, momentum=0), epochs=1)
+    folder = train(whole, tiny_dataset, out=tmp_path / "run", say=_silent)
     folder.write_info(dataclasses.replace(folder.info(), status="training"))
-    assert resume(folder.root, tiny, say=_silent).info().status == "complete"
-    for wrong in ({"epochs": 2.5}, {"amp": "x"}, {"optimizer": Optimizer(name="foo")}):  # type: ignore[arg-type]
-        with pytest.raises(UserError, match="--"):
-            train(dataclasses.replace(QUICK, **wrong), tiny, out=tmp_path / "other", say=_silent)
+    assert resume(folder.root, tiny_dataset, say=_silent).info().status == "complete"
+    for wrong in ({"epochs": 2.5}, {"amp": "x"}, {"optimizer": OptimizerConfig(name="foo")}):  # type: ignore[arg-type]
+        with pytest.raises(NephrosError, match="--"):
+            train(dataclasses.replace(QUICK, **wrong), tiny_dataset, out=tmp_path / "other", say=_silent)
 
 
 def test_a_run_that_a_kill_left_barely_begun_or_half_reported_is_cleared(tiny_npz: Path, tmp_path: Path) -> None:

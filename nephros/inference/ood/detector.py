@@ -7,44 +7,52 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.inference.ood.image_statistics import MEASURES, measures
-from nephros.inference.ood.structure import distances
+from nephros.inference.ood.image_statistics import IMAGE_STATISTICS, image_statistics
+from nephros.inference.ood.structure import structure_distances
 
-RANGE = (0.1, 99.9)
+RANGE_PERCENTILES = (0.1, 99.9)
 """Percentiles of the training cells between which a picture is familiar."""
-STRUCTURE = "not built like a cell"
-DISTANCE = "unlike any training cell to the network"
+STRUCTURE_REASON = "atypical image structure"
+FEATURE_DISTANCE_REASON = "features far from every training class"
 
 
-def fit_ranges(cells: NDArray[np.uint8]) -> dict[str, dict[str, Any]]:
+def fit_statistic_ranges(cells: NDArray[np.uint8]) -> dict[str, dict[str, Any]]:
     """Return each measure's definition and its familiar range, `low` and `high`, from training cells."""
-    low, high = np.percentile(measures(cells).astype(np.float64), RANGE, axis=0)
+    low, high = np.percentile(image_statistics(cells).astype(np.float64), RANGE_PERCENTILES, axis=0)
     return {
-        name: {"what": what, "low": float(low[i]), "high": float(high[i])}
-        for i, (name, (what, _, _)) in enumerate(MEASURES.items())
+        name: {"description": description, "low": float(low[i]), "high": float(high[i])}
+        for i, (name, (description, _, _)) in enumerate(IMAGE_STATISTICS.items())
     }
 
 
-def reasons(about: dict[str, Any] | None, cells: NDArray[np.uint8], distance: NDArray[Any] | None) -> tuple[str, ...]:
+def find_ood_reasons(
+    detector: dict[str, Any] | None, cells: NDArray[np.uint8], feature_distance: NDArray[Any] | None
+) -> tuple[str, ...]:
     """Return for each picture in which ways it is unfamiliar, in one line, empty where it is familiar.
 
-    `about` is a card's ``unfamiliarity``, None where that could not be fitted; `distance` (n,) is the network's.
+    `detector` is a card's ``ood_detector``, None where that could not be fitted; `feature_distance` (n,) is the network's.
     """
-    found: list[list[str]] = [[] for _ in cells]
-    if about is None:
+    reasons_by_cell: list[list[str]] = [[] for _ in cells]
+    if detector is None:
         return ("",) * len(cells)
-    values = measures(cells)
-    for column, name in enumerate(MEASURES):
-        _, below, above = MEASURES[name]
-        low, high = about["ranges"][name]["low"], about["ranges"][name]["high"]
-        for outside, word in ((values[:, column] < low, below), (values[:, column] > high, above)):
-            for i in np.flatnonzero(outside):
-                found[i].append(f"{word} ({name} {values[i, column]:.3g}, training cells {low:.3g} to {high:.3g})")
-    far = [(DISTANCE, about["distance"], distance)] if about["distance"] is not None and distance is not None else []
-    if structure := about.get("structure"):  # cards of earlier versions have none
-        far.insert(0, (STRUCTURE, structure, distances(structure, cells)))
-    for words, fitted, lengths in far:
-        limit = fitted["threshold"]
-        for i in np.flatnonzero(~(lengths <= limit)):
-            found[i].append(f"{words} (distance {lengths[i]:.3g}, cells to {limit:.3g})")
-    return tuple("; ".join(words) for words in found)
+    values = image_statistics(cells)
+    for column, name in enumerate(IMAGE_STATISTICS):
+        _, low_reason, high_reason = IMAGE_STATISTICS[name]
+        low, high = detector["ranges"][name]["low"], detector["ranges"][name]["high"]
+        for out_of_range, reason in ((values[:, column] < low, low_reason), (values[:, column] > high, high_reason)):
+            for i in np.flatnonzero(out_of_range):
+                reasons_by_cell[i].append(
+                    f"{reason} ({name} {values[i, column]:.3g}, training cells {low:.3g} to {high:.3g})"
+                )
+    distance_checks = (
+        [(FEATURE_DISTANCE_REASON, detector["feature_distance"], feature_distance)]
+        if detector["feature_distance"] is not None and feature_distance is not None
+        else []
+    )
+    if structure := detector["structure"]:
+        distance_checks.insert(0, (STRUCTURE_REASON, structure, structure_distances(structure, cells)))
+    for text, parameters, cell_distances in distance_checks:
+        threshold = parameters["threshold"]
+        for i in np.flatnonzero(~(cell_distances <= threshold)):
+            reasons_by_cell[i].append(f"{text} (distance {cell_distances[i]:.3g}, cells to {threshold:.3g})")
+    return tuple("; ".join(text) for text in reasons_by_cell)

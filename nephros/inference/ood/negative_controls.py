@@ -5,33 +5,40 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-WORDS = {
+CONTROL_DESCRIPTIONS = {
     "noise": "independent uniform pixels",
-    "flat": "one grey value, 0 to 255",
+    "constant": "one grey value, 0 to 255",
     "gradients": "a ramp with smooth 1/f texture, as in photographs, of the brightness and contrast of validation cells",
-    "inverted cells": "255 - pixel of validation cells",
-    "scrambled cells": "validation cells with their pixels in random order",
+    "inverted_cells": "255 - pixel of validation cells",
+    "scrambled_cells": "validation cells with their pixels in random order",
 }
 
 
-def non_cells(like: NDArray[np.uint8], n: int = 1000, seed: int = 0) -> dict[str, NDArray[np.uint8]]:
-    """Return n pictures of each kind in WORDS, of the shape of `like`, (m, h, w) or (m, h, w, c) uint8 validation cells."""
+def negative_controls(
+    reference_cells: NDArray[np.uint8], n_per_kind: int = 1000, seed: int = 0
+) -> dict[str, NDArray[np.uint8]]:
+    """Return `n_per_kind` images of each kind in CONTROL_DESCRIPTIONS, of the shape of `reference_cells`.
+
+    `reference_cells` are (m, h, w) or (m, h, w, c) uint8 validation cells.
+    """
     generator = np.random.default_rng(seed)
-    cells = like[np.sort(generator.choice(len(like), n, replace=len(like) < n))]
+    cells = reference_cells[
+        np.sort(generator.choice(len(reference_cells), n_per_kind, replace=len(reference_cells) < n_per_kind))
+    ]
     shape = cells.shape
-    flat = generator.integers(0, 256, (n, *[1] * (cells.ndim - 1)), dtype=np.uint8)
-    pixels = cells.reshape(n, shape[1] * shape[2], -1)
+    flat = generator.integers(0, 256, (n_per_kind, *[1] * (cells.ndim - 1)), dtype=np.uint8)
+    pixels = cells.reshape(n_per_kind, shape[1] * shape[2], -1)
     order = generator.random(pixels.shape[:2]).argsort(axis=1)
     return {
         "noise": generator.integers(0, 256, shape, dtype=np.uint8),
-        "flat": np.broadcast_to(flat, shape).copy(),
-        "gradients": _gradients(generator, cells),
-        "inverted cells": 255 - cells,
-        "scrambled cells": np.take_along_axis(pixels, order[..., None], axis=1).reshape(shape),
+        "constant": np.broadcast_to(flat, shape).copy(),
+        "gradients": _gradient_images(generator, cells),
+        "inverted_cells": 255 - cells,
+        "scrambled_cells": np.take_along_axis(pixels, order[..., None], axis=1).reshape(shape),
     }
 
 
-def _gradients(generator: np.random.Generator, cells: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _gradient_images(generator: np.random.Generator, cells: NDArray[np.uint8]) -> NDArray[np.uint8]:
     n, height, width = cells.shape[:3]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     angle = generator.uniform(0, 2 * np.pi, (n, 1, 1))
@@ -39,9 +46,9 @@ def _gradients(generator: np.random.Generator, cells: NDArray[np.uint8]) -> NDAr
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
     frequency[0, 0] = np.inf
     texture = np.fft.ifft2(np.fft.fft2(generator.standard_normal((n, height, width))) / frequency).real
-    picture = ramp + 0.4 * texture / texture.std(axis=(1, 2), keepdims=True)
-    picture /= picture.std(axis=(1, 2), keepdims=True)
+    texture_images = ramp + 0.4 * texture / texture.std(axis=(1, 2), keepdims=True)
+    texture_images /= texture_images.std(axis=(1, 2), keepdims=True)
     flat = cells.reshape(n, -1)
-    grey = flat.mean(1)[:, None, None] + flat.std(1)[:, None, None] * picture
-    pictures = np.clip(grey, 0, 255).astype(np.uint8)
-    return pictures if cells.ndim == 3 else np.repeat(pictures[..., None], cells.shape[3], axis=3)
+    intensities = flat.mean(1)[:, None, None] + flat.std(1)[:, None, None] * texture_images
+    images = np.clip(intensities, 0, 255).astype(np.uint8)
+    return images if cells.ndim == 3 else np.repeat(images[..., None], cells.shape[3], axis=3)

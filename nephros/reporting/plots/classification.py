@@ -10,16 +10,27 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from nephros.data.dataset import WORD
+from nephros.data.dataset import SPLIT_ADJECTIVES
 from nephros.evaluation.metrics import CalibrationBin, expected_calibration_error
-from nephros.reporting.plots.style import INK, LIGHT, LINE, MUTED, PAPER, percent, place, sheet, styled, wrap
+from nephros.reporting.plots.style import (
+    INK,
+    LIGHT_COLORS,
+    LINE,
+    MUTED,
+    PAPER,
+    add_axes,
+    format_percent,
+    new_figure,
+    with_style,
+    wrap_label,
+)
 
-WIDE = 7.5
+PAGE_WIDTH = 7.5
 """Inches across: the page's column."""
 
 
-@styled
-def class_ratios(counts: Mapping[str, Sequence[int]], names: Sequence[str], title: str) -> Figure:
+@with_style
+def plot_class_balance(counts: Mapping[str, Sequence[int]], class_names: Sequence[str], title: str) -> Figure:
     """Draw each class's share of every split as bars, with its count and share in figures.
 
     Args:
@@ -27,32 +38,38 @@ def class_ratios(counts: Mapping[str, Sequence[int]], names: Sequence[str], titl
         names: of the classes, (classes,).
         title: the data's provenance.
     """
-    bar, gap, splits = 0.17, 0.16, list(counts)
-    block = bar * len(splits) + gap
-    height = 0.4 + block * len(names) + 0.45
-    figure = sheet(WIDE, height, title)
-    axes = place(figure, 1.85, 0.4, WIDE - 1.85 - 1.1, block * len(names))
+    bar_height, gap, splits = 0.17, 0.16, list(counts)
+    group_height = bar_height * len(splits) + gap
+    height = 0.4 + group_height * len(class_names) + 0.45
+    figure = new_figure(PAGE_WIDTH, height, title)
+    axes = add_axes(figure, 1.85, 0.4, PAGE_WIDTH - 1.85 - 1.1, group_height * len(class_names))
     for row, split in enumerate(splits):
         total = max(1, sum(counts[split]))
         shares = [count / total for count in counts[split]]
-        middles = [block * c + gap / 2 + bar * (row + 0.5) for c in range(len(names))]
+        centers = [group_height * c + gap / 2 + bar_height * (row + 0.5) for c in range(len(class_names))]
         axes.barh(
-            middles,
+            centers,
             shares,
-            height=bar * 0.82,
-            color=LIGHT[split],
-            label=f"{WORD[split]}, {sum(counts[split]):,} images",
+            height=bar_height * 0.82,
+            color=LIGHT_COLORS[split],
+            label=f"{SPLIT_ADJECTIVES[split]}, {sum(counts[split]):,} images",
         )
-        for middle, share, count in zip(middles, shares, counts[split], strict=True):
+        for center, share, count in zip(centers, shares, counts[split], strict=True):
             text = f"{count:,} · {100 * share:.1f} %" if count else "none"
             axes.annotate(
-                text, (share, middle), (4, 0), textcoords="offset points", va="center", fontsize=6.5, color=LIGHT[split]
+                text,
+                (share, center),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=6.5,
+                color=LIGHT_COLORS[split],
             )
-    axes.set_ylim(block * len(names), 0)
+    axes.set_ylim(group_height * len(class_names), 0)
     axes.set_xlim(0, None)
     axes.margins(x=0)
-    _named_rows(axes, names, [block * (c + 0.5) for c in range(len(names))], 25)
-    _shares(axes, "x")
+    _label_rows(axes, class_names, [group_height * (c + 0.5) for c in range(len(class_names))], 25)
+    _percent_axis(axes, "x")
     axes.spines["left"].set_visible(False)
     axes.legend(
         loc="lower left", bbox_to_anchor=(0, 1), ncols=len(splits), borderaxespad=0.3, handlelength=1, handleheight=1
@@ -60,8 +77,8 @@ def class_ratios(counts: Mapping[str, Sequence[int]], names: Sequence[str], titl
     return figure
 
 
-@styled
-def confusion(matrix: NDArray[np.int64], names: Sequence[str], split: str, title: str) -> Figure:
+@with_style
+def plot_confusion_matrix(matrix: NDArray[np.int64], class_names: Sequence[str], split: str, title: str) -> Figure:
     """Draw the confusion matrix with rows normalised to 1 in the depth of colour and both share and count in each cell.
 
     Args:
@@ -70,34 +87,49 @@ def confusion(matrix: NDArray[np.int64], names: Sequence[str], split: str, title
         split: the split that it is of; also picks the colour.
         title: the data's provenance.
     """
-    classes = len(names)
-    side = min(1.3, max(0.36, 4.95 / classes))
+    n_classes = len(class_names)
+    side = min(1.3, max(0.36, 4.95 / n_classes))
     left, top = 1.95, 1.15
-    width, height = max(5.6, left + side * classes + 0.6), top + side * classes + 0.5
-    figure = sheet(width, height, title)
-    axes = place(figure, left, top, side * classes, side * classes)
+    width, height = max(5.6, left + side * n_classes + 0.6), top + side * n_classes + 0.5
+    figure = new_figure(width, height, title)
+    axes = add_axes(figure, left, top, side * n_classes, side * n_classes)
     totals = matrix.sum(axis=1)
     shares = matrix / np.maximum(totals, 1)[:, None]
-    big = min(9.0, 3 + side * 7.5)
+    font_size = min(9.0, 3 + side * 7.5)
     for (row, column), share in np.ndenumerate(shares):
-        depth = 0.03 + 0.53 * float(share)  # no deeper, so that ink stays legible on it in both themes
-        axes.add_patch(Rectangle((column, row), 1, 1, facecolor=LIGHT[split], alpha=depth, linewidth=0))
+        alpha = 0.03 + 0.53 * float(share)  # no deeper, so that ink stays legible on it in both themes
+        axes.add_patch(Rectangle((column, row), 1, 1, facecolor=LIGHT_COLORS[split], alpha=alpha, linewidth=0))
         if totals[row]:
-            middle, bold = column + 0.5, "bold" if row == column else "normal"
-            axes.text(middle, row + 0.5, percent(float(share)), ha="center", va="bottom", fontsize=big, weight=bold)
-            axes.text(middle, row + 0.56, f"{matrix[row, column]:,}", ha="center", va="top", fontsize=big * 0.74)
+            center, weight = column + 0.5, "bold" if row == column else "normal"
+            axes.text(
+                center,
+                row + 0.5,
+                format_percent(float(share)),
+                ha="center",
+                va="bottom",
+                fontsize=font_size,
+                weight=weight,
+            )
+            axes.text(center, row + 0.56, f"{matrix[row, column]:,}", ha="center", va="top", fontsize=font_size * 0.74)
         elif column == 0:
-            axes.text(0.2, row + 0.5, f"no such cells in {WORD[split]}", va="center", color=MUTED, fontsize=big)
-    axes.set_xlim(0, classes)
-    axes.set_ylim(classes, 0)
-    axes.hlines(range(classes + 1), 0, classes, color=PAPER, linewidth=1.5)
-    axes.vlines(range(classes + 1), 0, classes, color=PAPER, linewidth=1.5)
-    _named_rows(axes, names, [c + 0.5 for c in range(classes)], 25, counts=totals)
+            axes.text(
+                0.2,
+                row + 0.5,
+                f"no such cells in {SPLIT_ADJECTIVES[split]}",
+                va="center",
+                color=MUTED,
+                fontsize=font_size,
+            )
+    axes.set_xlim(0, n_classes)
+    axes.set_ylim(n_classes, 0)
+    axes.hlines(range(n_classes + 1), 0, n_classes, color=PAPER, linewidth=1.5)
+    axes.vlines(range(n_classes + 1), 0, n_classes, color=PAPER, linewidth=1.5)
+    _label_rows(axes, class_names, [c + 0.5 for c in range(n_classes)], 25, counts=totals)
     axes.xaxis.tick_top()
-    slanted = side < 0.95
-    labels = [wrap(name, 18 if slanted else 13) for name in names]
-    axes.set_xticks([c + 0.5 for c in range(classes)], labels, color=INK, fontsize=7)
-    if slanted:
+    rotated = side < 0.95
+    labels = [wrap_label(name, 18 if rotated else 13) for name in class_names]
+    axes.set_xticks([c + 0.5 for c in range(n_classes)], labels, color=INK, fontsize=7)
+    if rotated:
         for label in axes.get_xticklabels():
             label.set(rotation=32, ha="left", rotation_mode="anchor")
     axes.tick_params(length=0)
@@ -109,61 +141,65 @@ def confusion(matrix: NDArray[np.int64], names: Sequence[str], split: str, title
     return figure
 
 
-@styled
-def reliability(bins: Sequence[CalibrationBin], split: str, title: str) -> Figure:
+@with_style
+def plot_reliability_diagram(bins: Sequence[CalibrationBin], split: str, title: str) -> Figure:
     """Draw how often answers of each confidence are right against the diagonal, and how many answers each bin holds.
 
     `bins` are those of nephros.evaluation.metrics.calibration; empty ones stay blank.
     """
-    figure = sheet(WIDE, 5.1, title)
-    axes = place(figure, 0.65, 0.35, WIDE - 0.85, 2.85)
-    below = place(figure, 0.65, 3.55, WIDE - 0.85, 0.9)
-    held = [part for part in bins if part.count]
-    middles = [(part.low + part.high) / 2 for part in held]
+    figure = new_figure(PAGE_WIDTH, 5.1, title)
+    axes = add_axes(figure, 0.65, 0.35, PAGE_WIDTH - 0.85, 2.85)
+    histogram = add_axes(figure, 0.65, 3.55, PAGE_WIDTH - 0.85, 0.9)
+    filled_bins = [b for b in bins if b.count]
+    centers = [(b.low + b.high) / 2 for b in filled_bins]
     width = (bins[0].high - bins[0].low) * 0.9
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="perfectly calibrated")
-    axes.bar(middles, [part.accuracy for part in held], width, color=LIGHT[split], alpha=0.28, linewidth=0)
+    axes.bar(centers, [b.accuracy for b in filled_bins], width, color=LIGHT_COLORS[split], alpha=0.28, linewidth=0)
     axes.plot(
-        [part.confidence for part in held],
-        [part.accuracy for part in held],
-        color=LIGHT[split],
+        [b.confidence for b in filled_bins],
+        [b.accuracy for b in filled_bins],
+        color=LIGHT_COLORS[split],
         marker="o",
         markersize=4.5,
-        label=f"{WORD[split]}: share right at mean confidence",
+        label=f"{SPLIT_ADJECTIVES[split]}: share right at mean confidence",
     )
-    error = expected_calibration_error(list(bins))
-    axes.set_title(f"Expected calibration error {error:.3f}", color=INK)
+    ece = expected_calibration_error(list(bins))
+    axes.set_title(f"Expected calibration error {ece:.3f}", color=INK)
     axes.set_ylabel("share right")
     axes.legend(loc="upper left")
-    below.bar(middles, [part.count for part in held], width, color=LIGHT[split], linewidth=0)
-    for middle, part in zip(middles, held, strict=True):
-        below.text(middle, part.count, f"{part.count:,}", ha="center", va="bottom", fontsize=6.5, color=MUTED)
-    below.set_ylabel("cells")
-    below.set_yticks([])
-    below.set_xlabel("confidence: the top class's probability")
-    for each in (axes, below):
-        each.set_xlim(0, 1)
-        _shares(each, "x")
+    histogram.bar(centers, [b.count for b in filled_bins], width, color=LIGHT_COLORS[split], linewidth=0)
+    for center, b in zip(centers, filled_bins, strict=True):
+        histogram.text(center, b.count, f"{b.count:,}", ha="center", va="bottom", fontsize=6.5, color=MUTED)
+    histogram.set_ylabel("cells")
+    histogram.set_yticks([])
+    histogram.set_xlabel("confidence: the top class's probability")
+    for panel in (axes, histogram):
+        panel.set_xlim(0, 1)
+        _percent_axis(panel, "x")
     axes.set_ylim(0, 1.02)
-    _shares(axes, "y")
+    _percent_axis(axes, "y")
     axes.grid(axis="y")
     return figure
 
 
-def _named_rows(
-    axes: Axes, names: Sequence[str], places: Sequence[float], width: int, counts: NDArray[np.int64] | None = None
+def _label_rows(
+    axes: Axes,
+    class_names: Sequence[str],
+    positions: Sequence[float],
+    width: int,
+    counts: NDArray[np.int64] | None = None,
 ) -> None:
-    labels = [wrap(name, width, 2) for name in names]
+    labels = [wrap_label(name, width, 2) for name in class_names]
     if counts is not None:
         labels = [
-            f"{label}\n{count:,} cells" if len(names) <= 12 else label
+            f"{label}\n{count:,} cells" if len(class_names) <= 12 else label
             for label, count in zip(labels, counts, strict=True)
         ]
-    axes.set_yticks(list(places), labels, color=INK, fontsize=7.5 if len(names) <= 12 else 6.5)
+    axes.set_yticks(list(positions), labels, color=INK, fontsize=7.5 if len(class_names) <= 12 else 6.5)
     axes.tick_params(axis="y", length=0)
 
 
-def _shares(axes: Axes, which: str) -> None:
+def _percent_axis(axes: Axes, which: str) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.spines["bottom" if which == "x" else "left"].set_color(LINE)

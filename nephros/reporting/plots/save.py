@@ -10,19 +10,19 @@ from pathlib import Path
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from nephros.files import atomic
-from nephros.reporting.plots.style import LIGHT, styled
+from nephros.files import atomic_write
+from nephros.reporting.plots.style import LIGHT_COLORS, with_style
 
 PNG_DPI = 144
-_NO_DATE = {"Date": None, "Creator": None, "Format": None, "Type": None}
-_FONTS = "font-family: 'DejaVu Sans', Verdana, sans-serif"
+_SVG_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+_FONT_FAMILY = "font-family: 'DejaVu Sans', Verdana, sans-serif"
 """Verdana is as wide, for machines that lack DejaVu."""
-_SCALE = 112
+_CSS_PIXELS_PER_INCH = 112
 """CSS pixels an inch on the page."""
 
 
-@styled
-def save(figure: Figure, png_file: Path, alt: str) -> Markup:
+@with_style
+def save_figure(figure: Figure, png_file: Path, alt: str) -> Markup:
     """Write `figure` to `png_file` and to the SVG file beside it, and return it as SVG to set into an HTML page.
 
     The same figure gives the same bytes: there are no dates or random names in them. Raises OSError when the folder
@@ -32,17 +32,17 @@ def save(figure: Figure, png_file: Path, alt: str) -> Markup:
     with warnings.catch_warnings():
         # A class name in a script that the font lacks: browsers and SVG viewers find another font for it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        with atomic(png_file) as file:
+        with atomic_write(png_file) as file:
             figure.savefig(file, format="png", dpi=PNG_DPI, metadata={"Software": None})
-        figure.savefig(text, format="svg", metadata=_NO_DATE)
-    svg = text.getvalue().replace("font-family: 'DejaVu Sans'", _FONTS)
+        figure.savefig(text, format="svg", metadata=_SVG_METADATA)
+    svg = text.getvalue().replace("font-family: 'DejaVu Sans'", _FONT_FAMILY)
     svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
-    with atomic(png_file.with_suffix(".svg"), "w") as file:
+    with atomic_write(png_file.with_suffix(".svg"), "w") as file:
         file.write(svg)
-    return inline(svg, png_file.stem, alt)
+    return inline_svg(svg, png_file.stem, alt)
 
 
-def inline(svg: str, name: str, alt: str) -> Markup:
+def inline_svg(svg: str, name: str, alt: str) -> Markup:
     """Return the SVG file's text as an inline element: CSS variables for colours and font, ids that start with `name`.
 
     Only tags are rewritten, never the texts between them, which hold class names of any kind.
@@ -50,25 +50,27 @@ def inline(svg: str, name: str, alt: str) -> Markup:
     width, height = (float(re.search(rf'\b{side}="([\d.]+)pt"', svg)[1]) for side in ("width", "height"))  # type: ignore[index]
     body = svg[svg.index(">", svg.index("<svg")) + 1 :]
     body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
-    free = set(
+    unclaimed_ids = set(
         re.findall(r'(?:href="#|url\(#)([\w.-]+)', body)
     )  # ids that something refers to, until they are given out
 
-    def identify(found: re.Match[str]) -> str:
-        if found[1] not in free:
+    def claim_id(match: re.Match[str]) -> str:
+        if match[1] not in unclaimed_ids:
             return ""
-        free.remove(found[1])  # matplotlib gives like shapes like ids: the first serves all
-        return f' id="{name}-{found[1]}"'
+        unclaimed_ids.remove(match[1])  # matplotlib gives like shapes like ids: the first serves all
+        return f' id="{name}-{match[1]}"'
 
-    def themed(tag: re.Match[str]) -> str:
-        text = re.sub(r'\sid="([^"]*)"', identify, tag[0])
-        text = re.sub(r'href="#|url\(#', lambda found: f"{found[0]}{name}-", text)
+    def apply_theme(tag: re.Match[str]) -> str:
+        text = re.sub(r'\sid="([^"]*)"', claim_id, tag[0])
+        text = re.sub(r'href="#|url\(#', lambda match: f"{match[0]}{name}-", text)
         text = re.sub(r"image-rendering: ?[\w-]+;?", "", text)  # smooth, as matplotlib's "pixelated" is not
-        text = text.replace(_FONTS, "font-family: var(--sans)")
-        for variable, colour in LIGHT.items():
-            text = text.replace(colour, f"var(--{variable})")
+        text = text.replace(_FONT_FAMILY, "font-family: var(--sans)")
+        for variable, color in LIGHT_COLORS.items():
+            text = text.replace(color, f"var(--{variable})")
         return text
 
-    body = re.sub(r"<[^>]*>", themed, body)
-    view = f'viewBox="0 0 {width:g} {height:g}" style="--wide: {round(width / 72 * _SCALE)}px"'
-    return Markup(f'<svg class="plot" role="img" aria-label="{escape(alt)}" {view}>{body}')
+    body = re.sub(r"<[^>]*>", apply_theme, body)
+    attributes = (
+        f'viewBox="0 0 {width:g} {height:g}" style="--natural-width: {round(width / 72 * _CSS_PIXELS_PER_INCH)}px"'
+    )
+    return Markup(f'<svg class="plot" role="img" aria-label="{escape(alt)}" {attributes}>{body}')

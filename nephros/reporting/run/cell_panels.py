@@ -9,30 +9,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from nephros.data.display import enlarge, overlay
-from nephros.interpretability.reasons import Reason
-from nephros.reporting.plots.style import INK, LIGHT, MUTED, sheet, styled, wrap
-from nephros.reporting.run.misclassified import Triptych
+from nephros.data.display import overlay_heatmap, to_display
+from nephros.interpretability.reasons import CellExplanation
+from nephros.reporting.plots.style import INK, LIGHT_COLORS, MUTED, new_figure, with_style, wrap_label
+from nephros.reporting.run.misclassified import MisclassifiedCell
 
-_SMALL = 56
+_MIN_SIDE = 56
 """Pixels a side to which a smaller cell is enlarged in a triptych; a viewer smooths the rest of the way."""
 
 _SIDE, _GAP, _EDGE = 1.1, 0.1, 0.03
 _WIDTH = 3 * _SIDE + 2 * _GAP + 2 * _EDGE
-_TOP, _CAPTION, _APART = 0.42, 0.6, 0.16
+_TOP, _CAPTION, _ROW_GAP = 0.42, 0.6, 0.16
 """Inches."""
 
-_HEADS = ("an image of the\npredicted class", "the misclassified\ncell", "an image of the\nactual class")
+_COLUMN_TITLES = ("an image of the\npredicted class", "the misclassified\ncell", "an image of the\nactual class")
 
 
-@styled
-def triptychs(
-    rows: Sequence[Triptych],
+@with_style
+def plot_misclassified(
+    rows: Sequence[MisclassifiedCell],
     images: NDArray[np.uint8],
-    names: Sequence[str],
+    class_names: Sequence[str],
     split: str,
     title: str,
-    reasons: Sequence[Reason] | None = None,
+    explanations: Sequence[CellExplanation] | None = None,
 ) -> Figure:
     """Draw one row a mistake: a cell of the predicted class | the misclassified cell | a cell of the actual class.
 
@@ -48,54 +48,67 @@ def triptychs(
         reasons: one a row; then the mistaken cell stands once more below each row, with its heat map, beside the training
             cells that are most similar to it.
     """
-    tall = 2 * (_SIDE + _CAPTION) + _APART if reasons else _SIDE + _CAPTION
-    height = _TOP + len(rows) * tall + 0.1
-    figure = sheet(_WIDTH, height, title)
+    row_height = 2 * (_SIDE + _CAPTION) + _ROW_GAP if explanations else _SIDE + _CAPTION
+    height = _TOP + len(rows) * row_height + 0.1
+    figure = new_figure(_WIDTH, height, title)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(0, _WIDTH)
     axes.set_ylim(height, 0)
     axes.axis("off")
-    accent = LIGHT[split]
+    split_color = LIGHT_COLORS[split]
     lefts = [_EDGE + i * (_SIDE + _GAP) for i in range(3)]
-    for left, head, colour in zip(lefts, _HEADS, (MUTED, accent, MUTED), strict=True):
-        axes.text(left, _TOP - 0.07, head, fontsize=7, color=colour, va="bottom", linespacing=1.15)
+    for left, column_title, color in zip(lefts, _COLUMN_TITLES, (MUTED, split_color, MUTED), strict=True):
+        axes.text(left, _TOP - 0.07, column_title, fontsize=7, color=color, va="bottom", linespacing=1.15)
     for r, row in enumerate(rows):
-        top = _TOP + r * tall
-        under = top + _SIDE + 0.15
-        for left, cell in ((lefts[0], row.predicted), (lefts[2], row.actual)):
-            _cell(axes, images[cell.index], left, top, None)
-            said = f"right, p {cell.confidence:.2f}" if cell.right else f"missed, p {cell.of_actual:.2f}"
-            lines = [*wrap(names[cell.actual], 18, 2).split("\n"), said]
+        top = _TOP + r * row_height
+        text_top = top + _SIDE + 0.15
+        for left, cell in ((lefts[0], row.predicted_example), (lefts[2], row.actual_example)):
+            _draw_cell(axes, images[cell.index], left, top, None)
+            score = f"right, p {cell.confidence:.2f}" if cell.is_correct else f"missed, p {cell.actual_probability:.2f}"
+            lines = [*wrap_label(class_names[cell.actual], 18, 2).split("\n"), score]
             for i, line in enumerate(lines):
-                axes.text(left, under + 0.125 * i, line, fontsize=7, color=MUTED if line is said else INK)
-        left, mistake = lefts[1], row.mistake
-        _cell(axes, images[mistake.index], left, top, accent)
-        axes.text(left, under, f"← {mistake.confidence:.2f}", fontsize=7.5, color=accent)
-        axes.text(left + _SIDE, under, f"{mistake.of_actual:.2f} →", fontsize=7.5, ha="right", color=MUTED)
-        if reasons:
-            _reason(axes, lefts, top + _SIDE + _CAPTION, reasons[r], images[mistake.index], names)
+                axes.text(left, text_top + 0.125 * i, line, fontsize=7, color=MUTED if line is score else INK)
+        left, misclassified = lefts[1], row.cell
+        _draw_cell(axes, images[misclassified.index], left, top, split_color)
+        axes.text(left, text_top, f"← {misclassified.confidence:.2f}", fontsize=7.5, color=split_color)
+        axes.text(
+            left + _SIDE, text_top, f"{misclassified.actual_probability:.2f} →", fontsize=7.5, ha="right", color=MUTED
+        )
+        if explanations:
+            _draw_explanation(
+                axes, lefts, top + _SIDE + _CAPTION, explanations[r], images[misclassified.index], class_names
+            )
     return figure
 
 
-def _reason(
-    axes: Axes, lefts: Sequence[float], top: float, reason: Reason, image: NDArray[np.uint8], names: Sequence[str]
+def _draw_explanation(
+    axes: Axes,
+    lefts: Sequence[float],
+    top: float,
+    explanation: CellExplanation,
+    image: NDArray[np.uint8],
+    class_names: Sequence[str],
 ) -> None:
     """Draw the mistaken cell with its heat map, and the training cells that are most similar to it."""
-    under = top + _SIDE + 0.15
-    pictures = [overlay(image, reason.heat, _SMALL), *(cell.image for cell in reason.similar)]
-    words = [["what spoke for it", f"({reason.method})"]]
-    words += [
-        [*wrap(names[cell.label], 18, 2).split("\n"), f"similar, {cell.similarity:.2f}"] for cell in reason.similar
+    text_top = top + _SIDE + 0.15
+    panels = [
+        overlay_heatmap(image, explanation.saliency, _MIN_SIDE),
+        *(cell.image for cell in explanation.similar_cells),
     ]
-    for left, picture, lines in zip(lefts, pictures, words, strict=False):
-        _cell(axes, picture, left, top, None)
+    captions = [["what spoke for it", f"({explanation.method})"]]
+    captions += [
+        [*wrap_label(class_names[cell.label], 18, 2).split("\n"), f"similar, {cell.similarity:.2f}"]
+        for cell in explanation.similar_cells
+    ]
+    for left, panel, lines in zip(lefts, panels, captions, strict=False):
+        _draw_cell(axes, panel, left, top, None)
         for i, line in enumerate(lines):
             last = line is lines[-1]
-            axes.text(left, under + 0.125 * i, line, fontsize=7, color=MUTED if last else INK)
+            axes.text(left, text_top + 0.125 * i, line, fontsize=7, color=MUTED if last else INK)
 
 
-def _cell(axes: Axes, image: NDArray[np.uint8], left: float, top: float, frame: str | None) -> None:
-    pixels = enlarge(image, _SMALL)
+def _draw_cell(axes: Axes, image: NDArray[np.uint8], left: float, top: float, frame: str | None) -> None:
+    pixels = to_display(image, _MIN_SIDE)
     height, width = pixels.shape[:2]
     right, bottom = left + _SIDE * width / max(height, width), top + _SIDE * height / max(height, width)
     axes.imshow(

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nephros.data.dataset import WORD
+from nephros.data.dataset import SPLIT_ADJECTIVES
 from nephros.evaluation.intervals import macro_auc_interval, macro_f1_interval
 from nephros.evaluation.metrics import wilson_interval
 from nephros.evaluation.scoring import Evaluation
-from nephros.reporting.run.run_contents import Contents
+from nephros.reporting.run.run_contents import RunContents
 
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Number:
+class HeadlineMetric:
     """One figure with its name."""
 
     name: str
@@ -32,50 +32,50 @@ class Headline:
 
     split: str
     """val or test."""
-    word: str
+    split_name: str
     """The split's name in prose."""
-    n: int
+    n_images: int
     """Cells of the split."""
     accuracy: float
     interval: Interval
     """95 %, Wilson score."""
-    others: list[Number]
+    other_metrics: list[HeadlineMetric]
     note: str = ""
     """What tells these numbers from final ones."""
 
 
-def headlines(contents: Contents) -> list[Headline]:
+def headlines(contents: RunContents) -> list[Headline]:
     """Return the headline of test, if it has been scored, then of validation; an unfinished run's is its last epoch's."""
-    found = [
-        _scored(contents.evaluations[split], split, contents.complete)
+    scored = [
+        _from_evaluation(contents.evaluations[split], split, contents.is_complete)
         for split in ("test", "val")
         if split in contents.evaluations
     ]
-    return found or ([_last_epoch(contents)] if contents.history else [])
+    return scored or ([_from_last_epoch(contents)] if contents.history else [])
 
 
-def _scored(evaluation: Evaluation, split: str, complete: bool) -> Headline:
-    m = evaluation.metrics
-    auc_interval = macro_auc_interval(evaluation.probabilities, evaluation.labels, m["macro_over"])
-    others = [
-        Number("AUC, mean of classes", m["auc"], auc_interval),
-        Number("macro F1", m["macro_f1"], macro_f1_interval(np.array(m["confusion_matrix"]))),
-        Number("loss, nats", m["loss"]),
-        Number("calibration error", m["expected_calibration_error"]),
+def _from_evaluation(evaluation: Evaluation, split: str, is_complete: bool) -> Headline:
+    metrics = evaluation.metrics
+    auc_interval = macro_auc_interval(evaluation.probabilities, evaluation.labels, metrics["macro_classes"])
+    other_metrics = [
+        HeadlineMetric("AUC, mean of classes", metrics["auc"], auc_interval),
+        HeadlineMetric("macro F1", metrics["macro_f1"], macro_f1_interval(np.array(metrics["confusion_matrix"]))),
+        HeadlineMetric("loss, nats", metrics["loss"]),
+        HeadlineMetric("calibration error", metrics["expected_calibration_error"]),
     ]
-    interval = (m["accuracy_interval"]["low"], m["accuracy_interval"]["high"])
-    note = "" if complete else "the run has not finished"
-    return Headline(split, WORD[split], m["n"], m["accuracy"], interval, others, note)
+    interval = (metrics["accuracy_interval"]["low"], metrics["accuracy_interval"]["high"])
+    note = "" if is_complete else "the run has not finished"
+    return Headline(split, SPLIT_ADJECTIVES[split], metrics["n"], metrics["accuracy"], interval, other_metrics, note)
 
 
-def _last_epoch(contents: Contents) -> Headline:
+def _from_last_epoch(contents: RunContents) -> Headline:
     last = contents.history[-1]
-    n = sum(contents.info.class_counts["val"])
-    others = [
-        Number("AUC, mean of classes", None if math.isnan(last.val_auc) else last.val_auc),
-        Number("macro F1", last.val_macro_f1),
-        Number("loss, nats", last.val_loss),
+    n_images = sum(contents.info.class_counts["val"])
+    other_metrics = [
+        HeadlineMetric("AUC, mean of classes", None if math.isnan(last.val_auc) else last.val_auc),
+        HeadlineMetric("macro F1", last.val_macro_f1),
+        HeadlineMetric("loss, nats", last.val_loss),
     ]
     note = f"after epoch {last.epoch} of {contents.recipe.epochs}; the run has not finished"
-    interval = wilson_interval(round(last.val_accuracy * n), n)
-    return Headline("val", WORD["val"], n, last.val_accuracy, interval, others, note)
+    interval = wilson_interval(round(last.val_accuracy * n_images), n_images)
+    return Headline("val", SPLIT_ADJECTIVES["val"], n_images, last.val_accuracy, interval, other_metrics, note)

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from nephros.data.dataset import WORD, Dataset
-from nephros.evaluation.leaderboard import standings
+from nephros.data.dataset import SPLIT_ADJECTIVES, Dataset
+from nephros.evaluation.leaderboard import leaderboard
 from nephros.evaluation.metrics import wilson_interval
 from nephros.files import write_text
-from nephros.interpretability.reasons import Explain
+from nephros.interpretability.reasons import Explainer
 from nephros.reporting.run import text
 from nephros.reporting.run.headline import headlines
-from nephros.reporting.run.run_contents import Contents, gather
-from nephros.reporting.run.run_figures import draw
-from nephros.reporting.templates import template
+from nephros.reporting.run.run_contents import RunContents, load_run
+from nephros.reporting.run.run_figures import draw_run_figures
+from nephros.reporting.templates import load_template
 from nephros.runs import RunFolder
 
 
 def write_report(
     folder: RunFolder,
     dataset: Dataset | None = None,
-    explainer: Callable[[RunFolder, Dataset], Explain | None] | None = None,
+    explainer: Callable[[RunFolder, Dataset], Explainer | None] | None = None,
 ) -> Path:
     """Write the run's report.html and figures/ (PNG and SVG) and return the page's path.
 
@@ -31,38 +31,38 @@ def write_report(
 
     Raises UserError when a file of the run is damaged, or when it stopped before there was anything to show.
     """
-    contents = gather(folder)
-    own = text.own_standing(contents)
-    rows = standings([own]) if own else []
-    drawn = draw(contents, rows, dataset, explainer)
-    split = contents.headline
-    page = template("run/run.html").render(
-        contents=contents,
+    contents = load_run(folder)
+    run_row = text.run_leaderboard_row(contents)
+    rows = leaderboard([run_row]) if run_row else []
+    run_figures = draw_run_figures(contents, rows, dataset, explainer)
+    split = contents.headline_split
+    page = load_template("run/run.html").render(
+        run=contents,
         info=contents.info,
-        title=contents.title,
-        drawn=drawn,
-        rows=rows,
+        data_title=contents.title,
+        figures=run_figures,
+        leaderboard=rows,
         split=split,
-        word=WORD,
-        heads=headlines(contents),
+        split_adjectives=SPLIT_ADJECTIVES,
+        headlines=headlines(contents),
         caveats=text.caveats(contents),
-        never=text.never_called(contents, split) if split else [],
-        classes=_classes(contents, split) if split else [],
-        making=text.making(contents),
-        provenance=text.provenance(contents.info.data, contents.info.request),
+        never_predicted=text.never_predicted(contents, split) if split else [],
+        class_rows=_class_rows(contents, split) if split else [],
+        provenance_rows=text.provenance_rows(contents),
+        data_provenance_rows=text.data_provenance_rows(contents.info.data, contents.info.data_request),
     )
     file = folder.file("report.html")
     write_text(file, page)
     return file
 
 
-def _classes(contents: Contents, split: str) -> list[dict[str, object]]:
+def _class_rows(contents: RunContents, split: str) -> list[dict[str, object]]:
     """Return the rows of the table by class, with 95 % Wilson intervals of the recall."""
-    m = contents.metrics[split]
+    metrics = contents.metrics[split]
     rows = []
-    for c, row in enumerate(m["per_class"]):
-        hit, support = m["confusion_matrix"][c][c], row["support"]
-        low, high = wilson_interval(hit, support) if support else (None, None)
-        called = [line[c] for line in m["confusion_matrix"]]
-        rows.append({**row, "name": contents.names[c], "low": low, "high": high, "called": sum(called)})
+    for c, row in enumerate(metrics["per_class"]):
+        true_positives, support = metrics["confusion_matrix"][c][c], row["support"]
+        low, high = wilson_interval(true_positives, support) if support else (None, None)
+        n_predicted = [line[c] for line in metrics["confusion_matrix"]]
+        rows.append({**row, "name": contents.class_names[c], "low": low, "high": high, "n_predicted": sum(n_predicted)})
     return rows

@@ -9,177 +9,192 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from nephros.data.dataset import WORD, Dataset
-from nephros.data.display import png_address
-from nephros.evaluation.leaderboard import Standing
-from nephros.evaluation.metrics import calibration
+from nephros.data.dataset import SPLIT_ADJECTIVES, Dataset
+from nephros.data.display import png_data_uri
+from nephros.evaluation.leaderboard import LeaderboardRow
+from nephros.evaluation.metrics import calibration_curve
 from nephros.evaluation.scoring import Evaluation
-from nephros.interpretability.reasons import Explain
+from nephros.interpretability.reasons import Explainer
 from nephros.reporting.plots import classification, learning_and_roc
-from nephros.reporting.plots.leaderboard_chart import standing
-from nephros.reporting.plots.save import save
+from nephros.reporting.plots.leaderboard_chart import plot_leaderboard
+from nephros.reporting.plots.save import save_figure
 from nephros.reporting.run import cell_panels
-from nephros.reporting.run.misclassified import exemplars, mistakes
-from nephros.reporting.run.run_contents import Contents, pictures
+from nephros.reporting.run.misclassified import most_confident_correct, most_confident_errors
+from nephros.reporting.run.run_contents import RunContents, load_run_dataset
 from nephros.runs import RunFolder
 
-ROWS, ROWS_OF_MANY, MANY = 3, 2, 12
+MAX_ERRORS, MAX_ERRORS_MANY_CLASSES, MANY_CLASSES = 3, 2, 12
 """Mistakes shown of a class, at most: three, or two where there are more than twelve classes, to keep the page light."""
 
 
 @dataclass(frozen=True)
-class ClassMistakes:
+class ClassErrors:
     """What a class was mistaken for."""
 
     name: str
     support: int
-    missed: int
-    picture: Markup | None
+    n_errors: int
+    figure: Markup | None
     """None when nothing was missed, or the split lacks the class."""
 
 
 @dataclass(frozen=True)
-class Tile:
+class ExampleCell:
     """The cell of a class that the model is surest of."""
 
-    name: str
-    address: str
+    class_name: str
+    data_uri: str
     """A ``data:`` address of a PNG."""
     alt: str
 
 
 @dataclass
-class Drawings:
+class RunFigures:
     """The page's pictures; None stands for one that this run has nothing for."""
 
-    class_ratios: Markup
-    learning: Markup | None = None
-    confusion: Markup | None = None
-    roc: Markup | None = None
-    reliability: Markup | None = None
-    standing: Markup | None = None
-    mistakes: list[ClassMistakes] = field(default_factory=list)
-    tiles: list[Tile] = field(default_factory=list)
-    explained: bool = False
+    class_balance: Markup
+    learning_curves: Markup | None = None
+    confusion_matrix: Markup | None = None
+    roc_curves: Markup | None = None
+    reliability_diagram: Markup | None = None
+    leaderboard: Markup | None = None
+    class_errors: list[ClassErrors] = field(default_factory=list)
+    example_cells: list[ExampleCell] = field(default_factory=list)
+    has_explanations: bool = False
     """Whether mistakes have heat maps and similar training cells."""
-    no_pictures: str = ""
+    no_cells_reason: str = ""
     """Why there are no pictures of cells; empty when there are."""
 
 
-class _Pen:
+class FigureWriter:
     """Saves figures under a run's figures/ folder and remembers which."""
 
-    def __init__(self, contents: Contents) -> None:
+    def __init__(self, contents: RunContents) -> None:
         self.contents = contents
-        self.written: set[str] = set()
+        self.written_stems: set[str] = set()
 
     def __call__(self, figure: Figure, name: str, alt: str) -> Markup:
         file = self.contents.folder.file("figures", f"{name}.png")
-        self.written.add(file.stem)
-        return save(figure, file, f"{alt} ({self.contents.title})")
+        self.written_stems.add(file.stem)
+        return save_figure(figure, file, f"{alt} ({self.contents.title})")
 
-    def sweep(self) -> None:
+    def remove_stale(self) -> None:
         """Remove pictures of mistakes that an earlier report drew and this one did not."""
-        pattern = self.contents.folder.file("figures", "mistakes-*").name
+        pattern = self.contents.folder.file("figures", "errors-*").name
         for file in self.contents.folder.file("figures", "x").parent.glob(pattern):
-            if file.stem not in self.written:
+            if file.stem not in self.written_stems:
                 file.unlink()
 
 
-def draw(
-    contents: Contents,
-    rows: list[Standing],
+def draw_run_figures(
+    contents: RunContents,
+    rows: list[LeaderboardRow],
     dataset: Dataset | None,
-    explainer: Callable[[RunFolder, Dataset], Explain | None] | None = None,
-) -> Drawings:
+    explainer: Callable[[RunFolder, Dataset], Explainer | None] | None = None,
+) -> RunFigures:
     """Draw and save everything that the run has numbers for; `rows` are empty where no published results fit."""
-    pen = _Pen(contents)
-    names, title, info = contents.names, contents.title, contents.info
-    drawn = Drawings(
-        pen(
-            classification.class_ratios(info.class_counts, names, title),
-            "class-ratios",
+    writer = FigureWriter(contents)
+    class_names, title, info = contents.class_names, contents.title, contents.info
+    run_figures = RunFigures(
+        writer(
+            classification.plot_class_balance(info.class_counts, class_names, title),
+            "class-balance",
             "Bar chart of each class's share of the training, validation and test split",
         )
     )
     if contents.history:
         last = contents.history[-1]
-        drawn.learning = pen(
-            learning_and_roc.learning(
+        run_figures.learning_curves = writer(
+            learning_and_roc.plot_learning_curves(
                 contents.history,
                 title,
-                learning_and_roc.running_label(contents.recipe),
+                learning_and_roc.train_curve_label(contents.recipe),
                 info.chosen_epoch,
                 contents.metrics.get("train"),
             ),
             "learning-curves",
             f"Accuracy, loss and learning rate over {last.epoch} epochs; validation accuracy ends at {last.val_accuracy:.3f}",
         )
-    split = contents.headline
+    split = contents.headline_split
     if split is None:
-        return drawn
-    found = contents.evaluations[split]
-    _judgement(pen, drawn, found, split)
+        return run_figures
+    evaluation = contents.evaluations[split]
+    _draw_evaluation(writer, run_figures, evaluation, split)
     if rows:
-        alt = f"Accuracies of {len(rows) - 1} published results and of this run, {found.accuracy:.3f}"
-        drawn.standing = pen(standing(rows, split, title), "published", alt)
-    dataset, drawn.no_pictures = pictures(contents, dataset)
-    if dataset is not None and not np.array_equal(dataset.split(split).labels, found.labels):
-        drawn.no_pictures = f"the saved predictions are not of the data's {WORD[split]} split"
+        alt = f"Accuracies of {len(rows) - 1} published results and of this run, {evaluation.accuracy:.3f}"
+        run_figures.leaderboard = writer(plot_leaderboard(rows, split, title), "leaderboard", alt)
+    dataset, run_figures.no_cells_reason = load_run_dataset(contents, dataset)
+    if dataset is not None and not np.array_equal(dataset.split(split).labels, evaluation.labels):
+        run_figures.no_cells_reason = f"the saved predictions are not of the data's {SPLIT_ADJECTIVES[split]} split"
     elif dataset is not None:
         explain = explainer(contents.folder, dataset) if explainer else None
-        drawn.explained = explain is not None
-        _cells(pen, drawn, found, split, dataset, explain)
-    pen.sweep()
-    return drawn
+        run_figures.has_explanations = explain is not None
+        _draw_cells(writer, run_figures, evaluation, split, dataset, explain)
+    writer.remove_stale()
+    return run_figures
 
 
-def _judgement(pen: _Pen, drawn: Drawings, found: Evaluation, split: str) -> None:
-    names, title, m = pen.contents.names, pen.contents.title, found.metrics
-    word = WORD[split]
-    drawn.confusion = pen(
-        classification.confusion(np.array(m["confusion_matrix"]), names, split, title),
+def _draw_evaluation(writer: FigureWriter, run_figures: RunFigures, evaluation: Evaluation, split: str) -> None:
+    class_names, title, metrics = writer.contents.class_names, writer.contents.title, evaluation.metrics
+    split_name = SPLIT_ADJECTIVES[split]
+    run_figures.confusion_matrix = writer(
+        classification.plot_confusion_matrix(np.array(metrics["confusion_matrix"]), class_names, split, title),
         "confusion-matrix",
-        f"Confusion matrix of the {word} split: {100 * found.accuracy:.1f} % of {m['n']:,} cells lie on the diagonal",
+        f"Confusion matrix of the {split_name} split: {100 * evaluation.accuracy:.1f} % of {metrics['n']:,} cells lie on "
+        "the diagonal",
     )
-    areas = [
+    aucs = [
         f"{name} {'none' if row['auc'] is None else format(row['auc'], '.3f')}"
-        for name, row in zip(names, m["per_class"], strict=True)
+        for name, row in zip(class_names, metrics["per_class"], strict=True)
     ]
-    drawn.roc = pen(
-        learning_and_roc.roc_grid(found, names, split, title),
+    run_figures.roc_curves = writer(
+        learning_and_roc.plot_roc_curves(evaluation, class_names, split, title),
         "roc",
-        f"ROC curves of the {word} split; areas: {'; '.join(areas)}",
+        f"ROC curves of the {split_name} split; areas: {'; '.join(aucs)}",
     )
-    drawn.reliability = pen(
-        classification.reliability(calibration(found.probabilities, found.labels), split, title),
+    run_figures.reliability_diagram = writer(
+        classification.plot_reliability_diagram(
+            calibration_curve(evaluation.probabilities, evaluation.labels), split, title
+        ),
         "reliability",
-        f"Share right by confidence on the {word} split; expected calibration error {m['expected_calibration_error']:.3f}",
+        f"Share right by confidence on the {split_name} split; expected calibration error "
+        f"{metrics['expected_calibration_error']:.3f}",
     )
 
 
-def _cells(
-    pen: _Pen, drawn: Drawings, found: Evaluation, split: str, dataset: Dataset, explain: Explain | None
+def _draw_cells(
+    writer: FigureWriter,
+    run_figures: RunFigures,
+    evaluation: Evaluation,
+    split: str,
+    dataset: Dataset,
+    explain: Explainer | None,
 ) -> None:
-    names, title = pen.contents.names, pen.contents.title
+    class_names, title = writer.contents.class_names, writer.contents.title
     images = dataset.split(split).images
-    matrix = np.array(found.metrics["confusion_matrix"])
-    most = ROWS_OF_MANY if len(names) > MANY else ROWS
-    for c, name in enumerate(names):
+    matrix = np.array(evaluation.metrics["confusion_matrix"])
+    limit = MAX_ERRORS_MANY_CLASSES if len(class_names) > MANY_CLASSES else MAX_ERRORS
+    for c, name in enumerate(class_names):
         support = int(matrix[c].sum())
-        rows = mistakes(found, c, most)
-        picture = None
+        rows = most_confident_errors(evaluation, c, limit)
+        figure = None
         if rows:
-            wrong = np.array([[row.mistake.index, row.mistake.called] for row in rows])
-            reasons = explain(images[wrong[:, 0]], wrong[:, 1]) if explain else None
-            called = "; ".join(f"called {names[row.mistake.called]}, p {row.mistake.confidence:.2f}" for row in rows)
-            beside = "each between a cell of the predicted and one of the actual class"
-            picture = pen(
-                cell_panels.triptychs(rows, images, names, split, title, reasons),
-                f"mistakes-{c:02d}",
-                f"Cells of {name} mistaken with most confidence: {called}; {beside}",
+            errors = np.array([[row.cell.index, row.cell.predicted] for row in rows])
+            explanations = explain(images[errors[:, 0]], errors[:, 1]) if explain else None
+            predictions = "; ".join(
+                f"called {class_names[row.cell.predicted]}, p {row.cell.confidence:.2f}" for row in rows
             )
-        drawn.mistakes.append(ClassMistakes(name, support, support - int(matrix[c, c]), picture))
-        for cell in exemplars(found, c, 1):
-            said = f"called rightly with probability {cell.confidence:.2f}" if cell.right else "not called rightly"
-            drawn.tiles.append(Tile(name, png_address(images[cell.index]), f"A cell of {name}, {said} ({title})"))
+            layout = "each between a cell of the predicted and one of the actual class"
+            figure = writer(
+                cell_panels.plot_misclassified(rows, images, class_names, split, title, explanations),
+                f"errors-{c:02d}",
+                f"Cells of {name} mistaken with most confidence: {predictions}; {layout}",
+            )
+        run_figures.class_errors.append(ClassErrors(name, support, support - int(matrix[c, c]), figure))
+        for cell in most_confident_correct(evaluation, c, 1):
+            caption = (
+                f"called rightly with probability {cell.confidence:.2f}" if cell.is_correct else "not called rightly"
+            )
+            run_figures.example_cells.append(
+                ExampleCell(name, png_data_uri(images[cell.index]), f"A cell of {name}, {caption} ({title})")
+            )

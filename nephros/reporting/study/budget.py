@@ -10,67 +10,72 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nephros.reporting.plots.classification import WIDE
-from nephros.reporting.plots.style import INK, LIGHT, LINE, MUTED, place, sheet, styled
-from nephros.reporting.study.formatting import COLOUR, METRIC, counted
-from nephros.reporting.study.learning_curves import limits
-from nephros.reporting.study.view import View
+from nephros.reporting.plots.classification import PAGE_WIDTH
+from nephros.reporting.plots.style import INK, LIGHT_COLORS, LINE, MUTED, add_axes, new_figure, with_style
+from nephros.reporting.study.formatting import METRIC_NAMES, STATUS_COLORS, pluralize
+from nephros.reporting.study.learning_curves import value_limits
+from nephros.reporting.study.view import StudyView
 
 
 @dataclass(frozen=True)
-class Spending:
+class BudgetCurve:
     """The study in the order bracket, rung, index, whatever the order it really ran in; so it is the same for any workers."""
 
-    values: list[tuple[int, float]]
+    rung_scores: list[tuple[int, float]]
     """(epochs spent by then, metric) at the end of every closed rung of every configuration."""
-    best: list[tuple[int, float]]
+    best_so_far: list[tuple[int, float]]
     """The same, of those alone that were the best so far."""
-    starts: list[tuple[int, int]]
+    bracket_starts: list[tuple[int, int]]
     """(s, epochs spent before) of every bracket that has begun."""
-    total: int
+    total_epochs: int
 
     def best_at(self, epochs: float) -> float | None:
         """Return the best value after so many epochs; None before the first."""
-        found = [value for spent, value in self.best if spent <= epochs]
-        return found[-1] if found else None
+        values = [value for epochs_spent, value in self.best_so_far if epochs_spent <= epochs]
+        return values[-1] if values else None
 
 
 @dataclass(frozen=True)
-class RandomSearch:
+class RandomBaseline:
     """What a random search is expected to have found, estimated from bracket s = 0, which is one."""
 
     values: tuple[float, ...]
     """Final metrics of the bracket's configurations, from worst to best; a failed one counts as the worst of the others."""
-    failures: int
-    cost: float
+    n_failures: int
+    epochs_per_config: float
     """Epochs of one configuration, the mean."""
-    better: tuple[float, ...]
+    expected_best: tuple[float, ...]
     """Expected best of k = 1, 2 ... configurations drawn from them without repetition."""
 
     @property
-    def n(self) -> int:
+    def n_configs(self) -> int:
         """Configurations that it rests on."""
         return len(self.values)
 
 
-def spending(view: View) -> Spending:
+def compute_budget_curve(view: StudyView) -> BudgetCurve:
     """Return the values by epochs spent; an open rung's epochs are spent, but its scores do not count yet."""
-    spent, values, best, starts = 0, list[tuple[int, float]](), list[tuple[int, float]](), list[tuple[int, int]]()
-    for ending in view.endings:
-        if ending.spent and (not starts or starts[-1][0] != ending.key[0]):
-            starts.append((ending.key[0], spent))
-        spent += ending.spent
-        if ending.value is not None and ending.closed:
-            values.append((spent, ending.value))
-            if not best or view.better(ending.value, best[-1][1]):
-                best.append((spent, ending.value))
-    return Spending(values, best, starts, spent)
+    epochs_spent, values, best, starts = (
+        0,
+        list[tuple[int, float]](),
+        list[tuple[int, float]](),
+        list[tuple[int, int]](),
+    )
+    for rung_result in view.rung_results:
+        if rung_result.epochs_spent and (not starts or starts[-1][0] != rung_result.key[0]):
+            starts.append((rung_result.key[0], epochs_spent))
+        epochs_spent += rung_result.epochs_spent
+        if rung_result.value is not None and rung_result.rung_closed:
+            values.append((epochs_spent, rung_result.value))
+            if not best or view.is_better(rung_result.value, best[-1][1]):
+                best.append((epochs_spent, rung_result.value))
+    return BudgetCurve(values, best, starts, epochs_spent)
 
 
-def random_search(view: View) -> RandomSearch | str:
+def estimate_random_baseline(view: StudyView) -> RandomBaseline | str:
     """Return the estimate, or a sentence that says why there is none."""
-    found = next((standings for bracket, standings in view.brackets if bracket.s == 0), None)
-    if found is None:
+    rung_states = next((states for bracket, states in view.brackets if bracket.s == 0), None)
+    if rung_states is None:
         return "Random search is not drawn: it would be read off bracket s = 0, which this study leaves out."
     if len(view.brackets) == 1:
         return "Random search is not drawn beside it: this study is bracket s = 0 alone, which is random search itself."
@@ -79,17 +84,20 @@ def random_search(view: View) -> RandomSearch | str:
             f"Random search is not drawn: the sampler {view.settings.sampler} chose the configurations of bracket s = 0 by "
             "what was learned before."
         )
-    if found[0].promoted is None:
+    if rung_states[0].promoted is None:
         return "Random search is not drawn yet: it is read off bracket s = 0, which has not come to its end."
-    ends = [ending for ending in view.endings if ending.key[0] == 0]
-    good = [ending.value for ending in ends if ending.value is not None]
-    if not good:
+    final_results = [rung_result for rung_result in view.rung_results if rung_result.key[0] == 0]
+    finite_values = [rung_result.value for rung_result in final_results if rung_result.value is not None]
+    if not finite_values:
         return "Random search is not drawn: all configurations of bracket s = 0 failed."
-    lower = view.settings.lower_is_better
-    failures = len(ends) - len(good)
-    values = sorted([*good, *[max(good) if lower else min(good)] * failures], reverse=lower)
-    cost = sum(ending.spent for ending in ends) / len(ends)
-    return RandomSearch(tuple(values), failures, cost, expected_best(values))
+    lower_is_better = view.settings.lower_is_better
+    n_failures = len(final_results) - len(finite_values)
+    values = sorted(
+        [*finite_values, *[max(finite_values) if lower_is_better else min(finite_values)] * n_failures],
+        reverse=lower_is_better,
+    )
+    epochs_per_config = sum(rung_result.epochs_spent for rung_result in final_results) / len(final_results)
+    return RandomBaseline(tuple(values), n_failures, epochs_per_config, expected_best(values))
 
 
 def expected_best(values: Sequence[float]) -> tuple[float, ...]:
@@ -101,40 +109,42 @@ def expected_best(values: Sequence[float]) -> tuple[float, ...]:
     )
 
 
-@styled
-def budget(view: View, spent: Spending, rival: RandomSearch | str) -> Figure:
+@with_style
+def plot_budget_curve(view: StudyView, budget_curve: BudgetCurve, random_baseline: RandomBaseline | str) -> Figure:
     """Draw every rung-end score and the best so far by epochs spent, with random search's expectation where there is one."""
-    figure = sheet(WIDE, 3.95, view.title)
-    axes = place(figure, 0.62, 0.62, WIDE - 0.8, 2.7)
-    for s, start in spent.starts:
+    figure = new_figure(PAGE_WIDTH, 3.95, view.title)
+    axes = add_axes(figure, 0.62, 0.62, PAGE_WIDTH - 0.8, 2.7)
+    for s, start in budget_curve.bracket_starts:
         axes.axvline(start, color=LINE, linewidth=0.7, zorder=0)
         axes.annotate(
             f"s = {s}", (start, 1), (3, -2), xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
             fontsize=7, color=MUTED,
         )  # fmt: skip
-    if spent.values:
-        x, y = zip(*spent.values, strict=True)
+    if budget_curve.rung_scores:
+        x, y = zip(*budget_curve.rung_scores, strict=True)
         axes.plot(
             x,
             y,
             "o",
-            color=LIGHT["train"],
+            color=LIGHT_COLORS["train"],
             markersize=2.6,
             markeredgewidth=0,
             alpha=0.55,
             label="a score at a rung's end",
         )
-    if isinstance(rival, RandomSearch):
-        _rival(axes, rival, 5 if view.settings.lower_is_better else -9)
-    if spent.best:
-        x, y = zip(*spent.best, (spent.total, spent.best[-1][1]), strict=True)
-        axes.plot(x, y, color=COLOUR["best"], drawstyle="steps-post", linewidth=1.9, label="this study: best so far")
-        axes.plot(x[-2], y[-2], "o", color=COLOUR["best"], markersize=5)
-    low, high, _ = limits(view)
+    if isinstance(random_baseline, RandomBaseline):
+        _draw_random_baseline(axes, random_baseline, 5 if view.settings.lower_is_better else -9)
+    if budget_curve.best_so_far:
+        x, y = zip(*budget_curve.best_so_far, (budget_curve.total_epochs, budget_curve.best_so_far[-1][1]), strict=True)
+        axes.plot(
+            x, y, color=STATUS_COLORS["best"], drawstyle="steps-post", linewidth=1.9, label="this study: best so far"
+        )
+        axes.plot(x[-2], y[-2], "o", color=STATUS_COLORS["best"], markersize=5)
+    low, high, _ = value_limits(view)
     axes.set_ylim(low, high + 0.1 * (high - low))
-    axes.set_xlim(0, max(1, spent.total) * 1.02)
+    axes.set_xlim(0, max(1, budget_curve.total_epochs) * 1.02)
     axes.set_xlabel("epochs spent, in the order bracket, rung, configuration")
-    axes.set_ylabel(f"validation {METRIC[view.settings.metric]}")
+    axes.set_ylabel(f"validation {METRIC_NAMES[view.settings.metric]}")
     if view.settings.metric == "val_accuracy":
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
@@ -145,12 +155,27 @@ def budget(view: View, spent: Spending, rival: RandomSearch | str) -> Figure:
     return figure
 
 
-def _rival(axes: Axes, rival: RandomSearch, lift: int) -> None:
-    x = [rival.cost * k for k in range(1, rival.n + 1)]
+def _draw_random_baseline(axes: Axes, random_baseline: RandomBaseline, label_offset: int) -> None:
+    x = [random_baseline.epochs_per_config * k for k in range(1, random_baseline.n_configs + 1)]
     # The best of k is at worst the k-th from the bottom, and at best the very best.
-    axes.fill_between(x, rival.values, rival.values[-1], color=LIGHT["val"], alpha=0.13, linewidth=0)
-    words = f"random search: expected best, from {counted(rival.n, 'configuration')}"
-    axes.plot(x, rival.better, color=LIGHT["val"], linestyle=(0, (5, 2)), marker="o", markersize=3.5, label=words)
+    axes.fill_between(
+        x, random_baseline.values, random_baseline.values[-1], color=LIGHT_COLORS["val"], alpha=0.13, linewidth=0
+    )
+    label = f"random search: expected best, from {pluralize(random_baseline.n_configs, 'configuration')}"
+    axes.plot(
+        x,
+        random_baseline.expected_best,
+        color=LIGHT_COLORS["val"],
+        linestyle=(0, (5, 2)),
+        marker="o",
+        markersize=3.5,
+        label=label,
+    )
     axes.annotate(
-        f"{rival.n} drawn", (x[-1], rival.better[-1]), (5, lift), textcoords="offset points", fontsize=6.5, color=INK
+        f"{random_baseline.n_configs} drawn",
+        (x[-1], random_baseline.expected_best[-1]),
+        (5, label_offset),
+        textcoords="offset points",
+        fontsize=6.5,
+        color=INK,
     )

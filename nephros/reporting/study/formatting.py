@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from nephros.reporting.plots.style import LIGHT
-from nephros.reporting.study.view import Fate, View
-from nephros.tuning.study_state import Config, Key
+from nephros.reporting.plots.style import LIGHT_COLORS
+from nephros.reporting.study.view import StudyView, TrialStatus
+from nephros.tuning.study_state import Config, ConfigKey
 
-COLOUR: dict[Fate, str] = {
-    "best": LIGHT["test"],
-    "finished": LIGHT["val"],
-    "running": LIGHT["val"],
-    "eliminated": LIGHT["train"],
-    "failed": LIGHT["train"],
+STATUS_COLORS: dict[TrialStatus, str] = {
+    "best": LIGHT_COLORS["test"],
+    "finished": LIGHT_COLORS["val"],
+    "running": LIGHT_COLORS["val"],
+    "eliminated": LIGHT_COLORS["train"],
+    "failed": LIGHT_COLORS["train"],
 }
 """Fate -> colour. A study never reads the test split, so its orange is free for the best."""
 
-WORDS: dict[Fate, str] = {
+STATUS_LABELS: dict[TrialStatus, str] = {
     "best": "best of the study",
     "finished": "trained to the end",
     "running": "still in the running",
@@ -26,48 +26,48 @@ WORDS: dict[Fate, str] = {
     "failed": "failed",
 }
 
-METRIC = {"val_accuracy": "accuracy", "val_loss": "loss", "val_macro_f1": "macro F1", "val_auc": "AUC"}
+METRIC_NAMES = {"val_accuracy": "accuracy", "val_loss": "loss", "val_macro_f1": "macro F1", "val_auc": "AUC"}
 """The study's metric -> its name in prose."""
 
 
-def metric(view: View) -> str:
+def metric_label(view: StudyView) -> str:
     """Return the metric's name in prose, such as ``validation accuracy``."""
-    return f"validation {METRIC[view.settings.metric]}"
+    return f"validation {METRIC_NAMES[view.settings.metric]}"
 
 
-def shown(view: View, value: float | None, digits: int = 1) -> str:
+def format_metric(view: StudyView, value: float | None, digits: int = 1) -> str:
     """Return a value of the study's metric: accuracy in percent with so many decimals, others with two more."""
     if value is None:
         return "\N{EN DASH}"
     return f"{100 * value:.{digits}f} %" if view.settings.metric == "val_accuracy" else f"{value:.{digits + 2}f}"
 
 
-def named(key: Key) -> str:
+def config_name(key: ConfigKey) -> str:
     """Return a configuration's name, bracket and index, as the terminal writes it: ``s3#14``."""
     return f"s{key[0]}#{key[1]}"
 
 
-def counted(n: int, noun: str) -> str:
+def pluralize(n: int, noun: str) -> str:
     """Return a number with its noun, such as ``1 epoch`` or ``1,200 epochs``."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def plain(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return a recipe's value for people: floats to four digits, lists without brackets."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
-        return ", ".join(map(plain, value)) or "none"
+        return ", ".join(map(format_value, value)) or "none"
     return str(value)
 
 
-def same(value: Any) -> str:
+def choice_key(value: Any) -> str:
     """Return a text that is equal for equal choices, whether lists or tuples."""
     return json.dumps(value)
 
 
-def stopped(config: Config) -> bool:
+def was_early_stopped(config: Config) -> bool:
     """Return whether the recipe's early stop ended it before the study did."""
-    return config.ended and config.state != "failed"
+    return config.early_stopped and config.state != "failed"

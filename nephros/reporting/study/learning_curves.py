@@ -11,82 +11,88 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from nephros.reporting.plots.classification import WIDE
-from nephros.reporting.plots.style import LINE, MUTED, place, sheet, styled
-from nephros.reporting.study.formatting import COLOUR, METRIC, WORDS, counted
-from nephros.reporting.study.view import Fate, View
+from nephros.reporting.plots.classification import PAGE_WIDTH
+from nephros.reporting.plots.style import LINE, MUTED, add_axes, new_figure, with_style
+from nephros.reporting.study.formatting import METRIC_NAMES, STATUS_COLORS, STATUS_LABELS, pluralize
+from nephros.reporting.study.view import StudyView, TrialStatus
 from nephros.tuning.hyperband import Bracket
 from nephros.tuning.study_state import Config
 
-_WIDTH: dict[Fate, float] = {"best": 1.9, "finished": 1.1, "running": 0.9, "eliminated": 0.6, "failed": 0.8}
-_ALPHA: dict[Fate, float] = {"best": 1, "finished": 0.85, "running": 0.8, "eliminated": 0.5, "failed": 0.9}
-ORDER: tuple[Fate, ...] = ("eliminated", "failed", "running", "finished", "best")
+_LINE_WIDTHS: dict[TrialStatus, float] = {
+    "best": 1.9,
+    "finished": 1.1,
+    "running": 0.9,
+    "eliminated": 0.6,
+    "failed": 0.8,
+}
+_ALPHAS: dict[TrialStatus, float] = {"best": 1, "finished": 0.85, "running": 0.8, "eliminated": 0.5, "failed": 0.9}
+DRAW_ORDER: tuple[TrialStatus, ...] = ("eliminated", "failed", "running", "finished", "best")
 """Back to front."""
 
 
-def line_style(fate: Fate, crowd: int = 1) -> dict[str, Any]:
-    """Return how a configuration's line is drawn among a `crowd` of so many."""
-    dashes = (0, (3, 1.5)) if fate in ("running", "failed") else "-"
-    alpha = 0.35 if fate == "eliminated" and crowd > 40 else _ALPHA[fate]
-    return {"color": COLOUR[fate], "linewidth": _WIDTH[fate], "alpha": alpha, "linestyle": dashes}
+def line_style(status: TrialStatus, n_lines: int = 1) -> dict[str, Any]:
+    """Return how a configuration's line is drawn among a `n_lines` of so many."""
+    dashes = (0, (3, 1.5)) if status in ("running", "failed") else "-"
+    alpha = 0.35 if status == "eliminated" and n_lines > 40 else _ALPHAS[status]
+    return {"color": STATUS_COLORS[status], "linewidth": _LINE_WIDTHS[status], "alpha": alpha, "linestyle": dashes}
 
 
-def legend_lines(view: View) -> list[Line2D]:
+def legend_lines(view: StudyView) -> list[Line2D]:
     """Return a legend's lines for the fates that there are, the best first."""
-    words = WORDS if view.records.over else {**WORDS, "best": "best so far"}
-    there = [fate for fate in reversed(ORDER) if fate in view.fates.values()]
-    return [Line2D([], [], **line_style(fate), label=words[fate]) for fate in there]
+    labels = STATUS_LABELS if view.study_state.finished else {**STATUS_LABELS, "best": "best so far"}
+    present = [status for status in reversed(DRAW_ORDER) if status in view.statuses.values()]
+    return [Line2D([], [], **line_style(status), label=labels[status]) for status in present]
 
 
-@styled
-def learning(view: View) -> Figure:
+@with_style
+def plot_learning_curves(view: StudyView) -> Figure:
     """Draw the study's metric by epoch of every configuration that has an epoch behind it."""
-    shown = [bracket for bracket, _ in view.brackets if any(config.bracket == bracket.s for config in view.configs)]
-    columns = min(3, len(shown)) if len(shown) != 4 else 2
-    rows = -(-len(shown) // columns)
-    left, top, gap, above, height = 0.55, 0.5, 0.28, 0.5, 2.0 if columns == 3 else 2.5
-    width = (WIDE - left - 0.1 - gap * (columns - 1)) / columns
-    figure = sheet(WIDE, top + rows * (height + above) + 0.25, view.title)
-    low, high, left_out = limits(view)
-    for at, bracket in enumerate(shown):
-        row, column = divmod(at, columns)
-        axes = place(figure, left + column * (width + gap), top + row * (height + above), width, height)
-        _panel(axes, view, bracket)
+    brackets = [bracket for bracket, _ in view.brackets if any(config.bracket == bracket.s for config in view.configs)]
+    n_columns = min(3, len(brackets)) if len(brackets) != 4 else 2
+    n_rows = -(-len(brackets) // n_columns)
+    left, top, gap, title_height, height = 0.55, 0.5, 0.28, 0.5, 2.0 if n_columns == 3 else 2.5
+    width = (PAGE_WIDTH - left - 0.1 - gap * (n_columns - 1)) / n_columns
+    figure = new_figure(PAGE_WIDTH, top + n_rows * (height + title_height) + 0.25, view.title)
+    low, high, n_above = value_limits(view)
+    for position, bracket in enumerate(brackets):
+        row, column = divmod(position, n_columns)
+        axes = add_axes(figure, left + column * (width + gap), top + row * (height + title_height), width, height)
+        _draw_panel(axes, view, bracket)
         axes.set_ylim(low, high)
         axes.tick_params(labelleft=column == 0)
         if column == 0:
-            axes.set_ylabel(f"validation {METRIC[view.settings.metric]}")
-        if at + columns >= len(shown):
+            axes.set_ylabel(f"validation {METRIC_NAMES[view.settings.metric]}")
+        if position + n_columns >= len(brackets):
             axes.set_xlabel("epochs trained")
-    words = [*legend_lines(view)]
-    if left_out:
-        words.append(Line2D([], [], linestyle="none", label=f"{counted(left_out, 'value')} above the picture"))
-    figure.legend(handles=words, loc="upper left", bbox_to_anchor=(0.03, 1), ncols=len(words), handlelength=2)
+    handles = [*legend_lines(view)]
+    if n_above:
+        handles.append(Line2D([], [], linestyle="none", label=f"{pluralize(n_above, 'value')} above the picture"))
+    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.03, 1), ncols=len(handles), handlelength=2)
     return figure
 
 
-def limits(view: View) -> tuple[float, float, int]:
+def value_limits(view: StudyView) -> tuple[float, float, int]:
     """Return the lowest and highest value to draw and how many values lie above: those of losses that went astray."""
     values = [value for config in view.configs for value in config.values.values() if math.isfinite(value)]
     if not values:
         return 0.0, 1.0, 0
     low, high = min(values), max(values)
     if view.settings.lower_is_better:
-        quarter, three_quarters = np.quantile(values, [0.25, 0.75])
-        reach = three_quarters + 4 * max(three_quarters - quarter, 0.05 * abs(three_quarters))
-        high = max(value for value in values if value <= reach)
+        lower_quartile, upper_quartile = np.quantile(values, [0.25, 0.75])
+        upper_fence = upper_quartile + 4 * max(upper_quartile - lower_quartile, 0.05 * abs(upper_quartile))
+        high = max(value for value in values if value <= upper_fence)
     margin = 0.05 * (high - low) or 0.05
     return low - margin, high + margin, sum(value > high + margin for value in values)
 
 
-def _panel(axes: Axes, view: View, bracket: Bracket) -> None:
-    own = [config for config in view.configs if config.bracket == bracket.s]
+def _draw_panel(axes: Axes, view: StudyView, bracket: Bracket) -> None:
+    configs = [config for config in view.configs if config.bracket == bracket.s]
     for rung in bracket.rungs:
         axes.axvline(rung.epochs, color=LINE, linewidth=0.7, zorder=0)
-    for fate in ORDER:
-        for config in own:
-            if view.fates[config.key] == fate:
-                _curve(axes, config, fate, line_style(fate, len(own)))
+    for status in DRAW_ORDER:
+        for config in configs:
+            if view.statuses[config.key] == status:
+                _draw_curve(axes, config, status, line_style(status, len(configs)))
     axes.set_xscale("log")
     axes.set_xlim(0.85, max(view.rungs[-1] * 1.18, 1.6))
     axes.xaxis.set_major_locator(FixedLocator(view.rungs))
@@ -96,18 +102,20 @@ def _panel(axes: Axes, view: View, bracket: Bracket) -> None:
     if view.settings.metric == "val_accuracy":
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.set_title(f"s = {bracket.s}", pad=5)
-    started = counted(len(own), "configuration")
-    axes.text(1, 1.025, started, transform=axes.transAxes, ha="right", va="bottom", fontsize=7, color=MUTED)
+    count_label = pluralize(len(configs), "configuration")
+    axes.text(1, 1.025, count_label, transform=axes.transAxes, ha="right", va="bottom", fontsize=7, color=MUTED)
 
 
-def _curve(axes: Axes, config: Config, fate: Fate, style: dict[str, Any]) -> None:
+def _draw_curve(axes: Axes, config: Config, status: TrialStatus, style: dict[str, Any]) -> None:
     epochs = [epoch for epoch in sorted(config.values) if math.isfinite(config.values[epoch])]
     if not epochs:
         return
     values = [config.values[epoch] for epoch in epochs]
     axes.plot(epochs, values, **style)
-    end: dict[str, Any] = {
-        "marker": "x" if fate == "failed" else "o",
-        "markersize": 4 if fate in ("best", "failed") else 2.6,
+    marker_style: dict[str, Any] = {
+        "marker": "x" if status == "failed" else "o",
+        "markersize": 4 if status in ("best", "failed") else 2.6,
     }
-    axes.plot(epochs[-1:], values[-1:], color=COLOUR[fate], alpha=style["alpha"], linestyle="none", **end)
+    axes.plot(
+        epochs[-1:], values[-1:], color=STATUS_COLORS[status], alpha=style["alpha"], linestyle="none", **marker_style
+    )

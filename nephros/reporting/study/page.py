@@ -9,45 +9,55 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from nephros.files import write_text
-from nephros.reporting.plots.save import save
-from nephros.reporting.run.text import provenance
+from nephros.reporting.plots.save import save_figure
+from nephros.reporting.run.text import data_provenance_rows
 from nephros.reporting.study import text
-from nephros.reporting.study.budget import RandomSearch, Spending, budget, random_search, spending
-from nephros.reporting.study.formatting import counted, metric, named, shown
-from nephros.reporting.study.importance import Importance, importance, importances
-from nephros.reporting.study.learning_curves import learning
-from nephros.reporting.study.parallel_coordinates import parallel
-from nephros.reporting.study.survival_plot import flow
-from nephros.reporting.study.trial_tables import best_values, failures, rows
-from nephros.reporting.study.view import View
-from nephros.reporting.templates import template
-from nephros.tuning.study_state import Records
+from nephros.reporting.study.budget import (
+    BudgetCurve,
+    RandomBaseline,
+    compute_budget_curve,
+    estimate_random_baseline,
+    plot_budget_curve,
+)
+from nephros.reporting.study.formatting import config_name, format_metric, metric_label, pluralize
+from nephros.reporting.study.importance import Importance, compute_importance, plot_importance
+from nephros.reporting.study.learning_curves import plot_learning_curves
+from nephros.reporting.study.parallel_coordinates import plot_parallel_coordinates
+from nephros.reporting.study.survival_plot import plot_survival
+from nephros.reporting.study.trial_tables import best_values, config_rows, failure_rows
+from nephros.reporting.study.view import StudyView
+from nephros.reporting.templates import load_template
+from nephros.tuning.study_state import StudyState
 
 
-def write_study_report(records: Records, folder: Path, file_tag: str = "") -> Path:
+def write_study_report(study_state: StudyState, folder: Path, file_tag: str = "") -> Path:
     """Write report.html and figures/ (PNG and SVG) of a study, finished or not, to `folder`; return the page's path.
 
     `file_tag` goes before the name of every file: ``synthetic-`` for made-up cells. Equal records give equal bytes.
     """
-    view = View(records)
-    spent, rival, hangs = spending(view), random_search(view), importance(view)
-    page = template("study/study.html").render(
+    view = StudyView(study_state)
+    budget_curve, random_baseline, importance = (
+        compute_budget_curve(view),
+        estimate_random_baseline(view),
+        compute_importance(view),
+    )
+    page = load_template("study/study.html").render(
         view=view,
         settings=view.settings,
-        title=view.title,
+        data_title=view.title,
         headline=_headline(view),
-        judged=records.judged,
-        drawn=_draw(view, folder / "figures", file_tag, spent, rival, hangs),
+        best_metrics=study_state.best_metrics,
+        figures=_draw_figures(view, folder / "figures", file_tag, budget_curve, random_baseline, importance),
         caveats=text.caveats(view),
-        on=text.on(view),
-        numbers=text.numbers(view),
-        best=best_values(view),
-        compared=text.compared(view, spent, rival),
-        hanging=text.hanging(view, hangs),
-        rows=rows(view),
-        failures=failures(view),
-        making=text.making(view),
-        provenance=provenance(view.settings.data, view.settings.request),
+        next_steps=text.next_steps(view),
+        key_figures=text.key_figures(view),
+        best_values=best_values(view),
+        random_baseline_notes=text.random_baseline_notes(view, budget_curve, random_baseline),
+        importance_notes=text.importance_notes(view, importance),
+        rows=config_rows(view),
+        failures=failure_rows(view),
+        provenance_rows=text.provenance_rows(view),
+        data_provenance_rows=data_provenance_rows(view.settings.data, view.settings.data_request),
     )
     file = folder / f"{file_tag}report.html"
     write_text(file, page)
@@ -61,53 +71,71 @@ class Headline:
     value: str
     unit: str
     """%, or empty."""
-    what: str
+    label: str
     lines: list[str]
 
 
-def _headline(view: View) -> Headline | None:
+def _headline(view: StudyView) -> Headline | None:
     """Return what the best configuration came to on all of validation, or else its score so far; None before there is one."""
-    best, judged = view.best, view.records.judged
+    best, best_metrics = view.best, view.study_state.best_metrics
     if best is None:
         return None
-    score = f"{shown(view, best.value, 2)} {metric(view)} after {counted(best.epochs, 'epoch')}"
-    if judged is None:
-        value, _, unit = shown(view, best.value).partition(" ")
-        state = "" if view.records.over else ", best so far"
+    score = f"{format_metric(view, best.value, 2)} {metric_label(view)} after {pluralize(best.epochs, 'epoch')}"
+    if best_metrics is None:
+        value, _, unit = format_metric(view, best.value).partition(" ")
+        suffix = "" if view.study_state.finished else ", best so far"
         return Headline(
-            value, unit, f"{metric(view)}{state}", [f"configuration {named(best.key)}, {counted(best.epochs, 'epoch')}"]
+            value,
+            unit,
+            f"{metric_label(view)}{suffix}",
+            [f"configuration {config_name(best.key)}, {pluralize(best.epochs, 'epoch')}"],
         )
-    interval = judged["accuracy_interval"]
+    interval = best_metrics["accuracy_interval"]
     lines = [
         f"95 % interval {100 * interval['low']:.1f} to {100 * interval['high']:.1f} %",
-        f"configuration {named(best.key)}; in the study {score}",
+        f"configuration {config_name(best.key)}; in the study {score}",
     ]
     return Headline(
-        f"{100 * judged['accuracy']:.1f}", "%", f"accuracy on all of validation, {counted(judged['n'], 'cell')}", lines
+        f"{100 * best_metrics['accuracy']:.1f}",
+        "%",
+        f"accuracy on all of validation, {pluralize(best_metrics['n'], 'cell')}",
+        lines,
     )
 
 
-def _draw(
-    view: View, folder: Path, tag: str, spent: Spending, rival: RandomSearch | str, hangs: Importance | str
+def _draw_figures(
+    view: StudyView,
+    folder: Path,
+    tag: str,
+    budget_curve: BudgetCurve,
+    random_baseline: RandomBaseline | str,
+    importance: Importance | str,
 ) -> dict[str, Markup]:
     """Draw and save what there is something to draw of; return name -> inline SVG."""
-    drawn: dict[str, Markup] = {}
+    figures: dict[str, Markup] = {}
 
-    def pen(figure: Figure, name: str, alt: str) -> None:
-        drawn[name] = save(figure, folder / f"{tag}{name}.png", f"{alt} ({view.title})")
+    def add_figure(figure: Figure, name: str, alt: str) -> None:
+        figures[name] = save_figure(figure, folder / f"{tag}{name}.png", f"{alt} ({view.title})")
 
-    said = metric(view)
-    tried = counted(len(view.fates), "configuration")
-    pen(flow(view), "survival", text.survived(view))
+    metric_text = metric_label(view)
+    configs_text = pluralize(len(view.statuses), "configuration")
+    add_figure(plot_survival(view), "survival", text.survival_alt_text(view))
     if any(config.values for config in view.configs):
-        pen(learning(view), "learning-curves", f"Curves of {said} by epoch of {tried}, a panel a bracket")
+        add_figure(
+            plot_learning_curves(view),
+            "learning-curves",
+            f"Curves of {metric_text} by epoch of {configs_text}, a panel a bracket",
+        )
         fields = ", ".join(dimension.key for dimension in view.space)
-        alt = f"Lines of {tried} through {fields}, epochs trained and {said}"
-        pen(parallel(view), "parallel-coordinates", alt)
+        alt = f"Lines of {configs_text} through {fields}, epochs trained and {metric_text}"
+        add_figure(plot_parallel_coordinates(view), "parallel-coordinates", alt)
     if view.best is not None:
-        alt = f"Scores by epochs spent, {spent.total:,} in all; the best comes to {shown(view, view.best.value)}"
-        pen(budget(view, spent, rival), "epochs-spent", alt)
-    if isinstance(hangs, Importance):
-        shares = ", ".join(f"{key} {100 * share:.0f} %" for key, share in hangs.shares.items())
-        pen(importances(hangs, view.title), "importance", f"Importance of the searched fields: {shares}")
-    return drawn
+        best_text = format_metric(view, view.best.value)
+        alt = f"Scores by epochs spent, {budget_curve.total_epochs:,} in all; the best is {best_text}"
+        add_figure(plot_budget_curve(view, budget_curve, random_baseline), "epochs-spent", alt)
+    if isinstance(importance, Importance):
+        shares = ", ".join(f"{key} {100 * share:.0f} %" for key, share in importance.shares.items())
+        add_figure(
+            plot_importance(importance, view.title), "importance", f"Importance of the searched fields: {shares}"
+        )
+    return figures

@@ -11,153 +11,201 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from nephros.reporting.plots.style import INK, LINE, MUTED, PAPER, styled
-from nephros.reporting.study.board import Board
-from nephros.reporting.study.formatting import COLOUR, counted, named, shown
-from nephros.reporting.study.view import View, planned
-from nephros.tuning.hyperband import Bracket, Standing, failed, ranked
+from nephros.reporting.plots.style import INK, LINE, MUTED, PAPER, with_style
+from nephros.reporting.study.board import SurvivalLayout
+from nephros.reporting.study.formatting import STATUS_COLORS, config_name, format_metric, pluralize
+from nephros.reporting.study.view import StudyView, unreached_rungs
+from nephros.tuning.hyperband import Bracket, RungState, argsort_scores, is_failed
 
 Point = tuple[float, float]
 
 
-@styled
-def flow(view: View) -> Figure:
+@with_style
+def plot_survival(view: StudyView) -> Figure:
     """Draw who went on at each rung of each bracket: ranks from the top, survivors joined from rung to rung."""
-    board = Board(view)
-    for (bracket, found), top in zip(view.brackets, board.tops, strict=True):
-        _bracket(board, bracket, found, top)
-    _legend(board)
-    return board.figure
+    layout = SurvivalLayout(view)
+    for (bracket, rung_states), top in zip(view.brackets, layout.bracket_tops, strict=True):
+        _draw_bracket(layout, bracket, rung_states, top)
+    _draw_legend(layout)
+    return layout.figure
 
 
-def _bracket(board: Board, bracket: Bracket, found: list[Standing], top: float) -> None:
-    axes, done = board.axes, sum(ending.spent for ending in board.view.endings if ending.key[0] == bracket.s)
-    left = board.left(bracket)
-    axes.plot([left, board.width - 0.05], [top - 0.05] * 2, color=LINE, linewidth=0.7)
+def _draw_bracket(layout: SurvivalLayout, bracket: Bracket, rung_states: list[RungState], top: float) -> None:
+    axes, epochs_spent = (
+        layout.axes,
+        sum(rung_result.epochs_spent for rung_result in layout.view.rung_results if rung_result.key[0] == bracket.s),
+    )
+    left = layout.label_x(bracket)
+    axes.plot([left, layout.width - 0.05], [top - 0.05] * 2, color=LINE, linewidth=0.7)
     axes.text(left, top + 0.14, f"s = {bracket.s}", weight="bold", fontsize=8, va="center")
-    is_open = found[-1].promoted is None
-    for line, words in enumerate(
-        [f"{done:,} of {bracket.epochs:,}", "epochs"] if is_open else [counted(done, "epoch")]
+    is_open = rung_states[-1].promoted is None
+    for line, text in enumerate(
+        [f"{epochs_spent:,} of {bracket.total_epochs:,}", "epochs"] if is_open else [pluralize(epochs_spent, "epoch")]
     ):
-        axes.text(left, top + 0.29 + 0.13 * line, words, fontsize=6.5, color=MUTED, va="center")
-    places = [_column(board, bracket, i, standing, top) for i, standing in enumerate(found)]
-    for i, (before, after) in enumerate(itertools.pairwise(places)):
-        for index in sorted(after, key=lambda index: board.view.fates[bracket.s, index] == "best"):
-            _join(board, before[index], after[index], _colour(board.view, bracket, found, i, index), len(after))
-    for i, column in enumerate(places):
-        _head(board, bracket, i, found[i], top)
-        _dots(board, bracket, found, i, column)
-    for i, rung in enumerate(planned(bracket, found), len(found)):
-        _title(board, board.x(bracket, i), top, _words(rung.configs, rung.epochs, i), ["to come"], MUTED)
-        rows = [board.y(top, row) for row in range(rung.configs)]
+        axes.text(left, top + 0.29 + 0.13 * line, text, fontsize=6.5, color=MUTED, va="center")
+    columns = [_column_positions(layout, bracket, i, rung_state, top) for i, rung_state in enumerate(rung_states)]
+    for i, (before, after) in enumerate(itertools.pairwise(columns)):
+        for index in sorted(after, key=lambda index: layout.view.statuses[bracket.s, index] == "best"):
+            _draw_link(
+                layout,
+                before[index],
+                after[index],
+                _config_color(layout.view, bracket, rung_states, i, index),
+                len(after),
+            )
+    for i, column in enumerate(columns):
+        _draw_header(layout, bracket, i, rung_states[i], top)
+        _draw_dots(layout, bracket, rung_states, i, column)
+    for i, rung in enumerate(unreached_rungs(bracket, rung_states), len(rung_states)):
+        _draw_title(layout, layout.x(bracket, i), top, _rung_label(rung.n_configs, rung.epochs, i), ["to come"], MUTED)
+        rows = [layout.y(top, row) for row in range(rung.n_configs)]
         axes.plot(
-            [board.x(bracket, i)] * len(rows), rows, "o", color=LINE, markersize=board.size * 0.6, markeredgewidth=0
+            [layout.x(bracket, i)] * len(rows),
+            rows,
+            "o",
+            color=LINE,
+            markersize=layout.marker_size * 0.6,
+            markeredgewidth=0,
         )
 
 
-def _column(board: Board, bracket: Bracket, i: int, standing: Standing, top: float) -> dict[int, Point]:
+def _column_positions(
+    layout: SurvivalLayout, bracket: Bracket, i: int, rung_state: RungState, top: float
+) -> dict[int, Point]:
     """Return where each member of rung i stands: the best on top, the failed below, those not through at the bottom."""
-    order = ranked([standing.scores.get(index) for index in standing.members])
-    members = sorted((standing.members[at] for at in order), key=lambda index: index not in standing.scores)
-    return {index: (board.x(bracket, i), board.y(top, row)) for row, index in enumerate(members)}
+    order = argsort_scores([rung_state.scores.get(index) for index in rung_state.members])
+    members = sorted(
+        (rung_state.members[position] for position in order), key=lambda index: index not in rung_state.scores
+    )
+    return {index: (layout.x(bracket, i), layout.y(top, row)) for row, index in enumerate(members)}
 
 
-def _words(configs: int, epochs: int, i: int) -> str:
-    return f"{configs} for {counted(epochs, 'epoch')}" if i == 0 else f"{configs} to {epochs}"
+def _rung_label(configs: int, epochs: int, i: int) -> str:
+    return f"{configs} for {pluralize(epochs, 'epoch')}" if i == 0 else f"{configs} to {epochs}"
 
 
-def _head(board: Board, bracket: Bracket, i: int, standing: Standing, top: float) -> None:
-    view, scores = board.view, standing.scores
-    if standing.promoted is None:
-        said = [f"{len(scores)} of {len(standing.members)} through"]
+def _draw_header(layout: SurvivalLayout, bracket: Bracket, i: int, rung_state: RungState, top: float) -> None:
+    view, scores = layout.view, rung_state.scores
+    if rung_state.promoted is None:
+        sublines = [f"{len(scores)} of {len(rung_state.members)} through"]
     else:
-        good = sorted(score for score in scores.values() if score is not None and not failed(score))
-        said = [f"best {shown(view, view.value(good[-1]))}"] if good else ["all failed"]
-        if standing.promoted and len(good) > len(standing.promoted):
-            said.append(f"cut at {shown(view, view.value(scores[standing.promoted[-1]]))}")
-    _title(board, board.x(bracket, i), top, _words(len(standing.members), standing.rung.epochs, i), said, INK)
+        finite_scores = sorted(score for score in scores.values() if score is not None and not is_failed(score))
+        sublines = (
+            [f"best {format_metric(view, view.metric_value(finite_scores[-1]))}"] if finite_scores else ["all failed"]
+        )
+        if rung_state.promoted and len(finite_scores) > len(rung_state.promoted):
+            sublines.append(f"cut at {format_metric(view, view.metric_value(scores[rung_state.promoted[-1]]))}")
+    _draw_title(
+        layout,
+        layout.x(bracket, i),
+        top,
+        _rung_label(len(rung_state.members), rung_state.rung.epochs, i),
+        sublines,
+        INK,
+    )
 
 
-def _title(board: Board, x: float, top: float, words: str, said: list[str], colour: str) -> None:
-    weight = "bold" if colour == INK else "normal"
-    board.axes.text(x, top + 0.14, words, fontsize=7.5, weight=weight, color=colour, ha="center", va="center")
-    for line, more in enumerate(said):
-        board.axes.text(x, top + 0.28 + 0.13 * line, more, fontsize=6.5, color=MUTED, ha="center", va="center")
+def _draw_title(layout: SurvivalLayout, x: float, top: float, heading: str, sublines: list[str], color: str) -> None:
+    weight = "bold" if color == INK else "normal"
+    layout.axes.text(x, top + 0.14, heading, fontsize=7.5, weight=weight, color=color, ha="center", va="center")
+    for line, subline in enumerate(sublines):
+        layout.axes.text(x, top + 0.28 + 0.13 * line, subline, fontsize=6.5, color=MUTED, ha="center", va="center")
 
 
-def _colour(view: View, bracket: Bracket, found: list[Standing], i: int, index: int) -> str:
+def _config_color(view: StudyView, bracket: Bracket, rung_states: list[RungState], i: int, index: int) -> str:
     """Return the colour of a configuration at rung i: the best's own, the one of who went on, or of who did not."""
     if view.best and view.best.key == (bracket.s, index):
-        return COLOUR["best"]
-    promoted = found[i].promoted
-    on = promoted is None or index in promoted or i == len(bracket.rungs) - 1
-    return COLOUR["finished" if on else "eliminated"]
+        return STATUS_COLORS["best"]
+    promoted = rung_states[i].promoted
+    went_on = promoted is None or index in promoted or i == len(bracket.rungs) - 1
+    return STATUS_COLORS["finished" if went_on else "eliminated"]
 
 
-def _join(board: Board, start: Point, end: Point, colour: str, crowd: int) -> None:
-    best = colour == COLOUR["best"]
+def _draw_link(layout: SurvivalLayout, start: Point, end: Point, color: str, n_links: int) -> None:
+    best = color == STATUS_COLORS["best"]
     middle = (start[0] + end[0]) / 2
     path = Path(
         [start, (middle, start[1]), (middle, end[1]), end], [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
     )
-    width, alpha = (1.8, 1.0) if best else (0.9, 0.55 if crowd < 12 else 0.4)
-    board.axes.add_patch(PathPatch(path, fill=False, edgecolor=colour, linewidth=width, alpha=alpha))
+    width, alpha = (1.8, 1.0) if best else (0.9, 0.55 if n_links < 12 else 0.4)
+    layout.axes.add_patch(PathPatch(path, fill=False, edgecolor=color, linewidth=width, alpha=alpha))
 
 
-def _dots(board: Board, bracket: Bracket, found: list[Standing], i: int, column: dict[int, Point]) -> None:
-    axes, view, standing = board.axes, board.view, found[i]
+def _draw_dots(
+    layout: SurvivalLayout, bracket: Bracket, rung_states: list[RungState], i: int, column: dict[int, Point]
+) -> None:
+    axes, view, rung_state = layout.axes, layout.view, rung_states[i]
     groups: dict[tuple[str, str], list[Point]] = {}
     for index, point in column.items():
-        colour = _colour(view, bracket, found, i, index)
-        if index not in standing.scores:
-            look = "open", MUTED
-        elif failed(standing.scores[index]):
-            look = "failed", COLOUR["failed"]
+        color = _config_color(view, bracket, rung_states, i, index)
+        if index not in rung_state.scores:
+            appearance = "open", MUTED
+        elif is_failed(rung_state.scores[index]):
+            appearance = "failed", STATUS_COLORS["failed"]
         else:
-            look = "open" if standing.promoted is None else "closed", colour
-        groups.setdefault(look, []).append(point)
-    for (kind, colour), points in groups.items():
-        marker: dict[str, Any] = {"marker": "o", "markersize": board.size, "markeredgewidth": 0}
+            appearance = "open" if rung_state.promoted is None else "closed", color
+        groups.setdefault(appearance, []).append(point)
+    for (kind, color), points in groups.items():
+        marker: dict[str, Any] = {"marker": "o", "markersize": layout.marker_size, "markeredgewidth": 0}
         if kind == "failed":
-            marker = {"marker": "x", "markersize": max(3.2, board.size * 0.8), "markeredgewidth": 0.9}
+            marker = {"marker": "x", "markersize": max(3.2, layout.marker_size * 0.8), "markeredgewidth": 0.9}
         elif kind == "open":
-            marker = {"marker": "o", "markersize": board.size * 0.8, "markeredgewidth": 0.9, "fillstyle": "none"}
-        elif colour == COLOUR["best"]:
-            marker["markersize"] = max(3.6, board.size)
-        elif colour == COLOUR["eliminated"]:
+            marker = {
+                "marker": "o",
+                "markersize": layout.marker_size * 0.8,
+                "markeredgewidth": 0.9,
+                "fillstyle": "none",
+            }
+        elif color == STATUS_COLORS["best"]:
+            marker["markersize"] = max(3.6, layout.marker_size)
+        elif color == STATUS_COLORS["eliminated"]:
             marker["alpha"] = 0.55
-        axes.plot([x for x, _ in points], [y for _, y in points], linestyle="none", color=colour, **marker)
+        axes.plot([x for x, _ in points], [y for _, y in points], linestyle="none", color=color, **marker)
     best = view.best
-    if best and best.key[0] == bracket.s and best.key[1] in column and _holds(found, i, best.epochs):
+    if best and best.key[0] == bracket.s and best.key[1] in column and _is_best_rung(rung_states, i, best.epochs):
         x, y = column[best.key[1]]
         axes.plot(
-            [x], [y], "o", color=COLOUR["best"], fillstyle="none", markersize=board.size + 4.5, markeredgewidth=1.2
+            [x],
+            [y],
+            "o",
+            color=STATUS_COLORS["best"],
+            fillstyle="none",
+            markersize=layout.marker_size + 4.5,
+            markeredgewidth=1.2,
         )
-        said = f"{named(best.key)}: {shown(view, best.value)}"
+        label = f"{config_name(best.key)}: {format_metric(view, best.value)}"
         box = {"facecolor": PAPER, "alpha": 0.9, "edgecolor": "none", "boxstyle": "square,pad=0.2"}
-        axes.text(x + 0.13, y, said, fontsize=6.8, weight="bold", color=COLOUR["best"], va="center", bbox=box)
+        axes.text(x + 0.13, y, label, fontsize=6.8, weight="bold", color=STATUS_COLORS["best"], va="center", bbox=box)
 
 
-def _holds(found: list[Standing], i: int, epochs: int) -> bool:
+def _is_best_rung(rung_states: list[RungState], i: int, epochs: int) -> bool:
     """Return whether the best score, had after `epochs`, is that of rung i (the first one to hold it, after an early stop)."""
-    return next(at for at, standing in enumerate(found) if standing.rung.epochs >= epochs) == i
+    return next(position for position, rung_state in enumerate(rung_states) if rung_state.rung.epochs >= epochs) == i
 
 
-def _legend(board: Board) -> None:
-    view = board.view
-    is_open = not view.records.over
-    now: Sequence[tuple[str, str, str, str]] = [
-        *([("o", COLOUR["best"], "full", "best so far" if is_open else "best of the study")] if view.best else []),
-        ("o", COLOUR["finished"], "full", "went on, or came to the end"),
-        *([("o", COLOUR["eliminated"], "full", "eliminated")] if "eliminated" in view.fates.values() else []),
-        *([("x", COLOUR["failed"], "full", "failed")] if view.failed else []),
-        *([("o", COLOUR["running"], "none", "through, rung open"), ("o", MUTED, "none", "to come")] if is_open else []),
+def _draw_legend(layout: SurvivalLayout) -> None:
+    view = layout.view
+    is_open = not view.study_state.finished
+    entries: Sequence[tuple[str, str, str, str]] = [
+        *(
+            [("o", STATUS_COLORS["best"], "full", "best so far" if is_open else "best of the study")]
+            if view.best
+            else []
+        ),
+        ("o", STATUS_COLORS["finished"], "full", "went on, or came to the end"),
+        *([("o", STATUS_COLORS["eliminated"], "full", "eliminated")] if "eliminated" in view.statuses.values() else []),
+        *([("x", STATUS_COLORS["failed"], "full", "failed")] if view.failed else []),
+        *(
+            [("o", STATUS_COLORS["running"], "none", "through, rung open"), ("o", MUTED, "none", "to come")]
+            if is_open
+            else []
+        ),
     ]
     handles = [
-        Line2D([], [], linestyle="none", marker=marker, color=colour, fillstyle=fill, markersize=5, label=words)  # type: ignore[arg-type]
-        for marker, colour, fill, words in now
+        Line2D([], [], linestyle="none", marker=marker, color=color, fillstyle=fill, markersize=5, label=label)  # type: ignore[arg-type]
+        for marker, color, fill, label in entries
     ]
-    board.axes.legend(
+    layout.axes.legend(
         handles=handles,
         loc="upper left",
         bbox_to_anchor=(0, 1),

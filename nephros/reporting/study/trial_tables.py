@@ -6,21 +6,27 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from nephros.reporting.study.formatting import WORDS, named, plain, shown, stopped
-from nephros.reporting.study.view import Fate, View
-from nephros.reporting.templates import NONE
+from nephros.reporting.study.formatting import (
+    STATUS_LABELS,
+    config_name,
+    format_metric,
+    format_value,
+    was_early_stopped,
+)
+from nephros.reporting.study.view import StudyView, TrialStatus
+from nephros.reporting.templates import MISSING
 from nephros.tuning.study_state import Config
 
 
 @dataclass(frozen=True)
-class Row:
+class ConfigRow:
     """A configuration in the table of all."""
 
     name: str
     rank: int | None
     """None without a score at the end of a closed rung."""
-    fate: Fate
-    state: str
+    status: TrialStatus
+    status_text: str
     epochs: int
     scores: list[str]
     """At each of View.rungs; empty where it has none."""
@@ -28,53 +34,64 @@ class Row:
     """Of each searched field; a dash where it does not take part."""
 
 
-def rows(view: View) -> list[Row]:
+def config_rows(view: StudyView) -> list[ConfigRow]:
     """Return all configurations that have been drawn, the best first and those without a rank last."""
     ranks = view.ranks()
-    endings = {(ending.key, ending.epochs): ending.value for ending in view.endings}
-    found = []
+    values_by_rung = {(rung_result.key, rung_result.epochs): rung_result.value for rung_result in view.rung_results}
+    table_rows = []
     for config in sorted(view.configs, key=lambda config: ranks.get(config.key, len(ranks) + 1)):
-        scores = [endings.get((config.key, rung)) for rung in view.rungs]
-        found.append(
-            Row(
-                named(config.key),
+        scores = [values_by_rung.get((config.key, rung)) for rung in view.rungs]
+        table_rows.append(
+            ConfigRow(
+                config_name(config.key),
                 ranks.get(config.key),
-                view.fates[config.key],
-                _state(view, config),
-                config.epochs,
-                ["" if value is None else shown(view, value, 2) for value in scores],
+                view.statuses[config.key],
+                _status_text(view, config),
+                config.trained_epochs,
+                ["" if value is None else format_metric(view, value, 2) for value in scores],
                 [
-                    plain(config.params[dimension.key]) if dimension.key in config.params else NONE
+                    format_value(config.params[dimension.key]) if dimension.key in config.params else MISSING
                     for dimension in view.space
                 ],
             )
         )
-    return found
+    return table_rows
 
 
-def _state(view: View, config: Config) -> str:
-    fate = view.fates[config.key]
+def _status_text(view: StudyView, config: Config) -> str:
+    status = view.statuses[config.key]
     if config.key in view.failed:
-        return ("best, " if fate == "best" else "") + (f"failed after {config.epochs}" if config.epochs else "failed")
-    if fate == "running" and not config.epochs:
+        return ("best, " if status == "best" else "") + (
+            f"failed after {config.trained_epochs}" if config.trained_epochs else "failed"
+        )
+    if status == "running" and not config.trained_epochs:
         return "waiting"
-    return ("best" if fate == "best" else WORDS[fate]) + (", stopped early" if stopped(config) else "")
+    return ("best" if status == "best" else STATUS_LABELS[status]) + (
+        ", stopped early" if was_early_stopped(config) else ""
+    )
 
 
-def best_values(view: View) -> list[tuple[str, str, str, bool]]:
+def best_values(view: StudyView) -> list[tuple[str, str, str, bool]]:
     """Return (field, the best configuration's value, the recipe's own, whether it was searched and is active)."""
     if view.best is None:
         return []
-    params = view.records.configs[view.best.key].params
-    found = []
+    params = view.study_state.configs[view.best.key].params
+    value_rows = []
     for dimension in view.space:
-        own = field(view.settings.recipe, dimension.key)
+        recipe_default = recipe_value(view.settings.recipe, dimension.key)
         active = dimension.key in params
-        found.append((dimension.key, plain(params.get(dimension.key, own)), plain(own), active))
-    return found
+        value_rows.append(
+            (
+                dimension.key,
+                format_value(params.get(dimension.key, recipe_default)),
+                format_value(recipe_default),
+                active,
+            )
+        )
+    return value_rows
 
 
-def field(recipe: dict[str, Any], key: str) -> Any:
+def recipe_value(recipe: dict[str, Any], key: str) -> Any:
     """Return the value of a dotted field of a recipe written as nested values."""
     value: Any = recipe
     for part in key.split("."):
@@ -82,15 +99,19 @@ def field(recipe: dict[str, Any], key: str) -> Any:
     return value
 
 
-def failures(view: View) -> list[tuple[str, str, str]]:
+def failure_rows(view: StudyView) -> list[tuple[str, str, str]]:
     """Return (reason, how many, their names) of the configurations that failed, the commonest first."""
-    failing = [config for config in view.configs if config.key in view.failed]
-    reasons = Counter(_reason(config) for config in failing)
+    failed_configs = [config for config in view.configs if config.key in view.failed]
+    reasons = Counter(_failure_reason(config) for config in failed_configs)
     return [
-        (reason, str(n), ", ".join(named(config.key) for config in failing if _reason(config) == reason))
+        (
+            reason,
+            str(n),
+            ", ".join(config_name(config.key) for config in failed_configs if _failure_reason(config) == reason),
+        )
         for reason, n in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     ]
 
 
-def _reason(config: Config) -> str:
+def _failure_reason(config: Config) -> str:
     return config.error or "its metric was not a number"

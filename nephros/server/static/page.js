@@ -1,244 +1,261 @@
-// Sends files in small groups, one group after another, and shows each answer as it comes.
-import { card, make } from "./cards.js";
-import { dropped } from "./dropped.js";
-import { send, sendForLines } from "./sending.js";
+// Uploads files in small groups, one group after another, and shows each result as it arrives.
+import { streamResults, postFiles } from "./api_client.js";
+import { droppedFiles } from "./dropped_files.js";
+import { createElement, percent, resultCard } from "./result_card.js";
 
-const GROUP_FILES = 24, GROUP_BYTES = 8e6, SHOWN = 60, SIMILAR = 6;
-const STOPPED = "Stopped before it was answered.";
-const at = (id) => document.getElementById(id);
-const state = { about: null, results: [], shown: 0, queue: [], total: 0, done: 0, follow: false, told: -1000, stop: null, asking: null, truths: new Map(), coverage: 0.9 };
+const MAX_GROUP_FILES = 24, MAX_GROUP_BYTES = 8e6, CARDS_PER_PAGE = 60, N_NEIGHBORS = 6, SUMMARY_INTERVAL_MS = 500;
+const STOPPED = "Stopped before it was classified.";
+const byId = (id) => document.getElementById(id);
+const formatCount = (n) => n.toLocaleString("en");
+const state = {
+  serverInfo: null, coverage: 0.9, trueClasses: new Map(),
+  queue: [], nTotal: 0, nDone: 0, abortController: null,
+  results: [], nShown: 0, detailsController: null, scrollToResult: false, lastSummaryTime: -1000,
+};
 
-async function start() {
-  state.about = await (await fetch("/version")).json();
-  const { version, model, known, class_names } = state.about;
-  at("model").textContent = `nephros ${version} · recipe ${model.recipe}, learnt from ${model.data}`;
-  const right = model.test_accuracy === null ? "" : ` It was right for ${(100 * model.test_accuracy).toFixed(1)} % of the test cells of that data (${model.test_of}).`;
-  at("about").textContent = `The model tells ${class_names.length} classes apart.${right} ${model.limits.join(" ").replaceAll("`", "")}`;
-  const cells = known ? `${known.cells.toLocaleString("en")} ${known.trained_on ? "training cells" : "known cells"} of ${known.title} are compared with each answer.`
-    : "To see similar known cells, start the server with --known and a data set, such as: nephros serve --known tissuemnist.";
-  at("legend").textContent = `${cells}${model.finds_unfamiliar ? "" : " This model can't tell which pictures are unfamiliar."}`;
+async function init() {
+  state.serverInfo = await (await fetch("/version")).json();
+  const { version, model, reference_cells: reference, class_names: classNames } = state.serverInfo;
+  byId("model").textContent = `nephros ${version} · recipe ${model.recipe}, trained on ${model.training_data}`;
+  const accuracy = model.test_accuracy === null ? "" : ` Test accuracy on that data: ${percent(model.test_accuracy)} (${model.test_setup}).`;
+  byId("model-info").textContent = `The model distinguishes ${classNames.length} classes.${accuracy} ${model.limitations.join(" ").replaceAll("`", "")}`;
+  const referenceInfo = reference
+    ? `Similar cells come from ${formatCount(reference.n_cells)} ${reference.trained_on ? "training" : "reference"} cells of ${reference.title}.`
+    : "To see similar cells, start the server with reference data, for example: nephros serve --reference-data tissuemnist.";
+  byId("reference-info").textContent = referenceInfo + (model.detects_ood ? "" : " This model can't detect out-of-distribution images.");
   await showSamples();
-  at("drop").dataset.ready = "yes";
+  byId("drop-zone").dataset.ready = "yes";
 }
 
 async function showSamples() {
   const samples = await (await fetch("/samples")).json();
+  const groups = groupBySource(samples);
+  for (const [source, members] of groups) {
+    const strip = createElement("ul", { className: "sample-strip" });
+    for (const sample of members) {
+      const name = sample.synthetic ? "Synthetic cell" : sample.true_class;
+      const button = createElement("button", { type: "button" }, createElement("img", { src: sample.preview, alt: sample.synthetic ? name : `Cell of class ${name}` }));
+      if (!sample.synthetic) button.append(createElement("small", { textContent: name }));
+      button.addEventListener("click", () => predictSample(sample));
+      strip.append(createElement("li", {}, button));
+    }
+    const title = members[0].synthetic ? "Synthetic nuclei, drawn by nephros: predictions for them mean little" : `${source}, with true classes`;
+    byId("sample-groups").append(createElement("div", { className: "sample-group" }, createElement("h3", { textContent: title }), strip));
+  }
+  byId("samples").hidden = samples.length === 0;
+}
+
+function groupBySource(samples) {
   const groups = new Map();
   for (const sample of samples) {
     if (!groups.has(sample.source)) groups.set(sample.source, []);
     groups.get(sample.source).push(sample);
   }
-  for (const [source, members] of groups) {
-    const strip = make("ul", { className: "strip" });
-    for (const sample of members) {
-      const words = sample.made_up ? "Made-up cell" : sample.truth;
-      const button = make("button", { type: "button" }, make("img", { src: sample.picture, alt: sample.made_up ? words : `Cell of ${words}` }));
-      if (!sample.made_up) button.append(make("small", { textContent: words }));
-      button.addEventListener("click", () => take(sample));
-      strip.append(make("li", {}, button));
-    }
-    const title = members[0].made_up ? "Made-up nuclei, drawn by nephros: no real cells, so the answers mean little" : `With their true class: ${source}`;
-    at("sample-groups").append(make("div", { className: "group" }, make("h3", { textContent: title }), strip));
-  }
-  at("samples").hidden = samples.length === 0;
+  return groups;
 }
 
-async function take(sample) {
+async function predictSample(sample) {
   const blob = await (await fetch(`/samples/${sample.name}`)).blob();
-  if (sample.truth) state.truths.set(sample.name, sample.truth);
-  state.follow = true;
-  add([new File([blob], sample.name, { type: "image/png" })]);
+  if (sample.true_class) state.trueClasses.set(sample.name, sample.true_class);
+  state.scrollToResult = true;
+  enqueue([new File([blob], sample.name, { type: "image/png" })]);
 }
 
-function add(files) {
+function enqueue(files) {
   state.queue.push(...files);
-  state.total += files.length;
-  if (files.length && !state.stop) work();
+  state.nTotal += files.length;
+  if (files.length && !state.abortController) processQueue();
 }
 
-async function work() {
-  const { signal } = (state.stop = new AbortController());
-  at("work").hidden = at("results").hidden = false;
-  at("work").scrollIntoView({ block: "start" });
-  state.coverage = +at("coverage").value;
-  tick();
+async function processQueue() {
+  const { signal } = (state.abortController = new AbortController());
+  byId("progress").hidden = byId("results").hidden = false;
+  byId("progress").scrollIntoView({ block: "start" });
+  state.coverage = +byId("coverage").value;
+  updateProgress();
   while (state.queue.length && !signal.aborted) {
     const group = nextGroup();
     try {
-      if (isStack(group[0])) await answerStack(group[0], signal);
-      else if (tooLarge(group[0], "predict")) fail(group, `${group[0].name} is larger than this server takes.`);
-      else await answerGroup(group, signal);
+      if (isNpz(group[0])) await predictNpz(group[0], signal);
+      else if (isTooLarge(group[0], "predict")) addErrors(group, `${group[0].name} exceeds the server's upload limit.`);
+      else await predictFiles(group, signal);
     } catch (error) {
-      if (signal === state.stop?.signal) fail(group, signal.aborted ? STOPPED : error.message);
+      if (signal === state.abortController?.signal) addErrors(group, signal.aborted ? STOPPED : error.message);
     }
-    if (signal !== state.stop?.signal) return; // cleared: nothing more is said of it, and another run may be at work
-    state.done += group.length;
-    tick();
+    if (signal !== state.abortController?.signal) return; // cleared: drop these results; another run may have started
+    state.nDone += group.length;
+    updateProgress();
   }
-  fail(state.queue.splice(0), STOPPED);
-  end();
-  summarise();
-  if (state.follow) at("cards").lastElementChild?.scrollIntoView({ block: "center" });
-  state.follow = false;
+  addErrors(state.queue.splice(0), STOPPED);
+  finish();
+  updateSummary();
+  if (state.scrollToResult) byId("cards").lastElementChild?.scrollIntoView({ block: "center" });
+  state.scrollToResult = false;
 }
 
-function end() {
-  state.stop = null;
-  state.total = state.done = 0;
-  at("work").hidden = true;
+function finish() {
+  state.abortController = null;
+  state.nTotal = state.nDone = 0;
+  byId("progress").hidden = true;
 }
 
 function clear() {
   state.queue = [];
   state.results = [];
-  state.shown = 0;
-  state.follow = false;
-  state.stop?.abort();
-  state.asking?.abort();
-  state.asking = null;
-  end();
-  at("cards").replaceChildren();
-  summarise();
-  at("files").focus();
+  state.nShown = 0;
+  state.scrollToResult = false;
+  state.abortController?.abort();
+  state.detailsController?.abort();
+  state.detailsController = null;
+  finish();
+  byId("cards").replaceChildren();
+  updateSummary();
+  byId("files").focus();
 }
 
-const isStack = (file) => file.name.toLowerCase().endsWith(".npz");
-const tooLarge = (file, route) => file.size > state.about.limits[route].upload_bytes - 4096;
+const isNpz = (file) => file.name.toLowerCase().endsWith(".npz");
+const isTooLarge = (file, route) => file.size > state.serverInfo.limits[route].max_upload_bytes - 4096;
 
 function nextGroup() {
   const group = [state.queue.shift()];
-  let bytes = group[0].size;
-  while (!isStack(group[0]) && state.queue.length && group.length < GROUP_FILES && !isStack(state.queue[0]) && (bytes += state.queue[0].size) < GROUP_BYTES) {
+  let nBytes = group[0].size;
+  while (!isNpz(group[0]) && state.queue.length && group.length < MAX_GROUP_FILES && !isNpz(state.queue[0]) && (nBytes += state.queue[0].size) < MAX_GROUP_BYTES) {
     group.push(state.queue.shift());
   }
   return group;
 }
 
-function query() {
-  const wishes = new URLSearchParams({ coverage: state.coverage, details: true, explain: true, similar: SIMILAR });
-  if (at("white").value) wishes.set("white", at("white").value);
-  return wishes;
+function queryParams() {
+  const params = new URLSearchParams({ coverage: state.coverage, details: true, explain: true, n_neighbors: N_NEIGHBORS });
+  if (byId("white-level").value) params.set("white_level", byId("white-level").value);
+  return params;
 }
 
-async function answerGroup(group, signal) {
-  let answer;
+async function predictFiles(group, signal) {
+  let response;
   try {
-    answer = await send(`/predict?${query()}`, group, signal);
+    response = await postFiles(`/predict?${queryParams()}`, group, signal);
   } catch (error) {
-    if (!error.unsent || group.length === 1) throw error;
-    for (const file of group) await answerGroup([file], signal).catch((why) => { signal.throwIfAborted(); fail([file], why.message); });
-    return; // one file that can't be read any more would else keep the others' answers
+    if (!error.notSent || group.length === 1) throw error;
+    // One unreadable file fails the upload of its whole group, so upload the files one by one.
+    for (const file of group) await predictFiles([file], signal).catch((fileError) => { signal.throwIfAborted(); addErrors([file], fileError.message); });
+    return;
   }
-  const { results } = await answer.json();
+  const { results } = await response.json();
   signal.throwIfAborted();
-  gather(results);
+  addResults(results);
 }
 
-async function answerStack(file, signal) {
-  if (tooLarge(file, "batch")) throw new Error(`${file.name} is larger than this server takes: use nephros predict for it.`);
-  const wishes = query(), stack = { file, wishes };
-  let rows = 0;
-  await sendForLines(`${wishes}&first=${SHOWN}`, file, signal, (found) => {
-    gather(found, stack);
-    rows += found.length;
-    tick(`${file.name}: ${rows.toLocaleString("en")} cells`);
+async function predictNpz(file, signal) {
+  if (isTooLarge(file, "batch")) throw new Error(`${file.name} exceeds the server's upload limit: use nephros predict instead.`);
+  const source = { file, params: queryParams() };
+  let nRows = 0;
+  await streamResults(`${source.params}&detail_limit=${CARDS_PER_PAGE}`, file, signal, (results) => {
+    addResults(results, source);
+    nRows += results.length;
+    updateProgress(`${file.name}: ${formatCount(nRows)} cells`);
   });
 }
 
-function gather(results, stack) {
-  const several = new Set(results.filter((result) => result.index > 0).map((result) => result.file));
-  for (const result of results) state.results.push({ ...result, many: several.has(result.file) || isStack({ name: result.file }), coverage: state.coverage, stack });
-  if (state.shown < SHOWN) showMore(SHOWN - state.shown);
-  if (performance.now() - state.told > 500) summarise(); // it counts all results; work() ends with one more
+function addResults(results, source) {
+  const multiCellFiles = new Set(results.filter((result) => result.index > 0).map((result) => result.file));
+  for (const result of results) {
+    const hasSeveralCells = multiCellFiles.has(result.file) || isNpz({ name: result.file });
+    state.results.push({ ...result, hasSeveralCells, coverage: state.coverage, source });
+  }
+  if (state.nShown < CARDS_PER_PAGE) showCards(CARDS_PER_PAGE - state.nShown);
+  if (performance.now() - state.lastSummaryTime > SUMMARY_INTERVAL_MS) updateSummary(); // counts all results; processQueue() ends with a final update
 }
 
-function fail(files, error) {
-  gather(files.map((file) => ({ file: file.name, index: 0, label: null, class_name: null, probabilities: null, prediction_set: null, unfamiliar: null, error })));
+function addErrors(files, error) {
+  addResults(files.map((file) => ({ file: file.name, index: 0, label: null, class_name: null, probabilities: null, prediction_set: null, is_ood: null, error })));
 }
 
-// Cells of an npz past its first have no pictures yet: their file is sent again, for each run of neighbouring rows.
-async function askForPictures(results, signal) {
-  const bare = results.filter((result) => result.stack && result.error === null && !result.picture);
-  for (let i = 0, next; i < bare.length; i = next) {
-    const { row, stack } = bare[i];
-    for (next = i + 1; next < bare.length && bare[next].stack === stack && bare[next].row === row + next - i; next++);
-    const asked = bare.slice(i, next);
+// Cells of an npz file beyond the first page have no preview yet: upload their file again, once per run of consecutive rows.
+async function fetchDetails(results, signal) {
+  const missing = results.filter((result) => result.source && result.error === null && !result.preview);
+  for (let i = 0, next; i < missing.length; i = next) {
+    const { row: firstRow, source } = missing[i];
+    for (next = i + 1; next < missing.length && missing[next].source === source && missing[next].row === firstRow + next - i; next++);
+    const batch = missing.slice(i, next);
     try {
-      await sendForLines(`${stack.wishes}&start=${row}&count=${asked.length}`, stack.file, signal, (found) => {
-        for (const { row: place, picture, heat_map, similar } of found) Object.assign(asked[place - row], { picture, heat_map, similar });
+      await streamResults(`${source.params}&offset=${firstRow}&limit=${batch.length}`, source.file, signal, (rows) => {
+        for (const { row, preview, saliency_map, similar_cells } of rows) Object.assign(batch[row - firstRow], { preview, saliency_map, similar_cells });
       });
     } catch (error) {
-      for (const result of asked) result.bare = `Its picture can't be shown. ${error.message}`;
+      for (const result of batch) result.detailsError = `The preview is not available. ${error.message}`;
     }
   }
 }
 
-async function showMorePictures() {
-  if (state.asking) return;
-  const { signal } = (state.asking = new AbortController());
-  at("more").textContent = "Asking for their pictures ...";
-  await askForPictures(state.results.slice(state.shown, state.shown + SHOWN), signal);
+async function showMore() {
+  if (state.detailsController) return;
+  const { signal } = (state.detailsController = new AbortController());
+  byId("show-more").textContent = "Loading previews ...";
+  await fetchDetails(state.results.slice(state.nShown, state.nShown + CARDS_PER_PAGE), signal);
   if (signal.aborted) return;
-  state.asking = null;
-  showMore(SHOWN);
-  summarise();
+  state.detailsController = null;
+  showCards(CARDS_PER_PAGE);
+  updateSummary();
 }
 
-function showMore(most) {
-  const next = state.results.slice(state.shown, state.shown + most);
-  at("cards").append(...next.map((result) => card(result, state.about.class_names, result.coverage, state.about.known, state.truths.get(result.file))));
-  state.shown += next.length;
+function showCards(limit) {
+  const { class_names: classNames, reference_cells: referenceCells } = state.serverInfo;
+  const next = state.results.slice(state.nShown, state.nShown + limit);
+  byId("cards").append(...next.map((result) => resultCard(result, classNames, result.coverage, referenceCells, state.trueClasses.get(result.file))));
+  state.nShown += next.length;
 }
 
-function tick(words) {
-  at("bar").max = Math.max(1, state.total);
-  at("bar").value = state.done;
-  at("count").textContent = words ?? `${state.done.toLocaleString("en")} of ${state.total.toLocaleString("en")} files`;
+function updateProgress(message) {
+  byId("progress-bar").max = Math.max(1, state.nTotal);
+  byId("progress-bar").value = state.nDone;
+  byId("progress-text").textContent = message ?? `${formatCount(state.nDone)} of ${formatCount(state.nTotal)} files`;
 }
 
-function summarise() {
-  state.told = performance.now();
-  const good = state.results.filter((result) => result.error === null), bad = state.results.length - good.length;
-  const odd = good.filter((result) => result.unfamiliar).length;
-  const words = [`${good.length.toLocaleString("en")} ${good.length === 1 ? "cell" : "cells"} answered`];
-  if (odd) words.push(`${odd.toLocaleString("en")} unfamiliar`);
-  if (bad) words.push(`${bad.toLocaleString("en")} without an answer`);
-  at("summary").textContent = `${words.join(", ")}.`;
-  const counts = state.about.class_names.map((name, c) => [name, good.filter((result) => result.label === c).length]).filter(([, n]) => n);
-  at("shares").replaceChildren(...(good.length < 2 ? [] : counts.sort((a, b) => b[1] - a[1]).map(([name, n]) => make("li", {}, make("b", { textContent: n.toLocaleString("en") }), ` ${name}`))));
-  const left = state.results.length - state.shown;
-  at("more").hidden = left <= 0;
-  if (!state.asking) at("more").textContent = `Show ${Math.min(left, SHOWN)} more of ${left.toLocaleString("en")}`;
-  at("results").hidden = state.results.length === 0;
+function updateSummary() {
+  state.lastSummaryTime = performance.now();
+  const classified = state.results.filter((result) => result.error === null), nFailed = state.results.length - classified.length;
+  const nOod = classified.filter((result) => result.is_ood).length;
+  const parts = [`${formatCount(classified.length)} ${classified.length === 1 ? "cell" : "cells"} classified`];
+  if (nOod) parts.push(`${formatCount(nOod)} out of distribution`);
+  if (nFailed) parts.push(`${formatCount(nFailed)} failed`);
+  byId("summary").textContent = `${parts.join(", ")}.`;
+  const counts = state.serverInfo.class_names.map((name, c) => [name, classified.filter((result) => result.label === c).length]).filter(([, n]) => n);
+  counts.sort((a, b) => b[1] - a[1]);
+  byId("class-counts").replaceChildren(...(classified.length < 2 ? [] : counts.map(([name, n]) => createElement("li", {}, createElement("b", { textContent: formatCount(n) }), ` ${name}`))));
+  const nLeft = state.results.length - state.nShown;
+  byId("show-more").hidden = nLeft <= 0;
+  if (!state.detailsController) byId("show-more").textContent = `Show ${Math.min(nLeft, CARDS_PER_PAGE)} more of ${formatCount(nLeft)}`;
+  byId("results").hidden = state.results.length === 0;
 }
 
-function csv() {
-  const names = state.about.class_names;
-  const lines = [["file", "index", "split", "label", "class_name", ...names.map((_, c) => `p_${c}`), "prediction_set", "unfamiliar", "reason", "error"]];
+function toCsv() {
+  const classNames = state.serverInfo.class_names;
+  const lines = [["file", "index", "split", "label", "class_name", ...classNames.map((_, c) => `p_${c}`), "prediction_set", "is_ood", "ood_reasons", "error"]];
   for (const r of state.results) {
-    lines.push([r.file, r.index, r.split, r.label, r.class_name, ...names.map((_, c) => r.probabilities?.[c]), r.prediction_set?.join(" "), r.unfamiliar, r.reason, r.error]);
+    lines.push([r.file, r.index, r.split, r.label, r.class_name, ...classNames.map((_, c) => r.probabilities?.[c]), r.prediction_set?.join(" "), r.is_ood, r.ood_reasons, r.error]);
   }
-  return lines.map((line) => line.map(cell).join(",")).join("\n") + "\n";
+  return lines.map((line) => line.map(csvField).join(",")).join("\n") + "\n";
 }
 
-function cell(value) {
+function csvField(value) {
   if (value === null || value === undefined) return "";
   let text = String(value);
-  if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`; // or a spreadsheet would run it
+  if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`; // otherwise a spreadsheet would run it as a formula
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-at("files").addEventListener("change", (event) => { add([...event.target.files]); event.target.value = ""; });
-for (const name of ["dragenter", "dragover"]) document.addEventListener(name, (event) => { event.preventDefault(); at("drop").classList.add("over"); });
-for (const name of ["dragleave", "drop"]) document.addEventListener(name, () => at("drop").classList.remove("over"));
-document.addEventListener("drop", async (event) => { event.preventDefault(); add(await dropped(event.dataTransfer)); });
-at("stop").addEventListener("click", () => state.stop?.abort());
-at("more").addEventListener("click", showMorePictures);
-at("heat").addEventListener("change", (event) => at("cards").classList.toggle("no-heat", !event.target.checked));
-at("clear").addEventListener("click", clear);
-at("csv").addEventListener("click", () => {
-  const link = make("a", { href: URL.createObjectURL(new Blob([csv()], { type: "text/csv" })), download: "nephros.csv" });
+byId("files").addEventListener("change", (event) => { enqueue([...event.target.files]); event.target.value = ""; });
+for (const name of ["dragenter", "dragover"]) document.addEventListener(name, (event) => { event.preventDefault(); byId("drop-zone").classList.add("drag-over"); });
+for (const name of ["dragleave", "drop"]) document.addEventListener(name, () => byId("drop-zone").classList.remove("drag-over"));
+document.addEventListener("drop", async (event) => { event.preventDefault(); enqueue(await droppedFiles(event.dataTransfer)); });
+byId("stop").addEventListener("click", () => state.abortController?.abort());
+byId("show-more").addEventListener("click", showMore);
+byId("show-saliency").addEventListener("change", (event) => byId("cards").classList.toggle("hide-saliency", !event.target.checked));
+byId("clear").addEventListener("click", clear);
+byId("download-csv").addEventListener("click", () => {
+  const link = createElement("a", { href: URL.createObjectURL(new Blob([toCsv()], { type: "text/csv" })), download: "nephros.csv" });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 });
-start().catch(() => { at("model").textContent = "The server can't be reached: reload the page."; });
+init().catch(() => { byId("model").textContent = "The server can't be reached: reload the page."; });

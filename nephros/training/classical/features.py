@@ -7,17 +7,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-WIDEST = 4096
+MAX_EXACT_PCA_DIM = 4096
 """Values an image up to which their covariance is small enough to be taken whole."""
 
 
-def flat(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def flatten_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return (n, d) float32 pixels in 0..1 of (n, h, w) grey or (n, h, w, 3) colour images, channel by channel."""
     channels_first = np.moveaxis(images, -1, 1) if images.ndim == 4 else images
     return channels_first.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
 
-def projection(kind: str, pixels: NDArray[np.float32], components: int) -> dict[str, Tensor]:
+def fit_projection(kind: str, pixels: NDArray[np.float32], n_components: int) -> dict[str, Tensor]:
     """Return the `centre` and `basis` by which `nephros.models.classical.project` makes features of that kind.
 
     None for pixels. For pca the principal components of the (n, d) training pixels: exactly, from their covariance, up to
@@ -27,17 +27,17 @@ def projection(kind: str, pixels: NDArray[np.float32], components: int) -> dict[
         return {}
     from sklearn.decomposition import PCA
 
-    solver = "covariance_eigh" if pixels.shape[1] <= WIDEST else "randomized"
-    found = PCA(components, svd_solver=solver, random_state=0).fit(pixels)
+    solver = "covariance_eigh" if pixels.shape[1] <= MAX_EXACT_PCA_DIM else "randomized"
+    pca = PCA(n_components, svd_solver=solver, random_state=0).fit(pixels)
     return {
-        "centre": torch.tensor(found.mean_, dtype=torch.float32),
-        "basis": torch.tensor(found.components_.T, dtype=torch.float32).contiguous(),
+        "centre": torch.tensor(pca.mean_, dtype=torch.float32),
+        "basis": torch.tensor(pca.components_.T, dtype=torch.float32).contiguous(),
     }
 
 
-def standardised(made: dict[str, Tensor], pixels: NDArray[np.float32]) -> dict[str, Tensor]:
+def standardize(projection_tensors: dict[str, Tensor], pixels: NDArray[np.float32]) -> dict[str, Tensor]:
     """Return a projection whose features are centred and of mean variance 1: one `spread` for all, so that shapes stay."""
-    centre = torch.tensor(pixels.mean(axis=0, dtype=np.float64), dtype=torch.float32)
-    features = torch.from_numpy(pixels) - centre
-    features = features @ made["basis"] if "basis" in made else features
-    return made | {"centre": centre, "spread": features.square().mean().sqrt()}
+    center = torch.tensor(pixels.mean(axis=0, dtype=np.float64), dtype=torch.float32)
+    features = torch.from_numpy(pixels) - center
+    features = features @ projection_tensors["basis"] if "basis" in projection_tensors else features
+    return projection_tensors | {"centre": center, "spread": features.square().mean().sqrt()}

@@ -12,72 +12,76 @@ import torch
 from torch import Tensor
 
 from nephros.data.dataset import Dataset
-from nephros.errors import UserError
-from nephros.evaluation.metrics import summarise
+from nephros.errors import NephrosError
+from nephros.evaluation.metrics import compute_metrics
 from nephros.models.classical import ClassicalModel
 from nephros.recipe import Recipe
-from nephros.training.classical.calibration import vector_scaling
-from nephros.training.classical.knn import neighbour_models
-from nephros.training.classical.search_results import Learnt, Tried
-from nephros.training.classical.svm import linear_machines, rbf_machines
+from nephros.training.classical.calibration import fit_vector_scaling
+from nephros.training.classical.knn import fit_knn_models
+from nephros.training.classical.search_results import FittedModel, SearchResult
+from nephros.training.classical.svm import fit_linear_svms, fit_rbf_svms
 
 Say = Callable[[str], None]
 
 
 @torch.no_grad()
-def learn(recipe: Recipe, dataset: Dataset, device: torch.device, say: Say) -> tuple[ClassicalModel, list[Tried], int]:
+def grid_search(
+    recipe: Recipe, dataset: Dataset, device: torch.device, say: Say
+) -> tuple[ClassicalModel, list[SearchResult], int]:
     """Return the best model, calibrated, with every row tried and the place of the best among them.
 
     Of equal combinations the earlier is kept. The data is one that `check_classical` has let pass. Raises UserError for a
     metric that validation leaves undefined.
     """
     labels = torch.from_numpy(np.require(dataset.val.labels, requirements=["C", "W"])).to(device)
-    tried: list[Tried] = []
+    results: list[SearchResult] = []
     best: ClassicalModel | None = None
-    place = 0
+    best_index = 0
     start = time.perf_counter()
-    for learnt in _models(recipe, dataset, device, say):
-        scale, shift = _calibrated(learnt, labels)
-        logits = (scale * learnt.scores + shift).double()
-        found = summarise(torch.softmax(logits, dim=1).cpu().numpy(), dataset.val.labels, dataset.class_names)
-        auc = math.nan if found["auc"] is None else found["auc"]
+    for fitted in _fit_models(recipe, dataset, device, say):
+        scale, shift = _calibrate(fitted, labels)
+        logits = (scale * fitted.scores + shift).double()
+        metrics = compute_metrics(torch.softmax(logits, dim=1).cpu().numpy(), dataset.val.labels, dataset.class_names)
+        auc = math.nan if metrics["auc"] is None else metrics["auc"]
         now = time.perf_counter()
-        row = Tried(
-            **dataclasses.asdict(learnt.combination),
-            val_accuracy=found["accuracy"],
-            val_loss=found["loss"],
-            val_macro_f1=found["macro_f1"],
+        result = SearchResult(
+            **dataclasses.asdict(fitted.params),
+            val_accuracy=metrics["accuracy"],
+            val_loss=metrics["loss"],
+            val_macro_f1=metrics["macro_f1"],
             val_auc=auc,
             seconds=now - start,
         )
         start = now
-        say(f"{row.words}: val loss {row.val_loss:.4f}  val accuracy {row.val_accuracy:.4f}")
-        tried.append(row)
-        if best is None or row.better_than(tried[place], recipe.metric):
-            place, best = len(tried) - 1, learnt.model
+        say(f"{result.description}: val loss {result.val_loss:.4f}  val accuracy {result.val_accuracy:.4f}")
+        results.append(result)
+        if best is None or result.is_better_than(results[best_index], recipe.metric):
+            best_index, best = len(results) - 1, fitted.model
             best.scale, best.shift = scale, shift
     assert best is not None
-    if math.isnan(getattr(tried[place], recipe.metric)):
-        raise UserError(
+    if math.isnan(getattr(results[best_index], recipe.metric)):
+        raise NephrosError(
             f"--metric {recipe.metric} is undefined on this validation split, which lacks classes: choose val_loss."
         )
-    return best, tried, place
+    return best, results, best_index
 
 
-def _calibrated(learnt: Learnt, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _calibrate(fitted: FittedModel, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the scale and shift of each class, fitted on validation; a class that was not learnt keeps its place below all."""
-    present = learnt.model.present
-    known = torch.isin(labels, present)
+    present = fitted.model.present
+    has_training_class = torch.isin(labels, present)
     with torch.enable_grad():
-        found = vector_scaling(learnt.scores[known][:, present], torch.searchsorted(present, labels[known]))
-    scale, shift = learnt.model.scale.clone(), learnt.model.shift.clone()
-    scale[present], shift[present] = found
+        fitted_scaling = fit_vector_scaling(
+            fitted.scores[has_training_class][:, present], torch.searchsorted(present, labels[has_training_class])
+        )
+    scale, shift = fitted.model.scale.clone(), fitted.model.shift.clone()
+    scale[present], shift[present] = fitted_scaling
     return scale, shift
 
 
-def _models(recipe: Recipe, dataset: Dataset, device: torch.device, say: Say) -> Iterator[Learnt]:
-    settings, train, val, classes = recipe.classic, dataset.train, dataset.val, dataset.classes
+def _fit_models(recipe: Recipe, dataset: Dataset, device: torch.device, say: Say) -> Iterator[FittedModel]:
+    config, train, val, n_classes = recipe.classical, dataset.train, dataset.val, dataset.n_classes
     if recipe.model.network == "knn":
-        return neighbour_models(settings, train, val, classes, device, say)
-    machines = {"svm-linear": linear_machines, "svm-rbf": rbf_machines}[recipe.model.network]
-    return machines(settings, train, val, classes, device, recipe.seed)
+        return fit_knn_models(config, train, val, n_classes, device, say)
+    fit_svms = {"svm-linear": fit_linear_svms, "svm-rbf": fit_rbf_svms}[recipe.model.network]
+    return fit_svms(config, train, val, n_classes, device, recipe.seed)

@@ -10,56 +10,65 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nephros.data.dataset import Split
-from nephros.models.classical import NearestNeighbours, blank, project
-from nephros.recipe_parts import Classic
-from nephros.training.classical.features import flat, projection
-from nephros.training.classical.search_results import Combination, Learnt
+from nephros.models.classical import KNNClassifier, project_features, uncalibrated_tensors
+from nephros.recipe_parts import ClassicalConfig
+from nephros.training.classical.features import fit_projection, flatten_pixels
+from nephros.training.classical.search_results import FittedModel, Hyperparameters
 
-QUERIES = 512
+QUERY_BATCH_SIZE = 512
 """Images whose neighbours are looked for at once."""
 
 
-def neighbour_models(
-    settings: Classic, train: Split, val: Split, classes: int, device: torch.device, say: Callable[[str], None]
-) -> Iterator[Learnt]:
+def fit_knn_models(
+    config: ClassicalConfig, train: Split, val: Split, n_classes: int, device: torch.device, say: Callable[[str], None]
+) -> Iterator[FittedModel]:
     """Yield a model for each combination of features, distance and number of neighbours, on the device."""
-    most = max(settings.neighbours)
-    pixels = flat(train.images)
-    queries = torch.from_numpy(flat(val.images))
-    for kind in settings.features:
-        made = projection(kind, pixels, settings.components)
-        for distance in settings.distance:
-            tensors = made | _bank(distance, pixels, train, made) | _frame(train.labels, classes)
-            model = NearestNeighbours(tensors).to(device)
-            say(f"looking for {most} neighbours of {len(val):,} validation images by {kind}, {distance}")
-            found = torch.cat(
-                [model.neighbours(model.features(some.to(device)), most) for some in torch.split(queries, QUERIES)]
+    max_neighbors = max(config.n_neighbors)
+    pixels = flatten_pixels(train.images)
+    val_pixels = torch.from_numpy(flatten_pixels(val.images))
+    for kind in config.features:
+        projection_tensors = fit_projection(kind, pixels, config.n_components)
+        for distance in config.distance:
+            tensors = (
+                projection_tensors
+                | _index_tensors(distance, pixels, train, projection_tensors)
+                | _class_tensors(train.labels, n_classes)
             )
-            for number in settings.neighbours:
-                one = NearestNeighbours(dict(model.named_buffers()) | {"count": torch.tensor(number, device=device)})
-                scores = one.spread_out(one.shares(found[:, :number]))
-                yield Learnt(Combination(kind, distance, str(number)), one, scores)
+            model = KNNClassifier(tensors).to(device)
+            say(f"looking for {max_neighbors} neighbours of {len(val):,} validation images by {kind}, {distance}")
+            neighbor_indices = torch.cat(
+                [
+                    model.kneighbors(model.extract_features(chunk.to(device)), max_neighbors)
+                    for chunk in torch.split(val_pixels, QUERY_BATCH_SIZE)
+                ]
+            )
+            for n_neighbors in config.n_neighbors:
+                knn = KNNClassifier(dict(model.named_buffers()) | {"count": torch.tensor(n_neighbors, device=device)})
+                scores = knn.expand_to_all_classes(knn.log_vote_fractions(neighbor_indices[:, :n_neighbors]))
+                yield FittedModel(Hyperparameters(kind, distance, str(n_neighbors)), knn, scores)
 
 
-def _bank(distance: str, pixels: NDArray[np.float32], train: Split, made: dict[str, Tensor]) -> dict[str, Tensor]:
+def _index_tensors(
+    distance: str, pixels: NDArray[np.float32], train: Split, projection_tensors: dict[str, Tensor]
+) -> dict[str, Tensor]:
     """Return the stored features, bytes where they are pixels, and how their products with a query become distances."""
-    features = project(torch.from_numpy(pixels), made)
-    unit = 1.0 if made else 255.0
-    squares = features.square().sum(dim=1)
+    features = project_features(torch.from_numpy(pixels), projection_tensors)
+    pixel_scale = 1.0 if projection_tensors else 255.0
+    squared_norms = features.square().sum(dim=1)
     if distance == "euclidean":
-        offset, factor = squares, torch.full_like(squares, 2 / unit)
+        offset, factor = squared_norms, torch.full_like(squared_norms, 2 / pixel_scale)
     else:
-        lengths = squares.sqrt()
+        norms = squared_norms.sqrt()
         # A black image has no direction: it is as far from all as can be without being opposite.
-        offset, factor = torch.zeros_like(squares), torch.where(lengths > 0, 1 / (unit * lengths), 0.0)
-    bank = features if made else torch.from_numpy(np.round(pixels * 255).astype(np.uint8))
+        offset, factor = torch.zeros_like(squared_norms), torch.where(norms > 0, 1 / (pixel_scale * norms), 0.0)
+    bank = features if projection_tensors else torch.from_numpy(np.round(pixels * 255).astype(np.uint8))
     return {"bank": bank, "offset": offset, "factor": factor, "answers": torch.tensor(train.labels)}
 
 
-def _frame(labels: NDArray[np.int64], classes: int) -> dict[str, Tensor]:
+def _class_tensors(labels: NDArray[np.int64], n_classes: int) -> dict[str, Tensor]:
     """Return the tensors that need no look at the images."""
     present, counts = np.unique(labels, return_counts=True)
-    return blank(present, classes) | {
+    return uncalibrated_tensors(present, n_classes) | {
         "prior": torch.tensor(counts / counts.sum(), dtype=torch.float32),
         "count": torch.tensor(1),
     }

@@ -10,46 +10,46 @@ from typing import Any
 
 from torch import Tensor
 
-from nephros.errors import UserError
+from nephros.errors import NephrosError
 from nephros.models.classical import ClassicalModel
-from nephros.training.history import beats, csv_text
+from nephros.training.history import dataclasses_to_csv, is_better
 
 
 @dataclass(frozen=True)
-class Combination:
+class Hyperparameters:
     """One value of each list that the baseline has; the others are empty."""
 
     features: str = ""
     distance: str = ""
-    neighbours: str = ""
-    cost: str = ""
+    n_neighbors: str = ""
+    C: str = ""
     gamma: str = ""
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The combination as text, such as `pixels, euclidean, 10 neighbours`."""
         parts = [
             self.features,
             self.distance,
-            self.neighbours and f"{self.neighbours} neighbours",
-            self.cost and f"C {self.cost}",
+            self.n_neighbors and f"{self.n_neighbors} neighbours",
+            self.C and f"C {self.C}",
             self.gamma and f"gamma {self.gamma}",
         ]
         return ", ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
-class Learnt:
+class FittedModel:
     """A model of one combination, not calibrated yet, and its (n, classes) scores of validation."""
 
-    combination: Combination
+    params: Hyperparameters
     model: ClassicalModel
     scores: Tensor
 
 
 @dataclass(frozen=True)
-class Tried(Combination):
-    """One row of tried.csv: a combination, and how it did on validation once calibrated there."""
+class SearchResult(Hyperparameters):
+    """One row of search_results.csv: a combination, and how it did on validation once calibrated there."""
 
     val_accuracy: float = 0.0
     val_loss: float = 0.0
@@ -59,30 +59,30 @@ class Tried(Combination):
     seconds: float = 0.0
     """To learn it and to score validation."""
 
-    def better_than(self, other: Tried, metric: str) -> bool:
+    def is_better_than(self, other: SearchResult, metric: str) -> bool:
         """Return whether this one's metric beats the other's."""
-        return beats(getattr(self, metric), getattr(other, metric), metric)
+        return is_better(getattr(self, metric), getattr(other, metric), metric)
 
 
-def to_csv(rows: list[Tried]) -> str:
+def search_results_to_csv(results: list[SearchResult]) -> str:
     """Return the rows as CSV text with a header."""
-    return csv_text(Tried, rows)
+    return dataclasses_to_csv(SearchResult, results)
 
 
-def from_csv(path: Path) -> list[Tried]:
+def read_search_results(path: Path) -> list[SearchResult]:
     """Read what `to_csv` wrote; UserError, naming the file, when it is damaged."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        return [_row(row) for row in rows]
+        return [_parse_row(row) for row in rows]
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is damaged: resume the run with `nephros train --resume`.") from None
+        raise NephrosError(f"{path} is damaged: resume the run with `nephros train --resume`.") from None
 
 
-def _row(row: dict[str, str]) -> Tried:
-    words = {field.name for field in dataclasses.fields(Combination)}
+def _parse_row(row: dict[str, str]) -> SearchResult:
+    text_fields = {field.name for field in dataclasses.fields(Hyperparameters)}
     values: dict[str, Any] = {
-        field.name: row[field.name] if field.name in words else float(row[field.name])
-        for field in dataclasses.fields(Tried)
+        field.name: row[field.name] if field.name in text_fields else float(row[field.name])
+        for field in dataclasses.fields(SearchResult)
     }
-    return Tried(**values)
+    return SearchResult(**values)

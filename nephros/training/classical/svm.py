@@ -13,135 +13,155 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nephros.data.dataset import Split
-from nephros.models.classical import ClassicalModel, KernelMachine, LinearMachine, blank, project
-from nephros.recipe_parts import Classic
-from nephros.training.classical.features import flat, projection, standardised
-from nephros.training.classical.search_results import Combination, Learnt
+from nephros.models.classical import ClassicalModel, KernelSVM, LinearSVM, project_features, uncalibrated_tensors
+from nephros.recipe_parts import ClassicalConfig
+from nephros.training.classical.features import fit_projection, flatten_pixels, standardize
+from nephros.training.classical.search_results import FittedModel, Hyperparameters
 
 CACHE_MB = 1000
 """Of kernel values that scikit-learn's exact machine keeps."""
-SEEDS = 2**32
+SKLEARN_SEED_LIMIT = 2**32
 """scikit-learn's seeds are below this."""
-ROWS = 4096
+SCORE_BATCH_SIZE = 4096
 """Validation images scored at once."""
-EPOCHS, STEPS = 12, 1_000_000
+SGD_MAX_EPOCHS, SGD_MIN_STEPS = 12, 1_000_000
 """Of stochastic gradient descent at most: so many epochs, or so many steps where that is more. It stops earlier where the loss no
 longer falls; with averaged weights more would change little but the time."""
 
 
-def linear_machines(
-    settings: Classic, train: Split, val: Split, classes: int, device: torch.device, seed: int
-) -> Iterator[Learnt]:
+def fit_linear_svms(
+    config: ClassicalConfig, train: Split, val: Split, n_classes: int, device: torch.device, seed: int
+) -> Iterator[FittedModel]:
     """Yield a linear machine for each combination of features and cost."""
-    for kind, frame, features, queries in _features(settings, train, val, classes):
-        for cost in settings.cost:
-            found = _descent(cost, seed, features.numpy(), train.labels)
-            weights = {"weight": found.coef_, "bias": found.intercept_}
-            tensors = frame | {name: _float(_one_row_a_class(value)) for name, value in weights.items()}
-            yield _learnt(Combination(kind, cost=f"{cost:g}"), LinearMachine(tensors), queries, device)
+    for feature_kind, common_tensors, features, val_pixels in _feature_sets(config, train, val, n_classes):
+        for C in config.C:
+            svm = _fit_linear_sgd(C, seed, features.numpy(), train.labels)
+            weights = {"weight": svm.coef_, "bias": svm.intercept_}
+            tensors = common_tensors | {
+                name: _float_tensor(_one_row_per_class(value)) for name, value in weights.items()
+            }
+            yield _score_validation(Hyperparameters(feature_kind, C=f"{C:g}"), LinearSVM(tensors), val_pixels, device)
 
 
-def rbf_machines(
-    settings: Classic, train: Split, val: Split, classes: int, device: torch.device, seed: int
-) -> Iterator[Learnt]:
+def fit_rbf_svms(
+    config: ClassicalConfig, train: Split, val: Split, n_classes: int, device: torch.device, seed: int
+) -> Iterator[FittedModel]:
     """Yield a machine with a Gaussian kernel for each combination of features, gamma and cost: exact, or by landmarks."""
-    for kind, frame, features, queries in _features(settings, train, val, classes):
-        for scaled in settings.gamma:
-            gamma = scaled / features.shape[1]  # the features' mean variance is 1
+    for feature_kind, common_tensors, features, val_pixels in _feature_sets(config, train, val, n_classes):
+        for relative_gamma in config.gamma:
+            gamma = relative_gamma / features.shape[1]  # the features' mean variance is 1
             fit = (
-                _Nystroem(settings.landmarks, gamma, features, seed) if settings.landmarks else _Exact(gamma, features)
+                _NystroemSVM(config.n_landmarks, gamma, features, seed)
+                if config.n_landmarks
+                else _ExactSVM(gamma, features)
             )
-            for cost in settings.cost:
-                tensors = frame | fit(cost, train.labels) | {"gamma": torch.tensor(gamma, dtype=torch.float32)}
-                combination = Combination(kind, cost=f"{cost:g}", gamma=f"{scaled:g}")
-                yield _learnt(combination, KernelMachine(tensors), queries, device)
+            for C in config.C:
+                tensors = common_tensors | fit(C, train.labels) | {"gamma": torch.tensor(gamma, dtype=torch.float32)}
+                params = Hyperparameters(feature_kind, C=f"{C:g}", gamma=f"{relative_gamma:g}")
+                yield _score_validation(params, KernelSVM(tensors), val_pixels, device)
 
 
-class _Nystroem:
+class _NystroemSVM:
     """A linear machine on an approximation of the kernel by random landmarks (Williams and Seeger, NIPS 2000)."""
 
-    def __init__(self, landmarks: int, gamma: float, features: Tensor, seed: int) -> None:
+    def __init__(self, n_landmarks: int, gamma: float, features: Tensor, seed: int) -> None:
         from sklearn.kernel_approximation import Nystroem
 
         self._seed = seed
-        self._map = Nystroem(gamma=gamma, n_components=landmarks, random_state=seed % SEEDS)
-        self._mapped = self._map.fit_transform(features.numpy())
+        self._map = Nystroem(gamma=gamma, n_components=n_landmarks, random_state=seed % SKLEARN_SEED_LIMIT)
+        self._mapped_features = self._map.fit_transform(features.numpy())
 
-    def __call__(self, cost: float, labels: NDArray[np.int64]) -> dict[str, Tensor]:
-        found = _descent(cost, self._seed, self._mapped, labels)
-        weight = self._map.normalization_.T @ _one_row_a_class(found.coef_).T
+    def __call__(self, C: float, labels: NDArray[np.int64]) -> dict[str, Tensor]:
+        svm = _fit_linear_sgd(C, self._seed, self._mapped_features, labels)
+        weight = self._map.normalization_.T @ _one_row_per_class(svm.coef_).T
         return {
-            "landmarks": _float(self._map.components_),
-            "weight": _float(weight),
-            "bias": _float(_one_row_a_class(found.intercept_)),
+            "landmarks": _float_tensor(self._map.components_),
+            "weight": _float_tensor(weight),
+            "bias": _float_tensor(_one_row_per_class(svm.intercept_)),
         }
 
 
-class _Exact:
+class _ExactSVM:
     """scikit-learn's SVC: one machine for each pair of classes."""
 
     def __init__(self, gamma: float, features: Tensor) -> None:
         self._gamma, self._features = gamma, features.numpy()
 
-    def __call__(self, cost: float, labels: NDArray[np.int64]) -> dict[str, Tensor]:
+    def __call__(self, C: float, labels: NDArray[np.int64]) -> dict[str, Tensor]:
         from sklearn.svm import SVC
 
-        found = SVC(C=cost, gamma=self._gamma, cache_size=CACHE_MB).fit(self._features, labels)
-        present = len(found.classes_)
-        of = np.repeat(np.arange(present), found.n_support_)
-        couples = list(itertools.combinations(range(present), 2))
-        weight = np.zeros((len(of), len(couples)))
-        pairs = np.zeros((len(couples), present))
-        for column, (first, second) in enumerate(couples):
+        svc = SVC(C=C, gamma=self._gamma, cache_size=CACHE_MB).fit(self._features, labels)
+        n_present = len(svc.classes_)
+        vector_class = np.repeat(np.arange(n_present), svc.n_support_)
+        class_pairs = list(itertools.combinations(range(n_present), 2))
+        weight = np.zeros((len(vector_class), len(class_pairs)))
+        pairs = np.zeros((len(class_pairs), n_present))
+        for column, (first, second) in enumerate(class_pairs):
             # libsvm keeps the weights of class i against j in row j - 1 where j > i, and in row j where j < i.
-            weight[of == first, column] = found.dual_coef_[second - 1, of == first]
-            weight[of == second, column] = found.dual_coef_[first, of == second]
+            weight[vector_class == first, column] = svc.dual_coef_[second - 1, vector_class == first]
+            weight[vector_class == second, column] = svc.dual_coef_[first, vector_class == second]
             pairs[column, [first, second]] = 1, -1
-        if present == 2:
+        if n_present == 2:
             pairs = -pairs  # of two classes scikit-learn lets the second be the positive one, and there are no votes
-            weight, bias = weight @ pairs, found.intercept_ @ pairs
+            weight, bias = weight @ pairs, svc.intercept_ @ pairs
         else:
-            bias = found.intercept_
-        tensors = {"landmarks": _float(found.support_vectors_), "weight": _float(weight), "bias": _float(bias)}
-        return tensors if present == 2 else tensors | {"pairs": _float(pairs)}
+            bias = svc.intercept_
+        tensors = {
+            "landmarks": _float_tensor(svc.support_vectors_),
+            "weight": _float_tensor(weight),
+            "bias": _float_tensor(bias),
+        }
+        return tensors if n_present == 2 else tensors | {"pairs": _float_tensor(pairs)}
 
 
-def _features(
-    settings: Classic, train: Split, val: Split, classes: int
+def _feature_sets(
+    config: ClassicalConfig, train: Split, val: Split, n_classes: int
 ) -> Iterator[tuple[str, dict[str, Tensor], Tensor, Tensor]]:
     """Yield each kind of features: its name, the tensors that make it, training features and validation pixels."""
-    present = np.unique(train.labels)
-    pixels, queries = flat(train.images), torch.from_numpy(flat(val.images))
-    for kind in settings.features:
-        made = standardised(projection(kind, pixels, settings.components), pixels)
-        yield kind, made | blank(present, classes), project(torch.from_numpy(pixels), made), queries
+    present_classes = np.unique(train.labels)
+    pixels, val_pixels = flatten_pixels(train.images), torch.from_numpy(flatten_pixels(val.images))
+    for kind in config.features:
+        projection_tensors = standardize(fit_projection(kind, pixels, config.n_components), pixels)
+        yield (
+            kind,
+            projection_tensors | uncalibrated_tensors(present_classes, n_classes),
+            project_features(torch.from_numpy(pixels), projection_tensors),
+            val_pixels,
+        )
 
 
-def _descent(cost: float, seed: int, features: NDArray[np.float32], labels: NDArray[np.int64]) -> Any:
+def _fit_linear_sgd(C: float, seed: int, features: NDArray[np.float32], labels: NDArray[np.int64]) -> Any:
     """Return scikit-learn's linear machines, one class against the rest, by averaged stochastic gradient descent."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import SGDClassifier
 
     n = len(labels)
-    epochs = max(EPOCHS, -(-STEPS // n))
-    machine = SGDClassifier(alpha=1 / (cost * n), average=True, max_iter=epochs, random_state=seed % SEEDS, n_jobs=-1)
+    epochs = max(SGD_MAX_EPOCHS, -(-SGD_MIN_STEPS // n))
+    classifier = SGDClassifier(
+        alpha=1 / (C * n), average=True, max_iter=epochs, random_state=seed % SKLEARN_SEED_LIMIT, n_jobs=-1
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the averaged weights hardly move by then
-        return machine.fit(features, labels)
+        return classifier.fit(features, labels)
 
 
-def _one_row_a_class(found: NDArray[np.float64]) -> NDArray[np.float64]:
+def _one_row_per_class(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return scikit-learn's weights or biases with a row for each class: of two classes it keeps the second's alone."""
-    return np.concatenate([-found, found]) if len(found) == 1 else found
+    return np.concatenate([-coefficients, coefficients]) if len(coefficients) == 1 else coefficients
 
 
-def _float(array: Any) -> Tensor:
+def _float_tensor(array: Any) -> Tensor:
     return torch.tensor(np.asarray(array), dtype=torch.float32)
 
 
-def _learnt(combination: Combination, model: ClassicalModel, queries: Tensor, device: torch.device) -> Learnt:
+def _score_validation(
+    params: Hyperparameters, model: ClassicalModel, val_pixels: Tensor, device: torch.device
+) -> FittedModel:
     model = model.to(device)
     scores = torch.cat(
-        [model.spread_out(model.scores(model.features(some.to(device)))) for some in torch.split(queries, ROWS)]
+        [
+            model.expand_to_all_classes(model.scores(model.extract_features(chunk.to(device))))
+            for chunk in torch.split(val_pixels, SCORE_BATCH_SIZE)
+        ]
     )
-    return Learnt(combination, model, scores)
+    return FittedModel(params, model, scores)
