@@ -1,11 +1,14 @@
-# `make` or `make help` says what there is. Everything runs in .venv, which each target sets up as far as it needs it.
+# `make help` lists the targets. Everything runs in .venv, which each target sets up as far as it needs it.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format clean
+.PHONY: help setup demo test test-all check stats format clean
+
+# Fast and slow tests run in parallel, a worker per core; tests of one file stay together (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadgroup
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,23 +28,26 @@ setup: $(VENV)/.dev  ## set up .venv with everything that development needs
 demo: $(VENV)/.core  ## train, evaluate and report on TissueMNIST where it is on disk, else on synthetic cells (under 3 minutes)
 	$(BIN)/python -m nephros.demo
 
-test: $(VENV)/.dev  ## the fast tests (five to eight minutes)
-	$(BIN)/python -m pytest -q -m 'not slow'
+test: $(VENV)/.dev  ## the fast tests (under two minutes on two cores)
+	$(PYTEST) -m 'not slow'
 
 $(VENV)/.cluster: $(VENV)/.dev
 	$(PIP) --editable '.[dev,cluster]'
 	touch $@
 
-test-all: $(VENV)/.cluster  ## every test: kills, browser, real data, a Ray cluster (about 40 minutes)
-	$(BIN)/python -m pytest -q
+test-all: $(VENV)/.cluster  ## every test, with coverage: kills, browser, real data, a Ray cluster (about 40 minutes)
+	$(PYTEST) --cov nephros --cov-report term:skip-covered
 
-check: $(VENV)/.dev  ## format, lint, strict types, direction of imports (under a minute)
+check: $(VENV)/.dev  ## format, lint, strict types, import contracts (under a minute)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/.dev  ## format the code and mend what the linter can
+stats: $(VENV)/.core  ## how many files the package has, how long they are, which share a name
+	$(BIN)/python tools/file_stats.py
+
+format: $(VENV)/.dev  ## format the code and fix what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -1,7 +1,7 @@
 """What the classical baselines cost, and how the cost grows with the number of training images.
 
-The poster calls KNN "much computation and memory" and SVM "not for large-scale training"; this puts figures to it. Growth
-is the exponent b of a fit of time = a n^b; the exact kernel is measured to 20,000 images and extrapolated to all of them.
+The poster says that KNN takes "much computation and memory" and that an SVM is "not for large-scale training"; these are the
+figures. Growth is the exponent b of a fit of time = a n^b. The exact kernel is measured up to 20,000 images and extrapolated.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ EXACT_RBF = "svm-rbf, exact"
 EXACT_MAX_IMAGES = 20_000
 """Training images beyond which the exact kernel would take hours."""
 N_QUERIES = 512
-"""Images whose neighbours are looked for at once."""
+"""Images per query of the neighbor search."""
 FIT_MIN_IMAGES = 3_000
-"""Smaller sizes tell of fixed costs rather than of growth."""
+"""Sizes below this show fixed costs rather than growth."""
 
 
 def measure_in_process(method: str, images: int, data: str) -> dict[str, Any]:
-    """Return what one case measured in a process of its own."""
+    """Return the measurements of one case, made in its own process."""
     return dict(run_module("classics_case", [method, str(images), "--data", data]))
 
 
 def scaling_exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
-    """Return the slope of the straight line through the logarithms of both."""
+    """Return the slope of the straight line fitted to the logarithms of both."""
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
 def measure_method(method: str, sizes: Sequence[int], data: str) -> tuple[list[Row], str]:
-    """Return a row a size, with the growth in the last one, and the data's title."""
+    """Return one row per size, then the growth exponents, and the title of the data."""
     results = [measure_in_process(method, size, data) for size in sizes]
     metrics = ("fit_seconds", "predict_seconds_per_1000", "memory_mib", "file_mib")
     rows: list[Row] = [
@@ -68,7 +68,7 @@ def measure_method(method: str, sizes: Sequence[int], data: str) -> tuple[list[R
 
 
 def measure_search(images: int, config: BenchmarkConfig) -> list[Row]:
-    """Return the time of our search for neighbours over scikit-learn's, and over faiss's where it is installed."""
+    """Return the time of the neighbor search in nephros, scikit-learn and, if installed, faiss."""
     rng = np.random.default_rng(0)
     bank = rng.integers(0, 256, (images, 784), dtype=np.uint8)
     queries = rng.random((N_QUERIES, 784), dtype=np.float32)
@@ -109,7 +109,7 @@ def measure_search(images: int, config: BenchmarkConfig) -> list[Row]:
 
 
 def _search_loop(search: Callable[[], object]) -> Iterator[float]:
-    """Search for ever; yield the number of images whose neighbours were found."""
+    """Search in an endless loop; yield the number of queries after each search."""
     while True:
         search()
         yield N_QUERIES
@@ -133,7 +133,7 @@ def main() -> None:
     rows += measure_search(sizes[-1], config)
     publish(
         config,
-        f"Classical baselines: seconds to learn and to score 1,000 images, by training images, {title}",
+        f"Classical baselines: seconds to fit and to predict 1,000 images, by number of training images, {title}",
         rows,
         title,
     )

@@ -1,6 +1,6 @@
-"""What one classical baseline costs on so many training images, as one JSON line.
+"""Cost of one classical baseline with a given number of training images, as one line of JSON.
 
-classics.py runs it in a process of its own for each case, since a process's peak memory never goes down again.
+classics.py runs it in a new process for each case, because the peak memory of a process never goes down.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ METHODS = {
     "svm-rbf, 1000 landmarks": ("svm-rbf", ClassicalConfig(n_landmarks=1000)),
     "svm-rbf, exact": ("svm-rbf", ClassicalConfig()),
 }
-"""Each with one combination: its grid multiplies the time of learning by as many."""
+"""One combination of values each; a grid multiplies the fitting time by its size."""
 N_SCORED = 2000
-"""Images whose classes are then told."""
+"""Images that are then classified."""
 
 
 def measure(method: str, dataset: Dataset) -> dict[str, float]:
-    """Return seconds to learn and to score 1,000 images, MiB of the weights file, and of memory at the peak.
+    """Return the seconds to fit and to predict 1,000 images, and the MiB of the weights file and of peak memory.
 
-    Memory is what the process took beyond what it held once the data was open, so the float pixels count.
+    Memory counts from when the data has been opened, so it includes the pixels converted to floats.
     """
     network, classic = METHODS[method]
     recipe = Recipe(model=ModelConfig(network=network), classical=classic)
     small_val = dataclasses.replace(dataset, val=stratified_subset(dataset.val, 2 * dataset.n_classes, 0))
     warmup_data = dataclasses.replace(small_val, train=stratified_subset(dataset.train, 4 * dataset.n_classes, 0))
     warmup_classic = dataclasses.replace(classic, n_landmarks=min(2, classic.n_landmarks))
-    # Imports take seconds.
+    # Not measured: imports take seconds.
     grid_search(
         dataclasses.replace(recipe, classical=warmup_classic), warmup_data, torch.device("cpu"), lambda _words: None
     )

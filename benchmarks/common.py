@@ -1,4 +1,4 @@
-"""What all benchmarks share: their flags, facts of the machine, and the record that each prints."""
+"""What all benchmarks share: options, hardware information, and the record that each prints."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from nephros.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16")
-"""Of the CPU, those that change how fast it multiplies matrices in some precision."""
+"""The CPU flags that change how fast matrices are multiplied in some precision."""
 
 Row = dict[str, Any]
-"""One line of a table: column -> text, number, or what `timing.summary` returned."""
+"""A row of a table: column -> text, number, or the result of `timing.summary`."""
 
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """What the flags said."""
+    """The settings of one benchmark."""
 
     benchmark: str
     device: torch.device
@@ -47,30 +47,28 @@ class BenchmarkConfig:
 
 
 def build_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser of the flags that every benchmark has."""
+    """Return a parser with the options that every benchmark has."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
-        "--device", choices=get_args(devices.DeviceName), default="auto", help="auto takes a GPU where there is one"
+        "--device", choices=get_args(devices.DeviceName), default="auto", help="auto uses a GPU if there is one"
     )
     parser.add_argument(
-        "--data", choices=("auto", "synthetic"), default="auto", help="auto: TissueMNIST where it is at hand"
+        "--data", choices=("auto", "synthetic"), default="auto", help="auto: TissueMNIST if it is available"
     )
     parser.add_argument("--repeats", type=int, default=9, help="rounds in which all contenders take turns (default: 9)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of one turn, at least (default: 2)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="minimum length of one turn (default: 2)")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; its numbers mean nothing")
     parser.add_argument(
-        "--quick", action="store_true", help="a few seconds in all, to see that it works; its numbers say nothing"
-    )
-    parser.add_argument(
-        "--save", nargs="?", type=Path, const=RESULTS, metavar="FOLDER", help="add the record to FOLDER/NAME.json"
+        "--save", nargs="?", type=Path, const=RESULTS, metavar="FOLDER", help="append the record to FOLDER/NAME.json"
     )
     return parser
 
 
 def parse_config(parser: argparse.ArgumentParser, benchmark: str, argv: list[str] | None = None) -> BenchmarkConfig:
-    """Return the settings that `argv` (by default the command line) ask for; exits 2 for those that can't be used."""
+    """Return the settings in `argv` (default: the command line); exits with status 2 if one is invalid."""
     args = parser.parse_args(argv)
     if args.quick and args.save:
-        parser.error("--quick and --save: quick numbers are not worth keeping.")
+        parser.error("--quick and --save exclude each other: quick numbers mean nothing.")
     if args.repeats < 1 or args.seconds <= 0:
         parser.error("--repeats must be at least 1 and --seconds above 0.")
     try:
@@ -82,7 +80,7 @@ def parse_config(parser: argparse.ArgumentParser, benchmark: str, argv: list[str
 
 
 def hardware_info() -> dict[str, Any]:
-    """Return what this machine is, and how busy it was just before."""
+    """Return the processor, cores, threads and GPU of this machine, and its load average."""
     text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     cpu_info = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
     flags = cpu_info.get("flags", "").split()
@@ -97,7 +95,7 @@ def hardware_info() -> dict[str, Any]:
 
 
 def publish(config: BenchmarkConfig, title: str, rows: list[Row], data: str = "") -> None:
-    """Print the table and then the record as one JSON line; add it to its file where --save asks for that."""
+    """Print the table and the record as one line of JSON; with --save, append the record to its file."""
     record = {
         "benchmark": config.benchmark,
         "title": title,
@@ -129,7 +127,7 @@ def publish(config: BenchmarkConfig, title: str, rows: list[Row], data: str = ""
 def run_module(
     module: str, args: Sequence[str], python: str = sys.executable, env: Mapping[str, str] | None = None
 ) -> Any:
-    """Return what a module of the benchmarks prints as JSON on its last line, run in a process of its own."""
+    """Return what a benchmark module prints as JSON on its last line, run in its own process."""
     command = [python, "-m", f"benchmarks.{module}", *args]
     completed = subprocess.run(command, cwd=RESULTS.parents[1], env=env, capture_output=True, text=True, check=False)
     if completed.returncode:
@@ -138,7 +136,7 @@ def run_module(
 
 
 def format_table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
-    """Return the headers and the text of each cell; a row that lacks a column shows nothing there."""
+    """Return the headers and the text of each cell; a missing value is an empty cell."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     return [column.replace("_", " ") for column in columns], [
         [_format_cell(row.get(column)) for column in columns] for row in rows

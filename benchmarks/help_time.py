@@ -1,4 +1,4 @@
-"""How long `nephros --help` takes from a cold process, beside a Python that does nothing, and what it imports."""
+"""Wall time of a cold `nephros --help`, compared with a Python that does nothing, and what it imports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print(json.dumps([name for name in {HEAVY} if name in sys.modules]), file=sys.__
 
 
 def time_command(args: list[str]) -> Contender:
-    """Return a contender that runs a command once, whatever seconds it is given; its rate is runs a second."""
+    """Return a contender that runs a command once, whatever its time limit; its rate is runs per second."""
 
     def turn(_seconds: float) -> float:
         start = time.perf_counter()

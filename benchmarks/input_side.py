@@ -1,4 +1,4 @@
-"""How much of a training step's speed is left when it is fed by shuffled, augmented batches, not by one fixed batch."""
+"""Speed of a training step fed with shuffled, augmented batches, relative to the same step on one fixed batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CASES = [replace(RECIPES["course-1"], augment=AugmentConfig(flips="dihedral", sh
 
 
 def measure(recipe: Recipe, split: Split, config: BenchmarkConfig) -> Row:
-    """Return the rates of the step fed and fixed, and of the input side alone."""
+    """Return the rates of the fed step, of the fixed step, and of making batches alone."""
     trainer = trainer_for(recipe, split, config.device)
     batch = next(iter(trainer.train_batches.iter_batches(recipe.batch_size)))[1:]
     contenders = {
@@ -41,7 +41,7 @@ def measure(recipe: Recipe, split: Split, config: BenchmarkConfig) -> Row:
 
 
 def _epoch_loop(trainer: Trainer) -> Iterator[float]:
-    """Make whole epochs of batches, the shuffle and the random numbers at their start included; yield the images of each."""
+    """Make whole epochs of batches, including the shuffle and random draws at their start; yield the images of each epoch."""
     n, n_read = len(trainer.train_batches), 0
     for _, labels in endless_batches(trainer):
         n_read += len(labels)
@@ -55,7 +55,7 @@ def main() -> None:
     config = parse_config(build_parser(__doc__ or ""), "input_side")
     split, data = load_train_split(config)
     rows = [measure(recipe, split, config) for recipe in CASES]
-    publish(config, f"Fed step against the same step on one fixed batch, {data}", rows, data)
+    publish(config, f"Fed training step against the same step on one fixed batch, {data}", rows, data)
 
 
 if __name__ == "__main__":

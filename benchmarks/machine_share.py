@@ -1,4 +1,4 @@
-"""What share of the machine's matrix-product rate a whole training step reaches, counting only its multiply-adds."""
+"""Share of the machine's matrix-product rate that a whole training step reaches, counting only its multiply-adds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TARGETS = {"nephros": 0.6, "medmnist-resnet18": 0.5, "course-1": None, "poster":
 def measure(recipe: Recipe, split: Split, config: BenchmarkConfig) -> Row:
     """Return the recipe's rate, the machine's, and their ratio.
 
-    An image costs 6 operations a multiply-add: 2 forward and 4 backward (gradients of inputs and of weights).
+    A multiply-add counts as 6 operations: 2 forward and 4 backward (gradients of inputs and of weights).
     """
     trainer = trainer_for(recipe, split, config.device)
     shape = gray_input_spec(split)

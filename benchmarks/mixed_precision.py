@@ -1,4 +1,4 @@
-"""Speed and peak memory of training steps in bf16 and fp16 against full precision, on each processor at hand."""
+"""Speed and peak memory of training steps in bf16 and fp16 against full precision, on each available processor."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from nephros.recipe import Recipe
 
 AMP_MODES: tuple[Literal["off", "bf16", "fp16"], ...] = ("off", "bf16", "fp16")
 SLOW_STEP_S = 5.0
-"""Seconds a step, of the first two, beyond which a precision gets no turns: where a chip lacks it, a step can take a minute."""
+"""Seconds per step above which a precision gets no turns: without hardware support, one step can take a minute."""
 
 
 def measure(recipe: Recipe, split: Split, device: torch.device, config: BenchmarkConfig) -> list[Row]:
-    """Return one row a precision; one in which the step does not run, or crawls, says so."""
+    """Return one row per precision, with a remark where the step fails or is extremely slow."""
     contenders: dict[str, Contender] = {}
     rates: dict[str, list[float]] = {}
     remarks: dict[str, str] = {}
@@ -40,7 +40,7 @@ def measure(recipe: Recipe, split: Split, device: torch.device, config: Benchmar
             and recipe.batch_size / (rate := turn(0.0)) > SLOW_STEP_S
         ):
             rates[amp] = [rate]
-            remarks[amp] = "one step timed, as it took so long"
+            remarks[amp] = "only one step timed, since it took so long"
         else:
             contenders[amp] = turn
     rates |= interleave(contenders, config)
@@ -58,7 +58,7 @@ def measure(recipe: Recipe, split: Split, device: torch.device, config: Benchmar
 
 
 def peak_memory(recipe: Recipe, amp: str, device: torch.device) -> dict[str, float]:
-    """Return what peak_memory.py measures in a fresh process."""
+    """Return what peak_memory.py measures in a new process."""
     args = [recipe.name, amp, str(recipe.batch_size), "--device", device.type]
     return dict(run_module("peak_memory", args))
 

@@ -1,6 +1,6 @@
-"""Peak memory of a recipe's training step in one precision, as one JSON line.
+"""Peak memory of a recipe's training step in one precision, as one line of JSON.
 
-mixed_precision.py runs it in a process of its own for each case, since a process's peak never goes down again.
+mixed_precision.py runs it in a new process for each case, because the peak of a process never goes down.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ N_STEPS = 3
 
 
 def process_memory(field: str) -> int:
-    """Return the bytes of memory that this process holds (VmRSS) or has held at most (VmHWM).
+    """Return the bytes of memory that this process uses (VmRSS) or has used at most (VmHWM).
 
-    Not getrusage's ru_maxrss: a new process inherits that from the one that started it.
+    getrusage's ru_maxrss won't do: a new process inherits it from its parent.
     """
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith(f"{field}:"):
@@ -35,7 +35,7 @@ def process_memory(field: str) -> int:
 
 
 def measure(recipe_name: str, amp: Any, batch_size: int, device: torch.device) -> dict[str, float]:
-    """Take a few steps on noise, whose memory is that of any images; return MiB before the first and at the peak."""
+    """Take a few steps on noise (memory doesn't depend on content); return the MiB before the first step and at the peak."""
     recipe = replace(RECIPES[recipe_name], amp=amp, batch_size=batch_size)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch_size, 28, 28), dtype=np.uint8)

@@ -1,6 +1,6 @@
-"""The same network and batch in our loop and in the usual stacks: a plain loop, timm's way, and Lightning, side by side.
+"""The same network and batch size trained by nephros and by the usual stacks: a plain loop, a loop like timm's, and Lightning.
 
-Lightning is measured in an environment of its own, that has nephros and lightning: --lightning-python ENV/bin/python.
+Lightning is measured in a separate environment with nephros and lightning: --lightning-python ENV/bin/python.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.workloads import load_train_split
 
 
 def stack_contender(python: str, stack: str, workers: int, options: list[str]) -> Contender:
-    """Return a contender that runs a stack in a new process; its rate is images a second."""
+    """Return a contender that runs a stack in a new process; its rate is images per second."""
 
     def turn(seconds: float) -> float:
         args = [stack, "--workers", str(workers), "--seconds", str(seconds), *options]
@@ -30,11 +30,17 @@ def main() -> None:
     """Run the benchmark."""
     parser = build_parser(__doc__ or "")
     parser.set_defaults(repeats=5, seconds=10.0)
-    parser.add_argument("--recipe", default="nephros", help="whose network and batch (default: nephros)")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="of the DataLoaders (default: 0 2)")
-    parser.add_argument("--lightning-python", metavar="PYTHON", help="of an environment with nephros and lightning")
+    parser.add_argument(
+        "--recipe", default="nephros", help="recipe that gives network and batch size (default: nephros)"
+    )
+    parser.add_argument(
+        "--workers", type=int, nargs="+", default=[0, 2], help="worker processes of the DataLoaders (default: 0 2)"
+    )
+    parser.add_argument(
+        "--lightning-python", metavar="PYTHON", help="Python of an environment with nephros and lightning"
+    )
     config = parse_config(parser, "peers")
-    config = replace(config, device=torch.device("cpu"))  # which all stacks run on
+    config = replace(config, device=torch.device("cpu"))  # all stacks run there
     options = ["--recipe", config.args.recipe]
     options += [
         flag for flag, enabled in (("--quick", config.quick), ("--synthetic", config.data == "synthetic")) if enabled

@@ -1,8 +1,8 @@
-"""One stack's training loop on the network and batch size of a recipe, for some seconds: prints its images a second.
+"""Training speed of one stack on the network and batch size of a recipe, for some seconds, as one line of JSON.
 
-peers.py runs it in a process of its own for each stack, in the environment that has it. Every stack sees the same images,
-shifts them at random as the recipe does and takes the same optimiser's steps, at a rate of 0; what differs is how batches
-are made, in what precision and layout they are multiplied, and who turns the loop.
+peers.py runs it in a new process for each stack, in the environment that has it. All stacks get the same images, shift them
+at random as the recipe does and take steps of the same optimizer with a learning rate of 0. They differ in how batches are
+made, in precision and memory layout, and in who runs the loop.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MEAN, STD = 0.102, 0.1
 
 
 class AugmentedPILDataset(data.Dataset[Any]):
-    """Pictures as a transform of PIL's makes them: padded, cut out at random, then a normalised tensor or bytes."""
+    """Images from a PIL transform: padded, cropped at random, then converted to a normalized tensor or left as bytes."""
 
     def __init__(self, split: Split, shift: int, floats: bool) -> None:
         self._split, self._shift, self._floats = split, shift, floats
@@ -61,7 +61,7 @@ def _fast_collate(samples: list[tuple[Any, int]]) -> tuple[Tensor, Tensor]:
 
 
 def loader(split: Split, recipe: Recipe, workers: int, floats: bool) -> data.DataLoader[Any]:
-    """Return the usual DataLoader."""
+    """Return an ordinary DataLoader."""
     return data.DataLoader(
         AugmentedPILDataset(split, recipe.augment.shift, floats),
         batch_size=recipe.batch_size,
@@ -74,7 +74,7 @@ def loader(split: Split, recipe: Recipe, workers: int, floats: bool) -> data.Dat
 
 
 def frozen_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
-    """Return the recipe's optimiser at the rate of all benchmarks."""
+    """Return the recipe's optimizer with the learning rate of all benchmarks."""
     opt = build_optimizer(recipe.optimizer, network)
     for group in opt.param_groups:
         group["lr"] = LR
@@ -82,7 +82,7 @@ def frozen_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimize
 
 
 def plain_steps(split: Split, recipe: Recipe, workers: int) -> Iterator[float]:
-    """The loop of every tutorial: floats from the loader, full precision, torch's own layout."""
+    """Train as tutorials do: floats from the loader, full precision, torch's default layout."""
     network = build_network(recipe.model, gray_input_spec(split)).train()
     opt = frozen_optimizer(recipe, network)
     for images, labels in itertools.chain.from_iterable(itertools.repeat(loader(split, recipe, workers, True))):
@@ -93,7 +93,7 @@ def plain_steps(split: Split, recipe: Recipe, workers: int) -> Iterator[float]:
 
 
 def timm_steps(split: Split, recipe: Recipe, workers: int) -> Iterator[float]:
-    """What timm's train script does: bytes from the loader, channels_last, autocast to bf16, a moving average of weights."""
+    """Train as timm's script does: bytes from the loader, channels_last, autocast to bf16, a moving average of weights."""
     network = build_network(recipe.model, gray_input_spec(split)).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = WeightEMA(network, 0.999)
     opt = frozen_optimizer(recipe, network)
@@ -109,13 +109,13 @@ def timm_steps(split: Split, recipe: Recipe, workers: int) -> Iterator[float]:
 
 
 def nephros_steps(split: Split, recipe: Recipe, _workers: int) -> Iterator[float]:
-    """Our own loop, as the recipe has it."""
+    """Train with nephros's own loop, as the recipe says."""
     trainer = trainer_for(recipe, split, torch.device("cpu"))
     return training_steps(trainer, endless_batches(trainer))
 
 
 def lightning_throughput(split: Split, recipe: Recipe, workers: int, seconds: float) -> float:
-    """Return the images a second of Lightning's Trainer over the plain loader."""
+    """Return the images per second of Lightning's Trainer with the plain loader."""
     import lightning
 
     class Module(lightning.LightningModule):  # type: ignore[misc]
@@ -151,9 +151,9 @@ def main() -> None:
     parser.add_argument("stack", choices=STACKS)
     parser.add_argument("--recipe", default="nephros")
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--workers", type=int, default=0, help="of the DataLoader")
-    parser.add_argument("--quick", action="store_true", help="on a few cells where the real ones are not at hand")
-    parser.add_argument("--synthetic", action="store_true", help="on made-up cells")
+    parser.add_argument("--workers", type=int, default=0, help="worker processes of the DataLoader")
+    parser.add_argument("--quick", action="store_true", help="a few cells if the real ones are not available")
+    parser.add_argument("--synthetic", action="store_true", help="use synthetic cells")
     args = parser.parse_args()
     split, _ = load_split(args.quick, real=not args.synthetic)
     recipe = RECIPES[args.recipe]

@@ -1,8 +1,7 @@
-"""Minutes from a cold process to the weights of a recipe, and what they score: the whole of `nephros train`, data and all.
+"""Minutes from a cold process to saved weights, and their test scores: all of `nephros train`, loading data included.
 
-Each recipe is trained in a process of its own. The clock runs from its start until its weights are saved; judging them on
-test comes after. Before and after, matrices are multiplied here, in the precision of the training, for the share of the
-machine's rate that training reached.
+Each recipe is trained in a new process. The clock stops when its weights are saved, before the evaluation on test. Matrix
+products in the precision of the training, timed before and after, give the share of the machine's rate that training reached.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from nephros.runs import RunFolder
 from nephros.training.history import count_images_seen, read_history
 
 TARGETS = {"nephros-fast": (0.703, 10.0), "nephros": (0.734, 60.0)}
-"""Recipe -> test accuracy (AutoKeras's; the best published at 28 pixels) and minutes on two CPU cores to reach it in."""
+"""Recipe -> target test accuracy (AutoKeras; the best published at 28 pixels), and minutes to reach it on two CPU cores."""
 
 STANDALONE_RECIPES = [name for name, recipe in NETWORK_RECIPES.items() if not recipe.distillation_weight]
-"""What needs no other runs before it."""
+"""Recipes that need no teachers."""
 
 
 def matmul_flops(config: BenchmarkConfig, dtype: torch.dtype | None) -> float:
-    """Return the operations a second of the fastest of some matrix products."""
+    """Return the operations per second of the fastest of several matrix products."""
     return best_rate(matrix_products(config.device, dtype), config.device)(config.seconds)
 
 
 def measure(name: str, seed: int, config: BenchmarkConfig) -> Row:
-    """Train a recipe in a new process; return what it took and what came of it."""
+    """Train a recipe in a new process; return its time, speed and scores."""
     recipe = RECIPES[name]
     dtype = autocast_dtype(recipe.amp, config.device)
     rates = [matmul_flops(config, dtype)]
@@ -49,7 +48,7 @@ def measure(name: str, seed: int, config: BenchmarkConfig) -> Row:
         args += ["--data", "synthetic", "--epochs", "1"] if config.quick else []
         start_time = time.time()
         if exit_status := subprocess.run(args, stdout=subprocess.DEVNULL).returncode:
-            sys.exit(exit_status)  # it has said why
+            sys.exit(exit_status)  # it has printed the reason
         run_folder = RunFolder.open(run)
         minutes = (run_folder.file("weights.safetensors").stat().st_mtime - start_time) / 60
         info = run_folder.info()
@@ -86,14 +85,14 @@ def main() -> None:
         "--runs",
         type=Path,
         metavar="FOLDER",
-        help="keep the runs, where `nephros reproduce nephros` looks: RUNS/nephros",
+        help="keep the runs, where `nephros reproduce nephros` looks for them: RUNS/nephros",
     )
     config = parse_config(parser, "speedrun")
     for name in config.args.recipes:
         for seed in config.args.seeds:
             if config.args.runs and (config.args.runs / f"{name}-{seed}").exists():
                 parser.error(
-                    f"--runs: {name}-{seed} is there already; name another folder, or other --recipes or --seeds."
+                    f"--runs: {name}-{seed} exists already; name another folder, or other --recipes or --seeds."
                 )
     rows = [measure(name, seed, config) for name in config.args.recipes for seed in config.args.seeds]
     title = "synthetic cells" if config.quick else "TissueMNIST"

@@ -1,4 +1,4 @@
-"""Print the newest record of each benchmark on each processor in results/ as Markdown tables."""
+"""Print the latest record of each benchmark on each processor as Markdown tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.common import RESULTS, format_table
 
 
 def latest_records(file: Path) -> list[dict[str, Any]]:
-    """Return a file's last record of each processor, in the order of their first; of one name, their flags tell them apart."""
+    """Return the last record of each processor, in order of first appearance; processors differ by name and flags."""
     records: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
     return list({(_processor_key(record), record["device"]): record for record in records}.values())
 
@@ -22,7 +22,7 @@ def _processor_key(record: dict[str, Any]) -> tuple[str, ...]:
 
 
 def record_markdown(record: dict[str, Any]) -> str:
-    """Return a record's table with the facts that its numbers depend on."""
+    """Return a record's table, followed by command, hardware and versions."""
     hardware = record["hardware"]
     cpu = f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['threads']} threads"
     gpu = f"; {record['device']}" if record["device"] == hardware["gpu"] else ""
@@ -34,7 +34,7 @@ def record_markdown(record: dict[str, Any]) -> str:
         *(f"| {' | '.join(line)} |" for line in [headers, ["---"] * len(headers), *cells]),
         "",
         f"`{record['command']}` on {cpu}{gpu}; {' '.join(hardware['flags']) or 'no wide vectors'}; median "
-        f"(least to greatest) of {record['repeats']} rounds; {versions}; commit {record['commit']}; "
+        f"(minimum to maximum) of {record['repeats']} rounds; {versions}; commit {record['commit']}; "
         f"{record['created']}; load before {hardware['load_before']:.2f}.",
     ]
     return "\n".join(lines)
@@ -44,7 +44,7 @@ def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "folder", nargs="?", type=Path, default=RESULTS, help="of NAME.json files (default: benchmarks/results)"
+        "folder", nargs="?", type=Path, default=RESULTS, help="folder of NAME.json files (default: benchmarks/results)"
     )
     files = sorted(parser.parse_args().folder.glob("*.json"))
     print("\n\n".join(record_markdown(record) for file in files for record in latest_records(file)))

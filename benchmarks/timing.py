@@ -1,4 +1,4 @@
-"""Contenders that take turns, and what their rates say."""
+"""Contenders that take turns, and summaries of their rates."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import torch
 from benchmarks.common import BenchmarkConfig
 
 Contender = Callable[[float], float]
-"""Works for about so many seconds and returns its rate, in units of work a second."""
+"""Works for about the given number of seconds and returns its rate, in units of work per second."""
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
+    """Wait until the device has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def mean_rate(work: Iterator[float], device: torch.device) -> Contender:
-    """Return a contender that pulls units of work from an endless iterator; its rate is all of them over all the time."""
+    """Return a contender that takes units of work from an endless iterator; its rate is total work over total time."""
 
     def turn(seconds: float) -> float:
         synchronize(device)
@@ -35,7 +35,7 @@ def mean_rate(work: Iterator[float], device: torch.device) -> Contender:
 
 
 def best_rate(work: Iterator[float], device: torch.device) -> Contender:
-    """Return a contender whose rate is that of its fastest single unit of work: for physical limits."""
+    """Return a contender whose rate is that of its fastest unit of work, for physical limits."""
 
     def turn(seconds: float) -> float:
         end, best = time.perf_counter() + seconds, 0.0
@@ -47,9 +47,9 @@ def best_rate(work: Iterator[float], device: torch.device) -> Contender:
 
 
 def interleave(contenders: Mapping[str, Contender], config: BenchmarkConfig) -> dict[str, list[float]]:
-    """Return each contender's rates, one a round; all take a turn in each round, every other round in reverse order.
+    """Return each contender's rates, one per round; all take a turn in each round, in reverse order every other round.
 
-    Rates of one round were measured within seconds of each other, so their ratio bears a machine that is busy at times.
+    Rates of one round are measured within seconds of each other, so their ratio tolerates a machine that is busy at times.
     """
     names = list(contenders)
     rates: dict[str, list[float]] = {name: [] for name in names}
@@ -62,10 +62,10 @@ def interleave(contenders: Mapping[str, Contender], config: BenchmarkConfig) -> 
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
-    """Return the median, least and greatest of the rounds' values."""
+    """Return the median, minimum and maximum over the rounds."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> dict[str, float]:
-    """Return the summary of the ratios, round by round."""
+    """Return the summary of the ratios of each round."""
     return summary([a / b for a, b in zip(numerator, denominator, strict=True)])

@@ -1,4 +1,4 @@
-"""Our training loop against the usual one: a Dataset that makes a picture and from it a tensor an item, and a DataLoader."""
+"""The training loop of nephros against the usual one: a Dataset that makes an image and a tensor per item, and a DataLoader."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RECIPE = RECIPES["course-1"]
 
 
 class PILImageDataset(data.Dataset[tuple[Tensor, int]]):
-    """What MedMNIST's Dataset does with ToTensor and Normalize(.5, .5), without their checks."""
+    """MedMNIST's Dataset with ToTensor and Normalize(.5, .5), without their checks."""
 
     def __init__(self, split: Split) -> None:
         self._split = split
@@ -39,7 +39,7 @@ class PILImageDataset(data.Dataset[tuple[Tensor, int]]):
 
 
 def dataloader_batches(split: Split, workers: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield shuffled batches of normalised images for ever; worker processes live on from epoch to epoch."""
+    """Yield shuffled batches of normalized images endlessly; worker processes persist between epochs."""
     loader = data.DataLoader(
         PILImageDataset(split),
         batch_size=RECIPE.batch_size,
@@ -54,7 +54,7 @@ def dataloader_batches(split: Split, workers: int, device: torch.device) -> Iter
 
 
 def dataloader_steps(split: Split, workers: int, device: torch.device) -> Iterator[float]:
-    """Train the recipe's network, laid out as torch does by itself, on ready-made batches; yield the images of each."""
+    """Train the recipe's network, in torch's default layout, on the DataLoader's batches; yield the images of each."""
     network = _classifier(trainer_for(replace(RECIPE, channels_last=False), split, device)).network
     optimizer = torch.optim.SGD(network.parameters(), lr=LR)
     for images, labels in dataloader_batches(split, workers, device):
@@ -65,7 +65,7 @@ def dataloader_steps(split: Split, workers: int, device: torch.device) -> Iterat
 
 
 def normalized_batches(trainer: Trainer) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield our batches, normalised to floats as the usual loop's are (in training our network does that)."""
+    """Yield nephros's batches, normalized to floats like the DataLoader's (in training, our network does that)."""
     for images, labels in endless_batches(trainer):
         yield _classifier(trainer).normalize(images), labels
 
@@ -82,7 +82,7 @@ def _classifier(trainer: Trainer) -> Classifier:
 
 
 def check_same_images(trainer: Trainer, split: Split) -> None:
-    """Make sure that both loops see the same: the first images, made either way, are equal."""
+    """Check that the first images are equal in both loops."""
     expected = torch.stack([PILImageDataset(split)[index][0] for index in range(RECIPE.batch_size)])
     _, images, _ = next(trainer.train_batches.iter_batches(RECIPE.batch_size))
     torch.testing.assert_close(_classifier(trainer).normalize(images).cpu(), expected)
@@ -91,7 +91,7 @@ def check_same_images(trainer: Trainer, split: Split) -> None:
 def measure(
     what: str, ours: Contender, dataloader_contenders: dict[int, Contender], config: BenchmarkConfig, target: str
 ) -> Row:
-    """Return our rate beside that of the usual loop with its best number of workers."""
+    """Return the rate of nephros and that of the DataLoader with its best number of workers."""
     contenders = {"ours": ours} | {str(workers): contender for workers, contender in dataloader_contenders.items()}
     rates = interleave(contenders, config)
     best = max(dataloader_contenders, key=lambda workers: statistics.median(rates[str(workers)]))
@@ -111,7 +111,9 @@ def measure(
 def main() -> None:
     """Run the benchmark."""
     parser = build_parser(__doc__ or "")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="of the DataLoader (default: 0 1 2)")
+    parser.add_argument(
+        "--workers", type=int, nargs="+", default=[0, 1, 2], help="worker processes of the DataLoader (default: 0 1 2)"
+    )
     config = parse_config(parser, "usual_loop")
     workers: list[int] = config.args.workers
     split, title = load_train_split(config)
@@ -124,15 +126,19 @@ def main() -> None:
     ours = mean_rate(batch_sizes(endless_batches(trainer)), device)
     rows = [
         measure(
-            "batches alone: ours uint8, as its network takes them", ours, dataloader_contenders, config, "at least 50"
+            "batches only: nephros as uint8, which its network takes",
+            ours,
+            dataloader_contenders,
+            config,
+            "at least 50",
         )
     ]
     ours = mean_rate(batch_sizes(normalized_batches(trainer)), device)
-    rows.append(measure("batches alone: both normalised floats", ours, dataloader_contenders, config, "at least 50"))
+    rows.append(measure("batches only: both as normalized floats", ours, dataloader_contenders, config, "at least 50"))
     ours = mean_rate(training_steps(trainer, endless_batches(trainer)), device)
     dataloader_contenders = {count: mean_rate(dataloader_steps(split, count, device), device) for count in workers}
     rows.append(measure(f"training {RECIPE.name}", ours, dataloader_contenders, config, "more than 1"))
-    publish(config, f"Our loop against Dataset and DataLoader, {title}", rows, title)
+    publish(config, f"nephros against Dataset and DataLoader, {title}", rows, title)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-# With any other process busy, OpenMP threads that spin while waiting are many times slower than threads that sleep.
+# If other processes are busy, OpenMP threads that spin while waiting are many times slower than threads that sleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# But waking takes long too: some microseconds of spinning first (GNU's OpenMP) make two threads a quarter faster where
-# nothing else runs, and somewhat slower where something does (python -m benchmarks.waiting).
+# Waking up is slow too: spinning for some microseconds first (GNU's OpenMP) makes two threads a quarter faster on an idle
+# machine, and somewhat slower on a busy one (python -m benchmarks.waiting).
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-# Some builds of ONNX Runtime report their use to Microsoft, and write a file for it, unless told not to before the import.
+# Some builds of ONNX Runtime send telemetry to Microsoft, and write a file for it, unless disabled before the import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:

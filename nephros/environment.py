@@ -1,4 +1,4 @@
-"""What software a result was made with."""
+"""The software versions and the commit that a result depends on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of nephros, Python and the libraries that numbers depend on."""
+    """Return package -> version for nephros, Python and the libraries that affect numbers."""
     versions = {"nephros": __version__, "python": platform.python_version()}
     for package in ("torch", "numpy", "scikit-learn"):
         versions[package] = importlib.metadata.version(package)
@@ -21,7 +21,7 @@ def package_versions() -> dict[str, str]:
 
 @functools.cache
 def git_commit() -> str | None:
-    """Return the commit of the nephros checkout, marked ``+changes`` where files differ; None outside a checkout."""
+    """Return the checkout's commit, with ``+changes`` appended if tracked files differ; None outside a checkout."""
     package_dir = Path(__file__).parent
     if not (package_dir.parent / ".git").exists():
         return None

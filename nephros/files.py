@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: every result is written under a temporary name and then renamed."""
+"""Atomic files (written under a temporary name, then renamed), lock files and digests."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ except ImportError:  # Windows
 
 @contextlib.contextmanager
 def atomic_write(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path`; when the block ends well, flush it to disk and rename it to `path`.
+    """Open a temporary file beside `path`; at the end of the block, flush it to disk and rename it to `path`.
 
-    An exception, a full disk included, removes the temporary file and leaves an earlier `path` as it was.
+    An exception, such as a full disk, removes the temporary file and leaves an existing `path` unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,16 +41,16 @@ def atomic_write(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
 
 
 def remove_temporary_files(root: Path) -> None:
-    """Remove what killed processes left half-written below `root`, which must be held."""
+    """Remove the temporary files that killed processes left below `root`; the caller must hold its lock."""
     for path in root.rglob(".*.tmp"):
         path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def file_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file against other processes; the file stays, as removing it would race.
+    """Hold an exclusive lock on the file `path` within the block. The file stays, since removing it would be a race.
 
-    Without `wait`, BlockingIOError when another process holds it. Where the file system has no locks, none is held.
+    Without `wait`, raises BlockingIOError if another process holds the lock. Does nothing on file systems without locks.
     """
     with open(path, "wb") as file:
         if fcntl is not None:
@@ -58,7 +58,7 @@ def file_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 raise
-            except OSError:  # some cluster file systems have none
+            except OSError:  # some cluster file systems have no locks
                 pass
         yield
 
@@ -76,7 +76,7 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: object) -> None:
-    """Write `value` as indented JSON, all or nothing; NaN and infinities become null, as JSON has no word for them."""
+    """Write `value` as indented JSON, all or nothing; NaN and infinities, which JSON lacks, become null."""
     write_text(path, json.dumps(replace_nonfinite(value), indent=2, ensure_ascii=False) + "\n")
 
 

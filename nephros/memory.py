@@ -1,4 +1,4 @@
-"""How much host memory is free."""
+"""Available host memory."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def available_memory() -> int:
-    """Return the bytes of host memory that new arrays can take, a container's limit included; 4 GiB where nothing says."""
+    """Return the bytes of host memory available to new arrays, within a container's limit; 4 GiB if unknown."""
     return min(_system_available(), _cgroup_available())
 
 
 def _cgroup_available() -> int:
-    """Return what this process's control group (version 2) may still take; a huge number where there is no limit."""
+    """Return the bytes left to this process's control group (version 2), or a huge number without a limit."""
     cgroup = Path("/sys/fs/cgroup")
     with contextlib.suppress(OSError, ValueError):
         return int((cgroup / "memory.max").read_text()) - int((cgroup / "memory.current").read_text())

@@ -21,7 +21,7 @@ from benchmarks.common import format_table
 from nephros.text_tables import markdown_table
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "results/README.md", "results/speedrun.md")
+DOCUMENTS = ("README.md", "benchmarks/README.md", "results/README.md", "results/speedrun.md")
 MARKED_TABLE = re.compile(r"(<!-- table (?P<file>\S+?)(?:: (?P<columns>[^>]*?))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

@@ -1,9 +1,13 @@
-"""Made-up data that every test may use, and a machine without a user's own settings."""
+"""Synthetic data for all tests, an environment without the user's own settings, and how tests share a machine."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+# One thread per process, set before torch is imported: tests run in parallel, and more threads would only contend.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -15,9 +19,11 @@ from nephros.data.dataset import Dataset, Provenance, Split
 
 pytest_plugins = ("tests.trained_run",)
 
-# What once broke a test is committed, so that it is tried first everywhere from then on; Hypothesis's own profile for CI
-# would keep nothing. No deadlines: how long an example takes tells of the machine.
-_example_database = DirectoryBasedExampleDatabase(Path(__file__).parent / "corpus" / "hypothesis")
+TESTS = Path(__file__).parent
+
+# Examples that once broke a test are committed, so that every machine tries them first; Hypothesis's own profile for CI
+# would keep none. No deadlines: the time that an example takes depends on the machine.
+_example_database = DirectoryBasedExampleDatabase(TESTS / "corpus" / "hypothesis")
 settings.register_profile(
     "nephros",
     database=_example_database,
@@ -28,6 +34,14 @@ settings.register_profile(
 settings.load_profile("nephros")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file on one worker, which then makes their fixtures once, unless they have a group."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(TESTS).with_suffix(""))))
+
+
 @pytest.fixture(autouse=True)
 def _isolated_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setenv("NEPHROS_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -36,8 +50,8 @@ def _isolated_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder that holds the real TissueMNIST, which the test and its commands then open by name."""
-    for folder in (os.environ.get("NEPHROS_DATA"), Path(__file__).parents[2] / "shared" / "data"):
+    """Return the folder that holds the real TissueMNIST; the test and its commands then open it by name."""
+    for folder in (os.environ.get("NEPHROS_DATA"), TESTS.parents[1] / "shared" / "data"):
         if folder and (Path(folder) / "tissuemnist.npz").is_file():
             monkeypatch.setenv("NEPHROS_DATA", str(folder))
             return Path(folder)
@@ -47,7 +61,10 @@ def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
 def square_images(
     n: int, classes: int, seed: int, channels: int = 1, size: int = 28
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return n noisy images with a square whose brightness tells the class, and their labels: easy, but not at once."""
+    """Return n noisy images, (n, size, size) or with channels, of a square whose brightness gives the class, and labels (n,).
+
+    They are easy to learn, but not within the first few steps.
+    """
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % classes
     rng.shuffle(labels)
@@ -59,7 +76,7 @@ def square_images(
 
 
 def squares_dataset(n: int = 240, classes: int = 4, channels: int = 1, size: int = 28) -> Dataset:
-    """Return a tiny Dataset of `squares`: n training images and a quarter of that in val and in test."""
+    """Return a small Dataset of `square_images`: n for training, and n / 4 each for validation and test."""
     train, val, test = (
         Split(*square_images(m, classes, seed, channels, size)) for seed, m in enumerate((n, n // 4, n // 4))
     )
@@ -68,7 +85,7 @@ def squares_dataset(n: int = 240, classes: int = 4, channels: int = 1, size: int
 
 
 def write_npz(path: Path, dataset: Dataset) -> Path:
-    """Write a Dataset in the MedMNIST layout."""
+    """Write `dataset` to `path` in the MedMNIST layout and return `path`."""
     arrays = {}
     for name, split in dataset.splits():
         arrays[f"{name}_images"] = split.images

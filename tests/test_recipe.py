@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nephros.errors import NephrosError
+from nephros.errors import InvalidArgument, NephrosError
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe, to_yaml
 from nephros.recipe_io import field_names, get_recipe, read_recipe, recipe_from_dict
@@ -55,9 +55,6 @@ def test_fields_that_a_file_lacks_keep_their_defaults() -> None:
         ({"epocs": 3}, ["mine.yaml", "'epocs'", "Did you mean 'epochs'"]),
         ({"optimizer": {"lrr": 3}}, ["mine.yaml", "'optimizer.lrr'", "Did you mean 'optimizer.lr'"]),
         ({"optimizer": 3}, ["'optimizer' must hold fields"]),
-        ({"epochs": "many"}, ["--epochs is many", "a whole number"]),
-        ({"optimizer": {"lr": "fast"}}, ["--optimizer.lr is fast", "a number"]),
-        ({"amp": "int3"}, ["--amp is int3", "one of 'off', 'auto', 'native', 'bf16', 'fp16'"]),
         ([1, 2], ["mine.yaml is not a recipe"]),
         ({"epochs": None}, ["mine.yaml: 'epochs' has no value"]),
         ({"optimizer": {"lr": None}}, ["mine.yaml: 'optimizer.lr' has no value"]),
@@ -68,6 +65,24 @@ def test_a_file_that_can_not_be_used_is_named(values: object, message_parts: lis
         recipe_from_dict(values, "mine.yaml")
     for part in message_parts:
         assert part in str(exc_info.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "parameter", "value", "expected"),
+    [
+        ({"epochs": "many"}, "epochs", "many", "a whole number"),
+        ({"optimizer": {"lr": "fast"}}, "optimizer.lr", "fast", "a number"),
+        ({"amp": "int3"}, "amp", "int3", "one of 'off', 'auto', 'native', 'bf16', 'fp16'"),
+    ],
+)
+def test_a_value_of_the_wrong_type_names_field_and_file(
+    values: object, parameter: str, value: str, expected: str
+) -> None:
+    with pytest.raises(InvalidArgument) as exc_info:
+        recipe_from_dict(values, "mine.yaml")
+    error = exc_info.value
+    assert (error.parameter, error.value, error.expected) == (parameter, value, expected)
+    assert error.source == "mine.yaml"
 
 
 @pytest.mark.parametrize(
