@@ -1,4 +1,4 @@
-"""How fast `nephros serve` answers 1, 8 and 64 clients at once, with requests merged into batches and without."""
+"""Latency and throughput of `nephros serve` with 1, 8 and 64 concurrent clients, with and without dynamic batching."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ from benchmarks.workloads import load_train_split
 CLIENTS = (1, 8, 64)
 BATCHING = {"batched": True, "unbatched": False}
 SERVER_SCRIPT = """
+import logging, sys
 from nephros.workflows.serve import serve
-serve(port=0, reference_data="none", dynamic_batching={dynamic_batching}, say=lambda line: print(line, flush=True))
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+serve(port=0, reference_data="none", dynamic_batching={dynamic_batching})
 """
-BOUNDARY = "a-boundary-that-no-picture-holds"
+BOUNDARY = "a-boundary-that-no-image-contains"
 
 
 @contextlib.contextmanager
 def server(dynamic_batching: bool) -> Iterator[int]:
-    """Serve the model in the box in a process of its own; yield the port."""
+    """Serve the bundled model in its own process; yield the port."""
     args = [sys.executable, "-c", SERVER_SCRIPT.format(dynamic_batching=dynamic_batching)]
     with subprocess.Popen(args, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -44,7 +46,7 @@ def server(dynamic_batching: bool) -> Iterator[int]:
 
 
 def request_bodies(images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> list[bytes]:
-    """Return the body of a request with one cell, a PNG file, for each of the images."""
+    """Return the body of a one-cell request, with a PNG file, for each of the images."""
     bodies = []
     for image in images:
         file = io.BytesIO()
@@ -55,7 +57,7 @@ def request_bodies(images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> l
 
 
 def load_contender(port: int, clients: int, requests: list[bytes], latencies: list[list[float]]) -> Contender:
-    """Return a contender: so many clients that each ask for one cell after another; each turn's latencies are added."""
+    """Return a contender: concurrent clients that each send one cell at a time; appends each turn's latencies in seconds."""
 
     def turn(seconds: float) -> float:
         turn_latencies: list[float] = []
@@ -90,7 +92,7 @@ def load_contender(port: int, clients: int, requests: list[bytes], latencies: li
         for thread in threads:
             thread.join()
         if failures:
-            raise RuntimeError(f"a client got no answer: {failures[0]}")
+            raise RuntimeError(f"a request failed: {failures[0]}")
         latencies.append(turn_latencies)
         return len(turn_latencies) / (time.perf_counter() - start)
 
@@ -98,7 +100,7 @@ def load_contender(port: int, clients: int, requests: list[bytes], latencies: li
 
 
 def mean_batch_size(port: int) -> float:
-    """Return the mean number of cells in a call of the network since the server began."""
+    """Return the mean number of cells per call of the network since the server started."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     with contextlib.closing(connection):
         connection.request("GET", "/metrics")
@@ -108,10 +110,10 @@ def mean_batch_size(port: int) -> float:
 
 
 def measure(config: BenchmarkConfig, requests: list[bytes]) -> list[Row]:
-    """Return a row for each number of clients and each way."""
+    """Return a row for each number of clients, with and without batching."""
     rows: list[Row] = []
     for clients in CLIENTS:
-        with contextlib.ExitStack() as stack:  # fresh servers, so that their counts are of this many clients
+        with contextlib.ExitStack() as stack:  # new servers, so that their metrics cover this number of clients only
             ports = {name: stack.enter_context(server(dynamic_batching)) for name, dynamic_batching in BATCHING.items()}
             latencies: dict[str, list[list[float]]] = {name: [] for name in BATCHING}
             contenders = {
@@ -140,7 +142,7 @@ def main() -> None:
     parser = build_parser(__doc__ or "")
     config = parse_config(parser, "serving")
     if config.device.type != "cpu":
-        parser.error("this benchmark is of the CPU: give --device cpu.")
+        parser.error("this benchmark runs on the CPU: use --device cpu.")
     split, data = load_train_split(config)
     rows = measure(config, request_bodies(split.images[:512]))
     publish(config, f"nephros serve, one cell a request, clients on the same machine, {data}", rows, data)

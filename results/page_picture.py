@@ -1,6 +1,6 @@
-"""Photograph the page of `nephros serve`, as the README shows it: python results/page_picture.py writes results/page.png.
+"""Take the screenshot of `nephros serve` that the README shows: ``python results/page_picture.py`` writes results/page.png.
 
-All cells are made up: real ones are not part of this repository.
+All cells are synthetic: real ones are not part of this repository.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WIDTH, HEIGHT = 1280, 1120
 
 
 def main() -> None:
-    """Serve the model in the box, give the page six cells, and save what it shows."""
+    """Serve the bundled model, upload six cells to the page, and save a screenshot of the results."""
     with tempfile.TemporaryDirectory() as folder:
         folder_path, cells = Path(folder), make_synthetic(400, 40, 40, seed=3)
         arrays = {
@@ -44,7 +44,7 @@ def main() -> None:
             "--reference-data",
             str(folder_path / "synthetic.npz"),
         ]
-        with subprocess.Popen(args, stdout=subprocess.PIPE, text=True) as server:
+        with subprocess.Popen(args, stderr=subprocess.PIPE, text=True) as server:
             try:
                 _take_screenshot(_server_url(server), files)
             finally:
@@ -52,8 +52,8 @@ def main() -> None:
 
 
 def _server_url(server: subprocess.Popen[str]) -> str:
-    assert server.stdout is not None
-    for line in server.stdout:
+    assert server.stderr is not None
+    for line in server.stderr:
         if match := re.search(r"http://\S+:\d+", line):
             return match[0]
     raise RuntimeError("the server ended before it was ready")

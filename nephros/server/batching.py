@@ -1,4 +1,4 @@
-"""Cells of several requests answered in one call of the network, which costs little more than those of one."""
+"""Dynamic batching: cells of several requests share one call of the network, which takes little longer than a single cell."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,11 @@ from nephros.inference.predictor import PredictionBatch
 from nephros.server.limits import RequestRejected
 
 MAX_BATCH = 256
-"""Cells in one call; a request brings its own in parts of at most so many."""
+"""Cells per call; a request submits its cells in chunks of at most this size."""
 MAX_DELAY_S = 0.002
-"""Seconds that cells wait for those of requests that are being read; none where there are no such."""
+"""Seconds that cells wait for more cells while other requests are being read."""
 MAX_QUEUE_LENGTH = 512
-"""Parts that may wait; a request has one waiting at a time."""
+"""Chunks that may wait; a request has one in the queue at a time."""
 
 
 @dataclass
@@ -31,7 +32,7 @@ class _Job:
 
 
 class Batcher:
-    """A queue before the engine, and the one thread that empties it."""
+    """A queue of cells, and the one thread that runs the network on them."""
 
     def __init__(
         self,
@@ -40,25 +41,30 @@ class Batcher:
         dynamic_batching: bool = True,
         max_queue_length: int = MAX_QUEUE_LENGTH,
     ) -> None:
-        """Take `Predictor.predict_batch` or the like; without `dynamic_batching`
-        each job is a call of its own, to measure what merging gains."""
+        """Start the thread.
+
+        Args:
+            predict: `Predictor.predict_batch`, or a function like it.
+            dynamic_batching: False makes each job a call of its own, to measure what batching gains.
+            max_queue_length: jobs that may wait before more are rejected.
+        """
         self._predict, self._dynamic_batching, self._max_queue_length = predict, dynamic_batching, max_queue_length
         self._queue: deque[_Job] = deque()
         self._condition = threading.Condition()
         self._n_expected = 0
         self._closed = False
         self.n_calls = self.n_cells = 0
-        """Of the network so far, and cells in them."""
+        """Calls of the network so far, and the cells in them."""
         self._thread = threading.Thread(target=self._run, name="nephros-batches", daemon=True)
         self._thread.start()
 
     def __len__(self) -> int:
-        """Return how many jobs are waiting."""
+        """Return the number of waiting jobs."""
         return len(self._queue)
 
     @contextmanager
     def expect_more(self) -> Iterator[None]:
-        """Within the block a request's files are being read, whose cells are worth a moment's wait."""
+        """Announce that cells will come soon: within the block, the next batch waits a moment for them."""
         with self._condition:
             self._n_expected += 1
         try:
@@ -69,14 +75,17 @@ class Batcher:
                 self._condition.notify()
 
     def submit(self, cells: NDArray[np.uint8]) -> Future[PredictionBatch]:
-        """Return what will hold the Answers for (n, h, w) or (n, h, w, c) cells; Refused when too many are waiting.
+        """Queue (n, h, w) or (n, h, w, c) cells and return a future of their predictions.
 
         A future that is cancelled before its turn costs nothing.
+
+        Raises:
+            RequestRejected: too many jobs are waiting, or the batcher is closed.
         """
         job = _Job(cells)
         with self._condition:
             if self._closed:
-                raise RequestRejected(503, "The server is ending.")
+                raise _shutting_down()
             if len(self._queue) >= self._max_queue_length:
                 raise RequestRejected(503, "The server is busy: try again in a few seconds.")
             self._queue.append(job)
@@ -84,14 +93,14 @@ class Batcher:
         return job.future
 
     def close(self) -> None:
-        """End the thread after the call it is in; what still waits is refused."""
+        """Stop the thread after its current call, and reject the jobs that still wait."""
         with self._condition:
             self._closed = True
             self._condition.notify()
         self._thread.join()
         for job in self._queue:
             if job.future.set_running_or_notify_cancel():
-                job.future.set_exception(RequestRejected(503, "The server is ending."))
+                job.future.set_exception(_shutting_down())
 
     def _run(self) -> None:
         while jobs := self._next_batch():
@@ -100,7 +109,7 @@ class Batcher:
                 continue
             try:
                 predictions = self._predict(np.concatenate([job.cells for job in active]))
-            except Exception as error:  # whatever the runtime raises belongs to those who wait, not to this thread
+            except Exception as error:  # any error of the runtime goes to those who wait; the thread goes on
                 for job in active:
                     job.future.set_exception(error)
                 continue
@@ -108,11 +117,11 @@ class Batcher:
             self.n_cells += len(predictions)
             start = 0
             for job in active:
-                job.future.set_result(_slice_batch(predictions, start, start + len(job.cells)))
+                job.future.set_result(select_rows(predictions, slice(start, start + len(job.cells))))
                 start += len(job.cells)
 
     def _next_batch(self) -> list[_Job]:
-        """Return the jobs of the next call, or none at the end."""
+        """Return the jobs of the next call; an empty list once the batcher is closed."""
         with self._condition:
             while not self._queue and not self._closed:
                 self._condition.wait()
@@ -132,12 +141,21 @@ class Batcher:
             return batch
 
 
-def _slice_batch(predictions: PredictionBatch, start: int, end: int) -> PredictionBatch:
-    features, maps = predictions.features, predictions.class_activation_maps
+def select_rows(predictions: PredictionBatch, rows: slice | NDArray[np.int64]) -> PredictionBatch:
+    """Return the predictions of some cells, by a slice or an array of indices."""
+
+    def select(values: NDArray[Any] | None) -> Any:
+        return None if values is None else values[rows]
+
+    indices = np.arange(len(predictions))[rows]
     return PredictionBatch(
-        predictions.probabilities[start:end],
-        None if features is None else features[start:end],
-        None if maps is None else maps[start:end],
-        predictions.is_ood[start:end],
-        predictions.ood_reasons[start:end],
+        predictions.probabilities[rows],
+        select(predictions.features),
+        select(predictions.class_activation_maps),
+        predictions.is_ood[rows],
+        tuple(predictions.ood_reasons[i] for i in indices),
     )
+
+
+def _shutting_down() -> RequestRejected:
+    return RequestRejected(503, "The server is shutting down.")

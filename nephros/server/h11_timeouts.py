@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol, with an end to patience: clients that open a connection and hang are cut off."""
+"""uvicorn's HTTP/1.1 protocol with timeouts that uvicorn lacks."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ import asyncio
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 IDLE_TIMEOUT_S = 10.0
-"""Seconds in which a whole request head must come, and a finished answer be taken."""
+"""Seconds for a client to send a complete request head, and to read a finished response."""
 
 
 class TimeoutProtocol(H11Protocol):
-    """uvicorn waits for ever for the first byte of a request, for the rest of its head, and for a reader to read."""
+    """Drops clients that connect and hang.
+
+    uvicorn itself waits forever for the first byte of a request, for the rest of its head, and for a client to read.
+    """
 
     _request_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to count."""
+        """Start the request timer."""
         super().connection_made(transport)
         self._start_request_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Count on until a head is whole."""
+        """Stop the request timer once a head is complete."""
         super().data_received(data)
         if self._is_responding():
             self._cancel_request_timer()
@@ -30,26 +33,26 @@ class TimeoutProtocol(H11Protocol):
             self._start_request_timer()
 
     def on_response_complete(self) -> None:
-        """Count until the next request, or until what is left of this answer has been taken."""
+        """Start the request timer again: for the next request, or for the client to read the rest of this response."""
         super().on_response_complete()
         if not self._is_responding() and self._request_timer is None:
             self._start_request_timer()
 
     def pause_writing(self) -> None:
-        """Count until the client has taken most of what waits to be sent."""
+        """Start the write timer: the write buffer is full."""
         super().pause_writing()
         if self._write_timer is None:
             self._write_timer = self.loop.call_later(IDLE_TIMEOUT_S, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Stop that count."""
+        """Stop the write timer: the client has read most of the buffer."""
         super().resume_writing()
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop counting."""
+        """Stop both timers."""
         self._cancel_request_timer()
         if self._write_timer is not None:
             self._write_timer.cancel()

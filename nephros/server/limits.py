@@ -1,4 +1,4 @@
-"""How much one client may ask for, and what it is told when that is too much."""
+"""Limits on what one request may use, and the error that rejects a request."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import ClassVar
 
-from nephros.errors import NephrosError
+from nephros.errors import FileError
+
+MAX_BUFFERED_BYTES = 1 << 30
+"""Bytes of uploads in memory at one time, over all clients."""
 
 
 class RequestRejected(Exception):
-    """A request that gets no answer: its HTTP status and one plain sentence."""
+    """A request that gets no prediction: an HTTP status and one plain sentence."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -22,37 +25,31 @@ class RequestRejected(Exception):
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """What a request may bring and take."""
+    """Limits of one request."""
 
     __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
-    """The words under the fields are also those of OpenAPI."""
+    """The docstrings of the fields are also their descriptions in OpenAPI."""
 
     max_upload_bytes: int = 64 << 20
-    """Of a request's body."""
+    """Size of the request's body in bytes."""
     max_files: int = 1000
-    """In a request."""
+    """Files per request."""
     max_cells: int = 10_000
-    """Pictures of all files together: pages and rows count."""
+    """Images in all files together; pages and rows count as one image each."""
     max_file_pixels: int = 100_000_000
-    """Of all pages or rows of a file, unpacked; a single picture may have 25 million."""
+    """Decoded pixels in all pages or rows of one file; a single image may have 25 million."""
     timeout_s: float = 60.0
-    """In which an upload must have come, and after that so many again in which it must be answered."""
+    """Seconds for the upload, and again for the prediction."""
     idle_timeout_s: float = 10.0
-    """In which a client must send something more, or take something of the answer."""
-
-    def to_dict(self) -> dict[str, float]:
-        """Return the limits as plain JSON values."""
-        return asdict(self)
+    """Seconds within which the client must send or receive the next bytes."""
 
 
 BATCH_LIMITS = RequestLimits(256 << 20, 1000, 250_000, 250_000_000, 900.0)
-"""Of ``POST /predict/batch``: TissueMNIST's file fits."""
-MAX_BUFFERED_BYTES = 1 << 30
-"""Of uploads in memory at one time, all clients' together."""
+"""Limits of ``POST /predict/batch``: large enough for TissueMNIST's file."""
 
 
 class DecodeLimiter:
-    """Counts what the files of one request give; called for each file, as `nephros.inference.reader.Guard` says."""
+    """Counts the decoded cells and pixels of one request; a `nephros.inference.reader.SizeCheck`."""
 
     def __init__(self, limits: RequestLimits) -> None:
         self._limits, self._deadline = limits, time.monotonic() + limits.timeout_s
@@ -61,22 +58,21 @@ class DecodeLimiter:
         self._file_pixels = 0
 
     def __call__(self, name: object, n_cells: int, pixels_per_cell: int) -> None:
-        """UserError, in one sentence that begins with `name`, when the file goes over a limit."""
+        """Count `n_cells` more of the file `name`; raise FileError if the file exceeds a limit."""
         if name is not self._current_file:
             self._current_file, self._file_pixels = name, 0
         if self._n_cells + n_cells > self._limits.max_cells:
-            raise NephrosError(
-                f"{name} brings the upload above {self._limits.max_cells:,} cells, the most that are answered at once; "
-                "divide it, or use `nephros predict`."
+            raise FileError(
+                str(name),
+                f"{name} brings the upload above {self._limits.max_cells:,} cells, the limit per request; "
+                "split it, or predict it without the server.",
             )
         if self._file_pixels + n_cells * pixels_per_cell > self._limits.max_file_pixels:
-            raise NephrosError(
-                f"{name} unpacks to more than {self._limits.max_file_pixels / 1e6:,.0f} million pixels; crop the cells out first."
-            )
+            limit = f"{self._limits.max_file_pixels / 1e6:,.0f} million pixels"
+            raise FileError(str(name), f"{name} has more than {limit} when decoded; crop the cells first.")
         if time.monotonic() > self._deadline:
-            raise NephrosError(
-                f"{name} was not read within {self._limits.timeout_s:g} seconds; send fewer files at once."
-            )
+            seconds = f"{self._limits.timeout_s:g} seconds"
+            raise FileError(str(name), f"{name} was not read within {seconds}; send fewer files at once.")
         self._n_cells += n_cells
         self._file_pixels += n_cells * pixels_per_cell
 
@@ -89,28 +85,33 @@ class MemoryBudget:
 
     @contextmanager
     def lease(self) -> Iterator[MemoryLease]:
-        """Within the block a request takes what it needs; at the end all of it is given back."""
+        """Give one request a lease on this memory; everything it reserves is released at the end of the block."""
         memory_lease = MemoryLease(self)
         try:
             yield memory_lease
         finally:
-            self.reserve(-memory_lease.reserved)
+            self.release(memory_lease.reserved)
 
     def reserve(self, n_bytes: int) -> None:
-        """Take so many bytes; Refused when there are not so many left."""
+        """Reserve `n_bytes`; raise RequestRejected if fewer are available."""
         with self._lock:
             if n_bytes > self._available:
-                raise RequestRejected(503, "The server holds as many uploads as it can: try again in a few seconds.")
+                raise RequestRejected(503, "The server has no memory left for uploads: try again in a few seconds.")
             self._available -= n_bytes
+
+    def release(self, n_bytes: int) -> None:
+        """Make `n_bytes` available again."""
+        with self._lock:
+            self._available += n_bytes
 
 
 class MemoryLease:
-    """One request's part of a Budget."""
+    """One request's part of a MemoryBudget."""
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget, self.reserved = budget, 0
 
     def reserve(self, n_bytes: int) -> None:
-        """Take so many more bytes; Refused when there are not so many left."""
+        """Reserve `n_bytes` more; raise RequestRejected if fewer are available."""
         self._budget.reserve(n_bytes)
         self.reserved += n_bytes

@@ -1,9 +1,8 @@
-"""What every request passes: whose it is, how it is counted, and the headers of every answer."""
+"""ASGI middleware around the whole application: origin checks, request metrics and security headers."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 
@@ -11,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nephros.environment import __version__
 from nephros.server.prometheus import ServerMetrics
+from nephros.server.schemas import ErrorResponse
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 RESPONSE_HEADERS = {
@@ -28,19 +28,26 @@ RESPONSE_HEADERS = {
 
 
 class RequestMiddleware:
-    """ASGI middleware around the whole application."""
+    """Checks every request's origin, records it in the metrics, and adds headers to every response."""
 
     def __init__(self, app: ASGIApp, metrics: ServerMetrics, routes: frozenset[str], loopback_only: bool) -> None:
-        """Take the application and its routes; with `loopback_only` a foreign Host header is refused (DNS rebinding)."""
+        """Wrap an application.
+
+        Args:
+            app: the application.
+            metrics: where requests are recorded.
+            routes: paths that the metrics name; all others are counted as "other".
+            loopback_only: reject requests with another Host header than localhost, against DNS rebinding.
+        """
         self._app, self._metrics, self._routes, self._loopback_only = app, metrics, routes, loopback_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request pass or refuse it, and count it."""
+        """Pass a request to the application or reject it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         start, status = time.perf_counter(), 0
-        # One that is answered before all of it came can't be followed by another on the same connection.
+        # After a response to a request that was not read to its end, the connection can't be used again.
         body_complete = scope["method"] in ("GET", "HEAD")
 
         async def tracked_receive() -> Message:
@@ -60,29 +67,30 @@ class RequestMiddleware:
 
         try:
             if reason := self._rejection_reason(scope):
-                await self._reject(send_with_headers, 403, reason)
+                await _reject(send_with_headers, 403, reason)
             else:
                 await self._app(scope, tracked_receive, send_with_headers)
-        except asyncio.CancelledError:  # the server is ending, and has waited long enough for this client
+        except asyncio.CancelledError:  # the server is shutting down and has waited long enough for this client
             if not status:
-                await self._reject(send_with_headers, 503, "The server is ending.")
+                await _reject(send_with_headers, 503, "The server is shutting down.")
         finally:
             path = scope["path"] if scope["path"] in self._routes else "other"
             self._metrics.record_request(path, status or 500, time.perf_counter() - start)
 
-    async def _reject(self, send: Send, status: int, reason: str) -> None:
-        body = json.dumps({"error": reason}).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
     def _rejection_reason(self, scope: Scope) -> str:
-        """Return why a request is not from this server's own address, or nothing."""
+        """Return why a request does not come from this server's own address; empty if it does."""
         headers = dict(scope["headers"])
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if self._loopback_only and re.sub(r":\d*$", "", host) not in LOOPBACK_HOSTS:
-            return "This server answers on this machine only, as localhost: start it with --host to let others in."
+            return "This server only accepts requests to localhost: start it with a host address to let others in."
         origin = headers.get(b"origin")
         if origin is not None and origin.decode("latin-1").lower().partition("://")[2] != host:
             return "Pages of other sites may not use this server."
         return ""
+
+
+async def _reject(send: Send, status: int, reason: str) -> None:
+    body = ErrorResponse(error=reason).model_dump_json().encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,4 +1,4 @@
-"""A request's multipart body becomes files in memory while it streams in; nothing is written to disk."""
+"""Reads the files of a multipart request into memory as they arrive; nothing is written to disk."""
 
 from __future__ import annotations
 
@@ -15,11 +15,58 @@ from nephros.server.limits import MemoryLease, RequestLimits, RequestRejected
 FIELD_NAME = b"files"
 MAX_NAME_LENGTH = 255
 _DRAIN_FACTOR = 4
-"""An upload that is too large is read on, and forgotten, to so many times the limit, so that its sender hears why."""
+"""An upload that is too large is read and discarded up to this multiple of the limit, so that its sender sees the error."""
+
+
+async def read_multipart_files(request: Request, limits: RequestLimits, lease: MemoryLease) -> list[InMemoryFile]:
+    """Return the files of a request.
+
+    Raises:
+        RequestRejected: the body is not a multipart form with at least one part named ``files``, is truncated or damaged,
+            exceeds a limit, or arrives too slowly.
+    """
+    content_type, options = parse_options_header(request.headers.get("content-type", ""))
+    boundary = options.get(b"boundary", b"")
+    if content_type != b"multipart/form-data" or not 0 < len(boundary) <= 200:
+        raise RequestRejected(415, "Send the images as multipart/form-data, in a field named files.")
+    reader = _MultipartReader(boundary, limits.max_files)
+    rejection: RequestRejected | None = None
+    size = 0
+    try:
+        async with asyncio.timeout(limits.timeout_s):
+            async for chunk in _body_chunks(request, limits.idle_timeout_s):
+                size += len(chunk)
+                if size > limits.max_upload_bytes * _DRAIN_FACTOR:
+                    break
+                if rejection is None:
+                    rejection = _feed(reader, chunk, size, limits, lease)
+                    if rejection is not None:
+                        reader.files.clear()
+    except TimeoutError:
+        raise RequestRejected(408, "The upload was too slow and was cut off: send it again.") from None
+    except ClientDisconnect:
+        raise RequestRejected(400, "The upload ended before it was complete.") from None
+    if rejection is not None:
+        raise rejection
+    if not reader.complete:
+        raise RequestRejected(400, "The upload is truncated or damaged: send it again.")
+    if not reader.files:
+        raise RequestRejected(400, "The upload contains no files: send them in a field named files.")
+    return reader.files
+
+
+def sanitize_filename(name: bytes) -> str:
+    """Return a client's file name as text that is safe to display: one line of limited length. It is never opened.
+
+    Browsers encode a double quote in it as %22 (WHATWG, multipart form data), which is decoded; a line break stays encoded.
+    """
+    name = name.replace(b"%22", b'"')
+    text = "".join(char if char.isprintable() else "?" for char in name.decode("utf-8", "replace"))
+    return text if len(text) <= MAX_NAME_LENGTH else text[: MAX_NAME_LENGTH - 6] + "…" + text[-5:]
 
 
 class _MultipartReader:
-    """Collects the parts of a multipart body that are called ``files``."""
+    """Collects the parts of a multipart body that are named ``files``."""
 
     def __init__(self, boundary: bytes, max_files: int) -> None:
         self.files: list[InMemoryFile] = []
@@ -80,67 +127,20 @@ class _MultipartReader:
         self.complete = True
 
 
-def sanitize_filename(name: bytes) -> str:
-    """Return a client's name for a file as text that is safe to show: one line, and not too long. It is never opened.
-
-    Browsers write a double quote in it as %22, which is undone (WHATWG, multipart form data); a line break stays so.
-    """
-    name = name.replace(b"%22", b'"')
-    text = "".join(char if char.isprintable() else "?" for char in name.decode("utf-8", "replace"))
-    return text if len(text) <= MAX_NAME_LENGTH else text[: MAX_NAME_LENGTH - 6] + "…" + text[-5:]
-
-
-async def read_multipart_files(request: Request, limits: RequestLimits, lease: MemoryLease) -> list[InMemoryFile]:
-    """Return the files of a request.
-
-    Refused when the body is no multipart form with at least one part called ``files``, is cut short or damaged, goes over
-    a limit, or comes too slowly.
-    """
-    content_type, options = parse_options_header(request.headers.get("content-type", ""))
-    boundary = options.get(b"boundary", b"")
-    if content_type != b"multipart/form-data" or not 0 < len(boundary) <= 200:
-        raise RequestRejected(415, "Send the pictures as multipart/form-data, in a field called files.")
-    reader = _MultipartReader(boundary, limits.max_files)
-    rejection: RequestRejected | None = None
-    size = 0
-    try:
-        async with asyncio.timeout(limits.timeout_s):
-            async for chunk in _body_chunks(request, limits.idle_timeout_s):
-                size += len(chunk)
-                if size > limits.max_upload_bytes * _DRAIN_FACTOR:
-                    break
-                if rejection is None:
-                    rejection = _feed(reader, chunk, size, limits, lease)
-                    if rejection is not None:
-                        reader.files.clear()
-    except TimeoutError:
-        raise RequestRejected(408, "The upload came too slowly and was cut off: send it again.") from None
-    except ClientDisconnect:
-        raise RequestRejected(400, "The upload ended before it was whole.") from None
-    if rejection is not None:
-        raise rejection
-    if not reader.complete:
-        raise RequestRejected(400, "The upload is cut short or damaged: send it again.")
-    if not reader.files:
-        raise RequestRejected(400, "The upload has no files: send them in a field called files.")
-    return reader.files
-
-
 def _feed(
     reader: _MultipartReader, chunk: bytes, size: int, limits: RequestLimits, lease: MemoryLease
 ) -> RequestRejected | None:
-    """Give a chunk to the parser and return why the request is refused, if it is."""
+    """Parse one more chunk; return why the request must be rejected, if it must."""
     if size > limits.max_upload_bytes:
-        return RequestRejected(
-            413, f"The upload has more than {limits.max_upload_bytes / 1e6:.0f} MB: send fewer files at once."
-        )
+        limit = f"{limits.max_upload_bytes / 1e6:.0f} MB"
+        return RequestRejected(413, f"The upload has more than {limit}: send fewer files at once.")
     try:
         lease.reserve(len(chunk))
         reader.write(chunk)
     except RequestRejected as error:
         return error
     except (MultipartParseError, ValueError):
-        return RequestRejected(400, "The upload is no well-formed multipart/form-data: send it again.")
+        return RequestRejected(400, "The upload is not valid multipart/form-data: send it again.")
     return None
 
 

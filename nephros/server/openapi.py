@@ -1,10 +1,11 @@
-"""What the API says about itself: OpenAPI's answers by route, and the page /api, which is made from them."""
+"""How the API describes itself: responses by route for OpenAPI, the response of /version, and the page /api."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from pydantic import BaseModel
 
 from nephros.environment import __version__
 from nephros.server import schemas
@@ -12,51 +13,58 @@ from nephros.server.limits import RequestLimits
 from nephros.server.service import Service
 
 DESCRIPTION = (
-    "Classifies pictures of single kidney cells. Pictures stay in this machine's memory and are forgotten with the answer. "
-    "For research only, not for diagnosis."
+    "Classifies images of single kidney cells. Images are kept in this machine's memory only, and discarded with the "
+    "response. For research only, not for diagnosis."
 )
+
+Responses = dict[int | str, dict[str, Any]]
+"""Descriptions of responses by status, as FastAPI takes them."""
+
+
+def _error(description: str, model: type[BaseModel] = schemas.ErrorResponse) -> dict[str, Any]:
+    return {"model": model, "description": description}
 
 
 def _stream_line_schema() -> dict[str, Any]:
     """Return the schema of a line of /predict/batch; its parts are components of PredictionResult."""
     models = (schemas.StreamedResult, schemas.StreamCompleted, schemas.StreamAborted)
-    line_schemas = [kind.model_json_schema(ref_template="#/components/schemas/{model}") for kind in models]
+    line_schemas = [model.model_json_schema(ref_template="#/components/schemas/{model}") for model in models]
     return {"oneOf": [{key: value for key, value in schema.items() if key != "$defs"} for schema in line_schemas]}
 
 
-_COMMON_ERRORS: dict[int | str, dict[str, Any]] = {
-    403: {"model": schemas.ErrorResponse, "description": "Asked by another site, or under another host name."},
-    500: {"model": schemas.ErrorResponse, "description": "The server failed: its output says how."},
+_COMMON_ERRORS: Responses = {
+    403: _error("The request comes from another site or is addressed to another host name."),
+    500: _error("Internal error: see the server log."),
 }
-_UPLOAD_ERRORS: dict[int | str, dict[str, Any]] = {
+_UPLOAD_ERRORS: Responses = {
     **_COMMON_ERRORS,
-    400: {"model": schemas.ErrorResponse, "description": "The upload is damaged, cut short or empty."},
-    408: {"model": schemas.ErrorResponse, "description": "The upload came too slowly."},
-    413: {"model": schemas.ErrorResponse, "description": "The upload is above a limit; see /version."},
-    415: {"model": schemas.ErrorResponse, "description": "The body is no multipart/form-data."},
-    422: {"model": schemas.ErrorResponse, "description": "A query parameter is out of range."},
-    503: {"model": schemas.ErrorResponse, "description": "Busy: try again after the seconds in Retry-After."},
+    400: _error("The upload is damaged, truncated or empty."),
+    408: _error("The upload is too slow."),
+    413: _error("The upload exceeds a limit; see /version."),
+    415: _error("The body is not multipart/form-data."),
+    422: _error("A query parameter is invalid."),
+    503: _error("Busy: try again after the seconds in Retry-After."),
 }
-PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
+PREDICT_RESPONSES: Responses = {
     200: {"model": schemas.PredictResponse},
     **_UPLOAD_ERRORS,
-    504: {"model": schemas.ErrorResponse, "description": "The answer took too long."},
+    504: _error("The prediction took too long."),
 }
-STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
+STREAM_RESPONSES: Responses = {
     200: {
-        "description": "Lines of JSON: one a result, and a last one that says whether all are there.",
+        "description": "Lines of JSON: one per result, and a last one that says whether the results are complete.",
         "content": {"application/x-ndjson": {"schema": _stream_line_schema()}},
     },
     **_UPLOAD_ERRORS,
 }
-HEALTH_RESPONSES: dict[int | str, dict[str, Any]] = {
+HEALTH_RESPONSES: Responses = {
     200: {"model": schemas.HealthyResponse},
     **_COMMON_ERRORS,
-    503: {"model": schemas.FailingResponse, "description": "The model does not answer."},
+    503: _error("The model does not respond.", schemas.FailingResponse),
 }
-VERSION_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"model": schemas.VersionResponse}, **_COMMON_ERRORS}
-METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Counters as text.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+VERSION_RESPONSES: Responses = {200: {"model": schemas.VersionResponse}, **_COMMON_ERRORS}
+METRICS_RESPONSES: Responses = {
+    200: {"description": "Metrics as text.", "content": {"text/plain": {"schema": {"type": "string"}}}},
     **_COMMON_ERRORS,
 }
 MULTIPART_BODY = {
@@ -71,7 +79,7 @@ MULTIPART_BODY = {
                         "files": {
                             "type": "array",
                             "items": {"type": "string", "format": "binary"},
-                            "description": "PNG, TIFF (a page a cell, no 3-D stack), JPEG or npz.",
+                            "description": "PNG, TIFF (one cell per page; no 3-D stack), JPEG or npz.",
                         }
                     },
                 }
@@ -81,46 +89,45 @@ MULTIPART_BODY = {
 }
 
 
-def version_info(service: Service, limits: RequestLimits, batch_limits: RequestLimits) -> dict[str, Any]:
-    """Return the answer of ``/version``, plain JSON values."""
+def version_response(service: Service, limits: RequestLimits, batch_limits: RequestLimits) -> schemas.VersionResponse:
+    """Return the response of ``/version``."""
     card, reference_index = service.predictor.card, service.reference_index
-    return {
-        "version": __version__,
-        "model": {
-            "recipe": card["recipe"],
-            "training_data": card["data"]["title"],
-            "test_accuracy": card["test_accuracy"],
-            "test_setup": card["test"]["setup"] if card["test"] else None,
-            "weights_sha256": card["network"]["weights_sha256"],
-            "precision": card["network"]["precision"],
-            "tta_views": card["network"]["tta_views"],
-            "detects_ood": card["ood_detector"] is not None,
-            "input": card["input"],
-            "limitations": card["limitations"],
-        },
-        "class_names": list(service.predictor.class_names),
-        "reference_cells": None
+    return schemas.VersionResponse(
+        version=__version__,
+        model=schemas.ModelInfo(
+            recipe=card["recipe"],
+            training_data=card["data"]["title"],
+            test_accuracy=card["test_accuracy"],
+            test_setup=card["test"]["setup"] if card["test"] else None,
+            weights_sha256=card["network"]["weights_sha256"],
+            precision=card["network"]["precision"],
+            tta_views=card["network"]["tta_views"],
+            detects_ood=card["ood_detector"] is not None,
+            input=schemas.InputFormat(**card["input"]),
+            limitations=card["limitations"],
+        ),
+        class_names=list(service.predictor.class_names),
+        reference_cells=None
         if reference_index is None
-        else {
-            "n_cells": len(reference_index),
-            "title": reference_index.title,
-            "trained_on": reference_index.trained_on,
-        },
-        "limits": {"predict": limits.to_dict(), "batch": batch_limits.to_dict()},
-    }
+        else schemas.ReferenceCells(
+            n_cells=len(reference_index), title=reference_index.title, trained_on=reference_index.trained_on
+        ),
+        limits=schemas.LimitsByRoute(predict=limits, batch=batch_limits),
+    )
 
 
-def render_api_page(schema: dict[str, Any], info: dict[str, Any]) -> str:
-    """Return /api as HTML."""
+def render_api_page(schema: dict[str, Any], version: schemas.VersionResponse) -> str:
+    """Return the page /api as HTML, from the OpenAPI `schema` and the response of /version."""
     environment = Environment(
         loader=PackageLoader("nephros.server", "static"), autoescape=select_autoescape(), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template("api.html").render(schema=schema, info=info, type_name=_type_name)
+    template = environment.get_template("api.html")
+    return template.render(schema=schema, info=version.model_dump(), type_name=_type_name)
 
 
 def _type_name(schema: dict[str, Any]) -> str:
-    """Return a schema's type in a word or two."""
+    """Return the name of a schema's type, such as ``"number or null"``."""
     if "anyOf" in schema:
         return " or ".join(_type_name(option) for option in schema["anyOf"])
     if schema.get("type") == "array":

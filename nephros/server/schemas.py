@@ -1,4 +1,4 @@
-"""What the server answers, as pydantic models: OpenAPI is made from them, and tests hold the answers to them."""
+"""The API's requests and responses as pydantic models: routes validate and send them, and OpenAPI is generated from them."""
 
 from __future__ import annotations
 
@@ -8,67 +8,109 @@ from pydantic import BaseModel, Field
 
 from nephros.server.limits import RequestLimits
 
+NO_LIMIT = 1 << 53
+"""Larger than any number of rows, and still exact as a JavaScript number."""
+
 
 def _optional(description: str) -> Any:
-    """Return a field that an answer has only where a query parameter asked for it."""
+    """Return a field that a response has only if a query parameter asks for it."""
     return Field(default_factory=lambda: None, description=description)
 
 
+class PredictParams(BaseModel):
+    """Query parameters of /predict."""
+
+    coverage: float = Field(0.9, gt=0, le=1, description="Share of prediction sets that contain the true class.")
+    white_level: float | None = Field(
+        None,
+        gt=0,
+        le=2**31,
+        description="16-bit value that becomes 255; by default the brightest pixel of the request.",
+    )
+    details: bool = Field(False, description="Add split, ood_reasons, notes and preview (a PNG as a data: URI).")
+    explain: bool = Field(False, description="Add saliency_map: rows of values from 0 to 1, and the method.")
+    n_neighbors: int = Field(
+        0, ge=0, le=20, description="Add this many similar_cells, if the server has reference cells."
+    )
+    detail_limit: int = Field(
+        NO_LIMIT, ge=0, description="Add previews, saliency maps and similar cells to the first rows only, this many."
+    )
+
+    @property
+    def row_range(self) -> range:
+        """Rows to predict."""
+        return range(NO_LIMIT)
+
+
+class StreamParams(PredictParams):
+    """Query parameters of /predict/batch."""
+
+    offset: int = Field(0, ge=0, description="Predict rows from this one on.")
+    limit: int = Field(NO_LIMIT, ge=1, description="Predict at most this many rows.")
+
+    @property
+    def row_range(self) -> range:
+        """Rows to predict."""
+        return range(self.offset, self.offset + self.limit)
+
+
 class SaliencyMap(BaseModel):
-    """Where in the cell the answer came from."""
+    """Which parts of a cell are evidence for the predicted class."""
 
     method: str = Field(description="class activation or occlusion.")
-    label: int = Field(description="Of the class that the map speaks for.")
-    values: list[list[float]] = Field(description="By row, from 0 to 1 where most speaks for the class.")
+    label: int = Field(description="The class that the map explains.")
+    values: list[list[float]] = Field(description="Rows of values from 0 to 1, the strongest evidence.")
 
 
 class SimilarCellInfo(BaseModel):
-    """A known cell that the network sees as similar."""
+    """A reference cell with similar features."""
 
     label: int
     class_name: str
-    similarity: float = Field(description="Cosine of the features: 1 is the same.")
-    preview: str = Field(description="A PNG as a data: address.")
+    similarity: float = Field(description="Cosine similarity of the features: 1 is identical.")
+    preview: str = Field(description="A PNG as a data: URI.")
 
 
 class PredictionResult(BaseModel):
-    """One cell, or what stands in its place. With an error all that the model would say is null."""
+    """The prediction for one cell, or the error of a cell or file; with an error, all fields of the prediction are null."""
 
-    file: str = Field(description="The name that was sent.")
+    file: str = Field(description="Name of the uploaded file.")
     index: int = Field(description="Page of the file or row of the array, from 0.")
     label: int | None
     class_name: str | None
-    probabilities: list[float] | None = Field(description="Calibrated, by label; they sum to 1.")
-    prediction_set: list[int] | None = Field(description="Labels; holds the right one as often as coverage asks.")
-    is_ood: bool | None = Field(description="Whether the cell is unlike those that the model learnt from.")
-    error: str | None = Field(description="One sentence on why there is no answer.")
-    split: str = _optional("With details: train, val or test of an npz file's array, else empty.")
-    ood_reasons: str = _optional("With details: in which ways the cell is unfamiliar, else empty.")
-    notes: list[str] = _optional("With details: what was done to the picture to make it fit.")
-    preview: str | None = _optional("With details: the cell as the network sees it, a PNG as a data: address.")
+    probabilities: list[float] | None = Field(description="Calibrated, one per class; they sum to 1.")
+    prediction_set: list[int] | None = Field(
+        description="Labels; the set contains the true class with probability `coverage`."
+    )
+    is_ood: bool | None = Field(description="Whether the cell is out of distribution, unlike the training cells.")
+    error: str | None = Field(description="Why there is no prediction, in one sentence.")
+    split: str = _optional("With details: train, val or test for an array of that split in an npz file, else empty.")
+    ood_reasons: str = _optional("With details: why the cell is out of distribution; empty if it is not.")
+    notes: list[str] = _optional("With details: conversions that made the image fit the model's input.")
+    preview: str | None = _optional("With details: the cell as the model sees it, a PNG as a data: URI.")
     saliency_map: SaliencyMap | None = _optional(
-        "With explain. Null beside an error or past detail_limit, as preview is."
+        "With explain. Null with an error and beyond detail_limit, as preview is."
     )
     similar_cells: list[SimilarCellInfo] = _optional(
-        "With n_neighbors: the most similar first; empty where the server knows none."
+        "With n_neighbors: the most similar cell first; empty if the server has no reference cells."
     )
 
 
 class PredictResponse(BaseModel):
-    """The answer of /predict: a result a cell, in the order of the files."""
+    """The response of /predict: one result per cell, in the order of the files."""
 
     version: str
     results: list[PredictionResult]
 
 
 class StreamedResult(PredictionResult):
-    """A line of /predict/batch: a result and its place among all of the upload."""
+    """A line of /predict/batch: a result and its position in the upload."""
 
-    row: int = Field(description="From 0, in the order of the files; lines come as they are known.")
+    row: int = Field(description="From 0, in the order of the files; lines come in the order of completion.")
 
 
 class StreamCompleted(BaseModel):
-    """The last line of /predict/batch, after which nothing is missing."""
+    """The last line of /predict/batch when all rows have been sent."""
 
     done: Literal[True]
     version: str
@@ -76,34 +118,34 @@ class StreamCompleted(BaseModel):
 
 
 class StreamAborted(BaseModel):
-    """The last line of /predict/batch where the answer broke off."""
+    """The last line of /predict/batch when the response ends early."""
 
     done: Literal[False]
-    error: str = Field(description="One plain sentence.")
+    error: str = Field(description="The reason, in one sentence.")
     n_rows: int = Field(description="Lines before this one.")
 
 
 class ErrorResponse(BaseModel):
-    """Every refusal."""
+    """The body of every response with status 400 or above, except that of /health."""
 
-    error: str = Field(description="One plain sentence.")
+    error: str = Field(description="What is wrong, in one sentence.")
 
 
 class HealthyResponse(BaseModel):
-    """The model has answered a blank cell."""
+    """The model has classified a blank cell."""
 
     status: Literal["ok"]
 
 
 class FailingResponse(BaseModel):
-    """The model does not answer."""
+    """The model does not respond."""
 
     status: Literal["failing"]
-    error: str = Field(description="One plain sentence.")
+    error: str = Field(description="The reason, in one sentence.")
 
 
 class InputFormat(BaseModel):
-    """Form of a picture as the model sees it; others are made to fit."""
+    """Cells as the model sees them; images of other formats are converted."""
 
     dtype: str
     channels: int
@@ -112,40 +154,50 @@ class InputFormat(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """The model that answers."""
+    """The model that the server runs."""
 
     recipe: str
     training_data: str
-    test_accuracy: float | None = Field(description="Null where it was not scored on test.")
-    test_setup: str | None = Field(description="What was scored on test: the weights and views.")
+    test_accuracy: float | None = Field(description="Null if the model was not evaluated on test.")
+    test_setup: str | None = Field(description="What was evaluated on test: weights and views.")
     weights_sha256: str
     precision: str
-    tta_views: int = Field(description="Of each picture that are averaged.")
+    tta_views: int = Field(description="Views per image whose probabilities are averaged.")
     detects_ood: bool
     input: InputFormat
-    limitations: list[str] = Field(description="Of use, a sentence each.")
+    limitations: list[str] = Field(description="Limitations of use, in one sentence each.")
 
 
 class ReferenceCells(BaseModel):
-    """The cells that similar ones are found among."""
+    """The cells among which similar ones are found."""
 
     n_cells: int
     title: str
-    trained_on: bool = Field(description="Whether the model learnt from them.")
+    trained_on: bool = Field(description="Whether the model was trained on these cells.")
 
 
 class LimitsByRoute(BaseModel):
-    """By route."""
+    """Request limits of each route."""
 
     predict: RequestLimits
     batch: RequestLimits
 
 
 class VersionResponse(BaseModel):
-    """The answer of /version."""
+    """The response of /version."""
 
     version: str
     model: ModelInfo
     class_names: list[str]
-    reference_cells: ReferenceCells | None = Field(description="Null where the server knows no cells.")
+    reference_cells: ReferenceCells | None = Field(description="Null if the server has none.")
     limits: LimitsByRoute
+
+
+class SampleInfo(BaseModel):
+    """A sample cell that the page offers; its PNG file is at /samples/NAME."""
+
+    name: str
+    preview: str = Field(description="The cell scaled for display, a PNG as a data: URI.")
+    synthetic: bool
+    true_class: str = Field(description="Empty for a synthetic cell.")
+    source: str

@@ -1,6 +1,6 @@
 """Write tests/corpus/hostile: small files as a careless or hostile sender would give them, each under 2 KB.
 
-`python -m tests.corpus.make` writes them anew; tests/server/test_hostile.py says what each must lead to.
+`python -m tests.corpus.make` writes them anew; tests/inference/test_hostile_files.py says what each must lead to.
 """
 
 from __future__ import annotations

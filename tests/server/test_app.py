@@ -1,4 +1,4 @@
-"""The server as clients meet it: its answers, what it refuses and how, and that it outlives them all."""
+"""A live server as its clients see it: results, rejections, metrics and documentation."""
 
 from __future__ import annotations
 
@@ -6,14 +6,9 @@ import io
 import json
 import re
 import signal
-import socket
 import struct
 import sys
-import threading
-import time
 import zlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,53 +17,51 @@ import pytest
 import tifffile
 from PIL import Image
 
+import nephros
 from nephros.cli import main
+from nephros.errors import InvalidArgument
 from nephros.inference.predictor import Predictor
 from tests.conftest import square_images
-from tests.server.server import File, LiveServer, encode_image, encode_npz, list_tree, multipart_body, run_server
+from tests.server.live_server import LiveServer, encode_image, encode_npz, list_tree, multipart_body, run_server
 
 CELLS = square_images(12, 4, 9)[0]
+CELL_PNG = encode_image(CELLS[0])
 RESULT_KEYS = ["file", "index", "label", "class_name", "probabilities", "prediction_set", "is_ood", "error"]
 AUDIT_HOOK = """
 import os, sys
-seen = []
-def watch(event, arguments):
-    if event == 'open' and isinstance(arguments[1], str) and set(arguments[1]) & set('wax+'): seen.append(arguments[0])
-    if event in ('os.mkdir', 'os.rename', 'os.link', 'os.symlink', 'tempfile.mkstemp'): seen.append(event)
-    if event in ('subprocess.Popen', 'os.system', 'pickle.find_class'): seen.append(event)
+writes = []
+def record_write(event, arguments):
+    if event == 'open' and isinstance(arguments[1], str) and set(arguments[1]) & set('wax+'): writes.append(arguments[0])
+    if event in ('os.mkdir', 'os.rename', 'os.link', 'os.symlink', 'tempfile.mkstemp'): writes.append(event)
+    if event in ('subprocess.Popen', 'os.system', 'pickle.find_class'): writes.append(event)
 import nephros.cli, atexit
-def tell():
+def print_report():
     heavy = [name for name in ('torch', 'matplotlib', 'sklearn', 'scipy', 'onnx', 'pandas') if name in sys.modules]
-    print('WRITTEN', seen, 'HEAVY', heavy, flush=True)
-atexit.register(tell)
-sys.addaudithook(watch)
+    print('WRITTEN', writes, 'HEAVY', heavy, flush=True)
+atexit.register(print_report)
+sys.addaudithook(record_write)
 """
 
 
-@pytest.fixture(scope="module")
-def server(exported_model: Path, cells_npz: Path) -> Iterator[LiveServer]:
-    with run_server(["--model", exported_model, "--reference-data", cells_npz]) as found:
-        yield found
-
-
-def test_answers_are_the_engines_own(server: LiveServer, predictor: Predictor) -> None:
+def test_results_match_the_predictor(server: LiveServer, predictor: Predictor) -> None:
     results = server.predict([(f"{i}.png", encode_image(cell)) for i, cell in enumerate(CELLS)])
-    answers = predictor.predict_batch(CELLS)
-    sets = predictor.prediction_sets(answers.probabilities, 0.9)
+    predictions = predictor.predict_batch(CELLS)
+    sets = predictor.prediction_sets(predictions.probabilities, 0.9)
     assert [list(result) for result in results] == [RESULT_KEYS] * len(CELLS)
     for i, result in enumerate(results):
         assert (result["file"], result["index"], result["error"]) == (f"{i}.png", 0, None)
-        assert result["probabilities"] == pytest.approx(answers.probabilities[i].tolist(), abs=2e-6)
-        assert result["label"] == answers.probabilities[i].argmax()
+        assert result["probabilities"] == pytest.approx(predictions.probabilities[i].tolist(), abs=2e-6)
+        assert result["label"] == predictions.probabilities[i].argmax()
         assert result["class_name"] == predictor.class_names[result["label"]]
         assert result["prediction_set"] == np.flatnonzero(sets[i]).tolist()
-        assert result["is_ood"] == answers.is_ood[i]
+        assert result["is_ood"] == predictions.is_ood[i]
 
 
-def test_coverage_explanations_and_similar_cells_are_added_where_asked(server: LiveServer, cells_npz: Path) -> None:
-    known = np.load(cells_npz)
-    cell = known["train_images"][17]
-    (result,) = server.predict([("a.png", encode_image(cell))], "?coverage=1&explain=true&n_neighbors=3&details=true")
+def test_query_parameters_add_details_saliency_maps_and_similar_cells(server: LiveServer, cells_npz: Path) -> None:
+    reference = np.load(cells_npz)
+    cell = reference["train_images"][17]
+    query = "?coverage=1&explain=true&n_neighbors=3&details=true"
+    (result,) = server.predict([("a.png", encode_image(cell))], query)
     assert result["prediction_set"] == [0, 1, 2, 3]
     values = np.array(result["saliency_map"]["values"])
     assert values.shape == cell.shape
@@ -77,47 +70,52 @@ def test_coverage_explanations_and_similar_cells_are_added_where_asked(server: L
     assert result["saliency_map"]["method"] == "class activation"
     assert len(result["similar_cells"]) == 3
     assert result["similar_cells"][0]["similarity"] == pytest.approx(1, abs=1e-3)
-    assert result["similar_cells"][0]["label"] == known["train_labels"][17][0]
+    assert result["similar_cells"][0]["label"] == reference["train_labels"][17][0]
     assert result["preview"].startswith("data:image/png;base64,")
     assert result["notes"] == []
-    deep = cell.astype(np.uint16) * 10
-    (result,) = server.predict([("a.png", encode_image(deep))], "?details=true&white_level=2550")
-    assert result["notes"] == ["16-bit pixels made 8-bit: 2550 became 255"]
 
 
-def test_a_stack_has_its_own_error_among_good_files(server: LiveServer) -> None:
+def test_the_white_level_of_16_bit_images_can_be_set(server: LiveServer) -> None:
+    image = encode_image(CELLS[0].astype(np.uint16) * 10)
+    (result,) = server.predict([("a.png", image)], "?details=true&white_level=2550")
+    (note,) = result["notes"]
+    assert "2550" in note
+    (plain,) = server.predict([("a.png", CELL_PNG)])
+    assert result["probabilities"] == pytest.approx(plain["probabilities"], abs=2e-6)
+
+
+def test_a_3d_stack_gets_an_error_and_other_files_a_prediction(server: LiveServer) -> None:
     tifffile.imwrite(stack := io.BytesIO(), np.zeros((3, 40, 40), np.uint8), ome=True, metadata={"axes": "ZYX"})
-    first, second = server.predict([("kidney.ome.tif", stack.getvalue()), ("a.png", encode_image(CELLS[0]))])
-    assert first["label"] is None
-    assert first["error"].startswith("kidney.ome.tif is a 3-D stack")
-    assert "`nephros data prepare`" in first["error"]
-    assert second["error"] is None
+    stack_result, cell_result = server.predict([("kidney.ome.tif", stack.getvalue()), ("a.png", CELL_PNG)])
+    assert stack_result["label"] is None
+    assert stack_result["error"].startswith("kidney.ome.tif is a 3-D stack")
+    assert "prepare" in stack_result["error"]
+    assert cell_result["error"] is None
 
 
-def test_a_batch_is_lines_of_the_same_results(server: LiveServer) -> None:
+def test_batch_streams_the_same_results_as_lines(server: LiveServer) -> None:
     files = [
         ("cells.npz", encode_npz(val_images=CELLS, images=CELLS[:2])),
         ("bad.png", b"no"),
         ("one.png", encode_image(CELLS[3])),
     ]
-    body, kind = multipart_body(files)
-    status, headers, text = server.request(
-        "POST", "/predict/batch?detail_limit=1&details=true", body, {"Content-Type": kind}
-    )
+    body, content_type = multipart_body(files)
+    query = "detail_limit=1&details=true"
+    status, headers, text = server.request("POST", f"/predict/batch?{query}", body, {"Content-Type": content_type})
     assert status == 200
     assert headers["content-type"] == "application/x-ndjson"
     lines = [json.loads(line) for line in text.splitlines()]
     assert lines[-1]["done"] is True
     assert lines[-1]["n_rows"] == len(lines) - 1 == 16
-    rows = sorted(lines[:-1], key=lambda line: line["row"])
-    assert [row["row"] for row in rows] == list(range(16))
-    assert [row["split"] for row in rows] == ["val"] * 12 + [""] * 4
-    alone = server.predict([(f"{i}", encode_image(cell)) for i, cell in enumerate(CELLS)])
-    assert [row["label"] for row in rows[:12]] == [result["label"] for result in alone]
-    assert rows[3]["probabilities"] == pytest.approx(rows[15]["probabilities"], abs=2e-6)
-    assert "bad.png is damaged" in rows[14]["error"]
-    assert rows[0]["preview"]
-    assert rows[1]["preview"] is None
+    results = sorted(lines[:-1], key=lambda line: line["row"])
+    assert [result["row"] for result in results] == list(range(16))
+    assert [result["split"] for result in results] == ["val"] * 12 + [""] * 4
+    separate = server.predict([(f"{i}", encode_image(cell)) for i, cell in enumerate(CELLS)])
+    assert [result["label"] for result in results[:12]] == [result["label"] for result in separate]
+    assert results[3]["probabilities"] == pytest.approx(results[15]["probabilities"], abs=2e-6)
+    assert "bad.png is damaged" in results[14]["error"]
+    assert results[0]["preview"]
+    assert results[1]["preview"] is None
 
 
 def _png_chunk(chunk_type: bytes, data: bytes) -> bytes:
@@ -126,42 +124,11 @@ def _png_chunk(chunk_type: bytes, data: bytes) -> bytes:
 
 def _png_bomb() -> bytes:
     header = _png_chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0))
-    return (
-        b"\x89PNG\r\n\x1a\n" + header + _png_chunk(b"IDAT", zlib.compress(bytes(1_000_000))) + _png_chunk(b"IEND", b"")
-    )
+    pixels = _png_chunk(b"IDAT", zlib.compress(bytes(1_000_000)))
+    return b"\x89PNG\r\n\x1a\n" + header + pixels + _png_chunk(b"IEND", b"")
 
 
-def _files_and_errors() -> dict[str, tuple[bytes, str]]:
-    """Return files by name, and what their error must say; nothing where they have an answer."""
-    cell_png = encode_image(CELLS[0])
-    pages = [np.full((28, 28), v, np.uint8) for v in (0, 99)]
-    frames = [Image.fromarray(page) for page in pages]
-    return {
-        "good.png": (cell_png, ""),
-        "empty.png": (b"", "is empty (0 bytes)"),
-        "cut.png": (cell_png[: len(cell_png) // 2], "damaged"),
-        "one.png": (encode_image(np.zeros((1, 1), np.uint8)), "too few to show a cell"),
-        "deep.png": (encode_image(CELLS[0].astype(np.uint16) * 7), ""),
-        "alpha.png": (encode_image(np.full((28, 28, 4), 90, np.uint8)), ""),
-        "bomb.png": (_png_bomb(), "far too large"),
-        "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", "text such as SVG"),
-        "moving.png": (encode_image(pages[0], save_all=True, append_images=frames[1:]), "animated"),
-        "moving.gif": (encode_image(pages[0], "GIF", save_all=True, append_images=frames[1:]), "a GIF"),
-        "stack.tif": (encode_image(pages[0], "TIFF", save_all=True, append_images=frames), ""),
-        "print.jpg": (_cmyk(), ""),
-        "pickled.npz": (encode_npz(images=np.array([{}], dtype=object)), "never opened"),
-        "zeros.npz": (_zip_bomb(), "million pixels"),
-        "cut.npz": (encode_npz(images=CELLS)[:400], "damaged or cut short"),
-        "photo.png": (b"\xff\xd8\xff\xe0 no jpeg", "damaged"),
-        "../../etc/passwd": (cell_png, ""),
-        "..\\..\\boot.ini.png": (cell_png, ""),
-        "/etc/cron.d/x": (b"\x80\x04K\x01.", "pickle, which is never opened"),
-        "<img src=x onerror=alert(1)>.png": (cell_png, ""),
-        "last.png": (cell_png, ""),
-    }
-
-
-def _cmyk() -> bytes:
+def _cmyk_jpeg() -> bytes:
     file = io.BytesIO()
     Image.new("CMYK", (28, 28), (0, 0, 0, 200)).save(file, format="JPEG")
     return file.getvalue()
@@ -173,252 +140,233 @@ def _zip_bomb() -> bytes:
     return file.getvalue()
 
 
-def test_bad_files_have_errors_of_their_own_and_the_good_ones_answers(exported_model: Path, tmp_path: Path) -> None:
-    bad = _files_and_errors()
+def _files_and_errors() -> dict[str, tuple[bytes, str]]:
+    """Return the content of files by name, and a part of their error; an empty one if they get a prediction."""
+    pages = [np.full((28, 28), v, np.uint8) for v in (0, 99)]
+    frames = [Image.fromarray(page) for page in pages]
+    return {
+        "good.png": (CELL_PNG, ""),
+        "empty.png": (b"", "is empty (0 bytes)"),
+        "cut.png": (CELL_PNG[: len(CELL_PNG) // 2], "damaged"),
+        "one.png": (encode_image(np.zeros((1, 1), np.uint8)), "too few to show a cell"),
+        "deep.png": (encode_image(CELLS[0].astype(np.uint16) * 7), ""),
+        "alpha.png": (encode_image(np.full((28, 28, 4), 90, np.uint8)), ""),
+        "bomb.png": (_png_bomb(), "far too large"),
+        "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", "text such as SVG"),
+        "moving.png": (encode_image(pages[0], save_all=True, append_images=frames[1:]), "animated"),
+        "moving.gif": (encode_image(pages[0], "GIF", save_all=True, append_images=frames[1:]), "a GIF"),
+        "stack.tif": (encode_image(pages[0], "TIFF", save_all=True, append_images=frames), ""),
+        "print.jpg": (_cmyk_jpeg(), ""),
+        "pickled.npz": (encode_npz(images=np.array([{}], dtype=object)), "never opened"),
+        "zeros.npz": (_zip_bomb(), "100 million pixels"),
+        "cut.npz": (encode_npz(images=CELLS)[:400], "damaged or cut short"),
+        "photo.png": (b"\xff\xd8\xff\xe0 no jpeg", "damaged"),
+        "../../etc/passwd": (CELL_PNG, ""),
+        "..\\..\\boot.ini.png": (CELL_PNG, ""),
+        "/etc/cron.d/x": (b"\x80\x04K\x01.", "pickle, which is never opened"),
+        "<img src=x onerror=alert(1)>.png": (CELL_PNG, ""),
+        "last.png": (CELL_PNG, ""),
+    }
+
+
+def test_bad_files_get_errors_and_nothing_is_written(exported_model: Path, tmp_path: Path) -> None:
+    files = _files_and_errors()
     (temporary := tmp_path / "tmp").mkdir()
-    words = ["--model", exported_model, "--reference-data", "none"]
-    with run_server(words, AUDIT_HOOK, TMPDIR=str(temporary), NEPHROS_CACHE=str(tmp_path / "cache")) as server:
-        results = server.predict([(name, data) for name, (data, _) in bad.items()], "?details=true&explain=true")
-        big = server.predict([("big.png", encode_image(np.tile(CELLS[0], (120, 120)), compress_level=0))])
-        server.process.send_signal(signal.SIGINT)
-        out = server.process.communicate(timeout=20)[0]
-    assert [r["error"] for r in big] == [None]  # above the size at which uploads usually go to disk
+    args = ["--model", exported_model, "--reference-data", "none"]
+    with run_server(args, AUDIT_HOOK, TMPDIR=str(temporary), NEPHROS_CACHE=str(tmp_path / "cache")) as live_server:
+        results = live_server.predict([(name, data) for name, (data, _) in files.items()], "?details=true&explain=true")
+        large_image = encode_image(np.tile(CELLS[0], (120, 120)), compress_level=0)
+        (large_result,) = live_server.predict([("large.png", large_image)])
+        live_server.process.send_signal(signal.SIGINT)
+        output = live_server.process.communicate(timeout=20)[0]
+    assert large_result["error"] is None  # larger than what multipart libraries keep in memory
     by_name: dict[str, list[dict[str, Any]]] = {}
     for result in results:
         by_name.setdefault(result["file"], []).append(result)
-    assert list(by_name) == list(bad)
-    for name, (_, expected) in bad.items():
-        (first, *_) = by_name[name]
+    assert list(by_name) == list(files)
+    for name, (_, expected) in files.items():
+        (result, *_) = by_name[name]
         if expected:
-            assert expected in first["error"], first
-            assert "\n" not in first["error"]
-            assert first["label"] is None
+            assert expected in result["error"], result
+            assert "\n" not in result["error"]
+            assert result["label"] is None
         else:
-            assert first["error"] is None, first
-            assert 0 <= first["label"] < 4
+            assert result["error"] is None, result
+            assert 0 <= result["label"] < 4
     assert by_name["last.png"][0]["probabilities"] == by_name["good.png"][0]["probabilities"]
-    assert [r["index"] for r in by_name["stack.tif"]] == [0, 1, 2]
-    assert "WRITTEN [] HEAVY []" in out, out
-    assert "stopped" in out
-    assert server.process.returncode == 0
-    assert "Traceback" not in out
+    assert [result["index"] for result in by_name["stack.tif"]] == [0, 1, 2]
+    assert "WRITTEN [] HEAVY []" in output, output
+    assert live_server.process.returncode == 0
+    assert "stopped" in output
+    assert "Traceback" not in output
     assert list_tree(temporary) == set()
     assert not (tmp_path / "cache").exists()
 
 
-def test_uploads_that_are_none_are_refused_in_a_sentence(server: LiveServer) -> None:
-    body, kind = multipart_body([("a.png", encode_image(CELLS[0]))])
-    wrong: list[tuple[bytes, str, int, str]] = [
-        (b"x", "text/plain", 415, "multipart/form-data"),
-        (b"x", "multipart/form-data", 415, "multipart/form-data"),
-        (b"", kind, 400, "cut short"),
-        (body[:-20], kind, 400, "cut short"),
-        (b"--nonsense" + body, kind, 400, "multipart/form-data"),
-        (*multipart_body([("a.png", b"x")], "other"), 400, "has no files"),
-        (*multipart_body([(f"{i}", b"") for i in range(1001)]), 413, "more than 1,000 files"),
-        (*multipart_body([("a", bytes(65 << 20))]), 413, "more than 67 MB"),
-    ]
-    for data, content_type, expected, words in wrong:
-        status, headers, text = server.request("POST", "/predict", data, {"Content-Type": content_type})
-        assert status == expected, text
-        assert words in json.loads(text)["error"]
-        assert headers["content-type"] == "application/json"
-    for path, expected, words in (
-        ("/predict?coverage=0", 422, "coverage"),
-        ("/predict?n_neighbors=99", 422, "n_neighbors"),
-        ("/predict?white_level=no", 422, "white_level"),
-    ):
-        status, _, text = server.request("POST", path, body, {"Content-Type": kind})
-        assert status == expected
-        assert words in json.loads(text)["error"]
-    assert server.json("GET", "/none") == (404, {"error": "There is no such page: see /api."})
-    assert server.json("GET", "/predict")[0] == 405
+BODY, CONTENT_TYPE = multipart_body([("a.png", CELL_PNG)])
+INVALID_UPLOADS: dict[str, tuple[bytes, str, int, str]] = {
+    "plain text": (b"x", "text/plain", 415, "multipart/form-data"),
+    "no boundary": (b"x", "multipart/form-data", 415, "multipart/form-data"),
+    "empty": (b"", CONTENT_TYPE, 400, "truncated"),
+    "truncated": (BODY[:-20], CONTENT_TYPE, 400, "truncated"),
+    "malformed": (b"--nonsense" + BODY, CONTENT_TYPE, 400, "multipart/form-data"),
+    "other field": (*multipart_body([("a.png", b"x")], "other"), 400, "no files"),
+    "too many files": (*multipart_body([(f"{i}", b"") for i in range(1001)]), 413, "1,000 files"),
+    "too many bytes": (*multipart_body([("a", bytes(65 << 20))]), 413, "67 MB"),
+}
+
+
+@pytest.mark.parametrize("case", INVALID_UPLOADS)
+def test_invalid_uploads_are_rejected_in_one_sentence(server: LiveServer, case: str) -> None:
+    body, content_type, expected_status, expected_text = INVALID_UPLOADS[case]
+    status, headers, text = server.request("POST", "/predict", body, {"Content-Type": content_type})
+    assert status == expected_status, text
+    assert headers["content-type"] == "application/json"
+    error = json.loads(text)["error"]
+    assert expected_text in error
+    assert "\n" not in error
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("coverage", "0"), ("n_neighbors", "99"), ("white_level", "no"), ("detail_limit", "-1")]
+)
+def test_invalid_query_parameters_are_named(server: LiveServer, name: str, value: str) -> None:
+    status, response = server.json("POST", f"/predict?{name}={value}", [("a.png", CELL_PNG)])
+    assert status == 422
+    assert name in response["error"]
+
+
+def test_health_and_unknown_routes(server: LiveServer) -> None:
     assert server.json("GET", "/health") == (200, {"status": "ok"})
+    status, response = server.json("GET", "/none")
+    assert status == 404
+    assert "/api" in response["error"]
+    assert server.json("GET", "/predict")[0] == 405
 
 
-def test_more_cells_than_the_limit_are_that_files_error(server: LiveServer) -> None:
+def test_a_file_with_too_many_cells_gets_an_error(server: LiveServer) -> None:
     many = encode_npz(images=np.zeros((10_001, 28, 28), dtype=np.uint8))
-    results = server.predict([("many.npz", many), ("one.png", encode_image(CELLS[0]))])
-    assert "above 10,000 cells" in results[0]["error"]
-    assert results[1]["error"] is None
-    assert len(results) == 2
+    too_many, good = server.predict([("many.npz", many), ("one.png", CELL_PNG)])
+    assert "10,000 cells" in too_many["error"]
+    assert good["error"] is None
 
 
-def test_foreign_hosts_and_pages_are_refused_and_headers_are_strict(server: LiveServer, exported_model: Path) -> None:
-    for headers in (
+@pytest.mark.parametrize(
+    "headers",
+    [
         {"Host": "evil.example"},
-        {"Host": f"evil.example:{server.port}"},
+        {"Host": "evil.example:PORT"},
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
-    ):
-        assert server.request("GET", "/version", headers=headers)[0] == 403
-    own = {"Host": f"localhost:{server.port}", "Origin": f"http://localhost:{server.port}"}
-    status, answered, _ = server.request("GET", "/", headers=own)
+    ],
+    ids=str,
+)
+def test_requests_from_other_sites_are_rejected(server: LiveServer, headers: dict[str, str]) -> None:
+    headers = {name: value.replace("PORT", str(server.port)) for name, value in headers.items()}
+    assert server.request("GET", "/version", headers=headers)[0] == 403
+
+
+def test_the_page_has_strict_security_headers(server: LiveServer) -> None:
+    own_origin = {"Host": f"localhost:{server.port}", "Origin": f"http://localhost:{server.port}"}
+    status, headers, _ = server.request("GET", "/", headers=own_origin)
     assert status == 200
-    assert "default-src 'none'" in answered["content-security-policy"]
-    assert "unsafe" not in answered["content-security-policy"]
-    assert answered["x-content-type-options"] == "nosniff"
-    assert "access-control-allow-origin" not in answered
-    assert "server" not in answered
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "access-control-allow-origin" not in headers
+    assert "server" not in headers
 
 
-def test_the_api_describes_itself(server: LiveServer) -> None:
+def test_the_api_page_documents_routes_parameters_and_fields(server: LiveServer) -> None:
     schema = server.json("GET", "/openapi.json")[1]
     assert set(schema["paths"]) == {"/predict", "/predict/batch", "/health", "/version", "/metrics"}
     result = schema["components"]["schemas"]["PredictionResult"]
     assert list(result["properties"])[: len(RESULT_KEYS)] == RESULT_KEYS
     assert result["required"] == RESULT_KEYS
     assert "multipart/form-data" in schema["paths"]["/predict"]["post"]["requestBody"]["content"]
+    parameters = schema["paths"]["/predict/batch"]["post"]["parameters"]
+    assert all(parameter["description"] for parameter in parameters)
     page = server.request("GET", "/api")[2].decode()
     assert "http" not in re.sub(r"http://127\.0\.0\.1:8000", "", page)
-    for name in (*schema["paths"], *RESULT_KEYS, "coverage", "n_neighbors"):
+    for name in (*schema["paths"], *RESULT_KEYS, *(parameter["name"] for parameter in parameters)):
         assert name in page
     assert server.request("GET", "/docs")[0] == 404
+
+
+def test_version_describes_model_and_reference_cells(server: LiveServer, cells_npz: Path) -> None:
     version = server.json("GET", "/version")[1]
     assert version["class_names"] == [f"class {c}" for c in range(4)]
     assert version["reference_cells"]["trained_on"] is True
+    assert version["reference_cells"]["n_cells"] == len(np.load(cells_npz)["train_images"])
 
 
-def test_metrics_count_what_was_done(server: LiveServer) -> None:
-    def read() -> dict[str, float]:
+def test_metrics_count_requests_predictions_and_errors(server: LiveServer) -> None:
+    def read_metrics() -> dict[str, float]:
         text = server.request("GET", "/metrics")[2].decode()
         lines = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
         return {name: float(value) for name, value in lines}
 
-    before = read()
-    server.predict([("a", encode_image(CELLS[0])), ("b", b"bad"), ("c", encode_image(CELLS[1]))])
+    before = read_metrics()
+    server.predict([("a", CELL_PNG), ("b", b"bad"), ("c", encode_image(CELLS[1]))])
     server.request("GET", "/made/up/by/a/client")
-    after = read()
-    done = 'nephros_requests_total{path="/predict",status="200"}'
-    assert after[done] - before[done] == 1
-    assert after["nephros_images_total"] - before["nephros_images_total"] == 2
-    assert after["nephros_errors_total"] - before["nephros_errors_total"] == 1
+    after = read_metrics()
+    requests = 'nephros_http_requests_total{path="/predict",status="200"}'
+    assert after[requests] - before[requests] == 1
+    assert after["nephros_predictions_total"] - before["nephros_predictions_total"] == 2
+    assert after["nephros_prediction_errors_total"] - before["nephros_prediction_errors_total"] == 1
+    assert after["nephros_network_cells_total"] - before["nephros_network_cells_total"] == 2
+    assert after["nephros_network_calls_total"] > before["nephros_network_calls_total"]
     assert after["nephros_queue_length"] == 0
     assert not [name for name in after if "made/up" in name]
     assert (
-        after['nephros_request_seconds_bucket{path="/predict",le="+Inf"}']
-        == after['nephros_request_seconds_count{path="/predict"}']
+        after['nephros_http_request_duration_seconds_bucket{le="+Inf",path="/predict"}']
+        == after['nephros_http_request_duration_seconds_count{path="/predict"}']
     )
 
 
 def test_samples_are_never_test_cells(server: LiveServer, cells_npz: Path) -> None:
-    known = np.load(cells_npz)
-    found = server.json("GET", "/samples")[1]
-    assert {sample["synthetic"] for sample in found} == {True, False}
-    for sample in found:
+    reference = np.load(cells_npz)
+    samples = server.json("GET", "/samples")[1]
+    assert {sample["synthetic"] for sample in samples} == {True, False}
+    for sample in samples:
         image = np.asarray(Image.open(io.BytesIO(server.request("GET", f"/samples/{sample['name']}")[2])))
-        assert not (known["test_images"] == image).all(axis=(1, 2)).any()
-        among = (known["val_images"] == image).all(axis=(1, 2))
-        assert among.any() != sample["synthetic"]
+        assert not (reference["test_images"] == image).all(axis=(1, 2)).any()
+        is_same = (reference["val_images"] == image).all(axis=(1, 2))
+        assert is_same.any() != sample["synthetic"]
         if not sample["synthetic"]:
-            assert sample["true_class"] == f"class {known['val_labels'][among.argmax()][0]}"
+            assert sample["true_class"] == f"class {reference['val_labels'][is_same.argmax()][0]}"
     assert server.request("GET", "/samples/..%2f..%2fsecret")[0] == 404
 
 
-@pytest.mark.slow
-def test_two_hundred_clients_at_once_are_all_answered(server: LiveServer) -> None:
-    files: list[File] = [("a.png", encode_image(CELLS[0])), ("b.png", b"bad")]
-    expected = server.predict(files)
-    gate = threading.Barrier(200)
-
-    def client(_: int) -> bool:
-        gate.wait(60)
-        results = server.predict(files)
-        return [r["label"] for r in results] == [r["label"] for r in expected] and "damaged" in results[1]["error"]
-
-    with ThreadPoolExecutor(200) as pool:
-        assert all(pool.map(client, range(200)))
-    assert server.json("GET", "/health")[0] == 200
+def test_invalid_ports_and_hosts_name_their_parameter(server: LiveServer) -> None:
+    for arguments, parameter in (
+        ({"port": 99999}, "port"),
+        ({"port": server.port}, "port"),  # in use
+        ({"port": 0, "host": "nowhere.invalid"}, "host"),
+    ):
+        with pytest.raises(InvalidArgument) as raised:
+            nephros.serve(**arguments)
+        assert raised.value.parameter == parameter
+        assert raised.value.value == arguments[parameter]
 
 
-@pytest.mark.slow
-def test_clients_that_hang_are_cut_off_and_hold_nobody_up(server: LiveServer) -> None:
-    body, kind = multipart_body([("a.png", encode_image(CELLS[0]))])
-    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    silent, slow_head, slow_body = (socket.create_connection(("127.0.0.1", server.port)) for _ in range(3))
-    slow_head.sendall(head[:40])
-    slow_body.sendall(head + body[:100])
-    assert server.predict([("a.png", encode_image(CELLS[0]))])[0]["error"] is None
-    start = time.monotonic()
-    for hanging in (silent, slow_head, slow_body):
-        hanging.settimeout(25)
-        answer = b""
-        while part := _recv(hanging):
-            answer += part
-        if hanging is slow_body:
-            assert answer.startswith(b"HTTP/1.1 408")
-            assert b"too slowly" in answer
-        hanging.close()
-    assert time.monotonic() - start < 20
-
-
-@pytest.mark.slow
-def test_a_client_that_does_not_read_is_cut_off(server: LiveServer) -> None:
-    body, kind = multipart_body([("c.npz", encode_npz(images=np.repeat(CELLS, 1500, axis=0)))])
-    head = f"POST /predict/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-    lazy = socket.socket()
-    lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    lazy.connect(("127.0.0.1", server.port))
-    lazy.sendall(head.encode() + body)
-    with lazy:
-        time.sleep(16)
-        lazy.settimeout(10)
-        received = 0
-        while part := _recv(lazy):
-            received += len(part)
-    assert 0 < received < 3_000_000  # of some 4 MB
-    assert server.json("GET", "/health")[0] == 200
-
-
-def _recv(connection: socket.socket) -> bytes:
-    try:
-        return connection.recv(1 << 16)
-    except ConnectionError:
-        return b""
-
-
-def test_a_client_that_leaves_midway_harms_nobody(server: LiveServer) -> None:
-    body, kind = multipart_body([("a.png", encode_image(CELLS[0]))])
-    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-    for length in (0, 50, len(body)):
-        with socket.create_connection(("127.0.0.1", server.port)) as leaving:
-            leaving.sendall(head.encode() + body[:length])
-    assert server.json("GET", "/health") == (200, {"status": "ok"})
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_cleanly_though_clients_hang(exported_model: Path) -> None:
-    body, kind = multipart_body([("a.png", encode_image(CELLS[0]))])
-    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-    with run_server(["--model", exported_model, "--reference-data", "none"]) as server:
-        silent, midway = (socket.create_connection(("127.0.0.1", server.port)) for _ in range(2))
-        with silent, midway:
-            midway.sendall(head.encode() + body[:80])
-            time.sleep(0.5)
-            server.process.send_signal(signal.SIGINT)
-            out = server.process.communicate(timeout=15)[0]
-            assert midway.recv(1000).startswith(b"HTTP/1.1 503")
-    assert out == "stopped\n"
-    assert server.process.returncode == 0
-
-
-def test_wrong_flags_and_a_port_in_use_are_one_sentence(
+def test_the_command_prints_errors_in_one_line(
     server: LiveServer, exported_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*words: object) -> str:
-        with pytest.raises(SystemExit) as caught:
-            main(["serve", *map(str, words)])
-        err = capsys.readouterr().err
-        assert caught.value.code == 2
-        assert len(err.strip().splitlines()) == 1
-        return err
+    def stderr_of(*args: object) -> str:
+        with pytest.raises(SystemExit) as raised:
+            main(["serve", *map(str, args)])
+        assert raised.value.code == 2
+        error = capsys.readouterr().err
+        assert len(error.strip().splitlines()) == 1
+        return error
 
-    assert "is in use: choose another with --port" in refused("--port", server.port)
-    assert "--port is 99999" in refused("--port", 99999)
-    assert "--host nowhere.invalid is no address" in refused("--host", "nowhere.invalid")
-    assert "does not exist" in refused("--port", 0, "--model", "none.onnx")
-    assert "synthetic cells" not in refused("--port", 0, "--model", exported_model, "--reference-data", "none.npz")
+    assert f"--port is {server.port}" in stderr_of("--port", server.port)
+    assert "none.onnx" in stderr_of("--port", 0, "--model", "none.onnx")
+    no_data = stderr_of("--port", 0, "--model", exported_model, "--reference-data", "none.npz")
+    assert "none.npz" in no_data
+    assert "synthetic cells" not in no_data
     monkeypatch.setitem(sys.modules, "fastapi", None)
     for name in ("workflows.serve", "server.app"):
         monkeypatch.delitem(sys.modules, f"nephros.{name}", raising=False)
-    assert "pip install 'nephros[serve]'" in refused("--port", 0)
+    assert "pip install 'nephros[serve]'" in stderr_of("--port", 0)

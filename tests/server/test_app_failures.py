@@ -1,4 +1,4 @@
-"""What clients hear when the model is slow or broken, or the server has no room: the application alone, called directly."""
+"""Responses when the model is slow or broken or the server is full, from the application itself without a process."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from nephros.server.app import create_app
 from nephros.server.limits import RequestLimits
 from nephros.server.service import Service
 from tests.conftest import square_images
-from tests.server.server import encode_image, multipart_body
+from tests.server.live_server import encode_image, multipart_body
 
 BODY, CONTENT_TYPE = multipart_body([("a.png", encode_image(square_images(1, 4, 0)[0][0])), ("b.png", b"bad")])
 SHORT_LIMITS = RequestLimits(timeout_s=0.5, idle_timeout_s=0.2)
 
 
 class ControllablePredictor(Predictor):
-    """An engine that is slow or breaks when it is told to."""
+    """A predictor that waits or fails on demand."""
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__(predictor._forward_fn, predictor.card)
@@ -34,7 +34,7 @@ class ControllablePredictor(Predictor):
         self.may_proceed.set()
 
     def predict_batch(self, cells: NDArray[np.uint8]) -> PredictionBatch:
-        """Answer, once it may."""
+        """Predict, once it may proceed."""
         assert self.may_proceed.wait(20)
         if self.broken:
             raise RuntimeError("the runtime failed")
@@ -42,20 +42,34 @@ class ControllablePredictor(Predictor):
 
 
 @pytest.fixture
-def moody(predictor: Predictor) -> ControllablePredictor:
+def controllable_predictor(predictor: Predictor) -> ControllablePredictor:
     return ControllablePredictor(predictor)
 
 
 @pytest.fixture
-def service(moody: ControllablePredictor) -> Iterator[Service]:
-    made = Service(moody)
-    yield made
-    moody.may_proceed.set()
-    made.close()
+def service(controllable_predictor: ControllablePredictor) -> Iterator[Service]:
+    service = Service(controllable_predictor)
+    yield service
+    controllable_predictor.may_proceed.set()
+    service.close()
 
 
-async def call_app(app: Any, method: str, path: str, body: bytes = b"", stall_upload: bool = False) -> tuple[int, str]:
-    """Return status and text of an answer; with `stall_upload` the body's second half never comes."""
+def call_app(
+    app: Any, method: str, path: str, body: bytes = b"", *, host: bytes = b"localhost:1", stall_upload: bool = False
+) -> tuple[int, str]:
+    """Return the status and text of a response; with `stall_upload` the second half of the body never arrives."""
+    path, _, query = path.partition("?")
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "query_string": query.encode(),
+        "headers": [(b"host", host), (b"content-type", CONTENT_TYPE.encode())],
+        "http_version": "1.1",
+        "scheme": "http",
+        "root_path": "",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+    }
     parts = [body[: len(body) // 2], body[len(body) // 2 :]]
     status, text = 0, b""
 
@@ -63,122 +77,95 @@ async def call_app(app: Any, method: str, path: str, body: bytes = b"", stall_up
         if parts and not (stall_upload and len(parts) == 1):
             return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
         await asyncio.sleep(30)
-        raise AssertionError("nobody cut it off")
+        raise AssertionError("the application waited for a stalled upload")
 
     async def send(message: Any) -> None:
         nonlocal status, text
         status = message.get("status", status)
         text += message.get("body", b"")
 
-    path, _, query = path.partition("?")
-    headers = [(b"host", b"localhost:1"), (b"content-type", CONTENT_TYPE.encode())]
-    scope: dict[str, Any] = {
-        "type": "http",
-        "method": method,
-        "path": path,
-        "query_string": query.encode(),
-        "headers": headers,
-    }
-    scope |= {
-        "http_version": "1.1",
-        "scheme": "http",
-        "root_path": "",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
-    }
-    await app(scope, receive, send)
+    asyncio.run(app(scope, receive, send))
     return status, text.decode()
 
 
-def test_a_slow_model_is_given_up_and_answers_again_later(service: Service, moody: ControllablePredictor) -> None:
+def test_a_slow_model_times_out_and_recovers(service: Service, controllable_predictor: ControllablePredictor) -> None:
     app = create_app(service, [], limits=SHORT_LIMITS, batch_limits=SHORT_LIMITS)
-    moody.may_proceed.clear()
-    status, text = asyncio.run(call_app(app, "POST", "/predict", BODY))
+    controllable_predictor.may_proceed.clear()
+    status, text = call_app(app, "POST", "/predict", BODY)
     assert status == 504
-    assert "took too long" in json.loads(text)["error"]
-    status, text = asyncio.run(call_app(app, "POST", "/predict/batch", BODY))
+    assert list(json.loads(text)) == ["error"]
+    status, text = call_app(app, "POST", "/predict/batch", BODY)
     assert status == 200
-    *rows, last = [json.loads(line) for line in text.splitlines()]
-    assert last["done"] is False
-    assert "took too long" in last["error"]
-    assert last["n_rows"] == len(rows)
-    moody.may_proceed.set()
-    status, text = asyncio.run(call_app(app, "POST", "/predict", BODY))
+    *results, last_line = [json.loads(line) for line in text.splitlines()]
+    assert last_line["done"] is False
+    assert "took too long" in last_line["error"]
+    assert last_line["n_rows"] == len(results)
+    controllable_predictor.may_proceed.set()
+    status, text = call_app(app, "POST", "/predict", BODY)
     assert status == 200
     assert [result["error"] is None for result in json.loads(text)["results"]] == [True, False]
 
 
-def test_a_broken_model_is_said_and_not_healthy(service: Service, moody: ControllablePredictor) -> None:
+def test_a_broken_model_is_reported_as_failing(service: Service, controllable_predictor: ControllablePredictor) -> None:
     app = create_app(service, [])
-    assert asyncio.run(call_app(app, "GET", "/health")) == (200, '{"status":"ok"}')
-    moody.broken = True
-    status, text = asyncio.run(call_app(app, "GET", "/health"))
+    assert call_app(app, "GET", "/health") == (200, '{"status":"ok"}')
+    controllable_predictor.broken = True
+    status, text = call_app(app, "GET", "/health")
     assert (status, json.loads(text)["status"]) == (503, "failing")
-    with pytest.raises(RuntimeError, match="the runtime failed"):  # for the server's own output
-        asyncio.run(call_app(app, "POST", "/predict", BODY))
-    moody.broken = False
-    assert asyncio.run(call_app(app, "GET", "/health"))[0] == 200
-    assert 'path="/predict",status="500"' in asyncio.run(call_app(app, "GET", "/metrics"))[1]
+    with pytest.raises(RuntimeError, match="the runtime failed"):  # reaches the server's log
+        call_app(app, "POST", "/predict", BODY)
+    controllable_predictor.broken = False
+    assert call_app(app, "GET", "/health")[0] == 200
+    assert 'path="/predict",status="500"' in call_app(app, "GET", "/metrics")[1]
 
 
-def test_a_full_queue_and_full_memory_are_503(
-    service: Service, moody: ControllablePredictor, monkeypatch: pytest.MonkeyPatch
+def test_a_full_queue_rejects_requests_until_it_is_empty(
+    service: Service, controllable_predictor: ControllablePredictor
 ) -> None:
     app = create_app(service, [], limits=SHORT_LIMITS)
-    moody.may_proceed.clear()
+    controllable_predictor.may_proceed.clear()
     service.batcher._max_queue_length = 0
-    status, text = asyncio.run(call_app(app, "POST", "/predict", BODY))
+    status, text = call_app(app, "POST", "/predict", BODY)
     assert status == 503
     assert "busy" in json.loads(text)["error"]
     service.batcher._max_queue_length = 10
-    moody.may_proceed.set()
-    assert asyncio.run(call_app(app, "POST", "/predict", BODY))[0] == 200
+    controllable_predictor.may_proceed.set()
+    assert call_app(app, "POST", "/predict", BODY)[0] == 200
+
+
+def test_full_memory_rejects_uploads_and_is_released(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits.MemoryBudget.__init__, "__defaults__", (len(BODY) - 1,))
-    full = create_app(service, [])
-    for _ in range(3):  # each gives back what it took
-        status, text = asyncio.run(call_app(full, "POST", "/predict", BODY))
+    app = create_app(service, [])
+    for _ in range(3):
+        status, text = call_app(app, "POST", "/predict", BODY)
         assert status == 503
-        assert "as many uploads as it can" in json.loads(text)["error"]
+        assert "memory" in json.loads(text)["error"]
 
 
-def test_an_upload_that_stalls_is_cut_off(service: Service) -> None:
+def test_a_stalled_upload_is_cut_off(service: Service) -> None:
     app = create_app(service, [], limits=SHORT_LIMITS)
-    status, text = asyncio.run(call_app(app, "POST", "/predict", BODY, stall_upload=True))
+    status, text = call_app(app, "POST", "/predict", BODY, stall_upload=True)
     assert status == 408
-    assert "too slowly" in json.loads(text)["error"]
+    assert list(json.loads(text)) == ["error"]
 
 
-def test_files_that_are_not_read_in_time_have_their_own_error(service: Service) -> None:
+def test_files_above_a_limit_get_errors(service: Service) -> None:
     app = create_app(service, [], batch_limits=RequestLimits(timeout_s=30, max_cells=0))
-    *rows, last = asyncio.run(call_app(app, "POST", "/predict/batch", BODY))[1].splitlines()
-    assert json.loads(last)["n_rows"] == 2
-    assert "a.png brings the upload above 0 cells" in json.loads(rows[0])["error"]
+    *lines, last_line = call_app(app, "POST", "/predict/batch", BODY)[1].splitlines()
+    assert json.loads(last_line)["n_rows"] == 2
+    error = json.loads(lines[0])["error"]
+    assert error.startswith("a.png ")
+    assert " 0 cells" in error
 
 
-def test_a_host_that_was_chosen_may_have_any_name(service: Service) -> None:
-    async def host(app: Any, name: bytes) -> int:
-        status = 0
+@pytest.mark.parametrize("host", [b"localhost", b"127.0.0.1:9", b"[::1]:9", b"LOCALHOST:8000"])
+def test_loopback_hosts_are_accepted(service: Service, host: bytes) -> None:
+    assert call_app(create_app(service, []), "GET", "/version", host=host)[0] == 200
 
-        async def send(message: Any) -> None:
-            nonlocal status
-            status = message.get("status", status)
 
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        scope: dict[str, Any] = {
-            "type": "http",
-            "method": "GET",
-            "path": "/version",
-            "query_string": b"",
-            "headers": [(b"host", name)],
-        }
-        scope |= {"http_version": "1.1", "scheme": "http", "root_path": "", "asgi": {"version": "3.0"}}
-        await app(scope, receive, send)
-        return status
-
-    assert asyncio.run(host(create_app(service, []), b"cells.example:80")) == 403
-    assert asyncio.run(host(create_app(service, [], loopback_only=False), b"cells.example:80")) == 200
-    for name in (b"localhost", b"127.0.0.1:9", b"[::1]:9", b"LOCALHOST:8000"):
-        assert asyncio.run(host(create_app(service, []), name)) == 200
-    for name in (b"", b"localhost.evil.example", b"127.0.0.1.evil.example:80", b"localhost:80@evil"):
-        assert asyncio.run(host(create_app(service, []), name)) == 403
+@pytest.mark.parametrize(
+    "host", [b"", b"cells.example:80", b"localhost.evil.example", b"127.0.0.1.evil.example:80", b"localhost:80@evil"]
+)
+def test_other_hosts_are_accepted_only_without_loopback_only(service: Service, host: bytes) -> None:
+    assert call_app(create_app(service, []), "GET", "/version", host=host)[0] == 403
+    assert call_app(create_app(service, [], loopback_only=False), "GET", "/version", host=host)[0] == 200

@@ -17,7 +17,7 @@ from PIL import Image
 from nephros.data.display import png_data_uri
 from nephros.data.synthetic import make_synthetic
 from tests.conftest import write_npz
-from tests.server.server import LiveServer, run_server
+from tests.server.live_server import LiveServer, run_server
 from tests.ui.conftest import CHROMIUM
 from tests.ui.contrast import contrast_ratio, relative_luminance
 

@@ -1,4 +1,4 @@
-"""Holds JSON values to the schemas that the server publishes; a field that is not documented is a fault."""
+"""Checks JSON values against the schemas that the server publishes; an undocumented field is an error."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ SUPPORTED_KEYWORDS = {
     "oneOf",
     "$ref",
 }
-"""What is understood of JSON Schema; anything else in a schema fails, so that nothing passes unchecked."""
+"""Supported keywords of JSON Schema; any other is an error, so that nothing passes unchecked."""
 
 
-def schema_errors(value: Any, schema: dict[str, Any], document: dict[str, Any], path: str = "answer") -> list[str]:
-    """Return where `value` is not as `schema`, a part of the OpenAPI `document`, says."""
+def schema_errors(value: Any, schema: dict[str, Any], document: dict[str, Any], path: str = "response") -> list[str]:
+    """Return where `value` deviates from `schema`, a part of the OpenAPI `document`."""
     if not schema:
         return [f"{path}: an empty schema documents nothing"]
     if unsupported := set(schema) - SUPPORTED_KEYWORDS:
-        return [f"{path}: the schema says {unsupported}, which this test does not understand"]
+        return [f"{path}: unsupported keywords {unsupported}"]
     if "$ref" in schema:
         return schema_errors(
             value, document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document, path
@@ -44,7 +44,7 @@ def schema_errors(value: Any, schema: dict[str, Any], document: dict[str, Any], 
             candidates = [schema_errors(value, part, document, path) for part in schema[keyword]]
             n_matching = sum(not errors for errors in candidates)
             matches = n_matching == 1 if keyword == "oneOf" else n_matching > 0
-            return [] if matches else [f"{path}: {n_matching} of {keyword} fit", *min(candidates, key=len)]
+            return [] if matches else [f"{path}: {n_matching} of {keyword} match", *min(candidates, key=len)]
     python_types = JSON_TYPES[schema["type"]]
     if not isinstance(value, python_types) or (isinstance(value, bool) and bool not in python_types):
         return [f"{path}: {value!r} is no {schema['type']}"]
@@ -64,6 +64,6 @@ def schema_errors(value: Any, schema: dict[str, Any], document: dict[str, Any], 
 def response_schema(
     document: dict[str, Any], path: str, status: int, media_type: str = "application/json"
 ) -> dict[str, Any]:
-    """Return the schema of an answer."""
+    """Return the schema of a response."""
     (methods,) = document["paths"][path].values()
     return dict(methods["responses"][str(status)]["content"][media_type]["schema"])

@@ -1,4 +1,4 @@
-"""The corpus of hostile files (tests/corpus): every reader and predict answer or say in one sentence why not, and soon."""
+"""The corpus of hostile files (tests/corpus): every reader returns in time, with a result or an error in one sentence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nephros.microscopy.reader import open_stack
 from tests.corpus.make import MAX_BYTES, OUTPUT_DIR
 
 TIMEOUT_S = 20.0
-PREDICTED = "an answer"
+PREDICTED = "a prediction"
 EXPECTED: dict[str, str] = {
     "good.png good.jpg good.tif good.npz 16-bit.png rgba.png palette-with-alpha.png cmyk.jpg cmyk.tif pages.tif": PREDICTED,
     "endless-pages.tif odd-metadata.tif flipped.jpg": PREDICTED,
@@ -53,7 +53,7 @@ CASES = {name: expected for names, expected in EXPECTED.items() for name in name
 
 
 def run_with_timeout(function: Callable[[], Any]) -> Any:
-    """Return what `function` returns or raise what it raises; fail when it takes too long."""
+    """Call `function`; fail if it takes too long."""
     outcome: list[Any] = []
 
     def run() -> None:
@@ -65,7 +65,7 @@ def run_with_timeout(function: Callable[[], Any]) -> Any:
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(TIMEOUT_S)
-    assert outcome, f"still at work after {TIMEOUT_S:g} seconds"
+    assert outcome, f"still running after {TIMEOUT_S:g} seconds"
     result, error = outcome[0]
     if error is not None:
         raise error
@@ -97,36 +97,37 @@ READERS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.fixture(scope="module")
-def box() -> Predictor:
-    return load_predictor(None, say=lambda _: None)
+def bundled_predictor() -> Predictor:
+    return load_predictor(None)
 
 
-def test_the_corpus_is_what_is_expected_of() -> None:
+def test_the_corpus_holds_the_expected_files() -> None:
     assert {path.name for path in OUTPUT_DIR.iterdir()} == set(CASES)
     assert max(path.stat().st_size for path in OUTPUT_DIR.iterdir()) < MAX_BYTES
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_each_file_has_an_answer_or_its_own_sentence(name: str, box: Predictor) -> None:
+def test_every_reader_reads_a_file_or_says_in_one_sentence_why_not(name: str, bundled_predictor: Predictor) -> None:
     path = OUTPUT_DIR / name
     for reader in READERS.values():
-        sentence = run_with_timeout(lambda reader=reader: error_message(reader, path))  # type: ignore[misc]
-        assert not sentence or sentence.startswith(str(path))
-        assert "\n" not in sentence
-    found = run_with_timeout(lambda: nephros.predict(path, box))
-    assert len(found) > 0
-    for sentence in found.errors.values():
-        assert name in sentence
-        assert "\n" not in sentence
+        message = run_with_timeout(lambda reader=reader: error_message(reader, path))  # type: ignore[misc]
+        assert not message or message.startswith(str(path))
+        assert "\n" not in message
+    predictions = run_with_timeout(lambda: nephros.predict(path, bundled_predictor))
+    assert len(predictions) > 0
+    for message in predictions.errors.values():
+        assert name in message
+        assert "\n" not in message
     if CASES[name] == PREDICTED:
-        assert not found.errors
+        assert not predictions.errors
     else:
-        assert any(CASES[name] in error for error in found.errors.values())
+        assert any(CASES[name] in error for error in predictions.errors.values())
 
 
-def test_none_of_them_costs_another_its_answer(box: Predictor) -> None:
-    found = run_with_timeout(lambda: nephros.predict(OUTPUT_DIR, box))
-    answered = {Path(row.file).name for row, there in zip(found.sources, found.has_prediction, strict=True) if there}
-    assert {Path(row.file).name for row in found.sources} == set(CASES)
-    in_part = {"truncated-pages.tif", "one-array-pickled.npz"}
-    assert answered == {name for name, expected in CASES.items() if expected == PREDICTED} | in_part
+def test_no_bad_file_costs_another_its_prediction(bundled_predictor: Predictor) -> None:
+    predictions = run_with_timeout(lambda: nephros.predict(OUTPUT_DIR, bundled_predictor))
+    names = [Path(source.file).name for source in predictions.sources]
+    predicted = {name for name, is_predicted in zip(names, predictions.has_prediction, strict=True) if is_predicted}
+    assert set(names) == set(CASES)
+    partly_readable = {"truncated-pages.tif", "one-array-pickled.npz"}
+    assert predicted == {name for name, expected in CASES.items() if expected == PREDICTED} | partly_readable

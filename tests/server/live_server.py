@@ -1,4 +1,4 @@
-"""A real `nephros serve` in a process of its own, and a client that speaks HTTP to it."""
+"""A real `nephros serve` in its own process, and an HTTP client for it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 File = tuple[str, bytes]
+"""Name and content."""
 LAUNCH_CODE = "import sys; from nephros.cli import main; "
-"""What a server's process runs: the command line, after what a test puts between."""
 
 
 @dataclass
 class LiveServer:
-    """Where it listens, and its process."""
+    """A server's port and process."""
 
     port: int
     process: subprocess.Popen[str]
@@ -40,7 +40,7 @@ class LiveServer:
     def request(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], bytes]:
-        """Return status, headers and body of an answer."""
+        """Return the status, headers (lower-case names) and body of a response."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})
@@ -48,13 +48,13 @@ class LiveServer:
             return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
 
     def json(self, method: str, path: str, files: Sequence[File] | None = None) -> tuple[int, Any]:
-        """Return status and value of a JSON answer."""
+        """Return the status and the decoded body of a JSON response."""
         body, content_type = multipart_body(files) if files is not None else (b"", "")
         status, _, text = self.request(method, path, body, {"Content-Type": content_type} if content_type else {})
         return status, json.loads(text)
 
     def predict(self, files: Sequence[File], query: str = "") -> list[dict[str, Any]]:
-        """Return the results of `/predict`, which must answer 200."""
+        """Return the results of `/predict`, whose status must be 200."""
         status, response = self.json("POST", f"/predict{query}", files)
         assert status == 200, response
         assert set(response) == {"version", "results"}
@@ -76,14 +76,14 @@ def multipart_body(files: Sequence[File], field: str = "files") -> tuple[bytes, 
 
 
 def encode_image(image: NDArray[Any], image_format: str = "PNG", **options: Any) -> bytes:
-    """Return an image file's bytes."""
+    """Return the bytes of an image file."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, format=image_format, **options)
     return file.getvalue()
 
 
 def encode_npz(**arrays: Any) -> bytes:
-    """Return an npz file's bytes."""
+    """Return the bytes of an npz file."""
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
@@ -91,7 +91,7 @@ def encode_npz(**arrays: Any) -> bytes:
 
 @contextlib.contextmanager
 def run_server(args: Sequence[object], prelude: str = "", **environment: str) -> Iterator[LiveServer]:
-    """Start `nephros serve` on a free port; `prelude` is Python that its process runs first. It is ended by Ctrl-C."""
+    """Run `nephros serve` on a free port, and interrupt it at the end; its process first runs `prelude`, Python code."""
     command = [sys.executable, "-u", "-c", f"{prelude}\n{LAUNCH_CODE}main(['serve', '--port', '0', *sys.argv[1:]])"]
     process = subprocess.Popen(
         [*command, *map(str, args)],
@@ -103,9 +103,9 @@ def run_server(args: Sequence[object], prelude: str = "", **environment: str) ->
     assert process.stdout is not None
     try:
         output = ""
-        while not (match := re.search(r"serves on http://\S+:(\d+) ", line := process.stdout.readline())):
+        while not (match := re.search(r"http://\S+:(\d+) ", line := process.stdout.readline())):
             output += line
-            assert line, f"it ended: {output}"
+            assert line, f"the server ended: {output}"
         yield LiveServer(int(match[1]), process)
     finally:
         if process.poll() is None:
@@ -118,5 +118,5 @@ def run_server(args: Sequence[object], prelude: str = "", **environment: str) ->
 
 
 def list_tree(root: Path) -> set[str]:
-    """Return all files below a folder."""
+    """Return all files and folders below a folder."""
     return {str(path) for path in root.rglob("*")}
