@@ -145,7 +145,7 @@ def main() -> None:
         parser.error("this benchmark runs on the CPU: use --device cpu.")
     split, data = load_train_split(config)
     rows = measure(config, request_bodies(split.images[:512]))
-    publish(config, f"nephros serve, one cell a request, clients on the same machine, {data}", rows, data)
+    publish(config, f"nephros serve, one cell per request, clients on the same machine, {data}", rows, data)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,8 @@ def test_closing_rejects_waiting_and_new_jobs(network: FakePredictor) -> None:
     network.released.set()
     closing.join(5)
     assert first.result(5).probabilities[0, 0] == 1
-    for submit in (lambda: waiting, lambda: batcher.submit(cells(3))):
-        with pytest.raises(RequestRejected) as raised:
-            submit().result(5)
-        assert raised.value.status == 503
+    with pytest.raises(RequestRejected) as waiting_error:
+        waiting.result(5)
+    with pytest.raises(RequestRejected) as new_error:
+        batcher.submit(cells(3))
+    assert waiting_error.value.status == new_error.value.status == 503
