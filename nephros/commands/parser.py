@@ -1,4 +1,4 @@
-"""A command's flags: how they are declared, parsed, and refused in one sentence."""
+"""Options of a command: how they are declared and parsed, and how mistakes are reported in one sentence."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from nephros.errors import MissingDependency, NephrosError, did_you_mean
 from nephros.recipe_io import parse_error
 
 DATA_HELP = (
-    "a name such as tissuemnist, the path of an npz file or of a folder with one sub-folder a class, or synthetic"
+    "a name such as tissuemnist, the path of an npz file or of a folder with one subfolder per class, or synthetic"
 )
 DATA_OPTION_HELP = f"{DATA_HELP} (default: tissuemnist)"
 DEVICE_HELP = "auto, cpu or cuda (default: auto)"
-MODEL_HELP = "a run folder, or a file that `nephros export` wrote (default: the model that comes with nephros)"
-RUN_HELP = "a folder that `nephros train` made"
+MODEL_HELP = "a run folder, or a file that `nephros export` wrote (default: the bundled model)"
+RUN_HELP = "a run folder, written by `nephros train`"
 
 
 class CommandParser(ArgumentParser):
-    """A command's parser. What is not given stays out of what is parsed, so that defaults live where they are used."""
+    """Parser of a command. Options that aren't given are absent from the result, so defaults live in the library only."""
 
     def __init__(self, name: str, description: str, **kwargs: Any) -> None:
-        """Take the command's name and help; `kwargs` are ArgumentParser's own."""
+        """Create the parser of `nephros {name}`; `kwargs` are ArgumentParser's."""
         kwargs |= {"exit_on_error": False, "allow_abbrev": False}
         super().__init__(prog=f"nephros {name}", description=description, **kwargs)
 
     def optional_positional(self, name: str, help: str) -> None:
-        """Declare a word that may be left out."""
+        """Declare a positional argument that may be left out."""
         self.add_argument(name, nargs="?", default=SUPPRESS, help=help)
 
     def option(self, name: str, help: str, type: Callable[[str], Any] = str, metavar: str | None = None) -> None:
-        """Declare a flag with a value, which the help calls `metavar`."""
+        """Declare an option with a value, which the help calls `metavar`."""
         self.add_argument(f"--{name}", type=type, default=SUPPRESS, help=help, metavar=metavar)
 
     def required_option(self, name: str, help: str, metavar: str) -> None:
-        """Declare a flag with a value that must be given."""
+        """Declare a required option with a value."""
         self.add_argument(f"--{name}", type=str, required=True, help=help, metavar=metavar)
 
     def flag(self, name: str, help: str) -> None:
-        """Declare a flag without a value."""
+        """Declare an option without a value."""
         self.add_argument(f"--{name}", action="store_true", default=SUPPRESS, help=help)
 
     def parse_argv(self, argv: list[str]) -> dict[str, Any]:
-        """Return only what `argv` gives; NephrosError in one sentence for what is not understood, with the nearest flag.
+        """Return parameter -> value for the options in `argv`; raises NephrosError for what can't be parsed.
 
-        A flag may be written with - for _ and with _ for -.
+        `-` and `_` are interchangeable in the names of options.
         """
         use_flags(self._flags_by_parameter())
         flags = [option for action in self._actions for option in action.option_strings]
@@ -61,7 +61,7 @@ class CommandParser(ArgumentParser):
             raise self._argument_error(str(error), flags) from None
 
     def _flags_by_parameter(self) -> dict[str, str]:
-        """Return what the user writes for each parameter: its flag, or a positional argument's name in capitals."""
+        """Return parameter -> its option, or the name of a positional argument in capitals."""
         return {
             action.dest: action.option_strings[0]
             if action.option_strings
@@ -70,7 +70,7 @@ class CommandParser(ArgumentParser):
         }
 
     def _argument_error(self, message: str, flags: list[str]) -> NephrosError:
-        """Return one of argparse's or jsonargparse's complaints as a sentence with the next step."""
+        """Return the error for a message of argparse or jsonargparse: one sentence, with the next step."""
         more = f"`{self.prog} --help` explains them all."
         if match := re.search(r"unrecognized arguments: (\S+)", message):
             return NephrosError(_unknown_argument(match[1].split("=")[0], flags) + f" {more}")
@@ -109,7 +109,7 @@ _SYNONYMS = {
     "wd": "--optimizer.weight_decay",
     "weight-decay": "--optimizer.weight_decay",
 }
-"""What other tools call a flag of ours."""
+"""Names that other tools use -> our option."""
 
 
 def _unknown_argument(argument: str, flags: list[str]) -> str:
@@ -130,7 +130,7 @@ def _canonicalize(arg: str, canonical: dict[str, str]) -> str:
 
 @contextlib.contextmanager
 def require_extra(message: str, *modules: str) -> Iterator[None]:
-    """Turn the absence of one of these modules, which an extra brings, into MissingDependency with `message`."""
+    """Raise MissingDependency with `message` if one of `modules`, which an extra installs, is missing."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -140,5 +140,5 @@ def require_extra(message: str, *modules: str) -> Iterator[None]:
 
 
 def require_tune_extra() -> contextlib.AbstractContextManager[None]:
-    """Return the block of what nephros[tune] brings."""
+    """Return the context in which the modules of the extra `tune` are imported."""
     return require_extra("Tuning needs Optuna: pip install 'nephros[tune]'.", "optuna", "sqlalchemy", "fsspec")
