@@ -9,9 +9,9 @@ import json
 
 import numpy as np
 
+from nephros.data.dataset import pixel_statistics
 from nephros.data.load import load
 from nephros.data.reference_statistics import nucleus_area_fraction
-from nephros.data.statistics import pixel_statistics
 
 PERCENTILES = (0.5, 1, 5, 25, 50, 75, 95, 99, 99.5)
 

@@ -53,12 +53,12 @@ COMMANDS = {
     "report": "results:report",
     "compare": "results:compare",
     "reproduce": "results:reproduce",
-    "recipes": "data:recipes",
-    "data": "data:info",
-    "data info": "data:info",
-    "data get": "data:get",
-    "data prepare": "data_stacks:prepare",
-    "data overlay": "data_stacks:overlay",
+    "recipes": "recipes",
+    "data": "data_info",
+    "data info": "data_info",
+    "data get": "data_get",
+    "data prepare": "data_prepare",
+    "data overlay": "data_overlay",
 }
 """Each command's module in `nephros.commands`, and its function there where that has another name."""
 

@@ -1,7 +1,7 @@
-"""Augmentation of a whole batch at once, on the device that holds it.
+"""Augmentation of whole batches on the device.
 
-Random numbers are drawn for all images of an epoch before it starts, one row an image. So a batch can be cut anywhere
-(into chunks, or between processes) without changing what happens to an image.
+The random numbers for all images of an epoch are drawn before it starts, one row per image. A batch can therefore be divided
+anywhere, into chunks or between processes, without changing the augmentation of an image.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from nephros.recipe_parts import AugmentConfig
 
 @dataclass(frozen=True)
 class AugmentationParams:
-    """Random numbers of n images: what `augment` does to each."""
+    """The random numbers that determine the augmentation of n images."""
 
     dihedral: Tensor
-    """(n,) uint8 in 0..7: bit 0 mirrors left-right, bit 1 up-down, bit 2 swaps rows and columns."""
+    """(n,) uint8 in 0..7: bit 0 flips left-right, bit 1 flips up-down, bit 2 transposes."""
     shift: Tensor
-    """(n, 2) int64, whole pixels down and right."""
+    """(n, 2) int64: shift down and right, in whole pixels."""
     affine: Tensor
-    """(n, 4) float32 in -1..1: of the greatest rotation, shift down, shift right, and scale."""
+    """(n, 4) float32 in -1..1: fractions of the largest rotation, shift down, shift right, and change of scale."""
 
     def __getitem__(self, index: slice) -> AugmentationParams:
         return AugmentationParams(self.dihedral[index], self.shift[index], self.affine[index])
 
     def to(self, device: torch.device) -> AugmentationParams:
-        """Return the same numbers on another device."""
+        """Return a copy on another device."""
         return AugmentationParams(
             *(part.to(device, non_blocking=True) for part in (self.dihedral, self.shift, self.affine))
         )
 
 
 def sample_augmentations(n: int, settings: AugmentConfig, generator: torch.Generator) -> AugmentationParams:
-    """Draw the numbers for n images from a CPU generator."""
+    """Draw the random numbers for `n` images from a CPU generator."""
     n_elements = {"none": 1, "horizontal": 2, "dihedral": 8}[settings.flips]
     dihedral = torch.randint(0, n_elements, (n,), generator=generator, dtype=torch.uint8)
     shift = torch.randint(-settings.shift, settings.shift + 1, (n, 2), generator=generator)
@@ -47,7 +47,16 @@ def sample_augmentations(n: int, settings: AugmentConfig, generator: torch.Gener
 
 
 def apply_augmentations(images_nchw: Tensor, params: AugmentationParams, settings: AugmentConfig) -> Tensor:
-    """Return (n, c, h, w) images changed as `params` say: uint8 as they came, or float in 0..255 after an affine change."""
+    """Augment images.
+
+    Args:
+        images_nchw: (n, c, h, w) uint8.
+        params: one row per image.
+        settings: the settings that `params` were drawn with.
+
+    Returns:
+        (n, c, h, w), uint8 or, after an affine transformation, float32 in 0..255.
+    """
     x = images_nchw
     if settings.rotate or settings.translate or settings.scale:
         x = _apply_affine(x, params.affine, settings)
@@ -74,7 +83,7 @@ def _shift_pixels(x: Tensor, shift: Tensor, max_shift: int) -> Tensor:
 
 
 def _apply_affine(x: Tensor, params: Tensor, settings: AugmentConfig) -> Tensor:
-    """Rotate, move and scale about the centre; pixels stay square on images that are not."""
+    """Rotate, translate and scale about the center. Pixels stay square on images that are not."""
     n, _, height, width = x.shape
     angle = params[:, 0] * math.radians(settings.rotate)
     zoom = 1 + params[:, 3] * settings.scale

@@ -1,4 +1,4 @@
-"""Batches of a split on the device: images stay uint8 and whole batches are picked there, with no loader processes."""
+"""Batches of a split on the device, without loader processes: images stay uint8 and are indexed there a batch at a time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from nephros.distributed import SINGLE_PROCESS, DistributedContext
 
 
 class BatchLoader:
-    """One split, ready to be read in any order.
+    """Batches of one split in any order.
 
-    A split of at most half of the device's free memory moves there whole, once. A larger one stays where it is (perhaps
-    memory-mapped on disk) and moves in chunks of several batches; the batches are the same. Where several ranks share
-    the work, no device holds a whole split: a rank moves the images that it reads, and of the others only the labels.
+    A split of at most half of the device's free memory moves there once, as a whole. A larger one stays in host memory or on
+    disk (memory-mapped) and moves in chunks of several batches; the batches are the same. With several ranks no device holds
+    a whole split: each rank moves the images that it reads, and the labels of all.
     """
 
     def __init__(
@@ -31,13 +31,21 @@ class BatchLoader:
         max_resident_bytes: int | None = None,
         context: DistributedContext = SINGLE_PROCESS,
     ) -> None:
-        """Take a split; `max_resident_bytes` (bytes) replaces half of the device's free memory."""
+        """Prepare a split.
+
+        Args:
+            split: images and labels.
+            device: where batches are returned.
+            channels_last: return batches in torch's channels-last memory format.
+            max_resident_bytes: largest split in bytes that moves to the device as a whole; None takes half of its free memory.
+            context: the ranks that share the batches.
+        """
         images = split.images[..., None] if split.images.ndim == 3 else split.images
         max_bytes = free_memory(device) // 2 if max_resident_bytes is None else max_resident_bytes
         if device.type == "cpu":
             max_bytes //= context.local_world_size
         self.device, self.context = device, context
-        # Torch wants arrays that can be written to, which those of a mapped file or another process's memory can't.
+        # Torch needs writable arrays, and those of a memory-mapped file or of another process's memory are not.
         self.labels = torch.from_numpy(np.require(split.labels, requirements=["C", "W"])).to(device)
         self._channels_last = channels_last
         self._host_images = images
@@ -56,17 +64,23 @@ class BatchLoader:
 
     @property
     def resident(self) -> bool:
-        """Whether the whole split lies on the device."""
+        """Whether the whole split is on the device."""
         return self._device_images is not None
 
     def iter_batches(
         self, batch_size: int, order: Tensor | None = None, *, balanced: bool = False
     ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Yield (rows of the order, images (b, c, h, w) uint8, labels (b,) int64) on the device.
+        """Yield batches on the device.
 
-        `order` is (m,) int64 on the CPU; None reads all images in file order. The last batch may be short, unless `balanced`
-        makes all of one size, give or take an image, and none larger than `batch_size`. Each of several ranks yields the
-        rows of the whole batch, but only the images and labels of its own part of them, `ranks.part(rows)`.
+        Args:
+            batch_size: images per batch, over all ranks.
+            order: (m,) int64 indices on the CPU; None reads all images in file order.
+            balanced: make all batches equal in size, give or take an image and none above `batch_size`, in place of a short
+                last batch.
+
+        Yields:
+            The batch as a slice of `order`, its images (b, c, h, w) uint8, and their labels (b,) int64. With several ranks the
+            slice covers the whole batch, and images and labels only this rank's shard, `context.shard(rows)`.
         """
         order = torch.arange(len(self)) if order is None else order
         boundaries = batch_boundaries(len(order), batch_size, balanced)
@@ -76,10 +90,10 @@ class BatchLoader:
             yield rows, images, labels
 
     def iter_local_batches(self, batch_size: int) -> Iterator[tuple[slice, Tensor]]:
-        """Yield (rows of the split, images (b, c, h, w) uint8) of this rank's share of the split, in file order.
+        """Yield batches of this rank's shard of the split in file order: a slice of the split and its images, (b, c, h, w) uint8.
 
-        A share is a run of whole batches, so that what a network makes of an image is the same, to the bit, on any number
-        of ranks. It is empty where there are fewer batches than ranks.
+        A shard is a run of whole batches, so that a network's output for an image is the same, to the bit, on any number of
+        ranks. It is empty where there are fewer batches than ranks.
         """
         boundaries = batch_boundaries(len(self), batch_size, balanced=False)
         batches = [slice(start, stop) for start, stop in pairwise(boundaries)]
@@ -90,7 +104,7 @@ class BatchLoader:
             yield rows, images
 
     def _iter_slices(self, order: Tensor, slices: list[slice]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images and labels of each part of the order."""
+        """Yield the images and labels of each slice of the order."""
         for chunk in self._group_into_chunks(slices):
             images, labels = self._gather_on_device(torch.cat([order[local_slice] for local_slice in chunk]))
             offsets = [0, *accumulate(local_slice.stop - local_slice.start for local_slice in chunk)]
@@ -103,7 +117,7 @@ class BatchLoader:
         return images_nchw if self._channels_last else images_nchw.contiguous()
 
     def _group_into_chunks(self, slices: list[slice]) -> Iterator[list[slice]]:
-        """Yield runs of parts that fit into a chunk, or all at once where all images lie here."""
+        """Yield runs of slices that fit into a chunk, or a single run where the whole split is on the device."""
         largest = max((rows.stop - rows.start for rows in slices), default=1)
         max_batch_bytes = int(np.prod(self._host_images.shape[1:])) * largest
         chunk_length = len(slices) if self.resident else max(1, self._max_chunk_bytes // max_batch_bytes)
@@ -111,24 +125,24 @@ class BatchLoader:
             yield slices[first : first + chunk_length]
 
     def _gather_on_device(self, indices: Tensor) -> tuple[_LazyRows, Tensor]:
-        """Return images and labels of the `indices` rows (m,), in that order, on the device."""
+        """Return the images and labels at `indices`, (m,) int64, in that order, on the device."""
         on_device = indices.to(self.device)
         if self._device_images is not None:
             return _LazyRows(self._device_images, on_device), self.labels[on_device]
-        # Reading a memory-mapped file in its own order turns random reads into one sweep.
+        # Sorted indices turn random reads of a memory-mapped file into one sweep.
         ascending, inverse = np.unique(indices.numpy(), return_inverse=True)
         images = torch.from_numpy(np.ascontiguousarray(self._host_images[ascending])).to(self.device)
         return _LazyRows(images, torch.from_numpy(inverse).to(self.device)), self.labels[on_device]
 
 
 def batch_boundaries(n: int, batch_size: int, balanced: bool) -> list[int]:
-    """Return where the batches of n images begin, and n itself at the end."""
+    """Return the first index of each batch of `n` images, and `n` itself at the end."""
     n_batches = -(-n // batch_size)
     return [i * n // n_batches if balanced else min(i * batch_size, n) for i in range(n_batches + 1)]
 
 
 class _LazyRows:
-    """Images of a chunk in the order wanted, picked a batch at a time."""
+    """Images of a chunk, put in order a batch at a time."""
 
     def __init__(self, images_nhwc: Tensor, order: Tensor) -> None:
         self._images, self._order = images_nhwc, order

@@ -1,4 +1,4 @@
-"""What a data set is once it is open: three splits of uint8 images with labels, class names and provenance."""
+"""An open data set: three splits of uint8 images with labels, class names and provenance, and statistics of its pixels."""
 
 from __future__ import annotations
 
@@ -10,64 +10,52 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.errors import UnknownName
+
 SPLITS = ("train", "val", "test")
 SPLIT_ADJECTIVES = {"train": "training", "val": "validation", "test": "test"}
 """Split -> its name in prose."""
-
-
-def images_sha256(images: NDArray[np.uint8]) -> str:
-    """Return the SHA-256 of a split's images in their order, by which results on the same images are known."""
-    digest = hashlib.sha256(str(images.shape).encode())
-    for start in range(0, len(images), 4096):
-        digest.update(np.ascontiguousarray(images[start : start + 4096]).data)
-    return digest.hexdigest()
-
-
-def missing_class_warnings(split: str, labels: NDArray[np.int64], class_names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a warning for each class that a split's labels lack."""
-    missing_labels = np.flatnonzero(np.bincount(labels, minlength=len(class_names)) == 0)
-    return tuple(
-        f"{split} has no image of {class_names[c]}, so its figures there are undefined." for c in missing_labels
-    )
+CHUNK_PIXELS = 1 << 22
+"""Pixels that the statistics read at a time."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels in file order."""
+    """Images and labels of one split, in file order."""
 
     images: NDArray[np.uint8]
-    """(n, h, w) grey or (n, h, w, 3) colour, uint8; may be memory-mapped."""
+    """(n, h, w) grayscale or (n, h, w, 3) RGB, uint8; may be memory-mapped."""
     labels: NDArray[np.int64]
-    """(n,) int64, each in 0..classes-1."""
+    """(n,) int64 from 0 to the number of classes minus 1."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def class_counts(self, n_classes: int) -> NDArray[np.int64]:
-        """Return the number of images of each class, (classes,) int64."""
+        """Return the number of images per class, (n_classes,) int64."""
         return np.bincount(self.labels, minlength=n_classes)
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a data set came from; carried by every result made with it."""
+    """Where a data set comes from. Every result that is made with the data set carries it."""
 
     name: str
-    """For people: ``TissueMNIST``, or the file's or folder's own name."""
+    """For people: ``TissueMNIST``, or the name of the file or folder."""
     split: Literal["official", "own", "synthetic"]
-    """``official`` only when the file's MD5 is the published one; ``own`` for any other; ``synthetic`` for made-up cells."""
+    """``official`` where the file's MD5 is the published one, ``synthetic`` for synthetic cells, else ``own``."""
     path: str
     """Absolute path of the file or folder; empty for synthetic cells."""
     sha256: str
-    """Of the file's bytes; of names and bytes for a folder; of the arrays for synthetic cells."""
+    """SHA-256 of the file's bytes, of a folder's file names and bytes, or of synthetic cells' arrays."""
     key: str | None = None
-    """The catalogue's key, such as ``tissuemnist``, where the set is one of its sets."""
+    """Key in `nephros.data.medmnist.MEDMNIST`, such as ``tissuemnist``, or None for any other data set."""
     detail: str = ""
-    """How the split was drawn and what was changed, where that is known."""
+    """How the split was drawn and how the images were changed, where that is known."""
 
     @property
     def title(self) -> str:
-        """The name that every table and figure shows, such as ``TissueMNIST, own split``."""
+        """The name in every table and figure, such as ``TissueMNIST, own split``."""
         return f"{self.name}, synthetic" if self.split == "synthetic" else f"{self.name}, {self.split} split"
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,7 +65,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits, the names of the classes and the provenance."""
+    """Three splits, the names of their classes, and their provenance."""
 
     train: Split
     val: Split
@@ -85,18 +73,18 @@ class Dataset:
     class_names: tuple[str, ...]
     provenance: Provenance
     task: str = "multi-class"
-    """MedMNIST's word: ``multi-class``, ``binary-class`` or ``ordinal-regression``; all are trained as single-label."""
+    """MedMNIST's term: ``multi-class``, ``binary-class`` or ``ordinal-regression``; all are trained as single-label."""
     warnings: tuple[str, ...] = ()
-    """Plain sentences on what is unusual, such as a class that validation lacks."""
+    """One sentence for each unusual property, such as a class that validation lacks."""
 
     @property
     def n_classes(self) -> int:
-        """Number of classes, also those that a split lacks."""
+        """The number of classes, including those that a split lacks."""
         return len(self.class_names)
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for colour."""
+        """1 for grayscale, 3 for RGB."""
         return 1 if self.train.images.ndim == 3 else int(self.train.images.shape[3])
 
     @property
@@ -105,12 +93,63 @@ class Dataset:
         return int(self.train.images.shape[1]), int(self.train.images.shape[2])
 
     def split(self, name: str) -> Split:
-        """Return the split called ``train``, ``val`` or ``test``."""
+        """Return the split ``train``, ``val`` or ``test``; raise UnknownName for any other name."""
         if name not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {name!r}")
+            raise UnknownName("split", name, SPLITS, hint=f"Choose from {', '.join(SPLITS)}.")
         return getattr(self, name)  # type: ignore[no-any-return]
 
     def splits(self) -> Iterator[tuple[str, Split]]:
         """Yield (name, split) for train, val and test."""
         for name in SPLITS:
             yield name, self.split(name)
+
+
+def missing_class_warnings(split: str, labels: NDArray[np.int64], class_names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a warning for each class that is absent from the labels of the split called `split`."""
+    missing_labels = np.flatnonzero(np.bincount(labels, minlength=len(class_names)) == 0)
+    return tuple(
+        f"{split} has no image of {class_names[c]}, so its metrics there are undefined." for c in missing_labels
+    )
+
+
+def images_sha256(images: NDArray[np.uint8]) -> str:
+    """Return the SHA-256 of a split's images in their order, which identifies results on the same images."""
+    digest = hashlib.sha256(str(images.shape).encode())
+    for start in range(0, len(images), 4096):
+        digest.update(np.ascontiguousarray(images[start : start + 4096]).data)
+    return digest.hexdigest()
+
+
+def channel_statistics(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
+    """Return the mean and standard deviation of each channel's pixels, divided by 255.
+
+    `images` is (n, h, w) or (n, h, w, c) uint8. A standard deviation of 0 is returned as 1e-3, so that it can be a divisor.
+    """
+    mean, mean_square = _channel_moments(images)
+    return mean.tolist(), np.maximum(np.sqrt(np.maximum(mean_square - mean**2, 0)), 1e-3).tolist()
+
+
+def pixel_statistics(images: NDArray[np.uint8]) -> tuple[float, float]:
+    """Return the mean and standard deviation of all pixels of all channels together, divided by 255.
+
+    `images` is (n, h, w) or (n, h, w, c) uint8.
+    """
+    mean, mean_square = (float(moment.mean()) for moment in _channel_moments(images))
+    return mean, float(np.sqrt(max(mean_square - mean**2, 0.0)))
+
+
+def _channel_moments(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the means of x and of x squared of each channel, (c,) float64 both, of pixels divided by 255.
+
+    They are exact: pixels are counted by value, a chunk at a time, so that memory-mapped images will do.
+    """
+    channels = 1 if images.ndim == 3 else images.shape[3]
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    chunk_size = max(1, CHUNK_PIXELS // int(np.prod(images.shape[1:])))
+    for start in range(0, len(images), chunk_size):
+        chunk = images[start : start + chunk_size].reshape(-1, channels)
+        for channel in range(channels):
+            counts[channel] += np.bincount(chunk[:, channel], minlength=256)
+    frequencies = counts / counts.sum(axis=1, keepdims=True)
+    values = np.arange(256) / 255
+    return frequencies @ values, frequencies @ values**2

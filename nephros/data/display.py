@@ -1,4 +1,4 @@
-"""A cell made ready to look at: brighter, larger, and as an address that a page can hold."""
+"""Images of cells prepared for display: brighter, larger, with a heatmap, and as data URIs for pages."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 TILE_SIDE = 112
-"""Pixels a side to which a smaller cell is enlarged; a viewer smooths the rest of the way."""
+"""Pixels per side to which a smaller image is enlarged; the browser smooths any further enlargement."""
 _HEATMAP_COLOR, _HEATMAP_OPACITY = (255, 140, 40), 0.55
 
 
 def to_display(image: NDArray[np.uint8], side: int = TILE_SIDE) -> NDArray[np.uint8]:
-    """Return a cell, (h, w) or (h, w, 3) uint8, made ready to look at.
+    """Return an image of a cell, (h, w) or (h, w, 3) uint8, brightened and enlarged for display.
 
-    A grey cell's brightness is stretched so that its 99.8th percentile is white, since most nuclei fill only a fifth of
-    the range; colours are left alone. A cell below `side` pixels is enlarged smoothly (bicubic), a larger one kept.
+    A grayscale image is stretched so that its 99.8th percentile becomes white, since most nuclei use only a fifth of the
+    range; colors stay. An image below `side` pixels is enlarged smoothly (bicubic), a larger one keeps its size.
     """
     if image.ndim == 2:
         white_level = max(1.0, float(np.percentile(image, 99.8)))
@@ -31,7 +31,10 @@ def to_display(image: NDArray[np.uint8], side: int = TILE_SIDE) -> NDArray[np.ui
 
 
 def overlay_heatmap(image: NDArray[np.uint8], heatmap: NDArray[np.float32], side: int = TILE_SIDE) -> NDArray[np.uint8]:
-    """Return a cell, enlarged, as (h, w, 3) uint8 with `heatmap`, (h', w') from 0 to 1, laid over it in orange."""
+    """Return an image prepared by `to_display` with a heatmap over it in orange, (h, w, 3) uint8.
+
+    `heatmap` is (h', w') from 0 to 1, of any size.
+    """
     tile = to_display(image, side)
     rgb = tile if tile.ndim == 3 else np.repeat(tile[..., None], 3, axis=2)
     size = (rgb.shape[1], rgb.shape[0])
@@ -41,7 +44,7 @@ def overlay_heatmap(image: NDArray[np.uint8], heatmap: NDArray[np.float32], side
 
 
 def png_data_uri(image: NDArray[np.uint8]) -> str:
-    """Return a cell, enlarged, as a ``data:`` address that a page can show."""
+    """Return an image prepared by `to_display` as a ``data:`` URI of a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(to_display(image)).save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

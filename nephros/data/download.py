@@ -1,8 +1,8 @@
-"""Fetch a published file: it arrives whole, with the published MD5, or not at all.
+"""Downloads of published files, which arrive complete and with the published MD5 or not at all.
 
-Bytes go to ``.NAME.part`` beside the target, so that a broken download resumes, in a later process too. The published
-MD5 alone decides whether they are the file: a resume over a file that has changed since, or over somebody else's
-leftovers, fails that check and starts over from zero.
+Bytes go to ``.NAME.part`` beside the target, so that a broken download resumes, also in a later process. Only the published
+MD5 decides whether they are the file: a resumed download of a file that has changed since, or of somebody else's partial file,
+fails that check and starts over.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import contextlib
 import email.utils
 import errno
 import http.client
+import logging
 import os
 import re
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -22,22 +22,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from nephros.console import shows_bars
 from nephros.data.medmnist import get_info
-from nephros.errors import NephrosError
+from nephros.errors import FileError, InvalidArgument, NephrosError
 from nephros.files import file_digest, file_lock
 
+logger = logging.getLogger(__name__)
+
 DownloadProgress = Callable[[int, int | None], None]
-"""Called with the bytes on disk so far and the file's length in bytes, None where the server doesn't tell."""
+"""Called with the bytes on disk so far and the file's length in bytes, None where the server doesn't tell it."""
 
 CHUNK_BYTES = 1 << 16
 """Bytes read at a time."""
 
 MAX_RETRY_WAIT_S = 120.0
-"""Seconds; a server that asks for more is passed over for the next address."""
+"""Seconds; where a server asks for a longer wait, the next address is tried."""
 
 
 def cache_dir() -> Path:
-    """Return where downloads live: NEPHROS_CACHE, else XDG_CACHE_HOME/nephros, else ~/.cache/nephros."""
+    """Return the folder for downloads: NEPHROS_CACHE, else XDG_CACHE_HOME/nephros, else ~/.cache/nephros."""
     if override := os.environ.get("NEPHROS_CACHE"):
         return Path(override).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nephros"
@@ -54,10 +57,23 @@ def download(
     backoff: float = 1.0,
     timeout: float = 30.0,
 ) -> Path:
-    """Return the path of a MedMNIST file, fetched into `folder` (default: the cache) unless it is there already.
+    """Download a MedMNIST data set, unless it is there already, and return its path.
 
-    `size` is the images' edge length in pixels, `urls` replaces the published addresses; the rest as for `fetch`.
-    Raises UserError for an unknown set or size, and as `fetch` does.
+    Args:
+        key: name of the data set, such as ``tissuemnist``.
+        size: pixels per side, one of 28, 64, 128 and 224.
+        folder: where the file goes; None takes the cache folder.
+        urls: addresses to try in order, in place of the published ones.
+        progress: see `download_file`, as for the arguments below.
+        retries: further tries per address.
+        backoff: seconds before the first of them.
+        timeout: longest silence of the server, in seconds.
+
+    Raises:
+        UnknownName: MedMNIST has no such data set.
+        InvalidArgument: the data set is not published at this size, or an address is not http or https.
+        NephrosError: no address serves the file.
+        FileError: another file is in the target's place, or the disk is full or can't be written.
     """
     info = get_info(key)
     target = (Path(folder) if folder is not None else cache_dir()) / info.filename(size)
@@ -77,25 +93,33 @@ def download_file(
     backoff: float = 1.0,
     timeout: float = 30.0,
 ) -> Path:
-    """Download the file whose hexadecimal MD5 is `md5` to `target`, from the first of `urls` that serves it.
+    """Download a file with a known MD5 from the first address that serves it, and return its path.
 
-    Each address gets `retries` further tries, counted anew whenever more bytes have arrived: after `backoff` seconds,
-    then twice that, four times ..., or after as long as the server asks. `timeout` is the longest silence, in seconds.
-    A target that has the MD5 already is returned at once; one that hasn't is somebody's own file and stays as it is.
+    Args:
+        urls: http or https addresses, in the order to try.
+        target: where the file goes. A target that has the MD5 already is returned at once; one that has not is a file of the
+            user's, which stays as it is.
+        md5: MD5 of the file, in hexadecimal.
+        progress: called whenever bytes have arrived.
+        retries: further tries per address, counted again whenever more bytes have arrived.
+        backoff: seconds before the first of them, doubled for each that follows, unless the server asks for another wait.
+        timeout: longest silence of the server, in seconds.
 
-    Raises UserError when no address serves the file, when one is not http or https, when another file is at `target`
-    and when the disk is full.
+    Raises:
+        InvalidArgument: an address is not http or https.
+        NephrosError: no address serves the file.
+        FileError: another file is in the target's place, or the disk is full or can't be written.
     """
     for url in urls:
         if urlsplit(url).scheme not in ("http", "https"):
-            raise NephrosError(f"'{url}' is not an http or https address.")
+            raise InvalidArgument("urls", url, "an http or https address")
     if _is_downloaded(target, md5):
         return target
     partial = target.with_name(f".{target.name}.part")
     with _translate_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(target.with_name(f".{target.name}.lock")):
-            if _is_downloaded(target, md5):  # another process fetched it while this one waited
+            if _is_downloaded(target, md5):  # another process downloaded it while this one waited
                 return target
             failures = []
             for url in urls:
@@ -107,17 +131,17 @@ def download_file(
                     os.replace(partial, target)
                     return target
     raise NephrosError(
-        f"Can't download {target.name}: {'; '.join(dict.fromkeys(failures)) or 'no address given'}. "
+        f"Can't download {target.name}: {'; '.join(dict.fromkeys(failures)) or 'there is no address'}. "
         f"Try again later, or put the file at {target} yourself."
     )
 
 
 class _MirrorFailed(Exception):
-    """This address won't serve the file; the message goes on from its host name."""
+    """An address does not serve the file. The message continues a sentence that begins with the host name."""
 
 
 class _RetryableFailure(Exception):
-    """This try failed and another may not; `retry_after_s` is how many seconds the server asks to be left alone."""
+    """A try failed and another may succeed, after `retry_after_s` seconds where the server asks for a wait."""
 
     def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
         super().__init__(reason)
@@ -130,15 +154,15 @@ def _is_downloaded(target: Path, md5: str) -> bool:
             return False
         if file_digest(target, "md5") == md5:
             return True
-    raise NephrosError(
-        f"{target} exists and is not the published file (its MD5 differs): move it, or choose another folder."
+    raise FileError(
+        target, f"{target} exists and is not the published file (its MD5 differs); move it, or choose another folder."
     )
 
 
 def _download_from_mirror(
     partial: Path, url: str, md5: str, progress: DownloadProgress | None, retries: int, backoff: float, timeout: float
 ) -> None:
-    """Bring `partial` to the MD5, from one address and over as many connections as it takes, or raise _Refused."""
+    """Complete `partial` from one address, over as many connections as it takes, or raise _MirrorFailed."""
     max_size = _file_size(partial)
     had_partial = max_size > 0
     n_failures = 0
@@ -162,17 +186,17 @@ def _download_from_mirror(
 
 
 def _transfer(partial: Path, url: str, progress: DownloadProgress | None, timeout: float) -> None:
-    """Ask for what `partial` lacks and write it; raise _Interrupted where less arrives than the server announced."""
+    """Download what `partial` lacks; raise _RetryableFailure where less arrives than the server announced."""
     n_bytes = _file_size(partial)
     response = _open_url(url, n_bytes, timeout)
     if response is None:
         return
     with response:
         if response.status != 206:
-            n_bytes = 0  # the server ignores ranges: this is the file from its beginning
+            n_bytes = 0  # the server ignores ranges and sends the file from its beginning
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {n_bytes}-"):
             partial.unlink(missing_ok=True)  # asking from zero leaves the server nothing to get wrong
-            raise _RetryableFailure("answers with another part of the file than was asked for")
+            raise _RetryableFailure("sends another part of the file than was requested")
         total = _total_bytes(response.headers, n_bytes)
         with open(partial, "ab" if n_bytes else "wb") as file:
             for chunk in _iter_chunks(response):
@@ -187,7 +211,7 @@ def _transfer(partial: Path, url: str, progress: DownloadProgress | None, timeou
 
 
 def _open_url(url: str, first_byte: int, timeout: float) -> Any:
-    """Return the response to a request from byte `first_byte` on, or None where the server has no byte beyond it."""
+    """Return the response to a request for the bytes from `first_byte`, or None where the file ends there."""
     headers = {"User-Agent": "nephros"} | ({"Range": f"bytes={first_byte}-"} if first_byte else {})
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
@@ -195,7 +219,7 @@ def _open_url(url: str, first_byte: int, timeout: float) -> Any:
         error.close()
         if error.code == 416 and first_byte:
             return None
-        reason = f"answers {error.code} {error.reason}"
+        reason = f"responds with {error.code} {error.reason}"
         if error.code in (408, 429) or error.code >= 500:
             raise _RetryableFailure(reason, _retry_after_s(error.headers)) from error
         raise _MirrorFailed(reason) from error
@@ -205,7 +229,7 @@ def _open_url(url: str, first_byte: int, timeout: float) -> Any:
 
 
 def _iter_chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    """Yield the body; a broken connection is told apart here from a full disk, which is an OSError too."""
+    """Yield the body in chunks. A broken connection and a full disk both raise OSError; this turns the former into a retry."""
     while True:
         try:
             chunk = response.read(CHUNK_BYTES)
@@ -217,7 +241,7 @@ def _iter_chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 def _total_bytes(headers: Any, first_byte: int) -> int | None:
-    """Return the whole file's length in bytes as the server announces it, where it does."""
+    """Return the length of the whole file in bytes, or None where the server doesn't announce it."""
     if match := re.search(r"/(\d+)$", headers.get("Content-Range", "")):
         return int(match[1])
     length = headers.get("Content-Length", "")
@@ -225,7 +249,7 @@ def _total_bytes(headers: Any, first_byte: int) -> int | None:
 
 
 def _retry_after_s(headers: Any) -> float:
-    """Return the seconds that Retry-After asks for, given as a number or as a date; 0 where it is absent or garbled."""
+    """Return the wait that Retry-After asks for, as a number of seconds or a date; 0 where it is absent or malformed."""
     value = headers.get("Retry-After", "0").strip()
     if value.isdecimal():
         return float(value)
@@ -245,24 +269,24 @@ def _translate_disk_errors(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NephrosError(
-                f"The disk is full: free some space for {target} and run again; what has arrived is kept."
+            raise FileError(
+                target, f"The disk is full: free some space for {target} and run again; what has arrived is kept."
             ) from error
-        raise NephrosError(f"Can't use {target}: {error.strerror or error}.") from error
+        raise FileError(target, f"Can't use {target}: {error.strerror or error}.") from error
 
 
 @contextlib.contextmanager
 def show_download_progress(description: str) -> Iterator[DownloadProgress]:
-    """Yield a progress callback: a bar where stderr is a terminal, else a plain line there every few seconds."""
-    if not sys.stderr.isatty():
-        yield _PlainProgress(description)
-        return
+    """Yield a progress callback: a bar where stderr is a terminal, else a log message every few seconds."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+    console = Console(stderr=True)
+    if not shows_bars(console):
+        yield _LoggedProgress(description)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Bar(*columns, TransferSpeedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+    with Progress(*columns, TransferSpeedColumn(), TimeRemainingColumn(), console=console) as bar:
         task = None
 
         def update(n_bytes: int, total: int | None) -> None:
@@ -274,8 +298,8 @@ def show_download_progress(description: str) -> Iterator[DownloadProgress]:
         yield update
 
 
-class _PlainProgress:
-    """Progress as lines of text, `interval_s` seconds apart, and a last one when the file is whole."""
+class _LoggedProgress:
+    """Progress as log messages, `interval_s` seconds apart, and a last one when the file is complete."""
 
     def __init__(self, description: str, interval_s: float = 5.0) -> None:
         self.description = description
@@ -285,5 +309,5 @@ class _PlainProgress:
     def __call__(self, n_bytes: int, total: int | None) -> None:
         if time.monotonic() >= self.next_report or n_bytes == total:
             self.next_report = time.monotonic() + self.interval_s
-            of_total = f" of {total / 1e6:.1f}" if total is not None else ""
-            print(f"{self.description}: {n_bytes / 1e6:.1f}{of_total} MB", file=sys.stderr, flush=True)
+            total_text = f" of {total / 1e6:.1f}" if total is not None else ""
+            logger.info("%s: %.1f%s MB", self.description, n_bytes / 1e6, total_text)

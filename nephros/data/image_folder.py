@@ -1,4 +1,4 @@
-"""Open a folder of images, one sub-folder a class, split already into train, val and test or split here."""
+"""Data sets as folders of images, one subfolder per class, with folders for the splits or split here."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from PIL import Image
 
 from nephros.console import progress_bar
 from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, missing_class_warnings
-from nephros.data.image_decoding import IMAGE_SUFFIXES, decode_image, read_bytes, strict_pillow_warnings, to_uint8
-from nephros.errors import NephrosError
+from nephros.data.image_decoding import IMAGE_SUFFIXES, decode_image, strict_pillow_warnings
+from nephros.data.image_transforms import to_uint8
+from nephros.data.input_files import read_bytes
+from nephros.errors import FileError, InvalidArgument
 
 _EXPECTED_LAYOUT = (
-    "it must hold one sub-folder a class with PNG, TIFF or JPEG images, or train, val and test folders of those"
+    "it must contain one subfolder per class with PNG, TIFF or JPEG files, or train, val and test folders of them"
 )
 _MIN_FILES_FOR_PROGRESS = 2000
 
@@ -28,20 +30,21 @@ def open_folder(path: str | Path, *, size: int | None = None, seed: int = 0) -> 
     """Open a folder of images.
 
     Args:
-        path: holds CLASS/IMAGE, split here 7:1:2 by class, or {train,val,test}/CLASS/IMAGE. Class names are the
-            sub-folders', sorted. Hidden files and other suffixes than PNG's, TIFF's and JPEG's are passed over.
-        size: resize every image to (size, size) pixels with Pillow's bicubic filter; None needs them all of one size.
+        path: contains CLASS/IMAGE, which is split here 7:1:2 by class, or {train,val,test}/CLASS/IMAGE. The sorted names of
+            the subfolders are the class names. Hidden files and files that are not PNG, TIFF or JPEG are ignored.
+        size: resize every image to (size, size) pixels with Pillow's bicubic filter; None requires images of one size.
         seed: of the split.
 
     Returns:
-        (n, h, w) uint8 where all images are grey, otherwise (n, h, w, 3). Alpha is dropped. The brightest pixel of a
-        folder of 16-bit images becomes 255, by one factor for all of them.
+        Images (n, h, w) uint8 where all are grayscale, else (n, h, w, 3). Alpha is dropped. 16-bit images are scaled by one
+        factor, so that the folder's brightest pixel becomes 255.
 
     Raises:
-        UserError: no classes, too few images, or an image that can't be read or doesn't fit the others.
+        FileError: the folder has no classes or too few images, or an image can't be read or doesn't fit the others.
+        InvalidArgument: `size` is below 1.
     """
     if size is not None and size < 1:
-        raise NephrosError(f"--size must be at least 1 pixel, not {size}.")
+        raise InvalidArgument("size", size, "at least 1 pixel")
     root = Path(path).expanduser().absolute()
     class_names, files, is_presplit = _scan_folder(root)
     images, sha256, notes = _read_images(root, files, size)
@@ -62,23 +65,28 @@ def open_folder(path: str | Path, *, size: int | None = None, seed: int = 0) -> 
 
 
 def stratified_split(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Deal images to train, val and test (0, 1, 2) 7:1:2 within each class, at least one each; (n,) int64 both ways.
+    """Assign images to train, val and test (0, 1, 2) in the ratio 7:1:2 within each class, at least one to each.
 
-    Every class must have at least three images. The same labels and seed give the same split.
+    Args:
+        labels: (n,) int64; every class needs at least three images.
+        seed: the same labels and seed give the same split.
+
+    Returns:
+        (n,) int64, the split of each image.
     """
     rng = np.random.default_rng(seed)
     split_index = np.zeros(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         indices = rng.permutation(np.flatnonzero(labels == label))
-        val, test = (max(1, (len(indices) * tenths + 5) // 10) for tenths in (1, 2))
-        split_index[indices[:val]] = 1
-        split_index[indices[val : val + test]] = 2
+        n_val, n_test = (max(1, (len(indices) * tenths + 5) // 10) for tenths in (1, 2))
+        split_index[indices[:n_val]] = 1
+        split_index[indices[n_val : n_val + n_test]] = 2
     return split_index
 
 
 @dataclass(frozen=True)
 class _ImageFile:
-    """One image of the folder: its place, its class and, where folders say so, its split."""
+    """One image of the folder: its path, its class and, where folders give the split, its split."""
 
     path: Path
     label: int
@@ -86,34 +94,39 @@ class _ImageFile:
 
 
 def _scan_folder(root: Path) -> tuple[tuple[str, ...], list[_ImageFile], bool]:
-    """List class names and images, and say whether the folders give the split."""
+    """Return the class names, the images, and whether folders give the split."""
     if not os.path.isdir(root):
-        raise NephrosError(f"{root} is not a folder; {_EXPECTED_LAYOUT}.")
+        raise FileError(root, f"{root} is not a folder; {_EXPECTED_LAYOUT}.")
     folders = _subfolder_names(root)
     is_presplit = "train" in folders and ("val" in folders or "test" in folders)
     if missing_splits := [split for split in SPLITS if is_presplit and split not in folders]:
-        raise NephrosError(f"{root} has a train folder but no {missing_splits[0]} folder; {_EXPECTED_LAYOUT}.")
+        raise FileError(root, f"{root} has a train folder but no {missing_splits[0]} folder; {_EXPECTED_LAYOUT}.")
     split_roots = {split: root / split for split in SPLITS} if is_presplit else {"": root}
     class_names = tuple(sorted({name for split_root in split_roots.values() for name in _subfolder_names(split_root)}))
     if not class_names:
-        raise NephrosError(f"{root} has no class folders; {_EXPECTED_LAYOUT}.")
+        raise FileError(root, f"{root} has no class folders; {_EXPECTED_LAYOUT}.")
     if len(class_names) == 1:
-        raise NephrosError(f"{root} has one class only, {class_names[0]}; a classifier needs at least two.")
-    files = []
-    for split, split_root in split_roots.items():
-        for label, name in enumerate(class_names):
-            paths = _image_paths(split_root / name)
-            if len(paths) < 3 and not is_presplit:
-                raise NephrosError(
-                    f"{split_root / name} has {len(paths)} images; a class needs at least 3, one for each split."
-                )
-            if not paths and split == "train":
-                raise NephrosError(f"{split_root / name} has no images; every class needs training images.")
-            files += [_ImageFile(file, label, split) for file in paths]
+        raise FileError(root, f"{root} has one class only, {class_names[0]}; a classifier needs at least two.")
+    files = [
+        _ImageFile(path, label, split)
+        for split, split_root in split_roots.items()
+        for label, name in enumerate(class_names)
+        for path in _class_image_paths(split_root / name, split)
+    ]
     for split in SPLITS if is_presplit else ():
         if not any(file.split == split for file in files):
-            raise NephrosError(f"{root / split} has no images; every split needs some.")
+            raise FileError(root / split, f"{root / split} has no images; every split needs some.")
     return class_names, files, is_presplit
+
+
+def _class_image_paths(folder: Path, split: str) -> list[Path]:
+    """Return the images of one class; without a `split` there must be one for each."""
+    paths = _image_paths(folder)
+    if len(paths) < 3 and not split:
+        raise FileError(folder, f"{folder} has {len(paths)} images; a class needs at least 3, one for each split.")
+    if not paths and split == "train":
+        raise FileError(folder, f"{folder} has no images; every class needs training images.")
+    return paths
 
 
 def _subfolder_names(root: Path) -> list[str]:
@@ -130,24 +143,24 @@ def _sorted_names(folder: Path, predicate: Callable[[Path], bool]) -> list[str]:
     try:
         return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".") and predicate(path))
     except OSError as error:
-        raise NephrosError(f"{folder} can't be read ({error.strerror}); check its permissions.") from error
+        raise FileError(folder, f"{folder} can't be read ({error.strerror}); check its permissions.") from error
 
 
 def _read_images(root: Path, files: list[_ImageFile], size: int | None) -> tuple[NDArray[np.uint8], str, list[str]]:
-    """Return all images in file order, the SHA-256 of names and bytes, and notes on what was changed."""
+    """Return all images in file order, the SHA-256 of their names and bytes, and notes on how they were changed."""
     digest, images = hashlib.sha256(), []
+    show_progress = len(files) > _MIN_FILES_FOR_PROGRESS
     with strict_pillow_warnings():
-        for file in (
-            progress_bar(files, "Reading images", len(files)) if len(files) > _MIN_FILES_FOR_PROGRESS else files
-        ):
+        for file in progress_bar(files, "Reading images", len(files)) if show_progress else files:
             data = read_bytes(file.path)
             digest.update(f"{file.path.relative_to(root).as_posix()}\0{len(data)}\0".encode())
             digest.update(data)
             images.append(decode_image(file.path, data))
             if size is None and images[-1].shape[:2] != images[0].shape[:2]:
-                raise NephrosError(
+                raise FileError(
+                    file.path,
                     f"{file.path} is {_size_text(images[-1])} and {files[0].path.name} {_size_text(images[0])}; "
-                    "give --size to resize all images."
+                    "give `size` to resize all images.",
                 )
     images, notes = _unify_bit_depth(root, images)
     if size is not None:
@@ -163,14 +176,14 @@ def _size_text(image: NDArray[Any]) -> str:
 
 
 def _unify_bit_depth(root: Path, images: list[NDArray[Any]]) -> tuple[list[NDArray[Any]], list[str]]:
-    """Bring deep images to uint8 by one factor, so that brightness still compares between cells."""
+    """Scale images of more than 8 bits to uint8 by one factor, so that intensities stay comparable between cells."""
     is_high_bit_depth = [image.dtype != np.uint8 for image in images]
     if not any(is_high_bit_depth):
         return images, []
     if not all(is_high_bit_depth):
-        raise NephrosError(f"{root} mixes 8-bit and 16-bit images; save all of them with one depth.")
+        raise FileError(root, f"{root} mixes 8-bit and 16-bit images; save all of them with the same bit depth.")
     lowest, highest = min(int(image.min()) for image in images), max(int(image.max()) for image in images)
     if lowest < 0:
-        raise NephrosError(f"{root} has images with negative pixels; save them with 8 or 16 unsigned bits.")
+        raise FileError(root, f"{root} has images with negative pixels; save them with 8 or 16 unsigned bits.")
     images_uint8 = [to_uint8(image, highest) for image in images]
     return images_uint8, [f"16-bit pixels scaled so that the folder's maximum, {highest}, becomes 255"]

@@ -1,22 +1,21 @@
-"""One call that opens any source of cells: a catalogue name, an npz file, a folder of images, or made-up cells."""
+"""One function that opens every kind of data set: MedMNIST's by name, npz files, folders of images, and synthetic cells."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nephros.data.dataset import Dataset
+from nephros.data.dataset import Dataset, pixel_statistics
 from nephros.data.download import cache_dir, download
 from nephros.data.image_folder import open_folder
 from nephros.data.medmnist import MEDMNIST, get_info
 from nephros.data.npz import open_npz
-from nephros.data.resplit import resplit_train_val
-from nephros.data.statistics import pixel_statistics
-from nephros.data.subset import subset_train
+from nephros.data.subset import resplit_train_val, subset_train
 from nephros.data.synthetic import IMAGE_SIZE, make_synthetic
-from nephros.errors import NephrosError, did_you_mean
+from nephros.errors import FileError, IncompatibleError, InvalidArgument, UnknownName
 
 SYNTHETIC = "synthetic"
 
@@ -33,24 +32,26 @@ def load(
     """Open a data set.
 
     Args:
-        source: ``synthetic``, a catalogue name such as ``tissuemnist``, the path of an npz file, or of a folder with
-            one sub-folder a class. A bare word that is a name means the name, even where a folder is called so too:
-            write ``./tissuemnist`` for the folder.
-        size: pixels a side; picks the file of a catalogue name, resizes a folder's images, and must be that of an npz.
-        seed: of the folder's split, the synthetic cells, the subset and the resplit.
-        subset: keep this many training images, class-stratified; None keeps all.
-        resplit: draw train and validation anew, so many images each, from the two together; before any subset.
-        download_if_missing: download a catalogue set that is nowhere on this machine.
+        source: the name of a MedMNIST data set such as ``tissuemnist``, ``synthetic``, or the path of an npz file or of a
+            folder with one subfolder per class. A name takes precedence over a folder of the same name; write
+            ``./tissuemnist`` for the folder.
+        size: pixels per side. Selects the file of a MedMNIST data set and resizes a folder's images; an npz file's images
+            must have this size already.
+        seed: for a folder's split, synthetic cells, `subset` and `resplit`.
+        subset: number of training images to keep, class-stratified; None keeps all.
+        resplit: number of images in train and in validation, drawn again from the two together, before any subset.
+        download_if_missing: download a MedMNIST data set that is not on this machine.
 
     Raises:
-        UserError: the source can't be found, opened or used.
+        NephrosError: the data set can't be found, opened or divided in this way.
     """
     if seed < 0:
-        raise NephrosError(f"--data-seed is {seed}, but it must be a whole number of at least 0.")
+        # Commands and workflows call it `data_seed`, since their `seed` is the recipe's.
+        raise InvalidArgument("data_seed", seed, "a whole number of at least 0")
     dataset = _open_source(str(source), size, seed, download_if_missing)
     if size is not None and dataset.image_size != (size, size):
         height, width = dataset.image_size
-        raise NephrosError(f"{source} has images of {height}x{width} pixels, not {size}x{size}; leave --size out.")
+        raise IncompatibleError(f"{source} has images of {height}x{width} pixels, not {size}x{size}; leave out `size`.")
     dataset = dataset if resplit is None else resplit_train_val(dataset, resplit, seed)
     return dataset if subset is None else subset_train(dataset, subset, seed)
 
@@ -62,7 +63,10 @@ def data_request(
     subset: int | None = None,
     resplit: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """Return what a run writes down so that `load` opens the same data again; an empty source is data given in Python."""
+    """Return the arguments with which `load` opens the same data again, as plain JSON values for a run's record.
+
+    An empty source stands for a data set that was passed in Python.
+    """
     is_builtin = str(source).lower() in (*MEDMNIST, SYNTHETIC, "")
     location = str(source) if is_builtin else str(Path(source).expanduser().absolute())
     resplit_sizes = None if resplit is None else list(resplit)
@@ -70,9 +74,10 @@ def data_request(
 
 
 def find_local_file(name: str, size: int | None = None) -> Path | None:
-    """Return where a catalogue set's file lies (`size` pixels a side, 28 when None), or None where it isn't.
+    """Return the path of a MedMNIST data set's file on this machine, or None where there is none.
 
-    Looked for in the folder that the variable NEPHROS_DATA names, then the cache folder, then ``~/.medmnist``.
+    `size` is in pixels per side, 28 when None. The folder that the variable NEPHROS_DATA names is searched first, then the
+    cache folder, then ``~/.medmnist``.
     """
     filename = get_info(name).filename(size or 28)
     data_dir = os.environ.get("NEPHROS_DATA")
@@ -80,35 +85,65 @@ def find_local_file(name: str, size: int | None = None) -> Path | None:
     return next((folder / filename for folder in folders if (folder / filename).is_file()), None)
 
 
-def describe(dataset: Dataset) -> dict[str, Any]:
-    """Return what `nephros data info` prints, as plain JSON values; pixel mean and std are of 1, of the train split."""
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What a data set contains and where it comes from."""
+
+    title: str
+    """Name and split, such as ``TissueMNIST, official split``."""
+    path: str
+    sha256: str
+    detail: str
+    """How the split was drawn and how the images were changed, where that is known."""
+    task: str
+    image_size: tuple[int, int]
+    """Height and width in pixels."""
+    channels: int
+    class_names: tuple[str, ...]
+    split_sizes: dict[str, int]
+    """Split -> number of images."""
+    class_counts: dict[str, list[int]]
+    """Split -> number of images per class, in label order."""
+    pixel_mean: float
+    """Mean of the training pixels, from 0 to 1."""
+    pixel_std: float
+    """Standard deviation of the training pixels, on the same scale."""
+    license: str | None
+    """License of the images, where it is known."""
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dictionary that `json.dumps` takes."""
+        return asdict(self)
+
+
+def describe(dataset: Dataset) -> DatasetSummary:
+    """Summarize a data set: sizes, classes, pixel statistics, provenance and license."""
     provenance = dataset.provenance
     mean, std = pixel_statistics(dataset.train.images)
-    return {
-        "title": provenance.title,
-        "path": provenance.path,
-        "sha256": provenance.sha256,
-        "detail": provenance.detail,
-        "task": dataset.task,
-        "image_size": list(dataset.image_size),
-        "channels": dataset.channels,
-        "class_names": list(dataset.class_names),
-        "split_sizes": {name: len(split) for name, split in dataset.splits()},
-        "class_counts": {name: split.class_counts(dataset.n_classes).tolist() for name, split in dataset.splits()},
-        "pixel_mean": mean,
-        "pixel_std": std,
-        "license": MEDMNIST[provenance.key].license if provenance.key else None,
-        "warnings": list(dataset.warnings),
-    }
+    return DatasetSummary(
+        title=provenance.title,
+        path=provenance.path,
+        sha256=provenance.sha256,
+        detail=provenance.detail,
+        task=dataset.task,
+        image_size=dataset.image_size,
+        channels=dataset.channels,
+        class_names=dataset.class_names,
+        split_sizes={name: len(split) for name, split in dataset.splits()},
+        class_counts={name: split.class_counts(dataset.n_classes).tolist() for name, split in dataset.splits()},
+        pixel_mean=mean,
+        pixel_std=std,
+        license=MEDMNIST[provenance.key].license if provenance.key else None,
+        warnings=dataset.warnings,
+    )
 
 
 def _open_source(source: str, size: int | None, seed: int, download_if_missing: bool) -> Dataset:
     name = source.lower()
     if name == SYNTHETIC:
         if size not in (None, IMAGE_SIZE):
-            raise NephrosError(
-                f"synthetic cells are {IMAGE_SIZE}x{IMAGE_SIZE} pixels, not {size}x{size}; leave --size out."
-            )
+            raise InvalidArgument("size", size, f"{IMAGE_SIZE} or left out for synthetic cells")
         return make_synthetic(seed=seed)
     if name in MEDMNIST:
         return open_npz(_medmnist_path(name, size, download_if_missing))
@@ -117,25 +152,31 @@ def _open_source(source: str, size: int | None, seed: int, download_if_missing: 
         return open_folder(path, size=size, seed=seed)
     if path.exists() or path.suffix or path.name != source:
         return open_npz(path)
-    suggestion = did_you_mean(name, [*MEDMNIST, SYNTHETIC])
-    raise NephrosError(
-        f"'{source}' is neither a data set's name nor the path of an .npz file or of a folder of images.{suggestion}"
+    raise UnknownName(
+        "source",
+        source,
+        [*MEDMNIST, SYNTHETIC],
+        kind="data set or file",
+        hint="Give a data set's name, or the path of an .npz file or of a folder of images.",
     )
 
 
 def _medmnist_path(name: str, size: int | None, download_if_missing: bool) -> Path:
-    """Return the path of a catalogue set's file, downloaded where that is asked for."""
+    """Return the path of a MedMNIST data set's file, downloading it if need be and allowed."""
     info = MEDMNIST[name]
     if not info.supported:
-        raise NephrosError(
-            f"{info.name} is not supported: it is a {info.task} set, and cells here have one label each."
+        raise IncompatibleError(
+            f"{info.name} is not supported: its task is {info.task}, and nephros trains classifiers with one label per image."
         )
     path = find_local_file(name, size)
     if path is None and download_if_missing:
         path = download(name, size or 28)
     if path is None:
-        raise NephrosError(
-            f"{info.name} is not on this machine; run `nephros data get {name}` "
-            f"or set NEPHROS_DATA to the folder that has {info.filename(size or 28)}."
+        filename = info.filename(size or 28)
+        size_argument = f", size={size}" if size not in (None, 28) else ""
+        raise FileError(
+            filename,
+            f"{info.name} is not on this machine; run `nephros.download('{name}'{size_argument})`, "
+            f"or set NEPHROS_DATA to the folder that contains {filename}.",
         )
     return path

@@ -1,9 +1,8 @@
-"""Open a file in MedMNIST's layout: an npz with {train,val,test}_{images,labels}, nothing in it ever unpickled."""
+"""Data sets in MedMNIST's layout: one npz file with {train,val,test}_{images,labels}. Nothing in it is ever unpickled."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 import struct
@@ -19,41 +18,41 @@ from numpy.typing import NDArray
 
 from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, missing_class_warnings
 from nephros.data.download import cache_dir
-from nephros.data.in_memory_file import InMemoryFile
+from nephros.data.input_files import NPY_MAGIC, InMemoryFile, InputFile, read_magic, read_npy_header
 from nephros.data.medmnist import MEDMNIST, MedMNISTInfo
-from nephros.errors import NephrosError, did_you_mean
+from nephros.errors import FileError, NephrosError
 from nephros.files import atomic_write, file_digest
 from nephros.memory import available_memory
 
 _EXPECTED_LAYOUT = "a MedMNIST file holds train_, val_ and test_ images and labels"
-# Whatever zipfile, its decompressors and numpy's header reader raise when bytes are lost or changed.
+# Everything that zipfile, its decompressors and numpy's header reader raise for missing or changed bytes.
 _READ_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, KeyError, RuntimeError)
 
 
 def open_npz(path: str | Path, *, max_memory: int | None = None) -> Dataset:
-    """Open a MedMNIST-layout npz file.
+    """Open an npz file in MedMNIST's layout.
 
     Args:
-        path: images uint8 (n, h, w), (n, h, w, 1) or (n, h, w, 3); labels integer (n,) or (n, 1); optionally
-            ``class_names``, an array of strings.
-        memory_limit: bytes of host memory taken as free; None asks the system. Images larger than half of it are
-            unpacked once into the cache folder and memory-mapped.
+        path: holds uint8 images, (n, h, w), (n, h, w, 1) or (n, h, w, 3), and integer labels, (n,) or (n, 1), of each split;
+            optionally ``class_names``, an array of strings.
+        max_memory: free host memory in bytes; None asks the system. Images larger than half of it are unpacked once to the
+            cache folder and memory-mapped.
 
     Returns:
-        The three splits, (n, h, w) where grey. The split is ``official`` only when the file's MD5 is the published one.
+        The three splits; grayscale images are (n, h, w). The split is ``official`` only where the file's MD5 is the
+        published one.
 
     Raises:
-        UserError: the file is missing, damaged or not in this layout, or its labels and images don't fit each other.
+        FileError: the file is missing or damaged, is not in this layout, or its labels and images don't fit together.
     """
     path = Path(path).expanduser().absolute()
     max_bytes = available_memory() if max_memory is None else max_memory
     with open_archive(path) as archive:
         arrays = _read_headers(path, archive)
-        _check_shapes(path, archive, arrays)
+        _check_headers(path, archive, arrays)
         labels = {split: _read_labels(path, archive, arrays[f"{split}_labels"]) for split in SPLITS}
-        info, is_official = _identify_medmnist(
-            path, arrays["train_images"], max(int(item.max()) for item in labels.values())
-        )
+        max_label = max(int(values.max()) for values in labels.values())
+        info, is_official = _identify_medmnist(path, arrays["train_images"], max_label)
         class_names = _class_names(path, archive, arrays.get("class_names"), info, labels)
         warnings = _check_labels(path, class_names, labels)
         sha256 = file_digest(path)
@@ -68,167 +67,149 @@ def open_npz(path: str | Path, *, max_memory: int | None = None) -> Dataset:
 
 
 @dataclass(frozen=True)
-class _ArrayHeader:
-    """One array of the file, known from its header alone."""
+class _Array:
+    """An array in the archive whose header has been read."""
 
     name: str
     member: zipfile.ZipInfo
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
+    @property
+    def size_text(self) -> str:
+        """The size of its images, for messages."""
+        return f"{self.shape[1]}x{self.shape[2]} pixels"
+
+    @property
+    def channels(self) -> int:
+        """The number of channels of its images."""
+        return self.shape[3] if len(self.shape) == 4 else 1
+
 
 @contextlib.contextmanager
-def open_archive(path: Path | InMemoryFile) -> Iterator[zipfile.ZipFile]:
-    """Open the zip archive, or say what the path is instead."""
-    magic = path.data[:6] if isinstance(path, InMemoryFile) else _read_magic(path)
-    if not magic:
-        raise NephrosError(f"{path} is empty (0 bytes); download or copy it again.")
-    if magic == b"\x93NUMPY":
-        raise NephrosError(f"{path} is a single .npy array, not an .npz file; {_EXPECTED_LAYOUT}.")
+def open_archive(path: InputFile) -> Iterator[zipfile.ZipFile]:
+    """Open an npz file as the zip archive that it is.
+
+    Raises:
+        FileError: the file is missing, unreadable, damaged or of another kind.
+    """
+    magic = read_magic(path, "an .npz file or of a folder of images")
+    if magic.startswith(NPY_MAGIC):
+        raise FileError(str(path), f"{path} is a single .npy array, not an .npz file; {_EXPECTED_LAYOUT}.")
     if not magic.startswith(b"PK"):
-        raise NephrosError(f"{path} is not an .npz file; {_EXPECTED_LAYOUT}.")
+        raise FileError(str(path), f"{path} is not an .npz file; {_EXPECTED_LAYOUT}.")
     with translate_read_errors(path):
         archive = zipfile.ZipFile(path.open() if isinstance(path, InMemoryFile) else path)
     with archive:
         yield archive
 
 
-def _read_magic(path: Path) -> bytes:
-    """Return a file's first bytes, or say what the path is instead."""
-    try:
-        with path.open("rb") as file:
-            return file.read(6)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NephrosError(
-            f"{path} does not exist; give the path of an .npz file or of a folder.{_suggest_filename(path)}"
-        ) from error
-    except OSError as error:
-        if os.path.isdir(path):
-            raise NephrosError(f"{path} is a folder, not an .npz file; give the path of the file in it.") from error
-        raise NephrosError(f"{path} can't be read ({error.strerror}); check its permissions.") from error
-
-
-def _suggest_filename(path: Path) -> str:
-    try:
-        return did_you_mean(path.name, os.listdir(path.parent))
-    except OSError:
-        return ""
-
-
 @contextlib.contextmanager
-def translate_read_errors(path: Path | InMemoryFile, array_name: str = "") -> Iterator[None]:
-    """Turn what decoding raises on lost or changed bytes into one sentence."""
+def translate_read_errors(path: InputFile, array_name: str = "") -> Iterator[None]:
+    """Turn what reading raises for missing or changed bytes into a FileError."""
     try:
         yield
     except NephrosError:
         raise
     except _READ_ERRORS as error:
         location = f" ({array_name} can't be read)" if array_name else ""
-        raise NephrosError(f"{path} is damaged or cut short{location}; download or copy it again.") from error
+        raise FileError(str(path), f"{path} is damaged or cut short{location}; download or copy it again.") from error
 
 
-def _read_headers(path: Path, archive: zipfile.ZipFile) -> dict[str, _ArrayHeader]:
-    """Read the shape and dtype of every array that matters, decompressing only the headers."""
+def read_member_header(
+    path: InputFile, archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo
+) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape and dtype of an array in an npz file, decompressing only its header.
+
+    Raises:
+        FileError: the header is damaged, promises more or less than the member holds, or announces Python objects.
+    """
+    with translate_read_errors(path, name), archive.open(member) as file:
+        header = read_npy_header(file, f"{path}: {name}")
+        expected_bytes = file.tell() + header.dtype.itemsize * int(np.prod(header.shape, dtype=object))
+        if expected_bytes != member.file_size:
+            raise EOFError(f"{member.file_size} bytes, not {expected_bytes}")
+    return header.shape, header.dtype
+
+
+def _read_headers(path: Path, archive: zipfile.ZipFile) -> dict[str, _Array]:
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     required = [f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels")]
     missing = [name for name in required if name not in members]
     if missing:
-        raise NephrosError(f"{path} has no {', '.join(missing)}; {_EXPECTED_LAYOUT}.")
+        raise FileError(path, f"{path} has no {', '.join(missing)}; {_EXPECTED_LAYOUT}.")
     return {
-        name: _read_array_header(path, archive, name, members[name])
+        name: _Array(name, members[name], *read_member_header(path, archive, name, members[name]))
         for name in [*required, "class_names"]
         if name in members
     }
 
 
-def _read_array_header(path: Path, archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo) -> _ArrayHeader:
-    return _ArrayHeader(name, member, *read_npy_header(path, archive, name, member))
-
-
-def read_npy_header(
-    path: Path | InMemoryFile, archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo
-) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return an array's shape and dtype; UserError when they are not those of numbers that fill the member exactly."""
-    with translate_read_errors(path, name), archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(file)
-        size = file.tell() + dtype.itemsize * int(np.prod(shape, dtype=object))
-        if dtype.hasobject:
-            raise NephrosError(
-                f"{path}: {name} holds pickled Python objects, which are never opened; save it as numbers."
-            )
-        if size != member.file_size:
-            raise EOFError(f"{member.file_size} bytes, not {size}")
-    return shape, dtype
-
-
-def _check_shapes(path: Path, archive: zipfile.ZipFile, arrays: dict[str, _ArrayHeader]) -> None:
-    """Check everything that headers tell: dtypes, shapes, lengths, and that the splits agree."""
-    train = arrays["train_images"]
+def _check_headers(path: Path, archive: zipfile.ZipFile, arrays: dict[str, _Array]) -> None:
+    """Check what the headers reveal: dtypes, shapes and lengths, and that the splits agree."""
     for split in SPLITS:
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-        if images.dtype != np.uint8:
-            raise NephrosError(
-                f"{path}: {images.name} is {images.dtype}{_nan_note(path, archive, images)}; convert it to uint8."
-            )
-        if len(images.shape) not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)) or 0 in images.shape[1:]:
-            raise NephrosError(f"{path}: {images.name} has shape {images.shape}; it must be (n, h, w) or (n, h, w, 3).")
+        _check_images_header(path, archive, images, arrays["train_images"])
         if images.shape[0] == 0:
-            raise NephrosError(f"{path}: {split} has no images; every split needs some.")
+            raise FileError(path, f"{path}: {split} has no images; every split needs some.")
         if labels.dtype.kind not in "iu":
             nan_note = _nan_note(path, archive, labels)
-            raise NephrosError(f"{path}: {labels.name} is {labels.dtype}{nan_note}; labels must be integers from 0.")
+            raise FileError(path, f"{path}: {labels.name} is {labels.dtype}{nan_note}; labels must be integers from 0.")
         if len(labels.shape) == 2 and labels.shape[1] > 1:
-            raise NephrosError(
-                f"{path}: {labels.name} has {labels.shape[1]} labels an image; multi-label sets are not supported."
+            raise FileError(
+                path,
+                f"{path}: {labels.name} has {labels.shape[1]} labels per image; multi-label data sets are not supported.",
             )
         if labels.shape not in ((n_images := images.shape[0],), (n_images, 1)):
-            raise NephrosError(
-                f"{path}: {labels.name} has shape {labels.shape} for {n_images} images; give one label an image."
-            )
-        if images.shape[1:3] != train.shape[1:3]:
-            raise NephrosError(
-                f"{path}: {images.name} is {_size_text(images)} and train_images {_size_text(train)}; make them one size."
-            )
-        if _n_channels(images) != _n_channels(train):
-            raise NephrosError(
-                f"{path}: {images.name} has {_n_channels(images)} channels and train_images {_n_channels(train)}; "
-                "make all grey or all colour."
+            raise FileError(
+                path,
+                f"{path}: {labels.name} has shape {labels.shape} for {n_images} images; give one label per image.",
             )
 
 
-def _size_text(images: _ArrayHeader) -> str:
-    return f"{images.shape[1]}x{images.shape[2]} pixels"
+def _check_images_header(path: Path, archive: zipfile.ZipFile, images: _Array, train: _Array) -> None:
+    if images.dtype != np.uint8:
+        raise FileError(
+            path, f"{path}: {images.name} is {images.dtype}{_nan_note(path, archive, images)}; convert it to uint8."
+        )
+    if len(images.shape) not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)) or 0 in images.shape[1:]:
+        raise FileError(path, f"{path}: {images.name} has shape {images.shape}; it must be (n, h, w) or (n, h, w, 3).")
+    if images.shape[1:3] != train.shape[1:3]:
+        raise FileError(
+            path,
+            f"{path}: {images.name} is {images.size_text} and train_images {train.size_text}; make them the same size.",
+        )
+    if images.channels != train.channels:
+        raise FileError(
+            path,
+            f"{path}: {images.name} has {images.channels} channels and train_images {train.channels}; "
+            "make all images grayscale or all of them color.",
+        )
 
 
-def _n_channels(images: _ArrayHeader) -> int:
-    return images.shape[3] if len(images.shape) == 4 else 1
-
-
-def _nan_note(path: Path, archive: zipfile.ZipFile, array: _ArrayHeader) -> str:
-    """Say that a float array has NaN in it, where it does."""
+def _nan_note(path: Path, archive: zipfile.ZipFile, array: _Array) -> str:
+    """Return a remark for a float array that contains NaN, else an empty string."""
     return " and contains NaN" if array.dtype.kind == "f" and np.isnan(_read_array(path, archive, array)).any() else ""
 
 
-def _read_array(path: Path, archive: zipfile.ZipFile, array: _ArrayHeader) -> NDArray[Any]:
+def _read_array(path: Path, archive: zipfile.ZipFile, array: _Array) -> NDArray[Any]:
     with translate_read_errors(path, array.name), archive.open(array.member) as file:
         values: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     return values
 
 
-def _read_labels(path: Path, archive: zipfile.ZipFile, array: _ArrayHeader) -> NDArray[np.int64]:
+def _read_labels(path: Path, archive: zipfile.ZipFile, array: _Array) -> NDArray[np.int64]:
     labels = _read_array(path, archive, array).reshape(-1)
     if labels.min() < 0 or labels.max() > np.iinfo(np.int32).max:
         bad_label = labels.min() if labels.min() < 0 else labels.max()
-        raise NephrosError(f"{path}: {array.name} has the label {bad_label}; labels must count classes from 0.")
+        raise FileError(path, f"{path}: {array.name} has the label {bad_label}; labels must number the classes from 0.")
     return labels.astype(np.int64)
 
 
-def _identify_medmnist(path: Path, train: _ArrayHeader, max_label: int) -> tuple[MedMNISTInfo | None, bool]:
-    """Return the catalogue's entry that the file is of, and whether it is the published file itself."""
+def _identify_medmnist(path: Path, train: _Array, max_label: int) -> tuple[MedMNISTInfo | None, bool]:
+    """Return the MedMNIST data set that the file's name and arrays match, and whether this is the published file."""
     info = MEDMNIST.get(re.sub(r"_\d+$", "", path.stem).lower())
-    if info is None or info.channels != _n_channels(train) or max_label >= len(info.class_names):
+    if info is None or info.channels != train.channels or max_label >= len(info.class_names):
         return None, False
     published_md5 = info.md5.get(train.shape[1]) if train.shape[1] == train.shape[2] else None
     return info, published_md5 is not None and file_digest(path, "md5") == published_md5
@@ -237,62 +218,59 @@ def _identify_medmnist(path: Path, train: _ArrayHeader, max_label: int) -> tuple
 def _class_names(
     path: Path,
     archive: zipfile.ZipFile,
-    names_array: _ArrayHeader | None,
+    names_array: _Array | None,
     info: MedMNISTInfo | None,
     labels: dict[str, NDArray[np.int64]],
 ) -> tuple[str, ...]:
-    """Return the catalogue's names, else the file's, else made-up ones for the highest label of all splits."""
+    """Return MedMNIST's class names, else the file's, else "class 0" up to the highest label of all splits."""
     if info:
         return tuple(info.class_names)
     if names_array is None:
         return tuple(f"class {index}" for index in range(1 + _max_label(path, labels)))
     if names_array.dtype.kind not in "US" or len(names_array.shape) != 1:
-        raise NephrosError(
-            f"{path}: class_names is {names_array.dtype} {names_array.shape}; it must be a list of strings."
+        raise FileError(
+            path, f"{path}: class_names is {names_array.dtype} {names_array.shape}; it must be a list of strings."
         )
     with translate_read_errors(path, "class_names"):
         return tuple(str(name) for name in _read_array(path, archive, names_array).astype(np.str_))
 
 
 def _max_label(path: Path, labels: dict[str, NDArray[np.int64]]) -> int:
-    """Return the highest label, checked against train's so that one stray label can't make a million classes."""
+    """Return the highest label of all splits; train must have every class, so that one stray label can't add a million."""
     max_label = max(int(values.max()) for values in labels.values())
     present = np.unique(labels["train"])
     if len(present) <= max_label:
         missing_label = int(np.flatnonzero(np.append(present, -1) != np.arange(len(present) + 1))[0])
-        raise NephrosError(
+        raise FileError(
+            path,
             f"{path}: the labels go up to {max_label}, but class {missing_label} is missing from train; "
-            "every class needs training images."
+            "every class needs training images.",
         )
     return max_label
 
 
 def _check_labels(path: Path, class_names: tuple[str, ...], labels: dict[str, NDArray[np.int64]]) -> tuple[str, ...]:
-    """Raise on labels that can't be learned; return a sentence for each class that val or test lacks."""
+    """Refuse labels that can't be learned; return a warning for each class that val or test lacks."""
     warnings: list[str] = []
     if len(class_names) < 2:
-        raise NephrosError(f"{path} has one class only; a classifier needs at least two.")
+        raise FileError(path, f"{path} has one class only; a classifier needs at least two.")
     for split, values in labels.items():
         if values.max() >= len(class_names):
-            raise NephrosError(
+            raise FileError(
+                path,
                 f"{path}: {split}_labels has the label {values.max()}, but there are {len(class_names)} classes, "
-                f"0 to {len(class_names) - 1}; correct the labels or class_names."
+                f"0 to {len(class_names) - 1}; correct the labels or class_names.",
             )
-        missing_names = [
-            class_names[index] for index in np.flatnonzero(np.bincount(values, minlength=len(class_names)) == 0)
-        ]
-        if missing_names and split == "train":
-            raise NephrosError(
-                f"{path}: {', '.join(missing_names)} is missing from train; every class needs training images."
-            )
+        missing_labels = np.flatnonzero(np.bincount(values, minlength=len(class_names)) == 0)
+        if len(missing_labels) and split == "train":
+            missing_names = ", ".join(class_names[label] for label in missing_labels)
+            raise FileError(path, f"{path}: {missing_names} is missing from train; every class needs training images.")
         warnings += missing_class_warnings(split, values, class_names)
     return tuple(warnings)
 
 
-def _load_images(
-    path: Path, archive: zipfile.ZipFile, array: _ArrayHeader, sha256: str, max_bytes: int
-) -> NDArray[np.uint8]:
-    """Return the images, memory-mapped from an unpacked copy where they would fill over half of the free memory."""
+def _load_images(path: Path, archive: zipfile.ZipFile, array: _Array, sha256: str, max_bytes: int) -> NDArray[np.uint8]:
+    """Return the images, memory-mapped from an unpacked copy where they would fill more than half of the free memory."""
     if array.member.file_size <= max_bytes // 2:
         images = _read_array(path, archive, array)
     else:
@@ -303,13 +281,14 @@ def _load_images(
     return images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
 
 
-def _unpack(path: Path, archive: zipfile.ZipFile, array: _ArrayHeader, target: Path) -> None:
+def _unpack(path: Path, archive: zipfile.ZipFile, array: _Array, target: Path) -> None:
     with translate_read_errors(path, array.name), archive.open(array.member) as compressed:
         try:
             with atomic_write(target) as file:
                 shutil.copyfileobj(compressed, file, 1 << 20)
         except OSError as error:
-            raise NephrosError(
+            raise FileError(
+                target,
                 f"{path}: {array.name} is larger than half of the free memory, and {target.parent} can't hold its "
-                f"{array.member.file_size} bytes ({error.strerror}); free some space there."
+                f"{array.member.file_size} bytes ({error.strerror}); free some space there.",
             ) from error

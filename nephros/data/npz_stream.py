@@ -1,11 +1,10 @@
-"""Read the cells of an npz a batch at a time, without its labels and without unpacking it whole; nothing is unpickled."""
+"""Images of an npz file in batches, without its labels and without unpacking it whole. Nothing in it is ever unpickled."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 from zipfile import ZipFile, ZipInfo
 
@@ -13,21 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.image_decoding import MAX_PIXELS, MIN_SIDE
-from nephros.data.in_memory_file import InMemoryFile
-from nephros.data.npz import open_archive, read_npy_header, translate_read_errors
-from nephros.errors import NephrosError
+from nephros.data.input_files import InputFile, read_npy_header
+from nephros.data.npz import open_archive, read_member_header, translate_read_errors
+from nephros.errors import FileError, NephrosError
 
 IMAGE_ARRAY_SPLITS = {"images": "", "train_images": "train", "val_images": "val", "test_images": "test"}
-"""Arrays that hold cells, and the split that each is."""
+"""Names of arrays that hold images -> the split, or an empty string for images of no split."""
 STREAM_BYTES = 4 << 20
+"""Bytes of images per batch."""
 _MAX_COMPRESSION_RATIO, _MIN_BOMB_BYTES = 200, 256 << 20
 
 
 @dataclass(frozen=True)
 class ImageArray:
-    """An array of cells in an npz file, known from its header."""
+    """An array of images in an npz file whose header has been read."""
 
-    path: Path | InMemoryFile
+    path: InputFile
     name: str
     shape: tuple[int, ...]
     """(n, h, w), (n, h, w, 1) or (n, h, w, 3)."""
@@ -43,7 +43,11 @@ class ImageArray:
         return self.shape[0]
 
     def iter_batches(self) -> Iterator[NDArray[Any]]:
-        """Yield the cells in file order, (b, h, w) or (b, h, w, 3); UserError where the bytes turn out to be damaged."""
+        """Yield the images in file order, (b, h, w) or (b, h, w, 3).
+
+        Raises:
+            FileError: the array's bytes are damaged, or it is stored in Fortran order.
+        """
         image_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         batch_size = max(1, STREAM_BYTES // image_bytes)
         with (
@@ -56,39 +60,39 @@ class ImageArray:
                 n_images = min(batch_size, len(self) - start)
                 data = file.read(n_images * image_bytes)
                 if len(data) != n_images * image_bytes:
-                    raise EOFError("short")
+                    raise EOFError("too short")
                 images = np.frombuffer(data, self.dtype).reshape(n_images, *self.shape[1:])
                 yield images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
-            if file.read(1):  # reading to the end also compares the checksum
-                raise EOFError("long")
+            if file.read(1):  # reading to the end also checks the archive's checksum
+                raise EOFError("too long")
 
     def _skip_header(self, file: IO[bytes]) -> None:
-        version = np.lib.format.read_magic(file)
-        read_header_version = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
-        if read_header_version(file)[1]:
-            raise NephrosError(
-                f"{self.path}: {self.name} is stored column by column; save numpy.ascontiguousarray of it."
+        if read_npy_header(file, f"{self.path}: {self.name}").fortran_order:
+            raise FileError(
+                str(self.path),
+                f"{self.path}: {self.name} is stored column by column; save numpy.ascontiguousarray of it.",
             )
 
 
 @dataclass(frozen=True)
 class UnreadableInput:
-    """What stands in the place of cells that can't be read."""
+    """Stands in for images that can't be read."""
 
-    path: Path | InMemoryFile
+    path: InputFile
     message: str
-    """One sentence."""
+    """Why not, in one sentence."""
     split: str = ""
-    """Of an npz file's array, as CellArray's."""
+    """The split of an npz file's array, as `ImageArray.split`."""
 
 
-def open_image_arrays(path: Path | InMemoryFile) -> list[ImageArray | UnreadableInput]:
-    """Return the arrays of cells in an npz file, in the order in which they lie there.
+def open_image_arrays(path: InputFile) -> list[ImageArray | UnreadableInput]:
+    """Open the arrays of images in an npz file, in the file's order.
 
-    They are called ``images``, ``train_images``, ``val_images`` or ``test_images``, each of which may be missing, and other
-    arrays are passed over. One that is no array of 8- or 16-bit pictures is Unread. UserError when there is none at all.
+    These are ``images``, ``train_images``, ``val_images`` and ``test_images``, as far as the file has them; other arrays are
+    ignored. An array that does not hold 8- or 16-bit images becomes an `UnreadableInput`.
+
+    Raises:
+        FileError: the file is missing or damaged, or has none of these arrays.
     """
     with open_archive(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
@@ -99,36 +103,36 @@ def open_image_arrays(path: Path | InMemoryFile) -> list[ImageArray | Unreadable
         ]
     if not arrays:
         array_names = ", ".join(sorted(members)[:5]) or "nothing"
-        raise NephrosError(
-            f"{path} holds no images, train_images, val_images or test_images, but {array_names[:200]}; rename its arrays."
+        raise FileError(
+            str(path),
+            f"{path} holds no images, train_images, val_images or test_images, but {array_names[:200]}; rename its arrays.",
         )
     return arrays
 
 
-def _open_or_unreadable(
-    path: Path | InMemoryFile, archive: ZipFile, name: str, member: ZipInfo
-) -> ImageArray | UnreadableInput:
+def _open_or_unreadable(path: InputFile, archive: ZipFile, name: str, member: ZipInfo) -> ImageArray | UnreadableInput:
     try:
         return _open_array(path, archive, name, member)
     except NephrosError as error:
         return UnreadableInput(path, str(error), IMAGE_ARRAY_SPLITS[name])
 
 
-def _open_array(path: Path | InMemoryFile, archive: ZipFile, name: str, member: ZipInfo) -> ImageArray:
+def _open_array(path: InputFile, archive: ZipFile, name: str, member: ZipInfo) -> ImageArray:
     if member.file_size > _MIN_BOMB_BYTES and member.file_size > _MAX_COMPRESSION_RATIO * max(member.compress_size, 1):
-        raise NephrosError(
-            f"{path}: {name} would unpack to {member.file_size / 1e9:.1f} GB, {_MAX_COMPRESSION_RATIO} times its size and more, "
-            "as a zip bomb does; save it anew with less of it blank."
+        raise FileError(
+            str(path),
+            f"{path}: {name} would unpack to {member.file_size / 1e9:.1f} GB, more than {_MAX_COMPRESSION_RATIO} times its "
+            "compressed size, as a zip bomb does; save it again with fewer blank images.",
         )
-    shape, dtype = read_npy_header(path, archive, name, member)
+    shape, dtype = read_member_header(path, archive, name, member)
     if dtype not in (np.uint8, np.uint16):
-        raise NephrosError(f"{path}: {name} is {dtype}; convert it to uint8 or uint16.")
+        raise FileError(str(path), f"{path}: {name} is {dtype}; convert it to uint8 or uint16.")
     if len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,)):
-        raise NephrosError(f"{path}: {name} has shape {shape}; it must be (n, h, w) or (n, h, w, 3).")
+        raise FileError(str(path), f"{path}: {name} has shape {shape}; it must be (n, h, w) or (n, h, w, 3).")
     if shape[0] == 0:
-        raise NephrosError(f"{path}: {name} is empty; leave it out.")
+        raise FileError(str(path), f"{path}: {name} is empty; leave it out.")
     if min(shape[1:3]) < MIN_SIDE or shape[1] * shape[2] > MAX_PIXELS:
-        raise NephrosError(
-            f"{path}: {name} has pictures of {shape[1]}x{shape[2]} pixels, too small or too large for cells."
+        raise FileError(
+            str(path), f"{path}: {name} has images of {shape[1]}x{shape[2]} pixels, too small or too large for cells."
         )
     return ImageArray(path, name, shape, dtype)

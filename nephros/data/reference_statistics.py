@@ -1,6 +1,7 @@
-"""What the pictures that models here are trained on look like, and whether others look like them.
+"""Statistics of the images that the models are trained on, and warnings about images that differ from them.
 
-The figures are those of the train split of TissueMNIST (165,380 cells, an own split); benchmarks/training_range.py prints them.
+The figures describe the train split of TissueMNIST (165,380 cells, an own split); `python -m benchmarks.training_range` prints
+them.
 """
 
 from __future__ import annotations
@@ -8,31 +9,32 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.statistics import pixel_statistics
+from nephros.data.dataset import pixel_statistics
 
 PIXEL_MEAN, PIXEL_STD = 0.1020, 0.1000
-"""Of all pixels, of 1."""
+"""Of all pixels, on a scale from 0 to 1."""
 MEDIAN_AREA = 0.1594
 """Median over cells of `nucleus_area_fraction`."""
 CELL_MEAN_RANGE = (0.0258, 0.2678)
-"""0.5th and 99.5th percentile over cells of a picture's mean brightness, of 1."""
+"""0.5th and 99.5th percentile over cells of an image's mean intensity, on a scale from 0 to 1."""
 CELL_AREA_RANGE = (0.0332, 0.5344)
 """0.5th and 99.5th percentile over cells of `nucleus_area_fraction`."""
 
 MIN_DIAMETER_RATIO, MAX_DIAMETER_RATIO = 0.68, 1.3
-"""Diameter over that of the training data: class medians lie between 0.73 and 1.14 of it, so these need another cause."""
+"""Diameter over that of the training data. Class medians lie between 0.73 and 1.14, so these limits need another cause."""
 MAX_OUTLIER_FRACTION = 0.1
-"""Share of cells outside a range of 99 in 100 that is worth a word."""
+"""Fraction of cells outside a range of 99 in 100 above which a warning is given."""
 _MAX_CELLS = 20_000
-"""Cells looked at; of more, every second, third, ..."""
+"""Cells that are measured; of more, every second, third, ... one."""
 _BATCH_SIZE = 2048
 
 
 def nucleus_area_fraction(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return how large the nucleus in the middle is, as a share of the picture: (n, h, w) uint8 -> (n,).
+    """Return the area of the nucleus in the center of each image as a fraction of the image: (n, h, w) uint8 -> (n,) float64.
 
-    The connected piece at the middle that is brighter than half way from the picture's dark (10th percentile) to its
-    middle's bright (90th percentile). Enlarging TissueMNIST's pictures 1.25 times gives 1.25 times its diameter.
+    The nucleus is the connected component at the center that is brighter than the midpoint between the image's dark level
+    (10th percentile) and its center's bright level (90th percentile). Enlarging TissueMNIST's images 1.25 times increases
+    its diameter 1.25 times.
     """
     from scipy import ndimage
 
@@ -53,7 +55,7 @@ def nucleus_area_fraction(images: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def shift_warnings(images: NDArray[np.uint8]) -> list[str]:
-    """Return a sentence for each way in which pictures, (n, h, w) uint8, are unlike the training data; none if alike."""
+    """Return one sentence for each way in which images, (n, h, w) uint8, differ from the training data."""
     if len(images) == 0:
         return []
     images = images[:: -(-len(images) // _MAX_CELLS)]
@@ -64,21 +66,21 @@ def shift_warnings(images: NDArray[np.uint8]) -> list[str]:
     if not MIN_DIAMETER_RATIO <= ratio <= MAX_DIAMETER_RATIO:
         size_text = f"{ratio:.1f} times larger" if ratio > 1 else f"{1 / max(ratio, 0.01):.1f} times smaller"
         warnings.append(
-            f"These nuclei are {size_text} across than those that the models were trained on: check that they are cut out and "
-            "scaled as those were (--voxel-size and mask of `nephros data prepare`)."
+            f"These nuclei are {size_text} in diameter than those that the models were trained on; check that they were cropped "
+            "and scaled in the same way (`voxel_size` and `mask` of `nephros.prepare(STACK)`)."
         )
     for name, value, expected in (("brightness", mean, PIXEL_MEAN), ("contrast", std, PIXEL_STD)):
         if not 1 / 1.5 <= value / expected <= 1.5:
             statistic = "mean" if name == "brightness" else "standard deviation"
             warnings.append(
-                f"The pixels' {name} ({statistic} {value:.3f} of 1) is far from the training data's {expected:.3f}: "
-                "check that white means white (--black-level and --white-level of `nephros data prepare`)."
+                f"The {name} of the pixels ({statistic} {value:.3f} of 1) is far from the training data's {expected:.3f}; check "
+                "which intensities become black and white (`black_level` and `white_level` of `nephros.prepare(STACK)`)."
             )
     for feature, values, (low, high) in (("brightness", means, CELL_MEAN_RANGE), ("size", areas, CELL_AREA_RANGE)):
         outlier_fraction = float(np.mean((values < low) | (values > high)))
         if outlier_fraction > MAX_OUTLIER_FRACTION:
             warnings.append(
                 f"{100 * outlier_fraction:.0f} % of the nuclei have a {feature} that fewer than 1 in 100 training cells have; "
-                "expect wrong answers there."
+                "expect wrong predictions for them."
             )
     return warnings

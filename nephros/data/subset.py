@@ -1,37 +1,65 @@
-"""A smaller train split with the classes in the same proportions, for rough tuning."""
+"""Class-stratified subsets of a data set, and train and validation drawn again from the two together."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import Dataset, Split
-from nephros.errors import NephrosError
+from nephros.data.dataset import Dataset, Split, missing_class_warnings
+from nephros.errors import InvalidArgument
+
+
+def largest_remainder(counts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Apportion `n` among classes by the largest-remainder method, at least one each.
+
+    The arithmetic is exact; of equal remainders the earlier class comes first.
+
+    Args:
+        counts: (n_classes,) int64, images per class, all positive.
+        n: between the number of classes and the number of images.
+
+    Returns:
+        (n_classes,) int64 with the sum `n`.
+    """
+    counts = counts.astype(np.int64)
+    shares, remainders = np.divmod(counts * n, counts.sum())
+    order = np.argsort(-remainders, kind="stable")
+    shares[order[: n - int(shares.sum())]] += 1
+    while (shares == 0).any():
+        # A class too rare for a share takes one from the class with the most, which always has two or more.
+        shares[np.argmax(shares)] -= 1
+        shares[np.argmin(shares)] += 1
+    return shares
 
 
 def stratified_indices(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
-    """Pick `n` of the labels' indices at random, class by class in proportion.
+    """Draw `n` indices at random, class by class in proportion.
 
     Args:
-        labels: (len,) int64; classes that have no label take no part.
-        n: how many, at least one a class.
-        seed: of the draw; the same labels, `n` and seed give the same indices.
+        labels: (n_labels,) int64; classes without a label take no part.
+        n: number of indices, at least one per class.
+        seed: the same labels, `n` and seed give the same indices.
 
     Returns:
         (n,) int64, ascending and distinct.
 
     Raises:
-        UserError: `n` is below the number of classes present, or above the number of labels.
+        InvalidArgument: `n`, which callers know as `subset`, is below the number of classes present or above the number of
+            labels.
     """
     present, counts = np.unique(labels, return_counts=True)
     if n < len(present):
-        raise NephrosError(
-            f"--subset {n} is too small: it needs at least one image of each of the {len(present)} classes."
-        )
+        raise InvalidArgument("subset", n, f"at least {len(present)}, one image per class")
     if n > len(labels):
-        raise NephrosError(f"--subset {n} is more than the {len(labels)} training images; leave it out to use all.")
+        raise InvalidArgument(
+            "subset",
+            n,
+            f"at most {len(labels)}, the number of training images",
+            hint="Leave it out to use all of them.",
+        )
     rng = np.random.default_rng(seed)
     indices = [
         rng.permutation(np.flatnonzero(labels == label))[:quota]
@@ -40,53 +68,94 @@ def stratified_indices(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[
     return np.sort(np.concatenate(indices)).astype(np.int64)
 
 
-def largest_remainder(counts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Share `n` among classes of `counts` images, (classes,) int64, by largest remainder and at least one each.
-
-    Integer arithmetic throughout; of equal remainders the earlier class is served first. `counts` are all positive and
-    `n` lies between their number and their sum.
-    """
-    counts = counts.astype(np.int64)
-    shares, remainders = np.divmod(counts * n, counts.sum())
-    order = np.argsort(-remainders, kind="stable")
-    shares[order[: n - int(shares.sum())]] += 1
-    while (shares == 0).any():
-        # A class too rare for a share takes one from the class that has most, which always has two or more.
-        shares[np.argmax(shares)] -= 1
-        shares[np.argmin(shares)] += 1
-    return shares
-
-
-def subset_train(dataset: Dataset, n: int, seed: int) -> Dataset:
-    """Return `dataset` with `n` of its training images, class-stratified; val and test stay whole.
-
-    Raises:
-        UserError: `n` is below the number of classes or above the number of training images.
-    """
-    note = f"train subset of {n}, class-stratified, seed {seed}"
-    detail = "; ".join(part for part in (dataset.provenance.detail, note) if part)
-    return replace(
-        dataset,
-        train=stratified_subset(dataset.train, n, seed),
-        provenance=replace(dataset.provenance, detail=detail),
-    )
-
-
 def stratified_subset(split: Split, n: int, seed: int) -> Split:
-    """Return `n` of a split's images, class-stratified, in the split's order; UserError as `stratified_indices`."""
+    """Return a class-stratified subset of `n` images of a split, in the split's order; errors as `stratified_indices`."""
     indices = stratified_indices(split.labels, n, seed)
     return Split(split.images[indices], split.labels[indices])
 
 
-def tuning_subset(dataset: Dataset, n: int, seed: int) -> Dataset:
-    """Return `dataset` with `n` training images and a quarter as many for validation, for tuning; test stays whole.
+def subset_train(dataset: Dataset, n: int, seed: int) -> Dataset:
+    """Return `dataset` with a class-stratified subset of `n` training images; val and test stay whole.
 
     Raises:
-        UserError: `n` is below four times the number of classes or above the number of training images.
+        InvalidArgument: `n` is below the number of classes or above the number of training images.
+    """
+    return replace(
+        dataset,
+        train=stratified_subset(dataset.train, n, seed),
+        provenance=replace(
+            dataset.provenance, detail=_add_note(dataset, f"train subset of {n}, class-stratified, seed {seed}")
+        ),
+    )
+
+
+def tuning_subset(dataset: Dataset, n: int, seed: int) -> Dataset:
+    """Return `dataset` with `n` training images and a quarter as many validation images; test stays whole.
+
+    Raises:
+        InvalidArgument: `n` is below four times the number of classes or above the number of training images.
     """
     n_val = min(n // 4, len(dataset.val))
-    if n_val < len(np.unique(dataset.val.labels)):
-        raise NephrosError(
-            f"--subset {n} is too small: a quarter of it is for validation, which needs an image of each class."
+    n_classes = len(np.unique(dataset.val.labels))
+    if n_val < n_classes:
+        raise InvalidArgument(
+            "subset",
+            n,
+            f"at least {4 * n_classes}",
+            hint="A quarter of it is for validation, which needs an image of each class.",
         )
     return replace(subset_train(dataset, n, seed), val=stratified_subset(dataset.val, n_val, seed))
+
+
+def resplit_train_val(dataset: Dataset, sizes: Sequence[int], seed: int) -> Dataset:
+    """Return `dataset` with train and validation drawn again at random from the two together; test stays as it is.
+
+    The draw is uniform, not stratified, and each new split keeps the order of its images.
+
+    Args:
+        dataset: the data set to split again.
+        sizes: number of images in train and in validation.
+        seed: of the draw.
+
+    Raises:
+        InvalidArgument: `sizes`, which callers know as `resplit`, are not two numbers of at least 1, are more than train and
+            validation have, or leave a class without training images.
+    """
+    n_available = len(dataset.train) + len(dataset.val)
+    sizes_text = ",".join(map(str, sizes))
+    if len(sizes) != 2 or min(sizes) < 1 or sum(sizes) > n_available:
+        raise InvalidArgument(
+            "resplit",
+            sizes_text,
+            "two whole numbers, for train and validation, that are at least 1 and together at most the "
+            f"{n_available:,} images that the two have now",
+        )
+    images = np.concatenate([dataset.train.images, dataset.val.images])
+    labels = np.concatenate([dataset.train.labels, dataset.val.labels])
+    permutation = np.random.default_rng(seed).permutation(n_available)
+    train_indices, val_indices = (
+        np.sort(part) for part in (permutation[: sizes[0]], permutation[sizes[0] : sum(sizes)])
+    )
+    missing_labels = set(np.unique(dataset.train.labels)) - set(np.unique(labels[train_indices]))
+    if missing_labels:
+        names = ", ".join(dataset.class_names[label] for label in sorted(missing_labels))
+        raise InvalidArgument(
+            "resplit",
+            sizes_text,
+            f"large enough that train has every class (this draw has no image of {names})",
+            hint="Draw more images, or use another seed.",
+        )
+    note = f"{sizes[0]} / {sizes[1]} drawn at random from train + validation, seed {seed}; test unchanged"
+    return replace(
+        dataset,
+        train=Split(images[train_indices], labels[train_indices]),
+        val=Split(images[val_indices], labels[val_indices]),
+        provenance=replace(dataset.provenance, detail=_add_note(dataset, note)),
+        warnings=tuple(warning for warning in dataset.warnings if not warning.startswith(("train ", "val ")))
+        + missing_class_warnings("val", labels[val_indices], dataset.class_names),
+    )
+
+
+def _add_note(dataset: Dataset, note: str) -> str:
+    """Return the data set's provenance detail with a note at its end."""
+    return "; ".join(part for part in (dataset.provenance.detail, note) if part)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nephros.data.image_decoding import IMAGE_SUFFIXES
-from nephros.data.in_memory_file import InMemoryFile
+from nephros.data.input_files import InMemoryFile
 from nephros.data.npz_stream import ImageArray, UnreadableInput, open_image_arrays
 from nephros.errors import NephrosError
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.image_decoding import MIN_SIDE, letterbox, to_grayscale, to_uint8
+from nephros.data.image_decoding import MIN_SIDE
+from nephros.data.image_transforms import letterbox, to_grayscale, to_uint8
 
 CellShape = tuple[int, int, int]
 """Channels (1 or 3), height and width that a model needs."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.image_decoding import decode_pages, read_bytes, strict_pillow_warnings
-from nephros.data.in_memory_file import InMemoryFile
+from nephros.data.image_decoding import decode_pages, strict_pillow_warnings
+from nephros.data.input_files import InMemoryFile, read_bytes
 from nephros.data.npz_stream import ImageArray, UnreadableInput
 from nephros.errors import NephrosError
 from nephros.inference.discovery import InputDiscovery

@@ -1,4 +1,4 @@
-"""The second reading of a stack: a 32x32x7 crop a nucleus at the training voxel size, projected as it streams by."""
+"""The second pass over a stack: a 32x32x7 crop per nucleus at the training voxel size, projected while it streams by."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from nephros.microscopy.reader import Slice
 from nephros.microscopy.voxel_size import VoxelSize
 
 CROP_SHAPE = (7, 32, 32)
-"""Slices, rows and columns of a training crop (MedMNIST v2: BBBC051's 32x32x7 pixels)."""
+"""Slices, rows and columns of a crop (MedMNIST v2: 32x32x7 pixels from BBBC051)."""
 N_BINS = 1 << 16
+"""Bins of intensity histograms."""
 _CROP_PIXELS = CROP_SHAPE[1] * CROP_SHAPE[2]
 
 Float32Array = NDArray[np.float32]
@@ -24,13 +25,13 @@ Float32Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ProjectionFile:
-    """(n, 32, 32) float32 in a file: a stack of 2 GB may have 200,000 nuclei, 0.9 GB of these."""
+    """The projections of n crops in a file, (n, 32, 32) float32: a stack of 2 GB may have 200,000 nuclei, which are 0.9 GB."""
 
     path: Path
     n: int
 
     def iter_batches(self, selected: NDArray[np.bool_], size: int = 4096) -> Iterator[Float32Array]:
-        """Read those where `selected`, (n,) bool, is true, in order: up to `size` at a time, (b, 32, 32)."""
+        """Yield the projections for which `selected`, (n,) bool, is true, in batches of up to `size`, (b, 32, 32)."""
         with self.path.open("rb") as file:
             for start in range(0, self.n, size):
                 selected_rows = selected[start : start + size]
@@ -41,34 +42,40 @@ class ProjectionFile:
 
 @dataclass(frozen=True)
 class NucleusCrops:
-    """What the second reading finds."""
+    """The result of the second pass."""
 
     projections: ProjectionFile
-    """The maximum over each crop's slices, in the stack's own units; outside the stack, its least pixel."""
+    """Maximum over the slices of each crop, in the stack's own units; the stack's lowest intensity outside of it."""
     padded: NDArray[np.bool_]
-    """(n, 2): whether a crop reaches beyond the stack along z, and along y or x."""
+    """(n, 2): whether a crop extends beyond the stack along z, and along y or x."""
     histogram: NDArray[np.int64]
-    """(BINS,) counts of all pixels of the stack, even steps from its least to its greatest."""
+    """(N_BINS,) histogram of all voxels of the stack, from its lowest to its highest intensity."""
 
 
 @dataclass(frozen=True)
 class FilterTaps:
-    """Which of an axis's voxels the training voxels of a crop are made of, and with what weights."""
+    """The weights with which the stack voxels along one axis, from `start` to `stop`, contribute to the voxels of a crop."""
 
     start: int
     stop: int
     weights: Float32Array
-    """(training voxels, stop - start)."""
+    """(crop voxels, stop - start)."""
     padded: bool
-    """Whether the crop reaches beyond the axis."""
+    """Whether the crop extends beyond the stack."""
 
 
 def filter_taps(center: float, length: int, step: float, size: int) -> FilterTaps:
-    """Return how `size` training voxels around `center` are made from an axis of `length` voxels, `step` of them each.
+    """Return the weights that resample one axis of a stack to the voxels of a crop.
 
-    Weights are triangles, as wide as the larger of the two voxels: linear interpolation where the stack is coarser than
-    the training data, and an antialiasing average where it is finer. Voxels beyond the stack weigh but are absent, so that
-    they count as black. At step 1 the crop is moved to whole voxels: its pixels are the stack's own.
+    The weights are triangles as wide as the larger of the two voxels: linear interpolation where the stack is coarser than the
+    training data, and an antialiasing average where it is finer. Voxels beyond the stack keep their weight but contribute
+    nothing, so that they count as black. At step 1 the crop is moved to whole voxels, and its pixels are the stack's own.
+
+    Args:
+        center: center of the crop, in stack voxels.
+        length: length of the axis, in stack voxels.
+        step: stack voxels per crop voxel.
+        size: length of the crop, in crop voxels.
     """
     half = (size - 1) / 2 * step
     first = round(center - half) if step == 1 else round((center - half) * _SUBVOXEL_STEPS) / _SUBVOXEL_STEPS
@@ -81,12 +88,12 @@ def filter_taps(center: float, length: int, step: float, size: int) -> FilterTap
 
 
 _SUBVOXEL_STEPS = 32
-"""Where voxels are resampled, a crop's place is rounded to this part of a voxel, so that few weights are needed."""
+"""Resampled crops are placed at multiples of this fraction of a voxel, so that few different weights are needed."""
 
 
 @functools.lru_cache(maxsize=4 * _SUBVOXEL_STEPS)
 def _triangle_weights(offset: int, step: float, size: int) -> tuple[int, Float32Array]:
-    """Return the first voxel and the weights of a crop that begins at `offset` / _PARTS of a voxel."""
+    """Return the first voxel and the weights of a crop that begins `offset` / _SUBVOXEL_STEPS of a voxel after voxel 0."""
     positions = offset / _SUBVOXEL_STEPS + np.arange(size) * step
     support = max(1.0, step)
     low, high = int(np.floor(positions[0] - support)) + 1, int(np.ceil(positions[-1] + support))
@@ -97,13 +104,13 @@ def _triangle_weights(offset: int, step: float, size: int) -> tuple[int, Float32
 
 @dataclass
 class _ActiveCrop:
-    """A nucleus whose slices are streaming by."""
+    """The crop of a nucleus whose slices are streaming by."""
 
     row: int
     axes: tuple[FilterTaps, FilterTaps, FilterTaps]
     projection: Float32Array = field(default_factory=lambda: np.zeros(CROP_SHAPE[1:], np.float32))
     partial_slices: dict[int, Float32Array] = field(default_factory=dict)
-    """Slice of the crop -> the sum so far, (32, 32), while more of the stack's slices go into it."""
+    """Slice of the crop -> its sum so far, (32, 32), while further slices of the stack contribute to it."""
 
 
 def extract_crops(
@@ -114,14 +121,17 @@ def extract_crops(
     slices: Iterable[Slice],
     path: Path,
 ) -> NucleusCrops:
-    """Cut every nucleus's crop, centred on its centroid, out of a stack of `shape` whose slices are read once.
+    """Extract a crop around the centroid of every nucleus, reading the stack's slices once.
 
-    Neighbours within the crop stay, as in the training data. Memory: about 5 KiB a nucleus whose slices are under way.
+    Neighbors within the crop stay, as in the training data. Memory: about 5 KiB per nucleus whose slices are streaming by.
 
     Args:
-        step: how many of the stack's voxels one training voxel spans, along z, y and x.
-        bounds: least and greatest pixel of the stack.
-        path: the file that the projections are written to.
+        nuclei: the nuclei to crop.
+        shape: shape of the stack.
+        step: stack voxels per training voxel, along z, y and x.
+        intensity_range: lowest and highest intensity of the stack.
+        slices: the slices of the stack, from first to last.
+        path: file that the projections are written to.
     """
     min_intensity, max_intensity = intensity_range
     histogram = np.zeros(N_BINS, dtype=np.int64)
@@ -139,34 +149,34 @@ def extract_crops(
                 )
                 padded[row] = along.padded, down.padded or across.padded
                 active.append(_ActiveCrop(row, (along, down, across)))
-            for nucleus in active:
-                _accumulate_slice(nucleus, z, pixels, min_intensity)
-                if nucleus.axes[0].stop == z + 1:
-                    file.seek(nucleus.row * 4 * _CROP_PIXELS)
-                    file.write((nucleus.projection + np.float32(min_intensity)).tobytes())
-            active = [nucleus for nucleus in active if nucleus.axes[0].stop > z + 1]
+            for crop in active:
+                _accumulate_slice(crop, z, pixels, min_intensity)
+                if crop.axes[0].stop == z + 1:
+                    file.seek(crop.row * 4 * _CROP_PIXELS)
+                    file.write((crop.projection + np.float32(min_intensity)).tobytes())
+            active = [crop for crop in active if crop.axes[0].stop > z + 1]
     return NucleusCrops(ProjectionFile(path, len(nuclei)), padded, histogram)
 
 
-def _accumulate_slice(nucleus: _ActiveCrop, z: int, pixels: Slice, min_intensity: float) -> None:
-    """Take one of the stack's slices into a nucleus's crop, and finished slices of the crop into its maximum."""
-    along, down, across = nucleus.axes
+def _accumulate_slice(crop: _ActiveCrop, z: int, pixels: Slice, min_intensity: float) -> None:
+    """Add a slice of the stack to a crop, and finished slices of the crop to its projection."""
+    along, down, across = crop.axes
     patch = pixels[down.start : down.stop, across.start : across.stop].astype(np.float32) - np.float32(min_intensity)
     plane = down.weights @ patch @ across.weights.T
     for k in np.flatnonzero(along.weights[:, z - along.start]).tolist():
         contribution = along.weights[k, z - along.start] * plane
-        if k in nucleus.partial_slices:
-            contribution += nucleus.partial_slices.pop(k)
+        if k in crop.partial_slices:
+            contribution += crop.partial_slices.pop(k)
         if z + 1 < along.stop and along.weights[k, z + 1 - along.start] > 0:
-            nucleus.partial_slices[k] = contribution
+            crop.partial_slices[k] = contribution
         else:
-            np.maximum(nucleus.projection, contribution, out=nucleus.projection)
+            np.maximum(crop.projection, contribution, out=crop.projection)
 
 
 def _accumulate_histogram(
     pixels: Slice, min_intensity: float, max_intensity: float, histogram: NDArray[np.int64]
 ) -> None:
-    """Add one slice's pixels to the histogram."""
+    """Add the pixels of a slice to the histogram."""
     rows = max(1, BLOCK_PIXELS // pixels.shape[1])
     for top in range(0, len(pixels), rows):
         histogram += np.bincount(
@@ -175,7 +185,7 @@ def _accumulate_histogram(
 
 
 def bin_indices(values: NDArray[np.generic], min_intensity: float, max_intensity: float) -> NDArray[np.int64]:
-    """Return each pixel's bin in a histogram of BINS even steps from `min_intensity` to `max_intensity`."""
+    """Return the bin of each value in a histogram of N_BINS bins from `min_intensity` to `max_intensity`."""
     scaled = (values.astype(np.float64) - min_intensity) * ((N_BINS - 1) / (max_intensity - min_intensity))
     bins: NDArray[np.int64] = np.clip(np.rint(scaled), 0, N_BINS - 1).astype(np.int64)
     return bins

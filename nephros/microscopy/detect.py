@@ -1,4 +1,4 @@
-"""Whether a file is a 3-D stack, found from its headers by Pillow alone: most files that are asked about are pictures."""
+"""Detection of 3-D stacks from their headers with Pillow alone, since most files are images and need nothing more."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ from typing import IO
 
 from PIL import TiffImagePlugin
 
-from nephros.data.image_decoding import DECODE_ERRORS, read_bytes
-from nephros.data.in_memory_file import InMemoryFile
+from nephros.data.image_decoding import DECODE_ERRORS
+from nephros.data.input_files import TIFF_MAGIC, InputFile, read_bytes
 
 MIN_TISSUE_SIDE = 256
-"""Pixels on both sides from which a page of several shows tissue and not a cell."""
+"""Pixels per side from which the pages of a multi-page file show tissue and not single cells."""
 HEADER_FIRST_BYTES = 64 << 20
-"""Bytes from which a file is looked at before it is read whole."""
+"""Size in bytes from which a file's headers are checked before it is read as a whole."""
 _MAX_PAGES_CHECKED = 16
-"""Pages: files with a page a cell have many thousands."""
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""Files with one page per cell have many thousands of pages."""
 _TAG_WIDTH, _TAG_LENGTH, _TAG_DESCRIPTION, _TAG_DEPTH = 256, 257, 270, 32997
 
 
-def read_bytes_unless_stack(path: Path | InMemoryFile) -> bytes | None:
-    """Return a file's bytes, or None where it is a stack, of which only headers are read if it is LARGE.
+def read_bytes_unless_stack(path: InputFile) -> bytes | None:
+    """Return a file's bytes, or None where it is a stack. Of a large stack only the headers are read.
 
-    UserError as `nephros.data.image_decoding.read_bytes` raises it.
+    Raises:
+        FileError: as `nephros.data.input_files.read_bytes`.
     """
-    with contextlib.suppress(OSError, ValueError):  # read_bytes tells what is wrong
+    with contextlib.suppress(OSError, ValueError):  # read_bytes reports what is wrong
         if isinstance(path, Path) and path.stat().st_size > HEADER_FIRST_BYTES:
             with path.open("rb") as file:
                 if is_stack(file):
                     return None
     data = read_bytes(path)
-    return None if data.startswith(_TIFF_MAGIC) and is_stack(io.BytesIO(data)) else data
+    return None if data.startswith(TIFF_MAGIC) and is_stack(io.BytesIO(data)) else data
 
 
 def is_stack(file: IO[bytes]) -> bool:
-    """Say whether a file that is open for reading is a stack of slices and not a page a cell.
+    """Return whether a file that is open for reading is a stack of slices, and not one image per page.
 
-    It is where OME's, ImageJ's or tifffile's metadata give a Z axis of 2 or more, or several pages are of TISSUE pixels on
-    both sides. A file that can't be read is none: decoding it tells why.
+    It is a stack where the metadata of OME, ImageJ or tifffile give a Z axis of at least 2 slices, or where several pages have
+    at least MIN_TISSUE_SIDE pixels on both sides. A file that can't be read is no stack: decoding it reports why.
     """
     header = file.read(8)
-    if not header.startswith(_TIFF_MAGIC):
+    if not header.startswith(TIFF_MAGIC):
         return False
     if b"+" in header[2:4]:  # BigTIFF
         header += file.read(8)
     n_large_pages = 0
     try:
-        # The tags alone: an image would also need pixels that Pillow can read, and not more than of any picture of a cell.
+        # Only the tags are read: opening an image would fail for pixels that Pillow can't decode or that exceed its limit.
         tags = TiffImagePlugin.ImageFileDirectory_v2(header)
         for page in range(_MAX_PAGES_CHECKED):
             if not tags.next:
@@ -66,7 +66,7 @@ def is_stack(file: IO[bytes]) -> bool:
 
 
 def _n_slices(description: str) -> int:
-    """Return how long the Z axis is by what a program wrote into the first page, 1 where it doesn't say."""
+    """Return the length of the Z axis in the description of the first page, or 1 where there is none."""
     if "<OME" in description or ":OME" in description:
         sizes = re.findall(r"\bSizeZ\s*=\s*[\"']\s*(\d{1,9})", description)
     elif description.startswith(("ImageJ=", "SCIFIO=")):

@@ -1,47 +1,57 @@
-"""A 3-D stack among the inputs: its nuclei are cut out as `nephros data prepare` does, by a mask that is made here.
+"""Nuclei of a 3-D stack among the inputs of `nephros.predict`: segmented automatically and cropped as `nephros.prepare` does.
 
-It writes temporary files and takes scikit-image, so that it is imported where a stack is met and nowhere else.
+This module writes temporary files and needs scikit-image, so it is imported only where an input is a stack.
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.errors import NephrosError
-from nephros.microscopy.crops_to_images import make_nucleus_images, quality_warnings
-from nephros.microscopy.nuclei import ProgressTracker
+from nephros.errors import FileError, MissingDependency, NephrosError
+from nephros.microscopy.nuclei import ProgressTracker, make_nucleus_images, quality_warnings
 from nephros.microscopy.reader import open_stack
 from nephros.microscopy.segmentation import METHOD, segment_nuclei
-from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE, TRAINING_VOXEL_SIZE_SOURCE, VoxelScaling, VoxelSize
+from nephros.microscopy.voxel_size import (
+    TRAINING_VOXEL_SIZE,
+    TRAINING_VOXEL_SIZE_SOURCE,
+    VoxelScaling,
+    format_voxel_size,
+)
+
+_EXAMPLE_ARGUMENTS = {"channel": "channel=0", "mask": "mask=MASK", "voxel_size": "voxel_size='Z,Y,X'"}
+"""Parameters of `nephros.prepare` that an error may name, and how to pass them."""
 
 
 @dataclass(frozen=True)
 class ExtractedNuclei:
-    """The nuclei of a stack as pictures."""
+    """Images of a stack's nuclei."""
 
     ids: NDArray[np.int64]
-    """(n,) the numbers that `nephros data prepare` gives them too."""
+    """(n,) ids, the same as `nephros.prepare` assigns."""
     images: NDArray[np.uint8]
     """(n, 28, 28)."""
     notes: list[str]
-    """What is to be said of them."""
+    """How the images were made, and warnings about their quality, one sentence each."""
 
 
 def extract_nuclei_from_file(path: Path, white_level: float | None, progress: ProgressTracker) -> ExtractedNuclei:
-    """Find a stack's nuclei, roughly, and make a picture of each.
+    """Segment a stack's nuclei automatically and make an image of each.
 
     Args:
-        path: TIFF with slices of one channel and a voxel size in its metadata.
-        white: what becomes 255 of pixels with more than 8 bits; None finds it.
+        path: TIFF file with the slices of one channel and the voxel size in its metadata.
+        white_level: intensity that becomes 255, for stacks of more than 8 bits; None fits it to the training data.
+        progress: shows the progress.
 
     Raises:
-        UserError: the file can't be used or has no nuclei; where `nephros data prepare` can be told more, it says so.
+        FileError: the file can't be used or has no nuclei. Where `nephros.prepare` accepts what is missing, the message
+            says so.
+        MissingDependency: the extra `stacks` is not installed.
     """
     with tempfile.TemporaryDirectory(prefix="nephros-") as temporary_dir:
         scratch_dir = Path(temporary_dir)
@@ -54,37 +64,37 @@ def extract_nuclei_from_file(path: Path, white_level: float | None, progress: Pr
             mask = open_stack(scratch_dir / "mask.tif", is_mask=True)
             scaled_white_level = None if stack.dtype == np.uint8 else white_level
             result = make_nucleus_images(stack, mask, scale, scratch_dir, progress, white_level=scaled_white_level)
+        except MissingDependency as error:
+            raise MissingDependency(f"{path} is a 3-D stack: {error}") from error
         except NephrosError as error:
-            raise NephrosError(
-                _with_next_step(path, str(error).replace(str(scratch_dir / "mask.tif"), "its rough mask"))
-            ) from error
+            message = str(error).replace(str(scratch_dir / "mask.tif"), "its automatic mask")
+            raise FileError(path, _with_next_step(path, message)) from error
         except OSError as error:
-            raise NephrosError(
-                f"{path} is a stack, and its nuclei can't be cut out in {scratch_dir.parent} ({error.strerror}); free some space."
+            raise FileError(
+                path,
+                f"{path} is a stack, and its nuclei can't be extracted in {scratch_dir.parent} ({error.strerror}); "
+                "free some space.",
             ) from error
     segmentation_note = (
-        f"{path} is a 3-D stack: {len(result.images):,} nuclei were marked roughly, by {METHOD}; for exact ones give "
-        f"`nephros data prepare {quote(str(path))} --mask MASK --out cells.npz` a mask, and `nephros predict` cells.npz"
+        f"{path} is a 3-D stack: {len(result.images):,} nuclei were segmented automatically ({METHOD}); for accurate nuclei, "
+        f"prepare an npz file with a mask, `nephros.prepare({str(path)!r}, mask=MASK, out='cells.npz')`, and classify that"
     )
     resampling_note = (
-        f"{path}: voxels of {_micrometers_text(scale.stack_voxel_size)} were resampled to "
-        f"{_micrometers_text(TRAINING_VOXEL_SIZE)} ({TRAINING_VOXEL_SIZE_SOURCE})"
+        f"{path}: voxels of {format_voxel_size(scale.stack_voxel_size)} were resampled to "
+        f"{format_voxel_size(TRAINING_VOXEL_SIZE)} ({TRAINING_VOXEL_SIZE_SOURCE})"
     )
     notes = [segmentation_note, resampling_note, *(f"{path}: {warning}" for warning in quality_warnings(stack, scale))]
     return ExtractedNuclei(result.nuclei.ids, result.images, notes)
 
 
-def _micrometers_text(size: VoxelSize | None) -> str:
-    return " x ".join(f"{side:.4g}" for side in size or ()) + " micrometres"
-
-
 def _with_next_step(path: Path, message: str) -> str:
-    """Return the sentence with the stack's name, and, where it names a flag, with the command that has it."""
+    """Return a message that names the stack and, where it names a parameter of `nephros.prepare`, that call."""
     if path.name not in message:
         message = f"{path} is a 3-D stack: {message}"
-    if "--" not in message:
+    match = re.search(r"`(\w+)`", message)
+    if match is None or match[1] not in _EXAMPLE_ARGUMENTS:
         return message
     return (
-        f"{message.removesuffix('.')}, with `nephros data prepare {quote(str(path))} --out cells.npz` (if its pages are single "
-        "cells, save each in a file of its own)."
+        f"{message} `nephros.prepare({str(path)!r}, {_EXAMPLE_ARGUMENTS[match[1]]}, out='cells.npz')` takes it. If the pages "
+        "are images of single cells, save each to a file of its own."
     )

@@ -1,4 +1,4 @@
-"""All nuclei of a stack: measured, cut out, and told apart by whether the border may have cost them something."""
+"""From a stack and its mask to nuclei: measured, cropped, and turned into 28x28 8-bit images as TissueMNIST's were."""
 
 from __future__ import annotations
 
@@ -10,26 +10,46 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.errors import NephrosError
+from nephros.data.image_transforms import resize_images
+from nephros.errors import FileError, IncompatibleError
 from nephros.microscopy.crops import CROP_SHAPE, NucleusCrops, extract_crops
+from nephros.microscopy.intensity import ContrastLimits, IntensityHistogram
 from nephros.microscopy.measurements import NucleusProperties, check_mask_matches_stack, measure_nuclei
 from nephros.microscopy.reader import Stack
-from nephros.microscopy.voxel_size import VoxelSize
+from nephros.microscopy.voxel_size import VoxelScaling, VoxelSize
+
+CELL_IMAGE_SIZE = 28
+"""Pixels per side of an image."""
 
 ProgressTracker = Callable[[Iterable[Any], str, int], Iterable[Any]]
-"""Items, what is done with them, and how many there are -> the same items, while a bar is shown."""
+"""Takes items, a description of the work and the number of items; yields the same items and may show a progress bar."""
 
 
 @dataclass(frozen=True)
 class SegmentedStack:
-    """What two readings of a stack find."""
+    """All nuclei of a stack with their crops."""
 
     nuclei: NucleusProperties
     crops: NucleusCrops
     intensity_range: tuple[float, float]
-    """Least and greatest pixel of the stack."""
+    """Lowest and highest intensity of the stack."""
     at_border: NDArray[np.bool_]
-    """(n,): the stack's edge touches the nucleus, or its crop reaches beyond the stack and is black there."""
+    """(n,): whether the stack's edge touches the nucleus, or its crop extends beyond the stack and is black there."""
+
+
+@dataclass(frozen=True)
+class NucleusImages:
+    """The images of the nuclei that were kept."""
+
+    images: NDArray[np.uint8]
+    """(n, 28, 28)."""
+    nuclei: NucleusProperties
+    """The n nuclei, in the same order."""
+    contrast_limits: ContrastLimits
+    segmented: SegmentedStack
+    """All nuclei of the mask."""
+    is_kept: NDArray[np.bool_]
+    """Which of all nuclei were kept."""
 
 
 def extract_nuclei(
@@ -37,39 +57,116 @@ def extract_nuclei(
     mask: Stack,
     step: VoxelSize,
     scratch_dir: Path,
-    progress: ProgressTracker = lambda items, what, total: items,
+    progress: ProgressTracker = lambda items, description, total: items,
 ) -> SegmentedStack:
-    """Read stack and mask once, and the stack again.
+    """Measure and crop the nuclei of a stack, reading the stack twice and its mask once.
 
     Args:
-        step: how many of the stack's voxels a training voxel spans.
-        folder: gets a file with the crops, 4 KiB a nucleus.
+        stack: the stack.
+        mask: its instance mask.
+        step: stack voxels per training voxel, along z, y and x.
+        scratch_dir: folder for a file with the crops, 4 KiB per nucleus.
+        progress: shows the progress.
 
     Raises:
-        UserError: the two don't belong together, or the mask's pieces can't be nuclei.
+        FileError: a file can't be read, or the mask's objects are not nuclei.
+        IncompatibleError: stack and mask differ in shape.
     """
     check_mask_matches_stack(stack, mask)
     slice_pairs = zip(stack.slices(), mask.slices(), strict=True)
     nuclei, intensity_range = measure_nuclei(stack, mask, progress(slice_pairs, "Measuring nuclei", stack.shape[0]))
     _check_nucleus_sizes(mask, nuclei, step)
-    slices = progress(stack.slices(), "Cutting crops", stack.shape[0])
+    slices = progress(stack.slices(), "Cropping nuclei", stack.shape[0])
     crops = extract_crops(nuclei, stack.shape, step, intensity_range, slices, scratch_dir / "crops.raw")
     clipped = nuclei.touches_edge | crops.padded
-    # In a stack with fewer slices than a crop the third dimension tells nothing: every nucleus would lie at the border.
+    # In a stack with fewer slices than a crop, the z axis tells nothing: every nucleus would be at the border.
     is_deep = stack.shape[0] >= CROP_SHAPE[0] * step[0]
     return SegmentedStack(nuclei, crops, intensity_range, clipped[:, 1] | (clipped[:, 0] & is_deep))
 
 
 def _check_nucleus_sizes(mask: Stack, nuclei: NucleusProperties, step: VoxelSize) -> None:
-    """Raise UserError where the mask's pieces are too large to be nuclei."""
+    """Refuse a mask whose objects are too large to be nuclei."""
     crop_voxels = float(np.prod(CROP_SHAPE) * np.prod(step))
     if len(nuclei) == 1 and nuclei.voxels[0] > crop_voxels / 2:
-        raise NephrosError(
-            f"{mask.path} has one number only, {nuclei.ids[0]}, on {nuclei.voxels[0]:,} voxels: "
-            "give each nucleus its own number, such as with skimage.measure.label."
+        raise FileError(
+            mask.path,
+            f"{mask.path} has one object only, with the id {nuclei.ids[0]} on {nuclei.voxels[0]:,} voxels; "
+            "give each nucleus its own id, for example with skimage.measure.label.",
         )
     if np.median(nuclei.voxels) > crop_voxels:
-        raise NephrosError(
-            f"{mask.path} marks pieces of {np.median(nuclei.voxels):,.0f} voxels (median), more than a whole crop has "
-            f"({crop_voxels:,.0f}): check the mask and --voxel-size."
+        raise FileError(
+            mask.path,
+            f"{mask.path} has objects of {np.median(nuclei.voxels):,.0f} voxels (median), more than a whole crop "
+            f"({crop_voxels:,.0f}); check the mask and `voxel_size`.",
         )
+
+
+def make_nucleus_images(
+    stack: Stack,
+    mask: Stack,
+    scale: VoxelScaling,
+    scratch_dir: Path,
+    progress: ProgressTracker,
+    *,
+    black_level: float | None = None,
+    white_level: float | None = None,
+    percentiles: tuple[float, float] | None = None,
+    drop_border: bool = False,
+) -> NucleusImages:
+    """Extract the nuclei of a stack and turn their projections into 8-bit images.
+
+    Args:
+        stack: the stack.
+        mask: its instance mask.
+        scale: the stack's voxel size relative to the training data's.
+        scratch_dir: folder for temporary files.
+        progress: shows the progress.
+        black_level: see `nephros.prepare`, as for the arguments below.
+        white_level: the intensity that becomes 255.
+        percentiles: percentiles of the stack's voxels, in place of the two levels.
+        drop_border: leave out nuclei at the border.
+
+    Raises:
+        FileError: a file can't be read, or the mask's objects are not nuclei.
+        IncompatibleError: stack and mask differ in shape, or no nucleus is left.
+        InvalidArgument: the levels are not in ascending order.
+    """
+    segmented = extract_nuclei(stack, mask, scale.step, scratch_dir, progress)
+    is_kept = ~segmented.at_border if drop_border else np.ones(len(segmented.nuclei), dtype=np.bool_)
+    if not is_kept.any():
+        raise IncompatibleError(
+            f"All {len(is_kept):,} nuclei of {stack.path.name} are at the border; leave out `drop_border`."
+        )
+    selected = segmented.at_border if segmented.at_border.all() else ~segmented.at_border
+    contrast_limits = IntensityHistogram(segmented.crops, segmented.intensity_range, selected).contrast_limits(
+        black_level, white_level, percentiles
+    )
+    images = np.concatenate(
+        [
+            resize_images(contrast_limits.apply(crops), CELL_IMAGE_SIZE)
+            for crops in segmented.crops.projections.iter_batches(is_kept)
+        ]
+    )
+    return NucleusImages(images, segmented.nuclei.select(is_kept), contrast_limits, segmented, is_kept)
+
+
+def quality_warnings(stack: Stack, scale: VoxelScaling) -> list[str]:
+    """Return one sentence for each property of a stack that makes its images differ from the training data."""
+    warnings: list[str] = []
+    if stack.shape[0] == 1:
+        warnings.append(
+            "The stack has one slice only, where the training images are maxima over seven, so nuclei look dimmer and smaller."
+        )
+    elif stack.shape[0] < CROP_SHAPE[0] * scale.step[0]:
+        warnings.append(
+            f"The stack's {stack.shape[0]} slices are fewer than a crop has; the rest of each crop is black."
+        )
+    if scale.stack_voxel_size is None:
+        warnings.append(
+            "The voxel size is unknown and nothing was resampled; predictions are valid only if it is that of the training data."
+        )
+    elif min(scale.step) < 0.5:
+        warnings.append(
+            "The stack's voxels are more than twice as large as the training data's, so its nuclei lack detail."
+        )
+    return warnings

@@ -1,4 +1,4 @@
-"""A stack and its mask seen from above: the brightest pixel over the slices, and whose nucleus it is that one sees."""
+"""The maximum projection of a stack, and the nucleus that is visible at each of its pixels."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 from nephros.microscopy.reader import Slice
 
 MAX_SIDE = 8192
-"""Pixels a side of the result; of larger stacks every second, third, ... pixel is taken."""
-
-
+"""Largest side of the projection, in pixels; of larger stacks every second, third, ... pixel is taken."""
 _BAND_ROWS = 256
-"""Rows worked on at a time."""
+"""Rows that are processed at a time."""
 
 
 def project_stack(
@@ -23,14 +21,20 @@ def project_stack(
     ids: NDArray[np.int64],
     mean_intensity: NDArray[np.float64],
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], int]:
-    """Return the maximum over slices, (h, w) float32, the nucleus at each pixel, (h, w) int32, and the stride.
+    """Project a stack and its mask along z.
 
-    Where nuclei lie above each other, the one shows that is brighter on the whole; of equals, the one with the higher number.
+    Where nuclei lie above each other, the one with the higher mean intensity is visible, and of equals the one with the higher
+    id.
 
     Args:
-        pairs: slices of the stack and its mask.
-        ids: (n,) the mask's numbers that count, rising; the result has 1 + the place in `ids`, and 0 elsewhere.
-        brightness: (n,) of each nucleus.
+        slice_pairs: the slices of the stack and of its mask.
+        shape: slices, rows and columns of the stack.
+        ids: (n,) int64, ascending, the ids of the nuclei to show.
+        mean_intensity: (n,) of each nucleus.
+
+    Returns:
+        The maximum over slices, (h, w) float32; the visible nucleus at each pixel, (h, w) int32, as 1 + its index in `ids`, and
+        0 where there is none; and the stride in pixels.
     """
     stride = -(-max(shape[1:]) // MAX_SIDE)
     height, width = (-(-side // stride) for side in shape[1:])

@@ -1,10 +1,9 @@
-"""A 3-D fluorescence stack or a mask of one, read a slice at a time: memory holds a slice, however deep the stack is."""
+"""3-D fluorescence stacks and their masks, read slice by slice: memory holds one slice, however deep the stack is."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.errors import NephrosError, did_you_mean
+from nephros.data.input_files import NPY_MAGIC, TIFF_MAGIC, read_magic, read_npy_header
+from nephros.errors import FileError, InvalidArgument, MissingDependency, NephrosError
 from nephros.microscopy.voxel_size import VoxelSize, voxel_size_of_tiff
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Slice = NDArray[Any]
 
 MAX_SLICE_BYTES = 1 << 29
-"""Bytes. Two slices, of the stack and of its mask, are held at a time."""
+"""Largest slice in bytes. Memory holds two slices at a time, of the stack and of its mask."""
 
 
 @dataclass(frozen=True)
@@ -31,66 +31,76 @@ class Stack:
 
     path: Path
     shape: tuple[int, int, int]
-    """Slices, rows, columns."""
+    """Slices, rows and columns."""
     dtype: np.dtype[Any]
     channel: int
+    """Index of the channel that is read."""
     n_channels: int
     voxel_size: VoxelSize | None
-    """Micrometres along z, y and x, where the file says so."""
+    """Micrometers along z, y and x, or None where the file doesn't tell."""
     read_slices: Callable[[], Iterator[Slice]]
 
     def slices(self) -> Iterator[Slice]:
-        """Read the slices from the first to the last, each (rows, columns); UserError where bytes are lost."""
+        """Yield the slices from first to last, (rows, columns) each; raise FileError where bytes are missing or damaged."""
         return self.read_slices()
 
 
 def open_stack(path: str | Path, channel: int | None = None, *, is_mask: bool = False) -> Stack:
-    """Open a stack: TIFF, OME-TIFF or ImageJ's TIFF, or a .npy array (slices, rows, columns).
+    """Open a stack, reading only its headers.
 
-    A plain multi-page TIFF is taken as slices, and a single picture as one slice. Only headers are read here. A `is_mask` has
-    one channel.
+    Args:
+        path: TIFF, OME-TIFF, ImageJ TIFF, or a .npy array of (slices, rows, columns). The pages of a plain multi-page TIFF are
+            slices; a single image is one slice.
+        channel: index of the channel to read; None where there is only one.
+        is_mask: whether the file is an instance mask, which has only one channel.
 
     Raises:
-        UserError: the file is missing, damaged or not such a stack, or has several channels and `channel` is None.
+        FileError: the file is missing, damaged or not such a stack, or has several channels and `channel` is None.
+        InvalidArgument: the stack has no channel `channel`.
+        MissingDependency: reading the file needs the extra `stacks`.
     """
     path = Path(path).expanduser().absolute()
-    magic = _read_magic(path)
-    if magic.startswith(b"\x93NUMPY"):
+    magic = read_magic(path, "a TIFF file with all slices")
+    if magic.startswith(NPY_MAGIC):
         stack = _open_npy(path)
-    elif magic[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    elif magic.startswith(TIFF_MAGIC):
         stack = _open_tiff(path, channel, is_mask)
     else:
-        raise NephrosError(f"{path} is neither a TIFF file nor a .npy array; save the stack as TIFF or OME-TIFF.")
+        raise FileError(path, f"{path} is neither a TIFF file nor a .npy array; save the stack as TIFF or OME-TIFF.")
     if not 0 <= (channel or 0) < stack.n_channels:
-        valid_channels = f"0 to {stack.n_channels - 1}" if stack.n_channels > 1 else "0 only"
-        raise NephrosError(f"--channel is {channel}, but {path.name} has the channels {valid_channels}.")
+        valid_channels = f"from 0 to {stack.n_channels - 1}" if stack.n_channels > 1 else "0"
+        raise InvalidArgument("channel", channel, f"{valid_channels} for {path.name}")
     if min(stack.shape) < 1:
-        raise NephrosError(f"{path} is empty: its shape is {stack.shape}.")
+        raise FileError(path, f"{path} is empty: its shape is {stack.shape}.")
     if stack.dtype.kind not in "buif":
-        raise NephrosError(f"{path} has pixels of type {stack.dtype}; save it as 8 or 16 bit integers.")
+        raise FileError(path, f"{path} has pixels of type {stack.dtype}; save it as 8- or 16-bit integers.")
     if stack.shape[1] * stack.shape[2] * stack.dtype.itemsize > MAX_SLICE_BYTES:
-        raise NephrosError(
-            f"{path} has slices of {stack.shape[1]:,} x {stack.shape[2]:,} pixels, too large to hold one; cut it into tiles."
+        raise FileError(
+            path,
+            f"{path} has slices of {stack.shape[1]:,} x {stack.shape[2]:,} pixels, which are too large for memory; "
+            "cut it into tiles.",
         )
     return stack
 
 
 @contextlib.contextmanager
 def requires_stacks_extra() -> Iterator[None]:
-    """Within the block a missing part of nephros[stacks] is one sentence."""
+    """Turn the absence of a package of the extra `stacks` into MissingDependency."""
     try:
         yield
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("tifffile", "skimage", "imagecodecs"):
             raise
-        raise NephrosError("Reading stacks needs tifffile and scikit-image: pip install 'nephros[stacks]'.") from None
+        raise MissingDependency(
+            "Reading stacks needs tifffile and scikit-image: pip install 'nephros[stacks]'."
+        ) from None
 
 
 @contextlib.contextmanager
 def _translate_read_errors(path: Path) -> Iterator[None]:
-    """Turn what reading raises into one sentence.
+    """Turn what reading raises into a FileError.
 
-    Any Exception: on changed bytes tifffile and the decoders below it raise nearly every kind there is.
+    Every Exception counts: for changed bytes, tifffile and the decoders below it raise nearly every kind.
     """
     try:
         yield
@@ -98,44 +108,24 @@ def _translate_read_errors(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if "imagecodecs" in str(error):
-            raise NephrosError(
+            raise MissingDependency(
                 f"{path} is compressed in a way that needs imagecodecs: pip install 'nephros[stacks]'."
             ) from error
-        raise NephrosError(f"{path} is damaged or cut short; copy it again from where it was made.") from error
-
-
-def _read_magic(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            magic = file.read(8)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        suggestion = did_you_mean(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
-        raise NephrosError(f"{path} does not exist; give the path of a TIFF file.{suggestion}") from error
-    except IsADirectoryError as error:
-        raise NephrosError(f"{path} is a folder; give the path of one TIFF file with all slices.") from error
-    except OSError as error:
-        raise NephrosError(f"{path} can't be read ({error.strerror}); check its permissions.") from error
-    if not magic:
-        raise NephrosError(f"{path} is empty (0 bytes); copy it again.")
-    return magic
+        raise FileError(path, f"{path} is damaged or cut short; copy it again from its source.") from error
 
 
 def _open_npy(path: Path) -> Stack:
     with _translate_read_errors(path), path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, is_fortran_order, dtype = read_header(file)
+        header = read_npy_header(file, path)
         offset = file.tell()
-    if dtype.hasobject:
-        raise NephrosError(f"{path} holds pickled Python objects, which are never opened; save it as numbers.")
-    if len(shape) == 2:
-        shape = (1, *shape)
-    if len(shape) != 3 or is_fortran_order:
-        raise NephrosError(f"{path} has shape {shape}; save it in C order as slices, rows, columns.")
+    dims = (1, *header.shape) if len(header.shape) == 2 else header.shape
+    if len(dims) != 3 or header.fortran_order:
+        raise FileError(path, f"{path} has shape {header.shape}; save it in C order as slices, rows, columns.")
+    shape, dtype = (dims[0], dims[1], dims[2]), header.dtype
     n_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
     if path.stat().st_size < offset + n_bytes:
-        raise NephrosError(
-            f"{path} is cut short: {path.stat().st_size:,} of {offset + n_bytes:,} bytes; copy it again."
+        raise FileError(
+            path, f"{path} is cut short: {path.stat().st_size:,} of {offset + n_bytes:,} bytes; copy it again."
         )
 
     def slices() -> Iterator[Slice]:
@@ -147,20 +137,20 @@ def _open_npy(path: Path) -> Stack:
 def _read_raw_planes(
     path: Path, offset: int, shape: tuple[int, int, int], dtype: np.dtype[Any], planes: Iterator[int] | range
 ) -> Iterator[Slice]:
-    """Read planes that lie behind each other in the file; not memory-mapped, since mapped pages count as memory used."""
+    """Read planes that are stored one after the other; not memory-mapped, since mapped pages count as used memory."""
     plane_pixels = shape[1] * shape[2]
     with path.open("rb") as file:
         for plane in planes:
             file.seek(offset + plane * plane_pixels * dtype.itemsize)
             values = np.fromfile(file, dtype, plane_pixels)
             if len(values) < plane_pixels:
-                raise NephrosError(f"{path} is cut short; copy it again from where it was made.")
+                raise FileError(path, f"{path} is cut short; copy it again from its source.")
             yield values.reshape(shape[1:]).astype(dtype.newbyteorder("="), copy=False)
 
 
 @contextlib.contextmanager
 def _open_series(path: Path) -> Iterator[tuple[TiffFile, TiffPageSeries]]:
-    """Open the file's first image series; tifffile's own remarks on odd metadata are not for users."""
+    """Open the first image series of a file, without tifffile's log messages about odd metadata."""
     with requires_stacks_extra():
         import tifffile
     log_watcher = _TruncationLogHandler()
@@ -168,16 +158,16 @@ def _open_series(path: Path) -> Iterator[tuple[TiffFile, TiffPageSeries]]:
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(log_watcher)
     try:
-        # A set of several files counts as one file with slices missing: what lies beside it has no digest in the notes.
+        # A set of several files is read as one file that lacks slices: the metadata have no digest of the files beside it.
         with _translate_read_errors(path), tifffile.TiffFile(path, _multifile=False) as file:
             series = file.series
             if log_watcher.is_truncated:
-                raise NephrosError(
-                    f"{path} is cut short: its later pages are missing; copy it again from where it was made."
+                raise FileError(
+                    path, f"{path} is cut short: its later pages are missing; copy it again from its source."
                 )
             if len(series) > 1 and series[0].kind in ("generic", "uniform"):
-                raise NephrosError(
-                    f"{path} has pages that differ in size or depth; save the slices of one stack alone."
+                raise FileError(
+                    path, f"{path} has pages that differ in size or bit depth; save only the slices of one stack."
                 )
             yield file, series[0]
     finally:
@@ -186,12 +176,12 @@ def _open_series(path: Path) -> Iterator[tuple[TiffFile, TiffPageSeries]]:
 
 
 class _TruncationLogHandler(logging.Handler):
-    """Hears from tifffile that pages are missing, which it does not raise."""
+    """Notices tifffile's log messages about missing pages, for which it raises nothing."""
 
     is_truncated = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take one remark."""
+        """Look at one message."""
         message = record.getMessage()
         self.is_truncated = (
             self.is_truncated or "page offset" in message or "page list" in message or "failed to reshape" in message
@@ -205,15 +195,17 @@ def _open_tiff(path: Path, channel: int | None, is_mask: bool) -> Stack:
         dtype, voxel_size = np.dtype(series.dtype or "u1"), voxel_size_of_tiff(file)
         file_bytes = path.stat().st_size
         if series.dataoffset is not None and series.dataoffset + series.size * dtype.itemsize > file_bytes:
-            raise NephrosError(
-                f"{path} is cut short: its header promises more than its {file_bytes:,} bytes; copy it again."
+            raise FileError(
+                path, f"{path} is cut short: its header promises more than its {file_bytes:,} bytes; copy it again."
             )
     n_channels, shape = sizes.get("C", 1), (sizes.get("Z", 1), sizes["Y"], sizes["X"])
     if n_channels > 1 and is_mask:
-        raise NephrosError(f"{path} has {n_channels} channels, and a mask has one; save the nuclei's numbers alone.")
+        raise FileError(path, f"{path} has {n_channels} channels, and a mask has one; save only the ids of the nuclei.")
     if n_channels > 1 and channel is None:
-        raise NephrosError(
-            f"{path.name} has {n_channels} channels: say which one shows the nuclei, such as --channel 0."
+        raise FileError(
+            path,
+            f"{path.name} has {n_channels} channels; set `channel` to the one that shows the nuclei, "
+            f"from 0 to {n_channels - 1}.",
         )
     channel_index = channel or 0
     outer_axes = [(axis, size) for axis, size in sizes.items() if axis in "CZ"]
@@ -235,13 +227,13 @@ def _open_tiff(path: Path, channel: int | None, is_mask: bool) -> Stack:
             for z in range(shape[0]):
                 page = series.pages[plane_index(z)]
                 if page is None:
-                    raise NephrosError(
-                        f"{path} lacks slice {z}: it is one file of several; save the stack as one file."
+                    raise FileError(
+                        path, f"{path} lacks slice {z}: it is one file of several; save the stack as one file."
                     )
                 values = page.asarray(maxworkers=1)
                 if values.shape != shape[1:]:
-                    raise NephrosError(
-                        f"{path}: slice {z} has the shape {values.shape}, not {shape[1:]}; save the stack again."
+                    raise FileError(
+                        path, f"{path}: slice {z} has shape {values.shape}, not {shape[1:]}; save the stack again."
                     )
                 yield values
 
@@ -249,19 +241,20 @@ def _open_tiff(path: Path, channel: int | None, is_mask: bool) -> Stack:
 
 
 def _normalized_axes(path: Path, series: TiffPageSeries) -> str:
-    """Return one letter a dimension out of C, Z, Y, X and, for dimensions of length 1, others."""
+    """Return one letter per dimension: C, Z, Y or X, or any other for dimensions of length 1."""
     axes, shape = series.axes, series.shape
     long_axes = [axis for axis, size in zip(axes, shape, strict=True) if size > 1 and axis not in "YX"]
     if "S" in axes:
-        raise NephrosError(f"{path} is a colour picture (RGB); save the nuclei's channel alone, in grey.")
+        raise FileError(path, f"{path} is a color image (RGB); save only the channel of the nuclei, in grayscale.")
     if "T" in long_axes:
-        raise NephrosError(
-            f"{path} is a time series (axes {axes}, shape {shape}); save one time point as a stack with a Z axis."
+        raise FileError(
+            path, f"{path} is a time series (axes {axes}, shape {shape}); save one time point as a stack with a Z axis."
         )
     unknown_axes = [axis for axis in long_axes if axis not in "CZ"]
     if not axes.endswith("YX") or len(unknown_axes) + ("Z" in long_axes) > 1:
-        raise NephrosError(
-            f"{path} has the axes {axes} with the sizes {shape}, which don't say what is slice and what is channel; "
-            "save it as OME-TIFF or from ImageJ."
+        raise FileError(
+            path,
+            f"{path} has the axes {axes} with the sizes {shape}, which don't tell slices from channels; "
+            "save it as OME-TIFF or from ImageJ.",
         )
     return axes.replace(unknown_axes[0], "Z") if unknown_axes else axes

@@ -1,7 +1,7 @@
-"""A rough mask for a stack that has none: one threshold, then a watershed of the distance to the nuclei's edge.
+"""Automatic segmentation of a stack without a mask: Otsu's threshold, then a watershed of the distance to the background.
 
-Memory stays bounded: the channel is copied to a temporary file beside the result, and worked on tile by tile with a
-margin around each. A nucleus belongs to the tile that its middle lies in.
+Memory stays bounded: the channel is copied to a temporary file beside the result and processed tile by tile, with a margin
+around each. A nucleus belongs to the tile that contains its centroid.
 """
 
 from __future__ import annotations
@@ -15,36 +15,50 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.errors import NephrosError
+from nephros.errors import FileError
 from nephros.microscopy.crops import N_BINS, bin_indices
 from nephros.microscopy.measurements import BLOCK_PIXELS
 from nephros.microscopy.nuclei import ProgressTracker
 from nephros.microscopy.reader import Slice, Stack, requires_stacks_extra
 from nephros.microscopy.voxel_size import VoxelSize
 
-METHOD = "threshold (Otsu's, one for the whole stack) and watershed of the distance to the edge, both scikit-image's"
+METHOD = "Otsu threshold of the whole stack, then watershed of the distance transform (scikit-image)"
+"""The method, for people."""
 
 TILE_SHAPE = (48, 256, 256)
-"""Voxels of a tile without its margin."""
+"""Tile size in voxels, without the margin."""
 MARGIN_UM = 8.0
-"""Micrometres around a tile, more than a nucleus's radius."""
+"""Margin around a tile in micrometers, more than a nucleus's radius."""
 SMOOTHING_SIGMA_UM = 0.6
-"""Micrometres, the standard deviation of the blur before the threshold."""
+"""Standard deviation of the Gaussian filter before the threshold, in micrometers."""
 MIN_SEED_DISTANCE_UM = 2.5
-"""Micrometres: of two middles nearer than this one is dropped."""
+"""Smallest distance between two seeds of the watershed, in micrometers; of two that are closer one is dropped."""
 MIN_VOLUME_UM3, MAX_VOLUME_UM3 = 15.0, 4000.0
-"""Cubic micrometres; a nucleus 7 micrometres across has 180."""
+"""Range of volumes that are kept, in cubic micrometers; a nucleus 7 micrometers across has 180."""
 TARGET_PIXEL_UM = 1.0
-"""Micrometres: smaller pixels are averaged in whole blocks to about this first. Middles stay within 0.2 of those at 0.5."""
+"""Pixel size in micrometers to which smaller pixels are averaged first, in whole blocks.
+
+Centroids then differ by less than 0.2 micrometers from those at a pixel size of 0.5.
+"""
 
 
 def segment_nuclei(
-    stack: Stack, target: Path, voxel_size: VoxelSize, *, progress: ProgressTracker = lambda items, what, total: items
+    stack: Stack,
+    target: Path,
+    voxel_size: VoxelSize,
+    *,
+    progress: ProgressTracker = lambda items, description, total: items,
 ) -> int:
-    """Write a mask of `stack` to `target`, a TIFF file of int32 or uint16 pages, and return how many nuclei it has.
+    """Segment the nuclei of a stack, write the mask, and return the number of nuclei.
+
+    Args:
+        stack: the stack.
+        target: path of the mask, a TIFF file with uint16 or int32 pages.
+        voxel_size: of the stack, in micrometers along z, y and x.
+        progress: shows the progress.
 
     Raises:
-        UserError: nothing in the stack stands out from its background.
+        FileError: nothing in the stack stands out from its background, or its intensities are not numbers.
     """
     bin_factor = max(1, int(TARGET_PIXEL_UM / min(voxel_size[1:]) + 0.5))
     binned_voxel_size = (voxel_size[0], voxel_size[1] * bin_factor, voxel_size[2] * bin_factor)
@@ -59,17 +73,19 @@ def segment_nuclei(
             progress(stack.slices(), "Reading the stack", binned_shape[0]), pixels, bin_factor
         )
         if not np.isfinite(intensity_range).all():
-            raise NephrosError(f"{stack.path} has pixels that are not numbers (NaN or infinite); mend them.")
+            raise FileError(
+                stack.path, f"{stack.path} has intensities that are not numbers (NaN or infinite); correct them."
+            )
         if intensity_range[0] == intensity_range[1]:
-            raise NephrosError(f"{stack.path} shows nothing: every pixel is {intensity_range[0]:g}.")
+            raise FileError(stack.path, f"{stack.path} shows nothing: every voxel is {intensity_range[0]:g}.")
         threshold = _otsu_threshold(pixels, intensity_range)
         mask = _DiskVolume(mask_file, binned_shape, np.dtype(np.int32))
         tiles = list(_iter_tiles(binned_shape))
         n_nuclei = 0
-        for tile in progress(tiles, "Marking nuclei", len(tiles)):
+        for tile in progress(tiles, "Segmenting nuclei", len(tiles)):
             n_nuclei = _segment_tile(pixels, mask, tile, binned_voxel_size, threshold, n_nuclei)
         if n_nuclei == 0:
-            raise NephrosError(f"{stack.path}: no nucleus stands out from the background; give a mask with --mask.")
+            raise FileError(stack.path, f"{stack.path}: no nucleus stands out from the background; give a `mask`.")
         _write_mask(
             mask, target, stack.shape, bin_factor, np.dtype(np.uint16 if n_nuclei < 1 << 16 else np.int32), progress
         )
@@ -78,7 +94,10 @@ def segment_nuclei(
 
 @dataclass
 class _DiskVolume:
-    """A raw volume in a temporary file, read and written in boxes; not memory-mapped, as mapped pages count as memory."""
+    """A raw volume in a temporary file that is read and written in boxes.
+
+    It is not memory-mapped, since mapped pages count as used memory.
+    """
 
     file: IO[bytes]
     shape: tuple[int, int, int]
@@ -97,7 +116,7 @@ class _DiskVolume:
         return box
 
     def write(self, z: slice, y: slice, x: slice, box: NDArray[Any]) -> None:
-        """Put a box back: whole rows are read, changed and written."""
+        """Write a box, by reading, changing and writing whole rows."""
         for k in range(len(box)):
             plane = slice(z.start + k, z.start + k + 1)
             rows = self.read(plane, y, slice(0, self.shape[2]))[0]
@@ -107,12 +126,12 @@ class _DiskVolume:
             self.file.flush()
 
     def append(self, values: NDArray[Any]) -> None:
-        """Write the next slice."""
+        """Append a slice."""
         self.file.write(np.ascontiguousarray(values, self.dtype).tobytes())
         self.file.flush()
 
     def slices(self) -> Iterator[NDArray[Any]]:
-        """Read slice by slice."""
+        """Yield the slices."""
         for z in range(self.shape[0]):
             yield self.read(slice(z, z + 1), slice(0, self.shape[1]), slice(0, self.shape[2]))[0]
 
@@ -121,7 +140,7 @@ class _DiskVolume:
 
 
 def _copy_binned(slices: Iterable[Slice], volume: _DiskVolume, bin_factor: int) -> tuple[float, float]:
-    """Copy the slices, averaged in blocks of factor x factor pixels; return the copy's least and greatest pixel."""
+    """Copy slices, averaged in blocks of bin_factor x bin_factor pixels; return the copy's lowest and highest intensity."""
     min_intensity, max_intensity = np.inf, -np.inf
     for values in slices:
         if bin_factor > 1:
@@ -136,7 +155,7 @@ def _copy_binned(slices: Iterable[Slice], volume: _DiskVolume, bin_factor: int) 
 
 
 def _otsu_threshold(volume: _DiskVolume, intensity_range: tuple[float, float]) -> float:
-    """Return Otsu's threshold of all pixels, the brightest 1 in 1000 taken as no brighter than the rest."""
+    """Return Otsu's threshold of all voxels, with the brightest 1 in 1000 clipped."""
     from skimage.filters import threshold_otsu
 
     counts = np.zeros(N_BINS, dtype=np.int64)
@@ -169,7 +188,7 @@ def _segment_tile(
     threshold: float,
     last_id: int,
 ) -> int:
-    """Mark the nuclei whose middle lies in `tile`, numbered from n + 1; return the last number given."""
+    """Write the nuclei whose centroid is in `tile` to the mask, with ids from `last_id` + 1; return the last id."""
     margins = [int(np.ceil(MARGIN_UM / side)) for side in voxel_size]
     z, y, x = (
         slice(max(0, part.start - margin), min(end, part.stop + margin))
@@ -195,7 +214,7 @@ def _segment_tile(
 def _watershed_tile(
     values: NDArray[Any], voxel_size: VoxelSize, threshold: float
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Return the pieces of a tile, numbered from 1, and each one's middle, (n, 3) voxels."""
+    """Return the labels of the objects in a tile, from 1, and their centroids in voxels, (n, 3)."""
     from scipy import ndimage
     from skimage.segmentation import watershed
 
@@ -205,7 +224,7 @@ def _watershed_tile(
     foreground = smooth > threshold
     if not foreground.any():
         return np.zeros(values.shape, np.int32), np.zeros((0, 3))
-    # One voxel of background around the tile would read as an edge: the distance is to the background inside only.
+    # The distance is to background within the tile only: beyond the tile it is unknown whether there is any.
     distance = ndimage.distance_transform_edt(foreground, sampling=voxel_size).astype(np.float32)
     distance = ndimage.gaussian_filter(distance, [SMOOTHING_SIGMA_UM / side for side in voxel_size], truncate=3)
     window = [2 * max(1, round(MIN_SEED_DISTANCE_UM / side)) + 1 for side in voxel_size]
@@ -232,7 +251,7 @@ def _write_mask(
     dtype: np.dtype[Any],
     progress: ProgressTracker,
 ) -> None:
-    """Write the mask at the stack's own size, a compressed page a slice."""
+    """Write the mask at the stack's own size, one compressed page per slice."""
     import tifffile
 
     with tifffile.TiffWriter(target, bigtiff=True) as writer:

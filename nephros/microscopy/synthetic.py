@@ -1,4 +1,4 @@
-"""A made-up stack of kidney nuclei with its mask, at any size, slice by slice: for demos, tests and timings."""
+"""Synthetic stacks of kidney nuclei with their masks, of any size, slice by slice, for demos, tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from nephros.data.synthetic import NUCLEUS_TYPES
 from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE, VoxelSize
 
 SPACING_UM = (10.0, 11.0, 11.0)
-"""Micrometres from nucleus to nucleus along z, y and x, before each is moved a little."""
+"""Distance between neighboring nuclei along z, y and x in micrometers, before each is moved a little."""
 _PIXEL_UM = 0.5
-"""Micrometres of the unit in which KINDS gives sizes."""
+"""Micrometers per pixel, in which NUCLEUS_TYPES gives sizes."""
 
 
 @dataclass(frozen=True)
 class SyntheticStack:
-    """Ellipsoids in noise: 16-bit slices, and the number of the nucleus that each pixel belongs to.
+    """A stack of ellipsoids in noise, 16 bits, and its instance mask.
 
-    The same arguments give the same slices, read as often as wanted.
+    The same arguments give the same slices, however often they are read.
     """
 
     shape: tuple[int, int, int]
@@ -30,17 +30,18 @@ class SyntheticStack:
     seed: int = 0
     background: float = 300.0
     gain: float = 40.0
-    """Of the stack's units a unit of 8 bits."""
+    """Intensity of the stack per unit of an 8-bit image."""
 
     nucleus_types: NDArray[np.int64] = field(init=False)
-    """(n,): the place in KINDS of the nucleus whose number in the mask is its own place + 1."""
+    """(n,) indices into NUCLEUS_TYPES; the nucleus at index i has the id i + 1 in the mask."""
     centers_um: NDArray[np.float64] = field(init=False)
-    """(n, 3) micrometres along z, y and x."""
+    """(n, 3) micrometers along z, y and x."""
     radii_um: NDArray[np.float64] = field(init=False)
-    """(n, 3) micrometres along z and along a nucleus's short and long axis."""
+    """(n, 3) micrometers along z and along the short and the long axis in the plane."""
     angles: NDArray[np.float64] = field(init=False)
+    """(n,) angle of the long axis in the plane, in radians."""
     intensities: NDArray[np.float64] = field(init=False)
-    """(n,) brightness in units of 8 bits."""
+    """(n,) intensities, from 0 to 255."""
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(self.seed)
@@ -66,10 +67,10 @@ class SyntheticStack:
             * np.exp(rng.normal(0, 0.2, n)),
         }
         for name, values in nuclei.items():
-            object.__setattr__(self, name, values)  # the way of a frozen dataclass
+            object.__setattr__(self, name, values)  # as a frozen dataclass needs it
 
     def slices(self) -> Iterator[tuple[NDArray[np.uint16], NDArray[np.int32]]]:
-        """Draw slice after slice: pixels and mask, each (rows, columns)."""
+        """Yield the slices of the stack, uint16, and of its mask, int32, (rows, columns) each."""
         rng = np.random.default_rng(self.seed + 1)
         for z in range(self.shape[0]):
             pixels = self._draw_background(z)
@@ -77,14 +78,14 @@ class SyntheticStack:
             z_um = z * self.voxel_size[0]
             for index in np.flatnonzero(np.abs(self.centers_um[:, 0] - z_um) < self.radii_um[:, 0] + 1):
                 self._draw_nucleus(int(index), z_um, pixels, mask_slice)
-            for band in np.array_split(pixels, max(1, pixels.size >> 20)):  # views: a band of rows at a time
+            for band in np.array_split(pixels, max(1, pixels.size >> 20)):  # views of a few rows each, to save memory
                 noise = rng.standard_normal(band.shape, dtype=np.float32)
                 band *= self.gain
                 band += self.background + noise * np.sqrt(band * self.gain * 0.3 + 400)
             yield np.clip(pixels, 0, 65535).astype(np.uint16), mask_slice
 
     def _draw_background(self, z: int) -> NDArray[np.float32]:
-        """Return a slice's uneven background, in units of 8 bits: what the tissue itself shines."""
+        """Return the uneven background of a slice, from 0 to 255, as from the tissue's autofluorescence."""
         _, height, width = self.shape
         y = np.sin(np.arange(height, dtype=np.float32) * self.voxel_size[1] / 17 + z * self.voxel_size[0] / 9)
         x = np.sin(np.arange(width, dtype=np.float32) * self.voxel_size[2] / 23)

@@ -1,37 +1,41 @@
-"""How large a voxel is: in a stack, by its file or by its user, and in the stacks that TissueMNIST was cut from."""
+"""Voxel sizes: of a stack, from its file or its user, and of the stacks that TissueMNIST was cropped from."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from nephros.errors import NephrosError
+from nephros.errors import FileError, InvalidArgument
 
 if TYPE_CHECKING:
     from tifffile import TiffFile
 
 VoxelSize = tuple[float, float, float]
-"""Micrometres along z, y and x."""
+"""Micrometers along z, y and x."""
 
 TRAINING_VOXEL_SIZE: VoxelSize = (1.0, 0.5, 0.5)
-"""Assumed of BBBC051, whose page and paper (Woloshuk et al. 2021, doi 10.1002/cyto.a.24274) we could not read for it.
+"""Assumed for BBBC051, the source of TissueMNIST: its page and its paper (Woloshuk et al. 2021, doi 10.1002/cyto.a.24274)
+were not accessible.
 
-One third party gives about 0.5 along x and y, without a source (the table of data sets in
-github.com/Arthur-Chiron/VoCell). TissueMNIST's own pictures agree: their nuclei's median area is that of a disc 14.4
-pixels of 32 wide, 7.2 micrometres at 0.5 a pixel. The 1 along z is an assumption from the crop's shape: 7 slices then hold
-such a nucleus whole.
+In the plane, a third party gives about 0.5, without a source (the table of data sets in github.com/Arthur-Chiron/VoCell).
+TissueMNIST's own images agree: the median area of their nuclei is that of a disc 14.4 pixels of 32 across, which is 7.2
+micrometers at 0.5 per pixel. The 1 along z is a guess from the shape of the crops: their 7 slices then contain such a nucleus.
 """
 TRAINING_VOXEL_SIZE_SOURCE = (
-    "assumed: in the plane by the word of a third party (VoCell's table of data sets), which the nuclei's size supports, along z "
-    "a guess; --target-voxel-size overrides it"
+    "assumed: in the plane from a third party (VoCell's table of data sets), which the size of the nuclei supports; along z a "
+    "guess; `target_voxel_size` overrides it"
 )
 
 _TARGET_SIZE_SOURCES: dict[VoxelSize | None, str | None] = {None: None, TRAINING_VOXEL_SIZE: TRAINING_VOXEL_SIZE_SOURCE}
 
 RELATIVE_TOLERANCE = 0.02
-"""Sizes that differ by no more than this share are taken as equal, and nothing is resampled along that axis."""
+"""Sizes with a smaller relative difference count as equal, and nothing is resampled along that axis."""
+
+MIN_SIDE_UM, MAX_SIDE_UM = 0.005, 100.0
+"""Plausible range of a voxel's side, in micrometers."""
 
 _MICROMETERS_PER_UNIT = {
     "m": 1e6,
@@ -46,28 +50,40 @@ _MICROMETERS_PER_UNIT = {
 }
 
 
-def parse_voxel_size(parameter: str, text: str) -> VoxelSize:
-    """Return three sizes in micrometres written as Z,Y,X; UserError naming `parameter` where they can't be a voxel's."""
-    try:
-        z, y, x = (float(part) for part in text.split(","))
-    except ValueError:
-        raise NephrosError(f"{parameter} is {text}, but it must be Z,Y,X in micrometres, such as 1,0.5,0.5.") from None
-    if not all(_is_plausible(size) for size in (z, y, x)):
-        raise NephrosError(f"{parameter} is {text}, but a voxel's sides lie between 0.005 and 100 micrometres.")
+def check_voxel_size(parameter: str, voxel_size: Sequence[float]) -> VoxelSize:
+    """Return a voxel size that a user passes as `parameter`.
+
+    Raises:
+        InvalidArgument: it is not three numbers, or a side is not between 0.005 and 100 micrometers.
+    """
+    if len(voxel_size) != 3 or not all(_is_plausible(side) for side in voxel_size):
+        text = ",".join(f"{side:g}" for side in voxel_size)
+        raise InvalidArgument(
+            parameter,
+            text,
+            f"z, y and x in micrometers, each from {MIN_SIDE_UM:g} to {MAX_SIDE_UM:g}, such as 1,0.5,0.5",
+        )
+    z, y, x = voxel_size
     return z, y, x
+
+
+def format_voxel_size(voxel_size: VoxelSize | None) -> str:
+    """Return a voxel size as text, such as ``1 x 0.5 x 0.5 micrometers``, or ``unknown``."""
+    return "unknown" if voxel_size is None else " x ".join(f"{side:.4g}" for side in voxel_size) + " micrometers"
 
 
 @dataclass(frozen=True)
 class VoxelScaling:
-    """A stack's voxel size beside the training data's."""
+    """A stack's voxel size relative to that of the training data."""
 
     stack_voxel_size: VoxelSize | None
-    """None where unknown and nothing is resampled."""
+    """None where it is unknown and nothing is resampled."""
     source: str
+    """Where the stack's voxel size comes from."""
     target_voxel_size: VoxelSize | None
     """None where nothing is resampled."""
     step: VoxelSize
-    """How many of the stack's voxels one training voxel spans along each axis; exactly 1 where the two are CLOSE."""
+    """Stack voxels per training voxel along each axis; exactly 1 where the two differ by less than RELATIVE_TOLERANCE."""
 
     @classmethod
     def resolve(
@@ -79,29 +95,29 @@ class VoxelScaling:
         *,
         resample: bool,
     ) -> VoxelScaling:
-        """Take the size that is given, else the one found in the file `name`; UserError where it is needed and unknown."""
+        """Take the user's voxel size, else the one in the metadata of the file called `name`.
+
+        Raises:
+            FileError: the voxel size is unknown, and resampling needs it.
+        """
         stack_voxel_size, source = file_voxel_size, "file metadata"
         if user_voxel_size is not None:
             stack_voxel_size, source = user_voxel_size, "voxel_size parameter"
         if not resample:
             return cls(stack_voxel_size, source if stack_voxel_size else "unknown", None, (1.0, 1.0, 1.0))
         if stack_voxel_size is None:
-            raise NephrosError(
-                f"{name} doesn't say how large its voxels are: give --voxel-size Z,Y,X in micrometres, "
-                "or --no-resample to take its voxels as they are."
+            raise FileError(
+                name,
+                f"{name} doesn't say how large its voxels are; give `voxel_size` (z, y, x in micrometers), "
+                "or `resample=False` to use its voxels as they are.",
             )
         z, y, x = (target / stack_side for stack_side, target in zip(stack_voxel_size, target_voxel_size, strict=True))
         return cls(stack_voxel_size, source, target_voxel_size, (_snap_to_one(z), _snap_to_one(y), _snap_to_one(x)))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what a result's notes say of it."""
-        return {
-            "voxel_size_um": self.stack_voxel_size,
-            "voxel_size_source": self.source,
-            "target_voxel_size_um": self.target_voxel_size,
-            "target_voxel_size_source": _TARGET_SIZE_SOURCES.get(self.target_voxel_size, "target_voxel_size parameter"),
-            "resampling_step": self.step,
-        }
+    @property
+    def target_source(self) -> str | None:
+        """Where the target voxel size comes from; None where nothing is resampled."""
+        return _TARGET_SIZE_SOURCES.get(self.target_voxel_size, "target_voxel_size parameter")
 
 
 def _snap_to_one(ratio: float) -> float:
@@ -109,16 +125,16 @@ def _snap_to_one(ratio: float) -> float:
 
 
 def voxel_size_of_tiff(file: TiffFile) -> VoxelSize | None:
-    """Return the voxel size that OME's or ImageJ's metadata give; None where one side is missing or can't be right."""
+    """Return the voxel size in a file's OME or ImageJ metadata, or None where a side is missing or implausible."""
     try:
         voxel_size = _ome_voxel_size(file.ome_metadata) if file.ome_metadata else _imagej_voxel_size(file)
     except (ElementTree.ParseError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
-    return voxel_size if voxel_size and all(_is_plausible(size) for size in voxel_size) else None
+    return voxel_size if voxel_size and all(_is_plausible(side) for side in voxel_size) else None
 
 
-def _is_plausible(size: float) -> bool:
-    return math.isfinite(size) and 0.005 <= size <= 100
+def _is_plausible(side: float) -> bool:
+    return math.isfinite(side) and MIN_SIDE_UM <= side <= MAX_SIDE_UM
 
 
 def _micrometers_per_unit(name: str) -> float:
@@ -143,5 +159,5 @@ def _imagej_voxel_size(file: TiffFile) -> VoxelSize | None:
     unit_um, tags = _micrometers_per_unit(str(imagej["unit"])), file.pages.first.tags
     y, x = (
         unit_um * tags[f"{axis}Resolution"].value[1] / tags[f"{axis}Resolution"].value[0] for axis in "YX"
-    )  # pixels a unit, as a fraction
+    )  # the tags hold pixels per unit, as a fraction
     return unit_um * float(imagej["spacing"]), y, x

@@ -9,7 +9,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from nephros.data.in_memory_file import InMemoryFile
+from nephros.data.input_files import InMemoryFile
 from nephros.server.limits import MemoryLease, RequestLimits, RequestRejected
 
 FIELD_NAME = b"files"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.display import png_data_uri
-from nephros.data.in_memory_file import InMemoryFile
+from nephros.data.input_files import InMemoryFile
 from nephros.inference.predictor import PredictionBatch, Predictor
 from nephros.inference.reader import CellReader
 from nephros.interpretability.saliency import saliency_maps

@@ -8,8 +8,7 @@ from itertools import pairwise
 import torch
 
 from nephros.data.batches import batch_boundaries
-from nephros.data.dataset import Dataset, Split
-from nephros.data.statistics import channel_statistics
+from nephros.data.dataset import Dataset, Split, channel_statistics
 from nephros.errors import NephrosError
 from nephros.models import build_network
 from nephros.models.classifier import Classifier

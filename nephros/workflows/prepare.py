@@ -1,8 +1,9 @@
-"""From a 3-D fluorescence stack and a mask of its nuclei to pictures that a model takes: the whole of `data prepare`."""
+"""Prepare a 3-D fluorescence stack: from the stack and a mask of its nuclei to images that a model classifies."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,33 +11,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.console import progress_bar
+from nephros.data.dataset import pixel_statistics
 from nephros.data.reference_statistics import shift_warnings
-from nephros.data.statistics import pixel_statistics
 from nephros.environment import package_versions
+from nephros.errors import InvalidArgument
 from nephros.files import file_digest
 from nephros.microscopy.class_labels import labeled_splits, read_class_labels
 from nephros.microscopy.crops import CROP_SHAPE
-from nephros.microscopy.crops_to_images import make_nucleus_images, quality_warnings
-from nephros.microscopy.intensity import ContrastLimits
+from nephros.microscopy.intensity import check_contrast_options
+from nephros.microscopy.metadata import (
+    ClassLabelInfo,
+    ContrastInfo,
+    MaskInfo,
+    NucleusCounts,
+    PreparationMetadata,
+    StackInfo,
+)
+from nephros.microscopy.nuclei import NucleusImages, make_nucleus_images, quality_warnings
 from nephros.microscopy.nuclei_table import nuclei_csv
 from nephros.microscopy.output_files import OutputFiles
 from nephros.microscopy.reader import Stack, open_stack
 from nephros.microscopy.segmentation import METHOD, segment_nuclei
-from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE, VoxelScaling, VoxelSize
+from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE, VoxelScaling, VoxelSize, check_voxel_size
 
 
 @dataclass(frozen=True)
 class PreparedStack:
-    """What `prepare` wrote, and what it has to say about it."""
+    """The images of a stack's nuclei, and the files that were written."""
 
     images: NDArray[np.uint8]
-    """(n, 28, 28), in the order of the table and of the npz file's `images` and `ids`."""
+    """(n, 28, 28), in the order of the table and of the npz file's ``images`` and ``ids``."""
     ids: NDArray[np.int64]
-    """(n,) numbers in the mask."""
+    """(n,) ids of the nuclei in the mask."""
     paths: tuple[Path, ...]
-    """The table, the notes, the mask where it was made here, and last the npz file."""
-    metadata: dict[str, Any]
-    """What FILE.json holds."""
+    """The table, the metadata, the mask where it was made here, and last the npz file."""
+    metadata: PreparationMetadata
+    """The content of the JSON file."""
 
 
 def prepare(
@@ -55,27 +65,35 @@ def prepare(
     classes: str | Path | None = None,
     seed: int = 0,
 ) -> PreparedStack:
-    """Cut every nucleus out of a stack as TissueMNIST's were: 32x32x7 around its centroid, maximum, 28x28, 8 bits.
+    """Crop every nucleus from a stack as was done for TissueMNIST, and write the images to an npz file.
+
+    Each image is the maximum over the slices of a crop of 32x32x7 voxels around the nucleus's centroid, resized to 28x28 pixels
+    of 8 bits.
 
     Args:
-        stack: TIFF, OME-TIFF or .npy of one channel's slices, or of several and `channel` says which.
-        out: the .npz file to write; FILE.csv and FILE.json, and FILE.mask.tif without `mask`, come beside it.
-        mask: of the nuclei, of the same size, whole numbers, 0 outside; None marks nuclei roughly by threshold and watershed.
-        voxel_size: micrometres along z, y and x; None takes the file's.
-        target_voxel_size: what the crops are resampled to.
-        resample: False takes the stack's voxels as they are.
-        black_level: pixel value that becomes 0; None finds it.
-        white_level: pixel value that becomes 255; None finds it.
-        percentiles: of the stack's pixels, to become 0 and 255 instead.
-        drop_border: leave out nuclei that the stack's edge cuts or whose crop reaches beyond it, which is black there.
-        classes: a CSV file of id and class; the npz file then also has train, val and test, split 7:1:2 with `seed`.
+        stack: TIFF, OME-TIFF or .npy file.
+        out: the npz file to write. A table, NAME.csv, and metadata, NAME.json, are written beside it, and without `mask` also
+            NAME.mask.tif.
+        mask: instance mask of the stack's size, integers with 0 outside of nuclei; None segments the nuclei automatically.
+        channel: index of the channel that shows the nuclei; needed where the stack has several.
+        voxel_size: micrometers along z, y and x; None takes the file's metadata.
+        target_voxel_size: voxel size of the crops.
+        resample: False uses the stack's voxels as they are.
+        black_level: intensity that becomes 0; None fits it to the training data.
+        white_level: intensity that becomes 255; None fits it to the training data.
+        percentiles: percentiles of the stack's voxels that become 0 and 255, in place of the two levels.
+        drop_border: leave out nuclei that the stack's edge cuts, or whose crop extends beyond it and is black there.
+        classes: CSV file with the columns id and class; adds train, val and test to the npz file, split 7:1:2 by class.
+        seed: of that split.
 
     Raises:
-        UserError: a file can't be used or written, the voxel size is unknown, or no nucleus is left.
+        NephrosError: a file can't be used or written, the voxel size is unknown, or no nucleus is left.
     """
+    _check_options(voxel_size, target_voxel_size, seed)
+    check_contrast_options(black_level, white_level, percentiles)
     files = OutputFiles.beside(out, with_mask=mask is None)
     files.check_overwrites(stack, mask, classes)
-    class_labels = None if classes is None else read_class_labels(classes)
+    class_of_id = None if classes is None else read_class_labels(classes)
     image_stack = open_stack(stack, channel)
     scale = VoxelScaling.resolve(
         image_stack.path.name, image_stack.voxel_size, voxel_size, target_voxel_size, resample=resample
@@ -101,66 +119,80 @@ def prepare(
             drop_border=drop_border,
         )
         segmented, nuclei, images = result.segmented, result.nuclei, result.images
-        arrays = (
-            {} if class_labels is None else labeled_splits(images, nuclei.ids, segmented.nuclei.ids, class_labels, seed)
-        )
-        counts = {
-            "segmented": len(segmented.nuclei),
-            "kept": len(nuclei),
-            "at_border": int(segmented.at_border.sum()),
-            "dropped": int((~result.is_kept).sum()),
-        }
-        metadata = {
-            "format": 2,
-            "stack": _input_metadata(image_stack)
-            | {"channel": image_stack.channel, "n_channels": image_stack.n_channels},
-            "mask": _input_metadata(mask_stack, files.mask)
-            | {"method": "user-provided mask" if mask else METHOD, "automatic": mask is None},
-            **scale.to_dict(),
-            "crop_shape_zyx": CROP_SHAPE,
-            "contrast_limits": _contrast_metadata(result.contrast_limits, images),
-            "nuclei": counts,
-            "class_labels": None
-            if class_labels is None
-            else {"file": str(classes), "seed": seed, "class_names": arrays["class_names"].tolist()},
-            "warnings": _collect_warnings(image_stack, scale, images, is_rough=mask is None),
-            "table": files.table.name,
-            "npz": files.npz.name,
-            "versions": package_versions() | _library_versions(),
-        }
+        arrays: dict[str, NDArray[Any]] = {"images": images, "ids": nuclei.ids}
+        class_labels = None
+        if class_of_id is not None:
+            arrays |= labeled_splits(images, nuclei.ids, segmented.nuclei.ids, class_of_id, seed)
+            class_labels = ClassLabelInfo(str(classes), seed, tuple(arrays["class_names"].tolist()))
+        metadata = _metadata(image_stack, mask_stack, scale, result, files, class_labels)
         table_csv = nuclei_csv(nuclei, segmented.at_border[result.is_kept], scale.stack_voxel_size)
-        files.write(scratch_dir, table_csv, metadata, mask_stack.path, {"images": images, "ids": nuclei.ids, **arrays})
+        files.write(scratch_dir, table_csv, metadata, mask_stack.path, arrays)
     return PreparedStack(images, nuclei.ids, files.paths(), metadata)
 
 
-def _input_metadata(stack: Stack, final_path: Path | None = None) -> dict[str, Any]:
-    """Describe an input; `final_path` is where it will lie."""
-    path = stack.path if final_path is None else final_path
-    return {"path": str(path), "sha256": file_digest(stack.path), "shape": stack.shape, "dtype": str(stack.dtype)}
+def _check_options(voxel_size: VoxelSize | None, target_voxel_size: VoxelSize, seed: int) -> None:
+    if voxel_size is not None:
+        check_voxel_size("voxel_size", voxel_size)
+    check_voxel_size("target_voxel_size", target_voxel_size)
+    if seed < 0:
+        raise InvalidArgument("seed", seed, "a whole number of at least 0")
 
 
-def _library_versions() -> dict[str, str]:
-    """Return the versions of what is used here only."""
-    from importlib.metadata import version
-
-    return {package: version(package) for package in ("tifffile", "scikit-image", "scipy")}
-
-
-def _contrast_metadata(contrast_limits: ContrastLimits, images: NDArray[np.uint8]) -> dict[str, Any]:
-    mean, std = pixel_statistics(images)
-    return {
-        "rule": contrast_limits.rule,
-        "black_level": contrast_limits.black_level,
-        "white_level": contrast_limits.white_level,
-        "black_percentile": contrast_limits.black_percentile,
-        "white_percentile": contrast_limits.white_percentile,
-        "pixel_mean": mean,
-        "pixel_std": std,
-    }
-
-
-def _collect_warnings(stack: Stack, scale: VoxelScaling, images: NDArray[np.uint8], *, is_rough: bool) -> list[str]:
-    warnings = [*shift_warnings(images), *quality_warnings(stack, scale)]
-    if is_rough:
-        warnings.append(f"The mask is a rough one, by {METHOD}: look at it.")
-    return warnings
+def _metadata(
+    stack: Stack,
+    mask: Stack,
+    scale: VoxelScaling,
+    result: NucleusImages,
+    files: OutputFiles,
+    class_labels: ClassLabelInfo | None,
+) -> PreparationMetadata:
+    """Describe the inputs, how the images were made, and what they look like."""
+    is_automatic, limits = files.mask is not None, result.contrast_limits
+    mean, std = pixel_statistics(result.images)
+    warnings = [*shift_warnings(result.images), *quality_warnings(stack, scale)]
+    if is_automatic:
+        warnings.append(f"The mask was made automatically by {METHOD}; check it.")
+    return PreparationMetadata(
+        stack=StackInfo(
+            str(stack.path),
+            file_digest(stack.path),
+            stack.shape,
+            str(stack.dtype),
+            stack.channel,
+            stack.n_channels,
+        ),
+        mask=MaskInfo(
+            str(files.mask or mask.path),
+            file_digest(mask.path),
+            mask.shape,
+            str(mask.dtype),
+            METHOD if is_automatic else "user-provided mask",
+            is_automatic,
+        ),
+        voxel_size_um=scale.stack_voxel_size,
+        voxel_size_source=scale.source,
+        target_voxel_size_um=scale.target_voxel_size,
+        target_voxel_size_source=scale.target_source,
+        resampling_step=scale.step,
+        crop_shape_zyx=CROP_SHAPE,
+        contrast_limits=ContrastInfo(
+            limits.rule,
+            limits.black_level,
+            limits.white_level,
+            limits.black_percentile,
+            limits.white_percentile,
+            mean,
+            std,
+        ),
+        nuclei=NucleusCounts(
+            segmented=len(result.segmented.nuclei),
+            kept=len(result.nuclei),
+            at_border=int(result.segmented.at_border.sum()),
+            dropped=int((~result.is_kept).sum()),
+        ),
+        class_labels=class_labels,
+        warnings=tuple(warnings),
+        table=files.table.name,
+        npz=files.npz.name,
+        versions=package_versions() | {package: version(package) for package in ("tifffile", "scikit-image", "scipy")},
+    )

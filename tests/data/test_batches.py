@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from nephros.data.batches import BatchLoader, batch_boundaries
-from nephros.data.dataset import Split
-from nephros.data.statistics import channel_statistics, pixel_statistics
+from nephros.data.dataset import Split, channel_statistics, pixel_statistics
 from nephros.distributed import DistributedContext
 
 CPU = torch.device("cpu")

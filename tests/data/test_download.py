@@ -21,7 +21,7 @@ import pytest
 
 from nephros.data.download import cache_dir, download, download_file, show_download_progress
 from nephros.data.medmnist import MEDMNIST
-from nephros.errors import NephrosError
+from nephros.errors import InvalidArgument, NephrosError, UnknownName
 
 module = importlib.import_module("nephros.data.download")
 
@@ -312,7 +312,7 @@ def test_a_busy_server_is_asked_again(site: FlakyServer, target: Path, status: i
 
 def test_a_server_that_stays_busy_is_given_up(site: FlakyServer, target: Path) -> None:
     site.script = [reply_with(503)]
-    assert "answers 503 Service Unavailable. Try again later" in failed_download_message(target, site.url(), retries=4)
+    assert "503 Service Unavailable" in failed_download_message(target, site.url(), retries=4)
     assert len(site.requests) == 5
 
 
@@ -346,7 +346,7 @@ def test_a_server_that_asks_for_an_hour_gives_way_to_the_next(site: FlakyServer,
 def test_a_missing_file_is_not_asked_for_twice(site: FlakyServer, target: Path) -> None:
     site.script = [reply_with(404)]
     message = failed_download_message(target, site.url())
-    assert re.search(r"Can't download cells\.npz: 127\.0\.0\.1:\d+ answers 404 Not Found\. ", message)
+    assert re.search(r"cells\.npz: 127\.0\.0\.1:\d+ \D* 404 Not Found\. ", message)
     assert len(site.requests) == 1
 
 
@@ -400,12 +400,13 @@ def test_a_folder_that_can_not_be_made_is_a_plain_sentence(site: FlakyServer, tm
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "zenodo.org/cells.npz"])
 def test_only_web_addresses_are_taken(target: Path, url: str) -> None:
-    with pytest.raises(NephrosError, match="is not an http or https address"):
+    with pytest.raises(InvalidArgument) as exc_info:
         download_file([url], target, MD5)
+    assert (exc_info.value.parameter, exc_info.value.value) == ("urls", url)
 
 
 def test_no_address_at_all(target: Path) -> None:
-    assert "no address given" in failed_download_message(target)
+    assert "no address" in failed_download_message(target)
 
 
 def test_two_threads_fetch_one_file_once(site: FlakyServer, target: Path) -> None:
@@ -455,10 +456,11 @@ def test_two_processes_fetch_one_file_once(site: FlakyServer, target: Path) -> N
 def test_download_names_the_file_and_checks_the_published_md5(site: FlakyServer, tmp_path: Path) -> None:
     with pytest.raises(NephrosError, match=r"Can't download tissuemnist_64\.npz: .* not the published one"):
         download("tissuemnist", 64, tmp_path, [site.url()], backoff=0)
-    with pytest.raises(NephrosError, match="Did you mean 'tissuemnist'"):
+    with pytest.raises(UnknownName, match="'tissuemnist'"):
         download("tissuemnits", 28, tmp_path)
-    with pytest.raises(NephrosError, match="not at 32"):
+    with pytest.raises(InvalidArgument) as exc_info:
         download("tissuemnist", 32, tmp_path)
+    assert (exc_info.value.parameter, exc_info.value.value) == ("size", 32)
 
 
 def test_download_goes_to_the_cache_from_the_published_addresses(
@@ -484,24 +486,23 @@ def test_the_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: p
     assert cache_dir() == tmp_path / ".cache" / "nephros"
 
 
-def test_progress_off_a_terminal_is_a_few_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_off_a_terminal_is_logged_when_the_file_is_complete(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "nephros")
     with show_download_progress("TissueMNIST") as progress:
-        for done in range(1_000_000, 125_000_001, 1_000_000):
-            progress(done, 125_000_000)
-    captured = capsys.readouterr()
-    assert captured.err == "TissueMNIST: 125.0 of 125.0 MB\n"
-    assert captured.out == ""
+        for n_bytes in range(1_000_000, 125_000_001, 1_000_000):
+            progress(n_bytes, 125_000_000)
+    assert caplog.messages == ["TissueMNIST: 125.0 of 125.0 MB"]
 
 
-def test_progress_lines_are_seconds_apart(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_messages_are_seconds_apart(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    caplog.set_level("INFO", "nephros")
     clock = iter(range(1000))
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 2.0 * next(clock)))
     with show_download_progress("TissueMNIST") as progress:
-        for done in range(10):
-            progress(done * 1_000_000, None)
-    lines = capsys.readouterr().err.splitlines()
-    assert 1 < len(lines) < 5
-    assert re.fullmatch(r"TissueMNIST: \d\.0 MB", lines[0])
+        for n_megabytes in range(10):
+            progress(n_megabytes * 1_000_000, None)
+    assert 1 < len(caplog.messages) < 5
+    assert re.fullmatch(r"TissueMNIST: \d\.0 MB", caplog.messages[0])
 
 
 def test_progress_on_a_terminal_is_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,16 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nephros.data import image_decoding
-from nephros.data.image_decoding import (
-    decode_image,
-    decode_pages,
-    letterbox,
-    read_bytes,
-    strict_pillow_warnings,
-    to_grayscale,
-    to_uint8,
-)
+from nephros.data import image_decoding, input_files
+from nephros.data.image_decoding import decode_image, decode_pages, strict_pillow_warnings
+from nephros.data.image_transforms import letterbox, to_grayscale, to_uint8
+from nephros.data.input_files import read_bytes
 from nephros.errors import NephrosError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 20), dtype=np.uint8)
@@ -189,8 +183,8 @@ def test_what_is_no_readable_file_is_named(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(NephrosError, match=expected) as caught:
             read_bytes(tmp_path / name)
         assert str(caught.value).count("can't be read") <= 1
-    monkeypatch.setattr(image_decoding, "MAX_FILE_BYTES", 99)
-    with pytest.raises(NephrosError, match="too many for pictures"):
+    monkeypatch.setattr(input_files, "MAX_FILE_BYTES", 99)
+    with pytest.raises(NephrosError, match="too much for images"):
         read_bytes(tmp_path / "large.png")
 
 
@@ -232,7 +226,7 @@ def test_pictures_are_fitted_with_their_shape_kept(shape: tuple[int, int], insid
 
 
 def test_fitting_is_what_training_cells_went_through() -> None:
-    from nephros.data.cell_image import resize_images
+    from nephros.data.image_transforms import resize_images
 
     square = np.random.default_rng(1).integers(0, 256, (32, 32), dtype=np.uint8)
     assert np.array_equal(letterbox(square, 28, 28), resize_images(square[None])[0])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from nephros.data import image_folder
 from nephros.data.image_folder import open_folder, stratified_split
-from nephros.errors import NephrosError
+from nephros.errors import FileError, InvalidArgument
 
 
 def save_image(path: Path, mode: str = "L", size: tuple[int, int] = (6, 6), value: int = 9) -> Path:
@@ -38,7 +38,7 @@ def fill_folder(root: Path, counts: dict[str, int], mode: str = "L", suffix: str
 
 
 def assert_rejected(root: Path, *expected_texts: str, size: int | None = None) -> None:
-    with pytest.raises(NephrosError) as exc_info:
+    with pytest.raises(FileError) as exc_info:
         open_folder(root, size=size)
     message = str(exc_info.value)
     assert str(root) in message
@@ -175,12 +175,13 @@ def test_depths_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
 def test_sizes_that_differ_need_size(tmp_path: Path) -> None:
     fill_folder(tmp_path, {"a": 3, "b": 3})
     save_image(tmp_path / "b" / "wide.png", size=(8, 6), value=50)
-    assert_rejected(tmp_path, "wide.png is 6x8 pixels", "000.png 6x6 pixels", "--size")
+    assert_rejected(tmp_path, "wide.png is 6x8 pixels", "000.png 6x6 pixels", "`size`")
     dataset = open_folder(tmp_path, size=4)
     assert dataset.image_size == (4, 4)
     assert dataset.provenance.detail.endswith("resized to 4x4 pixels (bicubic)")
-    with pytest.raises(NephrosError, match="--size must be at least 1"):
+    with pytest.raises(InvalidArgument) as exc_info:
         open_folder(tmp_path, size=0)
+    assert (exc_info.value.parameter, exc_info.value.value) == ("size", 0)
 
 
 def test_multi_page_and_animated_images_are_named(tmp_path: Path) -> None:
@@ -231,7 +232,7 @@ def test_stray_files_are_passed_over(tmp_path: Path) -> None:
 def test_folders_without_enough_in_them_are_refused(tmp_path: Path) -> None:
     assert_rejected(tmp_path / "missing", "is not a folder")
     save_image(tmp_path / "loose.png")
-    assert_rejected(tmp_path, "no class folders", "one sub-folder a class")
+    assert_rejected(tmp_path, "no class folders", "one subfolder per class")
     fill_folder(tmp_path, {"a": 3})
     assert_rejected(tmp_path, "one class only")
     fill_folder(tmp_path, {"b": 2})

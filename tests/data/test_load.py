@@ -13,7 +13,7 @@ from PIL import Image
 from nephros.data.dataset import Dataset, Provenance, Split
 from nephros.data.load import describe, find_local_file, load
 from nephros.data.synthetic import make_synthetic
-from nephros.errors import NephrosError
+from nephros.errors import FileError, IncompatibleError, InvalidArgument, UnknownName
 
 # The package may export the function under the module's name, so the module is asked for by name.
 load_module = importlib.import_module("nephros.data.load")
@@ -54,15 +54,16 @@ def test_size_picks_the_file(isolated_dirs: Path) -> None:
     assert find_local_file("tissuemnist", 64) == path
     assert load("tissuemnist", size=64).image_size == (64, 64)
     assert load("tissuemnist").image_size == (28, 28)
-    with pytest.raises(NephrosError, match="28, 64, 128, 224"):
+    with pytest.raises(InvalidArgument) as exc_info:
         load("tissuemnist", size=32)
+    assert (exc_info.value.parameter, exc_info.value.value) == ("size", 32)
 
 
 def test_absent_set_says_how_to_get_it() -> None:
-    with pytest.raises(
-        NephrosError, match=r"run `nephros data get tissuemnist` or set NEPHROS_DATA .*tissuemnist\.npz"
-    ):
+    with pytest.raises(FileError, match=r"`nephros\.download\('tissuemnist'\)`, .* NEPHROS_DATA .*tissuemnist\.npz"):
         load("tissuemnist")
+    with pytest.raises(FileError, match=r"`nephros\.download\('bloodmnist', size=64\)`"):
+        load("bloodmnist", size=64)
 
 
 def test_fetch_downloads_only_what_is_absent(isolated_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,15 +80,15 @@ def test_fetch_downloads_only_what_is_absent(isolated_dirs: Path, monkeypatch: p
 
 
 def test_multi_label_set_is_not_supported() -> None:
-    with pytest.raises(NephrosError, match=r"ChestMNIST is not supported.*multi-label"):
+    with pytest.raises(IncompatibleError, match=r"ChestMNIST.*multi-label"):
         load("chestmnist", download_if_missing=True)
 
 
 def test_unknown_name_suggests_the_nearest() -> None:
-    with pytest.raises(NephrosError, match=r"'tissuemist' is neither .* path .*Did you mean 'tissuemnist'\?"):
-        load("tissuemist")
-    with pytest.raises(NephrosError, match=r"Did you mean 'synthetic'\?"):
-        load("syntetic")
+    for name, nearest in (("tissuemist", "tissuemnist"), ("syntetic", "synthetic")):
+        with pytest.raises(UnknownName, match=f"'{name}'.* '{nearest}'") as exc_info:
+            load(name)
+        assert (exc_info.value.parameter, exc_info.value.value) == ("source", name)
 
 
 def test_synthetic_takes_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,18 +104,19 @@ def test_synthetic_takes_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
         "train subset of 8, class-stratified, seed 0"
     )
     assert seeds == [5, 0]
-    with pytest.raises(NephrosError, match="28x28 pixels, not 64x64"):
+    with pytest.raises(InvalidArgument) as exc_info:
         load("synthetic", size=64)
+    assert (exc_info.value.parameter, exc_info.value.value) == ("size", 64)
 
 
 def test_paths(isolated_dirs: Path) -> None:
     write_npz(isolated_dirs / "cells.npz")
     assert load("cells.npz").provenance.path == str(isolated_dirs / "cells.npz")
     assert load(isolated_dirs / "cells.npz", size=28, subset=8).train.class_counts(8).tolist() == [1] * 8
-    with pytest.raises(NephrosError, match=r"cells\.npz has images of 28x28 pixels, not 64x64.*--size"):
+    with pytest.raises(IncompatibleError, match=r"cells\.npz has images of 28x28 pixels, not 64x64.*`size`"):
         load("cells.npz", size=64)
     for missing in ("cels.npz", "nowhere/cells"):
-        with pytest.raises(NephrosError, match="does not exist"):
+        with pytest.raises(FileError, match="does not exist"):
             load(missing)
 
 
@@ -135,21 +137,21 @@ def test_bare_name_wins_over_a_folder_of_that_name_and_a_path_does_not(isolated_
 def test_description_is_exact_and_plain(isolated_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = load(write_npz(isolated_dirs / "named" / "tissuemnist.npz"))
     summary = describe(dataset)
-    assert summary == json.loads(json.dumps(summary))
-    assert summary["title"] == "TissueMNIST, own split"
-    assert summary["license"] == "CC BY 4.0"
-    assert summary["image_size"] == [28, 28]
-    assert summary["channels"] == 1
-    assert summary["split_sizes"] == {"train": 16, "val": 16, "test": 16}
-    assert summary["class_counts"]["test"] == [2] * 8
-    assert summary["pixel_mean"] == pytest.approx(dataset.train.images.mean() / 255)
-    assert summary["pixel_std"] == pytest.approx(dataset.train.images.std() / 255)
+    assert json.loads(json.dumps(summary.to_dict()))["class_names"] == list(summary.class_names)
+    assert summary.title == "TissueMNIST, own split"
+    assert summary.license == "CC BY 4.0"
+    assert summary.image_size == (28, 28)
+    assert summary.channels == 1
+    assert summary.split_sizes == {"train": 16, "val": 16, "test": 16}
+    assert summary.class_counts["test"] == [2] * 8
+    assert summary.pixel_mean == pytest.approx(dataset.train.images.mean() / 255)
+    assert summary.pixel_std == pytest.approx(dataset.train.images.std() / 255)
 
 
 def test_pixel_moments_add_up_over_pieces() -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 1500, 1500), dtype=np.uint8)  # a piece is one image here
     split = Split(images, np.arange(5, dtype=np.int64) % 2)
     summary = describe(Dataset(split, split, split, ("a", "b"), Provenance("big", "own", "", "")))
-    assert summary["pixel_mean"] == pytest.approx(images.mean() / 255)
-    assert summary["pixel_std"] == pytest.approx(images.std() / 255)
-    assert summary["license"] is None
+    assert summary.pixel_mean == pytest.approx(images.mean() / 255)
+    assert summary.pixel_std == pytest.approx(images.std() / 255)
+    assert summary.license is None

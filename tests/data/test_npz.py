@@ -18,7 +18,7 @@ import pytest
 from nephros.data import npz
 from nephros.data.medmnist import MEDMNIST
 from nephros.data.npz import open_npz
-from nephros.errors import NephrosError
+from nephros.errors import FileError
 from nephros.files import file_digest
 from nephros.memory import available_memory
 
@@ -44,7 +44,7 @@ def write_npz(path: Path, arrays: Arrays, *, compressed: bool = True) -> Path:
 
 def assert_rejected(path: Path, *expected_texts: str) -> str:
     """Check that opening `path` is refused in one sentence that names the file and has these words."""
-    with pytest.raises(NephrosError) as exc_info:
+    with pytest.raises(FileError) as exc_info:
         open_npz(path)
     message = str(exc_info.value)
     assert str(path) in message
@@ -148,7 +148,7 @@ def test_images_larger_than_half_the_memory_are_mapped_once(tmp_path: Path, monk
 def test_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("NEPHROS_CACHE", str(tmp_path / "file"))
-    with pytest.raises(NephrosError, match="free some space"):
+    with pytest.raises(FileError, match="free some space"):
         open_npz(write_npz(tmp_path / "cells.npz", make_arrays()), max_memory=0)
 
 
@@ -208,7 +208,7 @@ def test_changed_bytes_are_noticed(
     data = bytearray(path.read_bytes())
     data[5000:5008] = bytes(8)  # in train_images, far from any header
     path.write_bytes(data)
-    with pytest.raises(NephrosError, match=r"damaged or cut short \(train_images can't be read\)"):
+    with pytest.raises(FileError, match=r"damaged or cut short \(train_images can't be read\)"):
         open_npz(path, max_memory=memory_limit)
     assert not list(tmp_path.glob("mapped/*"))
 
@@ -255,11 +255,11 @@ BAD: dict[str, tuple[Arrays, list[str]]] = {
     "no pixels": ({"val_images": np.zeros((8, 0, 28), np.uint8)}, ["shape (8, 0, 28)"]),
     "empty split": ({"test_images": np.zeros((0, 28, 28), np.uint8)}, ["test has no images"]),
     "lengths": ({"test_labels": np.zeros(15, np.uint8)}, ["test_labels has shape (15,) for 16 images"]),
-    "sizes": ({"val_images": np.zeros((8, 32, 28), np.uint8)}, ["32x28 pixels", "28x28 pixels", "one size"]),
+    "sizes": ({"val_images": np.zeros((8, 32, 28), np.uint8)}, ["32x28 pixels", "28x28 pixels", "the same size"]),
     "channels": ({"val_images": np.zeros((8, 28, 28, 3), np.uint8)}, ["val_images has 3 channels", "1;"]),
     "float labels": ({"val_labels": np.zeros(8)}, ["val_labels is float64", "must be integers"]),
     "NaN labels": ({"val_labels": np.full(8, np.nan)}, ["val_labels is float64 and contains NaN"]),
-    "multi-label": ({"val_labels": np.zeros((8, 14), np.uint8)}, ["14 labels an image", "not supported"]),
+    "multi-label": ({"val_labels": np.zeros((8, 14), np.uint8)}, ["14 labels per image", "not supported"]),
     "negative": ({"val_labels": np.array([-1, *range(7)])}, ["val_labels has the label -1"]),
     "huge label": ({"val_labels": np.full(8, 2**62)}, [f"the label {2**62}"]),
     "stray label": ({"val_labels": np.full(8, 10**9)}, ["go up to 1000000000", "class 8 is missing from train"]),
@@ -293,7 +293,7 @@ def test_bytes_changed_anywhere_give_data_or_a_sentence(tmp_path: Path) -> None:
         changed = bytearray(whole)
         changed[generator.integers(2, len(whole))] = generator.integers(256)
         path.write_bytes(changed)
-        with contextlib.suppress(NephrosError):
+        with contextlib.suppress(FileError):
             open_npz(path)
             continue
         refusals += 1

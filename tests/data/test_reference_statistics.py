@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nephros.data import reference_statistics
+from nephros.data.dataset import pixel_statistics
 from nephros.data.load import load
 from nephros.data.reference_statistics import (
     CELL_AREA_RANGE,
@@ -18,7 +19,6 @@ from nephros.data.reference_statistics import (
     nucleus_area_fraction,
     shift_warnings,
 )
-from nephros.data.statistics import pixel_statistics
 
 
 def _make_discs(radius: float, n: int = 60, low: int = 14, high: int = 68) -> NDArray[np.uint8]:
@@ -53,10 +53,10 @@ def test_nuclei_like_the_training_datas_are_passed_in_silence() -> None:
 
 def test_each_way_of_being_unlike_gets_its_sentence() -> None:
     radius = float(np.sqrt(MEDIAN_AREA * 784 / np.pi))
-    assert any("times larger" in line and "--voxel-size" in line for line in shift_warnings(_make_discs(1.7 * radius)))
+    assert any("times larger" in line and "`voxel_size`" in line for line in shift_warnings(_make_discs(1.7 * radius)))
     assert any("times smaller" in line for line in shift_warnings(_make_discs(0.5 * radius)))
     dark = shift_warnings(_make_discs(radius, low=1, high=20))
-    assert any("brightness" in line and "--white-level" in line for line in dark)
+    assert any("brightness" in line and "`white_level`" in line for line in dark)
     assert any("100 % of the nuclei have a brightness" in line for line in shift_warnings(_make_discs(radius, low=180)))
     assert not any("times" in line for line in dark)
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nephros.data.cell_image import max_project, resize_images
 from nephros.data.dataset import Dataset
+from nephros.data.image_transforms import max_project, resize_images
 from nephros.data.synthetic import NUCLEUS_TYPES, draw_volumes, make_synthetic
+from nephros.errors import InvalidArgument
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +60,12 @@ def test_fewer_classes() -> None:
     two = make_synthetic(20, 4, 4, n_classes=2)
     assert two.class_names == ("synthetic: round", "synthetic: oval")
     assert two.task == "binary-class"
-    with pytest.raises(ValueError, match="2 to 8, not 9"):
+    with pytest.raises(InvalidArgument) as too_many:
         make_synthetic(20, 9, 9, n_classes=9)
-    with pytest.raises(ValueError, match="at least 8 cells"):
+    with pytest.raises(InvalidArgument) as too_few:
         make_synthetic(20, 7, 8)
+    assert (too_many.value.parameter, too_many.value.value) == ("n_classes", 9)
+    assert (too_few.value.parameter, too_few.value.value) == ("n_val", 7)
 
 
 def test_classes_differ_but_overlap(cells: Dataset) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import nephros
-from nephros.data.image_decoding import decode_image, decode_pages, read_bytes, strict_pillow_warnings
+from nephros.data.image_decoding import decode_image, decode_pages, strict_pillow_warnings
+from nephros.data.input_files import read_bytes
 from nephros.data.npz import open_npz
 from nephros.data.npz_stream import ImageArray, open_image_arrays
 from nephros.errors import NephrosError
@@ -36,8 +37,8 @@ EXPECTED: dict[str, str] = {
     "animated-gif.png": "is a GIF",
     "not-a-number.tif": "mode F",
     "negative.tif": "negative pixels",
-    "stack.tif many-slices-claimed.tif entities.ome.tif": "give --voxel-size",
-    "stack-of-nothing.ome.tif": "every pixel is 0",
+    "stack.tif many-slices-claimed.tif entities.ome.tif": "voxel_size",
+    "stack-of-nothing.ome.tif": "every voxel is 0",
     "pickled.npz one-array-pickled.npz odd-dtype.npz pickle.png": "never opened",
     "path-traversal.npz empty-archive.npz": "holds no images",
     "floats.npz": "convert it to uint8",

@@ -15,7 +15,7 @@ import tifffile
 from PIL import Image
 
 import nephros
-from nephros.data.in_memory_file import InMemoryFile
+from nephros.data.input_files import InMemoryFile
 from nephros.inference.predictor import Predictor
 from nephros.inference.reader import CellReader
 from nephros.microscopy.synthetic import SyntheticStack
@@ -50,12 +50,9 @@ def test_a_stack_gives_a_row_a_nucleus_as_prepare_would(
     found = np.array([[float(row[f"p_{c}"]) for c in range(4)] for row in rows])
     assert np.allclose(found, expected, atol=2e-6)
     assert last["index"] == "0"
-    assert f"note: {stack} is a 3-D stack: {len(rows)} nuclei were marked roughly" in err
-    assert f"nephros data prepare {stack} --mask MASK --out cells.npz" in err
-    assert (
-        f"note: {stack}: voxels of 1 x 0.5 x 0.5 micrometres were resampled to 1 x 0.5 x 0.5 micrometres (assumed"
-        in err
-    )
+    assert f"{stack} is a 3-D stack: {len(rows)} nuclei were segmented automatically" in err
+    assert "MASK" in err
+    assert f"{stack}: voxels of 1 x 0.5 x 0.5 micrometers were resampled to 1 x 0.5 x 0.5 micrometers (assumed" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "cells.csv", "cells.json", "cells.mask.tif", "cells.npz", "kidney.ome.tif", "z.png"
     ]  # fmt: skip
@@ -79,14 +76,15 @@ def test_stacks_that_prepare_would_refuse_say_what_to_do(
     assert list(rows) == [f"{name}" for name in ("a.ome.tif", "b.tif", "c.ome.tif", "d.ome.tif", "e.png", "f.ome.tif")]
     assert rows["e.png"] == ""
     for path in (sizeless, plain, two):
-        assert f"`nephros data prepare {path} --out cells.npz`" in rows[path.name]
-        assert "save each in a file of its own" in rows[path.name]
-    assert "--voxel-size Z,Y,X" in rows["a.ome.tif"]
-    assert "--voxel-size Z,Y,X" in rows["b.tif"]
-    assert "every pixel is 0" in rows["c.ome.tif"]
-    assert "has 2 channels: say which one" in rows["d.ome.tif"]
+        assert str(path) in rows[path.name]
+        assert "cells.npz" in rows[path.name]
+        assert "a file of its own" in rows[path.name]
+    assert "Z,Y,X" in rows["a.ome.tif"]
+    assert "Z,Y,X" in rows["b.tif"]
+    assert "every voxel is 0" in rows["c.ome.tif"]
+    assert "has 2 channels" in rows["d.ome.tif"]
     assert "damaged" in rows["f.ome.tif"]
-    assert "marked roughly" not in err
+    assert "segmented automatically" not in err
     monkeypatch.setitem(sys.modules, "tifffile", None)
     (row,) = csv.DictReader(io.StringIO(run_words([dark, "--model", exported_model], capsys)[1]))
     assert (
@@ -120,7 +118,7 @@ def test_white_is_taken_and_a_full_disk_is_one_sentence(
 
     monkeypatch.setattr("nephros.microscopy.extract.segment_nuclei", full)
     found = nephros.predict(stack, exported_model)
-    assert "can't be cut out in" in found.errors[0]
+    assert "can't be extracted in" in found.errors[0]
     assert "(No space left on device); free some space." in found.errors[0]
 
 

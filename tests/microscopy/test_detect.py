@@ -12,9 +12,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from nephros.data import image_decoding
+from nephros.data import input_files
 from nephros.data.image_decoding import strict_pillow_warnings
-from nephros.data.in_memory_file import InMemoryFile
+from nephros.data.input_files import InMemoryFile
 from nephros.errors import NephrosError
 from nephros.microscopy import detect
 from nephros.microscopy.detect import is_stack, read_bytes_unless_stack
@@ -84,12 +84,12 @@ def test_a_stack_behind_its_thumbnail() -> None:
 
 
 def test_a_stack_on_disk_is_told_without_reading_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_decoding, "MAX_FILE_BYTES", 99)
+    monkeypatch.setattr(input_files, "MAX_FILE_BYTES", 99)
     monkeypatch.setattr(detect, "HEADER_FIRST_BYTES", 99)
     (tmp_path / "stack.tif").write_bytes(STACKS["ome"])
     (tmp_path / "cell.tif").write_bytes(NON_STACKS["a page"])
     assert read_bytes_unless_stack(tmp_path / "stack.tif") is None
-    with pytest.raises(NephrosError, match="too many for pictures of cells"):
+    with pytest.raises(NephrosError, match="too much for images of cells"):
         read_bytes_unless_stack(tmp_path / "cell.tif")
     os.mkfifo(tmp_path / "pipe.tif")
     with pytest.raises(NephrosError, match="device or a pipe"):

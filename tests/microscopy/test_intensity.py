@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from nephros.data.reference_statistics import PIXEL_MEAN, PIXEL_STD
-from nephros.errors import NephrosError
+from nephros.errors import InvalidArgument
 from nephros.microscopy.crops import N_BINS, NucleusCrops, ProjectionFile, bin_indices
 from nephros.microscopy.intensity import BLACK_PERCENTILES, IntensityHistogram
 
@@ -87,8 +87,9 @@ def test_8_bit_pixels_stay_as_they_are_with_0_and_255(tmp_path: Path) -> None:
     ],
 )
 def test_levels_without_room_between_them(kwargs: dict[str, float], tmp_path: Path) -> None:
-    with pytest.raises(NephrosError, match="white must be the brighter one"):
+    with pytest.raises(InvalidArgument) as exc_info:
         _histogram(tmp_path, _make_crops()).contrast_limits(**kwargs)  # type: ignore[arg-type]
+    assert exc_info.value.parameter == "white_level"
 
 
 def test_crops_far_darker_than_the_target_still_get_levels(tmp_path: Path) -> None:

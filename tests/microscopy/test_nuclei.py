@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.transform import resize
 
-from nephros.errors import NephrosError
+from nephros.errors import InvalidArgument, NephrosError
 from nephros.microscopy import measurements as measuring
 from nephros.microscopy.crops import CROP_SHAPE, filter_taps
 from nephros.microscopy.nuclei import SegmentedStack, extract_nuclei
 from nephros.microscopy.reader import open_stack
 from nephros.microscopy.synthetic import SyntheticStack
-from nephros.microscopy.voxel_size import VoxelScaling, VoxelSize, parse_voxel_size
+from nephros.microscopy.voxel_size import VoxelScaling, VoxelSize, check_voxel_size
 
 
 def _synthetic_volume(
@@ -161,20 +161,20 @@ def _assert_rejected(folder: Path, pixels: NDArray[np.generic], marks: NDArray[n
 
 def test_masks_that_can_not_be(tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path) -> None:
     pixels, marks = tissue
-    _assert_rejected(tmp_path, pixels, marks[:-1], "must be of one size")
-    _assert_rejected(tmp_path, pixels, marks.astype(np.float32), "float32; a mask holds whole numbers")
-    _assert_rejected(tmp_path, pixels, marks > 0, "true and false only")
-    _assert_rejected(tmp_path, pixels, np.zeros_like(marks), "marks no nucleus")
-    _assert_rejected(tmp_path, pixels, -marks, "has the number -")
-    _assert_rejected(tmp_path, pixels, (marks > 0).astype(np.uint8) * 255, "has one number only, 255")
+    _assert_rejected(tmp_path, pixels, marks[:-1], "must be the same size")
+    _assert_rejected(tmp_path, pixels, marks.astype(np.float32), "float32; a mask holds integers")
+    _assert_rejected(tmp_path, pixels, marks > 0, "only true and false")
+    _assert_rejected(tmp_path, pixels, np.zeros_like(marks), "no nucleus")
+    _assert_rejected(tmp_path, pixels, -marks, "has the value -")
+    _assert_rejected(tmp_path, pixels, (marks > 0).astype(np.uint8) * 255, "one object only, with the id 255")
     _assert_rejected(
-        tmp_path, pixels, (np.arange(marks.size) > marks.size / 2).reshape(marks.shape) + 1, "pieces of .* voxels"
+        tmp_path, pixels, (np.arange(marks.size) > marks.size / 2).reshape(marks.shape) + 1, "objects of .* voxels"
     )
 
 
 def test_stacks_that_can_not_be(tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path) -> None:
     pixels, marks = tissue
-    _assert_rejected(tmp_path, np.zeros_like(pixels), marks, "every pixel is 0")
+    _assert_rejected(tmp_path, np.zeros_like(pixels), marks, "every voxel is 0")
     holed = pixels.astype(np.float32)
     holed[3, 4, 5] = np.nan
     _assert_rejected(tmp_path, holed, marks, "not numbers .* in slice 3")
@@ -197,9 +197,13 @@ def test_scales(tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: 
         1.0,
         1.0,
     )
-    with pytest.raises(NephrosError, match="--voxel-size Z,Y,X"):
+    with pytest.raises(NephrosError, match="`voxel_size`"):
         VoxelScaling.resolve(stack.path.name, stack.voxel_size, None, (1.0, 0.5, 0.5), resample=True)
-    assert parse_voxel_size("--voxel-size", "1, .5,.5") == (1.0, 0.5, 0.5)
-    for text in ("1,2", "a,b,c", "0,1,1", "nan,1,1", "1,1,1e9", "-1,1,1"):
-        with pytest.raises(NephrosError, match="--voxel-size is"):
-            parse_voxel_size("--voxel-size", text)
+
+
+@pytest.mark.parametrize("size", [(1, 2), (0, 1, 1), (float("nan"), 1, 1), (1, 1, 1e9), (-1, 1, 1)])
+def test_implausible_voxel_sizes_are_refused(size: tuple[float, ...]) -> None:
+    assert check_voxel_size("voxel_size", (1, 0.5, 0.5)) == (1.0, 0.5, 0.5)
+    with pytest.raises(InvalidArgument) as exc_info:
+        check_voxel_size("voxel_size", size)
+    assert exc_info.value.parameter == "voxel_size"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nephros.data.cell_image import resize_images
+from nephros.data.image_transforms import resize_images
 from nephros.data.load import load
 from nephros.workflows.prepare import prepare
 
@@ -26,13 +26,13 @@ def test_training_pictures_survive_the_way_through_a_stack(tmp_path: Path) -> No
     np.save(tmp_path / "stack.npy", np.broadcast_to((tiles * 37.0 + 500).astype(np.uint16), (depth, *tiles.shape)))
     np.save(tmp_path / "mask.npy", np.broadcast_to(marks, (depth, *marks.shape)))
     result = prepare(tmp_path / "stack.npy", tmp_path / "a.npz", mask=tmp_path / "mask.npy", voxel_size=(1.0, 0.5, 0.5))
-    contrast = result.metadata["contrast_limits"]
+    contrast = result.metadata.contrast_limits
     print(contrast)
-    assert result.metadata["warnings"] == []
-    assert contrast["pixel_mean"] == pytest.approx(0.102, abs=0.003)
-    assert contrast["pixel_std"] == pytest.approx(0.100, abs=0.006)
-    assert (contrast["black_level"] - 500) / 37 == pytest.approx(0, abs=3)
-    assert (contrast["white_level"] - 500) / 37 == pytest.approx(255, rel=0.08)
+    assert result.metadata.warnings == ()
+    assert contrast.pixel_mean == pytest.approx(0.102, abs=0.003)
+    assert contrast.pixel_std == pytest.approx(0.100, abs=0.006)
+    assert (contrast.black_level - 500) / 37 == pytest.approx(0, abs=3)
+    assert (contrast.white_level - 500) / 37 == pytest.approx(255, rel=0.08)
     error = np.abs(result.images.astype(np.int64) - resize_images(resize_images(images, 32)).astype(np.int64))
     print(error.mean())
     assert error.mean() < 2.5

@@ -55,7 +55,7 @@ def test_tiles_leave_no_seams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_stack_that_shows_nothing(tmp_path: Path) -> None:
     np.save(tmp_path / "flat.npy", np.full((5, 40, 40), 7, np.uint16))
-    with pytest.raises(NephrosError, match="every pixel is 7"):
+    with pytest.raises(NephrosError, match="every voxel is 7"):
         segment_nuclei(open_stack(tmp_path / "flat.npy"), tmp_path / "mask.tif", (1.0, 0.5, 0.5))
     ramp = np.broadcast_to(np.arange(400, dtype=np.uint16)[:, None], (30, 400, 400))
     np.save(tmp_path / "ramp.npy", ramp)

@@ -1,0 +1,47 @@
+"""nephros data info."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nephros.commands.parser import DATA_HELP, CommandParser
+
+if TYPE_CHECKING:
+    from nephros.data.load import DatasetSummary
+
+
+def data_info(argv: list[str]) -> int:
+    """nephros data info"""
+    parser = CommandParser("data info", "Describe a data set: its classes and sizes, and where it comes from.")
+    parser.add_argument("source", help=DATA_HELP)
+    parser.option("size", "pixels per side: 28, 64, 128 or 224 (default: 28)", int)
+    args = parser.parse_argv(argv)
+    from nephros.data.load import describe, load
+
+    _print_summary(describe(load(args["source"], size=args.get("size"))))
+    return 0
+
+
+def _print_summary(summary: DatasetSummary) -> None:
+    from rich.table import Table
+
+    from nephros.console import table_console
+
+    console = table_console()
+    height, width = summary.image_size
+    console.print(f"{summary.title}: {summary.task}, {height}x{width} pixels, {summary.channels} channel(s)")
+    for name in ("path", "sha256", "detail", "license"):
+        if value := getattr(summary, name):
+            console.print(f"{name}: {value}")
+    console.print(f"training pixels: mean {summary.pixel_mean:.4f}, std {summary.pixel_std:.4f} (from 0 to 1)")
+    table = Table(title=summary.title)
+    table.add_column("class")
+    table.add_column("name")
+    for split in summary.split_sizes:
+        table.add_column(split, justify="right")
+    for label, class_name in enumerate(summary.class_names):
+        table.add_row(str(label), class_name, *(f"{counts[label]:,}" for counts in summary.class_counts.values()))
+    table.add_row("", "all", *(f"{n:,}" for n in summary.split_sizes.values()), style="bold")
+    console.print(table)
+    for warning in summary.warnings:
+        console.print(f"warning: {warning}")

@@ -1,0 +1,126 @@
+"""nephros data prepare."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nephros.commands.messages import to_command_line
+from nephros.commands.parser import CommandParser
+from nephros.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from nephros.microscopy.metadata import PreparationMetadata
+
+
+def data_prepare(argv: list[str]) -> int:
+    """nephros data prepare"""
+    parser = _build_parser()
+    args = parser.parse_argv(argv)
+    from nephros.workflows.prepare import prepare
+
+    for name in ("voxel_size", "target_voxel_size"):
+        if name in args:
+            args[name] = _parse_numbers(name, args[name], 3, "Z,Y,X in micrometers, such as 1,0.5,0.5")
+    if "percentiles" in args:
+        expected = "two ascending numbers from 0 to 100, such as 1,99.8"
+        args["percentiles"] = _parse_numbers("percentiles", args["percentiles"], 2, expected)
+    args["resample"] = not args.pop("no_resample", False)
+    result = prepare(args.pop("stack"), args.pop("out"), **args)
+    _print_metadata(result.metadata)
+    for path in result.paths:
+        print(path)
+    return 0
+
+
+def _build_parser() -> CommandParser:
+    parser = CommandParser(
+        "data prepare",
+        "Crop the nuclei from a 3-D fluorescence stack as was done for TissueMNIST: 32x32x7 voxels around each centroid, maximum "
+        "over the slices, 28x28 pixels, 8 bits. Writes FILE.npz for `nephros predict`, FILE.csv with centroids and volumes, and "
+        "FILE.json with the settings. Crops are resampled to the training data's voxel size, so the stack's own must be known. "
+        "One black level and one white level become 0 and 255 in the whole stack; where they are not given, the black level is a "
+        "percentile and the white level is fitted, so that mean and standard deviation come near TissueMNIST's. A crop that "
+        "extends beyond the stack is black there; the column at_border of the table marks such nuclei and those that the stack's "
+        "edge cuts, and --drop-border leaves them out. Example: nephros data prepare kidney.ome.tif --channel 0 --mask "
+        "nuclei.tif --out cells.npz",
+    )
+    parser.add_argument(
+        "stack", metavar="STACK", help="TIFF, OME-TIFF or .npy; the pages of a multi-page TIFF are slices"
+    )
+    parser.option(
+        "mask",
+        "TIFF or .npy of the same size: 0 outside, and a unique positive integer per nucleus (default: segment the nuclei "
+        "automatically, by Otsu threshold and watershed)",
+        metavar="MASK",
+    )
+    parser.required_option("out", "the file for the images", "FILE.npz")
+    parser.option("channel", "index of the nuclei's channel, from 0; needed where there are several", int)
+    parser.option(
+        "voxel-size",
+        "in micrometers; needed where the file's OME or ImageJ metadata don't have it",
+        metavar="Z,Y,X",
+    )
+    parser.option(
+        "target-voxel-size",
+        "voxel size that crops are resampled to (default: 1,0.5,0.5, which is assumed for the training data, since its authors' "
+        "figure could not be found)",
+        metavar="Z,Y,X",
+    )
+    parser.flag("no-resample", "use the stack's voxels as they are")
+    parser.option("black-level", "intensity that becomes 0 (default: fitted)", float, "VALUE")
+    parser.option("white-level", "intensity that becomes 255 (default: fitted)", float, "VALUE")
+    parser.option("percentiles", "percentiles of the stack's voxels, in place of the two levels", metavar="LOW,HIGH")
+    parser.flag("drop-border", "leave out nuclei at the border")
+    parser.option(
+        "classes",
+        "file with the columns id and class; adds train, val and test to FILE.npz, for `nephros train --data FILE.npz`",
+        metavar="CSV",
+    )
+    parser.option("seed", "seed of that split, 7:1:2 by class (default: 0)", int)
+    return parser
+
+
+def _parse_numbers(parameter: str, text: str, n: int, expected: str) -> tuple[float, ...]:
+    """Parse `n` comma-separated numbers."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != n:
+        raise InvalidArgument(parameter, text, expected)
+    return numbers
+
+
+def _print_metadata(metadata: PreparationMetadata) -> None:
+    """Print how the images were made, and the warnings."""
+    from nephros.console import table_console
+    from nephros.data.reference_statistics import PIXEL_MEAN, PIXEL_STD
+    from nephros.microscopy.voxel_size import format_voxel_size
+
+    console = table_console()
+    counts, limits = metadata.nuclei, metadata.contrast_limits
+    dropped_text = f", {counts.dropped:,} left out" if counts.dropped else ""
+    console.print(f"nuclei: {counts.kept:,} ({counts.at_border:,} of {counts.segmented:,} at the border{dropped_text})")
+    console.print(f"voxel size (z, y, x): {format_voxel_size(metadata.voxel_size_um)} ({metadata.voxel_size_source})")
+    if metadata.target_voxel_size_um is None:
+        console.print("resampled: no, the stack's voxels are used as they are")
+    else:
+        step = " x ".join(f"{ratio:.3g}" for ratio in metadata.resampling_step)
+        console.print(
+            f"resampled to: {format_voxel_size(metadata.target_voxel_size_um)}, {step} of the stack's voxels each "
+            f"({to_command_line(metadata.target_voxel_size_source or '')})"
+        )
+    console.print(
+        f"8 bits: {limits.black_level:,.6g} becomes 0 (percentile {limits.black_percentile:.4g} of the stack's voxels) and "
+        f"{limits.white_level:,.6g} becomes 255 (percentile {limits.white_percentile:.5g})"
+    )
+    console.print(f"rule: {limits.rule}")
+    console.print(
+        f"result: mean {limits.pixel_mean:.3f}, std {limits.pixel_std:.3f} "
+        f"(TissueMNIST: {PIXEL_MEAN:.3f} and {PIXEL_STD:.3f})"
+    )
+    if metadata.class_labels:
+        names = ", ".join(metadata.class_labels.class_names)
+        console.print(f"classes: {names}; split 7:1:2 with seed {metadata.class_labels.seed}")
+    for warning in metadata.warnings:
+        console.print(f"warning: {to_command_line(warning)}")

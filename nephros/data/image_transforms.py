@@ -1,0 +1,91 @@
+"""Deterministic changes to decoded images: grayscale, 8 bits, size, and the projection of a volume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+def to_grayscale(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Convert an RGB image to grayscale.
+
+    Args:
+        image: (h, w) or (h, w, 3) uint8.
+
+    Returns:
+        (h, w) uint8: 0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601), or `image` itself where it is grayscale already.
+    """
+    return image if image.ndim == 2 else np.asarray(Image.fromarray(image).convert("L"))
+
+
+def to_uint8(image: NDArray[Any], white_level: float) -> NDArray[np.uint8]:
+    """Scale an image of any shape linearly so that 0 stays 0 and `white_level` becomes 255, and clip what is brighter.
+
+    An image that is uint8 already is returned as it is.
+    """
+    if image.dtype == np.uint8:
+        return image
+    return np.rint(np.clip(image * (255 / max(white_level, 1)), 0, 255)).astype(np.uint8)
+
+
+def letterbox(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resize an image to (height, width) pixels without changing its aspect ratio.
+
+    The image is scaled with Pillow's bicubic filter, which is what the training images went through, until it just fits;
+    the rest is black.
+
+    Args:
+        image: (h, w) or (h, w, 3) uint8.
+        height: rows of the result.
+        width: columns of the result.
+
+    Returns:
+        (height, width) or (height, width, 3) uint8.
+    """
+    if image.shape[:2] == (height, width):
+        return image
+    scale = min(height / image.shape[0], width / image.shape[1])
+    h, w = (max(1, min(limit, round(side * scale))) for side, limit in zip(image.shape, (height, width), strict=False))
+    resized = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BICUBIC))
+    if (h, w) == (height, width):
+        return resized
+    canvas = np.zeros((height, width, *image.shape[2:]), dtype=np.uint8)
+    top, left = (height - h) // 2, (width - w) // 2
+    canvas[top : top + h, left : left + w] = resized
+    return canvas
+
+
+def resize_images(images: NDArray[np.uint8], size: int = 28) -> NDArray[np.uint8]:
+    """Resize grayscale images with Pillow's bicubic filter, which antialiases when it shrinks.
+
+    Args:
+        images: (n, h, w) uint8.
+        size: pixels per side of the result.
+
+    Returns:
+        (n, size, size) uint8.
+
+    Raises:
+        ValueError: `images` is not 3-D uint8, or `size` is below 1.
+    """
+    if images.ndim != 3 or images.dtype != np.uint8 or size < 1:
+        raise ValueError(f"images must be uint8 (n, h, w) and size >= 1, not {images.dtype} {images.shape} and {size}")
+    resized = np.empty((len(images), size, size), dtype=np.uint8)
+    for index, image in enumerate(images):
+        resized[index] = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+    return resized
+
+
+def max_project(volumes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the maximum over the slices of each volume, (n, z, h, w) uint8 -> (n, h, w) uint8.
+
+    Raises:
+        ValueError: `volumes` is not 4-D uint8 with at least one slice.
+    """
+    if volumes.ndim != 4 or volumes.dtype != np.uint8 or volumes.shape[1] == 0:
+        raise ValueError(f"volumes must be uint8 (n, z, h, w) with z >= 1, not {volumes.dtype} {volumes.shape}")
+    projected: NDArray[np.uint8] = volumes.max(axis=1)
+    return projected

@@ -1,0 +1,146 @@
+"""Input files of any origin, on disk or in memory: their bytes and what their first bytes reveal."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from nephros.errors import FileError, did_you_mean
+
+MAX_FILE_BYTES = 1 << 30
+"""Largest image file that is read, in bytes."""
+NPY_MAGIC = b"\x93NUMPY"
+"""First bytes of a .npy array."""
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of a TIFF file: little- and big-endian, classic and BigTIFF."""
+
+
+@dataclass(frozen=True)
+class InMemoryFile:
+    """A file that exists only as bytes in memory, such as an upload.
+
+    It stands where the path of an existing file may stand, so that nothing needs to be written to disk.
+    """
+
+    name: str
+    """The sender's name for the file. It appears in messages and is never opened."""
+    data: bytes = field(repr=False)
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return self.name
+
+    @property
+    def suffix(self) -> str:
+        """The name's suffix, as in `pathlib.Path.suffix`."""
+        return PurePosixPath(self.name).suffix
+
+    def open(self) -> io.BytesIO:
+        """Return the bytes as a file that is open for reading."""
+        return io.BytesIO(self.data)
+
+
+InputFile = Path | InMemoryFile
+
+
+def read_bytes(path: InputFile) -> bytes:
+    """Return the content of an image file.
+
+    Raises:
+        FileError: the file can't be read, is not a regular file, is empty, or is larger than 1 GiB.
+    """
+    if isinstance(path, InMemoryFile):
+        if not path.data:
+            raise _empty_file_error(path)
+        return path.data
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise FileError(path, f"{path} is a folder, not an image; name the files in it.")
+        if not stat.S_ISREG(status.st_mode):
+            raise FileError(path, f"{path} is a device or a pipe, not a file; copy its content to a file.")
+        if status.st_size == 0:
+            raise _empty_file_error(path)
+        if status.st_size > MAX_FILE_BYTES:
+            raise FileError(
+                path, f"{path} has {status.st_size / 1e9:.1f} GB, too much for images of cells; split it up."
+            )
+        return path.read_bytes()
+    except FileNotFoundError:
+        reason = "its link leads nowhere" if path.is_symlink() else "it does not exist"
+        raise FileError(path, f"{path} can't be read ({reason}); check the name.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise FileError(path, f"{path} can't be read ({reason}); check the file and its permissions.") from error
+
+
+def _empty_file_error(path: InputFile) -> FileError:
+    return FileError(str(path), f"{path} is empty (0 bytes), damaged or not an image; replace or remove it.")
+
+
+def read_magic(path: InputFile, expected: str) -> bytes:
+    """Return a file's first eight bytes.
+
+    Args:
+        path: the file.
+        expected: what to give instead where there is no such file, such as ``an .npz file``.
+
+    Raises:
+        FileError: the file is missing, unreadable or empty. A missing file's message suggests a similar name beside it.
+    """
+    if isinstance(path, InMemoryFile):
+        magic = path.data[:8]
+    else:
+        try:
+            with path.open("rb") as file:
+                magic = file.read(8)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            suggestion = did_you_mean(path.name, _sibling_names(path))
+            raise FileError(path, f"{path} does not exist; give the path of {expected}.{suggestion}") from error
+        except OSError as error:
+            if os.path.isdir(path):
+                raise FileError(path, f"{path} is a folder; give the path of {expected}.") from error
+            raise FileError(path, f"{path} can't be read ({error.strerror}); check its permissions.") from error
+    if not magic:
+        raise FileError(str(path), f"{path} is empty (0 bytes); download or copy it again.")
+    return magic
+
+
+def _sibling_names(path: Path) -> list[str]:
+    try:
+        return os.listdir(path.parent)
+    except OSError:
+        return []
+
+
+class NpyHeader(NamedTuple):
+    """The header of a .npy array."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+
+
+def read_npy_header(file: IO[bytes], name: object) -> NpyHeader:
+    """Read the header of a .npy array and leave `file` at the array's first element.
+
+    Args:
+        file: open at the array's first byte.
+        name: names the array at the beginning of an error's message.
+
+    Raises:
+        FileError: the array holds pickled Python objects.
+        ValueError: the bytes are not those of a .npy header; numpy raises several other exceptions for damaged headers.
+    """
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    header = NpyHeader(*read_header(file))
+    if header.dtype.hasobject:
+        raise FileError(str(name), f"{name} holds pickled Python objects, which are never opened; save it as numbers.")
+    return header

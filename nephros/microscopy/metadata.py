@@ -1,0 +1,152 @@
+"""The metadata of a prepared stack, which record how its nuclei were cropped: the JSON file that `nephros.prepare` writes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nephros.errors import FileError
+from nephros.microscopy.voxel_size import VoxelSize
+
+FORMAT = 2
+"""Version of the file's layout."""
+
+
+@dataclass(frozen=True)
+class StackInfo:
+    """The stack that the nuclei were cropped from."""
+
+    path: str
+    sha256: str
+    shape: tuple[int, int, int]
+    """Slices, rows and columns."""
+    dtype: str
+    channel: int
+    """Index of the channel that shows the nuclei."""
+    n_channels: int
+
+
+@dataclass(frozen=True)
+class MaskInfo:
+    """The instance mask that the nuclei were cropped by."""
+
+    path: str
+    sha256: str
+    shape: tuple[int, int, int]
+    """Slices, rows and columns."""
+    dtype: str
+    method: str
+    """How the mask was made, or ``user-provided mask``."""
+    automatic: bool
+    """Whether nephros made the mask."""
+
+
+@dataclass(frozen=True)
+class ContrastInfo:
+    """The linear map from the stack's intensities to 8 bits, and what the images look like after it."""
+
+    rule: str
+    black_level: float
+    """Intensity that becomes 0."""
+    white_level: float
+    """Intensity that becomes 255."""
+    black_percentile: float
+    """Percentile of the stack's voxels at the black level."""
+    white_percentile: float
+    pixel_mean: float
+    """Mean of the images' pixels, from 0 to 1."""
+    pixel_std: float
+
+
+@dataclass(frozen=True)
+class NucleusCounts:
+    """Numbers of nuclei."""
+
+    segmented: int
+    """In the mask."""
+    kept: int
+    """In the npz file."""
+    at_border: int
+    """In the mask and cut by the stack's edge, or with a crop that extends beyond it."""
+    dropped: int
+    """In the mask and not in the npz file."""
+
+
+@dataclass(frozen=True)
+class ClassLabelInfo:
+    """The user's classes, and the split that they were given."""
+
+    file: str
+    seed: int
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PreparationMetadata:
+    """How a stack's nuclei were segmented, cropped, resampled and scaled to 8 bits."""
+
+    stack: StackInfo
+    mask: MaskInfo
+    voxel_size_um: VoxelSize | None
+    """The stack's; None where it is unknown."""
+    voxel_size_source: str
+    target_voxel_size_um: VoxelSize | None
+    """What the crops were resampled to; None where nothing was."""
+    target_voxel_size_source: str | None
+    resampling_step: VoxelSize
+    """Stack voxels per voxel of a crop, along z, y and x."""
+    crop_shape_zyx: tuple[int, int, int]
+    contrast_limits: ContrastInfo
+    nuclei: NucleusCounts
+    class_labels: ClassLabelInfo | None
+    warnings: tuple[str, ...]
+    table: str
+    """Name of the CSV file beside this file."""
+    npz: str
+    """Name of the npz file beside this file."""
+    versions: dict[str, str]
+    """Versions of nephros and of the libraries that the figures depend on."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of the JSON file."""
+        return {"format": FORMAT, **asdict(self)}
+
+
+def read_metadata(path: Path) -> PreparationMetadata:
+    """Read the JSON file that `nephros.prepare` wrote.
+
+    Raises:
+        FileError: the file can't be read, is not such a file, or has another version's format.
+    """
+    try:
+        data = _to_tuples(json.loads(path.read_text(encoding="utf-8")))
+        file_format = data.pop("format")
+        if file_format != FORMAT:
+            raise FileError(
+                path,
+                f"{path} has format {file_format}, and this version reads {FORMAT}; run `nephros.prepare(STACK)` again.",
+            )
+        class_labels = data.pop("class_labels")
+        return PreparationMetadata(
+            stack=StackInfo(**data.pop("stack")),
+            mask=MaskInfo(**data.pop("mask")),
+            contrast_limits=ContrastInfo(**data.pop("contrast_limits")),
+            nuclei=NucleusCounts(**data.pop("nuclei")),
+            class_labels=None if class_labels is None else ClassLabelInfo(**class_labels),
+            **data,
+        )
+    except OSError as error:
+        raise FileError(
+            path, f"{path} can't be read ({error.strerror}); give the JSON file that `nephros.prepare(STACK)` wrote."
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FileError(path, f"{path} is not a metadata file of `nephros.prepare(STACK)`.") from error
+
+
+def _to_tuples(value: Any) -> Any:
+    """Return a JSON value with tuples in place of lists, at every depth."""
+    if isinstance(value, dict):
+        return {key: _to_tuples(item) for key, item in value.items()}
+    return tuple(map(_to_tuples, value)) if isinstance(value, list) else value
