@@ -195,7 +195,7 @@ def _record_results(metrics: ServerMetrics, results: Sequence[PredictionResult])
 def _add_server_routes(app: FastAPI, service: Service, metrics: ServerMetrics, version: VersionResponse) -> None:
     @app.get("/health", responses=openapi.HEALTH_RESPONSES, tags=["server"])
     async def health() -> Response:
-        """Classify a blank cell, and say ok if the model responds."""
+        """Classify a blank cell; the status is "ok" if the model responds."""
         try:
             await service.check_health()
         except Exception as error:  # whatever the runtime raises, the model does not respond

@@ -126,10 +126,11 @@ def render_api_page(schema: dict[str, Any], version: schemas.VersionResponse) ->
     return template.render(schema=schema, info=version.model_dump(), type_name=_type_name)
 
 
-def _type_name(schema: dict[str, Any]) -> str:
-    """Return the name of a schema's type, such as ``"number or null"``."""
+def _type_name(schema: dict[str, Any], *, plural: bool = False) -> str:
+    """Return the name of a schema's type, such as ``"number or null"`` or ``"list of numbers"``."""
     if "anyOf" in schema:
         return " or ".join(_type_name(option) for option in schema["anyOf"])
     if schema.get("type") == "array":
-        return f"list of {_type_name(schema['items'])}s"
-    return str(schema.get("type", schema.get("$ref", "").rpartition("/")[2] or "any"))
+        return f"{'lists' if plural else 'list'} of {_type_name(schema['items'], plural=True)}"
+    name = str(schema.get("type", schema.get("$ref", "").rpartition("/")[2] or "any"))
+    return f"{name}s" if plural and "type" in schema else name

@@ -40,7 +40,7 @@ def build_sample_cells(dataset: Dataset | None, seed: int = 0) -> list[SampleCel
     if dataset is None or len(dataset.val) < (n_samples := max(SAMPLES_PER_KIND, dataset.n_classes)):
         return samples
     subset = stratified_subset(dataset.val, n_samples, seed)
-    source = f"{dataset.provenance.title}, validation"
+    source = f"validation cells of {dataset.provenance.title}"
     return samples + [
         _to_sample_cell(f"validation-{i}.png", image, source, true_class=dataset.class_names[label])
         for i, (image, label) in enumerate(zip(subset.images, subset.labels, strict=True))

@@ -33,7 +33,7 @@ class PredictParams(BaseModel):
         0, ge=0, le=20, description="Add this many similar_cells, if the server has reference cells."
     )
     detail_limit: int = Field(
-        NO_LIMIT, ge=0, description="Add previews, saliency maps and similar cells to the first rows only, this many."
+        NO_LIMIT, ge=0, description="Add previews, saliency maps and similar cells to the rows below this one only."
     )
 
     @property
@@ -76,11 +76,11 @@ class PredictionResult(BaseModel):
 
     file: str = Field(description="Name of the uploaded file.")
     index: int = Field(description="Page of the file or row of the array, from 0.")
-    label: int | None
-    class_name: str | None
+    label: int | None = Field(description="Number of the most probable class.")
+    class_name: str | None = Field(description="Name of the most probable class.")
     probabilities: list[float] | None = Field(description="Calibrated, one per class; they sum to 1.")
     prediction_set: list[int] | None = Field(
-        description="Labels; the set contains the true class with probability `coverage`."
+        description="Labels, which include the true class as often as coverage asks."
     )
     is_ood: bool | None = Field(description="Whether the cell is out of distribution, unlike the training cells.")
     error: str | None = Field(description="Why there is no prediction, in one sentence.")

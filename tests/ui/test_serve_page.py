@@ -1,4 +1,4 @@
-"""The page of a real `nephros serve` in a real browser: wide and narrow, light and dark, by mouse and by keyboard alone."""
+"""The page of a live `nephros serve` in a real browser: wide and narrow, light and dark, by mouse and by keyboard alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from nephros.data.display import png_data_uri
 from nephros.data.synthetic import make_synthetic
 from tests.conftest import write_npz
 from tests.server.live_server import LiveServer, run_server
-from tests.ui.conftest import CHROMIUM
+from tests.ui.conftest import CHROMIUM, LAYOUTS, OpenPage, open_page
 from tests.ui.contrast import contrast_ratio, relative_luminance
 
 pytestmark = [
@@ -31,15 +30,15 @@ HOSTILE = "=cmd|'x' <b onclick=alert(1)>,\".png"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """Serve the model in the box, made-up cells as the known ones."""
-    known = write_npz(tmp_path_factory.mktemp("known") / "synthetic.npz", make_synthetic(200, 40, 40))
-    with run_server(["--reference-data", known]) as found:
-        yield found
+    """Serve the bundled model, with synthetic reference cells."""
+    reference = write_npz(tmp_path_factory.mktemp("reference") / "synthetic.npz", make_synthetic(200, 40, 40))
+    with run_server(["--reference-data", reference]) as live_server:
+        yield live_server
 
 
 @pytest.fixture(scope="module")
 def cell_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seventy cells, three of which are bad or odd, and an npz."""
+    """Seventy image files, among them a broken, an inverted and an oddly named one, and an npz file of 100 cells."""
     root = tmp_path_factory.mktemp("cells")
     images = make_synthetic(10, 100, 10, seed=5).val.images
     for i, image in enumerate(images[:67]):
@@ -51,58 +50,53 @@ def cell_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@dataclass
-class OpenPage:
-    """A page that is open, and what went wrong or was asked of other hosts."""
-
-    page: Any
-    theme: str
-    problems: list[str]
-
-    def upload(self, *files: Path) -> None:
-        """Choose files and wait until all have an answer."""
-        before = self.page.locator("#summary").inner_text() if self.page.locator("#summary").is_visible() else ""
-        self.page.set_input_files("#files", [str(file) for file in files])
-        self.page.wait_for_selector("#results", state="visible")
-        self.page.wait_for_selector("#progress", state="hidden")
-        assert self.page.locator("#summary").inner_text() != before
-
-
-@pytest.fixture(params=[(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], ids=lambda p: f"{p[0]}-{p[1]}")
+@pytest.fixture(params=LAYOUTS, ids=lambda layout: f"{layout[0]}-{layout[1]}")
 def page_in_each_layout(request: pytest.FixtureRequest, browser: Any, server: LiveServer) -> Iterator[OpenPage]:
-    width, theme = request.param
-    yield from _open_page(browser, server, width, theme)
+    yield from _open_served_page(browser, server, *request.param)
 
 
 @pytest.fixture
 def desktop_page(browser: Any, server: LiveServer) -> Iterator[OpenPage]:
-    yield from _open_page(browser, server, 1280, "light")
+    yield from _open_served_page(browser, server, *LAYOUTS[0])
 
 
-def _open_page(browser: Any, server: LiveServer, width: int, theme: str) -> Iterator[OpenPage]:
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
-    page = context.new_page()
-    opened_page = OpenPage(page, theme, [])
-    page.on("console", lambda message: opened_page.problems.append(f"console: {message.text}"))
-    page.on("pageerror", lambda error: opened_page.problems.append(f"error: {error}"))
-    allowed_prefixes = (server.address, "data:", "blob:")
-    page.on(
-        "request",
-        lambda asked: None if asked.url.startswith(allowed_prefixes) else opened_page.problems.append(asked.url),
-    )
-    page.goto(server.address)
-    page.wait_for_selector("#drop-zone[data-ready=yes]")
-    yield opened_page
-    assert opened_page.problems == []
-    context.close()
+def _open_served_page(browser: Any, server: LiveServer, width: int, theme: str) -> Iterator[OpenPage]:
+    with open_page(browser, server.address, width, theme, (server.address, "data:", "blob:")) as opened:
+        opened.page.wait_for_selector("#drop-zone[data-ready=yes]")
+        yield opened
+        assert opened.problems == []
 
 
-def test_cells_get_pictures_bars_sets_heat_maps_and_neighbours(
+def _upload(page: Any, *files: Path) -> None:
+    """Choose files and wait for all results."""
+    summary = page.locator("#summary")
+    previous = summary.inner_text() if summary.is_visible() else ""
+    page.set_input_files("#files", [str(file) for file in files])
+    _wait_for_results(page)
+    assert summary.inner_text() != previous
+
+
+def _wait_for_results(page: Any) -> None:
+    page.wait_for_selector("#results", state="visible")
+    page.wait_for_selector("#progress", state="hidden")
+
+
+def _download_table(page: Any) -> list[dict[str, str]]:
+    with page.expect_download() as download:
+        page.locator("#download-csv").click()
+    return list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
+
+
+def test_cards_show_probabilities_sets_saliency_maps_and_similar_cells(
     page_in_each_layout: OpenPage, cell_folder: Path
 ) -> None:
     page = page_in_each_layout.page
-    page_in_each_layout.upload(
-        cell_folder / "cell-00.png", cell_folder / "a-broken.png", cell_folder / "b-inverted.png", cell_folder / HOSTILE
+    _upload(
+        page,
+        cell_folder / "cell-00.png",
+        cell_folder / "a-broken.png",
+        cell_folder / "b-inverted.png",
+        cell_folder / HOSTILE,
     )
     cards = page.locator(".card")
     assert cards.count() == 4
@@ -110,9 +104,9 @@ def test_cells_get_pictures_bars_sets_heat_maps_and_neighbours(
     good = cards.nth(0)
     assert good.locator(".probabilities tbody tr").count() == 8
     assert good.locator(".probabilities tr.in-set").count() >= 1
-    shares = [float(text.strip("<% ")) for text in good.locator(".probabilities .value").all_inner_texts()]
-    assert shares == sorted(shares, reverse=True)
-    assert sum(shares) == pytest.approx(100, abs=1)
+    percentages = [float(text.strip("<% ")) for text in good.locator(".probabilities .value").all_inner_texts()]
+    assert percentages == sorted(percentages, reverse=True)
+    assert sum(percentages) == pytest.approx(100, abs=1)
     widths = good.locator(".bar-track i").evaluate_all("bars => bars.map(bar => bar.getBoundingClientRect().width)")
     assert widths == sorted(widths, reverse=True)
     assert widths[0] > 10
@@ -120,8 +114,9 @@ def test_cells_get_pictures_bars_sets_heat_maps_and_neighbours(
     assert "too bright" in cards.nth(2).locator(".ood-warning").inner_text()
     assert HOSTILE in cards.nth(3).inner_text()
     assert page.locator("b[onclick]").count() == 0
-    painted = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 === 3 && v > 0).length"
-    assert good.locator("canvas").evaluate(painted) > 20
+    image_data_js = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data"
+    count_painted_js = f"{image_data_js}.filter((v, i) => i % 4 === 3 && v > 0).length"
+    assert good.locator("canvas").evaluate(count_painted_js) > 20
     assert good.locator(".similar-cells li").count() == 6
     assert "class" in good.locator(".similar-cells li").first.inner_text()
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
@@ -129,18 +124,16 @@ def test_cells_get_pictures_bars_sets_heat_maps_and_neighbours(
     assert good.locator("canvas").evaluate("c => getComputedStyle(c).visibility") == "hidden"
 
 
-def test_the_page_fits_and_its_text_stands_out(page_in_each_layout: OpenPage, cell_folder: Path) -> None:
+def test_the_page_fits_the_window_and_its_text_has_contrast(page_in_each_layout: OpenPage, cell_folder: Path) -> None:
     page = page_in_each_layout.page
-    page_in_each_layout.upload(
-        cell_folder / "cell-00.png", cell_folder / "a-broken.png", cell_folder / "b-inverted.png"
-    )
+    _upload(page, cell_folder / "cell-00.png", cell_folder / "a-broken.png", cell_folder / "b-inverted.png")
     page.locator(".options summary").click()
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-    wide = "[...document.querySelectorAll('main *, header *')].filter(e => !e.closest('.scroll')"
-    wide += " && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
-    assert page.evaluate(wide) == []
-    paper = relative_luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
-    assert (paper < 0.1) == (page_in_each_layout.theme == "dark")
+    too_wide_js = "[...document.querySelectorAll('main *, header *')].filter(e => !e.closest('.scroll')"
+    too_wide_js += " && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
+    assert page.evaluate(too_wide_js) == []
+    background = relative_luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert (background < 0.1) == (page_in_each_layout.theme == "dark")
     computed_color_js = "selector => getComputedStyle(document.querySelector(selector)).color"
     for selector in (
         "h2",
@@ -154,31 +147,33 @@ def test_the_page_fits_and_its_text_stands_out(page_in_each_layout: OpenPage, ce
         "footer p",
         ".sample-strip small",
     ):
-        if page.locator(selector).count():
-            text = relative_luminance(page.evaluate(computed_color_js, selector))
-            assert contrast_ratio(text, paper) >= 4.5, selector
-    night = relative_luminance(page.evaluate("getComputedStyle(document.querySelector('.hero')).backgroundColor"))
+        text = relative_luminance(page.evaluate(computed_color_js, selector))
+        assert contrast_ratio(text, background) >= 4.5, selector
+    hero_background = relative_luminance(
+        page.evaluate("getComputedStyle(document.querySelector('.hero')).backgroundColor")
+    )
     for selector in (".eyebrow", ".subtitle", ".drop p", ".options small", ".options label"):
-        assert contrast_ratio(relative_luminance(page.evaluate(computed_color_js, selector)), night) >= 4.5, selector
-    unnamed = (
+        assert contrast_ratio(relative_luminance(page.evaluate(computed_color_js, selector)), hero_background) >= 4.5, (
+            selector
+        )
+    n_unnamed_js = (
         "[...document.querySelectorAll('input, select, progress')].filter(e => !e.labels.length && !e.ariaLabel).length"
     )
-    assert page.evaluate(unnamed) == 0
+    assert page.evaluate(n_unnamed_js) == 0
     page.goto(page.url + "api")
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
-def test_a_sample_is_taken_and_the_table_downloaded_by_keyboard_alone(page_in_each_layout: OpenPage) -> None:
+def test_a_sample_can_be_predicted_and_the_table_downloaded_by_keyboard(page_in_each_layout: OpenPage) -> None:
     page = page_in_each_layout.page
 
     def tab_to(selector: str) -> None:
         for _ in range(60):
             page.keyboard.press("Tab")
             if page.evaluate("selector => document.activeElement.matches(selector)", selector):
-                outlined = "document.activeElement.matches(':focus-visible')"
-                assert page.evaluate(outlined)
+                assert page.evaluate("document.activeElement.matches(':focus-visible')")
                 return
-        raise AssertionError(f"{selector} can't be reached")
+        raise AssertionError(f"{selector} can't be reached by keyboard")
 
     tab_to("#files")
     tab_to("summary")
@@ -195,36 +190,34 @@ def test_a_sample_is_taken_and_the_table_downloaded_by_keyboard_alone(page_in_ea
     page.keyboard.press("Space")
     assert not page.locator("#show-saliency").is_checked()
     tab_to("#download-csv")
-    with page.expect_download() as caught:
+    with page.expect_download() as download:
         page.keyboard.press("Enter")
-    assert caught.value.suggested_filename == "nephros.csv"
+    assert download.value.suggested_filename == "nephros.csv"
     tab_to("#clear")
     page.keyboard.press("Enter")
     assert page.locator(".card").count() == 0
     assert page.evaluate("document.activeElement.id") == "files"
 
 
-def test_many_files_show_progress_and_a_whole_table(desktop_page: OpenPage, cell_folder: Path) -> None:
+def test_many_files_show_progress_and_fill_the_table(desktop_page: OpenPage, cell_folder: Path) -> None:
     page = desktop_page.page
     page.evaluate("""() => {
         window.progressTexts = [];
         new MutationObserver(() => window.progressTexts.push(document.getElementById('progress-text').textContent))
             .observe(document.getElementById('progress-text'), { childList: true, characterData: true, subtree: true }) }""")
     files = sorted(cell_folder.glob("*.png"))
-    desktop_page.upload(*files)
-    steps = page.evaluate("window.progressTexts")
-    assert len({step for step in steps if step.endswith("of 70 files")}) >= 3
-    assert steps[-1] == "70 of 70 files"
+    _upload(page, *files)
+    progress_texts = page.evaluate("window.progressTexts")
+    assert len({text for text in progress_texts if text.endswith("of 70 files")}) >= 3
+    assert progress_texts[-1] == "70 of 70 files"
     assert page.locator(".card").count() == 60
     page.locator("#show-more").click()
     assert page.locator(".card").count() == 70
     assert page.locator("#show-more").is_hidden()
-    with page.expect_download() as caught:
-        page.locator("#download-csv").click()
-    rows = list(csv.DictReader(io.StringIO(Path(caught.value.path()).read_text(encoding="utf-8"))))
+    rows = _download_table(page)
     assert [row["file"].removeprefix("'") for row in rows] == [file.name for file in files]
     hostile = next(row for row in rows if "cmd" in row["file"])
-    assert hostile["file"] == f"'{HOSTILE}"  # a spreadsheet takes it for text
+    assert hostile["file"] == f"'{HOSTILE}"  # so that a spreadsheet takes it for text
     assert [bool(row["error"]) for row in rows] == [file.name == "a-broken.png" for file in files]
     for row in rows:
         if not row["error"]:
@@ -232,84 +225,78 @@ def test_many_files_show_progress_and_a_whole_table(desktop_page: OpenPage, cell
             assert row["label"] in row["prediction_set"].split()
 
 
-def test_an_npz_is_dropped_and_every_row_is_in_the_table(desktop_page: OpenPage, cell_folder: Path) -> None:
+def test_every_row_of_a_dropped_npz_file_is_in_the_table(desktop_page: OpenPage, cell_folder: Path) -> None:
     page = desktop_page.page
     data = list((cell_folder / "cells.npz").read_bytes())
-    drop = """data => {
+    drop_js = """data => {
         const transfer = new DataTransfer();
         transfer.items.add(new File([new Uint8Array(data)], 'cells.npz'));
         const options = { dataTransfer: transfer, bubbles: true, cancelable: true };
         document.getElementById('drop-zone').dispatchEvent(new DragEvent('drop', options)) }"""
-    page.evaluate(drop, data)
+    page.evaluate(drop_js, data)
     page.wait_for_selector(".card")
     page.wait_for_selector("#progress", state="hidden")
     assert page.locator("#summary").inner_text().startswith("100 cells classified")
     assert "cells.npz, val, 0" in page.locator(".card").first.inner_text()
-    with page.expect_download() as caught:
-        page.locator("#download-csv").click()
-    rows = list(csv.DictReader(io.StringIO(Path(caught.value.path()).read_text(encoding="utf-8"))))
+    rows = _download_table(page)
     assert [int(row["index"]) for row in rows] == list(range(100))
 
 
-def test_a_folder_is_dropped_and_what_is_in_it_is_answered(
-    desktop_page: OpenPage, cell_folder: Path, tmp_path: Path
-) -> None:
+def test_the_files_of_a_dropped_folder_are_predicted(desktop_page: OpenPage, cell_folder: Path, tmp_path: Path) -> None:
+    page = desktop_page.page
     inner = tmp_path / "mine" / "inner"
     inner.mkdir(parents=True)
     for number in range(2):
         (inner / f"cell-{number}.png").write_bytes((cell_folder / f"cell-0{number}.png").read_bytes())
-    (tmp_path / "mine" / "notes.txt").write_text("not a picture")
-    client = desktop_page.page.context.new_cdp_session(desktop_page.page)
-    box = desktop_page.page.locator("#drop-zone").bounding_box()
+    (tmp_path / "mine" / "notes.txt").write_text("not an image")
+    client = page.context.new_cdp_session(page)
+    box = page.locator("#drop-zone").bounding_box()
     data = {"items": [], "files": [str(tmp_path / "mine")], "dragOperationsMask": 1}
     for kind in ("dragEnter", "dragOver", "drop"):
         client.send("Input.dispatchDragEvent", {"type": kind, "x": box["x"] + 20, "y": box["y"] + 20, "data": data})
-    desktop_page.page.wait_for_selector("#results", state="visible")
-    desktop_page.page.wait_for_selector("#progress", state="hidden")
-    assert desktop_page.page.locator("#summary").inner_text() == "2 cells classified."
+    _wait_for_results(page)
+    assert page.locator("#summary").inner_text() == "2 cells classified."
 
 
-def test_a_file_that_has_gone_does_not_take_its_neighbours_along(
+def test_a_deleted_file_does_not_affect_the_others_of_its_group(
     desktop_page: OpenPage, cell_folder: Path, tmp_path: Path
 ) -> None:
+    page = desktop_page.page
     files = [tmp_path / f"cell-{number:02}.png" for number in range(30)]
     for file in files:
         file.write_bytes((cell_folder / "cell-00.png").read_bytes())
 
-    def first(route: Any) -> None:
-        files[27].unlink(missing_ok=True)  # chosen, but of the second group, which is not sent yet
+    def delete_and_continue(route: Any) -> None:
+        files[27].unlink(missing_ok=True)  # in the second group, which has not been uploaded yet
         route.continue_()
 
-    desktop_page.page.route(PREDICT_URL, first)
-    desktop_page.page.set_input_files("#files", [str(file) for file in files])
-    desktop_page.page.wait_for_selector("#results", state="visible")
-    desktop_page.page.wait_for_selector("#progress", state="hidden")
-    assert desktop_page.page.locator("#summary").inner_text().startswith("29 cells classified, 1 failed")
-    lost = [words for words in desktop_page.problems if words.startswith("console: Failed to load resource: net::ERR")]
-    assert len(lost) == 2  # the group, and then the file alone
-    desktop_page.problems = [words for words in desktop_page.problems if words not in lost]
+    page.route(PREDICT_URL, delete_and_continue)
+    page.set_input_files("#files", [str(file) for file in files])
+    _wait_for_results(page)
+    assert page.locator("#summary").inner_text().startswith("29 cells classified, 1 failed")
+    failed_uploads = [text for text in desktop_page.problems if "Failed to load resource: net::ERR" in text]
+    assert len(failed_uploads) == 2  # the group, and then the file alone
+    desktop_page.problems[:] = [text for text in desktop_page.problems if text not in failed_uploads]
 
 
-def test_more_cells_of_an_npz_get_their_own_pictures_heat_maps_and_neighbours(
-    desktop_page: OpenPage, cell_folder: Path
-) -> None:
+def test_show_more_adds_previews_saliency_maps_and_similar_cells(desktop_page: OpenPage, cell_folder: Path) -> None:
     page = desktop_page.page
-    desktop_page.upload(cell_folder / "cells.npz")
+    _upload(page, cell_folder / "cells.npz")
     assert page.locator(".card").count() == 60
     page.locator("#show-more").click()
     page.wait_for_selector("#show-more", state="hidden")
     assert page.locator(".card .probabilities").count() == 100
-    for part, each in ((".preview img", 1), (".preview canvas", 1), (".similar-cells li", 6)):
-        assert page.locator(f".card {part}").count() == 100 * each
+    for selector, n_per_card in ((".preview img", 1), (".preview canvas", 1), (".similar-cells li", 6)):
+        assert page.locator(f".card {selector}").count() == 100 * n_per_card
     stored = np.load(cell_folder / "cells.npz")["val_images"]
     for i in (0, 59, 60, 99):
         assert f"cells.npz, val, {i}" in page.locator(".card .filename").nth(i).inner_text()
         assert page.locator(".preview img").nth(i).get_attribute("src") == png_data_uri(stored[i])
 
 
-def test_more_cells_of_a_file_that_can_t_be_sent_again_say_so(desktop_page: OpenPage, cell_folder: Path) -> None:
+def test_show_more_reports_a_file_that_cannot_be_uploaded_again(desktop_page: OpenPage, cell_folder: Path) -> None:
     page = desktop_page.page
-    desktop_page.upload(cell_folder / "cells.npz")
+    _upload(page, cell_folder / "cells.npz")
     page.route("**/predict/batch?*", lambda route: route.fulfill(status=413, json={"error": "It is too large now."}))
     page.locator("#show-more").click()
     page.wait_for_selector("#show-more", state="hidden")
@@ -320,49 +307,51 @@ def test_more_cells_of_a_file_that_can_t_be_sent_again_say_so(desktop_page: Open
     desktop_page.problems.clear()
 
 
-def _wait_for_request(page: Any, routes: list[Any]) -> None:
-    """Return when the page has sent something."""
+def _wait_for_request(page: Any, requests: list[Any]) -> None:
+    """Return once the page has sent a request."""
     for _ in range(500):
-        if routes:
+        if requests:
             return
         page.wait_for_timeout(20)
-    raise AssertionError("nothing was sent")
+    raise AssertionError("the page sent no request")
 
 
-@pytest.mark.parametrize("what", ["cell-*.png", "cells.npz"])
-def test_clearing_stops_the_work_and_leaves_an_empty_page(desktop_page: OpenPage, cell_folder: Path, what: str) -> None:
+@pytest.mark.parametrize("pattern", ["cell-*.png", "cells.npz"])
+def test_clearing_stops_the_predictions_and_empties_the_page(
+    desktop_page: OpenPage, cell_folder: Path, pattern: str
+) -> None:
     page = desktop_page.page
-    held: list[Any] = []
-    page.route(PREDICT_URL, lambda route: held.append(route))  # no answer comes
-    page.set_input_files("#files", [str(file) for file in sorted(cell_folder.glob(what))])
+    requests: list[Any] = []
+    page.route(PREDICT_URL, lambda route: requests.append(route))  # never fulfilled
+    page.set_input_files("#files", [str(file) for file in sorted(cell_folder.glob(pattern))])
     page.wait_for_selector("#progress", state="visible")
-    _wait_for_request(page, held)
+    _wait_for_request(page, requests)
     page.locator("#clear").click()
     page.wait_for_timeout(300)
     assert page.locator(".card").count() == 0
     assert page.locator("#progress").is_hidden()
     assert page.locator("#results").is_hidden()
     assert page.evaluate("document.activeElement.id") == "files"
-    assert len(held) == 1
+    assert len(requests) == 1
     page.unroute(PREDICT_URL)
-    desktop_page.upload(cell_folder / "cell-00.png")  # the next work is none the worse
+    _upload(page, cell_folder / "cell-00.png")  # the page still works
     assert page.locator(".card").count() == 1
     assert page.locator("#summary").inner_text() == "1 cell classified."
 
 
-def test_stopping_says_of_each_file_that_it_was_stopped(desktop_page: OpenPage, cell_folder: Path) -> None:
+def test_stopping_marks_every_remaining_file_as_stopped(desktop_page: OpenPage, cell_folder: Path) -> None:
     page = desktop_page.page
-    held: list[Any] = []
-    page.route(PREDICT_URL, lambda route: held.append(route))
+    requests: list[Any] = []
+    page.route(PREDICT_URL, lambda route: requests.append(route))
     page.set_input_files("#files", [str(file) for file in sorted(cell_folder.glob("cell-*.png"))[:30]])
-    _wait_for_request(page, held)
+    _wait_for_request(page, requests)
     page.locator("#stop").click()
     page.wait_for_selector("#progress", state="hidden")
     assert page.locator(".card.failed").count() == 30
     assert "Stopped before it was classified" in page.locator(".card").last.inner_text()
 
 
-def test_a_server_that_has_gone_is_said_of_each_file(browser: Any, cell_folder: Path) -> None:
+def test_an_unreachable_server_is_reported_on_each_card(browser: Any, cell_folder: Path) -> None:
     with run_server(["--reference-data", "none"]) as server:
         context = browser.new_context()
         page = context.new_page()

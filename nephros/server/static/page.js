@@ -17,7 +17,7 @@ async function init() {
   state.serverInfo = await (await fetch("/version")).json();
   const { version, model, reference_cells: reference, class_names: classNames } = state.serverInfo;
   byId("model").textContent = `nephros ${version} · recipe ${model.recipe}, trained on ${model.training_data}`;
-  const accuracy = model.test_accuracy === null ? "" : ` Test accuracy on that data: ${percent(model.test_accuracy)} (${model.test_setup}).`;
+  const accuracy = model.test_accuracy === null ? "" : ` Test accuracy on ${model.training_data}: ${percent(model.test_accuracy)} (${model.test_setup}).`;
   byId("model-info").textContent = `The model distinguishes ${classNames.length} classes.${accuracy} ${model.limitations.join(" ").replaceAll("`", "")}`;
   const referenceInfo = reference
     ? `Similar cells come from ${formatCount(reference.n_cells)} ${reference.trained_on ? "training" : "reference"} cells of ${reference.title}.`
@@ -39,7 +39,7 @@ async function showSamples() {
       button.addEventListener("click", () => predictSample(sample));
       strip.append(createElement("li", {}, button));
     }
-    const title = members[0].synthetic ? "Synthetic nuclei, drawn by nephros: predictions for them mean little" : `${source}, with true classes`;
+    const title = members[0].synthetic ? "Synthetic nuclei, drawn by nephros: predictions for them mean little" : `Labeled ${source}`;
     byId("sample-groups").append(createElement("div", { className: "sample-group" }, createElement("h3", { textContent: title }), strip));
   }
   byId("samples").hidden = samples.length === 0;
