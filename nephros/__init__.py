@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     from nephros.data.download import download
     from nephros.data.load import describe, load
     from nephros.environment import __version__
-    from nephros.errors import NephrosError
+    from nephros.errors import (
+        DivergedError,
+        FileError,
+        IncompatibleError,
+        IncompleteError,
+        InvalidArgument,
+        LockedError,
+        MissingDependency,
+        NephrosError,
+        UnknownName,
+    )
     from nephros.evaluation.scoring import Evaluation
     from nephros.exporters.export import export
     from nephros.exporters.loading import load_predictor
@@ -47,18 +57,27 @@ if TYPE_CHECKING:
     from nephros.workflows.train import resume, train
     from nephros.workflows.tune import resume_study, tune
 
+# Public name -> the module that defines it.
 _LAZY_IMPORTS = {
-    "PredictionBatch": "inference.predictor",
-    "Dataset": "data.dataset",
-    "Predictor": "inference.predictor",
-    "Evaluation": "evaluation.scoring",
-    "Predictions": "inference.predictions",
-    "Provenance": "data.dataset",
     "RECIPES": "presets",
+    "Dataset": "data.dataset",
+    "DivergedError": "errors",
+    "Evaluation": "evaluation.scoring",
+    "FileError": "errors",
+    "IncompatibleError": "errors",
+    "IncompleteError": "errors",
+    "InvalidArgument": "errors",
+    "LockedError": "errors",
+    "MissingDependency": "errors",
+    "NephrosError": "errors",
+    "PredictionBatch": "inference.predictor",
+    "Predictions": "inference.predictions",
+    "Predictor": "inference.predictor",
+    "Provenance": "data.dataset",
     "Recipe": "recipe",
     "RunFolder": "runs",
     "Split": "data.dataset",
-    "NephrosError": "errors",
+    "UnknownName": "errors",
     "__version__": "environment",
     "best_recipe": "workflows.study",
     "compare": "workflows.compare",
@@ -85,7 +104,14 @@ _LAZY_IMPORTS = {
 __all__ = [
     "RECIPES",
     "Dataset",
+    "DivergedError",
     "Evaluation",
+    "FileError",
+    "IncompatibleError",
+    "IncompleteError",
+    "InvalidArgument",
+    "LockedError",
+    "MissingDependency",
     "NephrosError",
     "PredictionBatch",
     "Predictions",
@@ -94,6 +120,7 @@ __all__ = [
     "Recipe",
     "RunFolder",
     "Split",
+    "UnknownName",
     "__version__",
     "best_recipe",
     "compare",
@@ -122,5 +149,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import nephros` and `nephros --help` stay fast."""
     if name not in _LAZY_IMPORTS:
         raise AttributeError(f"module 'nephros' has no attribute '{name}'")
-    module, _, attribute = _LAZY_IMPORTS[name].partition(":")
-    return getattr(importlib.import_module(f"nephros.{module}"), attribute or name)
+    return getattr(importlib.import_module(f"nephros.{_LAZY_IMPORTS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""Atomic files, and a disk that fills up in the middle of a run."""
+"""Atomic files, and a disk that fills up during a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nephros.files import atomic_write, file_digest, write_json, write_text
 from tests.conftest import squares_dataset, write_npz
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     write_text(path, "old")
 
@@ -30,12 +30,12 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_json_has_no_nan(tmp_path: Path) -> None:
+def test_nan_and_infinity_become_null_in_json(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"x": float("nan"), "y": [float("inf"), 1.5], "z": (1, "ä")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": None, "y": [None, 1.5], "z": [1, "ä"]}
 
 
-def test_digest(tmp_path: Path) -> None:
+def test_file_digest(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert file_digest(tmp_path / "a", "md5") == "900150983cd24fb0d6963f7d28e17f72"
 
@@ -52,12 +52,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_sentence_and_the_run_goes_on_once_there_is_room(small_disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_sentence_and_the_run_resumes_once_there_is_space(small_disk: Path, tmp_path: Path) -> None:
     data = write_npz(tmp_path / "cells.npz", squares_dataset(n=80))
     run = small_disk / "run"
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"x" * 2_000_000)
-    # A checkpoint of course-1 is some 0.4 MB and momentum doubles it: there is room for none beside the ballast.
+    # A checkpoint of course-1 takes about 0.4 MB, which momentum doubles: none fits beside the ballast.
     args = ["course-1", "--epochs", "2", "--optimizer.momentum", "0.9", "--model.base_channels", "20"]
     command = [sys.executable, "-m", "nephros", "train"]
     failed = subprocess.run(
@@ -73,10 +73,10 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_once_there_is_room(smal
     assert (run / "report.html").exists()
 
 
-def test_a_file_that_may_grow_no_further_is_one_sentence_too(tmp_path: Path) -> None:
+def test_a_file_size_limit_is_one_sentence_too(tmp_path: Path) -> None:
     data = write_npz(tmp_path / "cells.npz", squares_dataset(n=80))
     run = tmp_path / "run"
-    # Files of at most 200 kB: the checkpoint does not fit, as on a full disk, and no special right is needed.
+    # With files limited to 200 kB the checkpoint doesn't fit, as on a full disk, and no privileges are needed.
     script = (
         "import resource, sys, nephros.cli\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"

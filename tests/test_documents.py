@@ -1,4 +1,4 @@
-"""The tables of the documents are those of the files that commands wrote."""
+"""The tables in the documents match the files that commands wrote."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def test_tables_are_as_their_files_are() -> None:
+def test_tables_match_their_files() -> None:
     args = [sys.executable, "-m", "results.fill", "--check"]
     completed = subprocess.run(args, capture_output=True, text=True, check=False, cwd=ROOT)
     assert completed.returncode == 0, completed.stderr
 
 
-def test_a_table_takes_the_columns_that_its_mark_names() -> None:
+def test_a_table_shows_the_columns_of_its_mark() -> None:
     script = "import sys; from results.fill import fill_tables\n"
     script += "mark = '<!-- table results/study-poster-27.csv: {} -->\\nold\\n<!-- end -->'\n"
     script += "print(fill_tables(mark.format(sys.argv[1])))"

@@ -1,4 +1,4 @@
-"""Starting torchrun, and finding the processes that it starts."""
+"""Start torchrun, and find the processes that it starts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TIMEOUT_S = 180
-"""Seconds that a test waits for one run."""
+"""Seconds that a test waits for a run."""
 
 
 @contextlib.contextmanager
 def start_torchrun(processes: int, *args: str, restarts: int = 0) -> Iterator[subprocess.Popen[str]]:
-    """Start `python -m words` in so many processes on one machine, each with one thread; none outlives the block."""
+    """Start `python -m args` in `processes` processes with one thread each; none outlives the block."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *torchrun, "--max-restarts", str(restarts), "-m", *args]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -24,29 +24,29 @@ def start_torchrun(processes: int, *args: str, restarts: int = 0) -> Iterator[su
         yield process
     finally:
         if process.poll() is None:
-            process.terminate()  # upon which torchrun ends its own processes
+            process.terminate()  # torchrun then ends its own processes
             process.communicate()
 
 
 def wait_for_exit(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Wait for the end; return the exit status, what was printed, and the errors."""
+    """Wait for the process to end; return exit status, stdout and stderr."""
     stdout, stderr = process.communicate(timeout=TIMEOUT_S)
     return process.returncode, stdout, stderr
 
 
 def run_torchrun(processes: int, *args: str) -> tuple[int, str, str]:
-    """Start `python -m words` in so many processes, and `finish` it."""
+    """Start `python -m args` in `processes` processes and wait; return exit status, stdout and stderr."""
     with start_torchrun(processes, *args) as process:
         return wait_for_exit(process)
 
 
 def error_lines(stderr: str) -> list[str]:
-    """Return nephros's own error lines."""
+    """Return the error lines of nephros itself."""
     return [line for line in stderr.splitlines() if line.startswith("nephros: ")]
 
 
 def find_rank_pid(process: subprocess.Popen[str], rank: int) -> int | None:
-    """Return the process id of a rank that torchrun has started, or None when there is none (or no /proc)."""
+    """Return the process id of a rank started by torchrun, or None if there is none (or no /proc)."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]

@@ -1,4 +1,4 @@
-"""Every benchmark runs and prints the record that it promises; how fast anything is, is not tested."""
+"""Every benchmark runs and prints its record; speed itself is not tested."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _check_precisions(rows: list[dict[str, Any]]) -> None:
 def _check_runtimes(rows: list[dict[str, Any]]) -> None:
     shares = {row["what"]: row["target_share"] for row in rows if "share_of_matrix_rate" in row}
     assert shares.items() >= {"torch": 0.6, "ONNX Runtime": 0.6}.items()
-    assert "OpenVINO" in {row["what"] for row in rows}  # its figures, or that it is not installed
+    assert "OpenVINO" in {row["what"] for row in rows}  # with figures, or a remark that it is not installed
     bundled, tiny = (row for row in rows if "PNG files" in row["what"])
     assert tiny["predicted_per_s"]["median"] > bundled["predicted_per_s"]["median"]
     assert all(
@@ -127,7 +127,7 @@ def test_quick_numbers_are_not_saved(tmp_path: Path) -> None:
     assert "--quick and --save" in completed.stderr
 
 
-def test_the_drivers_load_is_counted() -> None:
+def test_scheduler_load_is_counted() -> None:
     rows = last_record(run_benchmark("driver_load", "--quick", "--device", "cpu"))["rows"]
     studies = [row for row in rows if "tasks" in row]
     assert [(row["R"], row["tasks"], row["epochs"]) for row in studies] == [(3, 6, 11), (9, 22, 69)]
@@ -136,7 +136,7 @@ def test_the_drivers_load_is_counted() -> None:
     assert 0 < sizes["course-1"] < sizes["poster"] < sizes["compact"]
 
 
-def test_classics_measure_each_baseline_and_its_peers() -> None:
+def test_classical_baselines_are_measured_beside_their_peers() -> None:
     record = last_record(run_benchmark("classics", "--quick", "--data", "synthetic"))
     measured = [row for row in record["rows"] if "fit_seconds" in row]
     assert {row["method"] for row in measured} == {"knn", "svm-linear", "svm-rbf, exact"}
@@ -151,20 +151,20 @@ def test_classics_measure_each_baseline_and_its_peers() -> None:
     assert scaling_exponent([1000, 2000, 4000], [1.0, 4.0, 16.0]) == pytest.approx(2)
 
 
-def test_memory_of_a_stack_is_measured() -> None:
+def test_stack_memory_is_measured() -> None:
     rows = last_record(run_benchmark("stack_memory", "--quick", "--device", "cpu"))["rows"]
     assert [row["mask"] for row in rows] == [True, False]
     assert all(row["nuclei"] > 0 and row["peak_mb"] > row["stack_mb"] > 50 for row in rows)
 
 
-def test_a_speedrun_trains_from_a_cold_process_and_keeps_its_run_where_told(tmp_path: Path) -> None:
+def test_speedrun_trains_in_a_new_process_and_keeps_the_run(tmp_path: Path) -> None:
     args = ("speedrun", "--quick", "--recipes", "nephros-fast", "--device", "cpu", "--runs", str(tmp_path))
     (row,) = last_record(run_benchmark(*args))["rows"]
     metrics_path = RunFolder.open(tmp_path / "nephros-fast-0").file("test", "metrics.json")
     assert json.loads(metrics_path.read_text(encoding="utf-8"))["accuracy"] == row["test_accuracy"]
     repeated = run_benchmark(*args)
     assert repeated.returncode == 2
-    assert "nephros-fast-0 is there already" in repeated.stderr
+    assert "nephros-fast-0 exists already" in repeated.stderr
     assert 0 < row["minutes"] < 5
     assert 0 < row["test_accuracy"] <= 1
     assert row["share"] == pytest.approx(
@@ -173,7 +173,7 @@ def test_a_speedrun_trains_from_a_cold_process_and_keeps_its_run_where_told(tmp_
     assert (row["target_accuracy"], row["target_minutes"]) == (0.703, 10.0)
 
 
-def test_peers_are_measured_beside_ours() -> None:
+def test_peers_are_measured_beside_nephros() -> None:
     record = last_record(run_benchmark("peers", "--quick", "--workers", "0"))
     stacks = {row["stack"]: row for row in record["rows"]}
     assert set(stacks) == {"nephros", "plain, 0 workers", "timm-style, 0 workers"}
@@ -181,7 +181,7 @@ def test_peers_are_measured_beside_ours() -> None:
     assert stacks["nephros"]["nephros_speedup"]["median"] == 1
 
 
-def test_an_idea_is_tried_beside_where_it_began(tmp_path: Path) -> None:
+def test_an_idea_is_tried_beside_its_starting_point(tmp_path: Path) -> None:
     for name in ("start", "second"):
         completed = run_benchmark("ideas", name, "--seeds", "0", "--quick", "--out", str(tmp_path / "speedrun"))
         assert completed.returncode == 0, completed.stderr

@@ -1,4 +1,4 @@
-"""The newest record of each processor, printed."""
+"""Tables of the latest record of each processor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _record(flags: list[str], rate: int, device: str = "CPU, 2 threads") -> dict
     return {**about, "hardware": hardware, "versions": {"torch": "2"}, "rows": [{"images_per_s": rate}]}
 
 
-def test_processors_of_one_name_are_told_apart_by_their_flags(tmp_path: Path) -> None:
+def test_processors_of_the_same_name_differ_by_their_flags(tmp_path: Path) -> None:
     file = tmp_path / "some.json"
     records = [_record(["avx2"], 1), _record(["avx2", "amx_bf16"], 2), _record(["avx2"], 3)]
     file.write_text(json.dumps(records), encoding="utf-8")
