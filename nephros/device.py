@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import torch
 
+from nephros.environment import available_memory
 from nephros.errors import NephrosError
-from nephros.memory import available_memory
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 MIN_BF16_SPEEDUP = 1.2

@@ -20,9 +20,9 @@ from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, missing_cla
 from nephros.data.download import cache_dir
 from nephros.data.input_files import NPY_MAGIC, InMemoryFile, InputFile, read_magic, read_npy_header
 from nephros.data.medmnist import MEDMNIST, MedMNISTInfo
+from nephros.environment import available_memory
 from nephros.errors import FileError, NephrosError
 from nephros.files import atomic_write, file_digest
-from nephros.memory import available_memory
 
 _EXPECTED_LAYOUT = "a MedMNIST file holds train_, val_ and test_ images and labels"
 # Everything that zipfile, its decompressors and numpy's header reader raise for missing or changed bytes.

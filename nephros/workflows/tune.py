@@ -17,11 +17,11 @@ from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
 from nephros.data.load import data_request, load
 from nephros.data.subset import tuning_subset
+from nephros.environment import available_memory
 from nephros.errors import NephrosError
 from nephros.evaluation.metrics import compute_metrics
 from nephros.evaluation.scoring import evaluate_model
 from nephros.files import write_text
-from nephros.memory import available_memory
 from nephros.recipe import Recipe, to_yaml
 from nephros.tuning import space as spaces
 from nephros.tuning.checkpoint_store import CheckpointStore, best_checkpoint_name

@@ -18,9 +18,9 @@ import pytest
 from nephros.data import npz
 from nephros.data.medmnist import MEDMNIST
 from nephros.data.npz import open_npz
+from nephros.environment import available_memory
 from nephros.errors import FileError
 from nephros.files import file_digest
-from nephros.memory import available_memory
 
 SPLITS = {"train": 24, "val": 8, "test": 16}
 Arrays = dict[str, Any]
