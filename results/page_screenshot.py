@@ -1,4 +1,4 @@
-"""Take the screenshot of `nephros serve` that the README shows: ``python results/page_picture.py`` writes results/page.png.
+"""Take the screenshot of `nephros serve` that the README shows: ``python results/page_screenshot.py`` writes results/page.png.
 
 All cells are synthetic: real ones are not part of this repository.
 """
