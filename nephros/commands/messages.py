@@ -46,12 +46,13 @@ def use_flags(flags: Mapping[str, str]) -> None:
 def to_command_line(message: str) -> str:
     """Return a message of the library as the command line says it.
 
-    A parameter of the running command in backticks becomes its flag, without the backticks. A call of a public function in
-    backticks becomes the command that does the same. Whatever else stands in backticks stays.
+    A parameter of the running command in backticks becomes its flag, without the backticks; `NAME=False` becomes --no-name. A
+    call of a public function in backticks becomes the command that does the same. Whatever else stands in backticks stays.
     """
 
     def replace(match: re.Match[str]) -> str:
-        return _flags.get(match[1]) or _command(match[1]) or match[0]
+        parameter = re.sub(r"^(\w+)=False$", r"no_\1", match[1])
+        return _flags.get(parameter) or _command(match[1]) or match[0]
 
     return re.sub(r"`([^`]+)`", replace, message)
 

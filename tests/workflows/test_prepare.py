@@ -1,4 +1,4 @@
-"""`nephros data prepare` and `nephros data overlay` from the command line, on made-up tissue."""
+"""`nephros data prepare` and `nephros data overlay` from the command line, on synthetic tissue."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run_cli(argv: list[str], capsys: Capture) -> tuple[int, str, str]:
 
 
 def assert_usage_error(argv: list[str], capsys: Capture, folder: Path, *expected: str) -> None:
-    """Assert one plain line on stderr with all of `expected`, status 2, and nothing new in `folder`."""
+    """Check for one line on stderr with all of `expected`, status 2, and nothing new in `folder`."""
     before = sorted(folder.rglob("*"))
     status, _, err = run_cli(argv, capsys)
     assert status == 2, err
@@ -65,7 +65,7 @@ def prepare_args(stack: Path, *extra: str) -> list[str]:
     return ["data", "prepare", str(stack), "--mask", mask, "--out", out, *VOXEL_SIZE_ARGS, *extra]
 
 
-def test_pictures_table_and_notes(stack: Path, tissue: SyntheticStack, capsys: Capture) -> None:
+def test_images_table_and_metadata_describe_every_nucleus(stack: Path, tissue: SyntheticStack, capsys: Capture) -> None:
     status, out, err = run_cli(prepare_args(stack), capsys)
     assert status == 0, err
     folder = stack.parent / "out"
@@ -75,10 +75,10 @@ def test_pictures_table_and_notes(stack: Path, tissue: SyntheticStack, capsys: C
         images, ids = arrays["images"], arrays["ids"]
         rows = list(csv.DictReader(table))
     pixels, labels = (np.stack(part) for part in zip(*tissue.slices(), strict=True))
-    numbers = np.unique(labels)[1:]
-    assert images.shape == (len(numbers), 28, 28)
+    mask_ids = np.unique(labels)[1:]
+    assert images.shape == (len(mask_ids), 28, 28)
     assert images.dtype == np.uint8
-    assert ids.tolist() == numbers.tolist() == [int(row["id"]) for row in rows]
+    assert ids.tolist() == mask_ids.tolist() == [int(row["id"]) for row in rows]
     assert [int(row["index"]) for row in rows] == list(range(len(rows)))
     black, white = metadata["contrast_limits"]["black_level"], metadata["contrast_limits"]["white_level"]
     for image, row in zip(images, rows, strict=True):
@@ -99,8 +99,9 @@ def test_pictures_table_and_notes(stack: Path, tissue: SyntheticStack, capsys: C
     assert metadata["voxel_size_source"] == "voxel_size parameter"
     assert metadata["target_voxel_size_source"].startswith("assumed")
     assert metadata["mask"]["method"] == "user-provided mask"
-    for words in (f"nuclei: {len(ids)}", "assumed", "percentile", "result: mean", "cells.npz"):
-        assert words in out
+    assert metadata["format"] == 2
+    for text in (f"nuclei: {len(ids)}", "assumed", "percentile", "result: mean", "cells.npz"):
+        assert text in out
 
 
 def test_border_nuclei_can_be_left_out(stack: Path, capsys: Capture) -> None:
@@ -112,7 +113,9 @@ def test_border_nuclei_can_be_left_out(stack: Path, capsys: Capture) -> None:
     assert "true" not in (stack.parent / "out" / "cells.csv").read_text()
 
 
-def test_without_a_mask_one_is_made_and_called_rough(stack: Path, tissue: SyntheticStack, capsys: Capture) -> None:
+def test_without_a_mask_the_nuclei_are_segmented_automatically(
+    stack: Path, tissue: SyntheticStack, capsys: Capture
+) -> None:
     out = stack.parent / "cells.npz"
     args = ["data", "prepare", str(stack), "--out", str(out), *VOXEL_SIZE_ARGS]
     status, stdout, _ = run_cli(args, capsys)
@@ -131,7 +134,7 @@ def test_without_a_mask_one_is_made_and_called_rough(stack: Path, tissue: Synthe
 
 
 @pytest.mark.slow
-def test_own_classes_train_a_model(stack: Path, tissue: SyntheticStack, capsys: Capture, tmp_path: Path) -> None:
+def test_class_labels_train_a_model(stack: Path, tissue: SyntheticStack, capsys: Capture, tmp_path: Path) -> None:
     lines = ["id,class", *(f"{row + 1},kind {row % 2}" for row in range(len(tissue.nucleus_types) - 3))]
     (tmp_path / "classes.csv").write_text("\n".join(lines))
     assert run_cli(prepare_args(stack, "--classes", str(tmp_path / "classes.csv")), capsys)[0] == 0
@@ -148,7 +151,7 @@ def test_own_classes_train_a_model(stack: Path, tissue: SyntheticStack, capsys: 
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("text", "expected"),
     [
         ("id,class\n1,a\n999999,b\n", "nucleus 999999"),
         ("number,kind\n1,a\n", "columns id"),
@@ -158,53 +161,57 @@ def test_own_classes_train_a_model(stack: Path, tissue: SyntheticStack, capsys: 
         ("id,class\n1,a\n2,a\n3,a\n4,b\n", "1 nuclei of 'b'"),
     ],
 )
-def test_classes_that_can_not_be(text: str, sentence: str, stack: Path, capsys: Capture, tmp_path: Path) -> None:
+def test_invalid_class_labels_are_refused(
+    text: str, expected: str, stack: Path, capsys: Capture, tmp_path: Path
+) -> None:
     (tmp_path / "classes.csv").write_text(text)
     (tmp_path / "out").mkdir()
-    assert_usage_error(prepare_args(stack, "--classes", str(tmp_path / "classes.csv")), capsys, tmp_path, sentence)
+    assert_usage_error(prepare_args(stack, "--classes", str(tmp_path / "classes.csv")), capsys, tmp_path, expected)
 
 
-def test_bad_words_are_one_sentence(stack: Path, capsys: Capture, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--channel", "3"], ["--channel is 3"]),
+        (["--percentiles", "99,1"], ["--percentiles is 99,1"]),
+        (["--percentiles", "1,99,100"], ["--percentiles is 1,99,100"]),
+        (["--percentiles", "1,99", "--black-level", "3"], ["--percentiles is 1,99", "--black-level"]),
+        (["--black-level", "9", "--white-level", "3"], ["--white-level is 3", "9"]),
+        (["--seed", "-1"], ["--seed is -1"]),
+        (["--target-voxel-size", "1,1"], ["--target-voxel-size is 1,1"]),
+        (["--target-voxel-size", "1,1,0"], ["--target-voxel-size is 1,1,0"]),
+        (["--chanel", "0"], ["Did you mean '--channel'?"]),
+    ],
+)
+def test_invalid_options_are_refused_in_one_line(
+    options: list[str], expected: list[str], stack: Path, capsys: Capture, tmp_path: Path
+) -> None:
     (tmp_path / "out").mkdir()
-    without_voxel_size = [word for word in prepare_args(stack) if word not in VOXEL_SIZE_ARGS]
-    assert_usage_error(without_voxel_size, capsys, tmp_path, "--voxel-size", "resample")
-    assert_usage_error(prepare_args(stack, "--channel", "3"), capsys, tmp_path, "--channel is 3")
-    assert_usage_error(prepare_args(stack, "--percentiles", "99,1"), capsys, tmp_path, "--percentiles is 99,1")
-    assert_usage_error(
-        prepare_args(stack, "--percentiles", "1,99", "--black-level", "3"), capsys, tmp_path, "--black-level"
-    )
-    assert_usage_error(
-        prepare_args(stack, "--black-level", "9", "--white-level", "3"),
-        capsys,
-        tmp_path,
-        "--white-level is 3",
-        "above the black level, 9",
-    )
-    assert_usage_error(prepare_args(stack, "--seed", "-1"), capsys, tmp_path, "--seed is -1")
-    assert_usage_error(
-        prepare_args(stack, "--target-voxel-size", "1,1"), capsys, tmp_path, "--target-voxel-size is 1,1"
-    )
-    assert_usage_error(prepare_args(stack, "--chanel", "0"), capsys, tmp_path, "Did you mean '--channel'?")
-    wrong = [word if not word.endswith(".npz") else word[:-4] for word in prepare_args(stack)]
-    assert_usage_error(wrong, capsys, tmp_path, "must end in .npz")
-    inside = [word if not word.endswith(".npz") else str(stack / "cells.npz") for word in prepare_args(stack)]
-    assert_usage_error(inside, capsys, tmp_path, "can't be written")
-    overwriting = [
-        "data",
-        "prepare",
-        str(stack),
-        "--mask",
-        str(tmp_path / "cells.csv"),
-        "--out",
-        str(tmp_path / "cells.npz"),
-    ]
-    assert_usage_error(overwriting, capsys, tmp_path, "is an input")
-    assert_usage_error(
-        ["data", "prepare", str(tmp_path / "stak.tif"), "--out", "x.npz"], capsys, tmp_path, "Did you mean 'stack.tif'?"
-    )
+    assert_usage_error(prepare_args(stack, *options), capsys, tmp_path, *expected)
 
 
-def test_no_resample_takes_voxels_as_they_are_and_says_so(stack: Path, capsys: Capture) -> None:
+def test_an_unknown_voxel_size_names_both_ways_out(stack: Path, capsys: Capture, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    args = [arg for arg in prepare_args(stack) if arg not in VOXEL_SIZE_ARGS]
+    assert_usage_error(args, capsys, tmp_path, "stack.tif", "--voxel-size", "--no-resample")
+
+
+def test_outputs_that_can_not_be_written_are_refused(stack: Path, capsys: Capture, tmp_path: Path) -> None:
+    def assert_output_error(out: Path, *expected: str, mask: Path = tmp_path / "mask.tif") -> None:
+        args = ["data", "prepare", str(stack), "--mask", str(mask), "--out", str(out), *VOXEL_SIZE_ARGS]
+        assert_usage_error(args, capsys, tmp_path, *expected)
+
+    assert_output_error(tmp_path / "cells", "--out is", ".npz")
+    assert_output_error(stack / "cells.npz", "can't be written")
+    assert_output_error(tmp_path / "cells.npz", "cells.csv is an input", mask=tmp_path / "cells.csv")
+
+
+def test_a_misspelled_stack_suggests_its_neighbor(stack: Path, capsys: Capture, tmp_path: Path) -> None:
+    args = ["data", "prepare", str(tmp_path / "stak.tif"), "--out", "x.npz"]
+    assert_usage_error(args, capsys, tmp_path, "Did you mean 'stack.tif'?")
+
+
+def test_no_resample_uses_voxels_as_they_are_and_warns(stack: Path, capsys: Capture) -> None:
     args = [word for word in prepare_args(stack) if word not in VOXEL_SIZE_ARGS]
     status, out, _ = run_cli([*args, "--no-resample"], capsys)
     assert status == 0
@@ -213,7 +220,7 @@ def test_no_resample_takes_voxels_as_they_are_and_says_so(stack: Path, capsys: C
         assert next(csv.DictReader(table))["volume_um3"] == ""
 
 
-def test_a_wrong_voxel_size_is_noticed(stack: Path, capsys: Capture) -> None:
+def test_a_wrong_voxel_size_causes_a_warning(stack: Path, capsys: Capture) -> None:
     args = [*prepare_args(stack)[:-2], "--voxel-size", "1.9,0.95,0.95"]
     status, out, _ = run_cli(args, capsys)
     assert status == 0
@@ -222,7 +229,7 @@ def test_a_wrong_voxel_size_is_noticed(stack: Path, capsys: Capture) -> None:
 
 
 def write_predictions(stack: Path, names: list[str]) -> Path:
-    """Write what `nephros predict` would, the cells of train, val and test again behind those of `images`."""
+    """Write what `nephros predict` would, with a cell of train after those of `images`."""
     out = stack.parent / "out"
     with (out / "cells.csv").open() as table:
         rows = list(csv.DictReader(table))
@@ -237,12 +244,15 @@ def write_predictions(stack: Path, names: list[str]) -> Path:
     return path
 
 
-def test_an_overlay_of_predictions(stack: Path, capsys: Capture) -> None:
+def test_overlay_paints_predictions_as_png_and_tiff(stack: Path, capsys: Capture) -> None:
     assert run_cli(prepare_args(stack), capsys)[0] == 0
-    predictions, notes = write_predictions(stack, ["Leukocytes", "Podocytes"]), stack.parent / "out" / "cells.json"
+    predictions, metadata_path = (
+        write_predictions(stack, ["Leukocytes", "Podocytes"]),
+        stack.parent / "out" / "cells.json",
+    )
     for name in ("a.png", "b.tif"):
         image_path = stack.parent / name
-        args = ["data", "overlay", str(notes), "--predictions", str(predictions), "--out", str(image_path)]
+        args = ["data", "overlay", str(metadata_path), "--predictions", str(predictions), "--out", str(image_path)]
         status, out, err = run_cli(args, capsys)
         assert status == 0, err
         assert str(image_path) in out
@@ -253,30 +263,30 @@ def test_an_overlay_of_predictions(stack: Path, capsys: Capture) -> None:
         assert np.array_equal(np.asarray(png), np.asarray(tif))
 
 
-def test_overlays_that_can_not_be(stack: Path, capsys: Capture, tmp_path: Path) -> None:
+def test_overlay_refuses_files_that_do_not_fit(stack: Path, capsys: Capture, tmp_path: Path) -> None:
     assert run_cli(prepare_args(stack), capsys)[0] == 0
-    good, notes = write_predictions(stack, ["a", "b"]), tmp_path / "out" / "cells.json"
+    good, metadata_path = write_predictions(stack, ["a", "b"]), tmp_path / "out" / "cells.json"
     short, other = tmp_path / "short.csv", tmp_path / "other.csv"
     short.write_text("\n".join(good.read_text().splitlines()[:5]))
     other.write_text("a,b\n1,2\n")
 
-    def assert_overlay_error(notes: Path, predictions: Path, out: str, *expected: str) -> None:
-        args = ["data", "overlay", str(notes), "--predictions", str(predictions), "--out", str(tmp_path / out)]
+    def assert_overlay_error(metadata_path: Path, predictions: Path, out: str, *expected: str) -> None:
+        args = ["data", "overlay", str(metadata_path), "--predictions", str(predictions), "--out", str(tmp_path / out)]
         assert_usage_error(args, capsys, tmp_path, *expected)
 
-    assert_overlay_error(notes, short, "a.png", "short.csv lacks")
-    assert_overlay_error(notes, other, "a.png", "other.csv doesn't match")
-    assert_overlay_error(notes, tmp_path / "gone.csv", "a.png", "can't be read")
-    assert_overlay_error(notes, good, "a.gif", "must end in .png or .tif")
+    assert_overlay_error(metadata_path, short, "a.png", "short.csv lacks")
+    assert_overlay_error(metadata_path, other, "a.png", "other.csv doesn't match")
+    assert_overlay_error(metadata_path, tmp_path / "gone.csv", "a.png", "can't be read")
+    assert_overlay_error(metadata_path, good, "a.gif", "must end in .png or .tif")
     assert_overlay_error(tmp_path / "gone.json", good, "a.png", "can't be read")
     assert_overlay_error(good, good, "a.png", "is not a metadata file")
     with stack.open("ab") as file:
         file.write(b"\0")
-    assert_overlay_error(notes, good, "a.png", "has changed since")
+    assert_overlay_error(metadata_path, good, "a.png", "has changed since")
 
 
 @pytest.mark.parametrize("kind", ["float", "8 bits", "big-endian", "ome with sizes", "one slice"])
-def test_stacks_of_other_kinds(kind: str, stack: Path, capsys: Capture, tmp_path: Path) -> None:
+def test_other_kinds_of_stacks_are_prepared(kind: str, stack: Path, capsys: Capture, tmp_path: Path) -> None:
     volume, mask = tifffile.imread(stack), tifffile.imread(tmp_path / "mask.tif")
     sizes: list[str] = VOXEL_SIZE_ARGS
     imwrite_options: dict[str, Any] = {"photometric": "minisblack"}
@@ -318,7 +328,7 @@ def test_stacks_of_other_kinds(kind: str, stack: Path, capsys: Capture, tmp_path
     which=st.sampled_from(["stack.tif", "mask.tif"]),
     changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=5),
 )
-def test_changed_bytes_give_results_or_one_sentence(
+def test_changed_bytes_give_results_or_one_line(
     which: str, changes: list[tuple[float, int]], stack: Path, capsys: Capture, tmp_path: Path
 ) -> None:
     original = (tmp_path / which).read_bytes()
@@ -336,7 +346,7 @@ def test_changed_bytes_give_results_or_one_sentence(
     assert remaining in ([], ["cells.csv", "cells.json", "cells.npz"])
 
 
-def test_help_and_the_missing_extra(stack: Path, capsys: Capture) -> None:
+def test_help_names_options_and_a_missing_extra_is_named(stack: Path, capsys: Capture) -> None:
     status, out, _ = run_cli(["data", "prepare", "--help"], capsys)
     assert status == 0
     for text in ("border", "watershed", "--voxel-size", "assumed"):
@@ -352,41 +362,41 @@ def test_help_and_the_missing_extra(stack: Path, capsys: Capture) -> None:
     assert len(completed.stderr.strip().splitlines()) == 1
 
 
-def test_from_stack_to_overlay_with_the_model_in_the_box(stack: Path, capsys: Capture) -> None:
+def test_bundled_model_predicts_and_paints_a_stack(stack: Path, capsys: Capture) -> None:
     assert run_cli(prepare_args(stack), capsys)[0] == 0
     folder = stack.parent / "out"
-    args = ["predict", str(folder / "cells.npz"), "--out", str(folder / "answers.csv"), "--overlay"]
+    args = ["predict", str(folder / "cells.npz"), "--out", str(folder / "predictions.csv"), "--overlay"]
     status, _, err = run_cli([*args, str(folder / "tissue.png")], capsys)
     assert status == 0, err
     assert str(folder / "tissue.png") in err
     with Image.open(folder / "tissue.png") as image:
         assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 50
-    with (folder / "answers.csv").open() as table, np.load(folder / "cells.npz", allow_pickle=False) as arrays:
+    with (folder / "predictions.csv").open() as table, np.load(folder / "cells.npz", allow_pickle=False) as arrays:
         assert len(list(csv.DictReader(table))) == len(arrays["images"])
 
 
-def test_an_overlay_of_a_stack_that_has_gone_loses_no_answers(stack: Path, capsys: Capture) -> None:
+def test_overlay_of_a_missing_stack_keeps_the_predictions(stack: Path, capsys: Capture) -> None:
     assert run_cli(prepare_args(stack), capsys)[0] == 0
     folder = stack.parent / "out"
     stack.rename(stack.with_name("moved.tif"))
-    args = ["predict", str(folder / "cells.npz"), "--out", str(folder / "answers.csv"), "--overlay"]
+    args = ["predict", str(folder / "cells.npz"), "--out", str(folder / "predictions.csv"), "--overlay"]
     status, _, err = run_cli([*args, str(folder / "tissue.png")], capsys)
     stack.with_name("moved.tif").rename(stack)
     assert status == 1
-    assert (folder / "answers.csv").is_file()
+    assert (folder / "predictions.csv").is_file()
     assert not (folder / "tissue.png").exists()
     assert "for research only" in err
     assert "nephros: no overlay, but all answers: " in err
 
 
-def test_predict_says_that_nuclei_are_of_another_size(stack: Path, capsys: Capture) -> None:
+def test_predict_warns_about_nuclei_of_another_size(stack: Path, capsys: Capture) -> None:
     assert run_cli([*prepare_args(stack)[:-2], "--voxel-size", "1.9,0.95,0.95"], capsys)[0] == 0
     status, _, err = run_cli(["predict", str(stack.parent / "out" / "cells.npz")], capsys)
     assert status == 0
     assert "times larger in diameter than those that the models were trained on" in err
 
 
-def test_an_overlay_of_other_pictures(stack: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_overlay_needs_a_prepared_npz_file(stack: Path, tmp_path: Path, capsys: Capture) -> None:
     Image.new("L", (28, 28), 80).save(tmp_path / "cell.png")
     args = ["predict", str(tmp_path / "cell.png"), "--overlay"]
     assert_usage_error(
