@@ -1,7 +1,7 @@
-"""Peak memory of cutting the nuclei out of a stack of so many gigabytes, with a mask and without, beside the stack's size.
+"""Peak memory of `nephros data prepare` for a large stack, with a mask and without, beside the size of the stack.
 
-The tissue is made up, 2560 x 2560 pixels of 16 bits a slice. `nephros data prepare` runs in a process of its own, which
-reports its own peak.
+The tissue is synthetic, with slices of 2560 x 2560 pixels of 16 bits. The command runs in a separate process, which reports its
+peak.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nephros.microscopy.synthetic import SyntheticStack
 
 SIDE = 2560
 LIMIT_MB = 1000
-"""That a stack of 2 GB may need."""
+"""Memory that a stack of 2 GB may need."""
 PROBE = """
 import sys
 from nephros.cli import main
@@ -33,7 +33,7 @@ finally:
 
 
 def measure(slices: int, with_mask: bool, folder: Path) -> Row:
-    """Make a stack (and its mask) in `folder` and prepare it; return sizes, peak, seconds and how many nuclei were found."""
+    """Write a stack and its mask to `folder` and prepare it; return sizes, peak memory, seconds and numbers of nuclei."""
     import tifffile
 
     tissue = SyntheticStack((slices, SIDE, SIDE))
@@ -62,16 +62,16 @@ def measure(slices: int, with_mask: bool, folder: Path) -> Row:
 def main() -> None:
     """Run the benchmark."""
     parser = build_parser(__doc__ or "")
-    parser.add_argument("--gigabytes", type=float, default=2.0, help="of the stack (default: 2)")
+    parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the stack (default: 2)")
     config = parse_config(parser, "stack_memory")
     if not Path("/proc/self/status").exists():
-        parser.error("peak memory is read from /proc/self/status, which this system lacks.")
+        parser.error("peak memory is read from /proc/self/status, which this system doesn't have.")
     slices = 4 if config.quick else max(1, round(config.args.gigabytes * 1e9 / (2 * SIDE * SIDE)))
     rows: list[Row] = []
     for with_mask in (True, False):
         with tempfile.TemporaryDirectory() as folder:
             rows.append(measure(slices, with_mask, Path(folder)))
-    publish(config, "Memory of cutting nuclei out of a stack", rows, "made-up tissue")
+    publish(config, "Memory of preparing a stack", rows, "synthetic tissue")
 
 
 if __name__ == "__main__":

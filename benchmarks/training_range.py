@@ -1,4 +1,4 @@
-"""What TissueMNIST's train split looks like: the figures of nephros/data/reference_statistics.py, as a table and a JSON line.
+"""Statistics of TissueMNIST's train split, the figures in nephros/data/reference_statistics.py, as a table and a JSON line.
 
 python -m benchmarks.training_range
 """
@@ -17,22 +17,20 @@ PERCENTILES = (0.5, 1, 5, 25, 50, 75, 95, 99, 99.5)
 
 
 def main() -> None:
-    """Print brightness and nucleus size over the cells, and the medians of each class."""
+    """Print the distributions of brightness and nucleus size over cells, and their medians per class."""
     dataset = load("tissuemnist")
     images, labels = dataset.train.images, dataset.train.labels
     mean, std = pixel_statistics(images)
     means, areas = images.mean(axis=(1, 2)) / 255, nucleus_area_fraction(images)
     print(f"{dataset.provenance.title}, {len(images):,} cells: pixel mean {mean:.4f}, std {std:.4f}")
     print(f"{'':34}" + "".join(f"{percentile:>9g} %" for percentile in PERCENTILES))
-    for name, values in (("mean brightness of a cell", means), ("bright area, share of the picture", areas)):
+    for name, values in (("mean intensity of an image", means), ("nucleus area / image area", areas)):
         print(f"{name:34}" + "".join(f"{value:>11.4f}" for value in np.percentile(values, PERCENTILES)))
     diameters = []
     for label, name in enumerate(dataset.class_names):
         ratio = float(np.sqrt(np.median(areas[labels == label]) / np.median(areas)))
         diameters.append(ratio)
-        print(
-            f"{name:34} median brightness {np.median(means[labels == label]):.4f}, diameter {ratio:.2f} of all cells'"
-        )
+        print(f"{name:34} median intensity {np.median(means[labels == label]):.4f}, diameter {ratio:.2f} of all cells'")
     statistics = {
         "pixel_mean": mean,
         "pixel_std": std,

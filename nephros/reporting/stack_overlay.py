@@ -1,4 +1,4 @@
-"""Predicted classes painted over the stack that the nuclei came from, with a legend that counts them."""
+"""Predicted classes painted over the projection of a stack, with a legend that counts them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from nephros.errors import NephrosError
+from nephros.errors import InvalidArgument
 from nephros.files import atomic_write
 from nephros.reporting.plots.style import CLASS_COLORS, INK, MUTED, PAPER, format_percent, with_style, wrap_label
 
 FORMAT_BY_SUFFIX = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF"}
 OOD_COLOR = "#d8d5cd"
+"""Outline of nuclei that are out of distribution."""
 CONTRAST_PERCENTILES = (1.0, 99.8)
-"""Percentiles of the projection that are drawn black and white."""
+"""Percentiles of the projection that become black and white."""
 _FILL_OPACITY, _MIN_SIDE = 0.65, 900
 _BAND_ROWS = 256
-"""Rows painted at a time."""
+"""Rows that are painted at a time."""
 _LEGEND_WIDTH, _LEGEND_ROW, _LEGEND_HEADER, _LEGEND_FOOTER = 3.0, 0.29, 0.75, 1.35
-"""Inches: the legend's width, a class's row, and what stands above and below the rows."""
+"""In inches: width of the legend, height of a row, and heights above and below the rows."""
 _SCALE_BAR_LENGTHS_UM = (5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
 RGBImage = NDArray[np.uint8]
@@ -34,31 +35,32 @@ RGBImage = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ClassOverlay:
-    """What is painted: each nucleus's class."""
+    """The classes to paint, and the text of the legend."""
 
     labels: NDArray[np.int64]
-    """(n,) class of each nucleus."""
+    """(n,) predicted class of each nucleus."""
     class_names: dict[int, str]
     """Class -> name."""
     is_ood: NDArray[np.bool_]
-    """(n,) nuclei that look like none of the training data."""
+    """(n,) whether each nucleus is out of distribution."""
     title: str
+    """Heading of the legend."""
     notes: Sequence[str] = ()
-    """Lines at the legend's foot."""
+    """Lines at the bottom of the legend."""
     pixel_um: float | None = None
-    """Micrometres a pixel of the projection, for the scale bar."""
+    """Micrometers per pixel of the projection, for the scale bar; None draws no bar."""
 
 
 def check_overlay_suffix(path: Path) -> None:
-    """Raise UserError unless `path` ends as a picture that can be written here."""
+    """Raise InvalidArgument unless the suffix of `path` is that of a supported image format."""
     if path.suffix.lower() not in FORMAT_BY_SUFFIX:
-        raise NephrosError(f"--out is {path}, but it must end in .png or .tif.")
+        raise InvalidArgument("out", path, "a path that ends in .png or .tif")
 
 
 def save_overlay(
     path: Path, projection: NDArray[np.float32], visible_nuclei: NDArray[np.int32], class_overlay: ClassOverlay
 ) -> None:
-    """Write the picture with its legend to `path`, a PNG or TIFF file; arguments as of `render_overlay`."""
+    """Write the overlay with its legend to `path`, a PNG or TIFF file; the other arguments are those of `render_overlay`."""
     check_overlay_suffix(path)
     image = render_overlay(projection, visible_nuclei, class_overlay)
     legend_image = render_legend(class_overlay, len(image))
@@ -76,14 +78,18 @@ def save_overlay(
 def render_overlay(
     projection: NDArray[np.float32], visible_nuclei: NDArray[np.int32], class_overlay: ClassOverlay
 ) -> RGBImage:
-    """Return the coloured projection, (h, w, 3) uint8.
+    """Paint the classes over a projection.
 
-    A nucleus is filled half-transparently with its class's colour and outlined with it; an unfamiliar one is hatched
-    with the colour and outlined in grey. Small pictures are enlarged by whole pixels.
+    A nucleus is filled half-transparently with the color of its class and outlined with it. One that is out of distribution is
+    hatched with the color and outlined in gray. Small images are enlarged by a whole factor.
 
     Args:
-        light: (h, w), the maximum over slices.
-        seen: (h, w), 1 + the row of `class_overlay` whose nucleus shows at the pixel, 0 where none does.
+        projection: (h, w) float32, the maximum over slices.
+        visible_nuclei: (h, w) int32, 1 + the row of `class_overlay` whose nucleus is visible at the pixel, 0 where there is none.
+        class_overlay: the classes.
+
+    Returns:
+        (h', w', 3) uint8, where h' and w' are multiples of h and w.
     """
     zoom = -(-_MIN_SIDE // max(projection.shape))
     projection = projection.repeat(zoom, axis=0).repeat(zoom, axis=1)
@@ -94,7 +100,9 @@ def render_overlay(
     edge = np.zeros(visible_nuclei.shape, np.bool_)
     edge[1:] |= visible_nuclei[1:] != visible_nuclei[:-1]
     edge[:, 1:] |= visible_nuclei[:, 1:] != visible_nuclei[:, :-1]
-    for top in range(0, len(image), _BAND_ROWS):  # a band at a time: what is worked with takes many times its memory
+    for top in range(
+        0, len(image), _BAND_ROWS
+    ):  # a band at a time, since painting takes many times the memory of the image
         band = slice(top, top + _BAND_ROWS)
         gray = np.clip((projection[band] - low) / max(high - low, 1e-9), 0, 1).astype(np.float32) ** 0.7
         image[band] = (gray * 235).astype(np.uint8)[..., None]
@@ -111,7 +119,7 @@ def _color_nuclei(
     top: int,
     class_overlay: ClassOverlay,
 ) -> None:
-    """Colour the nuclei of a band of the picture that begins at row `top`."""
+    """Paint the nuclei of a band of the image that begins at row `top`, in place."""
     y, x = np.nonzero(visible_nuclei)
     rows, outline = visible_nuclei[y, x] - 1, edge[y, x]
     colors = np.array([_class_rgb(label) for label in range(len(CLASS_COLORS))], np.float32)
@@ -132,12 +140,12 @@ def _class_rgb(label: int) -> NDArray[np.float64]:
 
 
 def scale_bar_um(pixel_um: float, width: int) -> int | None:
-    """Return the scale bar's micrometres: the longest of a few round lengths that fills at most a quarter of `width` pixels."""
+    """Return the length of the scale bar in micrometers: the longest round one within a quarter of `width` pixels, if any is."""
     return max((length_um for length_um in _SCALE_BAR_LENGTHS_UM if length_um / pixel_um <= width / 4), default=None)
 
 
 def _draw_scale_bar(image: RGBImage, pixel_um: float | None, zoom: int) -> None:
-    """Draw the bar into the lower left corner; the legend says how long it is."""
+    """Draw the scale bar in the lower left corner, in place; the legend states its length."""
     height, width = image.shape[:2]
     if pixel_um is None or (length_um := scale_bar_um(pixel_um / zoom, width)) is None:
         return
@@ -147,7 +155,7 @@ def _draw_scale_bar(image: RGBImage, pixel_um: float | None, zoom: int) -> None:
 
 @with_style
 def render_legend(class_overlay: ClassOverlay, height: int) -> RGBImage:
-    """Return the legend, (h, w, 3) uint8, to stand right of a picture `height` pixels high."""
+    """Draw the legend, (h, w, 3) uint8, to the right of an image that is `height` pixels high."""
     counts = {label: int(np.sum(class_overlay.labels == label)) for label in sorted(class_overlay.class_names)}
     n_ood, n = int(class_overlay.is_ood.sum()), len(class_overlay.labels)
     min_inches = _LEGEND_HEADER + _LEGEND_ROW * (len(counts) + 1) + _LEGEND_FOOTER

@@ -1,6 +1,6 @@
-"""Write tests/corpus/hostile: small files as a careless or hostile sender would give them, each under 2 KB.
+"""Write tests/corpus/hostile: small files such as a careless or hostile sender would provide, each below 2 KB.
 
-`python -m tests.corpus.make` writes them anew; tests/inference/test_hostile_files.py says what each must lead to.
+`python -m tests.corpus.make` writes them again; tests/inference/test_hostile_files.py lists the expected results.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _tiff_files() -> Iterator[tuple[str, bytes]]:
     pages = [Image.fromarray(CELL[:6, :6] + value) for value in (1, 2, 3)]
     several = _encode(pages[0], "TIFF", save_all=True, append_images=pages[1:])
     first = struct.unpack("<I", plain[4:8])[0]
-    chain = first + 2 + 12 * struct.unpack("<H", plain[first : first + 2])[0]  # where the next page's place stands
+    chain = first + 2 + 12 * struct.unpack("<H", plain[first : first + 2])[0]  # position of the offset of the next page
     stack = np.zeros((3, 5, 5), np.uint8)
     stack[1, 2, 2] = 200
     yield "good.tif", good
@@ -176,7 +176,7 @@ def _npy_header(shape: str, descr: str = "|u1") -> str:
 def _npz_files() -> Iterator[tuple[str, bytes]]:
     cells = np.stack([CELL, CELL[::-1]])
     good = _npz_bytes(images=cells)
-    whole = _npy_bytes(_npy_header("(2, 14, 12)"), cells.tobytes())
+    valid_npy = _npy_bytes(_npy_header("(2, 14, 12)"), cells.tobytes())
     yield "good.npz", good
     yield "truncated.npz", good[: len(good) // 2]
     yield "flipped-bytes.npz", _flip_bytes(good, 60, 120)
@@ -188,7 +188,7 @@ def _npz_files() -> Iterator[tuple[str, bytes]]:
     )
     yield (
         "path-traversal.npz",
-        _zip_bytes(("../../../tmp/images.npy", whole), ("/etc/passwd", b"x"), ("..\\images.npy", whole)),
+        _zip_bytes(("../../../tmp/images.npy", valid_npy), ("/etc/passwd", b"x"), ("..\\images.npy", valid_npy)),
     )
     yield "terabytes-claimed.npz", _zip_bytes(("images.npy", _npy_bytes(_npy_header("(1000000000, 1000, 1000)"))))
     yield (
@@ -201,14 +201,14 @@ def _npz_files() -> Iterator[tuple[str, bytes]]:
     yield "odd-dtype.npz", _zip_bytes(("images.npy", _npy_bytes(_npy_header("(2, 14, 12)", "|O"))))
     yield "floats.npz", _npz_bytes(images=np.full((2, 6, 6), np.nan, np.float32))
     yield "no-cells.npz", _npz_bytes(images=cells[:0])
-    yield "twice.npz", _duplicate_member(whole)
+    yield "twice.npz", _duplicate_member(valid_npy)
     yield "no-array.npz", _zip_bytes(("images.npy", b"hello"))
     yield "empty-archive.npz", b"PK\x05\x06" + bytes(18)
     yield "empty.npz", b""
 
 
 def _duplicate_member(data: bytes) -> bytes:
-    """Return an archive with two members of one name: zipfile warns, which here is wanted."""
+    """Return an archive with two members of the same name, about which zipfile warns."""
     import warnings
 
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""A stack is told from a page a cell by its headers alone, whatever wrote it."""
+"""Stacks are distinguished from files with one page per cell by their headers alone, whatever program wrote them."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ NON_STACKS: dict[str, bytes] = {
     "ome of channels": tiff_bytes((3, 40, 30), ome=True, metadata={"axes": "CYX"}),
     "imagej of channels": tiff_bytes((3, 40, 30), imagej=True, metadata={"axes": "CYX"}),
     "a large page and a small": tiff_bytes((300, 300), metadata=None),
-    "odd words": tiff_bytes((40, 30), description='{"shape": 3, "axes": "ZYX"}', metadata=None),
-    "more odd words": tiff_bytes((40, 30), description="<OME SizeZ='x'", metadata=None),
+    "odd description": tiff_bytes((40, 30), description='{"shape": 3, "axes": "ZYX"}', metadata=None),
+    "odd OME description": tiff_bytes((40, 30), description="<OME SizeZ='x'", metadata=None),
     "cut short": tiff_bytes((3, 40, 30), metadata={"axes": "ZYX"})[:6],
     "text": b"II*\0 is how a TIFF begins",
     "empty": b"",
@@ -55,7 +55,7 @@ NON_STACKS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", STACKS)
-def test_stacks(name: str) -> None:
+def test_stacks_are_detected(name: str) -> None:
     data = STACKS[name]
     if "too large" in name:
         with tifffile.TiffFile(buffer := io.BytesIO(data), mode="r+") as file:
@@ -67,23 +67,23 @@ def test_stacks(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NON_STACKS)
-def test_no_stacks(name: str) -> None:
+def test_other_files_are_no_stacks(name: str) -> None:
     with strict_pillow_warnings():
         assert not is_stack(io.BytesIO(NON_STACKS[name]))
         if NON_STACKS[name]:
             assert read_bytes_unless_stack(InMemoryFile("cell.tif", NON_STACKS[name])) == NON_STACKS[name]
 
 
-def test_a_stack_behind_its_thumbnail() -> None:
+def test_a_stack_is_detected_after_its_thumbnail() -> None:
     pages = [Image.new("L", size) for size in ((100, 100), (300, 300), (300, 300))]
     file = io.BytesIO()
     pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
-    assert is_stack(file) is False  # read from where it stands, the end
+    assert is_stack(file) is False  # read from its current position, the end
     file.seek(0)
     assert is_stack(file)
 
 
-def test_a_stack_on_disk_is_told_without_reading_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_stack_is_detected_without_reading_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(input_files, "MAX_FILE_BYTES", 99)
     monkeypatch.setattr(detect, "HEADER_FIRST_BYTES", 99)
     (tmp_path / "stack.tif").write_bytes(STACKS["ome"])

@@ -1,4 +1,4 @@
-"""Measuring and cutting nuclei: against plain numpy and scikit-image on the whole volume at once."""
+"""Measuring and cropping nuclei slice by slice, compared with numpy and scikit-image on the whole volume."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy import ndimage
 from skimage.transform import resize
 
 from nephros.errors import InvalidArgument, NephrosError
-from nephros.microscopy import measurements as measuring
+from nephros.microscopy import measurements
 from nephros.microscopy.crops import CROP_SHAPE, filter_taps
 from nephros.microscopy.nuclei import SegmentedStack, extract_nuclei
 from nephros.microscopy.reader import open_stack
@@ -23,8 +23,8 @@ from nephros.microscopy.voxel_size import VoxelScaling, VoxelSize, check_voxel_s
 def _synthetic_volume(
     shape: tuple[int, int, int], size: VoxelSize = (1.0, 0.5, 0.5)
 ) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
-    pixels, marks = zip(*SyntheticStack(shape, size).slices(), strict=True)
-    return np.stack(pixels), np.stack(marks)
+    pixels, mask = zip(*SyntheticStack(shape, size).slices(), strict=True)
+    return np.stack(pixels), np.stack(mask)
 
 
 def _crops(cells: SegmentedStack) -> NDArray[np.float32]:
@@ -32,10 +32,10 @@ def _crops(cells: SegmentedStack) -> NDArray[np.float32]:
 
 
 def _extract(
-    folder: Path, pixels: NDArray[np.generic], marks: NDArray[np.generic], step: VoxelSize = (1.0, 1.0, 1.0)
+    folder: Path, pixels: NDArray[np.generic], mask: NDArray[np.generic], step: VoxelSize = (1.0, 1.0, 1.0)
 ) -> SegmentedStack:
     np.save(folder / "stack.npy", pixels)
-    np.save(folder / "mask.npy", marks)
+    np.save(folder / "mask.npy", mask)
     return extract_nuclei(
         open_stack(folder / "stack.npy"), open_stack(folder / "mask.npy"), step, Path(tempfile.mkdtemp(dir=folder))
     )
@@ -46,24 +46,24 @@ def tissue() -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
     return _synthetic_volume((24, 150, 130))
 
 
-def test_measures_are_those_of_the_whole_volume(
+def test_properties_match_those_of_the_whole_volume(
     tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measuring, "BLOCK_PIXELS", 1000)  # many bands a slice
-    pixels, marks = tissue
-    marks = np.where(marks == 3, 4_000_000_000, marks.astype(np.uint32)).astype(np.uint32)  # numbers need not be dense
-    cells = _extract(tmp_path, pixels, marks)
-    ids = np.unique(marks)[1:]
+    monkeypatch.setattr(measurements, "BLOCK_PIXELS", 1000)  # many bands per slice
+    pixels, mask = tissue
+    mask = np.where(mask == 3, 4_000_000_000, mask.astype(np.uint32)).astype(np.uint32)  # ids need not be dense
+    cells = _extract(tmp_path, pixels, mask)
+    ids = np.unique(mask)[1:]
     assert cells.nuclei.ids.tolist() == ids.tolist()
     assert cells.nuclei.ids[-1] == 4_000_000_000
-    for row, number in enumerate(ids):
-        where = np.argwhere(marks == number)
-        assert cells.nuclei.voxels[row] == len(where)
-        assert np.allclose(cells.nuclei.centroids[row], where.mean(axis=0))
-        assert np.isclose(cells.nuclei.mean_intensity[row], pixels[marks == number].mean())
-        assert cells.nuclei.touches_edge[row, 0] == bool(np.isin(where[:, 0], (0, 23)).any())
+    for row, nucleus_id in enumerate(ids):
+        voxels = np.argwhere(mask == nucleus_id)
+        assert cells.nuclei.voxels[row] == len(voxels)
+        assert np.allclose(cells.nuclei.centroids[row], voxels.mean(axis=0))
+        assert np.isclose(cells.nuclei.mean_intensity[row], pixels[mask == nucleus_id].mean())
+        assert cells.nuclei.touches_edge[row, 0] == bool(np.isin(voxels[:, 0], (0, 23)).any())
         assert cells.nuclei.touches_edge[row, 1] == bool(
-            np.isin(where[:, 1], (0, 149)).any() or np.isin(where[:, 2], (0, 129)).any()
+            np.isin(voxels[:, 1], (0, 149)).any() or np.isin(voxels[:, 2], (0, 129)).any()
         )
     assert cells.intensity_range == (pixels.min(), pixels.max())
     assert cells.crops.histogram.sum() == pixels.size
@@ -74,18 +74,18 @@ def test_measures_are_those_of_the_whole_volume(
 def test_crops_at_the_training_voxel_size_are_the_stacks_own_pixels(
     tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path
 ) -> None:
-    pixels, marks = tissue
-    cells = _extract(tmp_path, pixels, marks)
+    pixels, mask = tissue
+    cells = _extract(tmp_path, pixels, mask)
     min_intensity = int(pixels.min())
     padded = np.pad(pixels, 40, constant_values=min_intensity)
-    inside = 0
+    n_inside = 0
     for centroid, crop, border in zip(cells.nuclei.centroids, _crops(cells), cells.at_border, strict=True):
         z, y, x = (round(c - (side - 1) / 2) + 40 for c, side in zip(centroid, CROP_SHAPE, strict=True))
         window = padded[z : z + 7, y : y + 32, x : x + 32]
         assert np.array_equal(crop, window.max(axis=0))
         assert np.all(np.abs(centroid + 40 - (np.array([z, y, x]) + (np.array(CROP_SHAPE) - 1) / 2)) <= 0.5)
-        inside += not border
-    assert 0 < inside < len(cells.at_border)
+        n_inside += not border
+    assert 0 < n_inside < len(cells.at_border)
     is_clipped = [
         any(round(c - (side - 1) / 2) < 0 or round(c - (side - 1) / 2) + side > length
             for c, side, length in zip(centroid, CROP_SHAPE, pixels.shape, strict=True))
@@ -94,16 +94,16 @@ def test_crops_at_the_training_voxel_size_are_the_stacks_own_pixels(
     assert cells.at_border.tolist() == (np.array(is_clipped) | cells.nuclei.touches_edge.any(axis=1)).tolist()
 
 
-def test_a_finer_stack_gives_the_same_crops_within_little(tmp_path: Path) -> None:
-    """One tissue at two voxel sizes: after resampling its crops agree far better than without."""
-    coarse, coarse_marks = _synthetic_volume((20, 96, 96))
-    fine, fine_marks = _synthetic_volume((40, 192, 240), (0.5, 0.25, 0.2))
+def test_a_finer_stack_gives_nearly_the_same_crops(tmp_path: Path) -> None:
+    """The same tissue at two voxel sizes: its crops agree far better with resampling than without."""
+    coarse, coarse_mask = _synthetic_volume((20, 96, 96))
+    fine, fine_mask = _synthetic_volume((40, 192, 240), (0.5, 0.25, 0.2))
     step = (2.0, 2.0, 2.5)
-    from_coarse = _extract(tmp_path, coarse, coarse_marks)
-    from_fine = _extract(tmp_path, fine, fine_marks, step)
+    from_coarse = _extract(tmp_path, coarse, coarse_mask)
+    from_fine = _extract(tmp_path, fine, fine_mask, step)
     assert np.array_equal(from_coarse.nuclei.ids, from_fine.nuclei.ids)
-    errors, unresampled = [], _extract(tmp_path, fine, fine_marks)
-    unresampled_errors = []
+    unresampled = _extract(tmp_path, fine, fine_mask)
+    errors, unresampled_errors = [], []
     crops, resampled, unscaled = _crops(from_coarse), _crops(from_fine), _crops(unresampled)
     for row in np.flatnonzero(~from_coarse.at_border & ~from_fine.at_border):
         errors.append(np.abs(crops[row] - resampled[row]).mean())
@@ -114,21 +114,21 @@ def test_a_finer_stack_gives_the_same_crops_within_little(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("step", [2.0, 3.0, 0.5])
 def test_resampling_agrees_with_scikit_image(step: float) -> None:
-    """Smooth content, where any good interpolation gives the same."""
+    """Smooth content, for which all good interpolations agree."""
     length = 200
     line = ndimage.gaussian_filter1d(np.random.default_rng(0).random(length), 8.0)
-    centre = 100.0
-    kernel = filter_taps(centre, length, step, 32)
+    center = 100.0
+    kernel = filter_taps(center, length, step, 32)
     actual = kernel.weights @ line[kernel.start : kernel.stop]
-    positions = centre + (np.arange(32) - 15.5) * step
+    positions = center + (np.arange(32) - 15.5) * step
     expected = np.interp(positions, np.arange(length), line)
     assert np.allclose(actual, expected, atol=0.004)
-    if step == 2.0:  # the same blocks as skimage's antialiased shrinking of the window
+    if step == 2.0:  # the same blocks as scikit-image's antialiased downsampling of the window
         window = line[int(positions[0] - 0.5) : int(positions[-1] + 1.5)]
         assert np.allclose(actual, resize(window, (32,), order=1, anti_aliasing=True), atol=0.01)
 
 
-def test_shrinking_does_not_alias() -> None:
+def test_downsampling_does_not_alias() -> None:
     stripes = np.tile([0.0, 1.0], 200)
     kernel = filter_taps(200.0, 400, 4.0, 32)
     assert np.allclose(kernel.weights @ stripes[kernel.start : kernel.stop], 0.5, atol=0.02)
@@ -136,53 +136,55 @@ def test_shrinking_does_not_alias() -> None:
 
 
 def test_a_thin_stack_has_no_border_along_z(tmp_path: Path) -> None:
-    pixels, marks = _synthetic_volume((12, 120, 120))
-    thin = _extract(tmp_path, pixels[4:7], marks[4:7])
+    pixels, mask = _synthetic_volume((12, 120, 120))
+    thin = _extract(tmp_path, pixels[4:7], mask[4:7])
     assert not thin.at_border.all()
     assert np.array_equal(thin.at_border, (thin.nuclei.touches_edge | thin.crops.padded)[:, 1])
-    single_slice = _extract(tmp_path, pixels[5:6], marks[5:6])
+    single_slice = _extract(tmp_path, pixels[5:6], mask[5:6])
     inner = np.flatnonzero(~single_slice.at_border)[0]
     y, x = (round(c - 15.5) for c in single_slice.nuclei.centroids[inner, 1:])
     assert np.array_equal(_crops(single_slice)[inner], pixels[5, y : y + 32, x : x + 32])
 
 
-def test_float_pixels_below_zero_are_cut_as_they_are(tmp_path: Path) -> None:
-    pixels, marks = _synthetic_volume((12, 120, 120))
-    original = _extract(tmp_path, pixels, marks)
-    shifted = _extract(tmp_path, pixels.astype(np.float32) / 100 - 50, marks)
+def test_negative_float_intensities_are_kept(tmp_path: Path) -> None:
+    pixels, mask = _synthetic_volume((12, 120, 120))
+    original = _extract(tmp_path, pixels, mask)
+    shifted = _extract(tmp_path, pixels.astype(np.float32) / 100 - 50, mask)
     assert np.allclose(_crops(shifted), _crops(original) / 100 - 50, atol=0.01)
 
 
-def _assert_rejected(folder: Path, pixels: NDArray[np.generic], marks: NDArray[np.generic], pattern: str) -> None:
+def _assert_rejected(folder: Path, pixels: NDArray[np.generic], mask: NDArray[np.generic], pattern: str) -> None:
     with pytest.raises(NephrosError, match=pattern) as exc_info:
-        _extract(folder, pixels, marks)
+        _extract(folder, pixels, mask)
     assert "\n" not in str(exc_info.value)
 
 
-def test_masks_that_can_not_be(tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path) -> None:
-    pixels, marks = tissue
-    _assert_rejected(tmp_path, pixels, marks[:-1], "must be the same size")
-    _assert_rejected(tmp_path, pixels, marks.astype(np.float32), "float32; a mask holds integers")
-    _assert_rejected(tmp_path, pixels, marks > 0, "only true and false")
-    _assert_rejected(tmp_path, pixels, np.zeros_like(marks), "no nucleus")
-    _assert_rejected(tmp_path, pixels, -marks, "has the value -")
-    _assert_rejected(tmp_path, pixels, (marks > 0).astype(np.uint8) * 255, "one object only, with the id 255")
+def test_invalid_masks_are_refused(tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path) -> None:
+    pixels, mask = tissue
+    _assert_rejected(tmp_path, pixels, mask[:-1], "must be the same size")
+    _assert_rejected(tmp_path, pixels, mask.astype(np.float32), "float32; a mask holds integers")
+    _assert_rejected(tmp_path, pixels, mask > 0, "only true and false")
+    _assert_rejected(tmp_path, pixels, np.zeros_like(mask), "no nucleus")
+    _assert_rejected(tmp_path, pixels, -mask, "has the value -")
+    _assert_rejected(tmp_path, pixels, (mask > 0).astype(np.uint8) * 255, "one object only, with the id 255")
     _assert_rejected(
-        tmp_path, pixels, (np.arange(marks.size) > marks.size / 2).reshape(marks.shape) + 1, "objects of .* voxels"
+        tmp_path, pixels, (np.arange(mask.size) > mask.size / 2).reshape(mask.shape) + 1, "objects of .* voxels"
     )
 
 
-def test_stacks_that_can_not_be(tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path) -> None:
-    pixels, marks = tissue
-    _assert_rejected(tmp_path, np.zeros_like(pixels), marks, "every voxel is 0")
-    holed = pixels.astype(np.float32)
-    holed[3, 4, 5] = np.nan
-    _assert_rejected(tmp_path, holed, marks, "not numbers .* in slice 3")
-    holed[3, 4, 5] = 1e38
-    _assert_rejected(tmp_path, holed, marks, "absurdly large in slice 3")
+def test_stacks_without_usable_intensities_are_refused(
+    tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path
+) -> None:
+    pixels, mask = tissue
+    _assert_rejected(tmp_path, np.zeros_like(pixels), mask, "every voxel is 0")
+    with_nan = pixels.astype(np.float32)
+    with_nan[3, 4, 5] = np.nan
+    _assert_rejected(tmp_path, with_nan, mask, "not numbers .* in slice 3")
+    with_nan[3, 4, 5] = 1e38
+    _assert_rejected(tmp_path, with_nan, mask, "absurdly large in slice 3")
 
 
-def test_scales(tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path) -> None:
+def test_voxel_scaling_resolves_the_step(tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", tissue[0])
     stack = open_stack(tmp_path / "a.npy")
     assert VoxelScaling.resolve(

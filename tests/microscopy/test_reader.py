@@ -1,4 +1,4 @@
-"""Reading stacks: what the axes mean, what is picked, and one sentence for every file that is no stack."""
+"""Reading stacks: axes, channels and voxel sizes, and files that are not stacks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nephros.errors import InvalidArgument, NephrosError
+from nephros.errors import FileError, InvalidArgument, NephrosError
 from nephros.microscopy import reader
 from nephros.microscopy.reader import open_stack
 
@@ -47,34 +47,34 @@ def _write_tiff(path: Path, volume: np.ndarray[Any, Any] = VOLUME, **kwargs: Any
         {"ome": True, "metadata": {"axes": "ZYX"}},
     ],
 )
-def test_the_slices_of_one_channel(kwargs: dict[str, Any], tmp_path: Path) -> None:
+def test_slices_of_one_channel_are_read(kwargs: dict[str, Any], tmp_path: Path) -> None:
     name = "stack.ome.tif" if kwargs.pop("ome", False) else "stack.tif"
     assert np.array_equal(_read_stack(_write_tiff(tmp_path / name, **kwargs)), VOLUME)
 
 
 @pytest.mark.parametrize("axes", ["ZCYX", "CZYX"])
 @pytest.mark.parametrize("compression", [None, "zlib"])
-def test_a_channel_is_picked_by_its_number(axes: str, compression: str | None, tmp_path: Path) -> None:
+def test_a_channel_is_selected_by_its_index(axes: str, compression: str | None, tmp_path: Path) -> None:
     both = np.stack([VOLUME, VOLUME[::-1] + 1], axis=axes.index("C"))
     path = _write_tiff(tmp_path / "two.ome.tif", both, metadata={"axes": axes}, compression=compression)
     assert np.array_equal(_read_stack(path, 0), VOLUME)
     assert np.array_equal(_read_stack(path, 1), VOLUME[::-1] + 1)
-    with pytest.raises(NephrosError, match="2 channels; set `channel`"):
+    with pytest.raises(FileError, match="2 channels; set `channel`"):
         open_stack(path)
     with pytest.raises(InvalidArgument) as exc_info:
         open_stack(path, 2)
     assert (exc_info.value.parameter, exc_info.value.value) == ("channel", 2)
-    with pytest.raises(NephrosError, match="2 channels, and a mask has one"):
+    with pytest.raises(FileError, match="2 channels, and a mask has one"):
         open_stack(path, is_mask=True)
 
 
-def test_a_picture_is_one_slice_and_a_npy_array_a_stack(tmp_path: Path) -> None:
+def test_an_image_is_one_slice_and_a_npy_array_is_a_stack(tmp_path: Path) -> None:
     assert np.array_equal(_read_stack(_write_tiff(tmp_path / "one.tif", VOLUME[0])), VOLUME[:1])
     np.save(tmp_path / "a.npy", VOLUME.astype(np.uint8))
     assert np.array_equal(_read_stack(tmp_path / "a.npy"), VOLUME.astype(np.uint8))
 
 
-def test_voxel_sizes_of_ome_and_imagej(tmp_path: Path) -> None:
+def test_voxel_sizes_of_ome_and_imagej_are_read(tmp_path: Path) -> None:
     sizes = {"PhysicalSizeX": 250, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.26, "PhysicalSizeZ": 1.5}
     ome = _write_tiff(tmp_path / "a.ome.tif", metadata={"axes": "ZYX", **sizes})
     assert open_stack(ome).voxel_size == pytest.approx((1.5, 0.26, 0.25))
@@ -91,38 +91,51 @@ def test_voxel_sizes_of_ome_and_imagej(tmp_path: Path) -> None:
         dict.fromkeys(["PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeZ"], 1e9),
     ],
 )
-def test_sizes_that_are_missing_or_absurd_are_not_taken(sizes: dict[str, float], tmp_path: Path) -> None:
+def test_missing_or_implausible_voxel_sizes_are_ignored(sizes: dict[str, float], tmp_path: Path) -> None:
     assert open_stack(_write_tiff(tmp_path / "a.ome.tif", metadata={"axes": "ZYX", **sizes})).voxel_size is None
 
 
 def _assert_rejected(path: Path, pattern: str) -> None:
-    with pytest.raises(NephrosError, match=pattern) as exc_info:
+    with pytest.raises(FileError, match=pattern) as exc_info:
         _read_stack(path)
     assert "\n" not in str(exc_info.value)
     assert path.name in str(exc_info.value)
 
 
-def test_what_is_no_stack_is_one_sentence(tmp_path: Path) -> None:
+def test_files_that_are_not_stacks_are_refused(tmp_path: Path) -> None:
     _assert_rejected(tmp_path / "gone.tif", "does not exist")
     _assert_rejected(tmp_path, "is a folder")
     (tmp_path / "empty.tif").write_bytes(b"")
     _assert_rejected(tmp_path / "empty.tif", "is empty")
     (tmp_path / "text.tif").write_text("cells")
     _assert_rejected(tmp_path / "text.tif", "neither a TIFF file nor")
-    _assert_rejected(_write_tiff(tmp_path / "rgb.tif", np.zeros((8, 8, 3), np.uint8), photometric="rgb"), "color image")
-    film = _write_tiff(tmp_path / "film.ome.tif", VOLUME, metadata={"axes": "TYX"})
-    _assert_rejected(film, "time series")
-    _assert_rejected(
-        _write_tiff(tmp_path / "four.tif", VOLUME.reshape(1, 5, 2, 6, 16)[0]), "don't tell slices from channels"
-    )
-    _assert_rejected(_write_tiff(tmp_path / "complex.tif", VOLUME.astype(np.complex64)), "complex64")
-    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
-    _assert_rejected(tmp_path / "objects.npy", "pickled")
-    np.save(tmp_path / "flat.npy", np.zeros(3))
-    _assert_rejected(tmp_path / "flat.npy", "slices, rows, columns")
 
 
-def test_pages_of_several_sizes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("volume", "kwargs", "expected"),
+    [
+        (np.zeros((8, 8, 3), np.uint8), {"photometric": "rgb"}, "color image"),
+        (VOLUME, {"ome": True, "metadata": {"axes": "TYX"}}, "time series"),
+        (VOLUME.reshape(5, 2, 6, 16), {}, "don't tell slices from channels"),
+        (VOLUME.astype(np.complex64), {}, "complex64"),
+    ],
+    ids=["rgb", "time series", "four axes", "complex"],
+)
+def test_tiff_files_of_other_kinds_are_refused(
+    volume: np.ndarray[Any, Any], kwargs: dict[str, Any], expected: str, tmp_path: Path
+) -> None:
+    _assert_rejected(_write_tiff(tmp_path / "other.tif", volume, **kwargs), expected)
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"), [(np.array([{}], dtype=object), "pickled"), (np.zeros(3), "slices, rows, columns")]
+)
+def test_npy_arrays_of_other_kinds_are_refused(array: np.ndarray[Any, Any], expected: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "other.npy", array, allow_pickle=True)
+    _assert_rejected(tmp_path / "other.npy", expected)
+
+
+def test_pages_of_different_sizes_are_refused(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "mixed.tif") as writer:
         writer.write(VOLUME[0], metadata=None)
         writer.write(VOLUME[0, :6], metadata=None)
@@ -131,7 +144,7 @@ def test_pages_of_several_sizes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kwargs", [{}, {"compression": "zlib"}, {"compression": "lzw"}])
 @pytest.mark.parametrize("fraction", [0.2, 0.6, 0.95])
-def test_a_file_cut_short(kwargs: dict[str, Any], fraction: float, tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(kwargs: dict[str, Any], fraction: float, tmp_path: Path) -> None:
     data = _write_tiff(tmp_path / "a.tif", **kwargs).read_bytes()
     (tmp_path / "a.tif").write_bytes(data[: int(fraction * len(data))])
     _assert_rejected(tmp_path / "a.tif", "cut short|damaged")
@@ -140,7 +153,7 @@ def test_a_file_cut_short(kwargs: dict[str, Any], fraction: float, tmp_path: Pat
     _assert_rejected(tmp_path / "a.npy", "cut short")
 
 
-def test_a_header_that_promises_terabytes(tmp_path: Path) -> None:
+def test_a_header_that_promises_terabytes_is_refused(tmp_path: Path) -> None:
     path = _write_tiff(tmp_path / "bomb.tif", VOLUME[0], metadata=None)
     with tifffile.TiffFile(path, mode="r+") as file:
         for tag in ("ImageWidth", "ImageLength"):
@@ -148,7 +161,7 @@ def test_a_header_that_promises_terabytes(tmp_path: Path) -> None:
     _assert_rejected(path, "cut short|too large for memory")
 
 
-def test_slices_too_large_to_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_too_large_for_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "MAX_SLICE_BYTES", 100)
     _assert_rejected(_write_tiff(tmp_path / "a.tif"), "cut it into tiles")
 
@@ -174,9 +187,9 @@ SEEDS = [
 )
 def test_changed_bytes_are_read_or_refused(data: bytes, changes: list[tuple[float, int]], tmp_path: Path) -> None:
     changed = bytearray(data)
-    for k, (place, value) in enumerate(changes):
-        # Half of the changes where they hurt most: in the header and the first tags.
-        changed[int(place * (len(data) - 1)) if k % 2 else int(place * min(400, len(data) - 1))] = value
+    for k, (position, value) in enumerate(changes):
+        # Half of the changes are in the header and the first tags, where they do most damage.
+        changed[int(position * (len(data) - 1)) if k % 2 else int(position * min(400, len(data) - 1))] = value
     path = tmp_path / "fuzzed.tif"
     path.write_bytes(changed)
     message = ""
