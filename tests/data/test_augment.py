@@ -1,4 +1,4 @@
-"""Augmentation: exactly the promised changes, each as likely, and none else."""
+"""Augmentation: exactly the documented transformations, and uniformly distributed parameters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _params(
     )
 
 
-def test_the_eight_turns_are_the_symmetries_of_the_square() -> None:
+def test_dihedral_elements_are_the_symmetries_of_the_square() -> None:
     images = _images(8, channels=3)
     augmented = apply_augmentations(
         images, _params(8, dihedral=torch.arange(8, dtype=torch.uint8)), AugmentConfig(flips="dihedral")
@@ -37,7 +37,7 @@ def test_the_eight_turns_are_the_symmetries_of_the_square() -> None:
     assert augmented.dtype == torch.uint8
 
 
-def test_horizontal_mirrors_left_and_right_only() -> None:
+def test_horizontal_flips_left_and_right_only() -> None:
     images = _images(2)
     augmented = apply_augmentations(
         images, _params(2, dihedral=torch.tensor([0, 1], dtype=torch.uint8)), AugmentConfig(flips="horizontal")
@@ -45,7 +45,7 @@ def test_horizontal_mirrors_left_and_right_only() -> None:
     assert torch.equal(augmented[1], images[1].flip(2))
 
 
-def test_images_that_are_not_square_keep_their_shape() -> None:
+def test_non_square_images_keep_their_shape() -> None:
     images = _images(8, height=4, width=6)
     augmented = apply_augmentations(
         images, _params(8, dihedral=torch.arange(8, dtype=torch.uint8)), AugmentConfig(flips="dihedral")
@@ -66,7 +66,7 @@ def test_shift_moves_whole_pixels_and_fills_with_black(down: int, right: int) ->
     assert torch.equal(augmented, expected)
 
 
-def test_affine_at_rest_changes_nothing() -> None:
+def test_a_zero_affine_transformation_changes_nothing() -> None:
     settings = AugmentConfig(rotate=15, translate=0.1, scale=0.1, interpolation="bilinear")
     images = _images(2)
     assert torch.allclose(apply_augmentations(images, _params(2), settings), images.float(), atol=1e-3)
@@ -82,19 +82,19 @@ def test_a_rotation_by_ninety_degrees_is_a_quarter_turn() -> None:
     assert {tuple(image.flatten().tolist()) for image in augmented} == expected
 
 
-def test_scale_and_translate_move_pixels_as_far_as_they_say() -> None:
+def test_scale_and_translate_move_pixels_as_far_as_set() -> None:
     image = torch.zeros(1, 1, 20, 20)
     image[..., 9:11, 9:11] = 255
-    grown = apply_augmentations(
+    enlarged = apply_augmentations(
         image, _params(1, affine=torch.tensor([[0, 0, 0, 1.0]])), AugmentConfig(scale=0.5, interpolation="bilinear")
     )
-    assert grown.sum() == pytest.approx(image.sum().item() * 1.5**2, rel=0.1)
+    assert enlarged.sum() == pytest.approx(image.sum().item() * 1.5**2, rel=0.1)
     moved = apply_augmentations(image, _params(1, affine=torch.tensor([[0, 1.0, 0, 0]])), AugmentConfig(translate=0.25))
     rows = moved[0, 0].nonzero()[:, 0]
     assert set(rows.tolist()) in ({4, 5}, {14, 15})
 
 
-def test_draws_cover_their_range_evenly_and_follow_the_seed() -> None:
+def test_parameters_cover_their_range_uniformly_and_follow_the_seed() -> None:
     settings = AugmentConfig(flips="dihedral", shift=2)
     params = sample_augmentations(8000, settings, torch.Generator().manual_seed(1))
     assert torch.bincount(params.dihedral.long(), minlength=8).min() > 850
@@ -105,16 +105,16 @@ def test_draws_cover_their_range_evenly_and_follow_the_seed() -> None:
     assert torch.equal(params.shift, again.shift)
 
 
-def test_cutting_a_batch_in_two_changes_nothing() -> None:
+def test_dividing_a_batch_changes_nothing() -> None:
     settings = AugmentConfig(flips="dihedral", shift=1, rotate=10)
     images = torch.randint(0, 256, (10, 1, 9, 9), dtype=torch.uint8)
     params = sample_augmentations(10, settings, torch.Generator().manual_seed(0))
-    whole = apply_augmentations(images, params, settings)
+    undivided = apply_augmentations(images, params, settings)
     parts = [apply_augmentations(images[rows], params[rows], settings) for rows in (slice(0, 3), slice(3, 10))]
-    assert torch.equal(whole, torch.cat(parts))
+    assert torch.equal(undivided, torch.cat(parts))
 
 
-def test_the_eight_turns_leave_the_caller_s_images_alone() -> None:
+def test_the_input_is_not_modified() -> None:
     images = _images(8)
     original = images.clone()
     apply_augmentations(

@@ -1,4 +1,4 @@
-"""Batches: every image once, with its label; and the same batches from memory, in chunks and from a mapped file."""
+"""Batches: every image once with its label, and the same batches from memory, in chunks, and from a mapped file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _split(n: int = 50, channels: int = 1) -> Split:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_file_order(channels: int) -> None:
+def test_batches_follow_file_order(channels: int) -> None:
     split = _split(channels=channels)
     batches = BatchLoader(split, CPU)
     assert batches.resident
@@ -38,7 +38,7 @@ def test_file_order(channels: int) -> None:
 
 @pytest.mark.parametrize("limit", [1, 2000, 1 << 20])
 @pytest.mark.parametrize("mapped", [False, True])
-def test_a_split_too_large_for_the_device_gives_the_same_batches(limit: int, mapped: bool, tmp_path: Path) -> None:
+def test_a_split_too_large_for_the_device_has_the_same_batches(limit: int, mapped: bool, tmp_path: Path) -> None:
     split = _split(97, channels=3)
     images = split.images
     if mapped:
@@ -57,7 +57,7 @@ def test_a_split_too_large_for_the_device_gives_the_same_batches(limit: int, map
 
 
 @pytest.mark.parametrize("limit", [1, 1 << 20])
-def test_even_batches_differ_by_one_image_at_most_and_leave_none_out(limit: int) -> None:
+def test_balanced_batches_differ_by_at_most_one_image_and_cover_all(limit: int) -> None:
     split = _split(97)
     order = torch.randperm(97, generator=torch.Generator().manual_seed(3))
     parts = list(BatchLoader(split, CPU, max_resident_bytes=limit).iter_batches(16, order, balanced=True))
@@ -67,24 +67,24 @@ def test_even_batches_differ_by_one_image_at_most_and_leave_none_out(limit: int)
     assert np.array_equal(images[:, 0].numpy(), split.images[order.numpy()])
 
 
-def test_kept_and_even_batches_of_the_real_train_split() -> None:
+def test_short_and_balanced_batch_boundaries_of_a_large_split() -> None:
     short, balanced = batch_boundaries(165_380, 128, balanced=False), batch_boundaries(165_380, 128, balanced=True)
     assert (len(short), short[-1] - short[-2]) == (len(balanced), 4)
     assert {stop - start for start, stop in pairwise(balanced)} == {127, 128}
     assert len(batch_boundaries(165_466, 223, balanced=False)) - 1 == 742  # the course report's 742 batches
 
 
-def test_memory_layout_is_as_asked() -> None:
+def test_memory_format_is_the_requested_one() -> None:
     split = _split(channels=3)
-    last = next(iter(BatchLoader(split, CPU, channels_last=True).iter_batches(8)))[1]
-    first = next(iter(BatchLoader(split, CPU, channels_last=False).iter_batches(8)))[1]
-    assert last.is_contiguous(memory_format=torch.channels_last)
-    assert first.is_contiguous()
-    assert torch.equal(last, first)
+    channels_last = next(iter(BatchLoader(split, CPU, channels_last=True).iter_batches(8)))[1]
+    channels_first = next(iter(BatchLoader(split, CPU, channels_last=False).iter_batches(8)))[1]
+    assert channels_last.is_contiguous(memory_format=torch.channels_last)
+    assert channels_first.is_contiguous()
+    assert torch.equal(channels_last, channels_first)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_channel_statistics_are_numpy_s(channels: int) -> None:
+def test_statistics_match_numpy(channels: int) -> None:
     split = _split(5000, channels)
     pixels = split.images.reshape(-1, channels) / 255
     mean, std = channel_statistics(split.images)
@@ -93,22 +93,22 @@ def test_channel_statistics_are_numpy_s(channels: int) -> None:
     assert std == pytest.approx(pixels.std(axis=0).tolist(), abs=1e-9)
 
 
-def test_statistics_of_an_empty_picture_do_not_divide_by_zero() -> None:
+def test_a_standard_deviation_of_zero_can_be_a_divisor() -> None:
     mean, std = channel_statistics(np.zeros((4, 5, 5), dtype=np.uint8))
     assert (mean, std) == ([0.0], [1e-3])
 
 
 @pytest.mark.parametrize("limit", [None, 1, 500])
-def test_ranks_cut_each_batch_among_them(limit: int | None) -> None:
+def test_ranks_shard_each_batch(limit: int | None) -> None:
     split = _split(97, channels=3)
     order = torch.randperm(97, generator=torch.Generator().manual_seed(3))
-    whole = list(BatchLoader(split, CPU).iter_batches(16, order))
+    unsharded = list(BatchLoader(split, CPU).iter_batches(16, order))
     ranks = [
         BatchLoader(split, CPU, max_resident_bytes=limit, context=DistributedContext(rank, 3)) for rank in range(3)
     ]
     assert not any(batches.resident for batches in ranks)
     for (rows, images, labels), *parts in zip(
-        whole, *(batches.iter_batches(16, order) for batches in ranks), strict=True
+        unsharded, *(batches.iter_batches(16, order) for batches in ranks), strict=True
     ):
         assert all(part[0] == rows for part in parts)
         assert torch.equal(torch.cat([part[1] for part in parts]), images)
@@ -116,15 +116,15 @@ def test_ranks_cut_each_batch_among_them(limit: int | None) -> None:
     assert {len(part[2]) for part in parts} == {0, 1}
 
 
-@pytest.mark.parametrize("world", [1, 2, 3, 20])
-def test_ranks_share_a_split_in_whole_batches(world: int) -> None:
+@pytest.mark.parametrize("world_size", [1, 2, 3, 20])
+def test_ranks_divide_a_split_into_whole_batches(world_size: int) -> None:
     split = _split(97)
-    whole = [(rows, images) for rows, images, _ in BatchLoader(split, CPU).iter_batches(16)]
-    shares = [
-        list(BatchLoader(split, CPU, context=DistributedContext(rank, world)).iter_local_batches(16))
-        for rank in range(world)
+    unsharded = [(rows, images) for rows, images, _ in BatchLoader(split, CPU).iter_batches(16)]
+    shards = [
+        list(BatchLoader(split, CPU, context=DistributedContext(rank, world_size)).iter_local_batches(16))
+        for rank in range(world_size)
     ]
-    assert len({len(share) for share in shares}) <= 2
-    batches = [batch for share in shares for batch in share]
-    assert [rows for rows, _ in batches] == [rows for rows, _ in whole]
-    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(batches, whole, strict=True))
+    assert len({len(shard) for shard in shards}) <= 2
+    batches = [batch for shard in shards for batch in shard]
+    assert [rows for rows, _ in batches] == [rows for rows, _ in unsharded]
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(batches, unsharded, strict=True))

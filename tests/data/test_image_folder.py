@@ -1,4 +1,4 @@
-"""Folders of images: layouts, pixel formats, the split, and the one sentence that each bad folder gets."""
+"""Folders of images: layouts, pixel formats, the split, and folders that are refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def save_image(path: Path, mode: str = "L", size: tuple[int, int] = (6, 6), valu
 
 
 def fill_folder(root: Path, counts: dict[str, int], mode: str = "L", suffix: str = ".png") -> Path:
-    """Write `counts[class]` images a class, each with its own grey value."""
+    """Write `counts[name]` images per class, each with a unique gray value."""
     value = 0
     for name, count in counts.items():
         for index in range(count):
@@ -47,7 +47,7 @@ def assert_rejected(root: Path, *expected_texts: str, size: int | None = None) -
         assert text in message
 
 
-def test_classes_are_the_sorted_folders_and_every_image_lands_once(tmp_path: Path) -> None:
+def test_classes_are_the_sorted_folders_and_every_image_is_used_once(tmp_path: Path) -> None:
     dataset = open_folder(fill_folder(tmp_path / "cells", {"b": 20, "a": 10}))
     assert dataset.class_names == ("a", "b")
     assert [split.class_counts(2).tolist() for _, split in dataset.splits()] == [[7, 14], [1, 2], [2, 4]]
@@ -61,7 +61,7 @@ def test_classes_are_the_sorted_folders_and_every_image_lands_once(tmp_path: Pat
     assert dataset.task == "binary-class"
 
 
-def test_split_depends_on_the_seed_alone(tmp_path: Path) -> None:
+def test_the_split_depends_only_on_the_seed(tmp_path: Path) -> None:
     root = fill_folder(tmp_path / "cells", {"a": 20, "b": 20})
     first, again, other = open_folder(root), open_folder(root), open_folder(root, seed=1)
     assert np.array_equal(first.test.images, again.test.images)
@@ -76,7 +76,7 @@ def test_every_split_gets_an_image_of_every_class(n: int) -> None:
     assert np.abs(counts - n * np.array([0.7, 0.1, 0.2])).max() <= 1.1
 
 
-def test_hash_covers_names_and_bytes(tmp_path: Path) -> None:
+def test_the_hash_covers_names_and_bytes(tmp_path: Path) -> None:
     root = fill_folder(tmp_path / "cells", {"a": 3, "b": 3})
     hashes = [open_folder(root).provenance.sha256]
     (root / "a" / "000.png").rename(root / "a" / "renamed.png")
@@ -87,7 +87,7 @@ def test_hash_covers_names_and_bytes(tmp_path: Path) -> None:
     assert open_folder(root).provenance.sha256 == hashes[-1]
 
 
-def test_given_splits_are_kept(tmp_path: Path) -> None:
+def test_splits_by_folder_are_kept(tmp_path: Path) -> None:
     for split, counts in {"train": {"a": 4, "b": 2}, "val": {"a": 1, "b": 1}, "test": {"a": 2}}.items():
         fill_folder(tmp_path / split, counts)
     dataset = open_folder(tmp_path)
@@ -98,7 +98,7 @@ def test_given_splits_are_kept(tmp_path: Path) -> None:
     assert "test has no image of b" in dataset.warnings[0]
 
 
-def test_given_splits_that_lack_something_are_refused(tmp_path: Path) -> None:
+def test_incomplete_splits_by_folder_are_refused(tmp_path: Path) -> None:
     fill_folder(tmp_path / "train", {"a": 2})
     fill_folder(tmp_path / "test", {"a": 2, "b": 1})
     assert_rejected(tmp_path, "no val folder")
@@ -109,7 +109,7 @@ def test_given_splits_that_lack_something_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".PNG", ".tif", ".TIFF", ".jpg", ".JPEG"])
-def test_suffixes_in_any_case(tmp_path: Path, suffix: str) -> None:
+def test_suffixes_match_in_any_case(tmp_path: Path, suffix: str) -> None:
     dataset = open_folder(fill_folder(tmp_path, {"a": 3, "b": 3}, suffix=suffix))
     assert len(dataset.train) == 2
 
@@ -125,31 +125,31 @@ def test_suffixes_in_any_case(tmp_path: Path, suffix: str) -> None:
         ("CMYK", ".tif", 3),
     ],
 )
-def test_pixel_formats(tmp_path: Path, mode: str, suffix: str, channels: int) -> None:
+def test_pixel_formats_determine_the_channels(tmp_path: Path, mode: str, suffix: str, channels: int) -> None:
     assert open_folder(fill_folder(tmp_path, {"a": 3, "b": 3}, mode, suffix)).channels == channels
 
 
 def test_alpha_is_dropped_and_not_blended(tmp_path: Path) -> None:
     fill_folder(tmp_path, {"a": 3, "b": 3}, "RGB")
-    clear = Image.new("RGBA", (6, 6), (10, 20, 30, 0))
-    palette = clear.convert("RGB").quantize(2)
+    transparent = Image.new("RGBA", (6, 6), (10, 20, 30, 0))
+    palette = transparent.convert("RGB").quantize(2)
     for index in range(3):
-        clear.save(tmp_path / "a" / f"00{index}.png")
+        transparent.save(tmp_path / "a" / f"00{index}.png")
         palette.save(tmp_path / "b" / f"00{index}.png", transparency=bytes([0, 0]))
     dataset = open_folder(tmp_path)
     assert dataset.train.images[:, 0, 0].tolist() == [[10, 20, 30], [10, 20, 30]]
 
 
-def test_one_colour_image_makes_all_three_channels(tmp_path: Path) -> None:
+def test_one_color_image_gives_all_images_three_channels(tmp_path: Path) -> None:
     fill_folder(tmp_path, {"a": 3, "b": 3})
-    save_image(tmp_path / "b" / "colour.png", "RGB")
+    save_image(tmp_path / "b" / "color.png", "RGB")
     dataset = open_folder(tmp_path)
     assert dataset.channels == 3
     assert (dataset.train.images[0, 0, 0] == dataset.train.images[0, 0, 0, 0]).all()
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("I;16", ".png"), ("I;16", ".tif"), ("I", ".tif")])
-def test_deep_images_share_one_factor(tmp_path: Path, mode: str, suffix: str) -> None:
+def test_16_bit_images_are_scaled_by_one_factor(tmp_path: Path, mode: str, suffix: str) -> None:
     for name, values in {"a": (0, 1024, 2048), "b": (3072, 4096, 512)}.items():
         for value in values:
             save_image(tmp_path / name / f"{value}{suffix}", mode, value=value)
@@ -159,20 +159,20 @@ def test_deep_images_share_one_factor(tmp_path: Path, mode: str, suffix: str) ->
     assert "the folder's maximum, 4096, becomes 255" in dataset.provenance.detail
 
 
-def test_depths_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
+def test_mixed_or_negative_bit_depths_are_refused(tmp_path: Path) -> None:
     fill_folder(tmp_path, {"a": 3, "b": 3})
-    save_image(tmp_path / "b" / "deep.png", "I;16")
+    save_image(tmp_path / "b" / "16_bit.png", "I;16")
     assert_rejected(tmp_path, "mixes 8-bit and 16-bit")
     for file in tmp_path.glob("*/*"):
         file.unlink()
     fill_folder(tmp_path, {"a": 3, "b": 3}, "I", ".tif")
-    save_image(tmp_path / "b" / "below.tif", "I", value=-1)
+    save_image(tmp_path / "b" / "negative.tif", "I", value=-1)
     assert_rejected(tmp_path, "negative pixels")
     save_image(tmp_path / "a" / "000.tif", "F")
     assert_rejected(tmp_path, "000.tif", "mode F", "8 or 16 bits")
 
 
-def test_sizes_that_differ_need_size(tmp_path: Path) -> None:
+def test_images_of_different_sizes_need_size(tmp_path: Path) -> None:
     fill_folder(tmp_path, {"a": 3, "b": 3})
     save_image(tmp_path / "b" / "wide.png", size=(8, 6), value=50)
     assert_rejected(tmp_path, "wide.png is 6x8 pixels", "000.png 6x6 pixels", "`size`")
@@ -184,7 +184,7 @@ def test_sizes_that_differ_need_size(tmp_path: Path) -> None:
     assert (exc_info.value.parameter, exc_info.value.value) == ("size", 0)
 
 
-def test_multi_page_and_animated_images_are_named(tmp_path: Path) -> None:
+def test_multi_page_and_animated_images_are_refused(tmp_path: Path) -> None:
     fill_folder(tmp_path, {"a": 3, "b": 3})
     pages = [Image.new("L", (6, 6), value) for value in (1, 2, 3)]
     for name in ("stack.tif", "moving.png"):
@@ -195,7 +195,7 @@ def test_multi_page_and_animated_images_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
 @pytest.mark.parametrize("n_bytes", [0, 12, -30])
-def test_damaged_images_are_named(tmp_path: Path, suffix: str, n_bytes: int) -> None:
+def test_damaged_images_are_refused(tmp_path: Path, suffix: str, n_bytes: int) -> None:
     fill_folder(tmp_path, {"a": 3, "b": 3})
     path = tmp_path / "b" / f"cut{suffix}"
     noise = np.random.default_rng(0).integers(0, 256, (6, 6), dtype=np.uint8)
@@ -204,7 +204,7 @@ def test_damaged_images_are_named(tmp_path: Path, suffix: str, n_bytes: int) -> 
     assert_rejected(tmp_path, path.name, "damaged or not an image")
 
 
-def test_broken_links_are_named_and_good_links_followed(tmp_path: Path) -> None:
+def test_links_are_followed_and_broken_ones_are_refused(tmp_path: Path) -> None:
     real = fill_folder(tmp_path / "real", {"a": 3, "b": 3})
     linked = tmp_path / "linked"
     linked.mkdir()
@@ -215,21 +215,21 @@ def test_broken_links_are_named_and_good_links_followed(tmp_path: Path) -> None:
     assert_rejected(linked, "gone.png", "can't be read")
 
 
-def test_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill_folder(tmp_path, {"a": 3, "b": 3})
     for limit in (30, 10):  # above the limit Pillow warns, above twice the limit it raises
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         assert_rejected(tmp_path, "000.png", "far too large")
 
 
-def test_stray_files_are_passed_over(tmp_path: Path) -> None:
+def test_other_files_are_ignored(tmp_path: Path) -> None:
     fill_folder(tmp_path, {"a": 3, "b": 3, "__MACOSX": 3, ".hidden": 3})
     for stray in (".DS_Store", "notes.txt", "a/.DS_Store", "a/._000.png", "a/notes.txt", "b/Thumbs.db"):
         (tmp_path / stray).write_bytes(b"stray")
     assert open_folder(tmp_path).class_names == ("a", "b")
 
 
-def test_folders_without_enough_in_them_are_refused(tmp_path: Path) -> None:
+def test_folders_with_too_few_classes_or_images_are_refused(tmp_path: Path) -> None:
     assert_rejected(tmp_path / "missing", "is not a folder")
     save_image(tmp_path / "loose.png")
     assert_rejected(tmp_path, "no class folders", "one subfolder per class")

@@ -1,4 +1,4 @@
-"""The one door to data: what a source means, where files are looked for, and what is said when there is none."""
+"""`load`: kinds of sources, where files are searched, and errors for sources that don't exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nephros.data.load import describe, find_local_file, load
 from nephros.data.synthetic import make_synthetic
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, UnknownName
 
-# The package may export the function under the module's name, so the module is asked for by name.
+# The package exports the function `load` under the module's name, so the module is imported by name.
 load_module = importlib.import_module("nephros.data.load")
 
 
@@ -30,7 +30,7 @@ def write_npz(path: Path, pixels: int = 28, n: int = 16) -> Path:
 
 @pytest.fixture(autouse=True)
 def isolated_dirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep the machine's own data out: every place looked at is an empty one below `tmp_path`."""
+    """Keep this machine's data out of the tests: all folders that are searched are empty ones below `tmp_path`."""
     monkeypatch.setenv("NEPHROS_DATA", str(tmp_path / "named"))
     monkeypatch.setenv("NEPHROS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -39,7 +39,7 @@ def isolated_dirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_places_are_looked_at_in_order(isolated_dirs: Path) -> None:
+def test_folders_are_searched_in_order(isolated_dirs: Path) -> None:
     assert find_local_file("tissuemnist") is None
     for folder in ("home/.medmnist", "cache", "named"):
         path = write_npz(isolated_dirs / folder / "tissuemnist.npz")
@@ -48,7 +48,7 @@ def test_places_are_looked_at_in_order(isolated_dirs: Path) -> None:
     assert load().provenance.title == "TissueMNIST, own split"
 
 
-def test_size_picks_the_file(isolated_dirs: Path) -> None:
+def test_size_selects_the_file(isolated_dirs: Path) -> None:
     write_npz(isolated_dirs / "named" / "tissuemnist.npz")
     path = write_npz(isolated_dirs / "named" / "tissuemnist_64.npz", pixels=64)
     assert find_local_file("tissuemnist", 64) == path
@@ -59,46 +59,46 @@ def test_size_picks_the_file(isolated_dirs: Path) -> None:
     assert (exc_info.value.parameter, exc_info.value.value) == ("size", 32)
 
 
-def test_absent_set_says_how_to_get_it() -> None:
+def test_a_missing_data_set_names_the_download() -> None:
     with pytest.raises(FileError, match=r"`nephros\.download\('tissuemnist'\)`, .* NEPHROS_DATA .*tissuemnist\.npz"):
         load("tissuemnist")
     with pytest.raises(FileError, match=r"`nephros\.download\('bloodmnist', size=64\)`"):
         load("bloodmnist", size=64)
 
 
-def test_fetch_downloads_only_what_is_absent(isolated_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_missing_data_set_is_downloaded(isolated_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     downloads: list[tuple[str, int]] = []
 
-    def fake(key: str, size: int) -> Path:
+    def fake_download(key: str, size: int) -> Path:
         downloads.append((key, size))
         return write_npz(isolated_dirs / "cache" / "bloodmnist_64.npz", pixels=64)
 
-    monkeypatch.setattr(load_module, "download", fake)
+    monkeypatch.setattr(load_module, "download", fake_download)
     for _ in range(2):
         assert load("bloodmnist", size=64, download_if_missing=True).image_size == (64, 64)
     assert downloads == [("bloodmnist", 64)]
 
 
-def test_multi_label_set_is_not_supported() -> None:
+def test_a_multi_label_data_set_is_refused() -> None:
     with pytest.raises(IncompatibleError, match=r"ChestMNIST.*multi-label"):
         load("chestmnist", download_if_missing=True)
 
 
-def test_unknown_name_suggests_the_nearest() -> None:
+def test_an_unknown_name_suggests_the_nearest() -> None:
     for name, nearest in (("tissuemist", "tissuemnist"), ("syntetic", "synthetic")):
         with pytest.raises(UnknownName, match=f"'{name}'.* '{nearest}'") as exc_info:
             load(name)
         assert (exc_info.value.parameter, exc_info.value.value) == ("source", name)
 
 
-def test_synthetic_takes_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_synthetic_cells_follow_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     seeds: list[int] = []
 
-    def small(*, seed: int) -> Dataset:
+    def make_few(*, seed: int) -> Dataset:
         seeds.append(seed)
         return make_synthetic(16, 8, 8, seed=seed)
 
-    monkeypatch.setattr(load_module, "make_synthetic", small)
+    monkeypatch.setattr(load_module, "make_synthetic", make_few)
     assert load("synthetic", seed=5).provenance.split == "synthetic"
     assert load("synthetic", size=28, subset=8).provenance.detail.endswith(
         "train subset of 8, class-stratified, seed 0"
@@ -109,7 +109,7 @@ def test_synthetic_takes_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (exc_info.value.parameter, exc_info.value.value) == ("size", 64)
 
 
-def test_paths(isolated_dirs: Path) -> None:
+def test_paths_of_npz_files(isolated_dirs: Path) -> None:
     write_npz(isolated_dirs / "cells.npz")
     assert load("cells.npz").provenance.path == str(isolated_dirs / "cells.npz")
     assert load(isolated_dirs / "cells.npz", size=28, subset=8).train.class_counts(8).tolist() == [1] * 8
@@ -120,7 +120,7 @@ def test_paths(isolated_dirs: Path) -> None:
             load(missing)
 
 
-def test_bare_name_wins_over_a_folder_of_that_name_and_a_path_does_not(isolated_dirs: Path) -> None:
+def test_a_name_takes_precedence_over_a_folder_and_a_path_does_not(isolated_dirs: Path) -> None:
     for name in ("a", "b"):
         for index in range(3):
             path = isolated_dirs / "tissuemnist" / name / f"{index}.png"
@@ -134,7 +134,7 @@ def test_bare_name_wins_over_a_folder_of_that_name_and_a_path_does_not(isolated_
     assert load("mine", seed=3).provenance.detail.endswith("seed 3")
 
 
-def test_description_is_exact_and_plain(isolated_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_describe_summarizes_a_data_set(isolated_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = load(write_npz(isolated_dirs / "named" / "tissuemnist.npz"))
     summary = describe(dataset)
     assert json.loads(json.dumps(summary.to_dict()))["class_names"] == list(summary.class_names)
@@ -148,8 +148,8 @@ def test_description_is_exact_and_plain(isolated_dirs: Path, monkeypatch: pytest
     assert summary.pixel_std == pytest.approx(dataset.train.images.std() / 255)
 
 
-def test_pixel_moments_add_up_over_pieces() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (5, 1500, 1500), dtype=np.uint8)  # a piece is one image here
+def test_pixel_statistics_are_exact_over_chunks() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 1500, 1500), dtype=np.uint8)  # a chunk is one image here
     split = Split(images, np.arange(5, dtype=np.int64) % 2)
     summary = describe(Dataset(split, split, split, ("a", "b"), Provenance("big", "own", "", "")))
     assert summary.pixel_mean == pytest.approx(images.mean() / 255)

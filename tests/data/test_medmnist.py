@@ -1,4 +1,4 @@
-"""The catalogue against what MedMNIST's papers say of the sets, and its file names and addresses."""
+"""The list of MedMNIST data sets, compared with MedMNIST's papers; file names and addresses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from nephros.data.medmnist import IMAGE_SIZES, MEDMNIST, get_info
 from nephros.errors import InvalidArgument, UnknownName
 
-# Images, classes and channels of each set; MedMNIST v2's table 2 with the organ sets' counts as v3 corrected them.
+# Images, classes and channels: table 2 of MedMNIST v2, with the counts of the organ data sets as corrected in v3.
 PUBLISHED = {
     "pathmnist": (107_180, 9, 3),
     "chestmnist": (112_120, 14, 1),
@@ -26,31 +26,31 @@ PUBLISHED = {
 }
 
 
-def test_every_set_has_its_published_images_classes_and_channels() -> None:
-    actual = {key: (sum(entry.split_sizes), len(entry.class_names), entry.channels) for key, entry in MEDMNIST.items()}
+def test_images_classes_and_channels_are_the_published_ones() -> None:
+    actual = {key: (sum(info.split_sizes), len(info.class_names), info.channels) for key, info in MEDMNIST.items()}
     assert actual == PUBLISHED
 
 
-def test_every_file_has_an_md5_of_its_own() -> None:
-    sums = [entry.md5[size] for entry in MEDMNIST.values() for size in IMAGE_SIZES]
+def test_every_file_has_a_unique_md5() -> None:
+    sums = [info.md5[size] for info in MEDMNIST.values() for size in IMAGE_SIZES]
     assert len(set(sums)) == 48
     assert all(re.fullmatch("[0-9a-f]{32}", md5) for md5 in sums)
-    assert all(tuple(entry.md5) == IMAGE_SIZES for entry in MEDMNIST.values())
+    assert all(tuple(info.md5) == IMAGE_SIZES for info in MEDMNIST.values())
 
 
 def test_names_and_keys_agree() -> None:
-    assert all(entry.name.lower() == entry.key == key for key, entry in MEDMNIST.items())
-    assert all(len(set(entry.class_names)) == len(entry.class_names) for entry in MEDMNIST.values())
+    assert all(info.name.lower() == info.key == key for key, info in MEDMNIST.items())
+    assert all(len(set(info.class_names)) == len(info.class_names) for info in MEDMNIST.values())
 
 
 def test_tissuemnist_is_as_published() -> None:
-    entry = get_info("tissuemnist")
-    assert entry.name == "TissueMNIST"
-    assert entry.task == "multi-class"
-    assert entry.split_sizes == (165_466, 23_640, 47_280)
-    assert entry.md5[28] == "ebe78ee8b05294063de985d821c1c34b"
-    assert entry.license == "CC BY 4.0"
-    assert entry.class_names == (
+    info = get_info("tissuemnist")
+    assert info.name == "TissueMNIST"
+    assert info.task == "multi-class"
+    assert info.split_sizes == (165_466, 23_640, 47_280)
+    assert info.md5[28] == "ebe78ee8b05294063de985d821c1c34b"
+    assert info.license == "CC BY 4.0"
+    assert info.class_names == (
         "Collecting Duct, Connecting Tubule",
         "Distal Convoluted Tubule",
         "Glomerular endothelial cells",
@@ -63,34 +63,34 @@ def test_tissuemnist_is_as_published() -> None:
 
 
 def test_only_dermamnist_forbids_commercial_use() -> None:
-    assert {key: entry.license for key, entry in MEDMNIST.items() if entry.license != "CC BY 4.0"} == {
+    assert {key: info.license for key, info in MEDMNIST.items() if info.license != "CC BY 4.0"} == {
         "dermamnist": "CC BY-NC 4.0"
     }
 
 
 def test_only_the_multi_label_set_is_unsupported() -> None:
-    assert [key for key, entry in MEDMNIST.items() if not entry.supported] == ["chestmnist"]
+    assert [key for key, info in MEDMNIST.items() if not info.supported] == ["chestmnist"]
     assert get_info("retinamnist").task == "ordinal-regression"
     assert get_info("breastmnist").task == get_info("pneumoniamnist").task == "binary-class"
 
 
 @pytest.mark.parametrize(("size", "name"), [(28, "tissuemnist.npz"), (64, "tissuemnist_64.npz")])
 def test_file_names_and_addresses(size: int, name: str) -> None:
-    entry = get_info("tissuemnist")
-    assert entry.filename(size) == name
-    assert entry.urls(size) == (
+    info = get_info("tissuemnist")
+    assert info.filename(size) == name
+    assert info.urls(size) == (
         f"https://zenodo.org/records/10519652/files/{name}?download=1",
         f"https://zenodo.org/api/records/10519652/files/{name}/content",
     )
 
 
-def test_an_unpublished_size_is_named_with_those_there_are() -> None:
+def test_an_unpublished_size_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="28, 64, 128 or 224") as exc_info:
         get_info("tissuemnist").urls(32)
     assert (exc_info.value.parameter, exc_info.value.value) == ("size", 32)
 
 
-def test_find_takes_any_case_and_hints_at_the_nearest_name() -> None:
+def test_names_match_in_any_case_and_the_nearest_is_suggested() -> None:
     assert get_info("TissueMNIST") is MEDMNIST["tissuemnist"]
     with pytest.raises(UnknownName, match=r"'tisuemnist'\. Did you mean 'tissuemnist'"):
         get_info("TisueMNIST")

@@ -1,4 +1,4 @@
-"""MedMNIST-layout files: what opens, under what name, and the one sentence that each bad file gets."""
+"""Files in MedMNIST's layout: what opens, under which name, and what is refused."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from nephros.data import npz
+from nephros.data.load import load
 from nephros.data.medmnist import MEDMNIST
 from nephros.data.npz import open_npz
 from nephros.environment import available_memory
@@ -27,7 +28,7 @@ Arrays = dict[str, Any]
 
 
 def make_arrays(n_classes: int = 8, color: bool = False, pixels: int = 28) -> Arrays:
-    """Return made-up arrays of the layout, each class in every split."""
+    """Return random arrays in MedMNIST's layout, with each class in every split."""
     generator = np.random.default_rng(0)
     result: Arrays = {}
     for split, n in SPLITS.items():
@@ -43,7 +44,7 @@ def write_npz(path: Path, arrays: Arrays, *, compressed: bool = True) -> Path:
 
 
 def assert_rejected(path: Path, *expected_texts: str) -> str:
-    """Check that opening `path` is refused in one sentence that names the file and has these words."""
+    """Check that `path` is refused with a one-line message that names it and contains `expected_texts`."""
     with pytest.raises(FileError) as exc_info:
         open_npz(path)
     message = str(exc_info.value)
@@ -54,7 +55,7 @@ def assert_rejected(path: Path, *expected_texts: str) -> str:
     return message
 
 
-def test_arrays_come_out_as_written(tmp_path: Path) -> None:
+def test_arrays_are_read_as_written(tmp_path: Path) -> None:
     expected = make_arrays()
     dataset = open_npz(write_npz(tmp_path / "cells.npz", expected))
     for name, split in dataset.splits():
@@ -68,21 +69,21 @@ def test_arrays_come_out_as_written(tmp_path: Path) -> None:
     assert dataset.warnings == ()
 
 
-def test_last_axis_of_one_is_squeezed_and_colour_is_kept(tmp_path: Path) -> None:
+def test_a_channel_axis_of_one_is_squeezed_and_color_is_kept(tmp_path: Path) -> None:
     rgb = make_arrays(color=True)
-    assert open_npz(write_npz(tmp_path / "colour.npz", rgb)).channels == 3
+    assert open_npz(write_npz(tmp_path / "color.npz", rgb)).channels == 3
     grayscale = {name: value[..., :1] if "images" in name else value for name, value in rgb.items()}
-    dataset = open_npz(write_npz(tmp_path / "grey.npz", grayscale))
+    dataset = open_npz(write_npz(tmp_path / "gray.npz", grayscale))
     assert dataset.train.images.shape == (24, 28, 28)
     assert dataset.channels == 1
 
 
-def test_flat_labels_open(tmp_path: Path) -> None:
+def test_flat_labels_of_any_integer_type_are_read(tmp_path: Path) -> None:
     flat = {name: value.ravel().astype(">i4") if "labels" in name else value for name, value in make_arrays().items()}
     assert open_npz(write_npz(tmp_path / "flat.npz", flat)).test.labels.tolist() == [*range(8), *range(8)]
 
 
-def test_catalogue_name_is_taken_only_where_the_file_fits(tmp_path: Path) -> None:
+def test_a_medmnist_name_applies_only_where_the_arrays_match(tmp_path: Path) -> None:
     fits = open_npz(write_npz(tmp_path / "tissuemnist_64.npz", make_arrays(pixels=64)))
     assert fits.class_names == MEDMNIST["tissuemnist"].class_names
     assert fits.provenance.title == "TissueMNIST, own split"
@@ -102,7 +103,9 @@ def test_catalogue_name_is_taken_only_where_the_file_fits(tmp_path: Path) -> Non
         assert dataset.provenance.key is None
 
 
-def test_official_needs_the_published_md5_of_that_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_official_split_needs_the_published_md5_of_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_npz(tmp_path / "tissuemnist.npz", make_arrays())
     for size, split in ((28, "official"), (64, "own")):
         published = dataclasses.replace(MEDMNIST["tissuemnist"], md5={size: file_digest(path, "md5")})
@@ -110,7 +113,7 @@ def test_official_needs_the_published_md5_of_that_size(tmp_path: Path, monkeypat
         assert open_npz(path).provenance.split == split
 
 
-def test_class_names_of_the_file_are_used(tmp_path: Path) -> None:
+def test_class_names_are_read_from_the_file(tmp_path: Path) -> None:
     contents = make_arrays(n_classes=3) | {"class_names": np.array(["podocyte", "leukocyte", "tubule"])}
     dataset = open_npz(write_npz(tmp_path / "named.npz", contents))
     assert dataset.class_names == ("podocyte", "leukocyte", "tubule")
@@ -126,11 +129,13 @@ def test_classes_are_counted_over_all_splits(tmp_path: Path) -> None:
     assert open_npz(write_npz(tmp_path / "two.npz", make_arrays(n_classes=2))).task == "binary-class"
 
 
-def test_images_larger_than_half_the_memory_are_mapped_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_larger_than_half_of_the_memory_are_unpacked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NEPHROS_CACHE", str(tmp_path / "cache"))
     contents = make_arrays()
     path = write_npz(tmp_path / "cells.npz", contents)
-    limit = 2 * contents["test_images"].nbytes + 1000  # test fits in half of it, train doesn't
+    limit = 2 * contents["test_images"].nbytes + 1000  # test fits into half of it, train does not
     dataset = open_npz(path, max_memory=limit)
     unpacked = tmp_path / "cache" / "mapped" / f"{file_digest(path)}-train_images.npy"
     assert [file.name for file in unpacked.parent.iterdir()] == [unpacked.name]
@@ -138,34 +143,34 @@ def test_images_larger_than_half_the_memory_are_mapped_once(tmp_path: Path, monk
     assert not isinstance(dataset.test.images, np.memmap)
     assert np.array_equal(dataset.train.images, contents["train_images"])
 
-    written = unpacked.stat().st_mtime_ns
+    modified = unpacked.stat().st_mtime_ns
     open_npz(path, max_memory=limit)
-    assert unpacked.stat().st_mtime_ns == written
+    assert unpacked.stat().st_mtime_ns == modified
     unpacked.write_bytes(b"cut short")
     assert np.array_equal(open_npz(path, max_memory=limit).train.images, contents["train_images"])
 
 
-def test_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_can_not_be_written_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("NEPHROS_CACHE", str(tmp_path / "file"))
     with pytest.raises(FileError, match="free some space"):
         open_npz(write_npz(tmp_path / "cells.npz", make_arrays()), max_memory=0)
 
 
-def test_free_memory_is_asked_when_no_limit_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_memory_is_the_default_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert available_memory() > 1 << 20
     monkeypatch.setenv("NEPHROS_CACHE", str(tmp_path))
     monkeypatch.setattr(npz, "available_memory", lambda: 0)
     assert isinstance(open_npz(write_npz(tmp_path / "cells.npz", make_arrays())).train.images, np.memmap)
 
 
-def test_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:
+def test_a_missing_file_suggests_its_neighbor(tmp_path: Path) -> None:
     write_npz(tmp_path / "tissuemnist.npz", make_arrays())
     assert_rejected(tmp_path / "tissuemist.npz", "does not exist", "Did you mean 'tissuemnist.npz'?")
     assert_rejected(tmp_path / "nowhere" / "x.npz", "does not exist")
 
 
-def test_what_is_no_npz_file_is_told_apart(tmp_path: Path) -> None:
+def test_other_kinds_of_files_are_refused(tmp_path: Path) -> None:
     assert_rejected(tmp_path, "is a folder")
     for name, content, expected_text in (
         ("empty.npz", b"", "empty (0 bytes)"),
@@ -177,30 +182,30 @@ def test_what_is_no_npz_file_is_told_apart(tmp_path: Path) -> None:
     assert_rejected(tmp_path / "bare.npy", "single .npy array")
 
 
-def test_file_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_npz(tmp_path / "secret.npz", make_arrays())
 
-    def closed(self: Path, *args: Any, **kwargs: Any) -> Any:
+    def deny(self: Path, *args: Any, **kwargs: Any) -> Any:
         if self == path:
             raise PermissionError(13, "Permission denied", str(self))
         return original_open(self, *args, **kwargs)
 
     original_open = Path.open
-    monkeypatch.setattr(Path, "open", closed)  # the tests may run as a user to whom permissions don't apply
+    monkeypatch.setattr(Path, "open", deny)  # the tests may run as a user to whom permissions don't apply
     assert_rejected(path, "Permission denied", "check its permissions")
 
 
-@pytest.mark.parametrize("keep", [0.1, 0.5, 0.99])
-def test_cut_short_file_is_refused(tmp_path: Path, keep: float) -> None:
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.99])
+def test_a_truncated_file_is_refused(tmp_path: Path, fraction: float) -> None:
     path = write_npz(tmp_path / "cut.npz", make_arrays())
     data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * keep)])
+    path.write_bytes(data[: int(len(data) * fraction)])
     assert_rejected(path, "damaged or cut short", "download or copy it again")
 
 
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("memory_limit", [None, 0])
-def test_changed_bytes_are_noticed(
+def test_changed_bytes_are_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compressed: bool, memory_limit: int | None
 ) -> None:
     monkeypatch.setenv("NEPHROS_CACHE", str(tmp_path))
@@ -213,7 +218,7 @@ def test_changed_bytes_are_noticed(
     assert not list(tmp_path.glob("mapped/*"))
 
 
-def test_header_that_promises_more_than_the_file_holds_is_refused(tmp_path: Path) -> None:
+def test_a_header_that_promises_too_much_is_refused(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "promise.npz", make_arrays())
     with zipfile.ZipFile(path, "r") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -224,7 +229,7 @@ def test_header_that_promises_more_than_the_file_holds_is_refused(tmp_path: Path
     assert_rejected(path, "train_images", "damaged")
 
 
-def test_pickled_objects_are_never_opened(tmp_path: Path) -> None:
+def test_pickled_objects_are_never_unpickled(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[Any, ...]:
             return os.mkdir, (str(tmp_path / "sprung"),)
@@ -236,7 +241,7 @@ def test_pickled_objects_are_never_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["train_images", "val_labels", "test_images"])
-def test_missing_array_is_named(tmp_path: Path, name: str) -> None:
+def test_a_missing_array_is_named(tmp_path: Path, name: str) -> None:
     contents = make_arrays()
     del contents[name]
     assert_rejected(write_npz(tmp_path / "part.npz", contents), f"has no {name};", "train_, val_ and test_")
@@ -272,26 +277,26 @@ BAD: dict[str, tuple[Arrays, list[str]]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_arrays_are_refused_in_one_sentence(tmp_path: Path, case: str) -> None:
+def test_invalid_arrays_are_refused(tmp_path: Path, case: str) -> None:
     changed, expected_texts = BAD[case]
     message = assert_rejected(write_npz(tmp_path / "bad.npz", make_arrays() | changed), *expected_texts)
     assert ("NaN" in message) == ("NaN" in case)
 
 
-def test_train_that_lacks_a_catalogue_class_is_refused(tmp_path: Path) -> None:
+def test_train_without_one_of_medmnists_classes_is_refused(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "tissuemnist.npz", make_arrays() | {"train_labels": np.arange(24) % 7})
     assert_rejected(path, "Thick Ascending Limb is missing from train")
 
 
-def test_bytes_changed_anywhere_give_data_or_a_sentence(tmp_path: Path) -> None:
-    """No damage to the zip's own tables may escape as another exception, whatever byte it hits."""
+def test_any_changed_byte_gives_data_or_a_file_error(tmp_path: Path) -> None:
+    """No damage to the zip archive's own tables may raise anything else."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{k: v[:, :2, :2] if "images" in k else v for k, v in make_arrays().items()})
-    whole, path = buffer.getvalue(), tmp_path / "fuzzed.npz"
+    valid_bytes, path = buffer.getvalue(), tmp_path / "fuzzed.npz"
     generator, refusals = np.random.default_rng(0), 0
     for _ in range(300):
-        changed = bytearray(whole)
-        changed[generator.integers(2, len(whole))] = generator.integers(256)
+        changed = bytearray(valid_bytes)
+        changed[generator.integers(2, len(valid_bytes))] = generator.integers(256)
         path.write_bytes(changed)
         with contextlib.suppress(FileError):
             open_npz(path)
@@ -305,17 +310,10 @@ def test_opening_data_needs_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
 
 
-def real_file(name: str) -> Path:
-    folders = [os.environ.get("NEPHROS_DATA"), str(Path(__file__).parents[3] / "shared" / "data")]
-    for folder in folders:
-        if folder and (Path(folder) / name).is_file():
-            return Path(folder) / name
-    pytest.skip(f"{name} is neither in NEPHROS_DATA nor in ../shared/data")
-
-
 @pytest.mark.slow
-def test_real_file_under_its_own_split() -> None:
-    dataset = open_npz(real_file("tissuemnist.npz"))
+@pytest.mark.usefixtures("real_data")
+def test_tissuemnist_has_the_sizes_of_its_split() -> None:
+    dataset = load("tissuemnist")
     assert dataset.image_size == (28, 28)
     assert dataset.n_classes == 8
     if dataset.provenance.split == "own":

@@ -1,4 +1,4 @@
-"""Cells of an npz, read in parts: right, and safe with any bytes. Sentences on bad files: tests/inference/test_reader.py."""
+"""Images of an npz file in batches, from valid and from damaged files. See tests/inference/test_reader.py for the messages."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nephros.data import npz_stream as reader
+from nephros.data import npz_stream
 from nephros.data.npz_stream import ImageArray, UnreadableInput, open_image_arrays
-from nephros.errors import NephrosError
+from nephros.errors import FileError
 
 CELLS = np.random.default_rng(0).integers(0, 256, (7, 6, 5), dtype=np.uint8)
 
@@ -27,11 +27,11 @@ def npz_bytes(compressed: bool, **arrays: NDArray[Any]) -> bytes:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("per_batch", [1, 3, 100])
-def test_all_cells_come_once_and_in_order(
-    compressed: bool, per_batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("images_per_batch", [1, 3, 100])
+def test_all_images_are_read_once_and_in_order(
+    compressed: bool, images_per_batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "STREAM_BYTES", per_batch * 30)
+    monkeypatch.setattr(npz_stream, "STREAM_BYTES", images_per_batch * 30)
     rgb = np.repeat(CELLS[..., None], 3, axis=3)
     arrays: dict[str, NDArray[Any]] = {
         "train_images": CELLS,
@@ -49,7 +49,7 @@ def test_all_cells_come_once_and_in_order(
     assert images["images"].dtype == np.uint16
 
 
-def test_an_array_that_is_none_of_cells_is_unread_and_the_others_are_opened(tmp_path: Path) -> None:
+def test_an_array_without_images_is_unreadable_and_the_others_are_opened(tmp_path: Path) -> None:
     np.savez(
         tmp_path / "c.npz", train_images=CELLS, val_images=CELLS.astype(np.float32), test_images=CELLS, images=CELLS[:0]
     )
@@ -72,7 +72,7 @@ def test_an_array_that_is_none_of_cells_is_unread_and_the_others_are_opened(tmp_
         st.tuples(st.sampled_from(["set", "cut"]), st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=4
     ),
 )
-def test_mutated_files_give_cells_or_a_sentence(compressed: bool, steps: list[tuple[str, int, int]]) -> None:
+def test_mutated_files_are_read_or_refused(compressed: bool, steps: list[tuple[str, int, int]]) -> None:
     data = bytearray(npz_bytes(compressed, images=CELLS, labels=np.arange(7)))
     for kind, offset, value in steps:
         position = offset % max(len(data), 1)
@@ -87,10 +87,10 @@ def test_mutated_files_give_cells_or_a_sentence(compressed: bool, steps: list[tu
         try:
             for array in open_image_arrays(file):
                 if isinstance(array, UnreadableInput):
-                    raise NephrosError(array.message)
-                for cells in array.iter_batches():
-                    assert cells.dtype in (np.uint8, np.uint16)
-        except NephrosError as error:
+                    raise FileError(file, array.message)
+                for images in array.iter_batches():
+                    assert images.dtype in (np.uint8, np.uint16)
+        except FileError as error:
             message = str(error)
         assert not message or message.startswith(str(file))
         assert "\n" not in message

@@ -1,4 +1,4 @@
-"""What is said of pictures that are unlike the training data."""
+"""Warnings about images that differ from the training data."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def _make_discs(radius: float, n: int = 60, low: int = 14, high: int = 68) -> ND
     return images
 
 
-def test_area_is_that_of_the_disc_in_the_middle() -> None:
+def test_the_area_is_that_of_the_disc_in_the_center() -> None:
     for radius in (4.0, 6.0, 9.0):
         areas = nucleus_area_fraction(_make_discs(radius)) * 784
         assert np.median(areas) == pytest.approx(np.pi * radius**2, rel=0.15)
 
 
-def test_neighbours_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbors_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     images = _make_discs(5.0)
     expected = nucleus_area_fraction(images)
     images[:, :4, :] = 200
@@ -45,13 +45,13 @@ def test_neighbours_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.allclose(nucleus_area_fraction(images), expected, atol=0.03)
 
 
-def test_nuclei_like_the_training_datas_are_passed_in_silence() -> None:
+def test_images_like_the_training_data_cause_no_warning() -> None:
     radius = float(np.sqrt(MEDIAN_AREA * 784 / np.pi))
     assert shift_warnings(_make_discs(radius)) == []
     assert shift_warnings(np.zeros((0, 28, 28), np.uint8)) == []
 
 
-def test_each_way_of_being_unlike_gets_its_sentence() -> None:
+def test_each_kind_of_difference_has_its_warning() -> None:
     radius = float(np.sqrt(MEDIAN_AREA * 784 / np.pi))
     assert any("times larger" in line and "`voxel_size`" in line for line in shift_warnings(_make_discs(1.7 * radius)))
     assert any("times smaller" in line for line in shift_warnings(_make_discs(0.5 * radius)))
@@ -63,7 +63,7 @@ def test_each_way_of_being_unlike_gets_its_sentence() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("real_data")
-def test_figures_are_those_of_the_train_split_and_size_follows_a_zoom() -> None:
+def test_figures_match_the_train_split_and_a_zoom_is_detected() -> None:
     images = load("tissuemnist").train.images
     assert pixel_statistics(images) == pytest.approx((PIXEL_MEAN, PIXEL_STD), abs=2e-4)
     sample = images[::8]

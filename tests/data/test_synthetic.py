@@ -1,13 +1,11 @@
-"""Made-up nuclei: reproducible, unbalanced, with TissueMNIST's brightness, learnable and never called real."""
+"""Synthetic nuclei: reproducible, imbalanced, as bright as TissueMNIST, learnable, and labeled as synthetic."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from nephros.data.dataset import Dataset
-from nephros.data.image_transforms import max_project, resize_images
 from nephros.data.synthetic import NUCLEUS_TYPES, draw_volumes, make_synthetic
 from nephros.errors import InvalidArgument
 
@@ -17,7 +15,7 @@ def cells() -> Dataset:
     return make_synthetic(400, 40, 160, seed=0)
 
 
-def test_shapes_and_names(cells: Dataset) -> None:
+def test_shapes_dtypes_and_names(cells: Dataset) -> None:
     assert [split.images.shape for _, split in cells.splits()] == [(400, 28, 28), (40, 28, 28), (160, 28, 28)]
     assert cells.train.images.dtype == np.uint8
     assert cells.train.labels.dtype == np.int64
@@ -27,25 +25,25 @@ def test_shapes_and_names(cells: Dataset) -> None:
     assert cells.provenance.path == ""
 
 
-def test_brightness_is_near_that_of_tissuemnist(cells: Dataset) -> None:
+def test_intensity_is_near_that_of_tissuemnist(cells: Dataset) -> None:
     pixels = cells.train.images / 255
     assert 0.08 < pixels.mean() < 0.13
     assert 0.08 < pixels.std() < 0.13
 
 
-def test_classes_are_as_unequal_as_in_tissuemnist(cells: Dataset) -> None:
+def test_classes_are_as_imbalanced_as_in_tissuemnist(cells: Dataset) -> None:
     counts = cells.train.class_counts(8)
-    weights = np.array([kind.weight for kind in NUCLEUS_TYPES])
+    weights = np.array([nucleus_type.weight for nucleus_type in NUCLEUS_TYPES])
     assert counts.sum() == 400
     assert np.abs(counts - 400 * weights / weights.sum()).max() <= 1
 
 
-def test_nucleus_is_in_the_middle_and_the_corners_are_darker(cells: Dataset) -> None:
+def test_the_nucleus_is_in_the_center_and_the_corners_are_darker(cells: Dataset) -> None:
     mean = cells.train.images.mean(axis=0)
     assert mean[11:17, 11:17].mean() > 1.5 * mean[:4, :4].mean()
 
 
-def test_same_seed_same_cells() -> None:
+def test_the_same_seed_gives_the_same_cells() -> None:
     first, again, other = (
         make_synthetic(16, 8, 8, seed=1),
         make_synthetic(16, 8, 8, seed=1),
@@ -56,7 +54,7 @@ def test_same_seed_same_cells() -> None:
     assert not np.array_equal(first.val.images, first.test.images)
 
 
-def test_fewer_classes() -> None:
+def test_the_number_of_classes_can_be_smaller() -> None:
     two = make_synthetic(20, 4, 4, n_classes=2)
     assert two.class_names == ("synthetic: round", "synthetic: oval")
     assert two.task == "binary-class"
@@ -69,7 +67,7 @@ def test_fewer_classes() -> None:
 
 
 def test_classes_differ_but_overlap(cells: Dataset) -> None:
-    """The nearest class mean of a few shape features beats always answering class 0, and is far from perfect."""
+    """The nearest class mean of three features predicts better than chance, and far from perfectly."""
 
     def features(images: np.ndarray) -> np.ndarray:
         middle = images[:, 6:22, 6:22].astype(float)
@@ -83,20 +81,7 @@ def test_classes_differ_but_overlap(cells: Dataset) -> None:
     assert 0.15 < np.mean(recall) < 0.8
 
 
-def test_pictures_are_prepared_from_volumes() -> None:
-    stacks = draw_volumes(np.zeros(3, dtype=np.int64), np.random.default_rng(0))
-    assert stacks.shape == (3, 7, 32, 32)
-    assert stacks.dtype == np.uint8
-    projected = max_project(stacks)
-    assert np.array_equal(projected[1, 5], stacks[1, :, 5].max(axis=0))
-    resized = resize_images(projected)
-    assert resized.shape == (3, 28, 28)
-    expected = Image.fromarray(projected[2]).resize((28, 28), Image.Resampling.BICUBIC)
-    assert np.array_equal(resized[2], np.asarray(expected))
-
-
-def test_preparing_refuses_other_arrays() -> None:
-    with pytest.raises(ValueError, match=r"uint8 \(n, z, h, w\)"):
-        max_project(np.zeros((2, 7, 32, 32)))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"uint8 \(n, h, w\)"):
-        resize_images(np.zeros((2, 7, 32, 32), dtype=np.uint8))
+def test_volumes_are_8_bit_stacks_of_seven_slices() -> None:
+    volumes = draw_volumes(np.zeros(3, dtype=np.int64), np.random.default_rng(0))
+    assert volumes.shape == (3, 7, 32, 32)
+    assert volumes.dtype == np.uint8
