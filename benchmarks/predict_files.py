@@ -42,7 +42,7 @@ def tiny_model(run: Path) -> Path:
     """Train the tiny network for one epoch on synthetic cells, export it, and return the file: it is timed, not judged."""
     recipe = dataclasses.replace(RECIPES[TINY], epochs=1)
     run_folder = nephros.train(recipe, "synthetic", out=run, say=lambda _line: None)
-    return export(run_folder.root, say=lambda _line: None)
+    return export(run_folder.root)
 
 
 def _measure_model(
@@ -76,7 +76,7 @@ def _time_stages(predictor: Predictor, folder: Path) -> tuple[float, float]:
     """Return the seconds of reading and decoding a folder, and of answering its cells."""
     decoding = network = 0.0
     before = time.perf_counter()
-    for _, batch in CellReader([folder], (predictor.channels, predictor.height, predictor.width)).iter_batches():
+    for _, batch in CellReader([folder], predictor.input_shape).iter_batches():
         decoded_at = time.perf_counter()
         predictor.predict_batch(batch)
         decoding += decoded_at - before

@@ -1,4 +1,4 @@
-"""A small trained run and its exported model, made once for all tests of this folder."""
+"""Session fixtures: a small trained run, its exported model, and a predictor of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conftest import squares_dataset, write_npz
 
 @pytest.fixture(scope="session")
 def cells_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Squares, one label in seven of which is wrong, so that nothing can be sure of all."""
+    """Squares with every seventh label wrong, so that no model can be certain of all of them."""
     clean = squares_dataset(n=480)
 
     def with_label_noise(split: Split) -> Split:
@@ -34,22 +34,19 @@ def cells_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run_folder(cells_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A compact network of 8 features, scored on test."""
+    """A compact network of 8 base channels, trained for three epochs and scored on test."""
     base = RECIPES["nephros"]
     recipe = replace(base, epochs=3, batch_size=32, model=replace(base.model, base_channels=8), tta_views=1)
     out = tmp_path_factory.mktemp("runs") / "run"
-    return train(recipe, cells_npz, out=out, test=True, say=_say_nothing)
+    return train(recipe, cells_npz, out=out, test=True, say=lambda _: None)
 
 
 @pytest.fixture(scope="session")
 def exported_model(run_folder: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(run_folder.root, out=tmp_path_factory.mktemp("exported") / "squares.onnx", say=_say_nothing)
+    """The run's ONNX file, outside its folder."""
+    return export(run_folder.root, out=tmp_path_factory.mktemp("exported") / "squares.onnx")
 
 
 @pytest.fixture(scope="session")
 def predictor(exported_model: Path) -> Predictor:
     return Predictor.from_onnx(exported_model)
-
-
-def _say_nothing(_words: str) -> None:
-    """Leave the tests' output clean."""

@@ -10,30 +10,31 @@ def export(argv: list[str]) -> int:
     """nephros export"""
     parser = CommandParser(
         "export",
-        "Write a trained run as one file that answers without its run folder: preprocessing and network, calibrated on "
-        "validation, with its model card inside and beside it (.card.json, and .card.md for "
-        "people). The run's data must be at hand: what a familiar cell looks "
-        "like is fitted on its train split, temperature and prediction sets on validation; the test split is not read.",
+        "Write a trained run as one file that predicts without its run folder: preprocessing and network, calibrated on "
+        "validation, with the model card inside and beside it (.card.json, and .card.md as a page). The run's data must be "
+        "available: out-of-distribution detection is fitted on its train split, temperature and prediction sets on validation; "
+        "the test split is not read.",
     )
     parser.add_argument("run", help=RUN_HELP)
     parser.option(
         "format", "onnx (for `nephros predict` and any ONNX runtime) or safetensors (for torch) (default: onnx)"
     )
     parser.option("out", "the file (default: RUN/export/model.onnx or the like)", metavar="FILE")
-    parser.flag("int8", "convolutions in eight bits; prints the accuracy that it costs")
+    parser.flag("int8", "quantize the convolutions to eight bits, and report the drop in accuracy")
     parser.option(
         "tta-views",
-        "5 averages over an image and its shifts by a pixel, 8 over flips and quarter-turns, 40 over both (default: as the run)",
+        "test-time views: 5 averages over an image and its shifts by a pixel, 8 over flips and quarter turns, 40 over both "
+        "(default: as in the run)",
         int,
     )
-    parser.flag("update-bundled-model", "for developers: make it the model that comes with nephros")
+    parser.flag("update-bundled-model", "for developers: make this run the bundled model")
     args = parser.parse_argv(argv)
     from nephros.exporters import export as export_module
 
     if args.pop("update_bundled_model", False):
         if set(args) - {"run", "tta_views"}:
             raise NephrosError(
-                "--update-bundled-model writes all formats in their place: leave --format, --out and --int8 out."
+                "--update-bundled-model writes all formats to their place: omit --format, --out and --int8."
             )
         print(export_module.update_bundled_model(args.pop("run"), **args))
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 import tempfile
@@ -10,44 +11,49 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nephros.commands.messages import to_command_line
 from nephros.commands.parser import MODEL_HELP, CommandParser
 from nephros.errors import NephrosError
 
 if TYPE_CHECKING:
     from nephros.inference.predictions import Predictions
 
+MAX_CONSOLE_ROWS = 10
+"""Rows of the table on the terminal."""
+
 
 def predict(argv: list[str]) -> int:
     """nephros predict"""
     parser = CommandParser(
         "predict",
-        "Classify pictures of single cells. INPUT: PNG, TIFF (a page a cell) and JPEG files of 8 or 16 bits, 3-D stacks (TIFF), "
-        "npz files with images, train_images, val_images or test_images, and folders of them (searched in sorted order, links "
-        "followed, hidden files passed over). A row a cell: file, index (page or row, from 0; a stack's nucleus, from 1), split "
-        "(of an npz), label, class_name, p_0 and so on, prediction_set, is_ood with its ood_reasons, and error where there is no "
-        "answer. Without --out a table on the terminal, CSV where the output is piped.",
-        epilog="Pictures are brought to the model's form: shrunk or enlarged to fit (bicubic), black added around those of "
-        "another shape; 16-bit pixels divided so that the brightest of all 16-bit pictures given becomes 255 (or "
-        "--white-level); colour made grey by .299 red + .587 green + .114 blue, alpha dropped. A TIFF is a stack where its "
-        "metadata give a Z axis, or several pages have 256 pixels or more on both sides: its nuclei are marked "
-        "roughly and cut out as by `nephros data prepare`, which also takes an exact mask, a channel and a voxel "
-        "size. Notes say what was done. Exit status: 0 when all were answered, 1 when some were not (or an overlay "
-        "could not be painted), 2 when none was: the table is written all the same, with each row's error. For research "
-        "only, not for diagnosis.",
+        "Classify images of single cells. INPUT: PNG, TIFF (one cell per page) and JPEG files of 8 or 16 bits, 3-D stacks "
+        "(TIFF), npz files with images, train_images, val_images or test_images, and folders of them (in sorted order, links "
+        "followed, hidden files skipped). One row per cell: file, index (page or row, from 0; a stack's nucleus, from 1), split "
+        "(of an npz file), label, class_name, p_0 and so on, prediction_set, is_ood with its ood_reasons (whether and why the "
+        "cell is out of distribution), and error if there is no prediction. Without --out, a table on the terminal, or CSV if "
+        "the output is piped.",
+        epilog="Images are converted to the model's input: shrunk or enlarged to fit (bicubic), padded with black to keep the "
+        "aspect ratio; 16-bit pixels are scaled so that the brightest pixel of all 16-bit images (or --white-level) becomes "
+        "255; color becomes grayscale by 0.299 red + 0.587 green + 0.114 blue, alpha is dropped. A TIFF is a stack if its "
+        "metadata give a Z axis, or several pages have 256 pixels or more on both sides: its nuclei are segmented roughly and "
+        "cut out as `nephros data prepare` does, which also takes an exact mask, a channel and a voxel size. Notes list the "
+        "conversions. Exit status: 0 if every input was predicted, 1 if some were not (or an overlay could not be drawn), 2 if "
+        "none was; the table is written in any case, with an error in each row that lacks a prediction. For research only, not "
+        "for diagnosis.",
     )
-    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="pictures, stacks, npz files, folders of them")
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="images, stacks, npz files, folders of them")
     parser.option("model", MODEL_HELP, metavar="M")
     parser.option("out", "write all rows to a .csv, .json or .parquet file", metavar="FILE")
-    parser.option("coverage", "share of cells whose prediction set shall hold the right class (default: 0.9)", float)
+    parser.option("coverage", "fraction of cells whose prediction set contains the true class (default: 0.9)", float)
     parser.option(
         "white-level",
-        "16-bit pixel value that becomes 255, such as 4095 or 65535 (default: the brightest given)",
+        "16-bit pixel value that becomes 255, such as 4095 or 65535 (default: the brightest pixel)",
         float,
     )
     parser.option(
         "overlay",
-        "of an npz that `nephros data prepare` made: paint the classes over its stack, into a .png or .tif file",
-        metavar="PICTURE",
+        "for an npz file that `nephros data prepare` wrote: draw the classes over its stack, into a .png or .tif file",
+        metavar="IMAGE",
     )
     parser.flag("model-card", "print the model's card as JSON")
     args = parser.parse_argv(argv)
@@ -56,27 +62,27 @@ def predict(argv: list[str]) -> int:
     overlay_path = args.pop("overlay", None)
     if not inputs and not print_card:
         raise NephrosError(
-            "`nephros predict` needs pictures: name files, folders or npz. `nephros predict --help` tells more."
+            "`nephros predict` needs images: name files, folders or npz files. `nephros predict --help` explains them all."
         )
     if inputs and print_card and out is None:
-        raise NephrosError("--model-card and pictures would share the output: name a file for the table with --out.")
+        raise NephrosError("--model-card and the table would share the output: name a file for the table with --out.")
     out_path = None if out is None else Path(out).expanduser()
-    overlay = None if overlay_path is None else (_overlay_notes(inputs, overlay_path), overlay_path)
+    overlay = None if overlay_path is None else (_overlay_metadata(inputs, overlay_path), overlay_path)
     with _exit_on_broken_pipe():
         return _predict(inputs, model, out_path, print_card, overlay, args)
 
 
-def _overlay_notes(inputs: list[str], overlay_path: str) -> Path:
-    """Return the notes that `nephros data prepare` wrote beside the one npz; UserError when there are none."""
+def _overlay_metadata(inputs: list[str], overlay_path: str) -> Path:
+    """Return the metadata file that `nephros data prepare` wrote beside the one npz file."""
     from nephros.reporting.stack_overlay import check_overlay_suffix
 
     check_overlay_suffix(Path(overlay_path))
-    notes = Path(inputs[0]).expanduser().with_suffix(".json") if inputs else Path()
-    if len(inputs) != 1 or Path(inputs[0]).suffix != ".npz" or not notes.is_file():
+    metadata = Path(inputs[0]).expanduser().with_suffix(".json") if inputs else Path()
+    if len(inputs) != 1 or Path(inputs[0]).suffix != ".npz" or not metadata.is_file():
         raise NephrosError(
-            "--overlay needs one npz file with the notes (.json) beside it that `nephros data prepare` wrote: name that one."
+            "--overlay needs exactly one npz file, with the metadata (.json) beside it that `nephros data prepare` wrote."
         )
-    return notes
+    return metadata
 
 
 def _predict(
@@ -88,56 +94,107 @@ def _predict(
     options: dict[str, Any],
 ) -> int:
     from nephros.exporters.loading import load_predictor
-    from nephros.inference import predictions
     from nephros.inference.model_card import card_to_json
+    from nephros.inference.predictions import check_output_path, write_csv, write_predictions
     from nephros.workflows.predict import predict as run_predict
 
     if out is not None:
-        predictions.check_output_path(out)
-    predictor = load_predictor(model, say=_print_stderr)
+        check_output_path(out)
+    predictor = load_predictor(model)
     if print_card:
         print(card_to_json(predictor.card), end="")
     if not inputs:
         return 0
-    found = run_predict(inputs, predictor, **options)
+    predictions = _in_command_line_words(run_predict(inputs, predictor, **options))
     if out is not None:
-        predictions.write_predictions(found, out)
+        write_predictions(predictions, out)
         print(out, file=sys.stderr if print_card else sys.stdout)
     elif sys.stdout.isatty():
-        predictions.print_predictions(found)
+        print_predictions(predictions)
     else:
-        predictions.write_csv(found, sys.stdout)
-    for line in predictions.summary_lines(found):
-        _print_stderr(line)
-    if not found.has_prediction.any():
+        write_csv(predictions, sys.stdout)
+    for line in _summary_lines(predictions):
+        print(line, file=sys.stderr)
+    if not predictions.has_prediction.any():
         return 2
-    overlay_failed = overlay is not None and not _write_overlay(found, *overlay)
-    return 1 if found.errors or overlay_failed else 0
+    overlay_failed = overlay is not None and not _write_overlay(predictions, *overlay)
+    return 1 if predictions.errors or overlay_failed else 0
 
 
-def _write_overlay(found: Predictions, notes: Path, overlay_path: str) -> bool:
-    """Write the overlay, or say why it can't be; the answers are out by then."""
+def _in_command_line_words(predictions: Predictions) -> Predictions:
+    """Return the table with flags and commands in place of parameters and Python calls in its errors and notes."""
+    return dataclasses.replace(
+        predictions,
+        errors={row: to_command_line(error) for row, error in predictions.errors.items()},
+        notes=[to_command_line(note) for note in predictions.notes],
+    )
+
+
+def _write_overlay(predictions: Predictions, metadata: Path, overlay_path: str) -> bool:
+    """Write the overlay and return True, or print why it can't be drawn; the predictions are out by then."""
     from nephros.inference.predictions import write_predictions
     from nephros.workflows.overlay import overlay
 
     with tempfile.TemporaryDirectory() as folder:
         csv_path = Path(folder) / "predictions.csv"
-        write_predictions(found, csv_path)
+        write_predictions(predictions, csv_path)
         try:
-            _print_stderr(str(overlay(notes, csv_path, overlay_path)))
+            print(overlay(metadata, csv_path, overlay_path), file=sys.stderr)
         except NephrosError as error:
-            _print_stderr(f"nephros: no overlay, but all answers: {error}")
+            print(f"nephros: no overlay, but all predictions: {to_command_line(str(error))}", file=sys.stderr)
             return False
     return True
 
 
-def _print_stderr(message: str) -> None:
-    print(message, file=sys.stderr)
+def print_predictions(predictions: Predictions) -> None:
+    """Print the first rows, and the number of cells of each class."""
+    from itertools import islice
+
+    from rich.markup import escape
+    from rich.table import Table
+
+    from nephros.console import table_console
+
+    console, names = table_console(), predictions.class_names
+    preview = Table("file", "index", "class", "probability", "prediction set", "out of distribution")
+    for row in islice(predictions.rows(), MAX_CONSOLE_ROWS):
+        cells = ["", "", "", printable_text(row.error or "")]
+        if row.label is not None and row.probabilities is not None:
+            prediction_set = " ".join(map(str, row.prediction_set or []))
+            probability = f"{max(row.probabilities):.3f}"
+            cells = [f"{row.label} {row.class_name}", probability, prediction_set, "; ".join(row.ood_reasons)]
+        file = escape(printable_text(row.source.file))
+        preview.add_row(file, str(row.source.index), *map(escape, cells))
+    if len(predictions) > MAX_CONSOLE_ROWS:
+        preview.caption = f"first {MAX_CONSOLE_ROWS} of {len(predictions):,} rows; --out FILE writes all"
+    console.print(preview)
+    counts = Table("class", "cells", "share")
+    labels = predictions.probabilities[predictions.has_prediction].argmax(axis=1).tolist()
+    n_predicted = max(len(labels), 1)
+    for c, name in enumerate(names):
+        counts.add_row(f"{c} {name}", f"{labels.count(c):,}", f"{labels.count(c) / n_predicted:.1%}")
+    n_ood = sum(map(bool, predictions.ood_reasons))
+    counts.add_row("out of distribution", f"{n_ood:,}", f"{n_ood / n_predicted:.1%}")
+    console.print(counts)
+
+
+def printable_text(text: str) -> str:
+    """Return text without characters that a terminal would interpret."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _summary_lines(predictions: Predictions) -> Iterator[str]:
+    """Yield what the command prints beside the table: the notes, and how many rows have no prediction."""
+    yield from (f"note: {printable_text(note)}" for note in predictions.notes)
+    if predictions.errors:
+        first_error = printable_text(next(iter(predictions.errors.values())))
+        more = f" (and {len(predictions.errors) - 1:,} more)" if len(predictions.errors) > 1 else ""
+        yield f"{len(predictions.errors):,} of {len(predictions):,} rows have no prediction: {first_error}{more}"
 
 
 @contextlib.contextmanager
 def _exit_on_broken_pipe() -> Iterator[None]:
-    """Within the block a reader of the output that leaves early, such as `head`, ends the command in silence."""
+    """Within the block, a reader of the output that stops early, such as `head`, ends the command without an error."""
     try:
         yield
         sys.stdout.flush()

@@ -1,54 +1,72 @@
-"""Prediction sets that hold the right class as often as was asked: split conformal prediction.
+"""Split conformal prediction: sets of classes that contain the true class with a chosen frequency.
 
 The score of a class is 1 - its probability (least ambiguous set-valued classifiers: Sadinle, Lei and Wasserman, JASA 114,
-2019). Of all such rules this one has the smallest sets on average, and the same image always gets the same set, where
-adaptive prediction sets need a random draw to meet their coverage. What it promises is coverage over all cells, not over
-those of each class; so what each class got is measured and told beside it.
+2019). Among all such rules this one has the smallest sets on average, and an image always gets the same set, whereas
+adaptive prediction sets need a random draw to reach their coverage. The guarantee holds over all cells, not within each
+class; `coverage_report` therefore measures the coverage of each class.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.errors import NephrosError
+from nephros.errors import InvalidArgument
 from nephros.evaluation.metrics import Floats, Labels
 
 N_LEVELS = 1001
-"""Coverages 0, .001, ..., 1 for which thresholds are kept."""
+"""Number of coverages, 0, 0.001, ..., 1, for which a quantile is stored."""
+
+
+class CoverageReport(TypedDict):
+    """Measured coverage of prediction sets, as plain JSON values."""
+
+    target_coverage: float
+    n_images: int
+    coverage: float
+    """Share of images whose set contains the label."""
+    mean_set_size: float
+    coverage_per_class: list[float | None]
+    """None for a class without images."""
 
 
 def conformal_quantiles(probabilities: Floats, labels: Labels) -> Floats:
-    """Return (1001,) thresholds: at coverage k / 1000, the classes scored at most the k-th of them are the set.
+    """Return the (1001,) quantiles of the score: at coverage k / 1000 a set holds the classes that score at most the k-th.
 
-    `probabilities` (n, classes) and `labels` (n,) are of images that were not trained on. The threshold is the
-    ceil((n + 1) k / 1000)-th smallest score of a right class, 1 where there are not so many (Vovk et al. 2005; Angelopoulos
-    and Bates 2021), and below 0, no class at all, at coverage 0.
+    `probabilities` (n, classes) and `labels` (n,) must come from images that were not trained on. The k-th quantile is the
+    ceil((n + 1) k / 1000)-th smallest score of a true class, 1 where there are too few scores (Vovk et al. 2005;
+    Angelopoulos and Bates 2021), and below 0, which admits no class, at coverage 0.
     """
     scores = np.sort(1 - probabilities[np.arange(len(labels)), labels])
     ranks = [-(-(len(scores) + 1) * k // (N_LEVELS - 1)) for k in range(N_LEVELS)]
     return np.array([-1.0 if rank == 0 else scores[rank - 1] if rank <= len(scores) else 1.0 for rank in ranks])
 
 
-def prediction_sets(probabilities: NDArray[Any], quantiles: Floats, coverage: float) -> NDArray[np.bool_]:
-    """Return (n, classes) whether each class is in its image's set; `quantiles` is what `conformal_quantiles` made.
-
-    The most probable class is always in: an empty set would tell nothing, and more can only raise the coverage. A
-    coverage between two levels takes the higher. UserError unless it is above 0 and at most 1.
-    """
+def check_coverage(coverage: float) -> None:
+    """Raise InvalidArgument unless `coverage` is above 0 and at most 1."""
     if not 0 < coverage <= 1:
-        raise NephrosError(f"--coverage is {coverage:g}, but it must be above 0 and at most 1, such as 0.9.")
+        raise InvalidArgument("coverage", coverage, "above 0 and at most 1, such as 0.9")
+
+
+def prediction_sets(probabilities: NDArray[Any], quantiles: Floats, coverage: float) -> NDArray[np.bool_]:
+    """Return (n, classes) whether each class is in its image's prediction set.
+
+    `probabilities` is (n, classes), `quantiles` comes from `conformal_quantiles`. The most probable class is always in the
+    set: an empty set carries no information, and one more class can only raise the coverage. A coverage between two levels
+    takes the higher one. Raises InvalidArgument unless `coverage` is above 0 and at most 1.
+    """
+    check_coverage(coverage)
     level = math.ceil(round(coverage * (N_LEVELS - 1), 6))
     sets: NDArray[np.bool_] = 1 - np.asarray(probabilities, dtype=np.float64) <= quantiles[level]
     sets[np.arange(len(sets)), np.asarray(probabilities).argmax(axis=1)] = True
     return sets
 
 
-def coverage_report(probabilities: Floats, labels: Labels, quantiles: Floats, coverage: float) -> dict[str, Any]:
-    """Return how often the sets of (n, classes) probabilities held the label, over all and by class, and their mean size."""
+def coverage_report(probabilities: Floats, labels: Labels, quantiles: Floats, coverage: float) -> CoverageReport:
+    """Return how often the sets of (n, classes) probabilities contain the label, overall and per class, and their mean size."""
     sets = prediction_sets(probabilities, quantiles, coverage)
     covered = sets[np.arange(len(labels)), labels]
     classes = range(probabilities.shape[1])

@@ -1,19 +1,25 @@
-"""Temperature scaling: one number by which the logits are divided, so that a probability is a frequency again."""
+"""Temperature scaling: divide the logits by one fitted number, so that predicted probabilities match observed frequencies."""
 
 from __future__ import annotations
+
+import logging
 
 import numpy as np
 
 from nephros.evaluation.metrics import Floats, Labels, mean_cross_entropy
 
+logger = logging.getLogger(__name__)
+
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
-_GOLDEN = (5**0.5 - 1) / 2
+_TOLERANCE = 1e-6
+"""Of the logarithm of the temperature."""
 
 
 def apply_temperature(probabilities: Floats, temperature: float) -> Floats:
     """Return softmax(logits / temperature), (n, classes), from softmax(logits).
 
-    The logits aren't needed: they are the probabilities' logarithms but for a constant a row, which softmax forgets.
+    The logits themselves are not needed: the logarithms of the probabilities differ from them by one constant per row,
+    which cancels in the softmax.
     """
     logits = np.log(np.maximum(probabilities, 1e-300)) / temperature
     exponentials: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -22,25 +28,24 @@ def apply_temperature(probabilities: Floats, temperature: float) -> Floats:
 
 
 def fit_temperature(probabilities: Floats, labels: Labels) -> float:
-    """Return the temperature, from .05 to 20, with the least mean cross-entropy of (n, classes) on labels (n,).
+    """Return the temperature, from 0.05 to 20, that minimizes the mean cross-entropy of (n, classes) on labels (n,).
 
-    Guo et al., On calibration of modern neural networks, ICML 2017. The cross-entropy is convex in 1 / temperature and so
-    has one minimum in the logarithm of the temperature, which golden-section search finds to a millionth.
+    Guo et al., On calibration of modern neural networks, ICML 2017. The cross-entropy is convex in 1 / temperature, so it
+    has a single minimum in the logarithm of the temperature. A minimum at either bound is logged as a warning: the
+    probabilities are then so far off that the temperature doesn't calibrate them.
     """
-    low, high = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
+    from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
         return mean_cross_entropy(apply_temperature(probabilities, float(np.exp(log_temperature))), labels)
 
-    inner = [high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)]
-    values = [loss(place) for place in inner]
-    while high - low > 1e-6:
-        if values[0] < values[1]:
-            high, inner[1], values[1] = inner[1], inner[0], values[0]
-            inner[0] = high - _GOLDEN * (high - low)
-            values[0] = loss(inner[0])
-        else:
-            low, inner[0], values[0] = inner[0], inner[1], values[1]
-            inner[1] = low + _GOLDEN * (high - low)
-            values[1] = loss(inner[1])
-    return float(np.exp((low + high) / 2))
+    bounds = (float(np.log(MIN_TEMPERATURE)), float(np.log(MAX_TEMPERATURE)))
+    log_temperature = float(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": _TOLERANCE}).x)
+    if min(log_temperature - bounds[0], bounds[1] - log_temperature) < 1e-3:
+        logger.warning(
+            "The fitted temperature, %.3g, lies at the bound of the search (%g to %g): the probabilities stay uncalibrated.",
+            np.exp(log_temperature),
+            MIN_TEMPERATURE,
+            MAX_TEMPERATURE,
+        )
+    return float(np.exp(log_temperature))

@@ -1,14 +1,14 @@
-"""`nephros export`: a trained run as one file that works without its run folder, with its card beside it."""
+"""Export a trained run as one file that predicts without its run folder, with its model card beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from nephros.errors import NephrosError
+from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.exporters.model_card_markdown import card_to_markdown
 from nephros.exporters.onnx_export import (
     N_CALIBRATION_CELLS,
@@ -22,13 +22,12 @@ from nephros.exporters.packaging import ExportBundle, build_export_bundle, run_m
 from nephros.exporters.safetensors_io import to_safetensors
 from nephros.files import atomic_write, write_text
 from nephros.inference import bundled
-from nephros.inference.model_card import CARD_METADATA_KEY, ExportFormat, card_to_json
+from nephros.inference.model_card import CARD_METADATA_KEY, ExportFormat, ModelCard, card_to_json
 from nephros.inference.predictor import onnx_forward_fn
 from nephros.recipe_io import read_recipe
-from nephros.recipe_parts import ModelConfig
 from nephros.runs import RunFolder
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 def export(
@@ -38,118 +37,132 @@ def export(
     out: str | Path | None = None,
     int8: bool = False,
     tta_views: int | None = None,
-    say: Say = print,
 ) -> Path:
-    """Write a finished run's model with its card inside and return the file; it also lies beside it, as JSON and as Markdown.
+    """Write a finished run's model, with its card inside and beside it as JSON and Markdown, and return the file.
 
     Args:
-        run: the run folder; its data must be at hand, of which train and validation are read and never test.
-        to: ``onnx`` or ``safetensors``.
-        out: the file; by default ``export/model.onnx`` or the like in the run folder. The cards are called
+        run: the run folder. Its data must be available: train and validation are read, test never is.
+        format: ``onnx`` or ``safetensors``.
+        out: the file; by default ``export/model.onnx`` or the like in the run folder. The cards have the same name with
             ``.card.json`` and ``.card.md`` in place of its suffix.
-        int8: write the convolutions of the ONNX model in eight bits.
-        views: of each image that are averaged (1, 5, 8 or 40; a recipe's `tta_views` says which); by default the run's own.
+        int8: quantize the convolutions of the ONNX model to eight bits.
+        tta_views: number of views of each image to average (1, 5, 8 or 40, as in a recipe); by default the run's own.
 
     Raises:
-        UserError: the run can't be exported, or ONNX Runtime does not give torch's answers. Then nothing is written.
+        NephrosError: the run can't be exported, or ONNX Runtime does not reproduce torch's probabilities. Then nothing is
+            written.
     """
     if format not in get_args(ExportFormat):
-        raise NephrosError(f"--format is {format}, but it must be one of {', '.join(get_args(ExportFormat))}.")
+        raise InvalidArgument("format", format, f"one of {', '.join(get_args(ExportFormat))}")
     if int8 and format != "onnx":
-        raise NephrosError("--int8 is for ONNX: leave it out, or use --format onnx.")
+        raise InvalidArgument("format", format, "onnx", hint="Only ONNX models are quantized: leave out `int8`.")
     folder = RunFolder.open(run)
-    target = (
-        Path(out).expanduser() if out else folder.file("export", f"model-int8.{format}" if int8 else f"model.{format}")
-    )
+    default_name = f"model-int8.{format}" if int8 else f"model.{format}"
+    target = Path(out).expanduser() if out else folder.file("export", default_name)
     if target.suffix != f".{format}" or target.is_dir():
-        raise NephrosError(f"--out is {target}, but it must name a file that ends in .{format}.")
-    bundle = _build_bundle(folder, format, tta_views, say)
-    content, card = _export_onnx(bundle, int8, say) if format == "onnx" else _export_safetensors(bundle, folder)
+        raise InvalidArgument("out", target, f"a file that ends in .{format}")
+    bundle = _build_bundle(folder, format, tta_views)
+    content, card = _export_onnx(bundle, int8) if format == "onnx" else _export_safetensors(bundle, folder)
     with atomic_write(target) as file:
         file.write(content)
     write_text(target.with_suffix(".card.json"), card_to_json(card))
     write_text(target.with_suffix(".card.md"), card_to_markdown(card))
-    say(summarize_card(card))
+    for line in summarize_card(card):
+        logger.info(line)
     return target
 
 
-def update_bundled_model(run: str | Path, *, tta_views: int | None = None, say: Say = print) -> Path:
-    """Make a finished run the model that comes with nephros, and return the box's folder; UserError as `export` raises it."""
+def update_bundled_model(run: str | Path, *, tta_views: int | None = None) -> Path:
+    """Make a finished run the bundled model and return the folder of its files; raises NephrosError as `export` does."""
     folder = RunFolder.open(run)
-    bundle = _build_bundle(folder, "onnx", tta_views, say)
-    onnx_model, card = _export_onnx(bundle, False, say)
+    bundle = _build_bundle(folder, "onnx", tta_views)
+    onnx_model, card = _export_onnx(bundle, False)
     weights, _ = _export_safetensors(bundle, folder, card)
-    cards = {"card.json": card_to_json(card).encode(), "card.md": card_to_markdown(card).encode()}
-    files = {"model.onnx": onnx_model, "model.safetensors": weights, **cards}
-    say(summarize_card(card))
-    return bundled.write_bundled_files(files)
+    for line in summarize_card(card):
+        logger.info(line)
+    return bundled.write_bundled_files(
+        {
+            "model.onnx": onnx_model,
+            "model.safetensors": weights,
+            "card.json": card_to_json(card).encode(),
+            "card.md": card_to_markdown(card).encode(),
+        }
+    )
 
 
-def summarize_card(card: dict[str, Any]) -> str:
-    """Return what a card says of its model, in three lines."""
-    flagged, ece = card["ood_detector"]["flagged_fraction"], card["calibration"]["expected_calibration_error"]
+def summarize_card(card: ModelCard) -> list[str]:
+    """Return the calibration, test and out-of-distribution figures of a card, a line each."""
+    calibration, sets, ood_detector = card["calibration"], card["conformal"]["test"], card["ood_detector"]
+    ece = calibration["expected_calibration_error"]
     lines = [
-        f"temperature {card['calibration']['temperature']:.3f}: expected calibration error on validation "
+        f"temperature {calibration['temperature']:.3f}: expected calibration error on validation "
         f"{ece['validation']['before']:.4f} before, {ece['validation']['after']:.4f} after"
     ]
-    if ece["test"]:
-        sets = card["conformal"]["test"]
+    if ece["test"] and sets:
         lines.append(
             f"test: accuracy {card['test_accuracy']:.4f}, calibration error {ece['test']['before']:.4f} before, "
-            f"{ece['test']['after']:.4f} after; sets for {sets['target_coverage']:.0%} held the class of {sets['coverage']:.1%} "
-            f"with {sets['mean_set_size']:.2f} classes on average"
+            f"{ece['test']['after']:.4f} after; prediction sets for {sets['target_coverage']:.0%} contained the true class of "
+            f"{sets['coverage']:.1%} with {sets['mean_set_size']:.2f} classes on average"
         )
-    lines.append("called unfamiliar: " + ", ".join(f"{fraction:.1%} of {kind}" for kind, fraction in flagged.items()))
-    return "\n".join(lines)
+    if ood_detector:
+        fractions = ood_detector["flagged_fraction"].items()
+        flagged = ", ".join(f"{fraction:.1%} of {kind.replace('_', ' ')}" for kind, fraction in fractions)
+        lines.append(f"flagged as out of distribution: {flagged}")
+    return lines
 
 
-def _build_bundle(folder: RunFolder, format: str, tta_views: int | None, say: Say) -> ExportBundle:
+def _build_bundle(folder: RunFolder, format: str, tta_views: int | None) -> ExportBundle:
     recipe = read_recipe(folder.file("recipe.yaml"))
     if recipe.is_classical:
-        raise NephrosError(
-            f"{folder.root} is a classical baseline ({recipe.model.network}), which can't be exported: "
-            f"`nephros predict --model {folder.root}` uses it where it is."
+        raise IncompatibleError(
+            f"{folder.root} is a classical baseline ({recipe.model.network}), which can't be exported; "
+            f"`nephros.predict(IMAGES, model={str(folder.root)!r})` uses it in place."
         )
     if format == "onnx":
         with require_onnx():
             import onnx  # noqa: F401, before the long work
             import onnxscript  # noqa: F401
-    say(f"fitting {recipe.name}'s temperature, prediction sets and what is familiar on its train and validation splits")
+    logger.info("%s: fitting calibration and out-of-distribution detection on train and validation", recipe.name)
     return build_export_bundle(folder, tta_views)
 
 
-def _export_onnx(bundle: ExportBundle, int8: bool, say: Say) -> tuple[bytes, dict[str, Any]]:
-    shape = bundle.info.input_spec
-    model = to_onnx(bundle.module, shape["channels"], shape["height"], shape["width"])
+def _export_onnx(bundle: ExportBundle, int8: bool) -> tuple[bytes, ModelCard]:
+    input_spec = bundle.info.input_spec
+    model = to_onnx(bundle.module, input_spec["channels"], input_spec["height"], input_spec["width"])
     difference = check_parity(bundle, model)
-    say(f"ONNX Runtime gives torch's probabilities to {difference:.1e}")
-    network_facts: dict[str, Any] = {"onnx_max_abs_error": difference}
-    card = bundle.build_card(onnx_forward_fn(model), **network_facts)
+    logger.info("ONNX Runtime reproduces torch's probabilities to within %.1e", difference)
+    card = bundle.build_card(onnx_forward_fn(model), onnx_max_abs_error=difference)
     if int8:
-        images = bundle.dataset.val.images
-        images = images[np.linspace(0, len(images) - 1, min(N_CALIBRATION_CELLS, len(images))).astype(int)]
-        model = quantize_int8(model, images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2))
-        float32_accuracy = card["validation"]["accuracy"]
-        method = f"static, convolutions alone, weights a channel; ranges of {len(images)} validation images"
-        card = bundle.build_card(
-            onnx_forward_fn(model), **network_facts, precision="int8", quantization={"method": method}
-        )
-        int8_accuracy = card["validation"]["accuracy"]
-        card["network"]["quantization"]["validation_accuracy"] = {
-            "float32": float32_accuracy,
-            "int8": int8_accuracy,
-            "drop": float32_accuracy - int8_accuracy,
-        }
-        say(
-            f"validation accuracy {float32_accuracy:.4f} in float32 and {int8_accuracy:.4f} in eight bits: "
-            f"{float32_accuracy - int8_accuracy:.4f} lost"
-        )
+        model, card = _quantize(bundle, model, card)
     return embed_card(model, card_to_json(card), CARD_METADATA_KEY), card
 
 
+def _quantize(bundle: ExportBundle, model: bytes, float32_card: ModelCard) -> tuple[bytes, ModelCard]:
+    """Return the model with convolutions in eight bits, and a card that says what accuracy this costs."""
+    images = bundle.dataset.val.images
+    images = images[np.linspace(0, len(images) - 1, min(N_CALIBRATION_CELLS, len(images))).astype(int)]
+    model = quantize_int8(model, images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2))
+    quantization: dict[str, Any] = {
+        "method": f"static, convolutions only, one weight scale per channel; ranges from {len(images)} validation images"
+    }
+    card = bundle.build_card(
+        onnx_forward_fn(model),
+        onnx_max_abs_error=float32_card["network"]["onnx_max_abs_error"],
+        precision="int8",
+        quantization=quantization,
+    )
+    float32_accuracy, int8_accuracy = float32_card["validation"]["accuracy"], card["validation"]["accuracy"]
+    drop = float32_accuracy - int8_accuracy
+    quantization["validation_accuracy"] = {"float32": float32_accuracy, "int8": int8_accuracy, "drop": drop}
+    logger.info(
+        "validation accuracy %.4f in float32 and %.4f in int8: a drop of %.4f", float32_accuracy, int8_accuracy, drop
+    )
+    return model, card
+
+
 def _export_safetensors(
-    bundle: ExportBundle, folder: RunFolder, card: dict[str, Any] | None = None
-) -> tuple[bytes, dict[str, Any]]:
-    model: ModelConfig = read_recipe(folder.file("recipe.yaml")).model
+    bundle: ExportBundle, folder: RunFolder, card: ModelCard | None = None
+) -> tuple[bytes, ModelCard]:
+    model = read_recipe(folder.file("recipe.yaml")).model
     card = card or bundle.build_card(lambda cells: run_module(bundle.module, cells))
     return to_safetensors(bundle.module, model, bundle.info, card), card

@@ -1,4 +1,4 @@
-"""A trained network with all that comes before and after it, as one module: stored pixels in, answers out."""
+"""A trained network with its preprocessing and calibration as one torch module: stored pixels in, predictions out."""
 
 from __future__ import annotations
 
@@ -10,56 +10,65 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nephros.errors import NephrosError
+from nephros.errors import IncompatibleError, InvalidArgument
+from nephros.inference.ood.detector import whitening_matrix
 from nephros.models.classifier import Classifier
 from nephros.models.dihedral import GlobalOrientationPool, OrientationPool
 from nephros.models.folded import fold_batch_norm
 from nephros.models.tta import TTAView, ensemble_logits, make_tta_views
 from nephros.recipe import TTA_VIEW_COUNTS
 
+DISTANCE_BUFFERS = ("feature_mean", "whitening", "class_means")
+"""Buffers that `fit_feature_distance` fits."""
+
 
 class InferenceModule(nn.Module):
-    """(n, c, h, w) uint8 cells -> probabilities, features and, where the network allows, class-activation maps and distance.
+    """(n, c, h, w) uint8 cells -> probabilities, features and, where available, class-activation maps and feature distance.
 
     `forward` returns a dict of float32 tensors:
 
-    - ``probabilities`` (n, classes): softmax(log p / temperature) of the network's own p; that is softmax(logits / temperature).
-    - ``features`` (n, d): what the last linear layer is given.
-    - ``class_activation_maps`` (n, classes, h', w'), only where the network ends in the mean over positions and that layer:
-      the layer's weights applied at each position of the last feature map (Zhou et al., CVPR 2016). With such a head
-      Grad-CAM (Selvaraju et al., ICCV 2017) is the same, but for a factor of 1 / (h' w') and the cut at zero.
-    - ``feature_distance`` (n,), only once `set_distance_parameters` was called: of the features to the nearest class mean,
-      in standard deviations (Mahalanobis; Lee et al., NeurIPS 2018).
+    - ``probabilities`` (n, classes): softmax(log p / temperature) of the network's p, which equals softmax(logits /
+      temperature).
+    - ``features`` (n, d): the input of the last linear layer.
+    - ``class_activation_maps`` (n, classes, h', w'), only if the network ends in global average pooling and that layer: the
+      layer's weights applied at each position of the last feature map (Zhou et al., CVPR 2016). With such a head, Grad-CAM
+      (Selvaraju et al., ICCV 2017) is the same except for a factor of 1 / (h' w') and clipping at zero.
+    - ``feature_distance`` (n,), only after `set_distance_parameters`: distance of the features from the nearest class mean in
+      standard deviations (Mahalanobis; Lee et al., NeurIPS 2018).
 
-    With more `tta_views` than one, p, features and maps are means over them, maps turned back first.
+    With several `tta_views`, p, features and maps are means over the views; maps are transformed back first.
     """
 
     def __init__(self, classifier: Classifier, tta_views: int = 1, temperature: float = 1.0) -> None:
-        """Take a Classifier in evaluation mode, which stays as it is; UserError where its network has no linear last layer."""
+        """Take a Classifier in evaluation mode, which is copied.
+
+        Raises InvalidArgument for another number of views than 1, 5, 8 or 40, and IncompatibleError if the network doesn't
+        end in a linear layer.
+        """
         super().__init__()
         if tta_views not in TTA_VIEW_COUNTS:
-            raise NephrosError(f"--tta-views is {tta_views}, but it must be 1, 5, 8 or 40.")
+            raise InvalidArgument("tta_views", tta_views, "1, 5, 8 or 40")
         self.tta_views = tta_views
         backbone, head, self.global_pooling = _split_head(classifier.network)
         self.backbone, self.head = backbone.eval(), head.eval()
         self.input_offset: Tensor
         self.input_scale: Tensor
+        self.temperature: Tensor
         self.feature_mean: Tensor
         self.register_buffer("input_offset", 255 * classifier.mean.reshape(-1, 1, 1))
         self.register_buffer("input_scale", 1 / (255 * classifier.std.reshape(-1, 1, 1)))
         self.register_buffer("temperature", torch.tensor(temperature))
-        self.temperature: Tensor
-        self.register_buffer("feature_mean", None)  # (d,), of the features of training cells
-        self.register_buffer("whitening", None)  # (d, d), by which those become of unit covariance
-        self.register_buffer("class_means", None)  # (classes, d), after both
+        self.register_buffer("feature_mean", None)  # (d,), over training cells
+        self.register_buffer("whitening", None)  # (d, d), which gives the features unit covariance
+        self.register_buffer("class_means", None)  # (classes, d), centered and whitened
 
     def set_distance_parameters(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take what `fit_feature_distance` fitted: `feature_mean`, `whitening` and `class_means`."""
-        for name in ("feature_mean", "whitening", "class_means"):
+        """Set the `DISTANCE_BUFFERS`, as `fit_feature_distance` returns them."""
+        for name in DISTANCE_BUFFERS:
             setattr(self, name, tensors[name])
 
     def forward(self, cells: Tensor) -> dict[str, Tensor]:
-        """Return the answers named above."""
+        """Return the outputs that the class describes."""
         x = cells.to(self.head.weight.dtype)
         outputs_by_view = [self._forward_view(view, x) for view in make_tta_views(self.tta_views)]
         mean_outputs = {
@@ -90,16 +99,16 @@ class InferenceModule(nn.Module):
 
 
 def _split_head(network: nn.Module) -> tuple[nn.Module, nn.Linear, bool]:
-    """Return a copy without its last linear layer, that layer, and whether what it was given is the mean over positions.
+    """Return a copy without the last linear layer, that layer, and whether global average pooling comes before it.
 
-    Where it is, the copy ends before that mean too. Layers are taken to act in the order in which they are named.
+    If it does, the copy ends before the pooling too. Layers are assumed to act in the order in which they are named.
     """
     backbone = fold_batch_norm(copy.deepcopy(network).eval())
     leaves = [(name, module) for name, module in backbone.named_modules() if not list(module.children())]
     leaves = [(name, module) for name, module in leaves if not isinstance(module, nn.Dropout | nn.Identity)]
     if not leaves or not isinstance(leaves[-1][1], nn.Linear):
-        raise NephrosError(
-            "Only networks whose last layer is linear can be packaged; classical baselines stay with their run."
+        raise IncompatibleError(
+            "Only networks whose last layer is linear can be packaged; classical baselines work from their run folder alone."
         )
     if len(leaves) > 1 and isinstance(leaves[-2][1], GlobalOrientationPool):
         backbone.set_submodule(leaves[-1][0], nn.Identity())
@@ -116,10 +125,10 @@ def _split_head(network: nn.Module) -> tuple[nn.Module, nn.Linear, bool]:
 
 
 def fit_feature_distance(features: Tensor, labels: Tensor, n_classes: int, ridge: float = 1e-3) -> dict[str, Tensor]:
-    """Fit class means and one covariance for all classes to (n, d) features and (n,) labels; float32 tensors.
+    """Return the `DISTANCE_BUFFERS`, float32, fitted to (n, d) features and (n,) labels: class means and a shared covariance.
 
-    `ridge` of the mean variance is added to every variance, so that a feature that training cells never had tells
-    something, but not all. `class_means` of a class that the labels lack are far away.
+    `ridge` times the mean variance is added to every variance, so that a feature that is constant among training cells
+    counts, but does not dominate. The mean of a class without labels is placed far away.
     """
     features = features.double()
     feature_mean = features.mean(0)
@@ -130,10 +139,7 @@ def fit_feature_distance(features: Tensor, labels: Tensor, n_classes: int, ridge
     covariance = residuals.T @ residuals / len(features)
     variance = covariance.diagonal().mean().clamp_min(1e-12)
     covariance += ridge * variance * torch.eye(len(covariance), dtype=torch.float64)
-    # With C = L L', |L^-1 x| is the Mahalanobis length of x.
-    whitening = torch.linalg.solve_triangular(
-        torch.linalg.cholesky(covariance), torch.eye(len(covariance), dtype=torch.float64), upper=False
-    ).T
+    whitening = torch.from_numpy(whitening_matrix(covariance.numpy()).copy())
     class_means = torch.where(counts[:, None] > 0, class_means @ whitening, 1e4)
     return {
         "feature_mean": feature_mean.float(),

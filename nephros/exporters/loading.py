@@ -1,37 +1,39 @@
-"""Open whatever can answer: the model in the box, an exported file, or a run folder (only the last two kinds need torch)."""
+"""Open any model that can predict: the bundled one, an exported file, or a run folder (torch only where it is needed)."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nephros.errors import NephrosError
+from nephros.errors import FileError, IncompleteError, NephrosError
 from nephros.inference.predictor import Predictor
 
 if TYPE_CHECKING:
     from nephros.runs import RunFolder
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
-def load_predictor(model: str | Path | None = None, *, say: Say = print) -> Predictor:
-    """Return an Engine for an .onnx or .safetensors file that `nephros export` wrote, a run folder, or None for the box.
+def load_predictor(model: str | Path | None = None) -> Predictor:
+    """Return a predictor for an exported .onnx or .safetensors file, a run folder, or None for the bundled model.
 
-    A run that was never exported is packaged now, from its data, which takes a minute; the package is kept in the run
-    folder. Where the data is not at hand, and for classical baselines, no picture is called unfamiliar. UserError when
-    the model can't be opened.
+    A run folder without an exported model is packaged in memory from its data, which takes about a minute each time;
+    `nephros.export` stores the result. Without its data, and for classical baselines, no cell is flagged as out of
+    distribution. Nothing is written. Raises a NephrosError if the model can't be opened.
     """
     if model is None:
         return Predictor.from_onnx()
     path = Path(model).expanduser()
     if path.is_dir():
-        return _load_from_run(path, say)
+        return _load_from_run(path)
+    if not path.exists():
+        raise FileError(
+            path, f"The model {path} does not exist: name a run folder or a file that `nephros.export(RUN)` wrote."
+        )
     if path.suffix == ".safetensors":
         return _load_from_safetensors(path)
-    if not path.exists():
-        raise NephrosError(f"--model {path} does not exist: name a run folder or a file that `nephros export` wrote.")
     return Predictor.from_onnx(path)
 
 
@@ -43,36 +45,42 @@ def _load_from_safetensors(path: Path) -> Predictor:
     return Predictor(lambda cells: run_module(module, cells), card)
 
 
-def _load_from_run(path: Path, say: Say) -> Predictor:
+def _load_from_run(path: Path) -> Predictor:
     from nephros.files import file_digest
     from nephros.runs import RunFolder
 
     folder = RunFolder.open(path)
     weights = folder.file("weights.safetensors")
     if not weights.is_file():
-        raise NephrosError(f"{path} has no weights yet: resume it with `nephros train --resume {path}`.")
+        raise IncompleteError(f"{path} has no weights yet: finish it with `nephros.resume({str(path)!r})`.")
     weights_sha256 = file_digest(weights)
     for name in ("model.onnx", "model.safetensors"):
         exported_file = folder.file("export", name)
-        with contextlib.suppress(NephrosError):  # a damaged or an older one is made anew
+        with contextlib.suppress(NephrosError):  # a damaged or outdated file counts as missing
             if (
                 exported_file.is_file()
                 and (predictor := load_predictor(exported_file)).card["network"]["weights_sha256"] == weights_sha256
             ):
                 return predictor
-    return _load_unexported_run(folder, say)
+    return _load_unexported_run(folder)
 
 
-def _load_unexported_run(folder: RunFolder, say: Say) -> Predictor:
-    from nephros.exporters.export import export
-    from nephros.exporters.packaging import probabilities_only
+def _load_unexported_run(folder: RunFolder) -> Predictor:
+    from nephros.exporters.packaging import build_export_bundle, probabilities_only, run_module
     from nephros.recipe_io import read_recipe
 
     if read_recipe(folder.file("recipe.yaml")).is_classical:
         return Predictor(*probabilities_only(folder))
+    logger.info(
+        "%s has no exported model: packaging it in memory (`nephros.export(%r)` does so once)",
+        folder.root,
+        str(folder.root),
+    )
     try:
-        say(f"{folder.root} was not exported yet: packaging it, once")
-        return _load_from_safetensors(export(folder.root, "safetensors", say=say))
+        bundle = build_export_bundle(folder)
     except (NephrosError, OSError) as error:
-        say(f"warning: nothing will be called unfamiliar, since the run can't be packaged: {error}")
+        logger.warning("No cell will be flagged as out of distribution, because the run can't be packaged: %s", error)
         return Predictor(*probabilities_only(folder))
+    module = bundle.module
+    card = bundle.build_card(lambda cells: run_module(module, cells))
+    return Predictor(lambda cells: run_module(module, cells), card)

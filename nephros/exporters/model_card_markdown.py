@@ -1,21 +1,24 @@
-"""The model card for people: Markdown, made from the card's plain values alone."""
+"""The model card as a page of Markdown, made from the card's plain values alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from nephros.inference.model_card import CARD_METADATA_KEY
-from nephros.inference.ood.structure import STRUCTURE_PERCENTILE
+from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard
 from nephros.text_tables import format_number, markdown_table
 
-Card = Mapping[str, Any]
+OUTPUT_DESCRIPTIONS = {
+    "probabilities": "calibrated, per class",
+    "features": "input of the last layer",
+    "class_activation_maps": "per class: evidence for it by position",
+    "feature_distance": "of the features from the nearest class, for the threshold above",
+}
 
 
-def card_to_markdown(card: Card) -> str:
-    """Return a card, as `nephros.inference.model_card.make_card` makes it, as a page of Markdown.
+def card_to_markdown(card: ModelCard) -> str:
+    """Return a card, as `nephros.inference.model_card.make_card` makes it, as Markdown.
 
-    Where the model was not scored on test, or nothing is known of what is familiar, the page says so in that place.
+    Where the model was not scored on test, or has no out-of-distribution detector, the page says so.
     """
     sections = (
         _header,
@@ -38,83 +41,74 @@ def _section(title: str, *blocks: str) -> str:
 
 
 def _key_value_table(lines: Sequence[tuple[str, object]]) -> str:
-    return markdown_table(("what", "value"), [(name, str(value)) for name, value in lines if value not in (None, "")])
+    return markdown_table(("", ""), [(name, str(value)) for name, value in lines if value not in (None, "")])
 
 
 def _capitalize(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f} %"
+def _percent(fraction: float, digits: int = 1) -> str:
+    return f"{100 * fraction:.{digits}f}%"
 
 
-def _header(card: Card) -> str:
+def _header(card: ModelCard) -> str:
     return (
-        f"# Model card: {card['recipe']}, learnt from {card['data']['title']}\n\n"
-        f"A classifier of pictures of single cells into {len(card['class_names'])} classes, made with nephros "
-        f"{card['nephros_version']}. Each figure here is also in the card as JSON, beside this page.\n"
+        f"# Model card: {card['recipe']}, trained on {card['data']['title']}\n\n"
+        f"A classifier of images of single cells into {len(card['class_names'])} classes, made with nephros "
+        f"{card['nephros_version']}. The JSON card beside this page holds the same figures.\n"
     )
 
 
-def _limitations(card: Card) -> str:
-    return _section("Limits of use", "".join(f"- {line}\n" for line in card["limitations"]))
+def _limitations(card: ModelCard) -> str:
+    return _section("Limitations", "".join(f"- {line}\n" for line in card["limitations"]))
 
 
-def _data(card: Card) -> str:
-    data, shape = card["data"], card["input"]
-    size = f"{shape['channels']} x {shape['height']} x {shape['width']} (channels, height, width)"
+def _data(card: ModelCard) -> str:
+    data, input_spec = card["data"], card["input"]
+    size = f"{input_spec['channels']} x {input_spec['height']} x {input_spec['width']} (channels, height, width)"
     lines = [
-        ("data", data["name"]),
-        ("split", data["split"]),
-        ("remark", data["detail"]),
-        ("training images", f"{data['training_images']:,}"),
-        ("input", f"{size}, {shape['dtype']}"),
+        ("Data set", data["name"]),
+        ("Split", data["split"]),
+        ("Note", data["detail"]),
+        ("Training images", f"{data['training_images']:,}"),
+        ("Input", f"{size}, {input_spec['dtype']}"),
         ("SHA-256 of the data", data["sha256"] and f"`{data['sha256']}`"),
     ]
     return _section("Data", _key_value_table(lines))
 
 
-def _network(card: Card) -> str:
+def _network(card: ModelCard) -> str:
     network = card["network"]
-    epoch, parity = network.get("epoch"), network.get("onnx_max_abs_error")
-    quantization = network.get("quantization")
+    max_error, quantization = network.get("onnx_max_abs_error"), network.get("quantization")
+    teachers = (f"{teacher['recipe']} (weights `{teacher['weights_sha256'][:16]}`)" for teacher in card["teachers"])
+    version = card["nephros_version"]
     lines = [
-        ("recipe", f"`{card['recipe']}`, hash `{card['recipe_hash']}`"),
-        (
-            "taught by",
-            ", ".join(
-                f"{teacher['recipe']} (weights `{teacher['weights_sha256'][:16]}`)"
-                for teacher in card.get("teachers", [])
-            ),
-        ),
-        ("parameters", f"{network['parameters']:,}"),
-        ("multiply-adds a view", f"{network['multiply_adds_per_view']:,}"),
-        ("views of each image", network["tta_views"]),
-        ("precision", network["precision"]),
-        ("weights of epoch", epoch),
+        ("Recipe", f"`{card['recipe']}`, hash `{card['recipe_hash']}`"),
+        ("Distilled from", ", ".join(teachers)),
+        ("Parameters", f"{network['parameters']:,}"),
+        ("Multiply-adds per view", f"{network['multiply_adds_per_view']:,}"),
+        ("Views of each image", network["tta_views"]),
+        ("Precision", network["precision"]),
+        ("Epoch of the weights", network.get("epoch")),
         ("SHA-256 of the weights", f"`{network['weights_sha256']}`"),
-        ("ONNX Runtime less torch, at most", None if parity is None else f"{parity:.1e}"),
-        ("eight bits", quantization and quantization["method"]),
+        ("Largest difference between ONNX Runtime and torch", None if max_error is None else f"{max_error:.1e}"),
+        ("Quantization", quantization and quantization["method"]),
         (
-            "accuracy lost by eight bits",
+            "Accuracy drop from quantization",
             quantization and f"{quantization['validation_accuracy']['drop']:.4f} on validation",
         ),
-        (
-            "nephros",
-            f"{card['nephros_version']}, commit `{card['commit']}`" if card["commit"] else card["nephros_version"],
-        ),
+        ("nephros", f"{version}, commit `{card['commit']}`" if card["commit"] else version),
     ]
     return _section("Recipe and network", _key_value_table(lines))
 
 
-def _metrics(card: Card) -> str:
-    metrics_by_split = {"test": card["test"], "validation": card["validation"]}
+def _metrics(card: ModelCard) -> str:
     headers = (
         "split",
         "cells",
         "accuracy",
-        "95 % interval",
+        "95% interval",
         "AUC",
         "macro F1",
         "macro recall",
@@ -122,7 +116,7 @@ def _metrics(card: Card) -> str:
         "loss",
     )
     rows = []
-    for split, metrics in metrics_by_split.items():
+    for split, metrics in (("test", card["test"]), ("validation", card["validation"])):
         if metrics is None:
             continue
         interval = metrics["accuracy_interval"]
@@ -131,39 +125,30 @@ def _metrics(card: Card) -> str:
         ]
         interval_text = f"{interval['low']:.4f} to {interval['high']:.4f}"
         rows.append([split, f"{metrics['n']:,}", format_number(metrics["accuracy"]), interval_text, *numbers])
-    test_sentence = (
-        f"Test figures are of {card['test']['setup']}" if card["test"] else "The model was not scored on test"
-    )
+    setup = f"Test metrics are of {card['test']['setup']}" if card["test"] else "The model was not scored on test"
     text = (
-        f"{test_sentence}. Validation steers training and the choice of recipe, and flatters accordingly. The interval: "
-        f"{card['validation']['accuracy_interval']['method']}. The loss: mean cross-entropy an image, in nats."
+        f"{setup}. Validation guides training and the choice of recipe, so its metrics are optimistic. Interval: "
+        f"{card['validation']['accuracy_interval']['method']}. Loss: mean cross-entropy per image, in nats."
     )
-    return _section("How right it is", text, markdown_table(headers, rows))
+    return _section("Metrics", text, markdown_table(headers, rows))
 
 
-def _classes(card: Card) -> str:
+def _classes(card: ModelCard) -> str:
     if card["test"] is None:
         lines = "".join(f"- {number}: {name}\n" for number, name in enumerate(card["class_names"]))
         return _section("Classes", lines)
-    headers = ("class", "name", "precision", "recall", "F1", "AUC", "test cells", "in its prediction set")
-    coverage_per_class = (card["conformal"]["test"] or {}).get("coverage_per_class")
+    headers = ("class", "name", "precision", "recall", "F1", "AUC", "test cells", "coverage of prediction sets")
+    sets = card["conformal"]["test"]
     rows = []
     for row in card["test"]["per_class"]:
         numbers = [format_number(row[key], 3) for key in ("precision", "recall", "f1", "auc")]
-        coverage = coverage_per_class[row["class"]] if coverage_per_class else None
-        rows.append(
-            [
-                str(row["class"]),
-                row["name"],
-                *numbers,
-                f"{row['support']:,}",
-                "" if coverage is None else _percent(coverage),
-            ]
-        )
-    return _section("Classes, on test", markdown_table(headers, rows))
+        coverage = sets["coverage_per_class"][row["class"]] if sets else None
+        coverage_text = "" if coverage is None else _percent(coverage)
+        rows.append([str(row["class"]), row["name"], *numbers, f"{row['support']:,}", coverage_text])
+    return _section("Metrics per class, on test", markdown_table(headers, rows))
 
 
-def _calibration(card: Card) -> str:
+def _calibration(card: ModelCard) -> str:
     calibration = card["calibration"]
     error = calibration["expected_calibration_error"]
     rows = [
@@ -173,94 +158,77 @@ def _calibration(card: Card) -> str:
     ]
     text = (
         f"{_capitalize(calibration['method'])}: {calibration['temperature']:.4f}. "
-        f"Expected calibration error ({error['n_bins']} bins: "
-        f"{error['formula']}), where 0 is best:"
+        f"Expected calibration error ({error['n_bins']} bins: {error['formula']}), 0 at best:"
     )
-    missing = "" if error["test"] else "On test it was not measured with these answers."
+    missing = "" if error["test"] else "It was not measured on test for this model."
     return _section("Calibration", text, markdown_table(("split", "before", "after"), rows), missing)
 
 
-def _prediction_sets(card: Card) -> str:
-    conformal, coverage_report = card["conformal"], card["conformal"]["test"]
+def _prediction_sets(card: ModelCard) -> str:
+    conformal, sets = card["conformal"], card["conformal"]["test"]
     n_calibration = conformal["n_calibration_images"]
-    text = f"{_capitalize(conformal['method'])}. Fitted on {n_calibration:,} cells, for any coverage that is asked for."
+    text = f"{_capitalize(conformal['method'])}. Fitted on {n_calibration:,} cells, for any coverage."
+    if sets is None:
+        return _section("Prediction sets", text, "Their coverage was not measured on test for this model.")
     coverage_text = (
-        "Whether they keep their promise was not measured on test with these answers."
-        if coverage_report is None
-        else f"On {coverage_report['n_images']:,} test cells, sets for {_percent(coverage_report['target_coverage'], 0)} "
-        f"held the right class of "
-        f"{_percent(coverage_report['coverage'])} and had {coverage_report['mean_set_size']:.2f} classes on average. "
-        "The promise is over all "
-        "cells alike: the table above says how often the cells of each class were in theirs."
+        f"On {sets['n_images']:,} test cells, sets for {_percent(sets['target_coverage'], 0)} contained the true class of "
+        f"{_percent(sets['coverage'])} and had {sets['mean_set_size']:.2f} classes on average. The coverage holds over all "
+        "cells together; the table above shows it for each class."
     )
     return _section("Prediction sets", text, coverage_text)
 
 
-def _ood_detection(card: Card) -> str:
-    ood_detector = card["ood_detector"]
+def _ood_detection(card: ModelCard) -> str:
+    title, ood_detector = "Out-of-distribution detection", card["ood_detector"]
     if ood_detector is None:
-        return _section("What is called unfamiliar", "Nothing: its training cells were not at hand to learn it from.")
+        return _section(title, "None: the training cells were not available to fit it.")
     low, high = ood_detector["range_percentiles"]
     rows = [
         [name, entry["description"], f"{entry['low']:.4g} to {entry['high']:.4g}"]
         for name, entry in ood_detector["ranges"].items()
     ]
-    if structure := ood_detector.get("structure"):
-        rows.append(["structure", structure["description"], f"up to {structure['threshold']:.4g}"])
-    if ood_detector["feature_distance"] is not None:
-        rows.append(
-            [
-                "distance",
-                ood_detector["feature_distance"]["description"],
-                f"up to {ood_detector['feature_distance']['threshold']:.4g}",
-            ]
-        )
+    for name, key in (("structure", "structure"), ("feature distance", "feature_distance")):
+        if ood_detector[key] is not None:
+            rows.append([name, ood_detector[key]["description"], f"up to {ood_detector[key]['threshold']:.4g}"])
+    percentile = f" {ood_detector['structure']['percentile']:g}" if ood_detector["structure"] else ""
     text = (
-        f"A picture outside one of these ranges, percentiles {low:g} to {high:g} of training cells "
-        f"(structure: up to {STRUCTURE_PERCENTILE:g}, and the distance: of validation cells):"
+        f"An image outside one of these ranges is flagged (`is_ood`). They are percentiles {low:g} to {high:g} of the "
+        f"training cells; for structure and feature distance, percentiles{percentile} and {high:g} of the validation cells:"
     )
-    flagged_rows = [[kind, _percent(share)] for kind, share in ood_detector["flagged_fraction"].items()]
+    flagged_rows = [[kind.replace("_", " "), _percent(f)] for kind, f in ood_detector["flagged_fraction"].items()]
     return _section(
-        "What is called unfamiliar",
+        title,
         text,
-        markdown_table(("measure", "what it is", "familiar"), rows),
-        "How many of these were called so, the last ones being made-up pictures that show no cell:",
-        markdown_table(("pictures", "called unfamiliar"), flagged_rows),
+        markdown_table(("statistic", "definition", "range"), rows),
+        "Fraction flagged among validation cells, and among synthetic images without a cell:",
+        markdown_table(("images", "flagged"), flagged_rows),
     )
 
 
-OUTPUT_DESCRIPTIONS = {
-    "probabilities": "calibrated, of each class",
-    "features": "what the last layer is given",
-    "class_activation_maps": "of each class: what speaks for it, by place (class activation)",
-    "feature_distance": "of the features to the nearest class, for the limit above",
-}
-
-
-def _interface(card: Card) -> str:
-    interface = card.get("interface")  # a card made without its data, or by an earlier version, has none
+def _interface(card: ModelCard) -> str:
+    interface = card.get("interface")  # a card made without its data has none
     if interface is None:
         return ""
     lines = [
-        [f"`{name}`", dtype, " x ".join(map(str, shape)), OUTPUT_DESCRIPTIONS.get(name, "stored pixels, as they are")]
+        [f"`{name}`", dtype, " x ".join(map(str, shape)), OUTPUT_DESCRIPTIONS.get(name, "stored pixels, unchanged")]
         for direction, dtype in (("inputs", "uint8"), ("outputs", "float32"))
         for name, shape in interface[direction].items()
     ]
     return _section(
-        "For programs",
-        markdown_table(("name in the ONNX graph", "type", "shape", "what it is"), lines),
-        "Prediction sets and what is called unfamiliar are not in the graph: their limits are in the card (`conformal`, "
-        "`ood_detector`), and `nephros predict` applies them. The card is in the file too, under the metadata key "
-        f"`{CARD_METADATA_KEY}`.",
+        "Interface",
+        markdown_table(("name in the ONNX graph", "type", "shape", "meaning"), lines),
+        "Prediction sets and out-of-distribution flags are not part of the graph: their thresholds are in the card "
+        "(`conformal`, `ood_detector`), and `nephros predict` applies them. The file's metadata hold the card too, under the "
+        f"key `{CARD_METADATA_KEY}`.",
     )
 
 
-def _license(card: Card) -> str:
+def _license(card: ModelCard) -> str:
     license_info = card["license"]
     lines = [
-        ("model", license_info["model"]),
-        ("data", license_info["data"]),
-        ("attribution of the data", license_info["attribution"]),
+        ("Model", license_info["model"]),
+        ("Data", license_info["data"]),
+        ("Attribution of the data", license_info["attribution"]),
     ]
-    unknown_note = "" if license_info["data"] else "The data's licence is not known to nephros: ask whoever gave it."
-    return _section("Licence and attribution", _key_value_table(lines), unknown_note)
+    unknown_note = "" if license_info["data"] else "The license of the data is unknown: ask its source."
+    return _section("License and attribution", _key_value_table(lines), unknown_note)

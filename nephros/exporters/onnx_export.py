@@ -1,4 +1,4 @@
-"""A packaged network as an ONNX file, checked against torch, and its eight-bit variant."""
+"""A packaged network as an ONNX model, checked against torch, and its int8 variant."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nephros.errors import NephrosError
+from nephros.errors import IncompatibleError, MissingDependency
 from nephros.exporters.inference_module import InferenceModule
 from nephros.exporters.packaging import ExportBundle, run_module
 from nephros.inference.predictor import onnx_forward_fn
 
 N_PARITY_CELLS = 1000
 MAX_PARITY_ERROR = 1e-5
-"""Greatest difference of any probability between torch and ONNX Runtime."""
+"""Largest allowed difference of any probability between torch and ONNX Runtime."""
 N_CALIBRATION_CELLS = 512
-"""Validation images from which the ranges of eight-bit activations are taken."""
+"""Number of validation images that set the ranges of int8 activations."""
 
 
 @contextlib.contextmanager
 def require_onnx() -> Iterator[None]:
-    """Within the block a missing part of nephros[export] is one sentence."""
+    """Within the block, raise MissingDependency if a part of the extra nephros[export] is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("onnx", "onnxscript", "onnx_ir", "sympy"):
             raise
-        raise NephrosError("Writing ONNX needs onnx and onnxscript: pip install 'nephros[export]'.") from None
+        raise MissingDependency("Writing ONNX needs onnx and onnxscript: pip install 'nephros[export]'.") from None
 
 
 def to_onnx(module: InferenceModule, channels: int, height: int, width: int) -> bytes:
-    """Return the module as ONNX: input ``cells`` uint8 (n, c, h, w), outputs as `InferenceModule.forward` names them."""
+    """Return the module as ONNX: input ``cells`` uint8 (n, c, h, w), outputs named as in `InferenceModule`."""
     example = torch.zeros(2, channels, height, width, dtype=torch.uint8)
-    with require_onnx(), warnings.catch_warnings(), _quiet_torch_onnx(), torch.no_grad():
+    with require_onnx(), warnings.catch_warnings(), _log_level("torch.onnx", logging.ERROR), torch.no_grad():
         import onnx
 
-        warnings.simplefilter("ignore")  # of torch's own parts, which it replaces before we could
+        warnings.simplefilter("ignore")  # about deprecations within torch itself
         program = torch.onnx.export(
             module.eval(),
             (example,),
@@ -58,18 +58,19 @@ def to_onnx(module: InferenceModule, channels: int, height: int, width: int) -> 
 
 
 @contextlib.contextmanager
-def _quiet_torch_onnx() -> Iterator[None]:
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns that torchvision is not there
+def _log_level(name: str, level: int) -> Iterator[None]:
+    """Within the block, silence a logger below `level`; torch.onnx warns that torchvision is missing."""
+    other_logger = logging.getLogger(name)
+    previous = other_logger.level
+    other_logger.setLevel(level)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        other_logger.setLevel(previous)
 
 
 def _strip_metadata(onnx: Any, model: Any) -> Any:
-    """Drop the exporter's notes, which hold paths of this machine, and check the model."""
+    """Drop the exporter's notes, which contain paths of this machine, and check the model."""
     graph = model.graph
     for message in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del message.metadata_props[:]
@@ -79,23 +80,23 @@ def _strip_metadata(onnx: Any, model: Any) -> Any:
 
 
 def check_parity(bundle: ExportBundle, model: bytes) -> float:
-    """Return the greatest difference of a probability between torch and ONNX Runtime on 1,000 validation cells.
+    """Return the largest difference of a probability between torch and ONNX Runtime on 1,000 validation cells.
 
-    UserError when it is 1e-5 or more.
+    Raises IncompatibleError if it is 1e-5 or more.
     """
     cells = bundle.dataset.val.images[:N_PARITY_CELLS]
     torch_probabilities = run_module(bundle.module, cells)["probabilities"]
     difference = float(np.abs(torch_probabilities - onnx_forward_fn(model)(cells)["probabilities"]).max())
     if not difference < MAX_PARITY_ERROR:
-        raise NephrosError(
-            f"The ONNX model's probabilities differ from torch's by up to {difference:.1e}, above {MAX_PARITY_ERROR:.0e}: "
-            "nothing was written; use --format safetensors, and report the recipe."
+        raise IncompatibleError(
+            f"The ONNX model's probabilities differ from torch's by up to {difference:.1e}, above {MAX_PARITY_ERROR:.0e}, so "
+            "nothing was written: use `format` safetensors, and report the recipe."
         )
     return difference
 
 
 def embed_card(model: bytes, card_json: str, key: str) -> bytes:
-    """Return the ONNX model with `card_json` among its metadata."""
+    """Return the ONNX model with `card_json` in its metadata under `key`."""
     import onnx
 
     proto = onnx.load_from_string(model)
@@ -105,10 +106,10 @@ def embed_card(model: bytes, card_json: str, key: str) -> bytes:
 
 
 def quantize_int8(model: bytes, cells: NDArray[np.uint8]) -> bytes:
-    """Return the model with convolutions in eight bits, ranges of activations taken from (n, c, h, w) uint8 cells.
+    """Return the ONNX model with convolutions in eight bits; (n, c, h, w) uint8 cells set the ranges of activations.
 
-    Weights have one scale an output channel. What follows the convolutions stays float32: it costs next to nothing, and
-    distances and maps keep their meaning.
+    Weights have one scale per output channel. Everything after the convolutions stays float32: it costs next to nothing, and
+    keeps distances and maps meaningful.
     """
     with require_onnx(), tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -124,19 +125,14 @@ def quantize_int8(model: bytes, cells: NDArray[np.uint8]) -> bytes:
                 return None if batch is None else {"cells": batch}
 
         source_file, preprocessed_file, quantized_file = (
-            Path(scratch) / name for name in ("plain.onnx", "ready.onnx", "out.onnx")
+            Path(scratch) / name for name in ("source.onnx", "preprocessed.onnx", "quantized.onnx")
         )
         source_file.write_bytes(model)
-        root = logging.getLogger()
-        level = root.level
-        root.setLevel(logging.ERROR)
-        try:
+        with _log_level("root", logging.ERROR):
             quant_pre_process(str(source_file), str(preprocessed_file), skip_symbolic_shape=True)
             quantize_static(
                 str(preprocessed_file), str(quantized_file), CalibrationReader(), quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=["Conv"], per_channel=True,
                 weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8,
             )  # fmt: skip
-        finally:
-            root.setLevel(level)
         return quantized_file.read_bytes()

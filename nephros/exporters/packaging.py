@@ -1,4 +1,4 @@
-"""From a run folder to a Packaged network that is calibrated, measured and described by its card."""
+"""From a run folder to a network that is calibrated, evaluated and described by a model card."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset, Split
 from nephros.data.load import load
 from nephros.data.subset import subset_train
-from nephros.errors import NephrosError
+from nephros.errors import DivergedError, IncompatibleError, InvalidArgument
 from nephros.evaluation.scoring import PIXELS_PER_BATCH, Evaluation
 from nephros.evaluation.temperature import apply_temperature, fit_temperature
 from nephros.exporters.inference_module import InferenceModule, fit_feature_distance
 from nephros.files import file_digest
-from nephros.inference.model_card import make_card
-from nephros.inference.ood.detector import RANGE_PERCENTILES, find_ood_reasons, fit_statistic_ranges
+from nephros.inference.model_card import CardTest, ModelCard, make_card
+from nephros.inference.ood.detector import (
+    RANGE_PERCENTILES,
+    find_ood_reasons,
+    fit_statistic_ranges,
+    fit_structure,
+    structure_distances,
+)
 from nephros.inference.ood.negative_controls import negative_controls
-from nephros.inference.ood.structure import fit_structure, structure_distances
 from nephros.inference.predictor import ForwardFn
 from nephros.models.classifier import Classifier
 from nephros.models.serialization import load_model
@@ -29,52 +34,51 @@ from nephros.models.tta import TTAClassifier, includes_rotations
 from nephros.runs import RunFolder, RunInfo
 
 MAX_DISTANCE_IMAGES = 20_000
-"""Training images that distances of features and of structure are fitted to, at most."""
+"""Number of training images, at most, that the feature distance and the structure statistics are fitted to."""
 
 
 @dataclass(frozen=True)
 class ExportBundle:
-    """A packaged network and all that its cards are made from."""
+    """A packaged network, and everything that its card is made from."""
 
     module: InferenceModule
     info: RunInfo
     network_facts: dict[str, Any]
-    """Card's ``network``, for the float32 model."""
+    """The card's ``network`` for the float32 model."""
     dataset: Dataset
     ood_reference: dict[str, Any]
     """``ranges`` and ``structure`` of the training cells."""
     uncalibrated: tuple[NDArray[np.float64], NDArray[np.int64]]
-    """Validation probabilities before the temperature, and labels."""
-    test: tuple[dict[str, Any], NDArray[np.float64], NDArray[np.int64]] | None
+    """Validation probabilities (n, classes) before the temperature, and labels (n,)."""
+    test: CardTest | None
 
-    def build_card(self, forward_fn: ForwardFn, **network_facts: Any) -> dict[str, Any]:
-        """Return the card of `forward_fn`, the module or made from it; `network_facts` replaces parts of ``network``."""
+    def build_card(self, forward_fn: ForwardFn, **network_facts: Any) -> ModelCard:
+        """Return the card of `forward_fn`, the module or a model made from it; `network_facts` replace those of the bundle."""
         outputs = forward_fn(self.dataset.val.images)
         probabilities = outputs["probabilities"].astype(np.float64)
         probabilities /= probabilities.sum(axis=1, keepdims=True)
         ood_detector = fit_ood_detector(
             forward_fn, self.ood_reference, outputs.get("feature_distance"), self.dataset.val.images
         )
-        temperature = float(self.module.temperature)
-        input_spec = self.info.input_spec
-        interface = {
-            "inputs": {"cells": ["n", input_spec["channels"], input_spec["height"], input_spec["width"]]},
-            "outputs": {name: ["n", *values.shape[1:]] for name, values in outputs.items()},
-        }
         card = make_card(
             self.info,
             {**self.network_facts, **network_facts},
-            temperature,
+            float(self.module.temperature),
             self.uncalibrated,
             probabilities,
             ood_detector,
             self.test,
         )
-        return card | {"interface": interface}
+        input_spec = self.info.input_spec
+        card["interface"] = {
+            "inputs": {"cells": ["n", input_spec["channels"], input_spec["height"], input_spec["width"]]},
+            "outputs": {name: ["n", *values.shape[1:]] for name, values in outputs.items()},
+        }
+        return card
 
 
 def run_module(module: torch.nn.Module, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-    """Return what a Packaged answers on (n, h, w) or (n, h, w, c) uint8 images, in batches on the CPU."""
+    """Return the outputs of an `InferenceModule` for (n, h, w) or (n, h, w, c) uint8 images, in batches on the CPU."""
     batches = BatchLoader(Split(images, np.zeros(len(images), dtype=np.int64)), torch.device("cpu"))
     batch_outputs: list[dict[str, torch.Tensor]] = []
     with torch.no_grad():
@@ -89,11 +93,11 @@ def run_module(module: torch.nn.Module, images: NDArray[np.uint8]) -> dict[str, 
 
 
 def build_export_bundle(run: RunFolder, tta_views: int | None = None) -> ExportBundle:
-    """Fit temperature, familiar ranges and distances of a finished run, on its train and validation splits.
+    """Fit temperature, ranges and distances of a finished run on its train and validation splits.
 
-    `tta_views` are the run's own unless given. The test split is not read: what the card says of it comes from what the run
-    stored when it was scored. UserError when the run is not over, its data is gone or has changed, or it is a classical
-    baseline.
+    `tta_views` defaults to the run's own number. The test split is not read: test figures in the card come from what the run
+    stored when it was scored. Raises a NephrosError if the run is unfinished, its data is gone or has changed, or it is a
+    classical baseline.
     """
     info = run.info()
     weights = run.file("weights.safetensors")
@@ -101,14 +105,13 @@ def build_export_bundle(run: RunFolder, tta_views: int | None = None) -> ExportB
     tta_views = info.tta_views if tta_views is None else tta_views
     module = InferenceModule(classifier, tta_views)
     if includes_rotations(tta_views) and info.input_spec["height"] != info.input_spec["width"]:
-        raise NephrosError(
-            f"--tta-views {tta_views} turns the images, but those of {run.root} are not square: use 1 or 5."
-        )
+        hint = "The images of this run are not square, and the other views rotate them."
+        raise InvalidArgument("tta_views", tta_views, "1 or 5", hint=hint)
     dataset = _load_training_data(run, info)
     _check_matches_classifier(classifier, dataset.val.images[:64], run)
     val_probabilities = run_module(module, dataset.val.images)["probabilities"].astype(np.float64)
     if not np.isfinite(val_probabilities).all():
-        raise NephrosError(f"The network of {run.root} answers NaN: its training diverged; train again.")
+        raise DivergedError(f"The network of {run.root} outputs NaN, so its training diverged: train again.")
     uncalibrated = (val_probabilities / val_probabilities.sum(axis=1, keepdims=True), dataset.val.labels)
     distance_split = (
         subset_train(dataset, MAX_DISTANCE_IMAGES, 0).train
@@ -120,12 +123,7 @@ def build_export_bundle(run: RunFolder, tta_views: int | None = None) -> ExportB
     module.set_distance_parameters(
         fit_feature_distance(features, torch.from_numpy(np.array(distance_split.labels)), dataset.n_classes)
     )
-    network_facts = {
-        "tta_views": tta_views,
-        "precision": "float32",
-        "weights_sha256": file_digest(weights),
-        "epoch": info.chosen_epoch,
-    }
+    network_facts = _network_facts(run, tta_views) | {"epoch": info.chosen_epoch}
     ood_reference = {
         "ranges": fit_statistic_ranges(dataset.train.images),
         "structure": fit_structure(distance_split.images),
@@ -133,40 +131,21 @@ def build_export_bundle(run: RunFolder, tta_views: int | None = None) -> ExportB
     return ExportBundle(module, info, network_facts, dataset, ood_reference, uncalibrated, _stored_test_results(run))
 
 
-def _check_matches_classifier(classifier: Classifier, images: NDArray[np.uint8], run: RunFolder) -> None:
-    """Raise UserError unless a Packaged gives the classifier's own probabilities."""
-    with torch.no_grad():
-        cells = torch.from_numpy(np.array(images if images.ndim == 4 else images[..., None])).permute(0, 3, 1, 2)
-        expected = torch.softmax(classifier(cells), dim=1).numpy()
-    if not np.allclose(
-        expected, run_module(InferenceModule(classifier), images)["probabilities"], atol=1e-5, equal_nan=True
-    ):
-        raise NephrosError(
-            f"The network of {run.root} can't be packaged: its layers do not act in the order they are named in."
-        )
+def probabilities_only(run: RunFolder) -> tuple[ForwardFn, ModelCard]:
+    """Return a finished run's network and a card, both made without the run's data from its stored predictions.
 
-
-def probabilities_only(run: RunFolder) -> tuple[ForwardFn, dict[str, Any]]:
-    """Return a finished run's network and a card made from its stored predictions alone, without its data.
-
-    It answers with probabilities and nothing else. UserError when validation has not been scored.
+    The network outputs nothing but probabilities. Raises a NephrosError if validation has not been scored.
     """
     info = run.info()
     classifier, _ = load_model(run.file("weights.safetensors"))
     stored = Evaluation.from_run(run, "val")
     temperature = fit_temperature(stored.probabilities, stored.labels)
-    network_facts = {
-        "tta_views": info.tta_views,
-        "precision": "float32",
-        "weights_sha256": file_digest(run.file("weights.safetensors")),
-    }
-    probabilities = apply_temperature(stored.probabilities, temperature)
     card = make_card(
         info,
-        network_facts,
+        _network_facts(run, info.tta_views),
         temperature,
         (stored.probabilities, stored.labels),
-        probabilities,
+        apply_temperature(stored.probabilities, temperature),
         None,
         _stored_test_results(run),
     )
@@ -179,50 +158,29 @@ def probabilities_only(run: RunFolder) -> tuple[ForwardFn, dict[str, Any]]:
     return lambda cells: run_module(module, cells), card
 
 
-def _load_training_data(run: RunFolder, info: RunInfo) -> Dataset:
-    if not info.data_request["source"]:
-        raise NephrosError(
-            f"{run.root} was trained on data given in Python: it can't be packaged without a path to its data."
-        )
-    dataset = load(**info.data_request)
-    if dataset.provenance.sha256 != info.data["sha256"]:
-        raise NephrosError(
-            f"The data of {run.root} ({dataset.provenance.path}) has changed since it was trained: restore it."
-        )
-    return dataset
-
-
-def _stored_test_results(run: RunFolder) -> tuple[dict[str, Any], NDArray[np.float64], NDArray[np.int64]] | None:
-    if not run.file("test", "metrics.json").is_file():
-        return None
-    stored = Evaluation.from_run(run, "test")
-    return stored.metrics, stored.probabilities, stored.labels
-
-
 def fit_ood_detector(
     forward_fn: ForwardFn, ood_reference: dict[str, Any], feature_distance: NDArray[Any] | None, val: NDArray[np.uint8]
 ) -> dict[str, Any]:
-    """Return the card's ``ood_detector``: the limits, and the share of validation and of made-up non-cells beyond them."""
+    """Return the card's ``ood_detector``: thresholds, and the flagged fraction of validation cells and negative controls.
+
+    `feature_distance` (n,) belongs to the validation images `val`; None for a network without it.
+    """
     distance_detector = None
     if feature_distance is not None:
         description = "Mahalanobis distance of the features to the nearest class mean, one covariance for all classes"
-        distance_detector = {
-            "description": description,
-            "threshold": float(np.percentile(feature_distance, RANGE_PERCENTILES[1])),
-        }
+        threshold = float(np.percentile(feature_distance, RANGE_PERCENTILES[1]))
+        distance_detector = {"description": description, "threshold": threshold}
     structure = ood_reference["structure"]
-    structure = structure | {
-        "threshold": float(np.percentile(structure_distances(structure, val), structure["percentile"]))
-    }
+    threshold = float(np.percentile(structure_distances(structure, val), structure["percentile"]))
     detector: dict[str, Any] = {
         "range_percentiles": list(RANGE_PERCENTILES),
         "ranges": ood_reference["ranges"],
-        "structure": structure,
+        "structure": structure | {"threshold": threshold},
         "feature_distance": distance_detector,
     }
 
     def flagged_fraction(cells: NDArray[np.uint8], feature_distance: NDArray[Any] | None) -> float:
-        return float(np.mean([bool(reason) for reason in find_ood_reasons(detector, cells, feature_distance)]))
+        return float(np.mean([bool(reasons) for reasons in find_ood_reasons(detector, cells, feature_distance)]))
 
     controls = negative_controls(val)
     flagged_fractions = {"validation": flagged_fraction(val, feature_distance)}
@@ -230,3 +188,40 @@ def fit_ood_detector(
         kind: flagged_fraction(cells, forward_fn(cells).get("feature_distance")) for kind, cells in controls.items()
     }
     return detector | {"flagged_fraction": flagged_fractions}
+
+
+def _network_facts(run: RunFolder, tta_views: int) -> dict[str, Any]:
+    weights_sha256 = file_digest(run.file("weights.safetensors"))
+    return {"tta_views": tta_views, "precision": "float32", "weights_sha256": weights_sha256}
+
+
+def _check_matches_classifier(classifier: Classifier, images: NDArray[np.uint8], run: RunFolder) -> None:
+    """Raise IncompatibleError unless an `InferenceModule` gives the classifier's own probabilities."""
+    with torch.no_grad():
+        cells = torch.from_numpy(np.array(images if images.ndim == 4 else images[..., None])).permute(0, 3, 1, 2)
+        expected = torch.softmax(classifier(cells), dim=1).numpy()
+    probabilities = run_module(InferenceModule(classifier), images)["probabilities"]
+    if not np.allclose(expected, probabilities, atol=1e-5, equal_nan=True):
+        raise IncompatibleError(
+            f"The network of {run.root} can't be packaged: its layers don't act in the order in which they are named."
+        )
+
+
+def _load_training_data(run: RunFolder, info: RunInfo) -> Dataset:
+    if not info.data_request["source"]:
+        raise IncompatibleError(
+            f"{run.root} was trained on data given in Python; packaging needs data with a path, to read it again."
+        )
+    dataset = load(**info.data_request)
+    if dataset.provenance.sha256 != info.data["sha256"]:
+        raise IncompatibleError(
+            f"The data of {run.root} ({dataset.provenance.path}) has changed since training: restore it."
+        )
+    return dataset
+
+
+def _stored_test_results(run: RunFolder) -> CardTest | None:
+    if not run.file("test", "metrics.json").is_file():
+        return None
+    stored = Evaluation.from_run(run, "test")
+    return stored.metrics, stored.probabilities, stored.labels

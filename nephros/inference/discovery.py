@@ -1,4 +1,4 @@
-"""From the words of a user to what is read one after the other: files, arrays of cells, and what can't be read."""
+"""From the paths that a user names to a list of inputs: image files, arrays of cells, and what can't be read."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from nephros.errors import NephrosError
 
 InputItem = Path | InMemoryFile | ImageArray | UnreadableInput
 _MAX_SUFFIXES_IN_NOTE = 8
-"""Kinds of files that a note names."""
+"""Number of file kinds that a note lists."""
 
 
 class InputDiscovery:
-    """What is to be read, in the order named, a folder's files in sorted order."""
+    """All inputs in the order named; the files of a folder in sorted order."""
 
     def __init__(self, inputs: Iterable[str | Path | InMemoryFile]) -> None:
         self.skipped: Counter[str] = Counter()
-        """Kind, such as .csv -> how many of them lie in the folders named and are not read."""
+        """Number of skipped files in the named folders, by kind, such as ``.csv``."""
         self._visited_folders: set[tuple[int, int]] = set()
         self.items: list[InputItem] = []
         for path in inputs:
             self.items += self._expand(path if isinstance(path, InMemoryFile) else Path(path).expanduser())
 
     def skipped_note(self) -> str:
-        """Return in one sentence what was passed over in folders, or nothing."""
+        """Return which files of the named folders were skipped, as one sentence; empty if none were."""
         if not self.skipped:
             return ""
         counts_by_suffix = [f"{count:,} {suffix}" for suffix, count in self.skipped.most_common(_MAX_SUFFIXES_IN_NOTE)]
         n_other = self.skipped.total() - sum(count for _, count in self.skipped.most_common(_MAX_SUFFIXES_IN_NOTE))
         counts_by_suffix += [f"{n_other:,} of other kinds"] if n_other else []
         return (
-            f"passed over in the folders named, where PNG, TIFF, JPEG and npz files are read: {', '.join(counts_by_suffix)} "
+            f"skipped in folders, where only PNG, TIFF, JPEG and npz files are read: {', '.join(counts_by_suffix)} "
             f"({self.skipped.total():,} in all)"
         )
 
     def _expand(self, path: Path | InMemoryFile) -> Iterator[InputItem]:
-        """Yield the files of a folder, the arrays of an npz, the file itself, or the path and what is wrong with it."""
+        """Yield the files of a folder, the arrays of an npz file, or the file itself; what can't be read comes with its error."""
         try:
             if isinstance(path, Path) and path.is_dir():
                 yield from self._walk_folder(path)
@@ -57,7 +57,7 @@ class InputDiscovery:
             yield UnreadableInput(path, _read_error_message(path, error))
 
     def _walk_folder(self, root: Path) -> Iterator[InputItem]:
-        """Yield what a folder holds, and nothing of those that were entered before, to which links lead back."""
+        """Yield the inputs in a folder and its subfolders; a folder that links lead to repeatedly is entered once."""
         errors: list[OSError] = []
         empty, skipped_before = True, self.skipped.copy()
         self._visited_folders.clear()  # a folder that is named twice is read twice
@@ -66,7 +66,7 @@ class InputDiscovery:
             yield from _drain_errors(errors)
             try:
                 is_first_visit = self._is_first_visit(folder)
-            except OSError as error:  # it has gone since it was listed
+            except OSError as error:  # it was removed after it was listed
                 errors.append(error)
                 folders.clear()
                 continue
@@ -86,14 +86,7 @@ class InputDiscovery:
         empty = empty and not errors
         yield from _drain_errors(errors)
         if empty:
-            skipped_here = ", ".join(
-                f"{count:,} {kind}"
-                for kind, count in (self.skipped - skipped_before).most_common(_MAX_SUFFIXES_IN_NOTE)
-            )
-            detail = f", but {skipped_here}" if skipped_here else ""
-            yield UnreadableInput(
-                root, f"{root} holds no PNG, TIFF or JPEG pictures and no npz{detail}; name another folder."
-            )
+            yield UnreadableInput(root, _empty_folder_message(root, self.skipped - skipped_before))
 
     def _is_first_visit(self, folder: str) -> bool:
         stat = os.stat(folder)
@@ -103,7 +96,7 @@ class InputDiscovery:
 
 
 def _drain_errors(errors: list[OSError]) -> Iterator[UnreadableInput]:
-    """Yield the folders that could not be entered since the last time."""
+    """Yield the folders that could not be entered since the last call."""
     for error in errors:
         path = Path(os.fsdecode(error.filename))
         yield UnreadableInput(path, _read_error_message(path, error))
@@ -114,8 +107,14 @@ def _read_error_message(path: Path | InMemoryFile, error: OSError | ValueError) 
     return f"{path} can't be read ({getattr(error, 'strerror', None) or error}); check its permissions."
 
 
+def _empty_folder_message(root: Path, skipped: Counter[str]) -> str:
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in skipped.most_common(_MAX_SUFFIXES_IN_NOTE))
+    detail = f", only {counts}" if counts else ""
+    return f"{root} contains no PNG, TIFF, JPEG or npz files{detail}; name another folder."
+
+
 def _suffix_label(name: str) -> str:
-    """Return what a note calls a file: its suffix, where that is one."""
+    """Return how a note calls a skipped file: by its suffix, if it has one."""
     suffix = Path(name).suffix.lower()
     if name.startswith("."):
         return "hidden"

@@ -1,16 +1,17 @@
-"""The model card: what an exported model is, what it can be trusted with, and what it was measured at; plain JSON."""
+"""The model card: what an exported model is, what it can be trusted with, and how it was evaluated; plain JSON values."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from nephros.data.medmnist import MEDMNIST
 from nephros.environment import __version__, git_commit
-from nephros.errors import NephrosError
-from nephros.evaluation.conformal import conformal_quantiles, coverage_report
+from nephros.errors import FileError
+from nephros.evaluation.conformal import N_LEVELS, CoverageReport, conformal_quantiles, coverage_report
 from nephros.evaluation.metrics import (
     CALIBRATION_BINS,
     Floats,
@@ -24,21 +25,20 @@ from nephros.runs import RunInfo
 
 CARD_FORMAT = "nephros-card-2"
 ExportFormat = Literal["onnx", "safetensors"]
-"""In which a model can be exported."""
+"""The formats in which a model can be exported."""
 CARD_METADATA_KEY = "nephros_card"
-"""Under which a card lies in a file's metadata."""
+"""Key of the card in an exported file's metadata."""
 CARD_COVERAGE = 0.9
-"""At which the card says how large prediction sets are."""
+"""Coverage at which the card reports the size of prediction sets."""
 ECE_FORMULA = (
-    "sum over bins of (images in bin / all) x |accuracy - mean top probability|, "
-    "equal-width bins of the top probability"
+    "sum over bins of (images in bin / all) x |accuracy - mean top probability|, equal-width bins of top probability"
 )
 LIMITATIONS = [
     "For research only, not for diagnosis or any decision about a patient.",
-    "Learnt from cells of one laboratory's specimens, stain and microscope: other tissue, stains or microscopes change what the "
-    "figures here say, and `is_ood` finds only some of what differs.",
-    "A picture must show one nucleus, cut out and scaled as the training cells were.",
-    "Prediction sets hold the right class as often as was asked over all cells alike, not within each class.",
+    "Trained on cells from one laboratory's specimens, stain and microscope: with other tissue, stains or microscopes the "
+    "figures here do not hold, and `is_ood` detects only some of what differs.",
+    "An image must show one nucleus, cropped and scaled as the training cells were.",
+    "Prediction sets contain the true class with the chosen frequency over all cells together, not within each class.",
 ]
 CITATIONS = {
     "tissuemnist": "TissueMNIST: Yang, J. et al., MedMNIST v2, Scientific Data 10, 41 (2023); made from BBBC051, Woloshuk, A. "
@@ -58,6 +58,56 @@ _CARD_METRICS = (
 )
 
 
+class InputInfo(TypedDict):
+    """The cells that a model takes."""
+
+    dtype: str
+    channels: int
+    height: int
+    width: int
+
+
+class ConformalInfo(TypedDict):
+    """Prediction sets: the quantiles of `nephros.evaluation.conformal`, and their coverage on test."""
+
+    method: str
+    quantiles: list[float]
+    n_calibration_images: int
+    test: CoverageReport | None
+
+
+class ModelCard(TypedDict):
+    """A model card, as JSON holds it."""
+
+    format: str
+    nephros_version: str
+    commit: str | None
+    recipe: str
+    recipe_hash: str
+    teachers: list[dict[str, str]]
+    network: dict[str, Any]
+    """Parameters, multiply-adds, views, precision, digest of the weights, and facts about the export."""
+    data: dict[str, Any]
+    class_names: list[str]
+    input: InputInfo
+    test_accuracy: float | None
+    test: dict[str, Any] | None
+    """Stored metrics on the test split; None if the run was not scored on it."""
+    validation: dict[str, Any]
+    calibration: dict[str, Any]
+    conformal: ConformalInfo
+    ood_detector: dict[str, Any] | None
+    """What `nephros.inference.ood.detector` compares images with; None where the training data was not available."""
+    license: dict[str, str | None]
+    limitations: list[str]
+    interface: NotRequired[dict[str, dict[str, list[Any]]]]
+    """Names and shapes of the network's inputs and outputs."""
+
+
+CardTest = tuple[Mapping[str, Any], Floats, Labels]
+"""Metrics, probabilities (n, classes) before the temperature, and labels (n,) that a run stored for its test split."""
+
+
 def make_card(
     info: RunInfo,
     network: Mapping[str, Any],
@@ -65,28 +115,27 @@ def make_card(
     uncalibrated: tuple[Floats, Labels],
     probabilities: Floats,
     ood_detector: dict[str, Any] | None,
-    test: tuple[dict[str, Any], Floats, Labels] | None,
-) -> dict[str, Any]:
+    test: CardTest | None,
+) -> ModelCard:
     """Return the card of a run's model.
 
     Args:
-        info: of the run.
-        network: views, precision and the like, of the exported model.
+        info: the run.
+        network: facts about the exported model, with at least `tta_views` and `precision`.
         temperature: fitted on validation.
-        raw: validation probabilities (n, classes) before that temperature, and labels (n,).
-        answers: (n, classes) validation probabilities as the exported model gives them.
-        unfamiliarity: what `fit_ood_detector` returned; None where the data was not at hand.
-        test: metrics, probabilities before the temperature and labels that the run stored; None where it was not scored.
+        uncalibrated: validation probabilities (n, classes) before that temperature, and labels (n,).
+        probabilities: validation probabilities (n, classes) of the exported model.
+        ood_detector: from `nephros.exporters.packaging.fit_ood_detector`; None where the data was not available.
+        test: stored test results; None if the run was not scored on test.
     """
     names = tuple(info.class_names)
     quantiles = conformal_quantiles(probabilities, uncalibrated[1])
-    # Then the stored answers are the model's own.
+    # Only a float32 model with the run's own views gives the predictions that the run stored for test.
     matches_stored = network["tta_views"] == info.tta_views and network["precision"] == "float32"
     views_text = "one view" if info.tta_views == 1 else f"{info.tta_views} views"
     on_test = (
         None if test is None or not matches_stored else (test[1], apply_temperature(test[1], temperature), test[2])
     )
-    dataset_entry = MEDMNIST.get(info.data["key"] or "")
     return {
         "format": CARD_FORMAT,
         "nephros_version": __version__,
@@ -100,7 +149,12 @@ def make_card(
         "data": {key: info.data[key] for key in ("title", "name", "split", "key", "sha256", "detail")}
         | {"training_images": sum(info.class_counts["train"])},
         "class_names": list(names),
-        "input": {"dtype": "uint8", **{key: info.input_spec[key] for key in ("channels", "height", "width")}},
+        "input": {
+            "dtype": "uint8",
+            "channels": info.input_spec["channels"],
+            "height": info.input_spec["height"],
+            "width": info.input_spec["width"],
+        },
         "test_accuracy": test[0]["accuracy"] if test else None,
         "test": {"setup": f"the float32 weights, {views_text} of each image"}
         | {key: test[0][key] for key in _CARD_METRICS}
@@ -125,18 +179,21 @@ def make_card(
             "test": None if on_test is None else coverage_report(*on_test[1:], quantiles, CARD_COVERAGE),
         },
         "ood_detector": ood_detector,
-        "license": {
-            "model": "Apache-2.0",
-            "data": dataset_entry.license if dataset_entry else None,
-            "attribution": CITATIONS.get(dataset_entry.key, f"{dataset_entry.name}, MedMNIST v2.")
-            if dataset_entry
-            else None,
-        },
+        "license": _license(info.data["key"]),
         "limitations": LIMITATIONS,
     }
 
 
-def _without_per_class(metrics: dict[str, Any]) -> dict[str, Any]:
+def _license(dataset_key: str | None) -> dict[str, str | None]:
+    entry = MEDMNIST.get(dataset_key or "")
+    return {
+        "model": "Apache-2.0",
+        "data": entry.license if entry else None,
+        "attribution": CITATIONS.get(entry.key, f"{entry.name}, MedMNIST v2.") if entry else None,
+    }
+
+
+def _without_per_class(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {key: metrics[key] for key in _CARD_METRICS if key != "per_class"}
 
 
@@ -145,30 +202,31 @@ def _ece_before_after(before: Floats, after: Floats, labels: Labels) -> dict[str
     return {stage: expected_calibration_error(calibration_curve(p, labels)) for stage, p in by_stage.items()}
 
 
-def card_to_json(card: dict[str, Any]) -> str:
+def card_to_json(card: ModelCard) -> str:
     """Return the card as indented JSON, its long list of quantiles on one line."""
     quantiles = card["conformal"]["quantiles"]
-    placeholder_card = card | {"conformal": card["conformal"] | {"quantiles": "@"}}
+    placeholder_card = dict(card) | {"conformal": dict(card["conformal"]) | {"quantiles": "@"}}
     return json.dumps(placeholder_card, indent=2, ensure_ascii=False).replace('"@"', json.dumps(quantiles)) + "\n"
 
 
-def card_from_json(text: str | None, origin: str) -> dict[str, Any]:
-    """Return the card in `text`; UserError, naming `origin` it lies, when it is missing, damaged or of another format."""
-    message = f"{origin} has no card that this version of nephros reads: export the model again with `nephros export`."
+def card_from_json(text: str | None, origin: str | Path) -> ModelCard:
+    """Return the card in `text`, which comes from the file `origin`; FileError if it is missing, damaged or outdated."""
     try:
         card = dict(json.loads(text or ""))
         input_spec = card["input"]
         is_valid = (
             card["format"] == CARD_FORMAT
-            and len(card["conformal"]["quantiles"]) == 1001
+            and len(card["conformal"]["quantiles"]) == N_LEVELS
             and len(card["class_names"]) > 1
+            and all(isinstance(input_spec[key], int) and input_spec[key] > 0 for key in ("channels", "height", "width"))
+            and "ood_detector" in card
+            and "test" in card["conformal"]
         )
-        is_valid = is_valid and all(
-            isinstance(input_spec[key], int) and input_spec[key] > 0 for key in ("channels", "height", "width")
-        )
-        is_valid = is_valid and "ood_detector" in card and "test" in card["conformal"]
     except (ValueError, TypeError, KeyError):
-        raise NephrosError(message) from None
+        is_valid = False
     if not is_valid:
-        raise NephrosError(message)
-    return card
+        raise FileError(
+            origin,
+            f"{origin} has no model card that this version of nephros reads: write it again with `nephros.export(RUN)`.",
+        )
+    return cast(ModelCard, card)

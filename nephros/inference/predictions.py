@@ -1,128 +1,202 @@
-"""Answers as a table: a column a name, written as CSV, JSON or Parquet, or shown on the terminal."""
+"""Predictions as a table: one row per cell, written as CSV, JSON or Parquet."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.errors import NephrosError
+from nephros.errors import InvalidArgument, MissingDependency
 from nephros.files import atomic_write
+from nephros.inference.model_card import ModelCard
 from nephros.inference.reader import CellSource
 
 TABLE_SUFFIXES = (".csv", ".json", ".parquet")
-MAX_CONSOLE_ROWS = 10
-"""Rows that the terminal shows."""
+
+
+@dataclass(frozen=True)
+class PredictionRow:
+    """The prediction for one cell, as plain values; None wherever there is only an error."""
+
+    source: CellSource
+    label: int | None = None
+    class_name: str | None = None
+    probabilities: list[float] | None = None
+    """(classes,), rounded to six decimals."""
+    prediction_set: list[int] | None = None
+    is_ood: bool | None = None
+    ood_reasons: Sequence[str] = ()
+    error: str | None = None
+    """One sentence on why there is no prediction."""
+
+    def to_columns(self, n_classes: int) -> dict[str, Any]:
+        """Return the row by column, with one column ``p_0``, ``p_1``, ... per class."""
+        probabilities: Sequence[float | None] = self.probabilities or [None] * n_classes
+        return {
+            "file": self.source.file,
+            "index": self.source.index,
+            "split": self.source.split,
+            "label": self.label,
+            "class_name": self.class_name,
+            **{f"p_{c}": p for c, p in enumerate(probabilities)},
+            "prediction_set": self.prediction_set,
+            "is_ood": self.is_ood,
+            "ood_reasons": list(self.ood_reasons),
+            "error": self.error,
+        }
+
+
+def prediction_rows(
+    sources: Sequence[CellSource],
+    probabilities: NDArray[np.float32],
+    prediction_sets: NDArray[np.bool_],
+    ood_reasons: Sequence[Sequence[str]],
+    class_names: Sequence[str],
+) -> list[PredictionRow]:
+    """Return the rows of n predicted cells, given (n, classes) probabilities and whether each class is in the set."""
+    labels = probabilities.argmax(axis=1).tolist()
+    rounded = np.round(probabilities.astype(np.float64), 6).tolist()
+    return [
+        PredictionRow(
+            source,
+            label,
+            class_names[label],
+            row_probabilities,
+            np.flatnonzero(in_set).tolist(),
+            bool(reasons),
+            reasons,
+        )
+        for source, label, row_probabilities, in_set, reasons in zip(
+            sources, labels, rounded, prediction_sets, ood_reasons, strict=True
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """Which model made the predictions."""
+
+    recipe: str
+    data: str
+    """Title of the data that it was trained on."""
+    nephros_version: str
+    tta_views: int
+    precision: str
+    weights_sha256: str
+
+    @classmethod
+    def from_card(cls, card: ModelCard) -> ModelSummary:
+        """Return the summary of a model card."""
+        network = card["network"]
+        return cls(
+            card["recipe"],
+            card["data"]["title"],
+            card["nephros_version"],
+            network["tta_views"],
+            network["precision"],
+            network["weights_sha256"],
+        )
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """A row for each cell, in the order in which they were named, and for each input that could not be read."""
+    """One row per cell, in the order in which the inputs were named, and one per input that could not be read."""
 
     sources: list[CellSource]
     probabilities: NDArray[np.float32]
-    """(n, classes); NaN where there is no answer."""
+    """(n, classes); NaN for rows without a prediction."""
     prediction_sets: NDArray[np.bool_]
     """(n, classes), whether a class is in the prediction set."""
-    ood_reasons: list[str]
-    """In which ways a cell is unfamiliar; empty where it is not."""
+    ood_reasons: list[tuple[str, ...]]
+    """In which ways each cell is out of distribution; empty if it is not."""
     errors: dict[int, str]
-    """Row -> why it has no answer."""
+    """Row -> why it has no prediction, as one sentence."""
     class_names: tuple[str, ...]
     notes: list[str]
-    """What was done to pictures, and how sets are to be read; one sentence each."""
-    model: dict[str, Any]
-    """Which model answered: recipe, data, weights."""
+    """How the images were converted and how to read the prediction sets; one sentence each."""
+    model: ModelSummary
 
     def __len__(self) -> int:
         return len(self.sources)
 
     @property
     def has_prediction(self) -> NDArray[np.bool_]:
-        """(n,), whether a row has an answer."""
+        """(n,), whether a row has a prediction."""
         mask = np.ones(len(self), dtype=np.bool_)
         mask[list(self.errors)] = False
         return mask
 
+    def rows(self) -> Iterator[PredictionRow]:
+        """Yield the table row by row."""
+        indices = np.flatnonzero(self.has_prediction)
+        predicted = iter(
+            prediction_rows(
+                [self.sources[i] for i in indices],
+                self.probabilities[indices],
+                self.prediction_sets[indices],
+                [self.ood_reasons[i] for i in indices],
+                self.class_names,
+            )
+        )
+        for i, source in enumerate(self.sources):
+            yield PredictionRow(source, error=self.errors[i]) if i in self.errors else next(predicted)
+
     def to_columns(self) -> dict[str, list[Any]]:
-        """Return the table as plain values by column; where there is no answer they are None and only `error` tells."""
-        has_prediction = self.has_prediction.tolist()
-        labels = np.nan_to_num(self.probabilities, nan=-1).argmax(axis=1).tolist()
-        names = self.class_names
+        """Return the table by column, as CSV and Parquet hold it: sets as "0 6 7", reasons joined by "; "."""
         columns: dict[str, list[Any]] = {
-            "file": [source.file for source in self.sources],
-            "index": [source.index for source in self.sources],
-            "split": [source.split for source in self.sources],
-            "label": [c if valid else None for c, valid in zip(labels, has_prediction, strict=True)],
-            "class_name": [names[c] if valid else None for c, valid in zip(labels, has_prediction, strict=True)],
+            name: [] for name in PredictionRow(CellSource("", 0)).to_columns(self.n_classes)
         }
-        rounded = np.round(self.probabilities.astype(np.float64), 6)
-        for c in range(len(names)):
-            columns[f"p_{c}"] = [
-                p if valid else None for p, valid in zip(rounded[:, c].tolist(), has_prediction, strict=True)
-            ]
+        for row in self.rows():
+            for name, value in row.to_columns(self.n_classes).items():
+                columns[name].append(value)
         columns["prediction_set"] = [
-            s if valid else None
-            for s, valid in zip(_format_prediction_sets(self.prediction_sets), has_prediction, strict=True)
+            None if labels is None else " ".join(map(str, labels)) for labels in columns["prediction_set"]
         ]
-        columns["is_ood"] = [
-            bool(reason) if valid else None for reason, valid in zip(self.ood_reasons, has_prediction, strict=True)
-        ]
-        columns["ood_reasons"] = list(self.ood_reasons)
-        columns["error"] = [self.errors.get(i, "") for i in range(len(self))]
+        columns["ood_reasons"] = ["; ".join(reasons) for reasons in columns["ood_reasons"]]
+        columns["error"] = [error or "" for error in columns["error"]]
         return columns
 
+    @property
+    def n_classes(self) -> int:
+        """Number of the model's classes."""
+        return len(self.class_names)
 
-def _format_prediction_sets(sets: NDArray[np.bool_]) -> list[str]:
-    """Return "0 6 7" for a row whose classes 0, 6 and 7 are in."""
-    if not len(sets):
-        return []
-    unique_sets, inverse = np.unique(sets, axis=0, return_inverse=True)
-    texts = [" ".join(map(str, np.flatnonzero(unique_set))) for unique_set in unique_sets]
-    return [texts[i] for i in inverse.reshape(-1)]
+    def metadata(self) -> dict[str, Any]:
+        """Return what JSON and Parquet files hold beside the rows: model, class names and notes."""
+        return {"model": asdict(self.model), "class_names": self.class_names, "notes": self.notes}
 
 
 def check_output_path(out: Path) -> None:
-    """Raise UserError unless a table can be written to `out`."""
+    """Raise InvalidArgument unless a table can be written to `out`; MissingDependency for Parquet without pyarrow."""
     if out.suffix.lower() not in TABLE_SUFFIXES:
-        raise NephrosError(
-            f"--out is {out}, but it must end in {', '.join(TABLE_SUFFIXES[:-1])} or {TABLE_SUFFIXES[-1]}."
-        )
+        suffixes = f"{', '.join(TABLE_SUFFIXES[:-1])} or {TABLE_SUFFIXES[-1]}"
+        raise InvalidArgument("out", out, f"a file that ends in {suffixes}")
     if out.is_dir():
-        raise NephrosError(f"--out {out} is a folder: name a file.")
+        raise InvalidArgument("out", out, "a file, not a folder")
     if out.suffix.lower() == ".parquet":
         _import_pyarrow()
 
 
 def write_predictions(predictions: Predictions, out: Path) -> None:
-    """Write the table in the format that the suffix of `out` names, all or nothing; JSON and Parquet hold the notes too."""
+    """Write the table in the format that the suffix of `out` names, all or nothing; JSON and Parquet include the notes."""
     suffix = out.suffix.lower()
     with atomic_write(out, "wb" if suffix == ".parquet" else "w") as file:
         if suffix == ".csv":
             write_csv(predictions, file)
         elif suffix == ".json":
-            metadata = {"model": predictions.model, "class_names": predictions.class_names, "notes": predictions.notes}
-            columns = predictions.to_columns()
-            columns["prediction_set"] = [
-                np.flatnonzero(row).tolist() if valid else None
-                for row, valid in zip(predictions.prediction_sets, predictions.has_prediction.tolist(), strict=True)
-            ]
-            columns["error"] = [error or None for error in columns["error"]]
-            rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-            file.write(json.dumps(metadata, ensure_ascii=False)[:-1] + ', "rows": [\n')
-            file.write(",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]}\n")
+            _write_json(predictions, file)
         else:
             _write_parquet(predictions, file)
 
 
 def write_csv(predictions: Predictions, file: IO[str]) -> None:
-    """Write the table as CSV with a line of names (RFC 4180, but for line ends); true and false as those words."""
+    """Write the table as CSV with a header (RFC 4180, except that lines end in a newline); booleans as true and false."""
     writer = csv.writer(file, lineterminator="\n")
     columns = predictions.to_columns()
     columns["is_ood"] = [None if value is None else str(value).lower() for value in columns["is_ood"]]
@@ -130,16 +204,22 @@ def write_csv(predictions: Predictions, file: IO[str]) -> None:
     writer.writerows(zip(*columns.values(), strict=True))
 
 
+def _write_json(predictions: Predictions, file: IO[str]) -> None:
+    """Write one object with a row per line."""
+    file.write(json.dumps(predictions.metadata(), ensure_ascii=False)[:-1] + ', "rows": [\n')
+    rows = (json.dumps(row.to_columns(predictions.n_classes), ensure_ascii=False) for row in predictions.rows())
+    file.write(",\n".join(rows) + "\n]}\n")
+
+
 def _write_parquet(predictions: Predictions, file: IO[bytes]) -> None:
     pyarrow = _import_pyarrow()
     import pyarrow.parquet as parquet
 
     column_types = {"index": pyarrow.int64(), "label": pyarrow.int32(), "is_ood": pyarrow.bool_()}
-    column_types |= {f"p_{c}": pyarrow.float32() for c in range(len(predictions.class_names))}
+    column_types |= {f"p_{c}": pyarrow.float32() for c in range(predictions.n_classes)}
     columns = predictions.to_columns()
     arrays = {name: pyarrow.array(values, column_types.get(name, pyarrow.string())) for name, values in columns.items()}
-    metadata = {"model": predictions.model, "class_names": predictions.class_names, "notes": predictions.notes}
-    table = pyarrow.table(arrays).replace_schema_metadata({"nephros": json.dumps(metadata)})
+    table = pyarrow.table(arrays).replace_schema_metadata({"nephros": json.dumps(predictions.metadata())})
     parquet.write_table(table, file)
 
 
@@ -147,52 +227,5 @@ def _import_pyarrow() -> Any:
     try:
         import pyarrow
     except ModuleNotFoundError:
-        raise NephrosError("Writing Parquet needs pyarrow: pip install 'nephros[parquet]'.") from None
+        raise MissingDependency("Writing Parquet needs pyarrow: pip install 'nephros[parquet]'.") from None
     return pyarrow
-
-
-def print_predictions(predictions: Predictions) -> None:
-    """Print the first rows and how many cells each class has."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    from nephros.console import table_console
-
-    console, columns, has_prediction = table_console(), predictions.to_columns(), predictions.has_prediction
-    preview = Table("file", "index", "class", "probability", "prediction set", "unfamiliar")
-    for i in range(min(MAX_CONSOLE_ROWS, len(predictions))):
-        cells = ["", "", "", escape(printable_text(columns["error"][i]))]
-        if has_prediction[i]:
-            class_label = f"{columns['label'][i]} {columns['class_name'][i]}"
-            cells = [
-                class_label,
-                f"{predictions.probabilities[i].max():.3f}",
-                columns["prediction_set"][i],
-                columns["ood_reasons"][i],
-            ]
-        preview.add_row(escape(printable_text(columns["file"][i])), str(columns["index"][i]), *cells)
-    if len(predictions) > MAX_CONSOLE_ROWS:
-        preview.caption = f"the first {MAX_CONSOLE_ROWS} of {len(predictions):,} rows; --out FILE writes all"
-    console.print(preview)
-    counts = Table("class", "cells", "share")
-    labels = np.nan_to_num(predictions.probabilities, nan=-1).argmax(axis=1)[has_prediction]
-    for c, count in enumerate(np.bincount(labels, minlength=len(predictions.class_names)).tolist()):
-        counts.add_row(f"{c} {predictions.class_names[c]}", f"{count:,}", f"{count / max(len(labels), 1):.1%}")
-    counts.add_row(
-        "unfamiliar", f"{(n_ood := sum(map(bool, predictions.ood_reasons))):,}", f"{n_ood / max(len(labels), 1):.1%}"
-    )
-    console.print(counts)
-
-
-def printable_text(text: str) -> str:
-    """Return text without what a terminal would obey."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def summary_lines(predictions: Predictions) -> Iterator[str]:
-    """Yield what is to be said beside the table: the notes, and how many rows have no answer."""
-    yield from (f"note: {printable_text(note)}" for note in predictions.notes)
-    if predictions.errors:
-        first_error = printable_text(next(iter(predictions.errors.values())))
-        more = f" (and {len(predictions.errors) - 1:,} more)" if len(predictions.errors) > 1 else ""
-        yield f"{len(predictions.errors):,} of {len(predictions):,} rows have no answer: {first_error}{more}"

@@ -1,4 +1,4 @@
-"""An exported model at work: ONNX Runtime and a card, and no torch."""
+"""The predictor: an exported network in ONNX Runtime, its model card, and no torch."""
 
 from __future__ import annotations
 
@@ -12,99 +12,113 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from nephros.errors import NephrosError
+from nephros.errors import FileError, InvalidArgument
 from nephros.evaluation.conformal import prediction_sets
 from nephros.inference.bundled import bundled_file
-from nephros.inference.model_card import CARD_METADATA_KEY, card_from_json
+from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard, card_from_json
 from nephros.inference.ood.detector import find_ood_reasons
+from nephros.inference.preprocessing import CellShape
 
 MAX_BATCH_PIXELS = 256 * 28 * 28
-"""In one call of the network; more makes it no faster and takes more memory."""
+"""Pixels per call of the network; larger batches are no faster and take more memory."""
 
 ForwardFn = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]
-"""(n, h, w) or (n, h, w, c) uint8 cells -> arrays by name, as `nephros.exporters.inference_module` describes them."""
+"""(n, h, w) or (n, h, w, c) uint8 cells -> the outputs of `nephros.exporters.inference_module.InferenceModule` by name."""
 
 
 @dataclass(frozen=True)
 class PredictionBatch:
-    """What the engine says of n cells."""
+    """Predictions for n cells; a slice, mask or array of indices selects some of them."""
 
     probabilities: NDArray[np.float32]
     """(n, classes), calibrated; each row sums to 1."""
     features: NDArray[np.float32] | None
-    """(n, d), what the last linear layer is given; None where the network has none."""
+    """(n, d) input of the last linear layer; None for networks without one."""
     class_activation_maps: NDArray[np.float32] | None
-    """(n, classes, h', w') class-activation maps; None where the network does not end in a mean over positions."""
+    """(n, classes, h', w'); None for networks that don't end in global average pooling."""
     is_ood: NDArray[np.bool_]
-    """(n,), whether a cell is unlike those that the model was trained on."""
-    ood_reasons: tuple[str, ...]
-    """(n,), in which ways it is; empty where it is not."""
+    """(n,) whether a cell is out of distribution, that is, unlike the cells that the model was trained on."""
+    ood_reasons: tuple[tuple[str, ...], ...]
+    """For each of the n cells, in which ways it is out of distribution; empty if it is not."""
 
     def __len__(self) -> int:
         return len(self.probabilities)
 
+    def __getitem__(self, rows: slice | list[int] | NDArray[np.int64] | NDArray[np.bool_]) -> PredictionBatch:
+        """Return the predictions of some cells, as views where `rows` is a slice."""
+        return PredictionBatch(
+            self.probabilities[rows],
+            None if self.features is None else self.features[rows],
+            None if self.class_activation_maps is None else self.class_activation_maps[rows],
+            self.is_ood[rows],
+            tuple(self.ood_reasons[i] for i in np.arange(len(self))[rows]),
+        )
+
 
 class Predictor:
-    """A model and its card; `predict_batch` may be called by several threads at once."""
+    """A network and its model card; several threads may call `predict_batch` at once."""
 
-    def __init__(self, forward_fn: ForwardFn, card: dict[str, Any]) -> None:
-        """Take a network that answers as `InferenceModule` does, and the card that was made for it."""
+    def __init__(self, forward_fn: ForwardFn, card: ModelCard) -> None:
+        """Take a network with the outputs of `InferenceModule`, and the card that was made for it."""
         self._forward_fn = forward_fn
         self.card = card
-        """The model card: plain JSON values, described in `nephros.inference.model_card`."""
+        """The model card as plain JSON values; see `nephros.inference.model_card`."""
         input_spec = card["input"]
         self.channels, self.height, self.width = input_spec["channels"], input_spec["height"], input_spec["width"]
         self.class_names = tuple(card["class_names"])
         self._conformal_quantiles = np.array(card["conformal"]["quantiles"])
 
+    @property
+    def input_shape(self) -> CellShape:
+        """Channels (1 or 3), height and width of the cells that the network takes."""
+        return self.channels, self.height, self.width
+
     @classmethod
     def from_onnx(cls, path: str | Path | None = None, *, threads: int = 0) -> Predictor:
-        """Open an .onnx file that `nephros export` wrote, by default the model in the box.
+        """Open an .onnx file that `nephros.export` wrote, by default the bundled model.
 
-        `threads` of the processor work on an answer: 0 takes the variable OMP_NUM_THREADS, else all cores. UserError when the
-        file is missing, damaged or has no card.
+        `threads` is the number of CPU threads per call; 0 takes the environment variable OMP_NUM_THREADS, else all cores.
+        Raises FileError if the file is missing, damaged, or has no card.
         """
         file = bundled_file("model.onnx") if path is None else Path(path).expanduser()
         try:
             session = _create_session(file.read_bytes(), threads)
         except OSError as error:
-            raise NephrosError(
-                f"The model {file} can't be read ({error.strerror}): name a file that `nephros export` wrote."
+            raise FileError(
+                file,
+                f"The model {file} can't be read ({error.strerror}): name a file that `nephros.export(RUN)` wrote.",
             ) from None
-        except Exception as error:  # the runtime's own kinds, which share no other base
-            raise NephrosError(f"{file} is damaged or no ONNX model: export it again with `nephros export`.") from error
-        card = card_from_json(session.get_modelmeta().custom_metadata_map.get(CARD_METADATA_KEY), str(file))
+        except Exception as error:  # ONNX Runtime's exceptions share no other base class
+            raise FileError(
+                file, f"{file} is damaged or not an ONNX model: write it again with `nephros.export(RUN)`."
+            ) from error
+        card = card_from_json(session.get_modelmeta().custom_metadata_map.get(CARD_METADATA_KEY), file)
         return cls(_session_forward_fn(session), card)
 
     def predict_batch(self, cells: NDArray[np.uint8]) -> PredictionBatch:
-        """Return the Answers for (n, h, w) grey or (n, h, w, c) uint8 cells of the card's shape; ValueError for any other."""
-        expected_size = (self.height, self.width)
+        """Return predictions for (n, h, w) or (n, h, w, c) uint8 cells of the model's `input_shape`.
+
+        Raises InvalidArgument (a ValueError) for cells of another shape or dtype.
+        """
         channels = 1 if cells.ndim == 3 else cells.shape[-1]
-        if (
-            cells.dtype != np.uint8
-            or cells.ndim not in (3, 4)
-            or cells.shape[1:3] != expected_size
-            or channels != self.channels
-        ):
-            raise ValueError(
-                f"cells must be uint8 (n, {self.height}, {self.width}) with {self.channels} channels, "
-                f"not {cells.dtype} {cells.shape}"
-            )
+        if cells.dtype != np.uint8 or cells.ndim not in (3, 4) or (channels, *cells.shape[1:3]) != self.input_shape:
+            shape = f"(n, {self.height}, {self.width}{f', {self.channels}' if self.channels > 1 else ''})"
+            raise InvalidArgument("cells", f"{cells.dtype} {cells.shape}", f"uint8 {shape}")
         outputs = self._forward_fn(cells)
-        cell_reasons = find_ood_reasons(self.card["ood_detector"], cells, outputs.get("feature_distance"))
-        is_ood = np.array([bool(reason) for reason in cell_reasons], dtype=np.bool_)
+        ood_reasons = find_ood_reasons(self.card["ood_detector"], cells, outputs.get("feature_distance"))
         return PredictionBatch(
             outputs["probabilities"],
             outputs.get("features"),
             outputs.get("class_activation_maps"),
-            is_ood,
-            cell_reasons,
+            np.array([bool(reasons) for reasons in ood_reasons], dtype=np.bool_),
+            ood_reasons,
         )
 
     def prediction_sets(self, probabilities: NDArray[Any], coverage: float = 0.9) -> NDArray[np.bool_]:
-        """Return (n, classes) whether each class is in its cell's set, which holds the right one with that `coverage`.
+        """Return (n, classes) whether each class is in its cell's prediction set.
 
-        UserError unless the coverage is above 0 and at most 1.
+        A set contains the true class with probability `coverage`, over all cells like the training cells. Raises
+        InvalidArgument unless `coverage` is above 0 and at most 1.
         """
         return prediction_sets(probabilities, self._conformal_quantiles, coverage)
 
@@ -118,7 +132,7 @@ def _create_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     omp_num_threads = os.environ.get("OMP_NUM_THREADS", "")
     options.intra_op_num_threads = threads or (int(omp_num_threads) if omp_num_threads.isdecimal() else 0)
-    # Threads that spin while they wait are many times slower where other processes are busy.
+    # Threads that spin while they wait are many times slower when other processes are busy.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""From what a user names (files, folders, npz) to batches of cells of the model's shape, and a row for each."""
+"""From named inputs (files, folders, npz) to batches of cells of the model's input shape, with a row for each cell."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 MAX_BATCH_CELLS, MAX_BATCH_BYTES = 2048, 64 << 20
 SizeCheck = Callable[[object, int, int], None]
-"""Given a file's name, how many cells it is about to give and the pixels of each, raises UserError when it is too much."""
+"""Called with a file's name, the number of cells about to be read from it, and the pixels of each; raises to refuse them."""
 CellBatch = tuple[NDArray[np.int64], NDArray[np.uint8]]
 """Rows (b,), and their cells (b, h, w) or (b, h, w, c) uint8."""
 
 
 @dataclass(frozen=True)
 class CellSource:
-    """One cell, or what stands in its place: where it came from."""
+    """Where one cell, or the error in its place, comes from."""
 
     file: str
     index: int
-    """Page of a file or row of an array, from 0; of a stack a nucleus's number, from 1."""
+    """Page of a file or row of an array, from 0; number of a stack's nucleus, from 1."""
     split: str = ""
-    """Of an npz file's array: train, val or test."""
+    """``train``, ``val`` or ``test`` for an array of an npz file that names it."""
 
 
 class CellReader:
-    """All that was named, read once by `iter_batches`."""
+    """Reads all named inputs, once, by `iter_batches`."""
 
     def __init__(
         self,
@@ -51,54 +51,54 @@ class CellReader:
         white_level: float | None = None,
         check_size: SizeCheck = lambda _name, _cells, _pixels: None,
     ) -> None:
-        """Take pictures, stacks, npz files and folders of them: paths, or bytes in memory.
+        """Take images, stacks, npz files and folders of them, as paths or as bytes in memory.
 
         Args:
-            named: folders are searched for PNG, TIFF, JPEG and npz files, in sorted order; hidden ones are passed over.
+            inputs: folders are searched for PNG, TIFF, JPEG and npz files, in sorted order; hidden files are skipped.
                 A stack in memory is refused, since cutting it writes temporary files.
-            shape: channels (1 or 3), height and width that the model needs.
-            white: the value of 16-bit pixels that becomes 255; None takes the brightest of all 16-bit pixels.
-            guard: is asked before cells are taken; the first page of a file has been decoded by then.
+            shape: the model's input shape: channels (1 or 3), height, width.
+            white_level: pixel value of 16-bit images that becomes 255; None takes the brightest pixel of all of them.
+            check_size: called before cells are read; by then the first page of a file has been decoded.
         """
         self.sources: list[CellSource] = []
+        """By row."""
         self.errors: dict[int, str] = {}
-        """Row -> one sentence on why there is no cell."""
+        """Row -> why there is no cell, as one sentence."""
         self.conversion_counts: dict[str, int] = {}
-        """What was done to pictures to make them fit -> to how many."""
-        self.input_notes: list[str] = []
-        """What is to be said of folders and stacks, a sentence each."""
-        self.progress: ProgressTracker = lambda items, what, total: items
-        """Shows a bar while a stack is cut."""
-        self.n_read = 0
-        """Files, and rows of arrays, that have been read."""
+        """Conversion that fitted images to the input shape -> number of images."""
         self.row_conversions: dict[int, list[str]] = {}
-        """Row -> the same of that picture."""
+        """Row -> conversions of its image."""
+        self.input_notes: list[str] = []
+        """What to know about folders and stacks; one sentence each."""
+        self.progress: ProgressTracker = lambda items, what, total: items
+        """Shows progress while a stack is cut."""
+        self.n_read = 0
+        """Number of files, and rows of arrays, read so far."""
         self.shape, self._white_level, self._check_size = shape, white_level, check_size
         self._max_intensity = 0
-        self._deferred: list[
-            tuple[Path | InMemoryFile | ImageArray, dict[int, int]]
-        ] = []  # 16-bit ones (page -> row): white is known at the end
+        # 16-bit inputs (page -> row), whose white level is known only once all inputs have been read.
+        self._deferred: list[tuple[Path | InMemoryFile | ImageArray, dict[int, int]]] = []
         discovery = InputDiscovery(inputs)
         self._items = discovery.items
         self.input_notes += [note] if (note := discovery.skipped_note()) else []
         self._batch_size = max(1, min(MAX_BATCH_CELLS, MAX_BATCH_BYTES // math.prod(shape)))
 
     def __len__(self) -> int:
-        """Return how large `n_read` will be."""
-        return sum(len(source) if isinstance(source, ImageArray) else 1 for source in self._items)
+        """Return the value of `n_read` at the end."""
+        return sum(len(item) if isinstance(item, ImageArray) else 1 for item in self._items)
 
     def iter_batches(self) -> Iterator[CellBatch]:
-        """Yield every cell once, the 16-bit ones last; rows, errors and notes are complete at the end.
+        """Yield every cell once, those of 16-bit images last; rows, errors and notes are complete at the end.
 
-        One thread at a time may read.
+        Only one thread at a time may read.
         """
         pending: list[tuple[int, NDArray[np.uint8]]] = []
         with strict_pillow_warnings():
-            for input_item in self._items:
-                if isinstance(input_item, ImageArray):
-                    yield from self._read_array(input_item)
+            for item in self._items:
+                if isinstance(item, ImageArray):
+                    yield from self._read_array(item)
                     continue
-                for row_and_cell in self._read_file(input_item):
+                for row_and_cell in self._read_file(item):
                     pending.append(row_and_cell)
                     if len(pending) == self._batch_size:
                         yield _collate(pending)
@@ -116,54 +116,53 @@ class CellReader:
         self.errors[len(self.sources)] = _encodable(error)
         self.sources.append(source)
 
-    def _read_file(self, source: Path | InMemoryFile | UnreadableInput) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Make a row of each page or nucleus, and yield row and cell of those that can be answered at once."""
-        if isinstance(source, UnreadableInput):
-            self._add_error_row(CellSource(_display_path(source.path), 0, source.split), source.message)
+    def _read_file(self, item: Path | InMemoryFile | UnreadableInput) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Add a row for each page or nucleus, and yield row and cell of those whose white level is known."""
+        if isinstance(item, UnreadableInput):
+            self._add_error_row(CellSource(_display_path(item.path), 0, item.split), item.message)
             return
-        name, page = _display_path(source), 0
+        name, page = _display_path(item), 0
         deferred_rows: dict[int, int] = {}
         try:
-            data = read_bytes_unless_stack(source)
+            data = read_bytes_unless_stack(item)
             if data is None:
-                yield from self._read_stack(source)
+                yield from self._read_stack(item)
                 return
-            for image in decode_pages(source, data):
-                self._check_size(source, 1, image.shape[0] * image.shape[1])
-                row, cell_source = len(self.sources), CellSource(name, page)
+            for image in decode_pages(item, data):
+                self._check_size(item, 1, image.shape[0] * image.shape[1])
+                row, source = len(self.sources), CellSource(name, page)
                 page += 1
-                if rejection := rejection_reason(source, image):
-                    self._add_error_row(cell_source, rejection)
+                if rejection := rejection_reason(item, image):
+                    self._add_error_row(source, rejection)
                     continue
-                self.sources.append(cell_source)
+                self.sources.append(source)
                 if image.dtype != np.uint8 and self._white_level is None:
                     self._max_intensity = max(self._max_intensity, int(image.max()))
-                    deferred_rows[cell_source.index] = row
+                    deferred_rows[source.index] = row
                 else:
                     yield row, self._preprocess(image, row)
         except NephrosError as error:
             self._add_error_row(CellSource(name, page), str(error))
         if deferred_rows:
-            self._deferred.append((source, deferred_rows))
+            self._deferred.append((item, deferred_rows))
 
-    def _read_stack(self, source: Path | InMemoryFile) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        if isinstance(source, InMemoryFile):
+    def _read_stack(self, path: Path | InMemoryFile) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        if isinstance(path, InMemoryFile):
             raise NephrosError(
-                f"{source} is a 3-D stack, not pictures of cells; cut its nuclei out with `nephros data prepare` "
-                "and give the npz file that it writes."
+                f"{path} is a 3-D stack, not an image of cells: cut its nuclei out with "
+                "`nephros.prepare(STACK, out='cells.npz')` and use the npz file that it writes."
             )
         from nephros.microscopy.extract import extract_nuclei_from_file
 
-        nuclei = extract_nuclei_from_file(source, self._white_level, self.progress)
+        nuclei = extract_nuclei_from_file(path, self._white_level, self.progress)
         self.input_notes += map(_encodable, nuclei.notes)
         for number, image in zip(nuclei.ids.tolist(), nuclei.images, strict=True):
-            self.sources.append(CellSource(_display_path(source), number))
+            self.sources.append(CellSource(_display_path(path), number))
             yield len(self.sources) - 1, self._preprocess(image, len(self.sources) - 1)
 
     def _preprocess(self, image: NDArray[Any], row: int) -> NDArray[np.uint8]:
-        cell, conversions = preprocess(
-            image, self.shape, self._max_intensity if self._white_level is None else self._white_level
-        )
+        white_level = self._max_intensity if self._white_level is None else self._white_level
+        cell, conversions = preprocess(image, self.shape, white_level)
         for conversion in conversions:
             self.conversion_counts[conversion] = self.conversion_counts.get(conversion, 0) + 1
         if conversions:
@@ -171,7 +170,7 @@ class CellReader:
         return cell
 
     def _read_array(self, array: ImageArray) -> Iterator[CellBatch]:
-        """Yield an array's cells, or of a 16-bit one only look for its white."""
+        """Yield an array's cells; of a 16-bit array only find the brightest pixel."""
         name, first = _display_path(array.path), len(self.sources)
         is_deferred = array.dtype != np.uint8 and self._white_level is None
         index = 0
@@ -198,32 +197,32 @@ class CellReader:
         return np.stack([self._preprocess(cell, first + i) for i, cell in enumerate(cells)])
 
     def _read_deferred(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Yield row and cell of every 16-bit picture, now that the brightest of all is known."""
-        for source, row_by_index in self._deferred:
+        """Yield row and cell of every 16-bit image, now that the brightest pixel of all of them is known."""
+        for item, row_by_index in self._deferred:
             try:
-                for index, image in enumerate(_iter_images(source)):
+                for index, image in enumerate(_iter_images(item)):
                     row = row_by_index.pop(index, None)
                     if row is not None:
                         yield row, self._preprocess(image, row)
-            except NephrosError as error:  # what could not be read the first time is not wanted
+            except NephrosError as error:  # rows that failed the first time are not in row_by_index
                 self.errors |= dict.fromkeys(row_by_index.values(), _encodable(str(error)))
 
 
-def _iter_images(source: Path | InMemoryFile | ImageArray) -> Iterator[NDArray[Any]]:
-    if not isinstance(source, ImageArray):
-        yield from decode_pages(source, read_bytes(source))
+def _iter_images(item: Path | InMemoryFile | ImageArray) -> Iterator[NDArray[Any]]:
+    if not isinstance(item, ImageArray):
+        yield from decode_pages(item, read_bytes(item))
     else:
-        for batch in source.iter_batches():
+        for batch in item.iter_batches():
             yield from batch
 
 
 def _display_path(path: Path | InMemoryFile) -> str:
-    """Return the path as text that can be written anywhere: bytes that are no UTF-8 become question marks in a diamond."""
+    """Return a path as text that can be written anywhere: bytes that are not UTF-8 become replacement characters."""
     return path.name if isinstance(path, InMemoryFile) else os.fsencode(path).decode("utf-8", "replace")
 
 
 def _encodable(text: str) -> str:
-    """Return text that can be written anywhere: of paths in it, bytes that are no UTF-8 become question marks."""
+    """Return text that can be written anywhere: surrogates, from paths that are not UTF-8, become question marks."""
     return text.encode("utf-8", "replace").decode()
 
 

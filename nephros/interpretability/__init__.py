@@ -1,0 +1,1 @@
+"""Explanations of predictions: saliency maps and similar training cells."""

@@ -1,4 +1,4 @@
-"""Where in a cell the answer came from: class-activation maps, or what covering a part of the picture does."""
+"""Saliency maps: where in a cell the evidence for a class lies, by class activation or by occlusion."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from PIL import Image
 from nephros.inference.predictor import PredictionBatch
 
 PATCH_FRACTION = 1 / 4
-"""Side of the patch that covers a part of the picture, as a share of the shorter side; it moves by half of itself."""
+"""Side of the occluding patch as a fraction of the image's shorter side; it moves in steps of half its side."""
 MAX_MAP_SIDE = 64
-"""Of a heat map; larger pictures get a smaller map of the same shape."""
+"""Longest side of a saliency map; larger images get a smaller map of the same aspect ratio."""
 
 Float32Array = NDArray[np.float32]
 PredictFn = Callable[[NDArray[np.uint8]], PredictionBatch]
@@ -23,9 +23,10 @@ PredictFn = Callable[[NDArray[np.uint8]], PredictionBatch]
 
 @dataclass(frozen=True)
 class SaliencyMaps:
-    """(n, h, w) float32: 0 where nothing speaks for the class, 1 where most does; all 0 where nothing does anywhere."""
+    """Saliency maps of n cells, and how they were made."""
 
     values: Float32Array
+    """(n, h, w): 0 without evidence for the class, 1 at its maximum; all 0 if there is no evidence anywhere."""
     method: str
     """``class activation`` or ``occlusion``."""
 
@@ -33,11 +34,17 @@ class SaliencyMaps:
 def saliency_maps(
     cells: NDArray[np.uint8], predictions: PredictionBatch, labels: NDArray[Any], predict_fn: PredictFn
 ) -> SaliencyMaps:
-    """Return a map a cell, of why it could be of the class in `labels` (n,).
+    """Return a map per cell of the evidence for the class in `labels` (n,).
 
-    A network that ends in a mean over positions gives class-activation maps for nothing (Zhou et al., CVPR 2016; with such
-    a head Grad-CAM is the same). Any other is asked again, with `predict_fn`, about pictures a part of which is covered with
-    their own median (occlusion: Zeiler and Fergus, ECCV 2014); what counts is how far the probability falls.
+    A network that ends in global average pooling provides class-activation maps at no cost (Zhou et al., CVPR 2016; with such
+    a head Grad-CAM is the same). For any other network, `predict_fn` predicts copies of the cell in which a patch is filled
+    with its median, and the map is the resulting drop of the probability (occlusion: Zeiler and Fergus, ECCV 2014).
+
+    Args:
+        cells: (n, h, w) or (n, h, w, c) uint8.
+        predictions: for these cells.
+        labels: (n,), the classes to explain.
+        predict_fn: the model; not called if there are class-activation maps.
     """
     size = _map_size(cells.shape[1], cells.shape[2])
     if predictions.class_activation_maps is not None:
@@ -57,7 +64,7 @@ def _map_size(height: int, width: int) -> tuple[int, int]:
 
 
 def _resize_and_normalize(maps: Float32Array, size: tuple[int, int]) -> Float32Array:
-    """Cut (n, h', w') maps at 0, enlarge them smoothly to `size`, and divide each by its highest value."""
+    """Clip (n, h', w') maps at 0, enlarge them bilinearly to `size`, and divide each by its maximum."""
     height, width = size
     resized_maps = np.zeros((len(maps), height, width), dtype=np.float32)
     for i, raw_map in enumerate(np.maximum(maps, 0)):
@@ -71,10 +78,10 @@ def _resize_and_normalize(maps: Float32Array, size: tuple[int, int]) -> Float32A
 
 
 def _occlusion_map(cell: NDArray[np.uint8], probability: float, label: int, predict_fn: PredictFn) -> Float32Array:
-    """Return (rows, columns) mean falls of the label's probability at each half-patch, over the four patches that cover it."""
+    """Return the mean drop of the label's probability at each half-patch, over the four patches that cover it."""
     height, width = cell.shape[:2]
     step = max(1, round(min(height, width) * PATCH_FRACTION / 2))
-    tops, lefts = range(-step, height, step), range(-step, width, step)  # the first and last stand half outside
+    tops, lefts = range(-step, height, step), range(-step, width, step)  # the first and last reach half outside
     occluded = np.repeat(cell[None], len(tops) * len(lefts), axis=0)
     median = np.median(cell, axis=(0, 1)).astype(np.uint8)
     for i, (top, left) in enumerate((top, left) for top in tops for left in lefts):

@@ -1,7 +1,8 @@
-"""Known cells that the network sees as similar: the nearest by its features."""
+"""Similar cells: the labeled reference cells that are nearest by the network's features."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,11 +11,13 @@ from numpy.typing import NDArray
 
 from nephros.data.dataset import Dataset
 from nephros.data.subset import stratified_subset
-from nephros.errors import NephrosError
+from nephros.errors import IncompatibleError
 from nephros.inference.predictor import Predictor
 
+logger = logging.getLogger(__name__)
+
 MAX_REFERENCE_CELLS = 5000
-"""Training cells that are kept, every class's share the same as in the data."""
+"""Number of reference cells; every class has the same share as in the data."""
 _BATCH_SIZE = 256
 
 Float32Array = NDArray[np.float32]
@@ -22,18 +25,19 @@ Float32Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ReferenceIndex:
-    """Known cells, their classes and their features, of length 1 about the features' mean."""
+    """Labeled cells with their features, for nearest-neighbor search by cosine similarity."""
 
     images: NDArray[np.uint8]
     """(n, h, w) or (n, h, w, 3)."""
     labels: NDArray[np.int64]
+    """(n,)."""
     class_names: tuple[str, ...]
     title: str
-    """The data's, such as ``TissueMNIST, official split``."""
+    """Title of the data, such as ``TissueMNIST, official split``."""
     trained_on: bool
     """Whether the model was trained on this data."""
     unit_features: Float32Array
-    """(n, d)."""
+    """(n, d), centered at `feature_mean` and of length 1."""
     feature_mean: Float32Array
     """(d,)."""
 
@@ -41,9 +45,9 @@ class ReferenceIndex:
         return len(self.labels)
 
     def nearest(self, features: Float32Array, k: int) -> tuple[NDArray[np.int64], Float32Array]:
-        """Return the k nearest known cells of (m, d) features: indices (m, k), nearest first, and their similarity.
+        """Return the k nearest reference cells of (m, d) features: indices (m, k), nearest first, and similarities (m, k).
 
-        The similarity is the cosine of the angle between features about the known cells' mean: 1 the same, 0 unrelated.
+        The similarity is the cosine of the angle between the centered features: 1 for the same direction, 0 for unrelated.
         """
         similarity = _normalize_rows(features - self.feature_mean) @ self.unit_features.T
         k = min(k, len(self))
@@ -54,50 +58,52 @@ class ReferenceIndex:
 
 
 def build_reference_index(
-    predictor: Predictor,
-    dataset: Dataset,
-    max_cells: int = MAX_REFERENCE_CELLS,
-    seed: int = 0,
-    say: Callable[[str], None] = print,
+    predictor: Predictor, dataset: Dataset, max_cells: int = MAX_REFERENCE_CELLS, seed: int = 0
 ) -> ReferenceIndex:
-    """Return a seeded, class-stratified draw of the data's training cells; the test split is not looked at.
+    """Return an index of a seeded, class-stratified sample of the training cells of `dataset`; its test split is not read.
 
-    UserError when the cells are not of the model's shape, or the model has no features.
+    Raises IncompatibleError if the cells don't have the model's input shape, or the model has no features.
     """
-    shape = (predictor.channels, predictor.height, predictor.width)
-    if (dataset.channels, *dataset.image_size) != shape:
-        height, width = dataset.image_size
-        raise NephrosError(
-            f"--reference-data {dataset.provenance.name} has {dataset.channels} channels and {height}x{width} pixels, "
-            f"but the model needs {shape[0]} and {shape[1]}x{shape[2]}: name other data, or --reference-data none."
+    channels, height, width = predictor.input_shape
+    if (dataset.channels, *dataset.image_size) != predictor.input_shape:
+        data_height, data_width = dataset.image_size
+        raise IncompatibleError(
+            f"The images of {dataset.provenance.name} have {dataset.channels} channels and {data_height}x{data_width} pixels, "
+            f"but the model takes {channels} and {height}x{width}: choose other `reference_data`, or none."
         )
-    say(f"reading {min(max_cells, len(dataset.train)):,} known cells of {dataset.provenance.title}")
+    n_cells = min(max_cells, len(dataset.train))
+    logger.info("computing the features of %s reference cells of %s", f"{n_cells:,}", dataset.provenance.title)
 
     def embed(cells: NDArray[np.uint8]) -> Float32Array:
         features = predictor.predict_batch(cells).features
         if features is None:
-            raise NephrosError(
-                "--reference-data needs a model with features, which classical baselines lack: use --reference-data none."
+            raise IncompatibleError(
+                "The model has no features, like all classical baselines, so it can't find similar cells: "
+                "set `reference_data` to none."
             )
         return features
 
-    return sample_reference_index(
-        embed, dataset, max_cells, seed, predictor.card["data"]["sha256"] == dataset.provenance.sha256
-    )
+    trained_on = predictor.card["data"]["sha256"] == dataset.provenance.sha256
+    return sample_reference_index(embed, dataset, max_cells, seed, trained_on)
 
 
 def sample_reference_index(
     embed: Callable[[NDArray[np.uint8]], Float32Array], dataset: Dataset, max_cells: int, seed: int, trained_on: bool
 ) -> ReferenceIndex:
-    """Return a draw of training cells with the features, (n, d), that `embed` gives to (n, h, w) or (n, h, w, 3)."""
+    """Return an index of at most `max_cells` training cells, with the (n, d) features that `embed` gives for (n, h, w[, 3])."""
     split = dataset.train if len(dataset.train) <= max_cells else stratified_subset(dataset.train, max_cells, seed)
     batches = [embed(split.images[start : start + _BATCH_SIZE]) for start in range(0, len(split), _BATCH_SIZE)]
     features = np.concatenate(batches)
     feature_mean = features.mean(axis=0)
     return ReferenceIndex(
-        np.ascontiguousarray(split.images), split.labels, dataset.class_names, dataset.provenance.title,
-        trained_on, _normalize_rows(features - feature_mean), feature_mean,
-    )  # fmt: skip
+        np.ascontiguousarray(split.images),
+        split.labels,
+        dataset.class_names,
+        dataset.provenance.title,
+        trained_on,
+        _normalize_rows(features - feature_mean),
+        feature_mean,
+    )
 
 
 def _normalize_rows(features: Float32Array) -> Float32Array:

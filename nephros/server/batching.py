@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +116,7 @@ class Batcher:
             self.n_cells += len(predictions)
             start = 0
             for job in active:
-                job.future.set_result(select_rows(predictions, slice(start, start + len(job.cells))))
+                job.future.set_result(predictions[start : start + len(job.cells)])
                 start += len(job.cells)
 
     def _next_batch(self) -> list[_Job]:
@@ -139,22 +138,6 @@ class Batcher:
             while self._queue and (n_cells := n_cells + len(self._queue[0].cells)) <= MAX_BATCH:
                 batch.append(self._queue.popleft())
             return batch
-
-
-def select_rows(predictions: PredictionBatch, rows: slice | NDArray[np.int64]) -> PredictionBatch:
-    """Return the predictions of some cells, by a slice or an array of indices."""
-
-    def select(values: NDArray[Any] | None) -> Any:
-        return None if values is None else values[rows]
-
-    indices = np.arange(len(predictions))[rows]
-    return PredictionBatch(
-        predictions.probabilities[rows],
-        select(predictions.features),
-        select(predictions.class_activation_maps),
-        predictions.is_ood[rows],
-        tuple(predictions.ood_reasons[i] for i in indices),
-    )
 
 
 def _shutting_down() -> RequestRejected:

@@ -85,7 +85,7 @@ class PredictionResult(BaseModel):
     is_ood: bool | None = Field(description="Whether the cell is out of distribution, unlike the training cells.")
     error: str | None = Field(description="Why there is no prediction, in one sentence.")
     split: str = _optional("With details: train, val or test for an array of that split in an npz file, else empty.")
-    ood_reasons: str = _optional("With details: why the cell is out of distribution; empty if it is not.")
+    ood_reasons: list[str] = _optional("With details: why the cell is out of distribution; empty if it is not.")
     notes: list[str] = _optional("With details: conversions that made the image fit the model's input.")
     preview: str | None = _optional("With details: the cell as the model sees it, a PNG as a data: URI.")
     saliency_map: SaliencyMap | None = _optional(

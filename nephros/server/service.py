@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from nephros.data.display import png_data_uri
 from nephros.data.input_files import InMemoryFile
+from nephros.inference.predictions import PredictionRow, prediction_rows
 from nephros.inference.predictor import PredictionBatch, Predictor
 from nephros.inference.reader import CellReader
 from nephros.interpretability.saliency import saliency_maps
 from nephros.interpretability.similar_cells import ReferenceIndex
-from nephros.server.batching import MAX_BATCH, Batcher, select_rows
+from nephros.server.batching import MAX_BATCH, Batcher
 from nephros.server.limits import DecodeLimiter, RequestLimits
 from nephros.server.schemas import PredictParams, SaliencyMap, SimilarCellInfo, StreamedResult
 
@@ -71,10 +72,9 @@ class Service:
             RequestRejected: too many requests are waiting.
         """
         predictor = self.predictor
-        shape = (predictor.channels, predictor.height, predictor.width)
         loop = asyncio.get_running_loop()
         reader = await loop.run_in_executor(
-            self._pool, lambda: CellReader(files, shape, params.white_level, DecodeLimiter(limits))
+            self._pool, lambda: CellReader(files, predictor.input_shape, params.white_level, DecodeLimiter(limits))
         )
         chunks = _chunks(reader, params.row_range)
         try:
@@ -85,7 +85,7 @@ class Service:
                         break
                     future = self.batcher.submit(chunk.cells) if len(chunk.rows) else None
                 for row, error in chunk.errors.items():
-                    yield _error_result(reader, row, error, params)
+                    yield _to_result(row, PredictionRow(reader.sources[row], error=error), params, [])
                 if future is not None:
                     predictions = await asyncio.wrap_future(future)
                     for result in await loop.run_in_executor(
@@ -100,27 +100,19 @@ class Service:
         self, reader: CellReader, chunk: _Chunk, predictions: PredictionBatch, params: PredictParams
     ) -> list[StreamedResult]:
         sets = self.predictor.prediction_sets(predictions.probabilities, params.coverage)
+        rows = chunk.rows.tolist()
+        prediction_table = prediction_rows(
+            [reader.sources[row] for row in rows],
+            predictions.probabilities,
+            sets,
+            predictions.ood_reasons,
+            self.predictor.class_names,
+        )
+        results = [
+            _to_result(row, prediction, params, reader.row_conversions.get(row, []))
+            for row, prediction in zip(rows, prediction_table, strict=True)
+        ]
         labels = predictions.probabilities.argmax(axis=1)
-        rounded = np.round(predictions.probabilities.astype(np.float64), 6).tolist()
-        results = []
-        for i, row in enumerate(chunk.rows.tolist()):
-            source = reader.sources[row]
-            result = StreamedResult(
-                row=row,
-                file=source.file,
-                index=source.index,
-                label=int(labels[i]),
-                class_name=self.predictor.class_names[labels[i]],
-                probabilities=rounded[i],
-                prediction_set=np.flatnonzero(sets[i]).tolist(),
-                is_ood=bool(predictions.is_ood[i]),
-                error=None,
-                **_optional_fields(params, source.split),
-            )
-            if params.details:
-                result.ood_reasons = predictions.ood_reasons[i]
-                result.notes = reader.row_conversions.get(row, [])
-            results.append(result)
         self._add_visuals(chunk, predictions, labels, params, results)
         return results
 
@@ -140,7 +132,7 @@ class Service:
             for i in selected:
                 results[i].preview = png_data_uri(chunk.cells[i])
         if params.explain:
-            selected_predictions = select_rows(predictions, selected)
+            selected_predictions = predictions[selected]
             saliency = saliency_maps(
                 chunk.cells[selected], selected_predictions, labels[selected], self._predict_via_queue
             )
@@ -160,32 +152,28 @@ class Service:
         return self.batcher.submit(cells).result()
 
 
-def _error_result(reader: CellReader, row: int, error: str, params: PredictParams) -> StreamedResult:
-    source = reader.sources[row]
+def _to_result(row: int, prediction: PredictionRow, params: PredictParams, notes: list[str]) -> StreamedResult:
+    """Return the result of a row, with the fields that the request asks for; visuals are still empty."""
+    optional: dict[str, Any] = {}
+    if params.details:
+        reasons = list(prediction.ood_reasons)
+        optional |= {"split": prediction.source.split, "ood_reasons": reasons, "notes": notes, "preview": None}
+    if params.explain:
+        optional["saliency_map"] = None
+    if params.n_neighbors:
+        optional["similar_cells"] = []
     return StreamedResult(
         row=row,
-        file=source.file,
-        index=source.index,
-        label=None,
-        class_name=None,
-        probabilities=None,
-        prediction_set=None,
-        is_ood=None,
-        error=error,
-        **_optional_fields(params, source.split),
+        file=prediction.source.file,
+        index=prediction.source.index,
+        label=prediction.label,
+        class_name=prediction.class_name,
+        probabilities=prediction.probabilities,
+        prediction_set=prediction.prediction_set,
+        is_ood=prediction.is_ood,
+        error=prediction.error,
+        **optional,
     )
-
-
-def _optional_fields(params: PredictParams, split: str) -> dict[str, Any]:
-    """Return the fields that a request asks for, still without their content."""
-    fields: dict[str, Any] = {}
-    if params.details:
-        fields |= {"split": split, "ood_reasons": "", "notes": [], "preview": None}
-    if params.explain:
-        fields["saliency_map"] = None
-    if params.n_neighbors:
-        fields["similar_cells"] = []
-    return fields
 
 
 def _similar_cell(reference_index: ReferenceIndex, index: int, similarity: float) -> SimilarCellInfo:

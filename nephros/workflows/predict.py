@@ -1,23 +1,24 @@
-"""`nephros predict`: pictures in, a table of answers out."""
+"""Predict the classes of cells: images in, a table of predictions out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nephros.errors import NephrosError
+from nephros.errors import InvalidArgument
+from nephros.evaluation.conformal import check_coverage
 from nephros.exporters.loading import load_predictor
+from nephros.inference.model_card import ModelCard
 from nephros.inference.ood.dataset_shift import DatasetShiftCheck
-from nephros.inference.predictions import Predictions
+from nephros.inference.predictions import ModelSummary, Predictions
 from nephros.inference.predictor import Predictor
 from nephros.inference.reader import CellBatch, CellReader
 
 MIN_PROGRESS_INPUTS = 500
-"""Inputs from which a bar is shown on a terminal."""
+"""Number of inputs from which a progress bar is shown on a terminal."""
 
 
 def predict(
@@ -26,74 +27,73 @@ def predict(
     *,
     coverage: float = 0.9,
     white_level: float | None = None,
-    say: Callable[[str], None] = print,
 ) -> Predictions:
-    """Classify pictures of cells.
+    """Classify images of cells.
 
     Args:
-        inputs: pictures (PNG, TIFF with a page a cell, JPEG), 3-D stacks (TIFF), whose nuclei are cut out, npz files with
+        inputs: images (PNG, TIFF with a cell per page, JPEG), 3-D stacks (TIFF), whose nuclei are cut out, npz files with
             ``images``, ``train_images``, ``val_images`` or ``test_images``, and folders of them.
-        model: a run folder, an exported file, an open Engine, or None for the model in the box.
-        coverage: how often the prediction sets shall hold the right class, above 0 to 1.
-        white: the value of 16-bit pixels that becomes 255; None takes the brightest of all 16-bit pixels.
+        model: a run folder, an exported file, a `Predictor`, or None for the bundled model.
+        coverage: probability, above 0 to 1, with which a prediction set shall contain the true class.
+        white_level: pixel value of 16-bit images that becomes 255; None takes the brightest pixel of all of them.
 
     Returns:
-        A row a cell or nucleus, and a row for each input that can't be read, with its error.
+        A row per cell or nucleus, and a row with an error per input that can't be read.
 
     Raises:
-        UserError: the model can't be opened, or `coverage` or `white_level` is out of range. A bad picture raises nothing.
+        InvalidArgument: `coverage` or `white_level` is out of range.
+        NephrosError: the model can't be opened. An image that can't be read raises nothing.
     """
     if white_level is not None and not 0 < white_level <= 2**31:
-        raise NephrosError(
-            f"--white-level is {white_level:g}, but it must be above 0, such as 4095 for 12-bit cameras."
+        raise InvalidArgument(
+            "white_level", white_level, "above 0 and at most 2147483648, such as 4095 for 12-bit cameras"
         )
-    predictor = model if isinstance(model, Predictor) else load_predictor(model, say=say)
-    predictor.prediction_sets(
-        np.empty((0, len(predictor.class_names)), dtype=np.float32), coverage
-    )  # before the long work
-    cell_shape = (predictor.channels, predictor.height, predictor.width)
-    reader = CellReader([inputs] if isinstance(inputs, str | Path) else inputs, cell_shape, white_level)
-    batch_results: list[tuple[Any, ...]] = []
+    check_coverage(coverage)
+    predictor = model if isinstance(model, Predictor) else load_predictor(model)
+    reader = CellReader([inputs] if isinstance(inputs, str | Path) else inputs, predictor.input_shape, white_level)
     shift_check = DatasetShiftCheck(predictor.card)
+    batches = []
     for rows, cells in _iter_with_progress(reader):
-        batch_results.append((rows, *_predict_batch(predictor, cells, coverage)))
+        batch = predictor.predict_batch(cells)
+        sets = predictor.prediction_sets(batch.probabilities, coverage)
+        batches.append((rows, batch.probabilities, sets, batch.ood_reasons))
         shift_check.add([reader.sources[row].file for row in rows.tolist()], cells)
-    n_rows, classes = len(reader.sources), len(predictor.class_names)
-    probabilities = np.full((n_rows, classes), np.nan, dtype=np.float32)
-    prediction_sets = np.zeros((n_rows, classes), dtype=np.bool_)
-    ood_reasons = [""] * n_rows
-    for rows, batch_probabilities, batch_sets, batch_reasons in batch_results:
+    n_rows, n_classes = len(reader.sources), len(predictor.class_names)
+    probabilities = np.full((n_rows, n_classes), np.nan, dtype=np.float32)
+    prediction_sets = np.zeros((n_rows, n_classes), dtype=np.bool_)
+    ood_reasons: list[tuple[str, ...]] = [()] * n_rows
+    for rows, batch_probabilities, batch_sets, batch_reasons in batches:
         probabilities[rows], prediction_sets[rows] = batch_probabilities, batch_sets
-        for row, reason in zip(rows.tolist(), batch_reasons, strict=True):
-            ood_reasons[row] = reason
+        for row, reasons in zip(rows.tolist(), batch_reasons, strict=True):
+            ood_reasons[row] = reasons
     return Predictions(
-        reader.sources, probabilities, prediction_sets, ood_reasons, dict(sorted(reader.errors.items())), predictor.class_names,
-        [*shift_check.warnings(), *_notes(reader, predictor.card, coverage)], _model_summary(predictor.card),
-    )  # fmt: skip
+        reader.sources,
+        probabilities,
+        prediction_sets,
+        ood_reasons,
+        dict(sorted(reader.errors.items())),
+        predictor.class_names,
+        [*shift_check.warnings(), *_notes(reader, predictor.card, coverage)],
+        ModelSummary.from_card(predictor.card),
+    )
 
 
-def _predict_batch(
-    predictor: Predictor, cells: NDArray[np.uint8], coverage: float
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[str, ...]]:
-    batch = predictor.predict_batch(cells)
-    return batch.probabilities, predictor.prediction_sets(batch.probabilities, coverage), batch.ood_reasons
+def _iter_with_progress(reader: CellReader) -> Iterator[CellBatch]:
+    """Yield the batches, with a progress bar on the terminal if there are many inputs."""
+    from rich.console import Console
 
+    from nephros.console import shows_bars
 
-def _iter_with_progress(reader: CellReader) -> Any:
-    """Yield the batches, with a bar on the terminal where there are many."""
-    import sys
-
-    if len(reader) < MIN_PROGRESS_INPUTS or not sys.stderr.isatty():
+    console = Console(stderr=True)
+    if len(reader) < MIN_PROGRESS_INPUTS or not shows_bars(console):
         reader.progress = _stack_progress
         yield from reader.iter_batches()
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=len(reader))
-        batch: CellBatch
         for batch in reader.iter_batches():
             progress.update(task, completed=reader.n_read)
             yield batch
@@ -105,27 +105,25 @@ def _stack_progress(items: Iterable[Any], what: str, total: int) -> Iterable[Any
     return progress_bar(items, what, total)
 
 
-def _notes(reader: CellReader, card: dict[str, Any], coverage: float) -> list[str]:
+def _notes(reader: CellReader, card: ModelCard, coverage: float) -> list[str]:
     notes = [
         *reader.input_notes,
-        *(f"{conversion} ({count:,} pictures)" for conversion, count in reader.conversion_counts.items()),
+        *(f"{conversion} ({count:,} images)" for conversion, count in reader.conversion_counts.items()),
     ]
     on_test = card["conformal"]["test"]
     if on_test and on_test["target_coverage"] == coverage:
-        coverage_on_test, mean_set_size = on_test["coverage"], on_test["mean_set_size"]
-        coverage_text = (
-            f"measured on {on_test['n_images']:,} test cells: "
-            f"{coverage_on_test:.1%}, {mean_set_size:.1f} classes on average"
+        measured = (
+            f"measured on {on_test['n_images']:,} test cells: {on_test['coverage']:.1%}, "
+            f"{on_test['mean_set_size']:.1f} classes on average"
         )
     else:
-        coverage_text = "over all familiar cells alike, not within each class"
-    notes.append(f"prediction sets hold the right class of {coverage:.1%} of familiar cells ({coverage_text})")
+        measured = "over all such cells together, not within each class"
+    notes.append(
+        f"prediction sets contain the true class of {coverage:.1%} of cells like the training cells ({measured})"
+    )
     if card["ood_detector"] is None:
-        notes.append("no picture is called unfamiliar: this model's training data was not at hand when it was opened")
+        notes.append(
+            "no cell is flagged as out of distribution: the model's training data was not available to fit that"
+        )
     notes.append("for research only, not for diagnosis")
     return notes
-
-
-def _model_summary(card: dict[str, Any]) -> dict[str, Any]:
-    summary = {"recipe": card["recipe"], "data": card["data"]["title"], "nephros_version": card["nephros_version"]}
-    return summary | {key: card["network"][key] for key in ("tta_views", "precision", "weights_sha256")}

@@ -1,11 +1,13 @@
-"""Exported files: torch's answers without torch, a card that tells the truth, and nothing written when something is wrong."""
+"""Exported files: torch's predictions without torch, a truthful card, and nothing written when something is wrong."""
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +17,7 @@ from safetensors import safe_open
 
 from nephros.cli import main
 from nephros.data.npz import open_npz
-from nephros.errors import NephrosError
+from nephros.errors import FileError, IncompatibleError, InvalidArgument
 from nephros.evaluation.scoring import Evaluation
 from nephros.evaluation.temperature import apply_temperature
 from nephros.exporters import onnx_export
@@ -33,7 +35,15 @@ from nephros.workflows.train import train
 from tests.conftest import squares_dataset, write_npz
 
 
-def test_probabilities_are_torchs_at_any_batch_size(
+@pytest.fixture(scope="module")
+def knn_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a classical baseline."""
+    folder = tmp_path_factory.mktemp("knn")
+    data = write_npz(folder / "squares.npz", squares_dataset())
+    return train(RECIPES["knn"], data, out=folder / "run", say=lambda _: None).root
+
+
+def test_probabilities_match_torch_at_any_batch_size(
     run_folder: RunFolder, exported_model: Path, predictor: Predictor, cells_npz: Path
 ) -> None:
     classifier, names = load_model(run_folder.file("weights.safetensors"))
@@ -47,205 +57,238 @@ def test_probabilities_are_torchs_at_any_batch_size(
     assert predictor.predict_batch(images[:0]).probabilities.shape == (0, 4)
 
 
-def test_features_are_the_last_layers_input_and_maps_average_to_the_logits(
+def test_features_feed_the_last_layer_and_maps_average_to_the_logits(
     run_folder: RunFolder, predictor: Predictor, cells_npz: Path
 ) -> None:
     classifier, _ = load_model(run_folder.file("weights.safetensors"))
-    answers = predictor.predict_batch(open_npz(cells_npz).val.images[:20])
-    last = [part for part in classifier.modules() if isinstance(part, torch.nn.Linear)][-1]
-    assert answers.features is not None
-    assert answers.class_activation_maps is not None
-    weight, bias = last.weight.detach().numpy(), last.bias.detach().numpy()
-    logits = answers.features @ weight.T + bias
-    logits_t = torch.from_numpy(logits) / predictor.card["calibration"]["temperature"]
-    assert np.allclose(answers.probabilities, torch.softmax(logits_t, dim=1).numpy(), atol=1e-5)
-    assert answers.class_activation_maps.shape == (20, 4, 4, 4)
-    assert np.allclose(answers.class_activation_maps.mean(axis=(2, 3)) + bias, logits, atol=1e-3)
+    batch = predictor.predict_batch(open_npz(cells_npz).val.images[:20])
+    head = [module for module in classifier.modules() if isinstance(module, torch.nn.Linear)][-1]
+    assert batch.features is not None
+    assert batch.class_activation_maps is not None
+    weight, bias = head.weight.detach().numpy(), head.bias.detach().numpy()
+    logits = batch.features @ weight.T + bias
+    calibrated = torch.from_numpy(logits) / predictor.card["calibration"]["temperature"]
+    assert np.allclose(batch.probabilities, torch.softmax(calibrated, dim=1).numpy(), atol=1e-5)
+    assert batch.class_activation_maps.shape == (20, 4, 4, 4)
+    assert np.allclose(batch.class_activation_maps.mean(axis=(2, 3)) + bias, logits, atol=1e-3)
 
 
-def test_the_graph_is_folded_and_holds_no_path(exported_model: Path) -> None:
+def test_the_graph_is_folded_matches_the_card_and_contains_no_path(exported_model: Path) -> None:
     model = onnx.load(exported_model)
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    card = Predictor.from_onnx(exported_model).card["interface"]
-    for part, described in (("inputs", model.graph.input), ("outputs", model.graph.output)):
-        shapes = {one.name: [d.dim_value or "n" for d in one.type.tensor_type.shape.dim] for one in described}
-        assert shapes == card[part]
+    interface = Predictor.from_onnx(exported_model).card["interface"]
+    for direction, values in (("inputs", model.graph.input), ("outputs", model.graph.output)):
+        shapes = {value.name: [d.dim_value or "n" for d in value.type.tensor_type.shape.dim] for value in values}
+        assert shapes == interface[direction]
     assert b"site-packages" not in exported_model.read_bytes()
     assert b".py" not in exported_model.read_bytes()
 
 
-def test_the_card_lies_inside_and_beside_and_repeats_from_stored_predictions(
+def test_the_card_is_inside_and_beside_the_file_and_follows_from_stored_predictions(
     run_folder: RunFolder, exported_model: Path
 ) -> None:
     card = json.loads(exported_model.with_suffix(".card.json").read_text())
-    inside = {entry.key: entry.value for entry in onnx.load(exported_model).metadata_props}
-    assert json.loads(inside[CARD_METADATA_KEY]) == card
+    metadata = {entry.key: entry.value for entry in onnx.load(exported_model).metadata_props}
+    assert json.loads(metadata[CARD_METADATA_KEY]) == card
     assert card["format"] == CARD_FORMAT
     test = Evaluation.load(run_folder.file("test", "metrics.json"), run_folder.file("test", "predictions.npz"))
     assert card["test_accuracy"] == test.accuracy == card["test"]["accuracy"]
     sets = Predictor.from_onnx(exported_model).prediction_sets(
         apply_temperature(test.probabilities, card["calibration"]["temperature"]), 0.9
     )
-    measured = card["conformal"]["test"]
-    assert measured["coverage"] == sets[np.arange(len(sets)), test.labels].mean()
-    assert measured["mean_set_size"] == pytest.approx(sets.sum(axis=1).mean())
+    report = card["conformal"]["test"]
+    assert report["coverage"] == sets[np.arange(len(sets)), test.labels].mean()
+    assert report["mean_set_size"] == pytest.approx(sets.sum(axis=1).mean())
     assert card["data"]["sha256"] == run_folder.info().data["sha256"]
-    assert len(run_folder.test_reads()) == 1  # exporting read nothing of it
+    assert len(run_folder.test_reads()) == 1  # exporting did not read the test split
     assert exported_model.with_suffix(".card.md").read_text() == card_to_markdown(card)
 
 
 def test_an_unscored_run_has_no_test_figures(tmp_path: Path) -> None:
     recipe = replace(RECIPES["course-4"], epochs=1, batch_size=32)
-    folder = train(
-        recipe, write_npz(tmp_path / "squares.npz", squares_dataset()), out=tmp_path / "run", say=lambda _: None
-    )
-    file = export(folder.root, "safetensors", say=lambda _: None)
+    data = write_npz(tmp_path / "squares.npz", squares_dataset())
+    folder = train(recipe, data, out=tmp_path / "run", say=lambda _: None)
+    file = export(folder.root, "safetensors")
     card = json.loads(file.with_suffix(".card.json").read_text())
     assert card["test_accuracy"] is card["test"] is card["conformal"]["test"] is None
     assert card["calibration"]["expected_calibration_error"]["test"] is None
     assert "not scored on test" in file.with_suffix(".card.md").read_text()
-    answers = load_predictor(file).predict_batch(squares_dataset().val.images)
-    assert answers.class_activation_maps is None  # it does not end in a mean over positions
-    assert answers.features is not None
-    assert answers.features.shape == (60, 50)
+    batch = load_predictor(file).predict_batch(squares_dataset().val.images)
+    assert batch.class_activation_maps is None  # it does not end in global average pooling
+    assert batch.features is not None
+    assert batch.features.shape == (60, 50)
 
 
-def test_made_up_non_cells_are_called_unfamiliar(exported_model: Path) -> None:
+def test_negative_controls_are_flagged(exported_model: Path) -> None:
     flagged = json.loads(exported_model.with_suffix(".card.json").read_text())["ood_detector"]["flagged_fraction"]
     assert flagged["validation"] < 0.05
     for kind in ("noise", "constant", "inverted_cells"):
         assert flagged[kind] > 0.9
 
 
-def test_safetensors_answer_as_onnx_does(
+def test_safetensors_predict_as_onnx_does(
     run_folder: RunFolder, predictor: Predictor, tmp_path: Path, cells_npz: Path
 ) -> None:
-    file = export(run_folder.root, "safetensors", out=tmp_path / "m.safetensors", say=lambda _: None)
+    file = export(run_folder.root, "safetensors", out=tmp_path / "m.safetensors")
     images = open_npz(cells_npz).val.images[:50]
-    ours, theirs = load_predictor(file).predict_batch(images), predictor.predict_batch(images)
-    assert np.allclose(ours.probabilities, theirs.probabilities, atol=1e-5)
-    assert ours.class_activation_maps is not None
-    assert theirs.class_activation_maps is not None
-    assert np.allclose(ours.class_activation_maps, theirs.class_activation_maps, atol=1e-3)
+    by_torch, by_onnx = load_predictor(file).predict_batch(images), predictor.predict_batch(images)
+    assert np.allclose(by_torch.probabilities, by_onnx.probabilities, atol=1e-5)
+    assert by_torch.class_activation_maps is not None
+    assert by_onnx.class_activation_maps is not None
+    assert np.allclose(by_torch.class_activation_maps, by_onnx.class_activation_maps, atol=1e-3)
     with safe_open(file, framework="np") as opened:
-        assert "whitening" in set(opened.keys())
+        assert {"head.weight", "input_offset", "whitening"} <= set(opened.keys())
 
 
 @pytest.mark.slow
-def test_eight_views_do_not_change_when_the_image_is_turned(
+def test_eight_views_make_predictions_invariant_to_rotation(
     run_folder: RunFolder, tmp_path: Path, cells_npz: Path
 ) -> None:
-    turned = Predictor.from_onnx(export(run_folder.root, out=tmp_path / "m.onnx", tta_views=8, say=lambda _: None))
+    predictor = Predictor.from_onnx(export(run_folder.root, out=tmp_path / "m.onnx", tta_views=8))
     images = open_npz(cells_npz).val.images[:20]
-    first, second = turned.predict_batch(images), turned.predict_batch(np.rot90(images, 1, (1, 2)).copy())
-    assert np.allclose(first.probabilities, second.probabilities, atol=1e-5)
-    assert first.class_activation_maps is not None
-    assert second.class_activation_maps is not None
-    assert np.allclose(np.rot90(first.class_activation_maps, 1, (2, 3)), second.class_activation_maps, atol=1e-3)
-    assert turned.card["calibration"]["expected_calibration_error"]["test"] is None  # stored answers were of one view
+    upright, rotated = predictor.predict_batch(images), predictor.predict_batch(np.rot90(images, 1, (1, 2)).copy())
+    assert np.allclose(upright.probabilities, rotated.probabilities, atol=1e-5)
+    assert upright.class_activation_maps is not None
+    assert rotated.class_activation_maps is not None
+    expected = np.rot90(upright.class_activation_maps, 1, (2, 3))
+    assert np.allclose(expected, rotated.class_activation_maps, atol=1e-3)
+    # The stored predictions are of one view.
+    assert predictor.card["calibration"]["expected_calibration_error"]["test"] is None
 
 
 def test_a_run_of_several_views_is_exported_with_them(run_folder: RunFolder, tmp_path: Path, cells_npz: Path) -> None:
-    five = Path(shutil.copytree(run_folder.root, tmp_path / "run"))
-    run_json = five / "run.json"
+    copied = Path(shutil.copytree(run_folder.root, tmp_path / "run"))
+    run_json = copied / "run.json"
     run_json.write_text(json.dumps(json.loads(run_json.read_text()) | {"tta_views": 5}))
-    stored = evaluate(five, "test")
-    predictor = Predictor.from_onnx(export(five, out=tmp_path / "m.onnx", say=lambda _: None))
+    stored = evaluate(copied, "test")
+    predictor = Predictor.from_onnx(export(copied, out=tmp_path / "m.onnx"))
     assert predictor.card["network"]["tta_views"] == 5
-    assert predictor.card["test"]["setup"] == "the float32 weights, 5 views of each image"
+    assert predictor.card["test"] is not None
+    assert "5 views" in predictor.card["test"]["setup"]
     expected = apply_temperature(stored.probabilities, predictor.card["calibration"]["temperature"])
     images = open_npz(cells_npz).test.images
     assert np.abs(predictor.predict_batch(images).probabilities - expected).max() < 1e-5
-    bare = load_predictor(five, say=lambda _: None)
-    assert np.abs(bare.predict_batch(images).probabilities - expected).max() < 1e-5
+    unexported = load_predictor(copied)
+    assert np.abs(unexported.predict_batch(images).probabilities - expected).max() < 1e-5
 
 
 @pytest.mark.slow
-def test_eight_bits_cost_little_and_say_how_much(run_folder: RunFolder, tmp_path: Path, exported_model: Path) -> None:
-    said: list[str] = []
-    file = export(run_folder.root, int8=True, out=tmp_path / "m.onnx", say=said.append)
+def test_int8_costs_little_accuracy_and_the_card_says_how_much(run_folder: RunFolder, tmp_path: Path) -> None:
+    file = export(run_folder.root, int8=True, out=tmp_path / "m.onnx")
     card = Predictor.from_onnx(file).card
     accuracy = card["network"]["quantization"]["validation_accuracy"]
     assert card["network"]["precision"] == "int8"
     assert accuracy["drop"] == pytest.approx(accuracy["float32"] - accuracy["int8"])
     assert abs(accuracy["drop"]) < 0.1
-    assert any("eight bits" in words for words in said)
     assert "QuantizeLinear" in {node.op_type for node in onnx.load(file).graph.node}
 
 
 @pytest.mark.slow
-def test_a_model_that_differs_is_not_written(
+def test_a_model_that_differs_from_torch_is_not_written(
     run_folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx_export, "MAX_PARITY_ERROR", 0.0)
-    with pytest.raises(NephrosError, match="differ from torch's"):
-        export(run_folder.root, out=tmp_path / "m.onnx", say=lambda _: None)
+    with pytest.raises(IncompatibleError, match="differ from torch's"):
+        export(run_folder.root, out=tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_box_that_would_overflow_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundled_model_that_is_too_large_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled, "BUNDLED_MODEL_DIR", tmp_path)
-    with pytest.raises(NephrosError, match="above 10"):
+    with pytest.raises(IncompatibleError, match="10 MB"):
         bundled.write_bundled_files({"model.onnx": bytes(10_000_001)})
     assert not list(tmp_path.iterdir())
+    with pytest.raises(FileError):
+        bundled.bundled_file("model.onnx")
     assert bundled.write_bundled_files({"model.onnx": b"small"}) == tmp_path
     assert bundled.bundled_file("model.onnx").read_bytes() == b"small"
 
 
 @pytest.mark.slow
-def test_a_run_goes_into_the_box_by_one_command(
+def test_a_run_becomes_the_bundled_model(
     run_folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundled, "BUNDLED_MODEL_DIR", tmp_path)
-    update_bundled_model(run_folder.root, say=lambda _: None)
+    update_bundled_model(run_folder.root)
     assert {file.name for file in tmp_path.iterdir()} == {"model.onnx", "model.safetensors", "card.json", "card.md"}
     assert Predictor.from_onnx().card == json.loads((tmp_path / "card.json").read_text())
     assert load_predictor(tmp_path / "model.safetensors").card == Predictor.from_onnx().card
 
 
-def test_what_can_not_be_exported_is_said_in_one_sentence(
-    run_folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("arguments", "parameter"),
+    [
+        ({"format": "tflite"}, "format"),
+        ({"format": "safetensors", "int8": True}, "format"),
+        ({"out": "model.bin"}, "out"),
+        ({"tta_views": 3}, "tta_views"),
+    ],
+)
+def test_invalid_arguments_are_named(arguments: dict[str, Any], parameter: str, run_folder: RunFolder) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        export(run_folder.root, **arguments)
+    assert caught.value.parameter == parameter
+
+
+def test_the_command_reports_errors_in_its_own_words(
+    run_folder: RunFolder, knn_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    knn = tmp_path / "knn"
-    data = write_npz(tmp_path / "squares.npz", squares_dataset())
-    train(RECIPES["knn"], data, out=knn, say=lambda _: None)
-    for words, expected in {
-        (str(knn),): "classical baseline (knn)",
+    for arguments, expected in {
+        (str(knn_run),): f"`nephros predict IMAGES --model {knn_run}`",
         (str(tmp_path / "none"),): "does not exist",
         (str(run_folder.root), "--format", "tflite"): "--format is tflite",
-        (str(run_folder.root), "--format", "safetensors", "--int8"): "--int8 is for ONNX",
-        (str(run_folder.root), "--out", "model.bin"): "must name a file that ends in .onnx",
-        (str(run_folder.root), "--tta-views", "3"): "--tta-views is 3",
         (str(run_folder.root), "--update-bundled-model", "--int8"): "--update-bundled-model writes all formats",
     }.items():
         with pytest.raises(SystemExit) as caught:
-            main(["export", *words])
+            main(["export", *arguments])
         err = capsys.readouterr().err
         assert caught.value.code == 2
         assert expected in err
         assert len(err.strip().splitlines()) == 1
-    answers = load_predictor(knn, say=lambda _: None).predict_batch(squares_dataset().val.images)
-    assert (answers.probabilities.argmax(axis=1) == squares_dataset().val.labels).mean() > 0.5
-    assert not answers.is_ood.any()
+
+
+def test_a_classical_baseline_predicts_from_its_run_folder_alone(knn_run: Path) -> None:
+    with pytest.raises(IncompatibleError, match="knn"):
+        export(knn_run)
+    batch = load_predictor(knn_run).predict_batch(squares_dataset().val.images)
+    assert (batch.probabilities.argmax(axis=1) == squares_dataset().val.labels).mean() > 0.5
+    assert not batch.is_ood.any()
 
 
 def test_changed_data_is_refused(run_folder: RunFolder, tmp_path: Path) -> None:
     copied = Path(shutil.copytree(run_folder.root, tmp_path / "run"))
     text = (copied / "run.json").read_text().replace(run_folder.info().data["sha256"], "0" * 64)
     (copied / "run.json").write_text(text)
-    with pytest.raises(NephrosError, match="has changed since it was trained"):
-        export(copied, "safetensors", say=lambda _: None)
+    with pytest.raises(IncompatibleError, match="has changed"):
+        export(copied, "safetensors")
 
 
-def test_a_run_on_data_given_in_python_needs_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_an_unexported_run_packages_it_in_memory(
+    run_folder: RunFolder, predictor: Predictor, tmp_path: Path, cells_npz: Path
+) -> None:
+    copied = Path(shutil.copytree(run_folder.root, tmp_path / "run"))
+    files = sorted(copied.rglob("*"))
+    unexported = load_predictor(copied)
+    assert sorted(copied.rglob("*")) == files
+    images = open_npz(cells_npz).val.images[:50]
+    batch, expected = unexported.predict_batch(images), predictor.predict_batch(images)
+    assert np.allclose(batch.probabilities, expected.probabilities, atol=1e-5)
+    assert batch.ood_reasons == expected.ood_reasons
+    assert unexported.card["ood_detector"] is not None
+
+
+def test_a_run_on_data_given_in_python_predicts_without_ood_detection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = replace(RECIPES["course-4"], epochs=1, batch_size=32)
     folder = train(recipe, squares_dataset(n=80), out=tmp_path / "run", say=lambda _: None)
-    with pytest.raises(NephrosError, match="trained on data given in Python"):
-        export(folder.root, "safetensors", say=lambda _: None)
-    said: list[str] = []
-    predictor = load_predictor(folder.root, say=said.append)
-    assert any("nothing will be called unfamiliar" in words for words in said)
+    with pytest.raises(IncompatibleError, match="data given in Python"):
+        export(folder.root, "safetensors")
+    with caplog.at_level(logging.WARNING, "nephros"):
+        predictor = load_predictor(folder.root)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "data given in Python" in caplog.text
     assert predictor.card["ood_detector"] is None
     assert not predictor.predict_batch(squares_dataset().val.images).is_ood.any()

@@ -1,4 +1,4 @@
-"""The card for people says what the card's values say, and says plainly what is not known."""
+"""The model card as Markdown contains the figures of the JSON card, and says what is unknown."""
 
 from __future__ import annotations
 
@@ -13,32 +13,31 @@ from nephros.inference.bundled import bundled_file
 
 
 @pytest.fixture
-def card() -> dict[str, Any]:
-    return dict(json.loads(bundled_file("card.json").read_text(encoding="utf-8")))
+def card() -> Any:
+    return json.loads(bundled_file("card.json").read_text(encoding="utf-8"))
 
 
-def test_the_boxs_card_for_people_is_its_cards(card: dict[str, Any]) -> None:
+def test_the_bundled_page_belongs_to_the_bundled_card(card: Any) -> None:
     assert bundled_file("card.md").read_text(encoding="utf-8") == card_to_markdown(card)
 
 
-def test_it_holds_the_figures_limits_and_licence(card: dict[str, Any]) -> None:
+def test_the_page_contains_figures_limitations_and_license(card: Any) -> None:
     text = card_to_markdown(card)
     interval = card["test"]["accuracy_interval"]
     sets = card["conformal"]["test"]
     error = card["calibration"]["expected_calibration_error"]["test"]
-    for words in (
-        "not for diagnosis",
+    for expected in (
         *card["limitations"],
         card["data"]["sha256"],
         f"{card['data']['training_images']:,}",
         f"{card['test_accuracy']:.4f} | {interval['low']:.4f} to {interval['high']:.4f}",
         f"| {error['before']:.4f} | {error['after']:.4f} |",
-        f"{100 * sets['coverage']:.1f} % and had {sets['mean_set_size']:.2f} classes",
-        f"| noise | {100 * card['ood_detector']['flagged_fraction']['noise']:.1f} % |",
+        f"{100 * sets['coverage']:.1f}% and had {sets['mean_set_size']:.2f} classes",
+        f"| noise | {100 * card['ood_detector']['flagged_fraction']['noise']:.1f}% |",
         card["license"]["data"],
         card["license"]["attribution"],
     ):
-        assert words in text, words
+        assert expected in text, expected
     for row in card["test"]["per_class"]:
         assert f"| {row['class']} | {row['name']} | {row['precision']:.3f} | {row['recall']:.3f} |" in text
     changed = copy.deepcopy(card)
@@ -46,7 +45,7 @@ def test_it_holds_the_figures_limits_and_licence(card: dict[str, Any]) -> None:
     assert "0.123" in card_to_markdown(changed)
 
 
-def test_what_is_not_known_is_said(card: dict[str, Any]) -> None:
+def test_the_page_says_what_is_unknown(card: Any) -> None:
     card |= {"test": None, "test_accuracy": None, "ood_detector": None, "commit": None}
     card["calibration"]["expected_calibration_error"]["test"] = None
     card["conformal"]["test"] = None
@@ -57,24 +56,24 @@ def test_what_is_not_known_is_said(card: dict[str, Any]) -> None:
     }
     card["validation"] |= {"auc": None}
     text = card_to_markdown(card)
-    assert "None" not in text
-    for words in (
+    assert "None |" not in text
+    for expected in (
         "not scored on test",
         "not measured on test",
-        "Nothing: its training cells were not at hand",
-        "licence is not known",
+        "None: the training cells were not available",
+        "license of the data is unknown",
         f"- 5: {card['class_names'][5]}\n",
     ):
-        assert words in text, words
+        assert expected in text, expected
     assert "| test |" not in text
 
 
-def test_a_class_that_test_lacks_and_lost_accuracy_are_shown(card: dict[str, Any]) -> None:
+def test_missing_values_are_empty_and_the_accuracy_drop_is_shown(card: Any) -> None:
     card["test"]["per_class"][3] |= {"auc": None, "support": 0}
     card["conformal"]["test"]["coverage_per_class"][3] = None
     card["ood_detector"]["feature_distance"] = None
-    method = {"method": "static", "validation_accuracy": {"float32": 0.7, "int8": 0.69, "drop": 0.01}}
-    card["network"] |= {"precision": "int8", "quantization": method}
+    quantization = {"method": "static", "validation_accuracy": {"float32": 0.7, "int8": 0.69, "drop": 0.01}}
+    card["network"] |= {"precision": "int8", "quantization": quantization}
     text = card_to_markdown(card)
     assert "None" not in text
     assert "| 0 |  |" in text

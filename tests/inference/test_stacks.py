@@ -1,4 +1,4 @@
-"""nephros predict STACK: its nuclei are cut out as `nephros data prepare` does, or one sentence says what to do."""
+"""nephros predict STACK: nuclei are cut out as `nephros data prepare` does, or an error says what to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nephros.data.input_files import InMemoryFile
 from nephros.inference.predictor import Predictor
 from nephros.inference.reader import CellReader
 from nephros.microscopy.synthetic import SyntheticStack
-from tests.workflows.test_predict import run_words
+from tests.workflows.test_predict import run_predict
 
 Capture = pytest.CaptureFixture[str]
 SIZES = {"PhysicalSizeZ": 1, "PhysicalSizeY": 0.5, "PhysicalSizeX": 0.5}
@@ -35,20 +35,20 @@ def write(path: Path, volume: np.ndarray[Any, Any], **metadata: object) -> Path:
     return path
 
 
-def test_a_stack_gives_a_row_a_nucleus_as_prepare_would(
+def test_a_stack_gives_a_row_per_nucleus_as_prepare_does(
     volume: np.ndarray[Any, Any], exported_model: Path, predictor: Predictor, tmp_path: Path, capsys: Capture
 ) -> None:
     stack = write(tmp_path / "kidney.ome.tif", volume, **SIZES)
     Image.new("L", (28, 28), 40).save(tmp_path / "z.png")
-    status, out, err = run_words([stack, tmp_path / "z.png", "--model", exported_model], capsys)
+    status, out, err = run_predict([stack, tmp_path / "z.png", "--model", exported_model], capsys)
     assert status == 0, err
     *rows, last = csv.DictReader(io.StringIO(out))
     prepared = nephros.prepare(stack, tmp_path / "cells.npz")
     assert [int(row["index"]) for row in rows] == prepared.ids.tolist()
     assert {row["file"] for row in rows} == {str(stack)}
     expected = predictor.predict_batch(prepared.images).probabilities
-    found = np.array([[float(row[f"p_{c}"]) for c in range(4)] for row in rows])
-    assert np.allclose(found, expected, atol=2e-6)
+    probabilities = np.array([[float(row[f"p_{c}"]) for c in range(4)] for row in rows])
+    assert np.allclose(probabilities, expected, atol=2e-6)
     assert last["index"] == "0"
     assert f"{stack} is a 3-D stack: {len(rows)} nuclei were segmented automatically" in err
     assert "MASK" in err
@@ -58,24 +58,26 @@ def test_a_stack_gives_a_row_a_nucleus_as_prepare_would(
     ]  # fmt: skip
 
 
-def test_stacks_that_prepare_would_refuse_say_what_to_do(
+def test_errors_of_stacks_say_what_to_do(
     volume: np.ndarray[Any, Any], exported_model: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizeless = write(tmp_path / "a.ome.tif", volume[:4])
     plain = tmp_path / "b.tif"
     tifffile.imwrite(plain, np.zeros((3, 256, 256), np.uint8), photometric="minisblack", metadata=None)
     dark = write(tmp_path / "c.ome.tif", np.zeros((4, 40, 40), np.uint16), **SIZES)
-    two = tmp_path / "d.ome.tif"
-    tifffile.imwrite(two, np.zeros((2, 4, 40, 40), np.uint16), photometric="minisblack", metadata={"axes": "CZYX"})
+    two_channels = tmp_path / "d.ome.tif"
+    tifffile.imwrite(
+        two_channels, np.zeros((2, 4, 40, 40), np.uint16), photometric="minisblack", metadata={"axes": "CZYX"}
+    )
     Image.new("L", (28, 28), 40).save(tmp_path / "e.png")
-    cut = tmp_path / "f.ome.tif"
-    cut.write_bytes(write(cut, volume, **SIZES).read_bytes()[:-1000])
-    status, out, err = run_words([tmp_path, "--model", exported_model], capsys)
+    truncated = tmp_path / "f.ome.tif"
+    truncated.write_bytes(write(truncated, volume, **SIZES).read_bytes()[:-1000])
+    status, out, err = run_predict([tmp_path, "--model", exported_model], capsys)
     assert status == 1
     rows = {Path(row["file"]).name: row["error"] for row in csv.DictReader(io.StringIO(out))}
     assert list(rows) == [f"{name}" for name in ("a.ome.tif", "b.tif", "c.ome.tif", "d.ome.tif", "e.png", "f.ome.tif")]
     assert rows["e.png"] == ""
-    for path in (sizeless, plain, two):
+    for path in (sizeless, plain, two_channels):
         assert str(path) in rows[path.name]
         assert "cells.npz" in rows[path.name]
         assert "a file of its own" in rows[path.name]
@@ -86,24 +88,24 @@ def test_stacks_that_prepare_would_refuse_say_what_to_do(
     assert "damaged" in rows["f.ome.tif"]
     assert "segmented automatically" not in err
     monkeypatch.setitem(sys.modules, "tifffile", None)
-    (row,) = csv.DictReader(io.StringIO(run_words([dark, "--model", exported_model], capsys)[1]))
+    (row,) = csv.DictReader(io.StringIO(run_predict([dark, "--model", exported_model], capsys)[1]))
     assert (
         row["error"]
         == f"{dark} is a 3-D stack: Reading stacks needs tifffile and scikit-image: pip install 'nephros[stacks]'."
     )
 
 
-def test_a_stack_in_memory_is_refused_and_the_rest_is_read(tmp_path: Path) -> None:
+def test_a_stack_in_memory_is_refused_and_other_files_are_read(tmp_path: Path) -> None:
     data = write(tmp_path / "kidney.ome.tif", np.zeros((4, 40, 40), np.uint16), **SIZES).read_bytes()
-    picture = io.BytesIO()
-    Image.new("L", (8, 8), 40).save(picture, "PNG")
-    read = CellReader([InMemoryFile("kidney.ome.tif", data), InMemoryFile("cell.png", picture.getvalue())], (1, 8, 8))
-    assert [rows.tolist() for rows, _ in read.iter_batches()] == [[1]]
-    assert read.errors[0].startswith("kidney.ome.tif is a 3-D stack")
-    assert "`nephros data prepare`" in read.errors[0]
+    png = io.BytesIO()
+    Image.new("L", (8, 8), 40).save(png, "PNG")
+    reader = CellReader([InMemoryFile("kidney.ome.tif", data), InMemoryFile("cell.png", png.getvalue())], (1, 8, 8))
+    assert [rows.tolist() for rows, _ in reader.iter_batches()] == [[1]]
+    assert reader.errors[0].startswith("kidney.ome.tif is a 3-D stack")
+    assert "`nephros.prepare(" in reader.errors[0]
 
 
-def test_white_is_taken_and_a_full_disk_is_one_sentence(
+def test_the_white_level_scales_stacks_and_a_full_disk_is_reported(
     volume: np.ndarray[Any, Any], exported_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack = write(tmp_path / "kidney.ome.tif", volume, **SIZES)
@@ -113,16 +115,15 @@ def test_white_is_taken_and_a_full_disk_is_one_sentence(
     assert len(bright) == len(dim)
     assert bright.mean() > 3 * dim.mean()
 
-    def full(*_given: object, **_more: object) -> int:
+    def fill_disk(*_args: object, **_kwargs: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nephros.microscopy.extract.segment_nuclei", full)
-    found = nephros.predict(stack, exported_model)
-    assert "can't be extracted in" in found.errors[0]
-    assert "(No space left on device); free some space." in found.errors[0]
+    monkeypatch.setattr("nephros.microscopy.extract.segment_nuclei", fill_disk)
+    predictions = nephros.predict(stack, exported_model)
+    assert "(No space left on device)" in predictions.errors[0]
 
 
-def test_a_page_a_cell_imports_nothing_heavy(tmp_path: Path) -> None:
+def test_tiff_pages_import_nothing_heavy(tmp_path: Path) -> None:
     pages = [Image.new("L", (28, 28), value) for value in (20, 40)]
     pages[0].save(tmp_path / "cells.tif", save_all=True, append_images=pages[1:])
     probe = (
@@ -130,9 +131,9 @@ def test_a_page_a_cell_imports_nothing_heavy(tmp_path: Path) -> None:
         f"try: main(['predict', {str(tmp_path / 'cells.tif')!r}])\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "heavy = ('torch', 'skimage', 'scipy', 'tifffile', 'nephros.microscopy.extract')\n"
-        "found = [name for name in heavy if name in sys.modules]\n"
-        "sys.exit(', '.join(found) or None)"
+        "loaded = [name for name in heavy if name in sys.modules]\n"
+        "sys.exit(', '.join(loaded) or None)"
     )
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert [row["index"] for row in csv.DictReader(io.StringIO(done.stdout))] == ["0", "1"]
+    completed = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr
+    assert [row["index"] for row in csv.DictReader(io.StringIO(completed.stdout))] == ["0", "1"]

@@ -14,7 +14,7 @@ from PIL import Image
 from nephros.data.display import overlay_heatmap, png_data_uri, to_display
 from nephros.evaluation.metrics import compute_metrics
 from nephros.evaluation.scoring import Evaluation
-from nephros.interpretability.reasons import CellExplanation, SimilarCell
+from nephros.interpretability.run_explainer import CellExplanation, SimilarCell
 from nephros.reporting.run.cell_panels import plot_misclassified
 from nephros.reporting.run.misclassified import most_confident_correct, most_confident_errors
 

@@ -30,7 +30,7 @@ class FakePredictor:
         if cells.max() == 255:
             raise RuntimeError("the network is broken")
         value = cells[:, :1, 0].astype(np.float32)
-        return PredictionBatch(value, value, None, np.zeros(len(cells), dtype=np.bool_), ("",) * len(cells))
+        return PredictionBatch(value, value, None, np.zeros(len(cells), dtype=np.bool_), ((),) * len(cells))
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Out-of-distribution detection: cell by cell against the training cells, and file by file against the training data."""

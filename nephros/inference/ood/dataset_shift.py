@@ -1,25 +1,26 @@
-"""Whether the cells of each file, as a whole, look like those that a model learnt from."""
+"""Dataset shift: whether the cells of each file, taken together, look like those that a model was trained on."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.inference.model_card import ModelCard
+
 MIN_CELLS, MAX_CELLS_PER_FILE, MAX_FILES = 10, 2000, 50
-"""Cells from which a file is compared; how many of its cells are, at most; and how many files, at most."""
+"""Cells that a file needs to be checked; how many of them are used; and how many files are checked."""
 SMALL_FILES = "small files"
-"""All files of fewer cells, taken together."""
+"""Stands for all files of fewer than `MIN_CELLS` cells, which are checked together."""
 
 
 class DatasetShiftCheck:
-    """Cells by the file that they came from, as far as they are looked at."""
+    """Collects cells by file, and compares each file with the training data."""
 
-    def __init__(self, card: dict[str, Any]) -> None:
-        """Take the model's card: what TissueMNIST's cells look like is known, other data's is not."""
+    def __init__(self, card: ModelCard) -> None:
+        """Take the model's card: only TissueMNIST's statistics are known, so other models get no warnings."""
         input_spec = card["input"]
         self._has_reference = card["data"].get("key") == "tissuemnist" and (
             input_spec["height"],
@@ -28,7 +29,7 @@ class DatasetShiftCheck:
         self._cells_by_file: dict[str, list[NDArray[np.uint8]]] = {}
 
     def add(self, files: Sequence[str], cells: NDArray[np.uint8]) -> None:
-        """Take (n, 28, 28) cells and the names of their n files."""
+        """Add (n, 28, 28) cells and the names of their n files."""
         if not self._has_reference:
             return
         counts = Counter(files)
@@ -41,13 +42,11 @@ class DatasetShiftCheck:
                 self._cells_by_file.setdefault(name, []).append(cells[rows])
 
     def warnings(self) -> list[str]:
-        """Return a sentence for each way in which a file's cells differ as a whole from the training data's."""
+        """Return a sentence, beginning with the file's name, for each way in which its cells differ from the training data."""
         from nephros.data.reference_statistics import shift_warnings
 
         messages = []
         for name, batches in self._cells_by_file.items():
             cells = np.concatenate(batches)
-            messages += [
-                f"warning: {name}: {message}" for message in (shift_warnings(cells) if len(cells) >= MIN_CELLS else [])
-            ]
+            messages += [f"{name}: {message}" for message in (shift_warnings(cells) if len(cells) >= MIN_CELLS else [])]
         return messages

@@ -1,4 +1,13 @@
-"""Whether a picture is like the cells that a model was trained on, and if not, in which way."""
+"""The out-of-distribution detector: whether an image looks like the cells that a model was trained on, and if not, why.
+
+An image is out of distribution if one of three checks fails, each fitted to the training cells:
+
+- ranges: brightness, contrast and sharpness lie within those of nearly all training cells.
+- structure: the Mahalanobis distance of 21 statistics of its pixels from the training cells'. Photographs at the brightness
+  of cells pass every single range, and a network may take them for cells. But a cropped nucleus has a bright center, a
+  dark rim and little else, a combination that photographs seldom show.
+- feature distance: the Mahalanobis distance of the network's features from the nearest class mean.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +16,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.inference.ood.image_statistics import IMAGE_STATISTICS, image_statistics
-from nephros.inference.ood.structure import structure_distances
-
 RANGE_PERCENTILES = (0.1, 99.9)
-"""Percentiles of the training cells between which a picture is familiar."""
+"""Percentiles of the training cells that bound each range; the upper one also bounds the feature distance."""
+STRUCTURE_PERCENTILE = 99.5
+"""Percentile of the validation cells' structure distances above which an image is out of distribution."""
+N_RINGS, INTENSITY_QUANTILES = 5, (0.05, 0.25, 0.5, 0.75, 0.95)
+IMAGE_STATISTICS = {
+    "brightness": ("mean of the pixels, 0 to 255", "too dark", "too bright"),
+    "contrast": ("standard deviation of the pixels", "too little contrast", "too much contrast"),
+    "sharpness": ("variance of the Laplacian of the pixels", "too smooth", "too sharp or noisy"),
+}
+"""Name -> definition, reason for a value below the range, reason for a value above it."""
 STRUCTURE_REASON = "atypical image structure"
+STRUCTURE_DESCRIPTION = (
+    "Mahalanobis distance from the training cells in statistics of the pixels: brightness, contrast, sharpness and its ratio "
+    "to the contrast, horizontal to vertical differences, skewness, kurtosis, extremes, quantiles, means in five concentric "
+    "rings, and the offset of the light from the center"
+)
 FEATURE_DISTANCE_REASON = "features far from every training class"
+_CHUNK = 4096
 
 
 def fit_statistic_ranges(cells: NDArray[np.uint8]) -> dict[str, dict[str, Any]]:
-    """Return each measure's definition and its familiar range, `low` and `high`, from training cells."""
+    """Return the definition and the range, `low` to `high`, of each of `IMAGE_STATISTICS` among training cells, for a card."""
     low, high = np.percentile(image_statistics(cells).astype(np.float64), RANGE_PERCENTILES, axis=0)
     return {
         name: {"description": description, "low": float(low[i]), "high": float(high[i])}
@@ -25,34 +46,125 @@ def fit_statistic_ranges(cells: NDArray[np.uint8]) -> dict[str, dict[str, Any]]:
     }
 
 
+def fit_structure(cells: NDArray[np.uint8]) -> dict[str, Any]:
+    """Return mean and covariance of the training cells' descriptors, which `structure_distances` takes, for a card."""
+    descriptors = structure_descriptors(cells)
+    mean = descriptors.mean(axis=0)
+    covariance = np.atleast_2d(np.cov(descriptors, rowvar=False, bias=True))
+    covariance += 1e-6 * max(1.0, float(np.trace(covariance))) * np.eye(len(mean))
+    return {
+        "description": STRUCTURE_DESCRIPTION,
+        "mean": mean.tolist(),
+        "covariance": covariance.tolist(),
+        "percentile": STRUCTURE_PERCENTILE,
+    }
+
+
 def find_ood_reasons(
     detector: dict[str, Any] | None, cells: NDArray[np.uint8], feature_distance: NDArray[Any] | None
-) -> tuple[str, ...]:
-    """Return for each picture in which ways it is unfamiliar, in one line, empty where it is familiar.
+) -> tuple[tuple[str, ...], ...]:
+    """Return for each of n cells in which ways it is out of distribution; empty tuples for cells in distribution.
 
-    `detector` is a card's ``ood_detector``, None where that could not be fitted; `feature_distance` (n,) is the network's.
+    Args:
+        detector: a card's ``ood_detector``; None, where it could not be fitted, finds nothing.
+        cells: (n, h, w) or (n, h, w, c).
+        feature_distance: (n,) from the network, or None if it has none.
     """
     reasons_by_cell: list[list[str]] = [[] for _ in cells]
     if detector is None:
-        return ("",) * len(cells)
+        return ((),) * len(cells)
     values = image_statistics(cells)
-    for column, name in enumerate(IMAGE_STATISTICS):
-        _, low_reason, high_reason = IMAGE_STATISTICS[name]
+    for column, (name, (_, low_reason, high_reason)) in enumerate(IMAGE_STATISTICS.items()):
         low, high = detector["ranges"][name]["low"], detector["ranges"][name]["high"]
         for out_of_range, reason in ((values[:, column] < low, low_reason), (values[:, column] > high, high_reason)):
             for i in np.flatnonzero(out_of_range):
                 reasons_by_cell[i].append(
                     f"{reason} ({name} {values[i, column]:.3g}, training cells {low:.3g} to {high:.3g})"
                 )
-    distance_checks = (
-        [(FEATURE_DISTANCE_REASON, detector["feature_distance"], feature_distance)]
-        if detector["feature_distance"] is not None and feature_distance is not None
-        else []
-    )
-    if structure := detector["structure"]:
-        distance_checks.insert(0, (STRUCTURE_REASON, structure, structure_distances(structure, cells)))
-    for text, parameters, cell_distances in distance_checks:
+    distances: list[tuple[str, dict[str, Any], NDArray[Any]]] = []
+    if detector["structure"] is not None:
+        distances.append((STRUCTURE_REASON, detector["structure"], structure_distances(detector["structure"], cells)))
+    if detector["feature_distance"] is not None and feature_distance is not None:
+        distances.append((FEATURE_DISTANCE_REASON, detector["feature_distance"], feature_distance))
+    for reason, parameters, cell_distances in distances:
         threshold = parameters["threshold"]
-        for i in np.flatnonzero(~(cell_distances <= threshold)):
-            reasons_by_cell[i].append(f"{text} (distance {cell_distances[i]:.3g}, cells to {threshold:.3g})")
-    return tuple("; ".join(text) for text in reasons_by_cell)
+        for i in np.flatnonzero(~(cell_distances <= threshold)):  # NaN too is out of distribution
+            reasons_by_cell[i].append(f"{reason} (distance {cell_distances[i]:.3g}, cells up to {threshold:.3g})")
+    return tuple(map(tuple, reasons_by_cell))
+
+
+def image_statistics(cells: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return (n, 3) brightness, contrast and sharpness of (n, h, w) or (n, h, w, c) images, channels averaged.
+
+    The Laplacian is the sum of the four neighbors minus four times the pixel, without the border; images narrower than
+    three pixels have a sharpness of 0.
+    """
+    chunks = [
+        _grayscale_statistics(_mean_over_channels(cells[start : start + _CHUNK]))
+        for start in range(0, len(cells), _CHUNK)
+    ]
+    return np.concatenate(chunks) if chunks else np.empty((0, len(IMAGE_STATISTICS)), dtype=np.float32)
+
+
+def structure_descriptors(cells: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return (n, 21) statistics of (n, h, w) or (n, h, w, c) images, channels averaged; zeros for sides below 3 pixels."""
+    chunks = [_structure_descriptors(cells[start : start + _CHUNK]) for start in range(0, len(cells), _CHUNK)]
+    return np.concatenate(chunks) if chunks else np.empty((0, 11 + N_RINGS + len(INTENSITY_QUANTILES)))
+
+
+def structure_distances(structure: dict[str, Any], cells: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the (n,) Mahalanobis distances of images from the cells that `fit_structure` was given."""
+    whitened = (structure_descriptors(cells) - structure["mean"]) @ whitening_matrix(np.array(structure["covariance"]))
+    distances: NDArray[np.float64] = np.sqrt(np.square(whitened).sum(axis=1))
+    return distances
+
+
+def whitening_matrix(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the (d, d) matrix W for which |x @ W| is the Mahalanobis length of x under a (d, d) covariance."""
+    # With the Cholesky factorization C = L L', x' C^-1 x = |L^-1 x|^2.
+    whitening: NDArray[np.float64] = np.linalg.inv(np.linalg.cholesky(covariance)).T
+    return whitening
+
+
+def _mean_over_channels(cells: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return (n, h, w) from (n, h, w) or (n, h, w, c) images."""
+    x = cells.astype(np.float32)
+    return x.mean(axis=3) if x.ndim == 4 else x
+
+
+def _grayscale_statistics(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the `image_statistics` of (n, h, w) images."""
+    laplacian = (
+        images[:, :-2, 1:-1]
+        + images[:, 2:, 1:-1]
+        + images[:, 1:-1, :-2]
+        + images[:, 1:-1, 2:]
+        - 4 * images[:, 1:-1, 1:-1]
+    )
+    sharpness = laplacian.var(axis=(1, 2)) if laplacian.size else np.zeros(len(images), dtype=np.float32)
+    return np.stack([images.mean(axis=(1, 2)), images.std(axis=(1, 2)), sharpness], axis=1)
+
+
+def _structure_descriptors(cells: NDArray[np.uint8]) -> NDArray[np.float64]:
+    images = _mean_over_channels(cells)
+    n, height, width = images.shape
+    if min(height, width) < 3:
+        return np.zeros((n, 11 + N_RINGS + len(INTENSITY_QUANTILES)))
+    mean, std, sharpness = _grayscale_statistics(images).T
+    std = std + 0.1
+    z = (images - mean[:, None, None]) / std[:, None, None]
+    squares = z * z
+    mean_dx, mean_dy = np.abs(np.diff(images, axis=2)).mean((1, 2)), np.abs(np.diff(images, axis=1)).mean((1, 2))
+    grid_y, grid_x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    radius = np.hypot(grid_y, grid_x)
+    rings = [(radius >= r / N_RINGS) & (radius < (r + 1) / N_RINGS) for r in range(N_RINGS)]
+    sorted_pixels = np.sort(images.reshape(n, -1), axis=1)
+    columns = [
+        np.log1p(mean), np.log1p(std), np.log1p(sharpness), np.log(sharpness / std**2 + 1e-3),
+        np.log((mean_dx + 0.1) / (mean_dy + 0.1)), (squares * z).mean((1, 2)), np.log(np.square(squares).mean((1, 2)) + 0.1),
+        images.min((1, 2)) / (mean + 1), np.log(np.abs(z).max((1, 2)) + 0.1),
+        np.abs((z * grid_x).mean((1, 2))), np.abs((z * grid_y).mean((1, 2))),
+        *(sorted_pixels[:, round(q * (sorted_pixels.shape[1] - 1))] / (mean + 1) for q in INTENSITY_QUANTILES),
+        *(z[:, ring].mean(1) if ring.any() else np.zeros(n) for ring in rings),
+    ]  # fmt: skip
+    return np.stack(columns, axis=1).astype(np.float64)

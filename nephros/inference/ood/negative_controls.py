@@ -1,4 +1,4 @@
-"""Made-up pictures that show no cell, to measure how many of them a model calls unfamiliar."""
+"""Negative controls: synthetic images without a cell, on which an out-of-distribution detector is measured."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 CONTROL_DESCRIPTIONS = {
     "noise": "independent uniform pixels",
-    "constant": "one grey value, 0 to 255",
-    "gradients": "a ramp with smooth 1/f texture, as in photographs, of the brightness and contrast of validation cells",
+    "constant": "a single gray value, 0 to 255",
+    "gradients": "a ramp with smooth 1/f texture, as in photographs, at the brightness and contrast of validation cells",
     "inverted_cells": "255 - pixel of validation cells",
     "scrambled_cells": "validation cells with their pixels in random order",
 }
@@ -17,7 +17,7 @@ CONTROL_DESCRIPTIONS = {
 def negative_controls(
     reference_cells: NDArray[np.uint8], n_per_kind: int = 1000, seed: int = 0
 ) -> dict[str, NDArray[np.uint8]]:
-    """Return `n_per_kind` images of each kind in CONTROL_DESCRIPTIONS, of the shape of `reference_cells`.
+    """Return `n_per_kind` images of each kind in `CONTROL_DESCRIPTIONS`, of the same shape as the reference cells.
 
     `reference_cells` are (m, h, w) or (m, h, w, c) uint8 validation cells.
     """
@@ -26,12 +26,12 @@ def negative_controls(
         np.sort(generator.choice(len(reference_cells), n_per_kind, replace=len(reference_cells) < n_per_kind))
     ]
     shape = cells.shape
-    flat = generator.integers(0, 256, (n_per_kind, *[1] * (cells.ndim - 1)), dtype=np.uint8)
+    constant = generator.integers(0, 256, (n_per_kind, *[1] * (cells.ndim - 1)), dtype=np.uint8)
     pixels = cells.reshape(n_per_kind, shape[1] * shape[2], -1)
     order = generator.random(pixels.shape[:2]).argsort(axis=1)
     return {
         "noise": generator.integers(0, 256, shape, dtype=np.uint8),
-        "constant": np.broadcast_to(flat, shape).copy(),
+        "constant": np.broadcast_to(constant, shape).copy(),
         "gradients": _gradient_images(generator, cells),
         "inverted_cells": 255 - cells,
         "scrambled_cells": np.take_along_axis(pixels, order[..., None], axis=1).reshape(shape),
@@ -48,7 +48,7 @@ def _gradient_images(generator: np.random.Generator, cells: NDArray[np.uint8]) -
     texture = np.fft.ifft2(np.fft.fft2(generator.standard_normal((n, height, width))) / frequency).real
     texture_images = ramp + 0.4 * texture / texture.std(axis=(1, 2), keepdims=True)
     texture_images /= texture_images.std(axis=(1, 2), keepdims=True)
-    flat = cells.reshape(n, -1)
-    intensities = flat.mean(1)[:, None, None] + flat.std(1)[:, None, None] * texture_images
+    pixels = cells.reshape(n, -1)
+    intensities = pixels.mean(1)[:, None, None] + pixels.std(1)[:, None, None] * texture_images
     images = np.clip(intensities, 0, 255).astype(np.uint8)
     return images if cells.ndim == 3 else np.repeat(images[..., None], cells.shape[3], axis=3)

@@ -9,7 +9,7 @@ from nephros.data.dataset import SPLIT_ADJECTIVES, Dataset
 from nephros.evaluation.leaderboard import leaderboard
 from nephros.evaluation.metrics import wilson_interval
 from nephros.files import write_text
-from nephros.interpretability.reasons import Explainer
+from nephros.interpretability.run_explainer import Explainer
 from nephros.reporting.run import text
 from nephros.reporting.run.headline import headlines
 from nephros.reporting.run.run_contents import RunContents, load_run

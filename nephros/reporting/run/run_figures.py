@@ -14,7 +14,7 @@ from nephros.data.display import png_data_uri
 from nephros.evaluation.leaderboard import LeaderboardRow
 from nephros.evaluation.metrics import calibration_curve
 from nephros.evaluation.scoring import Evaluation
-from nephros.interpretability.reasons import Explainer
+from nephros.interpretability.run_explainer import Explainer
 from nephros.reporting.plots import classification, learning_and_roc
 from nephros.reporting.plots.leaderboard_chart import plot_leaderboard
 from nephros.reporting.plots.save import save_figure

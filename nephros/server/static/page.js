@@ -233,7 +233,7 @@ function toCsv() {
   const classNames = state.serverInfo.class_names;
   const lines = [["file", "index", "split", "label", "class_name", ...classNames.map((_, c) => `p_${c}`), "prediction_set", "is_ood", "ood_reasons", "error"]];
   for (const r of state.results) {
-    lines.push([r.file, r.index, r.split, r.label, r.class_name, ...classNames.map((_, c) => r.probabilities?.[c]), r.prediction_set?.join(" "), r.is_ood, r.ood_reasons, r.error]);
+    lines.push([r.file, r.index, r.split, r.label, r.class_name, ...classNames.map((_, c) => r.probabilities?.[c]), r.prediction_set?.join(" "), r.is_ood, r.ood_reasons?.join("; "), r.error]);
   }
   return lines.map((line) => line.map(csvField).join(",")).join("\n") + "\n";
 }

@@ -25,7 +25,7 @@ export function resultCard(result, classNames, coverage, referenceCells, trueCla
     createElement("h3", {}, `${result.class_name} `, createElement("span", { textContent: probabilityText(result.probabilities[result.label]) })));
   if (result.is_ood) {
     body.append(createElement("p", { className: "ood-warning" },
-      createElement("b", { textContent: "Out of distribution: " }), `${result.ood_reasons ?? ""}. The prediction may be meaningless.`));
+      createElement("b", { textContent: "Out of distribution: " }), `${(result.ood_reasons ?? []).join("; ")}. The prediction may be meaningless.`));
   }
   body.append(probabilityTable(result, classNames, coverage));
   const article = createElement("article", { className: "card" }, previewImage(result), body);
