@@ -1,4 +1,4 @@
-"""How fast the model in the box answers: runtimes against the machine's matrix rate, a cold command, and a folder of files."""
+"""Speed of the bundled model: runtimes against the machine's matrix rate, a cold command, and a folder of files."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from nephros.inference.predictor import Predictor, onnx_forward_fn
 
 BATCHES = (1, 256)
 SHARE_TARGET = 0.6
-"""Of the matrix rate, that the fastest runtime shall reach."""
+"""Share of the matrix rate that the fastest runtime should reach."""
 COLD_TARGET = 1.5
 """Seconds of `nephros predict one.png` from a cold process."""
 PredictFn = Callable[[NDArray[np.uint8]], Any]
 
 
 def runtimes() -> dict[str, PredictFn]:
-    """Return each runtime that is installed, by name: all answer (n, h, w) uint8 cells with the same outputs."""
+    """Return each installed runtime by name; all map (n, h, w) uint8 cells to the same outputs."""
     module, _ = load_safetensors(bundled_file("model.safetensors"))
 
     @torch.inference_mode()
@@ -44,7 +44,7 @@ def runtimes() -> dict[str, PredictFn]:
         import openvino
     except ModuleNotFoundError:
         return predictors
-    # Left to itself it takes bf16 where the chip has it, and the others don't.
+    # By default OpenVINO uses bf16 where the CPU has it; the other runtimes don't.
     properties = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.compile_model(str(bundled_file("model.onnx")), "CPU", properties)
     predictors["OpenVINO"] = lambda cells: compiled(cells[:, None])
@@ -58,7 +58,7 @@ def _predict_loop(predict: PredictFn, cells: NDArray[np.uint8]) -> Iterator[floa
 
 
 def throughput(config: BenchmarkConfig, cells: NDArray[np.uint8]) -> list[Row]:
-    """Return images a second of each runtime at each batch, and the share of the matrix rate: 2 operations a multiply-add."""
+    """Return images per second of each runtime and batch size, and their share of the matrix rate."""
     network_info = Predictor.from_onnx().card["network"]
     cost = network_info["multiply_adds_per_view"] * network_info["tta_views"]
     rows: list[Row] = []
@@ -81,12 +81,12 @@ def throughput(config: BenchmarkConfig, cells: NDArray[np.uint8]) -> list[Row]:
                 }
             )
     if "OpenVINO" not in contenders:
-        rows.append({"what": "OpenVINO", "remark": "not installed, and so not measured"})
+        rows.append({"what": "OpenVINO", "remark": "not installed, so not measured"})
     return rows
 
 
 def measure_cold_start(config: BenchmarkConfig, cells: NDArray[np.uint8], folder: Path) -> Row:
-    """Return the seconds of a cold `nephros predict one.png`."""
+    """Return the seconds that a cold `nephros predict one.png` takes."""
     image_path = folder / "one.png"
     Image.fromarray(cells[0]).save(image_path)
     rates = interleave({"predict": time_command([sys.executable, "-m", "nephros", "predict", str(image_path)])}, config)
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=100_000, help="PNG files in the folder (default: 100000)")
     config = parse_config(parser, "predict")
     if config.device.type != "cpu":
-        parser.error("this benchmark is of the CPU: give --device cpu.")
+        parser.error("this benchmark measures the CPU: use --device cpu.")
     split, data = load_train_split(config)
     cells = split.images[: max(BATCHES)]
     files = min(config.args.files, 300) if config.quick else config.args.files
@@ -111,7 +111,7 @@ def main() -> None:
         rows = throughput(config, cells)
         rows.append(measure_cold_start(config, cells, Path(scratch)))
         rows += measure_folder(config, split.images[:4096], Path(scratch), files)
-    publish(config, f"Answers of the model in the box, {data}", rows, data)
+    publish(config, f"Predictions of the bundled model, {data}", rows, data)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A folder of PNG files from end to end: what bounds `nephros predict`, with the model in the box and with a tiny one."""
+"""A folder of PNG files from end to end: what limits `nephros predict`, with the bundled model and with a tiny one."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from nephros.inference.reader import CellReader
 from nephros.presets import RECIPES
 
 TINY = "course-1"
-"""Recipe of the second model: a network so small that all else is what a folder costs."""
+"""Recipe of the second model: a network so small that reading files dominates."""
 
 
 def measure_folder(config: BenchmarkConfig, cells: NDArray[np.uint8], scratch: Path, files: int) -> list[Row]:
-    """Return a row a model: how fast a folder of so many PNG files is decoded, answered, and taken by the whole command.
+    """Return a row per model: how fast a folder of that many PNG files is decoded, predicted, and handled by the whole command.
 
     Decoding and the network are timed one after the other on the folder's first tenth, the command once on all of it.
     """
@@ -39,7 +39,7 @@ def measure_folder(config: BenchmarkConfig, cells: NDArray[np.uint8], scratch: P
 
 
 def tiny_model(run: Path) -> Path:
-    """Train the tiny network for one epoch on synthetic cells, export it, and return the file: it is timed, not judged."""
+    """Train the tiny network for one epoch on synthetic cells, export it, and return the file; only its speed matters."""
     recipe = dataclasses.replace(RECIPES[TINY], epochs=1)
     run_folder = nephros.train(recipe, "synthetic", out=run, say=lambda _line: None)
     return export(run_folder.root)
@@ -54,7 +54,15 @@ def _measure_model(
         timings = _time_stages(predictor, subset)
         decoding.append(timings[0])
         network.append(timings[1])
-    args = [sys.executable, "-m", "nephros", "predict", str(all_files), "--out", str(all_files.parent / "answers.csv")]
+    args = [
+        sys.executable,
+        "-m",
+        "nephros",
+        "predict",
+        str(all_files),
+        "--out",
+        str(all_files.parent / "predictions.csv"),
+    ]
     args += ["--model", str(model)] if model else []
     start = time.perf_counter()
     subprocess.run(args, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -73,7 +81,7 @@ def _measure_model(
 
 
 def _time_stages(predictor: Predictor, folder: Path) -> tuple[float, float]:
-    """Return the seconds of reading and decoding a folder, and of answering its cells."""
+    """Return the seconds for reading and decoding a folder, and for predicting its cells."""
     decoding = network = 0.0
     before = time.perf_counter()
     for _, batch in CellReader([folder], predictor.input_shape).iter_batches():

@@ -1,39 +1,53 @@
-"""Temperature scaling finds by how much a network was too sure."""
+"""Temperature scaling recovers by how much a network was over- or underconfident."""
 
 from __future__ import annotations
+
+import logging
 
 import numpy as np
 import pytest
 
 from nephros.evaluation.metrics import calibration_curve, expected_calibration_error, mean_cross_entropy
-from nephros.evaluation.temperature import apply_temperature, fit_temperature
+from nephros.evaluation.temperature import MAX_TEMPERATURE, MIN_TEMPERATURE, apply_temperature, fit_temperature
 
 
-def overconfident(true_temperature: float) -> tuple[np.ndarray, np.ndarray]:
+def miscalibrated(temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return (n, 4) probabilities that `temperature` calibrates, and labels (n,) drawn from the calibrated ones."""
     generator = np.random.default_rng(0)
     logits = 2 * generator.standard_normal((20_000, 4))
-    honest = apply_temperature(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), 1.0)
-    labels = (generator.random((len(honest), 1)) > honest.cumsum(axis=1)).sum(axis=1).clip(max=3)
-    return apply_temperature(honest, 1 / true_temperature), labels
+    calibrated = apply_temperature(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), 1.0)
+    labels = (generator.random((len(calibrated), 1)) > calibrated.cumsum(axis=1)).sum(axis=1).clip(max=3)
+    return apply_temperature(calibrated, 1 / temperature), labels
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
-def test_the_temperature_is_found_and_calibrates(temperature: float) -> None:
-    probabilities, labels = overconfident(temperature)
-    found = fit_temperature(probabilities, labels)
-    assert found == pytest.approx(temperature, rel=0.03)
-    after = apply_temperature(probabilities, found)
-    assert expected_calibration_error(calibration_curve(after, labels)) < 0.015
-    for beside in (0.98, 1.02):
-        assert mean_cross_entropy(after, labels) < mean_cross_entropy(
-            apply_temperature(probabilities, found * beside), labels
-        )
+def test_the_fitted_temperature_calibrates(temperature: float, caplog: pytest.LogCaptureFixture) -> None:
+    probabilities, labels = miscalibrated(temperature)
+    fitted = fit_temperature(probabilities, labels)
+    assert fitted == pytest.approx(temperature, rel=0.03)
+    calibrated = apply_temperature(probabilities, fitted)
+    assert expected_calibration_error(calibration_curve(calibrated, labels)) < 0.015
+    for factor in (0.98, 1.02):
+        neighbor = apply_temperature(probabilities, fitted * factor)
+        assert mean_cross_entropy(calibrated, labels) < mean_cross_entropy(neighbor, labels)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("all_correct", "bound"), [(True, MIN_TEMPERATURE), (False, MAX_TEMPERATURE)])
+def test_a_temperature_at_its_bound_is_a_warning(
+    all_correct: bool, bound: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    probabilities = np.tile([0.6, 0.4], (100, 1))
+    labels = np.full(100, 0 if all_correct else 1)
+    with caplog.at_level(logging.WARNING, "nephros"):
+        assert fit_temperature(probabilities, labels) == pytest.approx(bound, rel=1e-3)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def test_scaling_keeps_the_order_and_the_sum() -> None:
-    probabilities, _ = overconfident(2.0)
-    hot = apply_temperature(probabilities, 7.0)
-    assert np.allclose(hot.sum(axis=1), 1)
-    assert (hot.argmax(axis=1) == probabilities.argmax(axis=1)).all()
+    probabilities, _ = miscalibrated(2.0)
+    smoothed = apply_temperature(probabilities, 7.0)
+    assert np.allclose(smoothed.sum(axis=1), 1)
+    assert (smoothed.argmax(axis=1) == probabilities.argmax(axis=1)).all()
     assert np.allclose(apply_temperature(probabilities, 1.0), probabilities)
     assert np.isfinite(apply_temperature(np.array([[1.0, 0.0]]), 0.05)).all()
