@@ -17,8 +17,9 @@ as the Python call (`` `nephros.resume('runs/x')` ``). `nephros.commands.message
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,17 @@ class LockedError(NephrosError):
 
 class DivergedError(NephrosError):
     """A training's loss, or a network's output, became NaN or infinite."""
+
+
+@contextlib.contextmanager
+def require_extra(message: str, *modules: str) -> Iterator[None]:
+    """Raise MissingDependency with `message` if one of `modules`, which an extra installs, is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in modules:
+            raise
+        raise MissingDependency(message) from None
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

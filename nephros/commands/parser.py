@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import re
 from argparse import SUPPRESS
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
 from nephros.commands.messages import use_flags
-from nephros.errors import MissingDependency, NephrosError, did_you_mean
+from nephros.errors import NephrosError, did_you_mean, require_extra
 from nephros.recipe_io import parse_error
 
 DATA_HELP = (
@@ -126,17 +126,6 @@ def _unknown_argument(argument: str, flags: list[str]) -> str:
 def _canonicalize(arg: str, canonical: dict[str, str]) -> str:
     flag, equals, value = arg.partition("=")
     return canonical.get(flag.replace("-", "_"), flag) + equals + value if arg.startswith("--") else arg
-
-
-@contextlib.contextmanager
-def require_extra(message: str, *modules: str) -> Iterator[None]:
-    """Raise MissingDependency with `message` if one of `modules`, which an extra installs, is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in modules:
-            raise
-        raise MissingDependency(message) from None
 
 
 def require_tune_extra() -> contextlib.AbstractContextManager[None]:

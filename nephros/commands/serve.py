@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nephros.commands.parser import MODEL_HELP, CommandParser, require_extra
+from nephros.commands.parser import MODEL_HELP, CommandParser
+from nephros.errors import require_extra
 
 
 def serve(argv: list[str]) -> int:

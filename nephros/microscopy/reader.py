@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.input_files import NPY_MAGIC, TIFF_MAGIC, read_magic, read_npy_header
-from nephros.errors import FileError, InvalidArgument, MissingDependency, NephrosError
+from nephros.errors import FileError, InvalidArgument, MissingDependency, NephrosError, require_extra
 from nephros.microscopy.voxel_size import VoxelSize, voxel_size_of_tiff
 
 if TYPE_CHECKING:
@@ -83,17 +83,10 @@ def open_stack(path: str | Path, channel: int | None = None, *, is_mask: bool = 
     return stack
 
 
-@contextlib.contextmanager
-def requires_stacks_extra() -> Iterator[None]:
-    """Turn the absence of a package of the extra `stacks` into MissingDependency."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in ("tifffile", "skimage", "imagecodecs"):
-            raise
-        raise MissingDependency(
-            "Reading stacks needs tifffile and scikit-image: pip install 'nephros[stacks]'."
-        ) from None
+def require_stacks_extra() -> contextlib.AbstractContextManager[None]:
+    """Return the context in which the modules of the extra `stacks` are imported."""
+    message = "Reading stacks needs tifffile and scikit-image: pip install 'nephros[stacks]'."
+    return require_extra(message, "tifffile", "skimage", "imagecodecs")
 
 
 @contextlib.contextmanager
@@ -151,7 +144,7 @@ def _read_raw_planes(
 @contextlib.contextmanager
 def _open_series(path: Path) -> Iterator[tuple[TiffFile, TiffPageSeries]]:
     """Open the first image series of a file, without tifffile's log messages about odd metadata."""
-    with requires_stacks_extra():
+    with require_stacks_extra():
         import tifffile
     log_watcher = _TruncationLogHandler()
     logger = logging.getLogger("tifffile")

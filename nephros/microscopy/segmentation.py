@@ -19,7 +19,7 @@ from nephros.errors import FileError
 from nephros.microscopy.crops import N_BINS, bin_indices
 from nephros.microscopy.measurements import BLOCK_PIXELS
 from nephros.microscopy.nuclei import ProgressTracker
-from nephros.microscopy.reader import Slice, Stack, requires_stacks_extra
+from nephros.microscopy.reader import Slice, Stack, require_stacks_extra
 from nephros.microscopy.voxel_size import VoxelSize
 
 METHOD = "Otsu threshold of the whole stack, then watershed of the distance transform (scikit-image)"
@@ -64,7 +64,7 @@ def segment_nuclei(
     binned_voxel_size = (voxel_size[0], voxel_size[1] * bin_factor, voxel_size[2] * bin_factor)
     binned_shape = (stack.shape[0], -(-stack.shape[1] // bin_factor), -(-stack.shape[2] // bin_factor))
     with (
-        requires_stacks_extra(),
+        require_stacks_extra(),
         tempfile.TemporaryFile(dir=target.parent) as pixels_file,
         tempfile.TemporaryFile(dir=target.parent) as mask_file,
     ):
