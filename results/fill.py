@@ -1,11 +1,11 @@
-"""Fill the documents' tables from the files that commands wrote: python -m results.fill (with --check it only compares).
+"""Fill the tables of the documents from the files that commands wrote: python -m results.fill (--check only compares).
 
-A table stands between two marks, of which the first names its file and columns:
+A table stands between two marks, the first of which names its file and columns:
 
     <!-- table results/baselines.csv: recipe, published_accuracy, accuracy_mean -->
     <!-- end -->
 
-Without columns all are shown. A benchmark's .json file gives its newest record. So no figure of such a table is typed by
+Without columns, all are shown. A benchmark's .json file gives its latest record. No figure in such a table is typed by
 hand; a test runs the check.
 """
 
@@ -26,14 +26,14 @@ MARKED_TABLE = re.compile(r"(<!-- table (?P<file>\S+?)(?:: (?P<columns>[^>]*?))?
 
 
 def fill_tables(text: str) -> str:
-    """Return a document's text with the tables that its marks ask for."""
+    """Return `text` with the table of each pair of marks filled in."""
     return MARKED_TABLE.sub(lambda match: match[1] + _table(match["file"], match["columns"]) + match[4], text)
 
 
 def _table(file: str, columns: str | None) -> str:
     rows = _rows(ROOT / file)
     names = [name.strip() for name in columns.split(",")] if columns else list(rows[0])
-    rows = [row for row in rows if any(row[name] for name in names[1:])]  # of another kind than these columns are for
+    rows = [row for row in rows if any(row[name] for name in names[1:])]  # rows of another kind lack these columns
     return markdown_table(
         [name.replace("_", " ") for name in names], [[_format_cell(name, row[name]) for name in names] for row in rows]
     )
@@ -53,7 +53,7 @@ def _format_cell(name: str, text: str) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Fill the documents, or say which are not as their files are; return the exit status."""
+    """Fill the documents, or with --check print which differ from their files; return the exit status."""
     stale = []
     for name in DOCUMENTS:
         path = ROOT / name
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
             if "--check" not in argv:
                 path.write_text(fill_tables(text), encoding="utf-8")
     if "--check" in argv and stale:
-        print(f"{', '.join(stale)}: a table is not as its file is; run python -m results.fill", file=sys.stderr)
+        print(f"{', '.join(stale)}: a table differs from its file; run python -m results.fill", file=sys.stderr)
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""Print the table of runs that the README quotes, as Markdown: python results/table.py RUN..."""
+"""Print a table of runs as Markdown, as the README shows it: python results/table.py RUN..."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nephros.runs import RunFolder
 
 
 def table_row(run_dir: str) -> str:
-    """Return one run's row: what was run, how long it took, and its figures on validation and test."""
+    """Return the row of a run: recipe, minutes, and metrics on validation and test."""
     folder = RunFolder.open(run_dir)
     info = folder.info()
     recipe = read_recipe(folder.file("recipe.yaml"))
@@ -35,7 +35,7 @@ def table_row(run_dir: str) -> str:
 
 
 def main(run_dirs: list[str]) -> None:
-    """Print the header, one row a run, and what all of them share."""
+    """Print the header, one row per run, then data, device and versions."""
     headers = [
         "recipe",
         "epochs",
@@ -46,7 +46,7 @@ def main(run_dirs: list[str]) -> None:
         "training minutes",
         "seed",
     ]
-    headers += ["readings of test", "command"]
+    headers += ["evaluations on test", "command"]
     print(f"| {' | '.join(headers)} |")
     print("|" + "---|" * len(headers))
     for run_dir in run_dirs:

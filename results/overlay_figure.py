@@ -1,6 +1,6 @@
-"""The picture of one's own tissue in README: python results/overlay_picture.py writes results/overlay.png.
+"""Make the figure of an overlay that the README shows: ``python results/overlay_figure.py`` writes results/overlay.png.
 
-The stack is made up, so the classes say nothing about kidneys: the picture shows what the commands make.
+The stack is synthetic, so its classes mean nothing.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ SHAPE = (14, 300, 420)
 
 
 def main() -> None:
-    """Make a stack, cut its nuclei out, classify them with the model in the box, and paint the answers."""
+    """Make a stack, cut its nuclei out, classify them with the bundled model, and paint the predictions over it."""
     with tempfile.TemporaryDirectory() as folder:
         folder_path = Path(folder)
         pixels, masks = zip(*SyntheticStack(SHAPE, seed=1).slices(), strict=True)
         tifffile.imwrite(
-            folder_path / "made-up-tissue.tif", np.stack(pixels), photometric="minisblack", metadata={"axes": "ZYX"}
+            folder_path / "synthetic-tissue.tif", np.stack(pixels), photometric="minisblack", metadata={"axes": "ZYX"}
         )
         tifffile.imwrite(folder_path / "nuclei.tif", np.stack(masks).astype(np.uint16), photometric="minisblack")
         args = [
             "data",
             "prepare",
-            "made-up-tissue.tif",
+            "synthetic-tissue.tif",
             "--mask",
             "nuclei.tif",
             "--voxel-size",
@@ -40,7 +40,7 @@ def main() -> None:
             "cells.npz",
         ]
         _run_nephros(folder_path, *args)
-        _run_nephros(folder_path, "predict", "cells.npz", "--out", "answers.csv", "--overlay", str(OUTPUT_FILE))
+        _run_nephros(folder_path, "predict", "cells.npz", "--out", "predictions.csv", "--overlay", str(OUTPUT_FILE))
 
 
 def _run_nephros(folder: Path, *args: str) -> None:

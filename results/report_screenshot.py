@@ -1,4 +1,4 @@
-"""Photograph the top of a run's report, as the README shows it: python results/picture.py RUN FILE.png"""
+"""Take a screenshot of the top of a run's report: python results/report_screenshot.py RUN FILE.png"""
 
 from __future__ import annotations
 
