@@ -21,8 +21,7 @@ from nephros.data.subset import stratified_subset
 from nephros.data.synthetic import make_synthetic
 from nephros.models.classifier import Classifier
 from nephros.models.serialization import save_model
-from nephros.recipe import Recipe
-from nephros.recipe_parts import ClassicalConfig, ModelConfig
+from nephros.recipe import ClassicalConfig, ModelConfig, Recipe
 from nephros.training.classical.grid_search import grid_search
 from nephros.training.model_init import input_spec
 
@@ -48,12 +47,10 @@ def measure(method: str, dataset: Dataset) -> dict[str, float]:
     warmup_data = dataclasses.replace(small_val, train=stratified_subset(dataset.train, 4 * dataset.n_classes, 0))
     warmup_classic = dataclasses.replace(classic, n_landmarks=min(2, classic.n_landmarks))
     # Not measured: imports take seconds.
-    grid_search(
-        dataclasses.replace(recipe, classical=warmup_classic), warmup_data, torch.device("cpu"), lambda _words: None
-    )
+    grid_search(dataclasses.replace(recipe, classical=warmup_classic), warmup_data, torch.device("cpu"))
     before = process_memory("VmRSS")
     start = time.perf_counter()
-    model, _, _ = grid_search(recipe, small_val, torch.device("cpu"), lambda _words: None)
+    model = grid_search(recipe, small_val, torch.device("cpu")).model
     fit_seconds = time.perf_counter() - start
     queries = torch.from_numpy(dataset.test.images[:N_SCORED].copy())[:, None].float() / 255
     start = time.perf_counter()

@@ -11,8 +11,7 @@ from benchmarks.timing import interleave, mean_rate, ratio, summary
 from benchmarks.workloads import endless_batches, load_train_split, trainer_for, training_steps
 from nephros.data.dataset import Split
 from nephros.presets import RECIPES
-from nephros.recipe import Recipe
-from nephros.recipe_parts import AugmentConfig
+from nephros.recipe import AugmentConfig, Recipe
 from nephros.training.trainer import Trainer
 
 TARGET = 0.90

@@ -28,7 +28,8 @@ from nephros.data.dataset import Split
 from nephros.models import build_network
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe
-from nephros.training.parts import WeightEMA, build_optimizer
+from nephros.training.ema import WeightEMA
+from nephros.training.optimizers import build_optimizer
 
 STACKS = ("nephros", "plain", "timm-style", "lightning")
 MEAN, STD = 0.102, 0.1

@@ -41,7 +41,7 @@ def measure_folder(config: BenchmarkConfig, cells: NDArray[np.uint8], scratch: P
 def tiny_model(run: Path) -> Path:
     """Train the tiny network for one epoch on synthetic cells, export it, and return the file; only its speed matters."""
     recipe = dataclasses.replace(RECIPES[TINY], epochs=1)
-    run_folder = nephros.train(recipe, "synthetic", out=run, say=lambda _line: None)
+    run_folder = nephros.train(recipe, "synthetic", out=run)
     return export(run_folder.root)
 
 

@@ -93,12 +93,10 @@ def _failure(error: BaseException, args: list[str]) -> tuple[str, int]:
     """Return the sentence that says what went wrong, and the exit status."""
     if isinstance(error, KeyboardInterrupt):
         return f"stopped; {_recovery_hint(args)}.", 130
-    if isinstance(error, NephrosError):
+    if isinstance(error, NephrosError | ConnectionAbortedError):
         from nephros.commands.messages import to_command_line
 
-        return to_command_line(str(error)), 2
-    if isinstance(error, ConnectionAbortedError):
-        return str(error), 1
+        return to_command_line(str(error)), 2 if isinstance(error, NephrosError) else 1
     if isinstance(error, OSError):
         return _os_error_message(error, args), 1
     if type(error).__name__ == "OutOfMemoryError":

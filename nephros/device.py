@@ -1,4 +1,4 @@
-"""Which processor runs, and in what precision."""
+"""Devices: which processor computes, and in what precision."""
 
 from __future__ import annotations
 
@@ -9,44 +9,47 @@ from typing import Any, Literal
 import torch
 
 from nephros.environment import available_memory
-from nephros.errors import NephrosError
+from nephros.errors import InvalidArgument
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 MIN_BF16_SPEEDUP = 1.2
-"""How much faster than float32 a CPU must multiply bf16 numbers for `native` to take them: layers between gain less."""
+"""Minimum speedup of bf16 over float32 matrix products at which `native` uses bf16 on a CPU: other layers gain less."""
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; auto takes a GPU where torch sees one. UserError when a GPU is asked for in vain."""
+    """Return a device by name; auto is the GPU if torch sees one. InvalidArgument for cuda without a GPU."""
     if name not in ("auto", "cpu", "cuda"):
-        raise NephrosError(f"--device is {name}, but it must be one of auto, cpu, cuda.")
+        raise InvalidArgument("device", name, "one of auto, cpu, cuda")
     has_gpu = torch.cuda.is_available()
     if name == "cuda" and not has_gpu:
-        raise NephrosError(
-            "--device cuda: torch sees no GPU here; use --device cpu, or install a CUDA build of torch and its driver."
+        raise InvalidArgument(
+            "device",
+            name,
+            "cpu or auto, since torch sees no GPU here",
+            hint="For a GPU, install its driver and a CUDA build of torch.",
         )
     return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
 
 
 def device_name(device: torch.device) -> str:
-    """Return the processor's name and, for CPUs, the number of threads that torch uses."""
+    """Return the GPU's name, or for CPUs the number of threads that torch uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU, {torch.get_num_threads()} threads"
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that are free on the device (for a CPU: available host memory)."""
+    """Return the free memory of the device in bytes; for a CPU, the available host memory."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return available_memory()
 
 
 def autocast_dtype(amp: str, device: torch.device) -> torch.dtype | None:
-    """Return the dtype that autocast uses, or None for full precision.
+    """Return the dtype for autocast, or None for full precision.
 
-    auto is full precision on CPUs; on GPUs bf16 where the chip has it, else fp16. native is auto, but bf16 on CPUs too that
-    have instructions for it and prove faster by them: training is then half as fast again and more.
+    auto is full precision on CPUs, and on GPUs bf16 where the chip has it, else fp16. native is like auto, but uses bf16 also on
+    CPUs that have instructions for it and are measured to be faster with them; training is then at least 1.5 times as fast.
     """
     if amp in ("auto", "native"):
         if device.type == "cpu":
@@ -65,16 +68,16 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def _has_bf16_instructions() -> bool:
-    """Return whether the CPU has instructions that multiply bf16 numbers; older torches can't tell."""
+    """Return whether the CPU has bf16 matrix instructions; False where torch is too old to tell."""
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 @functools.cache
 def _bf16_speedup() -> float:
-    """Return how many times as fast as float32 matrices this CPU multiplies bf16 ones, measured in a few hundredths of a second.
+    """Return the speedup of bf16 over float32 matrix products on this CPU, measured in a few hundredths of a second.
 
-    Its flags can't say: some Xeons (avx512_bf16 without amx_bf16) take twice as long for bf16, EPYCs with that flag half.
+    CPU flags don't tell: some Xeons (avx512_bf16 without amx_bf16) take twice as long for bf16, EPYCs with that flag half.
     """
     seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     for dtype in [*seconds] * 6:
@@ -82,7 +85,6 @@ def _bf16_speedup() -> float:
         start = time.perf_counter()
         matrix @ matrix
         seconds[dtype].append(time.perf_counter() - start)
-    float32_seconds, bf16_seconds = (
-        min(times[1:]) for times in seconds.values()
-    )  # all but the first, which sets things up
+    # The first product of each dtype includes the setup.
+    float32_seconds, bf16_seconds = (min(times[1:]) for times in seconds.values())
     return float32_seconds / bf16_seconds

@@ -1,15 +1,14 @@
-"""The named recipes. Each is data: the one training loop runs them all."""
+"""The named recipes. They are data alone: a single training loop runs them all."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from nephros.recipe import Recipe
-from nephros.recipe_parts import AugmentConfig, ClassicalConfig, LRScheduleConfig, ModelConfig, OptimizerConfig
+from nephros.recipe import AugmentConfig, ClassicalConfig, LRScheduleConfig, ModelConfig, OptimizerConfig, Recipe
 
 
 def _course_recipes() -> list[Recipe]:
-    """The seven rows of the course report's Table 1: plain SGD, batch 223, inputs in [-1, 1], last-epoch weights."""
+    """Return the rows of the course report's Table 1: plain SGD, batches of 223, inputs in [-1, 1], last epoch's weights."""
     two_convs = ModelConfig(network="course", base_channels=10, depth=2, hidden=(100, 50))
     wide_head = replace(two_convs, hidden=(300, 150))
     one_conv = replace(two_convs, depth=1)
@@ -51,13 +50,13 @@ _POSTER = Recipe(
 _POSTER_PRINTED = replace(
     _POSTER,
     name="poster-printed",
-    source="poster, with the values that it prints",
+    source="poster, with the values printed on it",
     optimizer=OptimizerConfig(name="sgd", lr=0.025, momentum=0.8, weight_decay=0.004),
 )
 
 _NEPHNET2D = Recipe(
     name="nephnet2d",
-    source="NephNet2D, Woloshuk et al. 2021, its repository's config_2d.json",
+    source="NephNet2D, Woloshuk et al. 2021, config_2d.json of its repository",
     model=ModelConfig(network="nephnet2d", base_channels=32, dropout=0.5),
     optimizer=OptimizerConfig(name="sgd", lr=0.0004144, momentum=0.9, nesterov=True, weight_decay=0.0058),
     schedule=LRScheduleConfig(name="step", step_epochs=15, factor=0.489),
@@ -82,7 +81,7 @@ _STRONG_BASELINE = Recipe(
 
 
 def _medmnist_recipe(network: str) -> Recipe:
-    """MedMNIST v2's own recipe for its ResNets: no augmentation, best validation AUC."""
+    """Return MedMNIST v2's recipe for its ResNets: no augmentation, best validation AUC."""
     return replace(
         _STRONG_BASELINE,
         name=f"medmnist-{network}",
@@ -97,13 +96,13 @@ def _medmnist_recipe(network: str) -> Recipe:
 
 _COMPACT = Recipe(
     name="compact",
-    source="ours, where the search for nephros began: a small residual net shaped for CPUs and GPUs alike",
+    source="ours, the start of the search for nephros: a small residual network that suits CPUs and GPUs",
     model=ModelConfig(network="compact", base_channels=32, depth=2),
     optimizer=OptimizerConfig(
         name="sgd", lr=0.2, momentum=0.9, nesterov=True, weight_decay=5e-4, decay_norm_and_bias=False
     ),
     schedule=LRScheduleConfig(name="linear", warmup=0.2),
-    # A nucleus has no up: all eight flips and quarter-turns are the same cell.
+    # A nucleus has no upright orientation: all eight flips and quarter-turns show the same cell.
     augment=AugmentConfig(flips="dihedral", shift=2),
     epochs=5,
     batch_size=256,
@@ -115,8 +114,8 @@ _COMPACT = Recipe(
 _NEPHROS = replace(
     _COMPACT,
     name="nephros",
-    source="ours: turns with the image, stepped by Muon",
-    # All eight views of a nucleus give one answer by construction (what that and Muon buy: results/speedrun.md).
+    source="ours: D4-equivariant, trained with Muon",
+    # All eight orientations of a nucleus give the same prediction (gains of that and of Muon: results/speedrun.md).
     model=ModelConfig(network="equivariant", base_channels=64, depth=1),
     optimizer=OptimizerConfig(
         name="muon", lr=0.04, momentum=0.9, aux_lr=0.1, weight_decay=5e-4, decay_norm_and_bias=False
@@ -127,22 +126,22 @@ _NEPHROS = replace(
     amp="native",
 )
 
-# On all images half of the rate gained on both seeds (third-0.02 in results/speedrun.md), after nephros had had its runs.
+# On all images half the learning rate was better for both seeds (third-0.02 in results/speedrun.md); nephros predates that.
 _LOWER_LR = replace(_NEPHROS.optimizer, lr=0.02)
 
 _NEPHROS_DISTILLED = replace(
     _NEPHROS,
     name="nephros-distilled",
-    source="ours: nephros, taught by runs of nephros (--teachers RUN,RUN)",
+    source="ours: nephros, distilled from runs of nephros (--teachers RUN,RUN)",
     optimizer=_LOWER_LR,
-    # Their mean answers say more than labels of which about a sixth look wrong (Hinton et al. 2015).
+    # The teachers' mean probabilities carry more information than labels of which about a sixth look wrong (Hinton et al. 2015).
     distillation_weight=0.9,
 )
 
 _NEPHROS_FAST = replace(
     _NEPHROS,
     name="nephros-fast",
-    source="ours: nephros with half of its width, in twelve epochs",
+    source="ours: nephros with half its width, in twelve epochs",
     model=replace(_NEPHROS.model, base_channels=32),
     epochs=12,
 )
@@ -150,13 +149,13 @@ _NEPHROS_FAST = replace(
 _NEPHROS_LARGE = replace(
     _NEPHROS_DISTILLED,
     name="nephros-large",
-    source="ours: nephros-distilled with half as much width again, more than twice the work",
+    source="ours: nephros-distilled at 1.5 times its width, more than twice the work",
     model=replace(_NEPHROS.model, base_channels=96),
 )
 
 _KNN = Recipe(
     name="knn",
-    source="classical baseline that the poster names: exact nearest neighbours",
+    source="classical baseline of the poster: exact nearest neighbors",
     model=ModelConfig(network="knn"),
     classical=ClassicalConfig(
         features=("pixels", "pca"), distance=("euclidean", "cosine"), n_neighbors=(1, 3, 5, 10, 20, 50, 100)
@@ -165,14 +164,14 @@ _KNN = Recipe(
 
 _SVM_LINEAR = Recipe(
     name="svm-linear",
-    source="classical baseline that the poster names: a linear support vector machine",
+    source="classical baseline of the poster: a linear support vector machine",
     model=ModelConfig(network="svm-linear"),
     classical=ClassicalConfig(features=("pixels", "pca"), C=(0.001, 0.01, 0.1)),
 )
 
 _SVM_RBF = Recipe(
     name="svm-rbf",
-    source="classical baseline that the poster names: its kernel approximated by Nystroem's method, on all images",
+    source="classical baseline of the poster: an RBF kernel approximated by Nystroem's method, on all images",
     model=ModelConfig(network="svm-rbf"),
     classical=ClassicalConfig(
         features=("pixels", "pca"), C=(1.0, 10.0, 100.0), gamma=(0.3, 1.0, 3.0), n_landmarks=1000
@@ -182,8 +181,8 @@ _SVM_RBF = Recipe(
 _SVM_RBF_EXACT = replace(
     _SVM_RBF,
     name="svm-rbf-exact",
-    source="classical baseline that the poster names: its kernel exact, on 20,000 images, as far as that scales",
-    # Of components alone: on pixels each combination takes minutes, sixteen times as many products a distance.
+    source="classical baseline of the poster: an exact RBF kernel, on the 20,000 images to which it scales",
+    # On principal components alone: on pixels each combination takes minutes, with sixteen times as many products per distance.
     classical=ClassicalConfig(features=("pca",), C=(1.0, 10.0, 100.0), gamma=(0.3, 1.0, 3.0), max_images=20_000),
 )
 
@@ -211,4 +210,4 @@ RECIPES: dict[str, Recipe] = {
 """Every named recipe; the first is the default."""
 
 NETWORK_RECIPES: dict[str, Recipe] = {name: recipe for name, recipe in RECIPES.items() if not recipe.is_classical}
-"""Those that train a network."""
+"""The named recipes that train a network."""

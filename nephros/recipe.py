@@ -1,6 +1,6 @@
-"""A recipe says everything that a training run needs; one is a YAML file that can be edited and trained.
+"""A recipe holds everything that a training run needs besides its data; as a YAML file it can be edited and trained.
 
-Each field becomes a flag of ``nephros train`` by its dotted name, such as ``--optimizer.lr 0.1``.
+Each field is a flag of ``nephros train`` under its dotted name, such as ``--optimizer.lr 0.1``; its docstring is the flag's help.
 """
 
 from __future__ import annotations
@@ -10,20 +10,116 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from nephros.errors import NephrosError
-from nephros.recipe_parts import (
-    CLASSICAL_FIELDS,
-    AugmentConfig,
-    ClassicalConfig,
-    LRScheduleConfig,
-    ModelConfig,
-    OptimizerConfig,
-)
+from nephros.errors import InvalidArgument
 
 MetricName = Literal["val_accuracy", "val_loss", "val_macro_f1", "val_auc"]
 
 TTA_VIEW_COUNTS = (1, 5, 8, 40)
-"""What `Recipe.tta_views` can be."""
+"""Allowed values of `Recipe.tta_views`."""
+
+CLASSICAL_FIELDS = {
+    "knn": ("features", "n_components", "n_neighbors", "distance", "max_images"),
+    "svm-linear": ("features", "n_components", "C", "max_images"),
+    "svm-rbf": ("features", "n_components", "C", "gamma", "n_landmarks", "max_images"),
+}
+"""The classical baselines, and the fields of `ClassicalConfig` that each of them uses."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Network and its size."""
+
+    network: str = "compact"
+    """A network (course, poster, nephnet2d, resnet18, resnet50, compact, equivariant) or a classical baseline (knn, svm-linear,
+    svm-rbf)."""
+    base_channels: int = 32
+    """Channels of the first convolution; later layers have multiples of it. equivariant rounds it up to a multiple of eight."""
+    depth: int = 1
+    """Convolutions of the course network; residual blocks per stage of compact and equivariant; unused by the others."""
+    hidden: tuple[int, ...] = ()
+    """Widths of the course network's hidden fully connected layers."""
+    dropout: float = 0.0
+    """Dropout probability before the last layer."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Optimizer."""
+
+    name: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
+    """sgd, adam (weight decay added to the gradient), adamw (decoupled weight decay) or muon (for inner convolutions, with sgd
+    for all other parameters)."""
+    lr: float = 0.1
+    """Peak learning rate; for muon, the norm of a step as a share of the filter bank's norm."""
+    momentum: float = 0.0
+    """sgd and muon: momentum, at least 0 and below 1; adam and adamw use betas of .9 and .999."""
+    nesterov: bool = False
+    """sgd: use Nesterov momentum."""
+    weight_decay: float = 0.0
+    """Weight decay; it also acts on biases and normalization layers unless decay_norm_and_bias is off."""
+    decay_norm_and_bias: bool = True
+    """Apply weight decay to biases and to the scales and shifts of normalization layers too; muon never does."""
+    aux_lr: float = 0.1
+    """muon: peak learning rate of the parameters that sgd updates: the stem of grayscale networks, the last layer, biases and
+    normalization layers."""
+
+
+@dataclass(frozen=True)
+class LRScheduleConfig:
+    """Learning-rate schedule."""
+
+    name: Literal["constant", "step", "plateau", "cosine", "linear"] = "constant"
+    """constant; step, at milestones or every step_epochs; plateau of the validation loss; cosine or linear decay to zero."""
+    milestones: tuple[float, ...] = ()
+    """step: fractions of the run after which the learning rate is multiplied by factor, such as [0.5, 0.75]."""
+    step_epochs: int = 0
+    """step: number of epochs after which the learning rate is multiplied by factor again; 0 uses milestones instead."""
+    factor: float = 0.1
+    """step and plateau: factor by which the learning rate is multiplied."""
+    patience: int = 10
+    """plateau: epochs without a lower validation loss before the learning rate falls."""
+    warmup: float = 0.0
+    """cosine and linear: fraction of all steps over which the learning rate first rises linearly."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random augmentation of each training image; pixels from outside the image are black."""
+
+    flips: Literal["none", "horizontal", "dihedral"] = "none"
+    """dihedral: one of the eight flips and quarter-turns, all equally likely (flips only where images are not square)."""
+    shift: int = 0
+    """Maximum shift along each axis, in whole pixels."""
+    rotate: float = 0.0
+    """Maximum rotation in either direction, in degrees."""
+    translate: float = 0.0
+    """Maximum shift along each axis as a fraction of the side, by fractions of a pixel."""
+    scale: float = 0.0
+    """Maximum relative change of size."""
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+    """How rotate, translate and scale sample between pixels."""
+
+
+@dataclass(frozen=True)
+class ClassicalConfig:
+    """Grid of a classical baseline: every combination of the lists is tried, and the best on validation by metric is kept."""
+
+    features: tuple[Literal["pixels", "pca"], ...] = ("pixels",)
+    """pixels, in 0 to 1; pca, their principal components."""
+    n_components: int = 50
+    """Number of principal components of pca."""
+    n_neighbors: tuple[int, ...] = (10,)
+    """knn: numbers of nearest training images that vote."""
+    distance: tuple[Literal["euclidean", "cosine"], ...] = ("euclidean",)
+    """knn: distances between the features of two images."""
+    C: tuple[float, ...] = (1.0,)
+    """SVMs: regularization parameters C (larger values regularize less)."""
+    gamma: tuple[float, ...] = (1.0,)
+    """svm-rbf: values of gamma in the kernel exp(-gamma |x - y|^2), in units of 1 / (number of features x their variance)."""
+    n_landmarks: int = 0
+    """svm-rbf: number of training images with which Nystroem's method approximates the kernel; 0 keeps the kernel exact."""
+    max_images: int = 0
+    """Maximum number of training images, drawn with the class shares kept; 0 uses all."""
 
 
 @dataclass(frozen=True)
@@ -31,74 +127,77 @@ class Recipe:
     """Everything that a training run needs besides its data."""
 
     name: str = "custom"
-    """Shown in tables and in the run folder's name."""
+    """Name in tables and in the run folder's name."""
     source: str = ""
-    """Where its values come from."""
+    """Where the values come from."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    """The network and its shape."""
+    """Network and its size."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """What turns gradients into steps."""
+    """Optimizer."""
     schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
-    """How the learning rate moves over the run."""
+    """Learning-rate schedule."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """Random changes of each training image."""
+    """Random augmentation of each training image."""
     classical: ClassicalConfig = field(default_factory=ClassicalConfig)
-    """What a classical baseline tries; the fields of training above and below are then unused."""
+    """Grid that a classical baseline searches; such a baseline has no optimizer, schedule, augmentation, epochs or batches."""
     epochs: int = 10
-    """Rounds of training on the train split, each followed by a judgement on validation and a checkpoint."""
+    """Number of epochs; each ends with validation and a checkpoint."""
     passes_per_epoch: int = 1
-    """Times that an epoch goes through the train split; with more, a small split is not judged after every few steps."""
+    """Passes over the train split per epoch; several make validation rarer on a small split."""
     batch_size: int = 128
-    """Images a step."""
+    """Images per step."""
     last_batch: Literal["short", "balanced"] = "short"
-    """short: an epoch's last batch is what is left, its loss averaged over its own size; balanced: all batches of one size,
-    give or take an image, since a last batch of a few images spoils batch normalisation's running statistics."""
+    """short: the last batch of an epoch holds the remaining images, its loss averaged over them; balanced: all batches have the
+    same size to within one image, since a last batch of a few images spoils the running statistics of batch normalization."""
     normalize: Literal["symmetric", "zero_one", "dataset"] = "symmetric"
     """symmetric: (x - .5) / .5; zero_one: x in [0, 1]; dataset: by the train split's mean and standard deviation per channel."""
     label_smoothing: float = 0.0
-    """Share of each target spread evenly over all classes."""
+    """Share of each target that is spread evenly over all classes."""
     class_weights: Literal["none", "max-ratio", "balanced"] = "none"
-    """Weights of the loss: max-ratio is largest count / count, balanced is n / (classes x count)."""
+    """Class weights of the loss: max-ratio is largest count / count, balanced is images / (classes x count)."""
     distillation_weight: float = 0.0
-    """Share of the loss that follows the mean probabilities of other runs (--teachers) and not the labels."""
+    """Weight of the distillation loss, the cross-entropy to the mean probabilities of other runs (teachers); the loss on
+    labels has the rest."""
     tta_views: int = 1
-    """What is averaged at test time, at so many times the cost: 1, the image alone; 5, it and its shifts by a pixel to each
-    side; 8, its flips and quarter-turns; 40, both. Epochs are judged on the image alone, and the train split."""
+    """Test-time augmentation: number of views whose probabilities are averaged, each at the cost of a forward pass. 1: the image
+    alone; 5: it and its shifts by a pixel in each direction; 8: its flips and quarter-turns; 40: both. Validation during
+    training and the scores of the train split use the image alone."""
     ema_decay: float = 0.0
-    """Decay a step of an exponential moving average of the weights, which is then what is judged and saved; 0 is off."""
+    """Decay per step of an exponential moving average of the weights, which is then validated and saved; 0 is off."""
     early_stopping_patience: int = 0
-    """Epochs without a better metric after which the run ends; 0 is off."""
+    """Epochs without a better metric after which training stops; 0 is off."""
     checkpoint: Literal["last", "best"] = "last"
-    """Which epoch's weights are judged and saved at the end; best is by metric on validation."""
+    """Epoch whose weights are evaluated and saved at the end; best is the best by metric on validation."""
     metric: MetricName = "val_accuracy"
-    """What best and early_stopping_patience look at."""
+    """Metric that checkpoint: best and early stopping use."""
     amp: Literal["off", "auto", "native", "bf16", "fp16"] = "off"
-    """Mixed precision. auto: on GPUs bf16 where they have it, else fp16 with a loss scaler; off on CPUs. native: as auto, but
-    bf16 on CPUs that have instructions for it (avx512_bf16, amx_bf16) and are faster by them."""
+    """Mixed precision. auto: on GPUs bf16 where they have it, else fp16 with loss scaling; off on CPUs. native: as auto, but also
+    bf16 on CPUs that have instructions for it (avx512_bf16, amx_bf16) and are faster with them."""
     channels_last: bool = True
-    """Keep images as height x width x channels in memory, which convolutions here like better."""
+    """Keep images in memory as height x width x channels, in which convolutions are faster here."""
     compile: bool = False
-    """Compile the network with torch.compile; it pays on GPUs."""
+    """Compile the network with torch.compile, which pays off on GPUs."""
     seed: int = 0
-    """Of the first weights, the order of images, augmentation and dropout."""
+    """Random seed of the initial weights, the order of images, augmentation and dropout."""
 
     def __post_init__(self) -> None:
         for key, default in _unused_fields(self):
             if _get_field(self, key) != default:
+                key = _changed_field(key, _get_field(self, key), default)
                 network = self.model.network
-                hint = f", or start from the recipe '{network}', not from another's" if self.is_classical else ""
-                raise NephrosError(f"{network} has no setting --{key}: leave it out{hint}.")
-        for valid, key, expected in _constraints(self):
-            if not valid:
-                raise NephrosError(f"--{key} is {_get_field(self, key)}, but it must be {expected}.")
+                hint = f"Start from the recipe '{network}', not from a network's." if self.is_classical else ""
+                raise InvalidArgument(key, _get_field(self, key), f"left out: {network} has no such field", hint=hint)
+        for is_valid, key, expected in _constraints(self):
+            if not is_valid:
+                raise InvalidArgument(key, _get_field(self, key), expected)
 
     @property
     def is_classical(self) -> bool:
-        """Whether it is a classical baseline's, which is learnt at one go, and not a network's."""
+        """Whether the recipe describes a classical baseline, which is fitted in one go, and not a network."""
         return self.model.network in CLASSICAL_FIELDS
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields that its network or baseline has, as plain YAML and JSON values."""
+        """Return the fields that the network or baseline uses, nested, as plain YAML and JSON values."""
         values: dict[str, Any] = _to_builtin(dataclasses.asdict(self))
         for key, _ in _unused_fields(self):
             *groups, name = key.split(".")
@@ -114,8 +213,15 @@ class Recipe:
         return hashlib.sha256(to_yaml(self).encode()).hexdigest()[:16]
 
 
+def to_yaml(recipe: Recipe) -> str:
+    """Return the recipe as YAML text, with its fields in the order of the dataclass."""
+    import yaml
+
+    return yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True, width=120)
+
+
 def _get_field(recipe: Recipe, key: str) -> Any:
-    """Return a field by its dotted name."""
+    """Return the value of a field by its dotted name."""
     value: Any = recipe
     for part in key.split("."):
         value = getattr(value, part)
@@ -123,7 +229,7 @@ def _get_field(recipe: Recipe, key: str) -> Any:
 
 
 def _unused_fields(recipe: Recipe) -> list[tuple[str, Any]]:
-    """Return (dotted name, default) of the fields and groups that mean nothing to the recipe's network or baseline."""
+    """Return (dotted name, default) of the fields and groups that the recipe's network or baseline doesn't use."""
     if not recipe.is_classical:
         return [("classical", ClassicalConfig())]
     common = ("name", "source", "model", "classical", "metric", "seed")
@@ -138,63 +244,104 @@ def _default_value(field: dataclasses.Field[Any]) -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
+def _changed_field(key: str, value: Any, default: Any) -> str:
+    """Return the dotted name of the first field of a group that differs from the default; of a plain field, its own name."""
+    if not dataclasses.is_dataclass(value):
+        return key
+    names = (field.name for field in dataclasses.fields(value))
+    return next(f"{key}.{name}" for name in names if getattr(value, name) != getattr(default, name))
+
+
 def _constraints(recipe: Recipe) -> list[tuple[bool, str, str]]:
-    """Return (holds, dotted name, what it must be) for every numeric field."""
-    m, o, s, a, c = recipe.model, recipe.optimizer, recipe.schedule, recipe.augment, recipe.classical
-    fraction = "at least 0 and below 1"
+    """Return (whether it holds, dotted name, what is allowed) for every field with a limited range."""
     return [
-        (recipe.epochs >= 1, "epochs", "a whole number of at least 1"),
-        (recipe.passes_per_epoch >= 1, "passes_per_epoch", "a whole number of at least 1"),
-        (recipe.batch_size >= 1, "batch_size", "a whole number of at least 1"),
-        (0 <= recipe.label_smoothing < 1, "label_smoothing", fraction),
+        *_training_constraints(recipe),
+        *_model_constraints(recipe.model),
+        *_optimizer_constraints(recipe.optimizer),
+        *_schedule_constraints(recipe.schedule),
+        *_augment_constraints(recipe.augment),
+        *_classical_constraints(recipe.classical),
+    ]
+
+
+_COUNT = "a whole number of at least 1"
+_FRACTION = "at least 0 and below 1"
+
+
+def _training_constraints(recipe: Recipe) -> list[tuple[bool, str, str]]:
+    return [
+        (recipe.epochs >= 1, "epochs", _COUNT),
+        (recipe.passes_per_epoch >= 1, "passes_per_epoch", _COUNT),
+        (recipe.batch_size >= 1, "batch_size", _COUNT),
+        (0 <= recipe.label_smoothing < 1, "label_smoothing", _FRACTION),
         (0 <= recipe.distillation_weight <= 1, "distillation_weight", "from 0 to 1"),
         (recipe.tta_views in TTA_VIEW_COUNTS, "tta_views", "1, 5, 8 or 40"),
-        (0 <= recipe.ema_decay < 1, "ema_decay", fraction),
+        (0 <= recipe.ema_decay < 1, "ema_decay", _FRACTION),
         (recipe.early_stopping_patience >= 0, "early_stopping_patience", "0 (off) or a number of epochs"),
         (0 <= recipe.seed < 2**63, "seed", "a whole number from 0 to 2^63 - 1"),
-        (m.base_channels >= 1, "model.base_channels", "a whole number of at least 1"),
-        (m.depth >= 1, "model.depth", "a whole number of at least 1"),
-        (all(width >= 1 for width in m.hidden), "model.hidden", "a list of whole numbers of at least 1"),
-        (0 <= m.dropout < 1, "model.dropout", fraction),
-        (0 < o.lr < float("inf"), "optimizer.lr", "a number above 0"),
-        (0 < o.aux_lr < float("inf"), "optimizer.aux_lr", "a number above 0"),
-        (0 <= o.momentum < 1, "optimizer.momentum", fraction),
+    ]
+
+
+def _model_constraints(model: ModelConfig) -> list[tuple[bool, str, str]]:
+    return [
+        (model.base_channels >= 1, "model.base_channels", _COUNT),
+        (model.depth >= 1, "model.depth", _COUNT),
+        (all(width >= 1 for width in model.hidden), "model.hidden", "a list of whole numbers of at least 1"),
+        (0 <= model.dropout < 1, "model.dropout", _FRACTION),
+    ]
+
+
+def _optimizer_constraints(optimizer: OptimizerConfig) -> list[tuple[bool, str, str]]:
+    has_momentum = optimizer.name == "sgd" and optimizer.momentum > 0
+    return [
+        (0 < optimizer.lr < float("inf"), "optimizer.lr", "a number above 0"),
+        (0 < optimizer.aux_lr < float("inf"), "optimizer.aux_lr", "a number above 0"),
+        (0 <= optimizer.momentum < 1, "optimizer.momentum", _FRACTION),
+        (not optimizer.nesterov or has_momentum, "optimizer.nesterov", "off, or used with sgd and momentum above 0"),
+        (0 <= optimizer.weight_decay < float("inf"), "optimizer.weight_decay", "a number of at least 0"),
+    ]
+
+
+def _schedule_constraints(schedule: LRScheduleConfig) -> list[tuple[bool, str, str]]:
+    has_one_rule = bool(schedule.milestones) != bool(schedule.step_epochs)
+    return [
         (
-            not o.nesterov or (o.name == "sgd" and o.momentum > 0),
-            "optimizer.nesterov",
-            "off, or sgd with momentum above 0",
-        ),
-        (0 <= o.weight_decay < float("inf"), "optimizer.weight_decay", "a number of at least 0"),
-        (
-            all(0 < fraction < 1 for fraction in s.milestones),
+            all(0 < fraction < 1 for fraction in schedule.milestones),
             "schedule.milestones",
-            "shares of the run between 0 and 1",
+            "a list of fractions of the run between 0 and 1",
         ),
-        (s.step_epochs >= 0, "schedule.step_epochs", "0 or a number of epochs"),
+        (schedule.step_epochs >= 0, "schedule.step_epochs", "0 or a number of epochs"),
         (
-            s.name != "step" or bool(s.milestones) != bool(s.step_epochs),
+            schedule.name != "step" or has_one_rule,
             "schedule.name",
-            "used with either --schedule.milestones or --schedule.step_epochs",
+            "used with either `schedule.milestones` or `schedule.step_epochs`",
         ),
-        (0 < s.factor <= 1, "schedule.factor", "above 0 and at most 1"),
-        (s.patience >= 0, "schedule.patience", "a number of epochs of at least 0"),
-        (0 <= s.warmup < 1, "schedule.warmup", fraction),
-        (a.shift >= 0, "augment.shift", "a number of pixels of at least 0"),
-        (0 <= a.rotate <= 180, "augment.rotate", "a number of degrees from 0 to 180"),
-        (0 <= a.translate < 1, "augment.translate", fraction),
-        (0 <= a.scale < 1, "augment.scale", fraction),
-        (bool(c.features), "classical.features", "a list of pixels, pca or both"),
-        (c.n_components >= 1, "classical.n_components", "a whole number of at least 1"),
-        (
-            bool(c.n_neighbors) and min(c.n_neighbors) >= 1,
-            "classical.n_neighbors",
-            "a list of whole numbers of at least 1",
-        ),
-        (bool(c.distance), "classical.distance", "a list of euclidean, cosine or both"),
-        (_all_positive(c.C), "classical.C", "a list of numbers above 0"),
-        (_all_positive(c.gamma), "classical.gamma", "a list of numbers above 0"),
-        (c.n_landmarks >= 0, "classical.n_landmarks", "0 (an exact kernel) or a number of training images"),
-        (c.max_images >= 0, "classical.max_images", "0 (all) or a number of training images"),
+        (0 < schedule.factor <= 1, "schedule.factor", "above 0 and at most 1"),
+        (schedule.patience >= 0, "schedule.patience", "a number of epochs of at least 0"),
+        (0 <= schedule.warmup < 1, "schedule.warmup", _FRACTION),
+    ]
+
+
+def _augment_constraints(augment: AugmentConfig) -> list[tuple[bool, str, str]]:
+    return [
+        (augment.shift >= 0, "augment.shift", "a number of pixels of at least 0"),
+        (0 <= augment.rotate <= 180, "augment.rotate", "a number of degrees from 0 to 180"),
+        (0 <= augment.translate < 1, "augment.translate", _FRACTION),
+        (0 <= augment.scale < 1, "augment.scale", _FRACTION),
+    ]
+
+
+def _classical_constraints(config: ClassicalConfig) -> list[tuple[bool, str, str]]:
+    has_neighbors = bool(config.n_neighbors) and min(config.n_neighbors) >= 1
+    return [
+        (bool(config.features), "classical.features", "a list of pixels, pca or both"),
+        (config.n_components >= 1, "classical.n_components", _COUNT),
+        (has_neighbors, "classical.n_neighbors", "a list of whole numbers of at least 1"),
+        (bool(config.distance), "classical.distance", "a list of euclidean, cosine or both"),
+        (_all_positive(config.C), "classical.C", "a list of numbers above 0"),
+        (_all_positive(config.gamma), "classical.gamma", "a list of numbers above 0"),
+        (config.n_landmarks >= 0, "classical.n_landmarks", "0 (an exact kernel) or a number of training images"),
+        (config.max_images >= 0, "classical.max_images", "0 (all) or a number of training images"),
     ]
 
 
@@ -206,10 +353,3 @@ def _to_builtin(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _to_builtin(item) for key, item in value.items()}
     return [_to_builtin(item) for item in value] if isinstance(value, tuple) else value
-
-
-def to_yaml(recipe: Recipe) -> str:
-    """Return the recipe as YAML text, fields in the order of the dataclass."""
-    import yaml
-
-    return yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True, width=120)

@@ -1,4 +1,4 @@
-"""Recipes from YAML files and from flags: both are parsed by one parser built from the dataclass."""
+"""Recipes from YAML files and from flags, both parsed by one parser that is built from the dataclass."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
-from nephros.errors import InvalidArgument, NephrosError, did_you_mean
+from nephros.errors import FileError, InvalidArgument, NephrosError, UnknownName, did_you_mean
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe
 
@@ -36,14 +36,14 @@ def _is_nested(value: Any) -> bool:
 
 @functools.cache
 def recipe_parser() -> ArgumentParser:
-    """Return a parser of every recipe field, for flags and for YAML alike."""
+    """Return a parser of all recipe fields, for flags and for YAML."""
     parser = ArgumentParser(prog="recipe", exit_on_error=False)
     parser.add_class_arguments(Recipe)
     return parser
 
 
 def apply_overrides(recipe: Recipe, overrides: Namespace | dict[str, Any]) -> Recipe:
-    """Return `recipe` with the `overrides` fields (nested by name) in place of its own; UserError for impossible values."""
+    """Return `recipe` with the fields in `overrides` (nested by name) replaced; InvalidArgument for invalid values."""
     changes: dict[str, Any] = {}
     for key, value in dict(overrides.__dict__ if isinstance(overrides, Namespace) else overrides).items():
         current = getattr(recipe, key)
@@ -56,23 +56,28 @@ def apply_overrides(recipe: Recipe, overrides: Namespace | dict[str, Any]) -> Re
 
 
 def recipe_from_dict(values: Any, source: str) -> Recipe:
-    """Return the recipe that `values` (nested, as in YAML) describe; fields that they lack keep their defaults.
+    """Return the recipe of `values`, nested as in YAML; missing fields have their defaults.
 
-    Raises UserError, naming `source`, for an unknown field (with the nearest) or a value of the wrong kind.
+    Raises FileError or InvalidArgument, with `source` in the message, for an unknown field or a value of the wrong type.
     """
     if not isinstance(values, dict):
-        raise NephrosError(
-            f"{source} is not a recipe: write fields such as 'epochs: 5' in it, or start from `nephros recipes NAME`."
+        raise FileError(
+            source,
+            f"{source} is not a recipe: it must hold fields such as 'epochs: 5', as `nephros.get_recipe(NAME)` does.",
         )
     _check_field_names(values, "", source)
     try:
         parsed = recipe_parser().parse_object(values, defaults=False)
     except Exception as error:
         raise parse_error(str(error), source) from None
-    return apply_overrides(Recipe(), parsed)
+    try:
+        return apply_overrides(Recipe(), parsed)
+    except InvalidArgument as error:
+        raise InvalidArgument(error.parameter, error.value, error.expected, hint=error.hint, source=source) from None
 
 
 def _check_field_names(values: dict[Any, Any], prefix: str, source: str) -> None:
+    """Raise FileError for a key that is no field, and for a field without a value."""
     names = field_names()
     for key, value in values.items():
         dotted = f"{prefix}{key}"
@@ -80,16 +85,16 @@ def _check_field_names(values: dict[Any, Any], prefix: str, source: str) -> None
         if dotted == "amp" and value is False:  # YAML reads a bare off as false
             values[key] = "off"
         elif value is None:
-            raise NephrosError(f"{source}: '{dotted}' has no value: write one, or leave the line out.")
+            raise FileError(source, f"{source}: '{dotted}' has no value: write one, or leave the line out.")
         elif group and isinstance(value, dict):
             _check_field_names(value, f"{dotted}.", source)
         elif group or dotted not in names:
             problem = f"'{dotted}' must hold fields such as '{group[0]}'" if group else f"there is no field '{dotted}'"
-            raise NephrosError(f"{source}: {problem}.{'' if group else did_you_mean(dotted, names)}")
+            raise FileError(source, f"{source}: {problem}.{'' if group else did_you_mean(dotted, names)}")
 
 
 def parse_error(message: str, source: str = "") -> NephrosError:
-    """Return the error that says one of the parser's messages in plain words; `source` names the file it is about, if any."""
+    """Return the error for a message of jsonargparse, in plain words; `source` names the file that the value is from, if any."""
     text = " ".join(message.split())
     if group := re.search(r'Parser key "(\w+)": Unable to load config \'(.*?)\'', text):
         return _group_error(*group.groups())
@@ -111,7 +116,7 @@ def parse_error(message: str, source: str = "") -> NephrosError:
 
 
 def _group_error(group: str, value: str) -> NephrosError:
-    """Return the error for a value given to a group of fields, such as ``optimizer``: it names the field that takes it."""
+    """Return the error for a value given to a group of fields, such as ``optimizer``, with the field that takes the value."""
     fields = [name for name in field_names() if name.startswith(f"{group}.")]
     names = {"optimizer": "name", "model": "network", "schedule": "name"}
     field = f"{group}.{names[group]}" if group in names else fields[0]
@@ -123,22 +128,22 @@ def _prefixed(source: str, sentence: str) -> str:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Return the recipe in a YAML file; UserError, naming the file, when it can't be read as one."""
+    """Return the recipe in a YAML file; FileError when it can't be read or is no recipe."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not YAML text"
-        raise NephrosError(
-            f"The recipe {path} can't be read ({reason}): name a YAML file or one of `nephros recipes`."
+        raise FileError(
+            path, f"The recipe {path} can't be read ({reason}): choose a YAML file, or one of {', '.join(RECIPES)}."
         ) from None
     return recipe_from_dict(values, str(path))
 
 
 def get_recipe(name: str) -> Recipe:
-    """Return the recipe of that name, or in that YAML file; UserError with the nearest name when there is neither."""
+    """Return the recipe of a name, or in a YAML file; UnknownName when there is neither."""
     if name in RECIPES:
         return RECIPES[name]
     path = Path(name).expanduser()
     if path.suffix in {".yaml", ".yml"} or path.is_file():
         return read_recipe(path)
-    raise NephrosError(f"There is no recipe '{name}'.{did_you_mean(name, RECIPES)} `nephros recipes` lists them.")
+    raise UnknownName("recipe", name, RECIPES, hint=f"Choose a YAML file, or one of {', '.join(RECIPES)}.")

@@ -24,7 +24,7 @@ def main() -> None:
     for images, last_batch in CASES:
         recipe = dataclasses.replace(RECIPES["poster"], epochs=2, last_batch=last_batch)  # type: ignore[arg-type]
         with tempfile.TemporaryDirectory() as folder:
-            run = train(recipe, "tissuemnist", subset=images, out=Path(folder) / "run", say=lambda _: None)
+            run = train(recipe, "tissuemnist", subset=images, out=Path(folder) / "run")
             first, second = (f"{row.val_accuracy:.4f}" for row in read_history(run.file("history.csv")))
         edges = batch_boundaries(images, recipe.batch_size, balanced=last_batch == "balanced")
         print(f"| {images:,} | {last_batch} | {edges[-1] - edges[-2]} | {first} | {second} |", flush=True)

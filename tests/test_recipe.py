@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nephros.errors import InvalidArgument, NephrosError
+from nephros.cli import main
+from nephros.errors import FileError, InvalidArgument, NephrosError, UnknownName
 from nephros.presets import RECIPES
-from nephros.recipe import Recipe, to_yaml
+from nephros.recipe import LRScheduleConfig, OptimizerConfig, Recipe, to_yaml
 from nephros.recipe_io import field_names, get_recipe, read_recipe, recipe_from_dict
-from nephros.recipe_parts import OptimizerConfig
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -24,11 +24,11 @@ def test_every_recipe_prints_as_yaml_that_reads_back_the_same(name: str, tmp_pat
     assert parsed.hash == RECIPES[name].hash
 
 
-def test_hash_tells_recipes_apart() -> None:
+def test_recipes_have_different_hashes() -> None:
     assert len({recipe.hash for recipe in RECIPES.values()}) == len(RECIPES)
 
 
-def test_the_course_rows_are_those_of_its_table() -> None:
+def test_course_recipes_match_the_report_s_table() -> None:
     rows = [RECIPES[f"course-{row}"] for row in range(1, 8)]
     assert [row.optimizer.lr for row in rows] == [0.01, 0.01, 0.1, 0.01, 0.001, 0.01, 0.01]
     assert [row.epochs for row in rows] == [5, 5, 5, 5, 5, 75, 150]
@@ -36,14 +36,14 @@ def test_the_course_rows_are_those_of_its_table() -> None:
     assert {row.optimizer.momentum for row in rows} == {0.0}
 
 
-def test_the_poster_s_two_sets_of_values() -> None:
+def test_poster_recipes_match_its_two_sets_of_values() -> None:
     tuned, printed = RECIPES["poster"], RECIPES["poster-printed"]
     assert tuned.optimizer == OptimizerConfig("sgd", 0.0253366, 0.8, True, 0.0046684)
     assert printed.optimizer == OptimizerConfig("sgd", 0.025, 0.8, False, 0.004)
     assert (tuned.schedule.patience, tuned.schedule.factor, tuned.epochs, tuned.model.dropout) == (5, 0.29, 100, 0.5)
 
 
-def test_fields_that_a_file_lacks_keep_their_defaults() -> None:
+def test_missing_fields_keep_their_defaults() -> None:
     assert recipe_from_dict({"epochs": 3, "optimizer": {"lr": 0.5}}, "mine.yaml") == Recipe(
         epochs=3, optimizer=OptimizerConfig(lr=0.5)
     )
@@ -55,12 +55,15 @@ def test_fields_that_a_file_lacks_keep_their_defaults() -> None:
         ({"epocs": 3}, ["mine.yaml", "'epocs'", "Did you mean 'epochs'"]),
         ({"optimizer": {"lrr": 3}}, ["mine.yaml", "'optimizer.lrr'", "Did you mean 'optimizer.lr'"]),
         ({"optimizer": 3}, ["'optimizer' must hold fields"]),
+        ({"epochs": "many"}, ["mine.yaml: epochs is many", "a whole number"]),
+        ({"optimizer": {"lr": "fast"}}, ["mine.yaml: optimizer.lr is fast", "a number"]),
+        ({"amp": "int3"}, ["mine.yaml: amp is int3", "one of 'off', 'auto', 'native', 'bf16', 'fp16'"]),
         ([1, 2], ["mine.yaml is not a recipe"]),
         ({"epochs": None}, ["mine.yaml: 'epochs' has no value"]),
         ({"optimizer": {"lr": None}}, ["mine.yaml: 'optimizer.lr' has no value"]),
     ],
 )
-def test_a_file_that_can_not_be_used_is_named(values: object, message_parts: list[str]) -> None:
+def test_errors_in_a_file_name_the_file_and_the_field(values: object, message_parts: list[str]) -> None:
     with pytest.raises(NephrosError) as exc_info:
         recipe_from_dict(values, "mine.yaml")
     for part in message_parts:
@@ -110,31 +113,60 @@ def test_a_value_of_the_wrong_type_names_field_and_file(
         ("augment.translate", -0.5),
     ],
 )
-def test_impossible_values_name_their_flag(key: str, value: float) -> None:
+def test_impossible_values_name_their_field(key: str, value: float) -> None:
     group, _, name = key.rpartition(".")
-    with pytest.raises(NephrosError, match=f"--{key} is"):
+    with pytest.raises(InvalidArgument) as exc_info:
         recipe_from_dict({group: {name: value}} if group else {name: value}, "mine.yaml")
+    assert exc_info.value.parameter == key
+    assert exc_info.value.value == pytest.approx(value, nan_ok=True)
+    assert exc_info.value.source == "mine.yaml"
 
 
-def test_clashes_name_the_flags() -> None:
-    with pytest.raises(NephrosError, match=r"--optimizer\.nesterov"):
-        recipe_from_dict({"optimizer": {"nesterov": True, "momentum": 0.0}}, "x")
-    with pytest.raises(NephrosError, match=r"--schedule\.milestones or --schedule\.step_epochs"):
-        recipe_from_dict({"schedule": {"name": "step"}}, "x")
+def test_fields_that_contradict_each_other_are_named() -> None:
+    with pytest.raises(InvalidArgument) as exc_info:
+        Recipe(optimizer=OptimizerConfig(nesterov=True, momentum=0.0))
+    assert exc_info.value.parameter == "optimizer.nesterov"
+    with pytest.raises(InvalidArgument) as exc_info:
+        Recipe(schedule=LRScheduleConfig(name="step"))
+    assert exc_info.value.parameter == "schedule.name"
+    assert "schedule.milestones" in str(exc_info.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "advice"),
+    [
+        (("--optimizer", "adamw"), "--optimizer.name adamw"),
+        (("--model", "resnet18"), "--model.network resnet18"),
+        (("--schedule", "cosine"), "--schedule.name cosine"),
+    ],
+)
+def test_a_value_for_a_group_of_fields_is_told_where_it_belongs(
+    argument: tuple[str, str], advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "compact", *argument])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert advice in line
+    assert "arser" not in line
 
 
 def test_unreadable_files(tmp_path: Path) -> None:
-    with pytest.raises(NephrosError, match=r"absent\.yaml can't be read"):
+    with pytest.raises(FileError) as exc_info:
         read_recipe(tmp_path / "absent.yaml")
+    assert exc_info.value.path == tmp_path / "absent.yaml"
     broken = tmp_path / "broken.yaml"
     broken.write_text("epochs: [1,")
-    with pytest.raises(NephrosError, match="not YAML"):
+    with pytest.raises(FileError, match="YAML"):
         read_recipe(broken)
-    with pytest.raises(NephrosError, match="Did you mean 'poster'"):
+
+
+def test_an_unknown_recipe_is_answered_with_the_nearest_name() -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'poster'") as exc_info:
         get_recipe("postre")
+    assert (exc_info.value.parameter, exc_info.value.value) == ("recipe", "postre")
 
 
-def test_keys_are_all_leaves() -> None:
+def test_field_names_are_those_of_all_nested_fields() -> None:
     assert "optimizer.lr" in field_names()
     assert "optimizer" not in field_names()
     leaves = 0
@@ -144,7 +176,7 @@ def test_keys_are_all_leaves() -> None:
     assert {*yaml.safe_load(to_yaml(Recipe())), "classical"} == {key.split(".")[0] for key in field_names()}
 
 
-def test_a_bare_off_is_no_boolean() -> None:
+def test_a_bare_off_in_yaml_is_the_value_off() -> None:
     values = yaml.safe_load("amp: off")
     assert values == {"amp": False}
     assert recipe_from_dict(values, "x").amp == "off"

@@ -38,7 +38,7 @@ def run_folder(cells_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
     base = RECIPES["nephros"]
     recipe = replace(base, epochs=3, batch_size=32, model=replace(base.model, base_channels=8), tta_views=1)
     out = tmp_path_factory.mktemp("runs") / "run"
-    return train(recipe, cells_npz, out=out, test=True, say=lambda _: None)
+    return train(recipe, cells_npz, out=out, test=True)
 
 
 @pytest.fixture(scope="session")

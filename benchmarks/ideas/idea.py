@@ -11,9 +11,8 @@ from torch import nn
 from benchmarks.ideas.labels import MakeSoftTargets
 from nephros.models import build_network
 from nephros.models.input_spec import InputSpec
-from nephros.recipe import Recipe
+from nephros.recipe import ModelConfig, Recipe
 from nephros.recipe_io import apply_overrides
-from nephros.recipe_parts import ModelConfig
 from nephros.training.trainer import Trainer
 
 BuildNetwork = Callable[[ModelConfig, InputSpec], nn.Module]

@@ -88,7 +88,7 @@ def distilled_from(*names: str) -> MakeSoftTargets:
         key = (names, dataset.provenance.sha256)
         if key not in _TEACHER_CACHE:
             _TEACHER_CACHE[key] = torch.from_numpy(
-                teacher_probabilities(teachers, BatchLoader(dataset.train, _CPU), dataset.n_classes, print)
+                teacher_probabilities(teachers, BatchLoader(dataset.train, _CPU), dataset.n_classes)
             )
         return _TEACHER_CACHE[key]
 

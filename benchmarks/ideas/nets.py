@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nephros.models.input_spec import InputSpec
-from nephros.recipe_parts import ModelConfig
+from nephros.recipe import ModelConfig
 
 Layer = Callable[[], nn.Module]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nephros.models.dihedral import N_ORIENTATIONS, D4BatchNorm, D4Conv
 from nephros.models.input_spec import InputSpec
-from nephros.recipe_parts import ModelConfig
+from nephros.recipe import ModelConfig
 
 
 class D4SqueezeExcitation(nn.Module):

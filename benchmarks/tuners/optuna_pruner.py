@@ -11,7 +11,7 @@ from benchmarks.tuners.epochs import start_trial, train_epochs
 from benchmarks.tuners.event_log import EventLog
 from benchmarks.tuners.process_pool import run_processes
 from nephros.errors import DivergedError
-from nephros.training.parts import derive_seed
+from nephros.training.seeding import derive_seed
 from nephros.tuning.sample import suggest_params
 
 

@@ -20,7 +20,7 @@ from benchmarks.tuners.epochs import start_trial, train_epoch
 from benchmarks.tuners.event_log import EventLog
 from nephros.data.dataset import Dataset
 from nephros.training import checkpoint
-from nephros.training.parts import derive_seed
+from nephros.training.seeding import derive_seed
 from nephros.tuning.dimension import Dimension
 
 MAX_SAMPLES = 1000

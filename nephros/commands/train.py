@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nephros.commands.parser import DATA_OPTION_HELP, DEVICE_HELP, CommandParser, require_tune_extra
 from nephros.errors import InvalidArgument, NephrosError
 from nephros.recipe import Recipe
 from nephros.recipe_io import apply_overrides, get_recipe
+
+if TYPE_CHECKING:
+    from nephros.runs import RunFolder
 
 
 def _build_parser() -> tuple[CommandParser, set[str]]:
@@ -65,8 +69,7 @@ def train(argv: list[str]) -> int:
             raise NephrosError(
                 "--resume continues a run with the settings it started with: leave out the other options except --device."
             )
-        workflow.resume(args["resume"], device=args.get("device"))
-        return 0
+        return _print_report(workflow.resume(args["resume"], device=args.get("device")))
     if args.pop("no_test", False) and args.get("test"):
         raise NephrosError("--test and --no-test exclude each other: give one of them.")
     if "teachers" in args:
@@ -75,7 +78,13 @@ def train(argv: list[str]) -> int:
         args["resplit"] = _parse_resplit(args["resplit"])
     base = _recipe_from_study(args) if "from_study" in args else get_recipe(args.pop("recipe", "nephros"))
     recipe = apply_overrides(base, overrides)
-    workflow.train(recipe, args.pop("data", "tissuemnist"), command=shlex.join(["nephros", "train", *argv]), **args)
+    command = shlex.join(["nephros", "train", *argv])
+    return _print_report(workflow.train(recipe, args.pop("data", "tissuemnist"), command=command, **args))
+
+
+def _print_report(run: RunFolder) -> int:
+    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first alone
+        print(f"report: {run.file('report.html')}")
     return 0
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nephros.recipe_parts import AugmentConfig
+from nephros.recipe import AugmentConfig
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.inference.ood.detector import whitening_matrix
 from nephros.models.classifier import Classifier
-from nephros.models.dihedral import GlobalOrientationPool, OrientationPool
-from nephros.models.folded import fold_batch_norm
+from nephros.models.dihedral import GlobalOrientationPool, OrientationPool, fold_batch_norm
 from nephros.models.tta import TTAView, ensemble_logits, make_tta_views
 from nephros.recipe import TTA_VIEW_COUNTS
 

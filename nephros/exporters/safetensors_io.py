@@ -16,7 +16,7 @@ from nephros.inference.model_card import ModelCard, card_from_json, card_to_json
 from nephros.models import build_network
 from nephros.models.classifier import Classifier
 from nephros.models.input_spec import InputSpec
-from nephros.recipe_parts import ModelConfig
+from nephros.recipe import ModelConfig
 from nephros.runs import RunInfo
 
 SAFETENSORS_FORMAT = "nephros-package-2"

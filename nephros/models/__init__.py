@@ -1,4 +1,4 @@
-"""Networks by name: a new one is one file and one line in MODELS."""
+"""Networks by name. To add one, write its file and add a line to MODELS."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from nephros.errors import NephrosError, did_you_mean
+from nephros.errors import UnknownName
 from nephros.models.classical import CLASSICAL_MODELS
 from nephros.models.compact import Compact
 from nephros.models.course import Course
@@ -14,7 +14,7 @@ from nephros.models.equivariant import Equivariant
 from nephros.models.input_spec import InputSpec
 from nephros.models.poster import nephnet2d, poster
 from nephros.models.resnet import resnet18, resnet50
-from nephros.recipe_parts import ModelConfig
+from nephros.recipe import ModelConfig
 
 MODELS: dict[str, Callable[[ModelConfig, InputSpec], nn.Module]] = {
     "compact": Compact,
@@ -28,10 +28,10 @@ MODELS: dict[str, Callable[[ModelConfig, InputSpec], nn.Module]] = {
 
 
 def build_network(config: ModelConfig, spec: InputSpec) -> nn.Module:
-    """Return the network that `config` names, with fresh weights, for data of that shape; UserError for an unknown name."""
+    """Return the network that `config` names, with initial weights, for inputs of `spec`; UnknownName if there is none."""
     if config.network not in MODELS:
-        raise NephrosError(
-            f"--model.network is '{config.network}', but it must be one of {', '.join([*MODELS, *CLASSICAL_MODELS])}."
-            f"{did_you_mean(config.network, [*MODELS, *CLASSICAL_MODELS])}"
+        names = [*MODELS, *CLASSICAL_MODELS]
+        raise UnknownName(
+            "model.network", config.network, names, kind="network", hint=f"Choose one of {', '.join(names)}."
         )
     return MODELS[config.network](config, spec)

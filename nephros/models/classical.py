@@ -1,7 +1,7 @@
-"""The classical baselines as modules: nearest neighbours and support vector machines behind a network's face.
+"""Classical baselines as torch modules: k-nearest neighbors and support vector machines with the interface of a network.
 
-Each is a function of the tensors that it stores, so that its weights are saved, loaded, moved to a device and judged as a
-network's are. `nephros.training.classical` makes the tensors.
+Each is a function of the tensors that it stores, so that it is saved, loaded, moved to a device and evaluated like a network.
+`nephros.training.classical` computes the tensors.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 CHUNK_SIZE = 16384
-"""Stored images compared at once: they and the distances to them stay in a few dozen MB."""
+"""Number of stored images compared at once: their features and distances take a few dozen MB."""
 ABSENT_CLASS_SCORE = -30.0
-"""Score of a class that no training image has."""
+"""Score of a class without training images."""
 
 
 class ClassicalModel(nn.Module):
-    """(n, 1 or 3, h, w) images in 0..1 -> (n, classes) logits: scale x scores + shift, calibrated on validation.
+    """Maps (n, 1 or 3, h, w) images in 0..1 to (n, classes) logits: scale * scores + shift, calibrated on validation.
 
-    Tensors of every kind: `scale` and `shift` (classes,), `present` (m,) int64, the classes that were learnt. Features are
-    the flattened pixels, less `centre` (d,), along the columns of `basis` (d, f), over `spread` (); each where stored.
+    Every model stores `scale` and `shift` (classes,) and `present_classes` (m,) int64, the classes with training images. Its
+    features are the flattened pixels minus `center` (d,), projected on the columns of `basis` (d, f), divided by
+    `feature_scale` (); each of these where it is stored.
     """
 
     scale: Tensor
     shift: Tensor
-    present: Tensor
+    present_classes: Tensor
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -40,11 +41,11 @@ class ClassicalModel(nn.Module):
         return project_features(x_nchw.flatten(1), dict(self.named_buffers()))
 
     def scores(self, features: Tensor) -> Tensor:
-        """Return (n, m) uncalibrated scores of the classes present, the highest for the likeliest."""
+        """Return (n, m) uncalibrated scores of the classes with training images, the highest for the most likely."""
         raise NotImplementedError
 
     def count_multiply_adds(self) -> int:
-        """Return those of one image."""
+        """Return the multiply-adds for one image."""
         raise NotImplementedError
 
     def all_scores(self, x_nchw: Tensor) -> Tensor:
@@ -52,9 +53,9 @@ class ClassicalModel(nn.Module):
         return self.expand_to_all_classes(self.scores(self.extract_features(x_nchw)))
 
     def expand_to_all_classes(self, scores: Tensor) -> Tensor:
-        """Return (n, classes) scores from those (n, m) of the classes present."""
+        """Return (n, classes) scores from the (n, m) scores of the classes with training images."""
         all_scores = scores.new_full((len(scores), len(self.scale)), ABSENT_CLASS_SCORE)
-        all_scores[:, self.present] = scores
+        all_scores[:, self.present_classes] = scores
         return all_scores
 
     def forward(self, x_nchw: Tensor) -> Tensor:
@@ -63,42 +64,47 @@ class ClassicalModel(nn.Module):
 
 
 def uncalibrated_tensors(present_classes: NDArray[np.int64], n_classes: int) -> dict[str, Tensor]:
-    """Return the tensors of every classical model, not calibrated yet; `present_classes` (m,) are the classes learnt."""
-    return {"present": torch.tensor(present_classes), "scale": torch.ones(n_classes), "shift": torch.zeros(n_classes)}
+    """Return the tensors that every model stores, before calibration; `present_classes` (m,) have training images."""
+    return {
+        "present_classes": torch.tensor(present_classes),
+        "scale": torch.ones(n_classes),
+        "shift": torch.zeros(n_classes),
+    }
 
 
 def project_features(pixels: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return (n, f) features of (n, d) pixels by those of `centre`, `basis` and `spread` that there are."""
-    if "centre" in tensors:
-        pixels = pixels - tensors["centre"]
+    """Return the (n, f) features of (n, d) pixels, by `center`, `basis` and `feature_scale` where they are given."""
+    if "center" in tensors:
+        pixels = pixels - tensors["center"]
     if "basis" in tensors:
         pixels = pixels @ tensors["basis"]
-    return pixels / tensors["spread"] if "spread" in tensors else pixels
+    return pixels / tensors["feature_scale"] if "feature_scale" in tensors else pixels
 
 
 class KNNClassifier(ClassicalModel):
-    """Exact neighbours by brute force: shares of the classes among the `count` () nearest of the stored images.
+    """k-nearest neighbors by brute force: class shares among the `n_neighbors` () nearest stored images.
 
-    `bank` (k, f) holds their features, uint8 where those are pixels, and `answers` (k,) int64 their labels. How far
-    image i is from a query q is ranked by offset_i - factor_i (q . bank_i), with `offset` and `factor` (k,): with
-    |b|^2 and 2 by Euclidean distance, with 0 and 1 / |b| by cosine. `prior` (m,) are the classes' shares of all, which
-    stand for one vote more, so that no class has probability zero.
+    `train_features` (k, f) holds the features of the stored images, uint8 where they are pixels, and `train_labels` (k,) int64
+    their labels. Stored images b_i are ranked by distance_offset_i - distance_factor_i * (q . b_i) from a query q, with
+    `distance_offset` and `distance_factor` (k,): |b|^2 and 2 for the Euclidean distance, 0 and 1 / |b| for the cosine.
+    `class_prior` (m,), the class shares of all stored images, counts as one further vote, so that no probability is zero.
     """
 
-    bank: Tensor
-    answers: Tensor
-    offset: Tensor
-    factor: Tensor
-    count: Tensor
-    prior: Tensor
+    train_features: Tensor
+    train_labels: Tensor
+    distance_offset: Tensor
+    distance_factor: Tensor
+    n_neighbors: Tensor
+    class_prior: Tensor
 
     def kneighbors(self, features: Tensor, n_neighbors: int) -> Tensor:
-        """Return the (n, count) int64 indices of the nearest stored images, the nearest first."""
+        """Return the (n, n_neighbors) int64 indices of the nearest stored images, the nearest first."""
         distances = features.new_empty((len(features), 0))
         indices = torch.empty((len(features), 0), dtype=torch.int64, device=features.device)
-        for start in range(0, len(self.bank), CHUNK_SIZE):
+        for start in range(0, len(self.train_features), CHUNK_SIZE):
             rows = slice(start, start + CHUNK_SIZE)
-            chunk_distances = self.offset[rows] - self.factor[rows] * (features @ self.bank[rows].to(features.dtype).T)
+            products = features @ self.train_features[rows].to(features.dtype).T
+            chunk_distances = self.distance_offset[rows] - self.distance_factor[rows] * products
             nearest, positions = chunk_distances.topk(min(n_neighbors, chunk_distances.shape[1]), largest=False)
             distances, indices = torch.cat([distances, nearest], dim=1), torch.cat([indices, positions + start], dim=1)
             distances, kept = distances.topk(min(n_neighbors, distances.shape[1]), largest=False)
@@ -106,42 +112,43 @@ class KNNClassifier(ClassicalModel):
         return indices
 
     def log_vote_fractions(self, neighbor_indices: Tensor) -> Tensor:
-        """Return (n, m) logarithms of the classes' shares among the (n, count) neighbours and the prior."""
-        class_index = torch.searchsorted(self.present, self.answers[neighbor_indices])
-        votes = torch.zeros(len(neighbor_indices), len(self.present), device=neighbor_indices.device)
+        """Return the (n, m) log shares of the classes among the (n, n_neighbors) neighbors and the prior."""
+        class_index = torch.searchsorted(self.present_classes, self.train_labels[neighbor_indices])
+        votes = torch.zeros(len(neighbor_indices), len(self.present_classes), device=neighbor_indices.device)
         votes.scatter_add_(1, class_index, torch.ones_like(class_index, dtype=votes.dtype))
-        return ((votes + self.prior) / (neighbor_indices.shape[1] + 1)).log()
+        return ((votes + self.class_prior) / (neighbor_indices.shape[1] + 1)).log()
 
     def scores(self, features: Tensor) -> Tensor:
-        """Return (n, m) logarithms of the classes' shares."""
-        return self.log_vote_fractions(self.kneighbors(features, int(self.count)))
+        """Return the (n, m) log shares of the classes."""
+        return self.log_vote_fractions(self.kneighbors(features, int(self.n_neighbors)))
 
     def count_multiply_adds(self) -> int:
-        """Return those of one image: one with every stored number, and the projection."""
-        return self.bank.numel() + projection_multiply_adds(self)
+        """Return the multiply-adds for one image: one per stored number, and the projection."""
+        return self.train_features.numel() + projection_multiply_adds(self)
 
 
 class LinearSVM(ClassicalModel):
-    """One hyperplane a class: features . weight_c + bias_c, with `weight` (m, f) and `bias` (m,)."""
+    """Linear one-vs-rest SVM: features . weight_c + bias_c, with `weight` (m, f) and `bias` (m,)."""
 
     weight: Tensor
     bias: Tensor
 
     def scores(self, features: Tensor) -> Tensor:
-        """Return (n, m) signed distances from the hyperplanes, in units of the margin."""
+        """Return (n, m) signed distances from the hyperplanes in units of the margin."""
         return features @ self.weight.T + self.bias
 
     def count_multiply_adds(self) -> int:
-        """Return those of one image."""
+        """Return the multiply-adds for one image."""
         return self.weight.numel() + projection_multiply_adds(self)
 
 
 class KernelSVM(ClassicalModel):
-    """exp(-gamma |x - landmark|^2) . weight + bias, with `landmarks` (k, f), `gamma` (), `weight` (k, s) and `bias` (s,).
+    """SVM with an RBF kernel: exp(-gamma |x - landmark|^2) . weight + bias.
 
-    s is m, one column a class; or, where there are `pairs` (s, m), one column for each pair of classes, 1 for the first
-    and -1 for the second: then the score is the votes won, with the summed confidences as a tie-break below one vote, as
-    scikit-learn's SVC has it (decision_function_shape "ovr").
+    `landmarks` are (k, f), `gamma` (), `weight` (k, s) and `bias` (s,), with a column per class. Where `pairs` (s, m) is stored,
+    there is a column per pair of classes instead, and `pairs` is 1 for its first class and -1 for its second; the score is then
+    the number of votes, with the summed confidences below one vote as a tie-break, as in scikit-learn's SVC
+    (decision_function_shape "ovr").
     """
 
     landmarks: Tensor
@@ -150,17 +157,17 @@ class KernelSVM(ClassicalModel):
     bias: Tensor
 
     def scores(self, features: Tensor) -> Tensor:
-        """Return (n, m) sums over landmarks, or votes."""
+        """Return (n, m) sums over landmarks, or votes where `pairs` is stored."""
         sums = rbf_kernel(features, self.landmarks, self.gamma) @ self.weight + self.bias
         pairs = dict(self.named_buffers()).get("pairs")
         if pairs is None:
             return sums
-        votes = (torch.where(sums < 0, -1.0, 1.0) @ pairs + len(self.present) - 1) / 2
+        votes = (torch.where(sums < 0, -1.0, 1.0) @ pairs + len(self.present_classes) - 1) / 2
         confidence = sums @ pairs
         return votes + confidence / (3 * (confidence.abs() + 1))
 
     def count_multiply_adds(self) -> int:
-        """Return those of one image: distances and weights; the exponentials are not counted."""
+        """Return the multiply-adds for one image: distances and weights, but not the exponentials."""
         return self.landmarks.numel() + self.weight.numel() + projection_multiply_adds(self)
 
 
@@ -171,7 +178,7 @@ def rbf_kernel(features: Tensor, landmarks: Tensor, gamma: Tensor) -> Tensor:
 
 
 def projection_multiply_adds(model: ClassicalModel) -> int:
-    """Return the multiply-adds of an image's features."""
+    """Return the multiply-adds of the projection of one image to features."""
     return dict(model.named_buffers())["basis"].numel() if hasattr(model, "basis") else 0
 
 
@@ -180,4 +187,4 @@ CLASSICAL_MODELS: dict[str, type[ClassicalModel]] = {
     "svm-linear": LinearSVM,
     "svm-rbf": KernelSVM,
 }
-"""The baselines by the name that a recipe's model.network gives."""
+"""The baselines by their names in a recipe's `model.network`."""

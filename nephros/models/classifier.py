@@ -1,4 +1,4 @@
-"""A network together with the normalisation of its inputs, so that weights never part from their preprocessing."""
+"""A network together with the normalization of its inputs, so that weights and preprocessing stay together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Classifier(nn.Module):
-    """Images as stored in, class scores out.
+    """Maps images as stored to class scores.
 
     `forward` takes (n, c, h, w) images, uint8 or float, in 0..255, and returns (n, classes) float logits. The mean and
     standard deviation of each channel (of pixels divided by 255) are buffers, saved and loaded with the weights.
@@ -25,8 +25,8 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
 
     def normalize(self, images_nchw: Tensor) -> Tensor:
-        """Return (n, c, h, w) float images: (pixel / 255 - mean) / std, a channel."""
-        # With fixed statistics batch_norm is just that, in one sweep over memory.
+        """Return (n, c, h, w) float images: (pixel / 255 - mean) / std per channel."""
+        # batch_norm with fixed statistics does this in one pass over memory.
         return F.batch_norm(images_nchw.to(self.mean.dtype), 255 * self.mean, (255 * self.std).square(), eps=0.0)
 
     def forward(self, images_nchw: Tensor) -> Tensor:

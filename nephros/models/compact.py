@@ -1,7 +1,7 @@
-"""Our own small net: channel counts in multiples of 32 and most work at half and quarter resolution.
+"""Compact: a small residual network with channels in multiples of 32 and most work at half and quarter resolution.
 
-Convolutions so shaped reach a large share of a CPU's (and a GPU's) matrix rate; those on a full-resolution grey image,
-with one input channel, do not, hence the strided stem.
+Such convolutions reach a large share of the peak matrix rate of CPUs and GPUs. Convolutions of a full-resolution image with one
+channel don't, hence the strided stem.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from nephros.models.input_spec import InputSpec
 from nephros.models.resnet import ResidualBlock
-from nephros.recipe_parts import ModelConfig
+from nephros.recipe import ModelConfig
 
 
 class Compact(nn.Module):
-    """5x5 stride-2 stem, then three stages of widths f, 2f and 4f at 1/2, 1/4 and 1/8 of the input's side.
+    """5x5 stride-2 stem, then three stages with f, 2f and 4f channels at 1/2, 1/4 and 1/8 of the input's side.
 
-    Each stage is `depth` residual blocks, the second and third after a 3x3 stride-2 convolution; then the mean over
-    positions and one linear layer.
+    Each stage has `depth` residual blocks; the second and third begin with a 3x3 stride-2 convolution. Global average pooling
+    and a linear layer follow.
     """
 
     def __init__(self, config: ModelConfig, spec: InputSpec) -> None:
@@ -40,6 +40,6 @@ class Compact(nn.Module):
         )
 
     def forward(self, x_nchw: Tensor) -> Tensor:
-        """Return (n, classes) logits of (n, c, h, w) normalised images."""
+        """Return (n, classes) logits of (n, c, h, w) normalized images."""
         logits: Tensor = self.head(self.features(x_nchw))
         return logits

@@ -1,4 +1,4 @@
-"""The course report's network: one or two convolutions, each pooled, then three fully connected layers."""
+"""The network of the course report: one or two convolutions with pooling, then fully connected layers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from nephros.models.input_spec import InputSpec
-from nephros.recipe_parts import ModelConfig
+from nephros.recipe import ModelConfig
 
 
 class Course(nn.Module):
-    """conv 1-10, pool, conv 10-20, pool, fc 980-100-50-8 in its two-convolution form at 28x28 and 8 classes.
+    """conv 1-10, pool, conv 10-20, pool, fc 980-100-50-8 with two convolutions at 28x28 pixels and 8 classes.
 
-    Convolutions are 3x3 with replicate padding; pooling is 2x2 maximum. ReLU follows each convolution and each hidden
-    layer: the report names no activation, this is the plain reading. Source: course report, 3.1 and 4.1.2.
+    Convolutions are 3x3 with replicate padding; pooling is 2x2 maximum. A ReLU follows each convolution and each hidden layer;
+    the report doesn't name its activation. Source: course report, 3.1 and 4.1.2.
     """
 
     def __init__(self, config: ModelConfig, spec: InputSpec) -> None:
@@ -34,6 +34,6 @@ class Course(nn.Module):
         self.head = nn.Sequential(*dense, nn.Dropout(config.dropout), nn.Linear(widths[-1], spec.n_classes))
 
     def forward(self, x_nchw: Tensor) -> Tensor:
-        """Return (n, classes) logits of (n, c, h, w) normalised images."""
+        """Return (n, classes) logits of (n, c, h, w) normalized images."""
         logits: Tensor = self.head(self.features(x_nchw).flatten(1))
         return logits

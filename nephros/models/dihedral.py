@@ -1,8 +1,8 @@
-"""Convolutions that turn with the image: equivariant to the eight flips and quarter-turns of a square (the group D4).
+"""D4-equivariant layers: convolutions that commute with the eight flips and quarter-turns of a square, the group D4.
 
 Cohen and Welling, Group Equivariant Convolutional Networks, ICML 2016 (their p4m). A feature map is a *field* of eight
-channels, one an orientation; channel 8 f + g holds field f in orientation g. Turning the input turns every map and permutes
-the eight channels of each field, so that their mean over positions and orientations is the same for all eight views.
+channels, one per orientation: channel 8 f + g holds field f in orientation g. Transforming the input transforms every map and
+permutes the eight channels of each field, so that the mean over positions and orientations is the same for all eight.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ N_ORIENTATIONS = 8
 
 
 def d4_transform(g: int, x: Tensor) -> Tensor:
-    """Return (..., k, k) under the group's element g: mirrored left-right where g > 3, then turned g % 4 quarters."""
+    """Return (..., k, k) transformed by the element g of D4: flipped left-right if g > 3, then turned by g % 4 quarters."""
     return torch.rot90(x.flip(-1) if g > 3 else x, g % 4, (-2, -1))
 
 
 def _cayley_table() -> list[list[int]]:
-    """Return the table of c where turned(c, x) = turned(a, turned(b, x)), by a and b."""
+    """Return the group's multiplication table: c at [a][b] if d4_transform(c, x) = d4_transform(a, d4_transform(b, x))."""
     numbered = torch.arange(9).view(3, 3)
     transformed = [d4_transform(g, numbered) for g in range(N_ORIENTATIONS)]
     return [
@@ -37,11 +37,11 @@ _INVERSES = [row.index(0) for row in _CAYLEY_TABLE]
 
 
 FilterShape = tuple[int, int, int, int, int]
-"""Of filters: fields, inputs, orientations of an input, and the kernel's two sides."""
+"""Output fields, input fields, orientations per input field, and the kernel's two sides."""
 
 
 def expand_filters(weight: Tensor, filter_shape: FilterShape, index: Tensor) -> Tensor:
-    """Return the ordinary filters (fields * 8, inputs * sources, k, k) of those stored (fields, inputs * sources, k, k)."""
+    """Return ordinary filters (out_fields * 8, in_channels, k, k) of the stored ones (out_fields, in_channels, k, k)."""
     out_fields, in_fields, in_orientations, kernel, _ = filter_shape
     flat = weight.reshape(out_fields, in_fields, in_orientations * kernel * kernel)[:, :, index]
     transformed = flat.view(out_fields, in_fields, N_ORIENTATIONS, in_orientations, kernel, kernel).transpose(1, 2)
@@ -49,11 +49,11 @@ def expand_filters(weight: Tensor, filter_shape: FilterShape, index: Tensor) -> 
 
 
 class D4Conv(nn.Conv2d):
-    """A convolution from `inputs` fields (or, of the `first` layer, plain channels) to `fields` fields, without bias.
+    """D4-equivariant convolution from `in_fields` to `out_fields` fields, without bias; `lifting` takes plain channels instead.
 
-    It stores one filter for each pair of fields and uses it in eight orientations: an eighth of the parameters of an
-    ordinary convolution with as many channels, at the same cost. For exact symmetry kernel and stride must sample the image
-    alike from all sides: odd kernels at stride 1, and at stride 2 even kernels on even sides, odd ones on odd sides.
+    It stores one filter per pair of fields and applies it in eight orientations, with an eighth of the parameters of an ordinary
+    convolution of as many channels, at the same cost. For exact equivariance, kernel and stride must sample the image
+    symmetrically: odd kernels at stride 1; at stride 2, even kernels on even sides and odd kernels on odd sides.
     """
 
     index: Tensor
@@ -81,21 +81,21 @@ class D4Conv(nn.Conv2d):
         self.register_buffer("index", torch.stack(rows), persistent=False)
 
     def filters(self) -> Tensor:
-        """Return the ordinary filters (fields * 8, inputs * sources, k, k) that the stored ones stand for."""
+        """Return the ordinary filters (out_fields * 8, in_channels, k, k)."""
         return expand_filters(self.weight, self.filter_shape, self.index)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return maps (n, fields * 8, h', w') of (n, inputs * 8, h, w), or of the first layer's (n, inputs, h, w)."""
-        # Not contiguous(), which leaves filters on one channel as they are, and then their maps in the slow layout.
+        """Return (n, out_fields * 8, h', w') maps of (n, in_fields * 8, h, w), or of (n, in_fields, h, w) when lifting."""
+        # Not contiguous(), which leaves filters of one channel as they are and so gives maps in the slower layout.
         filters = self.filters().to(memory_format=torch.channels_last)
         return F.conv2d(x, filters, stride=self.stride, padding=self.padding)
 
 
 class D4BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation of fields: the eight channels of each share one scale and shift.
+    """Batch normalization of fields: the eight channels of a field share scale and shift.
 
-    Their statistics differ by chance alone (and by nothing where a batch holds all views), so in evaluation their means are
-    used, which makes the symmetry exact.
+    The statistics of the eight channels differ by chance alone, so evaluation uses their means, which makes the equivariance
+    exact.
     """
 
     def __init__(self, fields: int) -> None:
@@ -103,7 +103,7 @@ class D4BatchNorm(nn.BatchNorm2d):
         self.weight, self.bias = nn.Parameter(torch.ones(fields)), nn.Parameter(torch.zeros(fields))
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return normalised maps of the same shape (n, fields * 8, h, w)."""
+        """Return normalized maps of the same shape (n, fields * 8, h, w)."""
         weight, bias = (p.repeat_interleave(N_ORIENTATIONS) for p in (self.weight, self.bias))
         if not self.training:
             return F.batch_norm(input, *self.eval_statistics(), weight, bias, False)
@@ -112,7 +112,7 @@ class D4BatchNorm(nn.BatchNorm2d):
         return F.batch_norm(input, self.running_mean, self.running_var, weight, bias, True, self.momentum or 0.0)
 
     def eval_statistics(self) -> tuple[Tensor, Tensor]:
-        """Return mean and variance (fields * 8,) as evaluation takes them, alike for the channels of a field."""
+        """Return the mean and variance (fields * 8,) used in evaluation, equal for the channels of a field."""
         assert self.running_mean is not None
         assert self.running_var is not None
         mean, var = (
@@ -129,17 +129,54 @@ def mean_over_orientations(channels: Tensor) -> Tensor:
 
 
 class GlobalOrientationPool(nn.Module):
-    """(n, fields * 8, h, w) maps to (n, fields) means over positions and orientations."""
+    """Maps (n, fields * 8, h, w) features to their (n, fields) means over positions and orientations."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the means."""
-        # Over the middle of what lies so in memory: torch's poolings are far slower here, and lose the layout.
+        # As a mean over the middle axis in memory: torch's pooling layers are far slower here, and lose the memory layout.
         return mean_over_orientations(maps.permute(0, 2, 3, 1).flatten(1, 2).mean(1))
 
 
 class OrientationPool(nn.Module):
-    """(n, fields * 8, h, w) maps to (n, fields, h, w), which turn with the image; their mean over positions is FieldMeans'."""
+    """Maps (n, fields * 8, h, w) features to (n, fields, h, w) means over orientations, which transform with the image."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the means."""
         return mean_over_orientations(maps)
+
+
+class FoldedConv(nn.Module):
+    """A D4Conv with the D4BatchNorm that follows it folded in, for inference.
+
+    The eight channels of a field share scale and shift, so both fold into the filter, which is still stored once. A runtime that
+    folds constants expands it to its orientations when it starts; the file stays an eighth as large.
+    """
+
+    index: Tensor
+
+    def __init__(self, conv: D4Conv, norm: D4BatchNorm) -> None:
+        super().__init__()
+        self.filter_shape, self.stride, self.padding = conv.filter_shape, conv.stride, conv.padding
+        mean, var = (statistic.view(-1, N_ORIENTATIONS)[:, 0] for statistic in norm.eval_statistics())
+        scale = norm.weight / torch.sqrt(var + norm.eps)
+        self.weight = nn.Parameter((conv.weight * scale[:, None, None, None]).detach())
+        self.bias = nn.Parameter((norm.bias - mean * scale).detach())
+        self.register_buffer("index", conv.index, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (n, out_fields * 8, h', w') maps."""
+        filters = expand_filters(self.weight, self.filter_shape, self.index).to(memory_format=torch.channels_last)
+        bias = self.bias[:, None].expand(-1, N_ORIENTATIONS).reshape(-1)
+        return F.conv2d(x, filters, bias, stride=self.stride, padding=self.padding)
+
+
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """Replace, in place, each D4Conv and the D4BatchNorm after it in a Sequential by a FoldedConv; return the network."""
+    for module in network.modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        for i in range(len(module) - 1):
+            conv, norm = module[i], module[i + 1]
+            if isinstance(conv, D4Conv) and isinstance(norm, D4BatchNorm):
+                module[i], module[i + 1] = FoldedConv(conv, norm), nn.Identity()
+    return network

@@ -1,4 +1,4 @@
-"""Our network: residual stages of convolutions that turn with the image, so that all eight views of a cell get one answer."""
+"""The network of the nephros recipes: residual and D4-equivariant, so that all flips and quarter-turns give one prediction."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 from nephros.models.dihedral import N_ORIENTATIONS, D4BatchNorm, D4Conv, GlobalOrientationPool
 from nephros.models.input_spec import InputSpec
-from nephros.recipe_parts import ModelConfig
+from nephros.recipe import ModelConfig
 
 
 def conv_norm(
     in_fields: int, out_fields: int, kernel_size: int, stride: int = 1, lifting: bool = False
 ) -> list[nn.Module]:
-    """Return a convolution and its normalisation."""
+    """Return a D4-equivariant convolution and its batch normalization."""
     return [D4Conv(in_fields, out_fields, kernel_size, stride, lifting), D4BatchNorm(out_fields)]
 
 
@@ -25,17 +25,17 @@ class D4ResidualBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return maps of the same shape (n, fields * 8, h, w)."""
+        """Return feature maps of the same shape (n, fields * 8, h, w)."""
         y: Tensor = self.relu(x + self.body(x))
         return y
 
 
 class Equivariant(nn.Module):
-    """6x6 stride-2 stem, then three stages of f, 2f and 4f channels at 1/2, 1/4 and 1/8 of the input's side.
+    """6x6 stride-2 stem, then three stages with f, 2f and 4f channels at 1/2, 1/4 and 1/8 of the input's side.
 
-    Channels are fields of eight orientations. Each stage is `depth` residual blocks, the second and third after a stride-2
-    convolution; then a 1x1 convolution to 2f fields, the mean over positions and orientations, and one linear layer. On
-    sides that are a multiple of four the answer is the same for all flips and quarter-turns, whatever the weights.
+    Channels form fields of eight orientations. Each stage has `depth` residual blocks; the second and third begin with a
+    stride-2 convolution. A 1x1 convolution to 2f fields, the mean over positions and orientations, and a linear layer follow.
+    Where the sides are multiples of four, the prediction is the same for all flips and quarter-turns, whatever the weights.
     """
 
     def __init__(self, config: ModelConfig, spec: InputSpec) -> None:
@@ -57,6 +57,6 @@ class Equivariant(nn.Module):
         self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(self.fields, spec.n_classes))
 
     def forward(self, x_nchw: Tensor) -> Tensor:
-        """Return (n, classes) logits of (n, c, h, w) normalised images."""
+        """Return (n, classes) logits of (n, c, h, w) normalized images."""
         logits: Tensor = self.head(self.pool(self.features(x_nchw)))
         return logits

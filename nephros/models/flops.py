@@ -1,4 +1,4 @@
-"""What a network costs: parameters, and multiply-adds of one forward pass."""
+"""Cost of a network: its parameters, and the multiply-adds of a forward pass."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from nephros.models.input_spec import InputSpec
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Return the number of trainable parameters; of a classical baseline, the numbers that it stores."""
+    """Return the number of trainable parameters; for a classical baseline, of all numbers that it stores."""
     if isinstance(network, ClassicalModel):
         return sum(buffer.numel() for buffer in network.buffers())
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def count_multiply_adds(network: nn.Module, spec: InputSpec) -> int:
-    """Return the multiply-adds of convolutions and fully connected layers for one image; additions of biases are not counted."""
+    """Return the multiply-adds of convolutions and fully connected layers for one image, without the biases."""
     if isinstance(network, ClassicalModel):
         return network.count_multiply_adds()
     total = 0

@@ -1,17 +1,17 @@
-"""The poster's network, and NephNet2D, its ancestor: convolutions with batch normalisation and average pooling."""
+"""The network of the poster, and NephNet2D, its predecessor: convolutions with batch normalization and average pooling."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from nephros.models.input_spec import InputSpec
-from nephros.recipe_parts import ModelConfig
+from nephros.recipe import ModelConfig
 
 
 class PooledConvNet(nn.Module):
-    """Blocks of [conv 3x3, BatchNorm, ReLU, perhaps average-pool 2x2], then fc - ReLU - dropout - fc.
+    """Blocks of [conv 3x3, BatchNorm, ReLU, optional 2x2 average pooling], then fc - ReLU - dropout - fc.
 
-    `blocks` gives each block's width as a multiple of the recipe's features, and whether it pools.
+    `blocks` holds the width of each block, as a multiple of the recipe's base channels, and whether it pools.
     """
 
     def __init__(self, config: ModelConfig, spec: InputSpec, blocks: list[tuple[int, bool]]) -> None:
@@ -34,24 +34,24 @@ class PooledConvNet(nn.Module):
         )
 
     def forward(self, x_nchw: Tensor) -> Tensor:
-        """Return (n, classes) logits of (n, c, h, w) normalised images."""
+        """Return (n, classes) logits of (n, c, h, w) normalized images."""
         logits: Tensor = self.head(self.features(x_nchw).flatten(1))
         return logits
 
 
 def poster(config: ModelConfig, spec: InputSpec) -> nn.Module:
-    """Return the poster's net, 250,904 parameters at features 8, 28x28, 1 channel and 8 classes.
+    """Return the poster's network: 250,904 parameters with 8 base channels, 28x28 pixels, 1 channel and 8 classes.
 
-    Source: the poster's figure and its authors' repository, dw-dengwei/PML_coursework.
+    Source: the poster's figure, and its authors' repository dw-dengwei/PML_coursework.
     """
     blocks = [(1, False), (1, False), (1, False), (2, True), (2, False), (4, True), (8, True), (16, False)]
     return PooledConvNet(config, spec, blocks)
 
 
 def nephnet2d(config: ModelConfig, spec: InputSpec) -> nn.Module:
-    """Return NephNet2D, 3,933,896 parameters at features 32, 28x28, 1 channel and 8 classes.
+    """Return NephNet2D: 3,933,896 parameters with 32 base channels, 28x28 pixels, 1 channel and 8 classes.
 
-    Written for 64x64 images; here the head is computed for the input size. Source: awoloshuk/NephNet; Woloshuk et al.,
+    It was written for 64x64 pixels; here the head is sized for the input. Source: awoloshuk/NephNet; Woloshuk et al.,
     Cytometry Part A 99(7), 2021.
     """
     return PooledConvNet(config, spec, [(1, False), (2, True), (4, True), (8, True), (16, False)])

@@ -1,11 +1,11 @@
-"""ResNet-18 and ResNet-50 with the small-image stem that MedMNIST uses: 3x3, stride 1, no max-pool."""
+"""ResNet-18 and ResNet-50 with MedMNIST's stem for small images: 3x3, stride 1, no max-pooling."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from nephros.models.input_spec import InputSpec
-from nephros.recipe_parts import ModelConfig
+from nephros.recipe import ModelConfig
 
 
 def _conv_norm(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> list[nn.Module]:
@@ -40,7 +40,7 @@ class ResidualBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x_nchw: Tensor) -> Tensor:
-        """Return the block's (n, outputs, h / stride, w / stride) feature maps."""
+        """Return (n, out_channels, h / stride, w / stride) feature maps."""
         y: Tensor = self.relu(self.body(x_nchw) + self.shortcut(x_nchw))
         return y
 
@@ -59,10 +59,10 @@ def _resnet(config: ModelConfig, spec: InputSpec, blocks: list[int], bottleneck:
 
 
 def resnet18(config: ModelConfig, spec: InputSpec) -> nn.Module:
-    """Return ResNet-18, 11,171,784 parameters at features 64, 1 channel and 8 classes (He et al. 2016; MedMNIST's stem)."""
+    """Return ResNet-18 (He et al. 2016): 11,171,784 parameters with 64 base channels, 1 channel and 8 classes."""
     return _resnet(config, spec, [2, 2, 2, 2], bottleneck=False)
 
 
 def resnet50(config: ModelConfig, spec: InputSpec) -> nn.Module:
-    """Return ResNet-50, 23,515,592 parameters at features 64, 1 channel and 8 classes (He et al. 2016; MedMNIST's stem)."""
+    """Return ResNet-50 (He et al. 2016): 23,515,592 parameters with 64 base channels, 1 channel and 8 classes."""
     return _resnet(config, spec, [3, 4, 6, 3], bottleneck=True)

@@ -1,4 +1,4 @@
-"""A trained classifier as a safetensors file: weights, normalisation and, as metadata, all that is needed to build it."""
+"""Trained classifiers as safetensors files: weights, normalization, and as metadata all that is needed to build the network."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from nephros.errors import NephrosError
+from nephros.errors import FileError
 from nephros.files import atomic_write
 from nephros.models import build_network
 from nephros.models.classical import CLASSICAL_MODELS
 from nephros.models.classifier import Classifier
 from nephros.models.input_spec import InputSpec
-from nephros.recipe_parts import ModelConfig
+from nephros.recipe import ModelConfig
 
 FORMAT = "nephros-2"
 
@@ -25,9 +25,9 @@ FORMAT = "nephros-2"
 def save_model(
     path: Path, weights: dict[str, Tensor], config: ModelConfig, spec: InputSpec, class_names: tuple[str, ...]
 ) -> None:
-    """Write a Classifier's state, all or nothing."""
+    """Write the state of a Classifier atomically."""
     header = {"format": FORMAT, "model": asdict(config), "input_spec": asdict(spec), "class_names": class_names}
-    # One entry, since the format keeps several in random order, and the same weights shall give the same bytes.
+    # A single entry: safetensors writes several in random order, but the same weights must give the same bytes.
     metadata = {"nephros": json.dumps(header)}
     with atomic_write(path) as file:
         file.write(save({name: value.contiguous() for name, value in weights.items()}, metadata=metadata))
@@ -36,11 +36,12 @@ def save_model(
 def load_model(path: Path) -> tuple[Classifier, tuple[str, ...]]:
     """Return the Classifier in a file, on the CPU and in evaluation mode, and its class names.
 
-    Raises UserError, naming the file, when it is missing, damaged or not ours.
+    Raises FileError when the file is missing, damaged or not written by `save_model`.
     """
     if not path.is_file():
-        raise NephrosError(
-            f"The weights {path} are missing: the run may not be over; resume it with `nephros train --resume`."
+        raise FileError(
+            path,
+            f"The weights {path} are missing; if the run is not complete, resume it: `nephros.resume({str(path.parent)!r})`.",
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -54,13 +55,13 @@ def load_model(path: Path) -> tuple[Classifier, tuple[str, ...]]:
         classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return classifier.eval(), tuple(header["class_names"])
     except (SafetensorError, OSError, KeyError, AssertionError, TypeError, ValueError, RuntimeError):
-        raise NephrosError(
-            f"The weights {path} are damaged or not nephros's: train again, or name another run."
+        raise FileError(
+            path, f"The weights {path} are damaged or were not written by nephros: train again, or choose another run."
         ) from None
 
 
 def _build_for_weights(config: ModelConfig, spec: InputSpec, weights: dict[str, Tensor]) -> nn.Module:
-    """Return what the weights fit: a classical baseline is as large as the data that it learnt from."""
+    """Return a network that the weights fit: the size of a classical baseline depends on its training data."""
     if config.network not in CLASSICAL_MODELS:
         return build_network(config, spec)
     prefix = "network."

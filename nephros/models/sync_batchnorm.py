@@ -1,6 +1,6 @@
-"""Batch normalisation over all ranks' parts of a batch: torch's SyncBatchNorm refuses CPU tensors.
+"""Batch normalization over the parts of a batch on all ranks, since torch's SyncBatchNorm refuses CPU tensors.
 
-Ioffe and Szegedy, ICML 2015, with mean, variance and their gradients taken over the whole batch.
+Mean, variance and their gradients (Ioffe and Szegedy, ICML 2015) are those of the whole batch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nephros.distributed import DistributedContext
 
 
 def convert_sync_batchnorm(network: nn.Module, context: DistributedContext) -> None:
-    """Replace each batch normalisation inside `network` by one that sees all ranks' images; parameters and names stay."""
+    """Replace each batch normalization inside `network` by one over all ranks' images; parameters and names stay."""
     for name, layer in network.named_children():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             setattr(network, name, CPUSyncBatchNorm(layer, context))
@@ -24,10 +24,10 @@ def convert_sync_batchnorm(network: nn.Module, context: DistributedContext) -> N
 
 
 class CPUSyncBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation whose batch is that of all ranks together.
+    """Batch normalization with the statistics of all ranks' images.
 
-    `forward` takes (n, c) or (n, c, h, w), n this rank's images, and returns the same shape and dtype. It takes over the
-    very parameters and buffers of the layer that it replaces, and in evaluation mode that layer's answers.
+    `forward` takes (n, c) or (n, c, h, w) features of this rank's images and returns the same shape and dtype. The layer shares
+    the parameters and buffers of the layer that it replaces, and in evaluation mode it calls that layer.
     """
 
     def __init__(self, layer: nn.BatchNorm1d | nn.BatchNorm2d, context: DistributedContext) -> None:
@@ -39,14 +39,14 @@ class CPUSyncBatchNorm(nn.BatchNorm2d):
         self.train(layer.training)
         self.context = context
         self._channels_per_weight = layer.num_features // layer.weight.numel()
-        self._original = [layer.eval()]  # in a list, so that torch does not take it for a part of this one
+        self._original = [layer.eval()]  # in a list, so that torch doesn't register it as a submodule
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return the normalised (n, c) or (n, c, h, w) features."""
+        """Return the normalized (n, c) or (n, c, h, w) features."""
         if not self.training:
             evaluated: Tensor = self._original[0](input)
             return evaluated
-        # Under autocast features are of 16 bits: too few for sums.
+        # Under autocast the features have 16 bits, which are too few for sums.
         x = input if input.dtype == self.weight.dtype else input.to(self.weight.dtype)
         y: Tensor = self._synced(x)
         return y.to(input.dtype)
@@ -66,18 +66,18 @@ class CPUSyncBatchNorm(nn.BatchNorm2d):
         return y
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Take (n, c) too, which BatchNorm2d refuses."""
+        """Accept (n, c) too, which BatchNorm2d refuses."""
 
 
 def _global_statistics(x: Tensor, context: DistributedContext) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean (c,), biased variance (c,) and count () of each channel of all ranks' `x`, of its dtype.
+    """Return mean (c,), biased variance (c,) and count () of each channel over all ranks' `x`, in its dtype.
 
-    Each rank sums the squares of what its own mean leaves, and the ranks' results are merged (Chan, Golub and LeVeque,
-    The American Statistician 37, 1983): sums of plain squares would lose the variance of channels far from zero.
+    Each rank sums the squared deviations from its own mean, and the results are merged (Chan, Golub and LeVeque, The American
+    Statistician 37, 1983): with sums of squares the variance of channels far from zero would be lost to rounding.
     """
     dims = _non_channel_dims(x)
     local_mean = x.mean(dims)
-    # With fixed statistics batch_norm is x - mean, several times faster than broadcasting over the last axis in memory.
+    # batch_norm with fixed statistics computes x - mean several times faster than broadcasting over the last axis in memory.
     centered = F.batch_norm(x, local_mean, torch.ones_like(local_mean), eps=0.0)
     squared_sums = (centered * centered).sum(dims)
     count = local_mean.new_tensor([x.numel() / len(local_mean)])
@@ -94,7 +94,7 @@ def _non_channel_dims(x: Tensor) -> list[int]:
 
 
 class _Normalize(torch.autograd.Function):
-    """(x - mean) / sqrt(var + eps) * weight + bias, mean and variance being those of all ranks' x."""
+    """(x - mean) / sqrt(var + eps) * weight + bias, with the mean and variance of all ranks' x."""
 
     @staticmethod
     def forward(
@@ -114,7 +114,7 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        """Return gradients of this rank's x, and its own share of those of weight and bias, which are summed later."""
+        """Return the gradient of this rank's x, and its part of the gradients of weight and bias, which are summed later."""
         x, weight, mean, var, n = ctx.saved_tensors
         dims = _non_channel_dims(x)
         x_hat = F.batch_norm(x, mean, var, eps=ctx.eps)

@@ -1,7 +1,6 @@
-"""The views of an image over which an answer is averaged: one-pixel shifts, flips and quarter-turns.
+"""Test-time augmentation (TTA): predictions averaged over views of an image, its one-pixel shifts, flips and quarter-turns.
 
-Our networks halve an image's side by taking every other position, so that even a shift by a pixel shows them the same cell
-anew.
+The networks halve an image's side with strided convolutions, so that even a shift by one pixel gives another sample of it.
 """
 
 from __future__ import annotations
@@ -14,30 +13,29 @@ from torch import Tensor, nn
 
 
 class TTAView(NamedTuple):
-    """What is done to an image, in this order."""
+    """Transform of an image: quarter-turns, then a flip, then a shift."""
 
     quarter_turns: int
-    """Quarter-turns."""
     flip: bool
     shift_right: int
-    """Pixels, and black comes in from outside; left where negative."""
+    """Pixels; negative shifts go left. Pixels from outside are black."""
     shift_down: int
 
     def apply(self, x: Tensor) -> Tensor:
-        """Return (n, c, h, w) images so seen."""
+        """Return the transformed (n, c, h, w) images."""
         x = torch.rot90(x, self.quarter_turns, (2, 3)) if self.quarter_turns else x
         x = x.flip(3) if self.flip else x
         shift = (self.shift_right, -self.shift_right, self.shift_down, -self.shift_down)
         return F.pad(x, shift) if any(shift) else x
 
     def invert(self, maps: Tensor) -> Tensor:
-        """Return (n, c, h, w) maps of such a view turned back; a shift is far below their resolution and stays."""
+        """Undo flip and rotation of (n, c, h, w) feature maps; a shift is far below their resolution and stays."""
         maps = maps.flip(3) if self.flip else maps
         return torch.rot90(maps, -self.quarter_turns, (2, 3)) if self.quarter_turns else maps
 
 
 def make_tta_views(tta_views: int) -> list[TTAView]:
-    """Return so many of them, as a recipe's `views` has it."""
+    """Return the views of a recipe's `tta_views`: 1, 5, 8 or 40."""
     shifts = [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)] if tta_views in (5, 40) else [(0, 0)]
     orientations = (
         [(quarter_turns, flip) for flip in (False, True) for quarter_turns in range(4)]
@@ -48,19 +46,19 @@ def make_tta_views(tta_views: int) -> list[TTAView]:
 
 
 def includes_rotations(tta_views: int) -> bool:
-    """Return whether quarter-turns are among so many views, for which images must be square."""
+    """Return whether `tta_views` views include quarter-turns, for which images must be square."""
     return tta_views in (8, 40)
 
 
 def ensemble_logits(logits: list[Tensor]) -> Tensor:
-    """Return (n, classes) logits of the mean of the probabilities that each of some (n, classes) logits stands for."""
+    """Return (n, classes) logits of the mean probabilities (up to a constant) of several (n, classes) logits."""
     return torch.stack([torch.log_softmax(view_logits, dim=1) for view_logits in logits]).logsumexp(0)
 
 
 class TTAClassifier(nn.Module):
-    """A classifier asked about so many views of each image: (n, c, h, w) in 0..255 -> logits of the mean probabilities.
+    """Maps (n, c, h, w) images in 0..255 to logits of the mean probabilities of a classifier over `tta_views` views.
 
-    Black is 0 there, so a shift brings in what lies around the cells.
+    Shifts fill with 0, the black background of the cells.
     """
 
     def __init__(self, classifier: nn.Module, tta_views: int) -> None:
@@ -68,6 +66,6 @@ class TTAClassifier(nn.Module):
         self.classifier, self.views = classifier, make_tta_views(tta_views)
 
     def forward(self, images_nchw: Tensor) -> Tensor:
-        """Return (n, classes) logits; those of the classifier itself where there is one view."""
+        """Return (n, classes) logits; with one view they are the classifier's own."""
         view_logits = [self.classifier(view.apply(images_nchw)) for view in self.views]
         return ensemble_logits(view_logits) if len(view_logits) > 1 else view_logits[0]

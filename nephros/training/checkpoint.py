@@ -1,4 +1,4 @@
-"""A training run's whole state in one file, replaced atomically: after a crash there is the old state or the new one."""
+"""Checkpoints: a training run's whole state in one file, replaced atomically, so that a crash leaves the old or the new one."""
 
 from __future__ import annotations
 
@@ -7,35 +7,46 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from nephros.errors import NephrosError
+from nephros.errors import FileError
 from nephros.files import atomic_write
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write `state`, made of tensors and plain values."""
+    """Write `state`, which holds tensors and plain values."""
     data = to_bytes(state)
     with atomic_write(path) as file:
         file.write(data)
 
 
 def to_bytes(state: dict[str, Any]) -> bytes:
-    """Return what a checkpoint file holds."""
-    # Through memory: torch.save into a file on a full disk raises a RuntimeError that says nothing of the disk.
+    """Return the content of the checkpoint file of a state."""
+    # Through memory: torch.save to a file on a full disk raises a RuntimeError that doesn't mention the disk.
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a state onto the CPU without unpickling code; UserError, naming the file, when it is damaged."""
+    """Read a state onto the CPU without unpickling code; FileError when the file is damaged."""
     return from_bytes(path.read_bytes(), str(path))
 
 
 def from_bytes(data: bytes, source: str) -> dict[str, Any]:
-    """Return the state that `pack` packed; UserError, naming it, when it is damaged."""
+    """Return the state that `to_bytes` encoded; FileError, naming `source`, when it is damaged."""
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception:
-        raise NephrosError(f"The checkpoint {source} is damaged: start the run again with a new --out.") from None
+        raise FileError(source, f"The checkpoint {source} is damaged: train again with a new `out`.") from None
     return state
+
+
+def cpu_state_dict(network: nn.Module) -> dict[str, Tensor]:
+    """Return copies of a network's weights and buffers on the CPU."""
+    return copy_to_cpu(network.state_dict())
+
+
+def copy_to_cpu(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies of named tensors on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in weights.items()}

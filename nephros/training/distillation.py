@@ -1,9 +1,10 @@
-"""Teachers: finished runs whose mean probabilities on the train split a new network learns from (Hinton et al. 2015)."""
+"""Knowledge distillation: soft targets from the mean probabilities of finished runs, the teachers (Hinton et al. 2015)."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
-from nephros.errors import NephrosError
+from nephros.errors import FileError, IncompatibleError, IncompleteError, InvalidArgument, NephrosError
 from nephros.evaluation.compatibility import check_compatible
 from nephros.evaluation.scoring import predict_probabilities
 from nephros.files import atomic_write, file_digest
@@ -24,42 +25,57 @@ from nephros.recipe import Recipe
 from nephros.runs import RunFolder, RunInfo
 
 SOFT_TARGETS_FILE = "soft_targets.npz"
-"""Of a run folder: (n, classes) float32 probabilities, in the order of the train split."""
+"""File of a run folder with (n, classes) float32 probabilities, in the order of the train split."""
+
+logger = logging.getLogger(__name__)
 
 
 def check_teachers(recipe: Recipe, teachers: Sequence[str | Path], dataset: Dataset) -> None:
-    """Raise UserError unless the recipe wants teachers, and these can be asked about the data."""
+    """Raise an error unless recipe and `teachers` agree, and every teacher is a finished run on the same data."""
+    names = ", ".join(map(str, teachers))
     if teachers and recipe.is_classical:
-        raise NephrosError(f"--teachers is given, but {recipe.model.network} learns from labels alone: leave it out.")
+        raise InvalidArgument("teachers", names, f"left out: {recipe.model.network} learns from labels alone")
     if teachers and not recipe.distillation_weight:
-        raise NephrosError(
-            "--teachers is given, but the recipe learns from labels alone: add --distillation_weight 0.9, say."
+        raise InvalidArgument(
+            "teachers",
+            names,
+            "left out for a recipe that learns from labels alone",
+            hint="Or set `distillation_weight`, to 0.9 say.",
         )
     if recipe.distillation_weight and not teachers:
-        raise NephrosError(
-            f"--distillation_weight is {recipe.distillation_weight}, but there are no teachers: name runs with --teachers."
+        raise InvalidArgument(
+            "distillation_weight",
+            recipe.distillation_weight,
+            "0 without teachers",
+            hint="Or name finished runs as `teachers`.",
         )
     run_dirs = [Path(teacher).expanduser().resolve() for teacher in teachers]
     for teacher, run_dir in zip(teachers, run_dirs, strict=True):
-        folder = RunFolder.open(teacher)
-        info = folder.info()
         if run_dirs.count(run_dir) > 1:
-            raise NephrosError(f"--teachers names {teacher} twice: name each run once.")
-        if info.status == "diverged":
-            raise NephrosError(f"The teacher {teacher} diverged and has nothing to teach: name another run.")
-        if info.status != "complete":
-            raise NephrosError(f"The teacher {teacher} is not over: resume it with `nephros train --resume {teacher}`.")
-        load_model(folder.file("weights.safetensors"))
-        check_compatible(folder, info, tuple(info.class_names), dataset)
-        if info.data["sha256"] != dataset.provenance.sha256 or info.data["detail"] != dataset.provenance.detail:
-            raise NephrosError(
-                f"The teacher {teacher} learnt from other data or another split, so that it may have seen this one's "
-                "validation or test images: name runs on the same data."
-            )
+            raise InvalidArgument("teachers", names, f"a list without repetitions, but {teacher} is there twice")
+        _check_teacher(teacher, dataset)
+
+
+def _check_teacher(teacher: str | Path, dataset: Dataset) -> None:
+    folder = RunFolder.open(teacher)
+    info = folder.info()
+    if info.status == "diverged":
+        raise InvalidArgument("teachers", teacher, "a list of complete runs, but this one diverged")
+    if info.status != "complete":
+        raise IncompleteError(
+            f"The teacher {teacher} is not complete: resume it first with `nephros.resume({str(teacher)!r})`."
+        )
+    load_model(folder.file("weights.safetensors"))
+    check_compatible(folder, info, tuple(info.class_names), dataset)
+    if info.data["sha256"] != dataset.provenance.sha256 or info.data["detail"] != dataset.provenance.detail:
+        raise IncompatibleError(
+            f"The teacher {teacher} was trained on other data or another split, so it may have seen validation or test images of "
+            "this one: choose runs on the same data as `teachers`."
+        )
 
 
 def teacher_records(teachers: Sequence[str | Path]) -> list[dict[str, Any]]:
-    """Return what run.json says of the teachers."""
+    """Return the description of the teachers that run.json keeps: folder, recipe, and digests of recipe and weights."""
     return [
         {
             "run": str(folder.root.absolute()),
@@ -71,57 +87,55 @@ def teacher_records(teachers: Sequence[str | Path]) -> list[dict[str, Any]]:
     ]
 
 
-def teacher_probabilities(
-    teachers: Sequence[str | Path], batches: BatchLoader, n_classes: int, say: Callable[[str], None]
-) -> NDArray[np.float32]:
-    """Return the mean of the teachers' probabilities (n, classes) for `batches`, the train split, in each one's views."""
+def teacher_probabilities(teachers: Sequence[str | Path], batches: BatchLoader, n_classes: int) -> NDArray[np.float32]:
+    """Return the mean (n, classes) probabilities of the teachers for the train split, each with its own TTA views."""
     total = np.zeros((len(batches), n_classes))
     for teacher in teachers:
-        say(f"asking the teacher {teacher}")
+        logger.info("computing soft targets from %s", teacher)
         run = RunFolder.open(teacher)
         model, _ = load_model(run.file("weights.safetensors"))
         tta_model = TTAClassifier(model.to(batches.device), run.info().tta_views)
-        total += predict_probabilities(tta_model, batches, n_classes, "asking")
+        total += predict_probabilities(tta_model, batches, n_classes, "soft targets")
     return (total / len(teachers)).astype(np.float32)
 
 
-def cached_soft_targets(
-    folder: RunFolder, info: RunInfo, batches: BatchLoader, n_classes: int, say: Callable[[str], None]
-) -> Tensor:
-    """Return what the run learns from, (n, classes) float32; its teachers are asked about `batches`, the train split, once.
+def cached_soft_targets(folder: RunFolder, info: RunInfo, batches: BatchLoader, n_classes: int) -> Tensor:
+    """Return the run's soft targets (n, classes) float32, computed from its teachers once and then kept in its folder.
 
-    Their mean probabilities are kept in the run folder. Ranks share the asking. UserError when a teacher has gone or
-    changed before it was asked, or what was kept is damaged.
+    `batches` is the train split; ranks share the work. Raises NephrosError when a teacher was removed or changed before its
+    probabilities were computed, and FileError when the kept file is damaged.
     """
     context = batches.context
     if not context.broadcast(folder.file(SOFT_TARGETS_FILE).exists()):
-        probabilities = teacher_probabilities(_unchanged_teachers(folder, info), batches, n_classes, say)
+        probabilities = teacher_probabilities(_unchanged_teachers(folder, info), batches, n_classes)
         if context.is_main_process:
             with atomic_write(folder.file(SOFT_TARGETS_FILE)) as file:
                 np.savez_compressed(file, probabilities=probabilities)
-        context.broadcast(True)  # which has written it by now
+        context.broadcast(True)  # the other ranks wait until the first has written the file
     return read_soft_targets(folder, len(batches), n_classes)
 
 
 def _unchanged_teachers(folder: RunFolder, info: RunInfo) -> list[str]:
-    """Return where a run's teachers lie; UserError unless they are what they were when it began."""
+    """Return the folders of a run's teachers; FileError unless they are as they were when the run began."""
     teachers = [teacher["run"] for teacher in info.teachers]
     with contextlib.suppress(NephrosError, OSError):
         if teacher_records(teachers) == info.teachers:
             return teachers
-    raise NephrosError(
-        f"A teacher of {folder.root} has gone or changed before it was asked: put it back, or train again with a new --out."
+    raise FileError(
+        folder.root,
+        f"A teacher of {folder.root} was removed or changed before its soft targets were computed: restore it, or train again "
+        "with a new `out`.",
     )
 
 
 def read_soft_targets(folder: RunFolder, n_images: int, n_classes: int) -> Tensor:
-    """Return what `cached_soft_targets` kept, (n, classes) float32; UserError when it is missing or damaged."""
-    file = folder.file(SOFT_TARGETS_FILE)
+    """Return the (n, classes) float32 soft targets in a run folder; FileError when the file is missing or damaged."""
+    path = folder.file(SOFT_TARGETS_FILE)
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with np.load(path, allow_pickle=False) as arrays:
             probabilities = arrays["probabilities"]
         if probabilities.shape != (n_images, n_classes) or not np.isfinite(probabilities).all():
             raise ValueError
     except Exception:
-        raise NephrosError(f"{file} is missing or damaged: train again with a new --out.") from None
+        raise FileError(path, f"{path} is missing or damaged: train again with a new `out`.") from None
     return torch.from_numpy(probabilities)

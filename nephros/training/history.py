@@ -1,4 +1,4 @@
-"""What each epoch of a run came to."""
+"""Training history: the metrics of each epoch, and their CSV file."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nephros.errors import NephrosError
+from nephros.errors import FileError
 
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One row of history.csv."""
+    """Metrics of one epoch: a row of history.csv."""
 
     epoch: int
     """From 1."""
     lr: float
     """Learning rate of the epoch's last step."""
     train_loss: float
-    """Running mean loss a training image, as trained on: augmented, dropout on, weights moving."""
+    """Running mean loss per training image as optimized: with augmentation and dropout, and over changing weights."""
     train_accuracy: float
-    """Running share of training images called rightly, likewise."""
+    """Running share of correctly predicted training images, under the same conditions."""
     val_loss: float
-    """Mean cross-entropy a validation image, in evaluation mode."""
+    """Mean cross-entropy per validation image, in evaluation mode."""
     val_accuracy: float
     val_macro_f1: float
     val_auc: float
-    """NaN when validation lacks too many classes for one."""
+    """NaN when validation lacks too many classes for it."""
     seconds: float
-    """Training time, validation not counted."""
+    """Training time without validation."""
     images_per_second: float
 
     def is_better_than(self, other: EpochMetrics, metric: str) -> bool:
-        """Return whether this epoch's metric beats the other's."""
+        """Return whether this epoch is better than the other by a metric."""
         return is_better(getattr(self, metric), getattr(other, metric), metric)
 
 
 def count_images_seen(history: Sequence[EpochMetrics]) -> int:
-    """Return how many training images the epochs went through, repeats counted."""
+    """Return the number of training images that the epochs processed, repetitions included."""
     return round(sum(row.seconds * row.images_per_second for row in history))
 
 
@@ -54,12 +54,12 @@ def is_better(value: float, other: float, metric: str) -> bool:
 
 
 def history_to_csv(history: list[EpochMetrics]) -> str:
-    """Return the rows as CSV text with a header."""
+    """Return the epochs as CSV text with a header."""
     return dataclasses_to_csv(EpochMetrics, history)
 
 
 def dataclasses_to_csv(row_type: type[Any], rows: Sequence[Any]) -> str:
-    """Return dataclass instances of one `row_type` as CSV text, with its fields as the header."""
+    """Return instances of the dataclass `row_type` as CSV text, with its fields as the header."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, [field.name for field in dataclasses.fields(row_type)], lineterminator="\n")
     writer.writeheader()
@@ -68,7 +68,7 @@ def dataclasses_to_csv(row_type: type[Any], rows: Sequence[Any]) -> str:
 
 
 def read_history(path: Path) -> list[EpochMetrics]:
-    """Read what `to_csv` wrote; UserError, naming the file, when it is missing or damaged."""
+    """Read what `history_to_csv` returned from a file; FileError when it is missing or damaged."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             return [
@@ -76,4 +76,6 @@ def read_history(path: Path) -> list[EpochMetrics]:
                 for row in csv.DictReader(file)
             ]
     except (OSError, ValueError, KeyError, TypeError):
-        raise NephrosError(f"{path} is missing or damaged: resume the run with `nephros train --resume`.") from None
+        raise FileError(
+            path, f"{path} is missing or damaged: resume the run with `nephros.resume({str(path.parent)!r})`."
+        ) from None

@@ -1,16 +1,16 @@
-"""The learning rate at each step, as a factor of the recipe's peak rate."""
+"""Learning-rate schedules: the multiplier of the recipe's peak rate at each step."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from nephros.recipe_parts import LRScheduleConfig
+from nephros.recipe import LRScheduleConfig
 
 
 @dataclass
 class LRSchedule:
-    """A schedule in progress. Only plateau remembers anything: the three last fields, which a checkpoint keeps."""
+    """A learning-rate schedule over a run of `epochs`. Only plateau has state: the last three fields, which checkpoints keep."""
 
     config: LRScheduleConfig
     epochs: int
@@ -19,7 +19,7 @@ class LRSchedule:
     num_bad_epochs: int = 0
 
     def multiplier(self, epoch: int, epoch_fraction: float) -> float:
-        """Return the factor during `epoch` (from 0), of which the share `epoch_fraction` (0 to 1) is over."""
+        """Return the multiplier in `epoch` (from 0) after a fraction of it (0 to 1)."""
         config = self.config
         progress = (epoch + epoch_fraction) / self.epochs
         if config.name == "step":
@@ -34,15 +34,15 @@ class LRSchedule:
         if config.name == "constant":
             return 1.0
         if progress < config.warmup:
-            # A first step at rate 0 would do nothing, hence the small start.
+            # Not 0: a first step with a learning rate of 0 would do nothing.
             return max(progress / config.warmup, 1e-3)
         remaining = (1 - progress) / (1 - config.warmup)
         return 0.5 * (1 - math.cos(math.pi * remaining)) if config.name == "cosine" else remaining
 
     def on_epoch_end(self, val_loss: float) -> None:
-        """Tell plateau the validation loss; after more than `patience` epochs without a lower one the rate falls.
+        """Update plateau: after more than `patience` epochs without a lower validation loss the rate falls.
 
-        An improvement is a relative fall of more than 1e-4, as in torch's ReduceLROnPlateau.
+        An improvement is a relative decrease of more than 1e-4, as in torch's ReduceLROnPlateau.
         """
         if self.config.name != "plateau":
             return
@@ -54,7 +54,7 @@ class LRSchedule:
             self.plateau_multiplier, self.num_bad_epochs = self.plateau_multiplier * self.config.factor, 0
 
     def state_dict(self) -> dict[str, float]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {
             "plateau_multiplier": self.plateau_multiplier,
             "best_val_loss": self.best_val_loss,
@@ -62,9 +62,6 @@ class LRSchedule:
         }
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Take back what `state_dict` returned."""
-        self.plateau_multiplier, self.best_val_loss, self.num_bad_epochs = (
-            state["plateau_multiplier"],
-            state["best_val_loss"],
-            int(state["num_bad_epochs"]),
-        )
+        """Restore what `state_dict` returned."""
+        self.plateau_multiplier, self.best_val_loss = state["plateau_multiplier"], state["best_val_loss"]
+        self.num_bad_epochs = int(state["num_bad_epochs"])

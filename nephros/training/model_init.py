@@ -1,4 +1,4 @@
-"""The beginning of a fit: the recipe's classifier with fresh weights, shaped for the data."""
+"""Model initialization: the recipe's classifier with fresh weights for a data set, and whether the two fit together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from nephros.data.batches import batch_boundaries
 from nephros.data.dataset import Dataset, Split, channel_statistics
-from nephros.errors import NephrosError
+from nephros.errors import InvalidArgument
 from nephros.models import build_network
 from nephros.models.classifier import Classifier
 from nephros.models.input_spec import InputSpec
@@ -18,12 +18,12 @@ from nephros.recipe import Recipe
 
 
 def input_spec(dataset: Dataset) -> InputSpec:
-    """Return what a network must fit to take the data."""
+    """Return the channels, image size and number of classes that a network for the data needs."""
     return InputSpec(dataset.channels, *dataset.image_size, dataset.n_classes)
 
 
 def init_model(recipe: Recipe, train: Split, spec: InputSpec) -> Classifier:
-    """Return the recipe's classifier, with first weights drawn by its seed and, if it says so, the split's normalisation."""
+    """Return the recipe's classifier with initial weights drawn from its seed, and with its normalization of the inputs."""
     torch.manual_seed(recipe.seed)
     network = build_network(recipe.model, spec)
     if recipe.normalize == "dataset":
@@ -33,16 +33,14 @@ def init_model(recipe: Recipe, train: Split, spec: InputSpec) -> Classifier:
 
 
 def check_tta_views(recipe: Recipe, dataset: Dataset) -> None:
-    """Raise UserError when a recipe's views turn images that are not square."""
+    """Raise InvalidArgument when the recipe's test-time augmentation rotates images that are not square."""
     height, width = dataset.image_size
     if includes_rotations(recipe.tta_views) and height != width:
-        raise NephrosError(
-            f"--tta_views {recipe.tta_views} turns the images, but they are {height}x{width} pixels: use 1 or 5."
-        )
+        raise InvalidArgument("tta_views", recipe.tta_views, f"1 or 5 for images of {height}x{width} pixels")
 
 
 def check_last_batch(recipe: Recipe, dataset: Dataset, model: Classifier) -> None:
-    """Raise UserError when the last batch is one image and the network's batch normalisation can't take that."""
+    """Raise InvalidArgument when the last batch is a single image, for which the network's batch normalization fails."""
     n_images = recipe.passes_per_epoch * len(dataset.train)
     if n_images % recipe.batch_size != 1 or recipe.last_batch == "balanced":
         return
@@ -50,18 +48,23 @@ def check_last_batch(recipe: Recipe, dataset: Dataset, model: Classifier) -> Non
     try:
         copy.deepcopy(model).train()(torch.zeros(1, spec.channels, spec.height, spec.width))
     except ValueError:
-        raise NephrosError(
-            f"--batch_size {recipe.batch_size} leaves one image of {n_images:,} for the last batch, which batch "
-            f"normalisation can't take at {spec.height}x{spec.width} pixels: choose another, or --last_batch balanced."
+        raise InvalidArgument(
+            "batch_size",
+            recipe.batch_size,
+            f"such that the last batch of {n_images:,} images is not a single image, for which batch normalization fails at "
+            f"{spec.height}x{spec.width} pixels",
+            hint="Or set `last_batch` to balanced.",
         ) from None
 
 
 def check_batch_sharding(recipe: Recipe, n_images: int, world_size: int) -> None:
-    """Raise UserError when a batch of an epoch of so many images leaves one of `world_size` ranks without any."""
+    """Raise InvalidArgument when a batch over `n_images` training images is smaller than the number of ranks."""
     edges = batch_boundaries(recipe.passes_per_epoch * n_images, recipe.batch_size, recipe.last_batch == "balanced")
     smallest = min(stop - start for start, stop in pairwise(edges))
     if smallest < world_size:
-        raise NephrosError(
-            f"--batch_size {recipe.batch_size} makes a batch of {smallest} of the {n_images:,} training images, too few for "
-            f"{world_size} processes: choose another, --last_batch balanced, or fewer processes."
+        raise InvalidArgument(
+            "batch_size",
+            recipe.batch_size,
+            f"such that each of {world_size} processes has an image of every batch; the smallest of {n_images:,} images has {smallest}",
+            hint="Or set `last_batch` to balanced, or start fewer processes.",
         )

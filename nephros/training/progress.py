@@ -1,7 +1,8 @@
-"""Showing a run's progress: a live bar on a terminal, one plain line an epoch elsewhere."""
+"""Progress of a training run: a live bar on a terminal, and a log line per epoch."""
 
 from __future__ import annotations
 
+import logging
 import time
 from types import TracebackType
 from typing import Self
@@ -11,7 +12,10 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgres
 from rich.text import Text
 from torch import Tensor
 
+from nephros.console import shows_bars
 from nephros.training.history import EpochMetrics
+
+logger = logging.getLogger(__name__)
 
 
 def format_duration(seconds: float) -> str:
@@ -21,14 +25,14 @@ def format_duration(seconds: float) -> str:
 
 
 class _StatusColumn(ProgressColumn):
-    """The newest figures, as the task's fields say them."""
+    """Shows the latest figures, from the task's field `status`."""
 
     def render(self, task: Task) -> Text:
         return Text(str(task.fields["status"]))
 
 
 class NullCallback:
-    """A Listener that shows nothing."""
+    """A Callback that does nothing."""
 
     def on_step_end(self, epoch: int, n_images: int, loss: Tensor) -> None:
         """Do nothing."""
@@ -38,15 +42,18 @@ class NullCallback:
 
 
 class ProgressCallback:
-    """A Listener for people; use it as a context manager around a run."""
+    """A Callback that shows progress; use it as a context manager around a run.
+
+    Epochs are logged. On a terminal a bar also shows the position within the run and the latest loss.
+    """
 
     _REFRESH_SECONDS = 0.25
-    """Seconds between updates of the bar: reading the loss waits for a GPU."""
+    """Seconds between updates of the bar: reading the loss makes the CPU wait for a GPU."""
 
     def __init__(self, epochs: int, images_per_epoch: int, console: Console | None = None) -> None:
         self.epochs, self.images_per_epoch = epochs, images_per_epoch
         self.console = console or Console(stderr=True)
-        self.interactive = self.console.is_terminal
+        self.interactive = shows_bars(self.console)
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -70,42 +77,37 @@ class ProgressCallback:
         self._bar.stop()
 
     def on_resume(self, history: list[EpochMetrics]) -> None:
-        """Take note of the epochs that an earlier process did."""
+        """Count the epochs that an earlier process trained."""
         self._images_resumed = len(history) * self.images_per_epoch
         self._bar.update(self._task, completed=self._images_resumed)
-        self.console.print(f"resuming after epoch {len(history)}/{self.epochs}", highlight=False)
+        logger.info("resuming after epoch %d/%d", len(history), self.epochs)
 
     def on_step_end(self, epoch: int, n_images: int, loss: Tensor) -> None:
-        """Move the bar, at most four times a second."""
+        """Move the bar, at most four times per second."""
         self._images_done += n_images
         now = time.perf_counter()
         if not self.interactive or now - self._last_refresh < self._REFRESH_SECONDS:
             return
         self._last_refresh = now
         images_per_second = self._images_done / (now - self._start)
-        seconds_left = (
-            self.epochs * self.images_per_epoch - self._images_resumed - self._images_done
-        ) / images_per_second
-        status = f"loss {loss.item():.4f}{self._val_status}  "
-        status += f"{images_per_second:,.0f} images/s  {format_duration(seconds_left)} left"
+        images_left = self.epochs * self.images_per_epoch - self._images_resumed - self._images_done
+        time_left = format_duration(images_left / images_per_second)
         self._bar.update(
             self._task,
             completed=self._images_resumed + self._images_done,
             epoch=f"{epoch}/{self.epochs}",
-            status=status,
+            status=f"loss {loss.item():.4f}{self._val_status}  {images_per_second:,.0f} images/s  {time_left} left",
         )
 
     def on_epoch_end(self, epoch: EpochMetrics, history: list[EpochMetrics]) -> None:
-        """Print the epoch's figures."""
+        """Log the epoch's metrics."""
         self._val_status = f"  val accuracy {epoch.val_accuracy:.4f}"
         self._bar.update(self._task, completed=len(history) * self.images_per_epoch)
-        seconds_per_epoch = (time.perf_counter() - self._start) / max(
-            1, len(history) - self._images_resumed // self.images_per_epoch
-        )
-        self.console.print(
+        epochs_done = max(1, len(history) - self._images_resumed // self.images_per_epoch)
+        seconds_per_epoch = (time.perf_counter() - self._start) / epochs_done
+        time_left = format_duration(seconds_per_epoch * (self.epochs - epoch.epoch))
+        logger.info(
             f"epoch {epoch.epoch}/{self.epochs}  loss {epoch.train_loss:.4f}  accuracy {epoch.train_accuracy:.4f}  "
             f"val loss {epoch.val_loss:.4f}  val accuracy {epoch.val_accuracy:.4f}  "
-            f"{epoch.images_per_second:,.0f} images/s  {format_duration(seconds_per_epoch * (self.epochs - epoch.epoch))} left",
-            highlight=False,
-            soft_wrap=True,
+            f"{epoch.images_per_second:,.0f} images/s  {time_left} left"
         )

@@ -1,4 +1,4 @@
-"""The beginning of a run: its model with fresh weights, its name, and what run.json says of it."""
+"""The start of a run: the name of its folder, and the description of it that run.json keeps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def build_run_info(
     command: str,
     context: DistributedContext,
 ) -> RunInfo:
-    """Return what run.json says of a run that is about to begin; a classical baseline has no `model` before it is learnt."""
+    """Return the content of run.json for a run that is about to begin; a classical baseline has no `model` yet."""
     spec = input_spec(dataset)
     return RunInfo(
         recipe=recipe.name,
@@ -59,7 +59,7 @@ def build_run_info(
 
 
 def describe_model(model: Classifier | None, spec: InputSpec) -> dict[str, Any]:
-    """Return what run.json says of the model itself."""
+    """Return the fields of RunInfo about the model: normalization of its inputs, parameters and multiply-adds."""
     if model is None:
         return {"normalization": {"mean": [], "std": []}, "parameters": 0, "multiply_adds": 0}
     return {
@@ -70,14 +70,14 @@ def describe_model(model: Classifier | None, spec: InputSpec) -> dict[str, Any]:
 
 
 def describe_devices(device: torch.device, context: DistributedContext, amp: str) -> str:
-    """Return what a network trains on, such as `CPU, 2 threads, bf16` or `2 processes, each on CPU, 1 threads`."""
+    """Return the devices of a run as text, such as `CPU, 2 threads, bf16` or `2 processes, each on CPU, 1 threads`."""
     dtype = devices.autocast_dtype(amp, device)
     per_process = devices.device_name(device) + (f", {devices.dtype_name(dtype)}" if dtype else "")
     return per_process if context.world_size == 1 else f"{context.world_size} processes, each on {per_process}"
 
 
 def default_run_dir(recipe: Recipe, synthetic: bool) -> Path:
-    """Return runs/RECIPE-DATE-TIME, numbered where several runs begin within a second."""
+    """Return runs/RECIPE-DATE-TIME, with a number appended when several runs begin within a second."""
     timestamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     name = f"{recipe.name}-{'synthetic-' if synthetic else ''}{timestamp}"
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))

@@ -1,9 +1,9 @@
-"""Training itself, of a network epoch by epoch or of a classical baseline at one go: what differs between the two."""
+"""Training of a run in its folder: of a network epoch by epoch, or of a classical baseline in one go."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,32 +13,33 @@ from torch import Tensor
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
 from nephros.distributed import DistributedContext
-from nephros.errors import NephrosError
+from nephros.errors import FileError
 from nephros.files import write_text
 from nephros.models.classifier import Classifier
 from nephros.recipe import Recipe
 from nephros.runs import RunFolder
 from nephros.training import checkpoint
 from nephros.training.classical.grid_search import grid_search
-from nephros.training.classical.search_results import search_results_to_csv as tried_csv
-from nephros.training.history import EpochMetrics
-from nephros.training.history import history_to_csv as history_csv
+from nephros.training.classical.search_results import search_results_to_csv
+from nephros.training.history import EpochMetrics, history_to_csv
 from nephros.training.progress import NullCallback, ProgressCallback
 from nephros.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What training came to."""
+    """Outcome of training."""
 
     model: Classifier
-    """With the weights that are kept."""
+    """The model with the weights to keep."""
     minutes: float
-    """Spent in training, validation between epochs not counted."""
+    """Training time, without the validation between epochs."""
     epoch: int | None = None
-    """Epoch (from 1) of the weights that are kept."""
+    """Epoch (from 1) of the weights; None for a classical baseline."""
     best_params: str = ""
-    """What a classical baseline chose on validation."""
+    """Hyperparameters that a classical baseline chose on validation."""
 
 
 def train_network(
@@ -50,9 +51,10 @@ def train_network(
     soft_targets: Tensor | None,
     context: DistributedContext,
 ) -> TrainingResult:
-    """Take a network from the folder's checkpoint, if there is one, to its end. Only the first rank writes and shows.
+    """Train a network to the end, from the folder's checkpoint if there is one. Only the first rank writes and logs.
 
-    `soft_targets`, (n, classes) probabilities of the train split, are for recipes that follow teachers.
+    `batches` has the splits train and val. `soft_targets` (n, classes) are the teachers' probabilities of the train split, for
+    recipes with a `distillation_weight`.
     """
     trainer = Trainer(recipe, model, batches["train"], batches["val"], dataset.class_names, soft_targets)
     checkpoint_path = folder.file("checkpoint.pt")
@@ -60,15 +62,16 @@ def train_network(
         trainer.load_state_dict(checkpoint.load(checkpoint_path))
     epochs_done = context.all_gather(torch.tensor(len(trainer.history)))
     if (epochs_done != epochs_done[0]).any():
-        raise NephrosError(
-            f"Not all processes see the same checkpoint: put {folder.root} where every machine reads it."
+        raise FileError(
+            checkpoint_path,
+            f"The processes don't all see the same checkpoint: put {folder.root} where every machine can read it.",
         )
     if context.is_main_process:
         with _HistoryCallback(folder, recipe.epochs, trainer.images_per_epoch) as progress:
             if trainer.history:
                 progress.on_resume(trainer.history)
             trainer.run(partial(checkpoint.save, checkpoint_path), progress)
-        write_text(folder.file("history.csv"), history_csv(trainer.history))
+        write_text(folder.file("history.csv"), history_to_csv(trainer.history))
     else:
         trainer.run(None, NullCallback())
     weights, epoch = trainer.final_weights()
@@ -76,18 +79,17 @@ def train_network(
     return TrainingResult(model, sum(row.seconds for row in trainer.history) / 60, epoch)
 
 
-def train_classical(
-    folder: RunFolder, recipe: Recipe, dataset: Dataset, device: torch.device, say: Callable[[str], None]
-) -> TrainingResult:
-    """Learn a classical baseline from the beginning: what a killed run had tried is tried again, to the same end."""
+def train_classical(folder: RunFolder, recipe: Recipe, dataset: Dataset, device: torch.device) -> TrainingResult:
+    """Fit a classical baseline from the beginning; an interrupted search starts again and ends with the same model."""
     start = time.perf_counter()
-    network, search_results, best_index = grid_search(recipe, dataset, device, say)
+    search = grid_search(recipe, dataset, device)
     minutes = (time.perf_counter() - start) / 60
-    write_text(folder.file("search_results.csv"), tried_csv(search_results))
-    say(f"chosen on validation: {search_results[best_index].description}")
+    write_text(folder.file("search_results.csv"), search_results_to_csv(search.results))
+    best_params = search.results[search.best_index].description
+    logger.info("best on validation: %s", best_params)
     n_channels = dataset.channels
-    model = Classifier(network, [0.0] * n_channels, [1.0] * n_channels).to(device).eval()
-    return TrainingResult(model, minutes, best_params=search_results[best_index].description)
+    model = Classifier(search.model, [0.0] * n_channels, [1.0] * n_channels).to(device).eval()
+    return TrainingResult(model, minutes, best_params=best_params)
 
 
 class _HistoryCallback(ProgressCallback):
@@ -98,5 +100,5 @@ class _HistoryCallback(ProgressCallback):
         self._folder = folder
 
     def on_epoch_end(self, epoch: EpochMetrics, history: list[EpochMetrics]) -> None:
-        write_text(self._folder.file("history.csv"), history_csv(history))
+        write_text(self._folder.file("history.csv"), history_to_csv(history))
         super().on_epoch_end(epoch, history)

@@ -1,4 +1,4 @@
-"""The training loop, readable top to bottom. It is given train and validation, and never sees the test split."""
+"""The training loop. It gets the train and validation splits and never sees the test split."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -15,45 +15,40 @@ from torch import Tensor, nn
 from nephros.data.augment import apply_augmentations, sample_augmentations
 from nephros.data.batches import BatchLoader
 from nephros.device import autocast_dtype
-from nephros.errors import DivergedError, NephrosError
+from nephros.errors import DivergedError, InvalidArgument
 from nephros.evaluation.scoring import evaluate_model
 from nephros.models.sync_batchnorm import convert_sync_batchnorm
 from nephros.recipe import Recipe
+from nephros.training.checkpoint import copy_to_cpu, cpu_state_dict
+from nephros.training.ema import WeightEMA
 from nephros.training.history import EpochMetrics
+from nephros.training.losses import build_loss, distillation_loss, sharded_loss
 from nephros.training.lr_schedule import LRSchedule
-from nephros.training.parts import (
-    WeightEMA,
-    all_reduce_gradients,
-    build_loss,
-    build_optimizer,
-    cpu_state_dict,
-    derive_seed,
-    distillation_loss,
-    sharded_loss,
-)
+from nephros.training.optimizers import all_reduce_gradients, build_optimizer
+from nephros.training.seeding import epoch_generator, epoch_order, seed_dropout
 
 SaveState = Callable[[dict[str, Any]], None]
-"""What puts a state, as `Trainer.state_dict` returns it, in a safe place."""
+"""Stores a state that `Trainer.state_dict` returned."""
 
 
 class Callback(Protocol):
-    """Whoever shows or stores progress."""
+    """Receives the progress of a run, to show or store it."""
 
     def on_step_end(self, epoch: int, n_images: int, loss: Tensor) -> None:
-        """Hear that so many images of `on_epoch_end` (from 1) have been trained on; `loss` is the batch's mean, on the device."""
+        """Called after a step on `n_images` of `epoch` (from 1); `loss` () is the mean over the batch, on the device."""
 
     def on_epoch_end(self, epoch: EpochMetrics, history: list[EpochMetrics]) -> None:
-        """Hear of an epoch that is over and safe in the checkpoint; `history` are all so far."""
+        """Called after an epoch, once its checkpoint is written; `history` holds all epochs so far."""
 
 
 class Trainer:
-    """One training run in progress: everything that a checkpoint keeps, and how to take it further.
+    """One training run: the state that a checkpoint keeps, and the loop that advances it.
 
-    The order of images, the augmentation and the dropout of an epoch come from seeds of (seed, epoch) alone. So a run
-    that is resumed after any epoch ends with the weights of one that never stopped.
+    The order of images, the augmentation and the dropout of an epoch depend on (seed, epoch) alone. So a run that is resumed
+    after any epoch ends with the weights of an uninterrupted one, bit for bit.
 
-    Where several ranks share the batches, each makes the same order and draws and takes its part of every batch; loss,
-    gradients and batch statistics are summed over them, so that all hold the same weights, those of one process.
+    Where several ranks share the batches, each draws the same order and augmentation and takes its part of every batch.
+    Losses, gradients and batch statistics are summed over the ranks, so that all have the weights that one process would have.
     """
 
     def __init__(
@@ -65,7 +60,11 @@ class Trainer:
         class_names: tuple[str, ...],
         soft_targets: Tensor | None = None,
     ) -> None:
-        """Begin; `soft_targets`, (n, classes) probabilities of the train split, are for recipes that follow teachers."""
+        """Build loss, optimizer and schedule.
+
+        `soft_targets` (n, classes) are the teachers' probabilities for the train split; a recipe has them exactly when it has a
+        `distillation_weight`.
+        """
         assert (soft_targets is not None) == (recipe.distillation_weight > 0)
         self.recipe, self.train_batches, self.val_batches, self.class_names = recipe, train, val, class_names
         self.device, self.context = train.device, train.context
@@ -88,18 +87,18 @@ class Trainer:
 
     @property
     def images_per_epoch(self) -> int:
-        """How many images an epoch trains on."""
+        """Number of images that an epoch trains on, repetitions included."""
         return self.recipe.passes_per_epoch * len(self.train_batches)
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or early stop says that it is enough."""
+        """Whether all epochs are done or early stopping applies."""
         patience = self.recipe.early_stopping_patience
         stalled = bool(patience and self.best and self.history[-1].epoch - self.best.epoch >= patience)
         return stalled or len(self.history) >= self.recipe.epochs
 
     def run(self, save_state: SaveState | None, callback: Callback, stop_epoch: int | None = None) -> None:
-        """Train to the end, or until so many epochs are done, and give the state to `save_state` after every epoch."""
+        """Train until `finished`, or until `stop_epoch` epochs are done, and pass the state to `save_state` after every epoch."""
         while not self.finished and (stop_epoch is None or len(self.history) < stop_epoch):
             epoch = self._train_epoch(len(self.history), callback)
             self.history.append(epoch)
@@ -107,7 +106,7 @@ class Trainer:
             if self.best is None or epoch.is_better_than(self.best, self.recipe.metric):
                 self.best = epoch
                 if self.recipe.checkpoint == "best":
-                    self.best_weights = cpu_state_dict(self.model) if self.ema is None else self._ema_weights()
+                    self.best_weights = self._weights_to_keep()
             self.lr_schedule.on_epoch_end(epoch.val_loss)
             if save_state is not None:
                 save_state(self.state_dict())
@@ -116,20 +115,16 @@ class Trainer:
     def _check_metric(self, epoch: EpochMetrics) -> None:
         metric_is_used = self.recipe.checkpoint == "best" or self.recipe.early_stopping_patience
         if metric_is_used and math.isnan(getattr(epoch, self.recipe.metric)):
-            raise NephrosError(
-                f"--metric {self.recipe.metric} is undefined on this validation split, which lacks classes: choose val_loss."
+            raise InvalidArgument(
+                "metric", self.recipe.metric, "val_loss for this validation split, which lacks classes"
             )
 
     def _train_epoch(self, epoch: int, callback: Callback) -> EpochMetrics:
         start = time.perf_counter()
-        seed = self.recipe.seed
-        # The first rank drops what a process by itself would; the others' images need draws of their own.
-        torch.manual_seed(
-            derive_seed(seed, epoch, "dropout", *([] if self.context.is_main_process else [self.context.rank]))
-        )
-        generator = torch.Generator().manual_seed(derive_seed(seed, epoch, "order"))
-        n_images, n_train = self.images_per_epoch, len(self.train_batches)
-        order = torch.cat([torch.randperm(n_train, generator=generator) for _ in range(self.recipe.passes_per_epoch)])
+        seed_dropout(self.recipe.seed, epoch, self.context.rank)
+        generator = epoch_generator(self.recipe.seed, epoch)
+        n_images = self.images_per_epoch
+        order = epoch_order(len(self.train_batches), self.recipe.passes_per_epoch, generator)
         augmentation_params = sample_augmentations(n_images, self.recipe.augment, generator).to(self.device)
         epoch_labels = None if self.context.world_size == 1 else self.train_batches.labels[order.to(self.device)]
         totals = torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -152,7 +147,7 @@ class Trainer:
         seconds = time.perf_counter() - start
         if not math.isfinite(train_loss):
             raise DivergedError(
-                f"The training loss became {train_loss} in epoch {epoch + 1}: lower --optimizer.lr and train again."
+                f"The training loss became {train_loss} in epoch {epoch + 1}: lower `optimizer.lr` and train again."
             )
         return self._validate(epoch + 1, lr, train_loss, train_accuracy, seconds)
 
@@ -164,10 +159,10 @@ class Trainer:
         global_labels: Tensor | None = None,
         soft_targets: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Take one optimiser step; return the batch's mean loss and the number called rightly, both on the device.
+        """Take one optimizer step; return the mean loss over the batch and the number of correct predictions, on the device.
 
-        Each rank gives its own part of the batch, and as `global_labels` the labels of all of it. `soft_targets` are the
-        teachers' probabilities for these images.
+        `images` (m, c, h, w) and `labels` (m,) are this rank's part of the batch; with several ranks, `global_labels` (b,) are
+        the labels of the whole batch. `soft_targets` (m, classes) are the teachers' probabilities for these images.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -203,53 +198,41 @@ class Trainer:
         val_metrics = (metrics["loss"], metrics["accuracy"], metrics["macro_f1"], auc)
         return EpochMetrics(epoch, lr, train_loss, train_accuracy, *val_metrics, seconds, images_per_second)
 
-    def _ema_weights(self) -> dict[str, Tensor]:
-        assert self.ema is not None
-        return {name: value.detach().cpu().clone() for name, value in self.ema.weights.items()}
+    def _weights_to_keep(self) -> dict[str, Tensor]:
+        return cpu_state_dict(self.model) if self.ema is None else copy_to_cpu(self.ema.weights)
 
-    @contextlib.contextmanager
-    def eval_weights(self) -> Iterator[None]:
-        """Within the block the model holds the averaged weights, if the recipe averages; then the trained ones again."""
-        if self.ema is None:
-            yield
-            return
-        train_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self.ema.weights)
-        try:
-            yield
-        finally:
-            self.model.load_state_dict(train_weights)
+    def eval_weights(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which the model holds the weights that are evaluated: the averaged ones, if the recipe has them."""
+        return contextlib.nullcontext() if self.ema is None else self.ema.applied_to(self.model)
 
     def final_weights(self) -> tuple[dict[str, Tensor], int]:
-        """Return the weights that the recipe says to keep, on the CPU, and the epoch (from 1) that they come from."""
+        """Return the weights that the recipe's `checkpoint` chooses, on the CPU, and their epoch (from 1)."""
         if self.recipe.checkpoint == "best" and self.best is not None:
             return self.best_weights, self.best.epoch
-        weights = cpu_state_dict(self.model) if self.ema is None else self._ema_weights()
-        return weights, self.history[-1].epoch
+        return self._weights_to_keep(), self.history[-1].epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that `load_state_dict` needs to go on as if nothing had happened."""
+        """Return everything that `load_state_dict` needs to continue the run exactly."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "grad_scaler": self.grad_scaler.state_dict(),
             "lr_schedule": self.lr_schedule.state_dict(),
-            "ema": {"weights": self.ema.weights, "steps": self.ema.steps} if self.ema else {},
+            "ema": self.ema.state_dict() if self.ema else {},
             "history": [dataclasses.asdict(row) for row in self.history],
             "best": dataclasses.asdict(self.best) if self.best else {},
             "best_weights": self.best_weights,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.grad_scaler.is_enabled() and state["grad_scaler"]:
             self.grad_scaler.load_state_dict(state["grad_scaler"])
         self.lr_schedule.load_state_dict(state["lr_schedule"])
         if self.ema is not None:
-            self.ema.weights = {name: value.to(self.device) for name, value in state["ema"]["weights"].items()}
-            self.ema.steps = state["ema"]["steps"]
+            self.ema.load_state_dict(state["ema"])
         self.history = [EpochMetrics(**row) for row in state["history"]]
         self.best = EpochMetrics(**state["best"]) if state["best"] else None
         self.best_weights = state["best_weights"]

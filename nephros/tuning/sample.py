@@ -11,7 +11,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
-from nephros.training.parts import derive_seed
+from nephros.training.seeding import derive_seed
 from nephros.tuning.settings import StudySettings
 from nephros.tuning.space import Dimension
 

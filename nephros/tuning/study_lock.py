@@ -10,7 +10,7 @@ from sqlalchemy import URL, Connection
 
 from nephros.errors import NephrosError
 from nephros.files import file_lock
-from nephros.training.parts import derive_seed
+from nephros.training.seeding import derive_seed
 
 CONNECT_ARGS = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 30_000}
 """Of a PostgreSQL connection: seconds, seconds and milliseconds after which a silent server counts as gone."""

@@ -146,14 +146,12 @@ class _PlanRunner:
         root = self.run_dir(row, seed)
         try:
             if RunFolder.exists(root):
-                resume(root, device=self.device, say=say)
+                resume(root, device=self.device)
                 return
             data_options = row.data_options | ({"data_seed": seed} if row.data_options else {})
             command, teachers = self.command(row, seed), self.teachers(row)
-            train(
-                row.with_seed(seed), self.data, out=root, device=self.device, teachers=teachers, test=True, command=command,
-                say=say, **data_options,
-            )  # fmt: skip
+            options = {"teachers": teachers, "test": True, "command": command, **data_options}
+            train(row.with_seed(seed), self.data, out=root, device=self.device, **options)
         except LockedError:
             say(f"{row.label}, seed {seed}: left to the process that is training it")
         except DivergedError as error:

@@ -1,11 +1,12 @@
-"""The main job: train a recipe on a data set in a run folder, keep the weights, judge them, and make the report."""
+"""Training: a recipe on a data set, in a run folder that holds the weights, the scores and the report."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +16,25 @@ from nephros import device as devices
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
 from nephros.data.load import data_request, load
-from nephros.data.subset import subset_train as take_subset
+from nephros.data.subset import subset_train
 from nephros.distributed import DistributedContext, is_torchrun_restart, process_group, under_torchrun
-from nephros.errors import NephrosError
+from nephros.errors import FileError, InvalidArgument
 from nephros.files import write_text
 from nephros.models.classifier import Classifier
 from nephros.models.serialization import save_model
 from nephros.recipe import Recipe, to_yaml
 from nephros.recipe_io import get_recipe, read_recipe, recipe_from_dict
 from nephros.runs import RunFolder, RunInfo
-from nephros.training.classical.check import check_classical
-from nephros.training.distillation import cached_soft_targets, check_teachers
-from nephros.training.distillation import teacher_records as describe_teachers
+from nephros.training.checkpoint import cpu_state_dict
+from nephros.training.classical.grid_search import check_classical
+from nephros.training.distillation import cached_soft_targets, check_teachers, teacher_records
 from nephros.training.model_init import check_batch_sharding, check_last_batch, check_tta_views, init_model, input_spec
-from nephros.training.parts import cpu_state_dict
 from nephros.training.run_info import build_run_info, default_run_dir, describe_devices, describe_model
-from nephros.training.runner import train_classical, train_network
+from nephros.training.runner import TrainingResult, train_classical, train_network
 from nephros.workflows.evaluate import score_split
 from nephros.workflows.report import report
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -50,71 +50,68 @@ def train(
     teachers: Sequence[str | Path] = (),
     test: bool = False,
     command: str = "",
-    say: Say = print,
 ) -> RunFolder:
-    """Train `recipe` on `data` and return the finished run folder.
+    """Train `recipe` on `data`, evaluate it, write its report, and return the run folder.
 
-    `data` is a name, a path or an open Dataset. `size`, `subset`, `resplit` and `data_seed` are passed to `nephros.load`.
-    `teachers` are finished runs on the same data, for a recipe with a `distillation_weight`.
-    With `test`, the test split is scored once, at the end. Raises UserError for input that can't be used, before anything
-    is written.
+    Args:
+        recipe: a recipe, or the name or YAML file of one (see `nephros.get_recipe`).
+        data: a name, a path or an open Dataset.
+        out: the run folder, which must not exist yet (default: runs/RECIPE-DATE-TIME).
+        device: auto, cpu or cuda.
+        size, subset, resplit, data_seed: passed to `nephros.load`; for data given by name or path.
+        teachers: finished runs on the same data, for a recipe with a `distillation_weight`.
+        test: also score the test split, once, at the end.
+        command: the command line to record in run.json.
+
+    Raises NephrosError for arguments and data that can't be used, before anything is written.
     """
-    # Through the parser, so that values of the wrong kind are refused here, and 1 for 1.0 is the same recipe.
+    # Through the parser, which rejects values of the wrong type, and makes 1 and 1.0 the same recipe.
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe_from_dict(recipe.to_dict(), "The recipe")
-    if isinstance(data, Dataset) and any(option is not None for option in (size, subset, resplit)):
-        raise NephrosError("size, subset and resplit are for data given by name or path: cut an open Dataset before.")
-    request = data_request("" if isinstance(data, Dataset) else data, size, data_seed, subset, resplit)
+    request = _data_request(data, size, data_seed, subset, resplit)
     with process_group() as context:
         if under_torchrun() and out is None:
-            raise NephrosError(
-                "torchrun needs --out DIR: a process that it starts again must find the run it belongs to."
-            )
+            raise InvalidArgument("out", out, "a folder under torchrun, so that a restarted process finds its run")
         if out is not None and context.broadcast(is_torchrun_restart() and RunFolder.exists(Path(out))):
             _check_same_run(RunFolder.open(out), recipe, request)
-            return resume(out, data if isinstance(data, Dataset) else None, device=device, say=say)
+            return resume(out, data if isinstance(data, Dataset) else None, device=device)
         torch_device = context.local_device(devices.resolve_device(device))
-        dataset = _limit_training_images(
-            recipe, data if isinstance(data, Dataset) else load(**request | {"source": data})
-        )
+        dataset = data if isinstance(data, Dataset) else load(**request | {"source": data})
+        dataset = _limit_training_images(recipe, dataset)
         check_tta_views(recipe, dataset)
         model = _init_model(recipe, dataset, context)
         if model is not None:
             check_last_batch(recipe, dataset, model)
         check_teachers(recipe, teachers, dataset)
         info = build_run_info(recipe, dataset, model, request, torch_device, test, command, context)
-        info = dataclasses.replace(info, teachers=describe_teachers(teachers))
-        synthetic = dataset.provenance.split == "synthetic"
-        run_dir = Path(out) if out else default_run_dir(recipe, synthetic)
-        folder = (
-            RunFolder.create(run_dir, synthetic)
-            if context.is_main_process
-            else RunFolder(run_dir.expanduser(), synthetic)
-        )
+        info = dataclasses.replace(info, teachers=teacher_records(teachers))
+        folder = _create_folder(out, recipe, dataset, context)
         with _locked(folder, context):
-            say = say if context.is_main_process else _say_nothing
             for warning in dataset.warnings:
-                say(f"warning: {warning}")
+                logger.warning(warning)
             n_images = f"{len(dataset.train):,} training images"
-            say(f"{recipe.name} on {dataset.provenance.title}: {n_images}, {info.device}, in {folder.root}")
+            logger.info(f"{recipe.name} on {dataset.provenance.title}: {n_images}, {info.device}, in {folder.root}")
             if context.is_main_process:
                 write_text(folder.file("recipe.yaml"), to_yaml(recipe))
                 folder.write_info(info)
-            return _run(folder, info, recipe, dataset, model, torch_device, context, say)
+            return _run(folder, info, recipe, dataset, model, torch_device, context)
 
 
-def resume(run: str | Path, data: Dataset | None = None, *, device: str | None = None, say: Say = print) -> RunFolder:
-    """Take an interrupted run to its end, from its newest checkpoint; a complete one is returned as it is.
+def resume(run: str | Path, data: Dataset | None = None, *, device: str | None = None) -> RunFolder:
+    """Continue an interrupted run from its latest checkpoint to its end; a complete run is returned unchanged.
 
-    `data` is needed only for a run that began on an open Dataset; `device` is the run's own kind unless named. Raises
-    UserError when there is no such run, or its data or recipe is missing or has changed.
+    Args:
+        run: the run folder.
+        data: the run's data, needed only for a run that was started on an open Dataset.
+        device: auto, cpu or cuda (default: the type that the run started on).
+
+    Raises NephrosError when there is no such run, or its data or recipe is missing or has changed.
     """
     with process_group() as context, _locked(folder := RunFolder.open(run), context):
-        say = say if context.is_main_process else _say_nothing
         info = folder.info()
         if info.status == "complete":
-            say(f"{folder.root} is complete already: nothing to resume.")
+            logger.info("%s is complete already, so there is nothing to resume", folder.root)
             if context.is_main_process and not folder.file("report.html").exists():
-                say(f"report: {report(folder.root)}")
+                report(folder.root)
             return folder
         recipe = read_recipe(folder.file("recipe.yaml"))
         recipe_bytes = folder.file("recipe.yaml").read_bytes()
@@ -122,24 +119,43 @@ def resume(run: str | Path, data: Dataset | None = None, *, device: str | None =
             raise _changed_error(folder, "recipe.yaml")
         torch_device = context.local_device(devices.resolve_device(device or info.device_type))
         if data is None and not info.data_request["source"]:
-            raise NephrosError(f"{folder.root} was trained on data given in Python: give it to nephros.resume again.")
+            raise InvalidArgument(
+                "data", data, f"the Dataset that {folder.root} was trained on, since it was not loaded by name or path"
+            )
         dataset = _limit_training_images(recipe, load(**info.data_request) if data is None else data)
         if dataset.provenance.sha256 != info.data["sha256"]:
             raise _changed_error(folder, f"the data ({dataset.provenance.path})")
         model = _init_model(recipe, dataset, context)
         current_device = describe_devices(torch_device, context, recipe.amp)
         if current_device != info.device:
-            say(
-                f"warning: the run began on {info.device}, now it is on {current_device}: weights may differ in the last bits."
+            logger.warning(
+                "the run started on %s and continues on %s, so weights may differ in the last bits",
+                info.device,
+                current_device,
             )
-        return _run(folder, info, recipe, dataset, model, torch_device, context, say)
+        return _run(folder, info, recipe, dataset, model, torch_device, context)
+
+
+def _data_request(
+    data: str | Path | Dataset, size: int | None, data_seed: int, subset: int | None, resplit: Sequence[int] | None
+) -> dict[str, Any]:
+    """Return the arguments of `nephros.load` that run.json records; an open Dataset takes none of them."""
+    if isinstance(data, Dataset):
+        for parameter, value in {"size": size, "subset": subset, "resplit": resplit}.items():
+            if value is not None:
+                raise InvalidArgument(
+                    parameter, value, "left out for an open Dataset", hint="Pass it to `nephros.load` instead."
+                )
+    return data_request("" if isinstance(data, Dataset) else data, size, data_seed, subset, resplit)
 
 
 def _init_model(recipe: Recipe, dataset: Dataset, context: DistributedContext) -> Classifier | None:
-    """Return the network with its first weights; None for a classical baseline. UserError where the ranks can't share it."""
+    """Return the network with initial weights, or None for a classical baseline; raise when the ranks can't share the work."""
     if recipe.is_classical:
         if context.world_size > 1:
-            raise NephrosError(f"{recipe.model.network} is learnt by one process: run it without torchrun.")
+            raise InvalidArgument(
+                "model.network", recipe.model.network, "a network under torchrun: one process fits baselines"
+            )
         check_classical(recipe, dataset)
         return None
     check_batch_sharding(recipe, len(dataset.train), context.world_size)
@@ -147,34 +163,39 @@ def _init_model(recipe: Recipe, dataset: Dataset, context: DistributedContext) -
 
 
 def _limit_training_images(recipe: Recipe, dataset: Dataset) -> Dataset:
-    """Return the data with no more training images than a classical baseline is to learn from."""
+    """Return the data with at most `classical.max_images` training images."""
     max_images = recipe.classical.max_images
-    return take_subset(dataset, max_images, recipe.seed) if 0 < max_images < len(dataset.train) else dataset
+    return subset_train(dataset, max_images, recipe.seed) if 0 < max_images < len(dataset.train) else dataset
+
+
+def _create_folder(out: str | Path | None, recipe: Recipe, dataset: Dataset, context: DistributedContext) -> RunFolder:
+    synthetic = dataset.provenance.split == "synthetic"
+    run_dir = Path(out) if out else default_run_dir(recipe, synthetic)
+    if context.is_main_process:
+        return RunFolder.create(run_dir, synthetic)
+    return RunFolder(run_dir.expanduser(), synthetic)
 
 
 def _locked(folder: RunFolder, context: DistributedContext) -> contextlib.AbstractContextManager[None]:
-    """Hold the folder for all ranks: only the first one writes there."""
+    """Lock the folder for all ranks: only the first one writes there."""
     return folder.lock() if context.is_main_process else contextlib.nullcontext()
 
 
-def _say_nothing(_words: str) -> None:
-    """Be a rank that leaves the talking to the first."""
-
-
 def _check_same_run(folder: RunFolder, recipe: Recipe, request: dict[str, Any]) -> None:
-    """Raise UserError unless the run in `folder`, found after a restart, is the one that was asked for."""
+    """Raise InvalidArgument unless the run in `folder`, found after a restart, has this recipe and data."""
     info = folder.info()
     for unchanged, subject in (
         (info.recipe_hash == recipe.hash, "recipe"),
         (info.data_request == request, "choice of data"),
     ):
         if not unchanged:
-            raise NephrosError(f"--out {folder.root} holds a run with another {subject}: name another folder.")
+            raise InvalidArgument("out", folder.root, f"another folder, since it holds a run with another {subject}")
 
 
-def _changed_error(folder: RunFolder, subject: str) -> NephrosError:
-    return NephrosError(
-        f"{folder.root} can't be resumed, since {subject} has changed since it began: train again with a new --out."
+def _changed_error(folder: RunFolder, subject: str) -> FileError:
+    return FileError(
+        folder.root,
+        f"{folder.root} can't be resumed, since {subject} has changed since it started: train again with a new `out`.",
     )
 
 
@@ -186,40 +207,47 @@ def _run(
     model: Classifier | None,
     device: torch.device,
     context: DistributedContext,
-    say: Say,
 ) -> RunFolder:
-    """Train to the end; all that comes after can be made again from the last checkpoint. Only the first rank writes."""
+    """Train to the end, save the weights, score the splits and write the report. Only the first rank writes.
+
+    Everything after training can be repeated from the last checkpoint, so that a run can be interrupted anywhere.
+    """
 
     def make_batches(split: str) -> BatchLoader:
         return BatchLoader(dataset.split(split), device, channels_last=recipe.channels_last, context=context)
 
     if model is None:
-        result = train_classical(folder, recipe, dataset, device, say)
-        batches = {"val": make_batches("val")}  # every image of the train split is its own nearest neighbour
+        result = train_classical(folder, recipe, dataset, device)
+        batches = {"val": make_batches("val")}  # not train, where every image is its own nearest neighbor
     else:
         batches = {name: make_batches(name) for name in ("train", "val")}
         soft_targets = None
         if recipe.distillation_weight:
-            soft_targets = cached_soft_targets(folder, info, batches["train"], dataset.n_classes, say)
+            soft_targets = cached_soft_targets(folder, info, batches["train"], dataset.n_classes)
         result = train_network(folder, recipe, model, batches, dataset, soft_targets, context)
-    spec = input_spec(dataset)
-    info = dataclasses.replace(
-        info,
-        chosen_epoch=result.epoch,
-        hyperparameters=result.best_params,
-        training_minutes=result.minutes,
-        **(describe_model(result.model, spec) if model is None else {}),
-    )
+    info = _with_result(info, result, dataset, is_classical=model is None)
     if context.is_main_process:
-        weights = cpu_state_dict(result.model)
-        save_model(folder.file("weights.safetensors"), weights, recipe.model, spec, dataset.class_names)
+        spec = input_spec(dataset)
+        save_model(
+            folder.file("weights.safetensors"), cpu_state_dict(result.model), recipe.model, spec, dataset.class_names
+        )
         folder.write_info(info)
     if context.broadcast(info.test and not folder.file("test", "metrics.json").exists()):
         batches["test"] = make_batches("test")
     for split, split_batches in batches.items():
-        say(f"scoring {split}")
+        logger.info("scoring %s", split)
         score_split(folder, info, result.model, split_batches, dataset, split)
     if context.is_main_process:
         folder.write_info(dataclasses.replace(info, status="complete"))
-        say(f"report: {report(folder.root, dataset)}")
+        report(folder.root, dataset)
     return folder
+
+
+def _with_result(info: RunInfo, result: TrainingResult, dataset: Dataset, *, is_classical: bool) -> RunInfo:
+    return dataclasses.replace(
+        info,
+        chosen_epoch=result.epoch,
+        hyperparameters=result.best_params,
+        training_minutes=result.minutes,
+        **(describe_model(result.model, input_spec(dataset)) if is_classical else {}),
+    )

@@ -15,8 +15,7 @@ from nephros.data.dataset import Dataset
 from nephros.data.load import load
 from nephros.errors import NephrosError
 from nephros.models.classifier import Classifier
-from nephros.recipe import Recipe
-from nephros.recipe_parts import ModelConfig
+from nephros.recipe import ModelConfig, Recipe
 from nephros.training.distillation import read_soft_targets
 from nephros.workflows.train import train
 

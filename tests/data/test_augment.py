@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nephros.data.augment import AugmentationParams, apply_augmentations, sample_augmentations
-from nephros.recipe_parts import AugmentConfig
+from nephros.recipe import AugmentConfig
 
 
 def _images(n: int, height: int = 6, width: int = 6, channels: int = 1) -> Tensor:

@@ -40,7 +40,7 @@ def knn_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a classical baseline."""
     folder = tmp_path_factory.mktemp("knn")
     data = write_npz(folder / "squares.npz", squares_dataset())
-    return train(RECIPES["knn"], data, out=folder / "run", say=lambda _: None).root
+    return train(RECIPES["knn"], data, out=folder / "run").root
 
 
 def test_probabilities_match_torch_at_any_batch_size(
@@ -108,7 +108,7 @@ def test_the_card_is_inside_and_beside_the_file_and_follows_from_stored_predicti
 def test_an_unscored_run_has_no_test_figures(tmp_path: Path) -> None:
     recipe = replace(RECIPES["course-4"], epochs=1, batch_size=32)
     data = write_npz(tmp_path / "squares.npz", squares_dataset())
-    folder = train(recipe, data, out=tmp_path / "run", say=lambda _: None)
+    folder = train(recipe, data, out=tmp_path / "run")
     file = export(folder.root, "safetensors")
     card = json.loads(file.with_suffix(".card.json").read_text())
     assert card["test_accuracy"] is card["test"] is card["conformal"]["test"] is None
@@ -283,7 +283,7 @@ def test_a_run_on_data_given_in_python_predicts_without_ood_detection(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = replace(RECIPES["course-4"], epochs=1, batch_size=32)
-    folder = train(recipe, squares_dataset(n=80), out=tmp_path / "run", say=lambda _: None)
+    folder = train(recipe, squares_dataset(n=80), out=tmp_path / "run")
     with pytest.raises(IncompatibleError, match="data given in Python"):
         export(folder.root, "safetensors")
     with caplog.at_level(logging.WARNING, "nephros"):

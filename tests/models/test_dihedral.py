@@ -19,12 +19,12 @@ from nephros.models.dihedral import (
     GlobalOrientationPool,
     OrientationPool,
     d4_transform,
+    fold_batch_norm,
     mean_over_orientations,
 )
-from nephros.models.folded import fold_batch_norm
 from nephros.models.input_spec import InputSpec
 from nephros.models.sync_batchnorm import convert_sync_batchnorm
-from nephros.recipe_parts import ModelConfig
+from nephros.recipe import ModelConfig
 
 ELEMENTS = range(N_ORIENTATIONS)
 

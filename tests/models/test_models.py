@@ -16,7 +16,7 @@ from nephros.models.flops import count_multiply_adds, count_parameters
 from nephros.models.input_spec import InputSpec
 from nephros.models.serialization import load_model, save_model
 from nephros.presets import NETWORK_RECIPES
-from nephros.recipe_parts import ModelConfig
+from nephros.recipe import ModelConfig
 
 TISSUE = InputSpec(1, 28, 28, 8)
 

@@ -15,8 +15,7 @@ from nephros.data.dataset import Dataset, Provenance, Split
 from nephros.evaluation.metrics import compute_metrics
 from nephros.evaluation.scoring import Evaluation
 from nephros.files import write_text
-from nephros.recipe import Recipe, to_yaml
-from nephros.recipe_parts import AugmentConfig, ModelConfig
+from nephros.recipe import AugmentConfig, ModelConfig, Recipe, to_yaml
 from nephros.runs import RunFolder, RunInfo
 from nephros.training.history import EpochMetrics, history_to_csv
 

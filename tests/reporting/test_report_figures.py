@@ -15,8 +15,7 @@ from matplotlib.text import Text
 from nephros.evaluation.leaderboard import LeaderboardRow, leaderboard
 from nephros.evaluation.metrics import calibration_curve
 from nephros.evaluation.scoring import Evaluation
-from nephros.recipe import Recipe
-from nephros.recipe_parts import AugmentConfig, ModelConfig
+from nephros.recipe import AugmentConfig, ModelConfig, Recipe
 from nephros.reporting.plots import classification, learning_and_roc
 from nephros.reporting.plots.leaderboard_chart import plot_leaderboard
 from nephros.reporting.plots.style import LIGHT_COLORS, format_percent, wrap_label

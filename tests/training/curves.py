@@ -16,8 +16,7 @@ from nephros.data.dataset import Dataset, Split
 from nephros.distributed import DistributedContext, process_group
 from nephros.evaluation.scoring import evaluate_model
 from nephros.presets import RECIPES
-from nephros.recipe import Recipe
-from nephros.recipe_parts import AugmentConfig, ModelConfig
+from nephros.recipe import AugmentConfig, ModelConfig, Recipe
 from nephros.training.model_init import init_model, input_spec
 from nephros.training.progress import NullCallback
 from nephros.training.trainer import Trainer

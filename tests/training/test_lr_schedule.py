@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nephros.recipe_parts import LRScheduleConfig
+from nephros.recipe import LRScheduleConfig
 from nephros.training.lr_schedule import LRSchedule
 
 

@@ -1,8 +1,9 @@
-"""Progress: a bar with figures on a terminal, one plain line an epoch elsewhere."""
+"""Progress: a bar with figures on a terminal, and a log line per epoch."""
 
 from __future__ import annotations
 
 import io
+import logging
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from nephros.training.progress import ProgressCallback, format_duration
 ROW = EpochMetrics(1, 0.1, 1.25, 0.5, 1.5, 0.4375, 0.3, 0.7, 2.0, 5000.0)
 
 
-def _shown(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
+def _terminal_output(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return what a run of an epoch and a quarter writes to the console."""
     monkeypatch.setattr(ProgressCallback, "_REFRESH_SECONDS", 0.0)
     text = io.StringIO()
     with ProgressCallback(2, 100, Console(file=text, force_terminal=terminal, width=140)) as progress:
@@ -25,19 +27,22 @@ def _shown(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
     return text.getvalue()
 
 
-def test_a_terminal_shows_a_bar_with_loss_accuracy_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = _shown(True, monkeypatch)
+def test_a_bar_on_a_terminal_shows_loss_accuracy_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = _terminal_output(True, monkeypatch)
     for part in ("━", "loss 1.1111", "val accuracy 0.4375", "images/s", "left"):
-        assert part in shown
+        assert part in output
 
 
-def test_elsewhere_there_is_one_plain_line_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = [line for line in _shown(False, monkeypatch).splitlines() if line.strip()]
-    assert len(lines) == 1
-    assert lines[0].startswith(
+def test_epochs_are_logged_and_nothing_else_is_written_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "nephros")
+    assert not _terminal_output(False, monkeypatch).strip()
+    (line,) = caplog.messages
+    assert line.startswith(
         "epoch 1/2  loss 1.2500  accuracy 0.5000  val loss 1.5000  val accuracy 0.4375  5,000 images/s"
     )
 
 
-def test_clock() -> None:
+def test_format_duration() -> None:
     assert [format_duration(seconds) for seconds in (0, 59.6, 245)] == ["0:00", "1:00", "4:05"]

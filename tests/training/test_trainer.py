@@ -20,11 +20,13 @@ from nephros.errors import DivergedError, NephrosError
 from nephros.models import build_network
 from nephros.models.classifier import Classifier
 from nephros.models.input_spec import InputSpec
-from nephros.recipe import Recipe
-from nephros.recipe_parts import AugmentConfig, LRScheduleConfig, ModelConfig, OptimizerConfig
+from nephros.recipe import AugmentConfig, LRScheduleConfig, ModelConfig, OptimizerConfig, Recipe
 from nephros.training import checkpoint
+from nephros.training.ema import WeightEMA
 from nephros.training.history import EpochMetrics, history_to_csv, read_history
-from nephros.training.parts import WeightEMA, build_loss, build_optimizer, derive_seed
+from nephros.training.losses import build_loss
+from nephros.training.optimizers import build_optimizer
+from nephros.training.seeding import derive_seed
 from nephros.training.trainer import Trainer
 from tests.conftest import squares_dataset
 
@@ -177,7 +179,7 @@ def test_a_loss_that_is_no_number_stops_the_run_in_plain_words(tiny_dataset: Dat
         model=ModelConfig(network="course", base_channels=4, depth=1),
         optimizer=OptimizerConfig(name="sgd", lr=1e12),
     )
-    with pytest.raises(DivergedError, match=r"epoch \d.*lower --optimizer\.lr"):
+    with pytest.raises(DivergedError, match=r"epoch \d.*`optimizer\.lr`"):
         _run(recipe, tiny_dataset)
 
 

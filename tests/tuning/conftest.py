@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from nephros.data.dataset import Dataset
-from nephros.recipe import Recipe
-from nephros.recipe_parts import ModelConfig, OptimizerConfig
+from nephros.recipe import ModelConfig, OptimizerConfig, Recipe
 from nephros.tuning import space as spaces
 from nephros.tuning.checkpoint_store import CheckpointStore
 from nephros.tuning.executors import Executor, InProcessExecutor

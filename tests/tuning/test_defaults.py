@@ -15,8 +15,7 @@ from nephros.errors import NephrosError
 from nephros.models import MODELS, build_network
 from nephros.models.input_spec import InputSpec
 from nephros.presets import NETWORK_RECIPES
-from nephros.recipe import Recipe
-from nephros.recipe_parts import LRScheduleConfig, ModelConfig, OptimizerConfig
+from nephros.recipe import LRScheduleConfig, ModelConfig, OptimizerConfig, Recipe
 from nephros.tuning.defaults import _DEFAULT_SPACES, default_space
 from nephros.tuning.space import Dimension, apply_params, parse_space, space_to_dict
 

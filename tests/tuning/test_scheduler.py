@@ -14,8 +14,7 @@ import torch
 
 from nephros.data.dataset import Dataset
 from nephros.errors import NephrosError
-from nephros.recipe import Recipe
-from nephros.recipe_parts import LRScheduleConfig, ModelConfig, OptimizerConfig
+from nephros.recipe import LRScheduleConfig, ModelConfig, OptimizerConfig, Recipe
 from nephros.training.history import EpochMetrics
 from nephros.training.trainer import Trainer
 from nephros.tuning.checkpoint_store import CheckpointStore, best_checkpoint_name

@@ -13,9 +13,8 @@ import yaml
 from nephros import recipe_io
 from nephros.errors import NephrosError
 from nephros.presets import RECIPES
-from nephros.recipe import Recipe
+from nephros.recipe import AugmentConfig, LRScheduleConfig, OptimizerConfig, Recipe
 from nephros.recipe_io import field_names
-from nephros.recipe_parts import AugmentConfig, LRScheduleConfig, OptimizerConfig
 from nephros.tuning.space import NOT_SEARCHABLE, Dimension, apply_params, parse_space, read_space, space_to_dict
 
 BASE = Recipe(optimizer=OptimizerConfig(momentum=0.9), schedule=LRScheduleConfig(milestones=(0.5,)))

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from nephros.errors import NephrosError
-from nephros.recipe import Recipe
-from nephros.recipe_parts import OptimizerConfig
+from nephros.recipe import OptimizerConfig, Recipe
 from nephros.tuning.hyperband import PENDING
 from nephros.tuning.settings import StudySettings
 from nephros.tuning.study_state import BestConfig, Config, ConfigKey, StudyState, TrialStateName

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from nephros.data.synthetic import make_synthetic
-from nephros.recipe import Recipe
-from nephros.recipe_parts import ModelConfig, OptimizerConfig
+from nephros.recipe import ModelConfig, OptimizerConfig, Recipe
 from nephros.workflows.report import report
 from nephros.workflows.train import train
 from tests.ui.conftest import CHROMIUM
@@ -30,9 +29,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name="little", model=model, optimizer=OptimizerConfig(lr=0.1, momentum=0.9), epochs=2, batch_size=32
     )
     dataset = make_synthetic(400, 80, 120)
-    folder = train(
-        recipe, dataset, out=tmp_path_factory.mktemp("run") / "run", device="cpu", test=True, say=lambda _: None
-    )
+    folder = train(recipe, dataset, out=tmp_path_factory.mktemp("run") / "run", device="cpu", test=True)
     return report(folder.root, dataset)
 
 

@@ -16,8 +16,7 @@ from nephros.data.dataset import Split
 from nephros.data.load import load
 from nephros.errors import NephrosError
 from nephros.evaluation.significance import compare_paired
-from nephros.recipe import Recipe
-from nephros.recipe_parts import ClassicalConfig, ModelConfig
+from nephros.recipe import ClassicalConfig, ModelConfig, Recipe
 from nephros.reporting.comparison.tables import describe_paired_test
 from tests.conftest import squares_dataset, write_npz
 from tests.workflows.test_train import QUICK
@@ -35,7 +34,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("runs")
     data = write_npz(folder / "squares.npz", squares_dataset())
     for name, recipe in (("net", QUICK), ("knn", KNN)):
-        nephros.train(recipe, data, out=folder / name, test=True, say=_silent)
+        nephros.train(recipe, data, out=folder / name, test=True)
     return folder / "net", folder / "knn"
 
 
@@ -65,10 +64,10 @@ def test_a_baseline_that_was_cut_off_begins_again(
     with monkeypatch.context() as patch:
         patch.setattr("nephros.workflows.train.save_model", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            nephros.train(KNN, data, out=out, test=True, say=_silent)
+            nephros.train(KNN, data, out=out, test=True)
     with pytest.raises(NephrosError, match="before there was anything to judge"):
         nephros.report(out)
-    nephros.resume(out, say=_silent)
+    nephros.resume(out)
     before, after = (nephros.RunFolder.open(run).file("weights.safetensors").read_bytes() for run in (runs[1], out))
     assert before == after
     assert len(nephros.RunFolder.open(out).test_reads()) == 1
@@ -105,7 +104,7 @@ def test_the_files_hold_the_table(runs: tuple[Path, Path], tmp_path: Path, capsy
 
 
 def test_runs_on_other_images_are_shown_and_not_tested(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    other = nephros.train(QUICK, squares_dataset(n=80), out=tmp_path / "other", test=True, say=_silent)
+    other = nephros.train(QUICK, squares_dataset(n=80), out=tmp_path / "other", test=True)
     comparison = nephros.compare([*runs, other.root])
     assert len(comparison.paired_tests) == (0 if comparison.rows[0].method.startswith("other") else 1)
     assert any("Not scored on the same images" in note for note in comparison.notes)
@@ -116,7 +115,7 @@ def test_tissuemnist_is_set_beside_what_was_published(tmp_path: Path) -> None:
     data = dataclasses.replace(
         data, provenance=dataclasses.replace(data.provenance, key="tissuemnist", name="TissueMNIST")
     )
-    run = nephros.train(QUICK, data, out=tmp_path / "run", test=True, say=_silent)
+    run = nephros.train(QUICK, data, out=tmp_path / "run", test=True)
     methods = [row.method for row in nephros.compare([run.root]).rows]
     assert len(methods) == 15
     assert "AutoKeras" in methods
@@ -124,7 +123,7 @@ def test_tissuemnist_is_set_beside_what_was_published(tmp_path: Path) -> None:
 
 
 def test_what_can_t_be_compared_says_why(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    unscored = nephros.train(QUICK, squares_dataset(n=80), out=tmp_path / "unread", say=_silent)
+    unscored = nephros.train(QUICK, squares_dataset(n=80), out=tmp_path / "unread")
     with pytest.raises(NephrosError, match="has not been scored on test"):
         nephros.compare([runs[0], unscored.root], "test")
     assert nephros.compare([runs[0], unscored.root]).split == "val"
@@ -140,7 +139,7 @@ def test_what_can_t_be_compared_says_why(runs: tuple[Path, Path], tmp_path: Path
 
 def test_a_resplit_run_is_opened_again_as_it_was(runs: tuple[Path, Path], tmp_path: Path) -> None:
     data = runs[0].parent / "squares.npz"
-    run = nephros.train(QUICK, data, resplit=(200, 60), data_seed=4, out=tmp_path / "again", say=_silent)
+    run = nephros.train(QUICK, data, resplit=(200, 60), data_seed=4, out=tmp_path / "again")
     info = run.info()
     assert sum(info.class_counts["train"]) == 200
     assert "200 / 60 drawn at random from train + validation, seed 4" in info.data["detail"]
@@ -154,9 +153,7 @@ def test_the_same_file_split_with_another_seed_is_not_the_same_images(tmp_path: 
     data = squares_dataset(n=80)
     rng = np.random.default_rng(3)
     mixed = dataclasses.replace(data, test=Split(rng.permutation(data.test.images), data.test.labels))
-    runs = [
-        nephros.train(QUICK, dataset, out=tmp_path / str(i), say=_silent) for i, dataset in enumerate((data, mixed))
-    ]
+    runs = [nephros.train(QUICK, dataset, out=tmp_path / str(i)) for i, dataset in enumerate((data, mixed))]
     for run, dataset in zip(runs, (data, mixed), strict=True):
         nephros.evaluate(run.root, "test", dataset)
     assert nephros.compare([run.root for run in runs], "val").paired_tests
@@ -200,8 +197,6 @@ def test_an_ensemble_is_the_mean_of_its_runs(runs: tuple[Path, Path]) -> None:
 def test_an_ensemble_of_one_or_of_other_images(runs: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(NephrosError, match="--ensemble needs two runs or more"):
         nephros.compare(runs[:1], ensemble=True)
-    other = nephros.train(
-        QUICK, write_npz(tmp_path / "more.npz", squares_dataset(n=280)), out=tmp_path / "x", say=_silent
-    )
+    other = nephros.train(QUICK, write_npz(tmp_path / "more.npz", squares_dataset(n=280)), out=tmp_path / "x")
     with pytest.raises(NephrosError, match="all scored on the same images"):
         nephros.compare([runs[0], other.root], "val", ensemble=True)

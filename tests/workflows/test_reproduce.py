@@ -114,7 +114,7 @@ def test_a_run_that_diverges_does_not_stop_the_others(
 def test_a_run_that_another_process_is_at_is_left_to_it(npz: Path, tmp_path: Path) -> None:
     runs, out, messages = tmp_path / "runs", tmp_path / "out", list[str]()
     recipe = dataclasses.replace(RECIPES["course-4"], epochs=1, seed=1)
-    run = nephros.train(recipe, npz, out=runs / "baselines" / "course-4-1", test=True, say=_silent)
+    run = nephros.train(recipe, npz, out=runs / "baselines" / "course-4-1", test=True)
     run.write_info(dataclasses.replace(run.info(), status="training"))
     with run.lock():
         files = nephros.reproduce(

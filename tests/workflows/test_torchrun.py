@@ -1,9 +1,10 @@
-"""`torchrun -m nephros train`: one whole run folder, one sentence for an error, and back after a kill with the same bits."""
+"""`torchrun -m nephros train`: one complete run folder, one sentence for an error, and the same bits after a kill."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from nephros.cli import main
-from nephros.errors import NephrosError
+from nephros.errors import InvalidArgument, NephrosError
 from nephros.presets import RECIPES
 from nephros.training.history import read_history
 from nephros.workflows.train import train
@@ -39,14 +40,14 @@ def uninterrupted_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     out = tmp_path_factory.mktemp("whole") / "run"
     status, stdout, stderr = run_torchrun(2, *FLAGS, "--data", str(data), "--out", str(out), "--test")
     assert status == 0, stderr
-    assert stdout.count("training images, 2 processes, each on CPU, 1 threads") == 1
+    assert stderr.count("training images, 2 processes, each on CPU, 1 threads") == 1
     assert stdout.count("report: ") == 1
     assert stderr.count("epoch 5/5") == 1
     return out
 
 
 @pytest.mark.slow
-def test_two_processes_leave_one_whole_run(uninterrupted_run: Path) -> None:
+def test_two_processes_write_one_complete_run(uninterrupted_run: Path) -> None:
     info = json.loads((uninterrupted_run / "run.json").read_text())
     assert (info["status"], info["processes"], info["threads"]) == ("complete", 2, 1)
     for name in ("recipe.yaml", "checkpoint.pt", "weights.safetensors", "report.html", "test/predictions.npz"):
@@ -59,7 +60,7 @@ def test_two_processes_leave_one_whole_run(uninterrupted_run: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_comes_back_and_the_run_ends_with_the_same_bits(
+def test_a_killed_process_is_restarted_and_the_run_ends_with_the_same_bits(
     rank: int, data: Path, uninterrupted_run: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
@@ -82,10 +83,10 @@ def test_a_killed_process_comes_back_and_the_run_ends_with_the_same_bits(
 
 
 @pytest.mark.slow
-def test_an_error_is_one_sentence_said_once(data: Path, uninterrupted_run: Path, tmp_path: Path) -> None:
+def test_an_error_is_reported_once_in_one_sentence(data: Path, uninterrupted_run: Path, tmp_path: Path) -> None:
     train, new = [*FLAGS, "--data", str(data)], ["--out", str(tmp_path / "run")]
     attempts = [
-        ([*train, "--out", str(uninterrupted_run)], "exists already"),  # which only the first process finds out
+        ([*train, "--out", str(uninterrupted_run)], "exists already"),  # an error on the first rank alone
         ([*train, *new, "--optimizer.lr", "1e30"], "lower --optimizer.lr"),
     ]
     for args, sentence in attempts:
@@ -97,7 +98,9 @@ def test_an_error_is_one_sentence_said_once(data: Path, uninterrupted_run: Path,
 
 
 @pytest.mark.slow
-def test_one_process_under_torchrun_is_a_plain_one_and_two_resume_its_run(data: Path, tmp_path: Path) -> None:
+def test_torchrun_with_one_process_gives_the_bits_of_a_plain_run_and_two_processes_resume_it(
+    data: Path, tmp_path: Path
+) -> None:
     plain, single = tmp_path / "plain", tmp_path / "single"
     train = [*FLAGS, "--epochs", "2", "--data", str(data), "--out"]
     subprocess.run(
@@ -112,16 +115,16 @@ def test_one_process_under_torchrun_is_a_plain_one_and_two_resume_its_run(data: 
     info = json.loads((single / "run.json").read_text())
     assert info.pop("processes") == 1  # which runs of earlier versions do not say
     (single / "run.json").write_text(json.dumps({**info, "status": "training"}))
-    status, stdout, stderr = run_torchrun(2, "nephros", "train", "--resume", str(single))
+    status, _, stderr = run_torchrun(2, "nephros", "train", "--resume", str(single))
     assert status == 0, stderr
-    assert stdout.count("warning: the run began on CPU, 1 threads, now it is on 2 processes") == 1
+    assert stderr.count("warning: the run started on CPU, 1 threads and continues on 2 processes") == 1
     assert json.loads((single / "run.json").read_text())["status"] == "complete"
     assert (plain / "weights.safetensors").read_bytes() == (single / "weights.safetensors").read_bytes()
 
 
 @pytest.mark.slow
-def test_two_processes_wait_for_what_their_teachers_say(data: Path, uninterrupted_run: Path, tmp_path: Path) -> None:
-    out = tmp_path / "pupil"
+def test_two_processes_share_the_soft_targets(data: Path, uninterrupted_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "student"
     distill_args = ["--teachers", str(uninterrupted_run), "--distillation_weight", "0.5", "--epochs", "2"]
     status, _, stderr = run_torchrun(2, *FLAGS, *distill_args, "--data", str(data), "--out", str(out))
     assert status == 0, stderr
@@ -131,7 +134,7 @@ def test_two_processes_wait_for_what_their_teachers_say(data: Path, uninterrupte
 
 @pytest.fixture
 def torchrun_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make this process look like torchrun's only one."""
+    """Make this process look like the only one of a torchrun."""
     for key, value in {"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "1"}.items():
         monkeypatch.setenv(key, value)
     for key, value in {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "TORCHELASTIC_RESTART_COUNT": "0"}.items():
@@ -139,12 +142,12 @@ def torchrun_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("torchrun_environment")
-def test_torchrun_needs_a_place_to_come_back_to_and_is_for_training(
+def test_torchrun_needs_a_run_folder_and_is_for_training(
     tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for args, sentence in (
-        (["train", "course-1", "--data", str(tiny_npz)], "torchrun needs --out DIR"),
+        (["train", "course-1", "--data", str(tiny_npz)], "--out"),
         (["evaluate", "run"], "torchrun is for `nephros train`: run `nephros evaluate` without it."),
     ):
         with pytest.raises(SystemExit, match="2"):
@@ -154,19 +157,19 @@ def test_torchrun_needs_a_place_to_come_back_to_and_is_for_training(
 
 
 @pytest.mark.usefixtures("torchrun_environment")
-def test_only_after_a_restart_the_same_command_takes_its_run_further(
-    tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_same_command_continues_its_run_after_a_restart_only(
+    tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     recipe = dataclasses.replace(RECIPES["course-1"], epochs=1)
-    messages: list[str] = []
-    folder = train(recipe, tiny_npz, out=tmp_path / "run", say=messages.append)
+    caplog.set_level(logging.INFO, "nephros")
+    folder = train(recipe, tiny_npz, out=tmp_path / "run")
     with pytest.raises(NephrosError, match="exists already"):
-        train(recipe, tiny_npz, out=folder.root, say=messages.append)
+        train(recipe, tiny_npz, out=folder.root)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    train(recipe, tiny_npz, out=folder.root, say=messages.append)
-    assert "complete already" in messages[-1]
-    with pytest.raises(NephrosError, match="holds a run with another recipe"):
-        train(dataclasses.replace(recipe, seed=1), tiny_npz, out=folder.root, say=messages.append)
-    with pytest.raises(NephrosError, match="holds a run with another choice of data"):
-        train(recipe, tiny_npz, out=folder.root, subset=50, say=messages.append)
-    assert train(recipe, tiny_npz, out=tmp_path / "new", say=messages.append).info().status == "complete"
+    train(recipe, tiny_npz, out=folder.root)
+    assert "complete already" in caplog.messages[-1]
+    for other, subset in ((dataclasses.replace(recipe, seed=1), None), (recipe, 50)):
+        with pytest.raises(InvalidArgument) as exc_info:
+            train(other, tiny_npz, out=folder.root, subset=subset)
+        assert (exc_info.value.parameter, exc_info.value.value) == ("out", folder.root)
+    assert train(recipe, tiny_npz, out=tmp_path / "new").info().status == "complete"

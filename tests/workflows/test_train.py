@@ -1,9 +1,10 @@
-"""The main job in a run folder: what it writes, what it refuses, how it counts readings of the test split."""
+"""Training in a run folder: what it writes, what it refuses, and how it counts evaluations on the test split."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,12 @@ import torch
 
 import nephros
 from nephros.data.dataset import Dataset, Provenance, Split
-from nephros.errors import NephrosError
+from nephros.errors import FileError, IncompatibleError, InvalidArgument, LockedError, NephrosError, UnknownName
 from nephros.evaluation.metrics import compute_metrics
 from nephros.evaluation.scoring import Evaluation
 from nephros.models.serialization import load_model
 from nephros.models.tta import make_tta_views
-from nephros.recipe import Recipe
-from nephros.recipe_parts import AugmentConfig, ModelConfig, OptimizerConfig
+from nephros.recipe import AugmentConfig, ModelConfig, OptimizerConfig, Recipe
 from nephros.runs import RunFolder
 from nephros.training.history import read_history
 from nephros.workflows.compare import compare
@@ -35,12 +35,8 @@ QUICK = Recipe(
 )
 
 
-def _silent(_words: str) -> None:
-    return None
-
-
 def _train(data: str | Path | Dataset, out: Path, **kwargs: object) -> RunFolder:
-    return train(QUICK, data, out=out, say=_silent, **kwargs)  # type: ignore[arg-type]
+    return train(QUICK, data, out=out, **kwargs)  # type: ignore[arg-type]
 
 
 def test_a_run_folder_holds_everything(tiny_npz: Path, tmp_path: Path) -> None:
@@ -60,7 +56,7 @@ def test_a_run_folder_holds_everything(tiny_npz: Path, tmp_path: Path) -> None:
     assert set(folder.test_reads()[0]) >= {"time", "commit", "recipe_hash"}
 
 
-def test_predictions_give_the_metrics_again(tiny_npz: Path, tmp_path: Path) -> None:
+def test_stored_predictions_reproduce_the_metrics(tiny_npz: Path, tmp_path: Path) -> None:
     folder = _train(tiny_npz, tmp_path / "run")
     evaluation = Evaluation.load(folder.file("val", "metrics.json"), folder.file("val", "predictions.npz"))
     labels = nephros.load(tiny_npz).val.labels
@@ -71,7 +67,7 @@ def test_predictions_give_the_metrics_again(tiny_npz: Path, tmp_path: Path) -> N
     assert metrics.items() <= evaluation.metrics.items()
 
 
-def test_the_test_split_is_read_only_when_asked_for_and_every_reading_counts(tiny_npz: Path, tmp_path: Path) -> None:
+def test_the_test_split_is_read_on_request_only_and_every_reading_is_counted(tiny_npz: Path, tmp_path: Path) -> None:
     folder = _train(tiny_npz, tmp_path / "run")
     assert not folder.file("test", "metrics.json").exists()
     assert folder.test_reads() == []
@@ -82,7 +78,7 @@ def test_the_test_split_is_read_only_when_asked_for_and_every_reading_counts(tin
     assert len(folder.test_reads()) == 2
 
 
-def test_evaluate_finds_what_train_found(tiny_npz: Path, tmp_path: Path) -> None:
+def test_evaluate_reproduces_the_metrics_of_train(tiny_npz: Path, tmp_path: Path) -> None:
     folder = _train(tiny_npz, tmp_path / "run")
     before = json.loads(folder.file("val", "metrics.json").read_text())
     after = nephros.evaluate(folder.root, "val").metrics
@@ -90,9 +86,9 @@ def test_evaluate_finds_what_train_found(tiny_npz: Path, tmp_path: Path) -> None
     assert after["loss"] == pytest.approx(before["loss"], abs=1e-6)
 
 
-def test_a_run_of_several_views_is_judged_on_their_mean_and_says_so(tiny_npz: Path, tmp_path: Path) -> None:
+def test_a_run_with_tta_is_evaluated_on_the_mean_over_its_views(tiny_npz: Path, tmp_path: Path) -> None:
     five = dataclasses.replace(QUICK, tta_views=5)
-    folder = train(five, tiny_npz, out=tmp_path / "run", say=_silent)
+    folder = train(five, tiny_npz, out=tmp_path / "run")
     evaluation = Evaluation.load(folder.file("val", "metrics.json"), folder.file("val", "predictions.npz"))
     model, _ = load_model(folder.file("weights.safetensors"))
     images = torch.from_numpy(nephros.load(tiny_npz).val.images)[:, None]
@@ -107,18 +103,20 @@ def test_a_run_of_several_views_is_judged_on_their_mean_and_says_so(tiny_npz: Pa
     assert row.multiply_adds == 5 * folder.info().multiply_adds
 
 
-def test_views_that_turn_need_square_images(tmp_path: Path) -> None:
+def test_tta_with_rotations_needs_square_images(tmp_path: Path) -> None:
     square = squares_dataset()
     train_, val, test = (Split(split.images[:, :16], split.labels) for _, split in square.splits())
     wide = write_npz(tmp_path / "wide.npz", dataclasses.replace(square, train=train_, val=val, test=test))
-    with pytest.raises(NephrosError, match="--tta_views 8 turns the images, but they are 16x28 pixels: use 1 or 5"):
-        train(dataclasses.replace(QUICK, tta_views=8), wide, out=tmp_path / "run", say=_silent)
-    with pytest.raises(NephrosError, match="--tta_views is 3, but it must be 1, 5, 8 or 40"):
+    with pytest.raises(InvalidArgument, match="16x28") as exc_info:
+        train(dataclasses.replace(QUICK, tta_views=8), wide, out=tmp_path / "run")
+    assert (exc_info.value.parameter, exc_info.value.value) == ("tta_views", 8)
+    with pytest.raises(InvalidArgument) as exc_info:
         dataclasses.replace(QUICK, tta_views=3)
+    assert (exc_info.value.parameter, exc_info.value.value) == ("tta_views", 3)
     assert not (tmp_path / "run").exists()
 
 
-def test_evaluate_on_other_data_leaves_the_run_s_own_results_alone(tiny_npz: Path, tmp_path: Path) -> None:
+def test_evaluate_on_other_data_leaves_the_run_s_results_unchanged(tiny_npz: Path, tmp_path: Path) -> None:
     folder = _train(tiny_npz, tmp_path / "run")
     before = folder.file("val", "metrics.json").read_text()
     other = write_npz(tmp_path / "others.npz", squares_dataset(n=80))
@@ -140,18 +138,20 @@ def test_evaluate_on_other_data_leaves_the_run_s_own_results_alone(tiny_npz: Pat
 
 
 @pytest.mark.parametrize(("classes", "channels", "size"), [(2, 3, 28), (5, 1, 36)])
-def test_any_single_label_set(classes: int, channels: int, size: int, tmp_path: Path) -> None:
+def test_any_number_of_classes_channels_and_pixels_works(
+    classes: int, channels: int, size: int, tmp_path: Path
+) -> None:
     folder = _train(squares_dataset(n=120, classes=classes, channels=channels, size=size), tmp_path / "run", test=True)
     assert len(json.loads(folder.file("test", "metrics.json").read_text())["per_class"]) == classes
 
 
-def test_the_default_recipe_learns_from_synthetic_cells_and_says_synthetic_in_every_file_name(tmp_path: Path) -> None:
+def test_the_default_recipe_learns_synthetic_cells_and_every_file_name_says_synthetic(tmp_path: Path) -> None:
     from nephros.data.synthetic import make_synthetic
 
     data = make_synthetic(n_train=800, n_val=160, n_test=160)
     recipe = nephros.RECIPES["nephros"]
     recipe = dataclasses.replace(recipe, batch_size=64, epochs=5)
-    folder = train(recipe, data, out=tmp_path / "run", test=True, say=_silent)
+    folder = train(recipe, data, out=tmp_path / "run", test=True)
     files = [path for path in folder.root.rglob("*") if path.is_file()]
     assert len(files) > 10
     assert [path.name for path in files if "synthetic" not in path.name] == []
@@ -162,11 +162,11 @@ def test_the_default_recipe_learns_from_synthetic_cells_and_says_synthetic_in_ev
     assert rows[-1].train_loss < 0.95 * rows[0].train_loss
 
 
-def test_an_existing_folder_is_never_written_to(tiny_npz: Path, tmp_path: Path) -> None:
+def test_an_existing_folder_is_never_overwritten(tiny_npz: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()
     (out / "mine.txt").write_text("keep")
-    with pytest.raises(NephrosError, match="exists already"):
+    with pytest.raises(NephrosError, match=str(out)):
         _train(tiny_npz, out)
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
 
@@ -176,74 +176,89 @@ def test_nothing_is_written_when_the_input_can_not_be_used(tiny_npz: Path, tmp_p
     small = write_npz(tmp_path / "small.npz", squares_dataset(n=80, size=3))
     single = write_npz(tmp_path / "single.npz", squares_dataset(n=81, size=8))
     lonely = dataclasses.replace(QUICK, model=ModelConfig(network="compact", base_channels=4), batch_size=80)
-    attempts: list[tuple[Recipe, Path, dict[str, object], str]] = [
-        (dataclasses.replace(QUICK, model=ModelConfig(network="curse")), tiny_npz, {}, "Did you mean 'course'"),
-        (QUICK, small, {}, "too small"),
-        (QUICK, tmp_path / "absent.npz", {}, "absent"),
-        (lonely, single, {}, "--batch_size 80 leaves one image of 81"),
-        (QUICK, tiny_npz, {"subset": 3}, "--subset"),
-        (QUICK, tiny_npz, {"data_seed": -1}, "--data-seed is -1"),
-        (QUICK, tiny_npz, {"device": "tpu"}, "--device"),
+    unknown = dataclasses.replace(QUICK, model=ModelConfig(network="curse"))
+    attempts: list[tuple[Recipe, Path | Dataset, dict[str, object], type[NephrosError], str]] = [
+        (unknown, tiny_npz, {}, UnknownName, "Did you mean 'course'"),
+        (QUICK, small, {}, IncompatibleError, "too small"),
+        (QUICK, tmp_path / "absent.npz", {}, NephrosError, "absent"),
+        (lonely, single, {}, InvalidArgument, "batch_size.* 80"),
+        (QUICK, tiny_npz, {"subset": 3}, NephrosError, "subset"),
+        (QUICK, squares_dataset(), {"subset": 40}, InvalidArgument, "subset"),
+        (QUICK, tiny_npz, {"data_seed": -1}, NephrosError, "-1"),
+        (QUICK, tiny_npz, {"device": "tpu"}, InvalidArgument, "device.* tpu"),
     ]
-    for recipe, data, kwargs, message in attempts:
-        with pytest.raises(NephrosError, match=message):
-            train(recipe, data, out=out, say=_silent, **kwargs)  # type: ignore[arg-type]
+    for recipe, data, kwargs, error, message in attempts:
+        with pytest.raises(error, match=message):
+            train(recipe, data, out=out, **kwargs)  # type: ignore[arg-type]
         assert not out.exists()
 
 
-def test_a_subset_says_so(tiny_npz: Path, tmp_path: Path) -> None:
+def test_a_subset_is_recorded(tiny_npz: Path, tmp_path: Path) -> None:
     info = _train(tiny_npz, tmp_path / "run", subset=40).info()
     assert sum(info.class_counts["train"]) == 40
     assert "subset of 40" in info.data["detail"]
 
 
-def test_resume_refuses_changed_data_changed_recipes_and_what_is_no_run(tiny_npz: Path, tmp_path: Path) -> None:
+def test_resume_leaves_a_complete_run_unchanged(
+    tiny_npz: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = _train(tiny_npz, tmp_path / "run")
-    messages: list[str] = []
-    assert resume(folder.root, say=messages.append).root == folder.root
-    assert "complete already" in messages[0]
-    assert len(messages) == 1
+
+    def times() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in folder.root.rglob("[!.]*") if path.is_file()}
+
+    before = times()
+    caplog.set_level(logging.INFO, "nephros")
+    assert resume(folder.root).root == folder.root
+    (message,) = caplog.messages
+    assert "complete already" in message
+    assert times() == before
+
+
+def test_resume_refuses_changed_data_changed_recipes_and_folders_without_a_run(tiny_npz: Path, tmp_path: Path) -> None:
+    folder = _train(tiny_npz, tmp_path / "run")
     folder.write_info(dataclasses.replace(folder.info(), status="training"))
     recipe = folder.file("recipe.yaml").read_text()
     folder.file("recipe.yaml").write_text(recipe.replace("epochs: 2", "epochs: 3"))
-    with pytest.raises(NephrosError, match=r"recipe\.yaml has changed"):
-        resume(folder.root, say=_silent)
+    with pytest.raises(FileError, match=r"recipe\.yaml"):
+        resume(folder.root)
     folder.file("recipe.yaml").write_text(recipe)
     write_npz(tiny_npz, squares_dataset(n=80))
-    with pytest.raises(NephrosError, match=r"the data .* has changed"):
-        resume(folder.root, say=_silent)
-    with pytest.raises(NephrosError, match="holds no run"):
-        resume(tmp_path, say=_silent)
-    with pytest.raises(NephrosError, match="does not exist"):
-        resume(tmp_path / "absent", say=_silent)
+    with pytest.raises(FileError, match=str(tiny_npz)):
+        resume(folder.root)
+    for no_run in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(NephrosError, match=str(no_run)):
+            resume(no_run)
 
 
-def test_warnings_of_the_data_are_said_and_kept(tiny_dataset: Dataset, tmp_path: Path) -> None:
+def test_warnings_about_the_data_are_logged_and_recorded(
+    tiny_dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     data = dataclasses.replace(
         tiny_dataset, warnings=("val has no image of kind 3.",), provenance=Provenance("Squares", "own", "", "1" * 64)
     )
-    messages: list[str] = []
-    folder = train(QUICK, data, out=tmp_path / "run", say=messages.append)
-    assert "warning: val has no image of kind 3." in messages
+    folder = train(QUICK, data, out=tmp_path / "run")
+    warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert "val has no image of kind 3." in warnings
     assert folder.info().warnings == ["val has no image of kind 3."]
 
 
-def test_two_processes_do_not_train_in_one_folder(tiny_npz: Path, tmp_path: Path) -> None:
+def test_a_run_folder_is_locked_while_a_process_trains_in_it(tiny_npz: Path, tmp_path: Path) -> None:
     folder = _train(tiny_npz, tmp_path / "run")
     folder.write_info(dataclasses.replace(folder.info(), status="training"))
-    with folder.lock(), pytest.raises(NephrosError, match="Another process is training"):
-        resume(folder.root, say=_silent)
-    assert resume(folder.root, say=_silent).info().status == "complete"
+    with folder.lock(), pytest.raises(LockedError):
+        resume(folder.root)
+    assert resume(folder.root).info().status == "complete"
 
 
-def test_a_run_killed_before_it_began_gives_its_folder_back(tiny_npz: Path, tmp_path: Path) -> None:
+def test_the_folder_of_a_run_killed_before_it_started_can_be_used_again(tiny_npz: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()
     (out / "recipe.yaml").write_text("name: half")
     assert _train(tiny_npz, out).info().status == "complete"
 
 
-def test_a_half_written_line_still_counts_as_a_reading(tiny_npz: Path, tmp_path: Path) -> None:
+def test_a_damaged_log_line_still_counts_as_a_reading_of_the_test_split(tiny_npz: Path, tmp_path: Path) -> None:
     folder = _train(tiny_npz, tmp_path / "run", test=True)
     log = folder.file("test", "reads.jsonl")
     log.write_text(log.read_text() + '{"time": "20')
@@ -253,14 +268,14 @@ def test_a_half_written_line_still_counts_as_a_reading(tiny_npz: Path, tmp_path:
     assert "unknown (the line is damaged)" in folder.file("report.html").read_text()
 
 
-def test_the_report_shows_a_later_reading(tiny_npz: Path, tmp_path: Path) -> None:
+def test_the_report_follows_a_later_evaluation_on_test(tiny_npz: Path, tmp_path: Path) -> None:
     folder = _train(tiny_npz, tmp_path / "run")
     assert "has never been read" in folder.file("report.html").read_text()
     nephros.evaluate(folder.root, "test")
     assert "has never been read" not in folder.file("report.html").read_text()
 
 
-def test_public_names_stay_what_they_are(tiny_npz: Path, tmp_path: Path) -> None:
+def test_public_names_are_not_replaced_by_submodules(tiny_npz: Path, tmp_path: Path) -> None:
     before = {name: getattr(nephros, name) for name in nephros.__all__}
     folder = _train(tiny_npz, tmp_path / "run")
     nephros.report(folder.root)
@@ -268,23 +283,30 @@ def test_public_names_stay_what_they_are(tiny_npz: Path, tmp_path: Path) -> None
     assert callable(nephros.get_recipe)
 
 
-def test_a_recipe_from_python_is_checked_and_whole_numbers_will_do(tiny_dataset: Dataset, tmp_path: Path) -> None:
-    whole = dataclasses.replace(QUICK, optimizer=OptimizerConfig(lr=1, momentum=0), epochs=1)
-    folder = train(whole, tiny_dataset, out=tmp_path / "run", say=_silent)
+def test_a_recipe_from_python_is_checked_and_may_hold_integers_for_floats(
+    tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    integers = dataclasses.replace(QUICK, optimizer=OptimizerConfig(lr=1, momentum=0), epochs=1)
+    folder = train(integers, tiny_dataset, out=tmp_path / "run")
     folder.write_info(dataclasses.replace(folder.info(), status="training"))
-    assert resume(folder.root, tiny_dataset, say=_silent).info().status == "complete"
-    for wrong in ({"epochs": 2.5}, {"amp": "x"}, {"optimizer": OptimizerConfig(name="foo")}):  # type: ignore[arg-type]
-        with pytest.raises(NephrosError, match="--"):
-            train(dataclasses.replace(QUICK, **wrong), tiny_dataset, out=tmp_path / "other", say=_silent)
+    assert resume(folder.root, tiny_dataset).info().status == "complete"
+    for parameter, changes in (
+        ("epochs", {"epochs": 2.5}),
+        ("amp", {"amp": "x"}),
+        ("optimizer.name", {"optimizer": OptimizerConfig(name="foo")}),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InvalidArgument) as exc_info:
+            train(dataclasses.replace(QUICK, **changes), tiny_dataset, out=tmp_path / "other")
+        assert exc_info.value.parameter == parameter
 
 
-def test_a_run_that_a_kill_left_barely_begun_or_half_reported_is_cleared(tiny_npz: Path, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_run_are_removed(tiny_npz: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()
     (out / ".run.json.abc.tmp").write_text("{")
     folder = _train(tiny_npz, out)
     folder.file("report.html").unlink()
     (out / "figures" / ".roc.png.abc.tmp").write_text("half")
-    resume(out, say=_silent)
+    resume(out)
     assert folder.file("report.html").exists()
     assert not list(out.rglob(".*.tmp"))

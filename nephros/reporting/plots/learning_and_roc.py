@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from nephros.data.dataset import SPLIT_ADJECTIVES
 from nephros.evaluation.metrics import class_roc_curve
 from nephros.evaluation.scoring import Evaluation
-from nephros.recipe import Recipe
-from nephros.recipe_parts import AugmentConfig
+from nephros.recipe import AugmentConfig, Recipe
 from nephros.reporting.plots.classification import PAGE_WIDTH
 from nephros.reporting.plots.style import INK, LIGHT_COLORS, LINE, MUTED, add_axes, new_figure, with_style, wrap_label
 from nephros.training.history import EpochMetrics

@@ -1,4 +1,4 @@
-"""What a classical baseline tried: one row a combination of the recipe's lists."""
+"""Results of a grid search: one row per combination of hyperparameters, and their CSV file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
-from nephros.errors import NephrosError
+from nephros.errors import FileError
 from nephros.models.classical import ClassicalModel
 from nephros.training.history import dataclasses_to_csv, is_better
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """One value of each list that the baseline has; the others are empty."""
+    """A combination of hyperparameters: a value from each list that the baseline uses; the others are empty."""
 
     features: str = ""
     distance: str = ""
@@ -27,11 +27,11 @@ class Hyperparameters:
 
     @property
     def description(self) -> str:
-        """The combination as text, such as `pixels, euclidean, 10 neighbours`."""
+        """The combination as text, such as `pixels, euclidean, 10 neighbors`."""
         parts = [
             self.features,
             self.distance,
-            self.n_neighbors and f"{self.n_neighbors} neighbours",
+            self.n_neighbors and f"{self.n_neighbors} neighbors",
             self.C and f"C {self.C}",
             self.gamma and f"gamma {self.gamma}",
         ]
@@ -40,7 +40,7 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A model of one combination, not calibrated yet, and its (n, classes) scores of validation."""
+    """The uncalibrated model of a combination, and its (n, classes) scores of the validation split."""
 
     params: Hyperparameters
     model: ClassicalModel
@@ -49,18 +49,18 @@ class FittedModel:
 
 @dataclass(frozen=True)
 class SearchResult(Hyperparameters):
-    """One row of search_results.csv: a combination, and how it did on validation once calibrated there."""
+    """A combination and its validation metrics after calibration: a row of search_results.csv."""
 
     val_accuracy: float = 0.0
     val_loss: float = 0.0
     val_macro_f1: float = 0.0
     val_auc: float = 0.0
-    """NaN when validation lacks too many classes for one."""
+    """NaN when validation lacks too many classes for it."""
     seconds: float = 0.0
-    """To learn it and to score validation."""
+    """Time to fit it and to score validation."""
 
     def is_better_than(self, other: SearchResult, metric: str) -> bool:
-        """Return whether this one's metric beats the other's."""
+        """Return whether this combination is better than the other by a metric."""
         return is_better(getattr(self, metric), getattr(other, metric), metric)
 
 
@@ -70,13 +70,15 @@ def search_results_to_csv(results: list[SearchResult]) -> str:
 
 
 def read_search_results(path: Path) -> list[SearchResult]:
-    """Read what `to_csv` wrote; UserError, naming the file, when it is damaged."""
+    """Read what `search_results_to_csv` returned from a file; FileError when it is missing or damaged."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         return [_parse_row(row) for row in rows]
     except (OSError, ValueError, KeyError, TypeError):
-        raise NephrosError(f"{path} is damaged: resume the run with `nephros train --resume`.") from None
+        raise FileError(
+            path, f"{path} is missing or damaged: resume the run with `nephros.resume({str(path.parent)!r})`."
+        ) from None
 
 
 def _parse_row(row: dict[str, str]) -> SearchResult:

@@ -1,4 +1,4 @@
-"""Learning support vector machines: scikit-learn fits them, and what it found becomes tensors."""
+"""Support vector machines: scikit-learn fits them, and their coefficients become tensors."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from torch import Tensor
 
 from nephros.data.dataset import Split
 from nephros.models.classical import ClassicalModel, KernelSVM, LinearSVM, project_features, uncalibrated_tensors
-from nephros.recipe_parts import ClassicalConfig
+from nephros.recipe import ClassicalConfig
 from nephros.training.classical.features import fit_projection, flatten_pixels, standardize
 from nephros.training.classical.search_results import FittedModel, Hyperparameters
 
 CACHE_MB = 1000
-"""Of kernel values that scikit-learn's exact machine keeps."""
+"""Size of the kernel cache of scikit-learn's exact SVM."""
 SKLEARN_SEED_LIMIT = 2**32
-"""scikit-learn's seeds are below this."""
+"""Exclusive upper bound of scikit-learn's seeds."""
 SCORE_BATCH_SIZE = 4096
-"""Validation images scored at once."""
+"""Number of validation images scored at once."""
 SGD_MAX_EPOCHS, SGD_MIN_STEPS = 12, 1_000_000
-"""Of stochastic gradient descent at most: so many epochs, or so many steps where that is more. It stops earlier where the loss no
-longer falls; with averaged weights more would change little but the time."""
+"""Limits of stochastic gradient descent: so many epochs, or as many as make SGD_MIN_STEPS where that is more. It stops
+earlier when the loss no longer falls; the weights are averaged, so that more steps would change little."""
 
 
 def fit_linear_svms(
     config: ClassicalConfig, train: Split, val: Split, n_classes: int, device: torch.device, seed: int
 ) -> Iterator[FittedModel]:
-    """Yield a linear machine for each combination of features and cost."""
+    """Yield a linear SVM for each combination of features and C."""
     for feature_kind, common_tensors, features, val_pixels in _feature_sets(config, train, val, n_classes):
         for C in config.C:
             svm = _fit_linear_sgd(C, seed, features.numpy(), train.labels)
@@ -46,7 +46,7 @@ def fit_linear_svms(
 def fit_rbf_svms(
     config: ClassicalConfig, train: Split, val: Split, n_classes: int, device: torch.device, seed: int
 ) -> Iterator[FittedModel]:
-    """Yield a machine with a Gaussian kernel for each combination of features, gamma and cost: exact, or by landmarks."""
+    """Yield an SVM with an RBF kernel, exact or approximated by landmarks, for each combination of features, gamma and C."""
     for feature_kind, common_tensors, features, val_pixels in _feature_sets(config, train, val, n_classes):
         for relative_gamma in config.gamma:
             gamma = relative_gamma / features.shape[1]  # the features' mean variance is 1
@@ -62,7 +62,7 @@ def fit_rbf_svms(
 
 
 class _NystroemSVM:
-    """A linear machine on an approximation of the kernel by random landmarks (Williams and Seeger, NIPS 2000)."""
+    """Linear SVM on Nystroem's approximation of the kernel by random landmarks (Williams and Seeger, NIPS 2000)."""
 
     def __init__(self, n_landmarks: int, gamma: float, features: Tensor, seed: int) -> None:
         from sklearn.kernel_approximation import Nystroem
@@ -82,7 +82,7 @@ class _NystroemSVM:
 
 
 class _ExactSVM:
-    """scikit-learn's SVC: one machine for each pair of classes."""
+    """scikit-learn's SVC with an exact kernel: one binary SVM for each pair of classes."""
 
     def __init__(self, gamma: float, features: Tensor) -> None:
         self._gamma, self._features = gamma, features.numpy()
@@ -102,7 +102,7 @@ class _ExactSVM:
             weight[vector_class == second, column] = svc.dual_coef_[first, vector_class == second]
             pairs[column, [first, second]] = 1, -1
         if n_present == 2:
-            pairs = -pairs  # of two classes scikit-learn lets the second be the positive one, and there are no votes
+            pairs = -pairs  # with two classes scikit-learn takes the second as positive, and there are no votes
             weight, bias = weight @ pairs, svc.intercept_ @ pairs
         else:
             bias = svc.intercept_
@@ -117,7 +117,7 @@ class _ExactSVM:
 def _feature_sets(
     config: ClassicalConfig, train: Split, val: Split, n_classes: int
 ) -> Iterator[tuple[str, dict[str, Tensor], Tensor, Tensor]]:
-    """Yield each kind of features: its name, the tensors that make it, training features and validation pixels."""
+    """Yield for each kind of features its name, the tensors of its projection, training features and validation pixels."""
     present_classes = np.unique(train.labels)
     pixels, val_pixels = flatten_pixels(train.images), torch.from_numpy(flatten_pixels(val.images))
     for kind in config.features:
@@ -131,7 +131,7 @@ def _feature_sets(
 
 
 def _fit_linear_sgd(C: float, seed: int, features: NDArray[np.float32], labels: NDArray[np.int64]) -> Any:
-    """Return scikit-learn's linear machines, one class against the rest, by averaged stochastic gradient descent."""
+    """Return scikit-learn's one-vs-rest linear SVMs, fitted by averaged stochastic gradient descent."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import SGDClassifier
 
@@ -141,12 +141,12 @@ def _fit_linear_sgd(C: float, seed: int, features: NDArray[np.float32], labels: 
         alpha=1 / (C * n), average=True, max_iter=epochs, random_state=seed % SKLEARN_SEED_LIMIT, n_jobs=-1
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the averaged weights hardly move by then
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the averaged weights hardly change by then
         return classifier.fit(features, labels)
 
 
 def _one_row_per_class(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return scikit-learn's weights or biases with a row for each class: of two classes it keeps the second's alone."""
+    """Return scikit-learn's weights or biases with a row per class; for two classes it keeps only that of the second."""
     return np.concatenate([-coefficients, coefficients]) if len(coefficients) == 1 else coefficients
 
 

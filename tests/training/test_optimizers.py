@@ -1,4 +1,4 @@
-"""Muon: what it makes of gradients, and what it leaves to plain steps."""
+"""Muon: orthogonalized steps of filters, and SGD for all other parameters."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from nephros.errors import NephrosError
-from nephros.recipe import Recipe
-from nephros.recipe_parts import OptimizerConfig
-from nephros.training.muon import Muon, orthogonalize
-from nephros.training.parts import build_optimizer
+from nephros.errors import InvalidArgument
+from nephros.recipe import OptimizerConfig, Recipe
+from nephros.training.optimizers import Muon, build_optimizer, orthogonalize
 
 
 def network() -> nn.Sequential:
@@ -19,15 +17,15 @@ def network() -> nn.Sequential:
     return nn.Sequential(*parts, nn.Linear(24 * 16, 4))
 
 
-def step(net: nn.Sequential, optimiser: torch.optim.Optimizer) -> None:
-    optimiser.zero_grad()
+def step(net: nn.Sequential, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad()
     images = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     nn.functional.cross_entropy(net(images), torch.arange(8) % 4).backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
+    optimizer.step()
 
 
 @pytest.mark.parametrize("shape", [(24, 144), (144, 24), (32, 32)])
-def test_all_directions_get_about_the_same_length(shape: tuple[int, int]) -> None:
+def test_orthogonalize_makes_all_singular_values_similar(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     lengths = torch.linalg.svdvals(orthogonalize(matrix))
     assert 0.6 < lengths.min() < lengths.max() < 1.3
@@ -37,7 +35,7 @@ def test_all_directions_get_about_the_same_length(shape: tuple[int, int]) -> Non
     assert cosine > 0.97
 
 
-def test_a_step_is_so_large_a_share_of_the_filters_norm_which_stays() -> None:
+def test_a_muon_step_has_a_share_of_the_filters_norm_and_keeps_it() -> None:
     net = network()
     filters = net.get_parameter("1.weight")
     before = filters.detach().clone()
@@ -47,7 +45,7 @@ def test_a_step_is_so_large_a_share_of_the_filters_norm_which_stays() -> None:
     assert 0.045 < float((after - before).norm() / before.norm()) < 0.055
 
 
-def test_all_else_is_stepped_by_sgd() -> None:
+def test_other_parameters_are_updated_by_sgd() -> None:
     ours, plain = network(), network()
     plain.get_parameter("1.weight").requires_grad_(False)
     muon = Muon(ours, lr=0.05, momentum=0.9, aux_lr=0.1)
@@ -60,24 +58,24 @@ def test_all_else_is_stepped_by_sgd() -> None:
         torch.testing.assert_close(ours.get_parameter(name), plain.get_parameter(name))
 
 
-def test_a_closure_gives_the_gradients_as_loops_that_wrap_a_step_expect() -> None:
+def test_step_takes_gradients_and_loss_from_a_closure() -> None:
     plain, wrapped = network(), network()
     step(plain, Muon(plain, lr=0.05))
-    optimiser = Muon(wrapped, lr=0.05)
+    optimizer = Muon(wrapped, lr=0.05)
 
     def closure() -> float:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         images = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
         loss = nn.functional.cross_entropy(wrapped(images), torch.arange(8) % 4)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 
-    assert optimiser.step(closure) == pytest.approx(1.4, abs=0.7)
+    assert optimizer.step(closure) == pytest.approx(1.4, abs=0.7)
     for one, other in zip(plain.parameters(), wrapped.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
-def test_a_schedule_moves_both_rates() -> None:
+def test_a_schedule_scales_both_learning_rates() -> None:
     net = network()
     muon = Muon(net, lr=0.05, aux_lr=0.2)
     before = [p.detach().clone() for p in net.parameters()]
@@ -88,7 +86,7 @@ def test_a_schedule_moves_both_rates() -> None:
         torch.testing.assert_close(old, new.detach())
 
 
-def test_the_recipe_names_it() -> None:
+def test_the_recipe_s_fields_reach_the_parameter_groups() -> None:
     made = build_optimizer(
         OptimizerConfig(name="muon", lr=0.04, aux_lr=0.3, momentum=0.8, weight_decay=1e-3), network()
     )
@@ -99,6 +97,7 @@ def test_the_recipe_names_it() -> None:
     assert (matrices["weight_decay"], vectors["weight_decay"]) == (1e-3, 0.0)
 
 
-def test_its_second_rate_must_be_a_rate() -> None:
-    with pytest.raises(NephrosError, match=r"--optimizer\.aux_lr is 0, but it must be a number above 0"):
+def test_aux_lr_must_be_positive() -> None:
+    with pytest.raises(InvalidArgument) as exc_info:
         Recipe(optimizer=OptimizerConfig(name="muon", aux_lr=0))
+    assert (exc_info.value.parameter, exc_info.value.value) == ("optimizer.aux_lr", 0)
