@@ -65,6 +65,6 @@ def check_batch_sharding(recipe: Recipe, n_images: int, world_size: int) -> None
         raise InvalidArgument(
             "batch_size",
             recipe.batch_size,
-            f"such that each of {world_size} processes has an image of every batch; the smallest of {n_images:,} images has {smallest}",
+            f"such that each of {world_size} processes has an image of every batch; the smallest has {smallest} of {n_images:,}",
             hint="Or set `last_batch` to balanced, or start fewer processes.",
         )
