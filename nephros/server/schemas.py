@@ -57,7 +57,7 @@ class StreamParams(PredictParams):
 class SaliencyMap(BaseModel):
     """Which parts of a cell are evidence for the predicted class."""
 
-    method: str = Field(description="class activation or occlusion.")
+    method: str = Field(description='"class activation" or "occlusion".')
     label: int = Field(description="The class that the map explains.")
     values: list[list[float]] = Field(description="Rows of values from 0 to 1, the strongest evidence.")
 

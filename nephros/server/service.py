@@ -58,7 +58,8 @@ class Service:
 
     async def check_health(self) -> None:
         """Return once the model has classified a blank cell; raise its error, or TimeoutError after a few seconds."""
-        shape = (self.predictor.height, self.predictor.width, 3)[: 2 if self.predictor.channels == 1 else 3]
+        channels, height, width = self.predictor.input_shape
+        shape = (height, width) if channels == 1 else (height, width, channels)
         future = self.batcher.submit(np.zeros((1, *shape), dtype=np.uint8))
         async with asyncio.timeout(HEALTH_TIMEOUT_S):
             await asyncio.wrap_future(future)
