@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from nephros.environment import __version__
 from nephros.errors import NephrosError
 from nephros.server import openapi
-from nephros.server.limits import BATCH_LIMITS, MemoryBudget, RequestLimits, RequestRejected
+from nephros.server.limits import BATCH_LIMITS, MAX_BUFFERED_BYTES, MemoryBudget, RequestLimits, RequestRejected
 from nephros.server.middleware import RequestMiddleware
 from nephros.server.multipart import read_multipart_files
 from nephros.server.prometheus import CONTENT_TYPE, ServerMetrics
@@ -58,6 +58,7 @@ def create_app(
     loopback_only: bool = True,
     limits: RequestLimits | None = None,
     batch_limits: RequestLimits = BATCH_LIMITS,
+    max_buffered_bytes: int = MAX_BUFFERED_BYTES,
 ) -> ASGIApp:
     """Return the application.
 
@@ -67,6 +68,7 @@ def create_app(
         loopback_only: reject requests that are not addressed to localhost.
         limits: limits of a request to /predict.
         batch_limits: limits of a request to /predict/batch.
+        max_buffered_bytes: memory for the uploads of all requests together.
     """
     limits = limits or RequestLimits()
     metrics = ServerMetrics(service.batcher)
@@ -85,17 +87,20 @@ def create_app(
     version_response = openapi.version_response(service, limits, batch_limits)
     _add_pages(app, version_response, samples)
     _add_exception_handlers(app)
-    _add_prediction_routes(app, service, metrics, limits, batch_limits)
+    _add_prediction_routes(app, service, metrics, MemoryBudget(max_buffered_bytes), limits, batch_limits)
     _add_server_routes(app, service, metrics, version_response)
     routes = frozenset(route.path for route in app.routes if hasattr(route, "path") and "{" not in route.path)
     return RequestMiddleware(app, metrics, routes, loopback_only)
 
 
 def _add_prediction_routes(
-    app: FastAPI, service: Service, metrics: ServerMetrics, limits: RequestLimits, batch_limits: RequestLimits
+    app: FastAPI,
+    service: Service,
+    metrics: ServerMetrics,
+    budget: MemoryBudget,
+    limits: RequestLimits,
+    batch_limits: RequestLimits,
 ) -> None:
-    budget = MemoryBudget()
-
     @app.post(
         "/predict",
         responses=openapi.PREDICT_RESPONSES,

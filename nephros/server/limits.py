@@ -80,7 +80,7 @@ class DecodeLimiter:
 class MemoryBudget:
     """Bytes that all requests together may hold."""
 
-    def __init__(self, capacity: int = MAX_BUFFERED_BYTES) -> None:
+    def __init__(self, capacity: int) -> None:
         self._available, self._lock = capacity, threading.Lock()
 
     @contextmanager

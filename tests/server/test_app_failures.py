@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nephros.inference.predictor import PredictionBatch, Predictor
-from nephros.server import limits
+from nephros.inference.model_card import ModelCard
+from nephros.inference.predictor import ForwardFn, PredictionBatch, Predictor
 from nephros.server.app import create_app
+from nephros.server.batching import MAX_QUEUE_LENGTH
 from nephros.server.limits import RequestLimits
 from nephros.server.service import Service
 from tests.conftest import square_images
@@ -27,8 +30,8 @@ SHORT_LIMITS = RequestLimits(timeout_s=0.5, idle_timeout_s=0.2)
 class ControllablePredictor(Predictor):
     """A predictor that waits or fails on demand."""
 
-    def __init__(self, predictor: Predictor) -> None:
-        super().__init__(predictor._forward_fn, predictor.card)
+    def __init__(self, forward_fn: ForwardFn, card: ModelCard) -> None:
+        super().__init__(forward_fn, card)
         self.may_proceed = threading.Event()
         self.broken = False
         self.may_proceed.set()
@@ -42,8 +45,11 @@ class ControllablePredictor(Predictor):
 
 
 @pytest.fixture
-def controllable_predictor(predictor: Predictor) -> ControllablePredictor:
-    return ControllablePredictor(predictor)
+def controllable_predictor(exported_model: Path) -> Iterator[ControllablePredictor]:
+    predictor = ControllablePredictor.from_onnx(exported_model)
+    assert isinstance(predictor, ControllablePredictor)
+    yield predictor
+    predictor.may_proceed.set()
 
 
 @pytest.fixture
@@ -119,23 +125,33 @@ def test_a_broken_model_is_reported_as_failing(service: Service, controllable_pr
     assert 'path="/predict",status="500"' in call_app(app, "GET", "/metrics")[1]
 
 
+def _wait_for_empty_queue(service: Service) -> None:
+    deadline = time.monotonic() + 20
+    while len(service.batcher):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_full_queue_rejects_requests_until_it_is_empty(
     service: Service, controllable_predictor: ControllablePredictor
 ) -> None:
     app = create_app(service, [], limits=SHORT_LIMITS)
     controllable_predictor.may_proceed.clear()
-    service.batcher._max_queue_length = 0
+    cell = np.zeros((1, 28, 28), dtype=np.uint8)
+    service.batcher.submit(cell)
+    _wait_for_empty_queue(service)  # the first cell is at work, and stays there
+    for _ in range(MAX_QUEUE_LENGTH):
+        service.batcher.submit(cell)
     status, text = call_app(app, "POST", "/predict", BODY)
     assert status == 503
     assert "busy" in json.loads(text)["error"]
-    service.batcher._max_queue_length = 10
     controllable_predictor.may_proceed.set()
+    _wait_for_empty_queue(service)
     assert call_app(app, "POST", "/predict", BODY)[0] == 200
 
 
-def test_full_memory_rejects_uploads_and_is_released(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits.MemoryBudget.__init__, "__defaults__", (len(BODY) - 1,))
-    app = create_app(service, [])
+def test_full_memory_rejects_uploads_and_is_released(service: Service) -> None:
+    app = create_app(service, [], max_buffered_bytes=len(BODY) - 1)
     for _ in range(3):
         status, text = call_app(app, "POST", "/predict", BODY)
         assert status == 503

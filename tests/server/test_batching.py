@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -110,6 +111,16 @@ def test_without_dynamic_batching_each_job_is_a_call(network: FakePredictor) -> 
     batcher.close()
 
 
+def _wait_until_closed(batcher: Batcher) -> None:
+    for _ in range(400):
+        try:
+            batcher.submit(cells(3)).cancel()
+        except RequestRejected:
+            return
+        time.sleep(0.01)
+    raise AssertionError("the batcher still accepts jobs")
+
+
 def test_closing_rejects_waiting_and_new_jobs(network: FakePredictor) -> None:
     batcher = Batcher(network)
     first = batcher.submit(cells(1))
@@ -117,8 +128,7 @@ def test_closing_rejects_waiting_and_new_jobs(network: FakePredictor) -> None:
     waiting = batcher.submit(cells(2))
     closing = threading.Thread(target=batcher.close)
     closing.start()
-    while not batcher._closed:
-        pass
+    _wait_until_closed(batcher)
     network.released.set()
     closing.join(5)
     assert first.result(5).probabilities[0, 0] == 1
