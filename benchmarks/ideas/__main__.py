@@ -1,9 +1,8 @@
-"""Try ideas for a faster or better classifier: each beside where it began, on the same seeds, and never on test.
+"""Try ideas for a faster or better classifier, each against its baseline on the same seeds, and never on the test split.
 
-Screening takes 20,000 training images and as many passes over them as cost what six passes of the start do, in
-multiply-adds; the seed draws those images too. Records lie in results/speedrun/, the log is results/speedrun.csv, and
-python -m results.fill puts it into results/speedrun.md.
-Several processes may share the work. Run as: python -m benchmarks.ideas [NAME ...] [--seeds 0,1]
+Screening uses 20,000 training images, drawn by the seed, and as many passes over them as have the multiply-adds of six passes of
+the starting point. Records are in results/speedrun/ and the log in results/speedrun.csv, which python -m results.fill copies into
+results/speedrun.md. Several processes may share the work. Run as: python -m benchmarks.ideas [NAME ...] [--seeds 0,1]
 """
 
 from __future__ import annotations
@@ -38,17 +37,17 @@ from nephros.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2] / "results" / "speedrun"
 STAGES = {"screen": (20_000, 6), "full": (0, 6), "hour": (0, 40)}
-"""Training images (0: all) and passes of the start."""
+"""Number of training images (0: all) and passes of the starting point."""
 
 
 def run(idea: Idea, start: Recipe, stage: str, seed: int, quick: bool) -> dict[str, Any]:
-    """Train an idea once; return what came of it."""
+    """Train an idea once and return its record."""
     subset, passes = STAGES[stage]
     dataset = load("tissuemnist", subset=subset or None, seed=seed) if not quick else load("synthetic", subset=300)
-    shape = input_spec(dataset)
+    spec = input_spec(dataset)
     model = _model(idea, idea.recipe(start), dataset, seed)
-    network_cost = count_multiply_adds(model.network, shape)
-    start_cost = count_multiply_adds(init_model(start, dataset.train, shape).network, shape)
+    network_cost = count_multiply_adds(model.network, spec)
+    start_cost = count_multiply_adds(init_model(start, dataset.train, spec).network, spec)
     recipe = dataclasses.replace(
         idea.recipe(start),
         epochs=1,
@@ -89,24 +88,28 @@ def _model(idea: Idea, recipe: Recipe, dataset: Dataset, seed: int) -> Classifie
 
 
 def main() -> None:
-    """Run what is missing of what was asked for, and write the log after each run."""
+    """Run the chosen ideas that have no record yet, and write the log after each run."""
     from nephros.presets import RECIPES
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ideas", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="ideas to try (default: all)")
-    parser.add_argument("--stage", choices=STAGES, default="screen", help="how long (default: screen)")
+    parser.add_argument(
+        "--stage", choices=STAGES, default="screen", help="number of images and passes (default: screen)"
+    )
     parser.add_argument("--seeds", default="0,1", help="(default: 0,1)")
-    parser.add_argument("--quick", action="store_true", help="on a few made-up cells, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="on a few synthetic cells, as a check")
     parser.add_argument("--out", type=Path, default=ROOT, help="folder of the records (default: results/speedrun)")
     args = parser.parse_args()
     if args.quick and args.out == ROOT:
-        parser.error("--quick needs --out: quick records are not worth keeping.")
+        parser.error("--quick needs --out: its records must not go to results/speedrun.")
     by_name = {idea.name: idea for idea in IDEAS}
     if unknown := set(args.names) - set(by_name):
         parser.error(f"there is no idea {', '.join(sorted(unknown))}: choose from {', '.join(by_name)}.")
     names = args.names or [idea.name for idea in IDEAS if idea.can_be_screened or args.stage != "screen"]
     if args.stage == "screen" and (not_screenable := [name for name in names if not by_name[name].can_be_screened]):
-        parser.error(f"{', '.join(not_screenable)}: taught by runs on all images, so --stage full or hour alone.")
+        parser.error(
+            f"{', '.join(not_screenable)}: distilled from runs on all images, so --stage must be full or hour."
+        )
     start = dataclasses.replace(RECIPES["compact"], amp="bf16")
     for seed in map(int, args.seeds.split(",")):
         for name in names:

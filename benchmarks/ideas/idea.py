@@ -1,4 +1,4 @@
-"""An idea to try: what it changes of the starting recipe, of its network, or of its training."""
+"""An idea to try: its changes to the starting recipe, the network, or the training."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ def _leave_unchanged(_trainer: Trainer) -> None:
 
 @dataclass(frozen=True)
 class Idea:
-    """One line of the log."""
+    """An idea to try: a row of the log."""
 
     name: str
     group: str
-    """shape, symmetry, augmentation, optimiser, average, loss, labels or precision."""
+    """shape, symmetry, augmentation, optimizer, average, loss, labels, precision or test time."""
     description: str
     settings: dict[str, Any] = field(default_factory=dict)
-    """Of the recipe, by dotted name."""
+    """Fields of the recipe to change, by dotted name."""
     build: BuildNetwork = build_network
     patch_trainer: Callable[[Trainer], None] = _leave_unchanged
-    """What is changed of a run before it begins."""
+    """Changes the trainer before it runs."""
     make_soft_targets: MakeSoftTargets | None = None
-    """What makes targets to follow beside the labels, as far as the recipe's distillation_weight says."""
+    """Makes soft targets, whose weight beside the labels is the recipe's `distillation_weight`."""
     baseline: str = "start"
-    """The idea that it is paired with."""
+    """Name of the idea that it is compared with, on the same seeds."""
     can_be_screened: bool = True
-    """Whether it can be screened on a part of the images; what finished runs teach is of all of them."""
+    """Whether it can be screened on a part of the images; soft targets of finished runs exist for all images only."""
 
     def recipe(self, start: Recipe) -> Recipe:
-        """Return the starting recipe with the idea's settings laid over it."""
+        """Return the starting recipe with the idea's settings."""
         nested: dict[str, Any] = {}
         for key, value in self.settings.items():
             group, _, name = key.rpartition(".")

@@ -1,7 +1,7 @@
-"""Doubting the labels, about one in six of which a cross-validated network would give otherwise: targets that were tried.
+"""Soft targets that were tried against label noise: a cross-validated network disagrees with about one label in six.
 
-Each function makes (n, classes) targets for the train split, by training networks of the same recipe on it first, or by
-asking finished ones; what that costs is not counted against the idea.
+Each function makes (n, classes) targets for the train split, from networks that it first trains with the same recipe, or from
+finished runs; that cost is not counted against the idea.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from nephros.training.progress import NullCallback
 from nephros.training.trainer import Trainer
 
 InitModel = Callable[[int], Classifier]
-"""A seed -> the idea's network with first weights of that seed."""
+"""Returns the idea's network with initial weights drawn from a seed."""
 MakeSoftTargets = Callable[[Recipe, Dataset, InitModel], Tensor]
 _CPU = torch.device("cpu")
 _OUT_OF_FOLD_CACHE: dict[tuple[Recipe, int], Tensor] = {}
-"""Out-of-fold answers by recipe, whose seed drew the images too, and number of folds."""
+"""Out-of-fold probabilities by recipe (whose seed also draws the images) and number of folds."""
 RUNS = Path("runs", "nephros")
-"""Where `nephros reproduce nephros` puts its runs."""
+"""Folder of the runs of `nephros reproduce nephros`."""
 _TEACHER_CACHE: dict[tuple[tuple[str, ...], str], Tensor] = {}
-"""Those of finished runs, by their names and the data's SHA-256."""
+"""Mean probabilities of finished runs, by their names and the data's SHA-256."""
 
 
 def out_of_fold(recipe: Recipe, dataset: Dataset, init_model: InitModel, folds: int = 4) -> Tensor:
-    """Return the probabilities of networks that have not seen the image in question; asked once a process."""
+    """Return probabilities from networks that were not trained on the image in question; computed once per process."""
     key = (dataclasses.replace(recipe, distillation_weight=0.0), folds)
     if key not in _OUT_OF_FOLD_CACHE:
         _OUT_OF_FOLD_CACHE[key] = _cross_validated_probabilities(recipe, dataset, init_model, folds)
@@ -57,7 +57,7 @@ def _cross_validated_probabilities(recipe: Recipe, dataset: Dataset, init_model:
 
 
 def born_again(recipe: Recipe, dataset: Dataset, init_model: InitModel) -> Tensor:
-    """Return the probabilities of a network that learnt from the same images (Furlanello et al. 2018)."""
+    """Return the probabilities of a network trained on the same images (Furlanello et al. 2018)."""
     all_images = np.ones(len(dataset.train), dtype=np.bool_)
     return torch.from_numpy(
         _train_and_predict(recipe, dataset, init_model(recipe.seed + 1000), all_images, all_images)
@@ -65,10 +65,10 @@ def born_again(recipe: Recipe, dataset: Dataset, init_model: InitModel) -> Tenso
 
 
 def relabeled(recipe: Recipe, dataset: Dataset, init_model: InitModel) -> Tensor:
-    """Return the labels, but out-of-fold probabilities where confident learning (Northcutt et al. 2021) doubts them.
+    """Return the labels, replaced by out-of-fold probabilities where confident learning (Northcutt et al. 2021) suspects them.
 
-    A label is doubted where another class's probability is above that class's mean over the images that bear it, and the
-    greatest such.
+    A label is suspect where another class has the highest of the probabilities that exceed their class's mean over the images
+    with its label.
     """
     p = out_of_fold(recipe, dataset, init_model)
     labels = torch.from_numpy(np.array(dataset.train.labels))
@@ -80,7 +80,7 @@ def relabeled(recipe: Recipe, dataset: Dataset, init_model: InitModel) -> Tensor
 
 
 def distilled_from(*names: str) -> MakeSoftTargets:
-    """Return what asks finished runs of `nephros reproduce nephros`, such as nephros-0: once a process, on all images alone."""
+    """Return a function that makes soft targets from finished runs such as nephros-0, for all images, once per process."""
 
     def make_soft_targets(recipe: Recipe, dataset: Dataset, _init_model: InitModel) -> Tensor:
         teachers = [RUNS / name for name in names]
@@ -98,7 +98,7 @@ def distilled_from(*names: str) -> MakeSoftTargets:
 def _train_and_predict(
     recipe: Recipe, dataset: Dataset, model: Classifier, train_mask: NDArray[np.bool_], predict_mask: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Train on some images of the train split; return the probabilities of others (m, classes)."""
+    """Train on some images of the train split and return the (m, classes) probabilities of others."""
     train = dataset.train
     supervised = dataclasses.replace(recipe, distillation_weight=0.0)
     train_split = Split(train.images[train_mask], train.labels[train_mask])

@@ -1,4 +1,4 @@
-"""The log of all ideas: a line each, beside what it is paired with."""
+"""The log of all ideas: a row per idea and stage, with its differences from its baseline."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ Record = dict[str, Any]
 COLUMNS = (
     "idea",
     "group",
-    "what",
-    "beside",
+    "description",
+    "baseline",
     "stage",
     "seeds",
     "val_accuracy",
     "gains",
     "val_loss",
-    "changes_of_loss",
+    "loss_changes",
     "val_macro_f1",
-    "changes_of_macro_f1",
+    "macro_f1_changes",
     "minutes",
-    "passes",
+    "improved",
     "command",
 )
 
 
 def write_log(root: Path, ideas: Sequence[Idea]) -> None:
-    """Write speedrun.csv beside the folder of records; results/fill.py puts it into speedrun.md."""
+    """Write ROOT.csv from the records in the folder `root`; results/fill.py copies it into speedrun.md."""
     rows = []
     for stage in ("screen", "full", "hour"):
         for idea in ideas:
@@ -75,7 +75,7 @@ def _signed(changes: list[float]) -> str:
 
 
 def _value(record: Record, key: str) -> float:
-    """Return a figure of a run; one that diverged has none."""
+    """Return a metric of a run; NaN for a run that diverged."""
     return float(record.get(key, math.nan))
 
 

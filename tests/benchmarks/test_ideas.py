@@ -1,4 +1,4 @@
-"""Ideas that finished runs teach: whom they ask, and when they can be tried."""
+"""Ideas with soft targets from finished runs: the targets they use, and the stages at which they run."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ STUDENT = dataclasses.replace(RECIPE, distillation_weight=0.9)
 
 
 def forbid_init_model(seed: int) -> Classifier:
-    raise AssertionError(f"no network is needed, of seed {seed} or any")
+    raise AssertionError(f"a network was initialized, with seed {seed}")
 
 
-def test_a_taught_idea_gets_the_targets_that_a_taught_run_gets(
+def test_a_distilled_idea_has_the_soft_targets_of_a_distilled_run(
     tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(labels, "RUNS", tmp_path)
     monkeypatch.setattr(labels, "_TEACHER_CACHE", {})
     teacher = train(RECIPE, tiny_npz, out=tmp_path / "one-0").root
-    student = train(STUDENT, tiny_npz, out=tmp_path / "pupil", teachers=[teacher])
+    student = train(STUDENT, tiny_npz, out=tmp_path / "student", teachers=[teacher])
     dataset = load(tiny_npz)
     targets = labels.distilled_from("one-0")(STUDENT, dataset, forbid_init_model)
     np.testing.assert_array_equal(targets, read_soft_targets(student, len(dataset.train), dataset.n_classes))
@@ -43,12 +43,12 @@ def test_a_taught_idea_gets_the_targets_that_a_taught_run_gets(
         labels.distilled_from("two-0")(STUDENT, dataset, forbid_init_model)
 
 
-def test_a_taught_idea_is_not_screened(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def load_nothing(*_words: object, **_options: object) -> Dataset:
-        raise AssertionError("nothing is to be read")
+def test_a_distilled_idea_is_not_screened(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_nothing(*_args: object, **_options: object) -> Dataset:
+        raise AssertionError("no data must be loaded")
 
     monkeypatch.setattr(ideas, "load", load_nothing)
     monkeypatch.setattr(sys, "argv", ["ideas", "fourth-taught"])
     with pytest.raises(SystemExit):
         ideas.main()
-    assert "fourth-taught: taught by runs on all images" in capsys.readouterr().err
+    assert "fourth-taught: distilled from runs on all images" in capsys.readouterr().err

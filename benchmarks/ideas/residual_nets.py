@@ -1,4 +1,4 @@
-"""Networks that were tried."""
+"""Residual networks that were tried."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _relu() -> nn.Module:
 
 
 class SqueezeExcitation(nn.Module):
-    """Squeeze-and-excitation (Hu et al. 2018): channels scaled by what their means say."""
+    """Squeeze-and-excitation (Hu et al. 2018): channels scaled by factors that depend on their means."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Four heads of attention between all positions, added to the maps."""
+    """Self-attention with four heads between all positions, added to the maps."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class SelfAttention(nn.Module):
 
 @dataclass(frozen=True)
 class NetConfig:
-    """What a residual network is made of."""
+    """Configuration of a residual network."""
 
     widths: tuple[int, ...] = (32, 64, 128)
     depths: tuple[int, ...] = (2, 2, 2)
@@ -66,13 +66,13 @@ class NetConfig:
     head: str = "mean"
     """mean, both (mean and maximum) or wide (1x1 to four times the channels, then mean)."""
     pre_activation: bool = False
-    """Whether normalisation and activation come before convolutions (He et al. 2016b)."""
+    """Whether normalization and activation precede the convolutions (He et al. 2016b)."""
 
 
 def conv_norm(
     in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, groups: int = 1
 ) -> list[nn.Module]:
-    """Return a convolution and its normalisation."""
+    """Return a convolution and its batch normalization."""
     pad = (kernel_size - 1) // 2
     convolution = nn.Conv2d(in_channels, out_channels, kernel_size, stride, pad, groups=groups, bias=False)
     return [convolution, nn.BatchNorm2d(out_channels)]
@@ -129,7 +129,7 @@ class MeanMaxPool(nn.Module):
 
 
 class ResidualNet(nn.Module):
-    """A residual network after a plan."""
+    """Residual network of a configuration."""
 
     def __init__(self, config: NetConfig, model_config: ModelConfig, spec: InputSpec) -> None:
         super().__init__()
@@ -154,12 +154,12 @@ class ResidualNet(nn.Module):
         self.head = nn.Sequential(pool, nn.Dropout(model_config.dropout), nn.Linear(channels, spec.n_classes))
 
     def forward(self, x_nchw: Tensor) -> Tensor:
-        """Return (n, classes) logits of (n, c, h, w) normalised images."""
+        """Return (n, classes) logits of (n, c, h, w) normalized images."""
         logits: Tensor = self.head(self.features(x_nchw))
         return logits
 
 
 def residual_net(**changes: object) -> Callable[[ModelConfig, InputSpec], nn.Module]:
-    """Return what builds a Net after a changed plan."""
+    """Return a function that builds a ResidualNet, with changes to the default configuration."""
     config = NetConfig(**changes)  # type: ignore[arg-type]
-    return lambda model, shape: ResidualNet(config, model, shape)
+    return lambda model_config, spec: ResidualNet(config, model_config, spec)

@@ -1,4 +1,4 @@
-"""Networks of convolutions that turn with the image that were tried; what came of them is nephros.models.equivariant."""
+"""D4-equivariant networks that were tried; nephros.models.equivariant is the outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nephros.recipe import ModelConfig
 
 
 class D4SqueezeExcitation(nn.Module):
-    """Squeeze-and-excitation with one factor a field, from the fields' means over positions and orientations."""
+    """Squeeze-and-excitation with a factor per field, from the fields' means over positions and orientations."""
 
     def __init__(self, fields: int) -> None:
         super().__init__()
@@ -31,24 +31,24 @@ class D4SqueezeExcitation(nn.Module):
 
 @dataclass(frozen=True)
 class D4NetConfig:
-    """What a TurnNet is made of; widths are channels, eight a field."""
+    """Configuration of a D4Net; widths are channels, eight per field."""
 
     widths: tuple[int, ...] = (32, 64, 128)
     depths: tuple[int, ...] = (2, 2, 2)
     last_fields: int = 64
     """Fields of the 1x1 convolution at the end."""
     stem_kernel: int = 6
-    """Pixels a side of the stem's kernel: 2, 4, 6 or 8."""
+    """Side of the stem's kernel: 2, 4, 6 or 8 pixels."""
     downsampling: str = "conv"
     """conv (stride 2) or mean (3x3, then mean)."""
     act: Callable[[], nn.Module] = nn.ReLU
     squeeze_excitation: bool = False
     pool: str = "mean"
-    """Over orientations at the end: mean, max or both; positions are averaged."""
+    """Pooling over orientations at the end: mean, max or both; positions are averaged."""
     stem: str = "conv"
     """conv or deep: a 3x3 at full resolution before the stem."""
     zero_init_residual: bool = False
-    """Whether a block begins as the identity: its last normalisation with scale 0."""
+    """Whether each block is initialized as the identity, with scale 0 in its last normalization."""
 
 
 class D4Block(nn.Module):
@@ -70,7 +70,7 @@ class D4Block(nn.Module):
 
 
 class D4Net(nn.Module):
-    """The compact network's shape with turning convolutions; what it answers is the same for all eight views."""
+    """The architecture of compact with D4-equivariant convolutions; its prediction is the same for all eight orientations."""
 
     def __init__(self, config: D4NetConfig, model_config: ModelConfig, spec: InputSpec) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class D4Net(nn.Module):
         self.head = nn.Sequential(nn.Dropout(model_config.dropout), nn.Linear(head_width, spec.n_classes))
 
     def forward(self, x_nchw: Tensor) -> Tensor:
-        """Return (n, classes) logits of (n, c, h, w) normalised images."""
+        """Return (n, classes) logits of (n, c, h, w) normalized images."""
         maps = self.features(x_nchw).permute(0, 2, 3, 1).flatten(1, 2).mean(1).view(-1, self.fields, N_ORIENTATIONS)
         parts = [maps.mean(2)] if self.pool != "max" else []
         parts += [maps.amax(2)] if self.pool != "mean" else []
@@ -105,14 +105,14 @@ class D4Net(nn.Module):
 
 def _downsample(config: D4NetConfig, in_fields: int, out_fields: int, stage: int) -> list[nn.Module]:
     if config.downsampling == "mean":
-        pad = 0 if stage == 1 else 1  # 14 -> 7 in pairs; 7 -> 4 with black around
+        pad = 0 if stage == 1 else 1  # 14 -> 7 in pairs; 7 -> 4 with padding
         pool = nn.AvgPool2d(2 + pad, 2, pad)
         return [D4Conv(in_fields, out_fields, 3), D4BatchNorm(out_fields), pool, config.act()]
-    kernel = 4 if stage == 1 else 3  # both sample 14 -> 7 and 7 -> 4 the same way from every side
+    kernel = 4 if stage == 1 else 3  # these sample 14 -> 7 and 7 -> 4 symmetrically
     return [D4Conv(in_fields, out_fields, kernel, 2), D4BatchNorm(out_fields), config.act()]
 
 
 def d4_net(**changes: object) -> Callable[[ModelConfig, InputSpec], nn.Module]:
-    """Return what builds a TurnNet after a changed plan."""
+    """Return a function that builds a D4Net, with changes to the default configuration."""
     config = D4NetConfig(**changes)  # type: ignore[arg-type]
-    return lambda model, shape: D4Net(config, model, shape)
+    return lambda model_config, spec: D4Net(config, model_config, spec)
