@@ -1,4 +1,4 @@
-"""Start torchrun, and find the processes that it starts."""
+"""Helpers that start torchrun and find the processes that it starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIMEOUT_S = 180
 
 @contextlib.contextmanager
 def start_torchrun(processes: int, *args: str, restarts: int = 0) -> Iterator[subprocess.Popen[str]]:
-    """Start `python -m args` in `processes` processes with one thread each; none outlives the block."""
+    """Start `python -m args` in `processes` processes with one thread each, and end them with the block."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *torchrun, "--max-restarts", str(restarts), "-m", *args]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""Convolutions that turn with the image: exactly, in all they are made of, and at every side."""
+"""D4-equivariant layers and networks: equivariance is exact, for every layer and image size."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def _images(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def _turned_maps(g: int, maps: Tensor) -> Tensor:
-    """Return what (n, fields * 8, h, w) maps become when the input is turned by g: turned, and each field permuted."""
+def _transformed_maps(g: int, maps: Tensor) -> Tensor:
+    """Return the (n, fields * 8, h, w) maps of an input transformed by g: transformed, with the channels of fields permuted."""
     n, channels, height, width = maps.shape
     fields = maps.view(n, channels // N_ORIENTATIONS, N_ORIENTATIONS, height, width)
     order = [_CAYLEY_TABLE[_INVERSES[g]][h] for h in ELEMENTS]
     return d4_transform(g, fields[:, :, order]).reshape(n, channels, height, width)
 
 
-def test_the_eight_views_are_a_group() -> None:
+def test_the_eight_transforms_form_a_group() -> None:
     x = _images(1, 5, 5)
     views = [d4_transform(g, x) for g in ELEMENTS]
     assert len({tuple(view.flatten().tolist()) for view in views}) == 8
@@ -54,17 +54,17 @@ def test_the_eight_views_are_a_group() -> None:
 @pytest.mark.parametrize(
     ("side", "kernel", "stride"), [(7, 3, 1), (8, 3, 1), (8, 4, 2), (28, 6, 2), (7, 3, 2), (7, 1, 1)]
 )
-def test_maps_turn_with_the_image(side: int, kernel: int, stride: int) -> None:
+def test_maps_transform_with_the_image(side: int, kernel: int, stride: int) -> None:
     torch.manual_seed(0)
     lift, later = D4Conv(2, 3, 3, lifting=True).double(), D4Conv(3, 2, kernel, stride).double()
     x = _images(2, 2, side, side)
     maps, deep = lift(x), later(lift(x))
     for g in ELEMENTS:
-        torch.testing.assert_close(lift(d4_transform(g, x)), _turned_maps(g, maps), rtol=0, atol=1e-12)
-        torch.testing.assert_close(later(lift(d4_transform(g, x))), _turned_maps(g, deep), rtol=0, atol=1e-12)
+        torch.testing.assert_close(lift(d4_transform(g, x)), _transformed_maps(g, maps), rtol=0, atol=1e-12)
+        torch.testing.assert_close(later(lift(d4_transform(g, x))), _transformed_maps(g, deep), rtol=0, atol=1e-12)
 
 
-def test_it_is_the_ordinary_convolution_of_its_filters() -> None:
+def test_d4_conv_is_the_ordinary_convolution_with_its_filters() -> None:
     torch.manual_seed(0)
     layer = D4Conv(2, 3, 3)
     assert layer.weight.shape == (3, 16, 3, 3)
@@ -74,22 +74,22 @@ def test_it_is_the_ordinary_convolution_of_its_filters() -> None:
 
 
 @pytest.mark.parametrize("side", [28, 30, 32, 64, 44])
-def test_the_network_gives_all_views_one_answer(side: int) -> None:
+def test_the_network_predicts_the_same_for_all_orientations(side: int) -> None:
     torch.manual_seed(0)
     network = build_network(
         ModelConfig(network="equivariant", base_channels=16, depth=1), InputSpec(1, side, side, 5)
     ).double()
     with torch.no_grad():
-        network.train()(_images(8, 1, side, side) + 1)  # so that running statistics are not those of the beginning
+        network.train()(_images(8, 1, side, side) + 1)  # changes the running statistics
         network.eval()
         x = _images(3, 1, side, side, seed=1)
-        answer = network(x)
-        assert answer.std(0).min() > 1e-6
+        logits = network(x)
+        assert logits.std(0).min() > 1e-6
         for g in ELEMENTS:
-            torch.testing.assert_close(network(d4_transform(g, x)), answer, rtol=0, atol=1e-12)
+            torch.testing.assert_close(network(d4_transform(g, x)), logits, rtol=0, atol=1e-12)
 
 
-def test_normalisation_is_torch_s_with_one_scale_a_field() -> None:
+def test_d4_batch_norm_is_batch_norm_with_a_scale_per_field() -> None:
     ours, plain = D4BatchNorm(3).double(), nn.BatchNorm2d(24).double()
     with torch.no_grad():
         for p, q in ((ours.weight, plain.weight), (ours.bias, plain.bias)):
@@ -106,7 +106,7 @@ def test_normalisation_is_torch_s_with_one_scale_a_field() -> None:
     torch.testing.assert_close(ours.eval()(x), plain.eval()(x))
 
 
-def test_over_ranks_it_stays_what_it_is() -> None:
+def test_sync_batch_norm_keeps_d4_batch_norm_unchanged() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(D4Conv(1, 2, 3, lifting=True), D4BatchNorm(2), nn.ReLU()).double()
     shared = copy.deepcopy(network)
@@ -123,7 +123,7 @@ def test_over_ranks_it_stays_what_it_is() -> None:
     torch.testing.assert_close(shared.eval()(x), network.eval()(x))
 
 
-def test_folded_it_answers_the_same_and_stores_each_filter_once() -> None:
+def test_folding_keeps_the_predictions_and_stores_each_filter_once() -> None:
     torch.manual_seed(0)
     network = build_network(
         ModelConfig(network="equivariant", base_channels=16, depth=1), InputSpec(1, 28, 28, 5)
@@ -137,6 +137,6 @@ def test_folded_it_answers_the_same_and_stores_each_filter_once() -> None:
         torch.testing.assert_close(folded(x), network(x), rtol=0, atol=1e-12)
 
 
-def test_means_over_positions_and_orientations_in_either_order() -> None:
+def test_pooling_orientations_then_positions_is_global_pooling() -> None:
     maps = _images(3, 16, 4, 4)
     torch.testing.assert_close(OrientationPool()(maps).mean((2, 3)), GlobalOrientationPool()(maps))

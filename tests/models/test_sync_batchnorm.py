@@ -1,4 +1,4 @@
-"""Batch normalisation over ranks: with one rank it is torch's; with several, tests/training/test_distributed.py tells."""
+"""Batch normalization over ranks, with a single rank; tests/training/test_distributed.py covers several."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _step(network: nn.Module, x: Tensor, upstream: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("shape", [(6, 3), (6, 3, 5, 4)])
-def test_one_rank_s_is_torch_s(shape: tuple[int, ...]) -> None:
+def test_with_one_rank_it_matches_torch(shape: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(0)
     draw = [torch.randn(shape, dtype=torch.float64, generator=generator) * 3 + 2 for _ in range(4)]
     layer: nn.BatchNorm1d | nn.BatchNorm2d = nn.BatchNorm1d(3) if len(shape) == 2 else nn.BatchNorm2d(3)
@@ -42,7 +42,7 @@ def test_one_rank_s_is_torch_s(shape: tuple[int, ...]) -> None:
     assert torch.equal(ours.eval()(draw[0]), network.eval()(draw[0]))
 
 
-def test_a_channel_far_from_zero_keeps_its_variance() -> None:
+def test_the_variance_of_a_channel_far_from_zero_is_accurate() -> None:
     x = torch.randn(64, 2, 4, 4, generator=torch.Generator().manual_seed(0)) + 3000
     shared = CPUSyncBatchNorm(nn.BatchNorm2d(2), SINGLE_PROCESS)
     exact = nn.BatchNorm2d(2).double()
@@ -51,7 +51,7 @@ def test_a_channel_far_from_zero_keeps_its_variance() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_comes_out_as_it_came_in(dtype: torch.dtype) -> None:
+def test_half_precision_keeps_its_dtype(dtype: torch.dtype) -> None:
     x = torch.randn(8, 2, 3, 3, generator=torch.Generator().manual_seed(0))
     shared, plain = CPUSyncBatchNorm(nn.BatchNorm2d(2), SINGLE_PROCESS), nn.BatchNorm2d(2)
     y = shared(x.to(dtype))

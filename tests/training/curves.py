@@ -1,4 +1,4 @@
-"""Loss curves of several recipes, by one process or by those of torchrun: ``-m tests.training.curves FILE.npz``."""
+"""Loss curves of several recipes, in one process or in those of torchrun: ``-m tests.training.curves FILE.npz``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ POSTER = dataclasses.replace(
     RECIPES["poster"], epochs=5, batch_size=48, model=dataclasses.replace(RECIPES["poster"].model, dropout=0.0)
 )
 GENTLE = dataclasses.replace(POSTER, optimizer=dataclasses.replace(POSTER.optimizer, lr=1e-4))
-"""At the recipe's own rate rounding grows a thousandfold in three steps of one process too: float64 alone can follow."""
+"""At the recipe's own learning rate rounding errors grow a thousandfold in three steps even in one process, except in float64."""
 ODD = Recipe(
     model=ModelConfig(network="compact", base_channels=8),
     optimizer=dataclasses.replace(RECIPES["compact"].optimizer, lr=0.02),
@@ -42,78 +42,78 @@ ODD = Recipe(
     checkpoint="best",
     normalize="dataset",
 )
-"""All that can go wrong: odd batches, a short last one, class weights, smoothing, averaged weights, augmentation."""
+"""Everything that could differ: odd batches, a short last one, class weights, smoothing, averaged weights, augmentation."""
 CASES: dict[str, tuple[Recipe, int, torch.dtype]] = {
     "course-1": (COURSE, 2230, torch.float32),
     "course-1, float64": (COURSE, 2230, torch.float64),
     "poster, gentle": (GENTLE, 480, torch.float32),
     "poster, float64": (POSTER, 480, torch.float64),
     "odd, float64": (ODD, 300, torch.float64),
-    "even, float64": (dataclasses.replace(ODD, last_batch="balanced"), 300, torch.float64),
+    "balanced, float64": (dataclasses.replace(ODD, last_batch="balanced"), 300, torch.float64),
 }
-"""Recipe, training images and precision."""
+"""Recipe, number of training images and precision."""
 
 
-class Recording(NullCallback):
-    """A listener that keeps every step's loss and number of images."""
+class RecordingCallback(NullCallback):
+    """Callback that keeps the loss of every step and the number of images."""
 
     def __init__(self) -> None:
         self.losses: list[Tensor] = []
-        self.images = 0
+        self.n_images = 0
 
     def on_step_end(self, epoch: int, n_images: int, loss: Tensor) -> None:
         """Keep the loss."""
         self.losses.append(loss)
-        self.images += n_images
+        self.n_images += n_images
 
 
-def uneven(n: int) -> Dataset:
-    """Return n squares, of which the first classes have fewer than the last, and 557 to validate on."""
-    whole = squares_dataset(2228, classes=8)
-    keep = np.flatnonzero(np.random.default_rng(0).random(2228) < (1 + whole.train.labels) / 8)[:n]
+def imbalanced_squares(n: int) -> Dataset:
+    """Return squares with n training images, more of the later classes, and 557 validation images."""
+    squares = squares_dataset(2228, classes=8)
+    keep = np.flatnonzero(np.random.default_rng(0).random(2228) < (1 + squares.train.labels) / 8)[:n]
     keep = keep if len(keep) == n else np.resize(np.arange(2228), n)
-    return dataclasses.replace(whole, train=Split(whole.train.images[keep], whole.train.labels[keep]))
+    return dataclasses.replace(squares, train=Split(squares.train.images[keep], squares.train.labels[keep]))
 
 
-def fit_of(case: str, ranks: DistributedContext) -> Trainer:
-    """Return a case's run, ready to start."""
+def make_trainer(case: str, context: DistributedContext) -> Trainer:
+    """Return the trainer of a case."""
     recipe, n, dtype = CASES[case]
-    data = uneven(n)
+    data = imbalanced_squares(n)
     model = init_model(recipe, data.train, input_spec(data)).to(dtype)
-    fit = Trainer(
+    trainer = Trainer(
         recipe,
         model,
-        BatchLoader(data.train, CPU, context=ranks),
-        BatchLoader(data.val, CPU, context=ranks),
+        BatchLoader(data.train, CPU, context=context),
+        BatchLoader(data.val, CPU, context=context),
         data.class_names,
     )
-    fit.loss_fn.to(dtype)
-    return fit
+    trainer.loss_fn.to(dtype)
+    return trainer
 
 
-def curves(ranks: DistributedContext) -> dict[str, NDArray[Any]]:
-    """Train every case; return its steps' losses, its epochs' rows, its last weights, and a first validation."""
-    found = {}
+def curves(context: DistributedContext) -> dict[str, NDArray[Any]]:
+    """Train every case; return the losses of its steps, its history and final weights, and its evaluation before training."""
+    results = {}
     for case in CASES:
-        fit, heard = fit_of(case, ranks), Recording()
-        judged = evaluate_model(fit.model, fit.val_batches, fit.class_names)
-        found[f"{case}: first probabilities"] = judged.probabilities
-        found[f"{case}: first metrics"] = np.array([judged.metrics[key] for key in ("loss", "accuracy", "auc")])
-        fit.run(None, heard)
-        assert heard.images == fit.recipe.epochs * len(fit.train_batches)
-        found[f"{case}: losses"] = torch.stack(heard.losses).numpy()
-        rows = [dataclasses.astuple(row)[:-2] for row in fit.history]
-        found[f"{case}: rows"] = np.array(rows, dtype=np.float64)
-        weights = torch.cat([value.double().flatten() for value in fit.final_weights()[0].values()])
-        everyone = ranks.all_gather(weights)
-        assert torch.equal(everyone, everyone[:1].expand_as(everyone)), f"{case}: the ranks' weights differ"
-        found[f"{case}: weights"] = weights.numpy()
-        found[f"{case}: names"] = np.array(list(fit.model.state_dict()))
-    return found
+        trainer, callback = make_trainer(case, context), RecordingCallback()
+        evaluation = evaluate_model(trainer.model, trainer.val_batches, trainer.class_names)
+        results[f"{case}: first probabilities"] = evaluation.probabilities
+        results[f"{case}: first metrics"] = np.array([evaluation.metrics[key] for key in ("loss", "accuracy", "auc")])
+        trainer.run(None, callback)
+        assert callback.n_images == trainer.recipe.epochs * len(trainer.train_batches)
+        results[f"{case}: losses"] = torch.stack(callback.losses).numpy()
+        rows = [dataclasses.astuple(row)[:-2] for row in trainer.history]
+        results[f"{case}: rows"] = np.array(rows, dtype=np.float64)
+        weights = torch.cat([value.double().flatten() for value in trainer.final_weights()[0].values()])
+        all_weights = context.all_gather(weights)
+        assert torch.equal(all_weights, all_weights[:1].expand_as(all_weights)), f"{case}: the ranks' weights differ"
+        results[f"{case}: weights"] = weights.numpy()
+        results[f"{case}: names"] = np.array(list(trainer.model.state_dict()))
+    return results
 
 
 if __name__ == "__main__":
-    with process_group() as ranks:
-        found = curves(ranks)
-        if ranks.is_main_process:
-            np.savez(sys.argv[1], **found)  # type: ignore[arg-type]
+    with process_group() as context:
+        results = curves(context)
+        if context.is_main_process:
+            np.savez(sys.argv[1], **results)  # type: ignore[arg-type]

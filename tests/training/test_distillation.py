@@ -20,7 +20,6 @@ from nephros.presets import RECIPES
 from nephros.recipe import ModelConfig, OptimizerConfig, Recipe
 from nephros.runs import RunFolder
 from nephros.training.distillation import SOFT_TARGETS_FILE, teacher_probabilities
-from nephros.training.losses import distillation_loss
 from nephros.training.trainer import Trainer
 from nephros.tuning.plan import plan_study
 from nephros.workflows.train import resume, train
@@ -60,19 +59,6 @@ def test_soft_targets_are_the_mean_probabilities_of_the_teachers(
     teacher_records = folder.info().teachers
     assert [teacher["run"] for teacher in teacher_records] == [str(teacher) for teacher in teachers]
     assert all(len(teacher["weights_sha256"]) == 64 for teacher in teacher_records)
-
-
-def test_distillation_loss_mixes_labels_and_soft_targets_by_its_weight() -> None:
-    logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
-    labels = torch.tensor([0, 1, 2, 3, 0, 1])
-    cross_entropy = torch.nn.functional.cross_entropy(logits, labels)
-    one_hot = torch.nn.functional.one_hot(labels, 4).float()
-    torch.testing.assert_close(distillation_loss(cross_entropy, logits, one_hot, 0.6, 6), cross_entropy)
-    uniform = torch.full((6, 4), 0.25)
-    uniform_loss = -torch.log_softmax(logits, 1).mean()
-    torch.testing.assert_close(
-        distillation_loss(cross_entropy, logits, uniform, 0.25, 6), 0.75 * cross_entropy + 0.25 * uniform_loss
-    )
 
 
 def test_a_student_with_shuffled_labels_learns_from_its_teacher(tmp_path: Path) -> None:

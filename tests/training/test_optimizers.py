@@ -1,4 +1,4 @@
-"""Muon: orthogonalized steps of filters, and SGD for all other parameters."""
+"""Optimizers: Muon's orthogonalized steps, and the parameter groups of all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from nephros.errors import InvalidArgument
-from nephros.recipe import OptimizerConfig, Recipe
+from nephros.models import build_network
+from nephros.models.input_spec import InputSpec
+from nephros.recipe import ModelConfig, OptimizerConfig, Recipe
 from nephros.training.optimizers import Muon, build_optimizer, orthogonalize
 
 
@@ -101,3 +103,13 @@ def test_aux_lr_must_be_positive() -> None:
     with pytest.raises(InvalidArgument) as exc_info:
         Recipe(optimizer=OptimizerConfig(name="muon", aux_lr=0))
     assert (exc_info.value.parameter, exc_info.value.value) == ("optimizer.aux_lr", 0)
+
+
+def test_weight_decay_can_spare_biases_and_norms() -> None:
+    network = build_network(ModelConfig(network="compact", base_channels=8), InputSpec(1, 28, 28, 4))
+    groups = build_optimizer(OptimizerConfig(weight_decay=0.1, decay_norm_and_bias=False), network).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+    assert all(p.ndim == 1 for p in groups[1]["params"])
+    count = sum(len(group["params"]) for group in groups)
+    assert count == len(list(network.parameters()))
+    assert len(build_optimizer(OptimizerConfig(weight_decay=0.1), network).param_groups) == 1
