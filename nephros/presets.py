@@ -132,7 +132,7 @@ _LOWER_LR = replace(_NEPHROS.optimizer, lr=0.02)
 _NEPHROS_DISTILLED = replace(
     _NEPHROS,
     name="nephros-distilled",
-    source="ours: nephros, distilled from runs of nephros (--teachers RUN,RUN)",
+    source="ours: nephros, distilled from runs of nephros",
     optimizer=_LOWER_LR,
     # The teachers' mean probabilities carry more information than labels of which about a sixth look wrong (Hinton et al. 2015).
     distillation_weight=0.9,

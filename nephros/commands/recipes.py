@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nephros.commands.parser import CommandParser
+from nephros.recipe import to_yaml
 from nephros.recipe_io import get_recipe
 
 
@@ -12,11 +13,34 @@ def recipes(argv: list[str]) -> int:
     parser.optional_positional("name", "the recipe to print as YAML")
     name = parser.parse_argv(argv).get("name")
     if name:
-        from nephros.recipe import to_yaml
-
         print(to_yaml(get_recipe(name)), end="")
-        return 0
-    from nephros.workflows.recipes import print_recipes
-
-    print_recipes()
+    else:
+        _print_recipes()
     return 0
+
+
+def _print_recipes() -> None:
+    """Print each recipe's name, network, epochs, cost on TissueMNIST at 28x28 pixels, and source."""
+    from rich.table import Table
+
+    from nephros.console import table_console
+    from nephros.models import build_network
+    from nephros.models.flops import count_multiply_adds, count_parameters
+    from nephros.models.input_spec import InputSpec
+    from nephros.presets import RECIPES
+
+    spec = InputSpec(channels=1, height=28, width=28, n_classes=8)
+    table = Table(title="recipes (parameters and multiply-adds for 28x28 grayscale images and 8 classes)")
+    for heading in ("name", "network", "epochs", "parameters", "multiply-adds", "source"):
+        table.add_column(heading, justify="right" if heading in ("epochs", "parameters", "multiply-adds") else "left")
+    for recipe in RECIPES.values():
+        cells = ["-", "-", "-"]  # the cost of a classical baseline depends on the data
+        if not recipe.is_classical:
+            network = build_network(recipe.model, spec)
+            cells = [
+                f"{recipe.epochs}",
+                f"{count_parameters(network):,}",
+                f"{count_multiply_adds(network, spec):,}",
+            ]
+        table.add_row(recipe.name, recipe.model.network, *cells, recipe.source)
+    table_console().print(table)
