@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.common import BenchmarkConfig, hardware_info, publish
 from benchmarks.tuners.budget_config import DEVICE, BudgetConfig
-from benchmarks.tuners.pictures import plot_comparison
+from benchmarks.tuners.comparison_plot import plot_comparison
 from benchmarks.tuners.run import METHOD_MODULES, TunerRun, python_for, run_tuner
 from benchmarks.tuners.table import markdown, rows
 from nephros.data.load import find_local_file, load

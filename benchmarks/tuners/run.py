@@ -25,7 +25,7 @@ from nephros.errors import NephrosError
 from nephros.files import write_text
 
 ROOT = Path(__file__).parents[2]
-METHOD_MODULES = {"nephros": "ours", "random": "random_search", "optuna": "optuna_pruner", "ray": "ray_tune"}
+METHOD_MODULES = {"nephros": "nephros_study", "random": "random_search", "optuna": "optuna_pruner", "ray": "ray_tune"}
 """Method -> its module in this folder."""
 VERSIONS_SCRIPT = """
 import importlib.metadata, json, platform, sys
