@@ -1,7 +1,7 @@
-"""What a study's driver carries: its computing for a task, and the bytes of tasks, outcomes and checkpoints.
+"""The load of a study's driver: CPU time per task, and the size of tasks, outcomes and checkpoints.
 
-Tasks are answered at once by a pool that trains nothing, so that all the time is the driver's own and its storage's.
-ARCHITECTURE.md works out from these figures what a thousand machines would need.
+An executor that trains nothing finishes every task at once, so all time is that of the driver and its storage.
+ARCHITECTURE.md derives from these figures what a thousand machines would need.
 """
 
 from __future__ import annotations
@@ -18,20 +18,19 @@ from benchmarks.common import Row, build_parser, parse_config, publish
 from nephros.data.synthetic import make_synthetic
 from nephros.presets import RECIPES
 from nephros.training.history import EpochMetrics
-from nephros.tuning import space as spaces
 from nephros.tuning.checkpoint_store import CheckpointStore, checkpoint_name
 from nephros.tuning.executors import EpochDone, EventHandler
 from nephros.tuning.hyperband import Bracket, RungState, make_brackets
 from nephros.tuning.optuna_storage import StudyStorage, storage_url
-from nephros.tuning.plan import plan_study
 from nephros.tuning.scheduler import HyperbandScheduler
-from nephros.tuning.settings import StudySettings
+from nephros.tuning.settings import StudySettings, plan_study
+from nephros.tuning.space import parse_space
 from nephros.tuning.study_state import StudyState
 from nephros.tuning.trial import Outcome, Task, TrialRunner, outcome_to_dict
 
 
 class InstantExecutor:
-    """A pool of many places where every task is done as soon as it is asked for; the learning rate makes the score."""
+    """An executor that finishes every task at once; the score follows from the learning rate."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -39,7 +38,7 @@ class InstantExecutor:
         self.tasks: list[Task] = []
 
     def submit(self, task: Task) -> None:
-        """Do the task."""
+        """Finish the task."""
         lr = task.recipe["optimizer"]["lr"]
         history = [
             EpochMetrics(i + 1, lr, 1.0, 0.5, 1.0, i / 1000 - abs(lr - 0.1), 0.5, 0.5, 1.0, 1.0)
@@ -49,37 +48,37 @@ class InstantExecutor:
         self.outcomes.append(Outcome(task.key, tuple(history)))
 
     def wait(self, on_event: EventHandler, timeout: float) -> None:
-        """Tell of one task: its last epochs one by one, as workers do, then its outcome."""
+        """Pass on one task's epochs one by one, as workers do, then its outcome."""
         outcome = self.outcomes.pop(0)
-        for row in outcome.history:
-            on_event(EpochDone(outcome.key, row))
+        for metrics in outcome.history:
+            on_event(EpochDone(outcome.key, metrics))
         on_event(outcome)
 
     def close(self) -> None:
-        """Have nothing to stop."""
+        """Do nothing."""
 
 
 class NullStudyCallback:
-    """A Watcher that looks away."""
+    """A StudyCallback that does nothing."""
 
     def on_update(self, study_state: StudyState, running: list[Task]) -> None:
-        """Look away."""
+        """Do nothing."""
 
     def on_rung_end(self, study_state: StudyState, bracket: Bracket, rung_state: RungState) -> None:
-        """Look away."""
+        """Do nothing."""
 
 
 def measure_load(settings: StudySettings, n_slots: int, folder: Path) -> Row:
-    """Run a whole study on a pool of so many places, and return what a task took."""
+    """Run a whole study with `n_slots` workers, and return its cost per task and epoch."""
     storage = StudyStorage(storage_url(str(folder / f"{settings.name}.db")), settings.name)
     storage.lock.acquire()
     storage.create_or_verify(settings)
-    executor, space = InstantExecutor(n_slots), spaces.parse_space(settings.space, settings.base_recipe, "The space")
-    driver = HyperbandScheduler(
+    executor, space = InstantExecutor(n_slots), parse_space(settings.space, settings.base_recipe, "The space")
+    scheduler = HyperbandScheduler(
         storage, space, CheckpointStore(str(folder / settings.name)), executor, NullStudyCallback()
     )
     wall_seconds, cpu_seconds = time.perf_counter(), time.process_time()
-    driver.run()
+    scheduler.run()
     wall_seconds, cpu_seconds = time.perf_counter() - wall_seconds, time.process_time() - cpu_seconds
     storage.lock.release()
     brackets = make_brackets(settings.max_epochs, settings.eta)
@@ -99,18 +98,18 @@ def measure_load(settings: StudySettings, n_slots: int, folder: Path) -> Row:
 
 
 def sample_history() -> tuple[EpochMetrics, ...]:
-    """Return one epoch with figures of the usual length."""
+    """Return one epoch whose numbers have all their digits."""
     third = 1 / 3
     return (EpochMetrics(1, third, third, third, third, third, third, third, 10 * third, 1000 * third),)
 
 
 def checkpoint_sizes(folder: Path) -> list[Row]:
-    """Return the size of a checkpoint of some recipes after an epoch."""
+    """Return the checkpoint sizes of some recipes after one epoch."""
     store = CheckpointStore(str(folder / "checkpoints"))
     runner = TrialRunner(make_synthetic(n_train=64, n_val=16, n_test=8), torch.device("cpu"), store)
     rows = []
     for name in ("course-1", "poster", "compact"):
-        runner.run_task(Task((0, 0), RECIPES[name].to_dict(), 1), lambda row: None)
+        runner.run_task(Task((0, 0), RECIPES[name].to_dict(), 1), lambda metrics: None)
         n_bytes = (folder / "checkpoints" / checkpoint_name(0, 0)).stat().st_size
         store.delete(checkpoint_name(0, 0))
         rows.append({"checkpoint_of": name, "checkpoint_bytes": n_bytes})
@@ -122,15 +121,13 @@ def main() -> None:
     config = parse_config(build_parser(__doc__ or ""), "driver_load")
     sizes = [(3, 4), (9, 20)] if config.quick else [(27, 4), (81, 100), (243, 300), (729, 1000)]
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as folder:
         for max_epochs, n_slots in sizes:
-            settings_of_study = plan_study("poster", max_epochs=max_epochs, name=f"load-{max_epochs}", device="cpu")
-            settings_of_study = dataclasses.replace(
-                settings_of_study, data={"sha256": "0" * 64, "title": "none", "split": "none"}
-            )
-            rows.append({"workers": n_slots, **measure_load(settings_of_study, n_slots, Path(place))})
-        rows += checkpoint_sizes(Path(place))
-    publish(config, "A study's driver, with tasks that take no time", rows)
+            settings = plan_study("poster", max_epochs=max_epochs, name=f"load-{max_epochs}", device="cpu")
+            settings = dataclasses.replace(settings, data={"sha256": "0" * 64, "title": "none", "split": "none"})
+            rows.append({"workers": n_slots, **measure_load(settings, n_slots, Path(folder))})
+        rows += checkpoint_sizes(Path(folder))
+    publish(config, "A study's driver with tasks that take no time", rows)
 
 
 if __name__ == "__main__":

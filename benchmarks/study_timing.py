@@ -1,4 +1,4 @@
-"""The first rung of a study and the same epochs in a bare loop, timed, for benchmarks/tuning_overhead.py."""
+"""Timings of a study's first rung, and of the same epochs in a bare loop, for benchmarks/tuning_overhead.py."""
 
 from __future__ import annotations
 
@@ -14,37 +14,36 @@ from typing import Any
 import optuna
 import torch
 
-from benchmarks.tuners.epochs import NullCallback
 from nephros.data.dataset import Dataset
 from nephros.data.load import load
 from nephros.data.subset import tuning_subset
 from nephros.recipe import Recipe
+from nephros.training.progress import NullCallback
 from nephros.training.trainer import Trainer
 from nephros.tuning.checkpoint_store import CheckpointStore
 from nephros.tuning.executors import Executor, InProcessExecutor, ProcessExecutor, TaskEvent
 from nephros.tuning.hyperband import Bracket, RungState
 from nephros.tuning.optuna_storage import StudyStorage, storage_url
-from nephros.tuning.plan import plan_study
 from nephros.tuning.sample import SampledParams, decode_params, sample_configs
 from nephros.tuning.scheduler import HyperbandScheduler
-from nephros.tuning.settings import StudySettings
+from nephros.tuning.settings import StudySettings, plan_study
 from nephros.tuning.space import apply_params, parse_space
 from nephros.tuning.study_state import StudyState
 from nephros.tuning.trial import Outcome, Task, TrialRunner
 
 Timings = dict[str, float]
-"""What -> seconds a trial."""
+"""Part -> seconds per trial."""
 
 
 @dataclass
 class Stopwatch:
-    """Seconds spent in named parts, and moments."""
+    """Seconds spent in named parts, and when each part last ended."""
 
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     stopped_at: dict[str, float] = field(default_factory=dict)
 
     def measure(self, name: str, operation: Callable[[], Any]) -> Any:
-        """Do `operation`, and add what it took, and what of it this thread was computing for, to `name`."""
+        """Return the result of `operation`; add its wall time to `name`, and this thread's CPU time to ``name, cpu``."""
         start, cpu_start = time.perf_counter(), time.thread_time()
         try:
             return operation()
@@ -55,7 +54,7 @@ class Stopwatch:
 
 
 class CheckpointStoreTimer(CheckpointStore):
-    """A store of checkpoints that tells when each is looked for and written; in between an epoch is trained."""
+    """A CheckpointStore that times lookups and writes; between the two, an epoch is trained."""
 
     def __init__(self, root: str, stopwatch: Stopwatch) -> None:
         super().__init__(root)
@@ -73,7 +72,7 @@ class CheckpointStoreTimer(CheckpointStore):
 
 
 class TimedTrialRunner(TrialRunner):
-    """A bench that tells how long the model takes to build."""
+    """A TrialRunner that times how long models take to build."""
 
     stopwatch: Stopwatch
 
@@ -83,7 +82,7 @@ class TimedTrialRunner(TrialRunner):
 
 
 class TimedStudyStorage(StudyStorage):
-    """A storage that tells what the writes take, which the journal's own thread does."""
+    """A StudyStorage that times its writes, which the background thread does."""
 
     stopwatch = Stopwatch()
 
@@ -102,26 +101,26 @@ class _RungClosed(Exception):
 
 
 class _StopAfterRung:
-    """A Watcher that ends the study after its first rung."""
+    """A StudyCallback that ends the study after its first rung."""
 
     closed_at = 0.0
-    """When, by time.perf_counter."""
+    """Time of the end of the rung, by time.perf_counter."""
 
     def on_update(self, study_state: StudyState, running: list[Task]) -> None:
-        """Nothing to see."""
+        """Do nothing."""
 
     def on_rung_end(self, study_state: StudyState, bracket: Bracket, rung_state: RungState) -> None:
-        """End it."""
+        """Raise _RungClosed."""
         self.closed_at = time.perf_counter()
         raise _RungClosed
 
 
 class RungBenchmark:
-    """Some configurations of a recipe for an epoch each, on given data."""
+    """Trains some configurations of a recipe for one epoch each, in three ways."""
 
     def __init__(self, recipe: Recipe, source: str, subset: int, n_configs: int, folder: Path) -> None:
         self.n_configs, self._folder, self._n_studies = n_configs, folder, 0
-        # With eta = R there are two brackets, and the first begins with R configurations for an epoch.
+        # With eta = R there are two brackets, of which the first starts R configurations for one epoch.
         study_settings = plan_study(
             recipe, max_epochs=n_configs, eta=n_configs, brackets="s=1", subset=subset, name="rung", device="cpu"
         )
@@ -143,11 +142,11 @@ class RungBenchmark:
         self.runner = TrialRunner(self.dataset, torch.device("cpu"), CheckpointStore(str(folder / "unused")))
 
     def warm_up(self) -> None:
-        """Let torch do once what it does at first only."""
+        """Train once untimed, as torch's first steps are slow."""
         self.runner.make_trainer(self.recipes[0]).run(None, NullCallback(), stop_epoch=1)
 
     def time_bare_loop(self) -> Timings:
-        """Train and judge each configuration for an epoch, with nothing around it."""
+        """Train and validate each configuration for one epoch, without a study."""
         epoch_seconds = 0.0
         start = time.perf_counter()
         for recipe in self.recipes:
@@ -158,7 +157,7 @@ class RungBenchmark:
         return {"trial": (time.perf_counter() - start) / self.n_configs, "epoch": epoch_seconds / self.n_configs}
 
     def time_in_process(self) -> Timings:
-        """Do it as a study whose trials run in this process; with what each part took."""
+        """Do the same as a study with trials in this process, timing each part."""
         stopwatch, folder = Stopwatch(), self._new_folder()
         runner = TimedTrialRunner(
             self.dataset, self.runner.device, CheckpointStoreTimer(str(folder / "checkpoints"), stopwatch)
@@ -166,13 +165,13 @@ class RungBenchmark:
         runner.stopwatch = stopwatch
         storage = TimedStudyStorage(storage_url(str(folder / "study.db")), self.settings.name)
         storage.stopwatch = stopwatch
-        parts = self._time_study(storage, runner.store, InProcessExecutor(runner, self.settings.threads))
+        parts = self._time_study(storage, runner.store, InProcessExecutor(runner, self.settings.threads_per_trial))
         parts |= {name: seconds / self.n_configs for name, seconds in stopwatch.seconds.items()}
         accounted = sum(parts[name] for name in ("epoch", "build", "lookup", "save"))
         return parts | {"scheduler": parts["trial"] - accounted}
 
     def time_worker_process(self) -> Timings:
-        """Do it as a study whose trials run in one worker process, ready before the clock starts."""
+        """Do the same as a study with trials in one worker process, which is ready before the clock starts."""
         folder = self._new_folder()
         store = CheckpointStore(str(folder / "checkpoints"))
         setup = {
@@ -180,12 +179,12 @@ class RungBenchmark:
             "subset": self.settings.subset,
             "seed": self.settings.seed,
             "device": "cpu",
-            "threads": self.settings.threads,
+            "threads": self.settings.threads_per_trial,
             "store": store.root,
         }
         executor = ProcessExecutor(1, setup)
         events: list[TaskEvent] = []
-        executor.submit(Task((9, 0), self.recipes[0].to_dict(), stop_epoch=1))  # opens the data, and warms torch up
+        executor.submit(Task((9, 0), self.recipes[0].to_dict(), stop_epoch=1))  # opens the data and warms up torch
         while not any(isinstance(event, Outcome) for event in events):
             executor.wait(events.append, 1.0)
         return self._time_study(
@@ -200,9 +199,9 @@ class RungBenchmark:
         storage.lock.acquire()
         storage.create_or_verify(self.settings)
         callback = _StopAfterRung()
-        driver = HyperbandScheduler(storage, self.space, store, executor, callback)
+        scheduler = HyperbandScheduler(storage, self.space, store, executor, callback)
         start = time.perf_counter()
         with contextlib.suppress(_RungClosed):
-            driver.run()
+            scheduler.run()
         storage.lock.release()
         return {"trial": (callback.closed_at - start) / self.n_configs}

@@ -1,7 +1,7 @@
-"""Our study against random search, Optuna's HyperbandPruner and Ray Tune's HyperBandScheduler, at equal epochs.
+"""nephros's Hyperband against random search, Optuna's HyperbandPruner and Ray Tune's HyperBandScheduler, at equal epochs.
 
-Each run (a method with a seed) has its own record in --out; a second call goes on with those that are missing, and ours
-in the midst of a study. All search the recipe's default space by random draws, with two trials of one thread at once.
+Each run (a method with a seed) has its own record in --out; a second call adds those that are missing, and resumes a nephros
+study that was interrupted. All search the recipe's default space at random, with two single-threaded trials at once.
 Ray Tune runs in an environment of its own: python -m venv RAY && RAY/bin/pip install -c constraints.txt -e . 'ray[tune]'
 """
 
@@ -29,7 +29,7 @@ OUTPUT_DIR = Path(__file__).parents[1] / "results" / "tuning"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return what the command line (by default) asks for; exits 2 for what can't be."""
+    """Return the parsed arguments, by default of the command line; exits 2 for invalid ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--methods", nargs="+", choices=METHOD_MODULES, default=list(METHOD_MODULES), help="default: all four"
@@ -42,18 +42,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--metric",
         choices=get_args(MetricName),
         default="val_accuracy",
-        help="what trials are ranked by; the table shows accuracy in any case (default: val_accuracy)",
+        help="metric that ranks trials; the table shows accuracy in any case (default: val_accuracy)",
     )
     parser.add_argument("--subset", type=int, default=10_000, help="training images (default: 10000)")
     parser.add_argument("--workers", type=int, default=2, help="trials at once (default: 2)")
     parser.add_argument(
-        "--data", choices=("auto", "synthetic"), default="auto", help="auto: TissueMNIST where it is at hand"
+        "--data", choices=("auto", "synthetic"), default="auto", help="auto: TissueMNIST where it is available"
     )
     parser.add_argument("--ray-python", metavar="PATH", help="python of an environment that has nephros and ray[tune]")
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="of records, table and picture (default: results/tuning)"
+        "--out", type=Path, metavar="FOLDER", help="for records, table and figure (default: results/tuning)"
     )
-    parser.add_argument("--quick", action="store_true", help="R = 3 on 160 made-up cells; its numbers say nothing")
+    parser.add_argument("--quick", action="store_true", help="R = 3 on 160 synthetic cells; its numbers mean nothing")
     args = parser.parse_args(argv)
     if args.quick:
         args.data, args.max_epochs, args.eta, args.subset, args.seeds = "synthetic", 3, 3, 160, [0]
@@ -63,7 +63,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def make_config(args: argparse.Namespace, out: Path, method: str, seed: int) -> BudgetConfig:
-    """Return the terms of one run."""
+    """Return the configuration of one run."""
     use_real_data = args.data == "auto" and find_local_file("tissuemnist") is not None
     return BudgetConfig(
         method=method,
@@ -81,7 +81,7 @@ def make_config(args: argparse.Namespace, out: Path, method: str, seed: int) -> 
 
 
 def collect_records(args: argparse.Namespace, out: Path) -> list[TunerRun]:
-    """Read the records that are there and make those that are missing; seed by seed, so that all methods get as far."""
+    """Read existing records and make missing ones, seed by seed, so that all methods progress alike."""
     records = []
     for seed in args.seeds:
         for method in args.methods:
@@ -101,11 +101,11 @@ def _check_config(record: TunerRun, config: BudgetConfig, file: Path) -> None:
     for name in ("recipe", "source", "subset", "max_epochs", "eta", "metric", "workers"):
         recorded, requested = getattr(record.config, name), getattr(config, name)
         if recorded != requested:
-            raise NephrosError(f"{file} was made with {name} {recorded}, and this is {requested}: give another --out.")
+            raise NephrosError(f"{file} was made with {name} {recorded}, not {requested}: give another --out.")
 
 
 def run_report(args: argparse.Namespace, out: Path) -> None:
-    """Make what is missing, then print the table, and write it and the picture."""
+    """Make missing records, then print the table and write it with the figure."""
     records = collect_records(args, out)
     config = records[0].config
     data = load(config.source).provenance.title

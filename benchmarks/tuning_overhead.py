@@ -1,7 +1,7 @@
-"""What a study adds to an epoch of its first rung, against a bare loop that trains and judges the same configurations.
+"""The overhead of a study in its first rung, against a bare loop that trains and validates the same configurations.
 
-A trial's overhead is the difference of the two, found on so few images that it stands out; its share is of an epoch on the
-real data. Writes to storage are done in the background, by a thread of the study's own process; they stand apart.
+A trial's overhead is the difference of the two, measured on few enough images to stand out; its share refers to an epoch on
+the real data. Writes to storage happen in a background thread of the study's process and are listed separately.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nephros.presets import RECIPES
 
 TARGET = 0.01
 TINY_SUBSET = 64
-"""Training images where an epoch is to take next to nothing."""
+"""Training images of an epoch that takes almost no time."""
 PART_LABELS = {
     "lookup": "looking for an earlier checkpoint",
     "save": "writing the checkpoint",
@@ -32,7 +32,7 @@ PART_LABELS = {
 
 
 def run_rounds(benchmark: RungBenchmark, repeats: int) -> dict[str, list[Timings]]:
-    """Let the bare loop and both kinds of study take turns, every other round in reverse order."""
+    """Time the bare loop and both kinds of study in turn, in reverse order every other round."""
     contenders: dict[str, Callable[[], Timings]] = {
         "bare": benchmark.time_bare_loop,
         "in_process": benchmark.time_in_process,
@@ -47,7 +47,7 @@ def run_rounds(benchmark: RungBenchmark, repeats: int) -> dict[str, list[Timings
 
 
 def rows(tiny: dict[str, list[Timings]], real: dict[str, list[Timings]]) -> list[Row]:
-    """Return the table: a column for a study in this process, and one for a study with one worker process."""
+    """Return the table: one column for a study in this process, one for a study with one worker process."""
     names = {"in_process": "in_this_process", "worker_process": "in_one_worker_process"}
     epoch_seconds = sorted(parts["epoch"] for parts in real["bare"])[len(real["bare"]) // 2]
 
@@ -68,7 +68,7 @@ def rows(tiny: dict[str, list[Timings]], real: dict[str, list[Timings]]) -> list
             lambda name: [a["trial"] / b["trial"] - 1 for a, b in zip(real[name], real["bare"], strict=True)],
         ),
     ]
-    # With epochs of the real length, as far as this process can see.
+    # With epochs of real length, as far as this process can measure.
     in_process = real["in_process"]
     foreground = [sum(parts[name] for name in ("lookup", "save", "scheduler")) for parts in in_process]
     with_background = [value + parts["write, cpu"] for value, parts in zip(foreground, in_process, strict=True)]

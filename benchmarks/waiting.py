@@ -1,6 +1,6 @@
-"""How threads should wait for each other: OpenMP's ways, beside sleeping at once, with and without a busy process beside.
+"""How OpenMP threads should wait for each other: wait policies compared with sleeping at once, idle and under load.
 
-Each case is a process of its own, since the way is chosen before torch is imported.
+Each case is a process of its own, as the policy is set before torch is imported.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ WAIT_POLICIES = {
     "sleep at once": PASSIVE,
     "spin 2,000 times, then sleep (nephros)": PASSIVE | {"GOMP_SPINCOUNT": "2000"},
     "spin 10,000 times, then sleep": PASSIVE | {"GOMP_SPINCOUNT": "10000"},
-    "as OpenMP does unless told": {},
+    "OpenMP's default": {},
 }
 
 
 def measure_case(recipe: str, quick: bool, seconds: float) -> float:
-    """Return the images a second of a recipe's training steps, in this process."""
+    """Return the images per second of a recipe's training steps, in this process."""
     import torch
 
     from benchmarks.timing import mean_rate
@@ -41,9 +41,9 @@ def measure_case(recipe: str, quick: bool, seconds: float) -> float:
 
 
 def contender(recipe: str, policy: Mapping[str, str], quick: bool) -> Callable[[float], float]:
-    """Return a contender that runs a case in a new process that waits in this way."""
+    """Return a contender that runs a case in a new process with this wait policy."""
     env = {name: value for name, value in os.environ.items() if name not in PASSIVE}
-    # What is empty counts as set, so that nephros leaves it, and OpenMP takes it for unset.
+    # An empty value counts as set for nephros, which leaves it, and as unset for OpenMP.
     policy_env = dict.fromkeys(PASSIVE, "") | dict(policy)
 
     def turn(seconds: float) -> float:
@@ -65,7 +65,7 @@ def busy_process() -> Iterator[None]:
 
 
 def measure(recipe: str, config: BenchmarkConfig) -> list[Row]:
-    """Return a row a way, without and with a busy process beside."""
+    """Return one row per wait policy, without and with a busy process."""
     rows: list[Row] = []
     policies = dict(list(WAIT_POLICIES.items())[: 2 if config.quick else None])
     for background, background_process in (("nothing", nullcontext), ("a busy process", busy_process)):

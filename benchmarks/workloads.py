@@ -1,4 +1,4 @@
-"""What the benchmarks time: data, a recipe's training step, and endless streams of batches, steps and matrix products."""
+"""The workloads that benchmarks time: data, training steps of a recipe, and endless streams of batches and matrix products."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from nephros.training.model_init import init_model
 from nephros.training.trainer import Trainer
 
 TRAIN_IMAGES = 165_466
-"""In TissueMNIST's train split."""
+"""Size of TissueMNIST's train split."""
 LR = 0.0
-"""A step costs the same at any rate. At 0 the weights stay as drawn, so that no contender, for having trained longer,
-falls into gradients so small (denormal numbers) that they are slow to multiply."""
+"""A step costs the same at any learning rate. At 0 the weights don't change, so that no contender, having trained longer,
+reaches gradients so small (denormal numbers) that they are slow to multiply."""
 
 
 def load_train_split(config: BenchmarkConfig) -> tuple[Split, str]:
-    """Return a train split and its title: TissueMNIST where it is at hand, else synthetic cells repeated to that size."""
+    """Return a train split and its title: TissueMNIST if available, else synthetic cells repeated to that size."""
     return load_split(config.quick, real=config.data == "auto")
 
 
 def load_split(quick: bool, real: bool = True) -> tuple[Split, str]:
-    """Return what `load_train_split` does; `quick` makes few synthetic cells where the real ones are missing or not wanted."""
+    """Return a train split and its title: TissueMNIST if `real` and available, else synthetic cells, few of them if `quick`."""
     if real and find_local_file("tissuemnist"):
         dataset = load("tissuemnist")
         return dataset.train, dataset.provenance.title
@@ -50,13 +50,13 @@ def _repeat_to(dataset: Dataset, n: int) -> Split:
 
 
 def gray_input_spec(split: Split) -> InputSpec:
-    """Return the shape of a split of grey images in TissueMNIST's 8 classes."""
+    """Return the input spec of a split of gray images in TissueMNIST's 8 classes."""
     _, height, width = split.images.shape
     return InputSpec(1, height, width, 8)
 
 
 def trainer_for(recipe: Recipe, split: Split, device: torch.device) -> Trainer:
-    """Return the recipe's run over a grey split, ready for steps."""
+    """Return a Trainer of the recipe on a gray split, ready for training steps."""
     spec = gray_input_spec(split)
     model = init_model(recipe, split, spec)
     batches = BatchLoader(split, device, channels_last=recipe.channels_last)
@@ -66,7 +66,7 @@ def trainer_for(recipe: Recipe, split: Split, device: torch.device) -> Trainer:
 
 
 def endless_batches(trainer: Trainer) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield shuffled and augmented batches for ever, drawn as `Trainer` draws them: whole epochs, one after another."""
+    """Yield shuffled and augmented batches endlessly, as `Trainer` makes them: whole epochs, one after another."""
     n, settings = len(trainer.train_batches), trainer.recipe.augment
     for epoch in itertools.count():
         generator = torch.Generator().manual_seed(epoch)
@@ -77,18 +77,18 @@ def endless_batches(trainer: Trainer) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def training_steps(trainer: Trainer, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[float]:
-    """Take a training step on each batch; yield its number of images."""
+    """Take a training step on each batch, yielding its number of images."""
     for images, labels in batches:
         trainer.train_step(images, labels, LR)
         yield len(labels)
 
 
 def matrix_products(device: torch.device, dtype: torch.dtype | None) -> Iterator[float]:
-    """Multiply matrices, in turn in every way below, for ever; yield a product's operations.
+    """Multiply matrices endlessly, in each way below in turn; yield the floating-point operations of each product.
 
-    On a GPU: two large squares. On a CPU: squares that fit a core's cache and squares that don't, and the product that a
-    convolution is, since its library (oneDNN) may take twice the squares' (MKL) rate: the fastest is the machine's.
-    `dtype` None is full precision; on GPUs that allows TF32, as their convolutions do by default.
+    On a GPU: two large square matrices. On a CPU: squares that fit a core's cache, squares that don't, and a convolution,
+    whose library (oneDNN) may reach twice the rate of the squares' (MKL): the highest counts as the machine's rate.
+    `dtype` None is full precision; on GPUs this allows TF32, as convolutions do by default.
     """
     tensor_kwargs: dict[str, Any] = {"device": device, "dtype": dtype or torch.float32}
     on_gpu = device.type == "cuda"

@@ -1,7 +1,7 @@
 """Keep a study's report and a table of its configurations here: `python results/study.py STUDY NAME`.
 
-Writes results/NAME.html, results/NAME.png (the survival picture) and results/NAME.csv. The page is the study's own
-report.html, less the place of the data on this machine.
+Writes results/NAME.html, results/NAME.png (the survival plot) and results/NAME.csv. The page is the study's own report.html
+without the path of the data on this machine.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from nephros.workflows.study import show_study
 HERE = Path(__file__).parent
 
 
-def table(records: StudyState) -> str:
-    """Return a line of CSV text for each configuration: its values, its fate and its metric after every epoch."""
-    fields = list(records.settings.space)
+def table(study_state: StudyState) -> str:
+    """Return a line of CSV text per configuration: its values, its state and its metric after each epoch."""
+    fields = list(study_state.settings.space)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    epochs = range(1, records.settings.max_epochs + 1)
-    writer.writerow(["bracket", "index", "state", *fields, *(f"{records.settings.metric} {epoch}" for epoch in epochs)])
-    for config in records.configs.values():
+    epochs = range(1, study_state.settings.max_epochs + 1)
+    writer.writerow(
+        ["bracket", "index", "state", *fields, *(f"{study_state.settings.metric} {epoch}" for epoch in epochs)]
+    )
+    for config in study_state.configs.values():
         values = [config.params.get(field, "") for field in fields]
         curve = [f"{config.values[epoch]:.4f}" if epoch in config.values else "" for epoch in epochs]
         writer.writerow([config.bracket, config.index, config.state, *values, *curve])
@@ -35,13 +37,13 @@ def table(records: StudyState) -> str:
 
 
 def main(study: str, name: str) -> None:
-    """Keep the study of that name or folder under `name`."""
-    records = show_study(study)
-    folder, data_path = StudyFolder.open(study).root, Path(records.settings.data["path"])
+    """Keep the study of that name, or in that folder, under `name`."""
+    study_state = show_study(study)
+    folder, data_path = StudyFolder.open(study).root, Path(study_state.settings.data["path"])
     page = (folder / "report.html").read_text(encoding="utf-8")
     write_text(HERE / f"{name}.html", page.replace(str(data_path), data_path.name))
     shutil.copyfile(folder / "figures" / "survival.png", HERE / f"{name}.png")
-    write_text(HERE / f"{name}.csv", table(records))
+    write_text(HERE / f"{name}.csv", table(study_state))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The tuners that benchmarks/tuning.py compares, each a script of its own: python -m benchmarks.tuners.NAME TERMS.json"""
+"""The tuners that benchmarks/tuning.py compares, each a script: python -m benchmarks.tuners.NAME CONFIG.json"""

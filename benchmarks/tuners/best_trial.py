@@ -1,15 +1,15 @@
-"""What a run's best epoch is worth: trained once more, then judged on the whole validation split."""
+"""A run's best epoch, trained again and evaluated on the whole validation split."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from benchmarks.tuners.budget_config import BudgetConfig
-from benchmarks.tuners.epochs import NullCallback
 from benchmarks.tuners.event_log import EpochEvent, EventLog
 from nephros.data.batches import BatchLoader
 from nephros.evaluation.scoring import evaluate_model
-from nephros.tuning.dimension import apply_params
+from nephros.training.progress import NullCallback
+from nephros.tuning.space import apply_params
 
 
 @dataclass(frozen=True)
@@ -19,23 +19,22 @@ class BestTrial:
     trial: str
     epoch: int
     value: float
-    """On the part of validation that trials see."""
+    """Validation accuracy on the images that trials see."""
     retrained_value: float
-    """The same, trained once more: equal where the machine and torch are the same."""
+    """The same after training again: equal on the same machine with the same torch."""
     full_val_accuracy: float
-    """Accuracy on all of validation."""
+    """Accuracy on the whole validation split."""
 
 
 def best_event(events: list[EpochEvent]) -> EpochEvent:
-    """Return the epoch with the best validation accuracy; of equal ones the earliest."""
+    """Return the epoch with the best validation accuracy, the earliest of equal ones."""
     return max((event for event in events if event.value is not None), key=lambda event: event.value or 0.0)
 
 
 def evaluate_best(config: BudgetConfig) -> BestTrial:
-    """Train the best configuration to its best epoch again, and judge it.
+    """Train the best configuration to its best epoch again, and evaluate it.
 
-    No tuner keeps the weights of every epoch, so this is how one rule can serve all: with the seed and the number of
-    threads the same, so are the weights.
+    No tuner keeps the weights of every epoch, so this treats all alike: equal seeds and numbers of threads give equal weights.
     """
     event_log = EventLog(config)
     best = best_event(event_log.events())

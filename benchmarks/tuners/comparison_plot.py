@@ -1,4 +1,4 @@
-"""The picture of the comparison: the best so far against epochs spent and against wall time."""
+"""The plot of the comparison: the best so far by epochs spent and by wall time."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ LINE_STYLES = {
     "optuna": (LIGHT_COLORS["test"], "-"),
     "ray": (INK, (0, (4, 1.5))),
 }
-"""Method -> colour and kind of line, which stay apart for every kind of colour blindness."""
+"""Method -> color and line style, distinct for every kind of color blindness."""
 WIDTH, HEIGHT = 7.2, 3.0
 Y_RANGE = 0.12
-"""How far below the best of all the axes begin: the first epochs, of a few per cent, would flatten the rest."""
+"""Range of the y axis below the best of all: the first epochs, of a few percent, would flatten the rest."""
 
 
 def plot_comparison(records: list[TunerRun], data_title: str, file: Path) -> None:
-    """Write the picture as PNG and, beside it, SVG."""
+    """Write the plot as PNG and, beside it, SVG."""
     seeds = len({record.config.seed for record in records})
     alt = "Best validation accuracy so far of each method, left against epochs spent, right against seconds."
     save_figure(_figure(records, data_title, seeds), file, alt)
@@ -37,7 +37,7 @@ def plot_comparison(records: list[TunerRun], data_title: str, file: Path) -> Non
 @with_style
 def _figure(records: list[TunerRun], data_title: str, seeds: int) -> Figure:
     figure = new_figure(WIDTH, HEIGHT, data_title)
-    # The legend stands above both, where no line runs.
+    # The legend is above both panels, clear of the lines.
     left, right = (add_axes(figure, x, 0.62, 3.05, 1.85) for x in (0.5, 3.95))
     right.sharey(left)
     for method, method_records in by_method(records).items():
@@ -46,7 +46,7 @@ def _figure(records: list[TunerRun], data_title: str, seeds: int) -> Figure:
         _draw_method(right, method, [(seconds, best) for _, seconds, best in runs])
     highest = max(float(np.max(best_so_far(record)[2])) for record in records)
     left.set_ylim(max(0.0, highest - Y_RANGE), highest + 0.008)
-    spread_text = "median and range of its seeds" if seeds > 1 else "one seed"
+    spread_text = "median and range of the seeds" if seeds > 1 else "one seed"
     figure.text(
         0.5 / WIDTH, 1 - 0.1 / HEIGHT, f"Best validation accuracy so far ({spread_text})", va="top", fontweight="bold"
     )
@@ -61,7 +61,7 @@ def _figure(records: list[TunerRun], data_title: str, seeds: int) -> Figure:
 
 
 def _draw_method(axes: Axes, method: str, curves: list[tuple[Floats, Floats]]) -> None:
-    """Draw the seeds' median as stairs and their range as a band; a seed that is through keeps its best."""
+    """Plot the seeds' median as steps and their range as a band; a finished seed keeps its best."""
     color, line_style = LINE_STYLES[method]
     grid = np.unique(np.concatenate([xs for xs, _ in curves]))
     median, low, high = median_and_range(curves, grid)

@@ -1,4 +1,4 @@
-"""The one account of a run that all its processes share: epochs asked for, and what each came to, in a folder."""
+"""The log of a run, in a folder that all its processes share: epochs claimed from the budget, and their results."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ class EpochEvent:
     """One epoch of one trial."""
 
     seconds: float
-    """Since the run began, when the epoch was judged."""
+    """Seconds from the start of the run to the end of the epoch's validation."""
     trial: str
     epoch: int
-    """Of this trial, from 1."""
+    """Epoch of the trial, from 1."""
     value: float | None
     """Validation accuracy; None for an epoch in which the trial diverged."""
     training_seconds: float
-    """Seconds of training in it, validation not counted."""
+    """Training time of the epoch, validation not included."""
 
 
 class EventLog:
-    """Lines of JSON that are only ever added to, under a lock, so that processes may share it and a crash spoils none."""
+    """An append-only file of JSON lines, written under a lock, so that processes can share it and crashes lose nothing."""
 
     def __init__(self, config: BudgetConfig) -> None:
         self._folder, self._total_epochs, self._started_at = Path(config.folder), config.total_epochs, config.started_at
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def claim_epoch(self) -> bool:
-        """Take an epoch from the budget; False, and nothing is taken, when all of it has been."""
+        """Take an epoch from the budget; return False when the budget is spent."""
         counter = self._folder / "taken"
         with file_lock(self._folder / "lock"):
             claimed = int(counter.read_text(encoding="ascii")) if counter.exists() else 0
@@ -47,11 +47,11 @@ class EventLog:
         return True
 
     def log_trial(self, trial: str, params: Mapping[str, Any]) -> None:
-        """Note a trial's values (dotted field -> value)."""
+        """Log a trial's values (dotted field -> value)."""
         self._append({"trial": trial, "params": dict(params)})
 
     def log_epoch(self, trial: str, epoch: int, value: float | None, training_seconds: float) -> None:
-        """Note an epoch that is over."""
+        """Log a finished epoch."""
         finite_value = None if value is None or not math.isfinite(value) else value
         self._append(
             {
@@ -64,7 +64,7 @@ class EventLog:
         )
 
     def elapsed_seconds(self) -> float:
-        """Return the seconds since the run began."""
+        """Return the seconds since the start of the run."""
         return time.monotonic() - self._started_at
 
     def _append(self, entry: dict[str, Any]) -> None:
@@ -72,7 +72,7 @@ class EventLog:
             file.write(json.dumps(entry) + "\n")
 
     def events(self) -> list[EpochEvent]:
-        """Return all epochs so far, in the order in which they ended."""
+        """Return all epochs so far, in the order in which they finished."""
         return [EpochEvent(**entry) for entry in self._lines() if "epoch" in entry]
 
     def params(self) -> dict[str, dict[str, Any]]:

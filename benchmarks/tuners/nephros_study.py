@@ -1,4 +1,4 @@
-"""A study of nephros: the driver, its storage, checkpoints and worker processes, as `nephros tune` puts them together."""
+"""A nephros study, with the scheduler, storage, checkpoints and worker processes of `nephros tune`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from nephros.tuning.checkpoint_store import CheckpointStore, checkpoint_name
 from nephros.tuning.executors import EpochDone, EventHandler, ProcessExecutor, TaskEvent
 from nephros.tuning.hyperband import Bracket, RungState
 from nephros.tuning.optuna_storage import StudyStorage, storage_url
-from nephros.tuning.plan import plan_study
 from nephros.tuning.scheduler import HyperbandScheduler
-from nephros.tuning.settings import StudySettings
+from nephros.tuning.settings import StudySettings, plan_study
 from nephros.tuning.study_state import ConfigKey, StudyState
 from nephros.tuning.trial import Outcome, Task
 
 
 class EventLogCallback:
-    """Notes in the ledger what a study's trials come to, each epoch once; a Watcher that learns their values."""
+    """Logs each epoch of a study's trials once; as a StudyCallback it logs the trials themselves."""
 
     def __init__(self, event_log: EventLog) -> None:
         self._event_log = event_log
@@ -28,30 +27,30 @@ class EventLogCallback:
         self._logged_epochs = {(event.trial, event.epoch) for event in event_log.events()}
 
     def on_update(self, study_state: StudyState, running: list[Task]) -> None:
-        """Note the trials that are new."""
+        """Log new trials."""
         for config in study_state.configs.values():
             if _trial_name(config.key) not in self._logged_trials:
                 self._logged_trials.add(_trial_name(config.key))
                 self._event_log.log_trial(_trial_name(config.key), config.params)
 
     def on_rung_end(self, study_state: StudyState, bracket: Bracket, rung_state: RungState) -> None:
-        """Nothing to note: the rung's epochs were told one by one."""
+        """Do nothing: the rung's epochs are logged one by one."""
 
     def recover(self, store: CheckpointStore, study_state: StudyState) -> None:
-        """Note the epochs that an earlier attempt trained and was killed before it could note them."""
+        """Log the epochs that an earlier attempt trained but was killed before it could log."""
         for key in study_state.configs:
             state = store.load(checkpoint_name(*key))
             for row in state["history"] if state else []:
                 self._log_row(key, EpochMetrics(**row))
 
     def on_event(self, event: TaskEvent) -> None:
-        """Note what a worker told."""
+        """Log a worker's event."""
         if isinstance(event, EpochDone):
             self._log_row(event.key, event.metrics)
         elif isinstance(event, Outcome):
             for row in event.history:
                 self._log_row(event.key, row)
-            if event.error is not None:  # the epoch in which it diverged was trained as well
+            if event.error is not None:  # the epoch in which it diverged counts too
                 self._log_epoch(event.key, len(event.history) + 1, None, 0.0)
 
     def _log_row(self, key: ConfigKey, row: EpochMetrics) -> None:
@@ -68,12 +67,12 @@ def _trial_name(key: ConfigKey) -> str:
 
 
 class LoggingExecutor(ProcessExecutor):
-    """The workers, with someone who hears what the driver hears, just before it does."""
+    """A ProcessExecutor that logs each event before the scheduler gets it."""
 
     event_log_callback: EventLogCallback
 
     def wait(self, on_event: EventHandler, timeout: float) -> None:
-        """Pass on what the workers say."""
+        """Log the workers' events and pass them on."""
 
         def log_and_forward(event: TaskEvent) -> None:
             self.event_log_callback.on_event(event)
@@ -83,7 +82,7 @@ class LoggingExecutor(ProcessExecutor):
 
 
 def make_settings(budget_config: BudgetConfig, name: str) -> StudySettings:
-    """Return the settings of a study on these terms; opens the data for its provenance, as `nephros tune` does."""
+    """Return the settings of a study with this budget; opens the data for its provenance, as `nephros tune` does."""
     study_settings = plan_study(
         budget_config.base_recipe,
         max_epochs=budget_config.max_epochs,
@@ -91,7 +90,7 @@ def make_settings(budget_config: BudgetConfig, name: str) -> StudySettings:
         subset=budget_config.subset,
         metric=budget_config.metric,
         seed=budget_config.seed,
-        threads=THREADS,
+        threads_per_trial=THREADS,
         name=name,
         device=DEVICE,
     )
@@ -102,7 +101,7 @@ def make_settings(budget_config: BudgetConfig, name: str) -> StudySettings:
 
 
 def main() -> None:
-    """Run the study, or go on with it where an earlier attempt was stopped."""
+    """Run the study, or resume it where an earlier attempt was stopped."""
     budget_config = BudgetConfig.read()
     folder, name = Path(budget_config.folder), f"{budget_config.recipe}-{budget_config.seed}"
     storage, store = (

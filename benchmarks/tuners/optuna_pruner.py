@@ -1,4 +1,4 @@
-"""Optuna's HyperbandPruner with its random sampler, in several processes on one SQLite storage, as Optuna documents."""
+"""Optuna's HyperbandPruner with its random sampler, in several processes on one SQLite storage, as in Optuna's documentation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _storage(config: BudgetConfig) -> optuna.storages.RDBStorage:
 
 
 def _study_name(config: BudgetConfig) -> str:
-    """The study's name: the pruner deals trials out to brackets by its hash."""
+    """Return the study's name, by whose hash the pruner assigns trials to brackets."""
     return f"{config.recipe}-{config.seed}"
 
 
@@ -30,7 +30,7 @@ def _pruner(config: BudgetConfig) -> optuna.pruners.HyperbandPruner:
 
 
 def run_worker(config: BudgetConfig, worker_index: int) -> None:
-    """Optimise until the budget is spent. Each process has a sampler seed of its own, or all would draw the same."""
+    """Optimize until the budget is spent; each process has its own sampler seed, lest all sample the same values."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     runner, event_log = config.make_runner(config.tuning_subset(config.load_data())), EventLog(config)
     seed = derive_seed(config.seed, "optuna", worker_index) % 2**32
@@ -44,9 +44,9 @@ def run_worker(config: BudgetConfig, worker_index: int) -> None:
     def objective(trial: optuna.Trial) -> float:
         name = str(trial.number)
         trainer = start_trial(config, runner, event_log, name, suggest_params(trial, config.space))
-        for row in train_epochs(trainer, event_log, name):
-            value = float(getattr(row, config.metric))
-            trial.report(value, row.epoch)
+        for metrics in train_epochs(trainer, event_log, name):
+            value = float(getattr(metrics, config.metric))
+            trial.report(value, metrics.epoch)
             if trial.should_prune():
                 raise optuna.TrialPruned
         if not trainer.finished:
@@ -58,7 +58,7 @@ def run_worker(config: BudgetConfig, worker_index: int) -> None:
 
 
 def main() -> None:
-    """Make the study, then let all processes work on it."""
+    """Create the study, then run all processes."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     config = BudgetConfig.read()
     optuna.create_study(

@@ -1,4 +1,4 @@
-"""Several processes that do the same work side by side, each knowing its place among them."""
+"""Parallel processes that run the same function, each with its own index."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.tuners.budget_config import BudgetConfig
 
 
 def run_processes(target: Callable[[BudgetConfig, int], None], config: BudgetConfig) -> None:
-    """Run `work(terms, place)` in `config.workers` fresh processes; RuntimeError when one of them fails."""
+    """Run `target(config, worker_index)` in `config.workers` new processes; RuntimeError when one of them fails."""
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=target, args=(config, worker_index)) for worker_index in range(config.workers)]
     for process in processes:

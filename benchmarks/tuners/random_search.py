@@ -16,7 +16,7 @@ from nephros.tuning.sample import suggest_params
 
 
 def run_worker(config: BudgetConfig, worker_index: int) -> None:
-    """Draw and train one configuration after another; each process draws its own."""
+    """Sample and train one configuration after another; each process samples its own."""
     runner, event_log = config.make_runner(config.tuning_subset(config.load_data())), EventLog(config)
     seed = derive_seed(config.seed, "random search", worker_index) % 2**32
     sampling_study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))

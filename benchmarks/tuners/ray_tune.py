@@ -1,4 +1,4 @@
-"""Ray Tune's HyperBandScheduler with random configurations; runs in an environment of its own, which has Ray."""
+"""Ray Tune's HyperBandScheduler with random configurations, in an environment of its own that has Ray."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from benchmarks.tuners.event_log import EventLog
 from nephros.data.dataset import Dataset
 from nephros.training import checkpoint
 from nephros.training.seeding import derive_seed
-from nephros.tuning.dimension import Dimension
+from nephros.tuning.space import Dimension
 
 MAX_SAMPLES = 1000
-"""Configurations at hand, more than any budget here reaches."""
+"""Number of configurations, more than any budget here can train."""
 
 
 class RayTrial(tune.Trainable):  # type: ignore[misc]  # Ray is untyped where this is checked
     """A trial with checkpoints, whose process serves one trial after another."""
 
     def setup(self, config: dict[str, Any], dataset: Dataset, budget_config: BudgetConfig) -> None:
-        """Begin the process's first trial."""
+        """Start the process's first trial."""
         self.budget_config, self.event_log, self.runner = (
             budget_config,
             EventLog(budget_config),
@@ -40,35 +40,35 @@ class RayTrial(tune.Trainable):  # type: ignore[misc]  # Ray is untyped where th
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin another trial in the same process, the data still open; `load_checkpoint` follows where it goes on."""
+        """Start another trial in the same process, on the open data; `load_checkpoint` follows if the trial is resumed."""
         self.trainer = start_trial(self.budget_config, self.runner, self.event_log, self.trial_id, new_config)
         self.value = math.inf if self.budget_config.lower_is_better else -math.inf
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train an epoch; when the budget is spent, end the trial."""
-        row = train_epoch(self.trainer, self.event_log, self.trial_id)
-        if row is not None:
-            self.value = float(getattr(row, self.budget_config.metric))
-        return {self.budget_config.metric: self.value, "spent": row is None, "done": row is None}
+        """Train one epoch, or end the trial when the budget is spent."""
+        metrics = train_epoch(self.trainer, self.event_log, self.trial_id)
+        if metrics is not None:
+            self.value = float(getattr(metrics, self.budget_config.metric))
+        return {self.budget_config.metric: self.value, "spent": metrics is None, "done": metrics is None}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Keep the state; the scheduler pauses trials between rungs."""
+        """Save the state, as the scheduler pauses trials between rungs."""
         checkpoint.save(Path(checkpoint_dir) / "state.pt", self.trainer.state_dict())
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Go on from it."""
+        """Load a saved state."""
         self.trainer.load_state_dict(checkpoint.load(Path(checkpoint_dir) / "state.pt"))
 
 
 class BudgetSpent(tune.Stopper):  # type: ignore[misc]
-    """Ends the experiment with the first trial that got no epoch from the shared budget."""
+    """Ends the experiment once a trial gets no epoch from the shared budget."""
 
     def __init__(self) -> None:
         self._spent = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Hear of a trial's epoch; no trial is stopped for itself."""
+        """Note whether the budget is spent; never stop a single trial."""
         self._spent = self._spent or bool(result.get("spent"))
         return False
 
@@ -90,7 +90,7 @@ def tune_domain(dimension: Dimension) -> Any:
 
 
 def make_tuner(config: BudgetConfig) -> tune.Tuner:
-    """Return the experiment: the data go to the processes once, through Ray's shared memory."""
+    """Return the experiment; the data reach the processes once, through Ray's shared memory."""
     trainable = tune.with_parameters(RayTrial, dataset=config.tuning_subset(config.load_data()), budget_config=config)
     seed = derive_seed(config.seed, "ray") % 2**32
     return tune.Tuner(
@@ -113,7 +113,7 @@ def make_tuner(config: BudgetConfig) -> tune.Tuner:
 
 
 def main() -> None:
-    """Start Ray on as many cores as trials run at once, tune, and stop it."""
+    """Start Ray on as many cores as there are parallel trials, tune, and stop Ray."""
     config = BudgetConfig.read()
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temp_dir:  # sockets need short paths
         ray.init(

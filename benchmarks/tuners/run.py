@@ -1,4 +1,4 @@
-"""One run of one tuner in processes of its own, and the record that it leaves: whole, or not at all."""
+"""One run of one tuner in its own processes, and its record, which is written atomically."""
 
 from __future__ import annotations
 
@@ -35,34 +35,34 @@ print(json.dumps({"python": platform.python_version()} | {name: importlib.metada
 
 @dataclass(frozen=True)
 class TunerRun:
-    """A run that is over."""
+    """The record of a finished run."""
 
     config: BudgetConfig
     attempts: int
-    """Times that it was started; above 1 the seconds leave out what was lost between them."""
+    """Times that the run was started; above 1, the seconds don't include the breaks."""
     seconds: float
-    """From the start of its first process to the end of its last."""
+    """Wall time from the start of the first process to the end of the last."""
     events: list[EpochEvent]
     params: dict[str, dict[str, Any]]
-    """Trial -> its values."""
+    """Trial -> its values by dotted field."""
     best_trial: BestTrial
     provenance: dict[str, Any]
-    """When, where and with what."""
+    """Time, hardware, versions and commit."""
 
     @property
     def startup(self) -> float:
-        """Seconds before the first epoch: imports, opening the data; the first epoch's validation is counted in."""
+        """Seconds before the first epoch (imports, opening the data), and of the first epoch's validation."""
         return max(0.0, min(event.seconds - event.training_seconds for event in self.events))
 
     @classmethod
     def read(cls, file: Path) -> TunerRun:
-        """Read what `write` wrote."""
+        """Read a record that `write` wrote."""
         data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         data |= {"config": BudgetConfig(**data["config"]), "best_trial": BestTrial(**data["best_trial"])}
         return cls(**data | {"events": [EpochEvent(*values) for values in data["events"]]})
 
     def write(self, file: Path) -> None:
-        """Write it, an epoch or a trial a line."""
+        """Write the record, one line per epoch and per trial."""
         data = dataclasses.asdict(self) | {"events": [list(dataclasses.astuple(event)) for event in self.events]}
         lines = {key: json.dumps(value) for key, value in data.items()}
         lines["events"] = "[\n" + ",\n".join(json.dumps(event) for event in data["events"]) + "\n]"
@@ -73,9 +73,9 @@ class TunerRun:
 
 
 def run_tuner(config: BudgetConfig, python: str, file: Path) -> TunerRun:
-    """Run a tuner to its end and write its record; one of ours that was stopped goes on, any other begins anew.
+    """Run a tuner to its end and write its record; an interrupted nephros study is resumed, any other run starts anew.
 
-    Raises UserError, naming the log, when the tuner fails.
+    Raises NephrosError, naming the log, when the tuner fails.
     """
     folder = Path(config.folder)
     if config.method != "nephros":
@@ -97,9 +97,11 @@ def run_tuner(config: BudgetConfig, python: str, file: Path) -> TunerRun:
     event_log = EventLog(config)
     seconds = event_log.elapsed_seconds()
     provenance |= {"versions": _versions(python, config.method), "commit": git_commit()}
-    trained = {event.trial for event in event_log.events()}  # the budget's end may leave a trial without an epoch
+    trained = {event.trial for event in event_log.events()}  # a trial may get no epoch before the budget is spent
     params = {trial: values for trial, values in event_log.params().items() if trial in trained}
-    stored_config = dataclasses.replace(config, folder="", started_at=0.0)  # of this machine and this attempt
+    stored_config = dataclasses.replace(
+        config, folder="", started_at=0.0
+    )  # these hold for this machine and attempt only
     tuner_run = TunerRun(
         stored_config, attempts, seconds, event_log.events(), params, evaluate_best(config), provenance
     )
@@ -109,7 +111,7 @@ def run_tuner(config: BudgetConfig, python: str, file: Path) -> TunerRun:
 
 
 def _run_process(command: list[str], log: Path) -> None:
-    """Run a command in a session of its own, and leave none of its processes behind."""
+    """Run a command in a new session, and kill what is left of its processes at the end."""
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with open(log, "w", encoding="utf-8") as out:
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=out, start_new_session=True)
@@ -119,12 +121,12 @@ def _run_process(command: list[str], log: Path) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     if exit_code:
-        last_line = (log.read_text(encoding="utf-8").strip().splitlines() or ["it said nothing"])[-1]
+        last_line = (log.read_text(encoding="utf-8").strip().splitlines() or ["no output"])[-1]
         raise NephrosError(f"{' '.join(command[1:3])} failed ({last_line}): see {log}.")
 
 
 def _versions(python: str, method: str) -> dict[str, str]:
-    """Return what a method ran with, as its own environment says."""
+    """Return the package versions in a method's environment."""
     packages = ["nephros", "torch", "numpy", "scikit-learn", "ray" if method == "ray" else "optuna"]
     completed = subprocess.run([python, "-c", VERSIONS_SCRIPT, *packages], capture_output=True, text=True, check=True)
     package_versions: dict[str, str] = json.loads(completed.stdout)

@@ -1,4 +1,4 @@
-"""The table of the comparison: one row a method, each figure the median (least to greatest) of the seeds."""
+"""The table of the comparison: one row per method, each number the median (minimum to maximum) of the seeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.tuners.curves import best_so_far, cost_to_reach, value_at
 from benchmarks.tuners.run import TunerRun
 
 REFERENCE = "random"
-"""The method whose final best the others are timed to."""
+"""The method whose final best is the target of the other methods' times."""
 NAMES = {
     "nephros": "nephros",
     "random": "random search",
@@ -23,23 +23,25 @@ NAMES = {
 
 
 def by_method(records: list[TunerRun]) -> dict[str, list[TunerRun]]:
-    """Return the records of each method, in the order in which the methods come."""
+    """Return the records of each method, in order of first appearance."""
     methods = dict.fromkeys(record.config.method for record in records)
     return {method: [record for record in records if record.config.method == method] for method in methods}
 
 
 def rows(records: list[TunerRun]) -> list[Row]:
-    """Return a row a method."""
+    """Return one row per method."""
     return [_row(method, method_records, records) for method, method_records in by_method(records).items()]
 
 
 def _row(method: str, method_records: list[TunerRun], records: list[TunerRun]) -> Row:
-    """Return one method's row; times are compared with those of other methods with the same seed."""
+    """Return a method's row; its times are compared with those of other methods with the same seed."""
     budget = method_records[0].config.total_epochs
 
     def summarize(statistic: Callable[[TunerRun], float]) -> dict[str, float] | None:
         statistics = [statistic(record) for record in method_records]
-        return summary(statistics) if np.isfinite(statistics).all() else None  # before the end of a first epoch
+        return (
+            summary(statistics) if np.isfinite(statistics).all() else None
+        )  # infinite before the end of the first epoch
 
     def best_at(share: float) -> dict[str, float] | None:
         return summarize(lambda record: float(value_at(*_epochs_and_best(record), share * budget)))
@@ -77,12 +79,12 @@ def _seconds_and_best(record: TunerRun) -> tuple[Any, Any]:
 
 
 def _training_share(record: TunerRun) -> float:
-    """Return the share of the workers' time that went into training epochs, judging them not counted."""
+    """Return the share of the workers' time spent training, validation not included."""
     return sum(event.training_seconds for event in record.events) / (record.seconds * record.config.workers)
 
 
 def _best_at_first_finish(record: TunerRun, records: list[TunerRun]) -> float:
-    """Return the best value by the time at which the first method was through with this seed."""
+    """Return the best value at the time when the first method finished with this seed."""
     first = min(other.seconds for other in records if other.config.seed == record.config.seed)
     return float(value_at(*_seconds_and_best(record), first))
 
@@ -90,7 +92,7 @@ def _best_at_first_finish(record: TunerRun, records: list[TunerRun]) -> float:
 def _cost_to_reference(
     record: TunerRun, records: list[TunerRun], axis: Callable[[TunerRun], tuple[Any, Any]]
 ) -> float | None:
-    """Return what it took to reach the best of random search with the same seed."""
+    """Return the cost of reaching the best of random search with the same seed; None when it was not reached."""
     for other in records:
         if other.config.method == REFERENCE and other.config.seed == record.config.seed:
             return cost_to_reach(*axis(record), float(np.max(best_so_far(other)[2])))
@@ -98,12 +100,12 @@ def _cost_to_reference(
 
 
 def _per_seed(values: Iterable[float | None]) -> str:
-    """Return each seed's figure: a median would hide those that never got there."""
+    """Return each seed's number: a median would hide seeds that never reached the target."""
     return ", ".join("never" if value is None else f"{value:.0f}" for value in values)
 
 
 def markdown(title: str, table_rows: list[Row], records: list[TunerRun]) -> str:
-    """Return the table turned over (a column a method) with what its figures mean and depend on."""
+    """Return the transposed table (one column per method), and notes on what its numbers mean and depend on."""
     headers, cells = format_table(table_rows)
     lines = [f"**{title}**", "", f"| {headers[0]} | {' | '.join(line[0] for line in cells)} |"]
     lines += ["---".join("|" * (len(cells) + 2))]
@@ -113,9 +115,9 @@ def markdown(title: str, table_rows: list[Row], records: list[TunerRun]) -> str:
     load_averages = [f"{record.provenance['hardware']['load_before']:.1f}" for record in records]
     lines += [
         "",
-        "Best is the greatest validation accuracy of any epoch of any trial so far, on a quarter as many validation images "
-        "as there are training images. That epoch's weights, made once more, gave the accuracy on all of validation. "
-        f"Median (least to greatest) of the seeds {', '.join(map(str, seeds))}; lists are in the order of the seeds.",
+        "Best is the highest validation accuracy of any epoch of any trial so far, on a quarter as many validation images as "
+        "there are training images. The full val accuracy is that of the same epoch's weights, trained again, on the whole "
+        f"validation split. Median (minimum to maximum) of the seeds {', '.join(map(str, seeds))}; lists are in seed order.",
         *_reproducibility_note(records),
         "",
         f"{provenance['hardware']['cpu']}, {provenance['hardware']['cores']} cores; {_versions(records)}; "
@@ -126,10 +128,10 @@ def markdown(title: str, table_rows: list[Row], records: list[TunerRun]) -> str:
 
 
 def _reproducibility_note(records: list[TunerRun]) -> list[str]:
-    """Return a sentence on the runs whose best epoch, made once more, came out otherwise, if there are any."""
+    """Return a sentence on the runs whose best epoch gave another value when trained again, if there are any."""
     mismatched = [record for record in records if record.best_trial.retrained_value != record.best_trial.value]
     names = ", ".join(f"{NAMES[record.config.method]} with seed {record.config.seed}" for record in mismatched)
-    return [f"Made once more, it came out otherwise for {names}."] if mismatched else []
+    return [f"Trained again, it differed for {names}."] if mismatched else []
 
 
 def _versions(records: list[TunerRun]) -> str:

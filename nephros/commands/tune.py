@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import shlex
 from argparse import RawDescriptionHelpFormatter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import DefaultHelpFormatter
 
 from nephros.commands.parser import DATA_OPTION_HELP, DEVICE_HELP, CommandParser, require_tune_extra
 from nephros.errors import NephrosError
 
+if TYPE_CHECKING:
+    from nephros.tuning.study_folder import StudyFolder
+    from nephros.tuning.study_state import StudyState
+
 _DESCRIPTION = """\
-Tune a recipe by Hyperband (Li et al. 2018, Algorithm 1). Many configurations are drawn from a space and trained for a few
-epochs; of each rung the best third (--eta 3) goes on from its checkpoint, until one has --max-epochs. The poster's flow,
-27 for 1 epoch, 9 for 3, 3 for 9, 1 for 27, is --max-epochs 27 --brackets s=3; the default runs every bracket, which hedges
-between many short and few long trials.
+Tune a recipe by Hyperband (Li et al. 2018, Algorithm 1). Many configurations are sampled from a space and trained for a few
+epochs; of each rung the best third (--eta 3) is promoted and continues from its checkpoint, up to --max-epochs. The poster's
+schedule, 27 for 1 epoch, 9 for 3, 3 for 9, 1 for 27, is --max-epochs 27 --brackets s=3; the default runs every bracket, which
+hedges between many short and few long trials.
 
 A space is a YAML file of recipe fields, such as:
   optimizer.name: [sgd, adamw]
@@ -26,48 +30,45 @@ A space is a YAML file of recipe fields, such as:
 
 
 class _RawHelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Leaves the description's lines as they are."""
+    """Keeps the description's line breaks."""
 
 
-_RUN_OPTIONS = ("workers", "storage", "cluster", "max_minutes", "data")
-"""Flags that may be given anew when a study is resumed: the answer does not depend on them."""
-_NON_PLAN_OPTIONS = (*_RUN_OPTIONS, "size", "data_seed", "checkpoints")
+_RUN_OPTIONS = ("workers", "storage", "ray_address", "max_minutes", "data")
+"""Parameters that may change when a study is resumed, as its result doesn't depend on them."""
+_NON_PLAN_OPTIONS = (*_RUN_OPTIONS, "size", "data_seed", "checkpoint_dir")
 
 
 def _build_parser() -> CommandParser:
     parser = CommandParser("tune", _DESCRIPTION, formatter_class=_RawHelpFormatter)
     parser.optional_positional("recipe", "a name that `nephros recipes` lists, or a YAML file (default: poster)")
     parser.option("data", DATA_OPTION_HELP)
-    parser.option("size", "pixels a side: picks a set's 28, 64, 128 or 224 version, resizes a folder's", int)
+    parser.option("size", "pixels per side: selects a set's 28, 64, 128 or 224 version, resizes a folder's images", int)
     parser.option("data-seed", "seed of a folder's split (default: 0)", int)
-    parser.option("max-epochs", "R: epochs that the best are trained for (default: 27)", int, metavar="R")
-    parser.option("eta", "one in so many goes on to the next rung (default: 3)", int)
+    parser.option(
+        "max-epochs", "R: epochs that the best configurations are trained for (default: 27)", int, metavar="R"
+    )
+    parser.option("eta", "one in this many configurations is promoted to the next rung (default: 3)", int)
     parser.option("brackets", "all, or one such as s=3 (default: all)")
-    parser.option(
-        "subset",
-        "train on so many images and validate on a quarter as many; the winner is judged on all",
-        int,
-        metavar="N",
-    )
+    subset_help = "train trials on this many images and validate on a quarter as many; the best is evaluated on all"
+    parser.option("subset", subset_help, int, metavar="N")
     parser.option("metric", "val_accuracy, val_loss, val_macro_f1 or val_auc (default: the recipe's)")
-    parser.option("space", "what is searched (default: a space for the recipe's network)", metavar="FILE.yaml")
-    parser.option("sampler", "random, or tpe, which learns from earlier brackets as BOHB does (default: random)")
-    parser.option("seed", "of the sampler, the subset and every trial (default: 0)", int)
-    parser.option("threads", "CPU threads a trial; part of the study, as the last bits depend on it (default: 1)", int)
-    parser.option("workers", "trials at once; the answer does not depend on it (default: one a core)", int)
-    parser.option(
-        "storage", "where the trials are kept for Optuna's tools (default: the study's folder)", metavar="FILE|URL"
-    )
-    parser.option(
-        "checkpoints", "where checkpoints are kept, a folder or fsspec URL (default: the study's folder)", metavar="URL"
-    )
-    parser.option("cluster", "run trials on a Ray cluster: auto, or ray://HOST:PORT", metavar="ADDRESS")
+    parser.option("space", "the search space (default: one for the recipe's network)", metavar="FILE.yaml")
+    parser.option("sampler", "random, or tpe, which learns from earlier brackets as in BOHB (default: random)")
+    parser.option("seed", "seed of the sampler, the subset and every trial (default: 0)", int)
+    threads_help = "CPU threads per trial; part of the study, as the last bits of results depend on it (default: 1)"
+    parser.option("threads-per-trial", threads_help, int, metavar="N")
+    parser.option("workers", "trials at once; the result doesn't depend on it (default: one per core)", int)
+    storage_help = "where trials are stored for Optuna's tools (default: the study's folder)"
+    parser.option("storage", storage_help, metavar="FILE|URL")
+    checkpoint_help = "folder or fsspec URL of the checkpoints (default: the study's folder)"
+    parser.option("checkpoint-dir", checkpoint_help, metavar="DIR|URL")
+    parser.option("ray-address", "run trials on this Ray cluster: auto, or ray://HOST:PORT", metavar="ADDRESS")
     parser.option("device", DEVICE_HELP)
     parser.option("name", "the study's name and folder in studies/ (default: RECIPE-DATE-TIME)", metavar="STUDY")
-    parser.option("max-minutes", "stop after so many minutes; --resume goes on", float, metavar="MINUTES")
-    parser.flag("dry-run", "print the brackets, rungs and their cost; run nothing")
-    parser.option("resume", "go on with a study where it was", metavar="STUDY")
-    parser.option("show", "print how far a study is, and write its report", metavar="STUDY")
+    parser.option("max-minutes", "stop after this many minutes; --resume continues", float, metavar="MINUTES")
+    parser.flag("dry-run", "print the brackets, rungs and their cost, and run nothing")
+    parser.option("resume", "continue a study where it stopped", metavar="STUDY")
+    parser.option("show", "print a study's progress, and write its report", metavar="STUDY")
     return parser
 
 
@@ -75,31 +76,59 @@ def tune(argv: list[str]) -> int:
     """nephros tune"""
     args = _build_parser().parse_argv(argv)
     with require_tune_extra():
-        from nephros.tuning import plan
-        from nephros.workflows import study
-        from nephros.workflows import tune as job
+        from nephros.console import table_console
+        from nephros.tuning.progress import plan_table, progress_table
+        from nephros.tuning.settings import plan_study
+        from nephros.tuning.study_folder import STUDIES_DIR, StudyFolder
+        from nephros.workflows.study import show_study
+        from nephros.workflows.tune import resume_study
+        from nephros.workflows.tune import tune as start_study
     if "show" in args:
         name, overrides = _pop_study("show", args, ("storage",))
-        study.show_study(name, **overrides)
+        study_state = show_study(name, **overrides)
+        table_console().print(progress_table(study_state))
+        _print_summary(StudyFolder.open(name), study_state)
         return 0
     if "resume" in args:
         name, overrides = _pop_study("resume", args, _RUN_OPTIONS)
-        job.resume_study(name, **overrides)
+        study_state = resume_study(name, **overrides)
+        _print_summary(StudyFolder.open(name), study_state)
         return 0
     recipe = args.pop("recipe", "poster")
     if args.pop("dry_run", False):
         plan_args = {key: value for key, value in args.items() if key not in _NON_PLAN_OPTIONS}
-        plan.print_plan(plan.plan_study(recipe, **plan_args))
+        table_console().print(plan_table(plan_study(recipe, **plan_args)))
         return 0
-    job.tune(recipe, args.pop("data", "tissuemnist"), command=shlex.join(["nephros", "tune", *argv]), **args)
+    command = shlex.join(["nephros", "tune", *argv])
+    study_state = start_study(recipe, args.pop("data", "tissuemnist"), command=command, **args)
+    _print_summary(StudyFolder(STUDIES_DIR / study_state.settings.name), study_state)
     return 0
 
 
 def _pop_study(action: str, args: dict[str, Any], allowed: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
-    """Return the study's name and the other flags; UserError when one of these belongs to the study as it was made."""
+    """Return the study's name and the other flags; NephrosError for flags that the study has already fixed."""
     study = args.pop(action)
     extra = sorted(set(args) - set(allowed))
     if extra:
-        flags = ", ".join(name if name == "recipe" else f"--{name.replace('_', '-')}" for name in extra)
-        raise NephrosError(f"--{action} takes the study as it was made: leave out {flags}.")
+        flags = ", ".join("RECIPE" if name == "recipe" else f"--{name.replace('_', '-')}" for name in extra)
+        raise NephrosError(f"--{action} keeps the study's own settings: leave out {flags}.")
     return study, args
+
+
+def _print_summary(folder: StudyFolder, study_state: StudyState) -> None:
+    """Print the best configuration, its metrics, and what to do next."""
+    from nephros.reporting.study.formatting import format_value
+    from nephros.reporting.study.page import report_file
+
+    best, metric = study_state.best, study_state.settings.metric
+    if best is None:
+        print("no rung is finished yet")
+    else:
+        params = study_state.configs[best.key].params
+        values = ", ".join(f"{key} {format_value(value)}" for key, value in params.items())
+        print(f"best: {metric} {best.value:.4f} after {best.epochs} epochs (s{best.key[0]}#{best.key[1]}): {values}")
+        if study_state.best_metrics is not None:
+            n, accuracy, loss = (study_state.best_metrics[key] for key in ("n", "accuracy", "loss"))
+            print(f"on the whole validation split ({n:,} images): accuracy {accuracy:.4f}, loss {loss:.4f}")
+        print(f"train it on the whole train split: nephros train --from-study {shlex.quote(folder.name)}")
+    print(f"report: {report_file(study_state, folder.root)}")

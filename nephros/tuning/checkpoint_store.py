@@ -1,4 +1,4 @@
-"""Where the checkpoints of a study lie: a folder, or any place that fsspec reaches, such as s3://bucket/study."""
+"""A study's checkpoints, in a folder or anywhere that fsspec reaches, such as s3://bucket/study."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ from typing import Any
 
 import fsspec
 
-from nephros.errors import NephrosError
+from nephros.errors import InvalidArgument, NephrosError
 from nephros.files import atomic_write
 from nephros.training import checkpoint
 
 
 class CheckpointStore:
-    """Checkpoints by name; each is there whole or not at all, whoever is killed while writing it."""
+    """Checkpoints by name; writes are atomic, even when a process is killed in the middle of one."""
 
     def __init__(self, root: str) -> None:
-        """Take a folder's path or a URL; UserError when its kind of place needs a package that is missing."""
+        """Take a folder's path or an fsspec URL; InvalidArgument when its protocol is unknown or needs a missing package."""
         self.root = root.rstrip("/")
         local = "://" not in root
         try:
             self._filesystem, self._path = fsspec.core.url_to_fs(str(Path(root).absolute()) if local else self.root)
         except (ImportError, ValueError) as error:
-            raise NephrosError(f"--checkpoints {root} can't be used ({error}): name a folder or another URL.") from None
+            raise InvalidArgument(
+                "checkpoint_dir", root, "a folder or a URL that fsspec opens", hint=f"Opening it failed: {error}."
+            ) from None
         self._folder = Path(self._path) if "file" in self._filesystem.protocol else None
 
     def save(self, name: str, state: dict[str, Any]) -> None:
-        """Write a state in place of an earlier one of that name; OSError when the place does not take it."""
+        """Write a state, replacing an earlier one of that name; OSError when it can't be written."""
         packed = checkpoint.to_bytes(state)
         if self._folder is not None:
             with atomic_write(self._folder / name) as file:
                 file.write(packed)
             return
-        # Object stores put an object whole or not at all; elsewhere the move makes it so.
+        # Object stores write atomically; elsewhere the move does.
         temporary = self._full_path(f".{name}.{uuid.uuid4().hex}.tmp")
         with self._errors_as_oserror():
             self._filesystem.makedirs(self._path, exist_ok=True)
@@ -45,7 +47,7 @@ class CheckpointStore:
             self._filesystem.mv(temporary, self._full_path(name))
 
     def load(self, name: str) -> dict[str, Any] | None:
-        """Return a state, or None when there is none of that name, or a damaged one, which can be trained again."""
+        """Return a state; None when it is missing or damaged, as it can be trained again."""
         try:
             with self._errors_as_oserror():
                 packed = self._filesystem.cat_file(self._full_path(name))
@@ -53,10 +55,10 @@ class CheckpointStore:
         except (FileNotFoundError, NephrosError):
             return None
 
-    # Nothing below asks whether a file is there: an object store may answer from memory, before another process wrote it.
+    # Nothing below checks whether a file exists: an object store may answer from a cache older than another process's write.
 
     def copy(self, name: str, new_name: str) -> None:
-        """Copy a checkpoint to another name; nothing happens when it is missing."""
+        """Copy a checkpoint to another name; do nothing when it is missing."""
         with contextlib.suppress(FileNotFoundError), self._errors_as_oserror():
             if self._folder is not None:
                 with open(self._folder / name, "rb") as source, atomic_write(self._folder / new_name) as target:
@@ -65,7 +67,7 @@ class CheckpointStore:
                 self._filesystem.cp_file(self._full_path(name), self._full_path(new_name))
 
     def delete(self, name: str) -> None:
-        """Remove a checkpoint, if it is there."""
+        """Remove a checkpoint; do nothing when it is missing."""
         with contextlib.suppress(FileNotFoundError), self._errors_as_oserror():
             self._filesystem.rm_file(self._full_path(name))
 
@@ -75,7 +77,7 @@ class CheckpointStore:
         return sorted(name for name in names if name.endswith(".pt") and not name.startswith("."))
 
     def remove_temporary_files(self) -> None:
-        """Remove what killed processes left half-written."""
+        """Remove files that killed processes left half-written."""
         for path in self._list_paths():
             if path.endswith(".tmp"):
                 with contextlib.suppress(FileNotFoundError), self._errors_as_oserror():
@@ -88,7 +90,7 @@ class CheckpointStore:
 
     @contextlib.contextmanager
     def _errors_as_oserror(self) -> Iterator[None]:
-        """Turn a remote place's own errors into OSError, so that they are not taken for a configuration's."""
+        """Turn a remote filesystem's own errors into OSError, so that no configuration is blamed for them."""
         try:
             yield
         except OSError:
@@ -106,5 +108,5 @@ def checkpoint_name(bracket: int, index: int) -> str:
 
 
 def best_checkpoint_name(bracket: int, index: int, epochs: int) -> str:
-    """Return the name of the copy that is kept of the best configuration as it was after `epochs`."""
+    """Return the name of the copy of the best configuration's checkpoint after `epochs`."""
     return f"best-{bracket}-{index}-{epochs}.pt"

@@ -1,12 +1,13 @@
-"""A sensible space for each built-in network, where the user names none."""
+"""The default search space of each built-in network."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from nephros.errors import UnknownName
+from nephros.models import MODELS
 from nephros.recipe import Recipe
-from nephros.tuning.dimension import Dimension, coerce
-from nephros.tuning.space import parse_space
+from nephros.tuning.space import Dimension, parse_space
 
 _SpaceMapping = dict[str, Any]
 
@@ -20,10 +21,10 @@ def _decade_around(lr: float) -> _SpaceMapping:
 
 
 def _poster(recipe: Recipe, device_type: str) -> _SpaceMapping:
-    """What the poster searched: batch size, features and patience as it lists them, and the values that it reports.
+    """The poster's search: batch size, channels and patience as it lists them, the rest around the values that it reports.
 
-    Its lists, batch sizes from 128 and features from 8, go on doubling; above 16 features an epoch takes a CPU many times
-    longer.
+    Its lists (batch sizes from 128, channels from 8) go on doubling; with more than 16 channels an epoch takes a CPU many
+    times longer.
     """
     return {
         "batch_size": [128, 256, 512],
@@ -38,7 +39,7 @@ def _poster(recipe: Recipe, device_type: str) -> _SpaceMapping:
 
 
 def _course(recipe: Recipe, device_type: str) -> _SpaceMapping:
-    """What the course report varied by hand (rate, depth, widths), and the batch size, which it set to 223."""
+    """What the course report varied by hand (learning rate, depth, widths), and the batch size, which it set to 223."""
     return {
         "optimizer.lr": _log_range(1e-3, 1.0),
         "optimizer.momentum": {"low": 0.0, "high": 0.95},
@@ -104,19 +105,20 @@ _DEFAULT_SPACES = {
 
 
 def _fallback(recipe: Recipe, device_type: str) -> _SpaceMapping:
-    """For a network that has no space of its own: an order of magnitude around its recipe's rate."""
+    """The space of a network that has none of its own: an order of magnitude around its recipe's learning rate."""
     return {"optimizer.lr": _decade_around(recipe.optimizer.lr), "batch_size": [64, 128, 256]}
 
 
 def default_space(base: Recipe, device_type: str) -> tuple[Dimension, ...]:
-    """Return the space of the recipe's network, for a cpu or for cuda, without what its optimiser and schedule leave unused.
+    """Return the default space of the recipe's network on `device_type` ("cpu" or "cuda").
 
-    Raises UserError for an unknown network.
+    Fields that the recipe's optimizer and schedule don't use are left out. Raises UnknownName for an unknown network.
     """
-    coerce("model.network", base.model.network, f"The recipe {base.name}", "--model.network is")
+    if base.model.network not in MODELS:
+        raise UnknownName("model.network", base.model.network, MODELS, kind="network")
     ranges = _DEFAULT_SPACES.get(base.model.network, _fallback)(base, device_type)
     if not ranges["optimizer.lr"]["low"] <= base.optimizer.lr <= ranges["optimizer.lr"]["high"]:
-        # The range was made for another optimiser.
+        # The range was made for another optimizer.
         ranges["optimizer.lr"] = _decade_around(base.optimizer.lr)
     unused = set()
     if base.optimizer.name not in ("sgd", "muon"):

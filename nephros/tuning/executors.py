@@ -25,7 +25,7 @@ from nephros.tuning.trial import Outcome, Task, TrialRunner, outcome_from_dict
 
 @dataclass(frozen=True)
 class EpochDone:
-    """A configuration has been trained for one more epoch, which is safe in its checkpoint."""
+    """A configuration has been trained for one more epoch, and its checkpoint is saved."""
 
     key: ConfigKey
     metrics: EpochMetrics
@@ -33,7 +33,7 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """The process that worked on a task is gone; the configuration's last checkpoint is not."""
+    """The process that ran a task died; the configuration's last checkpoint remains."""
 
     key: ConfigKey
 
@@ -43,23 +43,23 @@ EventHandler = Callable[[TaskEvent], None]
 
 
 class Executor(Protocol):
-    """Does tasks, several at once; what it answers does not depend on how many."""
+    """Runs tasks, several at once; the results don't depend on how many."""
 
     size: int
     """Tasks that run at once."""
 
     def submit(self, task: Task) -> None:
-        """Take a task; at most `size` may be out at once."""
+        """Start a task; at most `size` may be running."""
 
     def wait(self, on_event: EventHandler, timeout: float) -> None:
-        """Tell `on_event` of what happened, waiting at most so long for the first event."""
+        """Pass events to `on_event`, waiting at most `timeout` seconds for the first."""
 
     def close(self) -> None:
-        """Stop whatever is running; epochs in flight are lost."""
+        """Stop all running tasks; their unfinished epochs are lost."""
 
 
 class _HandlerError(BaseException):
-    """Carries the listener's own error past the trial, which would take any Exception for the configuration's."""
+    """Carries an error of the event handler past the trial, which would blame the configuration for any Exception."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class _HandlerError(BaseException):
 
 
 class InProcessExecutor:
-    """One task at a time, in this process."""
+    """Runs one task at a time in this process."""
 
     size = 1
 
@@ -76,20 +76,20 @@ class InProcessExecutor:
         self._task: Task | None = None
 
     def submit(self, task: Task) -> None:
-        """Take a task, to be done in `wait`."""
+        """Keep a task for `wait` to run."""
         self._task = task
 
     def wait(self, on_event: EventHandler, timeout: float) -> None:
-        """Do the task."""
+        """Run the task to its end, passing on its events."""
         task, self._task = self._task, None
         if task is None:
             return
         previous_threads = torch.get_num_threads()
         torch.set_num_threads(self._threads)
 
-        def on_epoch(row: EpochMetrics) -> None:
+        def on_epoch(metrics: EpochMetrics) -> None:
             try:
-                on_event(EpochDone(task.key, row))
+                on_event(EpochDone(task.key, metrics))
             except Exception as error:
                 raise _HandlerError(error) from None
 
@@ -101,34 +101,34 @@ class InProcessExecutor:
             torch.set_num_threads(previous_threads)
 
     def close(self) -> None:
-        """Nothing runs between calls."""
+        """Do nothing: no task runs between calls."""
 
 
 class NullExecutor:
-    """Does nothing: for a study whose scores are all in, and which only needs to be settled."""
+    """Runs nothing: for a study whose scores are all in, and which only needs finalizing."""
 
     size = 0
 
     def submit(self, task: Task) -> None:
-        """Never asked to."""
+        """Raise NotImplementedError: there is no room for a task."""
         raise NotImplementedError
 
     def wait(self, on_event: EventHandler, timeout: float) -> None:
-        """Have nothing to tell."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Have nothing to stop."""
+        """Do nothing."""
 
 
 class ProcessExecutor:
-    """Long-lived processes of nephros.tuning.worker, spoken to in lines of JSON; a dead one is replaced."""
+    """Runs tasks in long-lived processes of nephros.tuning.worker, and replaces those that die; messages are lines of JSON."""
 
     def __init__(self, size: int, setup: dict[str, Any]) -> None:
-        """Start them; `setup` is what worker.main says it is."""
+        """Start `size` processes; worker.main documents `setup`."""
         self.size, self._setup = size, setup
         self._events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
         self._startup_failures = 0
-        """Workers in a row that died before they were ready."""
+        """Consecutive workers that died before they were ready."""
         self._workers = [self._spawn(slot) for slot in range(size)]
 
     def _spawn(self, slot: int) -> _Worker:
@@ -136,15 +136,15 @@ class ProcessExecutor:
 
     @property
     def pids(self) -> list[int]:
-        """Process numbers, for whoever watches them."""
+        """Process ids of the workers."""
         return [worker.process.pid for worker in self._workers]
 
     def submit(self, task: Task) -> None:
-        """Give the task to an idle worker."""
+        """Assign the task to an idle worker."""
         next(worker for worker in self._workers if worker.task is None).assign(task)
 
     def wait(self, on_event: EventHandler, timeout: float) -> None:
-        """Pass on what the workers say; OSError or UserError when one can't work here at all."""
+        """Pass on the workers' events; OSError or NephrosError when a worker can't run at all."""
         deadline = time.monotonic() + timeout
         delivered = False
         while not delivered:
@@ -174,13 +174,13 @@ class ProcessExecutor:
         return True
 
     def _replace_worker(self, worker: _Worker, on_event: EventHandler) -> bool:
-        """Put a new worker in the place of a dead one; one that had not begun hands its task on."""
+        """Start a new worker in a dead one's place, which takes over its task if the dead one had not started it."""
         worker.close_pipes()
         if not worker.ready:
             self._startup_failures += 1
             if self._startup_failures > 3 + self.size:
                 raise NephrosError(
-                    "The worker processes die while they start, perhaps for lack of memory: use fewer --workers."
+                    "The worker processes die at startup, perhaps for lack of memory: use fewer `workers`."
                 )
         replacement = self._workers[worker.slot] = self._spawn(worker.slot)
         if worker.task is None:
@@ -192,7 +192,7 @@ class ProcessExecutor:
         return True
 
     def close(self) -> None:
-        """Stop all workers at once."""
+        """Kill all workers."""
         for worker in self._workers:
             worker.process.kill()
         for worker in self._workers:
@@ -201,7 +201,7 @@ class ProcessExecutor:
 
 
 class _Worker:
-    """One process and the thread that listens to it."""
+    """One process, and the thread that reads its messages."""
 
     def __init__(
         self, slot: int, setup: dict[str, Any], events: queue.Queue[tuple[_Worker, dict[str, Any] | None]]
@@ -219,7 +219,7 @@ class _Worker:
             stdout=subprocess.PIPE,
             env=env,
             text=True,
-            # A terminal's Ctrl-C is the driver's to answer.
+            # The driver alone handles a terminal's Ctrl-C.
             start_new_session=True,
         )
         self._events = events
@@ -233,14 +233,14 @@ class _Worker:
 
     def _send(self, message: dict[str, Any]) -> None:
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has died, which its silence will tell
+        with contextlib.suppress(BrokenPipeError):  # it has died; the reader thread notices
             self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
 
     def _read_messages(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            if line.endswith("}\n"):  # a process killed while it wrote leaves half a line
+            if line.endswith("}\n"):  # a process that is killed while writing leaves half a line
                 self._events.put((self, json.loads(line)))
         self.process.wait()
         self._events.put((self, None))
@@ -255,6 +255,6 @@ class _Worker:
 
 
 def _visible_gpu(slot: int) -> str:
-    """Return the GPU for the worker at a place: they take turns."""
+    """Return the GPU of the worker in a slot: workers are spread over the GPUs in turn."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
     return visible.split(",")[slot % len(visible.split(","))]

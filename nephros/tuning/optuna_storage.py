@@ -1,13 +1,14 @@
-"""A study as Optuna stores it: one trial a configuration, so that its dashboard and plots open it.
+"""A study in Optuna's storage, one trial per configuration, so that Optuna's dashboard and plots can open it.
 
-Intermediate values have step = epochs trained; an eliminated configuration is PRUNED, a survivor COMPLETE, a failed one
-FAIL. Only the driver writes.
+The step of an intermediate value is the number of epochs trained. A configuration that isn't promoted is PRUNED, one that
+reaches its bracket's end COMPLETE, a failed one FAIL. Only the driver writes.
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import logging
 import sqlite3
 import time
 from collections.abc import Callable
@@ -21,13 +22,14 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from nephros.errors import NephrosError
+from nephros.errors import FileError, IncompatibleError, InvalidArgument, LockedError, NephrosError
 from nephros.tuning.sample import SampledParams, decode_params, optuna_direction
 from nephros.tuning.settings import StudySettings
 from nephros.tuning.space import parse_space
 from nephros.tuning.study_lock import CONNECT_ARGS, StudyLock
 from nephros.tuning.study_state import Config, ConfigKey, StudyState, TrialStateName
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _SETTINGS_ATTR, _BEST_METRICS_ATTR = "nephros:settings", "nephros:best_metrics"
 _STATE_NAMES: dict[TrialState, TrialStateName] = {
@@ -36,26 +38,23 @@ _STATE_NAMES: dict[TrialState, TrialStateName] = {
     TrialState.COMPLETE: "complete",
     TrialState.FAIL: "failed",
 }
+_EXPECTED_STORAGE = "an SQLite file or a URL such as postgresql://USER:PASSWORD@HOST/DATABASE"
 _CONNECTION_ERRORS = (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError)
 
 
 def storage_url(storage: str) -> URL:
-    """Return the URL of an SQLite file or a database; UserError when it is neither SQLite nor PostgreSQL."""
+    """Return the URL of an SQLite file or a PostgreSQL database; InvalidArgument when `storage` is neither."""
     if "://" not in storage:
         return URL.create("sqlite", database=str(Path(storage).expanduser().absolute()))
     try:
         url = sqlalchemy.make_url(storage)
     except sqlalchemy.exc.ArgumentError:
-        raise NephrosError(
-            f"--storage {storage} is not a URL: write it as postgresql://USER:PASSWORD@HOST/DATABASE."
-        ) from None
+        raise InvalidArgument("storage", storage, _EXPECTED_STORAGE) from None
     if url.get_backend_name() == "sqlite" and url.database:
         return storage_url(url.database)
     if url.get_backend_name() != "postgresql" or not url.database:
-        raise NephrosError(
-            f"--storage {display_url(url)} can't be used: name an SQLite file or postgresql://USER:PASSWORD@HOST/DATABASE."
-        )
-    # The driver that comes with nephros[tune]; SQLAlchemy's own choice has changed between its versions.
+        raise InvalidArgument("storage", display_url(url), _EXPECTED_STORAGE)
+    # The driver that nephros[tune] installs; SQLAlchemy's default has changed between its versions.
     return url.set(drivername="postgresql+psycopg2") if url.drivername == "postgresql" else url
 
 
@@ -65,14 +64,14 @@ def display_url(url: URL) -> str:
 
 
 def url_without_password(url: URL) -> str:
-    """Return a URL without its password, to be written down."""
+    """Return a URL without its password, which must not be stored."""
     return url._replace(password=None).difference_update_query(["password", "sslpassword"]).render_as_string()
 
 
 def _connect_sqlite(file: str) -> sqlite3.Connection:
-    """Connect to a file so that a write waits for no disk: only a power failure can lose the last ones.
+    """Connect to a file so that writes don't wait for the disk.
 
-    Those are made again from the checkpoints; nothing can leave the file damaged.
+    Only a power failure can lose the last writes, which are then recovered from the checkpoints; the file stays intact.
     """
     connection = sqlite3.connect(file, timeout=60, check_same_thread=False)
     connection.execute("pragma journal_mode=wal")
@@ -81,14 +80,14 @@ def _connect_sqlite(file: str) -> sqlite3.Connection:
 
 
 class StudyStorage:
-    """The place of one study."""
+    """One study in a database."""
 
     retry_seconds = 600.0
-    """Seconds for which a storage that stopped answering is tried again, while training goes on."""
+    """Seconds during which writes to an unreachable storage are retried, while training continues."""
 
-    def __init__(self, url: URL, name: str, say: Callable[[str], None] = print) -> None:
-        """Connect; UserError at once when the storage does not answer."""
-        self.url, self.name, self._say = url, name, say
+    def __init__(self, url: URL, name: str) -> None:
+        """Connect; InvalidArgument at once when the storage can't be reached."""
+        self.url, self.name = url, name
         self.lock = StudyLock(url, name)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sqlite = url.get_backend_name() == "sqlite"
@@ -102,7 +101,7 @@ class StudyStorage:
                 "connect_args": CONNECT_ARGS,
             }
         )
-        tables_lock = StudyLock(url, "-tables-")  # two processes that make the tables at once would crash
+        tables_lock = StudyLock(url, "-tables-")  # two processes that create the tables at once would crash
         try:
             self._acquire_with_retry(tables_lock)
             try:
@@ -111,10 +110,10 @@ class StudyStorage:
                 tables_lock.release()
         except (*_CONNECTION_ERRORS, ImportError) as error:
             reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()[0]
-            advice = (
-                "name a file that can be written" if sqlite else "start its server, or mend the address or password"
+            expected = (
+                "a writable SQLite file" if sqlite else "a reachable database: check server, address and password"
             )
-            raise NephrosError(f"--storage {display_url(url)} does not answer ({reason}): {advice}.") from None
+            raise InvalidArgument("storage", display_url(url), expected, hint=f"Opening it failed: {reason}.") from None
         self._trial_ids: dict[ConfigKey, int] = {}
 
     def _acquire_with_retry(self, lock: StudyLock) -> None:
@@ -122,30 +121,30 @@ class StudyStorage:
         while True:
             try:
                 return lock.acquire()
-            except NephrosError:
+            except LockedError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
 
     @property
     def exists(self) -> bool:
-        """Whether the study is there."""
+        """Whether the database holds a study of this name."""
         return any(study.study_name == self.name for study in self._optuna.get_all_studies())
 
     @property
     def initialized(self) -> bool:
-        """Whether the study is there and knows its settings."""
+        """Whether the study exists with its settings."""
         return self._retry(lambda retrying: self.exists and _SETTINGS_ATTR in self._study.user_attrs)
 
-    def already_exists_error(self) -> NephrosError:
-        """Return what to say to someone who would start a study that exists."""
-        return NephrosError(
-            f"There is a study {self.name} in {display_url(self.url)} already: go on with it by "
-            f"`nephros tune --resume {self.name}`, or give another --name."
-        )
+    def check_is_new(self) -> None:
+        """Raise InvalidArgument when the database holds a study of this name already."""
+        if self.exists:
+            hint = f"`nephros.resume_study({self.name!r})` continues that study."
+            expected = f"a new name: there is a study {self.name} in {display_url(self.url)}"
+            raise InvalidArgument("name", self.name, expected, hint=hint)
 
     def create_or_verify(self, settings: StudySettings) -> None:
-        """Make the study if need be; UserError when there is one of its name with other settings."""
+        """Create the study unless it exists; IncompatibleError when it exists with other settings."""
         self._retry(lambda retrying: self._create_or_verify(settings))
 
     def _create_or_verify(self, settings: StudySettings) -> None:
@@ -155,31 +154,29 @@ class StudyStorage:
         if stored is None and not self._study.get_trials(deepcopy=False):
             self._study.set_user_attr(_SETTINGS_ATTR, settings.to_dict())
         elif stored != json.loads(json.dumps(settings.to_dict())):
-            raise NephrosError(
-                f"The study {self.name} in {display_url(self.url)} was made with other settings (space, data or version) than "
-                "its folder says: start a new one with another --name."
+            raise IncompatibleError(
+                f"The study {self.name} in {display_url(self.url)} has other settings (space, data or version) than its folder: "
+                "start a new study under another `name`."
             )
 
     def load_settings(self) -> StudySettings:
-        """Return the settings that the study was made with; UserError when it is missing or was not made by nephros."""
+        """Return the study's settings; FileError when the study is missing or wasn't created by this version of nephros."""
         stored: Any = self._study.user_attrs.get(_SETTINGS_ATTR) if self.exists else None
         if stored is None:
-            raise NephrosError(
-                f"There is no study {self.name} in {display_url(self.url)}: name one that `nephros tune` made."
-            )
+            message = f"There is no nephros study {self.name} in {display_url(self.url)}: check `storage`."
+            raise FileError(display_url(self.url), message)
         try:
             return StudySettings(**stored)
         except TypeError:
-            raise NephrosError(
-                f"The study {self.name} was made by another version of nephros: start a new one with another --name."
-            ) from None
+            message = f"The study {self.name} was created by another version of nephros: start a new study under another `name`."
+            raise FileError(display_url(self.url), message) from None
 
     @property
     def _study(self) -> optuna.Study:
         return optuna.load_study(study_name=self.name, storage=self._optuna)
 
     def trials(self) -> list[FrozenTrial]:
-        """Return our trials in the order of their brackets and indices, whatever the order they were made in."""
+        """Return nephros's own trials, ordered by bracket and index."""
         return self._retry(lambda retrying: self._read_trials())
 
     def _read_trials(self) -> list[FrozenTrial]:
@@ -192,7 +189,7 @@ class StudyStorage:
         return [trials_by_key[key] for key in sorted(trials_by_key, key=lambda key: (-key[0], key[1]))]
 
     def load_state(self) -> StudyState:
-        """Return the study as it stands."""
+        """Return the study's state as it is stored."""
         settings = self._retry(lambda retrying: self.load_settings())
         space = parse_space(settings.space, settings.base_recipe, f"The space of study {self.name}")
         configs = [_config(trial, decode_params(trial.params, space)) for trial in self.trials()]
@@ -202,7 +199,7 @@ class StudyStorage:
         )
 
     def add_trial(self, key: ConfigKey, sampled: SampledParams) -> None:
-        """Make a configuration's trial, whole or not at all."""
+        """Create a configuration's trial atomically."""
         params, distributions = sampled
         trial = optuna.trial.create_trial(
             state=TrialState.RUNNING,
@@ -211,28 +208,28 @@ class StudyStorage:
             user_attrs={"bracket": key[0], "index": key[1]},
         )
 
-        def make(retrying: bool) -> None:
+        def create(retrying: bool) -> None:
             if retrying:
-                self._read_trials()  # the first attempt may have come through, though its answer did not
+                self._read_trials()  # the first attempt may have succeeded although its reply was lost
             if key not in self._trial_ids:
                 self._trial_ids[key] = self._optuna.create_new_trial(
                     self._optuna.get_study_id_from_name(self.name), trial
                 )
 
-        self._retry(make)
+        self._retry(create)
 
     def report(self, key: ConfigKey, epoch: int, value: float) -> None:
-        """Store the metric of a configuration after an epoch."""
+        """Store a configuration's metric after an epoch."""
         self._retry(lambda retrying: self._optuna.set_trial_intermediate_value(self._trial_ids[key], epoch, value))
 
     def set_attr(self, key: ConfigKey, name: str, value: Any) -> None:
-        """Store what a rung took (seconds), or that the configuration has ended early."""
+        """Store an attribute of a trial: ``seconds`` of training, ``early_stopped`` or ``error``."""
         self._retry(lambda retrying: self._optuna.set_trial_user_attr(self._trial_ids[key], name, value))
 
     def finish_trial(
         self, key: ConfigKey, state: TrialStateName, value: float | None, error: str | None = None
     ) -> None:
-        """Close a configuration's trial for good."""
+        """Set the final state of a configuration's trial."""
         if error is not None:
             self.set_attr(key, "error", error)
         optuna_state = next(state_enum for state_enum, state_name in _STATE_NAMES.items() if state_name == state)
@@ -249,13 +246,14 @@ class StudyStorage:
         self._retry(close)
 
     def set_best_metrics(self, metrics: dict[str, Any]) -> None:
-        """Store what the best configuration came to on all of validation."""
+        """Store the best configuration's metrics on the whole validation split."""
         self._retry(lambda retrying: self._study.set_user_attr(_BEST_METRICS_ATTR, json.dumps(metrics)))
 
     def _retry(self, operation: Callable[[bool], T]) -> T:
-        """Write, again and again while the storage is away; `operation` hears whether an earlier attempt may have worked.
+        """Run `operation(retrying)`, retrying while the storage is unreachable; an earlier attempt may have succeeded unseen.
 
-        Raises OSError when the disk is full, UserError when the storage stays away or another driver took the study.
+        Raises OSError when the disk is full, LockedError when another driver took the study, and NephrosError when the
+        storage stays unreachable for `retry_seconds`.
         """
         first_failure = None
         while True:
@@ -268,13 +266,13 @@ class StudyStorage:
                 last_error: Exception = error
             if first_failure is None:
                 first_failure = time.monotonic()
-                self._say(
-                    f"warning: the storage {display_url(self.url)} does not answer; training goes on, trying again."
+                logger.warning(
+                    "The storage %s can't be reached; training continues while it is retried.", display_url(self.url)
                 )
             if time.monotonic() - first_failure > self.retry_seconds:
                 raise NephrosError(
-                    f"The storage {display_url(self.url)} has not answered for {self.retry_seconds:.0f} seconds: mend it, then "
-                    f"`nephros tune --resume {self.name}`, which goes on after the last whole epochs."
+                    f"The storage {display_url(self.url)} can't be reached for {self.retry_seconds:.0f} seconds: repair it, then "
+                    f"`nephros.resume_study({self.name!r})` continues after the last complete epochs."
                 ) from last_error
             time.sleep(min(5.0, self.retry_seconds / 20))
 

@@ -1,7 +1,8 @@
-"""Showing a study while it runs: a live table on a terminal, a line for each rung elsewhere."""
+"""A study's progress: a live table on a terminal, and a log message per rung."""
 
 from __future__ import annotations
 
+import logging
 import time
 from types import TracebackType
 from typing import Self
@@ -11,19 +12,22 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from nephros.console import shows_bars
 from nephros.training.progress import format_duration
 from nephros.tuning.hyperband import Bracket, RungState, is_failed
 from nephros.tuning.settings import StudySettings
 from nephros.tuning.study_state import StudyState
 from nephros.tuning.trial import Task
 
+logger = logging.getLogger(__name__)
+
 
 class StudyProgress:
-    """A Watcher for people; use it as a context manager around a run."""
+    """A StudyCallback that shows progress; use it as a context manager around a run."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
-        self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+        self._live = Live(console=self.console, auto_refresh=False) if shows_bars(self.console) else None
         self._baseline: tuple[float, int] | None = None
         self._refreshed_at = 0.0
 
@@ -39,7 +43,7 @@ class StudyProgress:
             self._live.stop()
 
     def on_update(self, study_state: StudyState, running: list[Task]) -> None:
-        """Draw the table anew, at most four times a second."""
+        """Redraw the table, at most four times per second."""
         now = time.monotonic()
         if self._baseline is None:
             self._baseline = now, study_state.trained_epochs
@@ -49,16 +53,16 @@ class StudyProgress:
             self._live.update(Group(progress_table(study_state), summary), refresh=True)
 
     def on_rung_end(self, study_state: StudyState, bracket: Bracket, rung_state: RungState) -> None:
-        """Print a line for a rung that is over; after the first, with what the whole study will take."""
+        """Log a line for a closed rung, with an estimate of the time left."""
         scores = [score for score in rung_state.scores.values() if score is not None and not is_failed(score)]
         n_failed = len(rung_state.members) - len(scores)
-        best_text = f"best {study_state.settings.metric} {abs(max(scores)):.4f}" if scores else "none left"
+        best_text = f"best {study_state.settings.metric} {abs(max(scores)):.4f}" if scores else "all failed"
         message = (
             f"bracket s={bracket.s}: {len(rung_state.members)} at {_epochs_text(rung_state.rung.epochs)}, {best_text}"
         )
         message += f", {n_failed} failed" if n_failed else ""
-        message += f", {len(rung_state.promoted or ())} go on" if rung_state.promoted else ", bracket over"
-        self.console.print(f"{message}  |  {self._summary(study_state, [])}", highlight=False, soft_wrap=True)
+        message += f", {len(rung_state.promoted)} promoted" if rung_state.promoted else ", bracket finished"
+        logger.info("%s  |  %s", message, self._summary(study_state, []))
 
     def _summary(self, study_state: StudyState, running: list[Task]) -> str:
         parts = [f"{study_state.trained_epochs}/{study_state.planned_epochs} epochs"]
@@ -75,7 +79,7 @@ class StudyProgress:
         return "  ".join(parts)
 
     def _seconds_left(self, study_state: StudyState) -> float | None:
-        """Return an estimate of the seconds left, from the epochs that this process has seen."""
+        """Return the estimated seconds left, from the epochs of this process; None before the first."""
         if self._baseline is None or study_state.trained_epochs == self._baseline[1]:
             return None
         seconds_per_epoch = (time.monotonic() - self._baseline[0]) / (study_state.trained_epochs - self._baseline[1])
@@ -87,7 +91,7 @@ def _epochs_text(n: int) -> str:
 
 
 def progress_table(study_state: StudyState) -> Table:
-    """Return the rungs of a study, with how far each is and its best score so far."""
+    """Return a table of a study's rungs, each with its progress and its best score so far."""
     table = Table(
         "bracket", "rung", "configurations", "epochs", "done", "best", title=f"study {study_state.settings.name}"
     )
@@ -107,8 +111,8 @@ def progress_table(study_state: StudyState) -> Table:
 
 
 def plan_table(settings: StudySettings) -> Table:
-    """Return the brackets and rungs that a study will run, with their cost in epochs."""
-    table = Table("bracket", "configurations at epochs", "epochs in all", "if rungs restarted", title=_title(settings))
+    """Return a table of the brackets and rungs that a study will run, with their cost in epochs."""
+    table = Table("bracket", "configurations at epochs", "total epochs", "if rungs restarted", title=_title(settings))
     for bracket in settings.planned_brackets:
         rungs = ", ".join(f"{rung.n_configs} at {rung.epochs}" for rung in bracket.rungs)
         table.add_row(f"s={bracket.s}", rungs, f"{bracket.total_epochs:,}", f"{bracket.restarted_epochs:,}")
@@ -121,4 +125,4 @@ def plan_table(settings: StudySettings) -> Table:
 
 
 def _title(settings: StudySettings) -> str:
-    return f"Hyperband, R = {settings.max_epochs}, eta = {settings.eta}"
+    return f"Hyperband, R = {settings.max_epochs}, eta = {settings.eta}, ranked by {settings.metric}"

@@ -1,4 +1,4 @@
-"""What the nodes of a Ray cluster do: a task after another, each process on data that it opened once."""
+"""The worker side of a Ray cluster: each process runs one task after another on data that it opens once."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ import torch
 from nephros import device as devices
 from nephros.data.dataset import Dataset
 from nephros.environment import package_versions
-from nephros.errors import NephrosError
+from nephros.errors import IncompatibleError, NephrosError
 from nephros.training.history import EpochMetrics
 from nephros.tuning.checkpoint_store import CheckpointStore
 from nephros.tuning.trial import TrialRunner, outcome_to_dict, task_from_dict
 
 SENTINEL = "cluster"
-"""Name of the file beside the checkpoints by which a node sees that it reaches the driver's place."""
+"""Name of a file beside the checkpoints that shows a node whether it sees the driver's checkpoints."""
 
 
 @dataclass(frozen=True)
 class RemoteStudy:
-    """What every node needs, sent once to each."""
+    """What every node needs, sent to each once."""
 
     dataset: Dataset
     device: str
     threads: int
-    checkpoints: str
+    checkpoint_dir: str
 
 
 _runners: dict[str, tuple[TrialRunner, int]] = {}
-"""Of this process, by token: Ray gives it one task after another."""
+"""This process's runners and their threads, by token."""
 
 
 def run_task(
     required_versions: dict[str, str], token: str, study_ref: list[Any], task: dict[str, Any], mailbox: Any
 ) -> dict[str, Any]:
-    """Do a task on a node, and return its outcome, or the trouble that keeps any task from being done there."""
+    """Run a task on a node; return a message with its outcome, or with the error that keeps the node from running any task."""
     try:
         runner, threads = _runners[token] if token in _runners else _set_up(required_versions, token, study_ref)
         torch.set_num_threads(threads)
 
-        def on_epoch(row: EpochMetrics) -> None:
+        def on_epoch(metrics: EpochMetrics) -> None:
             if mailbox is not None:
-                mailbox.put.remote(task["key"], dataclasses.asdict(row))
+                mailbox.put.remote(task["key"], dataclasses.asdict(metrics))
 
         return {"outcome": outcome_to_dict(runner.run_task(task_from_dict(task), on_epoch))}
     except OSError as error:
@@ -58,19 +58,19 @@ def run_task(
 
 
 def _set_up(required_versions: dict[str, str], token: str, study_ref: list[Any]) -> tuple[TrialRunner, int]:
-    """Set a process up for a study; UserError when this node could not give the driver's answers."""
+    """Set up this process for a study; IncompatibleError when its results could differ from the driver's."""
     for package, version in required_versions.items():
         if package_versions()[package] != version:
-            raise NephrosError(
+            raise IncompatibleError(
                 f"it has {package} {package_versions()[package]} where the driver has {version}, which may compute "
-                "otherwise: install one version everywhere."
+                "differently: install the same version everywhere."
             )
     remote_study: RemoteStudy = ray.get(study_ref[0])
-    store = CheckpointStore(remote_study.checkpoints)
+    store = CheckpointStore(remote_study.checkpoint_dir)
     sentinel = store.load(SENTINEL)
     if sentinel is None or sentinel["token"] != token:
-        raise NephrosError(
-            f"--checkpoints {remote_study.checkpoints} is not the place there that it is here: give a URL that all nodes "
+        raise IncompatibleError(
+            f"it sees other files at {remote_study.checkpoint_dir} than the driver: choose a `checkpoint_dir` that all nodes "
             "reach, or mount the folder on all of them."
         )
     _runners.clear()

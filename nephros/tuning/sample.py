@@ -1,4 +1,4 @@
-"""Configurations from Optuna's samplers: those of a bracket, drawn together before it begins."""
+"""Configurations from Optuna's samplers: all of a bracket are sampled together before it starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SampledParams = tuple[dict[str, Any], dict[str, BaseDistribution]]
 
 
 def optuna_direction(settings: StudySettings) -> Literal["minimize", "maximize"]:
-    """Return which way the study's metric is better, in Optuna's words."""
+    """Return the direction of the study's metric, as Optuna names it."""
     return "minimize" if settings.lower_is_better else "maximize"
 
 
@@ -44,18 +44,18 @@ def sample_configs(
     n_configs: int,
     previous_trials: list[FrozenTrial],
 ) -> list[SampledParams]:
-    """Draw the `n_configs` configurations of bracket `bracket`, the same ones whenever it is asked again.
+    """Sample the `n_configs` configurations of bracket `bracket`; equal arguments give equal configurations.
 
-    They depend on the study's seed and on `bracket`; with the sampler tpe on `previous_trials` too: all trials of the
-    brackets before, in their order.
+    They depend on the study's seed and on `bracket`, and with the sampler tpe on `previous_trials` too: all trials of
+    earlier brackets, in order.
     """
     seed = derive_seed(settings.seed, "bracket", bracket) % 2**32
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed=seed)
         if settings.sampler == "tpe":
-            # As in BOHB, one model of all fields together; trials that are still out count as poor, so that a bracket's
-            # configurations, drawn together, keep apart.
+            # As in BOHB, one model of all fields together. Running trials count as poor, which keeps the configurations of a
+            # bracket, sampled together, apart.
             sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
         sampling_study = optuna.create_study(sampler=sampler, direction=optuna_direction(settings))
         if settings.sampler == "tpe":
@@ -70,7 +70,7 @@ def _sample_one(sampling_study: optuna.Study, space: tuple[Dimension, ...]) -> S
 
 
 def suggest_params(trial: optuna.Trial, space: tuple[Dimension, ...]) -> dict[str, Any]:
-    """Ask a trial's sampler for a configuration; return the values of recipe fields, of the dimensions that are active."""
+    """Return a configuration that the trial's sampler suggests: recipe field -> value, of the active dimensions."""
     values: dict[str, Any] = {}
     for dimension in space:
         if dimension.is_active(values):

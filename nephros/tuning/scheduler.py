@@ -1,7 +1,7 @@
-"""The loop of a study: decide what is due from what is known, have it done, write it down, until nothing is left.
+"""The main loop of a study: decide which tasks are due, run them, and store their results until none is left.
 
-Everything is decided from the records alone (hyperband.standings), so it does not matter who did a task, in what order,
-or how often the driver was killed in between.
+Every decision follows from the stored scores alone (hyperband.rung_states), so neither the order of tasks, nor who ran them,
+nor any number of killed drivers changes the result.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from nephros.tuning.trial import Outcome, Task, matching_state
 from nephros.tuning.write_behind import WriteBehindQueue
 
 MAX_CRASHES = 5
-"""Times that a worker may die in one epoch of one configuration before it counts as failed."""
+"""Times that a worker may die in one epoch of a configuration before the configuration counts as failed."""
 
 
 class StudyCallback(Protocol):
-    """Whoever shows how a study goes."""
+    """Hears of a study's progress."""
 
     def on_update(self, study_state: StudyState, running: list[Task]) -> None:
-        """Hear that an epoch or a task is over, or that tasks began."""
+        """Called when tasks have started, and when an epoch or a task is finished."""
 
     def on_rung_end(self, study_state: StudyState, bracket: Bracket, rung_state: RungState) -> None:
-        """Hear that a rung is over."""
+        """Called when a rung is closed."""
 
 
 class _TimeLimitReached(Exception):
-    """The minutes are over; the last epoch is safe."""
+    """The time limit is reached; the last epoch's checkpoint is saved."""
 
 
 class HyperbandScheduler:
-    """One study being run by one process."""
+    """Runs one study by Hyperband, in one process."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class HyperbandScheduler:
         executor: Executor,
         callback: StudyCallback,
     ) -> None:
-        """Take a study as it is stored; the storage's lease must be held."""
+        """Load the study from `storage`, whose lock must be held."""
         self._storage, self._space, self._store, self._executor, self._callback = (
             storage,
             space,
@@ -74,13 +74,13 @@ class HyperbandScheduler:
 
     @property
     def state(self) -> StudyState:
-        """The study as it stands now."""
+        """The study's state now."""
         return StudyState(self.settings, self._configs)
 
     def run(self, max_minutes: float | None = None) -> bool:
-        """Go on to the end, or for so many minutes; return whether the study is over.
+        """Run the study to its end, or for at most `max_minutes`; return whether it is finished.
 
-        Raises OSError for a full disk and UserError for a storage that stays away; nothing stored is harmed.
+        Raises OSError when the disk is full and NephrosError when the storage stays unreachable; what is stored stays intact.
         """
         self._deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
         completed = False
@@ -102,7 +102,7 @@ class HyperbandScheduler:
             self._write_queue.raise_pending()
 
     def _recover_from_checkpoints(self) -> None:
-        """Take from the checkpoints what a driver that was killed had not written down."""
+        """Read from the checkpoints what a killed driver had not stored yet."""
         self._store.remove_temporary_files()
         checkpoints = set(self._store.names())
         for config in list(self._configs.values()):
@@ -120,7 +120,7 @@ class HyperbandScheduler:
             self._finalize_rungs(bracket, notify=notify)
 
     def _start_due_tasks(self) -> bool:
-        """Close rungs, open brackets and start tasks while there is room; return whether any task is out."""
+        """Close rungs, sample brackets and submit tasks while there is room; return whether any task is running."""
         while len(self._running) < self._executor.size:
             due_task = next((due_task for due_task in self._due_tasks() if due_task[0] not in self._running), None)
             if due_task is None:
@@ -132,13 +132,13 @@ class HyperbandScheduler:
         return bool(self._running)
 
     def _due_tasks(self) -> Iterator[tuple[ConfigKey, int]]:
-        """Yield the configurations that may be trained now, and to how many epochs; those of earlier brackets first.
+        """Yield the configurations to train now, each with its rung's epochs, those of earlier brackets first.
 
-        Brackets of random configurations know nothing of each other, so a later one fills what an earlier one, waiting
-        for its slowest, leaves idle; those of a sampler that learns wait for the one before.
+        Random configurations are independent, so a later bracket fills workers that an earlier one leaves idle while it waits
+        for its slowest trial; with a sampler that learns, each bracket waits for the one before.
         """
         for bracket in self.settings.planned_brackets:
-            self._open_bracket(bracket)
+            self._sample_bracket(bracket)
             last_state = self._finalize_rungs(bracket)
             if last_state.promoted is None:
                 yield from (((bracket.s, index), last_state.rung.epochs) for index in last_state.pending)
@@ -146,7 +146,7 @@ class HyperbandScheduler:
                     return
 
     def _finalize_rungs(self, bracket: Bracket, *, notify: bool = True) -> RungState:
-        """Settle the rungs that are over, each once, and return the last that has begun."""
+        """Finalize each closed rung once, and return the last rung that has started."""
         rung_states = self.state.rung_states(bracket)
         for i, rung_state in enumerate(rung_states):
             if rung_state.promoted is not None and (bracket.s, i) not in self._finalized_rungs:
@@ -164,8 +164,8 @@ class HyperbandScheduler:
             self._fail_config(key, str(error))
             return None
 
-    def _open_bracket(self, bracket: Bracket) -> None:
-        """Draw a bracket's configurations, unless that has been done."""
+    def _sample_bracket(self, bracket: Bracket) -> None:
+        """Sample a bracket's configurations, unless they are stored."""
         missing = [index for index in range(bracket.n_configs) if (bracket.s, index) not in self._configs]
         if not missing:
             return
@@ -186,9 +186,8 @@ class HyperbandScheduler:
     def _on_event(self, event: TaskEvent) -> None:
         if isinstance(event, EpochDone):
             if event.metrics.epoch < self._running[event.key].stop_epoch:
-                self._record_epochs(
-                    event.key, [event.metrics]
-                )  # the last one comes with the outcome, so that the rung closes once
+                # The last epoch comes with the outcome, so that the rung closes only once.
+                self._record_epochs(event.key, [event.metrics])
             if time.monotonic() > self._deadline:
                 raise _TimeLimitReached
         elif isinstance(event, WorkerLost):
@@ -197,16 +196,16 @@ class HyperbandScheduler:
             self._on_outcome(event)
         self._callback.on_update(self.state, list(self._running.values()))
 
-    def _record_epochs(self, key: ConfigKey, rows: list[EpochMetrics]) -> None:
-        """Take in the epochs that are new."""
+    def _record_epochs(self, key: ConfigKey, history: list[EpochMetrics]) -> None:
+        """Add the epochs of `history` that are new."""
         config = self._configs[key]
-        for row in rows:
-            if row.epoch not in config.values:
-                value = float(getattr(row, self.settings.metric))
+        for metrics in history:
+            if metrics.epoch not in config.values:
+                value = float(getattr(metrics, self.settings.metric))
                 config = dataclasses.replace(
-                    config, values={**config.values, row.epoch: value}, seconds=config.seconds + row.seconds
+                    config, values={**config.values, metrics.epoch: value}, seconds=config.seconds + metrics.seconds
                 )
-                self._write_queue.put(partial(self._storage.report, key, row.epoch, value))
+                self._write_queue.put(partial(self._storage.report, key, metrics.epoch, value))
         self._configs[key] = config
 
     def _on_outcome(self, outcome: Outcome) -> None:
@@ -238,7 +237,7 @@ class HyperbandScheduler:
         self._write_queue.put(partial(self._store.delete, checkpoint_name(*key)))
 
     def _finalize_rung(self, bracket: Bracket, i: int, rung_state: RungState) -> None:
-        """Act on a rung that is over: keep the best, and let the eliminated go."""
+        """Act on a closed rung: save the best checkpoint, and finish the configurations that aren't promoted."""
         self._finalized_rungs.add((bracket.s, i))
         assert rung_state.promoted is not None
         self._save_best_checkpoint(bracket, rung_state)
@@ -249,18 +248,18 @@ class HyperbandScheduler:
                 continue
             score = rung_state.scores[index]
             if score is None or is_failed(score):
-                self._fail_config(config.key, f"Its {self.settings.metric} is not a number.")
+                self._fail_config(config.key, f"Its {self.settings.metric} became NaN or infinite.")
             else:
                 value = -score if self.settings.lower_is_better else score
                 self._finish_config(config, "complete" if last else "pruned", value)
 
     def _save_best_checkpoint(self, bracket: Bracket, rung_state: RungState) -> None:
-        """Copy the best configuration's checkpoint, if it is in this rung, before that moves on."""
+        """Copy the best configuration's checkpoint, if it is in this rung, before further training changes it."""
         best = self.state.best
         if best is None or best.key[0] != bracket.s or best.key[1] not in rung_state.members:
             return
         if best.epochs != min(rung_state.rung.epochs, self._configs[best.key].trained_epochs):
-            return  # it was best in an earlier rung
+            return  # its best score is of an earlier rung
         name = best_checkpoint_name(*best.key, best.epochs)
         checkpoints = self._store.names()
         if name not in checkpoints:

@@ -1,21 +1,32 @@
-"""The folder of a study: study.json, recipe.yaml, study.db unless stored elsewhere, checkpoints/, report.html, figures/."""
+"""A study's folder: study.json, recipe.yaml, study.db and checkpoints/ unless kept elsewhere, report.html, figures/."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nephros.errors import NephrosError
+from nephros.errors import FileError, InvalidArgument, LockedError
 from nephros.files import file_lock, remove_temporary_files, write_json
 from nephros.tuning.settings import StudySettings
 
 STUDIES_DIR = Path("studies")
-"""Where studies are made, in the folder that the user stands in."""
+"""Folder of all studies, in the working directory."""
+_FORMAT = "nephros-study-2"
+
+
+@dataclass(frozen=True)
+class StudyManifest:
+    """The contents of study.json."""
+
+    settings: StudySettings
+    storage: str
+    """URL of the trials' database, without its password; "" is study.db in the folder."""
+    checkpoint_dir: str
+    """Folder or URL of the checkpoints; "" is checkpoints/ in the folder."""
 
 
 @dataclass(frozen=True)
@@ -26,65 +37,64 @@ class StudyFolder:
 
     @classmethod
     def create(cls, root: Path) -> StudyFolder:
-        """Take `root` for a new study; UserError when there is one already."""
+        """Make `root` for a new study; InvalidArgument when it holds a study already."""
         folder = cls(root)
         if folder.manifest.exists():
-            raise NephrosError(
-                f"There is a study in {root} already: go on with it by `nephros tune --resume {root.name}`, "
-                "or give another --name."
-            )
+            hint = f"`nephros.resume_study({folder.name!r})` continues that study."
+            raise InvalidArgument("name", root.name, f"a new name: there is a study in {root}", hint=hint)
         root.mkdir(parents=True, exist_ok=True)
         return folder
 
     @classmethod
     def open(cls, study: str | Path) -> StudyFolder:
-        """Open the study of that name in studies/, or in that folder; UserError when there is none."""
+        """Open the study of that name in studies/, or in that folder; FileError when there is none."""
         for root in (Path(study).expanduser(), STUDIES_DIR / study):
             if cls(root).manifest.is_file():
                 return cls(root)
-        raise NephrosError(
-            f"There is no study '{study}', neither in {STUDIES_DIR / study} nor as a folder: name one that `nephros tune` made."
-        )
+        message = f"There is no study '{study}', neither in {STUDIES_DIR / study} nor as a folder."
+        raise FileError(study, message)
 
     @property
     def manifest(self) -> Path:
-        """The file that makes the folder a study."""
+        """Path of study.json, which makes the folder a study."""
         return self.root / "study.json"
 
     @property
-    def cli_name(self) -> str:
-        """What a user types to name the study where they stand."""
-        return shlex.quote(self.root.name if self.root == STUDIES_DIR / self.root.name else str(self.root))
+    def name(self) -> str:
+        """The name by which `open` finds the study from the working directory."""
+        return self.root.name if self.root == STUDIES_DIR / self.root.name else str(self.root)
 
     @property
     def database(self) -> Path:
-        """The SQLite file of a study that is not stored elsewhere."""
+        """Path of the SQLite file of a study that isn't stored elsewhere."""
         return self.root / "study.db"
 
-    def write(self, settings: StudySettings, storage: str, checkpoints: str) -> None:
-        """Write study.json: the settings, and where the trials and checkpoints lie ("" is this folder)."""
-        write_json(self.manifest, {"storage": storage, "checkpoints": checkpoints, "settings": settings.to_dict()})
+    def write(self, manifest: StudyManifest) -> None:
+        """Write study.json."""
+        values = {"format": _FORMAT, "storage": manifest.storage, "checkpoint_dir": manifest.checkpoint_dir}
+        write_json(self.manifest, {**values, "settings": manifest.settings.to_dict()})
 
-    def read(self) -> tuple[StudySettings, str, str]:
-        """Return what `write` was given; UserError when it is damaged or of another version of nephros."""
+    def read(self) -> StudyManifest:
+        """Return the contents of study.json; FileError when it is damaged or of another version of nephros."""
         try:
             data: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
-            return StudySettings(**data["settings"]), str(data["storage"]), str(data["checkpoints"])
+            return StudyManifest(StudySettings(**data["settings"]), str(data["storage"]), str(data["checkpoint_dir"]))
         except (OSError, KeyError, TypeError, json.JSONDecodeError):
-            raise NephrosError(
-                f"{self.manifest} is damaged or was made by another version of nephros: start a new study with another "
-                "--name."
-            ) from None
+            message = (
+                f"{self.manifest} is damaged or was written by another version of nephros: start a new study under another "
+                "`name`."
+            )
+            raise FileError(self.manifest, message) from None
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from running this study, and remove what a killed one left; UserError when one does."""
+        """Within the block, no other process runs this study; LockedError when one does. Cleans up after killed processes."""
         try:
             with file_lock(self.root / ".lock", wait=False):
                 remove_temporary_files(self.root)
                 yield
         except BlockingIOError:
-            raise NephrosError(
+            raise LockedError(
                 f"Another process is running the study in {self.root}: wait for it or stop it; "
-                f"`nephros tune --show {self.cli_name}` shows how far it is."
+                f"`nephros.show_study({self.name!r})` shows its progress."
             ) from None

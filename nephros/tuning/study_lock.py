@@ -1,4 +1,4 @@
-"""One driver a study: a lock that dies with its holder, beside an SQLite file or in a PostgreSQL server."""
+"""One driver per study: a lock that its holder's death releases, beside an SQLite file or in a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 import sqlalchemy
 from sqlalchemy import URL, Connection
 
-from nephros.errors import NephrosError
+from nephros.errors import LockedError
 from nephros.files import file_lock
 from nephros.training.seeding import derive_seed
 
 CONNECT_ARGS = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 30_000}
-"""Of a PostgreSQL connection: seconds, seconds and milliseconds after which a silent server counts as gone."""
+"""Timeouts of a PostgreSQL connection, after which a silent server counts as gone: seconds, seconds, milliseconds."""
 
 
 class StudyLock:
-    """The right to write to a study."""
+    """The exclusive right to write to a study."""
 
     def __init__(self, url: URL, study: str) -> None:
         self._url, self._study = url, study
@@ -26,7 +26,7 @@ class StudyLock:
         self._acquired = False
 
     def acquire(self) -> None:
-        """Take the right, and keep it until `release` or the end of this process; UserError when another has it."""
+        """Take the lock until `release` or the end of this process; LockedError when another process holds it."""
         if self._url.get_backend_name() == "sqlite":
             database = Path(str(self._url.database))
             try:
@@ -49,9 +49,9 @@ class StudyLock:
         self._connection = connection
 
     def check(self) -> None:
-        """Raise an error of the database's when the server went away, and the right with it; take it again if it is back.
+        """Raise the database's error when the server, and the lock with it, is gone; take the lock again once it is back.
 
-        UserError when another driver was faster. Nothing happens where the right was never taken, as for a reader.
+        Raises LockedError when another driver was faster. Does nothing if the lock was never taken, as by a reader.
         """
         if not self._acquired or self._url.get_backend_name() == "sqlite":
             return
@@ -65,7 +65,7 @@ class StudyLock:
             raise
 
     def release(self) -> None:
-        """Give the right back."""
+        """Release the lock."""
         self._acquired = False
         self._disconnect()
 
@@ -77,8 +77,8 @@ class StudyLock:
         self._stack.close()
         self._stack = contextlib.ExitStack()
 
-    def _locked_error(self) -> NephrosError:
-        return NephrosError(
+    def _locked_error(self) -> LockedError:
+        return LockedError(
             f"Another process is running the study {self._study}: wait for it or stop it; "
-            f"`nephros tune --show {self._study}` shows how far it is."
+            f"`nephros.show_study({self._study!r})` shows its progress."
         )

@@ -1,4 +1,4 @@
-"""What is known of a study's configurations, and what follows from it: the rungs' standings and the best so far."""
+"""The state of a study: what is known of its configurations, and the rungs and the best so far that follow from it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Literal
 from nephros.recipe import Recipe
 from nephros.tuning.hyperband import PENDING, Bracket, Pending, Rung, RungState, is_failed, rung_states
 from nephros.tuning.settings import StudySettings
+from nephros.tuning.space import apply_params
 
 ConfigKey = tuple[int, int]
 """(s of the bracket, index within it)."""
@@ -18,7 +19,7 @@ TrialStateName = Literal["running", "pruned", "complete", "failed"]
 
 @dataclass(frozen=True)
 class Config:
-    """One configuration: one trial of the Optuna study."""
+    """One configuration, which is one trial of the Optuna study."""
 
     bracket: int
     index: int
@@ -26,21 +27,21 @@ class Config:
     number: int
     """Optuna's trial number."""
     params: dict[str, Any]
-    """Dotted field -> value, of the dimensions that are active."""
+    """Dotted field -> value, of the active dimensions."""
     values: dict[int, float] = field(default_factory=dict)
-    """Epochs trained -> the study's metric on (the cut) validation, one entry an epoch."""
+    """Epochs trained -> the study's metric on the validation images that trials see, one entry per epoch."""
     state: TrialStateName = "running"
-    """pruned: eliminated; complete: trained to the bracket's end; failed: diverged, out of memory or impossible."""
+    """pruned: not promoted; complete: trained to its bracket's end; failed: diverged, out of memory or impossible."""
     error: str | None = None
     """Why it failed."""
     early_stopped: bool = False
-    """Whether its recipe's early stop ended it: it trains no further and keeps its score."""
+    """Whether the recipe's early stopping ended it: it trains no further and keeps its score."""
     seconds: float = 0.0
-    """Spent training, validation not counted."""
+    """Training time, validation not included."""
 
     @property
     def key(self) -> ConfigKey:
-        """The pair that names it in every run of the study."""
+        """The pair that identifies the configuration in every run of the study."""
         return self.bracket, self.index
 
     @property
@@ -55,24 +56,24 @@ class BestConfig:
 
     key: ConfigKey
     epochs: int
-    """At which it had that score."""
+    """Epochs after which it had that score."""
     value: float
-    """The study's metric."""
+    """The study's metric after these epochs."""
 
 
 @dataclass(frozen=True)
 class StudyState:
-    """A study as it stands; a pure view of what is stored."""
+    """A study at one moment, as it is stored."""
 
     settings: StudySettings
     configs: Mapping[ConfigKey, Config]
     best_metrics: dict[str, Any] | None = None
-    """What the best configuration came to on all of validation, once the study is over: Evaluation.metrics."""
+    """The best configuration's metrics on the whole validation split, once the study is finished: Evaluation.metrics."""
 
     def score(self, config: Config, epochs: int) -> float | Pending | None:
-        """Return what ranks a configuration after `trained_epochs`, higher is better: PENDING, or None when it failed before.
+        """Return a configuration's score after `epochs`, higher is better; PENDING, or None when it failed before.
 
-        It is the metric of the weights that the recipe keeps: the last epoch's, or with `checkpoint: best` the best.
+        The score is the metric of the weights that the recipe keeps: the last epoch's, or with `checkpoint: best` the best.
         """
         if config.trained_epochs < epochs and not config.early_stopped:
             return None if config.state == "failed" else PENDING
@@ -93,7 +94,7 @@ class StudyState:
 
     @property
     def best(self) -> BestConfig | None:
-        """The best score at the end of a closed rung so far; of equal ones the earlier bracket's, rung's and index's."""
+        """The best score at the end of a closed rung so far; the first of equal ones, in order of bracket, rung and index."""
         sign = -1.0 if self.settings.lower_is_better else 1.0
         best, best_score = None, -math.inf
         for bracket in self.settings.planned_brackets:
@@ -110,31 +111,29 @@ class StudyState:
 
     @property
     def finished(self) -> bool:
-        """Whether every bracket has come to its end."""
+        """Whether every bracket is finished."""
         return all(self.bracket_finished(bracket) for bracket in self.settings.planned_brackets)
 
     @property
     def finalized(self) -> bool:
-        """Whether what follows from the scores has been stored: every configuration has its fate."""
+        """Whether every configuration's final state (pruned, complete or failed) is stored."""
         return all(config.state != "running" for config in self.configs.values())
 
     def bracket_finished(self, bracket: Bracket) -> bool:
-        """Return whether the bracket's last rung, or an earlier one that nobody survived, is closed."""
+        """Return whether the bracket's last rung is closed, or an earlier one with no survivors."""
         last = self.rung_states(bracket)[-1]
         return last.promoted is not None
 
     @property
     def trained_epochs(self) -> int:
-        """Epochs trained so far, over all configurations."""
+        """Epochs trained so far, summed over all configurations."""
         return sum(config.trained_epochs for config in self.configs.values())
 
     @property
     def planned_epochs(self) -> int:
-        """Epochs of the whole plan, where none fails."""
+        """Epochs of the whole study if no configuration fails."""
         return sum(bracket.total_epochs for bracket in self.settings.planned_brackets)
 
     def recipe(self, key: ConfigKey) -> Recipe:
-        """Return a configuration's recipe; UserError when its values can't be combined."""
-        from nephros.tuning.space import apply_params
-
+        """Return a configuration's recipe; NephrosError when its values can't be combined."""
         return apply_params(self.settings.base_recipe, self.configs[key].params)

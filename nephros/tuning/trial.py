@@ -1,4 +1,4 @@
-"""What a rung asks of one configuration: take it from its checkpoint to so many epochs."""
+"""A trial's work in one rung: train a configuration from its checkpoint to the rung's epochs."""
 
 from __future__ import annotations
 
@@ -24,55 +24,56 @@ from nephros.tuning.study_state import ConfigKey
 
 @dataclass(frozen=True)
 class Task:
-    """A configuration's share of a rung, as plain values."""
+    """A configuration to be trained in a rung, as plain values."""
 
     key: ConfigKey
     recipe: dict[str, Any]
     """Recipe.to_dict."""
     stop_epoch: int
-    """Epochs, from the first, that it shall have been trained for."""
+    """Epochs to have been trained for at the end, those of earlier rungs included."""
     fingerprint: str = ""
-    """Of the recipe and the data: a checkpoint with another one is somebody else's."""
+    """Identifies recipe and data: a checkpoint with another fingerprint belongs to another study."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a task."""
+    """The result of a task."""
 
     key: ConfigKey
     history: tuple[EpochMetrics, ...]
-    """All its epochs, those of earlier rungs too."""
+    """All epochs of the configuration, those of earlier rungs included."""
     early_stopped: bool = False
-    """Whether its recipe's early stop ended it."""
+    """Whether the recipe's early stopping ended the training."""
     error: str | None = None
-    """Why the configuration failed: it diverged, or took more memory than there is, or its values can't be combined."""
+    """Why the configuration failed: it diverged, ran out of memory, or its values can't be combined."""
 
 
 @dataclass
 class EpochReporter:
-    """A Listener that passes epochs on."""
+    """A training Callback that passes on each epoch's metrics."""
 
     on_epoch: Callable[[EpochMetrics], None]
 
     def on_step_end(self, epoch: int, n_images: int, loss: Tensor) -> None:
-        """Nothing is told of single steps."""
+        """Do nothing."""
 
     def on_epoch_end(self, epoch: EpochMetrics, history: list[EpochMetrics]) -> None:
-        """Pass on an epoch that is over and safe in the checkpoint."""
+        """Pass on an epoch that is finished and saved in the checkpoint."""
         self.on_epoch(epoch)
 
 
 class TrialRunner:
-    """A place to work at: the data on a device, opened once for many trials."""
+    """Trains configurations one after another on data that is opened, and moved to a device, once."""
 
     def __init__(self, dataset: Dataset, device: torch.device, store: CheckpointStore) -> None:
         self.dataset, self.device, self.store = dataset, device, store
         self._batches: dict[tuple[str, bool], BatchLoader] = {}
 
     def run_task(self, task: Task, on_epoch: Callable[[EpochMetrics], None]) -> Outcome:
-        """Train a configuration on from its checkpoint, from the beginning where there is none; `on_epoch` each new epoch.
+        """Train a configuration from its checkpoint, or from the start without one; call `on_epoch` after each new epoch.
 
-        A configuration's own failure is an Outcome with its reason. OSError (a full disk) passes: it is not its fault.
+        A configuration's own failure becomes an Outcome with its error. OSError (a full disk) propagates: the configuration
+        isn't the cause.
         """
         history: list[EpochMetrics] = []
         try:
@@ -94,11 +95,11 @@ class TrialRunner:
             raise
         except Exception as error:
             if "CUDA error" in str(error):
-                raise  # a GPU that has failed once fails this process for ever: another one is to try again
+                raise  # after a GPU error this process is unusable: a new one retries
             return Outcome(task.key, tuple(history), error=_failure_message(error))
 
     def make_trainer(self, recipe: Recipe) -> Trainer:
-        """Return the recipe's fit on this data, with fresh weights; UserError when they don't go together."""
+        """Return a Trainer of the recipe on this data, with freshly initialized weights; NephrosError when they don't fit."""
         model = init_model(recipe, self.dataset.train, input_spec(self.dataset))
         check_last_batch(recipe, self.dataset, model)
         train, val = (self._split_batches(name, recipe.channels_last) for name in ("train", "val"))
@@ -112,7 +113,7 @@ class TrialRunner:
 
 
 def matching_state(state: dict[str, Any] | None, task: Task) -> dict[str, Any] | None:
-    """Return a checkpoint's state if it is the task's own, and not that of a study which used the same place before."""
+    """Return a checkpoint's state if the task wrote it; None if an earlier study left it in the same place."""
     return state if state is not None and state.get("fingerprint") == task.fingerprint else None
 
 
@@ -121,7 +122,7 @@ def _failure_message(error: Exception) -> str:
         return str(error)
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
-        return "It took more memory than there is."
+        return "It ran out of memory."
     return f"{type(error).__name__}: {text[:300]}"
 
 
@@ -131,13 +132,13 @@ def outcome_to_dict(outcome: Outcome) -> dict[str, Any]:
 
 
 def outcome_from_dict(values: dict[str, Any]) -> Outcome:
-    """Return what `outcome_to_dict` was given."""
+    """Return the outcome that `outcome_to_dict` converted."""
     history = tuple(EpochMetrics(**row) for row in values["history"])
     return Outcome(_to_key(values["key"]), history, values["early_stopped"], values["error"])
 
 
 def task_from_dict(values: dict[str, Any]) -> Task:
-    """Return the task that `dataclasses.asdict` took apart."""
+    """Return the task that `dataclasses.asdict` converted."""
     return Task(_to_key(values["key"]), values["recipe"], values["stop_epoch"], values["fingerprint"])
 
 

@@ -1,6 +1,6 @@
-"""A long-lived process that does a study's tasks; `python -m nephros.tuning.worker`, started by pools.Processes.
+"""A worker process of a study, `python -m nephros.tuning.worker`, started by executors.ProcessExecutor.
 
-Lines of JSON come in (first the setup, then tasks) and go out (ready, an epoch's row, an outcome, trouble).
+It reads lines of JSON (the setup, then tasks) and writes lines of JSON (ready, an epoch's metrics, an outcome, an error).
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from nephros.tuning.trial import TrialRunner, outcome_to_dict, task_from_dict
 
 
 def main() -> None:
-    """Work until the driver goes, which ends this process at once, whatever it is doing.
+    """Run tasks until the driver exits, which ends this process at once, even in the middle of an epoch.
 
-    The setup has: request (what `load` takes), subset and seed (or subset null), device, threads, and store.
+    The setup has the keys data_request (arguments of `nephros.load`), subset (or null) and its seed, device, threads, and
+    store (the root of the CheckpointStore).
     """
     # Nothing else may write to the pipe that the driver reads.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
@@ -43,14 +44,14 @@ def main() -> None:
     except ImportError as error:
         _send(
             out,
-            {"error_message": f"A worker can't start ({error}): mend the installation.", "errno": None, "file": None},
+            {"error_message": f"A worker can't start ({error}): repair the installation.", "errno": None, "file": None},
         )
 
 
 def _read_lines(lines: queue.Queue[str]) -> None:
     for line in sys.stdin:
         lines.put(line)
-    os._exit(0)  # the driver is gone: its successor will start workers of its own
+    os._exit(0)  # the driver is gone; its successor starts its own workers
 
 
 def _serve(lines: queue.Queue[str], out: IO[str]) -> None:
@@ -64,8 +65,8 @@ def _serve(lines: queue.Queue[str], out: IO[str]) -> None:
     while True:
         task = task_from_dict(json.loads(lines.get()))
 
-        def on_epoch(row: EpochMetrics, key: tuple[int, int] = task.key) -> None:
-            _send(out, {"key": key, "metrics": dataclasses.asdict(row)})
+        def on_epoch(metrics: EpochMetrics, key: tuple[int, int] = task.key) -> None:
+            _send(out, {"key": key, "metrics": dataclasses.asdict(metrics)})
 
         _send(out, {"outcome": outcome_to_dict(runner.run_task(task, on_epoch))})
 

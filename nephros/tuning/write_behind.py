@@ -1,7 +1,7 @@
 """Writes to storage and removals of checkpoints, in order and in the background, so that no worker waits for a disk.
 
-What is written is always a beginning of what was decided. A crash loses the end of it, which the checkpoints, removed
-only in the same order, still hold.
+Storage always holds a prefix of what was decided. A crash loses the rest, but the checkpoints, which are removed in the
+same order, still hold it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Write = Callable[[], None]
 
 
 class WriteBehindQueue:
-    """An ordered queue of writes with one thread of its own."""
+    """An ordered queue of writes, carried out by one background thread."""
 
     def __init__(self) -> None:
         self._writes: queue.Queue[Write | None] = queue.Queue()
@@ -23,17 +23,17 @@ class WriteBehindQueue:
         self._thread.start()
 
     def put(self, write: Write) -> None:
-        """Have something written after all that came before; raises what an earlier write raised."""
+        """Queue a write after all earlier ones; raises what an earlier write raised."""
         self.raise_pending()
         self._writes.put(write)
 
     def raise_pending(self) -> None:
-        """Raise what a write raised, if any did."""
+        """Raise the error of the first write that failed, if any."""
         if self._error is not None:
             raise self._error
 
     def close(self, *, drain: bool) -> None:
-        """End the thread, after all writes where `drain`, and raise what one of them raised; else as soon as may be."""
+        """End the thread: with `drain` after all writes, raising what one of them raised; else after the current write."""
         if not drain:
             self._error = self._error or InterruptedError()
         self._writes.put(None)

@@ -1,60 +1,54 @@
-"""Looking at a study: what it found so far, its report, and the recipe of its best configuration."""
+"""Look at a study: its progress, its report, and the recipe of its best configuration."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import logging
 from pathlib import Path
 from typing import Any
 
-from nephros.console import table_console
-from nephros.errors import NephrosError
+from nephros.errors import IncompleteError, NephrosError
 from nephros.recipe import Recipe
 from nephros.reporting.study.page import write_study_report
 from nephros.tuning.optuna_storage import StudyStorage, storage_url
-from nephros.tuning.progress import progress_table
-from nephros.tuning.settings import StudySettings
-from nephros.tuning.study_folder import StudyFolder
+from nephros.tuning.study_folder import StudyFolder, StudyManifest
 from nephros.tuning.study_state import StudyState
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
-def open_storage(
-    folder: StudyFolder, settings: StudySettings, stored_url: str, storage_override: str | None, say: Say
-) -> StudyStorage:
-    """Return where the study's trials are kept: at `storage_override`, else where they were `stored_url`, else in its folder."""
-    return StudyStorage(storage_url(storage_override or stored_url or str(folder.database)), settings.name, say)
+def open_storage(folder: StudyFolder, manifest: StudyManifest, storage: str | None = None) -> StudyStorage:
+    """Open the database of a study's trials: `storage`, else the manifest's, else the one in the study's folder."""
+    url = storage_url(storage or manifest.storage or str(folder.database))
+    return StudyStorage(url, manifest.settings.name)
 
 
-def load_study(study: str | Path, storage: str | None = None) -> tuple[StudyFolder, StudyState]:
-    """Return a study's folder and what is known of it; UserError when it has not begun."""
-    folder = StudyFolder.open(study)
-    settings, stored_url, _ = folder.read()
-    study_storage = open_storage(folder, settings, stored_url, storage, print)
-    if not study_storage.initialized:
-        raise NephrosError(
-            f"The study {settings.name} has not begun: `nephros tune --resume {folder.cli_name}` starts it."
-        )
-    return folder, study_storage.load_state()
+def show_study(study: str | Path, *, storage: str | None = None) -> StudyState:
+    """Return a study's state and write its report; another process may be running the study.
 
+    Args:
+        study: name of a study in studies/, or its folder.
+        storage: URL of the trials' database, needed only where the stored one lacks its password.
 
-def show_study(study: str | Path, *, storage: str | None = None, say: Say = print) -> StudyState:
-    """Print how far a study is and what it found, and write its report; it may be running meanwhile."""
-    folder, study_state = load_study(study, storage)
-    table_console().print(progress_table(study_state))
-    report_study(folder, study_state, say)
+    Raises:
+        NephrosError: there is no such study, it has not started, or every configuration failed.
+    """
+    folder, study_state = _load_study(study, storage)
+    write_report(folder, study_state)
     return study_state
 
 
 def best_recipe(study: str | Path, *, storage: str | None = None) -> tuple[Recipe, dict[str, Any]]:
-    """Return the recipe of a study's best configuration so far, named RECIPE-tuned, and how to open the study's data."""
-    folder, study_state = load_study(study, storage)
+    """Return the recipe of a study's best configuration so far, named RECIPE-tuned, and the study's data as `load` takes it.
+
+    `study` and `storage` are as for `show_study`. Raises IncompleteError while the study has no finished rung.
+    """
+    folder, study_state = _load_study(study, storage)
     best, settings = study_state.best, study_state.settings
     if best is None:
-        raise NephrosError(
-            f"The study {settings.name} has no finished rung to choose from: `nephros tune --show {folder.cli_name}` shows "
-            "how far it is."
+        raise IncompleteError(
+            f"The study {settings.name} has no finished rung to choose from: `nephros.show_study({folder.name!r})` shows its "
+            "progress."
         )
     source = (
         f"best of study {settings.name} ({settings.data['title']}): {settings.metric} {best.value:.4f} "
@@ -64,29 +58,24 @@ def best_recipe(study: str | Path, *, storage: str | None = None) -> tuple[Recip
     return dataclasses.replace(recipe, name=f"{recipe.name}-tuned", source=source), settings.data_request
 
 
-def report_study(folder: StudyFolder, study_state: StudyState, say: Say) -> None:
-    """Say what a study found, and write its report; UserError when everything in it failed."""
-    tag = "synthetic-" if study_state.settings.data["split"] == "synthetic" else ""
-    page = write_study_report(study_state, folder.root, tag)
-    best, metric = study_state.best, study_state.settings.metric
-    if best is None:
+def write_report(folder: StudyFolder, study_state: StudyState) -> None:
+    """Write a study's report to its folder; NephrosError when every configuration of a finished study failed."""
+    page = write_study_report(study_state, folder.root)
+    if study_state.best is None and study_state.finished:
         reasons = [config.error for config in study_state.configs.values() if config.error]
-        if study_state.finished:
-            raise NephrosError(
-                f"Every configuration failed; the first said: {reasons[0]} Narrow the space and tune again."
-            )
-        say("no rung is finished yet")
-    else:
-        values = ", ".join(
-            f"{key} {_format_value(value)}" for key, value in study_state.configs[best.key].params.items()
+        raise NephrosError(
+            f"Every configuration failed, the first with this error: {reasons[0]} Narrow the `space` and tune again."
         )
-        say(f"best: {metric} {best.value:.4f} after {best.epochs} epochs (s{best.key[0]}#{best.key[1]}): {values}")
-        if study_state.best_metrics is not None:
-            n, accuracy, loss = (study_state.best_metrics[key] for key in ("n", "accuracy", "loss"))
-            say(f"on all of validation ({n:,} images): accuracy {accuracy:.4f}, loss {loss:.4f}")
-        say(f"train it on the whole train split: nephros train --from-study {folder.cli_name}")
-    say(f"report: {page}")
+    logger.debug("wrote %s", page)
 
 
-def _format_value(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _load_study(study: str | Path, storage: str | None) -> tuple[StudyFolder, StudyState]:
+    """Return a study's folder and state; IncompleteError when the study has not started."""
+    folder = StudyFolder.open(study)
+    manifest = folder.read()
+    study_storage = open_storage(folder, manifest, storage)
+    if not study_storage.initialized:
+        raise IncompleteError(
+            f"The study {manifest.settings.name} has not started: `nephros.resume_study({folder.name!r})` starts it."
+        )
+    return folder, study_storage.load_state()

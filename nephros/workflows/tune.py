@@ -1,9 +1,11 @@
-"""Tuning: start a study, or go on with one."""
+"""Tune a recipe: start a study, or resume one."""
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,50 +20,47 @@ from nephros.data.dataset import Dataset
 from nephros.data.load import data_request, load
 from nephros.data.subset import tuning_subset
 from nephros.environment import available_memory
-from nephros.errors import NephrosError
+from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.evaluation.metrics import compute_metrics
 from nephros.evaluation.scoring import evaluate_model
 from nephros.files import write_text
 from nephros.recipe import Recipe, to_yaml
-from nephros.tuning import space as spaces
 from nephros.tuning.checkpoint_store import CheckpointStore, best_checkpoint_name
 from nephros.tuning.executors import Executor, InProcessExecutor, NullExecutor, ProcessExecutor
 from nephros.tuning.optuna_storage import StudyStorage, storage_url, url_without_password
-from nephros.tuning.plan import check_versions, plan_study, print_plan, with_data
 from nephros.tuning.progress import StudyProgress
 from nephros.tuning.scheduler import HyperbandScheduler
-from nephros.tuning.settings import StudySettings
-from nephros.tuning.study_folder import STUDIES_DIR, StudyFolder
+from nephros.tuning.settings import StudySettings, plan_study
+from nephros.tuning.space import parse_space
+from nephros.tuning.study_folder import STUDIES_DIR, StudyFolder, StudyManifest
 from nephros.tuning.study_state import StudyState
 from nephros.tuning.trial import TrialRunner
-from nephros.workflows.study import open_storage, report_study
+from nephros.workflows.study import open_storage, write_report
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 _WORKER_BYTES = 700_000_000
-"""What a worker process takes besides its data, as seen with the poster's network."""
+"""Memory of a worker process besides its data, measured with the poster's network."""
 
 
 @dataclass(frozen=True)
 class _RunOptions:
-    """What a study may be run with; its answer depends on none of it."""
+    """How to run a study; none of it changes the result."""
 
     workers: int | None
-    cluster: str | None
+    ray_address: str | None
     max_minutes: float | None
-    say: Say
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
-            raise NephrosError(f"--workers is {self.workers}, but it must be a whole number of at least 1.")
+            raise InvalidArgument("workers", self.workers, "a whole number of at least 1")
         if self.max_minutes is not None and not self.max_minutes > 0:
-            raise NephrosError(f"--max-minutes is {self.max_minutes}, but it must be a number of minutes above 0.")
+            raise InvalidArgument("max_minutes", self.max_minutes, "a number of minutes above 0")
 
     def check_data_source(self, source: str) -> None:
-        """Raise UserError when several processes would each have to open data that has no name."""
-        if not source and self.cluster is None and self.workers is not None and self.workers > 1:
-            raise NephrosError(
-                "--workers above 1 need data that each can open: name it by its path, or use one worker."
-            )
+        """Raise InvalidArgument when several local workers would have to open data that was given in Python."""
+        if not source and self.ray_address is None and self.workers is not None and self.workers > 1:
+            hint = "More workers need data that each can open: give its name or path."
+            raise InvalidArgument("workers", self.workers, "1 for a Dataset given in Python", hint=hint)
 
 
 def tune(
@@ -72,47 +71,59 @@ def tune(
     data_seed: int = 0,
     workers: int | None = None,
     storage: str | None = None,
-    checkpoints: str = "",
-    cluster: str | None = None,
+    checkpoint_dir: str = "",
+    ray_address: str | None = None,
     max_minutes: float | None = None,
     command: str = "",
-    say: Say = print,
     **settings: Any,
 ) -> StudyState:
-    """Tune `recipe` on `data` by Hyperband, in studies/NAME, and return what was found; `settings` are those of `plan`.
+    """Tune `recipe` on `data` by Hyperband, in studies/NAME, and return the study's final state.
 
-    `workers` trials run at once (default: as many as cores and memory hold), and the answer does not depend on how many.
-    `storage` is an SQLite file or a PostgreSQL URL (default: the study's folder), `checkpoints` a folder or fsspec URL,
-    `cluster` a Ray address, `max_minutes` minutes after which to stop, to be resumed. `size` and `data_seed` are passed to
-    `nephros.load`. Raises UserError for input that can't be used, before anything is written.
+    Args:
+        recipe: a recipe, its name or its YAML file.
+        data: a data set, its name or its path.
+        size: pixels per side, as `nephros.load` takes it.
+        data_seed: seed of a folder's split, as `nephros.load` takes it.
+        workers: trials that run at once; None is as many as cores and memory have room for. The result doesn't depend on it.
+        storage: SQLite file or PostgreSQL URL of the trials; None is a file in the study's folder.
+        checkpoint_dir: folder or fsspec URL of the checkpoints; "" is a folder in the study's folder.
+        ray_address: address of a Ray cluster to run trials on.
+        max_minutes: minutes after which to stop; `resume_study` continues.
+        command: the command that started the study, for its report.
+        settings: keyword arguments of `nephros.tuning.settings.plan_study`, such as max_epochs, space and name.
+
+    Raises:
+        NephrosError: the input can't be used (nothing is written then), or every configuration failed.
     """
-    run_options = _RunOptions(workers, cluster, max_minutes, say)
+    run_options = _RunOptions(workers, ray_address, max_minutes)
     database_url = storage_url(storage) if storage else None
     if database_url and storage:
-        command = command.replace(storage, url_without_password(database_url))  # no password is written down
+        command = command.replace(storage, url_without_password(database_url))  # passwords are never stored
     study_settings = plan_study(recipe, command=command, **settings)
-    if checkpoints:
-        checkpoints = _study_checkpoints(checkpoints, study_settings.name)
-        CheckpointStore(checkpoints)
+    if checkpoint_dir:
+        checkpoint_dir = _study_checkpoints(checkpoint_dir, study_settings.name)
+        CheckpointStore(checkpoint_dir)
     dataset, request = _load_data(data, size, data_seed)
     run_options.check_data_source(request["source"])
-    study_settings = with_data(study_settings, request, dataset.provenance.to_dict())
+    study_settings = dataclasses.replace(study_settings, data_request=request, data=dataset.provenance.to_dict())
     tuning_data = _tuning_data(dataset, study_settings)
-    study_storage = StudyStorage(database_url, study_settings.name, say) if database_url else None
-    if study_storage and study_storage.exists:
-        raise study_storage.already_exists_error()
-    if cluster is not None:
-        _import_ray_executor().connect(cluster, checkpoints, study_settings)
+    study_storage = StudyStorage(database_url, study_settings.name) if database_url else None
+    if study_storage:
+        study_storage.check_is_new()
+    if ray_address is not None:
+        _import_ray_executor().connect(ray_address, checkpoint_dir, study_settings)
     folder = StudyFolder.create(STUDIES_DIR / study_settings.name)
     with folder.lock():
-        folder.write(study_settings, url_without_password(database_url) if database_url else "", checkpoints)
+        stored_url = url_without_password(database_url) if database_url else ""
+        manifest = StudyManifest(study_settings, stored_url, checkpoint_dir)
+        folder.write(manifest)
         write_text(folder.root / "recipe.yaml", to_yaml(study_settings.base_recipe))
-        study_storage = study_storage or StudyStorage(storage_url(str(folder.database)), study_settings.name, say)
         for warning in dataset.warnings:
-            say(f"warning: {warning}")
-        say(f"study {study_settings.name} on {dataset.provenance.title}, in {folder.root}")
-        print_plan(study_settings)
-        return _run_study(folder, study_settings, study_storage, dataset, tuning_data, run_options)
+            logger.warning(warning)
+        logger.info("study %s on %s, in %s", study_settings.name, dataset.provenance.title, folder.root)
+        _log_plan(study_settings)
+        study_storage = study_storage or open_storage(folder, manifest)
+        return _run_study(folder, manifest, study_storage, dataset, tuning_data, run_options)
 
 
 def resume_study(
@@ -121,41 +132,48 @@ def resume_study(
     *,
     workers: int | None = None,
     storage: str | None = None,
-    cluster: str | None = None,
+    ray_address: str | None = None,
     max_minutes: float | None = None,
-    say: Say = print,
 ) -> StudyState:
-    """Go on with a study where it was; one that is over is returned as it is.
+    """Continue a study where it stopped, and return its final state; a finished study is returned as it is.
 
-    `data` is needed only where the study's own has moved or was given in Python, `storage` where the stored URL lacks a
-    password. Raises UserError when there is no such study, or its data or the versions that made it have changed.
+    Args:
+        study: name of a study in studies/, or its folder.
+        data: needed only where the study's data has moved, or was given in Python.
+        workers: as for `tune`.
+        storage: needed only where the stored URL lacks its password.
+        ray_address: as for `tune`.
+        max_minutes: as for `tune`.
+
+    Raises:
+        NephrosError: there is no such study, or its data or the packages that it was made with have changed.
     """
-    run_options = _RunOptions(workers, cluster, max_minutes, say)
+    run_options = _RunOptions(workers, ray_address, max_minutes)
     folder = StudyFolder.open(study)
     with folder.lock():
-        settings, stored_url, _ = folder.read()
-        check_versions(settings)
-        study_storage = open_storage(folder, settings, stored_url, storage, say)
+        manifest = folder.read()
+        settings = manifest.settings
+        settings.check_versions()
+        study_storage = open_storage(folder, manifest, storage)
         if data is None and not settings.data_request["source"]:
-            raise NephrosError(
-                f"{settings.name} was made on data given in Python: give it to nephros.resume_study again."
+            raise InvalidArgument(
+                "data", data, "the Dataset that the study was started with, which was given in Python"
             )
         source = settings.data_request["source"] if data is None else data
         dataset, request = _load_data(source, settings.data_request["size"], settings.data_request["seed"])
         run_options.check_data_source(request["source"])
         if dataset.provenance.sha256 != settings.data["sha256"]:
-            raise NephrosError(
-                f"The study {settings.name} can't go on, since its data ({dataset.provenance.path}) has changed since it "
-                "began: name the data that it began with by --data, or start a new study."
+            raise IncompatibleError(
+                f"The study {settings.name} can't be resumed: its data ({dataset.provenance.path}) has changed. Give the "
+                "original data as `data`, or start a new study."
             )
-        return _run_study(
-            folder, settings, study_storage, dataset, _tuning_data(dataset, settings), run_options, request
-        )
+        tuning_data = _tuning_data(dataset, settings)
+        return _run_study(folder, manifest, study_storage, dataset, tuning_data, run_options, request)
 
 
-def _study_checkpoints(checkpoints: str, name: str) -> str:
-    """Return the study's own place among checkpoints that several studies may share."""
-    root = checkpoints if "://" in checkpoints else str(Path(checkpoints).expanduser().absolute())
+def _study_checkpoints(checkpoint_dir: str, name: str) -> str:
+    """Return the study's own folder in a checkpoint folder that several studies may share."""
+    root = checkpoint_dir if "://" in checkpoint_dir else str(Path(checkpoint_dir).expanduser().absolute())
     return f"{root.rstrip('/')}/{name}"
 
 
@@ -166,31 +184,36 @@ def _load_data(data: str | Path | Dataset, size: int | None, seed: int) -> tuple
 
 
 def _tuning_data(dataset: Dataset, settings: StudySettings) -> Dataset:
-    """Return what trials see of the data; UserError when the metric is undefined on it."""
+    """Return the images that trials see; InvalidArgument when the metric is undefined on them."""
     tuning_data = dataset if settings.subset is None else tuning_subset(dataset, settings.subset, settings.seed)
     uniform = np.full((len(tuning_data.val), dataset.n_classes), 1 / dataset.n_classes)
     if (
         settings.metric == "val_auc"
         and compute_metrics(uniform, tuning_data.val.labels, dataset.class_names)["auc"] is None
     ):
-        raise NephrosError(
-            "--metric val_auc is undefined on this validation split, which lacks classes: choose val_loss."
-        )
+        expected = "val_loss, say: AUC is undefined on this validation split, which lacks classes"
+        raise InvalidArgument("metric", settings.metric, expected)
     return tuning_data
+
+
+def _log_plan(settings: StudySettings) -> None:
+    for bracket in settings.planned_brackets:
+        rungs = ", ".join(f"{rung.n_configs} at {rung.epochs}" for rung in bracket.rungs)
+        logger.info("bracket s=%d: configurations at epochs %s; %d epochs", bracket.s, rungs, bracket.total_epochs)
 
 
 def _run_study(
     folder: StudyFolder,
-    settings: StudySettings,
+    manifest: StudyManifest,
     storage: StudyStorage,
     dataset: Dataset,
     tuning_data: Dataset,
     run_options: _RunOptions,
     request: dict[str, Any] | None = None,
 ) -> StudyState:
-    """Take the study as far as it goes, judge its best configuration, and tell of it."""
-    say, checkpoints = run_options.say, folder.read()[2]
-    store = CheckpointStore(checkpoints or str(folder.root / "checkpoints"))
+    """Run the study as far as the options allow, evaluate its best configuration once it is finished, and write its report."""
+    settings = manifest.settings
+    store = CheckpointStore(manifest.checkpoint_dir or str(folder.root / "checkpoints"))
     with _locked(storage):
         storage.create_or_verify(settings)
         study_state = storage.load_state()
@@ -200,23 +223,24 @@ def _run_study(
                 if study_state.finished
                 else _make_executor(settings, tuning_data, store, run_options, request or settings.data_request)
             )
-            space = spaces.parse_space(settings.space, settings.base_recipe, f"The space of study {settings.name}")
+            space = parse_space(settings.space, settings.base_recipe, f"The space of study {settings.name}")
             with StudyProgress() as callback:
                 finished = HyperbandScheduler(storage, space, store, executor, callback).run(run_options.max_minutes)
             if not finished:
-                say(
-                    f"stopped after {run_options.max_minutes:g} minutes: `nephros tune --resume {folder.cli_name}` goes on."
-                )
+                minutes = f"{run_options.max_minutes:g} minutes"
+                logger.info("stopped after %s: `nephros.resume_study(%r)` continues", minutes, folder.name)
             study_state = storage.load_state()
         if study_state.finished and study_state.best_metrics is None and study_state.best is not None:
-            say("judging the best configuration on all of validation")
+            logger.info("evaluating the best configuration on the whole validation split")
             metrics = _evaluate_best(study_state, dataset, store)
             if metrics is None:
-                say(f"warning: its checkpoint is missing from {store.root}, so it is not judged.")
+                logger.warning(
+                    "The best configuration's checkpoint is missing from %s: it isn't evaluated.", store.root
+                )
             else:
                 storage.set_best_metrics(metrics)
                 study_state = storage.load_state()
-    report_study(folder, study_state, say)
+    write_report(folder, study_state)
     return study_state
 
 
@@ -232,35 +256,41 @@ def _locked(storage: StudyStorage) -> Iterator[None]:
 def _make_executor(
     settings: StudySettings, dataset: Dataset, store: CheckpointStore, run_options: _RunOptions, request: dict[str, Any]
 ) -> Executor:
-    if run_options.cluster is not None:
+    if run_options.ray_address is not None:
         ray_executor: Executor = _import_ray_executor().RayExecutor(
-            run_options.cluster, settings, dataset, store, run_options.workers
+            run_options.ray_address, settings, dataset, store, run_options.workers
         )
         return ray_executor
-    device, n_cores = devices.resolve_device(settings.device_type), _available_cores()
+    device, n_cores, n_threads = (
+        devices.resolve_device(settings.device_type),
+        _available_cores(),
+        settings.threads_per_trial,
+    )
     workers = run_options.workers
     if workers is None:
         workers = _default_workers(settings, dataset, n_cores) if device.type == "cpu" and request["source"] else 1
-    if device.type == "cpu" and workers * settings.threads > n_cores:
-        run_options.say(
-            f"warning: {workers} workers of {settings.threads} threads are more than this machine's {n_cores} cores, which "
-            "slows all of them."
+    if device.type == "cpu" and workers * n_threads > n_cores:
+        logger.warning(
+            "%d workers with %d threads each are more than this machine's %d cores, which slows all of them.",
+            workers,
+            n_threads,
+            n_cores,
         )
     if workers == 1:
-        return InProcessExecutor(TrialRunner(dataset, device, store), settings.threads)
+        return InProcessExecutor(TrialRunner(dataset, device, store), n_threads)
     setup = {
         "data_request": request,
         "subset": settings.subset,
         "seed": settings.seed,
         "device": settings.device_type,
-        "threads": settings.threads,
+        "threads": n_threads,
         "store": store.root,
     }
     return ProcessExecutor(workers, setup)
 
 
 def _available_cores() -> int:
-    """Return the cores that this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -268,12 +298,8 @@ def _default_workers(settings: StudySettings, dataset: Dataset, n_cores: int) ->
     """Return how many workers the cores, the memory and the study itself have use for."""
     data_bytes = sum(split.images.nbytes for _, split in dataset.splits())
     fit_in_memory = int(available_memory() // (_WORKER_BYTES + 3 * data_bytes))
-    return max(
-        1,
-        min(
-            n_cores // settings.threads, fit_in_memory, sum(bracket.n_configs for bracket in settings.planned_brackets)
-        ),
-    )
+    n_configs = sum(bracket.n_configs for bracket in settings.planned_brackets)
+    return max(1, min(n_cores // settings.threads_per_trial, fit_in_memory, n_configs))
 
 
 def _import_ray_executor() -> Any:
@@ -283,14 +309,17 @@ def _import_ray_executor() -> Any:
 
 
 def _evaluate_best(study_state: StudyState, dataset: Dataset, store: CheckpointStore) -> dict[str, Any] | None:
-    """Return the metrics of the best configuration, as it was when it was best, on all of validation; None without it."""
+    """Return the best configuration's metrics on the whole validation split, with its weights as they were when it was best.
+
+    Returns None when its checkpoint is missing.
+    """
     best = study_state.best
     assert best is not None
     state = store.load(best_checkpoint_name(*best.key, best.epochs))
     if state is None:
         return None
     device, previous_threads = devices.resolve_device(study_state.settings.device_type), torch.get_num_threads()
-    torch.set_num_threads(study_state.settings.threads)
+    torch.set_num_threads(study_state.settings.threads_per_trial)
     try:
         trainer = TrialRunner(dataset, device, store).make_trainer(study_state.recipe(best.key))
         trainer.load_state_dict(state)

@@ -16,10 +16,10 @@ import pytest
 
 from benchmarks.tuners.best_trial import BestTrial, best_event
 from benchmarks.tuners.budget_config import BudgetConfig
+from benchmarks.tuners.comparison_plot import plot_comparison
 from benchmarks.tuners.curves import best_so_far, cost_to_reach, median_and_range, value_at
 from benchmarks.tuners.event_log import EpochEvent, EventLog
 from benchmarks.tuners.nephros_study import EventLogCallback
-from benchmarks.tuners.comparison_plot import plot_comparison
 from benchmarks.tuners.run import TunerRun
 from benchmarks.tuners.table import markdown, rows
 from nephros.training.history import EpochMetrics

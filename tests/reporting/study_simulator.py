@@ -1,4 +1,4 @@
-"""Made-up tuning studies at any stage, in milliseconds: scores come from a formula, promotions from the real standings."""
+"""Simulated tuning studies at any stage, in milliseconds: scores follow a formula, promotions are real."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nephros.recipe import Recipe
-from nephros.tuning.dimension import Dimension
 from nephros.tuning.settings import StudySettings
-from nephros.tuning.space import parse_space
+from nephros.tuning.space import Dimension, parse_space
 from nephros.tuning.study_state import Config, StudyState
 
 SPACE: dict[str, Any] = {
@@ -35,7 +34,7 @@ BEST_METRICS = {
 
 @dataclass(frozen=True)
 class SimulationConfig:
-    """What to make up."""
+    """The study to simulate."""
 
     max_epochs: int = 27
     eta: int = 3
@@ -47,14 +46,14 @@ class SimulationConfig:
     fail_rate: float = 0.0
     """Share of the configurations that fail in some epoch."""
     early_stop_rate: float = 0.0
-    """Share of the configurations whose early stop ends them."""
+    """Share of the configurations that stop early."""
     seed: int = 0
 
 
 def make_settings(plan: SimulationConfig, name: str = "poster-search") -> StudySettings:
-    """Return the settings of a made-up study."""
+    """Return the settings of a simulated study."""
     recipe = replace(Recipe(name="poster"), epochs=plan.max_epochs, metric=plan.metric)
-    title = "Made-up cells, synthetic" if plan.split == "synthetic" else f"TissueMNIST, {plan.split} split"
+    title = "Generated cells, synthetic" if plan.split == "synthetic" else f"TissueMNIST, {plan.split} split"
     return StudySettings(
         name=name,
         recipe=recipe.to_dict(),
@@ -65,7 +64,7 @@ def make_settings(plan: SimulationConfig, name: str = "poster-search") -> StudyS
         metric=plan.metric,
         sampler=plan.sampler,
         seed=7,
-        threads=1,
+        threads_per_trial=1,
         device_type="cpu",
         data_request={"source": "tissuemnist", "size": None, "seed": 0},
         subset=20000,
@@ -86,7 +85,7 @@ def make_settings(plan: SimulationConfig, name: str = "poster-search") -> StudyS
 
 
 def simulate(plan: SimulationConfig, epochs: int | None = None, name: str = "poster-search") -> StudyState:
-    """Return the study after so many `epochs` over all configurations, or when it is over, judged."""
+    """Return the study after `epochs` over all configurations, or finished and evaluated."""
     study_settings = make_settings(plan, name)
     space = parse_space(study_settings.space, study_settings.base_recipe, "The space")
     configs: dict[tuple[int, int], Config] = {}
@@ -137,7 +136,7 @@ def _sample_params(space: tuple[Dimension, ...], rng: random.Random) -> dict[str
 
 
 def _step(config: Config, epoch: int, plan: SimulationConfig) -> Config:
-    """Return the configuration after one more epoch, or failed, or ended by its early stop."""
+    """Return the configuration after one more epoch: trained, failed or stopped early."""
     rng = random.Random(f"fate {plan.seed} {config.key}")
     fails, stops = rng.random() < plan.fail_rate, rng.random() < plan.early_stop_rate
     when = 1 + rng.randrange(6)

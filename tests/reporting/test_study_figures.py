@@ -1,4 +1,4 @@
-"""A study's figures: what stands where in them."""
+"""A study's figures: their contents and layout."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tests.reporting.study_simulator import SimulationConfig, simulate
 
 
 def drawn_texts(figure: Figure) -> list[str]:
-    """Return the texts that are drawn."""
+    """Return the visible texts."""
     return [text.get_text() for text in figure.findobj(Text) if text.get_visible()]
 
 
 def line_points(line: Line2D) -> list[tuple[float, float]]:
-    """Return the points of a line or of a row of dots."""
+    """Return the points of a line or a row of dots."""
     return [(float(x), float(y)) for x, y in np.asarray(line.get_xydata())]
 
 
-def test_the_survival_picture_counts_what_the_poster_drew() -> None:
+def test_the_survival_plot_shows_the_posters_counts() -> None:
     view = StudyView(simulate(SimulationConfig(brackets="s=3")))
     figure = plot_survival(view)
     assert {"27 for 1 epoch", "9 to 3", "3 to 9", "1 to 27", "s = 3", "81 epochs", "s3#22: 59.0 %"} <= set(
@@ -37,7 +37,7 @@ def test_the_survival_picture_counts_what_the_poster_drew() -> None:
     )
     axes = figure.axes[0]
     dots = len([point for line in axes.lines if line.get_marker() == "o" for point in line_points(line)])
-    assert dots == 27 + 9 + 3 + 1 + 1  # and the ring
+    assert dots == 27 + 9 + 3 + 1 + 1  # the last one is the ring around the best
     lines = [patch for patch in axes.patches if isinstance(patch, PathPatch)]
     assert len(lines) == 9 + 3 + 1
 
@@ -50,36 +50,39 @@ def test_ranks_run_from_the_top_and_survivors_come_first() -> None:
     colors = {y: str(line.get_color()) for line in lines for x, y in line_points(line) if x == first}
     order = [colors[y] for y in sorted(colors)]
     assert len(order) == 27
-    assert set(order[:9]) == {STATUS_COLORS["best"], STATUS_COLORS["finished"]}
-    assert set(order[9:]) == {STATUS_COLORS["eliminated"]}
+    assert set(order[:9]) == {STATUS_COLORS["best"], STATUS_COLORS["complete"]}
+    assert set(order[9:]) == {STATUS_COLORS["pruned"]}
 
 
-def test_an_open_rung_failures_and_rungs_to_come_are_told_apart() -> None:
+def test_open_rungs_failures_and_rungs_not_started_are_distinguished() -> None:
     figure = plot_survival(StudyView(simulate(SimulationConfig(fail_rate=0.12), 130)))
     texts = drawn_texts(figure)
-    assert {"2 of 4 through", "to come", "failed", "through, rung open", "best so far"} <= set(texts)
+    assert {"2 of 4 finished", "not started", "failed", "finished, rung open", "best so far"} <= set(texts)
     assert any(line.get_marker() == "x" for line in figure.axes[0].lines)
 
 
-def test_nothing_in_a_survival_picture_leaves_it() -> None:
-    for plan in (
+@pytest.mark.parametrize(
+    "plan",
+    [
         SimulationConfig(),
         SimulationConfig(max_epochs=81),
         SimulationConfig(max_epochs=64, eta=2),
         SimulationConfig(max_epochs=1),
         SimulationConfig(max_epochs=9, fail_rate=1),
-    ):
-        figure = plot_survival(StudyView(simulate(plan)))
-        figure.canvas.draw()
-        width, height = figure.get_size_inches() * figure.dpi
-        legend = figure.axes[0].get_legend()
-        assert legend is not None
-        for artist in (*figure.axes[0].texts, legend):
-            box = artist.get_window_extent()
-            assert (box.x0 >= 0, box.y0 >= 0, box.x1 <= width, box.y1 <= height) == (True,) * 4, artist
+    ],
+)
+def test_everything_in_a_survival_plot_is_within_it(plan: SimulationConfig) -> None:
+    figure = plot_survival(StudyView(simulate(plan)))
+    figure.canvas.draw()
+    width, height = figure.get_size_inches() * figure.dpi
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    for artist in (*figure.axes[0].texts, legend):
+        box = artist.get_window_extent()
+        assert (box.x0 >= 0, box.y0 >= 0, box.x1 <= width, box.y1 <= height) == (True,) * 4, artist
 
 
-def test_every_bracket_has_its_panel_of_curves() -> None:
+def test_every_bracket_has_a_panel_of_learning_curves() -> None:
     view = StudyView(simulate(SimulationConfig()))
     figure = plot_learning_curves(view)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["s = 3", "s = 2", "s = 1", "s = 0"]
@@ -89,17 +92,17 @@ def test_every_bracket_has_its_panel_of_curves() -> None:
     assert [line.get_color() for line in curves].count(STATUS_COLORS["best"]) == 1
 
 
-def test_a_loss_that_went_astray_does_not_flatten_the_rest() -> None:
+def test_a_diverged_loss_does_not_flatten_the_rest() -> None:
     view = StudyView(simulate(SimulationConfig(metric="val_loss")))
     low, high, above = value_limits(view)
     assert high < 3
     assert above > 0
     assert low < min(value for config in view.configs for value in config.values.values())
-    assert any("above the picture" in text for text in drawn_texts(plot_learning_curves(view)))
+    assert any("above the plot" in text for text in drawn_texts(plot_learning_curves(view)))
     assert value_limits(StudyView(simulate(SimulationConfig(), 0))) == (0.0, 1.0, 0)
 
 
-def test_parallel_coordinates_have_an_axis_a_field_and_a_line_a_configuration() -> None:
+def test_parallel_coordinates_have_an_axis_per_field_and_a_line_per_configuration() -> None:
     view = StudyView(simulate(SimulationConfig()))
     figure = plot_parallel_coordinates(view)
     texts = drawn_texts(figure)
@@ -111,17 +114,17 @@ def test_parallel_coordinates_have_an_axis_a_field_and_a_line_a_configuration() 
     assert lines[-1].get_edgecolor() == pytest.approx((180 / 255, 81 / 255, 15 / 255, 1))  # the best, in front
 
 
-def test_random_search_is_drawn_at_equal_epochs_with_its_number_of_configurations() -> None:
+def test_random_search_is_plotted_at_equal_epochs_with_its_number_of_configurations() -> None:
     view = StudyView(simulate(SimulationConfig()))
     figure = plot_budget_curve(view, compute_budget_curve(view), estimate_random_baseline(view))
     line = next(line for line in figure.axes[0].lines if "random search" in str(line.get_label()))
     assert [x for x, _ in line_points(line)] == [27, 54, 81, 108]
     assert "random search: expected best, from 4 configurations" in drawn_texts(figure)
-    without = plot_budget_curve(view, compute_budget_curve(view), "Random search is not drawn.")
+    without = plot_budget_curve(view, compute_budget_curve(view), "Random search is not shown.")
     assert not any("random search" in text for text in drawn_texts(without))
 
 
-def test_importance_marks_what_is_more_than_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_importance_marks_fields_above_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nephros.reporting.study.importance.N_SHUFFLES", 2)
     importance = compute_importance(StudyView(simulate(SimulationConfig())))
     assert isinstance(importance, Importance)

@@ -1,4 +1,4 @@
-"""A study's page at every stage: sections, numbers, words, escaped names, nothing fetched, and the same bytes again."""
+"""A study's page at every stage: sections, numbers, escaped names, no requests, and reproducible bytes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ FIGURES = {"survival", "learning-curves", "epochs-spent", "parallel-coordinates"
 
 @pytest.fixture(autouse=True)
 def few_shuffles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shuffle the scores less often: that is what takes most of a report's time."""
+    """Shuffle the scores less often, as this takes most of a report's time."""
     monkeypatch.setattr("nephros.reporting.study.importance.N_SHUFFLES", 2)
 
 
 @pytest.fixture
 def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make figures but do not draw them."""
+    """Create figures without drawing them."""
 
     def blank(figure: Figure, png_file: Path, alt: str) -> Markup:
         return Markup(f'<svg role="img" aria-label="{escape(alt)}"></svg>')
@@ -35,7 +35,7 @@ def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nephros.reporting.study.page.save_figure", blank)
 
 
-def test_a_finished_study_has_every_section_number_and_figure_and_fetches_nothing(tmp_path: Path) -> None:
+def test_a_finished_study_has_every_section_and_figure_and_fetches_nothing(tmp_path: Path) -> None:
     file = write_study_report(simulate(SimulationConfig()), tmp_path)
     page = Page(file)
     assert file == tmp_path / "report.html"
@@ -45,7 +45,7 @@ def test_a_finished_study_has_every_section_number_and_figure_and_fetches_nothin
     }
     for expected in (
         "61.2 %",
-        "accuracy on all of validation, 23,640 cells",
+        "accuracy on the whole validation split, 23,640 cells",
         "95 % interval 60.6 to 61.9 %",
         "configuration s3#22; in the study 59.00 % validation accuracy after 27 epochs",
         "357 of 357",
@@ -55,7 +55,7 @@ def test_a_finished_study_has_every_section_number_and_figure_and_fetches_nothin
         "it trains 4 configurations to the end",
         "After 108 epochs the study's best was 59.0 %, random search's 56.8 %.",
         "Of the 27 configurations of bracket s = 3 after 1 epoch",
-        "20,000 training images; validation is cut to a quarter of that",
+        "20,000 training images, and a quarter as many validation images",
         "s = 3: 27 to 1, 9 to 3, 3 to 9, 1 to 27",
         "random, seed 7",
         "nephros 0.2.0, torch 2.13.0",
@@ -112,21 +112,21 @@ def test_every_stage_and_shape_of_a_study_has_its_page(
 
 
 @pytest.mark.usefixtures("no_drawing")
-def test_a_running_study_says_so_and_how_to_go_on(tmp_path: Path) -> None:
+def test_a_running_study_says_so_and_how_to_resume(tmp_path: Path) -> None:
     page = Page(write_study_report(simulate(SimulationConfig(), 130), tmp_path))
     assert "This study has not finished: 130 of 357 epochs are spent." in page.text
     assert "nephros tune --resume poster-search" in page.text
     assert "nephros train --from-study poster-search" in page.text
     assert "validation accuracy, best so far" in page.text
-    assert "on all of validation" not in page.text
+    assert "on the whole validation split" not in page.text
     first_page = Page(write_study_report(simulate(SimulationConfig(), 5), tmp_path))
     assert "No rung is closed yet, so there is no best configuration." in first_page.text
     assert "--from-study" not in first_page.text
-    assert "Nothing to draw yet" in first_page.text
+    assert "Nothing to plot yet" in first_page.text
 
 
 @pytest.mark.usefixtures("no_drawing")
-def test_143_configurations_stand_in_the_table_and_failures_have_reasons(tmp_path: Path) -> None:
+def test_the_table_lists_all_configurations_and_failures_have_reasons(tmp_path: Path) -> None:
     page = Page(write_study_report(simulate(SimulationConfig(max_epochs=81, fail_rate=0.1)), tmp_path))
     assert page.source.count("<tr class=") == 143
     assert "The loss became NaN." in page.text
@@ -135,7 +135,7 @@ def test_143_configurations_stand_in_the_table_and_failures_have_reasons(tmp_pat
 
 
 @pytest.mark.usefixtures("no_drawing")
-def test_a_best_score_of_fewer_epochs_is_said(tmp_path: Path) -> None:
+def test_a_best_score_after_fewer_epochs_is_noted(tmp_path: Path) -> None:
     study_state = simulate(SimulationConfig(brackets="s=3"))
     best = study_state.configs[3, 22]
     early = replace(best, values={**best.values, 9: 0.8})
@@ -144,11 +144,11 @@ def test_a_best_score_of_fewer_epochs_is_said(tmp_path: Path) -> None:
             StudyState(study_state.settings, {**study_state.configs, (3, 22): early}, BEST_METRICS), tmp_path
         )
     )
-    assert "The best score was had after 9 epochs, not after all 27: its later scores were no better." in page.text
+    assert "The best score was reached after 9 epochs, not after all 27: its later scores were no better." in page.text
 
 
-def test_synthetic_is_said_in_every_file_table_and_figure(tmp_path: Path) -> None:
-    file = write_study_report(simulate(SimulationConfig(max_epochs=9, split="synthetic")), tmp_path, "synthetic-")
+def test_every_file_table_and_figure_says_synthetic(tmp_path: Path) -> None:
+    file = write_study_report(simulate(SimulationConfig(max_epochs=9, split="synthetic")), tmp_path)
     page = Page(file)
     assert file.name == "synthetic-report.html"
     files = list((tmp_path / "figures").iterdir())
@@ -156,12 +156,12 @@ def test_synthetic_is_said_in_every_file_table_and_figure(tmp_path: Path) -> Non
     assert all(path.name.startswith("synthetic-") for path in files)
     for path in files:
         if path.suffix == ".svg":
-            assert "Made-up cells, synthetic</text>" in path.read_text(encoding="utf-8")
+            assert "Generated cells, synthetic</text>" in path.read_text(encoding="utf-8")
     assert all("synthetic" in text for text in (*page.captions, *page.alts))
     assert "no number here says anything about kidneys" in page.text
 
 
-def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
+def test_names_and_errors_are_escaped(tmp_path: Path) -> None:
     study_state = simulate(SimulationConfig(max_epochs=3), name="a <b>'$x$")
     broken = replace(study_state.configs[0, 0], state="failed", values={}, error="<script>alert(1)</script> $x^$")
     data = {**study_state.settings.data, "title": "<img src=x> & co, own split"}
@@ -173,13 +173,13 @@ def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
     assert """nephros train --from-study 'a <b>'"'"'$x$'""" in page.text
 
 
-def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
-    def everything(folder: Path) -> dict[str, bytes]:
+def test_equal_states_give_equal_bytes(tmp_path: Path) -> None:
+    def written_files(folder: Path) -> dict[str, bytes]:
         study_state = simulate(SimulationConfig(fail_rate=0.1))
         shuffled = dict(reversed(list(study_state.configs.items()))) if folder.name == "two" else study_state.configs
         write_study_report(StudyState(study_state.settings, shuffled, study_state.best_metrics), folder)
         return {file.name: file.read_bytes() for file in [folder / "report.html", *(folder / "figures").iterdir()]}
 
-    first = everything(tmp_path / "one")
+    first = written_files(tmp_path / "one")
     assert len(first) == 11
-    assert everything(tmp_path / "two") == first
+    assert written_files(tmp_path / "two") == first

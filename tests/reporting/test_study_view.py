@@ -1,4 +1,4 @@
-"""What a report works out of a study's records: fates, ranks, what the epochs bought, random search, importance."""
+"""What a report derives from a study's state: statuses, ranks, scores by budget, random search, importance."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from nephros.tuning.study_state import StudyState
 from tests.reporting.study_simulator import SimulationConfig, simulate
 
 
-def test_fates_of_the_posters_bracket() -> None:
+def test_statuses_of_the_posters_bracket() -> None:
     view = StudyView(simulate(SimulationConfig(brackets="s=3")))
-    assert Counter(view.statuses.values()) == {"eliminated": 26, "best": 1}
+    assert Counter(view.statuses.values()) == {"pruned": 26, "best": 1}
     assert view.best is not None
     assert view.study_state.configs[view.best.key].trained_epochs == 27
 
@@ -40,7 +40,7 @@ def test_the_first_rank_is_the_studys_best_at_every_stage(metric: str, epochs: i
         assert compute_budget_curve(view).best_so_far[-1][1] == view.best.value
 
 
-def test_epochs_are_counted_once_in_one_order_whoever_ran_them() -> None:
+def test_epochs_are_counted_once_in_a_fixed_order() -> None:
     study_state = simulate(SimulationConfig(fail_rate=0.1))
     view = StudyView(study_state)
     budget_curve = compute_budget_curve(view)
@@ -76,19 +76,25 @@ def test_the_expected_best_is_the_mean_over_all_draws() -> None:
             assert expected == pytest.approx(statistics.mean(map(pick, itertools.combinations(values, k))))
 
 
-def test_random_search_is_read_off_bracket_0_only_where_it_is_one() -> None:
+def test_random_search_is_estimated_from_bracket_0() -> None:
     random_baseline = estimate_random_baseline(StudyView(simulate(SimulationConfig())))
     assert isinstance(random_baseline, RandomBaseline)
     assert (random_baseline.n_configs, random_baseline.epochs_per_config, random_baseline.n_failures) == (4, 27, 0)
     assert random_baseline.expected_best[-1] == max(random_baseline.values)
-    for plan, epochs, reason in (
+
+
+@pytest.mark.parametrize(
+    ("plan", "epochs", "reason"),
+    [
         (SimulationConfig(brackets="s=3"), None, "leaves out"),
         (SimulationConfig(brackets="s=0"), None, "is random search itself"),
-        (SimulationConfig(sampler="tpe"), None, "the sampler tpe chose"),
-        (SimulationConfig(), 200, "not come to its end"),
+        (SimulationConfig(sampler="tpe"), None, "the sampler tpe"),
+        (SimulationConfig(), 200, "not finished"),
         (SimulationConfig(fail_rate=1.0), None, "bracket s = 0 failed"),
-    ):
-        assert reason in str(estimate_random_baseline(StudyView(simulate(plan, epochs))))
+    ],
+)
+def test_without_a_random_bracket_0_there_is_a_reason(plan: SimulationConfig, epochs: int | None, reason: str) -> None:
+    assert reason in str(estimate_random_baseline(StudyView(simulate(plan, epochs))))
 
 
 def test_a_failure_is_random_searchs_worst_draw_and_a_loss_is_better_lower() -> None:
@@ -104,7 +110,7 @@ def test_a_failure_is_random_searchs_worst_draw_and_a_loss_is_better_lower() -> 
     assert list(random_baseline.expected_best) == sorted(random_baseline.expected_best, reverse=True)
 
 
-def test_importance_finds_what_the_scores_hang_on_and_is_the_same_again() -> None:
+def test_importance_finds_the_field_that_matters_and_is_reproducible() -> None:
     view = StudyView(simulate(SimulationConfig()))
     importance = compute_importance(view)
     assert isinstance(importance, Importance)
@@ -119,7 +125,7 @@ def test_importance_finds_what_the_scores_hang_on_and_is_the_same_again() -> Non
     ("plan", "epochs", "reason"),
     [
         (SimulationConfig(), 5, "no bracket's first rung is closed"),
-        (SimulationConfig(max_epochs=9), None, "it takes 12 scores after the same number of epochs, and there are 9"),
+        (SimulationConfig(max_epochs=9), None, "12 scores after the same number of epochs, and there are 9"),
         (
             SimulationConfig(space={"optimizer.lr": {"low": 0.001, "high": 0.3, "log": True}}),
             None,
@@ -127,7 +133,7 @@ def test_importance_finds_what_the_scores_hang_on_and_is_the_same_again() -> Non
         ),
     ],
 )
-def test_importance_says_why_there_is_none(plan: SimulationConfig, epochs: int | None, reason: str) -> None:
+def test_missing_importance_has_a_reason(plan: SimulationConfig, epochs: int | None, reason: str) -> None:
     assert reason in str(compute_importance(StudyView(simulate(plan, epochs))))
 
 
@@ -158,10 +164,10 @@ def test_tables_show_values_failures_and_what_takes_no_part() -> None:
     assert row.values[2] == "\N{EN DASH}"
 
 
-def test_a_metric_that_is_not_a_number_is_a_failure() -> None:
+def test_a_nan_metric_is_a_failure() -> None:
     study_state = simulate(SimulationConfig(brackets="s=3"))
-    spoilt = replace(study_state.configs[3, 22], values={1: math.nan}, state="pruned")
-    view = StudyView(StudyState(study_state.settings, {**study_state.configs, (3, 22): spoilt}))
+    nan_config = replace(study_state.configs[3, 22], values={1: math.nan}, state="pruned")
+    view = StudyView(StudyState(study_state.settings, {**study_state.configs, (3, 22): nan_config}))
     assert (3, 22) in view.failed
-    assert failure_rows(view) == [("its metric was not a number", "1", "s3#22")]
+    assert failure_rows(view) == [("its metric became NaN or infinite", "1", "s3#22")]
     assert view.last_value((3, 22)) is None

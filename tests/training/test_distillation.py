@@ -21,7 +21,7 @@ from nephros.recipe import ModelConfig, OptimizerConfig, Recipe
 from nephros.runs import RunFolder
 from nephros.training.distillation import SOFT_TARGETS_FILE, teacher_probabilities
 from nephros.training.trainer import Trainer
-from nephros.tuning.plan import plan_study
+from nephros.tuning.settings import plan_study
 from nephros.workflows.train import resume, train
 from tests.conftest import squares_dataset, write_npz
 

@@ -1,4 +1,4 @@
-"""A small study that can be run in this process, with whatever pool a test likes."""
+"""A small study that tests run in this process, with any executor."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ import torch
 
 from nephros.data.dataset import Dataset
 from nephros.recipe import ModelConfig, OptimizerConfig, Recipe
-from nephros.tuning import space as spaces
 from nephros.tuning.checkpoint_store import CheckpointStore
 from nephros.tuning.executors import Executor, InProcessExecutor
 from nephros.tuning.hyperband import Bracket, RungState
 from nephros.tuning.optuna_storage import StudyStorage, storage_url
-from nephros.tuning.plan import plan_study
 from nephros.tuning.scheduler import HyperbandScheduler
-from nephros.tuning.settings import StudySettings
+from nephros.tuning.settings import StudySettings, plan_study
+from nephros.tuning.space import parse_space
 from nephros.tuning.study_state import StudyState
 from nephros.tuning.trial import Task, TrialRunner
 from tests.conftest import squares_dataset
@@ -43,13 +42,13 @@ SPACE: dict[str, Any] = {
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """Return a folder in memory, where there is one: a study waits for the disk after every epoch, some 15 ms."""
+    """Return a folder in memory, if possible: a study waits for the disk after every epoch, some 15 ms."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         yield Path(folder)
 
 
 class RecordingCallback:
-    """A Watcher that remembers which rungs it heard of."""
+    """A StudyCallback that records the closed rungs."""
 
     def __init__(self) -> None:
         self.rungs: list[tuple[int, int]] = []
@@ -62,7 +61,7 @@ class RecordingCallback:
 
 
 class SmallStudy:
-    """A study in `folder` on a Dataset, run as often as a test wants."""
+    """A study in `folder` on a Dataset, which tests may run repeatedly."""
 
     def __init__(self, folder: Path, dataset: Dataset, recipe: Recipe = RECIPE, **changes: Any) -> None:
         options: dict[str, Any] = {
@@ -87,12 +86,12 @@ class SmallStudy:
         return StudyStorage(storage_url(str(self.folder / "study.db")), self.settings.name)
 
     def run(self, executor: Executor | None = None, max_minutes: float | None = None) -> StudyState:
-        """Take the study on, as a new process would, and return it as it is stored."""
+        """Run the study as a new process would, and return its stored state."""
         storage = self.storage()
         storage.lock.acquire()
         try:
             storage.create_or_verify(self.settings)
-            space = spaces.parse_space(self.settings.space, self.settings.base_recipe, "The space")
+            space = parse_space(self.settings.space, self.settings.base_recipe, "The space")
             executor = InProcessExecutor(self.runner, 1) if executor is None else executor
             HyperbandScheduler(storage, space, self.store, executor, self.callback).run(max_minutes)
         finally:
@@ -101,11 +100,11 @@ class SmallStudy:
 
 
 def reproducible_part(study_state: StudyState) -> dict[Any, Any]:
-    """Return all that must be the same however a study was run."""
+    """Return everything that must not depend on how the study was run."""
     return {
         key: (config.params, config.values, config.state, config.error, config.early_stopped)
         for key, config in study_state.configs.items()
-    } | {"best": study_state.best, "over": study_state.finished}
+    } | {"best": study_state.best, "finished": study_state.finished}
 
 
 @pytest.fixture(scope="session")
@@ -115,5 +114,5 @@ def cells() -> Dataset:
 
 @pytest.fixture(scope="session")
 def reference_state(cells: Dataset, tmp_path_factory: pytest.TempPathFactory) -> StudyState:
-    """The small study as it comes out when nothing happens to it."""
-    return SmallStudy(tmp_path_factory.mktemp("undisturbed"), cells).run()
+    """The final state of the small study, run without interruption."""
+    return SmallStudy(tmp_path_factory.mktemp("reference"), cells).run()

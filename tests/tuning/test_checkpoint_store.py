@@ -1,4 +1,4 @@
-"""Checkpoints in a folder, at a file:// URL and in a place that only fsspec reaches."""
+"""Checkpoints in a folder, at a file:// URL and on a filesystem that only fsspec reaches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 from fsspec.implementations.memory import MemoryFileSystem
 
-from nephros.errors import NephrosError
+from nephros.errors import InvalidArgument
 from nephros.tuning.checkpoint_store import CheckpointStore, best_checkpoint_name, checkpoint_name
 
 STATE: dict[str, Any] = {"history": [{"epoch": 1, "val_auc": 0.5}], "weights": torch.arange(5.0), "next": 2}
@@ -32,7 +32,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Checkpoint
 
 
 def _stored_files(store: CheckpointStore) -> dict[str, bytes]:
-    """Return all that lies in the place, half-written files too."""
+    """Return all files of the store, half-written ones included."""
     filesystem, path = fsspec.core.url_to_fs(store.root)
     return {
         file_path.rsplit("/", 1)[-1]: filesystem.cat_file(file_path) for file_path in filesystem.ls(path, detail=False)
@@ -47,7 +47,7 @@ def _equals_state(state: dict[str, Any] | None) -> bool:
     )
 
 
-def test_a_state_comes_back_as_it_was(store: CheckpointStore) -> None:
+def test_a_state_is_loaded_as_it_was_saved(store: CheckpointStore) -> None:
     assert store.load("2-0.pt") is None
     store.save("2-0.pt", {"next": 1})
     store.save("2-0.pt", STATE)
@@ -55,7 +55,7 @@ def test_a_state_comes_back_as_it_was(store: CheckpointStore) -> None:
     assert list(_stored_files(store)) == ["2-0.pt"]
 
 
-def test_another_process_finds_it(store: CheckpointStore) -> None:
+def test_another_process_sees_it(store: CheckpointStore) -> None:
     other = CheckpointStore(store.root)
     assert other.names() == []
     store.save("2-0.pt", STATE)
@@ -63,7 +63,7 @@ def test_another_process_finds_it(store: CheckpointStore) -> None:
     assert _equals_state(other.load("2-0.pt"))
 
 
-def test_a_damaged_checkpoint_is_as_none(store: CheckpointStore) -> None:
+def test_a_damaged_checkpoint_counts_as_missing(store: CheckpointStore) -> None:
     store.save("2-0.pt", STATE)
     filesystem, path = fsspec.core.url_to_fs(store.root)
     filesystem.pipe_file(f"{path}/2-0.pt", _stored_files(store)["2-0.pt"][:-100])
@@ -72,7 +72,7 @@ def test_a_damaged_checkpoint_is_as_none(store: CheckpointStore) -> None:
     assert store.load("2-0.pt") is None
 
 
-def test_copies_and_removals(store: CheckpointStore) -> None:
+def test_checkpoints_can_be_copied_and_deleted(store: CheckpointStore) -> None:
     store.save(checkpoint_name(2, 0), STATE)
     store.copy(checkpoint_name(2, 0), best_checkpoint_name(2, 0, 3))
     store.delete(checkpoint_name(2, 0))
@@ -83,7 +83,7 @@ def test_copies_and_removals(store: CheckpointStore) -> None:
     assert store.load("best-2-0-3.pt") == {"next": 1}
 
 
-def test_what_is_missing_is_no_trouble(store: CheckpointStore) -> None:
+def test_missing_checkpoints_raise_nothing(store: CheckpointStore) -> None:
     store.remove_temporary_files()
     store.delete("2-0.pt")
     store.copy("2-0.pt", "best-2-0-3.pt")
@@ -94,7 +94,7 @@ def test_what_is_missing_is_no_trouble(store: CheckpointStore) -> None:
     assert store.names() == ["2-1.pt"]
 
 
-def test_what_killed_processes_left_is_no_checkpoint_and_is_cleaned_away(store: CheckpointStore) -> None:
+def test_files_of_killed_processes_are_no_checkpoints_and_are_removed(store: CheckpointStore) -> None:
     store.save("2-0.pt", STATE)
     filesystem, path = fsspec.core.url_to_fs(store.root)
     for name in (".2-0.pt.x7.tmp", ".2-1.pt.x8.tmp"):
@@ -105,9 +105,7 @@ def test_what_killed_processes_left_is_no_checkpoint_and_is_cleaned_away(store: 
     assert sorted(_stored_files(store)) == ["2-0.pt", "notes.txt"]
 
 
-def test_a_write_that_fails_leaves_the_earlier_checkpoint(
-    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_earlier_checkpoint(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.save("2-0.pt", STATE)
 
     def full(*args: object, **kwargs: object) -> None:
@@ -122,9 +120,9 @@ def test_a_write_that_fails_leaves_the_earlier_checkpoint(
     assert store.names() == ["2-0.pt"]
 
 
-def test_a_remote_places_own_errors_are_not_the_configurations(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_a_remote_filesystem_become_oserrors(monkeypatch: pytest.MonkeyPatch) -> None:
     class HttpError(Exception):
-        """Such as gcsfs raises, which is no OSError."""
+        """An error as gcsfs raises it, which is no OSError."""
 
     def broken(*args: object, **kwargs: object) -> None:
         raise HttpError("503, try later")
@@ -132,7 +130,7 @@ def test_a_remote_places_own_errors_are_not_the_configurations(monkeypatch: pyte
     store = CheckpointStore("memory://study")
     for name in ("pipe_file", "cat_file", "cp_file", "ls"):
         monkeypatch.setattr(MemoryFileSystem, name, broken)
-    for act in (
+    for operation in (
         lambda: store.save("2-0.pt", STATE),
         lambda: store.load("2-0.pt"),
         lambda: store.copy("2-0.pt", "best-2-0-3.pt"),
@@ -140,11 +138,11 @@ def test_a_remote_places_own_errors_are_not_the_configurations(monkeypatch: pyte
         store.remove_temporary_files,
     ):
         with pytest.raises(OSError, match="HttpError: 503, try later"):
-            act()
+            operation()
 
 
-def test_a_listing_in_memory_is_not_believed(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    # s3fs says that a file is not there when its folder was listed before another process wrote it.
+def test_a_cached_listing_is_not_trusted(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    # s3fs says that a file is missing if its folder was listed before another process wrote it.
     monkeypatch.setattr(type(store._filesystem), "exists", lambda *args, **kwargs: False)
     store.save("2-0.pt", STATE)
     store.copy("2-0.pt", "best-2-0-3.pt")
@@ -153,15 +151,14 @@ def test_a_listing_in_memory_is_not_believed(store: CheckpointStore, monkeypatch
     assert store.names() == ["best-2-0-3.pt"]
 
 
-def test_a_url_that_can_not_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        NephrosError, match=r"--checkpoints nowhere://study can't be used \(.*\): name a folder or another"
-    ):
+def test_an_unusable_url_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidArgument, match="Protocol not known") as excinfo:
         CheckpointStore("nowhere://study")
+    assert (excinfo.value.parameter, excinfo.value.value) == ("checkpoint_dir", "nowhere://study")
 
     def missing(url: str) -> None:
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
-    with pytest.raises(NephrosError, match=r"--checkpoints s3://study can't be used \(Install s3fs to access S3\)"):
+    with pytest.raises(InvalidArgument, match="Install s3fs to access S3"):
         CheckpointStore("s3://study")

@@ -1,4 +1,4 @@
-"""The space of each built-in recipe: it is there, every corner of it can be trained, and the poster's is the poster's."""
+"""Default spaces: each recipe has one, all its corners are valid recipes, and the poster's matches the poster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nephros import recipe_io
-from nephros.errors import NephrosError
+from nephros.errors import UnknownName
 from nephros.models import MODELS, build_network
 from nephros.models.input_spec import InputSpec
 from nephros.presets import NETWORK_RECIPES
@@ -27,7 +27,7 @@ _PARSER = functools.cache(recipe_io.recipe_parser)
 
 @pytest.fixture(autouse=True)
 def _one_parser(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Build the parser of recipes once: that is what takes the time."""
+    """Build the parser of recipes only once, as it takes most of the time."""
     monkeypatch.setattr(recipe_io, "recipe_parser", _PARSER)
 
 
@@ -68,7 +68,7 @@ def test_every_recipe_has_a_space_whose_corners_are_recipes(name: str, device: s
         recipe = apply_params(base, corner)
         assert {key: recipe_value(recipe, key) for key in corner} == corner
         assert recipe.optimizer.nesterov == (base.optimizer.nesterov and recipe.optimizer.momentum > 0)
-    # Its own values but for a few, such as NephNet2D's 32 features on a CPU, can be found.
+    # The space contains the recipe's own values, except a few such as NephNet2D's 32 channels on a CPU.
     outside = {dimension.key for dimension in space if not contains(dimension, recipe_value(base, dimension.key))}
     assert outside <= {"model.base_channels", "optimizer.weight_decay"}
 
@@ -76,7 +76,7 @@ def test_every_recipe_has_a_space_whose_corners_are_recipes(name: str, device: s
 @pytest.mark.parametrize("device", DEVICES)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), name=st.sampled_from(sorted(NETWORK_RECIPES)))
-def test_what_is_drawn_is_a_recipe(device: str, data: st.DataObject, name: str) -> None:
+def test_every_sample_is_a_recipe(device: str, data: st.DataObject, name: str) -> None:
     params: dict[str, Any] = {}
     for dimension in _space(name, device):
         if dimension.is_active(params):
@@ -92,7 +92,7 @@ def test_what_is_drawn_is_a_recipe(device: str, data: st.DataObject, name: str) 
 
 
 @pytest.mark.parametrize("name", ["course-1", "nephros", "poster", "nephnet2d"])
-def test_the_largest_and_the_smallest_network_can_be_built(name: str) -> None:
+def test_the_smallest_and_the_largest_network_can_be_built(name: str) -> None:
     space = default_space(NETWORK_RECIPES[name], "cpu")
     for end in (0, -1):
         build_network(
@@ -100,7 +100,7 @@ def test_the_largest_and_the_smallest_network_can_be_built(name: str) -> None:
         )
 
 
-def test_the_poster_s_is_the_poster_s() -> None:
+def test_the_posters_space_matches_the_poster() -> None:
     space = by_key("poster")
     assert set(space) == {
         *("batch_size", "model.base_channels", "schedule.patience"),
@@ -127,7 +127,7 @@ def test_the_poster_s_is_the_poster_s() -> None:
     assert apply_params(NETWORK_RECIPES["poster-printed"], published) == NETWORK_RECIPES["poster-printed"]
 
 
-def test_features_stay_small_on_a_cpu() -> None:
+def test_channels_stay_few_on_a_cpu() -> None:
     assert max(by_key("poster", "cpu")["model.base_channels"].choices) == 16
     for name in NETWORK_RECIPES:
         cpu, cuda = ({dimension.key: dimension for dimension in _space(name, device)} for device in DEVICES)
@@ -136,7 +136,7 @@ def test_features_stay_small_on_a_cpu() -> None:
             assert max(cpu["model.base_channels"].choices) < max(cuda["model.base_channels"].choices)
 
 
-def test_what_the_recipe_leaves_unused_is_not_searched() -> None:
+def test_fields_that_the_recipe_does_not_use_are_not_searched() -> None:
     base = NETWORK_RECIPES["poster"]
     adam = dataclasses.replace(base, optimizer=OptimizerConfig("adam", lr=0.01), schedule=LRScheduleConfig("cosine"))
     assert not {"optimizer.momentum", "schedule.patience", "schedule.factor"} & set(by_key(adam))
@@ -145,7 +145,7 @@ def test_what_the_recipe_leaves_unused_is_not_searched() -> None:
     assert "schedule.warmup" not in by_key(constant)
 
 
-def test_another_optimiser_s_rate_gets_a_range_around_it() -> None:
+def test_another_optimizers_learning_rate_gets_a_range_around_it() -> None:
     adam = dataclasses.replace(NETWORK_RECIPES["compact"], optimizer=OptimizerConfig("adam", lr=1e-3))
     lr = by_key(adam)["optimizer.lr"]
     assert (lr.low, lr.high) == pytest.approx((1e-4, 1e-2))
@@ -153,10 +153,11 @@ def test_another_optimiser_s_rate_gets_a_range_around_it() -> None:
     assert (by_key("compact")["optimizer.lr"].low, by_key("compact")["optimizer.lr"].high) == (0.02, 1.0)
 
 
-def test_networks_without_a_space_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_without_a_space_gets_the_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(_DEFAULT_SPACES) <= set(MODELS)
     monkeypatch.setitem(MODELS, "brandnew", MODELS["course"])
     space = by_key(Recipe(name="mine", model=ModelConfig("brandnew")))
     assert set(space) == {"optimizer.lr", "batch_size"}
-    with pytest.raises(NephrosError, match=r"recipe mine: --model.network is postre, but it must be one of .*poster"):
+    with pytest.raises(UnknownName, match="Did you mean 'poster'") as excinfo:
         by_key(Recipe(name="mine", model=ModelConfig("postre")))
+    assert (excinfo.value.parameter, excinfo.value.value) == ("model.network", "postre")

@@ -1,4 +1,4 @@
-"""Worker processes: real ones, on data and disks that may fail them."""
+"""Worker processes: real ones, with data and disks that may fail."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make_setup(folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def collect(executor: ProcessExecutor, event_type: type[TaskEvent], seconds: float = 120) -> list[TaskEvent]:
-    """Return the events up to the first of a kind."""
+    """Return the events up to the first of `event_type`."""
     events: list[TaskEvent] = []
     deadline = time.monotonic() + seconds
     while not any(isinstance(event, event_type) for event in events):
@@ -42,7 +42,7 @@ def collect(executor: ProcessExecutor, event_type: type[TaskEvent], seconds: flo
     return events
 
 
-def test_a_worker_trains_tells_of_epochs_dies_and_is_replaced(tmp_path: Path) -> None:
+def test_a_worker_trains_reports_epochs_dies_and_is_replaced(tmp_path: Path) -> None:
     executor = ProcessExecutor(1, make_setup(tmp_path))
     try:
         executor.submit(Task((0, 0), RECIPE.to_dict(), 2))
@@ -62,14 +62,14 @@ def test_a_worker_trains_tells_of_epochs_dies_and_is_replaced(tmp_path: Path) ->
         executor.submit(Task((0, 0), RECIPE.to_dict(), 3))
         outcome = collect(executor, Outcome)[-1]
         assert isinstance(outcome, Outcome)
-        assert len(outcome.history) >= 3  # it went on from where the dead one was
+        assert len(outcome.history) >= 3  # it continued where the dead worker stopped
     finally:
         executor.close()
     for pid in (first_pid, second_pid):
         assert not Path(f"/proc/{pid}").exists()
 
 
-def test_what_a_worker_can_not_open_is_told_in_its_words(tmp_path: Path) -> None:
+def test_data_that_a_worker_cannot_open_is_named(tmp_path: Path) -> None:
     missing = {"source": str(tmp_path / "none.npz"), "size": None, "seed": 0}
     executor = ProcessExecutor(1, make_setup(tmp_path, data_request=missing))
     try:
@@ -79,7 +79,7 @@ def test_what_a_worker_can_not_open_is_told_in_its_words(tmp_path: Path) -> None
         executor.close()
 
 
-def test_a_disk_that_fails_a_worker_is_no_configurations_failure(tmp_path: Path) -> None:
+def test_a_failing_disk_is_not_a_configurations_failure(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("in the way")  # no checkpoint can be written under a file
     executor = ProcessExecutor(1, make_setup(tmp_path))
     try:
@@ -90,11 +90,11 @@ def test_a_disk_that_fails_a_worker_is_no_configurations_failure(tmp_path: Path)
         executor.close()
 
 
-def test_workers_that_die_at_their_birth_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_die_at_startup_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     executor = ProcessExecutor(1, make_setup(tmp_path))
     try:
-        with pytest.raises(NephrosError, match="die while they start"):
+        with pytest.raises(NephrosError, match="workers"):
             collect(executor, Outcome, seconds=60)
     finally:
         executor.close()

@@ -1,4 +1,4 @@
-"""A study in an SQLite file: what Optuna holds of it, and what happens when the file can't be written."""
+"""A study in an SQLite file: what Optuna sees of it, and what happens when the file can't be written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from nephros.data.dataset import Dataset
-from nephros.errors import NephrosError
+from nephros.errors import FileError, IncompatibleError, InvalidArgument, LockedError
 from nephros.tuning import optuna_storage as module
 from nephros.tuning.optuna_storage import StudyStorage, storage_url
 from nephros.tuning.study_state import StudyState
@@ -18,7 +18,7 @@ from nephros.tuning.write_behind import WriteBehindQueue
 from tests.tuning.conftest import SmallStudy, reproducible_part
 
 
-def test_a_disk_that_fills_up_under_the_database_stops_the_study_and_spoils_nothing(
+def test_a_full_disk_under_the_database_stops_the_study_and_damages_nothing(
     cells: Dataset, reference_state: StudyState, tmp_path: Path
 ) -> None:
     study = SmallStudy(tmp_path, cells)
@@ -30,7 +30,7 @@ def test_a_disk_that_fills_up_under_the_database_stops_the_study_and_spoils_noth
         connection.execute(f"pragma max_page_count={pages + 1}")
         return connection
 
-    study.storage().create_or_verify(study.settings)  # the tables are there: a few more pages, and the disk is full
+    study.storage().create_or_verify(study.settings)  # creates the tables; a few pages later the disk is full
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_connect_sqlite", cramped)
@@ -39,7 +39,7 @@ def test_a_disk_that_fills_up_under_the_database_stops_the_study_and_spoils_noth
     assert reproducible_part(study.run()) == reproducible_part(reference_state)
 
 
-def test_trials_of_others_are_left_alone(cells: Dataset, tmp_path: Path) -> None:
+def test_trials_of_other_programs_are_left_alone(cells: Dataset, tmp_path: Path) -> None:
     study = SmallStudy(tmp_path, cells, max_epochs=2)
     study.storage().create_or_verify(study.settings)
     optuna_study = optuna.load_study(study_name="small", storage=f"sqlite:///{tmp_path}/study.db")
@@ -51,37 +51,45 @@ def test_trials_of_others_are_left_alone(cells: Dataset, tmp_path: Path) -> None
     assert len(optuna_study.get_trials()) == 6
 
 
-def test_a_study_of_another_program_is_not_taken_for_ours(tmp_path: Path, cells: Dataset) -> None:
+def test_a_study_of_another_program_is_refused(tmp_path: Path, cells: Dataset) -> None:
     optuna.create_study(study_name="small", storage=f"sqlite:///{tmp_path}/study.db").add_trial(
         optuna.create_trial(value=1.0)
     )
     study = SmallStudy(tmp_path, cells)
-    with pytest.raises(NephrosError, match="There is no study small in"):
+    with pytest.raises(FileError, match="small"):
         study.storage().load_state()
-    with pytest.raises(NephrosError, match="was made with other settings"):
+    with pytest.raises(IncompatibleError, match="small"):
         study.storage().create_or_verify(study.settings)
 
 
-def test_a_study_whose_making_was_cut_off_is_made_again(tmp_path: Path, cells: Dataset) -> None:
+def test_a_half_created_study_is_created_again(tmp_path: Path, cells: Dataset) -> None:
     optuna.create_study(study_name="small", storage=f"sqlite:///{tmp_path}/study.db", direction="maximize")
     study = SmallStudy(tmp_path, cells, max_epochs=1)
     assert study.run().finished
 
 
-def test_other_settings_are_another_study(tmp_path: Path, cells: Dataset) -> None:
+def test_other_settings_are_refused(tmp_path: Path, cells: Dataset) -> None:
     study = SmallStudy(tmp_path, cells)
     storage = study.storage()
     storage.create_or_verify(study.settings)
     storage.create_or_verify(study.settings)
-    with pytest.raises(NephrosError, match="start a new one with another --name"):
+    with pytest.raises(IncompatibleError, match="small"):
         storage.create_or_verify(dataclasses.replace(study.settings, seed=5))
 
 
-def test_a_second_driver_on_one_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("storage", ["mysql://me:secret@host/base", "http:/x://", "postgresql://host"])
+def test_a_storage_of_another_kind_is_refused(storage: str) -> None:
+    with pytest.raises(InvalidArgument) as excinfo:
+        storage_url(storage)
+    assert excinfo.value.parameter == "storage"
+    assert "secret" not in str(excinfo.value)
+
+
+def test_a_second_driver_is_refused(tmp_path: Path) -> None:
     first, second, other = (StudyStorage(storage_url(str(tmp_path / "all.db")), name) for name in ("one", "one", "two"))
     first.lock.acquire()
     other.lock.acquire()
-    with pytest.raises(NephrosError, match="Another process is running the study one"):
+    with pytest.raises(LockedError, match="study one"):
         second.lock.acquire()
     first.lock.release()
     second.lock.acquire()
@@ -89,7 +97,7 @@ def test_a_second_driver_on_one_file_is_refused(tmp_path: Path) -> None:
         storage.lock.release()
 
 
-def test_a_journal_writes_in_order_and_tells_of_trouble() -> None:
+def test_writes_are_in_order_and_stop_at_an_error() -> None:
     written: list[int] = []
     write_queue = WriteBehindQueue()
     for i in range(100):
@@ -107,4 +115,4 @@ def test_a_journal_writes_in_order_and_tells_of_trouble() -> None:
         write_queue.close(drain=True)
     with pytest.raises(OSError, match="full"):
         write_queue.put(lambda: None)
-    assert -1 not in written  # nothing is written past a gap
+    assert -1 not in written  # nothing is written after a failed write

@@ -1,10 +1,12 @@
-"""What a study prints while it runs."""
+"""What a study shows while it runs."""
 
 from __future__ import annotations
 
 import io
+import logging
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from nephros.data.dataset import Dataset
@@ -23,24 +25,28 @@ def run_and_capture(cells: Dataset, folder: Path, *, terminal: bool) -> str:
     return text.getvalue()
 
 
-def test_each_rung_gets_a_line_with_what_is_left(cells: Dataset, tmp_path: Path) -> None:
-    lines = run_and_capture(cells, tmp_path, terminal=False).splitlines()
+def test_each_rung_is_logged_with_the_time_left(
+    cells: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "nephros.tuning.progress"):
+        assert run_and_capture(cells, tmp_path, terminal=False) == ""
+    lines = caplog.messages
     assert len(lines) == 6
     assert lines[0].startswith("bracket s=2: 4 at 1 epoch, best val_accuracy ")
-    assert "2 go on" in lines[0]
+    assert "2 promoted" in lines[0]
     assert "/28 epochs" in lines[0]
     assert "left" in lines[0]
     assert "28/28 epochs" in lines[-1]
-    assert "bracket over" in lines[-1]
+    assert "bracket finished" in lines[-1]
 
 
-def test_a_terminal_sees_the_table_live(cells: Dataset, tmp_path: Path) -> None:
+def test_a_terminal_shows_a_live_table(cells: Dataset, tmp_path: Path) -> None:
     text = run_and_capture(cells, tmp_path, terminal=True)
     assert "study small" in text
     assert "running s2#0 to 1" in text
 
 
-def test_the_tables_of_plan_and_progress(reference_state: StudyState) -> None:
+def test_the_tables_list_plan_and_progress(reference_state: StudyState) -> None:
     text = io.StringIO()
     console = Console(file=text, width=200)
     console.print(plan_table(reference_state.settings))
@@ -49,5 +55,5 @@ def test_the_tables_of_plan_and_progress(reference_state: StudyState) -> None:
     assert "4 at 1, 2 at 2, 1 at 4" in output
     assert "10 configurations" in output
     assert "28" in output
-    assert "34" in output  # the epochs that restarting would take
+    assert "34" in output  # the epochs if rungs restarted
     assert output.count("3/3") == 2

@@ -1,4 +1,4 @@
-"""A study's answer depends on its settings alone, and no epoch is trained twice."""
+"""A study's result depends on its settings alone, and no epoch is trained twice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from nephros.data.dataset import Dataset
 from nephros.errors import NephrosError
 from nephros.recipe import LRScheduleConfig, ModelConfig, OptimizerConfig, Recipe
-from nephros.training.history import EpochMetrics
+from nephros.training.progress import NullCallback
 from nephros.training.trainer import Trainer
 from nephros.tuning.checkpoint_store import CheckpointStore, best_checkpoint_name
 from nephros.tuning.executors import EpochDone, EventHandler, InProcessExecutor, NullExecutor, TaskEvent, WorkerLost
@@ -28,7 +28,7 @@ from tests.tuning.conftest import RECIPE, SmallStudy, reproducible_part
 
 
 class FailingExecutor(InProcessExecutor):
-    """A pool whose driver dies when it hears of the n-th thing."""
+    """An executor whose driver dies after a number of events."""
 
     def __init__(self, runner: TrialRunner, after: int) -> None:
         super().__init__(runner, 1)
@@ -45,7 +45,7 @@ class FailingExecutor(InProcessExecutor):
 
 
 class LossyExecutor(InProcessExecutor):
-    """A pool of three places, done in the opposite order, that loses every third task's worker in its first epoch."""
+    """An executor of size 3 that runs tasks in reverse order and loses every third task's worker in its first epoch."""
 
     size = 3
 
@@ -81,7 +81,7 @@ def test_the_small_study_is_all_of_hyperband(reference_state: StudyState) -> Non
         assert reference_state.recipe(config.key).model.hidden in ((16,), (24, 8))
 
 
-def test_the_same_seed_gives_the_same_study_and_another_does_not(
+def test_equal_seeds_give_equal_studies_and_others_do_not(
     cells: Dataset, reference_state: StudyState, tmp_path: Path
 ) -> None:
     (tmp_path / "a").mkdir()
@@ -90,7 +90,7 @@ def test_the_same_seed_gives_the_same_study_and_another_does_not(
     assert other.configs[1, 0].params != reference_state.configs[1, 0].params
 
 
-def test_a_driver_that_dies_at_every_event_finds_the_same_answer(
+def test_a_driver_that_keeps_dying_gets_the_same_result(
     cells: Dataset, reference_state: StudyState, tmp_path: Path
 ) -> None:
     study = SmallStudy(tmp_path, cells)
@@ -105,7 +105,7 @@ def test_a_driver_that_dies_at_every_event_finds_the_same_answer(
     assert reproducible_part(study_state) == reproducible_part(reference_state)
 
 
-def test_tasks_out_of_order_and_lost_workers_change_nothing(
+def test_task_order_and_lost_workers_change_nothing(
     cells: Dataset, reference_state: StudyState, tmp_path: Path
 ) -> None:
     study = SmallStudy(tmp_path, cells)
@@ -119,7 +119,7 @@ def test_tpe_learns_from_earlier_brackets_and_survives_interruption(cells: Datas
         with pytest.raises(RuntimeError):
             broken.run(FailingExecutor(broken.runner, after))
     assert reproducible_part(broken.run()) == reproducible_part(whole)
-    # Loss is the opposite order: the first bracket is drawn alike, and what is learnt from it is not.
+    # With the loss, the first bracket is sampled alike, but what the sampler learns from it differs.
     small_dataset = squares_dataset(n=32)
     other = SmallStudy(tmp_path / "other", small_dataset, sampler="tpe", metric="val_loss", max_epochs=8)
     base = SmallStudy(tmp_path / "base", small_dataset, sampler="tpe", max_epochs=8)
@@ -147,11 +147,11 @@ def test_a_promoted_configuration_has_the_weights_of_a_run_that_never_stopped(
 ) -> None:
     space = {"optimizer.lr": {"low": 0.001, "high": 0.05, "log": True}, "batch_size": [16, 32]}
     study = SmallStudy(tmp_path, cells, recipe, space=space, brackets="s=2")
-    stepped = []
+    trainers = []
     original_step = Trainer.train_step
 
     def counted(self: Trainer, *args: Any) -> Any:
-        stepped.append(self)
+        trainers.append(self)
         return original_step(self, *args)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -161,7 +161,7 @@ def test_a_promoted_configuration_has_the_weights_of_a_run_that_never_stopped(
         config.trained_epochs * math.ceil(len(cells.train) / study_state.recipe(config.key).batch_size)
         for config in study_state.configs.values()
     )
-    assert len(stepped) == steps  # no epoch twice
+    assert len(trainers) == steps  # no epoch is trained twice
     (winner,) = [config for config in study_state.configs.values() if config.state == "complete"]
     uninterrupted = study.runner.make_trainer(study_state.recipe(winner.key))
     threads = torch.get_num_threads()
@@ -175,15 +175,7 @@ def test_a_promoted_configuration_has_the_weights_of_a_run_that_never_stopped(
     assert [row.val_accuracy for row in uninterrupted.history] == list(winner.values.values())
 
 
-class NullCallback:
-    def on_step_end(self, *_: Any) -> None:
-        pass
-
-    def on_epoch_end(self, epoch: EpochMetrics, history: list[EpochMetrics]) -> None:
-        pass
-
-
-def test_checkpoints_of_the_eliminated_go_and_the_best_stays(
+def test_checkpoints_of_pruned_trials_are_deleted_and_the_best_is_kept(
     cells: Dataset, reference_state: StudyState, tmp_path: Path
 ) -> None:
     study = SmallStudy(tmp_path, cells)
@@ -224,21 +216,21 @@ def test_diverged_and_oversized_configurations_fail_and_the_rungs_go_on(cells: D
         trainable = config.params == {"optimizer.lr": 0.01, "model.base_channels": 2}
         assert (config.state == "failed") == (not trainable), config
     assert study_state.finished
-    again = study.run()  # nothing is left to do, and nothing changes
+    again = study.run()  # nothing is left to do
     assert reproducible_part(again) == reproducible_part(study_state)
 
 
-def test_values_that_can_not_be_combined_fail_with_the_reason(cells: Dataset, tmp_path: Path) -> None:
+def test_impossible_combinations_fail_with_the_reason(cells: Dataset, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, optimizer=OptimizerConfig(name="sgd", lr=0.01, momentum=0.5))
     space = {"optimizer.nesterov": [True, False], "optimizer.momentum": [0.0, 0.5]}
     study_state = SmallStudy(tmp_path, cells, recipe, space=space).run()
     for config in study_state.configs.values():
         impossible = config.params == {"optimizer.nesterov": True, "optimizer.momentum": 0.0}
         assert (config.state == "failed") == impossible
-        assert not impossible or "--optimizer.nesterov" in str(config.error)
+        assert not impossible or "optimizer.nesterov" in str(config.error)
 
 
-def test_a_full_disk_stops_the_study_and_spoils_nothing(
+def test_a_full_disk_stops_the_study_and_damages_nothing(
     cells: Dataset, reference_state: StudyState, tmp_path: Path
 ) -> None:
     study = SmallStudy(tmp_path, cells)
@@ -258,7 +250,7 @@ def test_a_full_disk_stops_the_study_and_spoils_nothing(
     assert reproducible_part(study.run()) == reproducible_part(reference_state)
 
 
-def test_a_budget_stops_between_epochs_and_the_rest_follows(
+def test_a_time_limit_stops_between_epochs_and_the_study_resumes(
     cells: Dataset, reference_state: StudyState, tmp_path: Path
 ) -> None:
     study = SmallStudy(tmp_path, cells)
@@ -269,11 +261,9 @@ def test_a_budget_stops_between_epochs_and_the_rest_follows(
     assert reproducible_part(study.run()) == reproducible_part(reference_state)
 
 
-def test_early_stop_ends_a_configuration_which_keeps_its_score(cells: Dataset, tmp_path: Path) -> None:
+def test_an_early_stopped_configuration_completes_with_its_score(cells: Dataset, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, early_stopping_patience=1)
-    space = {
-        "optimizer.lr": [1e-9, 1e-8, 1e-7, 0.02]
-    }  # at most of these nothing moves, so that the first epoch is best
+    space = {"optimizer.lr": [1e-9, 1e-8, 1e-7, 0.02]}  # with most of these nothing changes, so the first epoch is best
     study_state = SmallStudy(tmp_path, cells, recipe, space=space, brackets="s=0").run()
     early_stopped = [config for config in study_state.configs.values() if config.early_stopped]
     assert early_stopped
@@ -281,14 +271,14 @@ def test_early_stop_ends_a_configuration_which_keeps_its_score(cells: Dataset, t
     assert study_state.finished
 
 
-def test_a_study_on_which_everything_fails_is_over(cells: Dataset, tmp_path: Path) -> None:
+def test_a_study_of_failures_finishes_without_a_best(cells: Dataset, tmp_path: Path) -> None:
     study_state = SmallStudy(tmp_path, cells, space={"optimizer.lr": [1e30, 1e31]}).run()
     assert study_state.finished
     assert study_state.best is None
     assert {config.state for config in study_state.configs.values()} == {"failed"}
 
 
-def test_watchers_hear_of_each_rung_once(cells: Dataset, tmp_path: Path) -> None:
+def test_callbacks_hear_of_each_rung_once(cells: Dataset, tmp_path: Path) -> None:
     study = SmallStudy(tmp_path, cells)
     with pytest.raises(RuntimeError):
         study.run(FailingExecutor(study.runner, 12))
@@ -296,7 +286,7 @@ def test_watchers_hear_of_each_rung_once(cells: Dataset, tmp_path: Path) -> None
     assert sorted(study.callback.rungs) == [(0, 4), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4)]
 
 
-def test_trouble_of_the_driver_is_not_taken_for_a_configurations(tmp_path: Path) -> None:
+def test_errors_of_the_driver_are_not_blamed_on_the_configuration(tmp_path: Path) -> None:
     study = SmallStudy(tmp_path, squares_dataset(n=32))
     executor = InProcessExecutor(study.runner, 1)
     executor.submit(Task((0, 0), RECIPE.to_dict(), 1))
@@ -310,7 +300,7 @@ def test_trouble_of_the_driver_is_not_taken_for_a_configurations(tmp_path: Path)
 
 
 @pytest.mark.parametrize("rung", range(1, 7))
-def test_a_disk_that_is_full_while_a_rung_is_settled_spoils_nothing(
+def test_a_full_disk_while_a_rung_is_finalized_damages_nothing(
     rung: int, cells: Dataset, reference_state: StudyState, tmp_path: Path
 ) -> None:
     study = SmallStudy(tmp_path, cells)
@@ -320,7 +310,7 @@ def test_a_disk_that_is_full_while_a_rung_is_settled_spoils_nothing(
     def full(self: HyperbandScheduler, bracket: Bracket, rung_state: RungState) -> None:
         finalized.append(rung_state)
         if len(finalized) == rung:
-            time.sleep(0.2)  # what was to be written before is written
+            time.sleep(0.2)  # earlier writes are finished by now
             raise OSError(errno.ENOSPC, "No space left on device")
         original_save_best(self, bracket, rung_state)
 
@@ -328,23 +318,21 @@ def test_a_disk_that_is_full_while_a_rung_is_settled_spoils_nothing(
         patch.setattr(HyperbandScheduler, "_save_best_checkpoint", full)
         with pytest.raises(OSError, match="No space left"):
             study.run()
-    study_state = study.run(NullExecutor() if rung == 6 else None)  # after the last rung there is nothing left to train
+    study_state = study.run(NullExecutor() if rung == 6 else None)  # after the last rung nothing is left to train
     assert reproducible_part(study_state) == reproducible_part(reference_state)
     best = study_state.best
     assert best is not None
     assert study.store.load(best_checkpoint_name(*best.key, best.epochs)) is not None
 
 
-def test_a_checkpoint_of_another_study_is_not_taken_for_ones_own(
-    cells: Dataset, reference_state: StudyState, tmp_path: Path
-) -> None:
+def test_checkpoints_of_another_study_are_ignored(cells: Dataset, reference_state: StudyState, tmp_path: Path) -> None:
     other = SmallStudy(tmp_path, squares_dataset(n=96), seed=3)
     other.run()
     (tmp_path / "study.db").unlink()
     assert reproducible_part(SmallStudy(tmp_path, cells).run()) == reproducible_part(reference_state)
 
 
-def test_which_checkpoint_counts_may_itself_be_searched(cells: Dataset, tmp_path: Path) -> None:
+def test_the_checkpoint_field_may_be_searched(cells: Dataset, tmp_path: Path) -> None:
     space = {"checkpoint": ["best", "last"], "optimizer.lr": {"low": 0.01, "high": 0.9, "log": True}}
     study_state = SmallStudy(tmp_path, cells, space=space, brackets="s=0", max_epochs=8, seed=2).run()
     (rung_state,) = study_state.rung_states(study_state.settings.planned_brackets[0])

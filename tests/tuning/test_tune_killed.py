@@ -1,4 +1,4 @@
-"""kill -9 of the driver or of a worker at twenty random moments: the study ends as one that was never killed."""
+"""kill -9 of the driver or of a worker at twenty random moments: the study ends like one that was never killed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _new(folder: Path, name: str, workers: int) -> subprocess.Popen[bytes]:
 
 
 def _workers(driver: int) -> list[int]:
-    """Return the process numbers of a driver's workers."""
+    """Return the process ids of a driver's workers."""
     pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -94,7 +94,7 @@ def _none_alive(workers: list[int]) -> bool:
 
 
 def _wait_until(process: subprocess.Popen[bytes], ready: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until something is so; not for ever, and not longer than the process lives."""
+    """Wait until `ready` holds, at most `seconds`, and no longer than the process lives."""
     deadline = time.monotonic() + seconds
     while not ready() and time.monotonic() < deadline and (process.poll() is None or seconds < 60):
         time.sleep(0.01)
@@ -124,13 +124,13 @@ def reference_state(workspace: Path) -> StudyState:
     return _load_state(workspace, "whole")
 
 
-def test_killed_at_random_moments_the_study_ends_as_one_never_killed(
+def test_a_study_killed_at_random_moments_ends_like_one_never_killed(
     workspace: Path, reference_state: StudyState
 ) -> None:
     rng = random.Random(3)
     victims = ["driver", "worker"] * (KILLS // 2)
     rng.shuffle(victims)
-    for number in itertools.count():  # a quick machine is through with a study before all are killed
+    for number in itertools.count():  # on a fast machine a study may finish before all kills
         name = f"killed{number}"
         _run_with_kills(workspace, name, victims, rng)
         _assert_same(workspace, name, reference_state)
@@ -140,7 +140,7 @@ def test_killed_at_random_moments_the_study_ends_as_one_never_killed(
 
 
 def _run_with_kills(workspace: Path, name: str, victims: list[str], rng: random.Random) -> None:
-    """Run a study to its end, and meanwhile kill one victim after another; those that are killed leave the list."""
+    """Run a study to its end while killing one victim after another, removing each from the list."""
     process, study = _new(workspace, name, 2), workspace / "studies" / name
     while victims:
         start = time.time()
@@ -167,7 +167,7 @@ def _run_with_kills(workspace: Path, name: str, victims: list[str], rng: random.
 
 
 def _assert_same(workspace: Path, name: str, reference_state: StudyState) -> None:
-    """Assert that a study has the records, the best weights and the files of the one that was never killed."""
+    """Assert that a study has the state, the best weights and the files of the one that was never killed."""
     study_state, best = _load_state(workspace, name), reference_state.best
     assert reproducible_part(study_state) == reproducible_part(reference_state)
     assert study_state.best_metrics == reference_state.best_metrics
@@ -185,12 +185,12 @@ def _assert_same(workspace: Path, name: str, reference_state: StudyState) -> Non
     )
 
 
-def test_four_workers_find_the_same(workspace: Path, reference_state: StudyState) -> None:
+def test_four_workers_get_the_same_result(workspace: Path, reference_state: StudyState) -> None:
     _finish(_new(workspace, "four", 4))
     assert reproducible_part(_load_state(workspace, "four")) == reproducible_part(reference_state)
 
 
-def test_a_second_driver_is_refused_and_the_first_goes_on(workspace: Path, reference_state: StudyState) -> None:
+def test_a_second_driver_is_refused_and_the_first_continues(workspace: Path, reference_state: StudyState) -> None:
     first = _new(workspace, "twice", 1)
     manifest = StudyFolder(workspace / "studies" / "twice").manifest
     deadline = time.monotonic() + 120
@@ -200,7 +200,8 @@ def test_a_second_driver_is_refused_and_the_first_goes_on(workspace: Path, refer
     _, errors = second.communicate(timeout=LIMIT)
     assert second.returncode == 2
     assert errors.decode().count("\n") == 1
-    assert "Another process is running the study in studies/twice" in errors.decode()
+    assert "studies/twice" in errors.decode()
+    assert "`nephros tune --show twice`" in errors.decode()
     show_process = _start(workspace, "--show", "twice")
     _finish(show_process)
     _finish(first)

@@ -1,4 +1,4 @@
-"""A made-up study's report in a real browser, wide and narrow, light and dark."""
+"""A simulated study's report in a real browser, wide and narrow, light and dark."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def test_the_page_fits_is_quiet_and_shows_its_pictures(opened_report: tuple[Any, str, list[str]]) -> None:
+def test_the_page_fits_shows_its_figures_and_requests_nothing(opened_report: tuple[Any, str, list[str]]) -> None:
     page, _, problems = opened_report
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     wide = "[...document.querySelectorAll('main *, header *')].filter(e => !e.closest('.scroll')"
     wide += " && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
     assert page.evaluate(wide) == []
-    assert "accuracy on all of validation" in page.locator("#headline").inner_text()
+    assert "accuracy on the whole validation split" in page.locator("#headline").inner_text()
     assert page.locator(".best-config tbody tr").count() == 7
     assert page.locator(".configs tbody tr").count() == 143
-    drawn = "[...document.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect())"
-    drawn += ".every(box => box.width > 200 && box.height > 100)"
+    svgs_have_size = "[...document.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect())"
+    svgs_have_size += ".every(box => box.width > 200 && box.height > 100)"
     assert page.locator("svg").count() == 5
-    assert page.evaluate(drawn)
+    assert page.evaluate(svgs_have_size)
     assert problems == []
 
 
-def test_the_long_table_scrolls_in_its_box_with_its_head_in_sight(opened_report: tuple[Any, str, list[str]]) -> None:
+def test_the_long_table_scrolls_with_its_header_in_view(opened_report: tuple[Any, str, list[str]]) -> None:
     page, _, _ = opened_report
     box = page.locator(".scroll-y")
     assert box.evaluate("box => box.scrollHeight > box.clientHeight && box.clientHeight <= innerHeight")
@@ -62,7 +62,7 @@ def test_text_and_figures_stand_out_from_the_page_in_both_themes(opened_report: 
         ("#survival h2", 7),
         ("#survival .section-intro p", 4.5),
         (".configs caption", 4.5),
-        (".configs .eliminated td", 4.5),
+        (".configs .pruned td", 4.5),
         (".configs .highlight td", 4.5),
     ):
         text = relative_luminance(page.evaluate(f"({computed_style_js})('{selector}').color"))

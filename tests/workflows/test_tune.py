@@ -1,4 +1,4 @@
-"""What a user does with studies, and what they are told when that can't be done."""
+"""Studies from the command line and from Python, and the errors that users see."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import optuna
 import pytest
 
 from nephros import cli
-from nephros.errors import NephrosError
+from nephros.errors import FileError, IncompatibleError, InvalidArgument, LockedError
 from nephros.recipe import to_yaml
 from nephros.tuning.optuna_storage import StudyStorage, storage_url
-from nephros.tuning.plan import plan_study
+from nephros.tuning.settings import plan_study
 from nephros.tuning.study_folder import StudyFolder
 from nephros.tuning.study_state import StudyState
-from nephros.workflows import tune as job
+from nephros.workflows.study import best_recipe
+from nephros.workflows.tune import _tuning_data, resume_study, tune
 from tests.conftest import squares_dataset, write_npz
 from tests.tuning.conftest import RECIPE, SPACE, reproducible_part
 
 
 def usage_error(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """Return the one sentence with which a command is refused."""
+    """Return the one sentence with which a command fails."""
     with pytest.raises(SystemExit) as exc_info:
         cli.main(argv)
     stderr = capsys.readouterr().err
@@ -35,7 +36,7 @@ def usage_error(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def run_cli(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """Run a command that goes well and return what it printed."""
+    """Run a command that succeeds, and return what it printed to stdout."""
     with pytest.raises(SystemExit) as exc_info:
         cli.main(argv)
     out, stderr = capsys.readouterr()
@@ -45,7 +46,7 @@ def run_cli(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder to stand in, with data, a recipe and a space."""
+    """Return the working folder, with data, a recipe and a space."""
     monkeypatch.chdir(tmp_path)
     write_npz(tmp_path / "squares.npz", squares_dataset(n=128))
     (tmp_path / "small.yaml").write_text(to_yaml(RECIPE))
@@ -60,25 +61,24 @@ TUNE = ["tune", "small.yaml", "--data", "squares.npz", "--max-epochs", "2", "--e
 
 def test_tune_show_resume_and_train_from_study(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = run_cli([*TUNE, "--space", "space.yaml", "--subset", "64", "--name", "one"], capsys)
-    assert "2 at 1, 1 at 2" in out
-    assert "on all of validation (32 images)" in out
+    assert "on the whole validation split (32 images)" in out
     assert "nephros train --from-study one" in out
     folder = workspace / "studies" / "one"
     assert (folder / "report.html").stat().st_size > 0
     show_output = run_cli(["tune", "--show", "one"], capsys)
     assert "2/2" in show_output
     assert "best: val_accuracy" in show_output
-    before = reproducible_part(records("one"))
-    (folder / "figures" / ".learning-curves.png.half.tmp").write_bytes(b"of a process that was killed as it wrote")
+    before = reproducible_part(load_state("one"))
+    (folder / "figures" / ".learning-curves.png.half.tmp").write_bytes(b"of a process that was killed while writing")
     resume_output = run_cli(["tune", "--resume", "studies/one"], capsys)
     assert "best: val_accuracy" in resume_output
     assert not list(folder.rglob(".*.tmp"))
-    assert reproducible_part(records("one")) == before
+    assert reproducible_part(load_state("one")) == before
     run_cli(["train", "--from-study", "one", "--out", "run", "--epochs", "3"], capsys)
     info = json.loads((workspace / "run" / "run.json").read_text())
-    best = records("one").best
+    best = load_state("one").best
     assert best is not None
-    tuned = records("one").recipe(best.key)
+    tuned = load_state("one").recipe(best.key)
     assert info["recipe"] == "small-tuned"
     assert sum(info["class_counts"]["train"]) == 128  # the whole train split, not the study's subset
     recipe = (workspace / "run" / "recipe.yaml").read_text()
@@ -87,12 +87,12 @@ def test_tune_show_resume_and_train_from_study(workspace: Path, capsys: pytest.C
     assert "study one" in recipe
 
 
-def records(name: str) -> StudyState:
+def load_state(name: str) -> StudyState:
     return StudyStorage(storage_url(str(StudyFolder.open(name).database)), name).load_state()
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-def test_optunas_own_tools_open_a_study(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_optunas_tools_open_a_study(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_cli([*TUNE, "--space", "space.yaml", "--name", "one", "--storage", "all.db"], capsys)
     study = optuna.load_study(study_name="one", storage="sqlite:///all.db")
     states = [trial.state.name for trial in study.get_trials()]
@@ -106,9 +106,9 @@ def test_optunas_own_tools_open_a_study(workspace: Path, capsys: pytest.CaptureF
     assert len(axes.get_lines()) == 4
 
 
-def test_the_subset_and_its_quarter_are_class_stratified(workspace: Path) -> None:
+def test_the_subset_is_class_stratified_with_a_quarter_for_validation(workspace: Path) -> None:
     settings = dataclasses.replace(plan_study(RECIPE, subset=64), data={})
-    subset = job._tuning_data(squares_dataset(n=512), settings)
+    subset = _tuning_data(squares_dataset(n=512), settings)
     assert (len(subset.train), len(subset.val), len(subset.test)) == (64, 16, 128)
     assert subset.train.class_counts(4).tolist() == [16] * 4
     assert subset.val.class_counts(4).tolist() == [4] * 4
@@ -116,14 +116,16 @@ def test_the_subset_and_its_quarter_are_class_stratified(workspace: Path) -> Non
 
 def test_a_dataset_from_python_is_tuned_in_this_process(workspace: Path) -> None:
     dataset = squares_dataset(n=64)
-    options: dict[str, Any] = {"max_epochs": 2, "eta": 2, "space": SPACE, "name": "open", "say": lambda text: None}
-    result = job.tune(RECIPE, dataset, **options)
+    options: dict[str, Any] = {"max_epochs": 2, "eta": 2, "space": SPACE, "name": "open"}
+    result = tune(RECIPE, dataset, **options)
     assert result.finished
-    with pytest.raises(NephrosError, match="give it to nephros"):
-        job.resume_study("open")
-    assert reproducible_part(job.resume_study("open", dataset, say=lambda text: None)) == reproducible_part(result)
-    with pytest.raises(NephrosError, match="--workers above 1"):
-        job.tune(RECIPE, dataset, workers=2, **{**options, "name": "other"})
+    with pytest.raises(InvalidArgument) as excinfo:
+        resume_study("open")
+    assert (excinfo.value.parameter, excinfo.value.value) == ("data", None)
+    assert reproducible_part(resume_study("open", dataset)) == reproducible_part(result)
+    with pytest.raises(InvalidArgument) as excinfo:
+        tune(RECIPE, dataset, workers=2, **{**options, "name": "other"})
+    assert (excinfo.value.parameter, excinfo.value.value) == ("workers", 2)
 
 
 def test_dry_run_prints_the_plan_and_leaves_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,86 +137,103 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(workspace: Path, capsys: pyt
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("flags", "facts"),
     [
-        (["--eta", "1"], "--eta is 1, but it must be a whole number of at least 2."),
-        (["--max-epochs", "0"], "--max-epochs is 0, but it must be a whole number of at least 1."),
-        (["--max-epochs", "2.5"], "--max_epochs is 2.5, but it must be a whole number."),
-        (
-            ["--brackets", "s=9"],
-            "--brackets is s=9, but with --max-epochs 2 and --eta 2 it must be all or one of s=1, s=0.",
-        ),
-        (
-            ["--metric", "accuracy"],
-            "--metric is accuracy, but it must be one of 'val_accuracy', ",
-        ),
-        (["--sampler", "grid"], "--sampler is grid, but it must be one of random, tpe."),
-        (["--threads", "0"], "--threads is 0, but it must be a whole number of at least 1."),
-        (["--workers", "0"], "--workers is 0, but it must be a whole number of at least 1."),
-        (["--max-minutes", "0"], "--max-minutes is 0.0, but it must be a number of minutes above 0."),
-        (["--subset", "9"], "--subset 9 is too small"),
-        (["--subset", "1000"], "--subset 1000 is more than the 128 training images"),
-        (["--space", "none.yaml"], "The space none.yaml can't be read (No such file or directory)"),
-        (["--name", "a/b"], "--name is 'a/b', but it must be a plain word"),
-        (["--name", ".."], "--name is '..', but it must be a plain word"),
-        (["--storage", "mysql://me@host/base"], "name an SQLite file or postgresql://"),
-        (["--storage", "http:/x://"], "is not a URL"),
-        (["--checkpoints", "nowhere://x"], "--checkpoints nowhere://x/bad can't be used"),
-        (["--resume", "none"], "--resume takes the study as it was made"),
-        (["--works", "1"], "'--works' is not understood. Did you mean '--workers'?"),
+        (["--eta", "1"], ["--eta is 1", "at least 2"]),
+        (["--max-epochs", "0"], ["--max-epochs is 0", "at least 1"]),
+        (["--max-epochs", "2.5"], ["--max-epochs is 2.5", "a whole number"]),
+        (["--brackets", "s=9"], ["--brackets is s=9", "s=1, s=0", "--max-epochs 2", "--eta 2"]),
+        (["--metric", "accuracy"], ["--metric is accuracy", "val_accuracy, val_loss"]),
+        (["--sampler", "grid"], ["--sampler is grid", "random, tpe"]),
+        (["--threads-per-trial", "0"], ["--threads-per-trial is 0", "at least 1"]),
+        (["--workers", "0"], ["--workers is 0", "at least 1"]),
+        (["--max-minutes", "0"], ["--max-minutes is 0.0", "above 0"]),
+        (["--subset", "9"], ["--subset", "9"]),
+        (["--subset", "1000"], ["--subset", "1000", "128"]),
+        (["--space", "none.yaml"], ["none.yaml", "No such file or directory"]),
+        (["--name", "a/b"], ["--name is a/b"]),
+        (["--name", ".."], ["--name is .."]),
+        (["--storage", "mysql://me@host/base"], ["--storage is mysql://me@host/base", "postgresql://"]),
+        (["--storage", "http:/x://"], ["--storage is http:/x://"]),
+        (["--checkpoint-dir", "nowhere://x"], ["--checkpoint-dir is nowhere://x/bad"]),
+        (["--resume", "none"], ["--resume", "RECIPE", "--max-epochs"]),
+        (["--works", "1"], ["'--works'", "Did you mean '--workers'?"]),
     ],
 )
-def test_bad_flags_get_one_sentence_and_leave_nothing(
-    words: list[str], sentence: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+def test_invalid_flags_get_one_sentence_and_leave_nothing(
+    flags: list[str], facts: list[str], workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert sentence in usage_error([*TUNE, "--name", "bad", *words], capsys)
+    message = usage_error([*TUNE, "--name", "bad", *flags], capsys)
+    for fact in facts:
+        assert fact in message
     assert not (workspace / "studies").exists()
 
 
-def test_studies_that_are_not_there_or_there_already(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for verb in ("--resume", "--show"):
-        assert "There is no study 'none'" in usage_error(["tune", verb, "none"], capsys)
-    assert "There is no study 'none'" in usage_error(["train", "--from-study", "none"], capsys)
+@pytest.mark.parametrize("flags", [["tune", "--resume"], ["tune", "--show"], ["train", "--from-study"]])
+def test_an_unknown_study_is_named(flags: list[str], workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'none'" in usage_error([*flags, "none"], capsys)
+    with pytest.raises(FileError):
+        best_recipe("none")
+
+
+def test_a_new_study_needs_a_new_name(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_cli([*TUNE, "--space", "space.yaml", "--name", "one", "--storage", "all.db"], capsys)
-    assert "nephros tune --resume one" in usage_error([*TUNE, "--name", "one"], capsys)
+    assert "`nephros tune --resume one`" in usage_error([*TUNE, "--name", "one"], capsys)
     (workspace / "studies").rename(workspace / "moved")
-    assert "There is a study one in" in usage_error([*TUNE, "--name", "one", "--storage", "all.db"], capsys)
+    message = usage_error([*TUNE, "--name", "one", "--storage", "all.db"], capsys)
+    assert message.startswith("--name is one")
+    assert "all.db" in message
     assert "leave one out" in usage_error(["train", "poster", "--from-study", "moved/one"], capsys)
 
 
-def test_a_study_of_other_data_space_or_version_is_not_gone_on_with(
+def test_a_study_whose_data_space_or_versions_changed_is_not_resumed(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_cli([*TUNE, "--space", "space.yaml", "--name", "one"], capsys)
     manifest = workspace / "studies" / "one" / "study.json"
     original = manifest.read_text()
     write_npz(workspace / "squares.npz", squares_dataset(n=132))
-    assert "its data (" in usage_error(["tune", "--resume", "one"], capsys)
+    with pytest.raises(IncompatibleError, match=r"its data \(.*squares\.npz\)"):
+        resume_study("one")
     changed = json.loads(original)
     changed["settings"]["versions"]["torch"] = "1.0"
     manifest.write_text(json.dumps(changed))
-    assert "was made with torch 1.0" in usage_error(["tune", "--resume", "one"], capsys)
+    with pytest.raises(IncompatibleError, match=r"torch 1\.0"):
+        resume_study("one")
     write_npz(workspace / "squares.npz", squares_dataset(n=128))
     changed = json.loads(original)
     changed["settings"]["space"]["optimizer.lr"]["high"] = 0.4
     manifest.write_text(json.dumps(changed))
-    assert "was made with other settings" in usage_error(["tune", "--resume", "one"], capsys)
+    with pytest.raises(IncompatibleError, match=r"study\.db"):
+        resume_study("one")
     manifest.write_text("{")
-    assert "is damaged" in usage_error(["tune", "--resume", "one"], capsys)
+    with pytest.raises(FileError) as excinfo:
+        resume_study("one")
+    assert excinfo.value.path == Path("studies/one/study.json")
     manifest.write_text(original)
     run_cli(["tune", "--resume", "one"], capsys)
 
 
-def test_where_everything_fails_the_first_reason_is_told(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_that_is_running_is_locked(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_cli([*TUNE, "--space", "space.yaml", "--name", "one"], capsys)
+    with StudyFolder.open("one").lock(), pytest.raises(LockedError, match="studies/one"):
+        resume_study("one")
+
+
+def test_when_all_configurations_fail_the_first_reason_is_shown(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (workspace / "space.yaml").write_text("optimizer.lr: [1.0e30, 1.0e31]\n")
     with pytest.raises(SystemExit):
         cli.main([*TUNE, "--space", "space.yaml", "--name", "lost"])
-    sentence = capsys.readouterr().err.splitlines()[-1]
-    assert sentence.startswith("nephros: Every configuration failed; the first said: The training loss became")
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("nephros: Every configuration failed")
+    assert "loss became" in message
 
 
-def test_more_workers_than_cores_are_warned_of(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_workers_than_cores_get_a_warning(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     threads = str((os.cpu_count() or 1) + 1)
     with pytest.raises(SystemExit):
-        cli.main([*TUNE, "--threads", threads, "--name", "wide", "--space", "space.yaml"])
-    assert "are more than this machine's" in capsys.readouterr().out
+        cli.main([*TUNE, "--threads-per-trial", threads, "--name", "wide", "--space", "space.yaml"])
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert any(f"1 workers with {threads} threads" in line for line in warnings)

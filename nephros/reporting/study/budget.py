@@ -1,4 +1,4 @@
-"""What the epochs bought: the best score so far by epochs spent, and what random search is expected to have by then."""
+"""The best score so far by epochs spent, and the expected best of random search."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ from nephros.reporting.study.view import StudyView
 
 @dataclass(frozen=True)
 class BudgetCurve:
-    """The study in the order bracket, rung, index, whatever the order it really ran in; so it is the same for any workers."""
+    """Scores by epochs spent, in the order bracket, rung, index, so that the number of workers makes no difference."""
 
     rung_scores: list[tuple[int, float]]
-    """(epochs spent by then, metric) at the end of every closed rung of every configuration."""
+    """(epochs spent so far, metric) of each configuration at the end of each closed rung."""
     best_so_far: list[tuple[int, float]]
-    """The same, of those alone that were the best so far."""
+    """Those of rung_scores that were the best so far."""
     bracket_starts: list[tuple[int, int]]
-    """(s, epochs spent before) of every bracket that has begun."""
+    """(s, epochs spent before) of each bracket that has started."""
     total_epochs: int
 
     def best_at(self, epochs: float) -> float | None:
-        """Return the best value after so many epochs; None before the first."""
+        """Return the best value once `epochs` are spent; None before the first."""
         values = [value for epochs_spent, value in self.best_so_far if epochs_spent <= epochs]
         return values[-1] if values else None
 
 
 @dataclass(frozen=True)
 class RandomBaseline:
-    """What a random search is expected to have found, estimated from bracket s = 0, which is one."""
+    """The expected best of random search, estimated from bracket s = 0, which is a random search."""
 
     values: tuple[float, ...]
-    """Final metrics of the bracket's configurations, from worst to best; a failed one counts as the worst of the others."""
+    """Final metrics of the bracket's configurations, from worst to best; a failure counts as the worst of the others."""
     n_failures: int
     epochs_per_config: float
-    """Epochs of one configuration, the mean."""
+    """Mean epochs per configuration."""
     expected_best: tuple[float, ...]
-    """Expected best of k = 1, 2 ... configurations drawn from them without repetition."""
+    """Expected best of k = 1, 2, ... of these configurations, drawn without replacement."""
 
     @property
     def n_configs(self) -> int:
-        """Configurations that it rests on."""
+        """Number of configurations behind the estimate."""
         return len(self.values)
 
 
 def compute_budget_curve(view: StudyView) -> BudgetCurve:
-    """Return the values by epochs spent; an open rung's epochs are spent, but its scores do not count yet."""
+    """Return the scores by epochs spent; an open rung's epochs are spent, but its scores don't count yet."""
     epochs_spent, values, best, starts = (
         0,
         list[tuple[int, float]](),
@@ -73,23 +73,23 @@ def compute_budget_curve(view: StudyView) -> BudgetCurve:
 
 
 def estimate_random_baseline(view: StudyView) -> RandomBaseline | str:
-    """Return the estimate, or a sentence that says why there is none."""
+    """Return the estimate, or a sentence with the reason why there is none."""
     rung_states = next((states for bracket, states in view.brackets if bracket.s == 0), None)
     if rung_states is None:
-        return "Random search is not drawn: it would be read off bracket s = 0, which this study leaves out."
+        return "Random search is not shown: it is estimated from bracket s = 0, which this study leaves out."
     if len(view.brackets) == 1:
-        return "Random search is not drawn beside it: this study is bracket s = 0 alone, which is random search itself."
+        return "Random search is not shown: bracket s = 0, the only one of this study, is random search itself."
     if view.settings.sampler != "random":
         return (
-            f"Random search is not drawn: the sampler {view.settings.sampler} chose the configurations of bracket s = 0 by "
-            "what was learned before."
+            f"Random search is not shown: the sampler {view.settings.sampler} chose the configurations of bracket s = 0 from "
+            "earlier results."
         )
     if rung_states[0].promoted is None:
-        return "Random search is not drawn yet: it is read off bracket s = 0, which has not come to its end."
+        return "Random search is not shown yet: it is estimated from bracket s = 0, which has not finished."
     final_results = [rung_result for rung_result in view.rung_results if rung_result.key[0] == 0]
     finite_values = [rung_result.value for rung_result in final_results if rung_result.value is not None]
     if not finite_values:
-        return "Random search is not drawn: all configurations of bracket s = 0 failed."
+        return "Random search is not shown: all configurations of bracket s = 0 failed."
     lower_is_better = view.settings.lower_is_better
     n_failures = len(final_results) - len(finite_values)
     values = sorted(
@@ -101,7 +101,7 @@ def estimate_random_baseline(view: StudyView) -> RandomBaseline | str:
 
 
 def expected_best(values: Sequence[float]) -> tuple[float, ...]:
-    """Return the expected best of k values drawn without repetition, k = 1 to n, from `values` that run from worst to best."""
+    """Return the expected best of k = 1 to n of `values`, drawn without replacement; `values` run from worst to best."""
     n = len(values)
     return tuple(
         math.fsum(value * math.comb(i, k - 1) for i, value in enumerate(values)) / math.comb(n, k)
@@ -111,8 +111,8 @@ def expected_best(values: Sequence[float]) -> tuple[float, ...]:
 
 @with_style
 def plot_budget_curve(view: StudyView, budget_curve: BudgetCurve, random_baseline: RandomBaseline | str) -> Figure:
-    """Draw every rung-end score and the best so far by epochs spent, with random search's expectation where there is one."""
-    figure = new_figure(PAGE_WIDTH, 3.95, view.title)
+    """Plot each score and the best so far by epochs spent, with random search's expected best where there is one."""
+    figure = new_figure(PAGE_WIDTH, 3.95, view.data_title)
     axes = add_axes(figure, 0.62, 0.62, PAGE_WIDTH - 0.8, 2.7)
     for s, start in budget_curve.bracket_starts:
         axes.axvline(start, color=LINE, linewidth=0.7, zorder=0)
@@ -130,7 +130,7 @@ def plot_budget_curve(view: StudyView, budget_curve: BudgetCurve, random_baselin
             markersize=2.6,
             markeredgewidth=0,
             alpha=0.55,
-            label="a score at a rung's end",
+            label="score at the end of a rung",
         )
     if isinstance(random_baseline, RandomBaseline):
         _draw_random_baseline(axes, random_baseline, 5 if view.settings.lower_is_better else -9)
@@ -157,7 +157,7 @@ def plot_budget_curve(view: StudyView, budget_curve: BudgetCurve, random_baselin
 
 def _draw_random_baseline(axes: Axes, random_baseline: RandomBaseline, label_offset: int) -> None:
     x = [random_baseline.epochs_per_config * k for k in range(1, random_baseline.n_configs + 1)]
-    # The best of k is at worst the k-th from the bottom, and at best the very best.
+    # The best of k is at worst the k-th lowest value, and at best the highest.
     axes.fill_between(
         x, random_baseline.values, random_baseline.values[-1], color=LIGHT_COLORS["val"], alpha=0.13, linewidth=0
     )
@@ -172,7 +172,7 @@ def _draw_random_baseline(axes: Axes, random_baseline: RandomBaseline, label_off
         label=label,
     )
     axes.annotate(
-        f"{random_baseline.n_configs} drawn",
+        f"all {random_baseline.n_configs}",
         (x[-1], random_baseline.expected_best[-1]),
         (5, label_offset),
         textcoords="offset points",

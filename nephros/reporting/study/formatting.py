@@ -1,4 +1,4 @@
-"""How a study's numbers are written, and how its configurations look by what became of them."""
+"""How a study's numbers are formatted, and the color and label of each status."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from nephros.tuning.study_state import Config, ConfigKey
 
 STATUS_COLORS: dict[TrialStatus, str] = {
     "best": LIGHT_COLORS["test"],
-    "finished": LIGHT_COLORS["val"],
+    "complete": LIGHT_COLORS["val"],
     "running": LIGHT_COLORS["val"],
-    "eliminated": LIGHT_COLORS["train"],
+    "pruned": LIGHT_COLORS["train"],
     "failed": LIGHT_COLORS["train"],
 }
-"""Fate -> colour. A study never reads the test split, so its orange is free for the best."""
+"""Status -> color. A study never reads the test split, whose orange therefore marks the best."""
 
 STATUS_LABELS: dict[TrialStatus, str] = {
     "best": "best of the study",
-    "finished": "trained to the end",
-    "running": "still in the running",
-    "eliminated": "eliminated",
+    "complete": "trained to the end",
+    "running": "still running",
+    "pruned": "pruned",
     "failed": "failed",
 }
 
@@ -36,24 +36,24 @@ def metric_label(view: StudyView) -> str:
 
 
 def format_metric(view: StudyView, value: float | None, digits: int = 1) -> str:
-    """Return a value of the study's metric: accuracy in percent with so many decimals, others with two more."""
+    """Return a value of the study's metric: accuracy in percent with `digits` decimals, others with two more."""
     if value is None:
         return "\N{EN DASH}"
     return f"{100 * value:.{digits}f} %" if view.settings.metric == "val_accuracy" else f"{value:.{digits + 2}f}"
 
 
 def config_name(key: ConfigKey) -> str:
-    """Return a configuration's name, bracket and index, as the terminal writes it: ``s3#14``."""
+    """Return a configuration's name, its bracket and index, as the command line writes it: ``s3#14``."""
     return f"s{key[0]}#{key[1]}"
 
 
 def pluralize(n: int, noun: str) -> str:
-    """Return a number with its noun, such as ``1 epoch`` or ``1,200 epochs``."""
+    """Return a count with its noun, such as ``1 epoch`` or ``1,200 epochs``."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def format_value(value: Any) -> str:
-    """Return a recipe's value for people: floats to four digits, lists without brackets."""
+    """Return a recipe field's value as text: floats with four digits, lists without brackets."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
@@ -64,10 +64,10 @@ def format_value(value: Any) -> str:
 
 
 def choice_key(value: Any) -> str:
-    """Return a text that is equal for equal choices, whether lists or tuples."""
+    """Return a text that is equal for equal choices, be they lists or tuples."""
     return json.dumps(value)
 
 
 def was_early_stopped(config: Config) -> bool:
-    """Return whether the recipe's early stop ended it before the study did."""
+    """Return whether the recipe's early stopping ended the configuration before the study did."""
     return config.early_stopped and config.state != "failed"

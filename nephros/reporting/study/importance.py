@@ -1,4 +1,4 @@
-"""Which searched fields the first scores hang on: Optuna's fANOVA, beside what it makes of scores that hang on nothing."""
+"""Importance of the searched fields for the first scores: Optuna's fANOVA, compared with shuffled scores."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from nephros.reporting.plots.classification import PAGE_WIDTH
 from nephros.reporting.plots.style import INK, LIGHT_COLORS, MUTED, add_axes, new_figure, with_style
 from nephros.reporting.study.formatting import choice_key
 from nephros.reporting.study.view import StudyView
-from nephros.tuning.dimension import Dimension
 from nephros.tuning.hyperband import is_failed
+from nephros.tuning.space import Dimension
 from nephros.tuning.study_state import Config
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 MIN_CONFIGS = 12
-"""Configurations below which nothing is said."""
+"""Fewest configurations from which importance is computed."""
 N_SHUFFLES = 20
 _N_TREES = 32
 
 
 @dataclass(frozen=True)
 class Importance:
-    """How much of the spread of the configurations' ranks each field explains alone."""
+    """Share of the variance of the configurations' ranks that each field explains alone."""
 
     shares: dict[str, float]
-    """Field -> share, the largest first; what they lack of 1 is the fields' interplay."""
+    """Field -> share, the largest first; the rest to 1 is interactions between fields."""
     chance_level: dict[str, float]
-    """Field -> the largest share that it got of scores that were shuffled, in SHUFFLES tries."""
+    """Field -> its largest share over N_SHUFFLES shuffles of the scores."""
     n_configs: int
     epochs: int
-    """At which all of them were scored."""
+    """Epochs after which all configurations were scored."""
     bracket: int
     n_failures: int
     conditional_fields: tuple[str, ...]
@@ -45,26 +45,28 @@ class Importance:
 
 
 def compute_importance(view: StudyView) -> Importance | str:
-    """Return the fields' importance, or a sentence that says why there is none.
+    """Return the fields' importance, or a sentence with the reason why there is none.
 
-    Scores after different numbers of epochs can't be compared, so it is of the first rung of the largest bracket whose
-    first rung is closed. Ranks stand for scores, as they do in Hyperband: a loss that went astray would drown the rest.
+    Scores after different numbers of epochs can't be compared, so this uses the first rung of the largest bracket whose first
+    rung is closed. Ranks stand for scores, as in Hyperband: a diverged loss would dominate the variance.
     """
     closed = [(bracket, states[0]) for bracket, states in view.brackets if states[0].promoted is not None]
     if not closed:
-        return "Not worked out yet: no bracket's first rung is closed."
+        return "Not computed yet: no bracket's first rung is closed."
     bracket, first_rung = max(closed, key=lambda pair: pair[0].n_configs)
     scored = [index for index in first_rung.members if not is_failed(first_rung.scores[index])]
     if len(scored) < MIN_CONFIGS:
-        return f"Not worked out: it takes {MIN_CONFIGS} scores after the same number of epochs, and there are {len(scored)}."
+        return (
+            f"Not computed: it needs {MIN_CONFIGS} scores after the same number of epochs, and there are {len(scored)}."
+        )
     configs = [view.study_state.configs[bracket.s, index] for index in scored]
     dimensions = [dimension for dimension in view.space if _is_varied(dimension, configs)]
     if len(dimensions) < 2:
-        return "Not worked out: fewer than two fields were varied in all configurations."
+        return "Not computed: fewer than two fields vary over all configurations."
     scores = [first_rung.scores[index] or 0.0 for index in scored]
     ranks = [float(sorted(scores).index(score)) for score in scores]
     if len(set(ranks)) < 2:
-        return "Not worked out: all configurations have the same score."
+        return "Not computed: all configurations have the same score."
     shares = _main_effects(dimensions, configs, ranks)
     rng = random.Random(0)
     shuffled_shares = [_main_effects(dimensions, configs, rng.sample(ranks, len(ranks))) for _ in range(N_SHUFFLES)]
@@ -87,7 +89,7 @@ def _is_varied(dimension: Dimension, configs: Sequence[Config]) -> bool:
 def _main_effects(
     dimensions: Sequence[Dimension], configs: Sequence[Config], ranks: Sequence[float]
 ) -> dict[str, float]:
-    """Return fANOVA's main effects, the largest first; the same whenever it is asked again."""
+    """Return fANOVA's main effects, the largest first; deterministic."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -119,7 +121,7 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
 
 @with_style
 def plot_importance(importance: Importance, title: str) -> Figure:
-    """Draw each field's share as a bar, blue where it is more than chance, with a tick where chance ends."""
+    """Plot each field's share as a bar, blue where it exceeds chance, with a tick at the chance level."""
     row_height, left = 0.3, 1.75
     height = 0.45 + row_height * len(importance.shares) + 0.55
     figure = new_figure(PAGE_WIDTH, height, title)

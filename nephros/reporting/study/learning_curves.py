@@ -1,4 +1,4 @@
-"""The learning curves of all configurations, a panel a bracket."""
+"""The learning curves of all configurations, one panel per bracket."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from nephros.tuning.study_state import Config
 
 _LINE_WIDTHS: dict[TrialStatus, float] = {
     "best": 1.9,
-    "finished": 1.1,
+    "complete": 1.1,
     "running": 0.9,
-    "eliminated": 0.6,
+    "pruned": 0.6,
     "failed": 0.8,
 }
-_ALPHAS: dict[TrialStatus, float] = {"best": 1, "finished": 0.85, "running": 0.8, "eliminated": 0.5, "failed": 0.9}
-DRAW_ORDER: tuple[TrialStatus, ...] = ("eliminated", "failed", "running", "finished", "best")
+_ALPHAS: dict[TrialStatus, float] = {"best": 1, "complete": 0.85, "running": 0.8, "pruned": 0.5, "failed": 0.9}
+DRAW_ORDER: tuple[TrialStatus, ...] = ("pruned", "failed", "running", "complete", "best")
 """Back to front."""
 
 
 def line_style(status: TrialStatus, n_lines: int = 1) -> dict[str, Any]:
-    """Return how a configuration's line is drawn among a `n_lines` of so many."""
+    """Return the line style of a configuration among `n_lines`."""
     dashes = (0, (3, 1.5)) if status in ("running", "failed") else "-"
-    alpha = 0.35 if status == "eliminated" and n_lines > 40 else _ALPHAS[status]
+    alpha = 0.35 if status == "pruned" and n_lines > 40 else _ALPHAS[status]
     return {"color": STATUS_COLORS[status], "linewidth": _LINE_WIDTHS[status], "alpha": alpha, "linestyle": dashes}
 
 
 def legend_lines(view: StudyView) -> list[Line2D]:
-    """Return a legend's lines for the fates that there are, the best first."""
+    """Return the legend's lines for the statuses that occur, the best first."""
     labels = STATUS_LABELS if view.study_state.finished else {**STATUS_LABELS, "best": "best so far"}
     present = [status for status in reversed(DRAW_ORDER) if status in view.statuses.values()]
     return [Line2D([], [], **line_style(status), label=labels[status]) for status in present]
@@ -46,13 +46,13 @@ def legend_lines(view: StudyView) -> list[Line2D]:
 
 @with_style
 def plot_learning_curves(view: StudyView) -> Figure:
-    """Draw the study's metric by epoch of every configuration that has an epoch behind it."""
+    """Plot the study's metric by epoch for each configuration with at least one epoch."""
     brackets = [bracket for bracket, _ in view.brackets if any(config.bracket == bracket.s for config in view.configs)]
     n_columns = min(3, len(brackets)) if len(brackets) != 4 else 2
     n_rows = -(-len(brackets) // n_columns)
     left, top, gap, title_height, height = 0.55, 0.5, 0.28, 0.5, 2.0 if n_columns == 3 else 2.5
     width = (PAGE_WIDTH - left - 0.1 - gap * (n_columns - 1)) / n_columns
-    figure = new_figure(PAGE_WIDTH, top + n_rows * (height + title_height) + 0.25, view.title)
+    figure = new_figure(PAGE_WIDTH, top + n_rows * (height + title_height) + 0.25, view.data_title)
     low, high, n_above = value_limits(view)
     for position, bracket in enumerate(brackets):
         row, column = divmod(position, n_columns)
@@ -66,13 +66,13 @@ def plot_learning_curves(view: StudyView) -> Figure:
             axes.set_xlabel("epochs trained")
     handles = [*legend_lines(view)]
     if n_above:
-        handles.append(Line2D([], [], linestyle="none", label=f"{pluralize(n_above, 'value')} above the picture"))
+        handles.append(Line2D([], [], linestyle="none", label=f"{pluralize(n_above, 'value')} above the plot"))
     figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.03, 1), ncols=len(handles), handlelength=2)
     return figure
 
 
 def value_limits(view: StudyView) -> tuple[float, float, int]:
-    """Return the lowest and highest value to draw and how many values lie above: those of losses that went astray."""
+    """Return the lowest and highest value to plot, and how many values lie above: losses that diverged."""
     values = [value for config in view.configs for value in config.values.values() if math.isfinite(value)]
     if not values:
         return 0.0, 1.0, 0

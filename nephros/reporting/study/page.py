@@ -1,4 +1,4 @@
-"""A tuning study's report: one self-contained page, with its figures beside it."""
+"""A tuning study's report: one self-contained page, and its figures as files."""
 
 from __future__ import annotations
 
@@ -30,12 +30,22 @@ from nephros.reporting.templates import load_template
 from nephros.tuning.study_state import StudyState
 
 
-def write_study_report(study_state: StudyState, folder: Path, file_tag: str = "") -> Path:
+def report_file(study_state: StudyState, folder: Path) -> Path:
+    """Return the path of the page that `write_study_report` writes."""
+    return folder / f"{_file_tag(study_state)}report.html"
+
+
+def _file_tag(study_state: StudyState) -> str:
+    """Return what every file name of the report starts with: a mark for synthetic cells."""
+    return "synthetic-" if study_state.settings.data["split"] == "synthetic" else ""
+
+
+def write_study_report(study_state: StudyState, folder: Path) -> Path:
     """Write report.html and figures/ (PNG and SVG) of a study, finished or not, to `folder`; return the page's path.
 
-    `file_tag` goes before the name of every file: ``synthetic-`` for made-up cells. Equal records give equal bytes.
+    Equal states give equal bytes.
     """
-    view = StudyView(study_state)
+    view, file_tag = StudyView(study_state), _file_tag(study_state)
     budget_curve, random_baseline, importance = (
         compute_budget_curve(view),
         estimate_random_baseline(view),
@@ -44,7 +54,7 @@ def write_study_report(study_state: StudyState, folder: Path, file_tag: str = ""
     page = load_template("study/study.html").render(
         view=view,
         settings=view.settings,
-        data_title=view.title,
+        data_title=view.data_title,
         headline=_headline(view),
         best_metrics=study_state.best_metrics,
         figures=_draw_figures(view, folder / "figures", file_tag, budget_curve, random_baseline, importance),
@@ -59,7 +69,7 @@ def write_study_report(study_state: StudyState, folder: Path, file_tag: str = ""
         provenance_rows=text.provenance_rows(view),
         data_provenance_rows=data_provenance_rows(view.settings.data, view.settings.data_request),
     )
-    file = folder / f"{file_tag}report.html"
+    file = report_file(study_state, folder)
     write_text(file, page)
     return file
 
@@ -76,7 +86,7 @@ class Headline:
 
 
 def _headline(view: StudyView) -> Headline | None:
-    """Return what the best configuration came to on all of validation, or else its score so far; None before there is one."""
+    """Return the best configuration's accuracy on the whole validation split, or its score so far; None without one."""
     best, best_metrics = view.best, view.study_state.best_metrics
     if best is None:
         return None
@@ -98,7 +108,7 @@ def _headline(view: StudyView) -> Headline | None:
     return Headline(
         f"{100 * best_metrics['accuracy']:.1f}",
         "%",
-        f"accuracy on all of validation, {pluralize(best_metrics['n'], 'cell')}",
+        f"accuracy on the whole validation split, {pluralize(best_metrics['n'], 'cell')}",
         lines,
     )
 
@@ -111,11 +121,11 @@ def _draw_figures(
     random_baseline: RandomBaseline | str,
     importance: Importance | str,
 ) -> dict[str, Markup]:
-    """Draw and save what there is something to draw of; return name -> inline SVG."""
+    """Plot and save the figures for which there is data; return name -> inline SVG."""
     figures: dict[str, Markup] = {}
 
     def add_figure(figure: Figure, name: str, alt: str) -> None:
-        figures[name] = save_figure(figure, folder / f"{tag}{name}.png", f"{alt} ({view.title})")
+        figures[name] = save_figure(figure, folder / f"{tag}{name}.png", f"{alt} ({view.data_title})")
 
     metric_text = metric_label(view)
     configs_text = pluralize(len(view.statuses), "configuration")
@@ -124,7 +134,7 @@ def _draw_figures(
         add_figure(
             plot_learning_curves(view),
             "learning-curves",
-            f"Curves of {metric_text} by epoch of {configs_text}, a panel a bracket",
+            f"Learning curves of {configs_text}: {metric_text} by epoch, one panel per bracket",
         )
         fields = ", ".join(dimension.key for dimension in view.space)
         alt = f"Lines of {configs_text} through {fields}, epochs trained and {metric_text}"
@@ -136,6 +146,6 @@ def _draw_figures(
     if isinstance(importance, Importance):
         shares = ", ".join(f"{key} {100 * share:.0f} %" for key, share in importance.shares.items())
         add_figure(
-            plot_importance(importance, view.title), "importance", f"Importance of the searched fields: {shares}"
+            plot_importance(importance, view.data_title), "importance", f"Importance of the searched fields: {shares}"
         )
     return figures

@@ -1,4 +1,4 @@
-"""Parallel coordinates: a line a configuration through the values that it had, the epochs that it got and its score."""
+"""Parallel coordinates: one line per configuration through its values, its epochs and its score."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from nephros.reporting.plots.style import INK, MUTED, PAPER, add_axes, new_figur
 from nephros.reporting.study.formatting import METRIC_NAMES, choice_key, format_metric, format_value
 from nephros.reporting.study.learning_curves import DRAW_ORDER, legend_lines, line_style, value_limits
 from nephros.reporting.study.view import StudyView
-from nephros.tuning.dimension import Dimension
+from nephros.tuning.space import Dimension
 from nephros.tuning.study_state import Config
 
 _UNUSED_HEIGHT = -0.13
-"""Height at which a line passes an axis that its configuration has no value for."""
+"""Height at which a line passes an axis for which its configuration has no value."""
 _MAX_LABELED_CHOICES = 9
-"""Choices beyond which not every one gets its name."""
+"""Most choices that are all labeled."""
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """One upright axis: 0 is its foot, 1 its top."""
+    """One vertical axis, from 0 at the bottom to 1 at the top."""
 
     name: str
     ticks: list[tuple[float, str]]
     dimension: Dimension | None = None
 
     def height(self, value: Any, jitter: float) -> float:
-        """Return where a value stands; choices are spread a little by `jitter` (0 to 1), so that lines stay apart."""
+        """Return the height of a value; `jitter` (0 to 1) spreads lines through the same choice."""
         dimension = self.dimension
         assert dimension is not None
         if dimension.kind == "categorical":
@@ -48,10 +48,10 @@ class _Axis:
 
 @with_style
 def plot_parallel_coordinates(view: StudyView) -> Figure:
-    """Draw every configuration through one axis a searched field, then the epochs it was trained for, then its last score."""
+    """Plot each configuration through an axis per searched field, then its epochs trained, then its last score."""
     field_axes = [_field_axis(dimension) for dimension in view.space]
     width = max(PAGE_WIDTH, 0.95 * (len(field_axes) + 2))
-    figure = new_figure(width, 4.75, view.title)
+    figure = new_figure(width, 4.75, view.data_title)
     axes = add_axes(figure, 0.45, 0.85, width - 0.9, 3.6)
     axes.set(xlim=(-0.35, len(field_axes) + 1.45), ylim=(-0.2, 1.03))
     axes.set_axis_off()
@@ -99,7 +99,7 @@ def _field_axis(dimension: Dimension) -> _Axis:
 
 
 def _inner_ticks(dimension: Dimension) -> list[float]:
-    """Return round values between the ends, none so close to an end or to each other that their names would touch."""
+    """Return round values between the ends, spaced so that their labels don't touch."""
     low, high = dimension.low, dimension.high
     if dimension.log:
         decades = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
@@ -132,7 +132,7 @@ def _metric_height(view: StudyView, value: float, low: float, high: float) -> fl
 
 
 def _result_heights(view: StudyView, config: Config, low: float, high: float) -> list[float]:
-    """Return the heights on the last two axes, of those that the configuration has come to."""
+    """Return the configuration's heights on the last two axes, as far as it has values there."""
     value = view.last_value(config.key)
     if not config.trained_epochs:
         return []

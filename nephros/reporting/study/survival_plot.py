@@ -1,4 +1,4 @@
-"""The survival picture: every bracket's rungs from left to right, a dot a configuration, the best on top."""
+"""The survival plot: each bracket's rungs from left to right, one dot per configuration, the best on top."""
 
 from __future__ import annotations
 
@@ -11,18 +11,59 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from nephros.reporting.plots.style import INK, LINE, MUTED, PAPER, with_style
-from nephros.reporting.study.board import SurvivalLayout
+from nephros.reporting.plots.classification import PAGE_WIDTH
+from nephros.reporting.plots.style import INK, LINE, MUTED, PAPER, add_axes, new_figure, with_style
 from nephros.reporting.study.formatting import STATUS_COLORS, config_name, format_metric, pluralize
 from nephros.reporting.study.view import StudyView, unreached_rungs
 from nephros.tuning.hyperband import Bracket, RungState, argsort_scores, is_failed
 
 Point = tuple[float, float]
+_LEFT, _RIGHT, _TOP, _HEADER, _GAP, _MIN_COLUMN_WIDTH = 0.62, 0.62, 0.5, 0.5, 0.16, 1.15
+
+
+class SurvivalLayout:
+    """The layout of the survival plot, in inches from the upper left corner.
+
+    Rungs of equal epochs are aligned vertically. Each bracket starts one column further right than the one before it, so it
+    fits beneath that one's survivors.
+    """
+
+    def __init__(self, view: StudyView) -> None:
+        """Lay out the brackets of a study and create the empty figure."""
+        self.view = view
+        n_columns = max(len(bracket.rungs) for bracket, _ in view.brackets)
+        self.row_height = min(0.155, 4.6 / max(bracket.n_configs for bracket, _ in view.brackets))
+        self.marker_size = max(1.2, 72 * self.row_height * 0.62)
+        self.width = max(PAGE_WIDTH, _LEFT + _MIN_COLUMN_WIDTH * n_columns + _RIGHT)
+        self.column_width = (self.width - _LEFT - _RIGHT) / n_columns
+        self.bracket_tops, top, height = list[float](), _TOP, 0.0
+        for bracket, _ in view.brackets:
+            self.bracket_tops.append(top)
+            height = max(height, top + _HEADER + self.row_height * bracket.n_configs)
+            n_survivors = bracket.rungs[1].n_configs if len(bracket.rungs) > 1 else 0
+            top += _HEADER + self.row_height * n_survivors + _GAP
+        height += 0.3
+        self.figure = new_figure(self.width, height, view.data_title)
+        self.axes = add_axes(self.figure, 0, 0, self.width, height)
+        self.axes.set(xlim=(0, self.width), ylim=(height, 0))
+        self.axes.set_axis_off()
+
+    def x(self, bracket: Bracket, i: int) -> float:
+        """Return the x position of rung i."""
+        return self.width - _RIGHT - self.column_width * (len(bracket.rungs) - i - 0.5)
+
+    def y(self, top: float, row: int) -> float:
+        """Return the y position of a row of dots in a bracket that starts at `top`."""
+        return top + _HEADER + self.row_height * (row + 0.5)
+
+    def label_x(self, bracket: Bracket) -> float:
+        """Return the x position of a bracket's label, clear of the dots to its left."""
+        return self.x(bracket, 0) - min(self.column_width * 0.5 + _LEFT, self.column_width - 0.14)
 
 
 @with_style
 def plot_survival(view: StudyView) -> Figure:
-    """Draw who went on at each rung of each bracket: ranks from the top, survivors joined from rung to rung."""
+    """Plot which configurations each rung promotes: ranks from the top, survivors linked from rung to rung."""
     layout = SurvivalLayout(view)
     for (bracket, rung_states), top in zip(view.brackets, layout.bracket_tops, strict=True):
         _draw_bracket(layout, bracket, rung_states, top)
@@ -57,7 +98,9 @@ def _draw_bracket(layout: SurvivalLayout, bracket: Bracket, rung_states: list[Ru
         _draw_header(layout, bracket, i, rung_states[i], top)
         _draw_dots(layout, bracket, rung_states, i, column)
     for i, rung in enumerate(unreached_rungs(bracket, rung_states), len(rung_states)):
-        _draw_title(layout, layout.x(bracket, i), top, _rung_label(rung.n_configs, rung.epochs, i), ["to come"], MUTED)
+        _draw_title(
+            layout, layout.x(bracket, i), top, _rung_label(rung.n_configs, rung.epochs, i), ["not started"], MUTED
+        )
         rows = [layout.y(top, row) for row in range(rung.n_configs)]
         axes.plot(
             [layout.x(bracket, i)] * len(rows),
@@ -72,7 +115,7 @@ def _draw_bracket(layout: SurvivalLayout, bracket: Bracket, rung_states: list[Ru
 def _column_positions(
     layout: SurvivalLayout, bracket: Bracket, i: int, rung_state: RungState, top: float
 ) -> dict[int, Point]:
-    """Return where each member of rung i stands: the best on top, the failed below, those not through at the bottom."""
+    """Return the position of each member of rung i: the best on top, then the failed, those still running at the bottom."""
     order = argsort_scores([rung_state.scores.get(index) for index in rung_state.members])
     members = sorted(
         (rung_state.members[position] for position in order), key=lambda index: index not in rung_state.scores
@@ -80,14 +123,14 @@ def _column_positions(
     return {index: (layout.x(bracket, i), layout.y(top, row)) for row, index in enumerate(members)}
 
 
-def _rung_label(configs: int, epochs: int, i: int) -> str:
-    return f"{configs} for {pluralize(epochs, 'epoch')}" if i == 0 else f"{configs} to {epochs}"
+def _rung_label(n_configs: int, epochs: int, i: int) -> str:
+    return f"{n_configs} for {pluralize(epochs, 'epoch')}" if i == 0 else f"{n_configs} to {epochs}"
 
 
 def _draw_header(layout: SurvivalLayout, bracket: Bracket, i: int, rung_state: RungState, top: float) -> None:
     view, scores = layout.view, rung_state.scores
     if rung_state.promoted is None:
-        sublines = [f"{len(scores)} of {len(rung_state.members)} through"]
+        sublines = [f"{len(scores)} of {len(rung_state.members)} finished"]
     else:
         finite_scores = sorted(score for score in scores.values() if score is not None and not is_failed(score))
         sublines = (
@@ -113,12 +156,12 @@ def _draw_title(layout: SurvivalLayout, x: float, top: float, heading: str, subl
 
 
 def _config_color(view: StudyView, bracket: Bracket, rung_states: list[RungState], i: int, index: int) -> str:
-    """Return the colour of a configuration at rung i: the best's own, the one of who went on, or of who did not."""
+    """Return the color of a configuration at rung i: that of the best, of the promoted or of the pruned."""
     if view.best and view.best.key == (bracket.s, index):
         return STATUS_COLORS["best"]
     promoted = rung_states[i].promoted
-    went_on = promoted is None or index in promoted or i == len(bracket.rungs) - 1
-    return STATUS_COLORS["finished" if went_on else "eliminated"]
+    survives = promoted is None or index in promoted or i == len(bracket.rungs) - 1
+    return STATUS_COLORS["complete" if survives else "pruned"]
 
 
 def _draw_link(layout: SurvivalLayout, start: Point, end: Point, color: str, n_links: int) -> None:
@@ -158,7 +201,7 @@ def _draw_dots(
             }
         elif color == STATUS_COLORS["best"]:
             marker["markersize"] = max(3.6, layout.marker_size)
-        elif color == STATUS_COLORS["eliminated"]:
+        elif color == STATUS_COLORS["pruned"]:
             marker["alpha"] = 0.55
         axes.plot([x for x, _ in points], [y for _, y in points], linestyle="none", color=color, **marker)
     best = view.best
@@ -179,7 +222,7 @@ def _draw_dots(
 
 
 def _is_best_rung(rung_states: list[RungState], i: int, epochs: int) -> bool:
-    """Return whether the best score, had after `epochs`, is that of rung i (the first one to hold it, after an early stop)."""
+    """Return whether the best score, reached after `epochs`, is that of rung i (the first to include it, if stopped early)."""
     return next(position for position, rung_state in enumerate(rung_states) if rung_state.rung.epochs >= epochs) == i
 
 
@@ -192,11 +235,11 @@ def _draw_legend(layout: SurvivalLayout) -> None:
             if view.best
             else []
         ),
-        ("o", STATUS_COLORS["finished"], "full", "went on, or came to the end"),
-        *([("o", STATUS_COLORS["eliminated"], "full", "eliminated")] if "eliminated" in view.statuses.values() else []),
+        ("o", STATUS_COLORS["complete"], "full", "promoted, or trained to the end"),
+        *([("o", STATUS_COLORS["pruned"], "full", "pruned")] if "pruned" in view.statuses.values() else []),
         *([("x", STATUS_COLORS["failed"], "full", "failed")] if view.failed else []),
         *(
-            [("o", STATUS_COLORS["running"], "none", "through, rung open"), ("o", MUTED, "none", "to come")]
+            [("o", STATUS_COLORS["running"], "none", "finished, rung open"), ("o", MUTED, "none", "not started")]
             if is_open
             else []
         ),

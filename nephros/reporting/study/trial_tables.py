@@ -1,4 +1,4 @@
-"""The tables of a study's report: the best configuration's values, all configurations, and what failed."""
+"""The tables of a study's report: the best configuration, all configurations, and failures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nephros.tuning.study_state import Config
 
 @dataclass(frozen=True)
 class ConfigRow:
-    """A configuration in the table of all."""
+    """A row of the table of all configurations."""
 
     name: str
     rank: int | None
@@ -29,13 +29,13 @@ class ConfigRow:
     status_text: str
     epochs: int
     scores: list[str]
-    """At each of View.rungs; empty where it has none."""
+    """Score at each of StudyView.rungs; empty where there is none."""
     values: list[str]
-    """Of each searched field; a dash where it does not take part."""
+    """Value of each searched field; a dash where the field is inactive."""
 
 
 def config_rows(view: StudyView) -> list[ConfigRow]:
-    """Return all configurations that have been drawn, the best first and those without a rank last."""
+    """Return the rows of all sampled configurations, the best first and those without a rank last."""
     ranks = view.ranks()
     values_by_rung = {(rung_result.key, rung_result.epochs): rung_result.value for rung_result in view.rung_results}
     table_rows = []
@@ -72,7 +72,7 @@ def _status_text(view: StudyView, config: Config) -> str:
 
 
 def best_values(view: StudyView) -> list[tuple[str, str, str, bool]]:
-    """Return (field, the best configuration's value, the recipe's own, whether it was searched and is active)."""
+    """Return (field, the best configuration's value, the base recipe's, whether the field is active) of each searched field."""
     if view.best is None:
         return []
     params = view.study_state.configs[view.best.key].params
@@ -100,7 +100,7 @@ def recipe_value(recipe: dict[str, Any], key: str) -> Any:
 
 
 def failure_rows(view: StudyView) -> list[tuple[str, str, str]]:
-    """Return (reason, how many, their names) of the configurations that failed, the commonest first."""
+    """Return (reason, count, names) of the configurations that failed, the most frequent reason first."""
     failed_configs = [config for config in view.configs if config.key in view.failed]
     reasons = Counter(_failure_reason(config) for config in failed_configs)
     return [
@@ -114,4 +114,4 @@ def failure_rows(view: StudyView) -> list[tuple[str, str, str]]:
 
 
 def _failure_reason(config: Config) -> str:
-    return config.error or "its metric was not a number"
+    return config.error or "its metric became NaN or infinite"

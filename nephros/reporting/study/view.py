@@ -1,4 +1,4 @@
-"""A tuning study as its report sees it: every configuration's way through the rungs, what became of it, and its rank."""
+"""A tuning study as its report shows it: each configuration's results in the rungs, its status and its rank."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from nephros.tuning.hyperband import Bracket, Rung, RungState, is_failed
 from nephros.tuning.space import parse_space
 from nephros.tuning.study_state import Config, ConfigKey, StudyState
 
-TrialStatus = Literal["best", "finished", "running", "eliminated", "failed"]
-"""best of the study so far; trained to its bracket's end; still in the running; not promoted; failed."""
+TrialStatus = Literal["best", "complete", "running", "pruned", "failed"]
+"""The best of the study so far; trained to its bracket's end; still running; not promoted; failed."""
 
 
 @dataclass(frozen=True)
@@ -20,20 +20,20 @@ class RungResult:
 
     key: ConfigKey
     epochs: int
-    """The rung's, whether or not the configuration's own early stop came first."""
+    """The rung's epochs, even where early stopping ended the configuration sooner."""
     epochs_spent: int
-    """Epochs that it trained in this rung."""
+    """Epochs trained within this rung."""
     value: float | None
-    """The study's metric there; None when it failed or is not through."""
+    """The study's metric there; None when the configuration failed or hasn't finished the rung."""
     rung_closed: bool
-    """Whether all of the rung are through, so that the value counts."""
+    """Whether all members have finished the rung, so that the value counts."""
 
 
 class StudyView:
-    """What the figures and tables of a report are made from; a pure function of the records."""
+    """The basis of a report's figures and tables; a pure function of the study's state."""
 
     def __init__(self, study_state: StudyState) -> None:
-        """Work out every configuration's way."""
+        """Derive each configuration's results, status and rank."""
         self.study_state, self.settings = study_state, study_state.settings
         self.space = parse_space(
             self.settings.space, self.settings.base_recipe, f"The space of study {self.settings.name}"
@@ -42,7 +42,7 @@ class StudyView:
             (bracket, study_state.rung_states(bracket)) for bracket in self.settings.planned_brackets
         ]
         self.best = study_state.best
-        self.title = str(self.settings.data["title"])
+        self.data_title = str(self.settings.data["title"])
         self.rung_results = [
             self._rung_result((bracket.s, index), i, rung_state)
             for bracket, rung_states in self.brackets
@@ -59,7 +59,7 @@ class StudyView:
 
     @property
     def configs(self) -> list[Config]:
-        """The configurations that have been drawn, in the order of their brackets and indices."""
+        """The configurations sampled so far, ordered by bracket and index."""
         return [self.study_state.configs[key] for key in self.statuses]
 
     @property
@@ -68,7 +68,7 @@ class StudyView:
         return sorted({rung.epochs for bracket, _ in self.brackets for rung in bracket.rungs})
 
     def metric_value(self, score: float | None) -> float | None:
-        """Return the study's metric for a score of the standings, of which higher is better; None for a failed one."""
+        """Return the study's metric for a score (higher is better); None for a failed one."""
         if is_failed(score) or score is None or math.isinf(score):
             return None
         return -score if self.settings.lower_is_better else score
@@ -78,9 +78,9 @@ class StudyView:
         return value < other if self.settings.lower_is_better else value > other
 
     def ranks(self) -> dict[ConfigKey, int]:
-        """Return the place (from 1) of every configuration with a score at the end of a closed rung, by its best such score.
+        """Return the rank (from 1) of each configuration with a score at the end of a closed rung, by its best such score.
 
-        So the first is the study's best; of equal ones the earlier bracket's, rung's and index's is.
+        Rank 1 is the study's best; equal scores rank in order of bracket, rung and index.
         """
         best_scores: dict[ConfigKey, tuple[float, int]] = {}
         for position, rung_result in enumerate(self.rung_results):
@@ -90,7 +90,7 @@ class StudyView:
         return {key: rank for rank, key in enumerate(sorted(best_scores, key=lambda key: best_scores[key]), 1)}
 
     def last_value(self, key: ConfigKey) -> float | None:
-        """Return a configuration's metric at the end of the last rung that it is through with; None without one."""
+        """Return a configuration's metric at the end of the last rung that it has finished; None without one."""
         values = [
             rung_result.value
             for rung_result in self.rung_results
@@ -118,10 +118,10 @@ class StudyView:
         if index not in last_state.scores:
             return "running"
         if last_state.rung == bracket.rungs[-1]:
-            return "finished"
-        return "running" if last_state.promoted is None else "eliminated"
+            return "complete"
+        return "running" if last_state.promoted is None else "pruned"
 
 
 def unreached_rungs(bracket: Bracket, rung_states: list[RungState]) -> tuple[Rung, ...]:
-    """Return the rungs of a bracket that nobody has reached yet; none when nobody survived to reach them."""
+    """Return the rungs of a bracket that no configuration has reached yet; none when none survived to reach them."""
     return bracket.rungs[len(rung_states) :] if rung_states[-1].promoted is None else ()
