@@ -88,13 +88,14 @@ def extract_nuclei_from_file(path: Path, white_level: float | None, progress: Pr
 
 
 def _with_next_step(path: Path, message: str) -> str:
-    """Return a message that names the stack and, where it names a parameter of `nephros.prepare`, that call."""
+    """Return a message that names the stack and, where a parameter of `nephros.prepare` helps, the call with it."""
     if path.name not in message:
         message = f"{path} is a 3-D stack: {message}"
     match = re.search(r"`(\w+)`", message)
     if match is None or match[1] not in _EXAMPLE_ARGUMENTS:
         return message
+    problem, _, _ = message.rpartition("; ")  # the advice after it is for callers of `nephros.prepare`
     return (
-        f"{message} `nephros.prepare({str(path)!r}, {_EXAMPLE_ARGUMENTS[match[1]]}, out='cells.npz')` takes it. If the pages "
-        "are images of single cells, save each to a file of its own."
+        f"{problem}; prepare it with `nephros.prepare({str(path)!r}, {_EXAMPLE_ARGUMENTS[match[1]]}, out='cells.npz')` and "
+        "classify cells.npz, or, if its pages are images of single cells, save each to a file of its own."
     )
