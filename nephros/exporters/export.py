@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -22,7 +22,14 @@ from nephros.exporters.packaging import ExportBundle, build_export_bundle, run_m
 from nephros.exporters.safetensors_io import to_safetensors
 from nephros.files import atomic_write, write_text
 from nephros.inference import bundled
-from nephros.inference.model_card import CARD_METADATA_KEY, ExportFormat, ModelCard, card_to_json
+from nephros.inference.model_card import (
+    CARD_METADATA_KEY,
+    ExportFacts,
+    ExportFormat,
+    ModelCard,
+    Quantization,
+    card_to_json,
+)
 from nephros.inference.predictor import onnx_forward_fn
 from nephros.recipe_io import read_recipe
 from nephros.runs import RunFolder
@@ -131,7 +138,7 @@ def _export_onnx(bundle: ExportBundle, int8: bool) -> tuple[bytes, ModelCard]:
     model = to_onnx(bundle.module, input_spec["channels"], input_spec["height"], input_spec["width"])
     difference = check_parity(bundle, model)
     logger.info("ONNX Runtime reproduces torch's probabilities to within %.1e", difference)
-    card = bundle.build_card(onnx_forward_fn(model), onnx_max_abs_error=difference)
+    card = bundle.build_card(onnx_forward_fn(model), {**bundle.network_facts, "onnx_max_abs_error": difference})
     if int8:
         model, card = _quantize(bundle, model, card)
     return embed_card(model, card_to_json(card), CARD_METADATA_KEY), card
@@ -142,15 +149,16 @@ def _quantize(bundle: ExportBundle, model: bytes, float32_card: ModelCard) -> tu
     images = bundle.dataset.val.images
     images = images[np.linspace(0, len(images) - 1, min(N_CALIBRATION_CELLS, len(images))).astype(int)]
     model = quantize_int8(model, images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2))
-    quantization: dict[str, Any] = {
+    quantization: Quantization = {
         "method": f"static, convolutions only, one weight scale per channel; ranges from {len(images)} validation images"
     }
-    card = bundle.build_card(
-        onnx_forward_fn(model),
-        onnx_max_abs_error=float32_card["network"]["onnx_max_abs_error"],
-        precision="int8",
-        quantization=quantization,
-    )
+    network_facts: ExportFacts = {
+        **bundle.network_facts,
+        "onnx_max_abs_error": float32_card["network"]["onnx_max_abs_error"],
+        "precision": "int8",
+        "quantization": quantization,
+    }
+    card = bundle.build_card(onnx_forward_fn(model), network_facts)
     float32_accuracy, int8_accuracy = float32_card["validation"]["accuracy"], card["validation"]["accuracy"]
     drop = float32_accuracy - int8_accuracy
     quantization["validation_accuracy"] = {"float32": float32_accuracy, "int8": int8_accuracy, "drop": drop}

@@ -152,9 +152,9 @@ def _calibration(card: ModelCard) -> str:
     calibration = card["calibration"]
     error = calibration["expected_calibration_error"]
     rows = [
-        [split, format_number(error[split]["before"]), format_number(error[split]["after"])]
-        for split in ("test", "validation")
-        if error[split] is not None
+        [split, format_number(values["before"]), format_number(values["after"])]
+        for split, values in (("test", error["test"]), ("validation", error["validation"]))
+        if values is not None
     ]
     text = (
         f"{_capitalize(calibration['method'])}: {calibration['temperature']:.4f}. "
@@ -187,10 +187,12 @@ def _ood_detection(card: ModelCard) -> str:
         [name, entry["description"], f"{entry['low']:.4g} to {entry['high']:.4g}"]
         for name, entry in ood_detector["ranges"].items()
     ]
-    for name, key in (("structure", "structure"), ("feature distance", "feature_distance")):
-        if ood_detector[key] is not None:
-            rows.append([name, ood_detector[key]["description"], f"up to {ood_detector[key]['threshold']:.4g}"])
-    percentile = f" {ood_detector['structure']['percentile']:g}" if ood_detector["structure"] else ""
+    structure, distance = ood_detector["structure"], ood_detector["feature_distance"]
+    if structure is not None:
+        rows.append(["structure", structure["description"], f"up to {structure['threshold']:.4g}"])
+    if distance is not None:
+        rows.append(["feature distance", distance["description"], f"up to {distance['threshold']:.4g}"])
+    percentile = f" {structure['percentile']:g}" if structure is not None else ""
     text = (
         f"An image outside one of these ranges is flagged (`is_ood`). They are percentiles {low:g} to {high:g} of the "
         f"training cells; for structure and feature distance, percentiles{percentile} and {high:g} of the validation cells:"

@@ -18,9 +18,13 @@ from nephros.evaluation.scoring import PIXELS_PER_BATCH, Evaluation
 from nephros.evaluation.temperature import apply_temperature, fit_temperature
 from nephros.exporters.inference_module import InferenceModule, fit_feature_distance
 from nephros.files import file_digest
-from nephros.inference.model_card import CardTest, ModelCard, make_card
+from nephros.inference.model_card import CardTest, ExportFacts, ModelCard, make_card
 from nephros.inference.ood.detector import (
     RANGE_PERCENTILES,
+    FeatureDistanceThreshold,
+    OODDetector,
+    StatisticRange,
+    StructureReference,
     find_ood_reasons,
     fit_statistic_ranges,
     fit_structure,
@@ -38,22 +42,29 @@ MAX_DISTANCE_IMAGES = 20_000
 
 
 @dataclass(frozen=True)
+class OODReference:
+    """What the out-of-distribution detector learns from the training cells."""
+
+    ranges: dict[str, StatisticRange]
+    structure: StructureReference
+
+
+@dataclass(frozen=True)
 class ExportBundle:
     """A packaged network, and everything that its card is made from."""
 
     module: InferenceModule
     info: RunInfo
-    network_facts: dict[str, Any]
-    """The card's ``network`` for the float32 model."""
+    network_facts: ExportFacts
+    """Of the float32 model."""
     dataset: Dataset
-    ood_reference: dict[str, Any]
-    """``ranges`` and ``structure`` of the training cells."""
+    ood_reference: OODReference
     uncalibrated: tuple[NDArray[np.float64], NDArray[np.int64]]
     """Validation probabilities (n, classes) before the temperature, and labels (n,)."""
     test: CardTest | None
 
-    def build_card(self, forward_fn: ForwardFn, **network_facts: Any) -> ModelCard:
-        """Return the card of `forward_fn`, the module or a model made from it; `network_facts` replace those of the bundle."""
+    def build_card(self, forward_fn: ForwardFn, network_facts: ExportFacts | None = None) -> ModelCard:
+        """Return the card of `forward_fn`, the module or a model made from it, whose facts are `network_facts`."""
         outputs = forward_fn(self.dataset.val.images)
         probabilities = outputs["probabilities"].astype(np.float64)
         probabilities /= probabilities.sum(axis=1, keepdims=True)
@@ -62,7 +73,7 @@ class ExportBundle:
         )
         card = make_card(
             self.info,
-            {**self.network_facts, **network_facts},
+            network_facts or self.network_facts,
             float(self.module.temperature),
             self.uncalibrated,
             probabilities,
@@ -123,11 +134,8 @@ def build_export_bundle(run: RunFolder, tta_views: int | None = None) -> ExportB
     module.set_distance_parameters(
         fit_feature_distance(features, torch.from_numpy(np.array(distance_split.labels)), dataset.n_classes)
     )
-    network_facts = _network_facts(run, tta_views) | {"epoch": info.chosen_epoch}
-    ood_reference = {
-        "ranges": fit_statistic_ranges(dataset.train.images),
-        "structure": fit_structure(distance_split.images),
-    }
+    network_facts: ExportFacts = {**_network_facts(run, tta_views), "epoch": info.chosen_epoch}
+    ood_reference = OODReference(fit_statistic_ranges(dataset.train.images), fit_structure(distance_split.images))
     return ExportBundle(module, info, network_facts, dataset, ood_reference, uncalibrated, _stored_test_results(run))
 
 
@@ -159,38 +167,37 @@ def probabilities_only(run: RunFolder) -> tuple[ForwardFn, ModelCard]:
 
 
 def fit_ood_detector(
-    forward_fn: ForwardFn, ood_reference: dict[str, Any], feature_distance: NDArray[Any] | None, val: NDArray[np.uint8]
-) -> dict[str, Any]:
+    forward_fn: ForwardFn, ood_reference: OODReference, feature_distance: NDArray[Any] | None, val: NDArray[np.uint8]
+) -> OODDetector:
     """Return the card's ``ood_detector``: thresholds, and the flagged fraction of validation cells and negative controls.
 
     `feature_distance` (n,) belongs to the validation images `val`; None for a network without it.
     """
-    distance_detector = None
+    distance_threshold: FeatureDistanceThreshold | None = None
     if feature_distance is not None:
         description = "Mahalanobis distance of the features to the nearest class mean, one covariance for all classes"
         threshold = float(np.percentile(feature_distance, RANGE_PERCENTILES[1]))
-        distance_detector = {"description": description, "threshold": threshold}
-    structure = ood_reference["structure"]
+        distance_threshold = {"description": description, "threshold": threshold}
+    structure = ood_reference.structure
     threshold = float(np.percentile(structure_distances(structure, val), structure["percentile"]))
-    detector: dict[str, Any] = {
+    detector: OODDetector = {
         "range_percentiles": list(RANGE_PERCENTILES),
-        "ranges": ood_reference["ranges"],
-        "structure": structure | {"threshold": threshold},
-        "feature_distance": distance_detector,
+        "ranges": ood_reference.ranges,
+        "structure": {**structure, "threshold": threshold},
+        "feature_distance": distance_threshold,
     }
 
     def flagged_fraction(cells: NDArray[np.uint8], feature_distance: NDArray[Any] | None) -> float:
         return float(np.mean([bool(reasons) for reasons in find_ood_reasons(detector, cells, feature_distance)]))
 
     controls = negative_controls(val)
-    flagged_fractions = {"validation": flagged_fraction(val, feature_distance)}
-    flagged_fractions |= {
+    detector["flagged_fraction"] = {"validation": flagged_fraction(val, feature_distance)} | {
         kind: flagged_fraction(cells, forward_fn(cells).get("feature_distance")) for kind, cells in controls.items()
     }
-    return detector | {"flagged_fraction": flagged_fractions}
+    return detector
 
 
-def _network_facts(run: RunFolder, tta_views: int) -> dict[str, Any]:
+def _network_facts(run: RunFolder, tta_views: int) -> ExportFacts:
     weights_sha256 = file_digest(run.file("weights.safetensors"))
     return {"tta_views": tta_views, "precision": "float32", "weights_sha256": weights_sha256}
 

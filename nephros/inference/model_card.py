@@ -21,6 +21,7 @@ from nephros.evaluation.metrics import (
     expected_calibration_error,
 )
 from nephros.evaluation.temperature import apply_temperature
+from nephros.inference.ood.detector import OODDetector
 from nephros.runs import RunInfo
 
 CARD_FORMAT = "nephros-card-2"
@@ -67,6 +68,57 @@ class InputInfo(TypedDict):
     width: int
 
 
+class Quantization(TypedDict):
+    """How a model was quantized, and the accuracy on validation in ``float32``, in ``int8``, and their difference, ``drop``."""
+
+    method: str
+    validation_accuracy: NotRequired[dict[str, float]]
+
+
+class ExportFacts(TypedDict):
+    """What an export knows about its network."""
+
+    tta_views: int
+    precision: str
+    """``float32`` or ``int8``."""
+    weights_sha256: str
+    epoch: NotRequired[int | None]
+    onnx_max_abs_error: NotRequired[float]
+    """Largest difference of a probability between ONNX Runtime and torch."""
+    quantization: NotRequired[Quantization]
+
+
+class NetworkInfo(ExportFacts):
+    """The network of a model."""
+
+    parameters: int
+    multiply_adds_per_view: int
+
+
+class CalibrationError(TypedDict):
+    """Expected calibration error before and after the temperature."""
+
+    before: float
+    after: float
+
+
+class CalibrationErrors(TypedDict):
+    """Expected calibration error by split; None where the predictions of this model on test are not known."""
+
+    formula: str
+    n_bins: int
+    validation: CalibrationError
+    test: CalibrationError | None
+
+
+class CalibrationInfo(TypedDict):
+    """The temperature, and what it achieves."""
+
+    method: str
+    temperature: float
+    expected_calibration_error: CalibrationErrors
+
+
 class ConformalInfo(TypedDict):
     """Prediction sets: the quantiles of `nephros.evaluation.conformal`, and their coverage on test."""
 
@@ -85,8 +137,7 @@ class ModelCard(TypedDict):
     recipe: str
     recipe_hash: str
     teachers: list[dict[str, str]]
-    network: dict[str, Any]
-    """Parameters, multiply-adds, views, precision, digest of the weights, and facts about the export."""
+    network: NetworkInfo
     data: dict[str, Any]
     class_names: list[str]
     input: InputInfo
@@ -94,10 +145,10 @@ class ModelCard(TypedDict):
     test: dict[str, Any] | None
     """Stored metrics on the test split; None if the run was not scored on it."""
     validation: dict[str, Any]
-    calibration: dict[str, Any]
+    calibration: CalibrationInfo
     conformal: ConformalInfo
-    ood_detector: dict[str, Any] | None
-    """What `nephros.inference.ood.detector` compares images with; None where the training data was not available."""
+    ood_detector: OODDetector | None
+    """None where the training data was not available."""
     license: dict[str, str | None]
     limitations: list[str]
     interface: NotRequired[dict[str, dict[str, list[Any]]]]
@@ -110,18 +161,18 @@ CardTest = tuple[Mapping[str, Any], Floats, Labels]
 
 def make_card(
     info: RunInfo,
-    network: Mapping[str, Any],
+    network: ExportFacts,
     temperature: float,
     uncalibrated: tuple[Floats, Labels],
     probabilities: Floats,
-    ood_detector: dict[str, Any] | None,
+    ood_detector: OODDetector | None,
     test: CardTest | None,
 ) -> ModelCard:
     """Return the card of a run's model.
 
     Args:
         info: the run.
-        network: facts about the exported model, with at least `tta_views` and `precision`.
+        network: facts about the exported model.
         temperature: fitted on validation.
         uncalibrated: validation probabilities (n, classes) before that temperature, and labels (n,).
         probabilities: validation probabilities (n, classes) of the exported model.
@@ -197,9 +248,11 @@ def _without_per_class(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {key: metrics[key] for key in _CARD_METRICS if key != "per_class"}
 
 
-def _ece_before_after(before: Floats, after: Floats, labels: Labels) -> dict[str, float]:
-    by_stage = {"before": before, "after": after}
-    return {stage: expected_calibration_error(calibration_curve(p, labels)) for stage, p in by_stage.items()}
+def _ece_before_after(before: Floats, after: Floats, labels: Labels) -> CalibrationError:
+    return {
+        "before": expected_calibration_error(calibration_curve(before, labels)),
+        "after": expected_calibration_error(calibration_curve(after, labels)),
+    }
 
 
 def card_to_json(card: ModelCard) -> str:

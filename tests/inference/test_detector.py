@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from nephros.data.synthetic import make_synthetic
 from nephros.inference.ood.detector import (
     STRUCTURE_PERCENTILE,
+    OODDetector,
+    StatisticRange,
     find_ood_reasons,
     fit_statistic_ranges,
     fit_structure,
@@ -37,14 +39,24 @@ def test_image_statistics_match_their_definitions() -> None:
 
 def test_ranges_leave_out_two_cells_in_a_thousand() -> None:
     images = np.random.default_rng(0).integers(0, 256, (5000, 6, 6), dtype=np.uint8)
-    detector = {"ranges": fit_statistic_ranges(images), "structure": None, "feature_distance": None}
+    detector: OODDetector = {
+        "range_percentiles": [0.1, 99.9],
+        "ranges": fit_statistic_ranges(images),
+        "structure": None,
+        "feature_distance": None,
+    }
     assert 0 < np.mean([bool(reasons) for reasons in find_ood_reasons(detector, images, None)]) < 0.01
 
 
 def test_a_feature_distance_above_the_threshold_or_nan_is_a_reason() -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 6, 6), dtype=np.uint8)
-    everything = {name: {"low": -np.inf, "high": np.inf} for name in ("brightness", "contrast", "sharpness")}
-    detector = {"ranges": everything, "structure": None, "feature_distance": {"threshold": 3.0}}
+    everything: StatisticRange = {"description": "", "low": -np.inf, "high": np.inf}
+    detector: OODDetector = {
+        "range_percentiles": [0, 100],
+        "ranges": dict.fromkeys(("brightness", "contrast", "sharpness"), everything),
+        "structure": None,
+        "feature_distance": {"description": "", "threshold": 3.0},
+    }
     assert find_ood_reasons(detector, images, np.full(3, 1.0)) == ((), (), ())
     within, above, nan = find_ood_reasons(detector, images, np.array([1.0, 3.5, np.nan]))
     assert within == ()

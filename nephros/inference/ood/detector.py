@@ -11,7 +11,7 @@ An image is out of distribution if one of three checks fails, each fitted to the
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,46 @@ FEATURE_DISTANCE_REASON = "features far from every training class"
 _CHUNK = 4096
 
 
-def fit_statistic_ranges(cells: NDArray[np.uint8]) -> dict[str, dict[str, Any]]:
-    """Return the definition and the range, `low` to `high`, of each of `IMAGE_STATISTICS` among training cells, for a card."""
+class StatisticRange(TypedDict):
+    """The range of one of `IMAGE_STATISTICS` among training cells."""
+
+    description: str
+    low: float
+    high: float
+
+
+class StructureReference(TypedDict):
+    """Mean (21,) and covariance (21, 21) of the training cells' structure descriptors."""
+
+    description: str
+    mean: list[float]
+    covariance: list[list[float]]
+    percentile: float
+    """Percentile of the validation cells' distances that sets the threshold."""
+    threshold: NotRequired[float]
+
+
+class FeatureDistanceThreshold(TypedDict):
+    """The largest feature distance of a cell in distribution."""
+
+    description: str
+    threshold: float
+
+
+class OODDetector(TypedDict):
+    """Everything that an image is compared with, as plain JSON values: the ``ood_detector`` of a model card."""
+
+    range_percentiles: list[float]
+    ranges: dict[str, StatisticRange]
+    structure: StructureReference | None
+    feature_distance: FeatureDistanceThreshold | None
+    """None for a network without that output."""
+    flagged_fraction: NotRequired[dict[str, float]]
+    """Fraction flagged among validation cells and each kind of negative control."""
+
+
+def fit_statistic_ranges(cells: NDArray[np.uint8]) -> dict[str, StatisticRange]:
+    """Return the range of each of `IMAGE_STATISTICS` among (n, h, w) or (n, h, w, c) training cells."""
     low, high = np.percentile(image_statistics(cells).astype(np.float64), RANGE_PERCENTILES, axis=0)
     return {
         name: {"description": description, "low": float(low[i]), "high": float(high[i])}
@@ -46,8 +84,8 @@ def fit_statistic_ranges(cells: NDArray[np.uint8]) -> dict[str, dict[str, Any]]:
     }
 
 
-def fit_structure(cells: NDArray[np.uint8]) -> dict[str, Any]:
-    """Return mean and covariance of the training cells' descriptors, which `structure_distances` takes, for a card."""
+def fit_structure(cells: NDArray[np.uint8]) -> StructureReference:
+    """Return mean and covariance of the descriptors of (n, h, w) or (n, h, w, c) training cells, without a threshold."""
     descriptors = structure_descriptors(cells)
     mean = descriptors.mean(axis=0)
     covariance = np.atleast_2d(np.cov(descriptors, rowvar=False, bias=True))
@@ -61,7 +99,7 @@ def fit_structure(cells: NDArray[np.uint8]) -> dict[str, Any]:
 
 
 def find_ood_reasons(
-    detector: dict[str, Any] | None, cells: NDArray[np.uint8], feature_distance: NDArray[Any] | None
+    detector: OODDetector | None, cells: NDArray[np.uint8], feature_distance: NDArray[Any] | None
 ) -> tuple[tuple[str, ...], ...]:
     """Return for each of n cells in which ways it is out of distribution; empty tuples for cells in distribution.
 
@@ -81,13 +119,12 @@ def find_ood_reasons(
                 reasons_by_cell[i].append(
                     f"{reason} ({name} {values[i, column]:.3g}, training cells {low:.3g} to {high:.3g})"
                 )
-    distances: list[tuple[str, dict[str, Any], NDArray[Any]]] = []
-    if detector["structure"] is not None:
-        distances.append((STRUCTURE_REASON, detector["structure"], structure_distances(detector["structure"], cells)))
+    distances: list[tuple[str, float, NDArray[Any]]] = []
+    if (structure := detector["structure"]) is not None:
+        distances.append((STRUCTURE_REASON, structure["threshold"], structure_distances(structure, cells)))
     if detector["feature_distance"] is not None and feature_distance is not None:
-        distances.append((FEATURE_DISTANCE_REASON, detector["feature_distance"], feature_distance))
-    for reason, parameters, cell_distances in distances:
-        threshold = parameters["threshold"]
+        distances.append((FEATURE_DISTANCE_REASON, detector["feature_distance"]["threshold"], feature_distance))
+    for reason, threshold, cell_distances in distances:
         for i in np.flatnonzero(~(cell_distances <= threshold)):  # NaN too is out of distribution
             reasons_by_cell[i].append(f"{reason} (distance {cell_distances[i]:.3g}, cells up to {threshold:.3g})")
     return tuple(map(tuple, reasons_by_cell))
@@ -112,9 +149,11 @@ def structure_descriptors(cells: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.concatenate(chunks) if chunks else np.empty((0, 11 + N_RINGS + len(INTENSITY_QUANTILES)))
 
 
-def structure_distances(structure: dict[str, Any], cells: NDArray[np.uint8]) -> NDArray[np.float64]:
+def structure_distances(structure: StructureReference, cells: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the (n,) Mahalanobis distances of images from the cells that `fit_structure` was given."""
-    whitened = (structure_descriptors(cells) - structure["mean"]) @ whitening_matrix(np.array(structure["covariance"]))
+    whitened = (structure_descriptors(cells) - np.array(structure["mean"])) @ whitening_matrix(
+        np.array(structure["covariance"])
+    )
     distances: NDArray[np.float64] = np.sqrt(np.square(whitened).sum(axis=1))
     return distances
 
