@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nephros.errors import IncompatibleError, MissingDependency
+from nephros.errors import IncompatibleError, require_extra
 from nephros.exporters.inference_module import InferenceModule
 from nephros.exporters.packaging import ExportBundle, run_module
 from nephros.inference.predictor import onnx_forward_fn
@@ -26,15 +26,10 @@ N_CALIBRATION_CELLS = 512
 """Number of validation images that set the ranges of int8 activations."""
 
 
-@contextlib.contextmanager
-def require_onnx() -> Iterator[None]:
-    """Within the block, raise MissingDependency if a part of the extra nephros[export] is not installed."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in ("onnx", "onnxscript", "onnx_ir", "sympy"):
-            raise
-        raise MissingDependency("Writing ONNX needs onnx and onnxscript: pip install 'nephros[export]'.") from None
+def require_onnx() -> contextlib.AbstractContextManager[None]:
+    """Return a context that raises MissingDependency if a part of the extra nephros[export] is not installed."""
+    message = "Writing ONNX needs onnx and onnxscript: pip install 'nephros[export]'."
+    return require_extra(message, "onnx", "onnxscript", "onnx_ir", "sympy")
 
 
 def to_onnx(module: InferenceModule, channels: int, height: int, width: int) -> bytes:

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.errors import InvalidArgument, MissingDependency
+from nephros.errors import InvalidArgument, require_extra
 from nephros.files import atomic_write
 from nephros.inference.model_card import ModelCard
 from nephros.inference.reader import CellSource
@@ -224,8 +224,6 @@ def _write_parquet(predictions: Predictions, file: IO[bytes]) -> None:
 
 
 def _import_pyarrow() -> Any:
-    try:
+    with require_extra("Writing Parquet needs pyarrow: pip install 'nephros[parquet]'.", "pyarrow"):
         import pyarrow
-    except ModuleNotFoundError:
-        raise MissingDependency("Writing Parquet needs pyarrow: pip install 'nephros[parquet]'.") from None
     return pyarrow

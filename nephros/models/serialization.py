@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,17 +22,48 @@ from nephros.models.input_spec import InputSpec
 from nephros.recipe import ModelConfig
 
 FORMAT = "nephros-2"
+READ_ERRORS = (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError)
+"""What reading a damaged file, or building a network from it, raises."""
+
+
+@dataclass(frozen=True)
+class StoredNetwork:
+    """The tensors of a network, with what is needed to build it."""
+
+    tensors: dict[str, Tensor]
+    model: ModelConfig
+    input_spec: InputSpec
+    header: dict[str, Any]
+    """All metadata of the file as plain JSON values."""
+
+
+def serialize(
+    tensors: Mapping[str, Tensor], format: str, model: ModelConfig, input_spec: InputSpec, **metadata: Any
+) -> bytes:
+    """Return a safetensors file; `metadata`, plain JSON values, join its header."""
+    header = {"format": format, "model": asdict(model), "input_spec": asdict(input_spec), **metadata}
+    # A single entry: safetensors writes several in random order, but the same weights must give the same bytes.
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return bytes(save(contiguous, metadata={"nephros": json.dumps(header)}))
+
+
+def deserialize(path: Path, format: str) -> StoredNetwork:
+    """Read what `serialize` made; raises one of READ_ERRORS for a damaged file or another format."""
+    with safe_open(path, framework="pt") as file:
+        header = json.loads((file.metadata() or {})["nephros"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+    if header["format"] != format:
+        raise ValueError(f"format {header['format']}")
+    model = ModelConfig(**{**header["model"], "hidden": tuple(header["model"]["hidden"])})
+    return StoredNetwork(tensors, model, InputSpec(**header["input_spec"]), header)
 
 
 def save_model(
     path: Path, weights: dict[str, Tensor], config: ModelConfig, spec: InputSpec, class_names: tuple[str, ...]
 ) -> None:
     """Write the state of a Classifier atomically."""
-    header = {"format": FORMAT, "model": asdict(config), "input_spec": asdict(spec), "class_names": class_names}
-    # A single entry: safetensors writes several in random order, but the same weights must give the same bytes.
-    metadata = {"nephros": json.dumps(header)}
     with atomic_write(path) as file:
-        file.write(save({name: value.contiguous() for name, value in weights.items()}, metadata=metadata))
+        file.write(serialize(weights, FORMAT, config, spec, class_names=class_names))
 
 
 def load_model(path: Path) -> tuple[Classifier, tuple[str, ...]]:
@@ -44,26 +77,22 @@ def load_model(path: Path) -> tuple[Classifier, tuple[str, ...]]:
             f"The weights {path} are missing; if the run is not complete, resume it: `nephros.resume({str(path.parent)!r})`.",
         )
     try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["nephros"])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-        assert header["format"] == FORMAT
-        config = ModelConfig(**{**header["model"], "hidden": tuple(header["model"]["hidden"])})
-        spec = InputSpec(**header["input_spec"])
-        classifier = Classifier(_build_for_weights(config, spec, weights), [0.0] * spec.channels, [1.0] * spec.channels)
-        classifier.load_state_dict(weights)
+        stored = deserialize(path, FORMAT)
+        n_channels = stored.input_spec.channels
+        classifier = Classifier(_build_for_weights(stored), [0.0] * n_channels, [1.0] * n_channels)
+        classifier.load_state_dict(stored.tensors)
         classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return classifier.eval(), tuple(header["class_names"])
-    except (SafetensorError, OSError, KeyError, AssertionError, TypeError, ValueError, RuntimeError):
+        return classifier.eval(), tuple(stored.header["class_names"])
+    except READ_ERRORS:
         raise FileError(
             path, f"The weights {path} are damaged or were not written by nephros: train again, or choose another run."
         ) from None
 
 
-def _build_for_weights(config: ModelConfig, spec: InputSpec, weights: dict[str, Tensor]) -> nn.Module:
+def _build_for_weights(stored: StoredNetwork) -> nn.Module:
     """Return a network that the weights fit: the size of a classical baseline depends on its training data."""
-    if config.network not in CLASSICAL_MODELS:
-        return build_network(config, spec)
+    if stored.model.network not in CLASSICAL_MODELS:
+        return build_network(stored.model, stored.input_spec)
     prefix = "network."
-    tensors = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-    return CLASSICAL_MODELS[config.network](tensors)
+    tensors = {name.removeprefix(prefix): tensor for name, tensor in stored.tensors.items() if name.startswith(prefix)}
+    return CLASSICAL_MODELS[stored.model.network](tensors)
