@@ -3,7 +3,7 @@
 import nephros
 run = nephros.train("course-3", "tissuemnist")      # a RunFolder
 evaluation = nephros.evaluate(run.root, "val")      # an Evaluation
-print(evaluation.metrics["macro_f1"])
+print(evaluation.metrics.macro_f1)
 """
 
 from __future__ import annotations

@@ -45,14 +45,14 @@ Every command takes --quiet (warnings and errors only), --verbose (more detail) 
 
 COMMANDS = {
     "train": "train",
-    "evaluate": "results:evaluate",
+    "evaluate": "evaluate",
     "tune": "tune",
     "predict": "predict",
     "serve": "serve",
     "export": "export",
-    "report": "results:report",
-    "compare": "results:compare",
-    "reproduce": "results:reproduce",
+    "report": "report",
+    "compare": "compare",
+    "reproduce": "reproduce",
     "recipes": "recipes",
     "data": "data_info",
     "data info": "data_info",

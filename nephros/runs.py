@@ -1,10 +1,10 @@
-"""The run folder: what lies where, and what the run says of itself.
+"""The run folder: where its files are, and run.json, which describes the run.
 
     recipe.yaml  run.json  history.csv  checkpoint.pt  weights.safetensors  report.html
-    of baselines search_results.csv     with teachers soft_targets.npz
+    classical baselines: tried.csv     distilled runs: targets.npz
     train/metrics.json     val/ and test/: metrics.json, predictions.npz     test/reads.jsonl     figures/
 
-A run on synthetic cells carries ``synthetic-`` before the name of every file.
+The files of a run on synthetic cells have the prefix ``synthetic-``.
 """
 
 from __future__ import annotations
@@ -12,47 +12,47 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from nephros.errors import LockedError, NephrosError
+from nephros.errors import FileError, InvalidArgument, LockedError
 from nephros.files import file_lock, remove_temporary_files, write_json
 
 RUN_FORMAT = "nephros-run-2"
-"""Of run.json; a run of another format can't be read."""
+"""Format of run.json; other formats can't be read."""
 _SYNTHETIC_PREFIX = "synthetic-"
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """run.json: how a run was made and how far it came."""
+    """run.json: how a run was started and how far it has got."""
 
     recipe: str
     recipe_hash: str
     seed: int
     command: str
-    """What a user would type to make it again."""
+    """The command that repeats the run; empty for a call from Python."""
     device: str
-    """Of each process, with its threads and, where that is not full, its precision."""
+    """Device of each process, with its threads and, if reduced, its precision."""
     threads: int
-    """Of torch, in each process."""
+    """Torch threads per process."""
     data: dict[str, Any]
-    """Provenance.to_dict of what it was trained on."""
+    """Provenance.to_dict() of the data."""
     data_request: dict[str, Any]
-    """source, size, subset and seed: how to open the same data again."""
+    """source, size, subset and seed: the arguments that load the same data again."""
     class_names: list[str]
     input_spec: dict[str, int]
-    """channels, height, width, classes."""
+    """channels, height, width, n_classes."""
     class_counts: dict[str, list[int]]
-    """Images of each class in train, val and test."""
+    """Images per class in train, val and test."""
     normalization: dict[str, list[float]]
     """mean and std of each channel, of pixels / 255."""
     parameters: int
     multiply_adds: int
-    """Of one image's forward pass."""
+    """Per forward pass of one image."""
     test: bool
-    """Whether the run scores the test split at its end."""
+    """Whether the run evaluates the test split at its end."""
     created: str
     """UTC, ISO 8601."""
     versions: dict[str, str]
@@ -60,21 +60,34 @@ class RunInfo:
     device_type: str = "cpu"
     """cpu or cuda."""
     processes: int = 1
-    """How many trained together, each on a part of every batch."""
+    """Processes that train together, each on its share of every batch."""
     status: str = "training"
     """training, complete or diverged."""
     chosen_epoch: int | None = None
     """Epoch (from 1) of the weights that were kept."""
     hyperparameters: str = ""
-    """What a classical baseline chose on validation; empty for a network."""
+    """Best hyperparameters of a classical baseline, by validation; empty for a network."""
     training_minutes: float | None = None
-    """Minutes spent in training epochs, validation and start-up not counted; of a baseline, in trying combinations."""
+    """Minutes in training epochs, without start-up and validation; of a classical baseline, in its hyperparameter search."""
     tta_views: int = 1
-    """Of each image at test time, averaged."""
+    """Views of each image at test time, whose predictions are averaged."""
     teachers: list[dict[str, Any]] = field(default_factory=list)
-    """Runs that it learnt from beside the labels: run, recipe, recipe_hash, weights_sha256."""
+    """Runs that it was distilled from: run, recipe, recipe_hash, weights_sha256."""
     warnings: list[str] = field(default_factory=list)
     format: str = RUN_FORMAT
+
+
+@dataclass(frozen=True)
+class TestRead:
+    """One read of the test split, from test/reads.jsonl; "unknown" stands for what a damaged line does not say."""
+
+    time: str = "unknown (damaged entry)"
+    """UTC, ISO 8601."""
+    commit: str | None = None
+    recipe_hash: str = "unknown"
+    data: str = "unknown"
+    """Title of the data."""
+    sha256: str = "unknown"
 
 
 class RunFolder:
@@ -83,87 +96,83 @@ class RunFolder:
     def __init__(self, root: Path, synthetic: bool) -> None:
         self.root, self.synthetic = root, synthetic
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}.open({str(self.root)!r})"
+
     @classmethod
     def create(cls, root: Path, synthetic: bool) -> RunFolder:
-        """Take `root` for a new run; UserError when something is there already."""
-        # A process killed before it wrote run.json left nothing worth keeping.
+        """Create a run folder at `root`; InvalidArgument when there is something already."""
         root = root.expanduser()
+        # A process killed before it wrote run.json left nothing worth keeping.
         removable = {f"{prefix}{name}" for prefix in ("", _SYNTHETIC_PREFIX) for name in (".lock", "recipe.yaml")}
         removable |= {path.name for path in root.glob(".*.tmp")}
         if root.exists() and (not root.is_dir() or {path.name for path in root.iterdir()} - removable):
-            raise NephrosError(
-                f"--out {root} exists already: resume it with `nephros train --resume {root}`, or name another folder."
-            )
+            hint = f"Continue the run there with `nephros.resume('{root}')`." if cls.exists(root) else ""
+            raise InvalidArgument("out", root, "a new folder", hint=hint)
         root.mkdir(parents=True, exist_ok=True)
         return cls(root, synthetic)
 
     @classmethod
     def exists(cls, root: Path) -> bool:
-        """Return whether `root` holds a run, complete or not."""
+        """Return whether `root` holds a run, finished or not."""
         return any(cls(root.expanduser(), synthetic).file("run.json").is_file() for synthetic in (False, True))
 
     @classmethod
     def open(cls, root: Path | str) -> RunFolder:
-        """Open an existing run; UserError when `root` does not hold one."""
+        """Open an existing run; FileError when `root` does not hold one."""
         root = Path(root).expanduser()
         for synthetic in (False, True):
             folder = cls(root, synthetic)
             if folder.file("run.json").is_file():
                 return folder
         problem = "holds no run (it has no run.json)" if root.is_dir() else "does not exist"
-        raise NephrosError(f"The run folder {root} {problem}: name a folder that `nephros train` made.")
+        raise FileError(root, f"The run folder {root} {problem}: choose a folder written by `nephros.train(RECIPE)`.")
 
     def file(self, *parts: str) -> Path:
-        """Return the path of a file of the run, tagged when the run is synthetic."""
+        """Return the path of one of the run's files, such as ``file("val", "metrics.json")``."""
         *folders, name = parts
         return self.root.joinpath(*folders, f"{_SYNTHETIC_PREFIX if self.synthetic else ''}{name}")
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from writing here, and remove what a killed one left; UserError when one is at work."""
+        """Hold the run's lock, and remove temporary files of killed processes; LockedError when another process holds it."""
         try:
             with file_lock(self.file(".lock"), wait=False):
                 remove_temporary_files(self.root)
                 yield
         except BlockingIOError:
-            raise LockedError(f"Another process is training in {self.root}: wait for it, or stop it first.") from None
+            raise LockedError(f"Another process is training in {self.root}: wait for it or stop it first.") from None
 
     def write_info(self, info: RunInfo) -> None:
         """Replace run.json."""
         write_json(self.file("run.json"), asdict(info))
 
     def info(self) -> RunInfo:
-        """Read run.json; UserError when it is damaged."""
+        """Read run.json; FileError when it is damaged or of another format."""
+        path = self.file("run.json")
         try:
-            values = json.loads(self.file("run.json").read_text(encoding="utf-8"))
+            values = json.loads(path.read_text(encoding="utf-8"))
             if values.get("format") == RUN_FORMAT:
                 return RunInfo(**values)
+            problem = (
+                f"has the format {values.get('format', 'of an earlier version')}, but this version reads {RUN_FORMAT}"
+            )
         except (OSError, ValueError, TypeError, AttributeError):
-            raise NephrosError(f"{self.file('run.json')} is damaged: train again with a new --out.") from None
-        raise NephrosError(
-            f"{self.file('run.json')} has the format {values.get('format', 'of an earlier nephros')}, but this version reads "
-            f"{RUN_FORMAT}: train again with a new --out."
-        )
+            problem = "is damaged"
+        raise FileError(path, f"{path} {problem}: train again with another `out`.") from None
 
-    def metrics(self, split: str) -> dict[str, Any]:
-        """Read the split's metrics.json; UserError when it is missing or damaged."""
-        file = self.file(split, "metrics.json")
-        try:
-            return dict(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            raise NephrosError(f"{file} is damaged: run `nephros evaluate --split {split}` on the run again.") from None
-
-    def test_reads(self) -> list[dict[str, Any]]:
-        """Return what is known of each reading of the test split so far."""
+    def test_reads(self) -> list[TestRead]:
+        """Return every read of the test split so far, in order."""
         log = self.file("test", "reads.jsonl")
         if not log.is_file():
             return []
         return [_parse_test_read(line) for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def _parse_test_read(line: str) -> dict[str, Any]:
-    """Return a line's values; one that a killed process left half-written still counts as a reading."""
+def _parse_test_read(line: str) -> TestRead:
+    """Return a line's entry; a line that a killed process left incomplete still counts as a read."""
     try:
-        return dict(json.loads(line))
+        values = json.loads(line)
+        return TestRead(**{key: values[key] for key in (f.name for f in fields(TestRead)) if key in values})
     except (ValueError, TypeError):
-        return {"time": "unknown (the line is damaged)", "commit": None, "recipe_hash": "unknown", "data": "unknown"}
+        return TestRead()

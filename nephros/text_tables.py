@@ -1,23 +1,41 @@
-"""Numbers as text, and rows of text as Markdown and as CSV."""
+"""Numbers and tables as text: Markdown, CSV and terminal tables."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+
+from rich.table import Table
 
 Rows = Sequence[Sequence[str]]
+EN_DASH = "\N{EN DASH}"
+
+
+def format_number(value: float | None, digits: int = 4, missing: str = "") -> str:
+    """Return a number with `digits` decimals; `missing` for None and NaN."""
+    return missing if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def format_percent(fraction: float | None, digits: int = 1, missing: str = "") -> str:
+    """Return a fraction of 1 in percent, without the sign; `missing` for None and NaN."""
+    return format_number(None if fraction is None else 100 * fraction, digits, missing)
+
+
+def format_count(value: int | None) -> str:
+    """Return a whole number with thousands separators; empty for None."""
+    return "" if value is None else f"{value:,}"
 
 
 def markdown_table(headers: Sequence[str], rows: Rows) -> str:
-    """Return a Markdown table; a bar within a cell is escaped."""
+    """Return a Markdown table; bars within cells are escaped."""
     lines = [headers, ["---"] * len(headers), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
 def csv_table(headers: Sequence[str], rows: Rows) -> str:
-    """Return the table as CSV text, Markdown's code marks around a cell left out."""
+    """Return a table as CSV text; backticks around a cell are removed."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(headers)
@@ -25,6 +43,11 @@ def csv_table(headers: Sequence[str], rows: Rows) -> str:
     return buffer.getvalue()
 
 
-def format_number(value: float | None, digits: int = 4) -> str:
-    """Return a number with so many decimals; empty for none."""
-    return "" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+def terminal_table(title: str, headers: Sequence[str], rows: Rows, *, numeric: Collection[str] = ()) -> Table:
+    """Return a table for the terminal; columns whose header is in `numeric` are aligned right."""
+    table = Table(title=title)
+    for header in headers:
+        table.add_column(header, justify="right" if header in numeric else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table

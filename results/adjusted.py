@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
     for tau in POWERS:
         adjusted_probabilities = adjust_logits(probabilities, counts / counts.sum(), tau)
         metrics = compute_metrics(adjusted_probabilities, dataset.val.labels, dataset.class_names)
-        rows.append([f"{tau:g}", *(f"{metrics[name]:.4f}" for name in METRICS)])
+        rows.append([f"{tau:g}", *(f"{getattr(metrics, name):.4f}" for name in METRICS)])
     text = csv_table(("tau", *(f"val_{name}" for name in METRICS)), rows)
     write_text(FILE, text)
     print(text)

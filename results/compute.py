@@ -15,6 +15,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import MultipleLocator
 
+from nephros.evaluation.metrics import Metrics
 from nephros.evaluation.published import published_results
 from nephros.files import write_text
 from nephros.models import build_network
@@ -22,8 +23,7 @@ from nephros.models.flops import count_multiply_adds
 from nephros.models.input_spec import InputSpec
 from nephros.presets import RECIPES
 from nephros.recipe_io import read_recipe
-from nephros.reporting.plots.classification import PAGE_WIDTH
-from nephros.reporting.plots.style import INK, LIGHT_COLORS, LINE, MUTED, add_axes, new_figure, with_style
+from nephros.reporting.plots.style import INK, LIGHT_COLORS, LINE, MUTED, PAGE_WIDTH, add_axes, new_figure, with_style
 from nephros.runs import RunFolder
 from nephros.text_tables import csv_table
 from nephros.training.history import count_images_seen, read_history
@@ -41,14 +41,14 @@ LABEL_GAP = 0.0065
 def table_row(root: str) -> dict[str, str]:
     """Return one run's line of the table."""
     folder = RunFolder.open(root)
-    info, test = folder.info(), folder.metrics("test")
+    info, test = folder.info(), Metrics.from_run(folder, "test")
     history, teachers = (
         read_history(folder.file("history.csv")),
         [RunFolder.open(teacher["run"]) for teacher in info.teachers],
     )
     training_cost = _training_multiply_adds(folder)
     teacher_cost = sum(_training_multiply_adds(teacher) + _inference_multiply_adds(teacher) for teacher in teachers)
-    interval = test["accuracy_interval"]
+    interval = test.accuracy_interval
     return {
         "run": Path(root).name,
         "recipe": read_recipe(folder.file("recipe.yaml")).name,
@@ -59,9 +59,9 @@ def table_row(root: str) -> dict[str, str]:
         "training_multiply_adds_with_teachers": f"{training_cost + teacher_cost:.3e}",
         "training_minutes": f"{info.training_minutes:.1f}",
         "device": info.device,
-        "test_accuracy": f"{test['accuracy']:.4f}",
-        "low": f"{interval['low']:.4f}",
-        "high": f"{interval['high']:.4f}",
+        "test_accuracy": f"{test.accuracy:.4f}",
+        "low": f"{interval.low:.4f}",
+        "high": f"{interval.high:.4f}",
         "command": info.command,
     }
 

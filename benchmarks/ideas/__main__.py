@@ -75,7 +75,7 @@ def run(idea: Idea, start: Recipe, stage: str, seed: int, quick: bool) -> dict[s
     last_epoch = dataclasses.asdict(trainer.history[-1])
     if recipe.tta_views > 1:
         tta_metrics = evaluate_model(TTAClassifier(model, recipe.tta_views), val, dataset.class_names).metrics
-        last_epoch |= {f"val_{name}": tta_metrics[name] for name in ("accuracy", "loss", "macro_f1", "auc")}
+        last_epoch |= {f"val_{name}": getattr(tta_metrics, name) for name in ("accuracy", "loss", "macro_f1", "auc")}
     return record | {**last_epoch, "minutes": (time.perf_counter() - start_time) / 60}
 
 

@@ -43,6 +43,6 @@ def evaluate_best(config: BudgetConfig) -> BestTrial:
     trainer = runner.make_trainer(apply_params(config.base_recipe, event_log.params()[best.trial]))
     trainer.run(None, NullCallback(), stop_epoch=best.epoch)
     val = BatchLoader(dataset.val, runner.device, channels_last=trainer.recipe.channels_last)
-    accuracy = evaluate_model(trainer.model, val, dataset.class_names).metrics["accuracy"]
+    accuracy = evaluate_model(trainer.model, val, dataset.class_names).accuracy
     assert best.value is not None
     return BestTrial(best.trial, best.epoch, best.value, trainer.history[-1].val_accuracy, float(accuracy))

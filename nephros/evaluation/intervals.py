@@ -1,8 +1,9 @@
-"""95 % intervals of the macro figures; those of accuracy and recall are Wilson's, in nephros.evaluation.metrics."""
+"""95 % confidence intervals of macro AUC and macro F1; those of accuracy and recall are Wilson's (metrics.wilson_interval)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +14,17 @@ _BOOTSTRAP_RESAMPLES = 2000
 
 
 def macro_auc_interval(
-    probabilities: NDArray[np.float64], labels: NDArray[np.int64], classes: list[int]
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64], classes: Sequence[int]
 ) -> tuple[float, float] | None:
-    """Return the 95 % interval of the mean one-vs-rest AUC over the classes `classes`, or None where a class has no AUC.
+    """Return the 95 % interval of the mean one-vs-rest AUC over some classes; None where one of them has no AUC.
 
-    The mean plus and minus 1.96 standard errors, which are those of DeLong et al., Biometrics 44, 1988, carried over to
-    the mean: a cell's influence on it is the mean of its influences on each class's area.
+    The interval is the mean plus and minus 1.96 standard errors. They are those of DeLong et al., Biometrics 44, 1988,
+    extended to the mean: a cell's influence on the mean is the mean of its influences on each class's AUC.
 
     Args:
         probabilities: (n, classes), each row the probabilities of one cell.
         labels: (n,).
-        of: the classes that the mean is taken over.
+        classes: indices of the classes to average over.
     """
     influence, aucs = np.zeros(len(labels)), []
     for c in classes:
@@ -44,7 +45,7 @@ def macro_auc_interval(
 
 
 def _fraction_below(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return for each of `values` the share of `others` that lie below it, ties counted half."""
+    """Return for each of `values` the share of `others` below it; ties count half."""
     sorted_others = np.sort(others)
     return (np.searchsorted(sorted_others, values, "left") + np.searchsorted(sorted_others, values, "right")) / (
         2 * len(others)
@@ -54,7 +55,7 @@ def _fraction_below(values: NDArray[np.float64], others: NDArray[np.float64]) ->
 def macro_f1_interval(matrix: NDArray[np.int64]) -> tuple[float, float]:
     """Return the 95 % percentile-bootstrap interval of macro F1 over the classes that the matrix's rows hold.
 
-    Macro F1 depends on the (classes, classes) confusion matrix alone, so drawing cells again is drawing its counts again:
+    Macro F1 depends on the (classes, classes) confusion matrix alone, so resampling cells is resampling its counts:
     2,000 multinomial draws with a fixed seed.
     """
     n, n_classes = int(matrix.sum()), len(matrix)

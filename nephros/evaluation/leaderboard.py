@@ -1,20 +1,21 @@
-"""Rows of a table of results: our runs, and what others have published."""
+"""Runs ranked beside one another and beside published results."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from nephros.data.dataset import SPLIT_ADJECTIVES
+from nephros.evaluation.metrics import Metrics
 from nephros.evaluation.published import PublishedResult, published_results
+from nephros.evaluation.significance import PairedComparison
 from nephros.recipe import Recipe
 from nephros.runs import RunInfo
 
 
 @dataclass(frozen=True)
 class LeaderboardRow:
-    """One row: somebody's result, or a run's. None and empty texts stand for what is not known."""
+    """A run's result or a published one. None and empty strings stand for what is not known."""
 
     method: str
     input: str
@@ -23,51 +24,66 @@ class LeaderboardRow:
     split: str
     """Such as ``official test``."""
     source: str
-    """Who published it, or the run's folder."""
+    """Who published it, or the command that trained the run."""
     low: float | None = None
     high: float | None = None
-    """Ends of what `interval` names."""
+    """Ends of the interval that `interval` names."""
     interval: str = ""
-    """``95 %`` of a run, or ``1 sd``: one published standard deviation either way."""
+    """``95 %`` (a run's confidence interval) or ``1 sd`` (plus and minus one published standard deviation)."""
     auc: float | None = None
     macro_f1: float | None = None
     parameters: int | None = None
     multiply_adds: int | None = None
-    """Of one image, in all its views."""
+    """Per image, over all its views."""
     training_minutes: float | None = None
-    """Of training."""
     device: str = ""
     checkpoint: str = ""
-    """Which weights were kept, and by what."""
+    """Which weights were kept, and by which criterion."""
     url: str = ""
     note: str = ""
     is_run: bool = False
-    """Whether it is one of our runs."""
+    """Whether it is a run; False for a published result."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs beside one another and beside published results: what `nephros.compare` returns."""
+
+    split: str
+    """test or val."""
+    title: str
+    """Title of the runs' data; several are joined by semicolons."""
+    rows: list[LeaderboardRow]
+    """Runs and published results, by falling accuracy."""
+    paired_tests: list[tuple[str, str, PairedComparison]]
+    """(name of the best run, name of another run on the same images, how the best compares with it)."""
+    notes: list[str]
+    """Caveats on the comparability of the rows."""
 
 
 def row_from_run(
-    info: RunInfo, recipe: Recipe, metrics: dict[str, Any], split: str, method: str, source: str
+    info: RunInfo, recipe: Recipe, metrics: Metrics, split: str, method: str, source: str
 ) -> LeaderboardRow:
-    """Return a run as a row, by its metrics.json on `split`."""
-    input_spec, interval = info.input_spec, metrics["accuracy_interval"]
+    """Return a run's row, from its metrics on `split`."""
+    input_spec, interval = info.input_spec, metrics.accuracy_interval
     height, width = input_spec["height"], input_spec["width"]
     return LeaderboardRow(
         method=method,
         input=f"{height}" if height == width else f"{height} x {width}",
-        accuracy=metrics["accuracy"],
+        accuracy=metrics.accuracy,
         split=f"{info.data['split']} {SPLIT_ADJECTIVES[split]}",
         source=source,
-        low=interval["low"],
-        high=interval["high"],
-        interval=f"{100 * interval['level']:g} %",
-        auc=metrics["auc"],
-        macro_f1=metrics["macro_f1"],
+        low=interval.low,
+        high=interval.high,
+        interval=f"{100 * interval.level:g} %",
+        auc=metrics.auc,
+        macro_f1=metrics.macro_f1,
         parameters=info.parameters,
         multiply_adds=info.multiply_adds * info.tta_views,
         training_minutes=info.training_minutes,
         device=info.device,
         checkpoint=_describe_checkpoint(info, recipe),
-        note=f"95 % interval of {metrics['n']:,} cells" + ("" if split == "test" else "; not the test split"),
+        note=f"95 % interval of {metrics.n:,} cells" + ("" if split == "test" else "; not the test split"),
         is_run=True,
     )
 
@@ -80,7 +96,7 @@ def _describe_checkpoint(info: RunInfo, recipe: Recipe) -> str:
 
 
 def leaderboard(run_rows: Sequence[LeaderboardRow], *, all_published: bool = False) -> list[LeaderboardRow]:
-    """Return `run_rows` rows among the published ones (the headline ones, or all), the highest accuracy first."""
+    """Return `run_rows` among the published results (the headline ones, or all), by falling accuracy."""
     published_rows = [_row_from_published(row) for row in published_results() if row.headline or all_published]
     return sorted([*run_rows, *published_rows], key=lambda row: -row.accuracy)
 

@@ -1,25 +1,186 @@
-"""Numbers and curves from probabilities (n, c) and labels (n,): pure functions, no files, no models.
+"""Metrics and curves from probabilities (n, classes) and labels (n,): pure functions, no models.
 
-The AUC and accuracy are MedMNIST's: argmax accuracy, and the unweighted mean over classes of the area under each
-one-vs-rest ROC curve of that class's score, of two classes the second's (Yang et al., MedMNIST v2, Scientific Data 10,
-41, 2023; its evaluator.py).
+Accuracy and AUC are defined as MedMNIST defines them: argmax accuracy, and the unweighted mean over classes of the area
+under each one-vs-rest ROC curve; with two classes, the area of the second alone (Yang et al., MedMNIST v2, Scientific Data
+10, 41, 2023; its evaluator.py).
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.errors import FileError, IncompleteError
+from nephros.files import write_json
+from nephros.runs import RunFolder
+
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
+METRICS_FORMAT = "nephros-metrics-2"
+"""Format of metrics.json."""
+CONTEXT_FIELDS = (
+    "split", "tta_views", "recipe", "recipe_hash", "epoch", "provenance", "images_sha256", "versions", "commit",
+)  # fmt: skip
+"""Fields of Metrics that say what the metrics were measured on."""
 CALIBRATION_BINS = 15
 INTERVAL_METHOD = "Wilson score, 95 %"
 Z95 = 1.959963984540054
+"""97.5 % quantile of the standard normal distribution."""
+
+
+@dataclass(frozen=True)
+class AccuracyInterval:
+    """Confidence interval of an accuracy."""
+
+    low: float
+    high: float
+    level: float = 0.95
+    method: str = INTERVAL_METHOD
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """Metrics of one class against the rest; 0 / 0 counts as 0."""
+
+    class_index: int
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    auc: float | None
+    """None where the labels lack the class or hold nothing else."""
+    support: int
+    """Images of the class."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Metrics of a model on one split, with what they were measured on: the content of metrics.json.
+
+    Macro averages are unweighted means over the classes that the labels hold (`macro_classes`).
+    """
+
+    n: int
+    """Images."""
+    accuracy: float
+    accuracy_interval: AccuracyInterval
+    loss: float
+    """Mean cross-entropy per image, in nats."""
+    auc: float | None
+    """Mean one-vs-rest AUC; None where no class has one."""
+    macro_precision: float
+    macro_recall: float
+    macro_f1: float
+    macro_classes: tuple[int, ...]
+    expected_calibration_error: float
+    n_calibration_bins: int
+    per_class: tuple[ClassMetrics, ...]
+    confusion_matrix: tuple[tuple[int, ...], ...]
+    """Counts; row = actual class, column = predicted class."""
+    split: str = ""
+    """train, val or test; empty for metrics that were not computed from a run, as are the fields below."""
+    tta_views: int = 1
+    """Views of each image whose predictions were averaged."""
+    recipe: str = ""
+    recipe_hash: str = ""
+    epoch: int | None = None
+    """Epoch (from 1) of the weights; None for a classical baseline."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Provenance.to_dict() of the data."""
+    images_sha256: str = ""
+    """Digest of the split's images."""
+    versions: dict[str, str] = field(default_factory=dict)
+    commit: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics as metrics.json holds them."""
+        values = dataclasses.asdict(self)
+        values["per_class"] = [{"class": row.pop("class_index"), **row} for row in values["per_class"]]
+        return {"format": METRICS_FORMAT, **values}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Metrics:
+        """Return what `to_dict` returned, also after JSON; ValueError, TypeError or KeyError for anything else."""
+        values = dict(values)
+        if values.pop("format") != METRICS_FORMAT:
+            raise ValueError("another format")
+        rows = [dict(row) for row in values.pop("per_class")]
+        return cls(
+            accuracy_interval=AccuracyInterval(**values.pop("accuracy_interval")),
+            macro_classes=tuple(values.pop("macro_classes")),
+            per_class=tuple(ClassMetrics(row.pop("class"), **row) for row in rows),
+            confusion_matrix=tuple(tuple(row) for row in values.pop("confusion_matrix")),
+            **values,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the metrics as JSON."""
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: Path) -> Metrics:
+        """Read what `save` wrote.
+
+        Raises:
+            IncompleteError: there is no such file.
+            FileError: it is damaged or of another format.
+        """
+        try:
+            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise IncompleteError(f"{path} is missing: evaluate the run first, with `nephros.evaluate(RUN)`.") from None
+        except (OSError, ValueError, TypeError, KeyError):
+            message = f"{path} is damaged: evaluate the run again, with `nephros.evaluate(RUN)`."
+            raise FileError(path, message) from None
+
+    @classmethod
+    def from_run(cls, folder: RunFolder, split: str) -> Metrics:
+        """Read a run's metrics on a split; raises as `load` does."""
+        return cls.load(folder.file(split, "metrics.json"))
+
+
+def compute_metrics(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]) -> Metrics:
+    """Return every metric that comes from probabilities (n, classes) and labels (n,) alone."""
+    rows = per_class_metrics(probabilities, labels, class_names)
+    present = [row for row in rows if row.support]
+    # With two classes MedMNIST takes the second's AUC alone; in exact arithmetic the first's is the same.
+    aucs = [row.auc for row in (rows[1:] if len(rows) == 2 else present) if row.auc is not None]
+    matrix = confusion_matrix(probabilities.argmax(axis=1), labels, len(class_names))
+    n, n_correct = len(labels), int(matrix.trace())
+    return Metrics(
+        n=n,
+        accuracy=n_correct / n,
+        accuracy_interval=AccuracyInterval(*wilson_interval(n_correct, n)),
+        loss=mean_cross_entropy(probabilities, labels),
+        auc=float(np.mean(aucs)) if aucs else None,
+        macro_precision=float(np.mean([row.precision for row in present])),
+        macro_recall=float(np.mean([row.recall for row in present])),
+        macro_f1=float(np.mean([row.f1 for row in present])),
+        macro_classes=tuple(row.class_index for row in present),
+        expected_calibration_error=expected_calibration_error(calibration_curve(probabilities, labels)),
+        n_calibration_bins=CALIBRATION_BINS,
+        per_class=tuple(rows),
+        confusion_matrix=tuple(map(tuple, matrix.tolist())),
+    )
+
+
+def per_class_metrics(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]) -> list[ClassMetrics]:
+    """Return the metrics of each class against the rest."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    indices = range(len(class_names))
+    columns = precision_recall_fscore_support(labels, probabilities.argmax(axis=1), labels=indices, zero_division=0)
+    return [
+        ClassMetrics(c, class_names[c], float(precision), float(recall), float(f1), class_auc(probabilities, labels, c), int(n))
+        for c, (precision, recall, f1, n) in enumerate(zip(*columns, strict=True))
+    ]  # fmt: skip
 
 
 def confusion_matrix(predicted: Labels, labels: Labels, n_classes: int) -> Labels:
@@ -28,24 +189,24 @@ def confusion_matrix(predicted: Labels, labels: Labels, n_classes: int) -> Label
 
 
 def mean_cross_entropy(probabilities: Floats, labels: Labels) -> float:
-    """Return the mean over images of -ln(probability of the right class), in nats.
+    """Return the mean over images of -ln(probability of the actual class), in nats.
 
-    Probabilities below 1e-300 count as that; scikit-learn's log_loss clips at 2.2e-16 instead.
+    Probabilities are clipped at 1e-300; scikit-learn's log_loss clips at 2.2e-16.
     """
     p_true = probabilities[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(p_true, 1e-300)).mean())
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of a share right / n (Wilson, JASA 22, 1927)."""
-    p, z = successes / n, Z95
-    center = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half_width = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, center - half_width), min(1.0, center + half_width)
+    """Return the 95 % Wilson score interval of the proportion successes / n (Wilson, JASA 22, 1927)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def class_roc_curve(probabilities: Floats, labels: Labels, class_index: int) -> tuple[Floats, Floats]:
-    """Return false- and true-positive rates of the one-vs-rest ROC curve of class `class_index`."""
+    """Return the false- and true-positive rates of a class's one-vs-rest ROC curve."""
     from sklearn.metrics import roc_curve
 
     false_positive, true_positive, _ = roc_curve(labels == class_index, probabilities[:, class_index])
@@ -53,7 +214,7 @@ def class_roc_curve(probabilities: Floats, labels: Labels, class_index: int) -> 
 
 
 def class_auc(probabilities: Floats, labels: Labels, class_index: int) -> float | None:
-    """Return the area under the one-vs-rest ROC curve of a class; None when the labels lack it, or hold nothing else."""
+    """Return the area under a class's one-vs-rest ROC curve; None where the labels lack the class or hold nothing else."""
     from sklearn.metrics import roc_auc_score
 
     positive = labels == class_index
@@ -64,19 +225,19 @@ def class_auc(probabilities: Floats, labels: Labels, class_index: int) -> float 
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """Images whose top probability falls between two edges."""
+    """Images whose confidence, the top class's probability, falls between two edges."""
 
     low: float
     high: float
     count: int
     confidence: float
-    """Mean top probability; NaN when the bin is empty."""
+    """Mean confidence; NaN when the bin is empty."""
     accuracy: float
-    """Share predicted rightly; NaN when the bin is empty."""
+    """NaN when the bin is empty."""
 
 
 def calibration_curve(probabilities: Floats, labels: Labels) -> list[CalibrationBin]:
-    """Return 15 equal-width bins of the top probability, the last closed above (Guo et al., ICML 2017)."""
+    """Return 15 bins of confidence, of equal width, the last one closed above (Guo et al., ICML 2017)."""
     confidences = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bin_index = np.minimum((confidences * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
@@ -95,57 +256,3 @@ def expected_calibration_error(bins: list[CalibrationBin]) -> float:
     """Return the mean over images of |accuracy - confidence| of their bin."""
     n = sum(b.count for b in bins)
     return sum(b.count * abs(b.accuracy - b.confidence) for b in bins if b.count) / n
-
-
-def per_class_metrics(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return precision, recall, F1, AUC and support of each class; 0 / 0 counts as 0, the AUC of an absent class is None."""
-    n_classes = len(class_names)
-    matrix = confusion_matrix(probabilities.argmax(axis=1), labels, n_classes)
-    rows = []
-    for c in range(n_classes):
-        true_positives, n_predicted, n_actual = int(matrix[c, c]), int(matrix[:, c].sum()), int(matrix[c].sum())
-        rows.append(
-            {
-                "class": c,
-                "name": class_names[c],
-                "precision": true_positives / n_predicted if n_predicted else 0.0,
-                "recall": true_positives / n_actual if n_actual else 0.0,
-                "f1": 2 * true_positives / (n_predicted + n_actual) if n_predicted + n_actual else 0.0,
-                "auc": class_auc(probabilities, labels, c),
-                "support": n_actual,
-            }
-        )
-    return rows
-
-
-def compute_metrics(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """Return every number of metrics.json that comes from probabilities and labels alone.
-
-    Macro figures are unweighted means over the classes that the labels hold; `macro_classes` lists them.
-    """
-    rows = per_class_metrics(probabilities, labels, class_names)
-    present_rows = [row for row in rows if row["support"]]
-    # Of two classes MedMNIST takes the second's area alone; in exact arithmetic it is the first's, too.
-    aucs = [row["auc"] for row in (rows[1:] if len(rows) == 2 else present_rows) if row["auc"] is not None]
-    predicted = probabilities.argmax(axis=1)
-    n_correct, n = int((predicted == labels).sum()), len(labels)
-    low, high = wilson_interval(n_correct, n)
-
-    def macro(key: str) -> float:
-        return float(np.mean([row[key] for row in present_rows]))
-
-    return {
-        "n": n,
-        "accuracy": n_correct / n,
-        "accuracy_interval": {"low": low, "high": high, "level": 0.95, "method": INTERVAL_METHOD},
-        "loss": mean_cross_entropy(probabilities, labels),
-        "auc": float(np.mean(aucs)) if aucs else None,
-        "macro_precision": macro("precision"),
-        "macro_recall": macro("recall"),
-        "macro_f1": macro("f1"),
-        "macro_classes": [row["class"] for row in present_rows],
-        "expected_calibration_error": expected_calibration_error(calibration_curve(probabilities, labels)),
-        "n_calibration_bins": CALIBRATION_BINS,
-        "per_class": rows,
-        "confusion_matrix": confusion_matrix(predicted, labels, len(class_names)).tolist(),
-    }

@@ -1,4 +1,4 @@
-"""TissueMNIST results that others have published, each with its source: published.csv as frozen rows."""
+"""Published TissueMNIST results, each with its source, as published.csv lists them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 
 PUBLISHED_DATASET = "tissuemnist"
-"""The catalogue's key of the set that the published results are of."""
+"""MedMNIST key of the data set that the published results are on."""
 
 
 @dataclass(frozen=True)
@@ -18,33 +18,33 @@ class PublishedResult:
 
     method: str
     input: str
-    """Side of the image in pixels, with a word on padding where there was any."""
+    """Side of the image in pixels, with any padding."""
     accuracy: float
-    """On the test split, of 1."""
+    """On the test split, as a fraction."""
     accuracy_sd: float | None
-    """Standard deviation over seeds, of 1; None where none was published."""
+    """Standard deviation over seeds; None where none was published."""
     auc: float | None
-    """Mean of the one-vs-rest areas; None where none was published."""
+    """Mean one-vs-rest AUC; None where none was published."""
     macro_f1: float | None
     """Unweighted mean over classes; None where none was published."""
     loss: float | None
-    """As printed, whatever it is divided by; None where none was published."""
+    """As printed, whatever it was divided by; None where none was published."""
     loss_batch_size: float | None
-    """What the printed loss has to be multiplied by to be a mean an image, by inference; None where there is no loss."""
+    """Factor, inferred, that turns the printed loss into a mean per image; None where there is no loss."""
     split: str
-    """``official``, or ``another`` where it was not the MedMNIST one."""
+    """``official``, or ``another`` where it was not MedMNIST's split."""
     recipe: str
-    """The recipe that trains the same thing here; empty where there is none."""
+    """The recipe that trains the same model here; empty where there is none."""
     headline: bool
-    """Whether it is its source's best, or only, result of the kind: charts show these."""
+    """Whether charts show it: its source's best, or only, result of the kind."""
     source: str
     url: str
-    """Where the source can be read, a paper by its DOI; empty where there is no address."""
+    """Address of the source, of a paper its DOI; empty where there is none."""
     note: str
 
     @property
     def implied_loss(self) -> float | None:
-        """The mean cross-entropy an image that the printed loss stands for, in nats."""
+        """The mean cross-entropy per image, in nats, that the printed loss implies."""
         return None if self.loss is None or self.loss_batch_size is None else self.loss * self.loss_batch_size
 
 

@@ -1,13 +1,12 @@
-"""A model over a split -> Evaluation: frozen numbers with their provenance, saved whole or not at all."""
+"""Evaluating a model on a split: its probabilities, and the metrics that come from them."""
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,23 +15,21 @@ from torch import nn
 
 from nephros.console import progress_bar
 from nephros.data.batches import BatchLoader
-from nephros.errors import DivergedError, NephrosError
-from nephros.evaluation.metrics import compute_metrics
-from nephros.files import atomic_write, write_json
-from nephros.runs import RunFolder
+from nephros.data.dataset import Dataset
+from nephros.errors import DivergedError, FileError, IncompatibleError, IncompleteError
+from nephros.evaluation.metrics import CONTEXT_FIELDS, Metrics, compute_metrics
+from nephros.files import atomic_write
+from nephros.runs import RunFolder, RunInfo
 
-METRICS_FORMAT = "nephros-metrics-2"
-"""Of metrics.json."""
 PIXELS_PER_BATCH = 512 * 28 * 28
-"""In a batch: large enough to be fast, small enough for wide networks on large images."""
+"""Pixels in a batch: large enough to be fast, small enough for wide networks on large images."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model did on one split."""
+    """Predictions of a model on one split, and their metrics."""
 
-    metrics: dict[str, Any]
-    """What metrics.json holds: n, accuracy, loss, auc, macro_*, per_class, confusion_matrix, provenance and so on."""
+    metrics: Metrics
     probabilities: NDArray[np.float64]
     """(n, classes), in file order; each row sums to 1."""
     labels: NDArray[np.int64]
@@ -41,40 +38,46 @@ class Evaluation:
     @property
     def accuracy(self) -> float:
         """Share of images whose most probable class is the label."""
-        return float(self.metrics["accuracy"])
+        return self.metrics.accuracy
 
     def save(self, metrics_file: Path, predictions_file: Path | None) -> None:
-        """Write the predictions as npz, if named, and last the metrics as JSON, so that metrics mean a whole pair."""
+        """Write the predictions as npz, where a file is named, then the metrics as JSON: metrics imply predictions."""
         if predictions_file is not None:
             with atomic_write(predictions_file) as file:
                 np.savez_compressed(file, probabilities=self.probabilities, labels=self.labels)
-        write_json(metrics_file, self.metrics)
+        self.metrics.save(metrics_file)
 
     @classmethod
     def from_run(cls, folder: RunFolder, split: str) -> Evaluation:
-        """Read what a run stored when it was scored on a split; UserError as `load` raises it."""
+        """Read a run's stored evaluation of val or test; raises as `load` does."""
         return cls.load(folder.file(split, "metrics.json"), folder.file(split, "predictions.npz"))
 
     @classmethod
     def load(cls, metrics_file: Path, predictions_file: Path) -> Evaluation:
-        """Read what `save` wrote; UserError, naming the file, when one is missing or damaged."""
+        """Read what `save` wrote.
+
+        Raises:
+            IncompleteError: a file is missing.
+            FileError: a file is damaged.
+        """
+        metrics = Metrics.load(metrics_file)
         try:
-            metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
             with np.load(predictions_file, allow_pickle=False) as arrays:
                 return cls(metrics, arrays["probabilities"], arrays["labels"])
-        except FileNotFoundError as error:
-            raise NephrosError(f"{error.filename} is missing: run `nephros evaluate` on the run first.") from None
+        except FileNotFoundError:
+            message = f"{predictions_file} is missing: evaluate the run first, with `nephros.evaluate(RUN)`."
+            raise IncompleteError(message) from None
         except Exception:
-            raise NephrosError(
-                f"{metrics_file.parent} holds damaged results: run `nephros evaluate` on the run again."
-            ) from None
+            message = f"{predictions_file} is damaged: evaluate the run again, with `nephros.evaluate(RUN)`."
+            raise FileError(predictions_file, message) from None
 
 
 def ensemble(evaluations: Sequence[Evaluation], class_names: tuple[str, ...]) -> Evaluation:
-    """Return what the mean of several models' probabilities on the same images comes to; the rest is the first one's."""
+    """Return the evaluation of the mean of several models' probabilities on the same images, in the first one's context."""
     first = evaluations[0]
     probabilities = np.mean([evaluation.probabilities for evaluation in evaluations], axis=0)
-    metrics = {**first.metrics, **compute_metrics(probabilities, first.labels, class_names)}
+    metrics = compute_metrics(probabilities, first.labels, class_names)
+    metrics = dataclasses.replace(metrics, **{name: getattr(first.metrics, name) for name in CONTEXT_FIELDS})
     return Evaluation(metrics, probabilities, first.labels)
 
 
@@ -84,32 +87,57 @@ def predict_probabilities(
 ) -> NDArray[np.float64]:
     """Return (n, classes) float64 probabilities of a split in file order, in evaluation mode and without autocast.
 
-    Of several ranks each predicts its share, and all return the whole. `description` is a word for a progress bar.
+    Of several ranks each predicts its share, and all return the whole. `description` labels a progress bar; there is none
+    without it.
     """
     batch_size = max(1, PIXELS_PER_BATCH // batches.pixels_per_image)
     was_training = model.training
     model.eval()
     probabilities = torch.zeros(len(batches), n_classes, dtype=torch.float64)
-    batches_of_rank = batches.iter_local_batches(batch_size)
+    local_batches = batches.iter_local_batches(batch_size)
     if description and batches.context.is_main_process:
-        batches_of_rank = progress_bar(
-            batches_of_rank, description, math.ceil(len(batches) / batch_size / batches.context.world_size)
-        )
-    for rows, images in batches_of_rank:
+        n_batches = math.ceil(len(batches) / batch_size / batches.context.world_size)
+        local_batches = progress_bar(local_batches, description, n_batches)
+    for rows, images in local_batches:
         probabilities[rows] = torch.softmax(model(images).double(), dim=1).cpu()
     model.train(was_training)
-    return batches.context.all_reduce(probabilities).numpy()  # all but one rank's are zeros, so that the sum is exact
+    return batches.context.all_reduce(probabilities).numpy()  # exact: each row is zero on all ranks but one
 
 
 def evaluate_model(
     model: nn.Module, batches: BatchLoader, class_names: tuple[str, ...], description: str = ""
 ) -> Evaluation:
-    """Return the Evaluation of a model that maps uint8 (n, c, h, w) to logits; UserError when it answers NaN.
+    """Evaluate a model that maps uint8 (n, c, h, w) to logits (n, classes).
 
-    `description` is a word for a progress bar, for what takes long.
+    `description` labels a progress bar; there is none without it.
+
+    Raises:
+        DivergedError: the model returns NaN or infinity.
     """
     probabilities = predict_probabilities(model, batches, len(class_names), description)
     labels = batches.labels.cpu().numpy()
     if not np.isfinite(probabilities).all():
-        raise DivergedError("The network answers NaN: its training diverged; lower --optimizer.lr and train again.")
+        message = "The network returns NaN, because its training diverged: lower `optimizer.lr` and train again."
+        raise DivergedError(message)
     return Evaluation(compute_metrics(probabilities, labels, class_names), probabilities, labels)
+
+
+def check_compatible(folder: RunFolder, info: RunInfo, class_names: tuple[str, ...], dataset: Dataset) -> None:
+    """Raise IncompatibleError when a run's model can't be evaluated on `dataset`: other channels, size or classes."""
+    title, spec = dataset.provenance.title, info.input_spec
+    if (dataset.channels, dataset.n_classes) != (spec["channels"], spec["n_classes"]):
+        raise IncompatibleError(
+            f"`data` is {title}, of {dataset.channels} channels and {dataset.n_classes} classes, but {folder.root} was trained "
+            f"with {spec['channels']} channels and {spec['n_classes']} classes: choose matching data."
+        )
+    height, width = dataset.image_size
+    if (height, width) != (spec["height"], spec["width"]):
+        raise IncompatibleError(
+            f"`data` is {title}, of {height}x{width} pixels, but {folder.root} was trained on "
+            f"{spec['height']}x{spec['width']} pixels: resize the images first."
+        )
+    if dataset.class_names != class_names and set(dataset.class_names) == set(class_names):
+        raise IncompatibleError(
+            f"`data` is {title}, which has the classes of {folder.root} in another order "
+            f"({', '.join(dataset.class_names)}): number them as the run does ({', '.join(class_names)})."
+        )

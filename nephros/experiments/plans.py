@@ -1,4 +1,4 @@
-"""What `nephros reproduce` runs: plans of rows, each a recipe on some data with some seeds."""
+"""Plans of training runs that `nephros.reproduce` carries out: rows, each a recipe on some data with some seeds."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ from nephros.recipe_io import read_recipe
 from nephros.runs import RunFolder
 
 TUNING_SUBSET = 10_000
-"""Training images of the poster's rough tuning."""
+"""Training images of the poster's coarse tuning."""
 RESPLIT = (120_000, 30_000)
-"""The poster's own train and validation, drawn at random."""
+"""The poster's training and validation images, drawn at random."""
 TRAIN_FRACTIONS = (0.01, 0.03, 0.1, 0.3, 1.0)
-"""Of the train split, for the curves of accuracy against labels."""
+"""Fractions of the train split in the label-efficiency plan."""
 
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One row of a table."""
+    """One row of a plan and of its table: a recipe with its seeds."""
 
     key: str
-    """What --only names; the run folders are KEY-SEED."""
+    """Selects the row (`only` of `nephros.reproduce`); its run folders are KEY-SEED."""
     label: str
-    """What the table calls it."""
+    """Name in the table."""
     recipe: Recipe
     seeds: tuple[int, ...]
     data_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     """subset and resplit, as `nephros.train` takes them."""
     published: PublishedResult | None = None
     teachers: tuple[str, ...] = ()
-    """The runs (KEY-SEED) of the plan that it learns from."""
+    """Runs (KEY-SEED) of the plan that its runs are distilled from."""
     needs_gpu: bool = False
-    """Whether it would take days without a GPU."""
+    """Whether a run takes days without a GPU."""
 
     @property
     def required_keys(self) -> str:
-        """What --only takes to have it made from nothing: the rows of its teachers, and itself."""
+        """Comma-separated keys that train it from scratch: its teachers' rows and its own."""
         return ",".join([*dict.fromkeys(name.rpartition("-")[0] for name in self.teachers), self.key])
 
     def with_seed(self, seed: int) -> Recipe:
-        """Return the recipe of one of its runs."""
+        """Return the recipe of the run with this seed."""
         return dataclasses.replace(self.recipe, seed=seed)
 
     def data_request(self, source: str, seed: int) -> dict[str, Any]:
-        """Return how one of its runs opens its data, as run.json says it."""
+        """Return the data_request of the run with this seed, as run.json stores it."""
         return data_request(source, seed=seed if self.data_options else 0, **self.data_options)
 
     def matches_run(self, folder: RunFolder, source: str, seed: int) -> bool:
-        """Return whether a run is one of its own, on that data; UserError for a damaged recipe.
+        """Return whether a run is the row's run with this seed on this data; FileError for a damaged run.
 
-        Not by the recipe's hash: a field that a later version adds, at its default, makes no other run of it.
+        Recipes are compared by their fields, not by hash: a field that a later version adds, at its default, changes nothing.
         """
         expected, info = self.recipe, folder.info()
         recipe = dataclasses.replace(
@@ -70,7 +70,7 @@ class PlanRow:
         )
 
     def command(self, seed: int, flags: str = "") -> str:
-        """Return what a user would type to make one of its runs; `flags` are those that the whole plan was given."""
+        """Return the command that trains the run with this seed; `flags` are further flags, common to the whole plan."""
         parts = ["nephros train", self.recipe.name]
         preset = RECIPES[self.recipe.name]
         for field in ("epochs", "passes_per_epoch"):
@@ -84,10 +84,10 @@ class PlanRow:
 
 
 def baselines_plan(device_type: str) -> list[PlanRow]:
-    """Return the seed documents' systems, and the networks that they descend from or compare with.
+    """Return the systems of the course report and the poster, and the networks that they build on or compare with.
 
-    Three seeds where a run is under ten minutes on two CPU cores, and one of the longer ones. On a CPU nephnet2d gets the
-    epochs that an hour allows, and the ResNets are left out; on a GPU all are trained in full.
+    Runs under ten minutes on two CPU cores have three seeds, longer ones one. On a CPU nephnet2d trains for about an hour and
+    the ResNets are skipped; on a GPU every row is trained in full.
     """
     by_recipe = {row.recipe: row for row in published_results() if row.recipe}
     rows = []
@@ -132,10 +132,10 @@ def _plan_row(recipe: Recipe, seeds: tuple[int, ...], by_recipe: dict[str, Publi
 
 
 def labels_plan(n_train: int) -> list[PlanRow]:
-    """Return `course-1` and `nephros` on shares of a train split of so many images, three seeds each.
+    """Return the label-efficiency plan: `course-1` and `nephros` on fractions of a train split of `n_train` images.
 
-    Every run takes the steps of one on all images, five epochs of course-1 and three of nephros, to 2 %: a smaller split
-    is gone through more often. So the figures differ by the images alone.
+    Three seeds each. Every run takes as many steps, within 2 %, as five epochs of course-1 or three of nephros on all images:
+    a smaller subset is passed over more often. So results differ by the number of images alone.
     """
     rows = []
     for name, epochs in (("course-1", 5), ("nephros", 3)):
@@ -152,7 +152,7 @@ def labels_plan(n_train: int) -> list[PlanRow]:
 
 
 def nephros_plan() -> list[PlanRow]:
-    """Return our own recipes, with three seeds, and those that learn from two runs of nephros."""
+    """Return the nephros recipes: two with three seeds each, and two that are distilled from two runs of `nephros`."""
     rows = [PlanRow(name, name, RECIPES[name], (0, 1, 2)) for name in ("nephros-fast", "nephros")]
     distilled = [RECIPES[name] for name in ("nephros-distilled", "nephros-large")]
     return rows + [
@@ -161,7 +161,7 @@ def nephros_plan() -> list[PlanRow]:
 
 
 def _epochs_and_passes(full_epochs: int, fraction: float) -> tuple[int, int]:
-    """Return the epochs, and passes in each, on a share of a split that come nearest to `full_epochs` on all of it."""
+    """Return (epochs, passes per epoch) on a fraction of a split whose steps come nearest to `full_epochs` on all of it."""
     total = full_epochs / fraction
     choices = [(n_epochs, max(1, round(total / n_epochs))) for n_epochs in range(full_epochs, 4 * full_epochs + 1)]
     return min(choices, key=lambda choice: abs(choice[0] * choice[1] - total))

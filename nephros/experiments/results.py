@@ -1,13 +1,13 @@
-"""The finished runs of one row of a plan, and their means and spread over seeds."""
+"""Results of one row of a plan: its finished runs, with means and standard deviations over seeds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 from nephros.data.dataset import SPLITS
+from nephros.evaluation.metrics import Metrics
 from nephros.evaluation.scoring import Evaluation, ensemble
 from nephros.experiments.plans import PlanRow
 from nephros.runs import RunFolder, RunInfo
@@ -15,20 +15,21 @@ from nephros.runs import RunFolder, RunInfo
 
 @dataclass(frozen=True)
 class SeedResults:
-    """A row with what its complete runs came to; there may be none."""
+    """A row of a plan with the metrics of its complete runs, of which there may be none."""
 
     plan_row: PlanRow
     run_folders: list[RunFolder]
     seeds: list[int]
     infos: list[RunInfo]
-    metrics: list[dict[str, dict[str, Any]]]
-    """A run: split -> metrics.json."""
+    metrics: list[dict[str, Metrics]]
+    """Per run: split -> metrics."""
     diverged_seeds: list[int]
-    """Seeds whose training came to NaN."""
+    """Seeds whose training diverged."""
 
     def values(self, metric: str, split: str = "test") -> list[float]:
-        """Return one metric of every run, those left out that have none."""
-        return [run[split][metric] for run in self.metrics if split in run and run[split][metric] is not None]
+        """Return one metric (a number of Metrics) of every run that has it."""
+        values = (getattr(run[split], metric) for run in self.metrics if split in run)
+        return [value for value in values if value is not None]
 
     def mean(self, metric: str, split: str = "test") -> float | None:
         """Return a metric's mean over seeds; None without runs."""
@@ -36,12 +37,12 @@ class SeedResults:
         return mean(values) if values else None
 
     def sd(self, metric: str, split: str = "test") -> float | None:
-        """Return a metric's standard deviation over seeds (of a sample, n - 1); None of fewer than two runs."""
+        """Return a metric's sample standard deviation over seeds; None for fewer than two runs."""
         values = self.values(metric, split)
         return stdev(values) if len(values) > 1 else None
 
-    def ensemble_metrics(self, split: str) -> dict[str, Any] | None:
-        """Return what the mean of the runs' probabilities comes to; None of fewer than two runs that were scored there."""
+    def ensemble_metrics(self, split: str) -> Metrics | None:
+        """Return the metrics of the runs' mean probabilities; None for fewer than two runs evaluated on the split."""
         scored_folders = [folder for folder in self.run_folders if folder.file(split, "predictions.npz").is_file()]
         if len(scored_folders) < 2:
             return None
@@ -50,15 +51,15 @@ class SeedResults:
 
     @property
     def mean_training_minutes(self) -> float | None:
-        """Mean minutes of training; None without runs."""
+        """Mean over the runs; None without runs."""
         minutes = [info.training_minutes for info in self.infos if info.training_minutes is not None]
         return mean(minutes) if minutes else None
 
 
 def load_seed_results(plan_row: PlanRow, runs_dir: Path, source: str) -> SeedResults:
-    """Read the complete runs of a row on that data from PLACE/KEY-SEED; UserError for a damaged one.
+    """Read a row's complete runs on this data from RUNS_DIR/KEY-SEED; FileError for a damaged one.
 
-    A run of another recipe, such as one cut short to try the plan out, or on other data is passed over.
+    Runs of another recipe, such as shortened ones, or on other data are skipped.
     """
     results = SeedResults(plan_row, [], [], [], [], [])
     for seed in plan_row.seeds:
@@ -76,5 +77,5 @@ def load_seed_results(plan_row: PlanRow, runs_dir: Path, source: str) -> SeedRes
             results.seeds.append(seed)
             results.infos.append(info)
             scored_splits = [split for split in SPLITS if folder.file(split, "metrics.json").is_file()]
-            results.metrics.append({split: folder.metrics(split) for split in scored_splits})
+            results.metrics.append({split: Metrics.from_run(folder, split) for split in scored_splits})
     return results

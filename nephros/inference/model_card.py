@@ -211,7 +211,7 @@ def make_card(
         | {key: test[0][key] for key in _CARD_METRICS}
         if test
         else None,
-        "validation": _without_per_class(compute_metrics(probabilities, uncalibrated[1], names)),
+        "validation": _without_per_class(compute_metrics(probabilities, uncalibrated[1], names).to_dict()),
         "calibration": {
             "method": "temperature: softmax(logits / temperature), of least mean cross-entropy on validation",
             "temperature": temperature,

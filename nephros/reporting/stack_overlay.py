@@ -16,7 +16,7 @@ from PIL import Image
 
 from nephros.errors import InvalidArgument
 from nephros.files import atomic_write
-from nephros.reporting.plots.style import CLASS_COLORS, INK, MUTED, PAPER, format_percent, with_style, wrap_label
+from nephros.reporting.plots.style import CLASS_COLORS, INK, MUTED, PAPER, whole_percent, with_style, wrap_label
 
 FORMAT_BY_SUFFIX = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF"}
 OOD_COLOR = "#d8d5cd"
@@ -169,7 +169,7 @@ def render_legend(class_overlay: ClassOverlay, height: int) -> RGBImage:
     def add_counts(y_inches: float, count: int) -> None:
         add_text(_LEGEND_WIDTH - 0.55, y_inches, f"{count:,}", fontsize=7.5, ha="right")
         add_text(
-            _LEGEND_WIDTH - 0.12, y_inches, format_percent(count / max(n, 1)), fontsize=7.5, ha="right", color=MUTED
+            _LEGEND_WIDTH - 0.12, y_inches, whole_percent(count / max(n, 1)), fontsize=7.5, ha="right", color=MUTED
         )
 
     def add_swatch(y_inches: float, color: str, hatch: str | None = None) -> None:

@@ -16,8 +16,7 @@ from torch import Tensor
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
 from nephros.errors import FileError, IncompatibleError, IncompleteError, InvalidArgument, NephrosError
-from nephros.evaluation.compatibility import check_compatible
-from nephros.evaluation.scoring import predict_probabilities
+from nephros.evaluation.scoring import check_compatible, predict_probabilities
 from nephros.files import atomic_write, file_digest
 from nephros.models.serialization import load_model
 from nephros.models.tta import TTAClassifier

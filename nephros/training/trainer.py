@@ -193,9 +193,9 @@ class Trainer:
     ) -> EpochMetrics:
         with self.eval_weights():
             metrics = evaluate_model(self.model, self.val_batches, self.class_names).metrics
-        auc = math.nan if metrics["auc"] is None else metrics["auc"]
+        auc = math.nan if metrics.auc is None else metrics.auc
         images_per_second = self.images_per_epoch / seconds
-        val_metrics = (metrics["loss"], metrics["accuracy"], metrics["macro_f1"], auc)
+        val_metrics = (metrics.loss, metrics.accuracy, metrics.macro_f1, auc)
         return EpochMetrics(epoch, lr, train_loss, train_accuracy, *val_metrics, seconds, images_per_second)
 
     def _weights_to_keep(self) -> dict[str, Tensor]:

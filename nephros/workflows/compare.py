@@ -1,4 +1,4 @@
-"""Runs beside one another and beside published results."""
+"""Comparing runs with one another and with published results."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nephros.errors import NephrosError
-from nephros.evaluation.comparison import Comparison
-from nephros.evaluation.leaderboard import LeaderboardRow, leaderboard, row_from_run
+from nephros.errors import IncompatibleError, IncompleteError, InvalidArgument
+from nephros.evaluation.leaderboard import Comparison, LeaderboardRow, leaderboard, row_from_run
 from nephros.evaluation.published import PUBLISHED_DATASET
 from nephros.evaluation.scoring import Evaluation, ensemble
 from nephros.evaluation.significance import PairedComparison, compare_paired, holm
@@ -29,19 +28,28 @@ class _ScoredRun:
 def compare(
     runs: Sequence[str | Path], split: str | None = None, *, published: bool = True, ensemble: bool = False
 ) -> Comparison:
-    """Return the runs' results on a split beside each other and, for TissueMNIST, beside what others have published.
+    """Return runs' results on a split beside one another and, for TissueMNIST, beside published results.
 
-    `split` is test where every run has been scored on it, and val otherwise, unless given. Nothing is scored: a split that
-    a run was not scored on is a UserError that says how to. With `ensemble` the mean of all runs' probabilities is one more
-    row, which costs what they cost together.
+    The best run is tested against each other run on the same images. Nothing is evaluated anew.
+
+    Args:
+        runs: run folders.
+        split: val or test; by default test if every run has been evaluated on it, else val.
+        published: whether to list published results, where there are any.
+        ensemble: add a row for the mean of all runs' probabilities, at the cost of all runs together.
+
+    Raises:
+        InvalidArgument: no run, a run twice, or another split.
+        IncompleteError: a run has not been evaluated on the split.
+        IncompatibleError: `ensemble` of runs that were not evaluated on the same images.
     """
     if not runs:
-        raise NephrosError("`nephros compare` needs at least one RUN: name folders that `nephros train` made.")
+        raise InvalidArgument("runs", "empty", "one run folder or more")
     if split not in (None, "val", "test"):
-        raise NephrosError(f"--split is {split}, but it must be one of val, test.")
+        raise InvalidArgument("split", split, "val or test")
     folders = [RunFolder.open(run) for run in runs]
     if len({folder.root.resolve() for folder in folders}) < len(folders):
-        raise NephrosError("A run is named twice: name each once.")
+        raise InvalidArgument("runs", ", ".join(map(str, runs)), "different run folders", hint="One is named twice.")
     if split is None:
         split = "test" if all(folder.file("test", "metrics.json").is_file() for folder in folders) else "val"
     names = _display_names(folders)
@@ -60,7 +68,7 @@ def compare(
 
 
 def _display_names(folders: Sequence[RunFolder]) -> list[str]:
-    """Return the folders' own names, with their parents' where two are the same."""
+    """Return the folders' names, with their parents' names where two are the same."""
     names = [folder.root.resolve().name for folder in folders]
     if len(set(names)) == len(names):
         return names
@@ -70,9 +78,10 @@ def _display_names(folders: Sequence[RunFolder]) -> list[str]:
 def _load_scored_run(folder: RunFolder, name: str, split: str) -> _ScoredRun:
     info, recipe = folder.info(), read_recipe(folder.file("recipe.yaml"))
     if not folder.file(split, "metrics.json").is_file():
-        raise NephrosError(
-            f"{folder.root} has not been scored on {split}: run `nephros evaluate {folder.root} --split {split}`"
-            + (", or compare on validation with --split val." if split == "test" else ".")
+        alternative = ", or compare on validation (`split` val)" if split == "test" else ""
+        raise IncompleteError(
+            f"{folder.root} has not been evaluated on {split}: do so with `nephros.evaluate('{folder.root}', split='{split}')`"
+            f"{alternative}."
         )
     evaluation = Evaluation.from_run(folder, split)
     method = info.recipe if info.recipe == name else f"{name} ({info.recipe})"
@@ -81,10 +90,10 @@ def _load_scored_run(folder: RunFolder, name: str, split: str) -> _ScoredRun:
 
 
 def _ensemble_run(runs: Sequence[_ScoredRun], split: str) -> _ScoredRun:
-    """Return all runs as one, which answers with the mean of their probabilities."""
+    """Return all runs as one, whose probabilities are the mean of theirs."""
     first = runs[0]
     if len(runs) < 2 or not all(_same_images(first, run) for run in runs):
-        raise NephrosError("--ensemble needs two runs or more, all scored on the same images: name such.")
+        raise IncompatibleError("`ensemble` needs two or more runs that were evaluated on the same images.")
     evaluation = ensemble([run.evaluation for run in runs], tuple(first.info.class_names))
     name, minutes = f"ensemble of {len(runs)}", [run.info.training_minutes for run in runs]
     info = dataclasses.replace(
@@ -99,14 +108,8 @@ def _ensemble_run(runs: Sequence[_ScoredRun], split: str) -> _ScoredRun:
 
 
 def _same_images(first: _ScoredRun, second: _ScoredRun) -> bool:
-    """Return whether both were scored on the same images in the same order."""
-    first_hash, second_hash = (run.evaluation.metrics.get("images_sha256") for run in (first, second))
-    if first_hash is None or second_hash is None:  # scored before the images were recorded
-        requests = [
-            {**run.info.data_request, "subset": None, "sha256": run.info.data["sha256"]} for run in (first, second)
-        ]
-        return requests[0] == requests[1]
-    return bool(first_hash == second_hash)
+    """Return whether both were evaluated on the same images in the same order."""
+    return first.evaluation.metrics.images_sha256 == second.evaluation.metrics.images_sha256
 
 
 def _compare_runs(first: _ScoredRun, second: _ScoredRun) -> PairedComparison:
@@ -117,27 +120,25 @@ def _compare_runs(first: _ScoredRun, second: _ScoredRun) -> PairedComparison:
 def _notes(runs: Sequence[_ScoredRun], best: _ScoredRun, split: str, show_published: bool) -> list[str]:
     notes = []
     if any(run.info.data["split"] == "synthetic" for run in runs):
-        notes.append("Some runs are on synthetic cells, made up by nephros: their numbers say nothing about kidneys.")
+        notes.append("Some runs are on synthetic cells: their results say nothing about kidneys.")
     if split == "val":
         notes.append(
-            "Runs are judged on validation, which steers training and the choice of recipe and flatters accordingly."
+            "Results are on validation, which also guided training and the choice of recipes, so they are optimistic."
         )
     if len(runs) > 2:
-        notes.append(
-            f"{best.name} was picked as the best of {len(runs)} before it was tested against them, which flatters it."
-        )
+        notes.append(f"{best.name} was selected as the best of {len(runs)} before the tests, which favors it.")
     incomparable = [run.name for run in runs if not _same_images(best, run)]
     if incomparable:
         notes.append(
-            f"Not scored on the same images as {best.name}, and so not tested against it: {', '.join(incomparable)}."
+            f"Evaluated on other images than {best.name}, and so not tested against it: {', '.join(incomparable)}."
         )
     if show_published and any(
         run.info.data["key"] == PUBLISHED_DATASET and run.info.data["split"] != "official" for run in runs
     ):
         notes.append(
-            "Published results are on the official test split, these runs' on another of the same images: a difference of a "
-            "point or two says little."
+            "Published results are on the official test split, these runs' on another split of the same images: a difference "
+            "of one or two points says little."
         )
     if split == "test" and len(runs) > 1:
-        notes.append("Choosing a run by its test accuracy makes that figure too good: choose on validation.")
+        notes.append("Selecting a run by its test accuracy makes that accuracy optimistic: select on validation.")
     return notes

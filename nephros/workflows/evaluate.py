@@ -1,7 +1,8 @@
-"""Judging a run's model on a split, and keeping count of every reading of the test split."""
+"""Evaluating a run's model on a split, and logging every read of the test split."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -12,16 +13,62 @@ from torch import nn
 
 from nephros import device as devices
 from nephros.data.batches import BatchLoader
-from nephros.data.dataset import Dataset, images_sha256
+from nephros.data.dataset import SPLITS, Dataset, images_sha256
 from nephros.data.load import load
 from nephros.environment import git_commit, package_versions
-from nephros.errors import NephrosError
-from nephros.evaluation.compatibility import check_compatible
-from nephros.evaluation.scoring import METRICS_FORMAT, Evaluation, evaluate_model
+from nephros.errors import InvalidArgument
+from nephros.evaluation.scoring import Evaluation, check_compatible, evaluate_model
 from nephros.models.serialization import load_model
 from nephros.models.tta import TTAClassifier
 from nephros.runs import RunFolder, RunInfo
 from nephros.workflows.report import report
+
+
+def evaluate(
+    run: str | Path, split: str = "val", data: str | Path | Dataset | None = None, *, device: str = "auto"
+) -> Evaluation:
+    """Evaluate a run's model on a split, save the result in the run folder and return it.
+
+    Results on the run's own data go to RUN/SPLIT/, those on other data to RUN/SPLIT-on-NAME/. A read of a test split is
+    logged there; after one of the run's own test split the report is written again.
+
+    Args:
+        run: the run folder.
+        split: train, val or test.
+        data: name, path or Dataset; by default the data that the run was trained on.
+        device: auto, cpu or cuda.
+
+    Raises:
+        InvalidArgument: `split` is none of the three, or `data` is missing and the run's data was given in Python.
+        FileError: there is no such run, or it has no weights yet.
+        IncompatibleError: the data does not fit the model.
+    """
+    if split not in SPLITS:
+        raise InvalidArgument("split", split, f"one of {', '.join(SPLITS)}")
+    folder = RunFolder.open(run)
+    info = folder.info()
+    torch_device = devices.resolve_device(device)
+    model, class_names = load_model(folder.file("weights.safetensors"))
+    dataset = _load_dataset(folder, info, data)
+    check_compatible(folder, info, class_names, dataset)
+    output_name = split if _is_run_split(info, dataset, split) else _external_output_name(split, dataset)
+    batches = BatchLoader(dataset.split(split), torch_device)
+    evaluation = score_split(folder, info, model.to(torch_device), batches, dataset, split, output_name)
+    if output_name == "test":
+        report(folder.root, dataset)  # it shows the test metrics and the number of test-split reads
+    return evaluation
+
+
+def _load_dataset(folder: RunFolder, info: RunInfo, data: str | Path | Dataset | None) -> Dataset:
+    """Return `data` as a Dataset, by default the run's own."""
+    if isinstance(data, Dataset):
+        return data
+    if data is not None:
+        return load(data, size=info.data_request["size"], seed=info.data_request["seed"])
+    if not info.data_request["source"]:
+        hint = f"{folder.root} was trained on data given in Python, which is not stored."
+        raise InvalidArgument("data", "missing", "named for this run", hint=hint)
+    return load(**info.data_request)
 
 
 def score_split(
@@ -33,33 +80,33 @@ def score_split(
     split: str,
     output_name: str | None = None,
 ) -> Evaluation:
-    """Score `batches`, which are `split` of `dataset`, and save the result under RUN/`output_name`, by default the split's name.
+    """Evaluate a model on `batches`, a split of `dataset`, and save the result under RUN/`output_name` (default: the split).
 
-    Images are seen in the run's views; those of the train split, which only tell how well it was learnt, as they are.
-    A reading of a test split is logged in that place first. Predictions are saved too, except those of the train split,
-    which are large and rarely wanted. Ranks that share the batches call this together; the first one writes.
+    Predictions are averaged over the run's TTA views, except on train, which only tells how well the model fits it. A read of
+    a test split is logged first. Predictions are saved too, except those of train, which are large and rarely needed. Ranks
+    that share the batches call this together; the main process writes.
     """
     output_name = output_name or split
-    is_first_rank = batches.context.is_main_process
-    if split == "test" and is_first_rank:
+    is_main_process = batches.context.is_main_process
+    if split == "test" and is_main_process:
         _log_test_read(folder.file(output_name, "reads.jsonl"), info, dataset)
     n_views = 1 if split == "train" else info.tta_views
     result = evaluate_model(TTAClassifier(model, n_views), batches, dataset.class_names, "scoring")
-    context = {
-        "format": METRICS_FORMAT,
-        "split": split,
-        "tta_views": n_views,
-        "recipe": info.recipe,
-        "recipe_hash": info.recipe_hash,
-        "epoch": info.chosen_epoch,
-        "provenance": dataset.provenance.to_dict(),
-        "images_sha256": images_sha256(dataset.split(split).images) if is_first_rank else "",
-        "versions": package_versions(),
-        "commit": git_commit(),
-    }
-    evaluation = Evaluation({**context, **result.metrics}, result.probabilities, result.labels)
+    metrics = dataclasses.replace(
+        result.metrics,
+        split=split,
+        tta_views=n_views,
+        recipe=info.recipe,
+        recipe_hash=info.recipe_hash,
+        epoch=info.chosen_epoch,
+        provenance=dataset.provenance.to_dict(),
+        images_sha256=images_sha256(dataset.split(split).images) if is_main_process else "",
+        versions=package_versions(),
+        commit=git_commit(),
+    )
+    evaluation = Evaluation(metrics, result.probabilities, result.labels)
     predictions_file = None if split == "train" else folder.file(output_name, "predictions.npz")
-    if is_first_rank:
+    if is_main_process:
         evaluation.save(folder.file(output_name, "metrics.json"), predictions_file)
     return evaluation
 
@@ -76,41 +123,10 @@ def _log_test_read(log: Path, info: RunInfo, dataset: Dataset) -> None:
     with open(log, "a+b") as file:
         file.seek(0)
         content = file.read()
-        truncated = bool(content) and not content.endswith(b"\n")  # by a process killed while it wrote
-        file.write(b"\n" * truncated + json.dumps(entry).encode() + b"\n")
+        is_truncated = bool(content) and not content.endswith(b"\n")  # by a process killed while it wrote
+        file.write(b"\n" * is_truncated + json.dumps(entry).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
-
-
-def evaluate(
-    run: str | Path, split: str = "val", data: str | Path | Dataset | None = None, *, device: str = "auto"
-) -> Evaluation:
-    """Score a split with a finished run's weights, save the result in the run folder and return it.
-
-    `data` defaults to what the run was trained on; results on other data go to RUN/SPLIT-on-NAME. Raises UserError when
-    the run has no weights yet, or the data does not fit the model.
-    """
-    if split not in ("val", "test", "train"):
-        raise NephrosError(f"--split is {split}, but it must be one of train, val, test.")
-    folder = RunFolder.open(run)
-    info = folder.info()
-    torch_device = devices.resolve_device(device)
-    model, class_names = load_model(folder.file("weights.safetensors"))
-    if isinstance(data, Dataset):
-        dataset = data
-    elif data is None:
-        if not info.data_request["source"]:
-            raise NephrosError(f"{folder.root} was trained on data given in Python: name the data with --data.")
-        dataset = load(**info.data_request)
-    else:
-        dataset = load(data, size=info.data_request["size"], seed=info.data_request["seed"])
-    check_compatible(folder, info, class_names, dataset)
-    output_name = split if _is_run_split(info, dataset, split) else _external_output_name(split, dataset)
-    batches = BatchLoader(dataset.split(split), torch_device)
-    evaluation = score_split(folder, info, model.to(torch_device), batches, dataset, split, output_name)
-    if output_name == "test":
-        report(folder.root, dataset)  # which shows the figures and the count of readings
-    return evaluation
 
 
 def _is_run_split(info: RunInfo, dataset: Dataset, split: str) -> bool:

@@ -1,4 +1,4 @@
-"""The report of a run."""
+"""Writing the report of a run."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from nephros.runs import RunFolder
 
 
 def report(run: str | Path, data: Dataset | None = None) -> Path:
-    """Write RUN/report.html and RUN/figures/ again from what lies in the run folder; return the page's path.
+    """Write RUN/report.html and RUN/figures/ from the files of the run; return the page's path.
 
-    `data` is the run's own data where it is open already; otherwise it is opened again for the pictures of cells.
-    Raises UserError when there is no such run, a file of it is damaged, or it has nothing to show yet.
+    `data` is the run's own data if it is loaded already; otherwise it is loaded again to show images of cells.
+
+    Raises:
+        FileError: there is no such run, or one of its files is damaged.
+        IncompleteError: the run stopped before its first epoch or evaluation.
     """
-    from nephros.interpretability.run_explainer import build_run_explainer
     from nephros.reporting.run.page import write_report
 
-    return write_report(RunFolder.open(run), data, build_run_explainer)
+    return write_report(RunFolder.open(run), data)

@@ -1,28 +1,25 @@
-"""Running a plan of many training runs, one after another and resumable, and writing its tables as they come in."""
+"""Carrying out a plan of training runs, resumable, with its tables written again after each run."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
-
 from nephros import device as devices
-from nephros.console import table_console
 from nephros.data.dataset import Dataset
 from nephros.data.load import data_request, load
-from nephros.errors import DivergedError, LockedError, NephrosError, did_you_mean
+from nephros.errors import DivergedError, IncompatibleError, LockedError, UnknownName
 from nephros.experiments.plans import PlanRow, baselines_plan, labels_plan, nephros_plan
 from nephros.experiments.results import load_seed_results
-from nephros.reporting.reproduction.baselines import write_baselines_table, write_labels_table
-from nephros.reporting.reproduction.nephros_tables import write_nephros_table
+from nephros.reporting.reproduction import write_baselines_table, write_labels_table, write_nephros_table
 from nephros.runs import RunFolder
 from nephros.workflows.train import resume, train
 
-Say = Callable[[str], None]
 PLANS = ("baselines", "labels", "nephros")
-NEEDS_GPU = "needs a GPU"
+
+logger = logging.getLogger(__name__)
 
 
 def reproduce(
@@ -34,68 +31,137 @@ def reproduce(
     out: str | Path | None = None,
     device: str = "auto",
     epochs: int | None = None,
-    dry_run: bool = False,
-    say: Say = print,
 ) -> list[Path]:
-    """Run what is missing of a plan (baselines, labels or nephros) and return the files of its table of all finished runs.
+    """Train what is missing of a plan, and write the table of all its finished runs; return the table's files.
 
-    `only` picks rows by key. Runs lie in RUNS/PLAN/KEY-SEED; one that is complete is not run again, one that was cut off
-    goes on, and one that another process is at is left to it, so that several may share a plan. `epochs` caps every run,
-    to try a plan out. Unless `out` names a folder, tables go to results/, those of capped runs beside the runs. With
-    `dry_run` the plan is printed and nothing is done. Raises UserError for input that can't be used.
+    Finished runs are not repeated, interrupted ones continue, and a run that another process is training is left to it, so
+    that several processes may share a plan.
+
+    Args:
+        plan: baselines, labels or nephros.
+        data: name or path of the data.
+        only: keys of the rows to train; by default all.
+        runs: folder of the runs, which are RUNS/PLAN/KEY-SEED.
+        out: folder of the tables; by default results/, or with `epochs` the folder of the plan's runs.
+        device: auto, cpu or cuda.
+        epochs: limit on every run's epochs, to try a plan out.
+
+    Raises:
+        UnknownName: `plan` or a key in `only` does not exist.
+        IncompatibleError: a run folder holds another run than the plan's.
     """
-    torch_device = devices.resolve_device(device)
-    if plan not in PLANS:
-        raise NephrosError(f"There is no plan '{plan}': choose one of {', '.join(PLANS)}.")
-    dataset = load(data)
-    plans = {
-        "baselines": lambda: baselines_plan(torch_device.type),
-        "labels": lambda: labels_plan(len(dataset.train)),
-        "nephros": nephros_plan,
-    }
-    rows = plans[plan]()
-    rows = [row if epochs is None else _with_max_epochs(row, epochs) for row in rows]
-    selected = _select_rows(rows, only)
-    runs_dir = Path(runs).expanduser() / plan
-    tables_dir = Path(out).expanduser() if out is not None else runs_dir if epochs is not None else Path("results")
-    runner = _PlanRunner(plan, rows, data, device, runs_dir, tables_dir, epochs)
-    if dry_run:
-        _print_plan(runner, selected, dataset, torch_device.type)
-        return []
+    runner = _PlanRunner.create(plan, data, runs, out, device, epochs)
     pending: list[tuple[PlanRow, int]] = []
-    for row in selected:
-        skip_reason = _skip_reason(row, dataset, torch_device.type)
+    for row in runner.select(only):
+        skip_reason = runner.skip_reason(row)
         if skip_reason:
-            say(f"{row.label}: left out, as it {skip_reason}")
+            logger.info("%s: skipped, %s", row.label, skip_reason)
         else:
             pending += [(row, seed) for seed in row.seeds]
     for number, (row, seed) in enumerate(pending, start=1):
         if runner.state(row, seed) in ("done", "diverged"):
             continue
         if teacher_problem := runner.teacher_problem(row):
-            say(f"{row.label}: left out, {teacher_problem}")
+            logger.info("%s: skipped, %s", row.label, teacher_problem)
             continue
-        say(f"run {number} of {len(pending)}: {row.label}, seed {seed}")
-        runner.run(row, seed, say)
+        logger.info("run %d of %d: %s, seed %d", number, len(pending), row.label, seed)
+        runner.train(row, seed)
         runner.write_tables()
     return runner.write_tables()
 
 
 @dataclasses.dataclass(frozen=True)
+class PlannedRun:
+    """One run of a plan, as `planned_runs` lists it."""
+
+    key: str
+    seed: int
+    epochs: int
+    state: str
+    """pending, started, done, diverged, or why it is skipped here."""
+    command: str
+    """The command that trains it alone."""
+
+
+def planned_runs(
+    plan: str = "baselines",
+    data: str = "tissuemnist",
+    *,
+    only: Sequence[str] = (),
+    runs: str | Path = "runs",
+    device: str = "auto",
+    epochs: int | None = None,
+) -> list[PlannedRun]:
+    """Return the runs that `reproduce` with the same arguments would go through, without doing anything."""
+    runner = _PlanRunner.create(plan, data, runs, None, device, epochs)
+    return [
+        PlannedRun(
+            row.key,
+            seed,
+            row.recipe.epochs,
+            runner.skip_reason(row) or runner.state(row, seed),
+            runner.command(row, seed),
+        )
+        for row in runner.select(only)
+        for seed in row.seeds
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
 class _PlanRunner:
-    """A plan on some data, with the place of its runs and of its tables."""
+    """A plan on some data, with the folders of its runs and tables."""
 
     plan: str
     rows: list[PlanRow]
     data: str
+    dataset: Dataset
     device: str
+    device_type: str
     runs_dir: Path
     tables_dir: Path
     epochs: int | None
 
+    @classmethod
+    def create(
+        cls, plan: str, data: str, runs: str | Path, out: str | Path | None, device: str, epochs: int | None
+    ) -> _PlanRunner:
+        """Load the data and set the plan up; UnknownName for a plan that does not exist."""
+        device_type = devices.resolve_device(device).type
+        if plan not in PLANS:
+            raise UnknownName("plan", plan, PLANS)
+        dataset = load(data)
+        if plan == "baselines":
+            rows = baselines_plan(device_type)
+        else:
+            rows = labels_plan(len(dataset.train)) if plan == "labels" else nephros_plan()
+        rows = [row if epochs is None else _with_max_epochs(row, epochs) for row in rows]
+        runs_dir = Path(runs).expanduser() / plan
+        default_out = Path("results") if epochs is None else runs_dir
+        tables_dir = default_out if out is None else Path(out).expanduser()
+        return cls(plan, rows, data, dataset, device, device_type, runs_dir, tables_dir, epochs)
+
+    def select(self, only: Sequence[str]) -> list[PlanRow]:
+        """Return the rows with these keys, or all; UnknownName for a key that does not exist."""
+        keys = [row.key for row in self.rows]
+        for key in only:
+            if key not in keys:
+                raise UnknownName(
+                    "only", key, keys, kind=f"row of the plan {self.plan}", hint=f"It has {', '.join(keys)}."
+                )
+        return [row for row in self.rows if not only or row.key in only]
+
+    def skip_reason(self, row: PlanRow) -> str:
+        """Return why a row can't be trained here; empty where it can."""
+        if row.needs_gpu and self.device_type == "cpu":
+            return "needs a GPU"
+        n_train, n_train_val = len(self.dataset.train), len(self.dataset.train) + len(self.dataset.val)
+        if row.data_options.get("subset", 0) > n_train or sum(row.data_options.get("resplit", ())) > n_train_val:
+            return "needs more images than the data has"
+        return ""
+
     @property
     def flags(self) -> str:
-        """What a user has to add to a command to have it on this data and device."""
+        """Flags that a command needs for this data and device."""
         options = [("--data", self.data, "tissuemnist"), ("--device", self.device, "auto")]
         return " ".join(f"{flag} {value}" for flag, value, default in options if value != default)
 
@@ -105,44 +171,44 @@ class _PlanRunner:
         return str(data_request(self.data)["source"])
 
     def run_dir(self, row: PlanRow, seed: int) -> Path:
-        """Return where a run lies."""
+        """Return the folder of a run."""
         return self.runs_dir / f"{row.key}-{seed}"
 
     def state(self, row: PlanRow, seed: int) -> str:
-        """Return `pending`, `started`, `done` or `diverged`; UserError when the folder holds another run than the plan's."""
+        """Return pending, started, done or diverged; IncompatibleError when the folder holds another run than the plan's."""
         root = self.run_dir(row, seed)
         if not RunFolder.exists(root):
             return "pending"
         folder = RunFolder.open(root)
         if not row.matches_run(folder, self.source, seed):
-            raise NephrosError(
-                f"{root} holds a run of another recipe, on other data or with other teachers than the plan's: "
-                "name another folder with --runs."
+            raise IncompatibleError(
+                f"{root} holds a run of another recipe, on other data or with other teachers than the plan's: choose another "
+                "folder for `runs`."
             )
         return {"complete": "done", "diverged": "diverged"}.get(folder.info().status, "started")
 
     def teachers(self, row: PlanRow) -> list[Path]:
-        """Return where the runs lie that a row learns from."""
+        """Return the folders of the runs that a row is distilled from."""
         return [self.runs_dir / name for name in row.teachers]
 
     def teacher_problem(self, row: PlanRow) -> str:
-        """Return why a row can't be taught yet, or ever; empty where it can."""
+        """Return why a row can't be distilled yet, or at all; empty where it can."""
         by_dir = {self.run_dir(other, seed): (other, seed) for other in self.rows for seed in other.seeds}
         states = {root.name: self.state(*by_dir[root]) for root in self.teachers(row)}
         if diverged := [name for name, state in states.items() if state == "diverged"]:
-            return f"since its teachers diverged: {', '.join(diverged)}"
+            return f"because its teachers diverged: {', '.join(diverged)}"
         missing = [name for name, state in states.items() if state != "done"]
         if missing:
-            return f"until its teachers are over: {', '.join(missing)} (--only {row.required_keys} trains them too)"
+            return f"because its teachers are not finished: {', '.join(missing)} (`only` {row.required_keys} trains them too)"
         return ""
 
     def command(self, row: PlanRow, seed: int) -> str:
-        """Return what a user would type to make one run."""
+        """Return the command that trains one run."""
         teacher_flags = f"--teachers {','.join(map(str, self.teachers(row)))}" if row.teachers else ""
         return row.command(seed, " ".join(flags for flags in (teacher_flags, self.flags) if flags))
 
-    def run(self, row: PlanRow, seed: int, say: Say) -> None:
-        """Begin a run or go on with it, to its end; one that diverges is marked as such."""
+    def train(self, row: PlanRow, seed: int) -> None:
+        """Train a run to its end, from where it stopped; mark it when it diverges."""
         root = self.run_dir(row, seed)
         try:
             if RunFolder.exists(root):
@@ -153,53 +219,20 @@ class _PlanRunner:
             options = {"teachers": teachers, "test": True, "command": command, **data_options}
             train(row.with_seed(seed), self.data, out=root, device=self.device, **options)
         except LockedError:
-            say(f"{row.label}, seed {seed}: left to the process that is training it")
+            logger.info("%s, seed %d: left to the process that is training it", row.label, seed)
         except DivergedError as error:
-            say(f"warning: {row.label}, seed {seed}: {error}")
+            logger.warning("%s, seed %d: %s", row.label, seed, error)
             folder = RunFolder.open(root)
             folder.write_info(dataclasses.replace(folder.info(), status="diverged"))
 
     def write_tables(self) -> list[Path]:
-        """Write the plan's tables from whatever is finished by now; return their paths."""
+        """Write the plan's tables from the runs finished so far; return their paths."""
         results = [load_seed_results(row, self.runs_dir, self.source) for row in self.rows]
-        flags = " ".join(
-            part for part in (self.flags, "" if self.epochs is None else f"--epochs {self.epochs}") if part
-        )
+        epochs_flag = "" if self.epochs is None else f"--epochs {self.epochs}"
+        flags = " ".join(part for part in (self.flags, epochs_flag) if part)
         writers = {"baselines": write_baselines_table, "labels": write_labels_table, "nephros": write_nephros_table}
         return writers[self.plan](results, self.tables_dir, flags)
 
 
 def _with_max_epochs(row: PlanRow, epochs: int) -> PlanRow:
     return dataclasses.replace(row, recipe=dataclasses.replace(row.recipe, epochs=min(epochs, row.recipe.epochs)))
-
-
-def _select_rows(rows: list[PlanRow], only: Sequence[str]) -> list[PlanRow]:
-    keys = [row.key for row in rows]
-    for key in only:
-        if key not in keys:
-            raise NephrosError(
-                f"--only {key}: the plan has no such row.{did_you_mean(key, keys)} It has {', '.join(keys)}."
-            )
-    return [row for row in rows if not only or row.key in only]
-
-
-def _skip_reason(row: PlanRow, dataset: Dataset, device_type: str) -> str:
-    """Return why a row can't be run here; empty where it can."""
-    if row.needs_gpu and device_type == "cpu":
-        return NEEDS_GPU
-    n_train, n_train_val = len(dataset.train), len(dataset.train) + len(dataset.val)
-    if row.data_options.get("subset", 0) > n_train or sum(row.data_options.get("resplit", ())) > n_train_val:
-        return "needs more images than there are"
-    return ""
-
-
-def _print_plan(runner: _PlanRunner, rows: list[PlanRow], dataset: Dataset, device_type: str) -> None:
-    table = Table(title=f"runs, in {runner.runs_dir}")
-    for heading in ("key", "seed", "epochs", "state", "command"):
-        table.add_column(heading)
-    for row in rows:
-        skip_reason = _skip_reason(row, dataset, device_type)
-        for seed in row.seeds:
-            state = skip_reason or runner.state(row, seed)
-            table.add_row(row.key, str(seed), str(row.recipe.epochs), state, runner.command(row, seed))
-    table_console().print(table)

@@ -189,7 +189,7 @@ def _tuning_data(dataset: Dataset, settings: StudySettings) -> Dataset:
     uniform = np.full((len(tuning_data.val), dataset.n_classes), 1 / dataset.n_classes)
     if (
         settings.metric == "val_auc"
-        and compute_metrics(uniform, tuning_data.val.labels, dataset.class_names)["auc"] is None
+        and compute_metrics(uniform, tuning_data.val.labels, dataset.class_names).auc is None
     ):
         expected = "val_loss, say: AUC is undefined on this validation split, which lacks classes"
         raise InvalidArgument("metric", settings.metric, expected)
@@ -325,6 +325,6 @@ def _evaluate_best(study_state: StudyState, dataset: Dataset, store: CheckpointS
         trainer.load_state_dict(state)
         trainer.model.load_state_dict(trainer.final_weights()[0])
         val = BatchLoader(dataset.val, device, channels_last=trainer.recipe.channels_last)
-        return evaluate_model(trainer.model, val, dataset.class_names).metrics
+        return evaluate_model(trainer.model, val, dataset.class_names).metrics.to_dict()
     finally:
         torch.set_num_threads(previous_threads)

@@ -1,8 +1,11 @@
-"""The numbers agree with scikit-learn to 1e-9 and with MedMNIST's own definition, on ordinary and on awkward data."""
+"""Metrics agree with scikit-learn to 1e-9 and with MedMNIST's definition, also on edge cases; metrics.json reads back."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as reference
 
+from nephros.errors import FileError, IncompleteError
 from nephros.evaluation.metrics import (
+    Metrics,
     calibration_curve,
     class_roc_curve,
     compute_metrics,
@@ -42,27 +47,27 @@ def test_agrees_with_scikit_learn(n: int, classes: int, seed: int) -> None:
     metrics = compute_metrics(probabilities, labels, _class_names(classes))
     predicted = probabilities.argmax(axis=1)
     options = {"average": "macro", "zero_division": 0}
-    assert metrics["n"] == len(labels)
-    assert metrics["accuracy"] == pytest.approx(reference.accuracy_score(labels, predicted), abs=1e-9)
-    assert metrics["loss"] == pytest.approx(reference.log_loss(labels, probabilities, labels=range(classes)), abs=1e-9)
-    assert metrics["macro_f1"] == pytest.approx(reference.f1_score(labels, predicted, **options), abs=1e-9)
-    assert metrics["macro_precision"] == pytest.approx(
-        reference.precision_score(labels, predicted, **options), abs=1e-9
-    )
-    assert metrics["macro_recall"] == pytest.approx(reference.balanced_accuracy_score(labels, predicted), abs=1e-9)
+    assert metrics.n == len(labels)
+    assert metrics.accuracy == pytest.approx(reference.accuracy_score(labels, predicted), abs=1e-9)
+    assert metrics.loss == pytest.approx(reference.log_loss(labels, probabilities, labels=range(classes)), abs=1e-9)
+    assert metrics.macro_f1 == pytest.approx(reference.f1_score(labels, predicted, **options), abs=1e-9)
+    assert metrics.macro_precision == pytest.approx(reference.precision_score(labels, predicted, **options), abs=1e-9)
+    assert metrics.macro_recall == pytest.approx(reference.balanced_accuracy_score(labels, predicted), abs=1e-9)
     per_class = reference.precision_recall_fscore_support(labels, predicted, labels=range(classes), zero_division=0)
     for key, column in zip(("precision", "recall", "f1", "support"), per_class, strict=True):
-        assert [row[key] for row in metrics["per_class"]] == pytest.approx(list(column), abs=1e-9)
-    assert metrics["confusion_matrix"] == reference.confusion_matrix(labels, predicted, labels=range(classes)).tolist()
+        assert [getattr(row, key) for row in metrics.per_class] == pytest.approx(list(column), abs=1e-9)
+    assert np.array_equal(
+        metrics.confusion_matrix, reference.confusion_matrix(labels, predicted, labels=range(classes))
+    )
     if classes > 2:
         auc = reference.roc_auc_score(labels, probabilities, multi_class="ovr", average="macro", labels=range(classes))
     else:
         auc = reference.roc_auc_score(labels, probabilities[:, 1])
-    assert metrics["auc"] == pytest.approx(auc, abs=1e-9)
+    assert metrics.auc == pytest.approx(auc, abs=1e-9)
 
 
 def _medmnist_auc(labels: NDArray[np.int64], scores: NDArray[np.float64], task: str) -> float:
-    """MedMNIST's definition in its own words: binary takes the last column; else the mean over columns, one against the rest."""
+    """Return the AUC as MedMNIST's evaluator computes it: binary: the last column; else the mean one-vs-rest over columns."""
     if task == "binary-class":
         return float(reference.roc_auc_score(labels, scores[:, -1]))
     aucs = [reference.roc_auc_score((labels == c).astype(float), scores[:, c]) for c in range(scores.shape[1])]
@@ -70,71 +75,99 @@ def _medmnist_auc(labels: NDArray[np.int64], scores: NDArray[np.float64], task: 
 
 
 @pytest.mark.parametrize(("classes", "task"), [(2, "binary-class"), (5, "ordinal-regression"), (8, "multi-class")])
-def test_auc_is_medmnist_s(classes: int, task: str) -> None:
+def test_auc_agrees_with_medmnist(classes: int, task: str) -> None:
     probabilities, labels = _random_case(300, classes, seed=4)
-    assert compute_metrics(probabilities, labels, _class_names(classes))["auc"] == pytest.approx(
+    assert compute_metrics(probabilities, labels, _class_names(classes)).auc == pytest.approx(
         _medmnist_auc(labels, probabilities, task), abs=1e-9
     )
 
 
-def test_the_loss_is_a_mean_over_images_not_over_batches() -> None:
+def test_loss_is_the_mean_over_images() -> None:
     probabilities = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])
     metrics = compute_metrics(probabilities, np.array([0, 0, 1]), _class_names(2))
-    assert metrics["loss"] == pytest.approx(-(math.log(0.5) + math.log(0.9) + math.log(0.8)) / 3, abs=1e-12)
+    assert metrics.loss == pytest.approx(-(math.log(0.5) + math.log(0.9) + math.log(0.8)) / 3, abs=1e-12)
 
 
-def test_a_class_that_the_split_lacks_has_no_auc_and_the_macro_figures_say_over_which() -> None:
+def test_an_absent_class_has_no_auc_and_is_left_out_of_macro_averages() -> None:
     probabilities, labels = _random_case(100, 4, seed=1)
     keep = labels != 2
     metrics = compute_metrics(probabilities[keep], labels[keep], _class_names(4))
-    assert metrics["per_class"][2]["auc"] is None
-    assert metrics["per_class"][2]["support"] == 0
-    assert metrics["macro_classes"] == [0, 1, 3]
-    others = [row["auc"] for row in metrics["per_class"] if row["class"] != 2]
-    assert metrics["auc"] == pytest.approx(np.mean(others))
-    assert len(metrics["confusion_matrix"]) == 4
+    assert metrics.per_class[2].auc is None
+    assert metrics.per_class[2].support == 0
+    assert metrics.macro_classes == (0, 1, 3)
+    others = [row.auc for row in metrics.per_class if row.class_index != 2]
+    assert metrics.auc == pytest.approx(np.mean(others))
+    assert len(metrics.confusion_matrix) == 4
 
 
-def test_one_class_alone_has_no_auc_at_all() -> None:
+def test_a_single_class_has_no_auc() -> None:
     metrics = compute_metrics(np.array([[0.6, 0.4], [0.7, 0.3]]), np.array([0, 0]), _class_names(2))
-    assert metrics["auc"] is None
-    assert metrics["accuracy"] == 1.0
+    assert metrics.auc is None
+    assert metrics.accuracy == 1.0
 
 
-def test_always_answering_one_class_counts_zero_over_zero_as_zero() -> None:
+def test_precision_of_a_class_never_predicted_is_zero() -> None:
     probabilities = np.tile([0.7, 0.2, 0.1], (9, 1))
     metrics = compute_metrics(probabilities, np.arange(9) % 3, _class_names(3))
-    assert [row["precision"] for row in metrics["per_class"]] == pytest.approx([1 / 3, 0, 0])
-    assert metrics["auc"] == pytest.approx(0.5)
+    assert [row.precision for row in metrics.per_class] == pytest.approx([1 / 3, 0, 0])
+    assert metrics.auc == pytest.approx(0.5)
 
 
-def test_wilson_interval_against_published_values() -> None:
+def test_wilson_interval_agrees_with_published_values() -> None:
     # Newcombe, Statistics in Medicine 17, 1998, table I, method 3: 81/263 and 0/20.
     assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
 
 
-def test_calibration_error_by_hand() -> None:
+def test_calibration_error_agrees_with_a_calculation_by_hand() -> None:
     probabilities = np.array([[0.95, 0.05], [0.95, 0.05], [0.55, 0.45], [0.45, 0.55]])
     labels = np.array([0, 1, 0, 0])
     bins = calibration_curve(probabilities, labels)
     assert sum(b.count for b in bins) == 4
-    # Two images of confidence .95, one right: |.5 - .95|; two of .55, one right: |.5 - .55|.
+    # Two images of confidence .95, one correct: |.5 - .95|; two of .55, one correct: |.5 - .55|.
     assert expected_calibration_error(bins) == pytest.approx((2 * 0.45 + 2 * 0.05) / 4)
 
 
-def test_certainty_falls_into_the_last_bin() -> None:
+def test_confidence_1_is_in_the_last_bin() -> None:
     bins = calibration_curve(np.array([[1.0, 0.0]]), np.array([0]))
     assert bins[-1].count == 1
 
 
-def test_confusion_rows_are_actual_classes() -> None:
+def test_rows_of_the_confusion_matrix_are_actual_classes() -> None:
     assert confusion_matrix(np.array([1, 1, 0]), np.array([0, 1, 0]), 2).tolist() == [[1, 1], [0, 1]]
 
 
-def test_roc_starts_and_ends_in_the_corners() -> None:
+def test_roc_curve_runs_from_corner_to_corner_and_has_the_auc() -> None:
     probabilities, labels = _random_case(50, 3, seed=2)
     false_positive, true_positive = class_roc_curve(probabilities, labels, 1)
     assert (false_positive[0], true_positive[0], false_positive[-1], true_positive[-1]) == (0, 0, 1, 1)
     auc = float(np.trapezoid(true_positive, false_positive))
     assert auc == pytest.approx(reference.roc_auc_score(labels == 1, probabilities[:, 1]))
+
+
+def test_metrics_are_read_back_as_written(tmp_path: Path) -> None:
+    probabilities, labels = _random_case(60, 3, seed=3)
+    metrics = dataclasses.replace(
+        compute_metrics(probabilities, labels, _class_names(3)), split="val", epoch=4, provenance={"title": "x"}
+    )
+    metrics.save(tmp_path / "metrics.json")
+    assert Metrics.load(tmp_path / "metrics.json") == metrics
+    stored = json.loads((tmp_path / "metrics.json").read_text())
+    assert stored["format"] == "nephros-metrics-2"
+    assert stored["per_class"][1] | {"auc": None} == {
+        "class": 1, "name": "class 1", "precision": metrics.per_class[1].precision, "recall": metrics.per_class[1].recall,
+        "f1": metrics.per_class[1].f1, "auc": None, "support": metrics.per_class[1].support,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"format": "nephros-metrics-1"}', '{"format": "nephros-metrics-2"}']
+)
+def test_damaged_metrics_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "metrics.json"
+    with pytest.raises(IncompleteError):
+        Metrics.load(path)
+    path.write_text(text)
+    with pytest.raises(FileError) as exc_info:
+        Metrics.load(path)
+    assert exc_info.value.path == path

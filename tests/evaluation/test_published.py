@@ -1,4 +1,4 @@
-"""The published TissueMNIST results are all there, as their sources print them."""
+"""The published TissueMNIST results are complete and as their sources print them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nephros.evaluation.published import published_results
 from nephros.presets import RECIPES
 
 
-def test_every_row_has_its_source_and_plausible_numbers() -> None:
+def test_every_result_has_a_source_and_plausible_values() -> None:
     rows = published_results()
     assert sum(row.headline for row in rows) == 14
     for row in rows:
@@ -22,7 +22,7 @@ def test_every_row_has_its_source_and_plausible_numbers() -> None:
     assert Counter(row.url for row in rows)["https://doi.org/10.1038/s41598-025-92156-9"] == 3
 
 
-def test_the_rows_that_others_are_compared_with() -> None:
+def test_reference_results_are_as_published() -> None:
     by_name = {(row.method, row.input): row for row in published_results()}
     assert by_name["AutoKeras", "28"].accuracy == 0.703
     assert by_name["ResNet-18", "28"].auc == 0.930
@@ -33,7 +33,7 @@ def test_the_rows_that_others_are_compared_with() -> None:
     assert by_name["poster net", "28"].split == "another"
 
 
-def test_each_recipe_of_the_seeds_has_the_figures_it_is_to_reproduce() -> None:
+def test_recipes_have_the_results_that_they_reproduce() -> None:
     by_recipe = {row.recipe: row for row in published_results() if row.recipe}
     accuracies = [0.419, 0.465, 0.543, 0.475, 0.321, 0.588, 0.590]
     assert [by_recipe[f"course-{row}"].accuracy for row in range(1, 8)] == accuracies

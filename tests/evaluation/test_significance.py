@@ -1,4 +1,4 @@
-"""Two models on the same images: McNemar's exact test and the paired bootstrap."""
+"""Comparing two models on the same images: McNemar's exact test, the paired bootstrap and Holm's correction."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def _correct(both: int, first_only: int, second_only: int, neither: int) -> tupl
     return np.repeat([True, True, False, False], counts), np.repeat([True, False, True, False], counts)
 
 
-def test_p_is_twice_the_binomial_tail() -> None:
-    # McNemar's exact test by hand: of 10 images that one alone had right, 9 or more went to one of them.
+def test_p_value_is_twice_the_binomial_tail() -> None:
+    # McNemar's exact test by hand: of 10 images that only one model classified correctly, 9 or more belong to one of them.
     comparison = compare_paired(*_correct(50, 9, 1, 40))
     tail = sum(math.comb(10, k) for k in (9, 10)) / 2**10
     assert comparison.p_value == pytest.approx(2 * tail)
@@ -24,12 +24,12 @@ def test_p_is_twice_the_binomial_tail() -> None:
     assert (comparison.n_first_only, comparison.n_second_only, comparison.n) == (9, 1, 100)
 
 
-def test_models_that_agree_are_not_apart() -> None:
+def test_models_that_agree_do_not_differ() -> None:
     comparison = compare_paired(*_correct(60, 0, 0, 40))
     assert (comparison.p_value, comparison.difference, comparison.low, comparison.high) == (1.0, 0.0, 0.0, 0.0)
 
 
-def test_the_interval_is_that_of_drawing_images_again() -> None:
+def test_interval_agrees_with_resampling_images() -> None:
     first, second = _correct(600, 90, 60, 250)
     comparison = compare_paired(first, second)
     rng = np.random.default_rng(7)
@@ -41,7 +41,7 @@ def test_the_interval_is_that_of_drawing_images_again() -> None:
     assert comparison.low < comparison.difference < comparison.high
 
 
-def test_p_values_tested_together_are_holm_s() -> None:
+def test_p_values_are_corrected_by_holm() -> None:
     comparisons = [
         compare_paired(*_correct(50, 9, 1, 40)),
         compare_paired(*_correct(50, 12, 0, 40)),

@@ -25,7 +25,7 @@ MakeRun = Callable[..., tuple[RunFolder, Dataset]]
 def random_evaluation(
     labels: NDArray[np.int64], class_names: tuple[str, ...], seed: int = 0, separation: float = 1.6
 ) -> Evaluation:
-    """Return the Evaluation of a classifier that is right more often than not; `separation` above 50 makes it always right."""
+    """Return the Evaluation of a classifier better than chance; with `separation` above 50 it is always right."""
     scores = np.random.default_rng(seed).normal(size=(len(labels), len(class_names)))
     scores[np.arange(len(labels)), labels] += separation
     probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -34,7 +34,7 @@ def random_evaluation(
 
 
 def history_of(n: int) -> list[EpochMetrics]:
-    """Return the history of n made-up epochs."""
+    """Return the history of n epochs."""
     return [
         EpochMetrics(e, 0.1, 2 / e, 0.3 + 0.05 * e, 1.8 / e, 0.35 + 0.04 * e, 0.3, 0.8, 1.5, 900.0)
         for e in range(1, n + 1)
@@ -43,7 +43,7 @@ def history_of(n: int) -> list[EpochMetrics]:
 
 @pytest.fixture
 def evaluation() -> Callable[..., Evaluation]:
-    """Make an Evaluation of so many classes; class `missing` has no cells."""
+    """Make an Evaluation on so many classes; class `missing` has no cells."""
 
     def make(classes: int, missing: int | None = None, n: int = 400, separation: float = 1.6) -> Evaluation:
         labels = np.random.default_rng(1).integers(0, classes, n)
@@ -73,7 +73,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         **changes: Any,
     ) -> tuple[RunFolder, Dataset]:
         provenance = Provenance(
-            "TissueMNIST" if key == "tissuemnist" else "Made-up cells", split, "/data/x.npz", "ab" * 32, key
+            "TissueMNIST" if key == "tissuemnist" else "Example cells", split, "/data/x.npz", "ab" * 32, key
         )
         dataset = _dataset(class_names, channels, missing, provenance)
         folder = RunFolder.create(tmp_path / root, split == "synthetic")
@@ -84,9 +84,9 @@ def make_run(tmp_path: Path) -> MakeRun:
             write_text(folder.file("history.csv"), history_to_csv(history_of(history)))
         for name in scored:
             evaluation = random_evaluation(dataset.split(name).labels, class_names, separation=separation)
-            context = {"split": name, "provenance": provenance.to_dict()}
+            metrics = replace(evaluation.metrics, split=name, provenance=provenance.to_dict())
             predictions = None if name == "train" else folder.file(name, "predictions.npz")
-            Evaluation({**context, **evaluation.metrics}, evaluation.probabilities, evaluation.labels).save(
+            Evaluation(metrics, evaluation.probabilities, evaluation.labels).save(
                 folder.file(name, "metrics.json"), predictions
             )
         if "test" in scored:

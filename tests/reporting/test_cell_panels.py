@@ -1,4 +1,4 @@
-"""Which mistakes are shown, beside which cells, and how cells are made ready to look at."""
+"""Choice and figures of misclassified cells, and how cells are prepared for display."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def evaluation_of(rows: list[tuple[int, list[float]]]) -> Evaluation:
 ROWS = [
     (0, [0.9, 0.1, 0.0]),
     (0, [0.6, 0.4, 0.0]),
-    (0, [0.2, 0.7, 0.1]),  # 2: the less sure mistake
-    (0, [0.1, 0.9, 0.0]),  # 3: the surer one
+    (0, [0.2, 0.7, 0.1]),  # 2: the less confident error
+    (0, [0.1, 0.9, 0.0]),  # 3: the more confident one
     (1, [0.2, 0.8, 0.0]),
     (1, [0.3, 0.7, 0.0]),
-    (2, [0.8, 0.1, 0.1]),  # 6: its class is never called rightly
+    (2, [0.8, 0.1, 0.1]),  # 6: its class is never classified correctly
     (2, [0.6, 0.1, 0.3]),
 ]
 
 
-def test_the_surest_mistakes_come_first_between_the_surest_right_cells() -> None:
+def test_the_most_confident_errors_come_first_between_confident_correct_cells() -> None:
     first, second = most_confident_errors(evaluation_of(ROWS), 0)
     assert (first.cell.index, second.cell.index) == (3, 2)
     assert (first.predicted_example.index, first.actual_example.index) == (4, 0)
@@ -50,7 +50,7 @@ def test_the_surest_mistakes_come_first_between_the_surest_right_cells() -> None
     assert first.predicted_example.is_correct
 
 
-def test_a_class_that_is_never_right_shows_its_likeliest_other_cell() -> None:
+def test_a_class_without_correct_predictions_shows_its_most_probable_cell() -> None:
     cells = most_confident_correct(evaluation_of(ROWS), 2, 1)
     assert [(cell.index, cell.is_correct) for cell in cells] == [(7, False)]
     for row in most_confident_errors(evaluation_of(ROWS), 2):
@@ -58,45 +58,45 @@ def test_a_class_that_is_never_right_shows_its_likeliest_other_cell() -> None:
         assert row.actual_example.actual == 2
 
 
-def test_no_mistakes_and_missing_classes_show_nothing() -> None:
+def test_classes_without_errors_or_cells_show_nothing() -> None:
     assert most_confident_errors(evaluation_of(ROWS[4:6] + ROWS[:2]), 1) == []
     assert most_confident_correct(evaluation_of(ROWS[:6]), 2, 3) == []
-    only_of_an_absent_class = evaluation_of([(0, [0.1, 0.0, 0.9]), (0, [0.9, 0.1, 0.0]), (1, [0.0, 1.0, 0.0])])
-    assert most_confident_errors(only_of_an_absent_class, 0) == []
+    all_predicted_absent = evaluation_of([(0, [0.1, 0.0, 0.9]), (0, [0.9, 0.1, 0.0]), (1, [0.0, 1.0, 0.0])])
+    assert most_confident_errors(all_predicted_absent, 0) == []
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (28, 28, 3), (20, 30)])
-def test_triptychs_draw_three_cells_a_row(shape: tuple[int, ...]) -> None:
+def test_triptychs_draw_three_cells_per_error(shape: tuple[int, ...]) -> None:
     images = np.random.default_rng(0).integers(0, 60, (len(ROWS), *shape)).astype(np.uint8)
     rows = most_confident_errors(evaluation_of(ROWS), 0)
-    figure = plot_misclassified(rows, images, NAMES, "test", "Made-up cells, synthetic")
+    figure = plot_misclassified(rows, images, NAMES, "test", "Example cells, synthetic")
     drawn_images = figure.axes[0].images
     assert len(drawn_images) == 3 * len(rows)
     assert np.array_equal(np.asarray(drawn_images[2].get_array()), to_display(images[3], 56))
     texts = [artist.get_text() for artist in figure.findobj(Text)]
-    for text in ("an image of the\npredicted class", "the misclassified\ncell", "an image of the\nactual class"):
+    for text in ("predicted class", "misclassified cell", "actual class"):
         assert text in texts
-    for text in ("round", "oval", "right, p 0.80", "← 0.90", "0.10 →", "Made-up cells, synthetic"):
+    for text in ("round", "oval", "correct, p 0.80", "← 0.90", "0.10 →", "Example cells, synthetic"):
         assert text in texts
 
 
-def test_reasons_stand_below_their_mistake() -> None:
+def test_explanations_are_below_their_error() -> None:
     images = np.random.default_rng(0).integers(0, 60, (len(ROWS), 28, 28)).astype(np.uint8)
     rows = most_confident_errors(evaluation_of(ROWS), 0)
     heat = np.zeros((28, 28), dtype=np.float32)
     heat[:14] = 1
     explanation = CellExplanation(heat, "occlusion", (SimilarCell(images[5], 2, 0.875), SimilarCell(images[6], 1, 0.5)))
-    figure = plot_misclassified(rows, images, NAMES, "test", "Made-up cells, synthetic", [explanation] * len(rows))
+    figure = plot_misclassified(rows, images, NAMES, "test", "Example cells, synthetic", [explanation] * len(rows))
     drawn_images = [np.asarray(image.get_array()) for image in figure.axes[0].images]
     assert len(drawn_images) == 6 * len(rows)
     assert any(np.array_equal(drawn_image, overlay_heatmap(images[3], heat, 56)) for drawn_image in drawn_images)
     assert any(np.array_equal(drawn_image, to_display(images[5], 56)) for drawn_image in drawn_images)
     texts = [artist.get_text() for artist in figure.findobj(Text)]
-    for text in ("what spoke for it", "(occlusion)", "lobed", "similar, 0.88", "similar, 0.50"):
+    for text in ("prediction", "(occlusion)", "lobed", "similar, 0.88", "similar, 0.50"):
         assert text in texts
 
 
-def test_heat_colours_a_cell_where_it_is_and_nowhere_else() -> None:
+def test_a_heat_map_colors_a_cell_only_where_it_is_hot() -> None:
     cell = np.random.default_rng(0).integers(0, 200, (28, 28)).astype(np.uint8)
     heat = np.zeros((28, 28), dtype=np.float32)
     heat[:, :10] = 1
@@ -108,7 +108,7 @@ def test_heat_colours_a_cell_where_it_is_and_nowhere_else() -> None:
     assert (warm[..., 0] - warm[..., 2]).mean() > 50
 
 
-def test_grey_cells_are_stretched_to_white_and_colours_left_alone() -> None:
+def test_gray_cells_are_scaled_to_white_and_color_cells_unchanged() -> None:
     gray = np.zeros((28, 28), dtype=np.uint8)
     gray[10:18, 10:18] = 50
     assert to_display(gray).shape == (112, 112)
@@ -120,7 +120,7 @@ def test_grey_cells_are_stretched_to_white_and_colours_left_alone() -> None:
     assert to_display(np.zeros((200, 150), dtype=np.uint8)).shape == (200, 150)
 
 
-def test_a_cells_address_holds_its_png(evaluation: Callable[..., Evaluation]) -> None:
+def test_a_data_uri_holds_the_png(evaluation: Callable[..., Evaluation]) -> None:
     image = np.random.default_rng(0).integers(0, 255, (28, 28)).astype(np.uint8)
     prefix, data = png_data_uri(image).split(",")
     assert prefix == "data:image/png;base64"

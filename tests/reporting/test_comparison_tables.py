@@ -1,4 +1,4 @@
-"""A comparison's tables: what an interval is, and what a run cost, is said in each of them."""
+"""A comparison in each of its files, and on terminals of different widths: every one has intervals, costs and sources."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nephros.evaluation.comparison import Comparison
-from nephros.evaluation.leaderboard import LeaderboardRow, leaderboard
-from nephros.reporting.comparison import tables
+from nephros.commands import compare as compare_command
+from nephros.evaluation.leaderboard import Comparison, LeaderboardRow, leaderboard
 from nephros.reporting.comparison.page import write_comparison
 
 RUN = LeaderboardRow(
@@ -24,10 +23,10 @@ RUN = LeaderboardRow(
 @pytest.fixture
 def comparison() -> Comparison:
     runs = [RUN, replace(RUN, method="knn", accuracy=0.5, low=0.49, high=0.51, training_minutes=None)]
-    return Comparison("test", "TissueMNIST, own split", leaderboard(runs), [], ["One thing to know."])
+    return Comparison("test", "TissueMNIST, own split", leaderboard(runs), [], ["A caveat."])
 
 
-def test_each_file_says_what_an_interval_is(comparison: Comparison, tmp_path: Path) -> None:
+def test_each_file_names_the_kind_of_interval(comparison: Comparison, tmp_path: Path) -> None:
     markdown, table, page = write_comparison(comparison, tmp_path)
     with open(table, encoding="utf-8", newline="") as file:
         rows = {(row["method"], row["input"]): row for row in csv.DictReader(file)}
@@ -45,12 +44,13 @@ def test_each_file_says_what_an_interval_is(comparison: Comparison, tmp_path: Pa
 
 
 @pytest.mark.parametrize("width", [100, 200])
-def test_a_terminal_of_any_width_says_it_too_with_device_checkpoint_and_source(
+def test_a_terminal_of_any_width_shows_intervals_costs_and_sources(
     comparison: Comparison, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     console = Console(width=width, force_terminal=True, color_system=None, highlight=False, soft_wrap=True)
-    monkeypatch.setattr(tables, "table_console", lambda: console)
-    tables.print_comparison(comparison)
+    monkeypatch.setattr("nephros.console.table_console", lambda: console)
+    monkeypatch.setattr("nephros.workflows.compare.compare", lambda *_args, **_options: comparison)
+    assert compare_command.compare(["runs/a-run"]) == 0
     output = capsys.readouterr().out
     table, rest = output[: output.index("└")], output[output.index("┘") :]
     assert max(map(len, table.splitlines())) <= width

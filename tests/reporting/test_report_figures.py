@@ -1,4 +1,4 @@
-"""What the figures show: axes, texts and counts, for 2, 8 and 11 classes, and where a class is missing."""
+"""Content of the figures: axes, texts and counts, for 2, 8 and 11 classes and where a class is missing."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from nephros.evaluation.leaderboard import LeaderboardRow, leaderboard
 from nephros.evaluation.metrics import calibration_curve
 from nephros.evaluation.scoring import Evaluation
 from nephros.recipe import AugmentConfig, ModelConfig, Recipe
-from nephros.reporting.plots import classification, learning_and_roc
-from nephros.reporting.plots.leaderboard_chart import plot_leaderboard
-from nephros.reporting.plots.style import LIGHT_COLORS, format_percent, wrap_label
+from nephros.reporting.plots import classification, training_curves
+from nephros.reporting.plots.accuracy_charts import plot_leaderboard
+from nephros.reporting.plots.style import LIGHT_COLORS, whole_percent, wrap_label
 from nephros.training.history import EpochMetrics
 
 Make = Callable[..., Evaluation]
-TITLE = "Made-up cells, synthetic"
+TITLE = "Example cells, synthetic"
 
 
 def texts(figure: Figure) -> list[str]:
@@ -42,7 +42,7 @@ def history(n: int) -> list[EpochMetrics]:
     ]
 
 
-def test_class_ratios_print_counts_and_shares() -> None:
+def test_class_balance_prints_counts_and_shares() -> None:
     figure = classification.plot_class_balance(
         {"train": [30, 10], "val": [4, 0], "test": [6, 2]}, class_names(2), TITLE
     )
@@ -57,8 +57,8 @@ def test_class_ratios_print_counts_and_shares() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 8, 11])
-def test_confusion_prints_every_count_and_share(evaluation: Make, classes: int) -> None:
-    matrix = np.array(evaluation(classes).metrics["confusion_matrix"])
+def test_confusion_matrix_prints_every_count_and_share(evaluation: Make, classes: int) -> None:
+    matrix = np.array(evaluation(classes).metrics.confusion_matrix)
     figure = classification.plot_confusion_matrix(matrix, class_names(classes), "val", TITLE)
     axes = figure.axes[0]
     cells = {
@@ -69,50 +69,50 @@ def test_confusion_prints_every_count_and_share(evaluation: Make, classes: int) 
     for row in range(classes):
         for column in range(classes):
             assert cells[column, row, "top"] == f"{matrix[row, column]:,}"
-            assert cells[column, row, "bottom"] == format_percent(matrix[row, column] / matrix[row].sum())
+            assert cells[column, row, "bottom"] == whole_percent(matrix[row, column] / matrix[row].sum())
     depth = np.array([patch.get_alpha() for patch in axes.patches], dtype=float).reshape(classes, classes)
     assert (depth.argmax(axis=1) == matrix.argmax(axis=1)).all()
     assert to_hex(axes.patches[0].get_facecolor()) == LIGHT_COLORS["val"]
     assert TITLE in texts(figure)
 
 
-def test_confusion_says_which_class_has_no_cells(evaluation: Make) -> None:
-    matrix = np.array(evaluation(4, missing=2).metrics["confusion_matrix"])
+def test_confusion_matrix_says_which_class_has_no_cells(evaluation: Make) -> None:
+    matrix = np.array(evaluation(4, missing=2).metrics.confusion_matrix)
     figure = classification.plot_confusion_matrix(matrix, class_names(4), "test", TITLE)
-    assert texts(figure).count("no such cells in test") == 1
+    assert texts(figure).count("no cells in test") == 1
     assert len(figure.axes[0].texts) == 2 * 12 + 1
 
 
 @pytest.mark.parametrize("classes", [2, 8, 11, 30])
-def test_roc_grid_has_a_panel_a_class_with_area_and_ratio(evaluation: Make, classes: int) -> None:
+def test_roc_curves_have_a_panel_per_class_with_auc_and_share(evaluation: Make, classes: int) -> None:
     result = evaluation(classes)
-    figure = learning_and_roc.plot_roc_curves(result, class_names(classes), "test", TITLE)
+    figure = classification.plot_roc_curves(result, class_names(classes), "test", TITLE)
     assert len(figure.axes) == classes
     for c, axes in enumerate(figure.axes):
-        auc = result.metrics["per_class"][c]["auc"]
+        auc = result.metrics.per_class[c].auc
         share = (result.labels == c).mean()
         assert axes.get_title(loc="left") == f"kind {c}"
-        assert f"area {auc:.3f}  ·  {100 * share:.1f} % of cells" in [text.get_text() for text in axes.texts]
+        assert f"AUC {auc:.3f}  ·  {100 * share:.1f} % of cells" in [text.get_text() for text in axes.texts]
         x, y = np.asarray(axes.lines[1].get_xdata()), np.asarray(axes.lines[1].get_ydata())
         assert np.trapezoid(y, x) == pytest.approx(auc, abs=0.02)
 
 
-def test_roc_grid_says_which_class_is_missing(evaluation: Make) -> None:
-    figure = learning_and_roc.plot_roc_curves(evaluation(8, missing=3), class_names(8), "val", TITLE)
+def test_roc_curves_say_which_class_is_missing(evaluation: Make) -> None:
+    figure = classification.plot_roc_curves(evaluation(8, missing=3), class_names(8), "val", TITLE)
     assert [len(axes.lines) for axes in figure.axes] == [2, 2, 2, 0, 2, 2, 2, 2]
-    assert "no such cells\nin validation" in texts(figure)
+    assert "no cells\nin validation" in texts(figure)
 
 
 def test_thinned_curves_keep_their_ends_and_area() -> None:
     x = np.linspace(0, 1, 20_000)
     y = x**0.2
-    few_x, few_y = learning_and_roc.thin_curve(x, y)
+    few_x, few_y = classification.thin_curve(x, y)
     assert len(few_x) <= 200
     assert (few_x[0], few_x[-1], few_y[0], few_y[-1]) == (0, 1, 0, 1)
     assert np.trapezoid(few_y, few_x) == pytest.approx(np.trapezoid(y, x), abs=2e-4)
 
 
-def test_reliability_draws_the_bins_that_hold_something(evaluation: Make) -> None:
+def test_reliability_diagram_draws_the_bins_that_hold_cells(evaluation: Make) -> None:
     bins = calibration_curve(evaluation(3).probabilities, evaluation(3).labels)
     filled_bins = [b for b in bins if b.count]
     figure = classification.plot_reliability_diagram(bins, "test", TITLE)
@@ -124,26 +124,27 @@ def test_reliability_draws_the_bins_that_hold_something(evaluation: Make) -> Non
     assert TITLE in texts(figure)
 
 
-def test_learning_curves_mark_the_kept_epoch_and_the_final_train_score() -> None:
+def test_learning_curves_mark_the_checkpoint_and_its_train_metrics(evaluation: Make) -> None:
+    train_metrics = evaluation(3).metrics
     running = "train (running: augmented, dropout on)"
-    figure = learning_and_roc.plot_learning_curves(
-        history(6), TITLE, running, chosen_epoch=4, train_metrics={"accuracy": 0.7, "loss": 0.9}
+    figure = training_curves.plot_learning_curves(
+        history(6), TITLE, running, chosen_epoch=4, train_metrics=train_metrics
     )
     assert len(figure.axes) == 3
     by_label = {str(line.get_label()): line for line in figure.axes[0].lines}
     assert list(np.asarray(by_label[running].get_ydata())) == [row.train_accuracy for row in history(6)]
     assert list(np.asarray(by_label["validation"].get_ydata())) == [row.val_accuracy for row in history(6)]
-    point = by_label["train, evaluation mode, weights kept"]
-    assert (list(np.asarray(point.get_xdata())), list(np.asarray(point.get_ydata()))) == ([4], [0.7])
-    assert list(np.asarray(by_label["epoch 4: weights kept"].get_xdata())) == [4]
+    point = by_label["train, evaluation mode, checkpoint"]
+    assert (list(np.asarray(point.get_xdata())), list(np.asarray(point.get_ydata()))) == ([4], [train_metrics.accuracy])
+    assert list(np.asarray(by_label["epoch 4: checkpoint"].get_xdata())) == [4]
     strings = texts(figure)
     assert running in strings
     assert TITLE in strings
-    assert {"Accuracy", "Loss, nats an image", "Learning rate"} <= set(strings)
+    assert {"Accuracy", "Loss (nats per image)", "Learning rate"} <= set(strings)
 
 
 def test_learning_curves_of_an_unfinished_run_mark_nothing() -> None:
-    figure = learning_and_roc.plot_learning_curves(history(1), TITLE)
+    figure = training_curves.plot_learning_curves(history(1), TITLE)
     assert len(figure.axes[0].lines) == 2
     assert _ticks(figure.axes[0]) == [1]
 
@@ -153,13 +154,13 @@ def _ticks(axes: Axes) -> list[float]:
     return [float(tick) for tick in axes.get_xticks() if low <= tick <= high]
 
 
-def test_the_running_label_says_what_was_on() -> None:
+def test_the_label_of_training_curves_names_the_regularization() -> None:
     both = Recipe(augment=AugmentConfig(shift=2), model=ModelConfig(dropout=0.5))
-    assert learning_and_roc.train_curve_label(both) == "train (running: augmented, dropout on)"
-    assert learning_and_roc.train_curve_label(Recipe()) == "train (running: weights still moving)"
+    assert training_curves.train_curve_label(both) == "train (running: augmented, dropout on)"
+    assert training_curves.train_curve_label(Recipe()) == "train (running: mean over the epoch)"
 
 
-def test_published_results_stand_around_the_run() -> None:
+def test_leaderboard_ranks_the_run_among_published_results() -> None:
     run_row = LeaderboardRow(
         "this run: x", "28", 0.69, "own test", "this report", low=0.68, high=0.70, auc=0.93, is_run=True
     )
@@ -181,11 +182,11 @@ def test_published_results_stand_around_the_run() -> None:
 
 def test_drawing_leaves_the_callers_settings_alone(evaluation: Make) -> None:
     before = dict(matplotlib.rcParams)
-    learning_and_roc.plot_roc_curves(evaluation(2), class_names(2), "test", TITLE)
+    classification.plot_roc_curves(evaluation(2), class_names(2), "test", TITLE)
     assert dict(matplotlib.rcParams) == before
 
 
-def test_names_are_wrapped_evenly_and_dollars_are_no_formulas(evaluation: Make) -> None:
+def test_names_are_wrapped_evenly_and_dollars_are_not_formulas(evaluation: Make) -> None:
     assert wrap_label("Collecting Duct, Connecting Tubule", 25) == "Collecting Duct,\nConnecting Tubule"
     assert wrap_label("a", 25) == "a"
     assert wrap_label(" ".join(["word"] * 40), 20, 2).endswith("…")
@@ -193,16 +194,16 @@ def test_names_are_wrapped_evenly_and_dollars_are_no_formulas(evaluation: Make) 
     assert "$x^$" in texts(figure)
 
 
-def test_percent_tells_few_from_none() -> None:
-    assert [format_percent(share) for share in (0, 0.001, 0.32, 1)] == ["0 %", "<1 %", "32 %", "100 %"]
+def test_small_percentages_are_distinct_from_zero() -> None:
+    assert [whole_percent(share) for share in (0, 0.001, 0.32, 1)] == ["0 %", "<1 %", "32 %", "100 %"]
 
 
 @pytest.mark.parametrize(("last", "scale"), [(0.1, "linear"), (0.001, "log"), (1e-6, "linear")])
-def test_learning_rates_that_fall_in_stairs_stand_on_a_log_scale_in_plain_numbers(last: float, scale: str) -> None:
+def test_step_learning_rates_are_on_a_log_scale_with_plain_numbers(last: float, scale: str) -> None:
     rows = [
         EpochMetrics(n, rate, 1.0, 0.5, 1.0, 0.5, 0.5, 0.5, 1.0, 1.0)
         for n, rate in enumerate((0.1, 0.1, last), start=1)
     ]
-    figure = learning_and_roc.plot_learning_curves(rows, TITLE)
+    figure = training_curves.plot_learning_curves(rows, TITLE)
     assert figure.axes[2].get_yscale() == scale
     assert not any("mathdefault" in text for text in texts(figure))

@@ -1,4 +1,4 @@
-"""The intervals of the macro figures agree with brute force."""
+"""Intervals of macro AUC and macro F1 agree with brute force."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nephros.evaluation.scoring import Evaluation
 Make = Callable[..., Evaluation]
 
 
-def test_macro_intervals_agree_with_a_bootstrap_of_the_cells(evaluation: Make) -> None:
+def test_macro_intervals_agree_with_a_bootstrap_of_cells(evaluation: Make) -> None:
     result = evaluation(3, n=500)
     rng = np.random.default_rng(0)
     aucs, scores = [], []
@@ -24,19 +24,20 @@ def test_macro_intervals_agree_with_a_bootstrap_of_the_cells(evaluation: Make) -
         aucs.append(np.mean([roc_auc_score(labels == c, probabilities[:, c]) for c in range(3)]))
         scores.append(f1_score(labels, probabilities.argmax(axis=1), average="macro"))
     auc = macro_auc_interval(result.probabilities, result.labels, [0, 1, 2])
-    f1 = macro_f1_interval(np.array(result.metrics["confusion_matrix"]))
+    f1 = macro_f1_interval(np.array(result.metrics.confusion_matrix))
     assert auc is not None
     for interval, resampled in ((auc, aucs), (f1, scores)):
         assert interval[1] - interval[0] == pytest.approx(2 * 1.96 * np.std(resampled), rel=0.2)
         assert sum(interval) / 2 == pytest.approx(np.mean(resampled), abs=0.5 * np.std(resampled))
-    assert auc[0] < result.metrics["auc"] < auc[1]
-    assert f1[0] < result.metrics["macro_f1"] < f1[1]
+    assert result.metrics.auc is not None
+    assert auc[0] < result.metrics.auc < auc[1]
+    assert f1[0] < result.metrics.macro_f1 < f1[1]
 
 
-def test_the_middle_of_the_auc_interval_is_the_macro_auc(evaluation: Make) -> None:
+def test_the_auc_interval_is_centered_on_the_macro_auc(evaluation: Make) -> None:
     result = evaluation(8)
     low, high = macro_auc_interval(result.probabilities, result.labels, list(range(8))) or (0, 0)
-    assert (low + high) / 2 == pytest.approx(result.metrics["auc"], abs=1e-12)
+    assert (low + high) / 2 == pytest.approx(result.metrics.auc, abs=1e-12)
 
 
 def test_without_an_auc_there_is_no_interval(evaluation: Make) -> None:
@@ -46,7 +47,7 @@ def test_without_an_auc_there_is_no_interval(evaluation: Make) -> None:
     assert macro_auc_interval(result.probabilities, result.labels, [0, 2, 3]) is not None
 
 
-def test_a_perfect_run_has_a_point_for_an_interval(evaluation: Make) -> None:
+def test_the_interval_of_a_perfect_run_is_a_point(evaluation: Make) -> None:
     result = evaluation(3, separation=99)
-    assert macro_f1_interval(np.array(result.metrics["confusion_matrix"])) == (1, 1)
+    assert macro_f1_interval(np.array(result.metrics.confusion_matrix)) == (1, 1)
     assert macro_auc_interval(result.probabilities, result.labels, [0, 1, 2]) == (1, 1)

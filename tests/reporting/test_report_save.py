@@ -1,4 +1,4 @@
-"""A figure's inline SVG follows the theme, keeps its texts as they are, and shares no id with another."""
+"""A figure's inline SVG follows the theme, keeps its texts unchanged, and shares no id with another."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nephros.reporting.plots.save import save_figure
 ODD = ' id="x" url(#y) #b4510f <b> &amp; $x^$'
 
 
-def test_files_stand_alone_and_the_inline_drawing_is_themed(tmp_path: Path) -> None:
-    figure = plot_class_balance({"train": [3, 1], "test": [1, 1]}, [ODD, "two"], "Made-up cells, own split")
+def test_files_are_self_contained_and_inline_svg_is_themed(tmp_path: Path) -> None:
+    figure = plot_class_balance({"train": [3, 1], "test": [1, 1]}, [ODD, "two"], "Example cells, own split")
     svg = save_figure(figure, tmp_path / "ratios.png", 'an "alt"')
     assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
     file = (tmp_path / "ratios.svg").read_text(encoding="utf-8")
     texts = [element.text for element in ElementTree.fromstring(file).iter() if element.tag.endswith("text")]
-    assert "Made-up cells, own split" in texts
+    assert "Example cells, own split" in texts
     assert "#fcfbf8" in file
     assert "dc:date" not in file
     inner = ElementTree.fromstring(svg.replace("xlink:href", "href"))
@@ -35,6 +35,6 @@ def test_files_stand_alone_and_the_inline_drawing_is_themed(tmp_path: Path) -> N
     assert set(re.findall(r'(?:href="#|url\(#)([^")]*)', tags)) == set(ids)
 
 
-def test_a_name_in_a_script_without_a_font_is_drawn_quietly(tmp_path: Path) -> None:
+def test_a_name_in_a_script_without_a_font_gives_no_warning(tmp_path: Path) -> None:
     svg = save_figure(plot_class_balance({"train": [3, 1]}, ["肾", "two"], "x"), tmp_path / "ratios.png", "alt")
     assert "肾" in svg

@@ -98,7 +98,9 @@ def curves(context: DistributedContext) -> dict[str, NDArray[Any]]:
         trainer, callback = make_trainer(case, context), RecordingCallback()
         evaluation = evaluate_model(trainer.model, trainer.val_batches, trainer.class_names)
         results[f"{case}: first probabilities"] = evaluation.probabilities
-        results[f"{case}: first metrics"] = np.array([evaluation.metrics[key] for key in ("loss", "accuracy", "auc")])
+        results[f"{case}: first metrics"] = np.array(
+            [getattr(evaluation.metrics, key) for key in ("loss", "accuracy", "auc")]
+        )
         trainer.run(None, callback)
         assert callback.n_images == trainer.recipe.epochs * len(trainer.train_batches)
         results[f"{case}: losses"] = torch.stack(callback.losses).numpy()

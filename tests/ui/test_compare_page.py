@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nephros.evaluation.comparison import Comparison
-from nephros.evaluation.leaderboard import LeaderboardRow, leaderboard
+from nephros.evaluation.leaderboard import Comparison, LeaderboardRow, leaderboard
 from nephros.evaluation.significance import compare_paired
 from nephros.reporting.comparison.page import write_comparison
 from tests.ui.conftest import CHROMIUM
@@ -60,8 +59,8 @@ def test_the_page_fits_is_quiet_and_shows_its_chart_and_tables(opened_report: tu
     wide += " && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
     assert page.evaluate(wide) == []
     assert "69.0" in page.locator("#headline").inner_text()
-    assert page.locator("#figures tbody tr").count() == 16
-    assert page.locator("#figures tbody tr.highlight").count() == 2
+    assert page.locator("#metrics tbody tr").count() == 16
+    assert page.locator("#metrics tbody tr.highlight").count() == 2
     assert page.locator("#cost tbody tr").count() == 2
     assert page.locator("svg").count() == 1
     assert "McNemar" in page.locator("#significance").inner_text()

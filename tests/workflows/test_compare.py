@@ -1,10 +1,11 @@
-"""Runs beside each other: who stands where, and whether the difference might be chance."""
+"""Comparing runs: their ranking, the tests of their differences, and ensembles."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,23 +15,19 @@ import nephros
 from nephros.cli import main
 from nephros.data.dataset import Split
 from nephros.data.load import load
-from nephros.errors import NephrosError
+from nephros.errors import FileError, IncompatibleError, IncompleteError, InvalidArgument, NephrosError
 from nephros.evaluation.significance import compare_paired
 from nephros.recipe import ClassicalConfig, ModelConfig, Recipe
-from nephros.reporting.comparison.tables import describe_paired_test
+from nephros.reporting.comparison.page import describe_paired_test
 from tests.conftest import squares_dataset, write_npz
 from tests.workflows.test_train import QUICK
 
-KNN = Recipe(name="neighbours", model=ModelConfig(network="knn"), classical=ClassicalConfig(n_neighbors=(1, 3)))
-
-
-def _silent(_words: str) -> None:
-    return None
+KNN = Recipe(name="neighbors", model=ModelConfig(network="knn"), classical=ClassicalConfig(n_neighbors=(1, 3)))
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A network's run and a baseline's on the same data, both scored on test."""
+    """Runs of a network and of a classical baseline on the same data, both evaluated on test."""
     folder = tmp_path_factory.mktemp("runs")
     data = write_npz(folder / "squares.npz", squares_dataset())
     for name, recipe in (("net", QUICK), ("knn", KNN)):
@@ -38,7 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "net", folder / "knn"
 
 
-def test_a_baseline_has_a_run_folder_like_any_network(runs: tuple[Path, Path]) -> None:
+def test_a_baseline_has_a_run_folder_like_a_network(runs: tuple[Path, Path]) -> None:
     folder = nephros.RunFolder.open(runs[1])
     for name in ("recipe.yaml", "run.json", "search_results.csv", "weights.safetensors", "report.html"):
         assert folder.file(name).stat().st_size > 0, name
@@ -48,13 +45,13 @@ def test_a_baseline_has_a_run_folder_like_any_network(runs: tuple[Path, Path]) -
     assert info.parameters > 240 * 28 * 28
     assert len(folder.test_reads()) == 1
     page = folder.file("report.html").read_text()
-    assert "What was tried" in page
+    assert 'id="search"' in page
     assert f"{info.hyperparameters} (kept)" in page
     before = nephros.Evaluation.load(folder.file("val", "metrics.json"), folder.file("val", "predictions.npz"))
-    assert nephros.evaluate(runs[1], "val").metrics["accuracy"] == before.metrics["accuracy"]
+    assert nephros.evaluate(runs[1], "val").accuracy == before.accuracy
 
 
-def test_a_baseline_that_was_cut_off_begins_again(
+def test_an_interrupted_baseline_starts_again(
     runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_arguments: object) -> None:
@@ -65,7 +62,7 @@ def test_a_baseline_that_was_cut_off_begins_again(
         patch.setattr("nephros.workflows.train.save_model", interrupt)
         with pytest.raises(KeyboardInterrupt):
             nephros.train(KNN, data, out=out, test=True)
-    with pytest.raises(NephrosError, match="before there was anything to judge"):
+    with pytest.raises(IncompleteError):
         nephros.report(out)
     nephros.resume(out)
     before, after = (nephros.RunFolder.open(run).file("weights.safetensors").read_bytes() for run in (runs[1], out))
@@ -84,14 +81,16 @@ def test_the_best_run_is_tested_against_the_other(runs: tuple[Path, Path]) -> No
     assert paired.n == 60
 
 
-def test_the_files_hold_the_table(runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_table_and_page(
+    runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "compared"
     with pytest.raises(SystemExit) as exc_info:
         main(["compare", *map(str, runs), "--split", "val", "--out", str(out)])
     assert not exc_info.value.code
     stdout = capsys.readouterr().out
-    assert "McNemar's exact p" in stdout
-    assert "flatters" in stdout
+    assert "McNemar's exact test" in stdout
+    assert "note: " in stdout
     with open(out / "compare.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["split"] for row in rows] == ["own validation"] * 2
@@ -99,18 +98,18 @@ def test_the_files_hold_the_table(runs: tuple[Path, Path], tmp_path: Path, capsy
     assert "McNemar" in (out / "compare.md").read_text()
     page = (out / "compare.html").read_text()
     assert "<svg" in page
-    assert "Better, or lucky?" in page
+    assert 'id="significance"' in page
     assert (out / "figures" / "compare.png").stat().st_size > 0
 
 
-def test_runs_on_other_images_are_shown_and_not_tested(runs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_runs_on_other_images_are_listed_but_not_tested(runs: tuple[Path, Path], tmp_path: Path) -> None:
     other = nephros.train(QUICK, squares_dataset(n=80), out=tmp_path / "other", test=True)
     comparison = nephros.compare([*runs, other.root])
     assert len(comparison.paired_tests) == (0 if comparison.rows[0].method.startswith("other") else 1)
-    assert any("Not scored on the same images" in note for note in comparison.notes)
+    assert any("other images" in note for note in comparison.notes)
 
 
-def test_tissuemnist_is_set_beside_what_was_published(tmp_path: Path) -> None:
+def test_tissuemnist_runs_are_listed_with_published_results(tmp_path: Path) -> None:
     data = squares_dataset(n=160, classes=8)
     data = dataclasses.replace(
         data, provenance=dataclasses.replace(data.provenance, key="tissuemnist", name="TissueMNIST")
@@ -122,22 +121,29 @@ def test_tissuemnist_is_set_beside_what_was_published(tmp_path: Path) -> None:
     assert len(nephros.compare([run.root], published=False).rows) == 1
 
 
-def test_what_can_t_be_compared_says_why(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    unscored = nephros.train(QUICK, squares_dataset(n=80), out=tmp_path / "unread")
-    with pytest.raises(NephrosError, match="has not been scored on test"):
-        nephros.compare([runs[0], unscored.root], "test")
-    assert nephros.compare([runs[0], unscored.root]).split == "val"
-    for arguments, words in (
-        (([],), "at least one RUN"),
-        (([runs[0], runs[0]],), "named twice"),
-        (([runs[0]], "train"), "--split is train"),
-        (([tmp_path],), "holds no run"),
-    ):
-        with pytest.raises(NephrosError, match=words):
-            nephros.compare(*arguments)
+def test_a_run_without_the_split_is_incomplete(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    untested = nephros.train(QUICK, squares_dataset(n=80), out=tmp_path / "untested")
+    with pytest.raises(IncompleteError, match=re.escape(f"`nephros.evaluate('{untested.root}', split='test')`")):
+        nephros.compare([runs[0], untested.root], "test")
+    assert nephros.compare([runs[0], untested.root]).split == "val"
 
 
-def test_a_resplit_run_is_opened_again_as_it_was(runs: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("n_runs", "split", "parameter"), [(0, None, "runs"), (2, None, "runs"), (1, "train", "split")]
+)
+def test_invalid_arguments_are_named(runs: tuple[Path, Path], n_runs: int, split: str | None, parameter: str) -> None:
+    with pytest.raises(InvalidArgument) as exc_info:
+        nephros.compare([runs[0]] * n_runs, split)
+    assert exc_info.value.parameter == parameter
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError) as exc_info:
+        nephros.compare([tmp_path])
+    assert exc_info.value.path == tmp_path
+
+
+def test_the_data_of_a_resplit_run_is_loaded_as_it_was(runs: tuple[Path, Path], tmp_path: Path) -> None:
     data = runs[0].parent / "squares.npz"
     run = nephros.train(QUICK, data, resplit=(200, 60), data_seed=4, out=tmp_path / "again")
     info = run.info()
@@ -145,11 +151,11 @@ def test_a_resplit_run_is_opened_again_as_it_was(runs: tuple[Path, Path], tmp_pa
     assert "200 / 60 drawn at random from train + validation, seed 4" in info.data["detail"]
     dataset = load(**info.data_request)
     assert len(dataset.val) == 60
-    assert nephros.evaluate(run.root, "val").metrics["n"] == 60
+    assert nephros.evaluate(run.root, "val").metrics.n == 60
     assert not list(run.root.glob("val-on-*"))
 
 
-def test_the_same_file_split_with_another_seed_is_not_the_same_images(tmp_path: Path) -> None:
+def test_other_images_of_the_same_file_have_another_digest(tmp_path: Path) -> None:
     data = squares_dataset(n=80)
     rng = np.random.default_rng(3)
     mixed = dataclasses.replace(data, test=Split(rng.permutation(data.test.images), data.test.labels))
@@ -162,21 +168,20 @@ def test_the_same_file_split_with_another_seed_is_not_the_same_images(tmp_path: 
     assert len(digests) == 2
 
 
-def test_the_verdict_follows_the_p_that_stands_beside_it() -> None:
+def test_the_verdict_agrees_with_its_p_value() -> None:
     correct = np.ones(37_280, dtype=bool)
     other = correct.copy()
     other[:4] = False
-    assert "equally good" in describe_paired_test("one", "two", compare_paired(correct, other))
+    assert "not significant" in describe_paired_test("one", "two", compare_paired(correct, other))
     other[:40] = False
-    assert "more than chance" in describe_paired_test("one", "two", compare_paired(correct, other))
+    assert "not significant" not in describe_paired_test("one", "two", compare_paired(correct, other))
     other[:4000] = False
-    assert "p < 1e-300:" in describe_paired_test(
-        "one", "two", compare_paired(correct, other)
-    )  # a double has no such p, and it is not 0
+    # Double precision has no such p, and it is not 0.
+    assert "p < 1e-300" in describe_paired_test("one", "two", compare_paired(correct, other))
 
 
-def test_an_open_dataset_is_cut_by_its_owner(tmp_path: Path) -> None:
-    with pytest.raises(NephrosError, match="cut an open Dataset before"):
+def test_a_subset_of_a_dataset_given_in_python_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NephrosError):
         nephros.train(QUICK, squares_dataset(n=80), subset=40, out=tmp_path / "run")
 
 
@@ -194,9 +199,9 @@ def test_an_ensemble_is_the_mean_of_its_runs(runs: tuple[Path, Path]) -> None:
     assert len(comparison.paired_tests) == 2
 
 
-def test_an_ensemble_of_one_or_of_other_images(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(NephrosError, match="--ensemble needs two runs or more"):
+def test_an_ensemble_needs_two_runs_on_the_same_images(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(IncompatibleError, match="`ensemble`"):
         nephros.compare(runs[:1], ensemble=True)
     other = nephros.train(QUICK, write_npz(tmp_path / "more.npz", squares_dataset(n=280)), out=tmp_path / "x")
-    with pytest.raises(NephrosError, match="all scored on the same images"):
+    with pytest.raises(IncompatibleError, match="`ensemble`"):
         nephros.compare([runs[0], other.root], "val", ensemble=True)

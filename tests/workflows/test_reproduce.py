@@ -1,24 +1,26 @@
-"""`nephros reproduce`: it runs what is missing, goes on where it was cut off, and writes tables of what is there."""
+"""Reproducing a plan: missing runs are trained, interrupted ones continue, and tables list the finished ones."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import json
+import logging
 from pathlib import Path
 
 import pytest
 
 import nephros
 from nephros.cli import main
-from nephros.errors import NephrosError
+from nephros.errors import IncompatibleError, UnknownName
 from nephros.evaluation.scoring import Evaluation
 from nephros.experiments.plans import PlanRow, baselines_plan, labels_plan
 from nephros.experiments.results import load_seed_results
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe
 from nephros.runs import RunFolder
-from nephros.workflows import reproduce as job
+from nephros.workflows import reproduce as reproduce_workflow
+from nephros.workflows.reproduce import planned_runs
 from tests.conftest import squares_dataset, write_npz
 
 COLUMNS = (
@@ -27,8 +29,9 @@ COLUMNS = (
 )
 
 
-def _silent(_words: str) -> None:
-    return None
+def _records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """Return the log records of the workflow itself."""
+    return [record for record in caplog.records if record.name == "nephros.workflows.reproduce"]
 
 
 def _rows(file: Path) -> list[dict[str, str]]:
@@ -41,10 +44,10 @@ def npz(tmp_path: Path) -> Path:
     return write_npz(tmp_path / "cells.npz", squares_dataset(n=160, classes=8))
 
 
-def test_rows_of_seeds_are_run_once_and_written_with_what_was_published(npz: Path, tmp_path: Path) -> None:
+def test_baselines_are_trained_once_and_listed_with_published_results(npz: Path, tmp_path: Path) -> None:
     def run_plan() -> list[Path]:
         only, runs, out = ["course-3", "course-6"], tmp_path / "runs", tmp_path / "results"
-        return nephros.reproduce("baselines", str(npz), only=only, runs=runs, out=out, epochs=1, say=_silent)
+        return nephros.reproduce("baselines", str(npz), only=only, runs=runs, out=out, epochs=1)
 
     files = run_plan()
     assert files[0].read_text().splitlines()[0] == COLUMNS
@@ -65,90 +68,91 @@ def test_rows_of_seeds_are_run_once_and_written_with_what_was_published(npz: Pat
     assert f"--data {npz}" in row["command"]
     assert row["command"].endswith("--epochs 1")
     assert runs[0].info().command == f"nephros train course-3 --epochs 1 --seed 0 --test --data {npz}"
-    # What was cut short to try the plan out is nowhere given as the plan's own, nor are runs on other data.
+    # Neither shortened runs nor runs on other data count as the plan's.
     full_results = load_seed_results(
         dataclasses.replace(baselines_plan("cpu")[2]), tmp_path / "runs" / "baselines", str(npz)
     )
     assert full_results.seeds == []
     other = write_npz(tmp_path / "other.npz", squares_dataset(n=80, classes=8))
-    with pytest.raises(NephrosError, match="on other data"):
-        nephros.reproduce("baselines", str(other), only=["course-3"], runs=tmp_path / "runs", epochs=1, say=_silent)
+    with pytest.raises(IncompatibleError):
+        nephros.reproduce("baselines", str(other), only=["course-3"], runs=tmp_path / "runs", epochs=1)
 
 
-def test_a_run_that_was_cut_off_goes_on(npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_continues(npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_arguments: object, **_more: object) -> None:
         raise KeyboardInterrupt
 
-    kwargs = {"only": ["course-4"], "epochs": 1, "runs": tmp_path / "runs", "out": tmp_path / "out", "say": _silent}
+    kwargs = {"only": ["course-4"], "epochs": 1, "runs": tmp_path / "runs", "out": tmp_path / "out"}
     with monkeypatch.context() as patch:
         patch.setattr("nephros.workflows.train.score_split", interrupt)
         with pytest.raises(KeyboardInterrupt):
             nephros.reproduce("baselines", str(npz), **kwargs)  # type: ignore[arg-type]
     files = nephros.reproduce("baselines", str(npz), **kwargs)  # type: ignore[arg-type]
     assert {row["recipe"]: row["seeds"] for row in _rows(files[0])}["course-4"] == "3"
-    with pytest.raises(NephrosError, match="another recipe"):
+    with pytest.raises(IncompatibleError):
         nephros.reproduce("baselines", str(npz), **(kwargs | {"epochs": 2}))  # type: ignore[arg-type]
 
 
 def test_a_run_that_diverges_does_not_stop_the_others(
-    npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wild = dataclasses.replace(
+    caplog.set_level("INFO", "nephros.workflows.reproduce")
+    unstable = dataclasses.replace(
         RECIPES["course-3"], epochs=1, optimizer=dataclasses.replace(RECIPES["course-3"].optimizer, lr=1e30)
     )
     rows = [
-        PlanRow("wild", "wild", wild, (0,)),
-        PlanRow("tame", "tame", dataclasses.replace(RECIPES["course-3"], epochs=1), (0,)),
+        PlanRow("unstable", "unstable", unstable, (0,)),
+        PlanRow("stable", "stable", dataclasses.replace(RECIPES["course-3"], epochs=1), (0,)),
     ]
-    monkeypatch.setattr(job, "baselines_plan", lambda _device: rows)
-    messages: list[str] = []
-    files = nephros.reproduce("baselines", str(npz), runs=tmp_path / "runs", out=tmp_path / "out", say=messages.append)
-    assert any("warning: wild" in message for message in messages)
+    monkeypatch.setattr(reproduce_workflow, "baselines_plan", lambda _device: rows)
+    files = nephros.reproduce("baselines", str(npz), runs=tmp_path / "runs", out=tmp_path / "out")
+    (warning,) = (record for record in _records(caplog) if record.levelname == "WARNING")
+    assert warning.getMessage().startswith("unstable, seed 0: ")
     assert [row["seeds"] for row in _rows(files[0])] == ["0 (1 diverged)", "1"]
     assert _rows(files[0])[0]["accuracy_mean"] == "diverged"
-    messages.clear()
-    nephros.reproduce("baselines", str(npz), runs=tmp_path / "runs", out=tmp_path / "out", say=messages.append)
-    assert messages == []
+    caplog.clear()
+    nephros.reproduce("baselines", str(npz), runs=tmp_path / "runs", out=tmp_path / "out")
+    assert _records(caplog) == []
 
 
-def test_a_run_that_another_process_is_at_is_left_to_it(npz: Path, tmp_path: Path) -> None:
-    runs, out, messages = tmp_path / "runs", tmp_path / "out", list[str]()
+def test_a_run_that_another_process_is_training_is_left_to_it(
+    npz: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "nephros.workflows.reproduce")
+    runs, out = tmp_path / "runs", tmp_path / "out"
     recipe = dataclasses.replace(RECIPES["course-4"], epochs=1, seed=1)
     run = nephros.train(recipe, npz, out=runs / "baselines" / "course-4-1", test=True)
     run.write_info(dataclasses.replace(run.info(), status="training"))
     with run.lock():
-        files = nephros.reproduce(
-            "baselines", str(npz), only=["course-4"], runs=runs, out=out, epochs=1, say=messages.append
-        )
-    assert "course-4, seed 1: left to the process that is training it" in messages
+        files = nephros.reproduce("baselines", str(npz), only=["course-4"], runs=runs, out=out, epochs=1)
+    assert "course-4, seed 1: left to the process that is training it" in caplog.messages
     assert {row["recipe"]: row["seeds"] for row in _rows(files[0])}["course-4"] == "2"
 
 
-def test_ours_waits_for_teachers_and_sets_the_runs_together_beside_each(
-    npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_nephros_plan_trains_teachers_first_and_lists_their_ensemble(
+    npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "nephros.workflows.reproduce")
     course = RECIPES["course-3"]
-    student = dataclasses.replace(course, name="taught", distillation_weight=0.5)
+    student = dataclasses.replace(course, name="student", distillation_weight=0.5)
     rows = [
         PlanRow("course-3", "course-3", course, (0, 1)),
-        PlanRow("taught", "taught", student, (0,), teachers=("course-3-0", "course-3-1")),
+        PlanRow("student", "student", student, (0,), teachers=("course-3-0", "course-3-1")),
     ]
-    monkeypatch.setattr(job, "nephros_plan", lambda: rows)
-    monkeypatch.setitem(RECIPES, "taught", student)
-    messages: list[str] = []
+    monkeypatch.setattr(reproduce_workflow, "nephros_plan", lambda: rows)
+    monkeypatch.setitem(RECIPES, "student", student)
 
     def run_plan(*only: str) -> dict[str, dict[str, str]]:
         runs, out = tmp_path / "runs", tmp_path / "out"
-        files = nephros.reproduce("nephros", str(npz), only=only, epochs=1, runs=runs, out=out, say=messages.append)
+        files = nephros.reproduce("nephros", str(npz), only=only, epochs=1, runs=runs, out=out)
         return {row["recipe"]: row for row in _rows(files[0])}
 
-    assert run_plan("taught")["taught"]["accuracy_mean"] == "not run"
-    expected_message = (
-        "taught: left out, until its teachers are over: course-3-0, course-3-1 (--only course-3,taught trains them too)"
-    )
-    assert messages == [expected_message]
+    assert run_plan("student")["student"]["accuracy_mean"] == "not run"
+    (message,) = caplog.messages
+    for text in ("student: skipped", "not finished: course-3-0, course-3-1", "course-3,student"):
+        assert text in message
     rows_by_recipe = run_plan()
-    runs = [RunFolder.open(tmp_path / "runs" / "nephros" / name) for name in ("course-3-0", "course-3-1", "taught-0")]
+    runs = [RunFolder.open(tmp_path / "runs" / "nephros" / name) for name in ("course-3-0", "course-3-1", "student-0")]
     assert [teacher_record["run"] for teacher_record in runs[2].info().teachers] == [str(run.root) for run in runs[:2]]
     assert f"--teachers {runs[0].root},{runs[1].root}" in runs[2].info().command
     evaluations = [
@@ -159,12 +163,12 @@ def test_ours_waits_for_teachers_and_sets_the_runs_together_beside_each(
     assert float(ensemble_row["accuracy_mean"]) == pytest.approx(
         (mean.argmax(1) == evaluations[0].labels).mean(), abs=1e-4
     )
-    assert float(rows_by_recipe["taught"]["accuracy_mean"]) == pytest.approx(evaluations[2].accuracy, abs=1e-4)
+    assert float(rows_by_recipe["student"]["accuracy_mean"]) == pytest.approx(evaluations[2].accuracy, abs=1e-4)
     assert int(ensemble_row["parameters"]) == 2 * int(rows_by_recipe["course-3"]["parameters"])
-    assert rows_by_recipe["taught"]["distilled_from"] == "course-3-0 course-3-1"
+    assert rows_by_recipe["student"]["distilled_from"] == "course-3-0 course-3-1"
     assert (
-        rows_by_recipe["taught"]["command"]
-        == f"nephros reproduce nephros --only course-3,taught --data {npz} --epochs 1"
+        rows_by_recipe["student"]["command"]
+        == f"nephros reproduce nephros --only course-3,student --data {npz} --epochs 1"
     )
     for run in runs[:2]:
         run.write_info(dataclasses.replace(run.info(), training_minutes=1.5))
@@ -172,25 +176,25 @@ def test_ours_waits_for_teachers_and_sets_the_runs_together_beside_each(
     assert [rows_by_recipe[name]["minutes"] for name in ("course-3", "ensemble of 2 course-3")] == ["1.5", "3.0"]
     info = runs[2].info()
     runs[2].write_info(dataclasses.replace(info, teachers=info.teachers[:1]))
-    with pytest.raises(NephrosError, match="or with other teachers than the plan's"):
-        run_plan("taught")
+    with pytest.raises(IncompatibleError):
+        run_plan("student")
     runs[2].write_info(info)
     runs[0].write_info(dataclasses.replace(runs[0].info(), status="diverged"))
     (runs[2].root / "run.json").unlink()
-    assert run_plan("taught")["taught"]["accuracy_mean"] == "not run"
-    assert messages[-1] == "taught: left out, since its teachers diverged: course-3-0"
+    assert run_plan("student")["student"]["accuracy_mean"] == "not run"
+    assert caplog.messages[-1].endswith("diverged: course-3-0")
 
 
-def test_a_plan_that_is_tried_out_spares_the_tables_of_whole_runs(
+def test_tables_of_shortened_runs_are_written_beside_the_runs(
     npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    files = nephros.reproduce("baselines", str(npz), only=["course-3"], epochs=1, say=_silent)
+    files = nephros.reproduce("baselines", str(npz), only=["course-3"], epochs=1)
     assert files == [Path("runs/baselines/baselines.csv"), Path("runs/baselines/baselines.md")]
     assert not Path("results").exists()
 
 
-def test_labels_take_the_same_steps_on_fewer_images(npz: Path, tmp_path: Path) -> None:
+def test_the_labels_plan_takes_the_same_steps_on_fewer_images(npz: Path, tmp_path: Path) -> None:
     plan = labels_plan(165_380)
     for row in plan:
         assert isinstance(row.recipe, Recipe)
@@ -199,39 +203,45 @@ def test_labels_take_the_same_steps_on_fewer_images(npz: Path, tmp_path: Path) -
         assert images == pytest.approx(full_epochs * 165_380, rel=0.021)
         assert row.recipe.epochs <= 4 * full_epochs
     only = ["course-1-0.3", "course-1-1"]
-    kwargs = {"runs": tmp_path / "runs", "out": tmp_path / "out", "say": _silent, "epochs": 1}
+    kwargs = {"runs": tmp_path / "runs", "out": tmp_path / "out", "epochs": 1}
     files = nephros.reproduce("labels", str(npz), only=only, **kwargs)  # type: ignore[arg-type]
     rows = {row["images"]: row for row in _rows(files[0]) if row["seeds"] != "0"}
     assert set(rows) == {"48", "160"}
     assert (tmp_path / "out" / "labels.png").stat().st_size > 0
 
 
-def test_the_plan_can_be_read_before_it_is_run(npz: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_lists_the_plan_without_training(npz: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["reproduce", "baselines", "--data", str(npz), "--dry-run", "--runs", str(tmp_path / "runs")])
     stdout = capsys.readouterr().out
     assert "nephros train poster --epochs 40 --seed 0 --test --data" in stdout
     assert "nephros train poster --epochs 40 --resplit 120000,30000 --data-seed 0 --seed 0 --test" in stdout
-    assert "needs more images than there are" in stdout
+    assert "needs more images" in stdout
     assert "needs a GPU" in stdout
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_is_not_in_the_plan_is_refused(npz: Path) -> None:
-    with pytest.raises(NephrosError, match="Did you mean 'course-1'"):
-        nephros.reproduce("baselines", str(npz), only=["curse-1"])
-    with pytest.raises(NephrosError, match="no plan 'sedes'"):
-        nephros.reproduce("sedes", str(npz))
+@pytest.mark.parametrize(("plan", "only", "parameter"), [("baselines", ["curse-1"], "only"), ("base", [], "plan")])
+def test_unknown_plans_and_rows_are_refused(npz: Path, plan: str, only: list[str], parameter: str) -> None:
+    with pytest.raises(UnknownName) as exc_info:
+        nephros.reproduce(plan, str(npz), only=only)
+    assert exc_info.value.parameter == parameter
+    assert exc_info.value.options
 
 
-def test_rows_that_can_t_be_run_here_are_left_out_with_a_reason(npz: Path, tmp_path: Path) -> None:
-    messages: list[str] = []
+def test_rows_that_can_t_be_trained_here_are_skipped_with_a_reason(
+    npz: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "nephros.workflows.reproduce")
     only = ["poster-resplit", "poster-subset", "strong-baseline"]
     runs, out = tmp_path / "runs", tmp_path / "out"
-    nephros.reproduce("baselines", str(npz), only=only, device="cpu", say=messages.append, runs=runs, out=out)
-    assert len(messages) == 3
-    assert "left out, as it needs more images" in messages[0]
-    assert "left out, as it needs a GPU" in messages[2]
+    nephros.reproduce("baselines", str(npz), only=only, device="cpu", runs=runs, out=out)
+    assert len(caplog.messages) == 3
+    assert "needs more images" in caplog.messages[0]
+    assert "needs a GPU" in caplog.messages[2]
+    states = [run.state for run in planned_runs("baselines", str(npz), only=only, runs=runs, device="cpu")]
+    assert len(states) == 5
+    assert "pending" not in states
 
 
 def test_on_a_gpu_everything_is_trained_in_full() -> None:

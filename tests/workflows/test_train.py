@@ -14,7 +14,7 @@ import torch
 import nephros
 from nephros.data.dataset import Dataset, Provenance, Split
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, LockedError, NephrosError, UnknownName
-from nephros.evaluation.metrics import compute_metrics
+from nephros.evaluation.metrics import CONTEXT_FIELDS, Metrics, compute_metrics
 from nephros.evaluation.scoring import Evaluation
 from nephros.models.serialization import load_model
 from nephros.models.tta import make_tta_views
@@ -53,7 +53,7 @@ def test_a_run_folder_holds_everything(tiny_npz: Path, tmp_path: Path) -> None:
     assert info.class_counts["train"] == [60, 60, 60, 60]
     assert set(info.versions) == {"nephros", "python", "torch", "numpy", "scikit-learn"}
     assert len(folder.test_reads()) == 1
-    assert set(folder.test_reads()[0]) >= {"time", "commit", "recipe_hash"}
+    assert folder.test_reads()[0].recipe_hash == folder.info().recipe_hash
 
 
 def test_stored_predictions_reproduce_the_metrics(tiny_npz: Path, tmp_path: Path) -> None:
@@ -64,7 +64,8 @@ def test_stored_predictions_reproduce_the_metrics(tiny_npz: Path, tmp_path: Path
     assert np.array_equal(evaluation.labels, labels)
     assert np.allclose(evaluation.probabilities.sum(axis=1), 1, atol=1e-12)
     metrics = compute_metrics(evaluation.probabilities, labels, tuple(folder.info().class_names))
-    assert metrics.items() <= evaluation.metrics.items()
+    context = {name: getattr(evaluation.metrics, name) for name in CONTEXT_FIELDS}
+    assert dataclasses.replace(metrics, **context) == evaluation.metrics
 
 
 def test_the_test_split_is_read_on_request_only_and_every_reading_is_counted(tiny_npz: Path, tmp_path: Path) -> None:
@@ -82,8 +83,8 @@ def test_evaluate_reproduces_the_metrics_of_train(tiny_npz: Path, tmp_path: Path
     folder = _train(tiny_npz, tmp_path / "run")
     before = json.loads(folder.file("val", "metrics.json").read_text())
     after = nephros.evaluate(folder.root, "val").metrics
-    assert after["accuracy"] == before["accuracy"]
-    assert after["loss"] == pytest.approx(before["loss"], abs=1e-6)
+    assert after.accuracy == before["accuracy"]
+    assert after.loss == pytest.approx(before["loss"], abs=1e-6)
 
 
 def test_a_run_with_tta_is_evaluated_on_the_mean_over_its_views(tiny_npz: Path, tmp_path: Path) -> None:
@@ -95,9 +96,9 @@ def test_a_run_with_tta_is_evaluated_on_the_mean_over_its_views(tiny_npz: Path, 
     with torch.no_grad():
         view_probabilities = [model(view.apply(images)).double().softmax(1) for view in make_tta_views(5)]
     np.testing.assert_allclose(evaluation.probabilities, torch.stack(view_probabilities).mean(0).numpy(), atol=1e-5)
-    assert evaluation.metrics["loss"] != pytest.approx(read_history(folder.file("history.csv"))[-1].val_loss)
+    assert evaluation.metrics.loss != pytest.approx(read_history(folder.file("history.csv"))[-1].val_loss)
     np.testing.assert_array_equal(nephros.evaluate(folder.root).probabilities, evaluation.probabilities)
-    assert [folder.metrics(split)["tta_views"] for split in ("train", "val")] == [1, 5]
+    assert [Metrics.from_run(folder, split).tta_views for split in ("train", "val")] == [1, 5]
     assert "in each of 5 views at test time" in folder.file("report.html").read_text()
     row = next(row for row in compare([folder.root], split="val").rows if row.is_run)
     assert row.multiply_adds == 5 * folder.info().multiply_adds

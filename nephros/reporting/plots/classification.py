@@ -1,7 +1,11 @@
-"""Pictures of counts and of right and wrong: class ratios, the confusion matrix, calibration. Data in, figure out, no files."""
+"""Plots of a classifier's data and predictions: class balance, confusion matrix, ROC curves, reliability diagram.
+
+From data to a figure, without files.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,32 +15,33 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from nephros.data.dataset import SPLIT_ADJECTIVES
-from nephros.evaluation.metrics import CalibrationBin, expected_calibration_error
+from nephros.evaluation.metrics import CalibrationBin, class_roc_curve, expected_calibration_error
+from nephros.evaluation.scoring import Evaluation
 from nephros.reporting.plots.style import (
     INK,
     LIGHT_COLORS,
     LINE,
     MUTED,
+    PAGE_WIDTH,
     PAPER,
     add_axes,
-    format_percent,
     new_figure,
+    whole_percent,
     with_style,
     wrap_label,
 )
 
-PAGE_WIDTH = 7.5
-"""Inches across: the page's column."""
+_MAX_CURVE_POINTS = 160
 
 
 @with_style
 def plot_class_balance(counts: Mapping[str, Sequence[int]], class_names: Sequence[str], title: str) -> Figure:
-    """Draw each class's share of every split as bars, with its count and share in figures.
+    """Plot each class's share of every split as bars, labeled with count and share.
 
     Args:
-        counts: split name (train, val, test) -> images of each class, (classes,) whole numbers.
-        names: of the classes, (classes,).
-        title: the data's provenance.
+        counts: split name (train, val, test) -> images per class.
+        class_names: names of the classes.
+        title: the data's title.
     """
     bar_height, gap, splits = 0.17, 0.16, list(counts)
     group_height = bar_height * len(splits) + gap
@@ -79,13 +84,13 @@ def plot_class_balance(counts: Mapping[str, Sequence[int]], class_names: Sequenc
 
 @with_style
 def plot_confusion_matrix(matrix: NDArray[np.int64], class_names: Sequence[str], split: str, title: str) -> Figure:
-    """Draw the confusion matrix with rows normalised to 1 in the depth of colour and both share and count in each cell.
+    """Plot a confusion matrix, shaded by the share of the row; each cell holds share and count.
 
     Args:
         matrix: (classes, classes) counts; row = actual, column = predicted. A row may be empty.
-        names: of the classes, (classes,).
-        split: the split that it is of; also picks the colour.
-        title: the data's provenance.
+        class_names: names of the classes.
+        split: train, val or test; sets the color.
+        title: the data's title.
     """
     n_classes = len(class_names)
     side = min(1.3, max(0.36, 4.95 / n_classes))
@@ -97,14 +102,14 @@ def plot_confusion_matrix(matrix: NDArray[np.int64], class_names: Sequence[str],
     shares = matrix / np.maximum(totals, 1)[:, None]
     font_size = min(9.0, 3 + side * 7.5)
     for (row, column), share in np.ndenumerate(shares):
-        alpha = 0.03 + 0.53 * float(share)  # no deeper, so that ink stays legible on it in both themes
+        alpha = 0.03 + 0.53 * float(share)  # no darker, so that text stays legible on it in both themes
         axes.add_patch(Rectangle((column, row), 1, 1, facecolor=LIGHT_COLORS[split], alpha=alpha, linewidth=0))
         if totals[row]:
             center, weight = column + 0.5, "bold" if row == column else "normal"
             axes.text(
                 center,
                 row + 0.5,
-                format_percent(float(share)),
+                whole_percent(float(share)),
                 ha="center",
                 va="bottom",
                 fontsize=font_size,
@@ -115,7 +120,7 @@ def plot_confusion_matrix(matrix: NDArray[np.int64], class_names: Sequence[str],
             axes.text(
                 0.2,
                 row + 0.5,
-                f"no such cells in {SPLIT_ADJECTIVES[split]}",
+                f"no cells in {SPLIT_ADJECTIVES[split]}",
                 va="center",
                 color=MUTED,
                 fontsize=font_size,
@@ -136,16 +141,16 @@ def plot_confusion_matrix(matrix: NDArray[np.int64], class_names: Sequence[str],
     for spine in axes.spines.values():
         spine.set_visible(False)
     figure.text(
-        left / width, 0.25 / height, "rows: actual class   ·   columns: what it was called", fontsize=7, color=MUTED
+        left / width, 0.25 / height, "rows: actual class   ·   columns: predicted class", fontsize=7, color=MUTED
     )
     return figure
 
 
 @with_style
 def plot_reliability_diagram(bins: Sequence[CalibrationBin], split: str, title: str) -> Figure:
-    """Draw how often answers of each confidence are right against the diagonal, and how many answers each bin holds.
+    """Plot accuracy against confidence, and below it the number of cells per bin.
 
-    `bins` are those of nephros.evaluation.metrics.calibration; empty ones stay blank.
+    `bins` are those of `nephros.evaluation.metrics.calibration_curve`; empty ones stay blank.
     """
     figure = new_figure(PAGE_WIDTH, 5.1, title)
     axes = add_axes(figure, 0.65, 0.35, PAGE_WIDTH - 0.85, 2.85)
@@ -161,11 +166,11 @@ def plot_reliability_diagram(bins: Sequence[CalibrationBin], split: str, title: 
         color=LIGHT_COLORS[split],
         marker="o",
         markersize=4.5,
-        label=f"{SPLIT_ADJECTIVES[split]}: share right at mean confidence",
+        label=f"{SPLIT_ADJECTIVES[split]}: accuracy at mean confidence",
     )
     ece = expected_calibration_error(list(bins))
     axes.set_title(f"Expected calibration error {ece:.3f}", color=INK)
-    axes.set_ylabel("share right")
+    axes.set_ylabel("accuracy")
     axes.legend(loc="upper left")
     histogram.bar(centers, [b.count for b in filled_bins], width, color=LIGHT_COLORS[split], linewidth=0)
     for center, b in zip(centers, filled_bins, strict=True):
@@ -180,6 +185,72 @@ def plot_reliability_diagram(bins: Sequence[CalibrationBin], split: str, title: 
     _percent_axis(axes, "y")
     axes.grid(axis="y")
     return figure
+
+
+@with_style
+def plot_roc_curves(evaluation: Evaluation, class_names: Sequence[str], split: str, title: str) -> Figure:
+    """Plot one panel per class: the one-vs-rest ROC curve of its probability, its AUC, and its share of the cells.
+
+    The panel of a class that the labels lack, or that is all they hold, says so instead. AUCs are those of
+    ``evaluation.metrics``; curves are thinned to about 160 points, without a visible difference.
+    """
+    n_classes, n = len(class_names), len(evaluation.labels)
+    columns = n_classes if n_classes <= 4 else 4
+    rows = math.ceil(n_classes / columns)
+    gap, title_height, top = 0.36, 0.62, 0.05
+    side = min(2.6, (PAGE_WIDTH - 0.15 - gap * columns) / columns)
+    width = max(4.6, 0.15 + columns * (side + gap))
+    figure = new_figure(width, top + rows * (side + title_height) + 0.55, title)
+    for c, name in enumerate(class_names):
+        row, column = divmod(c, columns)
+        axes = add_axes(
+            figure, gap + column * (side + gap), top + title_height + row * (side + title_height), side, side
+        )
+        is_bottom = c + columns >= n_classes
+        auc = evaluation.metrics.per_class[c].auc
+        share = int((evaluation.labels == c).sum()) / n
+        _roc_panel(axes, evaluation, c, auc, split)
+        axes.set_title(wrap_label(name, 22, 2), pad=15, fontsize=8, linespacing=1.15)
+        auc_text = "no AUC" if auc is None else f"AUC {auc:.3f}"
+        axes.text(
+            0, 1.03, f"{auc_text}  ·  {100 * share:.1f} % of cells", transform=axes.transAxes, fontsize=7, color=MUTED
+        )
+        axes.tick_params(labelleft=column == 0, labelbottom=is_bottom, length=2)
+        if is_bottom:
+            axes.set_xlabel("false-positive rate", fontsize=7)
+        if column == 0:
+            axes.set_ylabel("true-positive rate", fontsize=7, labelpad=1)
+    return figure
+
+
+def _roc_panel(axes: Axes, evaluation: Evaluation, c: int, auc: float | None, split: str) -> None:
+    axes.set_xlim(-0.01, 1.01)
+    axes.set_ylim(-0.01, 1.02)
+    axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
+    axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
+    if auc is None:
+        is_absent = not (evaluation.labels == c).any()
+        text = (
+            f"no cells\nin {SPLIT_ADJECTIVES[split]}"
+            if is_absent
+            else f"{SPLIT_ADJECTIVES[split]} holds\nno other class"
+        )
+        axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED)
+        return
+    x, y = thin_curve(*class_roc_curve(evaluation.probabilities, evaluation.labels, c))
+    axes.plot([0, 1], [0, 1], color=LINE, linewidth=1)
+    axes.fill_between(x, y, color=LIGHT_COLORS[split], alpha=0.13, linewidth=0)
+    axes.plot(x, y, color=LIGHT_COLORS[split])
+
+
+def thin_curve(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return about 160 points of a ROC curve, (n,) each, evenly spaced along it, with the first and the last."""
+    length = x + y  # both increase, so this is the distance along the staircase
+    indices = np.unique(
+        np.searchsorted(length, np.linspace(length[0], length[-1], _MAX_CURVE_POINTS)).clip(0, len(x) - 1)
+    )
+    indices[0], indices[-1] = 0, len(x) - 1
+    return x[indices], y[indices]
 
 
 def _label_rows(

@@ -1,4 +1,4 @@
-"""A figure -> PNG and SVG files, and the same drawing as inline SVG that follows the page's theme."""
+"""Saving a figure as PNG and SVG, and as inline SVG that follows a page's theme."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ from nephros.reporting.plots.style import LIGHT_COLORS, with_style
 PNG_DPI = 144
 _SVG_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 _FONT_FAMILY = "font-family: 'DejaVu Sans', Verdana, sans-serif"
-"""Verdana is as wide, for machines that lack DejaVu."""
+"""Verdana, of equal width, is for machines without DejaVu."""
 _CSS_PIXELS_PER_INCH = 112
-"""CSS pixels an inch on the page."""
+"""CSS pixels per inch of a figure on a page."""
 
 
 @with_style
 def save_figure(figure: Figure, png_file: Path, alt: str) -> Markup:
-    """Write `figure` to `png_file` and to the SVG file beside it, and return it as SVG to set into an HTML page.
+    """Write `figure` to `png_file` and to an SVG file beside it, and return it as inline SVG for an HTML page.
 
-    The same figure gives the same bytes: there are no dates or random names in them. Raises OSError when the folder
-    can't be written.
+    The same figure gives the same bytes, without dates or random names. Raises OSError when the folder is not writable.
     """
     text = io.StringIO()
     with warnings.catch_warnings():
-        # A class name in a script that the font lacks: browsers and SVG viewers find another font for it.
+        # For class names in a script that the font lacks, browsers and SVG viewers use another font.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         with atomic_write(png_file) as file:
             figure.savefig(file, format="png", dpi=PNG_DPI, metadata={"Software": None})
@@ -43,27 +42,25 @@ def save_figure(figure: Figure, png_file: Path, alt: str) -> Markup:
 
 
 def inline_svg(svg: str, name: str, alt: str) -> Markup:
-    """Return the SVG file's text as an inline element: CSS variables for colours and font, ids that start with `name`.
+    """Return an SVG file's text as an inline element: CSS variables for colors and font, ids that start with `name`.
 
-    Only tags are rewritten, never the texts between them, which hold class names of any kind.
+    Only tags are rewritten, not the text between them, which holds class names of any kind.
     """
     width, height = (float(re.search(rf'\b{side}="([\d.]+)pt"', svg)[1]) for side in ("width", "height"))  # type: ignore[index]
     body = svg[svg.index(">", svg.index("<svg")) + 1 :]
     body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
-    unclaimed_ids = set(
-        re.findall(r'(?:href="#|url\(#)([\w.-]+)', body)
-    )  # ids that something refers to, until they are given out
+    unclaimed_ids = set(re.findall(r'(?:href="#|url\(#)([\w.-]+)', body))  # ids that something refers to
 
     def claim_id(match: re.Match[str]) -> str:
         if match[1] not in unclaimed_ids:
             return ""
-        unclaimed_ids.remove(match[1])  # matplotlib gives like shapes like ids: the first serves all
+        unclaimed_ids.remove(match[1])  # matplotlib repeats the ids of equal shapes: the first serves all
         return f' id="{name}-{match[1]}"'
 
     def apply_theme(tag: re.Match[str]) -> str:
         text = re.sub(r'\sid="([^"]*)"', claim_id, tag[0])
         text = re.sub(r'href="#|url\(#', lambda match: f"{match[0]}{name}-", text)
-        text = re.sub(r"image-rendering: ?[\w-]+;?", "", text)  # smooth, as matplotlib's "pixelated" is not
+        text = re.sub(r"image-rendering: ?[\w-]+;?", "", text)  # smooth; matplotlib asks for "pixelated"
         text = text.replace(_FONT_FAMILY, "font-family: var(--sans)")
         for variable, color in LIGHT_COLORS.items():
             text = text.replace(color, f"var(--{variable})")

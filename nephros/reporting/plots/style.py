@@ -1,7 +1,7 @@
-"""How every figure looks: one set of colours for light and dark pages, one font, and the title of the data in a corner.
+"""Style of every figure: one set of colors for light and dark pages, one font, and the data's title in a corner.
 
-Figures are drawn in the light colours. In the page's inline SVG each of these is swapped for the CSS variable of its
-name, so that one drawing suits both themes.
+Figures are drawn in the light colors. In a page's inline SVG each of these is replaced by the CSS variable of its name, so
+that one drawing suits both themes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ LIGHT_COLORS = {
     "val": "#17699c",
     "test": "#b4510f",
 }
-"""Name of the CSS variable -> colour on a light page. Grey, blue and orange stay apart for every kind of colour blindness."""
+"""CSS variable -> color on a light page. Gray, blue and orange are distinct for every kind of color blindness."""
+
+PAGE_WIDTH = 7.5
+"""Width of a figure on a page, in inches."""
 
 PAPER, INK, MUTED, LINE = LIGHT_COLORS["paper"], LIGHT_COLORS["ink"], LIGHT_COLORS["muted"], LIGHT_COLORS["line"]
 
@@ -30,8 +33,8 @@ CLASS_COLORS = (
     "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#99331a", "#66ffb3", "#cce6ff",
     "#3380ff", "#80664d",
 )  # fmt: skip
-"""A class's colour on a dark picture. Seven of Okabe and Ito's palette without black, and five more, each as far as can be
-(CIEDE2000, the three kinds of colour blindness simulated) from all before it and from greys."""
+"""Colors of classes on a dark image: seven of Okabe and Ito's palette (without black) and five more, each as far as possible
+(CIEDE2000, under simulation of the three kinds of color blindness) from all before it and from grays."""
 
 RC_PARAMS: Any = {
     "font.family": ["DejaVu Sans"],
@@ -57,7 +60,7 @@ RC_PARAMS: Any = {
     "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5,
     "text.color": INK,
-    "text.parse_math": False,  # a class may well be called $x$
+    "text.parse_math": False,  # a class may be named $x$
     "text.usetex": False,
     "legend.frameon": False,
     "legend.fontsize": 7.5,
@@ -67,28 +70,28 @@ RC_PARAMS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "nephros",
 }
-"""Matplotlib settings under which figures are both made and saved."""
+"""Matplotlib settings for making and saving figures."""
 
 with_style = matplotlib.rc_context(RC_PARAMS)
-"""Decorator: run a function under STYLE, and leave the caller's settings alone."""
+"""Decorator: run a function under RC_PARAMS, without touching the caller's settings."""
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
-    """Return an empty figure of width x height inches with `title`, the data's provenance, small in its lower right corner."""
+    """Return an empty figure of width x height inches with `title`, that of the data, small in its lower right corner."""
     figure = Figure(figsize=(width, height))
     figure.text(1 - 0.04 / width, 0.05 / height, title, ha="right", va="bottom", fontsize=6.5, color=MUTED)
     return figure
 
 
 def add_axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Add axes to `figure` at a distance in inches from its left and top edges."""
+    """Add axes to `figure`; position, from its left and top edges, and size are in inches."""
     figure_width, figure_height = figure.get_size_inches()
     bottom = figure_height - top - height
     return figure.add_axes((left / figure_width, bottom / figure_height, width / figure_width, height / figure_height))
 
 
 def wrap_label(name: str, width: int, lines: int = 3) -> str:
-    """Break a name into at most `lines` lines of up to `width` characters, of even length; an ellipsis ends what is over."""
+    """Wrap a name into at most `lines` lines, of similar length, of up to `width` characters; an ellipsis marks what is cut."""
     name = name.strip() or "(no name)"
     wrapped = textwrap.wrap(name, width, max_lines=lines, placeholder=" …")
     for narrower in range(width - 1, 7, -1):
@@ -99,6 +102,6 @@ def wrap_label(name: str, width: int, lines: int = 3) -> str:
     return "\n".join(wrapped)
 
 
-def format_percent(fraction: float) -> str:
-    """Return a share of 1 as a percentage that tells small from none: 0 %, <1 %, 32 %."""
+def whole_percent(fraction: float) -> str:
+    """Return a fraction as a whole percentage, with small ones distinct from none: 0 %, <1 %, 32 %."""
     return "<1 %" if 0 < fraction < 0.005 else f"{100 * fraction:.0f} %"

@@ -1,4 +1,4 @@
-"""Pictures of cells: the triptychs of mistakes, and a tile for each class. Data in, picture out, no files."""
+"""Figures of misclassified cells: triptychs with their explanations. From data to a figure, without files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from nephros.reporting.plots.style import INK, LIGHT_COLORS, MUTED, new_figure, 
 from nephros.reporting.run.misclassified import MisclassifiedCell
 
 _MIN_SIDE = 56
-"""Pixels a side to which a smaller cell is enlarged in a triptych; a viewer smooths the rest of the way."""
+"""Pixels per side to which smaller cells are enlarged; the browser smooths beyond that."""
 
 _SIDE, _GAP, _EDGE = 1.1, 0.1, 0.03
 _WIDTH = 3 * _SIDE + 2 * _GAP + 2 * _EDGE
 _TOP, _CAPTION, _ROW_GAP = 0.42, 0.6, 0.16
 """Inches."""
 
-_COLUMN_TITLES = ("an image of the\npredicted class", "the misclassified\ncell", "an image of the\nactual class")
+_COLUMN_TITLES = ("predicted class", "misclassified cell", "actual class")
 
 
 @with_style
@@ -34,19 +34,18 @@ def plot_misclassified(
     title: str,
     explanations: Sequence[CellExplanation] | None = None,
 ) -> Figure:
-    """Draw one row a mistake: a cell of the predicted class | the misclassified cell | a cell of the actual class.
+    """Draw one row per error: a cell of the predicted class | the misclassified cell | a cell of the actual class.
 
-    Beneath the outer cells stand their class and the probability that they gave to it; beneath the mistaken one those
-    that it gave to the class on its left and to its own, on its right.
+    Below the outer cells are their class and its probability; below the misclassified cell are the probabilities of the class
+    on its left (predicted) and of that on its right (actual).
 
     Args:
-        rows: at least one, of nephros.reporting.run.misclassified.mistakes.
-        images: of the whole split, (n, h, w) or (n, h, w, 3) uint8.
-        names: of the classes, (classes,).
-        split: the split that they are of; picks the frame's colour.
-        title: the data's provenance.
-        reasons: one a row; then the mistaken cell stands once more below each row, with its heat map, beside the training
-            cells that are most similar to it.
+        rows: at least one, from `most_confident_errors`.
+        images: (n, h, w) or (n, h, w, 3) uint8, of the whole split.
+        class_names: names of the classes.
+        split: train, val or test; sets the color of the frame.
+        title: the data's title.
+        explanations: one per row; each adds a row with the heat map and the most similar training cells.
     """
     row_height = 2 * (_SIDE + _CAPTION) + _ROW_GAP if explanations else _SIDE + _CAPTION
     height = _TOP + len(rows) * row_height + 0.1
@@ -64,7 +63,9 @@ def plot_misclassified(
         text_top = top + _SIDE + 0.15
         for left, cell in ((lefts[0], row.predicted_example), (lefts[2], row.actual_example)):
             _draw_cell(axes, images[cell.index], left, top, None)
-            score = f"right, p {cell.confidence:.2f}" if cell.is_correct else f"missed, p {cell.actual_probability:.2f}"
+            score = (
+                f"correct, p {cell.confidence:.2f}" if cell.is_correct else f"missed, p {cell.actual_probability:.2f}"
+            )
             lines = [*wrap_label(class_names[cell.actual], 18, 2).split("\n"), score]
             for i, line in enumerate(lines):
                 axes.text(left, text_top + 0.125 * i, line, fontsize=7, color=MUTED if line is score else INK)
@@ -89,13 +90,13 @@ def _draw_explanation(
     image: NDArray[np.uint8],
     class_names: Sequence[str],
 ) -> None:
-    """Draw the mistaken cell with its heat map, and the training cells that are most similar to it."""
+    """Draw the misclassified cell with its heat map, and the training cells most similar to it."""
     text_top = top + _SIDE + 0.15
     panels = [
         overlay_heatmap(image, explanation.saliency, _MIN_SIDE),
         *(cell.image for cell in explanation.similar_cells),
     ]
-    captions = [["what spoke for it", f"({explanation.method})"]]
+    captions = [["evidence for the", "prediction", f"({explanation.method})"]]
     captions += [
         [*wrap_label(class_names[cell.label], 18, 2).split("\n"), f"similar, {cell.similarity:.2f}"]
         for cell in explanation.similar_cells

@@ -1,4 +1,4 @@
-"""The numbers at the top of the page, each with its 95 % interval where one can be had."""
+"""The metrics at the top of the page, with 95 % intervals where there are any."""
 
 from __future__ import annotations
 
@@ -18,34 +18,33 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class HeadlineMetric:
-    """One figure with its name."""
+    """One metric with its name."""
 
     name: str
     value: float | None
     interval: Interval | None = None
-    """95 %; None where it was not worked out."""
+    """95 %; None where none is computed."""
 
 
 @dataclass(frozen=True)
 class Headline:
-    """How the run did on one split."""
+    """Metrics of the run on one split."""
 
     split: str
     """val or test."""
     split_name: str
-    """The split's name in prose."""
+    """The split's name in prose, such as validation."""
     n_images: int
-    """Cells of the split."""
     accuracy: float
     interval: Interval
     """95 %, Wilson score."""
     other_metrics: list[HeadlineMetric]
     note: str = ""
-    """What tells these numbers from final ones."""
+    """Why these metrics are not final; empty if they are."""
 
 
 def headlines(contents: RunContents) -> list[Headline]:
-    """Return the headline of test, if it has been scored, then of validation; an unfinished run's is its last epoch's."""
+    """Return the headlines of test and validation, as far as evaluated; else that of the last epoch, if there is one."""
     scored = [
         _from_evaluation(contents.evaluations[split], split, contents.is_complete)
         for split in ("test", "val")
@@ -56,25 +55,25 @@ def headlines(contents: RunContents) -> list[Headline]:
 
 def _from_evaluation(evaluation: Evaluation, split: str, is_complete: bool) -> Headline:
     metrics = evaluation.metrics
-    auc_interval = macro_auc_interval(evaluation.probabilities, evaluation.labels, metrics["macro_classes"])
+    auc_interval = macro_auc_interval(evaluation.probabilities, evaluation.labels, metrics.macro_classes)
     other_metrics = [
-        HeadlineMetric("AUC, mean of classes", metrics["auc"], auc_interval),
-        HeadlineMetric("macro F1", metrics["macro_f1"], macro_f1_interval(np.array(metrics["confusion_matrix"]))),
-        HeadlineMetric("loss, nats", metrics["loss"]),
-        HeadlineMetric("calibration error", metrics["expected_calibration_error"]),
+        HeadlineMetric("macro AUC", metrics.auc, auc_interval),
+        HeadlineMetric("macro F1", metrics.macro_f1, macro_f1_interval(np.array(metrics.confusion_matrix))),
+        HeadlineMetric("loss (nats per image)", metrics.loss),
+        HeadlineMetric("calibration error", metrics.expected_calibration_error),
     ]
-    interval = (metrics["accuracy_interval"]["low"], metrics["accuracy_interval"]["high"])
+    interval = (metrics.accuracy_interval.low, metrics.accuracy_interval.high)
     note = "" if is_complete else "the run has not finished"
-    return Headline(split, SPLIT_ADJECTIVES[split], metrics["n"], metrics["accuracy"], interval, other_metrics, note)
+    return Headline(split, SPLIT_ADJECTIVES[split], metrics.n, metrics.accuracy, interval, other_metrics, note)
 
 
 def _from_last_epoch(contents: RunContents) -> Headline:
     last = contents.history[-1]
     n_images = sum(contents.info.class_counts["val"])
     other_metrics = [
-        HeadlineMetric("AUC, mean of classes", None if math.isnan(last.val_auc) else last.val_auc),
+        HeadlineMetric("macro AUC", None if math.isnan(last.val_auc) else last.val_auc),
         HeadlineMetric("macro F1", last.val_macro_f1),
-        HeadlineMetric("loss, nats", last.val_loss),
+        HeadlineMetric("loss (nats per image)", last.val_loss),
     ]
     note = f"after epoch {last.epoch} of {contents.recipe.epochs}; the run has not finished"
     interval = wilson_interval(round(last.val_accuracy * n_images), n_images)

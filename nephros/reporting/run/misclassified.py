@@ -1,4 +1,4 @@
-"""Which cells to show: for each class its most confident mistakes, each between cells that were called rightly."""
+"""Choice of the cells to show: each class's most confident errors, beside correctly classified cells."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from nephros.evaluation.scoring import Evaluation
 
 @dataclass(frozen=True)
 class ScoredCell:
-    """A cell of the split and what was said of it."""
+    """A cell of the split and its prediction."""
 
     index: int
-    """Place in the split, in file order."""
+    """Position in the split, in file order."""
     actual: int
     predicted: int
     confidence: float
-    """Probability of the class that it was called."""
+    """Probability of its predicted class."""
     actual_probability: float
     """Probability of its actual class."""
 
     @property
     def is_correct(self) -> bool:
-        """Whether it was called what it is."""
+        """Whether the prediction is right."""
         return self.actual == self.predicted
 
 
 @dataclass(frozen=True)
 class MisclassifiedCell:
-    """The course report's picture: a cell of the class that was answered, the mistaken cell, a cell of its actual class."""
+    """A triptych, as in the course report: a cell of the predicted class, the misclassified cell, a cell of its actual class."""
 
     predicted_example: ScoredCell
     cell: ScoredCell
@@ -39,10 +39,9 @@ class MisclassifiedCell:
 
 
 def most_confident_correct(evaluation: Evaluation, class_index: int, limit: int) -> list[ScoredCell]:
-    """Return the cells of class `class_index` that were called rightly with most confidence, the surest first.
+    """Return the correctly classified cells of a class, by falling confidence, up to `limit`.
 
-    Where none was, the cells of that class whose own class got the highest probability; where the split lacks the class,
-    nothing.
+    If there are none, the cells of the class that gave it the highest probability; if the split lacks the class, nothing.
     """
     scores = evaluation.probabilities[:, class_index]
     members = np.flatnonzero(evaluation.labels == class_index)
@@ -51,10 +50,10 @@ def most_confident_correct(evaluation: Evaluation, class_index: int, limit: int)
 
 
 def most_confident_errors(evaluation: Evaluation, class_index: int, limit: int = 3) -> list[MisclassifiedCell]:
-    """Return up to `limit` triptychs of cells of class `class_index` that were called something else with most confidence.
+    """Return triptychs of the most confident errors on cells of a class, up to `limit`.
 
-    Row k stands between the k-th surest cells of the two classes, so that rows differ. Mistakes whose predicted class
-    the split lacks have no cell to stand beside, and are passed over.
+    Row k shows the k-th most confident cells of the two classes, so that rows differ. Errors whose predicted class the split
+    lacks are skipped, because there is no cell to show beside them.
     """
     predicted = evaluation.probabilities.argmax(axis=1)
     present = np.isin(predicted, evaluation.labels)
@@ -66,7 +65,7 @@ def most_confident_errors(evaluation: Evaluation, class_index: int, limit: int =
             _pick_example(most_confident_correct(evaluation, c, limit + 1), cell, k)
             for c in (cell.predicted, class_index)
         )
-        if actual_example.index == cell.index:  # the only cell of a class none of which was called rightly
+        if actual_example.index == cell.index:  # the best cell of a class without correct predictions
             actual_example = next(
                 (
                     _scored_cell(evaluation, int(i))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from nephros.data.dataset import SPLIT_ADJECTIVES, Dataset
 from nephros.evaluation.leaderboard import leaderboard
-from nephros.evaluation.metrics import wilson_interval
+from nephros.evaluation.metrics import ClassMetrics, wilson_interval
 from nephros.files import write_text
-from nephros.interpretability.run_explainer import Explainer
 from nephros.reporting.run import text
 from nephros.reporting.run.headline import headlines
 from nephros.reporting.run.run_contents import RunContents, load_run
@@ -18,23 +17,20 @@ from nephros.reporting.templates import load_template
 from nephros.runs import RunFolder
 
 
-def write_report(
-    folder: RunFolder,
-    dataset: Dataset | None = None,
-    explainer: Callable[[RunFolder, Dataset], Explainer | None] | None = None,
-) -> Path:
+def write_report(folder: RunFolder, dataset: Dataset | None = None) -> Path:
     """Write the run's report.html and figures/ (PNG and SVG) and return the page's path.
 
-    `dataset` is the run's own data, if the caller has it open; otherwise it is opened again for the pictures of cells,
-    which are left out, with a sentence on why, where that can't be done. `explainer` is asked for what gives reasons for the
-    mistakes, once there are cells to show. The same run gives the same bytes.
+    `dataset` is the run's own data if it is loaded already; otherwise it is loaded again. If that fails, the page has no
+    images of cells and says why. The same run gives the same bytes.
 
-    Raises UserError when a file of the run is damaged, or when it stopped before there was anything to show.
+    Raises:
+        FileError: a file of the run is damaged.
+        IncompleteError: the run stopped before its first epoch or evaluation.
     """
     contents = load_run(folder)
     run_row = text.run_leaderboard_row(contents)
     rows = leaderboard([run_row]) if run_row else []
-    run_figures = draw_run_figures(contents, rows, dataset, explainer)
+    run_figures = draw_run_figures(contents, rows, dataset)
     split = contents.headline_split
     page = load_template("run/run.html").render(
         run=contents,
@@ -56,13 +52,22 @@ def write_report(
     return file
 
 
-def _class_rows(contents: RunContents, split: str) -> list[dict[str, object]]:
-    """Return the rows of the table by class, with 95 % Wilson intervals of the recall."""
+@dataclass(frozen=True)
+class _ClassRow:
+    """One row of the table of per-class metrics."""
+
+    name: str
+    metrics: ClassMetrics
+    interval: tuple[float, float] | None
+    """95 % Wilson interval of the recall; None where the split lacks the class."""
+    n_predicted: int
+    """Cells predicted as the class."""
+
+
+def _class_rows(contents: RunContents, split: str) -> list[_ClassRow]:
     metrics = contents.metrics[split]
     rows = []
-    for c, row in enumerate(metrics["per_class"]):
-        true_positives, support = metrics["confusion_matrix"][c][c], row["support"]
-        low, high = wilson_interval(true_positives, support) if support else (None, None)
-        n_predicted = [line[c] for line in metrics["confusion_matrix"]]
-        rows.append({**row, "name": contents.class_names[c], "low": low, "high": high, "n_predicted": sum(n_predicted)})
+    for c, (name, row) in enumerate(zip(contents.class_names, metrics.per_class, strict=True)):
+        interval = wilson_interval(metrics.confusion_matrix[c][c], row.support) if row.support else None
+        rows.append(_ClassRow(name, row, interval, sum(line[c] for line in metrics.confusion_matrix)))
     return rows

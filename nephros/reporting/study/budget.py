@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nephros.reporting.plots.classification import PAGE_WIDTH
-from nephros.reporting.plots.style import INK, LIGHT_COLORS, LINE, MUTED, add_axes, new_figure, with_style
+from nephros.reporting.plots.style import INK, LIGHT_COLORS, LINE, MUTED, PAGE_WIDTH, add_axes, new_figure, with_style
 from nephros.reporting.study.formatting import METRIC_NAMES, STATUS_COLORS, pluralize
 from nephros.reporting.study.learning_curves import value_limits
 from nephros.reporting.study.view import StudyView

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from nephros.reporting.plots.classification import PAGE_WIDTH
-from nephros.reporting.plots.style import INK, LIGHT_COLORS, MUTED, add_axes, new_figure, with_style
+from nephros.reporting.plots.style import INK, LIGHT_COLORS, MUTED, PAGE_WIDTH, add_axes, new_figure, with_style
 from nephros.reporting.study.formatting import choice_key
 from nephros.reporting.study.view import StudyView
 from nephros.tuning.hyperband import is_failed

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from nephros.reporting.plots.classification import PAGE_WIDTH
-from nephros.reporting.plots.style import LINE, MUTED, add_axes, new_figure, with_style
+from nephros.reporting.plots.style import LINE, MUTED, PAGE_WIDTH, add_axes, new_figure, with_style
 from nephros.reporting.study.formatting import METRIC_NAMES, STATUS_COLORS, STATUS_LABELS, pluralize
 from nephros.reporting.study.view import StudyView, TrialStatus
 from nephros.tuning.hyperband import Bracket

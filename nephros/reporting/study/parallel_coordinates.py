@@ -13,8 +13,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 
-from nephros.reporting.plots.classification import PAGE_WIDTH
-from nephros.reporting.plots.style import INK, MUTED, PAPER, add_axes, new_figure, with_style
+from nephros.reporting.plots.style import INK, MUTED, PAGE_WIDTH, PAPER, add_axes, new_figure, with_style
 from nephros.reporting.study.formatting import METRIC_NAMES, choice_key, format_metric, format_value
 from nephros.reporting.study.learning_curves import DRAW_ORDER, legend_lines, line_style, value_limits
 from nephros.reporting.study.view import StudyView

@@ -14,7 +14,7 @@ from nephros.reporting.study.formatting import (
     was_early_stopped,
 )
 from nephros.reporting.study.view import StudyView, TrialStatus
-from nephros.reporting.templates import MISSING
+from nephros.text_tables import EN_DASH
 from nephros.tuning.study_state import Config
 
 
@@ -50,7 +50,7 @@ def config_rows(view: StudyView) -> list[ConfigRow]:
                 config.trained_epochs,
                 ["" if value is None else format_metric(view, value, 2) for value in scores],
                 [
-                    format_value(config.params[dimension.key]) if dimension.key in config.params else MISSING
+                    format_value(config.params[dimension.key]) if dimension.key in config.params else EN_DASH
                     for dimension in view.space
                 ],
             )

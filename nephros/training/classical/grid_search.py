@@ -54,13 +54,13 @@ def grid_search(recipe: Recipe, dataset: Dataset, device: torch.device) -> GridS
         scale, shift = _calibrate(fitted, labels)
         logits = (scale * fitted.scores + shift).double()
         metrics = compute_metrics(torch.softmax(logits, dim=1).cpu().numpy(), dataset.val.labels, dataset.class_names)
-        auc = math.nan if metrics["auc"] is None else metrics["auc"]
+        auc = math.nan if metrics.auc is None else metrics.auc
         now = time.perf_counter()
         result = SearchResult(
             **dataclasses.asdict(fitted.params),
-            val_accuracy=metrics["accuracy"],
-            val_loss=metrics["loss"],
-            val_macro_f1=metrics["macro_f1"],
+            val_accuracy=metrics.accuracy,
+            val_loss=metrics.loss,
+            val_macro_f1=metrics.macro_f1,
             val_auc=auc,
             seconds=now - start,
         )

@@ -1,0 +1,95 @@
+"""nephros compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nephros.commands.parser import CommandParser
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from nephros.evaluation.leaderboard import Comparison, LeaderboardRow
+
+WIDE_TERMINAL = 190
+"""Columns of a terminal from which the table includes costs."""
+
+
+def compare(argv: list[str]) -> int:
+    """nephros compare"""
+    parser = CommandParser(
+        "compare",
+        "Compare runs with one another and, for TissueMNIST, with published results. The best run is tested against each "
+        "other run on the same images: McNemar's exact test, and a paired bootstrap interval of the difference.",
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders written by `nephros train`")
+    parser.option("split", "test or val (default: test if every run has been evaluated on it)")
+    parser.option("out", "also write compare.md, .csv and .html there, with a chart", metavar="DIR")
+    parser.flag("no-published", "leave published results out")
+    parser.flag("ensemble", "add a row: the mean of all runs' probabilities")
+    args = parser.parse_argv(argv)
+    from nephros.reporting.comparison.page import write_comparison
+    from nephros.workflows.compare import compare as compare_runs
+
+    published, ensemble = not args.get("no_published", False), args.get("ensemble", False)
+    comparison = compare_runs(args["runs"], args.get("split"), published=published, ensemble=ensemble)
+    _print_comparison(comparison)
+    if "out" in args:
+        for path in write_comparison(comparison, Path(args["out"]).expanduser()):
+            print(path)
+    return 0
+
+
+def _print_comparison(comparison: Comparison) -> None:
+    """Print the table with runs in bold, then sources, paired tests and notes; on a narrow terminal also costs."""
+    from nephros.console import table_console
+    from nephros.reporting.comparison.page import describe_paired_test
+
+    console = table_console()
+    wide = console.width >= WIDE_TERMINAL
+    console.print(_table(comparison, wide))
+    for row in comparison.rows:
+        if row.is_run and not wide:
+            print(_cost_line(row))
+    for source in dict.fromkeys((row.source, row.url) for row in comparison.rows):
+        methods = [f"{row.method} ({row.input})" for row in comparison.rows if (row.source, row.url) == source]
+        print(f"source of {'; '.join(methods)}: {' '.join(filter(None, source))}")
+    for test in comparison.paired_tests:
+        print(describe_paired_test(*test))
+    for note in comparison.notes:
+        print(f"note: {note}")
+
+
+def _table(comparison: Comparison, wide: bool) -> Table:
+    from rich.table import Table
+
+    from nephros.text_tables import format_count, format_number
+
+    table = Table(title=f"{comparison.title}: {comparison.split}")
+    costs = ("parameters", "mult-adds", "minutes", "device", "checkpoint") if wide else ()
+    for header in ("method", "input", "accuracy", "interval", "AUC", "macro\nF1", *costs, "split"):
+        is_text = header in ("method", "input", "device", "checkpoint", "split")
+        max_width = None if wide else {"input": 11, "split": 8}.get(header)  # the method gets the rest
+        table.add_column(
+            header, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold", max_width=max_width
+        )
+    for row in comparison.rows:
+        interval = "" if row.low is None else f"{format_number(row.low)} to {format_number(row.high)} ({row.interval})"
+        cells = [row.method, row.input, format_number(row.accuracy), interval]
+        cells += [format_number(row.auc), format_number(row.macro_f1)]
+        if wide:
+            cells += [format_count(row.parameters), format_count(row.multiply_adds)]
+            cells += [format_number(row.training_minutes, 1), row.device, row.checkpoint]
+        table.add_row(*cells, row.split, style="bold" if row.is_run else None)
+    return table
+
+
+def _cost_line(row: LeaderboardRow) -> str:
+    from nephros.text_tables import format_count, format_number
+
+    minutes = "" if row.training_minutes is None else f"{format_number(row.training_minutes, 1)} minutes "
+    return (
+        f"{row.method}: {format_count(row.parameters)} parameters, {format_count(row.multiply_adds)} multiply-adds, trained "
+        f"{minutes}on {row.device}, weights: {row.checkpoint}"
+    )

@@ -1,0 +1,47 @@
+"""nephros evaluate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nephros.commands.parser import DATA_HELP, DEVICE_HELP, RUN_HELP, CommandParser
+
+if TYPE_CHECKING:
+    from nephros.evaluation.metrics import Metrics
+
+
+def evaluate(argv: list[str]) -> int:
+    """nephros evaluate"""
+    parser = CommandParser(
+        "evaluate", "Evaluate a trained run. Every read of the test split is logged in the run folder."
+    )
+    parser.add_argument("run", help=RUN_HELP)
+    parser.option("split", "val, test or train (default: val)")
+    parser.option("data", f"other data than the run's own: {DATA_HELP}")
+    parser.option("device", DEVICE_HELP)
+    args = parser.parse_argv(argv)
+    from nephros.workflows.evaluate import evaluate as evaluate_run
+
+    _print_metrics(evaluate_run(args.pop("run"), **args).metrics)
+    return 0
+
+
+def _print_metrics(metrics: Metrics) -> None:
+    """Print the overall metrics and the table by class."""
+    from nephros.console import table_console
+    from nephros.text_tables import format_number, terminal_table
+
+    def text(value: float | None) -> str:
+        return format_number(value, missing="-")
+
+    interval, title = metrics.accuracy_interval, metrics.provenance["title"]
+    print(f"{title}: {metrics.split}, {metrics.n:,} images")
+    print(f"accuracy {text(metrics.accuracy)}  ({text(interval.low)} to {text(interval.high)}, {interval.method})")
+    for name in ("auc", "macro_f1", "macro_precision", "macro_recall", "loss", "expected_calibration_error"):
+        print(f"{name} {text(getattr(metrics, name))}")
+    numeric = ("precision", "recall", "F1", "AUC", "support")
+    rows = [
+        [str(row.class_index), row.name, *map(text, (row.precision, row.recall, row.f1, row.auc)), f"{row.support:,}"]
+        for row in metrics.per_class
+    ]
+    table_console().print(terminal_table(f"by class ({title})", ("class", "name", *numeric), rows, numeric=numeric))

@@ -1,0 +1,16 @@
+"""nephros report."""
+
+from __future__ import annotations
+
+from nephros.commands.parser import RUN_HELP, CommandParser
+
+
+def report(argv: list[str]) -> int:
+    """nephros report"""
+    parser = CommandParser("report", "Write a run's report.html and figures again, from the files in its folder.")
+    parser.add_argument("run", help=RUN_HELP)
+    args = parser.parse_argv(argv)
+    from nephros.workflows.report import report as write_report
+
+    print(write_report(args["run"]))
+    return 0

@@ -1,0 +1,82 @@
+"""Charts of accuracy: the leaderboard, and label efficiency. From data to a figure, without files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from nephros.evaluation.leaderboard import LeaderboardRow
+from nephros.experiments.results import SeedResults
+from nephros.reporting.plots.style import INK, LIGHT_COLORS, MUTED, PAGE_WIDTH, PAPER, add_axes, new_figure, with_style
+
+_LABEL_EFFICIENCY_HEIGHT = 4.0
+"""Inches."""
+_MARKERS = {"nephros": (LIGHT_COLORS["test"], "o"), "course-1": (LIGHT_COLORS["val"], "s")}
+"""Recipe -> color and marker; other recipes are drawn in ink."""
+
+
+@with_style
+def plot_leaderboard(rows: Sequence[LeaderboardRow], split: str, title: str) -> Figure:
+    """Plot accuracies as dots on one scale, those of runs in the color of `split`; hollow where not on the official split."""
+    row_height = 0.235
+    figure = new_figure(PAGE_WIDTH, 0.55 + row_height * len(rows) + 0.45, title)
+    axes = add_axes(figure, 3.3, 0.1, PAGE_WIDTH - 3.3 - 0.6, row_height * len(rows) + 0.1)
+    for y, row in enumerate(rows):
+        color = LIGHT_COLORS[split] if row.is_run else MUTED
+        face_color = color if row.split.startswith("official") else PAPER
+        axes.plot([0, row.accuracy], [y, y], color=color, linewidth=0.5, alpha=0.55)
+        if row.low is not None and row.high is not None:
+            axes.plot([row.low, row.high], [y, y], color=color, linewidth=3, alpha=0.5, solid_capstyle="butt")
+        axes.plot(
+            [row.accuracy], [y], marker="o", markersize=8 if row.is_run else 5.5, color=color, markerfacecolor=face_color,
+            linestyle="none", zorder=3,
+        )  # fmt: skip
+        axes.annotate(
+            f"{100 * row.accuracy:.1f} %", (row.accuracy, y), xytext=(8, 0), textcoords="offset points", va="center",
+            fontsize=7.5, color=color, weight="bold" if row.is_run else "normal",
+        )  # fmt: skip
+    axes.set_yticks(range(len(rows)), [f"{row.method}  ({row.input})" for row in rows], fontsize=6.8, color=INK)
+    for label, row in zip(axes.get_yticklabels(), rows, strict=True):
+        if row.is_run:
+            label.set(color=LIGHT_COLORS[split], weight="bold")
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    lowest = min(row.accuracy for row in rows)
+    axes.set_xlim(max(0.0, int(lowest * 10 - 0.5) / 10), max(row.accuracy for row in rows) + 0.01)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.set_xlabel("accuracy; hollow: not on the official test split")
+    axes.spines["left"].set_visible(False)
+    return figure
+
+
+@with_style
+def plot_label_efficiency(results: Sequence[SeedResults]) -> Figure:
+    """Plot each recipe's test accuracy, every seed and the mean, against its training images on a logarithmic axis."""
+    finished = [result for result in results if result.seeds]
+    title = finished[0].infos[0].data["title"]
+    figure = new_figure(PAGE_WIDTH, _LABEL_EFFICIENCY_HEIGHT, title)
+    axes = add_axes(figure, 0.75, 0.25, PAGE_WIDTH - 0.75 - 0.9, _LABEL_EFFICIENCY_HEIGHT - 0.95)
+    for name in dict.fromkeys(result.plan_row.recipe.name for result in finished):
+        color, marker = _MARKERS.get(name, (INK, "^"))
+        series = [result for result in finished if result.plan_row.recipe.name == name]
+        train_sizes = [sum(result.infos[0].class_counts["train"]) for result in series]
+        means = [result.mean("accuracy") or 0.0 for result in series]
+        axes.plot(train_sizes, means, color=color, linewidth=1.4)
+        for n, result in zip(train_sizes, series, strict=True):
+            values = result.values("accuracy")
+            axes.plot([n] * len(values), values, marker, color=color, markersize=4, markeredgewidth=0, alpha=0.55)
+        axes.annotate(
+            f" {name}", (train_sizes[-1], means[-1]), xytext=(6, 0), textcoords="offset points", va="center", color=color,
+            weight="bold", fontsize=8,
+        )  # fmt: skip
+    axes.set_xscale("log")
+    ticks = sorted({sum(result.infos[0].class_counts["train"]) for result in finished})
+    axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.grid(axis="y")
+    axes.set_xlabel("training images; marks: each seed, line: mean over seeds; the same number of steps throughout")
+    axes.set_ylabel("test accuracy")
+    return figure
