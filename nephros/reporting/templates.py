@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from nephros.reporting.plots.style import LIGHT_COLORS
@@ -20,6 +18,14 @@ def load_template(name: str) -> Template:
         lstrip_blocks=True,
     )
     environment.globals["light_colors"] = LIGHT_COLORS  # of page.css
-    environment.filters["decimal"] = partial(format_number, digits=3, missing=EN_DASH)
-    environment.filters["percent"] = partial(format_percent, missing=EN_DASH)
+    environment.filters["decimal"] = _decimal
+    environment.filters["percent"] = _percent
     return environment.get_template(name)
+
+
+def _decimal(value: float | None, digits: int = 3) -> str:
+    return format_number(value, digits, EN_DASH)
+
+
+def _percent(fraction: float | None, digits: int = 1) -> str:
+    return format_percent(fraction, digits, EN_DASH)
