@@ -231,4 +231,4 @@ def _stored_test_results(run: RunFolder) -> CardTest | None:
     if not run.file("test", "metrics.json").is_file():
         return None
     stored = Evaluation.from_run(run, "test")
-    return stored.metrics, stored.probabilities, stored.labels
+    return stored.metrics.to_dict(), stored.probabilities, stored.labels

@@ -11,8 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from nephros.reporting.plots.classification import PAGE_WIDTH
-from nephros.reporting.plots.style import INK, LINE, MUTED, PAPER, add_axes, new_figure, with_style
+from nephros.reporting.plots.style import INK, LINE, MUTED, PAGE_WIDTH, PAPER, add_axes, new_figure, with_style
 from nephros.reporting.study.formatting import STATUS_COLORS, config_name, format_metric, pluralize
 from nephros.reporting.study.view import StudyView, unreached_rungs
 from nephros.tuning.hyperband import Bracket, RungState, argsort_scores, is_failed
