@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from nephros.errors import UnknownName
 
+Float32Array = NDArray[np.float32]
+
 SPLITS = ("train", "val", "test")
 SPLIT_ADJECTIVES = {"train": "training", "val": "validation", "test": "test"}
 """Split -> its name in prose."""

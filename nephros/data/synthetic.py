@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import Dataset, Provenance, Split
+from nephros.data.dataset import Dataset, Float32Array, Provenance, Split
 from nephros.data.image_transforms import max_project, resize_images
 from nephros.data.subset import largest_remainder
 from nephros.errors import InvalidArgument
@@ -18,8 +18,6 @@ N_SLICES, SLICE_SIDE = 7, 32
 SLICE_SPACING = 2.0
 """Distance between slices in pixels of a slice."""
 _BATCH_SIZE = 64
-
-Float32Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

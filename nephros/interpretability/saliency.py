@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nephros.data.dataset import Float32Array
 from nephros.inference.predictor import PredictionBatch
 
 PATCH_FRACTION = 1 / 4
@@ -17,7 +18,6 @@ PATCH_FRACTION = 1 / 4
 MAX_MAP_SIDE = 64
 """Longest side of a saliency map; larger images get a smaller map of the same aspect ratio."""
 
-Float32Array = NDArray[np.float32]
 PredictFn = Callable[[NDArray[np.uint8]], PredictionBatch]
 
 

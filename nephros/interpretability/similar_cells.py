@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import Dataset
+from nephros.data.dataset import Dataset, Float32Array
 from nephros.data.subset import stratified_subset
 from nephros.errors import IncompatibleError
 from nephros.inference.predictor import Predictor
@@ -19,8 +19,6 @@ logger = logging.getLogger(__name__)
 MAX_REFERENCE_CELLS = 5000
 """Number of reference cells; every class has the same share as in the data."""
 _BATCH_SIZE = 256
-
-Float32Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.data.dataset import Float32Array
 from nephros.microscopy.measurements import BLOCK_PIXELS, NucleusProperties
 from nephros.microscopy.reader import Slice
 from nephros.microscopy.voxel_size import VoxelSize
@@ -19,8 +20,6 @@ CROP_SHAPE = (7, 32, 32)
 N_BINS = 1 << 16
 """Bins of intensity histograms."""
 _CROP_PIXELS = CROP_SHAPE[1] * CROP_SHAPE[2]
-
-Float32Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def filter_taps(center: float, length: int, step: float, size: int) -> FilterTap
 
 
 _SUBVOXEL_STEPS = 32
-"""Resampled crops are placed at multiples of this fraction of a voxel, so that few different weights are needed."""
+"""Resampled crops are placed at multiples of 1 / _SUBVOXEL_STEPS voxel, so that few different weights are needed."""
 
 
 @functools.lru_cache(maxsize=4 * _SUBVOXEL_STEPS)

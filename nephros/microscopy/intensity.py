@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.data.dataset import Float32Array
 from nephros.data.reference_statistics import PIXEL_MEAN, PIXEL_STD
 from nephros.errors import InvalidArgument
-from nephros.microscopy.crops import N_BINS, Float32Array, NucleusCrops, bin_indices
+from nephros.microscopy.crops import N_BINS, NucleusCrops, bin_indices
 
 BLACK_PERCENTILES = (0.1, 1.0, 5.0, 10.0, 25.0, 50.0)
 """Percentiles of the stack's voxels that are tried as the black level."""
