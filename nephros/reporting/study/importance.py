@@ -144,7 +144,7 @@ def plot_importance(importance: Importance, title: str) -> Figure:
     axes.set_ylim(len(importance.shares) - 0.5, -0.5)
     axes.set_xlim(0, max(*importance.shares.values(), *importance.chance_level.values()) * 1.04)
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    axes.set_xlabel("share of the spread of ranks that the field explains alone")
+    axes.set_xlabel("share of the variance of ranks that the field explains alone")
     axes.spines["left"].set_visible(False)
     figure.text(
         0.1 / PAGE_WIDTH, 1 - 0.14 / height, f"blue: above chance   ·   tick: highest of {N_SHUFFLES} shuffles of the scores",
