@@ -127,8 +127,8 @@ def _print_summary(folder: StudyFolder, study_state: StudyState) -> None:
         params = study_state.configs[best.key].params
         values = ", ".join(f"{key} {format_value(value)}" for key, value in params.items())
         print(f"best: {metric} {best.value:.4f} after {best.epochs} epochs (s{best.key[0]}#{best.key[1]}): {values}")
-        if study_state.best_metrics is not None:
-            n, accuracy, loss = (study_state.best_metrics[key] for key in ("n", "accuracy", "loss"))
-            print(f"on the whole validation split ({n:,} images): accuracy {accuracy:.4f}, loss {loss:.4f}")
+        if (metrics := study_state.best_metrics) is not None:
+            figures = f"accuracy {metrics.accuracy:.4f}, loss {metrics.loss:.4f}"
+            print(f"on the whole validation split ({metrics.n:,} images): {figures}")
         print(f"train it on the whole train split: nephros train --from-study {shlex.quote(folder.name)}")
     print(f"report: {report_file(study_state, folder.root)}")

@@ -23,6 +23,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, LockedError, NephrosError
+from nephros.evaluation.metrics import Metrics
 from nephros.tuning.sample import SampledParams, decode_params, optuna_direction
 from nephros.tuning.settings import StudySettings
 from nephros.tuning.space import parse_space
@@ -193,10 +194,9 @@ class StudyStorage:
         settings = self._retry(lambda retrying: self.load_settings())
         space = parse_space(settings.space, settings.base_recipe, f"The space of study {self.name}")
         configs = [_config(trial, decode_params(trial.params, space)) for trial in self.trials()]
-        best_metrics = self._retry(lambda retrying: self._study.user_attrs.get(_BEST_METRICS_ATTR))
-        return StudyState(
-            settings, {config.key: config for config in configs}, json.loads(best_metrics) if best_metrics else None
-        )
+        stored_metrics = self._retry(lambda retrying: self._study.user_attrs.get(_BEST_METRICS_ATTR))
+        best_metrics = Metrics.from_dict(json.loads(stored_metrics)) if stored_metrics else None
+        return StudyState(settings, {config.key: config for config in configs}, best_metrics)
 
     def add_trial(self, key: ConfigKey, sampled: SampledParams) -> None:
         """Create a configuration's trial atomically."""
@@ -245,9 +245,10 @@ class StudyStorage:
 
         self._retry(close)
 
-    def set_best_metrics(self, metrics: dict[str, Any]) -> None:
+    def set_best_metrics(self, metrics: Metrics) -> None:
         """Store the best configuration's metrics on the whole validation split."""
-        self._retry(lambda retrying: self._study.set_user_attr(_BEST_METRICS_ATTR, json.dumps(metrics)))
+        text = json.dumps(metrics.to_dict())
+        self._retry(lambda retrying: self._study.set_user_attr(_BEST_METRICS_ATTR, text))
 
     def _retry(self, operation: Callable[[bool], T]) -> T:
         """Run `operation(retrying)`, retrying while the storage is unreachable; an earlier attempt may have succeeded unseen.

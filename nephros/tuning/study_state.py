@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from nephros.evaluation.metrics import Metrics
 from nephros.recipe import Recipe
 from nephros.tuning.hyperband import PENDING, Bracket, Pending, Rung, RungState, is_failed, rung_states
 from nephros.tuning.settings import StudySettings
@@ -67,8 +68,8 @@ class StudyState:
 
     settings: StudySettings
     configs: Mapping[ConfigKey, Config]
-    best_metrics: dict[str, Any] | None = None
-    """The best configuration's metrics on the whole validation split, once the study is finished: Evaluation.metrics."""
+    best_metrics: Metrics | None = None
+    """The best configuration's metrics on the whole validation split, once the study is finished."""
 
     def score(self, config: Config, epochs: int) -> float | Pending | None:
         """Return a configuration's score after `epochs`, higher is better; PENDING, or None when it failed before.

@@ -21,7 +21,7 @@ from nephros.data.load import data_request, load
 from nephros.data.subset import tuning_subset
 from nephros.environment import available_memory
 from nephros.errors import IncompatibleError, InvalidArgument
-from nephros.evaluation.metrics import compute_metrics
+from nephros.evaluation.metrics import Metrics, compute_metrics
 from nephros.evaluation.scoring import evaluate_model
 from nephros.files import write_text
 from nephros.recipe import Recipe, to_yaml
@@ -118,10 +118,7 @@ def tune(
         manifest = StudyManifest(study_settings, stored_url, checkpoint_dir)
         folder.write(manifest)
         write_text(folder.root / "recipe.yaml", to_yaml(study_settings.base_recipe))
-        for warning in dataset.warnings:
-            logger.warning(warning)
-        logger.info("study %s on %s, in %s", study_settings.name, dataset.provenance.title, folder.root)
-        _log_plan(study_settings)
+        _log_start(study_settings, dataset, folder)
         study_storage = study_storage or open_storage(folder, manifest)
         return _run_study(folder, manifest, study_storage, dataset, tuning_data, run_options)
 
@@ -196,7 +193,10 @@ def _tuning_data(dataset: Dataset, settings: StudySettings) -> Dataset:
     return tuning_data
 
 
-def _log_plan(settings: StudySettings) -> None:
+def _log_start(settings: StudySettings, dataset: Dataset, folder: StudyFolder) -> None:
+    for warning in dataset.warnings:
+        logger.warning(warning)
+    logger.info("study %s on %s, in %s", settings.name, dataset.provenance.title, folder.root)
     for bracket in settings.planned_brackets:
         rungs = ", ".join(f"{rung.n_configs} at {rung.epochs}" for rung in bracket.rungs)
         logger.info("bracket s=%d: configurations at epochs %s; %d epochs", bracket.s, rungs, bracket.total_epochs)
@@ -308,7 +308,7 @@ def _import_ray_executor() -> Any:
     return ray_executor
 
 
-def _evaluate_best(study_state: StudyState, dataset: Dataset, store: CheckpointStore) -> dict[str, Any] | None:
+def _evaluate_best(study_state: StudyState, dataset: Dataset, store: CheckpointStore) -> Metrics | None:
     """Return the best configuration's metrics on the whole validation split, with its weights as they were when it was best.
 
     Returns None when its checkpoint is missing.
@@ -325,6 +325,6 @@ def _evaluate_best(study_state: StudyState, dataset: Dataset, store: CheckpointS
         trainer.load_state_dict(state)
         trainer.model.load_state_dict(trainer.final_weights()[0])
         val = BatchLoader(dataset.val, device, channels_last=trainer.recipe.channels_last)
-        return evaluate_model(trainer.model, val, dataset.class_names).metrics.to_dict()
+        return evaluate_model(trainer.model, val, dataset.class_names).metrics
     finally:
         torch.set_num_threads(previous_threads)

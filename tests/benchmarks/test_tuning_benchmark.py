@@ -1,4 +1,4 @@
-"""The comparison of tuners: its accounts and arithmetic, and every method's quick run; how good any is, is not tested."""
+"""The comparison of tuners: its event log and statistics, and each method's quick run, whatever its results."""
 
 from __future__ import annotations
 
@@ -33,61 +33,63 @@ RAY = os.environ.get("NEPHROS_RAY_PYTHON")
 """The python of an environment that has nephros and ray[tune]."""
 
 
-def terms(folder: Path, method: str = "nephros", seed: int = 0) -> BudgetConfig:
+def make_config(folder: Path, method: str = "nephros", seed: int = 0) -> BudgetConfig:
     return BudgetConfig(method, "course-1", "synthetic", 160, seed, 3, 3, "val_loss", 2, str(folder), time.monotonic())
 
 
-def record(folder: Path, method: str, seed: int, values: list[float | None]) -> TunerRun:
+def make_run(folder: Path, method: str, seed: int, values: list[float | None]) -> TunerRun:
     events = [EpochEvent(10.0 * (i + 1), f"{i // 3}", i % 3 + 1, value, 9.0) for i, value in enumerate(values)]
     hardware = {"cpu": "some", "cores": 2, "load_before": 0.0}
-    metadata = {"created": "now", "commit": None, "versions": {"torch": "2"}, "hardware": hardware}
+    provenance = {"created": "now", "commit": None, "versions": {"torch": "2"}, "hardware": hardware}
     params = {event.trial: {"optimizer.lr": 0.1} for event in events}
-    choice = BestTrial("0", 1, 0.5, 0.5, 0.4)
-    return TunerRun(terms(folder, method, seed), 1, 10.0 * len(values) + 5, events, params, choice, metadata)
+    best_trial = BestTrial("0", 1, 0.5, 0.5, 0.4)
+    return TunerRun(
+        make_config(folder, method, seed), 1, 10.0 * len(values) + 5, events, params, best_trial, provenance
+    )
 
 
-def test_the_budget_is_that_of_hyperband_and_is_never_overdrawn(tmp_path: Path) -> None:
-    assert terms(tmp_path).total_epochs == 3 + 2 + 2 * 3
-    assert dataclasses.replace(terms(tmp_path), max_epochs=27).total_epochs == 357
-    first, second = EventLog(terms(tmp_path)), EventLog(terms(tmp_path))
-    assert sum(ledger.claim_epoch() for _ in range(20) for ledger in (first, second)) == 11
+def test_the_budget_is_that_of_hyperband_and_is_never_exceeded(tmp_path: Path) -> None:
+    assert make_config(tmp_path).total_epochs == 3 + 2 + 2 * 3
+    assert dataclasses.replace(make_config(tmp_path), max_epochs=27).total_epochs == 357
+    first, second = EventLog(make_config(tmp_path)), EventLog(make_config(tmp_path))
+    assert sum(event_log.claim_epoch() for _ in range(20) for event_log in (first, second)) == 11
 
 
-def test_a_ledger_is_shared_and_bears_half_a_line(tmp_path: Path) -> None:
-    EventLog(terms(tmp_path)).log_trial("a", {"optimizer.lr": 0.1})
-    EventLog(terms(tmp_path)).log_epoch("a", 1, 0.25, 2.0)
-    EventLog(terms(tmp_path)).log_epoch("a", 2, None, 0.0)
+def test_an_event_log_is_shared_and_survives_half_a_line(tmp_path: Path) -> None:
+    EventLog(make_config(tmp_path)).log_trial("a", {"optimizer.lr": 0.1})
+    EventLog(make_config(tmp_path)).log_epoch("a", 1, 0.25, 2.0)
+    EventLog(make_config(tmp_path)).log_epoch("a", 2, None, 0.0)
     with open(tmp_path / "events.jsonl", "a", encoding="utf-8") as file:
         file.write('{"seconds": 3')
-    ledger = EventLog(terms(tmp_path))
-    assert [(event.trial, event.epoch, event.value) for event in ledger.events()] == [("a", 1, 0.25), ("a", 2, None)]
-    assert ledger.params() == {"a": {"optimizer.lr": 0.1}}
+    event_log = EventLog(make_config(tmp_path))
+    assert [(event.trial, event.epoch, event.value) for event in event_log.events()] == [("a", 1, 0.25), ("a", 2, None)]
+    assert event_log.params() == {"a": {"optimizer.lr": 0.1}}
 
 
 def epoch(number: int, accuracy: float) -> EpochMetrics:
     return EpochMetrics(number, 0.1, 1.0, 0.5, 1.0, accuracy, 0.5, 0.5, 2.0, 100.0)
 
 
-def test_ours_notes_each_epoch_once_also_when_it_goes_on(tmp_path: Path) -> None:
+def test_a_study_logs_each_epoch_once_even_when_resumed(tmp_path: Path) -> None:
     first, second, third = epoch(1, 0.2), epoch(2, 0.3), epoch(3, 0.4)
-    account = EventLogCallback(EventLog(terms(tmp_path)))
-    account.on_event(EpochDone((1, 0), first))
-    account.on_event(Outcome((1, 0), (first,)))
+    callback = EventLogCallback(EventLog(make_config(tmp_path)))
+    callback.on_event(EpochDone((1, 0), first))
+    callback.on_event(Outcome((1, 0), (first,)))
     store = CheckpointStore(str(tmp_path / "checkpoints"))
     store.save("1-0.pt", {"history": [dataclasses.asdict(row) for row in (first, second)]})
-    records = StudyState(None, {(1, 0): Config(1, 0, 0, {"optimizer.lr": 0.1})})  # type: ignore[arg-type]
+    study_state = StudyState(None, {(1, 0): Config(1, 0, 0, {"optimizer.lr": 0.1})})  # type: ignore[arg-type]
     for _ in range(2):
-        account = EventLogCallback(EventLog(terms(tmp_path)))
-        account.on_update(records, [])
-        account.recover(store, records)
-        account.on_event(Outcome((1, 0), (first, second, third), error="The training loss became nan."))
-    events = EventLog(terms(tmp_path)).events()
+        callback = EventLogCallback(EventLog(make_config(tmp_path)))
+        callback.on_update(study_state, [])
+        callback.recover(store, study_state)
+        callback.on_event(Outcome((1, 0), (first, second, third), error="The training loss became nan."))
+    events = EventLog(make_config(tmp_path)).events()
     assert [(event.epoch, event.value) for event in events] == [(1, 0.2), (2, 0.3), (3, 0.4), (4, None)]
-    assert {event.trial for event in events} == set(EventLog(terms(tmp_path)).params()) == {"s1#0"}
+    assert {event.trial for event in events} == set(EventLog(make_config(tmp_path)).params()) == {"s1#0"}
 
 
-def test_curves(tmp_path: Path) -> None:
-    epochs, seconds, best = best_so_far(record(tmp_path, "nephros", 0, [0.2, None, 0.1, 0.5]))
+def test_curves_of_the_best_so_far(tmp_path: Path) -> None:
+    epochs, seconds, best = best_so_far(make_run(tmp_path, "nephros", 0, [0.2, None, 0.1, 0.5]))
     assert epochs.tolist() == [1, 2, 3, 4]
     assert seconds.tolist() == [10, 20, 30, 40]
     assert best.tolist() == [0.2, 0.2, 0.2, 0.5]
@@ -101,32 +103,32 @@ def test_curves(tmp_path: Path) -> None:
 
 
 def test_the_best_epoch_is_the_earliest_of_equal_ones(tmp_path: Path) -> None:
-    best = best_event(record(tmp_path, "nephros", 0, [0.2, None, 0.5, 0.5]).events)
+    best = best_event(make_run(tmp_path, "nephros", 0, [0.2, None, 0.5, 0.5]).events)
     assert (best.value, best.seconds) == (0.5, 30.0)
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
-    written = record(tmp_path, "nephros", 0, [0.2, None, 0.5])
-    written.write(tmp_path / "nephros-0.json")
-    assert TunerRun.read(tmp_path / "nephros-0.json") == written
+    tuner_run = make_run(tmp_path, "nephros", 0, [0.2, None, 0.5])
+    tuner_run.write(tmp_path / "nephros-0.json")
+    assert TunerRun.read(tmp_path / "nephros-0.json") == tuner_run
 
 
-def test_table_and_picture(tmp_path: Path) -> None:
-    records = [
-        record(tmp_path, "nephros", 0, [0.2, 0.5, 0.5]),
-        record(tmp_path, "random", 0, [0.1, 0.2, 0.4]),
-        record(tmp_path, "nephros", 1, [0.2, 0.2, 0.3]),
-        record(tmp_path, "random", 1, [0.1, 0.2, 0.4, 0.4]),
+def test_the_table_and_the_plot_show_all_methods(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path, "nephros", 0, [0.2, 0.5, 0.5]),
+        make_run(tmp_path, "random", 0, [0.1, 0.2, 0.4]),
+        make_run(tmp_path, "nephros", 1, [0.2, 0.2, 0.3]),
+        make_run(tmp_path, "random", 1, [0.1, 0.2, 0.4, 0.4]),
     ]
-    ours, random = rows(records)
-    assert ours["final_best"] == {"median": 0.4, "min": 0.3, "max": 0.5}
-    assert ours["epochs_to_random_search_best"] == "2, never"
+    nephros, random = rows(runs)
+    assert nephros["final_best"] == {"median": 0.4, "min": 0.3, "max": 0.5}
+    assert nephros["epochs_to_random_search_best"] == "2, never"
     assert random["seconds_to_random_search_best"] == "30, 30"
-    assert ours["startup_seconds"]["median"] == 1.0
-    text = markdown("Title", [ours, random], records)
+    assert nephros["startup_seconds"]["median"] == 1.0
+    text = markdown("Title", [nephros, random], runs)
     assert "| method | nephros | random search |" in text
-    assert "otherwise" not in text
-    plot_comparison(records, "Made up", tmp_path / "tuning.png")
+    assert "Trained again" not in text
+    plot_comparison(runs, "Synthetic", tmp_path / "tuning.png")
     assert (tmp_path / "tuning.svg").exists()
 
 
@@ -164,14 +166,14 @@ def test_quick_run_spends_the_budget_and_is_not_repeated(method: str, tmp_path: 
 
 
 def study_command(out: Path) -> list[str]:
-    """Return the command of our study with epochs long enough to be interrupted in."""
+    """Return the command of a nephros study with epochs long enough to be interrupted."""
     size = ["--data", "synthetic", "--max-epochs", "3", "--subset", "4000", "--seeds", "0"]
     return [sys.executable, "-m", "benchmarks.tuning", "--methods", "nephros", *size, "--out", str(out)]
 
 
 @pytest.mark.slow
-def test_ours_goes_on_after_it_was_killed(tmp_path: Path) -> None:
-    def restore_sigint() -> None:  # which a shell's background jobs, and what they start, ignore
+def test_a_killed_study_is_resumed(tmp_path: Path) -> None:
+    def restore_sigint() -> None:  # background jobs of a shell ignore it, and so would the processes they start
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     quiet = subprocess.DEVNULL
@@ -180,7 +182,7 @@ def test_ours_goes_on_after_it_was_killed(tmp_path: Path) -> None:
     deadline = time.monotonic() + 240
     while not events.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)  # on which it ends the method's processes too
+    process.send_signal(signal.SIGINT)  # on SIGINT it ends the method's processes too
     process.wait(timeout=60)
     assert not (tmp_path / "nephros-0.json").exists()
     completed = subprocess.run(
@@ -192,14 +194,14 @@ def test_ours_goes_on_after_it_was_killed(tmp_path: Path) -> None:
     assert saved.attempts == 2
 
 
-def test_ray_needs_its_environment() -> None:
+def test_ray_needs_the_python_of_its_environment() -> None:
     completed = run("--methods", "ray")
     assert completed.returncode == 2
     assert "--ray-python" in completed.stderr
 
 
 @pytest.mark.slow
-def test_quick_overhead() -> None:
+def test_the_quick_overhead_benchmark_has_all_rows() -> None:
     args = [sys.executable, "-m", "benchmarks.tuning_overhead", "--quick", "--data", "synthetic"]
     completed = subprocess.run(args, cwd=ROOT, capture_output=True, text=True, timeout=580, check=False)
     assert completed.returncode == 0, completed.stderr

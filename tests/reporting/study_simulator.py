@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nephros.evaluation.metrics import AccuracyInterval, Metrics
 from nephros.recipe import Recipe
 from nephros.tuning.settings import StudySettings
 from nephros.tuning.space import Dimension, parse_space
@@ -22,14 +23,21 @@ SPACE: dict[str, Any] = {
     "schedule.patience": {"low": 3, "high": 6},
     "model.dropout": {"low": 0.0, "high": 0.7},
 }
-BEST_METRICS = {
-    "n": 23640,
-    "accuracy": 0.6123,
-    "accuracy_interval": {"low": 0.6061, "high": 0.6185},
-    "auc": 0.8971,
-    "macro_f1": 0.5012,
-    "loss": 1.0432,
-}
+BEST_METRICS = Metrics(
+    n=23640,
+    accuracy=0.6123,
+    accuracy_interval=AccuracyInterval(low=0.6061, high=0.6185),
+    loss=1.0432,
+    auc=0.8971,
+    macro_precision=0.5034,
+    macro_recall=0.4987,
+    macro_f1=0.5012,
+    macro_classes=(),
+    expected_calibration_error=0.02,
+    n_calibration_bins=15,
+    per_class=(),
+    confusion_matrix=(),
+)
 
 
 @dataclass(frozen=True)

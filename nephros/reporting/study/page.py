@@ -100,15 +100,15 @@ def _headline(view: StudyView) -> Headline | None:
             f"{metric_label(view)}{suffix}",
             [f"configuration {config_name(best.key)}, {pluralize(best.epochs, 'epoch')}"],
         )
-    interval = best_metrics["accuracy_interval"]
+    interval = best_metrics.accuracy_interval
     lines = [
-        f"95 % interval {100 * interval['low']:.1f} to {100 * interval['high']:.1f} %",
+        f"95 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f} %",
         f"configuration {config_name(best.key)}; in the study {score}",
     ]
     return Headline(
-        f"{100 * best_metrics['accuracy']:.1f}",
+        f"{100 * best_metrics.accuracy:.1f}",
         "%",
-        f"accuracy on the whole validation split, {pluralize(best_metrics['n'], 'cell')}",
+        f"accuracy on the whole validation split, {pluralize(best_metrics.n, 'cell')}",
         lines,
     )
 
