@@ -55,9 +55,6 @@ def test_missing_fields_keep_their_defaults() -> None:
         ({"epocs": 3}, ["mine.yaml", "'epocs'", "Did you mean 'epochs'"]),
         ({"optimizer": {"lrr": 3}}, ["mine.yaml", "'optimizer.lrr'", "Did you mean 'optimizer.lr'"]),
         ({"optimizer": 3}, ["'optimizer' must hold fields"]),
-        ({"epochs": "many"}, ["mine.yaml: epochs is many", "a whole number"]),
-        ({"optimizer": {"lr": "fast"}}, ["mine.yaml: optimizer.lr is fast", "a number"]),
-        ({"amp": "int3"}, ["mine.yaml: amp is int3", "one of 'off', 'auto', 'native', 'bf16', 'fp16'"]),
         ([1, 2], ["mine.yaml is not a recipe"]),
         ({"epochs": None}, ["mine.yaml: 'epochs' has no value"]),
         ({"optimizer": {"lr": None}}, ["mine.yaml: 'optimizer.lr' has no value"]),
@@ -140,7 +137,7 @@ def test_fields_that_contradict_each_other_are_named() -> None:
         (("--schedule", "cosine"), "--schedule.name cosine"),
     ],
 )
-def test_a_value_for_a_group_of_fields_is_told_where_it_belongs(
+def test_a_value_for_a_group_of_fields_suggests_the_field_for_it(
     argument: tuple[str, str], advice: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -160,7 +157,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         read_recipe(broken)
 
 
-def test_an_unknown_recipe_is_answered_with_the_nearest_name() -> None:
+def test_an_unknown_recipe_suggests_the_nearest_name() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'poster'") as exc_info:
         get_recipe("postre")
     assert (exc_info.value.parameter, exc_info.value.value) == ("recipe", "postre")

@@ -107,8 +107,8 @@ class KNNClassifier(ClassicalModel):
             chunk_distances = self.distance_offset[rows] - self.distance_factor[rows] * products
             nearest, positions = chunk_distances.topk(min(n_neighbors, chunk_distances.shape[1]), largest=False)
             distances, indices = torch.cat([distances, nearest], dim=1), torch.cat([indices, positions + start], dim=1)
-            distances, kept = distances.topk(min(n_neighbors, distances.shape[1]), largest=False)
-            indices = indices.gather(1, kept)
+            distances, order = distances.topk(min(n_neighbors, distances.shape[1]), largest=False)
+            indices = indices.gather(1, order)
         return indices
 
     def log_vote_fractions(self, neighbor_indices: Tensor) -> Tensor:

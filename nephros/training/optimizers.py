@@ -67,8 +67,8 @@ class Muon(torch.optim.Optimizer):
     is worth about two points of accuracy for the same number of steps (results/speedrun.md).
 
     A filter bank (outputs, inputs, k, k) is updated as a matrix (outputs, inputs * k * k). The norm of its step is `lr` times
-    the bank's own norm, which stays what it was at the beginning: after batch normalization the norm of the weights only
-    scales the effective learning rate, and so that is fixed too. All other parameters have the peak learning rate `aux_lr`
+    the bank's norm, which stays at its initial value: before batch normalization the norm of the weights only scales the
+    effective learning rate, which is therefore fixed too. All other parameters have the peak learning rate `aux_lr`
     and, except vectors, `weight_decay`.
     """
 

@@ -1,4 +1,4 @@
-"""Seeds of the random numbers: each purpose has a stream of its own, so that a resumed run draws what an unbroken one draws."""
+"""Seeds of the random numbers: each purpose has a stream of its own, so that a resumed run draws the same."""
 
 from __future__ import annotations
 

@@ -78,9 +78,9 @@ def test_neighbors_do_not_depend_on_the_chunk_size(monkeypatch: pytest.MonkeyPat
     model = search("knn", data, n_neighbors=(30,)).model
     queries = torch.from_numpy(flatten_pixels(data.val.images))
     assert isinstance(model, KNNClassifier)
-    whole = model.kneighbors(queries, 30)
+    expected = model.kneighbors(queries, 30)
     monkeypatch.setattr("nephros.models.classical.CHUNK_SIZE", 17)
-    assert torch.equal(model.kneighbors(queries, 30), whole)
+    assert torch.equal(model.kneighbors(queries, 30), expected)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -159,8 +159,8 @@ def test_models_are_saved_and_loaded_unchanged(network: str, tmp_path: Path) -> 
 
 def test_a_class_without_training_images_is_never_predicted() -> None:
     data = noisy_squares()
-    kept = data.train.labels != 2
-    data = dataclasses.replace(data, train=Split(data.train.images[kept], data.train.labels[kept]))
+    mask = data.train.labels != 2
+    data = dataclasses.replace(data, train=Split(data.train.images[mask], data.train.labels[mask]))
     for network in CLASSICAL_MODELS:
         model = search(network, data).model
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Several processes train as one does: the same losses, gradients, weights and judgements."""
+"""Several processes train as one does: losses, gradients, weights and evaluations are the same."""
 
 from __future__ import annotations
 
