@@ -21,15 +21,15 @@ from nephros.data.subset import stratified_subset
 from nephros.data.synthetic import make_synthetic
 from nephros.models.classifier import Classifier
 from nephros.models.serialization import save_model
-from nephros.recipe import ClassicalConfig, ModelConfig, Recipe
+from nephros.recipe import KNNConfig, ModelConfig, Recipe, SVMConfig
 from nephros.training.classical.grid_search import grid_search
 from nephros.training.model_init import input_spec
 
 METHODS = {
-    "knn": ("knn", ClassicalConfig(n_neighbors=(20,))),
-    "svm-linear": ("svm-linear", ClassicalConfig(C=(0.1,))),
-    "svm-rbf, 1000 landmarks": ("svm-rbf", ClassicalConfig(n_landmarks=1000)),
-    "svm-rbf, exact": ("svm-rbf", ClassicalConfig()),
+    "knn": Recipe(model=ModelConfig("knn"), knn=KNNConfig(n_neighbors=(20,))),
+    "svm-linear": Recipe(model=ModelConfig("svm-linear"), svm=SVMConfig(C=(0.1,))),
+    "svm-rbf, 1000 landmarks": Recipe(model=ModelConfig("svm-rbf"), svm=SVMConfig(n_landmarks=1000)),
+    "svm-rbf, exact": Recipe(model=ModelConfig("svm-rbf")),
 }
 """One combination of values each; a grid multiplies the fitting time by its size."""
 N_SCORED = 2000
@@ -41,13 +41,12 @@ def measure(method: str, dataset: Dataset) -> dict[str, float]:
 
     Memory counts from when the data has been opened, so it includes the pixels converted to floats.
     """
-    network, classic = METHODS[method]
-    recipe = Recipe(model=ModelConfig(network=network), classical=classic)
+    recipe = METHODS[method]
     small_val = dataclasses.replace(dataset, val=stratified_subset(dataset.val, 2 * dataset.n_classes, 0))
     warmup_data = dataclasses.replace(small_val, train=stratified_subset(dataset.train, 4 * dataset.n_classes, 0))
-    warmup_classic = dataclasses.replace(classic, n_landmarks=min(2, classic.n_landmarks))
+    warmup_svm = dataclasses.replace(recipe.svm, n_landmarks=min(2, recipe.svm.n_landmarks))
     # Not measured: imports take seconds.
-    grid_search(dataclasses.replace(recipe, classical=warmup_classic), warmup_data, torch.device("cpu"))
+    grid_search(dataclasses.replace(recipe, svm=warmup_svm), warmup_data, torch.device("cpu"))
     before = process_memory("VmRSS")
     start = time.perf_counter()
     model = grid_search(recipe, small_val, torch.device("cpu")).model

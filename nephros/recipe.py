@@ -18,11 +18,11 @@ TTA_VIEW_COUNTS = (1, 5, 8, 40)
 """Allowed values of `Recipe.tta_views`."""
 
 CLASSICAL_FIELDS = {
-    "knn": ("features", "n_components", "n_neighbors", "distance", "max_images"),
-    "svm-linear": ("features", "n_components", "C", "max_images"),
-    "svm-rbf": ("features", "n_components", "C", "gamma", "n_landmarks", "max_images"),
+    "knn": ("classical", "knn"),
+    "svm-linear": ("classical", "svm.C"),
+    "svm-rbf": ("classical", "svm"),
 }
-"""The classical baselines, and the fields of `ClassicalConfig` that each of them uses."""
+"""The classical baselines, and the groups and fields that each of them uses beside the common ones."""
 
 
 @dataclass(frozen=True)
@@ -102,24 +102,36 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class ClassicalConfig:
-    """Grid of a classical baseline: every combination of the lists is tried, and the best on validation by metric is kept."""
+    """Classical baselines: every combination of the lists here and in knn or svm is tried, and the best by metric is kept."""
 
     features: tuple[Literal["pixels", "pca"], ...] = ("pixels",)
     """pixels, in 0 to 1; pca, their principal components."""
     n_components: int = 50
     """Number of principal components of pca."""
+    max_images: int = 0
+    """Maximum number of training images, drawn with the class shares kept; 0 uses all."""
+
+
+@dataclass(frozen=True)
+class KNNConfig:
+    """Nearest neighbors that the baseline knn tries."""
+
     n_neighbors: tuple[int, ...] = (10,)
-    """knn: numbers of nearest training images that vote."""
+    """Numbers of nearest training images that vote."""
     distance: tuple[Literal["euclidean", "cosine"], ...] = ("euclidean",)
-    """knn: distances between the features of two images."""
+    """Distances between the features of two images."""
+
+
+@dataclass(frozen=True)
+class SVMConfig:
+    """Support vector machines that the baselines svm-linear and svm-rbf try."""
+
     C: tuple[float, ...] = (1.0,)
-    """SVMs: regularization parameters C (larger values regularize less)."""
+    """Regularization parameters C; larger values regularize less."""
     gamma: tuple[float, ...] = (1.0,)
     """svm-rbf: values of gamma in the kernel exp(-gamma |x - y|^2), in units of 1 / (number of features x their variance)."""
     n_landmarks: int = 0
     """svm-rbf: number of training images with which Nystroem's method approximates the kernel; 0 keeps the kernel exact."""
-    max_images: int = 0
-    """Maximum number of training images, drawn with the class shares kept; 0 uses all."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +151,11 @@ class Recipe:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Random augmentation of each training image."""
     classical: ClassicalConfig = field(default_factory=ClassicalConfig)
-    """Grid that a classical baseline searches; such a baseline has no optimizer, schedule, augmentation, epochs or batches."""
+    """Features and training images of classical baselines, which have no optimizer, schedule, augmentation or epochs."""
+    knn: KNNConfig = field(default_factory=KNNConfig)
+    """Nearest neighbors that the baseline knn tries."""
+    svm: SVMConfig = field(default_factory=SVMConfig)
+    """Support vector machines that the baselines svm-linear and svm-rbf try."""
     epochs: int = 10
     """Number of epochs; each ends with validation and a checkpoint."""
     passes_per_epoch: int = 1
@@ -231,13 +247,16 @@ def _get_field(recipe: Recipe, key: str) -> Any:
 def _unused_fields(recipe: Recipe) -> list[tuple[str, Any]]:
     """Return (dotted name, default) of the fields and groups that the recipe's network or baseline doesn't use."""
     if not recipe.is_classical:
-        return [("classical", ClassicalConfig())]
-    common = ("name", "source", "model", "classical", "metric", "seed")
-    used_keys = ("model.network", *(f"classical.{name}" for name in CLASSICAL_FIELDS[recipe.model.network]))
-    fields = [(field.name, field) for field in dataclasses.fields(Recipe) if field.name not in common]
-    fields += [(f"model.{field.name}", field) for field in dataclasses.fields(ModelConfig)]
-    fields += [(f"classical.{field.name}", field) for field in dataclasses.fields(ClassicalConfig)]
-    return [(key, _default_value(field)) for key, field in fields if key not in used_keys]
+        return [("classical", ClassicalConfig()), ("knn", KNNConfig()), ("svm", SVMConfig())]
+    used = ("name", "source", "model.network", "metric", "seed", *CLASSICAL_FIELDS[recipe.model.network])
+    unused = []
+    for outer in dataclasses.fields(Recipe):
+        default = _default_value(outer)
+        if any(key.startswith(f"{outer.name}.") for key in used):
+            unused += [(f"{outer.name}.{inner.name}", _default_value(inner)) for inner in dataclasses.fields(default)]
+        else:
+            unused.append((outer.name, default))
+    return [(key, default) for key, default in unused if key not in used]
 
 
 def _default_value(field: dataclasses.Field[Any]) -> Any:
@@ -260,7 +279,7 @@ def _constraints(recipe: Recipe) -> list[tuple[bool, str, str]]:
         *_optimizer_constraints(recipe.optimizer),
         *_schedule_constraints(recipe.schedule),
         *_augment_constraints(recipe.augment),
-        *_classical_constraints(recipe.classical),
+        *_classical_constraints(recipe.classical, recipe.knn, recipe.svm),
     ]
 
 
@@ -331,17 +350,17 @@ def _augment_constraints(augment: AugmentConfig) -> list[tuple[bool, str, str]]:
     ]
 
 
-def _classical_constraints(config: ClassicalConfig) -> list[tuple[bool, str, str]]:
-    has_neighbors = bool(config.n_neighbors) and min(config.n_neighbors) >= 1
+def _classical_constraints(classical: ClassicalConfig, knn: KNNConfig, svm: SVMConfig) -> list[tuple[bool, str, str]]:
+    has_neighbors = bool(knn.n_neighbors) and min(knn.n_neighbors) >= 1
     return [
-        (bool(config.features), "classical.features", "a list of pixels, pca or both"),
-        (config.n_components >= 1, "classical.n_components", _COUNT),
-        (has_neighbors, "classical.n_neighbors", "a list of whole numbers of at least 1"),
-        (bool(config.distance), "classical.distance", "a list of euclidean, cosine or both"),
-        (_all_positive(config.C), "classical.C", "a list of numbers above 0"),
-        (_all_positive(config.gamma), "classical.gamma", "a list of numbers above 0"),
-        (config.n_landmarks >= 0, "classical.n_landmarks", "0 (an exact kernel) or a number of training images"),
-        (config.max_images >= 0, "classical.max_images", "0 (all) or a number of training images"),
+        (bool(classical.features), "classical.features", "a list of pixels, pca or both"),
+        (classical.n_components >= 1, "classical.n_components", _COUNT),
+        (classical.max_images >= 0, "classical.max_images", "0 (all) or a number of training images"),
+        (has_neighbors, "knn.n_neighbors", "a list of whole numbers of at least 1"),
+        (bool(knn.distance), "knn.distance", "a list of euclidean, cosine or both"),
+        (_all_positive(svm.C), "svm.C", "a list of numbers above 0"),
+        (_all_positive(svm.gamma), "svm.gamma", "a list of numbers above 0"),
+        (svm.n_landmarks >= 0, "svm.n_landmarks", "0 (an exact kernel) or a number of training images"),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+from argparse import SUPPRESS
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,17 @@ def _is_nested(value: Any) -> bool:
 def recipe_parser() -> ArgumentParser:
     """Return a parser of all recipe fields, for flags and for YAML."""
     parser = ArgumentParser(prog="recipe", exit_on_error=False)
-    parser.add_class_arguments(Recipe)
+    add_recipe_arguments(parser)
     return parser
+
+
+def add_recipe_arguments(parser: ArgumentParser) -> None:
+    """Add an argument for every recipe field; the groups, which take no value, are left out of the help."""
+    parser.add_class_arguments(Recipe)
+    groups = {name.partition(".")[0] for name in field_names() if "." in name}
+    for action in parser._actions:
+        if action.dest in groups:
+            action.help = SUPPRESS
 
 
 def apply_overrides(recipe: Recipe, overrides: Namespace | dict[str, Any]) -> Recipe:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nephros.commands.parser import DATA_OPTION_HELP, DEVICE_HELP, CommandParser, require_tune_extra
 from nephros.errors import InvalidArgument, NephrosError
 from nephros.recipe import Recipe
-from nephros.recipe_io import apply_overrides, get_recipe
+from nephros.recipe_io import add_recipe_arguments, apply_overrides, get_recipe
 
 if TYPE_CHECKING:
     from nephros.runs import RunFolder
@@ -53,7 +53,7 @@ def _build_parser() -> tuple[CommandParser, set[str]]:
     )
     parser.option("storage", "storage of --from-study, if the stored URL lacks its password", metavar="URL")
     option_names = {action.dest for action in parser._actions}
-    parser.add_class_arguments(Recipe)
+    add_recipe_arguments(parser)
     return parser, option_names
 
 

@@ -27,9 +27,11 @@ NOT_SEARCHABLE = {
     "classical": "a classical baseline's, which tries its own combinations",
     "distillation_weight": "for networks with teachers, which a study doesn't have",
     "epochs": "Hyperband's: set `max_epochs`",
+    "knn": "a classical baseline's, which tries its own combinations",
     "metric": "the study's: set `metric`",
     "name": "a name, not a setting",
     "source": "a note, not a setting",
+    "svm": "a classical baseline's, which tries its own combinations",
     "tta_views": "for finished runs: a study evaluates without test-time augmentation",
 }
 """Fields and groups that can't be searched, and why."""

@@ -19,7 +19,7 @@ from nephros.models.flops import count_multiply_adds, count_parameters
 from nephros.models.input_spec import InputSpec
 from nephros.models.serialization import load_model, save_model
 from nephros.presets import NETWORK_RECIPES, RECIPES
-from nephros.recipe import ClassicalConfig, ModelConfig, OptimizerConfig, Recipe
+from nephros.recipe import ClassicalConfig, KNNConfig, ModelConfig, OptimizerConfig, Recipe, SVMConfig
 from nephros.training.classical.features import flatten_pixels
 from nephros.training.classical.grid_search import GridSearchResult, fit_vector_scaling, grid_search
 from nephros.training.classical.search_results import read_search_results, search_results_to_csv
@@ -40,8 +40,23 @@ def noisy_squares(n: int = 400, classes: int = 4, channels: int = 1) -> Dataset:
     return dataclasses.replace(data, train=add_noise(data.train), val=add_noise(data.val), test=add_noise(data.test))
 
 
+def make_recipe(network: str, **grid: Any) -> Recipe:
+    """Return the recipe of a baseline with the given fields of its groups."""
+
+    def values(config_class: type[Any]) -> dict[str, Any]:
+        return {field.name: grid[field.name] for field in dataclasses.fields(config_class) if field.name in grid}
+
+    return Recipe(
+        model=ModelConfig(network=network),
+        classical=ClassicalConfig(**values(ClassicalConfig)),
+        knn=KNNConfig(**values(KNNConfig)),
+        svm=SVMConfig(**values(SVMConfig)),
+        metric="val_loss",
+    )
+
+
 def search(network: str, data: Dataset, **grid: Any) -> GridSearchResult:
-    recipe = Recipe(model=ModelConfig(network=network), classical=ClassicalConfig(**grid), metric="val_loss")
+    recipe = make_recipe(network, **grid)
     return grid_search(recipe, data, CPU)
 
 
@@ -184,14 +199,14 @@ def test_grids_and_data_that_do_not_fit_are_refused_before_anything_is_written(t
     one_class = dataclasses.replace(data, train=Split(data.train.images, np.zeros_like(data.train.labels)))
     black = dataclasses.replace(data, train=Split(np.zeros_like(data.train.images), data.train.labels))
     cases: list[tuple[Dataset, str, dict[str, Any], type[NephrosError], str]] = [
-        (data, "knn", {"n_neighbors": (41,)}, InvalidArgument, "classical.n_neighbors"),
+        (data, "knn", {"n_neighbors": (41,)}, InvalidArgument, "knn.n_neighbors"),
         (data, "knn", {"features": ("pca",), "n_components": 41}, InvalidArgument, "classical.n_components"),
-        (data, "svm-rbf", {"n_landmarks": 41}, InvalidArgument, "classical.n_landmarks"),
+        (data, "svm-rbf", {"n_landmarks": 41}, InvalidArgument, "svm.n_landmarks"),
         (one_class, "svm-linear", {}, IncompatibleError, "at least two"),
         (black, "svm-rbf", {}, IncompatibleError, "All pixels"),
     ]
     for dataset, network, grid, error, message in cases:
-        recipe = Recipe(model=ModelConfig(network=network), classical=ClassicalConfig(**grid))
+        recipe = make_recipe(network, **grid)
         with pytest.raises(error, match=message):
             nephros.train(recipe, dataset, out=tmp_path / "run")
         assert not (tmp_path / "run").exists()
@@ -218,8 +233,8 @@ def test_vector_scaling_does_not_depend_on_the_scale_of_the_scores() -> None:
 
 
 def test_seeds_beyond_32_bits_work() -> None:
-    for network, config in (("svm-linear", ClassicalConfig()), ("svm-rbf", ClassicalConfig(n_landmarks=20))):
-        recipe = Recipe(model=ModelConfig(network=network), classical=config, seed=2**62)
+    for network, config in (("svm-linear", SVMConfig()), ("svm-rbf", SVMConfig(n_landmarks=20))):
+        recipe = Recipe(model=ModelConfig(network=network), svm=config, seed=2**62)
         assert grid_search(recipe, noisy_squares(), CPU).results
 
 
@@ -227,18 +242,22 @@ def test_fields_that_a_baseline_or_a_network_does_not_use_are_refused() -> None:
     for name, changes, parameter in (
         ("knn", {"epochs": 3}, "epochs"),
         ("knn", {"optimizer": OptimizerConfig(lr=0.3)}, "optimizer.lr"),
-        ("knn", {"classical": ClassicalConfig(gamma=(2.0,))}, "classical.gamma"),
+        ("knn", {"svm": SVMConfig(gamma=(2.0,))}, "svm.gamma"),
+        ("svm-linear", {"svm": SVMConfig(gamma=(2.0,))}, "svm.gamma"),
+        ("svm-rbf", {"knn": KNNConfig(n_neighbors=(2,))}, "knn.n_neighbors"),
         ("course-1", {"classical": ClassicalConfig(max_images=5)}, "classical.max_images"),
     ):
         with pytest.raises(InvalidArgument) as exc_info:
             dataclasses.replace(RECIPES[name], **changes)
         assert exc_info.value.parameter == parameter
-    assert set(RECIPES["knn"].to_dict()) == {"name", "source", "model", "classical", "metric", "seed"}
+    assert set(RECIPES["knn"].to_dict()) == {"name", "source", "model", "classical", "knn", "metric", "seed"}
+    assert set(RECIPES["svm-linear"].to_dict()["svm"]) == {"C"}
     for bad in ((), (float("inf"),), (0.5, float("nan"))):
         with pytest.raises(InvalidArgument) as exc_info:
-            dataclasses.replace(RECIPES["svm-linear"], classical=ClassicalConfig(C=bad))
-        assert exc_info.value.parameter == "classical.C"
-    assert all("classical" not in recipe.to_dict() for recipe in NETWORK_RECIPES.values())
+            dataclasses.replace(RECIPES["svm-linear"], svm=SVMConfig(C=bad))
+        assert exc_info.value.parameter == "svm.C"
+    for recipe in NETWORK_RECIPES.values():
+        assert not {"classical", "knn", "svm"} & set(recipe.to_dict())
 
 
 def test_search_results_are_read_back_from_their_file(tmp_path: Path) -> None:

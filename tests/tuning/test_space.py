@@ -80,7 +80,7 @@ def _one_parser(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def recipe_value(recipe: Recipe, key: str) -> Any:
     group, _, name = key.partition(".")
-    value = {"classical": {}, **recipe.to_dict()}[group]
+    value = {"classical": {}, "knn": {}, "svm": {}, **recipe.to_dict()}[group]
     return value.get(name) if name else value
 
 

@@ -17,12 +17,12 @@ from nephros.data.dataset import Split
 from nephros.data.load import load
 from nephros.errors import FileError, IncompatibleError, IncompleteError, InvalidArgument, NephrosError
 from nephros.evaluation.significance import compare_paired
-from nephros.recipe import ClassicalConfig, ModelConfig, Recipe
+from nephros.recipe import KNNConfig, ModelConfig, Recipe
 from nephros.reporting.comparison.page import describe_paired_test
 from tests.conftest import squares_dataset, write_npz
 from tests.workflows.test_train import QUICK
 
-KNN = Recipe(name="neighbors", model=ModelConfig(network="knn"), classical=ClassicalConfig(n_neighbors=(1, 3)))
+KNN = Recipe(name="neighbors", model=ModelConfig(network="knn"), knn=KNNConfig(n_neighbors=(1, 3)))
 
 
 @pytest.fixture(scope="module")

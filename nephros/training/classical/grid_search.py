@@ -81,18 +81,18 @@ def check_classical(recipe: Recipe, dataset: Dataset) -> None:
 
     InvalidArgument names the field of the recipe whose value is too large; IncompatibleError is about the images.
     """
-    config, train = recipe.classical, dataset.train
+    classical, train = recipe.classical, dataset.train
     n, n_pixels = len(train), int(np.prod(train.images.shape[1:]))
     network = recipe.model.network
-    limits = [("n_components", config.n_components, min(n, n_pixels), "pca" in config.features)]
-    limits.append(("n_neighbors", max(config.n_neighbors), n, network == "knn"))
-    limits.append(("n_landmarks", config.n_landmarks, n, network == "svm-rbf"))
-    for name, value, maximum, applies in limits:
+    limits = [
+        ("classical.n_components", classical.n_components, min(n, n_pixels), "pca" in classical.features),
+        ("knn.n_neighbors", max(recipe.knn.n_neighbors), n, network == "knn"),
+        ("svm.n_landmarks", recipe.svm.n_landmarks, n, network == "svm-rbf"),
+    ]
+    for parameter, value, maximum, applies in limits:
         if applies and value > maximum:
             raise InvalidArgument(
-                f"classical.{name}",
-                getattr(config, name),
-                f"at most {maximum:,} for {n:,} training images of {n_pixels:,} pixel values",
+                parameter, value, f"at most {maximum:,} for {n:,} training images of {n_pixels:,} pixel values"
             )
     if network != "knn":
         if len(np.unique(train.labels)) < 2:
@@ -142,8 +142,5 @@ def _calibrate(fitted: FittedModel, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _fit_models(recipe: Recipe, dataset: Dataset, device: torch.device) -> Iterator[FittedModel]:
-    config, train, val, n_classes = recipe.classical, dataset.train, dataset.val, dataset.n_classes
-    if recipe.model.network == "knn":
-        return fit_knn_models(config, train, val, n_classes, device)
-    fit_svms = {"svm-linear": fit_linear_svms, "svm-rbf": fit_rbf_svms}[recipe.model.network]
-    return fit_svms(config, train, val, n_classes, device, recipe.seed)
+    fit_models = {"knn": fit_knn_models, "svm-linear": fit_linear_svms, "svm-rbf": fit_rbf_svms}
+    return fit_models[recipe.model.network](recipe, dataset.train, dataset.val, dataset.n_classes, device)

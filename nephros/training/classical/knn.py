@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nephros.data.dataset import Split
 from nephros.models.classical import KNNClassifier, project_features, uncalibrated_tensors
-from nephros.recipe import ClassicalConfig
+from nephros.recipe import Recipe
 from nephros.training.classical.features import fit_projection, flatten_pixels
 from nephros.training.classical.search_results import FittedModel, Hyperparameters
 
@@ -23,15 +23,15 @@ logger = logging.getLogger(__name__)
 
 
 def fit_knn_models(
-    config: ClassicalConfig, train: Split, val: Split, n_classes: int, device: torch.device
+    recipe: Recipe, train: Split, val: Split, n_classes: int, device: torch.device
 ) -> Iterator[FittedModel]:
     """Yield a model on the device for each combination of features, distance and number of neighbors."""
-    max_neighbors = max(config.n_neighbors)
+    max_neighbors = max(recipe.knn.n_neighbors)
     pixels = flatten_pixels(train.images)
     val_pixels = torch.from_numpy(flatten_pixels(val.images))
-    for kind in config.features:
-        projection_tensors = fit_projection(kind, pixels, config.n_components)
-        for distance in config.distance:
+    for kind in recipe.classical.features:
+        projection_tensors = fit_projection(kind, pixels, recipe.classical.n_components)
+        for distance in recipe.knn.distance:
             tensors = (
                 projection_tensors
                 | _index_tensors(distance, pixels, train, projection_tensors)
@@ -47,7 +47,7 @@ def fit_knn_models(
                     for chunk in torch.split(val_pixels, QUERY_BATCH_SIZE)
                 ]
             )
-            for n_neighbors in config.n_neighbors:
+            for n_neighbors in recipe.knn.n_neighbors:
                 buffers = {"n_neighbors": torch.tensor(n_neighbors, device=device)}
                 knn = KNNClassifier(dict(model.named_buffers()) | buffers)
                 scores = knn.expand_to_all_classes(knn.log_vote_fractions(neighbor_indices[:, :n_neighbors]))

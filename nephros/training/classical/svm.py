@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nephros.data.dataset import Split
 from nephros.models.classical import ClassicalModel, KernelSVM, LinearSVM, project_features, uncalibrated_tensors
-from nephros.recipe import ClassicalConfig
+from nephros.recipe import Recipe
 from nephros.training.classical.features import fit_projection, flatten_pixels, standardize
 from nephros.training.classical.search_results import FittedModel, Hyperparameters
 
@@ -30,12 +30,12 @@ earlier when the loss no longer falls; the weights are averaged, so that more st
 
 
 def fit_linear_svms(
-    config: ClassicalConfig, train: Split, val: Split, n_classes: int, device: torch.device, seed: int
+    recipe: Recipe, train: Split, val: Split, n_classes: int, device: torch.device
 ) -> Iterator[FittedModel]:
     """Yield a linear SVM for each combination of features and C."""
-    for feature_kind, common_tensors, features, val_pixels in _feature_sets(config, train, val, n_classes):
-        for C in config.C:
-            svm = _fit_linear_sgd(C, seed, features.numpy(), train.labels)
+    for feature_kind, common_tensors, features, val_pixels in _feature_sets(recipe, train, val, n_classes):
+        for C in recipe.svm.C:
+            svm = _fit_linear_sgd(C, recipe.seed, features.numpy(), train.labels)
             weights = {"weight": svm.coef_, "bias": svm.intercept_}
             tensors = common_tensors | {
                 name: _float_tensor(_one_row_per_class(value)) for name, value in weights.items()
@@ -44,18 +44,18 @@ def fit_linear_svms(
 
 
 def fit_rbf_svms(
-    config: ClassicalConfig, train: Split, val: Split, n_classes: int, device: torch.device, seed: int
+    recipe: Recipe, train: Split, val: Split, n_classes: int, device: torch.device
 ) -> Iterator[FittedModel]:
     """Yield an SVM with an RBF kernel, exact or approximated by landmarks, for each combination of features, gamma and C."""
-    for feature_kind, common_tensors, features, val_pixels in _feature_sets(config, train, val, n_classes):
-        for relative_gamma in config.gamma:
+    for feature_kind, common_tensors, features, val_pixels in _feature_sets(recipe, train, val, n_classes):
+        for relative_gamma in recipe.svm.gamma:
             gamma = relative_gamma / features.shape[1]  # the features' mean variance is 1
             fit = (
-                _NystroemSVM(config.n_landmarks, gamma, features, seed)
-                if config.n_landmarks
+                _NystroemSVM(recipe.svm.n_landmarks, gamma, features, recipe.seed)
+                if recipe.svm.n_landmarks
                 else _ExactSVM(gamma, features)
             )
-            for C in config.C:
+            for C in recipe.svm.C:
                 tensors = common_tensors | fit(C, train.labels) | {"gamma": torch.tensor(gamma, dtype=torch.float32)}
                 params = Hyperparameters(feature_kind, C=f"{C:g}", gamma=f"{relative_gamma:g}")
                 yield _score_validation(params, KernelSVM(tensors), val_pixels, device)
@@ -115,13 +115,13 @@ class _ExactSVM:
 
 
 def _feature_sets(
-    config: ClassicalConfig, train: Split, val: Split, n_classes: int
+    recipe: Recipe, train: Split, val: Split, n_classes: int
 ) -> Iterator[tuple[str, dict[str, Tensor], Tensor, Tensor]]:
     """Yield for each kind of features its name, the tensors of its projection, training features and validation pixels."""
     present_classes = np.unique(train.labels)
     pixels, val_pixels = flatten_pixels(train.images), torch.from_numpy(flatten_pixels(val.images))
-    for kind in config.features:
-        projection_tensors = standardize(fit_projection(kind, pixels, config.n_components), pixels)
+    for kind in recipe.classical.features:
+        projection_tensors = standardize(fit_projection(kind, pixels, recipe.classical.n_components), pixels)
         yield (
             kind,
             projection_tensors | uncalibrated_tensors(present_classes, n_classes),
