@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.transform import resize
 
-from nephros.errors import InvalidArgument, NephrosError
+from nephros.errors import FileError, NephrosError
 from nephros.microscopy import measurements
 from nephros.microscopy.crops import CROP_SHAPE, filter_taps
 from nephros.microscopy.nuclei import SegmentedStack, extract_nuclei
 from nephros.microscopy.reader import open_stack
 from nephros.microscopy.synthetic import SyntheticStack
-from nephros.microscopy.voxel_size import VoxelScaling, VoxelSize, check_voxel_size
+from nephros.microscopy.voxel_size import VoxelSize
 
 
 def _synthetic_volume(
@@ -153,59 +154,45 @@ def test_negative_float_intensities_are_kept(tmp_path: Path) -> None:
     assert np.allclose(_crops(shifted), _crops(original) / 100 - 50, atol=0.01)
 
 
-def _assert_rejected(folder: Path, pixels: NDArray[np.generic], mask: NDArray[np.generic], pattern: str) -> None:
-    with pytest.raises(NephrosError, match=pattern) as exc_info:
-        _extract(folder, pixels, mask)
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda mask: mask[:-1], "must be the same size"),
+        (lambda mask: mask.astype(np.float32), "float32; a mask holds integers"),
+        (lambda mask: mask > 0, "only true and false"),
+        (np.zeros_like, "no nucleus"),
+        (np.negative, "has the value -"),
+        (lambda mask: (mask > 0).astype(np.uint8) * 255, "one object only, with the id 255"),
+        (lambda mask: (np.arange(mask.size) > mask.size / 2).reshape(mask.shape) + 1, "objects of .* voxels"),
+    ],
+    ids=["shape", "float", "bool", "empty", "negative", "binary", "halves"],
+)
+def test_invalid_masks_are_refused(
+    change: Callable[[NDArray[np.int32]], NDArray[np.generic]],
+    expected: str,
+    tissue: tuple[NDArray[np.uint16], NDArray[np.int32]],
+    tmp_path: Path,
+) -> None:
+    pixels, mask = tissue
+    with pytest.raises(NephrosError, match=rf"mask\.npy .*{expected}") as exc_info:
+        _extract(tmp_path, pixels, change(mask))
     assert "\n" not in str(exc_info.value)
 
 
-def test_invalid_masks_are_refused(tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path) -> None:
-    pixels, mask = tissue
-    _assert_rejected(tmp_path, pixels, mask[:-1], "must be the same size")
-    _assert_rejected(tmp_path, pixels, mask.astype(np.float32), "float32; a mask holds integers")
-    _assert_rejected(tmp_path, pixels, mask > 0, "only true and false")
-    _assert_rejected(tmp_path, pixels, np.zeros_like(mask), "no nucleus")
-    _assert_rejected(tmp_path, pixels, -mask, "has the value -")
-    _assert_rejected(tmp_path, pixels, (mask > 0).astype(np.uint8) * 255, "one object only, with the id 255")
-    _assert_rejected(
-        tmp_path, pixels, (np.arange(mask.size) > mask.size / 2).reshape(mask.shape) + 1, "objects of .* voxels"
-    )
+@pytest.mark.parametrize(
+    ("intensity", "expected"), [(np.nan, "not numbers .* in slice 3"), (1e38, "absurdly large in slice 3")]
+)
+def test_intensities_that_are_no_numbers_are_refused(
+    intensity: float, expected: str, tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path
+) -> None:
+    pixels, mask = tissue[0].astype(np.float32), tissue[1]
+    pixels[3, 4, 5] = intensity
+    with pytest.raises(FileError, match=expected):
+        _extract(tmp_path, pixels, mask)
 
 
-def test_stacks_without_usable_intensities_are_refused(
+def test_a_stack_of_one_intensity_is_refused(
     tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path
 ) -> None:
-    pixels, mask = tissue
-    _assert_rejected(tmp_path, np.zeros_like(pixels), mask, "every voxel is 0")
-    with_nan = pixels.astype(np.float32)
-    with_nan[3, 4, 5] = np.nan
-    _assert_rejected(tmp_path, with_nan, mask, "not numbers .* in slice 3")
-    with_nan[3, 4, 5] = 1e38
-    _assert_rejected(tmp_path, with_nan, mask, "absurdly large in slice 3")
-
-
-def test_voxel_scaling_resolves_the_step(tissue: tuple[NDArray[np.uint16], NDArray[np.int32]], tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", tissue[0])
-    stack = open_stack(tmp_path / "a.npy")
-    assert VoxelScaling.resolve(
-        stack.path.name, stack.voxel_size, (1.01, 0.25, 1.0), (1.0, 0.5, 0.5), resample=True
-    ).step == (
-        1.0,
-        2.0,
-        0.5,
-    )
-    assert VoxelScaling.resolve(stack.path.name, stack.voxel_size, None, (1.0, 0.5, 0.5), resample=False).step == (
-        1.0,
-        1.0,
-        1.0,
-    )
-    with pytest.raises(NephrosError, match="`voxel_size`"):
-        VoxelScaling.resolve(stack.path.name, stack.voxel_size, None, (1.0, 0.5, 0.5), resample=True)
-
-
-@pytest.mark.parametrize("size", [(1, 2), (0, 1, 1), (float("nan"), 1, 1), (1, 1, 1e9), (-1, 1, 1)])
-def test_implausible_voxel_sizes_are_refused(size: tuple[float, ...]) -> None:
-    assert check_voxel_size("voxel_size", (1, 0.5, 0.5)) == (1.0, 0.5, 0.5)
-    with pytest.raises(InvalidArgument) as exc_info:
-        check_voxel_size("voxel_size", size)
-    assert exc_info.value.parameter == "voxel_size"
+    with pytest.raises(FileError, match="every voxel is 0"):
+        _extract(tmp_path, np.zeros_like(tissue[0]), tissue[1])
