@@ -23,9 +23,8 @@ def data_info(argv: list[str]) -> int:
 
 
 def _print_summary(summary: DatasetSummary) -> None:
-    from rich.table import Table
-
     from nephros.console import table_console
+    from nephros.text_tables import terminal_table
 
     console = table_console()
     height, width = summary.image_size
@@ -34,14 +33,12 @@ def _print_summary(summary: DatasetSummary) -> None:
         if value := getattr(summary, name):
             console.print(f"{name}: {value}")
     console.print(f"training pixels: mean {summary.pixel_mean:.4f}, std {summary.pixel_std:.4f} (from 0 to 1)")
-    table = Table(title=summary.title)
-    table.add_column("class")
-    table.add_column("name")
-    for split in summary.split_sizes:
-        table.add_column(split, justify="right")
-    for label, class_name in enumerate(summary.class_names):
-        table.add_row(str(label), class_name, *(f"{counts[label]:,}" for counts in summary.class_counts.values()))
-    table.add_row("", "all", *(f"{n:,}" for n in summary.split_sizes.values()), style="bold")
-    console.print(table)
+    rows = [
+        [str(label), class_name, *(f"{counts[label]:,}" for counts in summary.class_counts.values())]
+        for label, class_name in enumerate(summary.class_names)
+    ]
+    rows.append(["", "all", *(f"{n:,}" for n in summary.split_sizes.values())])
+    splits = list(summary.split_sizes)
+    console.print(terminal_table(summary.title, ["class", "name", *splits], rows, numeric=splits))
     for warning in summary.warnings:
         console.print(f"warning: {warning}")
