@@ -1,4 +1,4 @@
-"""Who does a study's tasks: this process itself, or long-lived processes on this machine; cluster.py has a third."""
+"""Executors of a study's tasks: in this process, or in worker processes on this machine; ray_executor.py has a third."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from typing import Any
 import ray
 import torch
 
-from nephros import device as devices
 from nephros.data.dataset import Dataset
+from nephros.device import resolve_device
 from nephros.environment import package_versions
 from nephros.errors import IncompatibleError, NephrosError
 from nephros.training.history import EpochMetrics
@@ -75,7 +75,7 @@ def _set_up(required_versions: dict[str, str], token: str, study_ref: list[Any])
         )
     _runners.clear()
     _runners[token] = (
-        TrialRunner(remote_study.dataset, devices.resolve_device(remote_study.device), store),
+        TrialRunner(remote_study.dataset, resolve_device(remote_study.device), store),
         remote_study.threads,
     )
     return _runners[token]

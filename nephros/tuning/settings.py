@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from nephros import device as devices
+from nephros.device import resolve_device
 from nephros.environment import git_commit, package_versions
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.recipe import MetricName, Recipe
@@ -128,7 +128,7 @@ def plan_study(
         _check_option("metric", metric, get_args(MetricName))
     overrides: dict[str, Any] = {"seed": seed, "metric": metric or base.metric, "epochs": max(1, max_epochs)}
     base = recipe_from_dict(base.to_dict() | overrides, "The recipe")
-    device_type = devices.resolve_device(device).type
+    device_type = resolve_device(device).type
     if space is None:
         dimensions = default_space(base, device_type)
     elif isinstance(space, dict):

@@ -15,9 +15,9 @@ from typing import IO, Any
 
 import torch
 
-from nephros import device as devices
 from nephros.data.load import load
 from nephros.data.subset import tuning_subset
+from nephros.device import resolve_device
 from nephros.errors import NephrosError
 from nephros.training.history import EpochMetrics
 from nephros.tuning.checkpoint_store import CheckpointStore
@@ -60,7 +60,7 @@ def _serve(lines: queue.Queue[str], out: IO[str]) -> None:
     dataset = load(**setup["data_request"])
     if setup["subset"] is not None:
         dataset = tuning_subset(dataset, setup["subset"], setup["seed"])
-    runner = TrialRunner(dataset, devices.resolve_device(setup["device"]), CheckpointStore(setup["store"]))
+    runner = TrialRunner(dataset, resolve_device(setup["device"]), CheckpointStore(setup["store"]))
     _send(out, {"ready": os.getpid()})
     while True:
         task = task_from_dict(json.loads(lines.get()))

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from nephros import device as devices
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
 from nephros.data.load import data_request, load
 from nephros.data.subset import tuning_subset
+from nephros.device import resolve_device
 from nephros.environment import available_memory
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.evaluation.metrics import Metrics, compute_metrics
@@ -262,7 +262,7 @@ def _make_executor(
         )
         return ray_executor
     device, n_cores, n_threads = (
-        devices.resolve_device(settings.device_type),
+        resolve_device(settings.device_type),
         _available_cores(),
         settings.threads_per_trial,
     )
@@ -318,7 +318,7 @@ def _evaluate_best(study_state: StudyState, dataset: Dataset, store: CheckpointS
     state = store.load(best_checkpoint_name(*best.key, best.epochs))
     if state is None:
         return None
-    device, previous_threads = devices.resolve_device(study_state.settings.device_type), torch.get_num_threads()
+    device, previous_threads = resolve_device(study_state.settings.device_type), torch.get_num_threads()
     torch.set_num_threads(study_state.settings.threads_per_trial)
     try:
         trainer = TrialRunner(dataset, device, store).make_trainer(study_state.recipe(best.key))

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nephros import recipe_io
 from nephros.errors import UnknownName
 from nephros.models import MODELS, build_network
 from nephros.models.input_spec import InputSpec
@@ -20,15 +19,6 @@ from nephros.tuning.defaults import _DEFAULT_SPACES, default_space
 from nephros.tuning.space import Dimension, apply_params, parse_space, space_to_dict
 
 DEVICES = ["cpu", "cuda"]
-
-
-_PARSER = functools.cache(recipe_io.recipe_parser)
-
-
-@pytest.fixture(autouse=True)
-def _one_parser(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Build the parser of recipes only once, as it takes most of the time."""
-    monkeypatch.setattr(recipe_io, "recipe_parser", _PARSER)
 
 
 @functools.cache

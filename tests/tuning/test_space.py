@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from nephros import recipe_io
 from nephros.errors import FileError, NephrosError
 from nephros.presets import RECIPES
 from nephros.recipe import AugmentConfig, LRScheduleConfig, OptimizerConfig, Recipe
@@ -67,15 +65,6 @@ DIMENSIONS: dict[str, Any] = {
     "compile": [False, True],
     "seed": {"low": 0, "high": 2**63 - 1},
 }
-
-
-_PARSER = functools.cache(recipe_io.recipe_parser)
-
-
-@pytest.fixture(autouse=True)
-def _one_parser(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Build the parser of recipes only once, as it takes most of the time."""
-    monkeypatch.setattr(recipe_io, "recipe_parser", _PARSER)
 
 
 def recipe_value(recipe: Recipe, key: str) -> Any:

@@ -29,7 +29,7 @@ KILLS = 20
 LIMIT = 600
 RECIPE = """
 name: small
-model: {network: course, features: 4, depth: 1, hidden: [64], dropout: 0.2}
+model: {network: course, base_channels: 4, depth: 1, hidden: [64], dropout: 0.2}
 optimizer: {name: sgd, lr: 0.01, momentum: 0.9}
 augment: {flips: dihedral, shift: 1}
 batch_size: 32
