@@ -108,7 +108,10 @@ def _stack_progress(items: Iterable[Any], what: str, total: int) -> Iterable[Any
 def _notes(reader: CellReader, card: ModelCard, coverage: float) -> list[str]:
     notes = [
         *reader.input_notes,
-        *(f"{conversion} ({count:,} images)" for conversion, count in reader.conversion_counts.items()),
+        *(
+            f"{conversion} ({count:,} {'image' if count == 1 else 'images'})"
+            for conversion, count in reader.conversion_counts.items()
+        ),
     ]
     on_test = card["conformal"]["test"]
     if on_test and on_test["target_coverage"] == coverage:

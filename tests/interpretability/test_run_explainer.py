@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from nephros.data.load import load
 from nephros.inference.predictor import Predictor
@@ -32,7 +34,21 @@ def test_explanations_match_the_exported_model(run_folder: RunFolder, predictor:
         assert first.label in dataset.train.labels[is_first]
 
 
-def test_a_runs_report_explains_its_errors(run_folder: RunFolder, cells_npz: Path) -> None:
-    page = report(run_folder.root, load(cells_npz)).read_text(encoding="utf-8")
-    assert "what spoke for it" in page
-    assert "where the picture spoke for the class that was answered" in page
+def figure_heights(root: Path) -> dict[str, int]:
+    heights = {}
+    for file in (root / "figures").glob("*.png"):
+        with Image.open(file) as figure:
+            heights[file.name] = figure.height
+    return heights
+
+
+def test_a_runs_report_adds_explanations_to_its_errors(run_folder: RunFolder, cells_npz: Path, tmp_path: Path) -> None:
+    dataset = load(cells_npz)
+    explained = Path(shutil.copytree(run_folder.root, tmp_path / "explained"))
+    without_weights = Path(shutil.copytree(run_folder.root, tmp_path / "without-weights"))
+    (without_weights / "weights.safetensors").unlink()
+    page, plain_page = report(explained, dataset), report(without_weights, dataset)
+    heights, plain_heights = figure_heights(explained), figure_heights(without_weights)
+    assert heights.keys() == plain_heights.keys()
+    assert {name for name in heights if heights[name] > plain_heights[name]}
+    assert page.read_text(encoding="utf-8") != plain_page.read_text(encoding="utf-8")
