@@ -151,12 +151,12 @@ def print_predictions(predictions: Predictions) -> None:
     from itertools import islice
 
     from rich.markup import escape
-    from rich.table import Table
 
     from nephros.console import table_console
+    from nephros.text_tables import terminal_table
 
-    console, names = table_console(), predictions.class_names
-    preview = Table("file", "index", "class", "probability", "prediction set", "out of distribution")
+    console = table_console()
+    rows = []
     for row in islice(predictions.rows(), MAX_CONSOLE_ROWS):
         cells = ["", "", "", printable_text(row.error or "")]
         if row.label is not None and row.probabilities is not None:
@@ -164,18 +164,17 @@ def print_predictions(predictions: Predictions) -> None:
             probability = f"{max(row.probabilities):.3f}"
             cells = [f"{row.label} {row.class_name}", probability, prediction_set, "; ".join(row.ood_reasons)]
         file = escape(printable_text(row.source.file))
-        preview.add_row(file, str(row.source.index), *map(escape, cells))
+        rows.append([file, str(row.source.index), *map(escape, cells)])
+    headers = ("file", "index", "class", "probability", "prediction set", "out of distribution")
+    preview = terminal_table("", headers, rows)
     if len(predictions) > MAX_CONSOLE_ROWS:
         preview.caption = f"first {MAX_CONSOLE_ROWS} of {len(predictions):,} rows; --out FILE writes all"
     console.print(preview)
-    counts = Table("class", "cells", "share")
     labels = predictions.probabilities[predictions.has_prediction].argmax(axis=1).tolist()
-    n_predicted = max(len(labels), 1)
-    for c, name in enumerate(names):
-        counts.add_row(f"{c} {name}", f"{labels.count(c):,}", f"{labels.count(c) / n_predicted:.1%}")
-    n_ood = sum(map(bool, predictions.ood_reasons))
-    counts.add_row("out of distribution", f"{n_ood:,}", f"{n_ood / n_predicted:.1%}")
-    console.print(counts)
+    counts = {f"{c} {name}": labels.count(c) for c, name in enumerate(predictions.class_names)}
+    counts["out of distribution"] = sum(map(bool, predictions.ood_reasons))
+    count_rows = [[name, f"{n:,}", f"{n / max(len(labels), 1):.1%}"] for name, n in counts.items()]
+    console.print(terminal_table("", ("class", "cells", "share"), count_rows, numeric=("cells", "share")))
 
 
 def printable_text(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard
-from nephros.text_tables import format_number, markdown_table
+from nephros.text_tables import format_count, format_number, format_percent, markdown_table
 
 OUTPUT_DESCRIPTIONS = {
     "probabilities": "calibrated, per class",
@@ -46,10 +46,6 @@ def _key_value_table(lines: Sequence[tuple[str, object]]) -> str:
 
 def _capitalize(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _percent(fraction: float, digits: int = 1) -> str:
-    return f"{100 * fraction:.{digits}f}%"
 
 
 def _header(card: ModelCard) -> str:
@@ -108,7 +104,7 @@ def _metrics(card: ModelCard) -> str:
         "split",
         "cells",
         "accuracy",
-        "95% interval",
+        "95 % interval",
         "AUC",
         "macro F1",
         "macro recall",
@@ -124,7 +120,7 @@ def _metrics(card: ModelCard) -> str:
             format_number(metrics[key]) for key in ("auc", "macro_f1", "macro_recall", "macro_precision", "loss")
         ]
         interval_text = f"{interval['low']:.4f} to {interval['high']:.4f}"
-        rows.append([split, f"{metrics['n']:,}", format_number(metrics["accuracy"]), interval_text, *numbers])
+        rows.append([split, format_count(metrics["n"]), format_number(metrics["accuracy"]), interval_text, *numbers])
     setup = f"Test metrics are of {card['test']['setup']}" if card["test"] else "The model was not scored on test"
     text = (
         f"{setup}. Validation guides training and the choice of recipe, so its metrics are optimistic. Interval: "
@@ -137,14 +133,13 @@ def _classes(card: ModelCard) -> str:
     if card["test"] is None:
         lines = "".join(f"- {number}: {name}\n" for number, name in enumerate(card["class_names"]))
         return _section("Classes", lines)
-    headers = ("class", "name", "precision", "recall", "F1", "AUC", "test cells", "coverage of prediction sets")
+    headers = ("class", "name", "precision", "recall", "F1", "AUC", "test cells", "coverage of prediction sets, %")
     sets = card["conformal"]["test"]
     rows = []
     for row in card["test"]["per_class"]:
         numbers = [format_number(row[key], 3) for key in ("precision", "recall", "f1", "auc")]
         coverage = sets["coverage_per_class"][row["class"]] if sets else None
-        coverage_text = "" if coverage is None else _percent(coverage)
-        rows.append([str(row["class"]), row["name"], *numbers, f"{row['support']:,}", coverage_text])
+        rows.append([str(row["class"]), row["name"], *numbers, format_count(row["support"]), format_percent(coverage)])
     return _section("Metrics per class, on test", markdown_table(headers, rows))
 
 
@@ -170,10 +165,11 @@ def _prediction_sets(card: ModelCard) -> str:
     text = f"{_capitalize(conformal['method'])}. Fitted on {n_calibration:,} cells, for any coverage."
     if sets is None:
         return _section("Prediction sets", text, "Their coverage was not measured on test for this model.")
+    target, coverage = format_percent(sets["target_coverage"], 0), format_percent(sets["coverage"])
     coverage_text = (
-        f"On {sets['n_images']:,} test cells, sets for {_percent(sets['target_coverage'], 0)} contained the true class of "
-        f"{_percent(sets['coverage'])} and had {sets['mean_set_size']:.2f} classes on average. The coverage holds over all "
-        "cells together; the table above shows it for each class."
+        f"On {sets['n_images']:,} test cells, sets for {target} % contained the true class of {coverage} % and had "
+        f"{sets['mean_set_size']:.2f} classes on average. The coverage holds over all cells together; the table above shows it "
+        "for each class."
     )
     return _section("Prediction sets", text, coverage_text)
 
@@ -197,13 +193,13 @@ def _ood_detection(card: ModelCard) -> str:
         f"An image outside one of these ranges is flagged (`is_ood`). They are percentiles {low:g} to {high:g} of the "
         f"training cells; for structure and feature distance, percentiles{percentile} and {high:g} of the validation cells:"
     )
-    flagged_rows = [[kind.replace("_", " "), _percent(f)] for kind, f in ood_detector["flagged_fraction"].items()]
+    flagged_rows = [[kind.replace("_", " "), format_percent(f)] for kind, f in ood_detector["flagged_fraction"].items()]
     return _section(
         title,
         text,
         markdown_table(("statistic", "definition", "range"), rows),
         "Fraction flagged among validation cells, and among synthetic images without a cell:",
-        markdown_table(("images", "flagged"), flagged_rows),
+        markdown_table(("images", "flagged, %"), flagged_rows),
     )
 
 

@@ -18,7 +18,7 @@ from nephros.evaluation.scoring import PIXELS_PER_BATCH, Evaluation
 from nephros.evaluation.temperature import apply_temperature, fit_temperature
 from nephros.exporters.inference_module import InferenceModule, fit_feature_distance
 from nephros.files import file_digest
-from nephros.inference.model_card import CardTest, ExportFacts, ModelCard, make_card
+from nephros.inference.model_card import ExportFacts, ModelCard, StoredTest, make_card
 from nephros.inference.ood.detector import (
     RANGE_PERCENTILES,
     FeatureDistanceThreshold,
@@ -61,7 +61,7 @@ class ExportBundle:
     ood_reference: OODReference
     uncalibrated: tuple[NDArray[np.float64], NDArray[np.int64]]
     """Validation probabilities (n, classes) before the temperature, and labels (n,)."""
-    test: CardTest | None
+    test: StoredTest | None
 
     def build_card(self, forward_fn: ForwardFn, network_facts: ExportFacts | None = None) -> ModelCard:
         """Return the card of `forward_fn`, the module or a model made from it, whose facts are `network_facts`."""
@@ -227,8 +227,8 @@ def _load_training_data(run: RunFolder, info: RunInfo) -> Dataset:
     return dataset
 
 
-def _stored_test_results(run: RunFolder) -> CardTest | None:
+def _stored_test_results(run: RunFolder) -> StoredTest | None:
     if not run.file("test", "metrics.json").is_file():
         return None
     stored = Evaluation.from_run(run, "test")
-    return stored.metrics.to_dict(), stored.probabilities, stored.labels
+    return StoredTest(stored.metrics, stored.probabilities, stored.labels)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, cast
 
 from nephros.data.medmnist import MEDMNIST
 from nephros.environment import __version__, git_commit
@@ -16,6 +16,7 @@ from nephros.evaluation.metrics import (
     CALIBRATION_BINS,
     Floats,
     Labels,
+    Metrics,
     calibration_curve,
     compute_metrics,
     expected_calibration_error,
@@ -46,17 +47,6 @@ CITATIONS = {
     "et al., Cytometry Part A 99(7), 707-721 (2021), Broad Bioimage Benchmark Collection (Ljosa et al., "
     "Nature Methods 9, 637, 2012)."
 }
-_CARD_METRICS = (
-    "n",
-    "accuracy",
-    "accuracy_interval",
-    "loss",
-    "auc",
-    "macro_precision",
-    "macro_recall",
-    "macro_f1",
-    "per_class",
-)
 
 
 class InputInfo(TypedDict):
@@ -93,6 +83,40 @@ class NetworkInfo(ExportFacts):
 
     parameters: int
     multiply_adds_per_view: int
+
+
+class DataInfo(TypedDict):
+    """The data that a model was trained on."""
+
+    title: str
+    name: str
+    split: str
+    key: str | None
+    """Of MedMNIST's sets; None for any other data."""
+    sha256: str | None
+    detail: str
+    training_images: int
+
+
+class CardMetrics(TypedDict):
+    """Metrics on one split, as in `nephros.evaluation.metrics.Metrics`."""
+
+    n: int
+    accuracy: float
+    accuracy_interval: dict[str, Any]
+    loss: float
+    auc: float | None
+    macro_precision: float
+    macro_recall: float
+    macro_f1: float
+
+
+class TestMetrics(CardMetrics):
+    """Metrics on the test split, in total and per class."""
+
+    setup: str
+    """Which weights and views the metrics belong to."""
+    per_class: list[dict[str, Any]]
 
 
 class CalibrationError(TypedDict):
@@ -138,13 +162,13 @@ class ModelCard(TypedDict):
     recipe_hash: str
     teachers: list[dict[str, str]]
     network: NetworkInfo
-    data: dict[str, Any]
+    data: DataInfo
     class_names: list[str]
     input: InputInfo
     test_accuracy: float | None
-    test: dict[str, Any] | None
+    test: TestMetrics | None
     """Stored metrics on the test split; None if the run was not scored on it."""
-    validation: dict[str, Any]
+    validation: CardMetrics
     calibration: CalibrationInfo
     conformal: ConformalInfo
     ood_detector: OODDetector | None
@@ -155,8 +179,14 @@ class ModelCard(TypedDict):
     """Names and shapes of the network's inputs and outputs."""
 
 
-CardTest = tuple[Mapping[str, Any], Floats, Labels]
-"""Metrics, probabilities (n, classes) before the temperature, and labels (n,) that a run stored for its test split."""
+class StoredTest(NamedTuple):
+    """What a run stored when its test split was scored."""
+
+    metrics: Metrics
+    probabilities: Floats
+    """(n, classes), before the temperature."""
+    labels: Labels
+    """(n,)."""
 
 
 def make_card(
@@ -166,7 +196,7 @@ def make_card(
     uncalibrated: tuple[Floats, Labels],
     probabilities: Floats,
     ood_detector: OODDetector | None,
-    test: CardTest | None,
+    test: StoredTest | None,
 ) -> ModelCard:
     """Return the card of a run's model.
 
@@ -179,14 +209,11 @@ def make_card(
         ood_detector: from `nephros.exporters.packaging.fit_ood_detector`; None where the data was not available.
         test: stored test results; None if the run was not scored on test.
     """
-    names = tuple(info.class_names)
-    quantiles = conformal_quantiles(probabilities, uncalibrated[1])
+    labels = uncalibrated[1]
+    validation = compute_metrics(probabilities, labels, tuple(info.class_names))
     # Only a float32 model with the run's own views gives the predictions that the run stored for test.
     matches_stored = network["tta_views"] == info.tta_views and network["precision"] == "float32"
-    views_text = "one view" if info.tta_views == 1 else f"{info.tta_views} views"
-    on_test = (
-        None if test is None or not matches_stored else (test[1], apply_temperature(test[1], temperature), test[2])
-    )
+    test_predictions = test if test is not None and matches_stored else None
     return {
         "format": CARD_FORMAT,
         "nephros_version": __version__,
@@ -197,41 +224,99 @@ def make_card(
             {key: teacher[key] for key in ("recipe", "recipe_hash", "weights_sha256")} for teacher in info.teachers
         ],
         "network": {"parameters": info.parameters, "multiply_adds_per_view": info.multiply_adds, **network},
-        "data": {key: info.data[key] for key in ("title", "name", "split", "key", "sha256", "detail")}
-        | {"training_images": sum(info.class_counts["train"])},
-        "class_names": list(names),
+        "data": _data_info(info),
+        "class_names": list(info.class_names),
         "input": {
             "dtype": "uint8",
             "channels": info.input_spec["channels"],
             "height": info.input_spec["height"],
             "width": info.input_spec["width"],
         },
-        "test_accuracy": test[0]["accuracy"] if test else None,
-        "test": {"setup": f"the float32 weights, {views_text} of each image"}
-        | {key: test[0][key] for key in _CARD_METRICS}
-        if test
-        else None,
-        "validation": _without_per_class(compute_metrics(probabilities, uncalibrated[1], names).to_dict()),
-        "calibration": {
-            "method": "temperature: softmax(logits / temperature), of least mean cross-entropy on validation",
-            "temperature": temperature,
-            "expected_calibration_error": {
-                "formula": ECE_FORMULA,
-                "n_bins": CALIBRATION_BINS,
-                "validation": _ece_before_after(uncalibrated[0], probabilities, uncalibrated[1]),
-                "test": None if on_test is None else _ece_before_after(*on_test),
-            },
-        },
-        "conformal": {
-            "method": "split conformal on validation; score 1 - probability (least ambiguous set-valued classifier); the most "
-            "probable class is always in the set",
-            "quantiles": [math.ceil(q * 1e7) / 1e7 for q in quantiles.tolist()],
-            "n_calibration_images": len(probabilities),
-            "test": None if on_test is None else coverage_report(*on_test[1:], quantiles, CARD_COVERAGE),
-        },
+        "test_accuracy": test.metrics.accuracy if test else None,
+        "test": _test_metrics(test.metrics, info.tta_views) if test else None,
+        "validation": _card_metrics(validation),
+        "calibration": _calibration_info(temperature, uncalibrated[0], probabilities, labels, test_predictions),
+        "conformal": _conformal_info(temperature, probabilities, labels, test_predictions),
         "ood_detector": ood_detector,
         "license": _license(info.data["key"]),
         "limitations": LIMITATIONS,
+    }
+
+
+def _data_info(info: RunInfo) -> DataInfo:
+    return {
+        "title": info.data["title"],
+        "name": info.data["name"],
+        "split": info.data["split"],
+        "key": info.data["key"],
+        "sha256": info.data["sha256"],
+        "detail": info.data["detail"],
+        "training_images": sum(info.class_counts["train"]),
+    }
+
+
+def _card_metrics(metrics: Metrics) -> CardMetrics:
+    return {
+        "n": metrics.n,
+        "accuracy": metrics.accuracy,
+        "accuracy_interval": dataclasses.asdict(metrics.accuracy_interval),
+        "loss": metrics.loss,
+        "auc": metrics.auc,
+        "macro_precision": metrics.macro_precision,
+        "macro_recall": metrics.macro_recall,
+        "macro_f1": metrics.macro_f1,
+    }
+
+
+def _test_metrics(metrics: Metrics, tta_views: int) -> TestMetrics:
+    views = "one view" if tta_views == 1 else f"{tta_views} views"
+    return {
+        "setup": f"the float32 weights, {views} of each image",
+        **_card_metrics(metrics),
+        "per_class": metrics.to_dict()["per_class"],
+    }
+
+
+def _calibration_info(
+    temperature: float, uncalibrated: Floats, probabilities: Floats, labels: Labels, test: StoredTest | None
+) -> CalibrationInfo:
+    """Return the temperature with its calibration error on validation, and on test for the stored predictions, if any."""
+
+    def error(before: Floats, after: Floats, labels: Labels) -> CalibrationError:
+        return {
+            "before": expected_calibration_error(calibration_curve(before, labels)),
+            "after": expected_calibration_error(calibration_curve(after, labels)),
+        }
+
+    return {
+        "method": "temperature: softmax(logits / temperature), of least mean cross-entropy on validation",
+        "temperature": temperature,
+        "expected_calibration_error": {
+            "formula": ECE_FORMULA,
+            "n_bins": CALIBRATION_BINS,
+            "validation": error(uncalibrated, probabilities, labels),
+            "test": error(test.probabilities, apply_temperature(test.probabilities, temperature), test.labels)
+            if test
+            else None,
+        },
+    }
+
+
+def _conformal_info(
+    temperature: float, probabilities: Floats, labels: Labels, test: StoredTest | None
+) -> ConformalInfo:
+    """Return the quantiles of prediction sets, with their coverage on test for the stored predictions, if any."""
+    quantiles = conformal_quantiles(probabilities, labels)
+    coverage = None
+    if test is not None:
+        calibrated = apply_temperature(test.probabilities, temperature)
+        coverage = coverage_report(calibrated, test.labels, quantiles, CARD_COVERAGE)
+    return {
+        "method": "split conformal on validation; score 1 - probability (least ambiguous set-valued classifier); the most "
+        "probable class is always in the set",
+        "quantiles": [math.ceil(q * 1e7) / 1e7 for q in quantiles.tolist()],
+        "n_calibration_images": len(probabilities),
+        "test": coverage,
     }
 
 
@@ -241,17 +326,6 @@ def _license(dataset_key: str | None) -> dict[str, str | None]:
         "model": "Apache-2.0",
         "data": entry.license if entry else None,
         "attribution": CITATIONS.get(entry.key, f"{entry.name}, MedMNIST v2.") if entry else None,
-    }
-
-
-def _without_per_class(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: metrics[key] for key in _CARD_METRICS if key != "per_class"}
-
-
-def _ece_before_after(before: Floats, after: Floats, labels: Labels) -> CalibrationError:
-    return {
-        "before": expected_calibration_error(calibration_curve(before, labels)),
-        "after": expected_calibration_error(calibration_curve(after, labels)),
     }
 
 
