@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import SUPPRESS
+
 from nephros.commands.parser import MODEL_HELP, CommandParser
 from nephros.errors import require_extra
 
@@ -17,7 +19,21 @@ def serve(argv: list[str]) -> int:
     )
     parser.option(
         "host",
-        "address to listen on, such as 0.0.0.0 to let other machines in; there is no password (default: this machine only)",
+        "address to listen on, such as 0.0.0.0 to let other machines in; needs --allow-host (default: this machine only)",
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        type=str,
+        default=SUPPRESS,
+        metavar="NAME",
+        help="a further name or address under which the page is opened, such as cells.example or 192.168.1.5; may be "
+        "repeated, or hold several with commas; all others are rejected, and a token is asked for",
+    )
+    parser.option(
+        "token",
+        "what to ask of every request, as the header 'Authorization: Bearer TOKEN' or once as ?token=TOKEN in the page's "
+        "address (default: the environment variable NEPHROS_TOKEN, else one is generated and shown where it is needed)",
     )
     parser.option("port", "port to listen on; 0 picks a free one (default: 8000)", int)
     parser.option("model", MODEL_HELP, metavar="M")

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from nephros.environment import __version__
 from nephros.errors import NephrosError
 from nephros.server import openapi
+from nephros.server.access import AccessPolicy
 from nephros.server.limits import BATCH_LIMITS, MAX_BUFFERED_BYTES, MemoryBudget, RequestLimits, RequestRejected
 from nephros.server.middleware import RequestMiddleware
 from nephros.server.multipart import read_multipart_files
@@ -55,7 +56,7 @@ def create_app(
     service: Service,
     samples: list[SampleCell],
     *,
-    loopback_only: bool = True,
+    access: AccessPolicy | None = None,
     limits: RequestLimits | None = None,
     batch_limits: RequestLimits = BATCH_LIMITS,
     max_buffered_bytes: int = MAX_BUFFERED_BYTES,
@@ -65,7 +66,7 @@ def create_app(
     Args:
         service: predicts; the application closes it when it shuts down.
         samples: cells that the page offers.
-        loopback_only: reject requests that are not addressed to localhost.
+        access: which requests are accepted; by default those addressed to localhost.
         limits: limits of a request to /predict.
         batch_limits: limits of a request to /predict/batch.
         max_buffered_bytes: memory for the uploads of all requests together.
@@ -90,7 +91,7 @@ def create_app(
     _add_prediction_routes(app, service, metrics, MemoryBudget(max_buffered_bytes), limits, batch_limits)
     _add_server_routes(app, service, metrics, version_response)
     routes = frozenset(route.path for route in app.routes if hasattr(route, "path") and "{" not in route.path)
-    return RequestMiddleware(app, metrics, routes, loopback_only)
+    return RequestMiddleware(app, metrics, routes, access or AccessPolicy())
 
 
 def _add_prediction_routes(

@@ -34,6 +34,8 @@ class RequestLimits:
     """Size of the request's body in bytes."""
     max_files: int = 1000
     """Files per request."""
+    max_parts: int = 2000
+    """Parts of the multipart body, which are files and other fields."""
     max_cells: int = 10_000
     """Images in all files together; pages and rows count as one image each."""
     max_file_pixels: int = 100_000_000
@@ -44,7 +46,9 @@ class RequestLimits:
     """Seconds within which the client must send or receive the next bytes."""
 
 
-BATCH_LIMITS = RequestLimits(256 << 20, 1000, 250_000, 250_000_000, 900.0)
+BATCH_LIMITS = RequestLimits(
+    max_upload_bytes=256 << 20, max_cells=250_000, max_file_pixels=250_000_000, timeout_s=900.0
+)
 """Limits of ``POST /predict/batch``: large enough for TissueMNIST's file."""
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
+from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nephros.environment import __version__
+from nephros.server.access import AccessPolicy, split_token
+from nephros.server.limits import RequestRejected
 from nephros.server.prometheus import ServerMetrics
 from nephros.server.schemas import ErrorResponse
 
-LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+PAGES = frozenset({"/", "/api"})
+"""Pages that people open; there `?token=` sets the cookie that later requests are accepted with."""
+NO_HEADERS: Mapping[str, str] = {}
 RESPONSE_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
@@ -28,24 +32,29 @@ RESPONSE_HEADERS = {
 
 
 class RequestMiddleware:
-    """Checks every request's origin, records it in the metrics, and adds headers to every response."""
+    """Checks who sends every request, records it in the metrics, and adds headers to every response."""
 
-    def __init__(self, app: ASGIApp, metrics: ServerMetrics, routes: frozenset[str], loopback_only: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: ServerMetrics, routes: frozenset[str], access: AccessPolicy, root_path: str = ""
+    ) -> None:
         """Wrap an application.
 
         Args:
             app: the application.
             metrics: where requests are recorded.
             routes: paths that the metrics name; all others are counted as "other".
-            loopback_only: reject requests with another Host header than localhost, against DNS rebinding.
+            access: which requests are accepted.
+            root_path: path prefix at which a reverse proxy offers the server, whether it strips the prefix or not.
         """
-        self._app, self._metrics, self._routes, self._loopback_only = app, metrics, routes, loopback_only
+        self._app, self._metrics, self._routes = app, metrics, routes
+        self._access, self._root_path = access, root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request to the application or reject it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = self._without_prefix(scope)
         start, status = time.perf_counter(), 0
         # After a response to a request that was not read to its end, the connection can't be used again.
         body_complete = scope["method"] in ("GET", "HEAD")
@@ -66,10 +75,14 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            if reason := self._rejection_reason(scope):
-                await _reject(send_with_headers, 403, reason)
-            else:
+            headers = dict(scope["headers"])
+            self._access.check_site(headers)
+            if not await self._log_in(scope, send_with_headers):
+                self._access.check_token(headers)
                 await self._app(scope, tracked_receive, send_with_headers)
+        except RequestRejected as error:
+            challenge = {"www-authenticate": 'Bearer realm="nephros"'} if error.status == 401 else {}
+            await _reject(send_with_headers, error.status, error.message, challenge)
         except asyncio.CancelledError:  # the server is shutting down and has waited long enough for this client
             if not status:
                 await _reject(send_with_headers, 503, "The server is shutting down.")
@@ -77,20 +90,34 @@ class RequestMiddleware:
             path = scope["path"] if scope["path"] in self._routes else "other"
             self._metrics.record_request(path, status or 500, time.perf_counter() - start)
 
-    def _rejection_reason(self, scope: Scope) -> str:
-        """Return why a request does not come from this server's own address; empty if it does."""
-        headers = dict(scope["headers"])
-        host = headers.get(b"host", b"").decode("latin-1").lower()
-        if self._loopback_only and re.sub(r":\d*$", "", host) not in LOOPBACK_HOSTS:
-            return "This server only accepts requests to localhost: start it with a host address to let others in."
-        origin = headers.get(b"origin")
-        if origin is not None and origin.decode("latin-1").lower().partition("://")[2] != host:
-            return "Pages of other sites may not use this server."
-        return ""
+    def _without_prefix(self, scope: Scope) -> Scope:
+        path = scope["path"]
+        if self._root_path and (path + "/").startswith(self._root_path + "/"):
+            path = path[len(self._root_path) :]
+        return {**scope, "path": path or "/"}
+
+    async def _log_in(self, scope: Scope, send: Send) -> bool:
+        """Answer a page's address with the right token by a cookie and the address without it; return whether it was one."""
+        if self._access.token is None or scope["path"] not in PAGES or scope["method"] not in ("GET", "HEAD"):
+            return False
+        token, query = split_token(scope["query_string"])
+        if token is None or not self._access.is_token(token):
+            return False
+        cookie = (
+            f"{self._access.cookie_name}={self._access.cookie_value}; Path={self._root_path}/; HttpOnly; SameSite=Lax"
+        )
+        location = self._root_path + scope["path"] + (f"?{query}" if query else "")
+        await _respond(send, 303, b"", {"location": location, "set-cookie": cookie})
+        return True
 
 
-async def _reject(send: Send, status: int, reason: str) -> None:
+async def _reject(send: Send, status: int, reason: str, headers: Mapping[str, str] = NO_HEADERS) -> None:
     body = ErrorResponse(error=reason).model_dump_json().encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await _respond(send, status, body, {"content-type": "application/json", **headers})
+
+
+async def _respond(send: Send, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+    all_headers = {**headers, "content-length": str(len(body))}
+    encoded = [(name.encode(), value.encode()) for name, value in all_headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
     await send({"type": "http.response.body", "body": body})

@@ -29,7 +29,7 @@ async def read_multipart_files(request: Request, limits: RequestLimits, lease: M
     boundary = options.get(b"boundary", b"")
     if content_type != b"multipart/form-data" or not 0 < len(boundary) <= 200:
         raise RequestRejected(415, "Send the images as multipart/form-data, in a field named files.")
-    reader = _MultipartReader(boundary, limits.max_files)
+    reader = _MultipartReader(boundary, limits.max_files, limits.max_parts)
     rejection: RequestRejected | None = None
     size = 0
     try:
@@ -68,10 +68,11 @@ def sanitize_filename(name: bytes) -> str:
 class _MultipartReader:
     """Collects the parts of a multipart body that are named ``files``."""
 
-    def __init__(self, boundary: bytes, max_files: int) -> None:
+    def __init__(self, boundary: bytes, max_files: int, max_parts: int) -> None:
         self.files: list[InMemoryFile] = []
         self.complete = False
-        self._max_files = max_files
+        self._max_files, self._max_parts = max_files, max_parts
+        self._n_parts = 0
         self._name, self._data = "", bytearray()
         self._is_file_field = False
         self._header_name = self._header_value = self._disposition = b""
@@ -91,6 +92,9 @@ class _MultipartReader:
         self.write = self._parser.write
 
     def _on_part_begin(self) -> None:
+        self._n_parts += 1
+        if self._n_parts > self._max_parts:
+            raise RequestRejected(413, f"The upload has more than {self._max_parts:,} parts: send fewer at once.")
         self._disposition, self._data = b"", bytearray()
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
+import secrets
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
+from urllib.parse import quote
 
 import uvicorn
 
@@ -16,6 +22,7 @@ from nephros.data.load import find_local_file, load
 from nephros.errors import InvalidArgument, NephrosError
 from nephros.exporters.loading import load_predictor
 from nephros.interpretability.similar_cells import build_reference_index
+from nephros.server.access import AccessPolicy, check_token_text, host_name, is_loopback, parse_allowed_hosts
 from nephros.server.app import create_app
 from nephros.server.h11_timeouts import TimeoutProtocol
 from nephros.server.sample_cells import build_sample_cells
@@ -25,6 +32,10 @@ DEFAULT_HOST = "127.0.0.1"
 MAX_CONNECTIONS = 900
 """Connections at one time; further ones get status 503."""
 DEFAULT_REFERENCE_DATA = "tissuemnist"
+TOKEN_VARIABLE = "NEPHROS_TOKEN"
+"""Environment variable with the token, which a process list does not show."""
+INTERRUPT_GRACE_S, TERMINATE_GRACE_S = 3, 25
+"""Seconds that requests under way have left after Ctrl-C, and after SIGTERM (Kubernetes kills after 30)."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,45 +46,57 @@ def serve(
     host: str | None = None,
     port: int = 8000,
     reference_data: str | Path | None = None,
+    allow_host: str | Sequence[str] = (),
+    token: str | None = None,
     dynamic_batching: bool = True,
 ) -> None:
-    """Serve a model until the process is interrupted.
+    """Serve a model until the process is interrupted or terminated; requests under way are finished.
 
     Args:
         model: a run folder, an exported file, or None for the bundled model.
-        host: address of this machine to listen on. None listens on loopback, and rejects requests under other host names.
+        host: address of this machine to listen on; None listens on loopback. With an address that other machines reach,
+            `allow_host` must be given.
         port: 0 picks a free one.
         reference_data: data whose training cells are shown as similar cells, as `nephros.load` takes it; ``"none"`` for
             none. None takes TissueMNIST if it is on this machine and fits the model.
+        allow_host: names under which the server may be addressed besides localhost and 127.0.0.1, against DNS rebinding:
+            host names or addresses, with the port where a proxy's is another than the server's. Others are rejected.
+        token: asked of every request, as ``Authorization: Bearer`` or by the page's cookie. None takes the environment
+            variable NEPHROS_TOKEN; without it one is generated where `allow_host` lets others in, and none is asked for
+            elsewhere.
         dynamic_batching: False runs the network on the cells of each request separately, to measure what batching gains.
 
     Raises:
-        InvalidArgument: the host or the port can't be used.
+        InvalidArgument: the host, the port, a name or the token can't be used.
         NephrosError: the model or the data can't be opened.
     """
     if not 0 <= port <= 65535:
         raise InvalidArgument("port", port, "0 to 65535")
     with contextlib.closing(_bind_socket(host or DEFAULT_HOST, port)) as sock:
+        access, is_generated = _access_policy(sock, host, parse_allowed_hosts(allow_host), token)
         predictor = load_predictor(model)
         dataset = _load_reference_data(reference_data, predictor.class_names)
         reference_index = None if dataset is None else build_reference_index(predictor, dataset)
         samples = build_sample_cells(dataset)
         del dataset
         service = Service(predictor, reference_index, dynamic_batching=dynamic_batching)
-        app = create_app(service, samples, loopback_only=host is None)
+        app = create_app(service, samples, access=access)
         config = uvicorn.Config(
             app, http=TimeoutProtocol, ws="none", log_level="warning", access_log=False, server_header=False,
-            limit_concurrency=MAX_CONNECTIONS, timeout_graceful_shutdown=3, proxy_headers=False,
+            limit_concurrency=MAX_CONNECTIONS, timeout_graceful_shutdown=INTERRUPT_GRACE_S, proxy_headers=False,
         )  # fmt: skip
         logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith("Cancel "))
-        server = _NotifyingServer(config, lambda: _log_address(sock, host))
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after a clean shutdown
+        server = _Server(config, lambda: _log_address(sock, access, is_generated))
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            _ignored_sigterm(),
+        ):  # uvicorn raises both again after a clean shutdown
             server.run(sockets=[sock])
     logger.info("Server stopped.")
 
 
-class _NotifyingServer(uvicorn.Server):
-    """Calls back when it is ready."""
+class _Server(uvicorn.Server):
+    """Calls back when it is ready, and gives requests more time to end when it is terminated than when it is interrupted."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -83,6 +106,43 @@ class _NotifyingServer(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig == signal.SIGTERM:
+            self.config.timeout_graceful_shutdown = TERMINATE_GRACE_S
+        super().handle_exit(sig, frame)
+
+
+@contextlib.contextmanager
+def _ignored_sigterm() -> Iterator[None]:
+    """Ignore SIGTERM wherever uvicorn does not handle it, so that a clean shutdown ends with status 0."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _access_policy(
+    sock: socket.socket, host: str | None, allowed_hosts: tuple[str, ...], token: str | None
+) -> tuple[AccessPolicy, bool]:
+    """Return which requests are accepted, and whether its token was generated."""
+    is_local = is_loopback(sock.getsockname()[0])
+    if not is_local and not allowed_hosts:
+        raise InvalidArgument(
+            "allow_host",
+            "empty",
+            f"given with the host {host}, which other machines reach",
+            hint="Name the addresses under which they open the page, such as cells.example or 192.168.1.5.",
+        )
+    token = os.environ.get(TOKEN_VARIABLE) or None if token is None else token
+    if token is not None:
+        return AccessPolicy(allowed_hosts, check_token_text(token)), False
+    is_needed = not is_local or not all(is_loopback(host_name(allowed)) for allowed in allowed_hosts)
+    return AccessPolicy(allowed_hosts, secrets.token_urlsafe(18) if is_needed else None), is_needed
 
 
 def _bind_socket(host: str, port: int) -> socket.socket:
@@ -120,9 +180,14 @@ def _load_reference_data(reference_data: str | Path | None, class_names: tuple[s
     return None
 
 
-def _log_address(sock: socket.socket, host: str | None) -> None:
-    name, port = sock.getsockname()[:2]
-    url_host = f"[{name}]" if ":" in name else name
+def _log_address(sock: socket.socket, access: AccessPolicy, is_generated: bool) -> None:
+    address, port = sock.getsockname()[:2]
+    url_host = f"[{address}]" if ":" in address else address
     logger.info("Serving on http://%s:%d (press Ctrl-C to stop)", url_host, port)
-    if host is not None and not name.startswith("127.") and name != "::1":
-        logger.warning("Anyone who can reach this address can use the server: it asks for no password.")
+    if access.token is None:
+        return
+    if not is_loopback(address):
+        url_host = host_name(access.allowed_hosts[0])
+    query = f"?token={quote(access.token, safe='')}" if is_generated else "?token=TOKEN, with the token that was given"
+    # Shown with --quiet too: without it nobody gets in. A token that was given is not repeated, since logs are kept.
+    logger.warning("Whoever has this address can use the server: http://%s:%d/%s", url_host, port, query)

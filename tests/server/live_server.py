@@ -38,10 +38,15 @@ class LiveServer:
         return f"http://127.0.0.1:{self.port}"
 
     def request(
-        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+        address: str = "127.0.0.1",
     ) -> tuple[int, dict[str, str], bytes]:
         """Return the status, headers (lower-case names) and body of a response."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection(address, self.port, timeout=60)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()

@@ -204,6 +204,20 @@ def test_bad_files_get_errors_and_nothing_is_written(exported_model: Path, tmp_p
 
 
 BODY, CONTENT_TYPE = multipart_body([("a.png", CELL_PNG)])
+
+
+def _mixed_body(n_fields: int) -> tuple[bytes, str]:
+    """Return a body of other fields before one file."""
+    boundary = CONTENT_TYPE.partition("boundary=")[2].encode()
+    field = b"--" + boundary + b'\r\nContent-Disposition: form-data; name="x"\r\n\r\n\r\n'
+    return field * n_fields + BODY, CONTENT_TYPE
+
+
+def _body_with_headers(headers: bytes) -> tuple[bytes, str]:
+    """Return a body whose one part has further headers."""
+    return BODY.replace(b"Content-Disposition", headers + b"Content-Disposition"), CONTENT_TYPE
+
+
 INVALID_UPLOADS: dict[str, tuple[bytes, str, int, str]] = {
     "plain text": (b"x", "text/plain", 415, "multipart/form-data"),
     "no boundary": (b"x", "multipart/form-data", 415, "multipart/form-data"),
@@ -212,6 +226,10 @@ INVALID_UPLOADS: dict[str, tuple[bytes, str, int, str]] = {
     "malformed": (b"--nonsense" + BODY, CONTENT_TYPE, 400, "multipart/form-data"),
     "other field": (*multipart_body([("a.png", b"x")], "other"), 400, "no files"),
     "too many files": (*multipart_body([(f"{i}", b"") for i in range(1001)]), 413, "1,000 files"),
+    "too many fields": (*multipart_body([("", b"x")] * 2001, "other"), 413, "2,000 parts"),
+    "too many fields beside a file": (*_mixed_body(2000), 413, "2,000 parts"),
+    "too many headers": (*_body_with_headers(b"A: b\r\n" * 10_000), 400, "multipart/form-data"),
+    "a long header": (*_body_with_headers(b"A: " + b"b" * 1_000_000 + b"\r\n"), 400, "multipart/form-data"),
     "too many bytes": (*multipart_body([("a", bytes(65 << 20))]), 413, "67 MB"),
 }
 
