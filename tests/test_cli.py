@@ -161,7 +161,7 @@ def test_a_missing_gpu_is_reported(tiny_npz: Path, capsys: Capture) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     assert_usage_error(
-        ["train", "course-1", "--data", str(tiny_npz), "--device", "cuda"], capsys, "--device cuda", "no GPU"
+        ["train", "course-1", "--data", str(tiny_npz), "--device", "cuda"], capsys, "--device is cuda", "no GPU"
     )
 
 
