@@ -36,6 +36,11 @@ _CAYLEY_TABLE = _cayley_table()
 _INVERSES = [row.index(0) for row in _CAYLEY_TABLE]
 
 
+def d4_inverse(g: int) -> int:
+    """Return the element of D4 that undoes g."""
+    return _INVERSES[g]
+
+
 FilterShape = tuple[int, int, int, int, int]
 """Output fields, input fields, orientations per input field, and the kernel's two sides."""
 

@@ -11,38 +11,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nephros.models.dihedral import N_ORIENTATIONS, d4_inverse, d4_transform
+
 
 class TTAView(NamedTuple):
-    """Transform of an image: quarter-turns, then a flip, then a shift."""
+    """Transform of an image: an element of D4, then a shift."""
 
-    quarter_turns: int
-    flip: bool
+    orientation: int
+    """Element of D4 as in `d4_transform`: a flip if above 3, then quarter-turns; 0 changes nothing."""
     shift_right: int
     """Pixels; negative shifts go left. Pixels from outside are black."""
     shift_down: int
 
     def apply(self, x: Tensor) -> Tensor:
         """Return the transformed (n, c, h, w) images."""
-        x = torch.rot90(x, self.quarter_turns, (2, 3)) if self.quarter_turns else x
-        x = x.flip(3) if self.flip else x
+        x = d4_transform(self.orientation, x) if self.orientation else x
         shift = (self.shift_right, -self.shift_right, self.shift_down, -self.shift_down)
         return F.pad(x, shift) if any(shift) else x
 
     def invert(self, maps: Tensor) -> Tensor:
         """Undo flip and rotation of (n, c, h, w) feature maps; a shift is far below their resolution and stays."""
-        maps = maps.flip(3) if self.flip else maps
-        return torch.rot90(maps, -self.quarter_turns, (2, 3)) if self.quarter_turns else maps
+        return d4_transform(d4_inverse(self.orientation), maps) if self.orientation else maps
 
 
 def make_tta_views(tta_views: int) -> list[TTAView]:
     """Return the views of a recipe's `tta_views`: 1, 5, 8 or 40."""
     shifts = [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)] if tta_views in (5, 40) else [(0, 0)]
-    orientations = (
-        [(quarter_turns, flip) for flip in (False, True) for quarter_turns in range(4)]
-        if includes_rotations(tta_views)
-        else [(0, False)]
-    )
-    return [TTAView(quarter_turns, flip, *shift) for shift in shifts for quarter_turns, flip in orientations]
+    orientations = range(N_ORIENTATIONS if includes_rotations(tta_views) else 1)
+    return [TTAView(orientation, *shift) for shift in shifts for orientation in orientations]
 
 
 def includes_rotations(tta_views: int) -> bool:

@@ -12,12 +12,12 @@ from nephros.distributed import SINGLE_PROCESS
 from nephros.models import build_network
 from nephros.models.dihedral import (
     _CAYLEY_TABLE,
-    _INVERSES,
     N_ORIENTATIONS,
     D4BatchNorm,
     D4Conv,
     GlobalOrientationPool,
     OrientationPool,
+    d4_inverse,
     d4_transform,
     fold_batch_norm,
     mean_over_orientations,
@@ -37,7 +37,7 @@ def _transformed_maps(g: int, maps: Tensor) -> Tensor:
     """Return the (n, fields * 8, h, w) maps of an input transformed by g: transformed, with the channels of fields permuted."""
     n, channels, height, width = maps.shape
     fields = maps.view(n, channels // N_ORIENTATIONS, N_ORIENTATIONS, height, width)
-    order = [_CAYLEY_TABLE[_INVERSES[g]][h] for h in ELEMENTS]
+    order = [_CAYLEY_TABLE[d4_inverse(g)][h] for h in ELEMENTS]
     return d4_transform(g, fields[:, :, order]).reshape(n, channels, height, width)
 
 
@@ -46,7 +46,7 @@ def test_the_eight_transforms_form_a_group() -> None:
     views = [d4_transform(g, x) for g in ELEMENTS]
     assert len({tuple(view.flatten().tolist()) for view in views}) == 8
     for a in ELEMENTS:
-        torch.testing.assert_close(d4_transform(_INVERSES[a], views[a]), x, rtol=0, atol=0)
+        torch.testing.assert_close(d4_transform(d4_inverse(a), views[a]), x, rtol=0, atol=0)
         for b in ELEMENTS:
             assert torch.equal(d4_transform(a, views[b]), views[_CAYLEY_TABLE[a][b]])
 
