@@ -99,7 +99,7 @@ def test_a_run_with_tta_is_evaluated_on_the_mean_over_its_views(tiny_npz: Path, 
     assert evaluation.metrics.loss != pytest.approx(read_history(folder.file("history.csv"))[-1].val_loss)
     np.testing.assert_array_equal(nephros.evaluate(folder.root).probabilities, evaluation.probabilities)
     assert [Metrics.from_run(folder, split).tta_views for split in ("train", "val")] == [1, 5]
-    assert "in each of 5 views at test time" in folder.file("report.html").read_text()
+    assert "5 views at test time" in folder.file("report.html").read_text()
     row = next(row for row in compare([folder.root], split="val").rows if row.is_run)
     assert row.multiply_adds == 5 * folder.info().multiply_adds
 
@@ -131,10 +131,9 @@ def test_evaluate_on_other_data_leaves_the_run_s_results_unchanged(tiny_npz: Pat
     (folder_on_other_data,) = folder.root.glob("test-on-others-*")
     assert len((folder_on_other_data / "reads.jsonl").read_text().splitlines()) == 1
     reordered = dataclasses.replace(squares_dataset(n=80), class_names=tuple(f"class {c}" for c in (1, 0, 2, 3)))
-    with pytest.raises(NephrosError, match="in another order"):
-        nephros.evaluate(folder.root, "val", reordered)
-    for misfit in (squares_dataset(n=80, classes=3), squares_dataset(n=80, channels=3), squares_dataset(n=80, size=20)):
-        with pytest.raises(NephrosError, match="--data"):
+    other_classes, other_channels = squares_dataset(n=80, classes=3), squares_dataset(n=80, channels=3)
+    for misfit in (reordered, other_classes, other_channels, squares_dataset(n=80, size=20)):
+        with pytest.raises(IncompatibleError):
             nephros.evaluate(folder.root, "val", misfit)
 
 
