@@ -265,7 +265,7 @@ def test_a_damaged_log_line_still_counts_as_a_reading_of_the_test_split(tiny_npz
     assert len(folder.test_reads()) == 2
     nephros.evaluate(folder.root, "test")
     assert len(folder.test_reads()) == 3
-    assert "unknown (the line is damaged)" in folder.file("report.html").read_text()
+    assert "unknown (damaged entry)" in folder.file("report.html").read_text()
 
 
 def test_the_report_follows_a_later_evaluation_on_test(tiny_npz: Path, tmp_path: Path) -> None:
