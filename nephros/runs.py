@@ -1,7 +1,7 @@
 """The run folder: where its files are, and run.json, which describes the run.
 
     recipe.yaml  run.json  history.csv  checkpoint.pt  weights.safetensors  report.html
-    classical baselines: tried.csv     distilled runs: targets.npz
+    classical baselines: search_results.csv     distilled runs: soft_targets.npz
     train/metrics.json     val/ and test/: metrics.json, predictions.npz     test/reads.jsonl     figures/
 
 The files of a run on synthetic cells have the prefix ``synthetic-``.
