@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nephros.data.image_decoding import decode_pages, strict_pillow_warnings
 from nephros.data.input_files import InMemoryFile, read_bytes
 from nephros.data.npz_stream import ImageArray, UnreadableInput
-from nephros.errors import NephrosError
+from nephros.errors import FileError, NephrosError
 from nephros.inference.discovery import InputDiscovery
 from nephros.inference.preprocessing import CellShape, preprocess, rejection_reason
 from nephros.microscopy.detect import read_bytes_unless_stack
@@ -148,9 +148,10 @@ class CellReader:
 
     def _read_stack(self, path: Path | InMemoryFile) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         if isinstance(path, InMemoryFile):
-            raise NephrosError(
+            raise FileError(
+                path.name,
                 f"{path} is a 3-D stack, not an image of cells: cut its nuclei out with "
-                "`nephros.prepare(STACK, out='cells.npz')` and use the npz file that it writes."
+                "`nephros.prepare(STACK, out='cells.npz')` and use the npz file that it writes.",
             )
         from nephros.microscopy.extract import extract_nuclei_from_file
 
