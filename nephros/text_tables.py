@@ -28,6 +28,11 @@ def format_count(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
 
+def pluralize(n: int, noun: str) -> str:
+    """Return a count with its noun, such as ``1 epoch`` or ``1,200 epochs``."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def markdown_table(headers: Sequence[str], rows: Rows) -> str:
     """Return a Markdown table; bars within cells are escaped."""
     lines = [headers, ["---"] * len(headers), *rows]

@@ -117,8 +117,9 @@ def _pop_study(action: str, args: dict[str, Any], allowed: tuple[str, ...]) -> t
 
 def _print_summary(folder: StudyFolder, study_state: StudyState) -> None:
     """Print the best configuration, its metrics, and what to do next."""
-    from nephros.reporting.study.formatting import format_value
+    from nephros.reporting.study.formatting import config_name, format_value
     from nephros.reporting.study.page import report_file
+    from nephros.text_tables import pluralize
 
     best, metric = study_state.best, study_state.settings.metric
     if best is None:
@@ -126,7 +127,8 @@ def _print_summary(folder: StudyFolder, study_state: StudyState) -> None:
     else:
         params = study_state.configs[best.key].params
         values = ", ".join(f"{key} {format_value(value)}" for key, value in params.items())
-        print(f"best: {metric} {best.value:.4f} after {best.epochs} epochs (s{best.key[0]}#{best.key[1]}): {values}")
+        epochs = pluralize(best.epochs, "epoch")
+        print(f"best: {metric} {best.value:.4f} after {epochs} ({config_name(best.key)}): {values}")
         if (metrics := study_state.best_metrics) is not None:
             figures = f"accuracy {metrics.accuracy:.4f}, loss {metrics.loss:.4f}"
             print(f"on the whole validation split ({metrics.n:,} images): {figures}")

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nephros.console import shows_bars
+from nephros.text_tables import pluralize
 from nephros.training.progress import format_duration
 from nephros.tuning.hyperband import Bracket, RungState, is_failed
 from nephros.tuning.settings import StudySettings
@@ -57,9 +58,7 @@ class StudyProgress:
         scores = [score for score in rung_state.scores.values() if score is not None and not is_failed(score)]
         n_failed = len(rung_state.members) - len(scores)
         best_text = f"best {study_state.settings.metric} {abs(max(scores)):.4f}" if scores else "all failed"
-        message = (
-            f"bracket s={bracket.s}: {len(rung_state.members)} at {_epochs_text(rung_state.rung.epochs)}, {best_text}"
-        )
+        message = f"bracket s={bracket.s}: {len(rung_state.members)} at {pluralize(rung_state.rung.epochs, 'epoch')}, {best_text}"
         message += f", {n_failed} failed" if n_failed else ""
         message += f", {len(rung_state.promoted)} promoted" if rung_state.promoted else ", bracket finished"
         logger.info("%s  |  %s", message, self._summary(study_state, []))
@@ -84,10 +83,6 @@ class StudyProgress:
             return None
         seconds_per_epoch = (time.monotonic() - self._baseline[0]) / (study_state.trained_epochs - self._baseline[1])
         return seconds_per_epoch * max(0, study_state.planned_epochs - study_state.trained_epochs)
-
-
-def _epochs_text(n: int) -> str:
-    return f"{n} epoch{'s' if n > 1 else ''}"
 
 
 def progress_table(study_state: StudyState) -> Table:

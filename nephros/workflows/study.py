@@ -10,6 +10,7 @@ from typing import Any
 from nephros.errors import IncompleteError, NephrosError
 from nephros.recipe import Recipe
 from nephros.reporting.study.page import write_study_report
+from nephros.text_tables import pluralize
 from nephros.tuning.optuna_storage import StudyStorage, storage_url
 from nephros.tuning.study_folder import StudyFolder, StudyManifest
 from nephros.tuning.study_state import StudyState
@@ -52,7 +53,7 @@ def best_recipe(study: str | Path, *, storage: str | None = None) -> tuple[Recip
         )
     source = (
         f"best of study {settings.name} ({settings.data['title']}): {settings.metric} {best.value:.4f} "
-        f"after {best.epochs} epochs, bracket s={best.key[0]}"
+        f"after {pluralize(best.epochs, 'epoch')}, bracket s={best.key[0]}"
     )
     recipe = study_state.recipe(best.key)
     return dataclasses.replace(recipe, name=f"{recipe.name}-tuned", source=source), settings.data_request

@@ -199,7 +199,9 @@ def _log_start(settings: StudySettings, dataset: Dataset, folder: StudyFolder) -
     logger.info("study %s on %s, in %s", settings.name, dataset.provenance.title, folder.root)
     for bracket in settings.planned_brackets:
         rungs = ", ".join(f"{rung.n_configs} at {rung.epochs}" for rung in bracket.rungs)
-        logger.info("bracket s=%d: configurations at epochs %s; %d epochs", bracket.s, rungs, bracket.total_epochs)
+        logger.info(
+            "bracket s=%d: %s (configurations at epochs), %d epochs in total", bracket.s, rungs, bracket.total_epochs
+        )
 
 
 def _run_study(

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nephros.reporting.plots.style import INK, LIGHT_COLORS, LINE, MUTED, PAGE_WIDTH, add_axes, new_figure, with_style
-from nephros.reporting.study.formatting import METRIC_NAMES, STATUS_COLORS, pluralize
+from nephros.reporting.study.formatting import METRIC_NAMES, STATUS_COLORS
 from nephros.reporting.study.learning_curves import value_limits
 from nephros.reporting.study.view import StudyView
+from nephros.text_tables import pluralize
 
 
 @dataclass(frozen=True)

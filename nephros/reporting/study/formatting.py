@@ -47,11 +47,6 @@ def config_name(key: ConfigKey) -> str:
     return f"s{key[0]}#{key[1]}"
 
 
-def pluralize(n: int, noun: str) -> str:
-    """Return a count with its noun, such as ``1 epoch`` or ``1,200 epochs``."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
 def format_value(value: Any) -> str:
     """Return a recipe field's value as text: floats with four digits, lists without brackets."""
     if isinstance(value, bool):

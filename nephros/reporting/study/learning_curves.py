@@ -12,8 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from nephros.reporting.plots.style import LINE, MUTED, PAGE_WIDTH, add_axes, new_figure, with_style
-from nephros.reporting.study.formatting import METRIC_NAMES, STATUS_COLORS, STATUS_LABELS, pluralize
+from nephros.reporting.study.formatting import METRIC_NAMES, STATUS_COLORS, STATUS_LABELS
 from nephros.reporting.study.view import StudyView, TrialStatus
+from nephros.text_tables import pluralize
 from nephros.tuning.hyperband import Bracket
 from nephros.tuning.study_state import Config
 

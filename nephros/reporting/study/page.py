@@ -19,7 +19,7 @@ from nephros.reporting.study.budget import (
     estimate_random_baseline,
     plot_budget_curve,
 )
-from nephros.reporting.study.formatting import config_name, format_metric, metric_label, pluralize
+from nephros.reporting.study.formatting import config_name, format_metric, metric_label
 from nephros.reporting.study.importance import Importance, compute_importance, plot_importance
 from nephros.reporting.study.learning_curves import plot_learning_curves
 from nephros.reporting.study.parallel_coordinates import plot_parallel_coordinates
@@ -27,6 +27,7 @@ from nephros.reporting.study.survival_plot import plot_survival
 from nephros.reporting.study.trial_tables import best_values, config_rows, failure_rows
 from nephros.reporting.study.view import StudyView
 from nephros.reporting.templates import load_template
+from nephros.text_tables import pluralize
 from nephros.tuning.study_state import StudyState
 
 

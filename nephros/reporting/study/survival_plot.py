@@ -12,8 +12,9 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from nephros.reporting.plots.style import INK, LINE, MUTED, PAGE_WIDTH, PAPER, add_axes, new_figure, with_style
-from nephros.reporting.study.formatting import STATUS_COLORS, config_name, format_metric, pluralize
+from nephros.reporting.study.formatting import STATUS_COLORS, config_name, format_metric
 from nephros.reporting.study.view import StudyView, unreached_rungs
+from nephros.text_tables import pluralize
 from nephros.tuning.hyperband import Bracket, RungState, argsort_scores, is_failed
 
 Point = tuple[float, float]

@@ -10,11 +10,11 @@ from nephros.reporting.study.formatting import (
     config_name,
     format_metric,
     metric_label,
-    pluralize,
     was_early_stopped,
 )
 from nephros.reporting.study.importance import N_SHUFFLES, Importance
 from nephros.reporting.study.view import StudyView
+from nephros.text_tables import pluralize
 from nephros.tuning.study_state import ConfigKey
 
 
