@@ -1,8 +1,8 @@
-"""Accuracy against the multiply-adds of training, ours beside the published: python results/compute.py RUN...
+"""Accuracy against the multiply-adds of training, for runs and published results: python results/compute.py RUN...
 
-Writes compute.csv (our runs, each judged on test) and draws compute.png from it; without runs it only draws. A training
-image counts three times the network's multiply-adds: once forward, twice backward; what a network's teachers spent,
-and what they cost to ask, is added. Published results whose recipe is known stand at their compute, the others at the
+Writes compute.csv (the runs, each evaluated on test) and draws compute.png from it; without runs it only draws. A training
+image counts three times the network's multiply-adds: once forward, twice backward. The cost of a network's teachers, their
+training and their predictions, is added. Published results whose recipe is known are at their compute, the others at the
 edge, with the side of their images.
 """
 
@@ -30,16 +30,16 @@ from nephros.training.history import count_images_seen, read_history
 
 HERE = Path(__file__).parent
 TRAIN_IMAGES = {"official": 165_466, "another": 120_000}
-"""By the published result's split; the other one is the poster's."""
+"""Training images by the split of the published result; ``another`` is the poster's."""
 GRAY_28 = InputSpec(1, 28, 28, 8)
 Y_MIN = 0.57
-"""The accuracy at which the picture begins."""
+"""Lower end of the accuracy axis."""
 LABEL_GAP = 0.0065
-"""Of accuracy, between two names at the edge."""
+"""Smallest distance, in accuracy, between two labels at the edge."""
 
 
 def table_row(root: str) -> dict[str, str]:
-    """Return one run's line of the table."""
+    """Return a run's row of the table."""
     folder = RunFolder.open(root)
     info, test = folder.info(), Metrics.from_run(folder, "test")
     history, teachers = (
@@ -71,13 +71,13 @@ def _training_multiply_adds(folder: RunFolder) -> float:
 
 
 def _inference_multiply_adds(teacher: RunFolder) -> float:
-    """Return what it costs to ask a teacher about every training image."""
+    """Return the multiply-adds of a teacher's predictions on every training image."""
     info = teacher.info()
     return float(info.multiply_adds * info.tta_views * sum(info.class_counts["train"]))
 
 
 def published_points() -> list[tuple[str, float, float]]:
-    """Return name, training multiply-adds and accuracy of the published results whose recipe is known."""
+    """Return (name, multiply-adds of training, accuracy) of the published results whose recipe is known."""
     points = []
     for result in published_results():
         if result.recipe and result.headline and result.recipe in RECIPES:
@@ -136,7 +136,7 @@ def _annotate(axes: Axes, text: str, x: float, y: float, color: str, offset: tup
 
 
 def main(run_dirs: list[str]) -> None:
-    """Write the table where runs are named, and draw the picture."""
+    """Write the table if runs are named, and draw the chart."""
     table = HERE / "compute.csv"
     if run_dirs:
         records = [table_row(run_dir) for run_dir in run_dirs]

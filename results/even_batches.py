@@ -1,4 +1,4 @@
-"""What a last batch of four images does to batch normalisation: print poster's two epochs with and without one.
+"""The effect of a last batch of four images on batch normalization: print two epochs of `poster` with and without one.
 
 The two train splits differ by 60 images of some 40,000. Divided by 128 the first leaves 4 images for the last batch of
 each epoch, the second 64. Run as: python results/even_batches.py (about three minutes on two cores; needs TissueMNIST).

@@ -1,4 +1,4 @@
-"""The loss of the first steps of the default recipe on TissueMNIST: a log to hold every later version to.
+"""The loss of the first steps of the default recipe on TissueMNIST: a record that every later version must match.
 
 python results/first_steps.py writes results/first-steps.csv; with --check it trains again and compares. About two minutes.
 """

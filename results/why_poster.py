@@ -1,9 +1,8 @@
-"""Why does the poster's network do better here than on the poster? Two slips that a training script easily has, tried out.
+"""Why is the poster's network better here than on the poster? Two common mistakes of training scripts, tried out.
 
 Run as: python results/why_poster.py RUN (under an hour on one core), where RUN is the run of `nephros reproduce baselines --only
-poster-resplit`: 120,000 images to learn from and 30,000 to judge, as on the poster. Its network is judged once more as if
-it were still in training (dropout on, statistics of each batch), and its recipe is trained again on images that are never
-shuffled. It prints a Markdown table and writes it to why-poster.md. The test split is not read.
+poster-resplit`: 120,000 images for training and 30,000 for validation, as on the poster. Its network is evaluated once more
+in training mode (dropout on, statistics of each batch), and its recipe is trained again on images that are never shuffled. It prints a Markdown table and writes it to why-poster.md. The test split is not read.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from nephros.training.trainer import Trainer
 
 TABLE = Path(__file__).with_name("why-poster.md")
 PUBLISHED = "| the poster | 100 | 0.741 | 0.646 | 0.652 |"
-"""Its curves, as they end and at their best (poster; its authors' repository)."""
+"""Its curves, at their end and at their best (poster; its authors' repository)."""
 
 
 class UnshuffledBatches(BatchLoader):
-    """A split that is read from first to last, whatever order is asked for: a loader that does not shuffle."""
+    """A loader that never shuffles: every epoch reads the split in file order."""
 
     def iter_batches(
         self, batch_size: int, order: Tensor | None = None, *, balanced: bool = False
@@ -55,7 +54,7 @@ def train_unshuffled(recipe: Recipe, dataset: Dataset) -> list[EpochMetrics]:
 
 
 def accuracy_in_training_mode(run: RunFolder, recipe: Recipe, dataset: Dataset) -> float:
-    """Return validation accuracy of a run's network with dropout on and each batch normalised by its own statistics."""
+    """Return validation accuracy of a run's network with dropout on and each batch normalized by its own statistics."""
     model, _ = load_model(run.file("weights.safetensors"))
     torch.manual_seed(0)
     model.train()
@@ -83,7 +82,7 @@ def main() -> None:
     history = read_history(run.file("history.csv"))
     lines.append(_table_row("here, by the same protocol", history))
     train_mode_accuracy = accuracy_in_training_mode(run, recipe, dataset)
-    lines.append(f"| that network, judged in training mode | {len(history)} | | {train_mode_accuracy:.4f} | |")
+    lines.append(f"| that network, evaluated in training mode | {len(history)} | | {train_mode_accuracy:.4f} | |")
     lines.append(_table_row("images never shuffled", train_unshuffled(recipe, dataset)))
     text = "\n".join(lines) + "\n\nTrain accuracy is the running one, with dropout. One seed.\n"
     write_text(TABLE, text)

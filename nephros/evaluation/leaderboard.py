@@ -15,7 +15,7 @@ from nephros.runs import RunInfo
 
 @dataclass(frozen=True)
 class LeaderboardRow:
-    """A run's result or a published one. None and empty strings stand for what is not known."""
+    """A run's result or a published one. None and empty strings mean unknown."""
 
     method: str
     input: str

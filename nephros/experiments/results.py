@@ -43,10 +43,10 @@ class SeedResults:
 
     def ensemble_metrics(self, split: str) -> Metrics | None:
         """Return the metrics of the runs' mean probabilities; None for fewer than two runs evaluated on the split."""
-        scored_folders = [folder for folder in self.run_folders if folder.file(split, "predictions.npz").is_file()]
-        if len(scored_folders) < 2:
+        evaluated_folders = [folder for folder in self.run_folders if folder.file(split, "predictions.npz").is_file()]
+        if len(evaluated_folders) < 2:
             return None
-        evaluations = [Evaluation.from_run(folder, split) for folder in scored_folders]
+        evaluations = [Evaluation.from_run(folder, split) for folder in evaluated_folders]
         return ensemble(evaluations, tuple(self.infos[0].class_names)).metrics
 
     @property
@@ -76,6 +76,6 @@ def load_seed_results(plan_row: PlanRow, runs_dir: Path, source: str) -> SeedRes
             results.run_folders.append(folder)
             results.seeds.append(seed)
             results.infos.append(info)
-            scored_splits = [split for split in SPLITS if folder.file(split, "metrics.json").is_file()]
-            results.metrics.append({split: Metrics.from_run(folder, split) for split in scored_splits})
+            evaluated_splits = [split for split in SPLITS if folder.file(split, "metrics.json").is_file()]
+            results.metrics.append({split: Metrics.from_run(folder, split) for split in evaluated_splits})
     return results

@@ -10,6 +10,7 @@ from nephros.experiments.results import SeedResults
 from nephros.files import write_text
 from nephros.reporting.plots.accuracy_charts import plot_label_efficiency
 from nephros.reporting.plots.save import save_figure
+from nephros.runs import RunInfo
 from nephros.text_tables import csv_table, format_number, markdown_table
 
 NOT_RUN = "not run"
@@ -156,7 +157,7 @@ def _ensemble_columns(test: Metrics, val: Metrics) -> list[str]:
 
 
 def _status(result: SeedResults) -> str:
-    """Return what stands in place of the accuracy of a row without finished runs."""
+    """Return the text in place of the accuracy of a row without finished runs."""
     return DIVERGED if result.diverged_seeds else NEEDS_GPU if result.plan_row.needs_gpu else NOT_RUN
 
 
@@ -183,7 +184,7 @@ def _write_table(
     """Write NAME.csv, and NAME.md with a note and the runs' environment; return their paths."""
     out.mkdir(parents=True, exist_ok=True)
     files = [out / f"{_file_prefix(results)}{name}.{suffix}" for suffix in ("csv", "md")]
-    markdown = "\n".join(filter(None, (markdown_table(columns, rows), note, _environment(results))))
+    markdown = "\n".join(filter(None, (markdown_table(columns, rows), note, environment_lines(_infos(results)))))
     for file, text in zip(files, (csv_table(columns, rows), markdown), strict=True):
         write_text(file, text)
     return files
@@ -191,12 +192,15 @@ def _write_table(
 
 def _file_prefix(results: Sequence[SeedResults]) -> str:
     """Return the prefix of files on synthetic cells; empty otherwise."""
-    return "synthetic-" if any(info.data["split"] == "synthetic" for result in results for info in result.infos) else ""
+    return "synthetic-" if any(info.data["split"] == "synthetic" for info in _infos(results)) else ""
 
 
-def _environment(results: Sequence[SeedResults]) -> str:
-    """Return lines with the data, devices and versions of the runs."""
-    infos = [info for result in results for info in result.infos]
+def _infos(results: Sequence[SeedResults]) -> list[RunInfo]:
+    return [info for result in results for info in result.infos]
+
+
+def environment_lines(infos: Sequence[RunInfo]) -> str:
+    """Return lines with the data, devices and versions of some runs."""
     values_by_label = {
         "data": {str(info.data["title"]) for info in infos},
         "device": {info.device for info in infos},

@@ -28,7 +28,7 @@ def test_reference_results_are_as_published() -> None:
     assert by_name["ResNet-18", "28"].auc == 0.930
     best = max(published_results(), key=lambda row: row.accuracy)
     assert (best.method, best.input, best.accuracy_sd) == ("DenseNet-121, ImageNet weights", "128", 0.0039)
-    assert "picked on the test split" in by_name["MedViTV2-L", "224"].note
+    assert "selected on the test split" in by_name["MedViTV2-L", "224"].note
     assert by_name["course CNN", "28"].auc is None
     assert by_name["poster net", "28"].split == "another"
 

@@ -1,4 +1,4 @@
-"""A made-up run folder: everything that `nephros train` writes, from random probabilities, in milliseconds."""
+"""Run folders with all files of `nephros.train`, from random probabilities, in milliseconds."""
 
 from __future__ import annotations
 

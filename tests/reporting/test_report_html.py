@@ -177,7 +177,7 @@ def test_published_results_are_shown_for_tissuemnist_only(make_run: MakeRun) -> 
         "AutoKeras",
         "0.7030",
         "MedViTV2-L",
-        "checkpoint picked on the test split",
+        "checkpoint selected on the test split",
         "this run: little",
         "official test",
     ):

@@ -41,7 +41,7 @@ RUN_ROW = LeaderboardRow(
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the page of two runs beside the published results."""
+    """Return the page of two runs and the published results."""
     other = dataclasses.replace(
         RUN_ROW, method="knn", accuracy=0.5, low=0.49, high=0.51, checkpoint="best val_accuracy: pca"
     )
@@ -52,7 +52,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_comparison(comparison, tmp_path_factory.mktemp("comparison"))[2]
 
 
-def test_the_page_fits_is_quiet_and_shows_its_chart_and_tables(opened_report: tuple[Any, str, list[str]]) -> None:
+def test_the_page_fits_and_shows_its_chart_and_tables(opened_report: tuple[Any, str, list[str]]) -> None:
     page, _, problems = opened_report
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     wide = "[...document.querySelectorAll('main *, header *')].filter(e => !e.closest('.scroll')"

@@ -23,7 +23,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train for two epochs on a few made-up cells and return the report."""
+    """Train for two epochs on a few synthetic cells and return the report."""
     model = ModelConfig("course", base_channels=4, depth=2, hidden=(16,))
     recipe = Recipe(
         name="little", model=model, optimizer=OptimizerConfig(lr=0.1, momentum=0.9), epochs=2, batch_size=32
@@ -33,7 +33,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return report(folder.root, dataset)
 
 
-def test_the_page_fits_is_quiet_and_shows_its_pictures(opened_report: tuple[Any, str, list[str]]) -> None:
+def test_the_page_fits_and_shows_its_images_and_figures(opened_report: tuple[Any, str, list[str]]) -> None:
     page, _, problems = opened_report
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     wide = "[...document.querySelectorAll('main *, header *')].filter(e => !e.closest('.scroll')"
@@ -55,7 +55,7 @@ def test_the_page_fits_is_quiet_and_shows_its_pictures(opened_report: tuple[Any,
     assert problems == []
 
 
-def test_text_and_figures_stand_out_from_the_page_in_both_themes(opened_report: tuple[Any, str, list[str]]) -> None:
+def test_text_and_figures_have_contrast_in_both_themes(opened_report: tuple[Any, str, list[str]]) -> None:
     page, theme, _ = opened_report
     computed_style_js = "selector => getComputedStyle(document.querySelector(selector))"
     background = relative_luminance(page.evaluate(f"({computed_style_js})('body').backgroundColor"))
@@ -74,7 +74,7 @@ def test_text_and_figures_stand_out_from_the_page_in_both_themes(opened_report: 
     assert min(contrast_ratio(relative_luminance(fill), background) for fill in set(fills)) >= 4.5
 
 
-def test_headings_never_skip_a_level_and_boxes_can_be_reached_by_keyboard(
+def test_headings_are_nested_and_scroll_regions_are_focusable(
     opened_report: tuple[Any, str, list[str]],
 ) -> None:
     page, _, _ = opened_report

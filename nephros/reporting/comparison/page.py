@@ -71,7 +71,7 @@ def to_cells(row: LeaderboardRow) -> list[str]:
 def describe_paired_test(better: str, other: str, test: PairedComparison) -> str:
     """Return a sentence on how two runs compare."""
     is_corrected = test.p_holm != test.p_value
-    corrected = f" ({_format_p(test.p_holm)} after Holm's correction)" if is_corrected else ""
+    corrected = f" (p {_format_p(test.p_holm)} after Holm's correction)" if is_corrected else ""
     verdict = f"{'' if test.p_holm < 0.05 else 'not '}significant at 0.05"
     return (
         f"{better} minus {other}: {100 * test.difference:+.2f} points of accuracy (95 % interval {100 * test.low:+.2f} to "

@@ -45,12 +45,12 @@ class Headline:
 
 def headlines(contents: RunContents) -> list[Headline]:
     """Return the headlines of test and validation, as far as evaluated; else that of the last epoch, if there is one."""
-    scored = [
+    evaluated = [
         _from_evaluation(contents.evaluations[split], split, contents.is_complete)
         for split in ("test", "val")
         if split in contents.evaluations
     ]
-    return scored or ([_from_last_epoch(contents)] if contents.history else [])
+    return evaluated or ([_from_last_epoch(contents)] if contents.history else [])
 
 
 def _from_evaluation(evaluation: Evaluation, split: str, is_complete: bool) -> Headline:

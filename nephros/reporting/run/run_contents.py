@@ -69,15 +69,15 @@ def load_run(folder: RunFolder) -> RunContents:
     search_results = (
         read_search_results(folder.file("search_results.csv")) if folder.file("search_results.csv").is_file() else []
     )
-    scored_splits = [split for split in ("train", "val", "test") if folder.file(split, "metrics.json").is_file()]
-    if not history and not scored_splits:
+    evaluated_splits = [split for split in ("train", "val", "test") if folder.file(split, "metrics.json").is_file()]
+    if not history and not evaluated_splits:
         raise IncompleteError(
             f"{folder.root} has nothing to report yet, because it stopped before its first epoch or evaluation: continue it with "
             f"`nephros.resume('{folder.root}')`."
         )
-    evaluations = {split: Evaluation.from_run(folder, split) for split in scored_splits if split != "train"}
+    evaluations = {split: Evaluation.from_run(folder, split) for split in evaluated_splits if split != "train"}
     metrics = {split: evaluation.metrics for split, evaluation in evaluations.items()}
-    if "train" in scored_splits:
+    if "train" in evaluated_splits:
         metrics = {"train": Metrics.from_run(folder, "train"), **metrics}
     file = folder.file("recipe.yaml")
     recipe, recipe_yaml = read_recipe(file), file.read_text(encoding="utf-8")

@@ -77,8 +77,8 @@ def run_leaderboard_row(contents: RunContents) -> LeaderboardRow | None:
 def provenance_rows(contents: RunContents) -> list[tuple[str, str]]:
     """Return how the run was made, as (label, value) rows."""
     info, input_spec = contents.info, contents.info.input_spec
-    phase = "in the hyperparameter search" if contents.search_results else "in training epochs"
-    minutes = "not finished" if info.training_minutes is None else f"{info.training_minutes:.1f} minutes {phase}"
+    phase = "hyperparameter search" if contents.search_results else "training epochs"
+    minutes = "not finished" if info.training_minutes is None else f"{info.training_minutes:.1f} minutes ({phase})"
     channels = {1: "grayscale", 3: "RGB"}.get(input_spec["channels"], f"{input_spec['channels']} channels")
     mean, std = (", ".join(f"{value:.4g}" for value in info.normalization[key]) for key in ("mean", "std"))
     checkpoint = f"epoch {info.chosen_epoch} of {len(contents.history)}" if info.chosen_epoch else "none yet"
