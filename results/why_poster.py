@@ -2,7 +2,8 @@
 
 Run as: python results/why_poster.py RUN (under an hour on one core), where RUN is the run of `nephros reproduce baselines --only
 poster-resplit`: 120,000 images for training and 30,000 for validation, as on the poster. Its network is evaluated once more
-in training mode (dropout on, statistics of each batch), and its recipe is trained again on images that are never shuffled. It prints a Markdown table and writes it to why-poster.md. The test split is not read.
+in training mode (dropout on, statistics of each batch), and its recipe is trained again on images that are never shuffled.
+It prints a Markdown table and writes it to why-poster.md. The test split is not read.
 """
 
 from __future__ import annotations
