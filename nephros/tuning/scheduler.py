@@ -31,7 +31,7 @@ MAX_CRASHES = 5
 
 
 class StudyCallback(Protocol):
-    """Hears of a study's progress."""
+    """Receives a study's progress."""
 
     def on_update(self, study_state: StudyState, running: list[Task]) -> None:
         """Called when tasks have started, and when an epoch or a task is finished."""

@@ -14,7 +14,6 @@ from nephros.errors import FileError, IncompatibleError, InvalidArgument, Locked
 from nephros.tuning import optuna_storage as module
 from nephros.tuning.optuna_storage import StudyStorage, storage_url
 from nephros.tuning.study_state import StudyState
-from nephros.tuning.write_behind import WriteBehindQueue
 from tests.tuning.conftest import SmallStudy, reproducible_part
 
 
@@ -95,24 +94,3 @@ def test_a_second_driver_is_refused(tmp_path: Path) -> None:
     second.lock.acquire()
     for storage in (second, other):
         storage.lock.release()
-
-
-def test_writes_are_in_order_and_stop_at_an_error() -> None:
-    written: list[int] = []
-    write_queue = WriteBehindQueue()
-    for i in range(100):
-        write_queue.put(lambda i=i: written.append(i))  # type: ignore[misc]
-    write_queue.close(drain=True)
-    assert written == list(range(100))
-
-    def fails() -> None:
-        raise OSError("full")
-
-    write_queue = WriteBehindQueue()
-    write_queue.put(fails)
-    write_queue.put(lambda: written.append(-1))
-    with pytest.raises(OSError, match="full"):
-        write_queue.close(drain=True)
-    with pytest.raises(OSError, match="full"):
-        write_queue.put(lambda: None)
-    assert -1 not in written  # nothing is written after a failed write
