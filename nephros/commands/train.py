@@ -83,7 +83,7 @@ def train(argv: list[str]) -> int:
 
 
 def _print_report(run: RunFolder) -> int:
-    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first alone
+    if os.environ.get("RANK", "0") == "0":  # only the first of torchrun's processes
         print(f"report: {run.file('report.html')}")
     return 0
 
