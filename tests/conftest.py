@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from nephros.data.dataset import Dataset, Provenance, Split
@@ -46,6 +47,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _isolated_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setenv("NEPHROS_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def reports_without_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures out of reports, except in tests marked `figures`: drawing takes most of the time of a small run."""
+    if request.node.get_closest_marker("figures") is None:
+        from nephros.reporting.run.run_figures import RunFigures
+
+        monkeypatch.setattr("nephros.reporting.run.page.draw_run_figures", lambda *_args: RunFigures(Markup()))
 
 
 @pytest.fixture

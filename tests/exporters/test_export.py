@@ -34,6 +34,8 @@ from nephros.workflows.evaluate import evaluate
 from nephros.workflows.train import train
 from tests.conftest import squares_dataset, write_npz
 
+pytestmark = pytest.mark.usefixtures("reports_without_figures")
+
 
 @pytest.fixture(scope="module")
 def knn_run(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -25,6 +25,8 @@ from nephros.tuning.settings import plan_study
 from nephros.workflows.train import resume, train
 from tests.conftest import squares_dataset, write_npz
 
+pytestmark = pytest.mark.usefixtures("reports_without_figures")
+
 RECIPE = Recipe(
     name="quick",
     model=ModelConfig(network="course", base_channels=4, depth=2, hidden=(16,)),

@@ -22,6 +22,8 @@ from nephros.reporting.comparison.page import describe_paired_test
 from tests.conftest import squares_dataset, write_npz
 from tests.workflows.test_train import QUICK
 
+pytestmark = pytest.mark.usefixtures("reports_without_figures")
+
 KNN = Recipe(name="neighbors", model=ModelConfig(network="knn"), knn=KNNConfig(n_neighbors=(1, 3)))
 
 

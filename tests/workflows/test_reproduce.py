@@ -23,6 +23,8 @@ from nephros.workflows import reproduce as reproduce_workflow
 from nephros.workflows.reproduce import planned_runs
 from tests.conftest import squares_dataset, write_npz
 
+pytestmark = pytest.mark.usefixtures("reports_without_figures")
+
 COLUMNS = (
     "recipe,published_accuracy,accuracy_mean,accuracy_sd,published_loss,implied_loss,loss,macro_f1,auc,seeds,epochs,minutes,"
     "command"

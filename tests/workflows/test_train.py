@@ -25,6 +25,8 @@ from nephros.workflows.compare import compare
 from nephros.workflows.train import resume, train
 from tests.conftest import squares_dataset, write_npz
 
+pytestmark = pytest.mark.usefixtures("reports_without_figures")
+
 QUICK = Recipe(
     name="quick",
     model=ModelConfig(network="course", base_channels=4, depth=2, hidden=(16,)),
@@ -39,6 +41,7 @@ def _train(data: str | Path | Dataset, out: Path, **kwargs: object) -> RunFolder
     return train(QUICK, data, out=out, **kwargs)  # type: ignore[arg-type]
 
 
+@pytest.mark.figures
 def test_a_run_folder_holds_everything(tiny_npz: Path, tmp_path: Path) -> None:
     folder = _train(tiny_npz, tmp_path / "run", test=True, command="nephros train quick --test")
     for name in ("recipe.yaml", "run.json", "history.csv", "checkpoint.pt", "weights.safetensors", "report.html"):
@@ -145,6 +148,7 @@ def test_any_number_of_classes_channels_and_pixels_works(
     assert len(json.loads(folder.file("test", "metrics.json").read_text())["per_class"]) == classes
 
 
+@pytest.mark.figures
 def test_the_default_recipe_learns_synthetic_cells_and_every_file_name_says_synthetic(tmp_path: Path) -> None:
     from nephros.data.synthetic import make_synthetic
 
@@ -300,6 +304,7 @@ def test_a_recipe_from_python_is_checked_and_may_hold_integers_for_floats(
         assert exc_info.value.parameter == parameter
 
 
+@pytest.mark.figures
 def test_leftovers_of_a_killed_run_are_removed(tiny_npz: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()
