@@ -56,6 +56,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+pytestmark = pytest.mark.usefixtures("reports_without_figures")
+
 TUNE = ["tune", "small.yaml", "--data", "squares.npz", "--max-epochs", "2", "--eta", "2", "--workers", "1"]
 
 

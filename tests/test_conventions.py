@@ -1,0 +1,101 @@
+"""Conventions of the code: what is public, what the library says to users, what things are called, how long files are."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nephros
+from tools.file_stats import LONG, count_lines, python_files
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "nephros"
+
+COMMAND_LINE = ("cli.py", "demo.py", "commands")
+"""Files and folders of the package that belong to the command line, and so may name options."""
+
+WRITES_COMMANDS = (
+    "experiments/plans.py",
+    "reporting/reproduction.py",
+    "reporting/run/text.py",
+    "reporting/study/text.py",
+    "workflows/reproduce.py",
+)
+"""Files that write whole commands into runs, tables and pages, for people to copy."""
+
+OTHER_OPTIONS = ("distributed.py", "environment.py", "reporting/plots/save.py")
+"""Files with options of torchrun and git, or CSS variables."""
+
+FORMER_NAMES = """
+    Answers Drawings FieldMeans Packaged Taught UserError Wishes ALONE DEATHS FEWEST_TAPS
+    begun check_fit check_parts colour decay_all doubts early_stop fill_box fit_ranges fresh_model grey heir judge
+    judged_weights laid_over neighbours normalise optimiser part_of_mean rest_lr shape_of standings summarise targets_of
+    taught_by teach_network teacher_share undone
+"""
+"""Identifiers that were replaced by the field's terms, where the old word can mean nothing else here."""
+
+
+def _package_files() -> list[Path]:
+    return python_files(PACKAGE)
+
+
+def test_every_public_name_can_be_imported() -> None:
+    assert dir(nephros) == sorted(nephros.__all__)
+    assert all(getattr(nephros, name) is not None for name in nephros.__all__)
+    with pytest.raises(AttributeError):
+        nephros.nothing  # noqa: B018
+
+
+def test_the_library_names_parameters_not_options() -> None:
+    found = []
+    for path in _package_files():
+        name = path.relative_to(PACKAGE)
+        if name.parts[0] not in COMMAND_LINE and str(name) not in WRITES_COMMANDS + OTHER_OPTIONS:
+            found += [f"{name}: {text}" for text in _string_literals(path) if re.search(r"(?<![\w-])--[a-z]", text)]
+    assert not found, "\n".join(found)
+
+
+def _string_literals(path: Path) -> Iterator[str]:
+    """Yield the text of a file's string literals, docstrings left out."""
+    tree = _parse(path)
+    docstrings = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
+def test_no_former_name_is_left() -> None:
+    former = set(FORMER_NAMES.split())
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for folder in ("nephros", "tests", "benchmarks", "results")
+        for path in python_files(ROOT / folder)
+        for name, line in _identifiers(path)
+        if name in former
+    ]
+    assert not found, "\n".join(found)
+
+
+def _identifiers(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield the names in a file's code, each with its line: of variables, attributes, parameters, functions and classes."""
+    for node in ast.walk(_parse(path)):
+        for field in ("id", "attr", "arg", "name"):
+            name = getattr(node, field, None)
+            if isinstance(name, str):
+                yield name, getattr(node, "lineno", 0)
+
+
+@functools.cache
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def test_no_file_of_the_package_is_too_long() -> None:
+    assert not [path for path in _package_files() if count_lines(path) > LONG]
