@@ -36,6 +36,11 @@ def serve(argv: list[str]) -> int:
         "address (default: the environment variable NEPHROS_TOKEN, else one is generated and shown where it is needed)",
     )
     parser.option("port", "port to listen on; 0 picks a free one (default: 8000)", int)
+    parser.option(
+        "root-path",
+        "path prefix at which a reverse proxy offers the server, such as /nephros (default: none)",
+        metavar="PATH",
+    )
     parser.option("model", MODEL_HELP, metavar="M")
     parser.option(
         "reference-data",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated
@@ -16,12 +16,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nephros.environment import __version__
-from nephros.errors import NephrosError
+from nephros.errors import NephrosError, did_you_mean
 from nephros.server import openapi
 from nephros.server.access import AccessPolicy
 from nephros.server.limits import BATCH_LIMITS, MAX_BUFFERED_BYTES, MemoryBudget, RequestLimits, RequestRejected
 from nephros.server.middleware import RequestMiddleware
-from nephros.server.multipart import read_multipart_files
+from nephros.server.multipart import read_multipart_files, sanitize_filename
 from nephros.server.prometheus import CONTENT_TYPE, ServerMetrics
 from nephros.server.sample_cells import SampleCell
 from nephros.server.schemas import (
@@ -57,6 +57,7 @@ def create_app(
     samples: list[SampleCell],
     *,
     access: AccessPolicy | None = None,
+    root_path: str = "",
     limits: RequestLimits | None = None,
     batch_limits: RequestLimits = BATCH_LIMITS,
     max_buffered_bytes: int = MAX_BUFFERED_BYTES,
@@ -67,6 +68,7 @@ def create_app(
         service: predicts; the application closes it when it shuts down.
         samples: cells that the page offers.
         access: which requests are accepted; by default those addressed to localhost.
+        root_path: path prefix at which a reverse proxy offers the server, such as ``"/nephros"``.
         limits: limits of a request to /predict.
         batch_limits: limits of a request to /predict/batch.
         max_buffered_bytes: memory for the uploads of all requests together.
@@ -82,16 +84,17 @@ def create_app(
     app = FastAPI(
         title="nephros", version=__version__, description=openapi.DESCRIPTION, lifespan=lifespan,
         docs_url=None, redoc_url=None,  # these load scripts from other hosts
+        root_path=root_path, redirect_slashes=False,  # redirects would name this server, not the proxy before it
         # Newer versions would send these to a collector that environment variables name.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )  # fmt: skip
     version_response = openapi.version_response(service, limits, batch_limits)
     _add_pages(app, version_response, samples)
-    _add_exception_handlers(app)
+    _add_exception_handlers(app, root_path)
     _add_prediction_routes(app, service, metrics, MemoryBudget(max_buffered_bytes), limits, batch_limits)
     _add_server_routes(app, service, metrics, version_response)
     routes = frozenset(route.path for route in app.routes if hasattr(route, "path") and "{" not in route.path)
-    return RequestMiddleware(app, metrics, routes, access or AccessPolicy())
+    return RequestMiddleware(app, metrics, routes, access or AccessPolicy(), root_path)
 
 
 def _add_prediction_routes(
@@ -222,7 +225,7 @@ def _add_server_routes(app: FastAPI, service: Service, metrics: ServerMetrics, v
 
 def _add_pages(app: FastAPI, version: VersionResponse, samples: list[SampleCell]) -> None:
     """Add the page, its parts and the samples; all files are read once, now."""
-    index_html = (STATIC_DIR / "index.html").read_text(encoding="utf-8")
+    index_html = openapi.render_index_page(app.root_path)
     sample_by_name = {sample.info.name: sample for sample in samples}
 
     @app.get("/", include_in_schema=False)
@@ -231,7 +234,7 @@ def _add_pages(app: FastAPI, version: VersionResponse, samples: list[SampleCell]
 
     @app.get("/api", include_in_schema=False)
     async def api_page() -> HTMLResponse:
-        return HTMLResponse(openapi.render_api_page(app.openapi(), version))
+        return HTMLResponse(openapi.render_api_page(app.openapi(), version, app.root_path))
 
     for path, media_type in STATIC_FILES.items():
         content = (STATIC_DIR / path[1:]).read_bytes()
@@ -255,7 +258,7 @@ def _static_endpoint(content: bytes, media_type: str) -> Callable[[], Awaitable[
     return endpoint
 
 
-def _add_exception_handlers(app: FastAPI) -> None:
+def _add_exception_handlers(app: FastAPI, root_path: str) -> None:
     """Make the response to every error one plain sentence in JSON."""
 
     @app.exception_handler(RequestRejected)
@@ -267,18 +270,30 @@ def _add_exception_handlers(app: FastAPI) -> None:
         return _error_response(str(error), 400)
 
     @app.exception_handler(RequestValidationError)
-    async def on_validation_error(_: Request, error: RequestValidationError) -> Response:
-        problem = error.errors()[0]
+    async def on_validation_error(request: Request, error: RequestValidationError) -> Response:
+        problems = error.errors()
+        unknown = next((problem["loc"][-1] for problem in problems if problem["type"] == "extra_forbidden"), None)
+        if unknown is not None:
+            params = StreamParams if request.url.path.endswith("/batch") else PredictParams
+            return _error_response(_unknown_parameter(str(unknown), params.model_fields), 422)
+        problem = problems[0]
         return _error_response(f"Invalid query parameter {problem['loc'][-1]}: {problem['msg']}.", 422)
 
     @app.exception_handler(HTTPException)
     async def on_http_exception(_: Request, error: HTTPException) -> Response:
-        messages = {404: "Not found: see /api.", 405: "Method not allowed: see /api."}
+        messages = {404: f"Not found: see {root_path}/api.", 405: f"Method not allowed: see {root_path}/api."}
         return _error_response(messages.get(error.status_code, error.detail), error.status_code, error.headers)
 
     @app.exception_handler(Exception)
     async def on_unexpected_error(_: Request, error: Exception) -> Response:
         return _error_response(f"Internal server error ({type(error).__name__}): see the server log.", 500)
+
+
+def _unknown_parameter(name: str, known: Collection[str]) -> str:
+    """Return the sentence that refuses a query parameter and suggests the nearest, or lists all of them."""
+    shown = sanitize_filename(name.encode("utf-8", "replace"))[:80]
+    suggestion = did_you_mean(name.lower(), known) or f" Use {', '.join(known)}."
+    return f"There is no query parameter '{shown}'.{suggestion}"
 
 
 def _error_response(message: str, status: int, headers: Mapping[str, str] | None = None) -> Response:

@@ -42,7 +42,7 @@ class RequestMiddleware:
         Args:
             app: the application.
             metrics: where requests are recorded.
-            routes: paths that the metrics name; all others are counted as "other".
+            routes: the application's paths, which the metrics name; all others are counted as "other".
             access: which requests are accepted.
             root_path: path prefix at which a reverse proxy offers the server, whether it strips the prefix or not.
         """
@@ -54,7 +54,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope = self._without_prefix(scope)
+        path = self._route_path(scope["path"])
         start, status = time.perf_counter(), 0
         # After a response to a request that was not read to its end, the connection can't be used again.
         body_complete = scope["method"] in ("GET", "HEAD")
@@ -77,9 +77,10 @@ class RequestMiddleware:
         try:
             headers = dict(scope["headers"])
             self._access.check_site(headers)
-            if not await self._log_in(scope, send_with_headers):
+            if not await self._log_in(scope, path, send_with_headers):
                 self._access.check_token(headers)
-                await self._app(scope, tracked_receive, send_with_headers)
+                app_scope = {**scope, "path": self._root_path + path, "root_path": self._root_path}
+                await self._app(app_scope, tracked_receive, send_with_headers)
         except RequestRejected as error:
             challenge = {"www-authenticate": 'Bearer realm="nephros"'} if error.status == 401 else {}
             await _reject(send_with_headers, error.status, error.message, challenge)
@@ -87,26 +88,25 @@ class RequestMiddleware:
             if not status:
                 await _reject(send_with_headers, 503, "The server is shutting down.")
         finally:
-            path = scope["path"] if scope["path"] in self._routes else "other"
-            self._metrics.record_request(path, status or 500, time.perf_counter() - start)
+            route = path if path in self._routes else "other"
+            self._metrics.record_request(route, status or 500, time.perf_counter() - start)
 
-    def _without_prefix(self, scope: Scope) -> Scope:
-        path = scope["path"]
-        if self._root_path and (path + "/").startswith(self._root_path + "/"):
-            path = path[len(self._root_path) :]
-        return {**scope, "path": path or "/"}
+    def _route_path(self, path: str) -> str:
+        """Return a request's path without the prefix, if a proxy left it there, and without a slash after a route's name."""
+        if path not in self._routes and (path + "/").startswith(self._root_path + "/"):
+            path = path[len(self._root_path) :] or "/"
+        return path[:-1] if path[:-1] in self._routes else path
 
-    async def _log_in(self, scope: Scope, send: Send) -> bool:
+    async def _log_in(self, scope: Scope, path: str, send: Send) -> bool:
         """Answer a page's address with the right token by a cookie and the address without it; return whether it was one."""
-        if self._access.token is None or scope["path"] not in PAGES or scope["method"] not in ("GET", "HEAD"):
+        if self._access.token is None or path not in PAGES or scope["method"] not in ("GET", "HEAD"):
             return False
         token, query = split_token(scope["query_string"])
         if token is None or not self._access.is_token(token):
             return False
-        cookie = (
-            f"{self._access.cookie_name}={self._access.cookie_value}; Path={self._root_path}/; HttpOnly; SameSite=Lax"
-        )
-        location = self._root_path + scope["path"] + (f"?{query}" if query else "")
+        cookie = f"{self._access.cookie_name}={self._access.cookie_value}; Path={self._root_path or '/'}; "
+        cookie += "HttpOnly; SameSite=Lax"
+        location = self._root_path + path + (f"?{query}" if query else "")
         await _respond(send, 303, b"", {"location": location, "set-cookie": cookie})
         return True
 

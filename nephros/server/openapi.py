@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 from pydantic import BaseModel
 
 from nephros.environment import __version__
@@ -33,6 +33,7 @@ def _stream_line_schema() -> dict[str, Any]:
 
 
 _COMMON_ERRORS: Responses = {
+    401: _error("The server asks for a token that the request does not have."),
     403: _error("The request comes from another site or is addressed to another host name."),
     500: _error("Internal error: see the server log."),
 }
@@ -42,7 +43,7 @@ _UPLOAD_ERRORS: Responses = {
     408: _error("The upload is too slow."),
     413: _error("The upload exceeds a limit; see /version."),
     415: _error("The body is not multipart/form-data."),
-    422: _error("A query parameter is invalid."),
+    422: _error("A query parameter is invalid or unknown."),
     503: _error("Busy: try again after the seconds in Retry-After."),
 }
 PREDICT_RESPONSES: Responses = {
@@ -116,14 +117,22 @@ def version_response(service: Service, limits: RequestLimits, batch_limits: Requ
     )
 
 
-def render_api_page(schema: dict[str, Any], version: schemas.VersionResponse) -> str:
-    """Return the page /api as HTML, from the OpenAPI `schema` and the response of /version."""
+def render_index_page(root_path: str) -> str:
+    """Return the page / as HTML; its links begin with `root_path`."""
+    return _template("index.html").render(root=root_path)
+
+
+def render_api_page(schema: dict[str, Any], version: schemas.VersionResponse, root_path: str = "") -> str:
+    """Return the page /api as HTML, from the OpenAPI `schema` and the response of /version; its links begin with `root_path`."""
+    return _template("api.html").render(schema=schema, info=version.model_dump(), type_name=_type_name, root=root_path)
+
+
+def _template(name: str) -> Template:
     environment = Environment(
         loader=PackageLoader("nephros.server", "static"), autoescape=select_autoescape(), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    template = environment.get_template("api.html")
-    return template.render(schema=schema, info=version.model_dump(), type_name=_type_name)
+    return environment.get_template(name)
 
 
 def _type_name(schema: dict[str, Any], *, plural: bool = False) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from nephros.server.limits import RequestLimits
 
@@ -19,6 +19,8 @@ def _optional(description: str) -> Any:
 
 class PredictParams(BaseModel):
     """Query parameters of /predict."""
+
+    model_config = ConfigDict(extra="forbid")  # a misspelled one would be ignored without a word
 
     coverage: float = Field(0.9, gt=0, le=1, description="Share of prediction sets that contain the true class.")
     white_level: float | None = Field(

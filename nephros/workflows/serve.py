@@ -22,7 +22,14 @@ from nephros.data.load import find_local_file, load
 from nephros.errors import InvalidArgument, NephrosError
 from nephros.exporters.loading import load_predictor
 from nephros.interpretability.similar_cells import build_reference_index
-from nephros.server.access import AccessPolicy, check_token_text, host_name, is_loopback, parse_allowed_hosts
+from nephros.server.access import (
+    AccessPolicy,
+    check_token_text,
+    host_name,
+    is_loopback,
+    parse_allowed_hosts,
+    parse_root_path,
+)
 from nephros.server.app import create_app
 from nephros.server.h11_timeouts import TimeoutProtocol
 from nephros.server.sample_cells import build_sample_cells
@@ -48,6 +55,7 @@ def serve(
     reference_data: str | Path | None = None,
     allow_host: str | Sequence[str] = (),
     token: str | None = None,
+    root_path: str = "",
     dynamic_batching: bool = True,
 ) -> None:
     """Serve a model until the process is interrupted or terminated; requests under way are finished.
@@ -64,14 +72,17 @@ def serve(
         token: asked of every request, as ``Authorization: Bearer`` or by the page's cookie. None takes the environment
             variable NEPHROS_TOKEN; without it one is generated where `allow_host` lets others in, and none is asked for
             elsewhere.
+        root_path: path prefix at which a reverse proxy offers the server, such as ``"/nephros"``; the page's links begin with
+            it. The proxy may strip it from requests or leave it there.
         dynamic_batching: False runs the network on the cells of each request separately, to measure what batching gains.
 
     Raises:
-        InvalidArgument: the host, the port, a name or the token can't be used.
+        InvalidArgument: the host, the port, a name, the token or the prefix can't be used.
         NephrosError: the model or the data can't be opened.
     """
     if not 0 <= port <= 65535:
         raise InvalidArgument("port", port, "0 to 65535")
+    root_path = parse_root_path(root_path)
     with contextlib.closing(_bind_socket(host or DEFAULT_HOST, port)) as sock:
         access, is_generated = _access_policy(sock, host, parse_allowed_hosts(allow_host), token)
         predictor = load_predictor(model)
@@ -80,13 +91,13 @@ def serve(
         samples = build_sample_cells(dataset)
         del dataset
         service = Service(predictor, reference_index, dynamic_batching=dynamic_batching)
-        app = create_app(service, samples, access=access)
+        app = create_app(service, samples, access=access, root_path=root_path)
         config = uvicorn.Config(
             app, http=TimeoutProtocol, ws="none", log_level="warning", access_log=False, server_header=False,
             limit_concurrency=MAX_CONNECTIONS, timeout_graceful_shutdown=INTERRUPT_GRACE_S, proxy_headers=False,
         )  # fmt: skip
         logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith("Cancel "))
-        server = _Server(config, lambda: _log_address(sock, access, is_generated))
+        server = _Server(config, lambda: _log_address(sock, root_path, access, is_generated))
         with (
             contextlib.suppress(KeyboardInterrupt),
             _ignored_sigterm(),
@@ -180,14 +191,15 @@ def _load_reference_data(reference_data: str | Path | None, class_names: tuple[s
     return None
 
 
-def _log_address(sock: socket.socket, access: AccessPolicy, is_generated: bool) -> None:
+def _log_address(sock: socket.socket, root_path: str, access: AccessPolicy, is_generated: bool) -> None:
     address, port = sock.getsockname()[:2]
     url_host = f"[{address}]" if ":" in address else address
-    logger.info("Serving on http://%s:%d (press Ctrl-C to stop)", url_host, port)
+    prefix = f"below {root_path} " if root_path else ""
+    logger.info("Serving on http://%s:%d %s(press Ctrl-C to stop)", url_host, port, prefix)
     if access.token is None:
         return
     if not is_loopback(address):
         url_host = host_name(access.allowed_hosts[0])
     query = f"?token={quote(access.token, safe='')}" if is_generated else "?token=TOKEN, with the token that was given"
     # Shown with --quiet too: without it nobody gets in. A token that was given is not repeated, since logs are kept.
-    logger.warning("Whoever has this address can use the server: http://%s:%d/%s", url_host, port, query)
+    logger.warning("Whoever has this address can use the server: http://%s:%d%s/%s", url_host, port, root_path, query)

@@ -17,6 +17,7 @@ from nephros.data.display import png_data_uri
 from nephros.data.synthetic import make_synthetic
 from tests.conftest import write_npz
 from tests.server.live_server import LiveServer, run_server
+from tests.server.prefix_proxy import run_proxy
 from tests.ui.conftest import CHROMIUM, LAYOUTS, OpenPage, open_page
 from tests.ui.contrast import contrast_ratio, relative_luminance
 
@@ -362,3 +363,25 @@ def test_an_unreachable_server_is_reported_on_each_card(browser: Any, cell_folde
     page.wait_for_selector(".card.failed")
     assert "The server or the file is no longer available" in page.locator(".card.failed").inner_text()
     context.close()
+
+
+def test_the_page_works_below_a_prefix_with_a_token(browser: Any, cell_folder: Path) -> None:
+    """Behind a proxy that strips the prefix and passes another Host header than the page's."""
+    args = ["--root-path", "/lab/nephros", "--token", "secret", "--reference-data", "none"]
+    with run_server(args) as server, run_proxy(server.port, "/lab/nephros") as address:
+        own_prefixes = (f"{address}/", "data:", "blob:")
+        with open_page(browser, f"{address}/?token=secret", 1280, "light", own_prefixes) as opened:
+            page = opened.page
+            page.wait_for_selector("#drop-zone[data-ready=yes]")
+            assert page.url == f"{address}/"
+            page.locator("#sample-groups button").first.click()
+            _wait_for_results(page)
+            assert page.locator(".card").count() == 1
+            _upload(page, cell_folder / "cell-01.png")
+            assert page.locator(".card").count() == 2
+            _upload(page, cell_folder / "cells.npz")
+            assert page.locator("#summary").inner_text().startswith("102 cells classified")
+            page.get_by_role("link", name="the API").click()
+            assert page.url == f"{address}/api"
+            assert page.locator("h1").inner_text() == "The API"
+            assert opened.problems == []

@@ -1,13 +1,16 @@
 // Uploads files and reads the server's responses. When `signal` aborts, its own error is thrown.
 const MAX_ATTEMPTS = 6;
 
-export async function postFiles(path, files, signal) {
+// The URL of a route. This script is beside the routes, so that they are found below a reverse proxy's path prefix too.
+export const routeUrl = (route) => new URL(route, import.meta.url);
+
+export async function postFiles(route, files, signal) {
   for (let attempt = 1; ; attempt++) {
     const form = new FormData();
     for (const file of files) form.append("files", file, file.webkitRelativePath || file.name);
     let response;
     try {
-      response = await fetch(path, { method: "POST", body: form, signal });
+      response = await fetch(routeUrl(route), { method: "POST", body: form, signal });
     } catch (error) {
       if (signal.aborted) throw error;
       const message = "The server or the file is no longer available. Check that the server is running and that the file still exists.";
@@ -25,7 +28,7 @@ export async function postFiles(path, files, signal) {
 
 // Passes the results of a file to `onResults` as they arrive, several at a time.
 export async function streamResults(params, file, signal, onResults) {
-  const response = await postFiles(`/predict/batch?${params}`, [file], signal);
+  const response = await postFiles(`predict/batch?${params}`, [file], signal);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "", finalLine = null;
   for (;;) {

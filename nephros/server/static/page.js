@@ -1,5 +1,5 @@
 // Uploads files in small groups, one group after another, and shows each result as it arrives.
-import { streamResults, postFiles } from "./api_client.js";
+import { postFiles, routeUrl, streamResults } from "./api_client.js";
 import { droppedFiles } from "./dropped_files.js";
 import { createElement, percent, resultCard } from "./result_card.js";
 
@@ -14,7 +14,7 @@ const state = {
 };
 
 async function init() {
-  state.serverInfo = await (await fetch("/version")).json();
+  state.serverInfo = await (await fetch(routeUrl("version"))).json();
   const { version, model, reference_cells: reference, class_names: classNames } = state.serverInfo;
   byId("model").textContent = `nephros ${version} · recipe ${model.recipe}, trained on ${model.training_data}`;
   const accuracy = model.test_accuracy === null ? "" : ` Test accuracy on ${model.training_data}: ${percent(model.test_accuracy)} (${model.test_setup}).`;
@@ -28,7 +28,7 @@ async function init() {
 }
 
 async function showSamples() {
-  const samples = await (await fetch("/samples")).json();
+  const samples = await (await fetch(routeUrl("samples"))).json();
   const groups = groupBySource(samples);
   for (const [source, members] of groups) {
     const strip = createElement("ul", { className: "sample-strip" });
@@ -55,7 +55,7 @@ function groupBySource(samples) {
 }
 
 async function predictSample(sample) {
-  const blob = await (await fetch(`/samples/${sample.name}`)).blob();
+  const blob = await (await fetch(routeUrl(`samples/${sample.name}`))).blob();
   if (sample.true_class) state.trueClasses.set(sample.name, sample.true_class);
   state.scrollToResult = true;
   enqueue([new File([blob], sample.name, { type: "image/png" })]);
@@ -134,7 +134,7 @@ function queryParams() {
 async function predictFiles(group, signal) {
   let response;
   try {
-    response = await postFiles(`/predict?${queryParams()}`, group, signal);
+    response = await postFiles(`predict?${queryParams()}`, group, signal);
   } catch (error) {
     if (!error.notSent || group.length === 1) throw error;
     // One unreadable file fails the upload of its whole group, so upload the files one by one.
