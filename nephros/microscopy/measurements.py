@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.errors import FileError, IncompatibleError
+from nephros.microscopy.pieces import PieceFinder
 from nephros.microscopy.reader import Slice, Stack
+from nephros.microscopy.voxel_size import VoxelSize
 
 BLOCK_PIXELS = 1 << 21
 """Pixels that are processed at a time."""
@@ -30,11 +32,13 @@ class NucleusProperties:
     voxels: NDArray[np.int64]
     """(n,) volumes in voxels."""
     centroids: NDArray[np.float64]
-    """(n, 3): z, y and x in voxels; the center of the first voxel is 0."""
+    """(n, 3): z, y and x in voxels; the center of the first voxel is 0. Voxels far from the largest piece don't count."""
     mean_intensity: NDArray[np.float64]
     """(n,) means of the stack's voxels over each nucleus."""
     touches_edge: NDArray[np.bool_]
     """(n, 2): whether a nucleus touches the stack's edge along z, and along y or x, and so may continue beyond it."""
+    far_voxels: NDArray[np.int64]
+    """(n,) voxels that are not part of the largest compact piece; see `nephros.microscopy.pieces`."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -47,6 +51,7 @@ class NucleusProperties:
             self.centroids[selected],
             self.mean_intensity[selected],
             self.touches_edge[selected],
+            self.far_voxels[selected],
         )
 
 
@@ -71,7 +76,7 @@ def check_mask_matches_stack(stack: Stack, mask: Stack) -> None:
 
 
 def measure_nuclei(
-    stack: Stack, mask: Stack, slice_pairs: Iterable[tuple[Slice, Slice]]
+    stack: Stack, mask: Stack, slice_pairs: Iterable[tuple[Slice, Slice]], step: VoxelSize = (1.0, 1.0, 1.0)
 ) -> tuple[NucleusProperties, tuple[float, float]]:
     """Measure all nuclei, and the lowest and highest intensity of the stack.
 
@@ -79,11 +84,12 @@ def measure_nuclei(
         stack: named in errors.
         mask: named in errors.
         slice_pairs: the slices of both, from first to last.
+        step: stack voxels per training voxel, along z, y and x.
 
     Raises:
         FileError: the stack has NaN or a single intensity, or the mask no nucleus or negative values.
     """
-    running_sums = _RunningSums(mask)
+    running_sums = _RunningSums(mask, step)
     min_intensity, max_intensity = np.inf, -np.inf
     depth = stack.shape[0]
     for z, (pixels, mask_slice) in enumerate(slice_pairs):
@@ -107,8 +113,8 @@ def measure_nuclei(
 class _RunningSums:
     """Sums over the voxels of each nucleus, from which its properties follow after the last slice."""
 
-    def __init__(self, mask: Stack) -> None:
-        self._mask = mask
+    def __init__(self, mask: Stack, step: VoxelSize) -> None:
+        self._mask, self._pieces = mask, PieceFinder(mask.shape, step)
         self._column_of_id: dict[int, int] = {}
         self._sums = np.zeros((7, 1024))
 
@@ -127,6 +133,7 @@ class _RunningSums:
             self._sums[_EDGE_Z, columns] += at_edge
             for row, weights in ((_Y, y), (_X, x), (_SUM, band.ravel()[foreground]), (_EDGE_YX, edge)):
                 self._sums[row, columns] += np.bincount(inverse, weights=weights, minlength=len(unique_ids))
+            self._pieces.add_voxels(columns[inverse], z, y, x)
 
     def _columns(self, unique_ids: Slice) -> NDArray[np.int64]:
         """Return the column of each nucleus, adding columns for new ones."""
@@ -144,13 +151,16 @@ class _RunningSums:
         """Return the nuclei in ascending order of their ids."""
         ids = np.fromiter(self._column_of_id, dtype=np.int64, count=len(self._column_of_id))
         order = np.argsort(ids)
-        sums = self._sums[:, : len(ids)][:, order]
+        sums = self._sums[:, : len(ids)]
+        far = self._pieces.far_sums(len(ids))
+        centroids = ((sums[[_Z, _Y, _X]] - far[1:]) / (sums[_COUNT] - far[0])).T
         return NucleusProperties(
             ids[order],
-            sums[_COUNT].astype(np.int64),
-            (sums[[_Z, _Y, _X]] / sums[_COUNT]).T,
-            sums[_SUM] / sums[_COUNT],
-            (sums[[_EDGE_Z, _EDGE_YX]] > 0).T,
+            sums[_COUNT, order].astype(np.int64),
+            centroids[order],
+            (sums[_SUM] / sums[_COUNT])[order],
+            (sums[[_EDGE_Z, _EDGE_YX]] > 0).T[order],
+            far[0, order].astype(np.int64),
         )
 
 

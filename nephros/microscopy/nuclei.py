@@ -15,6 +15,7 @@ from nephros.errors import FileError, IncompatibleError
 from nephros.microscopy.crops import CROP_SHAPE, NucleusCrops, extract_crops
 from nephros.microscopy.intensity import ContrastLimits, IntensityHistogram
 from nephros.microscopy.measurements import NucleusProperties, check_mask_matches_stack, measure_nuclei
+from nephros.microscopy.pieces import check_pieces, scattered_text
 from nephros.microscopy.reader import Stack
 from nephros.microscopy.voxel_size import VoxelScaling, VoxelSize
 
@@ -69,13 +70,15 @@ def extract_nuclei(
         progress: shows the progress.
 
     Raises:
-        FileError: a file can't be read, or the mask's objects are not nuclei.
+        FileError: a file can't be read, or the mask's objects are not nuclei or not one piece each.
         IncompatibleError: stack and mask differ in shape.
     """
     check_mask_matches_stack(stack, mask)
     slice_pairs = zip(stack.slices(), mask.slices(), strict=True)
-    nuclei, intensity_range = measure_nuclei(stack, mask, progress(slice_pairs, "Measuring nuclei", stack.shape[0]))
+    pairs_with_progress = progress(slice_pairs, "Measuring nuclei", stack.shape[0])
+    nuclei, intensity_range = measure_nuclei(stack, mask, pairs_with_progress, step)
     _check_nucleus_sizes(mask, nuclei, step)
+    check_pieces(mask, nuclei.ids, nuclei.voxels, nuclei.far_voxels)
     slices = progress(stack.slices(), "Cropping nuclei", stack.shape[0])
     crops = extract_crops(nuclei, stack.shape, step, intensity_range, slices, scratch_dir / "crops.raw")
     clipped = nuclei.touches_edge | crops.padded
@@ -93,10 +96,11 @@ def _check_nucleus_sizes(mask: Stack, nuclei: NucleusProperties, step: VoxelSize
             f"{mask.path} has one object only, with the id {nuclei.ids[0]} on {nuclei.voxels[0]:,} voxels; "
             "give each nucleus its own id, for example with skimage.measure.label.",
         )
-    if np.median(nuclei.voxels) > crop_voxels:
+    median = np.median(nuclei.voxels - nuclei.far_voxels)
+    if median > crop_voxels:
         raise FileError(
             mask.path,
-            f"{mask.path} has objects of {np.median(nuclei.voxels):,.0f} voxels (median), more than a whole crop "
+            f"{mask.path} has objects of {median:,.0f} voxels (median), more than a whole crop "
             f"({crop_voxels:,.0f}); check the mask and `voxel_size`.",
         )
 
@@ -148,6 +152,12 @@ def make_nucleus_images(
         ]
     )
     return NucleusImages(images, segmented.nuclei.select(is_kept), contrast_limits, segmented, is_kept)
+
+
+def mask_warnings(nuclei: NucleusProperties) -> list[str]:
+    """Return a sentence on the ids of a mask that are not one compact piece each, if there are any."""
+    text = scattered_text(nuclei.ids, nuclei.voxels, nuclei.far_voxels)
+    return [f"In the mask, {text}; each is cropped around its largest piece. Check the mask."] if text else []
 
 
 def quality_warnings(stack: Stack, scale: VoxelScaling) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +80,25 @@ def open_stack(path: str | Path, channel: int | None = None, *, is_mask: bool = 
             f"{path} has slices of {stack.shape[1]:,} x {stack.shape[2]:,} pixels, which are too large for memory; "
             "cut it into tiles.",
         )
-    return stack
+    return _with_integer_ids(stack) if is_mask and stack.dtype.kind == "f" else stack
+
+
+def _with_integer_ids(mask: Stack) -> Stack:
+    """Return a mask of floating-point pixels as one of integers, which its slices must hold."""
+    dtype = np.dtype(np.int64 if mask.dtype.itemsize == 8 else np.int32)
+
+    def slices() -> Iterator[Slice]:
+        for z, values in enumerate(mask.slices()):
+            ids = np.where(np.abs(values) < np.iinfo(dtype).max // 2, values, 0).astype(dtype)
+            if (wrong := ids != values).any():
+                raise FileError(
+                    mask.path,
+                    f"{mask.path} has the value {values[wrong][0]:g} in slice {z}; a mask holds whole numbers: 0 outside, and "
+                    "a unique positive id per nucleus.",
+                )
+            yield ids
+
+    return replace(mask, dtype=dtype, read_slices=slices)
 
 
 def require_stacks_extra() -> contextlib.AbstractContextManager[None]:

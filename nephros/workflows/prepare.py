@@ -27,7 +27,7 @@ from nephros.microscopy.metadata import (
     PreparationMetadata,
     StackInfo,
 )
-from nephros.microscopy.nuclei import NucleusImages, make_nucleus_images, quality_warnings
+from nephros.microscopy.nuclei import NucleusImages, make_nucleus_images, mask_warnings, quality_warnings
 from nephros.microscopy.nuclei_table import nuclei_csv
 from nephros.microscopy.output_files import OutputFiles
 from nephros.microscopy.reader import Stack, open_stack
@@ -149,7 +149,11 @@ def _metadata(
     """Describe the inputs, how the images were made, and what they look like."""
     is_automatic, limits = files.mask is not None, result.contrast_limits
     mean, std = pixel_statistics(result.images)
-    warnings = [*shift_warnings(result.images), *quality_warnings(stack, scale)]
+    warnings = [
+        *shift_warnings(result.images),
+        *quality_warnings(stack, scale),
+        *mask_warnings(result.segmented.nuclei),
+    ]
     if is_automatic:
         warnings.append(f"The mask was made automatically by {METHOD}; check it.")
     return PreparationMetadata(

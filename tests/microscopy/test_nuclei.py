@@ -38,7 +38,10 @@ def _extract(
     np.save(folder / "stack.npy", pixels)
     np.save(folder / "mask.npy", mask)
     return extract_nuclei(
-        open_stack(folder / "stack.npy"), open_stack(folder / "mask.npy"), step, Path(tempfile.mkdtemp(dir=folder))
+        open_stack(folder / "stack.npy"),
+        open_stack(folder / "mask.npy", is_mask=True),
+        step,
+        Path(tempfile.mkdtemp(dir=folder)),
     )
 
 
@@ -158,14 +161,16 @@ def test_negative_float_intensities_are_kept(tmp_path: Path) -> None:
     ("change", "expected"),
     [
         (lambda mask: mask[:-1], "must be the same size"),
-        (lambda mask: mask.astype(np.float32), "float32; a mask holds integers"),
+        (lambda mask: mask / np.float32(2), "has the value .*; a mask holds whole numbers"),
+        (lambda mask: np.where(mask == 1, np.nan, mask), "has the value nan in slice"),
+        (lambda mask: mask * 1e30, "has the value .*e[+]30"),
         (lambda mask: mask > 0, "only true and false"),
         (np.zeros_like, "no nucleus"),
         (np.negative, "has the value -"),
         (lambda mask: (mask > 0).astype(np.uint8) * 255, "one object only, with the id 255"),
         (lambda mask: (np.arange(mask.size) > mask.size / 2).reshape(mask.shape) + 1, "objects of .* voxels"),
     ],
-    ids=["shape", "float", "bool", "empty", "negative", "binary", "halves"],
+    ids=["shape", "fractions", "nan", "huge", "bool", "empty", "negative", "binary", "halves"],
 )
 def test_invalid_masks_are_refused(
     change: Callable[[NDArray[np.int32]], NDArray[np.generic]],
