@@ -85,11 +85,12 @@ def open_stack(path: str | Path, channel: int | None = None, *, is_mask: bool = 
 
 def _with_integer_ids(mask: Stack) -> Stack:
     """Return a mask of floating-point pixels as one of integers, which its slices must hold."""
-    dtype = np.dtype(np.int64 if mask.dtype.itemsize == 8 else np.int32)
+    dtype: np.dtype[Any] = np.dtype(np.int64 if mask.dtype.itemsize == 8 else np.int32)
+    max_id = 1 << (53 if dtype.itemsize == 8 else 30)
 
     def slices() -> Iterator[Slice]:
         for z, values in enumerate(mask.slices()):
-            ids = np.where(np.abs(values) < np.iinfo(dtype).max // 2, values, 0).astype(dtype)
+            ids = np.where(np.abs(values) <= max_id, values, 0).astype(dtype)
             if (wrong := ids != values).any():
                 raise FileError(
                     mask.path,

@@ -18,7 +18,7 @@ from nephros.errors import FileError
 from nephros.microscopy.synthetic import SyntheticStack
 from nephros.workflows.prepare import PreparedStack
 
-Mask = NDArray[np.generic]
+Mask = NDArray[Any]
 Volume = tuple[NDArray[np.uint16], NDArray[np.int32]]
 
 
