@@ -74,7 +74,8 @@ class ProgressCallback:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self.interactive:
+            self._bar.stop()
 
     def on_resume(self, history: list[EpochMetrics]) -> None:
         """Count the epochs that an earlier process trained."""
