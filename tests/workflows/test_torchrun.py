@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from nephros.cli import main
-from nephros.errors import InvalidArgument, NephrosError
+from nephros.errors import InvalidArgument
 from nephros.presets import RECIPES
 from nephros.training.history import read_history
 from nephros.workflows.train import train
@@ -86,7 +86,7 @@ def test_a_killed_process_is_restarted_and_the_run_ends_with_the_same_bits(
 def test_an_error_is_reported_once_in_one_sentence(data: Path, uninterrupted_run: Path, tmp_path: Path) -> None:
     train, new = [*FLAGS, "--data", str(data)], ["--out", str(tmp_path / "run")]
     attempts = [
-        ([*train, "--out", str(uninterrupted_run)], "exists already"),  # an error on the first rank alone
+        ([*train, "--out", str(uninterrupted_run)], "new folder"),  # an error on the first rank alone
         ([*train, *new, "--optimizer.lr", "1e30"], "lower --optimizer.lr"),
     ]
     for args, sentence in attempts:
@@ -163,7 +163,7 @@ def test_the_same_command_continues_its_run_after_a_restart_only(
     recipe = dataclasses.replace(RECIPES["course-1"], epochs=1)
     caplog.set_level(logging.INFO, "nephros")
     folder = train(recipe, tiny_npz, out=tmp_path / "run")
-    with pytest.raises(NephrosError, match="exists already"):
+    with pytest.raises(InvalidArgument, match="new folder"):
         train(recipe, tiny_npz, out=folder.root)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     train(recipe, tiny_npz, out=folder.root)
