@@ -97,8 +97,9 @@ def test_train_evaluate_report(tiny_npz: Path, tmp_path: Path, capsys: Capture) 
     text = (run / "recipe.yaml").read_text()
     assert "lr: 0.05" in text
     assert "seed: 3" in text
-    status, out, _ = run_cli(["evaluate", str(run), "--split", "test"], capsys)
+    status, out, err = run_cli(["evaluate", str(run), "--split", "test", "--quiet"], capsys)
     assert status == 0
+    assert err == ""
     assert "squares, own split: test, 60 images" in out
     assert "kind 3" not in out
     assert "class 3" in out
