@@ -98,38 +98,12 @@ def plot_confusion_matrix(matrix: NDArray[np.int64], class_names: Sequence[str],
     width, height = max(5.6, left + side * n_classes + 0.6), top + side * n_classes + 0.5
     figure = new_figure(width, height, title)
     axes = add_axes(figure, left, top, side * n_classes, side * n_classes)
-    totals = matrix.sum(axis=1)
-    shares = matrix / np.maximum(totals, 1)[:, None]
-    font_size = min(9.0, 3 + side * 7.5)
-    for (row, column), share in np.ndenumerate(shares):
-        alpha = 0.03 + 0.53 * float(share)  # no darker, so that text stays legible on it in both themes
-        axes.add_patch(Rectangle((column, row), 1, 1, facecolor=LIGHT_COLORS[split], alpha=alpha, linewidth=0))
-        if totals[row]:
-            center, weight = column + 0.5, "bold" if row == column else "normal"
-            axes.text(
-                center,
-                row + 0.5,
-                whole_percent(float(share)),
-                ha="center",
-                va="bottom",
-                fontsize=font_size,
-                weight=weight,
-            )
-            axes.text(center, row + 0.56, f"{matrix[row, column]:,}", ha="center", va="top", fontsize=font_size * 0.74)
-        elif column == 0:
-            axes.text(
-                0.2,
-                row + 0.5,
-                f"no cells in {SPLIT_ADJECTIVES[split]}",
-                va="center",
-                color=MUTED,
-                fontsize=font_size,
-            )
+    _draw_matrix_cells(axes, matrix, split, font_size=min(9.0, 3 + side * 7.5))
     axes.set_xlim(0, n_classes)
     axes.set_ylim(n_classes, 0)
     axes.hlines(range(n_classes + 1), 0, n_classes, color=PAPER, linewidth=1.5)
     axes.vlines(range(n_classes + 1), 0, n_classes, color=PAPER, linewidth=1.5)
-    _label_rows(axes, class_names, [c + 0.5 for c in range(n_classes)], 25, counts=totals)
+    _label_rows(axes, class_names, [c + 0.5 for c in range(n_classes)], 25, counts=matrix.sum(axis=1))
     axes.xaxis.tick_top()
     rotated = side < 0.95
     labels = [wrap_label(name, 18 if rotated else 13) for name in class_names]
@@ -144,6 +118,21 @@ def plot_confusion_matrix(matrix: NDArray[np.int64], class_names: Sequence[str],
         left / width, 0.25 / height, "rows: actual class   ·   columns: predicted class", fontsize=7, color=MUTED
     )
     return figure
+
+
+def _draw_matrix_cells(axes: Axes, matrix: NDArray[np.int64], split: str, font_size: float) -> None:
+    """Draw each cell of a confusion matrix, shaded by the share of its row; an empty row says that it has no cells."""
+    totals = matrix.sum(axis=1)
+    for (row, column), share in np.ndenumerate(matrix / np.maximum(totals, 1)[:, None]):
+        alpha = 0.03 + 0.53 * float(share)  # no darker, so that text stays legible on it in both themes
+        axes.add_patch(Rectangle((column, row), 1, 1, facecolor=LIGHT_COLORS[split], alpha=alpha, linewidth=0))
+        if totals[row]:
+            x, weight, percent = column + 0.5, "bold" if row == column else "normal", whole_percent(float(share))
+            axes.text(x, row + 0.5, percent, ha="center", va="bottom", fontsize=font_size, weight=weight)
+            axes.text(x, row + 0.56, f"{matrix[row, column]:,}", ha="center", va="top", fontsize=font_size * 0.74)
+        elif column == 0:
+            text = f"no cells in {SPLIT_ADJECTIVES[split]}"
+            axes.text(0.2, row + 0.5, text, va="center", color=MUTED, fontsize=font_size)
 
 
 @with_style

@@ -1,0 +1,33 @@
+"""Evaluating a run from Python: invalid arguments. What it stores is tested with training, in test_train.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import nephros
+from nephros.errors import FileError, InvalidArgument
+from tests.conftest import squares_dataset
+from tests.workflows.test_train import QUICK
+
+
+def test_an_unknown_split_is_refused() -> None:
+    with pytest.raises(InvalidArgument) as exc_info:
+        nephros.evaluate("runs/a", "tset")
+    assert (exc_info.value.parameter, exc_info.value.value) == ("split", "tset")
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError) as exc_info:
+        nephros.evaluate(tmp_path)
+    assert exc_info.value.path == tmp_path
+
+
+def test_data_given_in_python_must_be_given_again(tmp_path: Path) -> None:
+    dataset = squares_dataset(n=80)
+    run = nephros.train(QUICK, dataset, out=tmp_path / "run")
+    with pytest.raises(InvalidArgument) as exc_info:
+        nephros.evaluate(run.root)
+    assert exc_info.value.parameter == "data"
+    assert nephros.evaluate(run.root, "val", dataset).accuracy == nephros.Evaluation.from_run(run, "val").accuracy
