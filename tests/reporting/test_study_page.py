@@ -163,10 +163,12 @@ def test_every_file_table_and_figure_says_synthetic(tmp_path: Path) -> None:
 
 def test_names_and_errors_are_escaped(tmp_path: Path) -> None:
     study_state = simulate(SimulationConfig(max_epochs=3), name="a <b>'$x$")
-    broken = replace(study_state.configs[0, 0], state="failed", values={}, error="<script>alert(1)</script> $x^$")
+    failed_config = replace(
+        study_state.configs[0, 0], state="failed", values={}, error="<script>alert(1)</script> $x^$"
+    )
     data = {**study_state.settings.data, "title": "<img src=x> & co, own split"}
     settings = replace(study_state.settings, data=data)
-    page = Page(write_study_report(StudyState(settings, {**study_state.configs, (0, 0): broken}), tmp_path))
+    page = Page(write_study_report(StudyState(settings, {**study_state.configs, (0, 0): failed_config}), tmp_path))
     assert not {"script", "img"} & set(page.tags)
     assert "a <b>" not in page.source
     assert "&lt;script&gt;" in page.source

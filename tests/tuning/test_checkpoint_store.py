@@ -108,11 +108,11 @@ def test_files_of_killed_processes_are_no_checkpoints_and_are_removed(store: Che
 def test_a_failed_write_leaves_the_earlier_checkpoint(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.save("2-0.pt", STATE)
 
-    def full(*args: object, **kwargs: object) -> None:
+    def raise_disk_full(*args: object, **kwargs: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("nephros.files.os.fsync", full)
-    monkeypatch.setattr(MemoryFileSystem, "mv", full)
+    monkeypatch.setattr("nephros.files.os.fsync", raise_disk_full)
+    monkeypatch.setattr(MemoryFileSystem, "mv", raise_disk_full)
     with pytest.raises(OSError, match="No space left") as excinfo:
         store.save("2-0.pt", {"next": 3})
     assert excinfo.value.errno == errno.ENOSPC
@@ -124,12 +124,12 @@ def test_errors_of_a_remote_filesystem_become_oserrors(monkeypatch: pytest.Monke
     class HttpError(Exception):
         """An error as gcsfs raises it, which is no OSError."""
 
-    def broken(*args: object, **kwargs: object) -> None:
+    def raise_http_error(*args: object, **kwargs: object) -> None:
         raise HttpError("503, try later")
 
     store = CheckpointStore("memory://study")
     for name in ("pipe_file", "cat_file", "cp_file", "ls"):
-        monkeypatch.setattr(MemoryFileSystem, name, broken)
+        monkeypatch.setattr(MemoryFileSystem, name, raise_http_error)
     for operation in (
         lambda: store.save("2-0.pt", STATE),
         lambda: store.load("2-0.pt"),

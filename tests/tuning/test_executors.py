@@ -55,8 +55,8 @@ def test_a_worker_trains_reports_epochs_dies_and_is_replaced(tmp_path: Path) -> 
         collect(executor, EpochDone)
         (first_pid,) = executor.pids
         os.kill(first_pid, signal.SIGKILL)
-        lost = collect(executor, WorkerLost)[-1]
-        assert lost == WorkerLost((0, 0))
+        last_event = collect(executor, WorkerLost)[-1]
+        assert last_event == WorkerLost((0, 0))
         (second_pid,) = executor.pids
         assert second_pid != first_pid
         executor.submit(Task((0, 0), RECIPE.to_dict(), 3))

@@ -231,62 +231,70 @@ def test_promotions_agree_with_successive_halving_by_hand(case: tuple[int, Brack
 
 @settings(max_examples=120, deadline=None)
 @given(cases())
-def test_whatever_the_order_in_which_scores_arrive(case: tuple[int, Bracket, Scores, random.Random]) -> None:
-    """Each step does any one task that is due; what is known at any time is a prefix of what is known at the end."""
+def test_promotions_do_not_depend_on_the_order_of_scores(case: tuple[int, Bracket, Scores, random.Random]) -> None:
+    """Each step finishes some pending tasks; the closed rungs at any time are a prefix of the final ones."""
     _, bracket, scores, rng = case
-    full = rung_states(bracket, lambda index, rung: scores[index, rung.epochs])
-    known: dict[tuple[int, int], float | None] = {}
+    final_states = rung_states(bracket, lambda index, rung: scores[index, rung.epochs])
+    known_scores: dict[tuple[int, int], float | None] = {}
 
     def score(index: int, rung: Rung) -> float | Pending | None:
-        return known.get((index, rung.epochs), PENDING)
+        return known_scores.get((index, rung.epochs), PENDING)
 
     while True:
         *closed, last = rung_states(bracket, score)
-        assert repr(closed) == repr(full[: len(closed)])  # by text, as NaN is not equal to itself
-        final = full[len(closed)]
+        assert repr(closed) == repr(final_states[: len(closed)])  # as text, since NaN is not equal to itself
+        final = final_states[len(closed)]
         assert (last.rung, last.members) == (final.rung, final.members)
         if last.promoted is not None:
             break
-        assert set(last.pending) == set(last.members) - {index for index, epochs in known if epochs == last.rung.epochs}
+        assert set(last.pending) == set(last.members) - {
+            index for index, epochs in known_scores if epochs == last.rung.epochs
+        }
         assert last.pending == tuple(sorted(last.pending))
         for index in rng.sample(last.pending, rng.randint(1, len(last.pending))):
-            known[index, last.rung.epochs] = scores[index, last.rung.epochs]
-    assert repr([*closed, last]) == repr(full)
-    assert len(known) == sum(len(rung_state.members) for rung_state in full)  # nobody trained who was not promoted
+            known_scores[index, last.rung.epochs] = scores[index, last.rung.epochs]
+    assert repr([*closed, last]) == repr(final_states)
+    assert len(known_scores) == sum(
+        len(rung_state.members) for rung_state in final_states
+    )  # only promoted configurations were trained
 
 
 @settings(max_examples=80, deadline=None)
 @given(cases(), st.floats(0, 1))
-def test_partial_knowledge_is_a_prefix(case: tuple[int, Bracket, Scores, random.Random], share: float) -> None:
-    """Also where a score is known of a rung that is not open yet, as with those that an early stop ended."""
+def test_rungs_of_partial_scores_are_a_prefix_of_the_final_ones(
+    case: tuple[int, Bracket, Scores, random.Random], share: float
+) -> None:
+    """This holds even if scores of later rungs are known, as for configurations that stopped early."""
     _, bracket, scores, rng = case
-    known = {position for position in scores if rng.random() < share}
-    full = rung_states(bracket, lambda index, rung: scores[index, rung.epochs])
+    known_positions = {position for position in scores if rng.random() < share}
+    final_states = rung_states(bracket, lambda index, rung: scores[index, rung.epochs])
     *closed, last = rung_states(
-        bracket, lambda index, rung: scores[index, rung.epochs] if (index, rung.epochs) in known else PENDING
+        bracket, lambda index, rung: scores[index, rung.epochs] if (index, rung.epochs) in known_positions else PENDING
     )
-    assert repr(closed) == repr(full[: len(closed)])
-    final = full[len(closed)]
+    assert repr(closed) == repr(final_states[: len(closed)])
+    final = final_states[len(closed)]
     assert last.members == final.members
-    assert repr(last.scores) == repr({i: v for i, v in final.scores.items() if (i, last.rung.epochs) in known})
+    assert repr(last.scores) == repr(
+        {i: v for i, v in final.scores.items() if (i, last.rung.epochs) in known_positions}
+    )
     assert (last.promoted is None) == (set(last.scores) != set(last.members))
 
 
-def test_failed_ones_leave_the_rung_short_and_it_goes_on() -> None:
+def test_failures_leave_later_rungs_smaller() -> None:
     bracket = make_brackets(9, 3)[0]
     states = rung_states(bracket, lambda index, rung: float(index) if index in (4, 7) else None)
     assert [rung_state.members for rung_state in states] == [tuple(range(9)), (4, 7), (7,)]
     assert [rung_state.promoted for rung_state in states] == [(7, 4), (7,), ()]
 
 
-def test_a_rung_that_nobody_survives_is_the_last() -> None:
-    (only,) = rung_states(make_brackets(9, 3)[0], lambda index, rung: math.nan)
-    assert only.promoted == ()
-    assert only.rung == Rung(9, 1)
+def test_a_rung_without_survivors_is_the_last() -> None:
+    (first_state,) = rung_states(make_brackets(9, 3)[0], lambda index, rung: math.nan)
+    assert first_state.promoted == ()
+    assert first_state.rung == Rung(9, 1)
 
 
-def test_one_open_place_holds_up_every_promotion() -> None:
+def test_one_pending_score_delays_every_promotion() -> None:
     bracket = make_brackets(9, 3)[0]
-    (only,) = rung_states(bracket, lambda index, rung: PENDING if index == 8 else float(-index))
-    assert only.promoted is None
-    assert only.pending == (8,)
+    (first_state,) = rung_states(bracket, lambda index, rung: PENDING if index == 8 else float(-index))
+    assert first_state.promoted is None
+    assert first_state.pending == (8,)

@@ -113,12 +113,12 @@ def test_task_order_and_lost_workers_change_nothing(
 
 
 def test_tpe_learns_from_earlier_brackets_and_survives_interruption(cells: Dataset, tmp_path: Path) -> None:
-    whole = SmallStudy(tmp_path / "whole", cells, sampler="tpe").run()
-    broken = SmallStudy(tmp_path / "broken", cells, sampler="tpe")
+    uninterrupted = SmallStudy(tmp_path / "uninterrupted", cells, sampler="tpe").run()
+    interrupted = SmallStudy(tmp_path / "interrupted", cells, sampler="tpe")
     for after in (3, 9, 17):
         with pytest.raises(RuntimeError):
-            broken.run(FailingExecutor(broken.runner, after))
-    assert reproducible_part(broken.run()) == reproducible_part(whole)
+            interrupted.run(FailingExecutor(interrupted.runner, after))
+    assert reproducible_part(interrupted.run()) == reproducible_part(uninterrupted)
     # With the loss, the first bracket is sampled alike, but what the sampler learns from it differs.
     small_dataset = squares_dataset(n=32)
     other = SmallStudy(tmp_path / "other", small_dataset, sampler="tpe", metric="val_loss", max_epochs=8)
@@ -216,8 +216,8 @@ def test_diverged_and_oversized_configurations_fail_and_the_rungs_go_on(cells: D
         trainable = config.params == {"optimizer.lr": 0.01, "model.base_channels": 2}
         assert (config.state == "failed") == (not trainable), config
     assert study_state.finished
-    again = study.run()  # nothing is left to do
-    assert reproducible_part(again) == reproducible_part(study_state)
+    repeated_state = study.run()  # nothing is left to do
+    assert reproducible_part(repeated_state) == reproducible_part(study_state)
 
 
 def test_impossible_combinations_fail_with_the_reason(cells: Dataset, tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_a_full_disk_stops_the_study_and_damages_nothing(
     study = SmallStudy(tmp_path, cells)
     saves = []
 
-    def full(self: CheckpointStore, name: str, state: dict[str, Any]) -> None:
+    def save_or_fail(self: CheckpointStore, name: str, state: dict[str, Any]) -> None:
         saves.append(name)
         if len(saves) > 7:
             raise OSError(errno.ENOSPC, "No space left on device", name)
@@ -244,7 +244,7 @@ def test_a_full_disk_stops_the_study_and_damages_nothing(
 
     original_save = CheckpointStore.save
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CheckpointStore, "save", full)
+        patch.setattr(CheckpointStore, "save", save_or_fail)
         with pytest.raises(OSError, match="No space left"):
             study.run()
     assert reproducible_part(study.run()) == reproducible_part(reference_state)
@@ -307,7 +307,7 @@ def test_a_full_disk_while_a_rung_is_finalized_damages_nothing(
     original_save_best = HyperbandScheduler._save_best_checkpoint
     finalized = []
 
-    def full(self: HyperbandScheduler, bracket: Bracket, rung_state: RungState) -> None:
+    def save_best_or_fail(self: HyperbandScheduler, bracket: Bracket, rung_state: RungState) -> None:
         finalized.append(rung_state)
         if len(finalized) == rung:
             time.sleep(0.2)  # earlier writes are finished by now
@@ -315,7 +315,7 @@ def test_a_full_disk_while_a_rung_is_finalized_damages_nothing(
         original_save_best(self, bracket, rung_state)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(HyperbandScheduler, "_save_best_checkpoint", full)
+        patch.setattr(HyperbandScheduler, "_save_best_checkpoint", save_best_or_fail)
         with pytest.raises(OSError, match="No space left"):
             study.run()
     study_state = study.run(NullExecutor() if rung == 6 else None)  # after the last rung nothing is left to train
