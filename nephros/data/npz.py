@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +23,6 @@ from nephros.errors import FileError, NephrosError
 from nephros.files import atomic_write, file_digest
 
 _EXPECTED_LAYOUT = "a MedMNIST file holds train_, val_ and test_ images and labels"
-# Everything that zipfile, its decompressors and numpy's header reader raise for missing or changed bytes.
-_READ_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, KeyError, RuntimeError)
 
 
 def open_npz(path: str | Path, *, max_memory: int | None = None) -> Dataset:
@@ -106,12 +102,12 @@ def open_archive(path: InputFile) -> Iterator[zipfile.ZipFile]:
 
 @contextlib.contextmanager
 def translate_read_errors(path: InputFile, array_name: str = "") -> Iterator[None]:
-    """Turn what reading raises for missing or changed bytes into a FileError."""
+    """Turn whatever zipfile, its decompressors or numpy's header reader raise for missing or changed bytes into a FileError."""
     try:
         yield
     except NephrosError:
         raise
-    except _READ_ERRORS as error:
+    except Exception as error:  # the header reader parses Python: tokenize, ast and numpy's dtypes raise what they like
         location = f" ({array_name} can't be read)" if array_name else ""
         raise FileError(str(path), f"{path} is damaged or cut short{location}; download or copy it again.") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,8 @@ from nephros.data.image_decoding import IMAGE_SUFFIXES
 from nephros.data.input_files import InMemoryFile
 from nephros.data.npz_stream import ImageArray, UnreadableInput, open_image_arrays
 from nephros.errors import NephrosError
+
+logger = logging.getLogger(__name__)
 
 InputItem = Path | InMemoryFile | ImageArray | UnreadableInput
 _MAX_SUFFIXES_IN_NOTE = 8
@@ -55,6 +58,8 @@ class InputDiscovery:
             yield UnreadableInput(path, str(error))
         except (OSError, ValueError) as error:
             yield UnreadableInput(path, _read_error_message(path, error))
+        except Exception as error:
+            yield UnreadableInput(path, unreadable_message(path, error))
 
     def _walk_folder(self, root: Path) -> Iterator[InputItem]:
         """Yield the inputs in a folder and its subfolders; a folder that links lead to repeatedly is entered once."""
@@ -105,6 +110,14 @@ def _drain_errors(errors: list[OSError]) -> Iterator[UnreadableInput]:
 
 def _read_error_message(path: Path | InMemoryFile, error: OSError | ValueError) -> str:
     return f"{path} can't be read ({getattr(error, 'strerror', None) or error}); check its permissions."
+
+
+def unreadable_message(path: Path | InMemoryFile, error: Exception) -> str:
+    """Return one sentence for whatever a parser raised for a file, so that no file costs the answers for others."""
+    if isinstance(error, NephrosError):
+        return str(error)
+    logger.debug("%s can't be read", path, exc_info=error)
+    return f"{path} can't be read ({type(error).__name__}): it is damaged or of an unknown kind; save it again."
 
 
 def _empty_folder_message(root: Path, skipped: Counter[str]) -> str:

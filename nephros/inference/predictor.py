@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from nephros.errors import FileError, InvalidArgument
+from nephros.errors import FileError, IncompatibleError, InvalidArgument
 from nephros.evaluation.conformal import prediction_sets
 from nephros.inference.bundled import bundled_file
 from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard, card_from_json
@@ -43,6 +43,15 @@ class PredictionBatch:
 
     def __len__(self) -> int:
         return len(self.probabilities)
+
+    @property
+    def is_finite(self) -> NDArray[np.bool_]:
+        """(n,) whether all outputs of a cell are finite; other rows are no predictions, but a sign of damaged weights."""
+        finite = np.ones(len(self), dtype=np.bool_)
+        for output in (self.probabilities, self.features, self.class_activation_maps):
+            if output is not None:
+                finite &= np.isfinite(output).all(axis=tuple(range(1, output.ndim)))
+        return finite
 
     def __getitem__(self, rows: slice | list[int] | NDArray[np.int64] | NDArray[np.bool_]) -> PredictionBatch:
         """Return the predictions of some cells, as views where `rows` is a slice."""
@@ -98,13 +107,15 @@ class Predictor:
     def predict_batch(self, cells: NDArray[np.uint8]) -> PredictionBatch:
         """Return predictions for (n, h, w) or (n, h, w, c) uint8 cells of the model's `input_shape`.
 
-        Raises InvalidArgument (a ValueError) for cells of another shape or dtype.
+        Raises InvalidArgument (a ValueError) for cells of another shape or dtype, and IncompatibleError if the network's
+        outputs contradict the card.
         """
         channels = 1 if cells.ndim == 3 else cells.shape[-1]
         if cells.dtype != np.uint8 or cells.ndim not in (3, 4) or (channels, *cells.shape[1:3]) != self.input_shape:
             shape = f"(n, {self.height}, {self.width}{f', {self.channels}' if self.channels > 1 else ''})"
             raise InvalidArgument("cells", f"{cells.dtype} {cells.shape}", f"uint8 {shape}")
         outputs = self._forward_fn(cells)
+        self._check_shapes(outputs, len(cells))
         ood_reasons = find_ood_reasons(self.card["ood_detector"], cells, outputs.get("feature_distance"))
         return PredictionBatch(
             outputs["probabilities"],
@@ -113,6 +124,20 @@ class Predictor:
             np.array([bool(reasons) for reasons in ood_reasons], dtype=np.bool_),
             ood_reasons,
         )
+
+    def _check_shapes(self, outputs: dict[str, NDArray[np.float32]], n_cells: int) -> None:
+        probabilities, expected = outputs.get("probabilities"), (n_cells, len(self.class_names))
+        if probabilities is None or probabilities.shape != expected:
+            actual = "no probabilities" if probabilities is None else f"probabilities of shape {probabilities.shape}"
+            raise IncompatibleError(
+                f"The model does not fit its card: it returns {actual} for {n_cells} cells, and the card names "
+                f"{len(self.class_names)} classes; write it again with `nephros.export(RUN)`."
+            )
+        if wrong := [name for name, output in outputs.items() if output.shape[:1] != (n_cells,)]:
+            raise IncompatibleError(
+                f"The model is damaged: it returns {wrong[0]} of shape {outputs[wrong[0]].shape} for {n_cells} cells; "
+                "write it again with `nephros.export(RUN)`."
+            )
 
     def prediction_sets(self, probabilities: NDArray[Any], coverage: float = 0.9) -> NDArray[np.bool_]:
         """Return (n, classes) whether each class is in its cell's prediction set.

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from nephros.data.image_decoding import decode_pages, strict_pillow_warnings
 from nephros.data.input_files import InMemoryFile, read_bytes
 from nephros.data.npz_stream import ImageArray, UnreadableInput
-from nephros.errors import FileError, NephrosError
-from nephros.inference.discovery import InputDiscovery
+from nephros.errors import FileError
+from nephros.inference.discovery import InputDiscovery, unreadable_message
 from nephros.inference.preprocessing import CellShape, preprocess, rejection_reason
 from nephros.microscopy.detect import read_bytes_unless_stack
 
@@ -135,14 +135,16 @@ class CellReader:
                 if rejection := rejection_reason(item, image):
                     self._add_error_row(source, rejection)
                     continue
-                self.sources.append(source)
                 if image.dtype != np.uint8 and self._white_level is None:
                     self._max_intensity = max(self._max_intensity, int(image.max()))
                     deferred_rows[source.index] = row
+                    self.sources.append(source)
                 else:
-                    yield row, self._preprocess(image, row)
-        except NephrosError as error:
-            self._add_error_row(CellSource(name, page), str(error))
+                    cell = self._preprocess(image, row)
+                    self.sources.append(source)
+                    yield row, cell
+        except Exception as error:
+            self._add_error_row(CellSource(name, page), unreadable_message(item, error))
         if deferred_rows:
             self._deferred.append((item, deferred_rows))
 
@@ -158,8 +160,9 @@ class CellReader:
         nuclei = extract_nuclei_from_file(path, self._white_level, self.progress)
         self.input_notes += map(_encodable, nuclei.notes)
         for number, image in zip(nuclei.ids.tolist(), nuclei.images, strict=True):
+            cell = self._preprocess(image, row := len(self.sources))
             self.sources.append(CellSource(_display_path(path), number))
-            yield len(self.sources) - 1, self._preprocess(image, len(self.sources) - 1)
+            yield row, cell
 
     def _preprocess(self, image: NDArray[Any], row: int) -> NDArray[np.uint8]:
         white_level = self._max_intensity if self._white_level is None else self._white_level
@@ -179,15 +182,16 @@ class CellReader:
             self._check_size(array.path, len(array), array.shape[1] * array.shape[2])
             for cells in array.iter_batches():
                 rows = np.arange(first + index, first + index + len(cells))
+                batch = None if is_deferred else self._preprocess_batch(cells, first + index)
                 self.sources += [CellSource(name, index + i, array.split) for i in range(len(cells))]
                 index += len(cells)
                 self.n_read += len(cells)
-                if is_deferred:
+                if batch is None:
                     self._max_intensity = max(self._max_intensity, int(cells.max()))
                 else:
-                    yield rows, self._preprocess_batch(cells, int(rows[0]))
-        except NephrosError as error:
-            self._add_error_row(CellSource(name, index, array.split), str(error))
+                    yield rows, batch
+        except Exception as error:
+            self._add_error_row(CellSource(name, index, array.split), unreadable_message(array.path, error))
         if is_deferred:
             self._deferred.append((array, {i: first + i for i in range(index)}))
 
@@ -202,11 +206,15 @@ class CellReader:
         for item, row_by_index in self._deferred:
             try:
                 for index, image in enumerate(_iter_images(item)):
-                    row = row_by_index.pop(index, None)
-                    if row is not None:
-                        yield row, self._preprocess(image, row)
-            except NephrosError as error:  # rows that failed the first time are not in row_by_index
-                self.errors |= dict.fromkeys(row_by_index.values(), _encodable(str(error)))
+                    if (row := row_by_index.get(index)) is not None:
+                        cell = self._preprocess(image, row)
+                        del row_by_index[index]
+                        yield row, cell
+                if row_by_index:
+                    raise EOFError("fewer images than before")
+            except Exception as error:  # rows that failed the first time are not in row_by_index
+                path = item.path if isinstance(item, ImageArray) else item
+                self.errors |= dict.fromkeys(row_by_index.values(), _encodable(unreadable_message(path, error)))
 
 
 def _iter_images(item: Path | InMemoryFile | ImageArray) -> Iterator[NDArray[Any]]:

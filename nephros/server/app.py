@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -39,6 +40,8 @@ from nephros.server.schemas import (
     VersionResponse,
 )
 from nephros.server.service import Service
+
+logger = logging.getLogger(__name__)
 
 STATIC_DIR = Path(__file__).parent / "static"
 STATIC_FILES = {
@@ -165,6 +168,9 @@ async def _stream_lines(
         error = "The prediction took too long: send less at once."
     except RequestRejected as rejection:
         error = rejection.message
+    except Exception as unexpected:  # the status is sent: only a last line can tell the client
+        logger.exception("/predict/batch ended early")
+        error = f"Internal server error ({type(unexpected).__name__}): see the server log."
     last_line = (
         StreamAborted(done=False, error=error, n_rows=n_sent)
         if error
@@ -204,11 +210,12 @@ def _record_results(metrics: ServerMetrics, results: Sequence[PredictionResult])
 def _add_server_routes(app: FastAPI, service: Service, metrics: ServerMetrics, version: VersionResponse) -> None:
     @app.get("/health", responses=openapi.HEALTH_RESPONSES, tags=["server"])
     async def health() -> Response:
-        """Classify a blank cell; the status is "ok" if the model responds."""
+        """Classify a blank cell; the status is "ok" if the model responds with the probabilities that its card promises."""
         try:
             await service.check_health()
         except Exception as error:  # whatever the runtime raises, the model does not respond
-            message = error.message if isinstance(error, RequestRejected) else "The model does not respond."
+            is_known = isinstance(error, RequestRejected | NephrosError)
+            message = str(error) if is_known else "The model does not respond."
             return _json_response(FailingResponse(status="failing", error=message), 503)
         return _json_response(HealthyResponse(status="ok"))
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nephros.data.display import png_data_uri
 from nephros.data.input_files import InMemoryFile
+from nephros.errors import DivergedError, NephrosError
 from nephros.inference.predictions import PredictionRow, prediction_rows
 from nephros.inference.predictor import PredictionBatch, Predictor
 from nephros.inference.reader import CellReader
@@ -26,6 +27,10 @@ from nephros.server.schemas import PredictParams, SaliencyMap, SimilarCellInfo, 
 READER_THREADS = 4
 """Threads that decode uploaded images and encode previews."""
 HEALTH_TIMEOUT_S = 5
+NOT_FINITE = (
+    "The network's output for this cell is not a finite number, so that there is no prediction: "
+    "its weights are damaged; export the model again."
+)
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,19 @@ class Service:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def check_health(self) -> None:
-        """Return once the model has classified a blank cell; raise its error, or TimeoutError after a few seconds."""
+        """Return once the model has classified a blank cell.
+
+        Raises:
+            NephrosError: its output is not finite, or contradicts the card.
+            TimeoutError: there was no output for a few seconds. Errors of the runtime are raised as they are.
+        """
         channels, height, width = self.predictor.input_shape
         shape = (height, width) if channels == 1 else (height, width, channels)
         future = self.batcher.submit(np.zeros((1, *shape), dtype=np.uint8))
         async with asyncio.timeout(HEALTH_TIMEOUT_S):
-            await asyncio.wrap_future(future)
+            predictions = await asyncio.wrap_future(future)
+        if not predictions.is_finite.all():
+            raise DivergedError("The network's output for a blank cell is not finite: export the model again.")
 
     async def stream_results(
         self, files: list[InMemoryFile], params: PredictParams, limits: RequestLimits
@@ -88,7 +100,12 @@ class Service:
                 for row, error in chunk.errors.items():
                     yield _to_result(row, PredictionRow(reader.sources[row], error=error), params, [])
                 if future is not None:
-                    predictions = await asyncio.wrap_future(future)
+                    try:
+                        predictions = await asyncio.wrap_future(future)
+                    except NephrosError as error:  # the model's own fault: the other rows may fail or not
+                        for row in chunk.rows.tolist():
+                            yield _to_result(row, PredictionRow(reader.sources[row], error=str(error)), params, [])
+                        continue
                     for result in await loop.run_in_executor(
                         self._pool, self._chunk_results, reader, chunk, predictions, params
                     ):
@@ -109,9 +126,15 @@ class Service:
             predictions.ood_reasons,
             self.predictor.class_names,
         )
+        is_finite = predictions.is_finite
         results = [
-            _to_result(row, prediction, params, reader.row_conversions.get(row, []))
-            for row, prediction in zip(rows, prediction_table, strict=True)
+            _to_result(
+                row,
+                prediction if finite else PredictionRow(prediction.source, error=NOT_FINITE),
+                params,
+                reader.row_conversions.get(row, []),
+            )
+            for row, prediction, finite in zip(rows, prediction_table, is_finite.tolist(), strict=True)
         ]
         labels = predictions.probabilities.argmax(axis=1)
         self._add_visuals(chunk, predictions, labels, params, results)
@@ -126,7 +149,7 @@ class Service:
         results: list[StreamedResult],
     ) -> None:
         """Add previews, saliency maps and similar cells to the rows below `detail_limit`, as requested."""
-        selected = np.flatnonzero(chunk.rows < params.detail_limit)
+        selected = np.flatnonzero((chunk.rows < params.detail_limit) & predictions.is_finite)
         if not len(selected):
             return
         if params.details:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +19,10 @@ from nephros.server.batching import MAX_QUEUE_LENGTH
 from nephros.server.limits import RequestLimits
 from nephros.server.service import Service
 from tests.conftest import square_images
+from tests.server.call_app import call_app
 from tests.server.live_server import encode_image, multipart_body
 
-BODY, CONTENT_TYPE = multipart_body([("a.png", encode_image(square_images(1, 4, 0)[0][0])), ("b.png", b"bad")])
+BODY, _ = multipart_body([("a.png", encode_image(square_images(1, 4, 0)[0][0])), ("b.png", b"bad")])
 SHORT_LIMITS = RequestLimits(timeout_s=0.5, idle_timeout_s=0.2)
 
 
@@ -58,38 +57,6 @@ def service(controllable_predictor: ControllablePredictor) -> Iterator[Service]:
     yield service
     controllable_predictor.may_proceed.set()
     service.close()
-
-
-def call_app(app: Any, method: str, path: str, body: bytes = b"", *, stall_upload: bool = False) -> tuple[int, str]:
-    """Return the status and text of a response; with `stall_upload` the second half of the body never arrives."""
-    path, _, query = path.partition("?")
-    scope: dict[str, Any] = {
-        "type": "http",
-        "method": method,
-        "path": path,
-        "query_string": query.encode(),
-        "headers": [(b"host", b"localhost:1"), (b"content-type", CONTENT_TYPE.encode())],
-        "http_version": "1.1",
-        "scheme": "http",
-        "root_path": "",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
-    }
-    parts = [body[: len(body) // 2], body[len(body) // 2 :]]
-    status, text = 0, b""
-
-    async def receive() -> dict[str, Any]:
-        if parts and not (stall_upload and len(parts) == 1):
-            return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
-        await asyncio.sleep(30)
-        raise AssertionError("the application waited for a stalled upload")
-
-    async def send(message: Any) -> None:
-        nonlocal status, text
-        status = message.get("status", status)
-        text += message.get("body", b"")
-
-    asyncio.run(app(scope, receive, send))
-    return status, text.decode()
 
 
 def test_a_slow_model_times_out_and_recovers(service: Service, controllable_predictor: ControllablePredictor) -> None:
