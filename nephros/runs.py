@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from nephros.errors import FileError, InvalidArgument, LockedError
 from nephros.files import file_lock, remove_temporary_files, write_json
@@ -22,6 +22,16 @@ from nephros.files import file_lock, remove_temporary_files, write_json
 RUN_FORMAT = "nephros-run-2"
 """Format of run.json; other formats can't be read."""
 _SYNTHETIC_PREFIX = "synthetic-"
+
+
+class TeacherRecord(TypedDict):
+    """A run that another run was distilled from."""
+
+    run: str
+    """Its folder, as an absolute path."""
+    recipe: str
+    recipe_hash: str
+    weights_sha256: str
 
 
 @dataclass(frozen=True)
@@ -71,8 +81,8 @@ class RunInfo:
     """Minutes in training epochs, without start-up and validation; of a classical baseline, in its hyperparameter search."""
     tta_views: int = 1
     """Views of each image at test time, whose predictions are averaged."""
-    teachers: list[dict[str, Any]] = field(default_factory=list)
-    """Runs that it was distilled from: run, recipe, recipe_hash, weights_sha256."""
+    teachers: list[TeacherRecord] = field(default_factory=list)
+    """Runs that it was distilled from."""
     warnings: list[str] = field(default_factory=list)
     format: str = RUN_FORMAT
 

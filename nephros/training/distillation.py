@@ -6,7 +6,6 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from nephros.files import atomic_write, file_digest
 from nephros.models.serialization import load_model
 from nephros.models.tta import TTAClassifier
 from nephros.recipe import Recipe
-from nephros.runs import RunFolder, RunInfo
+from nephros.runs import RunFolder, RunInfo, TeacherRecord
 
 SOFT_TARGETS_FILE = "soft_targets.npz"
 """File of a run folder with (n, classes) float32 probabilities, in the order of the train split."""
@@ -73,7 +72,7 @@ def _check_teacher(teacher: str | Path, dataset: Dataset) -> None:
         )
 
 
-def teacher_records(teachers: Sequence[str | Path]) -> list[dict[str, Any]]:
+def teacher_records(teachers: Sequence[str | Path]) -> list[TeacherRecord]:
     """Return the description of the teachers that run.json keeps: folder, recipe, and digests of recipe and weights."""
     return [
         {

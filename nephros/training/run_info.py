@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -58,8 +58,16 @@ def build_run_info(
     )
 
 
-def describe_model(model: Classifier | None, spec: InputSpec) -> dict[str, Any]:
-    """Return the fields of RunInfo about the model: normalization of its inputs, parameters and multiply-adds."""
+class ModelDescription(TypedDict):
+    """Fields of RunInfo about the model."""
+
+    normalization: dict[str, list[float]]
+    parameters: int
+    multiply_adds: int
+
+
+def describe_model(model: Classifier | None, spec: InputSpec) -> ModelDescription:
+    """Return the normalization and the cost of a model; zeros before a classical baseline is fitted."""
     if model is None:
         return {"normalization": {"mean": [], "std": []}, "parameters": 0, "multiply_adds": 0}
     return {

@@ -244,10 +244,8 @@ def _run(
 
 
 def _with_result(info: RunInfo, result: TrainingResult, dataset: Dataset, *, is_classical: bool) -> RunInfo:
-    return dataclasses.replace(
-        info,
-        chosen_epoch=result.epoch,
-        hyperparameters=result.best_params,
-        training_minutes=result.minutes,
-        **(describe_model(result.model, input_spec(dataset)) if is_classical else {}),
+    """Return the run's description with the outcome of training; a baseline's size is known only now."""
+    info = dataclasses.replace(
+        info, chosen_epoch=result.epoch, hyperparameters=result.best_params, training_minutes=result.minutes
     )
+    return dataclasses.replace(info, **describe_model(result.model, input_spec(dataset))) if is_classical else info
