@@ -56,6 +56,11 @@ def _build_parser() -> CommandParser:
     parser.required_option("out", "the file for the images", "FILE.npz")
     parser.option("channel", "index of the nuclei's channel, from 0; needed where there are several", int)
     parser.option(
+        "image",
+        "index of the image, from 0, in a file that holds several (default: the only one with several slices, else the first)",
+        int,
+    )
+    parser.option(
         "voxel-size",
         "in micrometers; needed where the file's OME or ImageJ metadata don't have it",
         metavar="Z,Y,X",

@@ -24,7 +24,12 @@ from nephros.microscopy.voxel_size import (
     format_voxel_size,
 )
 
-_EXAMPLE_ARGUMENTS = {"channel": "channel=0", "mask": "mask=MASK", "voxel_size": "voxel_size='Z,Y,X'"}
+_EXAMPLE_ARGUMENTS = {
+    "channel": "channel=0",
+    "image": "image=0",
+    "mask": "mask=MASK",
+    "voxel_size": "voxel_size='Z,Y,X'",
+}
 """Parameters of `nephros.prepare` that an error may name, and how to pass them."""
 
 
@@ -83,7 +88,12 @@ def extract_nuclei_from_file(path: Path, white_level: float | None, progress: Pr
         f"{path}: voxels of {format_voxel_size(scale.stack_voxel_size)} were resampled to "
         f"{format_voxel_size(TRAINING_VOXEL_SIZE)} ({TRAINING_VOXEL_SIZE_SOURCE})"
     )
-    notes = [segmentation_note, resampling_note, *(f"{path}: {warning}" for warning in quality_warnings(stack, scale))]
+    notes = [
+        *stack.notes,
+        segmentation_note,
+        resampling_note,
+        *(f"{path}: {warning}" for warning in quality_warnings(stack, scale)),
+    ]
     return ExtractedNuclei(result.nuclei.ids, result.images, notes)
 
 

@@ -26,6 +26,8 @@ class StackInfo:
     channel: int
     """Index of the channel that shows the nuclei."""
     n_channels: int
+    image: int = 0
+    """Index of the image in a file that holds several."""
 
 
 @dataclass(frozen=True)

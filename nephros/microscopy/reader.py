@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.input_files import NPY_MAGIC, TIFF_MAGIC, read_magic, read_npy_header
-from nephros.errors import FileError, InvalidArgument, MissingDependency, NephrosError, require_extra
+from nephros.errors import FileError, InvalidArgument
+from nephros.microscopy.tiff_series import check_all_planes, open_series, translate_read_errors
 from nephros.microscopy.voxel_size import VoxelSize, voxel_size_of_tiff
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPageSeries
+    from tifffile import TiffPageSeries
 
 Slice = NDArray[Any]
 
@@ -39,32 +38,42 @@ class Stack:
     voxel_size: VoxelSize | None
     """Micrometers along z, y and x, or None where the file doesn't tell."""
     read_slices: Callable[[], Iterator[Slice]]
+    image: int = 0
+    """Index of the image that is read, in a file that holds several."""
+    notes: tuple[str, ...] = ()
+    """What else the file holds, and what is odd about it; one sentence each."""
 
     def slices(self) -> Iterator[Slice]:
         """Yield the slices from first to last, (rows, columns) each; raise FileError where bytes are missing or damaged."""
         return self.read_slices()
 
 
-def open_stack(path: str | Path, channel: int | None = None, *, is_mask: bool = False) -> Stack:
+def open_stack(
+    path: str | Path, channel: int | None = None, *, image: int | None = None, is_mask: bool = False
+) -> Stack:
     """Open a stack, reading only its headers.
 
     Args:
         path: TIFF, OME-TIFF, ImageJ TIFF, or a .npy array of (slices, rows, columns). The pages of a plain multi-page TIFF are
             slices; a single image is one slice.
         channel: index of the channel to read; None where there is only one.
+        image: index of the image to read in a file that holds several, such as OME-TIFF with several positions; None takes the
+            only one with several slices, else the first.
         is_mask: whether the file is an instance mask, which has only one channel.
 
     Raises:
         FileError: the file is missing, damaged or not such a stack, or has several channels and `channel` is None.
-        InvalidArgument: the stack has no channel `channel`.
+        InvalidArgument: the file has no image `image`, or the image no channel `channel`.
         MissingDependency: reading the file needs the extra `stacks`.
     """
     path = Path(path).expanduser().absolute()
     magic = read_magic(path, "a TIFF file with all slices")
     if magic.startswith(NPY_MAGIC):
         stack = _open_npy(path)
+        if image:
+            raise InvalidArgument("image", image, f"0 for {path.name}")
     elif magic.startswith(TIFF_MAGIC):
-        stack = _open_tiff(path, channel, is_mask)
+        stack = _open_tiff(path, channel, image, is_mask)
     else:
         raise FileError(path, f"{path} is neither a TIFF file nor a .npy array; save the stack as TIFF or OME-TIFF.")
     if not 0 <= (channel or 0) < stack.n_channels:
@@ -102,32 +111,8 @@ def _with_integer_ids(mask: Stack) -> Stack:
     return replace(mask, dtype=dtype, read_slices=slices)
 
 
-def require_stacks_extra() -> contextlib.AbstractContextManager[None]:
-    """Return the context in which the modules of the extra `stacks` are imported."""
-    message = "Reading stacks needs tifffile and scikit-image: pip install 'nephros[stacks]'."
-    return require_extra(message, "tifffile", "skimage", "imagecodecs")
-
-
-@contextlib.contextmanager
-def _translate_read_errors(path: Path) -> Iterator[None]:
-    """Turn what reading raises into a FileError.
-
-    Every Exception counts: for changed bytes, tifffile and the decoders below it raise nearly every kind.
-    """
-    try:
-        yield
-    except NephrosError:
-        raise
-    except Exception as error:
-        if "imagecodecs" in str(error):
-            raise MissingDependency(
-                f"{path} is compressed in a way that needs imagecodecs: pip install 'nephros[stacks]'."
-            ) from error
-        raise FileError(path, f"{path} is damaged or cut short; copy it again from its source.") from error
-
-
 def _open_npy(path: Path) -> Stack:
-    with _translate_read_errors(path), path.open("rb") as file:
+    with translate_read_errors(path), path.open("rb") as file:
         header = read_npy_header(file, path)
         offset = file.tell()
     dims = (1, *header.shape) if len(header.shape) == 2 else header.shape
@@ -160,56 +145,13 @@ def _read_raw_planes(
             yield values.reshape(shape[1:]).astype(dtype.newbyteorder("="), copy=False)
 
 
-@contextlib.contextmanager
-def _open_series(path: Path) -> Iterator[tuple[TiffFile, TiffPageSeries]]:
-    """Open the first image series of a file, without tifffile's log messages about odd metadata."""
-    with require_stacks_extra():
-        import tifffile
-    log_watcher = _TruncationLogHandler()
-    logger = logging.getLogger("tifffile")
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(log_watcher)
-    try:
-        # A set of several files is read as one file that lacks slices: the metadata have no digest of the files beside it.
-        with _translate_read_errors(path), tifffile.TiffFile(path, _multifile=False) as file:
-            series = file.series
-            if log_watcher.is_truncated:
-                raise FileError(
-                    path, f"{path} is cut short: its later pages are missing; copy it again from its source."
-                )
-            if len(series) > 1 and series[0].kind in ("generic", "uniform"):
-                raise FileError(
-                    path, f"{path} has pages that differ in size or bit depth; save only the slices of one stack."
-                )
-            yield file, series[0]
-    finally:
-        logger.removeHandler(log_watcher)
-        logger.propagate = propagate
-
-
-class _TruncationLogHandler(logging.Handler):
-    """Notices tifffile's log messages about missing pages, for which it raises nothing."""
-
-    is_truncated = False
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Look at one message."""
-        message = record.getMessage()
-        self.is_truncated = (
-            self.is_truncated or "page offset" in message or "page list" in message or "failed to reshape" in message
-        )
-
-
-def _open_tiff(path: Path, channel: int | None, is_mask: bool) -> Stack:
-    with _open_series(path) as (file, series):
+def _open_tiff(path: Path, channel: int | None, image: int | None, is_mask: bool) -> Stack:
+    with open_series(path, image) as opened:
+        file, series = opened.file, opened.series
         axes = _normalized_axes(path, series)
         sizes = {axis: int(size) for axis, size in zip(axes, series.shape, strict=True)}
         dtype, voxel_size = np.dtype(series.dtype or "u1"), voxel_size_of_tiff(file)
-        file_bytes = path.stat().st_size
-        if series.dataoffset is not None and series.dataoffset + series.size * dtype.itemsize > file_bytes:
-            raise FileError(
-                path, f"{path} is cut short: its header promises more than its {file_bytes:,} bytes; copy it again."
-            )
+        check_all_planes(path, file, series)
     n_channels, shape = sizes.get("C", 1), (sizes.get("Z", 1), sizes["Y"], sizes["X"])
     if n_channels > 1 and is_mask:
         raise FileError(path, f"{path} has {n_channels} channels, and a mask has one; save only the ids of the nuclei.")
@@ -229,7 +171,8 @@ def _open_tiff(path: Path, channel: int | None, is_mask: bool) -> Stack:
         return index
 
     def slices() -> Iterator[Slice]:
-        with _open_series(path) as (_, series):
+        with open_series(path, opened.image if opened.n_images > 1 else None) as reopened:
+            series = reopened.series
             if series.dataoffset is not None:
                 file_dtype = np.dtype(series.keyframe.parent.byteorder + dtype.char)
                 yield from _read_raw_planes(
@@ -242,6 +185,10 @@ def _open_tiff(path: Path, channel: int | None, is_mask: bool) -> Stack:
                     raise FileError(
                         path, f"{path} lacks slice {z}: it is one file of several; save the stack as one file."
                     )
+                if 0 in page.databytecounts:
+                    raise FileError(
+                        path, f"{path}: slice {z} was never written completely; copy the file again from its source."
+                    )
                 values = page.asarray(maxworkers=1)
                 if values.shape != shape[1:]:
                     raise FileError(
@@ -249,7 +196,7 @@ def _open_tiff(path: Path, channel: int | None, is_mask: bool) -> Stack:
                     )
                 yield values
 
-    return Stack(path, shape, dtype, channel_index, n_channels, voxel_size, slices)
+    return Stack(path, shape, dtype, channel_index, n_channels, voxel_size, slices, opened.image, opened.notes)
 
 
 def _normalized_axes(path: Path, series: TiffPageSeries) -> str:

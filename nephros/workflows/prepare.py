@@ -55,6 +55,7 @@ def prepare(
     *,
     mask: str | Path | None = None,
     channel: int | None = None,
+    image: int | None = None,
     voxel_size: VoxelSize | None = None,
     target_voxel_size: VoxelSize = TRAINING_VOXEL_SIZE,
     resample: bool = True,
@@ -76,6 +77,8 @@ def prepare(
             NAME.mask.tif.
         mask: instance mask of the stack's size, integers with 0 outside of nuclei; None segments the nuclei automatically.
         channel: index of the channel that shows the nuclei; needed where the stack has several.
+        image: index of the image in a file that holds several, such as OME-TIFF with several positions; None takes the only one
+            with several slices, else the first.
         voxel_size: micrometers along z, y and x; None takes the file's metadata.
         target_voxel_size: voxel size of the crops.
         resample: False uses the stack's voxels as they are.
@@ -94,7 +97,7 @@ def prepare(
     files = OutputFiles.beside(out, with_mask=mask is None)
     files.check_overwrites(stack, mask, classes)
     class_of_id = None if classes is None else read_class_labels(classes)
-    image_stack = open_stack(stack, channel)
+    image_stack = open_stack(stack, channel, image=image)
     scale = VoxelScaling.resolve(
         image_stack.path.name, image_stack.voxel_size, voxel_size, target_voxel_size, resample=resample
     )
@@ -150,6 +153,8 @@ def _metadata(
     is_automatic, limits = files.mask is not None, result.contrast_limits
     mean, std = pixel_statistics(result.images)
     warnings = [
+        *stack.notes,
+        *mask.notes,
         *shift_warnings(result.images),
         *quality_warnings(stack, scale),
         *mask_warnings(result.segmented.nuclei),
@@ -164,6 +169,7 @@ def _metadata(
             str(stack.dtype),
             stack.channel,
             stack.n_channels,
+            stack.image,
         ),
         mask=MaskInfo(
             str(files.mask or mask.path),

@@ -1,0 +1,198 @@
+"""TIFF files whose metadata name more than is read, written by tifffile: refused where planes are missing, else noted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from nephros.errors import FileError, InvalidArgument
+from nephros.microscopy.reader import Stack, open_stack
+from nephros.microscopy.synthetic import SyntheticStack
+
+VOLUME = np.random.default_rng(0).integers(0, 4000, (6, 12, 16)).astype(np.uint16)
+OTHER = np.random.default_rng(1).integers(0, 4000, (6, 12, 16)).astype(np.uint16)
+PIXEL_SIZES = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 1.0}
+
+
+def _write(path: Path, *images: tuple[str, np.ndarray[Any, Any]], **kwargs: Any) -> Path:
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for name, pixels in images:
+            metadata = {"axes": "ZYX"[-pixels.ndim :], "Name": name, **PIXEL_SIZES}
+            writer.write(pixels, photometric="minisblack", metadata=metadata, **kwargs)
+    return path
+
+
+def _read(stack: Stack) -> np.ndarray[Any, Any]:
+    return np.stack(list(stack.slices()))
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_further_positions_are_named_and_can_be_chosen(compression: str | None, tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.ome.tif", ("position 1", VOLUME), ("position 2", OTHER), compression=compression)
+    first, second = open_stack(path), open_stack(path, image=1)
+    assert np.array_equal(_read(first), VOLUME)
+    assert np.array_equal(_read(second), OTHER)
+    assert (first.image, second.image) == (0, 1)
+    assert second.voxel_size == (1.0, 0.5, 0.5)
+    assert ["position 2" in note and "`image`" in note for note in first.notes] == [True]
+    with pytest.raises(InvalidArgument) as exc_info:
+        open_stack(path, image=2)
+    assert (exc_info.value.parameter, exc_info.value.value) == ("image", 2)
+
+
+def test_the_stack_is_taken_where_an_overview_or_label_comes_first(tmp_path: Path) -> None:
+    images = ("overview", VOLUME[0, ::2, ::2]), ("label", VOLUME[1, :5]), ("stack", VOLUME)
+    stack = open_stack(_write(tmp_path / "a.ome.tif", *images))
+    assert (stack.image, stack.shape) == (2, VOLUME.shape)
+    assert np.array_equal(_read(stack), VOLUME)
+    assert "overview" in stack.notes[0]
+
+
+def test_several_images_without_ome_are_named_and_can_be_chosen(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(VOLUME, photometric="minisblack", metadata={"axes": "ZYX"})
+        writer.write(OTHER[:4], photometric="minisblack", metadata={"axes": "ZYX"})
+    stack = open_stack(tmp_path / "a.tif")
+    assert np.array_equal(_read(stack), VOLUME)
+    assert "2 images" in stack.notes[0]
+    assert np.array_equal(_read(open_stack(tmp_path / "a.tif", image=1)), OTHER[:4])
+
+
+def test_pages_beyond_the_metadata_are_noted(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path, imagej=False) as writer:
+        for k, page in enumerate([*VOLUME, *OTHER]):
+            description = "ImageJ=1.54f\nimages=6\nslices=6\n" if k == 0 else None
+            writer.write(page, photometric="minisblack", description=description, metadata=None, compression="zlib")
+    stack = open_stack(path)
+    assert np.array_equal(_read(stack), VOLUME)
+    assert ["6 more pages" in note for note in stack.notes] == [True]
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "ImageJ=1.54f\nimages=12\nslices=12\n",
+        "ImageJ=1.54f\nimages=12\nslices=6\nframes=2\nhyperstack=true\n",
+        "ImageJ=1.54f\nimages=12\n",
+        "ImageJ=1.54f\nimages=12\nchannels=2\nslices=6\nhyperstack=true\n",
+    ],
+)
+@pytest.mark.parametrize("n_pages", [1, 6])
+def test_imagej_files_that_lack_images_are_refused(description: str, n_pages: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for k, page in enumerate(VOLUME[:n_pages]):
+            writer.write(page, photometric="minisblack", description=description if k == 0 else None, metadata=None)
+    with pytest.raises(FileError, match=r"a\.tif (lacks planes|is cut short|is a time series)"):
+        open_stack(path, 0)
+
+
+def test_a_truncated_hyperstack_of_one_page_is_refused(tmp_path: Path) -> None:
+    """ImageJ writes more than 4 GB behind a single page."""
+    tifffile.imwrite(tmp_path / "a.tif", VOLUME, imagej=True, metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        offset = file.pages.first.dataoffsets[0]
+    data = (tmp_path / "a.tif").read_bytes()
+    for n_slices in (1, 3, 5):
+        (tmp_path / "cut.tif").write_bytes(data[: offset + n_slices * VOLUME[0].nbytes])
+        with pytest.raises(FileError, match=r"cut\.tif (lacks planes|is cut short)"):
+            open_stack(tmp_path / "cut.tif")
+
+
+def _ome_xml(size_z: int, tiff_data: str, *, size_t: int = 1, root: str = "") -> str:
+    return (
+        f'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" {root}>'
+        '<Image ID="Image:0" Name="kidney"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="16" SizeY="12" '
+        f'SizeZ="{size_z}" SizeC="1" SizeT="{size_t}" PhysicalSizeX="0.5" PhysicalSizeY="0.5" PhysicalSizeZ="1">'
+        f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{tiff_data}</Pixels></Image></OME>'
+    )
+
+
+def _write_with_xml(path: Path, xml: str) -> Path:
+    with tifffile.TiffWriter(path) as writer:
+        for k, page in enumerate(VOLUME):
+            writer.write(page, photometric="minisblack", description=xml if k == 0 else None, metadata=None)
+    return path
+
+
+def test_ome_files_that_lack_planes_are_refused(tmp_path: Path) -> None:
+    for k, xml in enumerate([
+        _ome_xml(9, "<TiffData/>"),
+        _ome_xml(9, '<TiffData IFD="0" PlaneCount="9"/>'),
+        _ome_xml(9, '<TiffData IFD="0" FirstZ="3" PlaneCount="6"/>'),
+        _ome_xml(6, '<TiffData IFD="40" PlaneCount="6"/>'),
+    ]):  # fmt: skip
+        with pytest.raises(FileError, match=rf"{k}\.ome\.tif (lacks planes|does not hold)"):
+            open_stack(_write_with_xml(tmp_path / f"{k}.ome.tif", xml))
+
+
+def _tiff_data(files: dict[str, str], *, per_file: int) -> str:
+    return "".join(
+        f'<TiffData IFD="0" FirstZ="{k * per_file}" PlaneCount="{per_file}"><UUID FileName="{name}">{uuid}</UUID></TiffData>'
+        for k, (name, uuid) in enumerate(files.items())
+    )
+
+
+def test_one_file_of_a_set_is_refused_by_the_other_files_name(tmp_path: Path) -> None:
+    files = {"a.ome.tif": "urn:uuid:1", "b.ome.tif": "urn:uuid:2"}
+    xml = _ome_xml(12, _tiff_data(files, per_file=6), root='UUID="urn:uuid:1"')
+    with pytest.raises(FileError, match=r"a\.ome\.tif is one file of several: .* b\.ome\.tif"):
+        open_stack(_write_with_xml(tmp_path / "a.ome.tif", xml))
+    binary_only = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<BinaryOnly MetadataFile="set.companion.ome" UUID="urn:uuid:3"/></OME>'
+    )
+    with pytest.raises(FileError, match=r"c\.ome\.tif is one file of a set.*set\.companion\.ome"):
+        open_stack(_write_with_xml(tmp_path / "c.ome.tif", binary_only))
+
+
+def test_a_whole_image_in_one_file_of_a_set_and_a_renamed_file_are_read(tmp_path: Path) -> None:
+    own = _ome_xml(6, _tiff_data({"a.ome.tif": "urn:uuid:1"}, per_file=6), root='UUID="urn:uuid:1"')
+    other = _tiff_data({"b.ome.tif": "urn:uuid:2"}, per_file=6)
+    image = own[own.index("<Image") : own.index("</OME>")]
+    second = image.replace("kidney", "liver").replace(_tiff_data({"a.ome.tif": "urn:uuid:1"}, per_file=6), other)
+    stack = open_stack(_write_with_xml(tmp_path / "a.ome.tif", own.replace("</OME>", second + "</OME>")))
+    assert np.array_equal(_read(stack), VOLUME)
+    assert "liver" in stack.notes[0]
+    renamed = open_stack(_write_with_xml(tmp_path / "renamed.ome.tif", own.replace('UUID="urn:uuid:1"', "", 1)))
+    assert np.array_equal(_read(renamed), VOLUME)
+    assert renamed.notes == ()
+
+
+def test_what_tifffile_warns_of_becomes_a_note(tmp_path: Path) -> None:
+    xml = _ome_xml(6, '<TiffData IFD="0" PlaneCount="6"/><TiffData IFD="0" FirstZ="70" PlaneCount="1"/>')
+    stack = open_stack(_write_with_xml(tmp_path / "a.ome.tif", xml))
+    assert np.array_equal(_read(stack), VOLUME)
+    assert len(stack.notes) == 1
+    assert "invalid TiffData index" in stack.notes[0]
+    assert "\n" not in stack.notes[0]
+
+
+def test_a_slice_that_was_never_written_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, VOLUME, photometric="minisblack", compression="zlib", metadata=None)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        for tag in ("StripOffsets", "StripByteCounts"):
+            file.pages[4].tags[tag].overwrite(0)
+    with pytest.raises(FileError, match=r"a\.tif"):
+        _read(open_stack(path))
+
+
+def test_the_chosen_image_is_recorded_and_predicted(tmp_path: Path) -> None:
+    import nephros
+
+    first, second = (np.stack([pixels for pixels, _ in SyntheticStack((12, 90, 90), seed=k).slices()]) for k in (0, 1))
+    path = _write(tmp_path / "a.ome.tif", ("position 1", first), ("position 2", second))
+    result = nephros.prepare(path, tmp_path / "cells.npz", image=1)
+    assert result.metadata.stack.image == 1
+    assert any("position 1" in warning for warning in result.metadata.warnings)
+    assert json.loads((tmp_path / "cells.json").read_text())["stack"]["image"] == 1
+    single = nephros.prepare(_write(tmp_path / "b.ome.tif", ("position 2", second)), tmp_path / "single.npz")
+    assert np.array_equal(result.images, single.images)
+    assert any("position 2" in note for note in nephros.predict(path).notes)
