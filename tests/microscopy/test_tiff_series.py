@@ -178,8 +178,10 @@ def test_a_slice_that_was_never_written_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, VOLUME, photometric="minisblack", compression="zlib", metadata=None)
     with tifffile.TiffFile(path, mode="r+") as file:
+        page = file.pages[4]
+        assert isinstance(page, tifffile.TiffPage)
         for tag in ("StripOffsets", "StripByteCounts"):
-            file.pages[4].tags[tag].overwrite(0)
+            page.tags[tag].overwrite(0)
     with pytest.raises(FileError, match=r"a\.tif"):
         _read(open_stack(path))
 
