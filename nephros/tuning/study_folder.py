@@ -39,7 +39,7 @@ class StudyFolder:
     def create(cls, root: Path) -> StudyFolder:
         """Make `root` for a new study; InvalidArgument when it holds a study already."""
         folder = cls(root)
-        if folder.manifest.exists():
+        if folder.manifest_file.exists():
             hint = f"`nephros.resume_study({folder.name!r})` continues that study."
             raise InvalidArgument("name", root.name, f"a new name: there is a study in {root}", hint=hint)
         root.mkdir(parents=True, exist_ok=True)
@@ -49,13 +49,13 @@ class StudyFolder:
     def open(cls, study: str | Path) -> StudyFolder:
         """Open the study of that name in studies/, or in that folder; FileError when there is none."""
         for root in (Path(study).expanduser(), STUDIES_DIR / study):
-            if cls(root).manifest.is_file():
+            if cls(root).manifest_file.is_file():
                 return cls(root)
         message = f"There is no study '{study}', neither in {STUDIES_DIR / study} nor as a folder."
         raise FileError(study, message)
 
     @property
-    def manifest(self) -> Path:
+    def manifest_file(self) -> Path:
         """Path of study.json, which makes the folder a study."""
         return self.root / "study.json"
 
@@ -72,19 +72,21 @@ class StudyFolder:
     def write(self, manifest: StudyManifest) -> None:
         """Write study.json."""
         values = {"format": _FORMAT, "storage": manifest.storage, "checkpoint_dir": manifest.checkpoint_dir}
-        write_json(self.manifest, {**values, "settings": manifest.settings.to_dict()})
+        write_json(self.manifest_file, {**values, "settings": manifest.settings.to_dict()})
 
     def read(self) -> StudyManifest:
         """Return the contents of study.json; FileError when it is damaged or of another version of nephros."""
         try:
-            data: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
+            data: dict[str, Any] = json.loads(self.manifest_file.read_text(encoding="utf-8"))
+            if data["format"] != _FORMAT:
+                raise ValueError(data["format"])
             return StudyManifest(StudySettings(**data["settings"]), str(data["storage"]), str(data["checkpoint_dir"]))
-        except (OSError, KeyError, TypeError, json.JSONDecodeError):
+        except (OSError, KeyError, TypeError, ValueError):
             message = (
-                f"{self.manifest} is damaged or was written by another version of nephros: start a new study under another "
+                f"{self.manifest_file} is damaged or was written by another version of nephros: start a new study under another "
                 "`name`."
             )
-            raise FileError(self.manifest, message) from None
+            raise FileError(self.manifest_file, message) from None
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

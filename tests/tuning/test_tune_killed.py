@@ -161,7 +161,9 @@ def _run_with_kills(workspace: Path, name: str, victims: list[str], rng: random.
         _wait_until(process, partial(_none_alive, workers), 20)
         assert _none_alive(workers), "a worker outlived its driver"
         process = (
-            _start(workspace, "--resume", name) if StudyFolder(study).manifest.exists() else _new(workspace, name, 2)
+            _start(workspace, "--resume", name)
+            if StudyFolder(study).manifest_file.exists()
+            else _new(workspace, name, 2)
         )
     _finish(process)
 
@@ -192,7 +194,7 @@ def test_four_workers_get_the_same_result(workspace: Path, reference_state: Stud
 
 def test_a_second_driver_is_refused_and_the_first_continues(workspace: Path, reference_state: StudyState) -> None:
     first = _new(workspace, "twice", 1)
-    manifest = StudyFolder(workspace / "studies" / "twice").manifest
+    manifest = StudyFolder(workspace / "studies" / "twice").manifest_file
     deadline = time.monotonic() + 120
     while not manifest.exists() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -208,10 +208,11 @@ def test_a_study_whose_data_space_or_versions_changed_is_not_resumed(
     manifest.write_text(json.dumps(changed))
     with pytest.raises(IncompatibleError, match=r"study\.db"):
         resume_study("one")
-    manifest.write_text("{")
-    with pytest.raises(FileError) as excinfo:
-        resume_study("one")
-    assert excinfo.value.path == Path("studies/one/study.json")
+    for damaged in ("{", original.replace("nephros-study-2", "nephros-study-1")):
+        manifest.write_text(damaged)
+        with pytest.raises(FileError) as excinfo:
+            resume_study("one")
+        assert excinfo.value.path == Path("studies/one/study.json")
     manifest.write_text(original)
     run_cli(["tune", "--resume", "one"], capsys)
 
