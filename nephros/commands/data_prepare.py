@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nephros.commands.messages import to_command_line
-from nephros.commands.parser import CommandParser
-from nephros.errors import InvalidArgument
+from nephros.commands.parser import CommandParser, parse_numbers
 
 if TYPE_CHECKING:
     from nephros.microscopy.metadata import PreparationMetadata
@@ -20,10 +19,10 @@ def data_prepare(argv: list[str]) -> int:
 
     for name in ("voxel_size", "target_voxel_size"):
         if name in args:
-            args[name] = _parse_numbers(name, args[name], 3, "Z,Y,X in micrometers, such as 1,0.5,0.5")
+            args[name] = parse_numbers(name, args[name], 3, "Z,Y,X in micrometers, such as 1,0.5,0.5")
     if "percentiles" in args:
         expected = "two ascending numbers from 0 to 100, such as 1,99.8"
-        args["percentiles"] = _parse_numbers("percentiles", args["percentiles"], 2, expected)
+        args["percentiles"] = parse_numbers("percentiles", args["percentiles"], 2, expected)
     args["resample"] = not args.pop("no_resample", False)
     result = prepare(args.pop("stack"), args.pop("out"), **args)
     _print_metadata(result.metadata)
@@ -62,7 +61,7 @@ def _build_parser() -> CommandParser:
     )
     parser.option(
         "voxel-size",
-        "in micrometers; needed where the file's OME or ImageJ metadata don't have it",
+        "in micrometers; needed where the file's metadata don't have it",
         metavar="Z,Y,X",
     )
     parser.option(
@@ -83,17 +82,6 @@ def _build_parser() -> CommandParser:
     )
     parser.option("seed", "seed of that split, 7:1:2 by class (default: 0)", int)
     return parser
-
-
-def _parse_numbers(parameter: str, text: str, n: int, expected: str) -> tuple[float, ...]:
-    """Parse `n` comma-separated numbers."""
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != n:
-        raise InvalidArgument(parameter, text, expected)
-    return numbers
 
 
 def _print_metadata(metadata: PreparationMetadata) -> None:

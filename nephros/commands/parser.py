@@ -11,7 +11,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from nephros.commands.messages import use_flags
-from nephros.errors import NephrosError, did_you_mean, require_extra
+from nephros.errors import InvalidArgument, NephrosError, did_you_mean, require_extra
 from nephros.recipe_io import parse_error
 
 DATA_HELP = (
@@ -131,3 +131,14 @@ def _canonicalize(arg: str, canonical: dict[str, str]) -> str:
 def require_tune_extra() -> contextlib.AbstractContextManager[None]:
     """Return the context in which the modules of the extra `tune` are imported."""
     return require_extra("Tuning needs Optuna: pip install 'nephros[tune]'.", "optuna", "sqlalchemy", "fsspec")
+
+
+def parse_numbers(parameter: str, text: str, n: int, expected: str) -> tuple[float, ...]:
+    """Parse `n` comma-separated numbers; raise InvalidArgument, which says what was `expected`, for any other text."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != n:
+        raise InvalidArgument(parameter, text, expected)
+    return numbers

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nephros.commands.messages import to_command_line
-from nephros.commands.parser import MODEL_HELP, CommandParser
+from nephros.commands.parser import MODEL_HELP, CommandParser, parse_numbers
 from nephros.errors import NephrosError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def predict(argv: list[str]) -> int:
         "aspect ratio; 16-bit pixels are scaled so that the brightest pixel of all 16-bit images (or --white-level) becomes "
         "255; color becomes grayscale by 0.299 red + 0.587 green + 0.114 blue, alpha is dropped. A TIFF is a stack if its "
         "metadata give a Z axis, or several pages have 256 pixels or more on both sides: its nuclei are segmented roughly and "
-        "cut out as `nephros data prepare` does, which also takes an exact mask, a channel and a voxel size. Notes list the "
+        "cut out as `nephros data prepare` does, which also takes an exact mask. Notes list the "
         "conversions. Exit status: 0 if every input was predicted, 1 if some were not (or an overlay could not be drawn), 2 if "
         "none was; the table is written in any case, with an error in each row that lacks a prediction. For research only, not "
         "for diagnosis.",
@@ -50,6 +50,9 @@ def predict(argv: list[str]) -> int:
         "16-bit pixel value that becomes 255, such as 4095 or 65535 (default: the brightest pixel)",
         float,
     )
+    parser.option("channel", "index of the nuclei's channel in stacks, from 0; needed where there are several", int)
+    parser.option("image", "index of the image in stacks that hold several, from 0", int)
+    parser.option("voxel-size", "of stacks, in micrometers; needed where their metadata don't have it", metavar="Z,Y,X")
     parser.option(
         "overlay",
         "for an npz file that `nephros data prepare` wrote: draw the classes over its stack, into a .png or .tif file",
@@ -57,6 +60,10 @@ def predict(argv: list[str]) -> int:
     )
     parser.flag("model-card", "print the model's card as JSON")
     args = parser.parse_argv(argv)
+    if "voxel_size" in args:
+        args["voxel_size"] = parse_numbers(
+            "voxel_size", args["voxel_size"], 3, "Z,Y,X in micrometers, such as 1,0.5,0.5"
+        )
     inputs, out = args.pop("inputs", None) or [], args.pop("out", None)
     print_card, model = args.pop("model_card", False), args.pop("model", None)
     overlay_path = args.pop("overlay", None)

@@ -22,6 +22,7 @@ from nephros.microscopy.detect import read_bytes_unless_stack
 
 if TYPE_CHECKING:
     from nephros.microscopy.nuclei import ProgressTracker
+    from nephros.microscopy.reader import StackOptions
 
 MAX_BATCH_CELLS, MAX_BATCH_BYTES = 2048, 64 << 20
 SizeCheck = Callable[[object, int, int], None]
@@ -50,6 +51,7 @@ class CellReader:
         shape: CellShape,
         white_level: float | None = None,
         check_size: SizeCheck = lambda _name, _cells, _pixels: None,
+        stack_options: StackOptions | None = None,
     ) -> None:
         """Take images, stacks, npz files and folders of them, as paths or as bytes in memory.
 
@@ -59,6 +61,7 @@ class CellReader:
             shape: the model's input shape: channels (1 or 3), height, width.
             white_level: pixel value of 16-bit images that becomes 255; None takes the brightest pixel of all of them.
             check_size: called before cells are read; by then the first page of a file has been decoded.
+            stack_options: channel, image and voxel size of stacks whose files leave them open.
         """
         self.sources: list[CellSource] = []
         """By row."""
@@ -74,6 +77,7 @@ class CellReader:
         """Shows progress while a stack is cut."""
         self.n_read = 0
         """Number of files, and rows of arrays, read so far."""
+        self._stack_options = stack_options
         self.shape, self._white_level, self._check_size = shape, white_level, check_size
         self._max_intensity = 0
         # 16-bit inputs (page -> row), whose white level is known only once all inputs have been read.
@@ -156,8 +160,10 @@ class CellReader:
                 "`nephros.prepare(STACK, out='cells.npz')` and use the npz file that it writes.",
             )
         from nephros.microscopy.extract import extract_nuclei_from_file
+        from nephros.microscopy.reader import StackOptions
 
-        nuclei = extract_nuclei_from_file(path, self._white_level, self.progress)
+        options = self._stack_options or StackOptions()
+        nuclei = extract_nuclei_from_file(path, self._white_level, self.progress, options)
         self.input_notes += map(_encodable, nuclei.notes)
         for number, image in zip(nuclei.ids.tolist(), nuclei.images, strict=True):
             cell = self._preprocess(image, row := len(self.sources))

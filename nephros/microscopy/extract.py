@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nephros.errors import FileError, MissingDependency, NephrosError
 from nephros.microscopy.nuclei import ProgressTracker, make_nucleus_images, quality_warnings
-from nephros.microscopy.reader import open_stack
+from nephros.microscopy.reader import StackOptions, open_stack
 from nephros.microscopy.segmentation import METHOD, segment_nuclei
 from nephros.microscopy.voxel_size import (
     TRAINING_VOXEL_SIZE,
@@ -32,6 +32,9 @@ _EXAMPLE_ARGUMENTS = {
 }
 """Parameters of `nephros.prepare` that an error may name, and how to pass them."""
 
+_PREDICT_PARAMETERS = {"channel", "image", "voxel_size"}
+"""Those of them that `nephros.predict` takes too."""
+
 
 @dataclass(frozen=True)
 class ExtractedNuclei:
@@ -45,13 +48,16 @@ class ExtractedNuclei:
     """How the images were made, and warnings about their quality, one sentence each."""
 
 
-def extract_nuclei_from_file(path: Path, white_level: float | None, progress: ProgressTracker) -> ExtractedNuclei:
+def extract_nuclei_from_file(
+    path: Path, white_level: float | None, progress: ProgressTracker, options: StackOptions
+) -> ExtractedNuclei:
     """Segment a stack's nuclei automatically and make an image of each.
 
     Args:
-        path: TIFF file with the slices of one channel and the voxel size in its metadata.
+        path: TIFF file with the slices.
         white_level: intensity that becomes 255, for stacks of more than 8 bits; None fits it to the training data.
         progress: shows the progress.
+        options: channel, image and voxel size, where the file leaves them open.
 
     Raises:
         FileError: the file can't be used or has no nuclei. Where `nephros.prepare` accepts what is missing, the message
@@ -61,8 +67,10 @@ def extract_nuclei_from_file(path: Path, white_level: float | None, progress: Pr
     with tempfile.TemporaryDirectory(prefix="nephros-") as temporary_dir:
         scratch_dir = Path(temporary_dir)
         try:
-            stack = open_stack(path)
-            scale = VoxelScaling.resolve(str(path), stack.voxel_size, None, TRAINING_VOXEL_SIZE, resample=True)
+            stack = open_stack(path, options.channel, image=options.image)
+            scale = VoxelScaling.resolve(
+                str(path), stack.voxel_size, options.voxel_size, TRAINING_VOXEL_SIZE, resample=True
+            )
             segment_nuclei(
                 stack, scratch_dir / "mask.tif", scale.stack_voxel_size or TRAINING_VOXEL_SIZE, progress=progress
             )
@@ -104,8 +112,10 @@ def _with_next_step(path: Path, message: str) -> str:
     match = re.search(r"`(\w+)`", message)
     if match is None or match[1] not in _EXAMPLE_ARGUMENTS:
         return message
+    direct = f"give `{match[1]}`, or " if match[1] in _PREDICT_PARAMETERS else ""
     problem, _, _ = message.rpartition("; ")  # the advice after it is for callers of `nephros.prepare`
+    prepare_call = f"`nephros.prepare({str(path)!r}, {_EXAMPLE_ARGUMENTS[match[1]]}, out='cells.npz')`"
     return (
-        f"{problem}; prepare it with `nephros.prepare({str(path)!r}, {_EXAMPLE_ARGUMENTS[match[1]]}, out='cells.npz')` and "
+        f"{problem}; {direct}prepare it with {prepare_call} and "
         "classify cells.npz, or, if its pages are images of single cells, save each to a file of its own."
     )

@@ -162,7 +162,7 @@ def mask_warnings(nuclei: NucleusProperties) -> list[str]:
 
 def quality_warnings(stack: Stack, scale: VoxelScaling) -> list[str]:
     """Return one sentence for each property of a stack that makes its images differ from the training data."""
-    warnings: list[str] = []
+    warnings = scale.warnings()
     if stack.shape[0] == 1:
         warnings.append(
             "The stack has one slice only, where the training images are maxima over seven, so nuclei look dimmer and smaller."

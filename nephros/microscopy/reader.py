@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from nephros.data.input_files import NPY_MAGIC, TIFF_MAGIC, read_magic, read_npy_header
 from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.tiff_series import check_all_planes, open_series, translate_read_errors
-from nephros.microscopy.voxel_size import VoxelSize, voxel_size_of_tiff
+from nephros.microscopy.tiff_voxel_size import voxel_size_of_tiff
+from nephros.microscopy.voxel_size import VoxelSize
 
 if TYPE_CHECKING:
     from tifffile import TiffPageSeries
@@ -22,6 +23,16 @@ Slice = NDArray[Any]
 
 MAX_SLICE_BYTES = 1 << 29
 """Largest slice in bytes. Memory holds two slices at a time, of the stack and of its mask."""
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """What a user says of a stack, where its file leaves it open; see `open_stack`."""
+
+    channel: int | None = None
+    image: int | None = None
+    voxel_size: VoxelSize | None = None
+    """Micrometers along z, y and x; None takes the file's."""
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 from nephros.errors import FileError, InvalidArgument
-
-if TYPE_CHECKING:
-    from tifffile import TiffFile
 
 VoxelSize = tuple[float, float, float]
 """Micrometers along z, y and x."""
@@ -37,18 +32,6 @@ RELATIVE_TOLERANCE = 0.02
 MIN_SIDE_UM, MAX_SIDE_UM = 0.005, 100.0
 """Plausible range of a voxel's side, in micrometers."""
 
-_MICROMETERS_PER_UNIT = {
-    "m": 1e6,
-    "cm": 1e4,
-    "mm": 1e3,
-    "µm": 1.0,
-    "um": 1.0,
-    "micron": 1.0,
-    "nm": 1e-3,
-    "pm": 1e-6,
-    "inch": 25400.0,
-}
-
 
 def check_voxel_size(parameter: str, voxel_size: Sequence[float]) -> VoxelSize:
     """Return a voxel size that a user passes as `parameter`.
@@ -56,7 +39,7 @@ def check_voxel_size(parameter: str, voxel_size: Sequence[float]) -> VoxelSize:
     Raises:
         InvalidArgument: it is not three numbers, or a side is not between 0.005 and 100 micrometers.
     """
-    if len(voxel_size) != 3 or not all(_is_plausible(side) for side in voxel_size):
+    if len(voxel_size) != 3 or not all(is_plausible_side(side) for side in voxel_size):
         text = ",".join(f"{side:g}" for side in voxel_size)
         raise InvalidArgument(
             parameter,
@@ -84,6 +67,8 @@ class VoxelScaling:
     """None where nothing is resampled."""
     step: VoxelSize
     """Stack voxels per training voxel along each axis; exactly 1 where the two differ by less than RELATIVE_TOLERANCE."""
+    contradicted_size: VoxelSize | None = None
+    """The voxel size in the file's metadata, where it differs from the user's."""
 
     @classmethod
     def resolve(
@@ -100,11 +85,13 @@ class VoxelScaling:
         Raises:
             FileError: the voxel size is unknown, and resampling needs it.
         """
-        stack_voxel_size, source = file_voxel_size, "file metadata"
+        stack_voxel_size, source, contradicted_size = file_voxel_size, "file metadata", None
         if user_voxel_size is not None:
             stack_voxel_size, source = user_voxel_size, "voxel_size parameter"
+            contradicted_size = None if _agree(file_voxel_size, user_voxel_size) else file_voxel_size
         if not resample:
-            return cls(stack_voxel_size, source if stack_voxel_size else "unknown", None, (1.0, 1.0, 1.0))
+            source = source if stack_voxel_size else "unknown"
+            return cls(stack_voxel_size, source, None, (1.0, 1.0, 1.0), contradicted_size)
         if stack_voxel_size is None:
             raise FileError(
                 name,
@@ -112,7 +99,19 @@ class VoxelScaling:
                 "or `resample=False` to use its voxels as they are.",
             )
         z, y, x = (target / stack_side for stack_side, target in zip(stack_voxel_size, target_voxel_size, strict=True))
-        return cls(stack_voxel_size, source, target_voxel_size, (_snap_to_one(z), _snap_to_one(y), _snap_to_one(x)))
+        step = (_snap_to_one(z), _snap_to_one(y), _snap_to_one(x))
+        return cls(stack_voxel_size, source, target_voxel_size, step, contradicted_size)
+
+    def warnings(self) -> list[str]:
+        """Return a sentence where the user's voxel size contradicts the file's."""
+        if self.contradicted_size is None or self.stack_voxel_size is None:
+            return []
+        in_other_order = _agree(_ascending(self.contradicted_size), _ascending(self.stack_voxel_size))
+        order = ", the same numbers in another order (it takes z, y, x)" if in_other_order else ""
+        return [
+            f"The voxel size in the file's metadata is {format_voxel_size(self.contradicted_size)} (z, y, x), and "
+            f"`voxel_size` is {format_voxel_size(self.stack_voxel_size)}{order}; `voxel_size` is used."
+        ]
 
     @property
     def target_source(self) -> str | None:
@@ -120,44 +119,22 @@ class VoxelScaling:
         return _TARGET_SIZE_SOURCES.get(self.target_voxel_size, "target_voxel_size parameter")
 
 
+def _agree(first: VoxelSize | None, second: VoxelSize | None) -> bool:
+    """Return whether two sizes are equal within the tolerance, or one is unknown."""
+    if first is None or second is None:
+        return True
+    return all(abs(a / b - 1) <= RELATIVE_TOLERANCE for a, b in zip(first, second, strict=True))
+
+
+def _ascending(voxel_size: VoxelSize) -> VoxelSize:
+    first, second, third = sorted(voxel_size)
+    return first, second, third
+
+
 def _snap_to_one(ratio: float) -> float:
     return 1.0 if abs(ratio - 1) <= RELATIVE_TOLERANCE else ratio
 
 
-def voxel_size_of_tiff(file: TiffFile) -> VoxelSize | None:
-    """Return the voxel size in a file's OME or ImageJ metadata, or None where a side is missing or implausible."""
-    try:
-        voxel_size = _ome_voxel_size(file.ome_metadata) if file.ome_metadata else _imagej_voxel_size(file)
-    except (ElementTree.ParseError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
-        return None
-    return voxel_size if voxel_size and all(_is_plausible(side) for side in voxel_size) else None
-
-
-def _is_plausible(side: float) -> bool:
+def is_plausible_side(side: float) -> bool:
+    """Return whether a voxel can have a side of so many micrometers."""
     return math.isfinite(side) and MIN_SIDE_UM <= side <= MAX_SIDE_UM
-
-
-def _micrometers_per_unit(name: str) -> float:
-    name = name.replace("\\u00B5", "µ").replace("\u03bc", "µ").strip().lower()
-    return _MICROMETERS_PER_UNIT[name.removesuffix("s")]
-
-
-def _ome_voxel_size(text: str) -> VoxelSize:
-    pixels: Any = next(element for element in ElementTree.fromstring(text).iter() if element.tag.endswith("}Pixels"))
-    z, y, x = (
-        float(pixels.attrib[f"PhysicalSize{axis}"])
-        * _micrometers_per_unit(pixels.attrib.get(f"PhysicalSize{axis}Unit", "µm"))
-        for axis in "ZYX"
-    )
-    return z, y, x
-
-
-def _imagej_voxel_size(file: TiffFile) -> VoxelSize | None:
-    imagej = file.imagej_metadata
-    if not imagej:
-        return None
-    unit_um, tags = _micrometers_per_unit(str(imagej["unit"])), file.pages.first.tags
-    y, x = (
-        unit_um * tags[f"{axis}Resolution"].value[1] / tags[f"{axis}Resolution"].value[0] for axis in "YX"
-    )  # the tags hold pixels per unit, as a fraction
-    return unit_um * float(imagej["spacing"]), y, x

@@ -16,6 +16,8 @@ from nephros.inference.ood.dataset_shift import DatasetShiftCheck
 from nephros.inference.predictions import ModelSummary, Predictions
 from nephros.inference.predictor import Predictor
 from nephros.inference.reader import CellBatch, CellReader
+from nephros.microscopy.reader import StackOptions
+from nephros.microscopy.voxel_size import VoxelSize, check_voxel_size
 
 MIN_PROGRESS_INPUTS = 500
 """Number of inputs from which a progress bar is shown on a terminal."""
@@ -27,6 +29,9 @@ def predict(
     *,
     coverage: float = 0.9,
     white_level: float | None = None,
+    channel: int | None = None,
+    image: int | None = None,
+    voxel_size: VoxelSize | None = None,
 ) -> Predictions:
     """Classify images of cells.
 
@@ -36,12 +41,16 @@ def predict(
         model: a run folder, an exported file, a `Predictor`, or None for the bundled model.
         coverage: probability, above 0 to 1, with which a prediction set shall contain the true class.
         white_level: pixel value of 16-bit images that becomes 255; None takes the brightest pixel of all of them.
+        channel: index of the channel that shows the nuclei, in stacks with several.
+        image: index of the image, in stacks whose files hold several; None takes the only one with several slices, else the
+            first.
+        voxel_size: of stacks, in micrometers along z, y and x; None takes the metadata of each file.
 
     Returns:
         A row per cell or nucleus, and a row with an error per input that can't be read.
 
     Raises:
-        InvalidArgument: `coverage` or `white_level` is out of range.
+        InvalidArgument: `coverage`, `white_level` or `voxel_size` is out of range.
         NephrosError: the model can't be opened. An image that can't be read raises nothing.
     """
     if white_level is not None and not 0 < white_level <= 2**31:
@@ -49,8 +58,15 @@ def predict(
             "white_level", white_level, "above 0 and at most 2147483648, such as 4095 for 12-bit cameras"
         )
     check_coverage(coverage)
+    if voxel_size is not None:
+        voxel_size = check_voxel_size("voxel_size", voxel_size)
     predictor = model if isinstance(model, Predictor) else load_predictor(model)
-    reader = CellReader([inputs] if isinstance(inputs, str | Path) else inputs, predictor.input_shape, white_level)
+    reader = CellReader(
+        [inputs] if isinstance(inputs, str | Path) else inputs,
+        predictor.input_shape,
+        white_level,
+        stack_options=StackOptions(channel, image, voxel_size),
+    )
     shift_check = DatasetShiftCheck(predictor.card)
     batches = []
     for rows, cells in _iter_with_progress(reader):

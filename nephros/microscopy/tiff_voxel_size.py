@@ -1,0 +1,157 @@
+"""The voxel size that a TIFF file states, in the metadata of OME, ImageJ, tifffile or a microscope's software."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+from nephros.microscopy.voxel_size import VoxelSize, is_plausible_side
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile
+
+_PREFIXES = {"": 1e6, "deci": 1e5, "centi": 1e4, "milli": 1e3, "micro": 1.0, "nano": 1e-3, "pico": 1e-6}
+_MICROMETERS_PER_UNIT = {
+    **{prefix + name: scale for prefix, scale in _PREFIXES.items() for name in ("meter", "metre", "meters", "metres")},
+    **dict.fromkeys(("m", "si"), 1e6),
+    "dm": 1e5,
+    "cm": 1e4,
+    "mm": 1e3,
+    **dict.fromkeys(("µm", "um", "µ", "u", "mu", "mum", "mcm", "micron", "microns", "µms", "ums", "\ufffdm"), 1.0),
+    **dict.fromkeys(("nm", "nms"), 1e-3),
+    "pm": 1e-6,
+    **dict.fromkeys(("å", "\u212b", "a", "ang", "angstrom", "angstroms", "ångström", "ångströms"), 1e-4),
+    **dict.fromkeys(("in", "inch", "inches", '"'), 25400.0),
+}
+_ERRORS = (
+    ElementTree.ParseError, StopIteration, LookupError, TypeError, ValueError, ArithmeticError, AttributeError
+)  # fmt: skip
+"""What metadata of another form than expected raise."""
+
+
+def voxel_size_of_tiff(file: TiffFile) -> VoxelSize | None:
+    """Return the voxel size that a file states, or None where a side is missing or implausible."""
+    readers: list[Callable[[TiffFile], VoxelSize | None]] = [_read_ome, _read_imagej, _read_tifffile, *_VENDORS]
+    for read in readers:
+        try:
+            sides = read(file)
+            # A stage that moves downwards has negative steps.
+            voxel_size = None if sides is None else (abs(sides[0]), abs(sides[1]), abs(sides[2]))
+        except _ERRORS:
+            continue
+        if voxel_size and all(is_plausible_side(side) for side in voxel_size):
+            return voxel_size
+    return None
+
+
+def micrometers_per_unit(name: str) -> float:
+    """Return the length of a unit, in any usual spelling; raise KeyError for other words, such as ``pixel``."""
+    name = (
+        name.replace("\\u00B5", "µ")
+        .replace("\\u00b5", "µ")
+        .replace("\\xB5", "µ")
+        .replace("\u03bc", "µ")
+        .replace("Â", "")
+    )
+    return _MICROMETERS_PER_UNIT[name.strip(" \t\r\n\0.[]()").lower().replace("μ", "µ")]
+
+
+def _read_ome(file: TiffFile) -> VoxelSize | None:
+    if not file.ome_metadata:
+        return None
+    elements = ElementTree.fromstring(file.ome_metadata).iter()
+    pixels = next(element for element in elements if element.tag.rpartition("}")[2] == "Pixels")
+    return _physical_sizes(pixels.attrib)
+
+
+def _physical_sizes(attributes: Mapping[str, Any]) -> VoxelSize:
+    """Read OME's three attributes, in micrometers where they name no unit."""
+    z, y, x = (
+        float(attributes[f"PhysicalSize{axis}"])
+        * micrometers_per_unit(str(attributes.get(f"PhysicalSize{axis}Unit") or "µm"))
+        for axis in "ZYX"
+    )
+    return z, y, x
+
+
+def _read_imagej(file: TiffFile) -> VoxelSize | None:
+    imagej = file.imagej_metadata
+    if not imagej:
+        return None
+    # ImageJ leaves out the step where it is 1, and the units of y and z where they are that of x.
+    unit = str(imagej["unit"])
+    z_unit, y_unit = (micrometers_per_unit(str(imagej.get(f"{axis}unit") or unit)) for axis in "zy")
+    y, x = _pixel_sides(file)
+    return z_unit * float(imagej.get("spacing", 1.0)), y_unit * y, micrometers_per_unit(unit) * x
+
+
+def _pixel_sides(file: TiffFile) -> tuple[float, float]:
+    """Return the height and width of a pixel, in units; the tags hold pixels per unit, as a fraction."""
+    tags = file.pages.first.tags
+    y, x = (tags[f"{axis}Resolution"].value[1] / tags[f"{axis}Resolution"].value[0] for axis in "YX")
+    return y, x
+
+
+def _read_tifffile(file: TiffFile) -> VoxelSize | None:
+    """Read tifffile's own JSON, in which people write the words of OME or of ImageJ."""
+    metadata = (file.shaped_metadata or ())[0]
+    if "PhysicalSizeX" in metadata:
+        return _physical_sizes(metadata)
+    unit, (y, x) = micrometers_per_unit(str(metadata["unit"])), _pixel_sides(file)
+    return unit * float(metadata["spacing"]), unit * y, unit * x
+
+
+def _read_lsm(file: TiffFile) -> VoxelSize | None:
+    """Read Zeiss LSM's sizes, which are in meters."""
+    lsm = file.lsm_metadata
+    return (lsm["VoxelSizeZ"] * 1e6, lsm["VoxelSizeY"] * 1e6, lsm["VoxelSizeX"] * 1e6) if lsm else None
+
+
+def _read_metamorph(file: TiffFile) -> VoxelSize | None:
+    stk = file.stk_metadata
+    if not stk:
+        return None
+    unit, steps = micrometers_per_unit(str(stk["CalibrationUnits"])), stk["ZDistance"]
+    return unit * float(steps[0]), unit * float(stk["YCalibration"]), unit * float(stk["XCalibration"])
+
+
+def _read_fluoview(file: TiffFile) -> VoxelSize | None:
+    """Read Olympus FluoView's dimensions: name, size, origin, step, unit."""
+    fluoview = file.fluoview_metadata
+    if not fluoview:
+        return None
+    sides = {str(name).strip(" \0").upper(): step * micrometers_per_unit(str(unit)) for name, _, _, step, unit in (
+        dimension for dimension in fluoview["Dimensions"] if str(dimension[0]).strip(" \0").upper() in ("X", "Y", "Z")
+    )}  # fmt: skip
+    return sides["Z"], sides["Y"], sides["X"]
+
+
+def _read_micromanager(file: TiffFile) -> VoxelSize | None:
+    """Read Micro-Manager's pixel size and z step, in the summary or in the tag of the first page."""
+    metadata = file.micromanager_metadata or {}
+    tag = file.pages.first.tags.get(51123)
+    values: dict[str, Any] = {**(tag.value if tag is not None else {}), **metadata.get("Summary", {})}
+    pixel = float(values.get("PixelSize_um") or values["PixelSizeUm"])
+    return float(values["z-step_um"]), pixel, pixel
+
+
+def _read_scanimage(file: TiffFile) -> VoxelSize | None:
+    """Read ScanImage's z step; its field of view, in micrometers, gives the pixels."""
+    scanimage = file.scanimage_metadata
+    if not scanimage:
+        return None
+    frame: dict[str, Any] = scanimage["FrameData"]
+    corners, page = frame["SI.hRoiManager.imagingFovUm"], file.pages.first
+    width, height = corners[1][0] - corners[0][0], corners[2][1] - corners[1][1]
+    step = frame.get("SI.hStackManager.actualStackZStepSize") or frame["SI.hStackManager.stackZStepSize"]
+    return float(step), height / page.imagelength, width / page.imagewidth
+
+
+_VENDORS: tuple[Callable[[TiffFile], VoxelSize | None], ...] = (
+    _read_lsm,
+    _read_metamorph,
+    _read_fluoview,
+    _read_micromanager,
+    _read_scanimage,
+)
