@@ -117,6 +117,7 @@ def _add_prediction_routes(
     async def predict(request: Request, params: Annotated[PredictParams, Query()]) -> Response:
         """Classify images of cells: PNG, TIFF (one cell per page), JPEG and npz files. A file that can't be read gets its
         own error; the others still get predictions."""
+        _reject_repeated_parameters(request)
         with budget.lease() as lease:
             files = await read_multipart_files(request, limits, lease)
             try:
@@ -141,6 +142,7 @@ def _add_prediction_routes(
         """Classify large uploads, such as npz files, with higher limits. Each line of the response is a result as of /predict
         with its row, and is sent as soon as it is known. The last line is {"done": true, "version", "n_rows"}, or
         {"done": false, "error", "n_rows"} if the response ends early."""
+        _reject_repeated_parameters(request)
         with ExitStack() as lease_scope:
             files = await read_multipart_files(request, batch_limits, lease_scope.enter_context(budget.lease()))
             lease_stack = lease_scope.pop_all()
@@ -294,6 +296,15 @@ def _add_exception_handlers(app: FastAPI, root_path: str) -> None:
     @app.exception_handler(Exception)
     async def on_unexpected_error(_: Request, error: Exception) -> Response:
         return _error_response(f"Internal server error ({type(error).__name__}): see the server log.", 500)
+
+
+def _reject_repeated_parameters(request: Request) -> None:
+    """Raise RequestRejected if a query parameter is given twice: one of its values would be ignored without a word."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    if repeated := [name for name in request.query_params if names.count(name) > 1]:
+        raise RequestRejected(
+            422, f"The query parameter {repeated[0]} is given {names.count(repeated[0])} times: give it once."
+        )
 
 
 def _unknown_parameter(name: str, known: Collection[str]) -> str:

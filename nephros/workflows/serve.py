@@ -146,7 +146,7 @@ def _access_policy(
         raise InvalidArgument(
             "allow_host",
             "empty",
-            f"given with the host {host}, which other machines reach",
+            f"set together with the host {host}, which other machines can reach",
             hint="Name the addresses under which they open the page, such as cells.example or 192.168.1.5.",
         )
     token = os.environ.get(TOKEN_VARIABLE) or None if token is None else token

@@ -109,6 +109,14 @@ def test_unknown_query_words_are_refused(prefixed_server: LiveServer, path: str,
     assert "\n" not in error
 
 
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
+def test_repeated_query_words_are_refused(prefixed_server: LiveServer, path: str) -> None:
+    query = "coverage=0.9&details=true&coverage=0.5"
+    status, _, text = prefixed_server.request("POST", f"{path}?{query}", BODY, {"Content-Type": CONTENT_TYPE})
+    assert status == 422
+    assert "coverage is given 2 times" in json.loads(text)["error"]
+
+
 def test_each_route_takes_its_own_query_words(prefixed_server: LiveServer) -> None:
     for path, expected in (("/predict", 422), ("/predict/batch", 200)):
         status = prefixed_server.request("POST", f"{path}?limit=1", BODY, {"Content-Type": CONTENT_TYPE})[0]
