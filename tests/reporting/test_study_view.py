@@ -143,7 +143,7 @@ def test_equal_scores_have_no_importance() -> None:
     assert "the same score" in str(compute_importance(StudyView(StudyState(study_state.settings, flat))))
 
 
-def test_tables_show_values_failures_and_what_takes_no_part() -> None:
+def test_tables_show_values_failures_and_inactive_fields() -> None:
     view = StudyView(simulate(SimulationConfig(max_epochs=9, fail_rate=1.0)))
     assert view.best is not None
     assert view.statuses[view.best.key] == "best"

@@ -134,7 +134,7 @@ def test_counts_and_budget_agree_with_the_paper(size: tuple[int, int]) -> None:
         for (n, _), (after, _) in pairwise(rungs):
             assert after == n // eta
         assert bracket.restarted_epochs == sum(n * epochs for n, epochs in rungs)
-        # B epochs a bracket, but for the rounding up of n: at most one configuration's share in each rung.
+        # B epochs per bracket, except that n is rounded up: at most one configuration's share in each rung.
         assert bracket.restarted_epochs <= len(expected) * r + Fraction((s + 1) * r, eta**s)
         trained = [0] * bracket.n_configs if bracket.n_configs < 10_000 else None
         if trained is not None:
@@ -168,7 +168,7 @@ def test_an_unknown_bracket_names_the_existing_ones(selection: str) -> None:
 def test_scores_are_ranked_with_failures_last() -> None:
     nan, inf = math.nan, math.inf
     assert argsort_scores([0.1, 0.3, 0.2]) == [1, 2, 0]
-    assert argsort_scores([0.5, 0.7, 0.5, 0.7]) == [1, 3, 0, 2]  # of equal ones the earlier
+    assert argsort_scores([0.5, 0.7, 0.5, 0.7]) == [1, 3, 0, 2]  # ties in order of position
     assert argsort_scores([nan, -5.0, None, -9.0]) == [1, 3, 0, 2]
     assert argsort_scores([None, nan, -inf, inf, -1e300]) == [4, 0, 1, 2, 3]
     assert argsort_scores([]) == []

@@ -67,7 +67,7 @@ class LossyExecutor(InProcessExecutor):
         super().wait(on_event, timeout)
 
 
-def test_the_small_study_is_all_of_hyperband(reference_state: StudyState) -> None:
+def test_the_small_study_runs_all_of_hyperband(reference_state: StudyState) -> None:
     assert reference_state.finished
     counts = {s: sum(key[0] == s for key in reference_state.configs) for s in (2, 1, 0)}
     assert counts == {2: 4, 1: 3, 0: 3}
@@ -196,7 +196,7 @@ def test_checkpoints_of_pruned_trials_are_deleted_and_the_best_is_kept(
     )
 
 
-def test_diverged_and_oversized_configurations_fail_and_the_rungs_go_on(cells: Dataset, tmp_path: Path) -> None:
+def test_diverged_and_oversized_configurations_fail_and_the_rungs_continue(cells: Dataset, tmp_path: Path) -> None:
     space = {"optimizer.lr": [0.01, 1e30], "model.base_channels": [2, 3]}
     study = SmallStudy(tmp_path, cells, space=space)
 

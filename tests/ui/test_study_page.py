@@ -84,7 +84,7 @@ def test_text_and_figures_stand_out_from_the_page_in_both_themes(opened_report: 
     assert min(contrast_ratio(relative_luminance(fill), background) for fill in set(fills)) >= 4.5
 
 
-def test_headings_never_skip_a_level_and_boxes_can_be_reached_by_keyboard(
+def test_headings_skip_no_level_and_scroll_regions_are_reachable_by_keyboard(
     opened_report: tuple[Any, str, list[str]],
 ) -> None:
     page, _, _ = opened_report
