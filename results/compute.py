@@ -15,8 +15,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import MultipleLocator
 
+from nephros.evaluation.leaderboard import published_results
 from nephros.evaluation.metrics import Metrics
-from nephros.evaluation.published import published_results
 from nephros.files import write_text
 from nephros.models import build_network
 from nephros.models.flops import count_multiply_adds

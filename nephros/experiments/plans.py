@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nephros.data.load import data_request
-from nephros.evaluation.published import PublishedResult, published_results
+from nephros.evaluation.leaderboard import PublishedResult, published_results
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe
 from nephros.recipe_io import read_recipe

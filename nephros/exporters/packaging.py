@@ -14,8 +14,8 @@ from nephros.data.dataset import Dataset, Split
 from nephros.data.load import load
 from nephros.data.subset import subset_train
 from nephros.errors import DivergedError, IncompatibleError, InvalidArgument
+from nephros.evaluation.calibration import apply_temperature, fit_temperature
 from nephros.evaluation.scoring import PIXELS_PER_BATCH, Evaluation
-from nephros.evaluation.temperature import apply_temperature, fit_temperature
 from nephros.exporters.inference_module import InferenceModule, fit_feature_distance
 from nephros.files import file_digest
 from nephros.inference.model_card import ExportFacts, ModelCard, StoredTest, make_card

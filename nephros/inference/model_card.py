@@ -11,7 +11,13 @@ from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, cast
 from nephros.data.medmnist import MEDMNIST
 from nephros.environment import __version__, git_commit
 from nephros.errors import FileError
-from nephros.evaluation.conformal import N_LEVELS, CoverageReport, conformal_quantiles, coverage_report
+from nephros.evaluation.calibration import (
+    N_LEVELS,
+    CoverageReport,
+    apply_temperature,
+    conformal_quantiles,
+    coverage_report,
+)
 from nephros.evaluation.metrics import (
     CALIBRATION_BINS,
     Floats,
@@ -21,7 +27,6 @@ from nephros.evaluation.metrics import (
     compute_metrics,
     expected_calibration_error,
 )
-from nephros.evaluation.temperature import apply_temperature
 from nephros.inference.ood.detector import OODDetector
 from nephros.runs import RunInfo
 
@@ -144,7 +149,7 @@ class CalibrationInfo(TypedDict):
 
 
 class ConformalInfo(TypedDict):
-    """Prediction sets: the quantiles of `nephros.evaluation.conformal`, and their coverage on test."""
+    """Prediction sets: the quantiles of `nephros.evaluation.calibration`, and their coverage on test."""
 
     method: str
     quantiles: list[float]

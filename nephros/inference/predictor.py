@@ -13,7 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from nephros.errors import FileError, IncompatibleError, InvalidArgument
-from nephros.evaluation.conformal import prediction_sets
+from nephros.evaluation.calibration import prediction_sets
 from nephros.inference.bundled import bundled_file
 from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard, card_from_json
 from nephros.inference.ood.detector import find_ood_reasons

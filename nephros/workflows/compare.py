@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nephros.errors import IncompatibleError, IncompleteError, InvalidArgument
-from nephros.evaluation.leaderboard import Comparison, LeaderboardRow, leaderboard, row_from_run
-from nephros.evaluation.published import PUBLISHED_DATASET
+from nephros.evaluation.leaderboard import PUBLISHED_DATASET, Comparison, LeaderboardRow, leaderboard, row_from_run
 from nephros.evaluation.scoring import Evaluation, ensemble
 from nephros.evaluation.significance import PairedComparison, compare_paired, holm
 from nephros.recipe import Recipe

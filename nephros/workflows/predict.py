@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nephros.errors import InvalidArgument
-from nephros.evaluation.conformal import check_coverage
+from nephros.evaluation.calibration import check_coverage
 from nephros.exporters.loading import load_predictor
 from nephros.inference.model_card import ModelCard
 from nephros.inference.ood.dataset_shift import DatasetShiftCheck

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nephros.errors import InvalidArgument
-from nephros.evaluation.conformal import N_LEVELS, conformal_quantiles, coverage_report, prediction_sets
+from nephros.evaluation.calibration import N_LEVELS, conformal_quantiles, coverage_report, prediction_sets
 
 
 def calibrated_sample(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

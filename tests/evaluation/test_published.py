@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from nephros.evaluation.published import published_results
+from nephros.evaluation.leaderboard import published_results
 from nephros.presets import RECIPES
 
 

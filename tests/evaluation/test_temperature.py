@@ -7,8 +7,8 @@ import logging
 import numpy as np
 import pytest
 
+from nephros.evaluation.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, apply_temperature, fit_temperature
 from nephros.evaluation.metrics import calibration_curve, expected_calibration_error, mean_cross_entropy
-from nephros.evaluation.temperature import MAX_TEMPERATURE, MIN_TEMPERATURE, apply_temperature, fit_temperature
 
 
 def miscalibrated(temperature: float) -> tuple[np.ndarray, np.ndarray]:

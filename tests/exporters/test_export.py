@@ -18,8 +18,8 @@ from safetensors import safe_open
 from nephros.cli import main
 from nephros.data.npz import open_npz
 from nephros.errors import FileError, IncompatibleError, InvalidArgument
+from nephros.evaluation.calibration import apply_temperature
 from nephros.evaluation.scoring import Evaluation
-from nephros.evaluation.temperature import apply_temperature
 from nephros.exporters import onnx_export
 from nephros.exporters.export import export, update_bundled_model
 from nephros.exporters.loading import load_predictor

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
-from nephros.evaluation.intervals import macro_auc_interval, macro_f1_interval
 from nephros.evaluation.scoring import Evaluation
+from nephros.evaluation.significance import macro_auc_interval, macro_f1_interval
 
 Make = Callable[..., Evaluation]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nephros.data.dataset import SPLIT_ADJECTIVES
-from nephros.evaluation.intervals import macro_auc_interval, macro_f1_interval
 from nephros.evaluation.metrics import wilson_interval
 from nephros.evaluation.scoring import Evaluation
+from nephros.evaluation.significance import macro_auc_interval, macro_f1_interval
 from nephros.reporting.run.run_contents import RunContents
 
 Interval = tuple[float, float]

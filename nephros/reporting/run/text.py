@@ -6,8 +6,7 @@ from typing import Any
 
 from nephros.data.dataset import SPLIT_ADJECTIVES
 from nephros.data.medmnist import MEDMNIST
-from nephros.evaluation.leaderboard import LeaderboardRow, row_from_run
-from nephros.evaluation.published import PUBLISHED_DATASET
+from nephros.evaluation.leaderboard import PUBLISHED_DATASET, LeaderboardRow, row_from_run
 from nephros.reporting.run.run_contents import RunContents
 
 

@@ -1,13 +1,17 @@
-"""Split conformal prediction: sets of classes that contain the true class with a chosen frequency.
+"""Calibrated probabilities and prediction sets: temperature scaling, and split conformal prediction.
 
-The score of a class is 1 - its probability (least ambiguous set-valued classifiers: Sadinle, Lei and Wasserman, JASA 114,
-2019). Among all such rules this one has the smallest sets on average, and an image always gets the same set, whereas
-adaptive prediction sets need a random draw to reach their coverage. The guarantee holds over all cells, not within each
-class; `coverage_report` therefore measures the coverage of each class.
+Temperature scaling divides the logits by one fitted number, so that predicted probabilities match observed frequencies.
+
+Split conformal prediction gives sets of classes that contain the true class with a chosen frequency. The score of a class
+is 1 - its probability (least ambiguous set-valued classifiers: Sadinle, Lei and Wasserman, JASA 114, 2019). Among all such
+rules this one has the smallest sets on average, and an image always gets the same set, whereas adaptive prediction sets
+need a random draw to reach their coverage. The guarantee holds over all cells, not within each class; `coverage_report`
+therefore measures the coverage of each class.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any, TypedDict
 
@@ -15,7 +19,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.errors import InvalidArgument
-from nephros.evaluation.metrics import Floats, Labels
+from nephros.evaluation.metrics import Floats, Labels, mean_cross_entropy
+
+logger = logging.getLogger(__name__)
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+_TOLERANCE = 1e-6
+"""Of the logarithm of the temperature."""
+
+
+def apply_temperature(probabilities: Floats, temperature: float) -> Floats:
+    """Return softmax(logits / temperature), (n, classes), from softmax(logits).
+
+    The logits themselves are not needed: the logarithms of the probabilities differ from them by one constant per row,
+    which cancels in the softmax.
+    """
+    logits = np.log(np.maximum(probabilities, 1e-300)) / temperature
+    exponentials: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
+    exponentials /= exponentials.sum(axis=1, keepdims=True)
+    return exponentials
+
+
+def fit_temperature(probabilities: Floats, labels: Labels) -> float:
+    """Return the temperature, from 0.05 to 20, that minimizes the mean cross-entropy of (n, classes) on labels (n,).
+
+    Guo et al., On calibration of modern neural networks, ICML 2017. The cross-entropy is convex in 1 / temperature, so it
+    has a single minimum in the logarithm of the temperature. A minimum at either bound is logged as a warning: the
+    probabilities are then so far off that the temperature doesn't calibrate them.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_temperature: float) -> float:
+        return mean_cross_entropy(apply_temperature(probabilities, float(np.exp(log_temperature))), labels)
+
+    bounds = (float(np.log(MIN_TEMPERATURE)), float(np.log(MAX_TEMPERATURE)))
+    log_temperature = float(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": _TOLERANCE}).x)
+    if min(log_temperature - bounds[0], bounds[1] - log_temperature) < 1e-3:
+        logger.warning(
+            "The fitted temperature, %.3g, lies at the bound of the search (%g to %g): the probabilities stay uncalibrated.",
+            np.exp(log_temperature),
+            MIN_TEMPERATURE,
+            MAX_TEMPERATURE,
+        )
+    return float(np.exp(log_temperature))
+
 
 N_LEVELS = 1001
 """Number of coverages, 0, 0.001, ..., 1, for which a quantile is stored."""
