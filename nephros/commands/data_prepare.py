@@ -60,6 +60,11 @@ def _build_parser() -> CommandParser:
         int,
     )
     parser.option(
+        "axes",
+        "what the file's dimensions are, such as ZYX for slices that were saved as channels (default: what the file says)",
+        metavar="ZCYX",
+    )
+    parser.option(
         "voxel-size",
         "in micrometers; needed where the file's metadata don't have it",
         metavar="Z,Y,X",

@@ -52,6 +52,7 @@ def predict(argv: list[str]) -> int:
     )
     parser.option("channel", "index of the nuclei's channel in stacks, from 0; needed where there are several", int)
     parser.option("image", "index of the image in stacks that hold several, from 0", int)
+    parser.option("axes", "what the dimensions of stacks are, such as ZYX for slices saved as channels", metavar="ZCYX")
     parser.option("voxel-size", "of stacks, in micrometers; needed where their metadata don't have it", metavar="Z,Y,X")
     parser.option(
         "overlay",

@@ -18,13 +18,15 @@ from nephros.data.npz_stream import ImageArray, UnreadableInput
 from nephros.errors import FileError
 from nephros.inference.discovery import InputDiscovery, unreadable_message
 from nephros.inference.preprocessing import CellShape, preprocess, rejection_reason
-from nephros.microscopy.detect import read_bytes_unless_stack
+from nephros.microscopy.detect import count_channels, read_bytes_unless_stack
 
 if TYPE_CHECKING:
     from nephros.microscopy.nuclei import ProgressTracker
     from nephros.microscopy.reader import StackOptions
 
 MAX_BATCH_CELLS, MAX_BATCH_BYTES = 2048, 64 << 20
+MAX_CELL_CHANNELS = 8
+"""Channels up to which the pages of a file that calls them so are channels of one cell, and not cells."""
 SizeCheck = Callable[[object, int, int], None]
 """Called with a file's name, the number of cells about to be read from it, and the pixels of each; raises to refuse them."""
 CellBatch = tuple[NDArray[np.int64], NDArray[np.uint8]]
@@ -132,7 +134,11 @@ class CellReader:
             if data is None:
                 yield from self._read_stack(item)
                 return
+            channel = self._channel_page(name, data)
             for image in decode_pages(item, data):
+                if channel is not None and page != channel:
+                    page += 1
+                    continue
                 self._check_size(item, 1, image.shape[0] * image.shape[1])
                 row, source = len(self.sources), CellSource(name, page)
                 page += 1
@@ -151,6 +157,29 @@ class CellReader:
             self._add_error_row(CellSource(name, page), unreadable_message(item, error))
         if deferred_rows:
             self._deferred.append((item, deferred_rows))
+
+    def _channel_page(self, name: str, data: bytes) -> int | None:
+        """Return the page of the channel to read where the pages are channels of one cell; None where each is a cell.
+
+        Raises:
+            FileError: the pages are channels, and no valid channel is chosen.
+        """
+        n_channels = count_channels(data)
+        if n_channels == 1:
+            return None
+        if n_channels > MAX_CELL_CHANNELS:
+            self.input_notes.append(
+                f"{name} has {n_channels:,} channels by its metadata; they are taken for images of one cell each"
+            )
+            return None
+        channel = self._stack_options.channel if self._stack_options else None
+        if channel is None or not 0 <= channel < n_channels:
+            raise FileError(
+                name,
+                f"{name} has {n_channels} channels by its metadata, which are not cells; set `channel` to the one that shows the "
+                f"nuclei, from 0 to {n_channels - 1}, or save only that channel (or cells without such metadata).",
+            )
+        return channel
 
     def _read_stack(self, path: Path | InMemoryFile) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         if isinstance(path, InMemoryFile):

@@ -65,6 +65,35 @@ def is_stack(file: IO[bytes]) -> bool:
     return n_large_pages > 1
 
 
+def count_channels(data: bytes) -> int:
+    """Return how many channels of one image the pages of a TIFF file are by its own word; 1 where it doesn't say so."""
+    if not data.startswith(TIFF_MAGIC):
+        return 1
+    header = data[: 16 if b"+" in data[2:4] else 8]
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+        file = io.BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+        return _n_channels(str(tags.get(_TAG_DESCRIPTION, ""))) if tags.next else 1
+    except DECODE_ERRORS:
+        return 1
+
+
+def _n_channels(description: str) -> int:
+    """Return the length of the C axis in the description of the first page, or 1 where there is none."""
+    sizes: list[str] = []
+    samples = 1
+    if "<OME" in description or ":OME" in description:
+        sizes = re.findall(r"\bSizeC\s*=\s*[\"']\s*(\d{1,9})", description)
+        samples = max(map(int, re.findall(r"\bSamplesPerPixel\s*=\s*[\"']\s*(\d{1,9})", description)), default=1)
+    elif description.startswith(("ImageJ=", "SCIFIO=")):
+        sizes = re.findall(r"^channels=(\d{1,9})", description, re.MULTILINE)
+    elif match := re.match(r'\{"shape": \[([\d, ]{1,99})\].*"axes": "(\w{1,32})"', description):  # tifffile's
+        sizes = [size for axis, size in zip(match[2], match[1].split(","), strict=False) if axis == "C"]
+    return max(map(int, sizes), default=1) // max(1, samples)
+
+
 def _n_slices(description: str) -> int:
     """Return the length of the Z axis in the description of the first page, or 1 where there is none."""
     if "<OME" in description or ":OME" in description:

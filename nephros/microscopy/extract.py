@@ -67,7 +67,7 @@ def extract_nuclei_from_file(
     with tempfile.TemporaryDirectory(prefix="nephros-") as temporary_dir:
         scratch_dir = Path(temporary_dir)
         try:
-            stack = open_stack(path, options.channel, image=options.image)
+            stack = open_stack(path, options.channel, image=options.image, axes=options.axes)
             scale = VoxelScaling.resolve(
                 str(path), stack.voxel_size, options.voxel_size, TRAINING_VOXEL_SIZE, resample=True
             )
@@ -113,6 +113,7 @@ def _with_next_step(path: Path, message: str) -> str:
     if match is None or match[1] not in _EXAMPLE_ARGUMENTS:
         return message
     direct = f"give `{match[1]}`, or " if match[1] in _PREDICT_PARAMETERS else ""
+    direct += "`axes` (ZYX) if they are slices, or " if "`axes`" in message else ""
     problem, _, _ = message.rpartition("; ")  # the advice after it is for callers of `nephros.prepare`
     prepare_call = f"`nephros.prepare({str(path)!r}, {_EXAMPLE_ARGUMENTS[match[1]]}, out='cells.npz')`"
     return (

@@ -68,6 +68,11 @@ def check_mask_matches_stack(stack: Stack, mask: Stack) -> None:
             mask.path,
             f"{mask.path} has {pixel_kind}; a mask holds integers: 0 outside, and a unique positive id per nucleus.",
         )
+    if mask.shape != stack.shape and stack.shape[0] == 1 and stack.n_channels == mask.shape[0]:
+        raise IncompatibleError(
+            f"{mask.path} has {mask.shape[0]} slices, and {stack.path.name} has one slice and as many channels, which seem to be "
+            "its slices; set `axes` to ZYX and leave out `channel`."
+        )
     if mask.shape != stack.shape:
         raise IncompatibleError(
             f"{mask.path} has the shape {mask.shape} (slices, rows, columns) and {stack.path.name} {stack.shape}; "

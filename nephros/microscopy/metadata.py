@@ -28,6 +28,8 @@ class StackInfo:
     n_channels: int
     image: int = 0
     """Index of the image in a file that holds several."""
+    axes: str | None = None
+    """What the user says the file's dimensions are; None takes the file's word."""
 
 
 @dataclass(frozen=True)

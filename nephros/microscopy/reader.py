@@ -33,6 +33,11 @@ class StackOptions:
     image: int | None = None
     voxel_size: VoxelSize | None = None
     """Micrometers along z, y and x; None takes the file's."""
+    axes: str | None = None
+
+
+MANY_CHANNELS = 5
+"""Channels from which those of a single slice are likely to be slices."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,12 @@ class Stack:
 
 
 def open_stack(
-    path: str | Path, channel: int | None = None, *, image: int | None = None, is_mask: bool = False
+    path: str | Path,
+    channel: int | None = None,
+    *,
+    image: int | None = None,
+    axes: str | None = None,
+    is_mask: bool = False,
 ) -> Stack:
     """Open a stack, reading only its headers.
 
@@ -70,11 +80,12 @@ def open_stack(
         channel: index of the channel to read; None where there is only one.
         image: index of the image to read in a file that holds several, such as OME-TIFF with several positions; None takes the
             only one with several slices, else the first.
-        is_mask: whether the file is an instance mask, which has only one channel.
+        axes: what the file's dimensions are, such as ``"ZYX"`` where slices are saved as channels; None takes the file's word.
+        is_mask: whether the file is an instance mask, which has only one channel: channels of a single slice count as slices.
 
     Raises:
         FileError: the file is missing, damaged or not such a stack, or has several channels and `channel` is None.
-        InvalidArgument: the file has no image `image`, or the image no channel `channel`.
+        InvalidArgument: the file has no image `image`, or the image no channel `channel`, or `axes` can't be its dimensions.
         MissingDependency: reading the file needs the extra `stacks`.
     """
     path = Path(path).expanduser().absolute()
@@ -83,8 +94,10 @@ def open_stack(
         stack = _open_npy(path)
         if image:
             raise InvalidArgument("image", image, f"0 for {path.name}")
+        if axes not in (None, "ZYX"):
+            raise InvalidArgument("axes", axes, f"ZYX for {path.name}")
     elif magic.startswith(TIFF_MAGIC):
-        stack = _open_tiff(path, channel, image, is_mask)
+        stack = _open_tiff(path, StackOptions(channel, image, axes=axes), is_mask)
     else:
         raise FileError(path, f"{path} is neither a TIFF file nor a .npy array; save the stack as TIFF or OME-TIFF.")
     if not 0 <= (channel or 0) < stack.n_channels:
@@ -156,22 +169,31 @@ def _read_raw_planes(
             yield values.reshape(shape[1:]).astype(dtype.newbyteorder("="), copy=False)
 
 
-def _open_tiff(path: Path, channel: int | None, image: int | None, is_mask: bool) -> Stack:
-    with open_series(path, image) as opened:
+def _open_tiff(path: Path, options: StackOptions, is_mask: bool) -> Stack:
+    channel = options.channel
+    with open_series(path, options.image) as opened:
         file, series = opened.file, opened.series
-        axes = _normalized_axes(path, series)
+        axes = _axes_of_series(path, series, options.axes, is_mask)
+        planes_per_page = max(1, int(np.prod(series.keyframe.shape[:-2])))
+        notes = [*opened.notes, *_axes_notes(path, series, axes, options.axes)]
         sizes = {axis: int(size) for axis, size in zip(axes, series.shape, strict=True)}
         dtype, voxel_size = np.dtype(series.dtype or "u1"), voxel_size_of_tiff(file)
         check_all_planes(path, file, series)
     n_channels, shape = sizes.get("C", 1), (sizes.get("Z", 1), sizes["Y"], sizes["X"])
     if n_channels > 1 and is_mask:
         raise FileError(path, f"{path} has {n_channels} channels, and a mask has one; save only the ids of the nuclei.")
-    if n_channels > 1 and channel is None:
-        raise FileError(
-            path,
-            f"{path.name} has {n_channels} channels; set `channel` to the one that shows the nuclei, "
-            f"from 0 to {n_channels - 1}.",
+    if n_channels > 1:
+        as_slices = (
+            f"if they are the slices of one channel, set `axes` to {axes.replace('C', 'Z')}" if shape[0] == 1 else ""
         )
+        if channel is None:
+            raise FileError(
+                path,
+                f"{path.name} has {n_channels} channels{' and one slice' if as_slices else ''}; set `channel` to the one that "
+                f"shows the nuclei, from 0 to {n_channels - 1}{', or, ' + as_slices if as_slices else ''}.",
+            )
+        if as_slices and n_channels >= MANY_CHANNELS:
+            notes.append(f"{path.name} has {n_channels} channels of one slice, and one of them is read; {as_slices}.")
     channel_index = channel or 0
     outer_axes = [(axis, size) for axis, size in sizes.items() if axis in "CZ"]
 
@@ -191,7 +213,8 @@ def _open_tiff(path: Path, channel: int | None, image: int | None, is_mask: bool
                 )
                 return
             for z in range(shape[0]):
-                page = series.pages[plane_index(z)]
+                page_index, plane = divmod(plane_index(z), planes_per_page)
+                page = series.pages[page_index]
                 if page is None:
                     raise FileError(
                         path, f"{path} lacks slice {z}: it is one file of several; save the stack as one file."
@@ -201,13 +224,43 @@ def _open_tiff(path: Path, channel: int | None, image: int | None, is_mask: bool
                         path, f"{path}: slice {z} was never written completely; copy the file again from its source."
                     )
                 values = page.asarray(maxworkers=1)
+                if planes_per_page > 1:
+                    values = values.reshape(planes_per_page, *values.shape[-2:])[plane]
                 if values.shape != shape[1:]:
                     raise FileError(
                         path, f"{path}: slice {z} has shape {values.shape}, not {shape[1:]}; save the stack again."
                     )
                 yield values
 
-    return Stack(path, shape, dtype, channel_index, n_channels, voxel_size, slices, opened.image, opened.notes)
+    return Stack(path, shape, dtype, channel_index, n_channels, voxel_size, slices, opened.image, tuple(notes))
+
+
+def _axes_of_series(path: Path, series: TiffPageSeries, axes: str | None, is_mask: bool) -> str:
+    """Return one letter per dimension, C, Z, Y or X, or any other for dimensions of length 1: the user's or the file's."""
+    if not series.axes.endswith("YX"):
+        return _normalized_axes(path, series)
+    if axes is not None:
+        is_valid = axes.endswith("YX") and len(set(axes)) == len(axes) and set(axes) <= set("ZCYX")
+        if not is_valid or len(axes) != len(series.axes):
+            raise InvalidArgument(
+                "axes",
+                axes,
+                f"{len(series.axes)} different letters of Z, C, Y and X that end with YX, for the sizes {series.shape} of "
+                f"{path.name}",
+            )
+        return axes
+    long_axes = [axis for axis, size in zip(series.axes, series.shape, strict=True) if size > 1 and axis not in "YX"]
+    if is_mask and long_axes in (["C"], ["S"]):
+        return series.axes.replace(long_axes[0], "Z")
+    return _normalized_axes(path, series)
+
+
+def _axes_notes(path: Path, series: TiffPageSeries, axes: str, user_axes: str | None) -> list[str]:
+    """Return a sentence where a mask's channels or color samples are taken for slices."""
+    if user_axes is not None or "Z" in series.axes or not (what := {"C", "S"} & (set(series.axes) - set(axes))):
+        return []
+    kind = "channels" if "C" in what else "color planes"
+    return [f"{path.name} has {series.shape[0]} {kind} by its metadata, which are taken for the slices of a mask."]
 
 
 def _normalized_axes(path: Path, series: TiffPageSeries) -> str:
@@ -215,16 +268,25 @@ def _normalized_axes(path: Path, series: TiffPageSeries) -> str:
     axes, shape = series.axes, series.shape
     long_axes = [axis for axis, size in zip(axes, shape, strict=True) if size > 1 and axis not in "YX"]
     if "S" in axes:
-        raise FileError(path, f"{path} is a color image (RGB); save only the channel of the nuclei, in grayscale.")
+        slices = (
+            f", or, if its {shape[0]} planes are slices, set `axes` to {axes.replace('S', 'Z')}"
+            if axes == "SYX"
+            else ""
+        )
+        raise FileError(
+            path, f"{path} is a color image (RGB); save only the channel of the nuclei, in grayscale{slices}."
+        )
     if "T" in long_axes:
         raise FileError(
-            path, f"{path} is a time series (axes {axes}, shape {shape}); save one time point as a stack with a Z axis."
+            path,
+            f"{path} is a time series (axes {axes}, shape {shape}); save one time point as a stack with a Z axis, or, "
+            "if these are slices, name each dimension in `axes`, such as ZYX.",
         )
     unknown_axes = [axis for axis in long_axes if axis not in "CZ"]
     if not axes.endswith("YX") or len(unknown_axes) + ("Z" in long_axes) > 1:
         raise FileError(
             path,
             f"{path} has the axes {axes} with the sizes {shape}, which don't tell slices from channels; "
-            "save it as OME-TIFF or from ImageJ.",
+            "save it as OME-TIFF or from ImageJ, or name each dimension in `axes`, such as ZCYX.",
         )
     return axes.replace(unknown_axes[0], "Z") if unknown_axes else axes

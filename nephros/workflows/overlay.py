@@ -93,8 +93,8 @@ def _read_predictions(path: Path, npz: str, n: int) -> tuple[NDArray[np.int64], 
 def _open_unchanged(info: StackInfo | MaskInfo) -> Stack:
     """Open a file that the metadata name, if it is still the same."""
     path = Path(info.path)
-    channel, image = (info.channel, info.image) if isinstance(info, StackInfo) else (None, None)
-    stack = open_stack(path, channel, image=image, is_mask=isinstance(info, MaskInfo))
+    channel, image, axes = (info.channel, info.image, info.axes) if isinstance(info, StackInfo) else (None, None, None)
+    stack = open_stack(path, channel, image=image, axes=axes, is_mask=isinstance(info, MaskInfo))
     if file_digest(path) != info.sha256:
         raise FileError(
             path, f"{path} has changed since the nuclei were cropped from it; run `nephros.prepare(STACK)` again."

@@ -31,6 +31,7 @@ def predict(
     white_level: float | None = None,
     channel: int | None = None,
     image: int | None = None,
+    axes: str | None = None,
     voxel_size: VoxelSize | None = None,
 ) -> Predictions:
     """Classify images of cells.
@@ -41,9 +42,10 @@ def predict(
         model: a run folder, an exported file, a `Predictor`, or None for the bundled model.
         coverage: probability, above 0 to 1, with which a prediction set shall contain the true class.
         white_level: pixel value of 16-bit images that becomes 255; None takes the brightest pixel of all of them.
-        channel: index of the channel that shows the nuclei, in stacks with several.
+        channel: index of the channel that shows the nuclei, in stacks, and images of single cells, with several.
         image: index of the image, in stacks whose files hold several; None takes the only one with several slices, else the
             first.
+        axes: what the dimensions of stacks are, such as ``"ZYX"`` for slices saved as channels; None takes the files' word.
         voxel_size: of stacks, in micrometers along z, y and x; None takes the metadata of each file.
 
     Returns:
@@ -65,7 +67,7 @@ def predict(
         [inputs] if isinstance(inputs, str | Path) else inputs,
         predictor.input_shape,
         white_level,
-        stack_options=StackOptions(channel, image, voxel_size),
+        stack_options=StackOptions(channel, image, voxel_size, axes),
     )
     shift_check = DatasetShiftCheck(predictor.card)
     batches = []

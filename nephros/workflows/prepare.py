@@ -56,6 +56,7 @@ def prepare(
     mask: str | Path | None = None,
     channel: int | None = None,
     image: int | None = None,
+    axes: str | None = None,
     voxel_size: VoxelSize | None = None,
     target_voxel_size: VoxelSize = TRAINING_VOXEL_SIZE,
     resample: bool = True,
@@ -79,6 +80,7 @@ def prepare(
         channel: index of the channel that shows the nuclei; needed where the stack has several.
         image: index of the image in a file that holds several, such as OME-TIFF with several positions; None takes the only one
             with several slices, else the first.
+        axes: what the file's dimensions are, such as ``"ZYX"`` where slices are saved as channels; None takes the file's word.
         voxel_size: micrometers along z, y and x; None takes the file's metadata.
         target_voxel_size: voxel size of the crops.
         resample: False uses the stack's voxels as they are.
@@ -97,7 +99,7 @@ def prepare(
     files = OutputFiles.beside(out, with_mask=mask is None)
     files.check_overwrites(stack, mask, classes)
     class_of_id = None if classes is None else read_class_labels(classes)
-    image_stack = open_stack(stack, channel, image=image)
+    image_stack = open_stack(stack, channel, image=image, axes=axes)
     scale = VoxelScaling.resolve(
         image_stack.path.name, image_stack.voxel_size, voxel_size, target_voxel_size, resample=resample
     )
@@ -127,7 +129,7 @@ def prepare(
         if class_of_id is not None:
             arrays |= labeled_splits(images, nuclei.ids, segmented.nuclei.ids, class_of_id, seed)
             class_labels = ClassLabelInfo(str(classes), seed, tuple(arrays["class_names"].tolist()))
-        metadata = _metadata(image_stack, mask_stack, scale, result, files, class_labels)
+        metadata = _metadata(image_stack, mask_stack, scale, result, files, class_labels, axes)
         table_csv = nuclei_csv(nuclei, segmented.at_border[result.is_kept], scale.stack_voxel_size)
         files.write(scratch_dir, table_csv, metadata, mask_stack.path, arrays)
     return PreparedStack(images, nuclei.ids, files.paths(), metadata)
@@ -148,6 +150,7 @@ def _metadata(
     result: NucleusImages,
     files: OutputFiles,
     class_labels: ClassLabelInfo | None,
+    axes: str | None,
 ) -> PreparationMetadata:
     """Describe the inputs, how the images were made, and what they look like."""
     is_automatic, limits = files.mask is not None, result.contrast_limits
@@ -170,6 +173,7 @@ def _metadata(
             stack.channel,
             stack.n_channels,
             stack.image,
+            axes,
         ),
         mask=MaskInfo(
             str(files.mask or mask.path),

@@ -1,0 +1,120 @@
+"""Channels, slices and color planes that files written by tifffile confuse: asked for, and named by `axes` or `channel`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+import nephros
+from nephros.errors import FileError, IncompatibleError, InvalidArgument
+from nephros.microscopy.reader import Stack, open_stack
+from nephros.microscopy.synthetic import SyntheticStack
+
+VOLUME = np.random.default_rng(0).integers(0, 4000, (6, 12, 16)).astype(np.uint16)
+DEFAULTS: dict[str, dict[str, Any]] = {"imagej.tif": {"imagej": True}, "default.ome.tif": {"photometric": "minisblack"}}
+
+
+def _read(stack: Stack) -> np.ndarray[Any, Any]:
+    return np.stack(list(stack.slices()))
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_slices_saved_as_channels_are_asked_for_and_read_by_axes(
+    name: str, compression: str | None, tmp_path: Path
+) -> None:
+    compressed = None if name == "imagej.tif" else compression
+    tifffile.imwrite(tmp_path / name, VOLUME, compression=compressed, **DEFAULTS[name])
+    with pytest.raises(FileError, match=r"6 channels and one slice; set `channel` .*slices.* `axes` to ZYX"):
+        open_stack(tmp_path / name)
+    assert np.array_equal(_read(open_stack(tmp_path / name, axes="ZYX")), VOLUME)
+    single = open_stack(tmp_path / name, 2)
+    assert np.array_equal(_read(single), VOLUME[2:3])
+    assert "`axes` to ZYX" in single.notes[0]
+    mask = open_stack(tmp_path / name, is_mask=True)
+    assert np.array_equal(_read(mask), VOLUME)
+    assert "slices of a mask" in mask.notes[0]
+
+
+@pytest.mark.parametrize("n_slices", [3, 4])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_few_slices_saved_as_color_planes_are_named_and_read_by_axes(
+    n_slices: int, compression: str | None, tmp_path: Path
+) -> None:
+    volume = VOLUME[:n_slices]
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, volume, photometric="rgb", planarconfig="separate", compression=compression)
+    with pytest.raises(FileError, match=rf"color image .*{n_slices} planes are slices, set `axes` to ZYX"):
+        open_stack(path)
+    assert np.array_equal(_read(open_stack(path, axes="ZYX")), volume)
+    assert np.array_equal(_read(open_stack(path, 1, axes="CYX")), volume[1:2])
+    assert np.array_equal(_read(open_stack(path, is_mask=True)), volume)
+
+
+def test_time_points_and_nameless_dimensions_are_read_by_axes(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "t.ome.tif", VOLUME, photometric="minisblack", metadata={"axes": "TYX"})
+    with pytest.raises(FileError, match=r"time series.*`axes`"):
+        open_stack(tmp_path / "t.ome.tif")
+    assert np.array_equal(_read(open_stack(tmp_path / "t.ome.tif", axes="ZYX")), VOLUME)
+    four = VOLUME.reshape(3, 2, 12, 16)
+    tifffile.imwrite(tmp_path / "four.tif", four, photometric="minisblack")
+    with pytest.raises(FileError, match=r"`axes`"):
+        open_stack(tmp_path / "four.tif")
+    assert np.array_equal(_read(open_stack(tmp_path / "four.tif", 1, axes="ZCYX")), four[:, 1])
+    assert np.array_equal(_read(open_stack(tmp_path / "four.tif", 1, axes="CZYX")), four[1])
+
+
+@pytest.mark.parametrize("axes", ["", "YX", "XYZ", "ZZYX", "TYX", "CZYX", "zyx"])
+def test_axes_that_dont_fit_are_refused(axes: str, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", VOLUME, imagej=True)
+    with pytest.raises(InvalidArgument) as exc_info:
+        open_stack(tmp_path / "a.tif", axes=axes)
+    assert (exc_info.value.parameter, exc_info.value.value) == ("axes", axes)
+
+
+def test_a_mask_with_as_many_slices_as_the_stack_has_channels(tmp_path: Path) -> None:
+    pixels, mask = (np.stack(part) for part in zip(*SyntheticStack((12, 90, 90)).slices(), strict=True))
+    metadata = {"unit": "um", "spacing": 1.0}
+    tifffile.imwrite(tmp_path / "a.tif", pixels, imagej=True, resolution=(2, 2), metadata=metadata)
+    tifffile.imwrite(tmp_path / "mask.tif", mask.astype(np.uint16), imagej=True)
+    files: dict[str, Any] = {"out": tmp_path / "cells.npz", "mask": tmp_path / "mask.tif"}
+    with pytest.raises(IncompatibleError, match=r"12 slices, .* set `axes` to ZYX"):
+        nephros.prepare(tmp_path / "a.tif", channel=0, **files)
+    result = nephros.prepare(tmp_path / "a.tif", axes="ZYX", **files)
+    assert result.ids.tolist() == np.unique(mask)[1:].tolist()
+    assert result.metadata.stack.axes == "ZYX"
+
+
+CELL = np.random.default_rng(0).integers(0, 255, (28, 28)).astype(np.uint8)
+COMPOSITES: dict[str, dict[str, Any]] = {
+    "ij.tif": {"imagej": True, "metadata": {"axes": "CYX", "mode": "composite"}},
+    "c.ome.tif": {"photometric": "minisblack", "metadata": {"axes": "CYX"}},
+    "shaped.tif": {"photometric": "minisblack", "metadata": {"axes": "CYX"}},
+}
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_channels_of_a_cell_are_not_cells(name: str, dtype: type, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / name, np.stack([CELL // 2, CELL, CELL // 3]).astype(dtype), **COMPOSITES[name])
+    tifffile.imwrite(tmp_path / "one.tif", CELL.astype(dtype))
+    refused = nephros.predict(tmp_path / name)
+    assert len(refused) == 1
+    assert "3 channels" in refused.errors[0]
+    assert "`channel`" in refused.errors[0]
+    chosen, single = nephros.predict(tmp_path / name, channel=1), nephros.predict(tmp_path / "one.tif")
+    assert not chosen.errors
+    assert np.array_equal(chosen.probabilities, single.probabilities)
+    assert "channels" in nephros.predict(tmp_path / name, channel=3).errors[0]
+
+
+def test_many_channels_of_cell_size_are_cells_and_noted(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([CELL] * 12), imagej=True)
+    predictions = nephros.predict(tmp_path / "a.tif")
+    assert len(predictions) == 12
+    assert not predictions.errors
+    assert any("12 channels" in note for note in predictions.notes)
