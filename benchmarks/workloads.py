@@ -18,7 +18,7 @@ from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset, Split
 from nephros.data.load import find_local_file, load
 from nephros.data.synthetic import make_synthetic
-from nephros.models.input_spec import InputSpec
+from nephros.models.classifier import InputSpec
 from nephros.recipe import Recipe
 from nephros.training.model_init import init_model
 from nephros.training.trainer import Trainer

@@ -19,8 +19,8 @@ from nephros.evaluation.leaderboard import published_results
 from nephros.evaluation.metrics import Metrics
 from nephros.files import write_text
 from nephros.models import build_network
+from nephros.models.classifier import InputSpec
 from nephros.models.flops import count_multiply_adds
-from nephros.models.input_spec import InputSpec
 from nephros.presets import RECIPES
 from nephros.recipe_io import read_recipe
 from nephros.reporting.plots.style import INK, LIGHT_COLORS, LINE, MUTED, PAGE_WIDTH, add_axes, new_figure, with_style

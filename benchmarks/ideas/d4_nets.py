@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nephros.models.classifier import InputSpec
 from nephros.models.dihedral import N_ORIENTATIONS, D4BatchNorm, D4Conv
-from nephros.models.input_spec import InputSpec
 from nephros.recipe import ModelConfig
 
 

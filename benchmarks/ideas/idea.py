@@ -10,7 +10,7 @@ from torch import nn
 
 from benchmarks.ideas.labels import MakeSoftTargets
 from nephros.models import build_network
-from nephros.models.input_spec import InputSpec
+from nephros.models.classifier import InputSpec
 from nephros.recipe import ModelConfig, Recipe
 from nephros.recipe_io import apply_overrides
 from nephros.training.trainer import Trainer

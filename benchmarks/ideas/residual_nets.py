@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nephros.models.input_spec import InputSpec
+from nephros.models.classifier import InputSpec
 from nephros.recipe import ModelConfig
 
 Layer = Callable[[], nn.Module]

@@ -25,8 +25,8 @@ def _print_recipes() -> None:
 
     from nephros.console import table_console
     from nephros.models import build_network
+    from nephros.models.classifier import InputSpec
     from nephros.models.flops import count_multiply_adds, count_parameters
-    from nephros.models.input_spec import InputSpec
     from nephros.presets import RECIPES
 
     spec = InputSpec(channels=1, height=28, width=28, n_classes=8)

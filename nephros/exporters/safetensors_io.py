@@ -10,8 +10,7 @@ from nephros.errors import FileError, NephrosError
 from nephros.exporters.inference_module import DISTANCE_BUFFERS, InferenceModule
 from nephros.inference.model_card import ModelCard, card_from_json, card_to_json
 from nephros.models import build_network
-from nephros.models.classifier import Classifier
-from nephros.models.input_spec import InputSpec
+from nephros.models.classifier import Classifier, InputSpec
 from nephros.models.serialization import READ_ERRORS, deserialize, serialize
 from nephros.recipe import ModelConfig
 from nephros.runs import RunInfo

@@ -8,10 +8,10 @@ from torch import nn
 
 from nephros.errors import UnknownName
 from nephros.models.classical import CLASSICAL_MODELS
+from nephros.models.classifier import InputSpec
 from nephros.models.compact import Compact
 from nephros.models.course import Course
 from nephros.models.equivariant import Equivariant
-from nephros.models.input_spec import InputSpec
 from nephros.models.poster import nephnet2d, poster
 from nephros.models.resnet import resnet18, resnet50
 from nephros.recipe import ModelConfig

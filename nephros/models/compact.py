@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nephros.models.input_spec import InputSpec
+from nephros.models.classifier import InputSpec
 from nephros.models.resnet import ResidualBlock
 from nephros.recipe import ModelConfig
 

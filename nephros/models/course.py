@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from nephros.models.input_spec import InputSpec
+from nephros.models.classifier import InputSpec
 from nephros.recipe import ModelConfig
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from nephros.models.classifier import InputSpec
 from nephros.models.dihedral import N_ORIENTATIONS, D4BatchNorm, D4Conv, GlobalOrientationPool
-from nephros.models.input_spec import InputSpec
 from nephros.recipe import ModelConfig
 
 

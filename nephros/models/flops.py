@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nephros.models.classical import ClassicalModel
-from nephros.models.input_spec import InputSpec
+from nephros.models.classifier import InputSpec
 
 
 def count_parameters(network: nn.Module) -> int:

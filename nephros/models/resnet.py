@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nephros.models.input_spec import InputSpec
+from nephros.models.classifier import InputSpec
 from nephros.recipe import ModelConfig
 
 

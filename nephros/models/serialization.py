@@ -17,8 +17,7 @@ from nephros.errors import FileError
 from nephros.files import atomic_write
 from nephros.models import build_network
 from nephros.models.classical import CLASSICAL_MODELS
-from nephros.models.classifier import Classifier
-from nephros.models.input_spec import InputSpec
+from nephros.models.classifier import Classifier, InputSpec
 from nephros.recipe import ModelConfig
 
 FORMAT = "nephros-2"

@@ -11,8 +11,7 @@ from nephros.data.batches import batch_boundaries
 from nephros.data.dataset import Dataset, Split, channel_statistics
 from nephros.errors import InvalidArgument
 from nephros.models import build_network
-from nephros.models.classifier import Classifier
-from nephros.models.input_spec import InputSpec
+from nephros.models.classifier import Classifier, InputSpec
 from nephros.models.tta import includes_rotations
 from nephros.recipe import Recipe
 

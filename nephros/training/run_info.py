@@ -14,9 +14,8 @@ from nephros import device as devices
 from nephros.data.dataset import Dataset
 from nephros.distributed import DistributedContext
 from nephros.environment import git_commit, package_versions
-from nephros.models.classifier import Classifier
+from nephros.models.classifier import Classifier, InputSpec
 from nephros.models.flops import count_multiply_adds, count_parameters
-from nephros.models.input_spec import InputSpec
 from nephros.recipe import Recipe
 from nephros.runs import RunInfo
 from nephros.training.model_init import input_spec

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nephros.distributed import SINGLE_PROCESS
 from nephros.models import build_network
+from nephros.models.classifier import InputSpec
 from nephros.models.dihedral import (
     _CAYLEY_TABLE,
     N_ORIENTATIONS,
@@ -22,7 +23,6 @@ from nephros.models.dihedral import (
     fold_batch_norm,
     mean_over_orientations,
 )
-from nephros.models.input_spec import InputSpec
 from nephros.models.sync_batchnorm import convert_sync_batchnorm
 from nephros.recipe import ModelConfig
 

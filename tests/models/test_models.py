@@ -11,9 +11,8 @@ import torch
 
 from nephros.errors import FileError, IncompatibleError, UnknownName
 from nephros.models import MODELS, build_network
-from nephros.models.classifier import Classifier
+from nephros.models.classifier import Classifier, InputSpec
 from nephros.models.flops import count_multiply_adds, count_parameters
-from nephros.models.input_spec import InputSpec
 from nephros.models.serialization import load_model, save_model
 from nephros.presets import NETWORK_RECIPES
 from nephros.recipe import ModelConfig

@@ -14,9 +14,8 @@ import nephros
 from nephros.data.dataset import Dataset, Split
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, NephrosError
 from nephros.models.classical import CLASSICAL_MODELS, ClassicalModel, KNNClassifier
-from nephros.models.classifier import Classifier
+from nephros.models.classifier import Classifier, InputSpec
 from nephros.models.flops import count_multiply_adds, count_parameters
-from nephros.models.input_spec import InputSpec
 from nephros.models.serialization import load_model, save_model
 from nephros.presets import NETWORK_RECIPES, RECIPES
 from nephros.recipe import ClassicalConfig, KNNConfig, ModelConfig, OptimizerConfig, Recipe, SVMConfig

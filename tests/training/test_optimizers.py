@@ -8,7 +8,7 @@ from torch import nn
 
 from nephros.errors import InvalidArgument
 from nephros.models import build_network
-from nephros.models.input_spec import InputSpec
+from nephros.models.classifier import InputSpec
 from nephros.recipe import ModelConfig, OptimizerConfig, Recipe
 from nephros.training.optimizers import Muon, build_optimizer, orthogonalize
 

@@ -15,8 +15,7 @@ from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
 from nephros.errors import DivergedError
 from nephros.models import build_network
-from nephros.models.classifier import Classifier
-from nephros.models.input_spec import InputSpec
+from nephros.models.classifier import Classifier, InputSpec
 from nephros.recipe import AugmentConfig, LRScheduleConfig, ModelConfig, OptimizerConfig, Recipe
 from nephros.training import checkpoint
 from nephros.training.history import EpochMetrics

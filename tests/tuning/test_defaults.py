@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nephros.errors import UnknownName
 from nephros.models import MODELS, build_network
-from nephros.models.input_spec import InputSpec
+from nephros.models.classifier import InputSpec
 from nephros.presets import NETWORK_RECIPES
 from nephros.recipe import LRScheduleConfig, ModelConfig, OptimizerConfig, Recipe
 from nephros.tuning.defaults import _DEFAULT_SPACES, default_space
