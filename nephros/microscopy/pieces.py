@@ -20,6 +20,7 @@ MAX_STRAY_VOXELS, MAX_STRAY_SHARE = 3, 0.05
 MAX_SCATTERED_SHARE = 0.25
 """Share of scattered nuclei up to which a mask is used, with a warning."""
 _N_NAMED = 5
+_BATCH_NUCLEI = 4096
 
 
 class PieceFinder:
@@ -35,7 +36,7 @@ class PieceFinder:
         # With an empty block on either side, a neighbor's key never belongs to another row, slice or nucleus.
         self._n_blocks = [-(-size // block) + 2 for size, block in zip(shape, self._block, strict=True)]
         self._keys: list[NDArray[np.int64]] = []
-        self._counts: list[NDArray[np.int64]] = []
+        self._counts: list[NDArray[np.uint32]] = []
         self._layer_start, self._layer = 0, -1
 
     def add_voxels(self, columns: NDArray[np.int64], z: int, y: NDArray[np.int64], x: NDArray[np.int64]) -> None:
@@ -47,7 +48,7 @@ class PieceFinder:
         keys = (columns * self._n_blocks[0] + self._layer + 1) * n_y + y // self._block[1] + 1
         unique_keys, counts = np.unique(keys * n_x + x // self._block[2] + 1, return_counts=True)
         self._keys.append(unique_keys)
-        self._counts.append(counts)
+        self._counts.append(counts.astype(np.uint32))
 
     def _merge_layer(self) -> None:
         """Add up the counts of the same block from several slices and bands."""
@@ -55,7 +56,7 @@ class PieceFinder:
             keys, counts = (np.concatenate(parts[self._layer_start :]) for parts in (self._keys, self._counts))
             unique_keys, inverse = np.unique(keys, return_inverse=True)
             self._keys[self._layer_start :] = [unique_keys]
-            self._counts[self._layer_start :] = [np.bincount(inverse, weights=counts).astype(np.int64)]
+            self._counts[self._layer_start :] = [np.bincount(inverse, weights=counts).astype(np.uint32)]
         self._layer_start = len(self._keys)
 
     def far_sums(self, n: int) -> NDArray[np.float64]:
@@ -64,13 +65,22 @@ class PieceFinder:
         The sums are those of the blocks' centers.
         """
         self._merge_layer()
-        keys = np.concatenate(self._keys) if self._keys else np.zeros(0, np.int64)
-        counts = np.concatenate(self._counts) if self._counts else np.zeros(0, np.int64)
+        n_cells, far = int(np.prod(self._n_blocks)), np.zeros((4, n))
+        for start in range(0, n, _BATCH_NUCLEI):
+            stop = min(start + _BATCH_NUCLEI, n)
+            parts = []
+            for keys, counts in zip(self._keys, self._counts, strict=True):
+                low, high = np.searchsorted(keys, (start * n_cells, stop * n_cells))
+                parts.append((keys[low:high] - start * n_cells, counts[low:high]))
+            keys, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+            far[:, start:stop] = self._batch_far_sums(keys, counts, stop - start)
+        return far
+
+    def _batch_far_sums(self, keys: NDArray[np.int64], counts: NDArray[np.uint32], n: int) -> NDArray[np.float64]:
+        """Return the sums for `n` nuclei whose keys begin at 0."""
         order = np.argsort(keys)
         keys, counts = keys[order], counts[order]
         far = np.zeros((4, n))
-        if len(keys) == 0:
-            return far
         piece = self._connect(keys)
         piece_voxels = np.bincount(piece, weights=counts)
         column, *blocks = np.unravel_index(keys, (n, *self._n_blocks))
