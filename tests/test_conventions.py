@@ -52,12 +52,12 @@ def test_every_public_name_can_be_imported() -> None:
 
 
 def test_the_library_names_parameters_not_options() -> None:
-    found = []
+    offenders = []
     for path in _package_files():
         name = path.relative_to(PACKAGE)
         if name.parts[0] not in COMMAND_LINE and str(name) not in WRITES_COMMANDS + OTHER_OPTIONS:
-            found += [f"{name}: {text}" for text in _string_literals(path) if re.search(r"(?<![\w-])--[a-z]", text)]
-    assert not found, "\n".join(found)
+            offenders += [f"{name}: {text}" for text in _string_literals(path) if re.search(r"(?<![\w-])--[a-z]", text)]
+    assert not offenders, "\n".join(offenders)
 
 
 def _string_literals(path: Path) -> Iterator[str]:
@@ -73,14 +73,14 @@ def _string_literals(path: Path) -> Iterator[str]:
 
 def test_no_former_name_is_left() -> None:
     former = set(FORMER_NAMES.split())
-    found = [
+    offenders = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for folder in ("nephros", "tests", "benchmarks", "results")
         for path in python_files(ROOT / folder)
         for name, line in _identifiers(path)
         if name in former
     ]
-    assert not found, "\n".join(found)
+    assert not offenders, "\n".join(offenders)
 
 
 def _identifiers(path: Path) -> Iterator[tuple[str, int]]:

@@ -63,16 +63,16 @@ def _command(code: str) -> str:
         call = ast.parse(code, mode="eval").body
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
             return ""
-        words = ["nephros", *COMMANDS_BY_FUNCTION[call.func.attr].split()]
+        argv = ["nephros", *COMMANDS_BY_FUNCTION[call.func.attr].split()]
         for argument in call.args:
             value = _literal(argument)
-            words += map(str, value) if isinstance(value, list | tuple) else [str(value)]
+            argv += map(str, value) if isinstance(value, list | tuple) else [str(value)]
         for keyword in call.keywords:
             value = _literal(keyword.value)
-            words += [f"--{keyword.arg}".replace("_", "-"), *([] if value is True else [str(value)])]
+            argv += [f"--{keyword.arg}".replace("_", "-"), *([] if value is True else [str(value)])]
     except (SyntaxError, ValueError, KeyError):
         return ""
-    return f"`{shlex.join(words)}`"
+    return f"`{shlex.join(argv)}`"
 
 
 def _literal(node: ast.expr) -> object:

@@ -309,9 +309,9 @@ def _reject_repeated_parameters(request: Request) -> None:
 
 def _unknown_parameter(name: str, known: Collection[str]) -> str:
     """Return the sentence that refuses a query parameter and suggests the nearest, or lists all of them."""
-    shown = sanitize_filename(name.encode("utf-8", "replace"))[:80]
+    safe_name = sanitize_filename(name.encode("utf-8", "replace"))[:80]
     suggestion = did_you_mean(name.lower(), known) or f" Use {', '.join(known)}."
-    return f"There is no query parameter '{shown}'.{suggestion}"
+    return f"There is no query parameter '{safe_name}'.{suggestion}"
 
 
 def _error_response(message: str, status: int, headers: Mapping[str, str] | None = None) -> Response:

@@ -188,8 +188,9 @@ def _tuning_data(dataset: Dataset, settings: StudySettings) -> Dataset:
         settings.metric == "val_auc"
         and compute_metrics(uniform, tuning_data.val.labels, dataset.class_names).auc is None
     ):
-        expected = "val_loss, say: AUC is undefined on this validation split, which lacks classes"
-        raise InvalidArgument("metric", settings.metric, expected)
+        expected = "another metric, such as val_loss"
+        hint = "This validation split lacks classes, so AUC is undefined."
+        raise InvalidArgument("metric", settings.metric, expected, hint=hint)
     return tuning_data
 
 

@@ -73,8 +73,8 @@ def test_step_takes_gradients_and_loss_from_a_closure() -> None:
         return loss.item()
 
     assert optimizer.step(closure) == pytest.approx(1.4, abs=0.7)
-    for one, other in zip(plain.parameters(), wrapped.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    for bare, inner in zip(plain.parameters(), wrapped.parameters(), strict=True):
+        torch.testing.assert_close(bare, inner, rtol=0, atol=0)
 
 
 def test_a_schedule_scales_both_learning_rates() -> None:
@@ -89,11 +89,11 @@ def test_a_schedule_scales_both_learning_rates() -> None:
 
 
 def test_the_recipe_s_fields_reach_the_parameter_groups() -> None:
-    made = build_optimizer(
+    optimizer = build_optimizer(
         OptimizerConfig(name="muon", lr=0.04, aux_lr=0.3, momentum=0.8, weight_decay=1e-3), network()
     )
-    assert isinstance(made, Muon)
-    muon, matrices, vectors = made.param_groups
+    assert isinstance(optimizer, Muon)
+    muon, matrices, vectors = optimizer.param_groups
     assert (muon["lr"], muon["momentum"], muon["weight_decay"]) == (0.04, 0.8, 0.0)
     assert matrices["lr_scale"] == pytest.approx(7.5)
     assert (matrices["weight_decay"], vectors["weight_decay"]) == (1e-3, 0.0)
