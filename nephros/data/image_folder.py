@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,9 @@ def open_folder(path: str | Path, *, size: int | None = None, seed: int = 0) -> 
     """Open a folder of images.
 
     Args:
-        path: contains CLASS/IMAGE, which is split here 7:1:2 by class, or {train,val,test}/CLASS/IMAGE. The sorted names of
-            the subfolders are the class names. Hidden files and files that are not PNG, TIFF or JPEG are ignored.
+        path: contains CLASS/IMAGE, which is split here 7:1:2 by class, or {train,val,test}/CLASS/IMAGE. The names of the
+            subfolders are the class names, in order, numbers by value. Hidden files and files that are not PNG, TIFF or JPEG
+            are ignored.
         size: resize every image to (size, size) pixels with Pillow's bicubic filter; None requires images of one size.
         seed: of the split.
 
@@ -84,6 +86,15 @@ def stratified_split(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     return split_index
 
 
+def sort_class_names(names: Iterable[str]) -> list[str]:
+    """Sort names as people do: numbers by value (0, 1, 2, 10), also within a name (grade 2, grade 10)."""
+    names = sorted(names)
+    if all(re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", name) for name in names):
+        return sorted(names, key=float)
+    # A split by digits alternates text and numbers, so that like is compared with like.
+    return sorted(names, key=lambda name: [int(s) if i % 2 else s for i, s in enumerate(re.split("([0-9]+)", name))])
+
+
 @dataclass(frozen=True)
 class _ImageFile:
     """One image of the folder: its path, its class and, where folders give the split, its split."""
@@ -102,7 +113,9 @@ def _scan_folder(root: Path) -> tuple[tuple[str, ...], list[_ImageFile], bool]:
     if missing_splits := [split for split in SPLITS if is_presplit and split not in folders]:
         raise FileError(root, f"{root} has a train folder but no {missing_splits[0]} folder; {_EXPECTED_LAYOUT}.")
     split_roots = {split: root / split for split in SPLITS} if is_presplit else {"": root}
-    class_names = tuple(sorted({name for split_root in split_roots.values() for name in _subfolder_names(split_root)}))
+    class_names = tuple(
+        sort_class_names({name for split_root in split_roots.values() for name in _subfolder_names(split_root)})
+    )
     if not class_names:
         raise FileError(root, f"{root} has no class folders; {_EXPECTED_LAYOUT}.")
     if len(class_names) == 1:

@@ -30,7 +30,7 @@ def open_npz(path: str | Path, *, max_memory: int | None = None) -> Dataset:
 
     Args:
         path: holds uint8 images, (n, h, w), (n, h, w, 1) or (n, h, w, 3), and integer labels, (n,) or (n, 1), of each split;
-            optionally ``class_names``, an array of strings.
+            optionally ``class_names``, an array of strings, which wins over MedMNIST's names.
         max_memory: free host memory in bytes; None asks the system. Images larger than half of it are unpacked once to the
             cache folder and memory-mapped.
 
@@ -49,7 +49,10 @@ def open_npz(path: str | Path, *, max_memory: int | None = None) -> Dataset:
         labels = {split: _read_labels(path, archive, arrays[f"{split}_labels"]) for split in SPLITS}
         max_label = max(int(values.max()) for values in labels.values())
         info, is_official = _identify_medmnist(path, arrays["train_images"], max_label)
-        class_names = _class_names(path, archive, arrays.get("class_names"), info, labels)
+        own_names = _own_class_names(path, archive, arrays.get("class_names"))
+        if info and own_names and set(own_names) != set(info.class_names):
+            info, is_official = None, False  # the file's name is MedMNIST's, but its classes are others
+        class_names = own_names or _default_class_names(path, info, labels)
         warnings = _check_labels(path, class_names, labels)
         sha256 = file_digest(path)
         images = {split: _load_images(path, archive, arrays[f"{split}_images"], sha256, max_bytes) for split in SPLITS}
@@ -211,24 +214,28 @@ def _identify_medmnist(path: Path, train: _Array, max_label: int) -> tuple[MedMN
     return info, published_md5 is not None and file_digest(path, "md5") == published_md5
 
 
-def _class_names(
-    path: Path,
-    archive: zipfile.ZipFile,
-    names_array: _Array | None,
-    info: MedMNISTInfo | None,
-    labels: dict[str, NDArray[np.int64]],
+def _own_class_names(path: Path, archive: zipfile.ZipFile, array: _Array | None) -> tuple[str, ...]:
+    """Return the class names that the file holds; none where it has no array of them."""
+    if array is None:
+        return ()
+    if array.dtype.kind not in "US" or len(array.shape) != 1:
+        raise FileError(path, f"{path}: class_names is {array.dtype} {array.shape}; it must be a list of strings.")
+    with translate_read_errors(path, "class_names"):
+        names = tuple(str(name) for name in _read_array(path, archive, array).astype(np.str_))
+    if len(set(names)) < len(names) or not all(name.strip() for name in names):
+        raise FileError(
+            path, f"{path}: class_names has empty or repeated names ({', '.join(names)}); give each class its own."
+        )
+    return names
+
+
+def _default_class_names(
+    path: Path, info: MedMNISTInfo | None, labels: dict[str, NDArray[np.int64]]
 ) -> tuple[str, ...]:
-    """Return MedMNIST's class names, else the file's, else "class 0" up to the highest label of all splits."""
+    """Return MedMNIST's class names, else "class 0" up to the highest label of all splits."""
     if info:
         return tuple(info.class_names)
-    if names_array is None:
-        return tuple(f"class {index}" for index in range(1 + _max_label(path, labels)))
-    if names_array.dtype.kind not in "US" or len(names_array.shape) != 1:
-        raise FileError(
-            path, f"{path}: class_names is {names_array.dtype} {names_array.shape}; it must be a list of strings."
-        )
-    with translate_read_errors(path, "class_names"):
-        return tuple(str(name) for name in _read_array(path, archive, names_array).astype(np.str_))
+    return tuple(f"class {index}" for index in range(1 + _max_label(path, labels)))
 
 
 def _max_label(path: Path, labels: dict[str, NDArray[np.int64]]) -> int:

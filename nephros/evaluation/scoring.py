@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from torch import nn
 
 from nephros.console import progress_bar
 from nephros.data.batches import BatchLoader
-from nephros.data.dataset import Dataset
+from nephros.data.dataset import Dataset, Split
 from nephros.errors import DivergedError, FileError, IncompatibleError, IncompleteError
 from nephros.evaluation.metrics import CONTEXT_FIELDS, Metrics, compute_metrics
 from nephros.files import atomic_write
@@ -136,8 +138,108 @@ def check_compatible(folder: RunFolder, info: RunInfo, class_names: tuple[str, .
             f"`data` is {title}, of {height}x{width} pixels, but {folder.root} was trained on "
             f"{spec['height']}x{spec['width']} pixels: resize the images first."
         )
-    if dataset.class_names != class_names and set(dataset.class_names) == set(class_names):
+    if dataset.class_names != class_names:
         raise IncompatibleError(
-            f"`data` is {title}, which has the classes of {folder.root} in another order "
-            f"({', '.join(dataset.class_names)}): number them as the run does ({', '.join(class_names)})."
+            f"`data` is {title}, with the classes {', '.join(dataset.class_names)}, but the classes of {folder.root} are "
+            f"{', '.join(class_names)}: name and number them alike."
         )
+
+
+def align_classes(dataset: Dataset, class_names: tuple[str, ...], model_name: str) -> Dataset:
+    """Return `dataset` with the classes of a model: matched by name, whatever their order, and renumbered.
+
+    Case, underscores and runs of blanks make no difference, and "3" is "class 3". Images of classes that the model doesn't
+    have are left out, and classes that the data lacks have no images; a warning says so for both. Where one side has no names,
+    only numbers, and the counts agree, labels are compared by number, with a warning too.
+
+    Args:
+        dataset: the data to evaluate on.
+        class_names: the model's classes in label order.
+        model_name: names the model in messages.
+
+    Raises:
+        IncompatibleError: fewer than two classes are shared, or names are ambiguous.
+    """
+    if dataset.class_names == class_names:
+        return dataset
+    title = dataset.provenance.title
+    model_labels = _labels_by_key(class_names, model_name)
+    new_labels = [model_labels.get(key, -1) for key in _labels_by_key(dataset.class_names, title)]
+    is_data_unnamed, is_model_unnamed = _is_unnamed(dataset.class_names), _is_unnamed(class_names)
+    if (is_data_unnamed or is_model_unnamed) and (-1 in new_labels or is_data_unnamed):
+        if dataset.n_classes != len(class_names):
+            raise IncompatibleError(
+                f"`data` is {title}, of {dataset.n_classes} classes, but {model_name} has {len(class_names)}, and they can't be "
+                "matched by name, because one of the two has no class names: choose data of the same classes."
+            )
+        note = f"{title if is_data_unnamed else model_name} has no class names, so classes are matched by number"
+        return _with_classes(dataset, class_names, list(range(len(class_names))), note, (f"{note}.",))
+    unknown = [name for name, label in zip(dataset.class_names, new_labels, strict=True) if label < 0]
+    absent = [name for label, name in enumerate(class_names) if label not in new_labels]
+    if len(class_names) - len(absent) < 2:
+        raise IncompatibleError(
+            f"`data` is {title}, with the classes {', '.join(dataset.class_names)}, but the classes of {model_name} are "
+            f"{', '.join(class_names)}: fewer than two names agree. Rename the classes of the data to match."
+        )
+    warnings = []
+    if unknown:
+        counts = ", ".join(
+            f"{np.isin(split.labels, [i for i, label in enumerate(new_labels) if label < 0]).sum():,} in {name}"
+            for name, split in dataset.splits()
+        )
+        warnings.append(
+            f"{model_name} doesn't know these classes of {title}: {', '.join(unknown)}; their images are left out ({counts}). "
+            "If they are classes of the model under other names, rename them."
+        )
+    if absent:
+        warnings.append(
+            f"{title} lacks these classes of {model_name}: {', '.join(absent)}; only shared classes are scored."
+        )
+    note = "classes matched by name"
+    if unknown or absent:
+        note = f"only the {len(class_names) - len(absent)} classes shared with the model are scored"
+    return _with_classes(dataset, class_names, new_labels, note, tuple(warnings))
+
+
+def _with_classes(
+    dataset: Dataset, class_names: tuple[str, ...], new_labels: list[int], note: str, warnings: tuple[str, ...]
+) -> Dataset:
+    """Return the data set with each label replaced by `new_labels[label]`, without the images whose new label is -1."""
+    lookup = np.array(new_labels, dtype=np.int64)
+    splits: dict[str, Split] = {}
+    for name, split in dataset.splits():
+        labels = lookup[split.labels]
+        known = labels >= 0
+        splits[name] = Split(split.images, labels) if known.all() else Split(split.images[known], labels[known])
+    detail = "; ".join(part for part in (dataset.provenance.detail, note) if part)
+    return dataclasses.replace(
+        dataset,
+        train=splits["train"],
+        val=splits["val"],
+        test=splits["test"],
+        class_names=class_names,
+        provenance=dataclasses.replace(dataset.provenance, detail=detail),
+        warnings=dataset.warnings + warnings,
+    )
+
+
+def _is_unnamed(class_names: tuple[str, ...]) -> bool:
+    """Return whether these are the names that classes get where a file has none."""
+    return class_names == tuple(f"class {label}" for label in range(len(class_names)))
+
+
+def _match_key(name: str) -> str:
+    """Return what two spellings of one class name have in common."""
+    key = " ".join(unicodedata.normalize("NFC", name).casefold().replace("_", " ").split())
+    number = re.fullmatch("(?:class )?([0-9]+)", key)
+    return f"class {int(number[1])}" if number else key
+
+
+def _labels_by_key(class_names: tuple[str, ...], owner: str) -> dict[str, int]:
+    labels = {_match_key(name): label for label, name in enumerate(class_names)}
+    if len(labels) < len(class_names):
+        raise IncompatibleError(
+            f"{owner} has classes whose names are alike ({', '.join(class_names)}), so they can't be matched by name: "
+            "rename them."
+        )
+    return labels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import re
 from datetime import UTC, datetime
@@ -16,12 +17,14 @@ from nephros.data.batches import BatchLoader
 from nephros.data.dataset import SPLITS, Dataset, images_sha256
 from nephros.data.load import load
 from nephros.environment import git_commit, package_versions
-from nephros.errors import InvalidArgument
-from nephros.evaluation.scoring import Evaluation, check_compatible, evaluate_model
+from nephros.errors import IncompatibleError, InvalidArgument
+from nephros.evaluation.scoring import Evaluation, align_classes, check_compatible, evaluate_model
 from nephros.models.serialization import load_model
 from nephros.models.tta import TTAClassifier
 from nephros.runs import RunFolder, RunInfo
 from nephros.workflows.report import report
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -35,7 +38,8 @@ def evaluate(
     Args:
         run: the run folder.
         split: train, val or test.
-        data: name, path or Dataset; by default the data that the run was trained on.
+        data: name, path or Dataset; by default the data that the run was trained on. Classes are matched by name; where the
+            names differ, the shared classes are scored, and a warning names the others.
         device: auto, cpu or cuda.
 
     Raises:
@@ -49,8 +53,13 @@ def evaluate(
     info = folder.info()
     torch_device = devices.resolve_device(device)
     model, class_names = load_model(folder.file("weights.safetensors"))
-    dataset = _load_dataset(folder, info, data)
+    dataset = align_classes(_load_dataset(folder, info, data), class_names, str(folder.root))
     check_compatible(folder, info, class_names, dataset)
+    if not len(dataset.split(split)):
+        title = dataset.provenance.title
+        raise IncompatibleError(f"`data` is {title}, whose {split} split has no image of the classes of {folder.root}.")
+    for warning in dataset.warnings:
+        logger.warning(warning)
     output_name = split if _is_run_split(info, dataset, split) else _external_output_name(split, dataset)
     batches = BatchLoader(dataset.split(split), torch_device)
     evaluation = score_split(folder, info, model.to(torch_device), batches, dataset, split, output_name)

@@ -61,6 +61,21 @@ def test_classes_are_the_sorted_folders_and_every_image_is_used_once(tmp_path: P
     assert dataset.task == "binary-class"
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("0", "1", "2", "10"),
+        ("grade 2", "grade 10"),
+        ("-1", "0.25", "0.5", "2"),
+        ("a", "a1", "a2", "a10", "b"),
+        ("1 x", "2", "x"),
+    ],
+)
+def test_numbers_in_class_names_sort_by_value(tmp_path: Path, names: tuple[str, ...]) -> None:
+    dataset = open_folder(fill_folder(tmp_path / "cells", dict.fromkeys(names[::-1], 3)))
+    assert dataset.class_names == names
+
+
 def test_the_split_depends_only_on_the_seed(tmp_path: Path) -> None:
     root = fill_folder(tmp_path / "cells", {"a": 20, "b": 20})
     first, again, other = open_folder(root), open_folder(root), open_folder(root, seed=1)

@@ -119,6 +119,21 @@ def test_class_names_are_read_from_the_file(tmp_path: Path) -> None:
     assert dataset.class_names == ("podocyte", "leukocyte", "tubule")
 
 
+def test_names_in_a_file_win_over_medmnist_s(tmp_path: Path) -> None:
+    published = MEDMNIST["tissuemnist"].class_names
+    same, others = published[::-1], tuple(f"cell type {index}" for index in range(8))
+    for names, key in ((same, "tissuemnist"), (others, None), (others[:7] + published[:1], None)):
+        dataset = open_npz(write_npz(tmp_path / "tissuemnist.npz", make_arrays() | {"class_names": np.array(names)}))
+        assert dataset.class_names == names
+        assert dataset.provenance.key == key
+
+
+@pytest.mark.parametrize("names", [("ring", "disc", "ring"), ("ring", "", "bar")])
+def test_repeated_and_empty_class_names_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    contents = make_arrays(n_classes=3) | {"class_names": np.array(names)}
+    assert_rejected(write_npz(tmp_path / "named.npz", contents), "class_names")
+
+
 def test_classes_are_counted_over_all_splits(tmp_path: Path) -> None:
     contents = make_arrays(n_classes=5)
     contents["test_labels"] = np.arange(16) % 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,21 @@ def test_data_given_in_python_must_be_given_again(tmp_path: Path) -> None:
         nephros.evaluate(run.root)
     assert exc_info.value.parameter == "data"
     assert nephros.evaluate(run.root, "val", dataset).accuracy == nephros.Evaluation.from_run(run, "val").accuracy
+
+
+def test_classes_of_other_data_are_matched_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = squares_dataset(n=80)
+    run = nephros.train(QUICK, dataset, out=tmp_path / "run")
+    train, val, test = (dataclasses.replace(split, labels=3 - split.labels) for _, split in dataset.splits())
+    names = dataset.class_names[::-1]
+    reordered = dataclasses.replace(dataset, train=train, val=val, test=test, class_names=names)
+    before = nephros.evaluate(run.root, "val", dataset)
+    after = nephros.evaluate(run.root, "val", reordered)
+    assert (after.labels == before.labels).all()
+    assert after.accuracy == before.accuracy
+    caplog.clear()
+    renamed = dataclasses.replace(reordered, class_names=("another", *names[1:]))
+    shared = nephros.evaluate(run.root, "val", renamed)
+    assert (shared.labels == before.labels[before.labels != 3]).all()
+    assert "another" in caplog.text
+    assert run.file("val", "metrics.json").exists()
