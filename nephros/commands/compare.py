@@ -10,7 +10,7 @@ from nephros.commands.parser import CommandParser
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from nephros.evaluation.leaderboard import Comparison, LeaderboardRow
+    from nephros.evaluation.leaderboard import Comparison, DatasetComparison, LeaderboardRow
 
 WIDE_TERMINAL = 190
 """Columns of a terminal from which the table includes costs."""
@@ -20,8 +20,9 @@ def compare(argv: list[str]) -> int:
     """nephros compare"""
     parser = CommandParser(
         "compare",
-        "Compare runs with one another and, for TissueMNIST, with published results. The best run is tested against each "
-        "other run on the same images: McNemar's exact test, and a paired bootstrap interval of the difference.",
+        "Compare runs with one another and, for TissueMNIST, with published results, in one table per data set. The best run "
+        "of each is tested against the other runs on the same images: McNemar's exact test, and a paired bootstrap interval of "
+        "the difference.",
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folders written by `nephros train`")
     parser.option("split", "test or val (default: test if every run has been evaluated on it)")
@@ -42,31 +43,37 @@ def compare(argv: list[str]) -> int:
 
 
 def _print_comparison(comparison: Comparison) -> None:
-    """Print the table with runs in bold, then sources, paired tests and notes; on a narrow terminal also costs."""
+    """Print a table per data set with its sources and paired tests, then notes."""
+    for dataset in comparison.datasets:
+        _print_dataset(dataset, comparison.split)
+    for note in comparison.notes:
+        print(f"note: {note}")
+
+
+def _print_dataset(dataset: DatasetComparison, split: str) -> None:
+    """Print the table with runs in bold, then sources and paired tests; on a narrow terminal also costs."""
     from nephros.console import table_console
     from nephros.reporting.comparison.page import describe_paired_test
 
     console = table_console()
     wide = console.width >= WIDE_TERMINAL
-    console.print(_table(comparison, wide))
-    for row in comparison.rows:
-        if row.is_run and not wide:
+    console.print(_table(dataset, split, wide))
+    for row in dataset.run_rows:
+        if not wide:
             print(_cost_line(row))
-    for source in dict.fromkeys((row.source, row.url) for row in comparison.rows):
-        methods = [f"{row.method} ({row.input})" for row in comparison.rows if (row.source, row.url) == source]
+    for source in dict.fromkeys((row.source, row.url) for row in dataset.rows):
+        methods = [f"{row.method} ({row.input})" for row in dataset.rows if (row.source, row.url) == source]
         print(f"source of {'; '.join(methods)}: {' '.join(filter(None, source))}")
-    for test in comparison.paired_tests:
+    for test in dataset.paired_tests:
         print(describe_paired_test(*test))
-    for note in comparison.notes:
-        print(f"note: {note}")
 
 
-def _table(comparison: Comparison, wide: bool) -> Table:
+def _table(dataset: DatasetComparison, split: str, wide: bool) -> Table:
     from rich.table import Table
 
     from nephros.text_tables import format_count, format_number
 
-    table = Table(title=f"{comparison.title}: {comparison.split}")
+    table = Table(title=f"{dataset.title}: {split}")
     costs = ("parameters", "mult-adds", "minutes", "device", "checkpoint") if wide else ()
     for header in ("method", "input", "accuracy", "interval", "AUC", "macro\nF1", *costs, "split"):
         is_text = header in ("method", "input", "device", "checkpoint", "split")
@@ -74,7 +81,7 @@ def _table(comparison: Comparison, wide: bool) -> Table:
         table.add_column(
             header, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold", max_width=max_width
         )
-    for row in comparison.rows:
+    for row in dataset.rows:
         interval = "" if row.low is None else f"{format_number(row.low)} to {format_number(row.high)} ({row.interval})"
         cells = [row.method, row.input, format_number(row.accuracy), interval]
         cells += [format_number(row.auc), format_number(row.macro_f1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -101,22 +101,62 @@ class LeaderboardRow:
     note: str = ""
     is_run: bool = False
     """Whether it is a run; False for a published result."""
+    dataset: str = ""
+    """Title of the data set in a comparison."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Runs beside one another and beside published results: what `nephros.compare` returns."""
+class DatasetComparison:
+    """Results on one split of one data set: they alone are ranked and tested against one another."""
 
-    split: str
-    """test or val."""
     title: str
-    """Title of the runs' data; several are joined by semicolons."""
+    """Title of the data, such as ``TissueMNIST, own split``; unlike that of any other data set in the comparison."""
     rows: list[LeaderboardRow]
     """Runs and published results, by falling accuracy."""
     paired_tests: list[tuple[str, str, PairedComparison]]
     """(name of the best run, name of another run on the same images, how the best compares with it)."""
     notes: list[str]
     """Caveats on the comparability of the rows."""
+
+    @property
+    def run_rows(self) -> list[LeaderboardRow]:
+        """The runs, by falling accuracy."""
+        return [row for row in self.rows if row.is_run]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs beside one another and beside published results, by data set: what `nephros.compare` returns."""
+
+    split: str
+    """test or val."""
+    datasets: list[DatasetComparison]
+    """One per data set, in the order in which the runs name them."""
+    general_notes: list[str] = field(default_factory=list)
+    """Caveats on all results."""
+
+    @property
+    def title(self) -> str:
+        """Titles of the data sets, joined by semicolons."""
+        return "; ".join(dataset.title for dataset in self.datasets)
+
+    @property
+    def rows(self) -> list[LeaderboardRow]:
+        """The rows of every data set, one data set after another."""
+        return [row for dataset in self.datasets for row in dataset.rows]
+
+    @property
+    def paired_tests(self) -> list[tuple[str, str, PairedComparison]]:
+        """The paired tests within every data set."""
+        return [test for dataset in self.datasets for test in dataset.paired_tests]
+
+    @property
+    def notes(self) -> list[str]:
+        """All caveats; with more than one data set, those on one of them start with its title."""
+        several = len(self.datasets) > 1
+        return self.general_notes + [
+            f"{dataset.title}: {note}" if several else note for dataset in self.datasets for note in dataset.notes
+        ]
 
 
 def row_from_run(

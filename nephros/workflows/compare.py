@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from nephros.errors import IncompatibleError, IncompleteError, InvalidArgument
-from nephros.evaluation.leaderboard import PUBLISHED_DATASET, Comparison, LeaderboardRow, leaderboard, row_from_run
+from nephros.evaluation.leaderboard import (
+    PUBLISHED_DATASET,
+    Comparison,
+    DatasetComparison,
+    LeaderboardRow,
+    leaderboard,
+    row_from_run,
+)
 from nephros.evaluation.scoring import Evaluation, ensemble
 from nephros.evaluation.significance import PairedComparison, compare_paired, holm
 from nephros.recipe import Recipe
@@ -29,7 +39,8 @@ def compare(
 ) -> Comparison:
     """Return runs' results on a split beside one another and, for TissueMNIST, beside published results.
 
-    The best run is tested against each other run on the same images. Nothing is evaluated anew.
+    Runs are ranked within their data set alone: runs on other data, or on other cells of it, are a table of their own. The best
+    run of a data set is tested against each other run on the same images. Nothing is evaluated anew.
 
     Args:
         runs: run folders.
@@ -54,16 +65,69 @@ def compare(
     names = _display_names(folders)
     scored_runs = [_load_scored_run(folder, name, split) for folder, name in zip(folders, names, strict=True)]
     scored_runs += [_ensemble_run(scored_runs, split)] if ensemble else []
-    run_rows = [run.row for run in scored_runs]
-    show_published = published and any(run.info.data["key"] == PUBLISHED_DATASET for run in scored_runs)
+    groups = _group_by_dataset(scored_runs)
+    datasets = [
+        _compare_within(group, title, split, published)
+        for group, title in zip(groups, _group_titles(groups), strict=True)
+    ]
+    return Comparison(split, datasets, _general_notes(groups, split))
+
+
+def _group_by_dataset(runs: Sequence[_ScoredRun]) -> list[list[_ScoredRun]]:
+    """Return the runs in groups that were evaluated on the same cells, in order of their first runs."""
+    groups: list[list[_ScoredRun]] = []
+    for run in runs:
+        matching = [group for group in groups if any(_same_cells(run, other) for other in group)]
+        for group in matching:
+            groups.remove(group)
+        merged = [*(other for group in matching for other in group), run]
+        groups.append(merged)
+    return sorted(groups, key=lambda group: min(runs.index(run) for run in group))
+
+
+def _same_cells(first: _ScoredRun, second: _ScoredRun) -> bool:
+    """Return whether both were evaluated on the same split of the same data, be it at another size in pixels.
+
+    Files are the same data if they hold the same images and labels, whatever they are called; so are MedMNIST's official files
+    of one data set in different sizes, and one folder that was read in different sizes.
+    """
+    first_data, second_data = first.info.data, second.info.data
+    if any(first_data[key] != second_data[key] for key in ("key", "split")):
+        return False
+    if not np.array_equal(first.evaluation.labels, second.evaluation.labels):
+        return False
+    if _same_images(first, second):
+        return True
+    is_official = first_data["key"] is not None and first_data["split"] == "official"
+    same_source = is_official or first_data["sha256"] == second_data["sha256"]
+    # One draw of a folder's or a file's splits differs from the next in its seed or its sizes.
+    first_request, second_request = first.info.data_request, second.info.data_request
+    return same_source and all(first_request.get(key) == second_request.get(key) for key in ("seed", "resplit"))
+
+
+def _group_titles(groups: Sequence[Sequence[_ScoredRun]]) -> list[str]:
+    """Return a title per group: the data's, with a digest of the images where two would be the same."""
+    titles = [str(group[0].info.data["title"]) for group in groups]
+    counts = Counter(titles)
+    return [
+        title
+        if counts[title] == 1
+        else f"{title} ({metrics.n:,} cells, images {(metrics.images_sha256 or 'unknown')[:8]})"
+        for title, metrics in zip(titles, (group[0].evaluation.metrics for group in groups), strict=True)
+    ]
+
+
+def _compare_within(runs: Sequence[_ScoredRun], title: str, split: str, published: bool) -> DatasetComparison:
+    """Rank the runs on one data set and test the best against each other run on the same images."""
+    run_rows = [dataclasses.replace(run.row, dataset=title) for run in runs]
+    show_published = published and runs[0].info.data["key"] == PUBLISHED_DATASET
     rows = leaderboard(run_rows) if show_published else sorted(run_rows, key=lambda row: -row.accuracy)
-    titles = list(dict.fromkeys(str(run.info.data["title"]) for run in scored_runs))
-    best = max(scored_runs, key=lambda run: run.row.accuracy)
-    others = [run for run in scored_runs if run is not best]
-    comparable = [run for run in others if _same_images(best, run)]
+    rows = [dataclasses.replace(row, dataset=row.dataset or title) for row in rows]
+    best = max(runs, key=lambda run: run.row.accuracy)
+    comparable = [run for run in runs if run is not best and _same_images(best, run)]
     comparisons = holm([_compare_runs(best, run) for run in comparable])
     paired_tests = [(best.name, run.name, comparison) for run, comparison in zip(comparable, comparisons, strict=True)]
-    return Comparison(split, "; ".join(titles), rows, paired_tests, _notes(scored_runs, best, split, show_published))
+    return DatasetComparison(title, rows, paired_tests, _dataset_notes(runs, best, split, show_published))
 
 
 def _display_names(folders: Sequence[RunFolder]) -> list[str]:
@@ -116,14 +180,26 @@ def _compare_runs(first: _ScoredRun, second: _ScoredRun) -> PairedComparison:
     return compare_paired(*correct)
 
 
-def _notes(runs: Sequence[_ScoredRun], best: _ScoredRun, split: str, show_published: bool) -> list[str]:
+def _general_notes(groups: Sequence[Sequence[_ScoredRun]], split: str) -> list[str]:
     notes = []
-    if any(run.info.data["split"] == "synthetic" for run in runs):
+    if len(groups) > 1:
+        notes.append(
+            f"The runs are on {len(groups)} data sets. Each data set has a ranking of its own: accuracies on different data "
+            "are not comparable."
+        )
+    if any(run.info.data["split"] == "synthetic" for group in groups for run in group):
         notes.append("Some runs are on synthetic cells: their results say nothing about kidneys.")
     if split == "val":
         notes.append(
             "Results are on validation, which also guided training and the choice of recipes, so they are optimistic."
         )
+    elif any(len(group) > 1 for group in groups):
+        notes.append("Selecting a run by its test accuracy makes that accuracy optimistic: select on validation.")
+    return notes
+
+
+def _dataset_notes(runs: Sequence[_ScoredRun], best: _ScoredRun, split: str, show_published: bool) -> list[str]:
+    notes = []
     if len(runs) > 2:
         notes.append(f"{best.name} was selected as the best of {len(runs)} before the tests, which favors it.")
     incomparable = [run.name for run in runs if not _same_images(best, run)]
@@ -131,13 +207,11 @@ def _notes(runs: Sequence[_ScoredRun], best: _ScoredRun, split: str, show_publis
         notes.append(
             f"Evaluated on other images than {best.name}, and so not tested against it: {', '.join(incomparable)}."
         )
-    if show_published and any(
-        run.info.data["key"] == PUBLISHED_DATASET and run.info.data["split"] != "official" for run in runs
-    ):
+    if show_published and runs[0].info.data["split"] != "official":
         notes.append(
             "Published results are on the official test split, these runs' on another split of the same images: a difference "
             "of one or two points says little."
         )
-    if split == "test" and len(runs) > 1:
-        notes.append("Selecting a run by its test accuracy makes that accuracy optimistic: select on validation.")
+    if show_published and split == "val":
+        notes.append("Published results are on test, these runs' on validation.")
     return notes

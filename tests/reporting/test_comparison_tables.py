@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from nephros.commands import compare as compare_command
-from nephros.evaluation.leaderboard import Comparison, LeaderboardRow, leaderboard
+from nephros.evaluation.leaderboard import Comparison, DatasetComparison, LeaderboardRow, leaderboard
 from nephros.reporting.comparison.page import write_comparison
 
 RUN = LeaderboardRow(
@@ -23,7 +23,7 @@ RUN = LeaderboardRow(
 @pytest.fixture
 def comparison() -> Comparison:
     runs = [RUN, replace(RUN, method="knn", accuracy=0.5, low=0.49, high=0.51, training_minutes=None)]
-    return Comparison("test", "TissueMNIST, own split", leaderboard(runs), [], ["A caveat."])
+    return Comparison("test", [DatasetComparison("TissueMNIST, own split", leaderboard(runs), [], ["A caveat."])])
 
 
 def test_each_file_names_the_kind_of_interval(comparison: Comparison, tmp_path: Path) -> None:

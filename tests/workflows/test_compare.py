@@ -13,7 +13,7 @@ import pytest
 
 import nephros
 from nephros.cli import main
-from nephros.data.dataset import Split
+from nephros.data.dataset import Dataset, Provenance, Split
 from nephros.data.load import load
 from nephros.errors import FileError, IncompatibleError, IncompleteError, InvalidArgument, NephrosError
 from nephros.evaluation.significance import compare_paired
@@ -104,11 +104,117 @@ def test_the_command_writes_table_and_page(
     assert (out / "figures" / "compare.png").stat().st_size > 0
 
 
-def test_runs_on_other_images_are_listed_but_not_tested(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    other = nephros.train(QUICK, squares_dataset(n=80), out=tmp_path / "other", test=True)
-    comparison = nephros.compare([*runs, other.root])
-    assert len(comparison.paired_tests) == (0 if comparison.rows[0].method.startswith("other") else 1)
+def _dataset(name: str = "Squares", key: str | None = None, seed: int = 0, **kwargs: int) -> Dataset:
+    """Return squares under a name, with a digest of its own per name and seed, and other noise per seed."""
+    data = squares_dataset(**kwargs)
+    rng = np.random.default_rng(seed)
+    test = Split(data.test.images ^ rng.integers(0, 2, data.test.images.shape, dtype=np.uint8), data.test.labels)
+    provenance = dataclasses.replace(data.provenance, name=name, key=key, sha256=f"{name}{seed}")
+    return dataclasses.replace(data, test=test, provenance=provenance)
+
+
+def _train_all(folder: Path, **datasets: Dataset) -> list[Path]:
+    return [nephros.train(QUICK, data, out=folder / name, test=True).root for name, data in datasets.items()]
+
+
+def test_each_data_set_has_a_ranking_with_tests_of_its_own(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    (other,) = _train_all(tmp_path, other=squares_dataset(n=80))
+    comparison = nephros.compare([other, *runs])
+    assert [[row.method for row in dataset.rows] for dataset in comparison.datasets] == [
+        ["other (quick)"],
+        [row.method for row in nephros.compare(runs).rows],
+    ]
+    assert [len(dataset.paired_tests) for dataset in comparison.datasets] == [0, 1]
+    assert comparison.datasets[1].paired_tests == nephros.compare(runs).paired_tests
+    assert any("2 data sets" in note for note in comparison.notes)
+
+
+def test_published_results_stand_beside_their_own_data_set_alone(tmp_path: Path) -> None:
+    folders = _train_all(
+        tmp_path,
+        breast=_dataset("BreastMNIST", "breastmnist", n=80, classes=2),
+        tissue=_dataset("TissueMNIST", "tissuemnist", n=160, classes=8),
+        blood=_dataset("BloodMNIST", "bloodmnist", seed=1, n=160, classes=8),
+    )
+    comparison = nephros.compare(folders)
+    assert [dataset.title for dataset in comparison.datasets] == [
+        f"{name}MNIST, own split" for name in ("Breast", "Tissue", "Blood")
+    ]
+    assert [len(dataset.rows) for dataset in comparison.datasets] == [1, 15, 1]
+    assert not comparison.paired_tests
+
+
+def test_the_official_and_another_split_are_two_tables(tmp_path: Path) -> None:
+    own = _dataset("TissueMNIST", "tissuemnist", n=160, classes=8)
+    official = dataclasses.replace(own, provenance=dataclasses.replace(own.provenance, split="official"))
+    comparison = nephros.compare(_train_all(tmp_path, own=own, official=official))
+    assert [dataset.title for dataset in comparison.datasets] == [
+        "TissueMNIST, own split",
+        "TissueMNIST, official split",
+    ]
+    assert [sum(row.is_run for row in dataset.rows) for dataset in comparison.datasets] == [1, 1]
+
+
+def test_different_data_of_the_same_name_have_different_titles(tmp_path: Path) -> None:
+    comparison = nephros.compare(_train_all(tmp_path, one=_dataset(n=80), two=_dataset(n=80, seed=1)))
+    titles = [dataset.title for dataset in comparison.datasets]
+    assert len(set(titles)) == 2
+    assert all(title.startswith("Squares, own split (20 cells, images ") for title in titles)
+
+
+def test_another_draw_of_the_splits_is_another_table_on_validation(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    data = runs[0].parent / "squares.npz"
+    run = nephros.train(QUICK, data, resplit=(200, 60), out=tmp_path / "again", test=True)
+    assert len(nephros.compare([*runs, run.root], "val").datasets) == 2
+    on_test = nephros.compare([*runs, run.root], "test")
+    assert len(on_test.datasets) == 1
+    assert len(on_test.paired_tests) == 2
+
+
+def test_other_sizes_of_one_official_data_set_are_one_table_without_a_test(tmp_path: Path) -> None:
+    def official(sha256: str, size: int) -> Dataset:
+        data = squares_dataset(n=160, classes=8, size=size)
+        provenance = Provenance("TissueMNIST", "official", "", sha256, "tissuemnist")
+        return dataclasses.replace(data, provenance=provenance)
+
+    comparison = nephros.compare(_train_all(tmp_path, small=official("a", 28), large=official("b", 32)))
+    assert [sum(row.is_run for row in dataset.rows) for dataset in comparison.datasets] == [2]
+    assert not comparison.paired_tests
     assert any("other images" in note for note in comparison.notes)
+
+
+def test_a_renamed_copy_is_the_same_data_set(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    copy = write_npz(tmp_path / "copy.npz", squares_dataset())
+    run = nephros.train(QUICK, copy, out=tmp_path / "copied", test=True)
+    comparison = nephros.compare([*runs, run.root])
+    assert len(comparison.datasets) == 1
+    assert len(comparison.paired_tests) == 2
+
+
+def test_the_files_and_the_terminal_keep_data_sets_apart(
+    runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (other,) = _train_all(tmp_path, other=_dataset("<Other>", n=80))
+    with pytest.raises(SystemExit) as exc_info:
+        main(["compare", *map(str, [*runs, other]), "--out", str(tmp_path / "compared")])
+    assert not exc_info.value.code
+    stdout, out = capsys.readouterr().out, tmp_path / "compared"
+    assert stdout.index("squares, own split: test") < stdout.index("<Other>, own split: test")
+    with open(out / "compare.csv", encoding="utf-8", newline="") as file:
+        data_sets = [row["data_set"] for row in csv.DictReader(file)]
+    assert data_sets == ["squares, own split"] * 2 + ["<Other>, own split"]
+    markdown = (out / "compare.md").read_text()
+    assert markdown.count("| data_set |") == 2
+    page = (out / "compare.html").read_text()
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    for name in ("data", "headline", "chart", "metrics", "cost"):
+        assert {name, f"{name}-2"} <= set(ids)
+    assert "significance" in ids
+    assert "significance-2" not in ids
+    assert "Published results" not in page
+    for name in ("compare.png", "compare-2.png"):
+        assert (out / "figures" / name).stat().st_size > 0
 
 
 def test_tissuemnist_runs_are_listed_with_published_results(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from nephros.evaluation.leaderboard import Comparison, LeaderboardRow
+from markupsafe import Markup
+
+from nephros.evaluation.leaderboard import Comparison, DatasetComparison, LeaderboardRow
 from nephros.evaluation.significance import PairedComparison
 from nephros.files import write_text
 from nephros.reporting.plots.accuracy_charts import plot_leaderboard
@@ -13,6 +16,7 @@ from nephros.reporting.templates import load_template
 from nephros.text_tables import csv_table, format_number, markdown_table
 
 COLUMNS = (
+    "data_set",
     "method",
     "accuracy",
     "low",
@@ -33,18 +37,38 @@ MIN_P = 1e-300
 """Smaller p values are written as below it; double precision does not tell them from 0."""
 
 
+@dataclass(frozen=True)
+class _Section:
+    """One data set's part of the page."""
+
+    suffix: str
+    """End of the ids of its elements; empty for the first."""
+    comparison: DatasetComparison
+    chart: Markup
+    paired_tests: list[str]
+
+
 def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
-    """Write compare.md, compare.csv, compare.html and figures/compare.png and .svg to `out`; return the first three."""
+    """Write compare.md, compare.csv, compare.html and figures/compare.png and .svg to `out`; return the first three.
+
+    The chart of a second data set is figures/compare-2.png and .svg, and so on.
+    """
     prefix = "synthetic-" if "synthetic" in comparison.title else ""
-    figure_file = out / "figures" / f"{prefix}compare.png"
-    figure_file.parent.mkdir(parents=True, exist_ok=True)
-    alt = f"Accuracy of {len(comparison.rows)} methods, from the highest to the lowest"
-    chart = save_figure(plot_leaderboard(comparison.rows, comparison.split, comparison.title), figure_file, alt)
+    figures = out / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    sections = []
+    for number, dataset in enumerate(comparison.datasets, start=1):
+        suffix = "" if number == 1 else f"-{number}"
+        alt = f"Accuracy of {len(dataset.rows)} methods on {dataset.title}, from the highest to the lowest"
+        figure = plot_leaderboard(dataset.rows, comparison.split, dataset.title)
+        chart = save_figure(figure, figures / f"{prefix}compare{suffix}.png", alt)
+        tests = [describe_paired_test(*row) for row in dataset.paired_tests]
+        sections.append(_Section(suffix, dataset, chart, tests))
     page = load_template("comparison/compare.html").render(
         comparison=comparison,
-        data_title=comparison.title,
-        chart=chart,
-        paired_tests=[describe_paired_test(*row) for row in comparison.paired_tests],
+        data_title=comparison.title if len(sections) == 1 else f"{len(sections)} data sets",
+        sections=sections,
+        notes=comparison.notes if len(sections) == 1 else comparison.general_notes,
     )
     texts = {"compare.md": to_markdown(comparison), "compare.csv": to_csv(comparison), "compare.html": page}
     for name, text in texts.items():
@@ -58,6 +82,7 @@ def to_cells(row: LeaderboardRow) -> list[str]:
     accuracies, other_metrics = (row.accuracy, row.low, row.high), (row.auc, row.macro_f1)
     labels = [row.device, row.checkpoint, row.split, row.input, row.source]
     return [
+        row.dataset,
         row.method,
         *map(format_number, accuracies),
         row.interval,
@@ -85,18 +110,19 @@ def _format_p(p: float) -> str:
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """Return the table, with paired tests and notes below it."""
-    lines = [f"- {describe_paired_test(*test)}.\n" for test in comparison.paired_tests] + [
-        f"- {note}\n" for note in comparison.notes
-    ]
-    return (
-        markdown_table(COLUMNS, [to_cells(row) for row in comparison.rows])
-        + "\n"
-        + "".join(lines)
-        + f"\ndata: {comparison.title}\n"
-    )
+    """Return a table per data set, each with its paired tests and notes below it."""
+    if len(comparison.datasets) == 1:
+        return _dataset_markdown(comparison.datasets[0], comparison.notes)
+    parts = [f"## {dataset.title}\n\n{_dataset_markdown(dataset, dataset.notes)}" for dataset in comparison.datasets]
+    return "\n".join(["".join(f"- {note}\n" for note in comparison.general_notes), *parts])
+
+
+def _dataset_markdown(dataset: DatasetComparison, notes: list[str]) -> str:
+    lines = [*(f"{describe_paired_test(*test)}." for test in dataset.paired_tests), *notes]
+    table = markdown_table(COLUMNS, [to_cells(row) for row in dataset.rows])
+    return f"{table}\n" + "".join(f"- {line}\n" for line in lines) + f"\ndata: {dataset.title}\n"
 
 
 def to_csv(comparison: Comparison) -> str:
-    """Return the table without paired tests and notes."""
+    """Return the rows of all data sets, one data set after another, without paired tests and notes."""
     return csv_table(COLUMNS, [to_cells(row) for row in comparison.rows])
