@@ -34,7 +34,7 @@ def plot_leaderboard(rows: Sequence[LeaderboardRow], split: str, title: str) -> 
             linestyle="none", zorder=3,
         )  # fmt: skip
         axes.annotate(
-            f"{100 * row.accuracy:.1f} %", (row.accuracy, y), xytext=(8, 0), textcoords="offset points", va="center",
+            f"{100 * row.accuracy:.1f} %", (_right_end(row), y), xytext=(8, 0), textcoords="offset points", va="center",
             fontsize=7.5, color=color, weight="bold" if row.is_run else "normal",
         )  # fmt: skip
     axes.set_yticks(range(len(rows)), [f"{row.method}  ({row.input})" for row in rows], fontsize=6.8, color=INK)
@@ -43,12 +43,17 @@ def plot_leaderboard(rows: Sequence[LeaderboardRow], split: str, title: str) -> 
             label.set(color=LIGHT_COLORS[split], weight="bold")
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    lowest = min(row.accuracy for row in rows)
-    axes.set_xlim(max(0.0, int(lowest * 10 - 0.5) / 10), max(row.accuracy for row in rows) + 0.01)
+    lowest = min(row.accuracy if row.low is None else row.low for row in rows)
+    axes.set_xlim(max(0.0, int(lowest * 10 - 0.5) / 10), max(map(_right_end, rows)) + 0.01)
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.set_xlabel("accuracy; hollow: not on the official test split")
     axes.spines["left"].set_visible(False)
     return figure
+
+
+def _right_end(row: LeaderboardRow) -> float:
+    """Return the right end of a row's interval, or its accuracy where it has none."""
+    return row.accuracy if row.high is None else row.high
 
 
 @with_style
