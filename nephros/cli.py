@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import NoReturn
 
 from nephros.errors import NephrosError, did_you_mean
+from nephros.escaping import escape_for_terminal
 
 USAGE = """\
 usage: nephros COMMAND ...
@@ -145,7 +146,7 @@ def _handler(command: str) -> Callable[[list[str]], int]:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    print(f"nephros: {message}", file=sys.stderr)
+    print(f"nephros: {escape_for_terminal(message)}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
+from rich.text import Text
+
+from nephros.escaping import escape_for_terminal
 
 T = TypeVar("T")
 
@@ -32,11 +36,26 @@ def shows_bars(console: Console) -> bool:
 
 def progress_bar(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     """Yield `items`, with a progress bar on stderr where that is a terminal."""
-    console = Console(stderr=True)
+    console, description = Console(stderr=True), escape(escape_for_terminal(description))
     yield from track(items, description, total=total, console=console, disable=not shows_bars(console), transient=True)
+
+
+class TextConsole(Console):
+    """A console that prints strings, also those in tables, as the text they are: no markup, no emoji codes, no control codes.
+
+    What is meant to have a style or a line break is a `rich.text.Text`.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Take the keywords of `rich.console.Console`."""
+        super().__init__(highlight=False, markup=False, emoji=False, **kwargs)
+
+    def render_str(self, text: str, **kwargs: Any) -> Text:
+        """Return the text to print for a string."""
+        return super().render_str(escape_for_terminal(text), **{**kwargs, "markup": False, "emoji": False})
 
 
 def table_console() -> Console:
     """Return a console as wide as the terminal; where output is not a terminal, wide enough that no table is cut."""
-    console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, width=2000)
+    console = TextConsole(soft_wrap=True)
+    return console if console.is_terminal else TextConsole(width=2000)

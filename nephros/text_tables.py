@@ -9,6 +9,8 @@ from collections.abc import Collection, Sequence
 
 from rich.table import Table
 
+from nephros.escaping import escape_for_csv
+
 Rows = Sequence[Sequence[str]]
 EN_DASH = "\N{EN DASH}"
 
@@ -40,11 +42,11 @@ def markdown_table(headers: Sequence[str], rows: Rows) -> str:
 
 
 def csv_table(headers: Sequence[str], rows: Rows) -> str:
-    """Return a table as CSV text; backticks around a cell are removed."""
+    """Return a table as CSV text; backticks around a cell are removed, and no cell is a formula (`escape_for_csv`)."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(headers)
-    writer.writerows([[cell.strip("`") for cell in row] for row in rows])
+    writer.writerows([[escape_for_csv(cell.strip("`")) for cell in row] for row in rows])
     return buffer.getvalue()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nephros.commands.messages import print_line, print_path
 from nephros.commands.parser import CommandParser
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def compare(argv: list[str]) -> int:
     _print_comparison(comparison)
     if "out" in args:
         for path in write_comparison(comparison, Path(args["out"]).expanduser()):
-            print(path)
+            print_path(path)
     return 0
 
 
@@ -47,7 +48,7 @@ def _print_comparison(comparison: Comparison) -> None:
     for dataset in comparison.datasets:
         _print_dataset(dataset, comparison.split)
     for note in comparison.notes:
-        print(f"note: {note}")
+        print_line(f"note: {note}")
 
 
 def _print_dataset(dataset: DatasetComparison, split: str) -> None:
@@ -60,16 +61,17 @@ def _print_dataset(dataset: DatasetComparison, split: str) -> None:
     console.print(_table(dataset, split, wide))
     for row in dataset.run_rows:
         if not wide:
-            print(_cost_line(row))
+            print_line(_cost_line(row))
     for source in dict.fromkeys((row.source, row.url) for row in dataset.rows):
         methods = [f"{row.method} ({row.input})" for row in dataset.rows if (row.source, row.url) == source]
-        print(f"source of {'; '.join(methods)}: {' '.join(filter(None, source))}")
+        print_line(f"source of {'; '.join(methods)}: {' '.join(filter(None, source))}")
     for test in dataset.paired_tests:
-        print(describe_paired_test(*test))
+        print_line(describe_paired_test(*test))
 
 
 def _table(dataset: DatasetComparison, split: str, wide: bool) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     from nephros.text_tables import format_count, format_number
 
@@ -79,7 +81,11 @@ def _table(dataset: DatasetComparison, split: str, wide: bool) -> Table:
         is_text = header in ("method", "input", "device", "checkpoint", "split")
         max_width = None if wide else {"input": 11, "split": 8}.get(header)  # the method gets the rest
         table.add_column(
-            header, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold", max_width=max_width
+            Text(header),
+            justify="left" if is_text else "right",
+            no_wrap=not is_text,
+            overflow="fold",
+            max_width=max_width,
         )
     for row in dataset.rows:
         interval = "" if row.low is None else f"{format_number(row.low)} to {format_number(row.high)} ({row.interval})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nephros.commands.messages import print_path
 from nephros.commands.parser import CommandParser
 
 
@@ -15,5 +16,5 @@ def data_get(argv: list[str]) -> int:
 
     with show_download_progress(args["name"]) as progress:
         path = download(args["name"], args.get("size") or 28, progress=progress)
-    print(path)
+    print_path(path)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nephros.commands.messages import print_path
 from nephros.commands.parser import CommandParser
 
 
@@ -19,5 +20,5 @@ def data_overlay(argv: list[str]) -> int:
     args = parser.parse_argv(argv)
     from nephros.workflows.overlay import overlay
 
-    print(overlay(**args))
+    print_path(overlay(**args))
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nephros.commands.messages import to_command_line
+from nephros.commands.messages import print_path, to_command_line
 from nephros.commands.parser import CommandParser, parse_numbers
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def data_prepare(argv: list[str]) -> int:
     result = prepare(args.pop("stack"), args.pop("out"), **args)
     _print_metadata(result.metadata)
     for path in result.paths:
-        print(path)
+        print_path(path)
     return 0
 
 

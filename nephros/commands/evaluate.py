@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nephros.commands.messages import print_line
 from nephros.commands.parser import DATA_HELP, DEVICE_HELP, RUN_HELP, CommandParser
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ def _print_metrics(metrics: Metrics) -> None:
         return format_number(value, missing="-")
 
     interval, title = metrics.accuracy_interval, metrics.provenance["title"]
-    print(f"{title}: {metrics.split}, {metrics.n:,} images")
-    print(f"accuracy {text(metrics.accuracy)}  ({text(interval.low)} to {text(interval.high)}, {interval.method})")
+    print_line(f"{title}: {metrics.split}, {metrics.n:,} images")
+    print_line(f"accuracy {text(metrics.accuracy)}  ({text(interval.low)} to {text(interval.high)}, {interval.method})")
     for name in ("auc", "macro_f1", "macro_precision", "macro_recall", "loss", "expected_calibration_error"):
-        print(f"{name} {text(getattr(metrics, name))}")
+        print_line(f"{name} {text(getattr(metrics, name))}")
     numeric = ("precision", "recall", "F1", "AUC", "support")
     rows = [
         [str(row.class_index), row.name, *map(text, (row.precision, row.recall, row.f1, row.auc)), f"{row.support:,}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nephros.commands.messages import print_path
 from nephros.commands.parser import RUN_HELP, CommandParser
 from nephros.errors import NephrosError
 
@@ -36,7 +37,7 @@ def export(argv: list[str]) -> int:
             raise NephrosError(
                 "--update-bundled-model writes all formats to their place: omit --format, --out and --int8."
             )
-        print(export_module.update_bundled_model(args.pop("run"), **args))
+        print_path(export_module.update_bundled_model(args.pop("run"), **args))
         return 0
-    print(export_module.export(args.pop("run"), **args))
+    print_path(export_module.export(args.pop("run"), **args))
     return 0

@@ -9,6 +9,9 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from nephros.escaping import escape_for_terminal
 
 COMMANDS_BY_FUNCTION = {
     "best_recipe": "train --from-study",
@@ -80,6 +83,19 @@ def _literal(node: ast.expr) -> object:
     return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
 
 
+def print_line(text: str, *, to_stderr: bool = False) -> None:
+    """Print one line, with whatever a terminal would obey as an escape."""
+    print(escape_for_terminal(text), file=sys.stderr if to_stderr else sys.stdout)
+
+
+def print_path(path: str | Path) -> None:
+    """Print the path of a file that was written: as it is where a program reads it, as `print_line` on a terminal."""
+    if sys.stdout.isatty():
+        print_line(str(path))
+    else:
+        print(path)
+
+
 class _StderrHandler(logging.Handler):
     """Writes each message of the library to stderr as one plain line."""
 
@@ -87,7 +103,7 @@ class _StderrHandler(logging.Handler):
         """Write a record; what is more than information says its level first."""
         prefix = f"{record.levelname.lower()}: " if record.levelno != logging.INFO else ""
         # The stream of the moment: tests and notebooks put another one in its place.
-        print(prefix + to_command_line(record.getMessage()), file=sys.stderr, flush=True)
+        print(prefix + escape_for_terminal(to_command_line(record.getMessage())), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

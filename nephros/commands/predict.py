@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nephros.commands.messages import to_command_line
+from nephros.commands.messages import print_line, print_path, to_command_line
 from nephros.commands.parser import MODEL_HELP, CommandParser, parse_numbers
 from nephros.errors import NephrosError
 
@@ -110,19 +110,23 @@ def _predict(
         check_output_path(out)
     predictor = load_predictor(model)
     if print_card:
-        print(card_to_json(predictor.card), end="")
+        for line in card_to_json(predictor.card).split("\n")[:-1]:
+            print_line(line)
     if not inputs:
         return 0
     predictions = _in_command_line_words(run_predict(inputs, predictor, **options))
     if out is not None:
         write_predictions(predictions, out)
-        print(out, file=sys.stderr if print_card else sys.stdout)
+        if print_card:
+            print_line(str(out), to_stderr=True)
+        else:
+            print_path(out)
     elif sys.stdout.isatty():
         print_predictions(predictions)
     else:
         write_csv(predictions, sys.stdout)
     for line in _summary_lines(predictions):
-        print(line, file=sys.stderr)
+        print_line(line, to_stderr=True)
     if not predictions.has_prediction.any():
         return 2
     overlay_failed = overlay is not None and not _write_overlay(predictions, *overlay)
@@ -147,9 +151,9 @@ def _write_overlay(predictions: Predictions, metadata: Path, overlay_path: str) 
         csv_path = Path(folder) / "predictions.csv"
         write_predictions(predictions, csv_path)
         try:
-            print(overlay(metadata, csv_path, overlay_path), file=sys.stderr)
+            print_line(str(overlay(metadata, csv_path, overlay_path)), to_stderr=True)
         except NephrosError as error:
-            print(f"nephros: no overlay, but all predictions: {to_command_line(str(error))}", file=sys.stderr)
+            print_line(f"nephros: no overlay, but all predictions: {to_command_line(str(error))}", to_stderr=True)
             return False
     return True
 
@@ -158,21 +162,18 @@ def print_predictions(predictions: Predictions) -> None:
     """Print the first rows, and the number of cells of each class."""
     from itertools import islice
 
-    from rich.markup import escape
-
     from nephros.console import table_console
     from nephros.text_tables import terminal_table
 
     console = table_console()
     rows = []
     for row in islice(predictions.rows(), MAX_CONSOLE_ROWS):
-        cells = ["", "", "", printable_text(row.error or "")]
+        cells = ["", "", "", row.error or ""]
         if row.label is not None and row.probabilities is not None:
             prediction_set = " ".join(map(str, row.prediction_set or []))
             probability = f"{max(row.probabilities):.3f}"
             cells = [f"{row.label} {row.class_name}", probability, prediction_set, "; ".join(row.ood_reasons)]
-        file = escape(printable_text(row.source.file))
-        rows.append([file, str(row.source.index), *map(escape, cells)])
+        rows.append([row.source.file, str(row.source.index), *cells])
     headers = ("file", "index", "class", "probability", "prediction set", "out of distribution")
     preview = terminal_table("", headers, rows)
     if len(predictions) > MAX_CONSOLE_ROWS:
@@ -185,16 +186,11 @@ def print_predictions(predictions: Predictions) -> None:
     console.print(terminal_table("", ("class", "cells", "share"), count_rows, numeric=("cells", "share")))
 
 
-def printable_text(text: str) -> str:
-    """Return text without characters that a terminal would interpret."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 def _summary_lines(predictions: Predictions) -> Iterator[str]:
     """Yield what the command prints beside the table: the notes, and how many rows have no prediction."""
-    yield from (f"note: {printable_text(note)}" for note in predictions.notes)
+    yield from (f"note: {note}" for note in predictions.notes)
     if predictions.errors:
-        first_error = printable_text(next(iter(predictions.errors.values())))
+        first_error = next(iter(predictions.errors.values()))
         more = f" (and {len(predictions.errors) - 1:,} more)" if len(predictions.errors) > 1 else ""
         yield f"{len(predictions.errors):,} of {len(predictions):,} rows have no prediction: {first_error}{more}"
 

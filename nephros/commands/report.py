@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nephros.commands.messages import print_path
 from nephros.commands.parser import RUN_HELP, CommandParser
 
 
@@ -12,5 +13,5 @@ def report(argv: list[str]) -> int:
     args = parser.parse_argv(argv)
     from nephros.workflows.report import report as write_report
 
-    print(write_report(args["run"]))
+    print_path(write_report(args["run"]))
     return 0

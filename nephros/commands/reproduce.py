@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nephros.commands.messages import print_path
 from nephros.commands.parser import DATA_OPTION_HELP, DEVICE_HELP, CommandParser
 
 
@@ -34,7 +35,7 @@ def reproduce(argv: list[str]) -> int:
     from nephros.workflows.reproduce import reproduce as reproduce_plan
 
     for path in reproduce_plan(plan, **args):
-        print(path)
+        print_path(path)
     return 0
 
 

@@ -6,6 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from nephros.commands.messages import print_line
 from nephros.commands.parser import DATA_OPTION_HELP, DEVICE_HELP, CommandParser, require_tune_extra
 from nephros.errors import InvalidArgument, NephrosError
 from nephros.recipe import Recipe
@@ -84,7 +85,7 @@ def train(argv: list[str]) -> int:
 
 def _print_report(run: RunFolder) -> int:
     if os.environ.get("RANK", "0") == "0":  # only the first of torchrun's processes
-        print(f"report: {run.file('report.html')}")
+        print_line(f"report: {run.file('report.html')}")
     return 0
 
 

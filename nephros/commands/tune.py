@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import DefaultHelpFormatter
 
+from nephros.commands.messages import print_line
 from nephros.commands.parser import DATA_OPTION_HELP, DEVICE_HELP, CommandParser, require_tune_extra
 from nephros.errors import NephrosError
 
@@ -123,14 +124,14 @@ def _print_summary(folder: StudyFolder, study_state: StudyState) -> None:
 
     best, metric = study_state.best, study_state.settings.metric
     if best is None:
-        print("no rung is finished yet")
+        print_line("no rung is finished yet")
     else:
         params = study_state.configs[best.key].params
         values = ", ".join(f"{key} {format_value(value)}" for key, value in params.items())
         epochs = pluralize(best.epochs, "epoch")
-        print(f"best: {metric} {best.value:.4f} after {epochs} ({config_name(best.key)}): {values}")
+        print_line(f"best: {metric} {best.value:.4f} after {epochs} ({config_name(best.key)}): {values}")
         if (metrics := study_state.best_metrics) is not None:
             figures = f"accuracy {metrics.accuracy:.4f}, loss {metrics.loss:.4f}"
-            print(f"on the whole validation split ({metrics.n:,} images): {figures}")
-        print(f"train it on the whole train split: nephros train --from-study {shlex.quote(folder.name)}")
-    print(f"report: {report_file(study_state, folder.root)}")
+            print_line(f"on the whole validation split ({metrics.n:,} images): {figures}")
+        print_line(f"train it on the whole train split: nephros train --from-study {shlex.quote(folder.name)}")
+    print_line(f"report: {report_file(study_state, folder.root)}")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.errors import InvalidArgument, require_extra
+from nephros.escaping import escape_for_csv
 from nephros.files import atomic_write
 from nephros.inference.model_card import ModelCard
 from nephros.inference.reader import CellSource
@@ -196,11 +197,16 @@ def write_predictions(predictions: Predictions, out: Path) -> None:
 
 
 def write_csv(predictions: Predictions, file: IO[str]) -> None:
-    """Write the table as CSV with a header (RFC 4180, except that lines end in a newline); booleans as true and false."""
+    """Write the table as CSV with a header (RFC 4180, except that lines end in a newline); booleans as true and false.
+
+    Text that a spreadsheet would take for a formula begins with an apostrophe (`nephros.escaping.escape_for_csv`).
+    """
     writer = csv.writer(file, lineterminator="\n")
     columns = predictions.to_columns()
     columns["is_ood"] = [None if value is None else str(value).lower() for value in columns["is_ood"]]
     writer.writerow(columns)
+    for name in ("file", "split", "class_name", "ood_reasons", "error"):
+        columns[name] = [escape_for_csv(value) for value in columns[name]]
     writer.writerows(zip(*columns.values(), strict=True))
 
 

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from nephros.console import shows_bars
+from nephros.console import TextConsole, shows_bars
 from nephros.text_tables import pluralize
 from nephros.training.progress import format_duration
 from nephros.tuning.hyperband import Bracket, RungState, is_failed
@@ -27,7 +27,7 @@ class StudyProgress:
     """A StudyCallback that shows progress; use it as a context manager around a run."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or TextConsole(stderr=True)
         self._live = Live(console=self.console, auto_refresh=False) if shows_bars(self.console) else None
         self._baseline: tuple[float, int] | None = None
         self._refreshed_at = 0.0

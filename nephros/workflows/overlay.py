@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nephros.console import progress_bar
 from nephros.errors import FileError
+from nephros.escaping import unescape_from_csv
 from nephros.files import file_digest
 from nephros.microscopy.measurements import check_mask_matches_stack
 from nephros.microscopy.metadata import MaskInfo, StackInfo, read_metadata
@@ -71,13 +72,13 @@ def _read_predictions(path: Path, npz: str, n: int) -> tuple[NDArray[np.int64], 
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for row in csv.DictReader(file):
-                if Path(row.get("file") or npz).name != npz or row.get("split"):
+                if Path(unescape_from_csv(row.get("file") or npz)).name != npz or row.get("split"):
                     continue  # of another file, or a nucleus again, as a member of train, val or test
                 index, label = int(row["index"]), int(row["label"])
                 if not 0 <= index < n or label < 0 or labels[index] >= 0:
                     raise ValueError(f"row {index}")
                 labels[index] = label
-                class_names[label] = row.get("class_name") or f"class {label}"
+                class_names[label] = unescape_from_csv(row.get("class_name") or f"class {label}")
                 is_ood[index] = (row.get("is_ood") or "").strip().lower() in ("true", "1", "yes")
     except OSError as error:
         raise FileError(path, f"{path} can't be read ({error.strerror}); {_EXPECTED_PREDICTIONS}.") from error

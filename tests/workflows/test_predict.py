@@ -21,6 +21,8 @@ import nephros
 from nephros.cli import main
 from nephros.commands import predict as predict_command
 from nephros.errors import InvalidArgument
+from nephros.escaping import unescape_from_csv
+from nephros.inference.predictions import write_csv
 from nephros.inference.predictor import Predictor
 from nephros.runs import RunFolder
 from tests.conftest import square_images
@@ -229,7 +231,43 @@ def test_the_terminal_shows_rows_and_counts(
     predict_command.print_predictions(nephros.predict(folder / "odd[red]\x1b[31m.png", exported_model))
     out = capsys.readouterr().out
     assert "\x1b" not in out
-    assert "odd[red]?[31m.png" in out
+    assert r"odd[red]\u001b[31m.png" in out
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["=HYPERLINK(0).png", "+1+cmd.png", "-2+3.png", "@SUM(A1).png", " =1.png", "a;=1+1.png", "'=1.png", "\uff1d1.png"],
+)
+def test_no_cell_of_a_csv_file_is_a_formula(
+    name: str, tmp_path: Path, exported_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    predictor = Predictor.from_onnx(exported_model)
+    predictor.class_names = tuple(f"=cmd|{c}" for c in range(4))
+    Image.fromarray(square_images(1, 4, 0)[0][0]).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    predictions = nephros.predict(name, predictor)
+    text = io.StringIO()
+    write_csv(predictions, text)
+    (row,) = csv.DictReader(io.StringIO(text.getvalue()))
+    assert row["file"] != name
+    assert unescape_from_csv(row["file"]) == name
+    assert row["class_name"].startswith("'=cmd|")
+    assert float(row["p_0"]) >= 0
+    (row,) = csv.DictReader(io.StringIO(text.getvalue()), delimiter=";", restkey="rest")
+    assert not [cell for cell in row.get("rest", []) if cell.startswith("=")]
+
+
+def test_the_card_on_a_terminal_is_text_and_still_json(
+    exported_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    predictor = Predictor.from_onnx(exported_model)
+    names = ["a\x9b31mb", "\u202etxt", "\x1b]0;title\x07", "\U000e0041"]
+    predictor.card["class_names"] = names
+    monkeypatch.setattr("nephros.exporters.loading.load_predictor", lambda _model: predictor)
+    status, out, _ = run_predict(["--model-card"], capsys)
+    assert status == 0
+    assert all(line.isprintable() for line in out.splitlines())
+    assert json.loads(out)["class_names"] == names
 
 
 def test_one_image_needs_no_torch(folder: Path) -> None:

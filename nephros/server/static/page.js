@@ -241,7 +241,8 @@ function toCsv() {
 function csvField(value) {
   if (value === null || value === undefined) return "";
   let text = String(value);
-  if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`; // otherwise a spreadsheet would run it as a formula
+  // As nephros/escaping.py does it; otherwise a spreadsheet would run the text as a formula.
+  if (typeof value === "string") text = text.replace(/(^|[;\t\r\n])(\s*'*[=+\-@\uff1d\uff0b\uff0d\uff20])/g, "$1'$2");
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
