@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +19,14 @@ from nephros.console import progress_bar
 from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, missing_class_warnings
 from nephros.data.image_decoding import IMAGE_SUFFIXES, decode_image, strict_pillow_warnings
 from nephros.data.image_transforms import to_uint8
-from nephros.data.input_files import read_bytes
+from nephros.data.input_files import count_text, file_kind, read_bytes
 from nephros.errors import FileError, InvalidArgument
 
 _EXPECTED_LAYOUT = (
     "it must contain one subfolder per class with PNG, TIFF or JPEG files, or train, val and test folders of them"
 )
 _MIN_FILES_FOR_PROGRESS = 2000
+_SPLIT_WORDS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 
 
 def open_folder(path: str | Path, *, size: int | None = None, seed: int = 0) -> Dataset:
@@ -32,8 +34,8 @@ def open_folder(path: str | Path, *, size: int | None = None, seed: int = 0) -> 
 
     Args:
         path: contains CLASS/IMAGE, which is split here 7:1:2 by class, or {train,val,test}/CLASS/IMAGE. The names of the
-            subfolders are the class names, in order, numbers by value. Hidden files and files that are not PNG, TIFF or JPEG
-            are ignored.
+            subfolders are the class names, in order, numbers by value. Images in subfolders of a class belong to it. Hidden
+            files and files that are not PNG, TIFF or JPEG are skipped, and a warning counts them.
         size: resize every image to (size, size) pixels with Pillow's bicubic filter; None requires images of one size.
         seed: of the split.
 
@@ -48,7 +50,7 @@ def open_folder(path: str | Path, *, size: int | None = None, seed: int = 0) -> 
     if size is not None and size < 1:
         raise InvalidArgument("size", size, "at least 1 pixel")
     root = Path(path).expanduser().absolute()
-    class_names, files, is_presplit = _scan_folder(root)
+    class_names, files, is_presplit, skipped = _scan_folder(root)
     images, sha256, notes = _read_images(root, files, size)
     labels = np.array([file.label for file in files], dtype=np.int64)
     if is_presplit:
@@ -58,8 +60,10 @@ def open_folder(path: str | Path, *, size: int | None = None, seed: int = 0) -> 
         split_index = stratified_split(labels, seed)
         notes.insert(0, f"split 7:1:2 by class with seed {seed}")
     train, val, test = (Split(images[split_index == index], labels[split_index == index]) for index in range(3))
-    warnings = missing_class_warnings("val", val.labels, class_names) + missing_class_warnings(
-        "test", test.labels, class_names
+    warnings = (
+        missing_class_warnings("val", val.labels, class_names)
+        + missing_class_warnings("test", test.labels, class_names)
+        + _file_warnings(root, files, skipped, is_presplit)
     )
     provenance = Provenance(root.name, "own", str(root), sha256, detail="; ".join(notes))
     task = "binary-class" if len(class_names) == 2 else "multi-class"
@@ -104,14 +108,16 @@ class _ImageFile:
     split: str
 
 
-def _scan_folder(root: Path) -> tuple[tuple[str, ...], list[_ImageFile], bool]:
-    """Return the class names, the images, and whether folders give the split."""
+def _scan_folder(root: Path) -> tuple[tuple[str, ...], list[_ImageFile], bool, Counter[str]]:
+    """Return the class names, the images, whether folders give the split, and the number of skipped files by kind."""
     if not os.path.isdir(root):
         raise FileError(root, f"{root} is not a folder; {_EXPECTED_LAYOUT}.")
     folders = _subfolder_names(root)
     is_presplit = "train" in folders and ("val" in folders or "test" in folders)
     if missing_splits := [split for split in SPLITS if is_presplit and split not in folders]:
         raise FileError(root, f"{root} has a train folder but no {missing_splits[0]} folder; {_EXPECTED_LAYOUT}.")
+    if not is_presplit:
+        _refuse_split_names(root, folders)
     split_roots = {split: root / split for split in SPLITS} if is_presplit else {"": root}
     class_names = tuple(
         sort_class_names({name for split_root in split_roots.values() for name in _subfolder_names(split_root)})
@@ -120,43 +126,119 @@ def _scan_folder(root: Path) -> tuple[tuple[str, ...], list[_ImageFile], bool]:
         raise FileError(root, f"{root} has no class folders; {_EXPECTED_LAYOUT}.")
     if len(class_names) == 1:
         raise FileError(root, f"{root} has one class only, {class_names[0]}; a classifier needs at least two.")
+    skipped = _skipped_beside(root, SPLITS if is_presplit else class_names)
+    for split_root in split_roots.values() if is_presplit else ():
+        skipped += _skipped_beside(split_root, class_names)
     files = [
         _ImageFile(path, label, split)
         for split, split_root in split_roots.items()
         for label, name in enumerate(class_names)
-        for path in _class_image_paths(split_root / name, split)
+        for path in _class_image_paths(split_root / name, split, skipped)
     ]
     for split in SPLITS if is_presplit else ():
         if not any(file.split == split for file in files):
             raise FileError(root / split, f"{root / split} has no images; every split needs some.")
-    return class_names, files, is_presplit
+    return class_names, files, is_presplit, skipped
 
 
-def _class_image_paths(folder: Path, split: str) -> list[Path]:
-    """Return the images of one class; without a `split` there must be one for each."""
-    paths = _image_paths(folder)
+def _refuse_split_names(root: Path, folders: list[str]) -> None:
+    """Raise FileError where the folders are splits under other names, which would be taken for classes."""
+    splits = [name for name in folders if name.casefold() in _SPLIT_WORDS]
+    if len(splits) > 1:
+        raise FileError(
+            root, f"{root} has the folders {', '.join(splits)}, which look like splits; call them train, val and test."
+        )
+
+
+def _class_image_paths(folder: Path, split: str, skipped: Counter[str]) -> list[Path]:
+    """Return the images of one class and count its other files; without a `split` there must be one image for each."""
+    others: Counter[str] = Counter()
+    paths = _image_paths(folder, others) if folder.is_dir() else []
+    skipped += others
+    detail = f", beside {count_text(others)}" if others else ""
     if len(paths) < 3 and not split:
-        raise FileError(folder, f"{folder} has {len(paths)} images; a class needs at least 3, one for each split.")
+        raise FileError(
+            folder, f"{folder} has {len(paths)} images{detail}; a class needs at least 3, one for each split."
+        )
     if not paths and split == "train":
-        raise FileError(folder, f"{folder} has no images; every class needs training images.")
+        raise FileError(folder, f"{folder} has no images{detail}; every class needs training images.")
     return paths
 
 
 def _subfolder_names(root: Path) -> list[str]:
-    return _sorted_names(root, lambda path: path.is_dir() and not path.name.startswith("__"))
+    return [name for name in _names(root) if (root / name).is_dir() and not name.startswith((".", "__"))]
 
 
-def _image_paths(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return [folder / name for name in _sorted_names(folder, lambda path: path.suffix.lower() in IMAGE_SUFFIXES)]
+def _skipped_beside(root: Path, expected: Sequence[str]) -> Counter[str]:
+    """Count what lies in `root` beside the folders expected there: files by kind, loose images, and folders."""
+    skipped: Counter[str] = Counter()
+    for name in _names(root):
+        path = root / name
+        if path.is_dir() and name not in expected:
+            skipped["hidden" if name.startswith((".", "__")) else f"folder {name}"] += 1
+        elif not path.is_dir():
+            kind = file_kind(name)
+            skipped[f"{kind} outside the class folders" if kind in IMAGE_SUFFIXES else kind] += 1
+    return skipped
 
 
-def _sorted_names(folder: Path, predicate: Callable[[Path], bool]) -> list[str]:
+def _image_paths(folder: Path, skipped: Counter[str]) -> list[Path]:
+    """Return the images in a class folder and its subfolders, sorted, and count its other files by kind."""
+    paths, visited = [], set()
+    for current, folders, names in os.walk(folder, onerror=_raise_unreadable, followlinks=True):
+        try:
+            status = os.stat(current)
+        except OSError as error:
+            _raise_unreadable(error)
+        if (status.st_dev, status.st_ino) in visited:
+            folders.clear()
+            skipped["by links to folders already read"] += 1
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        skipped.update("hidden" for name in folders if name.startswith((".", "__MACOSX")))
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        for name in sorted(names):
+            if name.startswith(".") or Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+                skipped[file_kind(name)] += 1
+            else:
+                paths.append(Path(current, name))
+    return paths
+
+
+def _file_warnings(root: Path, files: list[_ImageFile], skipped: Counter[str], is_presplit: bool) -> tuple[str, ...]:
+    """Return what is to be known of a folder's files: which were skipped, and that subfolders of classes were read."""
+    warnings = []
+    depth = 3 if is_presplit else 2
+    nested = [path for file in files if len((path := file.path.relative_to(root)).parts) > depth]
+    if nested:
+        split_note = (
+            "" if is_presplit else "; the split is by image, so those of one subfolder may be in train and in test"
+        )
+        warnings.append(
+            f"{len(nested):,} of {len(files):,} images are in subfolders of class folders, such as "
+            f"{nested[0].parent.as_posix()}{split_note}."
+        )
+    if skipped:
+        warnings.append(
+            f"skipped in {root}, where only PNG, TIFF and JPEG files in class folders are read: {count_text(skipped)} "
+            f"({skipped.total():,} in all)."
+        )
+    return tuple(warnings)
+
+
+def _names(folder: Path) -> list[str]:
     try:
-        return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".") and predicate(path))
+        return sorted(os.listdir(folder))
     except OSError as error:
-        raise FileError(folder, f"{folder} can't be read ({error.strerror}); check its permissions.") from error
+        raise _unreadable_error(folder, error) from error
+
+
+def _raise_unreadable(error: OSError) -> NoReturn:
+    raise _unreadable_error(error.filename, error) from error
+
+
+def _unreadable_error(folder: str | Path, error: OSError) -> FileError:
+    return FileError(folder, f"{folder} can't be read ({error.strerror}); check its permissions.")
 
 
 def _read_images(root: Path, files: list[_ImageFile], size: int | None) -> tuple[NDArray[np.uint8], str, list[str]]:

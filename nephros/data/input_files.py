@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
@@ -117,6 +118,27 @@ def _sibling_names(path: Path) -> list[str]:
         return os.listdir(path.parent)
     except OSError:
         return []
+
+
+_MAX_KINDS_IN_NOTE = 8
+"""Number of kinds of skipped files that a note lists."""
+
+
+def file_kind(name: str) -> str:
+    """Return what a note calls a skipped file: ``hidden``, its suffix, or ``without a suffix``."""
+    suffix = Path(name).suffix.lower()
+    if name.startswith("."):
+        return "hidden"
+    return suffix if suffix[1:].isalnum() and len(suffix) <= 10 else "without a suffix"
+
+
+def count_text(skipped: Counter[str]) -> str:
+    """Return the most common kinds of skipped files with their counts, such as ``30 .bmp, 2 hidden``."""
+    common = skipped.most_common(_MAX_KINDS_IN_NOTE)
+    n_other = skipped.total() - sum(count for _, count in common)
+    return ", ".join(
+        [f"{count:,} {kind}" for kind, count in common] + ([f"{n_other:,} of other kinds"] if n_other else [])
+    )
 
 
 class NpyHeader(NamedTuple):

@@ -53,7 +53,7 @@ def open_npz(path: str | Path, *, max_memory: int | None = None) -> Dataset:
         if info and own_names and set(own_names) != set(info.class_names):
             info, is_official = None, False  # the file's name is MedMNIST's, but its classes are others
         class_names = own_names or _default_class_names(path, info, labels)
-        warnings = _check_labels(path, class_names, labels)
+        warnings = _check_labels(path, class_names, labels) + _unread_warnings(path, archive)
         sha256 = file_digest(path)
         images = {split: _load_images(path, archive, arrays[f"{split}_images"], sha256, max_bytes) for split in SPLITS}
     detail = "" if is_official or info is None else "not the published file: its MD5 differs"
@@ -270,6 +270,16 @@ def _check_labels(path: Path, class_names: tuple[str, ...], labels: dict[str, ND
             raise FileError(path, f"{path}: {missing_names} is missing from train; every class needs training images.")
         warnings += missing_class_warnings(split, values, class_names)
     return tuple(warnings)
+
+
+def _unread_warnings(path: Path, archive: zipfile.ZipFile) -> tuple[str, ...]:
+    """Return a warning that names arrays of images or labels beside those of the three splits, which are not read."""
+    names = [info.filename.removesuffix(".npy") for info in archive.infolist()]
+    used = {f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels")}
+    unread = sorted(name for name in set(names) - used if name.endswith(("images", "labels")))
+    return (
+        (f"{path} has arrays that are not read: {', '.join(unread[:8])} ({len(unread):,} in all).",) if unread else ()
+    )
 
 
 def _load_images(path: Path, archive: zipfile.ZipFile, array: _Array, sha256: str, max_bytes: int) -> NDArray[np.uint8]:

@@ -9,15 +9,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nephros.data.image_decoding import IMAGE_SUFFIXES
-from nephros.data.input_files import InMemoryFile
+from nephros.data.input_files import InMemoryFile, count_text, file_kind
 from nephros.data.npz_stream import ImageArray, UnreadableInput, open_image_arrays
 from nephros.errors import NephrosError
 
 logger = logging.getLogger(__name__)
 
 InputItem = Path | InMemoryFile | ImageArray | UnreadableInput
-_MAX_SUFFIXES_IN_NOTE = 8
-"""Number of file kinds that a note lists."""
 
 
 class InputDiscovery:
@@ -35,11 +33,8 @@ class InputDiscovery:
         """Return which files of the named folders were skipped, as one sentence; empty if none were."""
         if not self.skipped:
             return ""
-        counts_by_suffix = [f"{count:,} {suffix}" for suffix, count in self.skipped.most_common(_MAX_SUFFIXES_IN_NOTE)]
-        n_other = self.skipped.total() - sum(count for _, count in self.skipped.most_common(_MAX_SUFFIXES_IN_NOTE))
-        counts_by_suffix += [f"{n_other:,} of other kinds"] if n_other else []
         return (
-            f"skipped in folders, where only PNG, TIFF, JPEG and npz files are read: {', '.join(counts_by_suffix)} "
+            f"skipped in folders, where only PNG, TIFF, JPEG and npz files are read: {count_text(self.skipped)} "
             f"({self.skipped.total():,} in all)"
         )
 
@@ -84,7 +79,7 @@ class InputDiscovery:
             self.skipped.update(["hidden"] * len(hidden))
             for name in sorted(files):
                 if name.startswith(".") or Path(name).suffix.lower() not in {*IMAGE_SUFFIXES, ".npz"}:
-                    self.skipped[_suffix_label(name)] += 1
+                    self.skipped[file_kind(name)] += 1
                     continue
                 empty = False
                 yield from self._expand(Path(folder, name))
@@ -121,14 +116,5 @@ def unreadable_message(path: Path | InMemoryFile, error: Exception) -> str:
 
 
 def _empty_folder_message(root: Path, skipped: Counter[str]) -> str:
-    counts = ", ".join(f"{count:,} {kind}" for kind, count in skipped.most_common(_MAX_SUFFIXES_IN_NOTE))
-    detail = f", only {counts}" if counts else ""
+    detail = f", only {count_text(skipped)}" if skipped else ""
     return f"{root} contains no PNG, TIFF, JPEG or npz files{detail}; name another folder."
-
-
-def _suffix_label(name: str) -> str:
-    """Return how a note calls a skipped file: by its suffix, if it has one."""
-    suffix = Path(name).suffix.lower()
-    if name.startswith("."):
-        return "hidden"
-    return suffix if suffix[1:].isalnum() and len(suffix) <= 10 else "without a suffix"

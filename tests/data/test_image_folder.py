@@ -244,6 +244,67 @@ def test_other_files_are_ignored(tmp_path: Path) -> None:
     assert open_folder(tmp_path).class_names == ("a", "b")
 
 
+def test_images_in_subfolders_of_a_class_are_read(tmp_path: Path) -> None:
+    fill_folder(tmp_path, {"a": 3, "b": 3, "b/patient 1": 4, "b/patient 2/left": 5, "b/.trash": 2})
+    (tmp_path / "b" / "loop").symlink_to(tmp_path / "b", target_is_directory=True)
+    dataset = open_folder(tmp_path)
+    assert np.sum([split.class_counts(2) for _, split in dataset.splits()], axis=0).tolist() == [3, 12]
+    nested, skipped = dataset.warnings
+    assert "9 of 15 images" in nested
+    assert "b/patient 1" in nested
+    assert "1 hidden" in skipped
+    assert "1 by links" in skipped
+
+
+def test_subfolders_are_read_where_folders_give_the_split(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        fill_folder(tmp_path / split, {"a": 1, "b/patient": 2})
+    dataset = open_folder(tmp_path)
+    assert [split.class_counts(2).tolist() for _, split in dataset.splits()] == [[1, 2]] * 3
+    assert "6 of 9 images" in dataset.warnings[0]
+
+
+def test_skipped_files_are_counted_by_kind(tmp_path: Path) -> None:
+    fill_folder(tmp_path, {"a": 3, "b": 3})
+    save_image(tmp_path / "loose.png")
+    for name in ("a/1.bmp", "a/2.BMP", "a/3.webp", "b/4.jfif", "b/.DS_Store", "labels.csv", "b/noise"):
+        (tmp_path / name).write_bytes(b"other")
+    (warning,) = open_folder(tmp_path).warnings
+    for count in (
+        "2 .bmp",
+        "1 .webp",
+        "1 .jfif",
+        "1 hidden",
+        "1 .csv",
+        "1 without a suffix",
+        "1 .png outside",
+        "8 in all",
+    ):
+        assert count in warning
+
+
+def test_what_lies_beside_the_splits_is_counted(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        fill_folder(tmp_path / split, {"a": 1, "b": 1})
+    fill_folder(tmp_path / "more", {"a": 9})
+    save_image(tmp_path / "train" / "loose.tif")
+    (warning,) = open_folder(tmp_path).warnings
+    assert "folder more" in warning
+    assert "1 .tif outside" in warning
+
+
+def test_a_class_without_readable_images_names_its_other_files(tmp_path: Path) -> None:
+    fill_folder(tmp_path, {"a": 3, "b": 1})
+    (tmp_path / "b" / "1.bmp").write_bytes(b"BM")
+    assert_rejected(tmp_path, "has 1 images", "1 .bmp")
+
+
+def test_splits_under_other_names_are_not_classes(tmp_path: Path) -> None:
+    for split in ("Training", "Testing"):
+        fill_folder(tmp_path / split, {"a": 3, "b": 3})
+    assert_rejected(tmp_path, "Testing, Training")
+
+
 def test_folders_with_too_few_classes_or_images_are_refused(tmp_path: Path) -> None:
     assert_rejected(tmp_path / "missing", "is not a folder")
     save_image(tmp_path / "loose.png")

@@ -134,6 +134,12 @@ def test_repeated_and_empty_class_names_are_refused(tmp_path: Path, names: tuple
     assert_rejected(write_npz(tmp_path / "named.npz", contents), "class_names")
 
 
+def test_arrays_of_images_that_are_not_read_are_named(tmp_path: Path) -> None:
+    contents = make_arrays() | {"test2_images": np.zeros(3), "extra_labels": np.zeros(3), "ids": np.zeros(3)}
+    (warning,) = open_npz(write_npz(tmp_path / "more.npz", contents)).warnings
+    assert "extra_labels, test2_images (2 in all)" in warning
+
+
 def test_classes_are_counted_over_all_splits(tmp_path: Path) -> None:
     contents = make_arrays(n_classes=5)
     contents["test_labels"] = np.arange(16) % 4

@@ -6,8 +6,10 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import nephros
+from nephros.data.load import describe
 from nephros.errors import FileError, InvalidArgument
 from tests.conftest import squares_dataset
 from tests.workflows.test_train import QUICK
@@ -50,3 +52,23 @@ def test_classes_of_other_data_are_matched_by_name(tmp_path: Path, caplog: pytes
     assert (shared.labels == before.labels[before.labels != 3]).all()
     assert "another" in caplog.text
     assert run.file("val", "metrics.json").exists()
+
+
+def test_skipped_files_are_named_in_training_evaluation_and_the_summary(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "cells"
+    train = squares_dataset(n=80, classes=2).train
+    for index, (image, label) in enumerate(zip(train.images, train.labels, strict=True)):
+        (folder / f"kind {label}" / "patient").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"kind {label}" / "patient" / f"{index:03}.png")
+        (folder / f"kind {label}" / f"{index:03}.bmp").write_bytes(b"BM")
+    dataset = nephros.load(folder)
+    run = nephros.train(QUICK, folder, out=tmp_path / "run")
+    trained = caplog.text
+    caplog.clear()
+    nephros.evaluate(run.root)
+    evaluated = caplog.text
+    for text in (trained, evaluated, "\n".join(describe(dataset).warnings), "\n".join(run.info().warnings)):
+        assert "80 .bmp" in text
+        assert "80 of 80 images are in subfolders" in text
