@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypedDict
 
+from nephros.data.dataset import describe_training_subset
 from nephros.errors import FileError, InvalidArgument, LockedError
 from nephros.files import file_lock, remove_temporary_files, write_json
 
@@ -85,6 +86,11 @@ class RunInfo:
     """Runs that it was distilled from."""
     warnings: list[str] = field(default_factory=list)
     format: str = RUN_FORMAT
+
+    @property
+    def training_subset(self) -> str:
+        """Such as ``subset: 1,000 of 165,466 training images``; empty for a run on all training images."""
+        return describe_training_subset(sum(self.class_counts["train"]), self.data)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def _print_dataset(dataset: DatasetComparison, split: str) -> None:
         if not wide:
             print_line(_cost_line(row))
     for source in dict.fromkeys((row.source, row.url) for row in dataset.rows):
-        methods = [f"{row.method} ({row.input})" for row in dataset.rows if (row.source, row.url) == source]
+        methods = [f"{row.label} ({row.input})" for row in dataset.rows if (row.source, row.url) == source]
         print_line(f"source of {'; '.join(methods)}: {' '.join(filter(None, source))}")
     for test in dataset.paired_tests:
         print_line(describe_paired_test(*test))
@@ -89,7 +89,7 @@ def _table(dataset: DatasetComparison, split: str, wide: bool) -> Table:
         )
     for row in dataset.rows:
         interval = "" if row.low is None else f"{format_number(row.low)} to {format_number(row.high)} ({row.interval})"
-        cells = [row.method, row.input, format_number(row.accuracy), interval]
+        cells = [row.label, row.input, format_number(row.accuracy), interval]
         cells += [format_number(row.auc), format_number(row.macro_f1)]
         if wide:
             cells += [format_count(row.parameters), format_count(row.multiply_adds)]
@@ -103,6 +103,6 @@ def _cost_line(row: LeaderboardRow) -> str:
 
     minutes = "" if row.training_minutes is None else f"{format_number(row.training_minutes, 1)} minutes "
     return (
-        f"{row.method}: {format_count(row.parameters)} parameters, {format_count(row.multiply_adds)} multiply-adds, trained "
+        f"{row.label}: {format_count(row.parameters)} parameters, {format_count(row.multiply_adds)} multiply-adds, trained "
         f"{minutes}on {row.device}, weights: {row.checkpoint}"
     )

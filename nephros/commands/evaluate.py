@@ -21,14 +21,16 @@ def evaluate(argv: list[str]) -> int:
     parser.option("data", f"other data than the run's own: {DATA_HELP}")
     parser.option("device", DEVICE_HELP)
     args = parser.parse_argv(argv)
+    from nephros.runs import RunFolder
     from nephros.workflows.evaluate import evaluate as evaluate_run
 
-    _print_metrics(evaluate_run(args.pop("run"), **args).metrics)
+    run = args.pop("run")
+    _print_metrics(evaluate_run(run, **args).metrics, RunFolder.open(run).info().training_subset)
     return 0
 
 
-def _print_metrics(metrics: Metrics) -> None:
-    """Print the overall metrics and the table by class."""
+def _print_metrics(metrics: Metrics, training_subset: str) -> None:
+    """Print the overall metrics and the table by class, and that the run was trained on a subset if it was."""
     from nephros.console import table_console
     from nephros.text_tables import format_number, terminal_table
 
@@ -36,7 +38,8 @@ def _print_metrics(metrics: Metrics) -> None:
         return format_number(value, missing="-")
 
     interval, title = metrics.accuracy_interval, metrics.provenance["title"]
-    print_line(f"{title}: {metrics.split}, {metrics.n:,} images")
+    trained_on = f"; trained on a {training_subset}" if training_subset else ""
+    print_line(f"{title}: {metrics.split}, {metrics.n:,} images{trained_on}")
     print_line(f"accuracy {text(metrics.accuracy)}  ({text(interval.low)} to {text(interval.high)}, {interval.method})")
     for name in ("auc", "macro_f1", "macro_precision", "macro_recall", "loss", "expected_calibration_error"):
         print_line(f"{name} {text(getattr(metrics, name))}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -54,6 +54,8 @@ class Provenance:
     """Key in `nephros.data.medmnist.MEDMNIST`, such as ``tissuemnist``, or None for any other data set."""
     detail: str = ""
     """How the split was drawn and how the images were changed, where that is known."""
+    full_train_images: int | None = None
+    """Images that train would have if none had been left out; None where none was."""
 
     @property
     def title(self) -> str:
@@ -63,6 +65,18 @@ class Provenance:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields and the title as plain JSON values."""
         return {**asdict(self), "title": self.title}
+
+
+def describe_training_subset(n_images: int, provenance: Mapping[str, Any]) -> str:
+    """Return such as ``subset: 1,000 of 165,466 training images``, or "" where training used all of them.
+
+    `provenance` is `Provenance.to_dict`; one from before it had `full_train_images` has only ``detail`` to tell.
+    """
+    if "full_train_images" not in provenance:
+        is_subset = "train subset of " in (provenance.get("detail") or "")
+        return f"subset: {n_images:,} training images" if is_subset else ""
+    full_train_images = provenance["full_train_images"]
+    return "" if full_train_images is None else f"subset: {n_images:,} of {full_train_images:,} training images"
 
 
 @dataclass(frozen=True)

@@ -80,11 +80,14 @@ def subset_train(dataset: Dataset, n: int, seed: int) -> Dataset:
     Raises:
         InvalidArgument: `n` is below the number of classes or above the number of training images.
     """
+    full_train_images = dataset.provenance.full_train_images or len(dataset.train)
     return replace(
         dataset,
         train=stratified_subset(dataset.train, n, seed),
         provenance=replace(
-            dataset.provenance, detail=_add_note(dataset, f"train subset of {n}, class-stratified, seed {seed}")
+            dataset.provenance,
+            detail=_add_note(dataset, f"train subset of {n}, class-stratified, seed {seed}"),
+            full_train_images=full_train_images if n < full_train_images else None,
         ),
     )
 
@@ -145,12 +148,19 @@ def resplit_train_val(dataset: Dataset, sizes: Sequence[int], seed: int) -> Data
             f"large enough that train has every class (this draw has no image of {names})",
             hint="Draw more images, or use another seed.",
         )
+    n_left_out = n_available - sum(sizes)
+    if dataset.provenance.full_train_images is not None:
+        n_left_out += dataset.provenance.full_train_images - len(dataset.train)
     note = f"{sizes[0]} / {sizes[1]} drawn at random from train + validation, seed {seed}; test unchanged"
     return replace(
         dataset,
         train=Split(images[train_indices], labels[train_indices]),
         val=Split(images[val_indices], labels[val_indices]),
-        provenance=replace(dataset.provenance, detail=_add_note(dataset, note)),
+        provenance=replace(
+            dataset.provenance,
+            detail=_add_note(dataset, note),
+            full_train_images=sizes[0] + n_left_out if n_left_out else None,
+        ),
         warnings=tuple(warning for warning in dataset.warnings if not warning.startswith(("train ", "val ")))
         + missing_class_warnings("val", labels[val_indices], dataset.class_names),
     )

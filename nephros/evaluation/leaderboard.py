@@ -103,6 +103,13 @@ class LeaderboardRow:
     """Whether it is a run; False for a published result."""
     dataset: str = ""
     """Title of the data set in a comparison."""
+    training_subset: str = ""
+    """Such as ``subset: 1,000 of 165,466 training images``; empty where all were used."""
+
+    @property
+    def label(self) -> str:
+        """The method, with the subset that it was trained on, if it was one."""
+        return f"{self.method}, {self.training_subset}" if self.training_subset else self.method
 
 
 @dataclass(frozen=True)
@@ -183,6 +190,7 @@ def row_from_run(
         checkpoint=_describe_checkpoint(info, recipe),
         note=f"95 % interval of {metrics.n:,} cells" + ("" if split == "test" else "; not the test split"),
         is_run=True,
+        training_subset=info.training_subset,
     )
 
 

@@ -29,6 +29,7 @@ from nephros.inference.model_card import (
     ModelCard,
     Quantization,
     card_to_json,
+    training_subset,
 )
 from nephros.inference.predictor import onnx_forward_fn
 from nephros.recipe_io import read_recipe
@@ -101,13 +102,14 @@ def summarize_card(card: ModelCard) -> list[str]:
     """Return the calibration, test and out-of-distribution figures of a card, a line each."""
     calibration, sets, ood_detector = card["calibration"], card["conformal"]["test"], card["ood_detector"]
     ece = calibration["expected_calibration_error"]
+    trained_on = f" (trained on a {training_subset(card)})" if training_subset(card) else ""
     lines = [
         f"temperature {calibration['temperature']:.3f}: expected calibration error on validation "
         f"{ece['validation']['before']:.4f} before, {ece['validation']['after']:.4f} after"
     ]
     if ece["test"] and sets:
         lines.append(
-            f"test: accuracy {card['test_accuracy']:.4f}, calibration error {ece['test']['before']:.4f} before, "
+            f"test: accuracy {card['test_accuracy']:.4f}{trained_on}, calibration error {ece['test']['before']:.4f} before, "
             f"{ece['test']['after']:.4f} after; prediction sets for {sets['target_coverage']:.0%} contained the true class of "
             f"{sets['coverage']:.1%} with {sets['mean_set_size']:.2f} classes on average"
         )

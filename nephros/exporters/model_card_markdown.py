@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard
+from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard, training_subset
 from nephros.text_tables import format_count, format_number, format_percent, markdown_table
 
 OUTPUT_DESCRIPTIONS = {
@@ -49,8 +49,9 @@ def _capitalize(text: str) -> str:
 
 
 def _header(card: ModelCard) -> str:
+    subset = f", {training_subset(card)}" if training_subset(card) else ""
     return (
-        f"# Model card: {card['recipe']}, trained on {card['data']['title']}\n\n"
+        f"# Model card: {card['recipe']}, trained on {card['data']['title']}{subset}\n\n"
         f"A classifier of images of single cells into {len(card['class_names'])} classes, made with nephros "
         f"{card['nephros_version']}. The JSON card beside this page holds the same figures.\n"
     )
@@ -122,6 +123,8 @@ def _metrics(card: ModelCard) -> str:
         interval_text = f"{interval['low']:.4f} to {interval['high']:.4f}"
         rows.append([split, format_count(metrics["n"]), format_number(metrics["accuracy"]), interval_text, *numbers])
     setup = f"Test metrics are of {card['test']['setup']}" if card["test"] else "The model was not scored on test"
+    if training_subset(card):
+        setup += f", trained on a {training_subset(card)}"
     text = (
         f"{setup}. Validation guides training and the choice of recipe, so its metrics are optimistic. Interval: "
         f"{card['validation']['accuracy_interval']['method']}. Loss: mean cross-entropy per image, in nats."

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, cast
 
+from nephros.data.dataset import describe_training_subset
 from nephros.data.medmnist import MEDMNIST
 from nephros.environment import __version__, git_commit
 from nephros.errors import FileError
@@ -101,6 +102,8 @@ class DataInfo(TypedDict):
     sha256: str | None
     detail: str
     training_images: int
+    training_subset: NotRequired[str]
+    """Such as ``subset: 1,000 of 165,466 training images``; empty where all were used, absent in cards of earlier versions."""
 
 
 class CardMetrics(TypedDict):
@@ -257,7 +260,16 @@ def _data_info(info: RunInfo) -> DataInfo:
         "sha256": info.data["sha256"],
         "detail": info.data["detail"],
         "training_images": sum(info.class_counts["train"]),
+        "training_subset": info.training_subset,
     }
+
+
+def training_subset(card: ModelCard) -> str:
+    """Return the subset that a card's model was trained on, in words; empty where it was trained on all images."""
+    data = card["data"]
+    if "training_subset" in data:
+        return data["training_subset"]
+    return describe_training_subset(data.get("training_images", 0), data)
 
 
 def _card_metrics(metrics: Metrics) -> CardMetrics:

@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select
 from pydantic import BaseModel
 
 from nephros.environment import __version__
+from nephros.inference.model_card import training_subset
 from nephros.server import schemas
 from nephros.server.limits import RequestLimits
 from nephros.server.service import Service
@@ -98,6 +99,7 @@ def version_response(service: Service, limits: RequestLimits, batch_limits: Requ
         model=schemas.ModelInfo(
             recipe=card["recipe"],
             training_data=card["data"]["title"],
+            training_subset=training_subset(card),
             test_accuracy=card["test_accuracy"],
             test_setup=card["test"]["setup"] if card["test"] else None,
             weights_sha256=card["network"]["weights_sha256"],

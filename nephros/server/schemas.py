@@ -160,6 +160,9 @@ class ModelInfo(BaseModel):
 
     recipe: str
     training_data: str
+    training_subset: str = Field(
+        description="Number of training images, where the model was trained on a subset; empty if on all."
+    )
     test_accuracy: float | None = Field(description="Null if the model was not evaluated on test.")
     test_setup: str | None = Field(description="What was evaluated on test: weights and views.")
     weights_sha256: str

@@ -167,7 +167,10 @@ def _ensemble_run(runs: Sequence[_ScoredRun], split: str) -> _ScoredRun:
         training_minutes=None if None in minutes else sum(filter(None, minutes)),
     )
     row = row_from_run(info, Recipe(), evaluation.metrics, split, name, "the mean of the runs' probabilities")
-    return _ScoredRun(name, info, dataclasses.replace(row, checkpoint="each run's own"), evaluation)
+    subsets = list(dict.fromkeys(run.info.training_subset for run in runs))
+    subset = subsets[0] if len(subsets) == 1 else f"some runs on a {'; '.join(filter(None, subsets))}"
+    row = dataclasses.replace(row, checkpoint="each run's own", training_subset=subset)
+    return _ScoredRun(name, info, row, evaluation)
 
 
 def _same_images(first: _ScoredRun, second: _ScoredRun) -> bool:

@@ -83,7 +83,7 @@ def to_cells(row: LeaderboardRow) -> list[str]:
     labels = [row.device, row.checkpoint, row.split, row.input, row.source]
     return [
         row.dataset,
-        row.method,
+        row.label,
         *map(format_number, accuracies),
         row.interval,
         *map(format_number, other_metrics),

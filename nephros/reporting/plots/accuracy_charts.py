@@ -37,7 +37,7 @@ def plot_leaderboard(rows: Sequence[LeaderboardRow], split: str, title: str) -> 
             f"{100 * row.accuracy:.1f} %", (_right_end(row), y), xytext=(8, 0), textcoords="offset points", va="center",
             fontsize=7.5, color=color, weight="bold" if row.is_run else "normal",
         )  # fmt: skip
-    axes.set_yticks(range(len(rows)), [f"{row.method}  ({row.input})" for row in rows], fontsize=6.8, color=INK)
+    axes.set_yticks(range(len(rows)), [_tick_label(row) for row in rows], fontsize=6.8, color=INK)
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         if row.is_run:
             label.set(color=LIGHT_COLORS[split], weight="bold")
@@ -49,6 +49,11 @@ def plot_leaderboard(rows: Sequence[LeaderboardRow], split: str, title: str) -> 
     axes.set_xlabel("accuracy; hollow: not on the official test split")
     axes.spines["left"].set_visible(False)
     return figure
+
+
+def _tick_label(row: LeaderboardRow) -> str:
+    subset = f"\n{row.training_subset}" if row.training_subset else ""
+    return f"{row.method}  ({row.input}){subset}"
 
 
 def _right_end(row: LeaderboardRow) -> float:

@@ -16,8 +16,9 @@ const state = {
 async function init() {
   state.serverInfo = await (await fetch(routeUrl("version"))).json();
   const { version, model, reference_cells: reference, class_names: classNames } = state.serverInfo;
-  byId("model").textContent = `nephros ${version} · recipe ${model.recipe}, trained on ${model.training_data}`;
-  const accuracy = model.test_accuracy === null ? "" : ` Test accuracy on ${model.training_data}: ${percent(model.test_accuracy)} (${model.test_setup}).`;
+  const subset = model.training_subset && `, ${model.training_subset}`;
+  byId("model").textContent = `nephros ${version} · recipe ${model.recipe}, trained on ${model.training_data}${subset}`;
+  const accuracy = model.test_accuracy === null ? "" : ` Test accuracy on ${model.training_data}: ${percent(model.test_accuracy)} (${model.test_setup})${model.training_subset && `, trained on a ${model.training_subset}`}.`;
   byId("model-info").textContent = `The model distinguishes ${classNames.length} classes.${accuracy} ${model.limitations.join(" ").replaceAll("`", "")}`;
   const referenceInfo = reference
     ? `Similar cells come from ${formatCount(reference.n_cells)} ${reference.trained_on ? "training" : "reference"} cells of ${reference.title}.`
