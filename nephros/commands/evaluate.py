@@ -29,7 +29,7 @@ def evaluate(argv: list[str]) -> int:
     return 0
 
 
-def _print_metrics(metrics: Metrics, training_subset: str) -> None:
+def _print_metrics(metrics: Metrics, training_subset: str = "") -> None:
     """Print the overall metrics and the table by class, and that the run was trained on a subset if it was."""
     from nephros.console import table_console
     from nephros.text_tables import format_number, terminal_table
