@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypedDict
 
-from nephros.data.dataset import describe_training_subset
+from nephros.data.dataset import class_name_fault, describe_training_subset
 from nephros.errors import FileError, InvalidArgument, LockedError
 from nephros.files import file_lock, remove_temporary_files, write_json
 
@@ -169,7 +169,10 @@ class RunFolder:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values.get("format") == RUN_FORMAT:
-                return RunInfo(**values)
+                info = RunInfo(**values)
+                if not (fault := class_name_fault(info.class_names)):
+                    return info
+                raise ValueError(fault)
             problem = (
                 f"has the format {values.get('format', 'of an earlier version')}, but this version reads {RUN_FORMAT}"
             )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.errors import UnknownName
+from nephros.errors import InvalidArgument, UnknownName
 
 Float32Array = NDArray[np.float32]
 
@@ -93,6 +94,16 @@ class Dataset:
     warnings: tuple[str, ...] = ()
     """One sentence for each unusual property, such as a class that validation lacks."""
 
+    def __post_init__(self) -> None:
+        """Raise InvalidArgument unless each class has a name of its own."""
+        if fault := class_name_fault(self.class_names):
+            raise InvalidArgument(
+                "class_names",
+                ", ".join(map(str, self.class_names)),
+                "a name of its own for each class",
+                hint=f"Here {fault}.",
+            )
+
     @property
     def n_classes(self) -> int:
         """The number of classes, including those that a split lacks."""
@@ -118,6 +129,25 @@ class Dataset:
         """Yield (name, split) for train, val and test."""
         for name in SPLITS:
             yield name, self.split(name)
+
+
+def class_name_fault(class_names: Sequence[object]) -> str:
+    """Return why results can't be told apart by these class names, such as ``class 1 has no name``; empty if they can.
+
+    Names that look the same, such as two forms of one accented letter, are the same; a name of nothing visible is none.
+    """
+    labels: dict[str, int] = {}
+    for label, class_name in enumerate(class_names):
+        if not isinstance(class_name, str):
+            return f"the name of class {label} is no text"
+        visible = unicodedata.normalize(
+            "NFC", "".join(c for c in class_name if c == " " or unicodedata.category(c) != "Cf")
+        )
+        if not (visible := visible.strip()):
+            return f"class {label} has no name"
+        if (other := labels.setdefault(visible, label)) != label:
+            return f"the classes {other} and {label} are both called '{class_name}'"
+    return ""
 
 
 def missing_class_warnings(split: str, labels: NDArray[np.int64], class_names: tuple[str, ...]) -> tuple[str, ...]:

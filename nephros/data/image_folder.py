@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nephros.console import progress_bar
-from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, missing_class_warnings
+from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, class_name_fault, missing_class_warnings
 from nephros.data.image_decoding import IMAGE_SUFFIXES, decode_image, strict_pillow_warnings
 from nephros.data.image_transforms import to_uint8
 from nephros.data.input_files import count_text, file_kind, read_bytes
@@ -124,6 +124,8 @@ def _scan_folder(root: Path) -> tuple[tuple[str, ...], list[_ImageFile], bool, C
     )
     if not class_names:
         raise FileError(root, f"{root} has no class folders; {_EXPECTED_LAYOUT}.")
+    if fault := class_name_fault(class_names):
+        raise FileError(root, f"In {root}, {fault}; give the folder of each class a name of its own.")
     if len(class_names) == 1:
         raise FileError(root, f"{root} has one class only, {class_names[0]}; a classifier needs at least two.")
     skipped = _skipped_beside(root, SPLITS if is_presplit else class_names)

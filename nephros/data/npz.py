@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, missing_class_warnings
+from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, class_name_fault, missing_class_warnings
 from nephros.data.download import cache_dir
 from nephros.data.input_files import NPY_MAGIC, InMemoryFile, InputFile, read_magic, read_npy_header
 from nephros.data.medmnist import MEDMNIST, MedMNISTInfo
@@ -222,10 +222,8 @@ def _own_class_names(path: Path, archive: zipfile.ZipFile, array: _Array | None)
         raise FileError(path, f"{path}: class_names is {array.dtype} {array.shape}; it must be a list of strings.")
     with translate_read_errors(path, "class_names"):
         names = tuple(str(name) for name in _read_array(path, archive, array).astype(np.str_))
-    if len(set(names)) < len(names) or not all(name.strip() for name in names):
-        raise FileError(
-            path, f"{path}: class_names has empty or repeated names ({', '.join(names)}); give each class its own."
-        )
+    if fault := class_name_fault(names):
+        raise FileError(path, f"{path}: {fault} in class_names; give each class a name of its own.")
     return names
 
 

@@ -42,7 +42,7 @@ def _load_from_safetensors(path: Path) -> Predictor:
     from nephros.exporters.safetensors_io import load_safetensors
 
     module, card = load_safetensors(path)
-    return Predictor(lambda cells: run_module(module, cells), card)
+    return Predictor(lambda cells: run_module(module, cells), card).checked(path)
 
 
 def _load_from_run(path: Path) -> Predictor:
@@ -70,7 +70,7 @@ def _load_unexported_run(folder: RunFolder) -> Predictor:
     from nephros.recipe_io import read_recipe
 
     if read_recipe(folder.file("recipe.yaml")).is_classical:
-        return Predictor(*probabilities_only(folder))
+        return Predictor(*probabilities_only(folder)).checked(folder.root)
     logger.info(
         "%s has no exported model: packaging it in memory (`nephros.export(%r)` does so once)",
         folder.root,
@@ -80,7 +80,7 @@ def _load_unexported_run(folder: RunFolder) -> Predictor:
         bundle = build_export_bundle(folder)
     except (NephrosError, OSError) as error:
         logger.warning("No cell will be flagged as out of distribution, because the run can't be packaged: %s", error)
-        return Predictor(*probabilities_only(folder))
+        return Predictor(*probabilities_only(folder)).checked(folder.root)
     module = bundle.module
     card = bundle.build_card(lambda cells: run_module(module, cells))
-    return Predictor(lambda cells: run_module(module, cells), card)
+    return Predictor(lambda cells: run_module(module, cells), card).checked(folder.root)

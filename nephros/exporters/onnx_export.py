@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from nephros.errors import IncompatibleError, require_extra
 from nephros.exporters.inference_module import InferenceModule
 from nephros.exporters.packaging import ExportBundle, run_module
+from nephros.inference.onnx_file import DIGEST_METADATA_KEY, graph_sha256
 from nephros.inference.predictor import onnx_forward_fn
 
 N_PARITY_CELLS = 1000
@@ -91,12 +92,13 @@ def check_parity(bundle: ExportBundle, model: bytes) -> float:
 
 
 def embed_card(model: bytes, card_json: str, key: str) -> bytes:
-    """Return the ONNX model with `card_json` in its metadata under `key`."""
+    """Return the ONNX model with `card_json` in its metadata under `key`, and the digest of its graph."""
     import onnx
 
     proto = onnx.load_from_string(model)
     del proto.metadata_props[:]
-    onnx.helper.set_model_props(proto, {key: card_json})
+    digest = graph_sha256(proto.SerializeToString())
+    onnx.helper.set_model_props(proto, {key: card_json, DIGEST_METADATA_KEY: digest})
     return bytes(proto.SerializeToString())
 
 

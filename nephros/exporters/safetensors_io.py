@@ -6,28 +6,38 @@ from pathlib import Path
 
 import torch
 
-from nephros.errors import FileError, NephrosError
+from nephros.errors import DivergedError, FileError, NephrosError
 from nephros.exporters.inference_module import DISTANCE_BUFFERS, InferenceModule
 from nephros.inference.model_card import ModelCard, card_from_json, card_to_json
 from nephros.models import build_network
 from nephros.models.classifier import Classifier, InputSpec
-from nephros.models.serialization import READ_ERRORS, deserialize, serialize
+from nephros.models.serialization import READ_ERRORS, deserialize, has_finite_values, serialize, tensors_sha256
 from nephros.recipe import ModelConfig
 from nephros.runs import RunInfo
 
 SAFETENSORS_FORMAT = "nephros-package-2"
+DIGEST_KEY = "tensors_sha256"
+"""Key of the tensors' digest in the header; files written before it was stored lack it."""
 
 
 def to_safetensors(module: InferenceModule, model: ModelConfig, info: RunInfo, card: ModelCard) -> bytes:
     """Return the bytes of the file."""
     input_spec = InputSpec(**info.input_spec)
-    return serialize(module.state_dict(), SAFETENSORS_FORMAT, model, input_spec, card=card_to_json(card))
+    tensors = module.state_dict()
+    digest = tensors_sha256(tensors)
+    return serialize(tensors, SAFETENSORS_FORMAT, model, input_spec, card=card_to_json(card), **{DIGEST_KEY: digest})
 
 
 def load_safetensors(path: Path) -> tuple[InferenceModule, ModelCard]:
-    """Return the network, in evaluation mode on the CPU, and its card; FileError if the file is damaged or of another kind."""
+    """Return the network, in evaluation mode on the CPU, and its card.
+
+    Raises FileError if the file is damaged, its tensors don't have the digest that it states, or it is of another kind, and
+    DivergedError if its weights are not finite.
+    """
     try:
         stored = deserialize(path, SAFETENSORS_FORMAT)
+        if stored.header.get(DIGEST_KEY) not in (None, tensors_sha256(stored.tensors)):
+            raise ValueError("digest")
         card = card_from_json(stored.header["card"], path)
         n_channels = stored.input_spec.channels
         network = build_network(stored.model, stored.input_spec)
@@ -43,4 +53,6 @@ def load_safetensors(path: Path) -> tuple[InferenceModule, ModelCard]:
             f"{path} is damaged or was not written by nephros: write it again with "
             "`nephros.export(RUN, format='safetensors')`.",
         ) from None
+    if not has_finite_values(stored.tensors):
+        raise DivergedError(f"The weights in {path} are not finite: export another run.")
     return module.to(memory_format=torch.channels_last).eval(), card  # type: ignore[call-overload]

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, cast
 
-from nephros.data.dataset import describe_training_subset
+from nephros.data.dataset import class_name_fault, describe_training_subset
 from nephros.data.medmnist import MEDMNIST
 from nephros.environment import __version__, git_commit
 from nephros.errors import FileError
@@ -361,9 +361,12 @@ def card_from_json(text: str | None, origin: str | Path) -> ModelCard:
         is_valid = (
             card["format"] == CARD_FORMAT
             and len(card["conformal"]["quantiles"]) == N_LEVELS
+            and all(math.isfinite(quantile) for quantile in card["conformal"]["quantiles"])
             and len(card["class_names"]) > 1
+            and isinstance(card["class_names"], list)
+            and not class_name_fault(card["class_names"])
+            and _is_finite(card["ood_detector"])
             and all(isinstance(input_spec[key], int) and input_spec[key] > 0 for key in ("channels", "height", "width"))
-            and "ood_detector" in card
             and "test" in card["conformal"]
         )
     except (ValueError, TypeError, KeyError):
@@ -374,3 +377,10 @@ def card_from_json(text: str | None, origin: str | Path) -> ModelCard:
             f"{origin} has no model card that this version of nephros reads: write it again with `nephros.export(RUN)`.",
         )
     return cast(ModelCard, card)
+
+
+def _is_finite(value: object) -> bool:
+    """Return whether no number in a JSON value is NaN or infinite."""
+    if isinstance(value, dict | list):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)

@@ -6,21 +6,27 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from nephros.errors import FileError, IncompatibleError, InvalidArgument
+from nephros.errors import DivergedError, FileError, IncompatibleError, InvalidArgument, NephrosError
 from nephros.evaluation.calibration import prediction_sets
 from nephros.inference.bundled import bundled_file
 from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard, card_from_json
+from nephros.inference.onnx_file import DIGEST_METADATA_KEY, graph_sha256, has_finite_weights
 from nephros.inference.ood.detector import find_ood_reasons
 from nephros.inference.preprocessing import CellShape
 
 MAX_BATCH_PIXELS = 256 * 28 * 28
 """Pixels per call of the network; larger batches are no faster and take more memory."""
+NOT_FINITE = (
+    "The network's output for this cell is not a finite number, so that there is no prediction: "
+    "its weights are damaged; export the model again."
+)
+"""Error of a row whose outputs are no numbers."""
 
 ForwardFn = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]
 """(n, h, w) or (n, h, w, c) uint8 cells -> the outputs of `nephros.exporters.inference_module.InferenceModule` by name."""
@@ -87,11 +93,16 @@ class Predictor:
         """Open an .onnx file that `nephros.export` wrote, by default the bundled model.
 
         `threads` is the number of CPU threads per call; 0 takes the environment variable OMP_NUM_THREADS, else all cores.
-        Raises FileError if the file is missing, damaged, or has no card.
+        Raises FileError if the file is missing, damaged, changed since it was exported, or has no card; DivergedError if its
+        weights or its outputs for a blank cell are not finite; IncompatibleError if it does not fit its card.
         """
         file = bundled_file("model.onnx") if path is None else Path(path).expanduser()
         try:
-            session = _create_session(file.read_bytes(), threads)
+            model = file.read_bytes()
+            session = _create_session(model, threads)
+            metadata = session.get_modelmeta().custom_metadata_map
+            is_intact = metadata.get(DIGEST_METADATA_KEY) in (None, graph_sha256(model))
+            is_finite = has_finite_weights(model)
         except OSError as error:
             raise FileError(
                 file,
@@ -101,8 +112,43 @@ class Predictor:
             raise FileError(
                 file, f"{file} is damaged or not an ONNX model: write it again with `nephros.export(RUN)`."
             ) from error
-        card = card_from_json(session.get_modelmeta().custom_metadata_map.get(CARD_METADATA_KEY), file)
-        return cls(_session_forward_fn(session), card)
+        card = card_from_json(metadata.get(CARD_METADATA_KEY), file)
+        if not is_intact:
+            raise FileError(
+                file, f"{file} has changed since it was exported: write it again with `nephros.export(RUN)`."
+            )
+        if not is_finite:
+            raise DivergedError(f"The weights in {file} are not finite: export another run.")
+        return cls(_session_forward_fn(session), card).checked(file)
+
+    def checked(self, origin: str | Path) -> Self:
+        """Return this predictor, which comes from the file or folder `origin`, if it fits its card and predicts a blank cell.
+
+        Raises:
+            DivergedError: an output for the blank cell is not finite.
+            IncompatibleError: the outputs' names, shapes or counts are not those of the card, or there are none.
+        """
+        shape = (self.height, self.width) if self.channels == 1 else (self.height, self.width, self.channels)
+        blank = np.zeros((1, *shape), dtype=np.uint8)
+        hint = "write it again with `nephros.export(RUN)`."
+        try:
+            outputs = self._forward_fn(blank)
+            self._to_batch(blank, outputs)
+            expected = self.card["interface"]["outputs"] if "interface" in self.card else None
+        except NephrosError:
+            raise
+        except Exception as error:  # of the runtime, or a card whose parts contradict each other
+            raise IncompatibleError(
+                f"The model {origin} does not fit its card: it can't predict a cell; {hint}"
+            ) from error
+        actual = {name: ["n", *output.shape[1:]] for name, output in outputs.items()}
+        if expected is not None and actual != expected:
+            raise IncompatibleError(
+                f"The model {origin} does not fit its card: it returns {actual}, and the card says {expected}; {hint}"
+            )
+        if not all(np.isfinite(output).all() for output in outputs.values()):
+            raise DivergedError(f"The model {origin} is damaged: its output for a blank cell is not finite; {hint}")
+        return self
 
     def predict_batch(self, cells: NDArray[np.uint8]) -> PredictionBatch:
         """Return predictions for (n, h, w) or (n, h, w, c) uint8 cells of the model's `input_shape`.
@@ -114,7 +160,9 @@ class Predictor:
         if cells.dtype != np.uint8 or cells.ndim not in (3, 4) or (channels, *cells.shape[1:3]) != self.input_shape:
             shape = f"(n, {self.height}, {self.width}{f', {self.channels}' if self.channels > 1 else ''})"
             raise InvalidArgument("cells", f"{cells.dtype} {cells.shape}", f"uint8 {shape}")
-        outputs = self._forward_fn(cells)
+        return self._to_batch(cells, self._forward_fn(cells))
+
+    def _to_batch(self, cells: NDArray[np.uint8], outputs: dict[str, NDArray[np.float32]]) -> PredictionBatch:
         self._check_shapes(outputs, len(cells))
         ood_reasons = find_ood_reasons(self.card["ood_detector"], cells, outputs.get("feature_distance"))
         return PredictionBatch(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import SPLITS
+from nephros.data.dataset import SPLITS, class_name_fault
 from nephros.data.image_folder import stratified_split
 from nephros.errors import FileError, IncompatibleError
 
@@ -79,6 +79,8 @@ def labeled_splits(
         raise IncompatibleError(
             f"`classes` has {len(class_names)} class among the nuclei kept; a classifier needs at least two."
         )
+    if fault := class_name_fault(class_names):
+        raise IncompatibleError(f"In `classes`, sorted by name, {fault}; spell each class in one way.")
     if counts.min() < 3:
         rarest_class = class_names[int(counts.argmin())]
         raise IncompatibleError(

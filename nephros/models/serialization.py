@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from nephros.errors import FileError
+from nephros.data.dataset import class_name_fault
+from nephros.errors import DivergedError, FileError
 from nephros.files import atomic_write
 from nephros.models import build_network
 from nephros.models.classical import CLASSICAL_MODELS
@@ -68,7 +70,8 @@ def save_model(
 def load_model(path: Path) -> tuple[Classifier, tuple[str, ...]]:
     """Return the Classifier in a file, on the CPU and in evaluation mode, and its class names.
 
-    Raises FileError when the file is missing, damaged or not written by `save_model`.
+    Raises FileError when the file is missing, damaged or not written by `save_model`, and DivergedError when a network's
+    weights are not finite.
     """
     if not path.is_file():
         raise FileError(
@@ -81,11 +84,30 @@ def load_model(path: Path) -> tuple[Classifier, tuple[str, ...]]:
         classifier = Classifier(_build_for_weights(stored), [0.0] * n_channels, [1.0] * n_channels)
         classifier.load_state_dict(stored.tensors)
         classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return classifier.eval(), tuple(stored.header["class_names"])
+        class_names = tuple(stored.header["class_names"])
+        if fault := class_name_fault(class_names):
+            raise ValueError(fault)
     except READ_ERRORS:
         raise FileError(
             path, f"The weights {path} are damaged or were not written by nephros: train again, or choose another run."
         ) from None
+    if stored.model.network not in CLASSICAL_MODELS and not has_finite_values(stored.tensors):
+        raise DivergedError(f"The weights {path} are not finite, so the training diverged: train again.")
+    return classifier.eval(), class_names
+
+
+def has_finite_values(tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether no floating-point value of the tensors is NaN or infinite."""
+    return all(bool(tensor.isfinite().all()) for tensor in tensors.values() if tensor.is_floating_point())
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors on the CPU, with their names, types and shapes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _build_for_weights(stored: StoredNetwork) -> nn.Module:

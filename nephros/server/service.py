@@ -16,7 +16,7 @@ from nephros.data.image_transforms import png_data_uri
 from nephros.data.input_files import InMemoryFile
 from nephros.errors import DivergedError, NephrosError
 from nephros.inference.predictions import PredictionRow, prediction_rows
-from nephros.inference.predictor import PredictionBatch, Predictor
+from nephros.inference.predictor import NOT_FINITE, PredictionBatch, Predictor
 from nephros.inference.reader import CellReader
 from nephros.interpretability.saliency import saliency_maps
 from nephros.interpretability.similar_cells import ReferenceIndex
@@ -27,10 +27,6 @@ from nephros.server.schemas import PredictParams, SaliencyMap, SimilarCellInfo, 
 READER_THREADS = 4
 """Threads that decode uploaded images and encode previews."""
 HEALTH_TIMEOUT_S = 5
-NOT_FINITE = (
-    "The network's output for this cell is not a finite number, so that there is no prediction: "
-    "its weights are damaged; export the model again."
-)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.console import progress_bar
+from nephros.data.dataset import class_name_fault
 from nephros.errors import FileError
 from nephros.escaping import unescape_from_csv
 from nephros.files import file_digest
@@ -80,6 +81,8 @@ def _read_predictions(path: Path, npz: str, n: int) -> tuple[NDArray[np.int64], 
                 labels[index] = label
                 class_names[label] = unescape_from_csv(row.get("class_name") or f"class {label}")
                 is_ood[index] = (row.get("is_ood") or "").strip().lower() in ("true", "1", "yes")
+        if fault := class_name_fault([class_names[label] for label in sorted(class_names)]):
+            raise ValueError(fault)
     except OSError as error:
         raise FileError(path, f"{path} can't be read ({error.strerror}); {_EXPECTED_PREDICTIONS}.") from error
     except (ValueError, KeyError, TypeError, csv.Error) as error:

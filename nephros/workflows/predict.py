@@ -14,7 +14,7 @@ from nephros.exporters.loading import load_predictor
 from nephros.inference.model_card import ModelCard
 from nephros.inference.ood.dataset_shift import DatasetShiftCheck
 from nephros.inference.predictions import ModelSummary, Predictions
-from nephros.inference.predictor import Predictor
+from nephros.inference.predictor import NOT_FINITE, Predictor
 from nephros.inference.reader import CellBatch, CellReader
 from nephros.microscopy.reader import StackOptions
 from nephros.microscopy.voxel_size import VoxelSize, check_voxel_size
@@ -74,6 +74,8 @@ def predict(
     for rows, cells in _iter_with_progress(reader):
         batch = predictor.predict_batch(cells)
         sets = predictor.prediction_sets(batch.probabilities, coverage)
+        for row in rows[~batch.is_finite].tolist():
+            reader.errors[row] = NOT_FINITE
         batches.append((rows, batch.probabilities, sets, batch.ood_reasons))
         shift_check.add([reader.sources[row].file for row in rows.tolist()], cells)
     n_rows, n_classes = len(reader.sources), len(predictor.class_names)
