@@ -74,7 +74,11 @@ def measure_search(images: int, config: BenchmarkConfig) -> list[Row]:
     queries = rng.random((N_QUERIES, 784), dtype=np.float32)
     bank_float = bank.astype(np.float32) / np.float32(255)
     squares = torch.from_numpy(np.square(bank_float).sum(axis=1))
-    tensors = {"bank": torch.from_numpy(bank), "offset": squares, "factor": torch.full_like(squares, 2 / 255)}
+    tensors = {
+        "train_features": torch.from_numpy(bank),
+        "distance_offset": squares,
+        "distance_factor": torch.full_like(squares, 2 / 255),
+    }
     knn = KNNClassifier(tensors)
 
     def search_nephros() -> None:
