@@ -28,14 +28,14 @@ setup: $(VENV)/.dev  ## set up .venv with everything that development needs
 demo: $(VENV)/.core  ## train, evaluate and report on TissueMNIST where it is on disk, else on synthetic cells (under 3 minutes)
 	$(BIN)/python -m nephros.demo
 
-test: $(VENV)/.dev  ## the fast tests (under two minutes on two cores)
+test: $(VENV)/.dev  ## the fast tests (three to four minutes on two cores)
 	$(PYTEST) -m 'not slow'
 
 $(VENV)/.cluster: $(VENV)/.dev
 	$(PIP) --editable '.[dev,cluster]'
 	touch $@
 
-test-all: $(VENV)/.cluster  ## every test, with coverage: kills, browser, real data, a Ray cluster (about 40 minutes)
+test-all: $(VENV)/.cluster  ## every test, with coverage: kills, browser, real data, a Ray cluster (about half an hour on two cores)
 	$(PYTEST) --cov nephros --cov-report term:skip-covered
 
 check: $(VENV)/.dev  ## format, lint, strict types, import contracts (under a minute)
