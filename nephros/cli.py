@@ -61,7 +61,7 @@ COMMANDS = {
     "data prepare": "data_prepare",
     "data overlay": "data_overlay",
 }
-"""Each command's module in `nephros.commands`, and its function there where that has another name."""
+"""Each command's module in `nephros.commands`, whose function of the same name runs it."""
 
 LEVELS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
 
@@ -138,10 +138,8 @@ def _dispatch(args: list[str]) -> int:
 
 
 def _handler(command: str) -> Callable[[list[str]], int]:
-    module, _, function = COMMANDS[command].partition(":")
-    handler: Callable[[list[str]], int] = getattr(
-        importlib.import_module(f"nephros.commands.{module}"), function or module
-    )
+    name = COMMANDS[command]
+    handler: Callable[[list[str]], int] = getattr(importlib.import_module(f"nephros.commands.{name}"), name)
     return handler
 
 

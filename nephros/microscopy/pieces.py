@@ -107,8 +107,8 @@ class PieceFinder:
         edges = []
         for offset in (offset for offset in offsets if offset > 0):
             neighbors = np.minimum(np.searchsorted(keys, keys + offset), len(keys) - 1)
-            found = np.flatnonzero(keys[neighbors] == keys + offset)
-            edges.append(np.stack([found, neighbors[found]]))
+            touching = np.flatnonzero(keys[neighbors] == keys + offset)
+            edges.append(np.stack([touching, neighbors[touching]]))
         rows, columns = np.concatenate(edges, axis=1)
         graph = coo_array((np.ones(len(rows), np.bool_), (rows, columns)), shape=(len(keys), len(keys)))
         return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
