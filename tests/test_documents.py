@@ -1,10 +1,15 @@
-"""The tables in the documents match the files that commands wrote."""
+"""The documents, the citation and the workflow match the repository."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+import yaml
+
+from nephros.environment import __version__
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,3 +31,16 @@ def test_a_table_shows_the_columns_of_its_mark() -> None:
     assert lines[1] == f"| {second.replace('_', ' ')} | {first.replace('_', ' ')} |"
     assert len(lines) > 40
     assert "old" not in lines
+
+
+def test_the_citation_has_the_packages_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == __version__
+
+
+@pytest.mark.parametrize("target", ["check", "test-all"])
+def test_the_workflow_runs_the_makefiles_targets(target: str) -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yaml").read_text())
+    commands = [step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"]]
+    assert any(f"make {target}" in command for command in commands)
+    assert f"\n{target}:" in (ROOT / "Makefile").read_text()
