@@ -23,6 +23,8 @@ from nephros.inference.predictor import onnx_forward_fn
 N_PARITY_CELLS = 1000
 MAX_PARITY_ERROR = 1e-5
 """Largest allowed difference of any probability between torch and ONNX Runtime."""
+OPSET_VERSION, IR_VERSION = 20, 9
+"""The newest that ONNX Runtime 1.17 (January 2024) opens; models that are written here use nothing newer."""
 N_CALIBRATION_CELLS = 512
 """Number of validation images that set the ranges of int8 activations."""
 
@@ -37,8 +39,6 @@ def to_onnx(module: InferenceModule, channels: int, height: int, width: int) -> 
     """Return the module as ONNX: input ``cells`` uint8 (n, c, h, w), outputs named as in `InferenceModule`."""
     example = torch.zeros(2, channels, height, width, dtype=torch.uint8)
     with require_onnx(), warnings.catch_warnings(), _log_level("torch.onnx", logging.ERROR), torch.no_grad():
-        import onnx
-
         warnings.simplefilter("ignore")  # about deprecations within torch itself
         program = torch.onnx.export(
             module.eval(),
@@ -47,10 +47,11 @@ def to_onnx(module: InferenceModule, channels: int, height: int, width: int) -> 
             input_names=["cells"],
             output_names=list(module(example)),
             dynamic_shapes={"cells": {0: torch.export.Dim("n")}},
+            opset_version=OPSET_VERSION,
             verbose=False,
         )
         assert program is not None
-        return bytes(_strip_metadata(onnx, program.model_proto).SerializeToString())
+        return _to_portable_bytes(program.model_proto)
 
 
 @contextlib.contextmanager
@@ -65,14 +66,25 @@ def _log_level(name: str, level: int) -> Iterator[None]:
         other_logger.setLevel(previous)
 
 
-def _strip_metadata(onnx: Any, model: Any) -> Any:
-    """Drop the exporter's notes, which contain paths of this machine, and check the model."""
+def _to_portable_bytes(model: Any) -> bytes:
+    """Return a model without the exporter's notes, which contain paths of this machine, in the versions stated above.
+
+    Exporter and quantizer state a newer IR version, and more operator sets, than the graph needs; the model is checked
+    against those that it keeps.
+    """
+    import onnx
+
     graph = model.graph
     for message in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del message.metadata_props[:]
         message.doc_string = ""
+    domains = {node.domain for node in graph.node}
+    for entry in [entry for entry in model.opset_import if entry.domain not in domains]:
+        model.opset_import.remove(entry)
+    assert all(entry.version <= OPSET_VERSION for entry in model.opset_import if not entry.domain)
+    model.ir_version = min(model.ir_version, IR_VERSION)
     onnx.checker.check_model(model, full_check=True)
-    return model
+    return bytes(model.SerializeToString())
 
 
 def check_parity(bundle: ExportBundle, model: bytes) -> float:
@@ -110,6 +122,7 @@ def quantize_int8(model: bytes, cells: NDArray[np.uint8]) -> bytes:
     """
     with require_onnx(), tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        import onnx
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -132,4 +145,4 @@ def quantize_int8(model: bytes, cells: NDArray[np.uint8]) -> bytes:
                 op_types_to_quantize=["Conv"], per_channel=True,
                 weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8,
             )  # fmt: skip
-        return quantized_file.read_bytes()
+        return _to_portable_bytes(onnx.load(quantized_file))

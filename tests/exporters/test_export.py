@@ -25,6 +25,7 @@ from nephros.exporters.export import export, update_bundled_model
 from nephros.exporters.loading import load_predictor
 from nephros.exporters.model_card_markdown import card_to_markdown
 from nephros.inference import bundled
+from nephros.inference.bundled import bundled_file
 from nephros.inference.model_card import CARD_FORMAT, CARD_METADATA_KEY
 from nephros.inference.predictor import Predictor
 from nephros.models.serialization import load_model
@@ -85,6 +86,18 @@ def test_the_graph_is_folded_matches_the_card_and_contains_no_path(exported_mode
         assert shapes == interface[direction]
     assert b"site-packages" not in exported_model.read_bytes()
     assert b".py" not in exported_model.read_bytes()
+
+
+def versions(file: Path) -> dict[str, int]:
+    """Return the IR version of an ONNX file and its operator sets' versions by domain."""
+    model = onnx.load(file)
+    return {"IR": model.ir_version, **{entry.domain: entry.version for entry in model.opset_import}}
+
+
+def test_exported_models_and_the_bundled_one_are_open_to_onnx_runtime_1_17(exported_model: Path) -> None:
+    # Its documentation: ONNX 1.15, that is opset 20 and IR version 9.
+    for file in (exported_model, bundled_file("model.onnx")):
+        assert versions(file) == {"IR": 9, "": 20}
 
 
 def test_the_card_is_inside_and_beside_the_file_and_follows_from_stored_predictions(
@@ -184,6 +197,7 @@ def test_int8_costs_little_accuracy_and_the_card_says_how_much(run_folder: RunFo
     assert accuracy["drop"] == pytest.approx(accuracy["float32"] - accuracy["int8"])
     assert abs(accuracy["drop"]) < 0.1
     assert "QuantizeLinear" in {node.op_type for node in onnx.load(file).graph.node}
+    assert versions(file) == {"IR": 9, "": 20}
 
 
 @pytest.mark.slow
