@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.dataset import SPLITS, class_name_fault
-from nephros.data.image_folder import stratified_split
+from nephros.data.splitting import stratified_split
 from nephros.errors import FileError, IncompatibleError
 
 _EXPECTED_FORMAT = "it must be a CSV file with the columns id (the nucleus's id in the mask) and class"

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from nephros.data import image_folder
-from nephros.data.image_folder import open_folder, stratified_split
+from nephros.data.image_folder import open_folder
+from nephros.data.splitting import stratified_split
 from nephros.errors import FileError, InvalidArgument
 
 
