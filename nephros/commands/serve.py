@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import signal
+import sys
+import threading
 from argparse import SUPPRESS
+from collections.abc import Iterator
+from typing import NoReturn
 
 from nephros.commands.parser import MODEL_HELP, CommandParser
 from nephros.errors import require_extra
+
+logger = logging.getLogger(__name__)
 
 
 def serve(argv: list[str]) -> int:
@@ -49,10 +58,29 @@ def serve(argv: list[str]) -> int:
         metavar="DATA",
     )
     options = parser.parse_argv(argv)
-    with require_extra(
-        "Serving needs fastapi, uvicorn, python-multipart and prometheus-client: pip install 'nephros[serve]'.",
-        *("fastapi", "starlette", "pydantic", "uvicorn", "h11", "python_multipart", "prometheus_client"),
-    ):
-        from nephros.workflows.serve import serve as run_server
-    run_server(options.pop("model", None), **options)
+    with _exit_on_sigterm():
+        with require_extra(
+            "Serving needs fastapi, uvicorn, python-multipart and prometheus-client: pip install 'nephros[serve]'.",
+            *("fastapi", "starlette", "pydantic", "uvicorn", "h11", "python_multipart", "prometheus_client"),
+        ):
+            from nephros.workflows.serve import serve as run_server
+        run_server(options.pop("model", None), **options)
     return 0
+
+
+@contextlib.contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Within the block, SIGTERM ends the process with status 0: a server that is still loading is stopped, not killed."""
+
+    def stop(*_: object) -> NoReturn:
+        logger.info("Server stopped.")
+        sys.exit(0)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -100,8 +100,8 @@ def serve(
         server = _Server(config, lambda: _log_address(sock, root_path, access, is_generated))
         with (
             contextlib.suppress(KeyboardInterrupt),
-            _ignored_sigterm(),
-        ):  # uvicorn raises both again after a clean shutdown
+            server.stop_on_sigterm(),
+        ):  # uvicorn raises both after a clean shutdown
             server.run(sockets=[sock])
     logger.info("Server stopped.")
 
@@ -123,18 +123,17 @@ class _Server(uvicorn.Server):
             self.config.timeout_graceful_shutdown = TERMINATE_GRACE_S
         super().handle_exit(sig, frame)
 
-
-@contextlib.contextmanager
-def _ignored_sigterm() -> Iterator[None]:
-    """Ignore SIGTERM wherever uvicorn does not handle it, so that a clean shutdown ends with status 0."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, lambda *_: None)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    @contextlib.contextmanager
+    def stop_on_sigterm(self) -> Iterator[None]:
+        """Stop on SIGTERM also before and after uvicorn handles it, so that a clean shutdown ends with status 0."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "should_exit", True))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, previous)
 
 
 def _access_policy(
