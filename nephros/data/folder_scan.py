@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from nephros.data.dataset import SPLITS, class_name_fault
+from nephros.data.foreign_formats import folder_format
 from nephros.data.image_decoding import IMAGE_SUFFIXES
 from nephros.data.input_files import count_text, file_kind
 from nephros.errors import FileError
@@ -43,6 +44,8 @@ def scan_folder(root: Path) -> tuple[tuple[str, ...], list[ImageFile], bool, Cou
     """Return the class names, the images, whether folders give the split, and the number of skipped files by kind."""
     if not os.path.isdir(root):
         raise FileError(root, f"{root} is not a folder; {_EXPECTED_LAYOUT}.")
+    if folder_kind := folder_format(root):
+        raise FileError(root, folder_kind.message(root))
     folders = _subfolder_names(root)
     is_presplit = "train" in folders and ("val" in folders or "test" in folders)
     if missing_splits := [split for split in SPLITS if is_presplit and split not in folders]:

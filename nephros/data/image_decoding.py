@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nephros.data.input_files import NPY_MAGIC
+from nephros.data.foreign_formats import HEAD_BYTES, foreign_format, overview_format
 from nephros.errors import FileError, NephrosError
 
 IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg"})
@@ -38,20 +38,6 @@ DECODE_ERRORS = (
 )  # fmt: skip
 # What Pillow raises for an image that is far larger than any image of one cell.
 _BOMB_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError)
-_FOREIGN_MAGIC = (
-    (b"GIF8", "a GIF"),
-    (b"BM", "a BMP"),
-    (b"RIFF", "a WebP, or sound"),
-    (b"%PDF", "a PDF"),
-    (b"PK", "a zip archive"),
-    (b"\x1f\x8b", "compressed with gzip"),
-    (NPY_MAGIC, "a single .npy array"),
-    (b"\x80", "a pickle, which is never opened, or unknown data"),
-    (b"\x89HDF", "an HDF5 file"),
-    (b"<", "text such as SVG, XML or HTML"),
-    (b"%!PS", "PostScript"),
-)
-"""First bytes of other kinds of files that are mistaken for images, and a name for each kind."""
 
 
 _warning_filters, _filter_depth, _filter_lock = contextlib.ExitStack(), 0, threading.Lock()
@@ -129,6 +115,8 @@ def decode_pages(name: object, data: bytes) -> Iterator[NDArray[Any]]:
 
 @contextlib.contextmanager
 def _open_image(name: object, data: bytes) -> Iterator[Image.Image]:
+    if file_format := overview_format(name):
+        raise FileError(str(name), file_format.message(name))
     with _translate_decode_errors(name, data):
         image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
     with image, _translate_decode_errors(name, data):
@@ -145,12 +133,11 @@ def _translate_decode_errors(name: object, data: bytes) -> Iterator[None]:
     except _BOMB_ERRORS as error:
         raise _too_large_error(name) from error
     except DECODE_ERRORS as error:
-        file_kind = next((kind for magic, kind in _FOREIGN_MAGIC if data.lstrip()[: len(magic)] == magic), None)
-        if file_kind is not None:
-            raise FileError(
-                str(name), f"{name} is {file_kind}, not a supported image; save it as PNG, TIFF or JPEG."
-            ) from error
-        raise FileError(str(name), f"{name} is damaged or not an image; replace or remove it.") from error
+        if file_format := foreign_format(data[:HEAD_BYTES], name):
+            raise FileError(str(name), file_format.message(name)) from error
+        raise FileError(
+            str(name), f"{name} is damaged or not an image; copy it again from its source, or save it as PNG or TIFF."
+        ) from error
 
 
 def _too_large_error(name: object, size_text: str = "is") -> FileError:

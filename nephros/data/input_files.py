@@ -12,6 +12,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from nephros.data.foreign_formats import folder_format
 from nephros.errors import FileError, did_you_mean
 
 MAX_FILE_BYTES = 1 << 30
@@ -82,30 +83,33 @@ def read_bytes(path: InputFile) -> bytes:
 
 
 def _empty_file_error(path: InputFile) -> FileError:
-    return FileError(str(path), f"{path} is empty (0 bytes), damaged or not an image; replace or remove it.")
+    return FileError(str(path), f"{path} is empty (0 bytes), damaged or not an image; copy it again from its source.")
 
 
-def read_magic(path: InputFile, expected: str) -> bytes:
-    """Return a file's first eight bytes.
+def read_magic(path: InputFile, expected: str, n_bytes: int = 8) -> bytes:
+    """Return a file's first `n_bytes` bytes.
 
     Args:
         path: the file.
         expected: what to give instead where there is no such file, such as ``an .npz file``.
+        n_bytes: how many; fewer come where the file is shorter.
 
     Raises:
         FileError: the file is missing, unreadable or empty. A missing file's message suggests a similar name beside it.
     """
     if isinstance(path, InMemoryFile):
-        magic = path.data[:8]
+        magic = path.data[:n_bytes]
     else:
         try:
             with path.open("rb") as file:
-                magic = file.read(8)
+                magic = file.read(n_bytes)
         except (FileNotFoundError, NotADirectoryError) as error:
             suggestion = did_you_mean(path.name, _sibling_names(path))
             raise FileError(path, f"{path} does not exist; give the path of {expected}.{suggestion}") from error
         except OSError as error:
             if os.path.isdir(path):
+                if folder_kind := folder_format(path):
+                    raise FileError(path, folder_kind.message(path)) from error
                 raise FileError(path, f"{path} is a folder; give the path of {expected}.") from error
             raise FileError(path, f"{path} can't be read ({error.strerror}); check its permissions.") from error
     if not magic:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, class_name_fault, missing_class_warnings
 from nephros.data.download import cache_dir
+from nephros.data.foreign_formats import HEAD_BYTES, foreign_format
 from nephros.data.input_files import NPY_MAGIC, InMemoryFile, InputFile, read_magic, read_npy_header
 from nephros.data.medmnist import MEDMNIST, MedMNISTInfo
 from nephros.environment import available_memory
@@ -92,10 +93,12 @@ def open_archive(path: InputFile) -> Iterator[zipfile.ZipFile]:
     Raises:
         FileError: the file is missing, unreadable, damaged or of another kind.
     """
-    magic = read_magic(path, "an .npz file or of a folder of images")
+    magic = read_magic(path, "an .npz file or of a folder of images", HEAD_BYTES)
     if magic.startswith(NPY_MAGIC):
         raise FileError(str(path), f"{path} is a single .npy array, not an .npz file; {_EXPECTED_LAYOUT}.")
     if not magic.startswith(b"PK"):
+        if file_format := foreign_format(magic, path):
+            raise FileError(str(path), file_format.message(path))
         raise FileError(str(path), f"{path} is not an .npz file; {_EXPECTED_LAYOUT}.")
     with translate_read_errors(path):
         archive = zipfile.ZipFile(path.open() if isinstance(path, InMemoryFile) else path)

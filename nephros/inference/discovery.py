@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from nephros.data.foreign_formats import folder_format
 from nephros.data.image_decoding import IMAGE_SUFFIXES
 from nephros.data.input_files import InMemoryFile, count_text, file_kind
 from nephros.data.npz_stream import ImageArray, UnreadableInput, open_image_arrays
-from nephros.errors import NephrosError
+from nephros.errors import FileError, NephrosError
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ class InputDiscovery:
         """Yield the files of a folder, the arrays of an npz file, or the file itself; what can't be read comes with its error."""
         try:
             if isinstance(path, Path) and path.is_dir():
+                if folder_kind := folder_format(path):
+                    raise FileError(path, folder_kind.message(path))
                 yield from self._walk_folder(path)
             elif path.suffix.lower() == ".npz" and (
                 isinstance(path, InMemoryFile) or path.is_file() or not path.exists()
@@ -75,8 +78,10 @@ class InputDiscovery:
                 self.skipped["by links to folders already read"] += 1
                 continue
             hidden = [name for name in folders if name.startswith((".", "__MACOSX"))]
-            folders[:] = sorted(set(folders) - set(hidden))
+            foreign = [name for name in folders if name not in hidden and folder_format(Path(folder, name))]
+            folders[:] = sorted(set(folders) - set(hidden) - set(foreign))
             self.skipped.update(["hidden"] * len(hidden))
+            self.skipped.update(f"{Path(name).suffix or name} folder" for name in foreign)
             for name in sorted(files):
                 if name.startswith(".") or Path(name).suffix.lower() not in {*IMAGE_SUFFIXES, ".npz"}:
                     self.skipped[file_kind(name)] += 1

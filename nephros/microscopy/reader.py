@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.data.foreign_formats import HEAD_BYTES, foreign_format, overview_format
 from nephros.data.input_files import NPY_MAGIC, TIFF_MAGIC, read_magic, read_npy_header
 from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.tiff_series import check_all_planes, open_series, translate_read_errors
@@ -89,15 +90,19 @@ def open_stack(
         MissingDependency: reading the file needs the extra `stacks`.
     """
     path = Path(path).expanduser().absolute()
-    magic = read_magic(path, "a TIFF file with all slices")
+    magic = read_magic(path, "a TIFF file with all slices", HEAD_BYTES)
     if magic.startswith(NPY_MAGIC):
         stack = _open_npy(path)
         if image:
             raise InvalidArgument("image", image, f"0 for {path.name}")
         if axes not in (None, "ZYX"):
             raise InvalidArgument("axes", axes, f"ZYX for {path.name}")
+    elif file_format := overview_format(path):
+        raise FileError(path, file_format.message(path))
     elif magic.startswith(TIFF_MAGIC):
         stack = _open_tiff(path, StackOptions(channel, image, axes=axes), is_mask)
+    elif file_format := foreign_format(magic, path):
+        raise FileError(path, file_format.message(path))
     else:
         raise FileError(path, f"{path} is neither a TIFF file nor a .npy array; save the stack as TIFF or OME-TIFF.")
     if not 0 <= (channel or 0) < stack.n_channels:
