@@ -7,6 +7,7 @@ import io
 import struct
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,11 @@ def test_each_format_is_named_wherever_a_file_is_given(expected: str, tmp_path: 
     name, data = FILES[expected]
     path = tmp_path / name
     path.write_bytes(data)
-    readers = [lambda: decode_image(path, data), lambda: open_stack(path), lambda: open_npz(path)]
+    readers: list[Callable[[], object]] = [
+        lambda: decode_image(path, data),
+        lambda: open_stack(path),
+        lambda: open_npz(path),
+    ]
     n_readers = 1 if "npy" in expected else 2 if data.startswith(b"PK") else 3  # a .npy may be a stack, and npz is zip
     for read in readers[:n_readers]:
         with pytest.raises(FileError, match=expected) as exc_info:
