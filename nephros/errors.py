@@ -120,7 +120,10 @@ def _spaced(hint: str) -> str:
 
 
 def _shorten(value: Any) -> str:
-    text = "empty" if value == "" else str(value)
+    try:
+        text = "empty" if value == "" else str(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        text = "a number of thousands of digits"
     return text if len(text) <= _MAX_VALUE_LENGTH else text[: _MAX_VALUE_LENGTH - 1] + "…"
 
 

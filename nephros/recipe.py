@@ -280,7 +280,26 @@ def _constraints(recipe: Recipe) -> list[tuple[bool, str, str]]:
         *_schedule_constraints(recipe.schedule),
         *_augment_constraints(recipe.augment),
         *_classical_constraints(recipe.classical, recipe.knn, recipe.svm),
+        *_common_constraints(recipe),
     ]
+
+
+def _common_constraints(recipe: Recipe) -> list[tuple[bool, str, str]]:
+    """Return limits that hold for all whole numbers, which torch stores in 32 bits in places, and for all text."""
+    constraints = []
+    for outer in dataclasses.fields(Recipe):
+        group = getattr(recipe, outer.name)
+        inner_names = (
+            [f".{inner.name}" for inner in dataclasses.fields(group)] if dataclasses.is_dataclass(group) else [""]
+        )
+        for key in (f"{outer.name}{name}" for name in inner_names):
+            value = _get_field(recipe, key)
+            numbers = [item for item in (value if isinstance(value, tuple) else [value]) if isinstance(item, int)]
+            if key != "seed":
+                constraints.append((max(numbers, default=0) < 2**31, key, "at most 2,147,483,647"))
+            if isinstance(value, str):
+                constraints.append((not any("\ud800" <= char <= "\udfff" for char in value), key, "Unicode text"))
+    return constraints
 
 
 _COUNT = "a whole number of at least 1"

@@ -9,11 +9,11 @@ from argparse import SUPPRESS
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from nephros.errors import FileError, InvalidArgument, NephrosError, UnknownName, did_you_mean
 from nephros.presets import RECIPES
+from nephros.reading import MAX_YAML_BYTES, file_errors, parse_yaml, read_text
 from nephros.recipe import Recipe
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -108,6 +108,8 @@ def parse_error(message: str, source: str = "") -> NephrosError:
     text = " ".join(message.split())
     if group := re.search(r'Parser key "(\w+)": Unable to load config \'(.*?)\'', text):
         return _group_error(*group.groups())
+    if number := re.search(r'Parser key "([\w.]+)": Exceeds the limit \((\d+) digits\)', text):
+        return InvalidArgument(number[1], f"a number of more than {number[2]} digits", "a smaller one", source=source)
     match = re.search(r'Parser key "([\w.]+)":\s*(.*?) Got value:(.*)$', text)
     if not match:
         return NephrosError(_prefixed(source, text.rstrip(".") + "."))
@@ -139,14 +141,9 @@ def _prefixed(source: str, sentence: str) -> str:
 
 def read_recipe(path: Path) -> Recipe:
     """Return the recipe in a YAML file; FileError when it can't be read or is no recipe."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not YAML text"
-        raise FileError(
-            path, f"The recipe {path} can't be read ({reason}): choose a YAML file, or one of {', '.join(RECIPES)}."
-        ) from None
-    return recipe_from_dict(values, str(path))
+    with file_errors(path, f"choose a YAML file, or one of {', '.join(RECIPES)}", name=f"The recipe {path}"):
+        values = parse_yaml(read_text(path, MAX_YAML_BYTES))
+        return recipe_from_dict(values, str(path))
 
 
 def get_recipe(name: str) -> Recipe:

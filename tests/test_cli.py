@@ -14,27 +14,8 @@ from nephros.cli import main
 from nephros.errors import NephrosError
 from nephros.presets import RECIPES
 from nephros.recipe_io import get_recipe
+from tests.command_line import Capture, assert_usage_error, run_cli
 from tests.conftest import squares_dataset, write_npz
-
-Capture = pytest.CaptureFixture[str]
-
-
-def run_cli(argv: list[str], capsys: Capture) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as exc_info:
-        main(argv)
-    out, err = capsys.readouterr()
-    return int(exc_info.value.code or 0), out, err
-
-
-def assert_usage_error(argv: list[str], capsys: Capture, *expected: str) -> None:
-    """Assert exit status 2 and one line on stderr that contains each of `expected`."""
-    status, _, err = run_cli(argv, capsys)
-    assert status == 2, err
-    assert err.startswith("nephros: ")
-    assert "Traceback" not in err
-    assert len(err.strip().splitlines()) == 1, err
-    for part in expected:
-        assert part in err, err
 
 
 def test_help_and_version(capsys: Capture) -> None:
@@ -127,6 +108,8 @@ def test_data_info(tiny_npz: Path, capsys: Capture) -> None:
         (["train", "--optimizer", "adamw"], ["--optimizer.name"]),
         (["train", "--epochs", "three"], ["--epochs is three", "a whole number"]),
         (["train", "--epochs", "0"], ["--epochs is 0"]),
+        (["train", "--epochs", "9" * 6000], ["--epochs is a number of more than 4300 digits"]),
+        (["train", "--epochs", "9" * 4000], ["--epochs is 9", "at most 2,147,483,647"]),
         (["train", "--amp", "int8"], ["--amp is int8", "'bf16'"]),
         (["train", "--resplit", "a,b"], ["--resplit is a,b"]),
         (["train", "--test", "--no-test"], ["--test", "--no-test"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
@@ -84,8 +85,12 @@ def describe_devices(device: torch.device, context: DistributedContext, amp: str
 
 
 def default_run_dir(recipe: Recipe, synthetic: bool) -> Path:
-    """Return runs/RECIPE-DATE-TIME, with a number appended when several runs begin within a second."""
+    """Return runs/RECIPE-DATE-TIME, with a number appended when several runs begin within a second.
+
+    Of the recipe's name, which may be any text, only what every file system takes for part of a folder's name is used.
+    """
     timestamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{recipe.name}-{'synthetic-' if synthetic else ''}{timestamp}"
+    slug = re.sub(r"[^\w.+-]+", "-", recipe.name)[:80].strip("-.") or "run"
+    name = f"{slug}-{'synthetic-' if synthetic else ''}{timestamp}"
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     return next(path for path in (Path("runs") / candidate for candidate in names) if not path.exists())

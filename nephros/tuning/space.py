@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from nephros.errors import FileError, InvalidArgument, NephrosError, did_you_mean
+from nephros.errors import InvalidArgument, NephrosError, did_you_mean
+from nephros.reading import MAX_YAML_BYTES, file_errors, parse_yaml, read_text
 from nephros.recipe import Recipe
 from nephros.recipe_io import apply_overrides, field_names, recipe_from_dict
 
@@ -127,35 +126,10 @@ def _to_nested(base: Recipe, params: Mapping[str, Any]) -> dict[str, Any]:
     return changes
 
 
-class _DuplicateKeyError(yaml.YAMLError):
-    """A key appears twice in one mapping."""
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, except that a repeated key is an error: the first value would be lost silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        duplicates = [name for i, name in enumerate(names) if name in names[:i]]
-        if duplicates:
-            raise _DuplicateKeyError(duplicates[0])
-        return super().construct_mapping(node, deep)
-
-
 def read_space(path: Path, base: Recipe) -> tuple[Dimension, ...]:
     """Return the space in a YAML file, checked against the recipe `base`; FileError or SpaceError, naming the file."""
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
-    except _DuplicateKeyError as error:
-        raise SpaceError(str(path), str(error), "appears twice: keep one of the two.") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        # ValueError: not UTF-8, or a date such as 2020-13-45.
-        reason = error.strerror if isinstance(error, OSError) else "it is not YAML text"
-        message = (
-            f"The space {path} can't be read ({reason}): name a YAML file of recipe fields with ranges or choices."
-        )
-        raise FileError(path, message) from None
-    return parse_space(values, base, str(path))
+    with file_errors(path, "name a YAML file of recipe fields with ranges or choices", name=f"The space {path}"):
+        return parse_space(parse_yaml(read_text(path, MAX_YAML_BYTES)), base, str(path))
 
 
 def parse_space(values: Any, base: Recipe, source: str) -> tuple[Dimension, ...]:
