@@ -103,11 +103,11 @@ def _to_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parse_yaml(text: str) -> Any:
-    """Return the value of a YAML text of plain values; MalformedContent, with the line, for a repeated key or other text."""
+    """Return the value of a YAML text of plain values; MalformedContent for repeated keys, huge numbers and other text."""
     import yaml
 
     try:
-        return yaml.load(text, _unique_key_loader())
+        return yaml.load(text, _strict_loader())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise MalformedContent(f"it is not YAML text{f', see line {mark.line + 1}' if mark else ''}") from None
@@ -120,18 +120,25 @@ def parse_yaml(text: str) -> Any:
 
 
 @functools.cache
-def _unique_key_loader() -> Any:
-    """Return YAML's safe loader, except that a repeated key is an error: the first value would be lost silently."""
+def _strict_loader() -> Any:
+    """Return YAML's safe loader without repeated keys, whose first value would be lost silently, and without huge numbers."""
     import yaml
 
-    class UniqueKeyLoader(yaml.SafeLoader):
+    class StrictLoader(yaml.SafeLoader):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
             if repeated := [key for i, key in enumerate(keys) if key in keys[:i]]:
                 raise MalformedContent(f"'{_shorten(repeated[0])}' appears twice, see line {node.start_mark.line + 1}")
             return super().construct_mapping(node, deep)
 
-    return UniqueKeyLoader
+        def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+            number: int = super().construct_yaml_int(node)
+            if abs(number) > MAX_INTEGER:  # Python doesn't even write one of more than 4,300 digits
+                raise MalformedContent(f"it holds a whole number beyond 2^63, see line {node.start_mark.line + 1}")
+            return number
+
+    StrictLoader.add_constructor("tag:yaml.org,2002:int", StrictLoader.construct_yaml_int)
+    return StrictLoader
 
 
 T = typing.TypeVar("T")

@@ -353,7 +353,6 @@ INVALID_SPACES: list[tuple[str, str, list[str]]] = [
     ),
     ("optimizer.lr: {low: .nan, high: 1}", "optimizer.lr", ["low"]),
     ("optimizer.lr: {low: 1, high: .inf}", "optimizer.lr", ["high"]),
-    ("batch_size: {low: 1, high: 0x" + "f" * 6000 + "}", "batch_size", ["high"]),
 ]
 """Text of a space file, the field at fault, and the facts that the message states."""
 
@@ -387,6 +386,7 @@ def test_an_invalid_space_names_its_file_the_field_and_the_fact(
         "optimizer.lr: [1]\nbatch_size: [3]\noptimizer.lr: [2]",
         "optimizer.lr: {low: 0.1, low: 0.2, high: 1}",
         "batch_size: [" + "9" * 6000 + "]",
+        "batch_size: {low: 1, high: 0x" + "f" * 6000 + "}",
     ],
 )
 def test_text_that_is_no_yaml_names_the_file(text: str, tmp_path: Path) -> None:
