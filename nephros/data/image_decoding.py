@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nephros.data.foreign_formats import HEAD_BYTES, foreign_format, overview_format
+from nephros.data.tiff_transcoding import needs_transcoding, transcode_pages, unsupported_pixels
 from nephros.errors import FileError, NephrosError
 
 IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg"})
@@ -79,6 +80,13 @@ def decode_image(name: object, data: bytes) -> NDArray[Any]:
     Raises:
         FileError: the bytes are damaged, are of another format, or hold several images.
     """
+    if needs_transcoding(data):
+        pages = transcode_pages(name, data, MAX_PIXELS)
+        data = next(pages)
+        if next(pages, None) is not None:
+            raise FileError(
+                str(name), f"{name} has several pages; save one image per cell, such as its maximum projection."
+            )
     with _open_image(name, data) as image:
         n_frames = _n_frames(image)
         if n_frames > 1:
@@ -96,7 +104,15 @@ def decode_pages(name: object, data: bytes) -> Iterator[NDArray[Any]]:
 
     Raises:
         FileError: at the first page that can't be decoded, after the pages before it.
+        MissingDependency: the pages are compressed in a way that needs the extra `stacks`.
     """
+    if needs_transcoding(data):
+        for page, page_data in enumerate(transcode_pages(name, data, MAX_PIXELS)):
+            if page == MAX_PAGES:
+                raise FileError(str(name), f"{name} has more than {MAX_PAGES:,} pages; split it into smaller files.")
+            with _open_image(name, page_data) as image:
+                yield _page_pixels(name, image)
+        return
     with _open_image(name, data) as image:
         n_frames = _n_frames(image)
         if n_frames > 1 and image.format != "TIFF":
@@ -135,6 +151,10 @@ def _translate_decode_errors(name: object, data: bytes) -> Iterator[None]:
     except DECODE_ERRORS as error:
         if file_format := foreign_format(data[:HEAD_BYTES], name):
             raise FileError(str(name), file_format.message(name)) from error
+        if pixels_text := unsupported_pixels(data):
+            raise FileError(
+                str(name), f"{name} has {pixels_text}; save it in grayscale or RGB, with 8 or 16 bits per sample."
+            ) from error
         raise FileError(
             str(name), f"{name} is damaged or not an image; copy it again from its source, or save it as PNG or TIFF."
         ) from error

@@ -18,7 +18,7 @@ from nephros.data.npz_stream import ImageArray, UnreadableInput
 from nephros.errors import FileError
 from nephros.inference.discovery import InputDiscovery, unreadable_message
 from nephros.inference.preprocessing import CellShape, preprocess, rejection_reason
-from nephros.microscopy.detect import count_channels, read_bytes_unless_stack
+from nephros.microscopy.detect import count_channels, read_bytes_unless_stack, unexplained_pages
 
 if TYPE_CHECKING:
     from nephros.microscopy.nuclei import ProgressTracker
@@ -134,7 +134,7 @@ class CellReader:
             if data is None:
                 yield from self._read_stack(item)
                 return
-            channel = self._channel_page(name, data)
+            channel = self._channel_page(item, name, data)
             for image in decode_pages(item, data):
                 if channel is not None and page != channel:
                     page += 1
@@ -158,14 +158,18 @@ class CellReader:
         if deferred_rows:
             self._deferred.append((item, deferred_rows))
 
-    def _channel_page(self, name: str, data: bytes) -> int | None:
+    def _channel_page(self, path: Path | InMemoryFile, name: str, data: bytes) -> int | None:
         """Return the page of the channel to read where the pages are channels of one cell; None where each is a cell.
 
         Raises:
             FileError: the pages are channels, and no valid channel is chosen.
         """
-        n_channels = count_channels(data)
+        n_channels = count_channels(data, path if isinstance(path, Path) else None)
         if n_channels == 1:
+            if unexplained_pages(data):
+                self.input_notes.append(
+                    f"{name} has OME metadata that don't say what its pages are; they are taken for images of one cell each"
+                )
             return None
         if n_channels > MAX_CELL_CHANNELS:
             self.input_notes.append(

@@ -1,4 +1,4 @@
-"""Detection of 3-D stacks from their headers with Pillow alone, since most files are images and need nothing more."""
+"""Detection of 3-D stacks from their headers, without tifffile, since most files are images and need nothing more."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import re
 from pathlib import Path
 from typing import IO
 
-from PIL import TiffImagePlugin
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from nephros.data.image_decoding import DECODE_ERRORS
 from nephros.data.input_files import TIFF_MAGIC, InputFile, read_bytes
+from nephros.data.tiff_transcoding import open_tags
+from nephros.microscopy.ome import companion_text
 
 MIN_TISSUE_SIDE = 256
 """Pixels per side from which the pages of a multi-page file show tissue and not single cells."""
@@ -28,20 +30,22 @@ def read_bytes_unless_stack(path: InputFile) -> bytes | None:
     Raises:
         FileError: as `nephros.data.input_files.read_bytes`.
     """
+    disk_path = path if isinstance(path, Path) else None
     with contextlib.suppress(OSError, ValueError):  # read_bytes reports what is wrong
-        if isinstance(path, Path) and path.stat().st_size > HEADER_FIRST_BYTES:
-            with path.open("rb") as file:
-                if is_stack(file):
+        if disk_path and disk_path.stat().st_size > HEADER_FIRST_BYTES:
+            with disk_path.open("rb") as file:
+                if is_stack(file, disk_path):
                     return None
     data = read_bytes(path)
-    return None if data.startswith(TIFF_MAGIC) and is_stack(io.BytesIO(data)) else data
+    return None if data.startswith(TIFF_MAGIC) and is_stack(io.BytesIO(data), disk_path) else data
 
 
-def is_stack(file: IO[bytes]) -> bool:
+def is_stack(file: IO[bytes], path: Path | None = None) -> bool:
     """Return whether a file that is open for reading is a stack of slices, and not one image per page.
 
     It is a stack where the metadata of OME, ImageJ or tifffile give a Z axis of at least 2 slices, or where several pages have
-    at least MIN_TISSUE_SIDE pixels on both sides. A file that can't be read is no stack: decoding it reports why.
+    at least MIN_TISSUE_SIDE pixels on both sides. `path` is its path, if it has one: metadata may be in a file beside it. A file
+    that can't be read is no stack: decoding it reports why.
     """
     header = file.read(8)
     if not header.startswith(TIFF_MAGIC):
@@ -51,40 +55,67 @@ def is_stack(file: IO[bytes]) -> bool:
     n_large_pages = 0
     try:
         # Only the tags are read: opening an image would fail for pixels that Pillow can't decode or that exceed its limit.
-        tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+        tags = open_tags(header)
         for page in range(_MAX_PAGES_CHECKED):
             if not tags.next:
                 break
             file.seek(tags.next)
             tags.load(file)
-            if page == 0 and (_n_slices(str(tags.get(_TAG_DESCRIPTION, ""))) > 1 or tags.get(_TAG_DEPTH, 1) > 1):
-                return True
+            if page == 0:
+                description = companion_text(str(tags.get(_TAG_DESCRIPTION, "")), path)
+                if _n_slices(description) > 1 or tags.get(_TAG_DEPTH, 1) > 1:
+                    return True
             n_large_pages += min(tags.get(_TAG_WIDTH, 0), tags.get(_TAG_LENGTH, 0)) >= MIN_TISSUE_SIDE
     except DECODE_ERRORS:
         pass
     return n_large_pages > 1
 
 
-def count_channels(data: bytes) -> int:
-    """Return how many channels of one image the pages of a TIFF file are by its own word; 1 where it doesn't say so."""
+def count_channels(data: bytes, path: Path | None = None) -> int:
+    """Return how many channels of one image the pages of a TIFF file are by its metadata; 1 where they don't say so."""
+    return _n_channels(_description(data, path))
+
+
+def unexplained_pages(data: bytes) -> bool:
+    """Return whether a TIFF file has several pages, and OME metadata that don't say what they are."""
+    description = _description(data, None)
+    return _is_ome(description) and not re.search(r"\bSize[ZCT]\s*=", description) and _n_pages_up_to_two(data) > 1
+
+
+def _description(data: bytes, path: Path | None) -> str:
+    """Return the description of a TIFF file's first page, or the companion file that it points to; empty if it has none."""
+    tags = _first_page_tags(data)
+    return "" if tags is None else companion_text(str(tags.get(_TAG_DESCRIPTION, "")), path)
+
+
+def _n_pages_up_to_two(data: bytes) -> int:
+    tags = _first_page_tags(data)
+    return 0 if tags is None else 1 + bool(tags.next)
+
+
+def _first_page_tags(data: bytes) -> ImageFileDirectory_v2 | None:
+    """Return the tags of a TIFF file's first page, with the offset of the next one; None where it is no TIFF file."""
     if not data.startswith(TIFF_MAGIC):
-        return 1
-    header = data[: 16 if b"+" in data[2:4] else 8]
+        return None
     try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+        tags = open_tags(data[: 16 if b"+" in data[2:4] else 8])
         file = io.BytesIO(data)
         file.seek(tags.next)
         tags.load(file)
-        return _n_channels(str(tags.get(_TAG_DESCRIPTION, ""))) if tags.next else 1
     except DECODE_ERRORS:
-        return 1
+        return None
+    return tags
+
+
+def _is_ome(description: str) -> bool:
+    return "<OME" in description or ":OME" in description
 
 
 def _n_channels(description: str) -> int:
     """Return the length of the C axis in the description of the first page, or 1 where there is none."""
     sizes: list[str] = []
     samples = 1
-    if "<OME" in description or ":OME" in description:
+    if _is_ome(description):
         sizes = re.findall(r"\bSizeC\s*=\s*[\"']\s*(\d{1,9})", description)
         samples = max(map(int, re.findall(r"\bSamplesPerPixel\s*=\s*[\"']\s*(\d{1,9})", description)), default=1)
     elif description.startswith(("ImageJ=", "SCIFIO=")):
@@ -96,7 +127,7 @@ def _n_channels(description: str) -> int:
 
 def _n_slices(description: str) -> int:
     """Return the length of the Z axis in the description of the first page, or 1 where there is none."""
-    if "<OME" in description or ":OME" in description:
+    if _is_ome(description):
         sizes = re.findall(r"\bSizeZ\s*=\s*[\"']\s*(\d{1,9})", description)
     elif description.startswith(("ImageJ=", "SCIFIO=")):
         sizes = re.findall(r"^slices=(\d{1,9})", description, re.MULTILINE)

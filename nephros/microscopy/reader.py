@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nephros.data.foreign_formats import HEAD_BYTES, foreign_format, overview_format
 from nephros.data.input_files import NPY_MAGIC, TIFF_MAGIC, read_magic, read_npy_header
+from nephros.data.tiff_transcoding import decode_page
 from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.tiff_series import check_all_planes, open_series, translate_read_errors
 from nephros.microscopy.tiff_voxel_size import voxel_size_of_tiff
@@ -209,6 +210,7 @@ def _open_tiff(path: Path, options: StackOptions, is_mask: bool) -> Stack:
         return index
 
     def slices() -> Iterator[Slice]:
+        n_bytes = path.stat().st_size
         with open_series(path, opened.image if opened.n_images > 1 else None) as reopened:
             series = reopened.series
             if series.dataoffset is not None:
@@ -228,7 +230,7 @@ def _open_tiff(path: Path, options: StackOptions, is_mask: bool) -> Stack:
                     raise FileError(
                         path, f"{path}: slice {z} was never written completely; copy the file again from its source."
                     )
-                values = page.asarray(maxworkers=1)
+                values = decode_page(f"{path}: slice {z}", page, n_bytes)
                 if planes_per_page > 1:
                     values = values.reshape(planes_per_page, *values.shape[-2:])[plane]
                 if values.shape != shape[1:]:

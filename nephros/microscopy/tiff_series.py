@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
 import numpy as np
 
-from nephros.errors import FileError, InvalidArgument, MissingDependency, NephrosError, require_extra
+from nephros.errors import FileError, InvalidArgument, NephrosError, require_extra
+from nephros.microscopy.ome import DeclaredImage, read_ome
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
@@ -37,16 +37,6 @@ class OpenSeries:
     """What else the file holds, and what tifffile warns of; one sentence each."""
 
 
-@dataclass(frozen=True)
-class _DeclaredImage:
-    """An image that the metadata of a file name."""
-
-    name: str
-    shape: tuple[int, ...]
-    """Sizes of its axes, without those of length 1 before the last two."""
-    n_slices: int
-
-
 def require_stacks_extra() -> contextlib.AbstractContextManager[None]:
     """Return the context in which the modules of the extra `stacks` are imported."""
     message = "Reading stacks needs tifffile and scikit-image: pip install 'nephros[stacks]'."
@@ -64,10 +54,6 @@ def translate_read_errors(path: Path) -> Iterator[None]:
     except NephrosError:
         raise
     except Exception as error:
-        if "imagecodecs" in str(error):
-            raise MissingDependency(
-                f"{path} is compressed in a way that needs imagecodecs: pip install 'nephros[stacks]'."
-            ) from error
         raise FileError(path, f"{path} is damaged or cut short; copy it again from its source.") from error
 
 
@@ -85,19 +71,14 @@ def open_series(path: Path, image: int | None) -> Iterator[OpenSeries]:
     with _capture_log(path) as messages, translate_read_errors(path), contextlib.ExitStack() as files:
         # A set of several files is not followed: the metadata of a run have no digest of the files beside it.
         file = files.enter_context(tifffile.TiffFile(path, _multifile=False))
-        root = _parse_ome(file.ome_metadata)
-        ome_images = [] if root is None else _children(root, "Image")
-        if root is not None:
-            _check_has_metadata(path, root)
-        if root is not None and ome_images:
-            declared = [_declared_in_ome(element) for element in ome_images]
+        ome, ome_fault = read_ome(path, file.pages.first.description)
+        if ome is not None:
+            declared = ome.images
             index = _choose(path, declared, image)
-            is_edited = _keep_image(path, root, index, file.filename)
-            if len(ome_images) > 1 or is_edited:
-                omexml = ElementTree.tostring(root, encoding="unicode")
+            if omexml := ome.text_for(index, path):
                 file = files.enter_context(tifffile.TiffFile(path, omexml=omexml, _multifile=False))
             series = list(file.series)
-            if series[0].kind != "ome" and _has_pixel_data(root):
+            if series[0].kind != "ome" and ome.locates_pixels:
                 messages.refuse_truncated()
                 raise FileError(
                     path,
@@ -106,9 +87,11 @@ def open_series(path: Path, image: int | None) -> Iterator[OpenSeries]:
                 )
             chosen = series[0]
         else:
+            if ome_fault:
+                file = files.enter_context(tifffile.TiffFile(path, is_ome=False, _multifile=False))
             series = list(file.series)
             messages.refuse_truncated()
-            declared = [_DeclaredImage(one.name, tuple(one.shape), _n_slices(one)) for one in series]
+            declared = [DeclaredImage(one.name, tuple(one.shape), _n_slices(one)) for one in series]
             if len(series) > 1 and image is None and series[0].kind in ("generic", "uniform"):
                 raise FileError(
                     path,
@@ -118,7 +101,7 @@ def open_series(path: Path, image: int | None) -> Iterator[OpenSeries]:
             index = _choose(path, declared, image)
             chosen = series[index]
         messages.refuse_truncated()
-        notes = _notes(path, declared, index, file, chosen, messages.texts)
+        notes = _notes(path, declared, index, file, chosen, messages.texts, ome_fault)
         yield OpenSeries(file, chosen, index, len(declared), notes)
 
 
@@ -158,82 +141,12 @@ def _capture_log(path: Path) -> Iterator[_LogMessages]:
         logger.propagate = propagate
 
 
-def _parse_ome(text: str | None) -> ElementTree.Element | None:
-    """Return the root of OME metadata, or None where there are none that can be parsed."""
-    try:
-        return ElementTree.fromstring(text) if text else None
-    except ElementTree.ParseError:
-        return None
-
-
-def _children(element: ElementTree.Element, name: str) -> list[ElementTree.Element]:
-    """Return the children of that name in any namespace; images without Pixels don't count."""
-    children = [child for child in element if child.tag.rpartition("}")[2] == name]
-    return [child for child in children if name != "Image" or _children(child, "Pixels")]
-
-
-def _check_has_metadata(path: Path, root: ElementTree.Element) -> None:
-    for element in _children(root, "BinaryOnly"):
-        raise FileError(
-            path,
-            f"{path} is one file of a set, and the set's metadata are in {element.get('MetadataFile') or 'another file'}; "
-            "save the stack as one file.",
-        )
-
-
-def _has_pixel_data(root: ElementTree.Element) -> bool:
-    """Return whether OME metadata say where in the file an image is; some programs leave that out."""
-    return any(
-        _children(pixels, "TiffData") for image in _children(root, "Image") for pixels in _children(image, "Pixels")
-    )
-
-
-def _declared_in_ome(element: ElementTree.Element) -> _DeclaredImage:
-    pixels = _children(element, "Pixels")[0]
-    t, c, z, y, x = (int(pixels.get(f"Size{axis}") or 1) for axis in "TCZYX")
-    shape = (*(size for size in (t, c, z) if size > 1), y, x)
-    return _DeclaredImage(element.get("Name") or "", shape, z)
-
-
-def _keep_image(path: Path, root: ElementTree.Element, index: int, filename: str) -> bool:
-    """Remove all images but one from OME metadata, and return whether a plane was said to be in another file than this.
-
-    Raises:
-        FileError: planes of this image are in other files.
-    """
-    images = _children(root, "Image")
-    own_ids = {root.get("UUID")} - {None}
-    uuids = [uuid for uuid in root.iter() if uuid.tag.rpartition("}")[2] == "UUID"]
-    own_ids |= {uuid.text for uuid in uuids if (uuid.get("FileName") or "").lower() == filename.lower()}
-    if len({uuid.text for uuid in uuids}) == 1:  # one file under another name
-        own_ids |= {uuids[0].text}
-    for image in images:
-        if image is not images[index]:
-            root.remove(image)
-    other_names: list[str] = []
-    for pixels in _children(images[index], "Pixels"):
-        for data in _children(pixels, "TiffData"):
-            for uuid in _children(data, "UUID"):
-                if uuid.text in own_ids:
-                    data.remove(uuid)
-                else:
-                    other_names.append(uuid.get("FileName") or str(uuid.text))
-    if other_names:
-        names = sorted(set(other_names))
-        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
-        raise FileError(
-            path,
-            f"{path} is one file of several: planes of its image {index} are in {names[0]}{more}; save the stack as one file.",
-        )
-    return any(uuid.text != root.get("UUID") for uuid in uuids)
-
-
 def _n_slices(series: TiffPageSeries) -> int:
     """Return the number of slices of a series: planes that are neither channels nor time points."""
     return int(np.prod([size for axis, size in zip(series.axes, series.shape, strict=True) if axis not in "CTSYX"]))
 
 
-def _choose(path: Path, declared: list[_DeclaredImage], image: int | None) -> int:
+def _choose(path: Path, declared: list[DeclaredImage], image: int | None) -> int:
     if image is not None:
         if not 0 <= image < len(declared):
             valid = f"from 0 to {len(declared) - 1}" if len(declared) > 1 else "0"
@@ -244,7 +157,7 @@ def _choose(path: Path, declared: list[_DeclaredImage], image: int | None) -> in
     return deep[0] if len(deep) == 1 else 0
 
 
-def _listing(declared: list[_DeclaredImage]) -> str:
+def _listing(declared: list[DeclaredImage]) -> str:
     """Return the images of a file as text, such as ``0 'position 1' (24 x 512 x 512)``."""
     names = [
         f"{index}{' ' + repr(one.name) if one.name else ''} ({' x '.join(map(str, one.shape))})"
@@ -254,7 +167,13 @@ def _listing(declared: list[_DeclaredImage]) -> str:
 
 
 def _notes(
-    path: Path, declared: list[_DeclaredImage], index: int, file: TiffFile, series: TiffPageSeries, messages: list[str]
+    path: Path,
+    declared: list[DeclaredImage],
+    index: int,
+    file: TiffFile,
+    series: TiffPageSeries,
+    messages: list[str],
+    ome_fault: str,
 ) -> tuple[str, ...]:
     notes = []
     if len(declared) > 1:
@@ -264,6 +183,8 @@ def _notes(
         )
     elif (n_extra := len(file.pages) - series.size // max(1, series.keyframe.size)) > 0:
         notes.append(f"{path.name} has {n_extra:,} more pages than its metadata name; they are not read.")
+    if ome_fault:
+        notes.append(f"{path.name}: {ome_fault}, so its pages are taken for the slices of one channel.")
     notes += [f"{path.name}: tifffile warns that {text}." for text in messages[:_MAX_NAMED]]
     return tuple(notes)
 

@@ -41,6 +41,13 @@ def _write_tiff(path: Path, volume: np.ndarray[Any, Any] = VOLUME, **kwargs: Any
         {"compression": "zlib"},
         {"compression": "lzw"},
         {"compression": "zlib", "byteorder": ">"},
+        {"compression": "lzw", "predictor": 2},
+        {"compression": "zstd"},
+        {"compression": "lzma"},
+        {"compression": "lerc"},
+        {"compression": "jpegxl"},
+        {"compression": "jpeg2000"},
+        {"bigtiff": True, "byteorder": ">"},
         {"tile": (16, 16), "compression": "zlib"},
         {"metadata": None},
         {"imagej": True, "metadata": {"axes": "ZYX"}},
@@ -50,6 +57,25 @@ def _write_tiff(path: Path, volume: np.ndarray[Any, Any] = VOLUME, **kwargs: Any
 def test_slices_of_one_channel_are_read(kwargs: dict[str, Any], tmp_path: Path) -> None:
     name = "stack.ome.tif" if kwargs.pop("ome", False) else "stack.tif"
     assert np.array_equal(_read_stack(_write_tiff(tmp_path / name, **kwargs)), VOLUME)
+
+
+@pytest.mark.parametrize("compression", ["lzw", "deflate", "zstd"])
+def test_compressed_floats_are_read(compression: str, tmp_path: Path) -> None:
+    values = VOLUME.astype(np.float32) / 7
+    for predictor in (False, 3):
+        path = _write_tiff(tmp_path / f"{predictor}.tif", values, compression=compression, predictor=predictor)
+        assert np.array_equal(_read_stack(path), values)
+
+
+def test_a_compression_that_is_cut_or_unknown_is_named(tmp_path: Path) -> None:
+    data = _write_tiff(tmp_path / "a.tif", VOLUME[:1], compression="jpegxr").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(data[: len(data) - 1000])  # its decoder returns an image for the first half
+    _assert_rejected(tmp_path / "cut.tif", "cut short")
+    plain = _write_tiff(tmp_path / "a.tif", VOLUME[:1]).read_bytes()
+    tag = b"\x03\x01\x03\0\x01\0\0\0"  # 259, of type 3, once
+    at = plain.index(tag) + len(tag)
+    (tmp_path / "jetraw.tif").write_bytes(plain[:at] + (48124).to_bytes(2, "little") + plain[at + 2 :])
+    _assert_rejected(tmp_path / "jetraw.tif", "compressed with Jetraw, which can't be decoded here")
 
 
 @pytest.mark.parametrize("axes", ["ZCYX", "CZYX"])

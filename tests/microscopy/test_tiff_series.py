@@ -144,12 +144,6 @@ def test_one_file_of_a_set_is_refused_by_the_other_files_name(tmp_path: Path) ->
     xml = _ome_xml(12, _tiff_data(files, per_file=6), root='UUID="urn:uuid:1"')
     with pytest.raises(FileError, match=r"a\.ome\.tif is one file of several: .* b\.ome\.tif"):
         open_stack(_write_with_xml(tmp_path / "a.ome.tif", xml))
-    binary_only = (
-        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
-        '<BinaryOnly MetadataFile="set.companion.ome" UUID="urn:uuid:3"/></OME>'
-    )
-    with pytest.raises(FileError, match=r"c\.ome\.tif is one file of a set.*set\.companion\.ome"):
-        open_stack(_write_with_xml(tmp_path / "c.ome.tif", binary_only))
 
 
 def test_a_whole_image_in_one_file_of_a_set_and_a_renamed_file_are_read(tmp_path: Path) -> None:

@@ -1,0 +1,140 @@
+"""TIFF pages that Pillow can't decode are read with tifffile and imagecodecs, or named for what they are."""
+
+from __future__ import annotations
+
+import io
+import struct
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from nephros.data import tiff_transcoding
+from nephros.data.image_decoding import decode_image, decode_pages
+from nephros.data.tiff_transcoding import needs_transcoding
+from nephros.errors import FileError, MissingDependency
+
+NOISE = np.random.default_rng(0).integers(0, 1 << 16, (26, 30), dtype=np.uint16)
+SMOOTH = np.add.outer(np.arange(26), np.arange(30)).astype(np.uint8) * 3
+LOSSLESS = ["jpegxl", "lerc", "png", "pixtiff", "jpeg2000", "zstd", "lzma", "jpegxr", "lzw", "deflate"]
+
+
+def encode(pixels: np.ndarray[Any, Any], **kwargs: Any) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, photometric=kwargs.pop("photometric", "minisblack"), **kwargs)
+    return file.getvalue()
+
+
+ZSTD, JPEG_XL = encode(NOISE, compression="zstd"), encode(NOISE, compression="jpegxl")
+
+
+def with_compression(code: int) -> bytes:
+    """Return an uncompressed TIFF that claims another compression."""
+    data, uncompressed = encode(NOISE), struct.pack("<HHI", 259, 3, 1)
+    at = data.index(uncompressed) + len(uncompressed)
+    return data[:at] + struct.pack("<H", code) + data[at + 2 :]
+
+
+@pytest.mark.parametrize("compression", LOSSLESS)
+@pytest.mark.parametrize("pixels", [SMOOTH, NOISE], ids=["8 bits", "16 bits"])
+def test_stored_values_are_read_in_any_compression(compression: str, pixels: np.ndarray[Any, Any]) -> None:
+    data = encode(pixels, compression=compression)
+    assert np.array_equal(decode_image("cell.tif", data), pixels)
+    (page,) = decode_pages("cell.tif", data)
+    assert np.array_equal(page, pixels)
+
+
+def test_color_and_planes_are_read() -> None:
+    rgb = np.stack([SMOOTH, SMOOTH // 2, SMOOTH // 3], axis=-1)
+    assert np.array_equal(decode_image("a", encode(rgb, photometric="rgb", compression="jpegxl")), rgb)
+    planes = np.ascontiguousarray(np.moveaxis(rgb, -1, 0))
+    data = encode(planes, photometric="rgb", planarconfig="separate", compression="jpegxl")
+    assert np.array_equal(decode_image("a", data), rgb)
+    webp = decode_image("a", encode(rgb, photometric="rgb", compression="webp"))
+    assert np.abs(webp.astype(int) - rgb).mean() < 12  # a lossy compression
+
+
+@pytest.mark.parametrize("kwargs", [{"byteorder": ">", "bigtiff": True}, {"tile": (16, 16), "compression": "jpegxl"}])
+def test_layouts_are_read(kwargs: dict[str, Any]) -> None:
+    for pixels in (SMOOTH, NOISE):
+        assert np.array_equal(decode_image("a", encode(pixels, **kwargs)), pixels)
+
+
+@pytest.mark.parametrize("bits", [3, 7, 9, 10, 12, 14])
+def test_packed_bits_are_read(bits: int) -> None:
+    pixels = (NOISE >> (16 - bits)).astype(np.uint8 if bits < 8 else np.uint16)
+    assert np.array_equal(decode_image("a", encode(pixels, bitspersample=bits)), pixels)
+
+
+def test_every_page_is_read_and_several_are_no_single_image() -> None:
+    stack = np.stack([NOISE, NOISE.T.reshape(NOISE.shape), NOISE[::-1]])
+    data = encode(stack, compression="jpegxl", metadata=None)
+    assert np.array_equal(np.stack(list(decode_pages("a", data))), stack)
+    with pytest.raises(FileError, match="several pages"):
+        decode_image("a", data)
+
+
+def test_an_inverted_photometric_tag_means_the_same_in_any_compression() -> None:
+    plain, compressed = (encode(SMOOTH, photometric="miniswhite", compression=name) for name in (None, "jpegxl"))
+    assert np.array_equal(decode_image("a", plain), decode_image("a", compressed))
+
+
+@pytest.mark.parametrize(("code", "expected"), [(48124, "Jetraw"), (12345, "compression 12345"), (9, "compression 9")])
+def test_a_compression_that_nothing_decodes_is_named(code: int, expected: str) -> None:
+    with pytest.raises(FileError, match=rf"cell\.tif is compressed with {expected}") as exc_info:
+        decode_image("cell.tif", with_compression(code))
+    assert "damaged" not in str(exc_info.value)
+
+
+@pytest.mark.parametrize("compression", ["jpegxl", "lerc", "png", "pixtiff", "jpeg2000", "jpegxr"])
+def test_what_is_cut_short_or_changed_is_damaged(compression: str) -> None:
+    data = encode(NOISE, compression=compression)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        start, size = file.pages.first.dataoffsets[0], file.pages.first.databytecounts[0]
+    with pytest.raises(FileError, match="cut short"):
+        decode_image("a", data[: start + size // 2])
+    with pytest.raises(FileError, match="damaged"):
+        decode_image("a", data[:start] + bytes(size) + data[start + size :])
+
+
+@pytest.mark.parametrize("name", ["imagecodecs", "tifffile"])
+def test_without_the_extra_the_error_names_the_compression_and_the_install_command(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDependency, match=r"JPEG XL.*pip install 'nephros\[stacks\]'"):
+        decode_image("a", JPEG_XL)
+    assert np.array_equal(decode_image("a", ZSTD), NOISE)  # Pillow's own
+
+
+@pytest.mark.parametrize(
+    ("pixels", "kwargs", "expected"),
+    [
+        (SMOOTH.astype(np.float64), {}, "1 floating-point sample of 64 bits"),
+        (SMOOTH.astype(np.float16), {}, "1 floating-point sample of 16 bits"),
+        (SMOOTH.astype(np.complex64), {}, "1 complex sample of 64 bits"),
+        (SMOOTH.astype(np.uint64), {}, "1 integer sample of 64 bits"),
+        (np.stack([SMOOTH] * 5, axis=-1), {"planarconfig": "contig"}, "5 integer samples of 8 bits"),
+    ],
+)
+def test_pixels_of_other_types_are_named(pixels: np.ndarray[Any, Any], kwargs: dict[str, Any], expected: str) -> None:
+    with pytest.raises(FileError, match=expected) as exc_info:
+        decode_image("cell.tif", encode(pixels, **kwargs))
+    assert "damaged" not in str(exc_info.value)
+
+
+def test_pages_that_are_too_large_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nephros.data.image_decoding.MAX_PIXELS", 700)
+    with pytest.raises(FileError, match="30x26 pixels, far too large"):
+        decode_image("a", JPEG_XL)
+
+
+def test_which_files_need_it() -> None:
+    assert not needs_transcoding(encode(NOISE, compression="lzw"))
+    assert not needs_transcoding(b"\x89PNG\r\n\x1a\n")
+    assert not needs_transcoding(b"II*\0")
+    assert needs_transcoding(JPEG_XL)
+    tiff_transcoding._pillow_decodes.cache_clear()
+    assert needs_transcoding(with_compression(50002))
