@@ -22,26 +22,27 @@ Train, tune, evaluate, explain and serve classifiers of kidney-cell images.
 
   train [RECIPE|FILE.yaml]   train a recipe on a data set, evaluate the result and write its report
   evaluate RUN               evaluate a trained run on its validation or test split, or on other data
-  tune [RECIPE|FILE.yaml]    search for a recipe's best values with Hyperband; --resume and --show STUDY
-  predict INPUT...           classify cell images: files, folders or npz, with the bundled model or --model
-  serve                      do the same in the browser, and as a JSON API
-  export RUN                 write a trained model and its card to one ONNX or safetensors file
+  tune [RECIPE|FILE.yaml]    search for a recipe's best values with Hyperband
+  predict INPUT...           classify cell images (files, folders, stacks) with the bundled model or another one
+  serve                      classify cell images in a browser, or through a JSON API
+  export RUN                 write a trained model with its preprocessing and model card to one file, for ONNX or torch
   report RUN                 write a run's report again
   compare RUN...             compare runs with one another and with published results
-  reproduce PLAN             train everything behind the results pages and write their tables: baselines, labels or nephros
+  reproduce PLAN             train the runs behind this project's tables: baselines, labels or nephros
   recipes [NAME]             list the recipes, or print one as a YAML file to edit
   data info NAME|PATH        describe a data set
   data get NAME              download a MedMNIST data set
-  data prepare STACK         cut nuclei out of a 3-D fluorescence stack, as was done for TissueMNIST
-  data overlay FILE.json     paint predicted classes over the stack that the cells came from
+  data prepare STACK         cut the nuclei out of a 3-D fluorescence stack, as was done for TissueMNIST
+  data overlay FILE.json     paint predicted classes over the stack that the nuclei came from
 
 First steps:
-  nephros data get tissuemnist
-  nephros train course-3 --test
-  nephros recipes nephros > mine.yaml    (edit it)    nephros train mine.yaml
+  nephros data get tissuemnist           download the data, 125 MB
+  nephros train course-3 --test          train a small network; prints the path of its report
+  nephros predict cell.png               classify an image with the bundled model; needs no data
+  nephros recipes nephros > mine.yaml    edit the file, then: nephros train mine.yaml
 
-Every command takes --quiet (warnings and errors only), --verbose (more detail) and --debug (the traceback of an error).
-`nephros COMMAND --help` explains a command; `nephros --version` prints the version.
+`nephros COMMAND --help` explains a command. All take --quiet (warnings and errors only), --verbose (more detail) and
+--debug (the traceback of an error). `nephros --version` prints the version.
 """
 
 COMMANDS = {
@@ -121,12 +122,14 @@ def _dispatch(args: list[str]) -> int:
         )
     if command == "data":
         subcommands = [name.removeprefix("data ") for name in COMMANDS if name.startswith("data ")]
-        if not rest or rest[0] not in (*subcommands, "-h", "--help"):
+        if rest and rest[0] in ("-h", "--help"):
+            print("usage: nephros data COMMAND ...\n\n" + "".join(_usage_lines("data")), end="")
+            return 0
+        if not rest or rest[0] not in subcommands:
             raise NephrosError(
                 "`nephros data` needs one of: info NAME|PATH, get NAME, prepare STACK, overlay FILE.json."
             )
-        if rest[0] in subcommands:
-            command, rest = f"data {rest[0]}", rest[1:]
+        command, rest = f"data {rest[0]}", rest[1:]
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return _handler(command)(rest)
     from nephros.distributed import process_group
@@ -135,6 +138,10 @@ def _dispatch(args: list[str]) -> int:
         if command != "train":
             raise NephrosError(f"torchrun is for `nephros train`: run `nephros {command}` without it.")
         return _handler(command)(rest)
+
+
+def _usage_lines(command: str) -> list[str]:
+    return [line for line in USAGE.splitlines(keepends=True) if line.startswith(f"  {command} ")]
 
 
 def _handler(command: str) -> Callable[[list[str]], int]:

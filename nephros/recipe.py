@@ -1,6 +1,6 @@
 """A recipe holds everything that a training run needs besides its data; as a YAML file it can be edited and trained.
 
-Each field is a flag of ``nephros train`` under its dotted name, such as ``--optimizer.lr 0.1``; its docstring is the flag's help.
+Each field is an option of ``nephros train`` under its dotted name, such as ``--optimizer.lr 0.1``; its docstring is the help.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class ModelConfig:
     """Network and its size."""
 
     network: str = "compact"
-    """A network (course, poster, nephnet2d, resnet18, resnet50, compact, equivariant) or a classical baseline (knn, svm-linear,
-    svm-rbf)."""
+    """A network: course, poster, nephnet2d, resnet18, resnet50, compact or equivariant; or a classical baseline: knn, svm-linear
+    or svm-rbf."""
     base_channels: int = 32
     """Channels of the first convolution; later layers have multiples of it. equivariant rounds it up to a multiple of eight."""
     depth: int = 1
     """Convolutions of the course network; residual blocks per stage of compact and equivariant; unused by the others."""
     hidden: tuple[int, ...] = ()
-    """Widths of the course network's hidden fully connected layers."""
+    """Widths of the course network's hidden fully connected layers, such as [100,50]."""
     dropout: float = 0.0
     """Dropout probability before the last layer."""
 
@@ -47,18 +47,18 @@ class OptimizerConfig:
     """Optimizer."""
 
     name: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
-    """sgd, adam (weight decay added to the gradient), adamw (decoupled weight decay) or muon (for inner convolutions, with sgd
-    for all other parameters)."""
+    """sgd; adam, with weight decay added to the gradient; adamw, with decoupled weight decay; muon, for inner convolutions, with
+    sgd for all other parameters."""
     lr: float = 0.1
-    """Peak learning rate; for muon, the norm of a step as a share of the filter bank's norm."""
+    """Peak learning rate; for muon, the norm of a step relative to the norm of the filter bank."""
     momentum: float = 0.0
-    """sgd and muon: momentum, at least 0 and below 1; adam and adamw use betas of .9 and .999."""
+    """sgd and muon: momentum, at least 0 and below 1; adam and adamw use betas of 0.9 and 0.999."""
     nesterov: bool = False
     """sgd: use Nesterov momentum."""
     weight_decay: float = 0.0
-    """Weight decay; it also acts on biases and normalization layers unless decay_norm_and_bias is off."""
+    """Weight decay, on biases and normalization layers too unless decay_norm_and_bias is false."""
     decay_norm_and_bias: bool = True
-    """Apply weight decay to biases and to the scales and shifts of normalization layers too; muon never does."""
+    """Whether weight decay acts on biases and on the scales and shifts of normalization layers; with muon it never does."""
     aux_lr: float = 0.1
     """muon: peak learning rate of the parameters that sgd updates: the stem of grayscale networks, the last layer, biases and
     normalization layers."""
@@ -69,9 +69,10 @@ class LRScheduleConfig:
     """Learning-rate schedule."""
 
     name: Literal["constant", "step", "plateau", "cosine", "linear"] = "constant"
-    """constant; step, at milestones or every step_epochs; plateau of the validation loss; cosine or linear decay to zero."""
+    """constant; step: falls at milestones or every step_epochs; plateau: falls when the validation loss no longer does; cosine or
+    linear: decays to zero."""
     milestones: tuple[float, ...] = ()
-    """step: fractions of the run after which the learning rate is multiplied by factor, such as [0.5, 0.75]."""
+    """step: fractions of the run after which the learning rate is multiplied by factor, such as [0.5,0.75]."""
     step_epochs: int = 0
     """step: number of epochs after which the learning rate is multiplied by factor again; 0 uses milestones instead."""
     factor: float = 0.1
@@ -87,13 +88,14 @@ class AugmentConfig:
     """Random augmentation of each training image; pixels from outside the image are black."""
 
     flips: Literal["none", "horizontal", "dihedral"] = "none"
-    """dihedral: one of the eight flips and quarter-turns, all equally likely (flips only where images are not square)."""
+    """horizontal: left-right flips of half the images; dihedral: the eight flips and quarter-turns, all equally often (flips
+    only, if images are not square)."""
     shift: int = 0
     """Maximum shift along each axis, in whole pixels."""
     rotate: float = 0.0
     """Maximum rotation in either direction, in degrees."""
     translate: float = 0.0
-    """Maximum shift along each axis as a fraction of the side, by fractions of a pixel."""
+    """Maximum shift along each axis, as a fraction of the side; need not be whole pixels."""
     scale: float = 0.0
     """Maximum relative change of size."""
     interpolation: Literal["nearest", "bilinear"] = "nearest"
@@ -105,41 +107,41 @@ class ClassicalConfig:
     """Classical baselines: every combination of the lists here and in knn or svm is tried, and the best by metric is kept."""
 
     features: tuple[Literal["pixels", "pca"], ...] = ("pixels",)
-    """pixels, in 0 to 1; pca, their principal components."""
+    """pixels: their values, from 0 to 1; pca: their principal components."""
     n_components: int = 50
-    """Number of principal components of pca."""
+    """Number of principal components for pca."""
     max_images: int = 0
-    """Maximum number of training images, drawn with the class shares kept; 0 uses all."""
+    """Maximum number of training images, drawn in proportion to the classes; 0 uses all."""
 
 
 @dataclass(frozen=True)
 class KNNConfig:
-    """Nearest neighbors that the baseline knn tries."""
+    """k-nearest neighbors: the values that the baseline knn tries."""
 
     n_neighbors: tuple[int, ...] = (10,)
-    """Numbers of nearest training images that vote."""
+    """Numbers of nearest training images that vote on the class."""
     distance: tuple[Literal["euclidean", "cosine"], ...] = ("euclidean",)
-    """Distances between the features of two images."""
+    """Distances between the features of two images: euclidean, cosine."""
 
 
 @dataclass(frozen=True)
 class SVMConfig:
-    """Support vector machines that the baselines svm-linear and svm-rbf try."""
+    """Support vector machines: the values that the baselines svm-linear and svm-rbf try."""
 
     C: tuple[float, ...] = (1.0,)
-    """Regularization parameters C; larger values regularize less."""
+    """Values of C, the inverse strength of regularization, such as [0.1,1,10]."""
     gamma: tuple[float, ...] = (1.0,)
     """svm-rbf: values of gamma in the kernel exp(-gamma |x - y|^2), in units of 1 / (number of features x their variance)."""
     n_landmarks: int = 0
-    """svm-rbf: number of training images with which Nystroem's method approximates the kernel; 0 keeps the kernel exact."""
+    """svm-rbf: number of training images from which Nystroem's method approximates the kernel; 0 computes it exactly."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that a training run needs besides its data."""
+    """Recipe: everything that a training run needs besides its data."""
 
     name: str = "custom"
-    """Name in tables and in the run folder's name."""
+    """Name, in tables and for the run's folder."""
     source: str = ""
     """Where the values come from."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -151,50 +153,50 @@ class Recipe:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Random augmentation of each training image."""
     classical: ClassicalConfig = field(default_factory=ClassicalConfig)
-    """Features and training images of classical baselines, which have no optimizer, schedule, augmentation or epochs."""
+    """Classical baselines: their features and training images; they have no optimizer, schedule, augmentation or epochs."""
     knn: KNNConfig = field(default_factory=KNNConfig)
-    """Nearest neighbors that the baseline knn tries."""
+    """k-nearest neighbors: the values that the baseline knn tries."""
     svm: SVMConfig = field(default_factory=SVMConfig)
-    """Support vector machines that the baselines svm-linear and svm-rbf try."""
+    """Support vector machines: the values that the baselines svm-linear and svm-rbf try."""
     epochs: int = 10
     """Number of epochs; each ends with validation and a checkpoint."""
     passes_per_epoch: int = 1
-    """Passes over the train split per epoch; several make validation rarer on a small split."""
+    """Passes over the train split per epoch; more of them make validation rarer on a small split."""
     batch_size: int = 128
     """Images per step."""
     last_batch: Literal["short", "balanced"] = "short"
-    """short: the last batch of an epoch holds the remaining images, its loss averaged over them; balanced: all batches have the
-    same size to within one image, since a last batch of a few images spoils the running statistics of batch normalization."""
+    """short: the last batch of an epoch holds the remaining images, and its loss is their mean; balanced: all batches have the
+    same size to within one image, because a very small last batch spoils the running statistics of batch normalization."""
     normalize: Literal["symmetric", "zero_one", "dataset"] = "symmetric"
-    """symmetric: (x - .5) / .5; zero_one: x in [0, 1]; dataset: by the train split's mean and standard deviation per channel."""
+    """symmetric: from -1 to 1; zero_one: from 0 to 1; dataset: by the train split's mean and standard deviation per channel."""
     label_smoothing: float = 0.0
-    """Share of each target that is spread evenly over all classes."""
+    """Fraction of each target that is spread evenly over all classes."""
     class_weights: Literal["none", "max-ratio", "balanced"] = "none"
-    """Class weights of the loss: max-ratio is largest count / count, balanced is images / (classes x count)."""
+    """Class weights of the loss; max-ratio: largest count / count; balanced: images / (classes x count)."""
     distillation_weight: float = 0.0
-    """Weight of the distillation loss, the cross-entropy to the mean probabilities of other runs (teachers); the loss on
-    labels has the rest."""
+    """Weight of the distillation loss, the cross-entropy against the mean probabilities of other runs (teachers); the loss on
+    labels gets the rest."""
     tta_views: int = 1
-    """Test-time augmentation: number of views whose probabilities are averaged, each at the cost of a forward pass. 1: the image
-    alone; 5: it and its shifts by a pixel in each direction; 8: its flips and quarter-turns; 40: both. Validation during
-    training and the scores of the train split use the image alone."""
+    """Test-time augmentation: number of views of an image whose probabilities are averaged, each at the cost of a forward pass.
+    1: the image alone; 5: the image and its shifts by a pixel in each direction; 8: its eight orientations; 40: both.
+    Validation during training and scores on the train split use the image alone."""
     ema_decay: float = 0.0
-    """Decay per step of an exponential moving average of the weights, which is then validated and saved; 0 is off."""
+    """Decay per step of an exponential moving average of the weights, which is validated and saved in their place; 0: off."""
     early_stopping_patience: int = 0
-    """Epochs without a better metric after which training stops; 0 is off."""
+    """Number of epochs without a better metric after which training stops; 0: off."""
     checkpoint: Literal["last", "best"] = "last"
-    """Epoch whose weights are evaluated and saved at the end; best is the best by metric on validation."""
+    """Epoch whose weights are evaluated and saved at the end; best: the best by metric on validation."""
     metric: MetricName = "val_accuracy"
-    """Metric that checkpoint: best and early stopping use."""
+    """Metric that early stopping and the best checkpoint go by."""
     amp: Literal["off", "auto", "native", "bf16", "fp16"] = "off"
-    """Mixed precision. auto: on GPUs bf16 where they have it, else fp16 with loss scaling; off on CPUs. native: as auto, but also
+    """Mixed precision. auto: on GPUs bf16 if they have it, else fp16 with loss scaling; off on CPUs. native: as auto, and also
     bf16 on CPUs that have instructions for it (avx512_bf16, amx_bf16) and are faster with them."""
     channels_last: bool = True
-    """Keep images in memory as height x width x channels, in which convolutions are faster here."""
+    """Keep images in memory as height x width x channels, which makes most convolutions faster."""
     compile: bool = False
-    """Compile the network with torch.compile, which pays off on GPUs."""
+    """Compile the network with torch.compile; pays off on GPUs."""
     seed: int = 0
-    """Random seed of the initial weights, the order of images, augmentation and dropout."""
+    """Random seed of initial weights, order of images, augmentation and dropout."""
 
     def __post_init__(self) -> None:
         for key, default in _unused_fields(self):

@@ -21,15 +21,17 @@ def compare(argv: list[str]) -> int:
     """nephros compare"""
     parser = CommandParser(
         "compare",
-        "Compare runs with one another and, for TissueMNIST, with published results, in one table per data set. The best run "
-        "of each is tested against the other runs on the same images: McNemar's exact test, and a paired bootstrap interval of "
-        "the difference.",
+        "Compare runs with one another and, for TissueMNIST, with published results, in one table per data set.\n\n"
+        "The best run of each table is tested against the other runs on the same images: by McNemar's exact test, and by a "
+        "paired bootstrap interval of the difference in accuracy.",
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folders written by `nephros train`")
-    parser.option("split", "test or val (default: test if every run has been evaluated on it)")
-    parser.option("out", "also write compare.md, .csv and .html there, with a chart", metavar="DIR")
-    parser.flag("no-published", "leave published results out")
-    parser.flag("ensemble", "add a row: the mean of all runs' probabilities")
+    parser.option("split", "test or val (default: test if every run has been evaluated on it, else val)")
+    parser.option(
+        "out", "also write compare.md, compare.csv and compare.html, with a chart, to this folder", metavar="DIR"
+    )
+    parser.flag("no-published", "leave out the published results")
+    parser.flag("ensemble", "add a row for the mean of all runs' probabilities")
     args = parser.parse_argv(argv)
     from nephros.reporting.comparison.page import write_comparison
     from nephros.workflows.compare import compare as compare_runs

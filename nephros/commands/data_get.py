@@ -8,8 +8,11 @@ from nephros.commands.parser import CommandParser
 
 def data_get(argv: list[str]) -> int:
     """nephros data get"""
-    parser = CommandParser("data get", "Download a MedMNIST data set to the cache folder and verify its MD5.")
-    parser.add_argument("name", help="such as tissuemnist")
+    parser = CommandParser(
+        "data get",
+        "Download a MedMNIST data set to the cache folder, and verify its MD5 checksum. An interrupted download resumes.",
+    )
+    parser.add_argument("name", help="a MedMNIST name, such as tissuemnist")
     parser.option("size", "pixels per side: 28, 64, 128 or 224 (default: 28)", int)
     args = parser.parse_argv(argv)
     from nephros.data.download import download, show_download_progress

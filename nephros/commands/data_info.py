@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 def data_info(argv: list[str]) -> int:
     """nephros data info"""
-    parser = CommandParser("data info", "Describe a data set: its classes and sizes, and where it comes from.")
+    parser = CommandParser(
+        "data info", "Describe a data set: its source, the size of its images, and the images per class and split."
+    )
     parser.add_argument("source", help=DATA_HELP)
     parser.option("size", "pixels per side: 28, 64, 128 or 224 (default: 28)", int)
     args = parser.parse_argv(argv)

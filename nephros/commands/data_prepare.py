@@ -35,25 +35,26 @@ def _build_parser() -> CommandParser:
     parser = CommandParser(
         "data prepare",
         "Crop the nuclei from a 3-D fluorescence stack as was done for TissueMNIST: 32x32x7 voxels around each centroid, maximum "
-        "over the slices, 28x28 pixels, 8 bits. Writes FILE.npz for `nephros predict`, FILE.csv with centroids and volumes, and "
-        "FILE.json with the settings. Crops are resampled to the training data's voxel size, so the stack's own must be known. "
-        "One black level and one white level become 0 and 255 in the whole stack; where they are not given, the black level is a "
-        "percentile and the white level is fitted, so that mean and standard deviation come near TissueMNIST's. A crop that "
-        "extends beyond the stack is black there; the column at_border of the table marks such nuclei and those that the stack's "
-        "edge cuts, and --drop-border leaves them out. Example: nephros data prepare kidney.ome.tif --channel 0 --mask "
-        "nuclei.tif --out cells.npz",
+        "over the slices, 28x28 pixels, 8 bits.\n\n"
+        "Writes FILE.npz for `nephros predict`, FILE.csv with centroids and volumes, and FILE.json with the settings:\n\n"
+        "  nephros data prepare kidney.ome.tif --channel 0 --mask nuclei.tif --out cells.npz\n\n"
+        "Voxel size: crops are resampled to the training data's, so the stack's must be known.\n\n"
+        "Intensity: one black level and one white level for the whole stack become 0 and 255. By default the black level is a "
+        "percentile, and the white level is fitted to bring the mean and standard deviation of the crops near TissueMNIST's.\n\n"
+        "Border: a crop is black where it extends beyond the stack. The column at_border marks such nuclei and those that the "
+        "stack's edge cuts; --drop-border leaves them out.",
     )
     parser.add_argument(
         "stack", metavar="STACK", help="TIFF, OME-TIFF or .npy; the pages of a multi-page TIFF are slices"
     )
     parser.option(
         "mask",
-        "TIFF or .npy of the same size: 0 outside, and a unique positive integer per nucleus (default: segment the nuclei "
-        "automatically, by Otsu threshold and watershed)",
+        "label image of the same size, TIFF or .npy: 0 outside, and a unique positive integer per nucleus (default: segment the "
+        "nuclei roughly, by Otsu threshold and watershed)",
         metavar="MASK",
     )
     parser.required_option("out", "the file for the images", "FILE.npz")
-    parser.option("channel", "index of the nuclei's channel, from 0; needed where there are several", int)
+    parser.option("channel", "index of the channel with the nuclei, from 0; required if there are several", int)
     parser.option(
         "image",
         "index of the image, from 0, in a file that holds several (default: the only one with several slices, else the first)",
@@ -61,31 +62,36 @@ def _build_parser() -> CommandParser:
     )
     parser.option(
         "axes",
-        "what the file's dimensions are, such as ZYX for slices that were saved as channels (default: what the file says)",
+        "order of the file's dimensions, such as ZYX for slices that were saved as channels (default: as the file says)",
         metavar="ZCYX",
     )
     parser.option(
         "voxel-size",
-        "in micrometers; needed where the file's metadata don't have it",
+        "voxel size of the stack in micrometers; required if the file doesn't state it",
         metavar="Z,Y,X",
     )
     parser.option(
         "target-voxel-size",
-        "voxel size that crops are resampled to (default: 1,0.5,0.5, which is assumed for the training data, since its authors' "
-        "figure could not be found)",
+        "voxel size that crops are resampled to (default: 1,0.5,0.5, assumed for the training data, whose authors' figure could "
+        "not be found)",
         metavar="Z,Y,X",
     )
-    parser.flag("no-resample", "use the stack's voxels as they are")
+    parser.flag("no-resample", "use the stack's voxels as they are, whatever their size")
     parser.option("black-level", "intensity that becomes 0 (default: fitted)", float, "VALUE")
     parser.option("white-level", "intensity that becomes 255 (default: fitted)", float, "VALUE")
-    parser.option("percentiles", "percentiles of the stack's voxels, in place of the two levels", metavar="LOW,HIGH")
+    parser.option(
+        "percentiles",
+        "percentiles of the stack's voxels that become 0 and 255, instead of the two levels",
+        metavar="LOW,HIGH",
+    )
     parser.flag("drop-border", "leave out nuclei at the border")
     parser.option(
         "classes",
-        "file with the columns id and class; adds train, val and test to FILE.npz, for `nephros train --data FILE.npz`",
+        "table with the columns id and class of labeled nuclei; adds train, validation and test splits to FILE.npz, for "
+        "`nephros train --data FILE.npz`",
         metavar="CSV",
     )
-    parser.option("seed", "seed of that split, 7:1:2 by class (default: 0)", int)
+    parser.option("seed", "seed of these splits, 7:1:2 within each class (default: 0)", int)
     return parser
 
 

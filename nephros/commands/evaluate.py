@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 def evaluate(argv: list[str]) -> int:
     """nephros evaluate"""
     parser = CommandParser(
-        "evaluate", "Evaluate a trained run. Every read of the test split is logged in the run folder."
+        "evaluate",
+        "Print a trained run's metrics on a split. Each evaluation on the test split is logged in the run's folder.",
     )
     parser.add_argument("run", help=RUN_HELP)
     parser.option("split", "val, test or train (default: val)")
-    parser.option("data", f"other data than the run's own: {DATA_HELP}")
+    parser.option("data", f"other data, whose classes are matched by name: {DATA_HELP} (default: the run's)")
     parser.option("device", DEVICE_HELP)
     args = parser.parse_argv(argv)
     from nephros.runs import RunFolder

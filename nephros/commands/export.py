@@ -11,20 +11,20 @@ def export(argv: list[str]) -> int:
     """nephros export"""
     parser = CommandParser(
         "export",
-        "Write a trained run as one file that predicts without its run folder: preprocessing and network, calibrated on "
-        "validation, with the model card inside and beside it (.card.json, and .card.md as a page). The run's data must be "
-        "available: out-of-distribution detection is fitted on its train split, temperature and prediction sets on validation; "
-        "the test split is not read.",
+        "Write a trained run to one file that predicts without the run's folder: preprocessing, network and calibration, with "
+        "the model card inside and beside it (.card.json, and .card.md to read).\n\n"
+        "The run's data must be available: out-of-distribution detection is fitted on the train split, calibration and "
+        "prediction sets on validation. The test split is not read.",
     )
     parser.add_argument("run", help=RUN_HELP)
     parser.option(
-        "format", "onnx (for `nephros predict` and any ONNX runtime) or safetensors (for torch) (default: onnx)"
+        "format", "onnx, for `nephros predict` and any ONNX runtime, or safetensors, for torch (default: onnx)"
     )
-    parser.option("out", "the file (default: RUN/export/model.onnx or the like)", metavar="FILE")
+    parser.option("out", "the file (default: model.onnx or model.safetensors in RUN/export)", metavar="FILE")
     parser.flag("int8", "quantize the convolutions to eight bits, and report the drop in accuracy")
     parser.option(
         "tta-views",
-        "test-time views: 5 averages over an image and its shifts by a pixel, 8 over flips and quarter turns, 40 over both "
+        "views of an image whose probabilities are averaged: 1, 5 (shifts by a pixel), 8 (flips and quarter-turns) or 40 (both) "
         "(default: as in the run)",
         int,
     )

@@ -10,12 +10,13 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from nephros.commands.help_format import HelpFormatter
 from nephros.commands.messages import use_flags
 from nephros.errors import InvalidArgument, NephrosError, did_you_mean, require_extra
 from nephros.recipe_io import parse_error
 
 DATA_HELP = (
-    "a name such as tissuemnist, the path of an npz file or of a folder with one subfolder per class, or synthetic"
+    "a MedMNIST name such as tissuemnist, an npz file, a folder with one subfolder of images per class, or synthetic"
 )
 DATA_OPTION_HELP = f"{DATA_HELP} (default: tissuemnist)"
 DEVICE_HELP = "auto, cpu or cuda (default: auto)"
@@ -28,7 +29,7 @@ class CommandParser(ArgumentParser):
 
     def __init__(self, name: str, description: str, **kwargs: Any) -> None:
         """Create the parser of `nephros {name}`; `kwargs` are ArgumentParser's."""
-        kwargs |= {"exit_on_error": False, "allow_abbrev": False}
+        kwargs |= {"exit_on_error": False, "allow_abbrev": False, "formatter_class": HelpFormatter}
         super().__init__(prog=f"nephros {name}", description=description, **kwargs)
 
     def optional_positional(self, name: str, help: str) -> None:

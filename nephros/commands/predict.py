@@ -26,40 +26,51 @@ def predict(argv: list[str]) -> int:
     """nephros predict"""
     parser = CommandParser(
         "predict",
-        "Classify images of single cells. INPUT: PNG, TIFF (one cell per page) and JPEG files of 8 or 16 bits, 3-D stacks "
-        "(TIFF), npz files with images, train_images, val_images or test_images, and folders of them (in sorted order, links "
-        "followed, hidden files skipped). One row per cell: file, index (page or row, from 0; a stack's nucleus, from 1), split "
-        "(of an npz file), label, class_name, p_0 and so on, prediction_set, is_ood with its ood_reasons (whether and why the "
-        "cell is out of distribution), and error if there is no prediction. Without --out, a table on the terminal, or CSV if "
-        "the output is piped.",
-        epilog="Images are converted to the model's input: shrunk or enlarged to fit (bicubic), padded with black to keep the "
+        "Classify images of single cells. Prints a table, or CSV if the output is piped; --out writes a file.\n\n"
+        "Inputs:\n\n"
+        "  images   PNG, JPEG and TIFF (one cell per page), 8 or 16 bits\n"
+        "  arrays   npz files with images, train_images, val_images or test_images\n"
+        "  stacks   TIFF files with a Z axis, or with several pages of at least 256 x 256 pixels; their nuclei are segmented "
+        "roughly and cut out as `nephros data prepare` does, which also takes an exact mask\n"
+        "  folders  of all these, in sorted order; links are followed, hidden files skipped",
+        epilog="Columns of the table, one row per cell:\n\n"
+        "  file, index             the index is a page or row from 0, or a stack's nucleus from 1\n"
+        "  split                   of an npz file\n"
+        "  label, class_name       the most probable class\n"
+        "  p_0, p_1, ...           calibrated probability of each class\n"
+        "  prediction_set          classes that contain the true one as often as --coverage says\n"
+        "  is_ood, ood_reasons     whether and why the cell is out of distribution, unlike the training cells\n"
+        "  error                   why there is no prediction\n\n"
+        "Conversions, which notes list: images are resized to the model's input (bicubic) and padded with black to keep the "
         "aspect ratio; 16-bit pixels are scaled so that the brightest pixel of all 16-bit images (or --white-level) becomes "
-        "255; color becomes grayscale by 0.299 red + 0.587 green + 0.114 blue, alpha is dropped. A TIFF is a stack if its "
-        "metadata give a Z axis, or several pages have 256 pixels or more on both sides: its nuclei are segmented roughly and "
-        "cut out as `nephros data prepare` does, which also takes an exact mask. Notes list the "
-        "conversions. Exit status: 0 if every input was predicted, 1 if some were not (or an overlay could not be drawn), 2 if "
-        "none was; the table is written in any case, with an error in each row that lacks a prediction. For research only, not "
-        "for diagnosis.",
+        "255; color becomes grayscale by 0.299 red + 0.587 green + 0.114 blue, and alpha is dropped.\n\n"
+        "Exit status: 0 if every input was classified, 1 if some were not (or an overlay could not be painted), 2 if none was. "
+        "The table is written in any case.\n\n"
+        "For research only, not for diagnosis.",
     )
-    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="images, stacks, npz files, folders of them")
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="images, npz files, stacks or folders of them")
     parser.option("model", MODEL_HELP, metavar="M")
-    parser.option("out", "write all rows to a .csv, .json or .parquet file", metavar="FILE")
-    parser.option("coverage", "fraction of cells whose prediction set contains the true class (default: 0.9)", float)
+    parser.option("out", "write the table to a .csv, .json or .parquet file", metavar="FILE")
+    parser.option("coverage", "how often prediction sets contain the true class, such as 0.95 (default: 0.9)", float)
     parser.option(
         "white-level",
         "16-bit pixel value that becomes 255, such as 4095 or 65535 (default: the brightest pixel)",
         float,
     )
-    parser.option("channel", "index of the nuclei's channel in stacks, from 0; needed where there are several", int)
-    parser.option("image", "index of the image in stacks that hold several, from 0", int)
-    parser.option("axes", "what the dimensions of stacks are, such as ZYX for slices saved as channels", metavar="ZCYX")
-    parser.option("voxel-size", "of stacks, in micrometers; needed where their metadata don't have it", metavar="Z,Y,X")
+    parser.option(
+        "channel", "of stacks: index of the channel with the nuclei, from 0; required if there are several", int
+    )
+    parser.option("image", "of stacks: index of the image, from 0, in files that hold several", int)
+    parser.option(
+        "axes", "of stacks: order of the dimensions, such as ZYX for slices saved as channels", metavar="ZCYX"
+    )
+    parser.option("voxel-size", "of stacks: in micrometers; required if the file doesn't state it", metavar="Z,Y,X")
     parser.option(
         "overlay",
-        "for an npz file that `nephros data prepare` wrote: draw the classes over its stack, into a .png or .tif file",
+        "for an npz file from `nephros data prepare`: also paint the classes over its stack, in a .png or .tif file",
         metavar="IMAGE",
     )
-    parser.flag("model-card", "print the model's card as JSON")
+    parser.flag("model-card", "print the model card as JSON: data, metrics, limitations and thresholds")
     args = parser.parse_argv(argv)
     if "voxel_size" in args:
         args["voxel_size"] = parse_numbers(

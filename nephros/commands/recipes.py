@@ -9,8 +9,10 @@ from nephros.recipe_io import get_recipe
 
 def recipes(argv: list[str]) -> int:
     """nephros recipes"""
-    parser = CommandParser("recipes", "List the recipes, or print one as YAML.")
-    parser.optional_positional("name", "the recipe to print as YAML")
+    parser = CommandParser(
+        "recipes", "List the recipes, or print one as YAML, to edit and train: nephros train FILE.yaml"
+    )
+    parser.optional_positional("name", "the recipe to print")
     name = parser.parse_argv(argv).get("name")
     if name:
         print(to_yaml(get_recipe(name)), end="")

@@ -12,18 +12,22 @@ def reproduce(argv: list[str]) -> int:
     """nephros reproduce"""
     parser = CommandParser(
         "reproduce",
-        "Train the runs of a plan and write its table. baselines: the systems of the course report and the poster, beside "
-        "their published results. labels: accuracy against the number of training images. nephros: the nephros recipes with "
-        "three seeds, their ensembles, and the networks distilled from them. Finished runs are skipped and interrupted ones "
-        "continue, so the same command resumes after a crash; the table is written again after each run.",
+        "Train the runs of a plan and write its table:\n\n"
+        "  baselines  the systems of the course report and the poster, beside their published results\n"
+        "  labels     accuracy against the number of training images\n"
+        "  nephros    the nephros recipes with three seeds, their ensembles, and the networks distilled from them\n\n"
+        "The table is written again after each run. Finished runs are skipped and interrupted ones continue, so after a crash "
+        "the same command resumes.",
     )
     parser.add_argument("plan", help="baselines, labels or nephros")
-    parser.option("only", "these rows only; --dry-run lists all (default: all)", metavar="KEY,KEY")
+    parser.option("only", "only these runs; --dry-run lists all keys (default: all)", metavar="KEY,KEY")
     parser.option("data", DATA_OPTION_HELP)
-    parser.option("runs", "folder of the runs (default: runs)", metavar="DIR")
-    parser.option("out", "folder of the tables (default: results; with --epochs beside the runs)", metavar="DIR")
+    parser.option("runs", "folder for the runs (default: runs)", metavar="DIR")
+    parser.option(
+        "out", "folder for the tables (default: results, or the folder of the runs with --epochs)", metavar="DIR"
+    )
     parser.option("device", DEVICE_HELP)
-    parser.option("epochs", "limit on each run's epochs, to try the plan out", int)
+    parser.option("epochs", "train each run for at most this many epochs, to try the plan out", int)
     parser.flag("dry-run", "list the runs without training")
     args = parser.parse_argv(argv)
     plan, dry_run = args.pop("plan"), args.pop("dry_run", False)

@@ -21,14 +21,17 @@ def serve(argv: list[str]) -> int:
     """nephros serve"""
     parser = CommandParser(
         "serve",
-        "Serve a web page and a JSON API that classify images of single cells with a trained model. Images are kept in this "
-        "machine's memory only, and discarded with the response; the page loads nothing from other hosts.",
-        epilog="Open the printed address in a browser; /api documents the API, and /openapi.json does so for programs. Example: "
-        "curl -F files=@cell.png 'http://127.0.0.1:8000/predict?coverage=0.95'. For research only, not for diagnosis.",
+        "Serve a web page and a JSON API that classify images of single cells. Images stay in this machine's memory, and are "
+        "discarded with the response; the page loads nothing from other hosts.",
+        epilog="Open the printed address in a browser. /api documents the API for people, /openapi.json for programs:\n\n"
+        "  curl -F files=@cell.png 'http://127.0.0.1:8000/predict?coverage=0.95'\n\n"
+        "To let other machines in, name the host as they see it; the token they need is printed:\n\n"
+        "  nephros serve --host 0.0.0.0 --allow-host cells.example\n\n"
+        "For research only, not for diagnosis.",
     )
     parser.option(
         "host",
-        "address to listen on, such as 0.0.0.0 to let other machines in; needs --allow-host (default: this machine only)",
+        "address to listen on; 0.0.0.0 lets other machines in, and needs --allow-host (default: this machine only)",
     )
     parser.add_argument(
         "--allow-host",
@@ -36,24 +39,24 @@ def serve(argv: list[str]) -> int:
         type=str,
         default=SUPPRESS,
         metavar="NAME",
-        help="a further name or address under which the page is opened, such as cells.example or 192.168.1.5; may be "
-        "repeated, or hold several with commas; all others are rejected, and a token is asked for",
+        help="name or address under which other machines open the page, such as cells.example or 192.168.1.5; may be repeated, "
+        "or list several with commas. Requests for other names are rejected, and a token is required",
     )
     parser.option(
         "token",
-        "what to ask of every request, as the header 'Authorization: Bearer TOKEN' or once as ?token=TOKEN in the page's "
-        "address (default: the environment variable NEPHROS_TOKEN, else one is generated and shown where it is needed)",
+        "secret that each request must carry, in the header 'Authorization: Bearer TOKEN' or, for the page, once as ?token=TOKEN "
+        "in its address (default: the environment variable NEPHROS_TOKEN; else one is generated and printed if required)",
     )
     parser.option("port", "port to listen on; 0 picks a free one (default: 8000)", int)
     parser.option(
         "root-path",
-        "path prefix at which a reverse proxy offers the server, such as /nephros (default: none)",
+        "path prefix under which a reverse proxy exposes the server, such as /nephros (default: none)",
         metavar="PATH",
     )
     parser.option("model", MODEL_HELP, metavar="M")
     parser.option(
         "reference-data",
-        "show similar training cells of this data: a name such as tissuemnist, an npz file, or none "
+        "labeled data whose most similar training cells are shown: a name such as tissuemnist, an npz file, or none "
         "(default: TissueMNIST if it is on this machine)",
         metavar="DATA",
     )

@@ -20,39 +20,40 @@ def _build_parser() -> tuple[CommandParser, set[str]]:
     """Return the parser, and the names of its options that are not fields of the recipe."""
     parser = CommandParser(
         "train",
-        "Train a recipe on a data set, evaluate the result and write its report. Every field of a recipe is an option; "
-        "the defaults below are those of an empty recipe, and `nephros recipes NAME` prints the values of a named one.",
+        "Train a recipe on a data set, evaluate the result and write its report.\n\n"
+        "Every field of a recipe is an option and replaces the recipe's value, which `nephros recipes NAME` prints. In brackets: "
+        "the value of a field that a YAML file leaves out. In the names of options, - and _ are the same.",
     )
     parser.optional_positional("recipe", "a name that `nephros recipes` lists, or a YAML file (default: nephros)")
     parser.option("data", DATA_OPTION_HELP)
     parser.option(
         "size",
-        "image size in pixels: the 28, 64, 128 or 224 version of a MedMNIST set, or what a folder's images are resized to",
+        "pixels per side: the 28, 64, 128 or 224 version of a MedMNIST set, or what a folder's images are resized to",
         int,
     )
-    parser.option("subset", "train on this number of images, stratified by class", int)
+    parser.option("subset", "train on this many images, drawn in proportion to the classes", int)
     parser.option(
         "resplit",
-        "redraw the train and validation splits, with these numbers of images, from the two combined",
+        "draw the train and validation splits anew from the two combined, with these numbers of images",
         metavar="TRAIN,VAL",
     )
     parser.option("data-seed", "seed of a folder's split, of --subset and of --resplit (default: 0)", int)
     parser.option(
         "teachers",
-        "finished runs on the same data; a recipe with a --distillation_weight is trained on their mean probabilities",
+        "finished runs on the same data, whose mean probabilities are learned too, with the weight --distillation_weight",
         metavar="RUN,RUN",
     )
     parser.option("device", DEVICE_HELP)
     parser.flag("test", "evaluate on the test split once, at the end")
     parser.flag("no-test", "don't evaluate on the test split (the default)")
-    parser.option("out", "the run's folder (default: runs/RECIPE-DATE-TIME)")
-    parser.option("resume", "continue an interrupted run to its end", metavar="RUN")
+    parser.option("out", "the run's folder (default: runs/RECIPE-DATE-TIME)", metavar="DIR")
+    parser.option("resume", "continue an interrupted run, with its own settings", metavar="RUN")
     parser.option(
         "from-study",
-        "train the best configuration of a `nephros tune` study, on the whole train split of its data",
+        "train the best configuration of a study by `nephros tune`, on the whole train split of its data",
         metavar="STUDY",
     )
-    parser.option("storage", "storage of --from-study, if the stored URL lacks its password", metavar="URL")
+    parser.option("storage", "storage of that study, if the URL that it remembers lacks the password", metavar="URL")
     option_names = {action.dest for action in parser._actions}
     add_recipe_arguments(parser)
     return parser, option_names

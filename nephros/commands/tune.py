@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from argparse import RawDescriptionHelpFormatter
 from typing import TYPE_CHECKING, Any
-
-from jsonargparse import DefaultHelpFormatter
 
 from nephros.commands.messages import print_line
 from nephros.commands.parser import DATA_OPTION_HELP, DEVICE_HELP, CommandParser, require_tune_extra
@@ -17,21 +14,20 @@ if TYPE_CHECKING:
     from nephros.tuning.study_state import StudyState
 
 _DESCRIPTION = """\
-Tune a recipe by Hyperband (Li et al. 2018, Algorithm 1). Many configurations are sampled from a space and trained for a few
-epochs; of each rung the best third (--eta 3) is promoted and continues from its checkpoint, up to --max-epochs. The poster's
-schedule, 27 for 1 epoch, 9 for 3, 3 for 9, 1 for 27, is --max-epochs 27 --brackets s=3; the default runs every bracket, which
-hedges between many short and few long trials.
+Tune a recipe by Hyperband (Li et al. 2018, Algorithm 1).
 
-A space is a YAML file of recipe fields, such as:
+Many configurations are sampled from a search space and trained for a few epochs. At the end of each rung the best third
+(--eta 3) is promoted and continues from its checkpoint, up to --max-epochs. Brackets start with many configurations for few
+epochs or with few for many; by default all brackets run. The poster's schedule (27 configurations for 1 epoch, 9 for 3, 3 for 9,
+1 for 27) is one of them: --max-epochs 27 --brackets s=3.
+
+A search space is a YAML file of recipe fields, such as:
+
   optimizer.name: [sgd, adamw]
   optimizer.lr: {low: 0.001, high: 0.3, log: true}
   optimizer.momentum: {low: 0.5, high: 0.99, when: {optimizer.name: [sgd]}}
   model.base_channels: [8, 16]
 """
-
-
-class _RawHelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Keeps the description's line breaks."""
 
 
 _RUN_OPTIONS = ("workers", "storage", "ray_address", "max_minutes", "data")
@@ -40,36 +36,49 @@ _NON_PLAN_OPTIONS = (*_RUN_OPTIONS, "size", "data_seed", "checkpoint_dir")
 
 
 def _build_parser() -> CommandParser:
-    parser = CommandParser("tune", _DESCRIPTION, formatter_class=_RawHelpFormatter)
+    parser = CommandParser("tune", _DESCRIPTION)
     parser.optional_positional("recipe", "a name that `nephros recipes` lists, or a YAML file (default: poster)")
     parser.option("data", DATA_OPTION_HELP)
-    parser.option("size", "pixels per side: selects a set's 28, 64, 128 or 224 version, resizes a folder's images", int)
+    parser.option(
+        "size",
+        "pixels per side: the 28, 64, 128 or 224 version of a MedMNIST set, or what a folder's images are resized to",
+        int,
+    )
     parser.option("data-seed", "seed of a folder's split (default: 0)", int)
     parser.option(
-        "max-epochs", "R: epochs that the best configurations are trained for (default: 27)", int, metavar="R"
+        "max-epochs",
+        "epochs that the best configurations are trained for; Hyperband's R (default: 27)",
+        int,
+        metavar="R",
     )
     parser.option("eta", "one in this many configurations is promoted to the next rung (default: 3)", int)
-    parser.option("brackets", "all, or one such as s=3 (default: all)")
-    subset_help = "train trials on this many images and validate on a quarter as many; the best is evaluated on all"
+    parser.option("brackets", "all, or a single one such as s=3 (default: all)")
+    subset_help = (
+        "train on this many images and validate on a quarter as many; the best is evaluated on all of validation"
+    )
     parser.option("subset", subset_help, int, metavar="N")
     parser.option("metric", "val_accuracy, val_loss, val_macro_f1 or val_auc (default: the recipe's)")
-    parser.option("space", "the search space (default: one for the recipe's network)", metavar="FILE.yaml")
-    parser.option("sampler", "random, or tpe, which learns from earlier brackets as in BOHB (default: random)")
+    parser.option("space", "the search space (default: a built-in one for the recipe's network)", metavar="FILE.yaml")
+    parser.option("sampler", "random; or tpe, which learns from earlier brackets, as in BOHB (default: random)")
     parser.option("seed", "seed of the sampler, the subset and every trial (default: 0)", int)
-    threads_help = "CPU threads per trial; part of the study, as the last bits of results depend on it (default: 1)"
+    threads_help = "CPU threads per trial; fixed for a study, as the last bits of results depend on it (default: 1)"
     parser.option("threads-per-trial", threads_help, int, metavar="N")
-    parser.option("workers", "trials at once; the result doesn't depend on it (default: one per core)", int)
-    storage_help = "where trials are stored for Optuna's tools (default: the study's folder)"
+    parser.option("workers", "trials at a time; the result doesn't depend on it (default: one per core)", int)
+    storage_help = (
+        "where the Optuna study is stored: an SQLite file or a PostgreSQL URL (default: in the study's folder)"
+    )
     parser.option("storage", storage_help, metavar="FILE|URL")
-    checkpoint_help = "folder or fsspec URL of the checkpoints (default: the study's folder)"
+    checkpoint_help = "folder or fsspec URL for checkpoints (default: in the study's folder)"
     parser.option("checkpoint-dir", checkpoint_help, metavar="DIR|URL")
     parser.option("ray-address", "run trials on this Ray cluster: auto, or ray://HOST:PORT", metavar="ADDRESS")
     parser.option("device", DEVICE_HELP)
-    parser.option("name", "the study's name and folder in studies/ (default: RECIPE-DATE-TIME)", metavar="STUDY")
-    parser.option("max-minutes", "stop after this many minutes; --resume continues", float, metavar="MINUTES")
-    parser.flag("dry-run", "print the brackets, rungs and their cost, and run nothing")
-    parser.option("resume", "continue a study where it stopped", metavar="STUDY")
-    parser.option("show", "print a study's progress, and write its report", metavar="STUDY")
+    parser.option(
+        "name", "name of the study and of its folder in studies/ (default: RECIPE-DATE-TIME)", metavar="STUDY"
+    )
+    parser.option("max-minutes", "stop after this many minutes, to be resumed later", float, metavar="MINUTES")
+    parser.flag("dry-run", "print the brackets and their cost, without training")
+    parser.option("resume", "continue a study after an interruption", metavar="STUDY")
+    parser.option("show", "print the progress of a study, and write its report", metavar="STUDY")
     return parser
 
 
