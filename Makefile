@@ -26,7 +26,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 setup: $(VENV)/.dev  ## set up .venv with everything that development needs
 
 demo: $(VENV)/.core  ## train, evaluate and report on TissueMNIST where it is on disk, else on synthetic cells (under 3 minutes)
-	$(BIN)/python -m nephros.demo
+	$(BIN)/python tools/demo.py
 
 test: $(VENV)/.dev  ## the fast tests (three to four minutes on two cores)
 	$(PYTEST) -m 'not slow'

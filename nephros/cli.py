@@ -45,24 +45,21 @@ First steps:
 --debug (the traceback of an error). `nephros --version` prints the version.
 """
 
-COMMANDS = {
-    "train": "train",
-    "evaluate": "evaluate",
-    "tune": "tune",
-    "predict": "predict",
-    "serve": "serve",
-    "export": "export",
-    "report": "report",
-    "compare": "compare",
-    "reproduce": "reproduce",
-    "recipes": "recipes",
-    "data": "data_info",
-    "data info": "data_info",
-    "data get": "data_get",
-    "data prepare": "data_prepare",
-    "data overlay": "data_overlay",
-}
-"""Each command's module in `nephros.commands`, whose function of the same name runs it."""
+COMMANDS = (
+    "train",
+    "evaluate",
+    "tune",
+    "predict",
+    "serve",
+    "export",
+    "report",
+    "compare",
+    "reproduce",
+    "recipes",
+    "data",
+)
+"""The modules of `nephros.commands`, whose function of the same name runs the command; `data get` is `data.data_get`."""
+DATA_COMMANDS = ("info", "get", "prepare", "overlay")
 
 LEVELS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
 
@@ -121,11 +118,10 @@ def _dispatch(args: list[str]) -> int:
             f"There is no command '{command}'.{did_you_mean(command, COMMANDS)} `nephros --help` lists them."
         )
     if command == "data":
-        subcommands = [name.removeprefix("data ") for name in COMMANDS if name.startswith("data ")]
         if rest and rest[0] in ("-h", "--help"):
             print("usage: nephros data COMMAND ...\n\n" + "".join(_usage_lines("data")), end="")
             return 0
-        if not rest or rest[0] not in subcommands:
+        if not rest or rest[0] not in DATA_COMMANDS:
             raise NephrosError(
                 "`nephros data` needs one of: info NAME|PATH, get NAME, prepare STACK, overlay FILE.json."
             )
@@ -145,8 +141,8 @@ def _usage_lines(command: str) -> list[str]:
 
 
 def _handler(command: str) -> Callable[[list[str]], int]:
-    name = COMMANDS[command]
-    handler: Callable[[list[str]], int] = getattr(importlib.import_module(f"nephros.commands.{name}"), name)
+    module = importlib.import_module(f"nephros.commands.{command.split()[0]}")
+    handler: Callable[[list[str]], int] = getattr(module, command.replace(" ", "_"))
     return handler
 
 

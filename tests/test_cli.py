@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nephros.cli import main
+from nephros.cli import COMMANDS, DATA_COMMANDS, main
 from nephros.errors import NephrosError
 from nephros.presets import RECIPES
 from nephros.recipe_io import get_recipe
@@ -21,15 +21,13 @@ from tests.conftest import squares_dataset, write_npz
 def test_help_and_version(capsys: Capture) -> None:
     status, out, _ = run_cli(["--help"], capsys)
     assert status == 0
-    for command in ("train", "evaluate", "predict", "serve", "export", "report", "recipes", "data info", "data get"):
+    for command in (*COMMANDS, *DATA_COMMANDS):
         assert command in out
     assert run_cli([], capsys)[0] == 2
     assert run_cli(["--version"], capsys)[1].startswith("nephros ")
 
 
-@pytest.mark.parametrize(
-    "command", ["train", "evaluate", "predict", "serve", "export", "report", "recipes", "data info", "data get"]
-)
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"data {name}" for name in DATA_COMMANDS)])
 def test_every_command_has_help(command: str, capsys: Capture) -> None:
     status, out, _ = run_cli([*command.split(), "--help"], capsys)
     assert status == 0

@@ -16,7 +16,7 @@ from tools.file_stats import LONG, count_lines, python_files
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nephros"
 
-COMMAND_LINE = ("cli.py", "demo.py", "commands")
+COMMAND_LINE = ("cli.py", "commands")
 """Files and folders of the package that belong to the command line, and so may name options."""
 
 WRITES_COMMANDS = (

@@ -71,7 +71,7 @@ def test_the_demo_uses_synthetic_cells_without_data_or_network(tmp_path: Path) -
     environment = {key: value for key, value in os.environ.items() if key != "NEPHROS_DATA"}
     environment |= {"HOME": str(tmp_path), "NEPHROS_CACHE": str(tmp_path / "cache")}
     completed = subprocess.run(
-        [sys.executable, "-m", "nephros.demo"],
+        [sys.executable, str(ROOT / "tools" / "demo.py")],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert completed.returncode == 0, completed.stderr

@@ -1,4 +1,4 @@
-"""Networks by name. To add one, write its file and add a line to MODELS."""
+"""Networks by name. To add one, write its class and add a line to MODELS."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from torch import nn
 from nephros.errors import UnknownName
 from nephros.models.classical import CLASSICAL_MODELS
 from nephros.models.classifier import InputSpec
-from nephros.models.compact import Compact
-from nephros.models.course import Course
+from nephros.models.convnets import Course, nephnet2d, poster
 from nephros.models.equivariant import Equivariant
-from nephros.models.poster import nephnet2d, poster
-from nephros.models.resnet import resnet18, resnet50
+from nephros.models.resnet import Compact, resnet18, resnet50
 from nephros.recipe import ModelConfig
 
 MODELS: dict[str, Callable[[ModelConfig, InputSpec], nn.Module]] = {

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import nephros
-from nephros.cli import COMMANDS
+from nephros.cli import COMMANDS, DATA_COMMANDS
 from nephros.commands.messages import COMMANDS_BY_FUNCTION, library_messages, to_command_line, use_flags
 
 
@@ -42,7 +42,7 @@ def test_parameters_become_options_and_calls_become_commands(message: str, expec
 def test_every_translated_function_is_public_and_every_command_exists() -> None:
     assert set(COMMANDS_BY_FUNCTION) <= set(nephros.__all__)
     for command in COMMANDS_BY_FUNCTION.values():
-        assert command.split(" --")[0] in COMMANDS
+        assert command.split(" --")[0] in {*COMMANDS, *(f"data {name}" for name in DATA_COMMANDS)}
 
 
 @pytest.mark.parametrize(

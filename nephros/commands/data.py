@@ -1,19 +1,73 @@
-"""nephros data prepare."""
+"""nephros data: info, get, prepare and overlay."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from nephros.commands.messages import print_path, to_command_line
-from nephros.commands.parser import CommandParser, parse_numbers
+from nephros.commands.parser import DATA_HELP, CommandParser, parse_numbers
 
 if TYPE_CHECKING:
+    from nephros.data.load import DatasetSummary
     from nephros.microscopy.metadata import PreparationMetadata
+
+
+def data_info(argv: list[str]) -> int:
+    """nephros data info"""
+    parser = CommandParser(
+        "data info", "Describe a data set: its source, the size of its images, and the images per class and split."
+    )
+    parser.add_argument("source", help=DATA_HELP)
+    parser.option("size", "pixels per side: 28, 64, 128 or 224 (default: 28)", int)
+    args = parser.parse_argv(argv)
+    from nephros.data.load import describe, load
+
+    _print_summary(describe(load(args["source"], size=args.get("size"))))
+    return 0
+
+
+def _print_summary(summary: DatasetSummary) -> None:
+    from nephros.console import table_console
+    from nephros.text_tables import terminal_table
+
+    console = table_console()
+    height, width = summary.image_size
+    console.print(f"{summary.title}: {summary.task}, {height}x{width} pixels, {summary.channels} channel(s)")
+    for name in ("path", "sha256", "detail", "license"):
+        if value := getattr(summary, name):
+            console.print(f"{name}: {value}")
+    console.print(f"training pixels: mean {summary.pixel_mean:.4f}, std {summary.pixel_std:.4f} (from 0 to 1)")
+    rows = [
+        [str(label), class_name, *(f"{counts[label]:,}" for counts in summary.class_counts.values())]
+        for label, class_name in enumerate(summary.class_names)
+    ]
+    rows.append(["", "all", *(f"{n:,}" for n in summary.split_sizes.values())])
+    splits = list(summary.split_sizes)
+    console.print(terminal_table(summary.title, ["class", "name", *splits], rows, numeric=splits))
+    for warning in summary.warnings:
+        console.print(f"warning: {warning}")
+
+
+def data_get(argv: list[str]) -> int:
+    """nephros data get"""
+    parser = CommandParser(
+        "data get",
+        "Download a MedMNIST data set to the cache folder, and verify its MD5 checksum. An interrupted download resumes.",
+    )
+    parser.add_argument("name", help="a MedMNIST name, such as tissuemnist")
+    parser.option("size", "pixels per side: 28, 64, 128 or 224 (default: 28)", int)
+    args = parser.parse_argv(argv)
+    from nephros.data.download import download, show_download_progress
+
+    with show_download_progress(args["name"]) as progress:
+        path = download(args["name"], args.get("size") or 28, progress=progress)
+    print_path(path)
+    return 0
 
 
 def data_prepare(argv: list[str]) -> int:
     """nephros data prepare"""
-    parser = _build_parser()
+    parser = _prepare_parser()
     args = parser.parse_argv(argv)
     from nephros.workflows.prepare import prepare
 
@@ -31,7 +85,7 @@ def data_prepare(argv: list[str]) -> int:
     return 0
 
 
-def _build_parser() -> CommandParser:
+def _prepare_parser() -> CommandParser:
     parser = CommandParser(
         "data prepare",
         "Crop the nuclei from a 3-D fluorescence stack as was done for TissueMNIST: 32x32x7 voxels around each centroid, maximum "
@@ -128,3 +182,25 @@ def _print_metadata(metadata: PreparationMetadata) -> None:
         console.print(f"classes: {names}; split 7:1:2 with seed {metadata.class_labels.seed}")
     for warning in metadata.warnings:
         console.print(f"warning: {to_command_line(warning)}")
+
+
+def data_overlay(argv: list[str]) -> int:
+    """nephros data overlay"""
+    parser = CommandParser(
+        "data overlay",
+        "Paint predicted classes over the maximum projection of the stack that the nuclei came from, with a legend that counts "
+        "them. Nuclei that are out of distribution are hatched and outlined in gray.\n\n"
+        "Example, after `nephros data prepare kidney.ome.tif --out cells.npz`:\n\n"
+        "  nephros predict cells.npz --out predictions.csv\n"
+        "  nephros data overlay cells.json --predictions predictions.csv --out tissue.png",
+    )
+    parser.add_argument(
+        "metadata_path", metavar="METADATA.json", help="metadata that `nephros data prepare` wrote beside the npz file"
+    )
+    parser.required_option("predictions", "table that `nephros predict` wrote for the npz file", "CSV")
+    parser.required_option("out", "the image to write, .png or .tif", "IMAGE")
+    args = parser.parse_argv(argv)
+    from nephros.workflows.overlay import overlay
+
+    print_path(overlay(**args))
+    return 0
