@@ -28,7 +28,7 @@ WRITES_COMMANDS = (
 )
 """Files that write whole commands into runs, tables and pages, for people to copy."""
 
-OTHER_OPTIONS = ("distributed.py", "environment.py", "reporting/plots/save.py")
+OTHER_OPTIONS = ("distributed.py", "environment.py", "reporting/html.py")
 """Files with options of torchrun and git, or CSS variables."""
 
 FORMER_NAMES = """

@@ -12,7 +12,7 @@ from matplotlib.ticker import PercentFormatter
 from benchmarks.tuners.curves import Floats, best_so_far, median_and_range
 from benchmarks.tuners.run import TunerRun
 from benchmarks.tuners.table import NAMES, by_method
-from nephros.reporting.plots.save import save_figure
+from nephros.reporting.html import save_figure
 from nephros.reporting.plots.style import INK, LIGHT_COLORS, add_axes, new_figure, with_style
 
 LINE_STYLES = {

@@ -8,8 +8,8 @@ from pathlib import Path
 from nephros.evaluation.metrics import Metrics
 from nephros.experiments.results import SeedResults
 from nephros.files import write_text
+from nephros.reporting.html import save_figure
 from nephros.reporting.plots.accuracy_charts import plot_label_efficiency
-from nephros.reporting.plots.save import save_figure
 from nephros.runs import RunInfo
 from nephros.text_tables import csv_table, format_number, markdown_table
 

@@ -10,9 +10,8 @@ from markupsafe import Markup
 from nephros.evaluation.leaderboard import Comparison, DatasetComparison, LeaderboardRow
 from nephros.evaluation.significance import PairedComparison
 from nephros.files import write_text
+from nephros.reporting.html import load_template, save_figure
 from nephros.reporting.plots.accuracy_charts import plot_leaderboard
-from nephros.reporting.plots.save import save_figure
-from nephros.reporting.templates import load_template
 from nephros.text_tables import csv_table, format_number, markdown_table
 
 COLUMNS = (

@@ -1,13 +1,29 @@
-"""Choice of the cells to show: each class's most confident errors, beside correctly classified cells."""
+"""Misclassified cells: the most confident errors of each class, and their figure with explanations."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from nephros.data.image_transforms import overlay_heatmap, to_display
 from nephros.evaluation.scoring import Evaluation
+from nephros.interpretability.run_explainer import CellExplanation
+from nephros.reporting.plots.style import INK, LIGHT_COLORS, MUTED, new_figure, with_style, wrap_label
+
+_MIN_SIDE = 56
+"""Pixels per side to which smaller cells are enlarged; the browser smooths beyond that."""
+
+_SIDE, _GAP, _EDGE = 1.1, 0.1, 0.03
+_WIDTH = 3 * _SIDE + 2 * _GAP + 2 * _EDGE
+_TOP, _CAPTION, _ROW_GAP = 0.42, 0.6, 0.16
+"""Inches."""
+
+_COLUMN_TITLES = ("predicted class", "misclassified cell", "actual class")
 
 
 @dataclass(frozen=True)
@@ -91,3 +107,97 @@ def _scored_cell(evaluation: Evaluation, index: int) -> ScoredCell:
     probabilities = evaluation.probabilities[index]
     actual, predicted = int(evaluation.labels[index]), int(probabilities.argmax())
     return ScoredCell(index, actual, predicted, float(probabilities[predicted]), float(probabilities[actual]))
+
+
+@with_style
+def plot_misclassified(
+    rows: Sequence[MisclassifiedCell],
+    images: NDArray[np.uint8],
+    class_names: Sequence[str],
+    split: str,
+    title: str,
+    explanations: Sequence[CellExplanation] | None = None,
+) -> Figure:
+    """Draw one row per error: a cell of the predicted class | the misclassified cell | a cell of the actual class.
+
+    Below the outer cells are their class and its probability; below the misclassified cell are the probabilities of the class
+    on its left (predicted) and of that on its right (actual).
+
+    Args:
+        rows: at least one, from `most_confident_errors`.
+        images: (n, h, w) or (n, h, w, 3) uint8, of the whole split.
+        class_names: names of the classes.
+        split: train, val or test; sets the color of the frame.
+        title: the data's title.
+        explanations: one per row; each adds a row with the heat map and the most similar training cells.
+    """
+    row_height = 2 * (_SIDE + _CAPTION) + _ROW_GAP if explanations else _SIDE + _CAPTION
+    height = _TOP + len(rows) * row_height + 0.1
+    figure = new_figure(_WIDTH, height, title)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(0, _WIDTH)
+    axes.set_ylim(height, 0)
+    axes.axis("off")
+    split_color = LIGHT_COLORS[split]
+    lefts = [_EDGE + i * (_SIDE + _GAP) for i in range(3)]
+    for left, column_title, color in zip(lefts, _COLUMN_TITLES, (MUTED, split_color, MUTED), strict=True):
+        axes.text(left, _TOP - 0.07, column_title, fontsize=7, color=color, va="bottom", linespacing=1.15)
+    for r, row in enumerate(rows):
+        top = _TOP + r * row_height
+        text_top = top + _SIDE + 0.15
+        for left, cell in ((lefts[0], row.predicted_example), (lefts[2], row.actual_example)):
+            _draw_cell(axes, images[cell.index], left, top, None)
+            score = (
+                f"correct, p {cell.confidence:.2f}" if cell.is_correct else f"missed, p {cell.actual_probability:.2f}"
+            )
+            lines = [*wrap_label(class_names[cell.actual], 18, 2).split("\n"), score]
+            for i, line in enumerate(lines):
+                axes.text(left, text_top + 0.125 * i, line, fontsize=7, color=MUTED if line is score else INK)
+        left, misclassified = lefts[1], row.cell
+        _draw_cell(axes, images[misclassified.index], left, top, split_color)
+        axes.text(left, text_top, f"← {misclassified.confidence:.2f}", fontsize=7.5, color=split_color)
+        axes.text(
+            left + _SIDE, text_top, f"{misclassified.actual_probability:.2f} →", fontsize=7.5, ha="right", color=MUTED
+        )
+        if explanations:
+            _draw_explanation(
+                axes, lefts, top + _SIDE + _CAPTION, explanations[r], images[misclassified.index], class_names
+            )
+    return figure
+
+
+def _draw_explanation(
+    axes: Axes,
+    lefts: Sequence[float],
+    top: float,
+    explanation: CellExplanation,
+    image: NDArray[np.uint8],
+    class_names: Sequence[str],
+) -> None:
+    """Draw the misclassified cell with its heat map, and the training cells most similar to it."""
+    text_top = top + _SIDE + 0.15
+    panels = [
+        overlay_heatmap(image, explanation.saliency, _MIN_SIDE),
+        *(cell.image for cell in explanation.similar_cells),
+    ]
+    captions = [["evidence for the", "prediction", f"({explanation.method})"]]
+    captions += [
+        [*wrap_label(class_names[cell.label], 18, 2).split("\n"), f"similar, {cell.similarity:.2f}"]
+        for cell in explanation.similar_cells
+    ]
+    for left, panel, lines in zip(lefts, panels, captions, strict=False):
+        _draw_cell(axes, panel, left, top, None)
+        for i, line in enumerate(lines):
+            last = line is lines[-1]
+            axes.text(left, text_top + 0.125 * i, line, fontsize=7, color=MUTED if last else INK)
+
+
+def _draw_cell(axes: Axes, image: NDArray[np.uint8], left: float, top: float, frame: str | None) -> None:
+    pixels = to_display(image, _MIN_SIDE)
+    height, width = pixels.shape[:2]
+    right, bottom = left + _SIDE * width / max(height, width), top + _SIDE * height / max(height, width)
+    axes.imshow(
+        pixels, cmap="gray", vmin=0, vmax=255, extent=(left, right, bottom, top), interpolation="none", aspect="auto"
+    )
+    if frame:
+        axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color=frame, linewidth=2.2)

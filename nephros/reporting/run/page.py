@@ -9,11 +9,11 @@ from nephros.data.dataset import SPLIT_ADJECTIVES, Dataset
 from nephros.evaluation.leaderboard import leaderboard
 from nephros.evaluation.metrics import ClassMetrics, wilson_interval
 from nephros.files import write_text
+from nephros.reporting.html import load_template
 from nephros.reporting.run import text
 from nephros.reporting.run.headline import headlines
 from nephros.reporting.run.run_contents import RunContents, load_run
 from nephros.reporting.run.run_figures import draw_run_figures
-from nephros.reporting.templates import load_template
 from nephros.runs import RunFolder
 
 

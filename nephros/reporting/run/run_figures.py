@@ -14,12 +14,11 @@ from nephros.evaluation.leaderboard import LeaderboardRow
 from nephros.evaluation.metrics import calibration_curve
 from nephros.evaluation.scoring import Evaluation
 from nephros.interpretability.run_explainer import Explainer, build_run_explainer
+from nephros.reporting.html import save_figure
 from nephros.reporting.plots import classification
 from nephros.reporting.plots.accuracy_charts import plot_leaderboard
-from nephros.reporting.plots.save import save_figure
 from nephros.reporting.plots.training_curves import plot_learning_curves, train_curve_label
-from nephros.reporting.run import cell_panels
-from nephros.reporting.run.misclassified import most_confident_correct, most_confident_errors
+from nephros.reporting.run.misclassified import most_confident_correct, most_confident_errors, plot_misclassified
 from nephros.reporting.run.run_contents import RunContents, load_run_dataset
 from nephros.text_tables import format_number
 
@@ -185,7 +184,7 @@ def _draw_cells(
             )
             layout = "each between a cell of the predicted class and one of the actual class"
             figure = writer(
-                cell_panels.plot_misclassified(rows, images, class_names, split, title, explanations),
+                plot_misclassified(rows, images, class_names, split, title, explanations),
                 f"errors-{c:02d}",
                 f"Most confident errors on {name}: {predictions}; {layout}",
             )

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from nephros.files import write_text
-from nephros.reporting.plots.save import save_figure
+from nephros.reporting.html import load_template, save_figure
 from nephros.reporting.run.text import data_provenance_rows
 from nephros.reporting.study import text
 from nephros.reporting.study.budget import (
@@ -26,7 +26,6 @@ from nephros.reporting.study.parallel_coordinates import plot_parallel_coordinat
 from nephros.reporting.study.survival_plot import plot_survival
 from nephros.reporting.study.trial_tables import best_values, config_rows, failure_rows
 from nephros.reporting.study.view import StudyView
-from nephros.reporting.templates import load_template
 from nephros.text_tables import pluralize
 from nephros.tuning.study_state import StudyState
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+from nephros.reporting.html import save_figure
 from nephros.reporting.plots.classification import plot_class_balance
-from nephros.reporting.plots.save import save_figure
 
 ODD = ' id="x" url(#y) #b4510f <b> &amp; $x^$'
 

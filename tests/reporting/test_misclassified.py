@@ -15,8 +15,7 @@ from nephros.data.image_transforms import overlay_heatmap, png_data_uri, to_disp
 from nephros.evaluation.metrics import compute_metrics
 from nephros.evaluation.scoring import Evaluation
 from nephros.interpretability.run_explainer import CellExplanation, SimilarCell
-from nephros.reporting.run.cell_panels import plot_misclassified
-from nephros.reporting.run.misclassified import most_confident_correct, most_confident_errors
+from nephros.reporting.run.misclassified import most_confident_correct, most_confident_errors, plot_misclassified
 
 NAMES = ("round", "oval", "lobed")
 

@@ -1,4 +1,4 @@
-"""Saving a figure as PNG and SVG, and as inline SVG that follows a page's theme."""
+"""HTML pages: their templates, and their figures, saved as PNG and SVG and placed inline as SVG that follows the theme."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import re
 import warnings
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from nephros.files import atomic_write
 from nephros.reporting.plots.style import LIGHT_COLORS, with_style
+from nephros.text_tables import EN_DASH, format_number, format_percent
 
 PNG_DPI = 144
 _SVG_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -19,6 +21,29 @@ _FONT_FAMILY = "font-family: 'DejaVu Sans', Verdana, sans-serif"
 """Verdana, of equal width, is for machines without DejaVu."""
 _CSS_PIXELS_PER_INCH = 112
 """CSS pixels per inch of a figure on a page."""
+
+
+def load_template(name: str) -> Template:
+    """Return a template, such as `run/run.html`, of this room. Values are escaped; an undefined name is an error."""
+    environment = Environment(
+        loader=PackageLoader("nephros", "reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["light_colors"] = LIGHT_COLORS  # of page.css
+    environment.filters["decimal"] = _decimal
+    environment.filters["percent"] = _percent
+    return environment.get_template(name)
+
+
+def _decimal(value: float | None, digits: int = 3) -> str:
+    return format_number(value, digits, EN_DASH)
+
+
+def _percent(fraction: float | None, digits: int = 1) -> str:
+    return format_percent(fraction, digits, EN_DASH)
 
 
 @with_style
