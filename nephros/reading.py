@@ -24,7 +24,7 @@ from typing import Any, Literal, NoReturn
 from nephros.errors import FileError, InvalidArgument, NephrosError
 
 MAX_JSON_BYTES = 1 << 25
-MAX_YAML_BYTES = 1 << 20
+MAX_YAML_BYTES = 1 << 16
 """Larger files are refused before they are parsed: parsed values take many times the space of their text."""
 MAX_INTEGER = 2**63
 _SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -76,7 +76,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
     with open(path, "rb") as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
-        raise MalformedContent(f"it is larger than {max_bytes / 2**20:.0f} MB")
+        raise MalformedContent(f"it is larger than {max_bytes:,} bytes")
     return content
 
 
@@ -103,11 +103,19 @@ def _to_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parse_yaml(text: str) -> Any:
-    """Return the value of a YAML text of plain values; MalformedContent for repeated keys, huge numbers and other text."""
+    """Return the value of a YAML text of plain values; MalformedContent for repeated keys, huge numbers or too many values."""
     import yaml
 
+    from nephros.yaml_values import MAX_YAML_VALUES, count_values
+
     try:
-        return yaml.load(text, _strict_loader())
+        loader = _strict_loader()(text)
+        root = loader.get_single_node()
+        if root is not None and count_values(root) > MAX_YAML_VALUES:
+            raise MalformedContent(
+                f"it stands for more than {MAX_YAML_VALUES:,} values, each alias (*name) counted with all that it stands for"
+            )
+        return None if root is None else loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise MalformedContent(f"it is not YAML text{f', see line {mark.line + 1}' if mark else ''}") from None
