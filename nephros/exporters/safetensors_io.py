@@ -9,9 +9,15 @@ import torch
 from nephros.errors import DivergedError, FileError, NephrosError
 from nephros.exporters.inference_module import DISTANCE_BUFFERS, InferenceModule
 from nephros.inference.model_card import ModelCard, card_from_json, card_to_json
-from nephros.models import build_network
-from nephros.models.classifier import Classifier, InputSpec
-from nephros.models.serialization import READ_ERRORS, deserialize, has_finite_values, serialize, tensors_sha256
+from nephros.models.classifier import InputSpec
+from nephros.models.serialization import (
+    READ_ERRORS,
+    build_stored_classifier,
+    deserialize,
+    has_finite_values,
+    serialize,
+    tensors_sha256,
+)
 from nephros.recipe import ModelConfig
 from nephros.runs import RunInfo
 
@@ -39,10 +45,7 @@ def load_safetensors(path: Path) -> tuple[InferenceModule, ModelCard]:
         if stored.header.get(DIGEST_KEY) not in (None, tensors_sha256(stored.tensors)):
             raise ValueError("digest")
         card = card_from_json(stored.header["card"], path)
-        n_channels = stored.input_spec.channels
-        network = build_network(stored.model, stored.input_spec)
-        classifier = Classifier(network, [0.0] * n_channels, [1.0] * n_channels)
-        module = InferenceModule(classifier.eval(), card["network"]["tta_views"])
+        module = InferenceModule(build_stored_classifier(stored).eval(), card["network"]["tta_views"])
         module.set_distance_parameters({name: torch.empty_like(stored.tensors[name]) for name in DISTANCE_BUFFERS})
         module.load_state_dict(stored.tensors)
     except NephrosError:

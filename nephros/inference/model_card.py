@@ -36,6 +36,7 @@ ExportFormat = Literal["onnx", "safetensors"]
 """The formats in which a model can be exported."""
 CARD_METADATA_KEY = "nephros_card"
 """Key of the card in an exported file's metadata."""
+_MAX_CARD_LENGTH = 16 << 20
 CARD_COVERAGE = 0.9
 """Coverage at which the card reports the size of prediction sets."""
 ECE_FORMULA = (
@@ -356,7 +357,7 @@ def card_to_json(card: ModelCard) -> str:
 def card_from_json(text: str | None, origin: str | Path) -> ModelCard:
     """Return the card in `text`, which comes from the file `origin`; FileError if it is missing, damaged or outdated."""
     try:
-        card = dict(json.loads(text or ""))
+        card = dict(json.loads(text or "")) if len(text or "") <= _MAX_CARD_LENGTH else {}
         input_spec = card["input"]
         is_valid = (
             card["format"] == CARD_FORMAT
@@ -366,10 +367,10 @@ def card_from_json(text: str | None, origin: str | Path) -> ModelCard:
             and isinstance(card["class_names"], list)
             and not class_name_fault(card["class_names"])
             and _is_finite(card["ood_detector"])
-            and all(isinstance(input_spec[key], int) and input_spec[key] > 0 for key in ("channels", "height", "width"))
+            and all(type(input_spec[key]) is int and input_spec[key] > 0 for key in ("channels", "height", "width"))
             and "test" in card["conformal"]
         )
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         is_valid = False
     if not is_valid:
         raise FileError(

@@ -22,6 +22,8 @@ from nephros.inference.preprocessing import CellShape
 
 MAX_BATCH_PIXELS = 256 * 28 * 28
 """Pixels per call of the network; larger batches are no faster and take more memory."""
+MAX_CLASSES, MAX_INPUT_SIDE = 10_000, 2048
+"""Classes of a model, and pixels on each side of its cells: far more than any model of cells has."""
 NOT_FINITE = (
     "The network's output for this cell is not a finite number, so that there is no prediction: "
     "its weights are damaged; export the model again."
@@ -126,8 +128,10 @@ class Predictor:
 
         Raises:
             DivergedError: an output for the blank cell is not finite.
+            FileError: the card claims more classes or pixels than any model of cells has.
             IncompatibleError: the outputs' names, shapes or counts are not those of the card, or there are none.
         """
+        self._check_claimed_sizes(origin)
         shape = (self.height, self.width) if self.channels == 1 else (self.height, self.width, self.channels)
         blank = np.zeros((1, *shape), dtype=np.uint8)
         hint = "write it again with `nephros.export(RUN)`."
@@ -149,6 +153,17 @@ class Predictor:
         if not all(np.isfinite(output).all() for output in outputs.values()):
             raise DivergedError(f"The model {origin} is damaged: its output for a blank cell is not finite; {hint}")
         return self
+
+    def _check_claimed_sizes(self, origin: str | Path) -> None:
+        """Raise FileError where the card claims more classes or pixels than any model of cells has, before they take memory."""
+        n_classes = len(self.class_names)
+        if n_classes > MAX_CLASSES or max(self.height, self.width) > MAX_INPUT_SIDE or self.channels not in (1, 3):
+            raise FileError(
+                origin,
+                f"{origin} claims to take cells of {self.height:,} x {self.width:,} pixels with {self.channels:,} channels, and "
+                f"to tell {n_classes:,} classes apart; a model takes at most {MAX_INPUT_SIDE:,} pixels per side, 1 or 3 channels "
+                f"and {MAX_CLASSES:,} classes.",
+            )
 
     def predict_batch(self, cells: NDArray[np.uint8]) -> PredictionBatch:
         """Return predictions for (n, h, w) or (n, h, w, c) uint8 cells of the model's `input_shape`.

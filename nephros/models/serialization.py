@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from nephros.data.dataset import class_name_fault
 from nephros.errors import DivergedError, FileError
@@ -23,6 +25,8 @@ from nephros.models.classifier import Classifier, InputSpec
 from nephros.recipe import ModelConfig
 
 FORMAT = "nephros-2"
+_MAX_ALLOCATION_FACTOR = 32
+"""Values that building a network may allocate in passing, per stored value: an equivariant layer takes eight for one."""
 READ_ERRORS = (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError)
 """What reading a damaged file, or building a network from it, raises."""
 
@@ -80,8 +84,7 @@ def load_model(path: Path) -> tuple[Classifier, tuple[str, ...]]:
         )
     try:
         stored = deserialize(path, FORMAT)
-        n_channels = stored.input_spec.channels
-        classifier = Classifier(_build_for_weights(stored), [0.0] * n_channels, [1.0] * n_channels)
+        classifier = build_stored_classifier(stored)
         classifier.load_state_dict(stored.tensors)
         classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         class_names = tuple(stored.header["class_names"])
@@ -94,6 +97,37 @@ def load_model(path: Path) -> tuple[Classifier, tuple[str, ...]]:
     if stored.model.network not in CLASSICAL_MODELS and not has_finite_values(stored.tensors):
         raise DivergedError(f"The weights {path} are not finite, so the training diverged: train again.")
     return classifier.eval(), class_names
+
+
+def build_stored_classifier(stored: StoredNetwork) -> Classifier:
+    """Return the classifier that a file's header describes, with initial weights.
+
+    Raises ValueError, before it takes memory, where the header claims a larger network than the file's tensors are.
+    """
+    n_channels = stored.input_spec.channels
+    n_layers = max(stored.model.depth, len(stored.model.hidden))
+    if n_channels not in (1, 3) or n_layers > len(stored.tensors):
+        raise ValueError(f"{n_channels} channels, {n_layers:,} layers in {len(stored.tensors):,} tensors")
+    with _AllocationLimit(_MAX_ALLOCATION_FACTOR * sum(tensor.numel() for tensor in stored.tensors.values())):
+        return Classifier(_build_for_weights(stored), [0.0] * n_channels, [1.0] * n_channels)
+
+
+class _AllocationLimit(TorchFunctionMode):
+    """Within the block, raises ValueError before all new tensors together have more than `max_values` values."""
+
+    def __init__(self, max_values: int) -> None:
+        super().__init__()
+        self._n_left = max_values
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (torch.empty, torch.zeros, torch.ones):
+            size = kwargs["size"] if kwargs and "size" in kwargs else args
+            self._n_left -= math.prod(size[0] if size and not isinstance(size[0], int) else size)
+            if self._n_left < 0:
+                raise ValueError("more values claimed than stored")
+        return func(*args, **(kwargs or {}))
 
 
 def has_finite_values(tensors: Mapping[str, Tensor]) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch.overrides import TorchFunctionMode
 
 import nephros
 from nephros.cli import main
@@ -23,7 +26,7 @@ from nephros.exporters.export import export
 from nephros.exporters.loading import load_predictor
 from nephros.exporters.onnx_export import embed_card
 from nephros.inference.bundled import bundled_file
-from nephros.inference.model_card import CARD_METADATA_KEY
+from nephros.inference.model_card import CARD_METADATA_KEY, card_from_json
 from nephros.inference.onnx_file import DIGEST_METADATA_KEY, graph_sha256, has_finite_weights
 from nephros.inference.predictor import NOT_FINITE, Predictor
 from nephros.models.serialization import load_model
@@ -162,6 +165,85 @@ def test_a_card_that_contradicts_its_graph_or_itself_is_refused_at_opening(
     with pytest.raises((FileError, IncompatibleError)) as caught:
         load_predictor(path)
     assert "\n" not in str(caught.value)
+
+
+CLAIMS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "pixels": lambda card: card["input"].update(height=100_000, width=100_000),
+    "one long side": lambda card: card["input"].update(width=10**15),
+    "channels": lambda card: card["input"].update(channels=10**9),
+    "classes": lambda card: card.update(class_names=[f"class {i}" for i in range(100_000)]),
+    "a long text": lambda card: card.update(recipe="x" * (17 << 20)),
+}
+
+
+@pytest.mark.parametrize("case", CLAIMS)
+def test_claims_of_a_card_are_refused_before_they_cost_memory(case: str, exported_model: Path, tmp_path: Path) -> None:
+    model = onnx.load(exported_model)
+    card = read_card(model)
+    CLAIMS[case](card)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(embed_card(model.SerializeToString(), json.dumps(card), CARD_METADATA_KEY))
+    tracemalloc.start()
+    with pytest.raises(FileError) as caught:
+        load_predictor(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert caught.value.path == path
+    assert peak < 300 << 20
+
+
+def test_a_card_nested_deeply_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError):
+        card_from_json("[" * 100_000, tmp_path / "model.onnx")
+
+
+HEADER_CLAIMS: dict[str, dict[str, Any]] = {
+    "hidden layers": {"model": {"network": "course", "hidden": [200_000, 200_000]}},
+    "many hidden layers": {"model": {"network": "course", "hidden": [1] * 200_000}},
+    "depth": {"model": {"depth": 10**9}},
+    "channels of layers": {"model": {"base_channels": 10**7}},
+    "classes": {"input_spec": {"n_classes": 10**9}},
+    "channels": {"input_spec": {"channels": 10**9}},
+    "pixels of a dense layer": {"model": {"network": "poster"}, "input_spec": {"height": 100_000, "width": 100_000}},
+}
+
+
+@pytest.mark.parametrize("case", HEADER_CLAIMS)
+@pytest.mark.parametrize("kind", ["export", "weights"])
+def test_claims_of_a_header_are_compared_with_the_tensors_first(
+    case: str, kind: str, run_folder: RunFolder, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    if kind == "export":
+        export(run_folder.root, "safetensors", out=path)
+    else:
+        shutil.copy(run_folder.file("weights.safetensors"), path)
+    with safe_open(path, framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    header = json.loads(metadata["nephros"])
+    for key, changes in HEADER_CLAIMS[case].items():
+        header[key].update(changes)
+    save_file(tensors, path, {"nephros": json.dumps(header)})
+    allocated: list[int] = []
+    with _count_allocations(allocated), pytest.raises(FileError) as caught:
+        load_predictor(path) if kind == "export" else load_model(path)
+    assert caught.value.path == path
+    assert sum(allocated) < 40 * sum(tensor.numel() for tensor in tensors.values())
+
+
+@contextlib.contextmanager
+def _count_allocations(sizes: list[int]) -> Iterator[None]:
+    """Append the number of values of each tensor that torch makes."""
+
+    class Counter(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            if func in (torch.empty, torch.zeros, torch.ones):
+                sizes.append(result.numel())
+            return result
+
+    with Counter():
+        yield
 
 
 @pytest.mark.parametrize("name", ["probabilities", "features", "class_activation_maps"])
