@@ -35,6 +35,26 @@ class TeacherRecord(TypedDict):
     weights_sha256: str
 
 
+class InitRecord(TypedDict):
+    """The weights that a run started from."""
+
+    source: str
+    """``bundled``, or the absolute path of a run folder or file."""
+    recipe: str
+    """Recipe that trained them; empty where the file doesn't name one."""
+    sha256: str
+    """Digest of the file that holds them."""
+    head: str
+    """``kept`` with the same classes, ``new`` with others."""
+
+
+def describe_init(record: InitRecord) -> str:
+    """Return such as ``bundled (nephros-distilled, weights 0123456789abcdef), with a new last layer for other classes``."""
+    recipe = f"{record['recipe']}, " if record["recipe"] else ""
+    layer = ", with a new last layer for other classes" if record["head"] == "new" else ""
+    return f"{record['source']} ({recipe}weights {record['sha256'][:16]}){layer}"
+
+
 @dataclass(frozen=True)
 class RunInfo:
     """run.json: how a run was started and how far it has got."""
@@ -84,6 +104,10 @@ class RunInfo:
     """Views of each image at test time, whose predictions are averaged."""
     teachers: list[TeacherRecord] = field(default_factory=list)
     """Runs that it was distilled from."""
+    init: InitRecord | None = None
+    """Weights that it started from; None for random ones."""
+    freeze: list[str] = field(default_factory=list)
+    """Stages of the network that kept those weights."""
     warnings: list[str] = field(default_factory=list)
     format: str = RUN_FORMAT
 

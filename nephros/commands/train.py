@@ -43,6 +43,19 @@ def _build_parser() -> tuple[CommandParser, set[str]]:
         "finished runs on the same data, whose mean probabilities are learned too, with the weight --distillation_weight",
         metavar="RUN,RUN",
     )
+    parser.option(
+        "init",
+        "start from these weights instead of random ones: bundled (the model that comes with nephros; its network is that of the "
+        "recipe nephros), a run folder, or a .safetensors file. The network must be the same; for other classes the last layer "
+        "begins anew. Small data gains most",
+        metavar="bundled|RUN|FILE",
+    )
+    parser.option(
+        "freeze",
+        "stages that keep the weights of --init while the rest is trained, such as stem,stage1 (stages: stem, stage1, stage2, "
+        "..., head)",
+        metavar="STAGE,STAGE",
+    )
     parser.option("device", DEVICE_HELP)
     parser.flag("test", "evaluate on the test split once, at the end")
     parser.flag("no-test", "don't evaluate on the test split (the default)")
@@ -74,8 +87,8 @@ def train(argv: list[str]) -> int:
         return _print_report(workflow.resume(args["resume"], device=args.get("device")))
     if args.pop("no_test", False) and args.get("test"):
         raise NephrosError("--test and --no-test exclude each other: give one of them.")
-    if "teachers" in args:
-        args["teachers"] = [run.strip() for run in args["teachers"].split(",") if run.strip()]
+    for name in {"teachers", "freeze"} & set(args):
+        args[name] = [item.strip() for item in args[name].split(",") if item.strip()]
     if "resplit" in args:
         args["resplit"] = _parse_resplit(args["resplit"])
     base = _recipe_from_study(args) if "from_study" in args else get_recipe(args.pop("recipe", "nephros"))

@@ -79,10 +79,14 @@ def _network(card: ModelCard) -> str:
     network = card["network"]
     max_error, quantization = network.get("onnx_max_abs_error"), network.get("quantization")
     teachers = (f"{teacher['recipe']} (weights `{teacher['weights_sha256'][:16]}`)" for teacher in card["teachers"])
-    version = card["nephros_version"]
+    version, init = card["nephros_version"], card.get("init")
     lines = [
         ("Recipe", f"`{card['recipe']}`, hash `{card['recipe_hash']}`"),
         ("Distilled from", ", ".join(teachers)),
+        (
+            "Started from",
+            init and f"{init['recipe'] or 'weights'} (`{init['sha256'][:16]}`), last layer {init['head']}",
+        ),
         ("Parameters", f"{network['parameters']:,}"),
         ("Multiply-adds per view", f"{network['multiply_adds_per_view']:,}"),
         ("Views of each image", network["tta_views"]),

@@ -170,6 +170,9 @@ class ModelCard(TypedDict):
     recipe: str
     recipe_hash: str
     teachers: list[dict[str, str]]
+    init: NotRequired[dict[str, str] | None]
+    """Weights that the training started from: their recipe, digest, and whether the head was ``kept`` or ``new``; None for random
+    ones, absent in cards of earlier versions."""
     network: NetworkInfo
     data: DataInfo
     class_names: list[str]
@@ -232,6 +235,7 @@ def make_card(
         "teachers": [
             {key: teacher[key] for key in ("recipe", "recipe_hash", "weights_sha256")} for teacher in info.teachers
         ],
+        "init": {key: info.init[key] for key in ("recipe", "sha256", "head")} if info.init else None,
         "network": {"parameters": info.parameters, "multiply_adds_per_view": info.multiply_adds, **network},
         "data": _data_info(info),
         "class_names": list(info.class_names),

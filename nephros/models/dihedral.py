@@ -7,6 +7,8 @@ permutes the eight channels of each field, so that the mean over positions and o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -185,3 +187,25 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
             if isinstance(conv, D4Conv) and isinstance(norm, D4BatchNorm):
                 module[i], module[i + 1] = FoldedConv(conv, norm), nn.Identity()
     return network
+
+
+def unfold_batch_norm(network: nn.Module, folded: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state of `network` for the tensors of its folded copy, as `fold_batch_norm` made it.
+
+    A filter keeps what was folded into it; the normalization after it has mean 0 and variance 1 and adds the folded bias, so
+    that the network computes the same in evaluation mode. Statistics of real images come from `recenter_batch_norm`.
+    """
+    state = {name: tensor for name, tensor in folded.items() if name in network.state_dict()}
+    for prefix, module in network.named_modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        for i in range(len(module) - 1):
+            norm = module[i + 1]
+            if isinstance(module[i], D4Conv) and isinstance(norm, D4BatchNorm):
+                name = f"{prefix}.{i + 1}"
+                channels = norm.num_features
+                state |= {f"{name}.running_mean": torch.zeros(channels), f"{name}.running_var": torch.ones(channels)}
+                state[f"{name}.num_batches_tracked"] = torch.tensor(0)
+                state[f"{name}.weight"] = torch.full_like(norm.weight, (1 + norm.eps) ** 0.5).detach()
+                state[f"{name}.bias"] = folded[f"{prefix}.{i}.bias"]
+    return state

@@ -52,6 +52,12 @@ def serialize(
     return bytes(save(contiguous, metadata={"nephros": json.dumps(header)}))
 
 
+def file_format(path: Path) -> str:
+    """Return the format of a file that `serialize` made; raises one of READ_ERRORS for any other file."""
+    with safe_open(path, framework="pt") as file:
+        return str(json.loads((file.metadata() or {})["nephros"])["format"])
+
+
 def deserialize(path: Path, format: str) -> StoredNetwork:
     """Read what `serialize` made; raises one of READ_ERRORS for a damaged file or another format."""
     with safe_open(path, framework="pt") as file:

@@ -75,9 +75,10 @@ class Muon(torch.optim.Optimizer):
     def __init__(
         self, network: nn.Module, lr: float, momentum: float = 0.9, aux_lr: float = 0.1, weight_decay: float = 0.0
     ) -> None:
-        muon_params = [p for p in network.parameters() if p.ndim == 4 and p[0].numel() >= MIN_FAN_IN]
+        trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        muon_params = [p for p in trainable if p.ndim == 4 and p[0].numel() >= MIN_FAN_IN]
         muon_ids = {id(parameter) for parameter in muon_params}
-        aux_params = [p for p in network.parameters() if id(p) not in muon_ids]
+        aux_params = [p for p in trainable if id(p) not in muon_ids]
         groups: list[dict[str, Any]] = [
             {"params": muon_params, "muon": True},
             {"params": [p for p in aux_params if p.ndim > 1], "lr_scale": aux_lr / lr, "weight_decay": weight_decay},

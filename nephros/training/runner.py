@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -50,13 +51,14 @@ def train_network(
     dataset: Dataset,
     soft_targets: Tensor | None,
     context: DistributedContext,
+    freeze: Sequence[str] = (),
 ) -> TrainingResult:
     """Train a network to the end, from the folder's checkpoint if there is one. Only the first rank writes and logs.
 
     `batches` has the splits train and val. `soft_targets` (n, classes) are the teachers' probabilities of the train split, for
-    recipes with a `distillation_weight`.
+    recipes with a `distillation_weight`. `freeze` names the stages of the network that keep their weights.
     """
-    trainer = Trainer(recipe, model, batches["train"], batches["val"], dataset.class_names, soft_targets)
+    trainer = Trainer(recipe, model, batches["train"], batches["val"], dataset.class_names, soft_targets, freeze)
     checkpoint_path = folder.file("checkpoint.pt")
     if checkpoint_path.exists():
         trainer.load_state_dict(checkpoint.load(checkpoint_path))

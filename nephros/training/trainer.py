@@ -6,17 +6,19 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nephros.data.augment import apply_augmentations, sample_augmentations
 from nephros.data.batches import BatchLoader
 from nephros.device import autocast_dtype
 from nephros.errors import DivergedError, InvalidArgument
 from nephros.evaluation.scoring import evaluate_model
+from nephros.models.classifier import Classifier
+from nephros.models.stages import freeze_stages
 from nephros.models.sync_batchnorm import convert_sync_batchnorm
 from nephros.recipe import Recipe
 from nephros.training.checkpoint import copy_to_cpu, cpu_state_dict
@@ -54,22 +56,24 @@ class Trainer:
     def __init__(
         self,
         recipe: Recipe,
-        model: nn.Module,
+        model: Classifier,
         train: BatchLoader,
         val: BatchLoader,
         class_names: tuple[str, ...],
         soft_targets: Tensor | None = None,
+        freeze: Sequence[str] = (),
     ) -> None:
         """Build loss, optimizer and schedule.
 
         `soft_targets` (n, classes) are the teachers' probabilities for the train split; a recipe has them exactly when it has a
-        `distillation_weight`.
+        `distillation_weight`. The stages of the network that `freeze` names keep their weights and statistics.
         """
         assert (soft_targets is not None) == (recipe.distillation_weight > 0)
         self.recipe, self.train_batches, self.val_batches, self.class_names = recipe, train, val, class_names
         self.device, self.context = train.device, train.context
         if self.context.world_size > 1:
             convert_sync_batchnorm(model, self.context)
+        self._frozen = freeze_stages(model.network, freeze) if freeze else []
         memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.model = model.to(self.device).to(memory_format=memory_format)  # type: ignore[call-overload]
         self._forward = torch.compile(self.model) if recipe.compile else self.model
@@ -130,6 +134,8 @@ class Trainer:
         totals = torch.zeros(2, dtype=torch.float64, device=self.device)
         lr = 0.0
         self.model.train()
+        for layer in self._frozen:
+            layer.eval()
         for rows, images, labels in self.train_batches.iter_batches(
             self.recipe.batch_size, order, balanced=self.recipe.last_batch == "balanced"
         ):

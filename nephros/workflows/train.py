@@ -19,18 +19,21 @@ from nephros.data.load import data_request, load
 from nephros.data.subset import subset_train
 from nephros.distributed import DistributedContext, is_torchrun_restart, process_group, under_torchrun
 from nephros.errors import FileError, InvalidArgument
+from nephros.exporters.pretrained import open_pretrained
 from nephros.files import write_text
 from nephros.models.classifier import Classifier
 from nephros.models.serialization import save_model
+from nephros.models.stages import check_freeze
 from nephros.recipe import Recipe, to_yaml
 from nephros.recipe_io import get_recipe, read_recipe, recipe_from_dict
-from nephros.runs import RunFolder, RunInfo
+from nephros.runs import RunFolder, RunInfo, describe_init
 from nephros.training.checkpoint import cpu_state_dict
 from nephros.training.classical.grid_search import check_classical
 from nephros.training.distillation import cached_soft_targets, check_teachers, teacher_records
 from nephros.training.model_init import check_batch_sharding, check_last_batch, check_tta_views, init_model, input_spec
 from nephros.training.run_info import build_run_info, default_run_dir, describe_devices, describe_model
 from nephros.training.runner import TrainingResult, train_classical, train_network
+from nephros.training.warm_start import check_init, start_from
 from nephros.workflows.evaluate import score_split
 from nephros.workflows.report import report
 
@@ -48,6 +51,8 @@ def train(
     resplit: Sequence[int] | None = None,
     data_seed: int = 0,
     teachers: Sequence[str | Path] = (),
+    init: str | Path | None = None,
+    freeze: str | Sequence[str] = (),
     test: bool = False,
     command: str = "",
 ) -> RunFolder:
@@ -60,6 +65,9 @@ def train(
         device: auto, cpu or cuda.
         size, subset, resplit, data_seed: passed to `nephros.load`; for data given by name or path.
         teachers: finished runs on the same data, for a recipe with a `distillation_weight`.
+        init: weights to start from, of the recipe's network: ``bundled`` (the bundled model) or its recipe's name, a run folder,
+            or a .safetensors file. They bring their normalization of the inputs; the last layer begins anew for other classes.
+        freeze: stages of the network that keep the weights of `init`, such as ``("stem", "stage1")``; the others are trained.
         test: also score the test split, once, at the end.
         command: the command line to record in run.json.
 
@@ -68,6 +76,8 @@ def train(
     # Through the parser, which rejects values of the wrong type, and makes 1 and 1.0 the same recipe.
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe_from_dict(recipe.to_dict(), "The recipe")
     request = _data_request(data, size, data_seed, subset, resplit)
+    freeze = freeze.split(",") if isinstance(freeze, str) else list(freeze)
+    check_init(recipe, init, freeze)
     with process_group() as context:
         if under_torchrun() and out is None:
             raise InvalidArgument("out", out, "a folder under torchrun, so that a restarted process finds its run")
@@ -81,15 +91,21 @@ def train(
         model = _init_model(recipe, dataset, context)
         if model is not None:
             check_last_batch(recipe, dataset, model)
+        init_record = None
+        if model is not None and init is not None:
+            init_record = start_from(model, open_pretrained(init), recipe, dataset)
+            check_freeze(model.network, freeze, head_is_new=init_record["head"] == "new")
         check_teachers(recipe, teachers, dataset)
         info = build_run_info(recipe, dataset, model, request, torch_device, test, command, context)
-        info = dataclasses.replace(info, teachers=teacher_records(teachers))
+        info = dataclasses.replace(info, teachers=teacher_records(teachers), init=init_record, freeze=freeze)
         folder = _create_folder(out, recipe, dataset, context)
         with _locked(folder, context):
             for warning in dataset.warnings:
                 logger.warning(warning)
             n_images = f"{len(dataset.train):,} training images"
             logger.info(f"{recipe.name} on {dataset.provenance.title}: {n_images}, {info.device}, in {folder.root}")
+            if init_record is not None:
+                logger.info("starting from %s", describe_init(init_record))
             if context.is_main_process:
                 write_text(folder.file("recipe.yaml"), to_yaml(recipe))
                 folder.write_info(info)
@@ -126,6 +142,11 @@ def resume(run: str | Path, data: Dataset | None = None, *, device: str | None =
         if dataset.provenance.sha256 != info.data["sha256"]:
             raise _changed_error(folder, f"the data ({dataset.provenance.path})")
         model = _init_model(recipe, dataset, context)
+        if model is not None and info.init is not None and not folder.file("checkpoint.pt").exists():
+            pretrained = open_pretrained(info.init["source"])
+            if pretrained.sha256 != info.init["sha256"]:
+                raise _changed_error(folder, f"the weights it started from ({info.init['source']})")
+            start_from(model, pretrained, recipe, dataset)
         current_device = describe_devices(torch_device, context, recipe.amp)
         if current_device != info.device:
             logger.warning(
@@ -224,7 +245,7 @@ def _run(
         soft_targets = None
         if recipe.distillation_weight:
             soft_targets = cached_soft_targets(folder, info, batches["train"], dataset.n_classes)
-        result = train_network(folder, recipe, model, batches, dataset, soft_targets, context)
+        result = train_network(folder, recipe, model, batches, dataset, soft_targets, context, info.freeze)
     info = _with_result(info, result, dataset, is_classical=model is None)
     if context.is_main_process:
         spec = input_spec(dataset)

@@ -8,6 +8,7 @@ from nephros.data.dataset import SPLIT_ADJECTIVES
 from nephros.data.medmnist import MEDMNIST
 from nephros.evaluation.leaderboard import PUBLISHED_DATASET, LeaderboardRow, row_from_run
 from nephros.reporting.run.run_contents import RunContents
+from nephros.runs import describe_init
 
 
 def caveats(contents: RunContents) -> list[str]:
@@ -90,6 +91,8 @@ def provenance_rows(contents: RunContents) -> list[tuple[str, str]]:
             ("Distilled from", f"{teacher['run']} ({teacher['recipe']}, weights {teacher['weights_sha256'][:16]})")
             for teacher in info.teachers
         ),
+        *([("Started from", describe_init(info.init))] if info.init else []),
+        *([("Frozen stages", ", ".join(info.freeze))] if info.freeze else []),
         ("Seed", str(info.seed)),
         ("Device", info.device),
         ("Training time", minutes),

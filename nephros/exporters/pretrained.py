@@ -1,0 +1,90 @@
+"""Weights to start a training from: those of a run, of an exported file, or of the bundled model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from nephros.errors import FileError, IncompatibleError, UnknownName
+from nephros.exporters.safetensors_io import SAFETENSORS_FORMAT, load_safetensors
+from nephros.files import file_digest
+from nephros.inference.bundled import bundled_file
+from nephros.models import build_network
+from nephros.models.classical import CLASSICAL_MODELS
+from nephros.models.classifier import Classifier
+from nephros.models.dihedral import D4BatchNorm, unfold_batch_norm
+from nephros.models.pretrained import PretrainedModel
+from nephros.models.serialization import FORMAT, READ_ERRORS, deserialize, file_format, load_model
+from nephros.models.stages import last_linear
+from nephros.runs import RunFolder
+
+BUNDLED = "bundled"
+"""Name of the bundled model, beside the name of its recipe."""
+
+
+def open_pretrained(source: str | Path) -> PretrainedModel:
+    """Open the weights of `source`: ``bundled`` or its recipe's name, a run folder, or a .safetensors file of either kind.
+
+    Raises UnknownName for a name that is neither a model nor a path, FileError for a file that can't be read or holds no
+    weights to train from, IncompatibleError for a classical baseline, and DivergedError for weights that are not finite.
+    """
+    path = Path(source).expanduser()
+    if str(source) == BUNDLED:
+        return _from_export(bundled_file("model.safetensors"), BUNDLED)
+    if not path.exists() and not path.suffix and path.name == str(source):
+        bundled = _from_export(bundled_file("model.safetensors"), BUNDLED)
+        if str(source) == bundled.recipe:
+            return bundled
+        hint = "Choose one of them, a run folder, or a .safetensors file."
+        raise UnknownName("init", str(source), [BUNDLED, bundled.recipe], kind="model or file", hint=hint)
+    if path.is_dir():
+        folder = RunFolder.open(path)
+        return _from_weights(folder.file("weights.safetensors"), str(folder.root.absolute()), folder.info().recipe)
+    if not path.exists():
+        raise FileError(path, f"The weights {path} don't exist: name a run folder or a .safetensors file as `init`.")
+    if path.suffix.lower() == ".onnx":
+        raise FileError(
+            path,
+            f"{path} is an ONNX file, which is for prediction and can't be trained: name its run folder as `init`, or the file "
+            "that `nephros.export(RUN, format='safetensors')` writes.",
+        )
+    try:
+        is_export = file_format(path) == SAFETENSORS_FORMAT
+    except READ_ERRORS:
+        raise FileError(
+            path, f"{path} is damaged or was not written by nephros: name a run folder or another file as `init`."
+        ) from None
+    return (_from_export if is_export else _from_weights)(path, str(path.absolute()))
+
+
+def _from_weights(path: Path, source: str, recipe: str = "") -> PretrainedModel:
+    classifier, class_names = load_model(path)
+    model = deserialize(path, FORMAT).model
+    if model.network in CLASSICAL_MODELS:
+        raise IncompatibleError(
+            f"{source} is a classical baseline ({model.network}), which has no weights to start from: name a network's run as "
+            "`init`."
+        )
+    return PretrainedModel(classifier, model, class_names, source, recipe, file_digest(path), is_folded=False)
+
+
+def _from_export(path: Path, source: str) -> PretrainedModel:
+    module, card = load_safetensors(path)
+    stored = deserialize(path, SAFETENSORS_FORMAT)
+    network = build_network(stored.model, stored.input_spec)
+    head = last_linear(network)
+    tensors = {name.removeprefix("backbone."): value for name, value in module.state_dict().items()}
+    tensors |= {f"{head}.{name}": tensors[f"head.{name}"] for name in ("weight", "bias")}
+    try:
+        network.load_state_dict(unfold_batch_norm(network, tensors))
+    except (RuntimeError, KeyError) as error:
+        message = f"The weights in {path} don't fit the network that it names: export the run again."
+        raise FileError(path, message) from error
+    mean, std = (
+        values.flatten().double() for values in (module.input_offset / 255, 1 / (255 * module.input_scale.double()))
+    )
+    classifier = Classifier(network, mean.tolist(), std.tolist()).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    is_folded = any(isinstance(module, D4BatchNorm) for module in network.modules())
+    class_names = tuple(card["class_names"])
+    return PretrainedModel(classifier, stored.model, class_names, source, card["recipe"], file_digest(path), is_folded)
