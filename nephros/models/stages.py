@@ -67,4 +67,5 @@ def freeze_stages(network: nn.Module, freeze: Sequence[str]) -> list[nn.Module]:
 
 def last_linear(network: nn.Module) -> str:
     """Return the name of the network's last layer, which gives the class scores."""
-    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+    names: list[str] = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    return names[-1]

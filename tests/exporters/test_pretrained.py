@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from nephros.errors import FileError, IncompatibleError, UnknownName
 from nephros.exporters.export import export
@@ -23,10 +24,11 @@ from nephros.workflows.train import train
 from tests.conftest import square_images
 
 
-def _probabilities(classifier: Classifier, images: np.ndarray, tta_views: int) -> np.ndarray:  # type: ignore[type-arg]
+def _probabilities(classifier: Classifier, images: NDArray[np.uint8], tta_views: int) -> NDArray[np.float32]:
     with torch.no_grad():
         logits = TTAClassifier(classifier, tta_views)(torch.from_numpy(images)[:, None])
-    return torch.softmax(logits, dim=1).numpy()
+    probabilities: NDArray[np.float32] = torch.softmax(logits, dim=1).numpy()
+    return probabilities
 
 
 def test_the_bundled_weights_give_the_bundled_predictions() -> None:
