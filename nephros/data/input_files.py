@@ -19,6 +19,7 @@ MAX_FILE_BYTES = 1 << 30
 """Largest image file that is read, in bytes."""
 NPY_MAGIC = b"\x93NUMPY"
 """First bytes of a .npy array."""
+_MAX_NPY_HEADER_BYTES = 10_000
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a TIFF file: little- and big-endian, classic and BigTIFF."""
 
@@ -166,7 +167,10 @@ def read_npy_header(file: IO[bytes], name: object) -> NpyHeader:
     """
     version = np.lib.format.read_magic(file)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    header = NpyHeader(*read_header(file))
+    length = file.read(2 if version == (1, 0) else 4)
+    if (n_bytes := int.from_bytes(length, "little")) > _MAX_NPY_HEADER_BYTES:  # numpy would read all of it first
+        raise ValueError(f"a header of {n_bytes:,} bytes")
+    header = NpyHeader(*read_header(io.BytesIO(length + file.read(n_bytes))))
     if header.dtype.hasobject:
         raise FileError(str(name), f"{name} holds pickled Python objects, which are never opened; save it as numbers.")
     return header

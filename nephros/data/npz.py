@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,14 +14,13 @@ from numpy.typing import NDArray
 
 from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, class_name_fault, missing_class_warnings
 from nephros.data.download import cache_dir
-from nephros.data.foreign_formats import HEAD_BYTES, foreign_format
-from nephros.data.input_files import NPY_MAGIC, InMemoryFile, InputFile, read_magic, read_npy_header
 from nephros.data.medmnist import MEDMNIST, MedMNISTInfo
+from nephros.data.npz_archive import EXPECTED_LAYOUT, open_archive, read_member_header, translate_read_errors
 from nephros.environment import available_memory
-from nephros.errors import FileError, NephrosError
+from nephros.errors import FileError
 from nephros.files import atomic_write, file_digest
 
-_EXPECTED_LAYOUT = "a MedMNIST file holds train_, val_ and test_ images and labels"
+_MAX_CLASS_NAMES_BYTES = 64 << 20
 
 
 def open_npz(path: str | Path, *, max_memory: int | None = None) -> Dataset:
@@ -86,60 +83,12 @@ class _Array:
         return self.shape[3] if len(self.shape) == 4 else 1
 
 
-@contextlib.contextmanager
-def open_archive(path: InputFile) -> Iterator[zipfile.ZipFile]:
-    """Open an npz file as the zip archive that it is.
-
-    Raises:
-        FileError: the file is missing, unreadable, damaged or of another kind.
-    """
-    magic = read_magic(path, "an .npz file or of a folder of images", HEAD_BYTES)
-    if magic.startswith(NPY_MAGIC):
-        raise FileError(str(path), f"{path} is a single .npy array, not an .npz file; {_EXPECTED_LAYOUT}.")
-    if not magic.startswith(b"PK"):
-        if file_format := foreign_format(magic, path):
-            raise FileError(str(path), file_format.message(path))
-        raise FileError(str(path), f"{path} is not an .npz file; {_EXPECTED_LAYOUT}.")
-    with translate_read_errors(path):
-        archive = zipfile.ZipFile(path.open() if isinstance(path, InMemoryFile) else path)
-    with archive:
-        yield archive
-
-
-@contextlib.contextmanager
-def translate_read_errors(path: InputFile, array_name: str = "") -> Iterator[None]:
-    """Turn whatever zipfile, its decompressors or numpy's header reader raise for missing or changed bytes into a FileError."""
-    try:
-        yield
-    except NephrosError:
-        raise
-    except Exception as error:  # the header reader parses Python: tokenize, ast and numpy's dtypes raise what they like
-        location = f" ({array_name} can't be read)" if array_name else ""
-        raise FileError(str(path), f"{path} is damaged or cut short{location}; download or copy it again.") from error
-
-
-def read_member_header(
-    path: InputFile, archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo
-) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return the shape and dtype of an array in an npz file, decompressing only its header.
-
-    Raises:
-        FileError: the header is damaged, promises more or less than the member holds, or announces Python objects.
-    """
-    with translate_read_errors(path, name), archive.open(member) as file:
-        header = read_npy_header(file, f"{path}: {name}")
-        expected_bytes = file.tell() + header.dtype.itemsize * int(np.prod(header.shape, dtype=object))
-        if expected_bytes != member.file_size:
-            raise EOFError(f"{member.file_size} bytes, not {expected_bytes}")
-    return header.shape, header.dtype
-
-
 def _read_headers(path: Path, archive: zipfile.ZipFile) -> dict[str, _Array]:
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     required = [f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels")]
     missing = [name for name in required if name not in members]
     if missing:
-        raise FileError(path, f"{path} has no {', '.join(missing)}; {_EXPECTED_LAYOUT}.")
+        raise FileError(path, f"{path} has no {', '.join(missing)}; {EXPECTED_LAYOUT}.")
     return {
         name: _Array(name, members[name], *read_member_header(path, archive, name, members[name]))
         for name in [*required, "class_names"]
@@ -223,6 +172,8 @@ def _own_class_names(path: Path, archive: zipfile.ZipFile, array: _Array | None)
         return ()
     if array.dtype.kind not in "US" or len(array.shape) != 1:
         raise FileError(path, f"{path}: class_names is {array.dtype} {array.shape}; it must be a list of strings.")
+    if array.member.file_size > _MAX_CLASS_NAMES_BYTES:
+        raise FileError(path, f"{path}: class_names has {array.member.file_size / 1e6:,.0f} MB; shorten the names.")
     with translate_read_errors(path, "class_names"):
         names = tuple(str(name) for name in _read_array(path, archive, array).astype(np.str_))
     if fault := class_name_fault(names):

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from nephros.data.image_decoding import MAX_PIXELS, MIN_SIDE
 from nephros.data.input_files import InputFile, read_npy_header
-from nephros.data.npz import open_archive, read_member_header, translate_read_errors
+from nephros.data.npz_archive import open_archive, read_member_header, translate_read_errors
 from nephros.errors import FileError, NephrosError
 
 IMAGE_ARRAY_SPLITS = {"images": "", "train_images": "train", "val_images": "val", "test_images": "test"}
 """Names of arrays that hold images -> the split, or an empty string for images of no split."""
 STREAM_BYTES = 4 << 20
 """Bytes of images per batch."""
-_MAX_COMPRESSION_RATIO, _MIN_BOMB_BYTES = 200, 256 << 20
 
 
 @dataclass(frozen=True)
@@ -118,12 +117,6 @@ def _open_or_unreadable(path: InputFile, archive: ZipFile, name: str, member: Zi
 
 
 def _open_array(path: InputFile, archive: ZipFile, name: str, member: ZipInfo) -> ImageArray:
-    if member.file_size > _MIN_BOMB_BYTES and member.file_size > _MAX_COMPRESSION_RATIO * max(member.compress_size, 1):
-        raise FileError(
-            str(path),
-            f"{path}: {name} would unpack to {member.file_size / 1e9:.1f} GB, more than {_MAX_COMPRESSION_RATIO} times its "
-            "compressed size, as a zip bomb does; save it again with fewer blank images.",
-        )
     shape, dtype = read_member_header(path, archive, name, member)
     if dtype not in (np.uint8, np.uint16):
         raise FileError(str(path), f"{path}: {name} is {dtype}; convert it to uint8 or uint16.")
