@@ -35,7 +35,7 @@ def open_archive(path: InputFile) -> Iterator[zipfile.ZipFile]:
         raise FileError(str(path), f"{path} is not an .npz file; {EXPECTED_LAYOUT}.")
     with contextlib.ExitStack() as files:
         with translate_read_errors(path):
-            file = files.enter_context(path.open() if isinstance(path, InMemoryFile) else path.open("rb"))
+            file: IO[bytes] = files.enter_context(path.open() if isinstance(path, InMemoryFile) else open(path, "rb"))
             directory_guard = _DirectoryGuard(path, file)
             archive = files.enter_context(zipfile.ZipFile(cast(IO[bytes], directory_guard)))
             directory_guard.is_open = True
@@ -88,7 +88,7 @@ def read_member_header(
     """
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         # Python's decompressors of the other methods return gigabytes for a few bytes.
-        method = zipfile.compressor_names.get(member.compress_type, f"method {member.compress_type}")
+        method = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma"}.get(member.compress_type, "another method")
         raise FileError(str(path), f"{path}: {name} is compressed with {method}; save it with numpy.savez_compressed.")
     if member.file_size > _MIN_BOMB_BYTES and member.file_size > _MAX_COMPRESSION_RATIO * max(member.compress_size, 1):
         raise FileError(
