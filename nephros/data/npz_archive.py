@@ -35,8 +35,8 @@ def open_archive(path: InputFile) -> Iterator[zipfile.ZipFile]:
         raise FileError(str(path), f"{path} is not an .npz file; {EXPECTED_LAYOUT}.")
     with contextlib.ExitStack() as files:
         with translate_read_errors(path):
-            file: IO[bytes] = files.enter_context(path.open() if isinstance(path, InMemoryFile) else open(path, "rb"))
-            directory_guard = _DirectoryGuard(path, file)
+            file = files.enter_context(path.open() if isinstance(path, InMemoryFile) else path.open("rb"))
+            directory_guard = _DirectoryGuard(path, cast(IO[bytes], file))
             archive = files.enter_context(zipfile.ZipFile(cast(IO[bytes], directory_guard)))
             directory_guard.is_open = True
         yield archive

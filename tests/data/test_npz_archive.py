@@ -90,8 +90,8 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "zeros": (lambda: _streamed(_array("(40, 1000, 1000)"), 40_000_000), "zip bomb"),
     "bzip2": (lambda: _streamed(_array("(9, 1000, 1000)"), 9_000_000, method=zipfile.ZIP_BZIP2), "bzip2"),
     "lzma": (lambda: _streamed(_array("(9, 1000, 1000)"), 9_000_000, method=zipfile.ZIP_LZMA), "lzma"),
-    "long header": (lambda: _streamed(_npy("", 2, 40 << 20), 40 << 20), "damaged"),
-    "long header, version 3": (lambda: _streamed(_npy("", 3, 40 << 20), 40 << 20), "damaged"),
+    "long header": (lambda: _streamed(_npy("", 2, 18 << 20), 18 << 20), "damaged"),
+    "long header, version 3": (lambda: _streamed(_npy("", 3, 18 << 20), 18 << 20), "damaged"),
 }
 
 
