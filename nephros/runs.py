@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from nephros.data.dataset import class_name_fault, describe_training_subset
+from nephros.data.input_conversion import InputConversion
 from nephros.errors import FileError, InvalidArgument, LockedError
 from nephros.files import file_lock, remove_temporary_files, write_json
 
@@ -108,6 +109,8 @@ class RunInfo:
     """Weights that it started from; None for random ones."""
     freeze: list[str] = field(default_factory=list)
     """Stages of the network that kept those weights."""
+    input_conversion: dict[str, Any] = field(default_factory=lambda: {"resize": "stretch"})
+    """InputConversion.to_dict() of the data; runs of earlier versions stretched a folder's images."""
     warnings: list[str] = field(default_factory=list)
     format: str = RUN_FORMAT
 
@@ -194,6 +197,7 @@ class RunFolder:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values.get("format") == RUN_FORMAT:
                 info = RunInfo(**values)
+                InputConversion.from_dict(info.input_conversion)
                 if not (fault := class_name_fault(info.class_names)):
                     return info
                 raise ValueError(fault)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nephros.commands.messages import print_path, to_command_line
-from nephros.commands.parser import DATA_HELP, CommandParser, parse_numbers
+from nephros.commands.parser import CHANNEL_HELP, DATA_HELP, WHITE_LEVEL_HELP, CommandParser, parse_numbers
 
 if TYPE_CHECKING:
     from nephros.data.load import DatasetSummary
@@ -18,11 +18,15 @@ def data_info(argv: list[str]) -> int:
         "data info", "Describe a data set: its source, the size of its images, and the images per class and split."
     )
     parser.add_argument("source", help=DATA_HELP)
-    parser.option("size", "pixels per side: 28, 64, 128 or 224 (default: 28)", int)
+    parser.option(
+        "size", "pixels per side: 28, 64, 128 or 224 (default: 28), or what a folder's images are resized to", int
+    )
+    parser.option("white-level", WHITE_LEVEL_HELP, float, "VALUE")
+    parser.option("channel", CHANNEL_HELP, int)
     args = parser.parse_argv(argv)
     from nephros.data.load import describe, load
 
-    _print_summary(describe(load(args["source"], size=args.get("size"))))
+    _print_summary(describe(load(args.pop("source"), **args)))
     return 0
 
 

@@ -19,6 +19,13 @@ DATA_HELP = (
     "a MedMNIST name such as tissuemnist, an npz file, a folder with one subfolder of images per class, or synthetic"
 )
 DATA_OPTION_HELP = f"{DATA_HELP} (default: tissuemnist)"
+WHITE_LEVEL_HELP = (
+    "pixel value that becomes 255 in a folder's images of more than 8 bits, such as 4095 (default: the folder's brightest); "
+    "`nephros predict` takes it from the model"
+)
+CHANNEL_HELP = (
+    "color plane of a folder's images to train on, in grayscale: 0 red, 1 green, 2 blue (default: colors as they are)"
+)
 DEVICE_HELP = "auto, cpu or cuda (default: auto)"
 MODEL_HELP = "a run folder, or a file that `nephros export` wrote (default: the bundled model)"
 RUN_HELP = "a run folder, written by `nephros train`"

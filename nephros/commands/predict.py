@@ -28,7 +28,7 @@ def predict(argv: list[str]) -> int:
         "predict",
         "Classify images of single cells. Prints a table, or CSV if the output is piped; --out writes a file.\n\n"
         "Inputs:\n\n"
-        "  images   PNG, JPEG and TIFF (one cell per page), 8 or 16 bits\n"
+        "  images   PNG, JPEG and TIFF (one cell per page) of any bit depth\n"
         "  arrays   npz files with images, train_images, val_images or test_images\n"
         "  stacks   TIFF files with a Z axis, or with several pages of at least 256 x 256 pixels; their nuclei are segmented "
         "roughly and cut out as `nephros data prepare` does, which also takes an exact mask\n"
@@ -41,9 +41,13 @@ def predict(argv: list[str]) -> int:
         "  prediction_set          classes that contain the true one as often as --coverage says\n"
         "  is_ood, ood_reasons     whether and why the cell is out of distribution, unlike the training cells\n"
         "  error                   why there is no prediction\n\n"
-        "Conversions, which notes list: images are resized to the model's input (bicubic) and padded with black to keep the "
-        "aspect ratio; 16-bit pixels are scaled so that the brightest pixel of all 16-bit images (or --white-level) becomes "
-        "255; color becomes grayscale by 0.299 red + 0.587 green + 0.114 blue, and alpha is dropped.\n\n"
+        "Conversions, which notes list:\n\n"
+        "  values   are read as stored, not as displayed: without look-up tables and inversion\n"
+        "  scale    pixels of more than 8 bits are scaled so that --white-level becomes 255; by default the training images' or, "
+        "if those had 8 bits, the brightest pixel of all inputs\n"
+        "  color    for a model of grayscale, a color image with a signal in one color is that color's plane (--channel picks "
+        "one); any other becomes 0.299 red + 0.587 green + 0.114 blue, and alpha is dropped\n"
+        "  size     images are resized to the model's input (bicubic), and padded with black to keep the aspect ratio\n\n"
         "Exit status: 0 if every input was classified, 1 if some were not (or an overlay could not be painted), 2 if none was. "
         "The table is written in any case.\n\n"
         "For research only, not for diagnosis.",
@@ -54,11 +58,14 @@ def predict(argv: list[str]) -> int:
     parser.option("coverage", "how often prediction sets contain the true class, such as 0.95 (default: 0.9)", float)
     parser.option(
         "white-level",
-        "16-bit pixel value that becomes 255, such as 4095 or 65535 (default: the brightest pixel)",
+        "pixel value that becomes 255 in images of more than 8 bits, such as 4095 or 65535 (default: that of the training "
+        "images, else the brightest pixel of all inputs)",
         float,
     )
     parser.option(
-        "channel", "of stacks: index of the channel with the nuclei, from 0; required if there are several", int
+        "channel",
+        "index of the channel with the nuclei, from 0; required for stacks with several; of color 0 is red",
+        int,
     )
     parser.option("image", "of stacks: index of the image, from 0, in files that hold several", int)
     parser.option(

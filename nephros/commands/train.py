@@ -7,7 +7,14 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from nephros.commands.messages import print_line
-from nephros.commands.parser import DATA_OPTION_HELP, DEVICE_HELP, CommandParser, require_tune_extra
+from nephros.commands.parser import (
+    CHANNEL_HELP,
+    DATA_OPTION_HELP,
+    DEVICE_HELP,
+    WHITE_LEVEL_HELP,
+    CommandParser,
+    require_tune_extra,
+)
 from nephros.errors import InvalidArgument, NephrosError
 from nephros.recipe import Recipe
 from nephros.recipe_io import add_recipe_arguments, apply_overrides, get_recipe
@@ -28,7 +35,8 @@ def _build_parser() -> tuple[CommandParser, set[str]]:
     parser.option("data", DATA_OPTION_HELP)
     parser.option(
         "size",
-        "pixels per side: the 28, 64, 128 or 224 version of a MedMNIST set, or what a folder's images are resized to",
+        "pixels per side: the 28, 64, 128 or 224 version of a MedMNIST set, or what a folder's images are resized to, padded "
+        "with black to keep their aspect ratio",
         int,
     )
     parser.option("subset", "train on this many images, drawn in proportion to the classes", int)
@@ -38,6 +46,8 @@ def _build_parser() -> tuple[CommandParser, set[str]]:
         metavar="TRAIN,VAL",
     )
     parser.option("data-seed", "seed of a folder's split, of --subset and of --resplit (default: 0)", int)
+    parser.option("white-level", WHITE_LEVEL_HELP, float, "VALUE")
+    parser.option("channel", CHANNEL_HELP, int)
     parser.option(
         "teachers",
         "finished runs on the same data, whose mean probabilities are learned too, with the weight --distillation_weight",
@@ -124,4 +134,7 @@ def _recipe_from_study(args: dict[str, Any]) -> Recipe:
             raise NephrosError("The study was run on data from Python: name the data with --data.")
         args |= {"data": request["source"]} | ({"size": request["size"]} if request["size"] else {})
         args.setdefault("data_seed", request["seed"])
+        for option in ("white_level", "channel"):
+            if (value := request.get(option)) is not None:
+                args.setdefault(option, value)
     return recipe

@@ -6,7 +6,14 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from nephros.commands.messages import print_line
-from nephros.commands.parser import DATA_OPTION_HELP, DEVICE_HELP, CommandParser, require_tune_extra
+from nephros.commands.parser import (
+    CHANNEL_HELP,
+    DATA_OPTION_HELP,
+    DEVICE_HELP,
+    WHITE_LEVEL_HELP,
+    CommandParser,
+    require_tune_extra,
+)
 from nephros.errors import NephrosError
 
 if TYPE_CHECKING:
@@ -32,7 +39,7 @@ A search space is a YAML file of recipe fields, such as:
 
 _RUN_OPTIONS = ("workers", "storage", "ray_address", "max_minutes", "data")
 """Parameters that may change when a study is resumed, as its result doesn't depend on them."""
-_NON_PLAN_OPTIONS = (*_RUN_OPTIONS, "size", "data_seed", "checkpoint_dir")
+_NON_PLAN_OPTIONS = (*_RUN_OPTIONS, "size", "data_seed", "white_level", "channel", "checkpoint_dir")
 
 
 def _build_parser() -> CommandParser:
@@ -45,6 +52,8 @@ def _build_parser() -> CommandParser:
         int,
     )
     parser.option("data-seed", "seed of a folder's split (default: 0)", int)
+    parser.option("white-level", WHITE_LEVEL_HELP, float, "VALUE")
+    parser.option("channel", CHANNEL_HELP, int)
     parser.option(
         "max-epochs",
         "epochs that the best configurations are trained for; Hyperband's R (default: 27)",

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.data.input_conversion import DEFAULT_CONVERSION, InputConversion
 from nephros.errors import InvalidArgument, UnknownName
 
 Float32Array = NDArray[np.float32]
@@ -93,6 +94,8 @@ class Dataset:
     """MedMNIST's term: ``multi-class``, ``binary-class`` or ``ordinal-regression``; all are trained as single-label."""
     warnings: tuple[str, ...] = ()
     """One sentence for each unusual property, such as a class that validation lacks."""
+    input_conversion: InputConversion = DEFAULT_CONVERSION
+    """How its files became these images; a model that is trained on them converts its inputs likewise."""
 
     def __post_init__(self) -> None:
         """Raise InvalidArgument unless each class has a name of its own."""

@@ -4,39 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import io
-import struct
 import threading
 import warnings
-import zlib
 from collections.abc import Iterator
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
+from nephros.data.decoded_image import DecodedImage
 from nephros.data.foreign_formats import HEAD_BYTES, foreign_format, overview_format
-from nephros.data.tiff_transcoding import needs_transcoding, transcode_pages, unsupported_pixels
+from nephros.data.input_files import TIFF_MAGIC
+from nephros.data.stored_pixels import stored_pixels
+from nephros.data.tiff_decoding import count_pages, is_misread_by_pillow, pillow_reads_stored_values
+from nephros.data.tiff_pixels import read_tiff_page
 from nephros.errors import FileError, NephrosError
 
 IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg"})
 PILLOW_FORMATS = ("PNG", "TIFF", "JPEG")
 """The only formats that are decoded, whatever a file is called: some of Pillow's other decoders start programs."""
-GRAYSCALE_MODES, COLOR_MODES = (
-    ("1", "L", "LA", "La"),
-    ("RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"),
-)
 MAX_PIXELS = 25_000_000
 """Pixels per page: far more than any image of one cell has, and few enough to decode."""
 MAX_PAGES = 100_000
-MIN_SIDE = 4
-"""Shortest side, in pixels, of an image that can show a cell."""
 
-# Everything that Pillow's decoders raise for missing or changed bytes.
-DECODE_ERRORS = (
-    OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, AttributeError, OverflowError, struct.error,
-    zlib.error, RuntimeError, AssertionError, ZeroDivisionError, NotImplementedError,
-)  # fmt: skip
 # What Pillow raises for an image that is far larger than any image of one cell.
 _BOMB_ERRORS = (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError)
 
@@ -67,55 +56,36 @@ def strict_pillow_warnings() -> Iterator[None]:
                 _warning_filters.close()
 
 
-def decode_image(name: object, data: bytes) -> NDArray[Any]:
+def decode_image(name: object, data: bytes) -> DecodedImage:
     """Decode a file that holds a single image.
 
     Args:
         name: names the file at the beginning of an error's message.
         data: the file's bytes.
 
-    Returns:
-        (h, w) uint8 or a wider integer type where the image is grayscale, (h, w, 3) uint8 where it has color. Alpha is dropped.
-
     Raises:
         FileError: the bytes are damaged, are of another format, or hold several images.
+        MissingDependency: the pixels can be read with the extra `stacks` only.
     """
-    if needs_transcoding(data):
-        pages = transcode_pages(name, data, MAX_PIXELS)
-        data = next(pages)
-        if next(pages, None) is not None:
-            raise FileError(
-                str(name), f"{name} has several pages; save one image per cell, such as its maximum projection."
-            )
     with _open_image(name, data) as image:
-        n_frames = _n_frames(image)
+        n_frames = _n_frames(name, image, data)
         if n_frames > 1:
             raise FileError(
                 str(name),
                 f"{name} has {n_frames} pages or frames; save one image per cell, such as its maximum projection.",
             )
-        return _page_pixels(name, image)
+        return _decode_page(name, image, data, 0)
 
 
-def decode_pages(name: object, data: bytes) -> Iterator[NDArray[Any]]:
+def decode_pages(name: object, data: bytes) -> Iterator[DecodedImage]:
     """Decode a file page by page: each page of a TIFF file, or the single image of any other file.
 
-    Arguments and pages are those of `decode_image`.
-
-    Raises:
-        FileError: at the first page that can't be decoded, after the pages before it.
-        MissingDependency: the pages are compressed in a way that needs the extra `stacks`.
+    Arguments and errors are those of `decode_image`; they are raised at the first page that can't be decoded, after the pages
+    before it.
     """
-    if needs_transcoding(data):
-        for page, page_data in enumerate(transcode_pages(name, data, MAX_PIXELS)):
-            if page == MAX_PAGES:
-                raise FileError(str(name), f"{name} has more than {MAX_PAGES:,} pages; split it into smaller files.")
-            with _open_image(name, page_data) as image:
-                yield _page_pixels(name, image)
-        return
     with _open_image(name, data) as image:
-        n_frames = _n_frames(image)
-        if n_frames > 1 and image.format != "TIFF":
+        n_frames = _n_frames(name, image, data)
+        if n_frames > 1 and image is not None and image.format != "TIFF":
             raise FileError(
                 str(name),
                 f"{name} is animated or has {n_frames} frames; save one image per cell, or a TIFF with one page per cell.",
@@ -124,37 +94,37 @@ def decode_pages(name: object, data: bytes) -> Iterator[NDArray[Any]]:
             raise FileError(str(name), f"{name} has {n_frames:,} pages; split it into files of at most {MAX_PAGES:,}.")
         for page in range(n_frames):
             page_name = f"{name}, page {page}," if n_frames > 1 else name
-            with _translate_decode_errors(page_name, data):
-                image.seek(page)
-            yield _page_pixels(page_name, image)
+            yield _decode_page(page_name, image, data, page)
 
 
 @contextlib.contextmanager
-def _open_image(name: object, data: bytes) -> Iterator[Image.Image]:
+def _open_image(name: object, data: bytes) -> Iterator[Image.Image | None]:
+    """Open an image in Pillow, or yield None for a TIFF file with a kind of pixels that Pillow doesn't know."""
     if file_format := overview_format(name):
         raise FileError(str(name), file_format.message(name))
+    image: Image.Image | None = None
     with _translate_decode_errors(name, data):
-        image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
-    with image, _translate_decode_errors(name, data):
+        try:
+            image = None if is_misread_by_pillow(data) else Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
+        except UnidentifiedImageError:
+            if not data.startswith(TIFF_MAGIC):
+                raise
+    with image or contextlib.nullcontext(), _translate_decode_errors(name, data):
         yield image
 
 
 @contextlib.contextmanager
 def _translate_decode_errors(name: object, data: bytes) -> Iterator[None]:
-    """Turn what Pillow raises into a FileError whose message begins with `name`."""
+    """Turn what decoders raise into a FileError whose message begins with `name`."""
     try:
         yield
     except NephrosError:
         raise
     except _BOMB_ERRORS as error:
         raise _too_large_error(name) from error
-    except DECODE_ERRORS as error:
+    except Exception as error:  # for missing or changed bytes, Pillow, tifffile and the decoders below raise every kind
         if file_format := foreign_format(data[:HEAD_BYTES], name):
             raise FileError(str(name), file_format.message(name)) from error
-        if pixels_text := unsupported_pixels(data):
-            raise FileError(
-                str(name), f"{name} has {pixels_text}; save it in grayscale or RGB, with 8 or 16 bits per sample."
-            ) from error
         raise FileError(
             str(name), f"{name} is damaged or not an image; copy it again from its source, or save it as PNG or TIFF."
         ) from error
@@ -164,23 +134,25 @@ def _too_large_error(name: object, size_text: str = "is") -> FileError:
     return FileError(str(name), f"{name} {size_text} far too large for an image of one cell; crop the cells out first.")
 
 
-def _n_frames(image: Image.Image) -> int:
-    return int(getattr(image, "n_frames", 1))
+def _n_frames(name: object, image: Image.Image | None, data: bytes) -> int:
+    return count_pages(name, data) if image is None else int(getattr(image, "n_frames", 1))
 
 
-def _page_pixels(name: object, image: Image.Image) -> NDArray[Any]:
-    """Return the current page's pixels."""
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise _too_large_error(name, f"has {width}x{height} pixels,")
+def _decode_page(name: object, image: Image.Image | None, data: bytes, page: int) -> DecodedImage:
+    """Return the stored values of one page, by tifffile where Pillow doesn't give them."""
     with _translate_decode_errors(name, b""):
-        image.load()
-        mode = image.mode
-        if mode in GRAYSCALE_MODES:
-            return np.asarray(image.convert("L"))
-        if mode in COLOR_MODES:
-            # A palette with transparency is converted to RGBA first, so that alpha is dropped and not blended.
-            return np.asarray((image.convert("RGBA") if mode in ("P", "PA") else image).convert("RGB"))
-        if mode.startswith("I"):
-            return np.asarray(image)
-    raise FileError(str(name), f"{name} has pixels of Pillow's mode {mode}; save it with 8 or 16 bits per pixel.")
+        if image is None or (isinstance(image, TiffImageFile) and not _seek_stored_values(image, page)):
+            return read_tiff_page(name, data, page, MAX_PIXELS)
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise _too_large_error(name, f"has {width}x{height} pixels,")
+        return stored_pixels(name, image, data)
+
+
+def _seek_stored_values(image: TiffImageFile, page: int) -> bool:
+    """Go to a page; return whether Pillow gives its stored values."""
+    try:
+        image.seek(page)
+    except SyntaxError:  # of a kind of pixels that Pillow doesn't know
+        return False
+    return pillow_reads_stored_values(image.tag_v2)

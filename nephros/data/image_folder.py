@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from nephros.console import progress_bar
 from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, missing_class_warnings
-from nephros.data.folder_scan import ImageFile, file_warnings, scan_folder
-from nephros.data.image_decoding import decode_image, strict_pillow_warnings
-from nephros.data.image_transforms import to_uint8
-from nephros.data.input_files import read_bytes
+from nephros.data.folder_images import read_folder_images
+from nephros.data.folder_scan import file_warnings, scan_folder
+from nephros.data.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion
 from nephros.data.splitting import stratified_split
-from nephros.errors import FileError, InvalidArgument
-
-_MIN_FILES_FOR_PROGRESS = 2000
+from nephros.errors import InvalidArgument
 
 
-def open_folder(path: str | Path, *, size: int | None = None, seed: int = 0) -> Dataset:
+def open_folder(
+    path: str | Path,
+    *,
+    size: int | None = None,
+    seed: int = 0,
+    conversion: InputConversion = DEFAULT_CONVERSION,
+    shape: CellShape | None = None,
+) -> Dataset:
     """Open a folder of images.
 
     Args:
         path: contains CLASS/IMAGE, which is split here 7:1:2 by class, or {train,val,test}/CLASS/IMAGE. The names of the
             subfolders are the class names, in order, numbers by value. Images in subfolders of a class belong to it. Hidden
             files and files that are not PNG, TIFF or JPEG are skipped, and a warning counts them.
-        size: resize every image to (size, size) pixels with Pillow's bicubic filter; None requires images of one size.
+        size: resize every image to (size, size) pixels with Pillow's bicubic filter, padded with black to keep the aspect
+            ratio; None requires images of one size.
         seed: of the split.
+        conversion: how images become cells. Without a white level, images of more than 8 bits are scaled by one factor, so that
+            the folder's brightest pixel becomes 255.
+        shape: channels, height and width of the cells of a model that is to be evaluated; wins over `size`.
 
     Returns:
-        Images (n, h, w) uint8 where all are grayscale, else (n, h, w, 3). Alpha is dropped. 16-bit images are scaled by one
-        factor, so that the folder's brightest pixel becomes 255.
+        Images (n, h, w) uint8 where all are grayscale, else (n, h, w, 3).
 
     Raises:
         FileError: the folder has no classes or too few images, or an image can't be read or doesn't fit the others.
@@ -44,7 +46,8 @@ def open_folder(path: str | Path, *, size: int | None = None, seed: int = 0) -> 
         raise InvalidArgument("size", size, "at least 1 pixel")
     root = Path(path).expanduser().absolute()
     class_names, files, is_presplit, skipped = scan_folder(root)
-    images, sha256, notes = _read_images(root, files, size)
+    content = read_folder_images(root, files, size=size, conversion=conversion, shape=shape)
+    images, notes = content.images, list(content.details)
     labels = np.array([file.label for file in files], dtype=np.int64)
     if is_presplit:
         split_index = np.array([SPLITS.index(file.split) for file in files])
@@ -57,50 +60,8 @@ def open_folder(path: str | Path, *, size: int | None = None, seed: int = 0) -> 
         missing_class_warnings("val", val.labels, class_names)
         + missing_class_warnings("test", test.labels, class_names)
         + file_warnings(root, files, skipped, is_presplit)
+        + content.warnings
     )
-    provenance = Provenance(root.name, "own", str(root), sha256, detail="; ".join(notes))
+    provenance = Provenance(root.name, "own", str(root), content.sha256, detail="; ".join(notes))
     task = "binary-class" if len(class_names) == 2 else "multi-class"
-    return Dataset(train, val, test, class_names, provenance, task, warnings)
-
-
-def _read_images(root: Path, files: list[ImageFile], size: int | None) -> tuple[NDArray[np.uint8], str, list[str]]:
-    """Return all images in file order, the SHA-256 of their names and bytes, and notes on how they were changed."""
-    digest, images = hashlib.sha256(), []
-    show_progress = len(files) > _MIN_FILES_FOR_PROGRESS
-    with strict_pillow_warnings():
-        for file in progress_bar(files, "Reading images", len(files)) if show_progress else files:
-            data = read_bytes(file.path)
-            digest.update(f"{file.path.relative_to(root).as_posix()}\0{len(data)}\0".encode())
-            digest.update(data)
-            images.append(decode_image(file.path, data))
-            if size is None and images[-1].shape[:2] != images[0].shape[:2]:
-                raise FileError(
-                    file.path,
-                    f"{file.path} is {_size_text(images[-1])} and {files[0].path.name} {_size_text(images[0])}; "
-                    "give `size` to resize all images.",
-                )
-    images, notes = _unify_bit_depth(root, images)
-    if size is not None:
-        notes.append(f"resized to {size}x{size} pixels (bicubic)")
-        images = [np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.BICUBIC)) for p in images]
-    if any(image.ndim == 3 for image in images):
-        images = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images]
-    return np.stack(images), digest.hexdigest(), notes
-
-
-def _size_text(image: NDArray[Any]) -> str:
-    return f"{image.shape[0]}x{image.shape[1]} pixels"
-
-
-def _unify_bit_depth(root: Path, images: list[NDArray[Any]]) -> tuple[list[NDArray[Any]], list[str]]:
-    """Scale images of more than 8 bits to uint8 by one factor, so that intensities stay comparable between cells."""
-    is_high_bit_depth = [image.dtype != np.uint8 for image in images]
-    if not any(is_high_bit_depth):
-        return images, []
-    if not all(is_high_bit_depth):
-        raise FileError(root, f"{root} mixes 8-bit and 16-bit images; save all of them with the same bit depth.")
-    lowest, highest = min(int(image.min()) for image in images), max(int(image.max()) for image in images)
-    if lowest < 0:
-        raise FileError(root, f"{root} has images with negative pixels; save them with 8 or 16 unsigned bits.")
-    images_uint8 = [to_uint8(image, highest) for image in images]
-    return images_uint8, [f"16-bit pixels scaled so that the folder's maximum, {highest}, becomes 255"]
+    return Dataset(train, val, test, class_names, provenance, task, warnings, content.conversion)

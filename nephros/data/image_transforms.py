@@ -23,14 +23,14 @@ def to_grayscale(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return image if image.ndim == 2 else np.asarray(Image.fromarray(image).convert("L"))
 
 
-def to_uint8(image: NDArray[Any], white_level: float) -> NDArray[np.uint8]:
-    """Scale an image of any shape linearly so that 0 stays 0 and `white_level` becomes 255, and clip what is brighter.
+def to_uint8(image: NDArray[Any], white_level: float, black_level: float = 0.0) -> NDArray[np.uint8]:
+    """Scale an image of any shape linearly so that `black_level` becomes 0 and `white_level` 255, and clip what lies beyond.
 
     An image that is uint8 already is returned as it is.
     """
     if image.dtype == np.uint8:
         return image
-    return np.rint(np.clip(image * (255 / max(white_level, 1)), 0, 255)).astype(np.uint8)
+    return np.rint(np.clip((image - black_level) * (255 / (white_level - black_level)), 0, 255)).astype(np.uint8)
 
 
 def letterbox(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from nephros.data.dataset import Dataset, pixel_statistics
 from nephros.data.download import cache_dir, download
 from nephros.data.image_folder import open_folder
+from nephros.data.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion
 from nephros.data.medmnist import MEDMNIST, get_info
 from nephros.data.npz import open_npz
 from nephros.data.subset import resplit_train_val, subset_train
@@ -27,7 +28,11 @@ def load(
     seed: int = 0,
     subset: int | None = None,
     resplit: Sequence[int] | None = None,
+    white_level: float | None = None,
+    channel: int | None = None,
     download_if_missing: bool = False,
+    conversion: InputConversion = DEFAULT_CONVERSION,
+    shape: CellShape | None = None,
 ) -> Dataset:
     """Open a data set.
 
@@ -35,12 +40,17 @@ def load(
         source: the name of a MedMNIST data set such as ``tissuemnist``, ``synthetic``, or the path of an npz file or of a
             folder with one subfolder per class. A name takes precedence over a folder of the same name; write
             ``./tissuemnist`` for the folder.
-        size: pixels per side. Selects the file of a MedMNIST data set and resizes a folder's images; an npz file's images
-            must have this size already.
+        size: pixels per side. Selects the file of a MedMNIST data set and resizes a folder's images, padded with black to keep
+            the aspect ratio; an npz file's images must have this size already.
         seed: for a folder's split, synthetic cells, `subset` and `resplit`.
         subset: number of training images to keep, class-stratified; None keeps all.
         resplit: number of images in train and in validation, drawn again from the two together, before any subset.
+        white_level: pixel value that becomes 255 in a folder's images of more than 8 bits; None takes the folder's brightest.
+        channel: color plane, or sample, to take from a folder's images, from 0; None takes them as they are.
         download_if_missing: download a MedMNIST data set that is not on this machine.
+        conversion: how a model's training images were converted (`Dataset.input_conversion`), to convert a folder's likewise;
+            `white_level` and `channel` win over its own.
+        shape: channels, height and width of a model's cells, to which a folder's images are converted, whatever `size` is.
 
     Raises:
         NephrosError: the data set can't be found, opened or divided in this way.
@@ -48,8 +58,9 @@ def load(
     if seed < 0:
         # Commands and workflows call it `data_seed`, since their `seed` is the recipe's.
         raise InvalidArgument("data_seed", seed, "a whole number of at least 0")
-    dataset = _open_source(str(source), size, seed, download_if_missing)
-    if size is not None and dataset.image_size != (size, size):
+    conversion = conversion.override(white_level, channel)
+    dataset = _open_source(str(source), size, seed, download_if_missing, conversion, shape)
+    if size is not None and shape is None and dataset.image_size != (size, size):
         height, width = dataset.image_size
         raise IncompatibleError(f"{source} has images of {height}x{width} pixels, not {size}x{size}; leave out `size`.")
     dataset = dataset if resplit is None else resplit_train_val(dataset, resplit, seed)
@@ -62,6 +73,8 @@ def data_request(
     seed: int = 0,
     subset: int | None = None,
     resplit: Sequence[int] | None = None,
+    white_level: float | None = None,
+    channel: int | None = None,
 ) -> dict[str, Any]:
     """Return the arguments with which `load` opens the same data again, as plain JSON values for a run's record.
 
@@ -70,7 +83,15 @@ def data_request(
     is_builtin = str(source).lower() in (*MEDMNIST, SYNTHETIC, "")
     location = str(source) if is_builtin else str(Path(source).expanduser().absolute())
     resplit_sizes = None if resplit is None else list(resplit)
-    return {"source": location, "size": size, "subset": subset, "seed": seed, "resplit": resplit_sizes}
+    request = {"source": location, "size": size, "subset": subset, "seed": seed, "resplit": resplit_sizes}
+    return request | {"white_level": white_level, "channel": channel, "resize": "letterbox"}
+
+
+def load_request(request: Mapping[str, Any]) -> Dataset:
+    """Open the data of a request from `data_request`. One of earlier versions has no ``resize``: they stretched images."""
+    resize = request.get("resize", "stretch")
+    arguments = {key: value for key, value in request.items() if key != "resize"}
+    return load(**arguments, conversion=InputConversion(resize=resize))
 
 
 def find_local_file(name: str, size: int | None = None) -> Path | None:
@@ -139,7 +160,14 @@ def describe(dataset: Dataset) -> DatasetSummary:
     )
 
 
-def _open_source(source: str, size: int | None, seed: int, download_if_missing: bool) -> Dataset:
+def _open_source(
+    source: str,
+    size: int | None,
+    seed: int,
+    download_if_missing: bool,
+    conversion: InputConversion,
+    shape: CellShape | None,
+) -> Dataset:
     name = source.lower()
     if name == SYNTHETIC:
         if size not in (None, IMAGE_SIZE):
@@ -149,7 +177,7 @@ def _open_source(source: str, size: int | None, seed: int, download_if_missing: 
         return open_npz(_medmnist_path(name, size, download_if_missing))
     path = Path(source).expanduser()
     if path.is_dir():
-        return open_folder(path, size=size, seed=seed)
+        return open_folder(path, size=size, seed=seed, conversion=conversion, shape=shape)
     if path.exists() or path.suffix or path.name != source:
         return open_npz(path)
     raise UnknownName(

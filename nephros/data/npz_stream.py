@@ -11,7 +11,8 @@ from zipfile import ZipFile, ZipInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.image_decoding import MAX_PIXELS, MIN_SIDE
+from nephros.data.image_decoding import MAX_PIXELS
+from nephros.data.input_conversion import MIN_SIDE
 from nephros.data.input_files import InputFile, read_npy_header
 from nephros.data.npz_archive import open_archive, read_member_header, translate_read_errors
 from nephros.errors import FileError, NephrosError

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset, Split
-from nephros.data.load import load
+from nephros.data.load import load_request
 from nephros.data.subset import subset_train
 from nephros.errors import DivergedError, IncompatibleError, InvalidArgument
 from nephros.evaluation.calibration import apply_temperature, fit_temperature
@@ -219,7 +219,7 @@ def _load_training_data(run: RunFolder, info: RunInfo) -> Dataset:
         raise IncompatibleError(
             f"{run.root} was trained on data given in Python; packaging needs data with a path, to read it again."
         )
-    dataset = load(**info.data_request)
+    dataset = load_request(info.data_request)
     if dataset.provenance.sha256 != info.data["sha256"]:
         raise IncompatibleError(
             f"The data of {run.root} ({dataset.provenance.path}) has changed since training: restore it."

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, cast
 
 from nephros.data.dataset import class_name_fault, describe_training_subset
+from nephros.data.input_conversion import InputConversion
 from nephros.data.medmnist import MEDMNIST
 from nephros.environment import __version__, git_commit
 from nephros.errors import FileError
@@ -63,6 +64,8 @@ class InputInfo(TypedDict):
     channels: int
     height: int
     width: int
+    conversion: NotRequired[dict[str, Any]]
+    """`nephros.data.input_conversion.InputConversion` of training, the default of prediction; absent in earlier cards."""
 
 
 class Quantization(TypedDict):
@@ -244,6 +247,7 @@ def make_card(
             "channels": info.input_spec["channels"],
             "height": info.input_spec["height"],
             "width": info.input_spec["width"],
+            "conversion": info.input_conversion,
         },
         "test_accuracy": test.metrics.accuracy if test else None,
         "test": _test_metrics(test.metrics, info.tta_views) if test else None,
@@ -363,6 +367,7 @@ def card_from_json(text: str | None, origin: str | Path) -> ModelCard:
     try:
         card = dict(json.loads(text or "")) if len(text or "") <= _MAX_CARD_LENGTH else {}
         input_spec = card["input"]
+        InputConversion.from_dict(input_spec.get("conversion", {}))
         is_valid = (
             card["format"] == CARD_FORMAT
             and len(card["conformal"]["quantiles"]) == N_LEVELS

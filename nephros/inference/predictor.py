@@ -12,13 +12,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from nephros.data.input_conversion import CellShape, InputConversion
 from nephros.errors import DivergedError, FileError, IncompatibleError, InvalidArgument, NephrosError
 from nephros.evaluation.calibration import prediction_sets
 from nephros.inference.bundled import bundled_file
 from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard, card_from_json
 from nephros.inference.onnx_file import DIGEST_METADATA_KEY, graph_sha256, has_finite_weights
 from nephros.inference.ood.detector import find_ood_reasons
-from nephros.inference.preprocessing import CellShape
 
 MAX_BATCH_PIXELS = 256 * 28 * 28
 """Pixels per call of the network; larger batches are no faster and take more memory."""
@@ -82,6 +82,8 @@ class Predictor:
         """The model card as plain JSON values; see `nephros.inference.model_card`."""
         input_spec = card["input"]
         self.channels, self.height, self.width = input_spec["channels"], input_spec["height"], input_spec["width"]
+        self.input_conversion = InputConversion.from_dict(input_spec.get("conversion", {}))
+        """How images become cells, as in training."""
         self.class_names = tuple(card["class_names"])
         self._conformal_quantiles = np.array(card["conformal"]["quantiles"])
 

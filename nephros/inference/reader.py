@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.data.decoded_image import DecodedImage
 from nephros.data.image_decoding import decode_pages, strict_pillow_warnings
+from nephros.data.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion, select_planes, to_cell
 from nephros.data.input_files import InMemoryFile, read_bytes
 from nephros.data.npz_stream import ImageArray, UnreadableInput
 from nephros.errors import FileError
 from nephros.inference.discovery import InputDiscovery, unreadable_message
-from nephros.inference.preprocessing import CellShape, preprocess, rejection_reason
 from nephros.microscopy.detect import count_channels, read_bytes_unless_stack, unexplained_pages
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 MAX_BATCH_CELLS, MAX_BATCH_BYTES = 2048, 64 << 20
 MAX_CELL_CHANNELS = 8
 """Channels up to which the pages of a file that calls them so are channels of one cell, and not cells."""
+_SHALLOW_NOTE = "8-bit pixels taken as they are, although the training images had more bits"
 SizeCheck = Callable[[object, int, int], None]
 """Called with a file's name, the number of cells about to be read from it, and the pixels of each; raises to refuse them."""
 CellBatch = tuple[NDArray[np.int64], NDArray[np.uint8]]
@@ -54,6 +56,9 @@ class CellReader:
         white_level: float | None = None,
         check_size: SizeCheck = lambda _name, _cells, _pixels: None,
         stack_options: StackOptions | None = None,
+        *,
+        conversion: InputConversion = DEFAULT_CONVERSION,
+        channel: int | None = None,
     ) -> None:
         """Take images, stacks, npz files and folders of them, as paths or as bytes in memory.
 
@@ -61,9 +66,12 @@ class CellReader:
             inputs: folders are searched for PNG, TIFF, JPEG and npz files, in sorted order; hidden files are skipped.
                 A stack in memory is refused, since cutting it writes temporary files.
             shape: the model's input shape: channels (1 or 3), height, width.
-            white_level: pixel value of 16-bit images that becomes 255; None takes the brightest pixel of all of them.
+            white_level: pixel value that becomes 255 in images of more than 8 bits; None takes that of `conversion` or, where it
+                has none, the brightest pixel of all inputs.
             check_size: called before cells are read; by then the first page of a file has been decoded.
             stack_options: channel, image and voxel size of stacks whose files leave them open.
+            conversion: how the model's training images were converted.
+            channel: plane to take from images of several, from 0; None takes that of `conversion`.
         """
         self.sources: list[CellSource] = []
         """By row."""
@@ -80,13 +88,25 @@ class CellReader:
         self.n_read = 0
         """Number of files, and rows of arrays, read so far."""
         self._stack_options = stack_options
-        self.shape, self._white_level, self._check_size = shape, white_level, check_size
-        self._max_intensity = 0
-        # 16-bit inputs (page -> row), whose white level is known only once all inputs have been read.
+        self.shape, self._check_size = shape, check_size
+        plane = channel if stack_options is None or stack_options.channel is None else stack_options.channel
+        self._training, self._conversion = conversion, conversion.override(white_level, plane)
+        self._channel = plane
+        self._stack_white_level, self._level_origin = (
+            white_level,
+            "" if white_level is not None else " (as in training)",
+        )
+        # The brightest pixel of all inputs with integer pixels, and of all with floating-point pixels (dtype kind "f").
+        self._brightest: dict[bool, float] = {}
+        # Inputs of more than 8 bits (page -> row), whose white level is known only once all inputs have been read.
         self._deferred: list[tuple[Path | InMemoryFile | ImageArray, dict[int, int]]] = []
         discovery = InputDiscovery(inputs)
         self._items = discovery.items
         self.input_notes += [note] if (note := discovery.skipped_note()) else []
+        if white_level is not None and conversion.white_level not in (None, white_level):
+            self.input_notes.append(
+                f"white level {white_level:g} in place of {conversion.white_level:g}, which the training images had"
+            )
         self._batch_size = max(1, min(MAX_BATCH_CELLS, MAX_BATCH_BYTES // math.prod(shape)))
 
     def __len__(self) -> int:
@@ -139,20 +159,20 @@ class CellReader:
                 if channel is not None and page != channel:
                     page += 1
                     continue
-                self._check_size(item, 1, image.shape[0] * image.shape[1])
-                row, source = len(self.sources), CellSource(name, page)
+                self._check_size(item, 1, image.pixels.shape[0] * image.pixels.shape[1])
+                source = CellSource(name, page)
                 page += 1
-                if rejection := rejection_reason(item, image):
-                    self._add_error_row(source, rejection)
+                try:
+                    row, cell = len(self.sources), self._convert(item, image)
+                except FileError as error:
+                    self._add_error_row(source, str(error))
                     continue
-                if image.dtype != np.uint8 and self._white_level is None:
-                    self._max_intensity = max(self._max_intensity, int(image.max()))
+                self.sources.append(source)
+                if cell is None:
                     deferred_rows[source.index] = row
-                    self.sources.append(source)
                 else:
-                    cell = self._preprocess(image, row)
-                    self.sources.append(source)
-                    yield row, cell
+                    is_shallow = image.pixels.dtype == np.uint8 and self._training.white_level is not None
+                    yield row, self._with_notes(row, cell[0], cell[1] + [_SHALLOW_NOTE] * is_shallow)
         except Exception as error:
             self._add_error_row(CellSource(name, page), unreadable_message(item, error))
         if deferred_rows:
@@ -176,7 +196,7 @@ class CellReader:
                 f"{name} has {n_channels:,} channels by its metadata; they are taken for images of one cell each"
             )
             return None
-        channel = self._stack_options.channel if self._stack_options else None
+        channel = self._channel
         if channel is None or not 0 <= channel < n_channels:
             raise FileError(
                 name,
@@ -196,16 +216,32 @@ class CellReader:
         from nephros.microscopy.reader import StackOptions
 
         options = self._stack_options or StackOptions()
-        nuclei = extract_nuclei_from_file(path, self._white_level, self.progress, options)
+        nuclei = extract_nuclei_from_file(path, self._stack_white_level, self.progress, options)
         self.input_notes += map(_encodable, nuclei.notes)
         for number, image in zip(nuclei.ids.tolist(), nuclei.images, strict=True):
-            cell = self._preprocess(image, row := len(self.sources))
+            row = len(self.sources)
             self.sources.append(CellSource(_display_path(path), number))
-            yield row, cell
+            yield row, self._with_notes(row, *to_cell(path, DecodedImage(image, "gray"), self.shape, self._conversion))
 
-    def _preprocess(self, image: NDArray[Any], row: int) -> NDArray[np.uint8]:
-        white_level = self._max_intensity if self._white_level is None else self._white_level
-        cell, conversions = preprocess(image, self.shape, white_level)
+    def _convert(
+        self, name: object, image: DecodedImage, brightest: dict[bool, float] | None = None
+    ) -> tuple[NDArray[np.uint8], list[str]] | None:
+        """Return a cell and its conversions, or None where the white level is unknown yet; raise FileError where it is no cell.
+
+        `brightest` is `_brightest` once all inputs are read.
+        """
+        planes = select_planes(name, image, self.shape[0], self._conversion.channel)
+        conversion, origin = self._conversion, self._level_origin
+        if planes.pixels.dtype != np.uint8 and conversion.white_level is None:
+            is_float = planes.pixels.dtype.kind == "f"
+            if brightest is None:
+                self._brightest[is_float] = max(self._brightest.get(is_float, 0.0), float(planes.pixels.max()))
+                return None
+            conversion, origin = replace(conversion, white_level=brightest[is_float]), " (the brightest of all inputs)"
+        return to_cell(name, planes, self.shape, conversion, origin)
+
+    def _with_notes(self, row: int, cell: NDArray[np.uint8], conversions: list[str]) -> NDArray[np.uint8]:
+        """Return a row's cell, and keep the conversions of its image."""
         for conversion in conversions:
             self.conversion_counts[conversion] = self.conversion_counts.get(conversion, 0) + 1
         if conversions:
@@ -213,55 +249,73 @@ class CellReader:
         return cell
 
     def _read_array(self, array: ImageArray) -> Iterator[CellBatch]:
-        """Yield an array's cells; of a 16-bit array only find the brightest pixel."""
+        """Yield an array's cells; of an array of more than 8 bits only find the brightest pixel, if that sets the white level."""
         name, first = _display_path(array.path), len(self.sources)
-        is_deferred = array.dtype != np.uint8 and self._white_level is None
+        deferred_rows: dict[int, int] = {}
         index = 0
         try:
             self._check_size(array.path, len(array), array.shape[1] * array.shape[2])
             for cells in array.iter_batches():
                 rows = np.arange(first + index, first + index + len(cells))
-                batch = None if is_deferred else self._preprocess_batch(cells, first + index)
                 self.sources += [CellSource(name, index + i, array.split) for i in range(len(cells))]
                 index += len(cells)
                 self.n_read += len(cells)
-                if batch is None:
-                    self._max_intensity = max(self._max_intensity, int(cells.max()))
-                else:
-                    yield rows, batch
+                if self._is_input_shape(cells):
+                    yield rows, cells
+                    continue
+                pending = []
+                for row, image in zip(rows.tolist(), cells, strict=True):
+                    try:
+                        cell = self._convert(f"{name}: image {row - first}", _as_decoded(image))
+                    except FileError as error:
+                        self.errors[row] = _encodable(str(error))
+                        continue
+                    if cell is None:
+                        deferred_rows[row - first] = row
+                    else:
+                        pending.append((row, self._with_notes(row, *cell)))
+                if pending:
+                    yield _collate(pending)
         except Exception as error:
             self._add_error_row(CellSource(name, index, array.split), unreadable_message(array.path, error))
-        if is_deferred:
-            self._deferred.append((array, {i: first + i for i in range(index)}))
+        if deferred_rows:
+            self._deferred.append((array, deferred_rows))
 
-    def _preprocess_batch(self, cells: NDArray[Any], first: int) -> NDArray[np.uint8]:
+    def _is_input_shape(self, cells: NDArray[Any]) -> bool:
+        """Return whether images of an array need no conversion."""
         channels, height, width = self.shape
-        if cells.dtype == np.uint8 and cells.shape[1:] == ((height, width) if channels == 1 else (height, width, 3)):
-            return cells
-        return np.stack([self._preprocess(cell, first + i) for i, cell in enumerate(cells)])
+        shape = (height, width) if channels == 1 else (height, width, channels)
+        return cells.dtype == np.uint8 and cells.shape[1:] == shape
 
     def _read_deferred(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Yield row and cell of every 16-bit image, now that the brightest pixel of all of them is known."""
+        """Yield row and cell of every image of more than 8 bits, now that the brightest pixel of all of them is known."""
         for item, row_by_index in self._deferred:
+            path = item.path if isinstance(item, ImageArray) else item
             try:
                 for index, image in enumerate(_iter_images(item)):
-                    if (row := row_by_index.get(index)) is not None:
-                        cell = self._preprocess(image, row)
-                        del row_by_index[index]
-                        yield row, cell
+                    if (row := row_by_index.get(index)) is None:
+                        continue
+                    cell = self._convert(path, image, self._brightest)
+                    del row_by_index[index]
+                    if cell is not None:
+                        yield row, self._with_notes(row, *cell)
                 if row_by_index:
                     raise EOFError("fewer images than before")
             except Exception as error:  # rows that failed the first time are not in row_by_index
-                path = item.path if isinstance(item, ImageArray) else item
                 self.errors |= dict.fromkeys(row_by_index.values(), _encodable(unreadable_message(path, error)))
 
 
-def _iter_images(item: Path | InMemoryFile | ImageArray) -> Iterator[NDArray[Any]]:
+def _iter_images(item: Path | InMemoryFile | ImageArray) -> Iterator[DecodedImage]:
     if not isinstance(item, ImageArray):
         yield from decode_pages(item, read_bytes(item))
     else:
         for batch in item.iter_batches():
-            yield from batch
+            yield from map(_as_decoded, batch)
+
+
+def _as_decoded(image: NDArray[Any]) -> DecodedImage:
+    """Return an image of an npz file: (h, w), or (h, w, 3) colors."""
+    return DecodedImage(image, "gray" if image.ndim == 2 else "color")
 
 
 def _display_path(path: Path | InMemoryFile) -> str:

@@ -10,9 +10,8 @@ from typing import IO
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from nephros.data.image_decoding import DECODE_ERRORS
 from nephros.data.input_files import TIFF_MAGIC, InputFile, read_bytes
-from nephros.data.tiff_transcoding import open_tags
+from nephros.data.tiff_decoding import open_tags
 from nephros.microscopy.ome import companion_text
 
 MIN_TISSUE_SIDE = 256
@@ -66,7 +65,7 @@ def is_stack(file: IO[bytes], path: Path | None = None) -> bool:
                 if _n_slices(description) > 1 or tags.get(_TAG_DEPTH, 1) > 1:
                     return True
             n_large_pages += min(tags.get(_TAG_WIDTH, 0), tags.get(_TAG_LENGTH, 0)) >= MIN_TISSUE_SIDE
-    except DECODE_ERRORS:
+    except Exception:  # of changed bytes, every kind is raised
         pass
     return n_large_pages > 1
 
@@ -102,7 +101,7 @@ def _first_page_tags(data: bytes) -> ImageFileDirectory_v2 | None:
         file = io.BytesIO(data)
         file.seek(tags.next)
         tags.load(file)
-    except DECODE_ERRORS:
+    except Exception:  # of changed bytes, every kind is raised
         return None
     return tags
 

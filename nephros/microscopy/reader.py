@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nephros.data.foreign_formats import HEAD_BYTES, foreign_format, overview_format
 from nephros.data.input_files import NPY_MAGIC, TIFF_MAGIC, read_magic, read_npy_header
-from nephros.data.tiff_transcoding import decode_page
+from nephros.data.tiff_decoding import decode_page
 from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.tiff_series import check_all_planes, open_series, translate_read_errors
 from nephros.microscopy.tiff_voxel_size import voxel_size_of_tiff

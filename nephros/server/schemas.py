@@ -27,7 +27,11 @@ class PredictParams(BaseModel):
         None,
         gt=0,
         le=2**31,
-        description="16-bit value that becomes 255; by default the brightest pixel of the request.",
+        description="Value that becomes 255 in images of more than 8 bits; by default the training images', or, of a model that "
+        "was trained on 8 bits, the brightest pixel of the request.",
+    )
+    channel: int | None = Field(
+        None, ge=0, le=255, description="Plane of color images, or channel, that shows the nuclei, from 0."
     )
     details: bool = Field(False, description="Add split, ood_reasons, notes and preview (a PNG as a data: URI).")
     explain: bool = Field(False, description="Add saliency_map: rows of values from 0 to 1, and the method.")
@@ -153,6 +157,9 @@ class InputFormat(BaseModel):
     channels: int
     height: int
     width: int
+    white_level: float | None = Field(
+        description="Value that became 255 in training images of more than 8 bits, and does by default; null if they had 8."
+    )
 
 
 class ModelInfo(BaseModel):

@@ -83,7 +83,15 @@ class Service:
         predictor = self.predictor
         loop = asyncio.get_running_loop()
         reader = await loop.run_in_executor(
-            self._pool, lambda: CellReader(files, predictor.input_shape, params.white_level, DecodeLimiter(limits))
+            self._pool,
+            lambda: CellReader(
+                files,
+                predictor.input_shape,
+                params.white_level,
+                DecodeLimiter(limits),
+                conversion=predictor.input_conversion,
+                channel=params.channel,
+            ),
         )
         chunks = _chunks(reader, params.row_range)
         try:

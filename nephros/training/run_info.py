@@ -54,6 +54,7 @@ def build_run_info(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=package_versions(),
         commit=git_commit(),
+        input_conversion=dataset.input_conversion.to_dict(),
         warnings=list(dataset.warnings),
     )
 

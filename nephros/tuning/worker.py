@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import torch
 
-from nephros.data.load import load
+from nephros.data.load import load_request
 from nephros.data.subset import tuning_subset
 from nephros.device import resolve_device
 from nephros.errors import NephrosError
@@ -27,7 +27,7 @@ from nephros.tuning.trial import TrialRunner, outcome_to_dict, task_from_dict
 def main() -> None:
     """Run tasks until the driver exits, which ends this process at once, even in the middle of an epoch.
 
-    The setup has the keys data_request (arguments of `nephros.load`), subset (or null) and its seed, device, threads, and
+    The setup has the keys data_request (of `nephros.data.load.load_request`), subset (or null) and its seed, device, threads, and
     store (the root of the CheckpointStore).
     """
     # Nothing else may write to the pipe that the driver reads.
@@ -57,7 +57,7 @@ def _read_lines(lines: queue.Queue[str]) -> None:
 def _serve(lines: queue.Queue[str], out: IO[str]) -> None:
     setup = json.loads(lines.get())
     torch.set_num_threads(setup["threads"])
-    dataset = load(**setup["data_request"])
+    dataset = load_request(setup["data_request"])
     if setup["subset"] is not None:
         dataset = tuning_subset(dataset, setup["subset"], setup["seed"])
     runner = TrialRunner(dataset, resolve_device(setup["device"]), CheckpointStore(setup["store"]))

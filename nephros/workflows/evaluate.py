@@ -15,7 +15,8 @@ from torch import nn
 from nephros import device as devices
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import SPLITS, Dataset, images_sha256
-from nephros.data.load import load
+from nephros.data.input_conversion import InputConversion
+from nephros.data.load import load, load_request
 from nephros.environment import git_commit, package_versions
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.evaluation.scoring import Evaluation, align_classes, check_compatible, evaluate_model
@@ -38,8 +39,9 @@ def evaluate(
     Args:
         run: the run folder.
         split: train, val or test.
-        data: name, path or Dataset; by default the data that the run was trained on. Classes are matched by name; where the
-            names differ, the shared classes are scored, and a warning names the others.
+        data: name, path or Dataset; by default the data that the run was trained on. A folder's images are converted as those
+            of the training data were. Classes are matched by name; where the names differ, the shared classes are scored, and
+            a warning names the others.
         device: auto, cpu or cuda.
 
     Raises:
@@ -73,11 +75,18 @@ def _load_dataset(folder: RunFolder, info: RunInfo, data: str | Path | Dataset |
     if isinstance(data, Dataset):
         return data
     if data is not None:
-        return load(data, size=info.data_request["size"], seed=info.data_request["seed"])
+        spec = info.input_spec
+        return load(
+            data,
+            size=info.data_request["size"],
+            seed=info.data_request["seed"],
+            conversion=InputConversion.from_dict(info.input_conversion),
+            shape=(spec["channels"], spec["height"], spec["width"]),
+        )
     if not info.data_request["source"]:
         hint = f"{folder.root} was trained on data given in Python, which is not stored."
         raise InvalidArgument("data", "missing", "named for this run", hint=hint)
-    return load(**info.data_request)
+    return load_request(info.data_request)
 
 
 def score_split(

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from nephros.errors import InvalidArgument
 from nephros.evaluation.calibration import check_coverage
 from nephros.exporters.loading import load_predictor
 from nephros.inference.model_card import ModelCard
@@ -41,8 +40,10 @@ def predict(
             ``images``, ``train_images``, ``val_images`` or ``test_images``, and folders of them.
         model: a run folder, an exported file, a `Predictor`, or None for the bundled model.
         coverage: probability, above 0 to 1, with which a prediction set shall contain the true class.
-        white_level: pixel value of 16-bit images that becomes 255; None takes the brightest pixel of all of them.
-        channel: index of the channel that shows the nuclei, in stacks, and images of single cells, with several.
+        white_level: pixel value that becomes 255 in images of more than 8 bits; None takes that of the training images or, where
+            the model was trained on 8 bits, the brightest pixel of all inputs, so that predictions depend on the other inputs.
+        channel: index of the channel that shows the nuclei, in stacks with several, or of the plane, in color images, and images
+            of single cells with several channels; None takes the training images' or the only plane with a signal.
         image: index of the image, in stacks whose files hold several; None takes the only one with several slices, else the
             first.
         axes: what the dimensions of stacks are, such as ``"ZYX"`` for slices saved as channels; None takes the files' word.
@@ -55,10 +56,6 @@ def predict(
         InvalidArgument: `coverage`, `white_level` or `voxel_size` is out of range.
         NephrosError: the model can't be opened. An image that can't be read raises nothing.
     """
-    if white_level is not None and not 0 < white_level <= 2**31:
-        raise InvalidArgument(
-            "white_level", white_level, "above 0 and at most 2147483648, such as 4095 for 12-bit cameras"
-        )
     check_coverage(coverage)
     if voxel_size is not None:
         voxel_size = check_voxel_size("voxel_size", voxel_size)
@@ -68,6 +65,7 @@ def predict(
         predictor.input_shape,
         white_level,
         stack_options=StackOptions(channel, image, voxel_size, axes),
+        conversion=predictor.input_conversion,
     )
     shift_check = DatasetShiftCheck(predictor.card)
     batches = []

@@ -21,6 +21,7 @@ from nephros.data.dataset import Dataset
 from nephros.data.load import find_local_file, load
 from nephros.errors import InvalidArgument, NephrosError
 from nephros.exporters.loading import load_predictor
+from nephros.inference.predictor import Predictor
 from nephros.interpretability.similar_cells import build_reference_index
 from nephros.server.access import (
     AccessPolicy,
@@ -86,7 +87,7 @@ def serve(
     with contextlib.closing(_bind_socket(host or DEFAULT_HOST, port)) as sock:
         access, is_generated = _access_policy(sock, host, parse_allowed_hosts(allow_host), token)
         predictor = load_predictor(model)
-        dataset = _load_reference_data(reference_data, predictor.class_names)
+        dataset = _load_reference_data(reference_data, predictor)
         reference_index = None if dataset is None else build_reference_index(predictor, dataset)
         samples = build_sample_cells(dataset)
         del dataset
@@ -178,15 +179,17 @@ def _bind_socket(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _load_reference_data(reference_data: str | Path | None, class_names: tuple[str, ...]) -> Dataset | None:
+def _load_reference_data(reference_data: str | Path | None, predictor: Predictor) -> Dataset | None:
     """Return the data to take reference cells from, by default TissueMNIST if it is here and has the model's classes."""
     if reference_data is not None:
-        return None if str(reference_data) == "none" else load(reference_data)
+        if str(reference_data) == "none":
+            return None
+        return load(reference_data, conversion=predictor.input_conversion, shape=predictor.input_shape)
     if find_local_file(DEFAULT_REFERENCE_DATA) is None:
         return None
     with contextlib.suppress(NephrosError):  # a default that can't be read is no error
         dataset = load(DEFAULT_REFERENCE_DATA)
-        return dataset if dataset.class_names == class_names else None
+        return dataset if dataset.class_names == predictor.class_names else None
     return None
 
 

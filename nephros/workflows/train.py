@@ -15,7 +15,7 @@ import torch
 from nephros import device as devices
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
-from nephros.data.load import data_request, load
+from nephros.data.load import data_request, load_request
 from nephros.data.subset import subset_train
 from nephros.distributed import DistributedContext, is_torchrun_restart, process_group, under_torchrun
 from nephros.errors import FileError, InvalidArgument
@@ -50,6 +50,8 @@ def train(
     subset: int | None = None,
     resplit: Sequence[int] | None = None,
     data_seed: int = 0,
+    white_level: float | None = None,
+    channel: int | None = None,
     teachers: Sequence[str | Path] = (),
     init: str | Path | None = None,
     freeze: str | Sequence[str] = (),
@@ -63,7 +65,7 @@ def train(
         data: a name, a path or an open Dataset.
         out: the run folder, which must not exist yet (default: runs/RECIPE-DATE-TIME).
         device: auto, cpu or cuda.
-        size, subset, resplit, data_seed: passed to `nephros.load`; for data given by name or path.
+        size, subset, resplit, data_seed, white_level, channel: passed to `nephros.load`; for data given by name or path.
         teachers: finished runs on the same data, for a recipe with a `distillation_weight`.
         init: weights to start from, of the recipe's network: ``bundled`` (the bundled model) or its recipe's name, a run folder,
             or a .safetensors file. They bring their normalization of the inputs; the last layer begins anew for other classes.
@@ -75,7 +77,7 @@ def train(
     """
     # Through the parser, which rejects values of the wrong type, and makes 1 and 1.0 the same recipe.
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe_from_dict(recipe.to_dict(), "The recipe")
-    request = _data_request(data, size, data_seed, subset, resplit)
+    request = _data_request(data, size, data_seed, subset, resplit, white_level, channel)
     freeze = freeze.split(",") if isinstance(freeze, str) else list(freeze)
     check_init(recipe, init, freeze)
     with process_group() as context:
@@ -85,7 +87,7 @@ def train(
             _check_same_run(RunFolder.open(out), recipe, request)
             return resume(out, data if isinstance(data, Dataset) else None, device=device)
         torch_device = context.local_device(devices.resolve_device(device))
-        dataset = data if isinstance(data, Dataset) else load(**request | {"source": data})
+        dataset = data if isinstance(data, Dataset) else load_request(request | {"source": data})
         dataset = _limit_training_images(recipe, dataset)
         check_tta_views(recipe, dataset)
         model = _init_model(recipe, dataset, context)
@@ -138,7 +140,7 @@ def resume(run: str | Path, data: Dataset | None = None, *, device: str | None =
             raise InvalidArgument(
                 "data", data, f"the Dataset that {folder.root} was trained on, since it was not loaded by name or path"
             )
-        dataset = _limit_training_images(recipe, load(**info.data_request) if data is None else data)
+        dataset = _limit_training_images(recipe, load_request(info.data_request) if data is None else data)
         if dataset.provenance.sha256 != info.data["sha256"]:
             raise _changed_error(folder, f"the data ({dataset.provenance.path})")
         model = _init_model(recipe, dataset, context)
@@ -158,16 +160,24 @@ def resume(run: str | Path, data: Dataset | None = None, *, device: str | None =
 
 
 def _data_request(
-    data: str | Path | Dataset, size: int | None, data_seed: int, subset: int | None, resplit: Sequence[int] | None
+    data: str | Path | Dataset,
+    size: int | None,
+    data_seed: int,
+    subset: int | None,
+    resplit: Sequence[int] | None,
+    white_level: float | None,
+    channel: int | None,
 ) -> dict[str, Any]:
     """Return the arguments of `nephros.load` that run.json records; an open Dataset takes none of them."""
     if isinstance(data, Dataset):
-        for parameter, value in {"size": size, "subset": subset, "resplit": resplit}.items():
+        options = {"size": size, "subset": subset, "resplit": resplit, "white_level": white_level, "channel": channel}
+        for parameter, value in options.items():
             if value is not None:
                 raise InvalidArgument(
                     parameter, value, "left out for an open Dataset", hint="Pass it to `nephros.load` instead."
                 )
-    return data_request("" if isinstance(data, Dataset) else data, size, data_seed, subset, resplit)
+    source = "" if isinstance(data, Dataset) else data
+    return data_request(source, size, data_seed, subset, resplit, white_level, channel)
 
 
 def _init_model(recipe: Recipe, dataset: Dataset, context: DistributedContext) -> Classifier | None:

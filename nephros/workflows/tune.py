@@ -16,7 +16,7 @@ import torch
 
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
-from nephros.data.load import data_request, load
+from nephros.data.load import data_request, load_request
 from nephros.data.subset import tuning_subset
 from nephros.device import resolve_device
 from nephros.environment import available_memory
@@ -69,6 +69,8 @@ def tune(
     *,
     size: int | None = None,
     data_seed: int = 0,
+    white_level: float | None = None,
+    channel: int | None = None,
     workers: int | None = None,
     storage: str | None = None,
     checkpoint_dir: str = "",
@@ -84,6 +86,8 @@ def tune(
         data: a data set, its name or its path.
         size: pixels per side, as `nephros.load` takes it.
         data_seed: seed of a folder's split, as `nephros.load` takes it.
+        white_level: of a folder's images of more than 8 bits, as `nephros.load` takes it.
+        channel: color plane of a folder's images, as `nephros.load` takes it.
         workers: trials that run at once; None is as many as cores and memory have room for. The result doesn't depend on it.
         storage: SQLite file or PostgreSQL URL of the trials; None is a file in the study's folder.
         checkpoint_dir: folder or fsspec URL of the checkpoints; "" is a folder in the study's folder.
@@ -103,7 +107,10 @@ def tune(
     if checkpoint_dir:
         checkpoint_dir = _study_checkpoints(checkpoint_dir, study_settings.name)
         CheckpointStore(checkpoint_dir)
-    dataset, request = _load_data(data, size, data_seed)
+    source = "" if isinstance(data, Dataset) else data
+    request = data_request(source, size, data_seed, white_level=white_level, channel=channel)
+    request = {key: value for key, value in request.items() if key not in ("subset", "resplit")}
+    dataset = data if isinstance(data, Dataset) else load_request(request | {"source": data})
     run_options.check_data_source(request["source"])
     study_settings = dataclasses.replace(study_settings, data_request=request, data=dataset.provenance.to_dict())
     tuning_data = _tuning_data(dataset, study_settings)
@@ -156,8 +163,10 @@ def resume_study(
             raise InvalidArgument(
                 "data", data, "the Dataset that the study was started with, which was given in Python"
             )
-        source = settings.data_request["source"] if data is None else data
-        dataset, request = _load_data(source, settings.data_request["size"], settings.data_request["seed"])
+        request = settings.data_request
+        if data is not None:
+            request = request | {"source": data_request("" if isinstance(data, Dataset) else data)["source"]}
+        dataset = data if isinstance(data, Dataset) else load_request(request)
         run_options.check_data_source(request["source"])
         if dataset.provenance.sha256 != settings.data["sha256"]:
             raise IncompatibleError(
@@ -172,12 +181,6 @@ def _study_checkpoints(checkpoint_dir: str, name: str) -> str:
     """Return the study's own folder in a checkpoint folder that several studies may share."""
     root = checkpoint_dir if "://" in checkpoint_dir else str(Path(checkpoint_dir).expanduser().absolute())
     return f"{root.rstrip('/')}/{name}"
-
-
-def _load_data(data: str | Path | Dataset, size: int | None, seed: int) -> tuple[Dataset, dict[str, Any]]:
-    full_request = data_request("" if isinstance(data, Dataset) else data, size, seed)
-    request = {key: full_request[key] for key in ("source", "size", "seed")}
-    return data if isinstance(data, Dataset) else load(**request), request
 
 
 def _tuning_data(dataset: Dataset, settings: StudySettings) -> Dataset:

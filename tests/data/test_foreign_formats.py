@@ -134,7 +134,7 @@ def test_each_format_is_named_wherever_a_file_is_given(expected: str, tmp_path: 
 def test_a_suffix_doesnt_matter_for_what_is_read(name: str, image_format: str) -> None:
     data = encode(image_format)
     assert foreign_format(data[:HEAD_BYTES], name) is None
-    assert decode_image(name, data).shape[:2] == (28, 28)
+    assert decode_image(name, data).pixels.shape[:2] == (28, 28)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("slide.vsi", "Olympus VSI"), ("slide.MRXS", "MIRAX")])

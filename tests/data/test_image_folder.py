@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nephros.data import image_folder
+from nephros.data import folder_images
 from nephros.data.image_folder import open_folder
 from nephros.data.splitting import stratified_split
 from nephros.errors import FileError, InvalidArgument
@@ -137,7 +137,7 @@ def test_suffixes_match_in_any_case(tmp_path: Path, suffix: str) -> None:
         ("LA", ".png", 1),
         ("RGB", ".png", 3),
         ("RGBA", ".png", 3),
-        ("P", ".png", 3),
+        ("P", ".png", 1),  # a palette of gray
         ("CMYK", ".tif", 3),
     ],
 )
@@ -184,8 +184,9 @@ def test_mixed_or_negative_bit_depths_are_refused(tmp_path: Path) -> None:
     fill_folder(tmp_path, {"a": 3, "b": 3}, "I", ".tif")
     save_image(tmp_path / "b" / "negative.tif", "I", value=-1)
     assert_rejected(tmp_path, "negative pixels")
+    (tmp_path / "b" / "negative.tif").unlink()
     save_image(tmp_path / "a" / "000.tif", "F")
-    assert_rejected(tmp_path, "000.tif", "mode F", "8 or 16 bits")
+    assert_rejected(tmp_path, "mixes floating-point and 16-bit", "`white_level`")
 
 
 def test_images_of_different_sizes_need_size(tmp_path: Path) -> None:
@@ -194,7 +195,9 @@ def test_images_of_different_sizes_need_size(tmp_path: Path) -> None:
     assert_rejected(tmp_path, "wide.png is 6x8 pixels", "000.png 6x6 pixels", "`size`")
     dataset = open_folder(tmp_path, size=4)
     assert dataset.image_size == (4, 4)
-    assert dataset.provenance.detail.endswith("resized to 4x4 pixels (bicubic)")
+    assert dataset.provenance.detail.endswith(
+        "resized to 4x4 pixels (bicubic), padded with black to keep the aspect ratio"
+    )
     with pytest.raises(InvalidArgument) as exc_info:
         open_folder(tmp_path, size=0)
     assert (exc_info.value.parameter, exc_info.value.value) == ("size", 0)
@@ -328,7 +331,7 @@ def test_progress_is_shown_on_a_terminal_for_many_files(tmp_path: Path, monkeypa
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
     open_folder(tmp_path)
     assert not enabled
-    monkeypatch.setattr(image_folder, "_MIN_FILES_FOR_PROGRESS", 5)
+    monkeypatch.setattr(folder_images, "_MIN_FILES_FOR_PROGRESS", 5)
     open_folder(tmp_path)
     monkeypatch.delenv("FORCE_COLOR")
     open_folder(tmp_path)

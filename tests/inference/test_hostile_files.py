@@ -35,7 +35,7 @@ EXPECTED: dict[str, str] = {
     "1x1.png": "too few to show a cell",
     "animated.png": "is animated or has 3 frames",
     "animated-gif.png": "is a GIF",
-    "not-a-number.tif": "mode F",
+    "not-a-number.tif": "not numbers",
     "negative.tif": "negative pixels",
     "stack.tif entities.ome.tif": "voxel_size",
     "many-slices-claimed.tif": "cut short",

@@ -74,7 +74,9 @@ def test_16_bit_inputs_share_the_brightest_pixel(tmp_path: Path) -> None:
     reader, cells = read(deep, shallow, tmp_path / "3.tif", tmp_path / "4.npz", deep)
     assert [int(cells[i][0, 0]) for i in range(8)] == [64, 77, 32, 128, 255, 255, 255, 64]
     assert reader.sources[4].split == "val"
-    assert reader.conversion_counts == {"16-bit pixels scaled to 8-bit: 4000 became 255": 7}
+    assert reader.conversion_counts == {
+        "16-bit pixels scaled to 8-bit: 4000 (the brightest of all inputs) became 255": 7
+    }
     _, cells = read(deep, tmp_path / "4.npz", white_level=2000)
     assert [int(cells[i][0, 0]) for i in range(4)] == [128, 255, 255, 255]
 
@@ -95,17 +97,18 @@ def test_a_16_bit_file_removed_before_its_second_reading_is_an_error(
 
 def test_size_and_color_are_converted_and_noted(tmp_path: Path) -> None:
     wide = save_image(tmp_path / "wide.png", 100, (10, 30))
-    Image.new("RGBA", (16, 16), (255, 0, 0, 3)).save(tmp_path / "color.png")
+    Image.new("RGBA", (16, 16), (255, 200, 100, 3)).save(tmp_path / "color.png")
     Image.new("CMYK", (8, 8), (0, 0, 0, 0)).save(tmp_path / "print.jpg")
     reader, cells = read(wide, tmp_path / "color.png", tmp_path / "print.jpg")
     assert cells[0].shape == (8, 8)
     assert cells[0][0].max() == 0
-    assert (cells[1] == 76).all()
+    assert (cells[1] == 205).all()
     assert (cells[2] > 250).all()
     assert reader.conversion_counts == {
         "resized to 8x8 pixels (bicubic), padded with black to keep the aspect ratio": 1,
         "color converted to grayscale (0.299 red + 0.587 green + 0.114 blue)": 2,
         "resized to 8x8 pixels (bicubic)": 1,
+        "printing inks (CMYK) converted to RGB without a color profile": 1,
     }
     reader, cells = read(wide, shape=(3, 8, 8))
     assert cells[0].shape == (8, 8, 3)

@@ -172,7 +172,7 @@ def test_headers_of_any_version_and_length(app: Any, version: tuple[int, int], l
 @pytest.mark.parametrize(
     "error", [ZeroDivisionError("x"), MemoryError(), RecursionError("a\nb"), KeyError(1), StopIteration()]
 )
-@pytest.mark.parametrize("seam", ["decode_pages", "read_bytes_unless_stack", "preprocess"])
+@pytest.mark.parametrize("seam", ["decode_pages", "read_bytes_unless_stack", "to_cell"])
 def test_whatever_a_parser_raises_is_an_error_of_its_file(
     app: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, seam: str
 ) -> None:

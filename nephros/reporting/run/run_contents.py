@@ -91,14 +91,14 @@ def load_run_dataset(contents: RunContents, dataset: Dataset | None) -> tuple[Da
 
     `dataset` is the data set if it is loaded already; otherwise it is loaded as the run loaded it.
     """
-    from nephros.data.load import load
+    from nephros.data.load import load_request
 
     info = contents.info
     if dataset is None:
         if not info.data_request["source"]:
             return None, "the run was trained on data given in Python, which is not stored"
         try:
-            dataset = load(**info.data_request)
+            dataset = load_request(info.data_request)
         except NephrosError as error:
             return None, f"the data can't be loaded ({str(error).rstrip('.')})"
     if dataset.provenance.sha256 != info.data["sha256"]:

@@ -23,6 +23,10 @@ async function init() {
   const referenceInfo = reference
     ? `Similar cells come from ${formatCount(reference.n_cells)} ${reference.trained_on ? "training" : "reference"} cells of ${reference.title}.`
     : "To see similar cells, start the server with reference data, for example: nephros serve --reference-data tissuemnist.";
+  if (model.input.white_level) {
+    byId("white-level").placeholder = model.input.white_level;
+    byId("white-level-info").textContent = "Without a value, the level of the training images is used.";
+  }
   byId("reference-info").textContent = referenceInfo + (model.detects_ood ? "" : " This model can't detect out-of-distribution images.");
   await showSamples();
   byId("drop-zone").dataset.ready = "yes";
@@ -129,6 +133,7 @@ function nextGroup() {
 function queryParams() {
   const params = new URLSearchParams({ coverage: state.coverage, details: true, explain: true, n_neighbors: N_NEIGHBORS });
   if (byId("white-level").value) params.set("white_level", byId("white-level").value);
+  if (byId("channel").value) params.set("channel", byId("channel").value);
   return params;
 }
 

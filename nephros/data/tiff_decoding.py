@@ -1,23 +1,23 @@
-"""TIFF pages that Pillow can't decode, as uncompressed TIFFs that it can, so that one rule turns every page into pixels."""
+"""Which TIFF pages Pillow can't decode, or doesn't give the stored values of, and how tifffile decodes these."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import io
+import logging
 import struct
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from nephros.data.input_files import TIFF_MAGIC
-from nephros.errors import FileError, NephrosError, require_extra
+from nephros.errors import FileError, require_extra
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from tifffile import TiffFrame, TiffPage
+    from tifffile import TiffFile, TiffFrame, TiffPage
 
 _BIG_ENDIAN_BIGTIFF = b"MM\0+"
 """First bytes of files whose tags Pillow misreads."""
@@ -33,9 +33,12 @@ _COMPRESSION_NAMES = {
 }  # fmt: skip
 _PILLOW_BITS = (1, 2, 4, 8)
 """Bits per sample below 16 that Pillow decodes; and 12, where the file is little-endian."""
-_TAG_DEPTH, _TAG_COMPRESSION, _TAG_SAMPLES, _TAG_SAMPLE_FORMAT = 258, 259, 277, 339
-_SAMPLE_KINDS = {2: "signed integer", 3: "floating-point", 5: "complex", 6: "complex"}
-"""What the values of the tag SampleFormat mean; others are unsigned integers."""
+TAG_BITS, TAG_COMPRESSION, TAG_PHOTOMETRIC, TAG_SAMPLES = 258, 259, 262, 277
+_TAG_EXTRA_SAMPLES, _TAG_SAMPLE_FORMAT = 338, 339
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
+"""Values of the tag PhotometricInterpretation."""
+ALPHA_SAMPLES = frozenset({1, 2})
+"""Values of the tag ExtraSamples that mean transparency; 0 says nothing."""
 
 
 def _compression_name(code: int) -> str:
@@ -52,14 +55,28 @@ def open_tags(header: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
     return tags
 
 
-def needs_transcoding(data: bytes) -> bool:
-    """Return whether Pillow can't decode the first page of a TIFF file, though it may be whole."""
-    if not data.startswith(TIFF_MAGIC):
+def is_misread_by_pillow(data: bytes) -> bool:
+    """Return whether a TIFF file is of a kind whose tags Pillow misreads."""
+    return data.startswith(_BIG_ENDIAN_BIGTIFF)
+
+
+def pillow_reads_stored_values(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
+    """Return whether Pillow decodes a page with these tags, and gives all of its values as stored or, of WhiteIsZero, inverted.
+
+    It cuts 16-bit color to 8 bits, takes signed and 32-bit unsigned integers for the other kind, and drops samples.
+    """
+    if not _pillow_decodes(tags.get(TAG_COMPRESSION, 1)):
         return False
-    if data.startswith(_BIG_ENDIAN_BIGTIFF) or not _pillow_decodes(_first_page_tag(data, _TAG_COMPRESSION, 1)):
-        return True
-    bits = _first_page_tag(data, _TAG_DEPTH, 1)
-    return bits < 16 and bits not in _PILLOW_BITS and not (bits == 12 and data.startswith(b"II"))
+    photometric, extra = tags.get(TAG_PHOTOMETRIC, WHITE_IS_ZERO), tags.get(_TAG_EXTRA_SAMPLES, ())
+    bits, n_samples = set(tags.get(TAG_BITS, (1,))), tags.get(TAG_SAMPLES, 1)
+    if not set(tags.get(_TAG_SAMPLE_FORMAT, (1,))) <= {1, 4}:
+        return False
+    if n_samples == 1 and bits <= {16} | ({12} if tags.prefix == b"II" else set()):
+        return photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO)
+    n_expected = {RGB: 3, CMYK: 4, YCBCR: 3, LAB: 3}.get(photometric, 1)
+    is_unnamed_alpha = photometric == RGB and n_samples == 4 and not extra  # as many programs write it
+    has_known_samples = n_samples - len(extra) == n_expected and ALPHA_SAMPLES.issuperset(extra)
+    return bits <= set(_PILLOW_BITS) and (has_known_samples or is_unnamed_alpha)
 
 
 @functools.cache
@@ -74,22 +91,6 @@ def _pillow_decodes(code: int) -> bool:
     return True
 
 
-def unsupported_pixels(data: bytes) -> str:
-    """Return what the pixels of a TIFF file's first page consist of, where Pillow has no mode for them; else nothing."""
-    if not data.startswith(TIFF_MAGIC):
-        return ""
-    try:
-        TiffImagePlugin.TiffImageFile(io.BytesIO(data)).close()
-    except SyntaxError as error:
-        if "unknown pixel mode" in str(error):
-            bits, n_samples = _first_page_tag(data, _TAG_DEPTH, 1), _first_page_tag(data, _TAG_SAMPLES, 1)
-            kind = _SAMPLE_KINDS.get(_first_page_tag(data, _TAG_SAMPLE_FORMAT, 1), "integer")
-            return f"{n_samples} {kind} sample{'s' if n_samples > 1 else ''} of {bits} bits per pixel"
-    except Exception:  # it is damaged in another way
-        return ""
-    return ""
-
-
 def _first_page_tag(data: bytes, tag: int, default: int) -> int:
     try:
         tags = open_tags(data[: 16 if b"+" in data[2:4] else 8])
@@ -102,45 +103,64 @@ def _first_page_tag(data: bytes, tag: int, default: int) -> int:
         return default
 
 
-def transcode_pages(name: object, data: bytes, max_pixels: int) -> Iterator[bytes]:
-    """Yield each page of a TIFF file as an uncompressed TIFF file with the same pixels, photometric tag and color map.
+@contextlib.contextmanager
+def open_tiff(name: object, data: bytes) -> Iterator[TiffFile]:
+    """Open a TIFF file of images of cells in tifffile.
 
     Args:
         name: names the file at the beginning of an error's message.
         data: the file's bytes.
-        max_pixels: pixels above which a page is not decoded.
 
     Raises:
-        FileError: a page is damaged, too large, or compressed in a way that nothing here decodes.
-        MissingDependency: tifffile or imagecodecs is not installed.
+        MissingDependency: tifffile is not installed.
+        ValueError: tifffile has logged an error within the block, such as a tag that it can't read; of damaged bytes, nearly
+            any other Exception.
     """
-    code = _first_page_tag(data, _TAG_COMPRESSION, 1)
+    code = _first_page_tag(data, TAG_COMPRESSION, 1)
+    is_basic = _pillow_decodes(code)
     reason = (
-        f"is compressed with {_compression_name(code)}"
-        if not _pillow_decodes(code)
-        else "has an unusual layout of pixels"
+        "has pixels whose stored values can be read only with"
+        if is_basic
+        else f"is compressed with {_compression_name(code)}, which needs"
     )
-    message = f"{name} {reason}, which needs tifffile and imagecodecs: pip install 'nephros[stacks]'."
+    message = f"{name} {reason} tifffile and imagecodecs: pip install 'nephros[stacks]'."
     with require_extra(message, "tifffile", "imagecodecs"):
-        import imagecodecs  # noqa: F401
         import tifffile
-    page_name = name
-    with _translate_errors(lambda: page_name), tifffile.TiffFile(io.BytesIO(data)) as file:
-        for index, page in enumerate(file.pages):
-            page_name = f"{name}, page {index}," if index else name
-            yield _plain_tiff(page_name, page.aspage(), len(data), max_pixels)
 
-
-@contextlib.contextmanager
-def _translate_errors(page_name: Any) -> Iterator[None]:
+        if not is_basic:
+            import imagecodecs  # noqa: F401
+    logger, errors = logging.getLogger("tifffile"), _ErrorCounter()
+    logger.addHandler(errors)
     try:
-        yield
-    except NephrosError:
-        raise
-    except Exception as error:  # tifffile and imagecodecs raise nearly every kind for changed bytes
-        raise FileError(
-            str(page_name()), f"{page_name()} is damaged or cut short; copy it again from its source."
-        ) from error
+        with tifffile.TiffFile(io.BytesIO(data), _multifile=False) as file:
+            yield file
+    except FileError:
+        if not errors.count:
+            raise
+    finally:
+        logger.removeHandler(errors)
+    if errors.count:
+        raise ValueError("tags are damaged")
+
+
+class _ErrorCounter(logging.Handler):
+    """Counts errors that tifffile only logs: tags that it can't read, without which pixels would be misread."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.count, self._thread_id = 0, threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count a record of this thread."""
+        self.count += record.thread == self._thread_id
+
+
+def count_pages(name: object, data: bytes) -> int:
+    """Return the number of pages of a TIFF file that Pillow can't open; arguments and errors as `open_tiff`."""
+    with open_tiff(name, data) as file:
+        if not len(file.pages):
+            raise ValueError("no pages")
+        return len(file.pages)
 
 
 def decode_page(name: object, page: TiffPage | TiffFrame, n_bytes: int) -> NDArray[Any]:
@@ -174,29 +194,3 @@ def decode_page(name: object, page: TiffPage | TiffFrame, n_bytes: int) -> NDArr
         raise FileError(
             str(name), f"{reason} can't be decoded here; save it uncompressed or with LZW compression."
         ) from error
-
-
-def _plain_tiff(name: object, page: TiffPage, n_bytes: int, max_pixels: int) -> bytes:
-    import tifffile
-
-    if page.imagewidth * page.imagelength > max_pixels:
-        raise FileError(
-            str(name),
-            f"{name} has {page.imagewidth}x{page.imagelength} pixels, far too large for an image of one cell; crop the cells "
-            "out first.",
-        )
-    pixels = decode_page(name, page, n_bytes)
-    if pixels.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
-        pixels = np.moveaxis(pixels, 0, -1)
-    is_color = page.photometric == tifffile.PHOTOMETRIC.YCBCR  # decoders of color compressions return RGB
-    output = io.BytesIO()
-    tifffile.imwrite(
-        output,
-        np.ascontiguousarray(pixels),
-        photometric="rgb" if is_color and pixels.ndim == 3 else page.photometric,
-        planarconfig="contig" if pixels.ndim == 3 else None,
-        extrasamples=page.extrasamples or None,
-        colormap=page.colormap,
-        metadata=None,
-    )
-    return output.getvalue()

@@ -1,0 +1,56 @@
+"""An image as its file stores it, before it is scaled, resized or made gray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Layout = Literal["gray", "color", "channels"]
+
+_ORIENTATIONS = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: np.rot90(pixels),
+}
+"""Value of the tag Orientation (EXIF 2.32, TIFF 6.0) -> what brings the stored rows and columns upright."""
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """The stored values of one image."""
+
+    pixels: NDArray[Any]
+    """(h, w), or (h, w, n) with a plane per sample; any integer or floating-point type."""
+    layout: Layout
+    """``gray``: the first plane is the image. ``color``: the first three planes are red, green and blue. In both cases further
+    planes are transparency or unnamed, and are kept only where they differ between pixels. ``channels``: nothing is known of the
+    planes."""
+    notes: tuple[str, ...] = ()
+    """How the stored values were read, where that is not plain."""
+
+    @classmethod
+    def from_samples(cls, samples: NDArray[Any], layout: Layout, notes: tuple[str, ...] = ()) -> DecodedImage:
+        """Return the image of (h, w) or (h, w, n) samples, without further planes that are the same everywhere."""
+        if samples.ndim == 2:
+            return cls(samples, "gray", notes)
+        n_planes = {"gray": 1, "color": 3, "channels": samples.shape[2]}[layout]
+        further = [plane for plane in range(n_planes, samples.shape[2]) if np.ptp(samples[..., plane])]
+        pixels = samples[..., [*range(n_planes), *further]]
+        return cls(pixels[..., 0] if pixels.shape[2] == 1 else pixels, layout, notes)
+
+    def upright(self, orientation: int) -> DecodedImage:
+        """Return the image turned as the value of its tag Orientation says."""
+        if (turn := _ORIENTATIONS.get(orientation)) is None:
+            return self
+        pixels = np.ascontiguousarray(turn(self.pixels))
+        return replace(self, pixels=pixels, notes=(*self.notes, TURNED_NOTE))
+
+
+TURNED_NOTE = "turned as its orientation tag says"

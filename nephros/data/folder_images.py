@@ -1,0 +1,125 @@
+"""The images of a folder as cells of one shape, converted by the rule by which `nephros.predict` converts its inputs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nephros.console import progress_bar
+from nephros.data.decoded_image import DecodedImage
+from nephros.data.folder_scan import ImageFile
+from nephros.data.image_decoding import decode_image, strict_pillow_warnings
+from nephros.data.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion, select_planes, to_cell
+from nephros.data.input_files import read_bytes
+from nephros.errors import FileError
+
+_MIN_FILES_FOR_PROGRESS = 2000
+
+
+@dataclass(frozen=True)
+class FolderImages:
+    """All images of a folder, in the order of its files."""
+
+    images: NDArray[np.uint8]
+    """(n, h, w), or (n, h, w, 3) where one has color."""
+    sha256: str
+    """Of the files' names and bytes."""
+    details: tuple[str, ...]
+    """How all images were changed: scale and size."""
+    warnings: tuple[str, ...]
+    """How some files had to be read; one sentence each."""
+    conversion: InputConversion
+    """With the white level that was used, if any image has more than 8 bits."""
+
+
+def read_folder_images(
+    root: Path,
+    files: Sequence[ImageFile],
+    *,
+    size: int | None = None,
+    conversion: InputConversion = DEFAULT_CONVERSION,
+    shape: CellShape | None = None,
+) -> FolderImages:
+    """Read and convert the images of a folder.
+
+    Args:
+        root: the folder.
+        files: its images.
+        size: pixels per side of the result; None requires images of one size.
+        conversion: how to convert them. Without a white level, the folder's brightest pixel becomes 255.
+        shape: of the cells of a model that is to be evaluated; wins over `size`.
+
+    Raises:
+        FileError: an image can't be read, or doesn't fit the others.
+    """
+    digest, images = hashlib.sha256(), []
+    show_progress = len(files) > _MIN_FILES_FOR_PROGRESS
+    with strict_pillow_warnings():
+        for file in progress_bar(files, "Reading images", len(files)) if show_progress else files:
+            data = read_bytes(file.path)
+            digest.update(f"{file.path.relative_to(root).as_posix()}\0{len(data)}\0".encode())
+            digest.update(data)
+            image = decode_image(file.path, data)
+            images.append(select_planes(file.path, image, shape[0] if shape else 3, conversion.channel))
+            if size is None and shape is None and (text := _size_text(images[-1])) != (first := _size_text(images[0])):
+                raise FileError(
+                    file.path,
+                    f"{file.path} is {text} and {files[0].path.name} {first}; give `size` to resize all images.",
+                )
+    conversion, details = _with_white_level(root, images, conversion)
+    if shape is None:
+        height, width = images[0].pixels.shape[:2] if size is None else (size, size)
+        shape = (3 if any(image.layout == "color" for image in images) else 1, height, width)
+    cells, counts = [], Counter[str]()
+    for file, image in zip(files, images, strict=True):
+        cell, notes = to_cell(file.path, image, shape, conversion)
+        cells.append(cell)
+        counts.update(notes)
+    resized = [note for note in counts if note.startswith("resized to")]
+    details += [max(resized, key=len).partition(", stretched")[0]] if resized else []
+    warnings = tuple(
+        f"In {root}: {note} ({count:,} of {len(files):,} images)."
+        for note, count in counts.items()
+        if note not in resized and "scaled to 8-bit" not in note
+    )
+    return FolderImages(np.stack(cells), digest.hexdigest(), tuple(details), warnings, conversion)
+
+
+def _size_text(image: DecodedImage) -> str:
+    return f"{image.pixels.shape[0]}x{image.pixels.shape[1]} pixels"
+
+
+def _with_white_level(
+    root: Path, images: list[DecodedImage], conversion: InputConversion
+) -> tuple[InputConversion, list[str]]:
+    """Return the conversion with a white level for images of more than 8 bits: one, so that cells stay comparable."""
+    kinds = {_kind(image.pixels) for image in images}
+    if kinds == {"8-bit"}:
+        return conversion, []
+    if conversion.white_level is None and len(kinds) > 1:
+        raise FileError(
+            root,
+            f"{root} mixes {' and '.join(sorted(kinds, reverse=True))} images; save all of them with the same bit depth, or set "
+            "`white_level` to the value that is white in those of more than 8 bits.",
+        )
+    highest = max(image.pixels.max() for image in images if image.pixels.dtype != np.uint8)
+    white_level = (float(highest) or 1.0) if conversion.white_level is None else conversion.white_level
+    kind = next(iter(kinds - {"8-bit"}))
+    if white_level == float(highest) and not conversion.black_level:
+        detail = f"{kind} pixels scaled so that the folder's maximum, {highest:g}, becomes 255"
+    else:
+        detail = f"{kind} pixels scaled so that {white_level:g} becomes 255"
+    return replace(conversion, white_level=white_level), [detail]
+
+
+def _kind(pixels: NDArray[Any]) -> str:
+    if pixels.dtype == np.uint8:
+        return "8-bit"
+    return "floating-point" if pixels.dtype.kind == "f" else "16-bit"
