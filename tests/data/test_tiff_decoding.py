@@ -65,7 +65,7 @@ def test_layouts_are_read(kwargs: dict[str, Any]) -> None:
 @pytest.mark.parametrize("bits", [3, 7, 9, 10, 12, 14])
 def test_packed_bits_are_read(bits: int) -> None:
     pixels = (NOISE >> (16 - bits)).astype(np.uint8 if bits < 8 else np.uint16)
-    expected = np.rint(pixels * (255 / ((1 << bits) - 1))) if bits < 8 else pixels
+    expected = np.rint(pixels.astype(np.float64) * (255 / ((1 << bits) - 1))) if bits < 8 else pixels
     assert np.array_equal(decode_image("a", encode(pixels, bitspersample=bits)).pixels, expected)
 
 
