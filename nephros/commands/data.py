@@ -203,6 +203,9 @@ def data_overlay(argv: list[str]) -> int:
     )
     parser.required_option("predictions", "table that `nephros predict` wrote for the npz file", "CSV")
     parser.required_option("out", "the image to write, .png or .tif", "IMAGE")
+    moved = "where the unchanged {} is now (default: where it was, or the same file near METADATA.json)"
+    parser.option("stack", moved.format("stack"))
+    parser.option("mask", moved.format("mask"))
     args = parser.parse_argv(argv)
     from nephros.workflows.overlay import overlay
 

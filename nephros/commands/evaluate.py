@@ -19,7 +19,10 @@ def evaluate(argv: list[str]) -> int:
     )
     parser.add_argument("run", help=RUN_HELP)
     parser.option("split", "val, test or train (default: val)")
-    parser.option("data", f"other data, whose classes are matched by name: {DATA_HELP} (default: the run's)")
+    parser.option(
+        "data",
+        f"other data, whose classes are matched by name, or where the run's own is now: {DATA_HELP} (default: the run's)",
+    )
     parser.option("device", DEVICE_HELP)
     args = parser.parse_argv(argv)
     from nephros.runs import RunFolder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nephros.commands.messages import print_path
-from nephros.commands.parser import RUN_HELP, CommandParser
+from nephros.commands.parser import MOVED_DATA_HELP, RUN_HELP, CommandParser
 from nephros.errors import NephrosError
 
 
@@ -21,6 +21,7 @@ def export(argv: list[str]) -> int:
         "format", "onnx, for `nephros predict` and any ONNX runtime, or safetensors, for torch (default: onnx)"
     )
     parser.option("out", "the file (default: model.onnx or model.safetensors in RUN/export)", metavar="FILE")
+    parser.option("data", MOVED_DATA_HELP)
     parser.flag("int8", "quantize the convolutions to eight bits, and report the drop in accuracy")
     parser.option(
         "tta-views",
@@ -35,7 +36,7 @@ def export(argv: list[str]) -> int:
     if args.pop("update_bundled_model", False):
         if set(args) - {"run", "tta_views"}:
             raise NephrosError(
-                "--update-bundled-model writes all formats to their place: omit --format, --out and --int8."
+                "--update-bundled-model writes all formats to their place: omit --format, --out, --data and --int8."
             )
         print_path(export_module.update_bundled_model(args.pop("run"), **args))
         return 0

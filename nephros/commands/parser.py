@@ -28,6 +28,7 @@ CHANNEL_HELP = (
 )
 DEVICE_HELP = "auto, cpu or cuda (default: auto)"
 MODEL_HELP = "a run folder, or a file that `nephros export` wrote (default: the bundled model)"
+MOVED_DATA_HELP = "where the run's data is now (default: where the run found it, or the same file near the run folder)"
 RUN_HELP = "a run folder, written by `nephros train`"
 
 

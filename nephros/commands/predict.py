@@ -171,7 +171,11 @@ def _write_overlay(predictions: Predictions, metadata: Path, overlay_path: str) 
         try:
             print_line(str(overlay(metadata, csv_path, overlay_path)), to_stderr=True)
         except NephrosError as error:
-            print_line(f"nephros: no overlay, but all predictions: {to_command_line(str(error))}", to_stderr=True)
+            print_line(
+                f"nephros: no overlay, but all predictions: {to_command_line(str(error))} `nephros data overlay --help` explains "
+                "how to draw it later.",
+                to_stderr=True,
+            )
             return False
     return True
 

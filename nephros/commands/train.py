@@ -11,6 +11,7 @@ from nephros.commands.parser import (
     CHANNEL_HELP,
     DATA_OPTION_HELP,
     DEVICE_HELP,
+    MOVED_DATA_HELP,
     WHITE_LEVEL_HELP,
     CommandParser,
     require_tune_extra,
@@ -32,7 +33,7 @@ def _build_parser() -> tuple[CommandParser, set[str]]:
         "the value of a field that a YAML file leaves out. In the names of options, - and _ are the same.",
     )
     parser.optional_positional("recipe", "a name that `nephros recipes` lists, or a YAML file (default: nephros)")
-    parser.option("data", DATA_OPTION_HELP)
+    parser.option("data", f"{DATA_OPTION_HELP}; with --resume: {MOVED_DATA_HELP}")
     parser.option(
         "size",
         "pixels per side: the 28, 64, 128 or 224 version of a MedMNIST set, or what a folder's images are resized to, padded "
@@ -90,11 +91,12 @@ def train(argv: list[str]) -> int:
 
     args = {key: overrides.pop(key) for key in list(overrides) if key in option_names}
     if "resume" in args:
-        if overrides or set(args) - {"resume", "device"}:
+        if overrides or set(args) - {"resume", "device", "data"}:
             raise NephrosError(
-                "--resume continues a run with the settings it started with: leave out the other options except --device."
+                "--resume continues a run with the settings it started with: leave out the other options except --device, and "
+                "--data where the data has moved."
             )
-        return _print_report(workflow.resume(args["resume"], device=args.get("device")))
+        return _print_report(workflow.resume(args["resume"], args.get("data"), device=args.get("device")))
     if args.pop("no_test", False) and args.get("test"):
         raise NephrosError("--test and --no-test exclude each other: give one of them.")
     for name in {"teachers", "freeze"} & set(args):

@@ -63,8 +63,18 @@ def load(
     if size is not None and shape is None and dataset.image_size != (size, size):
         height, width = dataset.image_size
         raise IncompatibleError(f"{source} has images of {height}x{width} pixels, not {size}x{size}; leave out `size`.")
+    return redraw(dataset, subset, resplit, seed)
+
+
+def redraw(dataset: Dataset, subset: int | None, resplit: Sequence[int] | None, seed: int) -> Dataset:
+    """Draw train and validation again, and then a subset of train, as `load` does; None leaves either as it is."""
     dataset = dataset if resplit is None else resplit_train_val(dataset, resplit, seed)
     return dataset if subset is None else subset_train(dataset, subset, seed)
+
+
+def is_builtin(source: str | Path) -> bool:
+    """Return whether a source is a name and not a path; an empty one stands for data that was given in Python."""
+    return str(source).lower() in (*MEDMNIST, SYNTHETIC, "")
 
 
 def data_request(
@@ -80,8 +90,7 @@ def data_request(
 
     An empty source stands for a data set that was passed in Python.
     """
-    is_builtin = str(source).lower() in (*MEDMNIST, SYNTHETIC, "")
-    location = str(source) if is_builtin else str(Path(source).expanduser().absolute())
+    location = str(source) if is_builtin(source) else str(Path(source).expanduser().absolute())
     resplit_sizes = None if resplit is None else list(resplit)
     request = {"source": location, "size": size, "subset": subset, "seed": seed, "resplit": resplit_sizes}
     return request | {"white_level": white_level, "channel": channel, "resize": "letterbox"}

@@ -53,9 +53,10 @@ class PlanRow:
         """Return the data_request of the run with this seed, as run.json stores it."""
         return data_request(source, seed=seed if self.data_options else 0, **self.data_options)
 
-    def matches_run(self, folder: RunFolder, source: str, seed: int) -> bool:
+    def matches_run(self, folder: RunFolder, source: str, seed: int, sha256: str = "") -> bool:
         """Return whether a run is the row's run with this seed on this data; FileError for a damaged run.
 
+        The data is the same where its path or name is, or, after a move, its digest `sha256`; empty where that is unknown.
         Recipes are compared by their fields, not by hash: a field that a later version adds, at its default, changes nothing.
         """
         expected, info = self.recipe, folder.info()
@@ -63,6 +64,8 @@ class PlanRow:
             read_recipe(folder.file("recipe.yaml")), name=expected.name, source=expected.source
         )
         teachers = tuple(Path(teacher["run"]).name for teacher in info.teachers)
+        if sha256 and info.data["sha256"] == sha256:
+            source = info.data_request["source"]
         return (recipe, info.data_request, teachers) == (
             self.with_seed(seed),
             self.data_request(source, seed),

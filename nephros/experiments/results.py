@@ -56,8 +56,10 @@ class SeedResults:
         return mean(minutes) if minutes else None
 
 
-def load_seed_results(plan_row: PlanRow, runs_dir: Path, source: str) -> SeedResults:
+def load_seed_results(plan_row: PlanRow, runs_dir: Path, source: str, sha256: str = "") -> SeedResults:
     """Read a row's complete runs on this data from RUNS_DIR/KEY-SEED; FileError for a damaged one.
+
+    `source` and `sha256` are the data's path or name, and its digest, where that is known.
 
     Runs of another recipe, such as shortened ones, or on other data are skipped.
     """
@@ -67,7 +69,7 @@ def load_seed_results(plan_row: PlanRow, runs_dir: Path, source: str) -> SeedRes
         if not RunFolder.exists(root):
             continue
         folder = RunFolder.open(root)
-        if not plan_row.matches_run(folder, source, seed):
+        if not plan_row.matches_run(folder, source, seed, sha256):
             continue
         info = folder.info()
         if info.status == "diverged":

@@ -8,6 +8,7 @@ from typing import get_args
 
 import numpy as np
 
+from nephros.data.dataset import Dataset
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.exporters.model_card_markdown import card_to_markdown
 from nephros.exporters.onnx_export import (
@@ -45,6 +46,7 @@ def export(
     out: str | Path | None = None,
     int8: bool = False,
     tta_views: int | None = None,
+    data: str | Path | Dataset | None = None,
 ) -> Path:
     """Write a finished run's model, with its card inside and beside it as JSON and Markdown, and return the file.
 
@@ -55,6 +57,7 @@ def export(
             ``.card.json`` and ``.card.md`` in place of its suffix.
         int8: quantize the convolutions of the ONNX model to eight bits.
         tta_views: number of views of each image to average (1, 5, 8 or 40, as in a recipe); by default the run's own.
+        data: the run's data, or its path or name now; None looks for it where the run found it, and near the run folder.
 
     Raises:
         NephrosError: the run can't be exported, or ONNX Runtime does not reproduce torch's probabilities. Then nothing is
@@ -69,7 +72,7 @@ def export(
     target = Path(out).expanduser() if out else folder.file("export", default_name)
     if target.suffix != f".{format}" or target.is_dir():
         raise InvalidArgument("out", target, f"a file that ends in .{format}")
-    bundle = _build_bundle(folder, format, tta_views)
+    bundle = _build_bundle(folder, format, tta_views, data)
     content, card = _export_onnx(bundle, int8) if format == "onnx" else _export_safetensors(bundle, folder)
     with atomic_write(target) as file:
         file.write(content)
@@ -120,7 +123,9 @@ def summarize_card(card: ModelCard) -> list[str]:
     return lines
 
 
-def _build_bundle(folder: RunFolder, format: str, tta_views: int | None) -> ExportBundle:
+def _build_bundle(
+    folder: RunFolder, format: str, tta_views: int | None, data: str | Path | Dataset | None = None
+) -> ExportBundle:
     recipe = read_recipe(folder.file("recipe.yaml"))
     if recipe.is_classical:
         raise IncompatibleError(
@@ -132,7 +137,7 @@ def _build_bundle(folder: RunFolder, format: str, tta_views: int | None) -> Expo
             import onnx  # noqa: F401, before the long work
             import onnxscript  # noqa: F401
     logger.info("%s: fitting calibration and out-of-distribution detection on train and validation", recipe.name)
-    return build_export_bundle(folder, tta_views)
+    return build_export_bundle(folder, tta_views, data)
 
 
 def _export_onnx(bundle: ExportBundle, int8: bool) -> tuple[bytes, ModelCard]:

@@ -79,7 +79,12 @@ def _load_unexported_run(folder: RunFolder) -> Predictor:
     try:
         bundle = build_export_bundle(folder)
     except (NephrosError, OSError) as error:
-        logger.warning("No cell will be flagged as out of distribution, because the run can't be packaged: %s", error)
+        logger.warning(
+            "No cell will be flagged as out of distribution, because the run can't be packaged: %s `nephros.export(%r, "
+            "data=DATA)` packages it with its data wherever that is.",
+            error,
+            str(folder.root),
+        )
         return Predictor(*probabilities_only(folder)).checked(folder.root)
     module = bundle.module
     card = bundle.build_card(lambda cells: run_module(module, cells))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset, Split
-from nephros.data.load import load_request
+from nephros.data.relocation import reopen_dataset
 from nephros.data.subset import subset_train
 from nephros.errors import DivergedError, IncompatibleError, InvalidArgument
 from nephros.evaluation.calibration import apply_temperature, fit_temperature
@@ -103,12 +104,14 @@ def run_module(module: torch.nn.Module, images: NDArray[np.uint8]) -> dict[str, 
     )
 
 
-def build_export_bundle(run: RunFolder, tta_views: int | None = None) -> ExportBundle:
+def build_export_bundle(
+    run: RunFolder, tta_views: int | None = None, data: str | Path | Dataset | None = None
+) -> ExportBundle:
     """Fit temperature, ranges and distances of a finished run on its train and validation splits.
 
-    `tta_views` defaults to the run's own number. The test split is not read: test figures in the card come from what the run
-    stored when it was scored. Raises a NephrosError if the run is unfinished, its data is gone or has changed, or it is a
-    classical baseline.
+    `tta_views` defaults to the run's own number, and `data` to the run's data where it was or near the run folder. The test
+    split is not read: test figures in the card come from what the run stored when it was scored. Raises a NephrosError if the
+    run is unfinished, its data is gone or has changed, or it is a classical baseline.
     """
     info = run.info()
     weights = run.file("weights.safetensors")
@@ -118,7 +121,7 @@ def build_export_bundle(run: RunFolder, tta_views: int | None = None) -> ExportB
     if includes_rotations(tta_views) and info.input_spec["height"] != info.input_spec["width"]:
         hint = "The images of this run are not square, and the other views rotate them."
         raise InvalidArgument("tta_views", tta_views, "1 or 5", hint=hint)
-    dataset = _load_training_data(run, info)
+    dataset = _load_training_data(run, info, data)
     _check_matches_classifier(classifier, dataset.val.images[:64], run)
     val_probabilities = run_module(module, dataset.val.images)["probabilities"].astype(np.float64)
     if not np.isfinite(val_probabilities).all():
@@ -214,17 +217,12 @@ def _check_matches_classifier(classifier: Classifier, images: NDArray[np.uint8],
         )
 
 
-def _load_training_data(run: RunFolder, info: RunInfo) -> Dataset:
-    if not info.data_request["source"]:
+def _load_training_data(run: RunFolder, info: RunInfo, data: str | Path | Dataset | None) -> Dataset:
+    if data is None and not info.data_request["source"]:
         raise IncompatibleError(
-            f"{run.root} was trained on data given in Python; packaging needs data with a path, to read it again."
+            f"{run.root} was trained on data given in Python; packaging reads it again, so give it as `data`."
         )
-    dataset = load_request(info.data_request)
-    if dataset.provenance.sha256 != info.data["sha256"]:
-        raise IncompatibleError(
-            f"The data of {run.root} ({dataset.provenance.path}) has changed since training: restore it."
-        )
-    return dataset
+    return reopen_dataset(info.data_request, info.data, run.root, data)
 
 
 def _stored_test_results(run: RunFolder) -> StoredTest | None:

@@ -16,7 +16,8 @@ from nephros import device as devices
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import SPLITS, Dataset, images_sha256
 from nephros.data.input_conversion import InputConversion
-from nephros.data.load import load, load_request
+from nephros.data.load import load, redraw
+from nephros.data.relocation import reopen_dataset
 from nephros.environment import git_commit, package_versions
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.evaluation.scoring import Evaluation, align_classes, check_compatible, evaluate_model
@@ -39,9 +40,9 @@ def evaluate(
     Args:
         run: the run folder.
         split: train, val or test.
-        data: name, path or Dataset; by default the data that the run was trained on. A folder's images are converted as those
-            of the training data were. Classes are matched by name; where the names differ, the shared classes are scored, and
-            a warning names the others.
+        data: name, path or Dataset; None takes the data that the run was trained on, where it was or near the run folder. A
+            folder's images are converted as those of the training data were. Classes are matched by name; where the names
+            differ, the shared classes are scored, and a warning names the others.
         device: auto, cpu or cuda.
 
     Raises:
@@ -74,19 +75,19 @@ def _load_dataset(folder: RunFolder, info: RunInfo, data: str | Path | Dataset |
     """Return `data` as a Dataset, by default the run's own."""
     if isinstance(data, Dataset):
         return data
-    if data is not None:
-        spec = info.input_spec
-        return load(
-            data,
-            size=info.data_request["size"],
-            seed=info.data_request["seed"],
-            conversion=InputConversion.from_dict(info.input_conversion),
-            shape=(spec["channels"], spec["height"], spec["width"]),
-        )
-    if not info.data_request["source"]:
-        hint = f"{folder.root} was trained on data given in Python, which is not stored."
-        raise InvalidArgument("data", "missing", "named for this run", hint=hint)
-    return load_request(info.data_request)
+    if data is None:
+        return reopen_dataset(info.data_request, info.data, folder.root)
+    request, spec = info.data_request, info.input_spec
+    dataset = load(
+        data,
+        size=request["size"],
+        seed=request["seed"],
+        conversion=InputConversion.from_dict(info.input_conversion),
+        shape=(spec["channels"], spec["height"], spec["width"]),
+    )
+    if dataset.provenance.sha256 == info.data["sha256"]:  # the run's own data, at another path
+        return redraw(dataset, request["subset"], request["resplit"], request["seed"])
+    return dataset
 
 
 def score_split(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nephros.console import progress_bar
 from nephros.data.dataset import class_name_fault
+from nephros.data.relocation import find_moved
 from nephros.errors import FileError
 from nephros.escaping import unescape_from_csv
 from nephros.files import file_digest
@@ -25,14 +26,22 @@ _EXPECTED_PREDICTIONS = (
 )
 
 
-def overlay(metadata_path: str | Path, predictions: str | Path, out: str | Path) -> Path:
+def overlay(
+    metadata_path: str | Path,
+    predictions: str | Path,
+    out: str | Path,
+    *,
+    stack: str | Path | None = None,
+    mask: str | Path | None = None,
+) -> Path:
     """Paint each nucleus's predicted class over the maximum projection of its stack, and return the path of the image.
 
     Args:
-        metadata_path: JSON file that `nephros.prepare` wrote; the stack and the mask that it names must be in their places,
-            unchanged.
+        metadata_path: JSON file that `nephros.prepare` wrote, with the table that it names beside it.
         predictions: CSV file with the columns index (row of the npz file), label, class_name and, where known, is_ood.
         out: the image to write, .png or .tif.
+        stack: the unchanged stack that the nuclei were cropped from; None looks for it where it was, and near the JSON file.
+        mask: the unchanged mask, likewise.
 
     Raises:
         NephrosError: a file is missing, has changed since, or does not belong to the stack.
@@ -40,15 +49,19 @@ def overlay(metadata_path: str | Path, predictions: str | Path, out: str | Path)
     metadata_path, out = Path(metadata_path).expanduser().absolute(), Path(out).expanduser().absolute()
     check_overlay_suffix(out)
     metadata = read_metadata(metadata_path)
-    ids, mean_intensity = read_nuclei_csv(metadata_path.parent / metadata.table)
-    labels, class_names, is_ood = _read_predictions(Path(predictions).expanduser().absolute(), metadata.npz, len(ids))
-    stack = _open_unchanged(metadata.stack)
-    mask = _open_unchanged(metadata.mask)
-    check_mask_matches_stack(stack, mask)
+    ids, mean_intensity = read_nuclei_csv(_table_path(metadata_path, metadata.table))
+    npz_names = {metadata.npz, metadata_path.with_suffix(".npz").name}
+    labels, class_names, is_ood = _read_predictions(Path(predictions).expanduser().absolute(), npz_names, len(ids))
+    image_stack = _open_unchanged(metadata.stack, metadata_path, stack)
+    mask_stack = _open_unchanged(metadata.mask, metadata_path, mask)
+    check_mask_matches_stack(image_stack, mask_stack)
     order = np.argsort(ids)
-    slice_pairs = zip(stack.slices(), mask.slices(), strict=True)
+    slice_pairs = zip(image_stack.slices(), mask_stack.slices(), strict=True)
     projection, visible_nuclei, stride = project_stack(
-        progress_bar(slice_pairs, "Projecting", stack.shape[0]), stack.shape, ids[order], mean_intensity[order]
+        progress_bar(slice_pairs, "Projecting", image_stack.shape[0]),
+        image_stack.shape,
+        ids[order],
+        mean_intensity[order],
     )
     pixel_um = None if metadata.voxel_size_um is None else metadata.voxel_size_um[2] * stride
     legend_notes = ["Maximum projection; where nuclei overlap, the brighter one is visible."]
@@ -57,23 +70,28 @@ def overlay(metadata_path: str | Path, predictions: str | Path, out: str | Path)
     if metadata.mask.automatic:
         legend_notes.append("The nuclei were segmented automatically.")
     legend_notes.append("Research use only; predictions are not a diagnosis.")
-    class_overlay = ClassOverlay(labels[order], class_names, is_ood[order], stack.path.name, legend_notes, pixel_um)
+    class_overlay = ClassOverlay(
+        labels[order], class_names, is_ood[order], image_stack.path.name, legend_notes, pixel_um
+    )
     save_overlay(out, projection, visible_nuclei, class_overlay)
     return out
 
 
-def _read_predictions(path: Path, npz: str, n: int) -> tuple[NDArray[np.int64], dict[int, str], NDArray[np.bool_]]:
-    """Read the predictions for the `n` rows of an npz file.
+def _read_predictions(
+    path: Path, npz_names: set[str], n: int
+) -> tuple[NDArray[np.int64], dict[int, str], NDArray[np.bool_]]:
+    """Read the predictions for the `n` rows of an npz file, which has one of these names.
 
     Returns:
         The label of each row, (n,) int64; class names by label; and whether each row is out of distribution, (n,) bool.
     """
+    npz = min(npz_names)
     labels, is_ood = np.full(n, -1, dtype=np.int64), np.zeros(n, dtype=np.bool_)
     class_names: dict[int, str] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for row in csv.DictReader(file):
-                if Path(unescape_from_csv(row.get("file") or npz)).name != npz or row.get("split"):
+                if PureWindowsPath(unescape_from_csv(row.get("file") or npz)).name not in npz_names or row.get("split"):
                     continue  # of another file, or a nucleus again, as a member of train, val or test
                 index, label = int(row["index"]), int(row["label"])
                 if not 0 <= index < n or label < 0 or labels[index] >= 0:
@@ -94,13 +112,17 @@ def _read_predictions(path: Path, npz: str, n: int) -> tuple[NDArray[np.int64], 
     return labels, class_names, is_ood
 
 
-def _open_unchanged(info: StackInfo | MaskInfo) -> Stack:
-    """Open a file that the metadata name, if it is still the same."""
-    path = Path(info.path)
-    channel, image, axes = (info.channel, info.image, info.axes) if isinstance(info, StackInfo) else (None, None, None)
-    stack = open_stack(path, channel, image=image, axes=axes, is_mask=isinstance(info, MaskInfo))
-    if file_digest(path) != info.sha256:
-        raise FileError(
-            path, f"{path} has changed since the nuclei were cropped from it; run `nephros.prepare(STACK)` again."
-        )
-    return stack
+def _table_path(metadata_path: Path, name: str) -> Path:
+    """Return the path of the table beside the metadata, which may have been renamed together with it."""
+    path = metadata_path.parent / name
+    renamed = metadata_path.with_suffix(".csv")
+    return renamed if renamed.is_file() and not path.is_file() else path
+
+
+def _open_unchanged(info: StackInfo | MaskInfo, metadata_path: Path, given: str | Path | None) -> Stack:
+    """Open a file that the metadata name, or that is given in its place, if it is still the same."""
+    parameter = "stack" if isinstance(info, StackInfo) else "mask"
+    path = find_moved(info.path, info.sha256, metadata_path, file_digest, parameter=parameter, given=given)
+    if isinstance(info, MaskInfo):
+        return open_stack(path, is_mask=True)
+    return open_stack(path, info.channel, image=info.image, axes=info.axes)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nephros import device as devices
 from nephros.data.dataset import Dataset
-from nephros.data.load import data_request, load
+from nephros.data.load import data_request, is_builtin, load
 from nephros.errors import DivergedError, IncompatibleError, LockedError, UnknownName
 from nephros.experiments.plans import PlanRow, baselines_plan, labels_plan, nephros_plan
 from nephros.experiments.results import load_seed_results
@@ -180,7 +180,7 @@ class _PlanRunner:
         if not RunFolder.exists(root):
             return "pending"
         folder = RunFolder.open(root)
-        if not row.matches_run(folder, self.source, seed):
+        if not row.matches_run(folder, self.source, seed, self.dataset.provenance.sha256):
             raise IncompatibleError(
                 f"{root} holds a run of another recipe, on other data or with other teachers than the plan's: choose another "
                 "folder for `runs`."
@@ -212,7 +212,7 @@ class _PlanRunner:
         root = self.run_dir(row, seed)
         try:
             if RunFolder.exists(root):
-                resume(root, device=self.device)
+                resume(root, None if is_builtin(self.data) else self.data, device=self.device)
                 return
             data_options = row.data_options | ({"data_seed": seed} if row.data_options else {})
             command, teachers = self.command(row, seed), self.teachers(row)
@@ -227,7 +227,8 @@ class _PlanRunner:
 
     def write_tables(self) -> list[Path]:
         """Write the plan's tables from the runs finished so far; return their paths."""
-        results = [load_seed_results(row, self.runs_dir, self.source) for row in self.rows]
+        sha256 = self.dataset.provenance.sha256
+        results = [load_seed_results(row, self.runs_dir, self.source, sha256) for row in self.rows]
         epochs_flag = "" if self.epochs is None else f"--epochs {self.epochs}"
         flags = " ".join(part for part in (self.flags, epochs_flag) if part)
         writers = {"baselines": write_baselines_table, "labels": write_labels_table, "nephros": write_nephros_table}

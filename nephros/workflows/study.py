@@ -7,6 +7,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from nephros.data.load import is_builtin
+from nephros.data.relocation import reopen_dataset
 from nephros.errors import IncompleteError, NephrosError
 from nephros.recipe import Recipe
 from nephros.reporting.study.page import write_study_report
@@ -56,7 +58,11 @@ def best_recipe(study: str | Path, *, storage: str | None = None) -> tuple[Recip
         f"after {pluralize(best.epochs, 'epoch')}, bracket s={best.key[0]}"
     )
     recipe = study_state.recipe(best.key)
-    return dataclasses.replace(recipe, name=f"{recipe.name}-tuned", source=source), settings.data_request
+    request = settings.data_request
+    if request["source"] and not is_builtin(request["source"]) and not Path(request["source"]).exists():
+        dataset = reopen_dataset(request, settings.data, folder.root)
+        request = {**request, "source": dataset.provenance.path}
+    return dataclasses.replace(recipe, name=f"{recipe.name}-tuned", source=source), request
 
 
 def write_report(folder: StudyFolder, study_state: StudyState) -> None:

@@ -16,6 +16,7 @@ from nephros import device as devices
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
 from nephros.data.load import data_request, load_request
+from nephros.data.relocation import reopen_dataset
 from nephros.data.subset import subset_train
 from nephros.distributed import DistributedContext, is_torchrun_restart, process_group, under_torchrun
 from nephros.errors import FileError, InvalidArgument
@@ -114,12 +115,13 @@ def train(
             return _run(folder, info, recipe, dataset, model, torch_device, context)
 
 
-def resume(run: str | Path, data: Dataset | None = None, *, device: str | None = None) -> RunFolder:
+def resume(run: str | Path, data: str | Path | Dataset | None = None, *, device: str | None = None) -> RunFolder:
     """Continue an interrupted run from its latest checkpoint to its end; a complete run is returned unchanged.
 
     Args:
         run: the run folder.
-        data: the run's data, needed only for a run that was started on an open Dataset.
+        data: the run's data, or its path or name now; None looks for it where the run found it, and near the run folder. A
+            run that was started on an open Dataset needs it.
         device: auto, cpu or cuda (default: the type that the run started on).
 
     Raises NephrosError when there is no such run, or its data or recipe is missing or has changed.
@@ -140,9 +142,7 @@ def resume(run: str | Path, data: Dataset | None = None, *, device: str | None =
             raise InvalidArgument(
                 "data", data, f"the Dataset that {folder.root} was trained on, since it was not loaded by name or path"
             )
-        dataset = _limit_training_images(recipe, load_request(info.data_request) if data is None else data)
-        if dataset.provenance.sha256 != info.data["sha256"]:
-            raise _changed_error(folder, f"the data ({dataset.provenance.path})")
+        dataset = _limit_training_images(recipe, reopen_dataset(info.data_request, info.data, folder.root, data))
         model = _init_model(recipe, dataset, context)
         if model is not None and info.init is not None and not folder.file("checkpoint.pt").exists():
             pretrained = open_pretrained(info.init["source"])

@@ -17,10 +17,11 @@ import torch
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
 from nephros.data.load import data_request, load_request
+from nephros.data.relocation import reopen_dataset
 from nephros.data.subset import tuning_subset
 from nephros.device import resolve_device
 from nephros.environment import available_memory
-from nephros.errors import IncompatibleError, InvalidArgument
+from nephros.errors import InvalidArgument
 from nephros.evaluation.metrics import Metrics, compute_metrics
 from nephros.evaluation.scoring import evaluate_model
 from nephros.files import write_text
@@ -143,7 +144,8 @@ def resume_study(
 
     Args:
         study: name of a study in studies/, or its folder.
-        data: needed only where the study's data has moved, or was given in Python.
+        data: the study's data, or its path or name now; None looks for it where the study found it, and near its folder. A
+            study of data given in Python needs it.
         workers: as for `tune`.
         storage: needed only where the stored URL lacks its password.
         ray_address: as for `tune`.
@@ -159,20 +161,10 @@ def resume_study(
         settings = manifest.settings
         settings.check_versions()
         study_storage = open_storage(folder, manifest, storage)
-        if data is None and not settings.data_request["source"]:
-            raise InvalidArgument(
-                "data", data, "the Dataset that the study was started with, which was given in Python"
-            )
-        request = settings.data_request
-        if data is not None:
-            request = request | {"source": data_request("" if isinstance(data, Dataset) else data)["source"]}
-        dataset = data if isinstance(data, Dataset) else load_request(request)
-        run_options.check_data_source(request["source"])
-        if dataset.provenance.sha256 != settings.data["sha256"]:
-            raise IncompatibleError(
-                f"The study {settings.name} can't be resumed: its data ({dataset.provenance.path}) has changed. Give the "
-                "original data as `data`, or start a new study."
-            )
+        dataset = reopen_dataset(settings.data_request, settings.data, folder.root, data)
+        source = "" if isinstance(data, Dataset) else dataset.provenance.path or settings.data_request["source"]
+        request = {**settings.data_request, "source": source}
+        run_options.check_data_source(source)
         tuning_data = _tuning_data(dataset, settings)
         return _run_study(folder, manifest, study_storage, dataset, tuning_data, run_options, request)
 

@@ -386,7 +386,7 @@ def test_overlay_of_a_missing_stack_keeps_the_predictions(stack: Path, capsys: C
     assert (folder / "predictions.csv").is_file()
     assert not (folder / "tissue.png").exists()
     assert "for research only" in err
-    assert "stack.tif does not exist" in err
+    assert "nephros data overlay --help" in err
 
 
 def test_predict_warns_about_nuclei_of_another_size(stack: Path, capsys: Capture) -> None:

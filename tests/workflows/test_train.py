@@ -228,7 +228,7 @@ def test_resume_refuses_changed_data_changed_recipes_and_folders_without_a_run(t
         resume(folder.root)
     folder.file("recipe.yaml").write_text(recipe)
     write_npz(tiny_npz, squares_dataset(n=80))
-    with pytest.raises(FileError, match=str(tiny_npz)):
+    with pytest.raises(IncompatibleError, match=str(tiny_npz)):
         resume(folder.root)
     for no_run in (tmp_path, tmp_path / "absent"):
         with pytest.raises(NephrosError, match=str(no_run)):

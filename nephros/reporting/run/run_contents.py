@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nephros.data.dataset import Dataset
-from nephros.errors import IncompleteError, NephrosError
+from nephros.errors import IncompatibleError, IncompleteError, NephrosError
 from nephros.evaluation.metrics import Metrics
 from nephros.evaluation.scoring import Evaluation
 from nephros.recipe import Recipe
@@ -89,18 +89,16 @@ def load_run(folder: RunFolder) -> RunContents:
 def load_run_dataset(contents: RunContents, dataset: Dataset | None) -> tuple[Dataset | None, str]:
     """Return the run's data set and an empty string, or None and the reason why it is not available.
 
-    `dataset` is the data set if it is loaded already; otherwise it is loaded as the run loaded it.
+    `dataset` is the data set if it is loaded already; otherwise it is looked for where the run found it, and near its folder.
     """
-    from nephros.data.load import load_request
+    from nephros.data.relocation import reopen_dataset
 
     info = contents.info
-    if dataset is None:
-        if not info.data_request["source"]:
-            return None, "the run was trained on data given in Python, which is not stored"
-        try:
-            dataset = load_request(info.data_request)
-        except NephrosError as error:
-            return None, f"the data can't be loaded ({str(error).rstrip('.')})"
-    if dataset.provenance.sha256 != info.data["sha256"]:
+    if dataset is None and not info.data_request["source"]:
+        return None, "the run was trained on data given in Python, which is not stored"
+    try:
+        return reopen_dataset(info.data_request, info.data, contents.folder.root, dataset), ""
+    except IncompatibleError:
         return None, "the data has changed since the run (its SHA-256 differs)"
-    return dataset, ""
+    except NephrosError as error:
+        return None, f"the data can't be loaded ({str(error).rstrip('.')})"
