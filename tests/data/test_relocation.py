@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from nephros.data.dataset import Dataset
-from nephros.data.load import data_request, load
+from nephros.data.load import data_request, load, load_request
 from nephros.data.relocation import candidate_paths, find_moved, reopen_dataset
 from nephros.errors import FileError, IncompatibleError, InvalidArgument
 from nephros.files import file_digest
@@ -112,7 +112,7 @@ def test_a_data_set_is_found_near_a_run_or_where_a_user_says(write: Callable[[Pa
 def test_subset_and_new_splits_are_drawn_again_from_the_moved_file(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "cells.npz", squares_dataset(48))
     request = data_request(path, seed=3, subset=20, resplit=(40, 20))
-    dataset = load(**request)
+    dataset = load_request(request)
     moved = path.rename(tmp_path / "moved.npz")
     reopened = reopen_dataset(request, dataset.provenance.to_dict(), tmp_path, moved)
     assert np.array_equal(reopened.train.images, dataset.train.images)

@@ -13,8 +13,8 @@ from nephros.errors import FileError, IncompatibleError, NephrosError
 from nephros.evaluation.metrics import Metrics
 from nephros.runs import RunFolder
 from nephros.workflows.train import resume, train
+from tests.command_line import run_cli
 from tests.conftest import squares_dataset, write_npz
-from tests.test_cli import run_cli
 from tests.workflows.test_train import QUICK
 
 RECIPE = dataclasses.replace(QUICK, epochs=1)
