@@ -23,7 +23,7 @@ def main() -> None:
     mean, std = pixel_statistics(images)
     means, areas = images.mean(axis=(1, 2)) / 255, nucleus_area_fraction(images)
     print(f"{dataset.provenance.title}, {len(images):,} cells: pixel mean {mean:.4f}, std {std:.4f}")
-    print(f"{'':34}" + "".join(f"{percentile:>9g} %" for percentile in PERCENTILES))
+    print(f"{'':34}" + "".join(f"{percentile:>9g}%" for percentile in PERCENTILES))
     for name, values in (("mean intensity of an image", means), ("nucleus area / image area", areas)):
         print(f"{name:34}" + "".join(f"{value:>11.4f}" for value in np.percentile(values, PERCENTILES)))
     diameters = []

@@ -10,6 +10,7 @@ import torch
 
 from nephros.environment import available_memory
 from nephros.errors import InvalidArgument
+from nephros.text_tables import pluralize
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 MIN_BF16_SPEEDUP = 1.2
@@ -35,7 +36,7 @@ def device_name(device: torch.device) -> str:
     """Return the GPU's name, or for CPUs the number of threads that torch uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
+    return f"CPU, {pluralize(torch.get_num_threads(), 'thread')}"
 
 
 def free_memory(device: torch.device) -> int:

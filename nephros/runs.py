@@ -196,6 +196,7 @@ class RunFolder:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values.get("format") == RUN_FORMAT:
+                values["device"] = values["device"].replace("CPU, 1 threads", "CPU, 1 thread")  # as once written
                 info = RunInfo(**values)
                 InputConversion.from_dict(info.input_conversion)
                 if not (fault := class_name_fault(info.class_names)):
@@ -204,7 +205,7 @@ class RunFolder:
             problem = (
                 f"has the format {values.get('format', 'of an earlier version')}, but this version reads {RUN_FORMAT}"
             )
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             problem = "is damaged"
         raise FileError(path, f"{path} {problem}: train again with another `out`.") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Collection, Sequence
 
 from rich.table import Table
@@ -28,6 +29,16 @@ def format_percent(fraction: float | None, digits: int = 1, missing: str = "") -
 def format_count(value: int | None) -> str:
     """Return a whole number with thousands separators; empty for None."""
     return "" if value is None else f"{value:,}"
+
+
+def format_timestamp(iso: str) -> str:
+    """Return an ISO 8601 time in UTC as ``2026-11-25 21:09:13 UTC``; any other text unchanged."""
+    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?\+00:00$", r"\1 \2 UTC", iso)
+
+
+def format_minutes(minutes: float) -> str:
+    """Return a duration as ``4.0 seconds`` or, from one minute on, ``12.3 minutes``."""
+    return f"{60 * minutes:.1f} seconds" if minutes < 1 else f"{minutes:.1f} minutes"
 
 
 def pluralize(n: int, noun: str) -> str:

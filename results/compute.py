@@ -115,7 +115,7 @@ def plot_compute(rows: list[dict[str, str]], file: Path) -> None:
             continue
         label_y = min(result.accuracy, label_y - LABEL_GAP)
         axes.axhline(result.accuracy, color=LINE, linewidth=0.6, zorder=0)
-        label = f"{result.method} ({result.input.split(',')[0]})  {100 * result.accuracy:.1f} %"
+        label = f"{result.method} ({result.input.split(',')[0]})  {100 * result.accuracy:.1f}%"
         axes.annotate(
             label, (1, result.accuracy), (1.05, label_y),
             xycoords=("axes fraction", "data"), textcoords=("axes fraction", "data"), fontsize=6.2, color=INK, va="center",
@@ -125,7 +125,7 @@ def plot_compute(rows: list[dict[str, str]], file: Path) -> None:
     axes.set_ylim(bottom=Y_MIN)
     axes.yaxis.set_major_locator(MultipleLocator(0.02))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0e}".replace("e+", "e"))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
     axes.set_xlabel("multiply-adds of training, forward and backward")
     axes.set_ylabel("test accuracy")
     figure.savefig(file, dpi=160)

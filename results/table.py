@@ -12,7 +12,7 @@ from nephros.runs import RunFolder
 from nephros.text_tables import format_number, markdown_table
 
 COLUMNS = (
-    "recipe", "epochs", "val accuracy", "test accuracy (95 %)", "test AUC", "test macro F1", "training minutes", "seed",
+    "recipe", "epochs", "val accuracy", "test accuracy (95%)", "test AUC", "test macro F1", "training minutes", "seed",
     "evaluations on test", "command",
 )  # fmt: skip
 

@@ -64,9 +64,10 @@ def _print_dataset(dataset: DatasetComparison, split: str) -> None:
     for row in dataset.run_rows:
         if not wide:
             print_line(_cost_line(row))
+    print_line("sources:")
     for source in dict.fromkeys((row.source, row.url) for row in dataset.rows):
-        methods = [f"{row.label} ({row.input})" for row in dataset.rows if (row.source, row.url) == source]
-        print_line(f"source of {'; '.join(methods)}: {' '.join(filter(None, source))}")
+        methods = [f"{row.method} ({row.input})" for row in dataset.rows if (row.source, row.url) == source]
+        print_line(f"  {'; '.join(methods)}: {' '.join(filter(None, source))}")
     for test in dataset.paired_tests:
         print_line(describe_paired_test(*test))
 

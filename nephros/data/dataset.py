@@ -45,7 +45,7 @@ class Provenance:
     """Where a data set comes from. Every result that is made with the data set carries it."""
 
     name: str
-    """For people: ``TissueMNIST``, or the name of the file or folder."""
+    """For people: ``TissueMNIST``, the name of the file or folder, or ``synthetic nuclei``."""
     split: Literal["official", "own", "synthetic"]
     """``official`` where the file's MD5 is the published one, ``synthetic`` for synthetic cells, else ``own``."""
     path: str
@@ -62,7 +62,9 @@ class Provenance:
     @property
     def title(self) -> str:
         """The name in every table and figure, such as ``TissueMNIST, own split``."""
-        return f"{self.name}, synthetic" if self.split == "synthetic" else f"{self.name}, {self.split} split"
+        if self.split == "synthetic":
+            return self.name if "synthetic" in self.name else f"{self.name}, synthetic"
+        return f"{self.name}, {self.split} split"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields and the title as plain JSON values."""

@@ -80,7 +80,7 @@ def shift_warnings(images: NDArray[np.uint8]) -> list[str]:
         outlier_fraction = float(np.mean((values < low) | (values > high)))
         if outlier_fraction > MAX_OUTLIER_FRACTION:
             warnings.append(
-                f"{100 * outlier_fraction:.0f} % of the nuclei have a {feature} that fewer than 1 in 100 training cells have; "
+                f"{100 * outlier_fraction:.0f}% of the nuclei have a {feature} that fewer than 1 in 100 training cells have; "
                 "expect wrong predictions for them."
             )
     return warnings

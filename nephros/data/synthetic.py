@@ -88,7 +88,7 @@ def make_synthetic(
         digest.update(split.labels.tobytes())
     names = tuple(f"synthetic: {nucleus_type.name}" for nucleus_type in NUCLEUS_TYPES[:n_classes])
     provenance = Provenance(
-        "Synthetic nuclei", "synthetic", "", digest.hexdigest(), detail=f"generated with seed {seed}"
+        "synthetic nuclei", "synthetic", "", digest.hexdigest(), detail=f"generated with seed {seed}"
     )
     task = "binary-class" if n_classes == 2 else "multi-class"
     return Dataset(splits[0], splits[1], splits[2], names, provenance, task)

@@ -87,7 +87,7 @@ class LeaderboardRow:
     high: float | None = None
     """Ends of the interval that `interval` names."""
     interval: str = ""
-    """``95 %`` (a run's confidence interval) or ``1 sd`` (plus and minus one published standard deviation)."""
+    """``95%`` (a run's confidence interval) or ``1 sd`` (plus and minus one published standard deviation)."""
     auc: float | None = None
     macro_f1: float | None = None
     parameters: int | None = None
@@ -180,7 +180,7 @@ def row_from_run(
         source=source,
         low=interval.low,
         high=interval.high,
-        interval=f"{100 * interval.level:g} %",
+        interval=f"{100 * interval.level:g}%",
         auc=metrics.auc,
         macro_f1=metrics.macro_f1,
         parameters=info.parameters,
@@ -188,7 +188,7 @@ def row_from_run(
         training_minutes=info.training_minutes,
         device=info.device,
         checkpoint=_describe_checkpoint(info, recipe),
-        note=f"95 % interval of {metrics.n:,} cells" + ("" if split == "test" else "; not the test split"),
+        note=f"95% interval of {metrics.n:,} cells" + ("" if split == "test" else "; not the test split"),
         is_run=True,
         training_subset=info.training_subset,
     )

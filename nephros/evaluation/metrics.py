@@ -30,9 +30,9 @@ CONTEXT_FIELDS = (
 )  # fmt: skip
 """Fields of Metrics that say what the metrics were measured on."""
 CALIBRATION_BINS = 15
-INTERVAL_METHOD = "Wilson score, 95 %"
+INTERVAL_METHOD = "Wilson score, 95%"
 Z95 = 1.959963984540054
-"""97.5 % quantile of the standard normal distribution."""
+"""97.5% quantile of the standard normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def mean_cross_entropy(probabilities: Floats, labels: Labels) -> float:
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of the proportion successes / n (Wilson, JASA 22, 1927)."""
+    """Return the 95% Wilson score interval of the proportion successes / n (Wilson, JASA 22, 1927)."""
     from scipy.stats import binomtest
 
     interval = binomtest(successes, n).proportion_ci(0.95, method="wilson")

@@ -1,4 +1,4 @@
-"""How certain figures are: 95 % confidence intervals, and paired tests of two models on the same images."""
+"""How certain figures are: 95% confidence intervals, and paired tests of two models on the same images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BOOTSTRAP_RESAMPLES = 2000
 def macro_auc_interval(
     probabilities: NDArray[np.float64], labels: NDArray[np.int64], classes: Sequence[int]
 ) -> tuple[float, float] | None:
-    """Return the 95 % interval of the mean one-vs-rest AUC over some classes; None where one of them has no AUC.
+    """Return the 95% interval of the mean one-vs-rest AUC over some classes; None where one of them has no AUC.
 
     The interval is the mean plus and minus 1.96 standard errors. They are those of DeLong et al., Biometrics 44, 1988,
     extended to the mean: a cell's influence on the mean is the mean of its influences on each class's AUC.
@@ -54,7 +54,7 @@ def _fraction_below(values: NDArray[np.float64], others: NDArray[np.float64]) ->
 
 
 def macro_f1_interval(matrix: NDArray[np.int64]) -> tuple[float, float]:
-    """Return the 95 % percentile-bootstrap interval of macro F1 over the classes that the matrix's rows hold.
+    """Return the 95% percentile-bootstrap interval of macro F1 over the classes that the matrix's rows hold.
 
     Macro F1 depends on the (classes, classes) confusion matrix alone, so resampling cells is resampling its counts:
     2,000 multinomial draws with a fixed seed.
@@ -90,7 +90,7 @@ class PairedComparison:
     """Two-sided p of McNemar's exact test, under the hypothesis that both are equally accurate."""
     low: float
     high: float
-    """95 % interval of the difference in accuracy, by paired bootstrap."""
+    """95% interval of the difference in accuracy, by paired bootstrap."""
     p_holm: float
     """p corrected for the number of pairs tested together (Holm); for a single pair p itself."""
 

@@ -137,7 +137,7 @@ def _plan_row(recipe: Recipe, seeds: tuple[int, ...], by_recipe: dict[str, Publi
 def labels_plan(n_train: int) -> list[PlanRow]:
     """Return the label-efficiency plan: `course-1` and `nephros` on fractions of a train split of `n_train` images.
 
-    Three seeds each. Every run takes as many steps, within 2 %, as five epochs of course-1 or three of nephros on all images:
+    Three seeds each. Every run takes as many steps, within 2%, as five epochs of course-1 or three of nephros on all images:
     a smaller subset is passed over more often. So results differ by the number of images alone.
     """
     rows = []

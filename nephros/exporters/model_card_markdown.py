@@ -109,7 +109,7 @@ def _metrics(card: ModelCard) -> str:
         "split",
         "cells",
         "accuracy",
-        "95 % interval",
+        "95% interval",
         "AUC",
         "macro F1",
         "macro recall",
@@ -131,7 +131,7 @@ def _metrics(card: ModelCard) -> str:
         setup += f", trained on a {training_subset(card)}"
     text = (
         f"{setup}. Validation guides training and the choice of recipe, so its metrics are optimistic. Interval: "
-        f"{card['validation']['accuracy_interval']['method']}. Loss: mean cross-entropy per image, in nats."
+        f"{card['validation']['accuracy_interval']['method'].replace(' %', '%')}. Loss: mean cross-entropy per image, in nats."
     )
     return _section("Metrics", text, markdown_table(headers, rows))
 
@@ -174,7 +174,7 @@ def _prediction_sets(card: ModelCard) -> str:
         return _section("Prediction sets", text, "Their coverage was not measured on test for this model.")
     target, coverage = format_percent(sets["target_coverage"], 0), format_percent(sets["coverage"])
     coverage_text = (
-        f"On {sets['n_images']:,} test cells, sets for {target} % contained the true class of {coverage} % and had "
+        f"On {sets['n_images']:,} test cells, sets for {target}% contained the true class of {coverage}% and had "
         f"{sets['mean_set_size']:.2f} classes on average. The coverage holds over all cells together; the table above shows it "
         "for each class."
     )

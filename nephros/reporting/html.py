@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from nephros.files import atomic_write
 from nephros.reporting.plots.style import LIGHT_COLORS, with_style
-from nephros.text_tables import EN_DASH, format_number, format_percent
+from nephros.text_tables import EN_DASH, format_number, format_percent, format_timestamp
 
 PNG_DPI = 144
 _SVG_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -35,6 +35,8 @@ def load_template(name: str) -> Template:
     environment.globals["light_colors"] = LIGHT_COLORS  # of page.css
     environment.filters["decimal"] = _decimal
     environment.filters["percent"] = _percent
+    environment.filters["short_paths"] = _short_paths
+    environment.filters["timestamp"] = format_timestamp
     return environment.get_template(name)
 
 
@@ -44,6 +46,11 @@ def _decimal(value: float | None, digits: int = 3) -> str:
 
 def _percent(fraction: float | None, digits: int = 1) -> str:
     return format_percent(fraction, digits, EN_DASH)
+
+
+def _short_paths(command: str) -> str:
+    """Return a command with the last part of each absolute path in its place."""
+    return " ".join(PurePath(word).name if word.startswith("/") else word for word in command.split(" "))
 
 
 @with_style

@@ -79,7 +79,7 @@ def describe_model(model: Classifier | None, spec: InputSpec) -> ModelDescriptio
 
 
 def describe_devices(device: torch.device, context: DistributedContext, amp: str) -> str:
-    """Return the devices of a run as text, such as `CPU, 2 threads, bf16` or `2 processes, each on CPU, 1 threads`."""
+    """Return the devices of a run as text, such as `CPU, 2 threads, bf16` or `2 processes, each on CPU, 1 thread`."""
     dtype = devices.autocast_dtype(amp, device)
     per_process = devices.device_name(device) + (f", {devices.dtype_name(dtype)}" if dtype else "")
     return per_process if context.world_size == 1 else f"{context.world_size} processes, each on {per_process}"

@@ -168,7 +168,14 @@ def _ensemble_run(runs: Sequence[_ScoredRun], split: str) -> _ScoredRun:
     )
     row = row_from_run(info, Recipe(), evaluation.metrics, split, name, "the mean of the runs' probabilities")
     subsets = list(dict.fromkeys(run.info.training_subset for run in runs))
-    subset = subsets[0] if len(subsets) == 1 else f"some runs on a {'; '.join(filter(None, subsets))}"
+    partial = [subset for subset in subsets if subset]
+    subset = (
+        subsets[0]
+        if len(subsets) == 1
+        else f"some runs on a {partial[0]}"
+        if len(partial) == 1
+        else "runs on different subsets"
+    )
     row = dataclasses.replace(row, checkpoint="each run's own", training_subset=subset)
     return _ScoredRun(name, info, row, evaluation)
 
@@ -187,14 +194,14 @@ def _general_notes(groups: Sequence[Sequence[_ScoredRun]], split: str) -> list[s
     notes = []
     if len(groups) > 1:
         notes.append(
-            f"The runs are on {len(groups)} data sets. Each data set has a ranking of its own: accuracies on different data "
-            "are not comparable."
+            f"The runs are on {len(groups)} data sets, each with its own ranking: accuracies on different data are not "
+            "comparable."
         )
     if any(run.info.data["split"] == "synthetic" for group in groups for run in group):
         notes.append("Some runs are on synthetic cells: their results say nothing about kidneys.")
     if split == "val":
         notes.append(
-            "Results are on validation, which also guided training and the choice of recipes, so they are optimistic."
+            "The runs' results are on validation, which also guided training and the choice of recipes, so they are optimistic."
         )
     elif any(len(group) > 1 for group in groups):
         notes.append("Selecting a run by its test accuracy makes that accuracy optimistic: select on validation.")
@@ -208,13 +215,13 @@ def _dataset_notes(runs: Sequence[_ScoredRun], best: _ScoredRun, split: str, sho
     incomparable = [run.name for run in runs if not _same_images(best, run)]
     if incomparable:
         notes.append(
-            f"Evaluated on other images than {best.name}, and so not tested against it: {', '.join(incomparable)}."
+            f"Not tested against {best.name}, because they were evaluated on other images: {', '.join(incomparable)}."
         )
     if show_published and runs[0].info.data["split"] != "official":
         notes.append(
-            "Published results are on the official test split, these runs' on another split of the same images: a difference "
-            "of one or two points says little."
+            "The published results are on the official test split, those of the runs on another split of the same images: a "
+            "difference of one or two points says little."
         )
     if show_published and split == "val":
-        notes.append("Published results are on test, these runs' on validation.")
+        notes.append("The published results are on test, those of the runs on validation.")
     return notes

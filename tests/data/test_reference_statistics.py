@@ -57,7 +57,7 @@ def test_each_kind_of_difference_has_its_warning() -> None:
     assert any("times smaller" in line for line in shift_warnings(_make_discs(0.5 * radius)))
     dark = shift_warnings(_make_discs(radius, low=1, high=20))
     assert any("brightness" in line and "`white_level`" in line for line in dark)
-    assert any("100 % of the nuclei have a brightness" in line for line in shift_warnings(_make_discs(radius, low=180)))
+    assert any("100% of the nuclei have a brightness" in line for line in shift_warnings(_make_discs(radius, low=180)))
     assert not any("times" in line for line in dark)
 
 

@@ -21,7 +21,7 @@ def test_shapes_dtypes_and_names(cells: Dataset) -> None:
     assert cells.train.labels.dtype == np.int64
     assert len(set(cells.class_names)) == 8
     assert all(name.startswith("synthetic: ") for name in cells.class_names)
-    assert cells.provenance.title == "Synthetic nuclei, synthetic"
+    assert cells.provenance.title == "synthetic nuclei"
     assert cells.provenance.path == ""
 
 

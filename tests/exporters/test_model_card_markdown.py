@@ -32,7 +32,7 @@ def test_the_page_contains_figures_limitations_and_license(card: Any) -> None:
         f"{card['data']['training_images']:,}",
         f"{card['test_accuracy']:.4f} | {interval['low']:.4f} to {interval['high']:.4f}",
         f"| {error['before']:.4f} | {error['after']:.4f} |",
-        f"{100 * sets['coverage']:.1f} % and had {sets['mean_set_size']:.2f} classes",
+        f"{100 * sets['coverage']:.1f}% and had {sets['mean_set_size']:.2f} classes",
         f"| noise | {100 * card['ood_detector']['flagged_fraction']['noise']:.1f} |",
         card["license"]["data"],
         card["license"]["attribution"],

@@ -47,8 +47,8 @@ def test_class_balance_prints_counts_and_shares() -> None:
         {"train": [30, 10], "val": [4, 0], "test": [6, 2]}, class_names(2), TITLE
     )
     strings = texts(figure)
-    assert "30 · 75.0 %" in strings
-    assert "6 · 75.0 %" in strings
+    assert "30 · 75.0%" in strings
+    assert "6 · 75.0%" in strings
     assert "none" in strings
     assert "training, 40 images" in strings
     assert TITLE in strings
@@ -92,7 +92,7 @@ def test_roc_curves_have_a_panel_per_class_with_auc_and_share(evaluation: Make, 
         auc = result.metrics.per_class[c].auc
         share = (result.labels == c).mean()
         assert axes.get_title(loc="left") == f"kind {c}"
-        assert f"AUC {auc:.3f}  ·  {100 * share:.1f} % of cells" in [text.get_text() for text in axes.texts]
+        assert f"AUC {auc:.3f} · {100 * share:.1f}% of cells" in [text.get_text() for text in axes.texts]
         x, y = np.asarray(axes.lines[1].get_xdata()), np.asarray(axes.lines[1].get_ydata())
         assert np.trapezoid(y, x) == pytest.approx(auc, abs=0.02)
 
@@ -126,7 +126,7 @@ def test_reliability_diagram_draws_the_bins_that_hold_cells(evaluation: Make) ->
 
 def test_learning_curves_mark_the_checkpoint_and_its_train_metrics(evaluation: Make) -> None:
     train_metrics = evaluation(3).metrics
-    running = "train (running: augmented, dropout on)"
+    running = "train, during the epoch"
     figure = training_curves.plot_learning_curves(
         history(6), TITLE, running, chosen_epoch=4, train_metrics=train_metrics
     )
@@ -134,9 +134,9 @@ def test_learning_curves_mark_the_checkpoint_and_its_train_metrics(evaluation: M
     by_label = {str(line.get_label()): line for line in figure.axes[0].lines}
     assert list(np.asarray(by_label[running].get_ydata())) == [row.train_accuracy for row in history(6)]
     assert list(np.asarray(by_label["validation"].get_ydata())) == [row.val_accuracy for row in history(6)]
-    point = by_label["train, evaluation mode, checkpoint"]
+    point = by_label["train, evaluated with the checkpoint"]
     assert (list(np.asarray(point.get_xdata())), list(np.asarray(point.get_ydata()))) == ([4], [train_metrics.accuracy])
-    assert list(np.asarray(by_label["epoch 4: checkpoint"].get_xdata())) == [4]
+    assert list(np.asarray(by_label["checkpoint (epoch 4)"].get_xdata())) == [4]
     strings = texts(figure)
     assert running in strings
     assert TITLE in strings
@@ -156,8 +156,8 @@ def _ticks(axes: Axes) -> list[float]:
 
 def test_the_label_of_training_curves_names_the_regularization() -> None:
     both = Recipe(augment=AugmentConfig(shift=2), model=ModelConfig(dropout=0.5))
-    assert training_curves.train_curve_label(both) == "train (running: augmented, dropout on)"
-    assert training_curves.train_curve_label(Recipe()) == "train (running: mean over the epoch)"
+    assert training_curves.train_curve_label(both) == "train, during the epoch (augmented, with dropout)"
+    assert training_curves.train_curve_label(Recipe()) == "train, during the epoch"
 
 
 def test_leaderboard_ranks_the_run_among_published_results() -> None:
@@ -169,8 +169,9 @@ def test_leaderboard_ranks_the_run_among_published_results() -> None:
     assert [row.accuracy for row in rows] == sorted((row.accuracy for row in rows), reverse=True)
     figure = plot_leaderboard(rows, "test", TITLE)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels[rows.index(run_row)] == "this run: x  (28)"
-    assert "AutoKeras  (28)" in labels
+    assert labels[rows.index(run_row)] == "this run: x · 28 px"
+    assert "AutoKeras · 28 px" in labels
+    assert "DenseNet-121, ImageNet weights · 28 px, zero-padded to 224" in labels
     colors = [label.get_color() for label in figure.axes[0].get_yticklabels()]
     assert colors.count(LIGHT_COLORS["test"]) == 1
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
@@ -195,7 +196,7 @@ def test_names_are_wrapped_evenly_and_dollars_are_not_formulas(evaluation: Make)
 
 
 def test_small_percentages_are_distinct_from_zero() -> None:
-    assert [whole_percent(share) for share in (0, 0.001, 0.32, 1)] == ["0 %", "<1 %", "32 %", "100 %"]
+    assert [whole_percent(share) for share in (0, 0.001, 0.32, 1)] == ["0%", "<1%", "32%", "100%"]
 
 
 @pytest.mark.parametrize(("last", "scale"), [(0.1, "linear"), (0.001, "log"), (1e-6, "linear")])

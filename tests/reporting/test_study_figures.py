@@ -32,9 +32,15 @@ def line_points(line: Line2D) -> list[tuple[float, float]]:
 def test_the_survival_plot_shows_the_posters_counts() -> None:
     view = StudyView(simulate(SimulationConfig(brackets="s=3")))
     figure = plot_survival(view)
-    assert {"27 for 1 epoch", "9 to 3", "3 to 9", "1 to 27", "s = 3", "81 epochs", "s3#22: 59.0 %"} <= set(
-        drawn_texts(figure)
-    )
+    assert {
+        "27 for 1 epoch",
+        "9 to 3 epochs",
+        "3 to 9 epochs",
+        "1 to 27 epochs",
+        "s = 3",
+        "81 epochs",
+        "s3#22: 59.0%",
+    } <= set(drawn_texts(figure))
     axes = figure.axes[0]
     dots = len([point for line in axes.lines if line.get_marker() == "o" for point in line_points(line)])
     assert dots == 27 + 9 + 3 + 1 + 1  # the last one is the ring around the best
@@ -129,6 +135,6 @@ def test_importance_marks_fields_above_chance(monkeypatch: pytest.MonkeyPatch) -
     importance = compute_importance(StudyView(simulate(SimulationConfig())))
     assert isinstance(importance, Importance)
     figure = plot_importance(importance, "Cells, own split")
-    assert f"{100 * importance.shares['optimizer.lr']:.0f} %" in drawn_texts(figure)
+    assert f"{100 * importance.shares['optimizer.lr']:.0f}%" in drawn_texts(figure)
     assert "Cells, own split" in drawn_texts(figure)
     assert len(figure.axes[0].patches) == len(importance.shares)

@@ -46,21 +46,21 @@ def test_a_finished_study_has_every_section_and_figure_and_fetches_nothing(tmp_p
     for expected in (
         "61.2 %",
         "accuracy on the whole validation split, 23,640 cells",
-        "95 % interval 60.6 to 61.9 %",
-        "configuration s3#22; in the study 59.00 % validation accuracy after 27 epochs",
+        "95% interval 60.6 to 61.9%",
+        "configuration s3#22; in the study: 59.00% validation accuracy after 27 epochs",
         "357 of 357",
-        "The test split has not been read.",
+        "The test split has not been used.",
         "nephros train --from-study poster-search",
         "nephros tune poster --max-epochs 27 --name poster-search",
         "it trains 4 configurations to the end",
-        "After 108 epochs the study's best was 59.0 %, random search's 56.8 %.",
+        "After 108 epochs the study's best was 59.0%, random search's 56.8%.",
         "Of the 27 configurations of bracket s = 3 after 1 epoch",
-        "20,000 training images, and a quarter as many validation images",
-        "s = 3: 27 to 1, 9 to 3, 3 to 9, 1 to 27",
+        "20,000 training images and a quarter as many validation images",
+        "s = 3: 27 at 1, 9 at 3, 3 at 9, 1 at 27",
         "random, seed 7",
         "nephros 0.2.0, torch 2.13.0",
         "ab" * 32,
-        "it is not the published file",
+        "is not the published file",
     ):
         assert expected in page.text, expected
     assert "--resume" not in page.text
@@ -114,13 +114,13 @@ def test_every_stage_and_shape_of_a_study_has_its_page(
 @pytest.mark.usefixtures("no_drawing")
 def test_a_running_study_says_so_and_how_to_resume(tmp_path: Path) -> None:
     page = Page(write_study_report(simulate(SimulationConfig(), 130), tmp_path))
-    assert "This study has not finished: 130 of 357 epochs are spent." in page.text
+    assert "This study has not finished: 130 of 357 epochs are trained." in page.text
     assert "nephros tune --resume poster-search" in page.text
     assert "nephros train --from-study poster-search" in page.text
     assert "validation accuracy, best so far" in page.text
     assert "on the whole validation split" not in page.text
     first_page = Page(write_study_report(simulate(SimulationConfig(), 5), tmp_path))
-    assert "No rung is closed yet, so there is no best configuration." in first_page.text
+    assert "No rung is complete yet, so there is no best configuration." in first_page.text
     assert "--from-study" not in first_page.text
     assert "Nothing to plot yet" in first_page.text
 

@@ -186,7 +186,7 @@ def test_a_sample_can_be_predicted_and_the_table_downloaded_by_keyboard(page_in_
     page.keyboard.press("Enter")
     page.wait_for_selector(".card .probabilities")
     page.wait_for_selector("#progress", state="hidden")
-    assert "99 % coverage" in page.locator(".probabilities caption").inner_text()
+    assert "99% coverage" in page.locator(".probabilities caption").inner_text()
     tab_to("#show-saliency")
     page.keyboard.press("Space")
     assert not page.locator("#show-saliency").is_checked()

@@ -40,7 +40,7 @@ def uninterrupted_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     out = tmp_path_factory.mktemp("whole") / "run"
     status, stdout, stderr = run_torchrun(2, *FLAGS, "--data", str(data), "--out", str(out), "--test")
     assert status == 0, stderr
-    assert stderr.count("training images, 2 processes, each on CPU, 1 threads") == 1
+    assert stderr.count("training images, 2 processes, each on CPU, 1 thread") == 1
     assert stdout.count("report: ") == 1
     assert stderr.count("epoch 5/5") == 1
     return out
@@ -117,7 +117,7 @@ def test_torchrun_with_one_process_gives_the_bits_of_a_plain_run_and_two_process
     (single / "run.json").write_text(json.dumps({**info, "status": "training"}))
     status, _, stderr = run_torchrun(2, "nephros", "train", "--resume", str(single))
     assert status == 0, stderr
-    assert stderr.count("warning: the run started on CPU, 1 threads and continues on 2 processes") == 1
+    assert stderr.count("warning: the run started on CPU, 1 thread and continues on 2 processes") == 1
     assert json.loads((single / "run.json").read_text())["status"] == "complete"
     assert (plain / "weights.safetensors").read_bytes() == (single / "weights.safetensors").read_bytes()
 

@@ -274,9 +274,9 @@ def test_a_damaged_log_line_still_counts_as_a_reading_of_the_test_split(tiny_npz
 
 def test_the_report_follows_a_later_evaluation_on_test(tiny_npz: Path, tmp_path: Path) -> None:
     folder = _train(tiny_npz, tmp_path / "run")
-    assert "has never been read" in folder.file("report.html").read_text()
+    assert "Never evaluated on the test split" in folder.file("report.html").read_text()
     nephros.evaluate(folder.root, "test")
-    assert "has never been read" not in folder.file("report.html").read_text()
+    assert "Never evaluated on the test split" not in folder.file("report.html").read_text()
 
 
 def test_public_names_are_not_replaced_by_submodules(tiny_npz: Path, tmp_path: Path) -> None:

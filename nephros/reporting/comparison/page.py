@@ -98,9 +98,9 @@ def describe_paired_test(better: str, other: str, test: PairedComparison) -> str
     corrected = f" (p {_format_p(test.p_holm)} after Holm's correction)" if is_corrected else ""
     verdict = f"{'' if test.p_holm < 0.05 else 'not '}significant at 0.05"
     return (
-        f"{better} minus {other}: {100 * test.difference:+.2f} points of accuracy (95 % interval {100 * test.low:+.2f} to "
-        f"{100 * test.high:+.2f}, paired bootstrap). Only the first classified {test.n_first_only:,} cells correctly, only the "
-        f"second {test.n_second_only:,}; McNemar's exact test: p {_format_p(test.p_value)}{corrected}, {verdict}"
+        f"{better} minus {other}: {100 * test.difference:+.2f} points of accuracy (95% interval {100 * test.low:+.2f} to "
+        f"{100 * test.high:+.2f}, paired bootstrap). {test.n_first_only:,} cells were classified correctly by the first only, "
+        f"{test.n_second_only:,} by the second only; McNemar's exact test: p {_format_p(test.p_value)}{corrected}, {verdict}"
     )
 
 

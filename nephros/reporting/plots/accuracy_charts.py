@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
@@ -9,7 +11,17 @@ from matplotlib.ticker import NullFormatter
 
 from nephros.evaluation.leaderboard import LeaderboardRow
 from nephros.experiments.results import SeedResults
-from nephros.reporting.plots.style import INK, LIGHT_COLORS, MUTED, PAGE_WIDTH, PAPER, add_axes, new_figure, with_style
+from nephros.reporting.plots.style import (
+    INK,
+    LIGHT_COLORS,
+    MUTED,
+    PAGE_WIDTH,
+    PAPER,
+    add_axes,
+    new_figure,
+    percent_axis,
+    with_style,
+)
 
 _LABEL_EFFICIENCY_HEIGHT = 4.0
 """Inches."""
@@ -20,10 +32,12 @@ _MARKERS = {"nephros": (LIGHT_COLORS["test"], "o"), "course-1": (LIGHT_COLORS["v
 @with_style
 def plot_leaderboard(rows: Sequence[LeaderboardRow], split: str, title: str) -> Figure:
     """Plot accuracies as dots on one scale, those of runs in the color of `split`; hollow where not on the official split."""
-    row_height = 0.235
-    figure = new_figure(PAGE_WIDTH, 0.55 + row_height * len(rows) + 0.45, title)
-    axes = add_axes(figure, 3.3, 0.1, PAGE_WIDTH - 3.3 - 0.6, row_height * len(rows) + 0.1)
-    for y, row in enumerate(rows):
+    row_height, labels = 0.235, [_tick_label(row) for row in rows]
+    heights = [1.3 if "\n" in label else 1.0 for label in labels]
+    positions = [end - height / 2 for end, height in zip(itertools.accumulate(heights), heights, strict=True)]
+    figure = new_figure(PAGE_WIDTH, 0.55 + row_height * sum(heights) + 0.45, title)
+    axes = add_axes(figure, 3.3, 0.1, PAGE_WIDTH - 3.3 - 0.6, row_height * sum(heights) + 0.1)
+    for y, row in zip(positions, rows, strict=True):
         color = LIGHT_COLORS[split] if row.is_run else MUTED
         face_color = color if row.split.startswith("official") else PAPER
         axes.plot([0, row.accuracy], [y, y], color=color, linewidth=0.5, alpha=0.55)
@@ -34,26 +48,27 @@ def plot_leaderboard(rows: Sequence[LeaderboardRow], split: str, title: str) -> 
             linestyle="none", zorder=3,
         )  # fmt: skip
         axes.annotate(
-            f"{100 * row.accuracy:.1f} %", (_right_end(row), y), xytext=(8, 0), textcoords="offset points", va="center",
+            f"{100 * row.accuracy:.1f}%", (_right_end(row), y), xytext=(8, 0), textcoords="offset points", va="center",
             fontsize=7.5, color=color, weight="bold" if row.is_run else "normal",
         )  # fmt: skip
-    axes.set_yticks(range(len(rows)), [_tick_label(row) for row in rows], fontsize=6.8, color=INK)
+    axes.set_yticks(positions, labels, fontsize=6.8, color=INK)
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         if row.is_run:
             label.set(color=LIGHT_COLORS[split], weight="bold")
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_ylim(sum(heights) + 0.1, -0.1)
     lowest = min(row.accuracy if row.low is None else row.low for row in rows)
     axes.set_xlim(max(0.0, int(lowest * 10 - 0.5) / 10), max(map(_right_end, rows)) + 0.01)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    axes.set_xlabel("accuracy; hollow: not on the official test split")
+    percent_axis(axes.xaxis)
+    axes.set_xlabel("accuracy (hollow: not on the official test split)")
     axes.spines["left"].set_visible(False)
     return figure
 
 
 def _tick_label(row: LeaderboardRow) -> str:
+    """Return the method and its input, such as ``ResNet-18 · 28 px``, with the training subset on a second line."""
     subset = f"\n{row.training_subset}" if row.training_subset else ""
-    return f"{row.method}  ({row.input}){subset}"
+    return f"{row.method} · {re.sub('^[0-9x ]*[0-9]', lambda side: f'{side[0]} px', row.input)}{subset}"
 
 
 def _right_end(row: LeaderboardRow) -> float:
@@ -85,8 +100,8 @@ def plot_label_efficiency(results: Sequence[SeedResults]) -> Figure:
     ticks = sorted({sum(result.infos[0].class_counts["train"]) for result in finished})
     axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    percent_axis(axes.yaxis)
     axes.grid(axis="y")
-    axes.set_xlabel("training images; marks: each seed, line: mean over seeds; the same number of steps throughout")
+    axes.set_xlabel("training images (points: seeds; line: their mean; the number of steps is the same throughout)")
     axes.set_ylabel("test accuracy")
     return figure

@@ -26,6 +26,7 @@ from nephros.reporting.plots.style import (
     PAPER,
     add_axes,
     new_figure,
+    percent_axis,
     whole_percent,
     with_style,
     wrap_label,
@@ -45,7 +46,7 @@ def plot_class_balance(counts: Mapping[str, Sequence[int]], class_names: Sequenc
     """
     bar_height, gap, splits = 0.17, 0.16, list(counts)
     group_height = bar_height * len(splits) + gap
-    height = 0.4 + group_height * len(class_names) + 0.45
+    height = 0.4 + group_height * len(class_names) + 0.6
     figure = new_figure(PAGE_WIDTH, height, title)
     axes = add_axes(figure, 1.85, 0.4, PAGE_WIDTH - 1.85 - 1.1, group_height * len(class_names))
     for row, split in enumerate(splits):
@@ -60,7 +61,7 @@ def plot_class_balance(counts: Mapping[str, Sequence[int]], class_names: Sequenc
             label=f"{SPLIT_ADJECTIVES[split]}, {sum(counts[split]):,} images",
         )
         for center, share, count in zip(centers, shares, counts[split], strict=True):
-            text = f"{count:,} · {100 * share:.1f} %" if count else "none"
+            text = f"{count:,} · {100 * share:.1f}%" if count else "none"
             axes.annotate(
                 text,
                 (share, center),
@@ -75,6 +76,7 @@ def plot_class_balance(counts: Mapping[str, Sequence[int]], class_names: Sequenc
     axes.margins(x=0)
     _label_rows(axes, class_names, [group_height * (c + 0.5) for c in range(len(class_names))], 25)
     _percent_axis(axes, "x")
+    axes.set_xlabel("share of the split")
     axes.spines["left"].set_visible(False)
     axes.legend(
         loc="lower left", bbox_to_anchor=(0, 1), ncols=len(splits), borderaxespad=0.3, handlelength=1, handleheight=1
@@ -114,9 +116,7 @@ def plot_confusion_matrix(matrix: NDArray[np.int64], class_names: Sequence[str],
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    figure.text(
-        left / width, 0.25 / height, "rows: actual class   ·   columns: predicted class", fontsize=7, color=MUTED
-    )
+    figure.text(left / width, 0.25 / height, "rows: actual class · columns: predicted class", fontsize=7, color=MUTED)
     return figure
 
 
@@ -166,7 +166,7 @@ def plot_reliability_diagram(bins: Sequence[CalibrationBin], split: str, title: 
         histogram.text(center, b.count, f"{b.count:,}", ha="center", va="bottom", fontsize=6.5, color=MUTED)
     histogram.set_ylabel("cells")
     histogram.set_yticks([])
-    histogram.set_xlabel("confidence: the top class's probability")
+    histogram.set_xlabel("confidence (probability of the predicted class)")
     for panel in (axes, histogram):
         panel.set_xlim(0, 1)
         _percent_axis(panel, "x")
@@ -202,7 +202,7 @@ def plot_roc_curves(evaluation: Evaluation, class_names: Sequence[str], split: s
         axes.set_title(wrap_label(name, 22, 2), pad=15, fontsize=8, linespacing=1.15)
         auc_text = "no AUC" if auc is None else f"AUC {auc:.3f}"
         axes.text(
-            0, 1.03, f"{auc_text}  ·  {100 * share:.1f} % of cells", transform=axes.transAxes, fontsize=7, color=MUTED
+            0, 1.03, f"{auc_text} · {100 * share:.1f}% of cells", transform=axes.transAxes, fontsize=7, color=MUTED
         )
         axes.tick_params(labelleft=column == 0, labelbottom=is_bottom, length=2)
         if is_bottom:
@@ -215,8 +215,8 @@ def plot_roc_curves(evaluation: Evaluation, class_names: Sequence[str], split: s
 def _roc_panel(axes: Axes, evaluation: Evaluation, c: int, auc: float | None, split: str) -> None:
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.02)
-    axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
-    axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
+    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
     if auc is None:
         is_absent = not (evaluation.labels == c).any()
         text = (
@@ -260,6 +260,5 @@ def _label_rows(
 
 
 def _percent_axis(axes: Axes, which: str) -> None:
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    percent_axis(axes.xaxis if which == "x" else axes.yaxis)
     axes.spines["bottom" if which == "x" else "left"].set_color(LINE)

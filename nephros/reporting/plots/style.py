@@ -11,7 +11,9 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 LIGHT_COLORS = {
     "paper": "#fcfbf8",
@@ -102,6 +104,11 @@ def wrap_label(name: str, width: int, lines: int = 3) -> str:
     return "\n".join(wrapped)
 
 
+def percent_axis(axis: Axis) -> None:
+    """Label an axis of fractions in percent, with as many decimals as its ticks need."""
+    axis.set_major_formatter(PercentFormatter(1))
+
+
 def whole_percent(fraction: float) -> str:
-    """Return a fraction as a whole percentage, with small ones distinct from none: 0 %, <1 %, 32 %."""
-    return "<1 %" if 0 < fraction < 0.005 else f"{100 * fraction:.0f} %"
+    """Return a fraction as a whole percentage, with small ones distinct from none: 0%, <1%, 32%."""
+    return "<1%" if 0 < fraction < 0.005 else f"{100 * fraction:.0f}%"

@@ -16,21 +16,21 @@ from nephros.training.history import EpochMetrics
 
 
 def train_curve_label(recipe: Recipe) -> str:
-    """Return the label of the running training metrics, such as ``train (running: augmented, dropout on)``."""
+    """Return the label of the training curves, such as ``train, during the epoch (augmented, with dropout)``."""
     conditions = [
         *(["augmented"] if recipe.augment != AugmentConfig() else []),
-        *(["dropout on"] if recipe.model.dropout else []),
-        *(["label smoothing"] if recipe.label_smoothing else []),
-        *(["class weights"] if recipe.class_weights != "none" else []),
+        *(["with dropout"] if recipe.model.dropout else []),
+        *(["with label smoothing"] if recipe.label_smoothing else []),
+        *(["with class weights"] if recipe.class_weights != "none" else []),
     ]
-    return f"train (running: {', '.join(conditions) or 'mean over the epoch'})"
+    return "train, during the epoch" + (f" ({', '.join(conditions)})" if conditions else "")
 
 
 @with_style
 def plot_learning_curves(
     history: Sequence[EpochMetrics],
     title: str,
-    train_label: str = "train (running: augmented, dropout on)",
+    train_label: str = "train, during the epoch",
     chosen_epoch: int | None = None,
     train_metrics: Metrics | None = None,
 ) -> Figure:
@@ -93,11 +93,11 @@ def _mark_chosen_epoch(
         [getattr(row, f"val_{key}")],
         color=LIGHT_COLORS["val"],
         fillstyle="none",
-        label=f"epoch {row.epoch}: checkpoint",
+        label=f"checkpoint (epoch {row.epoch})",
         **marker,
     )
     if train_metrics is not None:
         axes.plot(
             [row.epoch], [getattr(train_metrics, key)], color=LIGHT_COLORS["train"], marker="D", markersize=6, linestyle="none",
-            label="train, evaluation mode, checkpoint", zorder=3,
+            label="train, evaluated with the checkpoint", zorder=3,
         )  # fmt: skip

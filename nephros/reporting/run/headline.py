@@ -1,4 +1,4 @@
-"""The metrics at the top of the page, with 95 % intervals where there are any."""
+"""The metrics at the top of the page, with 95% intervals where there are any."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class HeadlineMetric:
     name: str
     value: float | None
     interval: Interval | None = None
-    """95 %; None where none is computed."""
+    """95%; None where none is computed."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Headline:
     n_images: int
     accuracy: float
     interval: Interval
-    """95 %, Wilson score."""
+    """95%, Wilson score."""
     other_metrics: list[HeadlineMetric]
     note: str = ""
     """Why these metrics are not final; empty if they are."""

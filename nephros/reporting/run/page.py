@@ -59,7 +59,7 @@ class _ClassRow:
     name: str
     metrics: ClassMetrics
     interval: tuple[float, float] | None
-    """95 % Wilson interval of the recall; None where the split lacks the class."""
+    """95% Wilson interval of the recall; None where the split lacks the class."""
     n_predicted: int
     """Cells predicted as the class."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from nephros.data.dataset import SPLIT_ADJECTIVES
@@ -9,6 +10,7 @@ from nephros.data.medmnist import MEDMNIST
 from nephros.evaluation.leaderboard import PUBLISHED_DATASET, LeaderboardRow, row_from_run
 from nephros.reporting.run.run_contents import RunContents
 from nephros.runs import describe_init
+from nephros.text_tables import format_minutes, format_timestamp
 
 
 def caveats(contents: RunContents) -> list[str]:
@@ -26,18 +28,18 @@ def caveats(contents: RunContents) -> list[str]:
     if info.data["key"] and info.data["split"] != "official":
         name = info.data["name"]
         sentences.append(
-            f"The data is named {name}, but it is not the published file: its split differs, so results are not directly "
-            f"comparable with published ones on the official {name} test split."
+            f"The data is named {name} but is not the published file: its split differs, so these results are not directly "
+            f"comparable with those published on the official {name} test split."
         )
     if "test" not in contents.metrics:
         sentences.append(
-            "The test split has not been evaluated. Every result here is on validation, which also guided training and the "
-            "choice of recipe, so it is optimistic."
+            "This run has not been evaluated on the test split. Every result is on validation, which also guided training and "
+            "the choice of recipe, and is therefore optimistic."
         )
     if len(contents.test_reads) > 1:
         sentences.append(
-            f"The test split has been read {len(contents.test_reads)} times: choices made after the first read may have been "
-            "influenced by it."
+            f"This run has been evaluated on the test split {len(contents.test_reads)} times: choices made after the first "
+            "may have been influenced by it."
         )
     if split:
         missing = [
@@ -78,7 +80,7 @@ def provenance_rows(contents: RunContents) -> list[tuple[str, str]]:
     """Return how the run was made, as (label, value) rows."""
     info, input_spec = contents.info, contents.info.input_spec
     phase = "hyperparameter search" if contents.search_results else "training epochs"
-    minutes = "not finished" if info.training_minutes is None else f"{info.training_minutes:.1f} minutes ({phase})"
+    duration = "not finished" if info.training_minutes is None else f"{format_minutes(info.training_minutes)} ({phase})"
     channels = {1: "grayscale", 3: "RGB"}.get(input_spec["channels"], f"{input_spec['channels']} channels")
     mean, std = (", ".join(f"{value:.4g}" for value in info.normalization[key]) for key in ("mean", "std"))
     checkpoint = f"epoch {info.chosen_epoch} of {len(contents.history)}" if info.chosen_epoch else "none yet"
@@ -95,7 +97,7 @@ def provenance_rows(contents: RunContents) -> list[tuple[str, str]]:
         *([("Frozen stages", ", ".join(info.freeze))] if info.freeze else []),
         ("Seed", str(info.seed)),
         ("Device", info.device),
-        ("Training time", minutes),
+        ("Training time", duration),
         ("Best hyperparameters", info.hyperparameters) if is_classical else ("Checkpoint", checkpoint),
         ("Stored values" if is_classical else "Parameters", f"{info.parameters:,}"),
         ("Multiply-adds", f"{info.multiply_adds:,} per image{views}"),
@@ -104,20 +106,24 @@ def provenance_rows(contents: RunContents) -> list[tuple[str, str]]:
             f"{input_spec['height']} x {input_spec['width']} pixels, {channels}, {input_spec['n_classes']} classes",
         ),
         ("Normalization", f"mean {mean}; standard deviation {std} (of pixels / 255)"),
-        ("Created", info.created),
+        ("Created", format_timestamp(info.created)),
         ("Commit", info.commit or "not in a git checkout"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in info.versions.items())),
     ]
 
 
 def data_provenance_rows(data: dict[str, Any], data_request: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return where the data came from, as (label, value) rows, from its provenance and the request that loads it."""
-    arguments = ", ".join(f"{key} {value}" for key, value in data_request.items() if value not in (None, ""))
+    """Return where the data came from, as (label, value) rows, from its provenance and the request that loads it.
+
+    Of a path, only the last part is shown: pages are passed on, and the command has it in full.
+    """
+    request = {**data_request, "source": Path(str(data_request.get("source") or "")).name}
+    arguments = ", ".join(f"{key} {value}" for key, value in request.items() if value not in (None, ""))
     license = MEDMNIST[data["key"]].license if data["key"] in MEDMNIST else ""
     rows = [
         ("Data", data["title"]),
         ("Detail", data["detail"]),
-        ("Path", data["path"] or "in memory"),
+        ("File or folder", Path(data["path"]).name),
         ("SHA-256", data["sha256"]),
         ("Loaded with", arguments),
         ("License of the published data", license),

@@ -10,7 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nephros.reporting.plots.style import INK, LIGHT_COLORS, LINE, MUTED, PAGE_WIDTH, add_axes, new_figure, with_style
+from nephros.reporting.plots.style import (
+    INK,
+    LIGHT_COLORS,
+    LINE,
+    MUTED,
+    PAGE_WIDTH,
+    add_axes,
+    new_figure,
+    percent_axis,
+    with_style,
+)
 from nephros.reporting.study.formatting import METRIC_NAMES, STATUS_COLORS
 from nephros.reporting.study.learning_curves import value_limits
 from nephros.reporting.study.view import StudyView
@@ -143,10 +153,10 @@ def plot_budget_curve(view: StudyView, budget_curve: BudgetCurve, random_baselin
     low, high, _ = value_limits(view)
     axes.set_ylim(low, high + 0.1 * (high - low))
     axes.set_xlim(0, max(1, budget_curve.total_epochs) * 1.02)
-    axes.set_xlabel("epochs spent, in the order bracket, rung, configuration")
+    axes.set_xlabel("epochs spent, in order of bracket, rung and configuration")
     axes.set_ylabel(f"validation {METRIC_NAMES[view.settings.metric]}")
     if view.settings.metric == "val_accuracy":
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        percent_axis(axes.yaxis)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.grid(axis="y")
     handles, labels = axes.get_legend_handles_labels()

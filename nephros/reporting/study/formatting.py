@@ -39,7 +39,7 @@ def format_metric(view: StudyView, value: float | None, digits: int = 1) -> str:
     """Return a value of the study's metric: accuracy in percent with `digits` decimals, others with two more."""
     if value is None:
         return "\N{EN DASH}"
-    return f"{100 * value:.{digits}f} %" if view.settings.metric == "val_accuracy" else f"{value:.{digits + 2}f}"
+    return f"{100 * value:.{digits}f}%" if view.settings.metric == "val_accuracy" else f"{value:.{digits + 2}f}"
 
 
 def config_name(key: ConfigKey) -> str:

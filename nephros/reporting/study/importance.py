@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from nephros.reporting.plots.style import INK, LIGHT_COLORS, MUTED, PAGE_WIDTH, add_axes, new_figure, with_style
+from nephros.reporting.plots.style import (
+    INK,
+    LIGHT_COLORS,
+    MUTED,
+    PAGE_WIDTH,
+    add_axes,
+    new_figure,
+    percent_axis,
+    with_style,
+)
 from nephros.reporting.study.formatting import choice_key
 from nephros.reporting.study.view import StudyView
 from nephros.tuning.hyperband import is_failed
@@ -136,14 +145,14 @@ def plot_importance(importance: Importance, title: str) -> Figure:
         )
         axes.plot([importance.chance_level[key]] * 2, [row - 0.38, row + 0.38], color=INK, linewidth=1.2)
         axes.annotate(
-            f"{100 * share:.0f} %", (1, row), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+            f"{100 * share:.0f}%", (1, row), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
             va="center", fontsize=7.5, color=INK if above_chance else MUTED, weight="bold" if above_chance else "normal",
         )  # fmt: skip
     axes.set_yticks(range(len(importance.shares)), list(importance.shares), color=INK)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(importance.shares) - 0.5, -0.5)
     axes.set_xlim(0, max(*importance.shares.values(), *importance.chance_level.values()) * 1.04)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    percent_axis(axes.xaxis)
     axes.set_xlabel("share of the variance of ranks that the field explains alone")
     axes.spines["left"].set_visible(False)
     figure.text(

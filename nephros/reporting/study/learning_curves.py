@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from nephros.reporting.plots.style import LINE, MUTED, PAGE_WIDTH, add_axes, new_figure, with_style
+from nephros.reporting.plots.style import LINE, MUTED, PAGE_WIDTH, add_axes, new_figure, percent_axis, with_style
 from nephros.reporting.study.formatting import METRIC_NAMES, STATUS_COLORS, STATUS_LABELS
 from nephros.reporting.study.view import StudyView, TrialStatus
 from nephros.text_tables import pluralize
@@ -100,7 +100,7 @@ def _draw_panel(axes: Axes, view: StudyView, bracket: Bracket) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(axis="y")
     if view.settings.metric == "val_accuracy":
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        percent_axis(axes.yaxis)
     axes.set_title(f"s = {bracket.s}", pad=5)
     count_label = pluralize(len(configs), "configuration")
     axes.text(1, 1.025, count_label, transform=axes.transAxes, ha="right", va="bottom", fontsize=7, color=MUTED)

@@ -92,7 +92,7 @@ def _headline(view: StudyView) -> Headline | None:
         return None
     score = f"{format_metric(view, best.value, 2)} {metric_label(view)} after {pluralize(best.epochs, 'epoch')}"
     if best_metrics is None:
-        value, _, unit = format_metric(view, best.value).partition(" ")
+        value, unit, _ = format_metric(view, best.value).partition("%")
         suffix = "" if view.study_state.finished else ", best so far"
         return Headline(
             value,
@@ -102,8 +102,8 @@ def _headline(view: StudyView) -> Headline | None:
         )
     interval = best_metrics.accuracy_interval
     lines = [
-        f"95 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f} %",
-        f"configuration {config_name(best.key)}; in the study {score}",
+        f"95% interval {100 * interval.low:.1f} to {100 * interval.high:.1f}%",
+        f"configuration {config_name(best.key)}; in the study: {score}",
     ]
     return Headline(
         f"{100 * best_metrics.accuracy:.1f}",
@@ -144,7 +144,7 @@ def _draw_figures(
         alt = f"Scores by epochs spent, {budget_curve.total_epochs:,} in all; the best is {best_text}"
         add_figure(plot_budget_curve(view, budget_curve, random_baseline), "epochs-spent", alt)
     if isinstance(importance, Importance):
-        shares = ", ".join(f"{key} {100 * share:.0f} %" for key, share in importance.shares.items())
+        shares = ", ".join(f"{key} {100 * share:.0f}%" for key, share in importance.shares.items())
         add_figure(
             plot_importance(importance, view.data_title), "importance", f"Importance of the searched fields: {shares}"
         )

@@ -124,7 +124,7 @@ def _column_positions(
 
 
 def _rung_label(n_configs: int, epochs: int, i: int) -> str:
-    return f"{n_configs} for {pluralize(epochs, 'epoch')}" if i == 0 else f"{n_configs} to {epochs}"
+    return f"{n_configs} for {pluralize(epochs, 'epoch')}" if i == 0 else f"{n_configs} to {epochs} epochs"
 
 
 def _draw_header(layout: SurvivalLayout, bracket: Bracket, i: int, rung_state: RungState, top: float) -> None:

@@ -14,7 +14,7 @@ from nephros.reporting.study.formatting import (
 )
 from nephros.reporting.study.importance import N_SHUFFLES, Importance
 from nephros.reporting.study.view import StudyView
-from nephros.text_tables import pluralize
+from nephros.text_tables import format_minutes, format_timestamp, pluralize
 from nephros.tuning.study_state import ConfigKey
 
 
@@ -26,12 +26,12 @@ def caveats(view: StudyView) -> list[str]:
     if not view.study_state.finished:
         sentences.append(
             f"This study has not finished: {view.study_state.trained_epochs:,} of "
-            f"{pluralize(view.study_state.planned_epochs, 'epoch')} are spent."
+            f"{pluralize(view.study_state.planned_epochs, 'epoch')} are trained."
         )
     if view.best is not None:
         sentences.append(
-            "The best of many configurations was selected by its validation score, so this score is optimistic. "
-            "The test split has not been read."
+            "The best of many configurations was selected by its validation score, which is therefore optimistic. "
+            "The test split has not been used."
         )
         if view.best.epochs < settings.max_epochs and view.study_state.finished:
             sentences.append(
@@ -39,9 +39,7 @@ def caveats(view: StudyView) -> list[str]:
                 f"{_best_epoch_reason(view, view.best.key)}."
             )
     if settings.data["key"] and settings.data["split"] == "own":
-        sentences.append(
-            f"The data is named {settings.data['name']}, but it is not the published file: its split differs."
-        )
+        sentences.append(f"The data is named {settings.data['name']} but is not the published file: its split differs.")
     return sentences
 
 
@@ -72,7 +70,7 @@ def key_figures(view: StudyView) -> list[tuple[str, str]]:
     trained_text, planned_text = f"{study_state.trained_epochs:,}", f" of {study_state.planned_epochs:,}"
     count_text = f"{len(view.statuses):,}" + ("" if len(view.statuses) == n_planned else f" of {n_planned:,}")
     return [
-        ("epochs spent of those planned", trained_text + planned_text),
+        ("planned epochs trained", trained_text + planned_text),
         ("configurations", count_text),
         ("failed", f"{len(view.failed):,}"),
         ("brackets", "s = " + ", ".join(str(bracket.s) for bracket in view.settings.planned_brackets)),
@@ -88,9 +86,9 @@ def random_baseline_notes(
     sentences = [
         f"Bracket s = 0 is random search: it trains {pluralize(random_baseline.n_configs, 'configuration')} to the end, "
         "sampled like all others.",
-        f"The dashed line is the expected best of the first 1 to {random_baseline.n_configs} of them in random order, at "
-        f"{random_baseline.epochs_per_config:.4g} epochs each; "
-        "the band spans the luckiest and the unluckiest order. It is based on these few alone.",
+        f"The dashed line is the expected best of 1 to {random_baseline.n_configs} of them, drawn in random order, at "
+        f"{random_baseline.epochs_per_config:.4g} epochs each; the band spans the luckiest and the unluckiest order. It is based "
+        "on these configurations alone.",
     ]
     if random_baseline.n_failures:
         sentences.append(
@@ -135,9 +133,9 @@ def provenance_rows(view: StudyView) -> list[tuple[str, str]]:
     n_early_stopped = sum(was_early_stopped(config) for config in view.configs)
     data_text = "all training and validation images"
     if settings.subset is not None:
-        data_text = f"{settings.subset:,} training images, and a quarter as many validation images"
+        data_text = f"{settings.subset:,} training images and a quarter as many validation images"
     brackets_text = "; ".join(
-        f"s = {bracket.s}: " + ", ".join(f"{rung.n_configs} to {rung.epochs}" for rung in bracket.rungs)
+        f"s = {bracket.s}: " + ", ".join(f"{rung.n_configs} at {rung.epochs}" for rung in bracket.rungs)
         for bracket in settings.planned_brackets
     )
     lines = [
@@ -146,17 +144,17 @@ def provenance_rows(view: StudyView) -> list[tuple[str, str]]:
         ("Recipe", str(settings.recipe["name"])),
         ("R, maximum epochs", str(settings.max_epochs)),
         ("\N{GREEK SMALL LETTER ETA}, reduction factor", f"{settings.eta}: the best 1 in {settings.eta} is promoted"),
-        ("Brackets", f"{settings.brackets} (configurations to epochs: {brackets_text})"),
+        ("Brackets", f"{settings.brackets} (configurations at epochs: {brackets_text})"),
         ("Metric", f"{metric_label(view)}, {'lower' if settings.lower_is_better else 'higher'} is better"),
         ("Sampler", f"{settings.sampler}, seed {settings.seed}"),
-        ("Images that trials see", data_text),
+        ("Images per trial", data_text),
         ("Device", f"{settings.device_type}, {pluralize(settings.threads_per_trial, 'thread')} per trial"),
-        ("Training time", f"{seconds / 60:.1f} minutes, all configurations together"),
+        ("Training time", f"{format_minutes(seconds / 60)} in total"),
         (
             "Stopped early",
             f"{pluralize(n_early_stopped, 'configuration')}, by the recipe's early stopping" if n_early_stopped else "",
         ),
-        ("Started", settings.created),
+        ("Started", format_timestamp(settings.created)),
         ("Commit", settings.commit or "not in a git checkout"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in settings.versions.items())),
     ]

@@ -1,7 +1,7 @@
 // Draws one result. File names come from anyone, so all text is set as text, never as markup.
 
-export const percent = (fraction, digits = 1) => `${(100 * fraction).toFixed(digits)} %`;
-const probabilityText = (p) => (p < 0.001 ? "<0.1 %" : percent(p));
+export const percent = (fraction, digits = 1) => `${(100 * fraction).toFixed(digits)}%`;
+const probabilityText = (p) => (p < 0.001 ? "<0.1%" : percent(p));
 
 export function createElement(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
