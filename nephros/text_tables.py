@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from rich.table import Table
 
@@ -44,6 +44,12 @@ def format_minutes(minutes: float) -> str:
 def pluralize(n: int, noun: str) -> str:
     """Return a count with its noun, such as ``1 epoch`` or ``1,200 epochs``."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Return such as ``train, val and test``."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def markdown_table(headers: Sequence[str], rows: Rows) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nephros.commands.messages import print_path, to_command_line
-from nephros.commands.parser import CHANNEL_HELP, DATA_HELP, WHITE_LEVEL_HELP, CommandParser, parse_numbers
+from nephros.commands.parser import CHANNEL_HELP, DATA_HELP, GROUPS_HELP, WHITE_LEVEL_HELP, CommandParser, parse_numbers
 
 if TYPE_CHECKING:
     from nephros.data.load import DatasetSummary
@@ -23,6 +23,7 @@ def data_info(argv: list[str]) -> int:
     )
     parser.option("white-level", WHITE_LEVEL_HELP, float, "VALUE")
     parser.option("channel", CHANNEL_HELP, int)
+    parser.option("groups", GROUPS_HELP)
     args = parser.parse_argv(argv)
     from nephros.data.load import describe, load
 
@@ -49,7 +50,7 @@ def _print_summary(summary: DatasetSummary) -> None:
     splits = list(summary.split_sizes)
     console.print(terminal_table(summary.title, ["class", "name", *splits], rows, numeric=splits))
     for warning in summary.warnings:
-        console.print(f"warning: {warning}")
+        console.print(f"warning: {to_command_line(warning)}")
 
 
 def data_get(argv: list[str]) -> int:

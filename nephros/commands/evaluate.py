@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nephros.commands.messages import print_line
-from nephros.commands.parser import DATA_HELP, DEVICE_HELP, RUN_HELP, CommandParser
+from nephros.commands.parser import DATA_HELP, DEVICE_HELP, GROUPS_HELP, RUN_HELP, CommandParser
 
 if TYPE_CHECKING:
     from nephros.evaluation.metrics import Metrics
@@ -23,6 +23,7 @@ def evaluate(argv: list[str]) -> int:
         "data",
         f"other data, whose classes are matched by name, or where the run's own is now: {DATA_HELP} (default: the run's)",
     )
+    parser.option("groups", f"for --data, {GROUPS_HELP.replace('default: auto', 'default: as the run has it')}")
     parser.option("device", DEVICE_HELP)
     args = parser.parse_argv(argv)
     from nephros.runs import RunFolder

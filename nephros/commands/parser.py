@@ -16,7 +16,8 @@ from nephros.errors import InvalidArgument, NephrosError, did_you_mean, require_
 from nephros.recipe_io import parse_error
 
 DATA_HELP = (
-    "a MedMNIST name such as tissuemnist, an npz file, a folder with one subfolder of images per class, or synthetic"
+    "a MedMNIST name such as tissuemnist, an npz file, a folder with one subfolder of images per class, a CSV table of files "
+    "and labels, or synthetic"
 )
 DATA_OPTION_HELP = f"{DATA_HELP} (default: tissuemnist)"
 WHITE_LEVEL_HELP = (
@@ -25,6 +26,10 @@ WHITE_LEVEL_HELP = (
 )
 CHANNEL_HELP = (
     "color plane of a folder's images to train on, in grayscale: 0 red, 1 green, 2 blue (default: colors as they are)"
+)
+GROUPS_HELP = (
+    "which images are of one patient or slide, so that a split drawn here keeps them together: none, subfolders of the class "
+    "folders, folders around the class folders, or auto, which takes a table's or file's groups, else subfolders (default: auto)"
 )
 DEVICE_HELP = "auto, cpu or cuda (default: auto)"
 MODEL_HELP = "a run folder, or a file that `nephros export` wrote (default: the bundled model)"

@@ -11,6 +11,7 @@ from nephros.commands.parser import (
     CHANNEL_HELP,
     DATA_OPTION_HELP,
     DEVICE_HELP,
+    GROUPS_HELP,
     MOVED_DATA_HELP,
     WHITE_LEVEL_HELP,
     CommandParser,
@@ -49,6 +50,7 @@ def _build_parser() -> tuple[CommandParser, set[str]]:
     parser.option("data-seed", "seed of a folder's split, of --subset and of --resplit (default: 0)", int)
     parser.option("white-level", WHITE_LEVEL_HELP, float, "VALUE")
     parser.option("channel", CHANNEL_HELP, int)
+    parser.option("groups", GROUPS_HELP)
     parser.option(
         "teachers",
         "finished runs on the same data, whose mean probabilities are learned too, with the weight --distillation_weight",
@@ -139,4 +141,5 @@ def _recipe_from_study(args: dict[str, Any]) -> Recipe:
         for option in ("white_level", "channel"):
             if (value := request.get(option)) is not None:
                 args.setdefault(option, value)
+        args.setdefault("groups", request.get("groups", "none"))  # as studies were split before there was a choice
     return recipe

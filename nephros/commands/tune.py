@@ -10,6 +10,7 @@ from nephros.commands.parser import (
     CHANNEL_HELP,
     DATA_OPTION_HELP,
     DEVICE_HELP,
+    GROUPS_HELP,
     MOVED_DATA_HELP,
     WHITE_LEVEL_HELP,
     CommandParser,
@@ -40,7 +41,7 @@ A search space is a YAML file of recipe fields, such as:
 
 _RUN_OPTIONS = ("workers", "storage", "ray_address", "max_minutes", "data")
 """Parameters that may change when a study is resumed, as its result doesn't depend on them."""
-_NON_PLAN_OPTIONS = (*_RUN_OPTIONS, "size", "data_seed", "white_level", "channel", "checkpoint_dir")
+_NON_PLAN_OPTIONS = (*_RUN_OPTIONS, "size", "data_seed", "white_level", "channel", "groups", "checkpoint_dir")
 
 
 def _build_parser() -> CommandParser:
@@ -55,6 +56,7 @@ def _build_parser() -> CommandParser:
     parser.option("data-seed", "seed of a folder's split (default: 0)", int)
     parser.option("white-level", WHITE_LEVEL_HELP, float, "VALUE")
     parser.option("channel", CHANNEL_HELP, int)
+    parser.option("groups", GROUPS_HELP)
     parser.option(
         "max-epochs",
         "epochs that the best configurations are trained for; Hyperband's R (default: 27)",

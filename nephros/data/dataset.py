@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from nephros.data.input_conversion import DEFAULT_CONVERSION, InputConversion
 from nephros.errors import InvalidArgument, UnknownName
 
+logger = logging.getLogger(__name__)
 Float32Array = NDArray[np.float32]
 
 SPLITS = ("train", "val", "test")
@@ -58,6 +60,8 @@ class Provenance:
     """How the split was drawn and how the images were changed, where that is known."""
     full_train_images: int | None = None
     """Images that train would have if none had been left out; None where none was."""
+    n_groups: int | None = None
+    """Number of groups, such as patients, where they are known; splits that are drawn here keep the images of each together."""
 
     @property
     def title(self) -> str:
@@ -134,6 +138,14 @@ class Dataset:
         """Yield (name, split) for train, val and test."""
         for name in SPLITS:
             yield name, self.split(name)
+
+
+def log_notes(dataset: Dataset) -> None:
+    """Log how the data was split and read, and warn of each unusual property."""
+    if dataset.provenance.detail:
+        logger.info("%s: %s", dataset.provenance.name, dataset.provenance.detail)
+    for warning in dataset.warnings:
+        logger.warning("%s", warning)
 
 
 def class_name_fault(class_names: Sequence[object]) -> str:

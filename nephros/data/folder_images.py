@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nephros.console import progress_bar
 from nephros.data.decoded_image import DecodedImage
-from nephros.data.folder_scan import ImageFile
+from nephros.data.folder_files import ImageFile
 from nephros.data.image_decoding import decode_image, strict_pillow_warnings
 from nephros.data.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion, select_planes, to_cell
 from nephros.data.input_files import read_bytes

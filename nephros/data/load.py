@@ -12,8 +12,10 @@ from nephros.data.dataset import Dataset, pixel_statistics
 from nephros.data.download import cache_dir, download
 from nephros.data.image_folder import open_folder
 from nephros.data.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion
+from nephros.data.label_table import TABLE_SUFFIXES
 from nephros.data.medmnist import MEDMNIST, get_info
 from nephros.data.npz import open_npz
+from nephros.data.splitting import UNGROUPED, check_group_rule
 from nephros.data.subset import resplit_train_val, subset_train
 from nephros.data.synthetic import IMAGE_SIZE, make_synthetic
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, UnknownName
@@ -30,6 +32,7 @@ def load(
     resplit: Sequence[int] | None = None,
     white_level: float | None = None,
     channel: int | None = None,
+    groups: str = "auto",
     download_if_missing: bool = False,
     conversion: InputConversion = DEFAULT_CONVERSION,
     shape: CellShape | None = None,
@@ -37,16 +40,20 @@ def load(
     """Open a data set.
 
     Args:
-        source: the name of a MedMNIST data set such as ``tissuemnist``, ``synthetic``, or the path of an npz file or of a
-            folder with one subfolder per class. A name takes precedence over a folder of the same name; write
-            ``./tissuemnist`` for the folder.
+        source: the name of a MedMNIST data set such as ``tissuemnist``, ``synthetic``, or the path of an npz file, of a
+            folder with one subfolder per class, or of a table (CSV, TSV) with the columns file and label. A name takes
+            precedence over a folder of the same name; write ``./tissuemnist`` for the folder.
         size: pixels per side. Selects the file of a MedMNIST data set and resizes a folder's images, padded with black to keep
             the aspect ratio; an npz file's images must have this size already.
-        seed: for a folder's split, synthetic cells, `subset` and `resplit`.
+        seed: for splits that are drawn here, synthetic cells, `subset` and `resplit`.
         subset: number of training images to keep, class-stratified; None keeps all.
         resplit: number of images in train and in validation, drawn again from the two together, before any subset.
         white_level: pixel value that becomes 255 in a folder's images of more than 8 bits; None takes the folder's brightest.
         channel: color plane, or sample, to take from a folder's images, from 0; None takes them as they are.
+        groups: which images belong to one patient, slide or the like, so that a split that is drawn here keeps them
+            together. ``auto``: as a table's or an npz file's groups say, else the subfolders of class folders, else the
+            folders around class folders where these are named like patients (P01, slide 3). ``none``: split by image.
+            ``subfolders``: CLASS/GROUP/IMAGE. ``folders``: GROUP/CLASS/IMAGE.
         download_if_missing: download a MedMNIST data set that is not on this machine.
         conversion: how a model's training images were converted (`Dataset.input_conversion`), to convert a folder's likewise;
             `white_level` and `channel` win over its own.
@@ -58,8 +65,9 @@ def load(
     if seed < 0:
         # Commands and workflows call it `data_seed`, since their `seed` is the recipe's.
         raise InvalidArgument("data_seed", seed, "a whole number of at least 0")
+    check_group_rule(groups)
     conversion = conversion.override(white_level, channel)
-    dataset = _open_source(str(source), size, seed, download_if_missing, conversion, shape)
+    dataset = _open_source(str(source), size, seed, groups, download_if_missing, conversion, shape)
     if size is not None and shape is None and dataset.image_size != (size, size):
         height, width = dataset.image_size
         raise IncompatibleError(f"{source} has images of {height}x{width} pixels, not {size}x{size}; leave out `size`.")
@@ -85,6 +93,7 @@ def data_request(
     resplit: Sequence[int] | None = None,
     white_level: float | None = None,
     channel: int | None = None,
+    groups: str = "auto",
 ) -> dict[str, Any]:
     """Return the arguments with which `load` opens the same data again, as plain JSON values for a run's record.
 
@@ -93,13 +102,16 @@ def data_request(
     location = str(source) if is_builtin(source) else str(Path(source).expanduser().absolute())
     resplit_sizes = None if resplit is None else list(resplit)
     request = {"source": location, "size": size, "subset": subset, "seed": seed, "resplit": resplit_sizes}
-    return request | {"white_level": white_level, "channel": channel, "resize": "letterbox"}
+    return request | {"white_level": white_level, "channel": channel, "groups": groups, "resize": "letterbox"}
 
 
 def load_request(request: Mapping[str, Any]) -> Dataset:
-    """Open the data of a request from `data_request`. One of earlier versions has no ``resize``: they stretched images."""
+    """Open the data of a request from `data_request`.
+
+    One of earlier versions has no ``resize`` and no ``groups``: they stretched images, and split them one by one.
+    """
     resize = request.get("resize", "stretch")
-    arguments = {key: value for key, value in request.items() if key != "resize"}
+    arguments = {"groups": UNGROUPED} | {key: value for key, value in request.items() if key != "resize"}
     return load(**arguments, conversion=InputConversion(resize=resize))
 
 
@@ -173,6 +185,7 @@ def _open_source(
     source: str,
     size: int | None,
     seed: int,
+    groups: str,
     download_if_missing: bool,
     conversion: InputConversion,
     shape: CellShape | None,
@@ -185,8 +198,8 @@ def _open_source(
     if name in MEDMNIST:
         return open_npz(_medmnist_path(name, size, download_if_missing))
     path = Path(source).expanduser()
-    if path.is_dir():
-        return open_folder(path, size=size, seed=seed, conversion=conversion, shape=shape)
+    if path.is_dir() or path.suffix.lower() in TABLE_SUFFIXES:
+        return open_folder(path, size=size, seed=seed, groups=groups, conversion=conversion, shape=shape)
     if path.exists() or path.suffix or path.name != source:
         return open_npz(path)
     raise UnknownName(

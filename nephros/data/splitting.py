@@ -1,26 +1,230 @@
-"""Splits drawn here: images assigned to train, val and test by class, where their source leaves that open."""
+"""Splits drawn here: images assigned to train, val and test, where their source leaves that open."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.data.dataset import SPLITS
+from nephros.errors import FileError, InvalidArgument
+from nephros.text_tables import join_words
 
-def stratified_split(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Assign images to train, val and test (0, 1, 2) in the ratio 7:1:2 within each class, at least one to each.
+RATIO = (7, 1, 2)
+"""Parts of the images that train, val and test get."""
+GROUP_RULES = ("auto", "none", "subfolders", "folders")
+"""What may give the groups of a data set's images, as `nephros.load` explains."""
+UNGROUPED = "none"
+"""The rule of a run that was recorded before there were groups."""
+_TRAIN, _VAL, _TEST = range(3)
+
+
+@dataclass(frozen=True)
+class SplitAssignment:
+    """The split of each image, and how it came about."""
+
+    index: NDArray[np.int64]
+    """(n,) int64: 0, 1 or 2, for train, val or test."""
+    rule: str
+    """How the images were assigned, for the provenance."""
+    n_groups: int | None = None
+    """Number of groups, such as patients; None where there are none."""
+    warnings: tuple[str, ...] = ()
+
+
+def check_group_rule(groups: str) -> None:
+    """Raise InvalidArgument unless `groups` is one of `GROUP_RULES`."""
+    if groups not in GROUP_RULES:
+        raise InvalidArgument("groups", groups, f"one of {', '.join(GROUP_RULES)}")
+
+
+def assign_splits(
+    path: Path,
+    labels: NDArray[np.int64],
+    class_names: Sequence[str],
+    seed: int,
+    *,
+    given: NDArray[np.int64] | None = None,
+    given_by: str = "",
+    groups: Sequence[str | None] | None = None,
+    group_source: str = "",
+) -> SplitAssignment:
+    """Assign images to splits: as their source gives them, and what it leaves open by class and, if there are any, by group.
 
     Args:
-        labels: (n,) int64; every class needs at least three images.
+        path: of the source, for messages.
+        labels: (n,) int64.
+        class_names: by label.
+        seed: the same arguments give the same splits.
+        given: (n,) int64, the split that the source gives each image; it may lack val or test, which are then drawn from train
+            so that the three have the ratio 7:1:2. None where the source has no splits.
+        given_by: what gives the splits, such as ``its folders train and test``.
+        groups: of each image the name of its group, such as a patient; None for an image of no group, or for all of them.
+        group_source: what gives the groups, such as ``subfolders of class folders``.
+
+    Raises:
+        FileError: there is no training image, or too few images or groups to draw a split from.
+    """
+    missing = [split for split in range(3) if given is None or split not in given]
+    if given is not None and _TRAIN in missing:
+        raise FileError(path, f"{path} has no training images; name the training split train.")
+    ids = None if groups is None or not any(groups) else _group_ids(groups)
+    n_groups = None if ids is None else len({group for group in groups or () if group})
+    if given is not None and not missing:
+        return SplitAssignment(given, f"split by {given_by}", n_groups, _shared_group_warnings(given, groups))
+    ratio = tuple(part if given is None or split in (_TRAIN, *missing) else 0 for split, part in enumerate(RATIO))
+    pool = np.arange(len(labels)) if given is None else np.flatnonzero(given == _TRAIN)
+    index = np.zeros(len(labels), dtype=np.int64) if given is None else given.copy()
+    _check_counts(path, labels[pool], class_names, sum(part > 0 for part in ratio))
+    if ids is None:
+        index[pool] = stratified_split(labels[pool], seed, ratio)
+        unit = "by class"
+    else:
+        pool_ids = np.unique(ids[pool], return_inverse=True)[1]
+        index[pool] = grouped_split(labels[pool], pool_ids, seed, ratio)
+        unit = "by group and class"
+        _check_groups(path, labels, class_names, index, missing, f"{n_groups:,} groups ({group_source})")
+    return SplitAssignment(
+        index,
+        _rule(unit, seed, missing, given_by, f"{n_groups:,} groups ({group_source})" if n_groups else ""),
+        n_groups,
+        _shared_group_warnings(index, groups),
+    )
+
+
+def stratified_split(labels: NDArray[np.int64], seed: int, ratio: tuple[int, ...] = RATIO) -> NDArray[np.int64]:
+    """Assign images to train, val and test (0, 1, 2) in the given ratio within each class, at least one to each.
+
+    Args:
+        labels: (n,) int64; every class needs an image for each split whose part is above 0.
         seed: the same labels and seed give the same split.
+        ratio: parts of train, val and test.
 
     Returns:
         (n,) int64, the split of each image.
     """
     rng = np.random.default_rng(seed)
     split_index = np.zeros(len(labels), dtype=np.int64)
+    total = sum(ratio)
     for label in np.unique(labels):
         indices = rng.permutation(np.flatnonzero(labels == label))
-        n_val, n_test = (max(1, (len(indices) * tenths + 5) // 10) for tenths in (1, 2))
-        split_index[indices[:n_val]] = 1
-        split_index[indices[n_val : n_val + n_test]] = 2
+        n_val, n_test = (max(1, (len(indices) * part + total // 2) // total) if part else 0 for part in ratio[1:])
+        split_index[indices[:n_val]] = _VAL
+        split_index[indices[n_val : n_val + n_test]] = _TEST
     return split_index
+
+
+def grouped_split(
+    labels: NDArray[np.int64], groups: NDArray[np.int64], seed: int, ratio: tuple[int, ...] = RATIO
+) -> NDArray[np.int64]:
+    """Assign whole groups to train, val and test (0, 1, 2), so that each class comes near the given ratio.
+
+    Every class gets into train and, where it has groups enough, into test and val. The rest goes one by one, large groups
+    first, to where it lowers the squared deviation from the ratio most, of the classes' shares and of all images'.
+
+    Args:
+        labels: (n,) int64.
+        groups: (n,) int64 from 0, the group of each image.
+        seed: the same arguments give the same split; groups of similar size come in another order with another seed.
+        ratio: parts of train, val and test; a split whose part is 0 gets none.
+
+    Returns:
+        (n,) int64, the split of each image, the same for all images of one group.
+    """
+    rng = np.random.default_rng(seed)
+    counts = np.zeros((groups.max() + 1, labels.max() + 2))
+    np.add.at(counts, (groups, labels), 1)
+    counts[:, -1] = counts.sum(axis=1)
+    shares = counts / np.maximum(counts.sum(axis=0), 1)
+    deficit = np.repeat(np.array(ratio)[:, None] / sum(ratio), shares.shape[1], axis=1)
+    split_of_group = np.full(len(counts), -1)
+    order = np.argsort(-(np.log2(counts[:, -1]) + rng.random(len(counts))), kind="stable")
+
+    def assign(group: int, split: int) -> None:
+        split_of_group[group] = split
+        deficit[split] -= shares[group]
+
+    rarest_first = np.argsort(np.count_nonzero(counts[:, :-1], axis=0), kind="stable")
+    for split in (split for split in (_TRAIN, _TEST, _VAL) if ratio[split]):
+        for label in rarest_first:
+            members = order[counts[order, label] > 0]
+            free = members[split_of_group[members] < 0]
+            if len(free) and not (split_of_group[members] == split).any():
+                # The change in squared deviation; of groups that are about as good as the best, the seed decides.
+                change = (shares[free] ** 2 - 2 * shares[free] * deficit[split]).sum(axis=1)
+                assign(rng.choice(free[change <= change.min() + np.abs(change.min()) / 4]), split)
+    drawn = np.flatnonzero(ratio)
+    for group in order[split_of_group[order] < 0]:
+        assign(group, drawn[np.argmax(deficit[drawn] @ shares[group])])
+    return split_of_group[groups]
+
+
+def _group_ids(groups: Sequence[str | None]) -> NDArray[np.int64]:
+    """Return a number per group, (n,) int64; an image of no group is a group of its own."""
+    numbers: dict[str | int, int] = {}
+    return np.array([numbers.setdefault(group or index, len(numbers)) for index, group in enumerate(groups)], np.int64)
+
+
+def _rule(unit: str, seed: int, missing: Sequence[int], given_by: str, groups_text: str) -> str:
+    """Return in words how the splits in `missing` were drawn."""
+    keep_together = f"; the images of each of {groups_text} are in one split" if groups_text else ""
+    if len(missing) == len(SPLITS):
+        return f"split 7:1:2 {unit} with seed {seed}{keep_together}"
+    names = [SPLITS[split] for split in (_TRAIN, *missing)]
+    parts = ":".join(str(RATIO[split]) for split in (_TRAIN, *missing))
+    return (
+        f"split by {given_by}; {join_words(names[1:])} drawn from train, {':'.join(names)} = {parts} {unit} with seed "
+        f"{seed}{keep_together}"
+    )
+
+
+def _check_counts(path: Path, labels: NDArray[np.int64], class_names: Sequence[str], n_splits: int) -> None:
+    """Raise FileError for a class with fewer images than splits are drawn."""
+    counts = np.bincount(labels, minlength=len(class_names))
+    label = int(counts.argmin())
+    if counts[label] < n_splits:
+        raise FileError(
+            path,
+            f"{path} has {counts[label]} images of {class_names[label]} to split; a class needs at least {n_splits}, one for "
+            "each split.",
+        )
+
+
+def _check_groups(
+    path: Path,
+    labels: NDArray[np.int64],
+    class_names: Sequence[str],
+    index: NDArray[np.int64],
+    drawn: Sequence[int],
+    groups_text: str,
+) -> None:
+    """Raise FileError where too few groups leave a drawn split with fewer than two classes, which nothing can be measured on."""
+    for split in drawn:
+        if len(np.unique(labels[index == split])) < 2:
+            raise FileError(
+                path,
+                f"{path} has {groups_text}, too few to draw {SPLITS[split]} from so that all images of a group are in one split "
+                f"and each split has two classes or more; a class needs at least {len({_TRAIN, *drawn})} groups. If these are no "
+                "patients or slides, give `groups` as none, which splits by image; or as folders, where the folders of patients "
+                "hold class folders.",
+            )
+
+
+def _shared_group_warnings(index: NDArray[np.int64], groups: Sequence[str | None] | None) -> tuple[str, ...]:
+    """Return a warning where given splits share a group."""
+    splits_of_group: dict[str, set[int]] = {}
+    for group, split in zip(groups or (), index.tolist(), strict=False):
+        if group:
+            splits_of_group.setdefault(group, set()).add(split)
+    shared = {group: splits for group, splits in splits_of_group.items() if len(splits) > 1}
+    if not shared:
+        return ()
+    group, splits = next(iter(shared.items()))
+    names = join_words(SPLITS[split] for split in sorted(splits))
+    return (
+        f"{len(shared):,} of {len(splits_of_group):,} groups are in more than one split, such as {group} in {names}; results "
+        "on images of a patient or slide that the model was trained on are too good.",
+    )

@@ -122,7 +122,7 @@ def resplit_train_val(dataset: Dataset, sizes: Sequence[int], seed: int) -> Data
 
     Raises:
         InvalidArgument: `sizes`, which callers know as `resplit`, are not two numbers of at least 1, are more than train and
-            validation have, or leave a class without training images.
+            validation have, or leave a class without training images; or the images are in groups.
     """
     n_available = len(dataset.train) + len(dataset.val)
     sizes_text = ",".join(map(str, sizes))
@@ -132,6 +132,13 @@ def resplit_train_val(dataset: Dataset, sizes: Sequence[int], seed: int) -> Data
             sizes_text,
             "two whole numbers, for train and validation, that are at least 1 and together at most the "
             f"{n_available:,} images that the two have now",
+        )
+    if dataset.provenance.n_groups is not None:
+        raise InvalidArgument(
+            "resplit",
+            sizes_text,
+            "left out for data whose images are in groups, such as patients, which the draw would tear apart",
+            hint="Give `groups` as none to draw the images one by one.",
         )
     images = np.concatenate([dataset.train.images, dataset.val.images])
     labels = np.concatenate([dataset.train.labels, dataset.val.labels])

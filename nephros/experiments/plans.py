@@ -66,11 +66,11 @@ class PlanRow:
         teachers = tuple(Path(teacher["run"]).name for teacher in info.teachers)
         if sha256 and info.data["sha256"] == sha256:
             source = info.data_request["source"]
-        return (recipe, info.data_request, teachers) == (
-            self.with_seed(seed),
-            self.data_request(source, seed),
-            self.teachers,
-        )
+        request = self.data_request(source, seed)
+        # What a folder is read by; for a file, a run from before there was a choice is the same run.
+        optional = {key for key in request if key not in info.data_request and not Path(source).is_dir()}
+        request = {key: value for key, value in request.items() if key not in optional}
+        return (recipe, info.data_request, teachers) == (self.with_seed(seed), request, self.teachers)
 
     def command(self, seed: int, flags: str = "") -> str:
         """Return the command that trains the run with this seed; `flags` are further flags, common to the whole plan."""

@@ -45,7 +45,7 @@ class StudySettings:
     device_type: str
     """cpu or cuda."""
     data_request: dict[str, Any]
-    """source, size and seed, as `nephros.load` takes them."""
+    """source, size, seed and groups, as `nephros.load` takes them."""
     subset: int | None
     """Training images that trials see, with a quarter as many validation images; None is all of both."""
     data: dict[str, Any]

@@ -102,7 +102,9 @@ def _same_cells(first: _ScoredRun, second: _ScoredRun) -> bool:
     same_source = is_official or first_data["sha256"] == second_data["sha256"]
     # One draw of a folder's or a file's splits differs from the next in its seed or its sizes.
     first_request, second_request = first.info.data_request, second.info.data_request
-    return same_source and all(first_request.get(key) == second_request.get(key) for key in ("seed", "resplit"))
+    return same_source and all(
+        first_request.get(key) == second_request.get(key) for key in ("seed", "resplit", "groups")
+    )
 
 
 def _group_titles(groups: Sequence[Sequence[_ScoredRun]]) -> list[str]:

@@ -14,10 +14,11 @@ from torch import nn
 
 from nephros import device as devices
 from nephros.data.batches import BatchLoader
-from nephros.data.dataset import SPLITS, Dataset, images_sha256
+from nephros.data.dataset import SPLITS, Dataset, images_sha256, log_notes
 from nephros.data.input_conversion import InputConversion
 from nephros.data.load import load, redraw
 from nephros.data.relocation import reopen_dataset
+from nephros.data.splitting import UNGROUPED
 from nephros.environment import git_commit, package_versions
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.evaluation.scoring import Evaluation, align_classes, check_compatible, evaluate_model
@@ -30,7 +31,12 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    run: str | Path, split: str = "val", data: str | Path | Dataset | None = None, *, device: str = "auto"
+    run: str | Path,
+    split: str = "val",
+    data: str | Path | Dataset | None = None,
+    *,
+    groups: str | None = None,
+    device: str = "auto",
 ) -> Evaluation:
     """Evaluate a run's model on a split, save the result in the run folder and return it.
 
@@ -43,6 +49,7 @@ def evaluate(
         data: name, path or Dataset; None takes the data that the run was trained on, where it was or near the run folder. A
             folder's images are converted as those of the training data were. Classes are matched by name; where the names
             differ, the shared classes are scored, and a warning names the others.
+        groups: how a folder given as `data` is split, as `nephros.load` takes it; by default as the run's data was.
         device: auto, cpu or cuda.
 
     Raises:
@@ -56,13 +63,12 @@ def evaluate(
     info = folder.info()
     torch_device = devices.resolve_device(device)
     model, class_names = load_model(folder.file("weights.safetensors"))
-    dataset = align_classes(_load_dataset(folder, info, data), class_names, str(folder.root))
+    dataset = align_classes(_load_dataset(folder, info, data, groups), class_names, str(folder.root))
     check_compatible(folder, info, class_names, dataset)
     if not len(dataset.split(split)):
         title = dataset.provenance.title
         raise IncompatibleError(f"`data` is {title}, whose {split} split has no image of the classes of {folder.root}.")
-    for warning in dataset.warnings:
-        logger.warning(warning)
+    log_notes(dataset)
     output_name = split if _is_run_split(info, dataset, split) else _external_output_name(split, dataset)
     batches = BatchLoader(dataset.split(split), torch_device)
     evaluation = score_split(folder, info, model.to(torch_device), batches, dataset, split, output_name)
@@ -71,8 +77,10 @@ def evaluate(
     return evaluation
 
 
-def _load_dataset(folder: RunFolder, info: RunInfo, data: str | Path | Dataset | None) -> Dataset:
+def _load_dataset(folder: RunFolder, info: RunInfo, data: str | Path | Dataset | None, groups: str | None) -> Dataset:
     """Return `data` as a Dataset, by default the run's own."""
+    if groups is not None and not isinstance(data, str | Path):
+        raise InvalidArgument("groups", groups, "left out, except with the path of other data as `data`")
     if isinstance(data, Dataset):
         return data
     if data is None:
@@ -82,6 +90,7 @@ def _load_dataset(folder: RunFolder, info: RunInfo, data: str | Path | Dataset |
         data,
         size=request["size"],
         seed=request["seed"],
+        groups=groups or request.get("groups", UNGROUPED),
         conversion=InputConversion.from_dict(info.input_conversion),
         shape=(spec["channels"], spec["height"], spec["width"]),
     )

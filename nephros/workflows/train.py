@@ -14,7 +14,7 @@ import torch
 
 from nephros import device as devices
 from nephros.data.batches import BatchLoader
-from nephros.data.dataset import Dataset
+from nephros.data.dataset import Dataset, log_notes
 from nephros.data.load import data_request, load_request
 from nephros.data.relocation import reopen_dataset
 from nephros.data.subset import subset_train
@@ -53,6 +53,7 @@ def train(
     data_seed: int = 0,
     white_level: float | None = None,
     channel: int | None = None,
+    groups: str = "auto",
     teachers: Sequence[str | Path] = (),
     init: str | Path | None = None,
     freeze: str | Sequence[str] = (),
@@ -66,7 +67,7 @@ def train(
         data: a name, a path or an open Dataset.
         out: the run folder, which must not exist yet (default: runs/RECIPE-DATE-TIME).
         device: auto, cpu or cuda.
-        size, subset, resplit, data_seed, white_level, channel: passed to `nephros.load`; for data given by name or path.
+        size, subset, resplit, data_seed, white_level, channel, groups: passed to `nephros.load`; for data given by name or path.
         teachers: finished runs on the same data, for a recipe with a `distillation_weight`.
         init: weights to start from, of the recipe's network: ``bundled`` (the bundled model) or its recipe's name, a run folder,
             or a .safetensors file. They bring their normalization of the inputs; the last layer begins anew for other classes.
@@ -78,7 +79,7 @@ def train(
     """
     # Through the parser, which rejects values of the wrong type, and makes 1 and 1.0 the same recipe.
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe_from_dict(recipe.to_dict(), "The recipe")
-    request = _data_request(data, size, data_seed, subset, resplit, white_level, channel)
+    request = _data_request(data, size, data_seed, subset, resplit, white_level, channel, groups)
     freeze = freeze.split(",") if isinstance(freeze, str) else list(freeze)
     check_init(recipe, init, freeze)
     with process_group() as context:
@@ -103,8 +104,7 @@ def train(
         info = dataclasses.replace(info, teachers=teacher_records(teachers), init=init_record, freeze=freeze)
         folder = _create_folder(out, recipe, dataset, context)
         with _locked(folder, context):
-            for warning in dataset.warnings:
-                logger.warning(warning)
+            log_notes(dataset)
             n_images = f"{len(dataset.train):,} training images"
             logger.info(f"{recipe.name} on {dataset.provenance.title}: {n_images}, {info.device}, in {folder.root}")
             if init_record is not None:
@@ -167,6 +167,7 @@ def _data_request(
     resplit: Sequence[int] | None,
     white_level: float | None,
     channel: int | None,
+    groups: str,
 ) -> dict[str, Any]:
     """Return the arguments of `nephros.load` that run.json records; an open Dataset takes none of them."""
     if isinstance(data, Dataset):
@@ -177,7 +178,7 @@ def _data_request(
                     parameter, value, "left out for an open Dataset", hint="Pass it to `nephros.load` instead."
                 )
     source = "" if isinstance(data, Dataset) else data
-    return data_request(source, size, data_seed, subset, resplit, white_level, channel)
+    return data_request(source, size, data_seed, subset, resplit, white_level, channel, groups)
 
 
 def _init_model(recipe: Recipe, dataset: Dataset, context: DistributedContext) -> Classifier | None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from nephros.data.batches import BatchLoader
-from nephros.data.dataset import Dataset
+from nephros.data.dataset import Dataset, log_notes
 from nephros.data.load import data_request, load_request
 from nephros.data.relocation import reopen_dataset
 from nephros.data.subset import tuning_subset
@@ -72,6 +72,7 @@ def tune(
     data_seed: int = 0,
     white_level: float | None = None,
     channel: int | None = None,
+    groups: str = "auto",
     workers: int | None = None,
     storage: str | None = None,
     checkpoint_dir: str = "",
@@ -89,6 +90,7 @@ def tune(
         data_seed: seed of a folder's split, as `nephros.load` takes it.
         white_level: of a folder's images of more than 8 bits, as `nephros.load` takes it.
         channel: color plane of a folder's images, as `nephros.load` takes it.
+        groups: which images a folder's split keeps together, as `nephros.load` takes it.
         workers: trials that run at once; None is as many as cores and memory have room for. The result doesn't depend on it.
         storage: SQLite file or PostgreSQL URL of the trials; None is a file in the study's folder.
         checkpoint_dir: folder or fsspec URL of the checkpoints; "" is a folder in the study's folder.
@@ -109,7 +111,7 @@ def tune(
         checkpoint_dir = _study_checkpoints(checkpoint_dir, study_settings.name)
         CheckpointStore(checkpoint_dir)
     source = "" if isinstance(data, Dataset) else data
-    request = data_request(source, size, data_seed, white_level=white_level, channel=channel)
+    request = data_request(source, size, data_seed, white_level=white_level, channel=channel, groups=groups)
     request = {key: value for key, value in request.items() if key not in ("subset", "resplit")}
     dataset = data if isinstance(data, Dataset) else load_request(request | {"source": data})
     run_options.check_data_source(request["source"])
@@ -190,8 +192,7 @@ def _tuning_data(dataset: Dataset, settings: StudySettings) -> Dataset:
 
 
 def _log_start(settings: StudySettings, dataset: Dataset, folder: StudyFolder) -> None:
-    for warning in dataset.warnings:
-        logger.warning(warning)
+    log_notes(dataset)
     logger.info("study %s on %s, in %s", settings.name, dataset.provenance.title, folder.root)
     for bracket in settings.planned_brackets:
         rungs = ", ".join(f"{rung.n_configs} at {rung.epochs}" for rung in bracket.rungs)

@@ -10,7 +10,6 @@ from PIL import Image
 
 from nephros.data import folder_images
 from nephros.data.image_folder import open_folder
-from nephros.data.splitting import stratified_split
 from nephros.errors import FileError, InvalidArgument
 
 
@@ -62,34 +61,12 @@ def test_classes_are_the_sorted_folders_and_every_image_is_used_once(tmp_path: P
     assert dataset.task == "binary-class"
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("0", "1", "2", "10"),
-        ("grade 2", "grade 10"),
-        ("-1", "0.25", "0.5", "2"),
-        ("a", "a1", "a2", "a10", "b"),
-        ("1 x", "2", "x"),
-    ],
-)
-def test_numbers_in_class_names_sort_by_value(tmp_path: Path, names: tuple[str, ...]) -> None:
-    dataset = open_folder(fill_folder(tmp_path / "cells", dict.fromkeys(names[::-1], 3)))
-    assert dataset.class_names == names
-
-
 def test_the_split_depends_only_on_the_seed(tmp_path: Path) -> None:
     root = fill_folder(tmp_path / "cells", {"a": 20, "b": 20})
     first, again, other = open_folder(root), open_folder(root), open_folder(root, seed=1)
     assert np.array_equal(first.test.images, again.test.images)
     assert not np.array_equal(first.test.images, other.test.images)
     assert other.provenance.detail.endswith("seed 1")
-
-
-@pytest.mark.parametrize("n", range(3, 30))
-def test_every_split_gets_an_image_of_every_class(n: int) -> None:
-    counts = np.bincount(stratified_split(np.zeros(n, dtype=np.int64), 0), minlength=3)
-    assert counts.min() >= 1
-    assert np.abs(counts - n * np.array([0.7, 0.1, 0.2])).max() <= 1.1
 
 
 def test_the_hash_covers_names_and_bytes(tmp_path: Path) -> None:
@@ -101,27 +78,6 @@ def test_the_hash_covers_names_and_bytes(tmp_path: Path) -> None:
     hashes.append(open_folder(root).provenance.sha256)
     assert len(set(hashes)) == 3
     assert open_folder(root).provenance.sha256 == hashes[-1]
-
-
-def test_splits_by_folder_are_kept(tmp_path: Path) -> None:
-    for split, counts in {"train": {"a": 4, "b": 2}, "val": {"a": 1, "b": 1}, "test": {"a": 2}}.items():
-        fill_folder(tmp_path / split, counts)
-    dataset = open_folder(tmp_path)
-    assert dataset.class_names == ("a", "b")
-    assert [split.class_counts(2).tolist() for _, split in dataset.splits()] == [[4, 2], [1, 1], [2, 0]]
-    assert dataset.provenance.detail == "split by its folders train, val and test"
-    assert len(dataset.warnings) == 1
-    assert "test has no image of b" in dataset.warnings[0]
-
-
-def test_incomplete_splits_by_folder_are_refused(tmp_path: Path) -> None:
-    fill_folder(tmp_path / "train", {"a": 2})
-    fill_folder(tmp_path / "test", {"a": 2, "b": 1})
-    assert_rejected(tmp_path, "no val folder")
-    (tmp_path / "val").mkdir()
-    assert_rejected(tmp_path, f"{tmp_path / 'train' / 'b'} has no images", "training images")
-    fill_folder(tmp_path / "train", {"b": 2})
-    assert_rejected(tmp_path, f"{tmp_path / 'val'} has no images")
 
 
 @pytest.mark.parametrize("suffix", [".PNG", ".tif", ".TIFF", ".jpg", ".JPEG"])
@@ -239,84 +195,6 @@ def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
     for limit in (30, 10):  # above the limit Pillow warns, above twice the limit it raises
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         assert_rejected(tmp_path, "000.png", "far too large")
-
-
-def test_other_files_are_ignored(tmp_path: Path) -> None:
-    fill_folder(tmp_path, {"a": 3, "b": 3, "__MACOSX": 3, ".hidden": 3})
-    for stray in (".DS_Store", "notes.txt", "a/.DS_Store", "a/._000.png", "a/notes.txt", "b/Thumbs.db"):
-        (tmp_path / stray).write_bytes(b"stray")
-    assert open_folder(tmp_path).class_names == ("a", "b")
-
-
-def test_images_in_subfolders_of_a_class_are_read(tmp_path: Path) -> None:
-    fill_folder(tmp_path, {"a": 3, "b": 3, "b/patient 1": 4, "b/patient 2/left": 5, "b/.trash": 2})
-    (tmp_path / "b" / "loop").symlink_to(tmp_path / "b", target_is_directory=True)
-    dataset = open_folder(tmp_path)
-    assert np.sum([split.class_counts(2) for _, split in dataset.splits()], axis=0).tolist() == [3, 12]
-    nested, skipped = dataset.warnings
-    assert "9 of 15 images" in nested
-    assert "b/patient 1" in nested
-    assert "1 hidden" in skipped
-    assert "1 by links" in skipped
-
-
-def test_subfolders_are_read_where_folders_give_the_split(tmp_path: Path) -> None:
-    for split in ("train", "val", "test"):
-        fill_folder(tmp_path / split, {"a": 1, "b/patient": 2})
-    dataset = open_folder(tmp_path)
-    assert [split.class_counts(2).tolist() for _, split in dataset.splits()] == [[1, 2]] * 3
-    assert "6 of 9 images" in dataset.warnings[0]
-
-
-def test_skipped_files_are_counted_by_kind(tmp_path: Path) -> None:
-    fill_folder(tmp_path, {"a": 3, "b": 3})
-    save_image(tmp_path / "loose.png")
-    for name in ("a/1.bmp", "a/2.BMP", "a/3.webp", "b/4.jfif", "b/.DS_Store", "labels.csv", "b/noise"):
-        (tmp_path / name).write_bytes(b"other")
-    (warning,) = open_folder(tmp_path).warnings
-    for count in (
-        "2 .bmp",
-        "1 .webp",
-        "1 .jfif",
-        "1 hidden",
-        "1 .csv",
-        "1 without a suffix",
-        "1 .png outside",
-        "8 in all",
-    ):
-        assert count in warning
-
-
-def test_what_lies_beside_the_splits_is_counted(tmp_path: Path) -> None:
-    for split in ("train", "val", "test"):
-        fill_folder(tmp_path / split, {"a": 1, "b": 1})
-    fill_folder(tmp_path / "more", {"a": 9})
-    save_image(tmp_path / "train" / "loose.tif")
-    (warning,) = open_folder(tmp_path).warnings
-    assert "folder more" in warning
-    assert "1 .tif outside" in warning
-
-
-def test_a_class_without_readable_images_names_its_other_files(tmp_path: Path) -> None:
-    fill_folder(tmp_path, {"a": 3, "b": 1})
-    (tmp_path / "b" / "1.bmp").write_bytes(b"BM")
-    assert_rejected(tmp_path, "has 1 images", "1 .bmp")
-
-
-def test_splits_under_other_names_are_not_classes(tmp_path: Path) -> None:
-    for split in ("Training", "Testing"):
-        fill_folder(tmp_path / split, {"a": 3, "b": 3})
-    assert_rejected(tmp_path, "Testing, Training")
-
-
-def test_folders_with_too_few_classes_or_images_are_refused(tmp_path: Path) -> None:
-    assert_rejected(tmp_path / "missing", "is not a folder")
-    save_image(tmp_path / "loose.png")
-    assert_rejected(tmp_path, "no class folders", "one subfolder per class")
-    fill_folder(tmp_path, {"a": 3})
-    assert_rejected(tmp_path, "one class only")
-    fill_folder(tmp_path, {"b": 2})
-    assert_rejected(tmp_path, str(tmp_path / "b"), "has 2 images", "at least 3")
 
 
 def test_progress_is_shown_on_a_terminal_for_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
