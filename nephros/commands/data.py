@@ -145,9 +145,15 @@ def _prepare_parser() -> CommandParser:
     )
     parser.flag("drop-border", "leave out nuclei at the border")
     parser.option(
+        "min-volume",
+        "leave out smaller nuclei, such as debris: cubic micrometers, or voxels if the voxel size is unknown",
+        float,
+        "VOLUME",
+    )
+    parser.option(
         "classes",
-        "table with the columns id and class of labeled nuclei; adds train, validation and test splits to FILE.npz, for "
-        "`nephros train --data FILE.npz`",
+        "table with the columns id and class, separated by commas, semicolons or tabs (nuclei without a class stay unlabeled); "
+        "adds train, validation and test splits to FILE.npz, for `nephros train --data FILE.npz`",
         metavar="CSV",
     )
     parser.option("seed", "seed of these splits, 7:1:2 within each class (default: 0)", int)
@@ -163,6 +169,10 @@ def _print_metadata(metadata: PreparationMetadata) -> None:
     console = table_console()
     counts, limits = metadata.nuclei, metadata.contrast_limits
     dropped_text = f", {counts.dropped:,} left out" if counts.dropped else ""
+    if counts.too_small:
+        dropped_text += (
+            f", {counts.too_small:,} of them smaller than {metadata.min_volume:g} {metadata.min_volume_unit}"
+        )
     console.print(f"nuclei: {counts.kept:,} ({counts.at_border:,} of {counts.segmented:,} at the border{dropped_text})")
     console.print(f"voxel size (z, y, x): {format_voxel_size(metadata.voxel_size_um)} ({metadata.voxel_size_source})")
     if metadata.target_voxel_size_um is None:

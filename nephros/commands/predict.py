@@ -72,6 +72,7 @@ def predict(argv: list[str]) -> int:
         "axes", "of stacks: order of the dimensions, such as ZYX for slices saved as channels", metavar="ZCYX"
     )
     parser.option("voxel-size", "of stacks: in micrometers; required if the file doesn't state it", metavar="Z,Y,X")
+    parser.option("min-volume", "of stacks: leave out nuclei smaller than this, in cubic micrometers", float, "VOLUME")
     parser.option(
         "overlay",
         "for an npz file from `nephros data prepare`: also paint the classes over its stack, in a .png or .tif file",

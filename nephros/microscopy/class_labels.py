@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,38 +13,81 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.dataset import SPLITS, class_name_fault
+from nephros.data.foreign_formats import HEAD_BYTES, foreign_format
 from nephros.data.splitting import stratified_split
 from nephros.errors import FileError, IncompatibleError
+from nephros.escaping import unescape_from_csv
+from nephros.reading import MalformedContent, file_errors, read_bytes
 
-_EXPECTED_FORMAT = "it must be a CSV file with the columns id (the nucleus's id in the mask) and class"
+logger = logging.getLogger(__name__)
+
+_EXPECTED_FORMAT = "give a table with the columns id (the nucleus's id in the mask) and class, as CSV"
+_COLUMNS = ("id", "class")
+_DELIMITERS = (",", ";", "\t")
+_MAX_BYTES = 1 << 28
+_MAX_ID_DIGITS = 18
 
 
 def read_class_labels(path: str | Path) -> dict[int, str]:
-    """Read a CSV file with the columns ``id`` and ``class``, and return the class of each nucleus by its id in the mask.
+    """Read a table with the columns ``id`` and ``class``, and return the class of each nucleus by its id in the mask.
+
+    Columns are separated by commas, semicolons or tabs, and may be named in capitals. A row without a class is a nucleus
+    without a label. Ids may be written as 12.0 or 12,0, as spreadsheets do.
 
     Raises:
         FileError: the file can't be read or is not such a table.
     """
     path = Path(path).expanduser().absolute()
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise FileError(path, f"{path} can't be read ({error.strerror}); give the path of a CSV file.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise FileError(path, f"{path} is not a CSV file; {_EXPECTED_FORMAT}.") from error
-    if not rows or not {"id", "class"} <= set(rows[0]):
-        raise FileError(path, f"{path} has no rows or lacks a column; {_EXPECTED_FORMAT}.")
-    class_of_id: dict[int, str] = {}
-    for line, row in enumerate(rows, start=2):
-        nucleus_id, class_name = (row["id"] or "").strip(), (row["class"] or "").strip()
-        if not nucleus_id.isdecimal() or not class_name:
-            raise FileError(
-                path, f"{path}: line {line} has the id '{nucleus_id}' and the class '{class_name}'; {_EXPECTED_FORMAT}."
-            )
-        if class_of_id.setdefault(int(nucleus_id), class_name) != class_name:
-            raise FileError(path, f"{path}: line {line} gives nucleus {nucleus_id} a second class; keep one of them.")
+    with file_errors(path, _EXPECTED_FORMAT):
+        text = _decode(path, read_bytes(path, _MAX_BYTES))
+        lines = text.splitlines(keepends=True)
+        n_skipped = 1 if lines and lines[0].lower().startswith("sep=") else 0  # Excel's word for the delimiter
+        delimiter, columns = _find_columns(lines[n_skipped] if len(lines) > n_skipped else "")
+        reader = csv.reader(io.StringIO("".join(lines[n_skipped + 1 :]), newline=""), delimiter=delimiter)
+        class_of_id: dict[int, str] = {}
+        for row in reader:
+            cells = [row[column].strip() if column < len(row) else "" for column in columns]
+            if not cells[1]:
+                continue
+            line = n_skipped + 1 + reader.line_num
+            nucleus_id, class_name = _parse_id(cells[0], line), unescape_from_csv(cells[1])
+            if class_of_id.setdefault(nucleus_id, class_name) != class_name:
+                raise MalformedContent(f"line {line} gives nucleus {nucleus_id} a second class")
+        if not class_of_id:
+            raise MalformedContent("no row has a class")
     return class_of_id
+
+
+def _decode(path: Path, content: bytes) -> str:
+    """Return a table's text, which spreadsheets write in several encodings."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        if file_format := foreign_format(content[:HEAD_BYTES], path):
+            raise FileError(path, f"{path} is {file_format.name}; {_EXPECTED_FORMAT}.") from None
+        logger.warning("%s is not in UTF-8: its class names are read as Windows text (code page 1252).", path)
+        return content.decode("cp1252", "replace")
+
+
+def _find_columns(header: str) -> tuple[str, list[int]]:
+    """Return the delimiter of a table and the indices of its two columns."""
+    for delimiter in _DELIMITERS:
+        names = [name.strip().casefold() for name in next(csv.reader([header], delimiter=delimiter), [])]
+        if set(_COLUMNS) <= set(names):
+            return delimiter, [names.index(name) for name in _COLUMNS]
+    excerpt = header.strip()[:60]
+    raise MalformedContent(f"its first line, '{excerpt}', doesn't name the columns id and class")
+
+
+def _parse_id(text: str, line: int) -> int:
+    """Return a nucleus's id; spreadsheets write whole numbers as 12.0, or with the decimal comma of some languages."""
+    match = re.fullmatch(r"(\d+)(?:[.,]0+)?", text)
+    if match is None or len(match[1]) > _MAX_ID_DIGITS:
+        excerpt = text if len(text) <= 40 else f"{text[:40]}..."
+        raise MalformedContent(f"line {line} has the id '{excerpt}', which is not a whole number")
+    return int(match[1])
 
 
 def labeled_splits(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.errors import FileError, MissingDependency, NephrosError
-from nephros.microscopy.nuclei import ProgressTracker, make_nucleus_images, quality_warnings
+from nephros.microscopy.nuclei import ProgressTracker, make_nucleus_images, quality_warnings, volume_unit
 from nephros.microscopy.reader import StackOptions, open_stack
 from nephros.microscopy.segmentation import METHOD, segment_nuclei
 from nephros.microscopy.voxel_size import (
@@ -76,7 +76,9 @@ def extract_nuclei_from_file(
             )
             mask = open_stack(scratch_dir / "mask.tif", is_mask=True)
             scaled_white_level = None if stack.dtype == np.uint8 else white_level
-            result = make_nucleus_images(stack, mask, scale, scratch_dir, progress, white_level=scaled_white_level)
+            result = make_nucleus_images(
+                stack, mask, scale, scratch_dir, progress, white_level=scaled_white_level, min_volume=options.min_volume
+            )
         except MissingDependency as error:
             raise MissingDependency(f"{path} is a 3-D stack: {error}") from error
         except NephrosError as error:
@@ -96,10 +98,16 @@ def extract_nuclei_from_file(
         f"{path}: voxels of {format_voxel_size(scale.stack_voxel_size)} were resampled to "
         f"{format_voxel_size(TRAINING_VOXEL_SIZE)} ({TRAINING_VOXEL_SIZE_SOURCE})"
     )
+    small_note = (
+        [f"{path}: {result.n_small:,} nuclei smaller than {options.min_volume:g} {volume_unit(scale)} were left out"]
+        if result.n_small
+        else []
+    )
     notes = [
         *stack.notes,
         segmentation_note,
         resampling_note,
+        *small_note,
         *(f"{path}: {warning}" for warning in quality_warnings(stack, scale)),
     ]
     return ExtractedNuclei(result.nuclei.ids, result.images, notes)

@@ -76,6 +76,8 @@ class NucleusCounts:
     """In the mask and cut by the stack's edge, or with a crop that extends beyond it."""
     dropped: int
     """In the mask and not in the npz file."""
+    too_small: int = 0
+    """Of the dropped ones, those below the least volume."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,10 @@ class PreparationMetadata:
     """Name of the npz file beside this file."""
     versions: dict[str, str]
     """Versions of nephros and of the libraries that the figures depend on."""
+    min_volume: float | None = None
+    """Volume below which nuclei were left out; None where none was."""
+    min_volume_unit: str | None = None
+    """``cubic micrometers``, or ``voxels`` where the voxel size is unknown."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the JSON file."""

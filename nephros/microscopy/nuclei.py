@@ -51,6 +51,8 @@ class NucleusImages:
     """All nuclei of the mask."""
     is_kept: NDArray[np.bool_]
     """Which of all nuclei were kept."""
+    n_small: int = 0
+    """Number of nuclei left out because they are too small."""
 
 
 def extract_nuclei(
@@ -116,6 +118,7 @@ def make_nucleus_images(
     white_level: float | None = None,
     percentiles: tuple[float, float] | None = None,
     drop_border: bool = False,
+    min_volume: float | None = None,
 ) -> NucleusImages:
     """Extract the nuclei of a stack and turn their projections into 8-bit images.
 
@@ -129,6 +132,7 @@ def make_nucleus_images(
         white_level: the intensity that becomes 255.
         percentiles: percentiles of the stack's voxels, in place of the two levels.
         drop_border: leave out nuclei at the border.
+        min_volume: leave out smaller nuclei; cubic micrometers where the voxel size is known, else voxels.
 
     Raises:
         FileError: a file can't be read, or the mask's objects are not nuclei.
@@ -136,12 +140,14 @@ def make_nucleus_images(
         InvalidArgument: the levels are not in ascending order.
     """
     segmented = extract_nuclei(stack, mask, scale.step, scratch_dir, progress)
-    is_kept = ~segmented.at_border if drop_border else np.ones(len(segmented.nuclei), dtype=np.bool_)
+    is_large = _is_large(segmented.nuclei, scale, min_volume, stack)
+    is_kept = is_large & ~segmented.at_border if drop_border else is_large
     if not is_kept.any():
         raise IncompatibleError(
-            f"All {len(is_kept):,} nuclei of {stack.path.name} are at the border; leave out `drop_border`."
+            f"All {is_large.sum():,} nuclei of {stack.path.name} are at the border; leave out `drop_border`."
         )
-    selected = segmented.at_border if segmented.at_border.all() else ~segmented.at_border
+    is_inside = is_large & ~segmented.at_border
+    selected = is_inside if is_inside.any() else is_large
     contrast_limits = IntensityHistogram(segmented.crops, segmented.intensity_range, selected).contrast_limits(
         black_level, white_level, percentiles
     )
@@ -151,7 +157,28 @@ def make_nucleus_images(
             for crops in segmented.crops.projections.iter_batches(is_kept)
         ]
     )
-    return NucleusImages(images, segmented.nuclei.select(is_kept), contrast_limits, segmented, is_kept)
+    n_small = int((~is_large).sum())
+    return NucleusImages(images, segmented.nuclei.select(is_kept), contrast_limits, segmented, is_kept, n_small)
+
+
+def volume_unit(scale: VoxelScaling) -> str:
+    """Return the unit of a nucleus's volume: cubic micrometers where the voxel size is known."""
+    return "voxels" if scale.stack_voxel_size is None else "cubic micrometers"
+
+
+def _is_large(
+    nuclei: NucleusProperties, scale: VoxelScaling, min_volume: float | None, stack: Stack
+) -> NDArray[np.bool_]:
+    """Return which nuclei have at least a volume; raise IncompatibleError where none has."""
+    volumes = nuclei.voxels * float(np.prod(scale.stack_voxel_size or (1, 1, 1)))
+    is_large = volumes >= (0 if min_volume is None else min_volume)
+    if not is_large.any():
+        unit = volume_unit(scale)
+        raise IncompatibleError(
+            f"All {len(nuclei):,} nuclei of {stack.path.name} are smaller than {min_volume:g} {unit}, the largest of them "
+            f"{volumes.max():.4g}; set a smaller `min_volume`."
+        )
+    return is_large
 
 
 def mask_warnings(nuclei: NucleusProperties) -> list[str]:

@@ -36,6 +36,12 @@ class StackOptions:
     voxel_size: VoxelSize | None = None
     """Micrometers along z, y and x; None takes the file's."""
     axes: str | None = None
+    min_volume: float | None = None
+    """Volume below which nuclei are left out: cubic micrometers, or voxels where the voxel size is unknown."""
+
+    def __post_init__(self) -> None:
+        if self.min_volume is not None and not 0 < self.min_volume < float("inf"):
+            raise InvalidArgument("min_volume", self.min_volume, "a volume above 0, such as 30 cubic micrometers")
 
 
 MANY_CHANNELS = 5

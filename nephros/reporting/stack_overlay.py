@@ -1,8 +1,8 @@
-"""Predicted classes painted over the projection of a stack, with a legend that counts them."""
+"""Predicted classes painted over the maximum projection of a stack, with a legend that counts them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from PIL import Image
 
 from nephros.errors import InvalidArgument
 from nephros.files import atomic_write
+from nephros.microscopy.reader import Slice
 from nephros.reporting.plots.style import CLASS_COLORS, INK, MUTED, PAPER, whole_percent, with_style, wrap_label
 
 FORMAT_BY_SUFFIX = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF"}
@@ -24,8 +25,10 @@ OOD_COLOR = "#d8d5cd"
 CONTRAST_PERCENTILES = (1.0, 99.8)
 """Percentiles of the projection that become black and white."""
 _FILL_OPACITY, _MIN_SIDE = 0.65, 900
+MAX_PROJECTION_SIDE = 8192
+"""Largest side of the projection, in pixels; of larger stacks every second, third, ... pixel is taken."""
 _BAND_ROWS = 256
-"""Rows that are painted at a time."""
+"""Rows that are projected or painted at a time."""
 _LEGEND_WIDTH, _LEGEND_ROW, _LEGEND_HEADER, _LEGEND_FOOTER = 3.0, 0.29, 0.75, 1.35
 """In inches: width of the legend, height of a row, and heights above and below the rows."""
 _SCALE_BAR_LENGTHS_UM = (5, 10, 20, 50, 100, 200, 500, 1000, 2000)
@@ -49,6 +52,50 @@ class ClassOverlay:
     """Lines at the bottom of the legend."""
     pixel_um: float | None = None
     """Micrometers per pixel of the projection, for the scale bar; None draws no bar."""
+
+
+def project_stack(
+    slice_pairs: Iterable[tuple[Slice, Slice]],
+    shape: tuple[int, int, int],
+    ids: NDArray[np.int64],
+    mean_intensity: NDArray[np.float64],
+) -> tuple[NDArray[np.float32], NDArray[np.int32], int]:
+    """Project a stack and its mask along z.
+
+    Where nuclei lie above each other, the one with the higher mean intensity is visible, and of equals the one with the higher
+    id.
+
+    Args:
+        slice_pairs: the slices of the stack and of its mask.
+        shape: slices, rows and columns of the stack.
+        ids: (n,) int64, ascending, the ids of the nuclei to show.
+        mean_intensity: (n,) of each nucleus.
+
+    Returns:
+        The maximum over slices, (h, w) float32; the visible nucleus at each pixel, (h, w) int32, as 1 + its index in `ids`, and
+        0 where there is none; and the stride in pixels.
+    """
+    stride = -(-max(shape[1:]) // MAX_PROJECTION_SIDE)
+    height, width = (-(-side // stride) for side in shape[1:])
+    projection = np.full((height, width), -np.inf, np.float32)
+    visible_nuclei = np.zeros((height, width), np.int32)
+    rank = np.zeros(len(ids) + 1, np.int32)
+    rank[1 + np.argsort(mean_intensity, kind="stable")] = np.arange(1, len(ids) + 1)
+    for pixels, mask_slice in slice_pairs:
+        np.maximum(projection, pixels[::stride, ::stride], out=projection, casting="unsafe")
+        for top in range(0, height, _BAND_ROWS):
+            mask_band, visible_band = (
+                mask_slice[::stride, ::stride][top : top + _BAND_ROWS],
+                visible_nuclei[top : top + _BAND_ROWS],
+            )
+            foreground = np.nonzero(mask_band)
+            mask_ids = mask_band[foreground].astype(np.int64)
+            indices = np.minimum(np.searchsorted(ids, mask_ids), len(ids) - 1)
+            candidates = np.where(ids[indices] == mask_ids, indices + 1, 0)
+            visible_band[foreground] = np.where(
+                rank[candidates] > rank[visible_band[foreground]], candidates, visible_band[foreground]
+            )
+    return projection, visible_nuclei, stride
 
 
 def check_overlay_suffix(path: Path) -> None:

@@ -16,10 +16,15 @@ from nephros.escaping import unescape_from_csv
 from nephros.files import file_digest
 from nephros.microscopy.measurements import check_mask_matches_stack
 from nephros.microscopy.metadata import MaskInfo, StackInfo, read_metadata
-from nephros.microscopy.nuclei_table import read_nuclei_csv
-from nephros.microscopy.projection import project_stack
+from nephros.microscopy.output_files import read_nuclei_csv
 from nephros.microscopy.reader import Stack, open_stack
-from nephros.reporting.stack_overlay import ClassOverlay, check_overlay_suffix, save_overlay, scale_bar_um
+from nephros.reporting.stack_overlay import (
+    ClassOverlay,
+    check_overlay_suffix,
+    project_stack,
+    save_overlay,
+    scale_bar_um,
+)
 
 _EXPECTED_PREDICTIONS = (
     "it must be the CSV file that `nephros.predict(NPZ)` wrote for this npz file, with one row per nucleus"

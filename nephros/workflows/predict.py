@@ -32,6 +32,7 @@ def predict(
     image: int | None = None,
     axes: str | None = None,
     voxel_size: VoxelSize | None = None,
+    min_volume: float | None = None,
 ) -> Predictions:
     """Classify images of cells.
 
@@ -48,23 +49,25 @@ def predict(
             first.
         axes: what the dimensions of stacks are, such as ``"ZYX"`` for slices saved as channels; None takes the files' word.
         voxel_size: of stacks, in micrometers along z, y and x; None takes the metadata of each file.
+        min_volume: of nuclei in stacks, below which they are left out; in cubic micrometers.
 
     Returns:
         A row per cell or nucleus, and a row with an error per input that can't be read.
 
     Raises:
-        InvalidArgument: `coverage`, `white_level` or `voxel_size` is out of range.
+        InvalidArgument: `coverage`, `white_level`, `voxel_size` or `min_volume` is out of range.
         NephrosError: the model can't be opened. An image that can't be read raises nothing.
     """
     check_coverage(coverage)
     if voxel_size is not None:
         voxel_size = check_voxel_size("voxel_size", voxel_size)
+    stack_options = StackOptions(channel, image, voxel_size, axes, min_volume)
     predictor = model if isinstance(model, Predictor) else load_predictor(model)
     reader = CellReader(
         [inputs] if isinstance(inputs, str | Path) else inputs,
         predictor.input_shape,
         white_level,
-        stack_options=StackOptions(channel, image, voxel_size, axes),
+        stack_options=stack_options,
         conversion=predictor.input_conversion,
     )
     shift_check = DatasetShiftCheck(predictor.card)

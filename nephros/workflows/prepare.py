@@ -27,10 +27,15 @@ from nephros.microscopy.metadata import (
     PreparationMetadata,
     StackInfo,
 )
-from nephros.microscopy.nuclei import NucleusImages, make_nucleus_images, mask_warnings, quality_warnings
-from nephros.microscopy.nuclei_table import nuclei_csv
-from nephros.microscopy.output_files import OutputFiles
-from nephros.microscopy.reader import Stack, open_stack
+from nephros.microscopy.nuclei import (
+    NucleusImages,
+    make_nucleus_images,
+    mask_warnings,
+    quality_warnings,
+    volume_unit,
+)
+from nephros.microscopy.output_files import OutputFiles, nuclei_csv
+from nephros.microscopy.reader import Stack, StackOptions, open_stack
 from nephros.microscopy.segmentation import METHOD, segment_nuclei
 from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE, VoxelScaling, VoxelSize, check_voxel_size
 
@@ -64,6 +69,7 @@ def prepare(
     white_level: float | None = None,
     percentiles: tuple[float, float] | None = None,
     drop_border: bool = False,
+    min_volume: float | None = None,
     classes: str | Path | None = None,
     seed: int = 0,
 ) -> PreparedStack:
@@ -88,13 +94,15 @@ def prepare(
         white_level: intensity that becomes 255; None fits it to the training data.
         percentiles: percentiles of the stack's voxels that become 0 and 255, in place of the two levels.
         drop_border: leave out nuclei that the stack's edge cuts, or whose crop extends beyond it and is black there.
-        classes: CSV file with the columns id and class; adds train, val and test to the npz file, split 7:1:2 by class.
+        min_volume: leave out smaller nuclei, such as debris; in cubic micrometers where the voxel size is known, else in voxels.
+        classes: table with the columns id and class, separated by commas, semicolons or tabs; rows without a class are nuclei
+            without a label. Adds train, val and test to the npz file, split 7:1:2 by class.
         seed: of that split.
 
     Raises:
         NephrosError: a file can't be used or written, the voxel size is unknown, or no nucleus is left.
     """
-    _check_options(voxel_size, target_voxel_size, seed)
+    _check_options(voxel_size, target_voxel_size, seed, min_volume)
     check_contrast_options(black_level, white_level, percentiles)
     files = OutputFiles.beside(out, with_mask=mask is None)
     files.check_overwrites(stack, mask, classes)
@@ -122,6 +130,7 @@ def prepare(
             white_level=white_level,
             percentiles=percentiles,
             drop_border=drop_border,
+            min_volume=min_volume,
         )
         segmented, nuclei, images = result.segmented, result.nuclei, result.images
         arrays: dict[str, NDArray[Any]] = {"images": images, "ids": nuclei.ids}
@@ -129,13 +138,16 @@ def prepare(
         if class_of_id is not None:
             arrays |= labeled_splits(images, nuclei.ids, segmented.nuclei.ids, class_of_id, seed)
             class_labels = ClassLabelInfo(str(classes), seed, tuple(arrays["class_names"].tolist()))
-        metadata = _metadata(image_stack, mask_stack, scale, result, files, class_labels, axes)
+        metadata = _metadata(image_stack, mask_stack, scale, result, files, class_labels, axes, min_volume)
         table_csv = nuclei_csv(nuclei, segmented.at_border[result.is_kept], scale.stack_voxel_size)
         files.write(scratch_dir, table_csv, metadata, mask_stack.path, arrays)
     return PreparedStack(images, nuclei.ids, files.paths(), metadata)
 
 
-def _check_options(voxel_size: VoxelSize | None, target_voxel_size: VoxelSize, seed: int) -> None:
+def _check_options(
+    voxel_size: VoxelSize | None, target_voxel_size: VoxelSize, seed: int, min_volume: float | None
+) -> None:
+    StackOptions(min_volume=min_volume)  # checks it
     if voxel_size is not None:
         check_voxel_size("voxel_size", voxel_size)
     check_voxel_size("target_voxel_size", target_voxel_size)
@@ -151,6 +163,7 @@ def _metadata(
     files: OutputFiles,
     class_labels: ClassLabelInfo | None,
     axes: str | None,
+    min_volume: float | None,
 ) -> PreparationMetadata:
     """Describe the inputs, how the images were made, and what they look like."""
     is_automatic, limits = files.mask is not None, result.contrast_limits
@@ -203,10 +216,13 @@ def _metadata(
             kept=len(result.nuclei),
             at_border=int(result.segmented.at_border.sum()),
             dropped=int((~result.is_kept).sum()),
+            too_small=result.n_small,
         ),
         class_labels=class_labels,
         warnings=tuple(warnings),
         table=files.table.name,
         npz=files.npz.name,
         versions=package_versions() | {package: version(package) for package in ("tifffile", "scikit-image", "scipy")},
+        min_volume=min_volume,
+        min_volume_unit=None if min_volume is None else volume_unit(scale),
     )

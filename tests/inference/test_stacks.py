@@ -137,3 +137,11 @@ def test_tiff_pages_import_nothing_heavy(tmp_path: Path) -> None:
     completed = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
     assert completed.returncode == 0, completed.stderr
     assert [row["index"] for row in csv.DictReader(io.StringIO(completed.stdout))] == ["0", "1"]
+
+
+def test_small_nuclei_are_left_out(volume: np.ndarray[Any, Any], exported_model: Path, tmp_path: Path) -> None:
+    stack = write(tmp_path / "kidney.ome.tif", volume, **SIZES)
+    every = nephros.predict(stack, exported_model)
+    large = nephros.predict(stack, exported_model, min_volume=60)
+    assert 0 < len(large) < len(every)
+    assert any(f"{len(every) - len(large):,} nuclei smaller than 60 cubic micrometers" in note for note in large.notes)

@@ -11,11 +11,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nephros.errors import InvalidArgument
-from nephros.microscopy import projection as projection_module
-from nephros.microscopy.projection import project_stack
 from nephros.microscopy.synthetic import SyntheticStack
+from nephros.reporting import stack_overlay
 from nephros.reporting.plots.style import CLASS_COLORS
-from nephros.reporting.stack_overlay import ClassOverlay, render_legend, render_overlay, save_overlay, scale_bar_um
+from nephros.reporting.stack_overlay import (
+    ClassOverlay,
+    project_stack,
+    render_legend,
+    render_overlay,
+    save_overlay,
+    scale_bar_um,
+)
 
 
 def _class_rgb(label: int) -> list[int]:
@@ -54,7 +60,7 @@ def test_the_brighter_of_two_overlapping_nuclei_is_visible(mean_intensity: list[
 
 
 def test_a_wide_stack_is_subsampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(projection_module, "MAX_SIDE", 10)
+    monkeypatch.setattr(stack_overlay, "MAX_PROJECTION_SIDE", 10)
     mask = np.arange(25 * 13).reshape(1, 25, 13)
     _, visible_nuclei, stride = project_stack(
         zip(mask, mask, strict=True), (1, 25, 13), np.arange(1, 325), np.ones(324)

@@ -133,6 +133,39 @@ def test_without_a_mask_the_nuclei_are_segmented_automatically(
     assert_usage_error(args, capsys, stack.parent, "exists already")
 
 
+def test_small_nuclei_are_left_out(stack: Path, capsys: Capture, tmp_path: Path) -> None:
+    every = nephros.prepare(stack, tmp_path / "all.npz", mask=tmp_path / "mask.tif", voxel_size=(1, 0.5, 0.5))
+    with (tmp_path / "all.csv").open() as table:
+        volumes = [float(row["volume_um3"]) for row in csv.DictReader(table)]
+    limit = sorted(volumes)[len(volumes) // 2]
+    status, out, err = run_cli(prepare_args(stack, "--min-volume", str(limit)), capsys)
+    assert status == 0, err
+    assert f"of them smaller than {limit:g} cubic micrometers" in out
+    with (tmp_path / "out" / "cells.csv").open() as table:
+        kept = [float(row["volume_um3"]) for row in csv.DictReader(table)]
+    assert kept == [volume for volume in volumes if volume >= limit]
+    metadata = json.loads((tmp_path / "out" / "cells.json").read_text())
+    n_small = len(volumes) - len(kept)
+    assert (metadata["nuclei"]["too_small"], metadata["nuclei"]["dropped"]) == (n_small, n_small)
+    assert (metadata["min_volume"], metadata["min_volume_unit"]) == (limit, "cubic micrometers")
+    assert every.metadata.min_volume is None
+    in_voxels = nephros.prepare(
+        stack, tmp_path / "voxels.npz", mask=tmp_path / "mask.tif", resample=False, min_volume=4 * limit
+    )
+    assert in_voxels.metadata.min_volume_unit == "voxels"
+    assert len(in_voxels.ids) == len(kept)  # a voxel has a quarter of a cubic micrometer
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("0", "--min-volume is 0"), ("nan", "--min-volume is nan"), ("1e9", "largest")]
+)
+def test_unusable_least_volumes_are_refused(
+    value: str, expected: str, stack: Path, capsys: Capture, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    assert_usage_error(prepare_args(stack, "--min-volume", value), capsys, tmp_path, expected)
+
+
 @pytest.mark.slow
 def test_class_labels_train_a_model(stack: Path, tissue: SyntheticStack, capsys: Capture, tmp_path: Path) -> None:
     lines = ["id,class", *(f"{row + 1},kind {row % 2}" for row in range(len(tissue.nucleus_types) - 3))]
