@@ -37,7 +37,7 @@ TAG_BITS, TAG_COMPRESSION, TAG_PHOTOMETRIC, TAG_SAMPLES = 258, 259, 262, 277
 _TAG_EXTRA_SAMPLES, _TAG_SAMPLE_FORMAT = 338, 339
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
 """Values of the tag PhotometricInterpretation."""
-ALPHA_SAMPLES = frozenset({1, 2})
+ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA = 1, 2
 """Values of the tag ExtraSamples that mean transparency; 0 says nothing."""
 
 
@@ -63,7 +63,8 @@ def is_misread_by_pillow(data: bytes) -> bool:
 def pillow_reads_stored_values(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
     """Return whether Pillow decodes a page with these tags, and gives all of its values as stored or, of WhiteIsZero, inverted.
 
-    It cuts 16-bit color to 8 bits, takes signed and 32-bit unsigned integers for the other kind, and drops samples.
+    It cuts 16-bit color to 8 bits, takes signed and 32-bit unsigned integers for the other kind, divides colors by associated
+    alpha, and drops samples.
     """
     if not _pillow_decodes(tags.get(TAG_COMPRESSION, 1)):
         return False
@@ -75,7 +76,7 @@ def pillow_reads_stored_values(tags: TiffImagePlugin.ImageFileDirectory_v2) -> b
         return photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO)
     n_expected = {RGB: 3, CMYK: 4, YCBCR: 3, LAB: 3}.get(photometric, 1)
     is_unnamed_alpha = photometric == RGB and n_samples == 4 and not extra  # as many programs write it
-    has_known_samples = n_samples - len(extra) == n_expected and ALPHA_SAMPLES.issuperset(extra)
+    has_known_samples = n_samples - len(extra) == n_expected and extra in ((), (UNASSOCIATED_ALPHA,))
     return bits <= set(_PILLOW_BITS) and (has_known_samples or is_unnamed_alpha)
 
 

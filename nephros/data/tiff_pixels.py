@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from nephros.data.color import inks_to_rgb, palette_values
 from nephros.data.decoded_image import DecodedImage
 from nephros.data.tiff_decoding import (
-    ALPHA_SAMPLES,
+    ASSOCIATED_ALPHA,
     BLACK_IS_ZERO,
     CMYK,
     PALETTE,
     RGB,
+    UNASSOCIATED_ALPHA,
     WHITE_IS_ZERO,
     YCBCR,
     decode_page,
@@ -95,7 +96,7 @@ def _interpret(name: object, page: TiffPage, samples: NDArray[Any]) -> DecodedIm
     n_color, is_unsigned = n_samples - len(page.extrasamples), samples.dtype.kind == "u"
     if photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO):
         notes = (WHITE_IS_ZERO_NOTE,) if photometric == WHITE_IS_ZERO else ()
-        is_alpha = n_samples == 2 and ALPHA_SAMPLES.issuperset(page.extrasamples)
+        is_alpha = n_samples == 2 and set(page.extrasamples) <= {ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA}
         return DecodedImage.from_samples(samples, "gray" if is_alpha else "channels", notes)
     # Decoders of color compressions return RGB for YCbCr.
     if n_samples >= 3 and (photometric == RGB or (photometric == YCBCR and page.compression != 1)):
