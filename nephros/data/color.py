@@ -11,9 +11,9 @@ PLANE_NAMES = ("red", "green", "blue")
 _SIGNAL_PERCENTILE, _MIN_SIGNAL_RATIO = 99, 0.3
 """A plane is empty where this percentile of its pixels is below this share of the brightest plane's. JPEG's color subsampling
 leaves up to a quarter of a pure color in the other planes."""
-_MIN_PROPORTIONALITY = 0.95
-"""Cosine similarity from which two planes show one signal, as a cyan or orange look-up table makes them; the planes of
-different cells reach 0.9."""
+_MIN_CORRELATION = 0.97
+"""Pearson correlation from which two planes show one signal, as a cyan or orange look-up table makes them, rounded or in a JPEG
+file of high quality."""
 _MIN_RAMP_BRIGHTNESS = 128
 _MIN_LUT_COLORS, _MAX_LUT_STEP, _MAX_LUT_JUMPS = 200, 24, 2
 """A look-up table of several hues has so many different colors, and neighbors no further apart but for so many (ImageJ's HiLo
@@ -30,10 +30,11 @@ def signal_planes(image: NDArray[Any]) -> tuple[int, ...]:
     brightness = np.percentile(pixels, _SIGNAL_PERCENTILE, axis=0)
     if not brightness.any():
         brightness = pixels.max(axis=0).astype(np.float64)
+    brightness *= np.ptp(pixels, axis=0) > 0  # a plane that is the same everywhere shows nothing
     planes = tuple(np.flatnonzero(brightness > _MIN_SIGNAL_RATIO * brightness.max()).tolist())
     if len(planes) == 2:
-        a, b = (pixels[:, plane].astype(np.float64) for plane in planes)
-        if (a * b).sum() >= _MIN_PROPORTIONALITY * np.sqrt((a * a).sum() * (b * b).sum()):
+        a, b = (pixels[:, plane] - pixels[:, plane].mean() for plane in planes)
+        if (a * b).sum() >= _MIN_CORRELATION * np.sqrt((a * a).sum() * (b * b).sum()):
             return (int(brightness.argmax()),)
     return planes
 

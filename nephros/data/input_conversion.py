@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
@@ -60,13 +61,15 @@ class InputConversion:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return what `to_dict` wrote; raise ValueError or TypeError for anything else."""
         conversion = cls(**values)
-        levels = (conversion.black_level, conversion.white_level)
-        are_numbers = all(level is None or (isinstance(level, int | float) and np.isfinite(level)) for level in levels)
-        is_channel = conversion.channel is None or (isinstance(conversion.channel, int) and conversion.channel >= 0)
-        if not (are_numbers and is_channel and conversion.resize in ("letterbox", "stretch")):
+        white_level, black_level, channel = conversion.white_level, conversion.black_level, conversion.channel
+        is_valid = (
+            math.isfinite(black_level)
+            and (white_level is None or (math.isfinite(white_level) and white_level > black_level))
+            and (channel is None or (type(channel) is int and channel >= 0))
+            and conversion.resize in ("letterbox", "stretch")
+        )
+        if not is_valid:
             raise ValueError(f"{values} is no InputConversion")
-        if conversion.white_level is not None and conversion.white_level <= conversion.black_level:
-            raise ValueError(f"{values} has a white level that is not above the black level")
         return conversion
 
 

@@ -127,6 +127,11 @@ def test_one_signal_in_a_mixed_color_is_its_brighter_plane(color: tuple[float, .
 def test_two_fluorophores_are_two_planes() -> None:
     assert signal_planes(np.stack([OTHER_SPOT, BLACK, SPOT], axis=2)) == (0, 2)
     assert signal_planes(np.stack([BLACK, OTHER_SPOT, SPOT], axis=2)) == (1, 2)
+    assert signal_planes(np.stack([np.full_like(SPOT, 9), OTHER_SPOT, SPOT], axis=2)) == (1, 2)
+
+
+def test_a_plane_that_is_the_same_everywhere_is_no_signal() -> None:
+    assert signal_planes(np.stack([np.full_like(SPOT, 255), SPOT, BLACK], axis=2)) == (1,)
 
 
 def test_gray_and_photographs_have_three_planes_and_black_none() -> None:
