@@ -19,7 +19,7 @@ from PIL import Image
 import nephros
 from nephros.cli import main
 from nephros.data.folder_images import read_folder_images
-from nephros.data.folder_scan import scan_folder
+from nephros.data.folder_scan import scan_class_folders
 from nephros.data.input_conversion import InputConversion
 from nephros.data.load import data_request, load_request
 from nephros.errors import FileError, InvalidArgument
@@ -87,7 +87,7 @@ def fill(root: Path, write: Writer, n: int = 4) -> Path:
 @pytest.mark.parametrize("kind", WRITERS)
 def test_training_and_prediction_make_the_same_cells(kind: str, size: int | None, tmp_path: Path) -> None:
     root = fill(tmp_path / "cells", WRITERS[kind])
-    files = scan_folder(root)[1]
+    files = scan_class_folders(root, "auto").files
     trained = read_folder_images(root, files, size=size)
     channels = 1 if trained.images.ndim == 3 else 3
     shape = (channels, *trained.images.shape[1:3])
@@ -177,7 +177,7 @@ def as_earlier_run(run: RunFolder, out: Path) -> RunFolder:
     shutil.copytree(run.root, out)
     values = json.loads((out / "run.json").read_text())
     del values["input_conversion"]
-    for key in ("resize", "white_level", "channel"):
+    for key in ("resize", "white_level", "channel", "groups"):
         del values["data_request"][key]
     (out / "run.json").write_text(json.dumps(values))
     return RunFolder.open(out)
