@@ -144,6 +144,6 @@ def test_gray_and_photographs_have_three_planes_and_black_none() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_inks_become_light(dtype: type) -> None:
     full = np.iinfo(dtype).max
-    inks = np.array([[[0, 0, 0, 0], [full, 0, 0, 0], [0, 0, 0, full]]], dtype=dtype)
+    inks: NDArray[Any] = np.array([[[0, 0, 0, 0], [full, 0, 0, 0], [0, 0, 0, full]]], dtype=dtype)
     assert inks_to_rgb(inks).tolist() == [[[full] * 3, [0, full, full], [0, 0, 0]]]
     assert inks_to_rgb(inks).dtype == dtype

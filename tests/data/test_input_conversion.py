@@ -34,7 +34,7 @@ def cell(
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_the_only_bright_plane_is_the_gray_image(dtype: type) -> None:
-    color = np.dstack([BLACK, BLACK, SPOT]).astype(dtype)
+    color: NDArray[Any] = np.dstack([BLACK, BLACK, SPOT]).astype(dtype)
     image = select(color, "color")
     assert np.array_equal(image.pixels, SPOT)
     assert image.layout == "gray"
@@ -148,7 +148,7 @@ def test_sizes_are_letterboxed_or_stretched() -> None:
     assert np.array_equal(stretched, np.asarray(Image.fromarray(wide).resize((16, 16), Image.Resampling.BICUBIC)))
     assert "stretched" in notes[0]
     for resize in ("letterbox", "stretch"):
-        assert "(bicubic)" in cell(SPOT, (1, 8, 8), InputConversion(resize=resize))[1][0]  # type: ignore[arg-type]
+        assert "(bicubic)" in cell(SPOT, (1, 8, 8), InputConversion(resize=resize))[1][0]
 
 
 def test_a_conversion_survives_json() -> None:
@@ -170,5 +170,5 @@ def test_a_user_overrides_what_is_given() -> None:
     assert trained.override(channel=0) == InputConversion(4095, 100, "stretch", 0)
     for parameter, value in (("white_level", 0), ("white_level", float("nan")), ("white_level", 1e12), ("channel", -1)):
         with pytest.raises(InvalidArgument) as exc_info:
-            trained.override(**{parameter: value})
+            trained.override(**{parameter: value})  # type: ignore[arg-type]
         assert exc_info.value.parameter == parameter

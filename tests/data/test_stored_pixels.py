@@ -63,7 +63,7 @@ def interlaced_png(pixels: NDArray[np.uint16]) -> bytes:
 
 
 def png(pixels: NDArray[Any]) -> bytes:
-    return imagecodecs.png_encode(np.ascontiguousarray(pixels))
+    return bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels)))
 
 
 WIDE_COLOR = {
@@ -89,17 +89,16 @@ def test_color_of_16_bits_keeps_them(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["png", "tiff"])
 def test_gray_with_alpha_of_16_bits_keeps_them(name: str) -> None:
-    encode = {
-        "png": png,
-        "tiff": lambda pixels: tiff(pixels, planarconfig="contig", extrasamples=["unassalpha"]),
-    }[name]
+    def encode(pixels: NDArray[Any]) -> bytes:
+        return png(pixels) if name == "png" else tiff(pixels, planarconfig="contig", extrasamples=["unassalpha"])
+
     assert np.array_equal(decode(encode(np.dstack([GRAY, FULL]))).pixels, GRAY)
     with_mask = decode(encode(np.dstack([GRAY, RGB[..., 0]])))
     assert np.array_equal(with_mask.pixels, np.dstack([GRAY, RGB[..., 0]]))
     assert with_mask.layout == "gray"
 
 
-SAMPLE_TYPES = {
+SAMPLE_TYPES: dict[str, NDArray[Any]] = {
     "float32": GRAY.astype(np.float32) / 4095,
     "float64": GRAY.astype(np.float64),
     "float16": (GRAY // 8).astype(np.float16),
@@ -196,6 +195,7 @@ def test_inks_and_lab_become_rgb_with_a_note() -> None:
         assert "CMYK" in image.notes[0]
     profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
     lab = ImageCms.applyTransform(Image.fromarray(ramp), ImageCms.buildTransform(*profiles, "RGB", "LAB"))
+    assert lab is not None
     image = decode(saved(lab, "TIFF"))
     assert np.abs(image.pixels.astype(int) - ramp).max() <= 2
     assert "Lab" in image.notes[0]

@@ -36,7 +36,8 @@ def oblong(seed: int, kind: int, scale: int = 1) -> NDArray[np.uint16]:
     distance = np.hypot(*np.mgrid[-7:7, -15:15]) + rng.normal(0, 0.3)
     shape = np.clip(1.2 - distance / 5, 0, 1) if kind == 0 else np.exp(-(((distance - 5) / 1.5) ** 2))
     pixels = 40 + 130 * shape + rng.normal(0, 10, shape.shape)
-    return np.clip(pixels * scale, 0, 255 * scale).astype(np.uint16)
+    oblong_cell: NDArray[np.uint16] = np.clip(pixels * scale, 0, 255 * scale).astype(np.uint16)
+    return oblong_cell
 
 
 def exif(orientation: int) -> Image.Exif:
