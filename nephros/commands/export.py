@@ -29,6 +29,7 @@ def export(argv: list[str]) -> int:
         "(default: as in the run)",
         int,
     )
+    parser.flag("force", "export also a run that is no better on validation than always predicting the largest class")
     parser.flag("update-bundled-model", "for developers: make this run the bundled model")
     args = parser.parse_argv(argv)
     from nephros.exporters import export as export_module

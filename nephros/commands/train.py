@@ -18,6 +18,7 @@ from nephros.commands.parser import (
     require_tune_extra,
 )
 from nephros.errors import InvalidArgument, NephrosError
+from nephros.presets import RECIPES
 from nephros.recipe import Recipe
 from nephros.recipe_io import add_recipe_arguments, apply_overrides, get_recipe
 
@@ -105,6 +106,10 @@ def train(argv: list[str]) -> int:
         args[name] = [item.strip() for item in args[name].split(",") if item.strip()]
     if "resplit" in args:
         args["resplit"] = _parse_resplit(args["resplit"])
+    name = args.get("recipe", "nephros")
+    if "from_study" not in args and name in RECIPES:
+        # What the user sets stays as it is; a named recipe's own values may be adapted to small data.
+        args["adaptable"] = {"batch_size", "passes_per_epoch"} - set(overrides)
     base = _recipe_from_study(args) if "from_study" in args else get_recipe(args.pop("recipe", "nephros"))
     recipe = apply_overrides(base, overrides)
     command = shlex.join(["nephros", "train", *argv])

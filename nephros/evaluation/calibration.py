@@ -24,6 +24,8 @@ from nephros.evaluation.metrics import Floats, Labels, mean_cross_entropy
 logger = logging.getLogger(__name__)
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+UNCALIBRATED = 1.0
+"""Temperature in place of a fitted one at either bound: it changes no probability."""
 _TOLERANCE = 1e-6
 """Of the logarithm of the temperature."""
 
@@ -44,8 +46,8 @@ def fit_temperature(probabilities: Floats, labels: Labels) -> float:
     """Return the temperature, from 0.05 to 20, that minimizes the mean cross-entropy of (n, classes) on labels (n,).
 
     Guo et al., On calibration of modern neural networks, ICML 2017. The cross-entropy is convex in 1 / temperature, so it
-    has a single minimum in the logarithm of the temperature. A minimum at either bound is logged as a warning: the
-    probabilities are then so far off that the temperature doesn't calibrate them.
+    has a single minimum in the logarithm of the temperature. A minimum at either bound, as where every image is right or the
+    probabilities are far off, calibrates nothing: it is logged as a warning and UNCALIBRATED is returned.
     """
     from scipy.optimize import minimize_scalar
 
@@ -54,13 +56,15 @@ def fit_temperature(probabilities: Floats, labels: Labels) -> float:
 
     bounds = (float(np.log(MIN_TEMPERATURE)), float(np.log(MAX_TEMPERATURE)))
     log_temperature = float(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": _TOLERANCE}).x)
-    if min(log_temperature - bounds[0], bounds[1] - log_temperature) < 1e-3:
+    # Where every image is right with room to spare, the loss is flat before the bound: what counts is that none is below it.
+    if min(map(loss, bounds)) <= loss(log_temperature) + _TOLERANCE:
         logger.warning(
-            "The fitted temperature, %.3g, lies at the bound of the search (%g to %g): the probabilities stay uncalibrated.",
-            np.exp(log_temperature),
+            "The fitted temperature lies at the bound of the search (%g to %g), so it is not kept: the probabilities stay "
+            "uncalibrated.",
             MIN_TEMPERATURE,
             MAX_TEMPERATURE,
         )
+        return UNCALIBRATED
     return float(np.exp(log_temperature))
 
 

@@ -9,7 +9,9 @@ from typing import get_args
 import numpy as np
 
 from nephros.data.dataset import Dataset
-from nephros.errors import IncompatibleError, InvalidArgument
+from nephros.errors import IncompatibleError, IncompleteError, InvalidArgument
+from nephros.evaluation.largest_class import no_better_than_largest_class
+from nephros.evaluation.metrics import Metrics
 from nephros.exporters.model_card_markdown import card_to_markdown
 from nephros.exporters.onnx_export import (
     N_CALIBRATION_CELLS,
@@ -47,6 +49,7 @@ def export(
     int8: bool = False,
     tta_views: int | None = None,
     data: str | Path | Dataset | None = None,
+    force: bool = False,
 ) -> Path:
     """Write a finished run's model, with its card inside and beside it as JSON and Markdown, and return the file.
 
@@ -58,6 +61,7 @@ def export(
         int8: quantize the convolutions of the ONNX model to eight bits.
         tta_views: number of views of each image to average (1, 5, 8 or 40, as in a recipe); by default the run's own.
         data: the run's data, or its path or name now; None looks for it where the run found it, and near the run folder.
+        force: export also a run that is no better on validation than always predicting the largest class.
 
     Raises:
         NephrosError: the run can't be exported, or ONNX Runtime does not reproduce torch's probabilities. Then nothing is
@@ -72,6 +76,8 @@ def export(
     target = Path(out).expanduser() if out else folder.file("export", default_name)
     if target.suffix != f".{format}" or target.is_dir():
         raise InvalidArgument("out", target, f"a file that ends in .{format}")
+    if not force:
+        _check_better_than_largest_class(folder)
     bundle = _build_bundle(folder, format, tta_views, data)
     content, card = _export_onnx(bundle, int8) if format == "onnx" else _export_safetensors(bundle, folder)
     with atomic_write(target) as file:
@@ -121,6 +127,16 @@ def summarize_card(card: ModelCard) -> list[str]:
         flagged = ", ".join(f"{fraction:.1%} of {kind.replace('_', ' ')}" for kind, fraction in fractions)
         lines.append(f"flagged as out of distribution: {flagged}")
     return lines
+
+
+def _check_better_than_largest_class(folder: RunFolder) -> None:
+    if not folder.file("val", "metrics.json").is_file():
+        return
+    if sentence := no_better_than_largest_class(folder.info(), Metrics.from_run(folder, "val")):
+        raise IncompleteError(
+            f"{folder.root} has learned nothing to export. {sentence} Train on more images or for longer, or export it all the "
+            "same with `force`."
+        )
 
 
 def _build_bundle(

@@ -29,6 +29,7 @@ from nephros.evaluation.metrics import (
     compute_metrics,
     expected_calibration_error,
 )
+from nephros.inference.limitations import limitations
 from nephros.inference.ood.detector import OODDetector
 from nephros.runs import RunInfo
 
@@ -43,13 +44,6 @@ CARD_COVERAGE = 0.9
 ECE_FORMULA = (
     "sum over bins of (images in bin / all) x |accuracy - mean top probability|, equal-width bins of top probability"
 )
-LIMITATIONS = [
-    "For research only, not for diagnosis or any decision about a patient.",
-    "Trained on cells from one laboratory's specimens, stain and microscope: with other tissue, stains or microscopes the "
-    "figures here do not hold, and `is_ood` detects only some of what differs.",
-    "An image must show one nucleus, cropped and scaled as the training cells were.",
-    "Prediction sets contain the true class with the chosen frequency over all cells together, not within each class.",
-]
 CITATIONS = {
     "tissuemnist": "TissueMNIST: Yang, J. et al., MedMNIST v2, Scientific Data 10, 41 (2023); made from BBBC051, Woloshuk, A. "
     "et al., Cytometry Part A 99(7), 707-721 (2021), Broad Bioimage Benchmark Collection (Ljosa et al., "
@@ -256,7 +250,7 @@ def make_card(
         "conformal": _conformal_info(temperature, probabilities, labels, test_predictions),
         "ood_detector": ood_detector,
         "license": _license(info.data["key"]),
-        "limitations": LIMITATIONS,
+        "limitations": limitations(info, validation, temperature),
     }
 
 

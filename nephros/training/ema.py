@@ -35,6 +35,13 @@ class WeightEMA:
             else:
                 averaged.copy_(value)
 
+    @torch.no_grad()
+    def copy_statistics(self, network: nn.Module) -> None:
+        """Take over the buffers of a network that holds the averaged weights, such as estimated batch statistics."""
+        for name, value in network.named_buffers():
+            if name in self.weights:
+                self.weights[name].copy_(value)
+
     @contextlib.contextmanager
     def applied_to(self, network: nn.Module) -> Iterator[None]:
         """Within the block the network holds the averaged weights, afterwards its own again."""

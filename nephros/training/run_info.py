@@ -55,7 +55,7 @@ def build_run_info(
         versions=package_versions(),
         commit=git_commit(),
         input_conversion=dataset.input_conversion.to_dict(),
-        warnings=list(dataset.warnings),
+        warnings=[warning.replace("`", "") for warning in dataset.warnings],
     )
 
 

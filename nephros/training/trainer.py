@@ -16,8 +16,9 @@ from nephros.data.augment import apply_augmentations, sample_augmentations
 from nephros.data.batches import BatchLoader
 from nephros.device import autocast_dtype
 from nephros.errors import DivergedError, InvalidArgument
-from nephros.evaluation.scoring import evaluate_model
+from nephros.evaluation.scoring import PIXELS_PER_BATCH, evaluate_model
 from nephros.models.classifier import Classifier
+from nephros.models.norm_statistics import batch_norms, estimate_batch_norm
 from nephros.models.stages import freeze_stages
 from nephros.models.sync_batchnorm import convert_sync_batchnorm
 from nephros.recipe import Recipe
@@ -28,6 +29,12 @@ from nephros.training.losses import build_loss, distillation_loss, sharded_loss
 from nephros.training.lr_schedule import LRSchedule
 from nephros.training.optimizers import all_reduce_gradients, build_optimizer
 from nephros.training.seeding import epoch_generator, epoch_order, seed_dropout
+
+MIN_STEPS_PER_EPOCH = 50
+"""Steps of an epoch below which running averages lag behind the weights, so that batch normalization's statistics are estimated
+on the train split before each validation."""
+MAX_NORM_IMAGES = 4096
+"""Number of training images, at most, on which those statistics are estimated."""
 
 SaveState = Callable[[dict[str, Any]], None]
 """Stores a state that `Trainer.state_dict` returned."""
@@ -93,6 +100,11 @@ class Trainer:
     def images_per_epoch(self) -> int:
         """Number of images that an epoch trains on, repetitions included."""
         return self.recipe.passes_per_epoch * len(self.train_batches)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of optimizer steps in an epoch."""
+        return math.ceil(self.images_per_epoch / self.recipe.batch_size)
 
     @property
     def finished(self) -> bool:
@@ -198,11 +210,25 @@ class Trainer:
         self, epoch: int, lr: float, train_loss: float, train_accuracy: float, seconds: float
     ) -> EpochMetrics:
         with self.eval_weights():
+            if self.steps_per_epoch < MIN_STEPS_PER_EPOCH:
+                self._estimate_batch_norm()
             metrics = evaluate_model(self.model, self.val_batches, self.class_names).metrics
         auc = math.nan if metrics.auc is None else metrics.auc
         images_per_second = self.images_per_epoch / seconds
         val_metrics = (metrics.loss, metrics.accuracy, metrics.macro_f1, auc)
         return EpochMetrics(epoch, lr, train_loss, train_accuracy, *val_metrics, seconds, images_per_second)
+
+    def _estimate_batch_norm(self) -> None:
+        """Measure the statistics of batch normalization for the weights in the model, on training images as they are."""
+        if not any(norm.training for norm in batch_norms(self.model)):
+            return
+        n_images = len(self.train_batches)
+        order = epoch_order(n_images, 1, epoch_generator(self.recipe.seed, 0))[:MAX_NORM_IMAGES]
+        batch_size = max(self.recipe.batch_size, PIXELS_PER_BATCH // self.train_batches.pixels_per_image)
+        batches = self.train_batches.iter_batches(batch_size, order, balanced=True)
+        estimate_batch_norm(self.model, (images for _, images, _ in batches))
+        if self.ema is not None:
+            self.ema.copy_statistics(self.model)
 
     def _weights_to_keep(self) -> dict[str, Tensor]:
         return cpu_state_dict(self.model) if self.ema is None else copy_to_cpu(self.ema.weights)

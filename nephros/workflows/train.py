@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from nephros.data.relocation import reopen_dataset
 from nephros.data.subset import subset_train
 from nephros.distributed import DistributedContext, is_torchrun_restart, process_group, under_torchrun
 from nephros.errors import FileError, InvalidArgument
+from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.exporters.pretrained import open_pretrained
 from nephros.files import write_text
 from nephros.models.classifier import Classifier
 from nephros.models.serialization import save_model
 from nephros.models.stages import check_freeze
+from nephros.presets import RECIPES
 from nephros.recipe import Recipe, to_yaml
 from nephros.recipe_io import get_recipe, read_recipe, recipe_from_dict
 from nephros.runs import RunFolder, RunInfo, describe_init
@@ -34,6 +36,7 @@ from nephros.training.distillation import cached_soft_targets, check_teachers, t
 from nephros.training.model_init import check_batch_sharding, check_last_batch, check_tta_views, init_model, input_spec
 from nephros.training.run_info import build_run_info, default_run_dir, describe_devices, describe_model
 from nephros.training.runner import TrainingResult, train_classical, train_network
+from nephros.training.small_data import ADAPTABLE_FIELDS, adapt_recipe, few_images_warnings
 from nephros.training.warm_start import check_init, start_from
 from nephros.workflows.evaluate import score_split
 from nephros.workflows.report import report
@@ -58,6 +61,7 @@ def train(
     init: str | Path | None = None,
     freeze: str | Sequence[str] = (),
     test: bool = False,
+    adaptable: Collection[str] | None = None,
     command: str = "",
 ) -> RunFolder:
     """Train `recipe` on `data`, evaluate it, write its report, and return the run folder.
@@ -73,11 +77,15 @@ def train(
             or a .safetensors file. They bring their normalization of the inputs; the last layer begins anew for other classes.
         freeze: stages of the network that keep the weights of `init`, such as ``("stem", "stage1")``; the others are trained.
         test: also score the test split, once, at the end.
+        adaptable: fields of the recipe that change by themselves where few images make too few optimizer steps: of
+            ``passes_per_epoch`` and ``batch_size``, by default both for a recipe given by its name and none for any other.
         command: the command line to record in run.json.
 
     Raises NephrosError for arguments and data that can't be used, before anything is written.
     """
     # Through the parser, which rejects values of the wrong type, and makes 1 and 1.0 the same recipe.
+    if adaptable is None:
+        adaptable = ADAPTABLE_FIELDS if isinstance(recipe, str) and recipe in RECIPES else ()
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe_from_dict(recipe.to_dict(), "The recipe")
     request = _data_request(data, size, data_seed, subset, resplit, white_level, channel, groups)
     freeze = freeze.split(",") if isinstance(freeze, str) else list(freeze)
@@ -86,11 +94,11 @@ def train(
         if under_torchrun() and out is None:
             raise InvalidArgument("out", out, "a folder under torchrun, so that a restarted process finds its run")
         if out is not None and context.broadcast(is_torchrun_restart() and RunFolder.exists(Path(out))):
-            _check_same_run(RunFolder.open(out), recipe, request)
+            _check_same_run(RunFolder.open(out), recipe, request, adaptable)
             return resume(out, data if isinstance(data, Dataset) else None, device=device)
         torch_device = context.local_device(devices.resolve_device(device))
         dataset = data if isinstance(data, Dataset) else load_request(request | {"source": data})
-        dataset = _limit_training_images(recipe, dataset)
+        recipe, dataset = _fit_to_data(recipe, dataset, adaptable)
         check_tta_views(recipe, dataset)
         model = _init_model(recipe, dataset, context)
         if model is not None:
@@ -194,6 +202,14 @@ def _init_model(recipe: Recipe, dataset: Dataset, context: DistributedContext) -
     return init_model(recipe, dataset.train, input_spec(dataset))
 
 
+def _fit_to_data(recipe: Recipe, dataset: Dataset, adaptable: Collection[str]) -> tuple[Recipe, Dataset]:
+    """Return a recipe with enough steps for the data, and the data with its training images limited and warnings added."""
+    dataset = _limit_training_images(recipe, dataset)
+    recipe, sentence = adapt_recipe(recipe, len(dataset.train), adaptable)
+    warnings = (*dataset.warnings, *few_images_warnings(dataset), *([sentence] if sentence else []))
+    return recipe, dataclasses.replace(dataset, warnings=warnings)
+
+
 def _limit_training_images(recipe: Recipe, dataset: Dataset) -> Dataset:
     """Return the data with at most `classical.max_images` training images."""
     max_images = recipe.classical.max_images
@@ -213,9 +229,10 @@ def _locked(folder: RunFolder, context: DistributedContext) -> contextlib.Abstra
     return folder.lock() if context.is_main_process else contextlib.nullcontext()
 
 
-def _check_same_run(folder: RunFolder, recipe: Recipe, request: dict[str, Any]) -> None:
+def _check_same_run(folder: RunFolder, recipe: Recipe, request: dict[str, Any], adaptable: Collection[str]) -> None:
     """Raise InvalidArgument unless the run in `folder`, found after a restart, has this recipe and data."""
     info = folder.info()
+    recipe, _ = adapt_recipe(recipe, sum(info.class_counts["train"]), adaptable)
     for unchanged, subject in (
         (info.recipe_hash == recipe.hash, "recipe"),
         (info.data_request == request, "choice of data"),
@@ -268,7 +285,9 @@ def _run(
         batches["test"] = make_batches("test")
     for split, split_batches in batches.items():
         logger.info("scoring %s", split)
-        score_split(folder, info, result.model, split_batches, dataset, split)
+        metrics = score_split(folder, info, result.model, split_batches, dataset, split).metrics
+        if split == "val" and (sentence := no_better_than_largest_class(info, metrics)):
+            logger.warning(sentence)
     if context.is_main_process:
         folder.write_info(dataclasses.replace(info, status="complete"))
         report(folder.root, dataset)

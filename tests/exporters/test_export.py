@@ -124,7 +124,7 @@ def test_an_unscored_run_has_no_test_figures(tmp_path: Path) -> None:
     recipe = replace(RECIPES["course-4"], epochs=1, batch_size=32)
     data = write_npz(tmp_path / "squares.npz", squares_dataset())
     folder = train(recipe, data, out=tmp_path / "run")
-    file = export(folder.root, "safetensors")
+    file = export(folder.root, "safetensors", force=True)
     card = json.loads(file.with_suffix(".card.json").read_text())
     assert card["test_accuracy"] is card["test"] is card["conformal"]["test"] is None
     assert card["calibration"]["expected_calibration_error"]["test"] is None
@@ -301,7 +301,8 @@ def test_a_run_on_data_given_in_python_predicts_without_ood_detection(
     recipe = replace(RECIPES["course-4"], epochs=1, batch_size=32)
     folder = train(recipe, squares_dataset(n=80), out=tmp_path / "run")
     with pytest.raises(IncompatibleError, match="data given in Python"):
-        export(folder.root, "safetensors")
+        export(folder.root, "safetensors", force=True)
+    caplog.clear()
     with caplog.at_level(logging.WARNING, "nephros"):
         predictor = load_predictor(folder.root)
     assert [record.levelname for record in caplog.records] == ["WARNING"]

@@ -213,6 +213,7 @@ def test_resume_leaves_a_complete_run_unchanged(
 
     before = times()
     caplog.set_level(logging.INFO, "nephros")
+    caplog.clear()
     assert resume(folder.root).root == folder.root
     (message,) = caplog.messages
     assert "complete already" in message
@@ -244,7 +245,10 @@ def test_warnings_about_the_data_are_logged_and_recorded(
     folder = train(QUICK, data, out=tmp_path / "run")
     warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert "val has no image of kind 3." in warnings
-    assert folder.info().warnings == ["val has no image of kind 3."]
+    of_data, of_steps = folder.info().warnings
+    assert of_data == "val has no image of kind 3."
+    assert "240 training images make only 16 optimizer steps" in of_steps
+    assert any("`epochs`" in warning for warning in warnings)
 
 
 def test_a_run_folder_is_locked_while_a_process_trains_in_it(tiny_npz: Path, tmp_path: Path) -> None:

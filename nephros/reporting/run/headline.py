@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nephros.data.dataset import SPLIT_ADJECTIVES
+from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.evaluation.metrics import wilson_interval
-from nephros.evaluation.scoring import Evaluation
 from nephros.evaluation.significance import macro_auc_interval, macro_f1_interval
 from nephros.reporting.run.run_contents import RunContents
 
@@ -40,20 +40,17 @@ class Headline:
     """95%, Wilson score."""
     other_metrics: list[HeadlineMetric]
     note: str = ""
-    """Why these metrics are not final; empty if they are."""
+    """Why these metrics are not final, or say little; else empty."""
 
 
 def headlines(contents: RunContents) -> list[Headline]:
     """Return the headlines of test and validation, as far as evaluated; else that of the last epoch, if there is one."""
-    evaluated = [
-        _from_evaluation(contents.evaluations[split], split, contents.is_complete)
-        for split in ("test", "val")
-        if split in contents.evaluations
-    ]
+    evaluated = [_from_evaluation(contents, split) for split in ("test", "val") if split in contents.evaluations]
     return evaluated or ([_from_last_epoch(contents)] if contents.history else [])
 
 
-def _from_evaluation(evaluation: Evaluation, split: str, is_complete: bool) -> Headline:
+def _from_evaluation(contents: RunContents, split: str) -> Headline:
+    evaluation = contents.evaluations[split]
     metrics = evaluation.metrics
     auc_interval = macro_auc_interval(evaluation.probabilities, evaluation.labels, metrics.macro_classes)
     other_metrics = [
@@ -63,8 +60,12 @@ def _from_evaluation(evaluation: Evaluation, split: str, is_complete: bool) -> H
         HeadlineMetric("calibration error", metrics.expected_calibration_error),
     ]
     interval = (metrics.accuracy_interval.low, metrics.accuracy_interval.high)
-    note = "" if is_complete else "the run has not finished"
-    return Headline(split, SPLIT_ADJECTIVES[split], metrics.n, metrics.accuracy, interval, other_metrics, note)
+    notes = [] if contents.is_complete else ["the run has not finished"]
+    if no_better_than_largest_class(contents.info, metrics):
+        notes.append("no better than always predicting the largest class")
+    return Headline(
+        split, SPLIT_ADJECTIVES[split], metrics.n, metrics.accuracy, interval, other_metrics, "; ".join(notes)
+    )
 
 
 def _from_last_epoch(contents: RunContents) -> Headline:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nephros.data.dataset import SPLIT_ADJECTIVES
 from nephros.data.medmnist import MEDMNIST
+from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.evaluation.leaderboard import PUBLISHED_DATASET, LeaderboardRow, row_from_run
 from nephros.reporting.run.run_contents import RunContents
 from nephros.runs import describe_init
@@ -19,6 +20,8 @@ def caveats(contents: RunContents) -> list[str]:
     sentences = []
     if contents.folder.synthetic:
         sentences.append("The cells are synthetic: no number here says anything about kidneys.")
+    if "val" in contents.metrics and (sentence := no_better_than_largest_class(info, contents.metrics["val"])):
+        sentences.append(sentence)
     if not contents.is_complete:
         epochs = f": {len(contents.history)} of {contents.recipe.epochs} epochs are complete"
         progress = "" if contents.recipe.is_classical else epochs

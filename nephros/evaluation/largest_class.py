@@ -1,0 +1,39 @@
+"""The least that a classifier must beat: always predicting the largest class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nephros.evaluation.metrics import Metrics
+from nephros.runs import RunInfo
+
+
+@dataclass(frozen=True)
+class LargestClass:
+    """The class with most training images, and the accuracy of always predicting it."""
+
+    name: str
+    accuracy: float
+
+
+def largest_class(info: RunInfo, metrics: Metrics) -> LargestClass:
+    """Return the largest class of a run's training images, with its share of the images that `metrics` are on."""
+    label = int(np.argmax(info.class_counts["train"]))
+    return LargestClass(info.class_names[label], metrics.per_class[label].support / metrics.n)
+
+
+def no_better_than_largest_class(info: RunInfo, metrics: Metrics) -> str:
+    """Return a sentence if the accuracy is no better than the largest class's, within its 95 % interval; else "".
+
+    An accuracy is better only where its whole interval lies above what always predicting that class gives.
+    """
+    baseline, interval = largest_class(info, metrics), metrics.accuracy_interval
+    if interval.low > baseline.accuracy:
+        return ""
+    split = {"val": " on validation", "test": " on test", "train": " on train"}.get(metrics.split, " on validation")
+    return (
+        f"No better than always predicting the largest class: accuracy {metrics.accuracy:.1%}{split} (95 % interval "
+        f"{interval.low:.1%} to {interval.high:.1%}), always {baseline.name} {baseline.accuracy:.1%}."
+    )
