@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+LOOKUP_TABLE_NOTE = "intensities read as stored, without the look-up table that colors them"
 PLANE_NAMES = ("red", "green", "blue")
 _SIGNAL_PERCENTILE, _MIN_SIGNAL_RATIO = 99, 0.3
 """A plane is empty where this percentile of its pixels is below this share of the brightest plane's. JPEG's color subsampling
@@ -51,9 +52,9 @@ def palette_values(indices: NDArray[Any], palette: NDArray[np.uint8], bits: int)
         palette: (n, 3).
         bits: bits per stored value.
     """
-    if bits >= 8 and len(palette) == 1 << bits and _is_lookup_table(palette):
+    if is_lookup_table(palette, bits):
         is_plain = bits == 8 and (palette == np.arange(256)[:, None]).all()
-        return indices, "" if is_plain else "intensities read as stored, without the look-up table that colors them"
+        return indices, "" if is_plain else LOOKUP_TABLE_NOTE
     missing_entries = max(0, int(indices.max()) + 1 - len(palette))
     colors = np.pad(palette, ((0, missing_entries), (0, 0)))
     if (is_gray := (colors == colors[:, :1]).all(axis=1)).all() or is_gray[np.unique(indices)].all():
@@ -61,11 +62,13 @@ def palette_values(indices: NDArray[Any], palette: NDArray[np.uint8], bits: int)
     return colors[indices], "colors taken from the palette"
 
 
-def _is_lookup_table(palette: NDArray[np.uint8]) -> bool:
-    """Return whether a full palette is an even ramp of one color, up or down, or a table of many slowly changing colors.
+def is_lookup_table(palette: NDArray[np.uint8], bits: int) -> bool:
+    """Return whether a palette is full, and an even ramp of one color, up or down, or a table of many slowly changing colors.
 
     A ramp of gray that is uneven is no look-up table: programs that reduce colors write the grays that occur, sorted.
     """
+    if bits < 8 or len(palette) != 1 << bits:
+        return False
     colors = palette.astype(np.float64)
     ramp = np.linspace(0, 1, len(colors))[:, None]
     if any(np.abs(colors - ramp[::step] * colors.max(axis=0)).max() <= 1 for step in (1, -1)):

@@ -118,3 +118,48 @@ def test_many_channels_of_cell_size_are_cells_and_noted(tmp_path: Path) -> None:
     assert len(predictions) == 12
     assert not predictions.errors
     assert any("12 channels" in note for note in predictions.notes)
+
+
+COLOR_LAYOUTS: dict[str, dict[str, Any]] = {
+    "interleaved": {},
+    "compressed": {"compression": "zlib"},
+    "pages of their own": {"metadata": None},
+    "planes": {"planarconfig": "separate"},
+    "compressed planes": {"planarconfig": "separate", "compression": "zlib"},
+}
+
+
+@pytest.mark.parametrize("layout", COLOR_LAYOUTS)
+def test_a_color_plane_of_a_stack_is_chosen_by_channel(layout: str, tmp_path: Path) -> None:
+    planes = [VOLUME, VOLUME[::-1], VOLUME[:, ::-1]]
+    axis = 1 if "planarconfig" in COLOR_LAYOUTS[layout] else -1
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.stack(planes, axis=axis), photometric="rgb", **COLOR_LAYOUTS[layout])
+    with pytest.raises(FileError, match=r"color image.*`channel`"):
+        open_stack(path)
+    for channel, plane in enumerate(planes):
+        stack = open_stack(path, channel)
+        assert (stack.channel, stack.n_channels) == (channel, 3)
+        assert np.array_equal(_read(stack), plane)
+    with pytest.raises(InvalidArgument, match="from 0 to 2"):
+        open_stack(path, 3)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_stacks_are_read_as_stored_whatever_they_look_like(compression: str | None, tmp_path: Path) -> None:
+    small = (VOLUME // 16).astype(np.uint8)
+    green = np.zeros((3, 256), dtype=np.uint16)
+    green[1] = np.arange(256) * 257
+    for name, kwargs, word in (
+        ("white.tif", {"photometric": "miniswhite"}, "as stored"),
+        ("lut.tif", {"photometric": "palette", "colormap": green}, "look-up table"),
+    ):
+        tifffile.imwrite(tmp_path / name, small, compression=compression, **kwargs)
+        stack = open_stack(tmp_path / name)
+        assert np.array_equal(_read(stack), small)
+        assert word in stack.notes[-1]
+        assert not open_stack(tmp_path / name, is_mask=True).notes
+    colors = np.random.default_rng(0).integers(0, 65536, (3, 256)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "colors.tif", small, photometric="palette", colormap=colors, compression=compression)
+    with pytest.raises(FileError, match="palette of colors"):
+        open_stack(tmp_path / "colors.tif")
