@@ -121,9 +121,14 @@ def _dispatch(args: list[str]) -> int:
         if rest and rest[0] in ("-h", "--help"):
             print("usage: nephros data COMMAND ...\n\n" + "".join(_usage_lines("data")), end="")
             return 0
-        if not rest or rest[0] not in DATA_COMMANDS:
+        if not rest:
             raise NephrosError(
                 "`nephros data` needs one of: info NAME|PATH, get NAME, prepare STACK, overlay FILE.json."
+            )
+        if rest[0] not in DATA_COMMANDS:
+            suggestion = did_you_mean(rest[0], DATA_COMMANDS)
+            raise NephrosError(
+                f"There is no command '{rest[0]}' of `nephros data`.{suggestion} `nephros data --help` lists them."
             )
         command, rest = f"data {rest[0]}", rest[1:]
     if "TORCHELASTIC_RUN_ID" not in os.environ:

@@ -56,6 +56,8 @@ def describe_failure(error: Exception) -> str:
         return str(error)
     if isinstance(error, InvalidArgument):
         return _not_allowed(error.parameter, error.value, error.expected)
+    if isinstance(error, FileNotFoundError):
+        return "it does not exist"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, UnicodeDecodeError):

@@ -203,7 +203,8 @@ class Recipe:
             if _get_field(self, key) != default:
                 key = _changed_field(key, _get_field(self, key), default)
                 network = self.model.network
-                hint = f"Start from the recipe '{network}', not from a network's." if self.is_classical else ""
+                is_other_recipe = self.is_classical and self.name != network
+                hint = f"Start from the recipe '{network}', not from a network's." if is_other_recipe else ""
                 raise InvalidArgument(key, _get_field(self, key), f"left out: {network} has no such field", hint=hint)
         for is_valid, key, expected in _constraints(self):
             if not is_valid:

@@ -85,7 +85,7 @@ class CommandParser(ArgumentParser):
 
     def _argument_error(self, message: str, flags: list[str]) -> NephrosError:
         """Return the error for a message of argparse or jsonargparse: one sentence, with the next step."""
-        more = f"`{self.prog} --help` explains them all."
+        more = f"See `{self.prog} --help`."
         if match := re.search(r"unrecognized arguments: (\S+)", message):
             return NephrosError(_unknown_argument(match[1].split("=")[0], flags) + f" {more}")
         if match := re.search(r"arguments? are required: (.+)", message):

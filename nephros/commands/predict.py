@@ -89,7 +89,7 @@ def predict(argv: list[str]) -> int:
     overlay_path = args.pop("overlay", None)
     if not inputs and not print_card:
         raise NephrosError(
-            "`nephros predict` needs images: name files, folders or npz files. `nephros predict --help` explains them all."
+            "`nephros predict` needs images: name files, npz files or folders. See `nephros predict --help`."
         )
     if inputs and print_card and out is None:
         raise NephrosError("--model-card and the table would share the output: name a file for the table with --out.")
@@ -215,7 +215,7 @@ def _summary_lines(predictions: Predictions) -> Iterator[str]:
     if predictions.errors:
         first_error = next(iter(predictions.errors.values()))
         more = f" (and {len(predictions.errors) - 1:,} more)" if len(predictions.errors) > 1 else ""
-        yield f"{len(predictions.errors):,} of {len(predictions):,} rows have no prediction: {first_error}{more}"
+        yield f"no prediction for {len(predictions.errors):,} of {len(predictions):,} rows: {first_error}{more}"
 
 
 @contextlib.contextmanager

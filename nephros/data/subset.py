@@ -57,7 +57,7 @@ def stratified_indices(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[
         raise InvalidArgument(
             "subset",
             n,
-            f"at most {len(labels)}, the number of training images",
+            f"at most {len(labels):,}, the number of training images",
             hint="Leave it out to use all of them.",
         )
     rng = np.random.default_rng(seed)

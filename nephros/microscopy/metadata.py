@@ -9,6 +9,7 @@ from typing import Any
 
 from nephros.errors import FileError
 from nephros.microscopy.voxel_size import VoxelSize
+from nephros.reading import describe_failure
 
 FORMAT = 2
 """Version of the file's layout."""
@@ -149,7 +150,8 @@ def read_metadata(path: Path) -> PreparationMetadata:
         )
     except OSError as error:
         raise FileError(
-            path, f"{path} can't be read ({error.strerror}); give the JSON file that `nephros.prepare(STACK)` wrote."
+            path,
+            f"{path} can't be read ({describe_failure(error)}); give the JSON file that `nephros.prepare(STACK)` wrote.",
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FileError(path, f"{path} is not a metadata file of `nephros.prepare(STACK)`.") from error

@@ -20,6 +20,7 @@ from nephros.files import atomic_write, write_json, write_text
 from nephros.microscopy.measurements import NucleusProperties
 from nephros.microscopy.metadata import PreparationMetadata
 from nephros.microscopy.voxel_size import VoxelSize
+from nephros.reading import describe_failure
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def read_nuclei_csv(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]
             raise ValueError("no rows")
     except OSError as error:
         raise FileError(
-            path, f"{path} can't be read ({error.strerror}); it belongs beside the metadata file."
+            path, f"{path} can't be read ({describe_failure(error)}); it belongs beside the metadata file."
         ) from error
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise FileError(path, f"{path} is damaged; run `nephros.prepare(STACK)` again.") from error

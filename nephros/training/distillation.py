@@ -38,7 +38,7 @@ def check_teachers(recipe: Recipe, teachers: Sequence[str | Path], dataset: Data
             "teachers",
             names,
             "left out for a recipe that learns from labels alone",
-            hint="Or set `distillation_weight`, to 0.9 say.",
+            hint="Or set `distillation_weight`, such as 0.9.",
         )
     if recipe.distillation_weight and not teachers:
         raise InvalidArgument(

@@ -51,7 +51,7 @@ class StudyFolder:
         for root in (Path(study).expanduser(), STUDIES_DIR / study):
             if cls(root).manifest_file.is_file():
                 return cls(root)
-        message = f"There is no study '{study}', neither in {STUDIES_DIR / study} nor as a folder."
+        message = f"There is no study '{study}': neither {STUDIES_DIR / study} nor {study} is the folder of one."
         raise FileError(study, message)
 
     @property

@@ -18,6 +18,7 @@ from nephros.microscopy.measurements import check_mask_matches_stack
 from nephros.microscopy.metadata import MaskInfo, StackInfo, read_metadata
 from nephros.microscopy.output_files import read_nuclei_csv
 from nephros.microscopy.reader import Stack, open_stack
+from nephros.reading import describe_failure
 from nephros.reporting.stack_overlay import (
     ClassOverlay,
     check_overlay_suffix,
@@ -107,7 +108,7 @@ def _read_predictions(
         if fault := class_name_fault([class_names[label] for label in sorted(class_names)]):
             raise ValueError(fault)
     except OSError as error:
-        raise FileError(path, f"{path} can't be read ({error.strerror}); {_EXPECTED_PREDICTIONS}.") from error
+        raise FileError(path, f"{path} can't be read ({describe_failure(error)}); {_EXPECTED_PREDICTIONS}.") from error
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise FileError(
             path, f"{path} doesn't match the {n:,} nuclei of {npz} ({error}); {_EXPECTED_PREDICTIONS}."

@@ -146,7 +146,7 @@ class _PlanRunner:
         for key in only:
             if key not in keys:
                 raise UnknownName(
-                    "only", key, keys, kind=f"row of the plan {self.plan}", hint=f"It has {', '.join(keys)}."
+                    "only", key, keys, kind=f"run of the plan {self.plan} named", hint=f"Its runs: {', '.join(keys)}."
                 )
         return [row for row in self.rows if not only or row.key in only]
 

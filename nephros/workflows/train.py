@@ -137,7 +137,7 @@ def resume(run: str | Path, data: str | Path | Dataset | None = None, *, device:
     with process_group() as context, _locked(folder := RunFolder.open(run), context):
         info = folder.info()
         if info.status == "complete":
-            logger.info("%s is complete already, so there is nothing to resume", folder.root)
+            logger.info("%s is already complete: there is nothing to resume", folder.root)
             if context.is_main_process and not folder.file("report.html").exists():
                 report(folder.root)
             return folder

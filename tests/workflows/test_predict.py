@@ -69,8 +69,8 @@ def test_csv_on_a_pipe_has_a_row_per_input(
         assert row["class_name"] == f"class {p.argmax()}"
         assert row["prediction_set"] == " ".join(str(c) for c in np.flatnonzero(in_set))
         assert row["is_ood"] in ("true", "false")
-    assert "1 of 4 rows have no prediction" in err
-    assert "90.0% of cells" in err
+    assert "no prediction for 1 of 4 rows" in err
+    assert "90% of cells" in err
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
@@ -114,7 +114,7 @@ def test_file_names_that_are_not_utf8_are_written(
     status, out, err = run_predict([root, "--model", exported_model, "--out", tmp_path / f"o.{suffix}"], capsys)
     assert status == 2
     assert out.strip() == str(tmp_path / f"o.{suffix}")
-    assert "2 of 2 rows have no prediction" in err
+    assert "no prediction for 2 of 2 rows" in err
     assert "1 without a suffix" in err
 
 
@@ -132,12 +132,12 @@ def test_the_exit_status_says_how_many_inputs_were_predicted(
     assert [Path(row["file"]).name for row in rows] == ["1-broken.png", "none.png"]
     assert "1-broken.png is damaged" in rows[0]["error"]
     assert "does not exist" in rows[1]["error"]
-    assert "2 of 2 rows have no prediction" in err
+    assert "no prediction for 2 of 2 rows" in err
     assert "1-broken.png is damaged" in err
     status, out, err = run_predict([folder / "none.png", *model], capsys)
     assert status == 2
     assert "does not exist" in next(csv.DictReader(io.StringIO(out)))["error"]
-    assert "1 of 1 rows have no prediction" in err
+    assert "no prediction for 1 of 1 rows" in err
 
 
 def test_errors_of_the_command_are_one_line_about_its_flags(

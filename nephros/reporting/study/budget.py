@@ -123,7 +123,7 @@ def expected_best(values: Sequence[float]) -> tuple[float, ...]:
 def plot_budget_curve(view: StudyView, budget_curve: BudgetCurve, random_baseline: RandomBaseline | str) -> Figure:
     """Plot each score and the best so far by epochs spent, with random search's expected best where there is one."""
     figure = new_figure(PAGE_WIDTH, 3.95, view.data_title)
-    axes = add_axes(figure, 0.62, 0.62, PAGE_WIDTH - 0.8, 2.7)
+    axes = add_axes(figure, 0.7, 0.62, PAGE_WIDTH - 0.88, 2.7)
     for s, start in budget_curve.bracket_starts:
         axes.axvline(start, color=LINE, linewidth=0.7, zorder=0)
         axes.annotate(

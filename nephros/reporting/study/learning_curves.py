@@ -50,7 +50,7 @@ def plot_learning_curves(view: StudyView) -> Figure:
     brackets = [bracket for bracket, _ in view.brackets if any(config.bracket == bracket.s for config in view.configs)]
     n_columns = min(3, len(brackets)) if len(brackets) != 4 else 2
     n_rows = -(-len(brackets) // n_columns)
-    left, top, gap, title_height, height = 0.55, 0.5, 0.28, 0.5, 2.0 if n_columns == 3 else 2.5
+    left, top, gap, title_height, height = 0.65, 0.5, 0.28, 0.5, 2.0 if n_columns == 3 else 2.5
     width = (PAGE_WIDTH - left - 0.1 - gap * (n_columns - 1)) / n_columns
     figure = new_figure(PAGE_WIDTH, top + n_rows * (height + title_height) + 0.25, view.data_title)
     low, high, n_above = value_limits(view)
