@@ -19,16 +19,15 @@ from nephros.recipe import Recipe
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
-def field_names() -> list[str]:
+@functools.cache
+def field_names() -> tuple[str, ...]:
     """Return the dotted names of all recipe fields."""
-    names = []
-    for field in dataclasses.fields(Recipe):
-        value = getattr(Recipe(), field.name)
-        dotted = (
-            [f"{field.name}.{inner.name}" for inner in dataclasses.fields(value)] if _is_nested(value) else [field.name]
-        )
-        names += dotted
-    return names
+    recipe, names = Recipe(), []
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        inner_fields = dataclasses.fields(value) if _is_nested(value) else ()
+        names += [f"{field.name}.{inner.name}" for inner in inner_fields] or [field.name]
+    return tuple(names)
 
 
 def _is_nested(value: Any) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # One thread per process, set before torch is imported: tests run in parallel, and more threads would only contend.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 from markupsafe import Markup
 from numpy.typing import NDArray
+from xdist.scheduler import LoadFileScheduling
 
 from nephros.data.dataset import Dataset, Provenance, Split
 
@@ -35,12 +39,30 @@ settings.register_profile(
 settings.load_profile("nephros")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file on one worker, which then makes their fixtures once, unless they have a group."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(TESTS).with_suffix(""))))
+NEED_THE_MACHINE = (
+    "tests/benchmarks/test_benchmarks.py",
+    "tests/tuning/test_postgres.py",
+    "tests/tuning/test_ray_executor.py",
+    "tests/workflows/test_torchrun.py",
+)
+"""Files whose tests start many processes, so that no two of them run at a time."""
+
+
+class FileScheduling(LoadFileScheduling):  # type: ignore[misc]
+    """Keeps the tests of a file on one worker, which then makes their fixtures once; all of `NEED_THE_MACHINE` on one.
+
+    The groups of pytest-xdist 3.8 would do the same, but pytest 9.2 ignores them without a word.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return NEED_THE_MACHINE[0] if file in NEED_THE_MACHINE else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduling:
+    """Return the scheduler of a parallel run, for pytest-xdist."""
+    assert all((TESTS.parent / file).is_file() for file in NEED_THE_MACHINE)
+    return FileScheduling(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -49,13 +71,29 @@ def _isolated_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Te
     monkeypatch.setenv("COLUMNS", "200")
 
 
-@pytest.fixture
-def reports_without_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the figures out of reports, except in tests marked `figures`: drawing takes most of the time of a small run."""
-    if request.node.get_closest_marker("figures") is None:
-        from nephros.reporting.run.run_figures import RunFigures
+@contextlib.contextmanager
+def without_figures() -> Iterator[None]:
+    """Leave the figures out of reports within the block: drawing takes most of the time of a small run."""
+    from nephros.reporting.run.run_figures import RunFigures
 
-        monkeypatch.setattr("nephros.reporting.run.page.draw_run_figures", lambda *_args: RunFigures(Markup()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nephros.reporting.run.page.draw_run_figures", lambda *_args: RunFigures(Markup()))
+        yield
+
+
+@pytest.fixture(scope="module")
+def reports_without_figures() -> Iterator[None]:
+    """Leave the figures out of the reports of a module's tests and fixtures, except in tests marked `figures`."""
+    with without_figures():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.node.get_closest_marker("figures") is not None:
+        from nephros.reporting.run.run_figures import draw_run_figures
+
+        monkeypatch.setattr("nephros.reporting.run.page.draw_run_figures", draw_run_figures)
 
 
 @pytest.fixture

@@ -66,6 +66,7 @@ def test_recipes_lists_every_recipe_and_prints_one_as_yaml(capsys: Capture, tmp_
     assert get_recipe(str(file)) == RECIPES["poster"]
 
 
+@pytest.mark.usefixtures("reports_without_figures")
 def test_train_evaluate_report(tiny_npz: Path, tmp_path: Path, capsys: Capture) -> None:
     run = tmp_path / "run"
     flags = ["--data", str(tiny_npz), "--epochs", "2", "--batch_size", "32", "--optimizer.lr", "0.05", "--seed", "3"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +30,8 @@ WRITES_COMMANDS = (
 OTHER_OPTIONS = ("distributed.py", "environment.py", "reporting/html.py")
 """Files with options of torchrun and git, or CSS variables."""
 
+OPTION = re.compile(r"(?<![\w-])--[a-z]")
+
 FORMER_NAMES = """
     Answers Drawings FieldMeans Packaged Taught UserError Wishes ALONE DEATHS FEWEST_TAPS
     begun check_fit check_parts colour decay_all doubts early_stop fill_box fit_ranges fresh_model grey heir judge
@@ -56,13 +57,16 @@ def test_the_library_names_parameters_not_options() -> None:
     for path in _package_files():
         name = path.relative_to(PACKAGE)
         if name.parts[0] not in COMMAND_LINE and str(name) not in WRITES_COMMANDS + OTHER_OPTIONS:
-            offenders += [f"{name}: {text}" for text in _string_literals(path) if re.search(r"(?<![\w-])--[a-z]", text)]
+            offenders += [f"{name}: {text}" for text in _string_literals(path) if OPTION.search(text)]
     assert not offenders, "\n".join(offenders)
 
 
 def _string_literals(path: Path) -> Iterator[str]:
-    """Yield the text of a file's string literals, docstrings left out."""
-    tree = _parse(path)
+    """Yield the text of a file's string literals that may hold an option, docstrings left out."""
+    source = path.read_text(encoding="utf-8")
+    if not OPTION.search(source):
+        return
+    tree = ast.parse(source)
     docstrings = {
         id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
@@ -72,29 +76,26 @@ def _string_literals(path: Path) -> Iterator[str]:
 
 
 def test_no_former_name_is_left() -> None:
-    former = set(FORMER_NAMES.split())
+    former = re.compile(rf"\b({'|'.join(FORMER_NAMES.split())})\b")
     offenders = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for folder in ("nephros", "tests", "benchmarks", "results")
         for path in python_files(ROOT / folder)
-        for name, line in _identifiers(path)
-        if name in former
+        for name, line in _identifiers(path, former)
     ]
     assert not offenders, "\n".join(offenders)
 
 
-def _identifiers(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield the names in a file's code, each with its line: of variables, attributes, parameters, functions and classes."""
-    for node in ast.walk(_parse(path)):
+def _identifiers(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, int]]:
+    """Yield the names of variables, attributes, parameters, functions and classes that match, each with its line."""
+    source = path.read_text(encoding="utf-8")
+    if not pattern.search(source):
+        return
+    for node in ast.walk(ast.parse(source)):
         for field in ("id", "attr", "arg", "name"):
             name = getattr(node, field, None)
-            if isinstance(name, str):
+            if isinstance(name, str) and pattern.fullmatch(name):
                 yield name, getattr(node, "lineno", 0)
-
-
-@functools.cache
-def _parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def test_no_file_of_the_package_is_too_long() -> None:

@@ -73,6 +73,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_resumes_once_there_is_space(sma
     assert (run / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_is_one_sentence_too(tmp_path: Path) -> None:
     data = write_npz(tmp_path / "cells.npz", squares_dataset(n=80))
     run = tmp_path / "run"

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from nephros.environment import __version__
+from results import fill
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_tables_match_their_files() -> None:
-    args = [sys.executable, "-m", "results.fill", "--check"]
-    completed = subprocess.run(args, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert completed.returncode == 0, completed.stderr
+def test_tables_match_their_files(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fill.main(["--check"]) == 0, capsys.readouterr().err
 
 
 def test_a_table_shows_the_columns_of_its_mark() -> None:
-    script = "import sys; from results.fill import fill_tables\n"
-    script += "mark = '<!-- table results/study-poster-27.csv: {} -->\\nold\\n<!-- end -->'\n"
-    script += "print(fill_tables(mark.format(sys.argv[1])))"
     with open(ROOT / "results" / "study-poster-27.csv", encoding="utf-8") as file:
         first, second = file.readline().strip().split(",")[:2]
-    args = [sys.executable, "-c", script, f"{second}, {first}"]
-    lines = subprocess.run(args, capture_output=True, text=True, check=True, cwd=ROOT).stdout.splitlines()
+    mark = f"<!-- table results/study-poster-27.csv: {second}, {first} -->"
+    lines = fill.fill_tables(f"{mark}\nold\n<!-- end -->").splitlines()
     assert lines[1] == f"| {second.replace('_', ' ')} | {first.replace('_', ' ')} |"
     assert len(lines) > 40
     assert "old" not in lines

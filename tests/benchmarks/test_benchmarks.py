@@ -48,7 +48,7 @@ ROW_KEYS = {
     "serving": {"what", "clients", "p50_ms", "p95_ms", "images_per_s", "speedup_over_unbatched", "cells_per_call"},
 }
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("machine")]
+pytestmark = pytest.mark.slow
 
 
 def run_benchmark(name: str, *args: str) -> subprocess.CompletedProcess[str]:

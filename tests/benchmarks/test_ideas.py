@@ -19,6 +19,8 @@ from nephros.recipe import ModelConfig, Recipe
 from nephros.training.distillation import read_soft_targets
 from nephros.workflows.train import train
 
+pytestmark = pytest.mark.usefixtures("reports_without_figures")
+
 RECIPE = Recipe(
     name="quick", model=ModelConfig(network="course", base_channels=4, depth=2, hidden=(16,)), epochs=1, batch_size=32
 )

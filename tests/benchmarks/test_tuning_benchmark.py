@@ -194,6 +194,7 @@ def test_a_killed_study_is_resumed(tmp_path: Path) -> None:
     assert saved.attempts == 2
 
 
+@pytest.mark.slow
 def test_ray_needs_the_python_of_its_environment() -> None:
     completed = run("--methods", "ray")
     assert completed.returncode == 2

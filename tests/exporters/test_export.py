@@ -172,6 +172,7 @@ def test_eight_views_make_predictions_invariant_to_rotation(
     assert predictor.card["calibration"]["expected_calibration_error"]["test"] is None
 
 
+@pytest.mark.slow
 def test_a_run_of_several_views_is_exported_with_them(run_folder: RunFolder, tmp_path: Path, cells_npz: Path) -> None:
     copied = Path(shutil.copytree(run_folder.root, tmp_path / "run"))
     run_json = copied / "run.json"

@@ -23,6 +23,8 @@ from nephros.runs import RunFolder
 from nephros.workflows.train import train
 from tests.conftest import square_images
 
+pytestmark = pytest.mark.usefixtures("reports_without_figures")
+
 
 def _probabilities(classifier: Classifier, images: NDArray[np.uint8], tta_views: int) -> NDArray[np.float32]:
     with torch.no_grad():

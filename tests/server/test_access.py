@@ -135,7 +135,9 @@ def test_a_token_that_a_header_cant_carry_is_refused(token: str) -> None:
     assert "two words" not in str(raised.value)  # a token is not repeated in a log
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.2", *(pytest.param(host, marks=pytest.mark.slow) for host in ("127.0.0.1", "localhost"))]
+)
 def test_naming_a_loopback_host_leaves_the_guard_on(exported_model: Path, host: str) -> None:
     with run_server(["--host", host, "--model", exported_model, "--reference-data", "none"]) as server:
         address = "127.0.0.2" if host == "127.0.0.2" else "127.0.0.1"
@@ -173,7 +175,7 @@ def test_others_need_an_allowed_name_and_the_token(exported_model: Path) -> None
             assert server.request("GET", path, headers=host | cookie)[0] == 200
 
 
-@pytest.mark.parametrize("by_environment", [True, False])
+@pytest.mark.parametrize("by_environment", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_given_token_is_asked_for_and_not_printed(exported_model: Path, by_environment: bool) -> None:
     args = [
         "--model",
@@ -194,10 +196,10 @@ def test_a_given_token_is_asked_for_and_not_printed(exported_model: Path, by_env
 
 
 def test_sigterm_exits_with_0_after_the_requests_under_way(exported_model: Path) -> None:
-    cells = np.repeat(square_images(12, 4, 9)[0], 1500, axis=0)
+    cells = np.repeat(square_images(12, 4, 9)[0], 250, axis=0)
     body, content_type = multipart_body([("c.npz", encode_npz(images=cells))])
     delay = "import time, nephros.server.app as app\nread = app.read_multipart_files\n"
-    delay += "async def slowly(*args):\n    await app.asyncio.sleep(4); return await read(*args)\n"
+    delay += "async def slowly(*args):\n    await app.asyncio.sleep(2); return await read(*args)\n"
     delay += "app.read_multipart_files = slowly"
     results: list[tuple[int, bytes]] = []
 

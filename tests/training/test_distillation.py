@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +42,22 @@ def _train(recipe: Recipe, data: Path | Dataset, out: Path, teachers: list[Path]
     return train(recipe, data, out=out, teachers=teachers or [])
 
 
+@pytest.fixture(scope="module")
+def tiny_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_npz(tmp_path_factory.mktemp("data") / "squares.npz", squares_dataset())
+
+
+@pytest.fixture(scope="module")
+def trained_teachers(tiny_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("teachers")
+    recipes = [dataclasses.replace(RECIPE, seed=seed) for seed in (0, 1)]
+    return [_train(recipe, tiny_npz, folder / f"teacher-{recipe.seed}").root for recipe in recipes]
+
+
 @pytest.fixture
-def teachers(tiny_npz: Path, tmp_path: Path) -> list[Path]:
-    return [
-        _train(dataclasses.replace(RECIPE, seed=seed), tiny_npz, tmp_path / f"teacher-{seed}").root for seed in (0, 1)
-    ]
+def teachers(trained_teachers: list[Path], tmp_path: Path) -> list[Path]:
+    """Run folders that a test may change."""
+    return [Path(shutil.copytree(teacher, tmp_path / teacher.name)) for teacher in trained_teachers]
 
 
 def test_soft_targets_are_the_mean_probabilities_of_the_teachers(

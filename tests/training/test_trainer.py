@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +33,23 @@ POSTER = Recipe(
     epochs=4,
     batch_size=50,
 )
+
+RESUMED = {
+    "sgd": {},
+    "ema": {"ema_decay": 0.9},
+    "best": {"checkpoint": "best", "metric": "val_loss"},
+    "adam": {"optimizer": OptimizerConfig(name="adam", lr=1e-3)},
+    "adamw": {"optimizer": OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.1, decay_norm_and_bias=False)},
+    "linear": {"schedule": LRScheduleConfig(name="linear", warmup=0.3)},
+    "bf16": {"amp": "bf16"},
+    "muon": {
+        "model": ModelConfig(network="equivariant", base_channels=8, depth=1),
+        "optimizer": OptimizerConfig(name="muon", lr=0.02, momentum=0.9, weight_decay=5e-4, decay_norm_and_bias=False),
+        "augment": AugmentConfig(shift=2),
+        "last_batch": "balanced",
+    },
+}
+"""Changes to POSTER whose state a checkpoint must hold."""
 
 
 class CountingCallback:
@@ -76,37 +94,21 @@ def test_training_lowers_the_loss_and_reports_every_image(tiny_dataset: Dataset)
     assert callback.history[-1].val_accuracy > 0.6
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"ema_decay": 0.9},
-        {"checkpoint": "best", "metric": "val_loss"},
-        {"optimizer": OptimizerConfig(name="adam", lr=1e-3)},
-        {"optimizer": OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.1, decay_norm_and_bias=False)},
-        {"schedule": LRScheduleConfig(name="linear", warmup=0.3)},
-        {"amp": "bf16"},
-        {
-            "model": ModelConfig(network="equivariant", base_channels=8, depth=1),
-            "optimizer": OptimizerConfig(
-                name="muon", lr=0.02, momentum=0.9, weight_decay=5e-4, decay_norm_and_bias=False
-            ),
-            "augment": AugmentConfig(shift=2),
-            "last_batch": "balanced",
-        },
-    ],
-)
+@functools.cache
+def _uninterrupted(name: str) -> Trainer:
+    return _run(dataclasses.replace(POSTER, batch_size=25, **RESUMED[name]), squares_dataset(n=80))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", RESUMED)
 @pytest.mark.parametrize("stop", [1, 3])
-def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(
-    changes: dict[str, object], stop: int, tiny_dataset: Dataset, tmp_path: Path
-) -> None:
-    recipe = dataclasses.replace(POSTER, **changes)  # type: ignore[arg-type]
-    uninterrupted = _run(recipe, tiny_dataset)
+def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(name: str, stop: int, tmp_path: Path) -> None:
+    uninterrupted, dataset = _uninterrupted(name), squares_dataset(n=80)
+    recipe = uninterrupted.recipe
     file = tmp_path / "checkpoint.pt"
     with pytest.raises(KeyboardInterrupt):
-        _make_trainer(recipe, tiny_dataset).run(partial(checkpoint.save, file), CountingCallback(stop_after=stop))
+        _make_trainer(recipe, dataset).run(partial(checkpoint.save, file), CountingCallback(stop_after=stop))
     torch.manual_seed(12345)  # as another process may have done
-    resumed = _make_trainer(recipe, tiny_dataset)
+    resumed = _make_trainer(recipe, dataset)
     resumed.load_state_dict(checkpoint.load(file))
     assert len(resumed.history) == stop
     resumed.run(partial(checkpoint.save, file), CountingCallback())
@@ -177,10 +179,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
-def test_mixed_precision_follows_full_precision(amp: str, tiny_dataset: Dataset) -> None:
+def test_mixed_precision_follows_full_precision(amp: str) -> None:
+    dataset = squares_dataset(n=120)
     recipe = dataclasses.replace(POSTER, model=dataclasses.replace(POSTER.model, dropout=0.0), epochs=2)
-    full = _run(recipe, tiny_dataset)
-    mixed = _run(dataclasses.replace(recipe, amp=amp), tiny_dataset)  # type: ignore[arg-type]
+    full = _run(recipe, dataset)
+    mixed = _run(dataclasses.replace(recipe, amp=amp), dataset)  # type: ignore[arg-type]
     assert mixed.amp_dtype in (torch.bfloat16, torch.float16)
     assert all(value.dtype != mixed.amp_dtype for value in mixed.model.state_dict().values())
     assert mixed.history[0].train_loss == pytest.approx(full.history[0].train_loss, rel=0.05)

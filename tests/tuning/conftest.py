@@ -24,6 +24,7 @@ from nephros.tuning.space import parse_space
 from nephros.tuning.study_state import StudyState
 from nephros.tuning.trial import Task, TrialRunner
 from tests.conftest import squares_dataset
+from tests.trained_run import make_once
 
 RECIPE = Recipe(
     name="small",
@@ -113,6 +114,17 @@ def cells() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def reference_state(cells: Dataset, tmp_path_factory: pytest.TempPathFactory) -> StudyState:
+def reference_study(cells: Dataset, shared_dir: Path) -> SmallStudy:
+    """The small study, run without interruption; its folder is not to be changed."""
+
+    def run(folder: Path) -> None:
+        folder.mkdir()
+        SmallStudy(folder, cells).run()
+
+    return SmallStudy(make_once(shared_dir / "study", run), cells)
+
+
+@pytest.fixture(scope="session")
+def reference_state(reference_study: SmallStudy) -> StudyState:
     """The final state of the small study, run without interruption."""
-    return SmallStudy(tmp_path_factory.mktemp("reference"), cells).run()
+    return reference_study.storage().load_state()

@@ -42,6 +42,7 @@ def collect(executor: ProcessExecutor, event_type: type[TaskEvent], seconds: flo
     return events
 
 
+@pytest.mark.slow
 def test_a_worker_trains_reports_epochs_dies_and_is_replaced(tmp_path: Path) -> None:
     executor = ProcessExecutor(1, make_setup(tmp_path))
     try:
@@ -79,6 +80,7 @@ def test_data_that_a_worker_cannot_open_is_named(tmp_path: Path) -> None:
         executor.close()
 
 
+@pytest.mark.slow
 def test_a_failing_disk_is_not_a_configurations_failure(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("in the way")  # no checkpoint can be written under a file
     executor = ProcessExecutor(1, make_setup(tmp_path))

@@ -28,7 +28,7 @@ from nephros.workflows.tune import tune
 from tests.conftest import squares_dataset
 from tests.tuning.conftest import RECIPE, SPACE, SmallStudy, reproducible_part
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("machine")]
+pytestmark = pytest.mark.slow
 
 
 class Server:

@@ -39,7 +39,6 @@ from tests.tuning.conftest import RECIPE, SPACE, SmallStudy, reproducible_part
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("machine"),
     # Ray's own cluster utility leaves its log files open.
     pytest.mark.filterwarnings("ignore:unclosed file.*/session_:ResourceWarning"),
 ]

@@ -112,6 +112,7 @@ def test_task_order_and_lost_workers_change_nothing(
     assert reproducible_part(study.run(LossyExecutor(study.runner))) == reproducible_part(reference_state)
 
 
+@pytest.mark.slow
 def test_tpe_learns_from_earlier_brackets_and_survives_interruption(cells: Dataset, tmp_path: Path) -> None:
     uninterrupted = SmallStudy(tmp_path / "uninterrupted", cells, sampler="tpe").run()
     interrupted = SmallStudy(tmp_path / "interrupted", cells, sampler="tpe")
@@ -176,10 +177,9 @@ def test_a_promoted_configuration_has_the_weights_of_a_run_that_never_stopped(
 
 
 def test_checkpoints_of_pruned_trials_are_deleted_and_the_best_is_kept(
-    cells: Dataset, reference_state: StudyState, tmp_path: Path
+    reference_study: SmallStudy, reference_state: StudyState
 ) -> None:
-    study = SmallStudy(tmp_path, cells)
-    study_state = study.run()
+    study, study_state = reference_study, reference_state
     best = study_state.best
     assert best is not None
     survivors = [f"{c.bracket}-{c.index}.pt" for c in study_state.configs.values() if c.state == "complete"]
@@ -223,7 +223,8 @@ def test_diverged_and_oversized_configurations_fail_and_the_rungs_continue(cells
 def test_impossible_combinations_fail_with_the_reason(cells: Dataset, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, optimizer=OptimizerConfig(name="sgd", lr=0.01, momentum=0.5))
     space = {"optimizer.nesterov": [True, False], "optimizer.momentum": [0.0, 0.5]}
-    study_state = SmallStudy(tmp_path, cells, recipe, space=space).run()
+    study_state = SmallStudy(tmp_path, cells, recipe, space=space, max_epochs=2, seed=2).run()
+    assert {config.state == "failed" for config in study_state.configs.values()} == {True, False}
     for config in study_state.configs.values():
         impossible = config.params == {"optimizer.nesterov": True, "optimizer.momentum": 0.0}
         assert (config.state == "failed") == impossible
@@ -279,11 +280,11 @@ def test_a_study_of_failures_finishes_without_a_best(cells: Dataset, tmp_path: P
 
 
 def test_callbacks_hear_of_each_rung_once(cells: Dataset, tmp_path: Path) -> None:
-    study = SmallStudy(tmp_path, cells)
+    study = SmallStudy(tmp_path, cells, max_epochs=2)
     with pytest.raises(RuntimeError):
-        study.run(FailingExecutor(study.runner, 12))
+        study.run(FailingExecutor(study.runner, 6))
     study.run()
-    assert sorted(study.callback.rungs) == [(0, 4), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4)]
+    assert sorted(study.callback.rungs) == [(0, 2), (1, 1), (1, 2)]
 
 
 def test_errors_of_the_driver_are_not_blamed_on_the_configuration(tmp_path: Path) -> None:
@@ -299,7 +300,7 @@ def test_errors_of_the_driver_are_not_blamed_on_the_configuration(tmp_path: Path
         executor.wait(raise_on_epoch, 1.0)
 
 
-@pytest.mark.parametrize("rung", range(1, 7))
+@pytest.mark.parametrize("rung", [1, *(pytest.param(rung, marks=pytest.mark.slow) for rung in range(2, 7))])
 def test_a_full_disk_while_a_rung_is_finalized_damages_nothing(
     rung: int, cells: Dataset, reference_state: StudyState, tmp_path: Path
 ) -> None:
@@ -325,6 +326,7 @@ def test_a_full_disk_while_a_rung_is_finalized_damages_nothing(
     assert study.store.load(best_checkpoint_name(*best.key, best.epochs)) is not None
 
 
+@pytest.mark.slow
 def test_checkpoints_of_another_study_are_ignored(cells: Dataset, reference_state: StudyState, tmp_path: Path) -> None:
     other = SmallStudy(tmp_path, squares_dataset(n=96), seed=3)
     other.run()

@@ -14,6 +14,8 @@ from nephros.errors import FileError, InvalidArgument
 from tests.conftest import squares_dataset
 from tests.workflows.test_train import QUICK
 
+pytestmark = pytest.mark.usefixtures("reports_without_figures")
+
 
 def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(InvalidArgument) as exc_info:

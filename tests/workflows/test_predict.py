@@ -283,6 +283,7 @@ def test_one_image_needs_no_torch(folder: Path) -> None:
     assert completed.stdout.startswith("file,index,")
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_early_causes_no_error(folder: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "many.npz", images=square_images(1500, 4, 0)[0])
     command = f"{sys.executable} -m nephros predict {tmp_path / 'many.npz'} | head -1"

@@ -22,7 +22,7 @@ from nephros.workflows.train import train
 from tests.conftest import squares_dataset, write_npz
 from tests.torchrun import TIMEOUT_S, error_lines, find_rank_pid, run_torchrun, start_torchrun, wait_for_exit
 
-pytestmark = pytest.mark.xdist_group("machine")
+pytestmark = pytest.mark.usefixtures("reports_without_figures")
 
 FLAGS = [
     "nephros", "train", "poster", "--epochs", "5", "--model.base_channels", "4", "--model.dropout", "0.3", "--batch_size", "65",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from markupsafe import Markup
 
 from nephros import cli
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, LockedError
@@ -56,6 +58,13 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _study_reports_without_figures() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nephros.reporting.study.page.save_figure", lambda *_args: Markup())
+        yield
+
+
 pytestmark = pytest.mark.usefixtures("reports_without_figures")
 
 TUNE = ["tune", "small.yaml", "--data", "squares.npz", "--max-epochs", "2", "--eta", "2", "--workers", "1"]
@@ -71,6 +80,7 @@ def test_tune_show_resume_and_train_from_study(workspace: Path, capsys: pytest.C
     assert "2/2" in show_output
     assert "best: val_accuracy" in show_output
     before = reproducible_part(load_state("one"))
+    (folder / "figures").mkdir()
     (folder / "figures" / ".learning-curves.png.half.tmp").write_bytes(b"of a process that was killed while writing")
     resume_output = run_cli(["tune", "--resume", "studies/one"], capsys)
     assert "best: val_accuracy" in resume_output
@@ -179,7 +189,7 @@ def test_an_unknown_study_is_named(flags: list[str], workspace: Path, capsys: py
 
 
 def test_a_new_study_needs_a_new_name(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_cli([*TUNE, "--space", "space.yaml", "--name", "one", "--storage", "all.db"], capsys)
+    run_cli([*TUNE, "--max-epochs", "1", "--name", "one", "--storage", "all.db"], capsys)
     assert "`nephros tune --resume one`" in usage_error([*TUNE, "--name", "one"], capsys)
     (workspace / "studies").rename(workspace / "moved")
     message = usage_error([*TUNE, "--name", "one", "--storage", "all.db"], capsys)
@@ -218,7 +228,7 @@ def test_a_study_whose_data_space_or_versions_changed_is_not_resumed(
 
 
 def test_a_study_that_is_running_is_locked(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_cli([*TUNE, "--space", "space.yaml", "--name", "one"], capsys)
+    run_cli([*TUNE, "--max-epochs", "1", "--name", "one"], capsys)
     with StudyFolder.open("one").lock(), pytest.raises(LockedError, match="studies/one"):
         resume_study("one")
 
@@ -237,6 +247,6 @@ def test_when_all_configurations_fail_the_first_reason_is_shown(
 def test_more_workers_than_cores_get_a_warning(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     threads = str((os.cpu_count() or 1) + 1)
     with pytest.raises(SystemExit):
-        cli.main([*TUNE, "--threads-per-trial", threads, "--name", "wide", "--space", "space.yaml"])
+        cli.main([*TUNE, "--max-epochs", "1", "--threads-per-trial", threads, "--name", "wide"])
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert any(f"1 workers with {threads} threads" in line for line in warnings)
