@@ -104,7 +104,10 @@ def _prepare_parser() -> CommandParser:
         "stack's edge cuts; --drop-border leaves them out.",
     )
     parser.add_argument(
-        "stack", metavar="STACK", help="TIFF, OME-TIFF or .npy; the pages of a multi-page TIFF are slices"
+        "stack",
+        metavar="STACK",
+        help="TIFF, OME-TIFF or .npy, where the pages of a multi-page TIFF are slices; or a folder with an image file per slice "
+        "and channel, named such as img_z001_c1.tif",
     )
     parser.option(
         "mask",

@@ -13,6 +13,8 @@ from nephros.data.image_decoding import IMAGE_SUFFIXES
 from nephros.data.input_files import InMemoryFile, count_text, file_kind
 from nephros.data.npz_stream import ImageArray, UnreadableInput, open_image_arrays
 from nephros.errors import FileError, NephrosError
+from nephros.microscopy.detect import slices_in_folder
+from nephros.microscopy.sequence import image_names
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,8 @@ class InputDiscovery:
     def __init__(self, inputs: Iterable[str | Path | InMemoryFile]) -> None:
         self.skipped: Counter[str] = Counter()
         """Number of skipped files in the named folders, by kind, such as ``.csv``."""
+        self.notes: list[str] = []
+        """What is to be known of the named folders; one sentence each."""
         self._visited_folders: set[tuple[int, int]] = set()
         self.items: list[InputItem] = []
         for path in inputs:
@@ -82,6 +86,17 @@ class InputDiscovery:
             folders[:] = sorted(set(folders) - set(hidden) - set(foreign))
             self.skipped.update(["hidden"] * len(hidden))
             self.skipped.update(f"{Path(name).suffix or name} folder" for name in foreign)
+            slices = slices_in_folder(Path(folder), files)
+            if slices == "unclear":
+                self.notes.append(
+                    f"{folder} has images whose names or sizes are like those of slices, and each is taken for one cell; if they "
+                    f"are one stack, `nephros.prepare({folder!r}, out='cells.npz')` cuts its nuclei out"
+                )
+            if slices == "yes":
+                empty = False
+                yield Path(folder)
+                self.skipped.update(file_kind(name) for name in files if name not in image_names(files))
+                continue
             for name in sorted(files):
                 if name.startswith(".") or Path(name).suffix.lower() not in {*IMAGE_SUFFIXES, ".npz"}:
                     self.skipped[file_kind(name)] += 1

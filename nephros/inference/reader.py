@@ -23,7 +23,7 @@ from nephros.microscopy.detect import count_channels, read_bytes_unless_stack, u
 
 if TYPE_CHECKING:
     from nephros.microscopy.nuclei import ProgressTracker
-    from nephros.microscopy.reader import StackOptions
+    from nephros.microscopy.stack import StackOptions
 
 MAX_BATCH_CELLS, MAX_BATCH_BYTES = 2048, 64 << 20
 MAX_CELL_CHANNELS = 8
@@ -102,7 +102,7 @@ class CellReader:
         self._deferred: list[tuple[Path | InMemoryFile | ImageArray, dict[int, int]]] = []
         discovery = InputDiscovery(inputs)
         self._items = discovery.items
-        self.input_notes += [note] if (note := discovery.skipped_note()) else []
+        self.input_notes += [*discovery.notes, *([note] if (note := discovery.skipped_note()) else [])]
         if white_level is not None and conversion.white_level not in (None, white_level):
             self.input_notes.append(
                 f"white level {white_level:g} in place of {conversion.white_level:g}, which the training images had"
@@ -213,7 +213,7 @@ class CellReader:
                 "`nephros.prepare(STACK, out='cells.npz')` and use the npz file that it writes.",
             )
         from nephros.microscopy.extract import extract_nuclei_from_file
-        from nephros.microscopy.reader import StackOptions
+        from nephros.microscopy.stack import StackOptions
 
         options = self._stack_options or StackOptions()
         nuclei = extract_nuclei_from_file(path, self._stack_white_level, self.progress, options)

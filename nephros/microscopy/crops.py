@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nephros.data.dataset import Float32Array
 from nephros.microscopy.measurements import BLOCK_PIXELS, NucleusProperties
-from nephros.microscopy.reader import Slice
+from nephros.microscopy.stack import Slice
 from nephros.microscopy.voxel_size import VoxelSize
 
 CROP_SHAPE = (7, 32, 32)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
+from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from nephros.data.image_decoding import PILLOW_FORMATS, strict_pillow_warnings
 from nephros.data.input_files import TIFF_MAGIC, InputFile, read_bytes
 from nephros.data.tiff_decoding import open_tags
 from nephros.microscopy.ome import companion_text
+from nephros.microscopy.sequence import image_names, names_are_numbered, names_mark_slices
 
 MIN_TISSUE_SIDE = 256
 """Pixels per side from which the pages of a multi-page file show tissue and not single cells."""
@@ -24,12 +28,14 @@ _TAG_WIDTH, _TAG_LENGTH, _TAG_DESCRIPTION, _TAG_DEPTH = 256, 257, 270, 32997
 
 
 def read_bytes_unless_stack(path: InputFile) -> bytes | None:
-    """Return a file's bytes, or None where it is a stack. Of a large stack only the headers are read.
+    """Return a file's bytes, or None where it is a stack, or a folder. Of a large stack only the headers are read.
 
     Raises:
         FileError: as `nephros.data.input_files.read_bytes`.
     """
     disk_path = path if isinstance(path, Path) else None
+    if disk_path and disk_path.is_dir():
+        return None
     with contextlib.suppress(OSError, ValueError):  # read_bytes reports what is wrong
         if disk_path and disk_path.stat().st_size > HEADER_FIRST_BYTES:
             with disk_path.open("rb") as file:
@@ -68,6 +74,23 @@ def is_stack(file: IO[bytes], path: Path | None = None) -> bool:
     except Exception:  # of changed bytes, every kind is raised
         pass
     return n_large_pages > 1
+
+
+def slices_in_folder(folder: Path, names: Iterable[str]) -> Literal["yes", "unclear", "no"]:
+    """Return whether the images in a folder are the slices of one stack.
+
+    They are if they show tissue, being large, and their names mark slices, such as ``z001``; with only one of the two, or with
+    numbers alone, it is unclear.
+    """
+    images, is_marked = image_names(names), names_mark_slices(names)
+    if not is_marked and not names_are_numbered(images):
+        return "no"
+    try:
+        with strict_pillow_warnings(), Image.open(folder / images[0], formats=PILLOW_FORMATS) as image:
+            is_large = min(image.size) >= MIN_TISSUE_SIDE
+    except Exception:  # of changed bytes, every kind is raised; reading the file reports why
+        is_large = False
+    return "yes" if is_marked and is_large else "unclear" if is_marked or is_large else "no"
 
 
 def count_channels(data: bytes, path: Path | None = None) -> int:

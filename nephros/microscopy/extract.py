@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from nephros.errors import FileError, MissingDependency, NephrosError
 from nephros.microscopy.nuclei import ProgressTracker, make_nucleus_images, quality_warnings, volume_unit
-from nephros.microscopy.reader import StackOptions, open_stack
+from nephros.microscopy.reader import open_stack
 from nephros.microscopy.segmentation import METHOD, segment_nuclei
+from nephros.microscopy.stack import StackOptions
 from nephros.microscopy.voxel_size import (
     TRAINING_VOXEL_SIZE,
     TRAINING_VOXEL_SIZE_SOURCE,

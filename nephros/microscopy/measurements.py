@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nephros.errors import FileError, IncompatibleError
 from nephros.microscopy.pieces import PieceFinder
-from nephros.microscopy.reader import Slice, Stack
+from nephros.microscopy.stack import Slice, Stack
 from nephros.microscopy.voxel_size import VoxelSize
 
 BLOCK_PIXELS = 1 << 21

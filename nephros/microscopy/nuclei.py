@@ -16,7 +16,7 @@ from nephros.microscopy.crops import CROP_SHAPE, NucleusCrops, extract_crops
 from nephros.microscopy.intensity import ContrastLimits, IntensityHistogram
 from nephros.microscopy.measurements import NucleusProperties, check_mask_matches_stack, measure_nuclei
 from nephros.microscopy.pieces import check_pieces, scattered_text
-from nephros.microscopy.reader import Stack
+from nephros.microscopy.stack import Stack
 from nephros.microscopy.voxel_size import VoxelScaling, VoxelSize
 
 CELL_IMAGE_SIZE = 28

@@ -56,6 +56,8 @@ class OutputFiles:
         for path in self.paths():
             if path in input_paths:
                 raise FileError(path, f"{path} is an input and would be overwritten; choose another name for `out`.")
+            if path.parent in input_paths and path.parent.is_dir():
+                raise FileError(path, f"{path} would be in the folder of an input; choose another folder for `out`.")
             if path.is_dir():
                 raise FileError(path, f"{path} is a folder; choose another name for `out`.")
         if self.mask is not None and self.mask.exists():

@@ -8,7 +8,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from nephros.errors import FileError
-from nephros.microscopy.reader import Stack
+from nephros.microscopy.stack import Stack
 from nephros.microscopy.voxel_size import VoxelSize
 
 BLOCK_SHAPE = (2, 6, 6)

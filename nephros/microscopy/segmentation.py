@@ -19,7 +19,7 @@ from nephros.errors import FileError
 from nephros.microscopy.crops import N_BINS, bin_indices
 from nephros.microscopy.measurements import BLOCK_PIXELS
 from nephros.microscopy.nuclei import ProgressTracker
-from nephros.microscopy.reader import Slice, Stack
+from nephros.microscopy.stack import Slice, Stack
 from nephros.microscopy.tiff_series import require_stacks_extra
 from nephros.microscopy.voxel_size import VoxelSize
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from nephros.errors import InvalidArgument
 from nephros.files import atomic_write
-from nephros.microscopy.reader import Slice
+from nephros.microscopy.stack import Slice
 from nephros.reporting.plots.style import CLASS_COLORS, INK, MUTED, PAPER, whole_percent, with_style, wrap_label
 
 FORMAT_BY_SUFFIX = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF"}

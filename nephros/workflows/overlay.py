@@ -13,11 +13,12 @@ from nephros.data.dataset import class_name_fault
 from nephros.data.relocation import find_moved
 from nephros.errors import FileError
 from nephros.escaping import unescape_from_csv
-from nephros.files import file_digest
 from nephros.microscopy.measurements import check_mask_matches_stack
 from nephros.microscopy.metadata import MaskInfo, StackInfo, read_metadata
 from nephros.microscopy.output_files import read_nuclei_csv
-from nephros.microscopy.reader import Stack, open_stack
+from nephros.microscopy.reader import open_stack
+from nephros.microscopy.sequence_stack import stack_digest
+from nephros.microscopy.stack import Stack
 from nephros.reading import describe_failure
 from nephros.reporting.stack_overlay import (
     ClassOverlay,
@@ -128,7 +129,7 @@ def _table_path(metadata_path: Path, name: str) -> Path:
 def _open_unchanged(info: StackInfo | MaskInfo, metadata_path: Path, given: str | Path | None) -> Stack:
     """Open a file that the metadata name, or that is given in its place, if it is still the same."""
     parameter = "stack" if isinstance(info, StackInfo) else "mask"
-    path = find_moved(info.path, info.sha256, metadata_path, file_digest, parameter=parameter, given=given)
+    path = find_moved(info.path, info.sha256, metadata_path, stack_digest, parameter=parameter, given=given)
     if isinstance(info, MaskInfo):
         return open_stack(path, is_mask=True)
     return open_stack(path, info.channel, image=info.image, axes=info.axes)

@@ -15,7 +15,7 @@ from nephros.inference.ood.dataset_shift import DatasetShiftCheck
 from nephros.inference.predictions import ModelSummary, Predictions
 from nephros.inference.predictor import NOT_FINITE, Predictor
 from nephros.inference.reader import CellBatch, CellReader
-from nephros.microscopy.reader import StackOptions
+from nephros.microscopy.stack import StackOptions
 from nephros.microscopy.voxel_size import VoxelSize, check_voxel_size
 
 MIN_PROGRESS_INPUTS = 500

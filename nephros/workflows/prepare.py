@@ -15,7 +15,6 @@ from nephros.data.dataset import pixel_statistics
 from nephros.data.reference_statistics import shift_warnings
 from nephros.environment import package_versions
 from nephros.errors import InvalidArgument
-from nephros.files import file_digest
 from nephros.microscopy.class_labels import labeled_splits, read_class_labels
 from nephros.microscopy.crops import CROP_SHAPE
 from nephros.microscopy.intensity import check_contrast_options
@@ -35,8 +34,10 @@ from nephros.microscopy.nuclei import (
     volume_unit,
 )
 from nephros.microscopy.output_files import OutputFiles, nuclei_csv
-from nephros.microscopy.reader import Stack, StackOptions, open_stack
+from nephros.microscopy.reader import open_stack
 from nephros.microscopy.segmentation import METHOD, segment_nuclei
+from nephros.microscopy.sequence_stack import stack_digest
+from nephros.microscopy.stack import Stack, StackOptions
 from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE, VoxelScaling, VoxelSize, check_voxel_size
 
 
@@ -79,7 +80,7 @@ def prepare(
     of 8 bits.
 
     Args:
-        stack: TIFF, OME-TIFF or .npy file.
+        stack: TIFF, OME-TIFF or .npy file, or a folder with an image file per slice and channel, such as img_z001_c1.tif.
         out: the npz file to write. A table, NAME.csv, and metadata, NAME.json, are written beside it, and without `mask` also
             NAME.mask.tif.
         mask: instance mask of the stack's size, integers with 0 outside of nuclei; None segments the nuclei automatically.
@@ -180,7 +181,7 @@ def _metadata(
     return PreparationMetadata(
         stack=StackInfo(
             str(stack.path),
-            file_digest(stack.path),
+            stack_digest(stack.path),
             stack.shape,
             str(stack.dtype),
             stack.channel,
@@ -190,7 +191,7 @@ def _metadata(
         ),
         mask=MaskInfo(
             str(files.mask or mask.path),
-            file_digest(mask.path),
+            stack_digest(mask.path),
             mask.shape,
             str(mask.dtype),
             METHOD if is_automatic else "user-provided mask",

@@ -11,7 +11,8 @@ import tifffile
 
 import nephros
 from nephros.errors import FileError, IncompatibleError, InvalidArgument
-from nephros.microscopy.reader import Stack, open_stack
+from nephros.microscopy.reader import open_stack
+from nephros.microscopy.stack import Stack
 from nephros.microscopy.synthetic import SyntheticStack
 
 VOLUME = np.random.default_rng(0).integers(0, 4000, (6, 12, 16)).astype(np.uint16)

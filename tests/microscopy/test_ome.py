@@ -14,7 +14,8 @@ from nephros.errors import FileError
 from nephros.inference.reader import CellReader
 from nephros.microscopy.detect import is_stack
 from nephros.microscopy.ome import read_ome
-from nephros.microscopy.reader import Stack, open_stack
+from nephros.microscopy.reader import open_stack
+from nephros.microscopy.stack import Stack
 
 VOLUME = np.random.default_rng(0).integers(0, 4000, (6, 30, 32)).astype(np.uint16)
 NAMESPACE = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'

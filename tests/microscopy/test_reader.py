@@ -130,7 +130,7 @@ def _assert_rejected(path: Path, pattern: str) -> None:
 
 def test_files_that_are_not_stacks_are_refused(tmp_path: Path) -> None:
     _assert_rejected(tmp_path / "gone.tif", "does not exist")
-    _assert_rejected(tmp_path, "is a folder")
+    _assert_rejected(tmp_path, "is a folder with 0 image files")
     (tmp_path / "empty.tif").write_bytes(b"")
     _assert_rejected(tmp_path / "empty.tif", "is empty")
     (tmp_path / "text.tif").write_text("cells")

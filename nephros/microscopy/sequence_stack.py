@@ -1,0 +1,158 @@
+"""Stacks in a folder with one image file per slice and channel."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nephros.data.color import signal_planes
+from nephros.data.image_decoding import decode_image, strict_pillow_warnings
+from nephros.data.input_files import TIFF_MAGIC, read_bytes, read_magic
+from nephros.data.tiff_decoding import decode_page
+from nephros.errors import FileError, InvalidArgument
+from nephros.files import file_digest
+from nephros.microscopy.sequence import find_sequence, image_names, names_mark_slices
+from nephros.microscopy.stack import Slice, Stack, StackOptions
+from nephros.microscopy.tiff_series import require_stacks_extra, translate_read_errors
+from nephros.microscopy.tiff_stack import photometric_notes
+from nephros.microscopy.tiff_voxel_size import voxel_size_of_tiff
+from nephros.microscopy.voxel_size import VoxelSize
+
+_SMALL_SIDE = 64
+"""Pixels per side up to which images whose names don't mark slices may be images of single cells."""
+
+
+def open_sequence_stack(folder: Path, options: StackOptions, is_mask: bool) -> Stack:
+    """Open a folder as a stack.
+
+    Raises:
+        FileError: the files are no slices and channels of one stack, or there are several channels and none is chosen.
+        InvalidArgument: `image` or `axes` doesn't apply to a folder.
+    """
+    if options.image:
+        raise InvalidArgument("image", options.image, f"0 for the folder {folder.name}")
+    if options.axes not in (None, "ZYX"):
+        raise InvalidArgument("axes", options.axes, f"ZYX for the folder {folder.name}, which has a file per slice")
+    sequence = find_sequence(folder, all_slices=options.axes == "ZYX")
+    n_channels = len(sequence.files)
+    if n_channels > 1 and (is_mask or options.channel is None):
+        names = ", ".join(f"{index} {name}" for index, name in enumerate(sequence.channel_names))
+        if is_mask:
+            raise FileError(
+                folder, f"{folder} has {n_channels} channels ({names}), and a mask has one; leave its files only."
+            )
+        as_slices = ", or, if they are slices of one channel, set `axes` to ZYX" if sequence.n_slices == 1 else ""
+        raise FileError(
+            folder,
+            f"{folder.name} has {n_channels} channels ({names}); set `channel` to the number of the one that shows the "
+            f"nuclei{as_slices}.",
+        )
+    channel, plane = options.channel or 0, None
+    files = sequence.files[channel] if 0 <= channel < n_channels else sequence.files[0]
+    if n_channels == 1 and options.channel is not None:  # of color images, a plane is chosen, as in a single file
+        n_channels = _read_planes(files[0]).shape[2]
+        plane = channel if 0 <= channel < n_channels else 0
+    first = _read_slice(files[0], plane)
+    notes = [sequence.note(), *([] if is_mask else _display_notes(files[0]))]
+    if max(first.shape) <= _SMALL_SIDE and not names_mark_slices(path.name for path in files):
+        notes.append(
+            f"{folder.name} has images of {first.shape[1]}x{first.shape[0]} pixels; if each shows a single cell, "
+            f"`nephros.predict({str(folder)!r})` classifies them."
+        )
+
+    def slices() -> Iterator[Slice]:
+        for path in files:
+            values = _read_slice(path, plane)
+            if (values.shape, values.dtype) != (first.shape, first.dtype):
+                raise FileError(
+                    path,
+                    f"{path} has {_size_text(values)}, and {files[0].name} {_size_text(first)}; all slices of a stack are alike.",
+                )
+            yield values
+
+    shape = (sequence.n_slices, first.shape[0], first.shape[1])
+    return Stack(folder, shape, first.dtype, channel, n_channels, _voxel_size(files[0]), slices, notes=tuple(notes))
+
+
+def _size_text(values: NDArray[Any]) -> str:
+    return f"{values.shape[1]}x{values.shape[0]} pixels of type {values.dtype}"
+
+
+def _is_tiff(path: Path) -> bool:
+    return read_magic(path, "an image").startswith(TIFF_MAGIC)
+
+
+def _read_planes(path: Path) -> NDArray[Any]:
+    """Return the stored values of the only page of an image file, (h, w, planes)."""
+    if not _is_tiff(path):
+        with strict_pillow_warnings():
+            return np.atleast_3d(decode_image(path, read_bytes(path)).pixels)
+    with require_stacks_extra():
+        import tifffile
+    # As a plain TIFF: the metadata of one file of a set describe the whole stack.
+    with translate_read_errors(path), tifffile.TiffFile(path, is_ome=False, is_imagej=False, _multifile=False) as file:
+        if len(file.pages) > 1:
+            raise FileError(
+                path,
+                f"{path} has {len(file.pages):,} pages; a folder that is a stack has one slice of one channel per file.",
+            )
+        page = file.pages.first
+        if page.axes not in ("YX", "YXS", "SYX"):
+            raise FileError(path, f"{path} has the axes {page.axes}, and a slice has Y and X; save the slices again.")
+        values = decode_page(path, page, path.stat().st_size)
+        return np.moveaxis(values, 0, -1) if page.axes == "SYX" else np.atleast_3d(values)
+
+
+def _read_slice(path: Path, plane: int | None) -> NDArray[Any]:
+    """Return one plane of an image file, (h, w): the chosen one, the only one, or the one that a program has colored."""
+    pixels = _read_planes(path)
+    n_planes = pixels.shape[2]
+    if plane is None and n_planes >= 3:
+        colors = pixels[..., :3]
+        if (colors == colors[..., :1]).all():
+            plane = 0
+        elif len(signal := signal_planes(colors)) == 1 and not np.delete(colors, signal[0], axis=2).any():
+            plane = signal[0]
+    if n_planes > 1 and (plane is None or plane >= n_planes):
+        raise FileError(
+            path,
+            f"{path} is a color image of {n_planes} planes; set `channel` to that of the nuclei (0 red, 1 green, 2 blue), or "
+            "save only that plane, in grayscale.",
+        )
+    return np.ascontiguousarray(pixels[..., plane if n_planes > 1 and plane is not None else 0])
+
+
+def _display_notes(path: Path) -> list[str]:
+    """Return a sentence where a display would show other values of a TIFF file than those stored."""
+    if not _is_tiff(path):
+        return []
+    import tifffile
+
+    with translate_read_errors(path), tifffile.TiffFile(path, _multifile=False) as file:
+        return photometric_notes(path, file.pages.first)
+
+
+def _voxel_size(path: Path) -> VoxelSize | None:
+    """Return the voxel size that the file of a slice states."""
+    if not _is_tiff(path):
+        return None
+    import tifffile
+
+    with translate_read_errors(path), tifffile.TiffFile(path, _multifile=False) as file:
+        return voxel_size_of_tiff(file)
+
+
+def stack_digest(path: Path) -> str:
+    """Return the SHA-256 of a stack's file, or of the names and digests of the images in its folder."""
+    if not path.is_dir():
+        return file_digest(path)
+    digest = hashlib.sha256()
+    for name in image_names(os.listdir(path)):
+        digest.update(f"{name}\0{file_digest(path / name)}\0".encode())
+    return digest.hexdigest()

@@ -1,0 +1,170 @@
+"""Stacks in one TIFF file: which of its dimensions are slices and channels, and its slices one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nephros.data.color import LOOKUP_TABLE_NOTE, is_lookup_table
+from nephros.data.tiff_decoding import PALETTE, WHITE_IS_ZERO, decode_page
+from nephros.data.tiff_pixels import WHITE_IS_ZERO_NOTE, colormap_to_palette
+from nephros.errors import FileError, InvalidArgument
+from nephros.microscopy.stack import Slice, Stack, StackOptions, read_raw_planes
+from nephros.microscopy.tiff_series import check_all_planes, open_series
+from nephros.microscopy.tiff_voxel_size import voxel_size_of_tiff
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage, TiffPageSeries
+
+MANY_CHANNELS = 5
+"""Channels from which those of a single slice are likely to be slices."""
+
+
+def open_tiff_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
+    channel = options.channel
+    with open_series(path, options.image) as opened:
+        file, series = opened.file, opened.series
+        axes = _axes_of_series(path, series, options, is_mask)
+        n_interleaved = int(series.shape[-1]) if series.axes.endswith("YXS") else 1
+        planes_per_page = 1 if n_interleaved > 1 else max(1, int(np.prod(series.keyframe.shape[:-2])))
+        notes = [*opened.notes, *_axes_notes(path, series, axes, options.axes)]
+        notes += [] if is_mask else photometric_notes(path, series.keyframe)
+        sizes = {axis: int(size) for axis, size in zip(axes, series.shape, strict=True)}
+        dtype, voxel_size = np.dtype(series.dtype or "u1"), voxel_size_of_tiff(file)
+        check_all_planes(path, file, series)
+    n_channels, shape = sizes.get("C", 1), (sizes.get("Z", 1), sizes["Y"], sizes["X"])
+    if n_channels > 1 and is_mask:
+        raise FileError(path, f"{path} has {n_channels} channels, and a mask has one; save only the ids of the nuclei.")
+    if n_channels > 1:
+        as_slices = (
+            f"if they are the slices of one channel, set `axes` to {axes.replace('C', 'Z')}" if shape[0] == 1 else ""
+        )
+        if channel is None:
+            raise FileError(
+                path,
+                f"{path.name} has {n_channels} channels{' and one slice' if as_slices else ''}; set `channel` to the one that "
+                f"shows the nuclei, from 0 to {n_channels - 1}{', or, ' + as_slices if as_slices else ''}.",
+            )
+        if as_slices and n_channels >= MANY_CHANNELS:
+            notes.append(f"{path.name} has {n_channels} channels of one slice, and one of them is read; {as_slices}.")
+    channel_index = channel or 0
+    outer_axes = [(axis, size) for axis, size in sizes.items() if axis in ("Z" if n_interleaved > 1 else "CZ")]
+
+    def plane_index(z: int) -> int:
+        index = 0
+        for axis, size in outer_axes:
+            index = index * size + (z if axis == "Z" else channel_index)
+        return index
+
+    def slices() -> Iterator[Slice]:
+        n_bytes = path.stat().st_size
+        with open_series(path, opened.image if opened.n_images > 1 else None) as reopened:
+            series = reopened.series
+            if series.dataoffset is not None:
+                file_dtype = np.dtype(series.keyframe.parent.byteorder + dtype.char)
+                raw_shape = (shape[0], shape[1], shape[2] * n_interleaved)
+                planes = map(plane_index, range(shape[0]))
+                for values in read_raw_planes(path, series.dataoffset, raw_shape, file_dtype, planes):
+                    yield values[:, channel_index::n_interleaved] if n_interleaved > 1 else values
+                return
+            for z in range(shape[0]):
+                page_index, plane = divmod(plane_index(z), planes_per_page)
+                page = series.pages[page_index]
+                if page is None:
+                    raise FileError(
+                        path, f"{path} lacks slice {z}: it is one file of several; save the stack as one file."
+                    )
+                if 0 in page.databytecounts:
+                    raise FileError(
+                        path, f"{path}: slice {z} was never written completely; copy the file again from its source."
+                    )
+                values = decode_page(f"{path}: slice {z}", page, n_bytes)
+                if planes_per_page > 1:
+                    values = values.reshape(planes_per_page, *values.shape[-2:])[plane]
+                if n_interleaved > 1:
+                    values = values[..., channel_index]
+                if values.shape != shape[1:]:
+                    raise FileError(
+                        path, f"{path}: slice {z} has shape {values.shape}, not {shape[1:]}; save the stack again."
+                    )
+                yield values
+
+    return Stack(path, shape, dtype, channel_index, n_channels, voxel_size, slices, opened.image, tuple(notes))
+
+
+def photometric_notes(path: Path, page: TiffPage) -> list[str]:
+    """Return a sentence where a display would show other values than those stored; FileError where these mean nothing."""
+    if page.photometric == WHITE_IS_ZERO:
+        return [f"{path.name}: {WHITE_IS_ZERO_NOTE}"]
+    if page.photometric == PALETTE:
+        if not is_lookup_table(colormap_to_palette(page.colormap), page.bitspersample):
+            raise FileError(path, f"{path} has a palette of colors, not intensities; save it in grayscale.")
+        return [f"{path.name}: {LOOKUP_TABLE_NOTE}"]
+    return []
+
+
+def _axes_of_series(path: Path, series: TiffPageSeries, options: StackOptions, is_mask: bool) -> str:
+    """Return one letter per dimension, C, Z, Y or X, or any other for dimensions of length 1: the user's or the file's.
+
+    Color planes are channels where the user chooses one.
+    """
+    axes = options.axes
+    if axes is None and not is_mask and options.channel is not None and "S" in series.axes:
+        return _normalized_axes(path, series.axes.replace("S", "C"), series.shape)
+    if not series.axes.endswith("YX"):
+        return _normalized_axes(path, series.axes, series.shape)
+    if axes is not None:
+        is_valid = axes.endswith("YX") and len(set(axes)) == len(axes) and set(axes) <= set("ZCYX")
+        if not is_valid or len(axes) != len(series.axes):
+            raise InvalidArgument(
+                "axes",
+                axes,
+                f"{len(series.axes)} different letters of Z, C, Y and X that end with YX, for the sizes {series.shape} of "
+                f"{path.name}",
+            )
+        return axes
+    long_axes = [axis for axis, size in zip(series.axes, series.shape, strict=True) if size > 1 and axis not in "YX"]
+    if is_mask and long_axes in (["C"], ["S"]):
+        return series.axes.replace(long_axes[0], "Z")
+    return _normalized_axes(path, series.axes, series.shape)
+
+
+def _axes_notes(path: Path, series: TiffPageSeries, axes: str, user_axes: str | None) -> list[str]:
+    """Return a sentence where a mask's channels or color samples are taken for slices."""
+    if user_axes is not None or "Z" in series.axes or not (what := {"C", "S"} & (set(series.axes) - set(axes))):
+        return []
+    kind = "channels" if "C" in what else "color planes"
+    return [f"{path.name} has {series.shape[0]} {kind} by its metadata, which are taken for the slices of a mask."]
+
+
+def _normalized_axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
+    """Return one letter per dimension: C, Z, Y or X, or any other for dimensions of length 1."""
+    long_axes = [axis for axis, size in zip(axes, shape, strict=True) if size > 1 and axis not in "YX"]
+    if "S" in axes:
+        slices = (
+            f", or, if its {shape[0]} planes are slices, set `axes` to {axes.replace('S', 'Z')}"
+            if axes == "SYX"
+            else ""
+        )
+        raise FileError(
+            path,
+            f"{path} is a color image (RGB); set `channel` to the plane of the nuclei (0 red, 1 green, 2 blue), or save only "
+            f"that plane, in grayscale{slices}.",
+        )
+    if "T" in long_axes:
+        raise FileError(
+            path,
+            f"{path} is a time series (axes {axes}, shape {shape}); save one time point as a stack with a Z axis, or, "
+            "if these are slices, name each dimension in `axes`, such as ZYX.",
+        )
+    unknown_axes = [axis for axis in long_axes if axis not in "CZ"]
+    if not axes.endswith(("YX", "YXC")) or len(unknown_axes) + ("Z" in long_axes) > 1:
+        raise FileError(
+            path,
+            f"{path} has the axes {axes} with the sizes {shape}, which don't tell slices from channels; "
+            "save it as OME-TIFF or from ImageJ, or name each dimension in `axes`, such as ZCYX.",
+        )
+    return axes.replace(unknown_axes[0], "Z") if unknown_axes else axes
