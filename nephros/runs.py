@@ -72,7 +72,7 @@ class RunInfo:
     data: dict[str, Any]
     """Provenance.to_dict() of the data."""
     data_request: dict[str, Any]
-    """source, size, subset, seed, groups and others: the arguments that load the same data again."""
+    """source, size, subset, seed, groups and others: what `nephros.data.load.load_request` takes to load the same data again."""
     class_names: list[str]
     input_spec: dict[str, int]
     """channels, height, width, n_classes."""

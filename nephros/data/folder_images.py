@@ -16,7 +16,14 @@ from nephros.console import progress_bar
 from nephros.data.decoded_image import DecodedImage
 from nephros.data.folder_files import ImageFile
 from nephros.data.image_decoding import decode_image, strict_pillow_warnings
-from nephros.data.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion, select_planes, to_cell
+from nephros.data.input_conversion import (
+    DEFAULT_CONVERSION,
+    CellShape,
+    InputConversion,
+    default_white_level,
+    select_planes,
+    to_cell,
+)
 from nephros.data.input_files import read_bytes
 from nephros.errors import FileError
 
@@ -109,10 +116,11 @@ def _with_white_level(
             f"{root} mixes {' and '.join(sorted(kinds, reverse=True))} images; save all of them with the same bit depth, or set "
             "`white_level` to the value that is white in those of more than 8 bits.",
         )
-    highest = max(image.pixels.max() for image in images if image.pixels.dtype != np.uint8)
-    white_level = (float(highest) or 1.0) if conversion.white_level is None else conversion.white_level
+    deep = [image.pixels for image in images if image.pixels.dtype != np.uint8]
+    highest = max(float(pixels.max()) for pixels in deep)
+    white_level = conversion.white_level or default_white_level(highest, np.result_type(*deep))
     kind = next(iter(kinds - {"8-bit"}))
-    if white_level == float(highest) and not conversion.black_level:
+    if white_level == highest and not conversion.black_level:
         detail = f"{kind} pixels scaled so that the folder's maximum, {highest:g}, becomes 255"
     else:
         detail = f"{kind} pixels scaled so that {white_level:g} becomes 255"

@@ -18,7 +18,11 @@ from nephros.errors import FileError, InvalidArgument
 
 MIN_SIDE = 4
 """Shortest side, in pixels, of an image that can show a cell."""
+CONVERSION_ARRAY = "input_conversion"
+"""Array of an npz file that holds an InputConversion as JSON: how its images were made."""
 MAX_WHITE_LEVEL = 1 << 31
+_MIN_FRACTION = 0.05
+"""Brightest pixel from which floating-point images are on a scale from 0 to 1."""
 _MAX_NEGATIVE_SHARE = 0.05
 """Negative pixels down to this share of the brightest one are noise around a background that was subtracted."""
 CellShape = tuple[int, int, int]
@@ -37,6 +41,11 @@ class InputConversion:
     """``letterbox`` keeps the aspect ratio and adds black; ``stretch``, of runs of earlier versions, doesn't."""
     channel: int | None = None
     """Color plane, or sample, that is the image, from 0; None takes colors as they are, or the only plane with a signal."""
+    fits_stacks: bool = True
+    """Whether the levels of each stack are fitted to TissueMNIST; False where training gave the levels of its stack, which then
+    hold for others too."""
+    target_voxel_size: tuple[float, float, float] | None = None
+    """Micrometers along z, y and x to which stacks are resampled before their nuclei are cut out; None takes TissueMNIST's."""
 
     def override(self, white_level: float | None = None, channel: int | None = None) -> Self:
         """Return the conversion with a user's values in place of its own, as far as they are given.
@@ -50,7 +59,9 @@ class InputConversion:
             )
         if channel is not None and channel < 0:
             raise InvalidArgument("channel", channel, "at least 0")
-        conversion = self if white_level is None else replace(self, white_level=white_level, black_level=0.0)
+        conversion = (
+            self if white_level is None else replace(self, white_level=white_level, black_level=0.0, fits_stacks=True)
+        )
         return conversion if channel is None else replace(conversion, channel=channel)
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,11 +72,16 @@ class InputConversion:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return what `to_dict` wrote; raise ValueError or TypeError for anything else."""
         conversion = cls(**values)
+        if (voxel_size := conversion.target_voxel_size) is not None:
+            z, y, x = map(float, voxel_size)
+            conversion = replace(conversion, target_voxel_size=(z, y, x))
         white_level, black_level, channel = conversion.white_level, conversion.black_level, conversion.channel
         is_valid = (
             math.isfinite(black_level)
             and (white_level is None or (math.isfinite(white_level) and white_level > black_level))
             and (channel is None or (type(channel) is int and channel >= 0))
+            and isinstance(conversion.fits_stacks, bool)
+            and all(0 < side < math.inf for side in conversion.target_voxel_size or ())
             and conversion.resize in ("letterbox", "stretch")
         )
         if not is_valid:
@@ -74,6 +90,19 @@ class InputConversion:
 
 
 DEFAULT_CONVERSION = InputConversion()
+
+
+def default_white_level(brightest: float, dtype: np.dtype[Any]) -> float:
+    """Return what becomes 255 in images of more than 8 bits where nobody says it, given the brightest pixel of all of them.
+
+    Floating-point pixels up to 1 are 8-bit ones divided by 255, and other types of pixels up to 255 hold 8-bit ones as they
+    are; else, and of 16 unsigned bits, it is the brightest pixel.
+    """
+    if dtype.kind == "f" and _MIN_FRACTION <= brightest <= 1:
+        return 1.0
+    if dtype != np.uint16 and 1 < brightest <= np.iinfo(np.uint8).max:
+        return float(np.iinfo(np.uint8).max)
+    return brightest or 1.0
 
 
 def select_planes(name: object, image: DecodedImage, channels: int, channel: int | None = None) -> DecodedImage:

@@ -63,6 +63,7 @@ def _limitations(card: ModelCard) -> str:
 
 def _data(card: ModelCard) -> str:
     data, input_spec = card["data"], card["input"]
+    white_level = input_spec.get("conversion", {}).get("white_level")
     size = f"{input_spec['channels']} x {input_spec['height']} x {input_spec['width']} (channels, height, width)"
     lines = [
         ("Data set", data["name"]),
@@ -70,6 +71,7 @@ def _data(card: ModelCard) -> str:
         ("Note", data["detail"]),
         ("Training images", f"{data['training_images']:,}"),
         ("Input", f"{size}, {input_spec['dtype']}"),
+        ("White level of inputs of more than 8 bits", f"{white_level:g}" if white_level else None),
         ("SHA-256 of the data", data["sha256"] and f"`{data['sha256']}`"),
     ]
     return _section("Data", _key_value_table(lines))

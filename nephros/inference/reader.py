@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from nephros.data.decoded_image import DecodedImage
 from nephros.data.image_decoding import decode_pages, strict_pillow_warnings
-from nephros.data.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion, select_planes, to_cell
+from nephros.data.input_conversion import (
+    DEFAULT_CONVERSION,
+    CellShape,
+    InputConversion,
+    default_white_level,
+    select_planes,
+    to_cell,
+)
 from nephros.data.input_files import InMemoryFile, read_bytes
 from nephros.data.npz_stream import ImageArray, UnreadableInput
 from nephros.errors import FileError
@@ -92,10 +99,9 @@ class CellReader:
         plane = channel if stack_options is None or stack_options.channel is None else stack_options.channel
         self._training, self._conversion = conversion, conversion.override(white_level, plane)
         self._channel = plane
-        self._stack_white_level, self._level_origin = (
-            white_level,
-            "" if white_level is not None else " (as in training)",
-        )
+        self._level_origin = "" if white_level is not None else " (as in training)"
+        levels = self._conversion
+        self._stack_levels = (None, white_level) if levels.fits_stacks else (levels.black_level, levels.white_level)
         # The brightest pixel of all inputs with integer pixels, and of all with floating-point pixels (dtype kind "f").
         self._brightest: dict[bool, float] = {}
         # Inputs of more than 8 bits (page -> row), whose white level is known only once all inputs have been read.
@@ -214,9 +220,11 @@ class CellReader:
             )
         from nephros.microscopy.extract import extract_nuclei_from_file
         from nephros.microscopy.stack import StackOptions
+        from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE
 
         options = self._stack_options or StackOptions()
-        nuclei = extract_nuclei_from_file(path, self._stack_white_level, self.progress, options)
+        target = self._training.target_voxel_size or TRAINING_VOXEL_SIZE
+        nuclei = extract_nuclei_from_file(path, self._stack_levels, self.progress, options, target)
         self.input_notes += map(_encodable, nuclei.notes)
         for number, image in zip(nuclei.ids.tolist(), nuclei.images, strict=True):
             row = len(self.sources)
@@ -237,7 +245,9 @@ class CellReader:
             if brightest is None:
                 self._brightest[is_float] = max(self._brightest.get(is_float, 0.0), float(planes.pixels.max()))
                 return None
-            conversion, origin = replace(conversion, white_level=brightest[is_float]), " (the brightest of all inputs)"
+            white_level = default_white_level(brightest[is_float], planes.pixels.dtype)
+            conversion = replace(conversion, white_level=white_level)
+            origin = " (the brightest of all inputs)" if white_level == brightest[is_float] else ""
         return to_cell(name, planes, self.shape, conversion, origin)
 
     def _with_notes(self, row: int, cell: NDArray[np.uint8], conversions: list[str]) -> NDArray[np.uint8]:

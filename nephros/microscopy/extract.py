@@ -22,6 +22,7 @@ from nephros.microscopy.voxel_size import (
     TRAINING_VOXEL_SIZE,
     TRAINING_VOXEL_SIZE_SOURCE,
     VoxelScaling,
+    VoxelSize,
     format_voxel_size,
 )
 
@@ -50,15 +51,20 @@ class ExtractedNuclei:
 
 
 def extract_nuclei_from_file(
-    path: Path, white_level: float | None, progress: ProgressTracker, options: StackOptions
+    path: Path,
+    levels: tuple[float | None, float | None],
+    progress: ProgressTracker,
+    options: StackOptions,
+    target_voxel_size: VoxelSize = TRAINING_VOXEL_SIZE,
 ) -> ExtractedNuclei:
     """Segment a stack's nuclei automatically and make an image of each.
 
     Args:
         path: TIFF file with the slices.
-        white_level: intensity that becomes 255, for stacks of more than 8 bits; None fits it to the training data.
+        levels: intensities that become 0 and 255, for stacks of more than 8 bits; None fits them to TissueMNIST.
         progress: shows the progress.
         options: channel, image and voxel size, where the file leaves them open.
+        target_voxel_size: voxel size of the crops.
 
     Raises:
         FileError: the file can't be used or has no nuclei. Where `nephros.prepare` accepts what is missing, the message
@@ -70,15 +76,22 @@ def extract_nuclei_from_file(
         try:
             stack = open_stack(path, options.channel, image=options.image, axes=options.axes)
             scale = VoxelScaling.resolve(
-                str(path), stack.voxel_size, options.voxel_size, TRAINING_VOXEL_SIZE, resample=True
+                str(path), stack.voxel_size, options.voxel_size, target_voxel_size, resample=True
             )
             segment_nuclei(
-                stack, scratch_dir / "mask.tif", scale.stack_voxel_size or TRAINING_VOXEL_SIZE, progress=progress
+                stack, scratch_dir / "mask.tif", scale.stack_voxel_size or target_voxel_size, progress=progress
             )
             mask = open_stack(scratch_dir / "mask.tif", is_mask=True)
-            scaled_white_level = None if stack.dtype == np.uint8 else white_level
+            black_level, white_level = (None, None) if stack.dtype == np.uint8 else levels
             result = make_nucleus_images(
-                stack, mask, scale, scratch_dir, progress, white_level=scaled_white_level, min_volume=options.min_volume
+                stack,
+                mask,
+                scale,
+                scratch_dir,
+                progress,
+                black_level=black_level,
+                white_level=white_level,
+                min_volume=options.min_volume,
             )
         except MissingDependency as error:
             raise MissingDependency(f"{path} is a 3-D stack: {error}") from error
@@ -95,9 +108,11 @@ def extract_nuclei_from_file(
         f"{path} is a 3-D stack: {len(result.images):,} nuclei were segmented automatically ({METHOD}); for accurate nuclei, "
         f"prepare an npz file with a mask, `nephros.prepare({str(path)!r}, mask=MASK, out='cells.npz')`, and classify that"
     )
+    is_usual = target_voxel_size == TRAINING_VOXEL_SIZE
+    target_source = TRAINING_VOXEL_SIZE_SOURCE if is_usual else "as in training"
     resampling_note = (
         f"{path}: voxels of {format_voxel_size(scale.stack_voxel_size)} were resampled to "
-        f"{format_voxel_size(TRAINING_VOXEL_SIZE)} ({TRAINING_VOXEL_SIZE_SOURCE})"
+        f"{format_voxel_size(target_voxel_size)} ({target_source})"
     )
     small_note = (
         [f"{path}: {result.n_small:,} nuclei smaller than {options.min_volume:g} {volume_unit(scale)} were left out"]

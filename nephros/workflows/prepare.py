@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from nephros.console import progress_bar
 from nephros.data.dataset import pixel_statistics
+from nephros.data.input_conversion import CONVERSION_ARRAY, InputConversion
 from nephros.data.reference_statistics import shift_warnings
 from nephros.environment import package_versions
 from nephros.errors import InvalidArgument
@@ -134,7 +136,9 @@ def prepare(
             min_volume=min_volume,
         )
         segmented, nuclei, images = result.segmented, result.nuclei, result.images
+        has_levels = black_level is not None or white_level is not None or percentiles is not None
         arrays: dict[str, NDArray[Any]] = {"images": images, "ids": nuclei.ids}
+        arrays |= _conversion_arrays(image_stack, scale, result, has_levels)
         class_labels = None
         if class_of_id is not None:
             arrays |= labeled_splits(images, nuclei.ids, segmented.nuclei.ids, class_of_id, seed)
@@ -154,6 +158,19 @@ def _check_options(
     check_voxel_size("target_voxel_size", target_voxel_size)
     if seed < 0:
         raise InvalidArgument("seed", seed, "a whole number of at least 0")
+
+
+def _conversion_arrays(
+    stack: Stack, scale: VoxelScaling, result: NucleusImages, has_levels: bool
+) -> dict[str, NDArray[Any]]:
+    """Return what a model that is trained on the npz file needs to know of the images' making, to convert its inputs likewise."""
+    conversion = InputConversion(target_voxel_size=scale.target_voxel_size)
+    if stack.dtype != np.uint8:
+        limits = result.contrast_limits
+        conversion = replace(
+            conversion, white_level=limits.white_level, black_level=limits.black_level, fits_stacks=not has_levels
+        )
+    return {CONVERSION_ARRAY: np.array(json.dumps(conversion.to_dict()))}
 
 
 def _metadata(

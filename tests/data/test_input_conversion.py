@@ -11,7 +11,13 @@ from PIL import Image
 
 from nephros.data.decoded_image import DecodedImage, Layout
 from nephros.data.image_transforms import letterbox
-from nephros.data.input_conversion import DEFAULT_CONVERSION, InputConversion, select_planes, to_cell
+from nephros.data.input_conversion import (
+    DEFAULT_CONVERSION,
+    InputConversion,
+    default_white_level,
+    select_planes,
+    to_cell,
+)
 from nephros.errors import FileError, InvalidArgument
 
 SPOT = np.clip(240 - 28 * np.hypot(*np.mgrid[-8:8, -8:8]), 5, None).astype(np.uint8)
@@ -132,6 +138,21 @@ def test_the_black_level_becomes_black() -> None:
 def test_a_white_level_of_another_kind_of_pixels_is_refused(pixels: NDArray[Any], white_level: float) -> None:
     with pytest.raises(FileError, match="`white_level`"):
         cell(pixels, conversion=InputConversion(white_level))
+
+
+@pytest.mark.parametrize(
+    ("brightest", "dtype", "expected"),
+    [
+        (0.8, np.float32, 1), (1.0, np.float64, 1), (0.01, np.float32, 0.01), (200.0, np.float32, 255),
+        (3000.0, np.float32, 3000),
+        (200, np.int64, 255), (3000, np.int32, 3000), (200, np.uint16, 200), (4000, np.uint16, 4000), (0, np.uint16, 1),
+        (1, np.int32, 1),
+    ],
+)  # fmt: skip
+def test_the_scale_of_pixels_is_told_by_their_type_and_the_brightest(
+    brightest: float, dtype: type, expected: float
+) -> None:
+    assert default_white_level(brightest, np.dtype(dtype)) == expected
 
 
 def test_black_images_stay_black() -> None:

@@ -14,7 +14,7 @@ import pytest
 import nephros
 from nephros.cli import main
 from nephros.data.dataset import Dataset, Provenance, Split
-from nephros.data.load import load
+from nephros.data.load import load_request
 from nephros.errors import FileError, IncompatibleError, IncompleteError, InvalidArgument, NephrosError
 from nephros.evaluation.significance import compare_paired
 from nephros.recipe import KNNConfig, ModelConfig, Recipe
@@ -257,7 +257,7 @@ def test_the_data_of_a_resplit_run_is_loaded_as_it_was(runs: tuple[Path, Path], 
     info = run.info()
     assert sum(info.class_counts["train"]) == 200
     assert "200 / 60 drawn at random from train + validation, seed 4" in info.data["detail"]
-    dataset = load(**info.data_request)
+    dataset = load_request(info.data_request)
     assert len(dataset.val) == 60
     assert nephros.evaluate(run.root, "val").metrics.n == 60
     assert not list(run.root.glob("val-on-*"))
