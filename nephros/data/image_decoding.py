@@ -15,7 +15,9 @@ from nephros.data.decoded_image import DecodedImage
 from nephros.data.foreign_formats import HEAD_BYTES, foreign_format, overview_format
 from nephros.data.input_files import TIFF_MAGIC
 from nephros.data.stored_pixels import stored_pixels
-from nephros.data.tiff_decoding import count_pages, is_misread_by_pillow, pillow_reads_stored_values
+from nephros.data.tiff_decoding import is_misread_by_pillow, pillow_reads_stored_values
+from nephros.data.tiff_directories import walk_directories
+from nephros.data.tiff_pages import TiffPages
 from nephros.data.tiff_pixels import read_tiff_page
 from nephros.errors import FileError, NephrosError
 
@@ -67,14 +69,15 @@ def decode_image(name: object, data: bytes) -> DecodedImage:
         FileError: the bytes are damaged, are of another format, or hold several images.
         MissingDependency: the pixels can be read with the extra `stacks` only.
     """
+    n_pages = len(_tiff_pages(name, data))
     with _open_image(name, data) as image:
-        n_frames = _n_frames(name, image, data)
+        n_frames = n_pages or _n_frames(image)
         if n_frames > 1:
             raise FileError(
                 str(name),
                 f"{name} has {n_frames} pages or frames; save one image per cell, such as its maximum projection.",
             )
-        return _decode_page(name, image, data, 0)
+        return _decode_page(name, image, data)
 
 
 def decode_pages(name: object, data: bytes) -> Iterator[DecodedImage]:
@@ -83,18 +86,36 @@ def decode_pages(name: object, data: bytes) -> Iterator[DecodedImage]:
     Arguments and errors are those of `decode_image`; they are raised at the first page that can't be decoded, after the pages
     before it.
     """
+    if len(offsets := _tiff_pages(name, data)) > 1:
+        yield from _decode_tiff_pages(name, data, offsets)
+        return
     with _open_image(name, data) as image:
-        n_frames = _n_frames(name, image, data)
-        if n_frames > 1 and image is not None and image.format != "TIFF":
+        if image is not None and image.format != "TIFF" and (n_frames := _n_frames(image)) > 1:
             raise FileError(
                 str(name),
                 f"{name} is animated or has {n_frames} frames; save one image per cell, or a TIFF with one page per cell.",
             )
-        if n_frames > MAX_PAGES:
-            raise FileError(str(name), f"{name} has {n_frames:,} pages; split it into files of at most {MAX_PAGES:,}.")
-        for page in range(n_frames):
-            page_name = f"{name}, page {page}," if n_frames > 1 else name
-            yield _decode_page(page_name, image, data, page)
+        yield _decode_page(name, image, data)
+
+
+def _tiff_pages(name: object, data: bytes) -> list[int]:
+    """Return the places of a TIFF file's pages; none for other files."""
+    return walk_directories(name, data, MAX_PAGES).offsets if data.startswith(TIFF_MAGIC) else []
+
+
+def _decode_tiff_pages(name: object, data: bytes, offsets: list[int]) -> Iterator[DecodedImage]:
+    if file_format := overview_format(name):
+        raise FileError(str(name), file_format.message(name))
+    pages = TiffPages(data)
+    for index, offset in enumerate(offsets):
+        if (pixels := pages.plain_pixels(offset, MAX_PIXELS)) is not None:
+            yield DecodedImage(pixels, "gray")
+            continue
+        page_name = f"{name}, page {index},"
+        with _translate_decode_errors(page_name, data):
+            page_data = pages.single_page_file(offset)
+        with _open_image(page_name, page_data) as image:
+            yield _decode_page(page_name, image, page_data)
 
 
 @contextlib.contextmanager
@@ -134,25 +155,16 @@ def _too_large_error(name: object, size_text: str = "is") -> FileError:
     return FileError(str(name), f"{name} {size_text} far too large for an image of one cell; crop the cells out first.")
 
 
-def _n_frames(name: object, image: Image.Image | None, data: bytes) -> int:
-    return count_pages(name, data) if image is None else int(getattr(image, "n_frames", 1))
+def _n_frames(image: Image.Image | None) -> int:
+    return int(getattr(image, "n_frames", 1))
 
 
-def _decode_page(name: object, image: Image.Image | None, data: bytes, page: int) -> DecodedImage:
-    """Return the stored values of one page, by tifffile where Pillow doesn't give them."""
+def _decode_page(name: object, image: Image.Image | None, data: bytes) -> DecodedImage:
+    """Return the stored values of a file's first page, by tifffile where Pillow doesn't give them."""
     with _translate_decode_errors(name, b""):
-        if image is None or (isinstance(image, TiffImageFile) and not _seek_stored_values(image, page)):
-            return read_tiff_page(name, data, page, MAX_PIXELS)
+        if image is None or (isinstance(image, TiffImageFile) and not pillow_reads_stored_values(image.tag_v2)):
+            return read_tiff_page(name, data, MAX_PIXELS)
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise _too_large_error(name, f"has {width}x{height} pixels,")
         return stored_pixels(name, image, data)
-
-
-def _seek_stored_values(image: TiffImageFile, page: int) -> bool:
-    """Go to a page; return whether Pillow gives its stored values."""
-    try:
-        image.seek(page)
-    except SyntaxError:  # of a kind of pixels that Pillow doesn't know
-        return False
-    return pillow_reads_stored_values(image.tag_v2)

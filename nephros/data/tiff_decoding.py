@@ -156,14 +156,6 @@ class _ErrorCounter(logging.Handler):
         self.count += record.thread == self._thread_id
 
 
-def count_pages(name: object, data: bytes) -> int:
-    """Return the number of pages of a TIFF file that Pillow can't open; arguments and errors as `open_tiff`."""
-    with open_tiff(name, data) as file:
-        if not len(file.pages):
-            raise ValueError("no pages")
-        return len(file.pages)
-
-
 def decode_page(name: object, page: TiffPage | TiffFrame, n_bytes: int) -> NDArray[Any]:
     """Return the values of a page as they are stored, after checking that the file holds all of its bytes.
 

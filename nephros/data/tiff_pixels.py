@@ -44,13 +44,12 @@ def colormap_to_palette(colormap: Any) -> NDArray[np.uint8]:
     return (colors if colors.max() < 256 else colors >> 8).astype(np.uint8)
 
 
-def read_tiff_page(name: object, data: bytes, page_index: int, max_pixels: int) -> DecodedImage:
-    """Read one page of a TIFF file with tifffile.
+def read_tiff_page(name: object, data: bytes, max_pixels: int) -> DecodedImage:
+    """Read the first page of a TIFF file with tifffile.
 
     Args:
         name: names the page at the beginning of an error's message.
         data: the file's bytes.
-        page_index: from 0.
         max_pixels: pixels, of a few samples each, up to which a page is decoded.
 
     Raises:
@@ -58,7 +57,7 @@ def read_tiff_page(name: object, data: bytes, page_index: int, max_pixels: int) 
         MissingDependency: tifffile, or a decoder that it needs, is not installed. Of damaged bytes, nearly any Exception.
     """
     with open_tiff(name, data) as file:
-        page = file.pages[page_index].aspage()
+        page = file.pages[0].aspage()
         if page.size > max_pixels * _MAX_SAMPLES or page.imagewidth * page.imagelength > max_pixels:
             size = f"{page.imagewidth}x{page.imagelength} pixels"
             raise FileError(

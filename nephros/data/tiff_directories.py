@@ -1,0 +1,143 @@
+"""The directories of a TIFF file, one per page, walked once without any library: where they are, and what they claim."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from nephros.errors import FileError
+
+_TYPE_SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)
+"""Bytes per value, by the number of a tag's type; 0 for types that don't exist."""
+_INTEGER_CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+"""Number of a type of unsigned integers -> its code in `struct`."""
+_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 322, 323
+_MIN_TAG_BYTES, _MIN_TAGS = 64 << 20, 100_000
+
+
+class Tag(NamedTuple):
+    """An entry of a directory."""
+
+    number: int
+    type: int
+    count: int
+    """Number of values."""
+    field: bytes
+    """The values themselves if they fit, else their place in the file."""
+
+
+@dataclass(frozen=True)
+class TiffDirectories:
+    """What the directories of a TIFF file claim."""
+
+    offsets: list[int]
+    """Place of each page's directory; the last one may be beyond the end of a file that is cut short."""
+    n_pixels: int
+    """Pixels of all pages, or of their tiles where these are larger."""
+    tag_bytes: int
+    """Bytes of all values outside of the directories."""
+
+
+Buffer = bytes | memoryview
+
+
+class TiffFormat:
+    """Byte order and widths of a TIFF file, classic or BigTIFF."""
+
+    def __init__(self, header: bytes) -> None:
+        self.order = "<" if header[:2] == b"II" else ">"
+        self.is_big = b"+" in header[2:4]
+        pointer, count, entry = ("Q", "Q", "HHQ8s") if self.is_big else ("I", "H", "HHI4s")
+        self.pointer, self.count = struct.Struct(self.order + pointer), struct.Struct(self.order + count)
+        self.entry = struct.Struct(self.order + entry)
+        self.header_size = 16 if self.is_big else 8
+
+    def first_directory(self, data: Buffer) -> int:
+        offset: int = self.pointer.unpack_from(data, self.header_size - self.pointer.size)[0]
+        return offset
+
+    def read_directory(self, data: Buffer, offset: int) -> tuple[list[Tag], int]:
+        """Return the entries of a directory and the place of the next; struct.error where they are cut short."""
+        start = offset + self.count.size
+        end = start + self.count.unpack_from(data, offset)[0] * self.entry.size
+        if end > len(data):
+            raise struct.error("a directory is cut short")
+        tags = list(map(Tag._make, self.entry.iter_unpack(data[start:end])))
+        next_offset = self.pointer.unpack_from(data, end)[0] if end + self.pointer.size <= len(data) else 0
+        return tags, next_offset
+
+    def n_bytes(self, tag: Tag) -> int:
+        """Return the size of a tag's values."""
+        return tag.count * (_TYPE_SIZES[tag.type] if tag.type < len(_TYPE_SIZES) else 0)
+
+    def end(self, tag: Tag) -> int:
+        """Return the place in the file after a tag's values; 0 where they are in the directory."""
+        size = self.n_bytes(tag)
+        return 0 if size <= len(tag.field) else int(self.pointer.unpack(tag.field)[0]) + size
+
+    def values(self, data: Buffer, tag: Tag) -> bytes:
+        """Return the bytes of a tag's values, fewer where the file is cut short."""
+        size = self.n_bytes(tag)
+        if size <= len(tag.field):
+            return tag.field[:size]
+        (start,) = self.pointer.unpack(tag.field)
+        return bytes(data[start : start + size])
+
+    def integers(self, data: Buffer, tag: Tag) -> tuple[int, ...]:
+        """Return a tag's unsigned integers; struct.error where bytes are missing, KeyError where it holds other values."""
+        return struct.unpack(f"{self.order}{tag.count}{_INTEGER_CODES[tag.type]}", self.values(data, tag))
+
+    def first_integer(self, tag: Tag) -> int:
+        """Return the integer that a tag of one value holds."""
+        code = _INTEGER_CODES.get(tag.type)
+        if code is None or tag.count != 1 or self.n_bytes(tag) > len(tag.field):
+            return 0
+        value: int = struct.unpack_from(self.order + code, tag.field)[0]
+        return value
+
+
+def walk_directories(name: object, data: Buffer, max_pages: int) -> TiffDirectories:
+    """Walk the directories of a TIFF file, in a time that grows with the file's size and with nothing that it claims.
+
+    A chain that leads back to a page ends there.
+
+    Args:
+        name: names the file at the beginning of an error's message.
+        data: the file's bytes.
+        max_pages: number of pages from which the file is refused.
+
+    Raises:
+        FileError: the file has more pages, or the directories claim more than such a file can hold.
+    """
+    tiff, offsets, visited = TiffFormat(bytes(data[:16])), [], set()
+    n_pixels = tag_bytes = n_tags = 0
+    max_tag_bytes, max_tags = max(_MIN_TAG_BYTES, 2 * len(data)), max(_MIN_TAGS, len(data) // 8)
+    try:
+        offset = tiff.first_directory(data)
+        while offset and offset not in visited:
+            if len(offsets) == max_pages:
+                raise FileError(
+                    str(name), f"{name} has more than {max_pages:,} pages; split it into files of at most so many."
+                )
+            offsets.append(offset)
+            visited.add(offset)
+            tags, offset = tiff.read_directory(data, offset)
+            n_tags += len(tags)
+            sizes = dict.fromkeys((_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH), 0)
+            for tag in tags:
+                size = tiff.n_bytes(tag)
+                if size > len(tag.field):
+                    tag_bytes += min(size, len(data))
+                elif tag.number in sizes:
+                    sizes[tag.number] = tiff.first_integer(tag)
+            n_pixels += max(sizes[_WIDTH] * sizes[_LENGTH], sizes[_TILE_WIDTH] * sizes[_TILE_LENGTH])
+            if tag_bytes > max_tag_bytes or n_tags > max_tags:
+                raise FileError(
+                    str(name),
+                    f"{name} has tags that claim more than the whole file holds; it is damaged, or made to take up time. Save "
+                    "it again.",
+                )
+    except struct.error:  # the page before is the last one that can be read
+        pass
+    return TiffDirectories(offsets, n_pixels, tag_bytes)
