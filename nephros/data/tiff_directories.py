@@ -21,8 +21,7 @@ class Tag(NamedTuple):
 
     number: int
     type: int
-    count: int
-    """Number of values."""
+    n_values: int
     field: bytes
     """The values themselves if they fit, else their place in the file."""
 
@@ -69,7 +68,7 @@ class TiffFormat:
 
     def n_bytes(self, tag: Tag) -> int:
         """Return the size of a tag's values."""
-        return tag.count * (_TYPE_SIZES[tag.type] if tag.type < len(_TYPE_SIZES) else 0)
+        return tag.n_values * (_TYPE_SIZES[tag.type] if tag.type < len(_TYPE_SIZES) else 0)
 
     def end(self, tag: Tag) -> int:
         """Return the place in the file after a tag's values; 0 where they are in the directory."""
@@ -86,12 +85,12 @@ class TiffFormat:
 
     def integers(self, data: Buffer, tag: Tag) -> tuple[int, ...]:
         """Return a tag's unsigned integers; struct.error where bytes are missing, KeyError where it holds other values."""
-        return struct.unpack(f"{self.order}{tag.count}{_INTEGER_CODES[tag.type]}", self.values(data, tag))
+        return struct.unpack(f"{self.order}{tag.n_values}{_INTEGER_CODES[tag.type]}", self.values(data, tag))
 
     def first_integer(self, tag: Tag) -> int:
         """Return the integer that a tag of one value holds."""
         code = _INTEGER_CODES.get(tag.type)
-        if code is None or tag.count != 1 or self.n_bytes(tag) > len(tag.field):
+        if code is None or tag.n_values != 1 or self.n_bytes(tag) > len(tag.field):
             return 0
         value: int = struct.unpack_from(self.order + code, tag.field)[0]
         return value
@@ -110,7 +109,9 @@ def walk_directories(name: object, data: Buffer, max_pages: int) -> TiffDirector
     Raises:
         FileError: the file has more pages, or the directories claim more than such a file can hold.
     """
-    tiff, offsets, visited = TiffFormat(bytes(data[:16])), [], set()
+    tiff = TiffFormat(bytes(data[:16]))
+    offsets: list[int] = []
+    visited: set[int] = set()
     n_pixels = tag_bytes = n_tags = 0
     max_tag_bytes, max_tags = max(_MIN_TAG_BYTES, 2 * len(data)), max(_MIN_TAGS, len(data) // 8)
     try:

@@ -110,7 +110,7 @@ class TiffPages:
                 parts.append(values)
                 values = form.pointer.pack(position)
                 position += len(parts[-1])
-            directory.append(form.entry.pack(tag.number, type_number, tag.count, values))
+            directory.append(form.entry.pack(tag.number, type_number, tag.n_values, values))
         head = self._data[: form.header_size - form.pointer.size] + form.pointer.pack(form.header_size)
         return b"".join([head, *directory, form.pointer.pack(0), *parts])
 
