@@ -33,11 +33,11 @@ def data_info(argv: list[str]) -> int:
 
 def _print_summary(summary: DatasetSummary) -> None:
     from nephros.console import table_console
-    from nephros.text_tables import terminal_table
+    from nephros.text_tables import pluralize, terminal_table
 
     console = table_console()
     height, width = summary.image_size
-    console.print(f"{summary.title}: {summary.task}, {height}x{width} pixels, {summary.channels} channel(s)")
+    console.print(f"{summary.title}: {summary.task}, {height}x{width} pixels, {pluralize(summary.channels, 'channel')}")
     for name in ("path", "sha256", "detail", "license"):
         if value := getattr(summary, name):
             console.print(f"{name}: {value}")
@@ -177,7 +177,8 @@ def _print_metadata(metadata: PreparationMetadata) -> None:
             f", {counts.too_small:,} of them smaller than {metadata.min_volume:g} {metadata.min_volume_unit}"
         )
     console.print(f"nuclei: {counts.kept:,} ({counts.at_border:,} of {counts.segmented:,} at the border{dropped_text})")
-    console.print(f"voxel size (z, y, x): {format_voxel_size(metadata.voxel_size_um)} ({metadata.voxel_size_source})")
+    source = metadata.voxel_size_source.replace("voxel_size parameter", "--voxel-size")
+    console.print(f"voxel size (z, y, x): {format_voxel_size(metadata.voxel_size_um)} ({source})")
     if metadata.target_voxel_size_um is None:
         console.print("resampled: no, the stack's voxels are used as they are")
     else:
@@ -187,12 +188,12 @@ def _print_metadata(metadata: PreparationMetadata) -> None:
             f"({to_command_line(metadata.target_voxel_size_source or '')})"
         )
     console.print(
-        f"8 bits: {limits.black_level:,.6g} becomes 0 (percentile {limits.black_percentile:.4g} of the stack's voxels) and "
+        f"intensity: {limits.black_level:,.6g} becomes 0 (percentile {limits.black_percentile:.4g} of the stack's voxels) and "
         f"{limits.white_level:,.6g} becomes 255 (percentile {limits.white_percentile:.5g})"
     )
     console.print(f"rule: {limits.rule}")
     console.print(
-        f"result: mean {limits.pixel_mean:.3f}, std {limits.pixel_std:.3f} "
+        f"pixels of the crops: mean {limits.pixel_mean:.3f}, std {limits.pixel_std:.3f} "
         f"(TissueMNIST: {PIXEL_MEAN:.3f} and {PIXEL_STD:.3f})"
     )
     if metadata.class_labels:

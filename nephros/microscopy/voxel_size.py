@@ -20,8 +20,8 @@ TissueMNIST's own images agree: the median area of their nuclei is that of a dis
 micrometers at 0.5 per pixel. The 1 along z is a guess from the shape of the crops: their 7 slices then contain such a nucleus.
 """
 TRAINING_VOXEL_SIZE_SOURCE = (
-    "assumed: in the plane from a third party (VoCell's table of data sets), which the size of the nuclei supports; along z a "
-    "guess; `target_voxel_size` overrides it"
+    "assumed for the training data: in the plane from VoCell's table of data sets, which the size of the nuclei supports; along "
+    "z a guess; `target_voxel_size` overrides it"
 )
 
 _TARGET_SIZE_SOURCES: dict[VoxelSize | None, str | None] = {None: None, TRAINING_VOXEL_SIZE: TRAINING_VOXEL_SIZE_SOURCE}

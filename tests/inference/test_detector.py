@@ -60,7 +60,7 @@ def test_a_feature_distance_above_the_threshold_or_nan_is_a_reason() -> None:
     assert find_ood_reasons(detector, images, np.full(3, 1.0)) == ((), (), ())
     within, above, nan = find_ood_reasons(detector, images, np.array([1.0, 3.5, np.nan]))
     assert within == ()
-    assert "(distance 3.5, cells up to 3)" in above[0]
+    assert "(distance 3.5, typical up to 3)" in above[0]
     assert "distance nan" in nan[0]
     assert find_ood_reasons(None, images, np.full(3, 9.0)) == ((), (), ())
 

@@ -100,7 +100,7 @@ def test_images_table_and_metadata_describe_every_nucleus(stack: Path, tissue: S
     assert metadata["target_voxel_size_source"].startswith("assumed")
     assert metadata["mask"]["method"] == "user-provided mask"
     assert metadata["format"] == 2
-    for text in (f"nuclei: {len(ids)}", "assumed", "percentile", "result: mean", "cells.npz"):
+    for text in (f"nuclei: {len(ids)}", "assumed", "percentile", "pixels of the crops: mean", "cells.npz"):
         assert text in out
 
 

@@ -116,8 +116,9 @@ def find_ood_reasons(
         low, high = detector["ranges"][name]["low"], detector["ranges"][name]["high"]
         for out_of_range, reason in ((values[:, column] < low, low_reason), (values[:, column] > high, high_reason)):
             for i in np.flatnonzero(out_of_range):
+                numbers = [_format_statistic(value) for value in (values[i, column], low, high)]
                 reasons_by_cell[i].append(
-                    f"{reason} ({name} {values[i, column]:.3g}, training cells {low:.3g} to {high:.3g})"
+                    f"{reason} ({name} {numbers[0]}, training cells {numbers[1]} to {numbers[2]})"
                 )
     distances: list[tuple[str, float, NDArray[Any]]] = []
     if (structure := detector["structure"]) is not None:
@@ -126,8 +127,13 @@ def find_ood_reasons(
         distances.append((FEATURE_DISTANCE_REASON, detector["feature_distance"]["threshold"], feature_distance))
     for reason, threshold, cell_distances in distances:
         for i in np.flatnonzero(~(cell_distances <= threshold)):  # NaN too is out of distribution
-            reasons_by_cell[i].append(f"{reason} (distance {cell_distances[i]:.3g}, cells up to {threshold:.3g})")
+            reasons_by_cell[i].append(f"{reason} (distance {cell_distances[i]:.3g}, typical up to {threshold:.3g})")
     return tuple(map(tuple, reasons_by_cell))
+
+
+def _format_statistic(value: float) -> str:
+    """Return a number with three digits, or all those before the point: 0.123, 12.3, 12,345."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def image_statistics(cells: NDArray[np.uint8]) -> NDArray[np.float32]:
