@@ -84,6 +84,19 @@ def test_the_white_level_of_16_bit_images_can_be_set(server: LiveServer) -> None
     assert result["probabilities"] == pytest.approx(plain["probabilities"], abs=2e-6)
 
 
+def test_a_color_plane_is_found_or_chosen(server: LiveServer) -> None:
+    blue, two_colors = np.zeros((2, *CELLS[0].shape, 3), dtype=np.uint8)
+    blue[..., 2] = CELLS[0]
+    two_colors[..., 0], two_colors[..., 1] = CELLS[0], CELLS[1]
+    files = [("blue.png", encode_image(blue)), ("two.png", encode_image(two_colors))]
+    (plain,) = server.predict([("a.png", CELL_PNG)])
+    found, refused = server.predict(files)
+    assert found["probabilities"] == plain["probabilities"]
+    assert "`channel`" in refused["error"]
+    (chosen,) = server.predict(files[1:], "?channel=0")
+    assert chosen["probabilities"] == plain["probabilities"]
+
+
 def test_a_3d_stack_gets_an_error_and_other_files_a_prediction(server: LiveServer) -> None:
     tifffile.imwrite(stack := io.BytesIO(), np.zeros((3, 40, 40), np.uint8), ome=True, metadata={"axes": "ZYX"})
     stack_result, cell_result = server.predict([("kidney.ome.tif", stack.getvalue()), ("a.png", CELL_PNG)])

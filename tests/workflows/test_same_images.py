@@ -27,6 +27,12 @@ from nephros.exporters.loading import load_predictor
 from nephros.exporters.packaging import build_export_bundle
 from nephros.inference.reader import CellReader
 from nephros.runs import RunFolder
+from nephros.server.app import create_app
+from nephros.server.limits import BATCH_LIMITS, RequestLimits
+from nephros.server.openapi import version_response
+from nephros.server.service import Service
+from tests.server.call_app import call_app
+from tests.server.live_server import multipart_body
 from tests.workflows.test_train import QUICK
 
 
@@ -270,3 +276,23 @@ def test_the_command_line_chooses_levels_and_planes(tmp_path: Path, capsys: pyte
     assert "1 channel(s)" in shown
     assert "maximum, 3136, becomes 255" in shown
     assert "blue plane taken for the image (20 of 20 images)" in shown
+
+
+def test_the_server_uses_the_level_of_the_training_images(deep_run: RunFolder, deep_folder: Path) -> None:
+    predictor = load_predictor(deep_run.root)
+    paths = sorted((deep_folder / "disc").iterdir())[:3]
+    service = Service(predictor)
+    try:
+        info = version_response(service, RequestLimits(), BATCH_LIMITS).model.input
+        assert info.white_level == predictor.input_conversion.white_level
+        app = create_app(service, [])
+        for files in (paths, paths[1:2]):
+            status, text = call_app(
+                app, "POST", "/predict", multipart_body([(p.name, p.read_bytes()) for p in files])[0]
+            )
+            assert status == 200
+            expected = nephros.predict(files, predictor).probabilities
+            results = json.loads(text)["results"]
+            assert np.allclose([result["probabilities"] for result in results], expected, atol=2e-6)
+    finally:
+        service.close()

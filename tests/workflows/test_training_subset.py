@@ -18,6 +18,7 @@ from nephros.data.subset import resplit_train_val, subset_train
 from nephros.exporters.model_card_markdown import card_to_markdown
 from nephros.exporters.packaging import probabilities_only
 from nephros.inference.model_card import training_subset
+from nephros.inference.predictor import Predictor
 from nephros.recipe import ClassicalConfig, KNNConfig, ModelConfig, Recipe
 from nephros.reporting.comparison.page import write_comparison
 from nephros.reporting.plots.accuracy_charts import plot_leaderboard
@@ -99,7 +100,7 @@ def test_the_card_says_it_in_its_title_and_beside_its_metrics(subset_run: RunFol
 
 
 def test_the_server_says_it(subset_run: RunFolder) -> None:
-    predictor = SimpleNamespace(card=probabilities_only(subset_run)[1], class_names=("a", "b"))
+    predictor = Predictor(*probabilities_only(subset_run))
     service = cast(Service, SimpleNamespace(predictor=predictor, reference_index=None))
     assert version_response(service, RequestLimits(), BATCH_LIMITS).model.training_subset == SUBSET
 
