@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from nephros.data.decoded_image import DecodedImage
-from nephros.data.image_decoding import decode_image, strict_pillow_warnings
+from nephros.data.image_decoding import decode_image, decode_pages, strict_pillow_warnings
 from nephros.errors import FileError, MissingDependency
 
 RNG = np.random.default_rng(0)
@@ -292,3 +292,37 @@ def test_without_tifffile_the_error_says_how_to_install_it(monkeypatch: pytest.M
             decode(data)
     assert np.array_equal(decode(WIDE_COLOR["png"]).pixels, RGB)  # by Pillow alone
     assert np.array_equal(decode(plain).pixels, GRAY)
+
+
+PAGES: dict[str, tuple[NDArray[Any], dict[str, Any]]] = {
+    "gray": (GRAY, {}),
+    "floats": (GRAY.astype(np.float32), {}),
+    "signed": (GRAY.astype(np.int16), {}),
+    "color": (RGB, {"photometric": "rgb"}),
+    "planes": (np.moveaxis(RGB, 2, 0), {"photometric": "rgb", "planarconfig": "separate"}),
+    "inverted": (RGB8[..., 0], {"photometric": "miniswhite"}),
+    "look-up table": (RGB8[..., 0], {"photometric": "palette", "colormap": GREEN.astype(np.uint16) * 257}),
+    "turned": (GRAY, {"extratags": [(274, 3, 1, 6, True)], "metadata": None}),
+    "compressed": (GRAY, {"compression": "zstd"}),
+    "predicted": (RGB, {"photometric": "rgb", "compression": "lzw", "predictor": True}),
+    "two samples": (RGB8[..., :2], {"planarconfig": "contig"}),
+    "with alpha": (np.dstack([RGB8, RGB8[..., :1]]), {"photometric": "rgb", "extrasamples": ["unassalpha"]}),
+    "bits": (GRAY > 2000, {}),
+}
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_of_several_is_read_as_a_file_of_its_own(name: str, byteorder: str) -> None:
+    pixels, kwargs = PAGES[name]
+    single = decode(tiff(pixels, byteorder=byteorder, **kwargs))
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file, byteorder=byteorder) as writer:
+        for _ in range(2):
+            writer.write(pixels, contiguous=False, **{"photometric": "minisblack", "metadata": None, **kwargs})
+    with strict_pillow_warnings():
+        pages = list(decode_pages("cell", file.getvalue()))
+    assert len(pages) == 2
+    for page in pages:
+        assert np.array_equal(page.pixels, single.pixels)
+        assert (page.layout, page.notes) == (single.layout, single.notes)
