@@ -6,7 +6,7 @@ import io
 import struct
 import sys
 import zlib
-from typing import Any
+from typing import Any, Literal
 
 import imagecodecs
 import numpy as np
@@ -313,7 +313,7 @@ PAGES: dict[str, tuple[NDArray[Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_of_several_is_read_as_a_file_of_its_own(name: str, byteorder: str) -> None:
+def test_a_page_of_several_is_read_as_a_file_of_its_own(name: str, byteorder: Literal["<", ">"]) -> None:
     pixels, kwargs = PAGES[name]
     single = decode(tiff(pixels, byteorder=byteorder, **kwargs))
     file = io.BytesIO()
