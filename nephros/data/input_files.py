@@ -172,5 +172,7 @@ def read_npy_header(file: IO[bytes], name: object) -> NpyHeader:
         raise ValueError(f"a header of {n_bytes:,} bytes")
     header = NpyHeader(*read_header(io.BytesIO(length + file.read(n_bytes))))
     if header.dtype.hasobject:
-        raise FileError(str(name), f"{name} holds pickled Python objects, which are never opened; save it as numbers.")
+        raise FileError(
+            str(name), f"{name} holds pickled Python objects, which are never opened; save it as numbers or text."
+        )
     return header

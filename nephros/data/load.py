@@ -201,7 +201,7 @@ def _open_source(
     if path.is_dir() or path.suffix.lower() in TABLE_SUFFIXES:
         return open_folder(path, size=size, seed=seed, groups=groups, conversion=conversion, shape=shape)
     if path.exists() or path.suffix or path.name != source:
-        return open_npz(path)
+        return open_npz(path, seed=seed, groups=groups, conversion=conversion)
     raise UnknownName(
         "source",
         source,

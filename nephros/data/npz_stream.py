@@ -15,10 +15,10 @@ from nephros.data.image_decoding import MAX_PIXELS
 from nephros.data.input_conversion import MIN_SIDE
 from nephros.data.input_files import InputFile, read_npy_header
 from nephros.data.npz_archive import open_archive, read_member_header, translate_read_errors
+from nephros.data.npz_images import image_shape, is_channels_first
+from nephros.data.npz_layout import find_image_arrays
 from nephros.errors import FileError, NephrosError
 
-IMAGE_ARRAY_SPLITS = {"images": "", "train_images": "train", "val_images": "val", "test_images": "test"}
-"""Names of arrays that hold images -> the split, or an empty string for images of no split."""
 STREAM_BYTES = 4 << 20
 """Bytes of images per batch."""
 
@@ -30,14 +30,11 @@ class ImageArray:
     path: InputFile
     name: str
     shape: tuple[int, ...]
-    """(n, h, w), (n, h, w, 1) or (n, h, w, 3)."""
+    """(n, h, w), (n, h, w, 1) or (n, h, w, 3), or with the channels before h."""
     dtype: np.dtype[Any]
-    """uint8 or uint16."""
-
-    @property
-    def split(self) -> str:
-        """``train``, ``val``, ``test`` or an empty string."""
-        return IMAGE_ARRAY_SPLITS[self.name]
+    """uint8, uint16 or a floating-point type."""
+    split: str = ""
+    """``train``, ``val``, ``test`` or an empty string."""
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -62,6 +59,7 @@ class ImageArray:
                 if len(data) != n_images * image_bytes:
                     raise EOFError("too short")
                 images = np.frombuffer(data, self.dtype).reshape(n_images, *self.shape[1:])
+                images = np.moveaxis(images, 1, 3) if is_channels_first(self.shape) else images
                 yield images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
             if file.read(1):  # reading to the end also checks the archive's checksum
                 raise EOFError("too long")
@@ -88,19 +86,16 @@ class UnreadableInput:
 def open_image_arrays(path: InputFile) -> list[ImageArray | UnreadableInput]:
     """Open the arrays of images in an npz file, in the file's order.
 
-    These are ``images``, ``train_images``, ``val_images`` and ``test_images``, as far as the file has them; other arrays are
-    ignored. An array that does not hold 8- or 16-bit images becomes an `UnreadableInput`.
+    These are ``images``, ``train_images``, ``val_images`` and ``test_images``, or arrays of similar names such as ``x_test``, as
+    far as the file has them; other arrays are ignored. An array that does not hold images becomes an `UnreadableInput`.
 
     Raises:
         FileError: the file is missing or damaged, or has none of these arrays.
     """
     with open_archive(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        arrays = [
-            _open_or_unreadable(path, archive, name, member)
-            for name, member in members.items()
-            if name in IMAGE_ARRAY_SPLITS
-        ]
+        names = find_image_arrays(list(members), lambda name: read_member_header(path, archive, name, members[name])[0])
+        arrays = [_open_or_unreadable(path, archive, name, members[name], split) for name, split in names.items()]
     if not arrays:
         array_names = ", ".join(sorted(members)[:5]) or "nothing"
         raise FileError(
@@ -110,23 +105,24 @@ def open_image_arrays(path: InputFile) -> list[ImageArray | UnreadableInput]:
     return arrays
 
 
-def _open_or_unreadable(path: InputFile, archive: ZipFile, name: str, member: ZipInfo) -> ImageArray | UnreadableInput:
+def _open_or_unreadable(
+    path: InputFile, archive: ZipFile, name: str, member: ZipInfo, split: str
+) -> ImageArray | UnreadableInput:
     try:
-        return _open_array(path, archive, name, member)
+        return _open_array(path, archive, name, member, split)
     except NephrosError as error:
-        return UnreadableInput(path, str(error), IMAGE_ARRAY_SPLITS[name])
+        return UnreadableInput(path, str(error), split)
 
 
-def _open_array(path: InputFile, archive: ZipFile, name: str, member: ZipInfo) -> ImageArray:
+def _open_array(path: InputFile, archive: ZipFile, name: str, member: ZipInfo, split: str) -> ImageArray:
     shape, dtype = read_member_header(path, archive, name, member)
-    if dtype not in (np.uint8, np.uint16):
+    if dtype not in (np.uint8, np.uint16) and dtype.kind != "f":
         raise FileError(str(path), f"{path}: {name} is {dtype}; convert it to uint8 or uint16.")
-    if len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,)):
-        raise FileError(str(path), f"{path}: {name} has shape {shape}; it must be (n, h, w) or (n, h, w, 3).")
+    height, width, _ = image_shape(path, name, shape)
     if shape[0] == 0:
         raise FileError(str(path), f"{path}: {name} is empty; leave it out.")
-    if min(shape[1:3]) < MIN_SIDE or shape[1] * shape[2] > MAX_PIXELS:
+    if min(height, width) < MIN_SIDE or height * width > MAX_PIXELS:
         raise FileError(
-            str(path), f"{path}: {name} has images of {shape[1]}x{shape[2]} pixels, too small or too large for cells."
+            str(path), f"{path}: {name} has images of {height}x{width} pixels, too small or too large for cells."
         )
-    return ImageArray(path, name, shape, dtype)
+    return ImageArray(path, name, shape, dtype, split)

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from nephros.data.dataset import SPLITS
 
-_HOLDOUT = "holdout"
+HOLDOUT = "holdout"
 """A split that is test beside a validation split, and validation beside a test split."""
-_SPLIT_OF_WORD = {
+SPLIT_OF_WORD = {
     "train": "train",
     "training": "train",
     "trn": "train",
@@ -22,12 +22,13 @@ _SPLIT_OF_WORD = {
     "test": "test",
     "testing": "test",
     "tst": "test",
-    "holdout": _HOLDOUT,
-    "heldout": _HOLDOUT,
-    "eval": _HOLDOUT,
-    "evaluation": _HOLDOUT,
+    "holdout": HOLDOUT,
+    "heldout": HOLDOUT,
+    "eval": HOLDOUT,
+    "evaluation": HOLDOUT,
 }
-_TOKEN = re.compile(rf"({'|'.join(sorted(_SPLIT_OF_WORD, key=len, reverse=True))})(set|split|data|images|imgs)?[0-9]*")
+"""Word -> split, in lower case; for some words what the split is depends on the others."""
+_TOKEN = re.compile(rf"({'|'.join(sorted(SPLIT_OF_WORD, key=len, reverse=True))})(set|split|data|images|imgs)?[0-9]*")
 _FILLERS = re.compile("(set|split|data|dataset|images?|imgs?|folder|files?|[0-9]+)")
 
 
@@ -59,7 +60,7 @@ def find_splits(names: Iterable[str]) -> dict[str, str]:
         first, second = (min(next(iter(ranked.values())))[1] for ranked in list(sets.values())[:2])
         raise DuplicateSplitError(f"{first} and {second} belong to two sets of splits")
     splits = {split: _plainest(split, ranked) for split, ranked in sets.get("", next(iter(sets.values()))).items()}
-    if holdout := splits.pop(_HOLDOUT, ""):
+    if holdout := splits.pop(HOLDOUT, ""):
         splits.setdefault("val" if "test" in splits else "test", holdout)
     return {split: splits[split] for split in SPLITS if split in splits}
 
@@ -85,9 +86,9 @@ def _parse(name: str) -> tuple[str, str, int] | None:
     words, splits = [], []
     for token in tokens.split():
         if match := _TOKEN.fullmatch(token):
-            splits.append(_SPLIT_OF_WORD[match[1]])
+            splits.append(SPLIT_OF_WORD[match[1]])
         elif not _FILLERS.fullmatch(token):
             words.append(token)
     if len(splits) != 1:
         return None
-    return splits[0], " ".join(words), 0 if tokens == splits[0] else 1 if tokens in _SPLIT_OF_WORD else 2
+    return splits[0], " ".join(words), 0 if tokens == splits[0] else 1 if tokens in SPLIT_OF_WORD else 2

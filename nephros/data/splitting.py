@@ -202,14 +202,14 @@ def _check_groups(
     groups_text: str,
 ) -> None:
     """Raise FileError where too few groups leave a drawn split with fewer than two classes, which nothing can be measured on."""
+    around = "; or as folders, where the folders of patients hold class folders" if "subfolders" in groups_text else ""
     for split in drawn:
         if len(np.unique(labels[index == split])) < 2:
             raise FileError(
                 path,
                 f"{path} has {groups_text}, too few to draw {SPLITS[split]} from so that all images of a group are in one split "
                 f"and each split has two classes or more; a class needs at least {len({_TRAIN, *drawn})} groups. If these are no "
-                "patients or slides, give `groups` as none, which splits by image; or as folders, where the folders of patients "
-                "hold class folders.",
+                f"patients or slides, give `groups` as none, which splits by image{around}.",
             )
 
 

@@ -268,14 +268,12 @@ def test_a_missing_array_is_named(tmp_path: Path, name: str) -> None:
     assert_rejected(write_npz(tmp_path / "part.npz", contents), f"has no {name};", "train_, val_ and test_")
 
 
-WITH_NAN = np.full((24, 28, 28), np.nan, dtype=np.float32)
 BAD: dict[str, tuple[Arrays, list[str]]] = {
     "float images": (
         {"train_images": np.zeros((24, 28, 28), np.float32)},
-        ["train_images is float32", "convert it to uint8"],
+        ["train_images is float32", "val_images is uint8", "same type"],
     ),
-    "NaN images": ({"train_images": WITH_NAN}, ["contains NaN"]),
-    "16-bit images": ({"val_images": np.zeros((8, 28, 28), np.uint16)}, ["val_images is uint16", "uint8"]),
+    "16-bit images": ({"val_images": np.zeros((8, 28, 28), np.uint16)}, ["val_images is uint16", "same type"]),
     "flat images": ({"val_images": np.zeros((8, 784), np.uint8)}, ["val_images has shape (8, 784)", "(n, h, w)"]),
     "two channels": ({"val_images": np.zeros((8, 28, 28, 2), np.uint8)}, ["shape (8, 28, 28, 2)"]),
     "no pixels": ({"val_images": np.zeros((8, 0, 28), np.uint8)}, ["shape (8, 0, 28)"]),
@@ -283,9 +281,9 @@ BAD: dict[str, tuple[Arrays, list[str]]] = {
     "lengths": ({"test_labels": np.zeros(15, np.uint8)}, ["test_labels has shape (15,) for 16 images"]),
     "sizes": ({"val_images": np.zeros((8, 32, 28), np.uint8)}, ["32x28 pixels", "28x28 pixels", "the same size"]),
     "channels": ({"val_images": np.zeros((8, 28, 28, 3), np.uint8)}, ["val_images has 3 channels", "1;"]),
-    "float labels": ({"val_labels": np.zeros(8)}, ["val_labels is float64", "must be integers"]),
+    "float labels": ({"val_labels": np.arange(8) + 0.5}, ["val_labels is float64", "0.5", "whole numbers"]),
     "NaN labels": ({"val_labels": np.full(8, np.nan)}, ["val_labels is float64 and contains NaN"]),
-    "multi-label": ({"val_labels": np.zeros((8, 14), np.uint8)}, ["14 labels per image", "not supported"]),
+    "multi-label": ({"val_labels": np.zeros((8, 14), np.uint8)}, ["14 columns", "8 of 8 rows", "not supported"]),
     "negative": ({"val_labels": np.array([-1, *range(7)])}, ["val_labels has the label -1"]),
     "huge label": ({"val_labels": np.full(8, 2**62)}, [f"the label {2**62}"]),
     "stray label": ({"val_labels": np.full(8, 10**9)}, ["go up to 1000000000", "class 8 is missing from train"]),

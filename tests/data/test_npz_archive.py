@@ -29,7 +29,7 @@ CELLS = square_images(3, 4, 0)[0]
 def _small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits at which hostile files take no time to make."""
     monkeypatch.setattr(npz_archive, "_MIN_BOMB_BYTES", 20 << 20)
-    monkeypatch.setattr(npz, "_MAX_CLASS_NAMES_BYTES", 100_000)
+    monkeypatch.setattr(npz, "MAX_NAMES_BYTES", 100_000)
 
 
 def _npy(header: str, version: int = 1, length: int | None = None) -> bytes:

@@ -42,7 +42,7 @@ EXPECTED: dict[str, str] = {
     "stack-of-nothing.ome.tif": "every voxel is 0",
     "pickled.npz one-array-pickled.npz odd-dtype.npz pickle.png": "never opened",
     "path-traversal.npz empty-archive.npz": "holds no images",
-    "floats.npz": "convert it to uint8",
+    "floats.npz": "not numbers",
     "no-cells.npz": "is empty; leave it out",
     "empty.npz empty.png": "is empty (0 bytes)",
     "text.npz": "is not an .npz file",
