@@ -39,7 +39,7 @@ class PredictParams(BaseModel):
         0, ge=0, le=20, description="Add this many similar_cells, if the server has reference cells."
     )
     detail_limit: int = Field(
-        NO_LIMIT, ge=0, description="Add previews, saliency maps and similar cells to the rows below this one only."
+        NO_LIMIT, ge=0, description="Add previews, saliency maps and similar cells to this many rows, the first ones."
     )
 
     @property
@@ -51,7 +51,7 @@ class PredictParams(BaseModel):
 class StreamParams(PredictParams):
     """Query parameters of /predict/batch."""
 
-    offset: int = Field(0, ge=0, description="Predict rows from this one on.")
+    offset: int = Field(0, ge=0, description="First row to predict, from 0.")
     limit: int = Field(NO_LIMIT, ge=1, description="Predict at most this many rows.")
 
     @property
@@ -71,8 +71,8 @@ class SaliencyMap(BaseModel):
 class SimilarCellInfo(BaseModel):
     """A reference cell with similar features."""
 
-    label: int
-    class_name: str
+    label: int = Field(description="Number of its class.")
+    class_name: str = Field(description="Name of its class.")
     similarity: float = Field(description="Cosine similarity of the features: 1 is identical.")
     preview: str = Field(description="A PNG as a data: URI.")
 
@@ -86,7 +86,7 @@ class PredictionResult(BaseModel):
     class_name: str | None = Field(description="Name of the most probable class.")
     probabilities: list[float] | None = Field(description="Calibrated, one per class; they sum to 1.")
     prediction_set: list[int] | None = Field(
-        description="Labels, which include the true class as often as coverage asks."
+        description="Labels of the classes that contain the true one as often as coverage says."
     )
     is_ood: bool | None = Field(description="Whether the cell is out of distribution, unlike the training cells.")
     error: str | None = Field(description="Why there is no prediction, in one sentence.")
@@ -95,7 +95,7 @@ class PredictionResult(BaseModel):
     notes: list[str] = _optional("With details: conversions that made the image fit the model's input.")
     preview: str | None = _optional("With details: the cell as the model sees it, a PNG as a data: URI.")
     saliency_map: SaliencyMap | None = _optional(
-        "With explain. Null with an error and beyond detail_limit, as preview is."
+        "With explain; null with an error or beyond detail_limit, like preview."
     )
     similar_cells: list[SimilarCellInfo] = _optional(
         "With n_neighbors: the most similar cell first; empty if the server has no reference cells."
@@ -112,7 +112,7 @@ class PredictResponse(BaseModel):
 class StreamedResult(PredictionResult):
     """A line of /predict/batch: a result and its position in the upload."""
 
-    row: int = Field(description="From 0, in the order of the files; lines come in the order of completion.")
+    row: int = Field(description="From 0, in the order of the files; lines arrive in order of completion.")
 
 
 class StreamCompleted(BaseModel):
@@ -168,10 +168,12 @@ class ModelInfo(BaseModel):
     recipe: str
     training_data: str
     training_subset: str = Field(
-        description="Number of training images, where the model was trained on a subset; empty if on all."
+        description="Number of training images, if the model was trained on a subset; else empty."
     )
     test_accuracy: float | None = Field(description="Null if the model was not evaluated on test.")
-    test_setup: str | None = Field(description="What was evaluated on test: weights and views.")
+    test_setup: str | None = Field(
+        description="What was evaluated on test: precision of the weights, and views per image."
+    )
     weights_sha256: str
     precision: str
     tta_views: int = Field(description="Views per image whose probabilities are averaged.")
