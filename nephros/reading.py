@@ -15,13 +15,18 @@ import functools
 import json
 import math
 import re
+import stat
 import types
 import typing
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from nephros.errors import FileError, InvalidArgument, NephrosError
+
+if typing.TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MAX_JSON_BYTES = 1 << 25
 MAX_YAML_BYTES = 1 << 16
@@ -71,10 +76,15 @@ def describe_failure(error: Exception) -> str:
     return "it is damaged or of another kind"
 
 
+def check_is_file(path: Path) -> None:
+    """Raise MalformedContent for a device or a pipe, from which reading may never end; OSError where there is nothing."""
+    if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
+        raise MalformedContent("it is not a regular file")
+
+
 def read_bytes(path: Path, max_bytes: int) -> bytes:
     """Return the content of a regular file; MalformedContent for a device, a pipe, or a file of more than `max_bytes`."""
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise MalformedContent("it is not a regular file")
+    check_is_file(path)
     with open(path, "rb") as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
@@ -149,6 +159,30 @@ def _strict_loader() -> Any:
 
     StrictLoader.add_constructor("tag:yaml.org,2002:int", StrictLoader.construct_yaml_int)
     return StrictLoader
+
+
+def read_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an npz file by name; MalformedContent unless they are finite numbers of these shapes.
+
+    Their sizes are compared before anything is unpacked.
+    """
+    import numpy as np
+
+    check_is_file(path)
+    with zipfile.ZipFile(path) as archive:
+        for name, shape in shapes.items():
+            if archive.getinfo(f"{name}.npy").file_size > math.prod(shape) * 8 + 4096:
+                raise MalformedContent(f"'{name}' is larger than {shape}")
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in shapes}
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape or arrays[name].dtype.kind not in "fiu":
+            raise MalformedContent(
+                f"'{name}' is {arrays[name].dtype} {arrays[name].shape}, but it must be numbers {shape}"
+            )
+        if not np.isfinite(arrays[name]).all():
+            raise MalformedContent(f"'{name}' holds NaN or infinity")
+    return arrays
 
 
 T = typing.TypeVar("T")

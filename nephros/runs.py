@@ -10,16 +10,18 @@ The files of a run on synthetic cells have the prefix ``synthetic-``.
 from __future__ import annotations
 
 import contextlib
-import json
+import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
-from nephros.data.dataset import class_name_fault, describe_training_subset
+from nephros.data.dataset import SPLITS, class_name_fault, describe_training_subset
 from nephros.data.input_conversion import InputConversion
 from nephros.errors import FileError, InvalidArgument, LockedError
 from nephros.files import file_lock, remove_temporary_files, write_json
+from nephros.reading import MAX_JSON_BYTES, MalformedContent, decode, file_errors, parse_json, read_bytes, read_text
+from nephros.recipe import TTA_VIEW_COUNTS, Recipe
 
 RUN_FORMAT = "nephros-run-2"
 """Format of run.json; other formats can't be read."""
@@ -54,6 +56,39 @@ def describe_init(record: InitRecord) -> str:
     recipe = f"{record['recipe']}, " if record["recipe"] else ""
     layer = ", with a new last layer for other classes" if record["head"] == "new" else ""
     return f"{record['source']} ({recipe}weights {record['sha256'][:16]}){layer}"
+
+
+class DataRecord(TypedDict):
+    """`Provenance.to_dict` of the data."""
+
+    title: str
+    name: str
+    split: str
+    path: str
+    sha256: str
+    key: str | None
+    detail: str
+
+
+class DataRequest(TypedDict):
+    """Arguments of `nephros.data.load.load_request`, which loads the same data again."""
+
+    source: str
+    size: int | None
+    seed: int
+    subset: NotRequired[int | None]
+    resplit: NotRequired[list[int] | None]
+    white_level: NotRequired[float | None]
+    channel: NotRequired[int | None]
+    groups: NotRequired[str]
+    resize: NotRequired[Literal["letterbox", "stretch"]]
+
+
+class _InputSpecRecord(TypedDict):
+    channels: int
+    height: int
+    width: int
+    n_classes: int
 
 
 @dataclass(frozen=True)
@@ -112,6 +147,8 @@ class RunInfo:
     input_conversion: dict[str, Any] = field(default_factory=lambda: {"resize": "stretch"})
     """InputConversion.to_dict() of the data; runs of earlier versions stretched a folder's images."""
     warnings: list[str] = field(default_factory=list)
+    weights_sha256: str = ""
+    """SHA-256 of weights.safetensors; empty before there is one, and in runs from before it was stored."""
     format: str = RUN_FORMAT
 
     @property
@@ -191,36 +228,77 @@ class RunFolder:
         write_json(self.file("run.json"), asdict(info))
 
     def info(self) -> RunInfo:
-        """Read run.json; FileError when it is damaged or of another format."""
+        """Read run.json; FileError when it is damaged, contradicts itself, or is of another format."""
         path = self.file("run.json")
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if values.get("format") == RUN_FORMAT:
-                values["device"] = values["device"].replace("CPU, 1 threads", "CPU, 1 thread")  # as once written
-                info = RunInfo(**values)
-                InputConversion.from_dict(info.input_conversion)
-                if not (fault := class_name_fault(info.class_names)):
-                    return info
-                raise ValueError(fault)
-            problem = (
-                f"has the format {values.get('format', 'of an earlier version')}, but this version reads {RUN_FORMAT}"
+        with file_errors(path, "train again with another `out`"):
+            values = parse_json(read_text(path, MAX_JSON_BYTES))
+            if not isinstance(values, dict) or values.get("format") != RUN_FORMAT:
+                raise MalformedContent(f"its format is not {RUN_FORMAT}, which this version reads")
+            info = decode(RunInfo, values)
+            device = info.device.replace("CPU, 1 threads", "CPU, 1 thread")  # as once written
+            return _checked(replace(info, device=device))
+
+    def recipe(self) -> Recipe:
+        """Read recipe.yaml; FileError when it is damaged, or is not the recipe that run.json names by its digest."""
+        from nephros.recipe_io import read_recipe
+
+        path, recipe_hash = self.file("recipe.yaml"), self.info().recipe_hash
+        recipe = read_recipe(path)
+        if hashlib.sha256(path.read_bytes()).hexdigest()[: len(recipe_hash)] != recipe_hash:
+            raise FileError(
+                path,
+                f"{path} has changed since the run started (run.json has the digest of another recipe): restore it, or train "
+                "again with a new `out`.",
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            problem = "is damaged"
-        raise FileError(path, f"{path} {problem}: train again with another `out`.") from None
+        return recipe
 
     def test_reads(self) -> list[TestRead]:
         """Return every read of the test split so far, in order."""
         log = self.file("test", "reads.jsonl")
         if not log.is_file():
             return []
-        return [_parse_test_read(line) for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
+        with file_errors(log, "restore it: it counts how often the test split was read"):
+            return [_parse_test_read(line) for line in read_bytes(log, MAX_JSON_BYTES).splitlines() if line.strip()]
 
 
-def _parse_test_read(line: str) -> TestRead:
+def _checked(info: RunInfo) -> RunInfo:
+    """Return the description of a run; MalformedContent if its parts contradict one another."""
+    decode(DataRecord, info.data, "data")
+    InputConversion.from_dict(asdict(decode(InputConversion, info.input_conversion, "input_conversion")))
+    request, spec = (
+        decode(DataRequest, info.data_request, "data_request"),
+        decode(_InputSpecRecord, info.input_spec, "input_spec"),
+    )
+    if unknown := sorted(set(request) - set(DataRequest.__annotations__)):
+        raise MalformedContent(f"'data_request.{unknown[0]}' is unknown to this version of nephros")
+    if fault := class_name_fault(info.class_names):
+        raise MalformedContent(fault)
+    n_classes = len(info.class_names)
+    counts = info.class_counts
+    for is_valid, clause in (
+        (info.status in ("training", "complete", "diverged"), "'status' is neither training, complete nor diverged"),
+        (n_classes >= 1, "'class_names' is empty"),
+        (spec["n_classes"] == n_classes, f"'input_spec' is of {spec['n_classes']} classes, but {n_classes} have names"),
+        (spec["channels"] in (1, 3) and min(spec["height"], spec["width"]) >= 1, "'input_spec' is of no image"),
+        (set(counts) == set(SPLITS), "'class_counts' is not of train, val and test"),
+        (
+            all(len(row) == n_classes and min(row) >= 0 for row in counts.values()),
+            "'class_counts' is not of these classes",
+        ),
+        (info.tta_views in TTA_VIEW_COUNTS, "'tta_views' is not 1, 5, 8 or 40"),
+        (min(info.threads, info.processes) >= 1, "'threads' or 'processes' is below 1"),
+        (min(info.parameters, info.multiply_adds) >= 0, "'parameters' or 'multiply_adds' is below 0"),
+        (info.chosen_epoch is None or info.chosen_epoch >= 1, "'chosen_epoch' is below 1"),
+        (info.training_minutes is None or info.training_minutes >= 0, "'training_minutes' is below 0"),
+    ):
+        if not is_valid:
+            raise MalformedContent(clause)
+    return info
+
+
+def _parse_test_read(line: bytes) -> TestRead:
     """Return a line's entry; a line that a killed process left incomplete still counts as a read."""
     try:
-        values = json.loads(line)
-        return TestRead(**{key: values[key] for key in (f.name for f in fields(TestRead)) if key in values})
-    except (ValueError, TypeError):
+        return decode(TestRead, parse_json(line))
+    except (ValueError, RecursionError):
         return TestRead()

@@ -121,7 +121,7 @@ def _predict(
     options: dict[str, Any],
 ) -> int:
     from nephros.exporters.loading import load_predictor
-    from nephros.inference.model_card import card_to_json
+    from nephros.inference.card_json import card_to_json
     from nephros.inference.predictions import check_output_path, write_csv, write_predictions
     from nephros.workflows.predict import predict as run_predict
 

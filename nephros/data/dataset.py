@@ -157,6 +157,8 @@ def class_name_fault(class_names: Sequence[object]) -> str:
     for label, class_name in enumerate(class_names):
         if not isinstance(class_name, str):
             return f"the name of class {label} is no text"
+        if any("\ud800" <= char <= "\udfff" for char in class_name):
+            return f"the name of class {label} is no Unicode text"
         visible = unicodedata.normalize(
             "NFC", "".join(c for c in class_name if c == " " or unicodedata.category(c) != "Cf")
         )

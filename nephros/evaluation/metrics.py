@@ -8,7 +8,6 @@ under each one-vs-rest ROC curve; with two classes, the area of the second alone
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.data.dataset import class_name_fault
 from nephros.errors import FileError, IncompleteError
 from nephros.files import write_json
+from nephros.reading import MAX_JSON_BYTES, MalformedContent, decode, file_errors, parse_json, read_text
 from nephros.runs import RunFolder
 
 Floats = NDArray[np.float64]
@@ -31,6 +32,7 @@ CONTEXT_FIELDS = (
 """Fields of Metrics that say what the metrics were measured on."""
 CALIBRATION_BINS = 15
 INTERVAL_METHOD = "Wilson score, 95%"
+_EVALUATE_AGAIN = "evaluate the run again, with `nephros.evaluate(RUN)`"
 Z95 = 1.959963984540054
 """97.5% quantile of the standard normal distribution."""
 
@@ -107,18 +109,59 @@ class Metrics:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Metrics:
-        """Return what `to_dict` returned, also after JSON; ValueError, TypeError or KeyError for anything else."""
-        values = dict(values)
-        if values.pop("format") != METRICS_FORMAT:
-            raise ValueError("another format")
-        rows = [dict(row) for row in values.pop("per_class")]
-        return cls(
-            accuracy_interval=AccuracyInterval(**values.pop("accuracy_interval")),
-            macro_classes=tuple(values.pop("macro_classes")),
-            per_class=tuple(ClassMetrics(row.pop("class"), **row) for row in rows),
-            confusion_matrix=tuple(tuple(row) for row in values.pop("confusion_matrix")),
-            **values,
-        )
+        """Return what `to_dict` returned, also after JSON; MalformedContent for anything else, and for contradictions."""
+        if not isinstance(values, dict) or values.get("format") != METRICS_FORMAT:
+            raise MalformedContent(f"its format is not {METRICS_FORMAT}, which this version reads")
+        values = {key: value for key, value in values.items() if key != "format"}
+        if isinstance(rows := values.get("per_class"), list):
+            values["per_class"] = [
+                {"class_index" if key == "class" else key: value for key, value in row.items()}
+                if isinstance(row, dict)
+                else row
+                for row in rows
+            ]
+        metrics = decode(cls, values)
+        metrics._check()
+        return metrics
+
+    def _check(self) -> None:
+        """Raise MalformedContent where the numbers contradict one another."""
+        matrix, n_classes = self.confusion_matrix, len(self.per_class)
+        n_correct = sum(matrix[i][i] for i in range(min(n_classes, len(matrix))) if i < len(matrix[i]))
+        rows = self.per_class
+        shares = [
+            self.accuracy,
+            self.macro_precision,
+            self.macro_recall,
+            self.macro_f1,
+            self.expected_calibration_error,
+        ]
+        shares += [share for row in rows for share in (row.precision, row.recall, row.f1)]
+        shares += [auc for auc in (self.auc, *(row.auc for row in rows)) if auc is not None]
+        interval = self.accuracy_interval
+        for is_valid, clause in (
+            (
+                all(len(row) == n_classes for row in matrix) and len(matrix) == n_classes,
+                "'confusion_matrix' is not square",
+            ),
+            (all(count >= 0 for row in matrix for count in row), "'confusion_matrix' has counts below 0"),
+            (self.n == sum(map(sum, matrix)) >= 1, "'n' is not the sum of 'confusion_matrix'"),
+            (abs(self.accuracy * self.n - n_correct) < 1e-3, "'accuracy' contradicts 'confusion_matrix'"),
+            ([row.class_index for row in rows] == list(range(n_classes)), "'per_class' is in another order"),
+            ([row.support for row in rows] == list(map(sum, matrix)), "'support' contradicts 'confusion_matrix'"),
+            (set(self.macro_classes) <= set(range(n_classes)), "'macro_classes' has classes that don't exist"),
+            (all(0 <= share <= 1 + 1e-9 for share in shares), "a share in it is not from 0 to 1"),
+            (
+                interval.low <= self.accuracy + 1e-9 and self.accuracy <= interval.high + 1e-9,
+                "'accuracy' is outside its interval",
+            ),
+            (self.loss >= 0, "'loss' is below 0"),
+            (self.tta_views >= 1, "'tta_views' is below 1"),
+        ):
+            if not is_valid:
+                raise MalformedContent(clause)
+        if fault := class_name_fault([row.name for row in rows]):
+            raise MalformedContent(fault)
 
     def save(self, path: Path) -> None:
         """Write the metrics as JSON."""
@@ -132,18 +175,28 @@ class Metrics:
             IncompleteError: there is no such file.
             FileError: it is damaged or of another format.
         """
-        try:
-            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise IncompleteError(f"{path} is missing: evaluate the run first, with `nephros.evaluate(RUN)`.") from None
-        except (OSError, ValueError, TypeError, KeyError):
-            message = f"{path} is damaged: evaluate the run again, with `nephros.evaluate(RUN)`."
-            raise FileError(path, message) from None
+        if not path.exists():
+            raise IncompleteError(f"{path} is missing: evaluate the run first, with `nephros.evaluate(RUN)`.")
+        with file_errors(path, _EVALUATE_AGAIN):
+            return cls.from_dict(parse_json(read_text(path, MAX_JSON_BYTES)))
 
     @classmethod
     def from_run(cls, folder: RunFolder, split: str) -> Metrics:
-        """Read a run's metrics on a split; raises as `load` does."""
-        return cls.load(folder.file(split, "metrics.json"))
+        """Read a run's metrics on one of its own splits; raises as `load` does, also where they are those of another run."""
+        path = folder.file(split, "metrics.json")
+        metrics, info = cls.load(path), folder.info()
+        counts = info.class_counts[split]
+        for key, value, expected in (
+            ("split", metrics.split, split),
+            ("recipe_hash", metrics.recipe_hash, info.recipe_hash),
+            ("provenance.sha256", metrics.provenance.get("sha256"), info.data["sha256"]),
+            ("per_class.name", [row.name for row in metrics.per_class], info.class_names),
+            ("per_class.support", [row.support for row in metrics.per_class], counts),
+        ):
+            if value and value != expected:
+                clause = f"'{key}' is not that of run.json: it belongs to another run"
+                raise FileError(path, f"{path} can't be read ({clause}): {_EVALUATE_AGAIN}.")
+        return metrics
 
 
 def compute_metrics(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]) -> Metrics:

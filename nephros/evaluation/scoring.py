@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +20,11 @@ from nephros.console import progress_bar
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset, Split
 from nephros.errors import DivergedError, FileError, IncompatibleError, IncompleteError
-from nephros.evaluation.metrics import CONTEXT_FIELDS, Metrics, compute_metrics
-from nephros.files import atomic_write
+from nephros.evaluation.metrics import CONTEXT_FIELDS, Metrics, compute_metrics, confusion_matrix
+from nephros.files import atomic_write, file_digest
+from nephros.models.classifier import Classifier
+from nephros.models.serialization import load_model
+from nephros.reading import MalformedContent, file_errors, read_arrays
 from nephros.runs import RunFolder, RunInfo
 
 PIXELS_PER_BATCH = 512 * 28 * 28
@@ -51,8 +55,9 @@ class Evaluation:
 
     @classmethod
     def from_run(cls, folder: RunFolder, split: str) -> Evaluation:
-        """Read a run's stored evaluation of val or test; raises as `load` does."""
-        return cls.load(folder.file(split, "metrics.json"), folder.file(split, "predictions.npz"))
+        """Read a run's stored evaluation of val or test; raises as `load` does, also where it is that of another run."""
+        metrics = Metrics.from_run(folder, split)
+        return cls._load_predictions(metrics, folder.file(split, "predictions.npz"))
 
     @classmethod
     def load(cls, metrics_file: Path, predictions_file: Path) -> Evaluation:
@@ -62,16 +67,46 @@ class Evaluation:
             IncompleteError: a file is missing.
             FileError: a file is damaged.
         """
-        metrics = Metrics.load(metrics_file)
-        try:
-            with np.load(predictions_file, allow_pickle=False) as arrays:
-                return cls(metrics, arrays["probabilities"], arrays["labels"])
-        except FileNotFoundError:
-            message = f"{predictions_file} is missing: evaluate the run first, with `nephros.evaluate(RUN)`."
-            raise IncompleteError(message) from None
-        except Exception:
-            message = f"{predictions_file} is damaged: evaluate the run again, with `nephros.evaluate(RUN)`."
-            raise FileError(predictions_file, message) from None
+        return cls._load_predictions(Metrics.load(metrics_file), predictions_file)
+
+    @classmethod
+    def _load_predictions(cls, metrics: Metrics, path: Path) -> Evaluation:
+        if not path.exists():
+            raise IncompleteError(f"{path} is missing: evaluate the run first, with `nephros.evaluate(RUN)`.")
+        n, n_classes = metrics.n, len(metrics.per_class)
+        with file_errors(path, "evaluate the run again, with `nephros.evaluate(RUN)`"):
+            arrays = read_arrays(path, {"probabilities": (n, n_classes), "labels": (n,)})
+            probabilities, labels = arrays["probabilities"], arrays["labels"]
+            check_probabilities(probabilities)
+            if labels.dtype.kind == "f" or not ((labels >= 0) & (labels < n_classes)).all():
+                raise MalformedContent(f"'labels' are not from 0 to {n_classes - 1}")
+            matrix = confusion_matrix(probabilities.argmax(axis=1), labels.astype(np.int64), n_classes)
+            if matrix.tolist() != [list(row) for row in metrics.confusion_matrix]:
+                raise MalformedContent("they contradict the confusion matrix of metrics.json")
+            return cls(metrics, probabilities.astype(np.float64), labels.astype(np.int64))
+
+
+def check_probabilities(probabilities: NDArray[Any]) -> None:
+    """Raise MalformedContent unless each row of (n, classes) is of probabilities that sum to 1."""
+    if probabilities.size and not (probabilities.min() >= 0 and np.abs(probabilities.sum(axis=1) - 1).max() < 1e-3):
+        raise MalformedContent("'probabilities' are below 0, or don't sum to 1")
+
+
+def load_run_model(folder: RunFolder) -> Classifier:
+    """Return a run's trained model, on the CPU and in evaluation mode.
+
+    Raises:
+        FileError: the weights are missing, damaged, or not those that run.json describes.
+        DivergedError: they are not finite.
+    """
+    info, path = folder.info(), folder.file("weights.safetensors")
+    model, class_names = load_model(path)
+    is_changed = info.weights_sha256 and file_digest(path) != info.weights_sha256
+    if is_changed or list(class_names) != info.class_names:
+        raise FileError(
+            path, f"The weights {path} are not those of the run that run.json describes: restore them, or train again."
+        )
+    return model
 
 
 def ensemble(evaluations: Sequence[Evaluation], class_names: tuple[str, ...]) -> Evaluation:

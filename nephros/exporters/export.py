@@ -25,17 +25,16 @@ from nephros.exporters.packaging import ExportBundle, build_export_bundle, run_m
 from nephros.exporters.safetensors_io import to_safetensors
 from nephros.files import atomic_write, write_text
 from nephros.inference import bundled
+from nephros.inference.card_json import card_to_json
 from nephros.inference.model_card import (
     CARD_METADATA_KEY,
     ExportFacts,
     ExportFormat,
     ModelCard,
     Quantization,
-    card_to_json,
     training_subset,
 )
 from nephros.inference.predictor import onnx_forward_fn
-from nephros.recipe_io import read_recipe
 from nephros.runs import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -142,7 +141,7 @@ def _check_better_than_largest_class(folder: RunFolder) -> None:
 def _build_bundle(
     folder: RunFolder, format: str, tta_views: int | None, data: str | Path | Dataset | None = None
 ) -> ExportBundle:
-    recipe = read_recipe(folder.file("recipe.yaml"))
+    recipe = folder.recipe()
     if recipe.is_classical:
         raise IncompatibleError(
             f"{folder.root} is a classical baseline ({recipe.model.network}), which can't be exported; "
@@ -194,6 +193,6 @@ def _quantize(bundle: ExportBundle, model: bytes, float32_card: ModelCard) -> tu
 def _export_safetensors(
     bundle: ExportBundle, folder: RunFolder, card: ModelCard | None = None
 ) -> tuple[bytes, ModelCard]:
-    model = read_recipe(folder.file("recipe.yaml")).model
+    model = folder.recipe().model
     card = card or bundle.build_card(lambda cells: run_module(bundle.module, cells))
     return to_safetensors(bundle.module, model, bundle.info, card), card

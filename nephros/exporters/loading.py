@@ -66,10 +66,12 @@ def _load_from_run(path: Path) -> Predictor:
 
 
 def _load_unexported_run(folder: RunFolder) -> Predictor:
+    from nephros.evaluation.scoring import load_run_model
     from nephros.exporters.packaging import build_export_bundle, probabilities_only, run_module
-    from nephros.recipe_io import read_recipe
 
-    if read_recipe(folder.file("recipe.yaml")).is_classical:
+    load_run_model(folder)  # before anything is said of packaging it
+
+    if folder.recipe().is_classical:
         return Predictor(*probabilities_only(folder)).checked(folder.root)
     logger.info(
         "%s has no exported model: packaging it in memory (`nephros.export(%r)` does so once)",

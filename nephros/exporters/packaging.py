@@ -16,7 +16,7 @@ from nephros.data.relocation import reopen_dataset
 from nephros.data.subset import subset_train
 from nephros.errors import DivergedError, IncompatibleError, InvalidArgument
 from nephros.evaluation.calibration import apply_temperature, fit_temperature
-from nephros.evaluation.scoring import PIXELS_PER_BATCH, Evaluation
+from nephros.evaluation.scoring import PIXELS_PER_BATCH, Evaluation, load_run_model
 from nephros.exporters.inference_module import InferenceModule, fit_feature_distance
 from nephros.files import file_digest
 from nephros.inference.model_card import ExportFacts, ModelCard, StoredTest, make_card
@@ -34,7 +34,6 @@ from nephros.inference.ood.detector import (
 from nephros.inference.ood.negative_controls import negative_controls
 from nephros.inference.predictor import ForwardFn
 from nephros.models.classifier import Classifier
-from nephros.models.serialization import load_model
 from nephros.models.tta import TTAClassifier, includes_rotations
 from nephros.runs import RunFolder, RunInfo
 
@@ -114,8 +113,7 @@ def build_export_bundle(
     run is unfinished, its data is gone or has changed, or it is a classical baseline.
     """
     info = run.info()
-    weights = run.file("weights.safetensors")
-    classifier, _ = load_model(weights)
+    classifier = load_run_model(run)
     tta_views = info.tta_views if tta_views is None else tta_views
     module = InferenceModule(classifier, tta_views)
     if includes_rotations(tta_views) and info.input_spec["height"] != info.input_spec["width"]:
@@ -148,7 +146,7 @@ def probabilities_only(run: RunFolder) -> tuple[ForwardFn, ModelCard]:
     The network outputs nothing but probabilities. Raises a NephrosError if validation has not been scored.
     """
     info = run.info()
-    classifier, _ = load_model(run.file("weights.safetensors"))
+    classifier = load_run_model(run)
     stored = Evaluation.from_run(run, "val")
     temperature = fit_temperature(stored.probabilities, stored.labels)
     card = make_card(

@@ -15,8 +15,9 @@ from nephros.models.classical import CLASSICAL_MODELS
 from nephros.models.classifier import Classifier
 from nephros.models.dihedral import D4BatchNorm, unfold_batch_norm
 from nephros.models.pretrained import PretrainedModel
-from nephros.models.serialization import FORMAT, READ_ERRORS, deserialize, file_format, load_model
+from nephros.models.serialization import FORMAT, deserialize, file_format, load_model
 from nephros.models.stages import last_linear
+from nephros.reading import file_errors
 from nephros.runs import RunFolder
 
 BUNDLED = "bundled"
@@ -49,12 +50,8 @@ def open_pretrained(source: str | Path) -> PretrainedModel:
             f"{path} is an ONNX file, which is for prediction and can't be trained: name its run folder as `init`, or the file "
             "that `nephros.export(RUN, format='safetensors')` writes.",
         )
-    try:
+    with file_errors(path, "name a run folder or another file as `init`"):
         is_export = file_format(path) == SAFETENSORS_FORMAT
-    except READ_ERRORS:
-        raise FileError(
-            path, f"{path} is damaged or was not written by nephros: name a run folder or another file as `init`."
-        ) from None
     return (_from_export if is_export else _from_weights)(path, str(path.absolute()))
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
 
-from nephros.errors import DivergedError, FileError, NephrosError
+from nephros.errors import DivergedError
 from nephros.exporters.inference_module import DISTANCE_BUFFERS, InferenceModule
-from nephros.inference.model_card import ModelCard, card_from_json, card_to_json
+from nephros.inference.card_json import card_from_json, card_to_json
+from nephros.inference.model_card import ModelCard
 from nephros.models.classifier import InputSpec
 from nephros.models.serialization import (
-    READ_ERRORS,
     build_stored_classifier,
     deserialize,
     has_finite_values,
+    load_tensors,
     serialize,
     tensors_sha256,
 )
+from nephros.reading import MalformedContent, file_errors
 from nephros.recipe import ModelConfig
 from nephros.runs import RunInfo
 
@@ -40,22 +43,20 @@ def load_safetensors(path: Path) -> tuple[InferenceModule, ModelCard]:
     Raises FileError if the file is damaged, its tensors don't have the digest that it states, or it is of another kind, and
     DivergedError if its weights are not finite.
     """
-    try:
+    with file_errors(path, "write it again with `nephros.export(RUN, format='safetensors')`"):
         stored = deserialize(path, SAFETENSORS_FORMAT)
         if stored.header.get(DIGEST_KEY) not in (None, tensors_sha256(stored.tensors)):
-            raise ValueError("digest")
+            raise MalformedContent("it has changed since it was exported")
         card = card_from_json(stored.header["card"], path)
         module = InferenceModule(build_stored_classifier(stored).eval(), card["network"]["tta_views"])
-        module.set_distance_parameters({name: torch.empty_like(stored.tensors[name]) for name in DISTANCE_BUFFERS})
-        module.load_state_dict(stored.tensors)
-    except NephrosError:
-        raise
-    except READ_ERRORS:
-        raise FileError(
-            path,
-            f"{path} is damaged or was not written by nephros: write it again with "
-            "`nephros.export(RUN, format='safetensors')`.",
-        ) from None
+        n_classes, n_features = module.head.weight.shape
+        shapes = ((n_features,), (n_features, n_features), (n_classes, n_features))
+        module.set_distance_parameters(
+            {name: torch.empty(shape) for name, shape in zip(DISTANCE_BUFFERS, shapes, strict=True)}
+        )
+        load_tensors(module, stored.tensors)
+        if not math.isclose(float(module.temperature), card["calibration"]["temperature"], rel_tol=1e-5):
+            raise MalformedContent("its temperature is not that of its card")
     if not has_finite_values(stored.tensors):
         raise DivergedError(f"The weights in {path} are not finite: export another run.")
     return module.to(memory_format=torch.channels_last).eval(), card  # type: ignore[call-overload]

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, cast
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
-from nephros.data.dataset import class_name_fault, describe_training_subset
-from nephros.data.input_conversion import InputConversion
+from nephros.data.dataset import describe_training_subset
 from nephros.data.medmnist import MEDMNIST
 from nephros.environment import __version__, git_commit
-from nephros.errors import FileError
 from nephros.evaluation.calibration import (
-    N_LEVELS,
     CoverageReport,
     apply_temperature,
     conformal_quantiles,
@@ -38,7 +33,6 @@ ExportFormat = Literal["onnx", "safetensors"]
 """The formats in which a model can be exported."""
 CARD_METADATA_KEY = "nephros_card"
 """Key of the card in an exported file's metadata."""
-_MAX_CARD_LENGTH = 16 << 20
 CARD_COVERAGE = 0.9
 """Coverage at which the card reports the size of prediction sets."""
 ECE_FORMULA = (
@@ -347,44 +341,3 @@ def _license(dataset_key: str | None) -> dict[str, str | None]:
         "data": entry.license if entry else None,
         "attribution": CITATIONS.get(entry.key, f"{entry.name}, MedMNIST v2.") if entry else None,
     }
-
-
-def card_to_json(card: ModelCard) -> str:
-    """Return the card as indented JSON, its long list of quantiles on one line."""
-    quantiles = card["conformal"]["quantiles"]
-    placeholder_card = dict(card) | {"conformal": dict(card["conformal"]) | {"quantiles": "@"}}
-    return json.dumps(placeholder_card, indent=2, ensure_ascii=False).replace('"@"', json.dumps(quantiles)) + "\n"
-
-
-def card_from_json(text: str | None, origin: str | Path) -> ModelCard:
-    """Return the card in `text`, which comes from the file `origin`; FileError if it is missing, damaged or outdated."""
-    try:
-        card = dict(json.loads(text or "")) if len(text or "") <= _MAX_CARD_LENGTH else {}
-        input_spec = card["input"]
-        InputConversion.from_dict(input_spec.get("conversion", {}))
-        is_valid = (
-            card["format"] == CARD_FORMAT
-            and len(card["conformal"]["quantiles"]) == N_LEVELS
-            and all(math.isfinite(quantile) for quantile in card["conformal"]["quantiles"])
-            and len(card["class_names"]) > 1
-            and isinstance(card["class_names"], list)
-            and not class_name_fault(card["class_names"])
-            and _is_finite(card["ood_detector"])
-            and all(type(input_spec[key]) is int and input_spec[key] > 0 for key in ("channels", "height", "width"))
-            and "test" in card["conformal"]
-        )
-    except (ValueError, TypeError, KeyError, RecursionError):
-        is_valid = False
-    if not is_valid:
-        raise FileError(
-            origin,
-            f"{origin} has no model card that this version of nephros reads: write it again with `nephros.export(RUN)`.",
-        )
-    return cast(ModelCard, card)
-
-
-def _is_finite(value: object) -> bool:
-    """Return whether no number in a JSON value is NaN or infinite."""
-    if isinstance(value, dict | list):
-        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
-    return not isinstance(value, float) or math.isfinite(value)

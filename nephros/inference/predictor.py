@@ -16,9 +16,12 @@ from nephros.data.input_conversion import CellShape, InputConversion
 from nephros.errors import DivergedError, FileError, IncompatibleError, InvalidArgument, NephrosError
 from nephros.evaluation.calibration import prediction_sets
 from nephros.inference.bundled import bundled_file
-from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard, card_from_json
+from nephros.inference.card_json import card_from_json
+from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard
+from nephros.inference.model_checks import opening_fault, shape_fault
 from nephros.inference.onnx_file import DIGEST_METADATA_KEY, graph_sha256, has_finite_weights
 from nephros.inference.ood.detector import find_ood_reasons
+from nephros.reading import check_is_file, file_errors
 
 MAX_BATCH_PIXELS = 256 * 28 * 28
 """Pixels per call of the network; larger batches are no faster and take more memory."""
@@ -101,21 +104,13 @@ class Predictor:
         weights or its outputs for a blank cell are not finite; IncompatibleError if it does not fit its card.
         """
         file = bundled_file("model.onnx") if path is None else Path(path).expanduser()
-        try:
+        with file_errors(file, "name a file that `nephros.export(RUN)` wrote", name=f"The model {file}"):
+            check_is_file(file)
             model = file.read_bytes()
             session = _create_session(model, threads)
             metadata = session.get_modelmeta().custom_metadata_map
             is_intact = metadata.get(DIGEST_METADATA_KEY) in (None, graph_sha256(model))
             is_finite = has_finite_weights(model)
-        except OSError as error:
-            raise FileError(
-                file,
-                f"The model {file} can't be read ({error.strerror}): name a file that `nephros.export(RUN)` wrote.",
-            ) from None
-        except Exception as error:  # ONNX Runtime's exceptions share no other base class
-            raise FileError(
-                file, f"{file} is damaged or not an ONNX model: write it again with `nephros.export(RUN)`."
-            ) from error
         card = card_from_json(metadata.get(CARD_METADATA_KEY), file)
         if not is_intact:
             raise FileError(
@@ -126,7 +121,7 @@ class Predictor:
         return cls(_session_forward_fn(session), card).checked(file)
 
     def checked(self, origin: str | Path) -> Self:
-        """Return this predictor, which comes from the file or folder `origin`, if it fits its card and predicts a blank cell.
+        """Return this predictor, which comes from the file or folder `origin`, if it fits its card and predicts blank cells.
 
         Raises:
             DivergedError: an output for the blank cell is not finite.
@@ -134,27 +129,29 @@ class Predictor:
             IncompatibleError: the outputs' names, shapes or counts are not those of the card, or there are none.
         """
         self._check_claimed_sizes(origin)
+        for n_cells in (1, 2):  # a graph may have a batch size of its own
+            self._check_blank_cells(origin, n_cells)
+        return self
+
+    def _check_blank_cells(self, origin: str | Path, n_cells: int) -> None:
         shape = (self.height, self.width) if self.channels == 1 else (self.height, self.width, self.channels)
-        blank = np.zeros((1, *shape), dtype=np.uint8)
+        blank = np.zeros((n_cells, *shape), dtype=np.uint8)
         hint = "write it again with `nephros.export(RUN)`."
+        start = f"The model {origin} does not fit its card: "
         try:
             outputs = self._forward_fn(blank)
+            if fault := shape_fault(outputs, self.card, n_cells):
+                raise IncompatibleError(f"{start}{fault}; {hint}")
+            is_finite = all(np.isfinite(output).all() for output in outputs.values())
             self._to_batch(blank, outputs)
-            expected = self.card["interface"]["outputs"] if "interface" in self.card else None
         except NephrosError:
             raise
         except Exception as error:  # of the runtime, or a card whose parts contradict each other
-            raise IncompatibleError(
-                f"The model {origin} does not fit its card: it can't predict a cell; {hint}"
-            ) from error
-        actual = {name: ["n", *output.shape[1:]] for name, output in outputs.items()}
-        if expected is not None and actual != expected:
-            raise IncompatibleError(
-                f"The model {origin} does not fit its card: it returns {actual}, and the card says {expected}; {hint}"
-            )
-        if not all(np.isfinite(output).all() for output in outputs.values()):
+            raise IncompatibleError(f"{start}it can't predict {n_cells} cells; {hint}") from error
+        if not is_finite:
             raise DivergedError(f"The model {origin} is damaged: its output for a blank cell is not finite; {hint}")
-        return self
+        if fault := opening_fault(outputs, self.card, n_cells):
+            raise IncompatibleError(f"{start}{fault}; {hint}")
 
     def _check_claimed_sizes(self, origin: str | Path) -> None:
         """Raise FileError where the card claims more classes or pixels than any model of cells has, before they take memory."""
@@ -180,7 +177,10 @@ class Predictor:
         return self._to_batch(cells, self._forward_fn(cells))
 
     def _to_batch(self, cells: NDArray[np.uint8], outputs: dict[str, NDArray[np.float32]]) -> PredictionBatch:
-        self._check_shapes(outputs, len(cells))
+        if fault := shape_fault(outputs, self.card, len(cells)):
+            raise IncompatibleError(
+                f"The model does not fit its card: {fault}; write it again with `nephros.export(RUN)`."
+            )
         ood_reasons = find_ood_reasons(self.card["ood_detector"], cells, outputs.get("feature_distance"))
         return PredictionBatch(
             outputs["probabilities"],
@@ -189,20 +189,6 @@ class Predictor:
             np.array([bool(reasons) for reasons in ood_reasons], dtype=np.bool_),
             ood_reasons,
         )
-
-    def _check_shapes(self, outputs: dict[str, NDArray[np.float32]], n_cells: int) -> None:
-        probabilities, expected = outputs.get("probabilities"), (n_cells, len(self.class_names))
-        if probabilities is None or probabilities.shape != expected:
-            actual = "no probabilities" if probabilities is None else f"probabilities of shape {probabilities.shape}"
-            raise IncompatibleError(
-                f"The model does not fit its card: it returns {actual} for {n_cells} cells, and the card names "
-                f"{len(self.class_names)} classes; write it again with `nephros.export(RUN)`."
-            )
-        if wrong := [name for name, output in outputs.items() if output.shape[:1] != (n_cells,)]:
-            raise IncompatibleError(
-                f"The model is damaged: it returns {wrong[0]} of shape {outputs[wrong[0]].shape} for {n_cells} cells; "
-                "write it again with `nephros.export(RUN)`."
-            )
 
     def prediction_sets(self, probabilities: NDArray[Any], coverage: float = 0.9) -> NDArray[np.bool_]:
         """Return (n, classes) whether each class is in its cell's prediction set.

@@ -50,18 +50,17 @@ def build_run_explainer(run: RunFolder, dataset: Dataset) -> Explainer | None:
 
     None if the run has no weights yet, or a model without a linear last layer, such as a classical baseline.
     """
+    from nephros.evaluation.scoring import load_run_model
     from nephros.exporters.inference_module import InferenceModule
     from nephros.exporters.packaging import run_module
     from nephros.inference.predictor import PredictionBatch
     from nephros.interpretability.saliency import saliency_maps
     from nephros.interpretability.similar_cells import sample_reference_index
-    from nephros.models.serialization import load_model
 
-    weights = run.file("weights.safetensors")
-    if not weights.is_file():
+    if not run.file("weights.safetensors").is_file():
         return None
     try:
-        module = InferenceModule(load_model(weights)[0])
+        module = InferenceModule(load_run_model(run))
     except NephrosError:
         return None
 

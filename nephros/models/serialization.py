@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -22,13 +22,12 @@ from nephros.files import atomic_write
 from nephros.models import build_network
 from nephros.models.classical import CLASSICAL_MODELS
 from nephros.models.classifier import Classifier, InputSpec
+from nephros.reading import MAX_JSON_BYTES, MalformedContent, decode, file_errors, parse_json
 from nephros.recipe import ModelConfig
 
 FORMAT = "nephros-2"
 _MAX_ALLOCATION_FACTOR = 32
 """Values that building a network may allocate in passing, per stored value: an equivariant layer takes eight for one."""
-READ_ERRORS = (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError)
-"""What reading a damaged file, or building a network from it, raises."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +52,31 @@ def serialize(
 
 
 def file_format(path: Path) -> str:
-    """Return the format of a file that `serialize` made; raises one of READ_ERRORS for any other file."""
+    """Return the format of a file that `serialize` made; for any other file raises whatever its parsers do."""
     with safe_open(path, framework="pt") as file:
-        return str(json.loads((file.metadata() or {})["nephros"])["format"])
+        return str(_read_header(file)["format"])
 
 
 def deserialize(path: Path, format: str) -> StoredNetwork:
-    """Read what `serialize` made; raises one of READ_ERRORS for a damaged file or another format."""
+    """Read what `serialize` made; for a damaged file or another format raises MalformedContent or whatever its parsers do."""
     with safe_open(path, framework="pt") as file:
-        header = json.loads((file.metadata() or {})["nephros"])
+        header = _read_header(file)
+        if header.get("format") != format:
+            raise MalformedContent(f"its format is not {format}, which this version reads")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-    if header["format"] != format:
-        raise ValueError(f"format {header['format']}")
-    model = ModelConfig(**{**header["model"], "hidden": tuple(header["model"]["hidden"])})
-    return StoredNetwork(tensors, model, InputSpec(**header["input_spec"]), header)
+    model, input_spec = (
+        decode(ModelConfig, header["model"], "model"),
+        decode(InputSpec, header["input_spec"], "input_spec"),
+    )
+    return StoredNetwork(tensors, model, input_spec, header)
+
+
+def _read_header(file: Any) -> dict[str, Any]:
+    text = (file.metadata() or {}).get("nephros")
+    header = None if text is None or len(text) > MAX_JSON_BYTES else parse_json(text)
+    if not isinstance(header, dict):
+        raise MalformedContent("it was not written by nephros")
+    return header
 
 
 def save_model(
@@ -88,18 +98,18 @@ def load_model(path: Path) -> tuple[Classifier, tuple[str, ...]]:
             path,
             f"The weights {path} are missing; if the run is not complete, resume it: `nephros.resume({str(path.parent)!r})`.",
         )
-    try:
+    with file_errors(path, "train again, or choose another run", name=f"The weights file {path}"):
         stored = deserialize(path, FORMAT)
         classifier = build_stored_classifier(stored)
-        classifier.load_state_dict(stored.tensors)
+        load_tensors(classifier, stored.tensors)
         classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        class_names = tuple(stored.header["class_names"])
+        if not (classifier.std > 0).all():
+            raise MalformedContent("'std' is not above 0")
+        class_names = tuple(decode(list[str], stored.header["class_names"], "class_names"))
         if fault := class_name_fault(class_names):
-            raise ValueError(fault)
-    except READ_ERRORS:
-        raise FileError(
-            path, f"The weights {path} are damaged or were not written by nephros: train again, or choose another run."
-        ) from None
+            raise MalformedContent(fault)
+        if len(class_names) != stored.input_spec.n_classes:
+            raise MalformedContent(f"it names {len(class_names)} classes for {stored.input_spec.n_classes} outputs")
     if stored.model.network not in CLASSICAL_MODELS and not has_finite_values(stored.tensors):
         raise DivergedError(f"The weights {path} are not finite, so the training diverged: train again.")
     return classifier.eval(), class_names
@@ -134,6 +144,17 @@ class _AllocationLimit(TorchFunctionMode):
             if self._n_left < 0:
                 raise ValueError("more values claimed than stored")
         return func(*args, **(kwargs or {}))
+
+
+def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a module the tensors of a file; MalformedContent unless they have its names, shapes and types."""
+    expected = module.state_dict()
+    if missing := sorted(set(expected) ^ set(tensors)):
+        raise MalformedContent(f"its tensors are not those of its network, see {missing[0]}")
+    for name, tensor in expected.items():
+        if tensors[name].shape != tensor.shape or tensors[name].dtype != tensor.dtype:
+            raise MalformedContent(f"'{name}' is not {tensor.dtype} {tuple(tensor.shape)}")
+    module.load_state_dict(tensors)
 
 
 def has_finite_values(tensors: Mapping[str, Tensor]) -> bool:

@@ -15,10 +15,10 @@ from torch import Tensor
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
 from nephros.errors import FileError, IncompatibleError, IncompleteError, InvalidArgument, NephrosError
-from nephros.evaluation.scoring import check_compatible, predict_probabilities
+from nephros.evaluation.scoring import check_compatible, check_probabilities, load_run_model, predict_probabilities
 from nephros.files import atomic_write, file_digest
-from nephros.models.serialization import load_model
 from nephros.models.tta import TTAClassifier
+from nephros.reading import file_errors, read_arrays
 from nephros.recipe import Recipe
 from nephros.runs import RunFolder, RunInfo, TeacherRecord
 
@@ -63,7 +63,7 @@ def _check_teacher(teacher: str | Path, dataset: Dataset) -> None:
         raise IncompleteError(
             f"The teacher {teacher} is not complete: resume it first with `nephros.resume({str(teacher)!r})`."
         )
-    load_model(folder.file("weights.safetensors"))
+    load_run_model(folder)
     check_compatible(folder, info, tuple(info.class_names), dataset)
     if info.data["sha256"] != dataset.provenance.sha256 or info.data["detail"] != dataset.provenance.detail:
         raise IncompatibleError(
@@ -91,7 +91,7 @@ def teacher_probabilities(teachers: Sequence[str | Path], batches: BatchLoader, 
     for teacher in teachers:
         logger.info("computing soft targets from %s", teacher)
         run = RunFolder.open(teacher)
-        model, _ = load_model(run.file("weights.safetensors"))
+        model = load_run_model(run)
         tta_model = TTAClassifier(model.to(batches.device), run.info().tta_views)
         total += predict_probabilities(tta_model, batches, n_classes, "soft targets")
     return (total / len(teachers)).astype(np.float32)
@@ -129,11 +129,7 @@ def _unchanged_teachers(folder: RunFolder, info: RunInfo) -> list[str]:
 def read_soft_targets(folder: RunFolder, n_images: int, n_classes: int) -> Tensor:
     """Return the (n, classes) float32 soft targets in a run folder; FileError when the file is missing or damaged."""
     path = folder.file(SOFT_TARGETS_FILE)
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            probabilities = arrays["probabilities"]
-        if probabilities.shape != (n_images, n_classes) or not np.isfinite(probabilities).all():
-            raise ValueError
-    except Exception:
-        raise FileError(path, f"{path} is missing or damaged: train again with a new `out`.") from None
-    return torch.from_numpy(probabilities)
+    with file_errors(path, "train again with a new `out`"):
+        probabilities = read_arrays(path, {"probabilities": (n_images, n_classes)})["probabilities"]
+        check_probabilities(probabilities)
+        return torch.from_numpy(probabilities.astype(np.float32))

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nephros.reading import MalformedContent
+from nephros.training.checkpoint import check_tensors
+
 
 class WeightEMA:
     """Exponential moving average of a network's weights and buffers: average = decay * average + (1 - decay) * current.
@@ -57,7 +60,10 @@ class WeightEMA:
         return {"weights": self.weights, "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned, on the devices of the present averages."""
+        """Restore what `state_dict` returned, on the devices of the present averages; MalformedContent for anything else."""
+        check_tensors(state["weights"], self.weights, "ema.weights")
+        if type(state["steps"]) is not int or state["steps"] < 0:
+            raise MalformedContent("'ema.steps' is no number of steps")
         self.weights = {name: _like(self.weights[name], value) for name, value in state["weights"].items()}
         self.steps = state["steps"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nephros.errors import FileError
+from nephros.reading import MAX_JSON_BYTES, MalformedContent, decode, file_errors, read_text
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,27 @@ def dataclasses_to_csv(row_type: type[Any], rows: Sequence[Any]) -> str:
 
 def read_history(path: Path) -> list[EpochMetrics]:
     """Read what `history_to_csv` returned from a file; FileError when it is missing or damaged."""
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return [
-                EpochMetrics(epoch=int(row.pop("epoch")), **{key: float(value) for key, value in row.items()})
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise FileError(
-            path, f"{path} is missing or damaged: resume the run with `nephros.resume({str(path.parent)!r})`."
-        ) from None
+    with file_errors(path, f"resume the run with `nephros.resume({str(path.parent)!r})`"):
+        rows = csv.DictReader(io.StringIO(read_text(path, MAX_JSON_BYTES), newline=""))
+        if rows.fieldnames != [field.name for field in dataclasses.fields(EpochMetrics)]:
+            raise MalformedContent("its columns are not those of a history")
+        return decode_history(
+            [{"epoch": int(row.pop("epoch")), **{key: float(value) for key, value in row.items()}} for row in rows]
+        )
+
+
+def decode_history(rows: Any) -> list[EpochMetrics]:
+    """Return the epochs that `dataclasses.asdict` converted; MalformedContent unless they are 1, 2, ..., with finite metrics."""
+    if not isinstance(rows, list | tuple):
+        raise MalformedContent("'history' is no list of epochs")
+    history = [decode_epoch(row, f"history[{i}]") for i, row in enumerate(rows)]
+    if [epoch.epoch for epoch in history] != list(range(1, len(history) + 1)):
+        raise MalformedContent("'history' has other epochs than 1, 2, 3 and so on")
+    return history
+
+
+def decode_epoch(row: Any, name: str) -> EpochMetrics:
+    """Return the epoch that `dataclasses.asdict` converted; MalformedContent, with its `name`, unless its metrics are finite."""
+    has_no_auc = isinstance(row, dict) and isinstance(auc := row.get("val_auc"), float) and math.isnan(auc)
+    epoch = decode(EpochMetrics, row | {"val_auc": 0.0} if has_no_auc else row, name)
+    return dataclasses.replace(epoch, val_auc=math.nan) if has_no_auc else epoch

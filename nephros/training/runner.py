@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from nephros.distributed import DistributedContext
 from nephros.errors import FileError
 from nephros.files import write_text
 from nephros.models.classifier import Classifier
+from nephros.reading import MalformedContent, file_errors
 from nephros.recipe import Recipe
 from nephros.runs import RunFolder
 from nephros.training import checkpoint
@@ -60,8 +61,13 @@ def train_network(
     """
     trainer = Trainer(recipe, model, batches["train"], batches["val"], dataset.class_names, soft_targets, freeze)
     checkpoint_path = folder.file("checkpoint.pt")
-    if checkpoint_path.exists():
-        trainer.load_state_dict(checkpoint.load(checkpoint_path))
+    fingerprint = f"{recipe.hash} {dataset.provenance.sha256} {dataset.provenance.detail}"
+    if os.path.lexists(checkpoint_path):
+        with file_errors(checkpoint_path, "train again with a new `out`", name=f"The checkpoint {checkpoint_path}"):
+            state = checkpoint.load(checkpoint_path)
+            if state.get("fingerprint", fingerprint) != fingerprint:  # checkpoints from before it was stored lack it
+                raise MalformedContent("it is of another recipe or other data")
+            trainer.load_state_dict(state)
     epochs_done = context.all_gather(torch.tensor(len(trainer.history)))
     if (epochs_done != epochs_done[0]).any():
         raise FileError(
@@ -72,7 +78,7 @@ def train_network(
         with _HistoryCallback(folder, recipe.epochs, trainer.images_per_epoch) as progress:
             if trainer.history:
                 progress.on_resume(trainer.history)
-            trainer.run(partial(checkpoint.save, checkpoint_path), progress)
+            trainer.run(lambda state: checkpoint.save(checkpoint_path, {**state, "fingerprint": fingerprint}), progress)
         write_text(folder.file("history.csv"), history_to_csv(trainer.history))
     else:
         trainer.run(None, NullCallback())

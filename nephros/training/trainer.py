@@ -21,10 +21,11 @@ from nephros.models.classifier import Classifier
 from nephros.models.norm_statistics import batch_norms, estimate_batch_norm
 from nephros.models.stages import freeze_stages
 from nephros.models.sync_batchnorm import convert_sync_batchnorm
+from nephros.reading import MalformedContent
 from nephros.recipe import Recipe
-from nephros.training.checkpoint import copy_to_cpu, cpu_state_dict
+from nephros.training.checkpoint import check_optimizer_state, check_tensors, copy_to_cpu, cpu_state_dict
 from nephros.training.ema import WeightEMA
-from nephros.training.history import EpochMetrics
+from nephros.training.history import EpochMetrics, decode_epoch, decode_history
 from nephros.training.losses import build_loss, distillation_loss, sharded_loss
 from nephros.training.lr_schedule import LRSchedule
 from nephros.training.optimizers import all_reduce_gradients, build_optimizer
@@ -257,7 +258,17 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned; MalformedContent, or whatever torch raises, for anything else."""
+        history = decode_history(state["history"])
+        best = decode_epoch(state["best"], "best") if state["best"] else None
+        if len(history) > self.recipe.epochs or bool(history) != (best is not None):
+            raise MalformedContent(f"it has {len(history)} epochs, and the recipe {self.recipe.epochs}")
+        if best is not None and repr(best) not in map(repr, history):  # as text, since NaN is not equal to itself
+            raise MalformedContent("'best' is none of its epochs")
+        check_tensors(state["model"], self.model.state_dict(), "model")
+        check_optimizer_state(state["optimizer"], self.optimizer, has_stepped=bool(history))
+        if best is not None and self.recipe.checkpoint == "best":
+            check_tensors(state["best_weights"], self.model.state_dict(), "best_weights")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.grad_scaler.is_enabled() and state["grad_scaler"]:
@@ -265,6 +276,4 @@ class Trainer:
         self.lr_schedule.load_state_dict(state["lr_schedule"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
-        self.history = [EpochMetrics(**row) for row in state["history"]]
-        self.best = EpochMetrics(**state["best"]) if state["best"] else None
-        self.best_weights = state["best_weights"]
+        self.history, self.best, self.best_weights = history, best, state["best_weights"]

@@ -22,7 +22,6 @@ from nephros.evaluation.leaderboard import (
 from nephros.evaluation.scoring import Evaluation, ensemble
 from nephros.evaluation.significance import PairedComparison, compare_paired, holm
 from nephros.recipe import Recipe
-from nephros.recipe_io import read_recipe
 from nephros.runs import RunFolder, RunInfo
 
 
@@ -141,7 +140,7 @@ def _display_names(folders: Sequence[RunFolder]) -> list[str]:
 
 
 def _load_scored_run(folder: RunFolder, name: str, split: str) -> _ScoredRun:
-    info, recipe = folder.info(), read_recipe(folder.file("recipe.yaml"))
+    info, recipe = folder.info(), folder.recipe()
     if not folder.file(split, "metrics.json").is_file():
         alternative = ", or compare on validation (`split` val)" if split == "test" else ""
         raise IncompleteError(

@@ -21,8 +21,7 @@ from nephros.data.relocation import reopen_dataset
 from nephros.data.splitting import UNGROUPED
 from nephros.environment import git_commit, package_versions
 from nephros.errors import IncompatibleError, InvalidArgument
-from nephros.evaluation.scoring import Evaluation, align_classes, check_compatible, evaluate_model
-from nephros.models.serialization import load_model
+from nephros.evaluation.scoring import Evaluation, align_classes, check_compatible, evaluate_model, load_run_model
 from nephros.models.tta import TTAClassifier
 from nephros.runs import RunFolder, RunInfo
 from nephros.workflows.report import report
@@ -62,7 +61,7 @@ def evaluate(
     folder = RunFolder.open(run)
     info = folder.info()
     torch_device = devices.resolve_device(device)
-    model, class_names = load_model(folder.file("weights.safetensors"))
+    model, class_names = load_run_model(folder), tuple(info.class_names)
     dataset = align_classes(_load_dataset(folder, info, data, groups), class_names, str(folder.root))
     check_compatible(folder, info, class_names, dataset)
     if not len(dataset.split(split)):

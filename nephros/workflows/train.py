@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -22,13 +21,13 @@ from nephros.distributed import DistributedContext, is_torchrun_restart, process
 from nephros.errors import FileError, InvalidArgument
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.exporters.pretrained import open_pretrained
-from nephros.files import write_text
+from nephros.files import file_digest, write_text
 from nephros.models.classifier import Classifier
 from nephros.models.serialization import save_model
 from nephros.models.stages import check_freeze
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe, to_yaml
-from nephros.recipe_io import get_recipe, read_recipe, recipe_from_dict
+from nephros.recipe_io import get_recipe, recipe_from_dict
 from nephros.runs import RunFolder, RunInfo, describe_init
 from nephros.training.checkpoint import cpu_state_dict
 from nephros.training.classical.grid_search import check_classical
@@ -141,10 +140,7 @@ def resume(run: str | Path, data: str | Path | Dataset | None = None, *, device:
             if context.is_main_process and not folder.file("report.html").exists():
                 report(folder.root)
             return folder
-        recipe = read_recipe(folder.file("recipe.yaml"))
-        recipe_bytes = folder.file("recipe.yaml").read_bytes()
-        if hashlib.sha256(recipe_bytes).hexdigest()[: len(info.recipe_hash)] != info.recipe_hash:
-            raise _changed_error(folder, "recipe.yaml")
+        recipe = folder.recipe()
         torch_device = context.local_device(devices.resolve_device(device or info.device_type))
         if data is None and not info.data_request["source"]:
             raise InvalidArgument(
@@ -277,9 +273,9 @@ def _run(
     info = _with_result(info, result, dataset, is_classical=model is None)
     if context.is_main_process:
         spec = input_spec(dataset)
-        save_model(
-            folder.file("weights.safetensors"), cpu_state_dict(result.model), recipe.model, spec, dataset.class_names
-        )
+        weights = folder.file("weights.safetensors")
+        save_model(weights, cpu_state_dict(result.model), recipe.model, spec, dataset.class_names)
+        info = dataclasses.replace(info, weights_sha256=file_digest(weights))
         folder.write_info(info)
     if context.broadcast(info.test and not folder.file("test", "metrics.json").exists()):
         batches["test"] = make_batches("test")

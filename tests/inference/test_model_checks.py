@@ -26,7 +26,8 @@ from nephros.exporters.export import export
 from nephros.exporters.loading import load_predictor
 from nephros.exporters.onnx_export import embed_card
 from nephros.inference.bundled import bundled_file
-from nephros.inference.model_card import CARD_METADATA_KEY, card_from_json
+from nephros.inference.card_json import card_from_json
+from nephros.inference.model_card import CARD_METADATA_KEY
 from nephros.inference.onnx_file import DIGEST_METADATA_KEY, graph_sha256, has_finite_weights
 from nephros.inference.predictor import NOT_FINITE, Predictor
 from nephros.models.serialization import load_model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -269,9 +270,9 @@ def test_a_report_without_the_data_lacks_only_the_cells(make_run: MakeRun, tmp_p
     gone = {"source": str(tmp_path / "gone.npz"), "size": None, "subset": None, "seed": 0}
     folder, dataset = make_run(root="gone", data_request=gone)
     assert "No cells are shown: the data can't be loaded (" in Page(write_report(folder)).text
-    changed = {**dataset.provenance.to_dict(), "sha256": "cd" * 32}
-    folder, dataset = make_run(root="changed", data=changed)
-    assert "its SHA-256 differs" in page_of((folder, dataset)).text
+    folder, dataset = make_run(root="changed")
+    changed = replace(dataset, provenance=replace(dataset.provenance, sha256="cd" * 32))
+    assert "its SHA-256 differs" in page_of((folder, changed)).text
 
 
 @pytest.mark.usefixtures("no_drawing")

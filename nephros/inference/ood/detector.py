@@ -16,11 +16,14 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.reading import MalformedContent
+
 RANGE_PERCENTILES = (0.1, 99.9)
 """Percentiles of the training cells that bound each range; the upper one also bounds the feature distance."""
 STRUCTURE_PERCENTILE = 99.5
 """Percentile of the validation cells' structure distances above which an image is out of distribution."""
 N_RINGS, INTENSITY_QUANTILES = 5, (0.05, 0.25, 0.5, 0.75, 0.95)
+N_STRUCTURE_STATISTICS = 11 + N_RINGS + len(INTENSITY_QUANTILES)
 IMAGE_STATISTICS = {
     "brightness": ("mean of the pixels, 0 to 255", "too dark", "too bright"),
     "contrast": ("standard deviation of the pixels", "too little contrast", "too much contrast"),
@@ -136,6 +139,25 @@ def _format_statistic(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+def check_detector(detector: OODDetector) -> None:
+    """Raise MalformedContent for a detector that no fit returns: it would fail, or flag the wrong cells without a word."""
+    ranges, structure, distance = detector["ranges"], detector["structure"], detector["feature_distance"]
+    if set(ranges) != set(IMAGE_STATISTICS):
+        raise MalformedContent(f"'ood_detector.ranges' is not of {', '.join(IMAGE_STATISTICS)}")
+    if wrong := [name for name, bounds in ranges.items() if bounds["low"] > bounds["high"]]:
+        raise MalformedContent(f"'ood_detector.ranges.{wrong[0]}' is empty")
+    thresholds = [] if distance is None else [distance["threshold"]]
+    if structure is not None:
+        lengths = {len(structure["mean"]), len(structure["covariance"]), *map(len, structure["covariance"])}
+        if lengths != {N_STRUCTURE_STATISTICS} or "threshold" not in structure:
+            raise MalformedContent(
+                f"'ood_detector.structure' is not of {N_STRUCTURE_STATISTICS} statistics and a threshold"
+            )
+        thresholds.append(structure["threshold"])
+    if any(threshold < 0 for threshold in thresholds):
+        raise MalformedContent("a threshold of 'ood_detector' is below 0")
+
+
 def image_statistics(cells: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return (n, 3) brightness, contrast and sharpness of (n, h, w) or (n, h, w, c) images, channels averaged.
 
@@ -152,7 +174,7 @@ def image_statistics(cells: NDArray[np.uint8]) -> NDArray[np.float32]:
 def structure_descriptors(cells: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return (n, 21) statistics of (n, h, w) or (n, h, w, c) images, channels averaged; zeros for sides below 3 pixels."""
     chunks = [_structure_descriptors(cells[start : start + _CHUNK]) for start in range(0, len(cells), _CHUNK)]
-    return np.concatenate(chunks) if chunks else np.empty((0, 11 + N_RINGS + len(INTENSITY_QUANTILES)))
+    return np.concatenate(chunks) if chunks else np.empty((0, N_STRUCTURE_STATISTICS))
 
 
 def structure_distances(structure: StructureReference, cells: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -194,7 +216,7 @@ def _structure_descriptors(cells: NDArray[np.uint8]) -> NDArray[np.float64]:
     images = _mean_over_channels(cells)
     n, height, width = images.shape
     if min(height, width) < 3:
-        return np.zeros((n, 11 + N_RINGS + len(INTENSITY_QUANTILES)))
+        return np.zeros((n, N_STRUCTURE_STATISTICS))
     mean, std, sharpness = _grayscale_statistics(images).T
     std = std + 0.1
     z = (images - mean[:, None, None]) / std[:, None, None]

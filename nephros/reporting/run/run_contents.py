@@ -9,7 +9,6 @@ from nephros.errors import IncompatibleError, IncompleteError, NephrosError
 from nephros.evaluation.metrics import Metrics
 from nephros.evaluation.scoring import Evaluation
 from nephros.recipe import Recipe
-from nephros.recipe_io import read_recipe
 from nephros.runs import RunFolder, RunInfo, TestRead
 from nephros.training.classical.search_results import SearchResult, read_search_results
 from nephros.training.history import EpochMetrics, read_history
@@ -79,8 +78,7 @@ def load_run(folder: RunFolder) -> RunContents:
     metrics = {split: evaluation.metrics for split, evaluation in evaluations.items()}
     if "train" in evaluated_splits:
         metrics = {"train": Metrics.from_run(folder, "train"), **metrics}
-    file = folder.file("recipe.yaml")
-    recipe, recipe_yaml = read_recipe(file), file.read_text(encoding="utf-8")
+    recipe, recipe_yaml = folder.recipe(), folder.file("recipe.yaml").read_text(encoding="utf-8")
     return RunContents(
         folder, info, recipe, recipe_yaml, history, search_results, metrics, evaluations, folder.test_reads()
     )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from nephros.errors import FileError
 from nephros.models.classical import ClassicalModel
+from nephros.reading import MAX_JSON_BYTES, MalformedContent, file_errors, read_text
 from nephros.training.history import dataclasses_to_csv, is_better
 
 
@@ -71,14 +73,11 @@ def search_results_to_csv(results: list[SearchResult]) -> str:
 
 def read_search_results(path: Path) -> list[SearchResult]:
     """Read what `search_results_to_csv` returned from a file; FileError when it is missing or damaged."""
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+    with file_errors(path, f"resume the run with `nephros.resume({str(path.parent)!r})`"):
+        rows = csv.DictReader(io.StringIO(read_text(path, MAX_JSON_BYTES), newline=""))
+        if set(rows.fieldnames or ()) != {field.name for field in dataclasses.fields(SearchResult)}:
+            raise MalformedContent("its columns are not those of search results")
         return [_parse_row(row) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise FileError(
-            path, f"{path} is missing or damaged: resume the run with `nephros.resume({str(path.parent)!r})`."
-        ) from None
 
 
 def _parse_row(row: dict[str, str]) -> SearchResult:
@@ -87,4 +86,6 @@ def _parse_row(row: dict[str, str]) -> SearchResult:
         field.name: row[field.name] if field.name in text_fields else float(row[field.name])
         for field in dataclasses.fields(SearchResult)
     }
+    if not all(math.isfinite(values[name]) for name in ("val_accuracy", "val_loss", "val_macro_f1", "seconds")):
+        raise MalformedContent("a metric in it is not finite")
     return SearchResult(**values)
