@@ -373,7 +373,7 @@ PACKAGE_EDITS: dict[str, HeaderEdit] = {
     "a detector without ranges": edit_card(lambda card: card["ood_detector"].pop("ranges")),
     "another network": lambda header, _: header["model"].update(network="poster"),
     "a network of a number": lambda header, _: header["model"].update(network=3),
-    "an unknown setting": lambda header, _: header["model"].update(colour=3),
+    "an unknown setting": lambda header, _: header["model"].update(tint=3),
     "channels of text": lambda header, _: header["model"].update(base_channels="8"),
     "other channels": lambda header, _: header["model"].update(base_channels=16),
     "a depth of 10^9": lambda header, _: header["model"].update(depth=10**9),

@@ -110,7 +110,7 @@ RUN_JSON_EDITS: dict[str, Edit] = {
     "another format": lambda info: info.update(format="nephros-run-9"),
     "a format of a list": lambda info: info.update(format=["nephros-run-2"]),
     "no recipe": lambda info: info.pop("recipe"),
-    "an unknown key": lambda info: info.update(colour="red"),
+    "an unknown key": lambda info: info.update(tint="red"),
     "a recipe of a number": lambda info: info.update(recipe=7),
     "a seed of text": lambda info: info.update(seed="0"),
     "a seed of a fraction": lambda info: info.update(seed=0.5),
@@ -126,7 +126,7 @@ RUN_JSON_EDITS: dict[str, Edit] = {
     "no source": lambda info: info["data_request"].pop("source"),
     "a source of a number": lambda info: info["data_request"].update(source=3),
     "a size of text": lambda info: info["data_request"].update(size="28"),
-    "a request that load does not know": lambda info: info["data_request"].update(colour=1),
+    "a request that load does not know": lambda info: info["data_request"].update(tint=1),
     "class names of text": lambda info: info.update(class_names="abcd"),
     "a class name of a number": lambda info: info["class_names"].__setitem__(0, 7),
     "half a surrogate pair": lambda info: info["class_names"].__setitem__(0, "\ud800"),
@@ -194,7 +194,7 @@ METRICS_EDITS: dict[str, Edit] = {
     "images of text": lambda metrics: metrics.update(n="120"),
     "other images": lambda metrics: metrics.update(n=7),
     "no images": lambda metrics: metrics.update(n=0),
-    "an unknown key": lambda metrics: metrics.update(colour=1),
+    "an unknown key": lambda metrics: metrics.update(tint=1),
     "classes of text": lambda metrics: metrics.update(per_class="all"),
     "a class of text": lambda metrics: metrics["per_class"].__setitem__(0, "kind 0"),
     "a class too few": lambda metrics: metrics["per_class"].pop(),
@@ -313,7 +313,7 @@ def test_another_recipe_or_other_weights_than_the_runs_are_refused(run: Path, ca
     path = run / "weights.safetensors"
     with safe_open(path, framework="pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    save_file({name: tensor * 1.01 for name, tensor in tensors.items()}, path, metadata)
+    save_file({name: tensor + tensor for name, tensor in tensors.items()}, path, metadata)
     assert_refused(run, "weights.safetensors", capsys, "evaluate", "export", "predict IMAGE --model")
     edit_json(run / "run.json", lambda info: info.update(weights_sha256=file_digest(path)))
     load_run_model(RunFolder.open(run))
