@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from nephros.runs import RunFolder
     from nephros.workflows.compare import compare
     from nephros.workflows.evaluate import evaluate
+    from nephros.workflows.finetune import Finetuning, finetune
     from nephros.workflows.overlay import overlay
     from nephros.workflows.predict import predict
     from nephros.workflows.prepare import prepare
@@ -64,6 +65,7 @@ _LAZY_IMPORTS = {
     "DivergedError": "errors",
     "Evaluation": "evaluation.scoring",
     "FileError": "errors",
+    "Finetuning": "workflows.finetune",
     "IncompatibleError": "errors",
     "IncompleteError": "errors",
     "InvalidArgument": "errors",
@@ -85,6 +87,7 @@ _LAZY_IMPORTS = {
     "download": "data.download",
     "evaluate": "workflows.evaluate",
     "export": "exporters.export",
+    "finetune": "workflows.finetune",
     "get_recipe": "recipe_io",
     "load": "data.load",
     "load_predictor": "exporters.loading",
@@ -107,6 +110,7 @@ __all__ = [
     "DivergedError",
     "Evaluation",
     "FileError",
+    "Finetuning",
     "IncompatibleError",
     "IncompleteError",
     "InvalidArgument",
@@ -128,6 +132,7 @@ __all__ = [
     "download",
     "evaluate",
     "export",
+    "finetune",
     "get_recipe",
     "load",
     "load_predictor",

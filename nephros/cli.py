@@ -21,6 +21,7 @@ usage: nephros COMMAND ...
 Train, tune, evaluate, explain and serve classifiers of kidney-cell images.
 
   train [RECIPE|FILE.yaml]   train a recipe on a data set, evaluate the result and write its report
+  finetune DATA              fit the bundled model to classes of your own, from twenty labels per class
   evaluate RUN               evaluate a trained run on its validation or test split, or on other data
   tune [RECIPE|FILE.yaml]    search for a recipe's best values with Hyperband
   predict INPUT...           classify cell images (files, folders, stacks) with the bundled model or another one
@@ -47,6 +48,7 @@ First steps:
 
 COMMANDS = (
     "train",
+    "finetune",
     "evaluate",
     "tune",
     "predict",

@@ -2,6 +2,7 @@
 
     recipe.yaml  run.json  history.csv  checkpoint.pt  weights.safetensors  report.html
     classical baselines: search_results.csv     distilled runs: soft_targets.npz
+    fine-tuned runs: cross_validation.npz, suspicious_labels.csv
     train/metrics.json     val/ and test/: metrics.json, predictions.npz     test/reads.jsonl     figures/
 
 The files of a run on synthetic cells have the prefix ``synthetic-``.
@@ -48,14 +49,45 @@ class InitRecord(TypedDict):
     sha256: str
     """Digest of the file that holds them."""
     head: str
-    """``kept`` with the same classes, ``new`` with others."""
+    """``kept`` with the same classes, ``new`` with others, ``fitted`` where fine-tuning set it."""
+
+
+class MethodRecord(TypedDict):
+    """A method in cross-validation over the train split."""
+
+    method: str
+    accuracy: float
+    accuracy_low: float
+    """95 % Wilson interval."""
+    accuracy_high: float
+    macro_f1: float
+    loss: float
+    seconds: float
+    detail: str
+
+
+class FinetuningRecord(TypedDict):
+    """The methods that fine-tuning compared, and the one that it kept."""
+
+    method: str
+    folds: int
+    by_group: bool
+    methods: list[MethodRecord]
 
 
 def describe_init(record: InitRecord) -> str:
     """Return such as ``bundled (nephros-distilled, weights 0123456789abcdef), with a new last layer for other classes``."""
     recipe = f"{record['recipe']}, " if record["recipe"] else ""
-    layer = ", with a new last layer for other classes" if record["head"] == "new" else ""
+    layers = {"new": ", with a new last layer for other classes", "fitted": ", with a last layer fitted to the labels"}
+    layer = layers.get(record["head"], "")
     return f"{record['source']} ({recipe}weights {record['sha256'][:16]}){layer}"
+
+
+def describe_finetuning(record: FinetuningRecord) -> str:
+    """Return the kept method and the accuracy of all, such as ``head, best of 5-fold cross-validation: head 0.81, ...``."""
+    accuracies = ", ".join(f"{row['method']} {row['accuracy']:.3f}" for row in record["methods"])
+    folds = f"{record['folds']}-fold cross-validation{' by group' if record['by_group'] else ''}"
+    return f"{record['method']}, best of {folds} (accuracy: {accuracies})"
 
 
 class DataRecord(TypedDict):
@@ -144,6 +176,8 @@ class RunInfo:
     """Weights that it started from; None for random ones."""
     freeze: list[str] = field(default_factory=list)
     """Stages of the network that kept those weights."""
+    finetuning: FinetuningRecord | None = None
+    """How `nephros.finetune` chose the method; None for a run of `nephros.train`."""
     input_conversion: dict[str, Any] = field(default_factory=lambda: {"resize": "stretch"})
     """InputConversion.to_dict() of the data; runs of earlier versions stretched a folder's images."""
     warnings: list[str] = field(default_factory=list)

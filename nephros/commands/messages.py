@@ -20,6 +20,7 @@ COMMANDS_BY_FUNCTION = {
     "download": "data get",
     "evaluate": "evaluate",
     "export": "export",
+    "finetune": "finetune",
     "get_recipe": "recipes",
     "overlay": "data overlay",
     "predict": "predict",

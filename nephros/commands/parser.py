@@ -61,6 +61,25 @@ class CommandParser(ArgumentParser):
         """Declare an option without a value."""
         self.add_argument(f"--{name}", action="store_true", default=SUPPRESS, help=help)
 
+    def training_data_options(self) -> None:
+        """Declare what `nephros.load` takes besides the source, and `nephros.train` and `nephros.finetune` pass to it."""
+        self.option(
+            "size",
+            "pixels per side: the 28, 64, 128 or 224 version of a MedMNIST set, or what a folder's images are resized to, padded "
+            "with black to keep their aspect ratio",
+            int,
+        )
+        self.option("subset", "train on this many images, drawn in proportion to the classes", int)
+        self.option(
+            "resplit",
+            "draw the train and validation splits anew from the two combined, with these numbers of images",
+            metavar="TRAIN,VAL",
+        )
+        self.option("data-seed", "seed of a folder's split, of --subset and of --resplit (default: 0)", int)
+        self.option("white-level", WHITE_LEVEL_HELP, float, "VALUE")
+        self.option("channel", CHANNEL_HELP, int)
+        self.option("groups", GROUPS_HELP)
+
     def parse_argv(self, argv: list[str]) -> dict[str, Any]:
         """Return parameter -> value for the options in `argv`; raises NephrosError for what can't be parsed.
 
@@ -156,3 +175,12 @@ def parse_numbers(parameter: str, text: str, n: int, expected: str) -> tuple[flo
     if len(numbers) != n:
         raise InvalidArgument(parameter, text, expected)
     return numbers
+
+
+def parse_resplit(text: str) -> list[int]:
+    """Return the numbers of images in `text`, such as ``"120000,30000"``; raises InvalidArgument unless they are integers."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        expected = "two whole numbers, such as 120000,30000 for train and validation"
+        raise InvalidArgument("resplit", text, expected) from None

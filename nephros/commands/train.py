@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from nephros.commands.messages import print_line
 from nephros.commands.parser import (
-    CHANNEL_HELP,
     DATA_OPTION_HELP,
     DEVICE_HELP,
-    GROUPS_HELP,
     MOVED_DATA_HELP,
-    WHITE_LEVEL_HELP,
     CommandParser,
+    parse_resplit,
     require_tune_extra,
 )
-from nephros.errors import InvalidArgument, NephrosError
+from nephros.errors import NephrosError
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe
 from nephros.recipe_io import add_recipe_arguments, apply_overrides, get_recipe
@@ -36,22 +34,7 @@ def _build_parser() -> tuple[CommandParser, set[str]]:
     )
     parser.optional_positional("recipe", "a name that `nephros recipes` lists, or a YAML file (default: nephros)")
     parser.option("data", f"{DATA_OPTION_HELP}; with --resume: {MOVED_DATA_HELP}")
-    parser.option(
-        "size",
-        "pixels per side: the 28, 64, 128 or 224 version of a MedMNIST set, or what a folder's images are resized to, padded "
-        "with black to keep their aspect ratio",
-        int,
-    )
-    parser.option("subset", "train on this many images, drawn in proportion to the classes", int)
-    parser.option(
-        "resplit",
-        "draw the train and validation splits anew from the two combined, with these numbers of images",
-        metavar="TRAIN,VAL",
-    )
-    parser.option("data-seed", "seed of a folder's split, of --subset and of --resplit (default: 0)", int)
-    parser.option("white-level", WHITE_LEVEL_HELP, float, "VALUE")
-    parser.option("channel", CHANNEL_HELP, int)
-    parser.option("groups", GROUPS_HELP)
+    parser.training_data_options()
     parser.option(
         "teachers",
         "finished runs on the same data, whose mean probabilities are learned too, with the weight --distillation_weight",
@@ -105,7 +88,7 @@ def train(argv: list[str]) -> int:
     for name in {"teachers", "freeze"} & set(args):
         args[name] = [item.strip() for item in args[name].split(",") if item.strip()]
     if "resplit" in args:
-        args["resplit"] = _parse_resplit(args["resplit"])
+        args["resplit"] = parse_resplit(args["resplit"])
     name = args.get("recipe", "nephros")
     if "from_study" not in args and name in RECIPES:
         # What the user sets stays as it is; a named recipe's own values may be adapted to small data.
@@ -120,15 +103,6 @@ def _print_report(run: RunFolder) -> int:
     if os.environ.get("RANK", "0") == "0":  # only the first of torchrun's processes
         print_line(f"report: {run.file('report.html')}")
     return 0
-
-
-def _parse_resplit(text: str) -> list[int]:
-    """Return the numbers of images in `text`, such as ``"120000,30000"``; raises InvalidArgument unless they are integers."""
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        expected = "two whole numbers, such as 120000,30000 for train and validation"
-        raise InvalidArgument("resplit", text, expected) from None
 
 
 def _recipe_from_study(args: dict[str, Any]) -> Recipe:

@@ -33,6 +33,8 @@ class Split:
     """(n, h, w) grayscale or (n, h, w, 3) RGB, uint8; may be memory-mapped."""
     labels: NDArray[np.int64]
     """(n,) int64 from 0 to the number of classes minus 1."""
+    groups: NDArray[np.str_] | None = None
+    """(n,) group of each image, such as its patient or slide; None where groups are unknown."""
 
     def __len__(self) -> int:
         return len(self.labels)

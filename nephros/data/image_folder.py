@@ -78,9 +78,8 @@ def open_folder(
         groups=[file.group for file in scan.files],
         group_source=scan.groups_from,
     )
-    train, val, test = (
-        Split(images[assignment.index == index], labels[assignment.index == index]) for index in range(3)
-    )
+    members = [assignment.index == index for index in range(3)]
+    train, val, test = (Split(images[rows], labels[rows], assignment.groups_at(rows)) for rows in members)
     provenance = Provenance(
         scan.info.name if scan.info else root.name if root.is_dir() else root.stem,
         "own",

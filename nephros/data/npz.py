@@ -245,12 +245,12 @@ def _make_splits(
     for source, array in contents.images.items():
         labels = contents.labels[source]
         index = assignment.index[start : start + len(labels)]
-        start += len(labels)
         for number in np.unique(index).tolist():
             rows = np.flatnonzero(index == number)
             if len(rows) == len(index) and stored[source].dtype == np.uint8:
                 images = pixels.apply(stored[source])
             else:
                 images = loader.convert(array, stored[source], rows, pixels.apply, repr(pixels))
-            splits[SPLITS[number]] = Split(images, labels[rows])
+            splits[SPLITS[number]] = Split(images, labels[rows], assignment.groups_at(start + rows))
+        start += len(labels)
     return splits

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,12 @@ class SplitAssignment:
     n_groups: int | None = None
     """Number of groups, such as patients; None where there are none."""
     warnings: tuple[str, ...] = ()
+    groups: NDArray[np.str_] | None = None
+    """(n,) group of each image; an image of no group is one by itself."""
+
+    def groups_at(self, rows: NDArray[Any]) -> NDArray[np.str_] | None:
+        """Return the groups of some of the images, by index or mask; None where there are none."""
+        return None if self.groups is None else self.groups[rows]
 
 
 def check_group_rule(groups: str) -> None:
@@ -73,8 +80,10 @@ def assign_splits(
         raise FileError(path, f"{path} has no training images; name the training split train.")
     ids = None if groups is None or not any(groups) else _group_ids(groups)
     n_groups = None if ids is None else len({group for group in groups or () if group})
+    group_names = None if ids is None else np.array([group or f"image {i}" for i, group in enumerate(groups or ())])
     if given is not None and not missing:
-        return SplitAssignment(given, f"split by {given_by}", n_groups, _shared_group_warnings(given, groups))
+        shared = _shared_group_warnings(given, groups)
+        return SplitAssignment(given, f"split by {given_by}", n_groups, shared, group_names)
     ratio = tuple(part if given is None or split in (_TRAIN, *missing) else 0 for split, part in enumerate(RATIO))
     pool = np.arange(len(labels)) if given is None else np.flatnonzero(given == _TRAIN)
     index = np.zeros(len(labels), dtype=np.int64) if given is None else given.copy()
@@ -92,6 +101,7 @@ def assign_splits(
         _rule(unit, seed, missing, given_by, f"{n_groups:,} groups ({group_source})" if n_groups else ""),
         n_groups,
         _shared_group_warnings(index, groups),
+        group_names,
     )
 
 

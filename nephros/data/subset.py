@@ -71,7 +71,8 @@ def stratified_indices(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[
 def stratified_subset(split: Split, n: int, seed: int) -> Split:
     """Return a class-stratified subset of `n` images of a split, in the split's order; errors as `stratified_indices`."""
     indices = stratified_indices(split.labels, n, seed)
-    return Split(split.images[indices], split.labels[indices])
+    groups = None if split.groups is None else split.groups[indices]
+    return Split(split.images[indices], split.labels[indices], groups)
 
 
 def subset_train(dataset: Dataset, n: int, seed: int) -> Dataset:

@@ -197,6 +197,8 @@ def row_from_run(
 def _describe_checkpoint(info: RunInfo, recipe: Recipe) -> str:
     if recipe.is_classical:
         return f"best {recipe.metric}: {info.hyperparameters}"
+    if info.finetuning is not None and info.chosen_epoch is None:
+        return "last layer fitted"
     criterion = f"best {recipe.metric}" if recipe.checkpoint == "best" else "last"
     return f"{criterion}, epoch {info.chosen_epoch}"
 

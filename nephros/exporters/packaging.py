@@ -16,6 +16,7 @@ from nephros.data.relocation import reopen_dataset
 from nephros.data.subset import subset_train
 from nephros.errors import DivergedError, IncompatibleError, InvalidArgument
 from nephros.evaluation.calibration import apply_temperature, fit_temperature
+from nephros.evaluation.held_out import pool, read_held_out
 from nephros.evaluation.scoring import PIXELS_PER_BATCH, Evaluation, load_run_model
 from nephros.exporters.inference_module import InferenceModule, fit_feature_distance
 from nephros.files import file_digest
@@ -62,6 +63,8 @@ class ExportBundle:
     uncalibrated: tuple[NDArray[np.float64], NDArray[np.int64]]
     """Validation probabilities (n, classes) before the temperature, and labels (n,)."""
     test: StoredTest | None
+    held_out: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None
+    """Probabilities (n, classes) and labels (n,) of training images in cross-validation, of a fine-tuned run."""
 
     def build_card(self, forward_fn: ForwardFn, network_facts: ExportFacts | None = None) -> ModelCard:
         """Return the card of `forward_fn`, the module or a model made from it, whose facts are `network_facts`."""
@@ -79,6 +82,7 @@ class ExportBundle:
             probabilities,
             ood_detector,
             self.test,
+            self.held_out,
         )
         input_spec = self.info.input_spec
         card["interface"] = {
@@ -131,13 +135,16 @@ def build_export_bundle(
         else dataset.train
     )
     features = torch.from_numpy(run_module(module, distance_split.images)["features"])
-    module.temperature.fill_(fit_temperature(*uncalibrated))
+    held_out = read_held_out(run)
+    module.temperature.fill_(fit_temperature(*pool(uncalibrated, held_out)))
     module.set_distance_parameters(
         fit_feature_distance(features, torch.from_numpy(np.array(distance_split.labels)), dataset.n_classes)
     )
     network_facts: ExportFacts = {**_network_facts(run, tta_views), "epoch": info.chosen_epoch}
     ood_reference = OODReference(fit_statistic_ranges(dataset.train.images), fit_structure(distance_split.images))
-    return ExportBundle(module, info, network_facts, dataset, ood_reference, uncalibrated, _stored_test_results(run))
+    return ExportBundle(
+        module, info, network_facts, dataset, ood_reference, uncalibrated, _stored_test_results(run), held_out
+    )
 
 
 def probabilities_only(run: RunFolder) -> tuple[ForwardFn, ModelCard]:
@@ -148,7 +155,8 @@ def probabilities_only(run: RunFolder) -> tuple[ForwardFn, ModelCard]:
     info = run.info()
     classifier = load_run_model(run)
     stored = Evaluation.from_run(run, "val")
-    temperature = fit_temperature(stored.probabilities, stored.labels)
+    held_out = read_held_out(run)
+    temperature = fit_temperature(*pool((stored.probabilities, stored.labels), held_out))
     card = make_card(
         info,
         _network_facts(run, info.tta_views),
@@ -157,6 +165,7 @@ def probabilities_only(run: RunFolder) -> tuple[ForwardFn, ModelCard]:
         apply_temperature(stored.probabilities, temperature),
         None,
         _stored_test_results(run),
+        held_out,
     )
 
     class ProbabilitiesOnly(torch.nn.Module):

@@ -57,13 +57,16 @@ def open_pretrained(source: str | Path) -> PretrainedModel:
 
 def _from_weights(path: Path, source: str, recipe: str = "") -> PretrainedModel:
     classifier, class_names = load_model(path)
-    model = deserialize(path, FORMAT).model
+    stored = deserialize(path, FORMAT)
+    model = stored.model
     if model.network in CLASSICAL_MODELS:
         raise IncompatibleError(
             f"{source} is a classical baseline ({model.network}), which has no weights to start from: name a network's run as "
             "`init`."
         )
-    return PretrainedModel(classifier, model, class_names, source, recipe, file_digest(path), is_folded=False)
+    return PretrainedModel(
+        classifier, model, stored.input_spec, class_names, source, recipe, file_digest(path), is_folded=False
+    )
 
 
 def _from_export(path: Path, source: str) -> PretrainedModel:
@@ -84,4 +87,7 @@ def _from_export(path: Path, source: str) -> PretrainedModel:
     classifier = Classifier(network, mean.tolist(), std.tolist()).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     is_folded = any(isinstance(module, D4BatchNorm) for module in network.modules())
     class_names = tuple(card["class_names"])
-    return PretrainedModel(classifier, stored.model, class_names, source, card["recipe"], file_digest(path), is_folded)
+    digest = file_digest(path)
+    return PretrainedModel(
+        classifier, stored.model, stored.input_spec, class_names, source, card["recipe"], digest, is_folded
+    )

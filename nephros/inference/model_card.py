@@ -15,6 +15,7 @@ from nephros.evaluation.calibration import (
     conformal_quantiles,
     coverage_report,
 )
+from nephros.evaluation.held_out import pool
 from nephros.evaluation.metrics import (
     CALIBRATION_BINS,
     Floats,
@@ -200,6 +201,7 @@ def make_card(
     probabilities: Floats,
     ood_detector: OODDetector | None,
     test: StoredTest | None,
+    held_out: tuple[Floats, Labels] | None = None,
 ) -> ModelCard:
     """Return the card of a run's model.
 
@@ -211,6 +213,7 @@ def make_card(
         probabilities: validation probabilities (n, classes) of the exported model.
         ood_detector: from `nephros.exporters.packaging.fit_ood_detector`; None where the data was not available.
         test: stored test results; None if the run was not scored on test.
+        held_out: probabilities of training images in cross-validation, before the temperature, and labels, of a fine-tuned run.
     """
     labels = uncalibrated[1]
     validation = compute_metrics(probabilities, labels, tuple(info.class_names))
@@ -241,7 +244,7 @@ def make_card(
         "test": _test_metrics(test.metrics, info.tta_views) if test else None,
         "validation": _card_metrics(validation),
         "calibration": _calibration_info(temperature, uncalibrated[0], probabilities, labels, test_predictions),
-        "conformal": _conformal_info(temperature, probabilities, labels, test_predictions),
+        "conformal": _conformal_info(temperature, (probabilities, labels), test_predictions, held_out),
         "ood_detector": ood_detector,
         "license": _license(info.data["key"]),
         "limitations": limitations(info, validation, temperature),
@@ -317,19 +320,26 @@ def _calibration_info(
 
 
 def _conformal_info(
-    temperature: float, probabilities: Floats, labels: Labels, test: StoredTest | None
+    temperature: float,
+    validation: tuple[Floats, Labels],
+    test: StoredTest | None,
+    held_out: tuple[Floats, Labels] | None,
 ) -> ConformalInfo:
     """Return the quantiles of prediction sets, with their coverage on test for the stored predictions, if any."""
-    quantiles = conformal_quantiles(probabilities, labels)
+    calibrated_held_out = held_out and (apply_temperature(held_out[0], temperature), held_out[1])
+    quantiles = conformal_quantiles(*pool(validation, calibrated_held_out))
+    kind = (
+        "cross-conformal on training images in cross-validation, and split conformal" if held_out else "split conformal"
+    )
     coverage = None
     if test is not None:
         calibrated = apply_temperature(test.probabilities, temperature)
         coverage = coverage_report(calibrated, test.labels, quantiles, CARD_COVERAGE)
     return {
-        "method": "split conformal on validation; score 1 - probability (least ambiguous set-valued classifier); the most "
+        "method": f"{kind} on validation; score 1 - probability (least ambiguous set-valued classifier); the most "
         "probable class is always in the set",
         "quantiles": [math.ceil(q * 1e7) / 1e7 for q in quantiles.tolist()],
-        "n_calibration_images": len(probabilities),
+        "n_calibration_images": len(validation[1]) + (len(held_out[1]) if held_out else 0),
         "test": coverage,
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nephros.models.classifier import Classifier
+from nephros.models.classifier import Classifier, InputSpec
 from nephros.recipe import ModelConfig
 
 
@@ -15,6 +15,8 @@ class PretrainedModel:
     classifier: Classifier
     """On the CPU and in evaluation mode."""
     model: ModelConfig
+    input_spec: InputSpec
+    """Channels, size and classes that the network was built for."""
     class_names: tuple[str, ...]
     source: str
     """``bundled``, or the absolute path of the run folder or file."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from nephros import device as devices
 from nephros.data.batches import BatchLoader
@@ -18,7 +19,7 @@ from nephros.data.load import data_request, load_request
 from nephros.data.relocation import reopen_dataset
 from nephros.data.subset import subset_train
 from nephros.distributed import DistributedContext, is_torchrun_restart, process_group, under_torchrun
-from nephros.errors import FileError, InvalidArgument
+from nephros.errors import FileError, IncompleteError, InvalidArgument
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.exporters.pretrained import open_pretrained
 from nephros.files import file_digest, write_text
@@ -86,7 +87,7 @@ def train(
     if adaptable is None:
         adaptable = ADAPTABLE_FIELDS if isinstance(recipe, str) and recipe in RECIPES else ()
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe_from_dict(recipe.to_dict(), "The recipe")
-    request = _data_request(data, size, data_seed, subset, resplit, white_level, channel, groups)
+    request = build_data_request(data, size, data_seed, subset, resplit, white_level, channel, groups)
     freeze = freeze.split(",") if isinstance(freeze, str) else list(freeze)
     check_init(recipe, init, freeze)
     with process_group() as context:
@@ -140,6 +141,10 @@ def resume(run: str | Path, data: str | Path | Dataset | None = None, *, device:
             if context.is_main_process and not folder.file("report.html").exists():
                 report(folder.root)
             return folder
+        if info.finetuning is not None:
+            raise IncompleteError(
+                f"{folder.root} was fine-tuned, which can't be resumed: run `nephros.finetune(DATA)` again with a new `out`."
+            )
         recipe = folder.recipe()
         torch_device = context.local_device(devices.resolve_device(device or info.device_type))
         if data is None and not info.data_request["source"]:
@@ -163,7 +168,7 @@ def resume(run: str | Path, data: str | Path | Dataset | None = None, *, device:
         return _run(folder, info, recipe, dataset, model, torch_device, context)
 
 
-def _data_request(
+def build_data_request(
     data: str | Path | Dataset,
     size: int | None,
     data_seed: int,
@@ -279,15 +284,22 @@ def _run(
         folder.write_info(info)
     if context.broadcast(info.test and not folder.file("test", "metrics.json").exists()):
         batches["test"] = make_batches("test")
+    finish_run(folder, info, result.model, batches, dataset)
+    return folder
+
+
+def finish_run(
+    folder: RunFolder, info: RunInfo, model: nn.Module, batches: Mapping[str, BatchLoader], dataset: Dataset
+) -> None:
+    """Score the splits in `batches`, of which there is at least one, mark the run as complete and write its report."""
     for split, split_batches in batches.items():
         logger.info("scoring %s", split)
-        metrics = score_split(folder, info, result.model, split_batches, dataset, split).metrics
+        metrics = score_split(folder, info, model, split_batches, dataset, split).metrics
         if split == "val" and (sentence := no_better_than_largest_class(info, metrics)):
             logger.warning(sentence)
-    if context.is_main_process:
+    if batches["val"].context.is_main_process:
         folder.write_info(dataclasses.replace(info, status="complete"))
         report(folder.root, dataset)
-    return folder
 
 
 def _with_result(info: RunInfo, result: TrainingResult, dataset: Dataset, *, is_classical: bool) -> RunInfo:

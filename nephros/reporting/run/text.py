@@ -10,7 +10,7 @@ from nephros.data.medmnist import MEDMNIST
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.evaluation.leaderboard import PUBLISHED_DATASET, LeaderboardRow, row_from_run
 from nephros.reporting.run.run_contents import RunContents
-from nephros.runs import describe_init
+from nephros.runs import describe_finetuning, describe_init
 from nephros.text_tables import format_minutes, format_timestamp
 
 
@@ -87,6 +87,7 @@ def provenance_rows(contents: RunContents) -> list[tuple[str, str]]:
     channels = {1: "grayscale", 3: "RGB"}.get(input_spec["channels"], f"{input_spec['channels']} channels")
     mean, std = (", ".join(f"{value:.4g}" for value in info.normalization[key]) for key in ("mean", "std"))
     checkpoint = f"epoch {info.chosen_epoch} of {len(contents.history)}" if info.chosen_epoch else "none yet"
+    checkpoint = "last layer fitted" if info.finetuning and not info.chosen_epoch else checkpoint
     is_classical = bool(contents.search_results)
     views = f", for each of {info.tta_views} views at test time" if info.tta_views > 1 else ""
     return [
@@ -96,6 +97,7 @@ def provenance_rows(contents: RunContents) -> list[tuple[str, str]]:
             ("Distilled from", f"{teacher['run']} ({teacher['recipe']}, weights {teacher['weights_sha256'][:16]})")
             for teacher in info.teachers
         ),
+        *([("Fine-tuning", describe_finetuning(info.finetuning))] if info.finetuning else []),
         *([("Started from", describe_init(info.init))] if info.init else []),
         *([("Frozen stages", ", ".join(info.freeze))] if info.freeze else []),
         ("Seed", str(info.seed)),

@@ -1,0 +1,90 @@
+"""nephros finetune."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from nephros.commands.messages import print_line
+from nephros.commands.parser import DATA_HELP, DEVICE_HELP, CommandParser, parse_resplit
+
+if TYPE_CHECKING:
+    from nephros.workflows.finetune import Finetuning
+
+_MAX_SUSPICIOUS = 5
+"""Suspicious labels that are printed; the run's file has all."""
+
+
+def finetune(argv: list[str]) -> int:
+    """nephros finetune"""
+    parser = CommandParser(
+        "finetune",
+        "Fit the bundled model, or other weights, to classes of your own, from as few as twenty labels per class.\n\n"
+        "Several methods are compared by cross-validation on the train split: a new last layer alone (head), the last stage, the "
+        "whole network, and a small network from scratch; beside them k-nearest neighbors and always the largest class. The best "
+        "is fitted to the whole train split and becomes a run like any other, for `nephros evaluate`, `report`, `predict`, "
+        "`serve`, `export` and `compare`. Validation chooses nothing, so its accuracy is that of new cells. It also says which "
+        "classes need labels most, and which labels look wrong.",
+    )
+    parser.add_argument("data", help=DATA_HELP)
+    parser.option(
+        "init",
+        "weights to start from: bundled, a run folder, or a .safetensors file (default: bundled)",
+        metavar="bundled|RUN|FILE",
+    )
+    parser.option(
+        "methods",
+        "which to compare: some of head, last-stage, network, scratch (default: all, which takes minutes; head takes seconds)",
+        metavar="NAME,NAME",
+    )
+    parser.option("folds", "of cross-validation; fewer where a class or the groups are too few (default: 5)", int)
+    parser.option("seed", "of the folds, of training and of initial weights (default: 0)", int)
+    parser.training_data_options()
+    parser.option("device", DEVICE_HELP)
+    parser.flag("test", "evaluate on the test split once, at the end")
+    parser.option("out", "the run's folder (default: runs/finetune-METHOD-DATE-TIME)", metavar="DIR")
+    args = parser.parse_argv(argv)
+    from nephros.workflows import finetune as workflow
+
+    if "resplit" in args:
+        args["resplit"] = parse_resplit(args["resplit"])
+    result = workflow.finetune(args.pop("data"), command=shlex.join(["nephros", "finetune", *argv]), **args)
+    _print_result(result)
+    print_line(f"report: {result.run.file('report.html')}")
+    return 0
+
+
+def _print_result(result: Finetuning) -> None:
+    from nephros.console import table_console
+    from nephros.text_tables import terminal_table
+
+    rows = [
+        (
+            f"{candidate.method}{' (kept)' if candidate is result.kept else ''}",
+            f"{candidate.metrics.accuracy:.3f}",
+            f"{candidate.metrics.accuracy_interval.low:.3f} to {candidate.metrics.accuracy_interval.high:.3f}",
+            f"{candidate.metrics.macro_f1:.3f}",
+            f"{candidate.seconds:.0f}",
+            candidate.detail,
+        )
+        for candidate in result.candidates
+    ]
+    n_labels = len(result.kept.labels)
+    headers = ("method", "accuracy", "95 % interval", "macro F1", "seconds", "")
+    table_console().print(terminal_table(f"Cross-validation on {n_labels:,} training images", headers, rows))
+    recalls = [
+        (recall.name, str(recall.n_labels), f"{recall.recall:.2f}", f"{recall.low:.2f} to {recall.high:.2f}")
+        for recall in result.recalls
+    ]
+    title = "Recall per class; the classes that need labels most come first"
+    table_console().print(terminal_table(title, ("class", "labels", "recall", "95 % interval"), recalls))
+    curve = ", ".join(f"{accuracy:.3f} with {n:,} labels" for n, accuracy in result.learning_curve)
+    print_line(f"learning curve of the head: {curve}")
+    if result.suspicious:
+        file = result.run.file("suspicious_labels.csv")
+        print_line(f"{len(result.suspicious):,} labels look wrong (all in {file}), first:")
+        for label in result.suspicious[:_MAX_SUSPICIOUS]:
+            print_line(
+                f"  training image {label.index}: labeled {label.label} ({label.label_probability:.2f}), looks like "
+                f"{label.suggested} ({label.suggested_probability:.2f})"
+            )

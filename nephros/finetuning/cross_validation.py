@@ -1,0 +1,126 @@
+"""Every method on the same folds: what it predicts for images that it has not seen, and which is best."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nephros.data.dataset import Split
+from nephros.errors import IncompatibleError
+from nephros.evaluation.metrics import Floats, Labels, Metrics, compute_metrics
+from nephros.finetuning.baselines import cross_validate_neighbors, predict_largest_class
+from nephros.finetuning.features import with_head
+from nephros.finetuning.folds import Folds, Indices, make_folds
+from nephros.finetuning.head import DEFAULT_C, LinearHead, choose_C, fit_head
+from nephros.finetuning.network import make_recipe, predict_images, train_method
+from nephros.models.classifier import Classifier
+from nephros.recipe import ModelConfig
+
+METHODS = ("head", "last-stage", "network", "scratch")
+"""Methods that a run can keep, the simplest first."""
+BASELINES = ("knn", "largest-class")
+"""Methods that are shown beside them."""
+_INNER_FOLDS = 3
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method and its predictions for held-out images."""
+
+    method: str
+    probabilities: Floats
+    """(n, classes) for the training images, each from a model that did not see it."""
+    labels: Labels
+    class_names: tuple[str, ...]
+    seconds: float
+    detail: str = ""
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """The metrics of the held-out predictions."""
+        return compute_metrics(self.probabilities, self.labels, self.class_names)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What all methods learn from."""
+
+    train: Split
+    class_names: tuple[str, ...]
+    groups: NDArray[np.str_] | None
+    folds: Folds
+    features: NDArray[np.float32]
+    """(n, views, d) of the pretrained network."""
+    start: Classifier
+    """The pretrained network, with any last layer."""
+    model: ModelConfig
+    tta_views: int
+    seed: int
+    device: torch.device
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+
+def cross_validate(problem: Problem, methods: Sequence[str]) -> list[Candidate]:
+    """Return the candidates of `methods`, which are some of METHODS, and of BASELINES."""
+    labels, n_classes = problem.train.labels, problem.n_classes
+    candidates = []
+    for method in (*methods, *BASELINES):
+        start, detail = time.perf_counter(), ""
+        if method == "knn":
+            probabilities, k = cross_validate_neighbors(problem.features[:, 0], labels, n_classes, problem.folds)
+            detail = f"{k} neighbors"
+        elif method == "largest-class":
+            probabilities = predict_largest_class(labels, n_classes)
+        else:
+            probabilities = np.empty((len(labels), n_classes))
+            for train, held_out in problem.folds.splits():
+                probabilities[held_out] = _predict_held_out(problem, method, train, held_out)
+        seconds = time.perf_counter() - start
+        candidate = Candidate(method, probabilities, labels, problem.class_names, seconds, detail)
+        logger.info(f"{method}: accuracy {candidate.metrics.accuracy:.3f} in cross-validation ({seconds:.0f} s)")
+        candidates.append(candidate)
+    return candidates
+
+
+def best_candidate(candidates: Sequence[Candidate]) -> Candidate:
+    """Return the candidate of METHODS of the highest accuracy; of equals, the simplest."""
+    kept = [candidate for candidate in candidates if candidate.method in METHODS]
+    return max(kept, key=lambda candidate: (candidate.metrics.accuracy, -METHODS.index(candidate.method)))
+
+
+def fit_best_head(problem: Problem, train: Indices) -> LinearHead:
+    """Return a head fitted to the images at `train`, its regularization chosen by cross-validation among them."""
+    labels, features = problem.train.labels[train], problem.features[train, 0]
+    groups = None if problem.groups is None else problem.groups[train]
+    try:
+        inner = make_folds(labels, problem.class_names, groups, _INNER_FOLDS, problem.seed)
+        C = choose_C(features, labels, problem.n_classes, inner)
+    except IncompatibleError:  # a class with a single image or group left here
+        C = DEFAULT_C
+    return fit_head(features, labels, problem.n_classes, C)
+
+
+def _predict_held_out(problem: Problem, method: str, train: Indices, held_out: Indices) -> Floats:
+    head = None if method == "scratch" else fit_best_head(problem, train)
+    if method == "head":
+        assert head is not None
+        return head.predict(problem.features[held_out])
+    splits = (Split(problem.train.images[rows], problem.train.labels[rows]) for rows in (train, held_out))
+    train_split, held_out_split = splits
+    recipe = make_recipe(method, problem.model, len(train), problem.seed, problem.tta_views)
+    start = problem.start if head is None else with_head(problem.start, head.weight, head.bias)
+    model, _ = train_method(method, recipe, start, train_split, held_out_split, problem.class_names, problem.device)
+    return predict_images(model, held_out_split, problem.n_classes, recipe.tta_views, problem.device)

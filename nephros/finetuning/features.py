@@ -1,0 +1,72 @@
+"""Features of a pretrained network: what its last layer sees."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nephros.data.batches import BatchLoader
+from nephros.data.dataset import Split
+from nephros.evaluation.scoring import PIXELS_PER_BATCH
+from nephros.models.classifier import Classifier
+from nephros.models.stages import last_linear
+from nephros.models.tta import make_tta_views
+
+
+@torch.no_grad()
+def extract_features(
+    classifier: Classifier, images: NDArray[np.uint8], tta_views: int, device: torch.device
+) -> NDArray[np.float32]:
+    """Return the (n, views, d) inputs of the last layer for (n, h, w) or (n, h, w, c) images, for each test-time view."""
+    batches = BatchLoader(Split(images, np.zeros(len(images), dtype=np.int64)), device)
+    views = make_tta_views(tta_views)
+    inputs: list[Tensor] = []
+    model = classifier.to(device).eval()
+    layer = model.network.get_submodule(last_linear(model.network))
+    hook = layer.register_forward_pre_hook(lambda _layer, args: inputs.append(args[0].cpu()))
+    try:
+        for _, cells, _ in batches.iter_batches(max(1, PIXELS_PER_BATCH // batches.pixels_per_image)):
+            for view in views:
+                model(view.apply(cells))
+    finally:
+        hook.remove()
+    by_batch = [torch.stack(inputs[i : i + len(views)], dim=1) for i in range(0, len(inputs), len(views))]
+    features: NDArray[np.float32] = torch.cat(by_batch).numpy()
+    return features
+
+
+def with_head(classifier: Classifier, weight: NDArray[np.float64], bias: NDArray[np.float64]) -> Classifier:
+    """Return a copy of a classifier whose last layer has the given (classes, d) weights and (classes,) biases."""
+    copied = copy.deepcopy(classifier)
+    name = last_linear(copied.network)
+    head = nn.Linear(weight.shape[1], weight.shape[0])
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(weight))
+        assert head.bias is not None
+        head.bias.copy_(torch.from_numpy(bias))
+    copied.network.set_submodule(name, head)
+    return copied.eval()
+
+
+def with_channels(classifier: Classifier, channels: int) -> Classifier:
+    """Return a copy of a grayscale classifier for images of `channels` channels, which gray ones give the same scores.
+
+    The first layer's filters are repeated for each channel and divided by their number, as I3D inflates filters over time
+    (Carreira and Zisserman, CVPR 2017).
+    """
+    from nephros.models.dihedral import D4Conv
+
+    copied = copy.deepcopy(classifier)
+    first = next(module for module in copied.network.modules() if isinstance(module, nn.Conv2d))
+    weight = first.weight.detach().repeat(1, channels, 1, 1) / channels
+    if isinstance(first, D4Conv):
+        out_fields, _, orientations, kernel, _ = first.filter_shape
+        first.filter_shape = (out_fields, channels, orientations, kernel, kernel)
+    first.in_channels = channels
+    first.weight = nn.Parameter(weight)
+    copied.mean, copied.std = copied.mean.repeat(channels), copied.std.repeat(channels)
+    return copied.eval()

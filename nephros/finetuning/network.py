@@ -1,0 +1,95 @@
+"""Methods that train the network itself: its last stage, all of it, or a small one from the beginning."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+
+import numpy as np
+import torch
+
+from nephros.data.batches import BatchLoader
+from nephros.data.dataset import Split
+from nephros.evaluation.metrics import Floats
+from nephros.evaluation.scoring import predict_probabilities
+from nephros.models.classifier import Classifier, InputSpec
+from nephros.models.stages import network_stages
+from nephros.models.tta import TTAClassifier
+from nephros.presets import RECIPES
+from nephros.recipe import AugmentConfig, LRScheduleConfig, ModelConfig, OptimizerConfig, Recipe
+from nephros.training.history import EpochMetrics
+from nephros.training.model_init import init_model
+from nephros.training.progress import NullCallback
+from nephros.training.small_data import ADAPTABLE_FIELDS, adapt_recipe
+from nephros.training.trainer import Trainer
+
+LEARNING_RATES = {"last-stage": 1e-4, "network": 3e-5}
+"""Peak learning rates of AdamW: with ten times as much, a few hundred images are learned by heart within an epoch."""
+EPOCHS, STEPS, BATCH_SIZE = 5, 150, 32
+
+
+def make_recipe(method: str, model: ModelConfig, n_images: int, seed: int, tta_views: int) -> Recipe:
+    """Return the recipe of ``head``, ``last-stage``, ``network`` or ``scratch`` for `n_images` training images."""
+    if method == "scratch":
+        recipe, _ = adapt_recipe(RECIPES["nephros-fast"], n_images, ADAPTABLE_FIELDS)
+        return dataclasses.replace(recipe, name="finetune-scratch", source="nephros finetune: from scratch", seed=seed)
+    recipe = Recipe(
+        name=f"finetune-{method}",
+        source=f"nephros finetune: {method}",
+        model=model,
+        last_batch="balanced",
+        tta_views=tta_views,
+        seed=seed,
+    )
+    if method == "head":
+        return dataclasses.replace(recipe, epochs=1)
+    return dataclasses.replace(
+        recipe,
+        optimizer=OptimizerConfig(
+            name="adamw", lr=LEARNING_RATES[method], weight_decay=0.01, decay_norm_and_bias=False
+        ),
+        schedule=LRScheduleConfig(name="linear", warmup=0.1),
+        augment=AugmentConfig(flips="none" if model.network == "equivariant" else "dihedral", shift=2),
+        epochs=EPOCHS,
+        batch_size=BATCH_SIZE,
+        passes_per_epoch=math.ceil(STEPS * BATCH_SIZE / (EPOCHS * n_images)),
+    )
+
+
+def frozen_stages(method: str, classifier: Classifier) -> list[str]:
+    """Return the stages of the network that keep their weights in a method: all but the last and the head, or none."""
+    return list(network_stages(classifier.network))[:-2] if method == "last-stage" else []
+
+
+def train_method(
+    method: str,
+    recipe: Recipe,
+    start: Classifier,
+    train: Split,
+    val: Split,
+    class_names: tuple[str, ...],
+    device: torch.device,
+) -> tuple[Classifier, list[EpochMetrics]]:
+    """Train a copy of `start`, whose last layer is fitted already, or a new network; return it with its epochs.
+
+    `val` is scored after each epoch and chooses nothing: the weights are the last epoch's.
+    """
+    model = copy.deepcopy(start)
+    if method == "scratch":
+        height, width = train.images.shape[1:3]
+        channels = 1 if train.images.ndim == 3 else train.images.shape[3]
+        model = init_model(recipe, train, InputSpec(channels, height, width, len(class_names)))
+    train_batches, val_batches = (BatchLoader(split, device) for split in (train, val))
+    trainer = Trainer(recipe, model, train_batches, val_batches, class_names, freeze=frozen_stages(method, model))
+    trainer.run(None, NullCallback())
+    return model.requires_grad_(True).eval(), trainer.history
+
+
+def predict_images(
+    classifier: Classifier, split: Split, n_classes: int, tta_views: int, device: torch.device
+) -> Floats:
+    """Return the (n, classes) probabilities of a split's images, averaged over the views."""
+    return np.asarray(
+        predict_probabilities(TTAClassifier(classifier, tta_views), BatchLoader(split, device), n_classes)
+    )

@@ -1,0 +1,282 @@
+"""Fine-tuning: classes of the user's own, from a few labels, on weights that were trained on many images of cells."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nephros import device as devices
+from nephros.data.batches import BatchLoader
+from nephros.data.dataset import Dataset
+from nephros.data.load import load_request
+from nephros.distributed import SINGLE_PROCESS
+from nephros.errors import IncompatibleError, InvalidArgument, UnknownName
+from nephros.evaluation.held_out import write_held_out
+from nephros.exporters.pretrained import BUNDLED, open_pretrained
+from nephros.files import file_digest, write_text
+from nephros.finetuning.cross_validation import (
+    METHODS,
+    Candidate,
+    Problem,
+    best_candidate,
+    cross_validate,
+    fit_best_head,
+)
+from nephros.finetuning.features import extract_features, with_channels, with_head
+from nephros.finetuning.folds import make_folds
+from nephros.finetuning.head import DEFAULT_C
+from nephros.finetuning.label_review import (
+    ClassRecall,
+    SuspiciousLabel,
+    class_recalls,
+    learning_curve,
+    suspicious_labels,
+    suspicious_labels_csv,
+)
+from nephros.finetuning.network import frozen_stages, make_recipe, train_method
+from nephros.models.classifier import Classifier
+from nephros.models.pretrained import PretrainedModel
+from nephros.models.serialization import save_model
+from nephros.recipe import Recipe, to_yaml
+from nephros.runs import FinetuningRecord, InitRecord, RunFolder, RunInfo, describe_init
+from nephros.training.checkpoint import cpu_state_dict
+from nephros.training.history import EpochMetrics, history_to_csv
+from nephros.training.model_init import init_model, input_spec
+from nephros.training.run_info import build_run_info, default_run_dir
+from nephros.training.small_data import few_images_warnings
+from nephros.training.warm_start import start_from
+from nephros.workflows.train import build_data_request, finish_run
+
+logger = logging.getLogger(__name__)
+
+TTA_VIEWS = 5
+"""Views of each image, as in the recipe of the bundled model."""
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """A fine-tuned run, and what led to it."""
+
+    run: RunFolder
+    candidates: list[Candidate]
+    """Every method in cross-validation, baselines last."""
+    kept: Candidate
+    recalls: list[ClassRecall]
+    """In cross-validation; the class that needs labels most comes first."""
+    learning_curve: list[tuple[int, float]]
+    """Labels and accuracy in cross-validation, of the head alone."""
+    suspicious: list[SuspiciousLabel]
+    """Labels that look wrong, the least probable first; also in the run's suspicious_labels.csv."""
+
+
+def finetune(
+    data: str | Path | Dataset,
+    *,
+    init: str | Path = BUNDLED,
+    methods: str | Sequence[str] = METHODS,
+    folds: int = 5,
+    seed: int = 0,
+    out: str | Path | None = None,
+    device: str = "auto",
+    size: int | None = None,
+    subset: int | None = None,
+    resplit: Sequence[int] | None = None,
+    data_seed: int = 0,
+    white_level: float | None = None,
+    channel: int | None = None,
+    groups: str = "auto",
+    test: bool = False,
+    command: str = "",
+) -> Finetuning:
+    """Fit `init` to the classes of `data` by each method, keep the best by cross-validation as a run, and return it.
+
+    The methods are compared on the train split, by group where groups are known: ``head`` (logistic regression on the features
+    of the network), ``last-stage`` and ``network`` (trained from there), ``scratch`` (nephros-fast from random weights), beside
+    k-nearest neighbors and always the largest class. The best is fitted again to the whole train split. Validation chooses
+    nothing, so its accuracy is that of new cells.
+
+    Args:
+        data: as `nephros.train` takes it; the images of a folder are resized to the network's size.
+        init: weights to start from, as `nephros.train` takes them.
+        methods: which to compare; the head alone takes seconds.
+        folds: of cross-validation; fewer where a class or the groups are too few.
+        seed: of the folds, of training and of initial weights.
+        out: the run folder, which must not exist yet (default: runs/finetune-METHOD-DATE-TIME).
+        device: auto, cpu or cuda.
+        size, subset, resplit, data_seed, white_level, channel, groups: passed to `nephros.load`; for data given by name or path.
+        test: also score the test split, once, at the end.
+        command: the command line to record in run.json.
+
+    Raises NephrosError for arguments, data and weights that can't be used, before anything is written.
+    """
+    start_time = time.perf_counter()
+    methods = _check_methods(methods)
+    pretrained = open_pretrained(init)
+    if size is None and not isinstance(data, Dataset) and Path(data).expanduser().is_dir():
+        size = pretrained.input_spec.height
+    request = build_data_request(data, size, data_seed, subset, resplit, white_level, channel, groups)
+    dataset = data if isinstance(data, Dataset) else load_request(request | {"source": data})
+    dataset = dataclasses.replace(dataset, warnings=(*dataset.warnings, *few_images_warnings(dataset)))
+    torch_device = devices.resolve_device(device)
+    start, record = _starting_point(pretrained, dataset, seed)
+    problem = _make_problem(start, pretrained, dataset, folds, seed, torch_device)
+    _check_out(out)
+    for warning in dataset.warnings:
+        logger.warning(warning)
+    kind = "folds by group" if problem.folds.by_group else "stratified folds"
+    logger.info(
+        f"{len(dataset.train):,} training images of {dataset.provenance.title}, {len(problem.folds)} {kind}, starting from "
+        f"{describe_init(record)}"
+    )
+    candidates = cross_validate(problem, methods)
+    kept = best_candidate(candidates)
+    fitted = _fit(kept.method, problem, dataset)
+    info = build_run_info(fitted.recipe, dataset, fitted.model, request, torch_device, test, command, SINGLE_PROCESS)
+    info = dataclasses.replace(
+        info,
+        init=None if kept.method == "scratch" else record,
+        freeze=frozen_stages(kept.method, fitted.model),
+        finetuning=_finetuning_record(kept, candidates, problem),
+        hyperparameters="" if fitted.C is None else f"C {fitted.C:g}",
+        chosen_epoch=len(fitted.history) or None,
+        training_minutes=(time.perf_counter() - start_time) / 60,
+    )
+    suspicious = suspicious_labels(kept.probabilities, kept.labels, dataset.class_names)
+    run = _write_run(out, info, fitted, dataset, kept, suspicious, torch_device)
+    curve = learning_curve(
+        problem.features[:, 0], kept.labels, problem.n_classes, problem.folds, fitted.C or DEFAULT_C, seed
+    )
+    return Finetuning(run, candidates, kept, class_recalls(kept.metrics), curve, suspicious)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """The kept method, fitted to the whole train split."""
+
+    model: Classifier
+    recipe: Recipe
+    history: list[EpochMetrics]
+    """Empty for the head alone."""
+    C: float | None
+    """Of the head; None from scratch."""
+
+
+def _check_methods(methods: str | Sequence[str]) -> list[str]:
+    names = [name.strip() for name in methods.split(",")] if isinstance(methods, str) else list(methods)
+    for name in names:
+        if name not in METHODS:
+            raise UnknownName("methods", name, METHODS, kind="method", hint=f"Choose from {', '.join(METHODS)}.")
+    if not names or len(set(names)) < len(names):
+        raise InvalidArgument("methods", ", ".join(names), "a list of different methods")
+    return [name for name in METHODS if name in names]
+
+
+def _check_out(out: str | Path | None) -> None:
+    """Raise InvalidArgument for a folder that is in use, before the long work rather than after it."""
+    root = None if out is None else Path(out).expanduser()
+    if root is not None and root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise InvalidArgument("out", root, "a new folder")
+
+
+def _starting_point(pretrained: PretrainedModel, dataset: Dataset, seed: int) -> tuple[Classifier, InitRecord]:
+    """Return the pretrained network for the data, whose last layer is still to be fitted, and the record of it."""
+    spec, size = pretrained.input_spec, dataset.image_size
+    if size != (spec.height, spec.width):
+        raise IncompatibleError(
+            f"`data` has images of {size[0]}x{size[1]} pixels, but the weights of {pretrained.source} are for "
+            f"{spec.height}x{spec.width}: resize the images first, or give them as a folder, whose images are resized."
+        )
+    if dataset.channels != spec.channels:
+        if spec.channels != 1:
+            raise IncompatibleError(
+                f"`data` has {dataset.channels} channels, but the weights of {pretrained.source} are for {spec.channels}: choose "
+                "other weights as `init`."
+            )
+        logger.info("the filters of the first layer are spread over %d channels", dataset.channels)
+        inflated = with_channels(pretrained.classifier, dataset.channels)
+        pretrained = dataclasses.replace(pretrained, classifier=inflated)
+    recipe = make_recipe("head", pretrained.model, len(dataset.train), seed, 1)
+    model = init_model(recipe, dataset.train, input_spec(dataset))
+    record = start_from(model, pretrained, recipe, dataset)
+    return model.eval(), {**record, "head": "fitted"}
+
+
+def _make_problem(
+    start: Classifier, pretrained: PretrainedModel, dataset: Dataset, n_folds: int, seed: int, device: torch.device
+) -> Problem:
+    train = dataset.train
+    folds = make_folds(train.labels, dataset.class_names, train.groups, n_folds, seed)
+    features = extract_features(start, train.images, TTA_VIEWS, device)
+    return Problem(
+        train, dataset.class_names, train.groups, folds, features, start, pretrained.model, TTA_VIEWS, seed, device
+    )
+
+
+def _fit(method: str, problem: Problem, dataset: Dataset) -> _Fitted:
+    """Fit a method to the whole train split."""
+    recipe = make_recipe(method, problem.model, len(problem.train), problem.seed, problem.tta_views)
+    head = None if method == "scratch" else fit_best_head(problem, np.arange(len(problem.train)))
+    model = problem.start if head is None else with_head(problem.start, head.weight, head.bias)
+    history: list[EpochMetrics] = []
+    if method != "head":
+        model, history = train_method(
+            method, recipe, model, problem.train, dataset.val, dataset.class_names, problem.device
+        )
+    return _Fitted(model, recipe, history, head.C if head else None)
+
+
+def _finetuning_record(kept: Candidate, candidates: list[Candidate], problem: Problem) -> FinetuningRecord:
+    return {
+        "method": kept.method,
+        "folds": len(problem.folds),
+        "by_group": problem.folds.by_group,
+        "methods": [
+            {
+                "method": candidate.method,
+                "accuracy": candidate.metrics.accuracy,
+                "accuracy_low": candidate.metrics.accuracy_interval.low,
+                "accuracy_high": candidate.metrics.accuracy_interval.high,
+                "macro_f1": candidate.metrics.macro_f1,
+                "loss": candidate.metrics.loss,
+                "seconds": candidate.seconds,
+                "detail": candidate.detail,
+            }
+            for candidate in candidates
+        ],
+    }
+
+
+def _write_run(
+    out: str | Path | None,
+    info: RunInfo,
+    fitted: _Fitted,
+    dataset: Dataset,
+    kept: Candidate,
+    suspicious: list[SuspiciousLabel],
+    device: torch.device,
+) -> RunFolder:
+    """Write the run folder, with the splits scored and the report, and return it."""
+    synthetic = dataset.provenance.split == "synthetic"
+    folder = RunFolder.create(Path(out) if out else default_run_dir(fitted.recipe, synthetic), synthetic)
+    with folder.lock():
+        write_text(folder.file("recipe.yaml"), to_yaml(fitted.recipe))
+        folder.write_info(info)
+        weights = folder.file("weights.safetensors")
+        spec = input_spec(dataset)
+        save_model(weights, cpu_state_dict(fitted.model), fitted.recipe.model, spec, dataset.class_names)
+        info = dataclasses.replace(info, weights_sha256=file_digest(weights))
+        if fitted.history:
+            write_text(folder.file("history.csv"), history_to_csv(fitted.history))
+        write_held_out(folder, kept.probabilities, kept.labels)
+        write_text(folder.file("suspicious_labels.csv"), suspicious_labels_csv(suspicious))
+        splits = ("train", "val", "test") if info.test else ("train", "val")
+        batches = {split: BatchLoader(dataset.split(split), device) for split in splits}
+        finish_run(folder, info, fitted.model.to(device), batches, dataset)
+    return folder

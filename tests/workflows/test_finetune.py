@@ -1,0 +1,230 @@
+"""Fine-tuning: a run like any other, from a few labels."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nephros
+from nephros.cli import main
+from nephros.data.dataset import Split
+from nephros.errors import FileError, IncompatibleError, IncompleteError, InvalidArgument, NephrosError, UnknownName
+from nephros.evaluation.held_out import read_held_out
+from nephros.finetuning.cross_validation import BASELINES, METHODS
+from nephros.models.serialization import load_model
+from nephros.runs import RunFolder
+from nephros.workflows.compare import compare
+from nephros.workflows.finetune import finetune
+from nephros.workflows.train import resume
+from tests.conftest import square_images, squares_dataset, write_npz
+
+pytestmark = pytest.mark.usefixtures("reports_without_figures")
+
+
+@pytest.fixture(scope="module")
+def three_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_npz(tmp_path_factory.mktemp("three") / "three.npz", squares_dataset(n=96, classes=3))
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train the network's methods for a few steps: what they learn is measured elsewhere."""
+    monkeypatch.setattr("nephros.finetuning.network.STEPS", 10)
+    monkeypatch.setattr("nephros.training.small_data.TARGET_STEPS", 10)
+
+
+@pytest.fixture(scope="module")
+def head_run(run_folder: RunFolder, three_classes: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    out = tmp_path_factory.mktemp("finetuned") / "run"
+    return finetune(three_classes, init=run_folder.root, methods="head", folds=3, out=out, test=True).run
+
+
+def test_a_head_is_a_run_like_any_other(head_run: RunFolder, three_classes: Path, tmp_path: Path) -> None:
+    info = head_run.info()
+    assert (info.status, info.recipe, info.chosen_epoch) == ("complete", "finetune-head", None)
+    assert info.init is not None
+    assert info.init["head"] == "fitted"
+    assert info.finetuning is not None
+    assert [row["method"] for row in info.finetuning["methods"]] == ["head", *BASELINES]
+    stored = nephros.Evaluation.from_run(head_run, "val")
+    assert stored.accuracy > 0.8
+    np.testing.assert_array_equal(nephros.evaluate(head_run.root).probabilities, stored.probabilities)
+    assert len(head_run.test_reads()) == 1
+    assert "finetune-head" in nephros.report(head_run.root).read_text()
+    assert [row.accuracy for row in compare([head_run.root], split="val").rows if row.is_run] == [stored.accuracy]
+    file = nephros.export(head_run.root, "safetensors", out=tmp_path / "three.safetensors")
+    images = nephros.load(three_classes).val.images
+    batch = nephros.load_predictor(file).predict_batch(images)
+    assert (batch.probabilities.argmax(axis=1) == stored.probabilities.argmax(axis=1)).mean() > 0.95
+    assert resume(head_run.root).info().status == "complete"
+
+
+def test_prediction_sets_are_calibrated_on_every_labeled_image(head_run: RunFolder, tmp_path: Path) -> None:
+    file = nephros.export(head_run.root, "safetensors", out=tmp_path / "three.safetensors")
+    card = json.loads(file.with_suffix(".card.json").read_text())
+    assert card["conformal"]["n_calibration_images"] == 96 + 24
+    assert card["conformal"]["method"].startswith("cross-conformal")
+    assert card["validation"]["n"] == 24
+    assert card["init"]["head"] == "fitted"
+    held_out = read_held_out(head_run)
+    assert held_out is not None
+    assert held_out[0].shape == (96, 3)
+    np.testing.assert_allclose(held_out[0].sum(axis=1), 1)
+
+
+def test_a_damaged_file_of_held_out_predictions_is_one_sentence(head_run: RunFolder, tmp_path: Path) -> None:
+    path = head_run.file("cross_validation.npz")
+    content = path.read_bytes()
+    try:
+        for damaged in (b"", content[:-40], b"PK\x03\x04"):
+            path.write_bytes(damaged)
+            with pytest.raises(FileError):
+                nephros.export(head_run.root, "safetensors", out=tmp_path / "x.safetensors")
+    finally:
+        path.write_bytes(content)
+
+
+def test_the_best_of_all_methods_is_kept(
+    run_folder: RunFolder, three_classes: Path, tmp_path: Path, few_steps: None
+) -> None:
+    result = finetune(three_classes, init=run_folder.root, folds=2, out=tmp_path / "run", device="cpu")
+    assert [candidate.method for candidate in result.candidates] == [*METHODS, *BASELINES]
+    kept_by_accuracy = max(candidate.metrics.accuracy for candidate in result.candidates if candidate.method in METHODS)
+    assert result.kept.metrics.accuracy == kept_by_accuracy
+    info = result.run.info()
+    assert info.finetuning is not None
+    assert info.finetuning["method"] == result.kept.method
+    assert len(result.recalls) == 3
+
+
+@pytest.mark.parametrize("method", ["last-stage", "network", "scratch"])
+def test_each_trained_method_becomes_a_run(
+    method: str, run_folder: RunFolder, three_classes: Path, tmp_path: Path, few_steps: None
+) -> None:
+    run = finetune(three_classes, init=run_folder.root, methods=[method], folds=2, out=tmp_path / "run").run
+    info = run.info()
+    assert (info.recipe, info.status) == (f"finetune-{method}", "complete")
+    assert (info.init is None) == (method == "scratch")
+    assert info.chosen_epoch == nephros.get_recipe(str(run.file("recipe.yaml"))).epochs
+    model, _ = load_model(run.file("weights.safetensors"))
+    source, _ = load_model(run_folder.file("weights.safetensors"))
+    if method != "scratch":
+        same = np.array_equal(
+            model.network.get_submodule("features.0").state_dict()["weight"],
+            source.network.get_submodule("features.0").state_dict()["weight"],
+        )
+        assert same == (method == "last-stage")
+        assert info.freeze == (["stem", "stage1", "stage2"] if method == "last-stage" else [])
+
+
+def test_the_same_seed_gives_the_same_weights(run_folder: RunFolder, three_classes: Path, tmp_path: Path) -> None:
+    runs = [
+        finetune(three_classes, init=run_folder.root, methods="head", folds=2, out=tmp_path / name).run for name in "ab"
+    ]
+    assert len({run.file("weights.safetensors").read_bytes() for run in runs}) == 1
+
+
+def test_color_images_start_from_gray_weights(run_folder: RunFolder, tmp_path: Path) -> None:
+    data = write_npz(tmp_path / "color.npz", squares_dataset(n=60, classes=3, channels=3))
+    run = finetune(data, init=run_folder.root, methods="head", folds=2, out=tmp_path / "run").run
+    assert run.info().input_spec["channels"] == 3
+    assert nephros.evaluate(run.root).accuracy > 0.7
+
+
+def test_folders_are_resized_and_folded_by_group(run_folder: RunFolder, tmp_path: Path) -> None:
+    images, labels = square_images(160, 2, seed=0)
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        file = tmp_path / "cells" / f"kind {label}" / f"patient {i % 8}" / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.kron(image, np.ones((2, 2), dtype=np.uint8))).save(file)
+    result = finetune(tmp_path / "cells", init=run_folder.root, methods="head", folds=3, out=tmp_path / "run")
+    info = result.run.info()
+    assert info.finetuning is not None
+    assert info.finetuning["by_group"]
+    assert (info.input_spec["height"], info.class_names) == (28, ["kind 0", "kind 1"])
+    assert nephros.evaluate(result.run.root).accuracy == nephros.Evaluation.from_run(result.run, "val").accuracy
+
+
+def test_what_can_not_be_fine_tuned_is_refused_before_anything_is_written(
+    run_folder: RunFolder, three_classes: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    labels = np.array([0] * 20 + [1] * 20 + [2])
+    lonely = dataclasses.replace(
+        squares_dataset(n=96, classes=3), train=Split(np.zeros((41, 28, 28), dtype=np.uint8), labels)
+    )
+    used = tmp_path / "used"
+    used.mkdir()
+    (used / "notes.txt").write_text("mine")
+    cases: list[tuple[object, dict[str, object], type[NephrosError]]] = [
+        (three_classes, {"methods": "heads"}, UnknownName),
+        (three_classes, {"methods": ""}, InvalidArgument),
+        (three_classes, {"methods": "head,head"}, InvalidArgument),
+        (three_classes, {"folds": 1}, InvalidArgument),
+        (three_classes, {"out": used}, InvalidArgument),
+        (three_classes, {"init": "nothing"}, NephrosError),
+        (lonely, {}, IncompatibleError),
+        (write_npz(tmp_path / "large.npz", squares_dataset(n=48, size=36)), {}, IncompatibleError),
+    ]
+    for data, arguments, error in cases:
+        with pytest.raises(error):
+            finetune(data, **{"init": run_folder.root, "methods": "head", "out": out, **arguments})  # type: ignore[arg-type]
+        assert not out.exists()
+    assert [path.name for path in used.iterdir()] == ["notes.txt"]
+
+
+def test_an_interrupted_run_is_not_resumed_by_other_means(head_run: RunFolder) -> None:
+    complete = head_run.info()
+    head_run.write_info(dataclasses.replace(complete, status="training"))
+    try:
+        with pytest.raises(IncompleteError, match=r"nephros\.finetune"):
+            resume(head_run.root)
+    finally:
+        head_run.write_info(complete)
+
+
+def test_the_command_shows_methods_classes_and_labels(
+    run_folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clean = squares_dataset(n=96, classes=3)
+    labels = clean.train.labels.copy()
+    labels[7] = (labels[7] + 1) % 3
+    data = write_npz(tmp_path / "three.npz", dataclasses.replace(clean, train=Split(clean.train.images, labels)))
+    argv = ["finetune", str(data), "--init", str(run_folder.root), "--methods", "head", "--folds", "3"]
+    with pytest.raises(SystemExit) as exc_info:
+        main([*argv, "--out", str(tmp_path / "run")])
+    assert exc_info.value.code == 0
+    output = capsys.readouterr().out
+    assert all(text in output for text in ("head (kept)", "knn", "largest-class", "class 0", "learning curve"))
+    rows = list(csv.DictReader((tmp_path / "run" / "suspicious_labels.csv").read_text().splitlines()))
+    assert "7" in {row["index"] for row in rows}
+    assert "--methods head" in RunFolder.open(tmp_path / "run").info().command
+
+
+def test_groups_of_an_npz_file_make_the_folds(run_folder: RunFolder, tmp_path: Path) -> None:
+    data = squares_dataset(n=96, classes=3)
+    arrays = {
+        f"{name}_{kind}": values
+        for name, split in data.splits()
+        for kind, values in (
+            ("images", split.images),
+            ("labels", split.labels),
+            ("groups", np.array([f"{name} stack {i % 6}" for i in range(len(split))])),
+        )
+    }
+    np.savez(tmp_path / "grouped.npz", **arrays)  # type: ignore[arg-type]
+    train = nephros.load(tmp_path / "grouped.npz").train
+    assert train.groups is not None
+    assert train.groups[:7].tolist() == [f"train stack {i % 6}" for i in range(7)]
+    arguments = {"init": run_folder.root, "methods": "head", "folds": 4}
+    for groups, by_group in (("auto", True), ("none", False)):
+        run = finetune(tmp_path / "grouped.npz", out=tmp_path / groups, groups=groups, **arguments).run  # type: ignore[arg-type]
+        record = run.info().finetuning
+        assert record is not None
+        assert (record["by_group"], record["folds"]) == (by_group, 4)
