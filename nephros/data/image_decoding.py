@@ -14,6 +14,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from nephros.data.decoded_image import DecodedImage
 from nephros.data.foreign_formats import HEAD_BYTES, foreign_format, overview_format
 from nephros.data.input_files import TIFF_MAGIC
+from nephros.data.nucleus_volume import project_pages, volume_note
 from nephros.data.stored_pixels import stored_pixels
 from nephros.data.tiff_decoding import is_misread_by_pillow, pillow_reads_stored_values
 from nephros.data.tiff_directories import walk_directories
@@ -59,7 +60,7 @@ def strict_pillow_warnings() -> Iterator[None]:
 
 
 def decode_image(name: object, data: bytes) -> DecodedImage:
-    """Decode a file that holds a single image.
+    """Decode a file that holds a single image, or the slices of a single nucleus, whose maximum is the image.
 
     Args:
         name: names the file at the beginning of an error's message.
@@ -69,7 +70,10 @@ def decode_image(name: object, data: bytes) -> DecodedImage:
         FileError: the bytes are damaged, are of another format, or hold several images.
         MissingDependency: the pixels can be read with the extra `stacks` only.
     """
-    n_pages = len(_tiff_pages(name, data))
+    offsets = _tiff_pages(name, data)
+    if note := volume_note(data, len(offsets)):
+        return _decode_volume(name, data, offsets, note)
+    n_pages = len(offsets)
     with _open_image(name, data) as image:
         n_frames = n_pages or _n_frames(image)
         if n_frames > 1:
@@ -81,12 +85,17 @@ def decode_image(name: object, data: bytes) -> DecodedImage:
 
 
 def decode_pages(name: object, data: bytes) -> Iterator[DecodedImage]:
-    """Decode a file page by page: each page of a TIFF file, or the single image of any other file.
+    """Decode a file page by page: each page of a TIFF file, the projection of a nucleus's slices, or the single image of any
+    other file.
 
     Arguments and errors are those of `decode_image`; they are raised at the first page that can't be decoded, after the pages
     before it.
     """
-    if len(offsets := _tiff_pages(name, data)) > 1:
+    offsets = _tiff_pages(name, data)
+    if note := volume_note(data, len(offsets)):
+        yield _decode_volume(name, data, offsets, note)
+        return
+    if len(offsets) > 1:
         yield from _decode_tiff_pages(name, data, offsets)
         return
     with _open_image(name, data) as image:
@@ -116,6 +125,13 @@ def _decode_tiff_pages(name: object, data: bytes, offsets: list[int]) -> Iterato
             page_data = pages.single_page_file(offset)
         with _open_image(page_name, page_data) as image:
             yield _decode_page(page_name, image, page_data)
+
+
+def _decode_volume(name: object, data: bytes, offsets: list[int], note: str) -> DecodedImage:
+    """Return the maximum over the pages, which are the slices of one nucleus."""
+    pages = list(_decode_tiff_pages(name, data, offsets))
+    with _translate_decode_errors(name, data):
+        return project_pages(pages, note)
 
 
 @contextlib.contextmanager
