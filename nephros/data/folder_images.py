@@ -80,23 +80,48 @@ def read_folder_images(
                     file.path,
                     f"{file.path} is {text} and {files[0].path.name} {first}; give `size` to resize all images.",
                 )
+    names = [str(file.path) for file in files]
+    cells = convert_images(root, names, images, size=size, conversion=conversion, shape=shape)
+    return FolderImages(cells.images, digest.hexdigest(), cells.details, cells.warnings, cells.conversion)
+
+
+@dataclass(frozen=True)
+class ConvertedImages:
+    """Images of one source as cells of one shape; the fields are those of `FolderImages`."""
+
+    images: NDArray[np.uint8]
+    details: tuple[str, ...]
+    warnings: tuple[str, ...]
+    conversion: InputConversion
+
+
+def convert_images(
+    root: Path,
+    names: Sequence[str],
+    images: Sequence[DecodedImage],
+    *,
+    size: int | None = None,
+    conversion: InputConversion = DEFAULT_CONVERSION,
+    shape: CellShape | None = None,
+) -> ConvertedImages:
+    """Convert all images of a source to cells; `names` names each in messages, and the rest is as in `read_folder_images`."""
     conversion, details = _with_white_level(root, images, conversion)
     if shape is None:
         height, width = images[0].pixels.shape[:2] if size is None else (size, size)
         shape = (3 if any(image.layout == "color" for image in images) else 1, height, width)
     cells, counts = [], Counter[str]()
-    for file, image in zip(files, images, strict=True):
-        cell, notes = to_cell(file.path, image, shape, conversion)
+    for name, image in zip(names, images, strict=True):
+        cell, notes = to_cell(name, image, shape, conversion)
         cells.append(cell)
         counts.update(notes)
     resized = [note for note in counts if note.startswith("resized to")]
     details += [max(resized, key=len).partition(", stretched")[0]] if resized else []
     warnings = tuple(
-        f"In {root}: {note} ({count:,} of {len(files):,} images)."
+        f"In {root}: {note} ({count:,} of {len(images):,} images)."
         for note, count in counts.items()
         if note not in resized and "scaled to 8-bit" not in note
     )
-    return FolderImages(np.stack(cells), digest.hexdigest(), tuple(details), warnings, conversion)
+    return ConvertedImages(np.stack(cells), tuple(details), warnings, conversion)
 
 
 def _size_text(image: DecodedImage) -> str:
@@ -104,7 +129,7 @@ def _size_text(image: DecodedImage) -> str:
 
 
 def _with_white_level(
-    root: Path, images: list[DecodedImage], conversion: InputConversion
+    root: Path, images: Sequence[DecodedImage], conversion: InputConversion
 ) -> tuple[InputConversion, list[str]]:
     """Return the conversion with a white level for images of more than 8 bits: one, so that cells stay comparable."""
     kinds = {_kind(image.pixels) for image in images}

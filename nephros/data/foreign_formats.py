@@ -105,6 +105,7 @@ _ZIP_MEMBERS: tuple[tuple[bytes, str, str], ...] = (
     (b"[Content_Types].xml", "an Office document", "export its images as PNG or TIFF"),
 )
 """End of the name of a zip archive's first member."""
+_TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".yaml", ".yml", ".md", ".log", ".py")
 _OVERVIEWS = {
     ".vsi": ForeignFormat("an Olympus VSI file, whose pixels are in the folder beside it", _FROM_MICROSCOPE),
     ".mrxs": ForeignFormat("the overview of a MIRAX whole slide, whose pixels are in the folder beside it", _SLIDE),
@@ -148,7 +149,7 @@ def foreign_format(head: bytes, file_name: object = "") -> ForeignFormat | None:
     for offset, content, name, advice in _LATER_BYTES:
         if head[offset : offset + len(content)] == content:
             return ForeignFormat(name, advice)
-    return None
+    return ForeignFormat("a text file", "name the images that it is about") if suffix in _TEXT_SUFFIXES else None
 
 
 def _zip_format(head: bytes) -> ForeignFormat:

@@ -18,6 +18,7 @@ from nephros.data.npz import open_npz
 from nephros.data.splitting import UNGROUPED, check_group_rule
 from nephros.data.subset import resplit_train_val, subset_train
 from nephros.data.synthetic import IMAGE_SIZE, make_synthetic
+from nephros.data.voxel_table import is_voxel_table, open_voxel_table
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, UnknownName
 
 SYNTHETIC = "synthetic"
@@ -198,6 +199,8 @@ def _open_source(
     if name in MEDMNIST:
         return open_npz(_medmnist_path(name, size, download_if_missing))
     path = Path(source).expanduser()
+    if is_voxel_table(path):
+        return open_voxel_table(path, size=size, seed=seed, conversion=conversion, shape=shape)
     if path.is_dir() or path.suffix.lower() in TABLE_SUFFIXES:
         return open_folder(path, size=size, seed=seed, groups=groups, conversion=conversion, shape=shape)
     if path.exists() or path.suffix or path.name != source:

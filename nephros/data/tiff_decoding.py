@@ -48,8 +48,9 @@ def _compression_name(code: int) -> str:
 
 def open_tags(header: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
     """Return a reader of tags for a TIFF file that begins with `header`, 8 bytes, or 16 of a BigTIFF."""
-    tags = TiffImagePlugin.ImageFileDirectory_v2(header)
-    if header.startswith(_BIG_ENDIAN_BIGTIFF):  # Pillow looks for BigTIFF where only little-endian files say so
+    is_big_endian_bigtiff = header.startswith(_BIG_ENDIAN_BIGTIFF)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(header[:8] if is_big_endian_bigtiff else header)
+    if is_big_endian_bigtiff:  # Pillow looks for BigTIFF where only little-endian files say so
         tags._bigtiff = True
         (tags.next,) = struct.unpack(">Q", header[8:16])
     return tags

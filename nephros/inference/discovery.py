@@ -12,13 +12,14 @@ from nephros.data.foreign_formats import folder_format
 from nephros.data.image_decoding import IMAGE_SUFFIXES
 from nephros.data.input_files import InMemoryFile, count_text, file_kind
 from nephros.data.npz_stream import ImageArray, UnreadableInput, open_image_arrays
+from nephros.data.voxel_table import VoxelTable, is_voxel_table, read_voxel_table
 from nephros.errors import FileError, NephrosError
 from nephros.microscopy.detect import slices_in_folder
 from nephros.microscopy.sequence import image_names
 
 logger = logging.getLogger(__name__)
 
-InputItem = Path | InMemoryFile | ImageArray | UnreadableInput
+InputItem = Path | InMemoryFile | ImageArray | VoxelTable | UnreadableInput
 
 
 class InputDiscovery:
@@ -54,6 +55,8 @@ class InputDiscovery:
                 isinstance(path, InMemoryFile) or path.is_file() or not path.exists()
             ):
                 yield from open_image_arrays(path)
+            elif is_voxel_table(path):
+                yield read_voxel_table(path)
             else:
                 yield path
         except NephrosError as error:

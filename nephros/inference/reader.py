@@ -24,6 +24,7 @@ from nephros.data.input_conversion import (
 )
 from nephros.data.input_files import InMemoryFile, read_bytes
 from nephros.data.npz_stream import ImageArray, UnreadableInput
+from nephros.data.voxel_table import VoxelTable
 from nephros.errors import FileError
 from nephros.inference.discovery import InputDiscovery, unreadable_message
 from nephros.microscopy.detect import count_channels, read_bytes_unless_stack, unexplained_pages
@@ -105,7 +106,7 @@ class CellReader:
         # The brightest pixel of all inputs with integer pixels, and of all with floating-point pixels (dtype kind "f").
         self._brightest: dict[bool, float] = {}
         # Inputs of more than 8 bits (page -> row), whose white level is known only once all inputs have been read.
-        self._deferred: list[tuple[Path | InMemoryFile | ImageArray, dict[int, int]]] = []
+        self._deferred: list[tuple[Path | InMemoryFile | ImageArray | VoxelTable, dict[int, int]]] = []
         discovery = InputDiscovery(inputs)
         self._items = discovery.items
         self.input_notes += [*discovery.notes, *([note] if (note := discovery.skipped_note()) else [])]
@@ -117,7 +118,7 @@ class CellReader:
 
     def __len__(self) -> int:
         """Return the value of `n_read` at the end."""
-        return sum(len(item) if isinstance(item, ImageArray) else 1 for item in self._items)
+        return sum(len(item) if isinstance(item, ImageArray | VoxelTable) else 1 for item in self._items)
 
     def iter_batches(self) -> Iterator[CellBatch]:
         """Yield every cell once, those of 16-bit images last; rows, errors and notes are complete at the end.
@@ -127,7 +128,7 @@ class CellReader:
         pending: list[tuple[int, NDArray[np.uint8]]] = []
         with strict_pillow_warnings():
             for item in self._items:
-                if isinstance(item, ImageArray):
+                if isinstance(item, ImageArray | VoxelTable):
                     yield from self._read_array(item)
                     continue
                 for row_and_cell in self._read_file(item):
@@ -258,7 +259,7 @@ class CellReader:
             self.row_conversions[row] = conversions
         return cell
 
-    def _read_array(self, array: ImageArray) -> Iterator[CellBatch]:
+    def _read_array(self, array: ImageArray | VoxelTable) -> Iterator[CellBatch]:
         """Yield an array's cells; of an array of more than 8 bits only find the brightest pixel, if that sets the white level."""
         name, first = _display_path(array.path), len(self.sources)
         deferred_rows: dict[int, int] = {}
@@ -300,7 +301,7 @@ class CellReader:
     def _read_deferred(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield row and cell of every image of more than 8 bits, now that the brightest pixel of all of them is known."""
         for item, row_by_index in self._deferred:
-            path = item.path if isinstance(item, ImageArray) else item
+            path = item.path if isinstance(item, ImageArray | VoxelTable) else item
             try:
                 for index, image in enumerate(_iter_images(item)):
                     if (row := row_by_index.get(index)) is None:
@@ -315,8 +316,8 @@ class CellReader:
                 self.errors |= dict.fromkeys(row_by_index.values(), _encodable(unreadable_message(path, error)))
 
 
-def _iter_images(item: Path | InMemoryFile | ImageArray) -> Iterator[DecodedImage]:
-    if not isinstance(item, ImageArray):
+def _iter_images(item: Path | InMemoryFile | ImageArray | VoxelTable) -> Iterator[DecodedImage]:
+    if not isinstance(item, ImageArray | VoxelTable):
         yield from decode_pages(item, read_bytes(item))
     else:
         for batch in item.iter_batches():

@@ -35,6 +35,7 @@ STACKS: dict[str, bytes] = {
     "large pages, compressed": tiff_bytes((2, 256, 300), compression="zlib"),
     "big-endian": tiff_bytes((2, 256, 256), byteorder=">"),
     "bigtiff": tiff_bytes((2, 256, 256), bigtiff=True),
+    "big-endian bigtiff": tiff_bytes((2, 256, 256), bigtiff=True, byteorder=">"),
     "a slice too large for Pillow": tiff_bytes((3, 40, 30), ome=True, metadata={"axes": "ZYX"}),
 }
 NON_STACKS: dict[str, bytes] = {
