@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
 from collections.abc import Mapping
@@ -13,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, class_name_fault, missing_class_warnings
-from nephros.data.input_conversion import DEFAULT_CONVERSION, InputConversion
+from nephros.data.input_conversion import CONVERSION_ARRAY, DEFAULT_CONVERSION, InputConversion
 from nephros.data.medmnist import MEDMNIST, MedMNISTInfo
-from nephros.data.npz_archive import open_archive
+from nephros.data.npz_archive import open_archive, translate_read_errors
 from nephros.data.npz_arrays import MAX_NAMES_BYTES, ImageLoader, NpzArray, open_array, read_array, read_small_array
 from nephros.data.npz_images import PixelConversion, image_shape, pixel_conversion
 from nephros.data.npz_labels import decode_labels, decode_text
@@ -45,8 +46,9 @@ def open_npz(
             array of text, which wins over MedMNIST's names, and ``groups``, or ``train_groups`` and so on.
         seed: of splits that are drawn here.
         groups: ``auto`` keeps the images of a group in one split, where the file has groups; ``none`` doesn't.
-        conversion: its white level becomes 255 in images that are not uint8. Without one it is 1 for floats up to 1, 255 for
-            whole numbers and floats up to 255, and else the file's brightest pixel.
+        conversion: its white level becomes 255 in images that are not uint8. Without one it is that of
+            `nephros.data.input_conversion.default_white_level`: 1 for floats up to 1, 255 for other types up to 255, and else
+            the file's brightest pixel.
         max_memory: free host memory in bytes; None asks the system. Images larger than half of it are unpacked once to the
             cache folder and memory-mapped.
 
@@ -69,6 +71,8 @@ def open_npz(
         loader = ImageLoader(path, archive, file_digest(path), max_bytes)
         stored = {split: loader.load(array) for split, array in contents.images.items()}
         arrays = {array.name: stored[split] for split, array in contents.images.items()}
+        if conversion == DEFAULT_CONVERSION:
+            conversion = _stored_conversion(path, archive, max_bytes)
         pixels = pixel_conversion(path, arrays, conversion)
         splits = _make_splits(loader, contents, stored, assignment, pixels)
     is_official = info is not None and _has_published_md5(path, info, contents)
@@ -87,6 +91,15 @@ def open_npz(
     ]
     train, val, test = (splits[name] for name in SPLITS)
     return Dataset(train, val, test, class_names, provenance, task, tuple(warnings), pixels.conversion)
+
+
+def _stored_conversion(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> InputConversion:
+    """Return how the images were made, as `nephros.prepare` writes it into its file."""
+    if f"{CONVERSION_ARRAY}.npy" not in archive.namelist():
+        return DEFAULT_CONVERSION
+    array = open_array(path, archive, CONVERSION_ARRAY)
+    with translate_read_errors(path, CONVERSION_ARRAY):
+        return InputConversion.from_dict(json.loads(str(read_small_array(path, archive, array, max_bytes))))
 
 
 @dataclass(frozen=True)

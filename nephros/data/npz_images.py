@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.image_transforms import to_uint8
-from nephros.data.input_conversion import MIN_SIDE, InputConversion
+from nephros.data.input_conversion import MIN_SIDE, InputConversion, default_white_level
 from nephros.data.input_files import InputFile
 from nephros.data.npz_arrays import CHUNK_BYTES
 from nephros.errors import FileError
@@ -106,9 +106,7 @@ def pixel_conversion(path: Path, arrays: dict[str, NDArray[Any]], conversion: In
     is_16_bit = dtypes == {np.dtype(np.uint16)}
     white_level = conversion.white_level
     if white_level is None:
-        white_level = (
-            1.0 if kind == "f" and highest <= 1 else 255.0 if highest <= 255 and not is_16_bit else highest or 1.0
-        )
+        white_level = default_white_level(highest, np.result_type(*dtypes))
     if (kind == "f" and highest <= 1 < white_level) or highest > 255 * white_level:
         raise FileError(
             path,

@@ -32,7 +32,7 @@ class ImageArray:
     shape: tuple[int, ...]
     """(n, h, w), (n, h, w, 1) or (n, h, w, 3), or with the channels before h."""
     dtype: np.dtype[Any]
-    """uint8, uint16 or a floating-point type."""
+    """Of truth values, integers or floating-point numbers."""
     split: str = ""
     """``train``, ``val``, ``test`` or an empty string."""
 
@@ -40,7 +40,7 @@ class ImageArray:
         return self.shape[0]
 
     def iter_batches(self) -> Iterator[NDArray[Any]]:
-        """Yield the images in file order, (b, h, w) or (b, h, w, 3).
+        """Yield the images in file order, (b, h, w) or (b, h, w, 3); truth values as 0 and 255.
 
         Raises:
             FileError: the array's bytes are damaged, or it is stored in Fortran order.
@@ -59,6 +59,7 @@ class ImageArray:
                 if len(data) != n_images * image_bytes:
                     raise EOFError("too short")
                 images = np.frombuffer(data, self.dtype).reshape(n_images, *self.shape[1:])
+                images = images.astype(np.uint8) * np.uint8(255) if images.dtype == np.bool_ else images
                 images = np.moveaxis(images, 1, 3) if is_channels_first(self.shape) else images
                 yield images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
             if file.read(1):  # reading to the end also checks the archive's checksum
@@ -116,7 +117,7 @@ def _open_or_unreadable(
 
 def _open_array(path: InputFile, archive: ZipFile, name: str, member: ZipInfo, split: str) -> ImageArray:
     shape, dtype = read_member_header(path, archive, name, member)
-    if dtype not in (np.uint8, np.uint16) and dtype.kind != "f":
+    if dtype.kind not in "buif":
         raise FileError(str(path), f"{path}: {name} is {dtype}; convert it to uint8 or uint16.")
     height, width, _ = image_shape(path, name, shape)
     if shape[0] == 0:

@@ -131,7 +131,7 @@ def test_an_npz_is_streamed_without_complete_splits(tmp_path: Path, monkeypatch:
 
 INVALID_ARRAYS: dict[str, tuple[Any, str]] = {
     "pickled": (np.array([{}], dtype=object), "never opened"),
-    "integers": (np.zeros((2, 8, 8), dtype=np.int64), "int64"),
+    "complex": (np.zeros((2, 8, 8), dtype=np.complex64), "complex64"),
     "flat": (np.zeros((2, 64), dtype=np.uint8), "must be (n, h, w)"),
     "empty": (np.zeros((0, 8, 8), dtype=np.uint8), "is empty"),
     "tiny": (np.zeros((5, 1, 1), dtype=np.uint8), "too small or too large"),
@@ -210,11 +210,11 @@ def test_empty_folders_and_unprintable_names(tmp_path: Path) -> None:
 
 def test_an_invalid_array_of_an_npz_keeps_the_others(tmp_path: Path) -> None:
     cells = np.full((2, 8, 8), 7, dtype=np.uint8)
-    np.savez(tmp_path / "c.npz", train_images=cells, val_images=cells.astype(np.int64), test_images=cells)
+    np.savez(tmp_path / "c.npz", train_images=cells, val_images=cells.astype(np.complex64), test_images=cells)
     reader, predicted = read(tmp_path / "c.npz")
     assert [row.split for row in reader.sources] == ["train", "train", "val", "test", "test"]
     assert set(predicted) == {0, 1, 3, 4}
-    assert "val_images is int64" in reader.errors[2]
+    assert "val_images is complex64" in reader.errors[2]
 
 
 def test_skipped_files_of_a_folder_are_counted(tmp_path: Path) -> None:

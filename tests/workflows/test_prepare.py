@@ -19,7 +19,11 @@ from PIL import Image
 import nephros
 from nephros.cli import main
 from nephros.data.image_transforms import resize_images
+from nephros.data.input_conversion import InputConversion
 from nephros.data.load import load
+from nephros.errors import FileError
+from nephros.inference.reader import CellReader
+from nephros.microscopy.stack import StackOptions
 from nephros.microscopy.synthetic import SyntheticStack
 
 Capture = pytest.CaptureFixture[str]
@@ -434,3 +438,44 @@ def test_overlay_needs_a_prepared_npz_file(stack: Path, tmp_path: Path, capsys: 
     args = ["predict", str(tmp_path / "cell.png"), "--overlay"]
     assert_usage_error([*args, str(tmp_path / "x.png")], capsys, tmp_path, "--overlay", "npz")
     assert_usage_error([*args, str(tmp_path / "x.gif")], capsys, tmp_path, "x.gif")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_fitted", [True, False])
+def test_a_model_of_prepared_cells_cuts_a_stack_as_it_was_prepared(
+    stack: Path, tmp_path: Path, is_fitted: bool
+) -> None:
+    target = (1.0, 0.4, 0.4)
+    levels: dict[str, Any] = {} if is_fitted else {"black_level": 150.0, "white_level": 2500.0}
+    prepared = nephros.prepare(
+        stack, tmp_path / "cells.npz", voxel_size=(1, 0.5, 0.5), target_voxel_size=target, **levels
+    )
+    ids = prepared.ids.tolist()
+    (tmp_path / "classes.csv").write_text("id,class\n" + "".join(f"{i},{'ab'[n % 2]}\n" for n, i in enumerate(ids)))
+    nephros.prepare(
+        stack, tmp_path / "labeled.npz", voxel_size=(1, 0.5, 0.5), target_voxel_size=target,
+        classes=tmp_path / "classes.csv", **levels,
+    )  # fmt: skip
+    conversion = load(tmp_path / "labeled.npz").input_conversion
+    limits = prepared.metadata.contrast_limits
+    assert (conversion.black_level, conversion.white_level) == (limits.black_level, limits.white_level)
+    assert (conversion.fits_stacks, conversion.target_voxel_size) == (is_fitted, target)
+    options = StackOptions(voxel_size=(1, 0.5, 0.5))
+    reader = CellReader([stack], (1, 28, 28), stack_options=options, conversion=conversion)
+    cells = np.concatenate([batch for _, batch in reader.iter_batches()])
+    assert np.array_equal(cells, prepared.images)
+    assert any("as in training" in note for note in reader.input_notes)
+    brighter = CellReader([stack], (1, 28, 28), 900, stack_options=options, conversion=conversion)
+    assert not np.array_equal(np.concatenate([batch for _, batch in brighter.iter_batches()]), cells)
+
+
+def test_a_damaged_conversion_in_an_npz_file_is_an_error_of_the_file(tmp_path: Path, tiny_npz: Path) -> None:
+    with np.load(tiny_npz) as arrays:
+        contents = dict(arrays)
+    for value in ("{", '{"resize": "crop"}', 7, ["a", "b"]):
+        np.savez(tmp_path / "bad.npz", **contents, input_conversion=np.array(value))
+        with pytest.raises(FileError) as exc_info:
+            load(tmp_path / "bad.npz")
+        assert "bad.npz" in str(exc_info.value)
+    np.savez(tmp_path / "good.npz", **contents, input_conversion=np.array('{"white_level": 900}'))
+    assert load(tmp_path / "good.npz").input_conversion == InputConversion(900)

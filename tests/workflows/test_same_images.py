@@ -18,6 +18,7 @@ from PIL import Image
 
 import nephros
 from nephros.cli import main
+from nephros.data.dataset import SPLITS
 from nephros.data.folder_images import read_folder_images
 from nephros.data.folder_scan import scan_class_folders
 from nephros.data.input_conversion import InputConversion
@@ -109,6 +110,38 @@ def test_training_and_prediction_make_the_same_cells(kind: str, size: int | None
             assert np.array_equal(cells[row], trained.images[index])
 
 
+ARRAYS: dict[str, Callable[[NDArray[np.uint16]], NDArray[Any]]] = {
+    "8-bit": lambda p: (p // 16).astype(np.uint8),
+    "16-bit": lambda p: p,
+    "32-bit": lambda p: p.astype(np.int32),
+    "8 bits in 64": lambda p: (p // 16).astype(np.int64),
+    "from 0 to 1": lambda p: p / 4095,
+    "from 0 to 255": lambda p: (p / 16).astype(np.float32),
+    "counts": lambda p: p.astype(np.float32),
+    "truth values": lambda p: p > 1500,
+    "channels first": lambda p: np.stack([p] * 3, axis=1),
+    "channels last": lambda p: p[..., None],
+}
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_training_and_prediction_make_the_same_cells_of_an_array(kind: str, tmp_path: Path) -> None:
+    cells = np.stack([oblong(index, index % 2, 16) for index in range(12)])
+    labels = np.arange(12) % 2
+    images = ARRAYS[kind](cells)
+    arrays: dict[str, Any] = {f"{split}_images": images for split in SPLITS}
+    arrays |= {f"{split}_labels": labels for split in SPLITS}
+    np.savez(tmp_path / "cells.npz", **arrays)
+    np.savez(tmp_path / "one.npz", images=images[5:6])
+    dataset = nephros.load(tmp_path / "cells.npz")
+    shape = (dataset.channels, *dataset.image_size)
+    all_images = np.concatenate([split.images for _, split in dataset.splits()])
+    for name, expected in (("cells.npz", all_images), ("one.npz", dataset.val.images[5:6])):
+        reader = CellReader([tmp_path / name], shape, conversion=dataset.input_conversion)
+        assert np.array_equal(np.concatenate([batch for _, batch in reader.iter_batches()]), expected)
+        assert not reader.errors
+
+
 def test_evaluation_converts_other_folders_as_training_did(tmp_path: Path) -> None:
     dim = fill(tmp_path / "dim", lambda path, p: Image.fromarray(p // 2).save(f"{path}.png"))
     other = fill(tmp_path / "other", WRITERS["one 16-bit plane"])
@@ -194,7 +227,7 @@ def test_the_run_and_its_card_keep_the_conversion(deep_run: RunFolder, deep_fold
     dataset = nephros.load(deep_folder, size=28)
     assert InputConversion.from_dict(deep_run.info().input_conversion) == dataset.input_conversion
     assert dataset.input_conversion.white_level is not None
-    exported = nephros.export(deep_run.root, format="safetensors", out=tmp_path / "model.safetensors")
+    exported = nephros.export(deep_run.root, format="safetensors", out=tmp_path / "model.safetensors", force=True)
     for predictor in (load_predictor(deep_run.root), load_predictor(exported)):
         assert predictor.input_conversion == dataset.input_conversion
         predictions = nephros.predict(deep_folder, predictor)
@@ -273,7 +306,7 @@ def test_the_command_line_chooses_levels_and_planes(tmp_path: Path, capsys: pyte
     with pytest.raises(SystemExit):
         main(["data", "info", str(root), "--channel", "2"])
     shown = capsys.readouterr().out
-    assert "1 channel(s)" in shown
+    assert "1 channel" in shown
     assert "maximum, 3136, becomes 255" in shown
     assert "blue plane taken for the image (20 of 20 images)" in shown
 
