@@ -12,11 +12,13 @@ import numpy as np
 from nephros.data.foreign_formats import HEAD_BYTES, folder_format, foreign_format, overview_format
 from nephros.data.input_files import NPY_MAGIC, TIFF_MAGIC, read_magic, read_npy_header
 from nephros.errors import FileError, InvalidArgument
-from nephros.microscopy.sequence_stack import open_sequence_stack
+from nephros.microscopy.sequence_stack import open_image_stack, open_sequence_stack
 from nephros.microscopy.stack import Slice, Stack, StackOptions, read_raw_planes
 from nephros.microscopy.tiff_series import translate_read_errors
 from nephros.microscopy.tiff_stack import open_tiff_stack
 
+_IMAGE_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+"""First bytes of PNG and JPEG files."""
 MAX_SLICE_BYTES = 1 << 29
 """Largest slice in bytes. Memory holds two slices at a time, of the stack and of its mask."""
 
@@ -33,7 +35,7 @@ def open_stack(
 
     Args:
         path: TIFF, OME-TIFF, ImageJ TIFF, a .npy array of (slices, rows, columns), or a folder with an image file per slice and
-            channel. The pages of a plain multi-page TIFF are slices; a single image is one slice.
+            channel. The pages of a plain multi-page TIFF are slices; a single image, of PNG or JPEG too, is one slice.
         channel: index of the channel to read; None where there is only one.
         image: index of the image to read in a file that holds several, such as OME-TIFF with several positions; None takes the
             only one with several slices, else the first.
@@ -60,6 +62,8 @@ def open_stack(
         raise FileError(path, file_format.message(path))
     elif magic.startswith(TIFF_MAGIC):
         stack = open_tiff_stack(path, options, is_mask)
+    elif magic.startswith(_IMAGE_MAGIC):
+        stack = open_image_stack(path, options, is_mask)
     elif file_format := foreign_format(magic, path):
         raise FileError(path, file_format.message(path))
     else:

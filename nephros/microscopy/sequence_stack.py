@@ -1,10 +1,11 @@
-"""Stacks in a folder with one image file per slice and channel."""
+"""Stacks whose slices are image files: in a folder with one file per slice and channel, or a single image."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,31 +54,47 @@ def open_sequence_stack(folder: Path, options: StackOptions, is_mask: bool) -> S
             f"{folder.name} has {n_channels} channels ({names}); set `channel` to the number of the one that shows the "
             f"nuclei{as_slices}.",
         )
-    channel, plane = options.channel or 0, None
+    channel = options.channel or 0
     files = sequence.files[channel] if 0 <= channel < n_channels else sequence.files[0]
-    if n_channels == 1 and options.channel is not None:  # of color images, a plane is chosen, as in a single file
+    stack = _stack_of_files(folder, files, options, n_channels, is_mask)
+    notes = [sequence.note(), *stack.notes]
+    if max(stack.shape[1:]) <= _SMALL_SIDE and not names_mark_slices(path.name for path in files):
+        notes.append(
+            f"{folder.name} has images of {stack.shape[2]}x{stack.shape[1]} pixels; if each shows a single cell, "
+            f"`nephros.predict({str(folder)!r})` classifies them."
+        )
+    return replace(stack, notes=tuple(notes))
+
+
+def open_image_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
+    """Open a PNG or JPEG image as a stack of one slice; errors are those of `open_sequence_stack`."""
+    if options.image:
+        raise InvalidArgument("image", options.image, f"0 for {path.name}")
+    if options.axes not in (None, "YX"):
+        raise InvalidArgument("axes", options.axes, f"YX for {path.name}, which has one slice")
+    return _stack_of_files(path, (path,), options, 1, is_mask)
+
+
+def _stack_of_files(path: Path, files: Sequence[Path], options: StackOptions, n_channels: int, is_mask: bool) -> Stack:
+    """Return the stack whose slices are these files; of color images, a plane is chosen, as in a single file."""
+    channel, plane = options.channel or 0, None
+    if n_channels == 1 and options.channel is not None:
         n_channels = _read_planes(files[0]).shape[2]
         plane = channel if 0 <= channel < n_channels else 0
     first = _read_slice(files[0], plane)
-    notes = [sequence.note(), *([] if is_mask else _display_notes(files[0]))]
-    if max(first.shape) <= _SMALL_SIDE and not names_mark_slices(path.name for path in files):
-        notes.append(
-            f"{folder.name} has images of {first.shape[1]}x{first.shape[0]} pixels; if each shows a single cell, "
-            f"`nephros.predict({str(folder)!r})` classifies them."
-        )
 
     def slices() -> Iterator[Slice]:
-        for path in files:
-            values = _read_slice(path, plane)
+        for file in files:
+            values = _read_slice(file, plane)
             if (values.shape, values.dtype) != (first.shape, first.dtype):
                 raise FileError(
-                    path,
-                    f"{path} has {_size_text(values)}, and {files[0].name} {_size_text(first)}; all slices of a stack are alike.",
+                    file,
+                    f"{file} has {_size_text(values)}, and {files[0].name} {_size_text(first)}; all slices of a stack are alike.",
                 )
             yield values
 
-    shape = (sequence.n_slices, first.shape[0], first.shape[1])
-    return Stack(folder, shape, first.dtype, channel, n_channels, _voxel_size(files[0]), slices, notes=tuple(notes))
+    shape, notes = (len(files), first.shape[0], first.shape[1]), [] if is_mask else _display_notes(files[0])
+    return Stack(path, shape, first.dtype, channel, n_channels, _voxel_size(files[0]), slices, notes=tuple(notes))
 
 
 def _size_text(values: NDArray[Any]) -> str:

@@ -100,9 +100,28 @@ def open_series(path: Path, image: int | None) -> Iterator[OpenSeries]:
                 )
             index = _choose(path, declared, image)
             chosen = series[index]
+        _refuse_color_slide(path, file, chosen)
         messages.refuse_truncated()
         notes = _notes(path, declared, index, file, chosen, messages.texts, ome_fault)
         yield OpenSeries(file, chosen, index, len(declared), notes)
+
+
+_SLIDE_FORMATS = {
+    "is_svs": "Aperio SVS", "is_ndpi": "Hamamatsu NDPI", "is_scn": "Leica SCN", "is_bif": "Ventana BIF", "is_philips": "Philips",
+    "is_qpi": "PerkinElmer QPTIFF",
+}  # fmt: skip
+"""tifffile's flag for a format of whole slides -> its name."""
+
+
+def _refuse_color_slide(path: Path, file: TiffFile, series: TiffPageSeries) -> None:
+    """Raise FileError for a whole slide in color, which is stained tissue in bright field; one in fluorescence may be a stack."""
+    name = next((name for flag, name in _SLIDE_FORMATS.items() if getattr(file, flag, False)), None)
+    if name is not None and "S" in series.axes:
+        raise FileError(
+            path,
+            f"{path} is a whole-slide image in color ({name}), not a fluorescence stack; export the region of interest from a "
+            "fluorescence channel as TIFF, for example with QuPath.",
+        )
 
 
 class _LogMessages(logging.Handler):

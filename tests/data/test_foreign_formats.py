@@ -23,6 +23,7 @@ from nephros.data.npz import open_npz
 from nephros.errors import FileError
 from nephros.inference.discovery import InputDiscovery
 from nephros.microscopy.reader import open_stack
+from tests.command_line import run_cli
 
 IMAGE = Image.fromarray(np.arange(28 * 28, dtype=np.uint32).reshape(28, 28).astype(np.uint8))
 
@@ -175,3 +176,23 @@ def test_folders_that_are_one_image_are_named(folder: str, member: str, expected
 def test_short_and_unknown_heads_raise_nothing(head: bytes) -> None:
     file_format = foreign_format(head)
     assert file_format is None or file_format.name
+
+
+@pytest.mark.parametrize("expected", ["Zeiss CZI", "Nikon ND2", "Leica LIF", "Olympus OIB", "DICOM", "HEIC"])
+def test_the_command_line_names_the_format_and_never_damage(
+    expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, data = FILES[expected]
+    (tmp_path / name).write_bytes(data)
+    commands = (
+        ["predict"],
+        ["data", "prepare", "--out", str(tmp_path / "c.npz")],
+        ["data", "info"],
+        ["train", "--data"],
+    )
+    for command in commands:
+        status, out, err = run_cli([*command, str(tmp_path / name)], capsys)
+        assert status == 2
+        assert "damaged" not in out + err
+        assert expected in out + err
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name]

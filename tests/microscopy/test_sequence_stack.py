@@ -190,3 +190,38 @@ def test_folders_need_the_extra_for_tiff_only(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(__import__("sys").modules, "tifffile", None)
     with pytest.raises(MissingDependency, match=r"nephros\[stacks\]"):
         open_stack(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_format"), [("a.png", "PNG"), ("a.tif", "PNG"), ("a.jpg", "JPEG"), ("mask.tiff", "JPEG")]
+)
+def test_a_single_image_is_a_stack_of_one_slice_whatever_its_suffix(
+    name: str, image_format: str, tmp_path: Path
+) -> None:
+    pixels = np.add.outer(np.arange(30), np.arange(34)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / name, image_format)
+    stack = open_stack(tmp_path / name)
+    (values,) = stack.slices()
+    assert stack.shape == (1, 30, 34)
+    assert np.abs(values.astype(int) - pixels).max() <= (0 if image_format == "PNG" else 8)
+    for options in ({"image": 1}, {"axes": "ZYX"}, {"channel": 1}):
+        with pytest.raises(InvalidArgument):
+            open_stack(tmp_path / name, **options)
+
+
+def test_sixteen_bit_masks_of_other_programs_are_read(tmp_path: Path) -> None:
+    mask = np.arange(30 * 34, dtype=np.uint16).reshape(30, 34) * 60
+    Image.fromarray(mask).save(tmp_path / "tissue_cp_masks.png")  # as cellpose writes them
+    assert np.array_equal(next(iter(open_stack(tmp_path / "tissue_cp_masks.png", is_mask=True).slices())), mask)
+
+
+def test_a_whole_slide_in_color_is_named(tmp_path: Path) -> None:
+    tile = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
+    with tifffile.TiffWriter(tmp_path / "slide.svs") as writer:
+        for pixels in (tile, tile[::4, ::4], tile[::2, ::2]):
+            description = "Aperio Image Library v11.2.1\n46000x32914 (256x256) JPEG/RGB|AppMag = 20|MPP = 0.4990"
+            tile_size = (128, 128) if len(pixels) > 100 else None
+            writer.write(pixels, photometric="rgb", metadata=None, description=description, tile=tile_size)
+    for channel in (None, 0):
+        with pytest.raises(FileError, match=r"whole-slide image in color \(Aperio SVS\)"):
+            open_stack(tmp_path / "slide.svs", channel)

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 import nephros
 from nephros.errors import FileError, IncompatibleError, NephrosError
 from nephros.evaluation.metrics import Metrics
+from nephros.inference.predictions import write_predictions
+from nephros.microscopy.synthetic import SyntheticStack
 from nephros.runs import RunFolder
 from nephros.workflows.train import resume, train
 from tests.command_line import run_cli
@@ -126,3 +129,50 @@ def test_reproduce_knows_its_runs_after_the_data_moved(tmp_path: Path, monkeypat
     with pytest.raises(NephrosError, match="other data"):
         nephros.reproduce("baselines", str(write_npz(tmp_path / "b.npz", squares_dataset(60))), **arguments)  # type: ignore[arg-type]
     assert np.load(moved)["train_images"].shape[0] == 96
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """Return a folder with a stack, its mask, prepared cells and their predictions, renamed after all were written."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    pixels, labels = (np.stack(arrays) for arrays in zip(*SyntheticStack((16, 120, 100)).slices(), strict=True))
+    sizes = {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 1.0}
+    tifffile.imwrite(folder / "s.ome.tif", pixels, photometric="minisblack", metadata=sizes)
+    tifffile.imwrite(folder / "m.tif", labels.astype(np.uint16), photometric="minisblack", metadata={"axes": "ZYX"})
+    nephros.prepare(folder / "s.ome.tif", folder / "cells.npz", mask=folder / "m.tif")
+    write_predictions(nephros.predict(folder / "cells.npz"), folder / "p.csv")
+    return folder.rename(tmp_path / "b")
+
+
+def overlay_args(folder: Path, *options: str) -> list[str]:
+    return ["data", "overlay", str(folder / "cells.json"), "--predictions", str(folder / "p.csv"), *options]
+
+
+def test_an_overlay_is_painted_after_its_folder_was_renamed(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "o.png"
+    status, _, err = run_cli(overlay_args(prepared, "--out", str(image)), capsys)
+    assert status == 0, err
+    (prepared / "s.ome.tif").rename(tmp_path / "stack elsewhere.tif")
+    (prepared / "m.tif").rename(tmp_path / "mask elsewhere.tif")
+    status, _, err = run_cli(overlay_args(prepared, "--out", str(tmp_path / "p.png")), capsys)
+    assert status == 2
+    assert "--stack" in err
+    moved = ["--stack", str(tmp_path / "stack elsewhere.tif"), "--mask", str(tmp_path / "mask elsewhere.tif")]
+    status, _, err = run_cli(overlay_args(prepared, *moved, "--out", str(tmp_path / "p.png")), capsys)
+    assert status == 0, err
+    assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
+    swapped = ["--stack", moved[3], "--mask", moved[1]]
+    status, _, err = run_cli(overlay_args(prepared, *swapped, "--out", str(tmp_path / "q.png")), capsys)
+    assert status == 2
+    assert "SHA-256 differs" in err
+    assert not (tmp_path / "q.png").exists()
+
+
+def test_an_overlay_is_painted_after_all_files_were_renamed(prepared: Path, tmp_path: Path) -> None:
+    for suffix in ("npz", "json", "csv"):
+        (prepared / f"cells.{suffix}").rename(prepared / f"kidney 7.{suffix}")
+    write_predictions(nephros.predict(prepared / "kidney 7.npz"), prepared / "p.csv")
+    assert nephros.overlay(prepared / "kidney 7.json", prepared / "p.csv", tmp_path / "o.png").is_file()
