@@ -15,7 +15,7 @@ import optuna
 import torch
 
 from nephros.data.dataset import Dataset
-from nephros.data.load import load
+from nephros.data.load import DataRequest, load
 from nephros.data.subset import tuning_subset
 from nephros.recipe import Recipe
 from nephros.training.progress import NullCallback
@@ -124,7 +124,7 @@ class RungBenchmark:
         study_settings = plan_study(
             recipe, max_epochs=n_configs, eta=n_configs, brackets="s=1", subset=subset, name="rung", device="cpu"
         )
-        request = {"source": source, "size": None, "seed": study_settings.seed}
+        request: DataRequest = {"source": source, "size": None, "seed": study_settings.seed}
         full_data: Dataset = load(source, seed=study_settings.seed)
         self.settings: StudySettings = dataclasses.replace(
             study_settings, data_request=request, data=full_data.provenance.to_dict()

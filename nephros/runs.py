@@ -15,10 +15,11 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, TypedDict
 
-from nephros.data.dataset import SPLITS, class_name_fault, describe_training_subset
+from nephros.data.dataset import SPLITS, ProvenanceRecord, class_name_fault, describe_training_subset
 from nephros.data.input_conversion import InputConversion
+from nephros.data.load import DataRequest
 from nephros.errors import FileError, InvalidArgument, LockedError
 from nephros.files import file_lock, remove_temporary_files, write_json
 from nephros.reading import MAX_JSON_BYTES, MalformedContent, decode, file_errors, parse_json, read_bytes, read_text
@@ -90,33 +91,9 @@ def describe_finetuning(record: FinetuningRecord) -> str:
     return f"{record['method']}, best of {folds} (accuracy: {accuracies})"
 
 
-class DataRecord(TypedDict):
-    """`Provenance.to_dict` of the data."""
+class InputSpecRecord(TypedDict):
+    """`nephros.models.classifier.InputSpec` of the run's network."""
 
-    title: str
-    name: str
-    split: str
-    path: str
-    sha256: str
-    key: str | None
-    detail: str
-
-
-class DataRequest(TypedDict):
-    """Arguments of `nephros.data.load.load_request`, which loads the same data again."""
-
-    source: str
-    size: int | None
-    seed: int
-    subset: NotRequired[int | None]
-    resplit: NotRequired[list[int] | None]
-    white_level: NotRequired[float | None]
-    channel: NotRequired[int | None]
-    groups: NotRequired[str]
-    resize: NotRequired[Literal["letterbox", "stretch"]]
-
-
-class _InputSpecRecord(TypedDict):
     channels: int
     height: int
     width: int
@@ -136,13 +113,10 @@ class RunInfo:
     """Device of each process, with its threads and, if reduced, its precision."""
     threads: int
     """Torch threads per process."""
-    data: dict[str, Any]
-    """Provenance.to_dict() of the data."""
-    data_request: dict[str, Any]
-    """source, size, subset, seed, groups and others: what `nephros.data.load.load_request` takes to load the same data again."""
+    data: ProvenanceRecord
+    data_request: DataRequest
     class_names: list[str]
-    input_spec: dict[str, int]
-    """channels, height, width, n_classes."""
+    input_spec: InputSpecRecord
     class_counts: dict[str, list[int]]
     """Images per class in train, val and test."""
     normalization: dict[str, list[float]]
@@ -297,18 +271,12 @@ class RunFolder:
 
 def _checked(info: RunInfo) -> RunInfo:
     """Return the description of a run; MalformedContent if its parts contradict one another."""
-    decode(DataRecord, info.data, "data")
     InputConversion.from_dict(asdict(decode(InputConversion, info.input_conversion, "input_conversion")))
-    request, spec = (
-        decode(DataRequest, info.data_request, "data_request"),
-        decode(_InputSpecRecord, info.input_spec, "input_spec"),
-    )
-    if unknown := sorted(set(request) - set(DataRequest.__annotations__)):
+    if unknown := sorted(set(info.data_request) - set(DataRequest.__annotations__)):
         raise MalformedContent(f"'data_request.{unknown[0]}' is unknown to this version of nephros")
     if fault := class_name_fault(info.class_names):
         raise MalformedContent(fault)
-    n_classes = len(info.class_names)
-    counts = info.class_counts
+    n_classes, spec, counts = len(info.class_names), info.input_spec, info.class_counts
     for is_valid, clause in (
         (info.status in ("training", "complete", "diverged"), "'status' is neither training, complete nor diverged"),
         (n_classes >= 1, "'class_names' is empty"),

@@ -18,7 +18,7 @@ from torch import Tensor
 from nephros import device as devices
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
-from nephros.data.load import load
+from nephros.data.load import load_request
 from nephros.files import write_text
 from nephros.models.serialization import load_model
 from nephros.recipe import Recipe
@@ -74,7 +74,7 @@ def _table_row(label: str, history: Sequence[EpochMetrics]) -> str:
 def main() -> None:
     """Print the table and write it."""
     run = RunFolder.open(Path(sys.argv[1]))
-    recipe, dataset = read_recipe(run.file("recipe.yaml")), load(**run.info().data_request)
+    recipe, dataset = read_recipe(run.file("recipe.yaml")), load_request(run.info().data_request)
     lines = [
         "| what | epochs | train accuracy | val accuracy, last epoch | best epoch |",
         "|---|---|---|---|---|",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.tuners.budget_config import DEVICE, THREADS, BudgetConfig
 from benchmarks.tuners.event_log import EventLog
+from nephros.data.load import DataRequest
 from nephros.training.history import EpochMetrics
 from nephros.tuning.checkpoint_store import CheckpointStore, checkpoint_name
 from nephros.tuning.executors import EpochDone, EventHandler, ProcessExecutor, TaskEvent
@@ -94,7 +95,7 @@ def make_settings(budget_config: BudgetConfig, name: str) -> StudySettings:
         name=name,
         device=DEVICE,
     )
-    request = {"source": budget_config.source, "size": None, "seed": budget_config.seed}
+    request: DataRequest = {"source": budget_config.source, "size": None, "seed": budget_config.seed}
     return dataclasses.replace(
         study_settings, data_request=request, data=budget_config.load_data().provenance.to_dict()
     )

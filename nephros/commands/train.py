@@ -115,10 +115,10 @@ def _recipe_from_study(args: dict[str, Any]) -> Recipe:
     if "data" not in args:
         if not request["source"]:
             raise NephrosError("The study was run on data from Python: name the data with --data.")
-        args |= {"data": request["source"]} | ({"size": request["size"]} if request["size"] else {})
-        args.setdefault("data_seed", request["seed"])
-        for option in ("white_level", "channel"):
-            if (value := request.get(option)) is not None:
+        args |= {"data": request["source"]} | ({"size": request["size"]} if request.get("size") else {})
+        args.setdefault("data_seed", request.get("seed", 0))
+        for option, value in (("white_level", request.get("white_level")), ("channel", request.get("channel"))):
+            if value is not None:
                 args.setdefault(option, value)
         args.setdefault("groups", request.get("groups", "none"))  # as studies were split before there was a choice
     return recipe

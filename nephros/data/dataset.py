@@ -7,7 +7,7 @@ import logging
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,21 @@ class Split:
         return np.bincount(self.labels, minlength=n_classes)
 
 
+class ProvenanceRecord(TypedDict):
+    """`Provenance` as run.json, study.json and metrics.json hold it, with its title."""
+
+    name: str
+    split: str
+    path: str
+    sha256: str
+    key: str | None
+    detail: str
+    title: str
+    full_train_images: NotRequired[int | None]
+    """Absent in records of earlier versions, as is ``n_groups``."""
+    n_groups: NotRequired[int | None]
+
+
 @dataclass(frozen=True)
 class Provenance:
     """Where a data set comes from. Every result that is made with the data set carries it."""
@@ -72,9 +87,9 @@ class Provenance:
             return self.name if "synthetic" in self.name else f"{self.name}, synthetic"
         return f"{self.name}, {self.split} split"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> ProvenanceRecord:
         """Return the fields and the title as plain JSON values."""
-        return {**asdict(self), "title": self.title}
+        return cast(ProvenanceRecord, {**asdict(self), "title": self.title})
 
 
 def describe_training_subset(n_images: int, provenance: Mapping[str, Any]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 from nephros.data.dataset import Dataset, pixel_statistics
 from nephros.data.download import cache_dir, download
@@ -86,6 +86,21 @@ def is_builtin(source: str | Path) -> bool:
     return str(source).lower() in (*MEDMNIST, SYNTHETIC, "")
 
 
+class DataRequest(TypedDict):
+    """The arguments with which `load_request` opens the same data again; absent ones are those of earlier versions."""
+
+    source: str
+    """A name or an absolute path; empty for data that was passed in Python."""
+    size: int | None
+    seed: int
+    subset: NotRequired[int | None]
+    resplit: NotRequired[list[int] | None]
+    white_level: NotRequired[float | None]
+    channel: NotRequired[int | None]
+    groups: NotRequired[str]
+    resize: NotRequired[Literal["letterbox", "stretch"]]
+
+
 def data_request(
     source: str | Path,
     size: int | None = None,
@@ -95,25 +110,42 @@ def data_request(
     white_level: float | None = None,
     channel: int | None = None,
     groups: str = "auto",
-) -> dict[str, Any]:
-    """Return the arguments with which `load` opens the same data again, as plain JSON values for a run's record.
+) -> DataRequest:
+    """Return the arguments with which `load_request` opens the same data again, as plain JSON values for a run's record.
 
     An empty source stands for a data set that was passed in Python.
     """
     location = str(source) if is_builtin(source) else str(Path(source).expanduser().absolute())
     resplit_sizes = None if resplit is None else list(resplit)
-    request = {"source": location, "size": size, "subset": subset, "seed": seed, "resplit": resplit_sizes}
-    return request | {"white_level": white_level, "channel": channel, "groups": groups, "resize": "letterbox"}
+    return {
+        "source": location,
+        "size": size,
+        "subset": subset,
+        "seed": seed,
+        "resplit": resplit_sizes,
+        "white_level": white_level,
+        "channel": channel,
+        "groups": groups,
+        "resize": "letterbox",
+    }
 
 
-def load_request(request: Mapping[str, Any]) -> Dataset:
+def load_request(request: DataRequest) -> Dataset:
     """Open the data of a request from `data_request`.
 
     One of earlier versions has no ``resize`` and no ``groups``: they stretched images, and split them one by one.
     """
-    resize = request.get("resize", "stretch")
-    arguments = {"groups": UNGROUPED} | {key: value for key, value in request.items() if key != "resize"}
-    return load(**arguments, conversion=InputConversion(resize=resize))
+    return load(
+        request["source"],
+        size=request["size"],
+        subset=request.get("subset"),
+        seed=request["seed"],
+        resplit=request.get("resplit"),
+        white_level=request.get("white_level"),
+        channel=request.get("channel"),
+        groups=request.get("groups", UNGROUPED),
+        conversion=InputConversion(resize=request.get("resize", "stretch")),
+    )
 
 
 def find_local_file(name: str, size: int | None = None) -> Path | None:

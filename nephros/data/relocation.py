@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path, PureWindowsPath
-from typing import Any
 
-from nephros.data.dataset import Dataset
-from nephros.data.load import load_request, redraw
+from nephros.data.dataset import Dataset, ProvenanceRecord
+from nephros.data.load import DataRequest, load_request, redraw
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, NephrosError
 
 _MAX_PARTS = 4
@@ -76,13 +75,13 @@ def find_moved(
 
 
 def reopen_dataset(
-    request: Mapping[str, Any], provenance: Mapping[str, Any], beside: Path, data: str | Path | Dataset | None = None
+    request: DataRequest, provenance: ProvenanceRecord, beside: Path, data: str | Path | Dataset | None = None
 ) -> Dataset:
     """Open the data set of a run or a study again.
 
     Args:
         request: `data_request` of the run or study, which opened it.
-        provenance: its `Provenance.to_dict()`, with its path and SHA-256.
+        provenance: its provenance, with path and SHA-256.
         beside: the folder of the run or study.
         data: the data set, or its path or name now; None looks for it where it was, and near `beside`.
 
@@ -117,14 +116,14 @@ def reopen_dataset(
     ) from first_error
 
 
-def _open(source: str | Path, request: Mapping[str, Any], provenance: Mapping[str, Any], beside: Path) -> Dataset:
+def _open(source: str | Path, request: DataRequest, provenance: ProvenanceRecord, beside: Path) -> Dataset:
     """Open a source and divide it as the request says, after checking that it is the same data."""
-    undivided = {**request, "source": source, "subset": None, "resplit": None}
+    undivided: DataRequest = {**request, "source": str(source), "subset": None, "resplit": None}
     dataset = _checked(load_request(undivided), provenance, beside)
     return redraw(dataset, request.get("subset"), request.get("resplit"), request["seed"])
 
 
-def _checked(dataset: Dataset, provenance: Mapping[str, Any], beside: Path) -> Dataset:
+def _checked(dataset: Dataset, provenance: ProvenanceRecord, beside: Path) -> Dataset:
     """Return the data set; raise IncompatibleError where it is not the one of the run or study."""
     if dataset.provenance.sha256 != provenance["sha256"]:
         place = dataset.provenance.path or dataset.provenance.title

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import class_name_fault
+from nephros.data.dataset import ProvenanceRecord, class_name_fault
 from nephros.errors import FileError, IncompleteError
 from nephros.files import write_json
 from nephros.reading import MAX_JSON_BYTES, MalformedContent, decode, file_errors, parse_json, read_text
@@ -94,8 +94,8 @@ class Metrics:
     recipe_hash: str = ""
     epoch: int | None = None
     """Epoch (from 1) of the weights; None for a classical baseline."""
-    provenance: dict[str, Any] = field(default_factory=dict)
-    """Provenance.to_dict() of the data."""
+    provenance: ProvenanceRecord | dict[str, Any] = field(default_factory=dict)
+    """Of the data; empty as above."""
     images_sha256: str = ""
     """Digest of the split's images."""
     versions: dict[str, str] = field(default_factory=dict)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nephros.data.load import data_request
+from nephros.data.load import DataRequest, data_request
 from nephros.evaluation.leaderboard import PublishedResult, published_results
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe
@@ -49,7 +50,7 @@ class PlanRow:
         """Return the recipe of the run with this seed."""
         return dataclasses.replace(self.recipe, seed=seed)
 
-    def data_request(self, source: str, seed: int) -> dict[str, Any]:
+    def data_request(self, source: str, seed: int) -> DataRequest:
         """Return the data_request of the run with this seed, as run.json stores it."""
         return data_request(source, seed=seed if self.data_options else 0, **self.data_options)
 
@@ -66,7 +67,7 @@ class PlanRow:
         teachers = tuple(Path(teacher["run"]).name for teacher in info.teachers)
         if sha256 and info.data["sha256"] == sha256:
             source = info.data_request["source"]
-        request = self.data_request(source, seed)
+        request: Mapping[str, object] = self.data_request(source, seed)
         # What a folder is read by; for a file, a run from before there was a choice is the same run.
         optional = {key for key in request if key not in info.data_request and not Path(source).is_dir()}
         request = {key: value for key, value in request.items() if key not in optional}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, cast
 
 from nephros.data.dataset import describe_training_subset
 from nephros.data.medmnist import MEDMNIST
@@ -99,12 +99,37 @@ class DataInfo(TypedDict):
     """Such as ``subset: 1,000 of 165,466 training images``; empty where all were used, absent in cards of earlier versions."""
 
 
+class IntervalInfo(TypedDict):
+    """Confidence interval of an accuracy."""
+
+    low: float
+    high: float
+    level: float
+    method: str
+
+
+# Functional, since one of the keys is a keyword.
+ClassMetricsInfo = TypedDict(
+    "ClassMetricsInfo",
+    {
+        "class": int,
+        "name": str,
+        "precision": float,
+        "recall": float,
+        "f1": float,
+        "auc": float | None,
+        "support": int,
+    },
+)
+"""Metrics of one class, as in `nephros.evaluation.metrics.ClassMetrics`."""
+
+
 class CardMetrics(TypedDict):
     """Metrics on one split, as in `nephros.evaluation.metrics.Metrics`."""
 
     n: int
     accuracy: float
-    accuracy_interval: dict[str, Any]
+    accuracy_interval: IntervalInfo
     loss: float
     auc: float | None
     macro_precision: float
@@ -117,7 +142,7 @@ class TestMetrics(CardMetrics):
 
     setup: str
     """Which weights and views the metrics belong to."""
-    per_class: list[dict[str, Any]]
+    per_class: list[ClassMetricsInfo]
 
 
 class CalibrationError(TypedDict):
@@ -276,7 +301,7 @@ def _card_metrics(metrics: Metrics) -> CardMetrics:
     return {
         "n": metrics.n,
         "accuracy": metrics.accuracy,
-        "accuracy_interval": dataclasses.asdict(metrics.accuracy_interval),
+        "accuracy_interval": cast(IntervalInfo, dataclasses.asdict(metrics.accuracy_interval)),
         "loss": metrics.loss,
         "auc": metrics.auc,
         "macro_precision": metrics.macro_precision,

@@ -7,18 +7,19 @@ import itertools
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict, cast
 
 import torch
 
 from nephros import device as devices
 from nephros.data.dataset import Dataset
+from nephros.data.load import DataRequest
 from nephros.distributed import DistributedContext
 from nephros.environment import git_commit, package_versions
 from nephros.models.classifier import Classifier, InputSpec
 from nephros.models.flops import count_multiply_adds, count_parameters
 from nephros.recipe import Recipe
-from nephros.runs import RunInfo
+from nephros.runs import InputSpecRecord, RunInfo
 from nephros.training.model_init import input_spec
 
 
@@ -26,7 +27,7 @@ def build_run_info(
     recipe: Recipe,
     dataset: Dataset,
     model: Classifier | None,
-    request: dict[str, Any],
+    request: DataRequest,
     device: torch.device,
     test: bool,
     command: str,
@@ -46,7 +47,7 @@ def build_run_info(
         data=dataset.provenance.to_dict(),
         data_request=request,
         class_names=list(dataset.class_names),
-        input_spec=dataclasses.asdict(spec),
+        input_spec=cast(InputSpecRecord, dataclasses.asdict(spec)),
         class_counts={name: split.class_counts(dataset.n_classes).tolist() for name, split in dataset.splits()},
         **describe_model(model, spec),
         test=test,

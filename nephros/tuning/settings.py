@@ -8,8 +8,10 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
+from nephros.data.dataset import ProvenanceRecord
+from nephros.data.load import DataRequest, data_request
 from nephros.device import resolve_device
 from nephros.environment import git_commit, package_versions
 from nephros.errors import IncompatibleError, InvalidArgument
@@ -44,12 +46,12 @@ class StudySettings:
     """CPU threads per trial; more or fewer change the last bits of sums."""
     device_type: str
     """cpu or cuda."""
-    data_request: dict[str, Any]
+    data_request: DataRequest
     """source, size, seed and groups, as `nephros.load` takes them."""
     subset: int | None
     """Training images that trials see, with a quarter as many validation images; None is all of both."""
-    data: dict[str, Any]
-    """Provenance.to_dict of the data before the subset is drawn."""
+    data: ProvenanceRecord
+    """Of the data before the subset is drawn."""
     versions: dict[str, str]
     commit: str | None
     created: str
@@ -147,9 +149,9 @@ def plan_study(
         seed=seed,
         threads_per_trial=threads_per_trial,
         device_type=device_type,
-        data_request={},
+        data_request=data_request(""),
         subset=subset,
-        data={},
+        data=cast(ProvenanceRecord, {}),  # until the data is open
         versions=_current_versions(),
         commit=git_commit(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -122,7 +122,7 @@ def finetune(
     if size is None and not isinstance(data, Dataset) and Path(data).expanduser().is_dir():
         size = pretrained.input_spec.height
     request = build_data_request(data, size, data_seed, subset, resplit, white_level, channel, groups)
-    dataset = data if isinstance(data, Dataset) else load_request(request | {"source": data})
+    dataset = data if isinstance(data, Dataset) else load_request({**request, "source": str(data)})
     dataset = dataclasses.replace(dataset, warnings=(*dataset.warnings, *few_images_warnings(dataset)))
     torch_device = devices.resolve_device(device)
     start, record = _starting_point(pretrained, dataset, seed)

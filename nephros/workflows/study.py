@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Any
 
-from nephros.data.load import is_builtin
+from nephros.data.load import DataRequest, is_builtin
 from nephros.data.relocation import reopen_dataset
 from nephros.errors import IncompleteError, NephrosError
 from nephros.recipe import Recipe
@@ -41,8 +40,8 @@ def show_study(study: str | Path, *, storage: str | None = None) -> StudyState:
     return study_state
 
 
-def best_recipe(study: str | Path, *, storage: str | None = None) -> tuple[Recipe, dict[str, Any]]:
-    """Return the recipe of a study's best configuration so far, named RECIPE-tuned, and the study's data as `load` takes it.
+def best_recipe(study: str | Path, *, storage: str | None = None) -> tuple[Recipe, DataRequest]:
+    """Return the recipe of a study's best configuration so far, named RECIPE-tuned, and the request of the study's data.
 
     `study` and `storage` are as for `show_study`. Raises IncompleteError while the study has no finished rung.
     """

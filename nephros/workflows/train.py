@@ -7,7 +7,6 @@ import dataclasses
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +14,7 @@ from torch import nn
 from nephros import device as devices
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset, log_notes
-from nephros.data.load import data_request, load_request
+from nephros.data.load import DataRequest, data_request, load_request
 from nephros.data.relocation import reopen_dataset
 from nephros.data.subset import subset_train
 from nephros.distributed import DistributedContext, is_torchrun_restart, process_group, under_torchrun
@@ -97,7 +96,7 @@ def train(
             _check_same_run(RunFolder.open(out), recipe, request, adaptable)
             return resume(out, data if isinstance(data, Dataset) else None, device=device)
         torch_device = context.local_device(devices.resolve_device(device))
-        dataset = data if isinstance(data, Dataset) else load_request(request | {"source": data})
+        dataset = data if isinstance(data, Dataset) else load_request({**request, "source": str(data)})
         recipe, dataset = _fit_to_data(recipe, dataset, adaptable)
         check_tta_views(recipe, dataset)
         model = _init_model(recipe, dataset, context)
@@ -177,7 +176,7 @@ def build_data_request(
     white_level: float | None,
     channel: int | None,
     groups: str,
-) -> dict[str, Any]:
+) -> DataRequest:
     """Return the arguments of `nephros.load` that run.json records; an open Dataset takes none of them."""
     if isinstance(data, Dataset):
         options = {"size": size, "subset": subset, "resplit": resplit, "white_level": white_level, "channel": channel}
@@ -230,7 +229,7 @@ def _locked(folder: RunFolder, context: DistributedContext) -> contextlib.Abstra
     return folder.lock() if context.is_main_process else contextlib.nullcontext()
 
 
-def _check_same_run(folder: RunFolder, recipe: Recipe, request: dict[str, Any], adaptable: Collection[str]) -> None:
+def _check_same_run(folder: RunFolder, recipe: Recipe, request: DataRequest, adaptable: Collection[str]) -> None:
     """Raise InvalidArgument unless the run in `folder`, found after a restart, has this recipe and data."""
     info = folder.info()
     recipe, _ = adapt_recipe(recipe, sum(info.class_counts["train"]), adaptable)

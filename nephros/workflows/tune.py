@@ -16,7 +16,7 @@ import torch
 
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset, log_notes
-from nephros.data.load import data_request, load_request
+from nephros.data.load import DataRequest, data_request, load_request
 from nephros.data.relocation import reopen_dataset
 from nephros.data.subset import tuning_subset
 from nephros.device import resolve_device
@@ -112,8 +112,8 @@ def tune(
         CheckpointStore(checkpoint_dir)
     source = "" if isinstance(data, Dataset) else data
     request = data_request(source, size, data_seed, white_level=white_level, channel=channel, groups=groups)
-    request = {key: value for key, value in request.items() if key not in ("subset", "resplit")}
-    dataset = data if isinstance(data, Dataset) else load_request(request | {"source": data})
+    del request["subset"], request["resplit"]
+    dataset = data if isinstance(data, Dataset) else load_request({**request, "source": str(data)})
     run_options.check_data_source(request["source"])
     study_settings = dataclasses.replace(study_settings, data_request=request, data=dataset.provenance.to_dict())
     tuning_data = _tuning_data(dataset, study_settings)
@@ -165,7 +165,7 @@ def resume_study(
         study_storage = open_storage(folder, manifest, storage)
         dataset = reopen_dataset(settings.data_request, settings.data, folder.root, data)
         source = "" if isinstance(data, Dataset) else dataset.provenance.path or settings.data_request["source"]
-        request = {**settings.data_request, "source": source}
+        request: DataRequest = {**settings.data_request, "source": source}
         run_options.check_data_source(source)
         tuning_data = _tuning_data(dataset, settings)
         return _run_study(folder, manifest, study_storage, dataset, tuning_data, run_options, request)
@@ -208,7 +208,7 @@ def _run_study(
     dataset: Dataset,
     tuning_data: Dataset,
     run_options: _RunOptions,
-    request: dict[str, Any] | None = None,
+    request: DataRequest | None = None,
 ) -> StudyState:
     """Run the study as far as the options allow, evaluate its best configuration once it is finished, and write its report."""
     settings = manifest.settings
@@ -253,7 +253,7 @@ def _locked(storage: StudyStorage) -> Iterator[None]:
 
 
 def _make_executor(
-    settings: StudySettings, dataset: Dataset, store: CheckpointStore, run_options: _RunOptions, request: dict[str, Any]
+    settings: StudySettings, dataset: Dataset, store: CheckpointStore, run_options: _RunOptions, request: DataRequest
 ) -> Executor:
     if run_options.ray_address is not None:
         ray_executor: Executor = _import_ray_executor().RayExecutor(

@@ -10,6 +10,7 @@ import pytest
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from nephros.data.dataset import ProvenanceRecord
 from nephros.reporting.study.page import write_study_report
 from nephros.tuning.study_state import StudyState
 from tests.reporting.study_simulator import BEST_METRICS, SimulationConfig, simulate
@@ -181,7 +182,7 @@ def test_names_and_errors_are_escaped(tmp_path: Path) -> None:
     failed_config = replace(
         study_state.configs[0, 0], state="failed", values={}, error="<script>alert(1)</script> $x^$"
     )
-    data = {**study_state.settings.data, "title": "<img src=x> & co, own split"}
+    data: ProvenanceRecord = {**study_state.settings.data, "title": "<img src=x> & co, own split"}
     settings = replace(study_state.settings, data=data)
     page = Page(write_study_report(StudyState(settings, {**study_state.configs, (0, 0): failed_config}), tmp_path))
     assert not {"script", "img"} & set(page.tags)

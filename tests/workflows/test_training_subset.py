@@ -139,6 +139,7 @@ def test_all_images_are_no_subset(data: Path, tmp_path: Path) -> None:
 
 def test_a_run_of_an_earlier_version_says_what_it_knows(subset_run: RunFolder) -> None:
     info = subset_run.info()
-    earlier = {key: value for key, value in info.data.items() if key != "full_train_images"}
+    earlier = info.data.copy()
+    del earlier["full_train_images"]
     assert json.loads(subset_run.file("run.json").read_text())["data"] != earlier
     assert dataclasses.replace(info, data=earlier).training_subset == "subset: 60 training images"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -119,7 +118,7 @@ def test_optunas_tools_open_a_study(workspace: Path, capsys: pytest.CaptureFixtu
 
 
 def test_the_subset_is_class_stratified_with_a_quarter_for_validation(workspace: Path) -> None:
-    settings = dataclasses.replace(plan_study(RECIPE, subset=64), data={})
+    settings = plan_study(RECIPE, subset=64)
     subset = _tuning_data(squares_dataset(n=512), settings)
     assert (len(subset.train), len(subset.val), len(subset.test)) == (64, 16, 128)
     assert subset.train.class_counts(4).tolist() == [16] * 4
@@ -162,7 +161,7 @@ def test_dry_run_prints_the_plan_and_leaves_nothing(workspace: Path, capsys: pyt
         (["--max-minutes", "0"], ["--max-minutes is 0.0", "above 0"]),
         (["--subset", "9"], ["--subset", "9"]),
         (["--subset", "1000"], ["--subset", "1000", "128"]),
-        (["--space", "none.yaml"], ["none.yaml", "No such file or directory"]),
+        (["--space", "none.yaml"], ["none.yaml", "does not exist"]),
         (["--name", "a/b"], ["--name is a/b"]),
         (["--name", ".."], ["--name is .."]),
         (["--storage", "mysql://me@host/base"], ["--storage is mysql://me@host/base", "postgresql://"]),

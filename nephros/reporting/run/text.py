@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from nephros.data.dataset import SPLIT_ADJECTIVES
+from nephros.data.dataset import SPLIT_ADJECTIVES, ProvenanceRecord
+from nephros.data.load import DataRequest
 from nephros.data.medmnist import MEDMNIST
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.evaluation.leaderboard import PUBLISHED_DATASET, LeaderboardRow, row_from_run
@@ -117,7 +117,7 @@ def provenance_rows(contents: RunContents) -> list[tuple[str, str]]:
     ]
 
 
-def data_provenance_rows(data: dict[str, Any], data_request: dict[str, Any]) -> list[tuple[str, str]]:
+def data_provenance_rows(data: ProvenanceRecord, data_request: DataRequest) -> list[tuple[str, str]]:
     """Return where the data came from, as (label, value) rows, from its provenance and the request that loads it.
 
     Of a path, only the last part is shown: pages are passed on, and the command has it in full.
