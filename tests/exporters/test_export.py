@@ -275,7 +275,8 @@ def test_a_classical_baseline_predicts_from_its_run_folder_alone(knn_run: Path) 
 
 def test_changed_data_is_refused(run_folder: RunFolder, tmp_path: Path) -> None:
     copied = Path(shutil.copytree(run_folder.root, tmp_path / "run"))
-    text = (copied / "run.json").read_text().replace(run_folder.info().data["sha256"], "0" * 64)
+    other = write_npz(tmp_path / "squares.npz", squares_dataset(n=80))
+    text = (copied / "run.json").read_text().replace(run_folder.info().data_request["source"], str(other))
     (copied / "run.json").write_text(text)
     with pytest.raises(IncompatibleError, match="has changed"):
         export(copied, "safetensors")
