@@ -31,19 +31,25 @@ _MIN_FILES_FOR_PROGRESS = 2000
 
 
 @dataclass(frozen=True)
-class FolderImages:
-    """All images of a folder, in the order of its files."""
+class ConvertedImages:
+    """Images of one source as cells of one shape."""
 
     images: NDArray[np.uint8]
     """(n, h, w), or (n, h, w, 3) where one has color."""
-    sha256: str
-    """Of the files' names and bytes."""
     details: tuple[str, ...]
     """How all images were changed: scale and size."""
     warnings: tuple[str, ...]
-    """How some files had to be read; one sentence each."""
+    """How some images had to be read; one sentence each."""
     conversion: InputConversion
     """With the white level that was used, if any image has more than 8 bits."""
+
+
+@dataclass(frozen=True)
+class FolderImages(ConvertedImages):
+    """All images of a folder, in the order of its files."""
+
+    sha256: str
+    """Of the files' names and bytes."""
 
 
 def read_folder_images(
@@ -82,17 +88,7 @@ def read_folder_images(
                 )
     names = [str(file.path) for file in files]
     cells = convert_images(root, names, images, size=size, conversion=conversion, shape=shape)
-    return FolderImages(cells.images, digest.hexdigest(), cells.details, cells.warnings, cells.conversion)
-
-
-@dataclass(frozen=True)
-class ConvertedImages:
-    """Images of one source as cells of one shape; the fields are those of `FolderImages`."""
-
-    images: NDArray[np.uint8]
-    details: tuple[str, ...]
-    warnings: tuple[str, ...]
-    conversion: InputConversion
+    return FolderImages(cells.images, cells.details, cells.warnings, cells.conversion, digest.hexdigest())
 
 
 def convert_images(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.decoded_image import DecodedImage
+from nephros.data.tiff_decoding import first_page_tags
 from nephros.data.tiff_description import (
     TAG_DESCRIPTION,
     TAG_LENGTH,
@@ -17,7 +18,6 @@ from nephros.data.tiff_description import (
     axis_length,
     count_channels_in,
     count_slices,
-    first_page_tags,
 )
 
 VOLUME_SHAPE = (7, 32, 32)

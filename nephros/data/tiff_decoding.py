@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, TiffImagePlugin
 
+from nephros.data.input_files import TIFF_MAGIC
 from nephros.errors import FileError, require_extra
 
 if TYPE_CHECKING:
@@ -56,6 +57,20 @@ def open_tags(header: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
     return tags
 
 
+def first_page_tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2 | None:
+    """Return the tags of a TIFF file's first page, with the offset of the next one; None where it is no TIFF file."""
+    if not data.startswith(TIFF_MAGIC):
+        return None
+    try:
+        tags = open_tags(data[: 16 if b"+" in data[2:4] else 8])
+        file = io.BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+    except Exception:  # of changed bytes, every kind is raised
+        return None
+    return tags
+
+
 def is_misread_by_pillow(data: bytes) -> bool:
     """Return whether a TIFF file is of a kind whose tags Pillow misreads."""
     return data.startswith(_BIG_ENDIAN_BIGTIFF)
@@ -93,18 +108,6 @@ def _pillow_decodes(code: int) -> bool:
     return True
 
 
-def _first_page_tag(data: bytes, tag: int, default: int) -> int:
-    try:
-        tags = open_tags(data[: 16 if b"+" in data[2:4] else 8])
-        file = io.BytesIO(data)
-        file.seek(tags.next)
-        tags.load(file)
-        value = tags.get(tag, default)
-        return int(value[0] if isinstance(value, tuple) else value)
-    except Exception:  # the page's decoder reports what is wrong
-        return default
-
-
 @contextlib.contextmanager
 def open_tiff(name: object, data: bytes) -> Iterator[TiffFile]:
     """Open a TIFF file of images of cells in tifffile.
@@ -118,7 +121,8 @@ def open_tiff(name: object, data: bytes) -> Iterator[TiffFile]:
         ValueError: tifffile has logged an error within the block, such as a tag that it can't read; of damaged bytes, nearly
             any other Exception.
     """
-    code = _first_page_tag(data, TAG_COMPRESSION, 1)
+    tags = first_page_tags(data)
+    code = 1 if tags is None else int(tags.get(TAG_COMPRESSION, 1))
     is_basic = _pillow_decodes(code)
     reason = (
         "has pixels whose stored values can be read only with"

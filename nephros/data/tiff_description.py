@@ -2,30 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import re
-
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
-
-from nephros.data.input_files import TIFF_MAGIC
-from nephros.data.tiff_decoding import open_tags
 
 TAG_WIDTH, TAG_LENGTH, TAG_DESCRIPTION = 256, 257, 270
 _TIFFFILE_AXES = r'\{"shape": \[([\d, ]{1,99})\].*"axes": "(\w{1,32})"'
-
-
-def first_page_tags(data: bytes) -> ImageFileDirectory_v2 | None:
-    """Return the tags of a TIFF file's first page, with the offset of the next one; None where it is no TIFF file."""
-    if not data.startswith(TIFF_MAGIC):
-        return None
-    try:
-        tags = open_tags(data[: 16 if b"+" in data[2:4] else 8])
-        file = io.BytesIO(data)
-        file.seek(tags.next)
-        tags.load(file)
-    except Exception:  # of changed bytes, every kind is raised
-        return None
-    return tags
 
 
 def is_ome(description: str) -> bool:

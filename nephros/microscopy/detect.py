@@ -14,14 +14,13 @@ from PIL import Image
 from nephros.data.image_decoding import PILLOW_FORMATS, strict_pillow_warnings
 from nephros.data.input_files import TIFF_MAGIC, InputFile, read_bytes
 from nephros.data.nucleus_volume import is_nucleus_page
-from nephros.data.tiff_decoding import open_tags
+from nephros.data.tiff_decoding import first_page_tags, open_tags
 from nephros.data.tiff_description import (
     TAG_DESCRIPTION,
     TAG_LENGTH,
     TAG_WIDTH,
     count_channels_in,
     count_slices,
-    first_page_tags,
     is_ome,
 )
 from nephros.microscopy.ome import companion_text
