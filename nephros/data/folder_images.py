@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from nephros.console import progress_bar
 from nephros.data.decoded_image import DecodedImage
 from nephros.data.folder_files import ImageFile
-from nephros.data.image_decoding import decode_image, strict_pillow_warnings
+from nephros.data.image_decoder import ImageDecoder
+from nephros.data.image_decoding import strict_pillow_warnings
 from nephros.data.input_conversion import (
     DEFAULT_CONVERSION,
     CellShape,
@@ -72,14 +73,14 @@ def read_folder_images(
     Raises:
         FileError: an image can't be read, or doesn't fit the others.
     """
-    digest, images = hashlib.sha256(), []
+    digest, images, decoder = hashlib.sha256(), [], ImageDecoder()
     show_progress = len(files) > _MIN_FILES_FOR_PROGRESS
     with strict_pillow_warnings():
         for file in progress_bar(files, "Reading images", len(files)) if show_progress else files:
             data = read_bytes(file.path)
             digest.update(f"{file.path.relative_to(root).as_posix()}\0{len(data)}\0".encode())
             digest.update(data)
-            image = decode_image(file.path, data)
+            image = decoder.decode_image(file.path, data)
             images.append(select_planes(file.path, image, shape[0] if shape else 3, conversion.channel))
             if size is None and shape is None and (text := _size_text(images[-1])) != (first := _size_text(images[0])):
                 raise FileError(

@@ -12,7 +12,9 @@ _TYPE_SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)
 """Bytes per value, by the number of a tag's type; 0 for types that don't exist."""
 _INTEGER_CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 """Number of a type of unsigned integers -> its code in `struct`."""
-_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 322, 323
+_WIDTH, _LENGTH, _COMPRESSION, _SAMPLES, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 259, 277, 322, 323
+_SIZES = (_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH, _SAMPLES)
+_UNKNOWN_SIZE = 1 << 32
 _MIN_TAG_BYTES, _MIN_TAGS = 64 << 20, 100_000
 
 
@@ -33,9 +35,15 @@ class TiffDirectories:
     offsets: list[int]
     """Place of each page's directory; the last one may be beyond the end of a file that is cut short."""
     n_pixels: int
-    """Pixels of all pages, or of their tiles where these are larger."""
+    """Pixels of all pages, or of their tiles where these are larger; the larger of two readings where tags are repeated."""
     tag_bytes: int
     """Bytes of all values outside of the directories."""
+    max_samples: int
+    """Samples per pixel of the page with the most."""
+    compressions: frozenset[int]
+    """Codes of the pages' compressions, where they have one; -1 where it is no number."""
+    is_whole: bool
+    """Whether all directories could be read."""
 
 
 Buffer = bytes | memoryview
@@ -87,11 +95,11 @@ class TiffFormat:
         """Return a tag's unsigned integers; struct.error where bytes are missing, KeyError where it holds other values."""
         return struct.unpack(f"{self.order}{tag.n_values}{_INTEGER_CODES[tag.type]}", self.values(data, tag))
 
-    def first_integer(self, tag: Tag) -> int:
-        """Return the integer that a tag of one value holds."""
+    def first_integer(self, tag: Tag, default: int = 0) -> int:
+        """Return the unsigned integer that a tag of one value holds; `default` for other tags."""
         code = _INTEGER_CODES.get(tag.type)
         if code is None or tag.n_values != 1 or self.n_bytes(tag) > len(tag.field):
-            return 0
+            return default
         value: int = struct.unpack_from(self.order + code, tag.field)[0]
         return value
 
@@ -112,7 +120,9 @@ def walk_directories(name: object, data: Buffer, max_pages: int) -> TiffDirector
     tiff = TiffFormat(bytes(data[:16]))
     offsets: list[int] = []
     visited: set[int] = set()
-    n_pixels = tag_bytes = n_tags = 0
+    compressions: set[int] = set()
+    n_pixels = tag_bytes = n_tags = max_samples = 0
+    is_whole = True
     max_tag_bytes, max_tags = max(_MIN_TAG_BYTES, 2 * len(data)), max(_MIN_TAGS, len(data) // 8)
     try:
         offset = tiff.first_directory(data)
@@ -125,14 +135,17 @@ def walk_directories(name: object, data: Buffer, max_pages: int) -> TiffDirector
             visited.add(offset)
             tags, offset = tiff.read_directory(data, offset)
             n_tags += len(tags)
-            sizes = dict.fromkeys((_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH), 0)
+            sizes = dict.fromkeys(_SIZES, 0)
             for tag in tags:
                 size = tiff.n_bytes(tag)
                 if size > len(tag.field):
                     tag_bytes += min(size, len(data))
-                elif tag.number in sizes:
-                    sizes[tag.number] = tiff.first_integer(tag)
+                if tag.number in sizes:
+                    sizes[tag.number] = max(sizes[tag.number], tiff.first_integer(tag, default=_UNKNOWN_SIZE))
+                elif tag.number == _COMPRESSION:
+                    compressions.add(tiff.first_integer(tag, default=-1))
             n_pixels += max(sizes[_WIDTH] * sizes[_LENGTH], sizes[_TILE_WIDTH] * sizes[_TILE_LENGTH])
+            max_samples = max(max_samples, sizes[_SAMPLES])
             if tag_bytes > max_tag_bytes or n_tags > max_tags:
                 raise FileError(
                     str(name),
@@ -140,5 +153,5 @@ def walk_directories(name: object, data: Buffer, max_pages: int) -> TiffDirector
                     "it again.",
                 )
     except struct.error:  # the page before is the last one that can be read
-        pass
-    return TiffDirectories(offsets, n_pixels, tag_bytes)
+        is_whole = False
+    return TiffDirectories(offsets, n_pixels, tag_bytes, max_samples, frozenset(compressions), is_whole)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.decoded_image import DecodedImage
-from nephros.data.image_decoding import decode_pages, strict_pillow_warnings
+from nephros.data.image_decoder import ImageDecoder
+from nephros.data.image_decoding import strict_pillow_warnings
 from nephros.data.input_conversion import (
     DEFAULT_CONVERSION,
     CellShape,
@@ -67,6 +68,7 @@ class CellReader:
         *,
         conversion: InputConversion = DEFAULT_CONVERSION,
         channel: int | None = None,
+        decoder: ImageDecoder | None = None,
     ) -> None:
         """Take images, stacks, npz files and folders of them, as paths or as bytes in memory.
 
@@ -80,6 +82,7 @@ class CellReader:
             stack_options: channel, image and voxel size of stacks whose files leave them open.
             conversion: how the model's training images were converted.
             channel: plane to take from images of several, from 0; None takes that of `conversion`.
+            decoder: decodes the images within its limit of time; None takes the default limit.
         """
         self.sources: list[CellSource] = []
         """By row."""
@@ -95,6 +98,7 @@ class CellReader:
         """Shows progress while a stack is cut."""
         self.n_read = 0
         """Number of files, and rows of arrays, read so far."""
+        self._decoder = decoder or ImageDecoder()
         self._stack_options = stack_options
         self.shape, self._check_size = shape, check_size
         plane = channel if stack_options is None or stack_options.channel is None else stack_options.channel
@@ -162,7 +166,7 @@ class CellReader:
                 yield from self._read_stack(item)
                 return
             channel = self._channel_page(item, name, data)
-            for image in decode_pages(item, data):
+            for image in self._decoder.decode_pages(item, data):
                 if channel is not None and page != channel:
                     page += 1
                     continue
@@ -303,7 +307,7 @@ class CellReader:
         for item, row_by_index in self._deferred:
             path = item.path if isinstance(item, ImageArray | VoxelTable) else item
             try:
-                for index, image in enumerate(_iter_images(item)):
+                for index, image in enumerate(self._iter_images(item)):
                     if (row := row_by_index.get(index)) is None:
                         continue
                     cell = self._convert(path, image, self._brightest)
@@ -315,13 +319,12 @@ class CellReader:
             except Exception as error:  # rows that failed the first time are not in row_by_index
                 self.errors |= dict.fromkeys(row_by_index.values(), _encodable(unreadable_message(path, error)))
 
-
-def _iter_images(item: Path | InMemoryFile | ImageArray | VoxelTable) -> Iterator[DecodedImage]:
-    if not isinstance(item, ImageArray | VoxelTable):
-        yield from decode_pages(item, read_bytes(item))
-    else:
-        for batch in item.iter_batches():
-            yield from map(_as_decoded, batch)
+    def _iter_images(self, item: Path | InMemoryFile | ImageArray | VoxelTable) -> Iterator[DecodedImage]:
+        if not isinstance(item, ImageArray | VoxelTable):
+            yield from self._decoder.decode_pages(item, read_bytes(item))
+        else:
+            for batch in item.iter_batches():
+                yield from map(_as_decoded, batch)
 
 
 def _as_decoded(image: NDArray[Any]) -> DecodedImage:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.color import signal_planes
-from nephros.data.image_decoding import decode_image, strict_pillow_warnings
+from nephros.data.image_decoder import ImageDecoder
+from nephros.data.image_decoding import strict_pillow_warnings
 from nephros.data.input_files import TIFF_MAGIC, read_bytes, read_magic
 from nephros.data.tiff_decoding import decode_page
 from nephros.errors import FileError, InvalidArgument
@@ -109,7 +110,7 @@ def _read_planes(path: Path) -> NDArray[Any]:
     """Return the stored values of the only page of an image file, (h, w, planes)."""
     if not _is_tiff(path):
         with strict_pillow_warnings():
-            return np.atleast_3d(decode_image(path, read_bytes(path)).pixels)
+            return np.atleast_3d(ImageDecoder().decode_image(path, read_bytes(path)).pixels)
     with require_stacks_extra():
         import tifffile
     # As a plain TIFF: the metadata of one file of a set describe the whole stack.

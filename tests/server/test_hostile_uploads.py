@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import nephros.inference.reader as reader_module
+from nephros.data import image_decoder
 from nephros.data.input_files import read_bytes
 from nephros.inference.predictor import Predictor
 from nephros.server.app import create_app
@@ -176,7 +177,8 @@ def test_headers_of_any_version_and_length(app: Any, version: tuple[int, int], l
 def test_whatever_a_parser_raises_is_an_error_of_its_file(
     app: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, seam: str
 ) -> None:
-    original = getattr(reader_module, seam)
+    module = image_decoder if seam == "decode_pages" else reader_module
+    original = getattr(module, seam)
     marked = np.full((28, 28), 77, np.uint8)
 
     def fail_on_marked(*args: Any) -> Any:
@@ -184,7 +186,7 @@ def test_whatever_a_parser_raises_is_an_error_of_its_file(
             raise error
         return original(*args)
 
-    monkeypatch.setattr(reader_module, seam, fail_on_marked)
+    monkeypatch.setattr(module, seam, fail_on_marked)
     _check(app, ("odd.png", encode_image(marked)))
 
 
