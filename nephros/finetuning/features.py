@@ -43,7 +43,8 @@ def with_head(classifier: Classifier, weight: NDArray[np.float64], bias: NDArray
     """Return a copy of a classifier whose last layer has the given (classes, d) weights and (classes,) biases."""
     copied = copy.deepcopy(classifier)
     name = last_linear(copied.network)
-    head = nn.Linear(weight.shape[1], weight.shape[0])
+    old = copied.network.get_submodule(name)
+    head = nn.Linear(weight.shape[1], weight.shape[0], device=next(old.parameters()).device)
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(weight))
         assert head.bias is not None

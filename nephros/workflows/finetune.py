@@ -14,7 +14,7 @@ import torch
 
 from nephros import device as devices
 from nephros.data.batches import BatchLoader
-from nephros.data.dataset import Dataset
+from nephros.data.dataset import Dataset, log_notes
 from nephros.data.load import load_request
 from nephros.distributed import SINGLE_PROCESS
 from nephros.errors import IncompatibleError, InvalidArgument, UnknownName
@@ -56,6 +56,8 @@ from nephros.workflows.train import build_data_request, finish_run
 
 logger = logging.getLogger(__name__)
 
+MANY_IMAGES = 20_000
+"""Training images from which comparing methods takes hours."""
 TTA_VIEWS = 5
 """Views of each image, as in the recipe of the bundled model."""
 
@@ -128,8 +130,12 @@ def finetune(
     start, record = _starting_point(pretrained, dataset, seed)
     problem = _make_problem(start, pretrained, dataset, folds, seed, torch_device)
     _check_out(out)
-    for warning in dataset.warnings:
-        logger.warning(warning)
+    log_notes(dataset)
+    if len(dataset.train) > MANY_IMAGES:
+        logger.warning(
+            f"{len(dataset.train):,} training images take long to compare methods on: use `subset`, or train on all of them from "
+            "the same weights with `nephros.train(RECIPE, init='bundled')`."
+        )
     kind = "folds by group" if problem.folds.by_group else "stratified folds"
     logger.info(
         f"{len(dataset.train):,} training images of {dataset.provenance.title}, {len(problem.folds)} {kind}, starting from "
@@ -137,6 +143,12 @@ def finetune(
     )
     candidates = cross_validate(problem, methods)
     kept = best_candidate(candidates)
+    better = [candidate.method for candidate in candidates if candidate.metrics.accuracy > kept.metrics.accuracy]
+    if better:
+        logger.warning(
+            f"{' and '.join(better)} did better in cross-validation than {kept.method}, which is kept as the best that a run can "
+            "hold: more labels help most."
+        )
     fitted = _fit(kept.method, problem, dataset)
     info = build_run_info(fitted.recipe, dataset, fitted.model, request, torch_device, test, command, SINGLE_PROCESS)
     info = dataclasses.replace(
@@ -169,7 +181,7 @@ class _Fitted:
 
 
 def _check_methods(methods: str | Sequence[str]) -> list[str]:
-    names = [name.strip() for name in methods.split(",")] if isinstance(methods, str) else list(methods)
+    names = [name.strip() for name in methods.split(",") if name.strip()] if isinstance(methods, str) else list(methods)
     for name in names:
         if name not in METHODS:
             raise UnknownName("methods", name, METHODS, kind="method", hint=f"Choose from {', '.join(METHODS)}.")
@@ -229,7 +241,7 @@ def _fit(method: str, problem: Problem, dataset: Dataset) -> _Fitted:
         model, history = train_method(
             method, recipe, model, problem.train, dataset.val, dataset.class_names, problem.device
         )
-    return _Fitted(model, recipe, history, head.C if head else None)
+    return _Fitted(model.cpu(), recipe, history, head.C if head else None)
 
 
 def _finetuning_record(kept: Candidate, candidates: list[Candidate], problem: Problem) -> FinetuningRecord:

@@ -42,7 +42,7 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def head_run(run_folder: RunFolder, three_classes: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     out = tmp_path_factory.mktemp("finetuned") / "run"
-    return finetune(three_classes, init=run_folder.root, methods="head", folds=3, out=out, test=True).run
+    return finetune(three_classes, init=run_folder.root, methods="head,", folds=3, out=out, test=True).run
 
 
 def test_a_head_is_a_run_like_any_other(head_run: RunFolder, three_classes: Path, tmp_path: Path) -> None:
