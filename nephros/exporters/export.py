@@ -129,9 +129,10 @@ def summarize_card(card: ModelCard) -> list[str]:
 
 
 def _check_better_than_largest_class(folder: RunFolder) -> None:
-    if not folder.file("val", "metrics.json").is_file():
+    metrics_file = folder.file("val", "metrics.json")
+    if not metrics_file.is_file():
         return
-    if sentence := no_better_than_largest_class(folder.info(), Metrics.from_run(folder, "val")):
+    if sentence := no_better_than_largest_class(folder.info(), Metrics.load(metrics_file)):
         raise IncompleteError(
             f"{folder.root} has learned nothing to export. {sentence} Train on more images or for longer, or export it all the "
             "same with `force`."
