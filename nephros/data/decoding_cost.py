@@ -50,7 +50,8 @@ def check_claims(name: object, data: bytes) -> None:
     """Raise FileError, naming the file `name`, where an image's headers claim more work than any image of a cell needs."""
     if data.startswith(_JPEG_MAGIC):
         jpeg = _walk_jpeg(data, _MAX_SEGMENTS)
-        if jpeg.n_scans > MAX_JPEG_SCANS or jpeg.n_scans * jpeg.n_pixels > MAX_SCANNED_PIXELS:
+        is_repeated = jpeg.n_scans > _MAX_CHEAP_SCANS and jpeg.n_scans * jpeg.n_pixels > MAX_SCANNED_PIXELS
+        if jpeg.n_scans > MAX_JPEG_SCANS or is_repeated:
             raise FileError(
                 str(name),
                 f"{name} is a JPEG with {jpeg.n_scans:,} scans of {jpeg.n_pixels:,} pixels, each of which takes as long as a "
