@@ -13,7 +13,6 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 LIGHT_COLORS = {
     "paper": "#fcfbf8",
@@ -106,7 +105,7 @@ def wrap_label(name: str, width: int, lines: int = 3) -> str:
 
 def percent_axis(axis: Axis) -> None:
     """Label an axis of fractions in percent, with as many decimals as its ticks need."""
-    axis.set_major_formatter(PercentFormatter(1))
+    axis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
 
 
 def whole_percent(fraction: float) -> str:
