@@ -66,6 +66,8 @@ class TiffFormat:
 
     def read_directory(self, data: Buffer, offset: int) -> tuple[list[Tag], int]:
         """Return the entries of a directory and the place of the next; struct.error where they are cut short."""
+        if offset > len(data):
+            raise struct.error("a directory is beyond the end")  # unpack_from takes no offset above 2**63
         start = offset + self.count.size
         end = start + self.count.unpack_from(data, offset)[0] * self.entry.size
         if end > len(data):

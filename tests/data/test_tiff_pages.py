@@ -257,3 +257,10 @@ def test_changed_bytes_give_pages_or_a_file_error(kind: str, changes: list[tuple
     if isinstance(outcome, str):
         assert outcome.startswith("cells.tif")
         assert "\n" not in outcome
+
+
+@pytest.mark.parametrize("offset", [2**63, 2**64 - 1, 2**62])
+def test_a_page_far_beyond_the_end_is_refused(offset: int) -> None:
+    header = b"II+\0\x08\0\0\0" + offset.to_bytes(8, "little")
+    with pytest.raises(FileError, match="damaged"):
+        list(decode_pages("a.tif", header + bytes(200)))
