@@ -20,9 +20,10 @@ from nephros.data.synthetic import make_synthetic
 from nephros.presets import RECIPES
 from nephros.training.history import EpochMetrics
 from nephros.tuning.checkpoint_store import CheckpointStore, checkpoint_name
+from nephros.tuning.database import storage_url
 from nephros.tuning.executors import EpochDone, EventHandler
 from nephros.tuning.hyperband import Bracket, RungState, make_brackets
-from nephros.tuning.optuna_storage import StudyStorage, storage_url
+from nephros.tuning.optuna_storage import StudyStorage
 from nephros.tuning.scheduler import HyperbandScheduler
 from nephros.tuning.settings import StudySettings, plan_study
 from nephros.tuning.space import parse_space

@@ -21,9 +21,10 @@ from nephros.recipe import Recipe
 from nephros.training.progress import NullCallback
 from nephros.training.trainer import Trainer
 from nephros.tuning.checkpoint_store import CheckpointStore
+from nephros.tuning.database import storage_url
 from nephros.tuning.executors import Executor, InProcessExecutor, ProcessExecutor, TaskEvent
 from nephros.tuning.hyperband import Bracket, RungState
-from nephros.tuning.optuna_storage import StudyStorage, storage_url
+from nephros.tuning.optuna_storage import StudyStorage
 from nephros.tuning.sample import SampledParams, decode_params, sample_configs
 from nephros.tuning.scheduler import HyperbandScheduler
 from nephros.tuning.settings import StudySettings, plan_study

@@ -10,9 +10,10 @@ from benchmarks.tuners.event_log import EventLog
 from nephros.data.load import DataRequest
 from nephros.training.history import EpochMetrics
 from nephros.tuning.checkpoint_store import CheckpointStore, checkpoint_name
+from nephros.tuning.database import storage_url
 from nephros.tuning.executors import EpochDone, EventHandler, ProcessExecutor, TaskEvent
 from nephros.tuning.hyperband import Bracket, RungState
-from nephros.tuning.optuna_storage import StudyStorage, storage_url
+from nephros.tuning.optuna_storage import StudyStorage
 from nephros.tuning.scheduler import HyperbandScheduler
 from nephros.tuning.settings import StudySettings, plan_study
 from nephros.tuning.study_state import ConfigKey, StudyState

@@ -48,7 +48,7 @@ def from_bytes(data: bytes, source: str) -> dict[str, Any]:
             if archive.testzip() is not None:
                 raise MalformedContent("a checksum in it is wrong")
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        if not isinstance(state, dict) or not isinstance(state.get("history"), list):
+        if not isinstance(state, dict):
             raise MalformedContent("it is no checkpoint of nephros")
         return state
 

@@ -1,34 +1,37 @@
 """A study in Optuna's storage, one trial per configuration, so that Optuna's dashboard and plots can open it.
 
 The step of an intermediate value is the number of epochs trained. A configuration that isn't promoted is PRUNED, one that
-reaches its bracket's end COMPLETE, a failed one FAIL. Only the driver writes.
+reaches its bracket's end COMPLETE, a failed one FAIL. Only the driver writes, in the background (`WriteBehindQueue`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import errno
 import json
 import logging
-import sqlite3
+import queue
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
-import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, LockedError, NephrosError
 from nephros.evaluation.metrics import Metrics
+from nephros.reading import MalformedContent, decode, describe_failure, file_errors, parse_json
+from nephros.tuning.database import CONNECT_ARGS, StudyLock, check_sqlite, connect_sqlite, display_url
 from nephros.tuning.sample import SampledParams, decode_params, optuna_direction
 from nephros.tuning.settings import StudySettings
-from nephros.tuning.space import parse_space
-from nephros.tuning.study_lock import CONNECT_ARGS, StudyLock
-from nephros.tuning.study_state import Config, ConfigKey, StudyState, TrialStateName
+from nephros.tuning.space import Dimension, parse_space
+from nephros.tuning.study_state import Config, ConfigKey, StudyState, TrialStateName, check_config
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -39,45 +42,10 @@ _STATE_NAMES: dict[TrialState, TrialStateName] = {
     TrialState.COMPLETE: "complete",
     TrialState.FAIL: "failed",
 }
-_EXPECTED_STORAGE = "an SQLite file or a URL such as postgresql://USER:PASSWORD@HOST/DATABASE"
+_SIGNS_OF_DAMAGE = ("malformed", "not a database", "no such table", "no such column", "readonly database")
+"""Parts of SQLite's messages about what no waiting mends."""
+_NEW_STUDY = "start a new study under another `name`"
 _CONNECTION_ERRORS = (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError)
-
-
-def storage_url(storage: str) -> URL:
-    """Return the URL of an SQLite file or a PostgreSQL database; InvalidArgument when `storage` is neither."""
-    if "://" not in storage:
-        return URL.create("sqlite", database=str(Path(storage).expanduser().absolute()))
-    try:
-        url = sqlalchemy.make_url(storage)
-    except sqlalchemy.exc.ArgumentError:
-        raise InvalidArgument("storage", storage, _EXPECTED_STORAGE) from None
-    if url.get_backend_name() == "sqlite" and url.database:
-        return storage_url(url.database)
-    if url.get_backend_name() != "postgresql" or not url.database:
-        raise InvalidArgument("storage", display_url(url), _EXPECTED_STORAGE)
-    # The driver that nephros[tune] installs; SQLAlchemy's default has changed between its versions.
-    return url.set(drivername="postgresql+psycopg2") if url.drivername == "postgresql" else url
-
-
-def display_url(url: URL) -> str:
-    """Return a URL without its password, or an SQLite file's path."""
-    return str(url.database) if url.get_backend_name() == "sqlite" else url_without_password(url)
-
-
-def url_without_password(url: URL) -> str:
-    """Return a URL without its password, which must not be stored."""
-    return url._replace(password=None).difference_update_query(["password", "sslpassword"]).render_as_string()
-
-
-def _connect_sqlite(file: str) -> sqlite3.Connection:
-    """Connect to a file so that writes don't wait for the disk.
-
-    Only a power failure can lose the last writes, which are then recovered from the checkpoints; the file stays intact.
-    """
-    connection = sqlite3.connect(file, timeout=60, check_same_thread=False)
-    connection.execute("pragma journal_mode=wal")
-    connection.execute("pragma synchronous=normal")
-    return connection
 
 
 class StudyStorage:
@@ -87,15 +55,16 @@ class StudyStorage:
     """Seconds during which writes to an unreachable storage are retried, while training continues."""
 
     def __init__(self, url: URL, name: str) -> None:
-        """Connect; InvalidArgument at once when the storage can't be reached."""
+        """Connect; InvalidArgument at once when the storage can't be reached, FileError when it is no database for studies."""
         self.url, self.name = url, name
         self.lock = StudyLock(url, name)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sqlite = url.get_backend_name() == "sqlite"
         if sqlite:
             Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+            check_sqlite(Path(str(url.database)))
         engine_kwargs: dict[str, Any] = (
-            {"creator": partial(_connect_sqlite, str(url.database))}
+            {"creator": partial(connect_sqlite, str(url.database))}
             if sqlite
             else {
                 "pool_pre_ping": True,
@@ -115,6 +84,15 @@ class StudyStorage:
                 "a writable SQLite file" if sqlite else "a reachable database: check server, address and password"
             )
             raise InvalidArgument("storage", display_url(url), expected, hint=f"Opening it failed: {reason}.") from None
+        except RuntimeError as error:  # Optuna's, for tables of another version
+            raise IncompatibleError(
+                f"The database {display_url(url)} was written by another version of Optuna than {optuna.__version__}: install "
+                "that version, run `optuna storage upgrade` on a copy, or start a new study."
+            ) from error
+        except Exception as error:
+            if isinstance(error, NephrosError | OSError):
+                raise
+            raise self._damaged(error) from error
         self._trial_ids: dict[ConfigKey, int] = {}
 
     def _acquire_with_retry(self, lock: StudyLock) -> None:
@@ -127,10 +105,33 @@ class StudyStorage:
                     raise
                 time.sleep(0.1)
 
+    def _damaged(self, error: Exception) -> FileError:
+        return FileError(
+            display_url(self.url),
+            f"The study {self.name} in {display_url(self.url)} can't be read ({describe_failure(error)}): restore the "
+            "database, or start a new study under another `name`.",
+        )
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn whatever stored values make Optuna, or the code in the block, raise into a FileError."""
+        try:
+            yield
+        except (*_CONNECTION_ERRORS, NephrosError, OSError):
+            raise
+        except Exception as error:
+            raise self._damaged(error) from error
+
+    @property
+    def study_names(self) -> list[str]:
+        """Names of all studies in the database."""
+        with self._reading():
+            return [study.study_name for study in self._optuna.get_all_studies()]
+
     @property
     def exists(self) -> bool:
         """Whether the database holds a study of this name."""
-        return any(study.study_name == self.name for study in self._optuna.get_all_studies())
+        return self.name in self.study_names
 
     @property
     def initialized(self) -> bool:
@@ -166,11 +167,8 @@ class StudyStorage:
         if stored is None:
             message = f"There is no nephros study {self.name} in {display_url(self.url)}: check `storage`."
             raise FileError(display_url(self.url), message)
-        try:
-            return StudySettings(**stored)
-        except TypeError:
-            message = f"The study {self.name} was created by another version of nephros: start a new study under another `name`."
-            raise FileError(display_url(self.url), message) from None
+        with file_errors(display_url(self.url), _NEW_STUDY, name=f"The study {self.name} in {display_url(self.url)}"):
+            return decode(StudySettings, stored)
 
     @property
     def _study(self) -> optuna.Study:
@@ -182,21 +180,30 @@ class StudyStorage:
 
     def _read_trials(self) -> list[FrozenTrial]:
         trials_by_key: dict[ConfigKey, FrozenTrial] = {}
-        for trial in sorted(self._study.get_trials(deepcopy=False), key=lambda trial: trial.number):
+        with self._reading():
+            trials = self._study.get_trials(deepcopy=False)
+        for trial in sorted(trials, key=lambda trial: trial.number):
+            if trial.state not in _STATE_NAMES or not {"bracket", "index"} & set(trial.user_attrs):
+                continue  # another program's
             key = trial.user_attrs.get("bracket"), trial.user_attrs.get("index")
-            if trial.state in _STATE_NAMES and isinstance(key[0], int) and isinstance(key[1], int):
-                trials_by_key.setdefault((key[0], key[1]), trial)
-                self._trial_ids.setdefault((key[0], key[1]), trial._trial_id)
+            if type(key[0]) is not int or type(key[1]) is not int:
+                raise self._damaged(MalformedContent(f"trial {trial.number} has no bracket or index"))
+            trials_by_key.setdefault((key[0], key[1]), trial)
+            self._trial_ids.setdefault((key[0], key[1]), trial._trial_id)
         return [trials_by_key[key] for key in sorted(trials_by_key, key=lambda key: (-key[0], key[1]))]
 
     def load_state(self) -> StudyState:
         """Return the study's state as it is stored."""
         settings = self._retry(lambda retrying: self.load_settings())
         space = parse_space(settings.space, settings.base_recipe, f"The space of study {self.name}")
-        configs = [_config(trial, decode_params(trial.params, space)) for trial in self.trials()]
+        trials = self.trials()
         stored_metrics = self._retry(lambda retrying: self._study.user_attrs.get(_BEST_METRICS_ATTR))
-        best_metrics = Metrics.from_dict(json.loads(stored_metrics)) if stored_metrics else None
-        return StudyState(settings, {config.key: config for config in configs}, best_metrics)
+        with self._reading():
+            configs = [_config(trial, space) for trial in trials]
+            for config in configs:
+                check_config(config, settings, space)
+            best_metrics = Metrics.from_dict(parse_json(stored_metrics)) if stored_metrics else None
+            return StudyState(settings, {config.key: config for config in configs}, best_metrics)
 
     def add_trial(self, key: ConfigKey, sampled: SampledParams) -> None:
         """Create a configuration's trial atomically."""
@@ -262,7 +269,10 @@ class StudyStorage:
                 self.lock.check()
                 return operation(first_failure is not None)
             except _CONNECTION_ERRORS as error:
-                if "disk is full" in f"{error} {error.__cause__}":
+                text = f"{error} {error.__cause__}"
+                if any(sign in text for sign in _SIGNS_OF_DAMAGE):
+                    raise self._damaged(error) from error
+                if "disk is full" in text:
                     raise OSError(errno.ENOSPC, "No space left on device", display_url(self.url)) from None
                 last_error: Exception = error
             if first_failure is None:
@@ -278,16 +288,59 @@ class StudyStorage:
             time.sleep(min(5.0, self.retry_seconds / 20))
 
 
-def _config(trial: FrozenTrial, params: dict[str, Any]) -> Config:
+def _config(trial: FrozenTrial, space: tuple[Dimension, ...]) -> Config:
     attrs = trial.user_attrs
-    return Config(
-        bracket=attrs["bracket"],
-        index=attrs["index"],
-        number=trial.number,
-        params=params,
-        values=dict(sorted(trial.intermediate_values.items())),
-        state=_STATE_NAMES[trial.state],
-        error=attrs.get("error"),
-        early_stopped=attrs.get("early_stopped", False),
-        seconds=attrs.get("seconds", 0.0),
-    )
+    values = {
+        "bracket": attrs["bracket"],
+        "index": attrs["index"],
+        "number": trial.number,
+        "state": _STATE_NAMES[trial.state],
+        "error": attrs.get("error"),
+        "early_stopped": attrs.get("early_stopped", False),
+        "seconds": attrs.get("seconds", 0.0),
+    }
+    config = decode(Config, {**values, "params": decode_params(trial.params, space)}, f"trial {trial.number}")
+    return dataclasses.replace(config, values=dict(sorted(trial.intermediate_values.items())))
+
+
+class WriteBehindQueue:
+    """Writes to the storage and removals of checkpoints, in order, by one background thread, so that no worker waits for a disk.
+
+    The storage always holds a prefix of what was decided. A crash loses the rest, but the checkpoints, which are removed in
+    the same order, still hold it.
+    """
+
+    def __init__(self) -> None:
+        self._writes: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._drain, daemon=True)
+        self._thread.start()
+
+    def put(self, write: Callable[[], None]) -> None:
+        """Queue a write after all earlier ones; raises what an earlier write raised."""
+        self.raise_pending()
+        self._writes.put(write)
+
+    def raise_pending(self) -> None:
+        """Raise the error of the first write that failed, if any."""
+        if self._error is not None:
+            raise self._error
+
+    def close(self, *, drain: bool) -> None:
+        """End the thread: with `drain` after all writes, raising what one of them raised; else after the current write."""
+        if not drain:
+            self._error = self._error or InterruptedError()
+        self._writes.put(None)
+        if drain:
+            self._thread.join()
+            self.raise_pending()
+        else:
+            self._thread.join(timeout=5)
+
+    def _drain(self) -> None:
+        while (write := self._writes.get()) is not None:
+            if self._error is None:
+                try:
+                    write()
+                except Exception as error:
+                    self._error = error

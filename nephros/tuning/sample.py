@@ -11,6 +11,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
+from nephros.reading import MalformedContent
 from nephros.training.seeding import derive_seed
 from nephros.tuning.settings import StudySettings
 from nephros.tuning.space import Dimension
@@ -30,10 +31,13 @@ def _encode_choice(choice: Any) -> Any:
 
 
 def decode_params(params: dict[str, Any], space: Iterable[Dimension]) -> dict[str, Any]:
-    """Return stored parameters as values of recipe fields."""
+    """Return stored parameters as values of recipe fields; MalformedContent for a value that is no choice."""
     choices = {
         d.key: {_encode_choice(choice): choice for choice in d.choices} for d in space if d.kind == "categorical"
     }
+    unknown = [key for key, value in params.items() if key in choices and value not in choices[key]]
+    if unknown:
+        raise MalformedContent(f"{unknown[0]} is none of its choices")
     return {key: choices[key][value] if key in choices else value for key, value in params.items()}
 
 

@@ -19,12 +19,11 @@ from nephros.training.history import EpochMetrics
 from nephros.tuning.checkpoint_store import CheckpointStore, best_checkpoint_name, checkpoint_name
 from nephros.tuning.executors import EpochDone, Executor, TaskEvent, WorkerLost
 from nephros.tuning.hyperband import Bracket, RungState, is_failed
-from nephros.tuning.optuna_storage import StudyStorage
+from nephros.tuning.optuna_storage import StudyStorage, WriteBehindQueue
 from nephros.tuning.sample import decode_params, sample_configs
 from nephros.tuning.space import Dimension, apply_params
 from nephros.tuning.study_state import Config, ConfigKey, StudyState, TrialStateName
 from nephros.tuning.trial import Outcome, Task, matching_state
-from nephros.tuning.write_behind import WriteBehindQueue
 
 MAX_CRASHES = 5
 """Times that a worker may die in one epoch of a configuration before the configuration counts as failed."""

@@ -83,6 +83,10 @@ class StudySettings:
             raise InvalidArgument("seed", self.seed, "a whole number from 0 to 2^31 - 1")
         _ = self.planned_brackets
 
+    def check(self) -> None:
+        """Raise the error of recipe or space for stored settings that no study has."""
+        parse_space(self.space, self.base_recipe, f"The space of study {self.name}")
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return dataclasses.asdict(self)

@@ -84,6 +84,14 @@ class Dimension:
         """Return whether the field is searched, given the values of the dimensions before it."""
         return all(key in params and params[key] in values for key, values in self.when.items())
 
+    def allows(self, value: Any) -> bool:
+        """Return whether a value is one of the choices, or within the range."""
+        if self.kind == "categorical":
+            return value in self.choices
+        tolerance = 1e-9 * max(abs(self.low), abs(self.high))
+        is_number = isinstance(value, int if self.kind == "int" else int | float)
+        return is_number and self.low - tolerance <= value <= self.high + tolerance
+
     def to_dict(self) -> Any:
         """Return the dimension as a space file writes it."""
         if self.kind == "categorical":

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nephros.errors import FileError, InvalidArgument, LockedError
 from nephros.files import file_lock, remove_temporary_files, write_json
+from nephros.reading import MAX_JSON_BYTES, MalformedContent, decode, file_errors, parse_json, read_text
 from nephros.tuning.settings import StudySettings
 
 STUDIES_DIR = Path("studies")
@@ -76,17 +75,13 @@ class StudyFolder:
 
     def read(self) -> StudyManifest:
         """Return the contents of study.json; FileError when it is damaged or of another version of nephros."""
-        try:
-            data: dict[str, Any] = json.loads(self.manifest_file.read_text(encoding="utf-8"))
-            if data["format"] != _FORMAT:
-                raise ValueError(data["format"])
-            return StudyManifest(StudySettings(**data["settings"]), str(data["storage"]), str(data["checkpoint_dir"]))
-        except (OSError, KeyError, TypeError, ValueError):
-            message = (
-                f"{self.manifest_file} is damaged or was written by another version of nephros: start a new study under another "
-                "`name`."
-            )
-            raise FileError(self.manifest_file, message) from None
+        with file_errors(self.manifest_file, "start a new study under another `name`"):
+            values = parse_json(read_text(self.manifest_file, MAX_JSON_BYTES))
+            if not isinstance(values, dict) or values.pop("format", None) != _FORMAT:
+                raise MalformedContent(f"its format is not {_FORMAT}, which this version reads")
+            manifest = decode(StudyManifest, values)
+            manifest.settings.check()
+            return manifest
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nephros.evaluation.metrics import Metrics
+from nephros.reading import MalformedContent
 from nephros.recipe import Recipe
 from nephros.tuning.hyperband import PENDING, Bracket, Pending, Rung, RungState, is_failed, rung_states
 from nephros.tuning.settings import StudySettings
-from nephros.tuning.space import apply_params
+from nephros.tuning.space import Dimension, apply_params
 
 ConfigKey = tuple[int, int]
 """(s of the bracket, index within it)."""
@@ -49,6 +50,31 @@ class Config:
     def trained_epochs(self) -> int:
         """Epochs trained so far."""
         return max(self.values, default=0)
+
+
+def check_config(config: Config, settings: StudySettings, space: tuple[Dimension, ...]) -> None:
+    """Raise MalformedContent for a configuration that the study can't have."""
+    name = f"trial {config.number}"
+    n_configs = {bracket.s: bracket.n_configs for bracket in settings.planned_brackets}
+    if not 0 <= config.index < n_configs.get(config.bracket, 0):
+        raise MalformedContent(
+            f"{name} is configuration {config.index} of bracket s={config.bracket}, which the study lacks"
+        )
+    if list(config.values) != list(range(1, len(config.values) + 1)) or len(config.values) > settings.max_epochs:
+        raise MalformedContent(f"{name} has scores of other epochs than 1 to at most {settings.max_epochs}")
+    highest = math.inf if settings.lower_is_better else 1.0
+    if not all(math.isnan(value) or 0 <= value <= highest for value in config.values.values()):
+        raise MalformedContent(f"{name} has a {settings.metric} that is none")
+    active: dict[str, Any] = {}
+    for dimension in space:
+        if dimension.is_active(config.params) and dimension.key in config.params:
+            active[dimension.key] = value = config.params[dimension.key]
+            if not dimension.allows(value):
+                raise MalformedContent(f"{name} has the {dimension.key} {value}, which is not in the space")
+        elif dimension.is_active(config.params):
+            raise MalformedContent(f"{name} has no {dimension.key}")
+    if set(active) != set(config.params):
+        raise MalformedContent(f"{name} has values of fields that it does not search")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +13,17 @@ from torch import Tensor
 
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
-from nephros.errors import NephrosError
+from nephros.errors import FileError, NephrosError
+from nephros.reading import MalformedContent, file_errors
 from nephros.recipe import Recipe
 from nephros.recipe_io import recipe_from_dict
-from nephros.training.history import EpochMetrics
+from nephros.training.history import EpochMetrics, decode_history
 from nephros.training.model_init import check_last_batch, init_model, input_spec
 from nephros.training.trainer import Trainer
 from nephros.tuning.checkpoint_store import CheckpointStore, checkpoint_name
 from nephros.tuning.study_state import ConfigKey
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,8 @@ class TrialRunner:
             trainer = self.make_trainer(recipe_from_dict(task.recipe, "The configuration"))
             name = checkpoint_name(*task.key)
             state = matching_state(self.store.load(name), task)
-            if state is not None:
-                trainer.load_state_dict(state)
+            if state is not None and not restore(trainer, state):
+                trainer = self.make_trainer(trainer.recipe)  # trained again from the start
             history = trainer.history
             trainer.run(
                 lambda state: self.store.save(name, {**state, "fingerprint": task.fingerprint}),
@@ -113,8 +117,24 @@ class TrialRunner:
 
 
 def matching_state(state: dict[str, Any] | None, task: Task) -> dict[str, Any] | None:
-    """Return a checkpoint's state if the task wrote it; None if an earlier study left it in the same place."""
-    return state if state is not None and state.get("fingerprint") == task.fingerprint else None
+    """Return a checkpoint's state if the task wrote it; None if it is damaged, or an earlier study left it in the same place."""
+    if state is None or state.get("fingerprint") != task.fingerprint:
+        return None
+    try:
+        return {**state, "history": [dataclasses.asdict(epoch) for epoch in decode_history(state.get("history"))]}
+    except MalformedContent:
+        return None
+
+
+def restore(trainer: Trainer, state: dict[str, Any]) -> bool:
+    """Give a trainer the state of a checkpoint; return whether that was possible, since damaged ones can be trained again."""
+    try:
+        with file_errors("checkpoint", "train it again"):
+            trainer.load_state_dict(state)
+    except FileError as error:
+        logger.warning("A configuration is trained again from the start: %s", error)
+        return False
+    return True
 
 
 def _failure_message(error: Exception) -> str:

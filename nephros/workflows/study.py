@@ -8,21 +8,34 @@ from pathlib import Path
 
 from nephros.data.load import DataRequest, is_builtin
 from nephros.data.relocation import reopen_dataset
-from nephros.errors import IncompleteError, NephrosError
+from nephros.errors import FileError, IncompleteError, NephrosError
 from nephros.recipe import Recipe
 from nephros.reporting.study.page import write_study_report
 from nephros.text_tables import pluralize
-from nephros.tuning.optuna_storage import StudyStorage, storage_url
+from nephros.tuning.database import storage_url
+from nephros.tuning.optuna_storage import StudyStorage
 from nephros.tuning.study_folder import StudyFolder, StudyManifest
 from nephros.tuning.study_state import StudyState
 
 logger = logging.getLogger(__name__)
+_READING_PATIENCE_S = 20.0
+"""Seconds for which a command that only looks at a study waits for an unreachable storage."""
 
 
 def open_storage(folder: StudyFolder, manifest: StudyManifest, storage: str | None = None) -> StudyStorage:
-    """Open the database of a study's trials: `storage`, else the manifest's, else the one in the study's folder."""
+    """Open the database of a study's trials: `storage`, else the manifest's, else the one in the study's folder.
+
+    Raises FileError if that one holds other studies in its place.
+    """
     url = storage_url(storage or manifest.storage or str(folder.database))
-    return StudyStorage(url, manifest.settings.name)
+    study_storage, name = StudyStorage(url, manifest.settings.name), manifest.settings.name
+    if not (storage or manifest.storage) and (names := study_storage.study_names) and name not in names:
+        raise FileError(
+            folder.database,
+            f"{folder.database} holds the study {names[0]}, and not {name}, which {folder.manifest_file} describes: restore "
+            "the two.",
+        )
+    return study_storage
 
 
 def show_study(study: str | Path, *, storage: str | None = None) -> StudyState:
@@ -80,6 +93,7 @@ def _load_study(study: str | Path, storage: str | None) -> tuple[StudyFolder, St
     folder = StudyFolder.open(study)
     manifest = folder.read()
     study_storage = open_storage(folder, manifest, storage)
+    study_storage.retry_seconds = _READING_PATIENCE_S
     if not study_storage.initialized:
         raise IncompleteError(
             f"The study {manifest.settings.name} has not started: `nephros.resume_study({folder.name!r})` starts it."

@@ -27,15 +27,16 @@ from nephros.evaluation.scoring import evaluate_model
 from nephros.files import write_text
 from nephros.recipe import Recipe, to_yaml
 from nephros.tuning.checkpoint_store import CheckpointStore, best_checkpoint_name
+from nephros.tuning.database import storage_url, url_without_password
 from nephros.tuning.executors import Executor, InProcessExecutor, NullExecutor, ProcessExecutor
-from nephros.tuning.optuna_storage import StudyStorage, storage_url, url_without_password
+from nephros.tuning.optuna_storage import StudyStorage
 from nephros.tuning.progress import StudyProgress
 from nephros.tuning.scheduler import HyperbandScheduler
 from nephros.tuning.settings import StudySettings, plan_study
 from nephros.tuning.space import parse_space
 from nephros.tuning.study_folder import STUDIES_DIR, StudyFolder, StudyManifest
 from nephros.tuning.study_state import StudyState
-from nephros.tuning.trial import TrialRunner
+from nephros.tuning.trial import TrialRunner, restore
 from nephros.workflows.study import open_storage, write_report
 
 logger = logging.getLogger(__name__)
@@ -234,7 +235,8 @@ def _run_study(
             metrics = _evaluate_best(study_state, dataset, store)
             if metrics is None:
                 logger.warning(
-                    "The best configuration's checkpoint is missing from %s: it isn't evaluated.", store.root
+                    "The best configuration's checkpoint is missing from %s, or damaged: it isn't evaluated.",
+                    store.root,
                 )
             else:
                 storage.set_best_metrics(metrics)
@@ -321,7 +323,8 @@ def _evaluate_best(study_state: StudyState, dataset: Dataset, store: CheckpointS
     torch.set_num_threads(study_state.settings.threads_per_trial)
     try:
         trainer = TrialRunner(dataset, device, store).make_trainer(study_state.recipe(best.key))
-        trainer.load_state_dict(state)
+        if not restore(trainer, state):
+            return None
         trainer.model.load_state_dict(trainer.final_weights()[0])
         val = BatchLoader(dataset.val, device, channels_last=trainer.recipe.channels_last)
         return evaluate_model(trainer.model, val, dataset.class_names).metrics

@@ -15,9 +15,10 @@ import torch
 from nephros.data.dataset import Dataset
 from nephros.recipe import ModelConfig, OptimizerConfig, Recipe
 from nephros.tuning.checkpoint_store import CheckpointStore
+from nephros.tuning.database import storage_url
 from nephros.tuning.executors import Executor, InProcessExecutor
 from nephros.tuning.hyperband import Bracket, RungState
-from nephros.tuning.optuna_storage import StudyStorage, storage_url
+from nephros.tuning.optuna_storage import StudyStorage
 from nephros.tuning.scheduler import HyperbandScheduler
 from nephros.tuning.settings import StudySettings, plan_study
 from nephros.tuning.space import parse_space

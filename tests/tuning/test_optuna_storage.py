@@ -12,7 +12,8 @@ import pytest
 from nephros.data.dataset import Dataset
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, LockedError
 from nephros.tuning import optuna_storage as module
-from nephros.tuning.optuna_storage import StudyStorage, storage_url
+from nephros.tuning.database import connect_sqlite, storage_url
+from nephros.tuning.optuna_storage import StudyStorage, WriteBehindQueue
 from nephros.tuning.study_state import StudyState
 from tests.tuning.conftest import SmallStudy, reproducible_part
 
@@ -21,10 +22,9 @@ def test_a_full_disk_under_the_database_stops_the_study_and_damages_nothing(
     cells: Dataset, reference_state: StudyState, tmp_path: Path
 ) -> None:
     study = SmallStudy(tmp_path, cells)
-    original_connect = module._connect_sqlite
 
     def cramped(file: str) -> sqlite3.Connection:
-        connection = original_connect(file)
+        connection = connect_sqlite(file)
         pages = connection.execute("pragma page_count").fetchone()[0]
         connection.execute(f"pragma max_page_count={pages + 1}")
         return connection
@@ -32,7 +32,7 @@ def test_a_full_disk_under_the_database_stops_the_study_and_damages_nothing(
     study.storage().create_or_verify(study.settings)  # creates the tables; a few pages later the disk is full
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_connect_sqlite", cramped)
+        patch.setattr(module, "connect_sqlite", cramped)
         with pytest.raises(OSError, match="No space left on device"):
             study.run()
     assert reproducible_part(study.run()) == reproducible_part(reference_state)
@@ -94,3 +94,28 @@ def test_a_second_driver_is_refused(tmp_path: Path) -> None:
     second.lock.acquire()
     for storage in (second, other):
         storage.lock.release()
+
+
+def test_writes_are_carried_out_in_order() -> None:
+    written: list[int] = []
+    write_queue = WriteBehindQueue()
+    for i in range(100):
+        write_queue.put(lambda i=i: written.append(i))  # type: ignore[misc]
+    write_queue.close(drain=True)
+    assert written == list(range(100))
+
+
+def test_nothing_is_written_after_a_failed_write() -> None:
+    written: list[int] = []
+
+    def fail() -> None:
+        raise OSError("full")
+
+    write_queue = WriteBehindQueue()
+    write_queue.put(fail)
+    write_queue.put(lambda: written.append(-1))
+    with pytest.raises(OSError, match="full"):
+        write_queue.close(drain=True)
+    with pytest.raises(OSError, match="full"):
+        write_queue.put(lambda: None)
+    assert -1 not in written  # nothing is written after a failed write

@@ -20,8 +20,9 @@ import sqlalchemy
 
 from nephros.data.dataset import Dataset
 from nephros.errors import InvalidArgument, LockedError, NephrosError
+from nephros.tuning.database import storage_url, url_without_password
 from nephros.tuning.executors import EventHandler, InProcessExecutor, TaskEvent
-from nephros.tuning.optuna_storage import StudyStorage, storage_url, url_without_password
+from nephros.tuning.optuna_storage import StudyStorage
 from nephros.tuning.study_state import StudyState
 from nephros.tuning.trial import TrialRunner
 from nephros.workflows.tune import tune

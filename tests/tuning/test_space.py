@@ -401,7 +401,7 @@ def test_text_that_is_no_yaml_names_the_file(text: str, tmp_path: Path) -> None:
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("# Größe\nbatch_size: [1]".encode("latin-1"))
     for path, reason in (
-        (tmp_path / "absent.yaml", "No such file or directory"),
+        (tmp_path / "absent.yaml", "does not exist"),
         (tmp_path, "Is a directory"),
         (tmp_path / "latin.yaml", "UTF-8"),
     ):

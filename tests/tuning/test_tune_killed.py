@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from nephros.tuning.checkpoint_store import best_checkpoint_name
-from nephros.tuning.optuna_storage import StudyStorage, storage_url
+from nephros.tuning.database import storage_url
+from nephros.tuning.optuna_storage import StudyStorage
 from nephros.tuning.study_folder import StudyFolder
 from nephros.tuning.study_state import StudyState
 from tests.conftest import squares_dataset, write_npz

@@ -15,7 +15,8 @@ from markupsafe import Markup
 from nephros import cli
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, LockedError
 from nephros.recipe import to_yaml
-from nephros.tuning.optuna_storage import StudyStorage, storage_url
+from nephros.tuning.database import storage_url
+from nephros.tuning.optuna_storage import StudyStorage
 from nephros.tuning.settings import plan_study
 from nephros.tuning.study_folder import StudyFolder
 from nephros.tuning.study_state import StudyState
