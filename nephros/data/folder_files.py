@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
@@ -78,7 +78,16 @@ def is_image_name(name: str) -> bool:
 
 def list_images(folder: Path, skipped: Counter[str]) -> list[Path]:
     """Return the images in a folder and its subfolders, sorted, and count its other files in `skipped`, by kind."""
-    paths, visited = [], set()
+    return list(_walk_images(folder, skipped))
+
+
+def holds_images(folder: Path) -> bool:
+    """Return whether there is an image in a folder or in its subfolders."""
+    return next(_walk_images(folder, Counter()), None) is not None
+
+
+def _walk_images(folder: Path, skipped: Counter[str]) -> Iterator[Path]:
+    visited = set()
     for current, folders, names in os.walk(folder, onerror=_raise_unreadable, followlinks=True):
         try:
             status = os.stat(current)
@@ -93,10 +102,9 @@ def list_images(folder: Path, skipped: Counter[str]) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         for name in sorted(names):
             if is_image_name(name):
-                paths.append(Path(current, name))
+                yield Path(current, name)
             else:
                 skipped[file_kind(name)] += 1
-    return paths
 
 
 def sort_class_names(names: Iterable[str]) -> list[str]:

@@ -14,6 +14,7 @@ from nephros.data.folder_files import (
     FolderScan,
     ImageFile,
     file_names,
+    holds_images,
     is_hidden_folder,
     list_images,
     skipped_warnings,
@@ -103,7 +104,7 @@ def find_split_folders(root: Path) -> dict[str, str]:
         raise FileError(
             root, f"{root} has the folders {join_words(words)}, which look like splits; call them train, val and test."
         )
-    if len(splits) == 1 and any(list_images(root / name, Counter()) for name in folders if name not in splits.values()):
+    if len(splits) == 1 and any(holds_images(root / name) for name in folders if name not in splits.values()):
         return {}  # a class called train, beside others
     return splits
 
@@ -138,11 +139,11 @@ def _files_in_groups(
     tops: Iterable[_TopFolder], class_names: tuple[str, ...], skipped: Counter[str]
 ) -> list[ImageFile]:
     """Return the images of GROUP/CLASS/IMAGE, and count in `skipped` those that are in no class folder."""
-    files = []
+    files, label_of_name = [], {name: label for label, name in enumerate(class_names)}
     for top in tops:
         for image in top.images:
             if inner := top.inner_folders(image):
-                files.append(ImageFile(image, class_names.index(inner[0]), top.split, top.path.name))
+                files.append(ImageFile(image, label_of_name[inner[0]], top.split, top.path.name))
             else:
                 skipped[f"{file_kind(image.name)} outside the class folders"] += 1
     return files

@@ -111,7 +111,7 @@ def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     first_line = text.lstrip().split("\n", 1)[0]
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t|", key=first_line.count))
-        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+        lines = [(reader.line_num, [" ".join(cell.splitlines()).strip() for cell in row]) for row in reader]
     except csv.Error as error:
         raise FileError(path, f"{path} is not a CSV or TSV file ({error}); {_EXPECTED}.") from error
     lines = [(line, row) for line, row in lines if any(row)]

@@ -85,6 +85,9 @@ def _single_column(path: Path, name: str, values: NDArray[Any], notes: list[str]
     """Return labels as (n,), one-hot rows as the number of their column."""
     if values.dtype.kind not in "biufUS":
         raise FileError(path, f"{path}: {name} is {values.dtype}; labels must be numbers from 0, or names.")
+    if values.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # of wider types
+            values = values.astype(np.float64)
     if values.ndim < 2 or values.size == len(values):
         return values.reshape(-1)
     if values.ndim > 2 or values.dtype.kind in "US":
@@ -93,7 +96,7 @@ def _single_column(path: Path, name: str, values: NDArray[Any], notes: list[str]
     is_one = values == 1
     bad_rows = np.flatnonzero((is_one.sum(axis=1) != 1) | ((values != 0) & ~is_one).any(axis=1))
     if len(bad_rows):
-        if values.dtype.kind == "f" and np.allclose(values.sum(axis=1), 1, atol=1e-3):
+        if values.dtype.kind == "f" and np.allclose(np.clip(values, -2, 2).sum(axis=1), 1, atol=1e-3):
             raise FileError(
                 path, f"{path}: {name} holds probabilities of {n_classes} classes; save its argmax(axis=1)."
             )

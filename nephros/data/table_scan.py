@@ -13,6 +13,7 @@ from nephros.data.folder_files import (
     FolderScan,
     ImageFile,
     file_names,
+    holds_images,
     is_image_name,
     list_images,
     sort_class_names,
@@ -79,7 +80,7 @@ def has_class_folders(root: Path) -> bool:
         name
         for folder in ([root / name for name in splits.values()] if splits else [root])
         for name in subfolder_names(folder)
-        if not is_container(name) and list_images(folder / name, Counter())
+        if not is_container(name) and holds_images(folder / name)
     }
     return len(names) > 1
 
@@ -133,8 +134,9 @@ def _scan_rows(root: Path, tables: Mapping[str, Path], groups: str) -> FolderSca
     names = [str(label) for label in range(len(info.class_names))] if info else sort_class_names(set(labels.values()))
     class_names = tuple(info.class_names if info else names)
     _check_class_names(source, class_names)
+    label_of_name = {name: label for label, name in enumerate(names)}
     files = [
-        ImageFile(path, names.index(labels[path]), row.split, row.group if groups != "none" else "")
+        ImageFile(path, label_of_name[labels[path]], row.split, row.group if groups != "none" else "")
         for path, row in rows_of_path.items()
     ]
     return FolderScan(

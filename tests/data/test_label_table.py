@@ -82,6 +82,7 @@ def test_tables_without_a_header_are_read_by_their_values(tmp_path: Path) -> Non
         ("file,label\n,ring\n", "line 2"),
         ("file,label,split\na.png,ring,train\nb.png,ring,fold 3\n", "line 3"),
         ("file,label,split\na.png,ring,train\nb.png,ring,\n", "empty"),
+        ('file,label,split\na.png,ring,train\nb.png,ring,"fold\n3"\n', "'fold 3'"),
         ("file,label,split\na.png,ring,train 1\nb.png,ring,train 2\n", "train 1 and train 2"),
         ("TRAIN,train0_0_1.png,0,1\n", "several labels"),
         ("file,index,split,label,class_name,p_0,prediction_set\na.png,0,,1,ring,1,1\n", "predictions"),

@@ -133,6 +133,7 @@ def in_val(bad: Any) -> Encoder:
         (lambda y: np.array(["a", "", "c"])[y], "no name"),
         (lambda y: np.full(len(y), 2**63, dtype=np.uint64) + y.astype(np.uint64), "label 9223372036854775"),
         (lambda y: y * 1e300, "1e\\+300|2e\\+300"),
+        (lambda y: y.astype(np.longdouble) * np.longdouble("1e4000"), "infinite|label"),
     ],
 )
 def test_labels_that_can_not_be_learned_are_refused(tmp_path: Path, encode: Encoder, cause: str) -> None:
