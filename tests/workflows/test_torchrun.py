@@ -167,9 +167,24 @@ def test_the_same_command_continues_its_run_after_a_restart_only(
         train(recipe, tiny_npz, out=folder.root)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     train(recipe, tiny_npz, out=folder.root)
-    assert "complete already" in caplog.messages[-1]
+    assert "already complete" in caplog.messages[-1]
     for other, subset in ((dataclasses.replace(recipe, seed=1), None), (recipe, 50)):
         with pytest.raises(InvalidArgument) as exc_info:
             train(other, tiny_npz, out=folder.root, subset=subset)
         assert (exc_info.value.parameter, exc_info.value.value) == ("out", folder.root)
     assert train(recipe, tiny_npz, out=tmp_path / "new").info().status == "complete"
+
+
+@pytest.mark.usefixtures("torchrun_environment")
+def test_a_recipe_that_was_adapted_to_small_data_continues_after_a_restart(
+    tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = train("course-4", tiny_npz, out=tmp_path / "run")
+    adapted = folder.recipe()
+    assert adapted.batch_size < RECIPES["course-4"].batch_size
+    assert adapted.hash == folder.info().recipe_hash
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert train("course-4", tiny_npz, out=folder.root).recipe() == adapted
+    with pytest.raises(InvalidArgument) as exc_info:
+        train("course-4", tiny_npz, out=folder.root, adaptable=())
+    assert exc_info.value.parameter == "out"

@@ -215,7 +215,7 @@ def test_resume_leaves_a_complete_run_unchanged(
     caplog.clear()
     assert resume(folder.root).root == folder.root
     (message,) = caplog.messages
-    assert "complete already" in message
+    assert "already complete" in message
     assert times() == before
 
 
