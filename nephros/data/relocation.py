@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PureWindowsPath
 
 from nephros.data.dataset import Dataset, ProvenanceRecord
@@ -38,6 +38,7 @@ def find_moved(
     *,
     parameter: str,
     given: str | Path | None = None,
+    renamed: Sequence[Path] = (),
 ) -> Path:
     """Return where a file with this digest is now: at `given`, or at one of its candidate paths.
 
@@ -48,11 +49,12 @@ def find_moved(
         digest: returns the digest of what is at a path.
         parameter: what a user names the file by.
         given: the user's path, in place of a search.
+        renamed: where it may be under another name, which are looked at last.
 
     Raises:
         FileError: there is no such file, or it has another digest.
     """
-    paths = list(candidate_paths(recorded, beside)) if given is None else [Path(given).expanduser().absolute()]
+    paths = [Path(given).expanduser().absolute()] if given else [*candidate_paths(recorded, beside), *renamed]
     existing = [path for path in paths if path.exists()]
     for path in existing:
         if digest(path) == sha256:

@@ -129,7 +129,15 @@ def _table_path(metadata_path: Path, name: str) -> Path:
 def _open_unchanged(info: StackInfo | MaskInfo, metadata_path: Path, given: str | Path | None) -> Stack:
     """Open a file that the metadata name, or that is given in its place, if it is still the same."""
     parameter = "stack" if isinstance(info, StackInfo) else "mask"
-    path = find_moved(info.path, info.sha256, metadata_path, stack_digest, parameter=parameter, given=given)
+    path = find_moved(
+        info.path,
+        info.sha256,
+        metadata_path,
+        stack_digest,
+        parameter=parameter,
+        given=given,
+        renamed=() if isinstance(info, StackInfo) else (metadata_path.with_suffix(".mask.tif"),),
+    )
     if isinstance(info, MaskInfo):
         return open_stack(path, is_mask=True)
     return open_stack(path, info.channel, image=info.image, axes=info.axes)

@@ -41,7 +41,7 @@ def test_report_evaluate_and_export_find_the_moved_data(moved: Path) -> None:
     before = Metrics.from_run(RunFolder.open(run), "val")
     assert nephros.evaluate(run).metrics.accuracy == before.accuracy
     assert nephros.evaluate(run, "test").metrics.n == 24
-    assert nephros.export(run, "safetensors").is_file()
+    assert nephros.export(run, "safetensors", force=True).is_file()
     assert nephros.load_predictor(run).card["ood_detector"] is not None
 
 
@@ -51,7 +51,7 @@ def test_each_command_takes_the_path_of_data_that_moved_elsewhere(
 ) -> None:
     run, elsewhere = moved / "runs/one", tmp_path / "somewhere else.npz"
     (moved / "data/squares.npz").rename(elsewhere)
-    for args in (["evaluate", str(run)], ["export", str(run), "--format", "safetensors"]):
+    for args in (["evaluate", str(run)], ["export", str(run), "--format", "safetensors", "--force"]):
         status, out, err = run_cli(args, capsys)
         assert status == 2
         assert "--data" in out + err
@@ -62,12 +62,12 @@ def test_each_command_takes_the_path_of_data_that_moved_elsewhere(
     other = write_npz(tmp_path / "other.npz", squares_dataset(60))
     for args in (
         ["report", str(run)],
-        ["export", str(run), "--format", "safetensors"],
+        ["export", str(run), "--format", "safetensors", "--force"],
         ["train", "--resume", str(run)],
     ):
         if args[0] == "train":
             folder = RunFolder.open(run)
-            folder.write_info(dataclasses.replace(folder.info(), status="running"))
+            folder.write_info(dataclasses.replace(folder.info(), status="training"))
         status, out, err = run_cli([*args, "--data", str(other)], capsys)
         assert status == 2
         assert "SHA-256 differs" in out + err
@@ -79,9 +79,9 @@ def test_an_interrupted_run_resumes_after_a_move(moved: Path, tmp_path: Path) ->
     weights = folder.file("weights.safetensors").read_bytes()
     for name in ("weights.safetensors", "report.html"):
         folder.file(name).unlink()
-    folder.write_info(dataclasses.replace(folder.info(), status="running"))
+    folder.write_info(dataclasses.replace(folder.info(), status="training"))
     assert resume(folder.root).file("weights.safetensors").read_bytes() == weights
-    folder.write_info(dataclasses.replace(folder.info(), status="running"))
+    folder.write_info(dataclasses.replace(folder.info(), status="training"))
     elsewhere = (moved / "data/squares.npz").rename(tmp_path / "elsewhere.npz")
     with pytest.raises(FileError, match=r"squares\.npz.*`data`"):
         resume(folder.root)
@@ -173,6 +173,9 @@ def test_an_overlay_is_painted_after_its_folder_was_renamed(
 
 def test_an_overlay_is_painted_after_all_files_were_renamed(prepared: Path, tmp_path: Path) -> None:
     for suffix in ("npz", "json", "csv"):
+        (prepared / f"cells.{suffix}").unlink()
+    nephros.prepare(prepared / "s.ome.tif", prepared / "cells.npz")  # with a mask of its own
+    for suffix in ("npz", "json", "csv", "mask.tif"):
         (prepared / f"cells.{suffix}").rename(prepared / f"kidney 7.{suffix}")
     write_predictions(nephros.predict(prepared / "kidney 7.npz"), prepared / "p.csv")
     assert nephros.overlay(prepared / "kidney 7.json", prepared / "p.csv", tmp_path / "o.png").is_file()
