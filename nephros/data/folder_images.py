@@ -78,7 +78,7 @@ def read_folder_images(
     with strict_pillow_warnings():
         for file in progress_bar(files, "Reading images", len(files)) if show_progress else files:
             data = read_bytes(file.path)
-            digest.update(f"{file.path.relative_to(root).as_posix()}\0{len(data)}\0".encode())
+            digest.update(f"{file.path.relative_to(root).as_posix()}\0{len(data)}\0".encode(errors="surrogateescape"))
             digest.update(data)
             image = decoder.decode_image(file.path, data)
             images.append(select_planes(file.path, image, shape[0] if shape else 3, conversion.channel))

@@ -268,7 +268,7 @@ def _layout_warnings(
     for file in files:
         classes_of_group.setdefault(file.group, set()).add(file.label)
     n_classes = len({file.label for file in files})
-    text += f"; these {len(groups):,} subfolders are taken for groups (patients, slides)"
+    text += f"; the subfolders, {len(groups):,} in all, are taken for groups (patients, slides)"
     text += (
         ""
         if has_split_folders

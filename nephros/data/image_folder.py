@@ -62,6 +62,8 @@ def open_folder(
     check_group_rule(groups)
     root = Path(path).expanduser().absolute()
     scan = _scan(root, groups)
+    if any("\ud800" <= char <= "\udfff" for char in str(root)):
+        raise FileError(root, f"{root} has a name that is no UTF-8 text, which a run can't store; rename it.")
     folder = root if root.is_dir() else root.parent
     content = read_folder_images(folder, scan.files, size=size, conversion=conversion, shape=shape)
     images, sha256 = content.images, content.sha256
@@ -97,6 +99,8 @@ def open_folder(
         + content.warnings
     )
     task = scan.info.task if scan.info else "binary-class" if len(scan.class_names) == 2 else "multi-class"
+    # Names of files that are no UTF-8 text can't be stored as they are.
+    warnings = tuple(warning.encode(errors="replace").decode() for warning in warnings)
     return Dataset(train, val, test, scan.class_names, provenance, task, warnings, content.conversion)
 
 

@@ -273,6 +273,19 @@ def test_a_patient_in_two_split_folders_is_named(tmp_path: Path) -> None:
     assert any("1 of 4 groups" in warning and "P1 in train, val and test" in warning for warning in warnings)
 
 
+def test_names_that_are_no_text_are_read_or_refused(tmp_path: Path) -> None:
+    fill_layout(tmp_path / "a", "{cls}/{group}", [f"P\udcfe{i}" for i in range(4)])
+    dataset = open_folder(tmp_path / "a")
+    assert dataset.provenance.n_groups == 4
+    assert all(warning.encode() for warning in dataset.warnings)
+    for root in (
+        fill_folder(tmp_path / "b\udcff", {"a": 3, "b": 3}),
+        fill_folder(tmp_path / "c", {"a": 3, "b\udcff": 3}),
+    ):
+        with pytest.raises(FileError):
+            open_folder(root)
+
+
 def test_one_folder_around_the_classes_is_named(tmp_path: Path) -> None:
     fill_layout(tmp_path, "cells/{cls}", [""])
     assert_rejected(tmp_path, "one class only", f"give {tmp_path / 'cells'}")
