@@ -65,7 +65,7 @@ def _decode(path: Path, content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        if file_format := foreign_format(content[:HEAD_BYTES], path):
+        if file_format := foreign_format(content[:HEAD_BYTES]):
             raise FileError(path, f"{path} is {file_format.name}; {_EXPECTED_FORMAT}.") from None
         logger.warning("%s is not in UTF-8: its class names are read as Windows text (code page 1252).", path)
         return content.decode("cp1252", "replace")

@@ -33,6 +33,7 @@ def moved(tmp_path: Path) -> Path:
     return project.rename(tmp_path / "renamed")
 
 
+@pytest.mark.slow
 @pytest.mark.figures
 def test_report_evaluate_and_export_find_the_moved_data(moved: Path) -> None:
     run = moved / "runs/one"
@@ -88,6 +89,7 @@ def test_an_interrupted_run_resumes_after_a_move(moved: Path, tmp_path: Path) ->
     assert resume(folder.root, elsewhere).info().status == "complete"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("reports_without_figures")
 def test_a_study_resumes_and_its_best_recipe_trains_after_a_move(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
