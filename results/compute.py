@@ -122,6 +122,7 @@ def plot_compute(rows: list[dict[str, str]], file: Path) -> None:
             arrowprops={"arrowstyle": "-", "color": LINE, "linewidth": 0.6, "relpos": (0, 0.5)},
         )  # fmt: skip
     axes.set_xscale("log")
+    axes.set_xlim(left=0.8 * axes.get_xlim()[0])  # for the labels of the leftmost points
     axes.set_ylim(bottom=Y_MIN)
     axes.yaxis.set_major_locator(MultipleLocator(0.02))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0e}".replace("e+", "e"))

@@ -29,7 +29,7 @@ def main() -> None:
         arrays = {
             f"{name}_{kind}": getattr(split, kind) for name, split in cells.splits() for kind in ("images", "labels")
         }
-        np.savez(folder_path / "synthetic.npz", **arrays)
+        np.savez(folder_path / "synthetic-nuclei.npz", **arrays)
         files = []
         for number, image in enumerate(cells.val.images[:6]):
             files.append(str(folder_path / f"cell-{number}.png"))
@@ -42,7 +42,7 @@ def main() -> None:
             "--port",
             "0",
             "--reference-data",
-            str(folder_path / "synthetic.npz"),
+            str(folder_path / "synthetic-nuclei.npz"),
         ]
         with subprocess.Popen(args, stderr=subprocess.PIPE, text=True) as server:
             try:
