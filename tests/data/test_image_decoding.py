@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
+from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from nephros.data import image_decoding
 from nephros.data.image_decoding import decode_image, decode_pages, strict_pillow_warnings
+from nephros.data.input_conversion import InputConversion, select_planes, to_cell
 from nephros.errors import FileError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 20), dtype=np.uint8)
@@ -22,6 +27,12 @@ NOISE = np.random.default_rng(0).integers(0, 256, (24, 20), dtype=np.uint8)
 def encode(image: Image.Image, image_format: str, **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, image_format, **options)
+    return file.getvalue()
+
+
+def encode_tiff(pixels: Any, **options: Any) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, **{"photometric": "minisblack", "metadata": None, **options})
     return file.getvalue()
 
 
@@ -50,6 +61,14 @@ GOOD: dict[str, bytes] = {
     "lzw": encode(GRAYSCALE_IMAGE, "TIFF", compression="tiff_lzw"),
     "deflate": encode(GRAYSCALE_IMAGE, "TIFF", compression="tiff_adobe_deflate"),
     "tiff16": encode(Image.fromarray(NOISE.astype(np.uint16) * 200), "TIFF"),
+    "png16 color": bytes(imagecodecs.png_encode(np.dstack([NOISE] * 3).astype(np.uint16) * 200)),
+    "png16 alpha": bytes(imagecodecs.png_encode(np.dstack([NOISE, NOISE]).astype(np.uint16) * 200)),
+    "tiff16 color": encode_tiff(np.dstack([NOISE] * 3).astype(np.uint16) * 200, photometric="rgb"),
+    "tiff16 lzw": encode_tiff(np.dstack([NOISE] * 3).astype(np.uint16) * 200, photometric="rgb", compression="lzw"),
+    "tiff floats": encode_tiff(NOISE.astype(np.float32)),
+    "tiff palette": encode_tiff(
+        NOISE, photometric="palette", colormap=np.tile(np.arange(256, dtype=np.uint16) * 257, (3, 1))
+    ),
     "pages": encode(PAGES[0], "TIFF", save_all=True, append_images=PAGES[1:]),
 }
 BAD: dict[str, tuple[bytes, str]] = {
@@ -145,6 +164,11 @@ def check_decodes_or_raises_file_error(data: bytes) -> None:
             for page in decode_pages("cell", data):
                 assert page.pixels.ndim in (2, 3)
                 assert page.pixels.dtype.kind in "iuf"
+                for channels in (1, 3):
+                    with contextlib.suppress(FileError):  # it may be no cell
+                        planes = select_planes("cell", page, channels)
+                        cell, _ = to_cell("cell", planes, (channels, 9, 9), InputConversion(255))
+                        assert cell.dtype == np.uint8
     except FileError as error:
         message = str(error)
     assert not message or message.startswith("cell")
