@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, TiffImagePlugin
 
 from nephros.data.input_files import TIFF_MAGIC
+from nephros.data.tiff_lzw import LZW, decode_lzw_page
 from nephros.errors import FileError, require_extra
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def decode_page(name: object, page: TiffPage | TiffFrame, n_bytes: int) -> NDArr
             str(name), f"{name} is cut short: it lacks the end of its pixels; copy it again from its source."
         )
     try:
-        return page.asarray(maxworkers=1)
+        return decode_lzw_page(page) if int(page.compression) == LZW else page.asarray(maxworkers=1)
     except (ValueError, KeyError, ImportError) as error:
         compression = int(page.compression)
         reason = f"{name} is compressed with {_compression_name(compression)}, which"
