@@ -73,11 +73,12 @@ def _isolated_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Te
 
 @contextlib.contextmanager
 def without_figures() -> Iterator[None]:
-    """Leave the figures out of reports within the block: drawing takes most of the time of a small run."""
+    """Leave the figures out of the reports of runs and studies within the block: they take most of the time of small ones."""
     from nephros.reporting.run.run_figures import RunFigures
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nephros.reporting.run.page.draw_run_figures", lambda *_args: RunFigures(Markup()))
+        patch.setattr("nephros.reporting.study.page.save_figure", lambda *_args: Markup())
         yield
 
 

@@ -88,6 +88,16 @@ def exported_model(run_folder: RunFolder, shared_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def safetensors_model(run_folder: RunFolder, shared_dir: Path) -> Path:
+    """The run's safetensors file, outside its folder."""
+    from nephros.exporters.export import export
+
+    (shared_dir / "exported").mkdir(exist_ok=True)
+    path = shared_dir / "exported" / "squares.safetensors"
+    return make_once(path, lambda path: export(run_folder.root, "safetensors", out=path))
+
+
+@pytest.fixture(scope="session")
 def predictor(exported_model: Path) -> Predictor:
     from nephros.inference.predictor import Predictor
 

@@ -19,6 +19,7 @@ from nephros.recipe import ModelConfig, OptimizerConfig, Recipe
 from nephros.runs import RunFolder
 from nephros.workflows.train import train
 
+pytestmark = pytest.mark.usefixtures("reports_without_figures")
 NAMES = ("kind 0", "kind 1", "kind 2", "kind 3")
 
 

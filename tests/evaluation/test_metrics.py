@@ -41,7 +41,7 @@ def _class_names(n_classes: int) -> tuple[str, ...]:
 
 
 @given(n=st.integers(5, 200), classes=st.integers(2, 11), seed=st.integers(0, 10_000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_agrees_with_scikit_learn(n: int, classes: int, seed: int) -> None:
     probabilities, labels = _random_case(n, classes, seed)
     metrics = compute_metrics(probabilities, labels, _class_names(classes))

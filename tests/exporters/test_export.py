@@ -142,10 +142,8 @@ def test_negative_controls_are_flagged(exported_model: Path) -> None:
         assert flagged[kind] > 0.9
 
 
-def test_safetensors_predict_as_onnx_does(
-    run_folder: RunFolder, predictor: Predictor, tmp_path: Path, cells_npz: Path
-) -> None:
-    file = export(run_folder.root, "safetensors", out=tmp_path / "m.safetensors")
+def test_safetensors_predict_as_onnx_does(predictor: Predictor, safetensors_model: Path, cells_npz: Path) -> None:
+    file = safetensors_model
     images = open_npz(cells_npz).val.images[:50]
     by_torch, by_onnx = load_predictor(file).predict_batch(images), predictor.predict_batch(images)
     assert np.allclose(by_torch.probabilities, by_onnx.probabilities, atol=1e-5)

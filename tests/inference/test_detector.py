@@ -87,7 +87,13 @@ def photograph_crops(photograph: NDArray[np.uint8], brightness: float, n: int = 
     return cells
 
 
-@pytest.mark.parametrize(("name", "min_flagged"), [("chelsea", 0.8), ("astronaut", 0.6), ("rocket", 0.7)])
+@pytest.mark.parametrize(
+    ("name", "min_flagged"),
+    [
+        ("chelsea", 0.8),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("astronaut", 0.6), ("rocket", 0.7))),
+    ],
+)
 def test_photographs_are_flagged_even_as_dark_as_cells(name: str, min_flagged: float) -> None:
     images = pytest.importorskip("skimage.data")
     try:
@@ -101,6 +107,7 @@ def test_photographs_are_flagged_even_as_dark_as_cells(name: str, min_flagged: f
         assert predictor.predict_batch(photograph_crops(photograph, brightness)).is_ood.mean() >= min_flagged
 
 
+@pytest.mark.slow
 def test_the_structure_threshold_holds_on_other_cells() -> None:
     cells = make_synthetic(2000, 2000, 2000, seed=1)
     structure = fit_structure(cells.train.images)

@@ -99,8 +99,10 @@ def test_a_changed_weight_or_node_contradicts_the_digest(exported_model: Path, t
 
 
 @pytest.mark.parametrize("change", ["digest", "nan", "infinity"])
-def test_changed_tensors_of_a_safetensors_file_are_refused(change: str, run_folder: RunFolder, tmp_path: Path) -> None:
-    path = export(run_folder.root, "safetensors", out=tmp_path / "model.safetensors")
+def test_changed_tensors_of_a_safetensors_file_are_refused(
+    change: str, safetensors_model: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copy(safetensors_model, tmp_path / "model.safetensors"))
     with safe_open(path, framework="pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     tensors["head.weight"][0, 0] = {"digest": 0.125, "nan": torch.nan, "infinity": torch.inf}[change]
@@ -212,13 +214,10 @@ HEADER_CLAIMS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", HEADER_CLAIMS)
 @pytest.mark.parametrize("kind", ["export", "weights"])
 def test_claims_of_a_header_are_compared_with_the_tensors_first(
-    case: str, kind: str, run_folder: RunFolder, tmp_path: Path
+    case: str, kind: str, run_folder: RunFolder, safetensors_model: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "weights.safetensors"
-    if kind == "export":
-        export(run_folder.root, "safetensors", out=path)
-    else:
-        shutil.copy(run_folder.file("weights.safetensors"), path)
+    shutil.copy(safetensors_model if kind == "export" else run_folder.file("weights.safetensors"), path)
     with safe_open(path, framework="pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     header = json.loads(metadata["nephros"])

@@ -309,6 +309,7 @@ def test_an_undefined_auc_is_a_dash(make_run: MakeRun) -> None:
     assert "Macro AUC \N{EN DASH} ." in page.text
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(make_run: MakeRun) -> None:
     folder, dataset = make_run(("one", "two"))
 

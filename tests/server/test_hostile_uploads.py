@@ -27,7 +27,7 @@ from tests.server.live_server import File, encode_image, encode_npz, multipart_b
 CELLS = square_images(3, 4, 0)[0]
 GOOD_HEADER = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {CELLS.shape}, }}"
 GOOD_PNG = encode_image(CELLS[0])
-FUZZ = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+FUZZ = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from nephros.training.classical.grid_search import GridSearchResult, fit_vector_
 from nephros.training.classical.search_results import read_search_results, search_results_to_csv
 from tests.conftest import squares_dataset
 
+pytestmark = pytest.mark.usefixtures("reports_without_figures")
 CPU = torch.device("cpu")
 
 

@@ -52,6 +52,11 @@ RESUMED = {
 """Changes to POSTER whose state a checkpoint must hold."""
 
 
+@pytest.fixture
+def tiny_dataset() -> Dataset:
+    return squares_dataset(n=120)
+
+
 class CountingCallback:
     """Counts images, keeps the history, and interrupts the run after an epoch."""
 
@@ -85,24 +90,24 @@ def _equal_weights(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_training_lowers_the_loss_and_reports_every_image(tiny_dataset: Dataset) -> None:
-    callback = CountingCallback()
-    trainer = _make_trainer(dataclasses.replace(POSTER, epochs=8), tiny_dataset)
+def test_training_lowers_the_loss_and_reports_every_image() -> None:
+    dataset, callback = squares_dataset(n=240), CountingCallback()
+    trainer = _make_trainer(dataclasses.replace(POSTER, epochs=8), dataset)
     trainer.run(None, callback)
-    assert callback.n_images == 8 * len(tiny_dataset.train)
+    assert callback.n_images == 8 * len(dataset.train)
     assert callback.history[-1].train_loss < 0.6 * callback.history[0].train_loss
     assert callback.history[-1].val_accuracy > 0.6
 
 
 @functools.cache
 def _uninterrupted(name: str) -> Trainer:
-    return _run(dataclasses.replace(POSTER, batch_size=25, **RESUMED[name]), squares_dataset(n=80))  # type: ignore[arg-type]
+    return _run(dataclasses.replace(POSTER, batch_size=16, **RESUMED[name]), squares_dataset(n=56))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", RESUMED)
 @pytest.mark.parametrize("stop", [1, 3])
 def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(name: str, stop: int, tmp_path: Path) -> None:
-    uninterrupted, dataset = _uninterrupted(name), squares_dataset(n=80)
+    uninterrupted, dataset = _uninterrupted(name), squares_dataset(n=56)
     recipe = uninterrupted.recipe
     file = tmp_path / "checkpoint.pt"
     with pytest.raises(KeyboardInterrupt):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +115,22 @@ def cells() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def reference_study(cells: Dataset, shared_dir: Path) -> SmallStudy:
-    """The small study, run without interruption; its folder is not to be changed."""
+def reference(cells: Dataset, shared_dir: Path) -> Callable[[int], SmallStudy]:
+    """Return the small study of so many epochs, run without interruption; its folder is not to be changed."""
 
-    def run(folder: Path) -> None:
-        folder.mkdir()
-        SmallStudy(folder, cells).run()
+    def make(max_epochs: int) -> SmallStudy:
+        def run(folder: Path) -> None:
+            folder.mkdir()
+            SmallStudy(folder, cells, max_epochs=max_epochs).run()
 
-    return SmallStudy(make_once(shared_dir / "study", run), cells)
+        return SmallStudy(make_once(shared_dir / f"study-{max_epochs}", run), cells, max_epochs=max_epochs)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def reference_study(reference: Callable[[int], SmallStudy]) -> SmallStudy:
+    return reference(4)
 
 
 @pytest.fixture(scope="session")

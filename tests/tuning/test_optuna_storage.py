@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -14,12 +15,11 @@ from nephros.errors import FileError, IncompatibleError, InvalidArgument, Locked
 from nephros.tuning import optuna_storage as module
 from nephros.tuning.database import connect_sqlite, storage_url
 from nephros.tuning.optuna_storage import StudyStorage, WriteBehindQueue
-from nephros.tuning.study_state import StudyState
 from tests.tuning.conftest import SmallStudy, reproducible_part
 
 
 def test_a_full_disk_under_the_database_stops_the_study_and_damages_nothing(
-    cells: Dataset, reference_state: StudyState, tmp_path: Path
+    cells: Dataset, reference: Callable[[int], SmallStudy], tmp_path: Path
 ) -> None:
     study = SmallStudy(tmp_path, cells)
 
@@ -35,7 +35,7 @@ def test_a_full_disk_under_the_database_stops_the_study_and_damages_nothing(
         patch.setattr(module, "connect_sqlite", cramped)
         with pytest.raises(OSError, match="No space left on device"):
             study.run()
-    assert reproducible_part(study.run()) == reproducible_part(reference_state)
+    assert reproducible_part(study.run()) == reproducible_part(reference(4).storage().load_state())
 
 
 def test_trials_of_other_programs_are_left_alone(cells: Dataset, tmp_path: Path) -> None:

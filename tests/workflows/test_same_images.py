@@ -36,6 +36,8 @@ from tests.server.call_app import call_app
 from tests.server.live_server import multipart_body
 from tests.workflows.test_train import QUICK
 
+pytestmark = pytest.mark.usefixtures("reports_without_figures")
+
 
 def oblong(seed: int, kind: int, scale: int = 1) -> NDArray[np.uint16]:
     """Return a cell in its surroundings, 14 x 30 pixels: a disc or a ring, up to 255 times `scale`."""

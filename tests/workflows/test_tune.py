@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from markupsafe import Markup
 
 from nephros import cli
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, LockedError
@@ -56,13 +54,6 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "optimizer.lr: {low: 0.001, high: 0.5, log: true}\nmodel.hidden: [[16], [24, 8]]\n"
     )
     return tmp_path
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _study_reports_without_figures() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nephros.reporting.study.page.save_figure", lambda *_args: Markup())
-        yield
 
 
 pytestmark = pytest.mark.usefixtures("reports_without_figures")
