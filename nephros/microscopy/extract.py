@@ -141,6 +141,6 @@ def _with_next_step(path: Path, message: str) -> str:
     problem, _, _ = message.rpartition("; ")  # the advice after it is for callers of `nephros.prepare`
     prepare_call = f"`nephros.prepare({str(path)!r}, {_EXAMPLE_ARGUMENTS[match[1]]}, out='cells.npz')`"
     return (
-        f"{problem}; {direct}prepare it with {prepare_call} and "
-        "classify cells.npz, or, if its pages are images of single cells, save each to a file of its own."
+        f"{problem}; {direct}prepare it with {prepare_call} and classify cells.npz"
+        f"{'' if path.is_dir() else ', or, if its pages are images of single cells, save each to a file of its own'}."
     )

@@ -16,7 +16,7 @@ _MARKERS = {
     "z": ("z", "slice", "sl", "plane", "section", "sec", "zstack", "zstep", "zpos"),
     "channel": ("c", "ch", "chan", "channel", "w", "wave", "wavelength", "color"),
     "time point": ("t", "time", "tp", "timepoint", "frame"),
-    "position": ("s", "scene", "series", "pos", "position", "xy", "site", "f", "field", "fov", "m", "tile", "r", "row", "well"),
+    "position": ("s", "scene", "series", "pos", "position", "xy", "site", "field", "fov", "tile", "well"),
 }  # fmt: skip
 """What the letters before a number in a file's name say of it."""
 _AXIS_OF_MARKER = {marker: axis for axis, markers in _MARKERS.items() for marker in markers}

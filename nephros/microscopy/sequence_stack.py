@@ -41,7 +41,7 @@ def open_sequence_stack(folder: Path, options: StackOptions, is_mask: bool) -> S
         raise InvalidArgument("image", options.image, f"0 for the folder {folder.name}")
     if options.axes not in (None, "ZYX"):
         raise InvalidArgument("axes", options.axes, f"ZYX for the folder {folder.name}, which has a file per slice")
-    sequence = find_sequence(folder, all_slices=options.axes == "ZYX")
+    sequence = find_sequence(folder, all_slices=is_mask or options.axes == "ZYX")
     n_channels = len(sequence.files)
     if n_channels > 1 and (is_mask or options.channel is None):
         names = ", ".join(f"{index} {name}" for index, name in enumerate(sequence.channel_names))

@@ -51,6 +51,11 @@ def test_a_channel_is_chosen_and_the_voxel_size_is_read(tmp_path: Path) -> None:
     assert exc_info.value.parameter == "channel"
     with pytest.raises(FileError, match="a mask has one"):
         open_stack(folder, is_mask=True)
+    mask = open_stack(write_slices(tmp_path / "mask", name="t{}.tif"), is_mask=True)
+    assert np.array_equal(np.stack(list(mask.slices())), VOLUME)  # a mask has nothing but slices
+    with pytest.raises(FileError, match=r"several time points .*`axes`"):
+        open_stack(tmp_path / "mask")
+    assert open_stack(tmp_path / "mask", axes="ZYX").shape == VOLUME.shape
 
 
 def test_pngs_of_any_color_type_that_are_gray_are_slices(tmp_path: Path) -> None:
