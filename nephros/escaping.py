@@ -30,8 +30,13 @@ def escape_for_csv(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    text = "".join(_escape_character(char) if unicodedata.category(char) == "Cs" else char for char in value)
+    text = escape_surrogates(value)
     return text if _NUMBER_OR_SIGN.fullmatch(text) else _FORMULA_START.sub(r"\1'\2", text)
+
+
+def escape_surrogates(text: str) -> str:
+    """Return text that files and figures can hold: halves of surrogate pairs become escapes as in `escape_for_terminal`."""
+    return "".join(_escape_character(char) if unicodedata.category(char) == "Cs" else char for char in text)
 
 
 def unescape_from_csv(text: str) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from nephros.errors import FileError
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -22,22 +24,47 @@ except ImportError:  # Windows
 def atomic_write(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; at the end of the block, flush it to disk and rename it to `path`.
 
-    An exception, such as a full disk, removes the temporary file and leaves an existing `path` unchanged.
+    An exception, such as a full disk, removes the temporary file and leaves an existing `path` unchanged. Text is UTF-8; halves
+    of surrogate pairs, which stand for bytes of file names that are no text, are written as escapes such as ``\\udce9``.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     fd, temp_path = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(fd, mode, encoding=None if "b" in mode else "utf-8") as file:
+        encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
+        with os.fdopen(fd, mode, encoding=encoding, errors=errors) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temp_path, 0o666 & ~_umask())
-        os.replace(temp_path, path)
+        replace_file(temp_path, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temp_path)
         raise
+
+
+def replace_file(source: Path | str, target: Path | str) -> None:
+    """Rename a file, which replaces `target`, so that the new name survives a power failure."""
+    os.replace(source, target)
+    sync_folder(Path(target).parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to disk, without which a power failure may undo a rename; does nothing on Windows."""
+    with contextlib.suppress(OSError):  # Windows opens no folders, and some network file systems can't flush them
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _make_folder(folder: Path) -> None:
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.parent)
 
 
 def remove_temporary_files(root: Path) -> None:
@@ -89,6 +116,27 @@ def replace_nonfinite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [replace_nonfinite(item) for item in value]
     return value
+
+
+def record_sha256(path: Path, sha256: str) -> None:
+    """Keep a file's SHA-256 beside it, as ``sha256sum --check`` reads it; `checked_sha256` compares the file with it."""
+    write_text(_digest_file(path), f"{sha256}  {path.name}\n")
+
+
+def checked_sha256(path: Path) -> str:
+    """Return a file's SHA-256; FileError where `record_sha256` has kept another one."""
+    sha256, record = file_digest(path), _digest_file(path)
+    if record.is_file() and record.read_bytes().split()[:1] != [sha256.encode()]:
+        raise FileError(
+            path,
+            f"{path} has changed since it was downloaded: its SHA-256 is not the one in {record}. Download it again, or remove "
+            "that file if the change is yours.",
+        )
+    return sha256
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_name(f".{path.name}.sha256")
 
 
 def file_digest(path: Path | str, algorithm: str = "sha256") -> str:

@@ -35,6 +35,22 @@ def test_nan_and_infinity_become_null_in_json(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": None, "y": [None, 1.5], "z": [1, "ä"]}
 
 
+def test_halves_of_surrogate_pairs_are_written_as_escapes(tmp_path: Path) -> None:
+    """They stand for bytes of file names that are no text, as in a run's record of its data."""
+    name = os.fsdecode(b"caf\xe9.npz")
+    write_json(tmp_path / "a.json", {"path": name})
+    assert json.loads((tmp_path / "a.json").read_bytes().decode()) == {"path": name}
+    write_text(tmp_path / "a.html", f"<p>{name} é</p>")
+    assert (tmp_path / "a.html").read_text(encoding="utf-8") == r"<p>caf\udce9.npz é</p>"
+
+
+def test_folders_that_are_created_are_flushed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr("nephros.files.sync_folder", flushed.append)
+    write_text(tmp_path / "a" / "b" / "c.txt", "text")
+    assert set(flushed) == {tmp_path, tmp_path / "a", tmp_path / "a" / "b"}
+
+
 def test_file_digest(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert file_digest(tmp_path / "a", "md5") == "900150983cd24fb0d6963f7d28e17f72"

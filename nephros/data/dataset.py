@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nephros.data.input_conversion import DEFAULT_CONVERSION, InputConversion
 from nephros.errors import InvalidArgument, UnknownName
+from nephros.escaping import escape_surrogates
 
 logger = logging.getLogger(__name__)
 Float32Array = NDArray[np.float32]
@@ -79,6 +80,11 @@ class Provenance:
     """Images that train would have if none had been left out; None where none was."""
     n_groups: int | None = None
     """Number of groups, such as patients, where they are known; splits that are drawn here keep the images of each together."""
+
+    def __post_init__(self) -> None:
+        """Make name and detail, which may hold names of files that are no text, fit for files and figures."""
+        for field in ("name", "detail"):
+            object.__setattr__(self, field, escape_surrogates(getattr(self, field)))
 
     @property
     def title(self) -> str:

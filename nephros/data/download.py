@@ -2,7 +2,8 @@
 
 Bytes go to ``.NAME.part`` beside the target, so that a broken download resumes, also in a later process. Only the published
 MD5 decides whether they are the file: a resumed download of a file that has changed since, or of somebody else's partial file,
-fails that check and starts over.
+fails that check and starts over. The SHA-256 of a file that passed it is kept in ``.NAME.sha256``, and each opening of the file
+compares the two: MD5 alone does not hold against a file that was made to have it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from urllib.parse import urlsplit
 from nephros.console import shows_bars
 from nephros.data.medmnist import get_info
 from nephros.errors import FileError, InvalidArgument, NephrosError
-from nephros.files import file_digest, file_lock
+from nephros.files import checked_sha256, file_digest, file_lock, record_sha256, replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,8 @@ def download_file(
                 except _MirrorFailed as error:
                     failures.append(f"{urlsplit(url).netloc} {error}")
                 else:
-                    os.replace(partial, target)
+                    record_sha256(target, file_digest(partial))
+                    replace_file(partial, target)
                     return target
     raise NephrosError(
         f"Can't download {target.name}: {'; '.join(dict.fromkeys(failures)) or 'there is no address'}. "
@@ -153,6 +155,7 @@ def _is_downloaded(target: Path, md5: str) -> bool:
         if not target.exists():
             return False
         if file_digest(target, "md5") == md5:
+            checked_sha256(target)
             return True
     raise FileError(
         target, f"{target} exists and is not the published file (its MD5 differs); move it, or choose another folder."

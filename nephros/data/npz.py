@@ -25,7 +25,7 @@ from nephros.data.npz_splits import assign_arrays
 from nephros.data.splitting import SplitAssignment
 from nephros.environment import available_memory
 from nephros.errors import FileError, InvalidArgument
-from nephros.files import file_digest
+from nephros.files import checked_sha256, file_digest
 
 
 def open_npz(
@@ -68,7 +68,7 @@ def open_npz(
         contents = _read_contents(path, archive, max_bytes)
         class_names, info = contents.class_names, contents.info
         assignment = assign_arrays(path, archive, contents.layout, contents.labels, class_names, seed, groups)
-        loader = ImageLoader(path, archive, file_digest(path), max_bytes)
+        loader = ImageLoader(path, archive, checked_sha256(path), max_bytes)
         stored = {split: loader.load(array) for split, array in contents.images.items()}
         arrays = {array.name: stored[split] for split, array in contents.images.items()}
         if conversion == DEFAULT_CONVERSION:

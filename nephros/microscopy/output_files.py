@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.errors import FileError, InvalidArgument
-from nephros.files import atomic_write, write_json, write_text
+from nephros.files import atomic_write, replace_file, write_json, write_text
 from nephros.microscopy.measurements import NucleusProperties
 from nephros.microscopy.metadata import PreparationMetadata
 from nephros.microscopy.voxel_size import VoxelSize
@@ -100,8 +99,8 @@ class OutputFiles:
             (scratch / "table", scratch / "metadata", mask), (self.table, self.metadata, self.mask), strict=True
         ):
             if path is not None:
-                os.replace(source, path)
-        os.replace(scratch / "npz", self.npz)
+                replace_file(source, path)
+        replace_file(scratch / "npz", self.npz)
 
 
 NUCLEI_COLUMNS = (

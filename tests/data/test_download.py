@@ -7,6 +7,7 @@ import importlib
 import os
 import re
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -21,7 +22,9 @@ import pytest
 
 from nephros.data.download import cache_dir, download, download_file, show_download_progress
 from nephros.data.medmnist import MEDMNIST
+from nephros.data.npz import open_npz
 from nephros.errors import FileError, InvalidArgument, NephrosError, UnknownName
+from tests.conftest import squares_dataset, write_npz
 
 module = importlib.import_module("nephros.data.download")
 
@@ -156,7 +159,7 @@ def assert_downloads(target: Path, *urls: str, retries: int = 2) -> None:
     """Download, and check that the file is complete and has nothing but the lock beside it."""
     assert download_file(urls, target, MD5, retries=retries, backoff=0, timeout=5) == target
     assert target.read_bytes() == BODY
-    assert {path.name for path in target.parent.iterdir()} == {"cells.npz", ".cells.npz.lock"}
+    assert {path.name for path in target.parent.iterdir()} == {"cells.npz", ".cells.npz.lock", ".cells.npz.sha256"}
 
 
 def test_a_complete_file_arrives_and_progress_is_reported(site: FlakyServer, target: Path) -> None:
@@ -515,3 +518,53 @@ def test_progress_on_a_terminal_is_a_bar(capsys: pytest.CaptureFixture[str], mon
     stderr = capsys.readouterr().err
     assert "TissueMNIST" in stderr
     assert "125.0/125.0 MB" in stderr
+
+
+def test_the_sha256_of_a_download_is_kept_and_checked_at_every_opening(site: FlakyServer, target: Path) -> None:
+    data = write_npz(target.parent.parent / "source.npz", squares_dataset(n=80)).read_bytes()
+    md5, sha256 = hashlib.md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
+    site.script = [serve_file(data)]
+    download_file([site.url()], target, md5)
+    record = target.with_name(".cells.npz.sha256")
+    assert record.read_text() == f"{sha256}  cells.npz\n"
+    assert open_npz(target).provenance.sha256 == sha256
+    write_npz(target, squares_dataset(n=84))
+    with pytest.raises(FileError) as caught:
+        open_npz(target)
+    assert caught.value.path == target
+    assert str(record) in str(caught.value)
+    record.unlink()
+    assert len(open_npz(target).train) == 84
+
+
+def test_a_file_with_the_md5_but_another_sha256_is_refused(tmp_path: Path) -> None:
+    target = tmp_path / "cells.npz"
+    target.write_bytes(BODY)
+    record = target.with_name(".cells.npz.sha256")
+    record.write_text(hashlib.sha256(BODY).hexdigest() + "  cells.npz\n")
+    assert download_file([], target, MD5) == target
+    for text in ("0" * 64 + "  cells.npz\n", "", "hello", "\0" * 64):
+        record.write_text(text)
+        with pytest.raises(FileError):
+            download_file([], target, MD5)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows opens no folders")
+def test_folders_are_flushed_after_files_are_renamed(
+    site: FlakyServer, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    rename, flush = os.replace, os.fsync
+
+    def recorded_rename(source: str, target: str) -> None:
+        events.append(Path(target).name)
+        rename(source, target)
+
+    def recorded_flush(fd: int) -> None:
+        events.append("folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file")
+        flush(fd)
+
+    monkeypatch.setattr("nephros.files.os.replace", recorded_rename)
+    monkeypatch.setattr("nephros.files.os.fsync", recorded_flush)
+    download_file([site.url()], target, MD5)
+    assert events[-5:] == ["file", ".cells.npz.sha256", "folder", "cells.npz", "folder"]
