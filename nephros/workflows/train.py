@@ -15,20 +15,21 @@ from nephros import device as devices
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset, log_notes
 from nephros.data.load import DataRequest, data_request, load_request
-from nephros.data.relocation import reopen_dataset
+from nephros.data.relocation import candidate_paths, reopen_dataset
 from nephros.data.subset import subset_train
 from nephros.distributed import DistributedContext, is_torchrun_restart, process_group, under_torchrun
-from nephros.errors import FileError, IncompleteError, InvalidArgument
+from nephros.errors import FileError, IncompleteError, InvalidArgument, NephrosError
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.exporters.pretrained import open_pretrained
 from nephros.files import file_digest, write_text
 from nephros.models.classifier import Classifier
+from nephros.models.pretrained import PretrainedModel
 from nephros.models.serialization import save_model
 from nephros.models.stages import check_freeze
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe, to_yaml
 from nephros.recipe_io import get_recipe, recipe_from_dict
-from nephros.runs import RunFolder, RunInfo, describe_init
+from nephros.runs import InitRecord, RunFolder, RunInfo, describe_init
 from nephros.training.checkpoint import cpu_state_dict
 from nephros.training.classical.grid_search import check_classical
 from nephros.training.distillation import cached_soft_targets, check_teachers, teacher_records
@@ -153,9 +154,7 @@ def resume(run: str | Path, data: str | Path | Dataset | None = None, *, device:
         dataset = _limit_training_images(recipe, reopen_dataset(info.data_request, info.data, folder.root, data))
         model = _init_model(recipe, dataset, context)
         if model is not None and info.init is not None and not folder.file("checkpoint.pt").exists():
-            pretrained = open_pretrained(info.init["source"])
-            if pretrained.sha256 != info.init["sha256"]:
-                raise _changed_error(folder, f"the weights it started from ({info.init['source']})")
+            pretrained = _reopen_pretrained(folder, info.init)
             start_from(model, pretrained, recipe, dataset)
         current_device = describe_devices(torch_device, context, recipe.amp)
         if current_device != info.device:
@@ -187,6 +186,17 @@ def build_data_request(
                 )
     source = "" if isinstance(data, Dataset) else data
     return data_request(source, size, data_seed, subset, resplit, white_level, channel, groups)
+
+
+def _reopen_pretrained(folder: RunFolder, record: InitRecord) -> PretrainedModel:
+    """Return the weights that a run started from, from where they were or near the run folder; raise FileError for others."""
+    moved = (path for path in candidate_paths(record["source"], folder.root) if path.exists())
+    sources: list[str | Path] = [record["source"], *moved]
+    for source in sources:
+        with contextlib.suppress(NephrosError):
+            if (pretrained := open_pretrained(source)).sha256 == record["sha256"]:
+                return pretrained
+    raise _changed_error(folder, f"the weights it started from ({record['source']})")
 
 
 def _init_model(recipe: Recipe, dataset: Dataset, context: DistributedContext) -> Classifier | None:
@@ -244,7 +254,7 @@ def _check_same_run(folder: RunFolder, recipe: Recipe, request: DataRequest, ada
 def _changed_error(folder: RunFolder, subject: str) -> FileError:
     return FileError(
         folder.root,
-        f"{folder.root} can't be resumed, since {subject} has changed since it started: train again with a new `out`.",
+        f"{folder.root} can't be resumed, since {subject} has changed or gone since it started: train again with a new `out`.",
     )
 
 

@@ -89,6 +89,18 @@ def test_an_interrupted_run_resumes_after_a_move(moved: Path, tmp_path: Path) ->
     assert resume(folder.root, elsewhere).info().status == "complete"
 
 
+@pytest.mark.usefixtures("reports_without_figures")
+def test_a_run_that_started_from_another_resumes_after_a_move(moved: Path, tmp_path: Path) -> None:
+    folder = train(RECIPE, moved / "data/squares.npz", out=moved / "runs/two", init=moved / "runs/one")
+    weights = folder.file("weights.safetensors").read_bytes()
+    again = moved.rename(tmp_path / "again")
+    folder = RunFolder.open(again / "runs/two")
+    folder.file("checkpoint.pt").unlink()
+    folder.file("weights.safetensors").unlink()
+    folder.write_info(dataclasses.replace(folder.info(), status="training"))
+    assert resume(folder.root).file("weights.safetensors").read_bytes() == weights
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("reports_without_figures")
 def test_a_study_resumes_and_its_best_recipe_trains_after_a_move(
