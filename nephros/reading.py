@@ -28,6 +28,7 @@ from nephros.errors import FileError, InvalidArgument, NephrosError
 if typing.TYPE_CHECKING:
     from numpy.typing import NDArray
 
+MAX_CSV_BYTES = 1 << 28
 MAX_JSON_BYTES = 1 << 25
 MAX_YAML_BYTES = 1 << 16
 """Larger files are refused before they are parsed: parsed values take many times the space of their text."""
@@ -215,8 +216,9 @@ def _decode(expected: Any, value: Any, name: str) -> Any:
     if typing.is_typeddict(expected):
         return _decode_typed_dict(expected, value, name)
     if origin in (list, tuple):
-        if not isinstance(value, list | tuple):
-            raise _wrong(name, value, "a list")
+        is_fixed = origin is tuple and arguments[-1] is not Ellipsis
+        if not isinstance(value, list | tuple) or (is_fixed and len(value) != len(arguments)):
+            raise _wrong(name, value, f"a list of {len(arguments)}" if is_fixed else "a list")
         return origin(_decode(arguments[0], item, f"{name}[{i}]") for i, item in enumerate(value))
     if (origin or expected) is dict:
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +25,7 @@ from nephros.data.splitting import SplitAssignment
 from nephros.environment import available_memory
 from nephros.errors import FileError, InvalidArgument
 from nephros.files import checked_sha256, file_digest
+from nephros.reading import decode, parse_json
 
 
 def open_npz(
@@ -99,7 +99,8 @@ def _stored_conversion(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> 
         return DEFAULT_CONVERSION
     array = open_array(path, archive, CONVERSION_ARRAY)
     with translate_read_errors(path, CONVERSION_ARRAY):
-        return InputConversion.from_dict(json.loads(str(read_small_array(path, archive, array, max_bytes))))
+        values = parse_json(str(read_small_array(path, archive, array, max_bytes)))
+        return InputConversion.from_dict(asdict(decode(InputConversion, values)))
 
 
 @dataclass(frozen=True)

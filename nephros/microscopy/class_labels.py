@@ -17,14 +17,13 @@ from nephros.data.foreign_formats import HEAD_BYTES, foreign_format
 from nephros.data.splitting import stratified_split
 from nephros.errors import FileError, IncompatibleError
 from nephros.escaping import unescape_from_csv
-from nephros.reading import MalformedContent, file_errors, read_bytes
+from nephros.reading import MAX_CSV_BYTES, MalformedContent, file_errors, read_bytes
 
 logger = logging.getLogger(__name__)
 
 _EXPECTED_FORMAT = "give a table with the columns id (the nucleus's id in the mask) and class, as CSV"
 _COLUMNS = ("id", "class")
 _DELIMITERS = (",", ";", "\t")
-_MAX_BYTES = 1 << 28
 _MAX_ID_DIGITS = 18
 
 
@@ -39,7 +38,7 @@ def read_class_labels(path: str | Path) -> dict[int, str]:
     """
     path = Path(path).expanduser().absolute()
     with file_errors(path, _EXPECTED_FORMAT):
-        text = _decode(path, read_bytes(path, _MAX_BYTES))
+        text = _decode(path, read_bytes(path, MAX_CSV_BYTES))
         lines = text.splitlines(keepends=True)
         n_skipped = 1 if lines and lines[0].lower().startswith("sep=") else 0  # Excel's word for the delimiter
         delimiter, columns = _find_columns(lines[n_skipped] if len(lines) > n_skipped else "")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nephros.errors import FileError
 from nephros.microscopy.voxel_size import VoxelSize
-from nephros.reading import describe_failure
+from nephros.reading import MAX_JSON_BYTES, MalformedContent, decode, file_errors, parse_json, read_text
 
 FORMAT = 2
 """Version of the file's layout."""
@@ -131,34 +129,10 @@ def read_metadata(path: Path) -> PreparationMetadata:
     Raises:
         FileError: the file can't be read, is not such a file, or has another version's format.
     """
-    try:
-        data = _to_tuples(json.loads(path.read_text(encoding="utf-8")))
-        file_format = data.pop("format")
-        if file_format != FORMAT:
-            raise FileError(
-                path,
-                f"{path} has format {file_format}, and this version reads {FORMAT}; run `nephros.prepare(STACK)` again.",
-            )
-        class_labels = data.pop("class_labels")
-        return PreparationMetadata(
-            stack=StackInfo(**data.pop("stack")),
-            mask=MaskInfo(**data.pop("mask")),
-            contrast_limits=ContrastInfo(**data.pop("contrast_limits")),
-            nuclei=NucleusCounts(**data.pop("nuclei")),
-            class_labels=None if class_labels is None else ClassLabelInfo(**class_labels),
-            **data,
-        )
-    except OSError as error:
-        raise FileError(
-            path,
-            f"{path} can't be read ({describe_failure(error)}); give the JSON file that `nephros.prepare(STACK)` wrote.",
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FileError(path, f"{path} is not a metadata file of `nephros.prepare(STACK)`.") from error
-
-
-def _to_tuples(value: Any) -> Any:
-    """Return a JSON value with tuples in place of lists, at every depth."""
-    if isinstance(value, dict):
-        return {key: _to_tuples(item) for key, item in value.items()}
-    return tuple(map(_to_tuples, value)) if isinstance(value, list) else value
+    with file_errors(path, "give the JSON file that `nephros.prepare(STACK)` wrote"):
+        values = parse_json(read_text(path, MAX_JSON_BYTES))
+        if not isinstance(values, dict) or "format" not in values:
+            raise MalformedContent("it is no metadata file of `nephros.prepare(STACK)`")
+        if values.pop("format") != FORMAT:
+            raise MalformedContent(f"it has another format than {FORMAT}; run `nephros.prepare(STACK)` again")
+        return decode(PreparationMetadata, values)

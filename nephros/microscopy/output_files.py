@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from nephros.files import atomic_write, replace_file, write_json, write_text
 from nephros.microscopy.measurements import NucleusProperties
 from nephros.microscopy.metadata import PreparationMetadata
 from nephros.microscopy.voxel_size import VoxelSize
-from nephros.reading import describe_failure
+from nephros.reading import MAX_CSV_BYTES, MalformedContent, file_errors, read_text
 
 
 @dataclass(frozen=True)
@@ -137,15 +138,9 @@ def read_nuclei_csv(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]
     Raises:
         FileError: the file can't be read or is damaged.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [(int(row["id"]), float(row["intensity_mean"])) for row in csv.DictReader(file)]
-        if not rows:
-            raise ValueError("no rows")
-    except OSError as error:
-        raise FileError(
-            path, f"{path} can't be read ({describe_failure(error)}); it belongs beside the metadata file."
-        ) from error
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise FileError(path, f"{path} is damaged; run `nephros.prepare(STACK)` again.") from error
+    with file_errors(path, "it belongs beside the metadata file; run `nephros.prepare(STACK)` again if it is lost"):
+        reader = csv.DictReader(io.StringIO(read_text(path, MAX_CSV_BYTES), newline=""))
+        rows = [(int(row["id"]), float(row["intensity_mean"])) for row in reader]
+        if not rows or not all(0 <= nucleus_id < 1 << 63 and math.isfinite(mean) for nucleus_id, mean in rows):
+            raise MalformedContent("it has no rows, or an id or an intensity that is none")
     return np.array([nucleus_id for nucleus_id, _ in rows], np.int64), np.array([intensity for _, intensity in rows])

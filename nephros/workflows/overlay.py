@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -19,7 +20,7 @@ from nephros.microscopy.output_files import read_nuclei_csv
 from nephros.microscopy.reader import open_stack
 from nephros.microscopy.sequence_stack import stack_digest
 from nephros.microscopy.stack import Stack
-from nephros.reading import describe_failure
+from nephros.reading import MAX_CSV_BYTES, MalformedContent, file_errors, read_text
 from nephros.reporting.stack_overlay import (
     ClassOverlay,
     check_overlay_suffix,
@@ -28,8 +29,9 @@ from nephros.reporting.stack_overlay import (
     scale_bar_um,
 )
 
+_MAX_LABELS = 1 << 16
 _EXPECTED_PREDICTIONS = (
-    "it must be the CSV file that `nephros.predict(NPZ)` wrote for this npz file, with one row per nucleus"
+    "give the CSV file that `nephros.predict(NPZ)` wrote for this npz file, with one row per nucleus"
 )
 
 
@@ -95,25 +97,21 @@ def _read_predictions(
     npz = min(npz_names)
     labels, is_ood = np.full(n, -1, dtype=np.int64), np.zeros(n, dtype=np.bool_)
     class_names: dict[int, str] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for row in csv.DictReader(file):
-                if PureWindowsPath(unescape_from_csv(row.get("file") or npz)).name not in npz_names or row.get("split"):
-                    continue  # of another file, or a nucleus again, as a member of train, val or test
-                index, label = int(row["index"]), int(row["label"])
-                if not 0 <= index < n or label < 0 or labels[index] >= 0:
-                    raise ValueError(f"row {index}")
-                labels[index] = label
-                class_names[label] = unescape_from_csv(row.get("class_name") or f"class {label}")
-                is_ood[index] = (row.get("is_ood") or "").strip().lower() in ("true", "1", "yes")
+    with file_errors(path, _EXPECTED_PREDICTIONS, name=f"{path}, for the {n:,} nuclei of {npz},"):
+        reader = csv.DictReader(io.StringIO(read_text(path, MAX_CSV_BYTES), newline=""))
+        for row in reader:
+            if PureWindowsPath(unescape_from_csv(row.get("file") or npz)).name not in npz_names or row.get("split"):
+                continue  # of another file, or a nucleus again, as a member of train, val or test
+            index, label = int(row["index"]), int(row["label"])
+            if not 0 <= index < n or not 0 <= label < _MAX_LABELS or labels[index] >= 0:
+                raise MalformedContent(
+                    f"line {reader.line_num} has an index or a label that is none, or an index twice"
+                )
+            labels[index] = label
+            class_names[label] = unescape_from_csv(row.get("class_name") or f"class {label}")
+            is_ood[index] = (row.get("is_ood") or "").strip().lower() in ("true", "1", "yes")
         if fault := class_name_fault([class_names[label] for label in sorted(class_names)]):
-            raise ValueError(fault)
-    except OSError as error:
-        raise FileError(path, f"{path} can't be read ({describe_failure(error)}); {_EXPECTED_PREDICTIONS}.") from error
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise FileError(
-            path, f"{path} doesn't match the {n:,} nuclei of {npz} ({error}); {_EXPECTED_PREDICTIONS}."
-        ) from error
+            raise MalformedContent(fault)
     if n_missing := int((labels < 0).sum()):
         raise FileError(path, f"{path} lacks {n_missing:,} of the {n:,} nuclei of {npz}; {_EXPECTED_PREDICTIONS}.")
     return labels, class_names, is_ood

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,8 @@ BAD_NAMES = [
     ("a", "", "b", "c"),
     ("a", " \t", "b", "c"),
     ("a", "\u200b", "b", "c"),
+    ("a", "\ud800", "b", "c"),
+    ("a", "caf\udce9", "b", "c"),
 ]
 
 
@@ -58,6 +61,9 @@ def test_folders_and_label_tables_with_two_spellings_of_one_name_are_refused(tmp
     with pytest.raises(FileError) as caught:
         open_folder(tmp_path)
     assert caught.value.path == tmp_path
+    (tmp_path / DECOMPOSED).rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    with pytest.raises(FileError, match="Unicode"):
+        open_folder(tmp_path)
     ids = np.arange(1, 13)
     class_of_id = {i: (COMPOSED, DECOMPOSED, "other")[i % 3] for i in ids.tolist()}
     with pytest.raises(IncompatibleError):

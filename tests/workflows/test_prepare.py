@@ -312,11 +312,25 @@ def test_overlay_refuses_files_that_do_not_fit(stack: Path, capsys: Capture, tmp
         assert_usage_error(args, capsys, tmp_path, *expected)
 
     assert_overlay_error(metadata_path, short, "a.png", "short.csv lacks")
-    assert_overlay_error(metadata_path, other, "a.png", "other.csv doesn't match")
+    assert_overlay_error(metadata_path, other, "a.png", "other.csv", "can't be read")
+    for index, label in (
+        ("x", "0"),
+        ("1", "9" * 30),
+        ("1", "9" * 5000),
+        ("9" * 30, "1"),
+        ("-1", "0"),
+        ("1", "-1"),
+        ("", ""),
+    ):
+        other.write_text(f"file,index,label,class_name\ncells.npz,{index},{label},a\n")
+        assert_overlay_error(metadata_path, other, "a.png", "other.csv")
+    for content in (b"", b"\xff\xfe", b"index,label\n0,0\0", b'index,label\n"' + b"x" * 200_000):
+        other.write_bytes(content)
+        assert_overlay_error(metadata_path, other, "a.png", "other.csv")
     assert_overlay_error(metadata_path, tmp_path / "gone.csv", "a.png", "can't be read")
     assert_overlay_error(metadata_path, good, "a.gif", "--out is", ".png or .tif")
     assert_overlay_error(tmp_path / "gone.json", good, "a.png", "can't be read")
-    assert_overlay_error(good, good, "a.png", "is not a metadata file")
+    assert_overlay_error(good, good, "a.png", "predictions.csv can't be read")
     with stack.open("ab") as file:
         file.write(b"\0")
     assert_overlay_error(metadata_path, good, "a.png", "has changed since")
