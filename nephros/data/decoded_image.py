@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -44,6 +45,15 @@ class DecodedImage:
         further = [plane for plane in range(n_planes, samples.shape[2]) if np.ptp(samples[..., plane])]
         pixels = samples[..., [*range(n_planes), *further]]
         return cls(pixels[..., 0] if pixels.shape[2] == 1 else pixels, layout, notes)
+
+    @classmethod
+    def projection(cls, slices: Sequence[DecodedImage], note: str) -> DecodedImage:
+        """Return the maximum over slices, with their notes and one more; raise ValueError where they are not gray and alike."""
+        pixels = np.stack([image.pixels for image in slices])
+        if pixels.ndim != 3:
+            raise ValueError("slices are gray")
+        notes = dict.fromkeys(text for image in slices for text in image.notes)
+        return cls(pixels.max(axis=0), "gray", (*notes, note))
 
     def upright(self, orientation: int) -> DecodedImage:
         """Return the image turned as the value of its tag Orientation says."""

@@ -14,9 +14,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 from nephros.data.decoded_image import DecodedImage
 from nephros.data.foreign_formats import HEAD_BYTES, foreign_format, overview_format
 from nephros.data.input_files import TIFF_MAGIC
-from nephros.data.nucleus_volume import project_pages, volume_note
 from nephros.data.stored_pixels import stored_pixels
 from nephros.data.tiff_decoding import is_misread_by_pillow, pillow_reads_stored_values
+from nephros.data.tiff_description import volume_note
 from nephros.data.tiff_directories import walk_directories
 from nephros.data.tiff_pages import TiffPages
 from nephros.data.tiff_pixels import read_tiff_page
@@ -131,7 +131,7 @@ def _decode_volume(name: object, data: bytes, offsets: list[int], note: str) -> 
     """Return the maximum over the pages, which are the slices of one nucleus."""
     pages = list(_decode_tiff_pages(name, data, offsets))
     with _translate_decode_errors(name, data):
-        return project_pages(pages, note)
+        return DecodedImage.projection(pages, note)
 
 
 @contextlib.contextmanager

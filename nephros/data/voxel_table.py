@@ -19,8 +19,8 @@ from nephros.data.folder_files import sort_class_names
 from nephros.data.folder_images import convert_images
 from nephros.data.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion
 from nephros.data.input_files import InputFile, read_bytes
-from nephros.data.nucleus_volume import VOLUME_SHAPE, project_voxels
 from nephros.data.splitting import assign_splits
+from nephros.data.tiff_description import VOLUME_SHAPE
 from nephros.errors import FileError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -137,7 +137,7 @@ def _project(path: InputFile, number: int, text: bytes, delimiter: bytes) -> NDA
                 str(path), f"{path}: line {number} has negative voxels and others above 127; save it unsigned."
             )
         voxels[voxels < 0] += 256
-    maximum: NDArray[np.uint16] = project_voxels(voxels[None])[0].astype(np.uint16)
+    maximum: NDArray[np.uint16] = voxels.reshape(VOLUME_SHAPE).max(axis=0).astype(np.uint16)
     return maximum
 
 

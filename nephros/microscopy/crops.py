@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.dataset import Float32Array
+from nephros.data.tiff_description import VOLUME_SHAPE
 from nephros.microscopy.measurements import BLOCK_PIXELS, NucleusProperties
 from nephros.microscopy.stack import Slice
 from nephros.microscopy.voxel_size import VoxelSize
 
-CROP_SHAPE = (7, 32, 32)
+CROP_SHAPE = VOLUME_SHAPE
 """Slices, rows and columns of a crop (MedMNIST v2: 32x32x7 pixels from BBBC051)."""
 N_BINS = 1 << 16
 """Bins of intensity histograms."""

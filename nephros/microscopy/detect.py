@@ -13,7 +13,6 @@ from PIL import Image
 
 from nephros.data.image_decoding import PILLOW_FORMATS, strict_pillow_warnings
 from nephros.data.input_files import TIFF_MAGIC, InputFile, read_bytes
-from nephros.data.nucleus_volume import is_nucleus_page
 from nephros.data.tiff_decoding import first_page_tags, open_tags
 from nephros.data.tiff_description import (
     TAG_DESCRIPTION,
@@ -21,6 +20,7 @@ from nephros.data.tiff_description import (
     TAG_WIDTH,
     count_channels_in,
     count_slices,
+    is_nucleus_page,
     is_ome,
 )
 from nephros.microscopy.ome import companion_text
