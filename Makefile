@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check stats format clean
+.PHONY: help setup demo test test-all fuzz check stats format clean
 
 # Fast and slow tests run in parallel, a worker per core; tests of one file stay together (tests/conftest.py).
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
@@ -37,6 +37,9 @@ $(VENV)/.cluster: $(VENV)/.dev
 
 test-all: $(VENV)/.cluster  ## every test, with coverage: kills, browser, real data, a Ray cluster (about half an hour on two cores)
 	$(PYTEST) --cov nephros --cov-report term:skip-covered
+
+fuzz: $(VENV)/.dev  ## a minute of mutated files per reader (SECONDS=60); inputs that reach new code join the corpus
+	$(BIN)/python -m tests.fuzz --keep --seconds $(or $(SECONDS),60)
 
 check: $(VENV)/.dev  ## format, lint, strict types, import contracts (under a minute)
 	$(BIN)/ruff format --check .

@@ -44,6 +44,8 @@ class TiffDirectories:
     """Codes of the pages' compressions, where they have one; -1 where it is no number."""
     is_whole: bool
     """Whether all directories could be read."""
+    is_circular: bool
+    """Whether the last directory leads back to an earlier one."""
 
 
 Buffer = bytes | memoryview
@@ -124,7 +126,7 @@ def walk_directories(name: object, data: Buffer, max_pages: int) -> TiffDirector
     visited: set[int] = set()
     compressions: set[int] = set()
     n_pixels = tag_bytes = n_tags = max_samples = 0
-    is_whole = True
+    is_whole, offset = True, 0
     max_tag_bytes, max_tags = max(_MIN_TAG_BYTES, 2 * len(data)), max(_MIN_TAGS, len(data) // 8)
     try:
         offset = tiff.first_directory(data)
@@ -156,4 +158,5 @@ def walk_directories(name: object, data: Buffer, max_pages: int) -> TiffDirector
                 )
     except struct.error:  # the page before is the last one that can be read
         is_whole = False
-    return TiffDirectories(offsets, n_pixels, tag_bytes, max_samples, frozenset(compressions), is_whole)
+    is_circular = is_whole and offset in visited
+    return TiffDirectories(offsets, n_pixels, tag_bytes, max_samples, frozenset(compressions), is_whole, is_circular)

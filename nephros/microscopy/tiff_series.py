@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import mmap
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nephros.data.tiff_directories import walk_directories
 from nephros.errors import FileError, InvalidArgument, NephrosError, require_extra
 from nephros.microscopy.ome import DeclaredImage, read_ome
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 _TRUNCATION_MESSAGES = ("page offset", "page list", "failed to reshape", "corrupted file")
 """Parts of tifffile's log messages about missing pages, for which it raises nothing."""
+_MAX_PAGES = 1_000_000
 _MAX_NAMED = 5
 """Images, or messages of tifffile, that one note names."""
 
@@ -68,6 +71,7 @@ def open_series(path: Path, image: int | None) -> Iterator[OpenSeries]:
     """
     with require_stacks_extra():
         import tifffile
+    _check_directories(path)
     with _capture_log(path) as messages, translate_read_errors(path), contextlib.ExitStack() as files:
         # A set of several files is not followed: the metadata of a run have no digest of the files beside it.
         file = files.enter_context(tifffile.TiffFile(path, _multifile=False))
@@ -104,6 +108,18 @@ def open_series(path: Path, image: int | None) -> Iterator[OpenSeries]:
         messages.refuse_truncated()
         notes = _notes(path, declared, index, file, chosen, messages.texts, ome_fault)
         yield OpenSeries(file, chosen, index, len(declared), notes)
+
+
+def _check_directories(path: Path) -> None:
+    """Raise FileError for a file whose directories claim more than it holds, or form a circle, which tifffile never leaves."""
+    with (
+        open(path, "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        memoryview(content) as view,
+    ):
+        is_circular = walk_directories(path, view, _MAX_PAGES).is_circular
+    if is_circular:
+        raise FileError(path, f"{path} is damaged: a page leads back to an earlier one; copy it again from its source.")
 
 
 _SLIDE_FORMATS = {

@@ -80,6 +80,7 @@ MULTIPART_BODY = {
                     "properties": {
                         "files": {
                             "type": "array",
+                            "minItems": 1,
                             "items": {"type": "string", "format": "binary"},
                             "description": "PNG, TIFF (one cell per page; no 3-D stack), JPEG or npz.",
                         }

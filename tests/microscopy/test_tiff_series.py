@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +194,18 @@ def test_the_chosen_image_is_recorded_and_predicted(tmp_path: Path) -> None:
     single = nephros.prepare(_write(tmp_path / "b.ome.tif", ("position 2", second)), tmp_path / "single.npz")
     assert np.array_equal(result.images, single.images)
     assert any("position 2" in note for note in nephros.predict(path).notes)
+
+
+@pytest.mark.parametrize("back_to", [0, 3])
+def test_pages_in_a_circle_are_refused(back_to: int, tmp_path: Path) -> None:
+    path = tmp_path / "circle.tif"
+    tifffile.imwrite(path, VOLUME, photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path) as file:
+        offsets = [page.offset for page in file.pages]
+    content = bytearray(path.read_bytes())
+    (n_tags,) = struct.unpack_from("<H", content, offsets[-1])
+    struct.pack_into("<I", content, offsets[-1] + 2 + 12 * n_tags, offsets[back_to])
+    path.write_bytes(content)
+    with pytest.raises(FileError) as caught:
+        open_stack(path)
+    assert Path(caught.value.path) == path
