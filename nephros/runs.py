@@ -59,7 +59,7 @@ class MethodRecord(TypedDict):
     method: str
     accuracy: float
     accuracy_low: float
-    """95 % Wilson interval."""
+    """95% Wilson interval."""
     accuracy_high: float
     macro_f1: float
     loss: float

@@ -70,14 +70,14 @@ def _print_result(result: Finetuning) -> None:
         for candidate in result.candidates
     ]
     n_labels = len(result.kept.labels)
-    headers = ("method", "accuracy", "95 % interval", "macro F1", "seconds", "")
+    headers = ("method", "accuracy", "95% interval", "macro F1", "seconds", "")
     table_console().print(terminal_table(f"Cross-validation on {n_labels:,} training images", headers, rows))
     recalls = [
         (recall.name, str(recall.n_labels), f"{recall.recall:.2f}", f"{recall.low:.2f} to {recall.high:.2f}")
         for recall in result.recalls
     ]
     title = "Recall per class; the classes that need labels most come first"
-    table_console().print(terminal_table(title, ("class", "labels", "recall", "95 % interval"), recalls))
+    table_console().print(terminal_table(title, ("class", "labels", "recall", "95% interval"), recalls))
     curve = ", ".join(f"{accuracy:.3f} with {n:,} labels" for n, accuracy in result.learning_curve)
     print_line(f"learning curve of the head: {curve}")
     if result.suspicious:

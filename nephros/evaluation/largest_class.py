@@ -25,7 +25,7 @@ def largest_class(info: RunInfo, metrics: Metrics) -> LargestClass:
 
 
 def no_better_than_largest_class(info: RunInfo, metrics: Metrics) -> str:
-    """Return a sentence if the accuracy is no better than the largest class's, within its 95 % interval; else "".
+    """Return a sentence if the accuracy is no better than the largest class's, within its 95% interval; else "".
 
     An accuracy is better only where its whole interval lies above what always predicting that class gives.
     """
@@ -34,6 +34,6 @@ def no_better_than_largest_class(info: RunInfo, metrics: Metrics) -> str:
         return ""
     split = {"val": " on validation", "test": " on test", "train": " on train"}.get(metrics.split, " on validation")
     return (
-        f"No better than always predicting the largest class: accuracy {metrics.accuracy:.1%}{split} (95 % interval "
+        f"No better than always predicting the largest class: accuracy {metrics.accuracy:.1%}{split} (95% interval "
         f"{interval.low:.1%} to {interval.high:.1%}), always {baseline.name} {baseline.accuracy:.1%}."
     )

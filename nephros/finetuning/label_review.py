@@ -49,7 +49,7 @@ class ClassRecall:
     n_labels: int
     recall: float
     low: float
-    """95 % Wilson interval."""
+    """95% Wilson interval."""
     high: float
 
 

@@ -55,7 +55,14 @@ def caveats(contents: RunContents) -> list[str]:
                 f"The {SPLIT_ADJECTIVES[split]} split has no cells of {'; '.join(missing)}: macro averages are over the other "
                 "classes."
             )
-    return [*sentences, *(warning for warning in info.warnings if warning not in sentences)]
+    warnings = [_as_sentence(warning, info.data["path"]) for warning in info.warnings]
+    return [*sentences, *(warning for warning in warnings if warning not in sentences)]
+
+
+def _as_sentence(warning: str, path: str) -> str:
+    """Return a stored warning as a sentence of the page, with the name of the data's file or folder instead of its path."""
+    text = warning.replace(path, Path(path).name) if path else warning
+    return text[:1].upper() + text[1:]
 
 
 def never_predicted(contents: RunContents, split: str) -> list[str]:
