@@ -20,11 +20,15 @@ def finetune(argv: list[str]) -> int:
     parser = CommandParser(
         "finetune",
         "Fit the bundled model, or other weights, to classes of your own, from as few as twenty labels per class.\n\n"
-        "Several methods are compared by cross-validation on the train split: a new last layer alone (head), the last stage, the "
-        "whole network, and a small network from scratch; beside them k-nearest neighbors and always the largest class. The best "
-        "is fitted to the whole train split and becomes a run like any other, for `nephros evaluate`, `report`, `predict`, "
-        "`serve`, `export` and `compare`. Validation chooses nothing, so its accuracy is that of new cells. It also says which "
-        "classes need labels most, and which labels look wrong.",
+        "Methods are compared by cross-validation on the train split:\n\n"
+        "  head        a new last layer alone; takes seconds\n"
+        "  last-stage  the last stage and a new last layer\n"
+        "  network     the whole network\n"
+        "  scratch     a small network from random weights\n\n"
+        "k-nearest neighbors and always predicting the largest class stand beside them. The best method is fitted to the whole "
+        "train split and becomes a run like any other, for `nephros evaluate`, `report`, `predict`, `serve`, `export` and "
+        "`compare`. Nothing is chosen on validation, so its accuracy is not optimistic.\n\n"
+        "The output also tells which classes need labels most, and which labels are probably wrong.",
     )
     parser.add_argument("data", help=DATA_HELP)
     parser.option(
@@ -34,11 +38,15 @@ def finetune(argv: list[str]) -> int:
     )
     parser.option(
         "methods",
-        "which to compare: some of head, last-stage, network, scratch (default: all, which takes minutes; head takes seconds)",
+        "methods to compare (default: all, which takes minutes)",
         metavar="NAME,NAME",
     )
-    parser.option("folds", "of cross-validation; fewer where a class or the groups are too few (default: 5)", int)
-    parser.option("seed", "of the folds, of training and of initial weights (default: 0)", int)
+    parser.option(
+        "folds",
+        "folds of cross-validation; fewer are used if a class has fewer images, or there are fewer groups (default: 5)",
+        int,
+    )
+    parser.option("seed", "seed of the folds, of training and of initial weights (default: 0)", int)
     parser.training_data_options()
     parser.option("device", DEVICE_HELP)
     parser.flag("test", "evaluate on the test split once, at the end")
@@ -82,7 +90,7 @@ def _print_result(result: Finetuning) -> None:
     print_line(f"learning curve of the head: {curve}")
     if result.suspicious:
         file = result.run.file("suspicious_labels.csv")
-        print_line(f"{len(result.suspicious):,} labels look wrong (all in {file}), first:")
+        print_line(f"{len(result.suspicious):,} labels are probably wrong (all in {file}), first:")
         for label in result.suspicious[:_MAX_SUSPICIOUS]:
             print_line(
                 f"  training image {label.index}: labeled {label.label} ({label.label_probability:.2f}), looks like "

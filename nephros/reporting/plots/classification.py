@@ -108,7 +108,7 @@ def plot_confusion_matrix(matrix: NDArray[np.int64], class_names: Sequence[str],
     _label_rows(axes, class_names, [c + 0.5 for c in range(n_classes)], 25, counts=matrix.sum(axis=1))
     axes.xaxis.tick_top()
     rotated = side < 0.95
-    labels = [wrap_label(name, 18 if rotated else 13) for name in class_names]
+    labels = [wrap_label(name, 20 if rotated else 13) for name in class_names]
     axes.set_xticks([c + 0.5 for c in range(n_classes)], labels, color=INK, fontsize=7)
     if rotated:
         for label in axes.get_xticklabels():

@@ -35,10 +35,12 @@ def caveats(contents: RunContents) -> list[str]:
             f"comparable with those published on the official {name} test split."
         )
     if "test" not in contents.metrics:
-        sentences.append(
-            "This run has not been evaluated on the test split. Every result is on validation, which also guided training and "
-            "the choice of recipe, and is therefore optimistic."
+        reason = (
+            "from which fine-tuning chose nothing."
+            if info.finetuning
+            else "which also guided training and the choice of recipe, and is therefore optimistic."
         )
+        sentences.append(f"This run has not been evaluated on the test split. Every result is on validation, {reason}")
     if len(contents.test_reads) > 1:
         sentences.append(
             f"This run has been evaluated on the test split {len(contents.test_reads)} times: choices made after the first "
