@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, format_table
+from nephros.text_tables import markdown_table
 
 
 def latest_records(file: Path) -> list[dict[str, Any]]:
@@ -31,7 +32,7 @@ def record_markdown(record: dict[str, Any]) -> str:
     lines = [
         f"**{record['title']}**",
         "",
-        *(f"| {' | '.join(line)} |" for line in [headers, ["---"] * len(headers), *cells]),
+        markdown_table(headers, cells).rstrip("\n"),
         "",
         f"`{record['command']}` on {cpu}{gpu}; {' '.join(hardware['flags']) or 'no wide vectors'}; median "
         f"(minimum to maximum) of {record['repeats']} rounds; {versions}; commit {record['commit']}; "

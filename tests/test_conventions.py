@@ -33,12 +33,25 @@ OTHER_OPTIONS = ("distributed.py", "environment.py", "reporting/html.py")
 OPTION = re.compile(r"(?<![\w-])--[a-z]")
 
 FORMER_NAMES = """
-    Answers Drawings FieldMeans Packaged Taught UserError Wishes ALONE DEATHS FEWEST_TAPS
-    begun check_fit check_parts colour decay_all doubts early_stop fill_box fit_ranges fresh_model grey heir judge
-    judged_weights laid_over neighbours normalise optimiser part_of_mean rest_lr shape_of standings summarise targets_of
-    taught_by teach_network teacher_share undone
+    Answer Answers Bench BrokenOff Busy Compared Diverged Drawings Engine Fate FieldMeans Finished Flags Guard Held Here Idle
+    Known Listener Lost Packaged Ranks Refused Shown Spending Standing Taught Trouble Unread UserError Wishes
+    ALONE DEATHS FEWEST_TAPS MOST SIGN WAIT
+    apart begun check_fit check_parts classic coming decay_all doubts early_stop fill_box fit_ranges followed fresh_model
+    hangs heir joined judge judged_weights laid_over made_up part_of_mean picked quotas rest_lr rival seeded shape_of
+    standings targets_of taught_by teach_network teacher_share tidy turned turning typed undone
+    _again _ahead _beside _go _held _hire _judged _part _Pen _slide _some _stillborn _turn
+    analyse behaviour catalogue centre colour grey initialise neighbour neighbours normalise optimiser recognise summarise
 """
-"""Identifiers that were replaced by the field's terms, where the old word can mean nothing else here."""
+"""Identifiers that were replaced by the field's terms, where the old word can mean nothing else here, and British spellings."""
+
+NAME_FIELDS = {
+    ast.Name: ("id",),
+    ast.Attribute: ("attr",),
+    **dict.fromkeys((ast.arg, ast.keyword), ("arg",)),
+    **dict.fromkeys((ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.alias, ast.ExceptHandler), ("name",)),
+}
+VAGUE_NAMES = "asked found held made needed one own said seen shown some told wanted"
+"""Words that say nothing of what a value is."""
 
 
 def _package_files() -> list[Path]:
@@ -75,13 +88,18 @@ def _string_literals(path: Path) -> Iterator[str]:
             yield node.value
 
 
-def test_no_former_name_is_left() -> None:
-    former = re.compile(rf"\b({'|'.join(FORMER_NAMES.split())})\b")
+@pytest.mark.parametrize(
+    ("names", "folders"),
+    [(FORMER_NAMES, ("nephros", "tests", "benchmarks", "results")), (VAGUE_NAMES, ("nephros",))],
+    ids=["former", "vague"],
+)
+def test_no_former_or_vague_name_is_left(names: str, folders: tuple[str, ...]) -> None:
+    pattern = re.compile(rf"\b({'|'.join(names.split())})\b")
     offenders = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
-        for folder in ("nephros", "tests", "benchmarks", "results")
+        for folder in folders
         for path in python_files(ROOT / folder)
-        for name, line in _identifiers(path, former)
+        for name, line in _identifiers(path, pattern)
     ]
     assert not offenders, "\n".join(offenders)
 
@@ -92,10 +110,9 @@ def _identifiers(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, in
     if not pattern.search(source):
         return
     for node in ast.walk(ast.parse(source)):
-        for field in ("id", "attr", "arg", "name"):
-            name = getattr(node, field, None)
-            if isinstance(name, str) and pattern.fullmatch(name):
-                yield name, getattr(node, "lineno", 0)
+        for field in NAME_FIELDS.get(type(node), ()):
+            if pattern.fullmatch(getattr(node, field) or ""):
+                yield getattr(node, field), node.lineno  # type: ignore[attr-defined]
 
 
 def test_no_file_of_the_package_is_too_long() -> None:

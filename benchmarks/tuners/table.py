@@ -11,6 +11,7 @@ from benchmarks.common import Row, format_table
 from benchmarks.timing import summary
 from benchmarks.tuners.curves import best_so_far, cost_to_reach, value_at
 from benchmarks.tuners.run import TunerRun
+from nephros.text_tables import markdown_table
 
 REFERENCE = "random"
 """The method whose final best is the target of the other methods' times."""
@@ -107,9 +108,8 @@ def _per_seed(values: Iterable[float | None]) -> str:
 def markdown(title: str, table_rows: list[Row], records: list[TunerRun]) -> str:
     """Return the transposed table (one column per method), and notes on what its numbers mean and depend on."""
     headers, cells = format_table(table_rows)
-    lines = [f"**{title}**", "", f"| {headers[0]} | {' | '.join(line[0] for line in cells)} |"]
-    lines += ["---".join("|" * (len(cells) + 2))]
-    lines += [f"| {header} | {' | '.join(line[i] for line in cells)} |" for i, header in enumerate(headers) if i]
+    transposed = [[header, *(line[i] for line in cells)] for i, header in enumerate(headers)]
+    lines = [f"**{title}**", "", markdown_table(transposed[0], transposed[1:]).rstrip("\n")]
     seeds = sorted({record.config.seed for record in records})
     provenance = records[0].provenance
     load_averages = [f"{record.provenance['hardware']['load_before']:.1f}" for record in records]

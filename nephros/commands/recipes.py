@@ -23,18 +23,15 @@ def recipes(argv: list[str]) -> int:
 
 def _print_recipes() -> None:
     """Print each recipe's name, network, epochs, cost on TissueMNIST at 28x28 pixels, and source."""
-    from rich.table import Table
-
     from nephros.console import table_console
     from nephros.models import build_network
     from nephros.models.classifier import InputSpec
     from nephros.models.flops import count_multiply_adds, count_parameters
     from nephros.presets import RECIPES
+    from nephros.text_tables import terminal_table
 
     spec = InputSpec(channels=1, height=28, width=28, n_classes=8)
-    table = Table(title="recipes (parameters and multiply-adds for 28x28 grayscale images and 8 classes)")
-    for heading in ("name", "network", "epochs", "parameters", "multiply-adds", "source"):
-        table.add_column(heading, justify="right" if heading in ("epochs", "parameters", "multiply-adds") else "left")
+    rows = []
     for recipe in RECIPES.values():
         cells = ["-", "-", "-"]  # the cost of a classical baseline depends on the data
         if not recipe.is_classical:
@@ -44,5 +41,7 @@ def _print_recipes() -> None:
                 f"{count_parameters(network):,}",
                 f"{count_multiply_adds(network, spec):,}",
             ]
-        table.add_row(recipe.name, recipe.model.network, *cells, recipe.source)
-    table_console().print(table)
+        rows.append([recipe.name, recipe.model.network, *cells, recipe.source])
+    numeric = ("epochs", "parameters", "multiply-adds")
+    title = "recipes (parameters and multiply-adds for 28x28 grayscale images and 8 classes)"
+    table_console().print(terminal_table(title, ("name", "network", *numeric, "source"), rows, numeric=numeric))

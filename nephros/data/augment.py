@@ -68,6 +68,11 @@ def apply_augmentations(images_nchw: Tensor, params: AugmentationParams, setting
 
 
 def _apply_dihedral(x: Tensor, element: Tensor) -> Tensor:
+    """Flip each image as the bits of its element say: left-right (1), up-down (2), across the diagonal (4; squares only).
+
+    `nephros.models.dihedral.d4_transform` numbers the same eight as quarter-turns and a flip. These numbers stay: whole batches
+    take three `where`s with them, and the bits of a seed's run depend on them.
+    """
     for bit, dims in ((1, (3,)), (2, (2,))):
         x = torch.where((element & bit).bool().view(-1, 1, 1, 1), x.flip(dims), x)
     if x.shape[2] != x.shape[3]:

@@ -95,7 +95,7 @@ def open_series(path: Path, image: int | None) -> Iterator[OpenSeries]:
                 file = files.enter_context(tifffile.TiffFile(path, is_ome=False, _multifile=False))
             series = list(file.series)
             messages.refuse_truncated()
-            declared = [DeclaredImage(one.name, tuple(one.shape), _n_slices(one)) for one in series]
+            declared = [DeclaredImage(item.name, tuple(item.shape), _n_slices(item)) for item in series]
             if len(series) > 1 and image is None and series[0].kind in ("generic", "uniform"):
                 raise FileError(
                     path,
@@ -188,15 +188,15 @@ def _choose(path: Path, declared: list[DeclaredImage], image: int | None) -> int
             listing = f"The file holds {_listing(declared)}." if len(declared) > 1 else ""
             raise InvalidArgument("image", image, f"{valid} for {path.name}", hint=listing)
         return image
-    deep = [index for index, one in enumerate(declared) if one.n_slices > 1]
+    deep = [index for index, image in enumerate(declared) if image.n_slices > 1]
     return deep[0] if len(deep) == 1 else 0
 
 
 def _listing(declared: list[DeclaredImage]) -> str:
     """Return the images of a file as text, such as ``0 'position 1' (24 x 512 x 512)``."""
     names = [
-        f"{index}{' ' + repr(one.name) if one.name else ''} ({' x '.join(map(str, one.shape))})"
-        for index, one in enumerate(declared[:_MAX_NAMED])
+        f"{index}{' ' + repr(image.name) if image.name else ''} ({' x '.join(map(str, image.shape))})"
+        for index, image in enumerate(declared[:_MAX_NAMED])
     ]
     return ", ".join(names) + (f" and {len(declared) - _MAX_NAMED:,} more" if len(declared) > _MAX_NAMED else "")
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nephros.console import TextConsole, shows_bars
-from nephros.text_tables import pluralize
+from nephros.text_tables import pluralize, terminal_table
 from nephros.training.progress import format_duration
 from nephros.tuning.hyperband import Bracket, RungState, is_failed
 from nephros.tuning.settings import StudySettings
@@ -107,16 +107,17 @@ def progress_table(study_state: StudyState) -> Table:
 
 def plan_table(settings: StudySettings) -> Table:
     """Return a table of the brackets and rungs that a study will run, with their cost in epochs."""
-    table = Table("bracket", "configurations at epochs", "total epochs", "if rungs restarted", title=_title(settings))
+    rows = []
     for bracket in settings.planned_brackets:
         rungs = ", ".join(f"{rung.n_configs} at {rung.epochs}" for rung in bracket.rungs)
-        table.add_row(f"s={bracket.s}", rungs, f"{bracket.total_epochs:,}", f"{bracket.restarted_epochs:,}")
+        rows.append([f"s={bracket.s}", rungs, f"{bracket.total_epochs:,}", f"{bracket.restarted_epochs:,}"])
     if len(settings.planned_brackets) > 1:
         configs = sum(bracket.n_configs for bracket in settings.planned_brackets)
         total = sum(bracket.total_epochs for bracket in settings.planned_brackets)
         restarted = sum(bracket.restarted_epochs for bracket in settings.planned_brackets)
-        table.add_row("all", f"{configs} configurations", f"{total:,}", f"{restarted:,}")
-    return table
+        rows.append(["all", f"{configs} configurations", f"{total:,}", f"{restarted:,}"])
+    numeric = ("total epochs", "if rungs restarted")
+    return terminal_table(_title(settings), ("bracket", "configurations at epochs", *numeric), rows, numeric=numeric)
 
 
 def _title(settings: StudySettings) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 
 from nephros.data.dataset import Dataset, Split
 from nephros.environment import package_versions
-from nephros.errors import IncompatibleError, InvalidArgument, MissingDependency, NephrosError
+from nephros.errors import IncompatibleError, InvalidArgument, NephrosError, require_extra
 from nephros.training.history import EpochMetrics
 from nephros.tuning.checkpoint_store import CheckpointStore
 from nephros.tuning.executors import EpochDone, EventHandler, TaskEvent, WorkerLost
@@ -29,14 +29,12 @@ from nephros.tuning.settings import StudySettings
 from nephros.tuning.study_state import ConfigKey
 from nephros.tuning.trial import Task, outcome_from_dict
 
-try:
+with require_extra("A Ray cluster needs Ray: pip install 'nephros[cluster]'.", "ray"):
     import ray
     from ray import exceptions as ray_exceptions
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from nephros.tuning.ray_worker import SENTINEL, RemoteStudy
-except ImportError:
-    raise MissingDependency("A Ray cluster needs Ray: pip install 'nephros[cluster]'.") from None
 
 _WORKER_LOST_ERRORS = (
     ray_exceptions.WorkerCrashedError,

@@ -136,14 +136,14 @@ def _notes(reader: CellReader, card: ModelCard, coverage: float) -> list[str]:
     ]
     on_test = card["conformal"]["test"]
     if on_test and on_test["target_coverage"] == coverage:
-        measured = (
+        basis = (
             f"on {on_test['n_images']:,} test cells: {on_test['coverage']:.1%}, "
             f"with {on_test['mean_set_size']:.1f} classes on average"
         )
     else:
-        measured = "over all such cells together, not within each class"
+        basis = "over all such cells together, not within each class"
     notes.append(
-        f"prediction sets contain the true class of {100 * coverage:g}% of cells like the training cells ({measured})"
+        f"prediction sets contain the true class of {100 * coverage:g}% of cells like the training cells ({basis})"
     )
     if card["ood_detector"] is None:
         notes.append(

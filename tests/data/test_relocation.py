@@ -28,20 +28,20 @@ def project(tmp_path: Path) -> Path:
     return root
 
 
-def found(recorded: str | Path, sha256: str, beside: Path, given: Path | None = None) -> Path:
+def locate(recorded: str | Path, sha256: str, beside: Path, given: Path | None = None) -> Path:
     return find_moved(recorded, sha256, beside, file_digest, parameter="stack", given=given)
 
 
 def test_a_file_is_found_where_it_was_and_wherever_it_moved_with_what_names_it(project: Path) -> None:
     recorded, beside = project / "raw/day 1/stack.tif", project / "out/cells.json"
     digest = file_digest(recorded)
-    assert found(recorded, digest, beside) == recorded
+    assert locate(recorded, digest, beside) == recorded
     moved = project.rename(project.with_name("elsewhere"))
-    assert found(recorded, digest, moved / "out/cells.json") == moved / "raw/day 1/stack.tif"
+    assert locate(recorded, digest, moved / "out/cells.json") == moved / "raw/day 1/stack.tif"
     (moved / "raw/day 1/stack.tif").rename(moved / "out/stack.tif")  # beside the file that names it
-    assert found(recorded, digest, moved / "out/cells.json") == moved / "out/stack.tif"
+    assert locate(recorded, digest, moved / "out/cells.json") == moved / "out/stack.tif"
     windows = r"D:\data\project\raw\day 1\stack.tif"
-    assert found(windows, digest, moved / "out/cells.json") == moved / "out/stack.tif"
+    assert locate(windows, digest, moved / "out/cells.json") == moved / "out/stack.tif"
 
 
 def test_only_the_same_bytes_count(project: Path) -> None:
@@ -49,12 +49,12 @@ def test_only_the_same_bytes_count(project: Path) -> None:
     digest = file_digest(recorded)
     shutil.copy(recorded, project / "out/stack.tif")
     recorded.write_text("changed")
-    assert found(recorded, digest, beside) == project / "out/stack.tif"
+    assert locate(recorded, digest, beside) == project / "out/stack.tif"
     (project / "out/stack.tif").write_text("changed too")
     with pytest.raises(FileError, match=r"SHA-256 differs.*`stack`"):
-        found(recorded, digest, beside)
+        locate(recorded, digest, beside)
     with pytest.raises(FileError, match=r"SHA-256 differs"):
-        found(recorded, digest, beside, given=project / "out/stack.tif")
+        locate(recorded, digest, beside, given=project / "out/stack.tif")
 
 
 def test_what_is_gone_is_named_with_the_parameter_that_helps(project: Path, tmp_path: Path) -> None:
@@ -62,10 +62,10 @@ def test_what_is_gone_is_named_with_the_parameter_that_helps(project: Path, tmp_
     digest = file_digest(recorded)
     renamed = recorded.rename(tmp_path / "renamed.tif")
     with pytest.raises(FileError, match=r"stack\.tif, from which .*cells\.json.*`stack`"):
-        found(recorded, digest, beside)
-    assert found(recorded, digest, beside, given=renamed) == renamed
+        locate(recorded, digest, beside)
+    assert locate(recorded, digest, beside, given=renamed) == renamed
     with pytest.raises(FileError, match=r"none\.tif does not exist"):
-        found(recorded, digest, beside, given=tmp_path / "none.tif")
+        locate(recorded, digest, beside, given=tmp_path / "none.tif")
 
 
 def test_few_folders_are_looked_at(tmp_path: Path) -> None:

@@ -73,11 +73,15 @@ def read(data: bytes) -> list[DecodedImage]:
 def check_pages_read_as_alone(data: bytes, pages: list[bytes]) -> None:
     with strict_pillow_warnings():
         alone = [decode_image("cell.tif", page) for page in pages]
-    together = read(data)
-    assert len(together) == len(alone)
-    for one, other in zip(together, alone, strict=True):
-        assert (one.layout, one.notes, one.pixels.dtype) == (other.layout, other.notes, other.pixels.dtype)
-        np.testing.assert_array_equal(one.pixels, other.pixels)
+    images = read(data)
+    assert len(images) == len(alone)
+    for image, expected in zip(images, alone, strict=True):
+        assert (image.layout, image.notes, image.pixels.dtype) == (
+            expected.layout,
+            expected.notes,
+            expected.pixels.dtype,
+        )
+        np.testing.assert_array_equal(image.pixels, expected.pixels)
 
 
 @pytest.mark.parametrize("pixels", [GRAY, DEEP], ids=["8 bits", "16 bits"])

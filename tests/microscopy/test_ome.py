@@ -133,7 +133,7 @@ def test_small_pages_are_cells_and_a_note_says_so(kind: str, tmp_path: Path) -> 
     assert not reader.errors
     assert any("cells.ome.tif has OME metadata" in note for note in reader.input_notes)
     tifffile.imwrite(tmp_path / "one.ome.tif", np.zeros((28, 28), np.uint8), description=UNUSABLE[kind], metadata=None)
-    one = CellReader([tmp_path / "one.ome.tif"], (1, 28, 28))
-    assert sum(len(rows) for rows, _ in one.iter_batches()) == 1
-    assert not any("OME" in note for note in one.input_notes)
+    reader = CellReader([tmp_path / "one.ome.tif"], (1, 28, 28))
+    assert sum(len(rows) for rows, _ in reader.iter_batches()) == 1
+    assert not any("OME" in note for note in reader.input_notes)
     assert not is_stack(io.BytesIO((tmp_path / "one.ome.tif").read_bytes()))

@@ -149,14 +149,14 @@ def test_one_file_of_a_set_is_refused_by_the_other_files_name(tmp_path: Path) ->
 
 
 def test_a_whole_image_in_one_file_of_a_set_and_a_renamed_file_are_read(tmp_path: Path) -> None:
-    own = _ome_xml(6, _tiff_data({"a.ome.tif": "urn:uuid:1"}, per_file=6), root='UUID="urn:uuid:1"')
+    xml = _ome_xml(6, _tiff_data({"a.ome.tif": "urn:uuid:1"}, per_file=6), root='UUID="urn:uuid:1"')
     other = _tiff_data({"b.ome.tif": "urn:uuid:2"}, per_file=6)
-    image = own[own.index("<Image") : own.index("</OME>")]
+    image = xml[xml.index("<Image") : xml.index("</OME>")]
     second = image.replace("kidney", "liver").replace(_tiff_data({"a.ome.tif": "urn:uuid:1"}, per_file=6), other)
-    stack = open_stack(_write_with_xml(tmp_path / "a.ome.tif", own.replace("</OME>", second + "</OME>")))
+    stack = open_stack(_write_with_xml(tmp_path / "a.ome.tif", xml.replace("</OME>", second + "</OME>")))
     assert np.array_equal(_read(stack), VOLUME)
     assert "liver" in stack.notes[0]
-    renamed = open_stack(_write_with_xml(tmp_path / "renamed.ome.tif", own.replace('UUID="urn:uuid:1"', "", 1)))
+    renamed = open_stack(_write_with_xml(tmp_path / "renamed.ome.tif", xml.replace('UUID="urn:uuid:1"', "", 1)))
     assert np.array_equal(_read(renamed), VOLUME)
     assert renamed.notes == ()
 

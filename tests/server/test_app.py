@@ -90,8 +90,8 @@ def test_a_color_plane_is_found_or_chosen(server: LiveServer) -> None:
     two_colors[..., 0], two_colors[..., 1] = CELLS[0], CELLS[1]
     files = [("blue.png", encode_image(blue)), ("two.png", encode_image(two_colors))]
     (plain,) = server.predict([("a.png", CELL_PNG)])
-    found, refused = server.predict(files)
-    assert found["probabilities"] == plain["probabilities"]
+    accepted, refused = server.predict(files)
+    assert accepted["probabilities"] == plain["probabilities"]
     assert "`channel`" in refused["error"]
     (chosen,) = server.predict(files[1:], "?channel=0")
     assert chosen["probabilities"] == plain["probabilities"]

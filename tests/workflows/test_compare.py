@@ -145,9 +145,9 @@ def test_published_results_stand_beside_their_own_data_set_alone(tmp_path: Path)
 
 
 def test_the_official_and_another_split_are_two_tables(tmp_path: Path) -> None:
-    own = _dataset("TissueMNIST", "tissuemnist", n=160, classes=8)
-    official = dataclasses.replace(own, provenance=dataclasses.replace(own.provenance, split="official"))
-    comparison = nephros.compare(_train_all(tmp_path, own=own, official=official))
+    other = _dataset("TissueMNIST", "tissuemnist", n=160, classes=8)
+    official = dataclasses.replace(other, provenance=dataclasses.replace(other.provenance, split="official"))
+    comparison = nephros.compare(_train_all(tmp_path, other=other, official=official))
     assert [dataset.title for dataset in comparison.datasets] == [
         "TissueMNIST, own split",
         "TissueMNIST, official split",
@@ -156,7 +156,7 @@ def test_the_official_and_another_split_are_two_tables(tmp_path: Path) -> None:
 
 
 def test_different_data_of_the_same_name_have_different_titles(tmp_path: Path) -> None:
-    comparison = nephros.compare(_train_all(tmp_path, one=_dataset(n=80), two=_dataset(n=80, seed=1)))
+    comparison = nephros.compare(_train_all(tmp_path, first=_dataset(n=80), second=_dataset(n=80, seed=1)))
     titles = [dataset.title for dataset in comparison.datasets]
     assert len(set(titles)) == 2
     assert all(title.startswith("Squares, own split (20 cells, images ") for title in titles)

@@ -309,10 +309,10 @@ def test_the_command_line_chooses_levels_and_planes(tmp_path: Path, capsys: pyte
     assert "--channel" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["data", "info", str(root), "--channel", "2"])
-    shown = capsys.readouterr().out
-    assert "1 channel" in shown
-    assert "maximum, 3136, becomes 255" in shown
-    assert "blue plane taken for the image (20 of 20 images)" in shown
+    summary = capsys.readouterr().out
+    assert "1 channel" in summary
+    assert "maximum, 3136, becomes 255" in summary
+    assert "blue plane taken for the image (20 of 20 images)" in summary
 
 
 def test_the_server_uses_the_level_of_the_training_images(deep_run: RunFolder, deep_folder: Path) -> None:
