@@ -102,6 +102,8 @@ def _failure(error: BaseException, args: list[str]) -> tuple[str, int]:
         return _os_error_message(error, args), 1
     if type(error).__name__ == "OutOfMemoryError":
         return "the GPU's memory is full: lower --batch_size, or use --device cpu.", 1
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return "the memory is full: lower --batch_size or the size of the network, or end other programs.", 1
     return f"internal error ({type(error).__name__}: {error}): run again with --debug and report what it prints.", 1
 
 

@@ -326,7 +326,8 @@ def _training_constraints(recipe: Recipe) -> list[tuple[bool, str, str]]:
 def _model_constraints(model: ModelConfig) -> list[tuple[bool, str, str]]:
     return [
         (model.base_channels >= 1, "model.base_channels", _COUNT),
-        (model.depth >= 1, "model.depth", _COUNT),
+        (1 <= model.depth <= 1000, "model.depth", "a whole number from 1 to 1,000"),
+        (len(model.hidden) <= 100, "model.hidden", "a list of at most 100 widths"),
         (all(width >= 1 for width in model.hidden), "model.hidden", "a list of whole numbers of at least 1"),
         (0 <= model.dropout < 1, "model.dropout", _FRACTION),
     ]

@@ -185,3 +185,23 @@ def test_whatever_is_read_back_is_a_recipe_or_an_error(tmp_path: Path) -> None:
             messages.append(str(error))
     assert len(messages) > 50
     assert not [message for message in messages if "\n" in message]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "{network: compact, base_channels: 5000000}",
+        "{network: course, hidden: [2000000000]}",
+        "{network: course, base_channels: 2147483647}",
+        "{network: course, depth: 1000000}",
+        "{network: equivariant, base_channels: 100000, depth: 1000}",
+        "{network: resnet18, base_channels: 2000000}",
+    ],
+)
+def test_a_network_that_no_memory_holds_is_refused_before_it_takes_any(
+    model: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(f"model: {model}")
+    assert_usage_error(["train", "mine.yaml", "--data", "synthetic"], capsys, "model.")
+    assert not (tmp_path / "runs").exists()

@@ -118,18 +118,20 @@ def load_model(path: Path) -> tuple[Classifier, tuple[str, ...]]:
 def build_stored_classifier(stored: StoredNetwork) -> Classifier:
     """Return the classifier that a file's header describes, with initial weights.
 
-    Raises ValueError, before it takes memory, where the header claims a larger network than the file's tensors are.
+    Raises MalformedContent, before it takes memory, where the header claims a larger network than the file's tensors are.
     """
     n_channels = stored.input_spec.channels
     n_layers = max(stored.model.depth, len(stored.model.hidden))
     if n_channels not in (1, 3) or n_layers > len(stored.tensors):
-        raise ValueError(f"{n_channels} channels, {n_layers:,} layers in {len(stored.tensors):,} tensors")
-    with _AllocationLimit(_MAX_ALLOCATION_FACTOR * sum(tensor.numel() for tensor in stored.tensors.values())):
+        raise MalformedContent(
+            f"it claims {n_channels} channels and {n_layers:,} layers in {len(stored.tensors):,} tensors"
+        )
+    with AllocationLimit(_MAX_ALLOCATION_FACTOR * sum(tensor.numel() for tensor in stored.tensors.values())):
         return Classifier(_build_for_weights(stored), [0.0] * n_channels, [1.0] * n_channels)
 
 
-class _AllocationLimit(TorchFunctionMode):
-    """Within the block, raises ValueError before all new tensors together have more than `max_values` values."""
+class AllocationLimit(TorchFunctionMode):
+    """Within the block, raises MalformedContent before all new tensors together have more than `max_values` values."""
 
     def __init__(self, max_values: int) -> None:
         super().__init__()
@@ -142,7 +144,7 @@ class _AllocationLimit(TorchFunctionMode):
             size = kwargs["size"] if kwargs and "size" in kwargs else args
             self._n_left -= math.prod(size[0] if size and not isinstance(size[0], int) else size)
             if self._n_left < 0:
-                raise ValueError("more values claimed than stored")
+                raise MalformedContent("it takes more memory than there is for it")
         return func(*args, **(kwargs or {}))
 
 

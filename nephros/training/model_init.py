@@ -9,10 +9,13 @@ import torch
 
 from nephros.data.batches import batch_boundaries
 from nephros.data.dataset import Dataset, Split, channel_statistics
-from nephros.errors import InvalidArgument
+from nephros.environment import available_memory
+from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.models import build_network
 from nephros.models.classifier import Classifier, InputSpec
+from nephros.models.serialization import AllocationLimit
 from nephros.models.tta import includes_rotations
+from nephros.reading import MalformedContent
 from nephros.recipe import Recipe
 
 
@@ -22,9 +25,19 @@ def input_spec(dataset: Dataset) -> InputSpec:
 
 
 def init_model(recipe: Recipe, train: Split, spec: InputSpec) -> Classifier:
-    """Return the recipe's classifier with initial weights drawn from its seed, and with its normalization of the inputs."""
+    """Return the recipe's classifier with initial weights drawn from its seed, and with its normalization of the inputs.
+
+    Raises IncompatibleError, before it takes memory, for a network that this machine's memory can't hold.
+    """
     torch.manual_seed(recipe.seed)
-    network = build_network(recipe.model, spec)
+    try:
+        with AllocationLimit(available_memory() // torch.float32.itemsize):
+            network = build_network(recipe.model, spec)
+    except MalformedContent:
+        raise IncompatibleError(
+            f"The network of the recipe {recipe.name} takes more memory than there is: lower `model.base_channels`, "
+            "`model.depth` or `model.hidden`."
+        ) from None
     if recipe.normalize == "dataset":
         return Classifier(network, *channel_statistics(train.images))
     mean, std = {"symmetric": (0.5, 0.5), "zero_one": (0.0, 1.0)}[recipe.normalize]

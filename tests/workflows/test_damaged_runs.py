@@ -23,6 +23,8 @@ from nephros.files import file_digest
 from nephros.recipe import Recipe, to_yaml
 from nephros.runs import RunFolder
 from nephros.training import checkpoint
+from nephros.training.classical.search_results import read_search_results
+from nephros.training.distillation import SOFT_TARGETS_FILE, read_soft_targets
 from nephros.workflows.train import resume
 from tests.command_line import Capture, assert_usage_error, run_cli
 from tests.conftest import square_images
@@ -162,6 +164,11 @@ RUN_JSON_EDITS: dict[str, Edit] = {
     "a teacher without weights": lambda info: info.update(teachers=[{"run": "a", "recipe": "b", "recipe_hash": "c"}]),
     "warnings of a number": lambda info: info.update(warnings=1),
     "a command of a list": lambda info: info.update(command=["nephros"]),
+    "a conversion of text": lambda info: info.update(input_conversion="letterbox"),
+    "an unknown conversion": lambda info: info["input_conversion"].update(resize="crop"),
+    "a white level of NaN": lambda info: info["input_conversion"].update(white_level=float("nan")),
+    "initial weights of text": lambda info: info.update(init="bundled"),
+    "fine-tuning without folds": lambda info: info.update(finetuning={"method": "head"}),
     "a test of text": lambda info: info.update(test="no"),
 }
 
@@ -317,6 +324,47 @@ def test_another_recipe_or_other_weights_than_the_runs_are_refused(run: Path, ca
     assert_refused(run, "weights.safetensors", capsys, "evaluate", "export", "predict IMAGE --model")
     edit_json(run / "run.json", lambda info: info.update(weights_sha256=file_digest(path)))
     load_run_model(RunFolder.open(run))
+
+
+SOFT_TARGETS: dict[str, Callable[[Path], Any]] = {
+    "nothing": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("targets"),
+    "other images": lambda path: np.savez(path, probabilities=np.full((7, 4), 0.25)),
+    "other classes": lambda path: np.savez(path, probabilities=np.full((480, 5), 0.2)),
+    "NaN": lambda path: np.savez(path, probabilities=np.full((480, 4), np.nan)),
+    "logits": lambda path: np.savez(path, probabilities=np.full((480, 4), -1.0)),
+    "another name": lambda path: np.savez(path, targets=np.full((480, 4), 0.25)),
+    "objects": lambda path: np.savez(path, probabilities=np.array([{}], dtype=object)),
+    "a folder": lambda path: path.mkdir(),
+    "a pipe": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("write", SOFT_TARGETS.values(), ids=SOFT_TARGETS)
+def test_other_soft_targets_are_refused(write: Callable[[Path], Any], tmp_path: Path) -> None:
+    write(tmp_path / SOFT_TARGETS_FILE)
+    with pytest.raises(FileError) as caught:
+        read_soft_targets(RunFolder(tmp_path, synthetic=False), 480, 4)
+    assert caught.value.path == tmp_path / SOFT_TARGETS_FILE
+
+
+SEARCH_HEADER = "features,distance,n_neighbors,C,gamma,val_accuracy,val_loss,val_macro_f1,val_auc,seconds"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a,b", SEARCH_HEADER + ",more\n", SEARCH_HEADER[:-8], SEARCH_HEADER + "\npixels,,1,,,x,1,1,1,1",
+     SEARCH_HEADER + "\npixels,,1,,,nan,1,1,1,1", SEARCH_HEADER + "\npixels,,1,,,1,inf,1,1,1",
+     SEARCH_HEADER + "\npixels", SEARCH_HEADER + "\n\0", DEEP],
+)  # fmt: skip
+def test_other_search_results_are_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "search_results.csv"
+    path.write_text(text)
+    with pytest.raises(FileError) as caught:
+        read_search_results(path)
+    assert caught.value.path == path
+    path.write_text(SEARCH_HEADER + "\npixels,euclidean,1,,,0.5,1,0.5,nan,1\n")
+    assert read_search_results(path)[0].val_accuracy == 0.5
 
 
 def edit_header(edit: Callable[[Any, Any], Any]) -> Edit:
