@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from nephros.data.dataset import SPLITS, ProvenanceRecord, class_name_fault, describe_training_subset
-from nephros.data.input_conversion import InputConversion
+from nephros.data.images.input_conversion import InputConversion
 from nephros.data.load import DataRequest
 from nephros.errors import FileError, InvalidArgument, LockedError
 from nephros.files import file_lock, remove_temporary_files, write_json

@@ -12,7 +12,7 @@ from typing import Any, Literal, NotRequired, TypedDict, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.input_conversion import DEFAULT_CONVERSION, InputConversion
+from nephros.data.images.input_conversion import DEFAULT_CONVERSION, InputConversion
 from nephros.errors import InvalidArgument, UnknownName
 from nephros.escaping import escape_surrogates
 

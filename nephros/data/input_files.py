@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from nephros.data.foreign_formats import folder_format
+from nephros.data.images.foreign_formats import folder_format
 from nephros.errors import FileError, did_you_mean
 
 MAX_FILE_BYTES = 1 << 30

@@ -10,15 +10,15 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from nephros.data.dataset import Dataset, pixel_statistics
 from nephros.data.download import cache_dir, download
-from nephros.data.image_folder import open_folder
-from nephros.data.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion
-from nephros.data.label_table import TABLE_SUFFIXES
+from nephros.data.folders.label_table import TABLE_SUFFIXES
+from nephros.data.folders.opening import open_folder
+from nephros.data.folders.voxel_table import is_voxel_table, open_voxel_table
+from nephros.data.images.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion
 from nephros.data.medmnist import MEDMNIST, get_info
-from nephros.data.npz import open_npz
+from nephros.data.npz.opening import open_npz
 from nephros.data.splitting import UNGROUPED, check_group_rule
 from nephros.data.subset import resplit_train_val, subset_train
 from nephros.data.synthetic import IMAGE_SIZE, make_synthetic
-from nephros.data.voxel_table import is_voxel_table, open_voxel_table
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, UnknownName
 
 SYNTHETIC = "synthetic"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.dataset import Dataset, Float32Array, Provenance, Split
-from nephros.data.image_transforms import max_project, resize_images
+from nephros.data.images.transforms import max_project, resize_images
 from nephros.data.subset import largest_remainder
 from nephros.errors import InvalidArgument
 

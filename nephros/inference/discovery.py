@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from nephros.data.foreign_formats import folder_format
-from nephros.data.image_decoding import IMAGE_SUFFIXES
+from nephros.data.folders.voxel_table import VoxelTable, is_voxel_table, read_voxel_table
+from nephros.data.images.decoding import IMAGE_SUFFIXES
+from nephros.data.images.foreign_formats import folder_format
 from nephros.data.input_files import InMemoryFile, count_text, file_kind
-from nephros.data.npz_stream import ImageArray, UnreadableInput, open_image_arrays
-from nephros.data.voxel_table import VoxelTable, is_voxel_table, read_voxel_table
+from nephros.data.npz.stream import ImageArray, UnreadableInput, open_image_arrays
 from nephros.errors import FileError, NephrosError
 from nephros.microscopy.detect import slices_in_folder
 from nephros.microscopy.sequence import image_names

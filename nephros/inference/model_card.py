@@ -54,7 +54,7 @@ class InputInfo(TypedDict):
     height: int
     width: int
     conversion: NotRequired[dict[str, Any]]
-    """`nephros.data.input_conversion.InputConversion` of training, the default of prediction; absent in earlier cards."""
+    """`nephros.data.images.input_conversion.InputConversion` of training, the default of prediction; absent in earlier cards."""
 
 
 class Quantization(TypedDict):

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from nephros.data.input_conversion import CellShape, InputConversion
+from nephros.data.images.input_conversion import CellShape, InputConversion
 from nephros.errors import DivergedError, FileError, IncompatibleError, InvalidArgument, NephrosError
 from nephros.evaluation.calibration import prediction_sets
 from nephros.inference.bundled import bundled_file

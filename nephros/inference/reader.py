@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.decoded_image import DecodedImage
-from nephros.data.image_decoder import ImageDecoder
-from nephros.data.image_decoding import strict_pillow_warnings
-from nephros.data.input_conversion import (
+from nephros.data.folders.voxel_table import VoxelTable
+from nephros.data.images.decoded_image import DecodedImage
+from nephros.data.images.decoder import ImageDecoder
+from nephros.data.images.decoding import strict_pillow_warnings
+from nephros.data.images.input_conversion import (
     DEFAULT_CONVERSION,
     CellShape,
     InputConversion,
@@ -24,8 +25,7 @@ from nephros.data.input_conversion import (
     to_cell,
 )
 from nephros.data.input_files import InMemoryFile, read_bytes
-from nephros.data.npz_stream import ImageArray, UnreadableInput
-from nephros.data.voxel_table import VoxelTable
+from nephros.data.npz.stream import ImageArray, UnreadableInput
 from nephros.errors import FileError
 from nephros.inference.discovery import InputDiscovery, unreadable_message
 from nephros.microscopy.detect import count_channels, read_bytes_unless_stack, unexplained_pages

@@ -89,7 +89,7 @@ def _values(item: Any) -> Iterable[Any]:
 
 
 def _function(name: str) -> Callable[..., Iterable[Any]]:
-    """Return the function that a name such as ``nephros.data.image_decoding:decode_pages`` stands for."""
+    """Return the function that a name such as ``nephros.data.images.decoding:decode_pages`` stands for."""
     module, _, function = name.partition(":")
     result: Callable[..., Iterable[Any]] = getattr(importlib.import_module(module), function)
     return result

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.dataset import SPLITS, class_name_fault
-from nephros.data.foreign_formats import HEAD_BYTES, foreign_format
+from nephros.data.images.foreign_formats import HEAD_BYTES, foreign_format
 from nephros.data.splitting import stratified_split
 from nephros.errors import FileError, IncompatibleError
 from nephros.escaping import unescape_from_csv

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.dataset import Float32Array
-from nephros.data.tiff_description import VOLUME_SHAPE
+from nephros.data.images.tiff_description import VOLUME_SHAPE
 from nephros.microscopy.measurements import BLOCK_PIXELS, NucleusProperties
 from nephros.microscopy.stack import Slice
 from nephros.microscopy.voxel_size import VoxelSize

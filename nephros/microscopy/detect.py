@@ -11,10 +11,9 @@ from typing import IO, Literal
 
 from PIL import Image
 
-from nephros.data.image_decoding import PILLOW_FORMATS, strict_pillow_warnings
-from nephros.data.input_files import TIFF_MAGIC, InputFile, read_bytes
-from nephros.data.tiff_decoding import first_page_tags, open_tags
-from nephros.data.tiff_description import (
+from nephros.data.images.decoding import PILLOW_FORMATS, strict_pillow_warnings
+from nephros.data.images.tiff_decoding import first_page_tags, open_tags
+from nephros.data.images.tiff_description import (
     TAG_DESCRIPTION,
     TAG_LENGTH,
     TAG_WIDTH,
@@ -23,6 +22,7 @@ from nephros.data.tiff_description import (
     is_nucleus_page,
     is_ome,
 )
+from nephros.data.input_files import TIFF_MAGIC, InputFile, read_bytes
 from nephros.microscopy.ome import companion_text
 from nephros.microscopy.sequence import image_names, names_are_numbered, names_mark_slices
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.image_transforms import resize_images
+from nephros.data.images.transforms import resize_images
 from nephros.errors import FileError, IncompatibleError
 from nephros.microscopy.crops import CROP_SHAPE, NucleusCrops, extract_crops
 from nephros.microscopy.intensity import ContrastLimits, IntensityHistogram

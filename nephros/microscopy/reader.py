@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nephros.data.foreign_formats import HEAD_BYTES, folder_format, foreign_format, overview_format
+from nephros.data.images.foreign_formats import HEAD_BYTES, folder_format, foreign_format, overview_format
 from nephros.data.input_files import NPY_MAGIC, TIFF_MAGIC, read_magic, read_npy_header
 from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.sequence_stack import open_image_stack, open_sequence_stack

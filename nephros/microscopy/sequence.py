@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nephros.data.image_decoding import IMAGE_SUFFIXES
+from nephros.data.images.decoding import IMAGE_SUFFIXES
 from nephros.errors import FileError
 
 _MAX_FILES = 100_000

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.color import signal_planes
-from nephros.data.image_decoder import ImageDecoder
-from nephros.data.image_decoding import strict_pillow_warnings
+from nephros.data.images.color import signal_planes
+from nephros.data.images.decoder import ImageDecoder
+from nephros.data.images.decoding import strict_pillow_warnings
+from nephros.data.images.tiff_decoding import decode_page
 from nephros.data.input_files import TIFF_MAGIC, read_bytes, read_magic
-from nephros.data.tiff_decoding import decode_page
 from nephros.errors import FileError, InvalidArgument
 from nephros.files import file_digest
 from nephros.microscopy.sequence import find_sequence, image_names, names_mark_slices

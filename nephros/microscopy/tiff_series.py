@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nephros.data.tiff_directories import walk_directories
+from nephros.data.images.tiff_directories import walk_directories
 from nephros.errors import FileError, InvalidArgument, NephrosError, require_extra
 from nephros.microscopy.ome import DeclaredImage, read_ome
 

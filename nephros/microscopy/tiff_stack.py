@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nephros.data.color import LOOKUP_TABLE_NOTE, is_lookup_table
-from nephros.data.tiff_decoding import PALETTE, WHITE_IS_ZERO, decode_page
-from nephros.data.tiff_pixels import WHITE_IS_ZERO_NOTE, colormap_to_palette
+from nephros.data.images.color import LOOKUP_TABLE_NOTE, is_lookup_table
+from nephros.data.images.tiff_decoding import PALETTE, WHITE_IS_ZERO, decode_page
+from nephros.data.images.tiff_pixels import WHITE_IS_ZERO_NOTE, colormap_to_palette
 from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.stack import Slice, Stack, StackOptions, read_raw_planes
 from nephros.microscopy.tiff_series import check_all_planes, open_series

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nephros.data.dataset import Dataset
-from nephros.data.image_transforms import png_data_uri
+from nephros.data.images.transforms import png_data_uri
 from nephros.data.subset import stratified_subset
 from nephros.data.synthetic import NUCLEUS_TYPES, make_synthetic
 from nephros.server.schemas import SampleInfo

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.image_transforms import png_data_uri
+from nephros.data.images.transforms import png_data_uri
 from nephros.data.input_files import InMemoryFile
 from nephros.errors import DivergedError, NephrosError
 from nephros.inference.predictions import PredictionRow, prediction_rows

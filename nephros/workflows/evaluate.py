@@ -15,7 +15,7 @@ from torch import nn
 from nephros import device as devices
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import SPLITS, Dataset, images_sha256, log_notes
-from nephros.data.input_conversion import InputConversion
+from nephros.data.images.input_conversion import InputConversion
 from nephros.data.load import load, redraw
 from nephros.data.relocation import reopen_dataset
 from nephros.data.splitting import UNGROUPED

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nephros.console import progress_bar
 from nephros.data.dataset import pixel_statistics
-from nephros.data.input_conversion import CONVERSION_ARRAY, InputConversion
+from nephros.data.images.input_conversion import CONVERSION_ARRAY, InputConversion
 from nephros.data.reference_statistics import shift_warnings
 from nephros.environment import package_versions
 from nephros.errors import InvalidArgument

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from nephros.data.dataset import Dataset, class_name_fault
-from nephros.data.image_folder import open_folder
-from nephros.data.npz import open_npz
+from nephros.data.folders.opening import open_folder
+from nephros.data.npz.opening import open_npz
 from nephros.errors import FileError, IncompatibleError, InvalidArgument
 from nephros.microscopy.class_labels import labeled_splits
 from nephros.runs import RunFolder

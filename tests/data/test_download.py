@@ -22,7 +22,7 @@ import pytest
 
 from nephros.data.download import cache_dir, download, download_file, show_download_progress
 from nephros.data.medmnist import MEDMNIST
-from nephros.data.npz import open_npz
+from nephros.data.npz.opening import open_npz
 from nephros.errors import FileError, InvalidArgument, NephrosError, UnknownName
 from tests.conftest import squares_dataset, write_npz
 

@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nephros.data.image_folder import open_folder
-from nephros.data.label_table import read_label_table
-from nephros.data.npz_labels import decode_labels
-from nephros.data.npz_layout import find_image_arrays, find_layout
+from nephros.data.folders.label_table import read_label_table
+from nephros.data.folders.opening import open_folder
+from nephros.data.npz.labels import decode_labels
+from nephros.data.npz.layout import find_image_arrays, find_layout
 from nephros.data.split_names import DuplicateSplitError, find_splits
 from nephros.errors import FileError
-from tests.data.test_image_folder import save_image
+from tests.data.folders.test_opening import save_image
 
 PATH = Path("a.npz")
 WORDS = st.sampled_from(

@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 
 from nephros.cli import main
-from nephros.data.npz import open_npz
+from nephros.data.npz.opening import open_npz
 from nephros.errors import FileError, IncompatibleError, InvalidArgument
 from nephros.evaluation.calibration import apply_temperature
 from nephros.evaluation.scoring import Evaluation

@@ -49,8 +49,8 @@ class Target:
 
 
 def _read_image(path: Path) -> None:
-    from nephros.data.decoding_cost import check_claims
-    from nephros.data.image_decoding import decode_pages, strict_pillow_warnings
+    from nephros.data.images.decoding import decode_pages, strict_pillow_warnings
+    from nephros.data.images.decoding_cost import check_claims
 
     data = path.read_bytes()
     with strict_pillow_warnings():
@@ -60,7 +60,7 @@ def _read_image(path: Path) -> None:
 
 
 def _read_arrays(path: Path) -> None:
-    from nephros.data.npz_stream import ImageArray, open_image_arrays
+    from nephros.data.npz.stream import ImageArray, open_image_arrays
 
     for array in open_image_arrays(path):
         if isinstance(array, ImageArray):
@@ -69,7 +69,7 @@ def _read_arrays(path: Path) -> None:
 
 
 def _read_dataset(path: Path) -> None:
-    from nephros.data.npz import open_npz
+    from nephros.data.npz.opening import open_npz
 
     open_npz(path)
 
@@ -88,7 +88,7 @@ def _read_classes(path: Path) -> None:
 
 
 def _read_label_table(path: Path) -> None:
-    from nephros.data.label_table import read_label_table
+    from nephros.data.folders.label_table import read_label_table
 
     read_label_table(path)
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import nephros
-from nephros.data.image_decoding import decode_image, decode_pages, strict_pillow_warnings
+from nephros.data.images.decoding import decode_image, decode_pages, strict_pillow_warnings
 from nephros.data.input_files import read_bytes
-from nephros.data.npz import open_npz
-from nephros.data.npz_stream import ImageArray, open_image_arrays
+from nephros.data.npz.opening import open_npz
+from nephros.data.npz.stream import ImageArray, open_image_arrays
 from nephros.errors import NephrosError
 from nephros.exporters.loading import load_predictor
 from nephros.inference.predictor import Predictor

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nephros.data import npz_stream
+from nephros.data.npz import stream as npz_stream
 from nephros.inference import reader as reader_module
 from nephros.inference.reader import CellReader
 

@@ -62,11 +62,11 @@ def test_many_and_large_items_arrive_in_order(pool: WorkerPool) -> None:
 
 
 def test_a_worker_is_used_again_and_knows_its_modules() -> None:
-    pool = WorkerPool(2, modules=["nephros.data.image_decoding"])
+    pool = WorkerPool(2, modules=["nephros.data.images.decoding"])
     pool.start()
     assert len(pool.pids) == 2
     assert {run(pool, jobs.process_id)[0] for _ in range(4)} <= set(pool.pids)
-    assert run(pool, jobs.imported, "nephros.data.image_decoding") == [True]
+    assert run(pool, jobs.imported, "nephros.data.images.decoding") == [True]
     assert run(pool, jobs.imported, "torch") == [False]
     pids = pool.pids
     pool.close()

@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from nephros.data import input_files
-from nephros.data.image_decoding import strict_pillow_warnings
+from nephros.data.images.decoding import strict_pillow_warnings
 from nephros.data.input_files import InMemoryFile
 from nephros.errors import NephrosError
 from nephros.microscopy import detect

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nephros.data.image_transforms import resize_images
+from nephros.data.images.transforms import resize_images
 from nephros.data.load import load
 from nephros.workflows.prepare import prepare
 

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from nephros.data.image_transforms import overlay_heatmap, png_data_uri, to_display
+from nephros.data.images.transforms import overlay_heatmap, png_data_uri, to_display
 from nephros.evaluation.metrics import compute_metrics
 from nephros.evaluation.scoring import Evaluation
 from nephros.interpretability.run_explainer import CellExplanation, SimilarCell

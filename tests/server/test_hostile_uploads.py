@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import nephros.inference.reader as reader_module
-from nephros.data import image_decoder
+from nephros.data.images import decoder as image_decoder
 from nephros.data.input_files import read_bytes
 from nephros.inference.predictor import Predictor
 from nephros.server.app import create_app

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nephros.data.image_transforms import png_data_uri
+from nephros.data.images.transforms import png_data_uri
 from nephros.data.synthetic import make_synthetic
 from tests.conftest import write_npz
 from tests.server.live_server import LiveServer, run_server

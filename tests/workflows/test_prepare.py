@@ -18,8 +18,8 @@ from PIL import Image
 
 import nephros
 from nephros.cli import main
-from nephros.data.image_transforms import resize_images
-from nephros.data.input_conversion import InputConversion
+from nephros.data.images.input_conversion import InputConversion
+from nephros.data.images.transforms import resize_images
 from nephros.data.load import load
 from nephros.errors import FileError
 from nephros.inference.reader import CellReader

@@ -19,9 +19,9 @@ from PIL import Image
 import nephros
 from nephros.cli import main
 from nephros.data.dataset import SPLITS
-from nephros.data.folder_images import read_folder_images
-from nephros.data.folder_scan import scan_class_folders
-from nephros.data.input_conversion import InputConversion
+from nephros.data.folders.images import read_folder_images
+from nephros.data.folders.scan import scan_class_folders
+from nephros.data.images.input_conversion import InputConversion
 from nephros.data.load import data_request, load_request
 from nephros.errors import FileError, InvalidArgument
 from nephros.exporters.loading import load_predictor

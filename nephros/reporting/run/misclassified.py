@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from nephros.data.image_transforms import overlay_heatmap, to_display
+from nephros.data.images.transforms import overlay_heatmap, to_display
 from nephros.evaluation.scoring import Evaluation
 from nephros.interpretability.run_explainer import CellExplanation
 from nephros.reporting.plots.style import INK, LIGHT_COLORS, MUTED, new_figure, with_style, wrap_label

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from nephros.data.dataset import SPLIT_ADJECTIVES, Dataset
-from nephros.data.image_transforms import png_data_uri
+from nephros.data.images.transforms import png_data_uri
 from nephros.evaluation.leaderboard import LeaderboardRow
 from nephros.evaluation.metrics import calibration_curve
 from nephros.evaluation.scoring import Evaluation

@@ -1,0 +1,1 @@
+"""Data sets as folders of images and tables of labels."""

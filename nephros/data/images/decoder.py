@@ -1,0 +1,136 @@
+"""Decoding of images from outside within a limit of time: here where that is certain to be cheap, else in a worker process."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nephros.data.images.decoded_image import DecodedImage
+from nephros.data.images.decoding import decode_image, decode_pages, strict_pillow_warnings
+from nephros.data.images.decoding_cost import MAX_CHEAP_PIXELS, check_claims, is_cheap
+from nephros.errors import FileError, InvalidArgument
+from nephros.isolation.pool import PoolBusy, TimeBudget, TimeLimitExceeded, WorkerCrashed, WorkerPool
+
+DECODE_TIMEOUT_S = 120.0
+"""Seconds for which one file may be decoded."""
+_BATCH_BYTES = 1 << 18
+WORKER_MODULES = (__name__,)
+"""Modules that a worker imports before its first image."""
+
+
+@functools.cache
+def default_pool() -> WorkerPool:
+    """Return this process's worker, which starts when the first image needs it."""
+    return WorkerPool(1, modules=WORKER_MODULES)
+
+
+def check_decode_timeout(seconds: float) -> float:
+    """Return the number of seconds; raise InvalidArgument unless it is above 0 and at most a day."""
+    if not 0 < seconds <= 86_400:
+        raise InvalidArgument("decode_timeout", seconds, "above 0 and at most 86400 seconds")
+    return float(seconds)
+
+
+class ImageDecoder:
+    """Decodes images as `nephros.data.images.decoding` does; a file that takes too long gets an error, and costs no other."""
+
+    def __init__(
+        self, timeout_s: float = DECODE_TIMEOUT_S, *, budget: TimeBudget | None = None, pool: WorkerPool | None = None,
+        max_cheap_pixels: int = MAX_CHEAP_PIXELS,
+        advice: str = "save it again, uncompressed, or set `decode_timeout` to more seconds",
+    ) -> None:  # fmt: skip
+        """Set the limits.
+
+        Args:
+            timeout_s: seconds for each file.
+            budget: seconds for all files together, in place of `timeout_s`.
+            pool: workers; None takes this process's own, as soon as one is needed.
+            max_cheap_pixels: pixels of a usual file up to which it is decoded in this process.
+            advice: what to do about a file that took too long.
+        """
+        self._timeout_s, self._budget, self._pool, self._advice = timeout_s, budget, pool, advice
+        self._max_cheap_pixels = max_cheap_pixels
+
+    def decode_image(self, name: object, data: bytes) -> DecodedImage:
+        """Decode a file that holds a single image; arguments and errors as `nephros.data.images.decoding.decode_image`."""
+        if is_cheap(data, self._max_cheap_pixels):
+            return decode_image(name, data)
+        check_claims(name, data)
+        with contextlib.closing(self._run("decode_image", name, data)) as images:
+            return next(images)
+
+    def decode_pages(self, name: object, data: bytes) -> Iterator[DecodedImage]:
+        """Decode a file page by page; arguments and errors as `nephros.data.images.decoding.decode_pages`."""
+        if is_cheap(data, self._max_cheap_pixels):
+            yield from decode_pages(name, data)
+            return
+        check_claims(name, data)
+        with contextlib.closing(self._run("decode_pages", name, data)) as images:
+            yield from images
+
+    def _run(self, function: str, name: object, data: bytes) -> Generator[DecodedImage, None, None]:
+        budget = self._budget or TimeBudget(self._timeout_s)
+        pool = self._pool or default_pool()
+        try:
+            if budget.left <= 0:
+                raise TimeLimitExceeded
+            for pages, layout, notes in pool.run(decode_in_worker, function, str(name), data, budget=budget):
+                for pixels in pages:
+                    yield DecodedImage(pixels, layout, tuple(notes))
+        except TimeLimitExceeded:
+            files = "it and the files before it are" if self._budget else "it is"
+            raise FileError(
+                str(name),
+                f"{name} was not decoded within the {budget.seconds:g} seconds for which {files} decoded; {self._advice}.",
+            ) from None
+        except WorkerCrashed:
+            raise FileError(
+                str(name), f"{name} makes its decoder crash, or take too much memory; save it again, as PNG or TIFF."
+            ) from None
+        except PoolBusy:
+            raise FileError(
+                str(name), f"{name} was not decoded, since others are; send it again in a minute."
+            ) from None
+        except MemoryError:
+            raise FileError(str(name), f"{name} takes too much memory to decode; crop the cells out first.") from None
+
+
+def decode_in_worker(function: str, name: str, data: bytes) -> Iterator[tuple[NDArray[Any], str, tuple[str, ...]]]:
+    """Yield the pixels of like images that follow each other as one array (n, h, w) or (n, h, w, c), with layout and notes.
+
+    `function` is the name of one in `nephros.data.images.decoding`.
+    """
+    alike: list[DecodedImage] = []
+    n_bytes = 0
+    with strict_pillow_warnings():
+        images = iter([decode_image(name, data)]) if function == "decode_image" else decode_pages(name, data)
+        while True:
+            error = None
+            try:
+                image = next(images, None)
+            except Exception as caught:
+                image, error = None, caught
+            if alike and (image is None or n_bytes > _BATCH_BYTES or _kind(image) != _kind(alike[0])):
+                yield _stack(alike)
+                alike, n_bytes = [], 0
+            if error is not None:
+                raise error
+            if image is None:
+                return
+            alike.append(image)
+            n_bytes += image.pixels.nbytes
+
+
+def _kind(image: DecodedImage) -> tuple[Any, ...]:
+    return image.pixels.shape, image.pixels.dtype, image.layout, image.notes
+
+
+def _stack(images: list[DecodedImage]) -> tuple[NDArray[Any], str, tuple[str, ...]]:
+    first = images[0]
+    pixels = first.pixels[None] if len(images) == 1 else np.stack([image.pixels for image in images])
+    return pixels, first.layout, first.notes

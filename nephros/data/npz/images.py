@@ -1,0 +1,144 @@
+"""Images of an npz file as uint8 in MedMNIST's shapes: what their headers reveal, and how others are converted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nephros.data.images.input_conversion import MIN_SIDE, InputConversion, default_white_level
+from nephros.data.images.transforms import to_uint8
+from nephros.data.input_files import InputFile
+from nephros.data.npz.arrays import CHUNK_BYTES
+from nephros.errors import FileError
+
+
+@dataclass(frozen=True)
+class PixelConversion:
+    """How an array's images become (n, h, w) or (n, h, w, 3) uint8."""
+
+    conversion: InputConversion
+    """With the white level, where pixels are not uint8."""
+    details: tuple[str, ...] = ()
+    """What was done, for the provenance."""
+
+    def apply(self, images: NDArray[Any]) -> NDArray[np.uint8]:
+        """Convert images of any shape that `image_shape` takes."""
+        if is_channels_first(images.shape):
+            images = np.moveaxis(images, 1, 3)
+        if images.ndim == 4 and images.shape[3] == 1:
+            images = images[..., 0]
+        if images.dtype == np.bool_:
+            return images.astype(np.uint8) * np.uint8(255)
+        return to_uint8(images, self.conversion.white_level or 1.0, self.conversion.black_level)
+
+
+def is_channels_first(shape: tuple[int, ...]) -> bool:
+    """Return whether images are (n, 1, h, w) or (n, 3, h, w), as PyTorch has them."""
+    return len(shape) == 4 and shape[3] not in (1, 3) and shape[1] in (1, 3) and min(shape[2:]) >= MIN_SIDE
+
+
+def image_shape(
+    path: InputFile, name: str, shape: tuple[int, ...], n_labels: int | None = None
+) -> tuple[int, int, int]:
+    """Return the height, width and number of channels of an array of images.
+
+    Raises:
+        FileError: the shape is not that of images, or the images, of which there are `n_labels`, are on its last axis.
+    """
+    if n_labels is not None and len(shape) in (3, 4) and shape[0] != n_labels and shape[-1] == n_labels:
+        raise FileError(
+            str(path),
+            f"{path}: {name} has shape {shape} for {n_labels} labels; save numpy.moveaxis({name}, -1, 0), images first.",
+        )
+    if is_channels_first(shape):
+        return shape[2], shape[3], shape[1]
+    if len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,)) or 0 in shape[1:]:
+        expected = "it must be (n, h, w), (n, h, w, 3) or (n, 3, h, w)"
+        raise FileError(str(path), f"{path}: {name} has shape {shape}; {expected}{_shape_hint(shape)}.")
+    return shape[1], shape[2], shape[3] if len(shape) == 4 else 1
+
+
+def _shape_hint(shape: tuple[int, ...]) -> str:
+    """Return what to do with an array of another shape, where that can be told."""
+    if len(shape) == 2 and shape[1] >= MIN_SIDE**2 and (side := math.isqrt(shape[1])) ** 2 == shape[1]:
+        return f"; reshape it to (-1, {side}, {side})"
+    if len(shape) == 4 and min(shape[1:]) > MIN_SIDE:
+        return ", so save a projection of each volume, such as its maximum over the slices"
+    return ", so save one channel, or three that are colors" if len(shape) == 4 else ""
+
+
+def pixel_conversion(path: Path, arrays: dict[str, NDArray[Any]], conversion: InputConversion) -> PixelConversion:
+    """Return how the images of all arrays become uint8, by one white level for all, so that images stay comparable.
+
+    Args:
+        path: of the file, for messages.
+        arrays: array name -> images, which may be memory-mapped.
+        conversion: its white level, if it has one, is what a user or a model chose.
+
+    Raises:
+        FileError: pixels are negative, not finite or no numbers, or arrays are of different kinds.
+    """
+    details = (
+        ["images saved channels first (n, c, h, w)"] if any(is_channels_first(a.shape) for a in arrays.values()) else []
+    )
+    dtypes = {array.dtype for array in arrays.values()}
+    if dtypes == {np.dtype(np.uint8)}:
+        return PixelConversion(conversion, tuple(details))
+    if len({dtype.kind for dtype in dtypes}) > 1 or np.dtype(np.uint8) in dtypes:
+        kinds = ", ".join(f"{name} is {array.dtype}" for name, array in arrays.items())
+        raise FileError(path, f"{path}: {kinds}; save all images as the same type.")
+    if dtypes == {np.dtype(np.bool_)}:
+        return PixelConversion(conversion, (*details, "pixels that are truth values: True became 255"))
+    lowest, highest = _pixel_range(path, arrays)
+    if lowest < 0:
+        raise FileError(
+            path,
+            f"{path}: the pixels go from {lowest:g} to {highest:g}, as after normalization; save them from 0 to 1 or to 255, "
+            "where 0 is black.",
+        )
+    kind = next(iter(dtypes)).kind
+    is_16_bit = dtypes == {np.dtype(np.uint16)}
+    white_level = conversion.white_level
+    if white_level is None:
+        white_level = default_white_level(highest, np.result_type(*dtypes))
+    if (kind == "f" and highest <= 1 < white_level) or highest > 255 * white_level:
+        raise FileError(
+            path,
+            f"{path}: the pixels go up to {highest:g}, to which the white level {white_level:g} does not apply; set "
+            "`white_level` for this file.",
+        )
+    name = "16-bit" if is_16_bit else "floating-point" if kind == "f" else "integer"
+    if white_level == 255:
+        details.append(f"{name} pixels up to {highest:g} taken as they are, in 8 bits")
+    else:
+        maximum = f"the file's maximum, {white_level:g}," if white_level == highest else f"{white_level:g}"
+        details.append(f"{name} pixels scaled so that {maximum} becomes 255")
+    return PixelConversion(replace(conversion, white_level=white_level), tuple(details))
+
+
+def _pixel_range(path: Path, arrays: dict[str, NDArray[Any]]) -> tuple[float, float]:
+    """Return the lowest and the highest pixel of all arrays; FileError where a pixel is no number."""
+    ranges = []
+    for name, array in arrays.items():
+        if array.dtype.kind not in "iuf":
+            raise FileError(path, f"{path}: {name} is {array.dtype}; images must be numbers, such as uint8.")
+        for chunk in iter_chunks(array):
+            lowest, highest = float(chunk.min()), float(chunk.max())
+            if not np.isfinite([lowest, highest]).all():
+                kind = "NaN" if np.isnan([lowest, highest]).any() else "infinite values"
+                raise FileError(path, f"{path}: {name} is {array.dtype} and contains {kind}; convert it to uint8.")
+            ranges.append((lowest, highest))
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+
+def iter_chunks(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield the images a part at a time, so that memory-mapped ones are never in memory as a whole."""
+    n_images = max(1, CHUNK_BYTES // max(1, images[:1].nbytes))
+    for start in range(0, len(images), n_images):
+        yield images[start : start + n_images]

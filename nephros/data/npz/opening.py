@@ -1,0 +1,270 @@
+"""Data sets as npz files: MedMNIST's layout, and images and labels under other usual names. Nothing in it is ever unpickled."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, class_name_fault, missing_class_warnings
+from nephros.data.images.input_conversion import CONVERSION_ARRAY, DEFAULT_CONVERSION, InputConversion
+from nephros.data.medmnist import MEDMNIST, MedMNISTInfo
+from nephros.data.npz.archive import open_archive, translate_read_errors
+from nephros.data.npz.arrays import MAX_NAMES_BYTES, ImageLoader, NpzArray, open_array, read_array, read_small_array
+from nephros.data.npz.images import PixelConversion, image_shape, pixel_conversion
+from nephros.data.npz.labels import decode_labels, decode_text
+from nephros.data.npz.layout import NpzLayout, find_layout
+from nephros.data.npz.splits import assign_arrays
+from nephros.data.splitting import SplitAssignment
+from nephros.environment import available_memory
+from nephros.errors import FileError, InvalidArgument
+from nephros.files import checked_sha256, file_digest
+from nephros.reading import decode, parse_json
+
+
+def open_npz(
+    path: str | Path,
+    *,
+    seed: int = 0,
+    groups: str = "auto",
+    conversion: InputConversion = DEFAULT_CONVERSION,
+    max_memory: int | None = None,
+) -> Dataset:
+    """Open an npz file.
+
+    Args:
+        path: holds images and labels of train, val and test in arrays called ``train_images``, ``train_labels`` and so on, as
+            MedMNIST's files do, or similarly, such as ``x_train`` and ``y_train``; val, test or all splits may be missing and
+            are drawn here. Images are (n, h, w), (n, h, w, c) or (n, c, h, w) with one or three channels, uint8 or other
+            numbers that are not negative; labels are numbers from 0, names, or one-hot rows. Optionally ``class_names``, an
+            array of text, which wins over MedMNIST's names, and ``groups``, or ``train_groups`` and so on.
+        seed: of splits that are drawn here.
+        groups: ``auto`` keeps the images of a group in one split, where the file has groups; ``none`` doesn't.
+        conversion: its white level becomes 255 in images that are not uint8. Without one it is that of
+            `nephros.data.images.input_conversion.default_white_level`: 1 for floats up to 1, 255 for other types up to 255, else
+            the file's brightest pixel.
+        max_memory: free host memory in bytes; None asks the system. Images larger than half of it are unpacked once to the
+            cache folder and memory-mapped.
+
+    Returns:
+        The three splits; grayscale images are (n, h, w). The split is ``official`` only where the file's MD5 is the
+        published one.
+
+    Raises:
+        FileError: the file is missing or damaged, its arrays can't be told apart, or its labels and images don't fit together.
+        InvalidArgument: `groups` is for folders.
+    """
+    if groups not in ("auto", "none"):
+        raise InvalidArgument("groups", groups, "auto or none for an npz file, which has no folders")
+    path = Path(path).expanduser().absolute()
+    max_bytes = available_memory() if max_memory is None else max_memory
+    with open_archive(path) as archive:
+        contents = _read_contents(path, archive, max_bytes)
+        class_names, info = contents.class_names, contents.info
+        assignment = assign_arrays(path, archive, contents.layout, contents.labels, class_names, seed, groups)
+        loader = ImageLoader(path, archive, checked_sha256(path), max_bytes)
+        stored = {split: loader.load(array) for split, array in contents.images.items()}
+        arrays = {array.name: stored[split] for split, array in contents.images.items()}
+        if conversion == DEFAULT_CONVERSION:
+            conversion = _stored_conversion(path, archive, max_bytes)
+        pixels = pixel_conversion(path, arrays, conversion)
+        splits = _make_splits(loader, contents, stored, assignment, pixels)
+    is_official = info is not None and _has_published_md5(path, info, contents)
+    notes = [] if contents.layout.is_complete else [assignment.rule]
+    notes += [*contents.notes, *pixels.details]
+    notes += [] if is_official or info is None else ["not the published file: its MD5 differs"]
+    split: Literal["official", "own"] = "official" if is_official else "own"
+    name, key = (info.name, info.key) if info else (path.stem, None)
+    provenance = Provenance(name, split, str(path), loader.sha256, key, "; ".join(notes), n_groups=assignment.n_groups)
+    task = info.task if info else ("binary-class" if len(class_names) == 2 else "multi-class")
+    warnings = [
+        *missing_class_warnings("val", splits["val"].labels, class_names),
+        *missing_class_warnings("test", splits["test"].labels, class_names),
+        *_unread_warnings(path, contents.layout),
+        *assignment.warnings,
+    ]
+    train, val, test = (splits[name] for name in SPLITS)
+    return Dataset(train, val, test, class_names, provenance, task, tuple(warnings), pixels.conversion)
+
+
+def _stored_conversion(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> InputConversion:
+    """Return how the images were made, as `nephros.prepare` writes it into its file."""
+    if f"{CONVERSION_ARRAY}.npy" not in archive.namelist():
+        return DEFAULT_CONVERSION
+    array = open_array(path, archive, CONVERSION_ARRAY)
+    with translate_read_errors(path, CONVERSION_ARRAY):
+        values = parse_json(str(read_small_array(path, archive, array, max_bytes)))
+        return InputConversion.from_dict(asdict(decode(InputConversion, values)))
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What a file holds, before its images are read. Images and labels are by split; "" stands for no split."""
+
+    layout: NpzLayout
+    images: dict[str, NpzArray]
+    labels: dict[str, NDArray[np.int64]]
+    class_names: tuple[str, ...]
+    info: MedMNISTInfo | None
+    """The MedMNIST data set that this is, if it is one."""
+    notes: tuple[str, ...]
+
+
+def _read_contents(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> _Contents:
+    """Read and check everything but the images and groups."""
+    names = [info.filename.removesuffix(".npy") for info in archive.infolist()]
+    if names and not any(info.filename.endswith(".npy") for info in archive.infolist()):
+        raise FileError(
+            path, f"{path} is a zip archive of other files, such as {names[0][:100]}; unpack it and give the folder."
+        )
+    layout = find_layout(path, names, lambda name: open_array(path, archive, name).shape)
+    images = {split: open_array(path, archive, name) for split, name in layout.images.items()}
+    label_arrays = {split: open_array(path, archive, name) for split, name in layout.labels.items()}
+    _check_shapes(path, images, label_arrays)
+    own_names = _own_class_names(path, archive, layout.class_names)
+    info = _named_medmnist(path, next(iter(images.values())))
+    stored = {array.name: read_small_array(path, archive, array, max_bytes) for array in label_arrays.values()}
+    decoded = decode_labels(path, stored, own_names, len(own_names or (info.class_names if info else ())))
+    if fault := class_name_fault(decoded.class_names):
+        raise FileError(path, f"{path}: {fault} among the labels; give each class a name of its own.")
+    labels = {split: decoded.labels[array.name] for split, array in label_arrays.items()}
+    if info and not _fits(info, own_names or decoded.class_names, labels):
+        info = None
+    class_names = own_names or decoded.class_names or _default_class_names(path, info, labels)
+    _check_labels(path, class_names, labels)
+    return _Contents(layout, images, labels, class_names, info, layout.notes + decoded.notes)
+
+
+def _check_shapes(path: Path, images: Mapping[str, NpzArray], labels: Mapping[str, NpzArray]) -> None:
+    """Check what the headers reveal: shapes and lengths, and that the splits agree."""
+    first: tuple[NpzArray, tuple[int, int, int]] | None = None
+    for split, array in images.items():
+        n_labels = labels[split].shape[0] if labels[split].shape else 0
+        shape = image_shape(path, array.name, array.shape, n_labels)
+        if array.shape[0] == 0:
+            raise FileError(path, f"{path}: {split or 'it'} has no images; every split needs some.")
+        if n_labels != array.shape[0]:
+            raise FileError(
+                path,
+                f"{path}: {labels[split].name} has shape {labels[split].shape} for {array.shape[0]} images; give one label per "
+                "image.",
+            )
+        first = first or (array, shape)
+        if shape[:2] != first[1][:2]:
+            sizes = [f"{name.name} is {height}x{width} pixels" for name, (height, width, _) in ((array, shape), first)]
+            raise FileError(path, f"{path}: {' and '.join(sizes)}; make them the same size.")
+        if shape[2] != first[1][2]:
+            raise FileError(
+                path,
+                f"{path}: {array.name} has {shape[2]} channels and {first[0].name} {first[1][2]}; make all images grayscale or "
+                "all of them color.",
+            )
+
+
+def _own_class_names(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[str, ...]:
+    """Return the class names that the file holds; none where it has no array of them."""
+    if not name:
+        return ()
+    array = open_array(path, archive, name)
+    if array.dtype.kind not in "US" or max(array.shape, default=0) != np.prod(array.shape):
+        raise FileError(path, f"{path}: {name} is {array.dtype} {array.shape}; it must be a list of strings.")
+    if array.member.file_size > MAX_NAMES_BYTES:
+        raise FileError(path, f"{path}: {name} has {array.member.file_size / 1e6:,.0f} MB; shorten the names.")
+    names = tuple(str(text) for text in decode_text(read_array(path, archive, array).reshape(-1)))
+    if fault := class_name_fault(names):
+        raise FileError(path, f"{path}: {fault} in {name}; give each class a name of its own.")
+    return names
+
+
+def _named_medmnist(path: Path, images: NpzArray) -> MedMNISTInfo | None:
+    """Return the MedMNIST data set that the file is named for, if its images have as many channels."""
+    info = MEDMNIST.get(re.sub(r"_\d+$", "", path.stem).lower())
+    channels = image_shape(path, images.name, images.shape, images.shape[0])[2]
+    return info if info and info.channels == channels else None
+
+
+def _fits(info: MedMNISTInfo, names: tuple[str, ...], labels: Mapping[str, NDArray[np.int64]]) -> bool:
+    """Return whether the labels, and the class names if the file has some, can be those of a MedMNIST data set."""
+    max_label = max(int(values.max()) for values in labels.values())
+    return max_label < len(info.class_names) and (not names or set(names) == set(info.class_names))
+
+
+def _has_published_md5(path: Path, info: MedMNISTInfo, contents: _Contents) -> bool:
+    shape = next(iter(contents.images.values())).shape
+    published_md5 = info.md5.get(shape[1]) if shape[1] == shape[2] else None
+    return published_md5 is not None and file_digest(path, "md5") == published_md5
+
+
+def _default_class_names(
+    path: Path, info: MedMNISTInfo | None, labels: Mapping[str, NDArray[np.int64]]
+) -> tuple[str, ...]:
+    """Return MedMNIST's class names, else "class 0" up to the highest label of all splits."""
+    if info:
+        return tuple(info.class_names)
+    return tuple(f"class {index}" for index in range(1 + _max_label(path, labels)))
+
+
+def _max_label(path: Path, labels: Mapping[str, NDArray[np.int64]]) -> int:
+    """Return the highest label of all splits; train must have every class, so that one stray label can't add a million."""
+    max_label = max(int(values.max()) for values in labels.values())
+    present = np.unique(next(iter(labels.values())))
+    if len(present) <= max_label:
+        missing_label = int(np.flatnonzero(np.append(present, -1) != np.arange(len(present) + 1))[0])
+        raise FileError(
+            path,
+            f"{path}: the labels go up to {max_label}, but class {missing_label} is missing from train; "
+            "every class needs training images.",
+        )
+    return max_label
+
+
+def _check_labels(path: Path, class_names: tuple[str, ...], labels: Mapping[str, NDArray[np.int64]]) -> None:
+    """Raise FileError for labels that can't be learned; the first are train's, or all."""
+    if len(class_names) < 2:
+        raise FileError(path, f"{path} has one class only; a classifier needs at least two.")
+    for split, values in labels.items():
+        if values.max() >= len(class_names):
+            raise FileError(
+                path,
+                f"{path}: {split}{'_' * bool(split)}labels has the label {values.max()}, but there are {len(class_names)} "
+                f"classes, 0 to {len(class_names) - 1}; correct the labels or class_names.",
+            )
+    counts = np.bincount(next(iter(labels.values())), minlength=len(class_names))
+    if missing_names := ", ".join(name for name, count in zip(class_names, counts, strict=True) if not count):
+        raise FileError(path, f"{path}: {missing_names} is missing from train; every class needs training images.")
+
+
+def _unread_warnings(path: Path, layout: NpzLayout) -> tuple[str, ...]:
+    """Return a warning that names arrays that seem to hold images or labels, but are not read."""
+    if not layout.unread:
+        return ()
+    return (f"{path} has arrays that are not read: {', '.join(layout.unread[:8])} ({len(layout.unread):,} in all).",)
+
+
+def _make_splits(
+    loader: ImageLoader,
+    contents: _Contents,
+    stored: Mapping[str, NDArray[Any]],
+    assignment: SplitAssignment,
+    pixels: PixelConversion,
+) -> dict[str, Split]:
+    """Return the three splits; images that stay as they are stored are not copied."""
+    splits, start = {}, 0
+    for source, array in contents.images.items():
+        labels = contents.labels[source]
+        index = assignment.index[start : start + len(labels)]
+        for number in np.unique(index).tolist():
+            rows = np.flatnonzero(index == number)
+            if len(rows) == len(index) and stored[source].dtype == np.uint8:
+                images = pixels.apply(stored[source])
+            else:
+                images = loader.convert(array, stored[source], rows, pixels.apply, repr(pixels))
+            splits[SPLITS[number]] = Split(images, labels[rows], assignment.groups_at(start + rows))
+        start += len(labels)
+    return splits

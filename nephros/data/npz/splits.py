@@ -1,0 +1,83 @@
+"""Splits and groups of the images of an npz file: as its arrays give them, or drawn here."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nephros.data.dataset import SPLITS
+from nephros.data.npz.arrays import open_array, read_small_array
+from nephros.data.npz.labels import decode_text
+from nephros.data.npz.layout import NpzLayout
+from nephros.data.split_names import DuplicateSplitError, find_splits
+from nephros.data.splitting import SplitAssignment, assign_splits
+from nephros.errors import FileError
+from nephros.text_tables import join_words
+
+
+def assign_arrays(
+    path: Path,
+    archive: zipfile.ZipFile,
+    layout: NpzLayout,
+    labels: Mapping[str, NDArray[np.int64]],
+    class_names: tuple[str, ...],
+    seed: int,
+    groups: str,
+) -> SplitAssignment:
+    """Assign the images of all arrays, one after the other, to splits."""
+    given = None
+    if layout.splits:
+        given = _read_splits(path, archive, layout.splits, len(labels[""]))
+    elif "" not in labels:
+        given = np.concatenate([np.full(len(values), SPLITS.index(split)) for split, values in labels.items()])
+    group_names: list[str] = []
+    for split, values in labels.items() if groups == "auto" else ():
+        name = layout.groups.get(split, "")
+        group_names += _read_groups(path, archive, name, len(values)) if name else [""] * len(values)
+    return assign_splits(
+        path,
+        np.concatenate(list(labels.values())),
+        class_names,
+        seed,
+        given=given,
+        given_by=f"its array {layout.splits}" if layout.splits else f"its arrays {join_words(layout.images.values())}",
+        groups=group_names,
+        group_source=f"the array {join_words(layout.groups.values())}" if layout.groups else "",
+    )
+
+
+def _read_splits(path: Path, archive: zipfile.ZipFile, name: str, n_images: int) -> NDArray[np.int64]:
+    """Return the split of each image, as an array of words says."""
+    values = _read_text(path, archive, name, n_images)
+    words, inverse = np.unique(np.char.lower(values), return_inverse=True)
+    try:
+        splits = {word: SPLITS.index(split) for split, word in find_splits(words.tolist()).items()}
+    except DuplicateSplitError as error:
+        raise FileError(path, f"{path}: in {name}, {error}; use the words train, val and test.") from error
+    if unknown := [str(word) for word in words if word not in splits]:
+        raise FileError(
+            path, f"{path}: {name} holds '{unknown[0][:80]}', but it must hold the words train, val and test."
+        )
+    return np.array([splits[word] for word in words.tolist()], dtype=np.int64)[inverse.reshape(-1)]
+
+
+def _read_groups(path: Path, archive: zipfile.ZipFile, name: str, n_images: int) -> list[str]:
+    """Return the group of each image; "" for one without a group."""
+    return [str(text).strip() for text in _read_text(path, archive, name, n_images)]
+
+
+def _read_text(path: Path, archive: zipfile.ZipFile, name: str, n_images: int) -> NDArray[np.str_]:
+    """Return an array of a word, or a whole number as text, per image."""
+    array = open_array(path, archive, name)
+    if array.dtype.kind not in "USiu" or array.shape not in ((n_images,), (n_images, 1)):
+        raise FileError(
+            path,
+            f"{path}: {name} is {array.dtype} {array.shape}; it must hold a word or a whole number for each of {n_images} "
+            "images.",
+        )
+    values = read_small_array(path, archive, array, 0).reshape(-1)
+    return decode_text(values) if values.dtype.kind in "US" else values.astype(np.str_)
