@@ -48,6 +48,10 @@ def load_safetensors(path: Path) -> tuple[InferenceModule, ModelCard]:
         if stored.header.get(DIGEST_KEY) not in (None, tensors_sha256(stored.tensors)):
             raise MalformedContent("it has changed since it was exported")
         card = card_from_json(stored.header["card"], path)
+        cells = card["input"]
+        described = InputSpec(cells["channels"], cells["height"], cells["width"], len(card["class_names"]))
+        if described != stored.input_spec:
+            raise MalformedContent("its network takes other cells, or tells other classes apart, than its card says")
         module = InferenceModule(build_stored_classifier(stored).eval(), card["network"]["tta_views"])
         n_classes, n_features = module.head.weight.shape
         shapes = ((n_features,), (n_features, n_features), (n_classes, n_features))

@@ -22,6 +22,7 @@ from nephros.errors import DivergedError, FileError, IncompatibleError
 from nephros.exporters.export import export
 from nephros.exporters.loading import load_predictor
 from nephros.exporters.onnx_export import embed_card
+from nephros.exporters.pretrained import open_pretrained
 from nephros.inference.bundled import bundled_file
 from nephros.inference.model_card import CARD_METADATA_KEY
 from nephros.models.serialization import tensors_sha256
@@ -406,6 +407,8 @@ def test_an_edited_safetensors_file_is_refused_though_its_digest_is_right(
     path = tmp_path / "model.safetensors"
     save_file(tensors, path, {"nephros": json.dumps(header)})
     assert_refused(path, cell, capsys)
+    with pytest.raises((FileError, DivergedError)):
+        open_pretrained(path)
 
 
 def test_the_error_says_what_kind_it_is(exported_model: Path, tmp_path: Path) -> None:
