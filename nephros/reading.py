@@ -1,4 +1,4 @@
-"""Reading files from outside: limits of size, strict JSON and YAML, values of the expected types, and one kind of error.
+"""Reading files from outside: limits of size, strict JSON, values of the expected types, and one kind of error.
 
 A reader puts all that may fail into one `file_errors` block, so that a damaged, foreign or forged file ends in one sentence,
 whatever a parser raises:
@@ -30,7 +30,6 @@ if typing.TYPE_CHECKING:
 
 MAX_CSV_BYTES = 1 << 28
 MAX_JSON_BYTES = 1 << 25
-MAX_YAML_BYTES = 1 << 16
 """Larger files are refused before they are parsed: parsed values take many times the space of their text."""
 MAX_INTEGER = 2**63
 _SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -111,55 +110,8 @@ def _to_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise MalformedContent(f"'{_shorten(next(key for key in keys if keys.count(key) > 1))}' appears twice")
+        raise MalformedContent(f"'{shorten(next(key for key in keys if keys.count(key) > 1))}' appears twice")
     return values
-
-
-def parse_yaml(text: str) -> Any:
-    """Return the value of a YAML text of plain values; MalformedContent for repeated keys, huge numbers or too many values."""
-    import yaml
-
-    from nephros.yaml_values import MAX_YAML_VALUES, count_values
-
-    try:
-        loader = _strict_loader()(text)
-        root = loader.get_single_node()
-        if root is not None and count_values(root) > MAX_YAML_VALUES:
-            raise MalformedContent(
-                f"it stands for more than {MAX_YAML_VALUES:,} values, each alias (*name) counted with all that it stands for"
-            )
-        return None if root is None else loader.construct_document(root)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise MalformedContent(f"it is not YAML text{f', see line {mark.line + 1}' if mark else ''}") from None
-    except yaml.YAMLError:
-        raise MalformedContent("it is not YAML text") from None
-    except ValueError as error:  # a date such as 2026-13-45, or a number of 5,000 digits
-        if isinstance(error, MalformedContent):
-            raise
-        raise MalformedContent("a date or a number in it is impossible") from None
-
-
-@functools.cache
-def _strict_loader() -> Any:
-    """Return YAML's safe loader without repeated keys, whose first value would be lost silently, and without huge numbers."""
-    import yaml
-
-    class StrictLoader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            if repeated := [key for i, key in enumerate(keys) if key in keys[:i]]:
-                raise MalformedContent(f"'{_shorten(repeated[0])}' appears twice, see line {node.start_mark.line + 1}")
-            return super().construct_mapping(node, deep)
-
-        def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-            number: int = super().construct_yaml_int(node)
-            if abs(number) > MAX_INTEGER:  # Python doesn't even write one of more than 4,300 digits
-                raise MalformedContent(f"it holds a whole number beyond 2^63, see line {node.start_mark.line + 1}")
-            return number
-
-    StrictLoader.add_constructor("tag:yaml.org,2002:int", StrictLoader.construct_yaml_int)
-    return StrictLoader
 
 
 def read_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
@@ -244,7 +196,7 @@ def _decode_dataclass(expected: Any, value: Any, name: str) -> Any:
     values = _as_mapping(value, name)
     hints = _type_hints(expected)
     if unknown := sorted(set(values) - set(fields)):
-        raise MalformedContent(f"'{_shorten(_join(name, unknown[0]))}' is unknown to this version of nephros")
+        raise MalformedContent(f"'{shorten(_join(name, unknown[0]))}' is unknown to this version of nephros")
     for key, field in fields.items():
         has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         if key not in values and not has_default:
@@ -314,11 +266,11 @@ def _wrong(name: str, value: Any, expected: str) -> MalformedContent:
 
 
 def _not_allowed(name: str, value: Any, expected: str) -> str:
-    subject = f"'{_shorten(name)}'" if name else "it"
-    return f"{subject} is {_shorten(value)}, but it must be {expected}"
+    subject = f"'{shorten(name)}'" if name else "it"
+    return f"{subject} is {shorten(value)}, but it must be {expected}"
 
 
-def _shorten(value: Any, length: int = 60) -> str:
+def shorten(value: Any, length: int = 60) -> str:
     """Return a value as text of limited length; numbers of thousands of digits, which Python doesn't write, are described."""
     if isinstance(value, dict):
         return "a mapping"

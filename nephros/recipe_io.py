@@ -13,8 +13,9 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from nephros.errors import FileError, InvalidArgument, NephrosError, UnknownName, did_you_mean
 from nephros.presets import RECIPES
-from nephros.reading import MAX_YAML_BYTES, file_errors, parse_yaml, read_text
+from nephros.reading import file_errors, read_text
 from nephros.recipe import Recipe
+from nephros.yaml_values import MAX_YAML_BYTES, parse_yaml
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 

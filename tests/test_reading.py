@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from nephros.errors import DivergedError, FileError, InvalidArgument
-from nephros.reading import MalformedContent, decode, file_errors, parse_json, parse_yaml, read_arrays, read_text
+from nephros.reading import MalformedContent, decode, file_errors, parse_json, read_arrays, read_text
+from nephros.yaml_values import parse_yaml
 
 
 class Place(TypedDict):

@@ -10,11 +10,10 @@ import pytest
 
 from nephros.errors import FileError
 from nephros.presets import RECIPES
-from nephros.reading import MAX_YAML_BYTES, parse_yaml
 from nephros.recipe import to_yaml
 from nephros.recipe_io import read_recipe
 from nephros.tuning.space import read_space
-from nephros.yaml_values import MAX_YAML_VALUES
+from nephros.yaml_values import MAX_YAML_BYTES, MAX_YAML_VALUES, parse_yaml
 
 
 def _nested_aliases() -> str:

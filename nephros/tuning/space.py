@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from nephros.errors import InvalidArgument, NephrosError, did_you_mean
-from nephros.reading import MAX_YAML_BYTES, file_errors, parse_yaml, read_text
+from nephros.reading import file_errors, read_text
 from nephros.recipe import Recipe
 from nephros.recipe_io import apply_overrides, field_names, recipe_from_dict
+from nephros.yaml_values import MAX_YAML_BYTES, parse_yaml
 
 NOT_SEARCHABLE = {
     "classical": "a classical baseline's, which tries its own combinations",
