@@ -10,6 +10,9 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 # Fast and slow tests run in parallel, a worker per core; tests of one file stay together (tests/conftest.py).
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
+# Compiled tests are kept between runs, whatever the environment says: compiling them takes each worker five seconds.
+export PYTHONDONTWRITEBYTECODE :=
+
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 

@@ -88,6 +88,7 @@ BAD_TEXTS: dict[str, bytes | str] = {
 """What a recipe file holds, by name."""
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("content", BAD_TEXTS.values(), ids=BAD_TEXTS)
 def test_a_file_that_is_no_recipe_ends_in_one_sentence(
     content: bytes | str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch

@@ -42,6 +42,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", BOMBS)
 @pytest.mark.parametrize("reader", ["recipe", "space"])
 def test_aliases_are_counted_before_they_cost_memory(name: str, reader: str, tmp_path: Path) -> None:
@@ -70,6 +71,7 @@ def test_large_files_are_not_parsed(reader: str, tmp_path: Path) -> None:
     assert excinfo.value.path == file
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "value", ["9" * 6000, "0x" + "F" * 5000, ":".join(["59"] * 5000), "[" * 3000 + "]" * 3000, "2020-13-45"]
 )

@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(rows=st.lists(st.lists(CELLS, max_size=5), max_size=6), delimiter=st.sampled_from(",;\t|"), as_is=st.booleans())
 def test_tables_of_any_cells_are_read_or_refused(
     folder: Path, rows: list[list[str]], delimiter: str, as_is: bool
@@ -71,7 +71,7 @@ def test_tables_of_any_cells_are_read_or_refused(
     assert_one_sentence(lambda: open_folder(path))
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=200))
 def test_tables_of_any_bytes_are_read_or_refused(folder: Path, data: bytes) -> None:
     path = folder / "bytes.csv"
@@ -79,7 +79,7 @@ def test_tables_of_any_bytes_are_read_or_refused(folder: Path, data: bytes) -> N
     assert_one_sentence(lambda: read_label_table(path))
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     hnp.arrays(
         hnp.scalar_dtypes() | hnp.byte_string_dtypes(max_len=3) | hnp.unicode_string_dtypes(max_len=3),
@@ -96,7 +96,7 @@ def test_labels_of_any_type_are_numbers_from_0_or_refused(values: Any, class_nam
             assert labels.min() >= 0
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.lists(NAMES, max_size=8, unique=True))
 def test_arrays_of_any_names_have_a_layout_or_are_refused(names: list[str]) -> None:
     assert set(find_image_arrays(names, lambda _: (3, 4, 4))) <= set(names)

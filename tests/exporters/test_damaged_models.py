@@ -184,6 +184,7 @@ def write_onnx(path: Path, model: Any, card: str) -> Path:
     return path
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("edit", CARD_EDITS.values(), ids=CARD_EDITS)
 def test_an_edited_card_is_refused(
     edit: Edit, exported_model: Path, cell: Path, tmp_path: Path, capsys: Capture
@@ -329,6 +330,7 @@ GRAPH_EDITS: dict[str, Edit] = {
 }
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("edit", GRAPH_EDITS.values(), ids=GRAPH_EDITS)
 @pytest.mark.parametrize("with_interface", [True, False])
 def test_an_edited_graph_is_refused_though_its_digest_is_right(
@@ -395,6 +397,7 @@ PACKAGE_EDITS: dict[str, HeaderEdit] = {
 }
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("edit", PACKAGE_EDITS.values(), ids=PACKAGE_EDITS)
 def test_an_edited_safetensors_file_is_refused_though_its_digest_is_right(
     edit: HeaderEdit, packaged: Path, cell: Path, tmp_path: Path, capsys: Capture

@@ -179,6 +179,7 @@ CLAIMS: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("case", CLAIMS)
 def test_claims_of_a_card_are_refused_before_they_cost_memory(case: str, exported_model: Path, tmp_path: Path) -> None:
     model = onnx.load(exported_model)
@@ -211,6 +212,7 @@ HEADER_CLAIMS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("case", HEADER_CLAIMS)
 @pytest.mark.parametrize("kind", ["export", "weights"])
 def test_claims_of_a_header_are_compared_with_the_tensors_first(

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from nephros.data.load import load
@@ -42,6 +43,7 @@ def figure_heights(root: Path) -> dict[str, int]:
     return heights
 
 
+@pytest.mark.slow
 def test_a_runs_report_adds_explanations_to_its_errors(run_folder: RunFolder, cells_npz: Path, tmp_path: Path) -> None:
     dataset = load(cells_npz)
     explained = Path(shutil.copytree(run_folder.root, tmp_path / "explained"))

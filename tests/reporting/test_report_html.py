@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from nephros.data.dataset import Dataset
 from nephros.errors import FileError, IncompleteError
 from nephros.evaluation.scoring import Evaluation
+from nephros.reporting.plots import classification
+from nephros.reporting.run import run_figures
 from nephros.reporting.run.page import write_report
 from nephros.runs import RunFolder
 from nephros.workflows.report import report
@@ -88,12 +90,15 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make figures without drawing them, which would take a minute: for tests of the text around them."""
+    """Leave the figures blank, which would take a minute: for tests of the text around them."""
 
     def blank(figure: Figure, png_file: Path, alt: str) -> Markup:
         return Markup(f'<svg role="img" aria-label="{escape(alt)}"></svg>')
 
     monkeypatch.setattr("nephros.reporting.run.run_figures.save_figure", blank)
+    for module in (run_figures, classification):
+        for name in [name for name in vars(module) if name.startswith("plot_")]:
+            monkeypatch.setattr(module, name, lambda *_args: Figure())
 
 
 def page_of(run: tuple[RunFolder, Dataset], **options: Any) -> Page:

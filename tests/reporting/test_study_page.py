@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from nephros.data.dataset import ProvenanceRecord
+from nephros.reporting.study import page
 from nephros.reporting.study.page import write_study_report
 from nephros.tuning.study_state import StudyState
 from tests.reporting.study_simulator import BEST_METRICS, SimulationConfig, simulate
@@ -28,12 +29,14 @@ def few_shuffles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Create figures without drawing them."""
+    """Leave the figures blank."""
 
     def blank(figure: Figure, png_file: Path, alt: str) -> Markup:
         return Markup(f'<svg role="img" aria-label="{escape(alt)}"></svg>')
 
     monkeypatch.setattr("nephros.reporting.study.page.save_figure", blank)
+    for name in [name for name in vars(page) if name.startswith("plot_")]:
+        monkeypatch.setattr(page, name, lambda *_args: Figure())
 
 
 def test_a_finished_study_has_every_section_and_figure_and_fetches_nothing(tmp_path: Path) -> None:
@@ -191,6 +194,7 @@ def test_names_and_errors_are_escaped(tmp_path: Path) -> None:
     assert """nephros train --from-study 'a <b>'"'"'$x$'""" in page.text
 
 
+@pytest.mark.slow
 def test_equal_states_give_equal_bytes(tmp_path: Path) -> None:
     def written_files(folder: Path) -> dict[str, bytes]:
         study_state = simulate(SimulationConfig(max_epochs=9, fail_rate=0.1))

@@ -29,7 +29,7 @@ def test_statuses_of_the_posters_bracket() -> None:
 @pytest.mark.parametrize("metric", ["val_accuracy", "val_loss"])
 @pytest.mark.parametrize("epochs", [40, 150, None])
 def test_the_first_rank_is_the_studys_best_at_every_stage(metric: str, epochs: int | None) -> None:
-    for seed in range(5):
+    for seed in range(2):
         view = StudyView(
             simulate(SimulationConfig(metric=metric, fail_rate=0.1, early_stop_rate=0.2, seed=seed), epochs)
         )

@@ -62,6 +62,7 @@ def test_all_links_and_routes_stay_below_the_prefix(prefixed_server: LiveServer,
     assert 'path="/predict",status="200"' in prefixed_server.request("GET", "/metrics")[2].decode()
 
 
+@pytest.mark.slow
 def test_a_prefix_may_be_called_as_a_route_is(exported_model: Path) -> None:
     with (
         run_server(["--root-path", "/api", "--model", exported_model, "--reference-data", "none"]) as server,
@@ -72,6 +73,7 @@ def test_a_prefix_may_be_called_as_a_route_is(exported_model: Path) -> None:
         assert _get(f"{address}/version")[0] == 200
 
 
+@pytest.mark.slow
 def test_the_token_s_cookie_and_address_have_the_prefix(exported_model: Path) -> None:
     args = ["--root-path", "/nephros", "--token", "secret", "--model", exported_model, "--reference-data", "none"]
     with run_server(args) as server:

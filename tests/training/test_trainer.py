@@ -105,7 +105,7 @@ def _uninterrupted(name: str) -> Trainer:
 
 
 @pytest.mark.parametrize("name", RESUMED)
-@pytest.mark.parametrize("stop", [1, 3])
+@pytest.mark.parametrize("stop", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(name: str, stop: int, tmp_path: Path) -> None:
     uninterrupted, dataset = _uninterrupted(name), squares_dataset(n=56)
     recipe = uninterrupted.recipe
@@ -142,7 +142,9 @@ def test_training_in_chunks_gives_the_same_weights(tiny_dataset: Dataset) -> Non
 
 
 def test_best_keeps_the_best_epoch_and_early_stopping_ends_the_run(tiny_dataset: Dataset) -> None:
-    recipe = dataclasses.replace(POSTER, epochs=40, checkpoint="best", metric="val_loss", early_stopping_patience=2)
+    recipe = dataclasses.replace(
+        POSTER, epochs=40, batch_size=25, checkpoint="best", metric="val_loss", early_stopping_patience=2
+    )
     trainer = _run(recipe, tiny_dataset)
     losses = [row.val_loss for row in trainer.history]
     best = int(np.argmin(losses)) + 1

@@ -41,6 +41,7 @@ def recipe_value(recipe: Recipe, key: str) -> Any:
     return value[name] if name else value
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", NETWORK_RECIPES)
 def test_every_recipe_has_a_space_whose_corners_are_recipes(name: str, device: str) -> None:

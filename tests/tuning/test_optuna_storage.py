@@ -18,6 +18,7 @@ from nephros.tuning.optuna_storage import StudyStorage, WriteBehindQueue
 from tests.tuning.conftest import SmallStudy, reproducible_part
 
 
+@pytest.mark.slow
 def test_a_full_disk_under_the_database_stops_the_study_and_damages_nothing(
     cells: Dataset, reference: Callable[[int], SmallStudy], tmp_path: Path
 ) -> None:

@@ -145,13 +145,16 @@ def test_tpe_learns_from_earlier_brackets_and_survives_interruption(cells: Datas
 @pytest.mark.parametrize(
     "recipe",
     [
-        RECIPE,
+        pytest.param(RECIPE, marks=pytest.mark.slow),
         dataclasses.replace(RECIPE, schedule=LRScheduleConfig(name="linear", warmup=0.2), ema_decay=0.9),
-        dataclasses.replace(
-            RECIPE,
-            model=ModelConfig(network="poster", base_channels=2, dropout=0.4),
-            schedule=LRScheduleConfig(name="plateau", patience=0, factor=0.5),
-            last_batch="balanced",
+        pytest.param(
+            dataclasses.replace(
+                RECIPE,
+                model=ModelConfig(network="poster", base_channels=2, dropout=0.4),
+                schedule=LRScheduleConfig(name="plateau", patience=0, factor=0.5),
+                last_batch="balanced",
+            ),
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["constant", "linear", "plateau"],
@@ -352,6 +355,7 @@ def test_checkpoints_of_another_study_are_ignored(cells: Dataset, reference_stat
     assert reproducible_part(SmallStudy(tmp_path, cells).run()) == reproducible_part(reference_state)
 
 
+@pytest.mark.slow
 def test_the_checkpoint_field_may_be_searched(cells: Dataset, tmp_path: Path) -> None:
     space = {"checkpoint": ["best", "last"], "optimizer.lr": {"low": 0.01, "high": 0.9, "log": True}}
     study_state = SmallStudy(tmp_path, cells, space=space, brackets="s=0", max_epochs=8, seed=2).run()

@@ -76,6 +76,7 @@ BROKEN_JSON: dict[str, bytes] = {
 }
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("content", BROKEN_JSON.values(), ids=BROKEN_JSON)
 @pytest.mark.parametrize("file", ["run.json", "val/metrics.json", "recipe.yaml", "history.csv"])
 def test_a_file_of_something_else_is_named(file: str, content: bytes, run: Path, capsys: Capture) -> None:
@@ -83,6 +84,7 @@ def test_a_file_of_something_else_is_named(file: str, content: bytes, run: Path,
     assert_refused(run, file.split("/")[-1], capsys, "report")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", ["folder", "pipe", "loop"])
 @pytest.mark.parametrize(
     ("file", "command"),
@@ -173,6 +175,7 @@ RUN_JSON_EDITS: dict[str, Edit] = {
 }
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("edit", RUN_JSON_EDITS.values(), ids=RUN_JSON_EDITS)
 def test_an_edited_run_json_is_refused(edit: Edit, run: Path, capsys: Capture) -> None:
     edit_json(run / "run.json", edit)
@@ -225,6 +228,7 @@ METRICS_EDITS: dict[str, Edit] = {
 }
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("edit", METRICS_EDITS.values(), ids=METRICS_EDITS)
 def test_edited_metrics_are_refused(edit: Edit, run: Path, capsys: Capture) -> None:
     edit_json(run / "val" / "metrics.json", edit)
@@ -267,6 +271,7 @@ PREDICTIONS_EDITS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("edit", PREDICTIONS_EDITS.values(), ids=PREDICTIONS_EDITS)
 def test_edited_predictions_are_refused(edit: Edit, run: Path, capsys: Capture) -> None:
     edit_predictions(run, **edit(predictions(run)))
@@ -414,6 +419,7 @@ WEIGHTS_EDITS: dict[str, Edit] = {
 }
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("edit", WEIGHTS_EDITS.values(), ids=WEIGHTS_EDITS)
 def test_edited_weights_are_refused(edit: Edit, run: Path, capsys: Capture) -> None:
     path = run / "weights.safetensors"
@@ -519,6 +525,7 @@ CHECKPOINT_EDITS: dict[str, Edit] = {
 }
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("edit", CHECKPOINT_EDITS.values(), ids=CHECKPOINT_EDITS)
 def test_an_edited_checkpoint_is_refused(
     edit: Edit, run: Path, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -195,6 +195,7 @@ DATABASES: dict[str, Callable[[Path], Any]] = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("write", DATABASES.values(), ids=DATABASES)
 def test_a_database_of_something_else_is_refused_and_left_alone(
     write: Callable[[Path], Any], study: Path, capsys: Capture
@@ -269,6 +270,7 @@ VALUES = {
 """Table, column, new value and condition."""
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(("table", "column", "value", "where"), VALUES.values(), ids=VALUES)
 def test_an_edited_database_is_refused(
     table: str, column: str, value: str, where: str, study: Path, capsys: Capture
@@ -337,6 +339,7 @@ def whole_study(tmp_path_factory: pytest.TempPathFactory) -> StudyState:
     return SmallStudy(tmp_path_factory.mktemp("whole"), squares_dataset(n=96), brackets="s=1").run()
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("write", CHECKPOINTS.values(), ids=CHECKPOINTS)
 def test_a_damaged_checkpoint_costs_its_configuration_nothing_but_time(
     write: Callable[[Path], Any], whole_study: StudyState, tmp_path: Path

@@ -90,6 +90,7 @@ def test_a_damaged_file_of_held_out_predictions_is_one_sentence(head_run: RunFol
         path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_the_best_of_all_methods_is_kept(
     run_folder: RunFolder, three_classes: Path, tmp_path: Path, few_steps: None
 ) -> None:
@@ -103,7 +104,9 @@ def test_the_best_of_all_methods_is_kept(
     assert len(result.recalls) == 3
 
 
-@pytest.mark.parametrize("method", ["last-stage", "network", "scratch"])
+@pytest.mark.parametrize(
+    "method", ["last-stage", *(pytest.param(method, marks=pytest.mark.slow) for method in ("network", "scratch"))]
+)
 def test_each_trained_method_becomes_a_run(
     method: str, run_folder: RunFolder, three_classes: Path, tmp_path: Path, few_steps: None
 ) -> None:

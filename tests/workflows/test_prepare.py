@@ -374,7 +374,7 @@ def test_other_kinds_of_stacks_are_prepared(kind: str, stack: Path, capsys: Capt
         assert metadata["voxel_size_source"] == "file metadata"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     which=st.sampled_from(["stack.tif", "mask.tif"]),
     changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=5),

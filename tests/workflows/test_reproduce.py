@@ -196,6 +196,7 @@ def test_tables_of_shortened_runs_are_written_beside_the_runs(
     assert not Path("results").exists()
 
 
+@pytest.mark.slow
 def test_the_labels_plan_takes_the_same_steps_on_fewer_images(npz: Path, tmp_path: Path) -> None:
     plan = labels_plan(165_380)
     for row in plan:

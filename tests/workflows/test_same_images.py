@@ -274,6 +274,7 @@ def test_a_damaged_conversion_is_an_error_of_its_file(conversion: Any, deep_run:
     assert "run.json" in str(exc_info.value)
 
 
+@pytest.mark.slow
 def test_the_command_line_chooses_levels_and_planes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = fill(
         tmp_path / "cells",

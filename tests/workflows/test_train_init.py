@@ -89,7 +89,7 @@ def test_reordered_classes_keep_their_rows_of_the_head(run_folder: RunFolder, tm
     torch.testing.assert_close(_state(folder)[head], _state(run_folder)[head].flip(0), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["run", "safetensors"])
+@pytest.mark.parametrize("kind", ["run", pytest.param("safetensors", marks=pytest.mark.slow)])
 def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(
     kind: str, run_folder: RunFolder, three_classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
