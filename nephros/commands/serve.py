@@ -60,6 +60,18 @@ def serve(argv: list[str]) -> int:
         "(default: TissueMNIST if it is on this machine)",
         metavar="DATA",
     )
+    parser.option(
+        "max-pixels",
+        "pixels that the files of a request may have when decoded; /predict/batch takes 2.5 times as many (default: 100000000)",
+        int,
+    )
+    parser.option(
+        "decode-timeout",
+        "seconds for which the unusual files of a request, such as those of many pages or scans, are decoded before they get an "
+        "error; /predict/batch takes 15 times as long (default: 20)",
+        float,
+        metavar="SECONDS",
+    )
     options = parser.parse_argv(argv)
     with _exit_on_sigterm():
         with require_extra(

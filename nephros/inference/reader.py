@@ -16,6 +16,7 @@ from nephros.data.folders.voxel_table import VoxelTable
 from nephros.data.images.decoded_image import DecodedImage
 from nephros.data.images.decoder import ImageDecoder
 from nephros.data.images.decoding import strict_pillow_warnings
+from nephros.data.images.decoding_cost import claimed_pixels
 from nephros.data.images.input_conversion import (
     DEFAULT_CONVERSION,
     CellShape,
@@ -39,7 +40,8 @@ MAX_CELL_CHANNELS = 8
 """Channels up to which the pages of a file that calls them so are channels of one cell, and not cells."""
 _SHALLOW_NOTE = "8-bit pixels taken as they are, although the training images had more bits"
 SizeCheck = Callable[[object, int, int], None]
-"""Called with a file's name, the number of cells about to be read from it, and the pixels of each; raises to refuse them."""
+"""Called with a file's name, the number of cells about to be read from it, and the pixels of each; raises to refuse them. Before
+anything of a file is decoded, it is called with 0 cells and the pixels that the file claims."""
 CellBatch = tuple[NDArray[np.int64], NDArray[np.uint8]]
 """Rows (b,), and their cells (b, h, w) or (b, h, w, c) uint8."""
 
@@ -78,7 +80,7 @@ class CellReader:
             shape: the model's input shape: channels (1 or 3), height, width.
             white_level: pixel value that becomes 255 in images of more than 8 bits; None takes that of `conversion` or, where it
                 has none, the brightest pixel of all inputs.
-            check_size: called before cells are read; by then the first page of a file has been decoded.
+            check_size: called before cells are read.
             stack_options: channel, image and voxel size of stacks whose files leave them open.
             conversion: how the model's training images were converted.
             channel: plane to take from images of several, from 0; None takes that of `conversion`.
@@ -165,6 +167,7 @@ class CellReader:
             if data is None:
                 yield from self._read_stack(item)
                 return
+            self._check_size(item, 0, claimed_pixels(data))
             channel = self._channel_page(item, name, data)
             for image in self._decoder.decode_pages(item, data):
                 if channel is not None and page != channel:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from nephros.errors import NephrosError
@@ -81,7 +81,7 @@ class WorkerPool:
 
     def run(
         self, function: Callable[..., Iterable[Any]], *args: Any, budget: TimeBudget, wait_s: float | None = None
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """Call a function of this package in a worker, and yield what it yields.
 
         Arguments and items are values that `nephros.isolation.messages` can send. A consumer that stops early stops the worker.

@@ -11,7 +11,7 @@ from typing import IO, Literal
 
 from PIL import Image
 
-from nephros.data.images.decoding import PILLOW_FORMATS, strict_pillow_warnings
+from nephros.data.images.decoding import MAX_PAGES, PILLOW_FORMATS, strict_pillow_warnings
 from nephros.data.images.tiff_decoding import first_page_tags, open_tags
 from nephros.data.images.tiff_description import (
     TAG_DESCRIPTION,
@@ -22,6 +22,7 @@ from nephros.data.images.tiff_description import (
     is_nucleus_page,
     is_ome,
 )
+from nephros.data.images.tiff_directories import walk_directories, walk_file
 from nephros.data.input_files import TIFF_MAGIC, InputFile, read_bytes
 from nephros.microscopy.ome import companion_text
 from nephros.microscopy.sequence import image_names, names_are_numbered, names_mark_slices
@@ -39,17 +40,20 @@ def read_bytes_unless_stack(path: InputFile) -> bytes | None:
     """Return a file's bytes, or None where it is a stack, or a folder. Of a large stack only the headers are read.
 
     Raises:
-        FileError: as `nephros.data.input_files.read_bytes`.
+        FileError: as `nephros.data.input_files.read_bytes`, or a TIFF file's tags claim more than the file holds.
     """
     disk_path = path if isinstance(path, Path) else None
     if disk_path and disk_path.is_dir():
         return None
     with contextlib.suppress(OSError, ValueError):  # read_bytes reports what is wrong
         if disk_path and disk_path.stat().st_size > HEADER_FIRST_BYTES:
+            walk_file(disk_path, MAX_PAGES, first_pages=_MAX_PAGES_CHECKED)
             with disk_path.open("rb") as file:
                 if is_stack(file, disk_path):
                     return None
     data = read_bytes(path)
+    if data.startswith(TIFF_MAGIC):  # libraries read whatever tags claim
+        walk_directories(path, data, MAX_PAGES, first_pages=_MAX_PAGES_CHECKED)
     return None if data.startswith(TIFF_MAGIC) and is_stack(io.BytesIO(data), disk_path) else data
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import mmap
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nephros.data.images.tiff_directories import walk_directories
+from nephros.data.images.tiff_directories import walk_file
 from nephros.errors import FileError, InvalidArgument, NephrosError, require_extra
 from nephros.microscopy.ome import DeclaredImage, read_ome
 
@@ -112,13 +111,7 @@ def open_series(path: Path, image: int | None) -> Iterator[OpenSeries]:
 
 def _check_directories(path: Path) -> None:
     """Raise FileError for a file whose directories claim more than it holds, or form a circle, which tifffile never leaves."""
-    with (
-        open(path, "rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        memoryview(content) as view,
-    ):
-        is_circular = walk_directories(path, view, _MAX_PAGES).is_circular
-    if is_circular:
+    if walk_file(path, _MAX_PAGES).is_circular:
         raise FileError(path, f"{path} is damaged: a page leads back to an earlier one; copy it again from its source.")
 
 

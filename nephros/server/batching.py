@@ -16,18 +16,37 @@ from numpy.typing import NDArray
 from nephros.inference.predictor import PredictionBatch
 from nephros.server.limits import RequestRejected
 
-MAX_BATCH = 256
-"""Cells per call; a request submits its cells in chunks of at most this size."""
+MIN_BATCH, MAX_BATCH = 8, 256
+"""Cells per call, which follow from the network's speed; a request submits its cells in chunks of at most the larger number."""
+TARGET_CALL_S = 0.1
+"""Seconds that a call shall take: a single cell waits for the call under way when it arrives."""
 MAX_DELAY_S = 0.002
 """Seconds that cells wait for more cells while other requests are being read."""
+SMALL_JOB_CELLS = 16
+"""Cells up to which a job may overtake larger ones; between two calls for small jobs, there is one for the others."""
 MAX_QUEUE_LENGTH = 512
 """Chunks that may wait; a request has one in the queue at a time."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     cells: NDArray[np.uint8]
+    """Those that are not predicted yet."""
     future: Future[PredictionBatch] = field(default_factory=Future)
+    parts: list[PredictionBatch] = field(default_factory=list)
+    is_running: bool = False
+
+    def start(self) -> bool:
+        """Return whether the job is to be done: it has been started, or it has not been cancelled."""
+        self.is_running = self.is_running or self.future.set_running_or_notify_cancel()
+        return self.is_running
+
+    def add(self, predictions: PredictionBatch) -> None:
+        """Add the predictions of the next cells; after the last, complete the future."""
+        self.parts.append(predictions)
+        self.cells = self.cells[len(predictions) :]
+        if not len(self.cells):
+            self.future.set_result(_join(self.parts))
 
 
 class Batcher:
@@ -51,6 +70,9 @@ class Batcher:
         self._queue: deque[_Job] = deque()
         self._condition = threading.Condition()
         self._n_expected = 0
+        self._large_waited = False
+        self.max_batch = MIN_BATCH
+        """Cells of the next call, at most."""
         self._closed = False
         self.n_calls = self.n_cells = 0
         """Calls of the network so far, and the cells in them."""
@@ -98,46 +120,84 @@ class Batcher:
             self._condition.notify()
         self._thread.join()
         for job in self._queue:
-            if job.future.set_running_or_notify_cancel():
+            if job.start():
                 job.future.set_exception(_shutting_down())
 
     def _run(self) -> None:
         while jobs := self._next_batch():
-            active = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+            active = [(job, n_cells) for job, n_cells in jobs if job.start()]
             if not active:
                 continue
+            start = time.monotonic()
             try:
-                predictions = self._predict(np.concatenate([job.cells for job in active]))
+                predictions = self._predict(np.concatenate([job.cells[:n_cells] for job, n_cells in active]))
             except Exception as error:  # any error of the runtime goes to those who wait; the thread goes on
-                for job in active:
+                for job, _ in active:
                     job.future.set_exception(error)
                 continue
+            self._adapt_size(len(predictions), time.monotonic() - start)
             self.n_calls += 1
             self.n_cells += len(predictions)
-            start = 0
-            for job in active:
-                job.future.set_result(predictions[start : start + len(job.cells)])
-                start += len(job.cells)
+            position = 0
+            for job, n_cells in active:
+                job.add(predictions[position : position + n_cells])
+                position += n_cells
+            with self._condition:  # what is left of a job waits behind the others
+                self._queue += [job for job, _ in active if len(job.cells)]
 
-    def _next_batch(self) -> list[_Job]:
-        """Return the jobs of the next call; an empty list once the batcher is closed."""
+    def _adapt_size(self, n_cells: int, seconds: float) -> None:
+        """Let the next calls have as many cells as take the target time, going by a call that was not too small to tell."""
+        if n_cells >= MIN_BATCH:
+            self.max_batch = round(
+                min(max(n_cells * TARGET_CALL_S / max(seconds, 1e-6), MIN_BATCH, self.max_batch / 2), MAX_BATCH)
+            )
+
+    def _next_batch(self) -> list[tuple[_Job, int]]:
+        """Return the jobs of the next call, and how many cells of each it takes; an empty list once the batcher is closed."""
         with self._condition:
             while not self._queue and not self._closed:
                 self._condition.wait()
             if self._closed:
                 return []
             if not self._dynamic_batching:
-                return [self._queue.popleft()]
+                job = self._queue.popleft()
+                return [(job, len(job.cells))]
             deadline = time.monotonic() + MAX_DELAY_S
-            while self._n_expected and sum(len(job.cells) for job in self._queue) < MAX_BATCH:
+            while self._n_expected and sum(len(job.cells) for job in self._queue) < self.max_batch:
                 if (remaining := deadline - time.monotonic()) <= 0:
                     break
                 self._condition.wait(remaining)
-            batch = [self._queue.popleft()]
-            n_cells = len(batch[0].cells)
-            while self._queue and (n_cells := n_cells + len(self._queue[0].cells)) <= MAX_BATCH:
-                batch.append(self._queue.popleft())
+            self._bring_small_jobs_forward()
+            batch: list[tuple[_Job, int]] = []
+            n_left = self.max_batch
+            while self._queue and n_left:
+                job = self._queue.popleft()
+                batch.append((job, min(n_left, len(job.cells))))
+                n_left -= batch[-1][1]
             return batch
+
+    def _bring_small_jobs_forward(self) -> None:
+        """Order the queue so that a few cells don't wait for the many of other requests, nor these for ever."""
+        small = [job for job in self._queue if len(job.cells) <= SMALL_JOB_CELLS]
+        large = [job for job in self._queue if len(job.cells) > SMALL_JOB_CELLS]
+        small_first = bool(small) and not (large and self._large_waited)
+        self._large_waited = small_first and bool(large)
+        self._queue = deque(small + large if small_first else large + small)
+
+
+def _join(parts: list[PredictionBatch]) -> PredictionBatch:
+    """Return the predictions of several calls as one."""
+    if len(parts) == 1:
+        return parts[0]
+    probabilities, features, maps = (
+        None if values[0] is None else np.concatenate(values)
+        for values in (
+            [getattr(part, name) for part in parts] for name in ("probabilities", "features", "class_activation_maps")
+        )
+    )
+    assert probabilities is not None
+    ood_reasons = tuple(reasons for part in parts for reasons in part.ood_reasons)
+    return PredictionBatch(probabilities, features, maps, np.concatenate([part.is_ood for part in parts]), ood_reasons)
 
 
 def _shutting_down() -> RequestRejected:

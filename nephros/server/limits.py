@@ -6,10 +6,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from nephros.errors import FileError
+from nephros.data.images.decoder import check_decode_timeout
+from nephros.errors import FileError, InvalidArgument
 
 MAX_BUFFERED_BYTES = 1 << 30
 """Bytes of uploads in memory at one time, over all clients."""
@@ -38,8 +39,10 @@ class RequestLimits:
     """Parts of the multipart body, which are files and other fields."""
     max_cells: int = 10_000
     """Images in all files together; pages and rows count as one image each."""
-    max_file_pixels: int = 100_000_000
-    """Decoded pixels in all pages or rows of one file; a single image may have 25 million."""
+    max_pixels: int = 100_000_000
+    """Decoded pixels in all files together, in all their pages and rows; a single image may have 25 million."""
+    decode_timeout_s: float = 20.0
+    """Seconds for which images are decoded that may take long; usual ones are not counted."""
     timeout_s: float = 60.0
     """Seconds for the upload, and again for the prediction."""
     idle_timeout_s: float = 10.0
@@ -47,9 +50,32 @@ class RequestLimits:
 
 
 BATCH_LIMITS = RequestLimits(
-    max_upload_bytes=256 << 20, max_cells=250_000, max_file_pixels=250_000_000, timeout_s=900.0
+    max_upload_bytes=256 << 20, max_cells=250_000, max_pixels=250_000_000, decode_timeout_s=300.0, timeout_s=900.0
 )
 """Limits of ``POST /predict/batch``: large enough for TissueMNIST's file."""
+BATCH_PIXELS_FACTOR, BATCH_DECODE_TIMEOUT_FACTOR = 2.5, 15
+"""How many times as much a request to /predict/batch may take as one to /predict."""
+
+
+def request_limits(
+    max_pixels: int | None = None, decode_timeout: float | None = None
+) -> tuple[RequestLimits, RequestLimits]:
+    """Return the limits of /predict and of /predict/batch, where some are given.
+
+    Raises:
+        InvalidArgument: a limit is not above 0.
+    """
+    limits, batch_limits = RequestLimits(), BATCH_LIMITS
+    if max_pixels is not None:
+        if max_pixels < 1:
+            raise InvalidArgument("max_pixels", max_pixels, "a whole number of at least 1")
+        limits = replace(limits, max_pixels=max_pixels)
+        batch_limits = replace(batch_limits, max_pixels=int(max_pixels * BATCH_PIXELS_FACTOR))
+    if decode_timeout is not None:
+        seconds = check_decode_timeout(decode_timeout)
+        limits = replace(limits, decode_timeout_s=seconds)
+        batch_limits = replace(batch_limits, decode_timeout_s=seconds * BATCH_DECODE_TIMEOUT_FACTOR)
+    return limits, batch_limits
 
 
 class DecodeLimiter:
@@ -57,28 +83,28 @@ class DecodeLimiter:
 
     def __init__(self, limits: RequestLimits) -> None:
         self._limits, self._deadline = limits, time.monotonic() + limits.timeout_s
-        self._n_cells = 0
-        self._current_file: object = None
-        self._file_pixels = 0
+        self._n_cells = self._n_pixels = 0
 
     def __call__(self, name: object, n_cells: int, pixels_per_cell: int) -> None:
-        """Count `n_cells` more of the file `name`; raise FileError if the file exceeds a limit."""
-        if name is not self._current_file:
-            self._current_file, self._file_pixels = name, 0
+        """Count `n_cells` more of the file `name`; raise FileError if the request exceeds a limit."""
         if self._n_cells + n_cells > self._limits.max_cells:
             raise FileError(
                 str(name),
                 f"{name} brings the upload above {self._limits.max_cells:,} cells, the limit per request; "
                 "split it, or predict it without the server.",
             )
-        if self._file_pixels + n_cells * pixels_per_cell > self._limits.max_file_pixels:
-            limit = f"{self._limits.max_file_pixels / 1e6:,.0f} million pixels"
-            raise FileError(str(name), f"{name} has more than {limit} when decoded; crop the cells first.")
+        if self._n_pixels + max(1, n_cells) * pixels_per_cell > self._limits.max_pixels:
+            limit = f"{self._limits.max_pixels / 1e6:,.0f} million pixels"
+            raise FileError(
+                str(name),
+                f"{name} brings the upload above {limit} when decoded, the limit per request; crop the cells first, or send "
+                "fewer files at once.",
+            )
         if time.monotonic() > self._deadline:
             seconds = f"{self._limits.timeout_s:g} seconds"
             raise FileError(str(name), f"{name} was not read within {seconds}; send fewer files at once.")
         self._n_cells += n_cells
-        self._file_pixels += n_cells * pixels_per_cell
+        self._n_pixels += n_cells * pixels_per_cell
 
 
 class MemoryBudget:

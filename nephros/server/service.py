@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Generator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +21,9 @@ from nephros.interpretability.saliency import saliency_maps
 from nephros.interpretability.similar_cells import ReferenceIndex
 from nephros.server.batching import MAX_BATCH, Batcher
 from nephros.server.limits import DecodeLimiter, RequestLimits
+from nephros.server.scheduling import RequestScheduler
 from nephros.server.schemas import PredictParams, SaliencyMap, SimilarCellInfo, StreamedResult
 
-READER_THREADS = 4
-"""Threads that decode uploaded images and encode previews."""
 HEALTH_TIMEOUT_S = 5
 
 
@@ -50,12 +48,16 @@ class Service:
         """Start the threads; `dynamic_batching` as in Batcher."""
         self.predictor, self.reference_index = predictor, reference_index
         self.batcher = Batcher(predictor.predict_batch, dynamic_batching=dynamic_batching)
-        self._pool = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="nephros-read")
+        self._scheduler = RequestScheduler()
+
+    def start(self) -> None:
+        """Start the processes that decode images, so that the first of them need not wait."""
+        self._scheduler.start()
 
     def close(self) -> None:
-        """Stop the threads."""
+        """Stop the threads and processes."""
         self.batcher.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._scheduler.close()
 
     async def check_health(self) -> None:
         """Return once the model has classified a blank cell.
@@ -81,9 +83,8 @@ class Service:
             RequestRejected: too many requests are waiting.
         """
         predictor = self.predictor
-        loop = asyncio.get_running_loop()
-        reader = await loop.run_in_executor(
-            self._pool,
+        run_in_thread = self._scheduler.threads_for(files)
+        reader = await run_in_thread(
             lambda: CellReader(
                 files,
                 predictor.input_shape,
@@ -91,13 +92,14 @@ class Service:
                 DecodeLimiter(limits),
                 conversion=predictor.input_conversion,
                 channel=params.channel,
+                decoder=self._scheduler.decoder(limits),
             ),
         )
         chunks = _chunks(reader, params.row_range)
         try:
             while True:
                 with self.batcher.expect_more():
-                    chunk = await loop.run_in_executor(self._pool, next, chunks, None)
+                    chunk = await run_in_thread(next, chunks, None)
                     if chunk is None:
                         break
                     future = self.batcher.submit(chunk.cells) if len(chunk.rows) else None
@@ -110,9 +112,7 @@ class Service:
                         for row in chunk.rows.tolist():
                             yield _to_result(row, PredictionRow(reader.sources[row], error=str(error)), params, [])
                         continue
-                    for result in await loop.run_in_executor(
-                        self._pool, self._chunk_results, reader, chunk, predictions, params
-                    ):
+                    for result in await run_in_thread(self._chunk_results, reader, chunk, predictions, params):
                         yield result
         finally:
             with contextlib.suppress(ValueError):  # still running in a thread; it ends when it is garbage-collected

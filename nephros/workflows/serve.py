@@ -33,6 +33,7 @@ from nephros.server.access import (
 )
 from nephros.server.app import create_app
 from nephros.server.h11_timeouts import TimeoutProtocol
+from nephros.server.limits import request_limits
 from nephros.server.sample_cells import build_sample_cells
 from nephros.server.service import Service
 
@@ -42,6 +43,8 @@ MAX_CONNECTIONS = 900
 DEFAULT_REFERENCE_DATA = "tissuemnist"
 TOKEN_VARIABLE = "NEPHROS_TOKEN"
 """Environment variable with the token, which a process list does not show."""
+SWITCH_INTERVAL_S = 0.001
+"""Seconds for which a thread that reads a large request may keep the others waiting; Python's own choice is five times that."""
 INTERRUPT_GRACE_S, TERMINATE_GRACE_S = 3, 25
 """Seconds that requests under way have left after Ctrl-C, and after SIGTERM (Kubernetes kills after 30)."""
 
@@ -57,6 +60,8 @@ def serve(
     allow_host: str | Sequence[str] = (),
     token: str | None = None,
     root_path: str = "",
+    max_pixels: int | None = None,
+    decode_timeout: float | None = None,
     dynamic_batching: bool = True,
 ) -> None:
     """Serve a model until the process is interrupted or terminated; requests under way are finished.
@@ -75,15 +80,20 @@ def serve(
             elsewhere.
         root_path: path prefix at which a reverse proxy offers the server, such as ``"/nephros"``; the page's links begin with
             it. The proxy may strip it from requests or leave it there.
+        max_pixels: decoded pixels in all files of a request to /predict; None takes 100 million. /predict/batch takes 2.5 times
+            as many.
+        decode_timeout: seconds for which the files of a request to /predict are decoded, where that may take long; None takes
+            20. /predict/batch takes 15 times as long.
         dynamic_batching: False runs the network on the cells of each request separately, to measure what batching gains.
 
     Raises:
-        InvalidArgument: the host, the port, a name, the token or the prefix can't be used.
+        InvalidArgument: the host, the port, a name, the token, the prefix or a limit can't be used.
         NephrosError: the model or the data can't be opened.
     """
     if not 0 <= port <= 65535:
         raise InvalidArgument("port", port, "0 to 65535")
     root_path = parse_root_path(root_path)
+    limits, batch_limits = request_limits(max_pixels, decode_timeout)
     with contextlib.closing(_bind_socket(host or DEFAULT_HOST, port)) as sock:
         access, is_generated = _access_policy(sock, host, parse_allowed_hosts(allow_host), token)
         predictor = load_predictor(model)
@@ -92,7 +102,7 @@ def serve(
         samples = build_sample_cells(dataset)
         del dataset
         service = Service(predictor, reference_index, dynamic_batching=dynamic_batching)
-        app = create_app(service, samples, access=access, root_path=root_path)
+        app = create_app(service, samples, access=access, root_path=root_path, limits=limits, batch_limits=batch_limits)
         config = uvicorn.Config(
             app, http=TimeoutProtocol, ws="none", log_level="warning", access_log=False, server_header=False,
             limit_concurrency=MAX_CONNECTIONS, timeout_graceful_shutdown=INTERRUPT_GRACE_S, proxy_headers=False,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from nephros.inference.predictor import PredictionBatch
-from nephros.server.batching import MAX_BATCH, Batcher
+from nephros.server.batching import MAX_BATCH, MIN_BATCH, TARGET_CALL_S, Batcher
 from nephros.server.limits import RequestRejected
 
 Cells = NDArray[np.uint8]
@@ -68,13 +69,68 @@ def test_waiting_jobs_share_one_call(batcher: Batcher, network: FakePredictor) -
     assert (batcher.n_calls, batcher.n_cells) == (2, 7)
 
 
-def test_batches_have_a_maximum_size_and_a_larger_job_runs_alone(batcher: Batcher, network: FakePredictor) -> None:
-    batcher.submit(cells(1))
-    assert network.started.wait(5)
-    waiting = [batcher.submit(cells(*[2] * n)) for n in (MAX_BATCH - 1, 2, MAX_BATCH + 5, 1)]
+def test_batches_have_a_maximum_size_and_larger_jobs_take_several(batcher: Batcher, network: FakePredictor) -> None:
     network.released.set()
-    assert [len(future.result(5)) for future in waiting] == [MAX_BATCH - 1, 2, MAX_BATCH + 5, 1]
-    assert network.sizes == [1, MAX_BATCH - 1, 2, MAX_BATCH + 5, 1]
+    sizes = (MAX_BATCH - 1, 2, 3 * MAX_BATCH + 5, 1)
+    waiting = [batcher.submit(cells(*(np.arange(n) % 200))) for n in sizes]
+    for future, n in zip(waiting, sizes, strict=True):
+        predictions = future.result(5)
+        assert predictions.probabilities[:, 0].tolist() == (np.arange(n) % 200).tolist()
+        assert predictions.features is not None
+        assert predictions.class_activation_maps is None
+        assert len(predictions.features) == len(predictions.ood_reasons) == len(predictions.is_ood) == n
+    assert max(network.sizes) <= MAX_BATCH
+    assert sum(network.sizes) == sum(sizes)
+    assert batcher.max_batch == MAX_BATCH  # this network takes no time
+
+
+class SlowPredictor(FakePredictor):
+    """Takes the target time for as many cells as it is told."""
+
+    def __init__(self, cells_per_call: int) -> None:
+        super().__init__()
+        self.seconds_per_cell = TARGET_CALL_S / cells_per_call
+
+    def __call__(self, cells: Cells) -> PredictionBatch:
+        predictions = super().__call__(cells)
+        time.sleep(len(cells) * self.seconds_per_cell)
+        return predictions
+
+
+def test_a_few_cells_overtake_many_and_many_get_their_turn() -> None:
+    network = SlowPredictor(MIN_BATCH)
+    batcher, order = Batcher(network), []
+
+    def submit(name: str, n: int) -> Future[PredictionBatch]:
+        future = batcher.submit(cells(*[1] * n))
+        future.add_done_callback(lambda _: order.append(name))
+        return future
+
+    def submit_small(_: object = None) -> None:
+        if "larger" not in order:
+            submit("small", 1).add_done_callback(submit_small)
+
+    first = submit("first", 1)
+    assert network.started.wait(5)
+    waiting = [submit("large", 3 * MIN_BATCH), submit("larger", 6 * MIN_BATCH)]
+    for _ in range(MIN_BATCH):
+        submit_small()
+    network.released.set()
+    for future in (first, *waiting):
+        future.result(20)
+    batcher.close()
+    assert order[:2] == ["first", "small"]
+    assert order.index("large") < order.index("larger")
+
+
+def test_a_slow_network_gets_fewer_cells_per_call() -> None:
+    network = SlowPredictor(20)
+    network.released.set()
+    batcher = Batcher(network)
+    assert len(batcher.submit(cells(*[1] * 100)).result(20)) == 100
+    batcher.close()
+    assert max(network.sizes) <= 20
+    assert min(network.sizes[:-1]) >= MIN_BATCH
 
 
 def test_waiting_for_expected_cells_is_bounded(batcher: Batcher, network: FakePredictor) -> None:

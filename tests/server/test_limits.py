@@ -6,20 +6,49 @@ from dataclasses import replace
 
 import pytest
 
-from nephros.errors import FileError
-from nephros.server.limits import DecodeLimiter, MemoryBudget, RequestLimits, RequestRejected
+from nephros.errors import FileError, InvalidArgument
+from nephros.server.limits import (
+    BATCH_LIMITS,
+    DecodeLimiter,
+    MemoryBudget,
+    RequestLimits,
+    RequestRejected,
+    request_limits,
+)
 from nephros.server.multipart import sanitize_filename
 
-LIMITS = RequestLimits(max_cells=10, max_file_pixels=1000, timeout_s=60)
+LIMITS = RequestLimits(max_cells=10, max_pixels=1000, timeout_s=60)
 
 
-def test_pixels_are_limited_per_file() -> None:
+def test_pixels_are_limited_over_all_files() -> None:
     limiter = DecodeLimiter(LIMITS)
-    limiter("a", 4, 250)
-    with pytest.raises(FileError) as raised:
-        limiter("a", 1, 1)
-    assert raised.value.path == "a"
-    limiter("b", 4, 250)
+    limiter("a", 4, 200)
+    for n_cells, n_pixels in ((0, 201), (1, 201), (2, 101)):  # 0 cells: what a file claims, before it is decoded
+        with pytest.raises(FileError) as raised:
+            limiter("b", n_cells, n_pixels)
+        assert raised.value.path == "b"
+    limiter("b", 0, 200)
+    limiter("b", 1, 200)
+    with pytest.raises(FileError):
+        limiter("c", 1, 1)
+
+
+def test_the_limits_of_both_routes_follow_from_the_arguments() -> None:
+    assert request_limits() == (RequestLimits(), BATCH_LIMITS)
+    limits, batch_limits = request_limits(4_000, 0.5)
+    assert (limits.max_pixels, limits.decode_timeout_s) == (4_000, 0.5)
+    assert (batch_limits.max_pixels, batch_limits.decode_timeout_s) == (10_000, 7.5)
+    assert limits.timeout_s == RequestLimits().timeout_s
+    ratio = BATCH_LIMITS.max_pixels / RequestLimits().max_pixels
+    assert (ratio, BATCH_LIMITS.decode_timeout_s / RequestLimits().decode_timeout_s) == (2.5, 15)
+    for arguments, parameter in (
+        ((0, None), "max_pixels"),
+        ((None, 0), "decode_timeout"),
+        ((None, 1e9), "decode_timeout"),
+    ):
+        with pytest.raises(InvalidArgument) as invalid:
+            request_limits(*arguments)
+        assert invalid.value.parameter == parameter
 
 
 def test_cells_are_limited_over_all_files() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,12 +36,15 @@ def check_decode_timeout(seconds: float) -> float:
     return float(seconds)
 
 
+Waiting = Callable[[], contextlib.AbstractContextManager[Any]]
+
+
 class ImageDecoder:
     """Decodes images as `nephros.data.images.decoding` does; a file that takes too long gets an error, and costs no other."""
 
     def __init__(
         self, timeout_s: float = DECODE_TIMEOUT_S, *, budget: TimeBudget | None = None, pool: WorkerPool | None = None,
-        max_cheap_pixels: int = MAX_CHEAP_PIXELS,
+        max_cheap_pixels: int = MAX_CHEAP_PIXELS, wait_s: float | None = None, waiting: Waiting = contextlib.nullcontext,
         advice: str = "save it again, uncompressed, or set `decode_timeout` to more seconds",
     ) -> None:  # fmt: skip
         """Set the limits.
@@ -51,10 +54,12 @@ class ImageDecoder:
             budget: seconds for all files together, in place of `timeout_s`.
             pool: workers; None takes this process's own, as soon as one is needed.
             max_cheap_pixels: pixels of a usual file up to which it is decoded in this process.
+            wait_s: seconds to wait for a free worker; None waits as long as it takes.
+            waiting: returns a context within which a worker is waited for.
             advice: what to do about a file that took too long.
         """
         self._timeout_s, self._budget, self._pool, self._advice = timeout_s, budget, pool, advice
-        self._max_cheap_pixels = max_cheap_pixels
+        self._max_cheap_pixels, self._wait_s, self._waiting = max_cheap_pixels, wait_s, waiting
 
     def decode_image(self, name: object, data: bytes) -> DecodedImage:
         """Decode a file that holds a single image; arguments and errors as `nephros.data.images.decoding.decode_image`."""
@@ -79,14 +84,18 @@ class ImageDecoder:
         try:
             if budget.left <= 0:
                 raise TimeLimitExceeded
-            for pages, layout, notes in pool.run(decode_in_worker, function, str(name), data, budget=budget):
-                for pixels in pages:
-                    yield DecodedImage(pixels, layout, tuple(notes))
+            with contextlib.closing(
+                pool.run(decode_in_worker, function, str(name), data, budget=budget, wait_s=self._wait_s)
+            ) as batches:
+                while (batch := self._next(batches)) is not None:
+                    pages, layout, notes = batch
+                    for pixels in pages:
+                        yield DecodedImage(pixels, layout, tuple(notes))
         except TimeLimitExceeded:
             files = "it and the files before it are" if self._budget else "it is"
+            seconds = f"{budget.seconds:g} second{'s' * (budget.seconds != 1)}"
             raise FileError(
-                str(name),
-                f"{name} was not decoded within the {budget.seconds:g} seconds for which {files} decoded; {self._advice}.",
+                str(name), f"{name} was not decoded within the {seconds} for which {files} decoded; {self._advice}."
             ) from None
         except WorkerCrashed:
             raise FileError(
@@ -98,6 +107,11 @@ class ImageDecoder:
             ) from None
         except MemoryError:
             raise FileError(str(name), f"{name} takes too much memory to decode; crop the cells out first.") from None
+
+    def _next(self, batches: Iterator[Any]) -> Any:
+        """Return the worker's next message, or None after the last."""
+        with self._waiting():
+            return next(batches, None)
 
 
 def decode_in_worker(function: str, name: str, data: bytes) -> Iterator[tuple[NDArray[Any], str, tuple[str, ...]]]:

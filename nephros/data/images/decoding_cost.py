@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
 from collections import Counter
@@ -32,6 +33,11 @@ _CHEAP_COMPRESSIONS = frozenset({1, 5, 8, 32773, 32946})
 """None, LZW, Deflate and PackBits: their decoders stop at the last pixel."""
 
 
+def is_image(data: bytes) -> bool:
+    """Return whether a file begins as images do that can be decoded."""
+    return data.startswith((_PNG_MAGIC, _JPEG_MAGIC, *TIFF_MAGIC))
+
+
 def is_cheap(data: bytes, max_pixels: int = MAX_CHEAP_PIXELS) -> bool:
     """Return whether decoding a file is certain to take little time and memory, so that it needs no process of its own.
 
@@ -46,6 +52,23 @@ def is_cheap(data: bytes, max_pixels: int = MAX_CHEAP_PIXELS) -> bool:
     return True  # no decoder takes it
 
 
+def claimed_pixels(data: bytes) -> int:
+    """Return the pixels that a file's headers claim, of the first 500 pages of a TIFF file.
+
+    It is 0 where nothing can be read, and for a single image of more pixels than are decoded, which costs nothing.
+    """
+    n_pixels, n_pages = 0, 1
+    if data.startswith(_PNG_MAGIC):
+        n_pixels = _png_chunks(data, 1)[1]
+    elif data.startswith(_JPEG_MAGIC):
+        n_pixels = _walk_jpeg(data, _MAX_CHEAP_SEGMENTS).n_pixels
+    elif data.startswith(TIFF_MAGIC):
+        with contextlib.suppress(FileError):  # the decoder reports it, with the file's name
+            claims = walk_directories("", data, _MAX_CHEAP_PAGES, first_pages=_MAX_CHEAP_PAGES)
+            n_pixels, n_pages = claims.n_pixels, len(claims.offsets)
+    return n_pixels if n_pages > 1 or n_pixels <= MAX_CHEAP_PIXELS else 0
+
+
 def check_claims(name: object, data: bytes) -> None:
     """Raise FileError, naming the file `name`, where an image's headers claim more work than any image of a cell needs."""
     if data.startswith(_JPEG_MAGIC):
@@ -54,8 +77,8 @@ def check_claims(name: object, data: bytes) -> None:
         if jpeg.n_scans > MAX_JPEG_SCANS or is_repeated:
             raise FileError(
                 str(name),
-                f"{name} is a JPEG with {jpeg.n_scans:,} scans of {jpeg.n_pixels:,} pixels, each of which takes as long as a "
-                "whole image; save it again, as PNG or as a JPEG that is not progressive.",
+                f"{name} is a JPEG with at least {jpeg.n_scans:,} scans of {jpeg.n_pixels:,} pixels, each of which takes as long "
+                "as a whole image; save it again, as PNG or as a JPEG that is not progressive.",
             )
         if jpeg.n_segments == _MAX_SEGMENTS:
             raise FileError(
@@ -110,7 +133,11 @@ def _walk_jpeg(data: bytes, max_segments: int) -> _Jpeg:
     """Walk the segments of a JPEG up to so many, as decoders do; what is within them, such as thumbnails, doesn't count."""
     n_scans = n_pixels = n_segments = n_exif = 0
     position = 2
-    while n_segments < max_segments and (marker := _JPEG_MARKER.search(data, position)) is not None:
+    while (
+        n_segments < max_segments
+        and n_scans <= MAX_JPEG_SCANS
+        and (marker := _JPEG_MARKER.search(data, position)) is not None
+    ):
         kind, position = marker[1][0], marker.end()
         if kind == _EOI:
             break

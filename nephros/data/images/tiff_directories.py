@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from nephros.errors import FileError
@@ -108,7 +110,7 @@ class TiffFormat:
         return value
 
 
-def walk_directories(name: object, data: Buffer, max_pages: int) -> TiffDirectories:
+def walk_directories(name: object, data: Buffer, max_pages: int, *, first_pages: int | None = None) -> TiffDirectories:
     """Walk the directories of a TIFF file, in a time that grows with the file's size and with nothing that it claims.
 
     A chain that leads back to a page ends there.
@@ -116,7 +118,8 @@ def walk_directories(name: object, data: Buffer, max_pages: int) -> TiffDirector
     Args:
         name: names the file at the beginning of an error's message.
         data: the file's bytes.
-        max_pages: number of pages from which the file is refused.
+        max_pages: number of pages up to which a file is accepted.
+        first_pages: number of pages after which to stop, as if the file ended there; None walks all.
 
     Raises:
         FileError: the file has more pages, or the directories claim more than such a file can hold.
@@ -130,7 +133,7 @@ def walk_directories(name: object, data: Buffer, max_pages: int) -> TiffDirector
     max_tag_bytes, max_tags = max(_MIN_TAG_BYTES, 2 * len(data)), max(_MIN_TAGS, len(data) // 8)
     try:
         offset = tiff.first_directory(data)
-        while offset and offset not in visited:
+        while offset and offset not in visited and len(offsets) != first_pages:
             if len(offsets) == max_pages:
                 raise FileError(
                     str(name), f"{name} has more than {max_pages:,} pages; split it into files of at most so many."
@@ -160,3 +163,13 @@ def walk_directories(name: object, data: Buffer, max_pages: int) -> TiffDirector
         is_whole = False
     is_circular = is_whole and offset in visited
     return TiffDirectories(offsets, n_pixels, tag_bytes, max_samples, frozenset(compressions), is_whole, is_circular)
+
+
+def walk_file(path: Path, max_pages: int, *, first_pages: int | None = None) -> TiffDirectories:
+    """Walk the directories of a TIFF file on disk, of which only these are read; see `walk_directories`."""
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as data,
+    ):
+        return walk_directories(path, data, max_pages, first_pages=first_pages)
