@@ -127,7 +127,7 @@ def test_a_consumer_that_stops_early_leaves_no_worker_behind(pool: WorkerPool) -
     (pid,) = run(pool, jobs.process_id)
     items = pool.run(jobs.arrays, 1000, 1 << 20, budget=TimeBudget(60))
     next(items)
-    items.close()  # type: ignore[attr-defined]
+    items.close()
     assert not is_alive(pid)
     assert run(pool, jobs.echo, 1) == [1]
 
@@ -156,7 +156,7 @@ def test_a_full_pool_says_so(pool: WorkerPool) -> None:
     next(occupied)
     with pytest.raises(PoolBusy):
         list(pool.run(jobs.echo, 1, budget=TimeBudget(60), wait_s=0.1))
-    occupied.close()  # type: ignore[attr-defined]
+    occupied.close()
     assert run(pool, jobs.echo, 1) == [1]
 
 
