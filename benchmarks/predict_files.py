@@ -42,7 +42,7 @@ def tiny_model(run: Path) -> Path:
     """Train the tiny network for one epoch on synthetic cells, export it, and return the file; only its speed matters."""
     recipe = dataclasses.replace(RECIPES[TINY], epochs=1)
     run_folder = nephros.train(recipe, "synthetic", out=run)
-    return export(run_folder.root)
+    return export(run_folder.root, force=True)
 
 
 def _measure_model(
