@@ -19,12 +19,26 @@ _LENGTHS = struct.Struct("<QQ")
 
 def write_message(file: IO[bytes], value: Any) -> None:
     """Write one value: None, a number, text, bytes, an array of numbers, or a list or a dict of such values."""
-    parts: list[bytes | memoryview] = []
-    text = json.dumps(_encode(value, parts)).encode()
-    file.write(_LENGTHS.pack(len(text), sum(map(len, parts))) + text)
-    for part in parts:
+    content = _Content()
+    text = json.dumps(_encode(value, content)).encode()
+    file.write(_LENGTHS.pack(len(text), content.length) + text)
+    for part in content.parts:
         file.write(part)
     file.flush()
+
+
+class _Content:
+    """The bytes that follow the JSON text of a message."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes | memoryview] = []
+        self.length = 0
+
+    def append(self, part: bytes | memoryview) -> tuple[int, int]:
+        """Add bytes; return their place and length."""
+        self.parts.append(part)
+        self.length += len(part)
+        return self.length - len(part), len(part)
 
 
 def read_message(file: IO[bytes]) -> Any:
@@ -47,25 +61,19 @@ def _read_exactly(file: IO[bytes], size: int) -> bytearray:
     return data
 
 
-def _encode(value: Any, parts: list[bytes | memoryview]) -> Any:
-    """Return a value as JSON; bytes and arrays go to `parts` and are named by their place and length there."""
-    if isinstance(value, bytes | bytearray | memoryview):
-        return {"bytes": _append(value, parts)}
+def _encode(value: Any, following: _Content) -> Any:
+    """Return a value as JSON; bytes and arrays follow it and are named by their place and length there."""
+    if isinstance(value, bytes):
+        return {"bytes": following.append(value)}
     if isinstance(value, np.ndarray):
         content = np.ascontiguousarray(value)
-        place = _append(content.reshape(-1).view(np.uint8).data, parts) if content.size else [0, 0]
+        place = following.append(content.reshape(-1).view(np.uint8).data) if content.size else (0, 0)
         return {"array": place, "dtype": content.dtype.str, "shape": list(value.shape)}
     if isinstance(value, list | tuple):
-        return [_encode(item, parts) for item in value]
+        return [_encode(item, following) for item in value]
     if isinstance(value, dict):
-        return {"dict": {key: _encode(item, parts) for key, item in value.items()}}
+        return {"dict": {key: _encode(item, following) for key, item in value.items()}}
     return value
-
-
-def _append(content: Any, parts: list[bytes | memoryview]) -> list[int]:
-    start = sum(map(len, parts))
-    parts.append(content)
-    return [start, len(content)]
 
 
 def _decode(value: Any, content: memoryview) -> Any:

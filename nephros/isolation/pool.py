@@ -22,7 +22,13 @@ MAX_MEMORY = 4 << 30
 """Bytes of address space of a worker."""
 STARTUP_TIMEOUT_S = 60.0
 _PIPE_BYTES = 1 << 20
-_LAUNCH_CODE = "from nephros.isolation.worker import main; main()"
+_LAUNCH_CODE = """
+import os, sys
+if hasattr(os, "nice"):
+    os.nice(int(sys.argv[1]))
+from nephros.isolation.worker import main
+main()
+"""
 
 
 class TimeLimitExceeded(Exception):
@@ -59,12 +65,12 @@ class WorkerPool:
             modules: what they import before their first job.
         """
         self.size = size
-        self._setup = {"max_memory": max_memory, "niceness": niceness, "modules": list(modules)}
+        self._setup, self._niceness = {"max_memory": max_memory, "modules": list(modules)}, niceness
         self._slots = threading.BoundedSemaphore(size)
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
         self._all: set[_Worker] = set()
-        self._closed = False
+        self.is_closed = False
         atexit.register(self.close)
 
     def start(self) -> None:
@@ -95,13 +101,15 @@ class WorkerPool:
         Raises:
             TimeLimitExceeded: the budget is used up.
             WorkerCrashed: the worker died.
-            PoolBusy: no worker became free in time.
+            PoolBusy: no worker became free in time, or the pool is closed.
             NephrosError: as the function raised it; any other error is a RuntimeError or a MemoryError.
         """
         if not self._slots.acquire(timeout=wait_s):
             raise PoolBusy
         worker = None
         try:
+            if self.is_closed:
+                raise PoolBusy
             worker = self._take_idle() or self._spawn()
             yield from worker.run(function, args, budget)
         finally:
@@ -120,7 +128,7 @@ class WorkerPool:
 
     def _spawn(self) -> _Worker:
         try:
-            worker = _Worker(self._setup)
+            worker = _Worker(self._setup, self._niceness)
         except OSError as error:
             raise NephrosError(
                 f"No process can be started to read files in ({error.strerror or error}): free some memory, or end other "
@@ -128,14 +136,14 @@ class WorkerPool:
             ) from error
         with self._lock:
             self._all.add(worker)
-            is_closed = self._closed
+            is_closed = self.is_closed
         if is_closed:
             worker.kill()
         return worker
 
     def _put_back(self, worker: _Worker) -> None:
         with self._lock:
-            if worker.is_idle and not self._closed:
+            if worker.is_idle and not self.is_closed:
                 self._idle.append(worker)
                 return
         self._discard(worker)
@@ -148,7 +156,7 @@ class WorkerPool:
     def close(self) -> None:
         """Kill all workers."""
         with self._lock:
-            self._closed = True
+            self.is_closed = True
             workers, self._all = self._all, set()
             self._idle.clear()
         for worker in workers:
@@ -167,12 +175,12 @@ def _enlarge(pipe: Any) -> None:
 class _Worker:
     """One process."""
 
-    def __init__(self, setup: dict[str, Any]) -> None:
+    def __init__(self, setup: dict[str, Any], niceness: int) -> None:
         # The same modules as here, but none from the current folder, which may be the one with the files to read.
         paths = [path or os.getcwd() for path in sys.path]
         env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _LAUNCH_CODE],
+            [sys.executable, "-P", "-c", _LAUNCH_CODE, str(niceness)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # decoders write warnings about metadata there

@@ -28,7 +28,7 @@ _CPU_GRACE_S = 10
 
 
 def main() -> None:
-    """Run jobs until the parent ends. The first message holds `max_memory` in bytes and `niceness`."""
+    """Run jobs until the parent ends. The first message holds `max_memory` in bytes and the `modules` to import."""
     # Nothing else may write to the pipe that the parent reads.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -36,8 +36,6 @@ def main() -> None:
     threading.Thread(target=_read_jobs, args=(sys.stdin.buffer, jobs), daemon=True).start()
     setup = jobs.get()
     _limit_memory(setup["max_memory"])
-    with contextlib.suppress(AttributeError, OSError):
-        os.nice(setup["niceness"])
     for module in setup["modules"]:
         importlib.import_module(module)
     write_message(out, {"ready": True})

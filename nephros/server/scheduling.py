@@ -1,94 +1,135 @@
-"""Where uploads are read: a few small images in threads of their own, so that they never wait behind other requests."""
+"""Where uploads are read: a few small images in threads of this process, everything else in processes of low priority.
+
+So a client that sends a cell never waits behind others, whatever these send.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from nephros.data.images.decoder import WORKER_MODULES, ImageDecoder
 from nephros.data.images.decoding_cost import claimed_pixels, is_cheap, is_image
 from nephros.data.input_files import InMemoryFile
-from nephros.isolation.pool import TimeBudget, WorkerPool
-from nephros.server.limits import RequestLimits
+from nephros.isolation.pool import PoolBusy, TimeBudget, TimeLimitExceeded, WorkerCrashed, WorkerPool
+from nephros.server.limits import RequestRejected
+from nephros.server.reading import Chunk, ReadOptions, iter_chunks, options_to_message, read_in_worker
 
-SMALL_REQUEST_THREADS, LARGE_REQUEST_THREADS = 4, 32
-"""Threads for requests of a few small images, and for all others, most of which wait for a process or for their turn."""
-ACTIVE_LARGE_REQUESTS = 2
-"""Large requests that this process works on at one time."""
-DECODER_PROCESSES, DECODER_NICENESS = 2, 10
-"""Processes that decode unusual images, and by how much less of a busy processor they get."""
+READER_PROCESSES, READER_NICENESS = 4, 10
+"""Processes that read large requests, and by how much less of a busy processor they get."""
+SMALL_REQUEST_THREADS, LARGE_REQUEST_THREADS, RESULT_THREADS = 4, 64, 2
+"""Threads that read small requests, that wait for the processes, and that make the results of large requests."""
 SMALL_REQUEST_FILES, SMALL_REQUEST_BYTES, SMALL_REQUEST_PIXELS = 16, 1 << 20, 4 << 20
-MAX_CHEAP_PIXELS = 1 << 20
-"""Pixels of a usual file up to which it is decoded in this process."""
-
-RunInThread = Callable[..., Awaitable[Any]]
-"""Calls a function with arguments in a thread, and returns its result."""
+_WAIT_S = 1.0
+MAX_WAITING_BYTES = 32 << 20
+"""Bytes of cells of one request that may wait for the network; its process then waits too."""
 
 
 class RequestScheduler:
     """Threads and processes that read the files of requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, reader_processes: int = READER_PROCESSES) -> None:
+        """Set the number of processes; 0 reads all requests in threads of this process."""
         self._small = ThreadPoolExecutor(SMALL_REQUEST_THREADS, thread_name_prefix="nephros-small")
         self._large = ThreadPoolExecutor(LARGE_REQUEST_THREADS, thread_name_prefix="nephros-large")
-        self._turns = threading.BoundedSemaphore(ACTIVE_LARGE_REQUESTS)
-        self._thread = threading.local()
-        self._decoders = WorkerPool(DECODER_PROCESSES, niceness=DECODER_NICENESS, modules=WORKER_MODULES)
+        self._results = ThreadPoolExecutor(RESULT_THREADS, thread_name_prefix="nephros-results")
+        self._readers = (
+            WorkerPool(reader_processes, niceness=READER_NICENESS, modules=[read_in_worker.__module__])
+            if reader_processes
+            else None
+        )
 
     def start(self) -> None:
-        """Start the processes, so that the first unusual image need not wait for one."""
-        self._decoders.start()
+        """Start the processes, so that the first large request need not wait for one."""
+        if self._readers:
+            self._readers.start()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the readers."""
+        return self._readers.pids if self._readers else []
 
     def close(self) -> None:
         """Stop the threads and processes."""
-        for threads in (self._small, self._large):
+        for threads in (self._small, self._large, self._results):
             threads.shutdown(wait=False, cancel_futures=True)
-        self._decoders.close()
+        if self._readers:
+            self._readers.close()
 
-    def threads_for(self, files: Sequence[InMemoryFile]) -> RunInThread:
-        """Return how to call functions for a request with these files."""
-        return self._run_small if is_small_request(files) else self._run_large
+    async def read(self, files: Sequence[InMemoryFile], options: ReadOptions) -> AsyncGenerator[Chunk, None]:
+        """Yield the chunks of a request.
 
-    def decoder(self, limits: RequestLimits) -> ImageDecoder:
-        """Return the decoder of one request."""
-        return ImageDecoder(
-            budget=TimeBudget(limits.decode_timeout_s),
-            pool=self._decoders,
-            max_cheap_pixels=MAX_CHEAP_PIXELS,
-            wait_s=limits.timeout_s,
-            waiting=self._without_turn,
-            advice="send it by itself, or save it again as an uncompressed TIFF",
-        )
-
-    async def _run_small(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._small, function, *args)
-
-    async def _run_large(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._large, self._call_in_turn, function, *args)
-
-    def _call_in_turn(self, function: Callable[..., Any], *args: Any) -> Any:
-        with self._turns:
-            self._thread.has_turn = True
-            try:
-                return function(*args)
-            finally:
-                self._thread.has_turn = False
-
-    @contextlib.contextmanager
-    def _without_turn(self) -> Iterator[None]:
-        """Within the block, in which this thread only waits, let another large request go on."""
-        if not getattr(self._thread, "has_turn", False):
-            yield
-            return
-        self._turns.release()
+        Raises:
+            RequestRejected: its files take too long or too much memory, or there are too many requests.
+            InvalidArgument: an option is out of range.
+        """
+        is_local = is_small_request(files) or self._readers is None
+        feed = _Feed()
+        chunks = iter_chunks(files, options) if is_local else self._read_in_process(files, options, feed)
+        threads = self._small if is_local else self._large
+        reading = asyncio.get_running_loop().run_in_executor(threads, feed.fill, chunks)
         try:
-            yield
+            while (chunk := await feed.get()) is not None:
+                yield chunk
         finally:
-            self._turns.acquire()
+            feed.close()
+            reading.cancel()
+
+    def run_for(self, files: Sequence[InMemoryFile]) -> Callable[..., Awaitable[Any]]:
+        """Return how to call a function with arguments in a thread, for a request with these files."""
+        threads = self._small if is_small_request(files) else self._results
+
+        async def run(function: Callable[..., Any], *args: Any) -> Any:
+            return await asyncio.get_running_loop().run_in_executor(threads, function, *args)
+
+        return run
+
+    def _read_in_process(
+        self, files: Sequence[InMemoryFile], options: ReadOptions, feed: _Feed
+    ) -> Generator[Chunk, None, None]:
+        """Yield the chunks of a request that a reader process reads; if it crashes, another isolates every file."""
+        contents = [(file.name, file.data) for file in files]
+        budget, delivered = TimeBudget(options.limits.timeout_s), set[int]()
+        try:
+            for max_cheap_pixels in (options.max_cheap_pixels, 0):
+                message = options_to_message(options, max_cheap_pixels)
+                with (
+                    contextlib.suppress(WorkerCrashed),
+                    contextlib.closing(
+                        self._run_when_free(read_in_worker, contents, message, budget=budget, feed=feed)
+                    ) as messages,
+                ):
+                    for chunk in map(Chunk.from_message, messages):
+                        chunk = chunk if max_cheap_pixels else chunk.without(delivered)
+                        delivered.update(chunk.rows.tolist(), chunk.errors)
+                        yield chunk
+                    return
+        except TimeLimitExceeded:
+            raise RequestRejected(504, "The files took too long to read: send fewer at once.") from None
+        except PoolBusy:
+            raise RequestRejected(503, "The server is busy: try again in a few seconds.") from None
+        except MemoryError:
+            pass
+        raise RequestRejected(413, "The files take too much memory to read: send fewer at once.")
+
+    def _run_when_free(
+        self, function: Callable[..., Any], *args: Any, budget: TimeBudget, feed: _Feed
+    ) -> Generator[Any, None, None]:
+        """Run a job in a process as soon as one is free, unless nobody waits for it any more."""
+        assert self._readers is not None
+        deadline = time.monotonic() + budget.left
+        while True:
+            try:
+                yield from self._readers.run(function, *args, budget=budget, wait_s=_WAIT_S)
+                return
+            except PoolBusy:
+                if feed.is_closed or self._readers.is_closed or time.monotonic() > deadline:
+                    raise
 
 
 def is_small_request(files: Sequence[InMemoryFile]) -> bool:
@@ -97,5 +138,62 @@ def is_small_request(files: Sequence[InMemoryFile]) -> bool:
         len(files) <= SMALL_REQUEST_FILES
         and sum(len(file.data) for file in files) <= SMALL_REQUEST_BYTES
         and sum(claimed_pixels(file.data) for file in files) <= SMALL_REQUEST_PIXELS
-        and all(is_image(file.data) and is_cheap(file.data, MAX_CHEAP_PIXELS) for file in files)
+        and all(is_image(file.data) and is_cheap(file.data, SMALL_REQUEST_PIXELS) for file in files)
     )
+
+
+class _FeedClosed(Exception):
+    """Nobody waits for the chunks any more."""
+
+
+class _Feed:
+    """Chunks on their way from a thread to the coroutine that wants them."""
+
+    def __init__(self) -> None:
+        self._loop, self._arrived = asyncio.get_running_loop(), asyncio.Event()
+        self._items: deque[Chunk | BaseException | None] = deque()
+        self._space = threading.Condition()
+        self._n_bytes, self.is_closed = 0, False
+
+    def fill(self, chunks: Generator[Chunk, None, None]) -> None:
+        """Read all chunks, waiting where too many are on their way."""
+        try:
+            with contextlib.closing(chunks):
+                for chunk in chunks:
+                    self._put(chunk, chunk.cells.nbytes)
+            self._put(None)
+        except _FeedClosed:
+            pass
+        except BaseException as error:
+            with contextlib.suppress(_FeedClosed):
+                self._put(error)
+
+    def _put(self, item: Chunk | BaseException | None, n_bytes: int = 0) -> None:
+        with self._space:
+            self._space.wait_for(lambda: self._n_bytes <= MAX_WAITING_BYTES or self.is_closed)
+            if self.is_closed:
+                raise _FeedClosed
+            self._n_bytes += n_bytes
+            self._items.append(item)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._arrived.set)
+
+    async def get(self) -> Chunk | None:
+        """Return the next chunk, or None after the last; raise what reading them raised."""
+        while not self._items:
+            self._arrived.clear()
+            await self._arrived.wait()
+        item = self._items.popleft()
+        if isinstance(item, BaseException):
+            raise item
+        if item is not None:
+            with self._space:
+                self._n_bytes -= item.cells.nbytes
+                self._space.notify()
+        return item
+
+    def close(self) -> None:
+        """Let the thread stop."""
+        with self._space:
+            self.is_closed = True
+            self._space.notify()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Generator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
@@ -16,39 +15,32 @@ from nephros.data.input_files import InMemoryFile
 from nephros.errors import DivergedError, NephrosError
 from nephros.inference.predictions import PredictionRow, prediction_rows
 from nephros.inference.predictor import NOT_FINITE, PredictionBatch, Predictor
-from nephros.inference.reader import CellReader
 from nephros.interpretability.saliency import saliency_maps
 from nephros.interpretability.similar_cells import ReferenceIndex
-from nephros.server.batching import MAX_BATCH, Batcher
-from nephros.server.limits import DecodeLimiter, RequestLimits
-from nephros.server.scheduling import RequestScheduler
+from nephros.server.batching import Batcher
+from nephros.server.limits import RequestLimits
+from nephros.server.reading import Chunk, ReadOptions
+from nephros.server.scheduling import READER_PROCESSES, RequestScheduler
 from nephros.server.schemas import PredictParams, SaliencyMap, SimilarCellInfo, StreamedResult
 
 HEALTH_TIMEOUT_S = 5
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """Cells of a request that are predicted together, and the errors found since the chunk before."""
-
-    rows: NDArray[np.int64]
-    """(n,), their positions in the request."""
-    cells: NDArray[np.uint8]
-    """(n, h, w) or (n, h, w, c)."""
-    errors: dict[int, str]
-    """Row -> why there is no cell."""
 
 
 class Service:
     """A predictor behind its queue, with reference cells if there are any."""
 
     def __init__(
-        self, predictor: Predictor, reference_index: ReferenceIndex | None = None, *, dynamic_batching: bool = True
+        self,
+        predictor: Predictor,
+        reference_index: ReferenceIndex | None = None,
+        *,
+        dynamic_batching: bool = True,
+        reader_processes: int = READER_PROCESSES,
     ) -> None:
-        """Start the threads; `dynamic_batching` as in Batcher."""
+        """Start the threads; `dynamic_batching` as in Batcher, `reader_processes` as in RequestScheduler."""
         self.predictor, self.reference_index = predictor, reference_index
         self.batcher = Batcher(predictor.predict_batch, dynamic_batching=dynamic_batching)
-        self._scheduler = RequestScheduler()
+        self._scheduler = RequestScheduler(reader_processes)
 
     def start(self) -> None:
         """Start the processes that decode images, so that the first of them need not wait."""
@@ -82,49 +74,38 @@ class Service:
         Raises:
             RequestRejected: too many requests are waiting.
         """
-        predictor = self.predictor
-        run_in_thread = self._scheduler.threads_for(files)
-        reader = await run_in_thread(
-            lambda: CellReader(
-                files,
-                predictor.input_shape,
-                params.white_level,
-                DecodeLimiter(limits),
-                conversion=predictor.input_conversion,
-                channel=params.channel,
-                decoder=self._scheduler.decoder(limits),
-            ),
+        options = ReadOptions(
+            self.predictor.input_shape,
+            self.predictor.input_conversion,
+            limits,
+            (params.row_range.start, params.row_range.stop),
+            params.white_level,
+            params.channel,
         )
-        chunks = _chunks(reader, params.row_range)
-        try:
+        run_in_thread = self._scheduler.run_for(files)
+        async with contextlib.aclosing(self._scheduler.read(files, options)) as chunks:
             while True:
                 with self.batcher.expect_more():
-                    chunk = await run_in_thread(next, chunks, None)
+                    chunk = await anext(chunks, None)
                     if chunk is None:
                         break
                     future = self.batcher.submit(chunk.cells) if len(chunk.rows) else None
-                for row, error in chunk.errors.items():
-                    yield _to_result(row, PredictionRow(reader.sources[row], error=error), params, [])
+                for row, (source, error) in chunk.errors.items():
+                    yield _to_result(row, PredictionRow(source, error=error), params, [])
                 if future is not None:
                     try:
                         predictions = await asyncio.wrap_future(future)
                     except NephrosError as error:  # the model's own fault: the other rows may fail or not
-                        for row in chunk.rows.tolist():
-                            yield _to_result(row, PredictionRow(reader.sources[row], error=str(error)), params, [])
+                        for row, source in zip(chunk.rows.tolist(), chunk.sources, strict=True):
+                            yield _to_result(row, PredictionRow(source, error=str(error)), params, [])
                         continue
-                    for result in await run_in_thread(self._chunk_results, reader, chunk, predictions, params):
+                    for result in await run_in_thread(self._chunk_results, chunk, predictions, params):
                         yield result
-        finally:
-            with contextlib.suppress(ValueError):  # still running in a thread; it ends when it is garbage-collected
-                chunks.close()
 
-    def _chunk_results(
-        self, reader: CellReader, chunk: _Chunk, predictions: PredictionBatch, params: PredictParams
-    ) -> list[StreamedResult]:
+    def _chunk_results(self, chunk: Chunk, predictions: PredictionBatch, params: PredictParams) -> list[StreamedResult]:
         sets = self.predictor.prediction_sets(predictions.probabilities, params.coverage)
-        rows = chunk.rows.tolist()
         prediction_table = prediction_rows(
-            [reader.sources[row] for row in rows],
+            chunk.sources,
             predictions.probabilities,
             sets,
             predictions.ood_reasons,
@@ -136,9 +117,11 @@ class Service:
                 row,
                 prediction if finite else PredictionRow(prediction.source, error=NOT_FINITE),
                 params,
-                reader.row_conversions.get(row, []),
+                notes,
             )
-            for row, prediction, finite in zip(rows, prediction_table, is_finite.tolist(), strict=True)
+            for row, prediction, finite, notes in zip(
+                chunk.rows.tolist(), prediction_table, is_finite.tolist(), chunk.notes, strict=True
+            )
         ]
         labels = predictions.probabilities.argmax(axis=1)
         self._add_visuals(chunk, predictions, labels, params, results)
@@ -146,7 +129,7 @@ class Service:
 
     def _add_visuals(
         self,
-        chunk: _Chunk,
+        chunk: Chunk,
         predictions: PredictionBatch,
         labels: NDArray[Any],
         params: PredictParams,
@@ -212,23 +195,3 @@ def _similar_cell(reference_index: ReferenceIndex, index: int, similarity: float
         similarity=round(similarity, 4),
         preview=png_data_uri(reference_index.images[index]),
     )
-
-
-def _chunks(reader: CellReader, row_range: range) -> Generator[_Chunk, None, None]:
-    """Yield the cells of a request whose row is in `row_range`, at most MAX_BATCH at a time, and errors as soon as known."""
-    reported: set[int] = set()
-
-    def new_errors() -> dict[int, str]:
-        errors = {row: error for row, error in list(reader.errors.items()) if row in row_range and row not in reported}
-        reported.update(errors)
-        return errors
-
-    for rows, cells in reader.iter_batches():
-        in_range = (rows >= row_range.start) & (rows < row_range.stop)
-        if not in_range.all():
-            rows, cells = rows[in_range], cells[in_range]
-        for start in range(0, len(rows), MAX_BATCH):
-            yield _Chunk(rows[start : start + MAX_BATCH], cells[start : start + MAX_BATCH], new_errors())
-    if remaining_errors := new_errors():
-        no_cells = np.empty((0, reader.shape[1], reader.shape[2]), dtype=np.uint8)
-        yield _Chunk(np.empty(0, dtype=np.int64), no_cells, remaining_errors)

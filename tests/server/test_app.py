@@ -34,7 +34,7 @@ def record_write(event, arguments):
     is_file = event == 'open' and not isinstance(arguments[0], int)  # a number stands for a pipe to one of our own workers
     if is_file and isinstance(arguments[1], str) and set(arguments[1]) & set('wax+'): writes.append(arguments[0])
     if event in ('os.mkdir', 'os.rename', 'os.link', 'os.symlink', 'tempfile.mkstemp'): writes.append(event)
-    if event == 'subprocess.Popen' and 'nephros.isolation.worker' in arguments[1][-1]: return
+    if event == 'subprocess.Popen' and 'nephros.isolation.worker' in ' '.join(arguments[1]): return
     if event in ('subprocess.Popen', 'os.system', 'pickle.find_class'): writes.append(event)
 import nephros.cli, atexit
 def print_report():

@@ -53,7 +53,7 @@ def controllable_predictor(exported_model: Path) -> Iterator[ControllablePredict
 
 @pytest.fixture
 def service(controllable_predictor: ControllablePredictor) -> Iterator[Service]:
-    service = Service(controllable_predictor)
+    service = Service(controllable_predictor, reader_processes=0)
     yield service
     controllable_predictor.may_proceed.set()
     service.close()

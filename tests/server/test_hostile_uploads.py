@@ -32,7 +32,7 @@ FUZZ = settings(max_examples=30, suppress_health_check=[HealthCheck.function_sco
 
 @pytest.fixture(scope="module")
 def app(predictor: Predictor) -> Iterator[Any]:
-    service = Service(predictor)
+    service = Service(predictor, reader_processes=0)  # its readers are replaced below
     yield create_app(service, [])
     service.close()
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import threading
-import time
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from nephros.data.images.input_conversion import InputConversion
 from nephros.data.input_files import InMemoryFile
-from nephros.errors import FileError
 from nephros.inference.predictor import Predictor
 from nephros.server.app import create_app
-from nephros.server.limits import RequestLimits
+from nephros.server.limits import RequestLimits, RequestRejected
+from nephros.server.reading import CHUNK_CELLS, Chunk, ReadOptions
 from nephros.server.scheduling import (
-    ACTIVE_LARGE_REQUESTS,
     LARGE_REQUEST_THREADS,
     SMALL_REQUEST_FILES,
     RequestScheduler,
@@ -47,11 +49,26 @@ def file(data: bytes, name: str = "a") -> InMemoryFile:
     return InMemoryFile(name, data)
 
 
+OPTIONS = ReadOptions((1, 28, 28), InputConversion(), RequestLimits(), (0, 10_000))
+
+
 @pytest.fixture
 def scheduler() -> Iterator[RequestScheduler]:
-    scheduler = RequestScheduler()
+    scheduler = RequestScheduler(2)
     yield scheduler
     scheduler.close()
+
+
+async def read(scheduler: RequestScheduler, *files: InMemoryFile, options: ReadOptions = OPTIONS) -> list[Chunk]:
+    return [chunk async for chunk in scheduler.read(files, options)]
+
+
+def rows_and_errors(chunks: list[Chunk]) -> tuple[dict[int, str], dict[int, str]]:
+    """Return row -> file for cells, and row -> message for errors."""
+    cells = {
+        row: source.file for chunk in chunks for row, source in zip(chunk.rows.tolist(), chunk.sources, strict=True)
+    }
+    return cells, {row: text for chunk in chunks for row, (_, text) in chunk.errors.items()}
 
 
 def test_small_requests_are_a_few_small_images() -> None:
@@ -61,7 +78,7 @@ def test_small_requests_are_a_few_small_images() -> None:
         encode_npz(images=CELL[None]),
         b"",
         b"unknown",
-        encode_image(np.zeros((1500, 1500), np.uint8)),
+        encode_image(np.zeros((2500, 2500), np.uint8)),
         np.random.default_rng(0).bytes(2 << 20),
         pages(600, None),
         jpeg_of_scans(40, 100),
@@ -73,58 +90,123 @@ def test_small_requests_are_a_few_small_images() -> None:
     assert not is_small_request([file(encode_image(np.zeros((900, 900), np.uint8)))] * 6)  # too many pixels together
 
 
-def test_small_requests_run_while_all_large_ones_hang(scheduler: RequestScheduler) -> None:
-    released = threading.Event()
-    running: list[int] = []
+def test_requests_are_read_alike_in_this_process_and_in_others(scheduler: RequestScheduler) -> None:
+    deep = square_images(2, 4, 0)[0].astype(np.uint16) * 9
+    files = [
+        file(CELL_PNG, "a.png"),
+        file(encode_npz(images=np.repeat(CELL[None], 600, axis=0), train_images=CELL[None]), "b.npz"),
+        file(b"bad", "c.png"),
+        file(encode_image(deep[0]), "d.png"),
+        file(encode_npz(images=np.zeros((5, 9, 31, 3), np.uint8)), "e\udcff.npz"),
+        file(pages(700, "lzw"), "f.tif"),
+        file(encode_image(deep[1]), "g.png"),
+        file(b"PK\3\4", "h.npz"),
+    ]
+    local = RequestScheduler(0)
+    for rows in ((0, 10_000), (3, 604), (601, 602), (5000, 6000)):
+        options = replace(OPTIONS, rows=rows)
+        here = asyncio.run(read(local, *files, options=options))
+        there = asyncio.run(read(scheduler, *files, options=options))
+        assert len(here) == len(there)
+        for one, other in zip(here, there, strict=True):
+            np.testing.assert_array_equal(one.rows, other.rows)
+            np.testing.assert_array_equal(one.cells, other.cells)
+            assert (one.sources, one.notes, one.errors) == (other.sources, other.notes, other.errors)
+            assert len(one.rows) <= CHUNK_CELLS
+    assert local.pids == []
+    assert 1 <= len(scheduler.pids) <= 2
+    local.close()
 
-    def hang() -> None:
-        running.append(1)
-        released.wait(20)
 
-    async def scenario() -> str:
-        large = scheduler.threads_for([file(b"unknown")])
-        hanging = [asyncio.ensure_future(large(hang)) for _ in range(2 * LARGE_REQUEST_THREADS)]
-        await asyncio.sleep(0.2)
-        assert len(running) == ACTIVE_LARGE_REQUESTS
-        result: str = await asyncio.wait_for(scheduler.threads_for([file(CELL_PNG)])(lambda: "done"), 10)
-        released.set()
-        await asyncio.gather(*hanging)
-        return result
+def test_small_requests_are_read_while_large_ones_hang(scheduler: RequestScheduler) -> None:
+    async def scenario() -> None:
+        large = [
+            asyncio.ensure_future(read(scheduler, file(SLOW_TIFF, "slow.tif")))
+            for _ in range(3 * LARGE_REQUEST_THREADS)
+        ]
+        await asyncio.sleep(1)
+        (chunk,) = await asyncio.wait_for(read(scheduler, file(CELL_PNG)), 10)
+        assert len(chunk.rows) == 1
+        assert not any(task.done() for task in large)
+        for task in large:
+            task.cancel()
+        await asyncio.gather(*large, return_exceptions=True)
+        # Nobody waits for them any more, so that their processes are free for the next.
+        (chunk,) = await asyncio.wait_for(read(scheduler, file(encode_npz(images=CELL[None]), "a.npz")), 60)
+        assert len(chunk.rows) == 1
 
-    assert asyncio.run(scenario()) == "done"
+    asyncio.run(scenario())
 
 
-def test_a_large_request_that_waits_for_its_process_lets_others_go_on(scheduler: RequestScheduler) -> None:
-    limits = RequestLimits(decode_timeout_s=3)
+def test_an_unusual_file_has_its_own_process_and_limit(scheduler: RequestScheduler) -> None:
+    options = replace(OPTIONS, limits=RequestLimits(decode_timeout_s=1))
+    files = [
+        file(CELL_PNG, "a"),
+        file(SLOW_TIFF, "slow"),
+        file(CELL_PNG, "b"),
+        file(SLOW_TIFF, "slow too"),
+        file(CELL_PNG, "c"),
+    ]
+    cells, errors = rows_and_errors(asyncio.run(read(scheduler, *files, options=options)))
+    assert {"a", "b", "c"} <= set(cells.values())
+    assert [message.split(" ")[0] for message in errors.values()] == ["slow", "slow"]
+    assert all("the 1 second for which" in message for message in errors.values())
 
-    def decode() -> str:
-        with pytest.raises(FileError, match="3 seconds") as raised:
-            list(scheduler.decoder(limits).decode_pages("slow.tif", SLOW_TIFF))
-        return str(raised.value.path)
 
-    async def scenario() -> tuple[list[Any], float]:
-        large = scheduler.threads_for([file(b"unknown")])
-        decoding = [asyncio.ensure_future(large(decode)) for _ in range(ACTIVE_LARGE_REQUESTS)]
-        await asyncio.sleep(0.5)
-        start = time.monotonic()
-        assert await large(lambda: "another") == "another"
-        waited = time.monotonic() - start
-        return await asyncio.gather(*decoding), waited
+def test_a_request_that_takes_too_long_is_rejected(scheduler: RequestScheduler) -> None:
+    options = replace(OPTIONS, limits=RequestLimits(timeout_s=2))
+    with pytest.raises(RequestRejected) as raised:
+        asyncio.run(read(scheduler, file(SLOW_TIFF), options=options))
+    assert raised.value.status == 504
+    cells, _ = rows_and_errors(asyncio.run(read(scheduler, file(encode_npz(images=CELL[None]), "a.npz"))))
+    assert cells == {0: "a.npz"}
 
-    scheduler.start()
-    names, waited = asyncio.run(scenario())
-    assert names == ["slow.tif"] * ACTIVE_LARGE_REQUESTS
-    assert waited < 2.5  # not as long as the processes
+
+def test_a_reader_that_is_killed_is_replaced_and_nothing_is_read_twice(scheduler: RequestScheduler) -> None:
+    cells = np.repeat(CELL[None], 4000, axis=0)
+
+    async def scenario() -> list[Chunk]:
+        chunks = []
+        async for chunk in scheduler.read(
+            [file(encode_npz(images=cells), "a.npz")], replace(OPTIONS, max_cheap_pixels=10**6)
+        ):
+            chunks.append(chunk)
+            if len(chunks) == 2:
+                for pid in scheduler.pids:
+                    os.kill(pid, signal.SIGKILL)
+        return chunks
+
+    rows = np.concatenate([chunk.rows for chunk in asyncio.run(scenario())])
+    np.testing.assert_array_equal(rows, np.arange(len(cells)))
 
 
 def test_processes_have_a_lower_priority_and_end_with_the_scheduler(scheduler: RequestScheduler) -> None:
-    list(scheduler.decoder(RequestLimits()).decode_pages("pages.tif", pages(600, None)))
-    pids = scheduler._decoders.pids
-    assert [os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0) for pid in pids] == [True] * len(
-        pids
-    )
+    scheduler.start()
+    asyncio.run(read(scheduler, file(encode_npz(images=CELL[None]), "a.npz")))
+    pids = scheduler.pids
+    assert len(pids) == 2
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert all(os.getpriority(os.PRIO_PROCESS, pid) > own for pid in pids)
     scheduler.close()
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_closing_ends_what_is_read(scheduler: RequestScheduler) -> None:
+    async def scenario() -> None:
+        reading = [asyncio.ensure_future(read(scheduler, file(SLOW_TIFF))) for _ in range(4)]
+        await asyncio.sleep(1)
+        scheduler.close()
+        for outcome in await asyncio.wait_for(asyncio.gather(*reading, return_exceptions=True), 20):
+            assert isinstance(outcome, RequestRejected | asyncio.CancelledError)
+
+    asyncio.run(scenario())
+
+
+def test_readers_import_no_web_framework_and_no_network() -> None:
+    heavy = ("fastapi", "starlette", "onnxruntime", "torch", "scipy")
+    code = f"import sys, nephros.server.reading; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
 
 
 @pytest.fixture(scope="module")
