@@ -14,6 +14,7 @@ from nephros.recipe import Recipe, to_yaml
 from nephros.recipe_io import read_recipe
 from nephros.training.run_info import default_run_dir
 from tests.command_line import Capture, assert_usage_error
+from tests.conftest import squares_dataset, write_npz
 
 DIGITS = "9" * 6000
 BAD_TEXTS: dict[str, bytes | str] = {
@@ -204,5 +205,6 @@ def test_a_network_that_no_memory_holds_is_refused_before_it_takes_any(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(f"model: {model}")
-    assert_usage_error(["train", "mine.yaml", "--data", "synthetic"], capsys, "model.")
+    write_npz(tmp_path / "squares.npz", squares_dataset(n=80))
+    assert_usage_error(["train", "mine.yaml", "--data", "squares.npz"], capsys, "model.")
     assert not (tmp_path / "runs").exists()

@@ -92,8 +92,8 @@ def safetensors_model(run_folder: RunFolder, shared_dir: Path) -> Path:
     """The run's safetensors file, outside its folder."""
     from nephros.exporters.export import export
 
-    (shared_dir / "exported").mkdir(exist_ok=True)
-    path = shared_dir / "exported" / "squares.safetensors"
+    (shared_dir / "safetensors").mkdir(exist_ok=True)  # with cards of its own
+    path = shared_dir / "safetensors" / "squares.safetensors"
     return make_once(path, lambda path: export(run_folder.root, "safetensors", out=path))
 
 

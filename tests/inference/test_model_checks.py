@@ -179,7 +179,7 @@ CLAIMS: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("case", CLAIMS)
 def test_claims_of_a_card_are_refused_before_they_cost_memory(case: str, exported_model: Path, tmp_path: Path) -> None:
     model = onnx.load(exported_model)

@@ -36,7 +36,10 @@ def _matched_fraction(true: NDArray[np.int64], predicted: NDArray[np.int64]) -> 
     return len(matched) / int((sizes[1:] > 0).sum())
 
 
-@pytest.mark.parametrize(("shape", "size"), [((24, 120, 120), (1.0, 0.5, 0.5)), ((24, 240, 240), (1.0, 0.2, 0.2))])
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((24, 120, 120), (1.0, 0.5, 0.5)), pytest.param((24, 240, 240), (1.0, 0.2, 0.2), marks=pytest.mark.slow)],
+)
 def test_synthetic_nuclei_are_found(shape: tuple[int, int, int], size: VoxelSize, tmp_path: Path) -> None:
     true, predicted, n = _segment(tmp_path, SyntheticStack(shape, size))
     assert sorted(np.unique(predicted).tolist()) == list(range(n + 1))

@@ -167,6 +167,7 @@ def test_a_best_score_after_fewer_epochs_is_noted(tmp_path: Path) -> None:
     assert "The best score was reached after 9 epochs, not after all 27: its later scores were no better." in page.text
 
 
+@pytest.mark.slow
 def test_every_file_table_and_figure_says_synthetic(tmp_path: Path) -> None:
     file = write_study_report(simulate(SimulationConfig(max_epochs=9, split="synthetic")), tmp_path)
     page = Page(file)

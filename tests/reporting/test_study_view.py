@@ -111,7 +111,7 @@ def test_a_failure_is_random_searchs_worst_draw_and_a_loss_is_better_lower() -> 
 
 
 def test_importance_finds_the_field_that_matters_and_is_reproducible(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nephros.reporting.study.importance.N_SHUFFLES", 4)
+    monkeypatch.setattr("nephros.reporting.study.importance.N_SHUFFLES", 2)
     view = StudyView(simulate(SimulationConfig()))
     importance = compute_importance(view)
     assert isinstance(importance, Importance)

@@ -37,17 +37,17 @@ POSTER = Recipe(
 RESUMED = {
     "sgd": {},
     "ema": {"ema_decay": 0.9},
-    "best": {"checkpoint": "best", "metric": "val_loss"},
-    "adam": {"optimizer": OptimizerConfig(name="adam", lr=1e-3)},
-    "adamw": {"optimizer": OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.1, decay_norm_and_bias=False)},
-    "linear": {"schedule": LRScheduleConfig(name="linear", warmup=0.3)},
-    "bf16": {"amp": "bf16"},
     "muon": {
         "model": ModelConfig(network="equivariant", base_channels=8, depth=1),
         "optimizer": OptimizerConfig(name="muon", lr=0.02, momentum=0.9, weight_decay=5e-4, decay_norm_and_bias=False),
         "augment": AugmentConfig(shift=2),
         "last_batch": "balanced",
     },
+    "best": {"checkpoint": "best", "metric": "val_loss"},
+    "adam": {"optimizer": OptimizerConfig(name="adam", lr=1e-3)},
+    "adamw": {"optimizer": OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.1, decay_norm_and_bias=False)},
+    "linear": {"schedule": LRScheduleConfig(name="linear", warmup=0.3)},
+    "bf16": {"amp": "bf16"},
 }
 """Changes to POSTER whose state a checkpoint must hold."""
 
@@ -104,8 +104,9 @@ def _uninterrupted(name: str) -> Trainer:
     return _run(dataclasses.replace(POSTER, batch_size=16, **RESUMED[name]), squares_dataset(n=56))  # type: ignore[arg-type]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", RESUMED)
-@pytest.mark.parametrize("stop", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stop", [1, 3])
 def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(name: str, stop: int, tmp_path: Path) -> None:
     uninterrupted, dataset = _uninterrupted(name), squares_dataset(n=56)
     recipe = uninterrupted.recipe

@@ -70,6 +70,7 @@ def test_a_worker_trains_reports_epochs_dies_and_is_replaced(tmp_path: Path) -> 
         assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.slow
 def test_data_that_a_worker_cannot_open_is_named(tmp_path: Path) -> None:
     missing = {"source": str(tmp_path / "none.npz"), "size": None, "seed": 0}
     executor = ProcessExecutor(1, make_setup(tmp_path, data_request=missing))

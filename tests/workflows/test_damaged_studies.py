@@ -91,6 +91,7 @@ MANIFEST_CONTENTS: dict[str, bytes] = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("content", MANIFEST_CONTENTS.values(), ids=MANIFEST_CONTENTS)
 def test_a_study_json_of_something_else_is_named(content: bytes, study: Path, capsys: Capture) -> None:
     (study / "study.json").write_bytes(content)

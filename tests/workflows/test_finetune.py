@@ -126,6 +126,7 @@ def test_each_trained_method_becomes_a_run(
         assert info.freeze == (["stem", "stage1", "stage2"] if method == "last-stage" else [])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(run_folder: RunFolder, three_classes: Path, tmp_path: Path) -> None:
     runs = [
         finetune(three_classes, init=run_folder.root, methods="head", folds=2, out=tmp_path / name).run for name in "ab"
@@ -210,6 +211,7 @@ def test_the_command_shows_methods_classes_and_labels(
     assert "--methods head" in RunFolder.open(tmp_path / "run").info().command
 
 
+@pytest.mark.slow
 def test_groups_of_an_npz_file_make_the_folds(run_folder: RunFolder, tmp_path: Path) -> None:
     data = squares_dataset(n=96, classes=3)
     arrays = {

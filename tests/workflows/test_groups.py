@@ -63,6 +63,7 @@ def test_every_command_says_how_groups_were_split(workspace: Path, capsys: pytes
     assert "split 7:1:2 by class with seed 0" in text
 
 
+@pytest.mark.slow
 def test_the_choice_holds_for_everything_that_follows(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_cli(["train", "small.yaml", "--data", "cells", "--groups", "none", "--epochs", "1", "--out", "run"], capsys)
     ungrouped = nephros.load("cells", groups="none")

@@ -187,6 +187,7 @@ def test_the_nephros_plan_trains_teachers_first_and_lists_their_ensemble(
     assert caplog.messages[-1].endswith("diverged: course-3-0")
 
 
+@pytest.mark.slow
 def test_tables_of_shortened_runs_are_written_beside_the_runs(
     npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,7 +166,18 @@ def test_the_command_starts_from_weights(
     run_folder: RunFolder, three_classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    options = ["--model.base_channels", "8", "--batch_size", "32", "--epochs", "1", "--tta_views", "1"]
+    options = [
+        "--model.base_channels",
+        "8",
+        "--batch_size",
+        "32",
+        "--epochs",
+        "1",
+        "--passes_per_epoch",
+        "1",
+        "--tta_views",
+        "1",
+    ]
     argv = ["train", *options, "--data", str(three_classes), "--out", str(out), "--device", "cpu"]
 
     def run(*more: str) -> object:
