@@ -31,7 +31,7 @@ setup: $(VENV)/.dev  ## set up .venv with everything that development needs
 demo: $(VENV)/.core  ## train, evaluate and report on TissueMNIST where it is on disk, else on synthetic cells (under 3 minutes)
 	$(BIN)/python tools/demo.py
 
-test: $(VENV)/.dev  ## the fast tests (three to four minutes on two cores)
+test: $(VENV)/.dev  ## the fast tests (about two minutes on two cores)
 	$(PYTEST) -m 'not slow'
 
 $(VENV)/.cluster: $(VENV)/.dev
