@@ -22,7 +22,7 @@ from nephros.training.progress import NullCallback
 from nephros.training.trainer import Trainer
 from nephros.tuning.checkpoint_store import CheckpointStore
 from nephros.tuning.database import storage_url
-from nephros.tuning.executors import Executor, InProcessExecutor, ProcessExecutor, TaskEvent
+from nephros.tuning.executors import Executor, InProcessExecutor, ProcessExecutor, TaskEvent, WorkerSetup
 from nephros.tuning.hyperband import Bracket, RungState
 from nephros.tuning.optuna_storage import StudyStorage
 from nephros.tuning.sample import SampledParams, decode_params, sample_configs
@@ -175,7 +175,7 @@ class RungBenchmark:
         """Do the same as a study with trials in one worker process, which is ready before the clock starts."""
         folder = self._new_folder()
         store = CheckpointStore(str(folder / "checkpoints"))
-        setup = {
+        setup: WorkerSetup = {
             "data_request": self.settings.data_request,
             "subset": self.settings.subset,
             "seed": self.settings.seed,

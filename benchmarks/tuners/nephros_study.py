@@ -11,7 +11,7 @@ from nephros.data.load import DataRequest
 from nephros.training.history import EpochMetrics
 from nephros.tuning.checkpoint_store import CheckpointStore, checkpoint_name
 from nephros.tuning.database import storage_url
-from nephros.tuning.executors import EpochDone, EventHandler, ProcessExecutor, TaskEvent
+from nephros.tuning.executors import EpochDone, EventHandler, ProcessExecutor, TaskEvent, WorkerSetup
 from nephros.tuning.hyperband import Bracket, RungState
 from nephros.tuning.optuna_storage import StudyStorage
 from nephros.tuning.scheduler import HyperbandScheduler
@@ -113,7 +113,7 @@ def main() -> None:
     storage.lock.acquire()
     settings = storage.load_settings() if storage.exists else make_settings(budget_config, name)
     storage.create_or_verify(settings)
-    setup = {
+    setup: WorkerSetup = {
         "data_request": settings.data_request,
         "subset": settings.subset,
         "seed": settings.seed,

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import torch
 
+from nephros.data.load import DataRequest
 from nephros.errors import NephrosError
 from nephros.training.history import EpochMetrics
 from nephros.tuning.study_state import ConfigKey
@@ -120,11 +121,25 @@ class NullExecutor:
         """Do nothing."""
 
 
+class WorkerSetup(TypedDict):
+    """What a worker process needs to run tasks, as JSON."""
+
+    data_request: DataRequest
+    subset: int | None
+    """Training images that trials see, as in StudySettings; drawn with `seed`."""
+    seed: int
+    device: str
+    threads: int
+    """CPU threads."""
+    store: str
+    """Root of the CheckpointStore."""
+
+
 class ProcessExecutor:
     """Runs tasks in long-lived processes of nephros.tuning.worker, and replaces those that die; messages are lines of JSON."""
 
-    def __init__(self, size: int, setup: dict[str, Any]) -> None:
-        """Start `size` processes; worker.main documents `setup`."""
+    def __init__(self, size: int, setup: WorkerSetup) -> None:
+        """Start `size` processes."""
         self.size, self._setup = size, setup
         self._events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
         self._startup_failures = 0
@@ -204,7 +219,7 @@ class _Worker:
     """One process, and the thread that reads its messages."""
 
     def __init__(
-        self, slot: int, setup: dict[str, Any], events: queue.Queue[tuple[_Worker, dict[str, Any] | None]]
+        self, slot: int, setup: WorkerSetup, events: queue.Queue[tuple[_Worker, dict[str, Any] | None]]
     ) -> None:
         self.slot, self.ready = slot, False
         self.task: Task | None = None
@@ -231,7 +246,7 @@ class _Worker:
         self.task = task
         self._send(dataclasses.asdict(task))
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: Mapping[str, Any]) -> None:
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has died; the reader thread notices
             self.process.stdin.write(json.dumps(message) + "\n")

@@ -27,8 +27,7 @@ from nephros.tuning.trial import TrialRunner, outcome_to_dict, task_from_dict
 def main() -> None:
     """Run tasks until the driver exits, which ends this process at once, even in the middle of an epoch.
 
-    The setup has the keys data_request (of `nephros.data.load.load_request`), subset (or null) and its seed, device, threads, and
-    store (the root of the CheckpointStore).
+    The first line of its input is a `nephros.tuning.executors.WorkerSetup`, every further one a Task.
     """
     # Nothing else may write to the pipe that the driver reads.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")

@@ -28,7 +28,7 @@ from nephros.files import write_text
 from nephros.recipe import Recipe, to_yaml
 from nephros.tuning.checkpoint_store import CheckpointStore, best_checkpoint_name
 from nephros.tuning.database import storage_url, url_without_password
-from nephros.tuning.executors import Executor, InProcessExecutor, NullExecutor, ProcessExecutor
+from nephros.tuning.executors import Executor, InProcessExecutor, NullExecutor, ProcessExecutor, WorkerSetup
 from nephros.tuning.optuna_storage import StudyStorage
 from nephros.tuning.progress import StudyProgress
 from nephros.tuning.scheduler import HyperbandScheduler
@@ -279,7 +279,7 @@ def _make_executor(
         )
     if workers == 1:
         return InProcessExecutor(TrialRunner(dataset, device, store), n_threads)
-    setup = {
+    setup: WorkerSetup = {
         "data_request": request,
         "subset": settings.subset,
         "seed": settings.seed,

@@ -7,21 +7,21 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from nephros.errors import NephrosError
-from nephros.tuning.executors import EpochDone, ProcessExecutor, TaskEvent, WorkerLost
+from nephros.tuning.executors import EpochDone, ProcessExecutor, TaskEvent, WorkerLost, WorkerSetup
 from nephros.tuning.trial import Outcome, Task
 from tests.conftest import squares_dataset, write_npz
 from tests.tuning.conftest import RECIPE
 
 
-def make_setup(folder: Path, **changes: Any) -> dict[str, Any]:
+def make_setup(folder: Path, **changes: Any) -> WorkerSetup:
     data = write_npz(folder / "squares.npz", squares_dataset(n=64))
     request = {"source": str(data), "size": None, "seed": 0}
-    settings = {
+    setup: dict[str, Any] = {
         "data_request": request,
         "subset": None,
         "seed": 0,
@@ -29,7 +29,7 @@ def make_setup(folder: Path, **changes: Any) -> dict[str, Any]:
         "threads": 1,
         "store": str(folder / "kept"),
     }
-    return settings | changes
+    return cast(WorkerSetup, setup | changes)
 
 
 def collect(executor: ProcessExecutor, event_type: type[TaskEvent], seconds: float = 120) -> list[TaskEvent]:
