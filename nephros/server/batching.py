@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from nephros.inference.predictor import PredictionBatch
 from nephros.server.limits import RequestRejected
 
-MIN_BATCH, MAX_BATCH = 8, 256
+MIN_BATCH, MAX_BATCH = 4, 256
 """Cells per call, which follow from the network's speed; a request submits its cells in chunks of at most the larger number."""
-TARGET_CALL_S = 0.1
+TARGET_CALL_S = 0.05
 """Seconds that a call shall take: a single cell waits for the call under way when it arrives."""
 MAX_DELAY_S = 0.002
 """Seconds that cells wait for more cells while other requests are being read."""

@@ -24,7 +24,7 @@ READER_PROCESSES, READER_NICENESS = 4, 10
 """Processes that read large requests, and by how much less of a busy processor they get."""
 SMALL_REQUEST_THREADS, LARGE_REQUEST_THREADS, RESULT_THREADS = 4, 64, 2
 """Threads that read small requests, that wait for the processes, and that make the results of large requests."""
-SMALL_REQUEST_FILES, SMALL_REQUEST_BYTES, SMALL_REQUEST_PIXELS = 16, 1 << 20, 4 << 20
+SMALL_REQUEST_FILES, SMALL_REQUEST_BYTES, SMALL_REQUEST_PIXELS = 16, 1 << 19, 4 << 20
 _WAIT_S = 1.0
 MAX_WAITING_BYTES = 32 << 20
 """Bytes of cells of one request that may wait for the network; its process then waits too."""

@@ -55,7 +55,7 @@ def cells(*values: int) -> Cells:
 def test_waiting_jobs_share_one_call(batcher: Batcher, network: FakePredictor) -> None:
     first = batcher.submit(cells(1))
     assert network.started.wait(5)
-    waiting = [batcher.submit(cells(2, 3)), batcher.submit(cells(4)), batcher.submit(cells(5, 6, 7))]
+    waiting = [batcher.submit(cells(2, 3)), batcher.submit(cells(4)), batcher.submit(cells(5))]
     assert batcher.submit(cells(9)).cancel()
     assert len(batcher) == 4
     network.released.set()
@@ -63,10 +63,10 @@ def test_waiting_jobs_share_one_call(batcher: Batcher, network: FakePredictor) -
         [1],
         [2, 3],
         [4],
-        [5, 6, 7],
+        [5],
     ]
-    assert network.sizes == [1, 6]
-    assert (batcher.n_calls, batcher.n_cells) == (2, 7)
+    assert network.sizes == [1, MIN_BATCH]
+    assert (batcher.n_calls, batcher.n_cells) == (2, 5)
 
 
 def test_batches_have_a_maximum_size_and_larger_jobs_take_several(batcher: Batcher, network: FakePredictor) -> None:

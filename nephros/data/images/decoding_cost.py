@@ -22,13 +22,14 @@ MAX_PNG_TEXTS = 1000
 """Compressed texts and profiles of a PNG, each of which unpacks to a megabyte at most."""
 _PNG_MAGIC, _JPEG_MAGIC = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _PNG_PACKED = (b"zTXt", b"iTXt", b"iCCP")
-_MAX_CHEAP_CHUNKS, _MAX_CHUNKS, _MAX_CHEAP_TEXTS, _MAX_CHEAP_EXIF_BYTES = 20_000, 100_000, 8, 64 << 10
+_MIN_CHEAP_CHUNKS, _PIXELS_PER_CHUNK, _MAX_CHUNKS = 1000, 1000, 100_000
+_MAX_CHEAP_TEXTS, _MAX_CHEAP_EXIF_BYTES = 8, 64 << 10
 _MAX_CHEAP_SCANS, _MAX_CHEAP_SEGMENTS, _MAX_SEGMENTS, _MAX_CHEAP_EXIF_SEGMENTS = 24, 300, 100_000, 4
 _JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _TEM, _SOI, _EOI, _SOS, _APP1 = 0x01, 0xD8, 0xD9, 0xDA, 0xE1
 """Bytes that follow 255 in markers, by the names of the standard, T.81."""
-_MAX_CHEAP_PAGES, _MAX_CHEAP_TAG_BYTES, _MAX_CHEAP_SAMPLES = 500, 1 << 20, 5
+_MAX_CHEAP_PAGES, _MAX_CHEAP_TAGS, _MAX_CHEAP_TAG_BYTES, _MAX_CHEAP_SAMPLES = 500, 10_000, 1 << 20, 5
 _CHEAP_COMPRESSIONS = frozenset({1, 5, 8, 32773, 32946})
 """None, LZW, Deflate and PackBits: their decoders stop at the last pixel."""
 
@@ -64,7 +65,8 @@ def claimed_pixels(data: bytes) -> int:
         n_pixels = _walk_jpeg(data, _MAX_CHEAP_SEGMENTS).n_pixels
     elif data.startswith(TIFF_MAGIC):
         with contextlib.suppress(FileError):  # the decoder reports it, with the file's name
-            claims = walk_directories("", data, _MAX_CHEAP_PAGES, first_pages=_MAX_CHEAP_PAGES)
+            pages = _MAX_CHEAP_PAGES
+            claims = walk_directories("", data, pages, first_pages=pages, max_tags=_MAX_CHEAP_TAGS)
             n_pixels, n_pages = claims.n_pixels, len(claims.offsets)
     return n_pixels if n_pages > 1 or n_pixels <= MAX_CHEAP_PIXELS else 0
 
@@ -109,11 +111,12 @@ def _png_chunks(data: bytes, max_chunks: int) -> tuple[Counter[bytes], int]:
 
 
 def _is_cheap_png(data: bytes, max_pixels: int) -> bool:
-    counts, n_pixels = _png_chunks(data, _MAX_CHEAP_CHUNKS)
+    max_chunks = _MIN_CHEAP_CHUNKS + max_pixels // _PIXELS_PER_CHUNK
+    counts, n_pixels = _png_chunks(data, max_chunks)
     exif_bytes = counts.pop(b"eXIf bytes", 0)
     return (
         n_pixels <= max_pixels
-        and counts.total() < _MAX_CHEAP_CHUNKS
+        and counts.total() < max_chunks
         and sum(counts[kind] for kind in _PNG_PACKED) <= _MAX_CHEAP_TEXTS
         and exif_bytes <= _MAX_CHEAP_EXIF_BYTES
     )
@@ -166,7 +169,7 @@ def _is_cheap_jpeg(data: bytes, max_pixels: int) -> bool:
 
 def _is_cheap_tiff(data: bytes, max_pixels: int) -> bool:
     try:
-        claims = walk_directories("", data, _MAX_CHEAP_PAGES)
+        claims = walk_directories("", data, _MAX_CHEAP_PAGES, max_tags=_MAX_CHEAP_TAGS)
     except FileError:
         return False
     return (

@@ -68,14 +68,19 @@ class TiffFormat:
         offset: int = self.pointer.unpack_from(data, self.header_size - self.pointer.size)[0]
         return offset
 
-    def read_directory(self, data: Buffer, offset: int) -> tuple[list[Tag], int]:
-        """Return the entries of a directory and the place of the next; struct.error where they are cut short."""
+    def count_tags(self, data: Buffer, offset: int) -> int:
+        """Return how many entries a directory has; struct.error where it is cut short."""
         if offset > len(data):
             raise struct.error("a directory is beyond the end")  # unpack_from takes no offset above 2**63
-        start = offset + self.count.size
-        end = start + self.count.unpack_from(data, offset)[0] * self.entry.size
-        if end > len(data):
+        n_tags: int = self.count.unpack_from(data, offset)[0]
+        if offset + self.count.size + n_tags * self.entry.size > len(data):
             raise struct.error("a directory is cut short")
+        return n_tags
+
+    def read_directory(self, data: Buffer, offset: int) -> tuple[list[Tag], int]:
+        """Return the entries of a directory and the place of the next; struct.error where they are cut short."""
+        start = offset + self.count.size
+        end = start + self.count_tags(data, offset) * self.entry.size
         tags = list(map(Tag._make, self.entry.iter_unpack(data[start:end])))
         next_offset = self.pointer.unpack_from(data, end)[0] if end + self.pointer.size <= len(data) else 0
         return tags, next_offset
@@ -110,7 +115,9 @@ class TiffFormat:
         return value
 
 
-def walk_directories(name: object, data: Buffer, max_pages: int, *, first_pages: int | None = None) -> TiffDirectories:
+def walk_directories(
+    name: object, data: Buffer, max_pages: int, *, first_pages: int | None = None, max_tags: int | None = None
+) -> TiffDirectories:
     """Walk the directories of a TIFF file, in a time that grows with the file's size and with nothing that it claims.
 
     A chain that leads back to a page ends there.
@@ -120,6 +127,7 @@ def walk_directories(name: object, data: Buffer, max_pages: int, *, first_pages:
         data: the file's bytes.
         max_pages: number of pages up to which a file is accepted.
         first_pages: number of pages after which to stop, as if the file ended there; None walks all.
+        max_tags: number of tags up to which a file is accepted; None goes by the file's size.
 
     Raises:
         FileError: the file has more pages, or the directories claim more than such a file can hold.
@@ -130,7 +138,8 @@ def walk_directories(name: object, data: Buffer, max_pages: int, *, first_pages:
     compressions: set[int] = set()
     n_pixels = tag_bytes = n_tags = max_samples = 0
     is_whole, offset = True, 0
-    max_tag_bytes, max_tags = max(_MIN_TAG_BYTES, 2 * len(data)), max(_MIN_TAGS, len(data) // 8)
+    max_tag_bytes = max(_MIN_TAG_BYTES, 2 * len(data))
+    max_tags = max(_MIN_TAGS, len(data) // 8) if max_tags is None else max_tags
     try:
         offset = tiff.first_directory(data)
         while offset and offset not in visited and len(offsets) != first_pages:
@@ -140,8 +149,8 @@ def walk_directories(name: object, data: Buffer, max_pages: int, *, first_pages:
                 )
             offsets.append(offset)
             visited.add(offset)
-            tags, offset = tiff.read_directory(data, offset)
-            n_tags += len(tags)
+            n_tags += tiff.count_tags(data, offset)
+            tags, offset = tiff.read_directory(data, offset) if n_tags <= max_tags else ([], offset)
             sizes = dict.fromkeys(_SIZES, 0)
             for tag in tags:
                 size = tiff.n_bytes(tag)
