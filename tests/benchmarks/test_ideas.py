@@ -31,6 +31,7 @@ def forbid_init_model(seed: int) -> Classifier:
     raise AssertionError(f"a network was initialized, with seed {seed}")
 
 
+@pytest.mark.slow
 def test_a_distilled_idea_has_the_soft_targets_of_a_distilled_run(
     tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def test_synthetic_nuclei_are_found(shape: tuple[int, int, int], size: VoxelSize
     assert _matched_fraction(true, predicted) > 0.85
 
 
+@pytest.mark.slow
 def test_tiles_leave_no_seams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tissue = SyntheticStack((30, 160, 160))
     _, untiled, n = _segment(tmp_path, tissue)

@@ -160,6 +160,7 @@ def test_names_from_outside_are_escaped(make_run: MakeRun) -> None:
     assert "nephros train '<b>'" in page.text
 
 
+@pytest.mark.slow
 def test_every_file_table_and_figure_of_synthetic_cells_is_marked(make_run: MakeRun) -> None:
     folder, dataset = make_run(("round", "oval"), split="synthetic")
     file = write_report(folder, dataset)

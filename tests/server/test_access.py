@@ -195,6 +195,7 @@ def test_a_given_token_is_asked_for_and_not_printed(exported_model: Path, by_env
         assert server.process.returncode == 0
 
 
+@pytest.mark.slow
 def test_sigterm_exits_with_0_after_the_requests_under_way(exported_model: Path) -> None:
     cells = np.repeat(square_images(12, 4, 9)[0], 250, axis=0)
     body, content_type = multipart_body([("c.npz", encode_npz(images=cells))])

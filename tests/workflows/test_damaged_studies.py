@@ -137,6 +137,7 @@ MANIFEST_EDITS: dict[str, Edit] = {
 }
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("edit", MANIFEST_EDITS.values(), ids=MANIFEST_EDITS)
 def test_an_edited_study_json_is_refused(edit: Edit, study: Path, capsys: Capture) -> None:
     values = json.loads((study / "study.json").read_text())
@@ -340,7 +341,7 @@ def whole_study(tmp_path_factory: pytest.TempPathFactory) -> StudyState:
     return SmallStudy(tmp_path_factory.mktemp("whole"), squares_dataset(n=96), brackets="s=1").run()
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("write", CHECKPOINTS.values(), ids=CHECKPOINTS)
 def test_a_damaged_checkpoint_costs_its_configuration_nothing_but_time(
     write: Callable[[Path], Any], whole_study: StudyState, tmp_path: Path

@@ -65,6 +65,7 @@ def test_a_head_is_a_run_like_any_other(head_run: RunFolder, three_classes: Path
     assert resume(head_run.root).info().status == "complete"
 
 
+@pytest.mark.slow
 def test_prediction_sets_are_calibrated_on_every_labeled_image(head_run: RunFolder, tmp_path: Path) -> None:
     file = nephros.export(head_run.root, "safetensors", out=tmp_path / "three.safetensors")
     card = json.loads(file.with_suffix(".card.json").read_text())

@@ -131,6 +131,7 @@ def test_a_run_that_another_process_is_training_is_left_to_it(
     assert {row["recipe"]: row["seeds"] for row in _rows(files[0])}["course-4"] == "2"
 
 
+@pytest.mark.slow
 def test_the_nephros_plan_trains_teachers_first_and_lists_their_ensemble(
     npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

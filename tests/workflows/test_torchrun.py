@@ -175,6 +175,7 @@ def test_the_same_command_continues_its_run_after_a_restart_only(
     assert train(recipe, tiny_npz, out=tmp_path / "new").info().status == "complete"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("torchrun_environment")
 def test_a_recipe_that_was_adapted_to_small_data_continues_after_a_restart(
     tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
