@@ -12,9 +12,8 @@ from nephros.files import file_digest
 from nephros.inference.bundled import bundled_file
 from nephros.models import build_network
 from nephros.models.classical import CLASSICAL_MODELS
-from nephros.models.classifier import Classifier
+from nephros.models.classifier import Classifier, PretrainedModel
 from nephros.models.dihedral import D4BatchNorm, unfold_batch_norm
-from nephros.models.pretrained import PretrainedModel
 from nephros.models.serialization import FORMAT, deserialize, file_format, load_model
 from nephros.models.stages import last_linear
 from nephros.reading import file_errors

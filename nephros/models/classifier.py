@@ -1,4 +1,4 @@
-"""A network together with the normalization of its inputs, so that weights and preprocessing stay together."""
+"""A network together with the normalization of its inputs, so that weights and preprocessing stay together, fresh or trained."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nephros.errors import IncompatibleError
+from nephros.recipe import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,23 @@ class Classifier(nn.Module):
         """Return (n, classes) logits of (n, c, h, w) images in 0..255."""
         logits: Tensor = self.network(self.normalize(images_nchw))
         return logits
+
+
+@dataclass(frozen=True)
+class PretrainedModel:
+    """Weights to start from, with what they were trained as; `nephros.exporters.pretrained` opens them."""
+
+    classifier: Classifier
+    """On the CPU and in evaluation mode."""
+    model: ModelConfig
+    input_spec: InputSpec
+    """Channels, size and classes that the network was built for."""
+    class_names: tuple[str, ...]
+    source: str
+    """``bundled``, or the absolute path of the run folder or file."""
+    recipe: str
+    """Name of the recipe that trained it; empty for a bare weights file."""
+    sha256: str
+    """Digest of the file that holds the weights."""
+    is_folded: bool
+    """Whether batch normalization is folded into its filters, so that its statistics must be measured anew."""

@@ -11,9 +11,8 @@ from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
 from nephros.data.subset import stratified_subset
 from nephros.errors import IncompatibleError, InvalidArgument
-from nephros.models.classifier import Classifier
+from nephros.models.classifier import Classifier, PretrainedModel
 from nephros.models.norm_statistics import recenter_batch_norm
-from nephros.models.pretrained import PretrainedModel
 from nephros.models.stages import last_linear
 from nephros.recipe import Recipe
 from nephros.runs import InitRecord

@@ -41,8 +41,7 @@ from nephros.finetuning.label_review import (
     suspicious_labels_csv,
 )
 from nephros.finetuning.network import frozen_stages, make_recipe, train_method
-from nephros.models.classifier import Classifier
-from nephros.models.pretrained import PretrainedModel
+from nephros.models.classifier import Classifier, PretrainedModel
 from nephros.models.serialization import save_model
 from nephros.recipe import Recipe, to_yaml
 from nephros.runs import FinetuningRecord, InitRecord, RunFolder, RunInfo, describe_init

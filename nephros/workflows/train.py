@@ -22,8 +22,7 @@ from nephros.errors import FileError, IncompleteError, InvalidArgument, NephrosE
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.exporters.pretrained import open_pretrained
 from nephros.files import file_digest, write_text
-from nephros.models.classifier import Classifier
-from nephros.models.pretrained import PretrainedModel
+from nephros.models.classifier import Classifier, PretrainedModel
 from nephros.models.serialization import save_model
 from nephros.models.stages import check_freeze
 from nephros.presets import RECIPES
