@@ -74,6 +74,16 @@ def predict(argv: list[str]) -> int:
     parser.option("voxel-size", "of stacks: in micrometers; required if the file doesn't state it", metavar="Z,Y,X")
     parser.option("min-volume", "of stacks: leave out nuclei smaller than this, in cubic micrometers", float, "VOLUME")
     parser.option(
+        "max-pixels", "pixels that one file may have when decoded, in all pages or rows (default: 20000000000)", int
+    )
+    parser.option(
+        "decode-timeout",
+        "seconds for which an unusual file, such as one of many pages or scans, is decoded before it gets an error "
+        "(default: 120)",
+        float,
+        "SECONDS",
+    )
+    parser.option(
         "overlay",
         "for an npz file from `nephros data prepare`: also paint the classes over its stack, in a .png or .tif file",
         metavar="IMAGE",

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from nephros.data.images.decoder import DECODE_TIMEOUT_S, ImageDecoder, check_decode_timeout
+from nephros.errors import FileError, InvalidArgument
 from nephros.evaluation.calibration import check_coverage
 from nephros.exporters.loading import load_predictor
 from nephros.inference.model_card import ModelCard
@@ -18,6 +20,8 @@ from nephros.inference.reader import CellBatch, CellReader
 from nephros.microscopy.stack import StackOptions
 from nephros.microscopy.voxel_size import VoxelSize, check_voxel_size
 
+MAX_FILE_PIXELS = 20_000_000_000
+"""Twice as many as TissueMNIST has at 224 x 224 pixels."""
 MIN_PROGRESS_INPUTS = 500
 """Number of inputs from which a progress bar is shown on a terminal."""
 
@@ -33,6 +37,8 @@ def predict(
     axes: str | None = None,
     voxel_size: VoxelSize | None = None,
     min_volume: float | None = None,
+    max_pixels: int = MAX_FILE_PIXELS,
+    decode_timeout: float = DECODE_TIMEOUT_S,
 ) -> Predictions:
     """Classify images of cells.
 
@@ -50,25 +56,33 @@ def predict(
         axes: what the dimensions of stacks are, such as ``"ZYX"`` for slices saved as channels; None takes the files' word.
         voxel_size: of stacks, in micrometers along z, y and x; None takes the metadata of each file.
         min_volume: of nuclei in stacks, below which they are left out; in cubic micrometers.
+        max_pixels: of one file, in all its pages or rows, when decoded.
+        decode_timeout: seconds for which one file is decoded, where that may take long.
 
     Returns:
         A row per cell or nucleus, and a row with an error per input that can't be read.
 
     Raises:
-        InvalidArgument: `coverage`, `white_level`, `voxel_size` or `min_volume` is out of range.
+        InvalidArgument: `coverage`, `white_level`, `voxel_size`, `min_volume` or a limit is out of range.
         NephrosError: the model can't be opened. An image that can't be read raises nothing.
     """
     check_coverage(coverage)
     if voxel_size is not None:
         voxel_size = check_voxel_size("voxel_size", voxel_size)
     stack_options = StackOptions(channel, image, voxel_size, axes, min_volume)
+    if max_pixels < 1:
+        raise InvalidArgument("max_pixels", max_pixels, "a whole number of at least 1")
+    seconds = check_decode_timeout(decode_timeout)
+    decoder = ImageDecoder(seconds, advice="save it again, uncompressed, or set `decode_timeout` to more seconds")
     predictor = model if isinstance(model, Predictor) else load_predictor(model)
     reader = CellReader(
         [inputs] if isinstance(inputs, str | Path) else inputs,
         predictor.input_shape,
         white_level,
+        _PixelLimit(max_pixels),
         stack_options=stack_options,
         conversion=predictor.input_conversion,
+        decoder=decoder,
     )
     shift_check = DatasetShiftCheck(predictor.card)
     batches = []
@@ -97,6 +111,26 @@ def predict(
         [*shift_check.warnings(), *_notes(reader, predictor.card, coverage)],
         ModelSummary.from_card(predictor.card),
     )
+
+
+class _PixelLimit:
+    """Counts the decoded pixels of each file; a `nephros.inference.reader.SizeCheck`."""
+
+    def __init__(self, max_pixels: int) -> None:
+        self._max_pixels = max_pixels
+        self._file: object = None
+        self._n_pixels = 0
+
+    def __call__(self, name: object, n_cells: int, pixels_per_cell: int) -> None:
+        """Count more cells of a file, or 0 for what it claims; raise FileError if it has too many pixels."""
+        if name is not self._file:
+            self._file, self._n_pixels = name, 0
+        if self._n_pixels + max(1, n_cells) * pixels_per_cell > self._max_pixels:
+            raise FileError(
+                str(name),
+                f"{name} has more than {self._max_pixels:,} pixels when decoded; split it, or set `max_pixels` to more.",
+            )
+        self._n_pixels += n_cells * pixels_per_cell
 
 
 def _iter_with_progress(reader: CellReader) -> Iterator[CellBatch]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from nephros.data.images.decoded_image import DecodedImage
 from nephros.data.images.decoding import decode_image, decode_pages, strict_pillow_warnings
 from nephros.data.images.decoding_cost import MAX_CHEAP_PIXELS, check_claims, is_cheap
 from nephros.errors import FileError, InvalidArgument
-from nephros.isolation.pool import PoolBusy, TimeBudget, TimeLimitExceeded, WorkerCrashed, WorkerPool
+from nephros.isolation.pool import TimeBudget, TimeLimitExceeded, WorkerCrashed, WorkerPool
 
 DECODE_TIMEOUT_S = 120.0
 """Seconds for which one file may be decoded."""
@@ -36,30 +36,27 @@ def check_decode_timeout(seconds: float) -> float:
     return float(seconds)
 
 
-Waiting = Callable[[], contextlib.AbstractContextManager[Any]]
-
-
 class ImageDecoder:
     """Decodes images as `nephros.data.images.decoding` does; a file that takes too long gets an error, and costs no other."""
 
     def __init__(
-        self, timeout_s: float = DECODE_TIMEOUT_S, *, budget: TimeBudget | None = None, pool: WorkerPool | None = None,
-        max_cheap_pixels: int = MAX_CHEAP_PIXELS, wait_s: float | None = None, waiting: Waiting = contextlib.nullcontext,
-        advice: str = "save it again, uncompressed, or set `decode_timeout` to more seconds",
-    ) -> None:  # fmt: skip
+        self,
+        timeout_s: float = DECODE_TIMEOUT_S,
+        *,
+        budget: TimeBudget | None = None,
+        max_cheap_pixels: int = MAX_CHEAP_PIXELS,
+        advice: str = "save it again, uncompressed",
+    ) -> None:
         """Set the limits.
 
         Args:
             timeout_s: seconds for each file.
             budget: seconds for all files together, in place of `timeout_s`.
-            pool: workers; None takes this process's own, as soon as one is needed.
             max_cheap_pixels: pixels of a usual file up to which it is decoded in this process.
-            wait_s: seconds to wait for a free worker; None waits as long as it takes.
-            waiting: returns a context within which a worker is waited for.
             advice: what to do about a file that took too long.
         """
-        self._timeout_s, self._budget, self._pool, self._advice = timeout_s, budget, pool, advice
-        self._max_cheap_pixels, self._wait_s, self._waiting = max_cheap_pixels, wait_s, waiting
+        self._timeout_s, self._budget = timeout_s, budget
+        self._max_cheap_pixels, self._advice = max_cheap_pixels, advice
 
     def decode_image(self, name: object, data: bytes) -> DecodedImage:
         """Decode a file that holds a single image; arguments and errors as `nephros.data.images.decoding.decode_image`."""
@@ -80,38 +77,27 @@ class ImageDecoder:
 
     def _run(self, function: str, name: object, data: bytes) -> Generator[DecodedImage, None, None]:
         budget = self._budget or TimeBudget(self._timeout_s)
-        pool = self._pool or default_pool()
         try:
             if budget.left <= 0:
                 raise TimeLimitExceeded
             with contextlib.closing(
-                pool.run(decode_in_worker, function, str(name), data, budget=budget, wait_s=self._wait_s)
-            ) as batches:
-                while (batch := self._next(batches)) is not None:
-                    pages, layout, notes = batch
+                default_pool().run(decode_in_worker, function, str(name), data, budget=budget)
+            ) as items:
+                for pages, layout, notes in items:
                     for pixels in pages:
                         yield DecodedImage(pixels, layout, tuple(notes))
         except TimeLimitExceeded:
-            files = "it and the files before it are" if self._budget else "it is"
+            subject = (
+                f"{name} takes" if self._budget is None else f"{name} was not decoded: it and the files before it take"
+            )
             seconds = f"{budget.seconds:g} second{'s' * (budget.seconds != 1)}"
-            raise FileError(
-                str(name), f"{name} was not decoded within the {seconds} for which {files} decoded; {self._advice}."
-            ) from None
+            raise FileError(str(name), f"{subject} more than {seconds} to decode; {self._advice}.") from None
         except WorkerCrashed:
             raise FileError(
                 str(name), f"{name} makes its decoder crash, or take too much memory; save it again, as PNG or TIFF."
             ) from None
-        except PoolBusy:
-            raise FileError(
-                str(name), f"{name} was not decoded, since others are; send it again in a minute."
-            ) from None
         except MemoryError:
             raise FileError(str(name), f"{name} takes too much memory to decode; crop the cells out first.") from None
-
-    def _next(self, batches: Iterator[Any]) -> Any:
-        """Return the worker's next message, or None after the last."""
-        with self._waiting():
-            return next(batches, None)
 
 
 def decode_in_worker(function: str, name: str, data: bytes) -> Iterator[tuple[NDArray[Any], str, tuple[str, ...]]]:
