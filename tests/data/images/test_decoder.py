@@ -133,7 +133,7 @@ def test_predict_decodes_within_its_limits(predictor: Predictor, tmp_path: Path)
     assert "`max_pixels`" in message
     for limit in ("decode_timeout", "max_pixels"):
         with pytest.raises(InvalidArgument) as raised:
-            nephros.predict(tmp_path, predictor, **{limit: 0})
+            nephros.predict(tmp_path, predictor, **{limit: 0})  # type: ignore[arg-type]
         assert raised.value.parameter == limit
 
 
