@@ -9,6 +9,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ import pytest
 from nephros.errors import FileError, InvalidArgument
 from nephros.isolation.pool import PoolBusy, TimeBudget, TimeLimitExceeded, WorkerCrashed, WorkerPool
 from tests.isolation import jobs
+
+_ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -190,7 +193,7 @@ def test_modules_are_not_taken_from_the_current_folder(tmp_path: Any) -> None:
     """A folder of images may hold a file that is called like a module."""
     (tmp_path / "json.py").write_text("raise SystemExit('taken from the current folder')")
     code = (
-        "import sys; sys.path = [p for p in sys.path if p]\n"
+        f"import sys; sys.path = [*(p for p in sys.path if p), {str(_ROOT)!r}]\n"
         "from nephros.isolation.pool import TimeBudget, WorkerPool\n"
         "from tests.isolation import jobs\n"
         "print(list(WorkerPool(1).run(jobs.echo, 7, budget=TimeBudget(60))))"

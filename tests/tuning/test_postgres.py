@@ -186,8 +186,9 @@ def test_a_second_driver_is_refused(server: Server, tmp_path: Path, cells: Datas
 
 def test_two_processes_may_create_the_tables_at_once(server: Server) -> None:
     code = (
-        "import sys, nephros.tuning.optuna_storage as s; "
-        "s.StudyStorage(s.storage_url(sys.argv[1]), sys.argv[2]); print('created')"
+        "import sys; from nephros.tuning.database import storage_url; "
+        "from nephros.tuning.optuna_storage import StudyStorage; "
+        "StudyStorage(storage_url(sys.argv[1]), sys.argv[2]); print('created')"
     )
     name = f"fresh{os.getpid()}"
     engine = sqlalchemy.create_engine(storage_url(server.url), poolclass=sqlalchemy.NullPool)
