@@ -111,6 +111,7 @@ class WorkerPool:
             if self.is_closed:
                 raise PoolBusy
             worker = self._take_idle() or self._spawn()
+            self._await_start(worker)
             yield from worker.run(function, args, budget)
         finally:
             if worker is not None:
@@ -140,6 +141,16 @@ class WorkerPool:
         if is_closed:
             worker.kill()
         return worker
+
+    def _await_start(self, worker: _Worker) -> None:
+        try:
+            worker.wait_until_ready()
+        except (TimeLimitExceeded, WorkerCrashed):
+            if self.is_closed:
+                raise PoolBusy from None
+            raise NephrosError(
+                "The process to read files in does not start: run `python -c 'import nephros.isolation.worker'` to see why."
+            ) from None
 
     def _put_back(self, worker: _Worker) -> None:
         with self._lock:
@@ -199,18 +210,16 @@ class _Worker:
         assert self.process.stdin is not None
         write_message(self.process.stdin, value)
 
+    def wait_until_ready(self) -> None:
+        """Wait until the process has imported its modules; raise TimeLimitExceeded or WorkerCrashed if it never does."""
+        if not self._is_ready:
+            self._receive(TimeBudget(STARTUP_TIMEOUT_S))
+            self._is_ready = True
+
     def run(self, function: Callable[..., Iterable[Any]], args: Sequence[Any], budget: TimeBudget) -> Iterator[Any]:
         """Run one job; afterwards `is_idle` tells whether the worker can run another."""
         self.is_idle = False
         name = f"{function.__module__}:{function.__qualname__}"
-        if not self._is_ready:
-            try:
-                self._receive(TimeBudget(STARTUP_TIMEOUT_S))
-            except (TimeLimitExceeded, WorkerCrashed):
-                raise NephrosError(
-                    "The process to read files in does not start: run `python -c 'import nephros.isolation.worker'` to see why."
-                ) from None
-            self._is_ready = True
         with self._killed_after(budget):
             try:
                 self._send({"function": name, "args": args, "timeout_s": max(budget.left, 0.0)})

@@ -36,15 +36,22 @@ def arrays(n: int, size: int) -> Iterator[Any]:
         yield np.full(size, i % 251, dtype=np.uint8), i
 
 
-def hang() -> Iterator[int]:
-    """Yield once, then never again."""
+def hang(started: str = "") -> Iterator[int]:
+    """Yield once, then never again, after making the file `started`."""
     yield 1
+    _make(started)
     time.sleep(600)
 
 
-def hang_holding_the_interpreter() -> Iterator[int]:
-    """Never return from one call into C."""
+def hang_holding_the_interpreter(started: str = "") -> Iterator[int]:
+    """Never return from one call into C, after making the file `started`."""
+    _make(started)
     yield sum(x for x in (2 ** (10**9),))
+
+
+def _make(path: str) -> None:
+    if path:
+        Path(path).touch()
 
 
 def sleep(seconds: float) -> Iterator[int]:

@@ -7,9 +7,10 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,7 @@ def test_a_crash_and_a_lack_of_memory_end_one_job(pool: WorkerPool) -> None:
 def test_a_worker_that_died_between_jobs_costs_none(pool: WorkerPool) -> None:
     (pid,) = run(pool, jobs.process_id)
     os.kill(pid, 9)
-    time.sleep(0.2)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert run(pool, jobs.process_id) != [pid]
 
 
@@ -135,14 +136,23 @@ def test_a_consumer_that_stops_early_leaves_no_worker_behind(pool: WorkerPool) -
     assert run(pool, jobs.echo, 1) == [1]
 
 
-def test_a_budget_covers_several_jobs_but_not_their_consumer(pool: WorkerPool) -> None:
-    budget = TimeBudget(1.5)
+def test_a_budget_covers_several_jobs_but_not_their_consumer(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = TimeBudget(1000)
     run(pool, jobs.echo, 1)  # starts the worker
-    for _ in pool.run(jobs.echo, 1, budget=budget):
-        time.sleep(1.6)
-    assert list(pool.run(jobs.sleep, 0.5, budget=budget)) == [1]
+    left = [budget.left]
+    for _ in range(2):
+        assert list(pool.run(jobs.echo, 1, budget=budget)) == [1]
+        left.append(budget.left)
+    assert left[0] > left[1] > left[2]
+    with monkeypatch.context() as patch:
+        now = [time.monotonic()]
+        patch.setattr("nephros.isolation.pool.time", SimpleNamespace(monotonic=lambda: now[0]))
+        for _ in pool.run(jobs.echo, 1, budget=budget):
+            now[0] += 10_000
+    assert budget.left == left[2]
+    budget.left = 0.1
     with pytest.raises(TimeLimitExceeded):
-        list(pool.run(jobs.sleep, 30, budget=budget))
+        list(pool.run(jobs.hang, budget=budget))
 
 
 def test_jobs_of_several_threads_share_the_workers() -> None:
@@ -163,30 +173,47 @@ def test_a_full_pool_says_so(pool: WorkerPool) -> None:
     assert run(pool, jobs.echo, 1) == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", ["hang", "hang_holding_the_interpreter"])
-def test_workers_end_with_their_parent(function: str) -> None:
+def test_workers_end_with_their_parent(function: str, tmp_path: Path) -> None:
     """Also where the parent is killed and can't say goodbye; the processor's time bounds what no thread can interrupt."""
+    started = tmp_path / "started"
     code = f"""
         import threading, time
         from nephros.isolation.pool import TimeBudget, WorkerPool
         from tests.isolation import jobs
         pool = WorkerPool(1)
         (pid,) = pool.run(jobs.process_id, budget=TimeBudget(60))
-        threading.Thread(target=lambda: list(pool.run(jobs.{function}, budget=TimeBudget(1))), daemon=True).start()
-        time.sleep(0.3)
+        job = pool.run(jobs.{function}, {str(started)!r}, budget=TimeBudget(5))
+        threading.Thread(target=lambda: list(job), daemon=True).start()
         print(pid, flush=True)
-        time.sleep(60)
+        time.sleep(600)
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     pid = int(process.stdout.readline())
+    _wait_until(started.exists)
     process.kill()
     process.wait()
     process.stdout.close()
-    deadline = time.monotonic() + 120
-    while is_alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not is_alive(pid)
+    _wait_until(lambda: not is_alive(pid))
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_pool_that_closes_while_a_worker_starts_is_busy() -> None:
+    pool = WorkerPool(1, modules=["tests.isolation.endless_import"])
+    with ThreadPoolExecutor(1) as threads:
+        job = threads.submit(run, pool, jobs.echo, 1)
+        _wait_until(lambda: bool(pool.pids))
+        pool.close()
+        with pytest.raises(PoolBusy):
+            job.result(60)
 
 
 def test_modules_are_not_taken_from_the_current_folder(tmp_path: Any) -> None:

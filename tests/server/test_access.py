@@ -144,6 +144,7 @@ def test_naming_a_loopback_host_leaves_the_guard_on(exported_model: Path, host: 
         assert server.request("GET", "/version", headers={"Host": "evil.example"}, address=address)[0] == 403
 
 
+@pytest.mark.slow
 def test_others_need_an_allowed_name_and_the_token(exported_model: Path) -> None:
     args = ["--host", "0.0.0.0", "--allow-host", "cells.example,10.9.8.7", "--allow-host", "lab", "--quiet"]
     with run_server([*args[:-1], "--model", exported_model, "--reference-data", "none"]) as server:
@@ -190,17 +191,18 @@ def test_a_given_token_is_asked_for_and_not_printed(exported_model: Path, by_env
         assert server.request("GET", "/health", headers={"Authorization": "Bearer s3cret+/="})[0] == 200
         assert server.request("GET", "/?token=s3cret%2B/=")[0] == 303
         server.process.send_signal(signal.SIGTERM)
-        output = server.process.communicate(timeout=20)[0]
+        output = server.process.communicate(timeout=120)[0]
         assert "s3cret" not in output
         assert server.process.returncode == 0
 
 
 @pytest.mark.slow
-def test_sigterm_exits_with_0_after_the_requests_under_way(exported_model: Path) -> None:
+def test_sigterm_exits_with_0_after_the_requests_under_way(exported_model: Path, tmp_path: Path) -> None:
     cells = np.repeat(square_images(12, 4, 9)[0], 250, axis=0)
     body, content_type = multipart_body([("c.npz", encode_npz(images=cells))])
-    delay = "import time, nephros.server.app as app\nread = app.read_multipart_files\n"
-    delay += "async def slowly(*args):\n    await app.asyncio.sleep(2); return await read(*args)\n"
+    started = tmp_path / "started"
+    delay = "import pathlib, nephros.server.app as app\nread = app.read_multipart_files\nasync def slowly(*args):\n"
+    delay += f"    pathlib.Path({str(started)!r}).touch(); await app.asyncio.sleep(2); return await read(*args)\n"
     delay += "app.read_multipart_files = slowly"
     results: list[tuple[int, bytes]] = []
 
@@ -211,10 +213,12 @@ def test_sigterm_exits_with_0_after_the_requests_under_way(exported_model: Path)
     with run_server(["--model", exported_model, "--reference-data", "none"], delay) as server:
         client = threading.Thread(target=request, args=(server,))
         client.start()
-        time.sleep(0.5)
+        while not started.exists():
+            assert client.is_alive()
+            time.sleep(0.02)
         server.process.send_signal(signal.SIGTERM)
-        client.join(40)
-        output = server.process.communicate(timeout=30)[0]
+        client.join(120)
+        output = server.process.communicate(timeout=120)[0]
     ((status, text),) = results
     assert status == 200
     assert json.loads(text.splitlines()[-1]) | {"version": ""} == {"done": True, "version": "", "n_rows": len(cells)}
