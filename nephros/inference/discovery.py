@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from nephros.data.companion_files import COMPANION_KIND, companion_files, companion_folders
+from nephros.data.folders.image_files import is_image_name
 from nephros.data.folders.voxel_table import VoxelTable, is_voxel_table, read_voxel_table
 from nephros.data.images.decoding import IMAGE_SUFFIXES
 from nephros.data.images.foreign_formats import folder_format
@@ -15,7 +17,6 @@ from nephros.data.input_files import InMemoryFile, count_text, file_kind
 from nephros.data.npz.stream import ImageArray, UnreadableInput, open_image_arrays
 from nephros.errors import FileError, NephrosError
 from nephros.microscopy.detect import slices_in_folder
-from nephros.microscopy.sequence import image_names
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +38,9 @@ class InputDiscovery:
 
     def skipped_note(self) -> str:
         """Return which files of the named folders were skipped, as one sentence; empty if none were."""
-        if not self.skipped:
+        if not self.skipped.total():
             return ""
-        return (
-            f"skipped in folders, where only PNG, TIFF, JPEG and npz files are read: {count_text(self.skipped)} "
-            f"({self.skipped.total():,} in all)"
-        )
+        return f"skipped in folders, where only PNG, TIFF, JPEG and npz files are read: {count_text(self.skipped)}"
 
     def _expand(self, path: Path | InMemoryFile) -> Iterator[InputItem]:
         """Yield the files of a folder, the arrays of an npz file, or the file itself; what can't be read comes with its error."""
@@ -86,7 +84,11 @@ class InputDiscovery:
                 continue
             hidden = [name for name in folders if name.startswith((".", "__MACOSX"))]
             foreign = [name for name in folders if name not in hidden and folder_format(Path(folder, name))]
-            folders[:] = sorted(set(folders) - set(hidden) - set(foreign))
+            images = list(filter(is_image_name, files))
+            companions, masks = companion_files(images), companion_folders(folders, bool(images))
+            self.skipped[COMPANION_KIND] += len(companions) + sum(_n_files(Path(folder, name)) for name in masks)
+            files = sorted(set(files) - companions)
+            folders[:] = sorted(set(folders) - set(hidden) - set(foreign) - masks)
             self.skipped.update(["hidden"] * len(hidden))
             self.skipped.update(f"{Path(name).suffix or name} folder" for name in foreign)
             slices = slices_in_folder(Path(folder), files)
@@ -98,9 +100,9 @@ class InputDiscovery:
             if slices == "yes":
                 empty = False
                 yield Path(folder)
-                self.skipped.update(file_kind(name) for name in files if name not in image_names(files))
+                self.skipped.update(file_kind(name) for name in files if name not in images)
                 continue
-            for name in sorted(files):
+            for name in files:
                 if name.startswith(".") or Path(name).suffix.lower() not in {*IMAGE_SUFFIXES, ".npz"}:
                     self.skipped[file_kind(name)] += 1
                     continue
@@ -116,6 +118,13 @@ class InputDiscovery:
         n_visited = len(self._visited_folders)
         self._visited_folders.add((stat.st_dev, stat.st_ino))
         return len(self._visited_folders) > n_visited
+
+
+def _n_files(folder: Path) -> int:
+    try:
+        return len(os.listdir(folder))
+    except OSError:
+        return 0
 
 
 def _drain_errors(errors: list[OSError]) -> Iterator[UnreadableInput]:
@@ -139,5 +148,5 @@ def unreadable_message(path: Path | InMemoryFile, error: Exception) -> str:
 
 
 def _empty_folder_message(root: Path, skipped: Counter[str]) -> str:
-    detail = f", only {count_text(skipped)}" if skipped else ""
+    detail = f", only {count_text(skipped)}" if skipped.total() else ""
     return f"{root} contains no PNG, TIFF, JPEG or npz files{detail}; name another folder."

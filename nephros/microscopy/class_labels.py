@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.dataset import SPLITS, class_name_fault
+from nephros.data.delimited_text import is_missing, parse_delimited_text
 from nephros.data.images.foreign_formats import HEAD_BYTES, foreign_format
 from nephros.data.splitting import stratified_split
 from nephros.errors import FileError, IncompatibleError
@@ -22,8 +22,11 @@ from nephros.reading import MAX_CSV_BYTES, MalformedContent, file_errors, read_b
 logger = logging.getLogger(__name__)
 
 _EXPECTED_FORMAT = "give a table with the columns id (the nucleus's id in the mask) and class, as CSV"
-_COLUMNS = ("id", "class")
-_DELIMITERS = (",", ";", "\t")
+_COLUMN_NAMES = (
+    ("id", "nucleusid", "cellid", "objectid", "objectnumber", "labelid", "maskid"),
+    ("class", "classname", "celltype", "category", "classification", "phenotype"),
+)
+"""Names of the two columns, in lower case without punctuation; the first one wins."""
 _MAX_ID_DIGITS = 18
 
 
@@ -38,18 +41,14 @@ def read_class_labels(path: str | Path) -> dict[int, str]:
     """
     path = Path(path).expanduser().absolute()
     with file_errors(path, _EXPECTED_FORMAT):
-        text = _decode(path, read_bytes(path, MAX_CSV_BYTES))
-        lines = text.splitlines(keepends=True)
-        n_skipped = 1 if lines and lines[0].lower().startswith("sep=") else 0  # Excel's word for the delimiter
-        delimiter, columns = _find_columns(lines[n_skipped] if len(lines) > n_skipped else "")
-        reader = csv.reader(io.StringIO("".join(lines[n_skipped + 1 :]), newline=""), delimiter=delimiter)
+        header, body = _read_rows(path)
+        columns = _find_columns(header)
         class_of_id: dict[int, str] = {}
-        for row in reader:
-            cells = [row[column].strip() if column < len(row) else "" for column in columns]
-            if not cells[1]:
+        for line, row in body:
+            id_text, class_name = (row[column] for column in columns)
+            if is_missing(class_name):
                 continue
-            line = n_skipped + 1 + reader.line_num
-            nucleus_id, class_name = _parse_id(cells[0], line), unescape_from_csv(cells[1])
+            nucleus_id, class_name = _parse_id(id_text, line), unescape_from_csv(class_name)
             if class_of_id.setdefault(nucleus_id, class_name) != class_name:
                 raise MalformedContent(f"line {line} gives nucleus {nucleus_id} a second class")
         if not class_of_id:
@@ -57,27 +56,28 @@ def read_class_labels(path: str | Path) -> dict[int, str]:
     return class_of_id
 
 
-def _decode(path: Path, content: bytes) -> str:
-    """Return a table's text, which spreadsheets write in several encodings."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16")
+def _read_rows(path: Path) -> tuple[Sequence[str], Sequence[tuple[int, Sequence[str]]]]:
+    """Return the header of a table, empty if there is none, and its rows with their line numbers."""
+    content = read_bytes(path, MAX_CSV_BYTES)
     try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
+        text = parse_delimited_text(content)
+    except UnicodeError:
         if file_format := foreign_format(content[:HEAD_BYTES]):
             raise FileError(path, f"{path} is {file_format.name}; {_EXPECTED_FORMAT}.") from None
+        raise
+    if text.is_windows_text:
         logger.warning("%s is not in UTF-8: its class names are read as Windows text (code page 1252).", path)
-        return content.decode("cp1252", "replace")
+    return (text.rows[0][1], text.rows[1:]) if text.rows else ((), ())
 
 
-def _find_columns(header: str) -> tuple[str, list[int]]:
-    """Return the delimiter of a table and the indices of its two columns."""
-    for delimiter in _DELIMITERS:
-        names = [name.strip().casefold() for name in next(csv.reader([header], delimiter=delimiter), [])]
-        if set(_COLUMNS) <= set(names):
-            return delimiter, [names.index(name) for name in _COLUMNS]
-    excerpt = header.strip()[:60]
-    raise MalformedContent(f"its first line, '{excerpt}', doesn't name the columns id and class")
+def _find_columns(header: Sequence[str]) -> list[int]:
+    """Return the indices of a table's two columns."""
+    names = [re.sub(r"[\W_]", "", name.casefold()) for name in header]
+    columns = [next((names.index(name) for name in candidates if name in names), -1) for candidates in _COLUMN_NAMES]
+    if -1 in columns:
+        excerpt = ",".join(header)[:60]
+        raise MalformedContent(f"its first line, '{excerpt}', doesn't name the columns id and class")
+    return columns
 
 
 def _parse_id(text: str, line: int) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from nephros.data.companion_files import companion_files
 from nephros.data.images.decoding import IMAGE_SUFFIXES
 from nephros.errors import FileError
 
@@ -71,8 +72,9 @@ class _Column:
 
 
 def image_names(names: Iterable[str]) -> list[str]:
-    """Return the names of image files among the names in a folder, without hidden ones, in alphabetical order."""
-    return sorted(name for name in names if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES)
+    """Return the names of image files among those in a folder, without hidden ones and masks beside them, sorted."""
+    images = {name for name in names if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES}
+    return sorted(images - companion_files(images))
 
 
 def names_mark_slices(names: Iterable[str]) -> bool:

@@ -26,8 +26,9 @@ EXPECTED = {1: "Podocyte", 2: "Tubule, proximal", 17: "Podocyte"}
         b"id;class;volume\n1,0;Podocyte;3,5\n2,0;Tubule, proximal;2,1\n17,0;Podocyte;0,3\n",
         b'id,class\n1, Podocyte \n2,"Tubule, proximal"\n3,\n4\n\n,\n17,Podocyte\n17,Podocyte\n,,\n',
         b' id , class \n1,Podocyte\n2,"Tubule, proximal"\n17,Podocyte',
+        b'# CellProfiler\nObjectNumber,Cell Type\n1,Podocyte\n2,"Tubule, proximal"\n4,NA\n17,Podocyte\n',
     ],
-    ids=["commas", "semicolons", "tabs", "BOM", "UTF-16", "sep=", "id as a float", "decimal comma", "blanks", "spaces"],
+    ids=["commas", "semicolons", "tabs", "BOM", "UTF-16", "sep=", "id as a float", "decimal comma", "blanks", "spaces", "other"],
 )  # fmt: skip
 def test_the_same_table_in_many_forms(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "classes.csv").write_bytes(content)
@@ -62,7 +63,7 @@ def test_windows_text_is_read_with_a_warning(tmp_path: Path, caplog: pytest.LogC
             b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0" + bytes(12) + b"\x13\0\0\0[Content_Types].xml\xff",
             "an Office document",
         ),
-        (b"\x99\x81\x8d\x90\0\xff", "columns id and class"),
+        (b"\x99\x81\x8d\x90\0\xff", "not UTF-8 text"),
     ],
 )
 def test_other_tables_are_refused(content: bytes, expected: str, tmp_path: Path) -> None:

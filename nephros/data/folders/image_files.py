@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
+from nephros.data.companion_files import COMPANION_KIND, companion_files, companion_folders
 from nephros.data.images.decoding import IMAGE_SUFFIXES
 from nephros.data.input_files import count_text, file_kind
 from nephros.data.medmnist import MedMNISTInfo
@@ -76,9 +77,12 @@ def is_image_name(name: str) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
-def list_images(folder: Path, skipped: Counter[str]) -> list[Path]:
-    """Return the images in a folder and its subfolders, sorted, and count its other files in `skipped`, by kind."""
-    return list(_walk_images(folder, skipped))
+def list_images(folder: Path, skipped: Counter[str], *, with_companions: bool = False) -> list[Path]:
+    """Return the images in a folder and its subfolders, sorted, and count its other files in `skipped`, by kind.
+
+    Masks and outlines beside their images are images only `with_companions`.
+    """
+    return list(_walk_images(folder, skipped, with_companions))
 
 
 def holds_images(folder: Path) -> bool:
@@ -86,7 +90,7 @@ def holds_images(folder: Path) -> bool:
     return next(_walk_images(folder, Counter()), None) is not None
 
 
-def _walk_images(folder: Path, skipped: Counter[str]) -> Iterator[Path]:
+def _walk_images(folder: Path, skipped: Counter[str], with_companions: bool = False) -> Iterator[Path]:
     visited = set()
     for current, folders, names in os.walk(folder, onerror=_raise_unreadable, followlinks=True):
         try:
@@ -100,7 +104,13 @@ def _walk_images(folder: Path, skipped: Counter[str]) -> Iterator[Path]:
         visited.add((status.st_dev, status.st_ino))
         skipped.update("hidden" for name in folders if name.startswith((".", "__MACOSX")))
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        for name in sorted(names):
+        images, others = list(filter(is_image_name, names)), set[str]()
+        if not with_companions:
+            others = companion_files(images)
+            masks = companion_folders(folders, bool(images))
+            folders[:] = [name for name in folders if name not in masks]
+            skipped[COMPANION_KIND] += len(others) + sum(len(file_names(Path(current, name))) for name in masks)
+        for name in sorted(set(names) - others):
             if is_image_name(name):
                 yield Path(current, name)
             else:
@@ -118,11 +128,10 @@ def sort_class_names(names: Iterable[str]) -> list[str]:
 
 def skipped_warnings(root: Path, skipped: Counter[str]) -> tuple[str, ...]:
     """Return a warning that counts the files that are not read, by kind; none where there are none."""
-    if not skipped:
+    if not skipped.total():
         return ()
     return (
-        f"skipped in {root}, where only PNG, TIFF and JPEG files in class folders are read: {count_text(skipped)} "
-        f"({skipped.total():,} in all).",
+        f"skipped in {root}, where only PNG, TIFF and JPEG files in class folders are read: {count_text(skipped)}.",
     )
 
 

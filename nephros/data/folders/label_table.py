@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import csv
-import io
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nephros.data.delimited_text import is_missing, parse_delimited_text
 from nephros.data.folders.image_files import is_image_name
+from nephros.data.folders.label_columns import (
+    EXPECTED_COLUMNS,
+    TRUTH_VALUES,
+    Rows,
+    columns_of_header,
+    columns_of_values,
+    other_label_columns,
+    split_flags,
+)
 from nephros.data.input_files import read_bytes
-from nephros.data.split_names import DuplicateSplitError, find_splits, is_split_word
+from nephros.data.split_names import DuplicateSplitError, find_splits
 from nephros.errors import FileError
+from nephros.text_tables import join_words
 
 TABLE_SUFFIXES = (".csv", ".tsv")
-_COLUMN_NAMES = {
-    "file": (
-        "file", "filename", "filenames", "filepath", "path", "imagefile", "imagefilename", "imagename", "imagepath", "image",
-        "imageid", "imgfile", "imgname", "imgpath", "img", "imgid", "name", "id", "idcode",
-    ),
-    "label": (
-        "classname", "labelname", "class", "label", "classes", "labels", "category", "celltype", "target", "diagnosis", "dx",
-        "classid", "labelid", "y",
-    ),
-    "split": ("split", "subset", "set", "partition", "datasplit", "usage", "phase"),
-    "group": (
-        "group", "groupid", "groups", "patient", "patientid", "subject", "subjectid", "donor", "donorid", "participant",
-        "participantid", "individual", "animal", "animalid", "mouse", "mouseid", "case", "caseid", "lesionid", "specimen",
-        "specimenid", "biopsy", "biopsyid", "sampleid", "slide", "slideid",
-    ),
-}  # fmt: skip
-"""What a column holds -> the names under which it is recognized, in lower case without punctuation; the first one wins."""
-_ONE_HOT_VALUES = {"0": False, "0.0": False, "1": True, "1.0": True}
-_EXPECTED = "a table of labels has the columns file and label, and may have split and group"
+_ONE_HOT_VALUES = {"0", "0.0", "1", "1.0"}
 
 
 @dataclass(frozen=True)
@@ -56,122 +48,104 @@ class LabelTable:
     rows: tuple[LabelRow, ...]
     columns: str
     """What the columns were taken for, such as ``label from its column dx``."""
+    warnings: tuple[str, ...] = ()
+    """What may have been taken for something else; one sentence each."""
 
 
 def read_label_table(path: Path) -> LabelTable:
     """Read a CSV or TSV file with the columns file and label, and perhaps split and group, under these or similar names.
 
-    Instead of label it may have one column per class, with 1 in that of the image's class and 0 in the others. Without a
-    header, the columns are recognized by what they hold, as in the CSV files that the ``medmnist`` package writes.
+    Instead of label it may have one column per class, with 1 in that of the image's class and 0 in the others, and instead of
+    split columns of truth values such as is_train or is_valid. Without a header, the columns are recognized by what they hold, as
+    in the CSV files that the ``medmnist`` package writes.
 
     Raises:
         FileError: the file can't be read, is no such table, or gives an image several labels.
     """
-    header, body = _read_cells(path)
-    columns = _columns_of_header(path, header) if header else _columns_of_values(body)
-    if "label" in columns:
-        labels = [row[columns["label"]] for _, row in body]
-        origin = f"label from its column {header[columns['label']]}" if header else "label from its last column"
-    else:
-        labels, origin = _one_hot_labels(path, header, body, columns), "label from one column per class"
-    splits = _split_values(path, body, columns["split"]) if "split" in columns else {}
+    header, body, is_windows_text = _read_cells(path)
+    columns = columns_of_header(path, header) if header else columns_of_values(body)
+    flags = split_flags(header, body) if "split" not in columns else {}
+    labels, origin = _labels(path, header, body, columns, set(flags.values()))
+    splits = _splits(path, body, columns, flags)
+    groups = [row[columns["group"]] if "group" in columns else "" for _, row in body]
     rows = []
-    for (line, row), label in zip(body, labels, strict=True):
+    for (line, row), label, split, group in zip(body, labels, splits, groups, strict=True):
         if not row[columns["file"]]:
-            raise FileError(path, f"{path}: line {line} names no file; {_EXPECTED}.")
-        split = splits[row[columns["split"]]] if "split" in columns else ""
-        rows.append(
-            LabelRow(line, row[columns["file"]], label, split, row[columns["group"]] if "group" in columns else "")
-        )
+            raise FileError(path, f"{path}: line {line} names no file; {EXPECTED_COLUMNS}.")
+        label, group = ("" if is_missing(cell) else cell for cell in (label, group))
+        rows.append(LabelRow(line, row[columns["file"]], label, split, group))
+    if flags:
+        origin += f", split from {join_words(header[index] for index in flags.values())}"
     if "group" in columns:
         origin += f", group from {header[columns['group']]}"
-    return LabelTable(path, tuple(rows), origin)
+    return LabelTable(path, tuple(rows), origin, _warnings(path, header, body, columns, is_windows_text))
 
 
 def label_table_columns(path: Path) -> set[str]:
     """Return which of file, label, split and group a file has as columns; nothing for a file that is no table of images."""
     try:
-        header, body = _read_cells(path)
-        columns = _columns_of_header(path, header) if header else _columns_of_values(body)
+        header, body, _ = _read_cells(path)
+        columns = columns_of_header(path, header) if header else columns_of_values(body)
     except FileError:
         return set()
     return set(columns)
 
 
-def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the header, empty if there is none, and the rows, each with its line number and as long as the longest."""
+def _read_cells(path: Path) -> tuple[Sequence[str], Rows, bool]:
+    """Return the header, empty if there is none, the rows, and whether the text was read in a Windows code page."""
     if path.is_file() and path.stat().st_size == 0:
-        raise FileError(path, f"{path} has no rows; {_EXPECTED}.")
-    data = read_bytes(path)
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        raise FileError(path, f"{path} has no rows; {EXPECTED_COLUMNS}.")
     try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")  # as spreadsheets on Windows write it
-    first_line = text.lstrip().split("\n", 1)[0]
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t|", key=first_line.count))
-        lines = [(reader.line_num, [" ".join(cell.splitlines()).strip() for cell in row]) for row in reader]
-    except csv.Error as error:
-        raise FileError(path, f"{path} is not a CSV or TSV file ({error}); {_EXPECTED}.") from error
-    lines = [(line, row) for line, row in lines if any(row)]
-    width = max((len(row) for _, row in lines), default=0)
-    lines = [(line, row + [""] * (width - len(row))) for line, row in lines]
-    has_header = bool(lines) and not any(is_image_name(cell) for cell in lines[0][1])
-    header, body = (lines[0][1], lines[1:]) if has_header else ([], lines)
+        text = parse_delimited_text(read_bytes(path))
+    except (csv.Error, UnicodeError) as error:
+        raise FileError(path, f"{path} is not a CSV or TSV file ({error}); {EXPECTED_COLUMNS}.") from error
+    has_header = bool(text.rows) and not any(is_image_name(cell) for cell in text.rows[0][1])
+    header, body = (text.rows[0][1], text.rows[1:]) if has_header else ((), text.rows)
     if not body:
-        raise FileError(path, f"{path} has no rows; {_EXPECTED}.")
-    return header, body
+        raise FileError(path, f"{path} has no rows; {EXPECTED_COLUMNS}.")
+    return header, body, text.is_windows_text
 
 
-def _columns_of_header(path: Path, header: list[str]) -> dict[str, int]:
-    """Return what a column holds -> its index, by the names in the header."""
-    names = [re.sub(r"[\W_]", "", cell.casefold()) for cell in header]
-    if "predictionset" in names:
-        raise FileError(path, f"{path} is a table of predictions, which are no labels; {_EXPECTED}.")
-    columns = {
-        kind: names.index(name)
-        for kind, candidates in _COLUMN_NAMES.items()
-        if (name := next((candidate for candidate in candidates if candidate in names), None)) is not None
-    }
-    if "file" not in columns:
-        raise FileError(
-            path, f"{path} has the columns {', '.join(header)[:200]}, none of which names files; {_EXPECTED}."
+def _labels(
+    path: Path, header: Sequence[str], body: Rows, columns: dict[str, int], not_classes: set[int]
+) -> tuple[list[str], str]:
+    """Return the label of each row, and where it is from; `not_classes` are columns that hold something else."""
+    if "label" not in columns:
+        return _one_hot_labels(path, header, body, {*columns.values(), *not_classes}), "label from one column per class"
+    origin = f"label from its column {header[columns['label']]}" if header else "label from its last column"
+    return [row[columns["label"]] for _, row in body], origin
+
+
+def _warnings(
+    path: Path, header: Sequence[str], body: Rows, columns: dict[str, int], is_windows_text: bool
+) -> tuple[str, ...]:
+    warnings = []
+    if is_windows_text:
+        warnings.append(f"{path.name} is not in UTF-8: its names are read as Windows text (code page 1252).")
+    if "label" in columns and (others := other_label_columns(header, body, columns["label"])):
+        warnings.append(
+            f"The classes are those in the column {header[columns['label']]} of {path.name}, not those in {join_words(others)}, "
+            "which differ; leave one of these columns in the table."
         )
-    return columns
+    return tuple(warnings)
 
 
-def _columns_of_values(body: list[tuple[int, list[str]]]) -> dict[str, int]:
-    """Return what a column holds -> its index, by its values, for a table without a header."""
-    values = list(zip(*(row for _, row in body), strict=True))
-    file = next(index for index, cell in enumerate(body[0][1]) if is_image_name(cell))
-    columns = {"file": file}
-    others = [index for index in range(len(values)) if index != file]
-    splits = [index for index in others if all(is_split_word(value) for value in values[index])]
-    if splits:
-        columns["split"] = splits[0]
-        others.remove(splits[0])
-    return columns | ({"label": others[0]} if len(others) == 1 else {})
-
-
-def _one_hot_labels(
-    path: Path, header: list[str], body: list[tuple[int, list[str]]], columns: dict[str, int]
-) -> list[str]:
-    """Return the name of the column that has a 1 in each row."""
+def _one_hot_labels(path: Path, header: Sequence[str], body: Rows, not_classes: set[int]) -> list[str]:
+    """Return the name of the column, among those that may be classes, that has a 1 in each row."""
     values = list(zip(*(row for _, row in body), strict=True))
     if not header:
-        n_labels = len(values) - len(columns)
+        n_labels = len(values) - len(not_classes)
         raise FileError(
             path,
-            f"{path} has {n_labels} columns that may be labels, and no header; {_EXPECTED}. Images with several labels are not "
-            "supported.",
+            f"{path} has {n_labels} columns that may be labels, and no header; {EXPECTED_COLUMNS}. Images with several labels "
+            "are not supported.",
         )
-    indices = [i for i in range(len(values)) if i not in columns.values() and set(values[i]) <= set(_ONE_HOT_VALUES)]
+    indices = [i for i in range(len(values)) if i not in not_classes and set(values[i]) <= _ONE_HOT_VALUES]
     if len(indices) < 2:
-        raise FileError(path, f"{path} has the columns {', '.join(header)[:200]}, but no label; {_EXPECTED}.")
+        raise FileError(path, f"{path} has the columns {', '.join(header)[:200]}, but no label; {EXPECTED_COLUMNS}.")
     labels = []
     for line, row in body:
-        names = [header[index] for index in indices if _ONE_HOT_VALUES[row[index]]]
+        names = [header[index] for index in indices if TRUTH_VALUES[row[index]]]
         if len(names) != 1:
             raise FileError(
                 path,
@@ -182,7 +156,25 @@ def _one_hot_labels(
     return labels
 
 
-def _split_values(path: Path, body: list[tuple[int, list[str]]], column: int) -> dict[str, str]:
+def _splits(path: Path, body: Rows, columns: dict[str, int], flags: dict[str, int]) -> list[str]:
+    """Return the split of each row: train, val, test or ""."""
+    if "split" in columns:
+        split_of_value = _split_values(path, body, columns["split"])
+        return [split_of_value[row[columns["split"]]] for _, row in body]
+    if not flags:
+        return [""] * len(body)
+    # A row of which no column is true is of the split that has none.
+    default = next((split for split in ("train", "test", "val") if split not in flags), "")
+    splits = []
+    for line, row in body:
+        true_splits = [split for split, index in flags.items() if TRUTH_VALUES[row[index].lower()]]
+        if len(true_splits) > 1 or not (true_splits or default):
+            raise FileError(path, f"{path}: line {line} is of {len(true_splits)} splits, but each image is of one.")
+        splits += true_splits or [default]
+    return splits
+
+
+def _split_values(path: Path, body: Rows, column: int) -> dict[str, str]:
     """Return value of the split column -> train, val or test."""
     values = {row[column] for _, row in body}
     try:

@@ -56,7 +56,7 @@ def scan_folder_with_tables(root: Path, groups: str = "auto") -> FolderScan | No
         return None
     if tables := _find_tables(root):
         return _scan_rows(root, tables, groups)
-    images = list_images(root, Counter())
+    images = list_images(root, Counter(), with_companions=True)
     if images and all(path.parent == root and _MEDMNIST_STEM.fullmatch(path.stem) for path in images):
         return _scan_rows(root, {}, groups)
     return None
@@ -118,15 +118,16 @@ def _tables_in(folder: Path) -> list[Path]:
 
 def _scan_rows(root: Path, tables: Mapping[str, Path], groups: str) -> FolderScan:
     """Match the rows of the tables, or the names of MedMNIST's files where there are none, with the images in `root`."""
-    rows, columns = _read_rows(root, tables)
+    rows, columns, table_warnings = _read_rows(root, tables)
     source = next(iter(tables.values()), root)
-    images = list_images(root, Counter())
+    images = list_images(root, Counter(), with_companions=True)
     paths = _match_files(root, source, rows, images)
     splits_from = source.name if tables else "the names of its files"
     if not any(row.split for row in rows) and (folder_splits := _folder_splits(root, paths)):
         rows = [replace(row, split=split) for row, split in zip(rows, folder_splits, strict=True)]
         splits_from = folders_text(dict.fromkeys(path.relative_to(root).parts[0] for path in paths))
-    rows_of_path, warnings = _distinct_rows(source, rows, paths)
+    rows_of_path, row_warnings = _distinct_rows(source, rows, paths)
+    warnings = table_warnings + row_warnings
     if n_unlisted := len(images) - len(set(paths)):
         warnings.append(f"{n_unlisted:,} of {len(images):,} images in {root} are not in {source.name} and not read.")
     labels = {path: _plain_number(row.label) for path, row in rows_of_path.items()}
@@ -151,22 +152,27 @@ def _scan_rows(root: Path, tables: Mapping[str, Path], groups: str) -> FolderSca
     )
 
 
-def _read_rows(root: Path, tables: Mapping[str, Path]) -> tuple[list[LabelRow], str]:
-    """Return the rows of all tables, with files relative to `root` where the tables are in it, and what their columns hold."""
+def _read_rows(root: Path, tables: Mapping[str, Path]) -> tuple[list[LabelRow], str, list[str]]:
+    """Return the rows of all tables, what their columns hold, and warnings; files are relative to `root`, if tables are in it."""
     if not tables:
         matches = [
-            (path, match) for path in list_images(root, Counter()) if (match := _MEDMNIST_STEM.fullmatch(path.stem))
+            (path, match)
+            for path in list_images(root, Counter(), with_companions=True)
+            if (match := _MEDMNIST_STEM.fullmatch(path.stem))
         ]
         matches.sort(key=lambda item: int(item[1][2]))
-        return [
-            LabelRow(0, path.name, match[3], match[1], "") for path, match in matches
-        ], "labels from the names of its files"
+        return (
+            [LabelRow(0, path.name, match[3], match[1], "") for path, match in matches],
+            "labels from the names of its files",
+            [],
+        )
     rows, read = [], {split: read_label_table(path) for split, path in tables.items()}
     for split, table in read.items():
         folder = table.path.parent
         prefix = f"{folder.name}/" if folder.parent == root else ""
         rows += [replace(row, file=prefix + row.file, split=split or row.split) for row in table.rows]
-    return rows, next(f"labels from {table.path.name} ({table.columns})" for table in read.values())
+    warnings = [warning for table in read.values() for warning in table.warnings]
+    return rows, next(f"labels from {table.path.name} ({table.columns})" for table in read.values()), warnings
 
 
 def _match_files(root: Path, source: Path, rows: Iterable[LabelRow], images: Iterable[Path]) -> list[Path]:
@@ -242,8 +248,8 @@ def _distinct_rows(source: Path, rows: list[LabelRow], paths: list[Path]) -> tup
 
 
 def _plain_number(label: str) -> str:
-    """Return a label such as ``3.0``, which a program wrote for a whole number, without its decimals."""
-    return re.sub(r"\.0+", "", label) if re.fullmatch(r"-?[0-9]+\.0+", label) else label
+    """Return a label such as ``3.0`` or ``3,0``, which a program wrote for a whole number, without its decimals."""
+    return re.sub(r"[.,]0+$", "", label) if re.fullmatch(r"-?[0-9]+[.,]0+", label) else label
 
 
 def _medmnist_info(root: Path, source: Path, labels: set[str]) -> MedMNISTInfo | None:

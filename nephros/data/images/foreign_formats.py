@@ -55,6 +55,10 @@ _PREFIXES: tuple[tuple[bytes, str, str], ...] = (
     (b"\0\0\0\x0cJXL ", "a JPEG XL image", _AS_IMAGE),
     (b"\0\0\0\x0cjP  ", "a JPEG 2000 image, or a Nikon ND2 file of an old version", _FROM_MICROSCOPE),
     (b"\xff\x4f\xff\x51", "a JPEG 2000 image", _AS_IMAGE),
+    (b"P4\n", "a PBM image", _AS_IMAGE),
+    (b"P5\n", "a PGM image", _AS_IMAGE),
+    (b"P6\n", "a PPM image", _AS_IMAGE),
+    (b"P7\n", "a PAM image", _AS_IMAGE),
     (b"II\xbc\x01", "a JPEG XR image", _AS_IMAGE),
     (b"\0\0\x01\0", "an icon", _AS_IMAGE),
     (b"\x00\x05\x16\x07", "a macOS resource file without the image itself", "copy the file of the same name without ._"),
@@ -105,7 +109,15 @@ _ZIP_MEMBERS: tuple[tuple[bytes, str, str], ...] = (
     (b"[Content_Types].xml", "an Office document", "export its images as PNG or TIFF"),
 )
 """End of the name of a zip archive's first member."""
-_TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".yaml", ".yml", ".md", ".log", ".py")
+_JPEG_2000_SUFFIXES = (".jp2", ".jpx", ".jpf", ".j2k")
+_TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".yaml", ".yml", ".md", ".log", ".py", ".ini", ".xml")
+_OLE_SUFFIXES = {
+    ".oib": ForeignFormat("an Olympus OIB file", _FROM_MICROSCOPE),
+    ".zvi": ForeignFormat("a Zeiss ZVI file", _FROM_MICROSCOPE),
+    ".db": ForeignFormat("a database of thumbnails that Windows keeps in folders of images", "leave it out"),
+    ".xls": ForeignFormat("an Excel workbook", "save its sheet as CSV"),
+}
+_ZIP_SUFFIXES = {".xlsx": ForeignFormat("an Excel workbook", "save its sheet as CSV")}
 _OVERVIEWS = {
     ".vsi": ForeignFormat("an Olympus VSI file, whose pixels are in the folder beside it", _FROM_MICROSCOPE),
     ".mrxs": ForeignFormat("the overview of a MIRAX whole slide, whose pixels are in the folder beside it", _SLIDE),
@@ -124,14 +136,13 @@ def foreign_format(head: bytes, file_name: object = "") -> ForeignFormat | None:
     if head.startswith(b"\x89HDF"):
         return ForeignFormat(_HDF5_NAMES.get(suffix, "an HDF5 file"), _FROM_FIJI if suffix == ".ims" else _ARRAYS)
     if head.startswith(b"PK"):
-        return _zip_format(head)
+        return _ZIP_SUFFIXES.get(suffix) or _zip_format(head)
     if head.startswith(b"\x70\0\0\0") and head[8:9] == b"\x2a":
         return ForeignFormat("a Leica LIF file", _FROM_MICROSCOPE)
     if head.startswith(b"\xd0\xcf\x11\xe0"):
-        name = {".oib": "an Olympus OIB file", ".zvi": "a Zeiss ZVI file"}.get(
-            suffix, "an OLE2 file, such as Olympus OIB, Zeiss ZVI or an old Office document"
+        return _OLE_SUFFIXES.get(suffix) or ForeignFormat(
+            "an OLE2 file, such as Olympus OIB, Zeiss ZVI or an old Office document", _FROM_MICROSCOPE
         )
-        return ForeignFormat(name, _FROM_MICROSCOPE)
     if head.startswith(b"RIFF"):
         names = {b"WEBP": "a WebP image", b"AVI ": "an AVI video"}
         return ForeignFormat(names.get(head[8:12], "a WebP image, or sound"), _AS_IMAGE)
@@ -140,6 +151,8 @@ def foreign_format(head: bytes, file_name: object = "") -> ForeignFormat | None:
         return ForeignFormat(names.get(head[8:11], "a video"), _AS_IMAGE)
     if head[:4] in (b"\0\0\0\3", b"\0\0\0\4") and len(head) > 16:
         return ForeignFormat("a Gatan DM3 or DM4 file", _FROM_FIJI)
+    if suffix in _JPEG_2000_SUFFIXES and head.startswith(b"\0\0\0\x0cjP  "):
+        return ForeignFormat("a JPEG 2000 image", _AS_IMAGE)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(b"<"):
         return _markup_format(text[:HEAD_BYTES].lower())

@@ -33,6 +33,8 @@ def open_archive(path: InputFile) -> Iterator[zipfile.ZipFile]:
         if file_format := foreign_format(magic, path):
             raise FileError(str(path), file_format.message(path))
         raise FileError(str(path), f"{path} is not an .npz file; {EXPECTED_LAYOUT}.")
+    if path.suffix.lower() == ".xlsx" and (file_format := foreign_format(magic, path)):
+        raise FileError(str(path), file_format.message(path))
     with contextlib.ExitStack() as files:
         with translate_read_errors(path):
             file = files.enter_context(path.open() if isinstance(path, InMemoryFile) else path.open("rb"))

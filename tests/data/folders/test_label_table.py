@@ -102,3 +102,58 @@ def test_only_tables_that_name_files_are_tables_of_images(tmp_path: Path) -> Non
     assert label_table_columns(write(tmp_path / "b.csv", "file,area\na,3\n")) == {"file"}
     for text in ("", "x,y\n1,2\n", "\0\1\2"):
         assert label_table_columns(write(tmp_path / "c.csv", text)) == set()
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "splits"),
+    [
+        ("is_train", ("1", "1", "0"), ["train", "train", "test"]),
+        ("is_valid", ("False", "True", "False"), ["train", "val", "train"]),
+        ("Test", ("no", "no", "yes"), ["train", "train", "test"]),
+        ("train,validation", ("1,0", "0,1", "0,0"), ["train", "val", "test"]),
+        ("is_val,is_test", ("0,0", "1,0", "0,1"), ["train", "val", "test"]),
+    ],
+)
+def test_columns_of_truth_values_give_the_splits(
+    tmp_path: Path, header: str, rows: tuple[str, ...], splits: list[str]
+) -> None:
+    body = "".join(f"{name}.png,{name},{row}\n" for name, row in zip("abc", rows, strict=True))
+    table = read_label_table(write(tmp_path / "t.csv", f"file,label,{header}\n{body}"))
+    assert [row.split for row in table.rows] == splits
+    assert header.split(",")[0] in table.columns
+
+
+def test_a_row_of_two_splits_or_of_none_is_refused(tmp_path: Path) -> None:
+    header = "file,label,is_train,is_val,is_test\n"
+    for cells in ("1,1,0", "0,0,0"):
+        with pytest.raises(FileError, match="line 3"):
+            read_label_table(write(tmp_path / "t.csv", f"{header}a.png,x,1,0,0\nb.png,y,{cells}\n"))
+    (row,) = read_label_table(write(tmp_path / "t.csv", "file,label,valid\na.png,x,1\n")).rows
+    assert row.split == ""  # whether the image is valid
+
+
+@pytest.mark.parametrize(
+    "column", ["mouse_no", "slide_name", "Patient-Nr", "donor key", "CaseIDs", "fold", "kfold", "WSI", "sample id"]
+)
+def test_groups_have_many_names(tmp_path: Path, column: str) -> None:
+    (row,) = read_label_table(write(tmp_path / "t.csv", f"file,label,{column}\na.png,x,7\n")).rows
+    assert row.group == "7"
+    (row,) = read_label_table(write(tmp_path / "t.csv", f"file,label,{column},patient\na.png,x,7,P1\n")).rows
+    assert row.group == ("7" if column in ("Patient-Nr",) else "P1")
+
+
+def test_missing_values_are_none(tmp_path: Path) -> None:
+    table = read_label_table(write(tmp_path / "t.csv", "file,label,patient\na.png,NA,P1\nb.png,nan,#N/A\nc.png,x,\n"))
+    assert [(row.label, row.group) for row in table.rows] == [("", "P1"), ("", ""), ("x", "")]
+
+
+def test_other_columns_of_labels_are_named_where_they_differ(tmp_path: Path) -> None:
+    rows = "a.png,0,x,q\nb.png,1,y,q\nc.png,0,x,r\n"
+    table = read_label_table(write(tmp_path / "t.csv", f"file,label,class_name,diagnosis\n{rows}"))
+    assert [row.label for row in table.rows] == ["x", "y", "x"]
+    (warning,) = table.warnings
+    assert "diagnosis" in warning
+    assert "class_name" in warning
+    assert not read_label_table(write(tmp_path / "t.csv", "file,label,class\na.png,0,x\nb.png,1,y\n")).warnings
+    (warning,) = read_label_table(write(tmp_path / "t.csv", "file,label\na.png,Gefäß\n", "cp1252")).warnings
+    assert "1252" in warning

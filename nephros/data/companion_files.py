@@ -1,0 +1,42 @@
+"""Files that segmentation programs write beside images: masks, outlines and probabilities, which are no images of cells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import PurePath
+
+COMPANION_KIND = "masks or outlines beside their images"
+"""What a note calls these files."""
+_COMPANION = (
+    "(cp )?masks?|(cp )?outlines?|cp output|flows?|labels?|label image|seg|segmented|segmentation|simple segmentation|"
+    "object predictions|object identities|probabilities|probability map|instances?|contours?|annotations?|overlay|gt"
+)
+_STEM = re.compile(rf"(?P<image>.*?\w)[\W_]+({_COMPANION})( \d+)?", re.IGNORECASE)
+"""The name of such a file without its suffix, and in it that of its image; separators as blanks."""
+_FOLDER = re.compile(_COMPANION, re.IGNORECASE)
+_IMAGE_FOLDER = re.compile("(raw )?(images?|imgs?|pictures?|crops?|raw)", re.IGNORECASE)
+
+
+def companion_files(names: Iterable[str]) -> set[str]:
+    """Return which image files in one folder belong to another one of them, such as cell_mask.png beside cell.png.
+
+    cellpose writes cell_cp_masks.png, ilastik cell_Simple Segmentation.tif, and data sets have cell_mask.png.
+    """
+    stems = {name: _words(PurePath(name).stem) for name in names}
+    others = set(stems.values())
+    return {
+        name for name, stem in stems.items() if (match := _STEM.fullmatch(stem)) and _words(match["image"]) in others
+    }
+
+
+def companion_folders(folders: Iterable[str], has_images: bool) -> set[str]:
+    """Return which folders in one folder are named like masks, where the images are beside them: loose, or in such as images."""
+    folders = list(folders)
+    if not has_images and not any(_IMAGE_FOLDER.fullmatch(_words(name)) for name in folders):
+        return set()
+    return {name for name in folders if _FOLDER.fullmatch(_words(name))}
+
+
+def _words(text: str) -> str:
+    return re.sub(r"[\W_]+", " ", text).strip().casefold()
