@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.peak_memory import process_memory
 from nephros.data.dataset import Dataset
-from nephros.data.load import find_local_file, load
+from nephros.data.load import find_local_file, load_dataset
 from nephros.data.subset import stratified_subset
 from nephros.data.synthetic import make_synthetic
 from nephros.models.classifier import Classifier
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--data", choices=("auto", "synthetic"), default="auto")
     args = parser.parse_args()
     real = args.data == "auto" and find_local_file("tissuemnist")
-    dataset = load("tissuemnist") if real else make_synthetic(n_train=args.images, n_val=64, n_test=64)
+    dataset = load_dataset("tissuemnist") if real else make_synthetic(n_train=args.images, n_val=64, n_test=64)
     train = dataset.train if args.images >= len(dataset.train) else stratified_subset(dataset.train, args.images, 0)
     result = measure(args.method, dataclasses.replace(dataset, train=train))
     print(json.dumps({"images": len(train), "data": dataset.provenance.title, **result}))

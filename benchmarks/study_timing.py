@@ -15,7 +15,7 @@ import optuna
 import torch
 
 from nephros.data.dataset import Dataset
-from nephros.data.load import DataRequest, load
+from nephros.data.load import DataRequest, load_dataset
 from nephros.data.subset import tuning_subset
 from nephros.recipe import Recipe
 from nephros.training.progress import NullCallback
@@ -61,7 +61,7 @@ class CheckpointStoreTimer(CheckpointStore):
         super().__init__(root)
         self._stopwatch = stopwatch
 
-    def load(self, name: str) -> dict[str, Any] | None:
+    def load_dataset(self, name: str) -> dict[str, Any] | None:
         state: dict[str, Any] | None = self._stopwatch.measure(
             "lookup", lambda: super(CheckpointStoreTimer, self).load(name)
         )
@@ -126,7 +126,7 @@ class RungBenchmark:
             recipe, max_epochs=n_configs, eta=n_configs, brackets="s=1", subset=subset, name="rung", device="cpu"
         )
         request: DataRequest = {"source": source, "size": None, "seed": study_settings.seed}
-        full_data: Dataset = load(source, seed=study_settings.seed)
+        full_data: Dataset = load_dataset(source, seed=study_settings.seed)
         self.settings: StudySettings = dataclasses.replace(
             study_settings, data_request=request, data=full_data.provenance.to_dict()
         )

@@ -10,7 +10,7 @@ import json
 import numpy as np
 
 from nephros.data.dataset import pixel_statistics
-from nephros.data.load import load
+from nephros.data.load import load_dataset
 from nephros.data.reference_statistics import nucleus_area_fraction
 
 PERCENTILES = (0.5, 1, 5, 25, 50, 75, 95, 99, 99.5)
@@ -18,7 +18,7 @@ PERCENTILES = (0.5, 1, 5, 25, 50, 75, 95, 99, 99.5)
 
 def main() -> None:
     """Print the distributions of brightness and nucleus size over cells, and their medians per class."""
-    dataset = load("tissuemnist")
+    dataset = load_dataset("tissuemnist")
     images, labels = dataset.train.images, dataset.train.labels
     mean, std = pixel_statistics(images)
     means, areas = images.mean(axis=(1, 2)) / 255, nucleus_area_fraction(images)

@@ -20,7 +20,7 @@ from benchmarks.tuners.budget_config import DEVICE, BudgetConfig
 from benchmarks.tuners.comparison_plot import plot_comparison
 from benchmarks.tuners.run import METHOD_MODULES, TunerRun, python_for, run_tuner
 from benchmarks.tuners.table import markdown, rows
-from nephros.data.load import find_local_file, load
+from nephros.data.load import find_local_file, load_dataset
 from nephros.errors import NephrosError
 from nephros.files import write_text
 from nephros.recipe import MetricName
@@ -108,7 +108,7 @@ def run_report(args: argparse.Namespace, out: Path) -> None:
     """Make missing records, then print the table and write it with the figure."""
     records = collect_records(args, out)
     config = records[0].config
-    data = load(config.source).provenance.title
+    data = load_dataset(config.source).provenance.title
     title = (
         f"Tuning {config.recipe} for {config.total_epochs} epochs (R = {config.max_epochs}, eta = {config.eta}), "
         f"{config.subset:,} images of {data}, {config.workers} trials at once, ranked by {config.metric}"

@@ -16,7 +16,7 @@ from benchmarks.common import BenchmarkConfig
 from nephros.data.augment import apply_augmentations, sample_augmentations
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset, Split
-from nephros.data.load import find_local_file, load
+from nephros.data.load import find_local_file, load_dataset
 from nephros.data.synthetic import make_synthetic
 from nephros.models.classifier import InputSpec
 from nephros.recipe import Recipe
@@ -38,7 +38,7 @@ def load_train_split(config: BenchmarkConfig) -> tuple[Split, str]:
 def load_split(quick: bool, real: bool = True) -> tuple[Split, str]:
     """Return a train split and its title: TissueMNIST if `real` and available, else synthetic cells, few of them if `quick`."""
     if real and find_local_file("tissuemnist"):
-        dataset = load("tissuemnist")
+        dataset = load_dataset("tissuemnist")
         return dataset.train, dataset.provenance.title
     dataset = make_synthetic(n_train=512 if quick else 8192, n_val=8, n_test=8)
     return _repeat_to(dataset, 512 if quick else TRAIN_IMAGES), dataset.provenance.title

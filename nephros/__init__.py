@@ -23,7 +23,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 if TYPE_CHECKING:
     from nephros.data.dataset import Dataset, Provenance, Split
     from nephros.data.download import download
-    from nephros.data.load import describe, load
+    from nephros.data.load import describe, load_dataset
     from nephros.environment import __version__
     from nephros.errors import (
         DivergedError,
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     )
     from nephros.evaluation.scoring import Evaluation
     from nephros.exporters.export import export
-    from nephros.exporters.loading import load_predictor
+    from nephros.exporters.loading import load_classifier
+    from nephros.inference.model_names import list_models
     from nephros.inference.predictions import Predictions
     from nephros.inference.predictor import PredictionBatch, Predictor
     from nephros.presets import RECIPES
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
 
 # Public name -> the module that defines it.
 _LAZY_IMPORTS = {
-    "RECIPES": "presets",
     "Dataset": "data.dataset",
     "DivergedError": "errors",
     "Evaluation": "evaluation.scoring",
@@ -76,6 +76,7 @@ _LAZY_IMPORTS = {
     "Predictions": "inference.predictions",
     "Predictor": "inference.predictor",
     "Provenance": "data.dataset",
+    "RECIPES": "presets",
     "Recipe": "recipe",
     "RunFolder": "runs",
     "Split": "data.dataset",
@@ -89,8 +90,9 @@ _LAZY_IMPORTS = {
     "export": "exporters.export",
     "finetune": "workflows.finetune",
     "get_recipe": "recipe_io",
-    "load": "data.load",
-    "load_predictor": "exporters.loading",
+    "list_models": "inference.model_names",
+    "load_classifier": "exporters.loading",
+    "load_dataset": "data.load",
     "overlay": "workflows.overlay",
     "predict": "workflows.predict",
     "prepare": "workflows.prepare",
@@ -134,8 +136,9 @@ __all__ = [
     "export",
     "finetune",
     "get_recipe",
-    "load",
-    "load_predictor",
+    "list_models",
+    "load_classifier",
+    "load_dataset",
     "overlay",
     "predict",
     "prepare",

@@ -1,8 +1,9 @@
-"""Numbers and tables as text: Markdown, CSV and terminal tables."""
+"""Numbers and tables as text: Markdown, CSV, HTML and terminal tables."""
 
 from __future__ import annotations
 
 import csv
+import html
 import io
 import math
 import re
@@ -65,6 +66,18 @@ def csv_table(headers: Sequence[str], rows: Rows) -> str:
     writer.writerow(headers)
     writer.writerows([[escape_for_csv(cell.strip("`")) for cell in row] for row in rows])
     return buffer.getvalue()
+
+
+def html_table(title: str, headers: Sequence[str], rows: Rows, notes: Iterable[str] = ()) -> str:
+    """Return a title, a table and notes as HTML for notebooks, whose style it takes; all text is escaped."""
+
+    def row(tag: str, cells: Sequence[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    head = f"<thead>{row('th', headers)}</thead>" if headers else ""
+    body = "".join(row("td", cells) for cells in rows)
+    lines = "".join(f"<br><small>{html.escape(note)}</small>" for note in notes)
+    return f"<div><strong>{html.escape(title)}</strong><table>{head}<tbody>{body}</tbody></table>{lines}</div>"
 
 
 def terminal_table(title: str, headers: Sequence[str], rows: Rows, *, numeric: Collection[str] = ()) -> Table:

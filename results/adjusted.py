@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.load import load
+from nephros.data.load import load_dataset
 from nephros.evaluation.metrics import compute_metrics
-from nephros.exporters.loading import load_predictor
+from nephros.exporters.loading import load_classifier
 from nephros.files import write_text
 from nephros.text_tables import csv_table
 
@@ -31,9 +31,9 @@ def adjust_logits(probabilities: NDArray[np.float64], shares: NDArray[np.float64
 
 def main(argv: list[str]) -> None:
     """Ask the model once, and write the metrics at each power."""
-    dataset = load("tissuemnist")
+    dataset = load_dataset("tissuemnist")
     counts = np.bincount(dataset.train.labels, minlength=dataset.n_classes)
-    predictor = load_predictor(argv[0] if argv else None)
+    predictor = load_classifier(argv[0] if argv else None)
     probabilities = predictor.predict_batch(dataset.val.images).probabilities.astype(np.float64)
     rows = []
     for tau in POWERS:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nephros.data.batches import BatchLoader
-from nephros.data.load import load
+from nephros.data.load import load_dataset
 from nephros.presets import RECIPES
 from nephros.text_tables import csv_table
 from nephros.training.model_init import init_model, input_spec
@@ -47,7 +47,7 @@ class _LossRecorder(NullCallback):
 
 def measure() -> list[float]:
     """Return the mean training loss of each block of steps."""
-    dataset = load("tissuemnist")
+    dataset = load_dataset("tissuemnist")
     recipe = dataclasses.replace(RECIPES["nephros"], amp="off")  # full precision is the same everywhere
     model = init_model(recipe, dataset.train, input_spec(dataset))
     device = torch.device("cpu")

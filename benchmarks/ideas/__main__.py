@@ -23,7 +23,7 @@ from benchmarks.ideas.ideas import IDEAS
 from benchmarks.ideas.log import write_log
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
-from nephros.data.load import load
+from nephros.data.load import load_dataset
 from nephros.errors import DivergedError, NephrosError
 from nephros.evaluation.scoring import evaluate_model
 from nephros.files import file_lock, write_json
@@ -43,7 +43,11 @@ STAGES = {"screen": (20_000, 6), "full": (0, 6), "hour": (0, 40)}
 def run(idea: Idea, start: Recipe, stage: str, seed: int, quick: bool) -> dict[str, Any]:
     """Train an idea once and return its record."""
     subset, passes = STAGES[stage]
-    dataset = load("tissuemnist", subset=subset or None, seed=seed) if not quick else load("synthetic", subset=300)
+    dataset = (
+        load_dataset("tissuemnist", subset=subset or None, seed=seed)
+        if not quick
+        else load_dataset("synthetic", subset=300)
+    )
     spec = input_spec(dataset)
     model = _model(idea, idea.recipe(start), dataset, seed)
     network_cost = count_multiply_adds(model.network, spec)

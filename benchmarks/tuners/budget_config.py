@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from nephros.data.dataset import Dataset
-from nephros.data.load import load
+from nephros.data.load import load_dataset
 from nephros.data.subset import tuning_subset
 from nephros.files import write_json
 from nephros.presets import RECIPES
@@ -38,7 +38,7 @@ class BudgetConfig:
     method: str
     recipe: str
     source: str
-    """Data source, as `nephros.load` takes it."""
+    """Data source, as `nephros.load_dataset` takes it."""
     subset: int
     """Training images, with a quarter as many validation images."""
     seed: int
@@ -77,7 +77,7 @@ class BudgetConfig:
 
     def load_data(self) -> Dataset:
         """Open the whole data set."""
-        return load(self.source, seed=self.seed)
+        return load_dataset(self.source, seed=self.seed)
 
     def tuning_subset(self, dataset: Dataset) -> Dataset:
         """Return the part of the data that trials see."""

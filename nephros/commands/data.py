@@ -25,9 +25,9 @@ def data_info(argv: list[str]) -> int:
     parser.option("channel", CHANNEL_HELP, int)
     parser.option("groups", GROUPS_HELP)
     args = parser.parse_argv(argv)
-    from nephros.data.load import describe, load
+    from nephros.data.load import describe, load_dataset
 
-    _print_summary(describe(load(args.pop("source"), **args)))
+    _print_summary(describe(load_dataset(args.pop("source"), **args)))
     return 0
 
 

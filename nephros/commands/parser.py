@@ -62,7 +62,7 @@ class CommandParser(ArgumentParser):
         self.add_argument(f"--{name}", action="store_true", default=SUPPRESS, help=help)
 
     def training_data_options(self) -> None:
-        """Declare what `nephros.load` takes besides the source, and `nephros.train` and `nephros.finetune` pass to it."""
+        """Declare what `nephros.load_dataset` takes besides the source, and `nephros.train` and `nephros.finetune` pass to it."""
         self.option(
             "size",
             "pixels per side: the 28, 64, 128 or 224 version of a MedMNIST set, or what a folder's images are resized to, padded "

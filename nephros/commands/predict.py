@@ -130,14 +130,14 @@ def _predict(
     overlay: tuple[Path, str] | None,
     options: dict[str, Any],
 ) -> int:
-    from nephros.exporters.loading import load_predictor
+    from nephros.exporters.loading import load_classifier
     from nephros.inference.card_json import card_to_json
-    from nephros.inference.predictions import check_output_path, write_csv, write_predictions
+    from nephros.inference.prediction_files import check_output_path, write_csv
     from nephros.workflows.predict import predict as run_predict
 
     if out is not None:
         check_output_path(out)
-    predictor = load_predictor(model)
+    predictor = load_classifier(model)
     if print_card:
         for line in card_to_json(predictor.card).split("\n")[:-1]:
             print_line(line)
@@ -145,7 +145,7 @@ def _predict(
         return 0
     predictions = _in_command_line_words(run_predict(inputs, predictor, **options))
     if out is not None:
-        write_predictions(predictions, out)
+        predictions.save(out)
         if print_card:
             print_line(str(out), to_stderr=True)
         else:
@@ -173,12 +173,11 @@ def _in_command_line_words(predictions: Predictions) -> Predictions:
 
 def _write_overlay(predictions: Predictions, metadata: Path, overlay_path: str) -> bool:
     """Write the overlay and return True, or print why it can't be drawn; the predictions are out by then."""
-    from nephros.inference.predictions import write_predictions
     from nephros.workflows.overlay import overlay
 
     with tempfile.TemporaryDirectory() as folder:
         csv_path = Path(folder) / "predictions.csv"
-        write_predictions(predictions, csv_path)
+        predictions.save(csv_path)
         try:
             print_line(str(overlay(metadata, csv_path, overlay_path)), to_stderr=True)
         except NephrosError as error:

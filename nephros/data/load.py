@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 from nephros.data.dataset import Dataset, pixel_statistics
-from nephros.data.download import cache_dir, download
+from nephros.data.download import cache_dir
+from nephros.data.download import download as download_file
 from nephros.data.folders.label_table import TABLE_SUFFIXES
 from nephros.data.folders.opening import open_folder
 from nephros.data.folders.voxel_table import is_voxel_table, open_voxel_table
@@ -24,7 +25,7 @@ from nephros.errors import FileError, IncompatibleError, InvalidArgument, Unknow
 SYNTHETIC = "synthetic"
 
 
-def load(
+def load_dataset(
     source: str | Path = "tissuemnist",
     *,
     size: int | None = None,
@@ -34,7 +35,7 @@ def load(
     white_level: float | None = None,
     channel: int | None = None,
     groups: str = "auto",
-    download_if_missing: bool = False,
+    download: bool = False,
     conversion: InputConversion = DEFAULT_CONVERSION,
     shape: CellShape | None = None,
 ) -> Dataset:
@@ -55,7 +56,7 @@ def load(
             together. ``auto``: as a table's or an npz file's groups say, else the subfolders of class folders, else the
             folders around class folders where these are named like patients (P01, slide 3). ``none``: split by image.
             ``subfolders``: CLASS/GROUP/IMAGE. ``folders``: GROUP/CLASS/IMAGE.
-        download_if_missing: download a MedMNIST data set that is not on this machine.
+        download: whether to download a MedMNIST data set that is not on this machine (`nephros.download`), to the cache folder.
         conversion: how a model's training images were converted (`Dataset.input_conversion`), to convert a folder's likewise;
             `white_level` and `channel` win over its own.
         shape: channels, height and width of a model's cells, to which a folder's images are converted, whatever `size` is.
@@ -68,7 +69,7 @@ def load(
         raise InvalidArgument("data_seed", seed, "a whole number of at least 0")
     check_group_rule(groups)
     conversion = conversion.override(white_level, channel)
-    dataset = _open_source(str(source), size, seed, groups, download_if_missing, conversion, shape)
+    dataset = _open_source(str(source), size, seed, groups, download, conversion, shape)
     if size is not None and shape is None and dataset.image_size != (size, size):
         height, width = dataset.image_size
         raise IncompatibleError(f"{source} has images of {height}x{width} pixels, not {size}x{size}; leave out `size`.")
@@ -76,7 +77,7 @@ def load(
 
 
 def redraw(dataset: Dataset, subset: int | None, resplit: Sequence[int] | None, seed: int) -> Dataset:
-    """Draw train and validation again, and then a subset of train, as `load` does; None leaves either as it is."""
+    """Draw train and validation again, and then a subset of train, as `load_dataset` does; None leaves either as it is."""
     dataset = dataset if resplit is None else resplit_train_val(dataset, resplit, seed)
     return dataset if subset is None else subset_train(dataset, subset, seed)
 
@@ -135,7 +136,7 @@ def load_request(request: DataRequest) -> Dataset:
 
     One of earlier versions has no ``resize`` and no ``groups``: they stretched images, and split them one by one.
     """
-    return load(
+    return load_dataset(
         request["source"],
         size=request["size"],
         subset=request.get("subset"),
@@ -219,7 +220,7 @@ def _open_source(
     size: int | None,
     seed: int,
     groups: str,
-    download_if_missing: bool,
+    download: bool,
     conversion: InputConversion,
     shape: CellShape | None,
 ) -> Dataset:
@@ -229,7 +230,7 @@ def _open_source(
             raise InvalidArgument("size", size, f"{IMAGE_SIZE} or left out for synthetic cells")
         return make_synthetic(seed=seed)
     if name in MEDMNIST:
-        return open_npz(_medmnist_path(name, size, download_if_missing))
+        return open_npz(_medmnist_path(name, size, download))
     path = Path(source).expanduser()
     if is_voxel_table(path):
         return open_voxel_table(path, size=size, seed=seed, conversion=conversion, shape=shape)
@@ -246,7 +247,7 @@ def _open_source(
     )
 
 
-def _medmnist_path(name: str, size: int | None, download_if_missing: bool) -> Path:
+def _medmnist_path(name: str, size: int | None, download: bool) -> Path:
     """Return the path of a MedMNIST data set's file, downloading it if need be and allowed."""
     info = MEDMNIST[name]
     if not info.supported:
@@ -254,8 +255,8 @@ def _medmnist_path(name: str, size: int | None, download_if_missing: bool) -> Pa
             f"{info.name} is not supported: its task is {info.task}, and nephros trains classifiers with one label per image."
         )
     path = find_local_file(name, size)
-    if path is None and download_if_missing:
-        path = download(name, size or 28)
+    if path is None and download:
+        path = download_file(name, size or 28)
     if path is None:
         filename = info.filename(size or 28)
         size_argument = f", size={size}" if size not in (None, 28) else ""

@@ -7,7 +7,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nephros.errors import FileError, IncompleteError, NephrosError
+from nephros.errors import FileError, IncompleteError, NephrosError, UnknownName
+from nephros.inference.model_names import BUNDLED, pretrained_names
 from nephros.inference.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -16,18 +17,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def load_predictor(model: str | Path | None = None) -> Predictor:
-    """Return a predictor for an exported .onnx or .safetensors file, a run folder, or None for the bundled model.
+def load_classifier(model: str | Path | None = None) -> Predictor:
+    """Return a classifier of cells: of a name, an exported file, a run folder or, without `model`, the bundled one.
+
+    Args:
+        model: a name of `nephros.list_models(pretrained=True)`, an .onnx or .safetensors file that `nephros.export` wrote, a run
+            folder, or None. The bundled model and .onnx files need no torch.
 
     A run folder without an exported model is packaged in memory from its data, which takes about a minute each time;
     `nephros.export` stores the result. Without its data, and for classical baselines, no cell is flagged as out of
     distribution. Nothing is written. Raises a NephrosError if the model can't be opened.
     """
-    if model is None:
+    if model is None or str(model) in (BUNDLED, *pretrained_names()):
         return Predictor.from_onnx()
     path = Path(model).expanduser()
     if path.is_dir():
         return _load_from_run(path)
+    if not path.exists() and not path.suffix and path.name == str(model):
+        names = pretrained_names()
+        hint = f"Choose {', '.join(names)}, a run folder, or a file that `nephros.export(RUN)` wrote."
+        raise UnknownName("model", str(model), names, kind="model or file", hint=hint)
     if not path.exists():
         raise FileError(
             path, f"The model {path} does not exist: name a run folder or a file that `nephros.export(RUN)` wrote."
@@ -59,7 +68,7 @@ def _load_from_run(path: Path) -> Predictor:
         with contextlib.suppress(NephrosError):  # a damaged or outdated file counts as missing
             if (
                 exported_file.is_file()
-                and (predictor := load_predictor(exported_file)).card["network"]["weights_sha256"] == weights_sha256
+                and (predictor := load_classifier(exported_file)).card["network"]["weights_sha256"] == weights_sha256
             ):
                 return predictor
     return _load_unexported_run(folder)

@@ -10,6 +10,7 @@ from nephros.errors import FileError, IncompatibleError, UnknownName
 from nephros.exporters.safetensors_io import SAFETENSORS_FORMAT, load_safetensors
 from nephros.files import file_digest
 from nephros.inference.bundled import bundled_file
+from nephros.inference.model_names import BUNDLED, pretrained_names
 from nephros.models import build_network
 from nephros.models.classical import CLASSICAL_MODELS
 from nephros.models.classifier import Classifier, PretrainedModel
@@ -19,25 +20,22 @@ from nephros.models.stages import last_linear
 from nephros.reading import file_errors
 from nephros.runs import RunFolder
 
-BUNDLED = "bundled"
-"""Name of the bundled model, beside the name of its recipe."""
-
 
 def open_pretrained(source: str | Path) -> PretrainedModel:
-    """Open the weights of `source`: ``bundled`` or its recipe's name, a run folder, or a .safetensors file of either kind.
+    """Open the weights of `source`: a pretrained model's name, a run folder, or a .safetensors file of either kind.
+
+    The names are ``bundled`` and those of `nephros.list_models(pretrained=True)`.
 
     Raises UnknownName for a name that is neither a model nor a path, FileError for a file that can't be read or holds no
     weights to train from, IncompatibleError for a classical baseline, and DivergedError for weights that are not finite.
     """
     path = Path(source).expanduser()
-    if str(source) == BUNDLED:
+    names = (BUNDLED, *pretrained_names())
+    if str(source) in names:
         return _from_export(bundled_file("model.safetensors"), BUNDLED)
     if not path.exists() and not path.suffix and path.name == str(source):
-        bundled = _from_export(bundled_file("model.safetensors"), BUNDLED)
-        if str(source) == bundled.recipe:
-            return bundled
-        hint = "Choose one of them, a run folder, or a .safetensors file."
-        raise UnknownName("init", str(source), [BUNDLED, bundled.recipe], kind="model or file", hint=hint)
+        hint = f"Choose {', '.join(names)}, a run folder, or a .safetensors file."
+        raise UnknownName("init", str(source), names, kind="model or file", hint=hint)
     if path.is_dir():
         folder = RunFolder.open(path)
         return _from_weights(folder.file("weights.safetensors"), str(folder.root.absolute()), folder.info().recipe)

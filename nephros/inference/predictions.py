@@ -1,24 +1,25 @@
-"""Predictions as a table: one row per cell, written as CSV, JSON or Parquet."""
+"""Predictions as a table: one row per cell."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.errors import InvalidArgument, require_extra
-from nephros.escaping import escape_for_csv
-from nephros.files import atomic_write
+from nephros.data_frames import to_data_frame
 from nephros.inference.model_card import ModelCard
 from nephros.inference.reader import CellSource
+from nephros.text_tables import html_table, pluralize
 
-TABLE_SUFFIXES = (".csv", ".json", ".parquet")
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_HTML_ROWS = 10
+"""Rows that a notebook shows."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,12 @@ class ModelSummary:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictions:
-    """One row per cell, in the order in which the inputs were named, and one per input that could not be read."""
+    """One row per cell, in the order in which the inputs were named, and one per input that could not be read.
+
+    ``predictions[3]`` is a `PredictionRow`; a slice, mask or array of indices gives the Predictions of some rows.
+    """
 
     sources: list[CellSource]
     probabilities: NDArray[np.float32]
@@ -125,6 +129,74 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.sources)
+
+    @overload
+    def __getitem__(self, rows: int) -> PredictionRow: ...
+    @overload
+    def __getitem__(self, rows: slice | Sequence[int] | NDArray[Any]) -> Predictions: ...
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | NDArray[Any]) -> PredictionRow | Predictions:
+        indices = np.arange(len(self))[rows]
+        if indices.ndim == 0:
+            return next(self[[int(indices)]].rows())
+        kept = indices.tolist()
+        return replace(
+            self,
+            sources=[self.sources[i] for i in kept],
+            probabilities=self.probabilities[indices],
+            prediction_sets=self.prediction_sets[indices],
+            ood_reasons=[self.ood_reasons[i] for i in kept],
+            errors={row: self.errors[i] for row, i in enumerate(kept) if i in self.errors},
+        )
+
+    def __repr__(self) -> str:
+        return f"<Predictions: {self._summary()}>"
+
+    def _repr_html_(self) -> str:
+        """Return the first rows as a table, for notebooks."""
+        headers = ("file", "index", "class", "probability", "prediction set", "out of distribution")
+        table_rows = []
+        for row in self[:_HTML_ROWS].rows():
+            cells = [row.error or "", "", "", ""]
+            if row.probabilities is not None:
+                names = ", ".join(self.class_names[label] for label in row.prediction_set or [])
+                probability = f"{max(row.probabilities):.3f}"
+                cells = [row.class_name or "", probability, names, "; ".join(row.ood_reasons)]
+            table_rows.append((row.source.file, str(row.source.index), *cells))
+        more = [f"first {_HTML_ROWS} of {len(self):,} rows"] if len(self) > _HTML_ROWS else []
+        return html_table(f"Predictions: {self._summary()}", headers, table_rows, [*more, *self.notes])
+
+    def _summary(self) -> str:
+        """Return the number of cells, classes, flags and errors in words."""
+        text = f"{pluralize(len(self), 'cell')}, {len(self.class_names)} classes, {self.is_ood.sum():,} out of distribution"
+        return text + (f", {len(self.errors):,} without a prediction" if self.errors else "")
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) int64, the most probable class of each row; -1 for rows without a prediction."""
+        probabilities = np.where(self.has_prediction[:, None], self.probabilities, 0)
+        return np.where(self.has_prediction, probabilities.argmax(axis=1), -1)
+
+    @property
+    def is_ood(self) -> NDArray[np.bool_]:
+        """(n,) bool, whether a cell is out of distribution, that is, unlike the cells that the model was trained on."""
+        return np.array([bool(reasons) for reasons in self.ood_reasons], dtype=np.bool_)
+
+    def to_pandas(self) -> DataFrame:
+        """Return the table as a DataFrame with the columns of the CSV file; MissingDependency without pandas."""
+        return to_data_frame(self.to_columns())
+
+    def save(self, path: str | Path) -> Path:
+        """Write the table as .csv, .json or .parquet, all or nothing, and return its path; JSON and Parquet include the notes.
+
+        Raises InvalidArgument for another suffix or a folder, and MissingDependency for Parquet without pyarrow.
+        """
+        from nephros.inference.prediction_files import check_output_path, write_predictions
+
+        out = Path(path).expanduser()
+        check_output_path(out)
+        write_predictions(self, out)
+        return out
 
     @property
     def has_prediction(self) -> NDArray[np.bool_]:
@@ -171,65 +243,3 @@ class Predictions:
     def metadata(self) -> dict[str, Any]:
         """Return what JSON and Parquet files hold beside the rows: model, class names and notes."""
         return {"model": asdict(self.model), "class_names": self.class_names, "notes": self.notes}
-
-
-def check_output_path(out: Path) -> None:
-    """Raise InvalidArgument unless a table can be written to `out`; MissingDependency for Parquet without pyarrow."""
-    if out.suffix.lower() not in TABLE_SUFFIXES:
-        suffixes = f"{', '.join(TABLE_SUFFIXES[:-1])} or {TABLE_SUFFIXES[-1]}"
-        raise InvalidArgument("out", out, f"a file that ends in {suffixes}")
-    if out.is_dir():
-        raise InvalidArgument("out", out, "a file, not a folder")
-    if out.suffix.lower() == ".parquet":
-        _import_pyarrow()
-
-
-def write_predictions(predictions: Predictions, out: Path) -> None:
-    """Write the table in the format that the suffix of `out` names, all or nothing; JSON and Parquet include the notes."""
-    suffix = out.suffix.lower()
-    with atomic_write(out, "wb" if suffix == ".parquet" else "w") as file:
-        if suffix == ".csv":
-            write_csv(predictions, file)
-        elif suffix == ".json":
-            _write_json(predictions, file)
-        else:
-            _write_parquet(predictions, file)
-
-
-def write_csv(predictions: Predictions, file: IO[str]) -> None:
-    """Write the table as CSV with a header (RFC 4180, except that lines end in a newline); booleans as true and false.
-
-    Text that a spreadsheet would take for a formula begins with an apostrophe (`nephros.escaping.escape_for_csv`).
-    """
-    writer = csv.writer(file, lineterminator="\n")
-    columns = predictions.to_columns()
-    columns["is_ood"] = [None if value is None else str(value).lower() for value in columns["is_ood"]]
-    writer.writerow(columns)
-    for name in ("file", "split", "class_name", "ood_reasons", "error"):
-        columns[name] = [escape_for_csv(value) for value in columns[name]]
-    writer.writerows(zip(*columns.values(), strict=True))
-
-
-def _write_json(predictions: Predictions, file: IO[str]) -> None:
-    """Write one object with a row per line."""
-    file.write(json.dumps(predictions.metadata(), ensure_ascii=False)[:-1] + ', "rows": [\n')
-    rows = (json.dumps(row.to_columns(predictions.n_classes), ensure_ascii=False) for row in predictions.rows())
-    file.write(",\n".join(rows) + "\n]}\n")
-
-
-def _write_parquet(predictions: Predictions, file: IO[bytes]) -> None:
-    pyarrow = _import_pyarrow()
-    import pyarrow.parquet as parquet
-
-    column_types = {"index": pyarrow.int64(), "label": pyarrow.int32(), "is_ood": pyarrow.bool_()}
-    column_types |= {f"p_{c}": pyarrow.float32() for c in range(predictions.n_classes)}
-    columns = predictions.to_columns()
-    arrays = {name: pyarrow.array(values, column_types.get(name, pyarrow.string())) for name, values in columns.items()}
-    table = pyarrow.table(arrays).replace_schema_metadata({"nephros": json.dumps(predictions.metadata())})
-    parquet.write_table(table, file)
-
-
-def _import_pyarrow() -> Any:
-    with require_extra("Writing Parquet needs pyarrow: pip install 'nephros[parquet]'.", "pyarrow"):
-        import pyarrow
-    return pyarrow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,24 +15,27 @@ from numpy.typing import NDArray
 
 from nephros.data.images.input_conversion import CellShape, InputConversion
 from nephros.errors import DivergedError, FileError, IncompatibleError, InvalidArgument, NephrosError
-from nephros.evaluation.calibration import prediction_sets
+from nephros.evaluation.calibration import check_coverage, prediction_sets
+from nephros.inference.array_cells import arrays_to_cells
 from nephros.inference.bundled import bundled_file
 from nephros.inference.card_json import card_from_json
+from nephros.inference.classify import NOT_FINITE, classify_cells
 from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard
 from nephros.inference.model_checks import opening_fault, shape_fault
 from nephros.inference.onnx_file import DIGEST_METADATA_KEY, graph_sha256, has_finite_weights
 from nephros.inference.ood.detector import find_ood_reasons
+from nephros.inference.predictions import Predictions
+from nephros.inference.reader import CellSource
 from nephros.reading import check_is_file, file_errors
+
+logger = logging.getLogger(__name__)
 
 MAX_BATCH_PIXELS = 256 * 28 * 28
 """Pixels per call of the network; larger batches are no faster and take more memory."""
 MAX_CLASSES, MAX_INPUT_SIDE = 10_000, 2048
 """Classes of a model, and pixels on each side of its cells: far more than any model of cells has."""
-NOT_FINITE = (
-    "The network's output for this cell is not a finite number, so that there is no prediction: "
-    "its weights are damaged; export the model again."
-)
-"""Error of a row whose outputs are no numbers."""
+_BATCH_BYTES = 16 << 20
+"""Bytes of cells whose outputs are in memory at a time, with their features and maps."""
 
 ForwardFn = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]
 """(n, h, w) or (n, h, w, c) uint8 cells -> the outputs of `nephros.exporters.inference_module.InferenceModule` by name."""
@@ -76,7 +80,11 @@ class PredictionBatch:
 
 
 class Predictor:
-    """A network and its model card; several threads may call `predict_batch` at once."""
+    """A classifier of cells: a network and its model card. `nephros.load_classifier` opens one.
+
+    `predict_proba`, `predict` and `embed` take images as a notebook holds them and convert them as `nephros.predict` converts
+    files; `predict_batch` takes cells that need no conversion. Several threads may call all four at once.
+    """
 
     def __init__(self, forward_fn: ForwardFn, card: ModelCard) -> None:
         """Take a network with the outputs of `InferenceModule`, and the card that was made for it."""
@@ -89,6 +97,10 @@ class Predictor:
         """How images become cells, as in training."""
         self.class_names = tuple(card["class_names"])
         self._conformal_quantiles = np.array(card["conformal"]["quantiles"])
+
+    def __repr__(self) -> str:
+        shape = f"{self.height}x{self.width}" + ("x3" if self.channels > 1 else "")
+        return f"<Predictor {self.card['recipe']}: {len(self.class_names)} classes, {shape} pixels>"
 
     @property
     def input_shape(self) -> CellShape:
@@ -163,6 +175,80 @@ class Predictor:
                 f"to tell {n_classes:,} classes apart; a model takes at most {MAX_INPUT_SIDE:,} pixels per side, 1 or 3 channels "
                 f"and {MAX_CLASSES:,} classes.",
             )
+
+    def predict_proba(
+        self, images: Any, *, white_level: float | None = None, channel: int | None = None
+    ) -> NDArray[np.float32]:
+        """Return the calibrated probabilities of the classes, (n, classes) float32; each row sums to 1.
+
+        Args:
+            images: one image (h, w), images (n, h, w) or (n, h, w, c), or a list of images of any sizes; uint8, other integers,
+                floating-point numbers or truth values. They become cells as `nephros.predict` makes them of files: more than 8
+                bits are scaled, other sizes are resized, color becomes gray where the model takes gray. Each conversion is logged
+                as a warning, and is a note of `predict`.
+            white_level: pixel value that becomes 255 in images of more than 8 bits; None takes that of the training images or,
+                where those had 8 bits, 1 for floating-point pixels up to 1, 255 for others up to 255, and else the brightest
+                pixel of all images.
+            channel: index of the channel that shows the nuclei, in images with several; None takes the training images', or
+                the only one with a signal.
+
+        Raises:
+            InvalidArgument: these are no images, or `white_level` or `channel` is out of range.
+            DivergedError: the network's weights are damaged.
+        """
+        batch = self._predict_images(images, white_level, channel)
+        if not batch.is_finite.all():
+            raise DivergedError(NOT_FINITE)
+        return batch.probabilities
+
+    def embed(
+        self, images: Any, *, white_level: float | None = None, channel: int | None = None
+    ) -> NDArray[np.float32]:
+        """Return the features of the images, (n, d) float32: the input of the network's last layer.
+
+        Takes what `predict_proba` takes, and raises what it raises; also IncompatibleError for a classical baseline, which has no
+        such layer.
+        """
+        features = self._predict_images(images, white_level, channel).features
+        if features is None:
+            raise IncompatibleError(f"{self.card['recipe']} is a classical baseline, which has no features.")
+        if not np.isfinite(features).all():
+            raise DivergedError(NOT_FINITE)
+        return features
+
+    def predict(
+        self, images: Any, *, coverage: float = 0.9, white_level: float | None = None, channel: int | None = None
+    ) -> Predictions:
+        """Return labels, probabilities, prediction sets and out-of-distribution flags, one row per image.
+
+        Args:
+            images: as `predict_proba` takes them.
+            coverage: probability, above 0 to 1, with which a prediction set shall contain the true class.
+            white_level: as `predict_proba` takes it.
+            channel: as `predict_proba` takes it.
+
+        Raises what `predict_proba` raises, but a row whose output is not finite has an error instead.
+        """
+        check_coverage(coverage)
+        cells, notes = self._to_cells(images, white_level, channel)
+        sources = [CellSource("images", i) for i in range(len(cells))]
+        step = max(1, _BATCH_BYTES // max(1, self.channels * self.height * self.width))
+        starts = range(0, len(cells), step)
+        batches = ((np.arange(start, min(start + step, len(cells))), cells[start : start + step]) for start in starts)
+        return classify_cells(self, batches, sources, {}, coverage, lambda: notes)
+
+    def _predict_images(self, images: Any, white_level: float | None, channel: int | None) -> PredictionBatch:
+        """Return the predictions for images that need conversion, and log how they were converted."""
+        cells, notes = self._to_cells(images, white_level, channel)
+        for note in notes:
+            logger.warning("images: %s", note)
+        return self.predict_batch(cells)
+
+    def _to_cells(
+        self, images: Any, white_level: float | None, channel: int | None
+    ) -> tuple[NDArray[np.uint8], list[str]]:
+        conversion = self.input_conversion.override(white_level, channel)
+        return arrays_to_cells(images, self.input_shape, conversion, has_user_level=white_level is not None)
 
     def predict_batch(self, cells: NDArray[np.uint8]) -> PredictionBatch:
         """Return predictions for (n, h, w) or (n, h, w, c) uint8 cells of the model's `input_shape`.

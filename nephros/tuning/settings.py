@@ -47,7 +47,7 @@ class StudySettings:
     device_type: str
     """cpu or cuda."""
     data_request: DataRequest
-    """source, size, seed and groups, as `nephros.load` takes them."""
+    """source, size, seed and groups, as `nephros.load_dataset` takes them."""
     subset: int | None
     """Training images that trials see, with a quarter as many validation images; None is all of both."""
     data: ProvenanceRecord

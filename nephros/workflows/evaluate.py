@@ -16,7 +16,7 @@ from nephros import device as devices
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import SPLITS, Dataset, images_sha256, log_notes
 from nephros.data.images.input_conversion import InputConversion
-from nephros.data.load import load, redraw
+from nephros.data.load import load_dataset, redraw
 from nephros.data.relocation import reopen_dataset
 from nephros.data.splitting import UNGROUPED
 from nephros.environment import git_commit, package_versions
@@ -48,7 +48,7 @@ def evaluate(
         data: name, path or Dataset; None takes the data that the run was trained on, where it was or near the run folder. A
             folder's images are converted as those of the training data were. Classes are matched by name; where the names
             differ, the shared classes are scored, and a warning names the others.
-        groups: how a folder given as `data` is split, as `nephros.load` takes it; by default as the run's data was.
+        groups: how a folder given as `data` is split, as `nephros.load_dataset` takes it; by default as the run's data was.
         device: auto, cpu or cuda.
 
     Raises:
@@ -85,7 +85,7 @@ def _load_dataset(folder: RunFolder, info: RunInfo, data: str | Path | Dataset |
     if data is None:
         return reopen_dataset(info.data_request, info.data, folder.root)
     request, spec = info.data_request, info.input_spec
-    dataset = load(
+    dataset = load_dataset(
         data,
         size=request["size"],
         seed=request["seed"],

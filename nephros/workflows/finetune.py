@@ -19,7 +19,7 @@ from nephros.data.load import load_request
 from nephros.distributed import SINGLE_PROCESS
 from nephros.errors import IncompatibleError, InvalidArgument, UnknownName
 from nephros.evaluation.held_out import write_held_out
-from nephros.exporters.pretrained import BUNDLED, open_pretrained
+from nephros.exporters.pretrained import open_pretrained
 from nephros.files import file_digest, write_text
 from nephros.finetuning.cross_validation import (
     METHODS,
@@ -41,6 +41,7 @@ from nephros.finetuning.label_review import (
     suspicious_labels_csv,
 )
 from nephros.finetuning.network import frozen_stages, make_recipe, train_method
+from nephros.inference.model_names import BUNDLED
 from nephros.models.classifier import Classifier, PretrainedModel
 from nephros.models.serialization import save_model
 from nephros.recipe import Recipe, to_yaml
@@ -111,7 +112,8 @@ def finetune(
         seed: of the folds, of training and of initial weights.
         out: the run folder, which must not exist yet (default: runs/finetune-METHOD-DATE-TIME).
         device: auto, cpu or cuda.
-        size, subset, resplit, data_seed, white_level, channel, groups: passed to `nephros.load`; for data given by name or path.
+        size, subset, resplit, data_seed, white_level, channel, groups: passed to `nephros.load_dataset`, for data given by name
+            or path.
         test: also score the test split, once, at the end.
         command: the command line to record in run.json.
 

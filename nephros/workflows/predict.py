@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-import numpy as np
+from numpy.typing import NDArray
 
 from nephros.data.images.decoder import DECODE_TIMEOUT_S, ImageDecoder, check_decode_timeout
 from nephros.errors import FileError, InvalidArgument
 from nephros.evaluation.calibration import check_coverage
-from nephros.exporters.loading import load_predictor
-from nephros.inference.model_card import ModelCard
-from nephros.inference.ood.dataset_shift import DatasetShiftCheck
-from nephros.inference.predictions import ModelSummary, Predictions
-from nephros.inference.predictor import NOT_FINITE, Predictor
+from nephros.exporters.loading import load_classifier
+from nephros.inference.classify import classify_cells
+from nephros.inference.predictions import Predictions
+from nephros.inference.predictor import Predictor
 from nephros.inference.reader import CellBatch, CellReader
 from nephros.microscopy.stack import StackOptions
 from nephros.microscopy.voxel_size import VoxelSize, check_voxel_size
@@ -27,7 +26,7 @@ MIN_PROGRESS_INPUTS = 500
 
 
 def predict(
-    inputs: str | Path | Sequence[str | Path],
+    inputs: str | Path | Sequence[str | Path] | NDArray[Any],
     model: str | Path | Predictor | None = None,
     *,
     coverage: float = 0.9,
@@ -44,8 +43,9 @@ def predict(
 
     Args:
         inputs: images (PNG, TIFF with a cell per page, JPEG), 3-D stacks (TIFF), whose nuclei are cut out, npz files with
-            ``images``, ``train_images``, ``val_images`` or ``test_images``, and folders of them.
-        model: a run folder, an exported file, a `Predictor`, or None for the bundled model.
+            ``images``, ``train_images``, ``val_images`` or ``test_images``, and folders of them. Or an array of images, or a list
+            of arrays, as `Predictor.predict` takes them.
+        model: what `nephros.load_classifier` takes, or the `Predictor` that it returned.
         coverage: probability, above 0 to 1, with which a prediction set shall contain the true class.
         white_level: pixel value that becomes 255 in images of more than 8 bits; None takes that of the training images or, where
             the model was trained on 8 bits, the brightest pixel of all inputs, so that predictions depend on the other inputs.
@@ -67,6 +67,9 @@ def predict(
         NephrosError: the model can't be opened. An image that can't be read raises nothing.
     """
     check_coverage(coverage)
+    if not _is_paths(inputs):
+        classifier = model if isinstance(model, Predictor) else load_classifier(model)
+        return classifier.predict(inputs, coverage=coverage, white_level=white_level, channel=channel)
     if voxel_size is not None:
         voxel_size = check_voxel_size("voxel_size", voxel_size)
     stack_options = StackOptions(channel, image, voxel_size, axes, min_volume)
@@ -74,7 +77,7 @@ def predict(
         raise InvalidArgument("max_pixels", max_pixels, "a whole number of at least 1")
     seconds = check_decode_timeout(decode_timeout)
     decoder = ImageDecoder(seconds, advice="save it again, uncompressed, or set `decode_timeout` to more seconds")
-    predictor = model if isinstance(model, Predictor) else load_predictor(model)
+    predictor = model if isinstance(model, Predictor) else load_classifier(model)
     reader = CellReader(
         [inputs] if isinstance(inputs, str | Path) else inputs,
         predictor.input_shape,
@@ -84,32 +87,13 @@ def predict(
         conversion=predictor.input_conversion,
         decoder=decoder,
     )
-    shift_check = DatasetShiftCheck(predictor.card)
-    batches = []
-    for rows, cells in _iter_with_progress(reader):
-        batch = predictor.predict_batch(cells)
-        sets = predictor.prediction_sets(batch.probabilities, coverage)
-        for row in rows[~batch.is_finite].tolist():
-            reader.errors[row] = NOT_FINITE
-        batches.append((rows, batch.probabilities, sets, batch.ood_reasons))
-        shift_check.add([reader.sources[row].file for row in rows.tolist()], cells)
-    n_rows, n_classes = len(reader.sources), len(predictor.class_names)
-    probabilities = np.full((n_rows, n_classes), np.nan, dtype=np.float32)
-    prediction_sets = np.zeros((n_rows, n_classes), dtype=np.bool_)
-    ood_reasons: list[tuple[str, ...]] = [()] * n_rows
-    for rows, batch_probabilities, batch_sets, batch_reasons in batches:
-        probabilities[rows], prediction_sets[rows] = batch_probabilities, batch_sets
-        for row, reasons in zip(rows.tolist(), batch_reasons, strict=True):
-            ood_reasons[row] = reasons
-    return Predictions(
+    return classify_cells(
+        predictor,
+        _iter_with_progress(reader),
         reader.sources,
-        probabilities,
-        prediction_sets,
-        ood_reasons,
-        dict(sorted(reader.errors.items())),
-        predictor.class_names,
-        [*shift_check.warnings(), *_notes(reader, predictor.card, coverage)],
-        ModelSummary.from_card(predictor.card),
+        reader.errors,
+        coverage,
+        lambda: _conversion_notes(reader),
     )
 
 
@@ -160,28 +144,18 @@ def _stack_progress(items: Iterable[Any], what: str, total: int) -> Iterable[Any
     return progress_bar(items, what, total)
 
 
-def _notes(reader: CellReader, card: ModelCard, coverage: float) -> list[str]:
-    notes = [
+def _is_paths(inputs: Any) -> TypeGuard[str | Path | Sequence[str | Path]]:
+    """Return whether inputs are named, and not images in memory; an empty list is one of no names."""
+    if isinstance(inputs, str | Path):
+        return True
+    return isinstance(inputs, list | tuple) and all(isinstance(item, str | Path) for item in inputs)
+
+
+def _conversion_notes(reader: CellReader) -> list[str]:
+    return [
         *reader.input_notes,
         *(
             f"{conversion} ({count:,} {'image' if count == 1 else 'images'})"
             for conversion, count in reader.conversion_counts.items()
         ),
     ]
-    on_test = card["conformal"]["test"]
-    if on_test and on_test["target_coverage"] == coverage:
-        basis = (
-            f"on {on_test['n_images']:,} test cells: {on_test['coverage']:.1%}, "
-            f"with {on_test['mean_set_size']:.1f} classes on average"
-        )
-    else:
-        basis = "over all such cells together, not within each class"
-    notes.append(
-        f"prediction sets contain the true class of {100 * coverage:g}% of cells like the training cells ({basis})"
-    )
-    if card["ood_detector"] is None:
-        notes.append(
-            "no cell is flagged as out of distribution: the model's training data was not available to fit that"
-        )
-    notes.append("for research only, not for diagnosis")
-    return notes

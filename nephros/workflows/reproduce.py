@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nephros import device as devices
 from nephros.data.dataset import Dataset
-from nephros.data.load import data_request, is_builtin, load
+from nephros.data.load import data_request, is_builtin, load_dataset
 from nephros.errors import DivergedError, IncompatibleError, LockedError, UnknownName
 from nephros.experiments.plans import PlanRow, baselines_plan, labels_plan, nephros_plan
 from nephros.experiments.results import load_seed_results
@@ -129,7 +129,7 @@ class _PlanRunner:
         device_type = devices.resolve_device(device).type
         if plan not in PLANS:
             raise UnknownName("plan", plan, PLANS)
-        dataset = load(data)
+        dataset = load_dataset(data)
         if plan == "baselines":
             rows = baselines_plan(device_type)
         else:

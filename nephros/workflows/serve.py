@@ -18,9 +18,9 @@ from urllib.parse import quote
 import uvicorn
 
 from nephros.data.dataset import Dataset
-from nephros.data.load import find_local_file, load
+from nephros.data.load import find_local_file, load_dataset
 from nephros.errors import InvalidArgument, NephrosError
-from nephros.exporters.loading import load_predictor
+from nephros.exporters.loading import load_classifier
 from nephros.inference.predictor import Predictor
 from nephros.interpretability.similar_cells import build_reference_index
 from nephros.server.access import (
@@ -71,7 +71,7 @@ def serve(
         host: address of this machine to listen on; None listens on loopback. With an address that other machines reach,
             `allow_host` must be given.
         port: 0 picks a free one.
-        reference_data: data whose training cells are shown as similar cells, as `nephros.load` takes it; ``"none"`` for
+        reference_data: data whose training cells are shown as similar cells, as `nephros.load_dataset` takes it; ``"none"`` for
             none. None takes TissueMNIST if it is on this machine and fits the model.
         allow_host: names under which the server may be addressed besides localhost and 127.0.0.1, against DNS rebinding:
             host names or addresses, with the port where a proxy's is another than the server's. Others are rejected.
@@ -96,7 +96,7 @@ def serve(
     limits, batch_limits = request_limits(max_pixels, decode_timeout)
     with contextlib.closing(_bind_socket(host or DEFAULT_HOST, port)) as sock:
         access, is_generated = _access_policy(sock, host, parse_allowed_hosts(allow_host), token)
-        predictor = load_predictor(model)
+        predictor = load_classifier(model)
         dataset = _load_reference_data(reference_data, predictor)
         reference_index = None if dataset is None else build_reference_index(predictor, dataset)
         samples = build_sample_cells(dataset)
@@ -194,11 +194,11 @@ def _load_reference_data(reference_data: str | Path | None, predictor: Predictor
     if reference_data is not None:
         if str(reference_data) == "none":
             return None
-        return load(reference_data, conversion=predictor.input_conversion, shape=predictor.input_shape)
+        return load_dataset(reference_data, conversion=predictor.input_conversion, shape=predictor.input_shape)
     if find_local_file(DEFAULT_REFERENCE_DATA) is None:
         return None
     with contextlib.suppress(NephrosError):  # a default that can't be read is no error
-        dataset = load(DEFAULT_REFERENCE_DATA)
+        dataset = load_dataset(DEFAULT_REFERENCE_DATA)
         return dataset if dataset.class_names == predictor.class_names else None
     return None
 

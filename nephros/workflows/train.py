@@ -70,7 +70,8 @@ def train(
         data: a name, a path or an open Dataset.
         out: the run folder, which must not exist yet (default: runs/RECIPE-DATE-TIME).
         device: auto, cpu or cuda.
-        size, subset, resplit, data_seed, white_level, channel, groups: passed to `nephros.load`; for data given by name or path.
+        size, subset, resplit, data_seed, white_level, channel, groups: passed to `nephros.load_dataset`, for data given by name
+            or path.
         teachers: finished runs on the same data, for a recipe with a `distillation_weight`.
         init: weights to start from, of the recipe's network: ``bundled`` (the bundled model) or its recipe's name, a run folder,
             or a .safetensors file. They bring their normalization of the inputs; the last layer begins anew for other classes.
@@ -175,13 +176,13 @@ def build_data_request(
     channel: int | None,
     groups: str,
 ) -> DataRequest:
-    """Return the arguments of `nephros.load` that run.json records; an open Dataset takes none of them."""
+    """Return the arguments of `nephros.load_dataset` that run.json records; an open Dataset takes none of them."""
     if isinstance(data, Dataset):
         options = {"size": size, "subset": subset, "resplit": resplit, "white_level": white_level, "channel": channel}
         for parameter, value in options.items():
             if value is not None:
                 raise InvalidArgument(
-                    parameter, value, "left out for an open Dataset", hint="Pass it to `nephros.load` instead."
+                    parameter, value, "left out for an open Dataset", hint="Pass it to `nephros.load_dataset` instead."
                 )
     source = "" if isinstance(data, Dataset) else data
     return data_request(source, size, data_seed, subset, resplit, white_level, channel, groups)

@@ -87,11 +87,11 @@ def tune(
     Args:
         recipe: a recipe, its name or its YAML file.
         data: a data set, its name or its path.
-        size: pixels per side, as `nephros.load` takes it.
-        data_seed: seed of a folder's split, as `nephros.load` takes it.
-        white_level: of a folder's images of more than 8 bits, as `nephros.load` takes it.
-        channel: color plane of a folder's images, as `nephros.load` takes it.
-        groups: which images a folder's split keeps together, as `nephros.load` takes it.
+        size: pixels per side, as `nephros.load_dataset` takes it.
+        data_seed: seed of a folder's split, as `nephros.load_dataset` takes it.
+        white_level: of a folder's images of more than 8 bits, as `nephros.load_dataset` takes it.
+        channel: color plane of a folder's images, as `nephros.load_dataset` takes it.
+        groups: which images a folder's split keeps together, as `nephros.load_dataset` takes it.
         workers: trials that run at once; None is as many as cores and memory have room for. The result doesn't depend on it.
         storage: SQLite file or PostgreSQL URL of the trials; None is a file in the study's folder.
         checkpoint_dir: folder or fsspec URL of the checkpoints; "" is a folder in the study's folder.

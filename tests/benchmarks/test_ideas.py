@@ -12,7 +12,7 @@ import pytest
 from benchmarks.ideas import __main__ as ideas
 from benchmarks.ideas import labels
 from nephros.data.dataset import Dataset
-from nephros.data.load import load
+from nephros.data.load import load_dataset
 from nephros.errors import NephrosError
 from nephros.models.classifier import Classifier
 from nephros.recipe import ModelConfig, Recipe
@@ -39,7 +39,7 @@ def test_a_distilled_idea_has_the_soft_targets_of_a_distilled_run(
     monkeypatch.setattr(labels, "_TEACHER_CACHE", {})
     teacher = train(RECIPE, tiny_npz, out=tmp_path / "one-0").root
     student = train(STUDENT, tiny_npz, out=tmp_path / "student", teachers=[teacher])
-    dataset = load(tiny_npz)
+    dataset = load_dataset(tiny_npz)
     targets = labels.distilled_from("one-0")(STUDENT, dataset, forbid_init_model)
     np.testing.assert_array_equal(targets, read_soft_targets(student, len(dataset.train), dataset.n_classes))
     with pytest.raises(NephrosError, match="two-0"):

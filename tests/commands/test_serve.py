@@ -22,7 +22,7 @@ class Finder:
         return slowly() if name == "uvicorn" else None
 sys.meta_path.insert(0, Finder())
 """,
-    "model": "import nephros.exporters.loading as loading; loading.load_predictor = slowly",
+    "model": "import nephros.exporters.loading as loading; loading.load_classifier = slowly",
     "data": "import nephros.workflows.serve as serve; serve._load_reference_data = slowly",
     "before uvicorn": """
 import uvicorn

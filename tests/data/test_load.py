@@ -1,4 +1,4 @@
-"""`load`: kinds of sources, where files are searched, and errors for sources that don't exist."""
+"""`load_dataset`: kinds of sources, where files are searched, and errors for sources that don't exist."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from nephros.data.dataset import Dataset, Provenance, Split
-from nephros.data.load import describe, find_local_file, load
+from nephros.data.load import describe, find_local_file, load_dataset
 from nephros.data.synthetic import make_synthetic
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, UnknownName
 
-# The package exports the function `load` under the module's name, so the module is imported by name.
+# The package exports the function `load_dataset` under the module's name, so the module is imported by name.
 load_module = importlib.import_module("nephros.data.load")
 
 
@@ -44,26 +44,26 @@ def test_folders_are_searched_in_order(isolated_dirs: Path) -> None:
     for folder in ("home/.medmnist", "cache", "named"):
         path = write_npz(isolated_dirs / folder / "tissuemnist.npz")
         assert find_local_file("tissuemnist") == path
-    assert load("TissueMNIST").provenance.path == str(isolated_dirs / "named" / "tissuemnist.npz")
-    assert load().provenance.title == "TissueMNIST, own split"
+    assert load_dataset("TissueMNIST").provenance.path == str(isolated_dirs / "named" / "tissuemnist.npz")
+    assert load_dataset().provenance.title == "TissueMNIST, own split"
 
 
 def test_size_selects_the_file(isolated_dirs: Path) -> None:
     write_npz(isolated_dirs / "named" / "tissuemnist.npz")
     path = write_npz(isolated_dirs / "named" / "tissuemnist_64.npz", pixels=64)
     assert find_local_file("tissuemnist", 64) == path
-    assert load("tissuemnist", size=64).image_size == (64, 64)
-    assert load("tissuemnist").image_size == (28, 28)
+    assert load_dataset("tissuemnist", size=64).image_size == (64, 64)
+    assert load_dataset("tissuemnist").image_size == (28, 28)
     with pytest.raises(InvalidArgument) as exc_info:
-        load("tissuemnist", size=32)
+        load_dataset("tissuemnist", size=32)
     assert (exc_info.value.parameter, exc_info.value.value) == ("size", 32)
 
 
 def test_a_missing_data_set_names_the_download() -> None:
     with pytest.raises(FileError, match=r"`nephros\.download\('tissuemnist'\)`, .* NEPHROS_DATA .*tissuemnist\.npz"):
-        load("tissuemnist")
+        load_dataset("tissuemnist")
     with pytest.raises(FileError, match=r"`nephros\.download\('bloodmnist', size=64\)`"):
-        load("bloodmnist", size=64)
+        load_dataset("bloodmnist", size=64)
 
 
 def test_only_a_missing_data_set_is_downloaded(isolated_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,21 +73,21 @@ def test_only_a_missing_data_set_is_downloaded(isolated_dirs: Path, monkeypatch:
         downloads.append((key, size))
         return write_npz(isolated_dirs / "cache" / "bloodmnist_64.npz", pixels=64)
 
-    monkeypatch.setattr(load_module, "download", fake_download)
+    monkeypatch.setattr(load_module, "download_file", fake_download)
     for _ in range(2):
-        assert load("bloodmnist", size=64, download_if_missing=True).image_size == (64, 64)
+        assert load_dataset("bloodmnist", size=64, download=True).image_size == (64, 64)
     assert downloads == [("bloodmnist", 64)]
 
 
 def test_a_multi_label_data_set_is_refused() -> None:
     with pytest.raises(IncompatibleError, match=r"ChestMNIST.*multi-label"):
-        load("chestmnist", download_if_missing=True)
+        load_dataset("chestmnist", download=True)
 
 
 def test_an_unknown_name_suggests_the_nearest() -> None:
     for name, nearest in (("tissuemist", "tissuemnist"), ("syntetic", "synthetic")):
         with pytest.raises(UnknownName, match=f"'{name}'.* '{nearest}'") as exc_info:
-            load(name)
+            load_dataset(name)
         assert (exc_info.value.parameter, exc_info.value.value) == ("source", name)
 
 
@@ -99,25 +99,25 @@ def test_synthetic_cells_follow_the_seed(monkeypatch: pytest.MonkeyPatch) -> Non
         return make_synthetic(16, 8, 8, seed=seed)
 
     monkeypatch.setattr(load_module, "make_synthetic", make_few)
-    assert load("synthetic", seed=5).provenance.split == "synthetic"
-    assert load("synthetic", size=28, subset=8).provenance.detail.endswith(
+    assert load_dataset("synthetic", seed=5).provenance.split == "synthetic"
+    assert load_dataset("synthetic", size=28, subset=8).provenance.detail.endswith(
         "train subset of 8, class-stratified, seed 0"
     )
     assert seeds == [5, 0]
     with pytest.raises(InvalidArgument) as exc_info:
-        load("synthetic", size=64)
+        load_dataset("synthetic", size=64)
     assert (exc_info.value.parameter, exc_info.value.value) == ("size", 64)
 
 
 def test_paths_of_npz_files(isolated_dirs: Path) -> None:
     write_npz(isolated_dirs / "cells.npz")
-    assert load("cells.npz").provenance.path == str(isolated_dirs / "cells.npz")
-    assert load(isolated_dirs / "cells.npz", size=28, subset=8).train.class_counts(8).tolist() == [1] * 8
+    assert load_dataset("cells.npz").provenance.path == str(isolated_dirs / "cells.npz")
+    assert load_dataset(isolated_dirs / "cells.npz", size=28, subset=8).train.class_counts(8).tolist() == [1] * 8
     with pytest.raises(IncompatibleError, match=r"cells\.npz has images of 28x28 pixels, not 64x64.*`size`"):
-        load("cells.npz", size=64)
+        load_dataset("cells.npz", size=64)
     for missing in ("cels.npz", "nowhere/cells"):
         with pytest.raises(FileError, match="does not exist"):
-            load(missing)
+            load_dataset(missing)
 
 
 def test_a_name_takes_precedence_over_a_folder_and_a_path_does_not(isolated_dirs: Path) -> None:
@@ -127,15 +127,15 @@ def test_a_name_takes_precedence_over_a_folder_and_a_path_does_not(isolated_dirs
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("L", (6, 6), index).save(path)
     write_npz(isolated_dirs / "named" / "tissuemnist.npz")
-    assert load("tissuemnist").image_size == (28, 28)
-    assert load("./tissuemnist").image_size == (6, 6)
-    assert load("./tissuemnist", size=4).image_size == (4, 4)
+    assert load_dataset("tissuemnist").image_size == (28, 28)
+    assert load_dataset("./tissuemnist").image_size == (6, 6)
+    assert load_dataset("./tissuemnist", size=4).image_size == (4, 4)
     (isolated_dirs / "tissuemnist").rename(isolated_dirs / "mine")
-    assert load("mine", seed=3).provenance.detail.endswith("seed 3")
+    assert load_dataset("mine", seed=3).provenance.detail.endswith("seed 3")
 
 
 def test_describe_summarizes_a_data_set(isolated_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = load(write_npz(isolated_dirs / "named" / "tissuemnist.npz"))
+    dataset = load_dataset(write_npz(isolated_dirs / "named" / "tissuemnist.npz"))
     summary = describe(dataset)
     assert json.loads(json.dumps(summary.to_dict()))["class_names"] == list(summary.class_names)
     assert summary.title == "TissueMNIST, own split"

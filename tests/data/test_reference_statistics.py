@@ -9,7 +9,7 @@ from PIL import Image
 
 from nephros.data import reference_statistics
 from nephros.data.dataset import pixel_statistics
-from nephros.data.load import load
+from nephros.data.load import load_dataset
 from nephros.data.reference_statistics import (
     CELL_AREA_RANGE,
     CELL_MEAN_RANGE,
@@ -64,7 +64,7 @@ def test_each_kind_of_difference_has_its_warning() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("real_data")
 def test_figures_match_the_train_split_and_a_zoom_is_detected() -> None:
-    images = load("tissuemnist").train.images
+    images = load_dataset("tissuemnist").train.images
     assert pixel_statistics(images) == pytest.approx((PIXEL_MEAN, PIXEL_STD), abs=2e-4)
     sample = images[::8]
     areas, means = nucleus_area_fraction(sample), sample.mean(axis=(1, 2)) / 255

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from nephros.data.dataset import Dataset
-from nephros.data.load import data_request, load, load_request
+from nephros.data.load import data_request, load_dataset, load_request
 from nephros.data.relocation import candidate_paths, find_moved, reopen_dataset
 from nephros.errors import FileError, IncompatibleError, InvalidArgument
 from nephros.files import file_digest
@@ -95,7 +95,7 @@ def test_a_data_set_is_found_near_a_run_or_where_a_user_says(write: Callable[[Pa
     root = tmp_path / "project"
     (root / "runs/one").mkdir(parents=True)
     path = write(root)
-    dataset = load(path)
+    dataset = load_dataset(path)
     request, provenance = data_request(path), dataset.provenance.to_dict()
     assert reopen_dataset(request, provenance, root / "runs/one").provenance.path == str(path)
     moved = root.rename(tmp_path / "elsewhere")
@@ -121,7 +121,7 @@ def test_subset_and_new_splits_are_drawn_again_from_the_moved_file(tmp_path: Pat
 
 def test_other_data_is_refused_and_the_original_preferred(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "cells.npz", squares_dataset(48))
-    request, provenance = data_request(path), load(path).provenance.to_dict()
+    request, provenance = data_request(path), load_dataset(path).provenance.to_dict()
     (tmp_path / "run").mkdir()
     shutil.copy(path, tmp_path / "run/cells.npz")
     write_npz(path, squares_dataset(40))
@@ -138,7 +138,7 @@ def test_a_data_set_by_name_is_found_where_its_file_was(tmp_path: Path, monkeypa
     (tmp_path / "data").mkdir()
     write_npz(tmp_path / "data/breastmnist.npz", squares_dataset(48, classes=2))
     monkeypatch.setenv("NEPHROS_DATA", str(tmp_path / "data"))
-    request, provenance = data_request("breastmnist"), load("breastmnist").provenance.to_dict()
+    request, provenance = data_request("breastmnist"), load_dataset("breastmnist").provenance.to_dict()
     monkeypatch.delenv("NEPHROS_DATA")
     assert reopen_dataset(request, provenance, tmp_path).provenance.sha256 == provenance["sha256"]
     (tmp_path / "data/breastmnist.npz").unlink()

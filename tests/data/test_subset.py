@@ -103,7 +103,7 @@ def test_impossible_resplits_are_refused(sizes: tuple[int, ...]) -> None:
 
 
 def test_load_resplits_before_it_takes_a_subset(tiny_npz: Path) -> None:
-    dataset = nephros.load(tiny_npz, resplit=(200, 100), subset=40)
+    dataset = nephros.load_dataset(tiny_npz, resplit=(200, 100), subset=40)
     assert (len(dataset.train), len(dataset.val)) == (40, 100)
     assert "200 / 100" in dataset.provenance.detail
     assert "subset of 40" in dataset.provenance.detail

@@ -14,7 +14,7 @@ from nephros.evaluation.calibration import UNCALIBRATED, fit_temperature
 from nephros.evaluation.largest_class import largest_class, no_better_than_largest_class
 from nephros.evaluation.metrics import Metrics, compute_metrics
 from nephros.exporters.export import export
-from nephros.exporters.loading import load_predictor
+from nephros.exporters.loading import load_classifier
 from nephros.recipe import ModelConfig, OptimizerConfig, Recipe
 from nephros.runs import RunFolder
 from nephros.workflows.train import train
@@ -86,12 +86,12 @@ def test_a_run_that_learned_nothing_says_so_everywhere(
     card = json.loads(out.with_suffix(".card.json").read_text())
     assert card["limitations"][0].startswith("No better than always predicting the largest class")
     assert card["limitations"][0] in out.with_suffix(".card.md").read_text()
-    assert load_predictor(out).card["limitations"] == card["limitations"]
+    assert load_classifier(out).card["limitations"] == card["limitations"]
 
 
 def test_a_run_that_learned_says_nothing(run_folder: RunFolder, exported_model: Path) -> None:
     assert "largest class" not in run_folder.file("report.html").read_text().split("<nav")[0]
-    limitations = load_predictor(exported_model).card["limitations"]
+    limitations = load_classifier(exported_model).card["limitations"]
     assert not any("largest class" in line or "uncalibrated" in line for line in limitations)
 
 

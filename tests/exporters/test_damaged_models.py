@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from nephros.errors import DivergedError, FileError, IncompatibleError
 from nephros.exporters.export import export
-from nephros.exporters.loading import load_predictor
+from nephros.exporters.loading import load_classifier
 from nephros.exporters.onnx_export import embed_card
 from nephros.exporters.pretrained import open_pretrained
 from nephros.inference.bundled import bundled_file
@@ -425,10 +425,10 @@ def test_the_error_says_what_kind_it_is(exported_model: Path, tmp_path: Path) ->
         edited = json.loads(json.dumps(card))
         edit(edited)
         with pytest.raises(error):
-            load_predictor(write_onnx(path, model, json.dumps(edited)))
+            load_classifier(write_onnx(path, model, json.dumps(edited)))
     to_nan(model.graph)
     with pytest.raises(DivergedError):
-        load_predictor(write_onnx(path, model, json.dumps(card)))
+        load_classifier(write_onnx(path, model, json.dumps(card)))
 
 
 def test_what_earlier_versions_did_not_write_is_not_missed(exported_model: Path, tmp_path: Path) -> None:
@@ -439,5 +439,5 @@ def test_what_earlier_versions_did_not_write_is_not_missed(exported_model: Path,
     card["later"] = "a key of a later version"
     path = write_onnx(tmp_path / "model.onnx", model, json.dumps(card))
     cells = square_images(3, 4, 0)[0]
-    expected = load_predictor(exported_model).predict_batch(cells).probabilities
-    assert np.array_equal(load_predictor(path).predict_batch(cells).probabilities, expected)
+    expected = load_classifier(exported_model).predict_batch(cells).probabilities
+    assert np.array_equal(load_classifier(path).predict_batch(cells).probabilities, expected)

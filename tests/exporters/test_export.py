@@ -22,7 +22,7 @@ from nephros.evaluation.calibration import apply_temperature
 from nephros.evaluation.scoring import Evaluation
 from nephros.exporters import onnx_export
 from nephros.exporters.export import export, update_bundled_model
-from nephros.exporters.loading import load_predictor
+from nephros.exporters.loading import load_classifier
 from nephros.exporters.model_card_markdown import card_to_markdown
 from nephros.inference import bundled
 from nephros.inference.bundled import bundled_file
@@ -129,7 +129,7 @@ def test_an_unscored_run_has_no_test_figures(tmp_path: Path) -> None:
     assert card["test_accuracy"] is card["test"] is card["conformal"]["test"] is None
     assert card["calibration"]["expected_calibration_error"]["test"] is None
     assert "not scored on test" in file.with_suffix(".card.md").read_text()
-    batch = load_predictor(file).predict_batch(squares_dataset().val.images)
+    batch = load_classifier(file).predict_batch(squares_dataset().val.images)
     assert batch.class_activation_maps is None  # it does not end in global average pooling
     assert batch.features is not None
     assert batch.features.shape == (60, 50)
@@ -145,7 +145,7 @@ def test_negative_controls_are_flagged(exported_model: Path) -> None:
 def test_safetensors_predict_as_onnx_does(predictor: Predictor, safetensors_model: Path, cells_npz: Path) -> None:
     file = safetensors_model
     images = open_npz(cells_npz).val.images[:50]
-    by_torch, by_onnx = load_predictor(file).predict_batch(images), predictor.predict_batch(images)
+    by_torch, by_onnx = load_classifier(file).predict_batch(images), predictor.predict_batch(images)
     assert np.allclose(by_torch.probabilities, by_onnx.probabilities, atol=1e-5)
     assert by_torch.class_activation_maps is not None
     assert by_onnx.class_activation_maps is not None
@@ -183,7 +183,7 @@ def test_a_run_of_several_views_is_exported_with_them(run_folder: RunFolder, tmp
     expected = apply_temperature(stored.probabilities, predictor.card["calibration"]["temperature"])
     images = open_npz(cells_npz).test.images
     assert np.abs(predictor.predict_batch(images).probabilities - expected).max() < 1e-5
-    unexported = load_predictor(copied)
+    unexported = load_classifier(copied)
     assert np.abs(unexported.predict_batch(images).probabilities - expected).max() < 1e-5
 
 
@@ -228,7 +228,7 @@ def test_a_run_becomes_the_bundled_model(
     update_bundled_model(run_folder.root)
     assert {file.name for file in tmp_path.iterdir()} == {"model.onnx", "model.safetensors", "card.json", "card.md"}
     assert Predictor.from_onnx().card == json.loads((tmp_path / "card.json").read_text())
-    assert load_predictor(tmp_path / "model.safetensors").card == Predictor.from_onnx().card
+    assert load_classifier(tmp_path / "model.safetensors").card == Predictor.from_onnx().card
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_the_command_reports_errors_in_its_own_words(
 def test_a_classical_baseline_predicts_from_its_run_folder_alone(knn_run: Path) -> None:
     with pytest.raises(IncompatibleError, match="knn"):
         export(knn_run)
-    batch = load_predictor(knn_run).predict_batch(squares_dataset().val.images)
+    batch = load_classifier(knn_run).predict_batch(squares_dataset().val.images)
     assert (batch.probabilities.argmax(axis=1) == squares_dataset().val.labels).mean() > 0.5
     assert not batch.is_ood.any()
 
@@ -285,7 +285,7 @@ def test_loading_an_unexported_run_packages_it_in_memory(
 ) -> None:
     copied = Path(shutil.copytree(run_folder.root, tmp_path / "run"))
     files = sorted(copied.rglob("*"))
-    unexported = load_predictor(copied)
+    unexported = load_classifier(copied)
     assert sorted(copied.rglob("*")) == files
     images = open_npz(cells_npz).val.images[:50]
     batch, expected = unexported.predict_batch(images), predictor.predict_batch(images)
@@ -304,7 +304,7 @@ def test_a_run_on_data_given_in_python_predicts_without_ood_detection(
         export(folder.root, "safetensors", force=True)
     caplog.clear()
     with caplog.at_level(logging.WARNING, "nephros"):
-        predictor = load_predictor(folder.root)
+        predictor = load_classifier(folder.root)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "data given in Python" in caplog.text
     assert predictor.card["ood_detector"] is None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nephros.errors import FileError, IncompatibleError, UnknownName
 from nephros.exporters.export import export
-from nephros.exporters.loading import load_predictor
+from nephros.exporters.loading import load_classifier
 from nephros.exporters.pretrained import open_pretrained
 from nephros.inference.bundled import bundled_file
 from nephros.inference.predictor import Predictor
@@ -61,7 +61,7 @@ def test_a_run_its_weights_file_and_its_export_hold_one_network(run_folder: RunF
     assert models[0].sha256 == models[1].sha256 != models[2].sha256
 
 
-@pytest.mark.parametrize("name", ["bundeld", "nephros", "course-1"])
+@pytest.mark.parametrize("name", ["bundeld", "nephros-fast", "course-1"])
 def test_a_name_that_is_no_model_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownName) as exc_info:
@@ -88,6 +88,6 @@ def test_a_classical_baseline_has_no_weights_to_start_from(cells_npz: Path, tmp_
 
 
 def test_the_card_of_an_export_says_where_its_weights_began(run_folder: RunFolder) -> None:
-    card = load_predictor(run_folder.root).card
+    card = load_classifier(run_folder.root).card
     assert card["init"] is None
     assert json.loads(json.dumps(card)) == card

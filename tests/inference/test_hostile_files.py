@@ -15,7 +15,7 @@ from nephros.data.input_files import read_bytes
 from nephros.data.npz.opening import open_npz
 from nephros.data.npz.stream import ImageArray, open_image_arrays
 from nephros.errors import NephrosError
-from nephros.exporters.loading import load_predictor
+from nephros.exporters.loading import load_classifier
 from nephros.inference.predictor import Predictor
 from nephros.microscopy.reader import open_stack
 from tests.corpus.make import MAX_BYTES, OUTPUT_DIR
@@ -100,7 +100,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
 
 @pytest.fixture(scope="module")
 def bundled_predictor() -> Predictor:
-    return load_predictor(None)
+    return load_classifier(None)
 
 
 def test_the_corpus_holds_the_expected_files() -> None:

@@ -23,13 +23,14 @@ import nephros
 from nephros.cli import main
 from nephros.errors import DivergedError, FileError, IncompatibleError, NephrosError
 from nephros.exporters.export import export
-from nephros.exporters.loading import load_predictor
+from nephros.exporters.loading import load_classifier
 from nephros.exporters.onnx_export import embed_card
 from nephros.inference.bundled import bundled_file
 from nephros.inference.card_json import card_from_json
+from nephros.inference.classify import NOT_FINITE
 from nephros.inference.model_card import CARD_METADATA_KEY
 from nephros.inference.onnx_file import DIGEST_METADATA_KEY, graph_sha256, has_finite_weights
-from nephros.inference.predictor import NOT_FINITE, Predictor
+from nephros.inference.predictor import Predictor
 from nephros.models.serialization import load_model
 from nephros.runs import RunFolder
 from tests.conftest import square_images
@@ -61,7 +62,7 @@ def test_one_weight_that_is_no_number_is_an_error_at_opening(
     path = tmp_path / "model.onnx"
     path.write_bytes(embed_card(model.SerializeToString(), json.dumps(read_card(model)), CARD_METADATA_KEY))
     with pytest.raises(DivergedError, match=r"model\.onnx"):
-        load_predictor(path)
+        load_classifier(path)
 
 
 def test_weights_in_other_fields_and_types_are_checked_too() -> None:
@@ -92,10 +93,10 @@ def test_a_changed_weight_or_node_contradicts_the_digest(exported_model: Path, t
         change(model)
         onnx.save(model, path)
         with pytest.raises(FileError):
-            load_predictor(path)
+            load_classifier(path)
     model = onnx.load(exported_model)
     onnx.save(onnx.load(exported_model), path)  # written again, but the same
-    assert load_predictor(path).card == Predictor.from_onnx(exported_model).card
+    assert load_classifier(path).card == Predictor.from_onnx(exported_model).card
 
 
 @pytest.mark.parametrize("change", ["digest", "nan", "infinity"])
@@ -112,7 +113,7 @@ def test_changed_tensors_of_a_safetensors_file_are_refused(
         metadata = {"nephros": json.dumps(header)}
     save_file(tensors, path, metadata)
     with pytest.raises(FileError if change == "digest" else DivergedError):
-        load_predictor(path)
+        load_classifier(path)
 
 
 def test_the_bundled_model_states_its_digests() -> None:
@@ -130,7 +131,7 @@ def test_a_run_whose_weights_are_no_numbers_is_an_error(run_folder: RunFolder, t
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     next(tensor for tensor in tensors.values() if tensor.ndim > 1).view(-1)[0] = torch.nan
     save_file(tensors, path, metadata)
-    for open_model in (load_predictor, export):
+    for open_model in (load_classifier, export):
         with pytest.raises(DivergedError):
             open_model(copied)
     with pytest.raises(DivergedError):
@@ -166,7 +167,7 @@ def test_a_card_that_contradicts_its_graph_or_itself_is_refused_at_opening(
     path = tmp_path / "model.onnx"
     path.write_bytes(embed_card(model.SerializeToString(), json.dumps(card), CARD_METADATA_KEY))
     with pytest.raises((FileError, IncompatibleError)) as caught:
-        load_predictor(path)
+        load_classifier(path)
     assert "\n" not in str(caught.value)
 
 
@@ -189,7 +190,7 @@ def test_claims_of_a_card_are_refused_before_they_cost_memory(case: str, exporte
     path.write_bytes(embed_card(model.SerializeToString(), json.dumps(card), CARD_METADATA_KEY))
     tracemalloc.start()
     with pytest.raises(FileError) as caught:
-        load_predictor(path)
+        load_classifier(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert caught.value.path == path
@@ -228,7 +229,7 @@ def test_claims_of_a_header_are_compared_with_the_tensors_first(
     save_file(tensors, path, {"nephros": json.dumps(header)})
     allocated: list[int] = []
     with _count_allocations(allocated), pytest.raises(FileError) as caught:
-        load_predictor(path) if kind == "export" else load_model(path)
+        load_classifier(path) if kind == "export" else load_model(path)
     assert caught.value.path == path
     assert sum(allocated) < 40 * sum(tensor.numel() for tensor in tensors.values())
 

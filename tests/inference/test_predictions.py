@@ -12,14 +12,8 @@ import pyarrow.parquet as parquet
 import pytest
 
 from nephros.errors import InvalidArgument
-from nephros.inference.predictions import (
-    ModelSummary,
-    PredictionRow,
-    Predictions,
-    check_output_path,
-    prediction_rows,
-    write_predictions,
-)
+from nephros.inference.prediction_files import check_output_path
+from nephros.inference.predictions import ModelSummary, PredictionRow, Predictions, prediction_rows
 from nephros.inference.reader import CellSource
 
 SOURCES = [CellSource("a.png", 0), CellSource("bad.png", 0), CellSource("c.npz", 3, "val")]
@@ -77,7 +71,7 @@ def read_json(path: Path) -> list[dict[str, Any]]:
 
 
 def test_json_holds_lists_and_metadata(predictions: Predictions, tmp_path: Path) -> None:
-    write_predictions(predictions, tmp_path / "p.json")
+    predictions.save(tmp_path / "p.json")
     first, broken, last = read_json(tmp_path / "p.json")
     assert first["prediction_set"] == [0, 1]
     assert (broken["label"], broken["prediction_set"], broken["error"]) == (None, None, "bad.png is damaged.")
@@ -87,7 +81,7 @@ def test_json_holds_lists_and_metadata(predictions: Predictions, tmp_path: Path)
 
 def test_csv_and_parquet_hold_the_same_text(predictions: Predictions, tmp_path: Path) -> None:
     for suffix in (".csv", ".parquet"):
-        write_predictions(predictions, tmp_path / f"p{suffix}")
+        predictions.save(tmp_path / f"p{suffix}")
     with (tmp_path / "p.csv").open(newline="", encoding="utf-8") as file:
         csv_rows = list(csv.DictReader(file))
     table = parquet.read_table(tmp_path / "p.parquet")

@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from nephros.errors import FileError, InvalidArgument, NephrosError
-from nephros.exporters.loading import load_predictor
+from nephros.exporters.loading import load_classifier
 from nephros.files import file_digest
 from nephros.inference import predictor as predictor_module
 from nephros.inference.bundled import BUNDLED_MODEL_DIR, MAX_BUNDLED_BYTES
@@ -39,7 +39,7 @@ def write_broken_model(kind: str, exported_model: Path, path: Path) -> Path:
 def test_files_that_are_no_model_are_refused_by_path(kind: str, exported_model: Path, tmp_path: Path) -> None:
     path = write_broken_model(kind, exported_model, tmp_path / "model.onnx")
     with pytest.raises(FileError) as caught:
-        load_predictor(path)
+        load_classifier(path)
     assert caught.value.path == path
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -48,10 +48,10 @@ def test_files_that_are_no_model_are_refused_by_path(kind: str, exported_model: 
 def test_other_files_and_folders_are_refused_by_path(tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("hello")
     with pytest.raises(FileError) as caught:
-        load_predictor(tmp_path / "text.safetensors")
+        load_classifier(tmp_path / "text.safetensors")
     assert caught.value.path == tmp_path / "text.safetensors"
     with pytest.raises(NephrosError, match=str(tmp_path)):
-        load_predictor(tmp_path)  # a folder, but of no run
+        load_classifier(tmp_path)  # a folder, but of no run
     with pytest.raises(FileError, match="can't be read"):
         Predictor.from_onnx(tmp_path)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nephros.data.load import load
+from nephros.data.load import load_dataset
 from nephros.inference.predictor import Predictor
 from nephros.interpretability.run_explainer import build_run_explainer
 from nephros.interpretability.saliency import saliency_maps
@@ -21,7 +21,7 @@ CELLS = square_images(6, 4, 3)[0]
 
 
 def test_explanations_match_the_exported_model(run_folder: RunFolder, predictor: Predictor, cells_npz: Path) -> None:
-    dataset = load(cells_npz)
+    dataset = load_dataset(cells_npz)
     explain = build_run_explainer(run_folder, dataset)
     assert explain is not None
     labels = np.arange(6) % 4
@@ -45,7 +45,7 @@ def figure_heights(root: Path) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_a_runs_report_adds_explanations_to_its_errors(run_folder: RunFolder, cells_npz: Path, tmp_path: Path) -> None:
-    dataset = load(cells_npz)
+    dataset = load_dataset(cells_npz)
     explained = Path(shutil.copytree(run_folder.root, tmp_path / "explained"))
     without_weights = Path(shutil.copytree(run_folder.root, tmp_path / "without-weights"))
     (without_weights / "weights.safetensors").unlink()

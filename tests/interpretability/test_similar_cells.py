@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nephros.data.load import load
+from nephros.data.load import load_dataset
 from nephros.errors import IncompatibleError
 from nephros.inference.predictor import Predictor
 from nephros.interpretability.similar_cells import build_reference_index
@@ -15,7 +15,7 @@ from tests.conftest import squares_dataset
 
 
 def test_reference_cells_come_from_train_and_are_their_own_nearest(predictor: Predictor, cells_npz: Path) -> None:
-    dataset = load(cells_npz)
+    dataset = load_dataset(cells_npz)
     index = build_reference_index(predictor, dataset, max_cells=100)
     assert len(index) == 100
     assert np.bincount(index.labels).min() > 15

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nephros.data.images.transforms import resize_images
-from nephros.data.load import load
+from nephros.data.load import load_dataset
 from nephros.workflows.prepare import prepare
 
 pytestmark = pytest.mark.slow
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.usefixtures("real_data")
 def test_training_images_survive_preparation(tmp_path: Path) -> None:
     side = 60
-    images = load("tissuemnist").train.images[:: 165_000 // side**2][: side**2]
+    images = load_dataset("tissuemnist").train.images[:: 165_000 // side**2][: side**2]
     tiles = resize_images(images, 32).reshape(side, side, 32, 32).transpose(0, 2, 1, 3).reshape(32 * side, 32 * side)
     ids = np.kron(np.arange(1, side**2 + 1).reshape(side, side), np.ones((32, 32), np.int64))
     y, x = np.mgrid[: 32 * side, : 32 * side] % 32

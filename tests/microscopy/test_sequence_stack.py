@@ -13,7 +13,6 @@ from PIL import Image
 import nephros
 from nephros.errors import FileError, InvalidArgument, MissingDependency
 from nephros.inference.discovery import InputDiscovery
-from nephros.inference.predictions import write_predictions
 from nephros.inference.predictor import Predictor
 from nephros.microscopy.reader import open_stack
 from nephros.microscopy.sequence_stack import stack_digest
@@ -147,7 +146,7 @@ def test_prepare_and_overlay_take_folders(exported_model: Path, tmp_path: Path) 
     whole = nephros.prepare(tmp_path / "one.tif", tmp_path / "one.npz", mask=mask, voxel_size=size)
     assert np.array_equal(prepared.images, whole.images)
     assert any("read as one stack of 16 slices" in warning for warning in prepared.metadata.warnings)
-    write_predictions(nephros.predict(project / "cells.npz", exported_model), project / "p.csv")
+    nephros.predict(project / "cells.npz", exported_model).save(project / "p.csv")
     nephros.overlay(project / "cells.json", project / "p.csv", tmp_path / "a.png")
     moved = project.rename(tmp_path / "renamed")
     nephros.overlay(moved / "cells.json", moved / "p.csv", tmp_path / "b.png")

@@ -12,7 +12,7 @@ import torch
 
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
-from nephros.data.load import load
+from nephros.data.load import load_dataset
 from nephros.errors import FileError, IncompatibleError, IncompleteError, InvalidArgument, NephrosError
 from nephros.evaluation.scoring import predict_probabilities
 from nephros.models.serialization import load_model
@@ -82,7 +82,7 @@ def test_a_student_with_shuffled_labels_learns_from_its_teacher(tmp_path: Path) 
     shuffled_labels = np.random.default_rng(0).permutation(dataset.train.labels)
     shuffled = dataclasses.replace(dataset, train=dataclasses.replace(dataset.train, labels=shuffled_labels))
     data = write_npz(tmp_path / "wrong.npz", shuffled)
-    provenance = load(data).provenance
+    provenance = load_dataset(data).provenance
     # With this provenance the two data sets count as the same.
     teacher.write_info(dataclasses.replace(teacher.info(), data=provenance.to_dict()))
     student = _train(dataclasses.replace(longer, distillation_weight=1.0), data, tmp_path / "student", [teacher.root])

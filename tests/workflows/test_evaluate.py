@@ -65,7 +65,7 @@ def test_skipped_files_are_named_in_training_evaluation_and_the_summary(
         (folder / f"kind {label}" / "patient").mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / f"kind {label}" / "patient" / f"{index:03}.png")
         (folder / f"kind {label}" / f"{index:03}.bmp").write_bytes(b"BM")
-    dataset = nephros.load(folder)
+    dataset = nephros.load_dataset(folder)
     run = nephros.train(QUICK, folder, out=tmp_path / "run")
     trained = caplog.text
     caplog.clear()

@@ -59,8 +59,8 @@ def test_a_head_is_a_run_like_any_other(head_run: RunFolder, three_classes: Path
     assert "finetune-head" in nephros.report(head_run.root).read_text()
     assert [row.accuracy for row in compare([head_run.root], split="val").rows if row.is_run] == [stored.accuracy]
     file = nephros.export(head_run.root, "safetensors", out=tmp_path / "three.safetensors")
-    images = nephros.load(three_classes).val.images
-    batch = nephros.load_predictor(file).predict_batch(images)
+    images = nephros.load_dataset(three_classes).val.images
+    batch = nephros.load_classifier(file).predict_batch(images)
     assert (batch.probabilities.argmax(axis=1) == stored.probabilities.argmax(axis=1)).mean() > 0.95
     assert resume(head_run.root).info().status == "complete"
 
@@ -225,7 +225,7 @@ def test_groups_of_an_npz_file_make_the_folds(run_folder: RunFolder, tmp_path: P
         )
     }
     np.savez(tmp_path / "grouped.npz", **arrays)  # type: ignore[arg-type]
-    train = nephros.load(tmp_path / "grouped.npz").train
+    train = nephros.load_dataset(tmp_path / "grouped.npz").train
     assert train.groups is not None
     assert train.groups[:7].tolist() == [f"train stack {i % 6}" for i in range(7)]
     arguments = {"init": run_folder.root, "methods": "head", "folds": 4}

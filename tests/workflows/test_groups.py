@@ -66,7 +66,7 @@ def test_every_command_says_how_groups_were_split(workspace: Path, capsys: pytes
 @pytest.mark.slow
 def test_the_choice_holds_for_everything_that_follows(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_cli(["train", "small.yaml", "--data", "cells", "--groups", "none", "--epochs", "1", "--out", "run"], capsys)
-    ungrouped = nephros.load("cells", groups="none")
+    ungrouped = nephros.load_dataset("cells", groups="none")
     evaluation = nephros.evaluate("run")
     assert np.array_equal(evaluation.labels, ungrouped.val.labels)
     assert not list(Path("run").glob("val-on-*"))
@@ -93,6 +93,6 @@ def test_a_run_from_before_there_were_groups_is_read_as_it_was(
 
 def test_a_redraw_may_not_tear_groups_apart(workspace: Path) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        nephros.load("cells", resplit=(100, 20))
+        nephros.load_dataset("cells", resplit=(100, 20))
     assert caught.value.parameter == "resplit"
-    assert len(nephros.load("cells", resplit=(100, 20), groups="none").val) == 20
+    assert len(nephros.load_dataset("cells", resplit=(100, 20), groups="none").val) == 20

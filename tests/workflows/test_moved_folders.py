@@ -12,7 +12,6 @@ import tifffile
 import nephros
 from nephros.errors import FileError, IncompatibleError, NephrosError
 from nephros.evaluation.metrics import Metrics
-from nephros.inference.predictions import write_predictions
 from nephros.microscopy.synthetic import SyntheticStack
 from nephros.runs import RunFolder
 from nephros.workflows.train import resume, train
@@ -43,7 +42,7 @@ def test_report_evaluate_and_export_find_the_moved_data(moved: Path) -> None:
     assert nephros.evaluate(run).metrics.accuracy == before.accuracy
     assert nephros.evaluate(run, "test").metrics.n == 24
     assert nephros.export(run, "safetensors", force=True).is_file()
-    assert nephros.load_predictor(run).card["ood_detector"] is not None
+    assert nephros.load_classifier(run).card["ood_detector"] is not None
 
 
 @pytest.mark.usefixtures("reports_without_figures")
@@ -155,7 +154,7 @@ def prepared(tmp_path: Path) -> Path:
     tifffile.imwrite(folder / "s.ome.tif", pixels, photometric="minisblack", metadata=sizes)
     tifffile.imwrite(folder / "m.tif", labels.astype(np.uint16), photometric="minisblack", metadata={"axes": "ZYX"})
     nephros.prepare(folder / "s.ome.tif", folder / "cells.npz", mask=folder / "m.tif")
-    write_predictions(nephros.predict(folder / "cells.npz"), folder / "p.csv")
+    nephros.predict(folder / "cells.npz").save(folder / "p.csv")
     return folder.rename(tmp_path / "b")
 
 
@@ -191,5 +190,5 @@ def test_an_overlay_is_painted_after_all_files_were_renamed(prepared: Path, tmp_
     nephros.prepare(prepared / "s.ome.tif", prepared / "cells.npz")  # with a mask of its own
     for suffix in ("npz", "json", "csv", "mask.tif"):
         (prepared / f"cells.{suffix}").rename(prepared / f"kidney 7.{suffix}")
-    write_predictions(nephros.predict(prepared / "kidney 7.npz"), prepared / "p.csv")
+    nephros.predict(prepared / "kidney 7.npz").save(prepared / "p.csv")
     assert nephros.overlay(prepared / "kidney 7.json", prepared / "p.csv", tmp_path / "o.png").is_file()

@@ -22,7 +22,7 @@ from nephros.cli import main
 from nephros.commands import predict as predict_command
 from nephros.errors import InvalidArgument
 from nephros.escaping import unescape_from_csv
-from nephros.inference.predictions import write_csv
+from nephros.inference.prediction_files import write_csv
 from nephros.inference.predictor import Predictor
 from nephros.runs import RunFolder
 from tests.conftest import square_images
@@ -263,7 +263,7 @@ def test_the_card_on_a_terminal_is_text_and_still_json(
     predictor = Predictor.from_onnx(exported_model)
     names = ["a\x9b31mb", "\u202etxt", "\x1b]0;title\x07", "\U000e0041"]
     predictor.card["class_names"] = names
-    monkeypatch.setattr("nephros.exporters.loading.load_predictor", lambda _model: predictor)
+    monkeypatch.setattr("nephros.exporters.loading.load_classifier", lambda _model: predictor)
     status, out, _ = run_predict(["--model-card"], capsys)
     assert status == 0
     assert all(line.isprintable() for line in out.splitlines())

@@ -20,7 +20,7 @@ import nephros
 from nephros.cli import main
 from nephros.data.images.input_conversion import InputConversion
 from nephros.data.images.transforms import resize_images
-from nephros.data.load import load
+from nephros.data.load import load_dataset
 from nephros.errors import FileError
 from nephros.inference.reader import CellReader
 from nephros.microscopy.stack import StackOptions
@@ -176,7 +176,7 @@ def test_class_labels_train_a_model(stack: Path, tissue: SyntheticStack, capsys:
     (tmp_path / "classes.csv").write_text("\n".join(lines))
     assert run_cli(prepare_args(stack, "--classes", str(tmp_path / "classes.csv")), capsys)[0] == 0
     npz = tmp_path / "out" / "cells.npz"
-    dataset = load(npz)
+    dataset = load_dataset(npz)
     assert dataset.class_names == ("kind 0", "kind 1")
     with np.load(npz, allow_pickle=False) as arrays:
         assert sum(len(split) for _, split in dataset.splits()) == len(arrays["images"]) - 3
@@ -470,7 +470,7 @@ def test_a_model_of_prepared_cells_cuts_a_stack_as_it_was_prepared(
         stack, tmp_path / "labeled.npz", voxel_size=(1, 0.5, 0.5), target_voxel_size=target,
         classes=tmp_path / "classes.csv", **levels,
     )  # fmt: skip
-    conversion = load(tmp_path / "labeled.npz").input_conversion
+    conversion = load_dataset(tmp_path / "labeled.npz").input_conversion
     limits = prepared.metadata.contrast_limits
     assert (conversion.black_level, conversion.white_level) == (limits.black_level, limits.white_level)
     assert (conversion.fits_stacks, conversion.target_voxel_size) == (is_fitted, target)
@@ -489,7 +489,7 @@ def test_a_damaged_conversion_in_an_npz_file_is_an_error_of_the_file(tmp_path: P
     for value in ("{", '{"resize": "crop"}', 7, ["a", "b"]):
         np.savez(tmp_path / "bad.npz", **contents, input_conversion=np.array(value))
         with pytest.raises(FileError) as exc_info:
-            load(tmp_path / "bad.npz")
+            load_dataset(tmp_path / "bad.npz")
         assert "bad.npz" in str(exc_info.value)
     np.savez(tmp_path / "good.npz", **contents, input_conversion=np.array('{"white_level": 900}'))
-    assert load(tmp_path / "good.npz").input_conversion == InputConversion(900)
+    assert load_dataset(tmp_path / "good.npz").input_conversion == InputConversion(900)

@@ -24,7 +24,7 @@ from nephros.data.folders.scan import scan_class_folders
 from nephros.data.images.input_conversion import InputConversion
 from nephros.data.load import data_request, load_request
 from nephros.errors import FileError, InvalidArgument
-from nephros.exporters.loading import load_predictor
+from nephros.exporters.loading import load_classifier
 from nephros.exporters.packaging import build_export_bundle
 from nephros.inference.reader import CellReader
 from nephros.runs import RunFolder
@@ -135,7 +135,7 @@ def test_training_and_prediction_make_the_same_cells_of_an_array(kind: str, tmp_
     arrays |= {f"{split}_labels": labels for split in SPLITS}
     np.savez(tmp_path / "cells.npz", **arrays)
     np.savez(tmp_path / "one.npz", images=images[5:6])
-    dataset = nephros.load(tmp_path / "cells.npz")
+    dataset = nephros.load_dataset(tmp_path / "cells.npz")
     shape = (dataset.channels, *dataset.image_size)
     all_images = np.concatenate([split.images for _, split in dataset.splits()])
     for name, expected in (("cells.npz", all_images), ("one.npz", dataset.val.images[5:6])):
@@ -147,11 +147,11 @@ def test_training_and_prediction_make_the_same_cells_of_an_array(kind: str, tmp_
 def test_evaluation_converts_other_folders_as_training_did(tmp_path: Path) -> None:
     dim = fill(tmp_path / "dim", lambda path, p: Image.fromarray(p // 2).save(f"{path}.png"))
     other = fill(tmp_path / "other", WRITERS["one 16-bit plane"])
-    trained = nephros.load(dim, size=28)
+    trained = nephros.load_dataset(dim, size=28)
     assert trained.input_conversion == InputConversion(
         white_level=float(max(oblong(i, k, 16).max() // 2 for i in range(4) for k in (0, 1)))
     )
-    evaluated = nephros.load(other, conversion=trained.input_conversion, shape=(1, 28, 28))
+    evaluated = nephros.load_dataset(other, conversion=trained.input_conversion, shape=(1, 28, 28))
     assert evaluated.train.images.shape[1:] == (28, 28)
     assert evaluated.input_conversion == trained.input_conversion
     assert evaluated.train.images.max() == 255
@@ -165,7 +165,7 @@ def test_a_plane_of_two_colors_is_chosen_in_training_and_remembered(tmp_path: Pa
             f"{path}.tif", in_plane(p, 2) + in_plane(np.roll(p, 12, axis=1), 0), photometric="rgb"
         ),
     )
-    dataset = nephros.load(root, size=28, channel=2)
+    dataset = nephros.load_dataset(root, size=28, channel=2)
     assert dataset.channels == 1
     assert dataset.input_conversion.channel == 2
     first = sorted((root / "disc").iterdir())[0]
@@ -176,18 +176,18 @@ def test_a_plane_of_two_colors_is_chosen_in_training_and_remembered(tmp_path: Pa
     assert not list(reader.iter_batches())
     assert "`channel`" in reader.errors[0]
     with pytest.raises(FileError, match="`channel`"):
-        nephros.load(root, shape=(1, 28, 28))
-    assert nephros.load(root, size=28).channels == 3
+        nephros.load_dataset(root, shape=(1, 28, 28))
+    assert nephros.load_dataset(root, size=28).channels == 3
 
 
 def test_a_mix_of_bit_depths_needs_a_white_level(tmp_path: Path) -> None:
     root = fill(tmp_path / "cells", WRITERS["16-bit"])
     Image.fromarray((oblong(9, 0)).astype(np.uint8)).save(root / "disc" / "8-bit.png")
     with pytest.raises(FileError, match="`white_level`"):
-        nephros.load(root)
-    assert nephros.load(root, white_level=4095).input_conversion.white_level == 4095
+        nephros.load_dataset(root)
+    assert nephros.load_dataset(root, white_level=4095).input_conversion.white_level == 4095
     with pytest.raises(InvalidArgument):
-        nephros.load(root, white_level=0)
+        nephros.load_dataset(root, white_level=0)
 
 
 def test_requests_of_earlier_versions_stretch_as_these_did(tmp_path: Path) -> None:
@@ -228,11 +228,11 @@ def as_earlier_run(run: RunFolder, out: Path) -> RunFolder:
 
 
 def test_the_run_and_its_card_keep_the_conversion(deep_run: RunFolder, deep_folder: Path, tmp_path: Path) -> None:
-    dataset = nephros.load(deep_folder, size=28)
+    dataset = nephros.load_dataset(deep_folder, size=28)
     assert InputConversion.from_dict(deep_run.info().input_conversion) == dataset.input_conversion
     assert dataset.input_conversion.white_level is not None
     exported = nephros.export(deep_run.root, format="safetensors", out=tmp_path / "model.safetensors", force=True)
-    for predictor in (load_predictor(deep_run.root), load_predictor(exported)):
+    for predictor in (load_classifier(deep_run.root), load_classifier(exported)):
         assert predictor.input_conversion == dataset.input_conversion
         predictions = nephros.predict(deep_folder, predictor)
         alone = nephros.predict(predictions.sources[7].file, predictor)
@@ -255,7 +255,7 @@ def test_an_earlier_run_is_evaluated_exported_and_used_as_it_was_trained(deep_ru
     run = as_earlier_run(deep_run, tmp_path / "run")
     assert build_export_bundle(run).dataset.input_conversion.resize == "stretch"
     assert nephros.evaluate(run.root).metrics.n == 4
-    predictor = load_predictor(run.root)
+    predictor = load_classifier(run.root)
     assert predictor.input_conversion == InputConversion(resize="stretch")
     wide = tmp_path / "wide.png"
     Image.fromarray(oblong(0, 0).astype(np.uint8)).save(wide)
@@ -317,7 +317,7 @@ def test_the_command_line_chooses_levels_and_planes(tmp_path: Path, capsys: pyte
 
 
 def test_the_server_uses_the_level_of_the_training_images(deep_run: RunFolder, deep_folder: Path) -> None:
-    predictor = load_predictor(deep_run.root)
+    predictor = load_classifier(deep_run.root)
     paths = sorted((deep_folder / "disc").iterdir())[:3]
     service = Service(predictor)
     try:

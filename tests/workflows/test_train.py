@@ -62,7 +62,7 @@ def test_a_run_folder_holds_everything(tiny_npz: Path, tmp_path: Path) -> None:
 def test_stored_predictions_reproduce_the_metrics(tiny_npz: Path, tmp_path: Path) -> None:
     folder = _train(tiny_npz, tmp_path / "run")
     evaluation = Evaluation.load(folder.file("val", "metrics.json"), folder.file("val", "predictions.npz"))
-    labels = nephros.load(tiny_npz).val.labels
+    labels = nephros.load_dataset(tiny_npz).val.labels
     assert evaluation.probabilities.dtype == np.float64
     assert np.array_equal(evaluation.labels, labels)
     assert np.allclose(evaluation.probabilities.sum(axis=1), 1, atol=1e-12)
@@ -95,7 +95,7 @@ def test_a_run_with_tta_is_evaluated_on_the_mean_over_its_views(tiny_npz: Path, 
     folder = train(five, tiny_npz, out=tmp_path / "run")
     evaluation = Evaluation.load(folder.file("val", "metrics.json"), folder.file("val", "predictions.npz"))
     model, _ = load_model(folder.file("weights.safetensors"))
-    images = torch.from_numpy(nephros.load(tiny_npz).val.images)[:, None]
+    images = torch.from_numpy(nephros.load_dataset(tiny_npz).val.images)[:, None]
     with torch.no_grad():
         view_probabilities = [model(view.apply(images)).double().softmax(1) for view in make_tta_views(5)]
     np.testing.assert_allclose(evaluation.probabilities, torch.stack(view_probabilities).mean(0).numpy(), atol=1e-5)

@@ -13,7 +13,7 @@ import pytest
 
 import nephros
 from nephros.cli import main
-from nephros.data.load import load
+from nephros.data.load import load_dataset
 from nephros.data.subset import resplit_train_val, subset_train
 from nephros.exporters.model_card_markdown import card_to_markdown
 from nephros.exporters.packaging import probabilities_only
@@ -116,7 +116,7 @@ def test_the_recipe_of_a_baseline_can_limit_its_images_too(data: Path, tmp_path:
 
 
 def test_an_open_subset_is_one_too(data: Path, tmp_path: Path) -> None:
-    dataset = load(data, subset=60)
+    dataset = load_dataset(data, subset=60)
     assert nephros.train(QUICK, dataset, out=tmp_path / "run").info().training_subset == SUBSET
 
 

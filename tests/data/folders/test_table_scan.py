@@ -12,7 +12,7 @@ from PIL import Image
 
 from nephros.data.dataset import Dataset
 from nephros.data.folders.opening import open_folder
-from nephros.data.load import load
+from nephros.data.load import load_dataset
 from nephros.data.medmnist import MEDMNIST
 from nephros.data.npz.opening import open_npz
 from nephros.errors import FileError
@@ -156,7 +156,7 @@ def test_class_folders_win_over_a_table_which_is_named(tmp_path: Path) -> None:
     dataset = open_folder(tmp_path)
     assert dataset.provenance.n_groups is None
     assert any("patients.csv" in warning and "`data`" in warning for warning in dataset.warnings)
-    assert load(table).provenance.n_groups == 5
+    assert load_dataset(table).provenance.n_groups == 5
 
 
 def test_the_digest_covers_the_table(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_medmnist_s_folder_holds_what_its_file_holds(tmp_path: Path, flag: str, 
     places = [tmp_path / "saved" / flag]
     places += [tmp_path / "saved", tmp_path / "saved" / f"{flag}.csv"] if with_table else []
     for place in places:
-        dataset = load(place)
+        dataset = load_dataset(place)
         for name, split in dataset.splits():
             assert np.array_equal(split.images, expected.split(name).images)
             assert np.array_equal(split.labels, expected.split(name).labels)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import nephros
 from nephros.data.folders.voxel_table import N_VOXELS, is_voxel_table, read_voxel_table
 from nephros.data.input_files import InMemoryFile
-from nephros.data.load import load
+from nephros.data.load import load_dataset
 from nephros.errors import FileError
 
 VOLUMES = np.random.default_rng(0).integers(0, 256, (12, 7, 32, 32))
@@ -117,18 +117,18 @@ def test_predict_takes_a_table(exported_model: Path, tmp_path: Path) -> None:
 
 
 def test_a_table_is_a_data_set(tmp_path: Path) -> None:
-    dataset = load(write(tmp_path / "nuclei.csv"))
+    dataset = load_dataset(write(tmp_path / "nuclei.csv"))
     assert dataset.class_names == ("1", "2", "3")
     assert dataset.image_size == (28, 28)
     assert sum(len(split) for _, split in dataset.splits()) == 12
     assert "projected (maximum)" in dataset.provenance.detail
-    assert load(tmp_path / "nuclei.csv", size=32).image_size == (32, 32)
-    again = load(tmp_path / "nuclei.csv")
+    assert load_dataset(tmp_path / "nuclei.csv", size=32).image_size == (32, 32)
+    again = load_dataset(tmp_path / "nuclei.csv")
     assert np.array_equal(again.train.images, dataset.train.images)
     for leading in (0, 1):
         path = write(tmp_path / f"{leading}.csv", leading=leading)
         if leading:
-            assert load(path).class_names == dataset.class_names
+            assert load_dataset(path).class_names == dataset.class_names
         else:
             with pytest.raises(FileError, match="without a label"):
-                load(path)
+                load_dataset(path)

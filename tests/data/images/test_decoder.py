@@ -151,7 +151,7 @@ def test_a_folder_for_training_has_one_sentence_for_what_takes_too_long(
     texts = tmp_path / "one" / "2.tif"
     tifffile.imwrite(texts, CELL, compression="zstd")
     assert not is_cheap(texts.read_bytes())
-    assert nephros.load(tmp_path).n_classes == 2
+    assert nephros.load_dataset(tmp_path).n_classes == 2
     monkeypatch.setattr(ImageDecoder.__init__, "__defaults__", (0.0,))  # no machine is fast enough for that
     with pytest.raises(SystemExit) as raised:
         main(["data", "info", str(tmp_path)])

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from nephros.data.dataset import Dataset
-from nephros.data.load import load
+from nephros.data.load import load_dataset
 from nephros.data.npz.opening import open_npz
 from nephros.errors import FileError
 
@@ -82,7 +82,7 @@ def test_more_than_8_bits_are_scaled_by_one_factor(tmp_path: Path) -> None:
         maximum = float(convert(np.array([250], np.uint8))[0])
         assert dataset.input_conversion.white_level == maximum
         assert f"maximum, {maximum:g}, becomes 255" in dataset.provenance.detail
-    dataset = load(write(tmp_path / "a.npz", lambda x: x.astype(np.uint16) * 16), white_level=255 * 16)
+    dataset = load_dataset(write(tmp_path / "a.npz", lambda x: x.astype(np.uint16) * 16), white_level=255 * 16)
     assert_images(dataset, IMAGES)
 
 
@@ -123,4 +123,4 @@ def test_images_that_can_not_be_read_rightly_are_refused(tmp_path: Path, convert
 def test_a_white_level_for_other_pixels_is_refused(tmp_path: Path, scale: float, white_level: float) -> None:
     path = write(tmp_path / "a.npz", lambda x: x * scale)
     with pytest.raises(FileError, match="`white_level`"):
-        load(path, white_level=white_level)
+        load_dataset(path, white_level=white_level)

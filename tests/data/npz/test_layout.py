@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nephros.data.dataset import Dataset
-from nephros.data.load import load
+from nephros.data.load import load_dataset
 from nephros.data.npz import arrays as npz_arrays
 from nephros.data.npz.opening import open_npz
 from nephros.data.npz.stream import ImageArray, open_image_arrays
@@ -75,12 +75,12 @@ def test_a_file_without_splits_is_split_by_the_rule_that_it_states(tmp_path: Pat
     path = write(tmp_path / "a.npz", **dict(zip(names, (IMAGES, LABELS), strict=True)), ids=np.arange(N))
     if names[0] in ("arr_0", "cells"):
         path = write(tmp_path / "a.npz", **dict(zip(names, (IMAGES, LABELS), strict=True)))
-    dataset = load(path, seed=3)
+    dataset = load_dataset(path, seed=3)
     assert_all_images_are_there(dataset)
     assert [split.class_counts(3).tolist() for _, split in dataset.splits()] == [[14] * 3, [2] * 3, [4] * 3]
     assert dataset.provenance.detail.startswith("split 7:1:2 by class with seed 3")
-    assert rows(load(path, seed=3)) == rows(dataset)
-    assert rows(load(path, seed=4)) != rows(dataset)
+    assert rows(load_dataset(path, seed=3)) == rows(dataset)
+    assert rows(load_dataset(path, seed=4)) != rows(dataset)
 
 
 @pytest.mark.parametrize(("given", "drawn"), [("test", "val"), ("val", "test")])
@@ -122,7 +122,7 @@ def test_images_of_a_group_stay_in_one_split(tmp_path: Path, name: str, kind: st
     assert "10 groups" in dataset.provenance.detail
     assert open_npz(path, groups="none").provenance.n_groups is None
     with pytest.raises(InvalidArgument) as caught:
-        load(path, groups="folders")
+        load_dataset(path, groups="folders")
     assert caught.value.parameter == "groups"
 
 
@@ -169,7 +169,7 @@ def test_an_archive_of_other_files_is_named_for_what_it_is(tmp_path: Path) -> No
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             archive.writestr("disc/1.png", b"x")
         with pytest.raises(FileError, match=r"zip archive .* disc/1\.png.*unpack"):
-            load(tmp_path / name)
+            load_dataset(tmp_path / name)
 
 
 def test_large_images_are_split_without_being_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

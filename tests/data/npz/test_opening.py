@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nephros.data.load import load
+from nephros.data.load import load_dataset
 from nephros.data.medmnist import MEDMNIST
 from nephros.data.npz import opening as npz
 from nephros.data.npz.opening import open_npz
@@ -332,7 +332,7 @@ def test_opening_data_needs_no_torch() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("real_data")
 def test_tissuemnist_has_the_sizes_of_its_split() -> None:
-    dataset = load("tissuemnist")
+    dataset = load_dataset("tissuemnist")
     assert dataset.image_size == (28, 28)
     assert dataset.n_classes == 8
     if dataset.provenance.split == "own":

@@ -1,0 +1,87 @@
+"""From images in memory to cells of the model's input shape, by the rule by which files become cells."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nephros.data.images.array_images import ArrayImages, read_array_images
+from nephros.data.images.decoded_image import DecodedImage
+from nephros.data.images.input_conversion import (
+    CellShape,
+    InputConversion,
+    default_white_level,
+    select_planes,
+    to_cell,
+)
+from nephros.errors import FileError, InvalidArgument
+
+
+def arrays_to_cells(
+    images: Any, shape: CellShape, conversion: InputConversion, *, has_user_level: bool = False
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """Return images as cells, (n, h, w) or (n, h, w, 3) uint8, and how they were converted, one note per conversion.
+
+    Args:
+        images: as `nephros.data.images.array_images.read_array_images` takes them.
+        shape: of the cells: channels (1 or 3), height, width.
+        conversion: how the model's training images were converted. Without a white level, the brightest pixel of all images of
+            more than 8 bits becomes 255, as for the inputs of `nephros.predict`.
+        has_user_level: whether the white level is the user's, and not the training images'.
+
+    Raises:
+        InvalidArgument: these are no images, or one of them can't be a cell; the message says which.
+    """
+    array_images = read_array_images(images)
+    notes = list(array_images.notes)
+    channels, height, width = shape
+    cell_shape = (height, width) if channels == 1 else (height, width, channels)
+    if not len(array_images):
+        return np.empty((0, *cell_shape), dtype=np.uint8), notes
+    if len(array_images.blocks) == 1 and _is_cells(array_images.blocks[0], cell_shape):
+        return np.ascontiguousarray(array_images.blocks[0]), notes
+    brightest = _brightest(array_images)
+    cells, counts = [], Counter[str]()
+    for i, image in enumerate(array_images):
+        name = f"images[{i}]"
+        try:
+            planes = select_planes(name, image, channels, conversion.channel)
+            levels, origin = conversion, "" if has_user_level else " (as in training)"
+            if planes.pixels.dtype != np.uint8 and conversion.white_level is None:
+                maximum = brightest[planes.pixels.dtype.kind == "f"]
+                white_level = default_white_level(maximum, planes.pixels.dtype)
+                levels = replace(conversion, white_level=white_level)
+                origin = " (the brightest of all images)" if white_level == maximum else ""
+            cell, cell_notes = to_cell(name, planes, shape, levels, origin)
+        except FileError as error:
+            raise _image_error(image, name, str(error)) from error
+        cells.append(cell)
+        counts.update(cell_notes)
+    notes += [f"{note} ({count:,} {'image' if count == 1 else 'images'})" for note, count in counts.items()]
+    return np.stack(cells), notes
+
+
+def _is_cells(block: NDArray[Any], cell_shape: tuple[int, ...]) -> bool:
+    """Return whether images need no conversion."""
+    return block.dtype == np.uint8 and block.shape[1:] == cell_shape
+
+
+def _brightest(images: ArrayImages) -> dict[bool, float]:
+    """Return the brightest pixel of all images with floating-point pixels (True), and of all with more than 8 bits (False)."""
+    maxima = {True: 0.0, False: 0.0}
+    for block in images.blocks:
+        if block.dtype != np.uint8 and block.size:
+            is_float = block.dtype.kind == "f"
+            maxima[is_float] = max(maxima[is_float], float(block.max()))
+    return maxima
+
+
+def _image_error(image: DecodedImage, name: str, sentence: str) -> InvalidArgument:
+    """Return the error for an image that can't be a cell; `sentence` begins with its name."""
+    problem = sentence.removeprefix(f"{name} ").replace(" and save it again", "")
+    shape = f"an array of shape {image.pixels.shape}"
+    return InvalidArgument(name, shape, "an image of a cell", hint=f"It {problem}")

@@ -1,0 +1,90 @@
+"""From cells to a table of predictions: probabilities, prediction sets and out-of-distribution flags, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nephros.inference.ood.dataset_shift import DatasetShiftCheck
+from nephros.inference.predictions import ModelSummary, Predictions
+from nephros.inference.reader import CellBatch, CellSource
+
+if TYPE_CHECKING:
+    from nephros.inference.predictor import Predictor
+
+NOT_FINITE = (
+    "The network's output for this cell is not a finite number, so that there is no prediction: "
+    "its weights are damaged; export the model again."
+)
+"""Error of a row whose outputs are no numbers."""
+
+
+def classify_cells(
+    predictor: Predictor,
+    batches: Iterable[CellBatch],
+    sources: list[CellSource],
+    errors: dict[int, str],
+    coverage: float,
+    conversion_notes: Callable[[], Sequence[str]],
+) -> Predictions:
+    """Return the predictions for all cells.
+
+    Args:
+        predictor: the model.
+        batches: rows and their cells; reading them may add to `sources` and `errors`.
+        sources: where each row comes from.
+        errors: row -> why it has no cell; rows whose outputs are not finite are added.
+        coverage: probability with which a prediction set shall contain the true class.
+        conversion_notes: returns, once all batches are read, how images became cells.
+    """
+    shift_check = DatasetShiftCheck(predictor.card)
+    results = []
+    for rows, cells in batches:
+        batch = predictor.predict_batch(cells)
+        sets = predictor.prediction_sets(batch.probabilities, coverage)
+        for row in rows[~batch.is_finite].tolist():
+            errors[row] = NOT_FINITE
+        results.append((rows, batch.probabilities, sets, batch.ood_reasons))
+        shift_check.add([sources[row].file for row in rows.tolist()], cells)
+    n_rows, n_classes = len(sources), len(predictor.class_names)
+    probabilities = np.full((n_rows, n_classes), np.nan, dtype=np.float32)
+    prediction_sets = np.zeros((n_rows, n_classes), dtype=np.bool_)
+    ood_reasons: list[tuple[str, ...]] = [()] * n_rows
+    for rows, batch_probabilities, batch_sets, batch_reasons in results:
+        probabilities[rows], prediction_sets[rows] = batch_probabilities, batch_sets
+        for row, reasons in zip(rows.tolist(), batch_reasons, strict=True):
+            ood_reasons[row] = reasons
+    notes = [*shift_check.warnings(), *conversion_notes(), *_model_notes(predictor, coverage)]
+    return Predictions(
+        sources,
+        probabilities,
+        prediction_sets,
+        ood_reasons,
+        dict(sorted(errors.items())),
+        predictor.class_names,
+        notes,
+        ModelSummary.from_card(predictor.card),
+    )
+
+
+def _model_notes(predictor: Predictor, coverage: float) -> list[str]:
+    """Return how to read prediction sets and flags of this model."""
+    on_test = predictor.card["conformal"]["test"]
+    if on_test and on_test["target_coverage"] == coverage:
+        basis = (
+            f"on {on_test['n_images']:,} test cells: {on_test['coverage']:.1%}, "
+            f"with {on_test['mean_set_size']:.1f} classes on average"
+        )
+    else:
+        basis = "over all such cells together, not within each class"
+    notes = [
+        f"prediction sets contain the true class of {100 * coverage:g}% of cells like the training cells ({basis})"
+    ]
+    if predictor.card["ood_detector"] is None:
+        notes.append(
+            "no cell is flagged as out of distribution: the model's training data was not available to fit that"
+        )
+    notes.append("for research only, not for diagnosis")
+    return notes
