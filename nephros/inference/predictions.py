@@ -149,6 +149,9 @@ class Predictions:
             errors={row: self.errors[i] for row, i in enumerate(kept) if i in self.errors},
         )
 
+    def __iter__(self) -> Iterator[PredictionRow]:
+        return self.rows()
+
     def __repr__(self) -> str:
         return f"<Predictions: {self._summary()}>"
 
