@@ -37,8 +37,9 @@ def _build_parser() -> tuple[CommandParser, set[str]]:
     parser.training_data_options()
     parser.option(
         "teachers",
-        "finished runs on the same data, whose mean probabilities are learned too, with the weight --distillation_weight",
-        metavar="RUN,RUN",
+        "models of the same data, whose mean probabilities are learned too, with the weight --distillation_weight: finished "
+        "runs, exported .safetensors files, or bundled (the model that comes with nephros)",
+        metavar="bundled|RUN|FILE,...",
     )
     parser.option(
         "init",

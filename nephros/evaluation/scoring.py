@@ -6,7 +6,7 @@ import dataclasses
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from nephros.files import atomic_write, file_digest
 from nephros.models.classifier import Classifier
 from nephros.models.serialization import load_model
 from nephros.reading import MalformedContent, file_errors, read_arrays
-from nephros.runs import RunFolder, RunInfo
+from nephros.runs import RunFolder
 
 PIXELS_PER_BATCH = 512 * 28 * 28
 """Pixels in a batch: large enough to be fast, small enough for wide networks on large images."""
@@ -159,23 +159,26 @@ def evaluate_model(
     return Evaluation(compute_metrics(probabilities, labels, class_names), probabilities, labels)
 
 
-def check_compatible(folder: RunFolder, info: RunInfo, class_names: tuple[str, ...], dataset: Dataset) -> None:
-    """Raise IncompatibleError when a run's model can't be evaluated on `dataset`: other channels, size or classes."""
-    title, spec = dataset.provenance.title, info.input_spec
+def check_compatible(model_name: str, spec: Mapping[str, int], class_names: tuple[str, ...], dataset: Dataset) -> None:
+    """Raise IncompatibleError when a model can't be evaluated on `dataset`: other channels, size or classes.
+
+    `spec` holds the channels, height, width and n_classes that the model was trained with.
+    """
+    title = dataset.provenance.title
     if (dataset.channels, dataset.n_classes) != (spec["channels"], spec["n_classes"]):
         raise IncompatibleError(
-            f"`data` is {title}, of {dataset.channels} channels and {dataset.n_classes} classes, but {folder.root} was trained "
+            f"`data` is {title}, of {dataset.channels} channels and {dataset.n_classes} classes, but {model_name} was trained "
             f"with {spec['channels']} channels and {spec['n_classes']} classes: choose matching data."
         )
     height, width = dataset.image_size
     if (height, width) != (spec["height"], spec["width"]):
         raise IncompatibleError(
-            f"`data` is {title}, of {height}x{width} pixels, but {folder.root} was trained on "
+            f"`data` is {title}, of {height}x{width} pixels, but {model_name} was trained on "
             f"{spec['height']}x{spec['width']} pixels: resize the images first."
         )
     if dataset.class_names != class_names:
         raise IncompatibleError(
-            f"`data` is {title}, with the classes {', '.join(dataset.class_names)}, but the classes of {folder.root} are "
+            f"`data` is {title}, with the classes {', '.join(dataset.class_names)}, but the classes of {model_name} are "
             f"{', '.join(class_names)}: name and number them alike."
         )
 

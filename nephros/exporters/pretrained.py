@@ -21,13 +21,14 @@ from nephros.reading import file_errors
 from nephros.runs import RunFolder
 
 
-def open_pretrained(source: str | Path) -> PretrainedModel:
+def open_pretrained(source: str | Path, *, parameter: str = "init") -> PretrainedModel:
     """Open the weights of `source`: a pretrained model's name, a run folder, or a .safetensors file of either kind.
 
     The names are ``bundled`` and those of `nephros.list_models(pretrained=True)`.
 
     Raises UnknownName for a name that is neither a model nor a path, FileError for a file that can't be read or holds no
     weights to train from, IncompatibleError for a classical baseline, and DivergedError for weights that are not finite.
+    Messages name the parameter `parameter`.
     """
     path = Path(source).expanduser()
     names = (BUNDLED, *pretrained_names())
@@ -35,19 +36,21 @@ def open_pretrained(source: str | Path) -> PretrainedModel:
         return _from_export(bundled_file("model.safetensors"), BUNDLED)
     if not path.exists() and not path.suffix and path.name == str(source):
         hint = f"Choose {', '.join(names)}, a run folder, or a .safetensors file."
-        raise UnknownName("init", str(source), names, kind="model or file", hint=hint)
+        raise UnknownName(parameter, str(source), names, kind="model or file", hint=hint)
     if path.is_dir():
         folder = RunFolder.open(path)
         return _from_weights(folder.file("weights.safetensors"), str(folder.root.absolute()), folder.info().recipe)
     if not path.exists():
-        raise FileError(path, f"The weights {path} don't exist: name a run folder or a .safetensors file as `init`.")
+        raise FileError(
+            path, f"The weights {path} don't exist: name a run folder or a .safetensors file as `{parameter}`."
+        )
     if path.suffix.lower() == ".onnx":
         raise FileError(
             path,
-            f"{path} is an ONNX file, which is for prediction and can't be trained: name its run folder as `init`, or the file "
-            "that `nephros.export(RUN, format='safetensors')` writes.",
+            f"{path} is an ONNX file, which is for prediction and can't be trained: name its run folder as `{parameter}`, or the "
+            "file that `nephros.export(RUN, format='safetensors')` writes.",
         )
-    with file_errors(path, "name a run folder or another file as `init`"):
+    with file_errors(path, f"name a run folder or another file as `{parameter}`"):
         is_export = file_format(path) == SAFETENSORS_FORMAT
     return (_from_export if is_export else _from_weights)(path, str(path.absolute()))
 
@@ -58,8 +61,7 @@ def _from_weights(path: Path, source: str, recipe: str = "") -> PretrainedModel:
     model = stored.model
     if model.network in CLASSICAL_MODELS:
         raise IncompatibleError(
-            f"{source} is a classical baseline ({model.network}), which has no weights to start from: name a network's run as "
-            "`init`."
+            f"{source} is a classical baseline ({model.network}), which has no weights to start from: name a network's run."
         )
     return PretrainedModel(
         classifier, model, stored.input_spec, class_names, source, recipe, file_digest(path), is_folded=False

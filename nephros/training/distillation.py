@@ -1,11 +1,11 @@
-"""Knowledge distillation: soft targets from the mean probabilities of finished runs, the teachers (Hinton et al. 2015)."""
+"""Knowledge distillation: soft targets from the mean probabilities of trained models, the teachers (Hinton et al. 2015)."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
-from nephros.errors import FileError, IncompatibleError, IncompleteError, InvalidArgument, NephrosError
-from nephros.evaluation.scoring import check_compatible, check_probabilities, load_run_model, predict_probabilities
-from nephros.files import atomic_write, file_digest
+from nephros.errors import FileError, IncompatibleError, InvalidArgument, NephrosError
+from nephros.evaluation.scoring import check_compatible, check_probabilities, predict_probabilities
+from nephros.files import atomic_write
+from nephros.models.classifier import Classifier
 from nephros.models.tta import TTAClassifier
 from nephros.reading import file_errors, read_arrays
 from nephros.recipe import Recipe
@@ -28,9 +29,29 @@ SOFT_TARGETS_FILE = "soft_targets.npz"
 logger = logging.getLogger(__name__)
 
 
-def check_teachers(recipe: Recipe, teachers: Sequence[str | Path], dataset: Dataset) -> None:
-    """Raise an error unless recipe and `teachers` agree, and every teacher is a finished run on the same data."""
-    names = ", ".join(map(str, teachers))
+@dataclass(frozen=True)
+class Teacher:
+    """A trained classifier that another learns from, with what it was trained on; `nephros.exporters.teachers` opens them."""
+
+    classifier: Classifier
+    """On the CPU and in evaluation mode."""
+    tta_views: int
+    """Views of each image whose probabilities it averages."""
+    input_spec: Mapping[str, int]
+    """Channels, height, width and n_classes."""
+    class_names: tuple[str, ...]
+    data_sha256: str
+    data_detail: str
+    """Split and subset of the data that it was trained on."""
+    record: TeacherRecord
+
+
+TeacherOpener = Callable[[str], Teacher]
+
+
+def check_teachers(recipe: Recipe, teachers: Sequence[Teacher], dataset: Dataset) -> None:
+    """Raise an error unless recipe and `teachers` agree, and every teacher was trained on the same data."""
+    names = ", ".join(teacher.record["run"] for teacher in teachers)
     if teachers and recipe.is_classical:
         raise InvalidArgument("teachers", names, f"left out: {recipe.model.network} learns from labels alone")
     if teachers and not recipe.distillation_weight:
@@ -45,59 +66,40 @@ def check_teachers(recipe: Recipe, teachers: Sequence[str | Path], dataset: Data
             "distillation_weight",
             recipe.distillation_weight,
             "0 without teachers",
-            hint="Or name finished runs as `teachers`.",
+            hint="Or name finished runs, or exported models, as `teachers`.",
         )
-    run_dirs = [Path(teacher).expanduser().resolve() for teacher in teachers]
-    for teacher, run_dir in zip(teachers, run_dirs, strict=True):
-        if run_dirs.count(run_dir) > 1:
-            raise InvalidArgument("teachers", names, f"a list without repetitions, but {teacher} is there twice")
+    digests = [teacher.record["weights_sha256"] for teacher in teachers]
+    for teacher, digest in zip(teachers, digests, strict=True):
+        if digests.count(digest) > 1:
+            expected = f"a list without repetitions, but {teacher.record['run']} is there twice"
+            raise InvalidArgument("teachers", names, expected)
         _check_teacher(teacher, dataset)
 
 
-def _check_teacher(teacher: str | Path, dataset: Dataset) -> None:
-    folder = RunFolder.open(teacher)
-    info = folder.info()
-    if info.status == "diverged":
-        raise InvalidArgument("teachers", teacher, "a list of complete runs, but this one diverged")
-    if info.status != "complete":
-        raise IncompleteError(
-            f"The teacher {teacher} is not complete: resume it first with `nephros.resume({str(teacher)!r})`."
-        )
-    load_run_model(folder)
-    check_compatible(folder, info, tuple(info.class_names), dataset)
-    if info.data["sha256"] != dataset.provenance.sha256 or info.data["detail"] != dataset.provenance.detail:
+def _check_teacher(teacher: Teacher, dataset: Dataset) -> None:
+    name = teacher.record["run"]
+    check_compatible(name, teacher.input_spec, teacher.class_names, dataset)
+    provenance = dataset.provenance
+    if (teacher.data_sha256, teacher.data_detail) != (provenance.sha256, provenance.detail):
         raise IncompatibleError(
-            f"The teacher {teacher} was trained on other data or another split, so it may have seen validation or test images of "
-            "this one: choose runs on the same data as `teachers`."
+            f"The teacher {name} was trained on other data or another split, so it may have seen validation or test images of "
+            "this one: choose models of the same data as `teachers`."
         )
 
 
-def teacher_records(teachers: Sequence[str | Path]) -> list[TeacherRecord]:
-    """Return the description of the teachers that run.json keeps: folder, recipe, and digests of recipe and weights."""
-    return [
-        {
-            "run": str(folder.root.absolute()),
-            "recipe": info.recipe,
-            "recipe_hash": info.recipe_hash,
-            "weights_sha256": file_digest(folder.file("weights.safetensors")),
-        }
-        for folder, info in ((folder, folder.info()) for folder in map(RunFolder.open, teachers))
-    ]
-
-
-def teacher_probabilities(teachers: Sequence[str | Path], batches: BatchLoader, n_classes: int) -> NDArray[np.float32]:
+def teacher_probabilities(teachers: Sequence[Teacher], batches: BatchLoader, n_classes: int) -> NDArray[np.float32]:
     """Return the mean (n, classes) probabilities of the teachers for the train split, each with its own TTA views."""
     total = np.zeros((len(batches), n_classes))
     for teacher in teachers:
-        logger.info("computing soft targets from %s", teacher)
-        run = RunFolder.open(teacher)
-        model = load_run_model(run)
-        tta_model = TTAClassifier(model.to(batches.device), run.info().tta_views)
+        logger.info("computing soft targets from %s", teacher.record["run"])
+        tta_model = TTAClassifier(teacher.classifier.to(batches.device), teacher.tta_views)
         total += predict_probabilities(tta_model, batches, n_classes, "soft targets")
     return (total / len(teachers)).astype(np.float32)
 
 
-def cached_soft_targets(folder: RunFolder, info: RunInfo, batches: BatchLoader, n_classes: int) -> Tensor:
+def cached_soft_targets(
+    folder: RunFolder, info: RunInfo, batches: BatchLoader, n_classes: int, open_teacher: TeacherOpener
+) -> Tensor:
     """Return the run's soft targets (n, classes) float32, computed from its teachers once and then kept in its folder.
 
     `batches` is the train split; ranks share the work. Raises NephrosError when a teacher was removed or changed before its
@@ -105,7 +107,7 @@ def cached_soft_targets(folder: RunFolder, info: RunInfo, batches: BatchLoader, 
     """
     context = batches.context
     if not context.broadcast(folder.file(SOFT_TARGETS_FILE).exists()):
-        probabilities = teacher_probabilities(_unchanged_teachers(folder, info), batches, n_classes)
+        probabilities = teacher_probabilities(_unchanged_teachers(folder, info, open_teacher), batches, n_classes)
         if context.is_main_process:
             with atomic_write(folder.file(SOFT_TARGETS_FILE)) as file:
                 np.savez_compressed(file, probabilities=probabilities)
@@ -113,11 +115,11 @@ def cached_soft_targets(folder: RunFolder, info: RunInfo, batches: BatchLoader, 
     return read_soft_targets(folder, len(batches), n_classes)
 
 
-def _unchanged_teachers(folder: RunFolder, info: RunInfo) -> list[str]:
-    """Return the folders of a run's teachers; FileError unless they are as they were when the run began."""
-    teachers = [teacher["run"] for teacher in info.teachers]
+def _unchanged_teachers(folder: RunFolder, info: RunInfo, open_teacher: TeacherOpener) -> list[Teacher]:
+    """Return a run's teachers; FileError unless they are as they were when the run began."""
     with contextlib.suppress(NephrosError, OSError):
-        if teacher_records(teachers) == info.teachers:
+        teachers = [open_teacher(teacher["run"]) for teacher in info.teachers]
+        if [teacher.record for teacher in teachers] == info.teachers:
             return teachers
     raise FileError(
         folder.root,

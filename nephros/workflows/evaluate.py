@@ -63,7 +63,7 @@ def evaluate(
     torch_device = devices.resolve_device(device)
     model, class_names = load_run_model(folder), tuple(info.class_names)
     dataset = align_classes(_load_dataset(folder, info, data, groups), class_names, str(folder.root))
-    check_compatible(folder, info, class_names, dataset)
+    check_compatible(str(folder.root), info.input_spec, class_names, dataset)
     if not len(dataset.split(split)):
         title = dataset.provenance.title
         raise IncompatibleError(f"`data` is {title}, whose {split} split has no image of the classes of {folder.root}.")

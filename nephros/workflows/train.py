@@ -21,6 +21,7 @@ from nephros.distributed import DistributedContext, is_torchrun_restart, process
 from nephros.errors import FileError, IncompleteError, InvalidArgument, NephrosError
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.exporters.pretrained import open_pretrained
+from nephros.exporters.teachers import open_teacher
 from nephros.files import file_digest, write_text
 from nephros.models.classifier import Classifier, PretrainedModel
 from nephros.models.serialization import save_model
@@ -31,7 +32,7 @@ from nephros.recipe_io import get_recipe, recipe_from_dict
 from nephros.runs import InitRecord, RunFolder, RunInfo, describe_init
 from nephros.training.checkpoint import cpu_state_dict
 from nephros.training.classical.grid_search import check_classical
-from nephros.training.distillation import cached_soft_targets, check_teachers, teacher_records
+from nephros.training.distillation import cached_soft_targets, check_teachers
 from nephros.training.model_init import check_batch_sharding, check_last_batch, check_tta_views, init_model, input_spec
 from nephros.training.run_info import build_run_info, default_run_dir, describe_devices, describe_model
 from nephros.training.runner import TrainingResult, train_classical, train_network
@@ -72,7 +73,8 @@ def train(
         device: auto, cpu or cuda.
         size, subset, resplit, data_seed, white_level, channel, groups: passed to `nephros.load_dataset`, for data given by name
             or path.
-        teachers: finished runs on the same data, for a recipe with a `distillation_weight`.
+        teachers: finished runs, exported .safetensors files or ``bundled``, trained on the same data; for a recipe with a
+            `distillation_weight`.
         init: weights to start from, of the recipe's network: ``bundled`` (the bundled model) or its recipe's name, a run folder,
             or a .safetensors file. They bring their normalization of the inputs; the last layer begins anew for other classes.
         freeze: stages of the network that keep the weights of `init`, such as ``("stem", "stage1")``; the others are trained.
@@ -107,9 +109,11 @@ def train(
         if model is not None and init is not None:
             init_record = start_from(model, open_pretrained(init), recipe, dataset)
             check_freeze(model.network, freeze, head_is_new=init_record["head"] == "new")
-        check_teachers(recipe, teachers, dataset)
+        opened_teachers = [open_teacher(teacher) for teacher in teachers]
+        check_teachers(recipe, opened_teachers, dataset)
         info = build_run_info(recipe, dataset, model, request, torch_device, test, command, context)
-        info = dataclasses.replace(info, teachers=teacher_records(teachers), init=init_record, freeze=freeze)
+        teacher_records = [teacher.record for teacher in opened_teachers]
+        info = dataclasses.replace(info, teachers=teacher_records, init=init_record, freeze=freeze)
         folder = _create_folder(out, recipe, dataset, context)
         with _locked(folder, context):
             log_notes(dataset)
@@ -282,7 +286,7 @@ def _run(
         batches = {name: make_batches(name) for name in ("train", "val")}
         soft_targets = None
         if recipe.distillation_weight:
-            soft_targets = cached_soft_targets(folder, info, batches["train"], dataset.n_classes)
+            soft_targets = cached_soft_targets(folder, info, batches["train"], dataset.n_classes, open_teacher)
         result = train_network(folder, recipe, model, batches, dataset, soft_targets, context, info.freeze)
     info = _with_result(info, result, dataset, is_classical=model is None)
     if context.is_main_process:

@@ -15,6 +15,7 @@ from nephros.data.dataset import Dataset
 from nephros.data.load import load_dataset
 from nephros.errors import FileError, IncompatibleError, IncompleteError, InvalidArgument, NephrosError
 from nephros.evaluation.scoring import predict_probabilities
+from nephros.exporters.teachers import open_teacher
 from nephros.models.serialization import load_model
 from nephros.models.tta import TTAClassifier
 from nephros.presets import RECIPES
@@ -180,7 +181,7 @@ def test_a_teacher_predicts_with_its_own_tta_views(teachers: list[Path], tiny_da
     folder.write_info(dataclasses.replace(folder.info(), tta_views=5))
     batches = BatchLoader(tiny_dataset.train, torch.device("cpu"))
     model, _ = load_model(folder.file("weights.safetensors"))
-    probabilities = teacher_probabilities(teachers[:1], batches, tiny_dataset.n_classes)
+    probabilities = teacher_probabilities([open_teacher(teachers[0])], batches, tiny_dataset.n_classes)
     np.testing.assert_allclose(probabilities, predict_probabilities(TTAClassifier(model, 5), batches, 4), atol=1e-6)
     assert np.abs(probabilities - predict_probabilities(model, batches, 4)).max() > 0.01
 
