@@ -19,6 +19,7 @@ from torch import Tensor
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset, Split
 from nephros.evaluation.scoring import predict_probabilities
+from nephros.exporters.teachers import open_teacher
 from nephros.models.classifier import Classifier
 from nephros.recipe import Recipe
 from nephros.training.distillation import check_teachers, teacher_probabilities
@@ -83,7 +84,7 @@ def distilled_from(*names: str) -> MakeSoftTargets:
     """Return a function that makes soft targets from finished runs such as nephros-0, for all images, once per process."""
 
     def make_soft_targets(recipe: Recipe, dataset: Dataset, _init_model: InitModel) -> Tensor:
-        teachers = [RUNS / name for name in names]
+        teachers = [open_teacher(RUNS / name) for name in names]
         check_teachers(recipe, teachers, dataset)
         key = (names, dataset.provenance.sha256)
         if key not in _TEACHER_CACHE:

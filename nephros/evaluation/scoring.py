@@ -6,7 +6,7 @@ import dataclasses
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from nephros.files import atomic_write, file_digest
 from nephros.models.classifier import Classifier
 from nephros.models.serialization import load_model
 from nephros.reading import MalformedContent, file_errors, read_arrays
-from nephros.runs import RunFolder
+from nephros.runs import InputSpecRecord, RunFolder
 
 PIXELS_PER_BATCH = 512 * 28 * 28
 """Pixels in a batch: large enough to be fast, small enough for wide networks on large images."""
@@ -159,7 +159,7 @@ def evaluate_model(
     return Evaluation(compute_metrics(probabilities, labels, class_names), probabilities, labels)
 
 
-def check_compatible(model_name: str, spec: Mapping[str, int], class_names: tuple[str, ...], dataset: Dataset) -> None:
+def check_compatible(model_name: str, spec: InputSpecRecord, class_names: tuple[str, ...], dataset: Dataset) -> None:
     """Raise IncompatibleError when a model can't be evaluated on `dataset`: other channels, size or classes.
 
     `spec` holds the channels, height, width and n_classes that the model was trained with.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from nephros.errors import FileError, IncompleteError, InvalidArgument
@@ -10,7 +9,8 @@ from nephros.evaluation.scoring import load_run_model
 from nephros.exporters.pretrained import open_pretrained
 from nephros.exporters.safetensors_io import SAFETENSORS_FORMAT, load_safetensors
 from nephros.files import file_digest
-from nephros.inference.bundled import BUNDLED, bundled_file
+from nephros.inference.bundled import bundled_file
+from nephros.inference.model_names import BUNDLED
 from nephros.models.serialization import file_format
 from nephros.runs import RunFolder
 from nephros.training.distillation import Teacher
@@ -33,10 +33,16 @@ def open_teacher(source: str | Path) -> Teacher:
             "`nephros.export(RUN, format='safetensors')` writes, as `teachers`.",
         )
     _, card = load_safetensors(path)
+    spec = pretrained.input_spec
     return Teacher(
         pretrained.classifier,
         card["network"]["tta_views"],
-        dataclasses.asdict(pretrained.input_spec),
+        {
+            "channels": spec.channels,
+            "height": spec.height,
+            "width": spec.width,
+            "n_classes": spec.n_classes,
+        },
         pretrained.class_names,
         card["data"]["sha256"],
         card["data"]["detail"],
@@ -60,7 +66,7 @@ def _from_run(folder: RunFolder) -> Teacher:
     return Teacher(
         load_run_model(folder),
         info.tta_views,
-        dict(info.input_spec),
+        info.input_spec,
         tuple(info.class_names),
         info.data["sha256"],
         info.data["detail"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from nephros.models.classifier import Classifier
 from nephros.models.tta import TTAClassifier
 from nephros.reading import file_errors, read_arrays
 from nephros.recipe import Recipe
-from nephros.runs import RunFolder, RunInfo, TeacherRecord
+from nephros.runs import InputSpecRecord, RunFolder, RunInfo, TeacherRecord
 
 SOFT_TARGETS_FILE = "soft_targets.npz"
 """File of a run folder with (n, classes) float32 probabilities, in the order of the train split."""
@@ -37,10 +37,9 @@ class Teacher:
     """On the CPU and in evaluation mode."""
     tta_views: int
     """Views of each image whose probabilities it averages."""
-    input_spec: Mapping[str, int]
-    """Channels, height, width and n_classes."""
+    input_spec: InputSpecRecord
     class_names: tuple[str, ...]
-    data_sha256: str
+    data_sha256: str | None
     data_detail: str
     """Split and subset of the data that it was trained on."""
     record: TeacherRecord
