@@ -246,6 +246,7 @@ def test_invalid_arguments_are_named(arguments: dict[str, Any], parameter: str, 
     assert caught.value.parameter == parameter
 
 
+@pytest.mark.slow
 def test_the_command_reports_errors_in_its_own_words(
     run_folder: RunFolder, knn_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

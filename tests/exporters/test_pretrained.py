@@ -81,6 +81,7 @@ def test_files_without_weights_to_train_from_are_refused(exported_model: Path, t
         assert str(exc_info.value.path) == str(source)
 
 
+@pytest.mark.slow
 def test_a_classical_baseline_has_no_weights_to_start_from(cells_npz: Path, tmp_path: Path) -> None:
     run = train(RECIPES["knn"], cells_npz, out=tmp_path / "knn")
     with pytest.raises(IncompatibleError, match="knn"):

@@ -123,6 +123,7 @@ def test_the_white_level_scales_stacks_and_a_full_disk_is_reported(
     assert "(No space left on device)" in predictions.errors[0]
 
 
+@pytest.mark.slow
 def test_tiff_pages_import_nothing_heavy(tmp_path: Path) -> None:
     pages = [Image.new("L", (28, 28), value) for value in (20, 40)]
     pages[0].save(tmp_path / "cells.tif", save_all=True, append_images=pages[1:])

@@ -147,6 +147,7 @@ def test_test_and_validation_show_their_metrics_and_intervals(make_run: MakeRun)
         assert f"{m.loss:.4f}" in page.text
 
 
+@pytest.mark.slow
 def test_names_from_outside_are_escaped(make_run: MakeRun) -> None:
     names = ("<script>alert(1)</script>", '$x^$ & "q" \'', "bell \x07 </svg><img src=x>")
     page = page_of(make_run(names, command="nephros train '<b>'"))

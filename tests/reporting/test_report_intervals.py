@@ -14,6 +14,7 @@ from nephros.evaluation.significance import macro_auc_interval, macro_f1_interva
 Make = Callable[..., Evaluation]
 
 
+@pytest.mark.slow
 def test_macro_intervals_agree_with_a_bootstrap_of_cells(evaluation: Make) -> None:
     result = evaluation(3, n=500)
     rng = np.random.default_rng(0)

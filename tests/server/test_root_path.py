@@ -119,6 +119,7 @@ def test_repeated_query_words_are_refused(prefixed_server: LiveServer, path: str
     assert "coverage is given 2 times" in json.loads(text)["error"]
 
 
+@pytest.mark.slow
 def test_each_route_takes_its_own_query_words(prefixed_server: LiveServer) -> None:
     for path, expected in (("/predict", 422), ("/predict/batch", 200)):
         status = prefixed_server.request("POST", f"{path}?limit=1", BODY, {"Content-Type": CONTENT_TYPE})[0]

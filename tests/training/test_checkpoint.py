@@ -12,6 +12,7 @@ from nephros.errors import FileError
 from nephros.training import checkpoint
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_code_is_never_unpickled(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(b"rubbish")

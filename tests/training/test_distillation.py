@@ -76,6 +76,7 @@ def test_soft_targets_are_the_mean_probabilities_of_the_teachers(
     assert all(len(teacher["weights_sha256"]) == 64 for teacher in teacher_records)
 
 
+@pytest.mark.slow
 def test_a_student_with_shuffled_labels_learns_from_its_teacher(tmp_path: Path) -> None:
     dataset = squares_dataset()
     longer = dataclasses.replace(RECIPE, optimizer=OptimizerConfig(lr=0.03, momentum=0.9), epochs=12)
@@ -99,6 +100,7 @@ def _val_accuracy(folder: RunFolder) -> float:
     return float(row["val_accuracy"])
 
 
+@pytest.mark.slow
 def test_an_interrupted_student_resumes_without_its_teachers(
     teachers: list[Path], tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

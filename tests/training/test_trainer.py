@@ -186,6 +186,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_dataset: Dataset) -> None:
         _run(recipe, tiny_dataset)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
 def test_mixed_precision_follows_full_precision(amp: str) -> None:
     dataset = squares_dataset(n=120)

@@ -93,6 +93,7 @@ def test_a_failing_disk_is_not_a_configurations_failure(tmp_path: Path) -> None:
         executor.close()
 
 
+@pytest.mark.slow
 def test_workers_that_die_at_startup_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     executor = ProcessExecutor(1, make_setup(tmp_path))

@@ -39,6 +39,7 @@ def test_a_full_disk_under_the_database_stops_the_study_and_damages_nothing(
     assert reproducible_part(study.run()) == reproducible_part(reference(4).storage().load_state())
 
 
+@pytest.mark.slow
 def test_trials_of_other_programs_are_left_alone(cells: Dataset, tmp_path: Path) -> None:
     study = SmallStudy(tmp_path, cells, max_epochs=2)
     study.storage().create_or_verify(study.settings)

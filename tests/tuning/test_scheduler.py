@@ -90,6 +90,7 @@ def test_the_small_study_runs_all_of_hyperband(reference_state: StudyState) -> N
         assert reference_state.recipe(config.key).model.hidden in ((16,), (24, 8))
 
 
+@pytest.mark.slow
 @SIZES
 def test_equal_seeds_give_equal_studies_and_others_do_not(
     cells: Dataset, reference: Reference, max_epochs: int, tmp_path: Path
@@ -101,6 +102,7 @@ def test_equal_seeds_give_equal_studies_and_others_do_not(
     assert other.configs[1, 0].params != study_state.configs[1, 0].params
 
 
+@pytest.mark.slow
 @SIZES
 def test_a_driver_that_keeps_dying_gets_the_same_result(
     cells: Dataset, reference: Reference, max_epochs: int, tmp_path: Path
@@ -247,6 +249,7 @@ def test_impossible_combinations_fail_with_the_reason(cells: Dataset, tmp_path: 
         assert not impossible or "optimizer.nesterov" in str(config.error)
 
 
+@pytest.mark.slow
 @SIZES
 def test_a_full_disk_stops_the_study_and_damages_nothing(
     cells: Dataset, reference: Reference, max_epochs: int, tmp_path: Path
@@ -268,6 +271,7 @@ def test_a_full_disk_stops_the_study_and_damages_nothing(
     assert_equal_studies(study.run(), reference(max_epochs))
 
 
+@pytest.mark.slow
 @SIZES
 def test_a_time_limit_stops_between_epochs_and_the_study_resumes(
     cells: Dataset, reference: Reference, max_epochs: int, tmp_path: Path

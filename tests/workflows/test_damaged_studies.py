@@ -197,6 +197,7 @@ DATABASES: dict[str, Callable[[Path], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(4)
 @pytest.mark.parametrize("write", DATABASES.values(), ids=DATABASES)
 def test_a_database_of_something_else_is_refused_and_left_alone(
@@ -341,6 +342,7 @@ def whole_study(tmp_path_factory: pytest.TempPathFactory) -> StudyState:
     return SmallStudy(tmp_path_factory.mktemp("whole"), squares_dataset(n=96), brackets="s=1").run()
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(8)
 @pytest.mark.parametrize("write", CHECKPOINTS.values(), ids=CHECKPOINTS)
 def test_a_damaged_checkpoint_costs_its_configuration_nothing_but_time(

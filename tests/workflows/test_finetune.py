@@ -142,6 +142,7 @@ def test_color_images_start_from_gray_weights(run_folder: RunFolder, tmp_path: P
     assert nephros.evaluate(run.root).accuracy > 0.7
 
 
+@pytest.mark.slow
 def test_folders_are_resized_and_folded_by_group(run_folder: RunFolder, tmp_path: Path) -> None:
     images, labels = square_images(160, 2, seed=0)
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):

@@ -44,6 +44,7 @@ def run_cli(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return captured.out + captured.err
 
 
+@pytest.mark.slow
 def test_every_command_says_how_groups_were_split(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands = [
         ["data", "info", "cells"],

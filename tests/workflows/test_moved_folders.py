@@ -45,6 +45,7 @@ def test_report_evaluate_and_export_find_the_moved_data(moved: Path) -> None:
     assert nephros.load_classifier(run).card["ood_detector"] is not None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("reports_without_figures")
 def test_each_command_takes_the_path_of_data_that_moved_elsewhere(
     moved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -127,6 +128,7 @@ def test_a_study_resumes_and_its_best_recipe_trains_after_a_move(
         resume_study(moved / "studies/one", write_npz(tmp_path / "other.npz", squares_dataset(60)))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("reports_without_figures")
 def test_reproduce_knows_its_runs_after_the_data_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -413,6 +413,7 @@ def test_help_names_options_and_a_missing_extra_is_named(stack: Path, capsys: Ca
     assert len(completed.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_bundled_model_predicts_and_paints_a_stack(stack: Path, capsys: Capture) -> None:
     assert run_cli(prepare_args(stack), capsys)[0] == 0
     folder = stack.parent / "out"

@@ -46,6 +46,7 @@ def npz(tmp_path: Path) -> Path:
     return write_npz(tmp_path / "cells.npz", squares_dataset(n=160, classes=8))
 
 
+@pytest.mark.slow
 def test_baselines_are_trained_once_and_listed_with_published_results(npz: Path, tmp_path: Path) -> None:
     def run_plan() -> list[Path]:
         only, runs, out = ["course-3", "course-6"], tmp_path / "runs", tmp_path / "results"
@@ -117,6 +118,7 @@ def test_a_run_that_diverges_does_not_stop_the_others(
     assert _records(caplog) == []
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_is_training_is_left_to_it(
     npz: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -147,6 +147,7 @@ def test_any_number_of_classes_channels_and_pixels_works(
     assert len(json.loads(folder.file("test", "metrics.json").read_text())["per_class"]) == classes
 
 
+@pytest.mark.slow
 def test_the_default_recipe_learns_synthetic_cells_and_every_file_name_says_synthetic(tmp_path: Path) -> None:
     from nephros.data.synthetic import make_synthetic
 

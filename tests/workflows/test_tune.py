@@ -94,6 +94,7 @@ def load_state(name: str) -> StudyState:
     return StudyStorage(storage_url(str(StudyFolder.open(name).database)), name).load_state()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_optunas_tools_open_a_study(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_cli([*TUNE, "--space", "space.yaml", "--name", "one", "--storage", "all.db"], capsys)
@@ -117,6 +118,7 @@ def test_the_subset_is_class_stratified_with_a_quarter_for_validation(workspace:
     assert subset.val.class_counts(4).tolist() == [4] * 4
 
 
+@pytest.mark.slow
 def test_a_dataset_from_python_is_tuned_in_this_process(workspace: Path) -> None:
     dataset = squares_dataset(n=64)
     options: dict[str, Any] = {"max_epochs": 2, "eta": 2, "space": SPACE, "name": "open"}
@@ -189,6 +191,7 @@ def test_a_new_study_needs_a_new_name(workspace: Path, capsys: pytest.CaptureFix
     assert "leave one out" in usage_error(["train", "poster", "--from-study", "moved/one"], capsys)
 
 
+@pytest.mark.slow
 def test_a_study_whose_data_space_or_versions_changed_is_not_resumed(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
