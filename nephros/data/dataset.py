@@ -7,7 +7,7 @@ import logging
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,13 @@ from numpy.typing import NDArray
 from nephros.data.images.input_conversion import DEFAULT_CONVERSION, InputConversion
 from nephros.errors import InvalidArgument, UnknownName
 from nephros.escaping import escape_surrogates
+from nephros.text_tables import html_table, pluralize
+
+if TYPE_CHECKING:
+    import torch
+
+    from nephros.data.split_loader import SplitLoader
+    from nephros.recipe import AugmentConfig
 
 logger = logging.getLogger(__name__)
 Float32Array = NDArray[np.float32]
@@ -26,9 +33,13 @@ CHUNK_PIXELS = 1 << 22
 """Pixels that the statistics read at a time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Split:
-    """Images and labels of one split, in file order."""
+    """Images and labels of one split, in file order.
+
+    ``split[i]`` is an image (c, h, w) uint8 and its label, an int, so that a split is a map-style data set for
+    `torch.utils.data.DataLoader`; a slice, mask or array of indices gives the Split of some images. `dataloader` is faster.
+    """
 
     images: NDArray[np.uint8]
     """(n, h, w) grayscale or (n, h, w, 3) RGB, uint8; may be memory-mapped."""
@@ -39,6 +50,51 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @overload
+    def __getitem__(self, rows: int) -> tuple[NDArray[np.uint8], int]: ...
+    @overload
+    def __getitem__(self, rows: slice | Sequence[int] | NDArray[Any]) -> Split: ...
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | NDArray[Any]) -> tuple[NDArray[np.uint8], int] | Split:
+        if np.ndim(self.labels[rows]):
+            groups = None if self.groups is None else self.groups[rows]
+            return Split(self.images[rows], self.labels[rows], groups)
+        image = self.images[rows]
+        # A copy, since torch needs writable memory, and that of a memory-mapped file is not.
+        return np.array(image[None] if image.ndim == 2 else image.transpose(2, 0, 1)), int(self.labels[rows])
+
+    def __repr__(self) -> str:
+        return f"<Split: {len(self):,} images of {'x'.join(map(str, self.images.shape[1:]))}>"
+
+    def dataloader(
+        self,
+        batch_size: int,
+        *,
+        augment: bool | AugmentConfig = False,
+        shuffle: bool | None = None,
+        drop_last: bool = False,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> SplitLoader:
+        """Return an iterable of batches: images (b, c, h, w) uint8 in 0..255, as `nephros.create_model` takes them, and labels.
+
+        Args:
+            batch_size: images per batch.
+            augment: True for random flips, quarter-turns and shifts of up to two pixels, or an AugmentConfig of a recipe; after
+                rotation, images are float32 in 0..255.
+            shuffle: whether each pass has an order of its own; None shuffles where `augment` is given.
+            drop_last: leave out the last batch where it is smaller.
+            seed: of order and augmentation.
+            device: auto, cpu, cuda or a torch device.
+
+        Raises InvalidArgument for any other value.
+        """
+        from nephros.data.split_loader import SplitLoader
+
+        return SplitLoader(
+            self, batch_size, augment=augment, shuffle=shuffle, drop_last=drop_last, seed=seed, device=device
+        )
 
     def class_counts(self, n_classes: int) -> NDArray[np.int64]:
         """Return the number of images per class, (n_classes,) int64."""
@@ -110,7 +166,7 @@ def describe_training_subset(n_images: int, provenance: Mapping[str, Any]) -> st
     return "" if full_train_images is None else f"subset: {n_images:,} of {full_train_images:,} training images"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Three splits, the names of their classes, and their provenance."""
 
@@ -135,6 +191,66 @@ class Dataset:
                 "a name of its own for each class",
                 hint=f"Here {fault}.",
             )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: Any,
+        labels: Any,
+        *,
+        class_names: Sequence[str] | None = None,
+        groups: Sequence[Any] | NDArray[Any] | None = None,
+        splits: Sequence[str] | NDArray[Any] | None = None,
+        size: int | None = None,
+        seed: int = 0,
+        white_level: float | None = None,
+        channel: int | None = None,
+        name: str = "arrays",
+    ) -> Dataset:
+        """Return a data set of images in memory, split here 7:1:2 by class and, if they are given, by group.
+
+        Args:
+            images: (n, h, w), (n, h, w, 3), (n, c, h, w), or a list of images; uint8, or other numbers, which are scaled so that
+                the brightest pixel of all, or 1 for floating-point pixels up to 1, becomes 255.
+            labels: (n,) whole numbers, truth values or names, or one-hot rows (n, classes).
+            class_names: in the order of numbers; None takes the labels' own names, or "class 0" and so on.
+            groups: (n,) such as patients or stacks, whose images stay in one split; None, NaN or "" for an image of no group.
+            splits: (n,) of train, val and test, where they are given; val and test are drawn where they are missing.
+            size: pixels per side to which all images are resized, padded with black to keep the aspect ratio.
+            seed: of the splits that are drawn here.
+            white_level: pixel value that becomes 255 in images of more than 8 bits.
+            channel: index of the channel that is the image, in images with several.
+            name: of the data set, in results.
+
+        Raises InvalidArgument, which names the argument, for what is no image, no label, or too little to split.
+        """
+        from nephros.data.array_dataset import open_arrays
+
+        return open_arrays(
+            images,
+            labels,
+            class_names=class_names,
+            groups=groups,
+            splits=splits,
+            size=size,
+            seed=seed,
+            white_level=white_level,
+            channel=channel,
+            name=name,
+        )
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{len(split):,} {name}" for name, split in self.splits())
+        return f"<Dataset {self.provenance.title}: {self.n_classes} classes, {counts} images>"
+
+    def _repr_html_(self) -> str:
+        """Return the images per class and split as a table, for notebooks."""
+        counts = [split.class_counts(self.n_classes) for _, split in self.splits()]
+        rows = [[name, *(f"{n[label]:,}" for n in counts)] for label, name in enumerate(self.class_names)]
+        rows.append(["all", *(f"{len(split):,}" for _, split in self.splits())])
+        size = f"{'x'.join(map(str, self.image_size))} pixels, {pluralize(self.channels, 'channel')}"
+        notes = [note for note in (self.provenance.detail, *self.warnings) if note]
+        return html_table(f"{self.provenance.title}: {size}", ("class", *SPLITS), rows, notes)
 
     @property
     def n_classes(self) -> int:

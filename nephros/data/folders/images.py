@@ -143,7 +143,7 @@ def _with_white_level(
     white_level = conversion.white_level or default_white_level(highest, np.result_type(*deep))
     kind = next(iter(kinds - {"8-bit"}))
     if white_level == highest and not conversion.black_level:
-        detail = f"{kind} pixels scaled so that the folder's maximum, {highest:g}, becomes 255"
+        detail = f"{kind} pixels scaled so that the maximum, {highest:g}, becomes 255"
     else:
         detail = f"{kind} pixels scaled so that {white_level:g} becomes 255"
     return replace(conversion, white_level=white_level), [detail]

@@ -128,7 +128,7 @@ def test_16_bit_images_are_scaled_by_one_factor(tmp_path: Path, mode: str, suffi
     dataset = open_folder(tmp_path)
     pixels = sorted(int(v) for _, split in dataset.splits() for v in split.images[:, 0, 0])
     assert pixels == [0, 32, 64, 128, 191, 255]
-    assert "the folder's maximum, 4096, becomes 255" in dataset.provenance.detail
+    assert "the maximum, 4096, becomes 255" in dataset.provenance.detail
 
 
 def test_mixed_or_negative_bit_depths_are_refused(tmp_path: Path) -> None:
