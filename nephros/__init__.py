@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from nephros.recipe_io import get_recipe
     from nephros.runs import RunFolder
     from nephros.workflows.compare import compare
+    from nephros.workflows.create_model import create_model
     from nephros.workflows.evaluate import evaluate
     from nephros.workflows.finetune import Finetuning, finetune
     from nephros.workflows.overlay import overlay
@@ -84,6 +85,7 @@ _LAZY_IMPORTS = {
     "__version__": "environment",
     "best_recipe": "workflows.study",
     "compare": "workflows.compare",
+    "create_model": "workflows.create_model",
     "describe": "data.load",
     "download": "data.download",
     "evaluate": "workflows.evaluate",
@@ -130,6 +132,7 @@ __all__ = [
     "__version__",
     "best_recipe",
     "compare",
+    "create_model",
     "describe",
     "download",
     "evaluate",

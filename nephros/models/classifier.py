@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nephros.errors import IncompatibleError
+from nephros.errors import IncompatibleError, InvalidArgument
+from nephros.models.stages import class_scores, feature_maps, last_linear
 from nephros.recipe import ModelConfig
 
 
@@ -57,6 +59,47 @@ class Classifier(nn.Module):
         """Return (n, classes) logits of (n, c, h, w) images in 0..255."""
         logits: Tensor = self.network(self.normalize(images_nchw))
         return logits
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, that is, outputs of the last layer."""
+        return self._last_layer.out_features
+
+    @property
+    def num_features(self) -> int:
+        """Number of features d that the last layer sees."""
+        return self._last_layer.in_features
+
+    @property
+    def _last_layer(self) -> nn.Linear:
+        return cast(nn.Linear, self.network.get_submodule(last_linear(self.network)))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last layer by one of `num_classes` outputs with random weights; InvalidArgument for fewer than 1."""
+        if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+            raise InvalidArgument("num_classes", num_classes, "a whole number of at least 1")
+        old = self._last_layer
+        layer = nn.Linear(old.in_features, num_classes, device=old.weight.device, dtype=old.weight.dtype)
+        self.network.set_submodule(last_linear(self.network), layer)
+
+    def forward_features(self, images_nchw: Tensor) -> Tensor:
+        """Return the last feature maps, (n, d', h', w'), of (n, c, h, w) images in 0..255.
+
+        `forward_head` maps them to logits. In an equivariant network, eight successive maps are one field in its orientations.
+        """
+        return feature_maps(self.network, self.normalize(images_nchw))
+
+    def forward_head(self, maps: Tensor, *, pre_logits: bool = False) -> Tensor:
+        """Return (n, classes) logits of what `forward_features` returned; with `pre_logits`, the last layer's (n, d) input."""
+        if not pre_logits:
+            return class_scores(self.network, maps)
+        inputs: list[Tensor] = []
+        hook = self._last_layer.register_forward_pre_hook(lambda _layer, args: inputs.append(args[0]))
+        try:
+            class_scores(self.network, maps)
+        finally:
+            hook.remove()
+        return inputs[0]
 
 
 @dataclass(frozen=True)

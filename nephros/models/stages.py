@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from nephros.errors import InvalidArgument, UnknownName
 
@@ -63,6 +63,33 @@ def freeze_stages(network: nn.Module, freeze: Sequence[str]) -> list[nn.Module]:
     for layer in layers:
         layer.requires_grad_(False)
     return layers
+
+
+def feature_maps(network: nn.Module, x_nchw: Tensor) -> Tensor:
+    """Return the maps (n, d, h', w') that the head pools or flattens, of normalized images."""
+    if hasattr(network, "features"):
+        return network.get_submodule("features")(x_nchw)  # type: ignore[no-any-return]
+    for layer in _before_pooling(network):
+        x_nchw = layer(x_nchw)
+    return x_nchw
+
+
+def class_scores(network: nn.Module, maps: Tensor) -> Tensor:
+    """Return the (n, classes) logits of what `feature_maps` returned."""
+    if hasattr(network, "pool"):
+        maps = network.get_submodule("pool")(maps)
+    if hasattr(network, "features"):
+        head = network.get_submodule("head")
+        is_pooled = maps.ndim == 2 or isinstance(next(head.children()), nn.AdaptiveAvgPool2d)
+        return head(maps if is_pooled else maps.flatten(1))  # type: ignore[no-any-return]
+    for layer in list(network.children())[len(_before_pooling(network)) :]:
+        maps = layer(maps)
+    return maps
+
+
+def _before_pooling(network: nn.Module) -> list[nn.Module]:
+    layers = list(network.children())
+    return layers[: next(i for i, layer in enumerate(layers) if isinstance(layer, nn.AdaptiveAvgPool2d))]
 
 
 def last_linear(network: nn.Module) -> str:
