@@ -64,6 +64,9 @@ class Split:
         # A copy, since torch needs writable memory, and that of a memory-mapped file is not.
         return np.array(image[None] if image.ndim == 2 else image.transpose(2, 0, 1)), int(self.labels[rows])
 
+    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], int]]:
+        return (self[i] for i in range(len(self)))
+
     def __repr__(self) -> str:
         return f"<Split: {len(self):,} images of {'x'.join(map(str, self.images.shape[1:]))}>"
 
