@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
-from nephros.data.dataset import SPLITS, ProvenanceRecord, class_name_fault, describe_training_subset
+from nephros.data.class_names import class_name_fault
+from nephros.data.dataset import SPLITS, ProvenanceRecord, describe_training_subset
 from nephros.data.images.input_conversion import InputConversion
 from nephros.data.load import DataRequest
 from nephros.errors import FileError, InvalidArgument, LockedError

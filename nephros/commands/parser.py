@@ -29,7 +29,8 @@ CHANNEL_HELP = (
 )
 GROUPS_HELP = (
     "which images are of one patient or slide, so that a split drawn here keeps them together: none, subfolders of the class "
-    "folders, folders around the class folders, or auto, which takes a table's or file's groups, else subfolders (default: auto)"
+    "folders, folders around the class folders, names of the files (P01_cell2.png), or auto, which takes a table's or file's "
+    "groups, else subfolders (default: auto)"
 )
 DEVICE_HELP = "auto, cpu or cuda (default: auto)"
 MODEL_HELP = "a run folder, or a file that `nephros export` wrote (default: the bundled model)"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.data.class_names import class_name_fault
 from nephros.data.images.input_conversion import DEFAULT_CONVERSION, InputConversion
 from nephros.errors import InvalidArgument, UnknownName
 from nephros.escaping import escape_surrogates
@@ -288,27 +288,6 @@ def log_notes(dataset: Dataset) -> None:
         logger.info("%s: %s", dataset.provenance.name, dataset.provenance.detail)
     for warning in dataset.warnings:
         logger.warning("%s", warning)
-
-
-def class_name_fault(class_names: Sequence[object]) -> str:
-    """Return why results can't be told apart by these class names, such as ``class 1 has no name``; empty if they can.
-
-    Names that look the same, such as two forms of one accented letter, are the same; a name of nothing visible is none.
-    """
-    labels: dict[str, int] = {}
-    for label, class_name in enumerate(class_names):
-        if not isinstance(class_name, str):
-            return f"the name of class {label} is no text"
-        if any("\ud800" <= char <= "\udfff" for char in class_name):
-            return f"the name of class {label} is no Unicode text"
-        visible = unicodedata.normalize(
-            "NFC", "".join(c for c in class_name if c == " " or unicodedata.category(c) != "Cf")
-        )
-        if not (visible := visible.strip()):
-            return f"class {label} has no name"
-        if (other := labels.setdefault(visible, label)) != label:
-            return f"the classes {other} and {label} are both called '{class_name}'"
-    return ""
 
 
 def missing_class_warnings(split: str, labels: NDArray[np.int64], class_names: tuple[str, ...]) -> tuple[str, ...]:

@@ -139,7 +139,7 @@ def file_kind(name: str) -> str:
 
 def count_text(skipped: Counter[str]) -> str:
     """Return the most common kinds of skipped files with their counts, such as ``30 .bmp, 2 hidden (32 in all)``."""
-    common = (+skipped).most_common(_MAX_KINDS_IN_NOTE)
+    common = skipped.most_common(_MAX_KINDS_IN_NOTE)
     n_other = skipped.total() - sum(count for _, count in common)
     kinds = [f"{count:,} {kind}" for kind, count in common] + ([f"{n_other:,} of other kinds"] if n_other else [])
     return ", ".join(kinds) + (f" ({skipped.total():,} in all)" if len(kinds) > 1 else "")

@@ -55,7 +55,8 @@ def load_dataset(
         groups: which images belong to one patient, slide or the like, so that a split that is drawn here keeps them
             together. ``auto``: as a table's or an npz file's groups say, else the subfolders of class folders, else the
             folders around class folders where these are named like patients (P01, slide 3). ``none``: split by image.
-            ``subfolders``: CLASS/GROUP/IMAGE. ``folders``: GROUP/CLASS/IMAGE.
+            ``subfolders``: CLASS/GROUP/IMAGE. ``folders``: GROUP/CLASS/IMAGE. ``names``: the patient in the name of each file,
+            such as P01_cell2.png.
         download: whether to download a MedMNIST data set that is not on this machine (`nephros.download`), to the cache folder.
         conversion: how a model's training images were converted (`Dataset.input_conversion`), to convert a folder's likewise;
             `white_level` and `channel` win over its own.

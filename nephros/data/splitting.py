@@ -16,7 +16,7 @@ from nephros.text_tables import join_words
 
 RATIO = (7, 1, 2)
 """Parts of the images that train, val and test get."""
-GROUP_RULES = ("auto", "none", "subfolders", "folders")
+GROUP_RULES = ("auto", "none", "subfolders", "folders", "names")
 """What may give the groups of a data set's images, as `nephros.load_dataset` explains."""
 UNGROUPED = "none"
 """The rule of a run that was recorded before there were groups."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from torch import nn
 
 from nephros.console import progress_bar
 from nephros.data.batches import BatchLoader
+from nephros.data.class_names import class_name_key
 from nephros.data.dataset import Dataset, Split
 from nephros.errors import DivergedError, FileError, IncompatibleError, IncompleteError
 from nephros.evaluation.metrics import CONTEXT_FIELDS, Metrics, compute_metrics, confusion_matrix
@@ -266,15 +265,8 @@ def _is_unnamed(class_names: tuple[str, ...]) -> bool:
     return class_names == tuple(f"class {label}" for label in range(len(class_names)))
 
 
-def _match_key(name: str) -> str:
-    """Return what two spellings of one class name have in common."""
-    key = " ".join(unicodedata.normalize("NFC", name).casefold().replace("_", " ").split())
-    number = re.fullmatch("(?:class )?([0-9]+)", key)
-    return f"class {int(number[1])}" if number else key
-
-
 def _labels_by_key(class_names: tuple[str, ...], owner: str) -> dict[str, int]:
-    labels = {_match_key(name): label for label, name in enumerate(class_names)}
+    labels = {class_name_key(name): label for label, name in enumerate(class_names)}
     if len(labels) < len(class_names):
         raise IncompatibleError(
             f"{owner} has classes whose names are alike ({', '.join(class_names)}), so they can't be matched by name: "

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
-from nephros.data.dataset import class_name_fault
+from nephros.data.class_names import class_name_fault
 from nephros.data.images.input_conversion import InputConversion
 from nephros.evaluation.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, N_LEVELS
 from nephros.inference.model_card import CARD_FORMAT, CardMetrics, ModelCard

@@ -38,7 +38,7 @@ class InputDiscovery:
 
     def skipped_note(self) -> str:
         """Return which files of the named folders were skipped, as one sentence; empty if none were."""
-        if not self.skipped.total():
+        if not self.skipped:
             return ""
         return f"skipped in folders, where only PNG, TIFF, JPEG and npz files are read: {count_text(self.skipped)}"
 
@@ -86,7 +86,8 @@ class InputDiscovery:
             foreign = [name for name in folders if name not in hidden and folder_format(Path(folder, name))]
             images = list(filter(is_image_name, files))
             companions, masks = companion_files(images), companion_folders(folders, bool(images))
-            self.skipped[COMPANION_KIND] += len(companions) + sum(_n_files(Path(folder, name)) for name in masks)
+            n_companions = len(companions) + sum(_n_files(Path(folder, name)) for name in masks)
+            self.skipped.update([COMPANION_KIND] * n_companions)
             files = sorted(set(files) - companions)
             folders[:] = sorted(set(folders) - set(hidden) - set(foreign) - masks)
             self.skipped.update(["hidden"] * len(hidden))
@@ -148,5 +149,5 @@ def unreadable_message(path: Path | InMemoryFile, error: Exception) -> str:
 
 
 def _empty_folder_message(root: Path, skipped: Counter[str]) -> str:
-    detail = f", only {count_text(skipped)}" if skipped.total() else ""
+    detail = f", only {count_text(skipped)}" if skipped else ""
     return f"{root} contains no PNG, TIFF, JPEG or npz files{detail}; name another folder."

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import SPLITS, class_name_fault
+from nephros.data.class_names import class_name_fault
+from nephros.data.dataset import SPLITS
 from nephros.data.delimited_text import is_missing, parse_delimited_text
 from nephros.data.images.foreign_formats import HEAD_BYTES, foreign_format
 from nephros.data.splitting import stratified_split

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from nephros.data.dataset import class_name_fault
+from nephros.data.class_names import class_name_fault
 from nephros.errors import DivergedError, FileError
 from nephros.files import atomic_write
 from nephros.models import build_network

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.console import progress_bar
-from nephros.data.dataset import class_name_fault
+from nephros.data.class_names import class_name_fault
 from nephros.data.relocation import find_moved
 from nephros.errors import FileError
 from nephros.escaping import unescape_from_csv

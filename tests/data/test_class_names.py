@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nephros.data.dataset import Dataset, class_name_fault
+from nephros.data.class_names import class_name_fault
+from nephros.data.dataset import Dataset
 from nephros.data.folders.opening import open_folder
 from nephros.data.npz.opening import open_npz
 from nephros.errors import FileError, IncompatibleError, InvalidArgument

@@ -109,7 +109,9 @@ def _walk_images(folder: Path, skipped: Counter[str], with_companions: bool = Fa
             others = companion_files(images)
             masks = companion_folders(folders, bool(images))
             folders[:] = [name for name in folders if name not in masks]
-            skipped[COMPANION_KIND] += len(others) + sum(len(file_names(Path(current, name))) for name in masks)
+            skipped.update(
+                [COMPANION_KIND] * (len(others) + sum(len(file_names(Path(current, name))) for name in masks))
+            )
         for name in sorted(set(names) - others):
             if is_image_name(name):
                 yield Path(current, name)
@@ -128,7 +130,7 @@ def sort_class_names(names: Iterable[str]) -> list[str]:
 
 def skipped_warnings(root: Path, skipped: Counter[str]) -> tuple[str, ...]:
     """Return a warning that counts the files that are not read, by kind; none where there are none."""
-    if not skipped.total():
+    if not skipped:
         return ()
     return (
         f"skipped in {root}, where only PNG, TIFF and JPEG files in class folders are read: {count_text(skipped)}.",

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, missing_class_warnings
+from nephros.data.folders.group_names import file_name_warnings
 from nephros.data.folders.image_files import EXPECTED_LAYOUT, FolderScan
 from nephros.data.folders.images import read_folder_images
 from nephros.data.folders.label_table import TABLE_SUFFIXES
@@ -17,6 +18,7 @@ from nephros.data.folders.scan import scan_class_folders
 from nephros.data.folders.table_scan import scan_folder_with_tables, scan_table, unread_table_warnings
 from nephros.data.images.foreign_formats import folder_format
 from nephros.data.images.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion
+from nephros.data.repeated_images import repeated_image_warnings
 from nephros.data.splitting import assign_splits, check_group_rule
 from nephros.errors import FileError, InvalidArgument
 from nephros.files import file_digest
@@ -44,7 +46,7 @@ def open_folder(
         seed: of the split.
         groups: what images belong to one patient or slide, and so in one split: ``auto`` (the table's groups, or the
             subfolders of class folders, or folders around them that are named like patients), ``none``, ``subfolders`` of
-            class folders, or the ``folders`` around class folders.
+            class folders, the ``folders`` around class folders, or the ``names`` of the files, such as P01_cell2.png.
         conversion: how images become cells. Without a white level, images of more than 8 bits are scaled by one factor, so that
             the folder's brightest pixel becomes 255.
         shape: channels, height and width of the cells of a model that is to be evaluated; wins over `size`.
@@ -55,13 +57,17 @@ def open_folder(
     Raises:
         FileError: the folder has no classes, too few images or too few groups, or an image can't be read or doesn't fit the
             others.
-        InvalidArgument: `size` is below 1, or `groups` is none of the four.
+        InvalidArgument: `size` is below 1, or `groups` is none of the five.
     """
     if size is not None and size < 1:
         raise InvalidArgument("size", size, "at least 1 pixel")
     check_group_rule(groups)
     root = Path(path).expanduser().absolute()
     scan = _scan(root, groups)
+    if groups == "names" and not scan.groups_from:
+        raise FileError(
+            root, f"{root} has no files that are named for patients, such as P01_cell2.png; leave out `groups`."
+        )
     if any("\ud800" <= char <= "\udfff" for char in str(root)):
         raise FileError(root, f"{root} has a name that is no UTF-8 text, which a run can't store; rename it.")
     folder = root if root.is_dir() else root.parent
@@ -80,6 +86,7 @@ def open_folder(
         groups=[file.group for file in scan.files],
         group_source=scan.groups_from,
     )
+    is_drawn_by_image = assignment.n_groups is None and len({file.split for file in scan.files}) < len(SPLITS)
     members = [assignment.index == index for index in range(3)]
     train, val, test = (Split(images[rows], labels[rows], assignment.groups_at(rows)) for rows in members)
     provenance = Provenance(
@@ -95,7 +102,13 @@ def open_folder(
         missing_class_warnings("val", val.labels, scan.class_names)
         + missing_class_warnings("test", test.labels, scan.class_names)
         + scan.warnings
+        + (
+            file_name_warnings([file.path.stem for file in scan.files])
+            if is_drawn_by_image and groups == "auto"
+            else ()
+        )
         + assignment.warnings
+        + repeated_image_warnings({"train": train, "val": val, "test": test}, scan.class_names)
         + content.warnings
     )
     task = scan.info.task if scan.info else "binary-class" if len(scan.class_names) == 2 else "multi-class"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from nephros.data.dataset import SPLITS, class_name_fault
+from nephros.data.class_names import class_name_fault, similar_name_warnings, spelling_warnings, unify_spelling
+from nephros.data.dataset import SPLITS
+from nephros.data.folders.group_names import class_name_warnings
 from nephros.data.folders.image_files import (
     EXPECTED_LAYOUT,
     FolderScan,
@@ -21,34 +21,20 @@ from nephros.data.folders.image_files import (
     sort_class_names,
     subfolder_names,
 )
+from nephros.data.folders.layouts import (
+    TopFolder,
+    are_groups,
+    files_in_classes,
+    files_in_groups,
+    files_in_split_classes,
+    inner_names,
+    is_container,
+)
 from nephros.data.images.decoding import IMAGE_SUFFIXES
 from nephros.data.input_files import count_text, file_kind
 from nephros.data.split_names import DuplicateSplitError, find_splits, is_split_word
 from nephros.errors import FileError
-from nephros.text_tables import join_words
-
-_CONTAINER_NAME = re.compile("(image|img|picture|png|tiff?|jpe?g|crop|mask)s?|data")
-"""Names of folders that say what kind of files they hold, in lower case: such folders are neither classes nor groups."""
-_GROUP_NAME = re.compile(
-    "(patient|pat|pt|case|subject|subj|sub|donor|participant|individual|animal|mouse|rat|slide|sample|specimen|biopsy)"
-    "[ _-]*[a-z]{0,2}[ _-]*[0-9]+[a-z]?|[ps][0-9]{2,}|[0-9]{3,}"
-)
-"""Names of folders that stand for patients, animals or slides, in lower case, such as P01, patient 7 and mouse_3b."""
-
-
-@dataclass
-class _TopFolder:
-    """A folder in the root or in a split's folder: its images, and its other files by kind."""
-
-    split: str
-    path: Path
-    images: list[Path] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)
-
-    def inner_folders(self, image: Path) -> tuple[str, ...]:
-        """Return the folders between this one and an image, without a first one that only says what kind of files it holds."""
-        parts = image.relative_to(self.path).parts[:-1]
-        return parts[1:] if parts and is_container(parts[0]) else parts
+from nephros.text_tables import join_words, pluralize
 
 
 def scan_class_folders(root: Path, groups: str = "auto") -> FolderScan:
@@ -63,29 +49,57 @@ def scan_class_folders(root: Path, groups: str = "auto") -> FolderScan:
     """
     splits = find_split_folders(root)
     split_roots = {split: root / name for split, name in splits.items()} if splits else {"": root}
-    tops = [_TopFolder(split, path / name) for split, path in split_roots.items() for name in subfolder_names(path)]
-    top_names = {top.path.name for top in tops}
-    skipped = _count_beside(root, splits.values() if splits else top_names)
+    tops, spelling = _top_folders(split_roots)
+    skipped = _count_beside(root, splits.values() if splits else {top.path.name for top in tops})
     for split_root in split_roots.values() if splits else ():
-        skipped += _count_beside(split_root, top_names)
+        skipped += _count_beside(split_root, {top.path.name for top in tops})
     for top in tops:
         top.images = list_images(top.path, top.others)
         skipped += top.others
-    groups_on_top = groups == "folders" or (groups == "auto" and _are_groups(tops))
-    class_names = tuple(sort_class_names(_inner_names(tops) if groups_on_top else top_names))
+    groups_on_top = groups == "folders" or (groups == "auto" and are_groups(tops))
+    if groups_on_top:
+        spelling = unify_spelling((str(top.path), name) for top in tops for name in sorted(inner_names([top])))
+    class_names = tuple(
+        sort_class_names(
+            {spelling.get(name, name) for name in inner_names(tops)} if groups_on_top else {top.name for top in tops}
+        )
+    )
     _check_class_names(root, class_names, skipped)
     splits_from = folders_text(splits.values()) if splits else ""
     if groups_on_top:
-        files, groups_from = _files_in_groups(tops, class_names, skipped), "the folders around the class folders"
-    elif not splits and (files := _files_in_split_classes(tops, class_names)):
+        files = files_in_groups(tops, class_names, spelling, skipped)
+        groups_from = "the folders around the class folders"
+    elif not splits and (files := files_in_split_classes(tops, class_names)):
         splits_from, groups_from = "the folders for train and others in each class", ""
     else:
-        files, groups_from = _files_in_classes(tops, class_names, groups), "the subfolders of class folders"
+        files = files_in_classes(tops, class_names, groups)
+        groups_from = "the names of the files" if groups == "names" else "the subfolders of class folders"
     files.sort(key=lambda file: (SPLITS.index(file.split) if file.split else 0, file.label))
     _check_counts(root, class_names, files, tops, splits)
     groups_from = groups_from if any(file.group for file in files) else ""
-    warnings = _layout_warnings(root, files, bool(splits), groups_from, groups_on_top)
-    return FolderScan(class_names, files, splits_from, groups_from, warnings=warnings + skipped_warnings(root, skipped))
+    layout_warnings = (
+        _layout_warnings(root, files, bool(splits), groups_from, groups_on_top) if groups != "names" else ()
+    )
+    warnings = (
+        layout_warnings
+        + spelling_warnings(spelling)
+        + class_name_warnings(class_names)
+        + similar_name_warnings(class_names)
+        + skipped_warnings(root, skipped)
+    )
+    return FolderScan(class_names, files, splits_from, groups_from, warnings=warnings)
+
+
+def _top_folders(split_roots: Mapping[str, Path]) -> tuple[list[TopFolder], dict[str, str]]:
+    """Return the folders in the root, or in those of the splits, and for each of their names the spelling that is used."""
+    names = {split: subfolder_names(path) for split, path in split_roots.items()}
+    spelling = unify_spelling((split, name) for split in names for name in names[split])
+    tops = [
+        TopFolder(split, path / name, spelling.get(name, name))
+        for split, path in split_roots.items()
+        for name in names[split]
+    ]
+    return tops, spelling
 
 
 def find_split_folders(root: Path) -> dict[str, str]:
@@ -114,84 +128,6 @@ def folders_text(names: Collection[str]) -> str:
     return f"its folder{'s' if len(names) > 1 else ''} {join_words(names)}"
 
 
-def is_container(name: str) -> bool:
-    """Return whether a folder's name says only what kind of files it holds, such as ``images``."""
-    return _CONTAINER_NAME.fullmatch(name.casefold()) is not None
-
-
-def _inner_names(tops: Iterable[_TopFolder]) -> set[str]:
-    """Return the names of the folders directly in `tops` that hold images."""
-    return {inner[0] for top in tops for image in top.images if (inner := top.inner_folders(image))}
-
-
-def _are_groups(tops: Collection[_TopFolder]) -> bool:
-    """Return whether all folders are named like patients or slides, while those in them are not: GROUP/CLASS/IMAGE."""
-    names, inner_names = {top.path.name for top in tops}, _inner_names(tops)
-    return (
-        len(names) > 1
-        and len(inner_names) > 1
-        and all(_GROUP_NAME.fullmatch(name.casefold()) for name in names)
-        and not any(_GROUP_NAME.fullmatch(name.casefold()) or is_split_word(name) for name in inner_names)
-    )
-
-
-def _files_in_groups(
-    tops: Iterable[_TopFolder], class_names: tuple[str, ...], skipped: Counter[str]
-) -> list[ImageFile]:
-    """Return the images of GROUP/CLASS/IMAGE, and count in `skipped` those that are in no class folder."""
-    files, label_of_name = [], {name: label for label, name in enumerate(class_names)}
-    for top in tops:
-        for image in top.images:
-            if inner := top.inner_folders(image):
-                files.append(ImageFile(image, label_of_name[inner[0]], top.split, top.path.name))
-            else:
-                skipped[f"{file_kind(image.name)} outside the class folders"] += 1
-    return files
-
-
-def _files_in_split_classes(tops: Iterable[_TopFolder], class_names: tuple[str, ...]) -> list[ImageFile]:
-    """Return the images of CLASS/SPLIT/IMAGE; none where the folders in the classes are not splits.
-
-    Raises:
-        FileError: some classes have folders for train and others, but another class or image has none.
-    """
-    files, other_path = [], None
-    for top in tops:
-        names = _inner_names([top])
-        try:
-            splits = {name: split for split, name in find_splits(names).items()}
-        except DuplicateSplitError:
-            splits = {}
-        if len(splits) < 2 or "train" not in splits.values():
-            splits = {}
-        for image in top.images:
-            inner = top.inner_folders(image)
-            if inner and inner[0] in splits:
-                files.append(ImageFile(image, class_names.index(top.path.name), splits[inner[0]]))
-            else:
-                other_path = image
-    if files and other_path is not None:
-        raise FileError(
-            other_path,
-            f"{other_path} is in no split, while other images of the classes are in folders for train and others.",
-        )
-    return files
-
-
-def _files_in_classes(tops: Collection[_TopFolder], class_names: tuple[str, ...], groups: str) -> list[ImageFile]:
-    """Return the images of CLASS/IMAGE and CLASS/GROUP/IMAGE."""
-    # One folder around all images of every class tells nothing apart, whatever it is called.
-    first_folders = {top.inner_folders(image)[:1] for top in tops for image in top.images}
-    has_groups = groups == "subfolders" or (groups == "auto" and len(first_folders) > 1)
-    files = []
-    for top in tops:
-        label = class_names.index(top.path.name)
-        for image in top.images:
-            inner = top.inner_folders(image) if has_groups else ()
-            files.append(ImageFile(image, label, top.split, inner[0] if inner else ""))
-    return files
-
-
 def _check_class_names(root: Path, class_names: tuple[str, ...], skipped: Counter[str]) -> None:
     if not class_names:
         loose = sum(count for kind, count in skipped.items() if kind.endswith("outside the class folders"))
@@ -212,19 +148,25 @@ def _check_class_names(root: Path, class_names: tuple[str, ...], skipped: Counte
 
 
 def _check_counts(
-    root: Path, class_names: tuple[str, ...], files: list[ImageFile], tops: Iterable[_TopFolder], splits: dict[str, str]
+    root: Path, class_names: tuple[str, ...], files: list[ImageFile], tops: Iterable[TopFolder], splits: dict[str, str]
 ) -> None:
     """Raise FileError for a class or a split without images, and for a class too small to be split."""
     has_splits = any(file.split for file in files)
     counts = Counter(file.label for file in files if file.split in ("", "train"))
     for label, name in enumerate(class_names):
-        top = next((top for top in tops if top.path.name == name and top.split in ("", "train")), None)
+        top = next((top for top in tops if top.name == name and top.split in ("", "train")), None)
         folder = top.path if top else root / splits.get("train", "") / name
-        subject = f"{folder}" if top or splits else f"{root}: {name}"
+        subject = f"{folder}" if top else f"{root}: {name}"
         detail = f", beside {count_text(top.others)}" if top and top.others else ""
         if counts[label] < 3 and not has_splits:
+            n_images = pluralize(counts[label], "image")
+            raise FileError(folder, f"{subject} has {n_images}{detail}; a class needs at least 3, one for each split.")
+        if splits and not top:
+            others = [top.path for top in tops if top.name == name]
             raise FileError(
-                folder, f"{subject} has {counts[label]} images{detail}; a class needs at least 3, one for each split."
+                others[0] if others else folder,
+                f"{others[0] if others else folder} is a class folder, and {splits['train']} has none of that name; every class "
+                "needs training images.",
             )
         if not counts[label]:
             raise FileError(folder, f"{subject} has no images{detail}; every class needs training images.")

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from nephros.data.dataset import class_name_fault
+from nephros.data.class_names import class_name_fault, similar_name_warnings
+from nephros.data.folders.group_names import group_in_file_name
 from nephros.data.folders.image_files import (
     FolderScan,
     ImageFile,
@@ -20,7 +21,8 @@ from nephros.data.folders.image_files import (
     subfolder_names,
 )
 from nephros.data.folders.label_table import TABLE_SUFFIXES, LabelRow, label_table_columns, read_label_table
-from nephros.data.folders.scan import find_split_folders, folders_text, is_container
+from nephros.data.folders.layouts import is_container
+from nephros.data.folders.scan import find_split_folders, folders_text
 from nephros.data.medmnist import MEDMNIST, MedMNISTInfo
 from nephros.data.split_names import DuplicateSplitError, find_splits
 from nephros.errors import FileError
@@ -135,21 +137,28 @@ def _scan_rows(root: Path, tables: Mapping[str, Path], groups: str) -> FolderSca
     names = [str(label) for label in range(len(info.class_names))] if info else sort_class_names(set(labels.values()))
     class_names = tuple(info.class_names if info else names)
     _check_class_names(source, class_names)
+    warnings += similar_name_warnings(class_names)
     label_of_name = {name: label for label, name in enumerate(names)}
     files = [
-        ImageFile(path, label_of_name[labels[path]], row.split, row.group if groups != "none" else "")
+        ImageFile(path, label_of_name[labels[path]], row.split, _group(row, path, groups))
         for path, row in rows_of_path.items()
     ]
     return FolderScan(
         class_names,
         files,
         splits_from if any(file.split for file in files) else "",
-        f"the groups in {source.name}" if any(file.group for file in files) else "",
+        ("the names of the files" if groups == "names" else f"the groups in {source.name}")
+        if any(file.group for file in files)
+        else "",
         (columns,),
         tuple(warnings),
         tuple(tables.values()),
         info,
     )
+
+
+def _group(row: LabelRow, path: Path, groups: str) -> str:
+    return "" if groups == "none" else group_in_file_name(path.stem) if groups == "names" else row.group
 
 
 def _read_rows(root: Path, tables: Mapping[str, Path]) -> tuple[list[LabelRow], str, list[str]]:
@@ -191,6 +200,8 @@ def _match_files(root: Path, source: Path, rows: Iterable[LabelRow], images: Ite
     for row in rows:
         text = PurePosixPath(row.file.replace("\\", "/")).as_posix()
         matches = [text] if text in by_path else by_name.get(PurePosixPath(text).name.casefold(), [])
+        if not matches and is_image_name(text):  # of an image that was saved again in another format
+            matches = by_name.get(PurePosixPath(text).stem.casefold(), [])
         if len(matches) > 1:
             matches = [
                 match for match in matches if f"/{match}".endswith(f"/{text}") or f"/{text}".endswith(f"/{match}")

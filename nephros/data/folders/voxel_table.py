@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import Dataset, Provenance, Split, class_name_fault
+from nephros.data.class_names import class_name_fault, similar_name_warnings
+from nephros.data.dataset import Dataset, Provenance, Split
 from nephros.data.folders.image_files import sort_class_names
 from nephros.data.folders.images import convert_images
 from nephros.data.images.decoded_image import DecodedImage
 from nephros.data.images.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion
 from nephros.data.images.tiff_description import VOLUME_SHAPE
 from nephros.data.input_files import InputFile, read_bytes
+from nephros.data.repeated_images import repeated_image_warnings
 from nephros.data.splitting import assign_splits
 from nephros.errors import FileError
 
@@ -182,6 +184,10 @@ def open_voxel_table(
     detail = "; ".join([assignment.rule, f"volumes of {volume} voxels projected (maximum)", *cells.details])
     provenance = Provenance(path.stem, "own", str(path), hashlib.sha256(path.read_bytes()).hexdigest(), None, detail)
     task = "binary-class" if len(class_names) == 2 else "multi-class"
-    return Dataset(
-        train, val, test, class_names, provenance, task, (*cells.warnings, *assignment.warnings), cells.conversion
+    warnings = (
+        *cells.warnings,
+        *assignment.warnings,
+        *similar_name_warnings(class_names),
+        *repeated_image_warnings({"train": train, "val": val, "test": test}, class_names),
     )
+    return Dataset(train, val, test, class_names, provenance, task, warnings, cells.conversion)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def test_what_lies_beside_the_splits_is_counted(tmp_path: Path) -> None:
 def test_a_class_without_readable_images_names_its_other_files(tmp_path: Path) -> None:
     fill_folder(tmp_path, {"a": 3, "b": 1})
     (tmp_path / "b" / "1.bmp").write_bytes(b"BM")
-    assert_rejected(tmp_path, "has 1 images", "1 .bmp")
+    assert_rejected(tmp_path, "has 1 image", "1 .bmp")
 
 
 def test_folders_with_too_few_classes_or_images_are_refused(tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_splits_without_images_or_classes_are_refused(tmp_path: Path) -> None:
     fill_folder(tmp_path / "train", {"a": 2})
     fill_folder(tmp_path / "test", {"a": 2, "b": 1})
     (tmp_path / "val").mkdir()
-    assert_rejected(tmp_path, f"{tmp_path / 'train' / 'b'} has no images", "training images")
+    assert_rejected(tmp_path, f"{tmp_path / 'test' / 'b'} is a class folder", "training images")
     fill_folder(tmp_path / "train", {"b": 2})
     assert_rejected(tmp_path, f"{tmp_path / 'val'} has no images")
     save_image(tmp_path / "flat" / "train" / "1.png")
@@ -230,7 +231,9 @@ def test_images_of_one_subfolder_stay_in_one_split(tmp_path: Path, layout: str) 
     assert "by image" in ungrouped.warnings[0]
 
 
-@pytest.mark.parametrize("group", ["patient {}", "P{:02}", "slide_{}", "donor-{}", "{}345", "Mouse {}a"])
+@pytest.mark.parametrize(
+    "group", ["patient {}", "P{:02}", "slide_{}", "donor-{}", "{}345", "Mouse {}a", "fold{}", "Batch_{}", "id00{}"]
+)
 def test_folders_named_like_patients_are_groups_of_the_classes_in_them(tmp_path: Path, group: str) -> None:
     names = [group.format(number) for number in range(1, 6)]
     dataset = open_folder(fill_layout(tmp_path, "{group}/{cls}", names))
@@ -292,3 +295,73 @@ def test_one_folder_around_the_classes_is_named(tmp_path: Path) -> None:
     fill_layout(tmp_path / "pairs", "images", [""])
     fill_layout(tmp_path / "pairs", "masks", [""])
     assert_rejected(tmp_path / "pairs", "images and masks", "no classes")
+
+
+def test_folds_that_are_data_sets_of_their_own_are_refused(tmp_path: Path) -> None:
+    for splits in (("train",), ("train", "test")):
+        root = tmp_path / "-".join(splits)
+        for fold in ("fold_1", "fold_2"):
+            for split in splits:
+                fill_layout(root / fold / split, "{cls}", [""])
+        assert_rejected(root, "fold_1 and fold_2", "give the path")
+        assert open_folder(root / "fold_1").class_names == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("in_train", "in_test", "is_noted"),
+    [
+        ("Disc", "disc", True),
+        ("disc cell", "disc_cell", True),
+        ("disc", "disc ", True),
+        ("3", "class 03", True),
+        (unicodedata.normalize("NFC", "Zellkörper"), unicodedata.normalize("NFD", "Zellkörper"), False),
+    ],
+)
+def test_a_class_may_be_spelled_differently_in_train_and_test(
+    tmp_path: Path, in_train: str, in_test: str, is_noted: bool
+) -> None:
+    fill_folder(tmp_path / "train", {in_train: 8, "ring": 8})
+    fill_folder(tmp_path / "test", {in_test: 4, "ring": 3})
+    dataset = open_folder(tmp_path)
+    assert set(dataset.class_names) == {in_train, "ring"}
+    label = dataset.class_names.index(in_train)
+    assert dataset.test.class_counts(2)[label] == 4
+    assert any("spelled differently" in warning for warning in dataset.warnings) == is_noted
+
+
+def test_patients_may_spell_classes_differently(tmp_path: Path) -> None:
+    for number in range(6):
+        fill_folder(tmp_path / f"P0{number}", {"Disc" if number % 2 else "disc": 3, "ring": 3})
+    dataset = open_folder(tmp_path)
+    assert dataset.class_names == ("disc", "ring")
+    assert dataset.provenance.n_groups == 6
+
+
+def test_classes_that_differ_in_case_are_named(tmp_path: Path) -> None:
+    dataset = open_folder(fill_folder(tmp_path, {"Disc": 4, "disc": 4}))
+    assert dataset.n_classes == 2
+    assert any("Disc and disc" in warning for warning in dataset.warnings)
+
+
+def test_patients_in_the_names_of_files_are_named_and_kept_together(tmp_path: Path) -> None:
+    for value, (name, patient, cell) in enumerate((k, p, c) for k in CLASSES for p in range(6) for c in range(3)):
+        save_image(tmp_path / name / f"{name}_P{patient:02}_cell{cell}.png", value=value)
+    dataset = open_folder(tmp_path)
+    assert dataset.provenance.n_groups is None
+    assert any("`groups`" in warning and "p00" in warning for warning in dataset.warnings)
+    assert not any("`groups`" in warning for warning in open_folder(tmp_path, groups="none").warnings)
+    grouped = open_folder(tmp_path, groups="names")
+    assert grouped.provenance.n_groups == 6
+    assert "the names of the files" in grouped.provenance.detail
+    splits_of: dict[int, set[str]] = {}
+    for split_name, split in grouped.splits():
+        for value in split.images[:, 0, 0].tolist():
+            splits_of.setdefault(value // 3 % 6, set()).add(split_name)
+    assert [len(names) for names in splits_of.values()] == [1] * 6
+    with pytest.raises(FileError, match="`groups`"):
+        open_folder(fill_folder(tmp_path / "plain", {"a": 4, "b": 4}), groups="names")
+
+
+def test_classes_named_like_patients_are_named(tmp_path: Path) -> None:
+    assert any("P01" in w for w in open_folder(fill_folder(tmp_path / "a", {"P01": 4, "P02": 4})).warnings)
+    assert not open_folder(fill_folder(tmp_path / "b", {"001": 4, "002": 4})).warnings

@@ -54,6 +54,7 @@ def assert_classes(dataset: Dataset) -> None:
         ("images/{cls}{i}.png", "images/{cls}{i}.png"),
         ("images/{cls}{i}.tif", "{cls}{i}"),
         ("{cls}{i}.PNG", "{cls}{i}.png"),
+        ("images/{cls}{i}.png", "{cls}{i}.tif"),
         ("images/{cls}{i}.png", "C:\\Users\\me\\images\\{cls}{i}.png"),
         ("images/{cls}/{i}.png", "/data/images/{cls}/{i}.png"),
         ("images/{cls}{i}.png", "./images/{cls}{i}.png"),
