@@ -75,6 +75,7 @@ def _run_job(job: dict[str, Any], out: IO[bytes]) -> None:
             is_due = time.monotonic() - started > MESSAGE_DELAY_S
             if len(items) == MAX_MESSAGE_ITEMS or n_bytes >= MESSAGE_BYTES or is_due:
                 write_message(out, {"items": items})
+                _limit_processor_time(job["timeout_s"])  # the parent may allow so many seconds for each item
                 items, n_bytes, started = [], 0, time.monotonic()
     except Exception as error:
         write_message(out, {"items": items, "error": error_to_message(error)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 from dataclasses import dataclass
@@ -38,6 +39,45 @@ class OmeMetadata:
         """Whether they say where in the file an image is; some programs leave that out."""
         pixels = [child for image in _children(self.root, "Image") for child in _children(image, "Pixels")]
         return any(_children(element, "TiffData") for element in pixels)
+
+    def n_claimed_planes(self, index: int, n_pages: int) -> int:
+        """Return the planes of the image at `index` by what claims the most: its sizes, or all TiffData elements together.
+
+        ModuloAlong annotations, which split an axis, count as planes, too; an element without a number stands for all pages.
+        """
+        image = _children(self.root, "Image")[index]
+        (pixels, *_) = _children(image, "Pixels")
+        n_planes, n_located = 1, 0
+        for axis in "TCZ":
+            n_planes *= int(pixels.get(f"Size{axis}") or 1)
+        for data in _children(pixels, "TiffData"):
+            number = data.get("PlaneCount") or data.get("NumPlanes") or ("1" if "IFD" in data.attrib else "0")
+            firsts = [_integer(data.get(f"First{axis}")) for axis in "TCZ"]
+            n_located += max(_integer(number) or n_pages, *firsts)
+        return max(n_planes, n_located, self._n_modulo_planes())
+
+    def has_negative_places(self, index: int) -> bool:
+        """Return whether a place or number of planes of the image at `index` is negative, which tifffile counts from the end."""
+        (pixels, *_) = _children(_children(self.root, "Image")[index], "Pixels")
+        return any(
+            _integer(data.get(key)) < 0
+            for data in _children(pixels, "TiffData")
+            for key in ("IFD", "FirstT", "FirstC", "FirstZ", "PlaneCount", "NumPlanes")
+        )
+
+    def _n_modulo_planes(self) -> int:
+        """Return how many planes ModuloAlong annotations claim; their ranges are numbers with any step."""
+        n_planes = 1.0
+        for element in self.root.iter():
+            if element.tag.rpartition("}")[2].startswith("ModuloAlong"):
+                with contextlib.suppress(ValueError, KeyError, ZeroDivisionError):
+                    step, start, end = (
+                        float(element.get("Step", 1)),
+                        float(element.attrib["Start"]),
+                        float(element.attrib["End"]),
+                    )
+                    n_planes = max(n_planes, (end - start) / step + 1)
+        return int(min(n_planes, 2**62))
 
     def text_for(self, index: int, path: Path) -> str:
         """Return XML that names only the image at `index`, in this file; empty where the file's own XML does that.
@@ -85,6 +125,13 @@ def _parse(text: str | bytes) -> ElementTree.Element | None:
         return ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError):
         return None
+
+
+def _integer(text: str | None) -> int:
+    try:
+        return int(text or 0)
+    except ValueError:
+        return 0
 
 
 def _children(element: ElementTree.Element, name: str) -> list[ElementTree.Element]:

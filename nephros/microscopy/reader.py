@@ -12,10 +12,10 @@ import numpy as np
 from nephros.data.images.foreign_formats import HEAD_BYTES, folder_format, foreign_format, overview_format
 from nephros.data.input_files import NPY_MAGIC, TIFF_MAGIC, read_magic, read_npy_header
 from nephros.errors import FileError, InvalidArgument
+from nephros.microscopy.isolated_stack import open_isolated_stack
 from nephros.microscopy.sequence_stack import open_image_stack, open_sequence_stack
 from nephros.microscopy.stack import Slice, Stack, StackOptions, read_raw_planes
 from nephros.microscopy.tiff_series import translate_read_errors
-from nephros.microscopy.tiff_stack import open_tiff_stack
 
 _IMAGE_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 """First bytes of PNG and JPEG files."""
@@ -61,7 +61,7 @@ def open_stack(
     elif file_format := overview_format(path):
         raise FileError(path, file_format.message(path))
     elif magic.startswith(TIFF_MAGIC):
-        stack = open_tiff_stack(path, options, is_mask)
+        stack = open_isolated_stack(path, options, is_mask)
     elif magic.startswith(_IMAGE_MAGIC):
         stack = open_image_stack(path, options, is_mask)
     elif file_format := foreign_format(magic, path):

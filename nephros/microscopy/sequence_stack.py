@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from nephros.data.images.tiff_decoding import decode_page
 from nephros.data.input_files import TIFF_MAGIC, read_bytes, read_magic
 from nephros.errors import FileError, InvalidArgument
 from nephros.files import file_digest
+from nephros.microscopy.isolated_stack import is_plain_tiff, run_isolated
 from nephros.microscopy.sequence import find_sequence, image_names, names_mark_slices
 from nephros.microscopy.stack import Slice, Stack, StackOptions
 from nephros.microscopy.tiff_series import require_stacks_extra, translate_read_errors
@@ -94,8 +95,9 @@ def _stack_of_files(path: Path, files: Sequence[Path], options: StackOptions, n_
                 )
             yield values
 
-    shape, notes = (len(files), first.shape[0], first.shape[1]), [] if is_mask else _display_notes(files[0])
-    return Stack(path, shape, first.dtype, channel, n_channels, _voxel_size(files[0]), slices, notes=tuple(notes))
+    notes, voxel_size = _read_facts(files[0], is_mask)
+    shape = (len(files), first.shape[0], first.shape[1])
+    return Stack(path, shape, first.dtype, channel, n_channels, voxel_size, slices, notes=tuple(notes))
 
 
 def _size_text(values: NDArray[Any]) -> str:
@@ -112,7 +114,21 @@ def _read_planes(path: Path) -> NDArray[Any]:
         with strict_pillow_warnings():
             return np.atleast_3d(ImageDecoder().decode_image(path, read_bytes(path)).pixels)
     with require_stacks_extra():
-        import tifffile
+        import tifffile  # noqa: F401
+    if is_plain_tiff(path):
+        return _read_tiff_planes(path)
+    (planes,) = run_isolated(path, planes_in_worker, str(path))
+    return cast("NDArray[Any]", planes)
+
+
+def planes_in_worker(path: str) -> Iterator[NDArray[Any]]:
+    """Yield the stored values of the only page of a TIFF file, (h, w, planes)."""
+    yield _read_tiff_planes(Path(path))
+
+
+def _read_tiff_planes(path: Path) -> NDArray[Any]:
+    import tifffile
+
     # As a plain TIFF: the metadata of one file of a set describe the whole stack.
     with translate_read_errors(path), tifffile.TiffFile(path, is_ome=False, is_imagej=False, _multifile=False) as file:
         if len(file.pages) > 1:
@@ -146,24 +162,25 @@ def _read_slice(path: Path, plane: int | None) -> NDArray[Any]:
     return np.ascontiguousarray(pixels[..., plane if n_planes > 1 and plane is not None else 0])
 
 
-def _display_notes(path: Path) -> list[str]:
-    """Return a sentence where a display would show other values of a TIFF file than those stored."""
+def _read_facts(path: Path, is_mask: bool) -> tuple[list[str], VoxelSize | None]:
+    """Return a sentence where a display would show other values than those stored, and the voxel size that a file states."""
     if not _is_tiff(path):
-        return []
+        return [], None
+    read = (
+        facts_in_worker(str(path), is_mask)
+        if is_plain_tiff(path)
+        else run_isolated(path, facts_in_worker, str(path), is_mask)
+    )
+    ((notes, voxel_size),) = read
+    return list(notes), cast(VoxelSize, tuple(voxel_size)) if voxel_size else None
+
+
+def facts_in_worker(path: str, is_mask: bool) -> Iterator[tuple[list[str], VoxelSize | None]]:
+    """Yield the notes on a TIFF file and its voxel size."""
     import tifffile
 
-    with translate_read_errors(path), tifffile.TiffFile(path, _multifile=False) as file:
-        return photometric_notes(path, file.pages.first)
-
-
-def _voxel_size(path: Path) -> VoxelSize | None:
-    """Return the voxel size that the file of a slice states."""
-    if not _is_tiff(path):
-        return None
-    import tifffile
-
-    with translate_read_errors(path), tifffile.TiffFile(path, _multifile=False) as file:
-        return voxel_size_of_tiff(file)
+    with translate_read_errors(Path(path)), tifffile.TiffFile(path, _multifile=False) as file:
+        yield [] if is_mask else photometric_notes(Path(path), file.pages.first), voxel_size_of_tiff(file)
 
 
 def stack_digest(path: Path) -> str:

@@ -14,14 +14,16 @@ import numpy as np
 
 from nephros.data.images.tiff_directories import walk_file
 from nephros.errors import FileError, InvalidArgument, NephrosError, require_extra
-from nephros.microscopy.ome import DeclaredImage, read_ome
+from nephros.microscopy.ome import DeclaredImage, OmeMetadata, read_ome
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
 
 _TRUNCATION_MESSAGES = ("page offset", "page list", "failed to reshape", "corrupted file")
 """Parts of tifffile's log messages about missing pages, for which it raises nothing."""
-_MAX_PAGES = 1_000_000
+MAX_PAGES = 1_000_000
+_MAX_CLAIMED_PLANES, _MAX_CLAIMED_PLANES_PER_PAGE, _MAX_CLAIMED_PIXELS = 10_000, 64, 1 << 32
+"""Planes that OME metadata may claim, in all and per page, and pixels of a plane: tifffile does something for each plane."""
 _MAX_NAMED = 5
 """Images, or messages of tifffile, that one note names."""
 
@@ -78,7 +80,9 @@ def open_series(path: Path, image: int | None) -> Iterator[OpenSeries]:
         if ome is not None:
             declared = ome.images
             index = _choose(path, declared, image)
-            if omexml := ome.text_for(index, path):
+            omexml = ome.text_for(index, path)
+            _check_claims(path, ome, index, len(file.pages))
+            if omexml:
                 file = files.enter_context(tifffile.TiffFile(path, omexml=omexml, _multifile=False))
             series = list(file.series)
             if series[0].kind != "ome" and ome.locates_pixels:
@@ -111,8 +115,25 @@ def open_series(path: Path, image: int | None) -> Iterator[OpenSeries]:
 
 def _check_directories(path: Path) -> None:
     """Raise FileError for a file whose directories claim more than it holds, or form a circle, which tifffile never leaves."""
-    if walk_file(path, _MAX_PAGES).is_circular:
+    if walk_file(path, MAX_PAGES).is_circular:
         raise FileError(path, f"{path} is damaged: a page leads back to an earlier one; copy it again from its source.")
+
+
+def _check_claims(path: Path, ome: OmeMetadata, index: int, n_pages: int) -> None:
+    """Raise FileError where the metadata of an image claim far more than its file can hold."""
+    n_planes, (height, width) = ome.n_claimed_planes(index, n_pages), ome.images[index].shape[-2:]
+    if n_planes > max(_MAX_CLAIMED_PLANES, _MAX_CLAIMED_PLANES_PER_PAGE * n_pages):
+        raise FileError(
+            path,
+            f"{path} lacks planes: its OME metadata claim {n_planes:,}, and it has {n_pages:,} pages; it is damaged, or one file "
+            "of several. Save the stack as one file.",
+        )
+    if ome.has_negative_places(index):
+        raise FileError(path, f"{path} has OME metadata that place planes at negative numbers; save the stack again.")
+    if height * width > _MAX_CLAIMED_PIXELS:
+        raise FileError(
+            path, f"{path} has OME metadata that claim planes of {width:,} x {height:,} pixels; save it again."
+        )
 
 
 _SLIDE_FORMATS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from nephros.isolation.pool import TimeBudget, TimeLimitExceeded, WorkerCrashed,
 
 DECODE_TIMEOUT_S = 120.0
 """Seconds for which one file may be decoded."""
+MAX_WORKERS = 8
+"""Files that may be open at once: a stack, its mask, and images."""
 _BATCH_BYTES = 1 << 18
 WORKER_MODULES = (__name__,)
 """Modules that a worker imports before its first image."""
@@ -25,8 +27,8 @@ WORKER_MODULES = (__name__,)
 
 @functools.cache
 def default_pool() -> WorkerPool:
-    """Return this process's worker, which starts when the first image needs it."""
-    return WorkerPool(1, modules=WORKER_MODULES)
+    """Return this process's workers, of which each starts when a file needs it and no other is free."""
+    return WorkerPool(MAX_WORKERS, modules=WORKER_MODULES)
 
 
 def check_decode_timeout(seconds: float) -> float:
@@ -77,27 +79,47 @@ class ImageDecoder:
 
     def _run(self, function: str, name: object, data: bytes) -> Generator[DecodedImage, None, None]:
         budget = self._budget or TimeBudget(self._timeout_s)
-        try:
-            if budget.left <= 0:
-                raise TimeLimitExceeded
-            with contextlib.closing(
-                default_pool().run(decode_in_worker, function, str(name), data, budget=budget)
-            ) as items:
-                for pages, layout, notes in items:
-                    for pixels in pages:
-                        yield DecodedImage(pixels, layout, tuple(notes))
-        except TimeLimitExceeded:
-            subject = (
-                f"{name} takes" if self._budget is None else f"{name} was not decoded: it and the files before it take"
-            )
-            seconds = f"{budget.seconds:g} second{'s' * (budget.seconds != 1)}"
-            raise FileError(str(name), f"{subject} more than {seconds} to decode; {self._advice}.") from None
-        except WorkerCrashed:
-            raise FileError(
-                str(name), f"{name} makes its decoder crash, or take too much memory; save it again, as PNG or TIFF."
-            ) from None
-        except MemoryError:
-            raise FileError(str(name), f"{name} takes too much memory to decode; crop the cells out first.") from None
+        subject = (
+            f"{name} takes" if self._budget is None else f"{name} was not decoded: it and the files before it take"
+        )
+        seconds = f"{budget.seconds:g} second{'s' * (budget.seconds != 1)}"
+        too_slow = f"{subject} more than {seconds} to decode; {self._advice}."
+        with contextlib.closing(
+            read_in_worker(name, decode_in_worker, function, str(name), data, budget=budget, too_slow=too_slow)
+        ) as items:
+            for pages, layout, notes in items:
+                for pixels in pages:
+                    yield DecodedImage(pixels, layout, tuple(notes))
+
+
+def read_in_worker(
+    name: object, function: Callable[..., Iterable[Any]], *args: Any, budget: TimeBudget, too_slow: str
+) -> Generator[Any, None, None]:
+    """Call a function that reads a file from outside in a worker of this process, and yield what it yields.
+
+    Args:
+        name: names the file in an error.
+        function: defined at the top level of a module of this package.
+        args: its arguments.
+        budget: the time that it may take.
+        too_slow: the message of the error for a file that takes longer.
+
+    Raises:
+        FileError: reading takes too long or too much memory, or crashes a decoder; or as the function raised it.
+    """
+    try:
+        if budget.left <= 0:
+            raise TimeLimitExceeded
+        with contextlib.closing(default_pool().run(function, *args, budget=budget)) as items:
+            yield from items
+    except TimeLimitExceeded:
+        raise FileError(str(name), too_slow) from None
+    except WorkerCrashed:
+        raise FileError(
+            str(name), f"{name} makes its decoder crash, or take too much memory; save it again, as PNG or TIFF."
+        ) from None
+    except MemoryError:
+        raise FileError(str(name), f"{name} takes too much memory to decode; crop the cells out first.") from None
 
 
 def decode_in_worker(function: str, name: str, data: bytes) -> Iterator[tuple[NDArray[Any], str, tuple[str, ...]]]:

@@ -30,7 +30,7 @@ _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _TEM, _SOI, _EOI, _SOS, _APP1 = 0x01, 0xD8, 0xD9, 0xDA, 0xE1
 """Bytes that follow 255 in markers, by the names of the standard, T.81."""
 _MAX_CHEAP_PAGES, _MAX_CHEAP_TAGS, _MAX_CHEAP_TAG_BYTES, _MAX_CHEAP_SAMPLES = 500, 10_000, 1 << 20, 5
-_CHEAP_COMPRESSIONS = frozenset({1, 5, 8, 32773, 32946})
+CHEAP_COMPRESSIONS = frozenset({1, 5, 8, 32773, 32946})
 """None, LZW, Deflate and PackBits: their decoders stop at the last pixel."""
 
 
@@ -177,5 +177,5 @@ def _is_cheap_tiff(data: bytes, max_pixels: int) -> bool:
         and claims.n_pixels <= max_pixels
         and claims.tag_bytes <= _MAX_CHEAP_TAG_BYTES
         and claims.max_samples <= _MAX_CHEAP_SAMPLES
-        and claims.compressions <= _CHEAP_COMPRESSIONS
+        and claims.compressions <= CHEAP_COMPRESSIONS
     )

@@ -42,6 +42,10 @@ class TiffDirectories:
     """Bytes of all values outside of the directories."""
     max_samples: int
     """Samples per pixel of the page with the most."""
+    max_page_values: int
+    """Pixels times samples per pixel of the page with the most."""
+    tag_numbers: frozenset[int]
+    """Numbers of all pages' tags."""
     compressions: frozenset[int]
     """Codes of the pages' compressions, where they have one; -1 where it is no number."""
     is_whole: bool
@@ -136,7 +140,8 @@ def walk_directories(
     offsets: list[int] = []
     visited: set[int] = set()
     compressions: set[int] = set()
-    n_pixels = tag_bytes = n_tags = max_samples = 0
+    tag_numbers: set[int] = set()
+    n_pixels = tag_bytes = n_tags = max_samples = max_page_values = 0
     is_whole, offset = True, 0
     max_tag_bytes = max(_MIN_TAG_BYTES, 2 * len(data))
     max_tags = max(_MIN_TAGS, len(data) // 8) if max_tags is None else max_tags
@@ -153,6 +158,7 @@ def walk_directories(
             tags, offset = tiff.read_directory(data, offset) if n_tags <= max_tags else ([], offset)
             sizes = dict.fromkeys(_SIZES, 0)
             for tag in tags:
+                tag_numbers.add(tag.number)
                 size = tiff.n_bytes(tag)
                 if size > len(tag.field):
                     tag_bytes += min(size, len(data))
@@ -160,8 +166,10 @@ def walk_directories(
                     sizes[tag.number] = max(sizes[tag.number], tiff.first_integer(tag, default=_UNKNOWN_SIZE))
                 elif tag.number == _COMPRESSION:
                     compressions.add(tiff.first_integer(tag, default=-1))
-            n_pixels += max(sizes[_WIDTH] * sizes[_LENGTH], sizes[_TILE_WIDTH] * sizes[_TILE_LENGTH])
+            page_pixels = max(sizes[_WIDTH] * sizes[_LENGTH], sizes[_TILE_WIDTH] * sizes[_TILE_LENGTH])
+            n_pixels += page_pixels
             max_samples = max(max_samples, sizes[_SAMPLES])
+            max_page_values = max(max_page_values, page_pixels * max(1, sizes[_SAMPLES]))
             if tag_bytes > max_tag_bytes or n_tags > max_tags:
                 raise FileError(
                     str(name),
@@ -171,7 +179,10 @@ def walk_directories(
     except struct.error:  # the page before is the last one that can be read
         is_whole = False
     is_circular = is_whole and offset in visited
-    return TiffDirectories(offsets, n_pixels, tag_bytes, max_samples, frozenset(compressions), is_whole, is_circular)
+    return TiffDirectories(
+        offsets, n_pixels, tag_bytes, max_samples, max_page_values, frozenset(tag_numbers), frozenset(compressions), is_whole,
+        is_circular,
+    )  # fmt: skip
 
 
 def walk_file(path: Path, max_pages: int, *, first_pages: int | None = None) -> TiffDirectories:

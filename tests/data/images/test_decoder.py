@@ -162,4 +162,4 @@ def test_a_folder_for_training_has_one_sentence_for_what_takes_too_long(
 
 def test_the_usual_pool_starts_with_the_first_unusual_image() -> None:
     assert default_pool() is default_pool()
-    assert default_pool().size == 1
+    assert default_pool().size > 3  # a stack, its mask and images may be open at once

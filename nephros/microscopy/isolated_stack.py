@@ -1,0 +1,109 @@
+"""TIFF files of slices, opened and decoded in a process that can be killed unless they are certain to be harmless."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nephros.data.images.decoder import DECODE_TIMEOUT_S, read_in_worker
+from nephros.data.images.decoding_cost import CHEAP_COMPRESSIONS
+from nephros.data.images.tiff_directories import walk_file
+from nephros.errors import FileError
+from nephros.isolation.pool import TimeBudget
+from nephros.microscopy.stack import Slice, Stack, StackOptions
+from nephros.microscopy.tiff_series import MAX_PAGES, translate_read_errors
+from nephros.microscopy.tiff_stack import open_tiff_stack
+
+_PLAIN_TAGS = frozenset({
+    *range(254, 260), 262, 263, 266, 269, 270, 271, 272, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284, 285, 286, 287, 296,
+    297, 305, 306, 315, 316, 317, 320, 322, 323, 324, 325, 338, 339, 340, 341, 33432, 50838, 50839,
+})  # fmt: skip
+"""Tags of TIFF 6.0, and ImageJ's: those of other programs have parsers of their own."""
+_MAX_PLAIN_VALUES, _MAX_PLAIN_SAMPLES, _MAX_PLAIN_TAG_BYTES = 1 << 28, 5, 64 << 20
+"""Values of a page, its samples per pixel, and bytes of tags outside of the directories."""
+
+
+def is_plain_tiff(path: Path) -> bool:
+    """Return whether a TIFF file is certain to be opened and decoded in a time and memory that its size bounds.
+
+    Raises:
+        FileError: it has more pages, or its directories claim more, than such a file can hold.
+    """
+    claims = walk_file(path, MAX_PAGES)
+    return (
+        claims.is_whole
+        and not claims.is_circular
+        and claims.compressions <= CHEAP_COMPRESSIONS
+        and claims.tag_numbers <= _PLAIN_TAGS
+        and claims.max_page_values <= _MAX_PLAIN_VALUES
+        and claims.max_samples <= _MAX_PLAIN_SAMPLES
+        and claims.tag_bytes <= _MAX_PLAIN_TAG_BYTES
+    )
+
+
+def run_isolated(
+    path: Path, function: Callable[..., Iterable[Any]], *args: Any, timeout_s: float | None = None
+) -> Generator[Any, None, None]:
+    """Call a function in a process that can be killed, and yield what it yields.
+
+    Args:
+        path: the file that it reads.
+        function: defined at the top level of a module of this package.
+        args: its arguments.
+        timeout_s: seconds for each item; None takes `DECODE_TIMEOUT_S`.
+
+    Raises:
+        FileError: an item takes too long or too much memory, or crashes a decoder; or as the function raised it.
+    """
+    budget = TimeBudget(DECODE_TIMEOUT_S if timeout_s is None else timeout_s)
+    too_slow = f"{path} takes more than {budget.seconds:g} seconds per slice to decode; save it again, uncompressed."
+    try:
+        with (
+            translate_read_errors(path),
+            contextlib.closing(
+                read_in_worker(path, function, *args, budget=budget, too_slow=too_slow),
+            ) as items,
+        ):
+            for item in items:
+                budget.left = budget.seconds
+                yield item
+    except FileError as error:
+        error.path = path  # which comes back as text
+        raise
+
+
+def open_isolated_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
+    """Open a TIFF file as a stack; arguments and errors are those of `nephros.microscopy.reader.open_stack`."""
+    if is_plain_tiff(path):
+        return open_tiff_stack(path, options, is_mask)
+    choice = (str(path), options.channel, options.image, options.axes, is_mask)
+    (facts,) = run_isolated(path, describe_in_worker, *choice)
+    shape, dtype, channel, n_channels, voxel_size, image, notes = facts
+
+    def slices() -> Iterator[Slice]:
+        yield from run_isolated(path, slices_in_worker, *choice)
+
+    return Stack(
+        path, tuple(shape), np.dtype(dtype), channel, n_channels, voxel_size and tuple(voxel_size), slices, image, tuple(notes)
+    )  # fmt: skip
+
+
+def describe_in_worker(
+    path: str, channel: int | None, image: int | None, axes: str | None, is_mask: bool
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the fields of a stack as values that can be sent."""
+    stack = open_tiff_stack(Path(path), StackOptions(channel, image, axes=axes), is_mask)
+    yield (
+        stack.shape, stack.dtype.str, stack.channel, stack.n_channels, stack.voxel_size, stack.image, stack.notes
+    )  # fmt: skip
+
+
+def slices_in_worker(
+    path: str, channel: int | None, image: int | None, axes: str | None, is_mask: bool
+) -> Iterator[Slice]:
+    """Yield the slices of a stack."""
+    yield from open_tiff_stack(Path(path), StackOptions(channel, image, axes=axes), is_mask).slices()
