@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nephros.data.images.decoder import DECODE_TIMEOUT_S, read_in_worker
+from nephros.data.images.decoder import DECODE_TIMEOUT_S, read_isolated
 from nephros.data.images.decoding_cost import CHEAP_COMPRESSIONS
 from nephros.data.images.tiff_directories import walk_file
 from nephros.errors import FileError
@@ -65,7 +65,7 @@ def run_isolated(
         with (
             translate_read_errors(path),
             contextlib.closing(
-                read_in_worker(path, function, *args, budget=budget, too_slow=too_slow),
+                read_isolated(path, function, *args, budget=budget, too_slow=too_slow),
             ) as items,
         ):
             for item in items:

@@ -162,15 +162,15 @@ def test_what_takes_too_long_is_an_error_of_its_file(tmp_path: Path, monkeypatch
 
 def test_each_slice_has_a_limit_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     budgets: list[Any] = []
-    read_in_worker = isolated_stack_module.read_in_worker
+    read_isolated = decoder_module.read_isolated
 
     def spend(*args: Any, budget: Any, **options: Any) -> Iterator[Any]:
         budgets.append(budget)
-        for item in read_in_worker(*args, budget=budget, **options):
+        for item in read_isolated(*args, budget=budget, **options):
             budget.left = 0.6 * budget.seconds if budget.left > 0.9 * budget.seconds else -1.0
             yield item
 
-    monkeypatch.setattr(isolated_stack_module, "read_in_worker", spend)
+    monkeypatch.setattr(isolated_stack_module, "read_isolated", spend)
     list(open_stack(write(tmp_path / "a.tif", compression="zstd")).slices())
     assert [budget.left > 0 for budget in budgets] == [True, True]
 

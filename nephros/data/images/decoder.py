@@ -85,14 +85,14 @@ class ImageDecoder:
         seconds = f"{budget.seconds:g} second{'s' * (budget.seconds != 1)}"
         too_slow = f"{subject} more than {seconds} to decode; {self._advice}."
         with contextlib.closing(
-            read_in_worker(name, decode_in_worker, function, str(name), data, budget=budget, too_slow=too_slow)
+            read_isolated(name, decode_in_worker, function, str(name), data, budget=budget, too_slow=too_slow)
         ) as items:
             for pages, layout, notes in items:
                 for pixels in pages:
                     yield DecodedImage(pixels, layout, tuple(notes))
 
 
-def read_in_worker(
+def read_isolated(
     name: object, function: Callable[..., Iterable[Any]], *args: Any, budget: TimeBudget, too_slow: str
 ) -> Generator[Any, None, None]:
     """Call a function that reads a file from outside in a worker of this process, and yield what it yields.
