@@ -30,6 +30,7 @@ Train, tune, evaluate, explain and serve classifiers of kidney-cell images.
   report RUN                 write a run's report again
   compare RUN...             compare runs with one another and with published results
   reproduce PLAN             train the runs behind this project's tables: baselines, labels or nephros
+  models                     list the models that come with nephros, with their accuracy and cost
   recipes [NAME]             list the recipes, or print one as a YAML file to edit
   data info NAME|PATH        describe a data set
   data get NAME              download a MedMNIST data set
@@ -57,6 +58,7 @@ COMMANDS = (
     "report",
     "compare",
     "reproduce",
+    "models",
     "recipes",
     "data",
 )

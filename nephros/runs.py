@@ -45,7 +45,7 @@ class InitRecord(TypedDict):
     """The weights that a run started from."""
 
     source: str
-    """``bundled``, or the absolute path of a run folder or file."""
+    """Name of the bundled model, or the absolute path of a run folder or file."""
     recipe: str
     """Recipe that trained them; empty where the file doesn't name one."""
     sha256: str
@@ -78,8 +78,8 @@ class FinetuningRecord(TypedDict):
 
 
 def describe_init(record: InitRecord) -> str:
-    """Return such as ``bundled (nephros-distilled, weights 0123456789abcdef), with a new last layer for other classes``."""
-    recipe = f"{record['recipe']}, " if record["recipe"] else ""
+    """Return such as ``nephros-distilled (weights 0123456789abcdef), with a new last layer for other classes``."""
+    recipe = f"{record['recipe']}, " if record["recipe"] not in ("", record["source"]) else ""
     layers = {"new": ", with a new last layer for other classes", "fitted": ", with a last layer fitted to the labels"}
     layer = layers.get(record["head"], "")
     return f"{record['source']} ({recipe}weights {record['sha256'][:16]}){layer}"

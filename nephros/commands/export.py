@@ -30,7 +30,7 @@ def export(argv: list[str]) -> int:
         int,
     )
     parser.flag("force", "export also a run that is no better on validation than always predicting the largest class")
-    parser.flag("update-bundled-model", "for developers: make this run the bundled model")
+    parser.flag("update-bundled-model", "for developers: make this run the bundled model of its recipe's name")
     args = parser.parse_argv(argv)
     from nephros.exporters import export as export_module
 

@@ -33,8 +33,9 @@ def finetune(argv: list[str]) -> int:
     parser.add_argument("data", help=DATA_HELP)
     parser.option(
         "init",
-        "weights to start from: bundled, a run folder, or a .safetensors file (default: bundled)",
-        metavar="bundled|RUN|FILE",
+        "weights to start from: a name that `nephros models` lists, a run folder, or a .safetensors file (default: "
+        "nephros-distilled)",
+        metavar="NAME|RUN|FILE",
     )
     parser.option(
         "methods",

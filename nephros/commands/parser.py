@@ -33,7 +33,10 @@ GROUPS_HELP = (
     "groups, else subfolders (default: auto)"
 )
 DEVICE_HELP = "auto, cpu or cuda (default: auto)"
-MODEL_HELP = "a run folder, or a file that `nephros export` wrote (default: the bundled model)"
+MODEL_HELP = (
+    "a name that `nephros models` lists, a run folder, or a file that `nephros export` wrote (default: "
+    "nephros-distilled)"
+)
 MOVED_DATA_HELP = "where the run's data is now (default: where the run found it, or the same file near the run folder)"
 RUN_HELP = "a run folder, written by `nephros train`"
 

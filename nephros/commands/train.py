@@ -38,15 +38,14 @@ def _build_parser() -> tuple[CommandParser, set[str]]:
     parser.option(
         "teachers",
         "models of the same data, whose mean probabilities are learned too, with the weight --distillation_weight: finished "
-        "runs, exported .safetensors files, or bundled (the model that comes with nephros)",
-        metavar="bundled|RUN|FILE,...",
+        "runs, exported .safetensors files, or names that `nephros models` lists",
+        metavar="NAME|RUN|FILE,...",
     )
     parser.option(
         "init",
-        "start from these weights instead of random ones: bundled (the model that comes with nephros; its network is that of the "
-        "recipe nephros), a run folder, or a .safetensors file. The network must be the same; for other classes the last layer "
-        "begins anew. Small data gains most",
-        metavar="bundled|RUN|FILE",
+        "start from these weights instead of random ones: a name that `nephros models` lists, a run folder, or a .safetensors "
+        "file. The network must be the same; for other classes the last layer begins anew. Small data gains most",
+        metavar="NAME|RUN|FILE",
     )
     parser.option(
         "freeze",

@@ -89,7 +89,10 @@ def export(
 
 
 def update_bundled_model(run: str | Path, *, tta_views: int | None = None) -> Path:
-    """Make a finished run the bundled model and return the folder of its files; raises NephrosError as `export` does."""
+    """Make a finished run the bundled model of its recipe's name, and return the folder of its files.
+
+    Raises NephrosError as `export` does.
+    """
     folder = RunFolder.open(run)
     bundle = _build_bundle(folder, "onnx", tta_views)
     onnx_model, card = _export_onnx(bundle, False)
@@ -97,12 +100,13 @@ def update_bundled_model(run: str | Path, *, tta_views: int | None = None) -> Pa
     for line in summarize_card(card):
         logger.info(line)
     return bundled.write_bundled_files(
+        folder.info().recipe,
         {
             "model.onnx": onnx_model,
             "model.safetensors": weights,
             "card.json": card_to_json(card).encode(),
             "card.md": card_to_markdown(card).encode(),
-        }
+        },
     )
 
 

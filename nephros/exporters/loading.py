@@ -1,4 +1,4 @@
-"""Open any model that can predict: the bundled one, an exported file, or a run folder (torch only where it is needed)."""
+"""Open any model that can predict: a bundled one, an exported file, or a run folder (torch only where it is needed)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nephros.errors import FileError, IncompleteError, NephrosError, UnknownName
-from nephros.inference.model_names import BUNDLED, pretrained_names
+from nephros.inference.bundled import bundled_file
+from nephros.inference.model_names import BUNDLED, bundled_model_name, pretrained_names
 from nephros.inference.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -18,18 +19,18 @@ logger = logging.getLogger(__name__)
 
 
 def load_classifier(model: str | Path | None = None) -> Predictor:
-    """Return a classifier of cells: of a name, an exported file, a run folder or, without `model`, the bundled one.
+    """Return a classifier of cells: of a name, an exported file, a run folder or, without `model`, the default.
 
     Args:
         model: a name of `nephros.list_models(pretrained=True)`, an .onnx or .safetensors file that `nephros.export` wrote, a run
-            folder, or None. The bundled model and .onnx files need no torch.
+            folder, or None. Bundled models and .onnx files need no torch.
 
     A run folder without an exported model is packaged in memory from its data, which takes about a minute each time;
     `nephros.export` stores the result. Without its data, and for classical baselines, no cell is flagged as out of
     distribution. Nothing is written. Raises a NephrosError if the model can't be opened.
     """
-    if model is None or str(model) in (BUNDLED, *pretrained_names()):
-        return Predictor.from_onnx()
+    if bundled := bundled_model_name(BUNDLED if model is None else str(model)):
+        return Predictor.from_onnx(bundled_file("model.onnx", bundled))
     path = Path(model).expanduser()
     if path.is_dir():
         return _load_from_run(path)

@@ -10,7 +10,7 @@ from nephros.errors import FileError, IncompatibleError, UnknownName
 from nephros.exporters.safetensors_io import SAFETENSORS_FORMAT, load_safetensors
 from nephros.files import file_digest
 from nephros.inference.bundled import bundled_file
-from nephros.inference.model_names import BUNDLED, pretrained_names
+from nephros.inference.model_names import BUNDLED, bundled_model_name, pretrained_names
 from nephros.models import build_network
 from nephros.models.classical import CLASSICAL_MODELS
 from nephros.models.classifier import Classifier, PretrainedModel
@@ -31,10 +31,10 @@ def open_pretrained(source: str | Path, *, parameter: str = "init") -> Pretraine
     Messages name the parameter `parameter`.
     """
     path = Path(source).expanduser()
-    names = (BUNDLED, *pretrained_names())
-    if str(source) in names:
-        return _from_export(bundled_file("model.safetensors"), BUNDLED)
+    if bundled := bundled_model_name(str(source)):
+        return _from_export(bundled_file("model.safetensors", bundled), bundled)
     if not path.exists() and not path.suffix and path.name == str(source):
+        names = (BUNDLED, *pretrained_names())
         hint = f"Choose {', '.join(names)}, a run folder, or a .safetensors file."
         raise UnknownName(parameter, str(source), names, kind="model or file", hint=hint)
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""Models that another is distilled from: finished runs, exported files, or the bundled model."""
+"""Models that another is distilled from: finished runs, exported files, or bundled models."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from nephros.exporters.pretrained import open_pretrained
 from nephros.exporters.safetensors_io import SAFETENSORS_FORMAT, load_safetensors
 from nephros.files import file_digest
 from nephros.inference.bundled import bundled_file
-from nephros.inference.model_names import BUNDLED
+from nephros.inference.model_names import bundled_model_name
 from nephros.models.serialization import file_format
 from nephros.runs import RunFolder
 from nephros.training.distillation import Teacher
 
 
 def open_teacher(source: str | Path) -> Teacher:
-    """Open a teacher: ``bundled`` or its recipe's name, the folder of a complete run, or an exported .safetensors file.
+    """Open a teacher: a bundled model's name or ``bundled``, the folder of a complete run, or an exported .safetensors file.
 
     Raises UnknownName for a name that is neither a model nor a path, FileError for a file that can't be read or names no data,
     IncompleteError for a run that is not finished, and InvalidArgument for one that diverged.
@@ -25,7 +25,8 @@ def open_teacher(source: str | Path) -> Teacher:
     if Path(source).expanduser().is_dir():
         return _from_run(RunFolder.open(source))
     pretrained = open_pretrained(source, parameter="teachers")
-    path = bundled_file("model.safetensors") if pretrained.source == BUNDLED else Path(pretrained.source)
+    bundled = bundled_model_name(pretrained.source)
+    path = bundled_file("model.safetensors", bundled) if bundled else Path(pretrained.source)
     if file_format(path) != SAFETENSORS_FORMAT:
         raise FileError(
             path,

@@ -1,4 +1,4 @@
-"""The bundled model: an exported run that comes with nephros, at most 10 MB in all."""
+"""The bundled models: exported runs that come with nephros, by name, at most 10 MB in all."""
 
 from __future__ import annotations
 
@@ -7,33 +7,48 @@ from pathlib import Path
 from nephros.errors import FileError, IncompatibleError
 from nephros.files import atomic_write
 
-BUNDLED_MODEL_DIR = Path(__file__).parent / "bundled_model"
+BUNDLED_MODELS_DIR = Path(__file__).parent / "bundled_models"
+"""Folder with a folder of four files for each model."""
+DEFAULT_MODEL = "nephros-distilled"
+"""The model that predicts where no other is named."""
 MAX_BUNDLED_BYTES = 10_000_000
-"""Size of all files together."""
+"""Size of the files of all models together."""
 
 
-def bundled_file(name: str) -> Path:
-    """Return the path of ``model.onnx``, ``model.safetensors``, ``card.json`` or ``card.md``; FileError if it is missing."""
-    file = BUNDLED_MODEL_DIR / name
+def bundled_names() -> tuple[str, ...]:
+    """Return the names of the bundled models, the default one first."""
+    names = {file.parent.name for file in BUNDLED_MODELS_DIR.glob("*/card.json")}
+    return tuple(sorted(names, key=lambda name: (name != DEFAULT_MODEL, name)))
+
+
+def bundled_file(file_name: str, model: str = DEFAULT_MODEL) -> Path:
+    """Return the path of a model's ``model.onnx``, ``model.safetensors``, ``card.json`` or ``card.md``.
+
+    Raises FileError if it is missing.
+    """
+    file = BUNDLED_MODELS_DIR / model / file_name
     if not file.is_file():
         raise FileError(
-            file, f"This copy of nephros comes without its bundled model ({file} is missing): name a `model`."
+            file, f"This copy of nephros comes without its bundled model {model} ({file} is missing): name a `model`."
         )
     return file
 
 
-def write_bundled_files(files: dict[str, bytes]) -> Path:
-    """Replace the files of the bundled model, content by name, and return their folder.
+def write_bundled_files(model: str, files: dict[str, bytes]) -> Path:
+    """Replace the files of one bundled model, content by name, and return their folder.
 
-    Raises IncompatibleError, before anything is written, if they are larger than 10 MB together.
+    Raises IncompatibleError, before anything is written, if all bundled models would be larger than 10 MB together.
     """
-    total = sum(map(len, files.values()))
+    folder = BUNDLED_MODELS_DIR / model
+    others = (file for file in BUNDLED_MODELS_DIR.glob("*/*") if file.parent != folder)
+    total = sum(map(len, files.values())) + sum(file.stat().st_size for file in others)
     if total > MAX_BUNDLED_BYTES:
         raise IncompatibleError(
-            f"The model's files take {total / 1e6:.1f} MB, but the bundled model may take at most "
+            f"With this model the bundled models take {total / 1e6:.1f} MB, and they may take at most "
             f"{MAX_BUNDLED_BYTES / 1e6:.0f} MB: choose a smaller model."
         )
+    folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        with atomic_write(BUNDLED_MODEL_DIR / name) as file:
+        with atomic_write(folder / name) as file:
             file.write(content)
-    return BUNDLED_MODEL_DIR
+    return folder

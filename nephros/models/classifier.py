@@ -113,7 +113,7 @@ class PretrainedModel:
     """Channels, size and classes that the network was built for."""
     class_names: tuple[str, ...]
     source: str
-    """``bundled``, or the absolute path of the run folder or file."""
+    """Name of the bundled model, or the absolute path of the run folder or file."""
     recipe: str
     """Name of the recipe that trained it; empty for a bare weights file."""
     sha256: str

@@ -73,9 +73,9 @@ def train(
         device: auto, cpu or cuda.
         size, subset, resplit, data_seed, white_level, channel, groups: passed to `nephros.load_dataset`, for data given by name
             or path.
-        teachers: finished runs, exported .safetensors files or ``bundled``, trained on the same data; for a recipe with a
+        teachers: finished runs, exported .safetensors files or bundled models, trained on the same data; for a recipe with a
             `distillation_weight`.
-        init: weights to start from, of the recipe's network: ``bundled`` (the bundled model) or its recipe's name, a run folder,
+        init: weights to start from, of the recipe's network: a bundled model's name or ``bundled`` (the default), a run folder,
             or a .safetensors file. They bring their normalization of the inputs; the last layer begins anew for other classes.
         freeze: stages of the network that keep the weights of `init`, such as ``("stem", "stage1")``; the others are trained.
         test: also score the test split, once, at the end.

@@ -209,26 +209,34 @@ def test_a_model_that_differs_from_torch_is_not_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_bundled_model_that_is_too_large_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundled, "BUNDLED_MODEL_DIR", tmp_path)
+def test_bundled_models_that_are_too_large_together_are_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundled, "BUNDLED_MODELS_DIR", tmp_path)
     with pytest.raises(IncompatibleError, match="10 MB"):
-        bundled.write_bundled_files({"model.onnx": bytes(10_000_001)})
+        bundled.write_bundled_files("large", {"model.onnx": bytes(10_000_001)})
     assert not list(tmp_path.iterdir())
     with pytest.raises(FileError):
-        bundled.bundled_file("model.onnx")
-    assert bundled.write_bundled_files({"model.onnx": b"small"}) == tmp_path
-    assert bundled.bundled_file("model.onnx").read_bytes() == b"small"
+        bundled.bundled_file("model.onnx", "large")
+    assert bundled.write_bundled_files("half", {"model.onnx": bytes(6_000_000)}) == tmp_path / "half"
+    with pytest.raises(IncompatibleError, match="10 MB"):
+        bundled.write_bundled_files("other", {"model.onnx": bytes(6_000_000)})
+    bundled.write_bundled_files("half", {"model.onnx": b"small"})
+    assert bundled.bundled_file("model.onnx", "half").read_bytes() == b"small"
 
 
 @pytest.mark.slow
-def test_a_run_becomes_the_bundled_model(
+def test_a_run_becomes_the_bundled_model_of_its_recipe(
     run_folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundled, "BUNDLED_MODEL_DIR", tmp_path)
-    update_bundled_model(run_folder.root)
-    assert {file.name for file in tmp_path.iterdir()} == {"model.onnx", "model.safetensors", "card.json", "card.md"}
-    assert Predictor.from_onnx().card == json.loads((tmp_path / "card.json").read_text())
-    assert load_classifier(tmp_path / "model.safetensors").card == Predictor.from_onnx().card
+    monkeypatch.setattr(bundled, "BUNDLED_MODELS_DIR", tmp_path)
+    folder = tmp_path / run_folder.info().recipe
+    assert update_bundled_model(run_folder.root) == folder
+    assert bundled.bundled_names() == (folder.name,)
+    assert {file.name for file in folder.iterdir()} == {"model.onnx", "model.safetensors", "card.json", "card.md"}
+    predictor = Predictor.from_onnx(folder / "model.onnx")
+    assert predictor.card == json.loads((folder / "card.json").read_text())
+    assert load_classifier(folder / "model.safetensors").card == predictor.card
 
 
 @pytest.mark.parametrize(

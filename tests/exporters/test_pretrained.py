@@ -43,7 +43,7 @@ def test_the_bundled_weights_give_the_bundled_predictions() -> None:
     calibrated /= calibrated.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(predictor.predict_batch(images).probabilities, calibrated, atol=2e-4)
     assert pretrained.class_names == tuple(card["class_names"])
-    assert (pretrained.source, pretrained.recipe, pretrained.is_folded) == ("bundled", card["recipe"], True)
+    assert (pretrained.source, pretrained.recipe, pretrained.is_folded) == (card["recipe"], card["recipe"], True)
     assert open_pretrained(card["recipe"]).sha256 == pretrained.sha256
 
 

@@ -38,9 +38,9 @@ def test_a_run_and_its_export_teach_the_same(run_folder: RunFolder, tmp_path: Pa
 
 def test_the_bundled_model_teaches_what_it_predicts_on_its_own_data_only() -> None:
     teacher = open_teacher("bundled")
-    assert (teacher.record["run"], teacher.tta_views) == ("bundled", 5)
+    assert (teacher.record["run"], teacher.tta_views) == ("nephros-distilled", 5)
     other = squares_dataset(n=16, classes=8)
-    with pytest.raises(IncompatibleError, match="bundled"):
+    with pytest.raises(IncompatibleError, match="nephros-distilled"):
         check_teachers(RECIPES["nephros-distilled"], [teacher], other)
 
 

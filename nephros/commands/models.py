@@ -1,0 +1,31 @@
+"""nephros models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nephros.commands.messages import print_path
+from nephros.commands.parser import CommandParser
+
+
+def models(argv: list[str]) -> int:
+    """nephros models"""
+    parser = CommandParser(
+        "models",
+        "List the models that come with nephros. --model takes their names, and so do --init and --teachers of `nephros train`.",
+    )
+    parser.option("out", "also write the table to this CSV file", metavar="FILE")
+    out = parser.parse_argv(argv).get("out")
+    from nephros.console import table_console
+    from nephros.files import write_text
+    from nephros.inference.model_table import HEADERS, NUMERIC, model_rows
+    from nephros.text_tables import csv_table, terminal_table
+
+    rows = model_rows()
+    if out:
+        write_text(Path(out).expanduser(), csv_table(HEADERS, rows))
+    title = "models (accuracy on TissueMNIST; multiply-adds per image, over all views)"
+    table_console().print(terminal_table(title, HEADERS, rows, numeric=NUMERIC))
+    if out:
+        print_path(Path(out).expanduser())
+    return 0

@@ -1,0 +1,43 @@
+"""The bundled models as a table: what each one scores and costs, as its card has it."""
+
+from __future__ import annotations
+
+from nephros.inference.bundled import bundled_file, bundled_names
+from nephros.inference.model_card import ModelCard
+from nephros.inference.model_names import bundled_card
+from nephros.text_tables import format_count, format_number
+
+NUMERIC = (
+    "val accuracy",
+    "test accuracy",
+    "test macro F1",
+    "parameters",
+    "views",
+    "multiply-adds",
+    "MB",
+)
+HEADERS = ("name", *NUMERIC, "distilled from")
+
+
+def model_rows() -> list[list[str]]:
+    """Return a row per bundled model, the default first, in the columns of `HEADERS`.
+
+    The test figures are those of the run with its own number of views, which may differ from the model's. Raises FileError when
+    a card is missing or damaged.
+    """
+    return [_row(name, bundled_card(name)) for name in bundled_names()]
+
+
+def _row(name: str, card: ModelCard) -> list[str]:
+    network, test = card["network"], card["test"]
+    return [
+        name,
+        format_number(card["validation"]["accuracy"]),
+        format_number(test["accuracy"] if test else None),
+        format_number(test["macro_f1"] if test else None),
+        format_count(network["parameters"]),
+        str(network["tta_views"]),
+        format_count(network["multiply_adds_per_view"] * network["tta_views"]),
+        format_number(bundled_file("model.onnx", name).stat().st_size / 1e6, 1),
+        ", ".join(teacher["recipe"] for teacher in card["teachers"]),
+    ]
