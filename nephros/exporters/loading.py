@@ -29,7 +29,8 @@ def load_classifier(model: str | Path | None = None) -> Predictor:
     `nephros.export` stores the result. Without its data, and for classical baselines, no cell is flagged as out of
     distribution. Nothing is written. Raises a NephrosError if the model can't be opened.
     """
-    if bundled := bundled_model_name(BUNDLED if model is None else str(model)):
+    model = BUNDLED if model is None else model
+    if bundled := bundled_model_name(str(model)):
         return Predictor.from_onnx(bundled_file("model.onnx", bundled))
     path = Path(model).expanduser()
     if path.is_dir():
