@@ -170,6 +170,12 @@ def read_npy_header(file: IO[bytes], name: object) -> NpyHeader:
     if (n_bytes := int.from_bytes(length, "little")) > _MAX_NPY_HEADER_BYTES:  # numpy would read all of it first
         raise ValueError(f"a header of {n_bytes:,} bytes")
     header = NpyHeader(*read_header(io.BytesIO(length + file.read(n_bytes))))
+    if header.dtype.hasobject and str(name).endswith("_seg.npy"):
+        raise FileError(
+            str(name),
+            f"{name} holds pickled Python objects, which are never opened, as cellpose's own files do; save its masks as TIFF "
+            "(in cellpose: File, Save masks as PNG/tif; or `cellpose.io.save_masks(..., tif=True)`).",
+        )
     if header.dtype.hasobject:
         raise FileError(
             str(name), f"{name} holds pickled Python objects, which are never opened; save it as numbers or text."

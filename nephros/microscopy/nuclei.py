@@ -22,6 +22,8 @@ from nephros.microscopy.voxel_size import VoxelScaling, VoxelSize
 CELL_IMAGE_SIZE = 28
 """Pixels per side of an image."""
 
+_MAX_DEPTH_RATIO = 3
+"""Slices per row or column beyond which the dimensions of a stack are likely to be in another order."""
 ProgressTracker = Callable[[Iterable[Any], str, int], Iterable[Any]]
 """Takes items, a description of the work and the number of items; yields the same items and may show a progress bar."""
 
@@ -197,6 +199,11 @@ def quality_warnings(stack: Stack, scale: VoxelScaling) -> list[str]:
     elif stack.shape[0] < CROP_SHAPE[0] * scale.step[0]:
         warnings.append(
             f"The stack's {stack.shape[0]} slices are fewer than a crop has; the rest of each crop is black."
+        )
+    if stack.shape[0] > _MAX_DEPTH_RATIO * min(stack.shape[1:]):
+        warnings.append(
+            f"The stack has {stack.shape[0]:,} slices of {stack.shape[2]:,}x{stack.shape[1]:,} pixels; if its dimensions are in "
+            "another order, save it with the slices first."
         )
     if scale.stack_voxel_size is None:
         warnings.append(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,14 +12,16 @@ import numpy as np
 
 from nephros.data.images.color import LOOKUP_TABLE_NOTE, is_lookup_table
 from nephros.data.images.tiff_decoding import PALETTE, WHITE_IS_ZERO, decode_page
+from nephros.data.images.tiff_description import SIGNED_NOTE, imagej_offset
 from nephros.data.images.tiff_pixels import WHITE_IS_ZERO_NOTE, colormap_to_palette
 from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.stack import Slice, Stack, StackOptions, read_raw_planes
 from nephros.microscopy.tiff_series import check_all_planes, open_series
-from nephros.microscopy.tiff_voxel_size import voxel_size_of_tiff
+from nephros.microscopy.tiff_voxel_size import pixel_size_of_tiff, voxel_size_of_tiff
+from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE
 
 if TYPE_CHECKING:
-    from tifffile import TiffPage, TiffPageSeries
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 MANY_CHANNELS = 5
 """Channels from which those of a single slice are likely to be slices."""
@@ -33,23 +37,14 @@ def open_tiff_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
         notes = [*opened.notes, *_axes_notes(path, series, axes, options.axes)]
         notes += [] if is_mask else photometric_notes(path, series.keyframe)
         sizes = {axis: int(size) for axis, size in zip(axes, series.shape, strict=True)}
+        n_channels, shape = sizes.get("C", 1), (sizes.get("Z", 1), sizes["Y"], sizes["X"])
         dtype, voxel_size = np.dtype(series.dtype or "u1"), voxel_size_of_tiff(file)
+        if voxel_size is None and (pixel_size := pixel_size_of_tiff(file)) and not is_mask:
+            voxel_size = (TRAINING_VOXEL_SIZE[0], *pixel_size) if shape[0] == 1 else None
+            notes.append(_pixel_size_note(path, pixel_size, shape[0]))
         check_all_planes(path, file, series)
-    n_channels, shape = sizes.get("C", 1), (sizes.get("Z", 1), sizes["Y"], sizes["X"])
-    if n_channels > 1 and is_mask:
-        raise FileError(path, f"{path} has {n_channels} channels, and a mask has one; save only the ids of the nuclei.")
-    if n_channels > 1:
-        as_slices = (
-            f"if they are the slices of one channel, set `axes` to {axes.replace('C', 'Z')}" if shape[0] == 1 else ""
-        )
-        if channel is None:
-            raise FileError(
-                path,
-                f"{path.name} has {n_channels} channels{' and one slice' if as_slices else ''}; set `channel` to the one that "
-                f"shows the nuclei, from 0 to {n_channels - 1}{', or, ' + as_slices if as_slices else ''}.",
-            )
-        if as_slices and n_channels >= MANY_CHANNELS:
-            notes.append(f"{path.name} has {n_channels} channels of one slice, and one of them is read; {as_slices}.")
+        offset, channel_names = imagej_offset(file.pages.first.description), _channel_names(file, n_channels)
+    notes += _check_channels(path, axes, n_channels, shape[0], channel, channel_names, is_mask)
     channel_index = channel or 0
     outer_axes = [(axis, size) for axis, size in sizes.items() if axis in ("Z" if n_interleaved > 1 else "CZ")]
 
@@ -92,7 +87,55 @@ def open_tiff_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
                     )
                 yield values
 
-    return Stack(path, shape, dtype, channel_index, n_channels, voxel_size, slices, opened.image, tuple(notes))
+    stack = Stack(path, shape, dtype, channel_index, n_channels, voxel_size, slices, opened.image, tuple(notes))
+    return _signed(stack, offset) if offset and dtype == np.uint16 else stack
+
+
+def _check_channels(
+    path: Path, axes: str, n_channels: int, n_slices: int, channel: int | None, channel_names: str, is_mask: bool
+) -> list[str]:
+    """Raise FileError where there are several channels and none is chosen; return a note where they are likely to be slices."""
+    if n_channels == 1:
+        return []
+    if is_mask:
+        raise FileError(path, f"{path} has {n_channels} channels, and a mask has one; save only the ids of the nuclei.")
+    as_slices = (
+        f"if they are the slices of one channel, set `axes` to {axes.replace('C', 'Z')}" if n_slices == 1 else ""
+    )
+    if channel is None:
+        raise FileError(
+            path,
+            f"{path.name} has {n_channels} channels{channel_names}{' and one slice' if as_slices else ''}; set `channel` to the "
+            f"one that shows the nuclei, from 0 to {n_channels - 1}{', or, ' + as_slices if as_slices else ''}.",
+        )
+    if as_slices and n_channels >= MANY_CHANNELS:
+        return [f"{path.name} has {n_channels} channels of one slice, and one of them is read; {as_slices}."]
+    return []
+
+
+def _signed(stack: Stack, offset: int) -> Stack:
+    """Return a stack with the sign that ImageJ's calibration gives its values."""
+    return replace(
+        stack,
+        dtype=np.dtype(np.int32),
+        read_slices=lambda: (values.astype(np.int32) - offset for values in stack.slices()),
+        notes=(*stack.notes, f"{stack.path.name}: {SIGNED_NOTE}"),
+    )
+
+
+def _channel_names(file: TiffFile, n_channels: int) -> str:
+    """Return the names of OME's channels in parentheses, such as `` (0 DAPI, 1 GFP)``, where each has one; else nothing."""
+    names = re.findall(r"<(?:\w+:)?Channel\b[^>]*\bName=\"([^\"]{1,40})\"", file.ome_metadata or "")
+    return f" ({', '.join(f'{index} {name}' for index, name in enumerate(names))})" if len(names) == n_channels else ""
+
+
+def _pixel_size_note(path: Path, pixel_size: tuple[float, float], n_slices: int) -> str:
+    """Return what a file states of its voxels and what it doesn't."""
+    sides = " x ".join(f"{side:.4g}" for side in pixel_size)
+    thickness = (
+        f"; its one slice counts as {TRAINING_VOXEL_SIZE[0]:g} thick" if n_slices == 1 else ", but no step along z"
+    )
+    return f"{path.name} states pixels of {sides} micrometers (y, x){thickness}."
 
 
 def photometric_notes(path: Path, page: TiffPage) -> list[str]:
@@ -112,6 +155,11 @@ def _axes_of_series(path: Path, series: TiffPageSeries, options: StackOptions, i
     Color planes are channels where the user chooses one.
     """
     axes = options.axes
+    if is_mask and series.axes.endswith("S"):
+        raise FileError(
+            path,
+            f"{path} is a color image, and a mask has one number per voxel; save the labels themselves, not their colors.",
+        )
     if axes is None and not is_mask and options.channel is not None and "S" in series.axes:
         return _normalized_axes(path, series.axes.replace("S", "C"), series.shape)
     if not series.axes.endswith("YX"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -32,17 +33,25 @@ _ERRORS = (
 
 def voxel_size_of_tiff(file: TiffFile) -> VoxelSize | None:
     """Return the voxel size that a file states, or None where a side is missing or implausible."""
+    return next((sides for sides in _stated_sides(file) if all(map(is_plausible_side, sides))), None)
+
+
+def pixel_size_of_tiff(file: TiffFile) -> tuple[float, float] | None:
+    """Return the height and width of a pixel in micrometers, where a file states these but no step along z; else None."""
+    sides = next(_stated_sides(file), None)
+    return sides[1:] if sides and math.isnan(sides[0]) and all(map(is_plausible_side, sides[1:])) else None
+
+
+def _stated_sides(file: TiffFile) -> Iterator[VoxelSize]:
+    """Yield what the metadata of each kind state of z, y and x, in micrometers; a step along z that they don't state as NaN."""
     readers: list[Callable[[TiffFile], VoxelSize | None]] = [_read_ome, _read_imagej, _read_tifffile, *_VENDORS]
     for read in readers:
         try:
-            sides = read(file)
-            # A stage that moves downwards has negative steps.
-            voxel_size = None if sides is None else (abs(sides[0]), abs(sides[1]), abs(sides[2]))
+            if sides := read(file):
+                # A stage that moves downwards has negative steps.
+                yield abs(sides[0]), abs(sides[1]), abs(sides[2])
         except _ERRORS:
             continue
-        if voxel_size and all(is_plausible_side(side) for side in voxel_size):
-            return voxel_size
-    return None
 
 
 def micrometers_per_unit(name: str) -> float:
@@ -66,7 +75,8 @@ def _read_ome(file: TiffFile) -> VoxelSize | None:
 
 
 def _physical_sizes(attributes: Mapping[str, Any]) -> VoxelSize:
-    """Read OME's three attributes, in micrometers where they name no unit."""
+    """Read OME's three attributes, in micrometers where they name no unit; NaN for a missing z."""
+    attributes = {"PhysicalSizeZ": math.nan, **attributes}
     z, y, x = (
         float(attributes[f"PhysicalSize{axis}"])
         * micrometers_per_unit(str(attributes.get(f"PhysicalSize{axis}Unit") or "µm"))

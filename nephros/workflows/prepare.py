@@ -109,6 +109,8 @@ def prepare(
     check_contrast_options(black_level, white_level, percentiles)
     files = OutputFiles.beside(out, with_mask=mask is None)
     files.check_overwrites(stack, mask, classes)
+    if mask is not None and Path(mask).expanduser().absolute() == Path(stack).expanduser().absolute():
+        raise InvalidArgument("mask", mask, "the label image of the stack, not the stack itself")
     class_of_id = None if classes is None else read_class_labels(classes)
     image_stack = open_stack(stack, channel, image=image, axes=axes)
     scale = VoxelScaling.resolve(

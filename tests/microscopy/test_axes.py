@@ -164,3 +164,44 @@ def test_stacks_are_read_as_stored_whatever_they_look_like(compression: str | No
     tifffile.imwrite(tmp_path / "colors.tif", small, photometric="palette", colormap=colors, compression=compression)
     with pytest.raises(FileError, match="palette of colors"):
         open_stack(tmp_path / "colors.tif")
+
+
+def test_channels_are_asked_for_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "c.ome.tif"
+    metadata = {"axes": "CZYX", "Channel": {"Name": ["DAPI", "Cy3"]}}
+    tifffile.imwrite(path, np.stack([VOLUME, VOLUME // 2]), photometric="minisblack", metadata=metadata)
+    with pytest.raises(FileError, match=r"0 DAPI, 1 Cy3"):
+        open_stack(path)
+
+
+def test_a_colored_mask_is_refused_and_not_asked_for_a_channel(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "m.tif", np.stack([VOLUME] * 3, -1), photometric="rgb")
+    with pytest.raises(FileError, match="labels themselves") as caught:
+        open_stack(tmp_path / "m.tif", is_mask=True)
+    assert "`channel`" not in str(caught.value)
+
+
+def test_imagej_s_signed_stack_gets_its_sign(tmp_path: Path) -> None:
+    signed = VOLUME.astype(np.int32) - 900
+    stored = (signed + 32768).astype(np.uint16)
+    tifffile.imwrite(
+        tmp_path / "s.tif", stored, imagej=True, metadata={"axes": "ZYX", "cf": 0, "c0": -32768.0, "c1": 1.0}
+    )
+    stack = open_stack(tmp_path / "s.tif")
+    assert np.array_equal(_read(stack), signed)
+    assert stack.dtype == np.int32
+    assert "32,768" in stack.notes[-1]
+
+
+def test_dimensions_in_another_order_are_named(tmp_path: Path) -> None:
+    pixels, mask = (np.stack(part) for part in zip(*SyntheticStack((12, 90, 90)).slices(), strict=True))
+    np.save(tmp_path / "yxz.npy", np.ascontiguousarray(np.moveaxis(pixels, 0, -1)))
+    np.save(tmp_path / "mask.npy", np.ascontiguousarray(np.moveaxis(mask, 0, -1)))
+    result = nephros.prepare(tmp_path / "yxz.npy", tmp_path / "c.npz", mask=tmp_path / "mask.npy", resample=False)
+    assert any("90 slices of 12x90" in warning for warning in result.metadata.warnings)
+    with pytest.raises(InvalidArgument) as caught:
+        nephros.prepare(tmp_path / "yxz.npy", tmp_path / "d.npz", mask=tmp_path / "yxz.npy", resample=False)
+    assert caught.value.parameter == "mask"
+    np.save(tmp_path / "a_seg.npy", {"masks": mask}, allow_pickle=True)
+    with pytest.raises(FileError, match="cellpose"):
+        open_stack(tmp_path / "a_seg.npy", is_mask=True)

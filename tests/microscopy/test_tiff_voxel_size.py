@@ -174,3 +174,15 @@ def test_predict_takes_the_channel_and_the_voxel_size(tmp_path: Path) -> None:
     assert not predictions.errors
     assert [row.source.index for row in predictions.rows()] == prepared.ids.tolist()
     assert "channel" in nephros.predict(path, channel=2, voxel_size=(1.0, 0.5, 0.5)).errors[0]
+
+
+def test_pixels_without_a_step_along_z_are_noted(tmp_path: Path) -> None:
+    sides = {"PhysicalSizeX": 0.4, "PhysicalSizeY": 500, "PhysicalSizeYUnit": "nm"}
+    tifffile.imwrite(tmp_path / "a.ome.tif", VOLUME, photometric="minisblack", metadata={"axes": "ZYX", **sides})
+    stack = open_stack(tmp_path / "a.ome.tif")
+    assert stack.voxel_size is None
+    assert "0.5 x 0.4 micrometers" in stack.notes[-1]
+    tifffile.imwrite(tmp_path / "b.ome.tif", VOLUME[0], metadata={"axes": "YX", **sides})
+    single = open_stack(tmp_path / "b.ome.tif")
+    assert single.voxel_size == pytest.approx((1.0, 0.5, 0.4))
+    assert "one slice" in single.notes[-1]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Layout = Literal["gray", "color", "channels"]
+Layout = Literal["gray", "color", "planes", "channels"]
 
 _ORIENTATIONS = {
     2: lambda pixels: pixels[:, ::-1],
@@ -31,7 +31,8 @@ class DecodedImage:
     """(h, w), or (h, w, n) with a plane per sample; any integer or floating-point type."""
     layout: Layout
     """``gray``: the first plane is the image. ``color``: the first three planes are red, green and blue. In both cases further
-    planes are transparency or unnamed, and are kept only where they differ between pixels. ``channels``: nothing is known of the
+    planes are transparency or unnamed, and are kept only where they differ between pixels. ``planes``: three planes that the file
+    calls colors, but has one after the other, as programs write channels and slices. ``channels``: nothing is known of the
     planes."""
     notes: tuple[str, ...] = ()
     """How the stored values were read, where that is not plain."""
@@ -41,7 +42,7 @@ class DecodedImage:
         """Return the image of (h, w) or (h, w, n) samples, without further planes that are the same everywhere."""
         if samples.ndim == 2:
             return cls(samples, "gray", notes)
-        n_planes = {"gray": 1, "color": 3, "channels": samples.shape[2]}[layout]
+        n_planes = {"gray": 1, "color": 3}.get(layout, samples.shape[2])
         further = [plane for plane in range(n_planes, samples.shape[2]) if np.ptp(samples[..., plane])]
         pixels = samples[..., [*range(n_planes), *further]]
         return cls(pixels[..., 0] if pixels.shape[2] == 1 else pixels, layout, notes)

@@ -7,15 +7,17 @@ import io
 import threading
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from nephros.data.images.decoded_image import DecodedImage
 from nephros.data.images.foreign_formats import HEAD_BYTES, foreign_format, overview_format
 from nephros.data.images.stored_pixels import stored_pixels
-from nephros.data.images.tiff_decoding import is_misread_by_pillow, pillow_reads_stored_values
-from nephros.data.images.tiff_description import volume_note
+from nephros.data.images.tiff_decoding import first_page_tags, is_misread_by_pillow, pillow_reads_stored_values
+from nephros.data.images.tiff_description import SIGNED_NOTE, TAG_DESCRIPTION, imagej_offset, volume_note
 from nephros.data.images.tiff_directories import walk_directories
 from nephros.data.images.tiff_pages import TiffPages
 from nephros.data.images.tiff_pixels import read_tiff_page
@@ -70,6 +72,11 @@ def decode_image(name: object, data: bytes) -> DecodedImage:
         FileError: the bytes are damaged, are of another format, or hold several images.
         MissingDependency: the pixels can be read with the extra `stacks` only.
     """
+    with contextlib.closing(_signed_pages(data, iter([_decode_single(name, data)]))) as images:
+        return next(images)
+
+
+def _decode_single(name: object, data: bytes) -> DecodedImage:
     offsets = _tiff_pages(name, data)
     if note := volume_note(data, len(offsets)):
         return _decode_volume(name, data, offsets, note)
@@ -91,6 +98,22 @@ def decode_pages(name: object, data: bytes) -> Iterator[DecodedImage]:
     Arguments and errors are those of `decode_image`; they are raised at the first page that can't be decoded, after the pages
     before it.
     """
+    yield from _signed_pages(data, _decode_stored_pages(name, data))
+
+
+def _signed_pages(data: bytes, images: Iterator[DecodedImage]) -> Iterator[DecodedImage]:
+    """Yield images with the sign that ImageJ's calibration gives them."""
+    tags = first_page_tags(data)
+    offset = 0 if tags is None else imagej_offset(str(tags.get(TAG_DESCRIPTION, "")))
+    for image in images:
+        if offset and image.pixels.dtype == np.uint16:
+            pixels = image.pixels.astype(np.int32) - offset
+            yield replace(image, pixels=pixels, notes=(*image.notes, SIGNED_NOTE))
+        else:
+            yield image
+
+
+def _decode_stored_pages(name: object, data: bytes) -> Iterator[DecodedImage]:
     offsets = _tiff_pages(name, data)
     if note := volume_note(data, len(offsets)):
         yield _decode_volume(name, data, offsets, note)

@@ -118,7 +118,7 @@ def select_planes(name: object, image: DecodedImage, channels: int, channel: int
         FileError: the image can't be a cell, or which plane is the cell is unknown.
     """
     pixels, notes = image.pixels, image.notes
-    n_planes, n_colors = 1 if pixels.ndim == 2 else pixels.shape[2], 3 if image.layout == "color" else 1
+    n_planes, n_colors = 1 if pixels.ndim == 2 else pixels.shape[2], 3 if image.layout in ("color", "planes") else 1
     if n_planes > 1 and channel is not None:
         if not 0 <= channel < n_planes:
             raise FileError(str(name), f"{name} has {n_planes} planes; set `channel` to one from 0 to {n_planes - 1}.")
@@ -138,8 +138,16 @@ def select_planes(name: object, image: DecodedImage, channels: int, channel: int
             )
         notes = (*notes, "transparency, or a further sample, ignored although it differs between pixels")
         pixels = pixels[..., :3] if n_colors == 3 else pixels[..., 0]
+    if pixels.ndim == 3 and image.layout == "planes":
+        notes = (*notes, "three planes that are stored one after the other taken for red, green and blue")
     if pixels.ndim == 3 and channels == 1:
         planes = signal_planes(pixels)
+        if len(planes) == 3 and image.layout == "planes" and np.ptp(pixels, axis=2).any():
+            raise FileError(
+                str(name),
+                f"{name} has three planes that are stored one after the other, as channels or slices are, and show different "
+                "things; set `channel` to the one of the nuclei, 0, 1 or 2, or, if they are colors, save the image in grayscale.",
+            )
         if len(planes) == 2:
             raise FileError(
                 str(name),

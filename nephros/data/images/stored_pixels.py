@@ -15,12 +15,19 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from nephros.data.images.color import palette_values
 from nephros.data.images.decoded_image import TURNED_NOTE, DecodedImage, Layout
-from nephros.data.images.tiff_decoding import TAG_BITS, TAG_PHOTOMETRIC, WHITE_IS_ZERO
+from nephros.data.images.tiff_decoding import (
+    PLANES_APART,
+    TAG_BITS,
+    TAG_PHOTOMETRIC,
+    TAG_PLANAR_CONFIGURATION,
+    WHITE_IS_ZERO,
+)
 from nephros.data.images.tiff_pixels import (
     CMYK_NOTE,
     TAG_COLORMAP,
     TAG_ORIENTATION,
     WHITE_IS_ZERO_NOTE,
+    color_layout,
     colormap_to_palette,
 )
 from nephros.errors import FileError
@@ -38,6 +45,8 @@ class _Tags(NamedTuple):
     is_inverted: bool
     """Whether Pillow inverts 8 bits or fewer: it does so too where the tag is missing."""
     orientation: int
+    is_planar: bool
+    """Whether each plane is stored after the other."""
     is_turned: bool
     """Whether Pillow turns the image itself when it decodes it."""
     palette: NDArray[np.uint8] | None
@@ -78,11 +87,12 @@ def _read_tags(image: Image.Image, data: bytes) -> _Tags:
             is_white_zero=values.get(TAG_PHOTOMETRIC) == WHITE_IS_ZERO,
             is_inverted=values.get(TAG_PHOTOMETRIC, WHITE_IS_ZERO) == WHITE_IS_ZERO,
             orientation=values.get(TAG_ORIENTATION, 1),
+            is_planar=values.get(TAG_PLANAR_CONFIGURATION) == PLANES_APART,
             is_turned=True,
             palette=None if colormap is None else colormap_to_palette(colormap),
         )
     is_png_header = image.format == "PNG" and data[12:16] == b"IHDR"
-    return _Tags(data[24] if is_png_header else 8, False, False, 1, False, None)
+    return _Tags(data[24] if is_png_header else 8, False, False, 1, False, False, None)
 
 
 def _exif_orientation(image: Image.Image) -> int:
@@ -119,7 +129,8 @@ def _from_mode(name: object, image: Image.Image, tags: _Tags) -> DecodedImage:
             samples = 255 - samples
         samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
         notes = (WHITE_IS_ZERO_NOTE,) if tags.is_white_zero else ()
-        return DecodedImage.from_samples(samples, _LAYOUTS.get(mode, "gray"), notes)
+        layout = color_layout(samples) if tags.is_planar and mode in ("RGB", "RGBA") else _LAYOUTS.get(mode, "gray")
+        return DecodedImage.from_samples(samples, layout, notes)
     raise FileError(str(name), f"{name} has pixels of Pillow's mode {mode}; save it with 8 or 16 bits per pixel.")
 
 

@@ -37,6 +37,7 @@ _PILLOW_BITS = (1, 2, 4, 8)
 """Bits per sample below 16 that Pillow decodes; and 12, where the file is little-endian."""
 TAG_BITS, TAG_COMPRESSION, TAG_PHOTOMETRIC, TAG_SAMPLES = 258, 259, 262, 277
 _TAG_EXTRA_SAMPLES, _TAG_SAMPLE_FORMAT = 338, 339
+TAG_PLANAR_CONFIGURATION, PLANES_APART = 284, 2
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
 """Values of the tag PhotometricInterpretation."""
 ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA = 1, 2

@@ -10,6 +10,8 @@ from nephros.data.images.tiff_decoding import first_page_tags
 VOLUME_SHAPE = (7, 32, 32)
 """Slices, rows and columns of the volumes of BBBC051, from which TissueMNIST was made."""
 _MAX_SLICES = 256
+SIGN_OFFSET = 1 << 15
+SIGNED_NOTE = "32,768 subtracted, which ImageJ adds to signed 16-bit pixels"
 TAG_WIDTH, TAG_LENGTH, TAG_DESCRIPTION = 256, 257, 270
 _TIFFFILE_AXES = r'\{"shape": \[([\d, ]{1,99})\].*"axes": "(\w{1,32})"'
 
@@ -44,6 +46,22 @@ def count_channels_in(description: str) -> int:
     if is_ome(description):
         samples = max(map(int, re.findall(r"\bSamplesPerPixel\s*=\s*[\"']\s*(\d{1,9})", description)), default=1)
     return axis_length(description, "C") // max(1, samples)
+
+
+def imagej_offset(description: str) -> int:
+    """Return what ImageJ added to signed 16-bit pixels to store them without a sign, 32768; else 0.
+
+    Its calibration says so: a straight line (cf=0) of slope 1 through -32768.
+    """
+    if not description.startswith("ImageJ="):
+        return 0
+    calibration = dict(re.findall(r"^(cf|c0|c1)=(-?[\d.]{1,20})", description, re.MULTILINE))
+    is_signed = [float(calibration.get(key, "nan").rstrip(".") or "nan") for key in ("cf", "c0", "c1")] == [
+        0,
+        -SIGN_OFFSET,
+        1,
+    ]
+    return SIGN_OFFSET if is_signed else 0
 
 
 def is_nucleus_page(tags: Any) -> bool:

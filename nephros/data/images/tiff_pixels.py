@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.images.color import inks_to_rgb, palette_values
-from nephros.data.images.decoded_image import DecodedImage
+from nephros.data.images.decoded_image import DecodedImage, Layout
 from nephros.data.images.tiff_decoding import (
     ASSOCIATED_ALPHA,
     BLACK_IS_ZERO,
@@ -78,6 +78,14 @@ def read_tiff_page(name: object, data: bytes, max_pixels: int) -> DecodedImage:
     return _interpret(name, page, _full_scale(samples, page.bitspersample)).upright(orientation)
 
 
+def color_layout(samples: NDArray[Any]) -> Layout:
+    """Return the layout of samples, (h, w, n), that a file calls colors but has plane by plane, as tifffile does by default.
+
+    Three may be colors; more are hardly ever colors and transparency.
+    """
+    return "planes" if samples.shape[2] == 3 else "channels"
+
+
 def _full_scale(samples: NDArray[Any], bits: int) -> NDArray[Any]:
     """Return samples of fewer than 8 bits scaled so that their highest possible value is 255, and half floats as floats."""
     if samples.dtype == np.float16:
@@ -99,7 +107,7 @@ def _interpret(name: object, page: TiffPage, samples: NDArray[Any]) -> DecodedIm
         return DecodedImage.from_samples(samples, "gray" if is_alpha else "channels", notes)
     # Decoders of color compressions return RGB for YCbCr.
     if n_samples >= 3 and (photometric == RGB or (photometric == YCBCR and page.compression != 1)):
-        return DecodedImage.from_samples(samples, "color")
+        return DecodedImage.from_samples(samples, color_layout(samples) if page.axes == "SYX" else "color")
     if photometric == PALETTE and n_samples == 1 and is_unsigned:
         values, note = palette_values(samples, colormap_to_palette(page.colormap), page.bitspersample)
         return DecodedImage.from_samples(values, "color", (note,) if note else ())

@@ -193,3 +193,15 @@ def test_a_user_overrides_what_is_given() -> None:
         with pytest.raises(InvalidArgument) as exc_info:
             trained.override(**{parameter: value})  # type: ignore[arg-type]
         assert exc_info.value.parameter == parameter
+
+
+def test_three_planes_one_after_the_other_may_be_channels() -> None:
+    planes = np.dstack([SPOT, OTHER, SPOT[::-1] // 2 + 60])
+    with pytest.raises(FileError, match="`channel`"):
+        select(planes, "planes")
+    assert np.array_equal(select(planes, "planes", channel=1).pixels, OTHER)
+    assert "colors" not in str(select(planes, "color").notes)
+    image = select(planes, "planes", channels=3)
+    assert image.layout == "color"
+    assert "one after the other" in image.notes[-1]
+    assert np.array_equal(select(np.dstack([SPOT] * 3), "planes").pixels[..., 0], SPOT)

@@ -84,7 +84,32 @@ def test_color_of_16_bits_keeps_them(name: str) -> None:
     image = decode(WIDE_COLOR[name])
     assert image.pixels.dtype == np.uint16
     assert np.array_equal(image.pixels, RGB)
-    assert (image.layout, image.notes) == ("color", ())
+    assert (image.layout, image.notes) == ("planes" if name == "tiff in planes" else "color", ())
+
+
+def test_imagej_s_signed_pixels_get_their_sign() -> None:
+    signed = np.arange(-8, 776, dtype=np.int16).reshape(28, 28) * 4
+    stored = (signed.astype(np.int32) + 32768).astype(np.uint16)
+    calibration = {"cf": 0, "c0": -32768.0, "c1": 1.0, "vunit": "gray value"}
+    image = decode(tiff(stored, imagej=True, metadata=calibration))
+    assert np.array_equal(image.pixels, signed)
+    assert "32,768" in image.notes[-1]
+    pages = list(
+        decode_pages("a.tif", tiff(np.stack([stored] * 3), imagej=True, metadata={"axes": "TYX", **calibration}))
+    )
+    assert [page.pixels.min() for page in pages] == [-32] * 3
+    for other in ({"cf": 0, "c0": 0.0, "c1": 2.0}, {"cf": 20}, {"c0": -32768.0}):
+        assert np.array_equal(decode(tiff(stored, imagej=True, metadata=other)).pixels, stored)
+
+
+def test_more_planes_than_colors_are_channels() -> None:
+    planes = np.moveaxis(np.dstack([RGB, RGB[..., 0] // 3]), 2, 0)
+    for pixels in (planes, (planes >> 8).astype(np.uint8)):
+        image = decode(tiff(pixels, photometric="rgb", planarconfig="separate", extrasamples=["unassalpha"]))
+        assert image.layout == "channels"
+    assert (
+        decode(tiff((planes[:3] >> 8).astype(np.uint8), photometric="rgb", planarconfig="separate")).layout == "planes"
+    )
 
 
 @pytest.mark.parametrize("name", ["png", "tiff"])
