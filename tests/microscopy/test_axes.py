@@ -202,6 +202,6 @@ def test_dimensions_in_another_order_are_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument) as caught:
         nephros.prepare(tmp_path / "yxz.npy", tmp_path / "d.npz", mask=tmp_path / "yxz.npy", resample=False)
     assert caught.value.parameter == "mask"
-    np.save(tmp_path / "a_seg.npy", {"masks": mask}, allow_pickle=True)
+    np.save(tmp_path / "a_seg.npy", np.array({"masks": mask}, dtype=object), allow_pickle=True)
     with pytest.raises(FileError, match="cellpose"):
         open_stack(tmp_path / "a_seg.npy", is_mask=True)

@@ -42,7 +42,7 @@ class DecodedImage:
         """Return the image of (h, w) or (h, w, n) samples, without further planes that are the same everywhere."""
         if samples.ndim == 2:
             return cls(samples, "gray", notes)
-        n_planes = {"gray": 1, "color": 3}.get(layout, samples.shape[2])
+        n_planes = 1 if layout == "gray" else 3 if layout == "color" else int(samples.shape[2])
         further = [plane for plane in range(n_planes, samples.shape[2]) if np.ptp(samples[..., plane])]
         pixels = samples[..., [*range(n_planes), *further]]
         return cls(pixels[..., 0] if pixels.shape[2] == 1 else pixels, layout, notes)

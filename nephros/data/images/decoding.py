@@ -72,8 +72,7 @@ def decode_image(name: object, data: bytes) -> DecodedImage:
         FileError: the bytes are damaged, are of another format, or hold several images.
         MissingDependency: the pixels can be read with the extra `stacks` only.
     """
-    with contextlib.closing(_signed_pages(data, iter([_decode_single(name, data)]))) as images:
-        return next(images)
+    return next(_signed_pages(data, iter([_decode_single(name, data)])))
 
 
 def _decode_single(name: object, data: bytes) -> DecodedImage:
