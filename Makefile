@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all fuzz check stats format clean
+.PHONY: help setup demo test test-all fuzz check docs stats format clean
 
 # Fast and slow tests run in parallel, a worker per core; tests of one file stay together (tests/conftest.py).
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
@@ -50,6 +50,13 @@ check: $(VENV)/.dev  ## format, lint, strict types, import contracts (under a mi
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+$(VENV)/.docs: $(VENV)/.core
+	$(PIP) --editable '.[docs]'
+	touch $@
+
+docs: $(VENV)/.docs  ## the site of documents, docs/_build/index.html; warnings are errors (under a minute)
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env docs docs/_build
+
 stats: $(VENV)/.core  ## how many files the package has, how long they are, which share a name
 	$(BIN)/python tools/file_stats.py
 
@@ -58,4 +65,4 @@ format: $(VENV)/.dev  ## format the code and fix what the linter can
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf $(VENV) docs/_build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info

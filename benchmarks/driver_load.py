@@ -1,7 +1,7 @@
 """The load of a study's driver: CPU time per task, and the size of tasks, outcomes and checkpoints.
 
 An executor that trains nothing finishes every task at once, so all time is that of the driver and its storage.
-docs/scaling.md derives from these figures what a thousand machines would need.
+docs/results/scaling.md derives from these figures what a thousand machines would need.
 """
 
 from __future__ import annotations

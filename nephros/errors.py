@@ -11,8 +11,8 @@
      └─ DivergedError       a loss or a network's output became NaN or infinite
 
 A message is one plain sentence that names the file or parameter, what is wrong with its value, and what to do next. It
-knows nothing of the command line: a parameter stands in backticks under its Python name (`` `batch_size` ``), a next step
-as the Python call (`` `nephros.resume('runs/x')` ``). `nephros.commands.messages` turns both into flags and commands.
+knows nothing of the command line: a parameter stands in backticks under its Python name, such as `batch_size`, and a
+next step as the Python call, such as `nephros.resume('runs/x')`. `nephros.commands.messages` turns both into flags and commands.
 """
 
 from __future__ import annotations

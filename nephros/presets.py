@@ -124,7 +124,7 @@ _NEPHROS = replace(
     _COMPACT,
     name="nephros",
     source="ours: D4-equivariant, trained with Muon",
-    # All eight orientations of a nucleus give the same prediction (gains of that and of Muon: results/speedrun.md).
+    # All eight orientations of a nucleus give the same prediction (gains of that and of Muon: docs/results/ideas.md).
     model=ModelConfig(network="equivariant", base_channels=64, depth=1),
     optimizer=OptimizerConfig(
         name="muon", lr=0.04, momentum=0.9, aux_lr=0.1, weight_decay=5e-4, decay_norm_and_bias=False
@@ -135,7 +135,7 @@ _NEPHROS = replace(
     amp="native",
 )
 
-# On all images half the learning rate was better for both seeds (third-0.02 in results/speedrun.md); nephros predates that.
+# On all images half the learning rate was better for both seeds (third-0.02 in docs/results/ideas.md); nephros predates that.
 _LOWER_LR = replace(_NEPHROS.optimizer, lr=0.02)
 
 _NEPHROS_DISTILLED = replace(

@@ -5,8 +5,8 @@ A table stands between two marks, the first of which names its file and columns:
     <!-- table results/baselines.csv: recipe, published_accuracy, accuracy_mean -->
     <!-- end -->
 
-Without columns, all are shown. A benchmark's .json file gives its latest record. No figure in such a table is typed by
-hand; a test runs the check.
+Without columns, all are shown; ``FILE (5 rows)`` shows the first rows only. A benchmark's .json file gives its latest record. No
+figure in such a table is typed by hand; a test runs the check.
 """
 
 from __future__ import annotations
@@ -21,17 +21,22 @@ from benchmarks.common import format_table
 from nephros.text_tables import markdown_table
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "benchmarks/README.md", "results/README.md", "results/speedrun.md")
-MARKED_TABLE = re.compile(r"(<!-- table (?P<file>\S+?)(?:: (?P<columns>[^>]*?))? -->\n).*?(<!-- end -->)", re.DOTALL)
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+MARKED_TABLE = re.compile(
+    r"(<!-- table (?P<file>\S+?)(?: \((?P<limit>\d+) rows\))?(?:: (?P<columns>[^>]*?))? -->\n).*?(?P<end><!-- end -->)",
+    re.DOTALL,
+)
 
 
 def fill_tables(text: str) -> str:
     """Return `text` with the table of each pair of marks filled in."""
-    return MARKED_TABLE.sub(lambda match: match[1] + _table(match["file"], match["columns"]) + match[4], text)
+    return MARKED_TABLE.sub(
+        lambda match: match[1] + _table(match["file"], match["columns"], match["limit"]) + match["end"], text
+    )
 
 
-def _table(file: str, columns: str | None) -> str:
-    rows = _rows(ROOT / file)
+def _table(file: str, columns: str | None, limit: str | None) -> str:
+    rows = _rows(ROOT / file)[: int(limit) if limit else None]
     names = [name.strip() for name in columns.split(",")] if columns else list(rows[0])
     rows = [row for row in rows if any(row[name] for name in names[1:])]  # rows of another kind lack these columns
     return markdown_table(
@@ -55,11 +60,10 @@ def _format_cell(name: str, text: str) -> str:
 def main(argv: list[str]) -> int:
     """Fill the documents, or with --check print which differ from their files; return the exit status."""
     stale = []
-    for name in DOCUMENTS:
-        path = ROOT / name
+    for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
         if fill_tables(text) != text:
-            stale.append(name)
+            stale.append(str(path.relative_to(ROOT)))
             if "--check" not in argv:
                 path.write_text(fill_tables(text), encoding="utf-8")
     if "--check" in argv and stale:

@@ -2,7 +2,7 @@
 
 Screening uses 20,000 training images, drawn by the seed, and as many passes over them as have the multiply-adds of six passes of
 the starting point. Records are in results/speedrun/ and the log in results/speedrun.csv, which python -m results.fill copies into
-results/speedrun.md. Several processes may share the work. Run as: python -m benchmarks.ideas [NAME ...] [--seeds 0,1]
+docs/results/ideas.md. Several processes may share the work. Run as: python -m benchmarks.ideas [NAME ...] [--seeds 0,1]
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ COLUMNS = (
 
 
 def write_log(root: Path, ideas: Sequence[Idea]) -> None:
-    """Write ROOT.csv from the records in the folder `root`; results/fill.py copies it into speedrun.md."""
+    """Write ROOT.csv from the records in the folder `root`; results/fill.py copies it into docs/results/ideas.md."""
     rows = []
     for stage in ("screen", "full", "hour"):
         for idea in ideas:

@@ -64,7 +64,7 @@ class Muon(torch.optim.Optimizer):
 
     Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) steps along orthogonalized momentum: all singular values of a
     step are alike, so that directions with small gradients are learned as fast as those with large ones. On TissueMNIST that
-    is worth about two points of accuracy for the same number of steps (results/speedrun.md).
+    is worth about two points of accuracy for the same number of steps (docs/results/ideas.md).
 
     A filter bank (outputs, inputs, k, k) is updated as a matrix (outputs, inputs * k * k). The norm of its step is `lr` times
     the bank's norm, which stays at its initial value: before batch normalization the norm of the weights only scales the
