@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from nephros.presets import RECIPES
     from nephros.recipe import Recipe
     from nephros.recipe_io import get_recipe
-    from nephros.runs import RunFolder
+    from nephros.training.callbacks import Callback
     from nephros.workflows.compare import compare
     from nephros.workflows.create_model import create_model
     from nephros.workflows.evaluate import evaluate
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from nephros.workflows.prepare import prepare
     from nephros.workflows.report import report
     from nephros.workflows.reproduce import reproduce
+    from nephros.workflows.run import Run
     from nephros.workflows.serve import serve
     from nephros.workflows.study import best_recipe, show_study
     from nephros.workflows.train import resume, train
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 
 # Public name -> the module that defines it.
 _LAZY_IMPORTS = {
+    "Callback": "training.callbacks",
     "Dataset": "data.dataset",
     "DivergedError": "errors",
     "Evaluation": "evaluation.scoring",
@@ -79,7 +81,7 @@ _LAZY_IMPORTS = {
     "Provenance": "data.dataset",
     "RECIPES": "presets",
     "Recipe": "recipe",
-    "RunFolder": "runs",
+    "Run": "workflows.run",
     "Split": "data.dataset",
     "UnknownName": "errors",
     "__version__": "environment",
@@ -110,6 +112,7 @@ _LAZY_IMPORTS = {
 
 __all__ = [
     "RECIPES",
+    "Callback",
     "Dataset",
     "DivergedError",
     "Evaluation",
@@ -126,7 +129,7 @@ __all__ = [
     "Predictor",
     "Provenance",
     "Recipe",
-    "RunFolder",
+    "Run",
     "Split",
     "UnknownName",
     "__version__",

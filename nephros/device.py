@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -30,6 +32,23 @@ def resolve_device(name: str = "auto") -> torch.device:
             hint="For a GPU, install its driver and a CUDA build of torch.",
         )
     return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise InvalidArgument unless `threads` is None or a number of CPU threads."""
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise InvalidArgument("threads", threads, "a whole number of at least 1")
+
+
+@contextlib.contextmanager
+def torch_threads(threads: int | None) -> Iterator[None]:
+    """Within the block, let torch use so many CPU threads; None leaves their number as it is."""
+    previous = torch.get_num_threads()
+    torch.set_num_threads(threads or previous)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(previous)
 
 
 def device_name(device: torch.device) -> str:

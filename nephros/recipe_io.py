@@ -6,9 +6,11 @@ import dataclasses
 import functools
 import re
 from argparse import SUPPRESS
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from nephros.errors import FileError, InvalidArgument, NephrosError, UnknownName, did_you_mean
@@ -18,6 +20,24 @@ from nephros.recipe import Recipe
 from nephros.yaml_values import MAX_YAML_BYTES, parse_yaml
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+FIELD_SYNONYMS = {
+    "batch": "batch_size",
+    "batchsize": "batch_size",
+    "bs": "batch_size",
+    "dropout": "model.dropout",
+    "learning_rate": "optimizer.lr",
+    "lr": "optimizer.lr",
+    "max_epochs": "epochs",
+    "momentum": "optimizer.momentum",
+    "n_epochs": "epochs",
+    "network": "model.network",
+    "optimizer": "optimizer.name",
+    "random_state": "seed",
+    "wd": "optimizer.weight_decay",
+    "weight_decay": "optimizer.weight_decay",
+}
+"""Names that other tools use -> our field."""
 
 
 @functools.cache
@@ -63,6 +83,45 @@ def apply_overrides(recipe: Recipe, overrides: Namespace | dict[str, Any]) -> Re
         else:
             changes[key] = value
     return dataclasses.replace(recipe, **changes)
+
+
+def resolve_recipe(recipe: str | Recipe) -> Recipe:
+    """Return the recipe of a name or YAML file, or a given one after its types are checked, so that 1 and 1.0 are the same."""
+    if isinstance(recipe, Recipe):
+        return recipe_from_dict(recipe.to_dict(), "The recipe")
+    if not isinstance(recipe, str | Path):
+        raise InvalidArgument("recipe", type(recipe).__name__, "a recipe, or the name or YAML file of one")
+    return get_recipe(str(recipe))
+
+
+def override_fields(recipe: Recipe, overrides: Mapping[str, Any], other_names: Sequence[str] = ()) -> Recipe:
+    """Return `recipe` with fields replaced; of nested ones the name has two underscores, such as ``optimizer__lr``.
+
+    Raises UnknownName for a name that is no field, with a suggestion from the fields and `other_names`, and InvalidArgument,
+    which names the field, for a value that it can't have.
+    """
+    nested: dict[str, Any] = {}
+    names = {name.replace(".", "__"): name for name in field_names()}
+    for key, value in overrides.items():
+        if key not in names:
+            group = [name for name in names if name.startswith(f"{key}__")]
+            synonym = FIELD_SYNONYMS.get(key.lower(), "").replace(".", "__")
+            hint = f"Did you mean '{synonym}'?" if synonym else f"It has fields such as '{group[0]}'." if group else ""
+            raise UnknownName(
+                key, key, () if hint else [*names, *other_names], kind="argument or recipe field", hint=hint
+            )
+        if value is None:
+            raise InvalidArgument(key, value, "a value; leave it out for the recipe's own")
+        value = value.item() if isinstance(value, np.generic) else list(value) if isinstance(value, tuple) else value
+        outer, _, inner = names[key].partition(".")
+        nested = {**nested, outer: {**nested.get(outer, {}), inner: value}} if inner else {**nested, outer: value}
+    if not nested:
+        return recipe
+    try:
+        parsed = recipe_parser().parse_object(nested, defaults=False)
+    except Exception as error:
+        raise parse_error(str(error)) from None
+    return apply_overrides(recipe, parsed)
 
 
 def recipe_from_dict(values: Any, source: str) -> Recipe:

@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Self, TypedDict
 
 from nephros.data.class_names import class_name_fault
 from nephros.data.dataset import SPLITS, ProvenanceRecord, describe_training_subset
@@ -189,7 +189,7 @@ class RunFolder:
         return f"{type(self).__name__}.open({str(self.root)!r})"
 
     @classmethod
-    def create(cls, root: Path, synthetic: bool) -> RunFolder:
+    def create(cls, root: Path, synthetic: bool) -> Self:
         """Create a run folder at `root`; InvalidArgument when there is something already."""
         root = root.expanduser()
         # A process killed before it wrote run.json left nothing worth keeping.
@@ -207,7 +207,7 @@ class RunFolder:
         return any(cls(root.expanduser(), synthetic).file("run.json").is_file() for synthetic in (False, True))
 
     @classmethod
-    def open(cls, root: Path | str) -> RunFolder:
+    def open(cls, root: Path | str) -> Self:
         """Open an existing run; FileError when `root` does not hold one."""
         root = Path(root).expanduser()
         for synthetic in (False, True):

@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 from nephros.commands.help_format import HelpFormatter
 from nephros.commands.messages import use_flags
 from nephros.errors import InvalidArgument, NephrosError, did_you_mean, require_extra
-from nephros.recipe_io import parse_error
+from nephros.recipe_io import FIELD_SYNONYMS, parse_error
 
 DATA_HELP = (
     "a MedMNIST name such as tissuemnist, an npz file, a folder with one subfolder of images per class, a CSV table of files "
@@ -121,30 +121,18 @@ class CommandParser(ArgumentParser):
         return parse_error(message)
 
 
-_SYNONYMS = {
-    "batch": "--batch_size",
-    "batchsize": "--batch_size",
-    "bs": "--batch_size",
+_SYNONYMS = {name.replace("_", "-"): f"--{field}" for name, field in FIELD_SYNONYMS.items()} | {
     "checkpoint-path": "--resume",
     "ckpt": "--resume",
     "cuda": "--device",
-    "dropout": "--model.dropout",
     "gpu": "--device",
     "gpus": "--device",
-    "learning-rate": "--optimizer.lr",
-    "lr": "--optimizer.lr",
-    "max-epochs": "--epochs",
-    "momentum": "--optimizer.momentum",
-    "n-epochs": "--epochs",
-    "network": "--model.network",
     "num-workers": "--workers",
     "o": "--out",
     "output": "--out",
     "output-dir": "--out",
     "quantize": "--int8",
     "val": "--split",
-    "wd": "--optimizer.weight_decay",
-    "weight-decay": "--optimizer.weight_decay",
 }
 """Names that other tools use -> our option."""
 

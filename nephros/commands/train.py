@@ -54,6 +54,15 @@ def _build_parser() -> tuple[CommandParser, set[str]]:
         metavar="STAGE,STAGE",
     )
     parser.option("device", DEVICE_HELP)
+    parser.option(
+        "threads",
+        "CPU threads (default: torch's choice, a thread per core); the last bits of results depend on their number",
+        int,
+        metavar="N",
+    )
+    parser.option(
+        "log", "also log to tensorboard, mlflow or wandb; each needs the extra of its name", metavar="TRACKER"
+    )
     parser.flag("test", "evaluate on the test split once, at the end")
     parser.flag("no-test", "don't evaluate on the test split (the default)")
     parser.option("out", "the run's folder (default: runs/RECIPE-DATE-TIME)", metavar="DIR")
@@ -77,12 +86,12 @@ def train(argv: list[str]) -> int:
 
     args = {key: overrides.pop(key) for key in list(overrides) if key in option_names}
     if "resume" in args:
-        if overrides or set(args) - {"resume", "device", "data"}:
+        if overrides or set(args) - {"resume", "device", "data", "threads", "log"}:
             raise NephrosError(
-                "--resume continues a run with the settings it started with: leave out the other options except --device, and "
-                "--data where the data has moved."
+                "--resume continues a run with the settings it started with: leave out the other options except --device, "
+                "--threads, --log, and --data where the data has moved."
             )
-        return _print_report(workflow.resume(args["resume"], args.get("data"), device=args.get("device")))
+        return _print_result(workflow.resume(args.pop("resume"), args.pop("data", None), **args))
     if args.pop("no_test", False) and args.get("test"):
         raise NephrosError("--test and --no-test exclude each other: give one of them.")
     for name in {"teachers", "freeze"} & set(args):
@@ -96,12 +105,25 @@ def train(argv: list[str]) -> int:
     base = _recipe_from_study(args) if "from_study" in args else get_recipe(args.pop("recipe", "nephros"))
     recipe = apply_overrides(base, overrides)
     command = shlex.join(["nephros", "train", *argv])
-    return _print_report(workflow.train(recipe, args.pop("data", "tissuemnist"), command=command, **args))
+    return _print_result(workflow.train(recipe, args.pop("data", "tissuemnist"), command=command, **args))
 
 
-def _print_report(run: RunFolder) -> int:
-    if os.environ.get("RANK", "0") == "0":  # only the first of torchrun's processes
-        print_line(f"report: {run.file('report.html')}")
+def _print_result(run: RunFolder) -> int:
+    """Print the final figures with their intervals, and the path of the report."""
+    if os.environ.get("RANK", "0") != "0":  # only the first of torchrun's processes
+        return 0
+    from nephros.evaluation.metrics import Metrics
+    from nephros.text_tables import format_number
+
+    for split in ("val", "test"):
+        if run.file(split, "metrics.json").is_file():
+            metrics = Metrics.from_run(run, split)
+            interval = metrics.accuracy_interval
+            print_line(
+                f"{split}: accuracy {metrics.accuracy:.4f} ({interval.low:.4f} to {interval.high:.4f}, {interval.method}), AUC "
+                f"{format_number(metrics.auc, missing='undefined')}, {metrics.n:,} images"
+            )
+    print_line(f"report: {run.file('report.html')}")
     return 0
 
 

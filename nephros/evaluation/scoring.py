@@ -25,12 +25,13 @@ from nephros.models.classifier import Classifier
 from nephros.models.serialization import load_model
 from nephros.reading import MalformedContent, file_errors, read_arrays
 from nephros.runs import InputSpecRecord, RunFolder
+from nephros.text_tables import format_number, html_table
 
 PIXELS_PER_BATCH = 512 * 28 * 28
 """Pixels in a batch: large enough to be fast, small enough for wide networks on large images."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """Predictions of a model on one split, and their metrics."""
 
@@ -39,6 +40,33 @@ class Evaluation:
     """(n, classes), in file order; each row sums to 1."""
     labels: NDArray[np.int64]
     """(n,), in file order."""
+
+    def __repr__(self) -> str:
+        m = self.metrics
+        interval = f"{m.accuracy_interval.low:.4f} to {m.accuracy_interval.high:.4f}"
+        return (
+            f"<Evaluation of {m.n:,} images{f', {m.split}' if m.split else ''}: accuracy {m.accuracy:.4f} ({interval})>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the metrics of each class as a table, for notebooks."""
+        m = self.metrics
+        rows = [
+            [
+                row.name,
+                *(format_number(value) for value in (row.precision, row.recall, row.f1, row.auc)),
+                f"{row.support:,}",
+            ]
+            for row in m.per_class
+        ]
+        title = " ".join(part for part in (m.provenance.get("title", ""), m.split) if part)
+        interval = f"{m.accuracy_interval.low:.4f} to {m.accuracy_interval.high:.4f}, {m.accuracy_interval.method}"
+        notes = [
+            f"accuracy {m.accuracy:.4f} ({interval})",
+            f"AUC {format_number(m.auc, missing='undefined')}, macro F1 {m.macro_f1:.4f}, loss {m.loss:.4f}",
+        ]
+        headers = ("class", "precision", "recall", "F1", "AUC", "images")
+        return html_table(f"{title}: {m.n:,} images", headers, rows, notes)
 
     @property
     def accuracy(self) -> float:

@@ -13,9 +13,13 @@ from rich.text import Text
 from torch import Tensor
 
 from nephros.console import shows_bars
+from nephros.text_tables import format_minutes
 from nephros.training.history import EpochMetrics
 
 logger = logging.getLogger(__name__)
+
+STEPS_BEFORE_ESTIMATE = 100
+"""Steps of a run after which its duration is known well enough to say."""
 
 
 def format_duration(seconds: float) -> str:
@@ -32,7 +36,7 @@ class _StatusColumn(ProgressColumn):
 
 
 class NullCallback:
-    """A Callback that does nothing."""
+    """A StepCallback that does nothing."""
 
     def on_step_end(self, epoch: int, n_images: int, loss: Tensor) -> None:
         """Do nothing."""
@@ -42,7 +46,7 @@ class NullCallback:
 
 
 class ProgressCallback:
-    """A Callback that shows progress; use it as a context manager around a run.
+    """A StepCallback that shows progress; use it as a context manager around a run.
 
     Epochs are logged. On a terminal a bar also shows the position within the run and the latest loss.
     """
@@ -64,7 +68,7 @@ class ProgressCallback:
         self._task = self._bar.add_task("train", total=epochs * images_per_epoch, epoch=f"1/{epochs}", status="")
         self._images_done, self._val_status = 0, ""
         self._start = self._last_refresh = time.perf_counter()
-        self._images_resumed = 0
+        self._images_resumed = self._n_steps = 0
 
     def __enter__(self) -> Self:
         if self.interactive:
@@ -84,9 +88,12 @@ class ProgressCallback:
         logger.info("resuming after epoch %d/%d", len(history), self.epochs)
 
     def on_step_end(self, epoch: int, n_images: int, loss: Tensor) -> None:
-        """Move the bar, at most four times per second."""
+        """Move the bar, at most four times per second; once, say how long the run will take."""
         self._images_done += n_images
+        self._n_steps += 1
         now = time.perf_counter()
+        if self._n_steps == STEPS_BEFORE_ESTIMATE:
+            self._log_estimate(now)
         if not self.interactive or now - self._last_refresh < self._REFRESH_SECONDS:
             return
         self._last_refresh = now
@@ -98,6 +105,16 @@ class ProgressCallback:
             completed=self._images_resumed + self._images_done,
             epoch=f"{epoch}/{self.epochs}",
             status=f"loss {loss.item():.4f}{self._val_status}  {images_per_second:,.0f} images/s  {time_left} left",
+        )
+
+    def _log_estimate(self, now: float) -> None:
+        n_images = self.epochs * self.images_per_epoch - self._images_resumed
+        if self._images_done >= n_images:
+            return
+        seconds = (now - self._start) * n_images / self._images_done
+        logger.info(
+            f"training will take about {format_minutes(seconds / 60)} on this machine, and validation some more (measured over "
+            f"{STEPS_BEFORE_ESTIMATE} steps, {self._images_done / (now - self._start):,.0f} images/s)"
         )
 
     def on_epoch_end(self, epoch: EpochMetrics, history: list[EpochMetrics]) -> None:

@@ -21,6 +21,7 @@ from nephros.reading import MalformedContent, file_errors
 from nephros.recipe import Recipe
 from nephros.runs import RunFolder
 from nephros.training import checkpoint
+from nephros.training.callbacks import Callback
 from nephros.training.classical.grid_search import grid_search
 from nephros.training.classical.search_results import search_results_to_csv
 from nephros.training.history import EpochMetrics, history_to_csv
@@ -53,11 +54,13 @@ def train_network(
     soft_targets: Tensor | None,
     context: DistributedContext,
     freeze: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> TrainingResult:
     """Train a network to the end, from the folder's checkpoint if there is one. Only the first rank writes and logs.
 
     `batches` has the splits train and val. `soft_targets` (n, classes) are the teachers' probabilities of the train split, for
-    recipes with a `distillation_weight`. `freeze` names the stages of the network that keep their weights.
+    recipes with a `distillation_weight`. `freeze` names the stages of the network that keep their weights. `callbacks` follow the
+    epochs, on the first rank.
     """
     trainer = Trainer(recipe, model, batches["train"], batches["val"], dataset.class_names, soft_targets, freeze)
     checkpoint_path = folder.file("checkpoint.pt")
@@ -75,7 +78,7 @@ def train_network(
             f"The processes don't all see the same checkpoint: put {folder.root} where every machine can read it.",
         )
     if context.is_main_process:
-        with _HistoryCallback(folder, recipe.epochs, trainer.images_per_epoch) as progress:
+        with _HistoryCallback(folder, recipe.epochs, trainer.images_per_epoch, callbacks) as progress:
             if trainer.history:
                 progress.on_resume(trainer.history)
             trainer.run(lambda state: checkpoint.save(checkpoint_path, {**state, "fingerprint": fingerprint}), progress)
@@ -101,12 +104,14 @@ def train_classical(folder: RunFolder, recipe: Recipe, dataset: Dataset, device:
 
 
 class _HistoryCallback(ProgressCallback):
-    """Shows progress and keeps history.csv up to date."""
+    """Shows progress, keeps history.csv up to date, and passes epochs on to the callbacks of a run."""
 
-    def __init__(self, folder: RunFolder, epochs: int, images_per_epoch: int) -> None:
+    def __init__(self, folder: RunFolder, epochs: int, images_per_epoch: int, callbacks: Sequence[Callback]) -> None:
         super().__init__(epochs, images_per_epoch)
-        self._folder = folder
+        self._folder, self._callbacks = folder, callbacks
 
     def on_epoch_end(self, epoch: EpochMetrics, history: list[EpochMetrics]) -> None:
         write_text(self._folder.file("history.csv"), history_to_csv(history))
         super().on_epoch_end(epoch, history)
+        for callback in self._callbacks:
+            callback.on_epoch_end(epoch, history)

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from nephros.models.stages import freeze_stages
 from nephros.models.sync_batchnorm import convert_sync_batchnorm
 from nephros.reading import MalformedContent
 from nephros.recipe import Recipe
+from nephros.training.callbacks import StepCallback
 from nephros.training.checkpoint import check_optimizer_state, check_tensors, copy_to_cpu, cpu_state_dict
 from nephros.training.ema import WeightEMA
 from nephros.training.history import EpochMetrics, decode_epoch, decode_history
@@ -39,16 +40,6 @@ MAX_NORM_IMAGES = 4096
 
 SaveState = Callable[[dict[str, Any]], None]
 """Stores a state that `Trainer.state_dict` returned."""
-
-
-class Callback(Protocol):
-    """Receives the progress of a run, to show or store it."""
-
-    def on_step_end(self, epoch: int, n_images: int, loss: Tensor) -> None:
-        """Called after a step on `n_images` of `epoch` (from 1); `loss` () is the mean over the batch, on the device."""
-
-    def on_epoch_end(self, epoch: EpochMetrics, history: list[EpochMetrics]) -> None:
-        """Called after an epoch, once its checkpoint is written; `history` holds all epochs so far."""
 
 
 class Trainer:
@@ -114,7 +105,7 @@ class Trainer:
         stalled = bool(patience and self.best and self.history[-1].epoch - self.best.epoch >= patience)
         return stalled or len(self.history) >= self.recipe.epochs
 
-    def run(self, save_state: SaveState | None, callback: Callback, stop_epoch: int | None = None) -> None:
+    def run(self, save_state: SaveState | None, callback: StepCallback, stop_epoch: int | None = None) -> None:
         """Train until `finished`, or until `stop_epoch` epochs are done, and pass the state to `save_state` after every epoch."""
         while not self.finished and (stop_epoch is None or len(self.history) < stop_epoch):
             epoch = self._train_epoch(len(self.history), callback)
@@ -136,7 +127,7 @@ class Trainer:
                 "metric", self.recipe.metric, "val_loss for this validation split, which lacks classes"
             )
 
-    def _train_epoch(self, epoch: int, callback: Callback) -> EpochMetrics:
+    def _train_epoch(self, epoch: int, callback: StepCallback) -> EpochMetrics:
         start = time.perf_counter()
         seed_dropout(self.recipe.seed, epoch, self.context.rank)
         generator = epoch_generator(self.recipe.seed, epoch)

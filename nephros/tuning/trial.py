@@ -54,7 +54,7 @@ class Outcome:
 
 @dataclass
 class EpochReporter:
-    """A training Callback that passes on each epoch's metrics."""
+    """A StepCallback that passes on each epoch's metrics."""
 
     on_epoch: Callable[[EpochMetrics], None]
 

@@ -52,6 +52,7 @@ from nephros.training.model_init import init_model, input_spec
 from nephros.training.run_info import build_run_info, default_run_dir
 from nephros.training.small_data import few_images_warnings
 from nephros.training.warm_start import start_from
+from nephros.workflows.run import Run
 from nephros.workflows.train import build_data_request, finish_run
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ TTA_VIEWS = 5
 class Finetuning:
     """A fine-tuned run, and what led to it."""
 
-    run: RunFolder
+    run: Run
     candidates: list[Candidate]
     """Every method in cross-validation, baselines last."""
     kept: Candidate
@@ -274,7 +275,7 @@ def _write_run(
     kept: Candidate,
     suspicious: list[SuspiciousLabel],
     device: torch.device,
-) -> RunFolder:
+) -> Run:
     """Write the run folder, with the splits scored and the report, and return it."""
     synthetic = dataset.provenance.split == "synthetic"
     folder = RunFolder.create(Path(out) if out else default_run_dir(fitted.recipe, synthetic), synthetic)
@@ -292,4 +293,4 @@ def _write_run(
         splits = ("train", "val", "test") if info.test else ("train", "val")
         batches = {split: BatchLoader(dataset.split(split), device) for split in splits}
         finish_run(folder, info, fitted.model.to(device), batches, dataset)
-    return folder
+    return Run(folder.root, synthetic, dataset)

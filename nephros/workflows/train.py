@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,6 +19,7 @@ from nephros.data.dataset import Dataset, log_notes
 from nephros.data.load import DataRequest, data_request, load_request
 from nephros.data.relocation import candidate_paths, reopen_dataset
 from nephros.data.subset import subset_train
+from nephros.device import check_threads, torch_threads
 from nephros.distributed import DistributedContext, is_torchrun_restart, process_group, under_torchrun
 from nephros.errors import FileError, IncompleteError, InvalidArgument, NephrosError
 from nephros.evaluation.largest_class import no_better_than_largest_class
@@ -28,8 +31,9 @@ from nephros.models.serialization import save_model
 from nephros.models.stages import check_freeze
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe, to_yaml
-from nephros.recipe_io import get_recipe, recipe_from_dict
+from nephros.recipe_io import override_fields, resolve_recipe
 from nephros.runs import InitRecord, RunFolder, RunInfo, describe_init
+from nephros.training.callbacks import Callback, check_callbacks
 from nephros.training.checkpoint import cpu_state_dict
 from nephros.training.classical.grid_search import check_classical
 from nephros.training.distillation import cached_soft_targets, check_teachers
@@ -37,9 +41,11 @@ from nephros.training.model_init import check_batch_sharding, check_last_batch, 
 from nephros.training.run_info import build_run_info, default_run_dir, describe_devices, describe_model
 from nephros.training.runner import TrainingResult, train_classical, train_network
 from nephros.training.small_data import ADAPTABLE_FIELDS, adapt_recipe, few_images_warnings
+from nephros.training.trackers import TRACKERS, check_tracker
 from nephros.training.warm_start import check_init, start_from
 from nephros.workflows.evaluate import score_split
 from nephros.workflows.report import report
+from nephros.workflows.run import Run
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +67,16 @@ def train(
     init: str | Path | None = None,
     freeze: str | Sequence[str] = (),
     test: bool = False,
+    threads: int | None = None,
+    log: str | None = None,
+    callbacks: Sequence[Callback] = (),
     adaptable: Collection[str] | None = None,
     command: str = "",
-) -> RunFolder:
-    """Train `recipe` on `data`, evaluate it, write its report, and return the run folder.
+    **overrides: Any,
+) -> Run:
+    """Train `recipe` on `data`, evaluate it, write its report, and return the run.
+
+        nephros.train("nephros-fast", "tissuemnist", epochs=3, optimizer__lr=0.01, test=True)
 
     Args:
         recipe: a recipe, or the name or YAML file of one (see `nephros.get_recipe`).
@@ -79,25 +91,38 @@ def train(
             or a .safetensors file. They bring their normalization of the inputs; the last layer begins anew for other classes.
         freeze: stages of the network that keep the weights of `init`, such as ``("stem", "stage1")``; the others are trained.
         test: also score the test split, once, at the end.
+        threads: CPU threads of torch in this process, as long as the run takes; None leaves them as they are.
+        log: also log to ``tensorboard``, ``mlflow`` or ``wandb``; each needs the extra of its name.
+        callbacks: objects with the methods on_epoch_end and on_train_end (`nephros.Callback`).
         adaptable: fields of the recipe that change by themselves where few images make too few optimizer steps: of
-            ``passes_per_epoch`` and ``batch_size``, by default both for a recipe given by its name and none for any other.
+            ``passes_per_epoch`` and ``batch_size``, by default both for a recipe given by its name, except those that `overrides`
+            set, and none for any other.
         command: the command line to record in run.json.
+        overrides: fields of the recipe in place of its own, such as ``epochs=3``; of nested ones with two underscores, such as
+            ``optimizer__lr=0.01``.
 
-    Raises NephrosError for arguments and data that can't be used, before anything is written.
+    Raises NephrosError for arguments and data that can't be used, before anything is written; UnknownName for an override that is
+    no field.
     """
+    check_threads(threads)
+    check_tracker(log)
+    callbacks = check_callbacks(callbacks)
     # Through the parser, which rejects values of the wrong type, and makes 1 and 1.0 the same recipe.
     if adaptable is None:
         adaptable = ADAPTABLE_FIELDS if isinstance(recipe, str) and recipe in RECIPES else ()
-    recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe_from_dict(recipe.to_dict(), "The recipe")
+        adaptable = [field for field in adaptable if field not in overrides]
+    recipe = resolve_recipe(recipe)
+    recipe = override_fields(recipe, overrides, [*inspect.signature(train).parameters][:-1])
     request = build_data_request(data, size, data_seed, subset, resplit, white_level, channel, groups)
     freeze = freeze.split(",") if isinstance(freeze, str) else list(freeze)
     check_init(recipe, init, freeze)
-    with process_group() as context:
+    with process_group() as context, torch_threads(threads):
         if under_torchrun() and out is None:
             raise InvalidArgument("out", out, "a folder under torchrun, so that a restarted process finds its run")
         if out is not None and context.broadcast(is_torchrun_restart() and RunFolder.exists(Path(out))):
             _check_same_run(RunFolder.open(out), recipe, request, adaptable)
-            return resume(out, data if isinstance(data, Dataset) else None, device=device)
+            opened = data if isinstance(data, Dataset) else None
+            return resume(out, opened, device=device, log=log, callbacks=callbacks)
         torch_device = context.local_device(devices.resolve_device(device))
         dataset = data if isinstance(data, Dataset) else load_request({**request, "source": str(data)})
         recipe, dataset = _fit_to_data(recipe, dataset, adaptable)
@@ -116,6 +141,7 @@ def train(
         info = dataclasses.replace(info, teachers=teacher_records, init=init_record, freeze=freeze)
         folder = _create_folder(out, recipe, dataset, context)
         with _locked(folder, context):
+            followers = _followers(folder, recipe, log, callbacks, context)
             log_notes(dataset)
             n_images = f"{len(dataset.train):,} training images"
             logger.info(f"{recipe.name} on {dataset.provenance.title}: {n_images}, {info.device}, in {folder.root}")
@@ -124,10 +150,19 @@ def train(
             if context.is_main_process:
                 write_text(folder.file("recipe.yaml"), to_yaml(recipe))
                 folder.write_info(info)
-            return _run(folder, info, recipe, dataset, model, torch_device, context)
+            _run(folder, info, recipe, dataset, model, torch_device, context, followers)
+        return _finished(folder, followers, data)
 
 
-def resume(run: str | Path, data: str | Path | Dataset | None = None, *, device: str | None = None) -> RunFolder:
+def resume(
+    run: str | Path,
+    data: str | Path | Dataset | None = None,
+    *,
+    device: str | None = None,
+    threads: int | None = None,
+    log: str | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Run:
     """Continue an interrupted run from its latest checkpoint to its end; a complete run is returned unchanged.
 
     Args:
@@ -135,16 +170,20 @@ def resume(run: str | Path, data: str | Path | Dataset | None = None, *, device:
         data: the run's data, or its path or name now; None looks for it where the run found it, and near the run folder. A
             run that was started on an open Dataset needs it.
         device: auto, cpu or cuda (default: the type that the run started on).
+        threads, log, callbacks: as `nephros.train` takes them.
 
     Raises NephrosError when there is no such run, or its data or recipe is missing or has changed.
     """
-    with process_group() as context, _locked(folder := RunFolder.open(run), context):
+    check_threads(threads)
+    check_tracker(log)
+    callbacks = check_callbacks(callbacks)
+    with process_group() as context, torch_threads(threads), _locked(folder := RunFolder.open(run), context):
         info = folder.info()
         if info.status == "complete":
             logger.info("%s is already complete: there is nothing to resume", folder.root)
             if context.is_main_process and not folder.file("report.html").exists():
                 report(folder.root)
-            return folder
+            return _finished(folder, (), data)
         if info.finetuning is not None:
             raise IncompleteError(
                 f"{folder.root} was fine-tuned, which can't be resumed: run `nephros.finetune(DATA)` again with a new `out`."
@@ -167,7 +206,26 @@ def resume(run: str | Path, data: str | Path | Dataset | None = None, *, device:
                 info.device,
                 current_device,
             )
-        return _run(folder, info, recipe, dataset, model, torch_device, context)
+        followers = _followers(folder, recipe, log, callbacks, context)
+        _run(folder, info, recipe, dataset, model, torch_device, context, followers)
+    return _finished(folder, followers, data)
+
+
+def _followers(
+    folder: RunFolder, recipe: Recipe, log: str | None, callbacks: Sequence[Callback], context: DistributedContext
+) -> tuple[Callback, ...]:
+    """Return the callbacks of this rank, with the tracker's; only the first rank has any."""
+    if not context.is_main_process:
+        return ()
+    return (*callbacks, *([TRACKERS[log](folder, recipe)] if log else []))
+
+
+def _finished(folder: RunFolder, callbacks: Sequence[Callback], data: str | Path | Dataset | None) -> Run:
+    """Tell the callbacks that a run has ended, and return it, with its data where that was given in Python."""
+    run = Run(folder.root, folder.synthetic, data if isinstance(data, Dataset) else None)
+    for callback in callbacks:
+        callback.on_train_end(run)
+    return run
 
 
 def build_data_request(
@@ -270,7 +328,8 @@ def _run(
     model: Classifier | None,
     device: torch.device,
     context: DistributedContext,
-) -> RunFolder:
+    callbacks: Sequence[Callback] = (),
+) -> None:
     """Train to the end, save the weights, score the splits and write the report. Only the first rank writes.
 
     Everything after training can be repeated from the last checkpoint, so that a run can be interrupted anywhere.
@@ -287,7 +346,7 @@ def _run(
         soft_targets = None
         if recipe.distillation_weight:
             soft_targets = cached_soft_targets(folder, info, batches["train"], dataset.n_classes, open_teacher)
-        result = train_network(folder, recipe, model, batches, dataset, soft_targets, context, info.freeze)
+        result = train_network(folder, recipe, model, batches, dataset, soft_targets, context, info.freeze, callbacks)
     info = _with_result(info, result, dataset, is_classical=model is None)
     if context.is_main_process:
         spec = input_spec(dataset)
@@ -298,7 +357,6 @@ def _run(
     if context.broadcast(info.test and not folder.file("test", "metrics.json").exists()):
         batches["test"] = make_batches("test")
     finish_run(folder, info, result.model, batches, dataset)
-    return folder
 
 
 def finish_run(

@@ -38,7 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def test_a_baseline_has_a_run_folder_like_a_network(runs: tuple[Path, Path]) -> None:
-    folder = nephros.RunFolder.open(runs[1])
+    folder = nephros.Run.open(runs[1])
     for name in ("recipe.yaml", "run.json", "search_results.csv", "weights.safetensors", "report.html"):
         assert folder.file(name).stat().st_size > 0, name
     info = folder.info()
@@ -67,9 +67,9 @@ def test_an_interrupted_baseline_starts_again(
     with pytest.raises(IncompleteError):
         nephros.report(out)
     nephros.resume(out)
-    before, after = (nephros.RunFolder.open(run).file("weights.safetensors").read_bytes() for run in (runs[1], out))
+    before, after = (nephros.Run.open(run).file("weights.safetensors").read_bytes() for run in (runs[1], out))
     assert before == after
-    assert len(nephros.RunFolder.open(out).test_reads()) == 1
+    assert len(nephros.Run.open(out).test_reads()) == 1
 
 
 def test_the_best_run_is_tested_against_the_other(runs: tuple[Path, Path]) -> None:
@@ -301,7 +301,7 @@ def test_an_ensemble_is_the_mean_of_its_runs(runs: tuple[Path, Path]) -> None:
     ]
     mean = (evaluations[0].probabilities + evaluations[1].probabilities) / 2
     assert row.accuracy == pytest.approx(float((mean.argmax(1) == evaluations[0].labels).mean()))
-    infos = [nephros.RunFolder.open(run).info() for run in runs]
+    infos = [nephros.Run.open(run).info() for run in runs]
     assert row.parameters == sum(info.parameters for info in infos)
     assert row.multiply_adds == sum(info.multiply_adds for info in infos)
     assert len(comparison.paired_tests) == 2

@@ -14,6 +14,7 @@ from nephros.errors import FileError, IncompatibleError, NephrosError
 from nephros.evaluation.metrics import Metrics
 from nephros.microscopy.synthetic import SyntheticStack
 from nephros.runs import RunFolder
+from nephros.workflows.run import Run
 from nephros.workflows.train import resume, train
 from tests.command_line import run_cli
 from tests.conftest import squares_dataset, write_npz
@@ -94,7 +95,7 @@ def test_a_run_that_started_from_another_resumes_after_a_move(moved: Path, tmp_p
     folder = train(RECIPE, moved / "data/squares.npz", out=moved / "runs/two", init=moved / "runs/one")
     weights = folder.file("weights.safetensors").read_bytes()
     again = moved.rename(tmp_path / "again")
-    folder = RunFolder.open(again / "runs/two")
+    folder = Run.open(again / "runs/two")
     folder.file("checkpoint.pt").unlink()
     folder.file("weights.safetensors").unlink()
     folder.write_info(dataclasses.replace(folder.info(), status="training"))
