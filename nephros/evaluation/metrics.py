@@ -61,6 +61,8 @@ class ClassMetrics:
     """None where the labels lack the class or hold nothing else."""
     support: int
     """Images of the class."""
+    pr_auc: float | None = None
+    """Area under the precision-recall curve; None as for `auc`, and in files from before it was stored."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,9 @@ class Metrics:
     """Digest of the split's images."""
     versions: dict[str, str] = field(default_factory=dict)
     commit: str | None = None
+    pr_auc: float | None = None
+    """Mean one-vs-rest area under the precision-recall curve over `macro_classes`; None as for `auc`, and in files from before
+    it was stored."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the metrics as metrics.json holds them."""
@@ -138,7 +143,8 @@ class Metrics:
             self.expected_calibration_error,
         ]
         shares += [share for row in rows for share in (row.precision, row.recall, row.f1)]
-        shares += [auc for auc in (self.auc, *(row.auc for row in rows)) if auc is not None]
+        areas = (self.auc, self.pr_auc, *(row.auc for row in rows), *(row.pr_auc for row in rows))
+        shares += [area for area in areas if area is not None]
         interval = self.accuracy_interval
         for is_valid, clause in (
             (
@@ -206,6 +212,7 @@ def compute_metrics(probabilities: Floats, labels: Labels, class_names: tuple[st
     present = [row for row in rows if row.support]
     # With two classes MedMNIST takes the second's AUC alone; in exact arithmetic the first's is the same.
     aucs = [row.auc for row in (rows[1:] if len(rows) == 2 else present) if row.auc is not None]
+    pr_aucs = [row.pr_auc for row in present if row.pr_auc is not None]
     matrix = confusion_matrix(probabilities.argmax(axis=1), labels, len(class_names))
     n, n_correct = len(labels), int(matrix.trace())
     return Metrics(
@@ -222,6 +229,7 @@ def compute_metrics(probabilities: Floats, labels: Labels, class_names: tuple[st
         n_calibration_bins=CALIBRATION_BINS,
         per_class=tuple(rows),
         confusion_matrix=tuple(map(tuple, matrix.tolist())),
+        pr_auc=float(np.mean(pr_aucs)) if pr_aucs else None,
     )
 
 
@@ -232,9 +240,18 @@ def per_class_metrics(probabilities: Floats, labels: Labels, class_names: tuple[
     indices = range(len(class_names))
     columns = precision_recall_fscore_support(labels, probabilities.argmax(axis=1), labels=indices, zero_division=0)
     return [
-        ClassMetrics(c, class_names[c], float(precision), float(recall), float(f1), class_auc(probabilities, labels, c), int(n))
+        ClassMetrics(
+            class_index=c,
+            name=class_names[c],
+            precision=float(precision),
+            recall=float(recall),
+            f1=float(f1),
+            auc=class_auc(probabilities, labels, c),
+            support=int(n),
+            pr_auc=class_pr_auc(probabilities, labels, c),
+        )
         for c, (precision, recall, f1, n) in enumerate(zip(*columns, strict=True))
-    ]  # fmt: skip
+    ]
 
 
 def confusion_matrix(predicted: Labels, labels: Labels, n_classes: int) -> Labels:
@@ -275,6 +292,28 @@ def class_auc(probabilities: Floats, labels: Labels, class_index: int) -> float 
     if positive.all() or not positive.any():
         return None
     return float(roc_auc_score(positive, probabilities[:, class_index]))
+
+
+def class_pr_curve(probabilities: Floats, labels: Labels, class_index: int) -> tuple[Floats, Floats]:
+    """Return recall and precision of a class's one-vs-rest precision-recall curve, by rising recall, from (0, 1)."""
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(labels == class_index, probabilities[:, class_index])
+    return recall[::-1], precision[::-1]
+
+
+def class_pr_auc(probabilities: Floats, labels: Labels, class_index: int) -> float | None:
+    """Return the area under a class's one-vs-rest precision-recall curve; None where the labels lack the class or hold no other.
+
+    It is average precision, the sum over thresholds of precision times the step in recall, without interpolation, which would
+    be too optimistic (Davis and Goadrich, ICML 2006; scikit-learn's average_precision_score). Chance is the class's share.
+    """
+    from sklearn.metrics import average_precision_score
+
+    positive = labels == class_index
+    if positive.all() or not positive.any():
+        return None
+    return float(average_precision_score(positive, probabilities[:, class_index]))
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,7 @@ ClassMetricsInfo = TypedDict(
         "f1": float,
         "auc": float | None,
         "support": int,
+        "pr_auc": NotRequired[float | None],
     },
 )
 """Metrics of one class, as in `nephros.evaluation.metrics.ClassMetrics`."""

@@ -18,6 +18,8 @@ from nephros.errors import FileError, IncompleteError
 from nephros.evaluation.metrics import (
     Metrics,
     calibration_curve,
+    class_pr_auc,
+    class_pr_curve,
     class_roc_curve,
     compute_metrics,
     confusion_matrix,
@@ -64,6 +66,9 @@ def test_agrees_with_scikit_learn(n: int, classes: int, seed: int) -> None:
     else:
         auc = reference.roc_auc_score(labels, probabilities[:, 1])
     assert metrics.auc == pytest.approx(auc, abs=1e-9)
+    pr_aucs = [reference.average_precision_score(labels == c, probabilities[:, c]) for c in range(classes)]
+    assert [row.pr_auc for row in metrics.per_class] == pytest.approx(pr_aucs, abs=1e-9)
+    assert metrics.pr_auc == pytest.approx(np.mean(pr_aucs), abs=1e-9)
 
 
 def _medmnist_auc(labels: NDArray[np.int64], scores: NDArray[np.float64], task: str) -> float:
@@ -95,14 +100,17 @@ def test_an_absent_class_has_no_auc_and_is_left_out_of_macro_averages() -> None:
     assert metrics.per_class[2].auc is None
     assert metrics.per_class[2].support == 0
     assert metrics.macro_classes == (0, 1, 3)
+    assert metrics.per_class[2].pr_auc is None
     others = [row.auc for row in metrics.per_class if row.auc is not None]
     assert metrics.auc == pytest.approx(np.mean(others))
+    assert metrics.pr_auc == pytest.approx(np.mean([row.pr_auc for row in metrics.per_class if row.pr_auc is not None]))
     assert len(metrics.confusion_matrix) == 4
 
 
 def test_a_single_class_has_no_auc() -> None:
     metrics = compute_metrics(np.array([[0.6, 0.4], [0.7, 0.3]]), np.array([0, 0]), _class_names(2))
     assert metrics.auc is None
+    assert metrics.pr_auc is None
     assert metrics.accuracy == 1.0
 
 
@@ -145,6 +153,26 @@ def test_roc_curve_runs_from_corner_to_corner_and_has_the_auc() -> None:
     assert auc == pytest.approx(reference.roc_auc_score(labels == 1, probabilities[:, 1]))
 
 
+def test_precision_recall_curve_rises_in_recall_and_has_the_area() -> None:
+    probabilities, labels = _random_case(50, 3, seed=2)
+    recall, precision = class_pr_curve(probabilities, labels, 1)
+    assert (recall[0], precision[0], recall[-1]) == (0, 1, 1)
+    assert (np.diff(recall) >= 0).all()
+    area = float((np.diff(recall) * precision[1:]).sum())
+    assert area == pytest.approx(class_pr_auc(probabilities, labels, 1))
+
+
+def test_metrics_stored_without_pr_auc_are_read(tmp_path: Path) -> None:
+    metrics = compute_metrics(*_random_case(60, 3, seed=3), _class_names(3))
+    values = metrics.to_dict()
+    del values["pr_auc"]
+    for row in values["per_class"]:
+        del row["pr_auc"]
+    loaded = Metrics.from_dict(values)
+    assert (loaded.pr_auc, loaded.per_class[0].pr_auc) == (None, None)
+    assert loaded.auc == metrics.auc
+
+
 def test_metrics_are_read_back_as_written(tmp_path: Path) -> None:
     probabilities, labels = _random_case(60, 3, seed=3)
     metrics = dataclasses.replace(
@@ -157,6 +185,7 @@ def test_metrics_are_read_back_as_written(tmp_path: Path) -> None:
     assert stored["per_class"][1] | {"auc": None} == {
         "class": 1, "name": "class 1", "precision": metrics.per_class[1].precision, "recall": metrics.per_class[1].recall,
         "f1": metrics.per_class[1].f1, "auc": None, "support": metrics.per_class[1].support,
+        "pr_auc": metrics.per_class[1].pr_auc,
     }  # fmt: skip
 
 
