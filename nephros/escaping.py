@@ -1,9 +1,13 @@
-"""Text from outside (file names, class names, titles) made harmless for where it goes: a terminal, or a CSV file."""
+"""Text from outside (file names, class names, titles) made harmless for where it goes: a terminal, a CSV file, or a page
+that people pass on."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
+from collections.abc import Iterable
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 _FORMULA_START = re.compile(r"(\A|[;\t\r\n])(\s*'*[=+\-@\uff1d\uff0b\uff0d\uff20])")
@@ -42,6 +46,59 @@ def escape_surrogates(text: str) -> str:
 def unescape_from_csv(text: str) -> str:
     """Return the text that `escape_for_csv` made `text` of."""
     return _ESCAPED_FORMULA_START.sub(r"\1\2", text)
+
+
+_ABSOLUTE_PATH = re.compile(
+    r"""(?P<quote>['"`])(?:[a-z0-9+]+:/{2,3})?(?:/|[A-Za-z]:[\\/]|\\\\)[^'"`\n]+(?P=quote)"""  # quoted: may hold spaces
+    r"""|(?<![\w./~-])(?:(?:file|sqlite):/{2,3})?(?:/(?!/)|[A-Za-z]:[\\/]|\\\\)[^\s'"`,;:()<>|]+"""
+)
+"""An absolute path in a sentence; neither the path of a URL nor a slash between two words."""
+
+
+def without_folders(text: str, known_paths: Iterable[object] = ()) -> str:
+    """Return text in which each absolute path is its last part, so that a page can be passed on.
+
+    A path with spaces ends in a sentence where only its reader knows: one that is in quotes, or in `known_paths`, is recognized.
+    """
+    for path in sorted({str(path) for path in known_paths if path}, key=len, reverse=True):
+        if is_absolute(path):
+            text = text.replace(path, _last_part(path))
+            parent = path[: len(path.rstrip("/\\")) - len(_last_part(path))]
+            text = text.replace(parent, "") if len(parent) > 1 else text
+    return _ABSOLUTE_PATH.sub(lambda match: _quoted_last_part(match[0], match["quote"] or ""), text)
+
+
+def command_without_folders(command: str) -> str:
+    """Return a shell command in which each absolute path, and each that begins with the folder above, is its last part."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # a quotation mark without its partner
+        return without_folders(command)
+    return shlex.join([_word_without_folders(word) for word in words]) if words else command
+
+
+def is_absolute(path: str) -> bool:
+    """Return whether a path is absolute on any system."""
+    return PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
+
+
+def _word_without_folders(word: str) -> str:
+    """Return a word of a command, such as a path, ``--data=PATH`` or ``PATH,PATH``, without folders."""
+    flag, separator, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    parts = []
+    for part in value.split(","):
+        location = re.sub(r"^(?:file|sqlite):/{2,3}(?=/|[A-Za-z]:)", "", part)
+        is_elsewhere = is_absolute(location) or location.startswith(("../", "..\\"))
+        parts.append(_last_part(location) if is_elsewhere and "://" not in location else part)
+    return f"{flag}{separator}{','.join(parts)}"
+
+
+def _quoted_last_part(path: str, quote: str) -> str:
+    return f"{quote}{_last_part(path.strip(quote) if quote else path)}{quote}"
+
+
+def _last_part(path: str) -> str:
+    return PureWindowsPath(path).name or path  # both kinds of slashes
 
 
 def _escape_character(char: str) -> str:

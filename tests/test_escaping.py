@@ -18,7 +18,13 @@ from nephros.commands.evaluate import _print_metrics
 from nephros.commands.messages import library_messages
 from nephros.console import TextConsole, table_console
 from nephros.data.dataset import Dataset
-from nephros.escaping import escape_for_csv, escape_for_terminal, unescape_from_csv
+from nephros.escaping import (
+    command_without_folders,
+    escape_for_csv,
+    escape_for_terminal,
+    unescape_from_csv,
+    without_folders,
+)
 from nephros.evaluation.metrics import compute_metrics
 from nephros.text_tables import csv_table
 from tests.conftest import write_npz
@@ -135,3 +141,47 @@ def test_log_lines_are_one_line_without_escape_sequences(capsys: Capture) -> Non
     with library_messages(logging.INFO):
         logging.getLogger("nephros.x").warning("%s is odd", "a\nwarning: \x1b[31m")
     assert capsys.readouterr().err == r"warning: a\nwarning: \u001b[31m is odd" + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/home/jane/x.npz can't be read: see /tmp/a/b.", "x.npz can't be read: see b."),
+        ("The file '/home/Jane Doe/x y.npz' is damaged", "The file 'x y.npz' is damaged"),
+        ("`nephros.resume('/home/jane/runs/a')`", "`nephros.resume('a')`"),
+        (r"C:\Users\Jane\x.npz, C:/Users/Jane/y.npz", "x.npz, y.npz"),
+        (r"\\server\share\jane\x.npz", "x.npz"),
+        ("in:/home/jane/x, file:///home/jane/y", "in:x, y"),
+        (
+            "train/val and or https://doi.org/10.1/x, s3://bucket/x",
+            "train/val and or https://doi.org/10.1/x, s3://bucket/x",
+        ),
+        ("a / b", "a / b"),
+        ("runs/a and ../runs/b", "runs/a and ../runs/b"),
+    ],
+)
+def test_sentences_lose_the_folders_of_absolute_paths_only(text: str, expected: str) -> None:
+    assert without_folders(text) == expected
+
+
+def test_known_paths_may_have_spaces() -> None:
+    text = "/home/Jane Doe/cells/a.png is gray, unlike the rest of /home/Jane Doe/cells; see /home/Jane Doe/notes"
+    assert without_folders(text, ["/home/Jane Doe/cells", "", None]) == (
+        "cells/a.png is gray, unlike the rest of cells; see notes"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("nephros train --data=/home/j/x.npz --teachers /a/b,/c/d", "nephros train --data=x.npz --teachers b,d"),
+        ("nephros train --out '/home/Jane Doe/my run' --lr 0.1", "nephros train --out 'my run' --lr 0.1"),
+        ("nephros train ../../home/jane/x.npz --out runs/a", "nephros train x.npz --out runs/a"),
+        ("nephros tune --storage sqlite:////home/j/s.db", "nephros tune --storage s.db"),
+        ("nephros tune --storage postgresql://u@host/db", "nephros tune --storage postgresql://u@host/db"),
+        ("nephros train it's /home/j/x", "nephros train it's x"),
+        ("", ""),
+    ],
+)
+def test_commands_lose_the_folders_of_absolute_paths(command: str, expected: str) -> None:
+    assert command_without_folders(command) == expected

@@ -24,6 +24,12 @@ def largest_class(info: RunInfo, metrics: Metrics) -> LargestClass:
     return LargestClass(info.class_names[label], metrics.per_class[label].support / metrics.n)
 
 
+def largest_class_of_split(info: RunInfo, split: str) -> LargestClass:
+    """Return the largest class of a run's training images, with its share of one of the run's own splits."""
+    label, counts = int(np.argmax(info.class_counts["train"])), info.class_counts[split]
+    return LargestClass(info.class_names[label], counts[label] / max(1, sum(counts)))
+
+
 def no_better_than_largest_class(info: RunInfo, metrics: Metrics) -> str:
     """Return a sentence if the accuracy is no better than the largest class's, within its 95% interval; else "".
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from nephros.escaping import command_without_folders, without_folders
 from nephros.files import atomic_write
-from nephros.reporting.plots.style import LIGHT_COLORS, with_style
+from nephros.reporting.plots.style import DARK_COLORS, LIGHT_COLORS, with_style
 from nephros.text_tables import EN_DASH, format_number, format_percent, format_timestamp
 
 PNG_DPI = 144
@@ -32,10 +33,11 @@ def load_template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["light_colors"] = LIGHT_COLORS  # of page.css
+    environment.globals |= {"light_colors": LIGHT_COLORS, "dark_colors": DARK_COLORS}  # of page.css
     environment.filters["decimal"] = _decimal
     environment.filters["percent"] = _percent
-    environment.filters["short_paths"] = _short_paths
+    environment.filters["command_without_folders"] = command_without_folders
+    environment.filters["without_folders"] = without_folders
     environment.filters["timestamp"] = format_timestamp
     return environment.get_template(name)
 
@@ -46,11 +48,6 @@ def _decimal(value: float | None, digits: int = 3) -> str:
 
 def _percent(fraction: float | None, digits: int = 1) -> str:
     return format_percent(fraction, digits, EN_DASH)
-
-
-def _short_paths(command: str) -> str:
-    """Return a command with the last part of each absolute path in its place."""
-    return " ".join(PurePath(word).name if word.startswith("/") else word for word in command.split(" "))
 
 
 @with_style

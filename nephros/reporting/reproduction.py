@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from nephros.escaping import command_without_folders
 from nephros.evaluation.metrics import Metrics
 from nephros.experiments.results import SeedResults
 from nephros.files import write_text
@@ -170,7 +171,7 @@ def _seed_count(result: SeedResults) -> str:
 def _reproduce_command(plan: str, result: SeedResults, flags: str) -> str:
     """Return the command that repeats a row of a plan, as Markdown code."""
     parts = ["nephros reproduce", plan, "--only", result.plan_row.required_keys, *([flags] if flags else [])]
-    return f"`{' '.join(parts)}`"
+    return f"`{command_without_folders(' '.join(parts))}`"
 
 
 def _write_table(

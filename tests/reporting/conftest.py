@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from nephros.data.dataset import Dataset, Provenance, Split
@@ -16,6 +18,8 @@ from nephros.evaluation.metrics import compute_metrics
 from nephros.evaluation.scoring import Evaluation
 from nephros.files import write_text
 from nephros.recipe import AugmentConfig, ModelConfig, Recipe, to_yaml
+from nephros.reporting.plots import classification
+from nephros.reporting.run import run_figures
 from nephros.runs import RunFolder, RunInfo
 from nephros.training.history import EpochMetrics, history_to_csv
 
@@ -52,6 +56,19 @@ def evaluation() -> Callable[..., Evaluation]:
         return random_evaluation(labels, tuple(f"kind {c}" for c in range(classes)), separation=separation)
 
     return make
+
+
+@pytest.fixture
+def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures blank, which would take a minute: for tests of the text around them."""
+
+    def blank(figure: Figure, png_file: Path, alt: str) -> Markup:
+        return Markup(f'<svg role="img" aria-label="{escape(alt)}"></svg>')
+
+    monkeypatch.setattr("nephros.reporting.run.run_figures.save_figure", blank)
+    for module in (run_figures, classification):
+        for name in [name for name in vars(module) if name.startswith("plot_")]:
+            monkeypatch.setattr(module, name, lambda *_args: Figure())
 
 
 @pytest.fixture

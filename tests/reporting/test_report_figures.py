@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -18,8 +18,10 @@ from nephros.evaluation.scoring import Evaluation
 from nephros.recipe import AugmentConfig, ModelConfig, Recipe
 from nephros.reporting.plots import classification, training_curves
 from nephros.reporting.plots.accuracy_charts import plot_leaderboard
-from nephros.reporting.plots.style import LIGHT_COLORS, whole_percent, wrap_label
+from nephros.reporting.plots.ranking_curves import plot_ranking_curves, thin_curve
+from nephros.reporting.plots.style import DARK_COLORS, LIGHT_COLORS, whole_percent, wrap_label
 from nephros.training.history import EpochMetrics
+from tests.ui.contrast import contrast_ratio, relative_luminance
 
 Make = Callable[..., Evaluation]
 TITLE = "Example cells, synthetic"
@@ -47,10 +49,10 @@ def test_class_balance_prints_counts_and_shares() -> None:
         {"train": [30, 10], "val": [4, 0], "test": [6, 2]}, class_names(2), TITLE
     )
     strings = texts(figure)
-    assert "30 · 75.0%" in strings
-    assert "6 · 75.0%" in strings
+    assert "30" in strings
     assert "none" in strings
-    assert "training, 40 images" in strings
+    assert "train\n40" in strings
+    assert "val.\n4" in strings
     assert TITLE in strings
     bars = figure.axes[0].patches
     assert [round(bar.get_width(), 2) for bar in bars] == [0.75, 0.25, 1.0, 0.0, 0.75, 0.25]  # type: ignore[attr-defined]
@@ -70,9 +72,11 @@ def test_confusion_matrix_prints_every_count_and_share(evaluation: Make, classes
         for column in range(classes):
             assert cells[column, row, "top"] == f"{matrix[row, column]:,}"
             assert cells[column, row, "bottom"] == whole_percent(matrix[row, column] / matrix[row].sum())
-    depth = np.array([patch.get_alpha() for patch in axes.patches], dtype=float).reshape(classes, classes)
+    patches = np.array(axes.patches).reshape(classes, classes)
+    depth = np.array([[patch.get_alpha() for patch in row] for row in patches])
     assert (depth.argmax(axis=1) == matrix.argmax(axis=1)).all()
-    assert to_hex(axes.patches[0].get_facecolor()) == LIGHT_COLORS["val"]
+    hues = {(row == column, to_hex(patches[row, column].get_facecolor())) for row, column in np.ndindex(patches.shape)}
+    assert hues == {(True, LIGHT_COLORS["right"]), (False, LIGHT_COLORS["wrong"])}
     assert TITLE in texts(figure)
 
 
@@ -83,30 +87,65 @@ def test_confusion_matrix_says_which_class_has_no_cells(evaluation: Make) -> Non
     assert len(figure.axes[0].texts) == 2 * 12 + 1
 
 
+@pytest.mark.parametrize("theme", [LIGHT_COLORS, DARK_COLORS], ids=["light", "dark"])
+@pytest.mark.parametrize("hue", ["right", "wrong"])
+def test_text_on_every_shade_of_the_matrix_is_legible(theme: dict[str, str], hue: str) -> None:
+    shades = np.linspace(0, 1, 201)
+    paper, ink, full = (np.array(to_rgb(theme[name])) for name in ("paper", "ink", hue))
+    for share in shades:
+        opacity = classification.cell_opacity(share)
+        background = opacity * full + (1 - opacity) * paper
+        text = paper if share >= 0.5 else ink
+        colors = ["rgb({})".format(", ".join(str(255 * c) for c in color)) for color in (background, text)]
+        assert contrast_ratio(*map(relative_luminance, colors)) >= 4.5, share
+    assert [classification.cell_opacity(share) for share in (0, 1)] == [0.03, 1]
+    assert (np.diff([classification.cell_opacity(share) for share in shades]) > 0).all()
+
+
 @pytest.mark.parametrize("classes", [2, 8, 11, 30])
-def test_roc_curves_have_a_panel_per_class_with_auc_and_share(evaluation: Make, classes: int) -> None:
+def test_each_class_has_a_roc_and_a_precision_recall_curve_with_their_areas(evaluation: Make, classes: int) -> None:
     result = evaluation(classes)
-    figure = classification.plot_roc_curves(result, class_names(classes), "test", TITLE)
-    assert len(figure.axes) == classes
-    for c, axes in enumerate(figure.axes):
-        auc = result.metrics.per_class[c].auc
+    figure = plot_ranking_curves(result, class_names(classes), "test", TITLE)
+    assert len(figure.axes) == 2 * classes
+    assert [text.get_text() for text in figure.texts][1:] == class_names(classes)
+    for c, (roc, pr) in enumerate(zip(figure.axes[::2], figure.axes[1::2], strict=True)):
+        row = result.metrics.per_class[c]
+        assert [text.get_text() for text in roc.texts] == [f"AUC {row.auc:.3f}"]
+        assert [text.get_text() for text in pr.texts] == [f"PR-AUC {row.pr_auc:.3f}"]
+        x, y = (np.asarray(values) for values in roc.lines[1].get_data())
+        assert np.trapezoid(y, x) == pytest.approx(row.auc, abs=0.02)
+        recall, precision = (np.asarray(values) for values in pr.lines[1].get_data())
+        assert (np.diff(recall) * precision[1:]).sum() == pytest.approx(row.pr_auc, abs=0.03)
         share = (result.labels == c).mean()
-        assert axes.get_title(loc="left") == f"kind {c}"
-        assert f"AUC {auc:.3f} · {100 * share:.1f}% of cells" in [text.get_text() for text in axes.texts]
-        x, y = np.asarray(axes.lines[1].get_xdata()), np.asarray(axes.lines[1].get_ydata())
-        assert np.trapezoid(y, x) == pytest.approx(auc, abs=0.02)
+        assert list(np.asarray(pr.lines[0].get_ydata())) == [share, share]
 
 
-def test_roc_curves_say_which_class_is_missing(evaluation: Make) -> None:
-    figure = classification.plot_roc_curves(evaluation(8, missing=3), class_names(8), "val", TITLE)
-    assert [len(axes.lines) for axes in figure.axes] == [2, 2, 2, 0, 2, 2, 2, 2]
-    assert "no cells\nin validation" in texts(figure)
+def test_ranking_curves_say_which_class_is_missing(evaluation: Make) -> None:
+    figure = plot_ranking_curves(evaluation(8, missing=3), class_names(8), "val", TITLE)
+    assert [len(axes.lines) for axes in figure.axes] == [2] * 6 + [0, 0] + [2] * 8
+    assert texts(figure).count("no cells\nin validation") == 2
+
+
+@pytest.mark.parametrize("classes", [2, 8, 11, 30])
+def test_no_text_of_a_figure_is_below_eleven_pixels(evaluation: Make, classes: int) -> None:
+    result, names = evaluation(classes), class_names(classes)
+    for figure in (
+        classification.plot_confusion_matrix(np.array(result.metrics.confusion_matrix), names, "val", TITLE),
+        classification.plot_class_balance({"train": [1] * classes, "val": [2] * classes}, names, TITLE),
+        classification.plot_reliability_diagram(calibration_curve(result.probabilities, result.labels), "test", TITLE),
+        plot_ranking_curves(result, names, "test", TITLE),
+        training_curves.plot_learning_curves(history(6), TITLE),
+        plot_leaderboard(leaderboard([]), "test", TITLE),
+    ):
+        figure.draw_without_rendering()
+        sizes = [artist.get_fontsize() for artist in figure.findobj(Text) if artist.get_text()]  # type: ignore[attr-defined]
+        assert min(sizes) * 112 / 72 >= 11
 
 
 def test_thinned_curves_keep_their_ends_and_area() -> None:
     x = np.linspace(0, 1, 20_000)
     y = x**0.2
-    few_x, few_y = classification.thin_curve(x, y)
+    few_x, few_y = thin_curve(x, y)
     assert len(few_x) <= 200
     assert (few_x[0], few_x[-1], few_y[0], few_y[-1]) == (0, 1, 0, 1)
     assert np.trapezoid(few_y, few_x) == pytest.approx(np.trapezoid(y, x), abs=2e-4)
@@ -117,7 +156,7 @@ def test_reliability_diagram_draws_the_bins_that_hold_cells(evaluation: Make) ->
     filled_bins = [b for b in bins if b.count]
     figure = classification.plot_reliability_diagram(bins, "test", TITLE)
     above, below = figure.axes
-    assert [text.get_text() for text in below.texts] == [f"{b.count:,}" for b in filled_bins]
+    assert [text.get_text() for text in below.texts] == [str(b.count) for b in filled_bins]
     assert [bar.get_height() for bar in above.patches] == [b.accuracy for b in filled_bins]  # type: ignore[attr-defined]
     assert list(np.asarray(above.lines[1].get_xdata())) == [b.confidence for b in filled_bins]
     assert sum(b.count for b in filled_bins) == 400
@@ -183,7 +222,7 @@ def test_leaderboard_ranks_the_run_among_published_results() -> None:
 
 def test_drawing_leaves_the_callers_settings_alone(evaluation: Make) -> None:
     before = dict(matplotlib.rcParams)
-    classification.plot_roc_curves(evaluation(2), class_names(2), "test", TITLE)
+    plot_ranking_curves(evaluation(2), class_names(2), "test", TITLE)
     assert dict(matplotlib.rcParams) == before
 
 

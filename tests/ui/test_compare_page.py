@@ -80,6 +80,7 @@ def test_the_page_fits_and_shows_its_chart_and_tables(opened_report: tuple[Any, 
     assert page.locator("#cost tbody tr").count() == 2
     assert page.locator("svg").count() == 1
     assert "McNemar" in page.locator("#significance").inner_text()
+    assert page.locator("section").first.get_attribute("id") == "significance"
     assert page.locator(".notes li").count() == 2
     assert problems == []
 

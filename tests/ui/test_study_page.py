@@ -12,6 +12,7 @@ from nephros.reporting.study.page import write_study_report
 from tests.reporting.study_simulator import SimulationConfig, simulate
 from tests.ui.conftest import CHROMIUM
 from tests.ui.contrast import contrast_ratio, relative_luminance
+from tests.ui.test_report_page import SMALLEST_TEXT
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,6 +41,8 @@ def test_the_page_fits_shows_its_figures_and_requests_nothing(opened_report: tup
     svgs_have_size += ".every(box => box.width > 200 && box.height > 100)"
     assert page.locator("svg").count() == 5
     assert page.evaluate(svgs_have_size)
+    if page.viewport_size["width"] == 1280:
+        assert page.evaluate(SMALLEST_TEXT) >= 11
     assert problems == []
 
 
@@ -51,6 +54,36 @@ def test_the_long_table_scrolls_with_its_header_in_view(opened_report: tuple[Any
     top = page.locator(".configs thead th").first.evaluate("th => th.getBoundingClientRect().top")
     assert top >= box.evaluate("box => box.getBoundingClientRect().top") - 1
     assert page.locator(".configs tbody tr").last.is_visible()
+
+
+def test_a_click_on_a_heading_sorts_the_table(opened_report: tuple[Any, str, list[str]]) -> None:
+    page, _, problems = opened_report
+    assert page.locator(".sort-hint").is_visible()
+
+    def column(i: int) -> list[str]:
+        texts: list[str] = page.evaluate(
+            f"[...document.querySelectorAll('.configs tbody tr')].map(r => r.cells[{i}].innerText)"
+        )
+        return texts
+
+    headings = [text.replace("\n", "") for text in page.locator(".configs thead th").all_inner_texts()]
+    ranks = column(0)
+    rate, score = headings.index("optimizer.lr"), headings.index("at 81")
+    button = page.locator(".configs thead button")
+    button.nth(rate).click()
+    assert column(rate) == sorted(column(rate), key=float)
+    assert page.locator("th[aria-sort]").get_attribute("aria-sort") == "ascending"
+    button.nth(rate).click()
+    assert column(rate) == sorted(column(rate), key=float, reverse=True)
+    button.nth(score).click()
+    scores = column(score)
+    values = [float(text.rstrip("%")) for text in scores if text]
+    assert values == sorted(values, reverse=True)
+    assert not any(scores[len(values) :])
+    assert page.locator("th[aria-sort]").count() == 1
+    button.nth(0).press("Enter")
+    assert column(0) == ranks
+    assert problems == []
 
 
 def test_text_and_figures_stand_out_from_the_page_in_both_themes(opened_report: tuple[Any, str, list[str]]) -> None:

@@ -127,8 +127,8 @@ def overlay_heatmap(image: NDArray[np.uint8], heatmap: NDArray[np.float32], side
     return np.asarray(np.rint(rgb * (1 - opacity) + np.array(_HEATMAP_COLOR) * opacity), dtype=np.uint8)
 
 
-def png_data_uri(image: NDArray[np.uint8]) -> str:
+def png_data_uri(image: NDArray[np.uint8], side: int = TILE_SIDE) -> str:
     """Return an image prepared by `to_display` as a ``data:`` URI of a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(to_display(image)).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(to_display(image, side)).save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

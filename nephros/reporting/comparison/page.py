@@ -7,6 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from nephros.escaping import command_without_folders
 from nephros.evaluation.leaderboard import Comparison, DatasetComparison, LeaderboardRow
 from nephros.evaluation.significance import PairedComparison
 from nephros.files import write_text
@@ -32,8 +33,25 @@ COLUMNS = (
     "input",
     "source",
 )
+SIGNIFICANCE_LEVEL = 0.05
 MIN_P = 1e-300
 """Smaller p values are written as below it; double precision does not tell them from 0."""
+
+
+@dataclass(frozen=True)
+class _PairedTestRow:
+    """One test of significance, as text."""
+
+    better: str
+    other: str
+    is_significant: bool
+    verdict: str
+    difference: str
+    interval: str
+    first_only: str
+    second_only: str
+    p: str
+    """Corrected for the number of tests."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +62,7 @@ class _Section:
     """End of the ids of its elements; empty for the first."""
     comparison: DatasetComparison
     chart: Markup
-    paired_tests: list[str]
+    paired_tests: list[_PairedTestRow]
 
 
 def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
@@ -61,7 +79,7 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
         alt = f"Accuracy of {len(dataset.rows)} methods on {dataset.title}, from the highest to the lowest"
         figure = plot_leaderboard(dataset.rows, comparison.split, dataset.title)
         chart = save_figure(figure, figures / f"{prefix}compare{suffix}.png", alt)
-        tests = [describe_paired_test(*row) for row in dataset.paired_tests]
+        tests = [_paired_test_row(*row) for row in dataset.paired_tests]
         sections.append(_Section(suffix, dataset, chart, tests))
     page = load_template("comparison/compare.html").render(
         comparison=comparison,
@@ -79,7 +97,7 @@ def to_cells(row: LeaderboardRow) -> list[str]:
     """Return a row's cells, one per column of COLUMNS; empty for what is not known."""
     counts = ["" if value is None else str(value) for value in (row.parameters, row.multiply_adds)]
     accuracies, other_metrics = (row.accuracy, row.low, row.high), (row.auc, row.macro_f1)
-    labels = [row.device, row.checkpoint, row.split, row.input, row.source]
+    labels = [row.device, row.checkpoint, row.split, row.input, _source(row)]
     return [
         row.dataset,
         row.label,
@@ -92,11 +110,15 @@ def to_cells(row: LeaderboardRow) -> list[str]:
     ]
 
 
+def _source(row: LeaderboardRow) -> str:
+    return command_without_folders(row.source) if row.source.startswith("nephros ") else row.source
+
+
 def describe_paired_test(better: str, other: str, test: PairedComparison) -> str:
     """Return a sentence on how two runs compare."""
     is_corrected = test.p_holm != test.p_value
     corrected = f" (p {_format_p(test.p_holm)} after Holm's correction)" if is_corrected else ""
-    verdict = f"{'' if test.p_holm < 0.05 else 'not '}significant at 0.05"
+    verdict = _verdict(test)
     return (
         f"{better} minus {other}: {100 * test.difference:+.2f} points of accuracy (95% interval {100 * test.low:+.2f} to "
         f"{100 * test.high:+.2f}, paired bootstrap). {test.n_first_only:,} cells were classified correctly by the first only, "
@@ -104,12 +126,30 @@ def describe_paired_test(better: str, other: str, test: PairedComparison) -> str
     )
 
 
+def _paired_test_row(better: str, other: str, test: PairedComparison) -> _PairedTestRow:
+    return _PairedTestRow(
+        better,
+        other,
+        is_significant=test.p_holm < SIGNIFICANCE_LEVEL,
+        verdict=_verdict(test),
+        difference=f"{100 * test.difference:+.2f}",
+        interval=f"{100 * test.low:+.2f} to {100 * test.high:+.2f}",
+        first_only=f"{test.n_first_only:,}",
+        second_only=f"{test.n_second_only:,}",
+        p=_format_p(test.p_holm).removeprefix("= "),
+    )
+
+
+def _verdict(test: PairedComparison) -> str:
+    return f"{'' if test.p_holm < SIGNIFICANCE_LEVEL else 'not '}significant at {SIGNIFICANCE_LEVEL}"
+
+
 def _format_p(p: float) -> str:
     return f"= {p:.2g}" if p >= MIN_P else f"< {MIN_P:g}"
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """Return a table per data set, each with its paired tests and notes below it."""
+    """Return a table per data set, each with its paired tests above it and its notes below."""
     if len(comparison.datasets) == 1:
         return _dataset_markdown(comparison.datasets[0], comparison.notes)
     parts = [f"## {dataset.title}\n\n{_dataset_markdown(dataset, dataset.notes)}" for dataset in comparison.datasets]
@@ -117,9 +157,10 @@ def to_markdown(comparison: Comparison) -> str:
 
 
 def _dataset_markdown(dataset: DatasetComparison, notes: list[str]) -> str:
-    lines = [*(f"{describe_paired_test(*test)}." for test in dataset.paired_tests), *notes]
     table = markdown_table(COLUMNS, [to_cells(row) for row in dataset.rows])
-    return f"{table}\n" + "".join(f"- {line}\n" for line in lines) + f"\ndata: {dataset.title}\n"
+    tests = "".join(f"- {describe_paired_test(*test)}.\n" for test in dataset.paired_tests)
+    lines = "".join(f"- {note}\n" for note in notes)
+    return f"{tests}\n{table}\n{lines}\ndata: {dataset.title}\n".lstrip()
 
 
 def to_csv(comparison: Comparison) -> str:

@@ -17,6 +17,7 @@ from nephros.reporting.plots.style import (
     MUTED,
     PAGE_WIDTH,
     PAPER,
+    SMALL,
     add_axes,
     new_figure,
     percent_axis,
@@ -32,7 +33,7 @@ _MARKERS = {"nephros": (LIGHT_COLORS["test"], "o"), "course-1": (LIGHT_COLORS["v
 @with_style
 def plot_leaderboard(rows: Sequence[LeaderboardRow], split: str, title: str) -> Figure:
     """Plot accuracies as dots on one scale, those of runs in the color of `split`; hollow where not on the official split."""
-    row_height, labels = 0.235, [_tick_label(row) for row in rows]
+    row_height, labels = 0.195, [_tick_label(row) for row in rows]
     heights = [1.3 if "\n" in label else 1.0 for label in labels]
     positions = [end - height / 2 for end, height in zip(itertools.accumulate(heights), heights, strict=True)]
     figure = new_figure(PAGE_WIDTH, 0.55 + row_height * sum(heights) + 0.45, title)
@@ -51,7 +52,7 @@ def plot_leaderboard(rows: Sequence[LeaderboardRow], split: str, title: str) -> 
             f"{100 * row.accuracy:.1f}%", (_right_end(row), y), xytext=(8, 0), textcoords="offset points", va="center",
             fontsize=7.5, color=color, weight="bold" if row.is_run else "normal",
         )  # fmt: skip
-    axes.set_yticks(positions, labels, fontsize=6.8, color=INK)
+    axes.set_yticks(positions, labels, fontsize=SMALL, color=INK)
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         if row.is_run:
             label.set(color=LIGHT_COLORS[split], weight="bold")

@@ -22,11 +22,29 @@ LIGHT_COLORS = {
     "train": "#69717b",
     "val": "#17699c",
     "test": "#b4510f",
+    "right": "#00504b",
+    "wrong": "#7d1530",
 }
-"""CSS variable -> color on a light page. Gray, blue and orange are distinct for every kind of color blindness."""
+"""CSS variable -> color on a light page. Gray, blue and orange are distinct for every kind of color blindness; the teal of right
+predictions and the crimson of wrong ones differ in place too, on and off a matrix's diagonal."""
 
-PAGE_WIDTH = 7.5
-"""Width of a figure on a page, in inches."""
+DARK_COLORS = {
+    "paper": "#111418",
+    "ink": "#ebe8e1",
+    "muted": "#a2a8b0",
+    "line": "#343a43",
+    "train": "#9aa2ad",
+    "val": "#6bb8ea",
+    "test": "#f0985a",
+    "right": "#46c2b5",
+    "wrong": "#f08aa0",
+}
+"""The same on a dark page."""
+
+PAGE_WIDTH, WIDE_WIDTH, HALF_WIDTH = 7.4, 10.0, 4.8
+"""Widths of a figure beside its text, across the page, and across half of it, in inches."""
+SMALL = 7.2
+"""Size of the smallest text of a figure, in points: 11 pixels on a page 1280 pixels wide."""
 
 PAPER, INK, MUTED, LINE = LIGHT_COLORS["paper"], LIGHT_COLORS["ink"], LIGHT_COLORS["muted"], LIGHT_COLORS["line"]
 
@@ -80,7 +98,7 @@ with_style = matplotlib.rc_context(RC_PARAMS)
 def new_figure(width: float, height: float, title: str) -> Figure:
     """Return an empty figure of width x height inches with `title`, that of the data, small in its lower right corner."""
     figure = Figure(figsize=(width, height))
-    figure.text(1 - 0.04 / width, 0.05 / height, title, ha="right", va="bottom", fontsize=6.5, color=MUTED)
+    figure.text(1 - 0.04 / width, 0.05 / height, title, ha="right", va="bottom", fontsize=SMALL, color=MUTED)
     return figure
 
 

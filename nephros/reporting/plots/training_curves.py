@@ -43,9 +43,9 @@ def plot_learning_curves(
         chosen_epoch: epoch (from 1) whose weights were kept; marked.
         train_metrics: metrics of those weights on train, in evaluation mode; a point at `chosen_epoch`.
     """
-    figure = new_figure(PAGE_WIDTH, 3.9, title)
-    top, width = 0.85, (PAGE_WIDTH - 0.55 * 3 - 0.15) / 3
-    panels = [add_axes(figure, 0.5 + i * (width + 0.55), top, width, 2.35) for i in range(3)]
+    figure = new_figure(PAGE_WIDTH, 3.2, title)
+    top, width = 0.8, (PAGE_WIDTH - 0.55 * 3 - 0.15) / 3
+    panels = [add_axes(figure, 0.5 + i * (width + 0.55), top, width, 1.75) for i in range(3)]
     epochs = [row.epoch for row in history]
     marker: dict[str, Any] = {"marker": "o", "markersize": 3} if len(history) < 30 else {}
     for axes, key, name in zip(panels, ("accuracy", "loss"), ("Accuracy", "Loss (nats per image)"), strict=False):

@@ -8,8 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from nephros.data.dataset import SPLIT_ADJECTIVES
-from nephros.evaluation.largest_class import no_better_than_largest_class
-from nephros.evaluation.metrics import wilson_interval
+from nephros.evaluation.confusions import never_predicted
+from nephros.evaluation.largest_class import (
+    LargestClass,
+    largest_class,
+    largest_class_of_split,
+    no_better_than_largest_class,
+)
+from nephros.evaluation.metrics import Metrics, wilson_interval
 from nephros.evaluation.significance import macro_auc_interval, macro_f1_interval
 from nephros.reporting.run.run_contents import RunContents
 
@@ -39,6 +45,10 @@ class Headline:
     interval: Interval
     """95%, Wilson score."""
     other_metrics: list[HeadlineMetric]
+    baseline: LargestClass
+    """What always predicting the largest class of the training images gives on these images."""
+    never_predicted: str = ""
+    """Classes that the run never predicts, such as ``2 of 8 (Podocytes; Leukocytes)``; empty before its evaluation."""
     note: str = ""
     """Why these metrics are not final, or say little; else empty."""
 
@@ -55,6 +65,7 @@ def _from_evaluation(contents: RunContents, split: str) -> Headline:
     auc_interval = macro_auc_interval(evaluation.probabilities, evaluation.labels, metrics.macro_classes)
     other_metrics = [
         HeadlineMetric("macro AUC", metrics.auc, auc_interval),
+        HeadlineMetric("macro PR-AUC", metrics.pr_auc),
         HeadlineMetric("macro F1", metrics.macro_f1, macro_f1_interval(np.array(metrics.confusion_matrix))),
         HeadlineMetric("loss (nats per image)", metrics.loss),
         HeadlineMetric("calibration error", metrics.expected_calibration_error),
@@ -64,8 +75,27 @@ def _from_evaluation(contents: RunContents, split: str) -> Headline:
     if no_better_than_largest_class(contents.info, metrics):
         notes.append("no better than always predicting the largest class")
     return Headline(
-        split, SPLIT_ADJECTIVES[split], metrics.n, metrics.accuracy, interval, other_metrics, "; ".join(notes)
+        split=split,
+        split_name=SPLIT_ADJECTIVES[split],
+        n_images=metrics.n,
+        accuracy=metrics.accuracy,
+        interval=interval,
+        other_metrics=other_metrics,
+        baseline=largest_class(contents.info, metrics),
+        never_predicted=_describe_never_predicted(contents, metrics),
+        note="; ".join(notes),
     )
+
+
+def _describe_never_predicted(contents: RunContents, metrics: Metrics) -> str:
+    names, missing = contents.class_names, never_predicted(metrics.confusion_matrix)
+    if not missing:
+        return f"none of {len(names)}"
+    predicted = [name for c, name in enumerate(names) if c not in missing]
+    listed = (
+        f"all but {'; '.join(predicted)}" if len(predicted) < 3 < len(missing) else "; ".join(names[c] for c in missing)
+    )
+    return f"{len(missing)} of {len(names)} ({listed})"
 
 
 def _from_last_epoch(contents: RunContents) -> Headline:
@@ -78,4 +108,13 @@ def _from_last_epoch(contents: RunContents) -> Headline:
     ]
     note = f"after epoch {last.epoch} of {contents.recipe.epochs}; the run has not finished"
     interval = wilson_interval(round(last.val_accuracy * n_images), n_images)
-    return Headline("val", SPLIT_ADJECTIVES["val"], n_images, last.val_accuracy, interval, other_metrics, note)
+    return Headline(
+        split="val",
+        split_name=SPLIT_ADJECTIVES["val"],
+        n_images=n_images,
+        accuracy=last.val_accuracy,
+        interval=interval,
+        other_metrics=other_metrics,
+        baseline=largest_class_of_split(contents.info, "val"),
+        note=note,
+    )

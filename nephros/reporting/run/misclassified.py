@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from nephros.data.images.transforms import overlay_heatmap, to_display
 from nephros.evaluation.scoring import Evaluation
 from nephros.interpretability.run_explainer import CellExplanation
-from nephros.reporting.plots.style import INK, LIGHT_COLORS, MUTED, new_figure, with_style, wrap_label
+from nephros.reporting.plots.style import (
+    INK,
+    LIGHT_COLORS,
+    MUTED,
+    SMALL,
+    new_figure,
+    with_style,
+    wrap_label,
+)
 
 _MIN_SIDE = 56
 """Pixels per side to which smaller cells are enlarged; the browser smooths beyond that."""
@@ -121,7 +129,7 @@ def plot_misclassified(
     """Draw one row per error: a cell of the predicted class | the misclassified cell | a cell of the actual class.
 
     Below the outer cells are their class and its probability; below the misclassified cell are the probabilities of the class
-    on its left (predicted) and of that on its right (actual).
+    on its left (predicted) and of that on its right (actual), and its position in the split.
 
     Args:
         rows: at least one, from `most_confident_errors`.
@@ -141,7 +149,7 @@ def plot_misclassified(
     split_color = LIGHT_COLORS[split]
     lefts = [_EDGE + i * (_SIDE + _GAP) for i in range(3)]
     for left, column_title, color in zip(lefts, _COLUMN_TITLES, (MUTED, split_color, MUTED), strict=True):
-        axes.text(left, _TOP - 0.07, column_title, fontsize=7, color=color, va="bottom", linespacing=1.15)
+        axes.text(left, _TOP - 0.07, column_title, fontsize=SMALL, color=color, va="bottom", linespacing=1.15)
     for r, row in enumerate(rows):
         top = _TOP + r * row_height
         text_top = top + _SIDE + 0.15
@@ -152,13 +160,14 @@ def plot_misclassified(
             )
             lines = [*wrap_label(class_names[cell.actual], 18, 2).split("\n"), score]
             for i, line in enumerate(lines):
-                axes.text(left, text_top + 0.125 * i, line, fontsize=7, color=MUTED if line is score else INK)
+                axes.text(left, text_top + 0.125 * i, line, fontsize=SMALL, color=MUTED if line is score else INK)
         left, misclassified = lefts[1], row.cell
         _draw_cell(axes, images[misclassified.index], left, top, split_color)
         axes.text(left, text_top, f"← {misclassified.confidence:.2f}", fontsize=7.5, color=split_color)
         axes.text(
             left + _SIDE, text_top, f"{misclassified.actual_probability:.2f} →", fontsize=7.5, ha="right", color=MUTED
         )
+        axes.text(left, text_top + 0.125, f"#{misclassified.index}", fontsize=SMALL, color=MUTED)
         if explanations:
             _draw_explanation(
                 axes, lefts, top + _SIDE + _CAPTION, explanations[r], images[misclassified.index], class_names
@@ -189,7 +198,7 @@ def _draw_explanation(
         _draw_cell(axes, panel, left, top, None)
         for i, line in enumerate(lines):
             last = line is lines[-1]
-            axes.text(left, text_top + 0.125 * i, line, fontsize=7, color=MUTED if last else INK)
+            axes.text(left, text_top + 0.125 * i, line, fontsize=SMALL, color=MUTED if last else INK)
 
 
 def _draw_cell(axes: Axes, image: NDArray[np.uint8], left: float, top: float, frame: str | None) -> None:

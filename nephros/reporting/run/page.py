@@ -9,9 +9,12 @@ from nephros.data.dataset import SPLIT_ADJECTIVES, Dataset
 from nephros.evaluation.leaderboard import leaderboard
 from nephros.evaluation.metrics import ClassMetrics, wilson_interval
 from nephros.files import write_text
+from nephros.reporting.class_names import short_class_names
 from nephros.reporting.html import load_template
 from nephros.reporting.run import text
 from nephros.reporting.run.headline import headlines
+from nephros.reporting.run.mistakes import VISIBLE_MISTAKES, tile_headings
+from nephros.reporting.run.next_steps import next_steps
 from nephros.reporting.run.run_contents import RunContents, load_run
 from nephros.reporting.run.run_figures import draw_run_figures
 from nephros.runs import RunFolder
@@ -41,8 +44,13 @@ def write_report(folder: RunFolder, dataset: Dataset | None = None) -> Path:
         split=split,
         split_adjectives=SPLIT_ADJECTIVES,
         headlines=headlines(contents),
+        training=text.describe_training(contents),
         caveats=text.caveats(contents),
-        never_predicted=text.never_predicted(contents, split) if split else [],
+        worst_confusions=text.describe_worst_confusions(contents, split) if split else "",
+        short_names=short_class_names(contents.class_names),
+        tile_headings=tile_headings(run_figures.has_explanations),
+        n_visible=VISIBLE_MISTAKES,
+        next_steps=next_steps(contents),
         class_rows=_class_rows(contents, split) if split else [],
         provenance_rows=text.provenance_rows(contents),
         data_provenance_rows=text.data_provenance_rows(contents.info.data, contents.info.data_request),

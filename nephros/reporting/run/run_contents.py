@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nephros.data.dataset import Dataset
 from nephros.errors import IncompatibleError, IncompleteError, NephrosError
-from nephros.evaluation.metrics import Metrics
+from nephros.evaluation.metrics import Metrics, compute_metrics
 from nephros.evaluation.scoring import Evaluation
 from nephros.recipe import Recipe
 from nephros.runs import RunFolder, RunInfo, TestRead
@@ -74,7 +74,9 @@ def load_run(folder: RunFolder) -> RunContents:
             f"{folder.root} has nothing to report yet, because it stopped before its first epoch or evaluation: continue it with "
             f"`nephros.resume('{folder.root}')`."
         )
-    evaluations = {split: Evaluation.from_run(folder, split) for split in evaluated_splits if split != "train"}
+    evaluations = {
+        split: _with_pr_auc(Evaluation.from_run(folder, split)) for split in evaluated_splits if split != "train"
+    }
     metrics = {split: evaluation.metrics for split, evaluation in evaluations.items()}
     if "train" in evaluated_splits:
         metrics = {"train": Metrics.from_run(folder, "train"), **metrics}
@@ -82,6 +84,19 @@ def load_run(folder: RunFolder) -> RunContents:
     return RunContents(
         folder, info, recipe, recipe_yaml, history, search_results, metrics, evaluations, folder.test_reads()
     )
+
+
+def _with_pr_auc(evaluation: Evaluation) -> Evaluation:
+    """Return an evaluation with the areas that files of earlier versions don't hold."""
+    metrics = evaluation.metrics
+    if metrics.pr_auc is not None:
+        return evaluation
+    names = tuple(row.name for row in metrics.per_class)
+    computed = compute_metrics(evaluation.probabilities, evaluation.labels, names)
+    rows = tuple(
+        replace(row, pr_auc=other.pr_auc) for row, other in zip(metrics.per_class, computed.per_class, strict=True)
+    )
+    return replace(evaluation, metrics=replace(metrics, pr_auc=computed.pr_auc, per_class=rows))
 
 
 def load_run_dataset(contents: RunContents, dataset: Dataset | None) -> tuple[Dataset | None, str]:

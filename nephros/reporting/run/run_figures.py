@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,32 +10,24 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from nephros.data.dataset import SPLIT_ADJECTIVES, Dataset
-from nephros.data.images.transforms import png_data_uri
+from nephros.escaping import without_folders
 from nephros.evaluation.leaderboard import LeaderboardRow
 from nephros.evaluation.metrics import calibration_curve
 from nephros.evaluation.scoring import Evaluation
-from nephros.interpretability.run_explainer import Explainer, build_run_explainer
+from nephros.interpretability.run_explainer import CellExplanation, Explainer, build_run_explainer
 from nephros.reporting.html import save_figure
 from nephros.reporting.plots import classification
 from nephros.reporting.plots.accuracy_charts import plot_leaderboard
+from nephros.reporting.plots.ranking_curves import plot_ranking_curves
 from nephros.reporting.plots.training_curves import plot_learning_curves, train_curve_label
 from nephros.reporting.run.misclassified import most_confident_correct, most_confident_errors, plot_misclassified
+from nephros.reporting.run.mistakes import ClassErrors, Tile, example_tile, make_mistake, mistakes_per_class
 from nephros.reporting.run.run_contents import RunContents, load_run_dataset
+from nephros.reporting.run.text import known_paths
 from nephros.text_tables import format_number
 
-MAX_ERRORS, MAX_ERRORS_MANY_CLASSES, MANY_CLASSES = 3, 2, 12
-"""Errors shown per class: up to three, or two if there are more than twelve classes, to keep the page small."""
-
-
-@dataclass(frozen=True)
-class ClassErrors:
-    """The errors on one class."""
-
-    name: str
-    support: int
-    n_errors: int
-    figure: Markup | None
-    """The most confident ones; None when there is nothing to show."""
+MAX_ERRORS_IN_FIGURE = 3
+"""Errors per class in figures/errors-NN.png; the page has them as text and images."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +35,7 @@ class ExampleCell:
     """The cell of a class that is classified with most confidence."""
 
     class_name: str
-    data_uri: str
-    """The image, a PNG."""
-    alt: str
+    tile: Tile
 
 
 @dataclass
@@ -54,13 +45,13 @@ class RunFigures:
     class_balance: Markup
     learning_curves: Markup | None = None
     confusion_matrix: Markup | None = None
-    roc_curves: Markup | None = None
+    ranking_curves: Markup | None = None
     reliability_diagram: Markup | None = None
     leaderboard: Markup | None = None
     class_errors: list[ClassErrors] = field(default_factory=list)
     example_cells: list[ExampleCell] = field(default_factory=list)
     has_explanations: bool = False
-    """Whether errors come with heat maps and similar training cells."""
+    """Whether mistakes come with heat maps and similar training cells."""
     no_cells_reason: str = ""
     """Why no cells are shown; empty when they are."""
 
@@ -121,7 +112,8 @@ def draw_run_figures(
     if rows:
         alt = f"Accuracy of {len(rows) - 1} published results and of this run, {evaluation.accuracy:.3f}"
         run_figures.leaderboard = writer(plot_leaderboard(rows, split, title), "leaderboard", alt)
-    dataset, run_figures.no_cells_reason = load_run_dataset(contents, dataset)
+    dataset, reason = load_run_dataset(contents, dataset)
+    run_figures.no_cells_reason = without_folders(reason, known_paths(contents))
     if dataset is not None and not np.array_equal(dataset.split(split).labels, evaluation.labels):
         run_figures.no_cells_reason = f"the stored predictions do not match the data's {SPLIT_ADJECTIVES[split]} split"
     elif dataset is not None:
@@ -141,14 +133,14 @@ def _draw_evaluation(writer: FigureWriter, run_figures: RunFigures, evaluation: 
         f"Confusion matrix of the {split_name} split: {100 * evaluation.accuracy:.1f}% of {metrics.n:,} cells lie on "
         "the diagonal",
     )
-    aucs = [
-        f"{name} {format_number(row.auc, 3, missing='none')}"
+    areas = [
+        f"{name} {format_number(row.auc, 3, missing='none')} and {format_number(row.pr_auc, 3, missing='none')}"
         for name, row in zip(class_names, metrics.per_class, strict=True)
     ]
-    run_figures.roc_curves = writer(
-        classification.plot_roc_curves(evaluation, class_names, split, title),
-        "roc",
-        f"ROC curves of the {split_name} split; AUC: {'; '.join(aucs)}",
+    run_figures.ranking_curves = writer(
+        plot_ranking_curves(evaluation, class_names, split, title),
+        "roc-pr",
+        f"ROC and precision-recall curves of the {split_name} split; AUC and PR-AUC: {'; '.join(areas)}",
     )
     run_figures.reliability_diagram = writer(
         classification.plot_reliability_diagram(
@@ -171,28 +163,24 @@ def _draw_cells(
     class_names, title = writer.contents.class_names, writer.contents.title
     images = dataset.split(split).images
     matrix = np.array(evaluation.metrics.confusion_matrix)
-    limit = MAX_ERRORS_MANY_CLASSES if len(class_names) > MANY_CLASSES else MAX_ERRORS
+    limit = mistakes_per_class(len(class_names))
     for c, name in enumerate(class_names):
         support = int(matrix[c].sum())
-        rows = most_confident_errors(evaluation, c, limit)
-        figure = None
+        rows = most_confident_errors(evaluation, c, max(limit, MAX_ERRORS_IN_FIGURE))
+        explanations: Sequence[CellExplanation | None] = [None] * len(rows)
         if rows:
             errors = np.array([[row.cell.index, row.cell.predicted] for row in rows])
-            explanations = explain(images[errors[:, 0]], errors[:, 1]) if explain else None
-            predictions = "; ".join(
-                f"predicted {class_names[row.cell.predicted]}, p {row.cell.confidence:.2f}" for row in rows
-            )
-            layout = "each between a cell of the predicted class and one of the actual class"
-            figure = writer(
-                plot_misclassified(rows, images, class_names, split, title, explanations),
-                f"errors-{c:02d}",
-                f"Most confident errors on {name}: {predictions}; {layout}",
-            )
-        run_figures.class_errors.append(ClassErrors(name, support, support - int(matrix[c, c]), figure))
-        for cell in most_confident_correct(evaluation, c, 1):
-            caption = (
-                f"correctly classified with probability {cell.confidence:.2f}" if cell.is_correct else "misclassified"
-            )
-            run_figures.example_cells.append(
-                ExampleCell(name, png_data_uri(images[cell.index]), f"A cell of {name}, {caption} ({title})")
-            )
+            explained = explain(images[errors[:, 0]], errors[:, 1]) if explain else None
+            explanations = explained or explanations
+            n = MAX_ERRORS_IN_FIGURE
+            figure = plot_misclassified(rows[:n], images, class_names, split, title, explained and explained[:n])
+            writer(figure, f"errors-{c:02d}", f"Most confident errors on {name}")
+        mistakes = [
+            make_mistake(row, images, class_names, explanation)
+            for row, explanation in zip(rows[:limit], explanations, strict=False)
+        ]
+        typical = [example_tile(cell, images, name, title) for cell in most_confident_correct(evaluation, c, 1)]
+        run_figures.class_errors.append(
+            ClassErrors(name, support, support - int(matrix[c, c]), typical[0] if typical else None, mistakes)
+        )
+        run_figures.example_cells += [ExampleCell(name, tile) for tile in typical]

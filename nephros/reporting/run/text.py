@@ -1,17 +1,22 @@
-"""The texts of a report: caveats, and how the run can be reproduced."""
+"""The texts of a report: caveats, the worst confusions, and how the run was made."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from nephros.data.dataset import SPLIT_ADJECTIVES, ProvenanceRecord
 from nephros.data.load import DataRequest
 from nephros.data.medmnist import MEDMNIST
+from nephros.escaping import command_without_folders, without_folders
+from nephros.evaluation.confusions import worst_confusions
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.evaluation.leaderboard import PUBLISHED_DATASET, LeaderboardRow, row_from_run
+from nephros.reporting.class_names import short_class_names
+from nephros.reporting.plots.style import whole_percent
 from nephros.reporting.run.run_contents import RunContents
 from nephros.runs import describe_finetuning, describe_init
-from nephros.text_tables import format_minutes, format_timestamp
+from nephros.text_tables import format_minutes, format_timestamp, join_words, pluralize
 
 
 def caveats(contents: RunContents) -> list[str]:
@@ -26,7 +31,7 @@ def caveats(contents: RunContents) -> list[str]:
         epochs = f": {len(contents.history)} of {contents.recipe.epochs} epochs are complete"
         progress = "" if contents.recipe.is_classical else epochs
         can_resume = bool(info.data_request["source"])
-        next_step = f" Continue it with: nephros train --resume {contents.folder.root}" if can_resume else ""
+        next_step = f" Continue it with: nephros train --resume {shlex.quote(run_name(contents))}" if can_resume else ""
         sentences.append(f"This run has not finished{progress}.{next_step}")
     if info.data["key"] and info.data["split"] != "official":
         name = info.data["name"]
@@ -57,20 +62,58 @@ def caveats(contents: RunContents) -> list[str]:
                 f"The {SPLIT_ADJECTIVES[split]} split has no cells of {'; '.join(missing)}: macro averages are over the other "
                 "classes."
             )
-    warnings = [_as_sentence(warning, info.data["path"]) for warning in info.warnings]
+    warnings = [_as_sentence(without_folders(warning, known_paths(contents))) for warning in info.warnings]
     return [*sentences, *(warning for warning in warnings if warning not in sentences)]
 
 
-def _as_sentence(warning: str, path: str) -> str:
-    """Return a stored warning as a sentence of the page, with the name of the data's file or folder instead of its path."""
-    text = warning.replace(path, Path(path).name) if path else warning
+def _as_sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def never_predicted(contents: RunContents, split: str) -> list[str]:
-    """Return the names of the classes that the model never predicts on a split."""
-    matrix = contents.metrics[split].confusion_matrix
-    return [name for c, name in enumerate(contents.class_names) if not any(row[c] for row in matrix)]
+def run_name(contents: RunContents) -> str:
+    """Return the run folder as a command in this folder names it; of a folder elsewhere only its name, as pages are passed on."""
+    root = contents.folder.root.absolute()
+    return str(root.relative_to(Path.cwd())) if root.is_relative_to(Path.cwd()) and root != Path.cwd() else root.name
+
+
+def known_paths(contents: RunContents) -> list[str]:
+    """Return the paths that a run's texts may contain, which its page must not."""
+    info = contents.info
+    teachers = [teacher["run"] for teacher in info.teachers]
+    source = str(info.data_request.get("source") or "")
+    return [
+        info.data["path"],
+        source,
+        *teachers,
+        *([info.init["source"]] if info.init else []),
+        str(contents.folder.root),
+    ]
+
+
+def describe_training(contents: RunContents) -> list[str]:
+    """Return what the run was trained on and for how long: images, epochs, time and device, as phrases."""
+    info = contents.info
+    images = info.training_subset or f"{sum(info.class_counts['train']):,} training images"
+    n_epochs = len(contents.history)
+    epochs = (
+        pluralize(n_epochs, "epoch")
+        if contents.is_complete
+        else f"{n_epochs} of {contents.recipe.epochs} epochs so far"
+    )
+    minutes = "" if info.training_minutes is None else format_minutes(info.training_minutes)
+    phrases = [_as_sentence(images), "" if contents.search_results or not n_epochs else epochs, minutes, info.device]
+    return [phrase for phrase in phrases if phrase]
+
+
+def describe_worst_confusions(contents: RunContents, split: str) -> str:
+    """Return the worst confusions as one sentence; empty where there are none."""
+    names = short_class_names(contents.class_names)
+    clauses = [
+        f"{names[pair.actual]} {'predicted ' if rank == 0 else ''}as {names[pair.predicted]} "
+        f"({whole_percent(pair.share)}{' of its cells' if rank == 0 else ''})"
+        for rank, pair in enumerate(worst_confusions(contents.metrics[split].confusion_matrix))
+    ]
+    return f"Confused most: {join_words(clauses)}." if clauses else ""
 
 
 def run_leaderboard_row(contents: RunContents) -> LeaderboardRow | None:
@@ -101,13 +144,16 @@ def provenance_rows(contents: RunContents) -> list[tuple[str, str]]:
     views = f", for each of {info.tta_views} views at test time" if info.tta_views > 1 else ""
     return [
         ("Recipe", f"{info.recipe} (hash {info.recipe_hash})"),
-        ("Command", info.command or "a call from Python"),
+        ("Command", command_without_folders(info.command) or "a call from Python"),
         *(
-            ("Distilled from", f"{teacher['run']} ({teacher['recipe']}, weights {teacher['weights_sha256'][:16]})")
+            (
+                "Distilled from",
+                f"{Path(teacher['run']).name} ({teacher['recipe']}, weights {teacher['weights_sha256'][:16]})",
+            )
             for teacher in info.teachers
         ),
         *([("Fine-tuning", describe_finetuning(info.finetuning))] if info.finetuning else []),
-        *([("Started from", describe_init(info.init))] if info.init else []),
+        *([("Started from", without_folders(describe_init(info.init), known_paths(contents)))] if info.init else []),
         *([("Frozen stages", ", ".join(info.freeze))] if info.freeze else []),
         ("Seed", str(info.seed)),
         ("Device", info.device),
@@ -136,7 +182,7 @@ def data_provenance_rows(data: ProvenanceRecord, data_request: DataRequest) -> l
     license = MEDMNIST[data["key"]].license if data["key"] in MEDMNIST else ""
     rows = [
         ("Data", data["title"]),
-        ("Detail", data["detail"]),
+        ("Detail", without_folders(data["detail"], [data["path"]])),
         ("File or folder", Path(data["path"]).name),
         ("SHA-256", data["sha256"]),
         ("Loaded with", arguments),

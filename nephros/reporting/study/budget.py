@@ -16,6 +16,7 @@ from nephros.reporting.plots.style import (
     LINE,
     MUTED,
     PAGE_WIDTH,
+    SMALL,
     add_axes,
     new_figure,
     percent_axis,
@@ -128,7 +129,7 @@ def plot_budget_curve(view: StudyView, budget_curve: BudgetCurve, random_baselin
         axes.axvline(start, color=LINE, linewidth=0.7, zorder=0)
         axes.annotate(
             f"s = {s}", (start, 1), (3, -2), xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
-            fontsize=7, color=MUTED,
+            fontsize=SMALL, color=MUTED,
         )  # fmt: skip
     if budget_curve.rung_scores:
         x, y = zip(*budget_curve.rung_scores, strict=True)
@@ -186,6 +187,6 @@ def _draw_random_baseline(axes: Axes, random_baseline: RandomBaseline, label_off
         (x[-1], random_baseline.expected_best[-1]),
         (5, label_offset),
         textcoords="offset points",
-        fontsize=6.5,
+        fontsize=SMALL,
         color=INK,
     )

@@ -15,6 +15,7 @@ from nephros.reporting.plots.style import (
     LIGHT_COLORS,
     MUTED,
     PAGE_WIDTH,
+    SMALL,
     add_axes,
     new_figure,
     percent_axis,
@@ -157,6 +158,6 @@ def plot_importance(importance: Importance, title: str) -> Figure:
     axes.spines["left"].set_visible(False)
     figure.text(
         0.1 / PAGE_WIDTH, 1 - 0.14 / height, f"blue: above chance   ·   tick: highest of {N_SHUFFLES} shuffles of the scores",
-        fontsize=7, color=MUTED, va="center",
+        fontsize=SMALL, color=MUTED, va="center",
     )  # fmt: skip
     return figure

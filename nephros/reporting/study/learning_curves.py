@@ -11,7 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from nephros.reporting.plots.style import LINE, MUTED, PAGE_WIDTH, add_axes, new_figure, percent_axis, with_style
+from nephros.reporting.plots.style import (
+    LINE,
+    MUTED,
+    PAGE_WIDTH,
+    SMALL,
+    add_axes,
+    new_figure,
+    percent_axis,
+    with_style,
+)
 from nephros.reporting.study.formatting import METRIC_NAMES, STATUS_COLORS, STATUS_LABELS
 from nephros.reporting.study.view import StudyView, TrialStatus
 from nephros.text_tables import pluralize
@@ -103,7 +112,7 @@ def _draw_panel(axes: Axes, view: StudyView, bracket: Bracket) -> None:
         percent_axis(axes.yaxis)
     axes.set_title(f"s = {bracket.s}", pad=5)
     count_label = pluralize(len(configs), "configuration")
-    axes.text(1, 1.025, count_label, transform=axes.transAxes, ha="right", va="bottom", fontsize=7, color=MUTED)
+    axes.text(1, 1.025, count_label, transform=axes.transAxes, ha="right", va="bottom", fontsize=SMALL, color=MUTED)
 
 
 def _draw_curve(axes: Axes, config: Config, status: TrialStatus, style: dict[str, Any]) -> None:

@@ -63,7 +63,7 @@ def write_study_report(study_state: StudyState, folder: Path) -> Path:
         key_figures=text.key_figures(view),
         best_values=best_values(view),
         random_baseline_notes=text.random_baseline_notes(view, budget_curve, random_baseline),
-        importance_notes=text.importance_notes(view, importance),
+        importance_notes=text.importance_notes(importance) if isinstance(importance, Importance) else [],
         rows=config_rows(view),
         failures=failure_rows(view),
         provenance_rows=text.provenance_rows(view),

@@ -13,7 +13,16 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 
-from nephros.reporting.plots.style import INK, MUTED, PAGE_WIDTH, PAPER, add_axes, new_figure, with_style
+from nephros.reporting.plots.style import (
+    INK,
+    MUTED,
+    PAPER,
+    SMALL,
+    WIDE_WIDTH,
+    add_axes,
+    new_figure,
+    with_style,
+)
 from nephros.reporting.study.formatting import METRIC_NAMES, choice_key, format_metric, format_value
 from nephros.reporting.study.learning_curves import DRAW_ORDER, legend_lines, line_style, value_limits
 from nephros.reporting.study.view import StudyView
@@ -49,7 +58,7 @@ class _Axis:
 def plot_parallel_coordinates(view: StudyView) -> Figure:
     """Plot each configuration through an axis per searched field, then its epochs trained, then its last score."""
     field_axes = [_field_axis(dimension) for dimension in view.space]
-    width = max(PAGE_WIDTH, 0.95 * (len(field_axes) + 2))
+    width = max(WIDE_WIDTH, 0.95 * (len(field_axes) + 2))
     figure = new_figure(width, 4.75, view.data_title)
     axes = add_axes(figure, 0.45, 0.85, width - 0.9, 3.6)
     axes.set(xlim=(-0.35, len(field_axes) + 1.45), ylim=(-0.2, 1.03))
@@ -103,10 +112,12 @@ def _inner_ticks(dimension: Dimension) -> list[float]:
     if dimension.log:
         decades = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
         candidates = [10.0**power for power in decades]
-    elif dimension.kind == "int" and high - low <= 8:
-        candidates = [float(value) for value in range(int(low) + 1, int(high))]
+    elif dimension.kind == "int":
+        span = int(high - low)
+        n_steps = span if span <= 8 else next((n for n in (4, 5, 3, 2) if span % n == 0), 1)
+        candidates = [low + (high - low) * step / n_steps for step in range(1, n_steps)]
     else:
-        candidates = [low + (high - low) / 2]
+        candidates = [float(f"{low + (high - low) / 2:.4g}")]
     inner_values = [value for value in candidates if 0.07 < _normalize(value, low, high, dimension.log) < 0.93]
     return [int(value) if dimension.kind == "int" else value for value in inner_values]
 
@@ -120,9 +131,20 @@ def _epochs_height(view: StudyView, epochs: int) -> float:
 
 
 def _metric_axis(view: StudyView, low: float, high: float) -> _Axis:
-    ticks = [float(tick) for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
     name = f"validation\n{METRIC_NAMES[view.settings.metric]}"
-    return _Axis(name, [(_metric_height(view, tick, low, high), format_metric(view, tick, 0)) for tick in ticks])
+    return _Axis(
+        name, [(_metric_height(view, tick, low, high), label) for tick, label in metric_ticks(view, low, high)]
+    )
+
+
+def metric_ticks(view: StudyView, low: float, high: float) -> list[tuple[float, str]]:
+    """Return round values of the study's metric from low to high at even steps, with as many digits as their steps need."""
+    ticks = [float(tick) for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
+    digits = next((n for n in range(-2, 6) if all(abs(round(tick, n + 2) - tick) < 1e-9 for tick in ticks)), 5)
+    return [
+        (tick, format_metric(view, tick, max(0, digits) if view.settings.metric == "val_accuracy" else digits))
+        for tick in ticks
+    ]
 
 
 def _metric_height(view: StudyView, value: float, low: float, high: float) -> float:
@@ -156,5 +178,5 @@ def _draw_axis(axes: Axes, x: int, axis: _Axis, has_inactive: bool) -> None:
     for height, label in ticks:
         axes.plot([x - 0.02, x + 0.02], [height] * 2, color=MUTED, linewidth=0.8)
         box = {"facecolor": PAPER, "alpha": 0.82, "edgecolor": "none", "boxstyle": "square,pad=0.15"}
-        axes.text(x + 0.06, height, label, fontsize=6.3, color=INK, va="center", bbox=box)
-    axes.text(x, 1.06, axis.name, ha="center", va="bottom", fontsize=7.2, weight="bold", linespacing=1.15)
+        axes.text(x + 0.06, height, label, fontsize=SMALL, color=INK, va="center", bbox=box)
+    axes.text(x, 1.06, axis.name, ha="center", va="bottom", fontsize=SMALL, weight="bold", linespacing=1.15)

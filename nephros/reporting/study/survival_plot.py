@@ -11,7 +11,17 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from nephros.reporting.plots.style import INK, LINE, MUTED, PAGE_WIDTH, PAPER, add_axes, new_figure, with_style
+from nephros.reporting.plots.style import (
+    INK,
+    LINE,
+    MUTED,
+    PAGE_WIDTH,
+    PAPER,
+    SMALL,
+    add_axes,
+    new_figure,
+    with_style,
+)
 from nephros.reporting.study.formatting import STATUS_COLORS, config_name, format_metric
 from nephros.reporting.study.view import StudyView, unreached_rungs
 from nephros.text_tables import pluralize
@@ -58,7 +68,7 @@ class SurvivalLayout:
 
     def label_x(self, bracket: Bracket) -> float:
         """Return the x position of a bracket's label, clear of the dots to its left."""
-        return self.x(bracket, 0) - min(self.column_width * 0.5 + _LEFT, self.column_width - 0.14)
+        return self.x(bracket, 0) - min(self.column_width * 0.5 + _LEFT - 0.02, self.column_width - 0.14)
 
 
 @with_style
@@ -83,7 +93,7 @@ def _draw_bracket(layout: SurvivalLayout, bracket: Bracket, rung_states: list[Ru
     for line, text in enumerate(
         [f"{epochs_spent:,} of {bracket.total_epochs:,}", "epochs"] if is_open else [pluralize(epochs_spent, "epoch")]
     ):
-        axes.text(left, top + 0.29 + 0.13 * line, text, fontsize=6.5, color=MUTED, va="center")
+        axes.text(left, top + 0.29 + 0.13 * line, text, fontsize=SMALL, color=MUTED, va="center")
     columns = [_column_positions(layout, bracket, i, rung_state, top) for i, rung_state in enumerate(rung_states)]
     for i, (before, after) in enumerate(itertools.pairwise(columns)):
         for index in sorted(after, key=lambda index: layout.view.statuses[bracket.s, index] == "best"):
@@ -152,7 +162,7 @@ def _draw_title(layout: SurvivalLayout, x: float, top: float, heading: str, subl
     weight = "bold" if color == INK else "normal"
     layout.axes.text(x, top + 0.14, heading, fontsize=7.5, weight=weight, color=color, ha="center", va="center")
     for line, subline in enumerate(sublines):
-        layout.axes.text(x, top + 0.28 + 0.13 * line, subline, fontsize=6.5, color=MUTED, ha="center", va="center")
+        layout.axes.text(x, top + 0.28 + 0.13 * line, subline, fontsize=SMALL, color=MUTED, ha="center", va="center")
 
 
 def _config_color(view: StudyView, bracket: Bracket, rung_states: list[RungState], i: int, index: int) -> str:
@@ -218,7 +228,7 @@ def _draw_dots(
         )
         label = f"{config_name(best.key)}: {format_metric(view, best.value)}"
         box = {"facecolor": PAPER, "alpha": 0.9, "edgecolor": "none", "boxstyle": "square,pad=0.2"}
-        axes.text(x + 0.13, y, label, fontsize=6.8, weight="bold", color=STATUS_COLORS["best"], va="center", bbox=box)
+        axes.text(x + 0.13, y, label, fontsize=SMALL, weight="bold", color=STATUS_COLORS["best"], va="center", bbox=box)
 
 
 def _is_best_rung(rung_states: list[RungState], i: int, epochs: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from nephros.escaping import command_without_folders
 from nephros.reporting.study.budget import BudgetCurve, RandomBaseline
 from nephros.reporting.study.formatting import (
     METRIC_NAMES,
@@ -106,10 +107,8 @@ def random_baseline_notes(
     return sentences
 
 
-def importance_notes(view: StudyView, importance: Importance | str) -> list[str]:
+def importance_notes(importance: Importance) -> list[str]:
     """Return the sentences beside the plot of importances."""
-    if isinstance(importance, str):
-        return [importance]
     sentences = [
         f"Of the {pluralize(importance.n_configs, 'configuration')} of bracket s = {importance.bracket} after "
         f"{pluralize(importance.epochs, 'epoch')}, "
@@ -140,7 +139,7 @@ def provenance_rows(view: StudyView) -> list[tuple[str, str]]:
     )
     lines = [
         ("Study", settings.name),
-        ("Command", settings.command),
+        ("Command", command_without_folders(settings.command)),
         ("Recipe", str(settings.recipe["name"])),
         ("R, maximum epochs", str(settings.max_epochs)),
         ("\N{GREEK SMALL LETTER ETA}, reduction factor", f"{settings.eta}: the best 1 in {settings.eta} is promoted"),

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from nephros.escaping import without_folders
 from nephros.reporting.study.formatting import (
     STATUS_LABELS,
     config_name,
@@ -114,4 +115,4 @@ def failure_rows(view: StudyView) -> list[tuple[str, str, str]]:
 
 
 def _failure_reason(config: Config) -> str:
-    return config.error or "its metric became NaN or infinite"
+    return without_folders(config.error or "") or "its metric became NaN or infinite"

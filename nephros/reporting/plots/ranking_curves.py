@@ -1,0 +1,115 @@
+"""ROC and precision-recall curves, one panel of each per class. From data to a figure, without files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from nephros.data.dataset import SPLIT_ADJECTIVES
+from nephros.evaluation.metrics import class_pr_curve, class_roc_curve
+from nephros.evaluation.scoring import Evaluation
+from nephros.reporting.class_names import fit_class_labels
+from nephros.reporting.plots.style import (
+    LIGHT_COLORS,
+    MUTED,
+    SMALL,
+    WIDE_WIDTH,
+    add_axes,
+    new_figure,
+    with_style,
+)
+
+_MAX_CURVE_POINTS = 160
+_MAX_COLUMNS = 8
+_LEFT, _GAP, _NAME, _VALUE, _AXIS, _BLOCK_GAP = 0.5, 0.16, 0.36, 0.2, 0.4, 0.1
+"""Inches: of the row labels, between columns, and the heights of a name, of a value, of an axis and between blocks."""
+_CHANCE_STYLE: dict[str, Any] = {"color": MUTED, "linewidth": 0.8, "linestyle": (0, (4, 3))}
+
+
+@with_style
+def plot_ranking_curves(evaluation: Evaluation, class_names: Sequence[str], split: str, title: str) -> Figure:
+    """Plot per class the one-vs-rest ROC curve of its probability and, below it, the precision-recall curve, with both areas.
+
+    A dashed line is chance: the diagonal of a ROC curve, and the class's share as precision. The panels of a class that the
+    labels lack, or that is all they hold, say so instead. Areas are those of ``evaluation.metrics``; curves are thinned to
+    about 160 points, without a visible difference.
+    """
+    n_classes = len(class_names)
+    columns = min(n_classes, _MAX_COLUMNS)
+    blocks = math.ceil(n_classes / columns)
+    side = min(1.9, (WIDE_WIDTH - _LEFT - 0.1 - _GAP * (columns - 1)) / columns)
+    width = max(5.0, _LEFT + columns * (side + _GAP))
+    block_height = _NAME + 2 * (_VALUE + side + _AXIS) + _BLOCK_GAP
+    figure = new_figure(width, blocks * block_height + 0.1, title)
+    for c, label in enumerate(fit_class_labels(class_names, int(side * 72 / 4.6))):
+        block, column = divmod(c, columns)
+        left, top = _LEFT + column * (side + _GAP), block * block_height
+        figure.text(
+            left / width,
+            1 - (top + _NAME) / figure.get_figheight(),
+            label,
+            fontsize=7.5,
+            weight="bold",
+            va="bottom",
+            linespacing=1.15,
+        )
+        for row, draw in enumerate((_draw_roc, _draw_pr)):
+            axes = add_axes(figure, left, top + _NAME + _VALUE + row * (side + _AXIS + _VALUE), side, side)
+            _frame(axes, is_first=column == 0)
+            if column == 0:
+                axes.set_ylabel(("true-positive rate", "precision")[row], fontsize=SMALL, labelpad=1)
+                axes.set_xlabel(("false-positive rate", "recall")[row], fontsize=SMALL, labelpad=1)
+            if evaluation.metrics.per_class[c].auc is None:
+                is_absent = not (evaluation.labels == c).any()
+                split_name = SPLIT_ADJECTIVES[split]
+                text = f"no cells\nin {split_name}" if is_absent else f"{split_name} holds\nno other class"
+                axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, fontsize=SMALL)
+            else:
+                draw(axes, evaluation, c, LIGHT_COLORS[split])
+    return figure
+
+
+def _frame(axes: Axes, is_first: bool) -> None:
+    axes.set_xlim(-0.01, 1.01)
+    axes.set_ylim(-0.01, 1.02)
+    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"], fontsize=SMALL)
+    axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"], fontsize=SMALL)
+    axes.tick_params(labelleft=is_first, length=2, pad=1.5)
+    first, _, last = axes.get_xticklabels()
+    first.set_horizontalalignment("left")
+    last.set_horizontalalignment("right")
+
+
+def _draw_roc(axes: Axes, evaluation: Evaluation, c: int, color: str) -> None:
+    x, y = thin_curve(*class_roc_curve(evaluation.probabilities, evaluation.labels, c))
+    axes.plot([0, 1], [0, 1], **_CHANCE_STYLE)
+    axes.fill_between(x, y, color=color, alpha=0.13, linewidth=0)
+    axes.plot(x, y, color=color)
+    _write_value(axes, f"AUC {evaluation.metrics.per_class[c].auc:.3f}")
+
+
+def _draw_pr(axes: Axes, evaluation: Evaluation, c: int, color: str) -> None:
+    x, y = thin_curve(*class_pr_curve(evaluation.probabilities, evaluation.labels, c))
+    share = float((evaluation.labels == c).mean())
+    axes.plot([0, 1], [share, share], **_CHANCE_STYLE)
+    axes.fill_between(x, y, color=color, alpha=0.13, linewidth=0, step="pre")
+    axes.plot(x, y, color=color, drawstyle="steps-pre")
+    _write_value(axes, f"PR-AUC {evaluation.metrics.per_class[c].pr_auc:.3f}")
+
+
+def _write_value(axes: Axes, text: str) -> None:
+    axes.text(0, 1.03, text, transform=axes.transAxes, fontsize=SMALL, color=MUTED, va="bottom")
+
+
+def thin_curve(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return about 160 points of a curve, (n,) each, evenly spaced along its steps, with the first and the last; x rises."""
+    length = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
+    indices = np.unique(np.searchsorted(length, np.linspace(0, length[-1], _MAX_CURVE_POINTS)).clip(0, len(x) - 1))
+    indices[0], indices[-1] = 0, len(x) - 1
+    return x[indices], y[indices]
