@@ -21,6 +21,7 @@ COMMAND_LINE = ("cli.py", "commands")
 WRITES_COMMANDS = (
     "experiments/plans.py",
     "reporting/reproduction.py",
+    "reporting/run/next_steps.py",
     "reporting/run/text.py",
     "reporting/study/text.py",
     "workflows/reproduce.py",
