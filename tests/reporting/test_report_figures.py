@@ -75,7 +75,10 @@ def test_confusion_matrix_prints_every_count_and_share(evaluation: Make, classes
     patches = np.array(axes.patches).reshape(classes, classes)
     depth = np.array([[patch.get_alpha() for patch in row] for row in patches])
     assert (depth.argmax(axis=1) == matrix.argmax(axis=1)).all()
-    hues = {(row == column, to_hex(patches[row, column].get_facecolor())) for row, column in np.ndindex(patches.shape)}
+    hues = {
+        (row == column, to_hex(axes.patches[row * classes + column].get_facecolor()))
+        for row, column in np.ndindex(patches.shape)
+    }
     assert hues == {(True, LIGHT_COLORS["right"]), (False, LIGHT_COLORS["wrong"])}
     assert TITLE in texts(figure)
 
@@ -138,7 +141,7 @@ def test_no_text_of_a_figure_is_below_eleven_pixels(evaluation: Make, classes: i
         plot_leaderboard(leaderboard([]), "test", TITLE),
     ):
         figure.draw_without_rendering()
-        sizes = [artist.get_fontsize() for artist in figure.findobj(Text) if artist.get_text()]  # type: ignore[attr-defined]
+        sizes = [float(artist.get_fontsize()) for artist in figure.findobj(Text) if artist.get_text()]
         assert min(sizes) * 112 / 72 >= 11
 
 
