@@ -29,7 +29,7 @@ Train, tune, evaluate, explain and serve classifiers of kidney-cell images.
   export RUN                 write a trained model with its preprocessing and model card to one file, for ONNX or torch
   report RUN                 write a run's report again
   compare RUN...             compare runs with one another and with published results
-  reproduce PLAN             train the runs behind this project's tables: baselines, labels or nephros
+  reproduce PLAN             train the runs behind this project's tables: baselines, labels, nephros or transfer
   models                     list the models that come with nephros, with their accuracy and cost
   recipes [NAME]             list the recipes, or print one as a YAML file to edit
   data info NAME|PATH        describe a data set

@@ -15,11 +15,12 @@ def reproduce(argv: list[str]) -> int:
         "Train the runs of a plan and write its table:\n\n"
         "  baselines  the systems of the course report and the poster, beside their published results\n"
         "  labels     accuracy against the number of training images\n"
-        "  nephros    the nephros recipes with three seeds, their ensembles, and the networks distilled from them\n\n"
+        "  nephros    the nephros recipes with three seeds, their ensembles, and the networks distilled from them\n"
+        "  transfer   fine-tuning on classes that the source never saw, from 10 to 500 labels per class, beside other methods\n\n"
         "The table is written again after each run. Finished runs are skipped and interrupted ones continue, so after a crash "
         "the same command resumes.",
     )
-    parser.add_argument("plan", help="baselines, labels or nephros")
+    parser.add_argument("plan", help="baselines, labels, nephros or transfer")
     parser.option("only", "only these runs; --dry-run lists all keys (default: all)", metavar="KEY,KEY")
     parser.option("data", DATA_OPTION_HELP)
     parser.option("runs", "folder for the runs (default: runs)", metavar="DIR")

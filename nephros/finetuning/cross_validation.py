@@ -87,7 +87,7 @@ def cross_validate(problem: Problem, methods: Sequence[str]) -> list[Candidate]:
         else:
             probabilities = np.empty((len(labels), n_classes))
             for train, held_out in problem.folds.splits():
-                probabilities[held_out] = _predict_held_out(problem, method, train, held_out)
+                probabilities[held_out] = predict_held_out(problem, method, train, held_out)
         seconds = time.perf_counter() - start
         candidate = Candidate(method, probabilities, labels, problem.class_names, seconds, detail)
         logger.info(f"{method}: accuracy {candidate.metrics.accuracy:.3f} in cross-validation ({seconds:.0f} s)")
@@ -113,7 +113,8 @@ def fit_best_head(problem: Problem, train: Indices) -> LinearHead:
     return fit_head(features, labels, problem.n_classes, C)
 
 
-def _predict_held_out(problem: Problem, method: str, train: Indices, held_out: Indices) -> Floats:
+def predict_held_out(problem: Problem, method: str, train: Indices, held_out: Indices) -> Floats:
+    """Return the (n, classes) probabilities of a method, fitted to the images at `train`, for those at `held_out`."""
     head = None if method == "scratch" else fit_best_head(problem, train)
     if method == "head":
         assert head is not None

@@ -13,11 +13,13 @@ from nephros.data.load import data_request, is_builtin, load_dataset
 from nephros.errors import DivergedError, IncompatibleError, LockedError, UnknownName
 from nephros.experiments.plans import PlanRow, baselines_plan, labels_plan, nephros_plan
 from nephros.experiments.results import load_seed_results
+from nephros.recipe_io import get_recipe
 from nephros.reporting.reproduction import write_baselines_table, write_labels_table, write_nephros_table
 from nephros.runs import RunFolder
 from nephros.workflows.train import resume, train
+from nephros.workflows.transfer import planned_tasks, reproduce_transfer
 
-PLANS = ("baselines", "labels", "nephros")
+PLANS = ("baselines", "labels", "nephros", "transfer")
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ def reproduce(
     that several processes may share a plan.
 
     Args:
-        plan: baselines, labels or nephros.
+        plan: baselines, labels, nephros or transfer.
         data: name or path of the data.
         only: keys of the rows to train; by default all.
         runs: folder of the runs, which are RUNS/PLAN/KEY-SEED.
@@ -50,6 +52,8 @@ def reproduce(
         UnknownName: `plan` or a key in `only` does not exist.
         IncompatibleError: a run folder holds another run than the plan's.
     """
+    if plan == "transfer":
+        return reproduce_transfer(data, only=only, runs=runs, out=out, device=device, epochs=epochs)
     runner = _PlanRunner.create(plan, data, runs, out, device, epochs)
     pending: list[tuple[PlanRow, int]] = []
     for row in runner.select(only):
@@ -93,6 +97,13 @@ def planned_runs(
     epochs: int | None = None,
 ) -> list[PlannedRun]:
     """Return the runs that `reproduce` with the same arguments would go through, without doing anything."""
+    if plan == "transfer":
+        return [
+            PlannedRun(
+                task.key, 0, get_recipe(task.source).epochs, state, f"nephros reproduce transfer --only {task.key}"
+            )
+            for task, state in planned_tasks(only, runs)
+        ]
     runner = _PlanRunner.create(plan, data, runs, None, device, epochs)
     return [
         PlannedRun(

@@ -1,0 +1,118 @@
+"""The transfer experiment: classes that a source never saw are learned from few labels, by one method beside another."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nephros.data.dataset import Dataset, Split
+from nephros.data.subset import stratified_subset
+
+LABELS_PER_CLASS = (10, 20, 50, 100, 200, 500)
+N_DRAWS = 5
+"""Times that labels are drawn for each number of them."""
+MAX_HELD_OUT_CELLS = 3000
+SOURCE_RECIPES = ("nephros-fast", "nephros")
+
+
+@dataclass(frozen=True)
+class TransferTask:
+    """Classes to learn from few labels, and what the weights were trained on."""
+
+    key: str
+    data: str
+    """Name of the data set that holds the classes."""
+    classes: tuple[int, ...]
+    """Labels to learn; empty for all."""
+    source: str
+    """A recipe, trained on the data's other classes, or the name of a bundled model."""
+
+    @property
+    def trains_its_source(self) -> bool:
+        """Whether the source is trained for the task, on the classes that are left."""
+        return bool(self.classes)
+
+
+def transfer_tasks(sources: Sequence[str] = SOURCE_RECIPES) -> list[TransferTask]:
+    """Return the tasks: two choices of three classes of TissueMNIST for each source, and two far data sets."""
+    # The three rarest kinds of cells (glomerular endothelium, leukocytes, podocytes), and three frequent ones.
+    choices = {"rare": (2, 4, 5), "frequent": (0, 3, 6)}
+    near = [
+        TransferTask(f"{name}-{source}", "tissuemnist", classes, source)
+        for source in sources
+        for name, classes in choices.items()
+    ]
+    far = [
+        TransferTask(name.removesuffix("mnist"), name, (), "nephros-distilled")
+        for name in ("breastmnist", "pneumoniamnist")
+    ]
+    return near + far
+
+
+@dataclass(frozen=True)
+class TransferRow:
+    """Accuracy of one method, on one draw of labels."""
+
+    task: str
+    labels_per_class: int
+    draw: int
+    method: str
+    accuracy: float
+    """On the held-out cells."""
+    macro_f1: float
+    seconds: float
+    detail: str = ""
+    """The method that `finetune` chose."""
+
+    @property
+    def cell(self) -> tuple[str, int, int]:
+        """Task, labels per class and draw, whose methods are compared with one another."""
+        return self.task, self.labels_per_class, self.draw
+
+
+def keep_classes(split: Split, classes: Sequence[int]) -> Split:
+    """Return the images of `classes`, renumbered in that order."""
+    new_labels = np.full(int(split.labels.max(initial=0)) + 1, -1)
+    present = [label for label in classes if label < len(new_labels)]
+    new_labels[present] = [classes.index(label) for label in present]
+    labels = new_labels[split.labels]
+    rows = np.flatnonzero(labels >= 0)
+    return Split(split.images[rows], labels[rows].astype(np.int64))
+
+
+def source_dataset(dataset: Dataset, left_out: Sequence[int]) -> Dataset:
+    """Return `dataset` without the classes `left_out`, for the source."""
+    classes = [label for label in range(dataset.n_classes) if label not in left_out]
+    names = ", ".join(dataset.class_names[label] for label in left_out)
+    detail = "; ".join(part for part in (dataset.provenance.detail, f"without {names}") if part)
+    return dataclasses.replace(
+        dataset,
+        **{name: keep_classes(split, classes) for name, split in dataset.splits()},
+        class_names=tuple(dataset.class_names[label] for label in classes),
+        provenance=dataclasses.replace(dataset.provenance, detail=detail),
+    )
+
+
+def task_splits(task: TransferTask, dataset: Dataset) -> tuple[Split, Split, tuple[str, ...]]:
+    """Return the images that labels are drawn from, the held-out ones, and the class names.
+
+    Labels come from train and the held-out cells from validation, so that the experiment leaves the test split unread.
+    """
+    classes = task.classes or tuple(range(dataset.n_classes))
+    pool, held_out = keep_classes(dataset.train, classes), keep_classes(dataset.val, classes)
+    if len(held_out) > MAX_HELD_OUT_CELLS:
+        held_out = stratified_subset(held_out, MAX_HELD_OUT_CELLS, seed=0)
+    return pool, held_out, tuple(dataset.class_names[label] for label in classes)
+
+
+def draw_labels(pool: Split, labels_per_class: int, draw: int) -> NDArray[np.int64] | None:
+    """Return the indices (n,) of as many images of each class; None where a class has fewer."""
+    rng = np.random.default_rng((draw, labels_per_class))
+    indices = [np.flatnonzero(pool.labels == label) for label in np.unique(pool.labels)]
+    if min(map(len, indices)) < labels_per_class:
+        return None
+    return np.sort(np.concatenate([rng.choice(rows, labels_per_class, replace=False) for rows in indices]))

@@ -1,0 +1,100 @@
+"""The transfer experiment: what the source does not see, the same draws each time, and resuming by draw."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nephros.errors import FileError, UnknownName
+from nephros.experiments.transfer import TransferRow, draw_labels, source_dataset, task_splits, transfer_tasks
+from nephros.reporting.transfer import conclusions, write_transfer_table
+from nephros.workflows.transfer import planned_tasks, read_rows, reproduce_transfer, select_tasks, write_rows
+from tests.conftest import squares_dataset, write_npz
+
+ROWS = [
+    TransferRow("task", size, draw, method, accuracy + 0.01 * draw, 0.5, 1.0, "head" if method == "finetune" else "")
+    for size, accuracies in ((10, (0.5, 0.4, 0.5)), (20, (0.6, 0.4, 0.55)))
+    for method, accuracy in zip(("head", "scratch", "finetune"), accuracies, strict=True)
+    for draw in range(2)
+]
+
+
+def test_the_source_has_none_of_the_classes_to_learn() -> None:
+    dataset = squares_dataset(n=160, classes=8)
+    task = next(task for task in transfer_tasks() if task.classes == (2, 4, 5))
+    source = source_dataset(dataset, task.classes)
+    assert source.class_names == tuple(f"kind {c}" for c in (0, 1, 3, 6, 7))
+    assert len(source.train) == sum(int(label) not in task.classes for label in dataset.train.labels)
+    assert source.provenance.detail != dataset.provenance.detail
+    pool, held_out, names = task_splits(task, dataset)
+    assert names == ("kind 2", "kind 4", "kind 5")
+    old = dataset.train.labels[np.isin(dataset.train.labels, task.classes)]
+    np.testing.assert_array_equal(np.array(task.classes)[pool.labels], old)
+    assert len(held_out) == np.isin(dataset.val.labels, task.classes).sum()
+
+
+def test_draws_are_balanced_reproducible_and_different() -> None:
+    pool, _, _ = task_splits(transfer_tasks()[0], squares_dataset(n=160, classes=8))
+    first, again, other = (draw_labels(pool, 5, draw) for draw in (0, 0, 1))
+    assert first is not None
+    assert other is not None
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    np.testing.assert_array_equal(np.bincount(pool.labels[first]), [5, 5, 5])
+    assert draw_labels(pool, 1000, 0) is None
+
+
+def test_the_table_states_leads_and_losses(tmp_path: Path) -> None:
+    lead, loss = conclusions(ROWS)
+    assert "+15.0 points" in lead
+    assert "5.0 points below" in loss
+    files = write_transfer_table(ROWS, tmp_path)
+    assert all(file.stat().st_size for file in files)
+    assert "task,20,head,0.6050," in files[0].read_text()
+
+
+def test_rows_are_read_back_and_a_damaged_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    assert read_rows(path) == []
+    write_rows(path, ROWS)
+    assert read_rows(path) == ROWS
+    path.write_text("task,labels_per_class\nrare,many\n")
+    with pytest.raises(FileError) as exc_info:
+        read_rows(path)
+    assert exc_info.value.path == path
+
+
+def test_tasks_are_chosen_by_key(tmp_path: Path) -> None:
+    assert [task.key for task in select_tasks(["breast"])] == ["breast"]
+    with pytest.raises(UnknownName) as exc_info:
+        select_tasks(["rare"])
+    assert "rare-nephros-fast" in exc_info.value.options
+    rows = [dataclasses.replace(row, task="breast") for row in ROWS]
+    write_rows(tmp_path / "transfer" / "rows.csv", rows)
+    assert planned_tasks(["breast"], tmp_path)[0][1] == "4 of 30 draws"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("reports_without_figures")
+def test_a_task_is_carried_out_and_resumed(tmp_path: Path) -> None:
+    data = write_npz(tmp_path / "eight.npz", squares_dataset(n=320, classes=8))
+    options = {"only": ["rare-nephros-fast"], "runs": tmp_path / "runs", "epochs": 1, "device": "cpu"}
+    few = {"labels_per_class": (6, 1000), "draws": 2, "methods": ("head",)}
+    table, *_ = reproduce_transfer(str(data), **options, **few)  # type: ignore[arg-type]
+    rows_file = tmp_path / "runs" / "transfer" / "rows.csv"
+    rows = read_rows(rows_file)
+    methods = {"head", "knn-pixels", "forest-pixels", "knn-features", "lda", "prototypes", "finetune"}
+    assert {row.method for row in rows} == methods
+    assert {row.cell for row in rows} == {("rare-nephros-fast", 6, draw) for draw in range(2)}
+    by_method = {row.method: row for row in rows if row.draw == 0}
+    assert by_method["finetune"].accuracy == by_method[by_method["finetune"].detail].accuracy
+    assert by_method["head"].accuracy > 0.5
+    write_rows(rows_file, [row for row in rows if row.draw == 0])
+    assert reproduce_transfer(str(data), **options, **few)[0] == table  # type: ignore[arg-type]
+    again = read_rows(rows_file)
+    assert [(row.cell, row.method, row.accuracy) for row in again] == [
+        (row.cell, row.method, row.accuracy) for row in rows
+    ]
