@@ -91,7 +91,9 @@ def source_dataset(dataset: Dataset, left_out: Sequence[int]) -> Dataset:
     detail = "; ".join(part for part in (dataset.provenance.detail, f"without {names}") if part)
     return dataclasses.replace(
         dataset,
-        **{name: keep_classes(split, classes) for name, split in dataset.splits()},
+        train=keep_classes(dataset.train, classes),
+        val=keep_classes(dataset.val, classes),
+        test=keep_classes(dataset.test, classes),
         class_names=tuple(dataset.class_names[label] for label in classes),
         provenance=dataclasses.replace(dataset.provenance, detail=detail),
     )
