@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, format_table
-from nephros.text_tables import markdown_table
+from nephros.text_tables import markdown_table, pluralize
 
 
 def latest_records(file: Path) -> list[dict[str, Any]]:
@@ -25,7 +25,7 @@ def _processor_key(record: dict[str, Any]) -> tuple[str, ...]:
 def record_markdown(record: dict[str, Any]) -> str:
     """Return a record's table, followed by command, hardware and versions."""
     hardware = record["hardware"]
-    cpu = f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['threads']} threads"
+    cpu = f"{hardware['cpu']}, {pluralize(hardware['cores'], 'core')}, {pluralize(hardware['threads'], 'thread')}"
     gpu = f"; {record['device']}" if record["device"] == hardware["gpu"] else ""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     headers, cells = format_table(record["rows"])

@@ -48,7 +48,7 @@ def _print_summary(summary: DatasetSummary) -> None:
     ]
     rows.append(["", "all", *(f"{n:,}" for n in summary.split_sizes.values())])
     splits = list(summary.split_sizes)
-    console.print(terminal_table(summary.title, ["class", "name", *splits], rows, numeric=splits))
+    console.print(terminal_table("", ["class", "name", *splits], rows, numeric=splits))
     for warning in summary.warnings:
         console.print(f"warning: {to_command_line(warning)}")
 

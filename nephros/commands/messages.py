@@ -51,13 +51,18 @@ def to_command_line(message: str) -> str:
     """Return a message of the library as the command line says it.
 
     A parameter of the running command in backticks becomes its flag, without the backticks; `NAME=False` becomes --no-name. A
-    call of a public function in backticks becomes the command that does the same. Whatever else stands in backticks stays.
+    call of a public function in backticks becomes the command that does the same, and parameters "of" the call its flags.
+    Whatever else stands in backticks stays.
     """
+
+    def replace_owned(match: re.Match[str]) -> str:
+        return re.sub(r"`(\w+)`", lambda name: "--" + name[1].replace("_", "-"), match[1]) + match[2]
 
     def replace(match: re.Match[str]) -> str:
         parameter = re.sub(r"^(\w+)=False$", r"no_\1", match[1])
         return _flags.get(parameter) or _command(match[1]) or match[0]
 
+    message = re.sub(r"((?:`\w+`(?:, | and | or )?)+)( of `nephros\.\w+\()", replace_owned, message)
     return re.sub(r"`([^`]+)`", replace, message)
 
 

@@ -147,10 +147,10 @@ class Provenance:
 
     @property
     def title(self) -> str:
-        """The name in every table and figure, such as ``TissueMNIST, own split``."""
+        """The name in every table and figure; of a MedMNIST data set with its split, such as ``TissueMNIST, own split``."""
         if self.split == "synthetic":
             return self.name if "synthetic" in self.name else f"{self.name}, synthetic"
-        return f"{self.name}, {self.split} split"
+        return f"{self.name}, {self.split} split" if self.key else self.name
 
     def to_dict(self) -> ProvenanceRecord:
         """Return the fields and the title as plain JSON values."""

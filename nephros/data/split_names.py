@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from nephros.data.dataset import SPLITS
 
@@ -28,6 +28,12 @@ SPLIT_OF_WORD = {
     "evaluation": HOLDOUT,
 }
 """Word -> split, in lower case; for some words what the split is depends on the others."""
+SPLIT_OF_FLAG = {
+    **dict.fromkeys(("train", "training", "istrain", "istraining"), "train"),
+    **dict.fromkeys(("val", "validation", "isval", "isvalid", "isvalidation"), "val"),
+    **dict.fromkeys(("test", "testing", "istest", "istesting"), "test"),
+}
+"""Name of a column or an array of truth values, in lower case without punctuation -> the split that it is about."""
 _TOKEN = re.compile(rf"({'|'.join(sorted(SPLIT_OF_WORD, key=len, reverse=True))})(set|split|data|images|imgs)?[0-9]*")
 _FILLERS = re.compile("(set|split|data|dataset|images?|imgs?|folder|files?|[0-9]+)")
 
@@ -63,6 +69,21 @@ def find_splits(names: Iterable[str]) -> dict[str, str]:
     if holdout := splits.pop(HOLDOUT, ""):
         splits.setdefault("val" if "test" in splits else "test", holdout)
     return {split: splits[split] for split in SPLITS if split in splits}
+
+
+def split_of_flags(flags: Mapping[str, bool]) -> str:
+    """Return the split of an image of which truth values say whether it is of train, of val and of test, or of some of these.
+
+    One that is of none of them is of the first split that has no truth value: train, test, val.
+
+    Raises:
+        ValueError: it is of several splits, or of none of three.
+    """
+    splits = [split for split, is_member in flags.items() if is_member]
+    splits = splits or [split for split in ("train", "test", "val") if split not in flags][:1]
+    if len(splits) != 1:
+        raise ValueError(f"of {len(splits)} splits, but each image is of one")
+    return splits[0]
 
 
 def is_split_word(name: str) -> bool:

@@ -78,12 +78,14 @@ def assign_splits(
     missing = [split for split in range(3) if given is None or split not in given]
     if given is not None and _TRAIN in missing:
         raise FileError(path, f"{path} has no training images; name the training split train.")
+    if single_group := _single_group(groups):
+        groups = None
     ids = None if groups is None or not any(groups) else _group_ids(groups)
     n_groups = None if ids is None else len({group for group in groups or () if group})
     group_names = None if ids is None else np.array([group or f"image {i}" for i, group in enumerate(groups or ())])
     if given is not None and not missing:
-        shared = _shared_group_warnings(given, groups)
-        return SplitAssignment(given, f"split by {given_by}", n_groups, shared, group_names)
+        warnings = _single_group_warnings(single_group) + _shared_group_warnings(given, groups)
+        return SplitAssignment(given, f"split by {given_by}", n_groups, warnings, group_names)
     ratio = tuple(part if given is None or split in (_TRAIN, *missing) else 0 for split, part in enumerate(RATIO))
     pool = np.arange(len(labels)) if given is None else np.flatnonzero(given == _TRAIN)
     index = np.zeros(len(labels), dtype=np.int64) if given is None else given.copy()
@@ -100,7 +102,7 @@ def assign_splits(
         index,
         _rule(unit, seed, missing, given_by, f"{n_groups:,} groups ({group_source})" if n_groups else ""),
         n_groups,
-        _shared_group_warnings(index, groups),
+        _single_group_warnings(single_group) + _shared_group_warnings(index, groups),
         group_names,
     )
 
@@ -170,6 +172,21 @@ def grouped_split(
     for group in order[split_of_group[order] < 0]:
         assign(group, drawn[np.argmax(deficit[drawn] @ shares[group])])
     return split_of_group[groups]
+
+
+def _single_group(groups: Sequence[str | None] | None) -> str:
+    """Return the group that all images are of; empty where there are several, or none."""
+    names = set(groups or ())
+    return (names.pop() or "") if len(names) == 1 else ""
+
+
+def _single_group_warnings(group: str) -> tuple[str, ...]:
+    """Return a warning where all images are of one group, so that no split can keep groups apart."""
+    if not group:
+        return ()
+    return (
+        f"all images are of one group (patient, slide), {group}, so they are split one by one; results on others may be worse.",
+    )
 
 
 def _group_ids(groups: Sequence[str | None]) -> NDArray[np.int64]:

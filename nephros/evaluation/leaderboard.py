@@ -100,7 +100,8 @@ class LeaderboardRow:
     url: str = ""
     note: str = ""
     is_run: bool = False
-    """Whether it is a run; False for a published result."""
+    """Whether it is a run, or an ensemble of runs; False for a published result."""
+    is_ensemble: bool = False
     dataset: str = ""
     """Title of the data set in a comparison."""
     training_subset: str = ""

@@ -78,5 +78,9 @@ def _check_groups(groups: NDArray[np.str_], n_images: int) -> NDArray[np.str_]:
             "groups", f"of {len(groups):,} entries", f"one group per training image, {n_images:,} here"
         )
     if len(np.unique(groups)) < 2:
-        raise InvalidArgument("groups", f"the single group {groups[0]}", "at least two groups, or left out")
+        raise InvalidArgument(
+            "groups",
+            f"{groups[0]} for all training images",
+            "several groups, such as patients, or none, which splits by image",
+        )
     return groups

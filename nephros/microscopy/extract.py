@@ -109,7 +109,7 @@ def extract_nuclei_from_file(
         f"prepare an npz file with a mask, `nephros.prepare({str(path)!r}, mask=MASK, out='cells.npz')`, and classify that"
     )
     is_usual = target_voxel_size == TRAINING_VOXEL_SIZE
-    target_source = TRAINING_VOXEL_SIZE_SOURCE if is_usual else "as in training"
+    target_source = f"{TRAINING_VOXEL_SIZE_SOURCE} of `nephros.prepare(STACK)`" if is_usual else "as in training"
     resampling_note = (
         f"{path}: voxels of {format_voxel_size(scale.stack_voxel_size)} were resampled to "
         f"{format_voxel_size(target_voxel_size)} ({target_source})"

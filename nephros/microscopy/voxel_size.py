@@ -21,7 +21,7 @@ micrometers at 0.5 per pixel. The 1 along z is a guess from the shape of the cro
 """
 TRAINING_VOXEL_SIZE_SOURCE = (
     "assumed for the training data: in the plane from VoCell's table of data sets, which the size of the nuclei supports; along "
-    "z a guess; `target_voxel_size` overrides it"
+    "z a guess, which can be changed by `target_voxel_size`"
 )
 
 _TARGET_SIZE_SOURCES: dict[VoxelSize | None, str | None] = {None: None, TRAINING_VOXEL_SIZE: TRAINING_VOXEL_SIZE_SOURCE}

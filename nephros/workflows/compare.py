@@ -177,7 +177,7 @@ def _ensemble_run(runs: Sequence[_ScoredRun], split: str) -> _ScoredRun:
         if len(partial) == 1
         else "runs on different subsets"
     )
-    row = dataclasses.replace(row, checkpoint="each run's own", training_subset=subset)
+    row = dataclasses.replace(row, checkpoint="each run's own", training_subset=subset, is_ensemble=True)
     return _ScoredRun(name, info, row, evaluation)
 
 

@@ -33,6 +33,10 @@ def _running_command() -> Iterator[None]:
         ("Call `nephros.show_study('one')`.", "Call `nephros tune --show one`."),
         ("Call `nephros.unknown('x')`.", "Call `nephros.unknown('x')`."),
         ("`not python at all(`", "`not python at all(`"),
+        (
+            "Check `black_level` and `batch_size` of `nephros.prepare(STACK)`, not `size`.",
+            "Check --black-level and --batch-size of `nephros data prepare STACK`, not `size`.",
+        ),
     ],
 )
 def test_parameters_become_options_and_calls_become_commands(message: str, expected: str) -> None:

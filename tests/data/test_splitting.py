@@ -104,12 +104,22 @@ def test_images_of_no_group_are_split_one_by_one() -> None:
 
 
 def test_too_few_groups_are_refused() -> None:
-    for groups in (["p", "q"] * 10, ["p"] * 20, [name for name in NAMES for _ in range(3)] * 4):
+    for groups in (["p", "q"] * 10, [name for name in NAMES for _ in range(3)] * 4):
         with pytest.raises(FileError, match="`groups`"):
-            assign(
-                [0, 1] * (len(groups) // 2) if len(set(groups)) < 2 else [i // 3 % 2 for i in range(len(groups))],
-                groups,
-            )
+            assign([i // 3 % 2 for i in range(len(groups))], groups)
+
+
+@pytest.mark.parametrize("given_splits", [None, [0] * 12 + [1] * 4 + [2] * 4])
+def test_one_group_of_all_images_is_none(given_splits: list[int] | None) -> None:
+    given = None if given_splits is None else np.array(given_splits)
+    assignment = assign_splits(
+        Path("data"), np.array([0, 1] * 10), NAMES, 0, given=given, given_by="folders", groups=["P1"] * 20
+    )
+    assert assignment.n_groups is None
+    assert assignment.groups is None
+    assert np.bincount(assignment.index).tolist() == ([14, 2, 4] if given is None else [12, 4, 4])
+    (warning,) = assignment.warnings
+    assert "P1" in warning
 
 
 def test_too_few_images_and_no_training_images_are_refused() -> None:

@@ -159,7 +159,7 @@ def test_different_data_of_the_same_name_have_different_titles(tmp_path: Path) -
     comparison = nephros.compare(_train_all(tmp_path, first=_dataset(n=80), second=_dataset(n=80, seed=1)))
     titles = [dataset.title for dataset in comparison.datasets]
     assert len(set(titles)) == 2
-    assert all(title.startswith("Squares, own split (20 cells, images ") for title in titles)
+    assert all(title.startswith("Squares (20 cells, images ") for title in titles)
 
 
 def test_another_draw_of_the_splits_is_another_table_on_validation(runs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -199,10 +199,10 @@ def test_the_files_and_the_terminal_keep_data_sets_apart(
         main(["compare", *map(str, [*runs, other]), "--out", str(tmp_path / "compared")])
     assert not exc_info.value.code
     stdout, out = capsys.readouterr().out, tmp_path / "compared"
-    assert stdout.index("squares, own split: test") < stdout.index("<Other>, own split: test")
+    assert stdout.index("squares: test") < stdout.index("<Other>: test")
     with open(out / "compare.csv", encoding="utf-8", newline="") as file:
         data_sets = [row["data_set"] for row in csv.DictReader(file)]
-    assert data_sets == ["squares, own split"] * 2 + ["<Other>, own split"]
+    assert data_sets == ["squares"] * 2 + ["<Other>"]
     markdown = (out / "compare.md").read_text()
     assert markdown.count("| data_set |") == 2
     page = (out / "compare.html").read_text()

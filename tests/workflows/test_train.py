@@ -48,7 +48,7 @@ def test_a_run_folder_holds_everything(tiny_npz: Path, tmp_path: Path) -> None:
         assert folder.file(name).stat().st_size > 0, name
     for split in ("train", "val", "test"):
         metrics = json.loads(folder.file(split, "metrics.json").read_text())
-        assert metrics["provenance"]["title"] == "squares, own split"
+        assert metrics["provenance"]["title"] == "squares"
         assert metrics["recipe_hash"] == QUICK.hash
     assert not folder.file("train", "predictions.npz").exists()
     info = folder.info()
@@ -128,7 +128,7 @@ def test_evaluate_on_other_data_leaves_the_run_s_results_unchanged(tiny_npz: Pat
     assert folder.file("val", "metrics.json").read_text() == before
     (folder_on_other_data,) = folder.root.glob("val-on-others-*")
     metrics = json.loads((folder_on_other_data / "metrics.json").read_text())
-    assert metrics["provenance"]["title"] == "others, own split"
+    assert metrics["provenance"]["title"] == "others"
     nephros.evaluate(folder.root, "test", other)
     assert folder.test_reads() == []
     (folder_on_other_data,) = folder.root.glob("test-on-others-*")

@@ -95,7 +95,7 @@ def test_the_card_says_it_in_its_title_and_beside_its_metrics(subset_run: RunFol
     _, card = probabilities_only(subset_run)
     assert training_subset(card) == SUBSET
     text = card_to_markdown(card)
-    assert f"trained on squares, own split, {SUBSET}\n" in text
+    assert f"trained on squares, {SUBSET}\n" in text
     assert SUBSET in text[text.index("## Metrics") :]
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nephros.data.folders.image_files import is_image_name
-from nephros.data.split_names import is_split_word
+from nephros.data.group_names import group_column_rank
+from nephros.data.split_names import SPLIT_OF_FLAG, is_split_word
 from nephros.errors import FileError
 
 Rows = Sequence[tuple[int, Sequence[str]]]
@@ -28,20 +29,8 @@ _COLUMN_NAMES = {
         "classification", "phenotype", "groundtruth", "truelabel", "annotation", "classid", "labelid", "y",
     ),
     "split": ("split", "subset", "set", "partition", "datasplit", "usage", "phase"),
-    "group": (
-        "group", "patient", "subject", "donor", "participant", "individual", "animal", "mouse", "rat", "case", "lesion",
-        "biopsy", "specimen", "sample", "slide", "wsi", "fold", "kfold", "cvfold",
-    ),
 }  # fmt: skip
 """What a column holds -> the names under which it is recognized, in lower case without punctuation; the first one wins."""
-_GROUP_SUFFIX = "(s|ids?|no|nr|num|number|name|code|key)?"
-"""What may follow the name of a column of groups."""
-_SPLIT_OF_FLAG = {
-    **dict.fromkeys(("train", "training", "istrain", "istraining"), "train"),
-    **dict.fromkeys(("val", "validation", "isval", "isvalid", "isvalidation"), "val"),
-    **dict.fromkeys(("test", "testing", "istest", "istesting"), "test"),
-}
-"""Name of a column of truth values -> the split that it is about."""
 
 
 def columns_of_header(path: Path, header: Sequence[str]) -> dict[str, int]:
@@ -50,7 +39,7 @@ def columns_of_header(path: Path, header: Sequence[str]) -> dict[str, int]:
     Raises:
         FileError: no column names files, or the table is one of predictions.
     """
-    candidates = {kind: _candidates(header, kind) for kind in _COLUMN_NAMES}
+    candidates = {kind: _candidates(header, kind) for kind in (*_COLUMN_NAMES, "group")}
     if "predictionset" in map(_canonical, header):
         raise FileError(path, f"{path} is a table of predictions, which are no labels; {EXPECTED_COLUMNS}.")
     if not candidates["file"]:
@@ -77,7 +66,7 @@ def split_flags(header: Sequence[str], body: Rows) -> dict[str, int]:
     """Return split -> the index of a column of truth values that says whether a row is of it, such as ``is_valid``."""
     flags: dict[str, int] = {}
     for index, name in enumerate(header):
-        split = _SPLIT_OF_FLAG.get(_canonical(name))
+        split = SPLIT_OF_FLAG.get(_canonical(name))
         if split and all(row[index].lower() in TRUTH_VALUES for _, row in body):
             flags.setdefault(split, index)
     return flags
@@ -100,14 +89,11 @@ def _divide_alike(pairs: Iterable[tuple[str, str]]) -> bool:
 
 def _candidates(header: Sequence[str], kind: str) -> list[int]:
     """Return the indices of the columns whose names are those of a kind, the best first."""
-    suffix = _GROUP_SUFFIX if kind == "group" else ""
     names = list(map(_canonical, header))
-    return [
-        index
-        for candidate in _COLUMN_NAMES[kind]
-        for index, name in enumerate(names)
-        if re.fullmatch(candidate + suffix, name)
-    ]
+    if kind == "group":
+        ranked = [(rank, index) for index, name in enumerate(names) if (rank := group_column_rank(name)) is not None]
+        return [index for _, index in sorted(ranked)]
+    return [index for candidate in _COLUMN_NAMES[kind] for index, name in enumerate(names) if name == candidate]
 
 
 def _canonical(name: str) -> str:

@@ -19,7 +19,7 @@ from nephros.data.folders.label_columns import (
     split_flags,
 )
 from nephros.data.input_files import read_bytes
-from nephros.data.split_names import DuplicateSplitError, find_splits
+from nephros.data.split_names import DuplicateSplitError, find_splits, split_of_flags
 from nephros.errors import FileError
 from nephros.text_tables import join_words
 
@@ -163,14 +163,12 @@ def _splits(path: Path, body: Rows, columns: dict[str, int], flags: dict[str, in
         return [split_of_value[row[columns["split"]]] for _, row in body]
     if not flags:
         return [""] * len(body)
-    # A row of which no column is true is of the split that has none.
-    default = next((split for split in ("train", "test", "val") if split not in flags), "")
     splits = []
     for line, row in body:
-        true_splits = [split for split, index in flags.items() if TRUTH_VALUES[row[index].lower()]]
-        if len(true_splits) > 1 or not (true_splits or default):
-            raise FileError(path, f"{path}: line {line} is of {len(true_splits)} splits, but each image is of one.")
-        splits += true_splits or [default]
+        try:
+            splits.append(split_of_flags({split: TRUTH_VALUES[row[index].lower()] for split, index in flags.items()}))
+        except ValueError as error:
+            raise FileError(path, f"{path}: line {line} is {error}.") from error
     return splits
 
 

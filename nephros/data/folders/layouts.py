@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nephros.data.folders.group_names import group_in_file_name, is_group_folder
 from nephros.data.folders.image_files import ImageFile
+from nephros.data.group_names import group_in_file_name, is_group_folder
 from nephros.data.input_files import file_kind
 from nephros.data.split_names import DuplicateSplitError, find_splits, is_split_word
 from nephros.errors import FileError

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, missing_class_warnings
-from nephros.data.folders.group_names import file_name_warnings
 from nephros.data.folders.image_files import EXPECTED_LAYOUT, FolderScan
 from nephros.data.folders.images import read_folder_images
 from nephros.data.folders.label_table import TABLE_SUFFIXES
 from nephros.data.folders.scan import scan_class_folders
 from nephros.data.folders.table_scan import scan_folder_with_tables, scan_table, unread_table_warnings
+from nephros.data.group_names import file_name_warnings
 from nephros.data.images.foreign_formats import folder_format
 from nephros.data.images.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion
 from nephros.data.repeated_images import repeated_image_warnings

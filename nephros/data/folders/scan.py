@@ -8,7 +8,6 @@ from pathlib import Path
 
 from nephros.data.class_names import class_name_fault, similar_name_warnings, spelling_warnings, unify_spelling
 from nephros.data.dataset import SPLITS
-from nephros.data.folders.group_names import class_name_warnings
 from nephros.data.folders.image_files import (
     EXPECTED_LAYOUT,
     FolderScan,
@@ -30,6 +29,7 @@ from nephros.data.folders.layouts import (
     inner_names,
     is_container,
 )
+from nephros.data.group_names import class_name_warnings
 from nephros.data.images.decoding import IMAGE_SUFFIXES
 from nephros.data.input_files import count_text, file_kind
 from nephros.data.split_names import DuplicateSplitError, find_splits, is_split_word

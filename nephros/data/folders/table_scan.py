@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from nephros.data.class_names import class_name_fault, similar_name_warnings
-from nephros.data.folders.group_names import group_in_file_name
 from nephros.data.folders.image_files import (
     FolderScan,
     ImageFile,
@@ -23,6 +22,7 @@ from nephros.data.folders.image_files import (
 from nephros.data.folders.label_table import TABLE_SUFFIXES, LabelRow, label_table_columns, read_label_table
 from nephros.data.folders.layouts import is_container
 from nephros.data.folders.scan import find_split_folders, folders_text
+from nephros.data.group_names import group_in_file_name
 from nephros.data.medmnist import MEDMNIST, MedMNISTInfo
 from nephros.data.split_names import DuplicateSplitError, find_splits
 from nephros.errors import FileError

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.data.delimited_text import is_missing
 from nephros.data.folders.image_files import sort_class_names
 from nephros.errors import FileError
 
@@ -145,6 +146,11 @@ def _decode_names(
 ) -> DecodedLabels:
     """Return the numbers of labels that are names, sorted unless the file lists them."""
     present = {str(text).strip() for values in texts.values() for text in np.unique(values)}
+    if any(map(is_missing, present - set(class_names))):
+        missing = ", ".join(repr(text) for text in sorted(present) if is_missing(text))
+        raise FileError(
+            path, f"{path} has labels that are missing values ({missing}); leave out images without a label."
+        )
     names = class_names or tuple(sort_class_names(present))
     if unknown := sorted(present - set(names)):
         if not all(text.isdecimal() and int(text) < len(names) for text in present):

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nephros.data.dataset import SPLITS
-from nephros.data.split_names import HOLDOUT, SPLIT_OF_WORD
+from nephros.data.group_names import group_column_rank
+from nephros.data.images.input_conversion import CONVERSION_ARRAY
+from nephros.data.split_names import HOLDOUT, SPLIT_OF_FLAG, SPLIT_OF_WORD
 from nephros.errors import FileError
 from nephros.text_tables import join_words
 
@@ -18,20 +20,10 @@ EXPECTED_LAYOUT = (
 _KINDS = {
     "images": ("images", "image", "imgs", "img", "x", "data", "inputs"),
     "labels": ("labels", "label", "y", "targets", "target"),
-    "groups": (
-        "groups",
-        "group",
-        "patients",
-        "patient",
-        "patientids",
-        "patientid",
-        "slides",
-        "slide",
-        "subjects",
-        "subject",
-    ),
+    "groups": (),
 }
-"""What an array holds -> the words for it, in lower case; of several arrays the one with the first of them is taken."""
+"""What an array holds -> the words for it, in lower case; of several arrays the one with the first of them is taken. Those for
+groups are in `nephros.data.group_names`."""
 _CLASS_NAMES = ("classnames", "labelnames", "targetnames", "classes")
 _MAX_UNNAMED = 8
 """Arrays whose shapes are looked at where their names say nothing."""
@@ -47,6 +39,8 @@ class NpzLayout:
     groups: Mapping[str, str] = field(default_factory=dict)
     splits: str = ""
     """Array with the split of each image; "" where there is none."""
+    split_flags: Mapping[str, str] = field(default_factory=dict)
+    """Split -> array of truth values that say whether an image is of it, such as ``is_train``."""
     class_names: str = ""
     """Array with the names of the classes; "" where there is none."""
     unread: tuple[str, ...] = ()
@@ -82,8 +76,14 @@ def find_layout(path: Path, names: Sequence[str], get_shape: Callable[[str], tup
     kept = [{split: by_split[split] for split in splits} for by_split in (images, labels)]
     groups = {split: name for split, name in arrays["groups"].items() if split in splits}
     split_array = "" if in_splits else next((canonical[name] for name in _SPLIT_NAMES if name in canonical), "")
+    flags = {
+        SPLIT_OF_FLAG[text]: name for text, name in canonical.items() if text in SPLIT_OF_FLAG and text.startswith("is")
+    }
+    flags = {} if in_splits or split_array else flags
     class_names = next((canonical[name] for name in _CLASS_NAMES if name in canonical), "")
     read = {*kept[0].values(), *kept[1].values(), *groups.values(), split_array, class_names}
+    if CONVERSION_ARRAY in names and in_splits:  # `nephros.prepare` keeps all nuclei beside those that have a class
+        read.add("images")
     candidates = {name for kind in ("images", "labels") for name in names if _parse(name, kind)}
     candidates |= {name for name in names if name.endswith(("images", "labels"))}
     usual_names = [f"{split}_{kind}" for kind in ("images", "labels") for split in SPLITS]
@@ -91,7 +91,7 @@ def find_layout(path: Path, names: Sequence[str], get_shape: Callable[[str], tup
     if [*kept[0].values(), *kept[1].values()] not in (usual_names, ["images", "labels"]):
         notes = (f"images from {join_words(kept[0].values())}, labels from {join_words(kept[1].values())}",)
     images, labels = kept
-    return NpzLayout(images, labels, groups, split_array, class_names, tuple(sorted(candidates - read)), notes)
+    return NpzLayout(images, labels, groups, split_array, flags, class_names, tuple(sorted(candidates - read)), notes)
 
 
 def arrays_by_kind(names: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -126,13 +126,19 @@ def _parse(name: str, kind: str) -> tuple[str, int] | None:
     text, words = _canonical(name), _KINDS[kind]
     if not _is_plain(name):
         return None
-    if text in words:
-        return "", words.index(text)
+    if (rank := _rank(text, kind)) is not None:
+        return "", rank
     for word, split in SPLIT_OF_WORD.items():
         for rest in {text.removeprefix(word), text.removesuffix(word)} - {text}:
-            if rest in words:
-                return split, words.index(rest) + (0 if word == split else len(words))
+            if (rank := _rank(rest, kind)) is not None:
+                return split, rank + (0 if word == split else len(words))
     return None
+
+
+def _rank(text: str, kind: str) -> int | None:
+    """Return how usual a name is for an array of this kind, from 0; None for one of another kind."""
+    words = _KINDS[kind]
+    return group_column_rank(text) if kind == "groups" else words.index(text) if text in words else None
 
 
 def _is_plain(name: str) -> bool:

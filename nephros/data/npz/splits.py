@@ -13,7 +13,7 @@ from nephros.data.dataset import SPLITS
 from nephros.data.npz.arrays import open_array, read_small_array
 from nephros.data.npz.labels import decode_text
 from nephros.data.npz.layout import NpzLayout
-from nephros.data.split_names import DuplicateSplitError, find_splits
+from nephros.data.split_names import DuplicateSplitError, find_splits, split_of_flags
 from nephros.data.splitting import SplitAssignment, assign_splits
 from nephros.errors import FileError
 from nephros.text_tables import join_words
@@ -32,6 +32,8 @@ def assign_arrays(
     given = None
     if layout.splits:
         given = _read_splits(path, archive, layout.splits, len(labels[""]))
+    elif layout.split_flags:
+        given = _read_split_flags(path, archive, layout.split_flags, len(labels[""]))
     elif "" not in labels:
         given = np.concatenate([np.full(len(values), SPLITS.index(split)) for split, values in labels.items()])
     group_names: list[str] = []
@@ -44,10 +46,38 @@ def assign_arrays(
         class_names,
         seed,
         given=given,
-        given_by=f"its array {layout.splits}" if layout.splits else f"its arrays {join_words(layout.images.values())}",
+        given_by=_given_by(layout),
         groups=group_names,
         group_source=f"the array {join_words(layout.groups.values())}" if layout.groups else "",
     )
+
+
+def _given_by(layout: NpzLayout) -> str:
+    """Return what gives the splits."""
+    names = [layout.splits] if layout.splits else [*layout.split_flags.values()] or [*layout.images.values()]
+    return f"its array{'s' if len(names) > 1 else ''} {join_words(names)}"
+
+
+def _read_split_flags(
+    path: Path, archive: zipfile.ZipFile, flags: Mapping[str, str], n_images: int
+) -> NDArray[np.int64]:
+    """Return the split of each image, as arrays of truth values say."""
+    columns = {}
+    for split, name in flags.items():
+        array = open_array(path, archive, name)
+        if array.dtype.kind not in "biu" or array.shape not in ((n_images,), (n_images, 1)):
+            raise FileError(
+                path,
+                f"{path}: {name} is {array.dtype} {array.shape}; it must hold a truth value for each of {n_images} images.",
+            )
+        columns[split] = read_small_array(path, archive, array, 0).reshape(-1).astype(bool).tolist()
+    splits = []
+    for index, row in enumerate(zip(*columns.values(), strict=True)):
+        try:
+            splits.append(SPLITS.index(split_of_flags(dict(zip(columns, row, strict=True)))))
+        except ValueError as error:
+            raise FileError(path, f"{path}: image {index} is {error}.") from error
+    return np.array(splits, dtype=np.int64)
 
 
 def _read_splits(path: Path, archive: zipfile.ZipFile, name: str, n_images: int) -> NDArray[np.int64]:

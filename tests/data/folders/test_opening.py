@@ -55,7 +55,7 @@ def test_classes_are_the_sorted_folders_and_every_image_is_used_once(tmp_path: P
     assert sorted(values) == list(range(1, 31))
     for _, split in dataset.splits():
         assert ((split.images[:, 0, 0] <= 20) == (split.labels == 1)).all()  # "b" was written first
-    assert dataset.provenance.title == "cells, own split"
+    assert dataset.provenance.title == "cells"
     assert dataset.provenance.detail == "split 7:1:2 by class with seed 0"
     assert dataset.train.images.dtype == np.uint8
     assert dataset.task == "binary-class"

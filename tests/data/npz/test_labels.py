@@ -130,7 +130,7 @@ def in_val(bad: Any) -> Encoder:
         (in_val(lambda y: np.array(["a", "b", "c"])[y]), "val_labels is text.*train_labels is numbers"),
         (in_val(lambda y: y + 5), "class 3 is missing from train"),
         (lambda y: y[:, None].repeat(2, axis=1).astype(str), "one label per image"),
-        (lambda y: np.array(["a", "", "c"])[y], "no name"),
+        (lambda y: np.array(["a", "", "c"])[y], "missing values"),
         (lambda y: np.full(len(y), 2**63, dtype=np.uint64) + y.astype(np.uint64), "label 9223372036854775"),
         (lambda y: y * 1e300, "1e\\+300|2e\\+300"),
         (lambda y: y.astype(np.longdouble) * np.longdouble("1e4000"), "infinite|label"),
@@ -148,3 +148,11 @@ def test_names_that_differ_between_labels_and_class_names_are_refused(tmp_path: 
     path = write(tmp_path / "a.npz", lambda y: np.array(["a", "b", "x"])[y], class_names=np.array(["a", "b", "c"]))
     with pytest.raises(FileError, match=r"'x'.*class_names"):
         open_npz(path)
+
+
+@pytest.mark.parametrize("missing", ["NA", "", "nan"])
+def test_labels_that_are_missing_values_are_refused(tmp_path: Path, missing: str) -> None:
+    with pytest.raises(FileError, match="missing values"):
+        open_npz(write(tmp_path / "a.npz", lambda labels: np.array([missing, "a", "b"])[labels]))
+    names = np.array(["NA", "a", "b"])  # sodium, say
+    assert open_npz(write(tmp_path / "b.npz", lambda labels: names[labels], class_names=names)).n_classes == 3

@@ -196,3 +196,35 @@ def test_prediction_reads_the_same_arrays(tmp_path: Path) -> None:
     (only,) = open_image_arrays(write(tmp_path / "b.npz", arr_0=(IMAGES / 255).astype(np.float32)))
     assert isinstance(only, ImageArray)
     assert next(only.iter_batches()).dtype == np.float32
+
+
+@pytest.mark.parametrize("name", ["mouse", "slide_ids", "Patient No", "fold", "donor_id", "train_patient_ids"])
+def test_groups_have_the_names_that_columns_have(tmp_path: Path, name: str) -> None:
+    prefix = "train_" if name.startswith("train_") else ""
+    arrays = {f"{prefix}images": IMAGES, f"{prefix}labels": LABELS, name: np.arange(N) // 6}
+    dataset = open_npz(write(tmp_path / "a.npz", **arrays))
+    assert dataset.provenance.n_groups == 10
+    assert name in dataset.provenance.detail
+
+
+def test_arrays_of_truth_values_give_the_splits(tmp_path: Path) -> None:
+    order = np.arange(N)
+    cases: dict[str, tuple[dict[str, Any], list[int]]] = {
+        "is_train": ({"is_train": order < 40}, [0, 0, 2]),
+        "is_valid": ({"is_valid": (order >= 40).astype(np.uint8)}, [0, 0, 1]),
+        "both": ({"is_val": order % 3 == 1, "is_test": order % 3 == 2}, [0, 1, 2]),
+    }
+    for flags, splits in cases.values():
+        dataset = open_npz(write(tmp_path / "a.npz", images=IMAGES, labels=LABELS, **flags))
+        members = rows(dataset)
+        for split in {1, 2} & set(splits):
+            flag = flags.get("is_val", flags.get("is_valid")) if split == 1 else flags.get("is_test", order >= 40)
+            assert sorted(members[split]) == np.flatnonzero(flag).tolist()
+        assert next(iter(flags)) in dataset.provenance.detail
+    for wrong in (
+        {"is_train": order < 40, "is_test": order < 50},
+        {"is_train": order[:9] < 4},
+        {"is_train": order / 7},
+    ):
+        with pytest.raises(FileError, match=r"is_train|splits"):
+            open_npz(write(tmp_path / "a.npz", images=IMAGES, labels=LABELS, **wrong))

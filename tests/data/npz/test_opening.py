@@ -63,7 +63,7 @@ def test_arrays_are_read_as_written(tmp_path: Path) -> None:
         assert np.array_equal(split.labels, expected[f"{name}_labels"][:, 0])
         assert split.labels.dtype == np.int64
     assert dataset.class_names == tuple(f"class {index}" for index in range(8))
-    assert dataset.provenance.title == "cells, own split"
+    assert dataset.provenance.title == "cells"
     assert dataset.provenance.sha256 == file_digest(tmp_path / "cells.npz")
     assert dataset.provenance.key is None
     assert dataset.warnings == ()
@@ -98,7 +98,7 @@ def test_a_medmnist_name_applies_only_where_the_arrays_match(tmp_path: Path) -> 
         folder = tmp_path / name
         folder.mkdir()
         dataset = open_npz(write_npz(folder / "tissuemnist.npz", contents))
-        assert dataset.provenance.title == "tissuemnist, own split"
+        assert dataset.provenance.title == "tissuemnist"
         assert dataset.class_names[0] == "class 0"
         assert dataset.provenance.key is None
 

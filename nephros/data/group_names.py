@@ -1,4 +1,4 @@
-"""Names of folders and files that stand for patients, animals, slides or folds."""
+"""Names of folders, files, columns and arrays that stand for patients, animals, slides or folds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,21 @@ _GROUP_FOLDER = re.compile(
 """Names of folders, in lower case, such as P01, patient 7, mouse_3b and fold_1."""
 _GROUP_IN_FILE = re.compile(rf"(?<![^\W_])((?:{_WORDS})[ _-]?[0-9]+[a-z]?|p[0-9]{{2,}})(?![^\W_])", re.IGNORECASE)
 """Part of a file's name, such as P01 in P01_cell3 and mouse 3b in "mouse 3b, 17"."""
+_COLUMNS = (
+    "group", "patient", "subject", "donor", "participant", "individual", "animal", "mouse", "rat", "case", "lesion", "biopsy",
+    "specimen", "sample", "slide", "wsi", "fold", "kfold", "cvfold",
+)  # fmt: skip
+"""Names of columns and arrays, in lower case without punctuation, which a word such as "id" may follow; the first one wins."""
+_COLUMN_SUFFIX = "(s|ids?|no|nr|num|number|name|code|key)?"
 _MIN_SHARE, _MIN_IMAGES_PER_GROUP = 0.9, 2
+
+
+def group_column_rank(name: str) -> int | None:
+    """Return how usual the name of a column or an array of groups is, from 0; None for one that is no such name.
+
+    `name` is in lower case, without punctuation.
+    """
+    return next((rank for rank, word in enumerate(_COLUMNS) if re.fullmatch(word + _COLUMN_SUFFIX, name)), None)
 
 
 def is_group_folder(name: str) -> bool:
