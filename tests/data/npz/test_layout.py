@@ -218,7 +218,9 @@ def test_arrays_of_truth_values_give_the_splits(tmp_path: Path) -> None:
         dataset = open_npz(write(tmp_path / "a.npz", images=IMAGES, labels=LABELS, **flags))
         members = rows(dataset)
         for split in {1, 2} & set(splits):
-            flag = flags.get("is_val", flags.get("is_valid")) if split == 1 else flags.get("is_test", order >= 40)
+            flag = np.asarray(
+                flags.get("is_val", flags.get("is_valid")) if split == 1 else flags.get("is_test", order >= 40)
+            )
             assert sorted(members[split]) == np.flatnonzero(flag).tolist()
         assert next(iter(flags)) in dataset.provenance.detail
     for wrong in (
