@@ -43,6 +43,7 @@ def server(dynamic_batching: bool) -> Iterator[int]:
             yield int(match[1])
         finally:
             process.terminate()
+            process.communicate()
 
 
 def request_bodies(images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> list[bytes]:

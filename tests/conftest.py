@@ -27,9 +27,10 @@ pytest_plugins = ("tests.trained_run",)
 
 TESTS = Path(__file__).parent
 
-# Examples that once broke a test are committed, so that every machine tries them first; Hypothesis's own profile for CI
-# would keep none. No deadlines: the time that an example takes depends on the machine.
-_example_database = DirectoryBasedExampleDatabase(TESTS / "corpus" / "hypothesis")
+# Examples that break a test are kept beside Hypothesis's other files, which git ignores, and tried first from then on; its own
+# profile for CI would keep none. Mended, an example becomes an @example of its test. No deadlines: the time that an example
+# takes depends on the machine.
+_example_database = DirectoryBasedExampleDatabase(TESTS.parent / ".hypothesis" / "examples")
 settings.register_profile(
     "nephros",
     database=_example_database,

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from nephros.inference.predictor import PredictionBatch
 from nephros.server.limits import RequestRejected
 
-MIN_BATCH, MAX_BATCH = 4, 256
-"""Cells per call, which follow from the network's speed; a request submits its cells in chunks of at most the larger number."""
+FIRST_BATCH, MAX_BATCH = 4, 256
+"""Cells per call at the beginning, until the network's speed is known, and at most; a request submits no more at a time."""
 TARGET_CALL_S = 0.05
 """Seconds that a call shall take: a single cell waits for the call under way when it arrives."""
 MAX_DELAY_S = 0.002
@@ -71,7 +71,7 @@ class Batcher:
         self._condition = threading.Condition()
         self._n_expected = 0
         self._large_waited = False
-        self.max_batch = MIN_BATCH
+        self.max_batch = FIRST_BATCH
         """Cells of the next call, at most."""
         self._closed = False
         self.n_calls = self.n_cells = 0
@@ -146,11 +146,12 @@ class Batcher:
                 self._queue += [job for job, _ in active if len(job.cells)]
 
     def _adapt_size(self, n_cells: int, seconds: float) -> None:
-        """Let the next calls have as many cells as take the target time, going by a call that was not too small to tell."""
-        if n_cells >= MIN_BATCH:
-            self.max_batch = round(
-                min(max(n_cells * TARGET_CALL_S / max(seconds, 1e-6), MIN_BATCH, self.max_batch / 2), MAX_BATCH)
-            )
+        """Let the next calls have as many cells as take the target time; a single slow call no more than halves them.
+
+        Where the processor is busy that is one cell: a call with more would keep a single cell waiting.
+        """
+        n_cells_in_time = n_cells * TARGET_CALL_S / max(seconds, 1e-6)
+        self.max_batch = round(min(max(n_cells_in_time, 1, self.max_batch / 2), MAX_BATCH))
 
     def _next_batch(self) -> list[tuple[_Job, int]]:
         """Return the jobs of the next call, and how many cells of each it takes; an empty list once the batcher is closed."""

@@ -7,6 +7,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import tifffile
@@ -14,6 +15,7 @@ from PIL import Image
 
 from tests.server.live_server import File, encode_image, encode_npz
 
+CORPUS = Path(__file__).parents[1] / "corpus" / "hostile"
 RNG = np.random.default_rng(0)
 CELL = RNG.integers(0, 120, (28, 28), dtype=np.uint8)
 BLANK_25_MP = np.zeros((5000, 5000), np.uint8)
@@ -100,15 +102,30 @@ def _copies(n: int, suffix: str, data: bytes) -> list[File]:
     return [(f"{i}.{suffix}", data) for i in range(n)]
 
 
+def _claimed_sizes() -> list[File]:
+    names = (
+        "bomb.png",
+        "bomb.jpg",
+        "bomb.tif",
+        "terabytes-claimed.npz",
+        "many-slices-claimed.tif",
+        "stack-of-nothing.ome.tif",
+    )
+    return [(name, (CORPUS / name).read_bytes()) for name in names]
+
+
 UPLOADS: dict[str, Callable[[], list[File]]] = {
     "scans": lambda: [("scans.jpg", jpeg_of_empty_scans(90_000, 2000))],
+    "thousand scans": lambda: _copies(4, "jpg", jpeg_of_scans(1000, 1000)),
     "scans below the limit": lambda: _copies(20, "jpg", jpeg_of_scans(54, 3900)),
     "pages, LZW": lambda: [("pages.tif", pages(90_000, "lzw"))],
     "pages": lambda: [("pages.tif", pages(90_000, None))],
     "too many pages": lambda: [("pages.tif", pages(400_000, None))],
+    "circular pages": lambda: [("circular.tif", (CORPUS / "endless-pages.tif").read_bytes())],
+    "claimed sizes": _claimed_sizes,
     "tags": lambda: [("tags.tif", _tags_that_claim_all())],
     "planes": lambda: [("planes.ome.tif", _sparse_ome(10**8))],
-    "members": lambda: [("members.npz", _npz_of_members(500_000))],
+    "members": lambda: [("members.npz", _npz_of_members(1_000_000))],
     "bzip2": lambda: [("bzip2.npz", _npz_compressed(zipfile.ZIP_BZIP2, 20))],
     "zeros": lambda: [("zeros.npz", _npz_compressed(zipfile.ZIP_DEFLATED, 90))],
     "cells": lambda: [("cells.npz", encode_npz(images=np.repeat(CELL[None], 10_000, axis=0)))],

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from nephros.inference.predictor import PredictionBatch
-from nephros.server.batching import MAX_BATCH, MIN_BATCH, TARGET_CALL_S, Batcher
+from nephros.server.batching import FIRST_BATCH, MAX_BATCH, TARGET_CALL_S, Batcher
 from nephros.server.limits import RequestRejected
 
 Cells = NDArray[np.uint8]
@@ -52,7 +52,8 @@ def cells(*values: int) -> Cells:
     return np.array(values, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 4), dtype=np.uint8)
 
 
-def test_waiting_jobs_share_one_call(batcher: Batcher, network: FakePredictor) -> None:
+def test_waiting_jobs_share_one_call(batcher: Batcher, network: FakePredictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher, "_adapt_size", lambda *_: None)
     first = batcher.submit(cells(1))
     assert network.started.wait(5)
     waiting = [batcher.submit(cells(2, 3)), batcher.submit(cells(4)), batcher.submit(cells(5))]
@@ -65,7 +66,7 @@ def test_waiting_jobs_share_one_call(batcher: Batcher, network: FakePredictor) -
         [4],
         [5],
     ]
-    assert network.sizes == [1, MIN_BATCH]
+    assert network.sizes == [1, FIRST_BATCH]
     assert (batcher.n_calls, batcher.n_cells) == (2, 5)
 
 
@@ -98,7 +99,7 @@ class SlowPredictor(FakePredictor):
 
 
 def test_a_few_cells_overtake_many_and_many_get_their_turn() -> None:
-    network = SlowPredictor(MIN_BATCH)
+    network = SlowPredictor(FIRST_BATCH)
     batcher, order = Batcher(network), []
 
     def submit(name: str, n: int) -> Future[PredictionBatch]:
@@ -112,8 +113,8 @@ def test_a_few_cells_overtake_many_and_many_get_their_turn() -> None:
 
     first = submit("first", 1)
     assert network.started.wait(5)
-    waiting = [submit("large", 3 * MIN_BATCH), submit("larger", 6 * MIN_BATCH)]
-    for _ in range(MIN_BATCH):
+    waiting = [submit("large", 3 * FIRST_BATCH), submit("larger", 6 * FIRST_BATCH)]
+    for _ in range(FIRST_BATCH):
         submit_small()
     network.released.set()
     for future in (first, *waiting):
@@ -130,7 +131,15 @@ def test_a_slow_network_gets_fewer_cells_per_call() -> None:
     assert len(batcher.submit(cells(*[1] * 100)).result(20)) == 100
     batcher.close()
     assert max(network.sizes) <= 20
-    assert min(network.sizes[:-1]) >= MIN_BATCH
+    assert sum(network.sizes) == 100
+
+
+def test_a_busy_machine_gets_single_cells_until_it_is_free_again(batcher: Batcher) -> None:
+    sizes = []
+    for n_cells, seconds in ((4, 1.0), (2, 1.0), (1, 1.0), (1, 0.001), (40, 40 * TARGET_CALL_S / 20)):
+        batcher._adapt_size(n_cells, seconds)
+        sizes.append(batcher.max_batch)
+    assert sizes == [2, 1, 1, 50, 25]
 
 
 def test_waiting_for_expected_cells_is_bounded(batcher: Batcher, network: FakePredictor) -> None:
