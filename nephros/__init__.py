@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from nephros.recipe import Recipe
     from nephros.recipe_io import get_recipe
     from nephros.training.callbacks import Callback
+    from nephros.workflows.cell_classifier import CellClassifier
     from nephros.workflows.compare import compare
     from nephros.workflows.create_model import create_model
     from nephros.workflows.evaluate import evaluate
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 # Public name -> the module that defines it.
 _LAZY_IMPORTS = {
     "Callback": "training.callbacks",
+    "CellClassifier": "workflows.cell_classifier",
     "Dataset": "data.dataset",
     "DivergedError": "errors",
     "Evaluation": "evaluation.scoring",
@@ -113,6 +115,7 @@ _LAZY_IMPORTS = {
 __all__ = [
     "RECIPES",
     "Callback",
+    "CellClassifier",
     "Dataset",
     "DivergedError",
     "Evaluation",

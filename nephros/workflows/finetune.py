@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from nephros import device as devices
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset, log_notes
 from nephros.data.load import load_request
+from nephros.data.splitting import GROUP_RULES
 from nephros.distributed import SINGLE_PROCESS
 from nephros.errors import IncompatibleError, InvalidArgument, UnknownName
 from nephros.evaluation.held_out import write_held_out
@@ -59,6 +61,8 @@ logger = logging.getLogger(__name__)
 
 MANY_IMAGES = 20_000
 """Training images from which comparing methods takes hours."""
+N_FOLDS = 5
+"""Folds of cross-validation, unless classes or groups are too few."""
 TTA_VIEWS = 5
 """Views of each image, as in the recipe of the bundled model."""
 
@@ -80,11 +84,12 @@ class Finetuning:
 
 
 def finetune(
-    data: str | Path | Dataset,
+    data: Any,
+    labels: Any = None,
     *,
     init: str | Path = BUNDLED,
     methods: str | Sequence[str] = METHODS,
-    folds: int = 5,
+    folds: int = N_FOLDS,
     seed: int = 0,
     out: str | Path | None = None,
     device: str = "auto",
@@ -94,11 +99,14 @@ def finetune(
     data_seed: int = 0,
     white_level: float | None = None,
     channel: int | None = None,
-    groups: str = "auto",
+    groups: Any = "auto",
     test: bool = False,
     command: str = "",
 ) -> Finetuning:
     """Fit `init` to the classes of `data` by each method, keep the best by cross-validation as a run, and return it.
+
+        nephros.finetune(images, labels, groups=patients)
+        nephros.finetune("folder of images")
 
     The methods are compared on the train split, by group where groups are known: ``head`` (logistic regression on the features
     of the network), ``last-stage`` and ``network`` (trained from there), ``scratch`` (nephros-fast from random weights), beside
@@ -106,15 +114,19 @@ def finetune(
     nothing, so its accuracy is that of new cells.
 
     Args:
-        data: as `nephros.train` takes it; the images of a folder are resized to the network's size.
+        data: as `nephros.train` takes it, or images in memory as `Dataset.from_arrays` takes them. The images of a folder and of
+            arrays are resized to the network's size; color gets a first layer that is spread over three channels.
+        labels: of images in memory, (n,).
         init: weights to start from, as `nephros.train` takes them.
         methods: which to compare; the head alone takes seconds.
         folds: of cross-validation; fewer where a class or the groups are too few.
         seed: of the folds, of training and of initial weights.
         out: the run folder, which must not exist yet (default: runs/finetune-METHOD-DATE-TIME).
         device: auto, cpu or cuda.
-        size, subset, resplit, data_seed, white_level, channel, groups: passed to `nephros.load_dataset`, for data given by name
-            or path.
+        size, subset, resplit, data_seed, white_level, channel: passed to `nephros.load_dataset`, for data given by name or path;
+            `data_seed`, `white_level` and `channel` also to `Dataset.from_arrays`.
+        groups: a rule, as `nephros.load_dataset` takes it; for images in memory the group of each, (n,), such as its patient or
+            stack, whose images stay together in the split and in cross-validation.
         test: also score the test split, once, at the end.
         command: the command line to record in run.json.
 
@@ -123,6 +135,9 @@ def finetune(
     start_time = time.perf_counter()
     methods = _check_methods(methods)
     pretrained = open_pretrained(init)
+    if labels is not None or not isinstance(data, str | Path | Dataset):
+        data = _dataset_of_arrays(data, labels, groups, pretrained, data_seed, white_level, channel)
+        groups, data_seed, white_level, channel = "auto", 0, None, None
     if size is None and not isinstance(data, Dataset) and Path(data).expanduser().is_dir():
         size = pretrained.input_spec.height
     request = build_data_request(data, size, data_seed, subset, resplit, white_level, channel, groups)
@@ -170,8 +185,41 @@ def finetune(
     return Finetuning(run, candidates, kept, class_recalls(kept.metrics), curve, suspicious)
 
 
+def _dataset_of_arrays(
+    images: Any,
+    labels: Any,
+    groups: Any,
+    pretrained: PretrainedModel,
+    seed: int,
+    white_level: float | None,
+    channel: int | None,
+) -> Dataset:
+    """Return images in memory as a data set of the network's image size."""
+    if isinstance(images, str | Path | Dataset):
+        raise InvalidArgument("labels", type(labels).__name__, "left out, except with images in memory as `data`")
+    if labels is None:
+        raise InvalidArgument("labels", labels, "the class of each image in `data`")
+    group_names = None if isinstance(groups, str) and groups in GROUP_RULES else groups
+    spec = pretrained.input_spec
+    size = spec.height if spec.height == spec.width else None
+    return Dataset.from_arrays(
+        images, labels, groups=group_names, size=size, seed=seed, white_level=white_level, channel=channel
+    )
+
+
+def fit_pretrained(
+    pretrained: PretrainedModel, dataset: Dataset, methods: str | Sequence[str], seed: int, device: torch.device
+) -> FittedMethod:
+    """Return the best of `methods` by cross-validation, fitted to the train split, without a run; of one method, that one."""
+    names = _check_methods(methods)
+    start, _ = _starting_point(pretrained, dataset, seed)
+    problem = _make_problem(start, pretrained, dataset, N_FOLDS, seed, device)
+    method = names[0] if len(names) == 1 else best_candidate(cross_validate(problem, names)).method
+    return _fit(method, problem, dataset)
+
+
 @dataclass(frozen=True)
-class _Fitted:
+class FittedMethod:
     """The kept method, fitted to the whole train split."""
 
     model: Classifier
@@ -233,7 +281,7 @@ def _make_problem(
     )
 
 
-def _fit(method: str, problem: Problem, dataset: Dataset) -> _Fitted:
+def _fit(method: str, problem: Problem, dataset: Dataset) -> FittedMethod:
     """Fit a method to the whole train split."""
     recipe = make_recipe(method, problem.model, len(problem.train), problem.seed, problem.tta_views)
     head = None if method == "scratch" else fit_best_head(problem, np.arange(len(problem.train)))
@@ -243,7 +291,7 @@ def _fit(method: str, problem: Problem, dataset: Dataset) -> _Fitted:
         model, history = train_method(
             method, recipe, model, problem.train, dataset.val, dataset.class_names, problem.device
         )
-    return _Fitted(model.cpu(), recipe, history, head.C if head else None)
+    return FittedMethod(model.cpu(), recipe, history, head.C if head else None)
 
 
 def _finetuning_record(kept: Candidate, candidates: list[Candidate], problem: Problem) -> FinetuningRecord:
@@ -270,7 +318,7 @@ def _finetuning_record(kept: Candidate, candidates: list[Candidate], problem: Pr
 def _write_run(
     out: str | Path | None,
     info: RunInfo,
-    fitted: _Fitted,
+    fitted: FittedMethod,
     dataset: Dataset,
     kept: Candidate,
     suspicious: list[SuspiciousLabel],

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -235,3 +236,40 @@ def test_groups_of_an_npz_file_make_the_folds(run_folder: RunFolder, tmp_path: P
         record = run.info().finetuning
         assert record is not None
         assert (record["by_group"], record["folds"]) == (by_group, 4)
+
+
+def test_images_in_memory_are_fitted_by_group(tmp_path: Path, run_folder: RunFolder) -> None:
+    images, labels = square_images(96, 3, seed=0)
+    names, patients = np.array(["a", "b", "c"])[labels], np.arange(96) // 6
+    enlarged = np.kron(images, np.ones((1, 2, 2), dtype=np.uint8)).astype(np.uint16) * 16
+    result = nephros.finetune(
+        enlarged, names, groups=patients, init=run_folder.root, methods="head", folds=3, out=tmp_path / "run"
+    )
+    info = result.run.info()
+    assert info.class_names == ["a", "b", "c"]
+    assert info.finetuning is not None
+    assert info.finetuning["by_group"]
+    assert info.data["n_groups"] == 16
+    assert (info.input_spec["height"], info.input_conversion["white_level"]) == (28, enlarged.max())
+    assert result.run.evaluate("val").accuracy == nephros.Evaluation.from_run(result.run, "val").accuracy > 0.8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parameter"),
+    [
+        ({"labels": None}, "labels"),
+        ({"labels": [0, 1]}, "labels"),
+        ({"data": "tissuemnist"}, "labels"),
+        ({"groups": [1]}, "groups"),
+        ({"groups": np.zeros(60)}, "groups"),
+        ({"groups": "folderss"}, "groups"),
+        ({"data": None}, "data"),
+    ],
+)
+def test_bad_arrays_are_named(arguments: dict[str, Any], parameter: str, tmp_path: Path) -> None:
+    images, labels = square_images(60, 3, seed=0)
+    arguments = {"data": images, "labels": labels, "methods": "head", "out": tmp_path / "run", **arguments}
+    with pytest.raises(InvalidArgument) as caught:
+        nephros.finetune(**arguments)
+    assert caught.value.parameter in (parameter, "images" if parameter == "data" else parameter)
+    assert not (tmp_path / "run").exists()

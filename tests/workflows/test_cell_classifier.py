@@ -1,0 +1,191 @@
+"""The scikit-learn estimator: scikit-learn's own checks, pipelines, grid search, pickles, and trained weights."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import nephros
+from nephros.errors import InvalidArgument, NephrosError
+from nephros.presets import RECIPES
+from nephros.recipe import ModelConfig, OptimizerConfig, Recipe
+from nephros.workflows.cell_classifier import CellClassifier
+from tests.conftest import square_images
+
+SMALL = Recipe(
+    name="small",
+    model=ModelConfig(network="course", base_channels=4, depth=1, hidden=(16,)),
+    optimizer=OptimizerConfig(name="adam", lr=0.01),
+    epochs=30,
+    batch_size=16,
+    last_batch="balanced",
+)
+"""The rows of scikit-learn's checks are no images: a network that tells positions apart, trained on small batches."""
+EXCLUDED = {
+    "check_array_api_input": "runs only where SCIPY_ARRAY_API is set, and the estimator takes numpy arrays",
+}
+"""scikit-learn's checks that are left out, and why."""
+X, LABELS = square_images(60, 3, seed=0)
+Y = np.array(["leukocyte", "podocyte", "tubule"])[LABELS]
+
+
+def _excluded(estimator: CellClassifier) -> dict[str, str]:
+    return EXCLUDED
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@parametrize_with_checks([CellClassifier(SMALL, device="cpu")], expected_failed_checks=_excluded)  # type: ignore[untyped-decorator]
+def test_scikit_learns_checks(estimator: CellClassifier, check: Callable[[CellClassifier], None]) -> None:
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> CellClassifier:
+    return CellClassifier(SMALL, epochs=8, batch_size=16, lr=0.02, random_state=0).fit(X, Y)
+
+
+def test_images_are_learned(fitted: CellClassifier) -> None:
+    X_test, labels = square_images(30, 3, seed=1)
+    assert fitted.score(X_test, fitted.classes_[labels]) > 0.8
+    assert fitted.predict(X_test).dtype == Y.dtype
+    probabilities = fitted.predict_proba(X_test)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert isinstance(fitted.network_, torch.nn.Module)
+    assert (fitted.recipe_.epochs, fitted.recipe_.batch_size, fitted.recipe_.optimizer.lr) == (8, 16, 0.02)
+    assert [epoch.epoch for epoch in fitted.history_] == list(range(1, 9))
+
+
+@pytest.mark.slow
+def test_the_line_of_the_documentation_runs() -> None:
+    X_test, labels = square_images(30, 3, seed=1)
+    y_test = np.array(["leukocyte", "podocyte", "tubule"])[labels]
+    assert CellClassifier(recipe="nephros-fast").fit(X, Y).score(X_test, y_test) > 0.8
+
+
+def test_a_pickle_predicts_the_same(fitted: CellClassifier) -> None:
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.predict_proba(X), fitted.predict_proba(X))
+
+
+def test_a_clone_is_unfitted_and_learns_the_same(fitted: CellClassifier) -> None:
+    copy = clone(fitted)
+    assert not hasattr(copy, "classes_")
+    assert copy.get_params() == fitted.get_params()
+    np.testing.assert_array_equal(copy.fit(X, Y).predict_proba(X), fitted.predict_proba(X))
+
+
+def test_fitting_leaves_torchs_random_numbers_alone() -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    CellClassifier(SMALL, epochs=1).fit(X, Y)
+    torch.testing.assert_close(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [X.reshape(60, -1), X / 255, X[..., None], X[:, None], np.repeat(X[..., None], 3, 3), (X - 100.0) / 50],
+    ids=["rows", "float", "nhw1", "n1hw", "rgb", "standardized"],
+)
+def test_images_come_in_many_forms(images: Any) -> None:
+    classifier = CellClassifier(SMALL, epochs=8, random_state=0).fit(images, LABELS)
+    assert classifier.score(images, LABELS) > 0.8
+
+
+@pytest.mark.slow
+def test_it_works_in_pipelines_and_grid_searches() -> None:
+    rows = X.reshape(60, -1)
+    flat = make_pipeline(StandardScaler(), CellClassifier(SMALL, epochs=8, random_state=0))
+    assert flat.fit(rows, Y).score(rows, Y) > 0.8
+    images = make_pipeline(FunctionTransformer(np.copy), CellClassifier(SMALL, random_state=0))
+    search = GridSearchCV(images, {"cellclassifier__epochs": [1, 8], "cellclassifier__lr": [0.01]}, cv=2)
+    search.fit(X, Y)
+    assert search.best_params_["cellclassifier__epochs"] == 8
+    assert len(cross_val_score(CellClassifier(SMALL, epochs=8, random_state=0), X, Y, cv=3)) == 3
+
+
+def test_trained_weights_are_fitted_to_new_classes() -> None:
+    classifier = CellClassifier(pretrained=True, random_state=0).fit(X, Y)
+    X_test, labels = square_images(30, 3, seed=1)
+    assert classifier.score(X_test, classifier.classes_[labels]) > 0.8
+    assert classifier.recipe_.name == "finetune-head"
+
+
+@pytest.mark.slow
+def test_trained_weights_take_other_sizes_and_color() -> None:
+    enlarged = np.kron(X, np.ones((1, 2, 2), dtype=np.uint8))
+    assert CellClassifier(pretrained=True).fit(enlarged, Y).score(enlarged, Y) > 0.9
+    color = np.repeat(X[..., None], 3, axis=3)
+    assert CellClassifier(pretrained=True).fit(color, Y).score(color, Y) > 0.9
+
+
+@pytest.mark.slow
+def test_several_methods_are_compared_by_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nephros.finetuning.network.STEPS", 10)
+    monkeypatch.setattr("nephros.training.small_data.TARGET_STEPS", 10)
+    classifier = CellClassifier(pretrained=True, methods=["head", "last-stage"], random_state=0)
+    classifier.fit(X, Y, groups=np.arange(60) // 6)
+    assert classifier.recipe_.name in ("finetune-head", "finetune-last-stage")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "images", "parameter"),
+    [
+        ({"recipe": "nephros-fasst"}, X, "recipe"),
+        ({"recipe": 3}, X, "recipe"),
+        ({"recipe": "knn"}, X, "recipe"),
+        ({"recipe": "nephros-distilled"}, X, "recipe"),
+        ({"epochs": 0}, X, "epochs"),
+        ({"batch_size": 0}, X, "batch_size"),
+        ({"lr": -1.0}, X, "optimizer.lr"),
+        ({"device": "tpu"}, X, "device"),
+        ({"pretrained": "yes"}, X, "pretrained"),
+        ({"pretrained": True, "methods": "haed"}, X, "methods"),
+        ({}, X[..., None, None], "X"),
+        ({}, np.stack([X, X], axis=-1), "X"),
+    ],
+)
+def test_bad_parameters_are_named(parameters: dict[str, Any], images: Any, parameter: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        CellClassifier(**parameters).fit(images, Y)
+    assert caught.value.parameter == parameter
+
+
+def test_bad_data_is_named(fitted: CellClassifier) -> None:
+    for labels in (np.zeros(60), np.full(60, "a")):
+        with pytest.raises(InvalidArgument) as caught:
+            CellClassifier(SMALL).fit(X, labels)
+        assert caught.value.parameter == "y"
+    with pytest.raises(InvalidArgument) as caught:
+        fitted.predict(np.zeros((3, 28, 20)))
+    assert caught.value.parameter == "X"
+    with pytest.raises(NephrosError, match="label more"):
+        CellClassifier(pretrained=True).fit(X, np.r_[np.zeros(59), 1])
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        CellClassifier(SMALL).fit(X, Y[:-1])
+    with pytest.raises(ValueError, match="NaN"):
+        CellClassifier(SMALL).fit(X * np.nan, Y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["poster", "medmnist-resnet18", "compact"])
+def test_other_recipes_train_too(recipe: str) -> None:
+    """Also those whose schedule or checkpoint goes by held-out images."""
+    assert recipe in RECIPES
+    classifier = CellClassifier(recipe, epochs=1, batch_size=32).fit(X, Y)
+    assert classifier.predict(X).shape == (60,)
+
+
+def test_it_is_public() -> None:
+    assert nephros.CellClassifier is CellClassifier
