@@ -139,7 +139,8 @@ def _varying_columns(names: list[str]) -> list[_Column] | None:
     if len({len(row) for row in rows}) != 1:
         return None
     columns = [_Column(parts) for parts in zip(*rows, strict=True)]
-    return [column for column in columns if len(set(column.parts)) > 1]
+    # Some programs write a channel's name twice.
+    return list(dict.fromkeys(column for column in columns if len(set(column.parts)) > 1))
 
 
 def _odd_name(names: list[str]) -> str:

@@ -88,3 +88,11 @@ def test_what_the_names_say() -> None:
     assert names_are_numbered(["cell_1.tif", "cell_2.tif"])
     assert not names_are_numbered(["a.tif", "b.tif"])
     assert not names_are_numbered([])
+
+
+def test_a_channel_may_be_named_twice(tmp_path: Path) -> None:
+    for z, channel in ((z, channel) for z in (9, 10, 11) for channel in ("DAPI", "FITC")):
+        (tmp_path / f"A - 1(fld 1 wv {channel} - {channel} z {z}).tif").touch()
+    sequence = find_sequence(tmp_path)
+    assert (sequence.n_slices, sequence.channel_names) == (3, ("DAPI", "FITC"))
+    assert [path.stem[-2:] for path in sequence.files[0]] == ["9)", "0)", "1)"]

@@ -36,6 +36,7 @@ _PREFIXES: tuple[tuple[bytes, str, str], ...] = (
     (b"ZISRAWFILE", "a Zeiss CZI file", _FROM_MICROSCOPE),
     (b"\xda\xce\xbe\x0a", "a Nikon ND2 file", _FROM_MICROSCOPE),
     (b"Andor Technology", "an Andor SIF file", _FROM_MICROSCOPE),
+    (b"OLYMPUSRAWFORMAT", "an Olympus OIR file", _FROM_MICROSCOPE),
     (b"OMAS_BF_", "an Imspector OBF or MSR file", _FROM_MICROSCOPE),
     (b"SIS\0", "an Olympus ETS file", _FROM_MICROSCOPE),
     (b"IIII", "a Leica LEI file", _FROM_MICROSCOPE),
@@ -73,6 +74,8 @@ _PREFIXES: tuple[tuple[bytes, str, str], ...] = (
     (b"%PDF", "a PDF", "export its images as PNG or TIFF"),
     (b"%!PS", "PostScript or EPS", "export its images as PNG or TIFF"),
     (b"\xc5\xd0\xd3\xc6", "PostScript or EPS", "export its images as PNG or TIFF"),
+    (b"bplist00", "a property list of macOS, such as iCloud's placeholder of a file", "download the file itself"),
+    (b'{"', "JSON text: perhaps an error message in place of the file", "download it again"),
     (b"version https://git-lfs", "a Git LFS pointer in place of the file itself", "run git lfs pull"),
     (b"\x1f\x8b", "compressed with gzip", _UNPACK),
     (b"BZh", "compressed with bzip2", _UNPACK),
@@ -109,6 +112,17 @@ _ZIP_MEMBERS: tuple[tuple[bytes, str, str], ...] = (
     (b"[Content_Types].xml", "an Office document", "export its images as PNG or TIFF"),
 )
 """End of the name of a zip archive's first member."""
+_SUFFIXES = {
+    ".c01": ForeignFormat("a Cellomics image", _FROM_MICROSCOPE),
+    **dict.fromkeys((".sld", ".sldy"), ForeignFormat("a SlideBook file", _FROM_MICROSCOPE)),
+    **dict.fromkeys((".xlef", ".xlif", ".xlcf", ".lof"), ForeignFormat("a Leica LAS X file", _FROM_MICROSCOPE)),
+    **dict.fromkeys((".mvd2", ".acff"), ForeignFormat("a Volocity file", _FROM_MICROSCOPE)),
+    ".isyntax": ForeignFormat("a Philips whole slide (iSyntax)", _SLIDE),
+    ".klb": ForeignFormat("a KLB file", _FROM_FIJI),
+    ".ids": ForeignFormat("the pixels of an ICS file", _FROM_FIJI),
+    ".tga": ForeignFormat("a Targa image", _AS_IMAGE),
+}
+"""Suffixes of formats that their first bytes don't tell."""
 _JPEG_2000_SUFFIXES = (".jp2", ".jpx", ".jpf", ".j2k")
 _TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".yaml", ".yml", ".md", ".log", ".py", ".ini", ".xml")
 _OLE_SUFFIXES = {
@@ -153,6 +167,8 @@ def foreign_format(head: bytes, file_name: object = "") -> ForeignFormat | None:
         return ForeignFormat("a Gatan DM3 or DM4 file", _FROM_FIJI)
     if suffix in _JPEG_2000_SUFFIXES and head.startswith(b"\0\0\0\x0cjP  "):
         return ForeignFormat("a JPEG 2000 image", _AS_IMAGE)
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(b"<"):
         return _markup_format(text[:HEAD_BYTES].lower())

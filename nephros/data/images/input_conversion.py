@@ -23,6 +23,8 @@ CONVERSION_ARRAY = "input_conversion"
 MAX_WHITE_LEVEL = 1 << 31
 _MIN_FRACTION = 0.05
 """Brightest pixel from which floating-point images are on a scale from 0 to 1."""
+_MAX_BRIGHTER_SHARE = 0.05
+"""Share of pixels above the white level up to which no note says so."""
 _MAX_NEGATIVE_SHARE = 0.05
 """Negative pixels down to this share of the brightest one are noise around a background that was subtracted."""
 CellShape = tuple[int, int, int]
@@ -211,6 +213,10 @@ def to_cell(
         kind = "floating-point" if pixels.dtype.kind == "f" else "16-bit"
         black = f"{conversion.black_level:g} became 0 and " if conversion.black_level else ""
         notes.append(f"{kind} pixels scaled to 8-bit: {black}{white_level:g}{origin} became 255")
+        if (pixels > white_level).mean() > _MAX_BRIGHTER_SHARE:
+            notes.append(
+                f"more than {_MAX_BRIGHTER_SHARE:.0%} of the pixels are above the white level and became 255, too"
+            )
         pixels = to_uint8(pixels, white_level, conversion.black_level)
     if pixels.ndim == 3 and channels == 1:
         pixels = to_grayscale(pixels)

@@ -205,3 +205,11 @@ def test_three_planes_one_after_the_other_may_be_channels() -> None:
     assert image.layout == "color"
     assert "one after the other" in image.notes[-1]
     assert np.array_equal(select(np.dstack([SPOT] * 3), "planes").pixels[..., 0], SPOT)
+
+
+def test_pixels_above_the_white_level_are_noted() -> None:
+    pixels = np.tile(np.arange(16, dtype=np.uint16) * 100, (16, 1))
+    assert not any("above" in note for note in cell(pixels, conversion=InputConversion(white_level=1500))[1])
+    converted, notes = cell(pixels, conversion=InputConversion(white_level=1000))
+    assert (converted == 255).sum() == 6 * 16
+    assert "above the white level" in notes[-1]
