@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import shlex
 from functools import cache
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import nephros
 from nephros import cli
 from nephros.environment import __version__
 from results import fill
@@ -17,6 +20,7 @@ from tests.documents import PAGES, ROOT, commands_of, missing_line, prepare_fold
 
 DOCUMENTS = (*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md")))
 RUN_PAGES = [page for page in PAGES if any(b.runs and b.language in ("bash", "python") for b in read_blocks(page))]
+COMMAND_NAMES = [name for name in cli.COMMANDS if name != "data"] + [f"data {name}" for name in cli.DATA_COMMANDS]
 COMMON_OPTIONS = {"--quiet", "--verbose", "--debug", "--help", "--version"}
 OTHER_PROGRAMS = {
     "--nproc-per-node",
@@ -36,9 +40,6 @@ def page_name(page: Path) -> str:
 @cache
 def options_of(command: str) -> set[str]:
     """Return the options that the help of a command lists, with - for _."""
-    import contextlib
-    import io
-
     output = io.StringIO()
     with contextlib.redirect_stdout(output), pytest.raises(SystemExit) as stop:
         cli.main([*command.split(), "--help"])
@@ -110,11 +111,23 @@ def test_commands_have_the_options_that_a_page_shows(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_options_named_on_a_page_exist(page: Path) -> None:
-    commands = [name for name in cli.COMMANDS if name != "data"] + [f"data {name}" for name in cli.DATA_COMMANDS]
-    known = set().union(*(options_of(name) for name in commands)) | OTHER_PROGRAMS
+    known = set().union(*map(options_of, COMMAND_NAMES)) | OTHER_PROGRAMS
     for text in re.findall(r"`(--[^`\n]+)`", page.read_text(encoding="utf-8")):
         options = {_dashes(word.split("=")[0]) for word in text.split() if word.startswith("--")}
         assert options <= known, f"{page_name(page)}: {text}"
+
+
+def test_the_reference_has_every_command() -> None:
+    reference = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+    assert re.findall(r"^```{command-help} (.*)$", reference, re.MULTILINE) == COMMAND_NAMES
+
+
+def test_the_reference_has_every_public_name() -> None:
+    reference = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\.\. auto\w+:: (?:nephros\.)?(\w+)", reference, re.MULTILINE))
+    errors = {name for name in nephros.__all__ if name.endswith("Error")}
+    errors |= {"InvalidArgument", "UnknownName", "MissingDependency"}  # documented with their module
+    assert set(nephros.__all__) - errors - documented == {"RECIPES", "__version__"}
 
 
 @pytest.mark.parametrize(
