@@ -14,6 +14,11 @@ _COMPANION = (
 )
 _STEM = re.compile(rf"(?P<image>.*?\w)[\W_]+({_COMPANION})( \d+)?", re.IGNORECASE)
 """The name of such a file without its suffix, and in it that of its image; separators as blanks."""
+_HINTS = (
+    "mask", "outline", "output", "flow", "label", "seg", "predic", "identit", "probab", "instance", "contour", "annot", "overlay",
+    "gt",
+)  # fmt: skip
+"""One of these is in each such name, and few other names have one."""
 _FOLDER = re.compile(_COMPANION, re.IGNORECASE)
 _IMAGE_FOLDER = re.compile("(raw )?(images?|imgs?|pictures?|crops?|raw)", re.IGNORECASE)
 
@@ -23,11 +28,11 @@ def companion_files(names: Iterable[str]) -> set[str]:
 
     cellpose writes cell_cp_masks.png, ilastik cell_Simple Segmentation.tif, and data sets have cell_mask.png.
     """
-    stems = {name: _words(PurePath(name).stem) for name in names}
-    others = set(stems.values())
-    return {
-        name for name, stem in stems.items() if (match := _STEM.fullmatch(stem)) and _words(match["image"]) in others
-    }
+    names = list(names)
+    candidates = [name for name in names if any(hint in name.lower() for hint in _HINTS)]
+    stems = {_words(PurePath(name).stem) for name in names} if candidates else set()
+    matches = {name: _STEM.fullmatch(_words(PurePath(name).stem)) for name in candidates}
+    return {name for name, match in matches.items() if match and _words(match["image"]) in stems}
 
 
 def companion_folders(folders: Iterable[str], has_images: bool) -> set[str]:

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 _EXPECTED_FORMAT = "give a table with the columns id (the nucleus's id in the mask) and class, as CSV"
 _COLUMN_NAMES = (
-    ("id", "nucleusid", "cellid", "objectid", "objectnumber", "labelid", "maskid"),
+    ("id", "nucleusid", "cellid", "objectid", "objectnumber", "labelid", "maskid", "label"),
     ("class", "classname", "celltype", "category", "classification", "phenotype"),
 )
 """Names of the two columns, in lower case without punctuation; the first one wins."""

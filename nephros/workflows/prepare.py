@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.console import progress_bar
+from nephros.data.class_names import similar_name_warnings
 from nephros.data.dataset import pixel_statistics
 from nephros.data.images.input_conversion import CONVERSION_ARRAY, InputConversion
 from nephros.data.reference_statistics import shift_warnings
@@ -194,6 +195,7 @@ def _metadata(
         *shift_warnings(result.images),
         *quality_warnings(stack, scale),
         *mask_warnings(result.segmented.nuclei),
+        *similar_name_warnings(class_labels.class_names if class_labels else ()),
     ]
     if is_automatic:
         warnings.append(f"The mask was made automatically by {METHOD}; check it.")

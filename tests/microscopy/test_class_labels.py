@@ -26,9 +26,11 @@ EXPECTED = {1: "Podocyte", 2: "Tubule, proximal", 17: "Podocyte"}
         b"id;class;volume\n1,0;Podocyte;3,5\n2,0;Tubule, proximal;2,1\n17,0;Podocyte;0,3\n",
         b'id,class\n1, Podocyte \n2,"Tubule, proximal"\n3,\n4\n\n,\n17,Podocyte\n17,Podocyte\n,,\n',
         b' id , class \n1,Podocyte\n2,"Tubule, proximal"\n17,Podocyte',
+        b'label,area,class\n1,90,Podocyte\n2,80,"Tubule, proximal"\n17,70,Podocyte\n',
         b'# CellProfiler\nObjectNumber,Cell Type\n1,Podocyte\n2,"Tubule, proximal"\n4,NA\n17,Podocyte\n',
     ],
-    ids=["commas", "semicolons", "tabs", "BOM", "UTF-16", "sep=", "id as a float", "decimal comma", "blanks", "spaces", "other"],
+    ids=["commas", "semicolons", "tabs", "BOM", "UTF-16", "sep=", "id as a float", "decimal comma", "blanks", "spaces",
+         "scikit-image", "CellProfiler"],
 )  # fmt: skip
 def test_the_same_table_in_many_forms(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "classes.csv").write_bytes(content)
