@@ -77,7 +77,8 @@ def inline_svg(svg: str, name: str, alt: str) -> Markup:
     """
     width, height = (float(re.search(rf'\b{side}="([\d.]+)pt"', svg)[1]) for side in ("width", "height"))  # type: ignore[index]
     body = svg[svg.index(">", svg.index("<svg")) + 1 :]
-    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
+    body = re.sub(r"<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r">\s+<", "><", body)
     unclaimed_ids = set(re.findall(r'(?:href="#|url\(#)([\w.-]+)', body))  # ids that something refers to
 
     def claim_id(match: re.Match[str]) -> str:
@@ -90,6 +91,7 @@ def inline_svg(svg: str, name: str, alt: str) -> Markup:
         text = re.sub(r'\sid="([^"]*)"', claim_id, tag[0])
         text = re.sub(r'href="#|url\(#', lambda match: f"{match[0]}{name}-", text)
         text = re.sub(r"image-rendering: ?[\w-]+;?", "", text)  # smooth; matplotlib asks for "pixelated"
+        text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)  # hundredths of a point
         text = text.replace(_FONT_FAMILY, "font-family: var(--sans)")
         for variable, color in LIGHT_COLORS.items():
             text = text.replace(color, f"var(--{variable})")

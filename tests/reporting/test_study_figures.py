@@ -13,7 +13,7 @@ from nephros.reporting.study.budget import compute_budget_curve, estimate_random
 from nephros.reporting.study.formatting import STATUS_COLORS
 from nephros.reporting.study.importance import Importance, compute_importance, plot_importance
 from nephros.reporting.study.learning_curves import plot_learning_curves, value_limits
-from nephros.reporting.study.parallel_coordinates import plot_parallel_coordinates
+from nephros.reporting.study.parallel_coordinates import metric_ticks, plot_parallel_coordinates
 from nephros.reporting.study.survival_plot import plot_survival
 from nephros.reporting.study.view import StudyView
 from tests.reporting.study_simulator import SimulationConfig, simulate
@@ -118,6 +118,30 @@ def test_parallel_coordinates_have_an_axis_per_field_and_a_line_per_configuratio
     lines = [patch for patch in figure.axes[0].patches if isinstance(patch, PathPatch)]
     assert len(lines) == 49
     assert lines[-1].get_edgecolor() == pytest.approx((180 / 255, 81 / 255, 15 / 255, 1))  # the best, in front
+
+
+@pytest.mark.parametrize("metric", ["val_accuracy", "val_loss"])
+@pytest.mark.parametrize(("low", "high"), [(0.42, 0.505), (0.2, 0.7), (0.61, 0.617), (0.9401, 0.9409), (1.02, 1.93)])
+def test_tick_labels_of_the_metric_are_at_even_steps(metric: str, low: float, high: float) -> None:
+    view = StudyView(simulate(SimulationConfig(max_epochs=3, metric=metric)))
+    ticks = metric_ticks(view, low, high)
+    assert len(ticks) >= 3
+    scale = 100 if metric == "val_accuracy" else 1
+    numbers = [float(label.rstrip("%")) for _, label in ticks]
+    assert numbers == pytest.approx([scale * tick for tick, _ in ticks], abs=1e-9)
+    assert np.diff(numbers) == pytest.approx([numbers[1] - numbers[0]] * (len(numbers) - 1))
+
+
+@pytest.mark.parametrize(("low", "high"), [(3, 6), (3, 12), (1, 18), (2, 25), (0, 100), (3, 26), (5, 6)])
+def test_whole_numbers_are_labeled_at_even_steps(low: int, high: int) -> None:
+    plan = SimulationConfig(max_epochs=3, space={"schedule.patience": {"low": low, "high": high}})
+    figure = plot_parallel_coordinates(StudyView(simulate(plan)))
+    labels = [text for text in figure.axes[0].texts if text.get_position()[0] == pytest.approx(0.06)]
+    numbers = [int(text.get_text()) for text in labels]
+    assert (numbers[0], numbers[-1]) == (low, high)
+    assert len(set(np.diff(numbers))) == 1
+    heights = [text.get_position()[1] for text in labels]
+    assert heights == pytest.approx([(number - low) / (high - low) for number in numbers])
 
 
 def test_random_search_is_plotted_at_equal_epochs_with_its_number_of_configurations() -> None:

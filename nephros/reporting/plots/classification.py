@@ -94,7 +94,8 @@ def plot_confusion_matrix(matrix: NDArray[np.int64], class_names: Sequence[str],
     characters = int(cell_width * 72 / 4.4)
     columns = [wrap_label(name, max(characters, 9), 2) for name in short_class_names(class_names)]
     is_rotated = max(len(line) for label in columns for line in label.split("\n")) > characters
-    top = 1.0 if is_rotated else top
+    if is_rotated:
+        top, columns = 1.0, short_class_names(class_names)
     width = max(5.6, left + cell_width * n_classes + (0.6 if is_rotated else 0.05))
     height = top + cell_height * n_classes + 0.5
     figure = new_figure(width, height, title)

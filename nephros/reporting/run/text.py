@@ -107,7 +107,8 @@ def describe_training(contents: RunContents) -> list[str]:
 
 def describe_worst_confusions(contents: RunContents, split: str) -> str:
     """Return the worst confusions as one sentence; empty where there are none."""
-    names = short_class_names(contents.class_names)
+    short_names = short_class_names(contents.class_names)
+    names = contents.class_names if any("…" in name for name in short_names) else short_names
     clauses = [
         f"{names[pair.actual]} {'predicted ' if rank == 0 else ''}as {names[pair.predicted]} "
         f"({whole_percent(pair.share)}{' of its cells' if rank == 0 else ''})"
