@@ -62,10 +62,10 @@ def without_folders(text: str, known_paths: Iterable[object] = ()) -> str:
     """
     for path in sorted({str(path) for path in known_paths if path}, key=len, reverse=True):
         if is_absolute(path):
-            text = text.replace(path, _last_part(path))
-            parent = path[: len(path.rstrip("/\\")) - len(_last_part(path))]
+            text = text.replace(path, last_part(path))
+            parent = path[: len(path.rstrip("/\\")) - len(last_part(path))]
             text = text.replace(parent, "") if len(parent) > 1 else text
-    return _ABSOLUTE_PATH.sub(lambda match: _quoted_last_part(match[0], match["quote"] or ""), text)
+    return _ABSOLUTE_PATH.sub(lambda match: _quotedlast_part(match[0], match["quote"] or ""), text)
 
 
 def command_without_folders(command: str) -> str:
@@ -89,15 +89,16 @@ def _word_without_folders(word: str) -> str:
     for part in value.split(","):
         location = re.sub(r"^(?:file|sqlite):/{2,3}(?=/|[A-Za-z]:)", "", part)
         is_elsewhere = is_absolute(location) or location.startswith(("../", "..\\"))
-        parts.append(_last_part(location) if is_elsewhere and "://" not in location else part)
+        parts.append(last_part(location) if is_elsewhere and "://" not in location else part)
     return f"{flag}{separator}{','.join(parts)}"
 
 
-def _quoted_last_part(path: str, quote: str) -> str:
-    return f"{quote}{_last_part(path.strip(quote) if quote else path)}{quote}"
+def _quotedlast_part(path: str, quote: str) -> str:
+    return f"{quote}{last_part(path.strip(quote) if quote else path)}{quote}"
 
 
-def _last_part(path: str) -> str:
+def last_part(path: str) -> str:
+    """Return the name of a file or folder from its path on any system."""
     return PureWindowsPath(path).name or path  # both kinds of slashes
 
 

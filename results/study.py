@@ -1,7 +1,6 @@
 """Keep a study's report and a table of its configurations here: `python results/study.py STUDY NAME`.
 
-Writes results/NAME.html, results/NAME.png (the survival plot) and results/NAME.csv. The page is the study's own report.html
-without the path of the data on this machine.
+Writes results/NAME.html (the study's own report.html), results/NAME.png (the survival plot) and results/NAME.csv.
 """
 
 from __future__ import annotations
@@ -39,9 +38,8 @@ def table(study_state: StudyState) -> str:
 def main(study: str, name: str) -> None:
     """Keep the study of that name, or in that folder, under `name`."""
     study_state = show_study(study)
-    folder, data_path = StudyFolder.open(study).root, Path(study_state.settings.data["path"])
-    page = (folder / "report.html").read_text(encoding="utf-8")
-    write_text(HERE / f"{name}.html", page.replace(str(data_path), data_path.name))
+    folder = StudyFolder.open(study).root
+    shutil.copyfile(folder / "report.html", HERE / f"{name}.html")
     shutil.copyfile(folder / "figures" / "survival.png", HERE / f"{name}.png")
     write_text(HERE / f"{name}.csv", table(study_state))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nephros.data.dataset import Dataset, ProvenanceRecord
+from nephros.data.load import DataRequest
 from nephros.evaluation.leaderboard import Comparison, DatasetComparison, row_from_run
 from nephros.evaluation.metrics import Metrics
 from nephros.experiments.plans import PlanRow
@@ -20,7 +21,7 @@ from nephros.reporting.comparison.page import write_comparison
 from nephros.reporting.reproduction import write_labels_table
 from nephros.reporting.run.page import write_report
 from nephros.reporting.study.page import write_study_report
-from nephros.runs import RunFolder
+from nephros.runs import RunFolder, TeacherRecord
 from nephros.tuning.study_state import StudyState
 from tests.reporting.study_simulator import SimulationConfig, simulate
 
@@ -63,6 +64,20 @@ def test_the_report_of_a_run(run: RunFolder, status: str) -> None:
     run.write_info(replace(run.info(), status=status))
     page = write_report(run).read_text(encoding="utf-8")
     check(page, names=("x.npz", "teacher", "start", "log.txt"))
+
+
+@pytest.mark.usefixtures("no_drawing")
+def test_the_report_of_a_run_from_windows(run: RunFolder) -> None:
+    folder = r"C:\Users\Jane Doe\kidney data"
+    info = run.info()
+    data: ProvenanceRecord = {**DATA, "path": rf"{folder}\x.npz", "detail": ""}
+    teachers: list[TeacherRecord] = [{**info.teachers[0], "run": rf"{folder}\teacher"}]
+    request: DataRequest = {**info.data_request, "source": data["path"]}
+    warnings = [rf"{folder}\x.npz has no class names."]
+    run.write_info(
+        replace(info, data=data, data_request=request, teachers=teachers, warnings=warnings, command="", init=None)
+    )
+    check(write_report(run).read_text(encoding="utf-8"), names=("x.npz", "teacher"))
 
 
 @pytest.mark.usefixtures("no_drawing")

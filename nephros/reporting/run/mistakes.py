@@ -82,22 +82,24 @@ def make_mistake(
     images: NDArray[np.uint8],
     class_names: Sequence[str],
     explanation: CellExplanation | None,
+    title: str,
 ) -> Mistake:
-    """Return a mistake for the page, from the split's images (n, h, w) or (n, h, w, 3) uint8."""
+    """Return a mistake for the page, from the split's images (n, h, w) or (n, h, w, 3) uint8; `title` is the data's."""
     cell, example = row.cell, row.predicted_example
     actual, predicted = class_names[cell.actual], class_names[cell.predicted]
     image = images[cell.index]
-    tiles = [Tile(thumbnail(image), f"Cell {cell.index}: {actual}, predicted as {predicted}")]
+    tiles = [Tile(thumbnail(image), f"Cell {cell.index}: {actual}, predicted as {predicted} ({title})")]
     similar = None
     if explanation is not None:
         heatmap = overlay_heatmap(_at_most(image, _MAX_SIDE), explanation.saliency, _MIN_SIDE)
-        tiles.append(Tile(_jpeg_data_uri(heatmap), f"Evidence in it for {predicted} ({explanation.method})"))
-    tiles.append(Tile(thumbnail(images[example.index]), f"A typical cell of {predicted}"))
+        tiles.append(
+            Tile(_jpeg_data_uri(heatmap), f"Evidence in it for {predicted}, by {explanation.method} ({title})")
+        )
+    tiles.append(Tile(thumbnail(images[example.index]), f"A typical cell of {predicted} ({title})"))
     if explanation is not None and explanation.similar_cells:
         neighbor = explanation.similar_cells[0]
-        tiles.append(
-            Tile(thumbnail(neighbor.image), f"The most similar training cell, of {class_names[neighbor.label]}")
-        )
+        alt = f"The most similar training cell, of {class_names[neighbor.label]} ({title})"
+        tiles.append(Tile(thumbnail(neighbor.image), alt))
         similar = (neighbor.label, neighbor.similarity)
     return Mistake(cell.index, cell.predicted, cell.confidence, cell.actual_probability, tiles, similar)
 

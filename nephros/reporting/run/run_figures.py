@@ -27,7 +27,7 @@ from nephros.reporting.run.text import known_paths
 from nephros.text_tables import format_number
 
 MAX_ERRORS_IN_FIGURE = 3
-"""Errors per class in figures/errors-NN.png; the page has them as text and images."""
+"""Most errors per class in figures/errors-NN.png; the page has them as text and images."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _draw_cells(
     limit = mistakes_per_class(len(class_names))
     for c, name in enumerate(class_names):
         support = int(matrix[c].sum())
-        rows = most_confident_errors(evaluation, c, max(limit, MAX_ERRORS_IN_FIGURE))
+        rows = most_confident_errors(evaluation, c, limit)
         explanations: Sequence[CellExplanation | None] = [None] * len(rows)
         if rows:
             errors = np.array([[row.cell.index, row.cell.predicted] for row in rows])
@@ -176,8 +176,8 @@ def _draw_cells(
             figure = plot_misclassified(rows[:n], images, class_names, split, title, explained and explained[:n])
             writer(figure, f"errors-{c:02d}", f"Most confident errors on {name}")
         mistakes = [
-            make_mistake(row, images, class_names, explanation)
-            for row, explanation in zip(rows[:limit], explanations, strict=False)
+            make_mistake(row, images, class_names, explanation, title)
+            for row, explanation in zip(rows, explanations, strict=True)
         ]
         typical = [example_tile(cell, images, name, title) for cell in most_confident_correct(evaluation, c, 1)]
         run_figures.class_errors.append(

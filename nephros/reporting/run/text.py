@@ -8,7 +8,7 @@ from pathlib import Path
 from nephros.data.dataset import SPLIT_ADJECTIVES, ProvenanceRecord
 from nephros.data.load import DataRequest
 from nephros.data.medmnist import MEDMNIST
-from nephros.escaping import command_without_folders, without_folders
+from nephros.escaping import command_without_folders, last_part, without_folders
 from nephros.evaluation.confusions import worst_confusions
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.evaluation.leaderboard import PUBLISHED_DATASET, LeaderboardRow, row_from_run
@@ -149,7 +149,7 @@ def provenance_rows(contents: RunContents) -> list[tuple[str, str]]:
         *(
             (
                 "Distilled from",
-                f"{Path(teacher['run']).name} ({teacher['recipe']}, weights {teacher['weights_sha256'][:16]})",
+                f"{last_part(teacher['run'])} ({teacher['recipe']}, weights {teacher['weights_sha256'][:16]})",
             )
             for teacher in info.teachers
         ),
@@ -178,13 +178,13 @@ def data_provenance_rows(data: ProvenanceRecord, data_request: DataRequest) -> l
 
     Of a path, only the last part is shown: pages are passed on, and the command has it in full.
     """
-    request = {**data_request, "source": Path(str(data_request.get("source") or "")).name}
+    request = {**data_request, "source": last_part(str(data_request.get("source") or ""))}
     arguments = ", ".join(f"{key} {value}" for key, value in request.items() if value not in (None, ""))
     license = MEDMNIST[data["key"]].license if data["key"] in MEDMNIST else ""
     rows = [
         ("Data", data["title"]),
         ("Detail", without_folders(data["detail"], [data["path"]])),
-        ("File or folder", Path(data["path"]).name),
+        ("File or folder", last_part(data["path"])),
         ("SHA-256", data["sha256"]),
         ("Loaded with", arguments),
         ("License of the published data", license),
