@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, images_sha256, missing_class_warnings
+from nephros.data.assembly import assemble, divide
+from nephros.data.dataset import SPLITS, Dataset, Provenance, images_sha256
 from nephros.data.folders.images import ConvertedImages, convert_images
 from nephros.data.images.array_images import ArrayImages, read_array_images
 from nephros.data.images.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion, select_planes
@@ -59,21 +60,11 @@ def open_arrays(
             raise InvalidArgument("groups", n_groups, "enough to split", hint=f"There are {problem}.") from error
         counts = ", ".join(f"{count:,} of {name}" for name, count in zip(names, np.bincount(numbers), strict=True))
         raise InvalidArgument("labels", counts, "enough images per class", hint=f"There are {problem}.") from error
-    train, val, test = (
-        Split(cells.images[rows], numbers[rows], assignment.groups_at(rows))
-        for rows in (np.flatnonzero(assignment.index == k) for k in range(3))
-    )
-    missing = [
-        warning
-        for split, part in zip(SPLITS, (train, val, test), strict=True)
-        for warning in missing_class_warnings(split, part.labels, names)
-    ]
     digest = hashlib.sha256(images_sha256(cells.images).encode() + numbers.tobytes()).hexdigest()
     detail = "; ".join([assignment.rule.replace("`", ""), *label_notes, *array_images.notes, *cells.details])
     provenance = Provenance(name, "own", "", digest, None, detail, n_groups=assignment.n_groups)
-    task = "binary-class" if len(names) == 2 else "multi-class"
-    warnings = (*cells.warnings, *missing, *assignment.warnings)
-    return Dataset(train, val, test, names, provenance, task, warnings, cells.conversion)
+    warnings = (*cells.warnings, *assignment.warnings)
+    return assemble(divide(cells.images, numbers, assignment), names, provenance, cells.conversion, warnings)
 
 
 def read_labels(

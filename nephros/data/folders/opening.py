@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, missing_class_warnings
+from nephros.data.assembly import assemble, divide
+from nephros.data.dataset import SPLITS, Dataset, Provenance
 from nephros.data.folders.image_files import EXPECTED_LAYOUT, FolderScan
 from nephros.data.folders.images import read_folder_images
 from nephros.data.folders.label_table import TABLE_SUFFIXES
@@ -18,7 +19,6 @@ from nephros.data.folders.table_scan import scan_folder_with_tables, scan_table,
 from nephros.data.group_names import file_name_warnings
 from nephros.data.images.foreign_formats import folder_format
 from nephros.data.images.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion
-from nephros.data.repeated_images import repeated_image_warnings
 from nephros.data.splitting import assign_splits, check_group_rule
 from nephros.errors import FileError, InvalidArgument
 from nephros.files import file_digest
@@ -72,7 +72,7 @@ def open_folder(
         raise FileError(root, f"{root} has a name that is no UTF-8 text, which a run can't store; rename it.")
     folder = root if root.is_dir() else root.parent
     content = read_folder_images(folder, scan.files, size=size, conversion=conversion, shape=shape)
-    images, sha256 = content.images, content.sha256
+    sha256 = content.sha256
     for table in scan.tables:
         sha256 = hashlib.sha256(f"{sha256}\0{file_digest(table)}".encode()).hexdigest()
     labels = np.array([file.label for file in scan.files], dtype=np.int64)
@@ -87,8 +87,6 @@ def open_folder(
         group_source=scan.groups_from,
     )
     is_drawn_by_image = assignment.n_groups is None and len({file.split for file in scan.files}) < len(SPLITS)
-    members = [assignment.index == index for index in range(3)]
-    train, val, test = (Split(images[rows], labels[rows], assignment.groups_at(rows)) for rows in members)
     provenance = Provenance(
         scan.info.name if scan.info else root.name if root.is_dir() else root.stem,
         "own",
@@ -98,23 +96,15 @@ def open_folder(
         "; ".join([assignment.rule, *scan.notes, *content.details]),
         n_groups=assignment.n_groups,
     )
+    may_be_patients = is_drawn_by_image and groups == "auto"
     warnings = (
-        missing_class_warnings("val", val.labels, scan.class_names)
-        + missing_class_warnings("test", test.labels, scan.class_names)
-        + scan.warnings
-        + (
-            file_name_warnings([file.path.stem for file in scan.files])
-            if is_drawn_by_image and groups == "auto"
-            else ()
-        )
-        + assignment.warnings
-        + repeated_image_warnings({"train": train, "val": val, "test": test}, scan.class_names)
-        + content.warnings
+        *scan.warnings,
+        *(file_name_warnings([file.path.stem for file in scan.files]) if may_be_patients else ()),
+        *assignment.warnings,
+        *content.warnings,
     )
-    task = scan.info.task if scan.info else "binary-class" if len(scan.class_names) == 2 else "multi-class"
-    # Names of files that are no UTF-8 text can't be stored as they are.
-    warnings = tuple(warning.encode(errors="replace").decode() for warning in warnings)
-    return Dataset(train, val, test, scan.class_names, provenance, task, warnings, content.conversion)
+    splits = divide(content.images, labels, assignment)
+    return assemble(splits, scan.class_names, provenance, content.conversion, warnings, scan.info)
 
 
 def _scan(root: Path, groups: str) -> FolderScan:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from nephros.data.class_names import class_name_fault, similar_name_warnings, spelling_warnings, unify_spelling
+from nephros.data.class_names import class_name_fault, spelling_warnings, unify_spelling
 from nephros.data.dataset import SPLITS
 from nephros.data.folders.image_files import (
     EXPECTED_LAYOUT,
@@ -84,7 +84,6 @@ def scan_class_folders(root: Path, groups: str = "auto") -> FolderScan:
         layout_warnings
         + spelling_warnings(spelling)
         + class_name_warnings(class_names)
-        + similar_name_warnings(class_names)
         + skipped_warnings(root, skipped)
     )
     return FolderScan(class_names, files, splits_from, groups_from, warnings=warnings)

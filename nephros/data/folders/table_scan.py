@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from nephros.data.class_names import class_name_fault, similar_name_warnings
+from nephros.data.class_names import class_name_fault
 from nephros.data.folders.image_files import (
     FolderScan,
     ImageFile,
@@ -137,7 +137,6 @@ def _scan_rows(root: Path, tables: Mapping[str, Path], groups: str) -> FolderSca
     names = [str(label) for label in range(len(info.class_names))] if info else sort_class_names(set(labels.values()))
     class_names = tuple(info.class_names if info else names)
     _check_class_names(source, class_names)
-    warnings += similar_name_warnings(class_names)
     label_of_name = {name: label for label, name in enumerate(names)}
     files = [
         ImageFile(path, label_of_name[labels[path]], row.split, _group(row, path, groups))

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.class_names import class_name_fault, similar_name_warnings
-from nephros.data.dataset import Dataset, Provenance, Split
+from nephros.data.assembly import assemble, divide
+from nephros.data.class_names import class_name_fault
+from nephros.data.dataset import Dataset, Provenance
 from nephros.data.folders.image_files import sort_class_names
 from nephros.data.folders.images import convert_images
 from nephros.data.images.decoded_image import DecodedImage
 from nephros.data.images.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion
 from nephros.data.images.tiff_description import VOLUME_SHAPE
 from nephros.data.input_files import InputFile, read_bytes
-from nephros.data.repeated_images import repeated_image_warnings
 from nephros.data.splitting import assign_splits
 from nephros.errors import FileError
 
@@ -179,15 +179,8 @@ def open_voxel_table(
     images = [DecodedImage(image, "gray") for image in table.images]
     cells = convert_images(path, names, images, size=size or IMAGE_SIDE, conversion=conversion, shape=shape)
     assignment = assign_splits(path, labels, class_names, seed)
-    train, val, test = (Split(cells.images[assignment.index == k], labels[assignment.index == k]) for k in range(3))
     volume = "x".join(map(str, (*VOLUME_SHAPE[1:], VOLUME_SHAPE[0])))
     detail = "; ".join([assignment.rule, f"volumes of {volume} voxels projected (maximum)", *cells.details])
     provenance = Provenance(path.stem, "own", str(path), hashlib.sha256(path.read_bytes()).hexdigest(), None, detail)
-    task = "binary-class" if len(class_names) == 2 else "multi-class"
-    warnings = (
-        *cells.warnings,
-        *assignment.warnings,
-        *similar_name_warnings(class_names),
-        *repeated_image_warnings({"train": train, "val": val, "test": test}, class_names),
-    )
-    return Dataset(train, val, test, class_names, provenance, task, warnings, cells.conversion)
+    warnings = (*cells.warnings, *assignment.warnings)
+    return assemble(divide(cells.images, labels, assignment), class_names, provenance, cells.conversion, warnings)

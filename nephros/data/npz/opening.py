@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.class_names import class_name_fault, similar_name_warnings
-from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, missing_class_warnings
+from nephros.data.assembly import assemble
+from nephros.data.class_names import class_name_fault
+from nephros.data.dataset import SPLITS, Dataset, Provenance, Split
 from nephros.data.images.input_conversion import CONVERSION_ARRAY, DEFAULT_CONVERSION, InputConversion
 from nephros.data.medmnist import MEDMNIST, MedMNISTInfo
 from nephros.data.npz.archive import open_archive, translate_read_errors
@@ -22,7 +23,6 @@ from nephros.data.npz.images import PixelConversion, image_shape, pixel_conversi
 from nephros.data.npz.labels import decode_labels, decode_text
 from nephros.data.npz.layout import NpzLayout, find_layout
 from nephros.data.npz.splits import assign_arrays
-from nephros.data.repeated_images import repeated_image_warnings
 from nephros.data.splitting import SplitAssignment
 from nephros.environment import available_memory
 from nephros.errors import FileError, InvalidArgument
@@ -84,17 +84,8 @@ def open_npz(
     split: Literal["official", "own"] = "official" if is_official else "own"
     name, key = (info.name, info.key) if info else (path.stem, None)
     provenance = Provenance(name, split, str(path), loader.sha256, key, "; ".join(notes), n_groups=assignment.n_groups)
-    task = info.task if info else ("binary-class" if len(class_names) == 2 else "multi-class")
-    warnings = [
-        *missing_class_warnings("val", splits["val"].labels, class_names),
-        *missing_class_warnings("test", splits["test"].labels, class_names),
-        *_unread_warnings(path, contents.layout),
-        *assignment.warnings,
-        *similar_name_warnings(class_names),
-        *(() if is_official else repeated_image_warnings(splits, class_names)),
-    ]
-    train, val, test = (splits[name] for name in SPLITS)
-    return Dataset(train, val, test, class_names, provenance, task, tuple(warnings), pixels.conversion)
+    warnings = [*_unread_warnings(path, contents.layout), *assignment.warnings]
+    return assemble(splits, class_names, provenance, pixels.conversion, warnings, info)
 
 
 def _stored_conversion(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> InputConversion:
