@@ -20,7 +20,8 @@ from benchmarks.timing import best_rate, interleave, mean_rate, ratio, summary
 from benchmarks.workloads import load_train_split, matrix_products
 from nephros.exporters.safetensors_io import load_safetensors
 from nephros.inference.bundled import DEFAULT_MODEL, bundled_file, bundled_names
-from nephros.inference.predictor import Predictor, onnx_forward_fn
+from nephros.inference.onnx_session import onnx_forward_fn
+from nephros.inference.predictor import Predictor
 
 BATCHES = (1, 256)
 SHARE_TARGET = 0.6

@@ -1,29 +1,27 @@
 """nephros: train, evaluate and explain classifiers of kidney-cell images.
 
-import nephros
-run = nephros.train("course-3", "tissuemnist")      # a RunFolder
-evaluation = nephros.evaluate(run.root, "val")      # an Evaluation
-print(evaluation.metrics.macro_f1)
+    import nephros
+
+    clf = nephros.load_classifier()                       # the bundled model
+    predictions = clf.predict(images, coverage=0.9)       # (n, h, w) images; a table of predictions
+
+    ds = nephros.load_dataset("tissuemnist", download=True)
+    run = nephros.train("nephros-fast", ds, epochs=3)     # a Run
+    print(run.evaluate("val").accuracy)
+
+Importing it imports nothing else, and sets no environment variable.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
-
-# If other processes are busy, OpenMP threads that spin while waiting are many times slower than threads that sleep.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# Waking up is slow too: spinning for some microseconds first (GNU's OpenMP) makes two threads a quarter faster on an idle
-# machine, and somewhat slower on a busy one (python -m benchmarks.waiting).
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-# Some builds of ONNX Runtime send telemetry to Microsoft, and write a file for it, unless disabled before the import.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from nephros.data.dataset import Dataset, Provenance, Split
     from nephros.data.download import download
     from nephros.data.load import describe, load_dataset
+    from nephros.data.medmnist import list_datasets
     from nephros.environment import __version__
     from nephros.errors import (
         DivergedError,
@@ -96,6 +94,7 @@ _LAZY_IMPORTS = {
     "export": "exporters.export",
     "finetune": "workflows.finetune",
     "get_recipe": "recipe_io",
+    "list_datasets": "data.medmnist",
     "list_models": "inference.model_names",
     "load_classifier": "exporters.loading",
     "load_dataset": "data.load",
@@ -145,6 +144,7 @@ __all__ = [
     "export",
     "finetune",
     "get_recipe",
+    "list_datasets",
     "list_models",
     "load_classifier",
     "load_dataset",

@@ -32,6 +32,7 @@ Train, tune, evaluate, explain and serve classifiers of kidney-cell images.
   reproduce PLAN             train the runs behind this project's tables: baselines, labels, nephros or transfer
   models                     list the models that come with nephros, with their accuracy and cost
   recipes [NAME]             list the recipes, or print one as a YAML file to edit
+  data list                  list MedMNIST's data sets: tasks, sizes and licenses
   data info NAME|PATH        describe a data set
   data get NAME              download a MedMNIST data set
   data prepare STACK         cut the nuclei out of a 3-D fluorescence stack, as was done for TissueMNIST
@@ -63,13 +64,16 @@ COMMANDS = (
     "data",
 )
 """The modules of `nephros.commands`, whose function of the same name runs the command; `data get` is `data.data_get`."""
-DATA_COMMANDS = ("info", "get", "prepare", "overlay")
+DATA_COMMANDS = ("list", "info", "get", "prepare", "overlay")
 
 LEVELS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run a command and exit: 0 when all went well, 2 for input that can't be used, 1 for any other failure."""
+    from nephros.environment import set_process_defaults
+
+    set_process_defaults()  # before any command imports torch
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
     level = next((LEVELS[arg] for arg in args if arg in LEVELS), logging.INFO)
@@ -129,7 +133,7 @@ def _dispatch(args: list[str]) -> int:
             return 0
         if not rest:
             raise NephrosError(
-                "`nephros data` needs one of: info NAME|PATH, get NAME, prepare STACK, overlay FILE.json."
+                "`nephros data` needs one of: list, info NAME|PATH, get NAME, prepare STACK, overlay FILE.json."
             )
         if rest[0] not in DATA_COMMANDS:
             suggestion = did_you_mean(rest[0], DATA_COMMANDS)

@@ -5,12 +5,63 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
+import logging
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+logger = logging.getLogger(__name__)
+
 __version__ = "0.1.0"
+
+PROCESS_DEFAULTS = {
+    # If other processes are busy, OpenMP threads that spin while waiting are many times slower than threads that sleep.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # Waking up is slow too: spinning for some microseconds first (GNU's OpenMP) makes two threads a quarter faster on an idle
+    # machine, and somewhat slower on a busy one (python -m benchmarks.waiting).
+    "GOMP_SPINCOUNT": "2000",
+    # Some builds of ONNX Runtime send telemetry to Microsoft, and write a file for it, unless disabled before the import.
+    "ORT_DISABLE_TELEMETRY": "1",
+}
+"""Environment variables of processes that are ours: the command line, its workers, and benchmarks. They count only before torch
+is imported. A program that imports nephros keeps its environment."""
+
+
+def set_process_defaults() -> None:
+    """Set those of `PROCESS_DEFAULTS` that are not set; only for a process that is ours."""
+    for name, value in PROCESS_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
+@contextlib.contextmanager
+def temporary_default(name: str) -> Iterator[None]:
+    """Within the block, a variable of `PROCESS_DEFAULTS` is set; afterwards it is as before."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = PROCESS_DEFAULTS[name]
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+@functools.cache
+def warn_of_spinning_threads(threads: int) -> None:
+    """Log once that threads that spin while they wait are slow, where there are several and the machine is busy."""
+    if threads < 2 or os.environ.get("OMP_WAIT_POLICY") or not hasattr(os, "getloadavg"):
+        return
+    n_cores, load = os.cpu_count() or 1, os.getloadavg()[0]
+    if load > n_cores:
+        logger.warning(
+            "Other processes keep this machine busy (load %.1f on %d cores), and threads that spin while they wait for each "
+            "other are then many times slower: set the environment variable OMP_WAIT_POLICY to PASSIVE before Python starts, or "
+            "`threads` to 1.",
+            load,
+            n_cores,
+        )
 
 
 def package_versions() -> dict[str, str]:

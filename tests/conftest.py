@@ -12,6 +12,7 @@ from typing import Any
 # One thread per process, set before torch is imported: tests run in parallel, and more threads would only contend.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""nephros data: info, get, prepare and overlay."""
+"""nephros data: list, info, get, prepare and overlay."""
 
 from __future__ import annotations
 
@@ -10,6 +10,32 @@ from nephros.commands.parser import CHANNEL_HELP, DATA_HELP, GROUPS_HELP, WHITE_
 if TYPE_CHECKING:
     from nephros.data.load import DatasetSummary
     from nephros.microscopy.metadata import PreparationMetadata
+
+
+def data_list(argv: list[str]) -> int:
+    """nephros data list"""
+    parser = CommandParser(
+        "data list",
+        "List MedMNIST's 2-D data sets: task, images per split, classes, channels and license. Each is published at 28, 64, 128 "
+        "and 224 pixels per side. Also a data set: synthetic, which needs no download.",
+    )
+    parser.parse_argv(argv)
+    from nephros.console import table_console
+    from nephros.data.load import find_local_file
+    from nephros.data.medmnist import IMAGE_SIZES, MEDMNIST
+    from nephros.text_tables import terminal_table
+
+    rows = []
+    for info in MEDMNIST.values():
+        local = ", ".join(str(size) for size in IMAGE_SIZES if find_local_file(info.key, size))
+        task = info.task if info.supported else f"{info.task} (not supported)"
+        sizes = [f"{n:,}" for n in info.split_sizes]
+        rows.append([info.key, task, *sizes, str(len(info.class_names)), str(info.channels), info.license, local])
+    numeric = ("train", "val", "test", "classes", "channels")
+    headers = ("name", "task", *numeric, "license", "on this machine (pixels)")
+    title = f"MedMNIST; sizes: {', '.join(map(str, IMAGE_SIZES))} pixels"
+    table_console().print(terminal_table(title, headers, rows, numeric=numeric))
+    return 0
 
 
 def data_info(argv: list[str]) -> int:

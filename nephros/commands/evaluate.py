@@ -25,6 +25,12 @@ def evaluate(argv: list[str]) -> int:
     )
     parser.option("groups", f"for --data, {GROUPS_HELP.replace('default: auto', 'default: as the run has it')}")
     parser.option("device", DEVICE_HELP)
+    parser.option(
+        "medmnist",
+        "also write the predictions to this folder as the CSV file of MedMNIST's Evaluator, whose name holds AUC and accuracy; "
+        "for MedMNIST's data sets",
+        metavar="DIR",
+    )
     args = parser.parse_argv(argv)
     from nephros.runs import RunFolder
     from nephros.workflows.evaluate import evaluate as evaluate_run

@@ -22,6 +22,7 @@ COMMANDS_BY_FUNCTION = {
     "export": "export",
     "finetune": "finetune",
     "get_recipe": "recipes",
+    "list_datasets": "data list",
     "overlay": "data overlay",
     "predict": "predict",
     "prepare": "data prepare",

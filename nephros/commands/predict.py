@@ -57,6 +57,11 @@ def predict(argv: list[str]) -> int:
     parser.option("out", "write the table to a .csv, .json or .parquet file", metavar="FILE")
     parser.option("coverage", "how often prediction sets contain the true class, such as 0.95 (default: 0.9)", float)
     parser.option(
+        "device",
+        "cpu, cuda (needs onnxruntime-gpu in place of onnxruntime, or for a run folder a build of torch for GPUs) or auto "
+        "(default: cpu)",
+    )
+    parser.option(
         "white-level",
         "pixel value that becomes 255 in images of more than 8 bits, such as 4095 or 65535 (default: that of the training "
         "images, else the brightest pixel of all inputs)",
@@ -137,7 +142,7 @@ def _predict(
 
     if out is not None:
         check_output_path(out)
-    predictor = load_classifier(model)
+    predictor = load_classifier(model, device=options.pop("device", "cpu"))
     if print_card:
         for line in card_to_json(predictor.card).split("\n")[:-1]:
             print_line(line)

@@ -95,6 +95,11 @@ MEDMNIST: dict[str, MedMNISTInfo] = {key: _parse_entry(key, entry) for key, entr
 """Key -> data set, in MedMNIST's own order."""
 
 
+def list_datasets() -> list[str]:
+    """Return the names that `nephros.load_dataset` and `nephros.download` take, without sets of several labels per image."""
+    return [key for key, info in MEDMNIST.items() if info.supported]
+
+
 def get_info(key: str) -> MedMNISTInfo:
     """Return the data set with the name `key`, in upper or lower case.
 

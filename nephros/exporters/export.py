@@ -34,7 +34,7 @@ from nephros.inference.model_card import (
     Quantization,
     training_subset,
 )
-from nephros.inference.predictor import onnx_forward_fn
+from nephros.inference.onnx_session import onnx_forward_fn
 from nephros.runs import RunFolder
 
 logger = logging.getLogger(__name__)

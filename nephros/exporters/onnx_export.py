@@ -18,7 +18,7 @@ from nephros.errors import IncompatibleError, require_extra
 from nephros.exporters.inference_module import InferenceModule
 from nephros.exporters.packaging import ExportBundle, run_module
 from nephros.inference.onnx_file import DIGEST_METADATA_KEY, graph_sha256
-from nephros.inference.predictor import onnx_forward_fn
+from nephros.inference.onnx_session import onnx_forward_fn
 
 N_PARITY_CELLS = 1000
 MAX_PARITY_ERROR = 1e-5

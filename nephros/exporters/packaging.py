@@ -21,6 +21,7 @@ from nephros.evaluation.scoring import PIXELS_PER_BATCH, Evaluation, load_run_mo
 from nephros.exporters.inference_module import InferenceModule, fit_feature_distance
 from nephros.files import file_digest
 from nephros.inference.model_card import ExportFacts, ModelCard, StoredTest, make_card
+from nephros.inference.onnx_session import ForwardFn
 from nephros.inference.ood.detector import (
     RANGE_PERCENTILES,
     FeatureDistanceThreshold,
@@ -33,7 +34,6 @@ from nephros.inference.ood.detector import (
     structure_distances,
 )
 from nephros.inference.ood.negative_controls import negative_controls
-from nephros.inference.predictor import ForwardFn
 from nephros.models.classifier import Classifier
 from nephros.models.tta import TTAClassifier, includes_rotations
 from nephros.runs import RunFolder, RunInfo
@@ -93,15 +93,16 @@ class ExportBundle:
 
 
 def run_module(module: torch.nn.Module, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-    """Return the outputs of an `InferenceModule` for (n, h, w) or (n, h, w, c) uint8 images, in batches on the CPU."""
-    batches = BatchLoader(Split(images, np.zeros(len(images), dtype=np.int64)), torch.device("cpu"))
+    """Return the outputs of an `InferenceModule` for (n, h, w) or (n, h, w, c) uint8 images, in batches on its device."""
+    device = next(module.buffers()).device
+    batches = BatchLoader(Split(images, np.zeros(len(images), dtype=np.int64)), device)
     batch_outputs: list[dict[str, torch.Tensor]] = []
     with torch.no_grad():
         batch_outputs += [
             module(cells) for _, cells, _ in batches.iter_batches(max(1, PIXELS_PER_BATCH // batches.pixels_per_image))
         ]
     return (
-        {name: torch.cat([outputs[name] for outputs in batch_outputs]).numpy() for name in batch_outputs[0]}
+        {name: torch.cat([outputs[name] for outputs in batch_outputs]).cpu().numpy() for name in batch_outputs[0]}
         if batch_outputs
         else {}
     )

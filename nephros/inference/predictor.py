@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from nephros.data.images.input_conversion import CellShape, InputConversion
@@ -23,6 +20,13 @@ from nephros.inference.classify import NOT_FINITE, classify_cells
 from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard
 from nephros.inference.model_checks import opening_fault, shape_fault
 from nephros.inference.onnx_file import DIGEST_METADATA_KEY, graph_sha256, has_finite_weights
+from nephros.inference.onnx_session import (
+    ForwardFn,
+    check_device,
+    create_session,
+    execution_providers,
+    session_forward_fn,
+)
 from nephros.inference.ood.detector import find_ood_reasons
 from nephros.inference.predictions import Predictions
 from nephros.inference.reader import CellSource
@@ -30,15 +34,10 @@ from nephros.reading import check_is_file, file_errors
 
 logger = logging.getLogger(__name__)
 
-MAX_BATCH_PIXELS = 256 * 28 * 28
-"""Pixels per call of the network; larger batches are no faster and take more memory."""
 MAX_CLASSES, MAX_INPUT_SIDE = 10_000, 2048
 """Classes of a model, and pixels on each side of its cells: far more than any model of cells has."""
 _BATCH_BYTES = 16 << 20
 """Bytes of cells whose outputs are in memory at a time, with their features and maps."""
-
-ForwardFn = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]
-"""(n, h, w) or (n, h, w, c) uint8 cells -> the outputs of `nephros.exporters.inference_module.InferenceModule` by name."""
 
 
 @dataclass(frozen=True)
@@ -108,21 +107,28 @@ class Predictor:
         return self.channels, self.height, self.width
 
     @classmethod
-    def from_onnx(cls, path: str | Path | None = None, *, threads: int = 0) -> Predictor:
+    def from_onnx(cls, path: str | Path | None = None, *, device: str = "cpu", threads: int = 0) -> Predictor:
         """Open an .onnx file that `nephros.export` wrote, by default the bundled model.
 
-        `threads` is the number of CPU threads per call; 0 takes the environment variable OMP_NUM_THREADS, else all cores.
-        Raises FileError if the file is missing, damaged, changed since it was exported, or has no card; DivergedError if its
-        weights or its outputs for a blank cell are not finite; IncompatibleError if it does not fit its card.
+        `device` is cpu, cuda or auto. `threads` is the number of CPU threads per call; 0 takes the environment variable
+        OMP_NUM_THREADS, else all cores.
+
+        Raises:
+            InvalidArgument: ONNX Runtime can't use the device.
+            FileError: the file is missing, damaged, changed since it was exported, or has no card.
+            DivergedError: its weights or its outputs for a blank cell are not finite.
+            IncompatibleError: it does not fit its card.
         """
         file = bundled_file("model.onnx") if path is None else Path(path).expanduser()
+        providers = execution_providers(device)
         with file_errors(file, "name a file that `nephros.export(RUN)` wrote", name=f"The model {file}"):
             check_is_file(file)
             model = file.read_bytes()
-            session = _create_session(model, threads)
+            session = create_session(model, threads, providers)
             metadata = session.get_modelmeta().custom_metadata_map
             is_intact = metadata.get(DIGEST_METADATA_KEY) in (None, graph_sha256(model))
             is_finite = has_finite_weights(model)
+        check_device(session, device)
         card = card_from_json(metadata.get(CARD_METADATA_KEY), file)
         if not is_intact:
             raise FileError(
@@ -130,7 +136,7 @@ class Predictor:
             )
         if not is_finite:
             raise DivergedError(f"The weights in {file} are not finite: export another run.")
-        return cls(_session_forward_fn(session), card).checked(file)
+        return cls(session_forward_fn(session), card).checked(file)
 
     def checked(self, origin: str | Path) -> Self:
         """Return this predictor, which comes from the file or folder `origin`, if it fits its card and predicts blank cells.
@@ -283,36 +289,3 @@ class Predictor:
         InvalidArgument unless `coverage` is above 0 and at most 1.
         """
         return prediction_sets(probabilities, self._conformal_quantiles, coverage)
-
-
-def onnx_forward_fn(model: bytes, threads: int = 0) -> ForwardFn:
-    """Return the network in the bytes of an ONNX model."""
-    return _session_forward_fn(_create_session(model, threads))
-
-
-def _create_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    omp_num_threads = os.environ.get("OMP_NUM_THREADS", "")
-    options.intra_op_num_threads = threads or (int(omp_num_threads) if omp_num_threads.isdecimal() else 0)
-    # Threads that spin while they wait are many times slower when other processes are busy.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def _session_forward_fn(session: onnxruntime.InferenceSession) -> ForwardFn:
-    names = [output.name for output in session.get_outputs()]
-    shapes = {output.name: output.shape for output in session.get_outputs()}
-
-    def forward(cells: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        if not len(cells):
-            return {name: np.empty((0, *shapes[name][1:]), dtype=np.float32) for name in names}
-        cells_nchw = cells[:, None] if cells.ndim == 3 else cells.transpose(0, 3, 1, 2)
-        step = max(1, MAX_BATCH_PIXELS // (cells.shape[1] * cells.shape[2]))
-        batches = [
-            session.run(names, {"cells": np.ascontiguousarray(cells_nchw[start : start + step])})
-            for start in range(0, len(cells), step)
-        ]
-        return {name: np.concatenate([batch[i] for batch in batches]) for i, name in enumerate(names)}
-
-    return forward

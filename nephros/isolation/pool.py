@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
+from nephros.environment import PROCESS_DEFAULTS
 from nephros.errors import NephrosError
 from nephros.isolation.messages import error_from_message, read_message, write_message
 
@@ -189,7 +190,11 @@ class _Worker:
     def __init__(self, setup: dict[str, Any], niceness: int) -> None:
         # The same modules as here, but none from the current folder, which may be the one with the files to read.
         paths = [path or os.getcwd() for path in sys.path]
-        env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        env = (
+            PROCESS_DEFAULTS
+            | os.environ
+            | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", _LAUNCH_CODE, str(niceness)],
             stdin=subprocess.PIPE,

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypedDict
 import torch
 
 from nephros.data.load import DataRequest
+from nephros.environment import PROCESS_DEFAULTS
 from nephros.errors import NephrosError
 from nephros.training.history import EpochMetrics
 from nephros.tuning.study_state import ConfigKey
@@ -223,7 +224,7 @@ class _Worker:
     ) -> None:
         self.slot, self.ready = slot, False
         self.task: Task | None = None
-        env = dict(os.environ)
+        env = PROCESS_DEFAULTS | dict(os.environ)
         if setup["device"] == "cuda":
             env["CUDA_VISIBLE_DEVICES"] = _visible_gpu(slot)
         threads = str(setup["threads"])

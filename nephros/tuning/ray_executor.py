@@ -300,6 +300,9 @@ def _remote_function() -> Any:
         required_versions: dict[str, str], token: str, study_ref: list[Any], task: dict[str, Any], mailbox: Any
     ) -> dict[str, Any]:
         try:
+            from nephros.environment import set_process_defaults
+
+            set_process_defaults()
             from nephros.tuning.ray_worker import run_task
         except ImportError as error:
             import platform

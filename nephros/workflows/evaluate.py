@@ -21,6 +21,7 @@ from nephros.data.relocation import reopen_dataset
 from nephros.data.splitting import UNGROUPED
 from nephros.environment import git_commit, package_versions
 from nephros.errors import IncompatibleError, InvalidArgument
+from nephros.evaluation.medmnist_file import check_medmnist_data, check_medmnist_folder, write_medmnist_csv
 from nephros.evaluation.scoring import Evaluation, align_classes, check_compatible, evaluate_model, load_run_model
 from nephros.models.tta import TTAClassifier
 from nephros.runs import RunFolder, RunInfo
@@ -36,6 +37,7 @@ def evaluate(
     *,
     groups: str | None = None,
     device: str = "auto",
+    medmnist: str | Path | None = None,
 ) -> Evaluation:
     """Evaluate a run's model on a split, save the result in the run folder and return it.
 
@@ -50,6 +52,7 @@ def evaluate(
             differ, the shared classes are scored, and a warning names the others.
         groups: how a folder given as `data` is split, as `nephros.load_dataset` takes it; by default as the run's data was.
         device: auto, cpu or cuda.
+        medmnist: folder to which the predictions are also written, as the CSV file of MedMNIST's Evaluator; for its data sets.
 
     Raises:
         InvalidArgument: `split` is none of the three, or `data` is missing and the run's data was given in Python.
@@ -67,12 +70,19 @@ def evaluate(
     if not len(dataset.split(split)):
         title = dataset.provenance.title
         raise IncompatibleError(f"`data` is {title}, whose {split} split has no image of the classes of {folder.root}.")
+    csv_folder = None if medmnist is None else check_medmnist_folder(medmnist)
+    if csv_folder is not None:
+        is_redrawn = data is None and bool(info.data_request.get("subset") or info.data_request.get("resplit"))
+        check_medmnist_data(dataset, split, is_redrawn=is_redrawn)
     log_notes(dataset)
     output_name = split if _is_run_split(info, dataset, split) else _external_output_name(split, dataset)
     batches = BatchLoader(dataset.split(split), torch_device)
     evaluation = score_split(folder, info, model.to(torch_device), batches, dataset, split, output_name)
     if output_name == "test":
         report(folder.root, dataset)  # it shows the test metrics and the number of test-split reads
+    if csv_folder is not None:
+        path = write_medmnist_csv(csv_folder, folder.root.absolute().name, evaluation, dataset, split)
+        logger.info("predictions for MedMNIST's Evaluator: %s", path)
     return evaluation
 
 

@@ -30,6 +30,7 @@ def predict(
     model: str | Path | Predictor | None = None,
     *,
     coverage: float = 0.9,
+    device: str = "cpu",
     white_level: float | None = None,
     channel: int | None = None,
     image: int | None = None,
@@ -47,6 +48,7 @@ def predict(
             of arrays, as `Predictor.predict` takes them.
         model: what `nephros.load_classifier` takes, or the `Predictor` that it returned.
         coverage: probability, above 0 to 1, with which a prediction set shall contain the true class.
+        device: cpu, cuda or auto, as `nephros.load_classifier` takes it; a `Predictor` has its own.
         white_level: pixel value that becomes 255 in images of more than 8 bits; None takes that of the training images or, where
             the model was trained on 8 bits, the brightest pixel of all inputs, so that predictions depend on the other inputs.
         channel: index of the channel that shows the nuclei, in stacks with several, or of the plane, in color images, and images
@@ -68,7 +70,7 @@ def predict(
     """
     check_coverage(coverage)
     if not _is_paths(inputs):
-        classifier = model if isinstance(model, Predictor) else load_classifier(model)
+        classifier = model if isinstance(model, Predictor) else load_classifier(model, device=device)
         return classifier.predict(inputs, coverage=coverage, white_level=white_level, channel=channel)
     if voxel_size is not None:
         voxel_size = check_voxel_size("voxel_size", voxel_size)
@@ -77,7 +79,7 @@ def predict(
         raise InvalidArgument("max_pixels", max_pixels, "a whole number of at least 1")
     seconds = check_decode_timeout(decode_timeout)
     decoder = ImageDecoder(seconds, advice="save it again, uncompressed, or set `decode_timeout` to more seconds")
-    predictor = model if isinstance(model, Predictor) else load_classifier(model)
+    predictor = model if isinstance(model, Predictor) else load_classifier(model, device=device)
     reader = CellReader(
         [inputs] if isinstance(inputs, str | Path) else inputs,
         predictor.input_shape,

@@ -21,6 +21,7 @@ from nephros.data.relocation import candidate_paths, reopen_dataset
 from nephros.data.subset import subset_train
 from nephros.device import check_threads, torch_threads
 from nephros.distributed import DistributedContext, is_torchrun_restart, process_group, under_torchrun
+from nephros.environment import warn_of_spinning_threads
 from nephros.errors import FileError, IncompleteError, InvalidArgument, NephrosError
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.exporters.pretrained import open_pretrained
@@ -107,6 +108,7 @@ def train(
     check_threads(threads)
     check_tracker(log)
     callbacks = check_callbacks(callbacks)
+    warn_of_spinning_threads(threads or torch.get_num_threads())
     # Through the parser, which rejects values of the wrong type, and makes 1 and 1.0 the same recipe.
     if adaptable is None:
         adaptable = ADAPTABLE_FIELDS if isinstance(recipe, str) and recipe in RECIPES else ()

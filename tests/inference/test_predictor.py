@@ -14,7 +14,7 @@ import pytest
 from nephros.errors import FileError, InvalidArgument, NephrosError
 from nephros.exporters.loading import load_classifier
 from nephros.files import file_digest
-from nephros.inference import predictor as predictor_module
+from nephros.inference import onnx_session
 from nephros.inference.bundled import BUNDLED_MODELS_DIR, MAX_BUNDLED_BYTES, bundled_file
 from nephros.inference.model_card import CARD_METADATA_KEY
 from nephros.inference.predictor import PredictionBatch, Predictor
@@ -75,7 +75,7 @@ def test_predictions_do_not_depend_on_batches_or_threads(predictor: Predictor, m
     with ThreadPoolExecutor(4) as pool:
         batches = list(pool.map(predictor.predict_batch, np.array_split(images, 10)))
     assert np.allclose(np.concatenate([batch.probabilities for batch in batches]), expected.probabilities, atol=1e-6)
-    monkeypatch.setattr(predictor_module, "MAX_BATCH_PIXELS", 7 * 28 * 28)
+    monkeypatch.setattr(onnx_session, "MAX_BATCH_PIXELS", 7 * 28 * 28)
     assert np.allclose(predictor.predict_batch(images).probabilities, expected.probabilities, atol=1e-6)
     assert len(expected) == len(expected.ood_reasons) == len(expected.is_ood) == 100
     assert np.array_equal(

@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from nephros.inference.model_card import ModelCard
-from nephros.inference.predictor import ForwardFn, PredictionBatch, Predictor
+from nephros.inference.onnx_session import ForwardFn
+from nephros.inference.predictor import PredictionBatch, Predictor
 from nephros.server.app import create_app
 from nephros.server.batching import MAX_QUEUE_LENGTH
 from nephros.server.limits import RequestLimits
