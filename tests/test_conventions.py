@@ -20,6 +20,7 @@ COMMAND_LINE = ("cli.py", "commands")
 
 WRITES_COMMANDS = (
     "experiments/plans.py",
+    "experiments/transfer.py",
     "reporting/reproduction.py",
     "reporting/run/next_steps.py",
     "reporting/run/text.py",

@@ -32,6 +32,11 @@ class TransferTask:
     """A recipe, trained on the data's other classes, or the name of a bundled model."""
 
     @property
+    def command(self) -> str:
+        """The command that carries it out."""
+        return f"nephros reproduce transfer --only {self.key}"
+
+    @property
     def trains_its_source(self) -> bool:
         """Whether the source is trained for the task, on the classes that are left."""
         return bool(self.classes)

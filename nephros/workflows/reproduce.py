@@ -99,9 +99,7 @@ def planned_runs(
     """Return the runs that `reproduce` with the same arguments would go through, without doing anything."""
     if plan == "transfer":
         return [
-            PlannedRun(
-                task.key, 0, get_recipe(task.source).epochs, state, f"nephros reproduce transfer --only {task.key}"
-            )
+            PlannedRun(task.key, 0, get_recipe(task.source).epochs, state, task.command)
             for task, state in planned_tasks(only, runs)
         ]
     runner = _PlanRunner.create(plan, data, runs, None, device, epochs)

@@ -133,7 +133,7 @@ def _source(task: TransferTask, dataset: Dataset, folder: Path, device: str, epo
     recipe = get_recipe(task.source)
     recipe = dataclasses.replace(recipe, epochs=recipe.epochs if epochs is None else min(epochs, recipe.epochs))
     if not RunFolder.exists(root):
-        train(recipe, data, out=root, device=device, command=f"nephros reproduce transfer --only {task.key}")
+        train(recipe, data, out=root, device=device, command=task.command)
     elif RunFolder.open(root).info().status != "complete":
         resume(root, data, device=device)
     return open_pretrained(root)

@@ -50,7 +50,7 @@ def test_a_distilled_idea_is_not_screened(capsys: pytest.CaptureFixture[str], mo
     def load_nothing(*_args: object, **_options: object) -> Dataset:
         raise AssertionError("no data must be loaded")
 
-    monkeypatch.setattr(ideas, "load", load_nothing)
+    monkeypatch.setattr(ideas, "load_dataset", load_nothing)
     monkeypatch.setattr(sys, "argv", ["ideas", "fourth-taught"])
     with pytest.raises(SystemExit):
         ideas.main()
