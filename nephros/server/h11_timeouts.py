@@ -1,17 +1,21 @@
-"""uvicorn's HTTP/1.1 protocol with timeouts that uvicorn lacks."""
+"""uvicorn's HTTP/1.1 protocol with timeouts, and a limit on headers, that uvicorn lacks."""
 
 from __future__ import annotations
 
 import asyncio
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 IDLE_TIMEOUT_S = 10.0
 """Seconds for a client to send a complete request head, and to read a finished response."""
 
+MAX_HEAD_BYTES = 1 << 14
+"""Bytes of the request line and all headers: browsers send a tenth of that, and 20,000 headers take half a second to parse."""
+
 
 class TimeoutProtocol(H11Protocol):
-    """Drops clients that connect and hang.
+    """Drops clients that connect and hang, and those that send thousands of headers.
 
     uvicorn itself waits forever for the first byte of a request, for the rest of its head, and for a client to read.
     """
@@ -26,6 +30,10 @@ class TimeoutProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Stop the request timer once a head is complete."""
+        is_head = self.conn.their_state is h11.IDLE
+        if is_head and len(data) > MAX_HEAD_BYTES and data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES) < 0:
+            self.send_400_response("The headers of the request are too long.")
+            return
         super().data_received(data)
         if self._is_responding():
             self._cancel_request_timer()

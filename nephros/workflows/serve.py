@@ -32,7 +32,7 @@ from nephros.server.access import (
     parse_root_path,
 )
 from nephros.server.app import create_app
-from nephros.server.h11_timeouts import TimeoutProtocol
+from nephros.server.h11_timeouts import MAX_HEAD_BYTES, TimeoutProtocol
 from nephros.server.limits import request_limits
 from nephros.server.sample_cells import build_sample_cells
 from nephros.server.service import Service
@@ -105,7 +105,8 @@ def serve(
         app = create_app(service, samples, access=access, root_path=root_path, limits=limits, batch_limits=batch_limits)
         config = uvicorn.Config(
             app, http=TimeoutProtocol, ws="none", log_level="warning", access_log=False, server_header=False,
-            limit_concurrency=MAX_CONNECTIONS, timeout_graceful_shutdown=INTERRUPT_GRACE_S, proxy_headers=False,
+            limit_concurrency=MAX_CONNECTIONS, h11_max_incomplete_event_size=MAX_HEAD_BYTES, proxy_headers=False,
+            timeout_graceful_shutdown=INTERRUPT_GRACE_S,
         )  # fmt: skip
         logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith("Cancel "))
         server = _Server(config, lambda: _log_address(sock, root_path, access, is_generated))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from nephros.errors import NephrosError
+from tests.fuzz import wrapped
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 SEEDS = CORPUS / "fuzz"
@@ -77,8 +78,9 @@ def _read_dataset(path: Path) -> None:
 def _read_stack(path: Path) -> None:
     from nephros.microscopy.reader import open_stack
 
-    for _ in open_stack(path, 0).slices():
-        break
+    for z, _ in enumerate(open_stack(path, 0).slices()):
+        if z == 50:
+            break
 
 
 def _read_classes(path: Path) -> None:
@@ -221,6 +223,10 @@ TARGETS: dict[str, Target] = {
     "card": Target(_read_card, ".json", lambda: _bundled_bytes("card.json"), max_bytes=1 << 16),
     "onnx": Target(_read_onnx, ".onnx", _onnx_bytes, example_is_readable=False),
     "history": Target(_read_history, ".csv", lambda: HISTORY),
+    "checkpoint": Target(wrapped.read_checkpoint, ".pt", wrapped.checkpoint_bytes, max_bytes=1 << 15),
+    "safetensors": Target(wrapped.read_safetensors, ".safetensors", wrapped.safetensors_bytes, max_bytes=1 << 16),
+    "study": Target(wrapped.read_study, ".db", lambda: b""),
+    "multipart": Target(wrapped.read_multipart, ".txt", lambda: wrapped.MULTIPART_EXAMPLE),
     "run": Target(_read_run, ".json", _run_bytes),
 }
 

@@ -46,6 +46,25 @@ def test_a_client_that_disconnects_midway_does_no_harm(server: LiveServer) -> No
     assert server.json("GET", "/health") == (200, {"status": "ok"})
 
 
+@pytest.mark.parametrize("headers", [b"X: a\r\n" * 20_000, b"X: " + b"a" * 60_000 + b"\r\n"], ids=["many", "long"])
+@pytest.mark.parametrize("n_parts", [1, 3])
+def test_headers_that_take_long_to_parse_are_refused(server: LiveServer, headers: bytes, n_parts: int) -> None:
+    head = b"GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + headers + b"\r\n"
+    size = -(-len(head) // n_parts)
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        response = b""
+        try:
+            for start in range(0, len(head), size):
+                client.sendall(head[start : start + size])
+                time.sleep(0.01)  # so that the parts may arrive by themselves
+        except ConnectionError:
+            pass  # refused already
+        while data := _receive(client):
+            response += data
+    assert b" 200 " not in response
+    assert server.json("GET", "/health") == (200, {"status": "ok"})
+
+
 @pytest.mark.slow
 def test_200_concurrent_clients_all_get_their_results(server: LiveServer) -> None:
     files: list[File] = [("a.png", CELL_PNG), ("b.png", b"bad")]
