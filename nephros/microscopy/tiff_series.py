@@ -73,6 +73,7 @@ def open_series(path: Path, image: int | None) -> Iterator[OpenSeries]:
     with require_stacks_extra():
         import tifffile
     _check_directories(path)
+    page_note = ""
     with _capture_log(path) as messages, translate_read_errors(path), contextlib.ExitStack() as files:
         # A set of several files is not followed: the metadata of a run have no digest of the files beside it.
         file = files.enter_context(tifffile.TiffFile(path, _multifile=False))
@@ -97,6 +98,10 @@ def open_series(path: Path, image: int | None) -> Iterator[OpenSeries]:
             if ome_fault:
                 file = files.enter_context(tifffile.TiffFile(path, is_ome=False, _multifile=False))
             series = list(file.series)
+            if image is None and _are_single_pages(series):
+                page_note = f"{path.name} holds {len(series):,} images of one page each, which are taken for slices."
+                file = files.enter_context(tifffile.TiffFile(path, is_ome=False, is_shaped=False, _multifile=False))
+                series = list(file.series)
             messages.refuse_truncated()
             declared = [DeclaredImage(item.name, tuple(item.shape), _n_slices(item)) for item in series]
             if len(series) > 1 and image is None and series[0].kind in ("generic", "uniform"):
@@ -110,7 +115,15 @@ def open_series(path: Path, image: int | None) -> Iterator[OpenSeries]:
         _refuse_color_slide(path, file, chosen)
         messages.refuse_truncated()
         notes = _notes(path, declared, index, file, chosen, messages.texts, ome_fault)
-        yield OpenSeries(file, chosen, index, len(declared), notes)
+        yield OpenSeries(file, chosen, index, len(declared), (*notes, *([page_note] if page_note else [])))
+
+
+def _are_single_pages(series: list[TiffPageSeries]) -> bool:
+    """Return whether these are pages that tifffile wrote one by one, as a loop over slices does, and not images of their own."""
+    first = series[0]
+    return len(series) > 1 and all(
+        (item.kind, item.axes, item.shape, item.dtype) == ("shaped", "YX", first.shape, first.dtype) for item in series
+    )
 
 
 def _check_directories(path: Path) -> None:

@@ -175,16 +175,16 @@ def _axes_of_series(path: Path, series: TiffPageSeries, options: StackOptions, i
             )
         return axes
     long_axes = [axis for axis, size in zip(series.axes, series.shape, strict=True) if size > 1 and axis not in "YX"]
-    if is_mask and long_axes in (["C"], ["S"]):
+    if is_mask and long_axes in (["C"], ["S"], ["T"]):
         return series.axes.replace(long_axes[0], "Z")
     return _normalized_axes(path, series.axes, series.shape)
 
 
 def _axes_notes(path: Path, series: TiffPageSeries, axes: str, user_axes: str | None) -> list[str]:
-    """Return a sentence where a mask's channels or color samples are taken for slices."""
-    if user_axes is not None or "Z" in series.axes or not (what := {"C", "S"} & (set(series.axes) - set(axes))):
+    """Return a sentence where a mask's channels, color samples or time points are taken for slices."""
+    if user_axes is not None or "Z" in series.axes or not (what := {"C", "S", "T"} & (set(series.axes) - set(axes))):
         return []
-    kind = "channels" if "C" in what else "color planes"
+    kind = "channels" if "C" in what else "time points" if "T" in what else "color planes"
     return [f"{path.name} has {series.shape[0]} {kind} by its metadata, which are taken for the slices of a mask."]
 
 

@@ -205,3 +205,30 @@ def test_dimensions_in_another_order_are_named(tmp_path: Path) -> None:
     np.save(tmp_path / "a_seg.npy", np.array({"masks": mask}, dtype=object), allow_pickle=True)
     with pytest.raises(FileError, match="cellpose"):
         open_stack(tmp_path / "a_seg.npy", is_mask=True)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"contiguous": False}, {"compression": "zlib"}])
+@pytest.mark.parametrize("is_mask", [False, True])
+def test_slices_written_one_by_one_are_a_stack(tmp_path: Path, kwargs: dict[str, Any], is_mask: bool) -> None:
+    path = tmp_path / "pages.tif"
+    with tifffile.TiffWriter(path) as file:
+        for plane in VOLUME:
+            file.write(plane, **kwargs)
+    stack = open_stack(path, is_mask=is_mask)
+    assert np.array_equal(_read(stack), VOLUME)
+    assert "taken for slices" in stack.notes[-1]
+    assert open_stack(path, image=2).shape == (1, *VOLUME.shape[1:])
+    path.unlink()
+    for plane in VOLUME:
+        tifffile.imwrite(path, plane, append=True)
+    assert np.array_equal(_read(open_stack(path)), VOLUME)
+
+
+def test_time_points_of_a_mask_are_its_slices(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "m.tif", VOLUME, imagej=True, metadata={"axes": "TYX"})
+    mask = open_stack(tmp_path / "m.tif", is_mask=True)
+    assert np.array_equal(_read(mask), VOLUME)
+    assert "6 time points" in mask.notes[-1]
+    np.savez(tmp_path / "m.npz", VOLUME)
+    with pytest.raises(FileError, match="an npz file, which"):
+        open_stack(tmp_path / "m.npz", is_mask=True)

@@ -131,7 +131,10 @@ _OLE_SUFFIXES = {
     ".db": ForeignFormat("a database of thumbnails that Windows keeps in folders of images", "leave it out"),
     ".xls": ForeignFormat("an Excel workbook", "save its sheet as CSV"),
 }
-_ZIP_SUFFIXES = {".xlsx": ForeignFormat("an Excel workbook", "save its sheet as CSV")}
+_ZIP_SUFFIXES = {
+    ".npz": ForeignFormat("an npz file", "save the array by itself, with numpy.save, or as TIFF"),
+    ".xlsx": ForeignFormat("an Excel workbook", "save its sheet as CSV"),
+}
 _OVERVIEWS = {
     ".vsi": ForeignFormat("an Olympus VSI file, whose pixels are in the folder beside it", _FROM_MICROSCOPE),
     ".mrxs": ForeignFormat("the overview of a MIRAX whole slide, whose pixels are in the folder beside it", _SLIDE),
