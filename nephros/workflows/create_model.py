@@ -85,7 +85,11 @@ def _pretrained_model(name: str, num_classes: int | None, in_channels: int, imag
         cells = make_synthetic(_N_SYNTHETIC_CELLS, len(NUCLEUS_TYPES), len(NUCLEUS_TYPES)).train.images
         recenter_batch_norm(model, [torch.from_numpy(cells)[:, None]])
     if in_channels != weights.input_spec.channels:
-        logger.info("the filters of the first layer are spread over %d channels", in_channels)
+        logger.warning(
+            "the weights are for %d channel: the filters of the first layer are repeated for %d and divided by their number",
+            weights.input_spec.channels,
+            in_channels,
+        )
         model = with_channels(model, in_channels)
     if num_classes is not None and num_classes != weights.input_spec.n_classes:
         model.reset_classifier(num_classes)
