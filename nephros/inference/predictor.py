@@ -30,12 +30,14 @@ from nephros.inference.onnx_session import (
 from nephros.inference.ood.detector import find_ood_reasons
 from nephros.inference.predictions import Predictions
 from nephros.inference.reader import CellSource
-from nephros.reading import check_is_file, file_errors
+from nephros.reading import MalformedContent, check_is_file, file_errors
 
 logger = logging.getLogger(__name__)
 
 MAX_CLASSES, MAX_INPUT_SIDE = 10_000, 2048
 """Classes of a model, and pixels on each side of its cells: far more than any model of cells has."""
+_MAX_MODEL_BYTES = 1 << 31
+"""Largest ONNX file, which is one message of Protocol Buffers."""
 _BATCH_BYTES = 16 << 20
 """Bytes of cells whose outputs are in memory at a time, with their features and maps."""
 
@@ -123,6 +125,8 @@ class Predictor:
         providers = execution_providers(device)
         with file_errors(file, "name a file that `nephros.export(RUN)` wrote", name=f"The model {file}"):
             check_is_file(file)
+            if file.stat().st_size > _MAX_MODEL_BYTES:
+                raise MalformedContent(f"it is larger than {_MAX_MODEL_BYTES:,} bytes")
             model = file.read_bytes()
             session = create_session(model, threads, providers)
             metadata = session.get_modelmeta().custom_metadata_map

@@ -10,8 +10,12 @@ import pytest
 
 from tests.fuzz.targets import SEEDS, TARGETS
 
+SLOW_TARGETS = ("checkpoint", "stack", "study")
+"""A trainer is built, many stacks are read in processes, and a study is trained."""
+_CASES = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW_TARGETS else []) for name in TARGETS]
 
-@pytest.mark.parametrize("name", TARGETS)
+
+@pytest.mark.parametrize("name", _CASES)
 def test_a_good_file_is_read(name: str, tmp_path: Path) -> None:
     target = TARGETS[name]
     path = tmp_path / f"input{target.suffix}"
@@ -20,7 +24,7 @@ def test_a_good_file_is_read(name: str, tmp_path: Path) -> None:
         target.read(path)
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", _CASES)
 def test_the_corpus_breaks_no_reader(name: str, tmp_path: Path) -> None:
     inputs = [*TARGETS[name].seeds(), *(path.read_bytes() for path in sorted((SEEDS / name).glob("*")))]
     assert inputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import functools
 import io
 import json
@@ -128,6 +129,7 @@ def _study_folder() -> Path:
     from tests.tuning.conftest import SmallStudy
 
     folder = Path(tempfile.mkdtemp(prefix="nephros-fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     SmallStudy(folder, squares_dataset(n=64), max_epochs=2, name=_STUDY).run()
     with closing(sqlite3.connect(folder / "study.db")) as connection:
         connection.execute("pragma wal_checkpoint(truncate)")

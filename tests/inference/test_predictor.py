@@ -56,6 +56,15 @@ def test_other_files_and_folders_are_refused_by_path(tmp_path: Path) -> None:
         Predictor.from_onnx(tmp_path)
 
 
+def test_a_file_that_no_graph_fills_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "sparse.onnx"
+    with path.open("wb") as file:
+        file.truncate((1 << 31) + 1)
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("it was read"))
+    with pytest.raises(FileError, match=r"sparse\.onnx .*larger than 2,147,483,648 bytes"):
+        Predictor.from_onnx(path)
+
+
 @pytest.mark.parametrize("shape", [(2, 28, 27), (28, 28), (2, 28, 28, 3), (2, 1, 28, 28)])
 def test_cells_of_another_shape_are_refused(predictor: Predictor, shape: tuple[int, ...]) -> None:
     with pytest.raises(InvalidArgument) as caught:
