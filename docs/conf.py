@@ -7,6 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
+from sphinx.application import Sphinx
+
 from nephros.environment import __version__
 
 project = "nephros"
@@ -45,7 +47,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
-html_sidebars = {"index": [], "install": [], "glossary": []}
+html_sidebars = {name: [] for name in ("index", "install", "medmnist", "nuclei")}
 html_theme_options = {
     "logo": {"text": "nephros"},
     "navbar_end": ["theme-switcher"],
@@ -58,3 +60,18 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
+
+
+def examples_as_code(_app: object, _what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
+    """Mark what a docstring indents below its first paragraphs as code; its sections (Args, Raises) are napoleon's."""
+    for number, line in enumerate(lines):
+        if line.endswith(":") and not line.startswith(" "):
+            return
+        if line.startswith("    ") and number and not lines[number - 1].strip():
+            lines[number:number] = ["::", ""]
+            return
+
+
+def setup(app: Sphinx) -> None:
+    """Let `examples_as_code` see each docstring before napoleon does."""
+    app.connect("autodoc-process-docstring", examples_as_code, priority=400)

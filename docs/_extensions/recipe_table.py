@@ -32,7 +32,7 @@ class RecipeTable(SphinxDirective):
         group += [nodes.colspec(colwidth=1) for _ in header]
         group += nodes.thead("", _row(header))
         group += nodes.tbody("", *[_row(cells) for cells in recipe_rows()])
-        return [nodes.table("", group)]
+        return [nodes.table("", group, classes=["recipes"])]
 
 
 def _row(cells: list[str]) -> nodes.row:
