@@ -40,12 +40,15 @@ class Block:
 
 
 def read_blocks(page: Path) -> list[Block]:
-    """Return the page's fenced blocks of bash, python, yaml and text, in their order."""
+    """Return the page's fenced blocks of bash, python, yaml and text, in their order; adjacent ones of Python are one."""
     blocks = []
     for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
         key, _, value = (match["comment"] or "").partition(": ")
-        options = value if key == "run with" else ""
-        blocks.append(Block(match["language"], match["text"], options, key != "not run"))
+        block = Block(match["language"], match["text"], value if key == "run with" else "", key != "not run")
+        if blocks and block.runs and block.language == blocks[-1].language == "python":
+            blocks[-1] = Block("python", f"{blocks[-1].text}\n{block.text}")
+        else:
+            blocks.append(block)
     return blocks
 
 
@@ -86,10 +89,10 @@ def prepare_folder(folder: Path) -> dict[str, str]:
     }
 
 
-def run_block(block: Block, earlier_code: str, folder: Path, environment: dict[str, str]) -> str:
-    """Run a block of bash, or of Python after the page's earlier Python, and return what it prints; raise if it fails."""
+def run_block(block: Block, folder: Path, environment: dict[str, str]) -> str:
+    """Run a block of bash or Python and return what it prints; raise if it fails."""
     if block.language == "python":
-        arguments = [sys.executable, "-W", "error", "-c", f"{earlier_code}\n{block.text}"]
+        arguments = [sys.executable, "-W", "error", "-c", block.text]
     else:
         added = re.compile(rf"^(nephros (?:{'|'.join(TRAINS)}) [^#\n]*)", re.MULTILINE)
         script = added.sub(lambda match: f"{match[1].rstrip()} {block.options} ", block.text)

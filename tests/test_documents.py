@@ -148,7 +148,7 @@ def test_output_is_compared_line_by_line(expected: str, output: str, missing: st
 @pytest.mark.parametrize("page", RUN_PAGES, ids=page_name)
 def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
     environment = prepare_folder(tmp_path)
-    code, output = "", None
+    output = None
     for block in read_blocks(page):
         if block.language == "text" and output is not None:
             line = missing_line(block.text, output)
@@ -156,5 +156,4 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
         elif block.language == "yaml":
             (tmp_path / "space.yaml").write_text(block.text)
         elif block.language in ("bash", "python"):
-            output = run_block(block, code, tmp_path, environment) if block.runs else None
-            code += f"{block.text}\n" if block.language == "python" and block.runs else ""
+            output = run_block(block, tmp_path, environment) if block.runs else None
