@@ -41,7 +41,7 @@ class Block:
 
 def read_blocks(page: Path) -> list[Block]:
     """Return the page's fenced blocks of bash, python, yaml and text, in their order; adjacent ones of Python are one."""
-    blocks = []
+    blocks: list[Block] = []
     for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
         key, _, value = (match["comment"] or "").partition(": ")
         block = Block(match["language"], match["text"], value if key == "run with" else "", key != "not run")
