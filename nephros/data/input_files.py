@@ -102,6 +102,9 @@ def read_magic(path: InputFile, expected: str, n_bytes: int = 8) -> bytes:
         magic = path.data[:n_bytes]
     else:
         try:
+            mode = os.stat(path).st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would be waited for
+                raise FileError(path, f"{path} is a device or a pipe, not a file; copy its content to a file.")
             with path.open("rb") as file:
                 magic = file.read(n_bytes)
         except (FileNotFoundError, NotADirectoryError) as error:

@@ -237,3 +237,24 @@ def test_pages_that_claim_memory_are_not_decoded_here(kind: str, tmp_path: Path)
     with pytest.raises(FileError) as raised:
         list(open_stack(path, 0).slices())
     assert raised.value.path == path
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("is_mask", [False, True])
+def test_pipes_and_devices_are_not_waited_for(is_mask: bool, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tif")
+    (tmp_path / "endless.tif").symlink_to("/dev/zero")
+    for name in ("pipe.tif", "endless.tif"):
+        with pytest.raises(FileError, match="a device or a pipe"):
+            open_stack(tmp_path / name, is_mask=is_mask)
+
+
+def test_a_file_for_which_there_is_no_address_space_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: Any, **_options: Any) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    path = write(tmp_path / "a.tif")
+    monkeypatch.setattr("nephros.data.images.tiff_directories.mmap.mmap", fail)
+    with pytest.raises(FileError, match="Cannot allocate memory") as raised:
+        open_stack(path)
+    assert raised.value.path == path

@@ -187,9 +187,10 @@ def walk_directories(
 
 def walk_file(path: Path, max_pages: int, *, first_pages: int | None = None) -> TiffDirectories:
     """Walk the directories of a TIFF file on disk, of which only these are read; see `walk_directories`."""
-    with (
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-        memoryview(mapped) as data,
-    ):
-        return walk_directories(path, data, max_pages, first_pages=first_pages)
+    with path.open("rb") as file:
+        try:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:  # no address space for a huge file, or the file is empty
+            raise FileError(path, f"{path} can't be read ({error}); free some memory, or split the file.") from error
+        with mapped, memoryview(mapped) as data:
+            return walk_directories(path, data, max_pages, first_pages=first_pages)
