@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import nephros
 from nephros.errors import InvalidArgument, NephrosError
-from nephros.presets import RECIPES
-from nephros.recipe import ModelConfig, OptimizerConfig, Recipe
+from nephros.recipe import LRScheduleConfig, ModelConfig, OptimizerConfig, Recipe
 from nephros.workflows.cell_classifier import CellClassifier
 from tests.conftest import square_images
 
@@ -178,12 +178,17 @@ def test_bad_data_is_named(fitted: CellClassifier) -> None:
         CellClassifier(SMALL).fit(X * np.nan, Y)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["poster", "medmnist-resnet18", "compact"])
-def test_other_recipes_train_too(recipe: str) -> None:
-    """Also those whose schedule or checkpoint goes by held-out images."""
-    assert recipe in RECIPES
-    classifier = CellClassifier(recipe, epochs=1, batch_size=32).fit(X, Y)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"checkpoint": "best"},
+        {"early_stopping_patience": 2},
+        {"schedule": LRScheduleConfig(name="plateau", patience=1)},
+        {"ema_decay": 0.9},
+    ],
+)
+def test_recipes_that_go_by_validation_hold_images_out(changes: dict[str, Any]) -> None:
+    classifier = CellClassifier(dataclasses.replace(SMALL, epochs=4, **changes)).fit(X, Y)
     assert classifier.predict(X).shape == (60,)
 
 
