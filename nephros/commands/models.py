@@ -18,12 +18,12 @@ def models(argv: list[str]) -> int:
     out = parser.parse_argv(argv).get("out")
     from nephros.console import table_console
     from nephros.files import write_text
-    from nephros.inference.model_table import HEADERS, NUMERIC, model_rows
-    from nephros.text_tables import csv_table, terminal_table
+    from nephros.inference.model_table import HEADERS, NUMERIC, model_rows, models_csv
+    from nephros.text_tables import terminal_table
 
     rows = model_rows()
     if out:
-        write_text(Path(out).expanduser(), csv_table(HEADERS, rows))
+        write_text(Path(out).expanduser(), models_csv())
     title = "models (accuracy on TissueMNIST; multiply-adds per image, over all views)"
     table_console().print(terminal_table(title, HEADERS, rows, numeric=NUMERIC))
     if out:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ class ExportBundle:
 
 def run_module(module: torch.nn.Module, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
     """Return the outputs of an `InferenceModule` for (n, h, w) or (n, h, w, c) uint8 images, in batches on its device."""
-    device = next(module.buffers()).device
+    tensor = next(itertools.chain(module.buffers(), module.parameters()), None)
+    device = torch.device("cpu") if tensor is None else tensor.device
     batches = BatchLoader(Split(images, np.zeros(len(images), dtype=np.int64)), device)
     batch_outputs: list[dict[str, torch.Tensor]] = []
     with torch.no_grad():
@@ -170,10 +172,14 @@ def probabilities_only(run: RunFolder) -> tuple[ForwardFn, ModelCard]:
     )
 
     class ProbabilitiesOnly(torch.nn.Module):
-        def forward(self, cells: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {"probabilities": torch.softmax(tta_model(cells).double() / temperature, dim=1).float()}
+        def __init__(self) -> None:
+            super().__init__()
+            self.tta_model = TTAClassifier(classifier, info.tta_views)
 
-    tta_model, module = TTAClassifier(classifier, info.tta_views), ProbabilitiesOnly()
+        def forward(self, cells: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"probabilities": torch.softmax(self.tta_model(cells).double() / temperature, dim=1).float()}
+
+    module = ProbabilitiesOnly()
     return lambda cells: run_module(module, cells), card
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nephros.inference.bundled import bundled_file, bundled_names
 from nephros.inference.model_card import ModelCard
 from nephros.inference.model_names import bundled_card
-from nephros.text_tables import format_count, format_number
+from nephros.text_tables import csv_table, format_count, format_number
 
 NUMERIC = (
     "val accuracy",
@@ -26,6 +26,17 @@ def model_rows() -> list[list[str]]:
     a card is missing or damaged.
     """
     return [_row(name, bundled_card(name)) for name in bundled_names()]
+
+
+def models_csv(**columns: dict[str, str]) -> str:
+    """Return the table as CSV: numbers without separators, `columns` (name -> text by model) at the end."""
+    headers = [header.replace(" ", "_") for header in HEADERS]
+    rows = [
+        [row[0], *(cell.replace(",", "") for cell in row[1 : 1 + len(NUMERIC)]), *row[1 + len(NUMERIC) :]]
+        for row in model_rows()
+    ]
+    rows = [[*row, *(texts.get(row[0], "") for texts in columns.values())] for row in rows]
+    return csv_table((*headers, *columns), rows)
 
 
 def _row(name: str, card: ModelCard) -> list[str]:

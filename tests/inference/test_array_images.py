@@ -43,8 +43,9 @@ def test_models_are_listed_and_opened_by_name(classifier: Predictor) -> None:
     pretrained = nephros.list_models(pretrained=True)
     assert set(pretrained) <= set(names)
     assert nephros.list_models("course-*") == [f"course-{row}" for row in range(1, 8)]
-    for name in [*pretrained, "bundled"]:
+    for name in ("nephros-distilled", "nephros", "bundled"):
         assert nephros.load_classifier(name).card == classifier.card
+    assert nephros.load_classifier("nephros-fast").card["recipe"] == "nephros-fast"
     with pytest.raises(UnknownName) as caught:
         nephros.load_classifier("nephros-distiled")
     assert caught.value.parameter == "model"

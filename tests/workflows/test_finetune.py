@@ -261,7 +261,6 @@ def test_images_in_memory_are_fitted_by_group(tmp_path: Path, run_folder: RunFol
         ({"labels": [0, 1]}, "labels"),
         ({"data": "tissuemnist"}, "labels"),
         ({"groups": [1]}, "groups"),
-        ({"groups": np.zeros(60)}, "groups"),
         ({"groups": "folderss"}, "groups"),
         ({"data": None}, "data"),
     ],

@@ -263,7 +263,7 @@ def test_the_card_on_a_terminal_is_text_and_still_json(
     predictor = Predictor.from_onnx(exported_model)
     names = ["a\x9b31mb", "\u202etxt", "\x1b]0;title\x07", "\U000e0041"]
     predictor.card["class_names"] = names
-    monkeypatch.setattr("nephros.exporters.loading.load_classifier", lambda _model: predictor)
+    monkeypatch.setattr("nephros.exporters.loading.load_classifier", lambda _model, **_options: predictor)
     status, out, _ = run_predict(["--model-card"], capsys)
     assert status == 0
     assert all(line.isprintable() for line in out.splitlines())

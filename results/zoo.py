@@ -1,0 +1,24 @@
+"""Write zoo.csv, the bundled models with the command that trained each: python results/zoo.py"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nephros.files import write_text
+from nephros.inference.model_table import models_csv
+
+COMMANDS = {
+    "nephros-distilled": "nephros reproduce nephros --only nephros,nephros-distilled",
+    "nephros-fast": "nephros train nephros-fast --teachers nephros-distilled --distillation_weight 0.9 --optimizer.lr 0.02 "
+    "--tta_views 1 --test",
+}
+"""Model -> the command that trained it."""
+
+
+def main() -> None:
+    """Write the table beside this file."""
+    write_text(Path(__file__).with_name("zoo.csv"), models_csv(command=COMMANDS))
+
+
+if __name__ == "__main__":
+    main()
