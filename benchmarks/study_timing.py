@@ -61,7 +61,7 @@ class CheckpointStoreTimer(CheckpointStore):
         super().__init__(root)
         self._stopwatch = stopwatch
 
-    def load_dataset(self, name: str) -> dict[str, Any] | None:
+    def load(self, name: str) -> dict[str, Any] | None:
         state: dict[str, Any] | None = self._stopwatch.measure(
             "lookup", lambda: super(CheckpointStoreTimer, self).load(name)
         )
