@@ -129,6 +129,7 @@ def test_ranking_curves_say_which_class_is_missing(evaluation: Make) -> None:
     assert texts(figure).count("no cells\nin validation") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 8, 11, 30])
 def test_no_text_of_a_figure_is_below_eleven_pixels(evaluation: Make, classes: int) -> None:
     result, names = evaluation(classes), class_names(classes)

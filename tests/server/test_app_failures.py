@@ -60,6 +60,7 @@ def service(controllable_predictor: ControllablePredictor) -> Iterator[Service]:
     service.close()
 
 
+@pytest.mark.slow
 def test_a_slow_model_times_out_and_recovers(service: Service, controllable_predictor: ControllablePredictor) -> None:
     app = create_app(service, [], limits=SHORT_LIMITS, batch_limits=SHORT_LIMITS)
     controllable_predictor.may_proceed.clear()

@@ -119,6 +119,7 @@ def test_a_driver_that_keeps_dying_gets_the_same_result(
     assert_equal_studies(study_state, reference(max_epochs))
 
 
+@pytest.mark.slow
 @SIZES
 def test_task_order_and_lost_workers_change_nothing(
     cells: Dataset, reference: Reference, max_epochs: int, tmp_path: Path

@@ -115,6 +115,7 @@ def test_it_works_in_pipelines_and_grid_searches() -> None:
     assert len(cross_val_score(CellClassifier(SMALL, epochs=8, random_state=0), X, Y, cv=3)) == 3
 
 
+@pytest.mark.slow
 def test_trained_weights_are_fitted_to_new_classes() -> None:
     classifier = CellClassifier(pretrained=True, random_state=0).fit(X, Y)
     X_test, labels = square_images(30, 3, seed=1)

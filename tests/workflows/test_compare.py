@@ -129,6 +129,7 @@ def test_each_data_set_has_a_ranking_with_tests_of_its_own(runs: tuple[Path, Pat
     assert any("2 data sets" in note for note in comparison.notes)
 
 
+@pytest.mark.slow
 def test_published_results_stand_beside_their_own_data_set_alone(tmp_path: Path) -> None:
     folders = _train_all(
         tmp_path,

@@ -81,6 +81,7 @@ def test_baselines_are_trained_once_and_listed_with_published_results(npz: Path,
         nephros.reproduce("baselines", str(other), only=["course-3"], runs=tmp_path / "runs", epochs=1)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues(npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_arguments: object, **_more: object) -> None:
         raise KeyboardInterrupt
