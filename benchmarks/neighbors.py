@@ -11,11 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.common import BenchmarkConfig, Row, build_parser, parse_config, publish
-from benchmarks.serving import BOUNDARY, request_bodies, server
-from benchmarks.timing import summary
+from benchmarks.serving import BOUNDARY, percentiles_ms, request_bodies, server
 from benchmarks.workloads import load_train_split
 
 QUICK_UPLOADS = ("circular pages", "claimed sizes", "small images")
@@ -57,9 +54,7 @@ def hostile_clients(port: int, uploads: tuple[str, ...]) -> Iterator[dict[str, l
 
 def row(what: str, turns: list[list[float]], responses: dict[str, list[list[int]]] | None = None) -> Row:
     """Return percentiles in milliseconds, the longest wait, and how many responses the other clients got."""
-    result: Row = {"what": what, "requests": sum(map(len, turns))}
-    for q in (50, 95):
-        result[f"p{q}_ms"] = summary([1000 * float(np.percentile(turn, q)) for turn in turns])
+    result: Row = {"what": what, "requests": sum(map(len, turns)), **percentiles_ms(turns)}
     result["max_ms"] = 1000 * max(map(max, turns))
     if responses is not None:
         result |= {"other_clients": len(responses), "their_responses": sum(map(len, responses.values()))}

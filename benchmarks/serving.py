@@ -110,6 +110,11 @@ def mean_batch_size(port: int) -> float:
     return counts["nephros_network_cells_total"] / max(1.0, counts["nephros_network_calls_total"])
 
 
+def percentiles_ms(turns: list[list[float]]) -> Row:
+    """Return ``p50_ms`` and ``p95_ms`` of latencies in seconds, summarized over turns."""
+    return {f"p{q}_ms": summary([1000 * float(np.percentile(turn, q)) for turn in turns]) for q in (50, 95)}
+
+
 def measure(config: BenchmarkConfig, requests: list[bytes]) -> list[Row]:
     """Return a row for each number of clients, with and without batching."""
     rows: list[Row] = []
@@ -128,8 +133,7 @@ def measure(config: BenchmarkConfig, requests: list[bytes]) -> list[Row]:
                 {
                     "what": name,
                     "clients": clients,
-                    "p50_ms": summary([1000 * float(np.percentile(turn, 50)) for turn in turns]),
-                    "p95_ms": summary([1000 * float(np.percentile(turn, 95)) for turn in turns]),
+                    **percentiles_ms(turns),
                     "images_per_s": summary(rates[name]),
                     "speedup_over_unbatched": ratio(rates[name], rates["unbatched"]),
                     "cells_per_call": sizes[name],

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from nephros.data.load import DataRequest, data_request
+from nephros.errors import UnknownName
 from nephros.evaluation.leaderboard import PublishedResult, published_results
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe
@@ -85,6 +86,23 @@ class PlanRow:
         if self.data_options:
             parts.append(f"--data-seed {seed}")
         return " ".join([*parts, f"--seed {seed}", "--test", *([flags] if flags else [])])
+
+
+class _Keyed(Protocol):
+    @property
+    def key(self) -> str: ...
+
+
+KeyedT = TypeVar("KeyedT", bound=_Keyed)
+
+
+def select_by_key(items: Sequence[KeyedT], only: Sequence[str], kind: str, heading: str) -> list[KeyedT]:
+    """Return the items with the keys `only`, or all; UnknownName, with `kind` and `heading`, for a key that does not exist."""
+    keys = [item.key for item in items]
+    for key in only:
+        if key not in keys:
+            raise UnknownName("only", key, keys, kind=kind, hint=f"{heading}: {', '.join(keys)}.")
+    return [item for item in items if not only or item.key in only]
 
 
 def baselines_plan(device_type: str) -> list[PlanRow]:

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from nephros.evaluation.metrics import Floats, Labels
 
 Fit = Callable[[int], object]
-_MAX_NEIGHBORS = 5
+_N_NEIGHBORS = 5
 
 
 def neighbors(seed: int) -> object:
     """Return 5-nearest neighbors on standardized columns."""
     from sklearn.neighbors import KNeighborsClassifier
 
-    return _standardized(KNeighborsClassifier(_MAX_NEIGHBORS))
+    return _standardized(KNeighborsClassifier(_N_NEIGHBORS))
 
 
 def forest(seed: int) -> object:

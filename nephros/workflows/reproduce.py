@@ -11,7 +11,7 @@ from nephros import device as devices
 from nephros.data.dataset import Dataset
 from nephros.data.load import data_request, is_builtin, load_dataset
 from nephros.errors import DivergedError, IncompatibleError, LockedError, UnknownName
-from nephros.experiments.plans import PlanRow, baselines_plan, labels_plan, nephros_plan
+from nephros.experiments.plans import PlanRow, baselines_plan, labels_plan, nephros_plan, select_by_key
 from nephros.experiments.results import load_seed_results
 from nephros.recipe_io import get_recipe
 from nephros.reporting.reproduction import write_baselines_table, write_labels_table, write_nephros_table
@@ -151,13 +151,7 @@ class _PlanRunner:
 
     def select(self, only: Sequence[str]) -> list[PlanRow]:
         """Return the rows with these keys, or all; UnknownName for a key that does not exist."""
-        keys = [row.key for row in self.rows]
-        for key in only:
-            if key not in keys:
-                raise UnknownName(
-                    "only", key, keys, kind=f"run of the plan {self.plan} named", hint=f"Its runs: {', '.join(keys)}."
-                )
-        return [row for row in self.rows if not only or row.key in only]
+        return select_by_key(self.rows, only, f"run of the plan {self.plan} named", "Its runs")
 
     def skip_reason(self, row: PlanRow) -> str:
         """Return why a row can't be trained here; empty where it can."""

@@ -15,8 +15,8 @@ import torch
 from nephros import device as devices
 from nephros.data.dataset import Dataset, Split
 from nephros.data.load import load_dataset
-from nephros.errors import UnknownName
 from nephros.evaluation.metrics import Floats, compute_metrics
+from nephros.experiments.plans import select_by_key
 from nephros.experiments.transfer import (
     LABELS_PER_CLASS,
     N_DRAWS,
@@ -91,12 +91,7 @@ def reproduce_transfer(
 
 def select_tasks(only: Sequence[str] = ()) -> list[TransferTask]:
     """Return the tasks with these keys, or all; UnknownName for a key that does not exist."""
-    tasks = transfer_tasks()
-    keys = [task.key for task in tasks]
-    for key in only:
-        if key not in keys:
-            raise UnknownName("only", key, keys, kind="task named", hint=f"The tasks: {', '.join(keys)}.")
-    return [task for task in tasks if not only or task.key in only]
+    return select_by_key(transfer_tasks(), only, "task named", "The tasks")
 
 
 def planned_tasks(only: Sequence[str], runs: str | Path) -> list[tuple[TransferTask, str]]:
@@ -150,13 +145,15 @@ def _task_rows(
     device: torch.device,
 ) -> Iterator[list[TransferRow]]:
     """Yield the rows of each number of labels and draw that `rows` lacks."""
-    pool, held_out, class_names = task_splits(task, dataset)
     done = {row.cell for row in rows}
     cells = [(size, draw) for size in labels_per_class for draw in range(draws) if (task.key, size, draw) not in done]
-    held_out_features = extract_features(start.classifier, held_out.images, TTA_VIEWS, device) if cells else None
+    if not cells:
+        return
+    pool, held_out, class_names = task_splits(task, dataset)
+    held_out_features = extract_features(start.classifier, held_out.images, TTA_VIEWS, device)
     for size, draw in cells:
         drawn = draw_labels(pool, size, draw)
-        if drawn is None or held_out_features is None:
+        if drawn is None:
             continue
         train_split = Split(pool.images[drawn], pool.labels[drawn])
         features = np.concatenate(
