@@ -19,6 +19,7 @@ import pytest
 from nephros.errors import FileError, InvalidArgument
 from nephros.isolation.pool import PoolBusy, TimeBudget, TimeLimitExceeded, WorkerCrashed, WorkerPool
 from tests.isolation import jobs
+from tests.killing import kill
 
 _ROOT = Path(__file__).parents[2]
 
@@ -122,8 +123,7 @@ def test_a_crash_and_a_lack_of_memory_end_one_job(pool: WorkerPool) -> None:
 
 def test_a_worker_that_died_between_jobs_costs_none(pool: WorkerPool) -> None:
     (pid,) = run(pool, jobs.process_id)
-    os.kill(pid, 9)
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    kill([pid])
     assert run(pool, jobs.process_id) != [pid]
 
 

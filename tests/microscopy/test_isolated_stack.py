@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from nephros.microscopy import isolated_stack as isolated_stack_module
 from nephros.microscopy.isolated_stack import is_plain_tiff
 from nephros.microscopy.reader import open_stack
 from nephros.microscopy.stack import Stack
+from tests.killing import kill
 from tests.microscopy.test_sequence_stack import write_slices
 
 VOLUME = np.random.default_rng(0).integers(0, 200, (5, 40, 36)).astype(np.uint8)
@@ -143,8 +143,7 @@ def test_a_decoder_that_dies_is_an_error_of_its_file(tmp_path: Path, pool: Worke
     tifffile.imwrite(tmp_path / "a.tif", volume, photometric="minisblack", compression="zstd")
     slices = open_stack(tmp_path / "a.tif").slices()
     next(slices)
-    for pid in pool.pids:
-        os.kill(pid, signal.SIGKILL)
+    kill(pool.pids)
     with pytest.raises(FileError, match=r"a\.tif makes its decoder crash") as raised:
         list(slices)
     assert raised.value.path == tmp_path / "a.tif"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from nephros.data.images.decoding_cost import is_cheap
 from nephros.errors import FileError, InvalidArgument, NephrosError
 from nephros.inference.predictor import Predictor
 from nephros.isolation.pool import TimeBudget, WorkerPool
+from tests.killing import kill
 from tests.server.hostile_files import pages
 
 RNG = np.random.default_rng(0)
@@ -103,8 +102,7 @@ def test_a_budget_covers_all_files_of_a_request() -> None:
 def test_a_worker_that_dies_is_an_error_of_one_file() -> None:
     images = EVERYTHING.decode_pages("killed.tif", SLOW_TIFF)
     next(images)
-    for pid in decoder_module.default_pool().pids:
-        os.kill(pid, signal.SIGKILL)
+    kill(decoder_module.default_pool().pids)
     with pytest.raises(FileError, match=r"killed\.tif makes its decoder crash"):
         list(images)
     assert EVERYTHING.decode_image("cell.png", encode(Image.fromarray(CELL))).pixels.shape == (28, 28)
