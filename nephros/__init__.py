@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from nephros.workflows.run import Run
     from nephros.workflows.serve import serve
     from nephros.workflows.study import best_recipe, show_study
+    from nephros.workflows.tissue_folder import save_cells
     from nephros.workflows.train import resume, train
     from nephros.workflows.tune import resume_study, tune
 
@@ -105,6 +106,7 @@ _LAZY_IMPORTS = {
     "reproduce": "workflows.reproduce",
     "resume": "workflows.train",
     "resume_study": "workflows.tune",
+    "save_cells": "workflows.tissue_folder",
     "serve": "workflows.serve",
     "show_study": "workflows.study",
     "train": "workflows.train",
@@ -155,6 +157,7 @@ __all__ = [
     "reproduce",
     "resume",
     "resume_study",
+    "save_cells",
     "serve",
     "show_study",
     "train",

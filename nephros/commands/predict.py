@@ -30,8 +30,8 @@ def predict(argv: list[str]) -> int:
         "Inputs:\n\n"
         "  images   PNG, JPEG and TIFF (one cell per page) of any bit depth\n"
         "  arrays   npz files with images, train_images, val_images or test_images\n"
-        "  stacks   TIFF files with a Z axis, or with several pages of at least 256 x 256 pixels; their nuclei are segmented "
-        "roughly and cut out as `nephros data prepare` does, which also takes an exact mask\n"
+        "  stacks   TIFF files with a Z axis, or with several pages of at least 256 x 256 pixels; their nuclei are cut out by "
+        "the mask of --labels, or else segmented roughly\n"
         "  folders  of all these, in sorted order; links are followed, hidden files skipped",
         epilog="Columns of the table, one row per cell:\n\n"
         "  file, index             the index is a page or row from 0, or a stack's nucleus from 1\n"
@@ -40,7 +40,14 @@ def predict(argv: list[str]) -> int:
         "  p_0, p_1, ...           calibrated probability of each class\n"
         "  prediction_set          classes that contain the true one as often as --coverage says\n"
         "  is_ood, ood_reasons     whether and why the cell is out of distribution, unlike the training cells\n"
-        "  error                   why there is no prediction\n\n"
+        "  error                   why there is no prediction\n"
+        "  id, z, y, x, ...        of a stack's nuclei: number in the mask, centroid in voxels and micrometers, volume\n\n"
+        "Of stacks, --out FOLDER writes what other programs open:\n\n"
+        "  cells.csv, .parquet     a row per nucleus: id, stack, position, volume, class_name, p[CLASS], prediction_set, is_ood\n"
+        "  cells.geojson           outlines for QuPath, on the projection (cells_by_slice.geojson: on the stack)\n"
+        "  classes.ome.tif         the mask with 1 + label in place of each id; mask.ome.tif is the mask itself\n"
+        "  projection.ome.tif      the maximum over the slices; overlay.png has the classes on it\n"
+        "  cells.json              the model, its notes and the colors of the classes\n\n"
         "Conversions, which notes list:\n\n"
         "  values   are read as stored, not as displayed: without look-up tables and inversion\n"
         "  scale    pixels of more than 8 bits are scaled so that --white-level becomes 255; by default the training images' or, "
@@ -54,7 +61,11 @@ def predict(argv: list[str]) -> int:
     )
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="images, npz files, stacks or folders of them")
     parser.option("model", MODEL_HELP, metavar="M")
-    parser.option("out", "write the table to a .csv, .json or .parquet file", metavar="FILE")
+    parser.option(
+        "out",
+        "write the table to a .csv, .json or .parquet file or, of stacks, to a folder with outlines, masks and an overlay",
+        metavar="FILE|FOLDER",
+    )
     parser.option("coverage", "how often prediction sets contain the true class, such as 0.95 (default: 0.9)", float)
     parser.option(
         "device",
@@ -78,6 +89,12 @@ def predict(argv: list[str]) -> int:
     )
     parser.option("voxel-size", "of stacks: in micrometers; required if the file doesn't state it", metavar="Z,Y,X")
     parser.option("min-volume", "of stacks: leave out nuclei smaller than this, in cubic micrometers", float, "VOLUME")
+    parser.option(
+        "labels",
+        "of stacks: label image of the same size, 0 outside and a unique positive integer per nucleus; for several stacks a "
+        "pattern such as '{stem}_mask.tif' (default: segment the nuclei roughly)",
+        metavar="MASK",
+    )
     parser.option(
         "max-pixels", "pixels that one file may have when decoded, in all pages or rows (default: 20000000000)", int
     )
@@ -140,7 +157,10 @@ def _predict(
     from nephros.inference.prediction_files import check_output_path, write_csv
     from nephros.workflows.predict import predict as run_predict
 
-    if out is not None:
+    is_folder = out is not None and (not out.suffix or out.is_dir())
+    if out is not None and is_folder:
+        _check_folder(inputs, out, (".npz",) if "labels" in options else (".npz", ".png", ".jpg", ".jpeg"))
+    elif out is not None:
         check_output_path(out)
     predictor = load_classifier(model, device=options.pop("device", "cpu"))
     if print_card:
@@ -150,21 +170,36 @@ def _predict(
         return 0
     predictions = _in_command_line_words(run_predict(inputs, predictor, **options))
     if out is not None:
-        predictions.save(out)
-        if print_card:
-            print_line(str(out), to_stderr=True)
-        else:
-            print_path(out)
+        if is_folder and predictions.has_prediction.any():
+            from nephros.workflows.tissue_folder import save_cells
+
+            save_cells(predictions, out)
+        elif not is_folder:
+            predictions.save(out)
+        if not is_folder or predictions.has_prediction.any():
+            print_line(str(out), to_stderr=True) if print_card else print_path(out)
     elif sys.stdout.isatty():
         print_predictions(predictions)
     else:
         write_csv(predictions, sys.stdout)
-    for line in _summary_lines(predictions):
+    for line in _summary_lines(predictions, with_counts=out is not None):
         print_line(line, to_stderr=True)
     if not predictions.has_prediction.any():
         return 2
     overlay_failed = overlay is not None and not _write_overlay(predictions, *overlay)
     return 1 if predictions.errors or overlay_failed else 0
+
+
+def _check_folder(inputs: list[str], folder: Path, cell_suffixes: tuple[str, ...]) -> None:
+    """Raise InvalidArgument where predictions can't be written to the folder, or an input is certain to be no stack."""
+    from nephros.errors import InvalidArgument
+    from nephros.tissue.result_folder import check_result_folder
+
+    check_result_folder(folder.absolute())
+    if other := [path for path in inputs if Path(path).suffix.lower() in cell_suffixes]:
+        raise InvalidArgument(
+            "out", folder, f"a .csv, .json or .parquet file, since {other[0]} is no stack with nuclei to outline"
+        )
 
 
 def _in_command_line_words(predictions: Predictions) -> Predictions:
@@ -216,15 +251,21 @@ def print_predictions(predictions: Predictions) -> None:
     if len(predictions) > MAX_CONSOLE_ROWS:
         preview.caption = f"first {MAX_CONSOLE_ROWS} of {len(predictions):,} rows; --out FILE writes all"
     console.print(preview)
-    labels = predictions.probabilities[predictions.has_prediction].argmax(axis=1).tolist()
+    labels = predictions.labels[predictions.has_prediction].tolist()
     counts = {f"{c} {name}": labels.count(c) for c, name in enumerate(predictions.class_names)}
-    counts["out of distribution"] = sum(map(bool, predictions.ood_reasons))
+    counts["out of distribution"] = int(predictions.is_ood.sum())
     count_rows = [[name, f"{n:,}", f"{n / max(len(labels), 1):.1%}"] for name, n in counts.items()]
     console.print(terminal_table("", ("class", "cells", "share"), count_rows, numeric=("cells", "share")))
 
 
-def _summary_lines(predictions: Predictions) -> Iterator[str]:
-    """Yield what the command prints beside the table: the notes, and how many rows have no prediction."""
+def _summary_lines(predictions: Predictions, *, with_counts: bool) -> Iterator[str]:
+    """Yield what the command prints beside the table: cells per class, the notes, and how many rows have no prediction."""
+    if with_counts:
+        labels = predictions.labels.tolist()
+        counts = [(labels.count(c), name) for c, name in enumerate(predictions.class_names)]
+        parts = [f"{n:,} {name}" for n, name in sorted(counts, key=lambda count: -count[0]) if n]
+        n_cells = sum(n for n, _ in counts)
+        yield f"{n_cells:,} cells: {'; '.join([*parts, f'{predictions.is_ood.sum():,} out of distribution'])}"
     yield from (f"note: {note}" for note in predictions.notes)
     if predictions.errors:
         first_error = next(iter(predictions.errors.values()))

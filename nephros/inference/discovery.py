@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections import Counter
@@ -15,7 +16,7 @@ from nephros.data.images.decoding import IMAGE_SUFFIXES
 from nephros.data.images.foreign_formats import folder_format
 from nephros.data.input_files import InMemoryFile, count_text, file_kind
 from nephros.data.npz.stream import ImageArray, UnreadableInput, open_image_arrays
-from nephros.errors import FileError, NephrosError
+from nephros.errors import FileError, InvalidArgument, NephrosError
 from nephros.microscopy.detect import slices_in_folder
 
 logger = logging.getLogger(__name__)
@@ -151,3 +152,33 @@ def unreadable_message(path: Path | InMemoryFile, error: Exception) -> str:
 def _empty_folder_message(root: Path, skipped: Counter[str]) -> str:
     detail = f", only {count_text(skipped)}" if skipped else ""
     return f"{root} contains no PNG, TIFF, JPEG or npz files{detail}; name another folder."
+
+
+def without_label_files(items: list[InputItem], labels: str | None) -> list[InputItem]:
+    """Return the inputs without those that are masks of others, as where a folder holds both.
+
+    Args:
+        items: the inputs.
+        labels: where the mask of each stack is; see `nephros.microscopy.located.find_labels`.
+
+    Raises:
+        InvalidArgument: there is no stack, or one mask for several.
+    """
+    if labels is None:
+        return items
+    from nephros.microscopy.located import STEM, find_labels
+
+    masks = set()
+    for item in items:
+        if isinstance(item, Path):
+            with contextlib.suppress(NephrosError):
+                masks.add(find_labels(labels, item).absolute())
+    kept = [item for item in items if not (isinstance(item, Path) and item.absolute() in masks)]
+    n_stacks = sum(isinstance(item, Path) for item in kept)
+    if n_stacks == 0 and not any(isinstance(item, UnreadableInput) for item in kept):
+        raise InvalidArgument("labels", labels, "left out: it is the mask of a stack, and no input is one")
+    if n_stacks > 1 and STEM not in labels:
+        raise InvalidArgument(
+            "labels", labels, f"a pattern such as '{STEM}_mask.tif', since there are {n_stacks:,} stacks"
+        )
+    return kept

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from nephros.errors import InvalidArgument, require_extra
 from nephros.escaping import escape_for_csv
 from nephros.files import atomic_write
+from nephros.inference.nucleus_columns import POSITION_COLUMNS, nucleus_records
 from nephros.inference.predictions import Predictions
 
 TABLE_SUFFIXES = (".csv", ".json", ".parquet")
@@ -43,31 +45,47 @@ def write_csv(predictions: Predictions, file: IO[str]) -> None:
 
     Text that a spreadsheet would take for a formula begins with an apostrophe (`nephros.escaping.escape_for_csv`).
     """
+    write_csv_columns(predictions.to_columns(), file)
+
+
+def write_csv_columns(columns: Mapping[str, Sequence[Any]], file: IO[str]) -> None:
+    """Write columns by name as `write_csv` does."""
     writer = csv.writer(file, lineterminator="\n")
-    columns = predictions.to_columns()
-    columns["is_ood"] = [None if value is None else str(value).lower() for value in columns["is_ood"]]
-    writer.writerow(columns)
-    for name in ("file", "split", "class_name", "ood_reasons", "error"):
-        columns[name] = [escape_for_csv(value) for value in columns[name]]
-    writer.writerows(zip(*columns.values(), strict=True))
+    writer.writerow([escape_for_csv(name) for name in columns])
+    cells = ([_csv_cell(value) for value in values] for values in columns.values())
+    writer.writerows(zip(*cells, strict=True))
+
+
+def _csv_cell(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else escape_for_csv(value)
 
 
 def _write_json(predictions: Predictions, file: IO[str]) -> None:
     """Write one object with a row per line."""
     file.write(json.dumps(predictions.metadata(), ensure_ascii=False)[:-1] + ', "rows": [\n')
-    rows = (json.dumps(row.to_columns(predictions.n_classes), ensure_ascii=False) for row in predictions.rows())
+    rows = (
+        json.dumps(row.to_columns(predictions.n_classes) | record, ensure_ascii=False)
+        for row, record in zip(predictions.rows(), nucleus_records(predictions), strict=True)
+    )
     file.write(",\n".join(rows) + "\n]}\n")
 
 
 def _write_parquet(predictions: Predictions, file: IO[bytes]) -> None:
+    write_parquet_columns(predictions.to_columns(), predictions.metadata(), file)
+
+
+def write_parquet_columns(columns: Mapping[str, Sequence[Any]], metadata: Mapping[str, Any], file: IO[bytes]) -> None:
+    """Write columns by name as Parquet, with metadata as JSON under the key ``nephros``; MissingDependency without pyarrow."""
     pyarrow = _import_pyarrow()
     import pyarrow.parquet as parquet
 
-    column_types = {"index": pyarrow.int64(), "label": pyarrow.int32(), "is_ood": pyarrow.bool_()}
-    column_types |= {f"p_{c}": pyarrow.float32() for c in range(predictions.n_classes)}
-    columns = predictions.to_columns()
+    integers, booleans = ("index", "id", "volume_voxels"), ("is_ood", "at_border")
+    column_types = dict.fromkeys(integers, pyarrow.int64()) | dict.fromkeys(booleans, pyarrow.bool_())
+    column_types |= dict.fromkeys((*POSITION_COLUMNS[:6], "volume_um3", "intensity_mean"), pyarrow.float64())
+    column_types["label"] = pyarrow.int32()
+    column_types |= {name: pyarrow.float32() for name in columns if name.startswith(("p_", "p["))}
     arrays = {name: pyarrow.array(values, column_types.get(name, pyarrow.string())) for name, values in columns.items()}
-    table = pyarrow.table(arrays).replace_schema_metadata({"nephros": json.dumps(predictions.metadata())})
+    table = pyarrow.table(arrays).replace_schema_metadata({"nephros": json.dumps(metadata)})
     parquet.write_table(table, file)
 
 

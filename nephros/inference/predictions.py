@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 from nephros.data_frames import to_data_frame
 from nephros.inference.model_card import ModelCard
+from nephros.inference.nucleus_columns import POSITION_COLUMNS, cell_columns, nucleus_records
 from nephros.inference.reader import CellSource
 from nephros.text_tables import html_table, pluralize
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from nephros.microscopy.located import LocatedNuclei
 
 _HTML_ROWS = 10
 """Rows that a notebook shows."""
@@ -126,6 +129,8 @@ class Predictions:
     notes: list[str]
     """How the images were converted and how to read the prediction sets; one sentence each."""
     model: ModelSummary
+    located: tuple[LocatedNuclei, ...] = ()
+    """Where the nuclei are, for each stack among the inputs."""
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -186,8 +191,19 @@ class Predictions:
         return np.array([bool(reasons) for reasons in self.ood_reasons], dtype=np.bool_)
 
     def to_pandas(self) -> DataFrame:
-        """Return the table as a DataFrame with the columns of the CSV file; MissingDependency without pandas."""
-        return to_data_frame(self.to_columns())
+        """Return the table as a DataFrame with the columns of the CSV file; MissingDependency without pandas.
+
+        Where all rows are nuclei of stacks, the columns are those of `nephros.inference.nucleus_columns.cell_columns`.
+        """
+        return to_data_frame(cell_columns(self) if self.are_nuclei_of_stacks else self.to_columns())
+
+    @property
+    def are_nuclei_of_stacks(self) -> bool:
+        """Whether every row with a prediction is a nucleus of a stack, and there is one."""
+        stacks = {located.display_path for located in self.located}
+        return bool(stacks) and all(
+            source.file in stacks or row in self.errors for row, source in enumerate(self.sources)
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write the table as .csv, .json or .parquet, all or nothing, and return its path; JSON and Parquet include the notes.
@@ -224,7 +240,10 @@ class Predictions:
             yield PredictionRow(source, error=self.errors[i]) if i in self.errors else next(predicted)
 
     def to_columns(self) -> dict[str, list[Any]]:
-        """Return the table by column, as CSV and Parquet hold it: sets as "0 6 7", reasons joined by "; "."""
+        """Return the table by column, as CSV and Parquet hold it: sets as "0 6 7", reasons joined by "; ".
+
+        Nuclei of stacks have further columns on where they are.
+        """
         columns: dict[str, list[Any]] = {
             name: [] for name in PredictionRow(CellSource("", 0)).to_columns(self.n_classes)
         }
@@ -236,6 +255,9 @@ class Predictions:
         ]
         columns["ood_reasons"] = ["; ".join(reasons) for reasons in columns["ood_reasons"]]
         columns["error"] = [error or "" for error in columns["error"]]
+        if self.located:
+            records = nucleus_records(self)
+            columns |= {name: [record.get(name) for record in records] for name in ("id", *POSITION_COLUMNS)}
         return columns
 
     @property

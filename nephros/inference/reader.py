@@ -28,10 +28,11 @@ from nephros.data.images.input_conversion import (
 from nephros.data.input_files import InMemoryFile, read_bytes
 from nephros.data.npz.stream import ImageArray, UnreadableInput
 from nephros.errors import FileError
-from nephros.inference.discovery import InputDiscovery, unreadable_message
+from nephros.inference.discovery import InputDiscovery, unreadable_message, without_label_files
 from nephros.microscopy.detect import count_channels, read_bytes_unless_stack, unexplained_pages
 
 if TYPE_CHECKING:
+    from nephros.microscopy.located import LocatedNuclei
     from nephros.microscopy.nuclei import ProgressTracker
     from nephros.microscopy.stack import StackOptions
 
@@ -98,6 +99,8 @@ class CellReader:
         """What to know about folders and stacks; one sentence each."""
         self.progress: ProgressTracker = lambda items, what, total: items
         """Shows progress while a stack is cut."""
+        self.located: list[LocatedNuclei] = []
+        """Where the nuclei of the stacks are."""
         self.n_read = 0
         """Number of files, and rows of arrays, read so far."""
         self._decoder = decoder or ImageDecoder()
@@ -114,7 +117,7 @@ class CellReader:
         # Inputs of more than 8 bits (page -> row), whose white level is known only once all inputs have been read.
         self._deferred: list[tuple[Path | InMemoryFile | ImageArray | VoxelTable, dict[int, int]]] = []
         discovery = InputDiscovery(inputs)
-        self._items = discovery.items
+        self._items = without_label_files(discovery.items, None if stack_options is None else stack_options.labels)
         self.input_notes += [*discovery.notes, *([note] if (note := discovery.skipped_note()) else [])]
         if white_level is not None and conversion.white_level not in (None, white_level):
             self.input_notes.append(
@@ -163,7 +166,8 @@ class CellReader:
         name, page = _display_path(item), 0
         deferred_rows: dict[int, int] = {}
         try:
-            data = read_bytes_unless_stack(item)
+            has_mask = self._stack_options is not None and self._stack_options.labels is not None
+            data = None if has_mask else read_bytes_unless_stack(item)
             if data is None:
                 yield from self._read_stack(item)
                 return
@@ -234,6 +238,7 @@ class CellReader:
         target = self._training.target_voxel_size or TRAINING_VOXEL_SIZE
         nuclei = extract_nuclei_from_file(path, self._stack_levels, self.progress, options, target)
         self.input_notes += map(_encodable, nuclei.notes)
+        self.located.append(nuclei.located)
         for number, image in zip(nuclei.ids.tolist(), nuclei.images, strict=True):
             row = len(self.sources)
             self.sources.append(CellSource(_display_path(path), number))

@@ -1,10 +1,11 @@
-"""Nuclei of a 3-D stack among the inputs of `nephros.predict`: segmented automatically and cropped as `nephros.prepare` does.
+"""Nuclei of a 3-D stack among the inputs of `nephros.predict`: segmented, or by a mask, and cropped as `nephros.prepare` does.
 
 This module writes temporary files and needs scikit-image, so it is imported only where an input is a stack.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from dataclasses import dataclass
@@ -14,10 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.errors import FileError, MissingDependency, NephrosError
-from nephros.microscopy.nuclei import ProgressTracker, make_nucleus_images, quality_warnings, volume_unit
+from nephros.microscopy.located import LocatedNuclei, MaskFile, find_labels
+from nephros.microscopy.nuclei import (
+    NucleusImages,
+    ProgressTracker,
+    make_nucleus_images,
+    mask_warnings,
+    quality_warnings,
+    volume_unit,
+)
 from nephros.microscopy.reader import open_stack
 from nephros.microscopy.segmentation import METHOD, segment_nuclei
-from nephros.microscopy.stack import StackOptions
+from nephros.microscopy.stack import Stack, StackOptions
 from nephros.microscopy.voxel_size import (
     TRAINING_VOXEL_SIZE,
     TRAINING_VOXEL_SIZE_SOURCE,
@@ -46,6 +55,8 @@ class ExtractedNuclei:
     """(n,) ids, the same as `nephros.prepare` assigns."""
     images: NDArray[np.uint8]
     """(n, 28, 28)."""
+    located: LocatedNuclei
+    """Where the nuclei are."""
     notes: list[str]
     """How the images were made, and warnings about their quality, one sentence each."""
 
@@ -57,13 +68,13 @@ def extract_nuclei_from_file(
     options: StackOptions,
     target_voxel_size: VoxelSize = TRAINING_VOXEL_SIZE,
 ) -> ExtractedNuclei:
-    """Segment a stack's nuclei automatically and make an image of each.
+    """Make an image of each nucleus of a stack, by its mask or after an automatic segmentation.
 
     Args:
-        path: TIFF file with the slices.
+        path: the stack; see `nephros.microscopy.reader.open_stack`.
         levels: intensities that become 0 and 255, for stacks of more than 8 bits; None fits them to TissueMNIST.
         progress: shows the progress.
-        options: channel, image and voxel size, where the file leaves them open.
+        options: channel, image and voxel size, where the file leaves them open, and the mask.
         target_voxel_size: voxel size of the crops.
 
     Raises:
@@ -71,23 +82,24 @@ def extract_nuclei_from_file(
             says so.
         MissingDependency: the extra `stacks` is not installed.
     """
+    mask_file: MaskFile | None = None
     with tempfile.TemporaryDirectory(prefix="nephros-") as temporary_dir:
-        scratch_dir = Path(temporary_dir)
         try:
             stack = open_stack(path, options.channel, image=options.image, axes=options.axes)
             scale = VoxelScaling.resolve(
                 str(path), stack.voxel_size, options.voxel_size, target_voxel_size, resample=True
             )
-            segment_nuclei(
-                stack, scratch_dir / "mask.tif", scale.stack_voxel_size or target_voxel_size, progress=progress
-            )
-            mask = open_stack(scratch_dir / "mask.tif", is_mask=True)
+            mask_file = MaskFile(None if options.labels is None else find_labels(options.labels, path))
+            if mask_file.is_automatic:
+                step = scale.stack_voxel_size or target_voxel_size
+                segment_nuclei(stack, mask_file.path, step, progress=progress)
+            mask = open_stack(mask_file.path, is_mask=True)
             black_level, white_level = (None, None) if stack.dtype == np.uint8 else levels
             result = make_nucleus_images(
                 stack,
                 mask,
                 scale,
-                scratch_dir,
+                Path(temporary_dir),
                 progress,
                 black_level=black_level,
                 white_level=white_level,
@@ -96,37 +108,58 @@ def extract_nuclei_from_file(
         except MissingDependency as error:
             raise MissingDependency(f"{path} is a 3-D stack: {error}") from error
         except NephrosError as error:
-            message = str(error).replace(str(scratch_dir / "mask.tif"), "its automatic mask")
+            message = str(error)
+            if mask_file is not None and mask_file.is_automatic:
+                message = message.replace(str(mask_file.path), "its automatic mask")
             raise FileError(path, _with_next_step(path, message)) from error
         except OSError as error:
+            folder = Path(temporary_dir).parent
             raise FileError(
                 path,
-                f"{path} is a stack, and its nuclei can't be extracted in {scratch_dir.parent} ({error.strerror}); "
-                "free some space.",
+                f"{path} is a stack, and its nuclei can't be extracted in {folder} ({error.strerror}); free some space.",
             ) from error
-    segmentation_note = (
-        f"{path} is a 3-D stack: {len(result.images):,} nuclei were segmented automatically ({METHOD}); for accurate nuclei, "
-        f"prepare an npz file with a mask, `nephros.prepare({str(path)!r}, mask=MASK, out='cells.npz')`, and classify that"
+    located = LocatedNuclei(
+        path,
+        os.fsencode(path).decode("utf-8", "replace"),
+        mask_file,
+        options,
+        stack.shape,
+        scale.stack_voxel_size,
+        result.nuclei,
+        result.segmented.at_border[result.is_kept],
     )
+    return ExtractedNuclei(result.nuclei.ids, result.images, located, _notes(stack, mask, scale, result, located))
+
+
+def _notes(stack: Stack, mask: Stack, scale: VoxelScaling, result: NucleusImages, located: LocatedNuclei) -> list[str]:
+    """Return how the images were made, and warnings about their quality, one sentence each."""
+    path, n = located.path, len(result.images)
+    if located.mask_file.is_automatic:
+        mask_notes = [
+            f"{path} is a 3-D stack: {n:,} nuclei were segmented automatically ({METHOD}); for accurate nuclei, give an "
+            "instance mask as `labels`"
+        ]
+    else:
+        mask_notes = [f"{path} is a stack of {n:,} nuclei by the mask {mask.path}", *mask.notes]
+        mask_notes += [f"{path}: {warning}" for warning in mask_warnings(result.segmented.nuclei)]
+    target_voxel_size = scale.target_voxel_size
     is_usual = target_voxel_size == TRAINING_VOXEL_SIZE
     target_source = f"{TRAINING_VOXEL_SIZE_SOURCE} of `nephros.prepare(STACK)`" if is_usual else "as in training"
     resampling_note = (
         f"{path}: voxels of {format_voxel_size(scale.stack_voxel_size)} were resampled to "
         f"{format_voxel_size(target_voxel_size)} ({target_source})"
     )
+    min_volume = located.options.min_volume
     small_note = (
-        [f"{path}: {result.n_small:,} nuclei smaller than {options.min_volume:g} {volume_unit(scale)} were left out"]
-        if result.n_small
-        else []
+        f"{path}: {result.n_small:,} nuclei smaller than {min_volume or 0:g} {volume_unit(scale)} were left out"
     )
-    notes = [
+    return [
         *stack.notes,
-        segmentation_note,
+        *mask_notes,
         resampling_note,
-        *small_note,
+        *([small_note] if result.n_small else []),
         *(f"{path}: {warning}" for warning in quality_warnings(stack, scale)),
     ]
-    return ExtractedNuclei(result.nuclei.ids, result.images, notes)
 
 
 def _with_next_step(path: Path, message: str) -> str:

@@ -27,6 +27,8 @@ class StackOptions:
     axes: str | None = None
     min_volume: float | None = None
     """Volume below which nuclei are left out: cubic micrometers, or voxels where the voxel size is unknown."""
+    labels: str | None = None
+    """Instance mask, where ``{stem}`` stands for the stack's name; see `nephros.microscopy.located.find_labels`."""
 
     def __post_init__(self) -> None:
         if self.min_volume is not None and not 0 < self.min_volume < float("inf"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -37,6 +38,7 @@ def predict(
     axes: str | None = None,
     voxel_size: VoxelSize | None = None,
     min_volume: float | None = None,
+    labels: str | Path | None = None,
     max_pixels: int = MAX_FILE_PIXELS,
     decode_timeout: float = DECODE_TIMEOUT_S,
 ) -> Predictions:
@@ -58,6 +60,9 @@ def predict(
         axes: what the dimensions of stacks are, such as ``"ZYX"`` for slices saved as channels; None takes the files' word.
         voxel_size: of stacks, in micrometers along z, y and x; None takes the metadata of each file.
         min_volume: of nuclei in stacks, below which they are left out; in cubic micrometers.
+        labels: instance mask of the stack, integers with 0 outside of nuclei, whose ids the predictions then have; None segments
+            the nuclei roughly. For several stacks a pattern such as ``"{stem}_mask.tif"``, where the stem of ``K4.ome.tif`` is
+            K4. All inputs but npz files are then stacks, a single slice too.
         max_pixels: of one file, in all its pages or rows, when decoded.
         decode_timeout: seconds for which one file is decoded, where that may take long.
 
@@ -74,7 +79,7 @@ def predict(
         return classifier.predict(inputs, coverage=coverage, white_level=white_level, channel=channel)
     if voxel_size is not None:
         voxel_size = check_voxel_size("voxel_size", voxel_size)
-    stack_options = StackOptions(channel, image, voxel_size, axes, min_volume)
+    stack_options = StackOptions(channel, image, voxel_size, axes, min_volume, None if labels is None else str(labels))
     if max_pixels < 1:
         raise InvalidArgument("max_pixels", max_pixels, "a whole number of at least 1")
     seconds = check_decode_timeout(decode_timeout)
@@ -89,7 +94,7 @@ def predict(
         conversion=predictor.input_conversion,
         decoder=decoder,
     )
-    return classify_cells(
+    predictions = classify_cells(
         predictor,
         _iter_with_progress(reader),
         reader.sources,
@@ -97,6 +102,7 @@ def predict(
         coverage,
         lambda: _conversion_notes(reader),
     )
+    return replace(predictions, located=tuple(reader.located))
 
 
 class _PixelLimit:

@@ -1,0 +1,99 @@
+"""Where the nuclei of a stack are: their measurements, and the mask that shows them, for as long as somebody needs it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nephros.errors import FileError, InvalidArgument
+from nephros.microscopy.measurements import NucleusProperties
+from nephros.microscopy.reader import open_stack
+from nephros.microscopy.stack import Stack, StackOptions
+from nephros.microscopy.voxel_size import VoxelSize
+
+STEM = "{stem}"
+"""What stands for the name of a stack in the path of its mask."""
+_DOUBLE_SUFFIXES = (".ome", ".lsm", ".nii")
+
+
+class MaskFile:
+    """An instance mask on disk: a user's, or one that was made here and is removed together with this object."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Take the path of a user's mask; None makes a temporary folder for a new one."""
+        self.is_automatic = path is None
+        if path is None:
+            folder = tempfile.mkdtemp(prefix="nephros-mask-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            path = Path(folder, "mask.tif")
+        self.path = path
+
+
+@dataclass(frozen=True)
+class LocatedNuclei:
+    """The classified nuclei of a stack, and the files that show them."""
+
+    path: Path
+    """The stack."""
+    display_path: str
+    """The same as text that can be written anywhere."""
+    mask_file: MaskFile
+    options: StackOptions
+    """With which the stack was opened."""
+    shape: tuple[int, int, int]
+    """Slices, rows and columns."""
+    voxel_size: VoxelSize | None
+    """Micrometers along z, y and x; None where it is unknown."""
+    nuclei: NucleusProperties
+    at_border: NDArray[np.bool_]
+    """(n,): whether the stack's edge cuts the nucleus, or its crop extends beyond the stack."""
+
+    def open(self) -> tuple[Stack, Stack]:
+        """Open the stack and its mask again.
+
+        Raises:
+            FileError: one of them can't be read any more, or the two have changed in shape.
+        """
+        stack = open_stack(self.path, self.options.channel, image=self.options.image, axes=self.options.axes)
+        mask = open_stack(self.mask_file.path, is_mask=True)
+        for opened in (stack, mask):
+            if opened.shape != self.shape:
+                raise FileError(
+                    opened.path, f"{opened.path} has changed since its nuclei were classified; predict again."
+                )
+        return stack, mask
+
+
+def stack_stem(path: Path) -> str:
+    """Return the name of a stack without its suffixes, such as ``K4`` of K4.ome.tif."""
+    name = path.name if path.is_dir() and not path.suffix else path.stem
+    double = Path(name)
+    return double.stem if double.suffix.lower() in _DOUBLE_SUFFIXES else name
+
+
+def find_labels(labels: str, stack: Path) -> Path:
+    """Return the path of a stack's mask.
+
+    Args:
+        labels: a path, in which ``{stem}`` stands for `stack_stem`. With it, a relative path is looked for in the folder of the
+            stack first, then in the current folder.
+        stack: the stack.
+
+    Raises:
+        FileError: there is no such file.
+        InvalidArgument: the mask is the stack itself.
+    """
+    path = Path(labels.replace(STEM, stack_stem(stack))).expanduser()
+    candidates = [stack.parent / path, path] if STEM in labels else [path]
+    for candidate in candidates:
+        if candidate.exists():
+            if candidate.absolute() == stack.absolute():
+                raise InvalidArgument("labels", labels, "the label image of the stack, not the stack itself")
+            return candidate
+    raise FileError(path, f"{path} doesn't exist; `labels` is the instance mask of {stack}.")

@@ -1,0 +1,85 @@
+"""Nuclei as GeoJSON that QuPath imports as detections, with outline, class, color and measurements.
+
+QuPath's keys are those of its own export since version 0.4 (`QuPathTypeAdapters` in its source): ``objectType``, ``name``,
+``classification``, ``measurements`` (numbers only), ``metadata`` (texts only), and ``plane`` in the geometry for slices beyond
+the first. Coordinates are pixels from the upper left corner of the image.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any
+
+from matplotlib.colors import to_rgb
+
+from nephros.tissue.footprints import Footprints
+from nephros.tissue.outlines import trace_outlines
+
+_NAMESPACE = uuid.UUID("3b0dbd0e-5c0e-5f0c-9d57-2b7f6a3f6d11")
+"""Of the ids of features: one nucleus has the same id whenever it is exported."""
+_TEXT_COLUMNS = ("stack", "prediction_set", "ood_reasons")
+_OWN_KEYS = ("class_name", *_TEXT_COLUMNS)
+
+Row = Mapping[str, Any]
+
+
+def iter_features(
+    rows: Sequence[Row], footprints: Footprints, class_colors: Sequence[str]
+) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield a feature per nucleus, and the slice of its centroid.
+
+    Args:
+        rows: of the table that `nephros.inference.nucleus_columns.cell_columns` returns, in the order of `footprints`.
+        footprints: of the same nuclei; one without a footprint becomes the point of its centroid.
+        class_colors: color of each class by label, as matplotlib takes it; they repeat.
+    """
+    for index, row in enumerate(rows):
+        yield _feature(row, _geometry(row, footprints, index), class_colors), round(row["z"])
+
+
+def _geometry(row: Row, footprints: Footprints, index: int) -> dict[str, Any]:
+    footprint = footprints[index]
+    if footprint is None:  # centroids count from the middle of the first pixel, QuPath from its corner
+        return {"type": "Point", "coordinates": [row["x"] + 0.5, row["y"] + 0.5]}
+    pixels, left, top = footprint
+    polygons = [[[[x + left, y + top] for x, y in ring] for ring in polygon] for polygon in trace_outlines(pixels)]
+    if len(polygons) == 1:
+        return {"type": "Polygon", "coordinates": polygons[0]}
+    return {"type": "MultiPolygon", "coordinates": polygons}
+
+
+def _feature(row: Row, geometry: dict[str, Any], class_colors: Sequence[str]) -> dict[str, Any]:
+    properties: dict[str, Any] = {"objectType": "detection", "name": str(row["id"])}
+    if row["label"] is not None:
+        color = [round(255 * part) for part in to_rgb(class_colors[row["label"] % len(class_colors)])]
+        properties["classification"] = {"name": row["class_name"], "color": color}
+    properties["measurements"] = {
+        name: float(value) if isinstance(value, bool) else value
+        for name, value in row.items()
+        if value is not None and name not in _OWN_KEYS
+    }
+    properties["metadata"] = {name: row[name] for name in _TEXT_COLUMNS if row[name]}
+    feature_id = uuid.uuid5(_NAMESPACE, f"{row['stack']}/{row['id']}")
+    return {"type": "Feature", "id": str(feature_id), "geometry": geometry, "properties": properties}
+
+
+class FeatureCollectionWriter:
+    """Writes features one by one, a line each, as one FeatureCollection; `close` completes it."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file, self._separator = file, "\n"
+        file.write('{"type": "FeatureCollection", "features": [')
+
+    def write(self, feature: Mapping[str, Any], plane: int = 0) -> None:
+        """Write a feature; `plane` is the slice on which QuPath shows it."""
+        if plane:
+            geometry = feature["geometry"] | {"plane": {"c": -1, "z": plane, "t": 0}}
+            feature = {**feature, "geometry": geometry}
+        self._file.write(self._separator + json.dumps(feature, ensure_ascii=False, allow_nan=False))
+        self._separator = ",\n"
+
+    def close(self) -> None:
+        """Write the end."""
+        self._file.write("\n]}\n")

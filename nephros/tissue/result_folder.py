@@ -1,0 +1,90 @@
+"""A folder of results, replaced as a whole: written under a temporary name beside it, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from nephros.errors import FileError, InvalidArgument
+from nephros.files import sync_folder
+from nephros.reading import MAX_JSON_BYTES, file_errors, parse_json, read_text
+
+FORMAT = "nephros-cells-1"
+"""Value of ``format`` in the file cells.json of such a folder."""
+FILES = frozenset({
+    "cells.csv", "cells.parquet", "cells.geojson", "cells_by_slice.geojson", "cells.json", "classes.ome.tif", "mask.ome.tif",
+    "projection.ome.tif", "overlay.png", "overlay.html",
+})  # fmt: skip
+_SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+
+
+def check_result_folder(folder: Path) -> None:
+    """Check that a folder can be written or replaced.
+
+    Raises:
+        InvalidArgument: it is a file, or has other files than those of FILES and of its subfolders per stack.
+    """
+    expected = "a new or empty folder, or one with such results, which are replaced"
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise InvalidArgument("out", folder, expected)
+    if folder == Path(folder.anchor) or folder == Path.cwd():
+        raise InvalidArgument("out", folder, "the name of a new folder")
+    if folder.exists() and (foreign := _foreign_names(folder)):
+        raise InvalidArgument("out", folder, expected, hint=f"It has other files, such as {foreign[0]}.")
+
+
+def _foreign_names(folder: Path) -> list[str]:
+    """Return what a folder has beside such results; everything, where it is none."""
+    names = sorted(set(os.listdir(folder)) - _SYSTEM_FILES)
+    if not names:
+        return []
+    try:
+        with file_errors(folder / "cells.json", "name another folder"):
+            description = parse_json(read_text(folder / "cells.json", MAX_JSON_BYTES))
+    except FileError:
+        return names
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        return names
+    stacks = description.get("stacks")
+    subfolders = [name for name in names if isinstance(stacks, list) and name in stacks and (folder / name).is_dir()]
+    foreign = [name for name in names if name not in FILES and name not in subfolders]
+    return foreign + [f"{name}/{inner}" for name in subfolders for inner in _foreign_names(folder / name)]
+
+
+@contextlib.contextmanager
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """Yield a new folder beside `folder`, which takes its place at the end of the block; an exception leaves all as it was.
+
+    Raises:
+        FileError: nothing can be written there.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    except OSError as error:
+        raise FileError(
+            folder, f"{folder} can't be written ({error.strerror}); choose another folder for `out`."
+        ) from error
+    try:
+        new, old = scratch / "new", scratch / "old"
+        new.mkdir()
+        yield new
+        if folder.exists():
+            os.rename(folder, old)
+        try:
+            os.rename(new, folder)
+        except OSError:
+            if old.exists():
+                os.rename(old, folder)
+            raise
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise FileError(
+            folder, f"{folder} can't be written ({error.strerror or error}); free some space, or choose another."
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,245 @@
+"""Write predictions of the nuclei of stacks to a folder that other programs open: table, outlines, masks and overlay."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nephros.console import progress_bar
+from nephros.environment import __version__
+from nephros.errors import InvalidArgument
+from nephros.files import atomic_write, write_json
+from nephros.inference.nucleus_columns import cell_columns
+from nephros.inference.prediction_files import write_csv_columns, write_parquet_columns
+from nephros.inference.predictions import Predictions
+from nephros.microscopy.located import LocatedNuclei, stack_stem
+from nephros.microscopy.stack import Slice, Stack
+from nephros.reporting.plots.style import CLASS_COLORS
+from nephros.reporting.stack_overlay import ClassOverlay, project_stack, save_overlay
+from nephros.tissue.footprints import Footprints
+from nephros.tissue.geojson import FeatureCollectionWriter, iter_features
+from nephros.tissue.ome_images import class_annotation, iter_class_slices, write_ome_image
+from nephros.tissue.result_folder import FORMAT, check_result_folder, replace_folder
+
+Row = dict[str, Any]
+
+
+def save_cells(predictions: Predictions, folder: str | Path) -> Path:
+    """Write predictions of the nuclei of a stack to a folder, all files of it or none, and return its path.
+
+    The folder then has ``cells.csv`` (and ``cells.parquet``, with pyarrow), a row per nucleus; ``cells.geojson``, the outlines
+    for QuPath, on the projection, and ``cells_by_slice.geojson``, on the slices of the stack; ``classes.ome.tif``, the mask
+    with 1 + the class in place of each id; ``mask.ome.tif``; ``projection.ome.tif``, the maximum over the slices;
+    ``overlay.png``; and ``cells.json``, which says how the predictions were made. With several stacks each has a subfolder.
+
+    Args:
+        predictions: of `nephros.predict(STACK)`, or some of its rows.
+        folder: a new or empty folder, or one that this function wrote, which is replaced.
+
+    Raises:
+        InvalidArgument: rows are not nuclei of stacks, or the folder has other files.
+        FileError: the stack or its mask has changed since, or the folder can't be written.
+    """
+    out = Path(folder).expanduser().absolute()
+    check_result_folder(out)
+    check_all_nuclei(predictions, out)
+    rows_by_stack = [(located, _sorted_rows(predictions, located)) for located in predictions.located]
+    rows_by_stack = [(located, rows) for located, rows in rows_by_stack if rows]
+    with replace_folder(out) as scratch:
+        if len(rows_by_stack) == 1:
+            _write_stack(predictions, *rows_by_stack[0], scratch)
+            return out
+        names = _folder_names([located for located, _ in rows_by_stack])
+        for (located, rows), name in zip(rows_by_stack, names, strict=True):
+            (scratch / name).mkdir()
+            _write_stack(predictions, located, rows, scratch / name)
+        _write_tables(predictions, cell_columns(predictions), scratch)
+        write_json(scratch / "cells.json", {"format": FORMAT, "stacks": names, **predictions.metadata()})
+    return out
+
+
+def check_all_nuclei(predictions: Predictions, out: Path) -> None:
+    """Raise InvalidArgument unless all rows are nuclei of stacks, which a folder shows."""
+    if not predictions.are_nuclei_of_stacks:
+        raise InvalidArgument(
+            "out", out, "a .csv, .json or .parquet file, unless all inputs are stacks, whose nuclei a folder shows"
+        )
+
+
+def _sorted_rows(predictions: Predictions, located: LocatedNuclei) -> list[Row]:
+    """Return the rows of the tidy table of one stack, each nucleus once, in ascending order of their ids."""
+    kept = [row for row, source in enumerate(predictions.sources) if source.file == located.display_path]
+    columns = cell_columns(predictions[np.array(kept, np.int64)])
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return [row for _, row in sorted({row["id"]: row for row in rows}.items())]
+
+
+def _folder_names(stacks: list[LocatedNuclei]) -> list[str]:
+    """Return a name for the subfolder of each stack: its stem, with a number where several have the same."""
+    n_before: Counter[str] = Counter()
+    names = []
+    for located in stacks:
+        stem = stack_stem(located.path)
+        n_before[stem.lower()] += 1
+        names.append(stem if n_before[stem.lower()] == 1 else f"{stem}-{n_before[stem.lower()]}")
+    return names
+
+
+def _write_stack(predictions: Predictions, located: LocatedNuclei, rows: list[Row], folder: Path) -> None:
+    stack, mask = located.open()
+    ids = np.array([row["id"] for row in rows], np.int64)
+    labels = np.array([-1 if row["label"] is None else row["label"] for row in rows], np.int64)
+    footprints = Footprints(ids)
+    projection = np.full(
+        stack.shape[1:], -np.inf if stack.dtype.kind == "f" else np.iinfo(stack.dtype).min, stack.dtype
+    )
+
+    def watched_slices() -> Iterator[tuple[Slice, Slice]]:
+        pairs = zip(stack.slices(), mask.slices(), strict=True)
+        for pixels, mask_slice in progress_bar(pairs, "Projecting", stack.shape[0]):
+            footprints.find_boxes(mask_slice)
+            np.maximum(projection, pixels, out=projection)
+            yield pixels, mask_slice
+
+    intensities = np.array([row["intensity_mean"] for row in rows])
+    small_projection, visible_nuclei, stride = project_stack(watched_slices(), stack.shape, ids, intensities)
+    _write_images(predictions, located, stack, mask, projection, (ids, labels, footprints), folder)
+    _write_geojson(rows, footprints, stack.shape[0], folder)
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    _write_tables(predictions, columns, folder)
+    pixel_um = None if located.voxel_size is None else located.voxel_size[2] * stride
+    _write_overlay(rows, located, small_projection, visible_nuclei, pixel_um, predictions.class_names, folder)
+    description = _describe(predictions, located, footprints)
+    write_json(folder / "cells.json", description)
+
+
+def _write_images(
+    predictions: Predictions,
+    located: LocatedNuclei,
+    stack: Stack,
+    mask: Stack,
+    projection: NDArray[Any],
+    nuclei: tuple[NDArray[np.int64], NDArray[np.int64], Footprints],
+    folder: Path,
+) -> None:
+    """Write the three images, and complete the footprints on the way."""
+    ids, labels, footprints = nuclei
+    name, n_classes = located.path.name, len(predictions.class_names)
+
+    def filled_slices() -> Iterator[Slice]:
+        for mask_slice in progress_bar(mask.slices(), "Writing classes", mask.shape[0]):
+            footprints.fill(mask_slice)
+            yield mask_slice
+
+    dtype = np.dtype(np.uint8 if n_classes < 255 else np.uint16)
+    write_ome_image(
+        folder / "classes.ome.tif",
+        iter_class_slices(filled_slices(), ids, labels, dtype),
+        mask.shape,
+        dtype,
+        located.voxel_size,
+        name=f"predicted classes of {name}",
+        channel=f"class (nuclei of channel {stack.channel})",
+        annotation=class_annotation(predictions.class_names),
+    )
+    mask_slices: Iterable[Slice] = progress_bar(mask.slices(), "Writing the mask", mask.shape[0])
+    mask_dtype = _ome_dtype(mask.dtype, ids)
+    write_ome_image(
+        folder / "mask.ome.tif",
+        mask_slices,
+        mask.shape,
+        mask_dtype,
+        located.voxel_size,
+        name=f"mask of {name}",
+        channel=f"id (nuclei of channel {stack.channel})",
+    )
+    write_ome_image(
+        folder / "projection.ome.tif",
+        [projection],
+        (1, *projection.shape),
+        projection.dtype,
+        located.voxel_size,
+        name=f"maximum projection of {name}",
+        channel=f"channel {stack.channel}",
+    )
+
+
+def _ome_dtype(dtype: np.dtype[Any], ids: NDArray[np.int64]) -> np.dtype[Any]:
+    """Return a type for a mask's ids that OME-TIFF has: integers of up to 32 bits."""
+    if dtype.itemsize <= 4:
+        return dtype
+    return np.dtype(np.uint32 if ids[-1] < 1 << 32 else np.float64)
+
+
+def _write_geojson(rows: list[Row], footprints: Footprints, depth: int, folder: Path) -> None:
+    """Write the outlines on the projection and, for a stack of several slices, on the slices of the centroids."""
+    with (
+        atomic_write(folder / "cells.geojson", "w") as flat_file,
+        atomic_write(folder / "cells_by_slice.geojson", "w") as deep_file,
+    ):
+        writers = [FeatureCollectionWriter(flat_file), FeatureCollectionWriter(deep_file)]
+        features = iter_features(rows, footprints, CLASS_COLORS)
+        for feature, plane in progress_bar(features, "Tracing outlines", len(rows)):
+            writers[0].write(feature)
+            writers[1].write(feature, plane)
+        for writer in writers:
+            writer.close()
+    if depth == 1:
+        (folder / "cells_by_slice.geojson").unlink()
+
+
+def _write_tables(predictions: Predictions, columns: dict[str, list[Any]], folder: Path) -> None:
+    with atomic_write(folder / "cells.csv", "w") as file:
+        write_csv_columns(columns, file)
+    if find_spec("pyarrow") is not None:
+        with atomic_write(folder / "cells.parquet") as file:
+            write_parquet_columns(columns, predictions.metadata(), file)
+
+
+def _write_overlay(
+    rows: list[Row],
+    located: LocatedNuclei,
+    projection: NDArray[np.float32],
+    visible_nuclei: NDArray[np.int32],
+    pixel_um: float | None,
+    class_names: tuple[str, ...],
+    folder: Path,
+) -> None:
+    labels = np.array([-1 if row["label"] is None else row["label"] for row in rows], np.int64)
+    names = {label: class_names[label] for label in np.unique(labels).tolist() if label >= 0}
+    is_ood = np.array([bool(row["is_ood"]) for row in rows])
+    notes = ["Maximum projection; where nuclei overlap, the brighter one is visible."]
+    if located.mask_file.is_automatic:
+        notes.append("The nuclei were segmented automatically.")
+    notes.append("Research use only; predictions are not a diagnosis.")
+    overlay = ClassOverlay(labels, names, is_ood, located.path.name, notes, pixel_um)
+    save_overlay(folder / "overlay.png", projection, visible_nuclei, overlay)
+
+
+def _describe(predictions: Predictions, located: LocatedNuclei, footprints: Footprints) -> dict[str, Any]:
+    """Return the content of ``cells.json``."""
+    options = located.options
+    notes = list(predictions.notes)
+    if footprints.n_missing:
+        notes.append(f"{footprints.n_missing:,} nuclei are too large for an outline and are points in cells.geojson")
+    return {
+        "format": FORMAT,
+        "nephros_version": __version__,
+        "stack": located.path.name,
+        "channel": options.channel,
+        "image": options.image,
+        "shape_zyx": located.shape,
+        "voxel_size_um": located.voxel_size,
+        "mask": "segmented automatically" if located.mask_file.is_automatic else located.mask_file.path.name,
+        "class_colors": {
+            name: CLASS_COLORS[label % len(CLASS_COLORS)] for label, name in enumerate(predictions.class_names)
+        },
+        **predictions.metadata(),
+        "notes": notes,
+    }
