@@ -57,7 +57,7 @@ def _predictions(*stacks: LocatedNuclei) -> Predictions:
     """Return random predictions of all nuclei; every fifth is out of distribution."""
     sources = [CellSource(located.display_path, i) for located in stacks for i in located.nuclei.ids.tolist()]
     probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], len(sources)).astype(np.float32)
-    reasons = [(OOD_REASON,) if row % 5 == 0 else () for row in range(len(sources))]
+    reasons: list[tuple[str, ...]] = [(OOD_REASON,) if row % 5 == 0 else () for row in range(len(sources))]
     return Predictions(sources, probabilities, probabilities > 0.2, reasons, {}, CLASS_NAMES, ["a note"], MODEL, stacks)
 
 
