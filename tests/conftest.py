@@ -43,7 +43,7 @@ settings.load_profile("nephros")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark as slow all but every n-th case of a test that is marked `sampled(n)`."""
     n_cases: Counter[str] = Counter()
     for item in items:
@@ -53,6 +53,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if n_cases[test] % marker.args[0]:
                 item.add_marker(pytest.mark.slow)
             n_cases[test] += 1
+    if hasattr(config, "workerinput"):  # a worker of a parallel run
+        sizes = Counter(_file(item) for item in items)
+        items.sort(key=lambda item: (_file(item) not in LONGEST, -sizes[_file(item)]))  # stable: files stay whole
+
+
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
 
 
 NEED_THE_MACHINE = (
@@ -62,6 +69,8 @@ NEED_THE_MACHINE = (
     "tests/workflows/test_torchrun.py",
 )
 """Files whose tests start many processes, so that no two of them run at a time."""
+LONGEST = (*NEED_THE_MACHINE, "tests/test_documents.py", "tests/test_notebooks.py")
+"""Files that take minutes: they run first, so that no worker is left alone with one at the end."""
 
 
 class FileScheduling(LoadFileScheduling):  # type: ignore[misc]
@@ -77,7 +86,8 @@ class FileScheduling(LoadFileScheduling):  # type: ignore[misc]
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduling:
     """Return the scheduler of a parallel run, for pytest-xdist."""
-    assert all((TESTS.parent / file).is_file() for file in NEED_THE_MACHINE)
+    assert all((TESTS.parent / file).is_file() for file in LONGEST)
+    config.option.loadscopereorder = False  # it would start with the files of the most tests
     return FileScheduling(config, log)
 
 
