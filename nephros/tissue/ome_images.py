@@ -88,3 +88,14 @@ def iter_class_slices(
 def class_annotation(class_names: Sequence[str]) -> dict[str, str]:
     """Return the table of pixel values to names."""
     return {"0": "no nucleus"} | {str(1 + label): name for label, name in enumerate(class_names)}
+
+
+def ome_dtype(dtype: np.dtype[Any], max_value: int = 1 << 53) -> np.dtype[Any]:
+    """Return the type of OME-TIFF's that holds pixels of another type, or whole numbers up to `max_value`."""
+    if dtype.kind == "b":
+        return np.dtype(np.uint8)
+    if dtype == np.float16:
+        return np.dtype(np.float32)
+    if dtype.kind in "ui" and dtype.itemsize == 8:
+        return np.dtype(np.uint32 if max_value < 1 << 32 else np.float64)
+    return dtype.newbyteorder("=")

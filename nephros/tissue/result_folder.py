@@ -8,10 +8,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from nephros.errors import FileError, InvalidArgument
 from nephros.files import sync_folder
-from nephros.reading import MAX_JSON_BYTES, file_errors, parse_json, read_text
+from nephros.reading import MAX_JSON_BYTES, MalformedContent, file_errors, parse_json, read_text
 
 FORMAT = "nephros-cells-1"
 """Value of ``format`` in the file cells.json of such a folder."""
@@ -37,19 +38,29 @@ def check_result_folder(folder: Path) -> None:
         raise InvalidArgument("out", folder, expected, hint=f"It has other files, such as {foreign[0]}.")
 
 
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return the content of the file cells.json of a folder of results.
+
+    Raises:
+        FileError: there is none, or it has another format.
+    """
+    path = folder / "cells.json"
+    with file_errors(path, "name a folder that `nephros.save_cells` wrote"):
+        description = parse_json(read_text(path, MAX_JSON_BYTES))
+        if not isinstance(description, dict) or description.get("format") != FORMAT:
+            raise MalformedContent(f"its format is not {FORMAT}")
+    return description
+
+
 def _foreign_names(folder: Path) -> list[str]:
     """Return what a folder has beside such results; everything, where it is none."""
     names = sorted(set(os.listdir(folder)) - _SYSTEM_FILES)
     if not names:
         return []
     try:
-        with file_errors(folder / "cells.json", "name another folder"):
-            description = parse_json(read_text(folder / "cells.json", MAX_JSON_BYTES))
+        stacks = read_description(folder).get("stacks")
     except FileError:
         return names
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        return names
-    stacks = description.get("stacks")
     subfolders = [name for name in names if isinstance(stacks, list) and name in stacks and (folder / name).is_dir()]
     foreign = [name for name in names if name not in FILES and name not in subfolders]
     return foreign + [f"{name}/{inner}" for name in subfolders for inner in _foreign_names(folder / name)]

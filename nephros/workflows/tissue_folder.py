@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
+import os
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,8 +25,8 @@ from nephros.reporting.plots.style import CLASS_COLORS
 from nephros.reporting.stack_overlay import ClassOverlay, project_stack, save_overlay
 from nephros.tissue.footprints import Footprints
 from nephros.tissue.geojson import FeatureCollectionWriter, iter_features
-from nephros.tissue.ome_images import class_annotation, iter_class_slices, write_ome_image
-from nephros.tissue.result_folder import FORMAT, check_result_folder, replace_folder
+from nephros.tissue.ome_images import class_annotation, iter_class_slices, ome_dtype, write_ome_image
+from nephros.tissue.result_folder import FILES, FORMAT, check_result_folder, replace_folder
 
 Row = dict[str, Any]
 
@@ -53,12 +54,12 @@ def save_cells(predictions: Predictions, folder: str | Path) -> Path:
     rows_by_stack = [(located, rows) for located, rows in rows_by_stack if rows]
     with replace_folder(out) as scratch:
         if len(rows_by_stack) == 1:
-            _write_stack(predictions, *rows_by_stack[0], scratch)
+            _write_stack(predictions, *rows_by_stack[0], scratch, out)
             return out
         names = _folder_names([located for located, _ in rows_by_stack])
         for (located, rows), name in zip(rows_by_stack, names, strict=True):
             (scratch / name).mkdir()
-            _write_stack(predictions, located, rows, scratch / name)
+            _write_stack(predictions, located, rows, scratch / name, out / name)
         _write_tables(predictions, cell_columns(predictions), scratch)
         write_json(scratch / "cells.json", {"format": FORMAT, "stacks": names, **predictions.metadata()})
     return out
@@ -81,42 +82,45 @@ def _sorted_rows(predictions: Predictions, located: LocatedNuclei) -> list[Row]:
 
 
 def _folder_names(stacks: list[LocatedNuclei]) -> list[str]:
-    """Return a name for the subfolder of each stack: its stem, with a number where several have the same."""
-    n_before: Counter[str] = Counter()
-    names = []
+    """Return a name for the subfolder of each stack: its stem, with a number where that is taken."""
+    names: list[str] = []
+    taken = {name.lower() for name in FILES}
     for located in stacks:
-        stem = stack_stem(located.path)
-        n_before[stem.lower()] += 1
-        names.append(stem if n_before[stem.lower()] == 1 else f"{stem}-{n_before[stem.lower()]}")
+        stem = stack_stem(located.path).strip(". ") or "stack"
+        numbered = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
+        names.append(next(name for name in numbered if name.lower() not in taken))
+        taken.add(names[-1].lower())
     return names
 
 
-def _write_stack(predictions: Predictions, located: LocatedNuclei, rows: list[Row], folder: Path) -> None:
+def _write_stack(
+    predictions: Predictions, located: LocatedNuclei, rows: list[Row], folder: Path, final_folder: Path
+) -> None:
+    """Write the files of one stack to `folder`, which will be renamed to `final_folder`."""
     stack, mask = located.open()
     ids = np.array([row["id"] for row in rows], np.int64)
     labels = np.array([-1 if row["label"] is None else row["label"] for row in rows], np.int64)
     footprints = Footprints(ids)
-    projection = np.full(
-        stack.shape[1:], -np.inf if stack.dtype.kind == "f" else np.iinfo(stack.dtype).min, stack.dtype
-    )
+    projection: NDArray[Any] | None = None
 
     def watched_slices() -> Iterator[tuple[Slice, Slice]]:
+        nonlocal projection
         pairs = zip(stack.slices(), mask.slices(), strict=True)
         for pixels, mask_slice in progress_bar(pairs, "Projecting", stack.shape[0]):
             footprints.find_boxes(mask_slice)
-            np.maximum(projection, pixels, out=projection)
+            projection = pixels.copy() if projection is None else np.maximum(projection, pixels, out=projection)
             yield pixels, mask_slice
 
     intensities = np.array([row["intensity_mean"] for row in rows])
     small_projection, visible_nuclei, stride = project_stack(watched_slices(), stack.shape, ids, intensities)
+    assert projection is not None  # a stack has a slice
     _write_images(predictions, located, stack, mask, projection, (ids, labels, footprints), folder)
     _write_geojson(rows, footprints, stack.shape[0], folder)
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     _write_tables(predictions, columns, folder)
     pixel_um = None if located.voxel_size is None else located.voxel_size[2] * stride
     _write_overlay(rows, located, small_projection, visible_nuclei, pixel_um, predictions.class_names, folder)
-    description = _describe(predictions, located, footprints)
-    write_json(folder / "cells.json", description)
+    write_json(folder / "cells.json", _describe(predictions, located, footprints, final_folder))
 
 
 def _write_images(
@@ -149,7 +153,7 @@ def _write_images(
         annotation=class_annotation(predictions.class_names),
     )
     mask_slices: Iterable[Slice] = progress_bar(mask.slices(), "Writing the mask", mask.shape[0])
-    mask_dtype = _ome_dtype(mask.dtype, ids)
+    mask_dtype = ome_dtype(mask.dtype, int(ids[-1]))
     write_ome_image(
         folder / "mask.ome.tif",
         mask_slices,
@@ -163,18 +167,11 @@ def _write_images(
         folder / "projection.ome.tif",
         [projection],
         (1, *projection.shape),
-        projection.dtype,
+        ome_dtype(projection.dtype),
         located.voxel_size,
         name=f"maximum projection of {name}",
         channel=f"channel {stack.channel}",
     )
-
-
-def _ome_dtype(dtype: np.dtype[Any], ids: NDArray[np.int64]) -> np.dtype[Any]:
-    """Return a type for a mask's ids that OME-TIFF has: integers of up to 32 bits."""
-    if dtype.itemsize <= 4:
-        return dtype
-    return np.dtype(np.uint32 if ids[-1] < 1 << 32 else np.float64)
 
 
 def _write_geojson(rows: list[Row], footprints: Footprints, depth: int, folder: Path) -> None:
@@ -222,18 +219,23 @@ def _write_overlay(
     save_overlay(folder / "overlay.png", projection, visible_nuclei, overlay)
 
 
-def _describe(predictions: Predictions, located: LocatedNuclei, footprints: Footprints) -> dict[str, Any]:
-    """Return the content of ``cells.json``."""
+def _describe(predictions: Predictions, located: LocatedNuclei, footprints: Footprints, folder: Path) -> dict[str, Any]:
+    """Return the content of ``cells.json``, with the path of the stack from the folder, so that both can move together."""
     options = located.options
     notes = list(predictions.notes)
     if footprints.n_missing:
         notes.append(f"{footprints.n_missing:,} nuclei are too large for an outline and are points in cells.geojson")
+    try:
+        stack_path = os.path.relpath(located.path.absolute(), folder)
+    except ValueError:  # on another drive of Windows
+        stack_path = str(located.path.absolute())
     return {
         "format": FORMAT,
         "nephros_version": __version__,
-        "stack": located.path.name,
+        "stack": stack_path,
         "channel": options.channel,
         "image": options.image,
+        "axes": options.axes,
         "shape_zyx": located.shape,
         "voxel_size_um": located.voxel_size,
         "mask": "segmented automatically" if located.mask_file.is_automatic else located.mask_file.path.name,
