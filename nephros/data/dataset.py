@@ -184,6 +184,8 @@ class Dataset:
     """One sentence for each unusual property, such as a class that validation lacks."""
     input_conversion: InputConversion = DEFAULT_CONVERSION
     """How its files became these images; a model that is trained on them converts its inputs likewise."""
+    unlabeled: NDArray[np.uint8] | None = None
+    """(n, h, w) or (n, h, w, 3) uint8, images of the same source without a label; None where there are none."""
 
     def __post_init__(self) -> None:
         """Raise InvalidArgument unless each class has a name of its own."""

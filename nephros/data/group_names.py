@@ -16,7 +16,7 @@ _GROUP_IN_FILE = re.compile(rf"(?<![^\W_])((?:{_WORDS})[ _-]?[0-9]+[a-z]?|p[0-9]
 """Part of a file's name, such as P01 in P01_cell3 and mouse 3b in "mouse 3b, 17"."""
 _COLUMNS = (
     "group", "patient", "subject", "donor", "participant", "individual", "animal", "mouse", "rat", "case", "lesion", "biopsy",
-    "specimen", "sample", "slide", "wsi", "fold", "kfold", "cvfold",
+    "specimen", "sample", "slide", "wsi", "stack", "fold", "kfold", "cvfold",
 )  # fmt: skip
 """Names of columns and arrays, in lower case without punctuation, which a word such as "id" may follow; the first one wins."""
 _COLUMN_SUFFIX = "(s|ids?|no|nr|num|number|name|code|key)?"

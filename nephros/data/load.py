@@ -49,14 +49,15 @@ def load_dataset(
             the aspect ratio; an npz file's images must have this size already.
         seed: for splits that are drawn here, synthetic cells, `subset` and `resplit`.
         subset: number of training images to keep, class-stratified; None keeps all.
-        resplit: number of images in train and in validation, drawn again from the two together, before any subset.
+        resplit: number of images in train and in validation, drawn again from the two together, before any subset; of images in
+            groups, whole groups are drawn, of about these numbers.
         white_level: pixel value that becomes 255 in a folder's images of more than 8 bits; None takes the folder's brightest.
         channel: color plane, or sample, to take from a folder's images, from 0; None takes them as they are.
         groups: which images belong to one patient, slide or the like, so that a split that is drawn here keeps them
             together. ``auto``: as a table's or an npz file's groups say, else the subfolders of class folders, else the
             folders around class folders where these are named like patients (P01, slide 3). ``none``: split by image.
             ``subfolders``: CLASS/GROUP/IMAGE. ``folders``: GROUP/CLASS/IMAGE. ``names``: the patient in the name of each file,
-            such as P01_cell2.png.
+            such as P01_cell2.png. Else the name of a table's column or of an npz file's array, such as ``stack`` or ``patient``.
         download: whether to download a MedMNIST data set that is not on this machine (`nephros.download`), to the cache folder.
         conversion: how a model's training images were converted (`Dataset.input_conversion`), to convert a folder's likewise;
             `white_level` and `channel` win over its own.
@@ -68,7 +69,6 @@ def load_dataset(
     if seed < 0:
         # Commands and workflows call it `data_seed`, since their `seed` is the recipe's.
         raise InvalidArgument("data_seed", seed, "a whole number of at least 0")
-    check_group_rule(groups)
     conversion = conversion.override(white_level, channel)
     dataset = _open_source(str(source), size, seed, groups, download, conversion, shape)
     if size is not None and shape is None and dataset.image_size != (size, size):
@@ -227,13 +227,16 @@ def _open_source(
 ) -> Dataset:
     name = source.lower()
     if name == SYNTHETIC:
+        check_group_rule(groups)
         if size not in (None, IMAGE_SIZE):
             raise InvalidArgument("size", size, f"{IMAGE_SIZE} or left out for synthetic cells")
         return make_synthetic(seed=seed)
     if name in MEDMNIST:
+        check_group_rule(groups)
         return open_npz(_medmnist_path(name, size, download))
     path = Path(source).expanduser()
     if is_voxel_table(path):
+        check_group_rule(groups)
         return open_voxel_table(path, size=size, seed=seed, conversion=conversion, shape=shape)
     if path.is_dir() or path.suffix.lower() in TABLE_SUFFIXES:
         return open_folder(path, size=size, seed=seed, groups=groups, conversion=conversion, shape=shape)

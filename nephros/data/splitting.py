@@ -17,10 +17,12 @@ from nephros.text_tables import join_words
 RATIO = (7, 1, 2)
 """Parts of the images that train, val and test get."""
 GROUP_RULES = ("auto", "none", "subfolders", "folders", "names")
-"""What may give the groups of a data set's images, as `nephros.load_dataset` explains."""
+"""What may give the groups of images, beside the name of an array or a column, as `nephros.load_dataset` explains."""
 UNGROUPED = "none"
 """The rule of a run that was recorded before there were groups."""
 _TRAIN, _VAL, _TEST = range(3)
+_MIN_GROUPS = 4
+"""Groups that a split needs so that train, from which folds are drawn by group, has two of them."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,11 @@ class SplitAssignment:
 
 
 def check_group_rule(groups: str) -> None:
-    """Raise InvalidArgument unless `groups` is one of `GROUP_RULES`."""
+    """Raise InvalidArgument unless `groups` is one of `GROUP_RULES`, where there are no columns that it may name."""
     if groups not in GROUP_RULES:
-        raise InvalidArgument("groups", groups, f"one of {', '.join(GROUP_RULES)}")
+        raise InvalidArgument(
+            "groups", groups, f"one of {', '.join(GROUP_RULES)}, or a column's name where the labels are in a table"
+        )
 
 
 def assign_splits(
@@ -58,6 +62,7 @@ def assign_splits(
     given_by: str = "",
     groups: Sequence[str | None] | None = None,
     group_source: str = "",
+    falls_back: bool = False,
 ) -> SplitAssignment:
     """Assign images to splits: as their source gives them, and what it leaves open by class and, if there are any, by group.
 
@@ -71,6 +76,7 @@ def assign_splits(
         given_by: what gives the splits, such as ``its folders train and test``.
         groups: of each image the name of its group, such as a patient; None for an image of no group, or for all of them.
         group_source: what gives the groups, such as ``subfolders of class folders``.
+        falls_back: split by image, with a warning, where there are too few groups, which still make the folds of fine-tuning.
 
     Raises:
         FileError: there is no training image, or too few images or groups to draw a split from.
@@ -84,27 +90,33 @@ def assign_splits(
     n_groups = None if ids is None else len({group for group in groups or () if group})
     group_names = None if ids is None else np.array([group or f"image {i}" for i, group in enumerate(groups or ())])
     if given is not None and not missing:
-        warnings = _single_group_warnings(single_group) + _shared_group_warnings(given, groups)
+        warnings = _single_group_warnings(single_group) + shared_group_warnings(given, groups)
         return SplitAssignment(given, f"split by {given_by}", n_groups, warnings, group_names)
     ratio = tuple(part if given is None or split in (_TRAIN, *missing) else 0 for split, part in enumerate(RATIO))
     pool = np.arange(len(labels)) if given is None else np.flatnonzero(given == _TRAIN)
     index = np.zeros(len(labels), dtype=np.int64) if given is None else given.copy()
     _check_counts(path, labels[pool], class_names, sum(part > 0 for part in ratio))
-    if ids is None:
-        index[pool] = stratified_split(labels[pool], seed, ratio)
-        unit = "by class"
-    else:
+    groups_text = f"{n_groups:,} groups ({group_source})" if n_groups else ""
+    is_grouped = ids is not None and not (falls_back and n_groups and n_groups < _MIN_GROUPS)
+    if ids is not None and is_grouped:
         pool_ids = np.unique(ids[pool], return_inverse=True)[1]
         index[pool] = grouped_split(labels[pool], pool_ids, seed, ratio)
-        unit = "by group and class"
-        _check_groups(path, labels, class_names, index, missing, f"{n_groups:,} groups ({group_source})")
-    return SplitAssignment(
-        index,
-        _rule(unit, seed, missing, given_by, f"{n_groups:,} groups ({group_source})" if n_groups else ""),
-        n_groups,
-        _single_group_warnings(single_group) + _shared_group_warnings(index, groups),
-        group_names,
-    )
+        is_grouped = not falls_back or _poor_split(labels, index, missing) is None
+        if is_grouped:
+            _check_groups(path, labels, index, missing, groups_text)
+    if not is_grouped:
+        index[pool] = stratified_split(labels[pool], seed, ratio)
+    warnings = _single_group_warnings(single_group)
+    if ids is None or is_grouped:
+        warnings += shared_group_warnings(index, groups)
+    else:
+        warnings += (
+            f"{groups_text} are too few to keep apart in train, val and test, so that images are split one by one and all groups "
+            "are in more than one split: results on others may be worse.",
+        )
+    unit = "by group and class" if is_grouped else "by class"
+    rule = _rule(unit, seed, missing, given_by, groups_text if is_grouped else "")
+    return SplitAssignment(index, rule, n_groups, warnings, group_names)
 
 
 def stratified_split(labels: NDArray[np.int64], seed: int, ratio: tuple[int, ...] = RATIO) -> NDArray[np.int64]:
@@ -220,28 +232,27 @@ def _check_counts(path: Path, labels: NDArray[np.int64], class_names: Sequence[s
         )
 
 
+def _poor_split(labels: NDArray[np.int64], index: NDArray[np.int64], drawn: Sequence[int]) -> int | None:
+    """Return the first drawn split of fewer than two classes, which nothing can be measured on; None where there is none."""
+    return next((split for split in drawn if len(np.unique(labels[index == split])) < 2), None)
+
+
 def _check_groups(
-    path: Path,
-    labels: NDArray[np.int64],
-    class_names: Sequence[str],
-    index: NDArray[np.int64],
-    drawn: Sequence[int],
-    groups_text: str,
+    path: Path, labels: NDArray[np.int64], index: NDArray[np.int64], drawn: Sequence[int], groups_text: str
 ) -> None:
-    """Raise FileError where too few groups leave a drawn split with fewer than two classes, which nothing can be measured on."""
+    """Raise FileError where too few groups leave a drawn split poor."""
     around = "; or as folders, where the folders of patients hold class folders" if "subfolders" in groups_text else ""
-    for split in drawn:
-        if len(np.unique(labels[index == split])) < 2:
-            raise FileError(
-                path,
-                f"{path} has {groups_text}, too few to draw {SPLITS[split]} from so that all images of a group are in one split "
-                f"and each split has two classes or more; a class needs at least {len({_TRAIN, *drawn})} groups. If these are no "
-                f"patients or slides, give `groups` as none, which splits by image{around}.",
-            )
+    if (split := _poor_split(labels, index, drawn)) is not None:
+        raise FileError(
+            path,
+            f"{path} has {groups_text}, too few to draw {SPLITS[split]} from so that all images of a group are in one split "
+            f"and each split has two classes or more; a class needs at least {len({_TRAIN, *drawn})} groups. If these are no "
+            f"patients or slides, give `groups` as none, which splits by image{around}.",
+        )
 
 
-def _shared_group_warnings(index: NDArray[np.int64], groups: Sequence[str | None] | None) -> tuple[str, ...]:
-    """Return a warning where given splits share a group."""
+def shared_group_warnings(index: NDArray[np.int64], groups: Sequence[str | None] | None) -> tuple[str, ...]:
+    """Return a warning where splits, (n,) numbers of SPLITS, share a group."""
     splits_of_group: dict[str, set[int]] = {}
     for group, split in zip(groups or (), index.tolist(), strict=False):
         if group:

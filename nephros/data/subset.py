@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.dataset import Dataset, Split, missing_class_warnings
+from nephros.data.splitting import grouped_split, shared_group_warnings
 from nephros.errors import InvalidArgument
 
 
@@ -114,7 +115,8 @@ def tuning_subset(dataset: Dataset, n: int, seed: int) -> Dataset:
 def resplit_train_val(dataset: Dataset, sizes: Sequence[int], seed: int) -> Dataset:
     """Return `dataset` with train and validation drawn again at random from the two together; test stays as it is.
 
-    The draw is uniform, not stratified, and each new split keeps the order of its images.
+    The draw is uniform, not stratified, and each new split keeps the order of its images. Images in groups, such as patients,
+    are drawn by whole groups and class, so that the sizes are met as nearly as the groups allow.
 
     Args:
         dataset: the data set to split again.
@@ -123,7 +125,7 @@ def resplit_train_val(dataset: Dataset, sizes: Sequence[int], seed: int) -> Data
 
     Raises:
         InvalidArgument: `sizes`, which callers know as `resplit`, are not two numbers of at least 1, are more than train and
-            validation have, or leave a class without training images; or the images are in groups.
+            validation have, or leave a class without training images; or the groups are too few for two splits of two classes.
     """
     n_available = len(dataset.train) + len(dataset.val)
     sizes_text = ",".join(map(str, sizes))
@@ -134,19 +136,16 @@ def resplit_train_val(dataset: Dataset, sizes: Sequence[int], seed: int) -> Data
             "two whole numbers, for train and validation, that are at least 1 and together at most the "
             f"{n_available:,} images that the two have now",
         )
-    if dataset.provenance.n_groups is not None:
-        raise InvalidArgument(
-            "resplit",
-            sizes_text,
-            "left out for data whose images are in groups, such as patients, which the draw would tear apart",
-            hint="Give `groups` as none to draw the images one by one.",
-        )
     images = np.concatenate([dataset.train.images, dataset.val.images])
     labels = np.concatenate([dataset.train.labels, dataset.val.labels])
-    permutation = np.random.default_rng(seed).permutation(n_available)
-    train_indices, val_indices = (
-        np.sort(part) for part in (permutation[: sizes[0]], permutation[sizes[0] : sum(sizes)])
-    )
+    groups = _joined_groups(dataset)
+    if groups is None:
+        permutation = np.random.default_rng(seed).permutation(n_available)
+        train_indices, val_indices = (
+            np.sort(part) for part in (permutation[: sizes[0]], permutation[sizes[0] : sum(sizes)])
+        )
+    else:
+        train_indices, val_indices = _draw_groups(labels, groups, sizes, seed)
     missing_labels = set(np.unique(dataset.train.labels)) - set(np.unique(labels[train_indices]))
     if missing_labels:
         names = ", ".join(dataset.class_names[label] for label in sorted(missing_labels))
@@ -156,22 +155,69 @@ def resplit_train_val(dataset: Dataset, sizes: Sequence[int], seed: int) -> Data
             f"large enough that train has every class (this draw has no image of {names})",
             hint="Draw more images, or use another seed.",
         )
-    n_left_out = n_available - sum(sizes)
+    n_left_out = n_available - len(train_indices) - len(val_indices)
     if dataset.provenance.full_train_images is not None:
         n_left_out += dataset.provenance.full_train_images - len(dataset.train)
-    note = f"{sizes[0]} / {sizes[1]} drawn at random from train + validation, seed {seed}; test unchanged"
+    drawn_by = "at random" if groups is None else "by group and class"
+    note = f"{len(train_indices)} / {len(val_indices)} drawn {drawn_by} from train + validation, seed {seed}; test unchanged"
+    train, val = (
+        Split(images[rows], labels[rows], None if groups is None else groups[rows])
+        for rows in (train_indices, val_indices)
+    )
+    dropped = ("train ", "val ")
     return replace(
         dataset,
-        train=Split(images[train_indices], labels[train_indices]),
-        val=Split(images[val_indices], labels[val_indices]),
+        train=train,
+        val=val,
         provenance=replace(
             dataset.provenance,
             detail=_add_note(dataset, note),
-            full_train_images=sizes[0] + n_left_out if n_left_out else None,
+            full_train_images=len(train) + n_left_out if n_left_out else None,
         ),
-        warnings=tuple(warning for warning in dataset.warnings if not warning.startswith(("train ", "val ")))
-        + missing_class_warnings("val", labels[val_indices], dataset.class_names),
+        warnings=tuple(
+            text for text in dataset.warnings if not text.startswith(dropped) and "more than one split" not in text
+        )
+        + missing_class_warnings("val", labels[val_indices], dataset.class_names)
+        + _straddling_warnings((train, val, dataset.test)),
     )
+
+
+def _joined_groups(dataset: Dataset) -> NDArray[np.str_] | None:
+    """Return the groups of train and validation together; None where groups are unknown."""
+    if dataset.provenance.n_groups is None or dataset.train.groups is None or dataset.val.groups is None:
+        return None
+    return np.concatenate([dataset.train.groups, dataset.val.groups])
+
+
+def _draw_groups(
+    labels: NDArray[np.int64], groups: NDArray[np.str_], sizes: Sequence[int], seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the indices of whole groups for train and validation, of about these sizes, ascending."""
+    names, numbers = np.unique(groups, return_inverse=True)
+    rest = len(labels) - sum(sizes)
+    if rest < len(labels) / len(names):  # less than a group: left out, it would take one of each class
+        rest = 0
+    index = grouped_split(labels, numbers, seed, (*sizes, rest))
+    train, val = np.flatnonzero(index == 0), np.flatnonzero(index == 1)
+    if min(len(np.unique(labels[rows])) for rows in (train, val)) < 2:
+        raise InvalidArgument(
+            "resplit",
+            ",".join(map(str, sizes)),
+            f"left out, since {len(names):,} groups, such as patients, are too few to draw train and validation from",
+            hint="Give `groups` as none to draw the images one by one.",
+        )
+    return train, val
+
+
+def _straddling_warnings(splits: Sequence[Split]) -> tuple[str, ...]:
+    """Return a warning where the splits share a group."""
+    index = np.repeat(np.arange(len(splits)), [len(split) for split in splits])
+    groups = [
+        group
+        for split in splits
+        for group in (split.groups.tolist() if split.groups is not None else [""] * len(split))
+    ]
+    return shared_group_warnings(index, groups)
 
 
 def _add_note(dataset: Dataset, note: str) -> str:

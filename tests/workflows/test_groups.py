@@ -92,8 +92,53 @@ def test_a_run_from_before_there_were_groups_is_read_as_it_was(
     assert nephros.evaluate("run").metrics.images_sha256 == before
 
 
-def test_a_redraw_may_not_tear_groups_apart(workspace: Path) -> None:
-    with pytest.raises(InvalidArgument) as caught:
-        nephros.load_dataset("cells", resplit=(100, 20))
-    assert caught.value.parameter == "resplit"
+def test_a_redraw_keeps_groups_together(workspace: Path) -> None:
+    dataset = nephros.load_dataset("cells", resplit=(100, 20))
+    assert (len(dataset.train), len(dataset.val)) == (100, 20)
+    assert dataset.train.groups is not None
+    assert dataset.val.groups is not None
+    assert not set(dataset.train.groups) & set(dataset.val.groups)
+    assert "by group" in dataset.provenance.detail
+    assert not any("more than one split" in warning for warning in dataset.warnings)
     assert len(nephros.load_dataset("cells", resplit=(100, 20), groups="none").val) == 20
+
+
+def test_groups_that_are_too_few_for_a_redraw_are_refused(tmp_path: Path) -> None:
+    data = squares_dataset(n=96, classes=2)
+    arrays = {
+        f"{name}_{kind}": values
+        for name, split in data.splits()
+        for kind, values in (("images", split.images), ("labels", split.labels), ("patient", np.full(len(split), name)))
+    }
+    arrays["val_patient"] = np.full(len(data.val), "train")
+    np.savez(tmp_path / "one.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument) as caught:
+        nephros.load_dataset(tmp_path / "one.npz", resplit=(60, 20))
+    assert caught.value.parameter == "resplit"
+    (warning,) = nephros.load_dataset(tmp_path / "one.npz").warnings
+    assert "train and val" in warning
+
+
+def test_groups_are_an_array_or_a_column_by_its_name(workspace: Path) -> None:
+    data = squares_dataset(n=160, classes=2).train
+    day = np.array(["mon", "tue", "wed", "thu", "fri", "sat"])[np.arange(160) % 6]
+    np.savez("cells.npz", images=data.images, labels=data.labels, patient=np.arange(160) // 20, day_of_stain=day)
+    assert nephros.load_dataset("cells.npz").provenance.n_groups == N_PATIENTS
+    dataset = nephros.load_dataset("cells.npz", groups="day of stain")
+    assert dataset.provenance.n_groups == 6
+    assert dataset.test.groups is not None
+    assert set(dataset.test.groups) <= set(day)
+    files = [path for path in sorted(Path("cells").rglob("*.png"))]
+    rows = [f"{path.as_posix()},{path.parts[1]},{path.parts[2]},{index % 5}" for index, path in enumerate(files)]
+    Path("table.csv").write_text("file,label,patient,Day\n" + "\n".join(rows))
+    assert nephros.load_dataset("table.csv").provenance.n_groups == N_PATIENTS
+    assert nephros.load_dataset("table.csv", groups="day").provenance.n_groups == 5
+    for source, groups in (
+        ("cells.npz", "weekday"),
+        ("cells.npz", "folders"),
+        ("table.csv", "weekday"),
+        ("cells", "Day"),
+    ):
+        with pytest.raises(InvalidArgument) as caught:
+            nephros.load_dataset(source, groups=groups)
+        assert caught.value.parameter == "groups"

@@ -20,7 +20,8 @@ from nephros.data.folders.label_columns import (
 )
 from nephros.data.input_files import read_bytes
 from nephros.data.split_names import DuplicateSplitError, find_splits, split_of_flags
-from nephros.errors import FileError
+from nephros.data.splitting import GROUP_RULES
+from nephros.errors import FileError, InvalidArgument
 from nephros.text_tables import join_words
 
 TABLE_SUFFIXES = (".csv", ".tsv")
@@ -52,18 +53,23 @@ class LabelTable:
     """What may have been taken for something else; one sentence each."""
 
 
-def read_label_table(path: Path) -> LabelTable:
+def read_label_table(path: Path, group_column: str = "") -> LabelTable:
     """Read a CSV or TSV file with the columns file and label, and perhaps split and group, under these or similar names.
 
     Instead of label it may have one column per class, with 1 in that of the image's class and 0 in the others, and instead of
     split columns of truth values such as is_train or is_valid. Without a header, the columns are recognized by what they hold, as
     in the CSV files that the ``medmnist`` package writes.
 
+    `group_column` is the column of groups, whatever it is called; "" takes the one that is named like groups, if there is one.
+
     Raises:
         FileError: the file can't be read, is no such table, or gives an image several labels.
+        InvalidArgument: there is no column `group_column`, which callers know as `groups`.
     """
     header, body, is_windows_text = _read_cells(path)
     columns = columns_of_header(path, header) if header else columns_of_values(body)
+    if group_column:
+        columns["group"] = find_column(path, header, group_column)
     flags = split_flags(header, body) if "split" not in columns else {}
     labels, origin = _labels(path, header, body, columns, set(flags.values()))
     splits = _splits(path, body, columns, flags)
@@ -79,6 +85,19 @@ def read_label_table(path: Path) -> LabelTable:
     if "group" in columns:
         origin += f", group from {header[columns['group']]}"
     return LabelTable(path, tuple(rows), origin, _warnings(path, header, body, columns, is_windows_text))
+
+
+def find_column(path: Path, header: Sequence[str], name: str) -> int:
+    """Return the index of a column by its name, whatever its capitals; raise InvalidArgument, of `groups`, for no such column."""
+    names = [column.casefold() for column in header]
+    if name.casefold() not in names:
+        raise InvalidArgument(
+            "groups",
+            name,
+            f"one of {', '.join(GROUP_RULES)} or a column of {path.name}",
+            hint=f"Its columns are {', '.join(header)[:200]}." if header else "It has no header.",
+        )
+    return names.index(name.casefold())
 
 
 def label_table_columns(path: Path) -> set[str]:

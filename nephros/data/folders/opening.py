@@ -57,11 +57,10 @@ def open_folder(
     Raises:
         FileError: the folder has no classes, too few images or too few groups, or an image can't be read or doesn't fit the
             others.
-        InvalidArgument: `size` is below 1, or `groups` is none of the five.
+        InvalidArgument: `size` is below 1, or `groups` is none of the five, and no column.
     """
     if size is not None and size < 1:
         raise InvalidArgument("size", size, "at least 1 pixel")
-    check_group_rule(groups)
     root = Path(path).expanduser().absolute()
     scan = _scan(root, groups)
     if groups == "names" and not scan.groups_from:
@@ -116,5 +115,6 @@ def _scan(root: Path, groups: str) -> FolderScan:
         raise FileError(root, folder_kind.message(root))
     if scan := scan_folder_with_tables(root, groups):
         return scan
+    check_group_rule(groups)
     scan = scan_class_folders(root, groups)
     return replace(scan, warnings=scan.warnings + unread_table_warnings(root))

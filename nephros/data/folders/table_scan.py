@@ -25,6 +25,7 @@ from nephros.data.folders.scan import find_split_folders, folders_text
 from nephros.data.group_names import group_in_file_name
 from nephros.data.medmnist import MEDMNIST, MedMNISTInfo
 from nephros.data.split_names import DuplicateSplitError, find_splits
+from nephros.data.splitting import GROUP_RULES, check_group_rule
 from nephros.errors import FileError
 from nephros.text_tables import join_words
 
@@ -120,7 +121,7 @@ def _tables_in(folder: Path) -> list[Path]:
 
 def _scan_rows(root: Path, tables: Mapping[str, Path], groups: str) -> FolderScan:
     """Match the rows of the tables, or the names of MedMNIST's files where there are none, with the images in `root`."""
-    rows, columns, table_warnings = _read_rows(root, tables)
+    rows, columns, table_warnings = _read_rows(root, tables, groups if groups not in GROUP_RULES else "")
     source = next(iter(tables.values()), root)
     images = list_images(root, Counter(), with_companions=True)
     paths = _match_files(root, source, rows, images)
@@ -160,9 +161,11 @@ def _group(row: LabelRow, path: Path, groups: str) -> str:
     return "" if groups == "none" else group_in_file_name(path.stem) if groups == "names" else row.group
 
 
-def _read_rows(root: Path, tables: Mapping[str, Path]) -> tuple[list[LabelRow], str, list[str]]:
+def _read_rows(root: Path, tables: Mapping[str, Path], group_column: str) -> tuple[list[LabelRow], str, list[str]]:
     """Return the rows of all tables, what their columns hold, and warnings; files are relative to `root`, if tables are in it."""
     if not tables:
+        if group_column:
+            check_group_rule(group_column)
         matches = [
             (path, match)
             for path in list_images(root, Counter(), with_companions=True)
@@ -174,7 +177,7 @@ def _read_rows(root: Path, tables: Mapping[str, Path]) -> tuple[list[LabelRow], 
             "labels from the names of its files",
             [],
         )
-    rows, read = [], {split: read_label_table(path) for split, path in tables.items()}
+    rows, read = [], {split: read_label_table(path, group_column) for split, path in tables.items()}
     for split, table in read.items():
         folder = table.path.parent
         prefix = f"{folder.name}/" if folder.parent == root else ""

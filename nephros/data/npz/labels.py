@@ -72,6 +72,19 @@ def decode_labels(
     return DecodedLabels(numbers, names, tuple(notes))
 
 
+def find_labeled(arrays: Mapping[str, NDArray[Any]], class_names: tuple[str, ...]) -> dict[str, NDArray[np.bool_]]:
+    """Return which labels are there, array name -> (n,) bool: text may be missing, "" or NA, unless that is a class's name."""
+    return {name: _is_given(values, class_names) for name, values in arrays.items()}
+
+
+def _is_given(values: NDArray[Any], class_names: tuple[str, ...]) -> NDArray[np.bool_]:
+    if values.dtype.kind not in "US" or values.size != len(values):
+        return np.ones(len(values), np.bool_)
+    texts, inverse = np.unique(decode_text(values.reshape(-1)), return_inverse=True)
+    is_given = [not is_missing(text) or text in class_names for text in (str(text).strip() for text in texts)]
+    return np.array(is_given, np.bool_)[inverse.reshape(-1)]
+
+
 def decode_text(values: NDArray[Any]) -> NDArray[np.str_]:
     """Return text, stored as text or as bytes: in UTF-8, or else in Latin-1."""
     if values.dtype.kind == "U":

@@ -11,7 +11,7 @@ from nephros.data.dataset import SPLITS
 from nephros.data.group_names import group_column_rank
 from nephros.data.images.input_conversion import CONVERSION_ARRAY
 from nephros.data.split_names import HOLDOUT, SPLIT_OF_FLAG, SPLIT_OF_WORD
-from nephros.errors import FileError
+from nephros.errors import FileError, InvalidArgument
 from nephros.text_tables import join_words
 
 EXPECTED_LAYOUT = (
@@ -54,11 +54,16 @@ class NpzLayout:
         return len(self.images) == len(SPLITS)
 
 
-def find_layout(path: Path, names: Sequence[str], get_shape: Callable[[str], tuple[int, ...]]) -> NpzLayout:
+def find_layout(
+    path: Path, names: Sequence[str], get_shape: Callable[[str], tuple[int, ...]], groups: str = "auto"
+) -> NpzLayout:
     """Return the layout of a file whose arrays have these names; `get_shape` is asked only where the names say nothing.
+
+    `groups` is ``auto`` for the most usual of the arrays that are named like groups, ``none``, or the name of one.
 
     Raises:
         FileError: the arrays can't be told apart, or a split lacks its images or labels.
+        InvalidArgument: there is no array `groups`.
     """
     arrays = arrays_by_kind(names)
     images, labels = arrays["images"], arrays["labels"]
@@ -74,14 +79,14 @@ def find_layout(path: Path, names: Sequence[str], get_shape: Callable[[str], tup
     splits = [split for split in SPLITS if split in images] if in_splits else [""]
     canonical = {_canonical(name): name for name in names}
     kept = [{split: by_split[split] for split in splits} for by_split in (images, labels)]
-    groups = {split: name for split, name in arrays["groups"].items() if split in splits}
+    groups_by_split = _groups_by_split(path, names, arrays["groups"], splits, groups)
     split_array = "" if in_splits else next((canonical[name] for name in _SPLIT_NAMES if name in canonical), "")
     flags = {
         SPLIT_OF_FLAG[text]: name for text, name in canonical.items() if text in SPLIT_OF_FLAG and text.startswith("is")
     }
     flags = {} if in_splits or split_array else flags
     class_names = next((canonical[name] for name in _CLASS_NAMES if name in canonical), "")
-    read = {*kept[0].values(), *kept[1].values(), *groups.values(), split_array, class_names}
+    read = {*kept[0].values(), *kept[1].values(), *groups_by_split.values(), split_array, class_names}
     if CONVERSION_ARRAY in names and in_splits:  # `nephros.prepare` keeps all nuclei beside those that have a class
         read.add("images")
     candidates = {name for kind in ("images", "labels") for name in names if _parse(name, kind)}
@@ -91,7 +96,31 @@ def find_layout(path: Path, names: Sequence[str], get_shape: Callable[[str], tup
     if [*kept[0].values(), *kept[1].values()] not in (usual_names, ["images", "labels"]):
         notes = (f"images from {join_words(kept[0].values())}, labels from {join_words(kept[1].values())}",)
     images, labels = kept
-    return NpzLayout(images, labels, groups, split_array, flags, class_names, tuple(sorted(candidates - read)), notes)
+    return NpzLayout(
+        images, labels, groups_by_split, split_array, flags, class_names, tuple(sorted(candidates - read)), notes
+    )
+
+
+def _groups_by_split(
+    path: Path, names: Sequence[str], arrays: Mapping[str, str], splits: Sequence[str], groups: str
+) -> dict[str, str]:
+    """Return split -> the array of its groups."""
+    if groups == "none":
+        return {}
+    if groups == "auto":
+        return {split: name for split, name in arrays.items() if split in splits}
+    name_of_groups = _canonical(groups)
+    by_split = {
+        split: name
+        for split in splits
+        for name in names
+        if name_of_groups and _canonical(name) in {split + name_of_groups, name_of_groups + split} and _is_plain(name)
+    }
+    if not by_split:
+        candidates = [name for name in names if (parsed := _parse(name, "groups")) is not None and parsed[0] in splits]
+        there = f" or one of its arrays of groups, {', '.join(candidates)}," if candidates else ""
+        raise InvalidArgument("groups", groups, f"auto, none{there} for {path.name}, which has no such array")
+    return by_split
 
 
 def arrays_by_kind(names: Iterable[str]) -> dict[str, dict[str, str]]:

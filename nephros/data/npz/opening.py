@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,12 +20,12 @@ from nephros.data.medmnist import MEDMNIST, MedMNISTInfo
 from nephros.data.npz.archive import open_archive, translate_read_errors
 from nephros.data.npz.arrays import MAX_NAMES_BYTES, ImageLoader, NpzArray, open_array, read_array, read_small_array
 from nephros.data.npz.images import PixelConversion, image_shape, pixel_conversion
-from nephros.data.npz.labels import decode_labels, decode_text
+from nephros.data.npz.labels import decode_labels, decode_text, find_labeled
 from nephros.data.npz.layout import NpzLayout, find_layout
 from nephros.data.npz.splits import assign_arrays
 from nephros.data.splitting import SplitAssignment
 from nephros.environment import available_memory
-from nephros.errors import FileError, InvalidArgument
+from nephros.errors import FileError
 from nephros.files import checked_sha256, file_digest
 from nephros.reading import decode, parse_json
 
@@ -47,7 +47,8 @@ def open_npz(
             numbers that are not negative; labels are numbers from 0, names, or one-hot rows. Optionally ``class_names``, an
             array of text, which wins over MedMNIST's names, and ``groups``, or ``train_groups`` and so on.
         seed: of splits that are drawn here.
-        groups: ``auto`` keeps the images of a group in one split, where the file has groups; ``none`` doesn't.
+        groups: ``auto`` keeps the images of a group in one split, where the file has groups; ``none`` doesn't. Or the name of
+            the array that holds them, such as ``stack`` or ``patient`` in a file of `nephros.prepare`.
         conversion: its white level becomes 255 in images that are not uint8. Without one it is that of
             `nephros.data.images.input_conversion.default_white_level`: 1 for floats up to 1, 255 for other types up to 255, else
             the file's brightest pixel.
@@ -60,16 +61,23 @@ def open_npz(
 
     Raises:
         FileError: the file is missing or damaged, its arrays can't be told apart, or its labels and images don't fit together.
-        InvalidArgument: `groups` is for folders.
+        InvalidArgument: the file has no array `groups`.
     """
-    if groups not in ("auto", "none"):
-        raise InvalidArgument("groups", groups, "auto or none for an npz file, which has no folders")
     path = Path(path).expanduser().absolute()
     max_bytes = available_memory() if max_memory is None else max_memory
     with open_archive(path) as archive:
-        contents = _read_contents(path, archive, max_bytes)
+        contents = _read_contents(path, archive, max_bytes, groups)
         class_names, info = contents.class_names, contents.info
-        assignment = assign_arrays(path, archive, contents.layout, contents.labels, class_names, seed, groups)
+        assignment = assign_arrays(
+            path,
+            archive,
+            contents.layout,
+            contents.labels,
+            contents.is_labeled,
+            class_names,
+            seed,
+            falls_back=groups == "auto" and f"{CONVERSION_ARRAY}.npy" in archive.namelist(),
+        )
         loader = ImageLoader(path, archive, checked_sha256(path), max_bytes)
         stored = {split: loader.load(array) for split, array in contents.images.items()}
         arrays = {array.name: stored[split] for split, array in contents.images.items()}
@@ -77,6 +85,7 @@ def open_npz(
             conversion = _stored_conversion(path, archive, max_bytes)
         pixels = pixel_conversion(path, arrays, conversion)
         splits = _make_splits(loader, contents, stored, assignment, pixels)
+        unlabeled = _unlabeled_images(loader, contents, stored, pixels)
     is_official = info is not None and _has_published_md5(path, info, contents)
     notes = [] if contents.layout.is_complete else [assignment.rule]
     notes += [*contents.notes, *pixels.details]
@@ -85,7 +94,8 @@ def open_npz(
     name, key = (info.name, info.key) if info else (path.stem, None)
     provenance = Provenance(name, split, str(path), loader.sha256, key, "; ".join(notes), n_groups=assignment.n_groups)
     warnings = [*_unread_warnings(path, contents.layout), *assignment.warnings]
-    return assemble(splits, class_names, provenance, pixels.conversion, warnings, info)
+    dataset = assemble(splits, class_names, provenance, pixels.conversion, warnings, info)
+    return replace(dataset, unlabeled=unlabeled)
 
 
 def _stored_conversion(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> InputConversion:
@@ -105,26 +115,34 @@ class _Contents:
     layout: NpzLayout
     images: dict[str, NpzArray]
     labels: dict[str, NDArray[np.int64]]
+    """Of the labeled images."""
+    is_labeled: dict[str, NDArray[np.bool_]]
+    """(n,) for all images: a label that is text may be missing, "" or NA."""
     class_names: tuple[str, ...]
     info: MedMNISTInfo | None
     """The MedMNIST data set that this is, if it is one."""
     notes: tuple[str, ...]
 
 
-def _read_contents(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> _Contents:
+def _read_contents(path: Path, archive: zipfile.ZipFile, max_bytes: int, groups: str) -> _Contents:
     """Read and check everything but the images and groups."""
     names = [info.filename.removesuffix(".npy") for info in archive.infolist()]
     if names and not any(info.filename.endswith(".npy") for info in archive.infolist()):
         raise FileError(
             path, f"{path} is a zip archive of other files, such as {names[0][:100]}; unpack it and give the folder."
         )
-    layout = find_layout(path, names, lambda name: open_array(path, archive, name).shape)
+    layout = find_layout(path, names, lambda name: open_array(path, archive, name).shape, groups)
     images = {split: open_array(path, archive, name) for split, name in layout.images.items()}
     label_arrays = {split: open_array(path, archive, name) for split, name in layout.labels.items()}
     _check_shapes(path, images, label_arrays)
     own_names = _own_class_names(path, archive, layout.class_names)
     info = _named_medmnist(path, next(iter(images.values())))
     stored = {array.name: read_small_array(path, archive, array, max_bytes) for array in label_arrays.values()}
+    is_labeled = find_labeled(stored, own_names)
+    n_unlabeled = sum(int((~selected).sum()) for selected in is_labeled.values())
+    stored = {name: values[is_labeled[name]] for name, values in stored.items()}
+    if not all(map(len, stored.values())):
+        raise FileError(path, f"{path} has images without any label; give some of them a class.")
     decoded = decode_labels(path, stored, own_names, len(own_names or (info.class_names if info else ())))
     if fault := class_name_fault(decoded.class_names):
         raise FileError(path, f"{path}: {fault} among the labels; give each class a name of its own.")
@@ -133,7 +151,10 @@ def _read_contents(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> _Con
         info = None
     class_names = own_names or decoded.class_names or _default_class_names(path, info, labels)
     _check_labels(path, class_names, labels)
-    return _Contents(layout, images, labels, class_names, info, layout.notes + decoded.notes)
+    notes = layout.notes + decoded.notes
+    notes += (f"{n_unlabeled:,} images without a label left out",) if n_unlabeled else ()
+    by_split = {split: is_labeled[array.name] for split, array in label_arrays.items()}
+    return _Contents(layout, images, labels, by_split, class_names, info, notes)
 
 
 def _check_shapes(path: Path, images: Mapping[str, NpzArray], labels: Mapping[str, NpzArray]) -> None:
@@ -253,13 +274,24 @@ def _make_splits(
     splits, start = {}, 0
     for source, array in contents.images.items():
         labels = contents.labels[source]
+        labeled_rows = np.flatnonzero(contents.is_labeled[source])
         index = assignment.index[start : start + len(labels)]
         for number in np.unique(index).tolist():
             rows = np.flatnonzero(index == number)
-            if len(rows) == len(index) and stored[source].dtype == np.uint8:
+            if len(rows) == len(stored[source]) and stored[source].dtype == np.uint8:
                 images = pixels.apply(stored[source])
             else:
-                images = loader.convert(array, stored[source], rows, pixels.apply, repr(pixels))
+                images = loader.convert(array, stored[source], labeled_rows[rows], pixels.apply, repr(pixels))
             splits[SPLITS[number]] = Split(images, labels[rows], assignment.groups_at(start + rows))
         start += len(labels)
     return splits
+
+
+def _unlabeled_images(
+    loader: ImageLoader, contents: _Contents, stored: Mapping[str, NDArray[Any]], pixels: PixelConversion
+) -> NDArray[np.uint8] | None:
+    """Return the images without a label, where they are in one array with the others; None where there are none."""
+    rows = np.flatnonzero(~contents.is_labeled.get("", np.ones(0, np.bool_)))
+    if not len(rows):
+        return None
+    return loader.convert(contents.images[""], stored[""], rows, pixels.apply, repr(pixels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,22 +25,28 @@ def assign_arrays(
     archive: zipfile.ZipFile,
     layout: NpzLayout,
     labels: Mapping[str, NDArray[np.int64]],
+    is_labeled: Mapping[str, NDArray[np.bool_]],
     class_names: tuple[str, ...],
     seed: int,
-    groups: str,
+    *,
+    falls_back: bool = False,
 ) -> SplitAssignment:
-    """Assign the images of all arrays, one after the other, to splits."""
+    """Assign the labeled images of all arrays, one after the other, to splits.
+
+    `labels` are theirs, by split, and `is_labeled` says of all images which they are.
+    """
     given = None
     if layout.splits:
-        given = _read_splits(path, archive, layout.splits, len(labels[""]))
+        given = _read_splits(path, archive, layout.splits, len(is_labeled[""]))[is_labeled[""]]
     elif layout.split_flags:
-        given = _read_split_flags(path, archive, layout.split_flags, len(labels[""]))
+        given = _read_split_flags(path, archive, layout.split_flags, len(is_labeled[""]))[is_labeled[""]]
     elif "" not in labels:
         given = np.concatenate([np.full(len(values), SPLITS.index(split)) for split, values in labels.items()])
     group_names: list[str] = []
-    for split, values in labels.items() if groups == "auto" else ():
+    for split, selected in is_labeled.items():
         name = layout.groups.get(split, "")
-        group_names += _read_groups(path, archive, name, len(values)) if name else [""] * len(values)
+        names = _read_groups(path, archive, name, len(selected)) if name else [""] * len(selected)
+        group_names += itertools.compress(names, selected)
     return assign_splits(
         path,
         np.concatenate(list(labels.values())),
@@ -49,6 +56,7 @@ def assign_arrays(
         given_by=_given_by(layout),
         groups=group_names,
         group_source=f"the array {join_words(layout.groups.values())}" if layout.groups else "",
+        falls_back=falls_back,
     )
 
 

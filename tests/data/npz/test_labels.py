@@ -130,7 +130,7 @@ def in_val(bad: Any) -> Encoder:
         (in_val(lambda y: np.array(["a", "b", "c"])[y]), "val_labels is text.*train_labels is numbers"),
         (in_val(lambda y: y + 5), "class 3 is missing from train"),
         (lambda y: y[:, None].repeat(2, axis=1).astype(str), "one label per image"),
-        (lambda y: np.array(["a", "", "c"])[y], "missing values"),
+        (lambda y: np.array(["", "NA", "nan"])[y], "without any label"),
         (lambda y: np.full(len(y), 2**63, dtype=np.uint64) + y.astype(np.uint64), "label 9223372036854775"),
         (lambda y: y * 1e300, "1e\\+300|2e\\+300"),
         (lambda y: y.astype(np.longdouble) * np.longdouble("1e4000"), "infinite|label"),
@@ -151,8 +151,10 @@ def test_names_that_differ_between_labels_and_class_names_are_refused(tmp_path: 
 
 
 @pytest.mark.parametrize("missing", ["NA", "", "nan"])
-def test_labels_that_are_missing_values_are_refused(tmp_path: Path, missing: str) -> None:
-    with pytest.raises(FileError, match="missing values"):
-        open_npz(write(tmp_path / "a.npz", lambda labels: np.array([missing, "a", "b"])[labels]))
+def test_images_without_a_label_are_left_out_and_kept_aside(tmp_path: Path, missing: str) -> None:
+    dataset = open_npz(write(tmp_path / "a.npz", lambda labels: np.array([missing, "a", "b"])[labels]))
+    assert dataset.class_names == ("a", "b")
+    assert "without a label" in dataset.provenance.detail
+    assert all(len(split) for _, split in dataset.splits())
     names = np.array(["NA", "a", "b"])  # sodium, say
     assert open_npz(write(tmp_path / "b.npz", lambda labels: names[labels], class_names=names)).n_classes == 3
