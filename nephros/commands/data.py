@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nephros.commands.messages import print_path, to_command_line
-from nephros.commands.parser import CHANNEL_HELP, DATA_HELP, GROUPS_HELP, WHITE_LEVEL_HELP, CommandParser, parse_numbers
+from nephros.commands.messages import print_line, print_path, to_command_line
+from nephros.commands.parser import (
+    CHANNEL_HELP,
+    DATA_HELP,
+    GROUPS_HELP,
+    MASK_HELP,
+    WHITE_LEVEL_HELP,
+    CommandParser,
+    parse_numbers,
+)
 
 if TYPE_CHECKING:
     from nephros.data.load import DatasetSummary
     from nephros.microscopy.metadata import PreparationMetadata
+    from nephros.workflows.prepare import PreparedStacks
 
 
 def data_list(argv: list[str]) -> int:
@@ -110,7 +119,12 @@ def data_prepare(argv: list[str]) -> int:
         args["percentiles"] = parse_numbers("percentiles", args["percentiles"], 2, expected)
     args["resample"] = not args.pop("no_resample", False)
     result = prepare(args.pop("stack"), args.pop("out"), **args)
-    _print_metadata(result.metadata)
+    if len(result.stacks) == 1:
+        _print_metadata(result.metadata)
+    else:
+        _print_stacks(result)
+    for note in result.notes:
+        print_line(f"note: {to_command_line(note)}")
     for path in result.paths:
         print_path(path)
     return 0
@@ -127,20 +141,19 @@ def _prepare_parser() -> CommandParser:
         "Intensity: one black level and one white level for the whole stack become 0 and 255. By default the black level is a "
         "percentile, and the white level is fitted to bring the mean and standard deviation of the crops near TissueMNIST's.\n\n"
         "Border: a crop is black where it extends beyond the stack. The column at_border marks such nuclei and those that the "
-        "stack's edge cuts; --drop-border leaves them out.",
+        "stack's edge cuts; --drop-border leaves them out.\n\n"
+        "Several stacks become one file, in which each nucleus has its stack and, with --patient, its patient; `nephros "
+        "train` and `nephros finetune` split by these. {stem} stands for the name of each stack without its suffix:\n\n"
+        "  nephros data prepare K4.tif K5.tif K6.tif --mask '{stem}_mask.tif' --classes '{stem}.csv' --out cells.npz",
     )
     parser.add_argument(
         "stack",
+        nargs="+",
         metavar="STACK",
         help="TIFF, OME-TIFF or .npy, where the pages of a multi-page TIFF are slices; or a folder with an image file per slice "
         "and channel, named such as img_z001_c1.tif",
     )
-    parser.option(
-        "mask",
-        "label image of the same size, TIFF or .npy: 0 outside, and a unique positive integer per nucleus (default: segment the "
-        "nuclei roughly, by Otsu threshold and watershed)",
-        metavar="MASK",
-    )
+    parser.option("mask", MASK_HELP, metavar="MASK")
     parser.required_option("out", "the file for the images", "FILE.npz")
     parser.option("channel", "index of the channel with the nuclei, from 0; required if there are several", int)
     parser.option(
@@ -179,13 +192,7 @@ def _prepare_parser() -> CommandParser:
         float,
         "VOLUME",
     )
-    parser.option(
-        "classes",
-        "table with the columns id and class, separated by commas, semicolons or tabs (nuclei without a class stay unlabeled); "
-        "adds train, validation and test splits to FILE.npz, for `nephros train --data FILE.npz`",
-        metavar="CSV",
-    )
-    parser.option("seed", "seed of these splits, 7:1:2 within each class (default: 0)", int)
+    parser.class_table_options()
     return parser
 
 
@@ -224,9 +231,38 @@ def _print_metadata(metadata: PreparationMetadata) -> None:
     )
     if metadata.class_labels:
         names = ", ".join(metadata.class_labels.class_names)
-        console.print(f"classes: {names}; split 7:1:2 with seed {metadata.class_labels.seed}")
+        console.print(f"classes: {names} ({metadata.class_labels.n_labeled:,} of {counts.kept:,} nuclei have one)")
     for warning in metadata.warnings:
         console.print(f"warning: {to_command_line(warning)}")
+
+
+def _print_stacks(result: PreparedStacks) -> None:
+    """Print how the images of several stacks were made, and the warnings of each."""
+    from nephros.console import table_console
+    from nephros.microscopy.voxel_size import format_voxel_size
+    from nephros.text_tables import terminal_table
+
+    rows = [
+        [
+            name,
+            f"{metadata.nuclei.kept:,}",
+            f"{metadata.class_labels.n_labeled:,}" if metadata.class_labels else "",
+            f"{metadata.nuclei.at_border:,}",
+            format_voxel_size(metadata.voxel_size_um).removesuffix(" micrometers"),
+            f"{metadata.contrast_limits.black_level:,.6g} to {metadata.contrast_limits.white_level:,.6g}",
+        ]
+        for name, metadata in zip(dict.fromkeys(result.stack.tolist()), result.stacks, strict=True)
+    ]
+    numeric = ("nuclei", "with a class", "at the border")
+    headers = ("stack", *numeric, "voxel size (z, y, x)", "intensities")
+    title = f"{len(result.images):,} nuclei of {len(result.stacks)} stacks"
+    table_console().print(terminal_table(title, headers, rows, numeric=numeric))
+    stacks_of_warning: dict[str, list[str]] = {}
+    for row, metadata in zip(rows, result.stacks, strict=True):
+        for warning in metadata.warnings:
+            stacks_of_warning.setdefault(warning, []).append(row[0])
+    for warning, names in stacks_of_warning.items():
+        print_line(f"warning: {', '.join(names)}: {to_command_line(warning)}")
 
 
 def data_overlay(argv: list[str]) -> int:

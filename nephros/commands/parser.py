@@ -28,9 +28,15 @@ CHANNEL_HELP = (
     "color plane of a folder's images to train on, in grayscale: 0 red, 1 green, 2 blue (default: colors as they are)"
 )
 GROUPS_HELP = (
-    "which images are of one patient or slide, so that a split drawn here keeps them together: none, subfolders of the class "
-    "folders, folders around the class folders, names of the files (P01_cell2.png), or auto, which takes a table's or file's "
-    "groups, else subfolders (default: auto)"
+    "which images are of one patient, stack or slide, so that a split drawn here, --resplit and the folds of `nephros finetune` "
+    "keep them together: the name of an npz file's array or a table's column, such as stack or patient; subfolders of the class "
+    "folders; folders around the class folders; names of the files (P01_cell2.png); none; or auto, which takes the array or "
+    "column that is named like patients or stacks, else subfolders (default: auto)"
+)
+MASK_HELP = (
+    "label image of the stack's size, TIFF or .npy: 0 outside, and a unique positive integer per nucleus; for several stacks a "
+    "pattern such as '{stem}_mask.tif', beside each stack or in the working folder (default: segment the nuclei roughly, by Otsu "
+    "threshold and watershed)"
 )
 DEVICE_HELP = "auto, cpu or cuda (default: auto)"
 MODEL_HELP = (
@@ -84,6 +90,29 @@ class CommandParser(ArgumentParser):
         self.option("channel", CHANNEL_HELP, int)
         self.option("groups", GROUPS_HELP)
 
+    def class_table_options(self) -> None:
+        """Declare what `nephros.prepare` takes besides stacks and masks to give nuclei classes and patients."""
+        self.option(
+            "classes",
+            "table of the nuclei's classes: CSV or TSV with the columns id and class, and perhaps stack and patient; or as "
+            "QuPath (measurements, GeoJSON), Fiji, napari and CellProfiler write it. Without ids, its centroids are matched with "
+            "the mask. For several stacks one table with a column stack, or a pattern such as '{stem}.csv'. Nuclei without a "
+            "class stay unlabeled",
+            metavar="TABLE",
+        )
+        self.option(
+            "id-column",
+            "its column with the ids of the nuclei in the mask (default: recognized by its name)",
+            metavar="NAME",
+        )
+        self.option("class-column", "its column with the classes (default: recognized by its name)", metavar="NAME")
+        self.option(
+            "patient",
+            "pattern of a stack's name that says which patient or animal it is of, such as '{patient}_*', or of the end of its "
+            "path, such as '{patient}/*'",
+            metavar="PATTERN",
+        )
+
     def parse_argv(self, argv: list[str]) -> dict[str, Any]:
         """Return parameter -> value for the options in `argv`; raises NephrosError for what can't be parsed.
 
@@ -127,6 +156,9 @@ _SYNONYMS = {name.replace("_", "-"): f"--{field}" for name, field in FIELD_SYNON
     "cuda": "--device",
     "gpu": "--device",
     "gpus": "--device",
+    "group": "--groups",
+    "labels": "--mask",
+    "masks": "--mask",
     "num-workers": "--workers",
     "o": "--out",
     "output": "--out",

@@ -1,140 +1,228 @@
-"""Classes that a user assigns to a stack's nuclei, so that a model can be trained on them."""
+"""Classes that a user assigns to a stack's nuclei, by the rows of a table, so that a model can be trained on them."""
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.class_names import class_name_fault
-from nephros.data.dataset import SPLITS
-from nephros.data.delimited_text import is_missing, parse_delimited_text
-from nephros.data.images.foreign_formats import HEAD_BYTES, foreign_format
-from nephros.data.splitting import stratified_split
 from nephros.errors import FileError, IncompatibleError
-from nephros.escaping import unescape_from_csv
-from nephros.reading import MAX_CSV_BYTES, MalformedContent, file_errors, read_bytes
+from nephros.microscopy.class_table import ClassRow, ClassTable
+from nephros.microscopy.measurements import NucleusProperties
+from nephros.microscopy.voxel_size import VoxelSize
+from nephros.text_tables import join_words, pluralize
 
-logger = logging.getLogger(__name__)
-
-_EXPECTED_FORMAT = "give a table with the columns id (the nucleus's id in the mask) and class, as CSV"
-_COLUMN_NAMES = (
-    ("id", "nucleusid", "cellid", "objectid", "objectnumber", "labelid", "maskid", "label"),
-    ("class", "classname", "celltype", "category", "classification", "phenotype"),
-)
-"""Names of the two columns, in lower case without punctuation; the first one wins."""
-_MAX_ID_DIGITS = 18
+_SUFFIX = re.compile(r"(\.ome)?\.(tiff?|zarr|npy|lsm|czi|nd2|lif|ims|png|jpe?g)", re.IGNORECASE)
+_MIN_MATCHED_SHARE = 0.5
+"""Share of positions in nuclei below which they are those of another stack, or in another unit."""
+_MIN_PER_CLASS = 3
 
 
-def read_class_labels(path: str | Path) -> dict[int, str]:
-    """Read a table with the columns ``id`` and ``class``, and return the class of each nucleus by its id in the mask.
+@dataclass(frozen=True)
+class NucleusClasses:
+    """The classes of a stack's nuclei by their ids in the mask."""
 
-    Columns are separated by commas, semicolons or tabs, and may be named in capitals. A row without a class is a nucleus
-    without a label. Ids may be written as 12.0 or 12,0, as spreadsheets do.
-
-    Raises:
-        FileError: the file can't be read or is not such a table.
-    """
-    path = Path(path).expanduser().absolute()
-    with file_errors(path, _EXPECTED_FORMAT):
-        header, body = _read_rows(path)
-        columns = _find_columns(header)
-        class_of_id: dict[int, str] = {}
-        for line, row in body:
-            id_text, class_name = (row[column] for column in columns)
-            if is_missing(class_name):
-                continue
-            nucleus_id, class_name = _parse_id(id_text, line), unescape_from_csv(class_name)
-            if class_of_id.setdefault(nucleus_id, class_name) != class_name:
-                raise MalformedContent(f"line {line} gives nucleus {nucleus_id} a second class")
-        if not class_of_id:
-            raise MalformedContent("no row has a class")
-    return class_of_id
+    class_of_id: Mapping[int, str]
+    groups_of_id: Mapping[str, Mapping[int, str]]
+    """Name of a column, such as patient -> the group of each labeled nucleus that has one."""
+    notes: tuple[str, ...] = ()
+    """What was assumed or left out; one sentence each."""
 
 
-def _read_rows(path: Path) -> tuple[Sequence[str], Sequence[tuple[int, Sequence[str]]]]:
-    """Return the header of a table, empty if there is none, and its rows with their line numbers."""
-    content = read_bytes(path, MAX_CSV_BYTES)
-    try:
-        text = parse_delimited_text(content)
-    except UnicodeError:
-        if file_format := foreign_format(content[:HEAD_BYTES]):
-            raise FileError(path, f"{path} is {file_format.name}; {_EXPECTED_FORMAT}.") from None
-        raise
-    if text.is_windows_text:
-        logger.warning("%s is not in UTF-8: its class names are read as Windows text (code page 1252).", path)
-    return (text.rows[0][1], text.rows[1:]) if text.rows else ((), ())
+def stack_stem(path: Path) -> str:
+    """Return a stack's name without its suffix, such as K4 of K4.ome.tif, which `{stem}` stands for."""
+    match = re.fullmatch(rf"(.+?){_SUFFIX.pattern}", path.name, re.IGNORECASE)
+    return match[1] if match else path.name
 
 
-def _find_columns(header: Sequence[str]) -> list[int]:
-    """Return the indices of a table's two columns."""
-    names = [re.sub(r"[\W_]", "", name.casefold()) for name in header]
-    columns = [next((names.index(name) for name in candidates if name in names), -1) for candidates in _COLUMN_NAMES]
-    if -1 in columns:
-        excerpt = ",".join(header)[:60]
-        raise MalformedContent(f"its first line, '{excerpt}', doesn't name the columns id and class")
-    return columns
-
-
-def _parse_id(text: str, line: int) -> int:
-    """Return a nucleus's id; spreadsheets write whole numbers as 12.0, or with the decimal comma of some languages."""
-    match = re.fullmatch(r"(\d+)(?:[.,]0+)?", text)
-    if match is None or len(match[1]) > _MAX_ID_DIGITS:
-        excerpt = text if len(text) <= 40 else f"{text[:40]}..."
-        raise MalformedContent(f"line {line} has the id '{excerpt}', which is not a whole number")
-    return int(match[1])
-
-
-def labeled_splits(
-    images: NDArray[np.uint8],
-    ids: NDArray[np.int64],
-    mask_ids: NDArray[np.int64],
-    class_of_id: dict[int, str],
-    seed: int,
-) -> dict[str, NDArray[Any]]:
-    """Split the nuclei that have a class 7:1:2 by class.
+def rows_of_stack(table: ClassTable, path: Path, name: str, n_stacks: int, index: int) -> list[ClassRow]:
+    """Return the rows of a table that are of one stack.
 
     Args:
-        images: (n, 28, 28) uint8.
-        ids: (n,) int64, the ids of the images' nuclei in the mask.
-        mask_ids: all ids of the mask, including nuclei without an image.
-        class_of_id: class names by id.
-        seed: of the split.
-
-    Returns:
-        Arrays in MedMNIST's layout: {train,val,test}_{images,labels}, and class_names, which are sorted.
+        table: it may say of each row which stack it is of, by its file, its name or its number from 1.
+        path: of the stack.
+        name: of the stack among the others.
+        n_stacks: number of stacks that the table is for.
+        index: of this stack, from 0.
 
     Raises:
-        IncompatibleError: an id is not in the mask, a class has fewer than 3 nuclei, or there is only one class.
+        FileError: the rows are of several stacks, and none of them is this one.
     """
-    if unknown_ids := sorted(set(class_of_id) - set(mask_ids.tolist())):
-        raise IncompatibleError(
-            f"`classes` has the nucleus {unknown_ids[0]}, which is not in the mask; take the ids from the mask."
+    values = sorted({row.stack for row in table.rows})
+    if values == [""] and n_stacks == 1:
+        return list(table.rows)
+    names = {text.casefold() for text in (path.name, stack_stem(path), name)}
+    matching = {value for value in values if value and _names_stack(value, path, names)}
+    if not matching and n_stacks > 1 and all(re.fullmatch(r"\d+", value) for value in values):
+        matching = {value for value in values if int(value) == index + 1}
+    if not matching and n_stacks == 1 and len(values) == 1:
+        return list(table.rows)  # such as a projection of the stack
+    if not matching and n_stacks == 1:
+        raise FileError(
+            table.path,
+            f"{table.path} is of {len(values):,} images, {join_words(values[:4])}, none of which is {path.name}; give a table "
+            "for each stack, or name the stack in its column Image.",
         )
-    has_class = np.array([nucleus_id in class_of_id for nucleus_id in ids.tolist()], dtype=np.bool_)
-    names = [class_of_id[nucleus_id] for nucleus_id in ids[has_class].tolist()]
-    class_names = sorted(set(names))
-    labels = np.array([class_names.index(name) for name in names], dtype=np.int64)
-    counts = np.bincount(labels, minlength=len(class_names))
-    if len(class_names) < 2:
-        raise IncompatibleError(
-            f"`classes` has {len(class_names)} class among the nuclei kept; a classifier needs at least two."
+    if values == [""]:
+        raise FileError(
+            table.path,
+            f"{table.path} does not say which of {n_stacks} stacks each row is of; add a column stack, or give a table for each, "
+            "such as `classes`='{stem}.csv'.",
         )
-    if fault := class_name_fault(class_names):
+    return [row for row in table.rows if row.stack in matching]
+
+
+def _names_stack(value: str, path: Path, names: set[str]) -> bool:
+    """Return whether a table's name for an image, such as "K4.ome.tif - Series 0", is a stack's."""
+    text = PurePosixPath(value.replace("\\", "/")).name.casefold()
+    return bool({text, stack_stem(Path(text)), value.casefold()} & names) or text.startswith(f"{path.name.casefold()} ")
+
+
+def classes_of_nuclei(
+    table: ClassTable, rows: Sequence[ClassRow], nuclei: NucleusProperties, voxel_size: VoxelSize | None
+) -> NucleusClasses:
+    """Return the classes of a stack's nuclei, matches by id or, where the rows have none, by position.
+
+    Args:
+        table: for messages.
+        rows: those of this stack.
+        nuclei: all nuclei of the mask.
+        voxel_size: micrometers along z, y and x; None where it is unknown.
+
+    Raises:
+        FileError: a nucleus has two classes, or the positions are not in the nuclei.
+        IncompatibleError: an id is not in the mask.
+    """
+    notes: tuple[str, ...] = ()
+    if any(row.id is None for row in rows):
+        ids, notes = _join_by_position(table, rows, nuclei, voxel_size)
+    else:
+        ids = [row.id for row in rows]
+        known_ids = set(nuclei.ids.tolist())
+        if unknown_ids := sorted({nucleus_id for nucleus_id in ids if nucleus_id not in known_ids}, key=str):
+            raise IncompatibleError(
+                f"`classes` has the nucleus {unknown_ids[0]}, which is not in the mask ({len(unknown_ids):,} of {len(ids):,} are "
+                f"not, by {table.path.name}); take the ids from the mask."
+            )
+    class_of_id: dict[int, str] = {}
+    groups_of_id: dict[str, dict[int, str]] = {}
+    for row, nucleus_id in zip(rows, ids, strict=True):
+        if nucleus_id is None:
+            continue
+        if class_of_id.setdefault(nucleus_id, row.class_name) != row.class_name:
+            raise FileError(
+                table.path,
+                f"{table.path}: line {row.line} gives nucleus {nucleus_id} a second class; keep one of them.",
+            )
+        for name, group in row.groups.items():
+            if group:
+                groups_of_id.setdefault(name, {})[nucleus_id] = group
+    return NucleusClasses(class_of_id, groups_of_id, notes)
+
+
+def _join_by_position(
+    table: ClassTable, rows: Sequence[ClassRow], nuclei: NucleusProperties, voxel_size: VoxelSize | None
+) -> tuple[list[int | None], tuple[str, ...]]:
+    """Return the id of the nucleus at each row's position, None where none or more than one is there, and notes."""
+    sides = np.array(voxel_size or (1.0, 1.0, 1.0))
+    units = [table.center_unit] if table.center_unit else ["voxels", "micrometers"]
+    if voxel_size is None:
+        units = [unit for unit in units if unit == "voxels"]
+        if not units:
+            raise FileError(
+                table.path,
+                f"{table.path} has positions in micrometers, but the voxel size of the stack is unknown; set `voxel_size`.",
+            )
+    centers = np.array(
+        [[np.nan if value is None else value for value in row.center or (None,) * 3] for row in rows], np.float64
+    )
+    matches = {unit: _nuclei_at(centers * (sides if unit == "voxels" else 1.0), nuclei, sides) for unit in units}
+    unit = max(units, key=lambda unit: int((matches[unit] >= 0).sum()))
+    indices = matches[unit]
+    n_joined = int((indices >= 0).sum())
+    if n_joined < _MIN_MATCHED_SHARE * len(rows):
+        raise FileError(
+            table.path,
+            f"{table.path} has {len(rows):,} positions in {unit}, of which {n_joined:,} are in one nucleus of the mask; check "
+            "the voxel size, and that the table is of this stack.",
+        )
+    axes = "z, y and x" if not np.isnan(centers[:, 0]).any() else "y and x"
+    guess = "" if table.center_unit else ", as fits them best"
+    notes = [
+        f"{table.path.name}: its positions ({axes}) are taken for {unit} from the corner of the stack{guess}, and each row for "
+        "the nucleus there."
+    ]
+    if n_left_out := len(rows) - n_joined:
+        notes.append(
+            f"{table.path.name}: {pluralize(n_left_out, 'row')} of {len(rows):,} left out, where no nucleus or several are."
+        )
+    return [int(nuclei.ids[index]) if index >= 0 else None for index in indices.tolist()], tuple(notes)
+
+
+def _nuclei_at(
+    centers_um: NDArray[np.float64], nuclei: NucleusProperties, sides: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Return the index of the nucleus around each of (n, 3) positions, z perhaps NaN; -1 for none, and for no clear one.
+
+    A nucleus reaches as far as a ball of its volume; positions within a pixel of two centers are of neither.
+    """
+    from scipy.spatial import cKDTree
+
+    nucleus_centers = nuclei.centroids * sides
+    radii = np.maximum((nuclei.voxels * sides.prod() * 3 / (4 * np.pi)) ** (1 / 3), sides.max())
+    tree = cKDTree(nucleus_centers[:, 1:])
+    indices = np.full(len(centers_um), -1, np.int64)
+    for row, candidates in enumerate(tree.query_ball_point(centers_um[:, 1:], float(radii.max()))):
+        nearby = np.array(candidates, np.int64)
+        offsets = nucleus_centers[nearby] - centers_um[row]
+        if np.isnan(centers_um[row, 0]):
+            offsets[:, 0] = 0
+        distances = np.sqrt((offsets**2).sum(axis=1))
+        inside = distances <= radii[nearby]
+        nearby, distances = nearby[inside], distances[inside]
+        order = np.argsort(distances)
+        if len(order) == 1 or (len(order) > 1 and distances[order[1]] > max(2 * distances[order[0]], sides[1:].max())):
+            indices[row] = nearby[order[0]]
+    return indices
+
+
+def check_classes(class_names: Sequence[str]) -> tuple[str, ...]:
+    """Return the classes, sorted, given the class of each labeled nucleus.
+
+    Raises:
+        IncompatibleError: there are fewer than two classes, one has too few nuclei, or their names are not names.
+    """
+    counts = dict(sorted(Counter(class_names).items()))
+    if len(counts) < 2:
+        raise IncompatibleError(
+            f"`classes` has {len(counts)} class among the nuclei kept; a classifier needs at least two."
+        )
+    if fault := class_name_fault(list(counts)):
         raise IncompatibleError(f"In `classes`, sorted by name, {fault}; spell each class in one way.")
-    if counts.min() < 3:
-        rarest_class = class_names[int(counts.argmin())]
+    rarest = min(counts, key=lambda name: counts[name])
+    if counts[rarest] < _MIN_PER_CLASS:
         raise IncompatibleError(
-            f"`classes` has {counts.min()} nuclei of '{rarest_class}'; a class needs at least 3, one for each split."
+            f"`classes` has {counts[rarest]} nuclei of '{rarest}'; a class needs at least {_MIN_PER_CLASS}, one for each split."
         )
-    split_index = stratified_split(labels, seed)
-    arrays: dict[str, NDArray[Any]] = {"class_names": np.array(class_names)}
-    for index, split in enumerate(SPLITS):
-        arrays[f"{split}_images"] = images[has_class][split_index == index]
-        arrays[f"{split}_labels"] = labels[split_index == index, None]
-    return arrays
+    return tuple(counts)
+
+
+def stack_warnings(class_names: Sequence[str], stack_names: Sequence[str]) -> tuple[str, ...]:
+    """Return a warning for classes that occur in one of several stacks only, given the class and the stack of each nucleus."""
+    stacks_of_class: dict[str, set[str]] = {}
+    for class_name, stack_name in zip(class_names, stack_names, strict=True):
+        stacks_of_class.setdefault(class_name, set()).add(stack_name)
+    lonely = {name: stacks for name, stacks in sorted(stacks_of_class.items()) if len(stacks) == 1}
+    if len(set(stack_names)) < 2 or not lonely:
+        return ()
+    text = join_words(f"{name} in {next(iter(stacks))}" for name, stacks in lonely.items())
+    return (
+        f"Some classes occur in one stack only ({text}), so a model may learn the stack rather than the class: label them in "
+        "several.",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -81,11 +82,14 @@ class NucleusCounts:
 
 @dataclass(frozen=True)
 class ClassLabelInfo:
-    """The user's classes, and the split that they were given."""
+    """The user's classes."""
 
     file: str
-    seed: int
     class_names: tuple[str, ...]
+    n_labeled: int = 0
+    """Number of nuclei kept that have a class."""
+    seed: int = 0
+    """Of the split that files of earlier versions hold."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,11 @@ class PreparationMetadata:
         return {"format": FORMAT, **asdict(self)}
 
 
+def metadata_of_stacks(stacks: Sequence[PreparationMetadata]) -> dict[str, Any]:
+    """Return the content of the JSON file of several stacks."""
+    return {"format": FORMAT, "stacks": [asdict(metadata) for metadata in stacks]}
+
+
 def read_metadata(path: Path) -> PreparationMetadata:
     """Read the JSON file that `nephros.prepare` wrote.
 
@@ -135,4 +144,6 @@ def read_metadata(path: Path) -> PreparationMetadata:
             raise MalformedContent("it is no metadata file of `nephros.prepare(STACK)`")
         if values.pop("format") != FORMAT:
             raise MalformedContent(f"it has another format than {FORMAT}; run `nephros.prepare(STACK)` again")
+        if isinstance(stacks := values.get("stacks"), list) and len(stacks) > 1:
+            raise MalformedContent(f"it is of {len(stacks)} stacks; prepare the one that you want to see by itself")
         return decode(PreparationMetadata, values)

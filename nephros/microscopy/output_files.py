@@ -6,8 +6,9 @@ import contextlib
 import csv
 import io
 import math
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.errors import FileError, InvalidArgument
+from nephros.escaping import escape_for_csv
 from nephros.files import atomic_write, replace_file, write_json, write_text
 from nephros.microscopy.measurements import NucleusProperties
-from nephros.microscopy.metadata import PreparationMetadata
+from nephros.microscopy.preparation import NucleiOfStack
 from nephros.microscopy.voxel_size import VoxelSize
 from nephros.reading import MAX_CSV_BYTES, MalformedContent, file_errors, read_text
 
@@ -30,21 +32,26 @@ class OutputFiles:
     npz: Path
     table: Path
     metadata: Path
-    mask: Path | None
-    """None where the user gives a mask."""
+    masks: tuple[Path, ...] = ()
+    """Of each stack, where the nuclei are segmented here; none where the user gives masks."""
 
     @classmethod
-    def beside(cls, out: str | Path, *, with_mask: bool) -> OutputFiles:
-        """Return the paths beside `out`, the npz file; raise InvalidArgument where it has another suffix."""
+    def beside(cls, out: str | Path, mask_names: Sequence[str] = ()) -> OutputFiles:
+        """Return the paths beside `out`, the npz file, with a mask for each name, "" for that of a single stack.
+
+        Raises:
+            InvalidArgument: `out` has another suffix.
+        """
         npz = Path(out).expanduser().absolute()
         if npz.suffix.lower() != ".npz":
             raise InvalidArgument("out", out, "a path that ends in .npz")
-        mask = npz.with_suffix(".mask.tif") if with_mask else None
-        return cls(npz, npz.with_suffix(".csv"), npz.with_suffix(".json"), mask)
+        texts = [re.sub(r"[^\w.-]", "_", name) for name in mask_names]
+        masks = [npz.with_suffix(f".{text}.mask.tif" if text else ".mask.tif") for text in texts]
+        return cls(npz, npz.with_suffix(".csv"), npz.with_suffix(".json"), tuple(masks))
 
     def paths(self) -> tuple[Path, ...]:
         """Return all files, the npz file last."""
-        return (self.table, self.metadata, *([] if self.mask is None else [self.mask]), self.npz)
+        return (self.table, self.metadata, *self.masks, self.npz)
 
     def check_overwrites(self, *inputs: str | Path | None) -> None:
         """Check that no result would replace an input, a folder, or a mask that somebody may have corrected by hand.
@@ -60,10 +67,11 @@ class OutputFiles:
                 raise FileError(path, f"{path} would be in the folder of an input; choose another folder for `out`.")
             if path.is_dir():
                 raise FileError(path, f"{path} is a folder; choose another name for `out`.")
-        if self.mask is not None and self.mask.exists():
-            raise FileError(
-                self.mask, f"{self.mask} exists already; pass it as `mask`, or remove it so that a new one can be made."
-            )
+        for mask in self.masks:
+            if mask.exists():
+                raise FileError(
+                    mask, f"{mask} exists already; pass it as `mask`, or remove it so that a new one can be made."
+                )
 
     @contextlib.contextmanager
     def scratch_dir(self) -> Iterator[Path]:
@@ -87,49 +95,61 @@ class OutputFiles:
         self,
         scratch: Path,
         table_csv: str,
-        metadata: PreparationMetadata,
-        mask: Path,
+        metadata: dict[str, Any],
+        masks: Sequence[Path],
         arrays: dict[str, NDArray[Any]],
     ) -> None:
-        """Write everything to the folder `scratch` and move it from there: the npz file last, so that it completes the set."""
+        """Write everything to the folder `scratch` and move it from there: the npz file last, so that it completes the set.
+
+        `masks` lie in `scratch`, in the order of `self.masks`.
+        """
         write_text(scratch / "table", table_csv)
-        write_json(scratch / "metadata", metadata.to_dict())
+        write_json(scratch / "metadata", metadata)
         with atomic_write(scratch / "npz") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        for source, path in zip(
-            (scratch / "table", scratch / "metadata", mask), (self.table, self.metadata, self.mask), strict=True
-        ):
-            if path is not None:
-                replace_file(source, path)
+        sources = (scratch / "table", scratch / "metadata", *masks)
+        for source, path in zip(sources, (self.table, self.metadata, *self.masks), strict=True):
+            replace_file(source, path)
         replace_file(scratch / "npz", self.npz)
 
 
 NUCLEI_COLUMNS = (
-    "index", "id", "z", "y", "x", "z_um", "y_um", "x_um", "volume_voxels", "volume_um3", "at_border", "intensity_mean",
+    "index", "id", "z", "y", "x", "z_um", "y_um", "x_um", "volume_voxels", "volume_um3", "at_border", "intensity_mean", "stack",
 )  # fmt: skip
 """index: row of the npz file. id: the nucleus's id in the mask. z, y, x: centroid in voxels, z_um, y_um, x_um: in micrometers
 from the center of the first voxel, empty where the voxel size is unknown. intensity_mean: mean of the stack's voxels over the
-nucleus."""
+nucleus. stack: the name of its stack. Columns of groups, such as patient, follow."""
 
 
-def nuclei_csv(nuclei: NucleusProperties, at_border: NDArray[np.bool_], voxel_size: VoxelSize | None) -> str:
-    """Return the table as CSV text; `at_border` is (n,) bool."""
+def nuclei_csv(prepared: Sequence[NucleiOfStack], groups: Mapping[str, Sequence[str]]) -> str:
+    """Return the table of all stacks' nuclei as CSV text; `groups` are (n,) by the name of their column."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(NUCLEI_COLUMNS)
-    for index in range(len(nuclei)):
-        centroid, voxels = nuclei.centroids[index], int(nuclei.voxels[index])
-        centroid_um, volume_um3 = ["", "", ""], ""
-        if voxel_size is not None:
-            centroid_um = [f"{position * side:.3f}" for position, side in zip(centroid, voxel_size, strict=True)]
-            volume_um3 = f"{voxels * float(np.prod(voxel_size)):.3f}"
-        writer.writerow(
-            [
-                index, int(nuclei.ids[index]), *(f"{position:.2f}" for position in centroid), *centroid_um, voxels, volume_um3,
-                "true" if at_border[index] else "false", f"{nuclei.mean_intensity[index]:.3f}",
-            ]
-        )  # fmt: skip
+    writer.writerow([*NUCLEI_COLUMNS, *map(escape_for_csv, groups)])
+    index = 0
+    for stack in prepared:
+        nuclei, voxel_size = stack.result.nuclei, stack.scale.stack_voxel_size
+        at_border = stack.result.segmented.at_border[stack.result.is_kept]
+        for row in range(len(nuclei)):
+            group_cells = [escape_for_csv(values[index]) for values in groups.values()]
+            name = escape_for_csv(stack.files.name)
+            writer.writerow([index, *_nucleus_cells(nuclei, row, at_border, voxel_size), name, *group_cells])
+            index += 1
     return buffer.getvalue()
+
+
+def _nucleus_cells(
+    nuclei: NucleusProperties, row: int, at_border: NDArray[np.bool_], voxel_size: VoxelSize | None
+) -> list[object]:
+    centroid, voxels = nuclei.centroids[row], int(nuclei.voxels[row])
+    centroid_um, volume_um3 = ["", "", ""], ""
+    if voxel_size is not None:
+        centroid_um = [f"{position * side:.3f}" for position, side in zip(centroid, voxel_size, strict=True)]
+        volume_um3 = f"{voxels * float(np.prod(voxel_size)):.3f}"
+    return [
+        int(nuclei.ids[row]), *(f"{position:.2f}" for position in centroid), *centroid_um, voxels, volume_um3,
+        "true" if at_border[row] else "false", f"{nuclei.mean_intensity[row]:.3f}",
+    ]  # fmt: skip
 
 
 def read_nuclei_csv(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

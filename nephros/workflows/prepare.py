@@ -1,9 +1,9 @@
-"""Prepare a 3-D fluorescence stack: from the stack and a mask of its nuclei to images that a model classifies."""
+"""Prepare 3-D fluorescence stacks: from each stack and a mask of its nuclei to images that a model classifies."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from nephros.console import progress_bar
 from nephros.data.class_names import similar_name_warnings
 from nephros.data.dataset import pixel_statistics
-from nephros.data.images.input_conversion import CONVERSION_ARRAY, InputConversion
 from nephros.data.reference_statistics import shift_warnings
 from nephros.environment import package_versions
-from nephros.errors import InvalidArgument
-from nephros.microscopy.class_labels import labeled_splits, read_class_labels
+from nephros.errors import IncompatibleError, InvalidArgument
+from nephros.microscopy.class_labels import NucleusClasses, classes_of_nuclei, rows_of_stack
+from nephros.microscopy.class_table import ClassTable, read_class_table
 from nephros.microscopy.crops import CROP_SHAPE
 from nephros.microscopy.intensity import check_contrast_options
 from nephros.microscopy.metadata import (
@@ -28,38 +28,46 @@ from nephros.microscopy.metadata import (
     NucleusCounts,
     PreparationMetadata,
     StackInfo,
+    metadata_of_stacks,
 )
-from nephros.microscopy.nuclei import (
-    NucleusImages,
-    make_nucleus_images,
-    mask_warnings,
-    quality_warnings,
-    volume_unit,
-)
+from nephros.microscopy.nuclei import mask_warnings, quality_warnings, volume_unit
 from nephros.microscopy.output_files import OutputFiles, nuclei_csv
-from nephros.microscopy.reader import open_stack
-from nephros.microscopy.segmentation import METHOD, segment_nuclei
+from nephros.microscopy.preparation import NucleiOfStack, PrepareOptions, difference_warnings, prepare_nuclei
+from nephros.microscopy.prepared_arrays import group_names, prepared_arrays
+from nephros.microscopy.segmentation import METHOD
 from nephros.microscopy.sequence_stack import stack_digest
-from nephros.microscopy.stack import Stack, StackOptions
-from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE, VoxelScaling, VoxelSize, check_voxel_size
+from nephros.microscopy.stack import StackOptions
+from nephros.microscopy.stack_files import StackFiles, find_stack_files
+from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE, VoxelSize, check_voxel_size
 
 
 @dataclass(frozen=True)
-class PreparedStack:
-    """The images of a stack's nuclei, and the files that were written."""
+class PreparedStacks:
+    """The images of the nuclei of one or several stacks, and the files that were written."""
 
     images: NDArray[np.uint8]
     """(n, 28, 28), in the order of the table and of the npz file's ``images`` and ``ids``."""
     ids: NDArray[np.int64]
-    """(n,) ids of the nuclei in the mask."""
+    """(n,) ids of the nuclei in the mask of their stack."""
+    stack: NDArray[np.str_]
+    """(n,) name of each nucleus's stack."""
     paths: tuple[Path, ...]
-    """The table, the metadata, the mask where it was made here, and last the npz file."""
-    metadata: PreparationMetadata
-    """The content of the JSON file."""
+    """The table, the metadata, the masks where they were made here, and last the npz file."""
+    stacks: tuple[PreparationMetadata, ...]
+    """The content of the JSON file, for each stack."""
+    notes: tuple[str, ...] = ()
+    """What holds for all stacks together; one sentence each."""
+
+    @property
+    def metadata(self) -> PreparationMetadata:
+        """The content of the JSON file of a single stack; raise IncompatibleError for several."""
+        if len(self.stacks) > 1:
+            raise IncompatibleError(f"{len(self.stacks)} stacks were prepared: see `stacks` for the metadata of each.")
+        return self.stacks[0]
 
 
 def prepare(
-    stack: str | Path,
+    stack: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
     mask: str | Path | None = None,
@@ -75,18 +83,26 @@ def prepare(
     drop_border: bool = False,
     min_volume: float | None = None,
     classes: str | Path | None = None,
-    seed: int = 0,
-) -> PreparedStack:
-    """Crop every nucleus from a stack as was done for TissueMNIST, and write the images to an npz file.
+    id_column: str | None = None,
+    class_column: str | None = None,
+    patient: str | None = None,
+) -> PreparedStacks:
+    """Crop every nucleus from one or several stacks as was done for TissueMNIST, and write the images to an npz file.
+
+        nephros.prepare(["K4.tif", "K5.tif"], "cells.npz", mask="{stem}_mask.tif", classes="{stem}.csv")
 
     Each image is the maximum over the slices of a crop of 32x32x7 voxels around the nucleus's centroid, resized to 28x28 pixels
-    of 8 bits.
+    of 8 bits. The npz file holds of each nucleus its image, its id, its stack and, where they are known, its class, its patient
+    and other groups, by which `nephros.train` and `nephros.finetune` keep nuclei together in a split.
 
     Args:
-        stack: TIFF, OME-TIFF or .npy file, or a folder with an image file per slice and channel, such as img_z001_c1.tif.
+        stack: TIFF, OME-TIFF or .npy file, or a folder with an image file per slice and channel, such as img_z001_c1.tif; or a
+            list of them.
         out: the npz file to write. A table, NAME.csv, and metadata, NAME.json, are written beside it, and without `mask` also
-            NAME.mask.tif.
-        mask: instance mask of the stack's size, integers with 0 outside of nuclei; None segments the nuclei automatically.
+            NAME.mask.tif, or NAME.STACK.mask.tif for each of several stacks.
+        mask: instance mask of the stack's size, integers with 0 outside of nuclei; None segments the nuclei automatically. Of
+            several stacks a pattern: ``{stem}`` stands for the name of each without its suffix, ``*`` for any text. It is looked
+            for beside the stack, then in the working folder.
         channel: index of the channel that shows the nuclei; needed where the stack has several.
         image: index of the image in a file that holds several, such as OME-TIFF with several positions; None takes the only one
             with several slices, else the first.
@@ -99,95 +115,112 @@ def prepare(
         percentiles: percentiles of the stack's voxels that become 0 and 255, in place of the two levels.
         drop_border: leave out nuclei that the stack's edge cuts, or whose crop extends beyond it and is black there.
         min_volume: leave out smaller nuclei, such as debris; in cubic micrometers where the voxel size is known, else in voxels.
-        classes: table with the columns id and class, separated by commas, semicolons or tabs; rows without a class are nuclei
-            without a label. Adds train, val and test to the npz file, split 7:1:2 by class.
-        seed: of that split.
+        classes: table of classes: CSV or TSV with the columns id and class, and perhaps stack, patient or other groups; QuPath's
+            measurements or GeoJSON; Fiji's results. Without ids, rows are joined with nuclei by their centroids. Rows without a
+            class are nuclei without a label. Of several stacks one table with a column stack, or a pattern with ``{stem}``.
+        id_column: name of the table's column of ids; None recognizes it.
+        class_column: name of the table's column of classes; None recognizes it.
+        patient: pattern of the stack's name, such as ``{patient}_*``, or of the end of its path, such as ``{patient}/*``, that
+            says which patient or animal a stack is of.
 
     Raises:
-        NephrosError: a file can't be used or written, the voxel size is unknown, or no nucleus is left.
+        NephrosError: a file is missing or can't be used or written, the voxel size is unknown, or no nucleus is left.
     """
-    _check_options(voxel_size, target_voxel_size, seed, min_volume)
-    check_contrast_options(black_level, white_level, percentiles)
-    files = OutputFiles.beside(out, with_mask=mask is None)
-    files.check_overwrites(stack, mask, classes)
-    if mask is not None and Path(mask).expanduser().absolute() == Path(stack).expanduser().absolute():
-        raise InvalidArgument("mask", mask, "the label image of the stack, not the stack itself")
-    class_of_id = None if classes is None else read_class_labels(classes)
-    image_stack = open_stack(stack, channel, image=image, axes=axes)
-    scale = VoxelScaling.resolve(
-        image_stack.path.name, image_stack.voxel_size, voxel_size, target_voxel_size, resample=resample
+    options = PrepareOptions(
+        channel=channel,
+        image=image,
+        axes=axes,
+        voxel_size=voxel_size,
+        target_voxel_size=target_voxel_size,
+        resample=resample,
+        black_level=black_level,
+        white_level=white_level,
+        percentiles=percentiles,
+        drop_border=drop_border,
+        min_volume=min_volume,
     )
+    _check_options(options)
+    _check_class_options(classes, id_column, class_column)
+    stack_files, notes = find_stack_files(
+        [stack] if isinstance(stack, str | Path) else list(stack), mask, classes, patient
+    )
+    names = [file.name for file in stack_files] if len(stack_files) > 1 else [""]
+    files = OutputFiles.beside(out, names if mask is None else ())
+    files.check_overwrites(*(path for file in stack_files for path in (file.path, file.mask, file.classes)))
+    for file in stack_files:
+        if file.mask is not None and file.mask.expanduser().absolute() == file.path:
+            raise InvalidArgument("mask", file.mask, "the label image of the stack, not the stack itself")
+    tables = {
+        path: read_class_table(path, id_column, class_column)
+        for path in dict.fromkeys(file.classes for file in stack_files)
+        if path is not None
+    }
     with files.scratch_dir() as scratch_dir:
-        if mask is None:
-            segment_nuclei(
-                image_stack,
-                scratch_dir / "mask.tif",
-                scale.stack_voxel_size or target_voxel_size,
-                progress=progress_bar,
-            )
-        mask_stack = open_stack(scratch_dir / "mask.tif" if mask is None else mask, is_mask=True)
-        result = make_nucleus_images(
-            image_stack,
-            mask_stack,
-            scale,
+        prepared, labels = _prepare_each(stack_files, tables, options, scratch_dir)
+        table_notes = [note for table in tables.values() for note in table.notes]
+        notes += [*difference_warnings(prepared), *dict.fromkeys(table_notes)]
+        arrays, class_notes = prepared_arrays(prepared, labels, options)
+        notes += class_notes
+        stacks = tuple(_metadata(nuclei, files, i, labels, arrays, options) for i, nuclei in enumerate(prepared))
+        groups = {name: arrays[name].tolist() for name in group_names(prepared, labels)}
+        files.write(
             scratch_dir,
-            progress_bar,
-            black_level=black_level,
-            white_level=white_level,
-            percentiles=percentiles,
-            drop_border=drop_border,
-            min_volume=min_volume,
+            nuclei_csv(prepared, groups),
+            stacks[0].to_dict() if len(stacks) == 1 else metadata_of_stacks(stacks),
+            [nuclei.mask.path for nuclei in prepared if nuclei.files.mask is None],
+            arrays,
         )
-        segmented, nuclei, images = result.segmented, result.nuclei, result.images
-        has_levels = black_level is not None or white_level is not None or percentiles is not None
-        arrays: dict[str, NDArray[Any]] = {"images": images, "ids": nuclei.ids}
-        arrays |= _conversion_arrays(image_stack, scale, result, has_levels)
-        class_labels = None
-        if class_of_id is not None:
-            arrays |= labeled_splits(images, nuclei.ids, segmented.nuclei.ids, class_of_id, seed)
-            class_labels = ClassLabelInfo(str(classes), seed, tuple(arrays["class_names"].tolist()))
-        metadata = _metadata(image_stack, mask_stack, scale, result, files, class_labels, axes, min_volume)
-        table_csv = nuclei_csv(nuclei, segmented.at_border[result.is_kept], scale.stack_voxel_size)
-        files.write(scratch_dir, table_csv, metadata, mask_stack.path, arrays)
-    return PreparedStack(images, nuclei.ids, files.paths(), metadata)
+    return PreparedStacks(arrays["images"], arrays["ids"], arrays["stack"], files.paths(), stacks, tuple(notes))
 
 
-def _check_options(
-    voxel_size: VoxelSize | None, target_voxel_size: VoxelSize, seed: int, min_volume: float | None
-) -> None:
-    StackOptions(min_volume=min_volume)  # checks it
-    if voxel_size is not None:
-        check_voxel_size("voxel_size", voxel_size)
-    check_voxel_size("target_voxel_size", target_voxel_size)
-    if seed < 0:
-        raise InvalidArgument("seed", seed, "a whole number of at least 0")
+def _prepare_each(
+    stack_files: Sequence[StackFiles], tables: Mapping[Path, ClassTable], options: PrepareOptions, scratch_dir: Path
+) -> tuple[list[NucleiOfStack], list[NucleusClasses]]:
+    """Return the nuclei of each stack and, where there are tables, their classes."""
+    prepared, labels = [], []
+    for index, file in enumerate(stack_files):
+        crops_dir = scratch_dir / f"crops{index}"
+        crops_dir.mkdir()
+        nuclei = prepare_nuclei(file, options, scratch_dir / f"mask{index}.tif", crops_dir, progress_bar)
+        prepared.append(nuclei)
+        if file.classes is not None:
+            table = tables[file.classes]
+            n_sharing = sum(other.classes == file.classes for other in stack_files)
+            rows = rows_of_stack(table, file.path, file.name, n_sharing, index)
+            segmented = nuclei.result.segmented.nuclei
+            labels.append(classes_of_nuclei(table, rows, segmented, nuclei.scale.stack_voxel_size))
+    return prepared, labels
 
 
-def _conversion_arrays(
-    stack: Stack, scale: VoxelScaling, result: NucleusImages, has_levels: bool
-) -> dict[str, NDArray[Any]]:
-    """Return what a model that is trained on the npz file needs to know of the images' making, to convert its inputs likewise."""
-    conversion = InputConversion(target_voxel_size=scale.target_voxel_size)
-    if stack.dtype != np.uint8:
-        limits = result.contrast_limits
-        conversion = replace(
-            conversion, white_level=limits.white_level, black_level=limits.black_level, fits_stacks=not has_levels
-        )
-    return {CONVERSION_ARRAY: np.array(json.dumps(conversion.to_dict()))}
+def _check_options(options: PrepareOptions) -> None:
+    StackOptions(min_volume=options.min_volume)  # checks it
+    if options.voxel_size is not None:
+        check_voxel_size("voxel_size", options.voxel_size)
+    check_voxel_size("target_voxel_size", options.target_voxel_size)
+    check_contrast_options(options.black_level, options.white_level, options.percentiles)
+
+
+def _check_class_options(classes: str | Path | None, id_column: str | None, class_column: str | None) -> None:
+    for parameter, value in (("id_column", id_column), ("class_column", class_column)):
+        if classes is None and value is not None:
+            raise InvalidArgument(parameter, value, "left out, except with a table as `classes`")
 
 
 def _metadata(
-    stack: Stack,
-    mask: Stack,
-    scale: VoxelScaling,
-    result: NucleusImages,
+    nuclei: NucleiOfStack,
     files: OutputFiles,
-    class_labels: ClassLabelInfo | None,
-    axes: str | None,
-    min_volume: float | None,
+    index: int,
+    labels: Sequence[NucleusClasses],
+    arrays: dict[str, NDArray[Any]],
+    options: PrepareOptions,
 ) -> PreparationMetadata:
-    """Describe the inputs, how the images were made, and what they look like."""
-    is_automatic, limits = files.mask is not None, result.contrast_limits
+    """Describe a stack's inputs, how its images were made, and what they look like."""
+    stack, mask, scale, result = nuclei.stack, nuclei.mask, nuclei.scale, nuclei.result
+    is_automatic, limits = nuclei.files.mask is None, result.contrast_limits
+    class_labels = None
+    if labels:
+        n_labeled = sum(nucleus_id in labels[index].class_of_id for nucleus_id in nuclei.ids.tolist())
+        class_labels = ClassLabelInfo(str(nuclei.files.classes), tuple(arrays["class_names"].tolist()), n_labeled)
     mean, std = pixel_statistics(result.images)
     warnings = [
         *stack.notes,
@@ -208,10 +241,10 @@ def _metadata(
             stack.channel,
             stack.n_channels,
             stack.image,
-            axes,
+            options.axes,
         ),
         mask=MaskInfo(
-            str(files.mask or mask.path),
+            str(files.masks[index] if is_automatic else mask.path),
             stack_digest(mask.path),
             mask.shape,
             str(mask.dtype),
@@ -245,6 +278,6 @@ def _metadata(
         table=files.table.name,
         npz=files.npz.name,
         versions=package_versions() | {package: version(package) for package in ("tifffile", "scikit-image", "scipy")},
-        min_volume=min_volume,
-        min_volume_unit=None if min_volume is None else volume_unit(scale),
+        min_volume=options.min_volume,
+        min_volume_unit=None if options.min_volume is None else volume_unit(scale),
     )

@@ -84,9 +84,9 @@ def _read_stack(path: Path) -> None:
 
 
 def _read_classes(path: Path) -> None:
-    from nephros.microscopy.class_labels import read_class_labels
+    from nephros.microscopy.class_table import read_class_table
 
-    read_class_labels(path)
+    read_class_table(path)
 
 
 def _read_label_table(path: Path) -> None:

@@ -1,16 +1,38 @@
-"""Tables of classes as spreadsheets and other programs write them."""
+"""Tables of classes as spreadsheets and other programs write them, and their rows match_rows with nuclei."""
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from nephros.errors import FileError
-from nephros.microscopy.class_labels import read_class_labels
+from nephros.errors import FileError, IncompatibleError, UnknownName
+from nephros.microscopy.class_labels import classes_of_nuclei, rows_of_stack
+from nephros.microscopy.class_table import read_class_table
+from nephros.microscopy.measurements import NucleusProperties
 
 EXPECTED = {1: "Podocyte", 2: "Tubule, proximal", 17: "Podocyte"}
+IDS = np.array([1, 2, 17])
+CENTERS = np.array([[5, 30, 40], [5, 80, 90.5], [12, 35, 130]])  # z, y and x in voxels
+VOXEL_SIZE = (1.0, 0.5, 0.5)
+
+
+def nuclei() -> NucleusProperties:
+    n_voxels = np.full(len(IDS), 900)
+    return NucleusProperties(IDS, n_voxels, CENTERS, np.ones(3), np.zeros((3, 2), np.bool_), np.zeros(3, np.int64))
+
+
+def read_class_labels(path: Path) -> dict[int, str]:
+    return {row.id: row.class_name for row in read_class_table(path).rows if row.id is not None}
+
+
+def match_rows(path: Path, voxel_size: tuple[float, float, float] | None = VOXEL_SIZE) -> dict[int, str]:
+    table = read_class_table(path)
+    rows = rows_of_stack(table, Path("K4.ome.tif"), "K4", 1, 0)
+    return dict(classes_of_nuclei(table, rows, nuclei(), voxel_size).class_of_id)
 
 
 @pytest.mark.parametrize(
@@ -54,13 +76,12 @@ def test_windows_text_is_read_with_a_warning(tmp_path: Path, caplog: pytest.LogC
         (b"", "columns id and class"),
         (b"id,class\n", "no row has a class"),
         (b"id,class\n1,\n2,\n", "no row has a class"),
-        (b"number,kind\n1,a\n", "'number,kind'"),
+        (b"number,kind\n1,a\n", "number, kind"),
         (b"id,class\n1.5,a\n", "line 2 has the id '1.5'"),
         (b"id;class\n1,5;a\n", "line 2 has the id '1,5'"),
         (b"id,class\n-1,a\n", "the id '-1'"),
         (b"id,class\n,a\n", "the id ''"),
         (b"id,class\n" + b"9" * 5000 + b",a\n", "not a whole number"),
-        (b"id,class\n1,a\n2,b\n1,b\n", "line 4 gives nucleus 1 a second class"),
         (
             b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0" + bytes(12) + b"\x13\0\0\0[Content_Types].xml\xff",
             "an Office document",
@@ -80,3 +101,153 @@ def test_other_tables_are_refused(content: bytes, expected: str, tmp_path: Path)
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"none\.csv can't be read"):
         read_class_labels(tmp_path / "none.csv")
+
+
+QUPATH = (
+    "Image\tObject ID\tObject type\tName\tClassification\tParent\tROI\tCentroid X µm\tCentroid Y µm\tNucleus: Area µm^2\n"
+    "K4.ome.tif\t6c9d-41\tDetection\t\tPodocyte\tRoot\tPolygon\t20.1\t15.2\t55\n"
+    "K4.ome.tif\t6c9d-42\tDetection\t\tTubule, proximal\tRoot\tPolygon\t45.3\t39.9\t51\n"
+    "K4.ome.tif\t6c9d-43\tDetection\t\tPodocyte\tRoot\tPolygon\t65\t17.6\t49\n"
+    "K4.ome.tif\t6c9d-44\tDetection\t\t\tRoot\tPolygon\t0\t0\t49\n"
+)
+
+
+def qupath_object(x: float, y: float, name: str, **properties: object) -> dict[str, object]:
+    outline = [[x - 4, y - 4], [x + 4, y - 4], [x + 4, y + 4], [x - 4, y + 4], [x - 4, y - 4]]
+    classification = {"name": name, "color": [200, 0, 0]}
+    geometry = {"type": "Polygon", "coordinates": [outline]}
+    return {
+        "type": "Feature",
+        "id": "6c9d",
+        "geometry": geometry,
+        "properties": {"objectType": "detection", "classification": classification, **properties},
+    }
+
+
+GEOJSON = [qupath_object(*CENTERS[i, [2, 1]], name=EXPECTED[int(IDS[i])]) for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("qupath.tsv", QUPATH),
+        ("px.tsv", QUPATH.replace("Centroid X µm", "Centroid X px").replace("20.1", "40.2").replace("45.3", "90.6")
+         .replace("65\t", "130\t").replace("15.2", "30.4").replace("39.9", "79.8").replace("17.6", "35.2")),
+        ("windows.tsv", QUPATH.encode("cp1252")),
+        ("utf16.tsv", QUPATH.encode("utf-16")),
+        ("objects.geojson", json.dumps({"type": "FeatureCollection", "features": GEOJSON})),
+        ("list.json", json.dumps(GEOJSON)),
+        ("fiji.csv", " ,Label,Area,Mean,X,Y,Class\n1,K4.tif:1,90,8,20,15,Podocyte\n2,K4.tif:2,80,8,45,40,\"Tubule, proximal\"\n"
+         "3,K4.tif:3,70,8,65,17.5,Podocyte\n4,K4.tif:4,70,8,1,1,\n"),
+        ("pixels.csv", " ,Area,X,Y,Class\n1,90,40,30,Podocyte\n2,80,90,80,\"Tubule, proximal\"\n3,70,130,35,Podocyte\n"),
+        ("skimage.csv", "centroid-0,centroid-1,centroid-2,class\n5,30,40,Podocyte\n5,80,90,\"Tubule, proximal\"\n"
+         "12,35,130,Podocyte\n"),
+        ("napari.csv", "index,label,area,annotation\n0,1,90,Podocyte\n1,2,9,\"Tubule, proximal\"\n2,17,9,Podocyte\n3,18,9,\n"),
+        ("features.csv", "index,area,annotation\n1,90,Podocyte\n2,9,\"Tubule, proximal\"\n17,9,Podocyte\n"),
+        ("cpa.csv", "ImageNumber,ObjectNumber,class\n1,1,Podocyte\n1,2,\"Tubule, proximal\"\n1,17,Podocyte\n"),
+        ("spreadsheet.csv", "id;label;patient\n1;Podocyte;7\n2;Tubule, proximal;7\n17;Podocyte;7\n"),
+        ("axes.csv", "axis-0,axis-1,axis-2,class\n5,30,40,Podocyte\n5,80,90,\"Tubule, proximal\"\n12,35,130,Podocyte\n"),
+    ],
+)  # fmt: skip
+def test_other_programs_tables_are_recognized(name: str, content: str | bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    assert match_rows(tmp_path / name) == EXPECTED
+
+
+def test_a_guess_is_in_the_notes(tmp_path: Path) -> None:
+    (tmp_path / "fiji.csv").write_text(" ,Area,X,Y,Class\n1,9,20,15,a\n2,9,45,40,b\n3,9,90,90,b\n")
+    table = read_class_table(tmp_path / "fiji.csv")
+    assert table.center_unit == ""
+    unit, left_out = classes_of_nuclei(table, table.rows, nuclei(), VOXEL_SIZE).notes
+    assert "micrometers" in unit
+    assert "1 row of 3" in left_out
+    (tmp_path / "numbers.csv").write_text(" ,Area,Class\n1,9,a\n2,9,b\n")
+    assert "row numbers" in read_class_table(tmp_path / "numbers.csv").notes[0]
+    assert match_rows(tmp_path / "numbers.csv") == {1: "a", 2: "b"}
+
+
+def test_positions_that_are_not_of_this_mask_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.tsv").write_text(QUPATH.replace("\t20.1", "\t420.1").replace("\t45.3", "\t445.3"))
+    with pytest.raises(FileError, match="3 positions in micrometers"):
+        match_rows(tmp_path / "other.tsv")
+    (tmp_path / "good.tsv").write_text(QUPATH)
+    with pytest.raises(FileError, match="`voxel_size`"):
+        match_rows(tmp_path / "good.tsv", None)
+
+
+def test_a_nucleus_above_another_is_chosen_by_its_slice_only(tmp_path: Path) -> None:
+    centers = np.array([[5, 30, 40], [25, 30, 40], [12, 35, 130]])
+    above = NucleusProperties(
+        IDS, np.full(3, 900), centers, np.ones(3), np.zeros((3, 2), np.bool_), np.zeros(3, np.int64)
+    )
+    for header, cells, expected in (
+        ("z,y,x", "25,30,40", {2: "a", 17: "b"}),
+        ("y,x", "30,40", {17: "b"}),
+    ):
+        other = "12,35,130" if header == "z,y,x" else "35,130"
+        (tmp_path / "t.csv").write_text(f"{header},class\n{cells},a\n{other},b\n")
+        table = read_class_table(tmp_path / "t.csv")
+        assert classes_of_nuclei(table, table.rows, above, VOXEL_SIZE).class_of_id == expected
+
+
+def test_columns_can_be_named_and_errors_list_them(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("Nucleus no,Kind,group\n1,a,x\n2,b,y\n")
+    (first, _) = read_class_table(path, id_column="nucleus no", class_column="Kind").rows
+    assert (first.id, first.class_name, first.groups) == (1, "a", {"group": "x"})
+    with pytest.raises(FileError, match="Nucleus no, Kind"):
+        read_class_table(path)
+    with pytest.raises(UnknownName) as caught:
+        read_class_table(path, id_column="number")
+    assert caught.value.parameter == "id_column"
+    assert caught.value.options == ("Nucleus no", "Kind", "group")
+
+
+def test_a_table_of_several_stacks_is_divided_by_its_column(tmp_path: Path) -> None:
+    (tmp_path / "all.csv").write_text("Image,id,class\nK4.ome.tif - Series 0,1,a\nD:\\x\\K5.ome.tif,1,b\nK5,2,c\n")
+    table = read_class_table(tmp_path / "all.csv")
+    stacks = [(Path("/data/K4.ome.tif"), "K4"), (Path("/data/K5.ome.tif"), "K5")]
+    rows = [[row.class_name for row in rows_of_stack(table, *stack, 2, i)] for i, stack in enumerate(stacks)]
+    assert rows == [["a"], ["b", "c"]]
+    assert rows_of_stack(table, Path("K6.tif"), "K6", 3, 2) == []
+    with pytest.raises(FileError, match=r"K6\.tif"):
+        rows_of_stack(table, Path("K6.tif"), "K6", 1, 0)
+    (tmp_path / "unnamed.csv").write_text("id,class\n1,a\n")
+    with pytest.raises(FileError, match="column stack"):
+        rows_of_stack(read_class_table(tmp_path / "unnamed.csv"), *stacks[0], 2, 0)
+    (tmp_path / "numbers.csv").write_text("ImageNumber,ObjectNumber,class\n1,1,a\n2,1,b\n")
+    table = read_class_table(tmp_path / "numbers.csv")
+    assert [row.class_name for row in rows_of_stack(table, *stacks[1], 2, 1)] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [("id,class\n1,a\n2,b\n1,b\n", FileError), ("id,class\n1,a\n99,b\n", IncompatibleError)],
+)
+def test_rows_that_contradict_the_mask_or_one_another_are_refused(
+    text: str, error: type[Exception], tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(error, match=r"second class|99"):
+        match_rows(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{}",
+        "[1]",
+        '{"features": 3}',
+        '[{"geometry": null}]',
+        '[{"geometry": {"type": "Point", "coordinates": ["a", 1]}}]',
+        '[{"geometry": {"coordinates": [1, 2]}, "properties": []}]',
+        '[{"geometry": {"coordinates": [1, 2]}, "properties": {"classification": 3}}]',
+        "[" * 2000,
+        '[{"geometry": {"coordinates": ' + "[" * 90 + "]" * 90 + "}}]",
+        '{"features": []}',
+    ],
+)
+def test_other_json_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "t.geojson").write_text(content)
+    with pytest.raises(FileError, match=r"t\.geojson"):
+        read_class_table(tmp_path / "t.geojson")

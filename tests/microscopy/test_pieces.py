@@ -16,7 +16,7 @@ from skimage.measure import label
 import nephros
 from nephros.errors import FileError
 from nephros.microscopy.synthetic import SyntheticStack
-from nephros.workflows.prepare import PreparedStack
+from nephros.workflows.prepare import PreparedStacks
 
 Mask = NDArray[Any]
 Volume = tuple[NDArray[np.uint16], NDArray[np.int32]]
@@ -28,7 +28,7 @@ def tissue() -> Volume:
     return np.stack(pixels), np.stack(mask)
 
 
-def _prepare(folder: Path, tissue: Volume, mask: Mask, **kwargs: Any) -> PreparedStack:
+def _prepare(folder: Path, tissue: Volume, mask: Mask, **kwargs: Any) -> PreparedStacks:
     tifffile.imwrite(folder / "stack.tif", tissue[0], photometric="minisblack", metadata={"axes": "ZYX"})
     tifffile.imwrite(folder / "mask.tif", mask, photometric="minisblack", metadata={"axes": "ZYX"})
     kwargs = {"voxel_size": (1.0, 0.5, 0.5)} | kwargs

@@ -128,7 +128,7 @@ def test_groups_are_an_array_or_a_column_by_its_name(workspace: Path) -> None:
     assert dataset.provenance.n_groups == 6
     assert dataset.test.groups is not None
     assert set(dataset.test.groups) <= set(day)
-    files = [path for path in sorted(Path("cells").rglob("*.png"))]
+    files = sorted(Path("cells").rglob("*.png"))
     rows = [f"{path.as_posix()},{path.parts[1]},{path.parts[2]},{index % 5}" for index, path in enumerate(files)]
     Path("table.csv").write_text("file,label,patient,Day\n" + "\n".join(rows))
     assert nephros.load_dataset("table.csv").provenance.n_groups == N_PATIENTS

@@ -191,7 +191,7 @@ def test_class_labels_train_a_model(stack: Path, tissue: SyntheticStack, capsys:
     ("text", "expected"),
     [
         ("id,class\n1,a\n999999,b\n", "nucleus 999999"),
-        ("number,kind\n1,a\n", "columns id"),
+        ("number,kind\n1,a\n", "the columns number, kind"),
         ("id,class\nx,a\n", "line 2 has the id 'x'"),
         ("id,class\n1,a\n1,b\n", "a second class"),
         ("id,class\n1,a\n2,a\n3,a\n", "at least two"),
@@ -214,7 +214,7 @@ def test_invalid_class_labels_are_refused(
         (["--percentiles", "1,99,100"], ["--percentiles is 1,99,100"]),
         (["--percentiles", "1,99", "--black-level", "3"], ["--percentiles is 1,99", "--black-level"]),
         (["--black-level", "9", "--white-level", "3"], ["--white-level is 3", "9"]),
-        (["--seed", "-1"], ["--seed is -1"]),
+        (["--id-column", "id"], ["--id-column is id", "--classes"]),
         (["--target-voxel-size", "1,1"], ["--target-voxel-size is 1,1"]),
         (["--target-voxel-size", "1,1,0"], ["--target-voxel-size is 1,1,0"]),
         (["--chanel", "0"], ["Did you mean '--channel'?"]),

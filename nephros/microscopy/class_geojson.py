@@ -1,0 +1,125 @@
+"""QuPath's GeoJSON: objects with a class, as rows of a table with their positions in pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nephros.reading import MalformedContent, parse_json
+
+_SUFFIXES = (".geojson", ".json")
+_CENTER_NAMES = ("Centroid X px", "Centroid Y px", "Z px")
+_MAX_DEPTH = 4
+"""Lists within lists of coordinates, as MultiPolygon has them."""
+
+
+def is_geojson_name(path: Path) -> bool:
+    """Return whether a file is named like GeoJSON."""
+    return path.suffix.lower() in _SUFFIXES
+
+
+def parse_geojson(content: bytes) -> tuple[Sequence[str], list[tuple[int, Sequence[str]]]]:
+    """Return the objects as a header and rows, each with the number of its object, from 1.
+
+    The columns are those of the properties (name, ...) and measurements that are text or numbers, ``Classification``, and the
+    center of each object's outline, or of its nucleus's: ``Centroid X px``, ``Centroid Y px`` and ``Z px``.
+
+    Raises:
+        MalformedContent: it is no GeoJSON of objects.
+    """
+    values = parse_json(content.decode("utf-8-sig"))
+    features = values.get("features", [values]) if isinstance(values, dict) else values
+    if not isinstance(features, list) or not all(isinstance(f, dict) and "geometry" in f for f in features):
+        raise MalformedContent(
+            "it is JSON, but not GeoJSON of objects, which QuPath writes by File, Export objects as GeoJSON"
+        )
+    records = [_record(number, feature) for number, feature in enumerate(features, start=1)]
+    columns = list(dict.fromkeys(["Classification", *_CENTER_NAMES, *(name for record in records for name in record)]))
+    return columns, [
+        (number, tuple(record.get(name, "") for name in columns)) for number, record in enumerate(records, start=1)
+    ]
+
+
+def _record(number: int, feature: dict[str, Any]) -> dict[str, str]:
+    """Return column -> text of an object."""
+    properties = feature.get("properties") or {}
+    if not isinstance(properties, dict):
+        raise MalformedContent(f"object {number} has properties that are no mapping")
+    record = {str(name): _text(value) for name, value in properties.items() if isinstance(value, str | int | float)}
+    measurements = properties.get("measurements") or {}
+    if isinstance(measurements, list):  # of QuPath before 0.4: {"name": ..., "value": ...}
+        measurements = {m.get("name"): m.get("value") for m in measurements if isinstance(m, dict)}
+    if isinstance(measurements, dict):
+        record |= {str(k): _text(v) for k, v in measurements.items() if isinstance(v, int | float)}
+    record["Classification"] = _class_name(properties.get("classification"))
+    geometry = feature.get("nucleusGeometry") or feature["geometry"]
+    if not isinstance(geometry, dict):
+        raise MalformedContent(f"object {number} has no outline")
+    x, y = _center(number, geometry)
+    plane = geometry.get("plane")
+    z = plane.get("z") if isinstance(plane, dict) else None
+    return record | dict(zip(_CENTER_NAMES, (_text(x), _text(y), "" if z is None else _text(z)), strict=True))
+
+
+def _text(value: object) -> str:
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+def _class_name(classification: Any) -> str:
+    """Return the name of a class: of several parts, such as "Tubule: Positive", as QuPath shows it; "" for none."""
+    if isinstance(classification, str):
+        return classification
+    if not isinstance(classification, dict):
+        return ""
+    names = classification.get("names")
+    if isinstance(names, list) and names:
+        return ": ".join(map(str, names))
+    return str(classification.get("name") or "")
+
+
+def _center(number: int, geometry: dict[str, Any]) -> tuple[float, float]:
+    """Return the centroid of the largest outline, x and y; that of a point or a line is the mean of its points."""
+    rings = list(_rings(geometry.get("coordinates"), 0))
+    if not rings:
+        raise MalformedContent(f"object {number} has no coordinates")
+    points = max(rings, key=_area)
+    area = _area(points)
+    if area < 1e-9:
+        center = points.mean(axis=0)
+    else:
+        following = np.roll(points, -1, axis=0)
+        cross = points[:, 0] * following[:, 1] - following[:, 0] * points[:, 1]
+        center = ((points + following) * cross[:, None]).sum(axis=0) / (3 * cross.sum())
+    if not np.isfinite(center).all():
+        raise MalformedContent(f"object {number} has coordinates that are no numbers")
+    return float(center[0]), float(center[1])
+
+
+def _area(points: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    following = np.roll(points, -1, axis=0)
+    return abs(float((points[:, 0] * following[:, 1] - following[:, 0] * points[:, 1]).sum()) / 2)
+
+
+def _rings(coordinates: Any, depth: int) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
+    """Return the lists of points in coordinates of any kind, (n, 2) each."""
+    if not isinstance(coordinates, list) or not coordinates or depth > _MAX_DEPTH:
+        return []
+    if _is_point(coordinates):
+        return [np.array([coordinates[:2]], np.float64)]
+    if all(_is_point(item) for item in coordinates):
+        return [np.array([item[:2] for item in coordinates], np.float64)]
+    return [ring for item in coordinates for ring in _rings(item, depth + 1)]
+
+
+def _is_point(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) >= 2
+        and all(
+            isinstance(number, int | float) and math.isfinite(number) and abs(number) < 1e12 for number in value[:2]
+        )
+    )

@@ -1,0 +1,79 @@
+"""The arrays of the npz file that `nephros.prepare` writes: images, ids, stacks, classes and groups of all stacks' nuclei."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nephros.data.images.input_conversion import CONVERSION_ARRAY, InputConversion
+from nephros.microscopy.class_labels import NucleusClasses, check_classes, stack_warnings
+from nephros.microscopy.preparation import NucleiOfStack, PrepareOptions
+
+_ARRAYS = ("images", "ids", "stack", "labels", "class_names", CONVERSION_ARRAY)
+"""Arrays that no column of groups may replace."""
+
+
+def group_names(prepared: Sequence[NucleiOfStack], labels: Sequence[NucleusClasses]) -> list[str]:
+    """Return the names of the groups other than the stack, patients first."""
+    names = dict.fromkeys(["patient"] if any(nuclei.files.patient for nuclei in prepared) else [])
+    names |= dict.fromkeys(name for classes in labels for name in classes.groups_of_id)
+    return [name for name in names if name not in _ARRAYS]
+
+
+def prepared_arrays(
+    prepared: Sequence[NucleiOfStack], labels: Sequence[NucleusClasses], options: PrepareOptions
+) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Return the npz file's arrays, and notes on classes."""
+    stack_names = [nuclei.files.name for nuclei in prepared for _ in nuclei.ids]
+    arrays: dict[str, NDArray[Any]] = {
+        "images": np.concatenate([nuclei.images for nuclei in prepared]),
+        "ids": np.concatenate([nuclei.ids for nuclei in prepared]),
+        "stack": np.array(stack_names),
+    }
+    for name in group_names(prepared, labels):
+        arrays[name] = np.array(
+            [group for i, nuclei in enumerate(prepared) for group in _groups(nuclei, labels[i : i + 1], name)]
+        )
+    notes = []
+    if labels:
+        class_of_row = [
+            classes.class_of_id.get(nucleus_id, "")
+            for nuclei, classes in zip(prepared, labels, strict=True)
+            for nucleus_id in nuclei.ids.tolist()
+        ]
+        is_labeled = [name != "" for name in class_of_row]
+        given = list(itertools.compress(class_of_row, is_labeled))
+        arrays |= {"class_names": np.array(check_classes(given)), "labels": np.array(class_of_row)}
+        notes += [note for classes in labels for note in classes.notes]
+        notes += stack_warnings(given, list(itertools.compress(stack_names, is_labeled)))
+    arrays[CONVERSION_ARRAY] = np.array(json.dumps(_conversion(prepared, options).to_dict()))
+    return arrays, notes
+
+
+def _groups(nuclei: NucleiOfStack, labels: Sequence[NucleusClasses], name: str) -> list[str]:
+    """Return the group of each nucleus of a stack; all are of the only one that the labeled nuclei are of."""
+    if name == "patient" and nuclei.files.patient:
+        return [nuclei.files.patient] * len(nuclei.ids)
+    group_of_id = labels[0].groups_of_id.get(name, {}) if labels else {}
+    default = next(iter(group_of_id.values())) if len(set(group_of_id.values())) == 1 else ""
+    return [group_of_id.get(nucleus_id, default) for nucleus_id in nuclei.ids.tolist()]
+
+
+def _conversion(prepared: Sequence[NucleiOfStack], options: PrepareOptions) -> InputConversion:
+    """Return what a model that is trained on the npz file needs to know of the images' making, to convert its inputs likewise."""
+    conversion = InputConversion(target_voxel_size=prepared[0].scale.target_voxel_size)
+    limits = [nuclei.result.contrast_limits for nuclei in prepared if nuclei.stack.dtype != np.uint8]
+    if limits:
+        conversion = replace(
+            conversion,
+            white_level=float(np.mean([limit.white_level for limit in limits])),
+            black_level=float(np.mean([limit.black_level for limit in limits])),
+            fits_stacks=not options.gives_levels,
+        )
+    return conversion
