@@ -124,7 +124,7 @@ def qupath_object(x: float, y: float, name: str, **properties: object) -> dict[s
     }
 
 
-GEOJSON = [qupath_object(*CENTERS[i, [2, 1]], name=EXPECTED[int(IDS[i])]) for i in range(3)]
+GEOJSON = [qupath_object(float(CENTERS[i, 2]), float(CENTERS[i, 1]), EXPECTED[int(IDS[i])]) for i in range(3)]
 
 
 @pytest.mark.parametrize(
