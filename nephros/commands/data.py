@@ -10,6 +10,7 @@ from nephros.commands.parser import (
     DATA_HELP,
     GROUPS_HELP,
     MASK_HELP,
+    VOXEL_SIZE_EXPECTED,
     WHITE_LEVEL_HELP,
     CommandParser,
     parse_numbers,
@@ -113,7 +114,7 @@ def data_prepare(argv: list[str]) -> int:
 
     for name in ("voxel_size", "target_voxel_size"):
         if name in args:
-            args[name] = parse_numbers(name, args[name], 3, "Z,Y,X in micrometers, such as 1,0.5,0.5")
+            args[name] = parse_numbers(name, args[name], 3, VOXEL_SIZE_EXPECTED)
     if "percentiles" in args:
         expected = "two ascending numbers from 0 to 100, such as 1,99.8"
         args["percentiles"] = parse_numbers("percentiles", args["percentiles"], 2, expected)

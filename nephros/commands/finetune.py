@@ -6,7 +6,15 @@ import shlex
 from typing import TYPE_CHECKING
 
 from nephros.commands.messages import print_line
-from nephros.commands.parser import DATA_HELP, DEVICE_HELP, CommandParser, parse_resplit
+from nephros.commands.parser import (
+    DATA_HELP,
+    DEVICE_HELP,
+    MASK_HELP,
+    VOXEL_SIZE_EXPECTED,
+    CommandParser,
+    parse_numbers,
+    parse_resplit,
+)
 
 if TYPE_CHECKING:
     from nephros.workflows.finetune import Finetuning
@@ -28,9 +36,13 @@ def finetune(argv: list[str]) -> int:
         "k-nearest neighbors and always predicting the largest class stand beside them. The best method is fitted to the whole "
         "train split and becomes a run like any other, for `nephros evaluate`, `report`, `predict`, `serve`, `export` and "
         "`compare`. Nothing is chosen on validation, so its accuracy is not optimistic.\n\n"
-        "The output also tells which classes need labels most, and which labels are probably wrong.",
+        "The output also tells which classes need labels most, and which labels are probably wrong.\n\n"
+        "DATA may be several stacks, each with a mask and a table of its nuclei's classes, where {stem} is the stack's name:\n\n"
+        "  nephros finetune K4.tif K5.tif --mask '{stem}_mask.tif' --classes '{stem}.csv'",
     )
-    parser.add_argument("data", help=DATA_HELP)
+    parser.add_argument(
+        "data", nargs="+", metavar="DATA", help=f"{DATA_HELP}; or stacks as `nephros data prepare` takes them"
+    )
     parser.option(
         "init",
         "weights to start from: a name that `nephros models` lists, a run folder, or a .safetensors file (default: "
@@ -49,6 +61,9 @@ def finetune(argv: list[str]) -> int:
     )
     parser.option("seed", "seed of the folds, of training and of initial weights (default: 0)", int)
     parser.training_data_options()
+    parser.option("mask", f"of stacks: {MASK_HELP}", metavar="MASK")
+    parser.class_table_options()
+    parser.option("voxel-size", "of stacks: in micrometers; required if the files don't state it", metavar="Z,Y,X")
     parser.option("device", DEVICE_HELP)
     parser.flag("test", "evaluate on the test split once, at the end")
     parser.option("out", "the run's folder (default: runs/finetune-METHOD-DATE-TIME)", metavar="DIR")
@@ -57,7 +72,11 @@ def finetune(argv: list[str]) -> int:
 
     if "resplit" in args:
         args["resplit"] = parse_resplit(args["resplit"])
-    result = workflow.finetune(args.pop("data"), command=shlex.join(["nephros", "finetune", *argv]), **args)
+    if "voxel_size" in args:
+        args["voxel_size"] = parse_numbers("voxel_size", args["voxel_size"], 3, VOXEL_SIZE_EXPECTED)
+    data = args.pop("data")
+    data = data[0] if len(data) == 1 else data
+    result = workflow.finetune(data, command=shlex.join(["nephros", "finetune", *argv]), **args)
     _print_result(result)
     print_line(f"report: {result.run.file('report.html')}")
     return 0

@@ -38,6 +38,7 @@ MASK_HELP = (
     "pattern such as '{stem}_mask.tif', beside each stack or in the working folder (default: segment the nuclei roughly, by Otsu "
     "threshold and watershed)"
 )
+VOXEL_SIZE_EXPECTED = "Z,Y,X in micrometers, such as 1,0.5,0.5"
 DEVICE_HELP = "auto, cpu or cuda (default: auto)"
 MODEL_HELP = (
     "a name that `nephros models` lists, a run folder, or a file that `nephros export` wrote (default: "

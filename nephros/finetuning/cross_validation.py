@@ -66,6 +66,8 @@ class Problem:
     tta_views: int
     seed: int
     device: torch.device
+    unlabeled: NDArray[np.uint8] | None = None
+    """(m, h, w) or (m, h, w, 3) images of the same source without a label; None where there are none."""
 
     @property
     def n_classes(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +17,7 @@ import torch
 from nephros import device as devices
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset, log_notes
-from nephros.data.load import load_request
-from nephros.data.splitting import GROUP_RULES
+from nephros.data.load import DataRequest
 from nephros.distributed import SINGLE_PROCESS
 from nephros.errors import IncompatibleError, InvalidArgument, UnknownName
 from nephros.evaluation.held_out import write_held_out
@@ -31,8 +31,7 @@ from nephros.finetuning.cross_validation import (
     cross_validate,
     fit_best_head,
 )
-from nephros.finetuning.features import extract_features, with_channels, with_head
-from nephros.finetuning.folds import make_folds
+from nephros.finetuning.features import with_channels, with_head
 from nephros.finetuning.head import DEFAULT_C
 from nephros.finetuning.label_review import (
     ClassRecall,
@@ -43,7 +42,9 @@ from nephros.finetuning.label_review import (
     suspicious_labels_csv,
 )
 from nephros.finetuning.network import frozen_stages, make_recipe, train_method
+from nephros.finetuning.problem import make_problem
 from nephros.inference.model_names import BUNDLED
+from nephros.microscopy.voxel_size import VoxelSize
 from nephros.models.classifier import Classifier, PretrainedModel
 from nephros.models.serialization import save_model
 from nephros.recipe import Recipe, to_yaml
@@ -52,10 +53,11 @@ from nephros.training.checkpoint import cpu_state_dict
 from nephros.training.history import EpochMetrics, history_to_csv
 from nephros.training.model_init import init_model, input_spec
 from nephros.training.run_info import build_run_info, default_run_dir
-from nephros.training.small_data import few_images_warnings
 from nephros.training.warm_start import start_from
+from nephros.workflows.finetune_data import OpenedData, open_data
+from nephros.workflows.prepare import PreparedStacks
 from nephros.workflows.run import Run
-from nephros.workflows.train import build_data_request, finish_run
+from nephros.workflows.train import finish_run
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +65,6 @@ MANY_IMAGES = 20_000
 """Training images from which comparing methods takes hours."""
 N_FOLDS = 5
 """Folds of cross-validation, unless classes or groups are too few."""
-TTA_VIEWS = 5
-"""Views of each image, as in the recipe of the bundled model."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,12 @@ def finetune(
     white_level: float | None = None,
     channel: int | None = None,
     groups: Any = "auto",
+    mask: str | Path | None = None,
+    classes: str | Path | None = None,
+    id_column: str | None = None,
+    class_column: str | None = None,
+    patient: str | None = None,
+    voxel_size: VoxelSize | None = None,
     test: bool = False,
     command: str = "",
 ) -> Finetuning:
@@ -107,6 +113,7 @@ def finetune(
 
         nephros.finetune(images, labels, groups=patients)
         nephros.finetune("folder of images")
+        nephros.finetune(["K4.tif", "K5.tif"], mask="{stem}_mask.tif", classes="{stem}.csv")
 
     The methods are compared on the train split, by group where groups are known: ``head`` (logistic regression on the features
     of the network), ``last-stage`` and ``network`` (trained from there), ``scratch`` (nephros-fast from random weights), beside
@@ -115,7 +122,9 @@ def finetune(
 
     Args:
         data: as `nephros.train` takes it, or images in memory as `Dataset.from_arrays` takes them. The images of a folder and of
-            arrays are resized to the network's size; color gets a first layer that is spread over three channels.
+            arrays are resized to the network's size; color gets a first layer that is spread over three channels. Or one or
+            several stacks with `classes`, whose nuclei are prepared as `nephros.prepare` does and kept in the run folder as
+            cells.npz; the nuclei of a stack, or of a patient, stay together.
         labels: of images in memory, (n,).
         init: weights to start from, as `nephros.train` takes them.
         methods: which to compare; the head alone takes seconds.
@@ -126,27 +135,61 @@ def finetune(
         size, subset, resplit, data_seed, white_level, channel: passed to `nephros.load_dataset`, for data given by name or path;
             `data_seed`, `white_level` and `channel` also to `Dataset.from_arrays`.
         groups: a rule, as `nephros.load_dataset` takes it; for images in memory the group of each, (n,), such as its patient or
-            stack, whose images stay together in the split and in cross-validation.
+            stack, whose images stay together in the split and in cross-validation. Where a class is in one group only, or the
+            groups are too few, ``auto`` draws by image, with a warning.
+        mask, classes, id_column, class_column, patient, voxel_size: of stacks, as `nephros.prepare` takes them, and `channel`.
         test: also score the test split, once, at the end.
         command: the command line to record in run.json.
 
     Raises NephrosError for arguments, data and weights that can't be used, before anything is written.
     """
-    start_time = time.perf_counter()
     methods = _check_methods(methods)
     pretrained = open_pretrained(init)
-    if labels is not None or not isinstance(data, str | Path | Dataset):
-        data = _dataset_of_arrays(data, labels, groups, pretrained, data_seed, white_level, channel)
-        groups, data_seed, white_level, channel = "auto", 0, None, None
-    if size is None and not isinstance(data, Dataset) and Path(data).expanduser().is_dir():
-        size = pretrained.input_spec.height
-    request = build_data_request(data, size, data_seed, subset, resplit, white_level, channel, groups)
-    dataset = data if isinstance(data, Dataset) else load_request({**request, "source": str(data)})
-    dataset = dataclasses.replace(dataset, warnings=(*dataset.warnings, *few_images_warnings(dataset)))
-    torch_device = devices.resolve_device(device)
-    start, record = _starting_point(pretrained, dataset, seed)
-    problem = _make_problem(start, pretrained, dataset, folds, seed, torch_device)
     _check_out(out)
+    options = {
+        "mask": mask, "id_column": id_column, "class_column": class_column, "patient": patient, "voxel_size": voxel_size
+    }  # fmt: skip
+    with open_data(
+        data,
+        labels,
+        pretrained,
+        groups,
+        classes,
+        options,
+        size=size,
+        data_seed=data_seed,
+        subset=subset,
+        resplit=resplit,
+        white_level=white_level,
+        channel=channel,
+    ) as opened:
+        torch_device = devices.resolve_device(device)
+        return _finetune(opened, pretrained, methods, folds, seed, torch_device, out, test, command)
+
+
+def _finetune(
+    opened: OpenedData,
+    pretrained: PretrainedModel,
+    methods: Sequence[str],
+    n_folds: int,
+    seed: int,
+    torch_device: torch.device,
+    out: str | Path | None,
+    test: bool,
+    command: str,
+) -> Finetuning:
+    """Compare the methods on opened data, and write the run of the best."""
+    start_time, dataset = time.perf_counter(), opened.dataset
+    start, record = _starting_point(pretrained, dataset, seed)
+    problem = make_problem(
+        start,
+        pretrained,
+        dataset,
+        n_folds,
+        seed,
+        torch_device,
+        falls_back=opened.has_auto_groups,
+    )
     log_notes(dataset)
     if len(dataset.train) > MANY_IMAGES:
         logger.warning(
@@ -167,7 +210,9 @@ def finetune(
             "hold: more labels help most."
         )
     fitted = _fit(kept.method, problem, dataset)
-    info = build_run_info(fitted.recipe, dataset, fitted.model, request, torch_device, test, command, SINGLE_PROCESS)
+    info = build_run_info(
+        fitted.recipe, dataset, fitted.model, opened.request, torch_device, test, command, SINGLE_PROCESS
+    )
     info = dataclasses.replace(
         info,
         init=None if kept.method == "scratch" else record,
@@ -178,33 +223,11 @@ def finetune(
         training_minutes=(time.perf_counter() - start_time) / 60,
     )
     suspicious = suspicious_labels(kept.probabilities, kept.labels, dataset.class_names)
-    run = _write_run(out, info, fitted, dataset, kept, suspicious, torch_device)
+    run = _write_run(out, info, fitted, dataset, kept, suspicious, torch_device, opened.stacks)
     curve = learning_curve(
         problem.features[:, 0], kept.labels, problem.n_classes, problem.folds, fitted.C or DEFAULT_C, seed
     )
     return Finetuning(run, candidates, kept, class_recalls(kept.metrics), curve, suspicious)
-
-
-def _dataset_of_arrays(
-    images: Any,
-    labels: Any,
-    groups: Any,
-    pretrained: PretrainedModel,
-    seed: int,
-    white_level: float | None,
-    channel: int | None,
-) -> Dataset:
-    """Return images in memory as a data set of the network's image size."""
-    if isinstance(images, str | Path | Dataset):
-        raise InvalidArgument("labels", type(labels).__name__, "left out, except with images in memory as `data`")
-    if labels is None:
-        raise InvalidArgument("labels", labels, "the class of each image in `data`")
-    group_names = None if isinstance(groups, str) and groups in GROUP_RULES else groups
-    spec = pretrained.input_spec
-    size = spec.height if spec.height == spec.width else None
-    return Dataset.from_arrays(
-        images, labels, groups=group_names, size=size, seed=seed, white_level=white_level, channel=channel
-    )
 
 
 def fit_pretrained(
@@ -213,7 +236,7 @@ def fit_pretrained(
     """Return the best of `methods` by cross-validation, fitted to the train split, without a run; of one method, that one."""
     names = _check_methods(methods)
     start, _ = _starting_point(pretrained, dataset, seed)
-    problem = _make_problem(start, pretrained, dataset, N_FOLDS, seed, device)
+    problem = make_problem(start, pretrained, dataset, N_FOLDS, seed, device)
     method = names[0] if len(names) == 1 else best_candidate(cross_validate(problem, names)).method
     return _fit(method, problem, dataset)
 
@@ -270,17 +293,6 @@ def _starting_point(pretrained: PretrainedModel, dataset: Dataset, seed: int) ->
     return model.eval(), {**record, "head": "fitted"}
 
 
-def _make_problem(
-    start: Classifier, pretrained: PretrainedModel, dataset: Dataset, n_folds: int, seed: int, device: torch.device
-) -> Problem:
-    train = dataset.train
-    folds = make_folds(train.labels, dataset.class_names, train.groups, n_folds, seed)
-    features = extract_features(start, train.images, TTA_VIEWS, device)
-    return Problem(
-        train, dataset.class_names, train.groups, folds, features, start, pretrained.model, TTA_VIEWS, seed, device
-    )
-
-
 def _fit(method: str, problem: Problem, dataset: Dataset) -> FittedMethod:
     """Fit a method to the whole train split."""
     recipe = make_recipe(method, problem.model, len(problem.train), problem.seed, problem.tta_views)
@@ -323,11 +335,16 @@ def _write_run(
     kept: Candidate,
     suspicious: list[SuspiciousLabel],
     device: torch.device,
+    prepared: PreparedStacks | None,
 ) -> Run:
-    """Write the run folder, with the splits scored and the report, and return it."""
+    """Write the run folder, with the splits scored, the cells of stacks and the report, and return it."""
     synthetic = dataset.provenance.split == "synthetic"
     folder = RunFolder.create(Path(out) if out else default_run_dir(fitted.recipe, synthetic), synthetic)
     with folder.lock():
+        if prepared is not None:
+            source = str(_keep_cells(prepared, folder))
+            request: DataRequest = {**info.data_request, "source": source}
+            info = dataclasses.replace(info, data_request=request, data={**info.data, "path": source})
         write_text(folder.file("recipe.yaml"), to_yaml(fitted.recipe))
         folder.write_info(info)
         weights = folder.file("weights.safetensors")
@@ -342,3 +359,10 @@ def _write_run(
         batches = {split: BatchLoader(dataset.split(split), device) for split in splits}
         finish_run(folder, info, fitted.model.to(device), batches, dataset)
     return Run(folder.root, synthetic, dataset)
+
+
+def _keep_cells(prepared: PreparedStacks, folder: RunFolder) -> Path:
+    """Copy the prepared cells of stacks to the run folder, and return the path of the npz file there."""
+    for path in prepared.paths:
+        shutil.copyfile(path, folder.root / path.name)
+    return folder.root.absolute() / prepared.paths[-1].name
