@@ -55,13 +55,16 @@ def gray_input_spec(split: Split) -> InputSpec:
     return InputSpec(1, height, width, 8)
 
 
-def trainer_for(recipe: Recipe, split: Split, device: torch.device) -> Trainer:
+def trainer_for(recipe: Recipe, split: Split, device: torch.device, replicas: int = 1) -> Trainer:
     """Return a Trainer of the recipe on a gray split, ready for training steps."""
     spec = gray_input_spec(split)
     model = init_model(recipe, split, spec)
     batches = BatchLoader(split, device, channels_last=recipe.channels_last)
-    trainer = Trainer(recipe, model, batches, batches, tuple(str(label) for label in range(spec.n_classes)))
+    class_names = tuple(str(label) for label in range(spec.n_classes))
+    trainer = Trainer(recipe, model, batches, batches, class_names, replicas=replicas)
     trainer.model.train()
+    if trainer.replicas is not None:
+        trainer.replicas.begin_epoch(recipe.seed, 0)
     return trainer
 
 

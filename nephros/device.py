@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import time
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -34,10 +35,16 @@ def resolve_device(name: str = "auto") -> torch.device:
     return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
 
 
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def check_threads(threads: int | None) -> None:
-    """Raise InvalidArgument unless `threads` is None or a number of CPU threads."""
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise InvalidArgument("threads", threads, "a whole number of at least 1")
+    """Raise InvalidArgument unless `threads` is None or from 1 to the number of this process's cores."""
+    is_int = isinstance(threads, int) and not isinstance(threads, bool)
+    if threads is not None and not (is_int and 1 <= threads <= available_cores()):
+        raise InvalidArgument("threads", threads, f"a whole number from 1 to {available_cores()}, the cores there are")
 
 
 @contextlib.contextmanager

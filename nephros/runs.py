@@ -135,6 +135,8 @@ class RunInfo:
     """cpu or cuda."""
     processes: int = 1
     """Processes that train together, each on its share of every batch."""
+    replicas: int = 1
+    """Replicas of the network in a process, each on its part of every batch."""
     status: str = "training"
     """training, complete or diverged."""
     chosen_epoch: int | None = None
@@ -289,7 +291,7 @@ def _checked(info: RunInfo) -> RunInfo:
             "'class_counts' is not of these classes",
         ),
         (info.tta_views in TTA_VIEW_COUNTS, "'tta_views' is not 1, 5, 8 or 40"),
-        (min(info.threads, info.processes) >= 1, "'threads' or 'processes' is below 1"),
+        (min(info.threads, info.processes, info.replicas) >= 1, "'threads', 'processes' or 'replicas' is below 1"),
         (min(info.parameters, info.multiply_adds) >= 0, "'parameters' or 'multiply_adds' is below 0"),
         (info.chosen_epoch is None or info.chosen_epoch >= 1, "'chosen_epoch' is below 1"),
         (info.training_minutes is None or info.training_minutes >= 0, "'training_minutes' is below 0"),

@@ -51,3 +51,12 @@ def test_bf16_speedup_compares_the_fastest_products_without_the_first(monkeypatc
     readings = iter([reading for span in spans for reading in (0.0, span)])
     monkeypatch.setattr(device, "time", SimpleNamespace(perf_counter=lambda: next(readings)))
     assert device._bf16_speedup.__wrapped__() == 2.0
+
+
+@pytest.mark.parametrize("threads", [0, -1, True, 1.5, "2", device.available_cores() + 1])
+def test_a_number_of_threads_is_at_most_that_of_the_cores(threads: object) -> None:
+    with pytest.raises(InvalidArgument) as exc_info:
+        device.check_threads(threads)  # type: ignore[arg-type]
+    assert (exc_info.value.parameter, exc_info.value.value) == ("threads", threads)
+    device.check_threads(device.available_cores())
+    device.check_threads(None)

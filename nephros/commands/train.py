@@ -56,7 +56,8 @@ def _build_parser() -> tuple[CommandParser, set[str]]:
     parser.option("device", DEVICE_HELP)
     parser.option(
         "threads",
-        "CPU threads (default: torch's choice, a thread per core); the last bits of results depend on their number",
+        "CPU cores to use (default: all). Where steps are large enough, each core trains a replica of the network on its part of "
+        "every batch; the run keeps their number, on which the results depend slightly",
         int,
         metavar="N",
     )

@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from nephros.console import progress_bar
+from nephros.core_pool import CorePool
 from nephros.data.batches import BatchLoader
 from nephros.data.class_names import class_name_key
 from nephros.data.dataset import Dataset, Split
 from nephros.errors import DivergedError, FileError, IncompatibleError, IncompleteError
 from nephros.evaluation.metrics import CONTEXT_FIELDS, Metrics, compute_metrics, confusion_matrix
 from nephros.files import atomic_write, file_digest
+from nephros.models.classical import ClassicalModel
 from nephros.models.classifier import Classifier
 from nephros.models.serialization import load_model
 from nephros.reading import MalformedContent, file_errors, read_arrays
@@ -145,6 +147,15 @@ def ensemble(evaluations: Sequence[Evaluation], class_names: tuple[str, ...]) ->
     return Evaluation(metrics, probabilities, first.labels)
 
 
+def prediction_pool(model: nn.Module, device: torch.device, n_batches: int) -> CorePool:
+    """Return the pool in which a model predicts batches: on a CPU one thread per torch thread, where there are enough batches.
+
+    A network's outputs don't depend on the number of threads, to the bit, but the matrix products of classical baselines do.
+    """
+    n_threads, is_network = torch.get_num_threads(), not any(isinstance(m, ClassicalModel) for m in model.modules())
+    return CorePool(n_threads if device.type == "cpu" and is_network and n_batches >= 2 * n_threads else 1)
+
+
 @torch.no_grad()
 def predict_probabilities(
     model: nn.Module, batches: BatchLoader, n_classes: int, description: str = ""
@@ -159,11 +170,16 @@ def predict_probabilities(
     model.eval()
     probabilities = torch.zeros(len(batches), n_classes, dtype=torch.float64)
     local_batches = batches.iter_local_batches(batch_size)
+    n_batches = math.ceil(len(batches) / batch_size / batches.context.world_size)
     if description and batches.context.is_main_process:
-        n_batches = math.ceil(len(batches) / batch_size / batches.context.world_size)
         local_batches = progress_bar(local_batches, description, n_batches)
-    for rows, images in local_batches:
+
+    @torch.no_grad()
+    def predict(batch: tuple[slice, Tensor]) -> None:
+        rows, images = batch
         probabilities[rows] = torch.softmax(model(images).double(), dim=1).cpu()
+
+    prediction_pool(model, batches.device, n_batches).for_each(predict, local_batches)
     model.train(was_training)
     return batches.context.all_reduce(probabilities).numpy()  # exact: each row is zero on all ranks but one
 

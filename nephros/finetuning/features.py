@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import threading
 
 import numpy as np
 import torch
@@ -11,31 +13,39 @@ from torch import Tensor, nn
 
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Split
-from nephros.evaluation.scoring import PIXELS_PER_BATCH
+from nephros.evaluation.scoring import PIXELS_PER_BATCH, prediction_pool
 from nephros.models.classifier import Classifier
 from nephros.models.stages import last_linear
 from nephros.models.tta import make_tta_views
 
 
-@torch.no_grad()
 def extract_features(
     classifier: Classifier, images: NDArray[np.uint8], tta_views: int, device: torch.device
 ) -> NDArray[np.float32]:
     """Return the (n, views, d) inputs of the last layer for (n, h, w) or (n, h, w, c) images, for each test-time view."""
     batches = BatchLoader(Split(images, np.zeros(len(images), dtype=np.int64)), device)
     views = make_tta_views(tta_views)
-    inputs: list[Tensor] = []
+    in_thread = threading.local()
     model = classifier.to(device).eval()
     layer = model.network.get_submodule(last_linear(model.network))
-    hook = layer.register_forward_pre_hook(lambda _layer, args: inputs.append(args[0].cpu()))
+    hook = layer.register_forward_pre_hook(lambda _layer, args: in_thread.inputs.append(args[0].cpu()))
+    batch_size = max(1, PIXELS_PER_BATCH // batches.pixels_per_image)
+    by_batch: dict[int, Tensor] = {}
+
+    @torch.no_grad()
+    def extract(batch: tuple[slice, Tensor, Tensor]) -> None:
+        rows, cells, _ = batch
+        in_thread.inputs = []
+        for view in views:
+            model(view.apply(cells))
+        by_batch[rows.start] = torch.stack(in_thread.inputs, dim=1)
+
     try:
-        for _, cells, _ in batches.iter_batches(max(1, PIXELS_PER_BATCH // batches.pixels_per_image)):
-            for view in views:
-                model(view.apply(cells))
+        pool = prediction_pool(model, device, math.ceil(len(batches) / batch_size))
+        pool.for_each(extract, batches.iter_batches(batch_size))
     finally:
         hook.remove()
-    by_batch = [torch.stack(inputs[i : i + len(views)], dim=1) for i in range(0, len(inputs), len(views))]
-    features: NDArray[np.float32] = torch.cat(by_batch).numpy()
+    features: NDArray[np.float32] = torch.cat([by_batch[start] for start in sorted(by_batch)]).numpy()
     return features
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -18,6 +18,13 @@ MIN_FAN_IN = 64
 """Smallest fan-in (inputs x kernel) of the filters that Muon updates; the stem of grayscale networks is below it, that of color
 networks above."""
 _EPS = 1e-7
+_Item = tuple[Tensor, dict[str, Any]]
+"""A parameter and its group."""
+
+
+def _for_each(function: Callable[[_Item], object], items: Iterable[_Item]) -> None:
+    for item in items:
+        function(item)
 
 
 def build_optimizer(config: OptimizerConfig, network: nn.Module) -> torch.optim.Optimizer:
@@ -86,6 +93,8 @@ class Muon(torch.optim.Optimizer):
         ]
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": 0.0, "muon": False, "lr_scale": 1.0}
         super().__init__([group for group in groups if group["params"]], defaults)
+        self.for_each: Callable[[Callable[[_Item], object], Iterable[_Item]], None] = _for_each
+        """Updates the parameters; the pool of replicas does so on several cores."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -94,12 +103,28 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            update = self._orthogonalized_update if group["muon"] else self._sgd_update
-            for weights in group["params"]:
-                if weights.grad is not None:
-                    update(weights, self._nesterov(weights, group), group)
+        items = [
+            (weights, group) for group in self.param_groups for weights in group["params"] if weights.grad is not None
+        ]
+        for weights, group in items:
+            if not self.state[weights]:
+                self._init_state(weights, group)
+        # The costliest first, so that no core waits long for the last.
+        self.for_each(self._update, sorted(items, key=lambda item: -item[0].numel()))
         return loss
+
+    def _init_state(self, weights: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[weights]
+        assert weights.grad is not None
+        state["momentum_buffer"] = torch.zeros_like(weights.grad)
+        if group["muon"]:
+            state["norm"] = weights.norm()
+
+    @torch.no_grad()
+    def _update(self, item: _Item) -> None:
+        weights, group = item
+        update = self._orthogonalized_update if group["muon"] else self._sgd_update
+        update(weights, self._nesterov(weights, group), group)
 
     def _nesterov(self, weights: Tensor, group: dict[str, Any]) -> Tensor:
         """Add the gradient to the momentum buffer and return Nesterov's direction."""
@@ -107,12 +132,7 @@ class Muon(torch.optim.Optimizer):
         assert gradient is not None
         if group["weight_decay"]:
             gradient = gradient + group["weight_decay"] * weights
-        state = self.state[weights]
-        if not state:
-            state["momentum_buffer"] = torch.zeros_like(gradient)
-            if group["muon"]:
-                state["norm"] = weights.norm()
-        momentum_buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
+        momentum_buffer = self.state[weights]["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
         return gradient.add(momentum_buffer, alpha=group["momentum"])
 
     def _sgd_update(self, weights: Tensor, direction: Tensor, group: dict[str, Any]) -> None:

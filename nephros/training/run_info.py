@@ -32,6 +32,7 @@ def build_run_info(
     test: bool,
     command: str,
     context: DistributedContext,
+    replicas: int = 1,
 ) -> RunInfo:
     """Return the content of run.json for a run that is about to begin; a classical baseline has no `model` yet."""
     spec = input_spec(dataset)
@@ -40,10 +41,11 @@ def build_run_info(
         recipe_hash=recipe.hash,
         seed=recipe.seed,
         command=command,
-        device=describe_devices(device, context, recipe.amp),
+        device=describe_devices(device, context, recipe.amp, replicas),
         device_type=device.type,
         threads=torch.get_num_threads(),
         processes=context.world_size,
+        replicas=replicas,
         data=dataset.provenance.to_dict(),
         data_request=request,
         class_names=list(dataset.class_names),
@@ -79,10 +81,12 @@ def describe_model(model: Classifier | None, spec: InputSpec) -> ModelDescriptio
     }
 
 
-def describe_devices(device: torch.device, context: DistributedContext, amp: str) -> str:
-    """Return the devices of a run as text, such as `CPU, 2 threads, bf16` or `2 processes, each on CPU, 1 thread`."""
+def describe_devices(device: torch.device, context: DistributedContext, amp: str, replicas: int = 1) -> str:
+    """Return the devices of a run as text, such as `CPU, 2 threads, 2 replicas, bf16` or `2 processes, each on CPU, 1 thread`."""
     dtype = devices.autocast_dtype(amp, device)
-    per_process = devices.device_name(device) + (f", {devices.dtype_name(dtype)}" if dtype else "")
+    per_process = devices.device_name(device)
+    per_process += f", {replicas} replicas" if replicas > 1 else ""
+    per_process += f", {devices.dtype_name(dtype)}" if dtype else ""
     return per_process if context.world_size == 1 else f"{context.world_size} processes, each on {per_process}"
 
 

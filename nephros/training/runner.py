@@ -55,14 +55,17 @@ def train_network(
     context: DistributedContext,
     freeze: Sequence[str] = (),
     callbacks: Sequence[Callback] = (),
+    replicas: int = 1,
 ) -> TrainingResult:
     """Train a network to the end, from the folder's checkpoint if there is one. Only the first rank writes and logs.
 
     `batches` has the splits train and val. `soft_targets` (n, classes) are the teachers' probabilities of the train split, for
     recipes with a `distillation_weight`. `freeze` names the stages of the network that keep their weights. `callbacks` follow the
-    epochs, on the first rank.
+    epochs, on the first rank. `replicas` is the run's number of them.
     """
-    trainer = Trainer(recipe, model, batches["train"], batches["val"], dataset.class_names, soft_targets, freeze)
+    trainer = Trainer(
+        recipe, model, batches["train"], batches["val"], dataset.class_names, soft_targets, freeze, replicas
+    )
     checkpoint_path = folder.file("checkpoint.pt")
     fingerprint = f"{recipe.hash} {dataset.provenance.sha256} {dataset.provenance.detail}"
     if os.path.lexists(checkpoint_path):

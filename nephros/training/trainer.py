@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nephros.data.augment import apply_augmentations, sample_augmentations
 from nephros.data.batches import BatchLoader
-from nephros.device import autocast_dtype
+from nephros.device import autocast_dtype, torch_threads
 from nephros.errors import DivergedError, InvalidArgument
 from nephros.evaluation.scoring import PIXELS_PER_BATCH, evaluate_model
 from nephros.models.classifier import Classifier
@@ -29,7 +29,8 @@ from nephros.training.ema import WeightEMA
 from nephros.training.history import EpochMetrics, decode_epoch, decode_history
 from nephros.training.losses import build_loss, distillation_loss, sharded_loss
 from nephros.training.lr_schedule import LRSchedule
-from nephros.training.optimizers import all_reduce_gradients, build_optimizer
+from nephros.training.optimizers import Muon, all_reduce_gradients, build_optimizer
+from nephros.training.replicas import ReplicaGroup
 from nephros.training.seeding import epoch_generator, epoch_order, seed_dropout
 
 MIN_STEPS_PER_EPOCH = 50
@@ -50,6 +51,7 @@ class Trainer:
 
     Where several ranks share the batches, each draws the same order and augmentation and takes its part of every batch.
     Losses, gradients and batch statistics are summed over the ranks, so that all have the weights that one process would have.
+    Replicas within this process share batches too (`nephros.training.replicas`).
     """
 
     def __init__(
@@ -61,11 +63,13 @@ class Trainer:
         class_names: tuple[str, ...],
         soft_targets: Tensor | None = None,
         freeze: Sequence[str] = (),
+        replicas: int = 1,
     ) -> None:
         """Build loss, optimizer and schedule.
 
         `soft_targets` (n, classes) are the teachers' probabilities for the train split; a recipe has them exactly when it has a
-        `distillation_weight`. The stages of the network that `freeze` names keep their weights and statistics.
+        `distillation_weight`. The stages of the network that `freeze` names keep their weights and statistics. `replicas` is
+        what `count_replicas` returned when the run began.
         """
         assert (soft_targets is not None) == (recipe.distillation_weight > 0)
         self.recipe, self.train_batches, self.val_batches, self.class_names = recipe, train, val, class_names
@@ -83,6 +87,9 @@ class Trainer:
         self.lr_schedule = LRSchedule(recipe.schedule, recipe.epochs)
         self.amp_dtype = autocast_dtype(recipe.amp, self.device)
         self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype == torch.float16)
+        self.replicas = ReplicaGroup(self.model, replicas) if replicas > 1 else None
+        if self.replicas is not None and isinstance(self.optimizer, Muon):
+            self.optimizer.for_each = self.replicas.pool.for_each
         self.ema = WeightEMA(self.model, recipe.ema_decay) if recipe.ema_decay else None
         self.history: list[EpochMetrics] = []
         self.best: EpochMetrics | None = None
@@ -107,6 +114,10 @@ class Trainer:
 
     def run(self, save_state: SaveState | None, callback: StepCallback, stop_epoch: int | None = None) -> None:
         """Train until `finished`, or until `stop_epoch` epochs are done, and pass the state to `save_state` after every epoch."""
+        with torch_threads(None if self.replicas is None else self.replicas.pool.threads_each):
+            self._run_epochs(save_state, callback, stop_epoch)
+
+    def _run_epochs(self, save_state: SaveState | None, callback: StepCallback, stop_epoch: int | None) -> None:
         while not self.finished and (stop_epoch is None or len(self.history) < stop_epoch):
             epoch = self._train_epoch(len(self.history), callback)
             self.history.append(epoch)
@@ -140,6 +151,8 @@ class Trainer:
         self.model.train()
         for layer in self._frozen:
             layer.eval()
+        if self.replicas is not None:
+            self.replicas.begin_epoch(self.recipe.seed, epoch)
         for rows, images, labels in self.train_batches.iter_batches(
             self.recipe.batch_size, order, balanced=self.recipe.last_batch == "balanced"
         ):
@@ -153,6 +166,8 @@ class Trainer:
             batch_size = rows.stop - rows.start
             totals += torch.stack([loss.double() * batch_size, n_correct.double()])
             callback.on_step_end(epoch + 1, batch_size, loss)
+        if self.replicas is not None:
+            self.replicas.merge_statistics()
         train_loss, train_accuracy = (totals / n_images).tolist()
         seconds = time.perf_counter() - start
         if not math.isfinite(train_loss):
@@ -176,9 +191,38 @@ class Trainer:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        if self.replicas is None:
+            self.optimizer.zero_grad(set_to_none=True)
+            loss, n_correct = self._backward(self._forward, images, labels, global_labels, soft_targets)
+        else:
+
+            def backward_part(replica: nn.Module, part: slice) -> tuple[Tensor, Tensor]:
+                targets = None if soft_targets is None else soft_targets[part]
+                return self._backward(replica, images[part], labels[part], labels, targets)
+
+            loss, n_correct = self.replicas.backward(len(labels), backward_part)
+        if self.context.world_size > 1:
+            loss, n_correct = all_reduce_gradients(self.model, self.context, loss, n_correct)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+        if self.ema is not None:
+            if self.replicas is not None:
+                self.replicas.merge_statistics()
+            self.ema.update(self.model)
+        return loss, n_correct
+
+    def _backward(
+        self,
+        forward: Callable[[Tensor], Tensor],
+        images: Tensor,
+        labels: Tensor,
+        global_labels: Tensor | None,
+        soft_targets: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Add the gradients of some images; return their part of the batch's loss, and their number of correct predictions."""
         autocast = torch.autocast(self.device.type, self.amp_dtype) if self.amp_dtype else contextlib.nullcontext()
         with autocast:
-            logits = self._forward(images)
+            logits = forward(images)
             loss: Tensor = (
                 self.loss_fn(logits, labels)
                 if global_labels is None
@@ -187,16 +231,8 @@ class Trainer:
             if soft_targets is not None:
                 global_batch_size = len(labels if global_labels is None else global_labels)
                 loss = distillation_loss(loss, logits, soft_targets, self.recipe.distillation_weight, global_batch_size)
-        self.optimizer.zero_grad(set_to_none=True)
         self.grad_scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        loss, n_correct = loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
-        if global_labels is not None:
-            loss, n_correct = all_reduce_gradients(self.model, self.context, loss, n_correct)
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
-        if self.ema is not None:
-            self.ema.update(self.model)
-        return loss, n_correct
+        return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
 
     def _validate(
         self, epoch: int, lr: float, train_loss: float, train_accuracy: float, seconds: float

@@ -25,6 +25,7 @@ from nephros.evaluation.scoring import predict_probabilities
 from nephros.exporters.pretrained import open_pretrained
 from nephros.inference.model_names import BUNDLED
 from nephros.models.classifier import Classifier
+from nephros.models.flops import count_multiply_adds
 from nephros.models.tta import TTAClassifier
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe
@@ -32,6 +33,7 @@ from nephros.recipe_io import override_fields, resolve_recipe
 from nephros.training.history import EpochMetrics
 from nephros.training.model_init import check_last_batch, init_model, input_spec
 from nephros.training.progress import NullCallback
+from nephros.training.replicas import count_replicas
 from nephros.training.small_data import ADAPTABLE_FIELDS, adapt_recipe
 from nephros.training.trainer import Trainer
 from nephros.workflows.finetune import fit_pretrained
@@ -172,7 +174,9 @@ class CellClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_last_batch(recipe, dataset, model)
         train_batches = BatchLoader(train, device, channels_last=recipe.channels_last)
         val_batches = BatchLoader(val, device, channels_last=recipe.channels_last)
-        trainer = Trainer(recipe, model, train_batches, val_batches, dataset.class_names)
+        cost = count_multiply_adds(model.network, input_spec(dataset))
+        replicas = count_replicas(recipe, len(train), cost, device)
+        trainer = Trainer(recipe, model, train_batches, val_batches, dataset.class_names, replicas=replicas)
         trainer.run(None, NullCallback())
         weights, _ = trainer.final_weights()
         model.load_state_dict(weights)

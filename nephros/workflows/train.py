@@ -28,6 +28,7 @@ from nephros.exporters.pretrained import open_pretrained
 from nephros.exporters.teachers import open_teacher
 from nephros.files import file_digest, write_text
 from nephros.models.classifier import Classifier, PretrainedModel
+from nephros.models.flops import count_multiply_adds
 from nephros.models.serialization import save_model
 from nephros.models.stages import check_freeze
 from nephros.presets import RECIPES
@@ -39,6 +40,7 @@ from nephros.training.checkpoint import cpu_state_dict
 from nephros.training.classical.grid_search import check_classical
 from nephros.training.distillation import cached_soft_targets, check_teachers
 from nephros.training.model_init import check_batch_sharding, check_last_batch, check_tta_views, init_model, input_spec
+from nephros.training.replicas import count_replicas
 from nephros.training.run_info import build_run_info, default_run_dir, describe_devices, describe_model
 from nephros.training.runner import TrainingResult, train_classical, train_network
 from nephros.training.small_data import ADAPTABLE_FIELDS, adapt_recipe, few_images_warnings
@@ -92,7 +94,8 @@ def train(
             or a .safetensors file. They bring their normalization of the inputs; the last layer begins anew for other classes.
         freeze: stages of the network that keep the weights of `init`, such as ``("stem", "stage1")``; the others are trained.
         test: also score the test split, once, at the end.
-        threads: CPU threads of torch in this process, as long as the run takes; None leaves them as they are.
+        threads: CPU cores to use; None leaves torch's threads as they are, one per core. Where steps are large enough, each
+            core trains a replica of the network on its part of every batch.
         log: also log to ``tensorboard``, ``mlflow`` or ``wandb``; each needs the extra of its name.
         callbacks: objects with the methods on_epoch_end and on_train_end (`nephros.Callback`).
         adaptable: fields of the recipe that change by themselves where few images make too few optimizer steps: of
@@ -108,7 +111,6 @@ def train(
     check_threads(threads)
     check_tracker(log)
     callbacks = check_callbacks(callbacks)
-    warn_of_spinning_threads(threads or torch.get_num_threads())
     # Through the parser, which rejects values of the wrong type, and makes 1 and 1.0 the same recipe.
     if adaptable is None:
         adaptable = ADAPTABLE_FIELDS if isinstance(recipe, str) and recipe in RECIPES else ()
@@ -138,7 +140,12 @@ def train(
             check_freeze(model.network, freeze, head_is_new=init_record["head"] == "new")
         opened_teachers = [open_teacher(teacher) for teacher in teachers]
         check_teachers(recipe, opened_teachers, dataset)
-        info = build_run_info(recipe, dataset, model, request, torch_device, test, command, context)
+        replicas = 1
+        if model is not None:
+            cost = count_multiply_adds(model.network, input_spec(dataset))
+            replicas = count_replicas(recipe, len(dataset.train), cost, torch_device, context.world_size)
+        warn_of_spinning_threads(torch.get_num_threads() // replicas)
+        info = build_run_info(recipe, dataset, model, request, torch_device, test, command, context, replicas)
         teacher_records = [teacher.record for teacher in opened_teachers]
         info = dataclasses.replace(info, teachers=teacher_records, init=init_record, freeze=freeze)
         folder = _create_folder(out, recipe, dataset, context)
@@ -172,7 +179,8 @@ def resume(
         data: the run's data, or its path or name now; None looks for it where the run found it, and near the run folder. A
             run that was started on an open Dataset needs it.
         device: auto, cpu or cuda (default: the type that the run started on).
-        threads, log, callbacks: as `nephros.train` takes them.
+        threads: CPU cores to use; the number of replicas stays the run's.
+        log, callbacks: as `nephros.train` takes them.
 
     Raises NephrosError when there is no such run, or its data or recipe is missing or has changed.
     """
@@ -201,7 +209,7 @@ def resume(
         if model is not None and info.init is not None and not folder.file("checkpoint.pt").exists():
             pretrained = _reopen_pretrained(folder, info.init)
             start_from(model, pretrained, recipe, dataset)
-        current_device = describe_devices(torch_device, context, recipe.amp)
+        current_device = describe_devices(torch_device, context, recipe.amp, info.replicas)
         if current_device != info.device:
             logger.warning(
                 "the run started on %s and continues on %s, so weights may differ in the last bits",
@@ -348,7 +356,9 @@ def _run(
         soft_targets = None
         if recipe.distillation_weight:
             soft_targets = cached_soft_targets(folder, info, batches["train"], dataset.n_classes, open_teacher)
-        result = train_network(folder, recipe, model, batches, dataset, soft_targets, context, info.freeze, callbacks)
+        result = train_network(
+            folder, recipe, model, batches, dataset, soft_targets, context, info.freeze, callbacks, info.replicas
+        )
     info = _with_result(info, result, dataset, is_classical=model is None)
     if context.is_main_process:
         spec = input_spec(dataset)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from nephros.data.dataset import Dataset, log_notes
 from nephros.data.load import DataRequest, data_request, load_request
 from nephros.data.relocation import reopen_dataset
 from nephros.data.subset import tuning_subset
-from nephros.device import resolve_device
+from nephros.device import available_cores, resolve_device
 from nephros.environment import available_memory
 from nephros.errors import InvalidArgument
 from nephros.evaluation.metrics import Metrics, compute_metrics
@@ -264,7 +263,7 @@ def _make_executor(
         return ray_executor
     device, n_cores, n_threads = (
         resolve_device(settings.device_type),
-        _available_cores(),
+        available_cores(),
         settings.threads_per_trial,
     )
     workers = run_options.workers
@@ -288,11 +287,6 @@ def _make_executor(
         "store": store.root,
     }
     return ProcessExecutor(workers, setup)
-
-
-def _available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _default_workers(settings: StudySettings, dataset: Dataset, n_cores: int) -> int:

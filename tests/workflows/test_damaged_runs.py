@@ -151,6 +151,7 @@ RUN_JSON_EDITS: dict[str, Edit] = {
     "three views": lambda info: info.update(tta_views=3),
     "views of text": lambda info: info.update(tta_views="1"),
     "no threads": lambda info: info.update(threads=0),
+    "no replicas": lambda info: info.update(replicas=0),
     "parameters below 0": lambda info: info.update(parameters=-1),
     "parameters of text": lambda info: info.update(parameters="many"),
     "multiply-adds of 30 digits": lambda info: info.update(multiply_adds=10**30),

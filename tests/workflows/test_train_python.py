@@ -221,3 +221,26 @@ def _mlflow_steps(run: Run, _folder: Path) -> int:
 def _wandb_files(run: Run, _folder: Path) -> int:
     assert list((run.root / "wandb").glob("offline-run-*/*.wandb"))
     return 2
+
+
+def test_a_run_keeps_its_number_of_replicas(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset, threads = squares_dataset(n=140), torch.get_num_threads()
+
+    class Stop:
+        def on_epoch_end(self, epoch: EpochMetrics, history: list[EpochMetrics]) -> None:
+            raise KeyboardInterrupt
+
+        def on_train_end(self, run: RunFolder) -> None: ...
+
+    settings: dict[str, Any] = {"epochs": 2, "batch_size": 140, "passes_per_epoch": 1}
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            nephros.train("course-1", dataset, out=tmp_path / "run", callbacks=[Stop()], **settings)
+    finally:
+        torch.set_num_threads(threads)
+    info = RunFolder.open(tmp_path / "run").info()
+    assert (info.replicas, info.threads, info.device) == (2, 2, "CPU, 2 threads, 2 replicas")
+    run = nephros.resume(tmp_path / "run", dataset, threads=1)
+    assert "continues on CPU, 1 thread, 2 replicas" in caplog.text
+    assert (run.info().replicas, run.info().status) == (2, "complete")
