@@ -124,11 +124,11 @@ def test_running_statistics_are_means_over_the_parts() -> None:
     for part in (slice(0, 64), slice(64, 128)):
         model = init_model(trainer.recipe, _dataset().train, input_spec(_dataset())).train()
         model(images[part])
-        expected.append(batch_norms(model)[0].running_var)
+        expected.append(batch_norms(model)[0].get_buffer("running_var"))
     trainer.train_step(images, labels, 0.0)
     trainer.replicas.merge_statistics()
     assert rows == slice(0, 128)
-    torch.testing.assert_close(batch_norms(trainer.model)[0].running_var, torch.stack(expected).mean(0))
+    torch.testing.assert_close(batch_norms(trainer.model)[0].get_buffer("running_var"), torch.stack(expected).mean(0))
     assert batch_norms(trainer.model)[0].num_batches_tracked == 1
 
 
