@@ -271,7 +271,7 @@ def data_overlay(argv: list[str]) -> int:
     parser = CommandParser(
         "data overlay",
         "Paint predicted classes over the maximum projection of the stack that the nuclei came from, with a legend that counts "
-        "them. Nuclei that are out of distribution are hatched and outlined in gray.\n\n"
+        "them. Outlines of nuclei that are out of distribution are dashed.\n\n"
         "Example, after `nephros data prepare kidney.ome.tif --out cells.npz`:\n\n"
         "  nephros predict cells.npz --out predictions.csv\n"
         "  nephros data overlay cells.json --predictions predictions.csv --out tissue.png",

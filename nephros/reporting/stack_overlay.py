@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -18,16 +20,17 @@ from nephros.errors import InvalidArgument
 from nephros.files import atomic_write
 from nephros.microscopy.stack import Slice
 from nephros.reporting.plots.style import CLASS_COLORS, INK, MUTED, PAPER, whole_percent, with_style, wrap_label
+from nephros.tissue.outlines import smooth_ring, trace_labels
 
 FORMAT_BY_SUFFIX = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF"}
-OOD_COLOR = "#d8d5cd"
-"""Outline of nuclei that are out of distribution."""
 CONTRAST_PERCENTILES = (1.0, 99.8)
 """Percentiles of the projection that become black and white."""
-_FILL_OPACITY, _MIN_SIDE = 0.65, 900
+DASHES = (0, (2.4, 1.6))
+"""Dashes of the outline of nuclei that are out of distribution, in line widths."""
+_FILL_OPACITY, _MIN_SIDE, _DPI = 0.22, 1600, 100
 MAX_PROJECTION_SIDE = 8192
 """Largest side of the projection, in pixels; of larger stacks every second, third, ... pixel is taken."""
-_BAND_ROWS = 256
+_BAND_ROWS = 1024
 """Rows that are projected or painted at a time."""
 _LEGEND_WIDTH, _LEGEND_ROW, _LEGEND_HEADER, _LEGEND_FOOTER = 3.0, 0.29, 0.75, 1.35
 """In inches: width of the legend, height of a row, and heights above and below the rows."""
@@ -125,10 +128,10 @@ def save_overlay(
 def render_overlay(
     projection: NDArray[np.float32], visible_nuclei: NDArray[np.int32], class_overlay: ClassOverlay
 ) -> RGBImage:
-    """Paint the classes over a projection.
+    """Draw the nuclei over a projection, in the colors of their classes.
 
-    A nucleus is filled half-transparently with the color of its class and outlined with it. One that is out of distribution is
-    hatched with the color and outlined in gray. Small images are enlarged by a whole factor.
+    A nucleus has a light fill and an outline, which is dashed where it is out of distribution. Small images are enlarged by a
+    whole factor.
 
     Args:
         projection: (h, w) float32, the maximum over slices.
@@ -139,51 +142,88 @@ def render_overlay(
         (h', w', 3) uint8, where h' and w' are multiples of h and w.
     """
     zoom = -(-_MIN_SIDE // max(projection.shape))
-    projection = projection.repeat(zoom, axis=0).repeat(zoom, axis=1)
-    visible_nuclei = visible_nuclei.repeat(zoom, axis=0).repeat(zoom, axis=1)
     step = max(1, max(projection.shape) // 1024)
     low, high = np.percentile(projection[::step, ::step], CONTRAST_PERCENTILES)
-    image = np.empty((*projection.shape, 3), np.uint8)
-    edge = np.zeros(visible_nuclei.shape, np.bool_)
-    edge[1:] |= visible_nuclei[1:] != visible_nuclei[:-1]
-    edge[:, 1:] |= visible_nuclei[:, 1:] != visible_nuclei[:, :-1]
-    for top in range(
-        0, len(image), _BAND_ROWS
-    ):  # a band at a time, since painting takes many times the memory of the image
-        band = slice(top, top + _BAND_ROWS)
-        gray = np.clip((projection[band] - low) / max(high - low, 1e-9), 0, 1).astype(np.float32) ** 0.7
-        image[band] = (gray * 235).astype(np.uint8)[..., None]
-        _color_nuclei(image[band], gray, visible_nuclei[band], edge[band], top, class_overlay)
-    _draw_scale_bar(image, class_overlay.pixel_um, zoom)
+    outlines = _visible_outlines(visible_nuclei, zoom, class_overlay)
+    image = np.empty((projection.shape[0] * zoom, projection.shape[1] * zoom, 3), np.uint8)
+    band_rows = max(1, _BAND_ROWS // zoom)
+    for top in range(0, len(projection), band_rows):  # since drawing takes many times the memory of the image
+        gray = np.clip((projection[top : top + band_rows] - low) / max(high - low, 1e-9), 0, 1) ** 0.7
+        pixels = (gray * 235).astype(np.uint8).repeat(zoom, axis=0).repeat(zoom, axis=1)[..., None]
+        band = slice(top * zoom, top * zoom + len(pixels))
+        drawing = _draw_outlines(outlines, pixels.shape[1], band, _line_width(image))
+        _blend(pixels.repeat(3, axis=2), drawing, image[band])
+    if class_overlay.pixel_um is not None:
+        _draw_scale_bar(image, class_overlay.pixel_um / zoom)
     return image
 
 
-def _color_nuclei(
-    image: RGBImage,
-    gray: NDArray[np.float32],
-    visible_nuclei: NDArray[np.int32],
-    edge: NDArray[np.bool_],
-    top: int,
-    class_overlay: ClassOverlay,
-) -> None:
-    """Paint the nuclei of a band of the image that begins at row `top`, in place."""
-    y, x = np.nonzero(visible_nuclei)
-    rows, outline = visible_nuclei[y, x] - 1, edge[y, x]
-    colors = np.array([_class_rgb(label) for label in range(len(CLASS_COLORS))], np.float32)
-    colors = colors[class_overlay.labels[rows] % len(CLASS_COLORS)]
-    is_ood = class_overlay.is_ood[rows]
-    hatch_period = 3 * max(2, round(max(image.shape) / 1000))
-    is_filled = ~is_ood | ((x + y + top) % (2 * hatch_period) < hatch_period)
-    shade = 0.45 + 0.55 * gray[y, x][:, None]
-    blended = (1 - _FILL_OPACITY) * image[y, x] + _FILL_OPACITY * shade * colors
-    colored = np.where(is_filled[:, None], blended, image[y, x])
-    colored[outline] = colors[outline]
-    colored[outline & is_ood] = np.round(255 * np.array(to_rgb(OOD_COLOR)))
-    image[y, x] = colored.astype(np.uint8)
+@dataclass(frozen=True)
+class _Outlines:
+    """Outlines of the visible parts of nuclei, in pixels of the image."""
+
+    rings: list[NDArray[np.float64]]
+    """(vertices, 2) each, x and y, closed."""
+    rows: NDArray[np.int64]
+    """Nucleus of each ring."""
+    y_ranges: NDArray[np.float64]
+    """(rings, 2): lowest and highest y."""
+    overlay: ClassOverlay
 
 
-def _class_rgb(label: int) -> NDArray[np.float64]:
-    return 255 * np.array(to_rgb(CLASS_COLORS[label % len(CLASS_COLORS)]))
+def _visible_outlines(visible_nuclei: NDArray[np.int32], zoom: int, class_overlay: ClassOverlay) -> _Outlines:
+    rings, rows = [], []
+    for number, polygons in trace_labels(visible_nuclei):
+        if class_overlay.labels[number - 1] < 0:
+            continue
+        for ring in (ring for polygon in polygons for ring in polygon):
+            rings.append(smooth_ring(ring) * zoom)
+            rows.append(number - 1)
+    y_ranges = np.array([[ring[:, 1].min(), ring[:, 1].max()] for ring in rings]).reshape(-1, 2)
+    return _Outlines(rings, np.array(rows, np.int64), y_ranges, class_overlay)
+
+
+@with_style
+def _draw_outlines(outlines: _Outlines, width: int, band: slice, line_width: float) -> NDArray[np.float32]:
+    """Draw what lies in some rows of the image, (rows, width, 4) float32: color times opacity, and opacity, from 0 to 1."""
+    margin = int(4 * line_width)  # since lines are cut off at the canvas, askew
+    height = band.stop - band.start + 2 * margin
+    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+    figure.patch.set_alpha(0)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(band.stop + margin, band.start - margin))
+    axes.axis("off")
+    is_inside = (outlines.y_ranges[:, 1] > band.start - margin) & (outlines.y_ranges[:, 0] < band.stop + margin)
+    overlay, points = outlines.overlay, line_width * 72 / _DPI
+    for is_ood in (False, True):
+        indices = np.flatnonzero(is_inside & (overlay.is_ood[outlines.rows] == is_ood))
+        rings = [outlines.rings[i] for i in indices]
+        colors = [CLASS_COLORS[overlay.labels[outlines.rows[i]] % len(CLASS_COLORS)] for i in indices]
+        faces = [(*to_rgb(color), _FILL_OPACITY) for color in colors]
+        style = DASHES if is_ood else "solid"
+        for collection in (
+            PolyCollection(rings, facecolors=faces, edgecolors="none"),
+            LineCollection(rings, colors=(0, 0, 0, 0.45), linewidths=points * 1.9),
+            LineCollection(rings, colors=colors, linewidths=points, linestyles=[style], capstyle="butt"),
+        ):
+            collection.set(snap=False, clip_on=False)
+            axes.add_collection(collection, autolim=False)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    drawn = np.asarray(canvas.buffer_rgba())[margin : height - margin, :width]  # type: ignore[no-untyped-call]
+    drawing = drawn.astype(np.float32) / 255
+    drawing[..., :3] *= drawing[..., 3:]
+    return drawing
+
+
+def _blend(pixels: RGBImage, drawing: NDArray[np.float32], out: RGBImage) -> None:
+    """Lay a drawing over pixels."""
+    out[:] = np.round(pixels * (1 - drawing[..., 3:]) + 255 * drawing[..., :3]).clip(0, 255).astype(np.uint8)
+
+
+def _line_width(image: RGBImage) -> float:
+    """Return the width of outlines in pixels: those of an image of 1,000 pixels that is printed a column wide."""
+    return max(1.6, max(image.shape) / 700)
 
 
 def scale_bar_um(pixel_um: float, width: int) -> int | None:
@@ -191,13 +231,38 @@ def scale_bar_um(pixel_um: float, width: int) -> int | None:
     return max((length_um for length_um in _SCALE_BAR_LENGTHS_UM if length_um / pixel_um <= width / 4), default=None)
 
 
-def _draw_scale_bar(image: RGBImage, pixel_um: float | None, zoom: int) -> None:
-    """Draw the scale bar in the lower left corner, in place; the legend states its length."""
+@with_style
+def _draw_scale_bar(image: RGBImage, pixel_um: float) -> None:
+    """Draw the scale bar with its length into the lower left corner, in place."""
     height, width = image.shape[:2]
-    if pixel_um is None or (length_um := scale_bar_um(pixel_um / zoom, width)) is None:
+    if (length_um := scale_bar_um(pixel_um, width)) is None:
         return
-    thickness, margin = max(3, height // 200), max(6, height // 50)
-    image[height - margin - thickness : height - margin, margin : margin + round(length_um / pixel_um * zoom)] = 255
+    unit = max(1.0, min(height, width) / 1000)  # pixels that stand for one in an image of 1,000
+    thickness, margin, text_size = round(6 * unit), round(20 * unit), 24 * unit
+    rows = min(height, round(margin + thickness + 2 * text_size))
+    figure = Figure(figsize=(width / _DPI, rows / _DPI), dpi=_DPI)
+    figure.patch.set_alpha(0)
+    length = length_um / pixel_um
+    outline = [withStroke(linewidth=4 * unit * 72 / _DPI, foreground=(0, 0, 0, 0.6))]
+    box = (margin / width, margin / rows, length / width, thickness / rows)
+    bar = Rectangle(box[:2], *box[2:], transform=figure.transFigure, facecolor="white", edgecolor="none")
+    bar.set(path_effects=outline, snap=True)
+    figure.add_artist(bar)
+    figure.text(
+        (margin + length / 2) / width,
+        (margin + thickness + 5 * unit) / rows,
+        f"{length_um} µm",
+        color="white",
+        fontsize=text_size * 72 / _DPI,
+        ha="center" if length > 3 * text_size else "left",
+        va="bottom",
+        path_effects=outline,
+    )
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    drawing = np.asarray(canvas.buffer_rgba())[:rows, :width].astype(np.float32) / 255  # type: ignore[no-untyped-call]
+    drawing[..., :3] *= drawing[..., 3:]
+    _blend(image[height - rows :].copy(), drawing, image[height - rows :])
 
 
 @with_style
@@ -219,14 +284,15 @@ def render_legend(class_overlay: ClassOverlay, height: int) -> RGBImage:
             _LEGEND_WIDTH - 0.12, y_inches, whole_percent(count / max(n, 1)), fontsize=7.5, ha="right", color=MUTED
         )
 
-    def add_swatch(y_inches: float, color: str, hatch: str | None = None) -> None:
+    def add_swatch(y_inches: float, color: str, *, dashed: bool = False) -> None:
         box = Rectangle(
             (0.2 / _LEGEND_WIDTH, 1 - (y_inches + 0.08) / inches),
             0.18 / _LEGEND_WIDTH,
             0.16 / inches,
             transform=figure.transFigure,
         )
-        box.set(facecolor="none" if hatch else color, edgecolor=MUTED if hatch else color, hatch=hatch, linewidth=0.8)
+        box.set(facecolor="none" if dashed else (*to_rgb(color), 0.55), edgecolor=color, linewidth=1.3)
+        box.set_linestyle(DASHES if dashed else "solid")
         figure.add_artist(box)
 
     add_text(0.2, 0.28, wrap_label(class_overlay.title, 34, 1), fontsize=9, weight="bold")
@@ -237,8 +303,8 @@ def render_legend(class_overlay: ClassOverlay, height: int) -> RGBImage:
         add_text(0.48, y_inches, wrap_label(class_overlay.class_names[label], 24, 2), fontsize=7.5, linespacing=0.95)
         add_counts(y_inches, count)
         y_inches += _LEGEND_ROW
-    add_swatch(y_inches, MUTED, "////")
-    add_text(0.48, y_inches, "out of distribution: hatched", fontsize=7.5, color=INK)
+    add_swatch(y_inches, INK, dashed=True)
+    add_text(0.48, y_inches, "out of distribution: dashed", fontsize=7.5, color=INK)
     add_counts(y_inches, n_ood)
     y_inches += _LEGEND_ROW + 0.05
     for line in class_overlay.notes:

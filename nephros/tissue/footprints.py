@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nephros.microscopy.measurements import BLOCK_PIXELS
 from nephros.microscopy.stack import Slice
+from nephros.tissue.outlines import Polygon, trace_labels
 
 MAX_BOX_PIXELS = 1 << 22
 """Pixels of a nucleus's bounding box above which it has no footprint."""
@@ -55,6 +56,20 @@ class Footprints:
         pixels = self._pixels[start : start + height * width].reshape(height, width)
         return pixels, int(self._left[row]), int(self._top[row])
 
+    def iter_outlines(self) -> Iterator[list[Polygon] | None]:
+        """Yield the outlines of each nucleus, as `nephros.tissue.outlines.trace_labels` does; None where it has no footprint."""
+        batch: list[tuple[NDArray[np.bool_], int, int] | None] = []
+        width = height = 0
+        for row in range(len(self.ids)):
+            footprint = self[row]
+            if footprint is not None:
+                width, height = max(width, footprint[0].shape[1]), height + len(footprint[0])
+            batch.append(footprint)
+            if width * height > BLOCK_PIXELS:
+                yield from _trace_batch(batch, width, height)
+                batch, width, height = [], 0, 0
+        yield from _trace_batch(batch, width, height)
+
     @property
     def n_missing(self) -> int:
         """Number of nuclei that are too large for a footprint."""
@@ -82,3 +97,23 @@ class Footprints:
             rows = np.minimum(np.searchsorted(self.ids, values), len(self.ids) - 1)
             is_listed = self.ids[rows] == values
             yield rows[is_listed], y[is_listed] + top, x[is_listed]
+
+
+def _trace_batch(
+    batch: list[tuple[NDArray[np.bool_], int, int] | None], width: int, height: int
+) -> Iterator[list[Polygon] | None]:
+    """Yield the outlines of footprints, traced together in one image in which they lie below each other."""
+    sheet, tops, top = np.zeros((height, width), np.int32), [], 0
+    for number, footprint in enumerate(batch, start=1):
+        tops.append(top)
+        if footprint is not None:
+            pixels = footprint[0]
+            sheet[top : top + len(pixels), : pixels.shape[1]] = number * pixels
+            top += len(pixels)
+    outlines = dict(trace_labels(sheet))
+    for number, (footprint, top) in enumerate(zip(batch, tops, strict=True), start=1):
+        if footprint is None:
+            yield None
+            continue
+        corner = np.array([footprint[1], footprint[2] - top])
+        yield [[ring + corner for ring in polygon] for polygon in outlines[number]]

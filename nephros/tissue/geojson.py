@@ -15,7 +15,7 @@ from typing import IO, Any
 from matplotlib.colors import to_rgb
 
 from nephros.tissue.footprints import Footprints
-from nephros.tissue.outlines import trace_outlines
+from nephros.tissue.outlines import Polygon
 
 _NAMESPACE = uuid.UUID("3b0dbd0e-5c0e-5f0c-9d57-2b7f6a3f6d11")
 """Of the ids of features: one nucleus has the same id whenever it is exported."""
@@ -35,19 +35,17 @@ def iter_features(
         footprints: of the same nuclei; one without a footprint becomes the point of its centroid.
         class_colors: color of each class by label, as matplotlib takes it; they repeat.
     """
-    for index, row in enumerate(rows):
-        yield _feature(row, _geometry(row, footprints, index), class_colors), round(row["z"])
+    for row, polygons in zip(rows, footprints.iter_outlines(), strict=True):
+        yield _feature(row, _geometry(row, polygons), class_colors), round(row["z"])
 
 
-def _geometry(row: Row, footprints: Footprints, index: int) -> dict[str, Any]:
-    footprint = footprints[index]
-    if footprint is None:  # centroids count from the middle of the first pixel, QuPath from its corner
+def _geometry(row: Row, polygons: list[Polygon] | None) -> dict[str, Any]:
+    if polygons is None:  # centroids count from the middle of the first pixel, QuPath from its corner
         return {"type": "Point", "coordinates": [row["x"] + 0.5, row["y"] + 0.5]}
-    pixels, left, top = footprint
-    polygons = [[[[x + left, y + top] for x, y in ring] for ring in polygon] for polygon in trace_outlines(pixels)]
-    if len(polygons) == 1:
-        return {"type": "Polygon", "coordinates": polygons[0]}
-    return {"type": "MultiPolygon", "coordinates": polygons}
+    coordinates = [[ring.tolist() for ring in polygon] for polygon in polygons]
+    if len(coordinates) == 1:
+        return {"type": "Polygon", "coordinates": coordinates[0]}
+    return {"type": "MultiPolygon", "coordinates": coordinates}
 
 
 def _feature(row: Row, geometry: dict[str, Any], class_colors: Sequence[str]) -> dict[str, Any]:

@@ -26,7 +26,6 @@ from nephros.reporting.stack_overlay import (
     check_overlay_suffix,
     project_stack,
     save_overlay,
-    scale_bar_um,
 )
 
 _MAX_LABELS = 1 << 16
@@ -74,8 +73,6 @@ def overlay(
     )
     pixel_um = None if metadata.voxel_size_um is None else metadata.voxel_size_um[2] * stride
     legend_notes = ["Maximum projection; where nuclei overlap, the brighter one is visible."]
-    if pixel_um is not None and (bar_um := scale_bar_um(pixel_um, projection.shape[1])) is not None:
-        legend_notes.insert(0, f"White bar: {bar_um} micrometers.")
     if metadata.mask.automatic:
         legend_notes.append("The nuclei were segmented automatically.")
     legend_notes.append("Research use only; predictions are not a diagnosis.")

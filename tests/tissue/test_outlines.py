@@ -8,7 +8,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon, box
 
-from nephros.tissue.outlines import trace_outlines
+from nephros.tissue.outlines import smooth_ring, trace_labels, trace_outlines
 
 
 def _geometry(pixels: NDArray[np.bool_]) -> MultiPolygon:
@@ -62,10 +62,32 @@ def test_every_pattern_of_three_by_four_pixels() -> None:
         assert geometry.area == pixels.sum(), number
 
 
+def test_labels_that_touch_have_outlines_of_their_own() -> None:
+    labels = np.random.default_rng(3).integers(0, 4, (24, 31)) * 7
+    outlines = dict(trace_labels(labels))
+    assert list(outlines) == [7, 14, 21]
+    for label, polygons in outlines.items():
+        geometry = MultiPolygon([(rings[0], rings[1:]) for rings in polygons])
+        assert geometry.is_valid
+        assert geometry.area == (labels == label).sum()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 40])
+def test_smooth_rings_stay_near_the_pixels(size: int) -> None:
+    (polygon,) = trace_outlines(np.ones((size, size), np.bool_))
+    smooth = smooth_ring(polygon[0])
+    assert np.array_equal(smooth[0], smooth[-1])
+    assert np.isfinite(smooth).all()
+    assert smooth.min() >= 0
+    assert smooth.max() <= size
+    assert Polygon(smooth).area > 0.4 * size**2
+
+
 def test_vertices_lie_on_pixel_edges() -> None:
     pixels = np.zeros((5, 9), np.bool_)
     pixels[2:4, 3:8] = True
     (polygon,) = trace_outlines(pixels)
     assert Polygon(polygon[0]).equals(box(3, 2, 8, 4))
     assert len(polygon[0]) == 5
+    assert smooth_ring(polygon[0]).shape == (15, 2)
     assert trace_outlines(np.zeros((3, 3), np.bool_)) == []
