@@ -208,10 +208,14 @@ def _draw_outlines(outlines: _Outlines, width: int, band: slice, line_width: flo
         ):
             collection.set(snap=False, clip_on=False)
             axes.add_collection(collection, autolim=False)
+    return _rasterize(figure)[margin : height - margin, :width]
+
+
+def _rasterize(figure: Figure) -> NDArray[np.float32]:
+    """Return a figure as (h, w, 4) float32: color times opacity, and opacity, from 0 to 1."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
-    drawn = np.asarray(canvas.buffer_rgba())[margin : height - margin, :width]  # type: ignore[no-untyped-call]
-    drawing = drawn.astype(np.float32) / 255
+    drawing: NDArray[np.float32] = np.asarray(canvas.buffer_rgba(), np.float32) / np.float32(255)  # type: ignore[no-untyped-call]
     drawing[..., :3] *= drawing[..., 3:]
     return drawing
 
@@ -223,7 +227,7 @@ def _blend(pixels: RGBImage, drawing: NDArray[np.float32], out: RGBImage) -> Non
 
 def _line_width(image: RGBImage) -> float:
     """Return the width of outlines in pixels: those of an image of 1,000 pixels that is printed a column wide."""
-    return max(1.6, max(image.shape) / 700)
+    return max(1.6, float(max(image.shape)) / 700)
 
 
 def scale_bar_um(pixel_um: float, width: int) -> int | None:
@@ -258,11 +262,7 @@ def _draw_scale_bar(image: RGBImage, pixel_um: float) -> None:
         va="bottom",
         path_effects=outline,
     )
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    drawing = np.asarray(canvas.buffer_rgba())[:rows, :width].astype(np.float32) / 255  # type: ignore[no-untyped-call]
-    drawing[..., :3] *= drawing[..., 3:]
-    _blend(image[height - rows :].copy(), drawing, image[height - rows :])
+    _blend(image[height - rows :].copy(), _rasterize(figure)[:rows, :width], image[height - rows :])
 
 
 @with_style
