@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 _SIMILARITY = 0.7
@@ -69,8 +68,8 @@ class UnknownName(InvalidArgument):
 class FileError(NephrosError):
     """A file or folder is missing, can't be read or written, is damaged, or is of another kind than was asked for."""
 
-    def __init__(self, path: str | Path, message: str) -> None:
-        """Take the path for programs (`.path`), and the whole sentence for people, which names it too."""
+    def __init__(self, path: object, message: str) -> None:
+        """Take the path or URL for programs (`.path`), and the whole sentence for people, which names it too."""
         self.path = path
         super().__init__(message)
 

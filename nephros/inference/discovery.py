@@ -18,6 +18,7 @@ from nephros.data.input_files import InMemoryFile, count_text, file_kind
 from nephros.data.npz.stream import ImageArray, UnreadableInput, open_image_arrays
 from nephros.errors import FileError, InvalidArgument, NephrosError
 from nephros.microscopy.detect import slices_in_folder
+from nephros.microscopy.zarr_files import is_zarr_folder
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +48,12 @@ class InputDiscovery:
         """Yield the files of a folder, the arrays of an npz file, or the file itself; what can't be read comes with its error."""
         try:
             if isinstance(path, Path) and path.is_dir():
-                if folder_kind := folder_format(path):
+                if is_zarr_folder(path):
+                    yield path
+                elif folder_kind := folder_format(path):
                     raise FileError(path, folder_kind.message(path))
-                yield from self._walk_folder(path)
+                else:
+                    yield from self._walk_folder(path)
             elif path.suffix.lower() == ".npz" and (
                 isinstance(path, InMemoryFile) or path.is_file() or not path.exists()
             ):

@@ -106,9 +106,12 @@ class CellReader:
         self._decoder = decoder or ImageDecoder()
         self._stack_options = stack_options
         self.shape, self._check_size = shape, check_size
-        plane = channel if stack_options is None or stack_options.channel is None else stack_options.channel
-        self._training, self._conversion = conversion, conversion.override(white_level, plane)
-        self._channel = plane
+        if stack_options is not None and isinstance(
+            stack_options.channel, int
+        ):  # images of cells have no names of channels
+            channel = stack_options.channel
+        self._training, self._conversion = conversion, conversion.override(white_level, channel)
+        self._channel = channel
         self._level_origin = "" if white_level is not None else " (as in training)"
         levels = self._conversion
         self._stack_levels = (None, white_level) if levels.fits_stacks else (levels.black_level, levels.white_level)

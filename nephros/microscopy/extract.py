@@ -24,7 +24,7 @@ from nephros.microscopy.nuclei import (
     quality_warnings,
     volume_unit,
 )
-from nephros.microscopy.reader import open_stack
+from nephros.microscopy.reader import open_stack, open_stack_with
 from nephros.microscopy.segmentation import METHOD, segment_nuclei
 from nephros.microscopy.stack import Stack, StackOptions
 from nephros.microscopy.voxel_size import (
@@ -85,7 +85,7 @@ def extract_nuclei_from_file(
     mask_file: MaskFile | None = None
     with tempfile.TemporaryDirectory(prefix="nephros-") as temporary_dir:
         try:
-            stack = open_stack(path, options.channel, image=options.image, axes=options.axes)
+            stack = open_stack_with(path, options)
             scale = VoxelScaling.resolve(
                 str(path), stack.voxel_size, options.voxel_size, target_voxel_size, resample=True
             )
@@ -93,7 +93,7 @@ def extract_nuclei_from_file(
             if mask_file.is_automatic:
                 step = scale.stack_voxel_size or target_voxel_size
                 segment_nuclei(stack, mask_file.path, step, progress=progress)
-            mask = open_stack(mask_file.path, is_mask=True)
+            mask = open_stack(mask_file.path, is_mask=True, shape=stack.shape)
             black_level, white_level = (None, None) if stack.dtype == np.uint8 else levels
             result = make_nucleus_images(
                 stack,

@@ -14,6 +14,7 @@ from nephros.data.images.decoding_cost import CHEAP_COMPRESSIONS
 from nephros.data.images.tiff_directories import walk_file
 from nephros.errors import FileError
 from nephros.isolation.pool import TimeBudget
+from nephros.microscopy.location import StackLocation
 from nephros.microscopy.stack import Slice, Stack, StackOptions
 from nephros.microscopy.tiff_series import MAX_PAGES, translate_read_errors
 from nephros.microscopy.tiff_stack import open_tiff_stack
@@ -46,12 +47,12 @@ def is_plain_tiff(path: Path) -> bool:
 
 
 def run_isolated(
-    path: Path, function: Callable[..., Iterable[Any]], *args: Any, timeout_s: float | None = None
+    path: StackLocation, function: Callable[..., Iterable[Any]], *args: Any, timeout_s: float | None = None
 ) -> Generator[Any, None, None]:
     """Call a function in a process that can be killed, and yield what it yields.
 
     Args:
-        path: the file that it reads.
+        path: the file or store that it reads.
         function: defined at the top level of a module of this package.
         args: its arguments.
         timeout_s: seconds for each item; None takes `DECODE_TIMEOUT_S`.
@@ -60,7 +61,7 @@ def run_isolated(
         FileError: an item takes too long or too much memory, or crashes a decoder; or as the function raised it.
     """
     budget = TimeBudget(DECODE_TIMEOUT_S if timeout_s is None else timeout_s)
-    too_slow = f"{path} takes more than {budget.seconds:g} seconds per slice to decode; save it again, uncompressed."
+    too_slow = f"{path} takes more than {budget.seconds:g} seconds per slice to read; save it again, uncompressed."
     try:
         with (
             translate_read_errors(path),
@@ -80,7 +81,7 @@ def open_isolated_stack(path: Path, options: StackOptions, is_mask: bool) -> Sta
     """Open a TIFF file as a stack; arguments and errors are those of `nephros.microscopy.reader.open_stack`."""
     if is_plain_tiff(path):
         return open_tiff_stack(path, options, is_mask)
-    choice = (str(path), options.channel, options.image, options.axes, is_mask)
+    choice = (str(path), options.channel, options.image, options.axes, options.time_point, is_mask)
     (facts,) = run_isolated(path, describe_in_worker, *choice)
     shape, dtype, channel, n_channels, voxel_size, image, notes = facts
 
@@ -93,17 +94,29 @@ def open_isolated_stack(path: Path, options: StackOptions, is_mask: bool) -> Sta
 
 
 def describe_in_worker(
-    path: str, channel: int | None, image: int | None, axes: str | None, is_mask: bool
+    path: str,
+    channel: int | str | None,
+    image: int | str | None,
+    axes: str | None,
+    time_point: int | None,
+    is_mask: bool,
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the fields of a stack as values that can be sent."""
-    stack = open_tiff_stack(Path(path), StackOptions(channel, image, axes=axes), is_mask)
+    stack = open_tiff_stack(Path(path), StackOptions(channel, image, axes=axes, time_point=time_point), is_mask)
     yield (
         stack.shape, stack.dtype.str, stack.channel, stack.n_channels, stack.voxel_size, stack.image, stack.notes
     )  # fmt: skip
 
 
 def slices_in_worker(
-    path: str, channel: int | None, image: int | None, axes: str | None, is_mask: bool
+    path: str,
+    channel: int | str | None,
+    image: int | str | None,
+    axes: str | None,
+    time_point: int | None,
+    is_mask: bool,
 ) -> Iterator[Slice]:
     """Yield the slices of a stack."""
-    yield from open_tiff_stack(Path(path), StackOptions(channel, image, axes=axes), is_mask).slices()
+    yield from open_tiff_stack(
+        Path(path), StackOptions(channel, image, axes=axes, time_point=time_point), is_mask
+    ).slices()

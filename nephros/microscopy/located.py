@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.measurements import NucleusProperties
-from nephros.microscopy.reader import open_stack
+from nephros.microscopy.reader import open_stack, open_stack_with
 from nephros.microscopy.stack import Stack, StackOptions
 from nephros.microscopy.voxel_size import VoxelSize
 
@@ -60,8 +60,8 @@ class LocatedNuclei:
         Raises:
             FileError: one of them can't be read any more, or the two have changed in shape.
         """
-        stack = open_stack(self.path, self.options.channel, image=self.options.image, axes=self.options.axes)
-        mask = open_stack(self.mask_file.path, is_mask=True)
+        stack = open_stack_with(self.path, self.options)
+        mask = open_stack(self.mask_file.path, is_mask=True, shape=stack.shape)
         for opened in (stack, mask):
             if opened.shape != self.shape:
                 raise FileError(

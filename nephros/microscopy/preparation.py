@@ -83,7 +83,7 @@ def prepare_nuclei(
     if files.mask is None:
         voxel_size = scale.stack_voxel_size or options.target_voxel_size
         segment_nuclei(stack, new_mask, voxel_size, progress=progress)
-    mask = open_stack(new_mask if files.mask is None else files.mask, is_mask=True)
+    mask = open_stack(new_mask if files.mask is None else files.mask, is_mask=True, shape=stack.shape)
     result = make_nucleus_images(
         stack,
         mask,

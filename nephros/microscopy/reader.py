@@ -13,9 +13,12 @@ from nephros.data.images.foreign_formats import HEAD_BYTES, folder_format, forei
 from nephros.data.input_files import NPY_MAGIC, TIFF_MAGIC, read_magic, read_npy_header
 from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.isolated_stack import open_isolated_stack
+from nephros.microscopy.location import StackUrl, locate
 from nephros.microscopy.sequence_stack import open_image_stack, open_sequence_stack
 from nephros.microscopy.stack import Slice, Stack, StackOptions, read_raw_planes
 from nephros.microscopy.tiff_series import translate_read_errors
+from nephros.microscopy.zarr_files import is_zarr_folder, is_zarr_zip
+from nephros.microscopy.zarr_stack import open_zarr_stack
 
 _IMAGE_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 """First bytes of PNG and JPEG files."""
@@ -24,40 +27,59 @@ MAX_SLICE_BYTES = 1 << 29
 
 
 def open_stack(
-    path: str | Path,
-    channel: int | None = None,
+    path: str | Path | StackUrl,
+    channel: int | str | None = None,
     *,
-    image: int | None = None,
+    image: int | str | None = None,
     axes: str | None = None,
+    level: int | str | None = None,
+    time_point: int | None = None,
     is_mask: bool = False,
+    shape: tuple[int, int, int] | None = None,
 ) -> Stack:
     """Open a stack, reading only its headers.
 
     Args:
         path: TIFF, OME-TIFF, ImageJ TIFF, a .npy array of (slices, rows, columns), or a folder with an image file per slice and
-            channel. The pages of a plain multi-page TIFF are slices; a single image, of PNG or JPEG too, is one slice.
-        channel: index of the channel to read; None where there is only one.
-        image: index of the image to read in a file that holds several, such as OME-TIFF with several positions; None takes the
-            only one with several slices, else the first.
+            channel. The pages of a plain multi-page TIFF are slices; a single image, of PNG or JPEG too, is one slice. An
+            OME-Zarr store is a folder, a zip archive or a URL (https or s3).
+        channel: index or name of the channel to read; None where there is only one.
+        image: index or name of the image to read in a file that holds several, such as OME-TIFF with several positions; None
+            takes the only one with several slices, else the first.
         axes: what the file's dimensions are, such as ``"ZYX"`` where slices are saved as channels; None takes the file's word.
+        level: level of an image pyramid, 0 for the finest; ``"auto"`` takes the coarsest that is as fine as the training data,
+            None the finest.
+        time_point: index in a time series; None where there is only one.
         is_mask: whether the file is an instance mask, which has only one channel: channels of a single slice count as slices.
+        shape: of the stack that the file is the mask of, by which a level of a pyramid of masks is chosen.
 
     Raises:
         FileError: the file is missing, damaged or not such a stack, or has several channels and `channel` is None.
         InvalidArgument: the file has no image `image`, or the image no channel `channel`, or `axes` can't be its dimensions.
-        MissingDependency: reading the file needs the extra `stacks`.
+        MissingDependency: reading the file needs the extra `stacks` or `formats`.
     """
-    path = Path(path).expanduser().absolute()
-    options = StackOptions(channel, image, axes=axes)
+    options = StackOptions(channel, image, axes=axes, level=level, time_point=time_point)
+    return open_stack_with(path, options, is_mask=is_mask, shape=shape)
+
+
+def open_stack_with(
+    path: str | Path | StackUrl,
+    options: StackOptions,
+    *,
+    is_mask: bool = False,
+    shape: tuple[int, int, int] | None = None,
+) -> Stack:
+    """Open a stack by what a user says of it; arguments and errors are those of `open_stack`."""
+    path, level = locate(path), options.level
+    if isinstance(path, StackUrl) or is_zarr_folder(path) or is_zarr_zip(path):
+        return _checked(open_zarr_stack(path, options, is_mask, shape), is_mask)
+    if level not in (None, 0, "0", "auto"):
+        raise InvalidArgument("level", level, f"left out for {path.name}, which is no OME-Zarr store")
     if path.is_dir() and folder_format(path) is None:
-        return _checked(open_sequence_stack(path, options, is_mask), channel, is_mask)
+        return _checked(open_sequence_stack(path, options, is_mask), is_mask)
     magic = read_magic(path, "a TIFF file with all slices", HEAD_BYTES)
     if magic.startswith(NPY_MAGIC):
-        stack = _open_npy(path)
-        if image:
-            raise InvalidArgument("image", image, f"0 for {path.name}")
-        if axes not in (None, "ZYX"):
-            raise InvalidArgument("axes", axes, f"ZYX for {path.name}")
+        stack = _open_npy(path, options)
     elif file_format := overview_format(path):
         raise FileError(path, file_format.message(path))
     elif magic.startswith(TIFF_MAGIC):
@@ -68,15 +90,12 @@ def open_stack(
         raise FileError(path, file_format.message(path))
     else:
         raise FileError(path, f"{path} is neither a TIFF file nor a .npy array; save the stack as TIFF or OME-TIFF.")
-    return _checked(stack, channel, is_mask)
+    return _checked(stack, is_mask)
 
 
-def _checked(stack: Stack, channel: int | None, is_mask: bool) -> Stack:
-    """Return a stack, or mask of whole numbers, after checking that it can be read and has the channel."""
-    path = stack.path
-    if not 0 <= (channel or 0) < stack.n_channels:
-        valid_channels = f"from 0 to {stack.n_channels - 1}" if stack.n_channels > 1 else "0"
-        raise InvalidArgument("channel", channel, f"{valid_channels} for {path.name}")
+def _checked(stack: Stack, is_mask: bool) -> Stack:
+    """Return a stack, or mask of whole numbers, after checking that it can be read."""
+    path = str(stack.path)
     if min(stack.shape) < 1:
         raise FileError(path, f"{path} is empty: its shape is {stack.shape}.")
     if stack.dtype.kind not in "buif":
@@ -100,7 +119,7 @@ def _with_integer_ids(mask: Stack) -> Stack:
             ids = np.where(np.abs(values) <= max_id, values, 0).astype(dtype)
             if (wrong := ids != values).any():
                 raise FileError(
-                    mask.path,
+                    str(mask.path),
                     f"{mask.path} has the value {values[wrong][0]:g} in slice {z}; a mask holds whole numbers: 0 outside, and "
                     "a unique positive id per nucleus.",
                 )
@@ -109,7 +128,8 @@ def _with_integer_ids(mask: Stack) -> Stack:
     return replace(mask, dtype=dtype, read_slices=slices)
 
 
-def _open_npy(path: Path) -> Stack:
+def _open_npy(path: Path, options: StackOptions) -> Stack:
+    options.check_single(path.name, "ZYX")
     with translate_read_errors(path), path.open("rb") as file:
         header = read_npy_header(file, path)
         offset = file.tell()

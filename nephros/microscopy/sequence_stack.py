@@ -17,16 +17,22 @@ from nephros.data.images.decoder import ImageDecoder
 from nephros.data.images.decoding import strict_pillow_warnings
 from nephros.data.images.tiff_decoding import decode_page
 from nephros.data.input_files import TIFF_MAGIC, read_bytes, read_magic
-from nephros.errors import FileError, InvalidArgument
+from nephros.errors import FileError
 from nephros.files import file_digest
+from nephros.microscopy.choices import choose_index
 from nephros.microscopy.isolated_stack import is_plain_tiff, run_isolated
+from nephros.microscopy.location import StackLocation, StackUrl
 from nephros.microscopy.sequence import find_sequence, image_names, names_mark_slices
 from nephros.microscopy.stack import Slice, Stack, StackOptions
 from nephros.microscopy.tiff_series import require_stacks_extra, translate_read_errors
 from nephros.microscopy.tiff_stack import photometric_notes
 from nephros.microscopy.tiff_voxel_size import voxel_size_of_tiff
 from nephros.microscopy.voxel_size import VoxelSize
+from nephros.microscopy.zarr_digest import zarr_digest
+from nephros.microscopy.zarr_files import is_zarr_folder, is_zarr_zip
 
+COLOR_NAMES = ("red", "green", "blue")
+"""Names of a color image's planes, which are its channels."""
 _SMALL_SIDE = 64
 """Pixels per side up to which images whose names don't mark slices may be images of single cells."""
 
@@ -38,10 +44,7 @@ def open_sequence_stack(folder: Path, options: StackOptions, is_mask: bool) -> S
         FileError: the files are no slices and channels of one stack, or there are several channels and none is chosen.
         InvalidArgument: `image` or `axes` doesn't apply to a folder.
     """
-    if options.image:
-        raise InvalidArgument("image", options.image, f"0 for the folder {folder.name}")
-    if options.axes not in (None, "ZYX"):
-        raise InvalidArgument("axes", options.axes, f"ZYX for the folder {folder.name}, which has a file per slice")
+    replace(options, channel=None).check_single(f"the folder {folder.name}", "ZYX")
     sequence = find_sequence(folder, all_slices=is_mask or options.axes == "ZYX")
     n_channels = len(sequence.files)
     if n_channels > 1 and (is_mask or options.channel is None):
@@ -53,12 +56,17 @@ def open_sequence_stack(folder: Path, options: StackOptions, is_mask: bool) -> S
         as_slices = ", or, if they are slices of one channel, set `axes` to ZYX" if sequence.n_slices == 1 else ""
         raise FileError(
             folder,
-            f"{folder.name} has {n_channels} channels ({names}); set `channel` to the number of the one that shows the "
-            f"nuclei{as_slices}.",
+            f"{folder.name} has {n_channels} channels ({names}); set `channel` to the number or name of the one that "
+            f"shows the nuclei{as_slices}.",
         )
-    channel = options.channel or 0
-    files = sequence.files[channel] if 0 <= channel < n_channels else sequence.files[0]
-    stack = _stack_of_files(folder, files, options, n_channels, is_mask)
+    if n_channels == 1:
+        files = sequence.files[0]
+        stack = _stack_of_files(folder, files, options, is_mask)
+    else:
+        channel = choose_index("channel", options.channel or 0, sequence.channel_names, n_channels, folder.name)
+        files = sequence.files[channel]
+        stack = _stack_of_files(folder, files, replace(options, channel=None), is_mask)
+        stack = replace(stack, channel=channel, n_channels=n_channels)
     notes = [sequence.note(), *stack.notes]
     if max(stack.shape[1:]) <= _SMALL_SIDE and not names_mark_slices(path.name for path in files):
         notes.append(
@@ -70,19 +78,17 @@ def open_sequence_stack(folder: Path, options: StackOptions, is_mask: bool) -> S
 
 def open_image_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
     """Open a PNG or JPEG image as a stack of one slice; errors are those of `open_sequence_stack`."""
-    if options.image:
-        raise InvalidArgument("image", options.image, f"0 for {path.name}")
-    if options.axes not in (None, "YX"):
-        raise InvalidArgument("axes", options.axes, f"YX for {path.name}, which has one slice")
-    return _stack_of_files(path, (path,), options, 1, is_mask)
+    replace(options, channel=None).check_single(path.name, "YX")
+    return _stack_of_files(path, (path,), options, is_mask)
 
 
-def _stack_of_files(path: Path, files: Sequence[Path], options: StackOptions, n_channels: int, is_mask: bool) -> Stack:
+def _stack_of_files(path: Path, files: Sequence[Path], options: StackOptions, is_mask: bool) -> Stack:
     """Return the stack whose slices are these files; of color images, a plane is chosen, as in a single file."""
-    channel, plane = options.channel or 0, None
-    if n_channels == 1 and options.channel is not None:
+    plane, n_channels = None, 1
+    if options.channel is not None:
         n_channels = _read_planes(files[0]).shape[2]
-        plane = channel if 0 <= channel < n_channels else 0
+        names = COLOR_NAMES[:n_channels] if n_channels > 1 else ()
+        plane = choose_index("channel", options.channel, names, n_channels, path.name)
     first = _read_slice(files[0], plane)
 
     def slices() -> Iterator[Slice]:
@@ -97,7 +103,7 @@ def _stack_of_files(path: Path, files: Sequence[Path], options: StackOptions, n_
 
     notes, voxel_size = _read_facts(files[0], is_mask)
     shape = (len(files), first.shape[0], first.shape[1])
-    return Stack(path, shape, first.dtype, channel, n_channels, voxel_size, slices, notes=tuple(notes))
+    return Stack(path, shape, first.dtype, plane or 0, n_channels, voxel_size, slices, notes=tuple(notes))
 
 
 def _size_text(values: NDArray[Any]) -> str:
@@ -183,8 +189,13 @@ def facts_in_worker(path: str, is_mask: bool) -> Iterator[tuple[list[str], Voxel
         yield [] if is_mask else photometric_notes(Path(path), file.pages.first), voxel_size_of_tiff(file)
 
 
-def stack_digest(path: Path) -> str:
-    """Return the SHA-256 of a stack's file, or of the names and digests of the images in its folder."""
+def stack_digest(path: StackLocation) -> str:
+    """Return the SHA-256 of a stack's file, or of the names and digests of the files in its folder.
+
+    Of a Zarr store label images don't count, which are added to it later; of one behind a URL only metadata do.
+    """
+    if isinstance(path, StackUrl) or is_zarr_folder(path) or is_zarr_zip(path):
+        return zarr_digest(path)
     if not path.is_dir():
         return file_digest(path)
     digest = hashlib.sha256()

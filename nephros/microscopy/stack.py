@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.errors import FileError, InvalidArgument
+from nephros.microscopy.location import StackLocation
 from nephros.microscopy.voxel_size import VoxelSize
 
 Slice = NDArray[Any]
@@ -20,8 +21,10 @@ Slice = NDArray[Any]
 class StackOptions:
     """What a user says of a stack, where its file leaves it open; see `open_stack`."""
 
-    channel: int | None = None
-    image: int | None = None
+    channel: int | str | None = None
+    """Index or name."""
+    image: int | str | None = None
+    """Index or name, in a file that holds several."""
     voxel_size: VoxelSize | None = None
     """Micrometers along z, y and x; None takes the file's."""
     axes: str | None = None
@@ -29,17 +32,34 @@ class StackOptions:
     """Volume below which nuclei are left out: cubic micrometers, or voxels where the voxel size is unknown."""
     labels: str | None = None
     """Instance mask, where ``{stem}`` stands for the stack's name; see `nephros.microscopy.located.find_labels`."""
+    level: int | str | None = None
+    """Level of an image pyramid; ``auto`` is the coarsest that is at least as fine as TRAINING_VOXEL_SIZE, None the finest."""
+    time_point: int | None = None
+    """Index in a time series."""
 
     def __post_init__(self) -> None:
         if self.min_volume is not None and not 0 < self.min_volume < float("inf"):
             raise InvalidArgument("min_volume", self.min_volume, "a volume above 0, such as 30 cubic micrometers")
+
+    def check_single(self, name: str, axes: str) -> None:
+        """Raise InvalidArgument where a user chooses what a file of a single image, time point and channel doesn't have.
+
+        Args:
+            name: of the file.
+            axes: the only order of dimensions that it has.
+        """
+        for parameter in ("channel", "image", "time_point"):
+            if (choice := getattr(self, parameter)) not in (None, 0, "0"):
+                raise InvalidArgument(parameter, choice, f"0 for {name}")
+        if self.axes not in (None, axes):
+            raise InvalidArgument("axes", self.axes, f"{axes} for {name}")
 
 
 @dataclass(frozen=True)
 class Stack:
     """One channel of a stack of slices on disk."""
 
-    path: Path
+    path: StackLocation
     shape: tuple[int, int, int]
     """Slices, rows and columns."""
     dtype: np.dtype[Any]
@@ -53,6 +73,14 @@ class Stack:
     """Index of the image that is read, in a file that holds several."""
     notes: tuple[str, ...] = ()
     """What else the file holds, and what is odd about it; one sentence each."""
+    level: int = 0
+    """Level of the image pyramid that is read; 0 is the finest."""
+    time_point: int = 0
+    """Index in a time series."""
+    level_shapes: tuple[tuple[int, int, int], ...] = ()
+    """Slices, rows and columns at each level of an image pyramid."""
+    label_keys: tuple[str, ...] = ()
+    """Places of label images in the same Zarr store that may be masks of this image, such as ``labels/nuclei``."""
 
     def slices(self) -> Iterator[Slice]:
         """Yield the slices from first to last, (rows, columns) each; raise FileError where bytes are missing or damaged."""

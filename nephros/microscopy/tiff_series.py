@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nephros.data.images.tiff_directories import walk_file
-from nephros.errors import FileError, InvalidArgument, NephrosError, require_extra
+from nephros.errors import FileError, NephrosError, require_extra
+from nephros.microscopy.choices import choose_index
+from nephros.microscopy.location import StackLocation
 from nephros.microscopy.ome import DeclaredImage, OmeMetadata, read_ome
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def require_stacks_extra() -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def translate_read_errors(path: Path) -> Iterator[None]:
+def translate_read_errors(path: StackLocation) -> Iterator[None]:
     """Turn what reading raises into a FileError.
 
     Every Exception counts: for changed bytes, tifffile and the decoders below it raise nearly every kind.
@@ -58,12 +60,12 @@ def translate_read_errors(path: Path) -> Iterator[None]:
     except NephrosError:
         raise
     except Exception as error:
-        raise FileError(path, f"{path} is damaged or cut short; copy it again from its source.") from error
+        raise FileError(str(path), f"{path} is damaged or cut short; copy it again from its source.") from error
 
 
 @contextlib.contextmanager
-def open_series(path: Path, image: int | None) -> Iterator[OpenSeries]:
-    """Open an image of a TIFF file: the one at index `image`, or by default the only one with several slices, else the first.
+def open_series(path: Path, image: int | str | None) -> Iterator[OpenSeries]:
+    """Open an image of a TIFF file: the one of this index or name; by default the only one with several slices, else the first.
 
     Raises:
         FileError: the file is damaged, or its planes are in several files.
@@ -208,13 +210,9 @@ def _n_slices(series: TiffPageSeries) -> int:
     return int(np.prod([size for axis, size in zip(series.axes, series.shape, strict=True) if axis not in "CTSYX"]))
 
 
-def _choose(path: Path, declared: list[DeclaredImage], image: int | None) -> int:
+def _choose(path: Path, declared: list[DeclaredImage], image: int | str | None) -> int:
     if image is not None:
-        if not 0 <= image < len(declared):
-            valid = f"from 0 to {len(declared) - 1}" if len(declared) > 1 else "0"
-            listing = f"The file holds {_listing(declared)}." if len(declared) > 1 else ""
-            raise InvalidArgument("image", image, f"{valid} for {path.name}", hint=listing)
-        return image
+        return choose_index("image", image, [item.name for item in declared], len(declared), path.name)
     deep = [index for index, image in enumerate(declared) if image.n_slices > 1]
     return deep[0] if len(deep) == 1 else 0
 

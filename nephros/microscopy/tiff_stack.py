@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.sax.saxutils import unescape
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from nephros.data.images.tiff_decoding import PALETTE, WHITE_IS_ZERO, decode_pag
 from nephros.data.images.tiff_description import SIGNED_NOTE, imagej_offset
 from nephros.data.images.tiff_pixels import WHITE_IS_ZERO_NOTE, colormap_to_palette
 from nephros.errors import FileError, InvalidArgument
+from nephros.microscopy.choices import choose_index, listing
 from nephros.microscopy.stack import Slice, Stack, StackOptions, read_raw_planes
 from nephros.microscopy.tiff_series import check_all_planes, open_series
 from nephros.microscopy.tiff_voxel_size import pixel_size_of_tiff, voxel_size_of_tiff
@@ -28,7 +30,6 @@ MANY_CHANNELS = 5
 
 
 def open_tiff_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
-    channel = options.channel
     with open_series(path, options.image) as opened:
         file, series = opened.file, opened.series
         axes = _axes_of_series(path, series, options, is_mask)
@@ -43,15 +44,16 @@ def open_tiff_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
             voxel_size = (TRAINING_VOXEL_SIZE[0], *pixel_size) if shape[0] == 1 else None
             notes.append(_pixel_size_note(path, pixel_size, shape[0]))
         check_all_planes(path, file, series)
-        offset, channel_names = imagej_offset(file.pages.first.description), _channel_names(file, n_channels)
-    notes += _check_channels(path, axes, n_channels, shape[0], channel, channel_names, is_mask)
-    channel_index = channel or 0
-    outer_axes = [(axis, size) for axis, size in sizes.items() if axis in ("Z" if n_interleaved > 1 else "CZ")]
+        offset, names = imagej_offset(file.pages.first.description), _channel_names(file, opened.image, n_channels)
+    notes += _check_channels(path, axes, n_channels, shape[0], options.channel, names, is_mask)
+    channel = 0 if options.channel is None else choose_index("channel", options.channel, names, n_channels, path.name)
+    time_point = _check_time_point(path, options.time_point, sizes.get("T", 1))
+    outer_axes = [(axis, size) for axis, size in sizes.items() if axis in ("TZ" if n_interleaved > 1 else "TCZ")]
 
     def plane_index(z: int) -> int:
-        index = 0
+        index, place = 0, {"T": time_point, "C": channel, "Z": z}
         for axis, size in outer_axes:
-            index = index * size + (z if axis == "Z" else channel_index)
+            index = index * size + place[axis]
         return index
 
     def slices() -> Iterator[Slice]:
@@ -63,7 +65,7 @@ def open_tiff_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
                 raw_shape = (shape[0], shape[1], shape[2] * n_interleaved)
                 planes = map(plane_index, range(shape[0]))
                 for values in read_raw_planes(path, series.dataoffset, raw_shape, file_dtype, planes):
-                    yield values[:, channel_index::n_interleaved] if n_interleaved > 1 else values
+                    yield values[:, channel::n_interleaved] if n_interleaved > 1 else values
                 return
             for z in range(shape[0]):
                 page_index, plane = divmod(plane_index(z), planes_per_page)
@@ -80,19 +82,27 @@ def open_tiff_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
                 if planes_per_page > 1:
                     values = values.reshape(planes_per_page, *values.shape[-2:])[plane]
                 if n_interleaved > 1:
-                    values = values[..., channel_index]
+                    values = values[..., channel]
                 if values.shape != shape[1:]:
                     raise FileError(
                         path, f"{path}: slice {z} has shape {values.shape}, not {shape[1:]}; save the stack again."
                     )
                 yield values
 
-    stack = Stack(path, shape, dtype, channel_index, n_channels, voxel_size, slices, opened.image, tuple(notes))
+    stack = Stack(
+        path, shape, dtype, channel, n_channels, voxel_size, slices, opened.image, tuple(notes), time_point=time_point
+    )  # fmt: skip
     return _signed(stack, offset) if offset and dtype == np.uint16 else stack
 
 
 def _check_channels(
-    path: Path, axes: str, n_channels: int, n_slices: int, channel: int | None, channel_names: str, is_mask: bool
+    path: Path,
+    axes: str,
+    n_channels: int,
+    n_slices: int,
+    channel: int | str | None,
+    names: Sequence[str],
+    is_mask: bool,
 ) -> list[str]:
     """Raise FileError where there are several channels and none is chosen; return a note where they are likely to be slices."""
     if n_channels == 1:
@@ -103,10 +113,12 @@ def _check_channels(
         f"if they are the slices of one channel, set `axes` to {axes.replace('C', 'Z')}" if n_slices == 1 else ""
     )
     if channel is None:
+        listed = f" ({listing(names, n_channels)})" if names else ""
         raise FileError(
             path,
-            f"{path.name} has {n_channels} channels{channel_names}{' and one slice' if as_slices else ''}; set `channel` to the "
-            f"one that shows the nuclei, from 0 to {n_channels - 1}{', or, ' + as_slices if as_slices else ''}.",
+            f"{path.name} has {n_channels} channels{listed}{' and one slice' if as_slices else ''}; set `channel` to "
+            f"the one that shows the nuclei, {'by number or name' if names else f'from 0 to {n_channels - 1}'}"
+            f"{', or, ' + as_slices if as_slices else ''}.",
         )
     if as_slices and n_channels >= MANY_CHANNELS:
         return [f"{path.name} has {n_channels} channels of one slice, and one of them is read; {as_slices}."]
@@ -123,10 +135,27 @@ def _signed(stack: Stack, offset: int) -> Stack:
     )
 
 
-def _channel_names(file: TiffFile, n_channels: int) -> str:
-    """Return the names of OME's channels in parentheses, such as `` (0 DAPI, 1 GFP)``, where each has one; else nothing."""
-    names = re.findall(r"<(?:\w+:)?Channel\b[^>]*\bName=\"([^\"]{1,40})\"", file.ome_metadata or "")
-    return f" ({', '.join(f'{index} {name}' for index, name in enumerate(names))})" if len(names) == n_channels else ""
+def _check_time_point(path: Path, time_point: int | None, n_times: int) -> int:
+    """Return the index of the time point that is read; FileError where there are several and none is chosen."""
+    if n_times > 1 and time_point is None:
+        raise FileError(path, f"{path.name} is a time series; set `time_point` to one of 0 to {n_times - 1}.")
+    if time_point is not None and not 0 <= time_point < n_times:
+        valid = f"from 0 to {n_times - 1}" if n_times > 1 else "0"
+        raise InvalidArgument("time_point", time_point, f"{valid} for {path.name}")
+    return time_point or 0
+
+
+def _channel_names(file: TiffFile, image: int, n_channels: int) -> list[str]:
+    """Return the names of an image's channels, in OME metadata or ImageJ's labels of slices; none where they are unclear."""
+    images = re.split(r"<(?:\w+:)?Image\b", file.ome_metadata or "")[1:]
+    names = re.findall(
+        r"<(?:\w+:)?Channel\b[^>]*\bName=\"([^\"]{1,60})\"", images[image] if image < len(images) else ""
+    )
+    if not names and (imagej := file.imagej_metadata):
+        labels = imagej.get("Labels") or []
+        names = [str(label).strip()[:60] for label in labels[:n_channels]] if isinstance(labels, list) else []
+        names = names if len(set(names)) == n_channels else []
+    return [unescape(name) for name in names] if len(names) == n_channels and n_channels > 1 else []
 
 
 def _pixel_size_note(path: Path, pixel_size: tuple[float, float], n_slices: int) -> str:
@@ -161,23 +190,23 @@ def _axes_of_series(path: Path, series: TiffPageSeries, options: StackOptions, i
             f"{path} is a color image, and a mask has one number per voxel; save the labels themselves, not their colors.",
         )
     if axes is None and not is_mask and options.channel is not None and "S" in series.axes:
-        return _normalized_axes(path, series.axes.replace("S", "C"), series.shape)
+        return _normalized_axes(path, series.axes.replace("S", "C"), series.shape, options)
     if not series.axes.endswith("YX"):
-        return _normalized_axes(path, series.axes, series.shape)
+        return _normalized_axes(path, series.axes, series.shape, options)
     if axes is not None:
-        is_valid = axes.endswith("YX") and len(set(axes)) == len(axes) and set(axes) <= set("ZCYX")
+        is_valid = axes.endswith("YX") and len(set(axes)) == len(axes) and set(axes) <= set("TZCYX")
         if not is_valid or len(axes) != len(series.axes):
             raise InvalidArgument(
                 "axes",
                 axes,
-                f"{len(series.axes)} different letters of Z, C, Y and X that end with YX, for the sizes {series.shape} of "
+                f"{len(series.axes)} different letters of T, Z, C, Y and X that end with YX, for the sizes {series.shape} of "
                 f"{path.name}",
             )
         return axes
     long_axes = [axis for axis, size in zip(series.axes, series.shape, strict=True) if size > 1 and axis not in "YX"]
     if is_mask and long_axes in (["C"], ["S"], ["T"]):
         return series.axes.replace(long_axes[0], "Z")
-    return _normalized_axes(path, series.axes, series.shape)
+    return _normalized_axes(path, series.axes, series.shape, options)
 
 
 def _axes_notes(path: Path, series: TiffPageSeries, axes: str, user_axes: str | None) -> list[str]:
@@ -188,8 +217,8 @@ def _axes_notes(path: Path, series: TiffPageSeries, axes: str, user_axes: str | 
     return [f"{path.name} has {series.shape[0]} {kind} by its metadata, which are taken for the slices of a mask."]
 
 
-def _normalized_axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
-    """Return one letter per dimension: C, Z, Y or X, or any other for dimensions of length 1."""
+def _normalized_axes(path: Path, axes: str, shape: tuple[int, ...], options: StackOptions) -> str:
+    """Return one letter per dimension: T, C, Z, Y or X, or any other for dimensions of length 1."""
     long_axes = [axis for axis, size in zip(axes, shape, strict=True) if size > 1 and axis not in "YX"]
     if "S" in axes:
         slices = (
@@ -202,13 +231,13 @@ def _normalized_axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
             f"{path} is a color image (RGB); set `channel` to the plane of the nuclei (0 red, 1 green, 2 blue), or save only "
             f"that plane, in grayscale{slices}.",
         )
-    if "T" in long_axes:
+    if "T" in long_axes and options.time_point is None:
         raise FileError(
             path,
-            f"{path} is a time series (axes {axes}, shape {shape}); save one time point as a stack with a Z axis, or, "
-            "if these are slices, name each dimension in `axes`, such as ZYX.",
+            f"{path} is a time series (axes {axes}, shape {shape}); set `time_point` to one of 0 to "
+            f"{shape[axes.index('T')] - 1}, or, if these are slices, name each dimension in `axes`, such as ZYX.",
         )
-    unknown_axes = [axis for axis in long_axes if axis not in "CZ"]
+    unknown_axes = [axis for axis in long_axes if axis not in "TCZ"]
     if not axes.endswith(("YX", "YXC")) or len(unknown_axes) + ("Z" in long_axes) > 1:
         raise FileError(
             path,

@@ -1,0 +1,333 @@
+"""Stacks in OME-Zarr stores: which image, level, channel and time point is read; and its slices, decoded in a worker process."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nephros.errors import FileError, InvalidArgument, MissingDependency
+from nephros.microscopy.choices import choose_index, listing
+from nephros.microscopy.isolated_stack import run_isolated
+from nephros.microscopy.location import StackLocation, locate
+from nephros.microscopy.ome_zarr import (
+    ZarrImage,
+    find_images,
+    label_keys,
+    read_attributes,
+    read_image,
+)
+from nephros.microscopy.stack import Slice, Stack, StackOptions
+from nephros.microscopy.voxel_size import RELATIVE_TOLERANCE, TRAINING_VOXEL_SIZE, VoxelSize, format_voxel_size
+from nephros.microscopy.zarr_array import ZarrArray, read_zarr_array
+from nephros.microscopy.zarr_files import ZarrFiles, open_zarr_files
+
+logger = logging.getLogger(__name__)
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """What is read of a store, in values that can be sent between processes."""
+
+    key: str
+    axes: str
+    fixed: list[int]
+    """Index along each dimension other than Z, Y and X."""
+    shape: Shape
+    dtype: str
+    channel: int
+    n_channels: int
+    voxel_size: VoxelSize | None
+    image: int
+    level: int
+    time_point: int
+    level_shapes: list[Shape]
+    label_keys: list[str]
+    notes: list[str]
+
+
+def open_zarr_stack(location: StackLocation, options: StackOptions, is_mask: bool, shape: Shape | None = None) -> Stack:
+    """Open an image of a store; arguments and errors are those of `nephros.microscopy.reader.open_stack`.
+
+    Args:
+        location: a folder, a zip archive or a URL.
+        options: what the user chooses.
+        is_mask: whether it is an instance mask.
+        shape: of the stack that it is the mask of: the pyramid level of this shape is read, if there is one.
+    """
+    if importlib.util.find_spec("zarr") is None:
+        raise MissingDependency("Reading OME-Zarr stores needs zarr: pip install 'nephros[formats]'.")
+    choices: dict[str, Any] = {
+        name: getattr(options, name) for name in ("channel", "image", "axes", "level", "time_point")
+    }
+    if isinstance(location, Path) and location.is_dir():
+        selection = _select(open_zarr_files(location), options, is_mask, shape)
+    else:
+        (facts,) = run_isolated(location, select_in_worker, str(location), choices, is_mask, shape)
+        selection = _Selection(**facts)
+
+    def slices() -> Iterator[Slice]:
+        items = run_isolated(location, slices_in_worker, str(location), selection.key, selection.axes, selection.fixed)
+        for item in items:
+            if isinstance(item, np.ndarray):
+                yield item
+            else:
+                logger.warning(_missing_note(location, *item))
+
+    def as_shape(sides: Any) -> Shape:
+        z, y, x = sides
+        return z, y, x
+
+    return Stack(
+        location,
+        as_shape(selection.shape),
+        np.dtype(selection.dtype),
+        selection.channel,
+        selection.n_channels,
+        as_shape(selection.voxel_size) if selection.voxel_size else None,
+        slices,
+        selection.image,
+        tuple(selection.notes),
+        selection.level,
+        selection.time_point,
+        tuple(map(as_shape, selection.level_shapes)),
+        tuple(selection.label_keys),
+    )
+
+
+def select_in_worker(
+    location: str, choices: dict[str, Any], is_mask: bool, shape: list[int] | None
+) -> Iterator[dict[str, Any]]:
+    """Yield the fields of what is read of a store."""
+    files = open_zarr_files(locate(location))
+    yield asdict(
+        _select(files, StackOptions(**choices), is_mask, None if shape is None else (shape[0], shape[1], shape[2]))
+    )
+
+
+def slices_in_worker(location: str, key: str, axes: str, fixed: list[int]) -> Iterator[Slice | tuple[int, int]]:
+    """Yield the slices of an array; of a store behind a URL at last the number of files that are missing, and of all."""
+    from nephros.microscopy.zarr_decoding import ZarrSlices
+
+    files = open_zarr_files(locate(location))
+    array = read_zarr_array(files, key)
+    if array is None:
+        raise FileError(location, f"{location} has changed while it was read; try again.")
+    slices = ZarrSlices(files, array, axes, fixed)
+    yield from slices
+    n_files = array.n_files(_region(array, axes, fixed))
+    if slices.n_missing and files.is_remote:
+        if slices.n_missing >= n_files:
+            raise FileError(location, _nothing_stored(files, array))
+        yield slices.n_missing, n_files
+
+
+def _select(files: ZarrFiles, options: StackOptions, is_mask: bool, shape: Shape | None) -> _Selection:
+    notes: list[str] = []
+    image, index = _choose_image(files, options, is_mask, notes)
+    levels = [image.read_level(files, level) for level in range(len(image.level_keys))]
+    axes = _axes(files, image, levels[0], options.axes)
+    level_shapes = [_shape(array, axes) for array in levels]
+    level = _choose_level(files, image, level_shapes, options.level, shape)
+    array = levels[level]
+    sizes = dict(zip(axes, array.shape, strict=True))
+    name, n_channels, n_times = files.location.name, sizes.get("C", 1), sizes.get("T", 1)
+    chosen = {"C": _channel(files, options.channel, image, n_channels, is_mask), "T": options.time_point or 0}
+    if n_times > 1 and options.time_point is None:
+        raise FileError(
+            str(files.location), f"{name} is a time series; set `time_point` to one of 0 to {n_times - 1}."
+        )  # fmt: skip
+    if not 0 <= chosen["T"] < n_times:
+        raise InvalidArgument(
+            "time_point", options.time_point, f"{f'from 0 to {n_times - 1}' if n_times > 1 else '0'} for {name}"
+        )
+    fixed = [chosen.get(axis, 0) for axis in axes]
+    voxel_size, reason = image.voxel_size(level) if axes == image.axes else (None, "")
+    if reason and not is_mask:
+        notes.append(f"{name} states {reason}; give `voxel_size` (z, y, x in micrometers).")
+    notes += _count_missing(files, array, axes, fixed)
+    labels = [] if is_mask else label_keys(files, image.key)
+    return _Selection(
+        array.key, axes, fixed, level_shapes[level], array.dtype.newbyteorder("=").str, chosen["C"], n_channels, voxel_size,
+        index, level, chosen["T"], level_shapes, labels, notes,
+    )  # fmt: skip
+
+
+def _choose_image(files: ZarrFiles, options: StackOptions, is_mask: bool, notes: list[str]) -> tuple[ZarrImage, int]:
+    """Return the image that a user chooses, and its index among the images of the store."""
+    if (array := read_zarr_array(files, "")) is not None:
+        return _plain_image(files, array, options.axes, notes), 0
+    attributes = read_attributes(files, "")
+    if attributes is None:
+        reason = "its server refuses access" if files.is_forbidden else "it has neither zarr.json nor .zattrs"
+        raise FileError(
+            str(files.location), f"{files.location} is no Zarr store ({reason}); name the folder that holds the image."
+        )
+    keys = find_images(files, attributes)
+    if not keys and is_mask and len(names := _labels_here(files, attributes)) == 1:
+        keys = names
+    if not keys:
+        names = _labels_here(files, attributes)
+        advice = (
+            f"name one of its label images: {', '.join(names)}"
+            if names
+            else "name one of its groups or arrays, or save it again"
+        )
+        raise FileError(
+            str(files.location), f"{files.location} has no image by its OME-Zarr metadata (multiscales); {advice}."
+        )
+    names = _image_names(files, keys)
+    index = 0 if options.image is None else choose_index("image", options.image, names, len(keys), files.location.name)
+    if len(keys) > 1 and options.image is None:
+        notes.append(
+            f"{files.location.name} holds {len(keys):,} images, and only image 0 is read: {listing(names, len(keys))}; set "
+            "`image` to read another."
+        )
+    chosen = attributes if keys[index] == "" else read_attributes(files, keys[index]) or {}
+    return read_image(files, keys[index], chosen), index
+
+
+def _labels_here(files: ZarrFiles, attributes: dict[str, Any]) -> list[str]:
+    """Return the keys of the label images of a store that has no other image, or is itself the group of the labels."""
+    here = attributes.get("labels")
+    if isinstance(here, list):
+        return [name for name in here if isinstance(name, str)]
+    return label_keys(files, "")
+
+
+def _image_names(files: ZarrFiles, keys: list[str]) -> list[str]:
+    """Return the names of images: those in their metadata where each has one of its own, else their places in the store."""
+    if len(keys) == 1:
+        return keys
+    names = []
+    for key in keys[:100]:
+        multiscales = (read_attributes(files, key) or {}).get("multiscales")
+        first = multiscales[0] if isinstance(multiscales, list) and multiscales else {}
+        names.append(str(first.get("name") or "") if isinstance(first, dict) else "")
+    return names if len(set(names)) == len(keys) else keys
+
+
+def _plain_image(files: ZarrFiles, array: ZarrArray, axes: str | None, notes: list[str]) -> ZarrImage:
+    """Return an array without OME-Zarr metadata as an image: the user's axes, or its own names of dimensions, or slices."""
+    n, names = len(array.shape), [name.upper() for name in array.dimension_names]
+    if axes is None and len(names) == n and set(names) <= set("TCZYX") and {"Y", "X"} <= set(names):
+        axes = "".join(names)
+    if axes is None and n in (2, 3):
+        axes = "ZYX"[-n:]
+        notes.append(f"{files.location.name} is an array without names of its dimensions, which are taken for {axes}.")
+    if axes is None:
+        raise FileError(
+            str(files.location),
+            f"{files.location} has {n} dimensions without names, of the sizes {array.shape}; name each in `axes`, such as CZYX.",
+        )
+    return ZarrImage("", axes, ("",), (None,), (None,) * n)
+
+
+def _axes(files: ZarrFiles, image: ZarrImage, array: ZarrArray, user_axes: str | None) -> str:
+    """Return a letter per dimension: the user's or the metadata's; raise for dimensions that are no part of a stack."""
+    axes = user_axes or image.axes
+    if user_axes is not None and (
+        len(user_axes) != len(array.shape)
+        or len(set(user_axes)) != len(user_axes)
+        or not {"Y", "X"} <= set(user_axes) <= set("TCZYX")
+    ):
+        raise InvalidArgument(
+            "axes",
+            user_axes,
+            f"{len(array.shape)} different letters of T, C, Z, Y and X for the sizes {array.shape} of {files.location.name}",
+        )
+    if any(axis == "?" and size > 1 for axis, size in zip(axes, array.shape, strict=True)):
+        raise FileError(
+            str(files.location),
+            f"{files.location.name} has the sizes {array.shape}, and dimensions that are neither time, channel nor space; name "
+            "each in `axes`, such as CZYX.",
+        )
+    return axes
+
+
+def _shape(array: ZarrArray, axes: str) -> Shape:
+    sizes = dict(zip(axes, array.shape, strict=True))
+    return sizes.get("Z", 1), sizes["Y"], sizes["X"]
+
+
+def _choose_level(
+    files: ZarrFiles, image: ZarrImage, shapes: list[Shape], choice: int | str | None, shape: Shape | None
+) -> int:
+    if choice is None:
+        return shapes.index(shape) if shape in shapes else 0
+    names = [
+        f"({' x '.join(map(str, sides))}, {format_voxel_size(image.voxel_size(level)[0])})"
+        for level, sides in enumerate(shapes)
+    ]
+    if choice == "auto":
+        sizes = [image.voxel_size(level)[0] for level in range(len(shapes))]
+        limit = [side * (1 + RELATIVE_TOLERANCE) for side in TRAINING_VOXEL_SIZE]
+        fine = [
+            level
+            for level, size in enumerate(sizes)
+            if size is not None and all(side <= most for side, most in zip(size, limit, strict=True))
+        ]
+        return max(fine, default=0)
+    if not str(choice).isdecimal():
+        hint = f"{files.location.name} has {listing(names, len(names))}."
+        raise InvalidArgument("level", choice, "auto or a number from 0", hint=hint)
+    return choose_index("level", int(choice), names, len(names), files.location.name)
+
+
+def _channel(files: ZarrFiles, choice: int | str | None, image: ZarrImage, n_channels: int, is_mask: bool) -> int:
+    names = image.channel_names[:n_channels] if len(image.channel_names) >= n_channels else ()
+    if choice is not None and not is_mask:
+        return choose_index("channel", choice, names, n_channels, files.location.name)
+    if n_channels == 1:
+        return 0
+    if is_mask:
+        raise FileError(
+            str(files.location),
+            f"{files.location} has {n_channels} channels, and a mask has one; save only the ids of the nuclei.",
+        )
+    raise FileError(
+        str(files.location),
+        f"{files.location.name} has {n_channels} channels ({listing(names, n_channels)}); set `channel` to the one that shows "
+        "the nuclei, by number or name.",
+    )
+
+
+def _region(array: ZarrArray, axes: str, fixed: list[int]) -> tuple[slice, ...]:
+    return tuple(
+        slice(0, size) if axis in "ZYX" else slice(index, index + 1)
+        for axis, size, index in zip(axes, array.shape, fixed, strict=True)
+    )
+
+
+def _count_missing(files: ZarrFiles, array: ZarrArray, axes: str, fixed: list[int]) -> list[str]:
+    """Return a note where chunks are missing; raise FileError where all are.
+
+    Writers leave out chunks of a single value, such as the black corners of a stitched volume or the empty parts of a mask, and
+    a copy that was interrupted lacks some too: the store doesn't tell which it is, so a user is told how many.
+    """
+    if files.is_remote:
+        return []  # each would be a request; they are counted when they are read
+    region = _region(array, axes, fixed)
+    n_files = array.n_files(region)
+    n_missing = n_files - sum(files.exists(key) for key in array.chunk_keys(region))
+    if n_missing and n_missing == n_files:
+        raise FileError(str(files.location), _nothing_stored(files, array))
+    return [_missing_note(files.location, n_missing, n_files)] if n_missing else []
+
+
+def _nothing_stored(files: ZarrFiles, array: ZarrArray) -> str:
+    return f"{files.location} holds none of the chunks of its array {array.key}; copy the store again, with all files."
+
+
+def _missing_note(location: StackLocation, n_missing: int, n_files: int) -> str:
+    return (
+        f"{location.name} lacks {n_missing:,} of {n_files:,} chunks, which count as empty: its writer leaves out empty ones, or "
+        "a copy was interrupted."
+    )
