@@ -70,7 +70,7 @@ class FileError(NephrosError):
 
     def __init__(self, path: object, message: str) -> None:
         """Take the path or URL for programs (`.path`), and the whole sentence for people, which names it too."""
-        self.path = path
+        self.path: Any = path
         super().__init__(message)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -96,7 +96,10 @@ class InputDiscovery:
             files = sorted(set(files) - companions)
             folders[:] = sorted(set(folders) - set(hidden) - set(foreign) - masks)
             self.skipped.update(["hidden"] * len(hidden))
-            self.skipped.update(f"{Path(name).suffix or name} folder" for name in foreign)
+            stores = [name for name in foreign if is_zarr_folder(Path(folder, name))]
+            self.skipped.update(f"{Path(name).suffix or name} folder" for name in foreign if name not in stores)
+            empty = empty and not stores
+            yield from (Path(folder, name) for name in sorted(stores))
             slices = slices_in_folder(Path(folder), files)
             if slices == "unclear":
                 self.notes.append(

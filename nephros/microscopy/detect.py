@@ -26,6 +26,7 @@ from nephros.data.images.tiff_directories import walk_directories, walk_file
 from nephros.data.input_files import TIFF_MAGIC, InputFile, read_bytes
 from nephros.microscopy.ome import companion_text
 from nephros.microscopy.sequence import image_names, names_are_numbered, names_mark_slices
+from nephros.microscopy.zarr_files import is_zarr_zip
 
 MIN_TISSUE_SIDE = 256
 """Pixels per side from which the pages of a multi-page file show tissue and not single cells."""
@@ -37,13 +38,13 @@ _TAG_DEPTH = 32997
 
 
 def read_bytes_unless_stack(path: InputFile) -> bytes | None:
-    """Return a file's bytes, or None where it is a stack, or a folder. Of a large stack only the headers are read.
+    """Return a file's bytes, or None where it is a stack, a Zarr store or a folder. Of a large stack only the headers are read.
 
     Raises:
         FileError: as `nephros.data.input_files.read_bytes`, or a TIFF file's tags claim more than the file holds.
     """
     disk_path = path if isinstance(path, Path) else None
-    if disk_path and disk_path.is_dir():
+    if disk_path and (disk_path.is_dir() or is_zarr_zip(disk_path)):
         return None
     with contextlib.suppress(OSError, ValueError):  # read_bytes reports what is wrong
         if disk_path and disk_path.stat().st_size > HEADER_FIRST_BYTES:

@@ -15,15 +15,13 @@ from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.isolated_stack import open_isolated_stack
 from nephros.microscopy.location import StackUrl, locate
 from nephros.microscopy.sequence_stack import open_image_stack, open_sequence_stack
-from nephros.microscopy.stack import Slice, Stack, StackOptions, read_raw_planes
+from nephros.microscopy.stack import MAX_SLICE_BYTES, Slice, Stack, StackOptions, read_raw_planes
 from nephros.microscopy.tiff_series import translate_read_errors
 from nephros.microscopy.zarr_files import is_zarr_folder, is_zarr_zip
 from nephros.microscopy.zarr_stack import open_zarr_stack
 
 _IMAGE_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 """First bytes of PNG and JPEG files."""
-MAX_SLICE_BYTES = 1 << 29
-"""Largest slice in bytes. Memory holds two slices at a time, of the stack and of its mask."""
 
 
 def open_stack(

@@ -16,6 +16,9 @@ from nephros.microscopy.voxel_size import VoxelSize
 
 Slice = NDArray[Any]
 
+MAX_SLICE_BYTES = 1 << 29
+"""Largest slice in bytes. Memory holds two slices at a time, of the stack and of its mask."""
+
 
 @dataclass(frozen=True)
 class StackOptions:

@@ -148,9 +148,9 @@ def _check_time_point(path: Path, time_point: int | None, n_times: int) -> int:
 def _channel_names(file: TiffFile, image: int, n_channels: int) -> list[str]:
     """Return the names of an image's channels, in OME metadata or ImageJ's labels of slices; none where they are unclear."""
     images = re.split(r"<(?:\w+:)?Image\b", file.ome_metadata or "")[1:]
-    names = re.findall(
-        r"<(?:\w+:)?Channel\b[^>]*\bName=\"([^\"]{1,60})\"", images[image] if image < len(images) else ""
-    )
+    # Where the metadata were rewritten for the image that is read, they name no other.
+    text = images[min(image, len(images) - 1)] if images else ""
+    names = re.findall(r"<(?:\w+:)?Channel\b[^>]*\bName=\"([^\"]{1,60})\"", text)
     if not names and (imagej := file.imagej_metadata):
         labels = imagej.get("Labels") or []
         names = [str(label).strip()[:60] for label in labels[:n_channels]] if isinstance(labels, list) else []

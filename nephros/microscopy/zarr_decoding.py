@@ -28,9 +28,9 @@ _N_THREADS = 4
 class _FilesStore(Store):
     """The files of a store as zarr reads them; counts those that are missing."""
 
-    def __init__(self, files: ZarrFiles) -> None:
+    def __init__(self, files: ZarrFiles, array: ZarrArray) -> None:
         super().__init__(read_only=True)
-        self._files = files
+        self._files, self._array = files, array
         self.n_missing = 0
 
     def __eq__(self, other: object) -> bool:
@@ -41,6 +41,8 @@ class _FilesStore(Store):
         if data is None:
             self.n_missing += not key.endswith(METADATA_NAMES)
             return None
+        if not key.endswith(METADATA_NAMES):
+            self._array.check_file(data)
         return prototype.buffer.from_bytes(data)
 
     async def get_partial_values(
@@ -103,7 +105,7 @@ class ZarrSlices:
         """
         zarr.config.set({"threading.max_workers": _N_THREADS, "async.concurrency": _N_THREADS})
         self._name, self._axes, self._fixed = files.location, axes, fixed
-        self._store = _FilesStore(files)
+        self._store = _FilesStore(files, array)
         zarr_format: Any = array.zarr_format
         self._array = zarr.open_array(self._store, path=array.key, mode="r", zarr_format=zarr_format)
         size_of, chunk_of = dict(zip(axes, array.shape, strict=True)), dict(zip(axes, array.chunk, strict=True))

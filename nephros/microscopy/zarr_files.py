@@ -65,7 +65,8 @@ def open_zarr_files(location: StackLocation, url_timeout_s: float = URL_TIMEOUT_
 
 def is_zarr_folder(path: Path) -> bool:
     """Return whether a folder is a Zarr store, or a group or an array in one."""
-    return any(os.path.isfile(path / name) for name in METADATA_NAMES)
+    is_named_so = path.suffix.lower() == ".zarr" and path.is_dir()
+    return is_named_so or any(os.path.isfile(path / name) for name in METADATA_NAMES)
 
 
 def is_zarr_zip(path: Path) -> bool:

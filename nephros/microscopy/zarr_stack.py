@@ -22,7 +22,7 @@ from nephros.microscopy.ome_zarr import (
     read_attributes,
     read_image,
 )
-from nephros.microscopy.stack import Slice, Stack, StackOptions
+from nephros.microscopy.stack import MAX_SLICE_BYTES, Slice, Stack, StackOptions
 from nephros.microscopy.voxel_size import RELATIVE_TOLERANCE, TRAINING_VOXEL_SIZE, VoxelSize, format_voxel_size
 from nephros.microscopy.zarr_array import ZarrArray, read_zarr_array
 from nephros.microscopy.zarr_files import ZarrFiles, open_zarr_files
@@ -219,7 +219,9 @@ def _plain_image(files: ZarrFiles, array: ZarrArray, axes: str | None, notes: li
     n, names = len(array.shape), [name.upper() for name in array.dimension_names]
     if axes is None and len(names) == n and set(names) <= set("TCZYX") and {"Y", "X"} <= set(names):
         axes = "".join(names)
-    if axes is None and n in (2, 3):
+    if axes is not None:
+        _check_user_axes(files, axes, array)
+    elif n in (2, 3):
         axes = "ZYX"[-n:]
         notes.append(f"{files.location.name} is an array without names of its dimensions, which are taken for {axes}.")
     if axes is None:
@@ -232,17 +234,9 @@ def _plain_image(files: ZarrFiles, array: ZarrArray, axes: str | None, notes: li
 
 def _axes(files: ZarrFiles, image: ZarrImage, array: ZarrArray, user_axes: str | None) -> str:
     """Return a letter per dimension: the user's or the metadata's; raise for dimensions that are no part of a stack."""
+    if user_axes is not None:
+        _check_user_axes(files, user_axes, array)
     axes = user_axes or image.axes
-    if user_axes is not None and (
-        len(user_axes) != len(array.shape)
-        or len(set(user_axes)) != len(user_axes)
-        or not {"Y", "X"} <= set(user_axes) <= set("TCZYX")
-    ):
-        raise InvalidArgument(
-            "axes",
-            user_axes,
-            f"{len(array.shape)} different letters of T, C, Z, Y and X for the sizes {array.shape} of {files.location.name}",
-        )
     if any(axis == "?" and size > 1 for axis, size in zip(axes, array.shape, strict=True)):
         raise FileError(
             str(files.location),
@@ -250,6 +244,16 @@ def _axes(files: ZarrFiles, image: ZarrImage, array: ZarrArray, user_axes: str |
             "each in `axes`, such as CZYX.",
         )
     return axes
+
+
+def _check_user_axes(files: ZarrFiles, axes: str, array: ZarrArray) -> None:
+    n = len(array.shape)
+    if len(axes) != n or len(set(axes)) != n or not {"Y", "X"} <= set(axes) <= set("TCZYX"):
+        raise InvalidArgument(
+            "axes",
+            axes,
+            f"{n} different letters of T, C, Z, Y and X for the sizes {array.shape} of {files.location.name}",
+        )
 
 
 def _shape(array: ZarrArray, axes: str) -> Shape:
@@ -312,7 +316,8 @@ def _count_missing(files: ZarrFiles, array: ZarrArray, axes: str, fixed: list[in
     Writers leave out chunks of a single value, such as the black corners of a stitched volume or the empty parts of a mask, and
     a copy that was interrupted lacks some too: the store doesn't tell which it is, so a user is told how many.
     """
-    if files.is_remote:
+    sizes = dict(zip(axes, array.shape, strict=True))
+    if files.is_remote or sizes["Y"] * sizes["X"] * array.dtype.itemsize > MAX_SLICE_BYTES:
         return []  # each would be a request; they are counted when they are read
     region = _region(array, axes, fixed)
     n_files = array.n_files(region)
