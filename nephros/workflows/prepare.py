@@ -167,7 +167,7 @@ def prepare(
             scratch_dir,
             nuclei_csv(prepared, groups),
             stacks[0].to_dict() if len(stacks) == 1 else metadata_of_stacks(stacks),
-            [nuclei.mask.path for nuclei in prepared if nuclei.files.mask is None],
+            [Path(str(nuclei.mask.path)) for nuclei in prepared if nuclei.files.mask is None],
             arrays,
         )
     return PreparedStacks(arrays["images"], arrays["ids"], arrays["stack"], files.paths(), stacks, tuple(notes))
