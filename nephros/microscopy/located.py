@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.errors import FileError, InvalidArgument
+from nephros.microscopy.class_labels import stack_stem
 from nephros.microscopy.measurements import NucleusProperties
 from nephros.microscopy.reader import open_stack, open_stack_with
 from nephros.microscopy.stack import Stack, StackOptions
@@ -19,7 +20,6 @@ from nephros.microscopy.voxel_size import VoxelSize
 
 STEM = "{stem}"
 """What stands for the name of a stack in the path of its mask."""
-_DOUBLE_SUFFIXES = (".ome", ".lsm", ".nii")
 
 
 class MaskFile:
@@ -68,13 +68,6 @@ class LocatedNuclei:
                     opened.path, f"{opened.path} has changed since its nuclei were classified; predict again."
                 )
         return stack, mask
-
-
-def stack_stem(path: Path) -> str:
-    """Return the name of a stack without its suffixes, such as ``K4`` of K4.ome.tif."""
-    name = path.name if path.is_dir() and not path.suffix else path.stem
-    double = Path(name)
-    return double.stem if double.suffix.lower() in _DOUBLE_SUFFIXES else name
 
 
 def find_labels(labels: str, stack: Path) -> Path:

@@ -54,7 +54,9 @@ def read_layers(path: str | Sequence[str]) -> list[Layer]:
     if "stacks" in description:
         return [layer for name in description["stacks"] for layer in read_layers(str(folder / name))]
     stem = Path(description["stack"]).name
+    has_scale = description["voxel_size_um"] is not None
     scale = tuple(description["voxel_size_um"] or (1.0, 1.0, 1.0))
+    units = {"units": ("micrometer",) * 3} if has_scale else {}
     columns = _read_columns(folder / "cells.csv")
     ids = np.array(columns["id"], np.int64)
     colors = [description["class_colors"].get(name, "#808080") for name in columns["class_name"]]
@@ -64,6 +66,7 @@ def read_layers(path: str | Sequence[str]) -> list[Layer]:
     labels_arguments = {
         "name": f"{stem} nuclei",
         "scale": scale,
+        **units,
         "features": {"index": ids, **columns},
         "colormap": {None: "transparent", 0: "transparent", **dict(zip(ids.tolist(), colors, strict=True))},
         "opacity": 0.5,
@@ -71,22 +74,21 @@ def read_layers(path: str | Sequence[str]) -> list[Layer]:
     points_arguments = {
         "name": f"{stem} centroids",
         "scale": scale,
+        **units,
         "features": columns,
         "face_color": colors,
         "symbol": symbols,
         "size": 6,
-        "out_of_slice_display": True,
     }
     return [
-        _image_layer(folder, description, stem, scale),
+        _image_layer(folder, description, {"name": stem, "scale": scale, "colormap": "gray", **units}),
         (_volume(mask).astype(np.int32), labels_arguments, "labels"),
         (centroids, points_arguments, "points"),
     ]
 
 
-def _image_layer(folder: Path, description: dict[str, Any], stem: str, scale: tuple[float, ...]) -> Layer:
+def _image_layer(folder: Path, description: dict[str, Any], arguments: dict[str, Any]) -> Layer:
     """Return the stack where it still is where it was and not too large, else its projection."""
-    arguments: dict[str, Any] = {"name": stem, "scale": scale, "colormap": "gray"}
     try:
         path = (folder / description["stack"]).resolve()
         stack = open_stack(path, description["channel"], image=description["image"], axes=description["axes"])
@@ -96,7 +98,8 @@ def _image_layer(folder: Path, description: dict[str, Any], stem: str, scale: tu
     except NephrosError:
         pass
     projection = _volume(open_stack(folder / "projection.ome.tif"))[0]
-    return projection, arguments | {"name": f"{stem} projection", "scale": scale[1:]}, "image"
+    flat = {name: arguments[name][1:] for name in ("scale", "units") if name in arguments}
+    return projection, arguments | flat | {"name": f"{arguments['name']} projection"}, "image"
 
 
 def _volume(stack: Stack) -> NDArray[Any]:

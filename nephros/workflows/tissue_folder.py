@@ -19,7 +19,8 @@ from nephros.files import atomic_write, write_json
 from nephros.inference.nucleus_columns import cell_columns
 from nephros.inference.prediction_files import write_csv_columns, write_parquet_columns
 from nephros.inference.predictions import Predictions
-from nephros.microscopy.located import LocatedNuclei, stack_stem
+from nephros.microscopy.class_labels import stack_stem
+from nephros.microscopy.located import LocatedNuclei
 from nephros.microscopy.stack import Slice, Stack
 from nephros.reporting.plots.style import CLASS_COLORS
 from nephros.reporting.stack_overlay import ClassOverlay, project_stack, save_overlay
