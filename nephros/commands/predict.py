@@ -110,6 +110,7 @@ def predict(argv: list[str]) -> int:
         "for an npz file from `nephros data prepare`: also paint the classes over its stack, in a .png or .tif file",
         metavar="IMAGE",
     )
+    parser.flag("html", "with --out FOLDER: also write overlay.html, a page to pan and zoom, with a card per nucleus")
     parser.flag("model-card", "print the model card as JSON: data, metrics, limitations and thresholds")
     args = parser.parse_argv(argv)
     if "voxel_size" in args:
@@ -118,7 +119,7 @@ def predict(argv: list[str]) -> int:
         )
     inputs, out = args.pop("inputs", None) or [], args.pop("out", None)
     print_card, model = args.pop("model_card", False), args.pop("model", None)
-    overlay_path = args.pop("overlay", None)
+    overlay_path, html = args.pop("overlay", None), args.pop("html", False)
     if not inputs and not print_card:
         raise NephrosError(
             "`nephros predict` needs images: name files, npz files or folders. See `nephros predict --help`."
@@ -126,9 +127,11 @@ def predict(argv: list[str]) -> int:
     if inputs and print_card and out is None:
         raise NephrosError("--model-card and the table would share the output: name a file for the table with --out.")
     out_path = None if out is None else Path(out).expanduser()
+    if html and (out_path is None or (out_path.suffix and not out_path.is_dir())):
+        raise NephrosError("--html needs a folder to write to: name one with --out FOLDER.")
     overlay = None if overlay_path is None else (_overlay_metadata(inputs, overlay_path), overlay_path)
     with _exit_on_broken_pipe():
-        return _predict(inputs, model, out_path, print_card, overlay, args)
+        return _predict(inputs, model, out_path, print_card, overlay, html, args)
 
 
 def _overlay_metadata(inputs: list[str], overlay_path: str) -> Path:
@@ -150,6 +153,7 @@ def _predict(
     out: Path | None,
     print_card: bool,
     overlay: tuple[Path, str] | None,
+    html: bool,
     options: dict[str, Any],
 ) -> int:
     from nephros.exporters.loading import load_classifier
@@ -173,7 +177,7 @@ def _predict(
         if is_folder and predictions.has_prediction.any():
             from nephros.workflows.tissue_folder import save_cells
 
-            save_cells(predictions, out)
+            save_cells(predictions, out, html=html)
         elif not is_folder:
             predictions.save(out)
         if not is_folder or predictions.has_prediction.any():

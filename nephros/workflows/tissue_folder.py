@@ -24,6 +24,7 @@ from nephros.microscopy.located import LocatedNuclei
 from nephros.microscopy.stack import Slice, Stack
 from nephros.reporting.plots.style import CLASS_COLORS
 from nephros.reporting.stack_overlay import ClassOverlay, project_stack, save_overlay
+from nephros.reporting.tissue.page import write_tissue_page
 from nephros.tissue.footprints import Footprints
 from nephros.tissue.geojson import FeatureCollectionWriter, iter_features
 from nephros.tissue.ome_images import class_annotation, iter_class_slices, ome_dtype, write_ome_image
@@ -32,7 +33,7 @@ from nephros.tissue.result_folder import FILES, FORMAT, check_result_folder, rep
 Row = dict[str, Any]
 
 
-def save_cells(predictions: Predictions, folder: str | Path) -> Path:
+def save_cells(predictions: Predictions, folder: str | Path, *, html: bool = False) -> Path:
     """Write predictions of the nuclei of a stack to a folder, all files of it or none, and return its path.
 
     The folder then has ``cells.csv`` (and ``cells.parquet``, with pyarrow), a row per nucleus; ``cells.geojson``, the outlines
@@ -43,6 +44,7 @@ def save_cells(predictions: Predictions, folder: str | Path) -> Path:
     Args:
         predictions: of `nephros.predict(STACK)`, or some of its rows.
         folder: a new or empty folder, or one that this function wrote, which is replaced.
+        html: also write ``overlay.html``, a page to pan and zoom, with classes to toggle and a card per nucleus.
 
     Raises:
         InvalidArgument: rows are not nuclei of stacks, or the folder has other files.
@@ -55,12 +57,12 @@ def save_cells(predictions: Predictions, folder: str | Path) -> Path:
     rows_by_stack = [(located, rows) for located, rows in rows_by_stack if rows]
     with replace_folder(out) as scratch:
         if len(rows_by_stack) == 1:
-            _write_stack(predictions, *rows_by_stack[0], scratch, out)
+            _write_stack(predictions, *rows_by_stack[0], scratch, out, html)
             return out
         names = _folder_names([located for located, _ in rows_by_stack])
         for (located, rows), name in zip(rows_by_stack, names, strict=True):
             (scratch / name).mkdir()
-            _write_stack(predictions, located, rows, scratch / name, out / name)
+            _write_stack(predictions, located, rows, scratch / name, out / name, html)
         _write_tables(predictions, cell_columns(predictions), scratch)
         write_json(scratch / "cells.json", {"format": FORMAT, "stacks": names, **predictions.metadata()})
     return out
@@ -95,7 +97,7 @@ def _folder_names(stacks: list[LocatedNuclei]) -> list[str]:
 
 
 def _write_stack(
-    predictions: Predictions, located: LocatedNuclei, rows: list[Row], folder: Path, final_folder: Path
+    predictions: Predictions, located: LocatedNuclei, rows: list[Row], folder: Path, final_folder: Path, html: bool
 ) -> None:
     """Write the files of one stack to `folder`, which will be renamed to `final_folder`."""
     stack, mask = located.open()
@@ -121,6 +123,17 @@ def _write_stack(
     _write_tables(predictions, columns, folder)
     pixel_um = None if located.voxel_size is None else located.voxel_size[2] * stride
     _write_overlay(rows, located, small_projection, visible_nuclei, pixel_um, predictions.class_names, folder)
+    if html:
+        write_tissue_page(
+            folder / "overlay.html",
+            small_projection,
+            visible_nuclei,
+            rows,
+            predictions.class_names,
+            title=located.path.name,
+            pixel_um=pixel_um,
+            notes=_overlay_notes(located),
+        )
     write_json(folder / "cells.json", _describe(predictions, located, footprints, final_folder))
 
 
@@ -212,12 +225,16 @@ def _write_overlay(
     labels = np.array([-1 if row["label"] is None else row["label"] for row in rows], np.int64)
     names = {label: class_names[label] for label in np.unique(labels).tolist() if label >= 0}
     is_ood = np.array([bool(row["is_ood"]) for row in rows])
-    notes = ["Maximum projection; where nuclei overlap, the brighter one is visible."]
-    if located.mask_file.is_automatic:
-        notes.append("The nuclei were segmented automatically.")
-    notes.append("Research use only; predictions are not a diagnosis.")
-    overlay = ClassOverlay(labels, names, is_ood, located.path.name, notes, pixel_um)
+    overlay = ClassOverlay(labels, names, is_ood, located.path.name, _overlay_notes(located), pixel_um)
     save_overlay(folder / "overlay.png", projection, visible_nuclei, overlay)
+
+
+def _overlay_notes(located: LocatedNuclei) -> list[str]:
+    return [
+        "Maximum projection; where nuclei overlap, the brighter one is visible.",
+        *(["The nuclei were segmented automatically."] if located.mask_file.is_automatic else []),
+        "Research use only; predictions are not a diagnosis.",
+    ]
 
 
 def _describe(predictions: Predictions, located: LocatedNuclei, footprints: Footprints, folder: Path) -> dict[str, Any]:

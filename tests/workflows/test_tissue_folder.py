@@ -28,6 +28,7 @@ from nephros.microscopy.stack import StackOptions
 from nephros.microscopy.synthetic import SyntheticStack
 from nephros.tissue import footprints
 from nephros.workflows.tissue_folder import save_cells
+from tests.workflows.test_predict import run_predict
 
 SIZES = {"PhysicalSizeZ": 1, "PhysicalSizeY": 0.5, "PhysicalSizeX": 0.4}
 CLASS_NAMES = ("Leukocytes", "=cmd|' /C calc'!A0", "Collecting Duct, Connecting Tubule")
@@ -314,3 +315,32 @@ def test_a_stack_that_changed_since_is_refused(tissue: tuple[NDArray[Any], NDArr
         save_cells(predictions, tmp_path / "out")
     assert exc_info.value.path == tmp_path / "a" / "K4_mask.tif"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_command_writes_a_folder_with_a_page_and_prints_counts(
+    tissue: tuple[NDArray[Any], NDArray[Any]], exported_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _write(tmp_path / "a", tissue)
+    args = [tmp_path / "a", "--labels", "{stem}_mask.tif", "--model", exported_model]
+    status, out, err = run_predict([*args, "--out", tmp_path / "K4", "--html"], capsys)
+    assert status == 0, err
+    assert out == f"{tmp_path / 'K4'}\n"
+    rows = _table(tmp_path / "K4")
+    assert err.startswith(f"{len(rows)} cells: ")
+    assert "<canvas" in (tmp_path / "K4" / "overlay.html").read_text(encoding="utf-8")
+    assert sorted(int(row["id"]) for row in rows) == np.unique(tissue[1])[1:].tolist()
+    status, _, err = run_predict([*args, "--out", tmp_path / "cells.csv"], capsys)
+    assert status == 0
+    with (tmp_path / "cells.csv").open(newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert [(row["id"], row["x"]) for row in table] == [(row["id"], row["x"]) for row in rows]
+    before = sorted(path.name for path in tmp_path.iterdir())
+    for wrong in (
+        [*args, "--out", tmp_path / "a"],  # which has other files
+        [*args, "--html"],
+        [tmp_path / "a", "--labels", tmp_path / "a" / "K4_mask.tif", tmp_path / "a" / "K4.ome.tif"],
+        [tmp_path / "a" / "cells.npz", "--out", tmp_path / "b"],
+    ):
+        assert run_predict([*wrong, "--model", exported_model], capsys)[0] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == before

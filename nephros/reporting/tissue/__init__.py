@@ -1,0 +1,1 @@
+"""The page of classified tissue: a stack's projection with its nuclei, to pan and zoom."""
