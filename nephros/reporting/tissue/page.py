@@ -74,7 +74,7 @@ def write_tissue_page(
     page = load_template("tissue/tissue.html").render(
         title=title,
         n=len(rows),
-        n_hidden=len(rows) - len(data["nuclei"]),  # type: ignore[arg-type]
+        n_hidden=len(rows) - len(data["nuclei"]),
         notes=notes,
         script=Markup(script),
         style=Markup(style),
