@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nephros.data.dataset import Split
 from nephros.text_tables import pluralize
@@ -29,18 +30,18 @@ def repeated_image_warnings(splits: Mapping[str, Split], class_names: tuple[str,
     in_train: set[bytes] = set()
     n_conflicts, example = 0, ""
     warnings = []
+    may_repeat = _find_equal_sums(splits)
     for name, split in splits.items():
-        digests = [blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in split.images]
         flat = split.images.reshape(len(split), -1)
-        varies = (flat != flat[:, :1]).any(axis=1).tolist()
-        rows = [row for row, is_image in enumerate(varies) if is_image]
+        rows = np.flatnonzero(may_repeat[name] & (flat.min(axis=1) != flat.max(axis=1))).tolist()
+        digests = {row: blake2b(np.ascontiguousarray(flat[row]).data, digest_size=16).digest() for row in rows}
         for row in rows:
             label = int(split.labels[row])
             if (first := labels.setdefault(digests[row], label)) != label:
                 n_conflicts, example = n_conflicts + 1, example or f"{class_names[first]} and {class_names[label]}"
         if name == "train":
-            in_train = {digests[row] for row in rows}
-        elif n_repeated := sum(digests[row] in in_train for row in rows):
+            in_train = set(digests.values())
+        elif n_repeated := sum(digest in in_train for digest in digests.values()):
             warnings.append(
                 f"{n_repeated:,} of {pluralize(len(split), 'image')} of {name} are in train, too, pixel for pixel; results on "
                 "them are too good."
@@ -51,3 +52,19 @@ def repeated_image_warnings(splits: Mapping[str, Split], class_names: tuple[str,
             "check the labels."
         )
     return tuple(warnings)
+
+
+def _find_equal_sums(splits: Mapping[str, Split]) -> dict[str, NDArray[np.bool_]]:
+    """Return split -> (n,) whether an image may equal another one of any split: equal images have equal weighted sums.
+
+    The sums, of 8 pixels at a time with random weights, take a twentieth of the time that digests of all images would.
+    """
+    sums = []
+    for split in splits.values():
+        flat = np.ascontiguousarray(split.images).reshape(len(split), -1)
+        words = np.ascontiguousarray(flat[:, : flat.shape[1] // 8 * 8]).view(np.uint64)
+        weights = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64) * 2 + 1
+        sums.append(words @ weights)
+    _, inverse, counts = np.unique(np.concatenate(sums), return_inverse=True, return_counts=True)
+    repeats = np.split(counts[inverse.ravel()] > 1, np.cumsum([len(split) for split in splits.values()])[:-1])
+    return dict(zip(splits, repeats, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -29,6 +30,7 @@ def _for_each(function: Callable[[_Item], object], items: Iterable[_Item]) -> No
 
 def build_optimizer(config: OptimizerConfig, network: nn.Module) -> torch.optim.Optimizer:
     """Return the recipe's optimizer over all parameters, in two groups where biases and norms have no weight decay."""
+    _spare_compiler_import()
     if config.name == "muon":
         return Muon(network, config.lr, config.momentum, config.aux_lr, config.weight_decay)
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -40,6 +42,20 @@ def build_optimizer(config: OptimizerConfig, network: nn.Module) -> torch.optim.
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
     optimizer_class = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
     return optimizer_class(groups, lr=config.lr)
+
+
+def _spare_compiler_import() -> None:
+    """Keep torch's optimizers from importing torch's compiler, which takes a second, only to stay out of compiled code.
+
+    They look for a version of each method that the compiler leaves alone, and import it if there is none. Where torch keeps that
+    elsewhere, this has no effect; the steps of torch's own optimizers import it all the same.
+    """
+    if "torch._dynamo" in sys.modules:
+        return
+    for method in vars(torch.optim.Optimizer).values():
+        function = getattr(method, "__wrapped__", None)
+        if function is not None and getattr(method, "__globals__", {}).get("__name__") == "torch._compile":
+            vars(function).setdefault("__dynamo_disable", function)
 
 
 def all_reduce_gradients(network: nn.Module, context: DistributedContext, *scalars: Tensor) -> list[Tensor]:

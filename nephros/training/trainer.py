@@ -20,7 +20,6 @@ from nephros.evaluation.scoring import PIXELS_PER_BATCH, evaluate_model
 from nephros.models.classifier import Classifier
 from nephros.models.norm_statistics import batch_norms, estimate_batch_norm
 from nephros.models.stages import freeze_stages
-from nephros.models.sync_batchnorm import convert_sync_batchnorm
 from nephros.reading import MalformedContent
 from nephros.recipe import Recipe
 from nephros.training.callbacks import StepCallback
@@ -75,6 +74,10 @@ class Trainer:
         self.recipe, self.train_batches, self.val_batches, self.class_names = recipe, train, val, class_names
         self.device, self.context = train.device, train.context
         if self.context.world_size > 1:
+            from nephros.models.sync_batchnorm import (
+                convert_sync_batchnorm,
+            )  # takes torch's compiler, a second to import
+
             convert_sync_batchnorm(model, self.context)
         self._frozen = freeze_stages(model.network, freeze) if freeze else []
         memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format

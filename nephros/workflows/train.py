@@ -199,6 +199,12 @@ def resume(
                 f"{folder.root} was fine-tuned, which can't be resumed: run `nephros.finetune(DATA)` again with a new `out`."
             )
         recipe = folder.recipe()
+        if info.replicas > recipe.batch_size:
+            raise FileError(
+                folder.file("run.json"),
+                f"{folder.file('run.json')} can't be read (its {info.replicas:,} replicas are more than the {recipe.batch_size} "
+                "images of a batch): train again with another `out`.",
+            )
         torch_device = context.local_device(devices.resolve_device(device or info.device_type))
         if data is None and not info.data_request["source"]:
             raise InvalidArgument(

@@ -53,3 +53,10 @@ def test_folders_and_arrays_are_looked_through(tmp_path: Path) -> None:
         tmp_path / "a.npz", train_images=IMAGES, train_labels=labels, test_images=IMAGES[:2], test_labels=labels[:2]
     )
     assert any("2 of 2 images of test" in warning for warning in open_npz(tmp_path / "a.npz").warnings)
+
+
+def test_images_smaller_than_eight_bytes_are_counted() -> None:
+    images = np.arange(6, dtype=np.uint8).reshape(3, 1, 2)
+    train, val = (Split(images[rows], np.zeros(len(rows), np.int64)) for rows in ([0, 1], [1, 2, 1]))
+    (warning,) = repeated_image_warnings({"train": train, "val": val, "test": val[np.array([1])]}, NAMES)
+    assert "2 of 3 images of val" in warning

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -113,3 +116,22 @@ def test_weight_decay_can_spare_biases_and_norms() -> None:
     count = sum(len(group["params"]) for group in groups)
     assert count == len(list(network.parameters()))
     assert len(build_optimizer(OptimizerConfig(weight_decay=0.1), network).param_groups) == 1
+
+
+@pytest.mark.slow
+def test_muon_does_not_wait_for_the_import_of_torchs_compiler() -> None:
+    program = """
+import sys, torch, nephros
+from nephros.recipe import OptimizerConfig
+from nephros.training.optimizers import build_optimizer
+from nephros.training.trainer import Trainer
+network = torch.nn.Linear(2, 2)
+optimizer = build_optimizer(OptimizerConfig(name="muon"), network)
+network(torch.ones(1, 2)).sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+optimizer.load_state_dict(optimizer.state_dict())
+print("torch._dynamo" in sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False"]
