@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from nephros.data.dataset import Split
-from nephros.errors import IncompatibleError
+from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.evaluation.metrics import Floats, Labels, Metrics, compute_metrics
 from nephros.finetuning.baselines import cross_validate_neighbors, predict_largest_class
 from nephros.finetuning.features import with_head
@@ -107,11 +108,12 @@ def fit_best_head(problem: Problem, train: Indices) -> LinearHead:
     """Return a head fitted to the images at `train`, its regularization chosen by cross-validation among them."""
     labels, features = problem.train.labels[train], problem.features[train, 0]
     groups = None if problem.groups is None else problem.groups[train]
-    try:
-        inner = make_folds(labels, problem.class_names, groups, _INNER_FOLDS, problem.seed)
-        C = choose_C(features, labels, problem.n_classes, inner)
-    except IncompatibleError:  # a class with a single image or group left here
-        C = DEFAULT_C
+    C = DEFAULT_C
+    for inner_groups in [groups] if groups is None else [groups, None]:  # by image where a single group is left here
+        with contextlib.suppress(IncompatibleError, InvalidArgument):
+            inner = make_folds(labels, problem.class_names, inner_groups, _INNER_FOLDS, problem.seed)
+            C = choose_C(features, labels, problem.n_classes, inner)
+            break
     return fit_head(features, labels, problem.n_classes, C)
 
 

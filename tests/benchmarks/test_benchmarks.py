@@ -106,7 +106,17 @@ def _check_runtimes(rows: list[dict[str, Any]]) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [*ROW_KEYS, "peak_memory", "tables", "speedrun", "peers", "ideas"])
+def test_finetuning_is_timed_beside_its_alternatives() -> None:
+    record = last_record(run_benchmark("finetune", "--quick", "--device", "cpu"))
+    assert "synthetic" in record["data"]
+    finetune, scratch, pixels = record["rows"]
+    assert finetune["seconds_per_second_of_finetune"] == 1
+    for row in (finetune, scratch, pixels):
+        assert 0 < row["test_accuracy"] <= 1
+        assert 0 < row["seconds"] < math.inf
+
+
+@pytest.mark.parametrize("name", [*ROW_KEYS, "finetune", "peak_memory", "tables", "speedrun", "peers", "ideas"])
 def test_help(name: str) -> None:
     completed = run_benchmark(name, "--help")
     assert completed.returncode == 0
