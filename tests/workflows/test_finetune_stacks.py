@@ -14,9 +14,9 @@ import tifffile
 import nephros
 from nephros.data.synthetic import NUCLEUS_TYPES
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, NephrosError
+from nephros.evaluation.scoring import Evaluation
 from nephros.microscopy.synthetic import SyntheticStack
 from nephros.runs import RunFolder
-from nephros.workflows.evaluate import Evaluation
 from nephros.workflows.finetune import finetune
 from tests.command_line import run_cli
 from tests.server.live_server import encode_image, encode_npz, run_server
