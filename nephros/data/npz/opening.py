@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -80,8 +79,7 @@ def open_npz(
             falls_back=groups == "auto" and f"{CONVERSION_ARRAY}.npy" in archive.namelist(),
         )
         loader = ImageLoader(path, archive, checked_sha256(path), max_bytes)
-        with ThreadPoolExecutor(len(contents.images)) as pool:  # zlib leaves the interpreter to other threads
-            stored = dict(zip(contents.images, pool.map(loader.load, contents.images.values()), strict=True))
+        stored = {split: loader.load(array) for split, array in contents.images.items()}
         arrays = {array.name: stored[split] for split, array in contents.images.items()}
         if conversion == DEFAULT_CONVERSION:
             conversion = _stored_conversion(path, archive, max_bytes)
