@@ -186,7 +186,7 @@ def _predict(
         print_predictions(predictions)
     else:
         write_csv(predictions, sys.stdout)
-    for line in _summary_lines(predictions, with_counts=out is not None):
+    for line in _summary_lines(predictions, with_counts=out is not None and bool(predictions.has_prediction.any())):
         print_line(line, to_stderr=True)
     if not predictions.has_prediction.any():
         return 2

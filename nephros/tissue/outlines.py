@@ -90,8 +90,8 @@ def _trace_pieces(pieces: NDArray[Any]) -> Iterator[tuple[int, Polygon]]:
     for number, ring_list in rings.items():
         areas = [_signed_area(ring) for ring in ring_list]
         outer = max(range(len(areas)), key=lambda i: abs(areas[i]))
-        turned = [ring if (areas[i] > 0) == (i == outer) else ring[::-1] for i, ring in enumerate(ring_list)]
-        yield number, [turned.pop(outer), *turned]
+        oriented = [ring if (areas[i] > 0) == (i == outer) else ring[::-1] for i, ring in enumerate(ring_list)]
+        yield number, [oriented.pop(outer), *oriented]
 
 
 def _find_corners(
