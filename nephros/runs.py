@@ -3,7 +3,7 @@
     recipe.yaml  run.json  history.csv  checkpoint.pt  weights.safetensors  report.html
     classical baselines: search_results.csv     distilled runs: soft_targets.npz
     fine-tuned runs: cross_validation.npz, suspicious_labels.csv
-    train/metrics.json     val/ and test/: metrics.json, predictions.npz     test/reads.jsonl     figures/
+    train/metrics.json     val/, test/ and test/one-view/: metrics.json, predictions.npz     test/reads.jsonl     figures/
 
 The files of a run on synthetic cells have the prefix ``synthetic-``.
 """

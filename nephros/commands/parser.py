@@ -44,6 +44,15 @@ MODEL_HELP = (
     "a name that `nephros models` lists, a run folder, or a file that `nephros export` wrote (default: "
     "nephros-distilled)"
 )
+TTA_HELP = (
+    "average over several views of each image (test-time augmentation): those of the model's recipe, or the image and its four "
+    "shifts by a pixel; a little more accurate, and as many times slower as there are views"
+)
+PRECISION_HELP = (
+    "float32, int8 or auto, which takes int8 where the model comes in both and the processor gains by it, and float32 elsewhere; "
+    "name one for the same digits on every processor (default: auto)"
+)
+RUNTIME_HELP = "onnxruntime, or openvino where it is installed, on the CPU in float32 (default: onnxruntime)"
 MOVED_DATA_HELP = "where the run's data is now (default: where the run found it, or the same file near the run folder)"
 RUN_HELP = "a run folder, written by `nephros train`"
 

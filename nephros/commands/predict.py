@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nephros.commands.messages import print_line, print_path, to_command_line
-from nephros.commands.parser import MODEL_HELP, CommandParser, parse_numbers
+from nephros.commands.parser import MODEL_HELP, PRECISION_HELP, RUNTIME_HELP, TTA_HELP, CommandParser, parse_numbers
 from nephros.errors import NephrosError
 
 if TYPE_CHECKING:
@@ -61,6 +61,9 @@ def predict(argv: list[str]) -> int:
     )
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="images, npz files, stacks or folders of them")
     parser.option("model", MODEL_HELP, metavar="M")
+    parser.flag("tta", TTA_HELP)
+    parser.option("precision", PRECISION_HELP)
+    parser.option("runtime", RUNTIME_HELP)
     parser.option(
         "out",
         "write the table to a .csv, .json or .parquet file or, of stacks, to a folder with outlines, masks and an overlay",
@@ -166,7 +169,10 @@ def _predict(
         _check_folder(inputs, out, (".npz",) if "labels" in options else (".npz", ".png", ".jpg", ".jpeg"))
     elif out is not None:
         check_output_path(out)
-    predictor = load_classifier(model, device=options.pop("device", "cpu"))
+    predictor = load_classifier(
+        model,
+        **{name: options.pop(name) for name in ("device", "tta", "precision", "runtime") if name in options},
+    )
     if print_card:
         for line in card_to_json(predictor.card).split("\n")[:-1]:
             print_line(line)

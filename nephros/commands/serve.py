@@ -11,7 +11,7 @@ from argparse import SUPPRESS
 from collections.abc import Iterator
 from typing import NoReturn
 
-from nephros.commands.parser import MODEL_HELP, CommandParser
+from nephros.commands.parser import MODEL_HELP, PRECISION_HELP, RUNTIME_HELP, TTA_HELP, CommandParser
 from nephros.errors import require_extra
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,9 @@ def serve(argv: list[str]) -> int:
         metavar="PATH",
     )
     parser.option("model", MODEL_HELP, metavar="M")
+    parser.flag("tta", TTA_HELP)
+    parser.option("precision", PRECISION_HELP)
+    parser.option("runtime", RUNTIME_HELP)
     parser.option(
         "reference-data",
         "labeled data whose most similar training cells are shown: a name such as tissuemnist, an npz file, or none "

@@ -188,9 +188,9 @@ class Metrics:
             return cls.from_dict(parse_json(read_text(path, MAX_JSON_BYTES)))
 
     @classmethod
-    def from_run(cls, folder: RunFolder, split: str) -> Metrics:
+    def from_run(cls, folder: RunFolder, split: str, *subfolder: str) -> Metrics:
         """Read a run's metrics on one of its own splits; raises as `load` does, also where they are those of another run."""
-        path = folder.file(split, "metrics.json")
+        path = folder.file(split, *subfolder, "metrics.json")
         metrics, info = cls.load(path), folder.info()
         counts = info.class_counts[split]
         for key, value, expected in (

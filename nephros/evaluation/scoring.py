@@ -29,6 +29,8 @@ from nephros.reading import MalformedContent, file_errors, read_arrays
 from nephros.runs import InputSpecRecord, RunFolder
 from nephros.text_tables import format_number, html_table
 
+ONE_VIEW = "one-view"
+"""Folder within RUN/test/ for the evaluation of the image alone, of a run of several views."""
 PIXELS_PER_BATCH = 512 * 28 * 28
 """Pixels in a batch: large enough to be fast, small enough for wide networks on large images."""
 
@@ -83,10 +85,13 @@ class Evaluation:
         self.metrics.save(metrics_file)
 
     @classmethod
-    def from_run(cls, folder: RunFolder, split: str) -> Evaluation:
-        """Read a run's stored evaluation of val or test; raises as `load` does, also where it is that of another run."""
-        metrics = Metrics.from_run(folder, split)
-        return cls._load_predictions(metrics, folder.file(split, "predictions.npz"))
+    def from_run(cls, folder: RunFolder, split: str, *subfolder: str) -> Evaluation:
+        """Read a run's stored evaluation of val or test; raises as `load` does, also where it is that of another run.
+
+        `subfolder` is `ONE_VIEW` for the evaluation of the image alone on test, beside that of a run's several views.
+        """
+        metrics = Metrics.from_run(folder, split, *subfolder)
+        return cls._load_predictions(metrics, folder.file(split, *subfolder, "predictions.npz"))
 
     @classmethod
     def load(cls, metrics_file: Path, predictions_file: Path) -> Evaluation:

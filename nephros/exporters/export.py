@@ -6,22 +6,19 @@ import logging
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-
 from nephros.data.dataset import Dataset
 from nephros.errors import IncompatibleError, IncompleteError, InvalidArgument
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.evaluation.metrics import Metrics
 from nephros.exporters.model_card_markdown import card_to_markdown
 from nephros.exporters.onnx_export import (
-    N_CALIBRATION_CELLS,
     check_parity,
     embed_card,
-    quantize_int8,
     require_onnx,
     to_onnx,
 )
 from nephros.exporters.packaging import ExportBundle, build_export_bundle, run_module
+from nephros.exporters.quantization import quantize_int8
 from nephros.exporters.safetensors_io import to_safetensors
 from nephros.files import atomic_write, write_text
 from nephros.inference import bundled
@@ -31,10 +28,10 @@ from nephros.inference.model_card import (
     ExportFacts,
     ExportFormat,
     ModelCard,
-    Quantization,
     training_subset,
 )
 from nephros.inference.onnx_session import onnx_forward_fn
+from nephros.inference.precision import loses_little
 from nephros.runs import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -58,7 +55,9 @@ def export(
         out: the file; by default ``export/model.onnx`` or the like in the run folder. The cards have the same name with
             ``.card.json`` and ``.card.md`` in place of its suffix.
         int8: quantize the convolutions of the ONNX model to eight bits.
-        tta_views: number of views of each image to average (1, 5, 8 or 40, as in a recipe); by default the run's own.
+        tta_views: number of views of each image over which the network in the file averages (1, 5, 8 or 40, as in a recipe), for
+            programs other than nephros; by default 1, and nephros averages around it where `tta` asks for that. A fine-tuned run
+            keeps its own number by default, since its calibration is of these views.
         data: the run's data, or its path or name now; None looks for it where the run found it, and near the run folder.
         force: export also a run that is no better on validation than always predicting the largest class.
 
@@ -96,18 +95,26 @@ def update_bundled_model(run: str | Path, *, tta_views: int | None = None) -> Pa
     folder = RunFolder.open(run)
     bundle = _build_bundle(folder, "onnx", tta_views)
     onnx_model, card = _export_onnx(bundle, False)
+    int8_model, int8_card = _export_onnx(bundle, True)
     weights, _ = _export_safetensors(bundle, folder, card)
     for line in summarize_card(card):
         logger.info(line)
-    return bundled.write_bundled_files(
-        folder.info().recipe,
-        {
-            "model.onnx": onnx_model,
-            "model.safetensors": weights,
-            "card.json": card_to_json(card).encode(),
-            "card.md": card_to_markdown(card).encode(),
-        },
+    return write_bundled_model(
+        folder.info().recipe, card, onnx_model, weights, int8_model if loses_little(int8_card) else None
     )
+
+
+def write_bundled_model(
+    name: str, card: ModelCard, onnx_model: bytes, weights: bytes, int8_model: bytes | None
+) -> Path:
+    """Write the files of a bundled model and return their folder; without `int8_model`, it predicts in float32 everywhere."""
+    files = {
+        "model.onnx": onnx_model,
+        "model.safetensors": weights,
+        "card.json": card_to_json(card).encode(),
+        "card.md": card_to_markdown(card).encode(),
+    }
+    return bundled.write_bundled_files(name, files | ({} if int8_model is None else {"model-int8.onnx": int8_model}))
 
 
 def summarize_card(card: ModelCard) -> list[str]:
@@ -163,7 +170,7 @@ def _build_bundle(
 def _export_onnx(bundle: ExportBundle, int8: bool) -> tuple[bytes, ModelCard]:
     input_spec = bundle.info.input_spec
     model = to_onnx(bundle.module, input_spec["channels"], input_spec["height"], input_spec["width"])
-    difference = check_parity(bundle, model)
+    difference = check_parity(bundle.module, model, bundle.dataset.val.images)
     logger.info("ONNX Runtime reproduces torch's probabilities to within %.1e", difference)
     card = bundle.build_card(onnx_forward_fn(model), {**bundle.network_facts, "onnx_max_abs_error": difference})
     if int8:
@@ -173,12 +180,7 @@ def _export_onnx(bundle: ExportBundle, int8: bool) -> tuple[bytes, ModelCard]:
 
 def _quantize(bundle: ExportBundle, model: bytes, float32_card: ModelCard) -> tuple[bytes, ModelCard]:
     """Return the model with convolutions in eight bits, and a card that says what accuracy this costs."""
-    images = bundle.dataset.val.images
-    images = images[np.linspace(0, len(images) - 1, min(N_CALIBRATION_CELLS, len(images))).astype(int)]
-    model = quantize_int8(model, images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2))
-    quantization: Quantization = {
-        "method": f"static, convolutions only, one weight scale per channel; ranges from {len(images)} validation images"
-    }
+    model, quantization = quantize_int8(model, bundle.dataset.train.images)
     network_facts: ExportFacts = {
         **bundle.network_facts,
         "onnx_max_abs_error": float32_card["network"]["onnx_max_abs_error"],
@@ -198,6 +200,5 @@ def _quantize(bundle: ExportBundle, model: bytes, float32_card: ModelCard) -> tu
 def _export_safetensors(
     bundle: ExportBundle, folder: RunFolder, card: ModelCard | None = None
 ) -> tuple[bytes, ModelCard]:
-    model = folder.recipe().model
     card = card or bundle.build_card(lambda cells: run_module(bundle.module, cells))
-    return to_safetensors(bundle.module, model, bundle.info, card), card
+    return to_safetensors(bundle.module, folder.recipe().model, card), card

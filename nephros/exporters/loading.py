@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from nephros.errors import FileError, IncompleteError, NephrosError, UnknownName
-from nephros.inference.bundled import bundled_file
+from nephros.errors import (
+    DivergedError,
+    FileError,
+    IncompatibleError,
+    IncompleteError,
+    InvalidArgument,
+    NephrosError,
+    UnknownName,
+)
+from nephros.inference.bundled import DEFAULT_MODEL, bundled_file
 from nephros.inference.model_names import BUNDLED, bundled_model_name, pretrained_names
+from nephros.inference.precision import MIN_SPEEDUP, check_precision, has_int8_instructions, loses_little
 from nephros.inference.predictor import Predictor
+from nephros.inference.runtimes import DEFAULT_RUNTIME, check_runtime
 
 if TYPE_CHECKING:
     from nephros.runs import RunFolder
@@ -18,7 +30,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def load_classifier(model: str | Path | None = None, *, device: str = "cpu", threads: int = 0) -> Predictor:
+@dataclass(frozen=True)
+class _Options:
+    """How a model is opened."""
+
+    device: str
+    threads: int
+    tta: bool
+    precision: str
+    runtime: str
+
+
+def load_classifier(
+    model: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    threads: int = 0,
+    tta: bool = False,
+    precision: str = "auto",
+    runtime: str = DEFAULT_RUNTIME,
+) -> Predictor:
     """Return a classifier of cells: of a name, an exported file, a run folder or, without `model`, the default.
 
     Args:
@@ -27,17 +58,35 @@ def load_classifier(model: str | Path | None = None, *, device: str = "cpu", thr
         device: cpu, cuda or auto. An .onnx file needs ONNX Runtime with its CUDA provider (onnxruntime-gpu) for a GPU, any other
             model a build of torch for it.
         threads: of an .onnx file, CPU threads per call; 0 takes the environment variable OMP_NUM_THREADS, else all cores.
+        tta: predict with test-time augmentation, as `Predictor.with_tta` does.
+        precision: float32, int8 or auto. Of a bundled model or a run that was exported in both, auto takes int8 on a CPU with
+            instructions for it, if it is faster there, which is measured in some tens of milliseconds, and loses at most 0.001
+            of accuracy on validation; else float32. Then predictions differ slightly between processors: name a precision for the
+            same ones everywhere. `Predictor.card` and predictions say which it was.
+        runtime: of an .onnx file, onnxruntime or openvino (the extra ``nephros[openvino]``, on CPUs and in float32).
 
     A run folder without an exported model is packaged in memory from its data, which takes about a minute each time;
     `nephros.export` stores the result. Without its data, and for classical baselines, no cell is flagged as out of
     distribution. Nothing is written. Raises a NephrosError if the model can't be opened.
     """
+    check_precision(precision)
+    check_runtime(runtime, device)
+    predictor = _open(model, _Options(device, threads, tta, precision, runtime))
+    actual = predictor.card["network"]["precision"]
+    if precision not in ("auto", actual):
+        hint = "Export the run with `int8`." if precision == "int8" else "Export the run without `int8`."
+        raise InvalidArgument("precision", precision, f"{actual} or auto for {model or DEFAULT_MODEL}", hint=hint)
+    return predictor.with_tta() if tta else predictor
+
+
+def _open(model: str | Path | None, options: _Options) -> Predictor:
     model = BUNDLED if model is None else model
     if bundled := bundled_model_name(str(model)):
-        return Predictor.from_onnx(bundled_file("model.onnx", bundled), device=device, threads=threads)
+        float32_file = bundled_file("model.onnx", bundled)
+        return _open_precision(float32_file, float32_file.with_name("model-int8.onnx"), options)
     path = Path(model).expanduser()
     if path.is_dir():
-        return _load_from_run(path, device, threads)
+        return _load_from_run(path, options)
     if not path.exists() and not path.suffix and path.name == str(model):
         names = pretrained_names()
         hint = f"Choose {', '.join(names)}, a run folder, or a file that `nephros.export(RUN)` wrote."
@@ -47,8 +96,32 @@ def load_classifier(model: str | Path | None = None, *, device: str = "cpu", thr
             path, f"The model {path} does not exist: name a run folder or a file that `nephros.export(RUN)` wrote."
         )
     if path.suffix == ".safetensors":
-        return _load_from_safetensors(path, device)
-    return Predictor.from_onnx(path, device=device, threads=threads)
+        return _load_from_safetensors(path, options.device)
+    return _open_onnx(path, options)
+
+
+def _open_onnx(file: Path, options: _Options) -> Predictor:
+    return Predictor.from_onnx(file, device=options.device, threads=options.threads, runtime=options.runtime)
+
+
+def _open_precision(float32_file: Path, int8_file: Path, options: _Options) -> Predictor:
+    """Return the predictor of one of a model's two files, of which the second may be missing, as `precision` says."""
+    if options.precision == "int8" and int8_file.is_file():
+        return _open_onnx(int8_file, options)
+    float32 = _open_onnx(float32_file, options)
+    on_cpu = options.device == "cpu" and options.runtime == DEFAULT_RUNTIME
+    if not (options.precision == "auto" and on_cpu and int8_file.is_file() and has_int8_instructions()):
+        return float32
+    try:
+        int8 = _open_onnx(int8_file, options)
+    except NephrosError as error:
+        logger.warning("The model predicts in float32, since its int8 file can't be opened. %s", error)
+        return float32
+    keys: tuple[Literal["weights_sha256", "tta_views"], ...] = ("weights_sha256", "tta_views")
+    is_same = all(int8.card["network"][key] == float32.card["network"][key] for key in keys)
+    if is_same and loses_little(int8.card) and int8.speedup_over(float32) >= MIN_SPEEDUP:
+        return int8
+    return float32
 
 
 def _load_from_safetensors(path: Path, device: str) -> Predictor:
@@ -62,7 +135,7 @@ def _load_from_safetensors(path: Path, device: str) -> Predictor:
     return Predictor(lambda cells: run_module(module, cells), card).checked(path)
 
 
-def _load_from_run(path: Path, device: str, threads: int) -> Predictor:
+def _load_from_run(path: Path, options: _Options) -> Predictor:
     from nephros.files import file_digest
     from nephros.runs import RunFolder
 
@@ -71,20 +144,29 @@ def _load_from_run(path: Path, device: str, threads: int) -> Predictor:
     if not weights.is_file():
         raise IncompleteError(f"{path} has no weights yet: finish it with `nephros.resume({str(path)!r})`.")
     weights_sha256 = file_digest(weights)
-    for name in ("model.onnx", "model.safetensors"):
-        exported_file = folder.file("export", name)
-        with contextlib.suppress(NephrosError):  # a damaged or outdated file counts as missing
+    onnx_files = folder.file("export", "model.onnx"), folder.file("export", "model-int8.onnx")
+    candidates: list[tuple[Path, Callable[[], Predictor]]] = [
+        (onnx_files[0], lambda: _open_precision(*onnx_files, options)),
+        (
+            folder.file("export", "model.safetensors"),
+            lambda: _open(folder.file("export", "model.safetensors"), options),
+        ),
+    ]
+    if options.precision == "int8":
+        candidates.insert(0, (onnx_files[1], lambda: _open_onnx(onnx_files[1], options)))
+    for exported_file, open_exported in candidates:
+        with contextlib.suppress(
+            FileError, DivergedError, IncompatibleError
+        ):  # a damaged or outdated file counts as missing
             if (
                 exported_file.is_file()
-                and (predictor := load_classifier(exported_file)).card["network"]["weights_sha256"] == weights_sha256
+                and (predictor := open_exported()).card["network"]["weights_sha256"] == weights_sha256
             ):
-                if device == "cpu" and not threads:
-                    return predictor
-                return load_classifier(exported_file, device=device, threads=threads)
-    return _load_unexported_run(folder, device)
+                return predictor
+    return _load_unexported_run(folder, options.device, options.tta)
 
 
-def _load_unexported_run(folder: RunFolder, device: str) -> Predictor:
+def _load_unexported_run(folder: RunFolder, device: str, tta: bool) -> Predictor:
     from nephros.device import resolve_device
     from nephros.evaluation.scoring import load_run_model
     from nephros.exporters.packaging import build_export_bundle, probabilities_only, run_module
@@ -100,7 +182,7 @@ def _load_unexported_run(folder: RunFolder, device: str) -> Predictor:
         str(folder.root),
     )
     try:
-        bundle = build_export_bundle(folder)
+        bundle = build_export_bundle(folder, tta=tta)
     except (NephrosError, OSError) as error:
         logger.warning(
             "No cell will be flagged as out of distribution, because the run can't be packaged: %s `nephros.export(%r, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard, training_subset
+from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard, Reading, training_subset
 from nephros.text_tables import format_count, format_number, format_percent, markdown_table
 
 OUTPUT_DESCRIPTIONS = {
@@ -16,7 +16,7 @@ OUTPUT_DESCRIPTIONS = {
 
 
 def card_to_markdown(card: ModelCard) -> str:
-    """Return a card, as `nephros.inference.model_card.make_card` makes it, as Markdown.
+    """Return a card, as `nephros.inference.card_builder.make_card` makes it, as Markdown.
 
     Where the model was not scored on test, or has no out-of-distribution detector, the page says so.
     """
@@ -30,6 +30,7 @@ def card_to_markdown(card: ModelCard) -> str:
         _calibration,
         _prediction_sets,
         _ood_detection,
+        _tta,
         _interface,
         _license,
     )
@@ -107,27 +108,6 @@ def _network(card: ModelCard) -> str:
 
 
 def _metrics(card: ModelCard) -> str:
-    headers = (
-        "split",
-        "cells",
-        "accuracy",
-        "95% interval",
-        "AUC",
-        "macro F1",
-        "macro recall",
-        "macro precision",
-        "loss",
-    )
-    rows = []
-    for split, metrics in (("test", card["test"]), ("validation", card["validation"])):
-        if metrics is None:
-            continue
-        interval = metrics["accuracy_interval"]
-        numbers = [
-            format_number(metrics[key]) for key in ("auc", "macro_f1", "macro_recall", "macro_precision", "loss")
-        ]
-        interval_text = f"{interval['low']:.4f} to {interval['high']:.4f}"
-        rows.append([split, format_count(metrics["n"]), format_number(metrics["accuracy"]), interval_text, *numbers])
     setup = f"Test metrics are of {card['test']['setup']}" if card["test"] else "The model was not scored on test"
     if training_subset(card):
         setup += f", trained on a {training_subset(card)}"
@@ -135,7 +115,22 @@ def _metrics(card: ModelCard) -> str:
         f"{setup}. Validation guides training and the choice of recipe, so its metrics are optimistic. Interval: "
         f"{card['validation']['accuracy_interval']['method'].replace(' %', '%')}. Loss: mean cross-entropy per image, in nats."
     )
-    return _section("Metrics", text, markdown_table(headers, rows))
+    return _section("Metrics", text, _metrics_table(card))
+
+
+def _metrics_table(reading: Reading) -> str:
+    rows = []
+    for split, metrics in (("test", reading["test"]), ("validation", reading["validation"])):
+        if metrics is None:
+            continue
+        interval = metrics["accuracy_interval"]
+        interval_text = f"{interval['low']:.4f} to {interval['high']:.4f}"
+        numbers = [
+            format_number(metrics[key]) for key in ("auc", "macro_f1", "macro_recall", "macro_precision", "loss")
+        ]
+        rows.append([split, format_count(metrics["n"]), format_number(metrics["accuracy"]), interval_text, *numbers])
+    headers = ("AUC", "macro F1", "macro recall", "macro precision", "loss")
+    return markdown_table(("split", "cells", "accuracy", "95% interval", *headers), rows)
 
 
 def _classes(card: ModelCard) -> str:
@@ -210,6 +205,32 @@ def _ood_detection(card: ModelCard) -> str:
         "Fraction flagged among validation cells, and among synthetic images without a cell:",
         markdown_table(("images", "flagged, %"), flagged_rows),
     )
+
+
+def _tta(card: ModelCard) -> str:
+    reading = card.get("tta")
+    if not reading:
+        return ""
+    calibration, sets, detector = reading["calibration"], reading["conformal"]["test"], reading["ood_detector"]
+    error = calibration["expected_calibration_error"]
+    rows = [
+        ["temperature", f"{calibration['temperature']:.4f}"],
+        ["expected calibration error on validation", format_number(error["validation"]["after"])],
+    ]
+    if error["test"]:
+        rows.append(["expected calibration error on test", format_number(error["test"]["after"])])
+    if sets:
+        target = format_percent(sets["target_coverage"], 0)
+        rows.append([f"coverage of prediction sets for {target}%, on test, %", format_percent(sets["coverage"])])
+        rows.append(["their classes on average", f"{sets['mean_set_size']:.2f}"])
+    if detector and detector["feature_distance"]:
+        rows.append(["feature distance, up to", f"{detector['feature_distance']['threshold']:.4g}"])
+    text = (
+        f"`nephros predict --tta` and `load_classifier(tta=True)` average over {reading['tta_views']} views of each image, the "
+        "image itself first. These predictions have a calibration and limits of their own; ranges and structure are as above, "
+        "and the feature distance is the mean over the views:"
+    )
+    return _section("With test-time augmentation", text, _metrics_table(reading), markdown_table(("", ""), rows))
 
 
 def _interface(card: ModelCard) -> str:

@@ -1,13 +1,11 @@
-"""A packaged network as an ONNX model, checked against torch, and its int8 variant."""
+"""A packaged network as an ONNX model, checked against torch."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 
 from nephros.errors import IncompatibleError, require_extra
 from nephros.exporters.inference_module import InferenceModule
-from nephros.exporters.packaging import ExportBundle, run_module
+from nephros.exporters.packaging import run_module
 from nephros.inference.onnx_file import DIGEST_METADATA_KEY, graph_sha256
 from nephros.inference.onnx_session import onnx_forward_fn
 
@@ -25,8 +23,6 @@ MAX_PARITY_ERROR = 1e-5
 """Largest allowed difference of any probability between torch and ONNX Runtime."""
 OPSET_VERSION, IR_VERSION = 20, 9
 """The newest that ONNX Runtime 1.17 (January 2024) opens; models that are written here use nothing newer."""
-N_CALIBRATION_CELLS = 512
-"""Number of validation images that set the ranges of int8 activations."""
 
 
 def require_onnx() -> contextlib.AbstractContextManager[None]:
@@ -51,7 +47,7 @@ def to_onnx(module: InferenceModule, channels: int, height: int, width: int) -> 
             verbose=False,
         )
         assert program is not None
-        return _to_portable_bytes(program.model_proto)
+        return to_portable_bytes(program.model_proto)
 
 
 @contextlib.contextmanager
@@ -66,10 +62,10 @@ def _log_level(name: str, level: int) -> Iterator[None]:
         other_logger.setLevel(previous)
 
 
-def _to_portable_bytes(model: Any) -> bytes:
+def to_portable_bytes(model: Any) -> bytes:
     """Return a model without the exporter's notes, which contain paths of this machine, in the versions stated above.
 
-    Exporter and quantizer state a newer IR version, and more operator sets, than the graph needs; the model is checked
+    The exporter states a newer IR version, and more operator sets, than the graph needs; the model is checked
     against those that it keeps.
     """
     import onnx
@@ -87,13 +83,13 @@ def _to_portable_bytes(model: Any) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def check_parity(bundle: ExportBundle, model: bytes) -> float:
-    """Return the largest difference of a probability between torch and ONNX Runtime on 1,000 validation cells.
+def check_parity(module: InferenceModule, model: bytes, images: NDArray[np.uint8]) -> float:
+    """Return the largest difference of a probability between torch and ONNX Runtime on the first 1,000 of some cells.
 
     Raises IncompatibleError if it is 1e-5 or more.
     """
-    cells = bundle.dataset.val.images[:N_PARITY_CELLS]
-    torch_probabilities = run_module(bundle.module, cells)["probabilities"]
+    cells = images[:N_PARITY_CELLS]
+    torch_probabilities = run_module(module, cells)["probabilities"]
     difference = float(np.abs(torch_probabilities - onnx_forward_fn(model)(cells)["probabilities"]).max())
     if not difference < MAX_PARITY_ERROR:
         raise IncompatibleError(
@@ -112,37 +108,3 @@ def embed_card(model: bytes, card_json: str, key: str) -> bytes:
     digest = graph_sha256(proto.SerializeToString())
     onnx.helper.set_model_props(proto, {key: card_json, DIGEST_METADATA_KEY: digest})
     return bytes(proto.SerializeToString())
-
-
-def quantize_int8(model: bytes, cells: NDArray[np.uint8]) -> bytes:
-    """Return the ONNX model with convolutions in eight bits; (n, c, h, w) uint8 cells set the ranges of activations.
-
-    Weights have one scale per output channel. Everything after the convolutions stays float32: it costs next to nothing, and
-    keeps distances and maps meaningful.
-    """
-    with require_onnx(), tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import onnx
-        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-        from onnxruntime.quantization.shape_inference import quant_pre_process
-
-        class CalibrationReader(CalibrationDataReader):  # type: ignore[misc]
-            def __init__(self) -> None:
-                self.batches = iter(np.array_split(cells, max(1, len(cells) // 64)))
-
-            def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-                batch = next(self.batches, None)
-                return None if batch is None else {"cells": batch}
-
-        source_file, preprocessed_file, quantized_file = (
-            Path(scratch) / name for name in ("source.onnx", "preprocessed.onnx", "quantized.onnx")
-        )
-        source_file.write_bytes(model)
-        with _log_level("root", logging.ERROR):
-            quant_pre_process(str(source_file), str(preprocessed_file), skip_symbolic_shape=True)
-            quantize_static(
-                str(preprocessed_file), str(quantized_file), CalibrationReader(), quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=["Conv"], per_channel=True,
-                weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8,
-            )  # fmt: skip
-        return _to_portable_bytes(onnx.load(quantized_file))

@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset, Split
+from nephros.data.images.tta_views import DEFAULT_TTA_VIEWS, includes_rotations
 from nephros.data.relocation import reopen_dataset
 from nephros.data.subset import subset_train
 from nephros.errors import DivergedError, IncompatibleError, InvalidArgument
 from nephros.evaluation.calibration import apply_temperature, fit_temperature
 from nephros.evaluation.held_out import pool, read_held_out
-from nephros.evaluation.scoring import PIXELS_PER_BATCH, Evaluation, load_run_model
+from nephros.evaluation.scoring import ONE_VIEW, PIXELS_PER_BATCH, Evaluation, load_run_model
 from nephros.exporters.inference_module import InferenceModule, fit_feature_distance
 from nephros.files import file_digest
-from nephros.inference.model_card import ExportFacts, ModelCard, StoredTest, make_card
+from nephros.inference.card_builder import FittedPredictions, StoredTest, make_card, make_reading
+from nephros.inference.model_card import ExportFacts, ModelCard, TTAReading
 from nephros.inference.onnx_session import ForwardFn
 from nephros.inference.ood.detector import (
     RANGE_PERCENTILES,
@@ -35,8 +37,9 @@ from nephros.inference.ood.detector import (
     structure_distances,
 )
 from nephros.inference.ood.negative_controls import negative_controls
+from nephros.inference.tta import tta_forward_fn
 from nephros.models.classifier import Classifier
-from nephros.models.tta import TTAClassifier, includes_rotations
+from nephros.models.tta import TTAClassifier
 from nephros.runs import RunFolder, RunInfo
 
 MAX_DISTANCE_IMAGES = 20_000
@@ -52,6 +55,16 @@ class OODReference:
 
 
 @dataclass(frozen=True)
+class TTAFit:
+    """Test-time augmentation around the packaged network of one view."""
+
+    tta_views: int
+    temperature: float
+    uncalibrated: tuple[NDArray[np.float64], NDArray[np.int64]]
+    """As in `ExportBundle`, over these views."""
+
+
+@dataclass(frozen=True)
 class ExportBundle:
     """A packaged network, and everything that its card is made from."""
 
@@ -63,34 +76,49 @@ class ExportBundle:
     ood_reference: OODReference
     uncalibrated: tuple[NDArray[np.float64], NDArray[np.int64]]
     """Validation probabilities (n, classes) before the temperature, and labels (n,)."""
-    test: StoredTest | None
+    tests: dict[int, StoredTest]
+    """Stored results on test by number of views."""
     held_out: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None
     """Probabilities (n, classes) and labels (n,) of training images in cross-validation, of a fine-tuned run."""
+    tta: TTAFit | None = None
+    """None for a network that takes several views itself, or where it was not asked for."""
 
     def build_card(self, forward_fn: ForwardFn, network_facts: ExportFacts | None = None) -> ModelCard:
         """Return the card of `forward_fn`, the module or a model made from it, whose facts are `network_facts`."""
+        facts, inner_temperature = network_facts or self.network_facts, float(self.module.temperature)
         outputs = forward_fn(self.dataset.val.images)
-        probabilities = outputs["probabilities"].astype(np.float64)
-        probabilities /= probabilities.sum(axis=1, keepdims=True)
-        ood_detector = fit_ood_detector(
-            forward_fn, self.ood_reference, outputs.get("feature_distance"), self.dataset.val.images
-        )
-        card = make_card(
-            self.info,
-            network_facts or self.network_facts,
-            float(self.module.temperature),
-            self.uncalibrated,
-            probabilities,
-            ood_detector,
-            self.test,
-            self.held_out,
-        )
+        fitted = self._fitted(forward_fn, outputs, inner_temperature, self.uncalibrated)
+        card = make_card(self.info, facts, fitted, self.tests, self.held_out)
+        if self.tta is not None:
+            card["tta"] = self._tta_reading(forward_fn, facts, self.tta, inner_temperature)
         input_spec = self.info.input_spec
         card["interface"] = {
             "inputs": {"cells": ["n", input_spec["channels"], input_spec["height"], input_spec["width"]]},
             "outputs": {name: ["n", *values.shape[1:]] for name, values in outputs.items()},
         }
         return card
+
+    def _tta_reading(
+        self, forward_fn: ForwardFn, facts: ExportFacts, tta: TTAFit, inner_temperature: float
+    ) -> TTAReading:
+        tta_fn = tta_forward_fn(forward_fn, tta.tta_views, inner_temperature, tta.temperature)
+        fitted = self._fitted(tta_fn, tta_fn(self.dataset.val.images), tta.temperature, tta.uncalibrated)
+        reading = make_reading(tuple(self.info.class_names), facts, fitted, self.tests.get(tta.tta_views))
+        return {**reading, "tta_views": tta.tta_views}
+
+    def _fitted(
+        self,
+        forward_fn: ForwardFn,
+        outputs: dict[str, NDArray[np.float32]],
+        temperature: float,
+        uncalibrated: tuple[NDArray[np.float64], NDArray[np.int64]],
+    ) -> FittedPredictions:
+        """Return the predictions for validation, `outputs`, with the thresholds that follow from them."""
+        probabilities = normalize_rows(outputs["probabilities"])
+        ood_detector = fit_ood_detector(
+            forward_fn, self.ood_reference, outputs.get("feature_distance"), self.dataset.val.images
+        )
+        return FittedPredictions(temperature, uncalibrated, probabilities, ood_detector)
 
 
 def run_module(module: torch.nn.Module, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -111,43 +139,71 @@ def run_module(module: torch.nn.Module, images: NDArray[np.uint8]) -> dict[str, 
 
 
 def build_export_bundle(
-    run: RunFolder, tta_views: int | None = None, data: str | Path | Dataset | None = None
+    run: RunFolder,
+    tta_views: int | None = None,
+    data: str | Path | Dataset | None = None,
+    *,
+    tta: bool = True,
 ) -> ExportBundle:
     """Fit temperature, ranges and distances of a finished run on its train and validation splits.
 
-    `tta_views` defaults to the run's own number, and `data` to the run's data where it was or near the run folder. The test
-    split is not read: test figures in the card come from what the run stored when it was scored. Raises a NephrosError if the
-    run is unfinished, its data is gone or has changed, or it is a classical baseline.
+    `tta_views` are those of the network itself, by default 1, and `tta` tells whether test-time augmentation around a network
+    of one view is fitted too. `data` defaults to the run's data where it was or near the run folder. The test split is not read:
+    test figures in the card come from what the run stored when it was scored. Raises a NephrosError if the run is unfinished,
+    its data is gone or has changed, or it is a classical baseline.
     """
     info = run.info()
     classifier = load_run_model(run)
-    tta_views = info.tta_views if tta_views is None else tta_views
+    held_out = read_held_out(run)
+    if tta_views is None:  # cross-validation calibrates the views with which it predicted
+        tta_views = 1 if held_out is None else info.tta_views
     module = InferenceModule(classifier, tta_views)
     if includes_rotations(tta_views) and info.input_spec["height"] != info.input_spec["width"]:
         hint = "The images of this run are not square, and the other views rotate them."
         raise InvalidArgument("tta_views", tta_views, "1 or 5", hint=hint)
     dataset = _load_training_data(run, info, data)
     _check_matches_classifier(classifier, dataset.val.images[:64], run)
-    val_probabilities = run_module(module, dataset.val.images)["probabilities"].astype(np.float64)
-    if not np.isfinite(val_probabilities).all():
+    uncalibrated = validation_probabilities(module, dataset), dataset.val.labels
+    if not np.isfinite(uncalibrated[0]).all():
         raise DivergedError(f"The network of {run.root} outputs NaN, so its training diverged: train again.")
-    uncalibrated = (val_probabilities / val_probabilities.sum(axis=1, keepdims=True), dataset.val.labels)
-    distance_split = (
-        subset_train(dataset, MAX_DISTANCE_IMAGES, 0).train
-        if len(dataset.train) > MAX_DISTANCE_IMAGES
-        else dataset.train
-    )
-    features = torch.from_numpy(run_module(module, distance_split.images)["features"])
-    held_out = read_held_out(run)
+    reference = fit_reference(module, dataset)
     module.temperature.fill_(fit_temperature(*pool(uncalibrated, held_out)))
-    module.set_distance_parameters(
-        fit_feature_distance(features, torch.from_numpy(np.array(distance_split.labels)), dataset.n_classes)
-    )
     network_facts: ExportFacts = {**_network_facts(run, tta_views), "epoch": info.chosen_epoch}
-    ood_reference = OODReference(fit_statistic_ranges(dataset.train.images), fit_structure(distance_split.images))
-    return ExportBundle(
-        module, info, network_facts, dataset, ood_reference, uncalibrated, _stored_test_results(run), held_out
-    )
+    tta_fit = None
+    if tta and tta_views == 1:
+        tta_fit = fit_tta(module, dataset, info.tta_views if info.tta_views > 1 else DEFAULT_TTA_VIEWS)
+    tests = _stored_test_results(run)
+    return ExportBundle(module, info, network_facts, dataset, reference, uncalibrated, tests, held_out, tta_fit)
+
+
+def validation_probabilities(module: InferenceModule, dataset: Dataset) -> NDArray[np.float64]:
+    """Return (n, classes) probabilities of the validation split."""
+    return normalize_rows(run_module(module, dataset.val.images)["probabilities"])
+
+
+def normalize_rows(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return (n, classes) probabilities as float64 whose rows sum to 1."""
+    exact: NDArray[np.float64] = probabilities.astype(np.float64)
+    exact /= exact.sum(axis=1, keepdims=True)
+    return exact
+
+
+def fit_reference(module: InferenceModule, dataset: Dataset) -> OODReference:
+    """Fit the module's feature distance, and the statistics of the pixels, to training cells; no threshold yet."""
+    split = dataset.train
+    if len(split) > MAX_DISTANCE_IMAGES:
+        split = subset_train(dataset, MAX_DISTANCE_IMAGES, 0).train
+    features = torch.from_numpy(run_module(module, split.images)["features"])
+    labels = torch.from_numpy(np.array(split.labels))
+    module.set_distance_parameters(fit_feature_distance(features, labels, dataset.n_classes))
+    return OODReference(fit_statistic_ranges(dataset.train.images), fit_structure(split.images))
+
+
+def fit_tta(module: InferenceModule, dataset: Dataset, tta_views: int) -> TTAFit:
+    """Fit the temperature of several views around a module of one view on validation."""
+    forward_fn = tta_forward_fn(lambda cells: run_module(module, cells), tta_views, float(module.temperature), 1.0)
+    uncalibrated = (normalize_rows(forward_fn(dataset.val.images)["probabilities"]), dataset.val.labels)
+    return TTAFit(tta_views, fit_temperature(*uncalibrated), uncalibrated)
 
 
 def probabilities_only(run: RunFolder) -> tuple[ForwardFn, ModelCard]:
@@ -163,10 +219,12 @@ def probabilities_only(run: RunFolder) -> tuple[ForwardFn, ModelCard]:
     card = make_card(
         info,
         _network_facts(run, info.tta_views),
-        temperature,
-        (stored.probabilities, stored.labels),
-        apply_temperature(stored.probabilities, temperature),
-        None,
+        FittedPredictions(
+            temperature,
+            (stored.probabilities, stored.labels),
+            apply_temperature(stored.probabilities, temperature),
+            None,
+        ),
         _stored_test_results(run),
         held_out,
     )
@@ -239,8 +297,14 @@ def _load_training_data(run: RunFolder, info: RunInfo, data: str | Path | Datase
     return reopen_dataset(info.data_request, info.data, run.root, data)
 
 
-def _stored_test_results(run: RunFolder) -> StoredTest | None:
+def _stored_test_results(run: RunFolder) -> dict[int, StoredTest]:
+    """Return the results on test that a run stored, by number of views: its own, and one view."""
     if not run.file("test", "metrics.json").is_file():
-        return None
-    stored = Evaluation.from_run(run, "test")
-    return StoredTest(stored.metrics, stored.probabilities, stored.labels)
+        return {}
+    evaluations = [Evaluation.from_run(run, "test")]
+    if run.file("test", ONE_VIEW, "metrics.json").is_file():
+        evaluations.append(Evaluation.from_run(run, "test", ONE_VIEW))
+    return {
+        evaluation.metrics.tta_views: StoredTest(evaluation.metrics, evaluation.probabilities, evaluation.labels)
+        for evaluation in evaluations
+    }

@@ -22,16 +22,16 @@ from nephros.models.serialization import (
 )
 from nephros.reading import MalformedContent, file_errors
 from nephros.recipe import ModelConfig
-from nephros.runs import RunInfo
 
 SAFETENSORS_FORMAT = "nephros-package-2"
 DIGEST_KEY = "tensors_sha256"
 """Key of the tensors' digest in the header; files written before it was stored lack it."""
 
 
-def to_safetensors(module: InferenceModule, model: ModelConfig, info: RunInfo, card: ModelCard) -> bytes:
+def to_safetensors(module: InferenceModule, model: ModelConfig, card: ModelCard) -> bytes:
     """Return the bytes of the file."""
-    input_spec = InputSpec(**info.input_spec)
+    cells = card["input"]
+    input_spec = InputSpec(cells["channels"], cells["height"], cells["width"], len(card["class_names"]))
     tensors = module.state_dict()
     digest = tensors_sha256(tensors)
     return serialize(tensors, SAFETENSORS_FORMAT, model, input_spec, card=card_to_json(card), **{DIGEST_KEY: digest})

@@ -37,7 +37,7 @@ def open_teacher(source: str | Path) -> Teacher:
     spec = pretrained.input_spec
     return Teacher(
         pretrained.classifier,
-        card["network"]["tta_views"],
+        card["network"].get("recipe_tta_views", card["network"]["tta_views"]),
         {
             "channels": spec.channels,
             "height": spec.height,

@@ -8,7 +8,7 @@ from nephros.errors import FileError, IncompatibleError
 from nephros.files import atomic_write
 
 BUNDLED_MODELS_DIR = Path(__file__).parent / "bundled_models"
-"""Folder with a folder of four files for each model."""
+"""Folder with a folder of four or five files for each model."""
 DEFAULT_MODEL = "nephros-distilled"
 """The model that predicts where no other is named."""
 MAX_BUNDLED_BYTES = 10_000_000
@@ -22,7 +22,7 @@ def bundled_names() -> tuple[str, ...]:
 
 
 def bundled_file(file_name: str, model: str = DEFAULT_MODEL) -> Path:
-    """Return the path of a model's ``model.onnx``, ``model.safetensors``, ``card.json`` or ``card.md``.
+    """Return the path of a model's ``model.onnx``, ``model-int8.onnx``, ``model.safetensors``, ``card.json`` or ``card.md``.
 
     Raises FileError if it is missing.
     """
@@ -48,7 +48,10 @@ def write_bundled_files(model: str, files: dict[str, bytes]) -> Path:
             f"{MAX_BUNDLED_BYTES / 1e6:.0f} MB: choose a smaller model."
         )
     folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("*.onnx"):
+        if file.name not in files:
+            file.unlink()  # of the weights before
     for name, content in files.items():
-        with atomic_write(folder / name) as file:
-            file.write(content)
+        with atomic_write(folder / name) as stream:
+            stream.write(content)
     return folder

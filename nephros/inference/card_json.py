@@ -6,11 +6,13 @@ import json
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from nephros.data.class_names import class_name_fault
 from nephros.data.images.input_conversion import InputConversion
+from nephros.data.images.tta_views import includes_rotations
 from nephros.evaluation.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, N_LEVELS
-from nephros.inference.model_card import CARD_FORMAT, CardMetrics, ModelCard
+from nephros.inference.model_card import CARD_FORMAT, CardMetrics, ModelCard, Reading
 from nephros.inference.ood.detector import check_detector
 from nephros.reading import MalformedContent, decode, file_errors, parse_json
 from nephros.recipe import TTA_VIEW_COUNTS
@@ -19,10 +21,20 @@ _MAX_CARD_LENGTH = 16 << 20
 
 
 def card_to_json(card: ModelCard) -> str:
-    """Return the card as indented JSON, its long list of quantiles on one line."""
-    quantiles = card["conformal"]["quantiles"]
-    placeholder_card = dict(card) | {"conformal": dict(card["conformal"]) | {"quantiles": "@"}}
-    return json.dumps(placeholder_card, indent=2, ensure_ascii=False).replace('"@"', json.dumps(quantiles)) + "\n"
+    """Return the card as indented JSON, each of its long lists of quantiles on one line."""
+    placeholder_card = dict(card) | _without_quantiles(card, "@")
+    quantiles = {"@": card["conformal"]["quantiles"]}
+    if tta := card.get("tta"):
+        placeholder_card["tta"] = dict(tta) | _without_quantiles(tta, "@tta")
+        quantiles["@tta"] = tta["conformal"]["quantiles"]
+    text = json.dumps(placeholder_card, indent=2, ensure_ascii=False)
+    for placeholder, values in quantiles.items():
+        text = text.replace(f'"quantiles": "{placeholder}"', f'"quantiles": {json.dumps(values)}')
+    return text + "\n"
+
+
+def _without_quantiles(reading: Reading, placeholder: str) -> dict[str, Any]:
+    return {"conformal": dict(reading["conformal"]) | {"quantiles": placeholder}}
 
 
 def card_from_json(text: str | None, origin: str | Path) -> ModelCard:
@@ -49,30 +61,54 @@ def _check_card(card: ModelCard) -> None:
         raise MalformedContent(fault)
     if conversion := card["input"].get("conversion"):
         InputConversion.from_dict(asdict(decode(InputConversion, conversion, "card.input.conversion")))
-    quantiles, test, input_spec = card["conformal"]["quantiles"], card["test"], card["input"]
+    input_spec, network, tta = card["input"], card["network"], card.get("tta")
     for is_valid, clause in (
         (len(card["class_names"]) > 1, "its model card names fewer than two classes"),
+        (input_spec["dtype"] == "uint8", "its cells are not of uint8"),
+        (min(input_spec["height"], input_spec["width"]) >= 1, "its cells have no pixels"),
+        (input_spec["channels"] in (1, 3), "its cells have neither 1 nor 3 channels"),
+        (network["tta_views"] in TTA_VIEW_COUNTS, "its number of views is not 1, 5, 8 or 40"),
+        (network.get("recipe_tta_views", 1) in TTA_VIEW_COUNTS, "its recipe's number of views is not 1, 5, 8 or 40"),
+        (network["precision"] in ("float32", "int8"), "its precision is neither float32 nor int8"),
+        (
+            not tta or (tta["tta_views"] in TTA_VIEW_COUNTS[1:] and network["tta_views"] == 1),
+            "its test-time augmentation is not of 5, 8 or 40 views around a network of one view",
+        ),
+        (
+            not tta or not includes_rotations(tta["tta_views"]) or input_spec["height"] == input_spec["width"],
+            "its test-time augmentation rotates cells that are not square",
+        ),
+    ):
+        if not is_valid:
+            raise MalformedContent(clause)
+    _check_reading(card)
+    if tta:
+        _check_reading(tta)
+
+
+def _check_reading(reading: Reading) -> None:
+    """Raise MalformedContent where what a card says of the predictions with one number of views is impossible."""
+    quantiles, test = reading["conformal"]["quantiles"], reading["test"]
+    for is_valid, clause in (
         (len(quantiles) == N_LEVELS, f"its model card has {len(quantiles)} quantiles and not {N_LEVELS}"),
         (
             all(-1 <= low <= high <= 1 + 1e-6 for low, high in pairwise(quantiles)),
             "its quantiles don't rise from -1 to 1",
         ),
         (
-            0.99 * MIN_TEMPERATURE <= card["calibration"]["temperature"] <= 1.01 * MAX_TEMPERATURE,
+            0.99 * MIN_TEMPERATURE <= reading["calibration"]["temperature"] <= 1.01 * MAX_TEMPERATURE,
             f"its temperature is not from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}",
         ),
-        (input_spec["dtype"] == "uint8", "its cells are not of uint8"),
-        (min(input_spec["height"], input_spec["width"]) >= 1, "its cells have no pixels"),
-        (input_spec["channels"] in (1, 3), "its cells have neither 1 nor 3 channels"),
-        (card["network"]["tta_views"] in TTA_VIEW_COUNTS, "its number of views is not 1, 5, 8 or 40"),
-        (card["network"]["precision"] in ("float32", "int8"), "its precision is neither float32 nor int8"),
-        (card["test_accuracy"] == (test["accuracy"] if test else None), "it has two test accuracies"),
-        (all(_has_valid_shares(metrics) for metrics in (test, card["validation"]) if metrics), "a metric is no share"),
+        (reading["test_accuracy"] == (test["accuracy"] if test else None), "it has two test accuracies"),
+        (
+            all(_has_valid_shares(metrics) for metrics in (test, reading["validation"]) if metrics),
+            "a metric is no share",
+        ),
     ):
         if not is_valid:
             raise MalformedContent(clause)
-    if card["ood_detector"] is not None:
-        check_detector(card["ood_detector"])
+    if reading["ood_detector"] is not None:
+        check_detector(reading["ood_detector"])
 
 
 def _has_valid_shares(metrics: CardMetrics) -> bool:

@@ -82,6 +82,10 @@ def _model_notes(predictor: Predictor, coverage: float) -> list[str]:
     notes = [
         f"prediction sets contain the true class of {100 * coverage:g}% of cells like the training cells ({basis})"
     ]
+    if predictor.card["network"]["precision"] == "int8":
+        notes.append(
+            "predicted in int8, whose last digits may differ between processors; `precision` float32 avoids that"
+        )
     if predictor.card["ood_detector"] is None:
         notes.append(
             "no cell is flagged as out of distribution: the model's training data was not available to fit that"

@@ -13,6 +13,7 @@ DIGEST_METADATA_KEY = "nephros_graph_sha256"
 # Field numbers in onnx.proto.
 _MODEL_GRAPH, _MODEL_METADATA, _GRAPH_INITIALIZER = 7, 14, 5
 _TENSOR_TYPE, _TENSOR_FLOATS, _TENSOR_RAW, _TENSOR_DOUBLES = 2, 4, 9, 10
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _FLOAT_TYPES = {1: "<f4", 10: "<f2", 11: "<f8"}
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -27,6 +28,17 @@ def graph_sha256(model: bytes) -> str:
         if number != _MODEL_METADATA:
             digest.update(view[start:end])
     return digest.hexdigest()
+
+
+def read_metadata(model: bytes) -> dict[str, str]:
+    """Return the metadata of an ONNX model, text by key; raises ValueError for bytes that are no protobuf message."""
+    view, metadata = memoryview(model), {}
+    for number, _, start, end in _fields(view):
+        if number == _MODEL_METADATA:
+            entry = view[start:end]
+            texts = {inner: str(entry[first:last], "utf-8") for inner, _, first, last in _fields(entry)}
+            metadata[texts.get(_ENTRY_KEY, "")] = texts.get(_ENTRY_VALUE, "")
+    return metadata
 
 
 def has_finite_weights(model: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 
@@ -13,6 +14,8 @@ from nephros.errors import InvalidArgument
 
 with temporary_default("ORT_DISABLE_TELEMETRY"):
     import onnxruntime
+
+logger = logging.getLogger(__name__)
 
 MAX_BATCH_PIXELS = 256 * 28 * 28
 """Pixels per call of the network; larger batches are no faster and take more memory."""
@@ -55,27 +58,43 @@ def create_session(model: bytes, threads: int, providers: list[str]) -> onnxrunt
     return onnxruntime.InferenceSession(model, options, providers=providers)
 
 
-def check_device(session: onnxruntime.InferenceSession, device: str) -> None:
-    """Raise InvalidArgument for cuda where the session fell back to the CPU, as ONNX Runtime does in silence."""
-    if device == "cuda" and CUDA not in session.get_providers():
-        hint = "Install the GPU's driver, and the versions of CUDA and cuDNN that this onnxruntime-gpu needs."
+def check_device(device: str, uses_gpu: bool) -> None:
+    """Where a session fell back to the CPU, as ONNX Runtime does in silence, raise InvalidArgument for cuda and warn for auto."""
+    if device == "cpu" or uses_gpu:
+        return
+    hint = "Install the GPU's driver, and the versions of CUDA and cuDNN that this onnxruntime-gpu needs."
+    if device == "cuda":
         raise InvalidArgument("device", device, "cpu or auto, since ONNX Runtime can't use the GPU here", hint=hint)
+    if CUDA in onnxruntime.get_available_providers():
+        logger.warning("ONNX Runtime can't use the GPU here, so the CPU predicts. %s", hint)
 
 
 def session_forward_fn(session: onnxruntime.InferenceSession) -> ForwardFn:
     """Return the network of a session, which takes batches of any size."""
-    names = [output.name for output in session.get_outputs()]
-    shapes = {output.name: output.shape for output in session.get_outputs()}
+    outputs = session.get_outputs()
+    names = [output.name for output in outputs]
+
+    def run(cells_nchw: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        arrays: list[NDArray[np.float32]] = session.run(names, {"cells": cells_nchw})
+        return arrays
+
+    return batched_forward_fn(run, names, [tuple(output.shape[1:]) for output in outputs])
+
+
+def batched_forward_fn(
+    run: Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]], names: list[str], shapes: list[tuple[int, ...]]
+) -> ForwardFn:
+    """Return a network that takes batches of any size and calls `run` with (n, c, h, w) cells, a limited number at a time.
+
+    `names` and `shapes`, without the number of cells, are those of the arrays that `run` returns.
+    """
 
     def forward(cells: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         if not len(cells):
-            return {name: np.empty((0, *shapes[name][1:]), dtype=np.float32) for name in names}
+            return {name: np.empty((0, *shape), dtype=np.float32) for name, shape in zip(names, shapes, strict=True)}
         cells_nchw = cells[:, None] if cells.ndim == 3 else cells.transpose(0, 3, 1, 2)
         step = max(1, MAX_BATCH_PIXELS // (cells.shape[1] * cells.shape[2]))
-        batches = [
-            session.run(names, {"cells": np.ascontiguousarray(cells_nchw[start : start + step])})
-            for start in range(0, len(cells), step)
-        ]
+        batches = [run(np.ascontiguousarray(cells_nchw[start : start + step])) for start in range(0, len(cells), step)]
         return {name: np.concatenate([batch[i] for batch in batches]) for i, name in enumerate(names)}
 
     return forward

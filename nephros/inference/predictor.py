@@ -19,17 +19,14 @@ from nephros.inference.card_json import card_from_json
 from nephros.inference.classify import NOT_FINITE, classify_cells
 from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard
 from nephros.inference.model_checks import opening_fault, shape_fault
-from nephros.inference.onnx_file import DIGEST_METADATA_KEY, graph_sha256, has_finite_weights
-from nephros.inference.onnx_session import (
-    ForwardFn,
-    check_device,
-    create_session,
-    execution_providers,
-    session_forward_fn,
-)
+from nephros.inference.onnx_file import DIGEST_METADATA_KEY, graph_sha256, has_finite_weights, read_metadata
+from nephros.inference.onnx_session import ForwardFn, check_device, execution_providers
 from nephros.inference.ood.detector import find_ood_reasons
+from nephros.inference.precision import measured_speedup
 from nephros.inference.predictions import Predictions
 from nephros.inference.reader import CellSource
+from nephros.inference.runtimes import DEFAULT_RUNTIME, check_runtime, open_network
+from nephros.inference.tta import tta_card, tta_forward_fn
 from nephros.reading import MalformedContent, check_is_file, file_errors
 
 logger = logging.getLogger(__name__)
@@ -98,10 +95,33 @@ class Predictor:
         """How images become cells, as in training."""
         self.class_names = tuple(card["class_names"])
         self._conformal_quantiles = np.array(card["conformal"]["quantiles"])
+        self._tta_predictor: Predictor | None = None
 
     def __repr__(self) -> str:
         shape = f"{self.height}x{self.width}" + ("x3" if self.channels > 1 else "")
         return f"<Predictor {self.card['recipe']}: {len(self.class_names)} classes, {shape} pixels>"
+
+    def with_tta(self) -> Predictor:
+        """Return this classifier with test-time augmentation, whose predictions are means over several views of each cell.
+
+        The views are those of the model's recipe, by default the image and its four shifts by a pixel, and its card holds the
+        figures, calibration and thresholds that belong to them. A model whose network takes several views itself is returned as
+        it is.
+        """
+        if self.card["network"]["tta_views"] > 1:
+            return self
+        if self._tta_predictor is None:
+            if not self.card.get("tta"):
+                logger.warning(
+                    "The model %s was exported without test-time augmentation, so calibration, prediction sets and thresholds "
+                    "are those of one view: `nephros.export(RUN)` fits both.",
+                    self.card["recipe"],
+                )
+            card = tta_card(self.card)
+            temperatures = (reading["calibration"]["temperature"] for reading in (self.card, card))
+            forward_fn = tta_forward_fn(self._forward_fn, card["network"]["tta_views"], *temperatures)
+            self._tta_predictor = Predictor(forward_fn, card)
+        return self._tta_predictor
 
     @property
     def input_shape(self) -> CellShape:
@@ -109,38 +129,56 @@ class Predictor:
         return self.channels, self.height, self.width
 
     @classmethod
-    def from_onnx(cls, path: str | Path | None = None, *, device: str = "cpu", threads: int = 0) -> Predictor:
-        """Open an .onnx file that `nephros.export` wrote, by default the bundled model.
+    def from_onnx(
+        cls,
+        path: str | Path | None = None,
+        *,
+        device: str = "cpu",
+        threads: int = 0,
+        runtime: str = DEFAULT_RUNTIME,
+    ) -> Predictor:
+        """Open an .onnx file that `nephros.export` wrote, by default the bundled model in float32.
 
         `device` is cpu, cuda or auto. `threads` is the number of CPU threads per call; 0 takes the environment variable
-        OMP_NUM_THREADS, else all cores.
+        OMP_NUM_THREADS, else all cores. `runtime` is onnxruntime or, where it is installed, openvino, on CPUs.
 
         Raises:
-            InvalidArgument: ONNX Runtime can't use the device.
+            InvalidArgument: the runtime is none of these, or can't use the device.
+            MissingDependency: the runtime is not installed.
             FileError: the file is missing, damaged, changed since it was exported, or has no card.
             DivergedError: its weights or its outputs for a blank cell are not finite.
-            IncompatibleError: it does not fit its card.
+            IncompatibleError: it does not fit its card, or the runtime can't run it.
         """
         file = bundled_file("model.onnx") if path is None else Path(path).expanduser()
-        providers = execution_providers(device)
+        check_runtime(runtime, device)
+        execution_providers(device)
         with file_errors(file, "name a file that `nephros.export(RUN)` wrote", name=f"The model {file}"):
             check_is_file(file)
             if file.stat().st_size > _MAX_MODEL_BYTES:
                 raise MalformedContent(f"it is larger than {_MAX_MODEL_BYTES:,} bytes")
             model = file.read_bytes()
-            session = create_session(model, threads, providers)
-            metadata = session.get_modelmeta().custom_metadata_map
+            metadata = read_metadata(model)
+            card = card_from_json(metadata.get(CARD_METADATA_KEY), file)
+            if runtime == "openvino" and card["network"]["precision"] == "int8":
+                logger.warning(
+                    "ONNX Runtime predicts with %s, since OpenVINO is no faster in int8 and predicts otherwise.", file
+                )
+                runtime = DEFAULT_RUNTIME
+            forward_fn, uses_gpu = open_network(model, device, threads, runtime)
             is_intact = metadata.get(DIGEST_METADATA_KEY) in (None, graph_sha256(model))
             is_finite = has_finite_weights(model)
-        check_device(session, device)
-        card = card_from_json(metadata.get(CARD_METADATA_KEY), file)
+        check_device(device, uses_gpu)
         if not is_intact:
             raise FileError(
                 file, f"{file} has changed since it was exported: write it again with `nephros.export(RUN)`."
             )
         if not is_finite:
             raise DivergedError(f"The weights in {file} are not finite: export another run.")
-        return cls(session_forward_fn(session), card).checked(file)
+        return cls(forward_fn, card).checked(file)
+
+    def speedup_over(self, other: Predictor) -> float:
+        """Return how many times as fast as another predictor of the same cells this one is here, measured on a few cells."""
+        return measured_speedup(other._forward_fn, self._forward_fn, self.card)
 
     def checked(self, origin: str | Path) -> Self:
         """Return this predictor, which comes from the file or folder `origin`, if it fits its card and predicts blank cells.
@@ -187,7 +225,7 @@ class Predictor:
             )
 
     def predict_proba(
-        self, images: Any, *, white_level: float | None = None, channel: int | None = None
+        self, images: Any, *, white_level: float | None = None, channel: int | None = None, tta: bool = False
     ) -> NDArray[np.float32]:
         """Return the calibrated probabilities of the classes, (n, classes) float32; each row sums to 1.
 
@@ -201,25 +239,26 @@ class Predictor:
                 pixel of all images.
             channel: index of the channel that shows the nuclei, in images with several; None takes the training images', or
                 the only one with a signal.
+            tta: predict as `with_tta` does, with means over several views of each image.
 
         Raises:
             InvalidArgument: these are no images, or `white_level` or `channel` is out of range.
             DivergedError: the network's weights are damaged.
         """
-        batch = self._predict_images(images, white_level, channel)
+        batch = self._predict_images(images, white_level, channel, tta)
         if not batch.is_finite.all():
             raise DivergedError(NOT_FINITE)
         return batch.probabilities
 
     def embed(
-        self, images: Any, *, white_level: float | None = None, channel: int | None = None
+        self, images: Any, *, white_level: float | None = None, channel: int | None = None, tta: bool = False
     ) -> NDArray[np.float32]:
         """Return the features of the images, (n, d) float32: the input of the network's last layer.
 
         Takes what `predict_proba` takes, and raises what it raises; also IncompatibleError for a classical baseline, which has no
         such layer.
         """
-        features = self._predict_images(images, white_level, channel).features
+        features = self._predict_images(images, white_level, channel, tta).features
         if features is None:
             raise IncompatibleError(f"{self.card['recipe']} is a classical baseline, which has no features.")
         if not np.isfinite(features).all():
@@ -227,7 +266,13 @@ class Predictor:
         return features
 
     def predict(
-        self, images: Any, *, coverage: float = 0.9, white_level: float | None = None, channel: int | None = None
+        self,
+        images: Any,
+        *,
+        coverage: float = 0.9,
+        white_level: float | None = None,
+        channel: int | None = None,
+        tta: bool = False,
     ) -> Predictions:
         """Return labels, probabilities, prediction sets and out-of-distribution flags, one row per image.
 
@@ -236,6 +281,7 @@ class Predictor:
             coverage: probability, above 0 to 1, with which a prediction set shall contain the true class.
             white_level: as `predict_proba` takes it.
             channel: as `predict_proba` takes it.
+            tta: as `predict_proba` takes it.
 
         Raises what `predict_proba` raises, but a row whose output is not finite has an error instead.
         """
@@ -245,14 +291,16 @@ class Predictor:
         step = max(1, _BATCH_BYTES // max(1, self.channels * self.height * self.width))
         starts = range(0, len(cells), step)
         batches = ((np.arange(start, min(start + step, len(cells))), cells[start : start + step]) for start in starts)
-        return classify_cells(self, batches, sources, {}, coverage, lambda: notes)
+        return classify_cells(self.with_tta() if tta else self, batches, sources, {}, coverage, lambda: notes)
 
-    def _predict_images(self, images: Any, white_level: float | None, channel: int | None) -> PredictionBatch:
+    def _predict_images(
+        self, images: Any, white_level: float | None, channel: int | None, tta: bool
+    ) -> PredictionBatch:
         """Return the predictions for images that need conversion, and log how they were converted."""
         cells, notes = self._to_cells(images, white_level, channel)
         for note in notes:
             logger.warning("images: %s", note)
-        return self.predict_batch(cells)
+        return (self.with_tta() if tta else self).predict_batch(cells)
 
     def _to_cells(
         self, images: Any, white_level: float | None, channel: int | None

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nephros.models.dihedral import N_ORIENTATIONS, d4_inverse, d4_transform
+from nephros.data.images.tta_views import view_parameters
+from nephros.models.dihedral import d4_inverse, d4_transform
 
 
 class TTAView(NamedTuple):
@@ -36,14 +37,7 @@ class TTAView(NamedTuple):
 
 def make_tta_views(tta_views: int) -> list[TTAView]:
     """Return the views of a recipe's `tta_views`: 1, 5, 8 or 40."""
-    shifts = [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)] if tta_views in (5, 40) else [(0, 0)]
-    orientations = range(N_ORIENTATIONS if includes_rotations(tta_views) else 1)
-    return [TTAView(orientation, *shift) for shift in shifts for orientation in orientations]
-
-
-def includes_rotations(tta_views: int) -> bool:
-    """Return whether `tta_views` views include quarter-turns, for which images must be square."""
-    return tta_views in (8, 40)
+    return [TTAView(*parameters) for parameters in view_parameters(tta_views)]
 
 
 def ensemble_logits(logits: list[Tensor]) -> Tensor:

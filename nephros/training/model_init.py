@@ -9,12 +9,12 @@ import torch
 
 from nephros.data.batches import batch_boundaries
 from nephros.data.dataset import Dataset, Split, channel_statistics
+from nephros.data.images.tta_views import includes_rotations
 from nephros.environment import available_memory
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.models import build_network
 from nephros.models.classifier import Classifier, InputSpec
 from nephros.models.serialization import AllocationLimit
-from nephros.models.tta import includes_rotations
 from nephros.reading import MalformedContent
 from nephros.recipe import Recipe
 

@@ -22,7 +22,14 @@ from nephros.data.splitting import UNGROUPED
 from nephros.environment import git_commit, package_versions
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.evaluation.medmnist_file import check_medmnist_data, check_medmnist_folder, write_medmnist_csv
-from nephros.evaluation.scoring import Evaluation, align_classes, check_compatible, evaluate_model, load_run_model
+from nephros.evaluation.scoring import (
+    ONE_VIEW,
+    Evaluation,
+    align_classes,
+    check_compatible,
+    evaluate_model,
+    load_run_model,
+)
 from nephros.models.tta import TTAClassifier
 from nephros.runs import RunFolder, RunInfo
 from nephros.workflows.report import report
@@ -119,33 +126,41 @@ def score_split(
 ) -> Evaluation:
     """Evaluate a model on `batches`, a split of `dataset`, and save the result under RUN/`output_name` (default: the split).
 
-    Predictions are averaged over the run's TTA views, except on train, which only tells how well the model fits it. A read of
-    a test split is logged first. Predictions are saved too, except those of train, which are large and rarely needed. Ranks
-    that share the batches call this together; the main process writes.
+    Predictions are averaged over the run's TTA views, except on train, which only tells how well the model fits it. Of the run's
+    own test split, a run of several views stores those of the image alone as well, in RUN/test/one-view/: exported models predict
+    so by default. A read of a test split is logged first. Predictions are saved too, except those of train, which are large and
+    rarely needed. Ranks that share the batches call this together; the main process writes.
     """
     output_name = output_name or split
     is_main_process = batches.context.is_main_process
     if split == "test" and is_main_process:
         _log_test_read(folder.file(output_name, "reads.jsonl"), info, dataset)
-    n_views = 1 if split == "train" else info.tta_views
-    result = evaluate_model(TTAClassifier(model, n_views), batches, dataset.class_names, "scoring")
-    metrics = dataclasses.replace(
-        result.metrics,
-        split=split,
-        tta_views=n_views,
-        recipe=info.recipe,
-        recipe_hash=info.recipe_hash,
-        epoch=info.chosen_epoch,
-        provenance=dataset.provenance.to_dict(),
-        images_sha256=images_sha256(dataset.split(split).images) if is_main_process else "",
-        versions=package_versions(),
-        commit=git_commit(),
-    )
-    evaluation = Evaluation(metrics, result.probabilities, result.labels)
-    predictions_file = None if split == "train" else folder.file(output_name, "predictions.npz")
-    if is_main_process:
-        evaluation.save(folder.file(output_name, "metrics.json"), predictions_file)
-    return evaluation
+    images_digest = images_sha256(dataset.split(split).images) if is_main_process else ""
+
+    def score(n_views: int, *subfolder: str) -> Evaluation:
+        result = evaluate_model(TTAClassifier(model, n_views), batches, dataset.class_names, "scoring")
+        metrics = dataclasses.replace(
+            result.metrics,
+            split=split,
+            tta_views=n_views,
+            recipe=info.recipe,
+            recipe_hash=info.recipe_hash,
+            epoch=info.chosen_epoch,
+            provenance=dataset.provenance.to_dict(),
+            images_sha256=images_digest,
+            versions=package_versions(),
+            commit=git_commit(),
+        )
+        evaluation = Evaluation(metrics, result.probabilities, result.labels)
+        target = (output_name, *subfolder)
+        if is_main_process:
+            predictions_file = None if split == "train" else folder.file(*target, "predictions.npz")
+            evaluation.save(folder.file(*target, "metrics.json"), predictions_file)
+        return evaluation
+
+    if output_name == "test" and info.tta_views > 1:
+        score(1, ONE_VIEW)
+    return score(1 if split == "train" else info.tta_views)
 
 
 def _log_test_read(log: Path, info: RunInfo, dataset: Dataset) -> None:

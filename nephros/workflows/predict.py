@@ -17,6 +17,7 @@ from nephros.inference.classify import classify_cells
 from nephros.inference.predictions import Predictions
 from nephros.inference.predictor import Predictor
 from nephros.inference.reader import CellBatch, CellReader
+from nephros.inference.runtimes import DEFAULT_RUNTIME
 from nephros.microscopy.stack import StackOptions
 from nephros.microscopy.voxel_size import VoxelSize, check_voxel_size
 
@@ -32,6 +33,9 @@ def predict(
     *,
     coverage: float = 0.9,
     device: str = "cpu",
+    tta: bool = False,
+    precision: str = "auto",
+    runtime: str = DEFAULT_RUNTIME,
     white_level: float | None = None,
     channel: int | None = None,
     image: int | None = None,
@@ -51,6 +55,9 @@ def predict(
         model: what `nephros.load_classifier` takes, or the `Predictor` that it returned.
         coverage: probability, above 0 to 1, with which a prediction set shall contain the true class.
         device: cpu, cuda or auto, as `nephros.load_classifier` takes it; a `Predictor` has its own.
+        tta: predict with test-time augmentation, means over several views of each image, as `Predictor.with_tta` does.
+        precision: auto, float32 or int8, as `nephros.load_classifier` takes it; a `Predictor` has its own.
+        runtime: onnxruntime or openvino, as `nephros.load_classifier` takes it; a `Predictor` has its own.
         white_level: pixel value that becomes 255 in images of more than 8 bits; None takes that of the training images or, where
             the model was trained on 8 bits, the brightest pixel of all inputs, so that predictions depend on the other inputs.
         channel: index of the channel that shows the nuclei, in stacks with several, or of the plane, in color images, and images
@@ -75,8 +82,9 @@ def predict(
     """
     check_coverage(coverage)
     if not _is_paths(inputs):
-        classifier = model if isinstance(model, Predictor) else load_classifier(model, device=device)
-        return classifier.predict(inputs, coverage=coverage, white_level=white_level, channel=channel)
+        return _open_predictor(model, tta, device=device, precision=precision, runtime=runtime).predict(
+            inputs, coverage=coverage, white_level=white_level, channel=channel
+        )
     if voxel_size is not None:
         voxel_size = check_voxel_size("voxel_size", voxel_size)
     stack_options = StackOptions(channel, image, voxel_size, axes, min_volume, None if labels is None else str(labels))
@@ -84,7 +92,7 @@ def predict(
         raise InvalidArgument("max_pixels", max_pixels, "a whole number of at least 1")
     seconds = check_decode_timeout(decode_timeout)
     decoder = ImageDecoder(seconds, advice="save it again, uncompressed, or set `decode_timeout` to more seconds")
-    predictor = model if isinstance(model, Predictor) else load_classifier(model, device=device)
+    predictor = _open_predictor(model, tta, device=device, precision=precision, runtime=runtime)
     reader = CellReader(
         [inputs] if isinstance(inputs, str | Path) else inputs,
         predictor.input_shape,
@@ -103,6 +111,14 @@ def predict(
         lambda: _conversion_notes(reader),
     )
     return replace(predictions, located=tuple(reader.located))
+
+
+def _open_predictor(
+    model: str | Path | Predictor | None, tta: bool, *, device: str, precision: str, runtime: str
+) -> Predictor:
+    if not isinstance(model, Predictor):
+        return load_classifier(model, tta=tta, device=device, precision=precision, runtime=runtime)
+    return model.with_tta() if tta else model
 
 
 class _PixelLimit:

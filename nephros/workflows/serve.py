@@ -22,6 +22,7 @@ from nephros.data.load import find_local_file, load_dataset
 from nephros.errors import InvalidArgument, NephrosError
 from nephros.exporters.loading import load_classifier
 from nephros.inference.predictor import Predictor
+from nephros.inference.runtimes import DEFAULT_RUNTIME
 from nephros.interpretability.similar_cells import build_reference_index
 from nephros.server.access import (
     AccessPolicy,
@@ -56,6 +57,9 @@ def serve(
     *,
     host: str | None = None,
     port: int = 8000,
+    tta: bool = False,
+    precision: str = "auto",
+    runtime: str = DEFAULT_RUNTIME,
     reference_data: str | Path | None = None,
     allow_host: str | Sequence[str] = (),
     token: str | None = None,
@@ -71,6 +75,9 @@ def serve(
         host: address of this machine to listen on; None listens on loopback. With an address that other machines reach,
             `allow_host` must be given.
         port: 0 picks a free one.
+        tta: predict with test-time augmentation, as `Predictor.with_tta` does: more accurate, and several times slower.
+        precision: auto, float32 or int8, as `nephros.load_classifier` takes it.
+        runtime: onnxruntime or openvino, as `nephros.load_classifier` takes it.
         reference_data: data whose training cells are shown as similar cells, as `nephros.load_dataset` takes it; ``"none"`` for
             none. None takes TissueMNIST if it is on this machine and fits the model.
         allow_host: names under which the server may be addressed besides localhost and 127.0.0.1, against DNS rebinding:
@@ -96,7 +103,7 @@ def serve(
     limits, batch_limits = request_limits(max_pixels, decode_timeout)
     with contextlib.closing(_bind_socket(host or DEFAULT_HOST, port)) as sock:
         access, is_generated = _access_policy(sock, host, parse_allowed_hosts(allow_host), token)
-        predictor = load_classifier(model)
+        predictor = load_classifier(model, tta=tta, precision=precision, runtime=runtime)
         dataset = _load_reference_data(reference_data, predictor)
         reference_index = None if dataset is None else build_reference_index(predictor, dataset)
         samples = build_sample_cells(dataset)

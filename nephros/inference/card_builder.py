@@ -1,0 +1,248 @@
+"""Making a model card from a run and the predictions of its exported model."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import NamedTuple, cast
+
+from nephros.data.medmnist import MEDMNIST
+from nephros.environment import __version__, git_commit
+from nephros.evaluation.calibration import (
+    apply_temperature,
+    conformal_quantiles,
+    coverage_report,
+)
+from nephros.evaluation.held_out import pool
+from nephros.evaluation.metrics import (
+    CALIBRATION_BINS,
+    Floats,
+    Labels,
+    Metrics,
+    calibration_curve,
+    compute_metrics,
+    expected_calibration_error,
+)
+from nephros.inference.limitations import limitations
+from nephros.inference.model_card import (
+    CARD_FORMAT,
+    CalibrationError,
+    CalibrationInfo,
+    CardMetrics,
+    ConformalInfo,
+    DataInfo,
+    ExportFacts,
+    IntervalInfo,
+    ModelCard,
+    Reading,
+    TestMetrics,
+)
+from nephros.inference.ood.detector import OODDetector
+from nephros.runs import RunInfo
+
+CARD_COVERAGE = 0.9
+"""Coverage at which the card reports the size of prediction sets."""
+ECE_FORMULA = (
+    "sum over bins of (images in bin / all) x |accuracy - mean top probability|, equal-width bins of top probability"
+)
+CITATIONS = {
+    "tissuemnist": "TissueMNIST: Yang, J. et al., MedMNIST v2, Scientific Data 10, 41 (2023); made from BBBC051, Woloshuk, A. "
+    "et al., Cytometry Part A 99(7), 707-721 (2021), Broad Bioimage Benchmark Collection (Ljosa et al., "
+    "Nature Methods 9, 637, 2012)."
+}
+
+
+class StoredTest(NamedTuple):
+    """What a run stored when its test split was scored with some number of views."""
+
+    metrics: Metrics
+    probabilities: Floats
+    """(n, classes), before the temperature."""
+    labels: Labels
+    """(n,)."""
+
+
+class FittedPredictions(NamedTuple):
+    """Validation predictions of an exported model, and what was fitted to them."""
+
+    temperature: float
+    uncalibrated: tuple[Floats, Labels]
+    """Probabilities (n, classes) before the temperature, of the float32 model, and labels (n,)."""
+    probabilities: Floats
+    """(n, classes), of the exported model."""
+    ood_detector: OODDetector | None
+    """From `nephros.exporters.packaging.fit_ood_detector`; None where the data was not available."""
+
+
+def make_card(
+    info: RunInfo,
+    network: ExportFacts,
+    fitted: FittedPredictions,
+    tests: Mapping[int, StoredTest],
+    held_out: tuple[Floats, Labels] | None = None,
+) -> ModelCard:
+    """Return the card of a run's model, without a reading for test-time augmentation around it.
+
+    Args:
+        info: the run.
+        network: facts about the exported model.
+        fitted: its predictions.
+        tests: stored test results by number of views. Where there is none for the model's number, the card has that of the run's
+            own, and says so.
+        held_out: probabilities of training images in cross-validation, before the temperature, and labels, of a fine-tuned run.
+    """
+    class_names = tuple(info.class_names)
+    reading = make_reading(class_names, network, fitted, tests.get(network["tta_views"]), held_out)
+    if reading["test"] is None and (test := tests.get(info.tta_views)):
+        reading["test"], reading["test_accuracy"] = _test_metrics(test.metrics), test.metrics.accuracy
+    return {
+        "format": CARD_FORMAT,
+        "nephros_version": __version__,
+        "commit": git_commit(),
+        "recipe": info.recipe,
+        "recipe_hash": info.recipe_hash,
+        "teachers": [
+            {key: teacher[key] for key in ("recipe", "recipe_hash", "weights_sha256")} for teacher in info.teachers
+        ],
+        "init": {key: info.init[key] for key in ("recipe", "sha256", "head")} if info.init else None,
+        "network": {
+            "parameters": info.parameters,
+            "multiply_adds_per_view": info.multiply_adds,
+            "recipe_tta_views": info.tta_views,
+            **network,
+        },
+        "data": _data_info(info),
+        "class_names": list(info.class_names),
+        "input": {
+            "dtype": "uint8",
+            "channels": info.input_spec["channels"],
+            "height": info.input_spec["height"],
+            "width": info.input_spec["width"],
+            "conversion": info.input_conversion,
+        },
+        "test_accuracy": reading["test_accuracy"],
+        "test": reading["test"],
+        "validation": reading["validation"],
+        "calibration": reading["calibration"],
+        "conformal": reading["conformal"],
+        "ood_detector": reading["ood_detector"],
+        "license": _license(info.data["key"]),
+        "limitations": limitations(
+            info, compute_metrics(fitted.probabilities, fitted.uncalibrated[1], class_names), fitted.temperature
+        ),
+    }
+
+
+def make_reading(
+    class_names: tuple[str, ...],
+    network: ExportFacts,
+    fitted: FittedPredictions,
+    test: StoredTest | None,
+    held_out: tuple[Floats, Labels] | None = None,
+) -> Reading:
+    """Return what a card says of the predictions with one number of views; `test` was stored with that number, in float32."""
+    temperature, (before, labels), probabilities, ood_detector = fitted
+    test_predictions = test if network["precision"] == "float32" else None
+    return {
+        "test_accuracy": test.metrics.accuracy if test else None,
+        "test": _test_metrics(test.metrics) if test else None,
+        "validation": _card_metrics(compute_metrics(probabilities, labels, class_names)),
+        "calibration": _calibration_info(temperature, before, probabilities, labels, test_predictions),
+        "conformal": _conformal_info(temperature, (probabilities, labels), test_predictions, held_out),
+        "ood_detector": ood_detector,
+    }
+
+
+def _data_info(info: RunInfo) -> DataInfo:
+    return {
+        "title": info.data["title"],
+        "name": info.data["name"],
+        "split": info.data["split"],
+        "key": info.data["key"],
+        "sha256": info.data["sha256"],
+        "detail": info.data["detail"],
+        "training_images": sum(info.class_counts["train"]),
+        "training_subset": info.training_subset,
+    }
+
+
+def _card_metrics(metrics: Metrics) -> CardMetrics:
+    return {
+        "n": metrics.n,
+        "accuracy": metrics.accuracy,
+        "accuracy_interval": cast(IntervalInfo, dataclasses.asdict(metrics.accuracy_interval)),
+        "loss": metrics.loss,
+        "auc": metrics.auc,
+        "macro_precision": metrics.macro_precision,
+        "macro_recall": metrics.macro_recall,
+        "macro_f1": metrics.macro_f1,
+    }
+
+
+def _test_metrics(metrics: Metrics) -> TestMetrics:
+    views = "one view" if metrics.tta_views == 1 else f"{metrics.tta_views} views"
+    return {
+        "setup": f"the float32 weights, {views} of each image",
+        **_card_metrics(metrics),
+        "per_class": metrics.to_dict()["per_class"],
+    }
+
+
+def _calibration_info(
+    temperature: float, uncalibrated: Floats, probabilities: Floats, labels: Labels, test: StoredTest | None
+) -> CalibrationInfo:
+    """Return the temperature with its calibration error on validation, and on test for the stored predictions, if any."""
+
+    def error(before: Floats, after: Floats, labels: Labels) -> CalibrationError:
+        return {
+            "before": expected_calibration_error(calibration_curve(before, labels)),
+            "after": expected_calibration_error(calibration_curve(after, labels)),
+        }
+
+    return {
+        "method": "temperature: softmax(logits / temperature), of least mean cross-entropy on validation",
+        "temperature": temperature,
+        "expected_calibration_error": {
+            "formula": ECE_FORMULA,
+            "n_bins": CALIBRATION_BINS,
+            "validation": error(uncalibrated, probabilities, labels),
+            "test": error(test.probabilities, apply_temperature(test.probabilities, temperature), test.labels)
+            if test
+            else None,
+        },
+    }
+
+
+def _conformal_info(
+    temperature: float,
+    validation: tuple[Floats, Labels],
+    test: StoredTest | None,
+    held_out: tuple[Floats, Labels] | None,
+) -> ConformalInfo:
+    """Return the quantiles of prediction sets, with their coverage on test for the stored predictions, if any."""
+    calibrated_held_out = held_out and (apply_temperature(held_out[0], temperature), held_out[1])
+    quantiles = conformal_quantiles(*pool(validation, calibrated_held_out))
+    kind = (
+        "cross-conformal on training images in cross-validation, and split conformal" if held_out else "split conformal"
+    )
+    coverage = None
+    if test is not None:
+        calibrated = apply_temperature(test.probabilities, temperature)
+        coverage = coverage_report(calibrated, test.labels, quantiles, CARD_COVERAGE)
+    return {
+        "method": f"{kind} on validation; score 1 - probability (least ambiguous set-valued classifier); the most "
+        "probable class is always in the set",
+        "quantiles": [math.ceil(q * 1e7) / 1e7 for q in quantiles.tolist()],
+        "n_calibration_images": len(validation[1]) + (len(held_out[1]) if held_out else 0),
+        "test": coverage,
+    }
+
+
+def _license(dataset_key: str | None) -> dict[str, str | None]:
+    entry = MEDMNIST.get(dataset_key or "")
+    return {
+        "model": "Apache-2.0",
+        "data": entry.license if entry else None,
+        "attribution": CITATIONS.get(entry.key, f"{entry.name}, MedMNIST v2.") if entry else None,
+    }
