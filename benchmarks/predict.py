@@ -19,7 +19,7 @@ from benchmarks.predict_files import measure_folder
 from benchmarks.timing import best_rate, interleave, mean_rate, ratio, summary
 from benchmarks.workloads import load_train_split, matrix_products
 from nephros.exporters.safetensors_io import load_safetensors
-from nephros.inference.bundled import DEFAULT_MODEL, bundled_file, bundled_names
+from nephros.inference.bundled import bundled_file
 from nephros.inference.onnx_session import onnx_forward_fn
 from nephros.inference.predictor import Predictor
 
@@ -86,30 +86,6 @@ def throughput(config: BenchmarkConfig, cells: NDArray[np.uint8]) -> list[Row]:
     return rows
 
 
-def compare_models(config: BenchmarkConfig, cells: NDArray[np.uint8]) -> list[Row]:
-    """Return images per second of each bundled model in ONNX Runtime, and its speedup over the default model."""
-    cpu, threads = torch.device("cpu"), torch.get_num_threads()
-    rows: list[Row] = []
-    for batch in BATCHES:
-        forward_fns = {
-            name: onnx_forward_fn(bundled_file("model.onnx", name).read_bytes(), threads) for name in bundled_names()
-        }
-        rates = interleave(
-            {name: mean_rate(_predict_loop(predict, cells[:batch]), cpu) for name, predict in forward_fns.items()},
-            config,
-        )
-        rows += [
-            {
-                "what": name,
-                "batch": batch,
-                "images_per_s": summary(rates[name]),
-                "speedup_over_default": ratio(rates[name], rates[DEFAULT_MODEL]),
-            }
-            for name in forward_fns
-        ]
-    return rows
-
-
 def measure_cold_start(config: BenchmarkConfig, cells: NDArray[np.uint8], folder: Path) -> Row:
     """Return the seconds that a cold `nephros predict one.png` takes."""
     image_path = folder / "one.png"
@@ -133,7 +109,7 @@ def main() -> None:
     cells = split.images[: max(BATCHES)]
     files = min(config.args.files, 300) if config.quick else config.args.files
     with tempfile.TemporaryDirectory() as scratch:
-        rows = throughput(config, cells) + compare_models(config, cells)
+        rows = throughput(config, cells)
         rows.append(measure_cold_start(config, cells, Path(scratch)))
         rows += measure_folder(config, split.images[:4096], Path(scratch), files)
     publish(config, f"Predictions of the bundled models, {data}", rows, data)

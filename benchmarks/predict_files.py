@@ -51,7 +51,7 @@ def _measure_model(
     predictor = Predictor.from_onnx(model)
     decoding, network = [], []
     for _ in range(max(1, config.repeats // 3)):
-        timings = _time_stages(predictor, subset)
+        timings = time_stages(predictor, subset)
         decoding.append(timings[0])
         network.append(timings[1])
     args = [
@@ -80,7 +80,7 @@ def _measure_model(
     }
 
 
-def _time_stages(predictor: Predictor, folder: Path) -> tuple[float, float]:
+def time_stages(predictor: Predictor, folder: Path) -> tuple[float, float]:
     """Return the seconds for reading and decoding a folder, and for predicting its cells."""
     decoding = network = 0.0
     before = time.perf_counter()

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,15 +26,15 @@ SERVER_SCRIPT = """
 import logging, sys
 from nephros.workflows.serve import serve
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-serve(port=0, reference_data="none", dynamic_batching={dynamic_batching})
+serve(port=0, reference_data="none", **{options!r})
 """
 BOUNDARY = "a-boundary-that-no-image-contains"
 
 
 @contextlib.contextmanager
-def server(dynamic_batching: bool) -> Iterator[int]:
-    """Serve the bundled model in its own process; yield the port."""
-    args = [sys.executable, "-c", SERVER_SCRIPT.format(dynamic_batching=dynamic_batching)]
+def server(**options: Any) -> Iterator[int]:
+    """Serve the bundled model, with options of `nephros.serve`, in its own process; yield the port."""
+    args = [sys.executable, "-c", SERVER_SCRIPT.format(options=options)]
     with subprocess.Popen(args, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         match = next((match for line in process.stdout if (match := re.search(r"http://\S+:(\d+) ", line))), None)
@@ -120,7 +121,10 @@ def measure(config: BenchmarkConfig, requests: list[bytes]) -> list[Row]:
     rows: list[Row] = []
     for clients in CLIENTS:
         with contextlib.ExitStack() as stack:  # new servers, so that their metrics cover this number of clients only
-            ports = {name: stack.enter_context(server(dynamic_batching)) for name, dynamic_batching in BATCHING.items()}
+            ports = {
+                name: stack.enter_context(server(dynamic_batching=dynamic_batching))
+                for name, dynamic_batching in BATCHING.items()
+            }
             latencies: dict[str, list[list[float]]] = {name: [] for name in BATCHING}
             contenders = {
                 name: load_contender(port, clients, requests, latencies[name]) for name, port in ports.items()

@@ -211,7 +211,7 @@ def _tta(card: ModelCard) -> str:
     reading = card.get("tta")
     if not reading:
         return ""
-    calibration, sets, detector = reading["calibration"], reading["conformal"]["test"], reading["ood_detector"]
+    calibration, sets = reading["calibration"], reading["conformal"]["test"]
     error = calibration["expected_calibration_error"]
     rows = [
         ["temperature", f"{calibration['temperature']:.4f}"],
@@ -223,12 +223,10 @@ def _tta(card: ModelCard) -> str:
         target = format_percent(sets["target_coverage"], 0)
         rows.append([f"coverage of prediction sets for {target}%, on test, %", format_percent(sets["coverage"])])
         rows.append(["their classes on average", f"{sets['mean_set_size']:.2f}"])
-    if detector and detector["feature_distance"]:
-        rows.append(["feature distance, up to", f"{detector['feature_distance']['threshold']:.4g}"])
     text = (
         f"`nephros predict --tta` and `load_classifier(tta=True)` average over {reading['tta_views']} views of each image, the "
-        "image itself first. These predictions have a calibration and limits of their own; ranges and structure are as above, "
-        "and the feature distance is the mean over the views:"
+        "image itself first. These predictions have a calibration of their own; whether an image is out of distribution does not "
+        "depend on it:"
     )
     return _section("With test-time augmentation", text, _metrics_table(reading), markdown_table(("", ""), rows))
 

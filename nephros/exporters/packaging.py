@@ -87,8 +87,11 @@ class ExportBundle:
         """Return the card of `forward_fn`, the module or a model made from it, whose facts are `network_facts`."""
         facts, inner_temperature = network_facts or self.network_facts, float(self.module.temperature)
         outputs = forward_fn(self.dataset.val.images)
-        fitted = self._fitted(forward_fn, outputs, inner_temperature, self.uncalibrated)
-        card = make_card(self.info, facts, fitted, self.tests, self.held_out)
+        fitted = FittedPredictions(inner_temperature, self.uncalibrated, normalize_rows(outputs["probabilities"]))
+        ood_detector = fit_ood_detector(
+            forward_fn, self.ood_reference, outputs.get("feature_distance"), self.dataset.val.images
+        )
+        card = make_card(self.info, facts, fitted, ood_detector, self.tests, self.held_out)
         if self.tta is not None:
             card["tta"] = self._tta_reading(forward_fn, facts, self.tta, inner_temperature)
         input_spec = self.info.input_spec
@@ -102,23 +105,10 @@ class ExportBundle:
         self, forward_fn: ForwardFn, facts: ExportFacts, tta: TTAFit, inner_temperature: float
     ) -> TTAReading:
         tta_fn = tta_forward_fn(forward_fn, tta.tta_views, inner_temperature, tta.temperature)
-        fitted = self._fitted(tta_fn, tta_fn(self.dataset.val.images), tta.temperature, tta.uncalibrated)
+        probabilities = normalize_rows(tta_fn(self.dataset.val.images)["probabilities"])
+        fitted = FittedPredictions(tta.temperature, tta.uncalibrated, probabilities)
         reading = make_reading(tuple(self.info.class_names), facts, fitted, self.tests.get(tta.tta_views))
         return {**reading, "tta_views": tta.tta_views}
-
-    def _fitted(
-        self,
-        forward_fn: ForwardFn,
-        outputs: dict[str, NDArray[np.float32]],
-        temperature: float,
-        uncalibrated: tuple[NDArray[np.float64], NDArray[np.int64]],
-    ) -> FittedPredictions:
-        """Return the predictions for validation, `outputs`, with the thresholds that follow from them."""
-        probabilities = normalize_rows(outputs["probabilities"])
-        ood_detector = fit_ood_detector(
-            forward_fn, self.ood_reference, outputs.get("feature_distance"), self.dataset.val.images
-        )
-        return FittedPredictions(temperature, uncalibrated, probabilities, ood_detector)
 
 
 def run_module(module: torch.nn.Module, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -223,8 +213,8 @@ def probabilities_only(run: RunFolder) -> tuple[ForwardFn, ModelCard]:
             temperature,
             (stored.probabilities, stored.labels),
             apply_temperature(stored.probabilities, temperature),
-            None,
         ),
+        None,
         _stored_test_results(run),
         held_out,
     )

@@ -71,14 +71,13 @@ class FittedPredictions(NamedTuple):
     """Probabilities (n, classes) before the temperature, of the float32 model, and labels (n,)."""
     probabilities: Floats
     """(n, classes), of the exported model."""
-    ood_detector: OODDetector | None
-    """From `nephros.exporters.packaging.fit_ood_detector`; None where the data was not available."""
 
 
 def make_card(
     info: RunInfo,
     network: ExportFacts,
     fitted: FittedPredictions,
+    ood_detector: OODDetector | None,
     tests: Mapping[int, StoredTest],
     held_out: tuple[Floats, Labels] | None = None,
 ) -> ModelCard:
@@ -88,6 +87,7 @@ def make_card(
         info: the run.
         network: facts about the exported model.
         fitted: its predictions.
+        ood_detector: from `nephros.exporters.packaging.fit_ood_detector`; None where the data was not available.
         tests: stored test results by number of views. Where there is none for the model's number, the card has that of the run's
             own, and says so.
         held_out: probabilities of training images in cross-validation, before the temperature, and labels, of a fine-tuned run.
@@ -126,7 +126,7 @@ def make_card(
         "validation": reading["validation"],
         "calibration": reading["calibration"],
         "conformal": reading["conformal"],
-        "ood_detector": reading["ood_detector"],
+        "ood_detector": ood_detector,
         "license": _license(info.data["key"]),
         "limitations": limitations(
             info, compute_metrics(fitted.probabilities, fitted.uncalibrated[1], class_names), fitted.temperature
@@ -142,7 +142,7 @@ def make_reading(
     held_out: tuple[Floats, Labels] | None = None,
 ) -> Reading:
     """Return what a card says of the predictions with one number of views; `test` was stored with that number, in float32."""
-    temperature, (before, labels), probabilities, ood_detector = fitted
+    temperature, (before, labels), probabilities = fitted
     test_predictions = test if network["precision"] == "float32" else None
     return {
         "test_accuracy": test.metrics.accuracy if test else None,
@@ -150,7 +150,6 @@ def make_reading(
         "validation": _card_metrics(compute_metrics(probabilities, labels, class_names)),
         "calibration": _calibration_info(temperature, before, probabilities, labels, test_predictions),
         "conformal": _conformal_info(temperature, (probabilities, labels), test_predictions, held_out),
-        "ood_detector": ood_detector,
     }
 
 

@@ -81,9 +81,10 @@ def _check_card(card: ModelCard) -> None:
     ):
         if not is_valid:
             raise MalformedContent(clause)
-    _check_reading(card)
-    if tta:
-        _check_reading(tta)
+    for reading in (card, tta) if tta else (card,):
+        _check_reading(reading)
+    if card["ood_detector"] is not None:
+        check_detector(card["ood_detector"])
 
 
 def _check_reading(reading: Reading) -> None:
@@ -107,8 +108,6 @@ def _check_reading(reading: Reading) -> None:
     ):
         if not is_valid:
             raise MalformedContent(clause)
-    if reading["ood_detector"] is not None:
-        check_detector(reading["ood_detector"])
 
 
 def _has_valid_shares(metrics: CardMetrics) -> bool:

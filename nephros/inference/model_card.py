@@ -152,7 +152,7 @@ class ConformalInfo(TypedDict):
 
 
 class Reading(TypedDict):
-    """How a model predicts with a number of views of each image: what it scores, and what is fitted to these predictions."""
+    """How a model predicts with a number of views of each image: what it scores, and what is fitted to its probabilities."""
 
     test_accuracy: float | None
     test: TestMetrics | None
@@ -160,8 +160,6 @@ class Reading(TypedDict):
     validation: CardMetrics
     calibration: CalibrationInfo
     conformal: ConformalInfo
-    ood_detector: OODDetector | None
-    """None where the training data was not available."""
 
 
 class TTAReading(Reading):
@@ -186,6 +184,8 @@ class ModelCard(Reading):
     data: DataInfo
     class_names: list[str]
     input: InputInfo
+    ood_detector: OODDetector | None
+    """None where the training data was not available."""
     tta: NotRequired[TTAReading | None]
     """With test-time augmentation around the network; None if that was not fitted, absent in cards of earlier versions and of
     networks that take several views themselves."""

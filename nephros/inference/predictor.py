@@ -105,7 +105,7 @@ class Predictor:
         """Return this classifier with test-time augmentation, whose predictions are means over several views of each cell.
 
         The views are those of the model's recipe, by default the image and its four shifts by a pixel, and its card holds the
-        figures, calibration and thresholds that belong to them. A model whose network takes several views itself is returned as
+        figures and the calibration that belong to them. A model whose network takes several views itself is returned as
         it is.
         """
         if self.card["network"]["tta_views"] > 1:
@@ -113,8 +113,8 @@ class Predictor:
         if self._tta_predictor is None:
             if not self.card.get("tta"):
                 logger.warning(
-                    "The model %s was exported without test-time augmentation, so calibration, prediction sets and thresholds "
-                    "are those of one view: `nephros.export(RUN)` fits both.",
+                    "The model %s was exported without test-time augmentation, so calibration and prediction sets are "
+                    "those of one view: `nephros.export(RUN)` fits both.",
                     self.card["recipe"],
                 )
             card = tta_card(self.card)
@@ -178,7 +178,7 @@ class Predictor:
 
     def speedup_over(self, other: Predictor) -> float:
         """Return how many times as fast as another predictor of the same cells this one is here, measured on a few cells."""
-        return measured_speedup(other._forward_fn, self._forward_fn, self.card)
+        return measured_speedup(other.forward, self.forward, self.card)
 
     def checked(self, origin: str | Path) -> Self:
         """Return this predictor, which comes from the file or folder `origin`, if it fits its card and predicts blank cells.
@@ -318,7 +318,11 @@ class Predictor:
         if cells.dtype != np.uint8 or cells.ndim not in (3, 4) or (channels, *cells.shape[1:3]) != self.input_shape:
             shape = f"(n, {self.height}, {self.width}{f', {self.channels}' if self.channels > 1 else ''})"
             raise InvalidArgument("cells", f"{cells.dtype} {cells.shape}", f"uint8 {shape}")
-        return self._to_batch(cells, self._forward_fn(cells))
+        return self._to_batch(cells, self.forward(cells))
+
+    def forward(self, cells: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Return the network's own outputs, by name, for cells as `predict_batch` takes them, without checks."""
+        return self._forward_fn(cells)
 
     def _to_batch(self, cells: NDArray[np.uint8], outputs: dict[str, NDArray[np.float32]]) -> PredictionBatch:
         if fault := shape_fault(outputs, self.card, len(cells)):

@@ -20,7 +20,8 @@ def tta_forward_fn(forward_fn: ForwardFn, tta_views: int, inner_temperature: flo
     """Return a network whose outputs are means over `tta_views` views of each cell.
 
     Probabilities are averaged before calibration and then calibrated with `temperature`: `inner_temperature`, which
-    `forward_fn` applies to each view, is undone first. Features, maps (turned back) and feature distances are plain means.
+    `forward_fn` applies to each view, is undone first. Features and maps (turned back) are plain means. The feature distance is
+    that of the cell itself, the first view, so that the same cells are out of distribution with and without augmentation.
     """
     views = view_parameters(tta_views)
 
@@ -28,13 +29,15 @@ def tta_forward_fn(forward_fn: ForwardFn, tta_views: int, inner_temperature: flo
         sums: dict[str, NDArray[np.float64]] = {}
         for view in views:
             for name, output in forward_fn(apply_view(view, cells)).items():
+                if name == "feature_distance" and view != views[0]:
+                    continue
                 values = output.astype(np.float64)
                 if name == "probabilities":
                     values = apply_temperature(values, 1 / inner_temperature)
                 elif name == "class_activation_maps":
                     values = undo_view(view, values)
                 sums[name] = sums[name] + values if name in sums else values
-        means = {name: total / len(views) for name, total in sums.items()}
+        means = {name: total / (1 if name == "feature_distance" else len(views)) for name, total in sums.items()}
         means["probabilities"] = apply_temperature(means["probabilities"], temperature)
         return {name: mean.astype(np.float32) for name, mean in means.items()}
 
@@ -66,8 +69,8 @@ def undo_view(view: View, maps: NDArray[Any]) -> NDArray[Any]:
 def tta_card(card: ModelCard) -> ModelCard:
     """Return the card of a network of one view as it predicts with test-time augmentation.
 
-    Its figures, temperature, quantiles and thresholds are the reading ``tta``. A card without that keeps those of one view, which
-    then hold approximately.
+    Its figures, temperature and quantiles are the reading ``tta``; thresholds stay the same. A card without that reading keeps
+    that of one view, which then holds approximately.
     """
     reading = card.get("tta")
     tta_views = reading["tta_views"] if reading else DEFAULT_TTA_VIEWS

@@ -19,7 +19,7 @@ from nephros.cli import main
 from nephros.data.npz.opening import open_npz
 from nephros.errors import FileError, IncompatibleError, InvalidArgument
 from nephros.evaluation.calibration import apply_temperature
-from nephros.evaluation.scoring import Evaluation
+from nephros.evaluation.scoring import ONE_VIEW, Evaluation
 from nephros.exporters import onnx_export
 from nephros.exporters.export import export, update_bundled_model
 from nephros.exporters.loading import load_classifier
@@ -171,20 +171,32 @@ def test_eight_views_make_predictions_invariant_to_rotation(
 
 
 @pytest.mark.slow
-def test_a_run_of_several_views_is_exported_with_them(run_folder: RunFolder, tmp_path: Path, cells_npz: Path) -> None:
+def test_a_run_of_several_views_is_exported_as_one_view_and_as_several(
+    run_folder: RunFolder, tmp_path: Path, cells_npz: Path
+) -> None:
     copied = Path(shutil.copytree(run_folder.root, tmp_path / "run"))
     run_json = copied / "run.json"
     run_json.write_text(json.dumps(json.loads(run_json.read_text()) | {"tta_views": 5}))
-    stored = evaluate(copied, "test")
+    of_five = evaluate(copied, "test")
+    of_one = Evaluation.from_run(RunFolder.open(copied), "test", ONE_VIEW)
+    assert (of_five.metrics.tta_views, of_one.metrics.tta_views) == (5, 1)
+    assert len((copied / "test" / "reads.jsonl").read_text().splitlines()) == 2  # of training and of this evaluation
     predictor = Predictor.from_onnx(export(copied, out=tmp_path / "m.onnx"))
-    assert predictor.card["network"]["tta_views"] == 5
-    assert predictor.card["test"] is not None
-    assert "5 views" in predictor.card["test"]["setup"]
-    expected = apply_temperature(stored.probabilities, predictor.card["calibration"]["temperature"])
+    assert predictor.card["network"]["tta_views"] == 1
     images = open_npz(cells_npz).test.images
-    assert np.abs(predictor.predict_batch(images).probabilities - expected).max() < 1e-5
-    unexported = load_classifier(copied)
-    assert np.abs(unexported.predict_batch(images).probabilities - expected).max() < 1e-5
+    for classifier, stored, setup in (
+        (predictor, of_one, "one view"),
+        (predictor.with_tta(), of_five, "5 views"),
+        (load_classifier(copied), of_one, "one view"),
+        (load_classifier(copied, tta=True), of_five, "5 views"),
+    ):
+        card = classifier.card
+        assert card["test"] is not None
+        assert setup in card["test"]["setup"]
+        assert card["test_accuracy"] == stored.accuracy
+        expected = apply_temperature(stored.probabilities, card["calibration"]["temperature"])
+        assert np.abs(classifier.predict_batch(images).probabilities - expected).max() < 1e-5
+        assert card["calibration"]["expected_calibration_error"]["test"] is not None
 
 
 @pytest.mark.slow
@@ -195,6 +207,12 @@ def test_int8_costs_little_accuracy_and_the_card_says_how_much(run_folder: RunFo
     assert card["network"]["precision"] == "int8"
     assert accuracy["drop"] == pytest.approx(accuracy["float32"] - accuracy["int8"])
     assert abs(accuracy["drop"]) < 0.1
+    assert card["tta"]["tta_views"] == 5
+    for options in ({"precision": "int8"}, {"precision": "auto"}):
+        assert load_classifier(file, **options).card == card
+    with pytest.raises(InvalidArgument) as caught:
+        load_classifier(file, precision="float32")
+    assert caught.value.parameter == "precision"
     assert "QuantizeLinear" in {node.op_type for node in onnx.load(file).graph.node}
     assert versions(file) == {"IR": 9, "": 20}
 
