@@ -44,7 +44,10 @@ FROM_END_TO_END = tuple(MODES)[:3]
 BATCHES = (256, 1)
 N_CLIENTS = 64
 FOLDER_TARGET_S, N_TARGET_FILES = 25, 100_000
-BACKGROUNDS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {"nothing": contextlib.nullcontext, "a busy process": busy_process}
+BACKGROUNDS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
+    "nothing": contextlib.nullcontext,
+    "a busy process": busy_process,
+}
 
 
 def available_modes() -> dict[str, dict[str, Any]]:

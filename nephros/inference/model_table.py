@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from nephros.inference.bundled import bundled_file, bundled_names
-from nephros.inference.model_card import ModelCard
+from nephros.inference.card_json import card_from_json
+from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard
 from nephros.inference.model_names import bundled_card
+from nephros.inference.onnx_file import read_metadata
 from nephros.text_tables import csv_table, format_number
 
 NUMERIC = (
     "val accuracy",
+    "val int8",
+    "val tta",
     "test accuracy",
+    "test tta",
     "test macro F1",
     "parameters",
-    "views",
     "multiply-adds",
     "MB",
 )
@@ -22,8 +26,8 @@ HEADERS = ("name", *NUMERIC, "distilled from")
 def model_rows(thousands: str = ",") -> list[list[str]]:
     """Return a row per bundled model, the default first, in the columns of `HEADERS`; `thousands` separates digits of counts.
 
-    The test figures are those of the run with its own number of views, which may differ from the model's. Raises FileError when
-    a card is missing or damaged.
+    Accuracies are those of the image alone in float32, those of int8, and those with test-time augmentation (tta). Raises
+    FileError when a card is missing or damaged.
     """
     return [_row(name, bundled_card(name), thousands) for name in bundled_names()]
 
@@ -36,15 +40,23 @@ def models_csv(**columns: dict[str, str]) -> str:
 
 
 def _row(name: str, card: ModelCard, thousands: str) -> list[str]:
-    network, test = card["network"], card["test"]
+    network, test, tta = card["network"], card["test"], card.get("tta")
+    int8 = _int8_card(name)
     return [
         name,
         format_number(card["validation"]["accuracy"]),
+        format_number(int8["validation"]["accuracy"] if int8 else None),
+        format_number(tta["validation"]["accuracy"] if tta else None),
         format_number(test["accuracy"] if test else None),
+        format_number(tta["test_accuracy"] if tta else None),
         format_number(test["macro_f1"] if test else None),
         f"{network['parameters']:{thousands}}",
-        str(network["tta_views"]),
         f"{network['multiply_adds_per_view'] * network['tta_views']:{thousands}}",
         format_number(bundled_file("model.onnx", name).stat().st_size / 1e6, 1),
         ", ".join(teacher["recipe"] for teacher in card["teachers"]),
     ]
+
+
+def _int8_card(name: str) -> ModelCard | None:
+    file = bundled_file("model.onnx", name).with_name("model-int8.onnx")
+    return card_from_json(read_metadata(file.read_bytes()).get(CARD_METADATA_KEY), file) if file.is_file() else None
