@@ -1,7 +1,8 @@
 """What macro F1 costs in accuracy: logit adjustment (Menon et al., ICLR 2021) of a finished model, after training.
 
 python results/adjusted.py [MODEL] divides each class's probability by its share of the train split to the power tau, and
-evaluates the model (by default the bundled one), with test-time augmentation in float32, on validation. It writes results/adjusted.csv; two minutes on one thread.
+evaluates the model (by default the bundled one), with test-time augmentation in float32, on validation. It writes
+results/adjusted.csv; two minutes on one thread.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def models(argv: list[str]) -> int:
     rows = model_rows()
     if out:
         write_text(Path(out).expanduser(), models_csv())
-    title = "models (accuracy on TissueMNIST of the image alone, in int8, and with test-time augmentation; multiply-adds per image)"
+    title = "models (accuracy on TissueMNIST; tta: with test-time augmentation; multiply-adds per image)"
     table_console().print(terminal_table(title, HEADERS, rows, numeric=NUMERIC))
     if out:
         print_path(Path(out).expanduser())
