@@ -151,10 +151,17 @@ def rebundle(name: str, dataset: Dataset) -> None:
 
 
 def with_temperature(model: bytes, temperature: float) -> bytes:
-    """Return an ONNX model that `to_onnx` wrote with another calibration temperature."""
+    """Return an ONNX model that `to_onnx` wrote with a temperature of 1, which the exporter leaves out, with another one."""
     proto = onnx.load_from_string(model)
-    (tensor,) = (tensor for tensor in proto.graph.initializer if tensor.name == "temperature")
-    tensor.CopyFrom(onnx.numpy_helper.from_array(np.array(temperature, dtype=np.float32), "temperature"))
+    (i,) = (i for i, node in enumerate(proto.graph.node) if "probabilities" in node.output)
+    softmax = proto.graph.node[i]
+    assert softmax.op_type == "Softmax"
+    division = onnx.helper.make_node("Div", [softmax.input[0], "temperature"], ["scaled_logits"], name="node_div")
+    softmax.input[0] = "scaled_logits"
+    proto.graph.node.insert(i, division)
+    values = np.array(temperature, dtype=np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(values, "temperature"))
+    onnx.checker.check_model(proto, full_check=True)
     return bytes(proto.SerializeToString())
 
 

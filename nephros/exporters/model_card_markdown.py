@@ -224,7 +224,7 @@ def _tta(card: ModelCard) -> str:
         rows.append([f"coverage of prediction sets for {target}%, on test, %", format_percent(sets["coverage"])])
         rows.append(["their classes on average", f"{sets['mean_set_size']:.2f}"])
     text = (
-        f"`nephros predict --tta` and `load_classifier(tta=True)` average over {reading['tta_views']} views of each image, the "
+        f"With `tta=True`, predictions are means over {reading['tta_views']} views of each image, the "
         "image itself first. These predictions have a calibration of their own; whether an image is out of distribution does not "
         "depend on it:"
     )

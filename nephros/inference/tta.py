@@ -62,8 +62,8 @@ def apply_view(view: View, cells: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def undo_view(view: View, maps: NDArray[Any]) -> NDArray[Any]:
     """Return (n, classes, h, w) maps without the view's turn and flip; a shift is far below their resolution and stays."""
     orientation = view[0]
-    turned = np.rot90(maps, -(orientation % 4), (2, 3)) if orientation else maps
-    return turned[..., ::-1] if orientation > 3 else turned
+    upright = np.rot90(maps, -(orientation % 4), (2, 3)) if orientation else maps
+    return upright[..., ::-1] if orientation > 3 else upright
 
 
 def tta_card(card: ModelCard) -> ModelCard:
@@ -74,6 +74,8 @@ def tta_card(card: ModelCard) -> ModelCard:
     """
     reading = card.get("tta")
     tta_views = reading["tta_views"] if reading else DEFAULT_TTA_VIEWS
-    own: dict[str, Any] = {key: value for key, value in (reading or {}).items() if key != "tta_views"}
+    figures: dict[str, Any] = {key: value for key, value in (reading or {}).items() if key != "tta_views"}
     network = {**card["network"], "tta_views": tta_views}
-    return cast(ModelCard, {**{key: value for key, value in card.items() if key != "tta"}, **own, "network": network})
+    return cast(
+        ModelCard, {**{key: value for key, value in card.items() if key != "tta"}, **figures, "network": network}
+    )

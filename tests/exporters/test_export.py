@@ -251,7 +251,8 @@ def test_a_run_becomes_the_bundled_model_of_its_recipe(
     folder = tmp_path / run_folder.info().recipe
     assert update_bundled_model(run_folder.root) == folder
     assert bundled.bundled_names() == (folder.name,)
-    assert {file.name for file in folder.iterdir()} == {"model.onnx", "model.safetensors", "card.json", "card.md"}
+    names = {file.name for file in folder.iterdir()} - {"model-int8.onnx"}  # which is there if it loses little
+    assert names == {"model.onnx", "model.safetensors", "card.json", "card.md"}
     predictor = Predictor.from_onnx(folder / "model.onnx")
     assert predictor.card == json.loads((folder / "card.json").read_text())
     assert load_classifier(folder / "model.safetensors").card == predictor.card
