@@ -20,6 +20,7 @@ from nephros.errors import (
 )
 from nephros.inference.bundled import DEFAULT_MODEL, bundled_file
 from nephros.inference.model_names import BUNDLED, bundled_model_name, pretrained_names
+from nephros.inference.onnx_session import uses_gpu
 from nephros.inference.precision import MIN_SPEEDUP, check_precision, has_int8_instructions, loses_little
 from nephros.inference.predictor import Predictor
 from nephros.inference.runtimes import DEFAULT_RUNTIME, check_runtime
@@ -109,7 +110,7 @@ def _open_precision(float32_file: Path, int8_file: Path, options: _Options) -> P
     if options.precision == "int8" and int8_file.is_file():
         return _open_onnx(int8_file, options)
     float32 = _open_onnx(float32_file, options)
-    on_cpu = options.device == "cpu" and options.runtime == DEFAULT_RUNTIME
+    on_cpu = not uses_gpu(options.device) and options.runtime == DEFAULT_RUNTIME
     if not (options.precision == "auto" and on_cpu and int8_file.is_file() and has_int8_instructions()):
         return float32
     try:

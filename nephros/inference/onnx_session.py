@@ -44,6 +44,11 @@ def execution_providers(device: str) -> list[str]:
     return [*([CUDA] if has_cuda and device != "cpu" else []), "CPUExecutionProvider"]
 
 
+def uses_gpu(device: str) -> bool:
+    """Return whether ONNX Runtime tries a GPU first for cpu, cuda or auto."""
+    return execution_providers(device)[0] == CUDA
+
+
 def create_session(model: bytes, threads: int, providers: list[str]) -> onnxruntime.InferenceSession:
     """Return a session for the bytes of an ONNX model.
 
@@ -58,9 +63,9 @@ def create_session(model: bytes, threads: int, providers: list[str]) -> onnxrunt
     return onnxruntime.InferenceSession(model, options, providers=providers)
 
 
-def check_device(device: str, uses_gpu: bool) -> None:
+def check_device(device: str, is_on_gpu: bool) -> None:
     """Where a session fell back to the CPU, as ONNX Runtime does in silence, raise InvalidArgument for cuda and warn for auto."""
-    if device == "cpu" or uses_gpu:
+    if device == "cpu" or is_on_gpu:
         return
     hint = "Install the GPU's driver, and the versions of CUDA and cuDNN that this onnxruntime-gpu needs."
     if device == "cuda":

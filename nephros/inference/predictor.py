@@ -164,10 +164,10 @@ class Predictor:
                     "ONNX Runtime predicts with %s, since OpenVINO is no faster in int8 and predicts otherwise.", file
                 )
                 runtime = DEFAULT_RUNTIME
-            forward_fn, uses_gpu = open_network(model, device, threads, runtime)
+            forward_fn, is_on_gpu = open_network(model, device, threads, runtime)
             is_intact = metadata.get(DIGEST_METADATA_KEY) in (None, graph_sha256(model))
             is_finite = has_finite_weights(model)
-        check_device(device, uses_gpu)
+        check_device(device, is_on_gpu)
         if not is_intact:
             raise FileError(
                 file, f"{file} has changed since it was exported: write it again with `nephros.export(RUN)`."
