@@ -50,7 +50,7 @@ TTA_HELP = (
 )
 PRECISION_HELP = (
     "float32, int8 or auto, which takes int8 where the model comes in both and the processor gains by it, and float32 elsewhere; "
-    "name one for the same digits on every processor (default: auto)"
+    "name one, here or in NEPHROS_PRECISION, for the same digits on every processor (default: auto)"
 )
 RUNTIME_HELP = "onnxruntime, or openvino where it is installed, on the CPU in float32 (default: onnxruntime)"
 MOVED_DATA_HELP = "where the run's data is now (default: where the run found it, or the same file near the run folder)"

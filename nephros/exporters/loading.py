@@ -21,7 +21,7 @@ from nephros.errors import (
 from nephros.inference.bundled import DEFAULT_MODEL, bundled_file
 from nephros.inference.model_names import BUNDLED, bundled_model_name, pretrained_names
 from nephros.inference.onnx_session import uses_gpu
-from nephros.inference.precision import MIN_SPEEDUP, check_precision, has_int8_instructions, loses_little
+from nephros.inference.precision import MIN_SPEEDUP, has_int8_instructions, loses_little, resolve_precision
 from nephros.inference.predictor import Predictor
 from nephros.inference.runtimes import DEFAULT_RUNTIME, check_runtime
 
@@ -63,16 +63,16 @@ def load_classifier(
         precision: float32, int8 or auto. Of a bundled model or a run that was exported in both, auto takes int8 on a CPU with
             instructions for it, if it is faster there, which is measured in some tens of milliseconds, and loses at most 0.001
             of accuracy on validation; else float32. Then predictions differ slightly between processors: name a precision for the
-            same ones everywhere. `Predictor.card` and predictions say which it was.
+            same ones everywhere, here or in the environment variable NEPHROS_PRECISION. `Predictor.card` and predictions say
+            which it was.
         runtime: of an .onnx file, onnxruntime or openvino (the extra ``nephros[openvino]``, on CPUs and in float32).
 
     A run folder without an exported model is packaged in memory from its data, which takes about a minute each time;
     `nephros.export` stores the result. Without its data, and for classical baselines, no cell is flagged as out of
     distribution. Nothing is written. Raises a NephrosError if the model can't be opened.
     """
-    check_precision(precision)
     check_runtime(runtime, device)
-    predictor = _open(model, _Options(device, threads, tta, precision, runtime))
+    predictor = _open(model, _Options(device, threads, tta, resolve_precision(precision), runtime))
     actual = predictor.card["network"]["precision"]
     if precision not in ("auto", actual):
         hint = "Export the run with `int8`." if precision == "int8" else "Export the run without `int8`."

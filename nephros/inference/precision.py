@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from pathlib import Path
@@ -13,6 +14,8 @@ from nephros.inference.model_card import ModelCard
 from nephros.inference.onnx_session import ForwardFn
 
 PRECISIONS = ("auto", "float32", "int8")
+PRECISION_VARIABLE = "NEPHROS_PRECISION"
+"""Environment variable that says what auto means, for the same digits in all programs of a machine or a cluster."""
 MAX_AUTO_DROP = 0.001
 """Accuracy on validation that an int8 model may lose against float32 and still be chosen automatically."""
 MIN_SPEEDUP = 1.5
@@ -23,10 +26,17 @@ DOT_PRODUCT_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 """Flags of processors, in /proc/cpuinfo, that multiply and add eight-bit numbers without saturating."""
 
 
-def check_precision(precision: str) -> None:
-    """Raise InvalidArgument unless it is one of `PRECISIONS`."""
+def resolve_precision(precision: str) -> str:
+    """Return a precision as it is named, auto as the environment variable NEPHROS_PRECISION names it.
+
+    Raises InvalidArgument unless it is one of `PRECISIONS`.
+    """
     if precision not in PRECISIONS:
         raise InvalidArgument("precision", precision, f"one of {', '.join(PRECISIONS)}")
+    variable = os.environ.get(PRECISION_VARIABLE) or "auto"
+    if variable not in PRECISIONS:
+        raise InvalidArgument(PRECISION_VARIABLE, variable, f"one of {', '.join(PRECISIONS)}")
+    return variable if precision == "auto" else precision
 
 
 def has_int8_instructions() -> bool:

@@ -27,6 +27,22 @@ pytestmark = pytest.mark.slow
 CELLS = square_images(8, 4, seed=3)[0]
 
 
+@pytest.fixture(autouse=True)
+def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEPHROS_PRECISION", raising=False)
+
+
+def test_the_environment_says_what_auto_means(both: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("float32", "int8"):
+        monkeypatch.setenv("NEPHROS_PRECISION", name)
+        assert precision_of(load_classifier(both)) == name
+        assert precision_of(load_classifier(both, precision="float32")) == "float32"
+    monkeypatch.setenv("NEPHROS_PRECISION", "bf16")
+    with pytest.raises(InvalidArgument) as caught:
+        load_classifier(both)
+    assert (caught.value.parameter, caught.value.value) == ("NEPHROS_PRECISION", "bf16")
+
+
 @pytest.fixture(scope="module")
 def both(run_folder: RunFolder, exported_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the run with an exported model in both precisions."""

@@ -44,10 +44,10 @@ def test_a_runtime_that_is_missing_is_named_with_its_extra(
 
 
 def test_another_runtime_or_a_gpu_for_openvino_is_refused() -> None:
-    for options in ({"runtime": "tensorrt"}, {"runtime": "openvino", "device": "cuda"}):
+    for runtime, device in (("tensorrt", "cpu"), ("openvino", "cuda")):
         with pytest.raises(InvalidArgument) as caught:
-            load_classifier(**options)
-        assert (caught.value.parameter, caught.value.value) == ("runtime", options["runtime"])
+            load_classifier(runtime=runtime, device=device)
+        assert (caught.value.parameter, caught.value.value) == ("runtime", runtime)
 
 
 def test_metadata_are_read_without_a_runtime(exported_model: Path) -> None:

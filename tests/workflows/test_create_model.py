@@ -50,7 +50,7 @@ def test_trained_weights_give_the_bundled_models_scores() -> None:
     net = nephros.create_model("nephros", pretrained=True)
     assert net.training
     assert net.num_classes == 8
-    clf = nephros.load_classifier()
+    clf = nephros.load_classifier(tta=True)
     images = IMAGES[:, 0].numpy()
     views = [net.eval().forward_features(view.apply(IMAGES)) for view in make_tta_views(5)]
     features = torch.stack([net.forward_head(maps, pre_logits=True) for maps in views]).mean(0)
