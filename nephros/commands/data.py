@@ -156,11 +156,11 @@ def _prepare_parser() -> CommandParser:
     )
     parser.option("mask", MASK_HELP, metavar="MASK")
     parser.required_option("out", "the file for the images", "FILE.npz")
-    parser.option("channel", "index of the channel with the nuclei, from 0; required if there are several", int)
+    parser.option("channel", "name or index, from 0, of the channel with the nuclei; required if there are several")
     parser.option(
         "image",
-        "index of the image, from 0, in a file that holds several (default: the only one with several slices, else the first)",
-        int,
+        "name or index, from 0, of the image in a file that holds several (default: the only one with several slices, else the "
+        "first)",
     )
     parser.option(
         "axes",

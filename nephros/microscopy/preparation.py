@@ -22,8 +22,8 @@ from nephros.text_tables import join_words
 class PrepareOptions:
     """How nuclei are cropped; `nephros.prepare` explains each."""
 
-    channel: int | None = None
-    image: int | None = None
+    channel: int | str | None = None
+    image: int | str | None = None
     axes: str | None = None
     voxel_size: VoxelSize | None = None
     target_voxel_size: VoxelSize = TRAINING_VOXEL_SIZE

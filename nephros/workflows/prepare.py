@@ -71,8 +71,8 @@ def prepare(
     out: str | Path,
     *,
     mask: str | Path | None = None,
-    channel: int | None = None,
-    image: int | None = None,
+    channel: int | str | None = None,
+    image: int | str | None = None,
     axes: str | None = None,
     voxel_size: VoxelSize | None = None,
     target_voxel_size: VoxelSize = TRAINING_VOXEL_SIZE,
@@ -103,9 +103,9 @@ def prepare(
         mask: instance mask of the stack's size, integers with 0 outside of nuclei; None segments the nuclei automatically. Of
             several stacks a pattern: ``{stem}`` stands for the name of each without its suffix, ``*`` for any text. It is looked
             for beside the stack, then in the working folder.
-        channel: index of the channel that shows the nuclei; needed where the stack has several.
-        image: index of the image in a file that holds several, such as OME-TIFF with several positions; None takes the only one
-            with several slices, else the first.
+        channel: index or name of the channel that shows the nuclei; needed where the stack has several.
+        image: index or name of the image in a file that holds several, such as OME-TIFF with several positions; None takes the
+            only one with several slices, else the first.
         axes: what the file's dimensions are, such as ``"ZYX"`` where slices are saved as channels; None takes the file's word.
         voxel_size: micrometers along z, y and x; None takes the file's metadata.
         target_voxel_size: voxel size of the crops.

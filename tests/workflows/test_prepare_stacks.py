@@ -141,6 +141,19 @@ def test_differences_between_stacks_and_lonely_classes_are_in_the_notes(stacks: 
     assert "rod in other" in classes
 
 
+def test_the_channel_may_be_named_where_its_number_differs(stacks: Path) -> None:
+    for name, channels in (("P1_K1", ["DNA", "GFP"]), ("P1_K2", ["GFP", "DNA"])):
+        nuclei = tifffile.imread(f"{name}.ome.tif")
+        planes = [nuclei if channel == "DNA" else np.zeros_like(nuclei) for channel in channels]
+        metadata = {**VOXELS, "axes": "ZCYX", "Channel": {"Name": channels}}
+        tifffile.imwrite(f"{name}.ome.tif", np.stack(planes, axis=1), metadata=metadata)
+    result = nephros.prepare(paths(NAMES[:2]), "cells.npz", channel="DNA", **PATTERNS)
+    assert [stack.stack.channel for stack in result.stacks] == [0, 1]
+    with pytest.raises(InvalidArgument) as caught:
+        nephros.prepare(paths(NAMES[:2]), "other.npz", channel="RNA", **PATTERNS)
+    assert caught.value.parameter == "channel"
+
+
 def test_without_masks_each_stack_gets_one(stacks: Path) -> None:
     result = nephros.prepare(paths(NAMES[:2]), "cells.npz")
     names = [path.name for path in result.paths]
