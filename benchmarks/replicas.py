@@ -71,11 +71,12 @@ def main() -> None:
     parser.set_defaults(repeats=5, device="cpu")
     parser.add_argument("--recipes", nargs="+", default=RECIPE_NAMES, choices=list(RECIPES), metavar="RECIPE")
     config = parse_config(parser, "replicas")
-    if config.device.type != "cpu" or available_cores() < 2:
-        parser.error("this benchmark is of a CPU of at least two cores.")
+    if config.device.type != "cpu":
+        parser.error("this benchmark is of the CPU: give --device cpu.")
     torch.set_num_threads(available_cores())
     split, data = load_train_split(config)
-    rows = [row for name in config.args.recipes for row in measure(RECIPES[name], split, config)]
+    names = config.args.recipes[:1] if config.quick else config.args.recipes
+    rows = [row for name in names for row in measure(RECIPES[name], split, config)]
     publish(config, f"Training steps on {available_cores()} cores, {data}", rows, data)
 
 

@@ -42,6 +42,8 @@ ROW_KEYS = {
         "matrix_precision",
         "share",
     },
+    "replicas": {"recipe", "precision", "background_load", "cores_used_by", "images_per_s", "ratio_to_one_thread"},
+    "step_profile": {"recipe", "precision", "convolutions forward", "batch normalization", "rest", "ms_per_step"},
     "help_time": {"command", "seconds"},
     "waiting": {"recipe", "background_load", "wait_policy", "images_per_s", "ratio_to_passive"},
     "predict": {"what"},
