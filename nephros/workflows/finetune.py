@@ -24,6 +24,7 @@ from nephros.evaluation.held_out import write_held_out
 from nephros.exporters.pretrained import open_pretrained
 from nephros.files import file_digest, write_text
 from nephros.finetuning.cross_validation import (
+    BASELINES,
     METHODS,
     Candidate,
     Problem,
@@ -117,8 +118,9 @@ def finetune(
 
     The methods are compared on the train split, by group where groups are known: ``head`` (logistic regression on the features
     of the network), ``last-stage`` and ``network`` (trained from there), ``scratch`` (nephros-fast from random weights), beside
-    k-nearest neighbors and always the largest class. The best is fitted again to the whole train split. Validation chooses
-    nothing, so its accuracy is that of new cells.
+    k-nearest neighbors and always the largest class. ``network`` is kept unless another is more accurate by more than the
+    standard error of their difference, and fitted again to the whole train split. Validation chooses nothing, so its accuracy
+    is that of new cells.
 
     Args:
         data: as `nephros.train` takes it, or images in memory as `Dataset.from_arrays` takes them. The images of a folder and of
@@ -203,7 +205,11 @@ def _finetune(
     )
     candidates = cross_validate(problem, methods)
     kept = best_candidate(candidates)
-    better = [candidate.method for candidate in candidates if candidate.metrics.accuracy > kept.metrics.accuracy]
+    better = [
+        candidate.method
+        for candidate in candidates
+        if candidate.method in BASELINES and candidate.metrics.accuracy > kept.metrics.accuracy
+    ]
     if better:
         logger.warning(
             f"{' and '.join(better)} did better in cross-validation than {kept.method}, which is kept as the best that a run can "

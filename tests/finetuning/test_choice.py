@@ -1,0 +1,37 @@
+"""Which method of fine-tuning is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nephros.finetuning.cross_validation import Candidate, best_candidate
+
+
+def candidate(method: str, correct: list[int], n: int = 30) -> Candidate:
+    labels = np.arange(n) % 2
+    predicted = np.where(np.isin(np.arange(n), correct), labels, 1 - labels)
+    return Candidate(method, np.eye(2)[predicted], labels, ("a", "b"), 1.0)
+
+
+def test_luck_on_few_images_does_not_choose() -> None:
+    lucky = candidate("scratch", [*range(10), 20, 21, 22])
+    assert best_candidate([candidate("last-stage", list(range(12))), lucky]).method == "last-stage"
+
+
+@pytest.mark.parametrize("method", ["head", "last-stage", "scratch"])
+def test_a_clearly_better_method_is_kept_whatever_the_order(method: str) -> None:
+    candidates = [candidate("network", list(range(10))), candidate(method, list(range(20)))]
+    assert best_candidate(candidates).method == best_candidate(candidates[::-1]).method == method
+
+
+def test_of_methods_that_are_right_on_the_same_images_the_simplest_is_kept_and_no_baseline() -> None:
+    same = [candidate(method, [1, 2]) for method in ("head", "last-stage", "network", "scratch")]
+    assert best_candidate([*same, candidate("knn", list(range(30)))]).method == "head"
+
+
+def test_the_same_difference_decides_where_images_are_many() -> None:
+    for n, expected in ((30, "network"), (3000, "head")):
+        half = candidate("network", list(range(n // 2)), n)
+        more = candidate("head", list(range(n // 10, n // 2 + n // 6)), n)
+        assert best_candidate([half, more]).method == expected
