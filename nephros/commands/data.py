@@ -9,10 +9,12 @@ from nephros.commands.parser import (
     CHANNEL_HELP,
     DATA_HELP,
     GROUPS_HELP,
+    LEVEL_HELP,
     MASK_HELP,
     VOXEL_SIZE_EXPECTED,
     WHITE_LEVEL_HELP,
     CommandParser,
+    index_or_name,
     parse_numbers,
 )
 
@@ -156,17 +158,24 @@ def _prepare_parser() -> CommandParser:
     )
     parser.option("mask", MASK_HELP, metavar="MASK")
     parser.required_option("out", "the file for the images", "FILE.npz")
-    parser.option("channel", "name or index, from 0, of the channel with the nuclei; required if there are several")
+    parser.option(
+        "channel",
+        "number (from 0) or name of the channel with the nuclei; required if there are several",
+        index_or_name,
+    )
     parser.option(
         "image",
-        "name or index, from 0, of the image in a file that holds several (default: the only one with several slices, else the "
+        "number (from 0) or name of the image in a file that holds several (default: the only one with several slices, else the "
         "first)",
+        index_or_name,
     )
     parser.option(
         "axes",
         "order of the file's dimensions, such as ZYX for slices that were saved as channels (default: as the file says)",
         metavar="ZCYX",
     )
+    parser.option("level", LEVEL_HELP, index_or_name)
+    parser.option("time-point", "number of the time point, from 0, in a time series", int)
     parser.option(
         "voxel-size",
         "voxel size of the stack in micrometers; required if the file doesn't state it",

@@ -24,6 +24,10 @@ WHITE_LEVEL_HELP = (
     "pixel value that becomes 255 in a folder's images of more than 8 bits, such as 4095 (default: the folder's brightest); "
     "`nephros predict` takes it from the model"
 )
+LEVEL_HELP = (
+    "level of an OME-Zarr store's pyramid, 0 for the finest; auto takes the coarsest that is as fine as the training data "
+    "(default: 0)"
+)
 CHANNEL_HELP = (
     "color plane of a folder's images to train on, in grayscale: 0 red, 1 green, 2 blue (default: colors as they are)"
 )
@@ -198,6 +202,12 @@ def _canonicalize(arg: str, canonical: dict[str, str]) -> str:
 def require_tune_extra() -> contextlib.AbstractContextManager[None]:
     """Return the context in which the modules of the extra `tune` are imported."""
     return require_extra("Tuning needs Optuna: pip install 'nephros[tune]'.", "optuna", "sqlalchemy", "fsspec")
+
+
+def index_or_name(value: str | int) -> int | str:
+    """Return a number, or the name that a text is; jsonargparse passes the result once more."""
+    text = str(value)
+    return int(text) if text.isdecimal() and len(text) < 10 else text
 
 
 def parse_numbers(parameter: str, text: str, n: int, expected: str) -> tuple[float, ...]:

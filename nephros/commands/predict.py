@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nephros.commands.messages import print_line, print_path, to_command_line
-from nephros.commands.parser import MODEL_HELP, PRECISION_HELP, RUNTIME_HELP, TTA_HELP, CommandParser, parse_numbers
+from nephros.commands.parser import (
+    LEVEL_HELP,
+    MODEL_HELP,
+    PRECISION_HELP,
+    RUNTIME_HELP,
+    TTA_HELP,
+    CommandParser,
+    index_or_name,
+    parse_numbers,
+)
 from nephros.errors import NephrosError
 
 if TYPE_CHECKING:
@@ -83,13 +92,15 @@ def predict(argv: list[str]) -> int:
     )
     parser.option(
         "channel",
-        "index of the channel with the nuclei, from 0; required for stacks with several; of color 0 is red",
-        int,
+        "number (from 0) or name of the channel with the nuclei; required for stacks with several; of color 0 is red",
+        index_or_name,
     )
-    parser.option("image", "of stacks: index of the image, from 0, in files that hold several", int)
+    parser.option("image", "of stacks: number (from 0) or name of the image in files that hold several", index_or_name)
     parser.option(
         "axes", "of stacks: order of the dimensions, such as ZYX for slices saved as channels", metavar="ZCYX"
     )
+    parser.option("level", f"of stacks: {LEVEL_HELP}", index_or_name)
+    parser.option("time-point", "of stacks: number of the time point, from 0, in a time series", int)
     parser.option("voxel-size", "of stacks: in micrometers; required if the file doesn't state it", metavar="Z,Y,X")
     parser.option("min-volume", "of stacks: leave out nuclei smaller than this, in cubic micrometers", float, "VOLUME")
     parser.option(

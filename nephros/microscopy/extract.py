@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nephros.errors import FileError, MissingDependency, NephrosError
 from nephros.microscopy.located import LocatedNuclei, MaskFile, find_labels
+from nephros.microscopy.masks import labels_in_store
 from nephros.microscopy.nuclei import (
     NucleusImages,
     ProgressTracker,
@@ -89,7 +90,9 @@ def extract_nuclei_from_file(
             scale = VoxelScaling.resolve(
                 str(path), stack.voxel_size, options.voxel_size, target_voxel_size, resample=True
             )
-            mask_file = MaskFile(None if options.labels is None else find_labels(options.labels, path))
+            store_labels = labels_in_store(path, options.labels, options, "labels")
+            given = find_labels(options.labels, path) if options.labels and store_labels is None else None
+            mask_file = MaskFile(store_labels or given)
             if mask_file.is_automatic:
                 step = scale.stack_voxel_size or target_voxel_size
                 segment_nuclei(stack, mask_file.path, step, progress=progress)

@@ -30,6 +30,10 @@ class StackInfo:
     """Index of the image in a file that holds several."""
     axes: str | None = None
     """What the user says the file's dimensions are; None takes the file's word."""
+    level: int = 0
+    """Level of an image pyramid."""
+    time_point: int = 0
+    """Index in a time series."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.microscopy.nuclei import NucleusImages, ProgressTracker, make_nucleus_images
-from nephros.microscopy.reader import open_stack
+from nephros.microscopy.reader import open_stack, open_stack_with
 from nephros.microscopy.segmentation import segment_nuclei
-from nephros.microscopy.stack import Stack
+from nephros.microscopy.stack import Stack, StackOptions
 from nephros.microscopy.stack_files import StackFiles
 from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE, VoxelScaling, VoxelSize, format_voxel_size
 from nephros.text_tables import join_words
@@ -25,6 +25,8 @@ class PrepareOptions:
     channel: int | str | None = None
     image: int | str | None = None
     axes: str | None = None
+    level: int | str | None = None
+    time_point: int | None = None
     voxel_size: VoxelSize | None = None
     target_voxel_size: VoxelSize = TRAINING_VOXEL_SIZE
     resample: bool = True
@@ -33,6 +35,13 @@ class PrepareOptions:
     percentiles: tuple[float, float] | None = None
     drop_border: bool = False
     min_volume: float | None = None
+
+    @property
+    def stack_options(self) -> StackOptions:
+        """With which the stacks are opened."""
+        return StackOptions(
+            self.channel, self.image, axes=self.axes, level=self.level, time_point=self.time_point
+        )  # fmt: skip
 
     @property
     def gives_levels(self) -> bool:
@@ -76,7 +85,7 @@ def prepare_nuclei(
     Raises:
         NephrosError: a file can't be used, the voxel size is unknown, or no nucleus is left.
     """
-    stack = open_stack(files.path, options.channel, image=options.image, axes=options.axes)
+    stack = open_stack_with(files.path, options.stack_options)
     scale = VoxelScaling.resolve(
         stack.path.name, stack.voxel_size, options.voxel_size, options.target_voxel_size, resample=options.resample
     )

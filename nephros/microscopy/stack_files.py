@@ -12,6 +12,8 @@ from pathlib import Path
 from nephros.data.input_files import read_magic
 from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.class_labels import stack_stem
+from nephros.microscopy.ome_zarr import LABELS_GROUP
+from nephros.microscopy.zarr_files import is_zarr_folder
 from nephros.text_tables import join_words
 
 _STEM = "{stem}"
@@ -115,6 +117,8 @@ def _companion(parameter: str, pattern: str | Path | None, stack: Path, n_stacks
     placeholders = set(re.findall(r"\{\w*\}", text)) - {_STEM}
     if placeholders and _STEM not in text:
         raise InvalidArgument(parameter, text, "a path, in which {stem} may stand for the stack's name")
+    if parameter == "mask" and is_zarr_folder(stack) and is_zarr_folder(stack / LABELS_GROUP / text):
+        return stack / LABELS_GROUP / text
     if _STEM not in text:
         if parameter == "mask" and n_stacks > 1:
             raise InvalidArgument(

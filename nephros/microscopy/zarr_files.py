@@ -279,9 +279,10 @@ class _UrlFiles:
                 self.is_forbidden = True
                 return None
             raise FileError(str(self.location), self._failure(error)) from error
-        if length is not None and len(data) > length:  # the server doesn't know ranges, and sent the whole file
-            return data[start:][:length]
-        return data
+        # A server that doesn't know ranges sends the whole file.
+        if start < 0 and len(data) > -start:
+            return data[start:]
+        return data[start:][:length] if length is not None and len(data) > length else data
 
     def _failure(self, error: Exception) -> str:
         if (status := getattr(error, "status", None)) is not None:

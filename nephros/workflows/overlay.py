@@ -134,5 +134,7 @@ def _open_unchanged(info: StackInfo | MaskInfo, metadata_path: Path, given: str 
         renamed=() if isinstance(info, StackInfo) else (metadata_path.with_suffix(".mask.tif"),),
     )
     if isinstance(info, MaskInfo):
-        return open_stack(path, is_mask=True)
-    return open_stack(path, info.channel, image=info.image, axes=info.axes)
+        return open_stack(path, is_mask=True, shape=info.shape)
+    return open_stack(
+        path, info.channel, image=info.image, axes=info.axes, level=info.level, time_point=info.time_point
+    )  # fmt: skip

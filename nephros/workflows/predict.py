@@ -37,9 +37,11 @@ def predict(
     precision: str = "auto",
     runtime: str = DEFAULT_RUNTIME,
     white_level: float | None = None,
-    channel: int | None = None,
-    image: int | None = None,
+    channel: int | str | None = None,
+    image: int | str | None = None,
     axes: str | None = None,
+    level: int | str | None = None,
+    time_point: int | None = None,
     voxel_size: VoxelSize | None = None,
     min_volume: float | None = None,
     labels: str | Path | None = None,
@@ -60,11 +62,13 @@ def predict(
         runtime: onnxruntime or openvino, as `nephros.load_classifier` takes it; a `Predictor` has its own.
         white_level: pixel value that becomes 255 in images of more than 8 bits; None takes that of the training images or, where
             the model was trained on 8 bits, the brightest pixel of all inputs, so that predictions depend on the other inputs.
-        channel: index of the channel that shows the nuclei, in stacks with several, or of the plane, in color images, and images
-            of single cells with several channels; None takes the training images' or the only plane with a signal.
-        image: index of the image, in stacks whose files hold several; None takes the only one with several slices, else the
-            first.
+        channel: index, or in stacks the name, of the channel that shows the nuclei; of color images, and images of single cells
+            with several channels, index of the plane. None takes the training images' or the only plane with a signal.
+        image: index or name of the image, in stacks whose files hold several; None takes the only one with several slices, else
+            the first.
         axes: what the dimensions of stacks are, such as ``"ZYX"`` for slices saved as channels; None takes the files' word.
+        level: of stacks in OME-Zarr, as `nephros.prepare` takes it.
+        time_point: of stacks, index in a time series.
         voxel_size: of stacks, in micrometers along z, y and x; None takes the metadata of each file.
         min_volume: of nuclei in stacks, below which they are left out; in cubic micrometers.
         labels: instance mask of the stack, integers with 0 outside of nuclei, whose ids the predictions then have; None segments
@@ -82,12 +86,16 @@ def predict(
     """
     check_coverage(coverage)
     if not _is_paths(inputs):
+        if isinstance(channel, str):
+            raise InvalidArgument("channel", channel, "a number: planes of arrays have no names")
         return _open_predictor(model, tta, device=device, precision=precision, runtime=runtime).predict(
             inputs, coverage=coverage, white_level=white_level, channel=channel
         )
     if voxel_size is not None:
         voxel_size = check_voxel_size("voxel_size", voxel_size)
-    stack_options = StackOptions(channel, image, voxel_size, axes, min_volume, None if labels is None else str(labels))
+    stack_options = StackOptions(
+        channel, image, voxel_size, axes, min_volume, None if labels is None else str(labels), level, time_point
+    )  # fmt: skip
     if max_pixels < 1:
         raise InvalidArgument("max_pixels", max_pixels, "a whole number of at least 1")
     seconds = check_decode_timeout(decode_timeout)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from nephros.microscopy.class_labels import NucleusClasses, classes_of_nuclei, r
 from nephros.microscopy.class_table import ClassTable, read_class_table
 from nephros.microscopy.crops import CROP_SHAPE
 from nephros.microscopy.intensity import check_contrast_options
+from nephros.microscopy.location import StackLocation
+from nephros.microscopy.masks import labels_in_store, store_labels_note
 from nephros.microscopy.metadata import (
     ClassLabelInfo,
     ContrastInfo,
@@ -74,6 +76,8 @@ def prepare(
     channel: int | str | None = None,
     image: int | str | None = None,
     axes: str | None = None,
+    level: int | str | None = None,
+    time_point: int | None = None,
     voxel_size: VoxelSize | None = None,
     target_voxel_size: VoxelSize = TRAINING_VOXEL_SIZE,
     resample: bool = True,
@@ -96,17 +100,21 @@ def prepare(
     and other groups, by which `nephros.train` and `nephros.finetune` keep nuclei together in a split.
 
     Args:
-        stack: TIFF, OME-TIFF or .npy file, or a folder with an image file per slice and channel, such as img_z001_c1.tif; or a
-            list of them.
+        stack: TIFF, OME-TIFF or .npy file, OME-Zarr store, or a folder with an image file per slice and channel, such as
+            img_z001_c1.tif; or a list of them.
         out: the npz file to write. A table, NAME.csv, and metadata, NAME.json, are written beside it, and without `mask` also
             NAME.mask.tif, or NAME.STACK.mask.tif for each of several stacks.
         mask: instance mask of the stack's size, integers with 0 outside of nuclei; None segments the nuclei automatically. Of
             several stacks a pattern: ``{stem}`` stands for the name of each without its suffix, ``*`` for any text. It is looked
-            for beside the stack, then in the working folder.
+            for beside the stack, then in the working folder. Of an OME-Zarr store also the name of one of its label images,
+            which None takes where there is only one.
         channel: index or name of the channel that shows the nuclei; needed where the stack has several.
         image: index or name of the image in a file that holds several, such as OME-TIFF with several positions; None takes the
             only one with several slices, else the first.
         axes: what the file's dimensions are, such as ``"ZYX"`` where slices are saved as channels; None takes the file's word.
+        level: level of an OME-Zarr store's pyramid, 0 for the finest; ``"auto"`` takes the coarsest that is as fine as the
+            training data, None the finest.
+        time_point: index in a time series.
         voxel_size: micrometers along z, y and x; None takes the file's metadata.
         target_voxel_size: voxel size of the crops.
         resample: False uses the stack's voxels as they are.
@@ -130,6 +138,8 @@ def prepare(
         channel=channel,
         image=image,
         axes=axes,
+        level=level,
+        time_point=time_point,
         voxel_size=voxel_size,
         target_voxel_size=target_voxel_size,
         resample=resample,
@@ -144,8 +154,9 @@ def prepare(
     stack_files, notes = find_stack_files(
         [stack] if isinstance(stack, str | Path) else list(stack), mask, classes, patient
     )
-    names = [file.name for file in stack_files] if len(stack_files) > 1 else [""]
-    files = OutputFiles.beside(out, names if mask is None else ())
+    stack_files = [_with_store_labels(file, options, notes) for file in stack_files]
+    names = [file.name if len(stack_files) > 1 else "" for file in stack_files if file.mask is None]
+    files = OutputFiles.beside(out, names)
     files.check_overwrites(*(path for file in stack_files for path in (file.path, file.mask, file.classes)))
     for file in stack_files:
         if file.mask is not None and file.mask.expanduser().absolute() == file.path:
@@ -161,7 +172,11 @@ def prepare(
         notes += [*difference_warnings(prepared), *dict.fromkeys(table_notes)]
         arrays, class_notes = prepared_arrays(prepared, labels, options)
         notes += class_notes
-        stacks = tuple(_metadata(nuclei, files, i, labels, arrays, options) for i, nuclei in enumerate(prepared))
+        new_masks = iter(files.masks)
+        masks = [next(new_masks) if nuclei.files.mask is None else nuclei.mask.path for nuclei in prepared]
+        stacks = tuple(
+            _metadata(nuclei, files, masks[i], i, labels, arrays, options) for i, nuclei in enumerate(prepared)
+        )  # fmt: skip
         groups = {name: arrays[name].tolist() for name in group_names(prepared, labels)}
         files.write(
             scratch_dir,
@@ -171,6 +186,16 @@ def prepare(
             arrays,
         )
     return PreparedStacks(arrays["images"], arrays["ids"], arrays["stack"], files.paths(), stacks, tuple(notes))
+
+
+def _with_store_labels(file: StackFiles, options: PrepareOptions, notes: list[str]) -> StackFiles:
+    """Return a stack's files with a label image of its own store as mask, where that is meant."""
+    name = None if file.mask is None else str(file.mask)
+    mask = labels_in_store(file.path, name, options.stack_options, "mask")
+    if mask is None:
+        return file
+    notes.append(store_labels_note(file.path, mask))
+    return replace(file, mask=mask)
 
 
 def _prepare_each(
@@ -209,6 +234,7 @@ def _check_class_options(classes: str | Path | None, id_column: str | None, clas
 def _metadata(
     nuclei: NucleiOfStack,
     files: OutputFiles,
+    mask_path: StackLocation,
     index: int,
     labels: Sequence[NucleusClasses],
     arrays: dict[str, NDArray[Any]],
@@ -242,9 +268,11 @@ def _metadata(
             stack.n_channels,
             stack.image,
             options.axes,
+            stack.level,
+            stack.time_point,
         ),
         mask=MaskInfo(
-            str(files.masks[index] if is_automatic else mask.path),
+            str(mask_path),
             stack_digest(mask.path),
             mask.shape,
             str(mask.dtype),

@@ -1,0 +1,42 @@
+"""Which mask belongs to a stack: a file, or a label image in the stack's own Zarr store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nephros.errors import FileError, UnknownName
+from nephros.microscopy.reader import open_stack_with
+from nephros.microscopy.stack import StackOptions
+from nephros.microscopy.zarr_files import is_zarr_folder, is_zarr_zip
+
+
+def labels_in_store(path: Path, name: str | None, options: StackOptions, parameter: str) -> Path | None:
+    """Return the label image of a Zarr store; None where the stack is no store, or `name` is a file.
+
+    Args:
+        path: the stack.
+        name: of the label image; None takes the only one.
+        options: with which the stack is opened.
+        parameter: what the user names masks with.
+
+    Raises:
+        FileError: there are several label images, and `name` is None.
+        UnknownName: the store has label images, and none of this name.
+    """
+    if not (is_zarr_folder(path) or is_zarr_zip(path)) or (name is not None and Path(name).expanduser().exists()):
+        return None
+    keys = {Path(key).name: key for key in open_stack_with(path, options).label_keys}
+    if name is None and len(keys) > 1:
+        raise FileError(
+            path, f"{path.name} has the label images {', '.join(keys)}; set `{parameter}` to the one of the nuclei."
+        )
+    if name is None or name in keys:
+        return path / keys[name or next(iter(keys))] if keys else None
+    if keys and Path(name).name == name and not Path(name).suffix:
+        raise UnknownName(parameter, name, keys, kind=f"label image in {path.name}", hint=f"It has {', '.join(keys)}.")
+    return None
+
+
+def store_labels_note(stack: Path, mask: Path) -> str:
+    """Return the sentence that says that a label image of the stack's own store is the mask."""
+    return f"{stack.name}: its label image {mask.name} is the mask."
