@@ -31,7 +31,7 @@ class _FilesStore(Store):
     def __init__(self, files: ZarrFiles, array: ZarrArray) -> None:
         super().__init__(read_only=True)
         self._files, self._array = files, array
-        self.n_missing = 0
+        self.missing: set[str] = set()
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -39,7 +39,8 @@ class _FilesStore(Store):
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         data = await asyncio.to_thread(self._files.read, key, _byte_range(byte_range))
         if data is None:
-            self.n_missing += not key.endswith(METADATA_NAMES)
+            if not key.endswith(METADATA_NAMES):
+                self.missing.add(key)  # a shard is asked for several times
             return None
         if not key.endswith(METADATA_NAMES):
             self._array.check_file(data)
@@ -112,12 +113,11 @@ class ZarrSlices:
         self._shape = tuple(size_of.get(axis, 1) for axis in "ZYX")
         self._chunk = tuple(min(chunk_of.get(axis, 1), size) for axis, size in zip("ZYX", self._shape, strict=True))
         self._dtype = array.dtype.newbyteorder("=")
-        self._store.n_missing = 0
 
     @property
     def n_missing(self) -> int:
         """Files that were looked for and not found so far, which hold chunks of the array's fill value."""
-        return self._store.n_missing
+        return len(self._store.missing)
 
     def __iter__(self) -> Iterator[Slice]:
         depth, height, width = self._shape
