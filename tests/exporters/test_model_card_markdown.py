@@ -46,7 +46,8 @@ def test_the_page_contains_figures_limitations_and_license(card: Any) -> None:
 
 
 def test_the_page_says_what_is_unknown(card: Any) -> None:
-    card |= {"test": None, "test_accuracy": None, "ood_detector": None, "commit": None}
+    assert "With test-time augmentation" in card_to_markdown(card)
+    card |= {"test": None, "test_accuracy": None, "ood_detector": None, "commit": None, "tta": None}
     card["calibration"]["expected_calibration_error"]["test"] = None
     card["conformal"]["test"] = None
     card["license"] |= {"data": None, "attribution": None}
@@ -66,6 +67,7 @@ def test_the_page_says_what_is_unknown(card: Any) -> None:
     ):
         assert expected in text, expected
     assert "| test |" not in text
+    assert "With test-time augmentation" not in text
 
 
 def test_missing_values_are_empty_and_the_accuracy_drop_is_shown(card: Any) -> None:
