@@ -39,7 +39,7 @@ GROUPS_HELP = (
 )
 MASK_HELP = (
     "label image of the stack's size, TIFF or .npy: 0 outside, and a unique positive integer per nucleus; for several stacks a "
-    "pattern such as '{stem}_mask.tif', beside each stack or in the working folder; of an OME-Zarr store also the name of a label "
+    "pattern such as '{stem}_mask.tif', beside each stack or in the working folder; of an OME-Zarr store the name of a label "
     "image in it (default: the only one in the store, else segment the nuclei roughly, by Otsu threshold and watershed)"
 )
 VOXEL_SIZE_EXPECTED = "Z,Y,X in micrometers, such as 1,0.5,0.5"
