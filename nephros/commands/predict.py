@@ -40,7 +40,7 @@ def predict(argv: list[str]) -> int:
         "  images   PNG, JPEG and TIFF (one cell per page) of any bit depth\n"
         "  arrays   npz files with images, train_images, val_images or test_images\n"
         "  stacks   TIFF files with a Z axis, or with several pages of at least 256 x 256 pixels; their nuclei are cut out by "
-        "the mask of --labels, or else segmented roughly\n"
+        "--mask, or else segmented roughly\n"
         "  folders  of all these, in sorted order; links are followed, hidden files skipped",
         epilog="Columns of the table, one row per cell:\n\n"
         "  file, index             the index is a page or row from 0, or a stack's nucleus from 1\n"
@@ -104,7 +104,7 @@ def predict(argv: list[str]) -> int:
     parser.option("voxel-size", "of stacks: in micrometers; required if the file doesn't state it", metavar="Z,Y,X")
     parser.option("min-volume", "of stacks: leave out nuclei smaller than this, in cubic micrometers", float, "VOLUME")
     parser.option(
-        "labels",
+        "mask",
         "of stacks: label image of the same size, 0 outside and a unique positive integer per nucleus; for several stacks a "
         "pattern such as '{stem}_mask.tif' (default: segment the nuclei roughly)",
         metavar="MASK",
@@ -177,7 +177,7 @@ def _predict(
 
     is_folder = out is not None and (not out.suffix or out.is_dir())
     if out is not None and is_folder:
-        _check_folder(inputs, out, (".npz",) if "labels" in options else (".npz", ".png", ".jpg", ".jpeg"))
+        _check_folder(inputs, out, (".npz",) if "mask" in options else (".npz", ".png", ".jpg", ".jpeg"))
     elif out is not None:
         check_output_path(out)
     predictor = load_classifier(

@@ -161,31 +161,29 @@ def _empty_folder_message(root: Path, skipped: Counter[str]) -> str:
     return f"{root} contains no PNG, TIFF, JPEG or npz files{detail}; name another folder."
 
 
-def without_label_files(items: list[InputItem], labels: str | None) -> list[InputItem]:
+def without_mask_files(items: list[InputItem], mask: str | None) -> list[InputItem]:
     """Return the inputs without those that are masks of others, as where a folder holds both.
 
     Args:
         items: the inputs.
-        labels: where the mask of each stack is; see `nephros.microscopy.located.find_labels`.
+        mask: where the mask of each stack is; see `nephros.microscopy.located.find_mask`.
 
     Raises:
         InvalidArgument: there is no stack, or one mask for several.
     """
-    if labels is None:
+    if mask is None:
         return items
-    from nephros.microscopy.located import STEM, find_labels
+    from nephros.microscopy.located import STEM, find_mask
 
     masks = set()
     for item in items:
         if isinstance(item, Path):
             with contextlib.suppress(NephrosError):
-                masks.add(find_labels(labels, item).absolute())
+                masks.add(find_mask(mask, item).absolute())
     kept = [item for item in items if not (isinstance(item, Path) and item.absolute() in masks)]
     n_stacks = sum(isinstance(item, Path) for item in kept)
     if n_stacks == 0 and not any(isinstance(item, UnreadableInput) for item in kept):
-        raise InvalidArgument("labels", labels, "left out: it is the mask of a stack, and no input is one")
-    if n_stacks > 1 and STEM not in labels:
-        raise InvalidArgument(
-            "labels", labels, f"a pattern such as '{STEM}_mask.tif', since there are {n_stacks:,} stacks"
-        )
+        raise InvalidArgument("mask", mask, "left out: it is the mask of a stack, and no input is one")
+    if n_stacks > 1 and STEM not in mask:
+        raise InvalidArgument("mask", mask, f"a pattern such as '{STEM}_mask.tif', since there are {n_stacks:,} stacks")
     return kept

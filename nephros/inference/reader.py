@@ -28,7 +28,7 @@ from nephros.data.images.input_conversion import (
 from nephros.data.input_files import InMemoryFile, read_bytes
 from nephros.data.npz.stream import ImageArray, UnreadableInput
 from nephros.errors import FileError
-from nephros.inference.discovery import InputDiscovery, unreadable_message, without_label_files
+from nephros.inference.discovery import InputDiscovery, unreadable_message, without_mask_files
 from nephros.microscopy.detect import count_channels, read_bytes_unless_stack, unexplained_pages
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class CellReader:
         # Inputs of more than 8 bits (page -> row), whose white level is known only once all inputs have been read.
         self._deferred: list[tuple[Path | InMemoryFile | ImageArray | VoxelTable, dict[int, int]]] = []
         discovery = InputDiscovery(inputs)
-        self._items = without_label_files(discovery.items, None if stack_options is None else stack_options.labels)
+        self._items = without_mask_files(discovery.items, None if stack_options is None else stack_options.mask)
         self.input_notes += [*discovery.notes, *([note] if (note := discovery.skipped_note()) else [])]
         if white_level is not None and conversion.white_level not in (None, white_level):
             self.input_notes.append(
@@ -169,7 +169,7 @@ class CellReader:
         name, page = _display_path(item), 0
         deferred_rows: dict[int, int] = {}
         try:
-            has_mask = self._stack_options is not None and self._stack_options.labels is not None
+            has_mask = self._stack_options is not None and self._stack_options.mask is not None
             data = None if has_mask else read_bytes_unless_stack(item)
             if data is None:
                 yield from self._read_stack(item)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.errors import FileError, MissingDependency, NephrosError
-from nephros.microscopy.located import LocatedNuclei, MaskFile, find_labels
+from nephros.microscopy.located import LocatedNuclei, MaskFile, find_mask
 from nephros.microscopy.masks import labels_in_store
 from nephros.microscopy.nuclei import (
     NucleusImages,
@@ -90,8 +90,8 @@ def extract_nuclei_from_file(
             scale = VoxelScaling.resolve(
                 str(path), stack.voxel_size, options.voxel_size, target_voxel_size, resample=True
             )
-            store_labels = labels_in_store(path, options.labels, options, "labels")
-            given = find_labels(options.labels, path) if options.labels and store_labels is None else None
+            store_labels = labels_in_store(path, options.mask, options)
+            given = find_mask(options.mask, path) if options.mask and store_labels is None else None
             mask_file = MaskFile(store_labels or given)
             if mask_file.is_automatic:
                 step = scale.stack_voxel_size or target_voxel_size
@@ -140,7 +140,7 @@ def _notes(stack: Stack, mask: Stack, scale: VoxelScaling, result: NucleusImages
     if located.mask_file.is_automatic:
         mask_notes = [
             f"{path} is a 3-D stack: {n:,} nuclei were segmented automatically ({METHOD}); for accurate nuclei, give an "
-            "instance mask as `labels`"
+            "instance mask as `mask`"
         ]
     else:
         mask_notes = [f"{path} is a stack of {n:,} nuclei by the mask {mask.path}", *mask.notes]

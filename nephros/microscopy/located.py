@@ -70,11 +70,11 @@ class LocatedNuclei:
         return stack, mask
 
 
-def find_labels(labels: str, stack: Path) -> Path:
+def find_mask(mask: str, stack: Path) -> Path:
     """Return the path of a stack's mask.
 
     Args:
-        labels: a path, in which ``{stem}`` stands for `stack_stem`. With it, a relative path is looked for in the folder of the
+        mask: a path, in which ``{stem}`` stands for `stack_stem`. With it, a relative path is looked for in the folder of the
             stack first, then in the current folder.
         stack: the stack.
 
@@ -82,11 +82,11 @@ def find_labels(labels: str, stack: Path) -> Path:
         FileError: there is no such file.
         InvalidArgument: the mask is the stack itself.
     """
-    path = Path(labels.replace(STEM, stack_stem(stack))).expanduser()
-    candidates = [stack.parent / path, path] if STEM in labels else [path]
+    path = Path(mask.replace(STEM, stack_stem(stack))).expanduser()
+    candidates = [stack.parent / path, path] if STEM in mask else [path]
     for candidate in candidates:
         if candidate.exists():
             if candidate.absolute() == stack.absolute():
-                raise InvalidArgument("labels", labels, "the label image of the stack, not the stack itself")
+                raise InvalidArgument("mask", mask, "the label image of the stack, not the stack itself")
             return candidate
-    raise FileError(path, f"{path} doesn't exist; `labels` is the instance mask of {stack}.")
+    raise FileError(path, f"{path} doesn't exist; `mask` is the instance mask of {stack}.")

@@ -10,14 +10,13 @@ from nephros.microscopy.stack import StackOptions
 from nephros.microscopy.zarr_files import is_zarr_folder, is_zarr_zip
 
 
-def labels_in_store(path: Path, name: str | None, options: StackOptions, parameter: str) -> Path | None:
+def labels_in_store(path: Path, name: str | None, options: StackOptions) -> Path | None:
     """Return the label image of a Zarr store; None where the stack is no store, or `name` is a file.
 
     Args:
         path: the stack.
         name: of the label image; None takes the only one.
         options: with which the stack is opened.
-        parameter: what the user names masks with.
 
     Raises:
         FileError: there are several label images, and `name` is None.
@@ -28,12 +27,12 @@ def labels_in_store(path: Path, name: str | None, options: StackOptions, paramet
     keys = {Path(key).name: key for key in open_stack_with(path, options).label_keys}
     if name is None and len(keys) > 1:
         raise FileError(
-            path, f"{path.name} has the label images {', '.join(keys)}; set `{parameter}` to the one of the nuclei."
+            path, f"{path.name} has the label images {', '.join(keys)}; set `mask` to the one of the nuclei."
         )
     if name is None or name in keys:
         return path / keys[name or next(iter(keys))] if keys else None
     if keys and Path(name).name == name and not Path(name).suffix:
-        raise UnknownName(parameter, name, keys, kind=f"label image in {path.name}", hint=f"It has {', '.join(keys)}.")
+        raise UnknownName("mask", name, keys, kind=f"label image in {path.name}", hint=f"It has {', '.join(keys)}.")
     return None
 
 

@@ -33,8 +33,8 @@ class StackOptions:
     axes: str | None = None
     min_volume: float | None = None
     """Volume below which nuclei are left out: cubic micrometers, or voxels where the voxel size is unknown."""
-    labels: str | None = None
-    """Instance mask, where ``{stem}`` stands for the stack's name; see `nephros.microscopy.located.find_labels`."""
+    mask: str | None = None
+    """Instance mask, where ``{stem}`` stands for the stack's name; see `nephros.microscopy.located.find_mask`."""
     level: int | str | None = None
     """Level of an image pyramid; ``auto`` is the coarsest that is at least as fine as TRAINING_VOXEL_SIZE, None the finest."""
     time_point: int | None = None

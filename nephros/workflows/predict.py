@@ -44,7 +44,7 @@ def predict(
     time_point: int | None = None,
     voxel_size: VoxelSize | None = None,
     min_volume: float | None = None,
-    labels: str | Path | None = None,
+    mask: str | Path | None = None,
     max_pixels: int = MAX_FILE_PIXELS,
     decode_timeout: float = DECODE_TIMEOUT_S,
 ) -> Predictions:
@@ -71,7 +71,7 @@ def predict(
         time_point: of stacks, index in a time series.
         voxel_size: of stacks, in micrometers along z, y and x; None takes the metadata of each file.
         min_volume: of nuclei in stacks, below which they are left out; in cubic micrometers.
-        labels: instance mask of the stack, integers with 0 outside of nuclei, whose ids the predictions then have; None segments
+        mask: instance mask of the stack, integers with 0 outside of nuclei, whose ids the predictions then have; None segments
             the nuclei roughly. For several stacks a pattern such as ``"{stem}_mask.tif"``, where the stem of ``K4.ome.tif`` is
             K4. All inputs but npz files are then stacks, a single slice too.
         max_pixels: of one file, in all its pages or rows, when decoded.
@@ -94,7 +94,7 @@ def predict(
     if voxel_size is not None:
         voxel_size = check_voxel_size("voxel_size", voxel_size)
     stack_options = StackOptions(
-        channel, image, voxel_size, axes, min_volume, None if labels is None else str(labels), level, time_point
+        channel, image, voxel_size, axes, min_volume, None if mask is None else str(mask), level, time_point
     )  # fmt: skip
     if max_pixels < 1:
         raise InvalidArgument("max_pixels", max_pixels, "a whole number of at least 1")

@@ -191,7 +191,7 @@ def prepare(
 def _with_store_labels(file: StackFiles, options: PrepareOptions, notes: list[str]) -> StackFiles:
     """Return a stack's files with a label image of its own store as mask, where that is meant."""
     name = None if file.mask is None else str(file.mask)
-    mask = labels_in_store(file.path, name, options.stack_options, "mask")
+    mask = labels_in_store(file.path, name, options.stack_options)
     if mask is None:
         return file
     notes.append(store_labels_note(file.path, mask))

@@ -33,7 +33,7 @@ def test_help_is_plain(command: str, capsys: Capture, monkeypatch: pytest.Monkey
 
 def test_usage_names_required_options(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = _help("data prepare", capsys, monkeypatch).splitlines()[0]
-    assert usage == "usage: nephros data prepare STACK --out FILE.npz [OPTION ...]"
+    assert usage == "usage: nephros data prepare STACK [STACK ...] --out FILE.npz [OPTION ...]"
 
 
 def test_examples_and_options_stay_in_one_piece(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

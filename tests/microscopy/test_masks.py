@@ -17,24 +17,24 @@ DAPI = StackOptions("DAPI")
 
 def test_label_images_by_name(tmp_path: Path) -> None:
     store = write_tissue(tmp_path / "K4.ome.zarr", ("nuclei", "tubules"))
-    assert labels_in_store(store, "tubules", DAPI, "mask") == store / "labels" / "tubules"
+    assert labels_in_store(store, "tubules", DAPI) == store / "labels" / "tubules"
     with pytest.raises(FileError, match="nuclei, tubules; set `mask`"):
-        labels_in_store(store, None, DAPI, "mask")
+        labels_in_store(store, None, DAPI)
     with pytest.raises(UnknownName) as error:
-        labels_in_store(store, "nucley", DAPI, "labels")
-    assert (error.value.parameter, error.value.options) == ("labels", ("nuclei", "tubules"))
+        labels_in_store(store, "nucley", DAPI)
+    assert (error.value.parameter, error.value.options) == ("mask", ("nuclei", "tubules"))
     (tmp_path / "mask.tif").touch()
-    assert labels_in_store(store, str(tmp_path / "mask.tif"), DAPI, "mask") is None
-    assert labels_in_store(store, "missing.tif", DAPI, "mask") is None
-    assert labels_in_store(tmp_path / "K4.tif", None, DAPI, "mask") is None
+    assert labels_in_store(store, str(tmp_path / "mask.tif"), DAPI) is None
+    assert labels_in_store(store, "missing.tif", DAPI) is None
+    assert labels_in_store(tmp_path / "K4.tif", None, DAPI) is None
 
 
 def test_the_only_label_image_is_the_mask(tmp_path: Path) -> None:
     store = write_tissue(tmp_path / "K4.ome.zarr")
-    assert labels_in_store(store, None, DAPI, "mask") == store / "labels" / "nuclei"
+    assert labels_in_store(store, None, DAPI) == store / "labels" / "nuclei"
     bare = write_tissue(tmp_path / "K5.ome.zarr", ())
-    assert labels_in_store(bare, None, DAPI, "mask") is None
-    assert labels_in_store(bare, "nuclei", DAPI, "mask") is None
+    assert labels_in_store(bare, None, DAPI) is None
+    assert labels_in_store(bare, "nuclei", DAPI) is None
 
 
 @pytest.mark.slow
@@ -46,7 +46,7 @@ def test_stores_are_prepared_and_painted_with_their_label_images(tmp_path: Path)
     assert "label image nuclei is the mask" in one.notes[0]
     both = nephros.prepare(stores, tmp_path / "both.npz", channel="dapi", mask="nuclei")
     assert len(both.ids) == 2 * len(one.ids)
-    predictions = nephros.predict(stores[0], channel="DAPI", labels="nuclei")
+    predictions = nephros.predict(stores[0], channel="DAPI", mask="nuclei")
     assert len(predictions) == len(one.ids)
     nephros.predict(tmp_path / "one.npz").save(tmp_path / "predictions.csv")
     image = nephros.overlay(tmp_path / "one.json", tmp_path / "predictions.csv", tmp_path / "tissue.png")

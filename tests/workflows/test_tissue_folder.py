@@ -50,7 +50,7 @@ def _write(folder: Path, tissue: tuple[NDArray[Any], NDArray[Any]], name: str = 
     path = folder / f"{name}.ome.tif"
     tifffile.imwrite(path, tissue[0], photometric="minisblack", ome=True, metadata={"axes": "ZYX", **SIZES})
     tifffile.imwrite(folder / f"{name}_mask.tif", tissue[1], photometric="minisblack")
-    options = StackOptions(labels="{stem}_mask.tif")
+    options = StackOptions(mask="{stem}_mask.tif")
     return extract_nuclei_from_file(path, (None, None), lambda items, what, total: items, options).located
 
 
@@ -322,7 +322,7 @@ def test_the_command_writes_a_folder_with_a_page_and_prints_counts(
     tissue: tuple[NDArray[Any], NDArray[Any]], exported_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _write(tmp_path / "a", tissue)
-    args = [tmp_path / "a", "--labels", "{stem}_mask.tif", "--model", exported_model]
+    args = [tmp_path / "a", "--mask", "{stem}_mask.tif", "--model", exported_model]
     status, out, err = run_predict([*args, "--out", tmp_path / "K4", "--html"], capsys)
     assert status == 0, err
     assert out == f"{tmp_path / 'K4'}\n"
@@ -339,7 +339,7 @@ def test_the_command_writes_a_folder_with_a_page_and_prints_counts(
     for wrong in (
         [*args, "--out", tmp_path / "a"],  # which has other files
         [*args, "--html"],
-        [tmp_path / "a", "--labels", tmp_path / "a" / "K4_mask.tif", tmp_path / "a" / "K4.ome.tif"],
+        [tmp_path / "a", "--mask", tmp_path / "a" / "K4_mask.tif", tmp_path / "a" / "K4.ome.tif"],
         [tmp_path / "a" / "cells.npz", "--out", tmp_path / "b"],
     ):
         assert run_predict([*wrong, "--model", exported_model], capsys)[0] == 2
