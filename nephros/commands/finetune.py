@@ -32,9 +32,12 @@ def finetune(argv: list[str]) -> int:
         "  head        a new last layer alone; takes seconds\n"
         "  last-stage  the last stage and a new last layer\n"
         "  network     the whole network\n"
+        "  self-training\n"
+        "              the whole network, which then also learns from its own predictions for images without labels; needs "
+        "--unlabeled, or stacks with nuclei that have no class\n"
         "  scratch     a small network from random weights\n\n"
-        "k-nearest neighbors and always predicting the largest class stand beside them. The best method, or network where "
-        "the difference may be luck, is fitted to the whole train split and becomes a run like any other, for "
+        "k-nearest neighbors and always predicting the largest class stand beside them. The best method, or the whole network "
+        "where the difference may be luck, is fitted to the whole train split and becomes a run like any other, for "
         "`nephros evaluate`, `report`, `predict`, `serve`, `export` and "
         "`compare`. Nothing is chosen on validation, so its accuracy is not optimistic.\n\n"
         "The output also tells which classes need labels most, and which labels are probably wrong.\n\n"
@@ -43,6 +46,11 @@ def finetune(argv: list[str]) -> int:
     )
     parser.add_argument(
         "data", nargs="+", metavar="DATA", help=f"{DATA_HELP}; or stacks as `nephros data prepare` takes them"
+    )
+    parser.option(
+        "unlabeled",
+        "images of the same kind without labels: a file or a folder as `nephros predict` takes it",
+        metavar="INPUT",
     )
     parser.option(
         "init",

@@ -16,6 +16,8 @@ LABELS_PER_CLASS = (10, 20, 50, 100, 200, 500)
 N_DRAWS = 5
 """Times that labels are drawn for each number of them."""
 MAX_HELD_OUT_CELLS = 3000
+MAX_UNLABELED = 4000
+"""Images of the same classes that self-training gets without their labels."""
 SOURCE_RECIPES = ("nephros-fast", "nephros")
 
 
@@ -123,3 +125,10 @@ def draw_labels(pool: Split, labels_per_class: int, draw: int) -> NDArray[np.int
     if min(map(len, indices)) < labels_per_class:
         return None
     return np.sort(np.concatenate([rng.choice(rows, labels_per_class, replace=False) for rows in indices]))
+
+
+def without_labels(pool: Split, drawn: NDArray[np.int64], draw: int) -> NDArray[np.uint8]:
+    """Return up to MAX_UNLABELED other images of the pool, whose labels no method sees."""
+    others = np.setdiff1d(np.arange(len(pool)), drawn)
+    rng = np.random.default_rng((draw, len(drawn)))
+    return pool.images[np.sort(rng.choice(others, min(len(others), MAX_UNLABELED), replace=False))]

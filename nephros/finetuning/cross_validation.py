@@ -21,12 +21,14 @@ from nephros.finetuning.features import with_head
 from nephros.finetuning.folds import Folds, Indices, make_folds
 from nephros.finetuning.head import DEFAULT_C, LinearHead, choose_C, fit_head
 from nephros.finetuning.network import make_recipe, predict_images, train_method
+from nephros.finetuning.self_training import self_train
 from nephros.models.classifier import Classifier
-from nephros.recipe import ModelConfig
+from nephros.recipe import ModelConfig, Recipe
+from nephros.training.history import EpochMetrics
 
-METHODS = ("head", "last-stage", "network", "scratch")
-"""Methods that a run can keep, the simplest first."""
-PREFERENCE = ("network", "last-stage", "head", "scratch")
+METHODS = ("head", "last-stage", "network", "self-training", "scratch")
+"""Methods that a run can keep, the simplest first; self-training needs images without a label."""
+PREFERENCE = ("self-training", "network", "last-stage", "head", "scratch")
 """The same, with those first that did best on classes that the source had not seen (`nephros reproduce transfer`)."""
 BASELINES = ("knn", "largest-class")
 """Methods that are shown beside them."""
@@ -139,13 +141,35 @@ def fit_best_head(problem: Problem, train: Indices) -> LinearHead:
 
 def predict_held_out(problem: Problem, method: str, train: Indices, held_out: Indices) -> Floats:
     """Return the (n, classes) probabilities of a method, fitted to the images at `train`, for those at `held_out`."""
-    head = None if method == "scratch" else fit_best_head(problem, train)
     if method == "head":
-        assert head is not None
-        return head.predict(problem.features[held_out])
-    splits = (Split(problem.train.images[rows], problem.train.labels[rows]) for rows in (train, held_out))
-    train_split, held_out_split = splits
+        return fit_best_head(problem, train).predict(problem.features[held_out])
+    held_out_split = Split(problem.train.images[held_out], problem.train.labels[held_out])
+    fitted = fit_method(problem, method, train, held_out_split)
+    return predict_images(fitted.model, held_out_split, problem.n_classes, fitted.recipe.tta_views, problem.device)
+
+
+@dataclass(frozen=True)
+class FittedMethod:
+    """A method, fitted to images."""
+
+    model: Classifier
+    recipe: Recipe
+    history: list[EpochMetrics]
+    """Empty for the head alone."""
+    C: float | None
+    """Of the head; None from scratch."""
+
+
+def fit_method(problem: Problem, method: str, rows: Indices, val: Split) -> FittedMethod:
+    """Fit a method to the training images at `rows`; `val` is scored after each epoch of training and chooses nothing."""
+    train = Split(problem.train.images[rows], problem.train.labels[rows])
     recipe = make_recipe(method, problem.model, len(train), problem.seed, problem.tta_views)
-    start = problem.start if head is None else with_head(problem.start, head.weight, head.bias)
-    model, _ = train_method(method, recipe, start, train_split, held_out_split, problem.class_names, problem.device)
-    return predict_images(model, held_out_split, problem.n_classes, recipe.tta_views, problem.device)
+    head = None if method == "scratch" else fit_best_head(problem, rows)
+    model = problem.start if head is None else with_head(problem.start, head.weight, head.bias)
+    history: list[EpochMetrics] = []
+    if method == "self-training":
+        assert problem.unlabeled is not None
+        model, history = self_train(recipe, model, train, val, problem.unlabeled, problem.class_names, problem.device)
+    elif method != "head":
+        model, history = train_method(method, recipe, model, train, val, problem.class_names, problem.device)
+    return FittedMethod(model.cpu(), recipe, history, head.C if head else None)

@@ -24,7 +24,7 @@ from nephros.training.progress import NullCallback
 from nephros.training.small_data import ADAPTABLE_FIELDS, adapt_recipe
 from nephros.training.trainer import Trainer
 
-LEARNING_RATES = {"last-stage": 1e-3, "network": 3e-4}
+LEARNING_RATES = {"last-stage": 1e-3, "network": 3e-4, "self-training": 3e-4}
 """Peak learning rates of AdamW."""
 EPOCHS, STEPS, BATCH_SIZE = 5, 450, 32
 AUGMENT = AugmentConfig(rotate=180, translate=0.07, scale=0.1, interpolation="bilinear")
@@ -32,7 +32,7 @@ AUGMENT = AugmentConfig(rotate=180, translate=0.07, scale=0.1, interpolation="bi
 
 
 def make_recipe(method: str, model: ModelConfig, n_images: int, seed: int, tta_views: int) -> Recipe:
-    """Return the recipe of ``head``, ``last-stage``, ``network`` or ``scratch`` for `n_images` training images."""
+    """Return the recipe of a method for `n_images` training images; for ``self-training``, of its first round."""
     if method == "scratch":
         recipe, _ = adapt_recipe(RECIPES["nephros-fast"], n_images, ADAPTABLE_FIELDS)
         source = "nephros finetune: from scratch"
@@ -73,10 +73,12 @@ def train_method(
     val: Split,
     class_names: tuple[str, ...],
     device: torch.device,
+    soft_targets: torch.Tensor | None = None,
 ) -> tuple[Classifier, list[EpochMetrics]]:
     """Train a copy of `start`, whose last layer is fitted already, or a new network; return it with its epochs.
 
-    `val` is scored after each epoch and chooses nothing: the weights are the last epoch's.
+    `val` is scored after each epoch and chooses nothing: the weights are the last epoch's. `soft_targets` are (n, classes)
+    probabilities for the images of `train`, for a recipe with a `distillation_weight`.
     """
     model = copy.deepcopy(start)
     if method == "scratch":
@@ -84,7 +86,8 @@ def train_method(
         channels = 1 if train.images.ndim == 3 else train.images.shape[3]
         model = init_model(recipe, train, InputSpec(channels, height, width, len(class_names)))
     train_batches, val_batches = (BatchLoader(split, device) for split in (train, val))
-    trainer = Trainer(recipe, model, train_batches, val_batches, class_names, freeze=frozen_stages(method, model))
+    freeze = frozen_stages(method, model)
+    trainer = Trainer(recipe, model, train_batches, val_batches, class_names, soft_targets, freeze)
     trainer.run(None, NullCallback())
     return model.requires_grad_(True).eval(), trainer.history
 
@@ -94,5 +97,5 @@ def predict_images(
 ) -> Floats:
     """Return the (n, classes) probabilities of a split's images, averaged over the views."""
     return np.asarray(
-        predict_probabilities(TTAClassifier(classifier, tta_views), BatchLoader(split, device), n_classes)
+        predict_probabilities(TTAClassifier(classifier.to(device), tta_views), BatchLoader(split, device), n_classes)
     )

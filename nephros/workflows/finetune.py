@@ -27,12 +27,13 @@ from nephros.finetuning.cross_validation import (
     BASELINES,
     METHODS,
     Candidate,
+    FittedMethod,
     Problem,
     best_candidate,
     cross_validate,
-    fit_best_head,
+    fit_method,
 )
-from nephros.finetuning.features import with_channels, with_head
+from nephros.finetuning.features import with_channels
 from nephros.finetuning.head import DEFAULT_C
 from nephros.finetuning.label_review import (
     ClassRecall,
@@ -42,16 +43,16 @@ from nephros.finetuning.label_review import (
     suspicious_labels,
     suspicious_labels_csv,
 )
-from nephros.finetuning.network import frozen_stages, make_recipe, train_method
+from nephros.finetuning.network import frozen_stages, make_recipe
 from nephros.finetuning.problem import make_problem
 from nephros.inference.model_names import BUNDLED
 from nephros.microscopy.voxel_size import VoxelSize
 from nephros.models.classifier import Classifier, PretrainedModel
 from nephros.models.serialization import save_model
-from nephros.recipe import Recipe, to_yaml
+from nephros.recipe import to_yaml
 from nephros.runs import FinetuningRecord, InitRecord, RunFolder, RunInfo, describe_init
 from nephros.training.checkpoint import cpu_state_dict
-from nephros.training.history import EpochMetrics, history_to_csv
+from nephros.training.history import history_to_csv
 from nephros.training.model_init import init_model, input_spec
 from nephros.training.run_info import build_run_info, default_run_dir
 from nephros.training.warm_start import start_from
@@ -88,6 +89,7 @@ def finetune(
     data: Any,
     labels: Any = None,
     *,
+    unlabeled: Any = None,
     init: str | Path = BUNDLED,
     methods: str | Sequence[str] = METHODS,
     folds: int = N_FOLDS,
@@ -117,9 +119,11 @@ def finetune(
         nephros.finetune(["K4.tif", "K5.tif"], mask="{stem}_mask.tif", classes="{stem}.csv")
 
     The methods are compared on the train split, by group where groups are known: ``head`` (logistic regression on the features
-    of the network), ``last-stage`` and ``network`` (trained from there), ``scratch`` (nephros-fast from random weights), beside
-    k-nearest neighbors and always the largest class. ``network`` is kept unless another is more accurate by more than the
-    standard error of their difference, and fitted again to the whole train split. Validation chooses nothing, so its accuracy
+    of the network), ``last-stage`` and ``network`` (trained from there), ``self-training`` (the network, which then learns from
+    its own predictions for unlabeled images too), ``scratch`` (nephros-fast from random weights), beside k-nearest neighbors and
+    always the largest class. With few labels the highest accuracy is luck: self-training, or the network where all images have
+    labels, is kept unless another is more accurate by more than the standard error of their difference. It is fitted again to
+    the whole train split. Validation chooses nothing, so its accuracy
     is that of new cells.
 
     Args:
@@ -128,6 +132,8 @@ def finetune(
             several stacks with `classes`, whose nuclei are prepared as `nephros.prepare` does and kept in the run folder as
             cells.npz; the nuclei of a stack, or of a patient, stay together.
         labels: of images in memory, (n,).
+        unlabeled: images of the same kind without labels, which ``self-training`` learns from: in memory, or files and folders as
+            `nephros.predict` takes them. Of stacks, the nuclei without a class are used as well.
         init: weights to start from, as `nephros.train` takes them.
         methods: which to compare; the head alone takes seconds.
         folds: of cross-validation; fewer where a class or the groups are too few.
@@ -158,6 +164,7 @@ def finetune(
         groups,
         classes,
         options,
+        unlabeled=unlabeled,
         size=size,
         data_seed=data_seed,
         subset=subset,
@@ -182,6 +189,7 @@ def _finetune(
 ) -> Finetuning:
     """Compare the methods on opened data, and write the run of the best."""
     start_time, dataset = time.perf_counter(), opened.dataset
+    methods = _usable_methods(methods, dataset)
     start, record = _starting_point(pretrained, dataset, seed)
     problem = make_problem(
         start,
@@ -215,7 +223,7 @@ def _finetune(
             f"{' and '.join(better)} did better in cross-validation than {kept.method}, which is kept as the best that a run can "
             "hold: more labels help most."
         )
-    fitted = _fit(kept.method, problem, dataset)
+    fitted = fit_method(problem, kept.method, np.arange(len(dataset.train)), dataset.val)
     info = build_run_info(
         fitted.recipe, dataset, fitted.model, opened.request, torch_device, test, command, SINGLE_PROCESS
     )
@@ -240,23 +248,11 @@ def fit_pretrained(
     pretrained: PretrainedModel, dataset: Dataset, methods: str | Sequence[str], seed: int, device: torch.device
 ) -> FittedMethod:
     """Return the best of `methods` by cross-validation, fitted to the train split, without a run; of one method, that one."""
-    names = _check_methods(methods)
+    names = _usable_methods(_check_methods(methods), dataset)
     start, _ = _starting_point(pretrained, dataset, seed)
     problem = make_problem(start, pretrained, dataset, N_FOLDS, seed, device)
     method = names[0] if len(names) == 1 else best_candidate(cross_validate(problem, names)).method
-    return _fit(method, problem, dataset)
-
-
-@dataclass(frozen=True)
-class FittedMethod:
-    """The kept method, fitted to the whole train split."""
-
-    model: Classifier
-    recipe: Recipe
-    history: list[EpochMetrics]
-    """Empty for the head alone."""
-    C: float | None
-    """Of the head; None from scratch."""
+    return fit_method(problem, method, np.arange(len(dataset.train)), dataset.val)
 
 
 def _check_methods(methods: str | Sequence[str]) -> list[str]:
@@ -267,6 +263,19 @@ def _check_methods(methods: str | Sequence[str]) -> list[str]:
     if not names or len(set(names)) < len(names):
         raise InvalidArgument("methods", ", ".join(names), "a list of different methods")
     return [name for name in METHODS if name in names]
+
+
+def _usable_methods(methods: Sequence[str], dataset: Dataset) -> list[str]:
+    """Return the methods that the data allow; InvalidArgument where self-training is asked for without unlabeled images."""
+    if dataset.unlabeled is not None or "self-training" not in methods:
+        return list(methods)
+    if list(methods) != list(METHODS):
+        raise InvalidArgument(
+            "methods",
+            ", ".join(methods),
+            "without self-training, since no images without a label are given as `unlabeled`",
+        )
+    return [method for method in methods if method != "self-training"]
 
 
 def _check_out(out: str | Path | None) -> None:
@@ -297,19 +306,6 @@ def _starting_point(pretrained: PretrainedModel, dataset: Dataset, seed: int) ->
     model = init_model(recipe, dataset.train, input_spec(dataset))
     record = start_from(model, pretrained, recipe, dataset)
     return model.eval(), {**record, "head": "fitted"}
-
-
-def _fit(method: str, problem: Problem, dataset: Dataset) -> FittedMethod:
-    """Fit a method to the whole train split."""
-    recipe = make_recipe(method, problem.model, len(problem.train), problem.seed, problem.tta_views)
-    head = None if method == "scratch" else fit_best_head(problem, np.arange(len(problem.train)))
-    model = problem.start if head is None else with_head(problem.start, head.weight, head.bias)
-    history: list[EpochMetrics] = []
-    if method != "head":
-        model, history = train_method(
-            method, recipe, model, problem.train, dataset.val, dataset.class_names, problem.device
-        )
-    return FittedMethod(model.cpu(), recipe, history, head.C if head else None)
 
 
 def _finetuning_record(kept: Candidate, candidates: list[Candidate], problem: Problem) -> FinetuningRecord:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nephros.data.dataset import Dataset
 from nephros.data.load import DataRequest, load_request
 from nephros.data.splitting import GROUP_RULES
-from nephros.errors import InvalidArgument
+from nephros.errors import FileError, InvalidArgument
+from nephros.inference.array_cells import arrays_to_cells
+from nephros.inference.reader import CellReader
 from nephros.models.classifier import PretrainedModel
 from nephros.training.small_data import few_images_warnings
 from nephros.workflows.prepare import PreparedStacks, prepare
 from nephros.workflows.train import build_data_request
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ def open_data(
     classes: str | Path | None,
     stack_options: Mapping[str, Any],
     *,
+    unlabeled: Any,
     size: int | None,
     data_seed: int,
     subset: int | None,
@@ -69,8 +77,37 @@ def open_data(
             size = pretrained.input_spec.height
         request = build_data_request(data, size, data_seed, subset, resplit, white_level, channel, groups)
         dataset = data if isinstance(data, Dataset) else load_request({**request, "source": str(data)})
+        dataset = _with_unlabeled(dataset, unlabeled)
         notes = (*(stacks.notes if stacks else ()), *dataset.warnings, *few_images_warnings(dataset))
         yield OpenedData(dataclasses.replace(dataset, warnings=notes), request, stacks, has_auto_groups)
+
+
+def _with_unlabeled(dataset: Dataset, unlabeled: Any) -> Dataset:
+    """Return the data set with further images that have no label, which are read as inputs of its models are.
+
+    Raises:
+        FileError: there are files, and none can be read.
+        InvalidArgument: these are no images.
+    """
+    if unlabeled is None:
+        return dataset
+    shape = (dataset.channels, *dataset.image_size)
+    if _are_paths(unlabeled):
+        paths = [unlabeled] if isinstance(unlabeled, str | Path) else unlabeled
+        reader = CellReader(paths, shape, conversion=dataset.input_conversion)
+        batches = [cells for _, cells in reader.iter_batches()]
+        if not batches:
+            reason = next(iter(reader.errors.values()), "it holds no images.")
+            raise FileError(paths[0], f"No images without labels can be read: {reason}")
+        cells = np.concatenate(batches)
+        if reader.errors:
+            logger.warning(f"{len(reader.errors):,} of the unlabeled images can't be read, and are left out.")
+    else:
+        cells, notes = arrays_to_cells(unlabeled, shape, dataset.input_conversion)
+        for note in notes:
+            logger.info("unlabeled images: %s", note)
+    known = [] if dataset.unlabeled is None else [dataset.unlabeled]
+    return dataclasses.replace(dataset, unlabeled=np.concatenate([*known, cells])) if len(cells) else dataset
 
 
 def _prepare_stacks(data: Any, folder: Path, labels: Any, **options: Any) -> PreparedStacks:

@@ -17,7 +17,7 @@ from nephros.cli import main
 from nephros.data.dataset import Split
 from nephros.errors import FileError, IncompatibleError, IncompleteError, InvalidArgument, NephrosError, UnknownName
 from nephros.evaluation.held_out import read_held_out
-from nephros.finetuning.cross_validation import BASELINES, METHODS
+from nephros.finetuning.cross_validation import BASELINES, METHODS, best_candidate
 from nephros.models.serialization import load_model
 from nephros.runs import RunFolder
 from nephros.workflows.compare import compare
@@ -37,6 +37,7 @@ def three_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train the network's methods for a few steps: what they learn is measured elsewhere."""
     monkeypatch.setattr("nephros.finetuning.network.STEPS", 10)
+    monkeypatch.setattr("nephros.finetuning.self_training.STEPS", 10)
     monkeypatch.setattr("nephros.training.small_data.TARGET_STEPS", 10)
 
 
@@ -97,9 +98,9 @@ def test_the_best_of_all_methods_is_kept(
     run_folder: RunFolder, three_classes: Path, tmp_path: Path, few_steps: None
 ) -> None:
     result = finetune(three_classes, init=run_folder.root, folds=2, out=tmp_path / "run", device="cpu")
-    assert [candidate.method for candidate in result.candidates] == [*METHODS, *BASELINES]
-    kept_by_accuracy = max(candidate.metrics.accuracy for candidate in result.candidates if candidate.method in METHODS)
-    assert result.kept.metrics.accuracy == kept_by_accuracy
+    methods = [method for method in METHODS if method != "self-training"]
+    assert [candidate.method for candidate in result.candidates] == [*methods, *BASELINES]
+    assert result.kept is best_candidate(result.candidates)
     info = result.run.info()
     assert info.finetuning is not None
     assert info.finetuning["method"] == result.kept.method
@@ -126,6 +127,50 @@ def test_each_trained_method_becomes_a_run(
         )
         assert same == (method == "last-stage")
         assert info.freeze == (["stem", "stage1", "stage2"] if method == "last-stage" else [])
+
+
+@pytest.mark.slow
+def test_self_training_learns_from_images_without_labels(
+    run_folder: RunFolder, three_classes: Path, tmp_path: Path, few_steps: None
+) -> None:
+    folder = tmp_path / "unlabeled"
+    folder.mkdir()
+    images, _ = square_images(20, 3, seed=5)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    result = finetune(
+        three_classes,
+        unlabeled=folder,
+        init=run_folder.root,
+        methods="network,self-training",
+        folds=2,
+        out=tmp_path / "run",
+    )
+    assert [candidate.method for candidate in result.candidates] == ["network", "self-training", *BASELINES]
+    recipe = nephros.get_recipe(str(result.run.file("recipe.yaml")))
+    assert (recipe.name, recipe.distillation_weight) == (
+        f"finetune-{result.kept.method}",
+        float(result.kept.method == "self-training"),
+    )
+    assert nephros.evaluate(result.run.root).accuracy > 0.3
+
+
+def test_unlabeled_images_that_cannot_be_used_are_named(
+    run_folder: RunFolder, three_classes: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text.png").write_text("no image")
+    options: dict[str, Any] = {"init": run_folder.root, "out": tmp_path / "run"}
+    with pytest.raises(FileError, match=r"text\.png"):
+        finetune(three_classes, unlabeled=tmp_path / "text.png", **options)
+    with pytest.raises(FileError, match="missing"):
+        finetune(three_classes, unlabeled=tmp_path / "missing", **options)
+    with pytest.raises(InvalidArgument) as raised:
+        finetune(three_classes, unlabeled=np.zeros(5), **options)
+    assert raised.value.parameter == "images"
+    with pytest.raises(InvalidArgument) as raised:
+        finetune(three_classes, methods="self-training", **options)
+    assert raised.value.parameter == "methods"
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from nephros.errors import FileError, UnknownName
-from nephros.experiments.transfer import TransferRow, draw_labels, source_dataset, task_splits, transfer_tasks
+from nephros.experiments.transfer import (
+    TransferRow,
+    draw_labels,
+    source_dataset,
+    task_splits,
+    transfer_tasks,
+    without_labels,
+)
 from nephros.reporting.transfer import conclusions, write_transfer_table
 from nephros.workflows.transfer import planned_tasks, read_rows, reproduce_transfer, select_tasks, write_rows
 from tests.conftest import squares_dataset, write_npz
@@ -45,6 +52,10 @@ def test_draws_are_balanced_reproducible_and_different() -> None:
     assert not np.array_equal(first, other)
     np.testing.assert_array_equal(np.bincount(pool.labels[first]), [5, 5, 5])
     assert draw_labels(pool, 1000, 0) is None
+    others = without_labels(pool, first, 0)
+    drawn = {image.tobytes() for image in pool.images[first]}
+    assert len(others) == len(pool) - len(first)
+    assert not drawn & {image.tobytes() for image in others}
 
 
 def test_the_table_states_leads_and_losses(tmp_path: Path) -> None:
