@@ -131,4 +131,6 @@ def without_labels(pool: Split, drawn: NDArray[np.int64], draw: int) -> NDArray[
     """Return up to MAX_UNLABELED other images of the pool, whose labels no method sees."""
     others = np.setdiff1d(np.arange(len(pool)), drawn)
     rng = np.random.default_rng((draw, len(drawn)))
-    return pool.images[np.sort(rng.choice(others, min(len(others), MAX_UNLABELED), replace=False))]
+    rows = np.sort(rng.choice(others, min(len(others), MAX_UNLABELED), replace=False))
+    images: NDArray[np.uint8] = pool.images[rows]
+    return images
