@@ -93,7 +93,7 @@ def open_stack_with(
 
 def _checked(stack: Stack, is_mask: bool) -> Stack:
     """Return a stack, or mask of whole numbers, after checking that it can be read."""
-    path = str(stack.path)
+    path = stack.path
     if min(stack.shape) < 1:
         raise FileError(path, f"{path} is empty: its shape is {stack.shape}.")
     if stack.dtype.kind not in "buif":

@@ -173,11 +173,16 @@ def test_folders_that_are_one_image_are_named(folder: str, member: str, expected
     for read in (open_folder, open_stack):
         with pytest.raises(FileError, match=expected):
             read(root)
-    (item,) = InputDiscovery([root]).items
-    assert expected in getattr(item, "message", "")
     (tmp_path / "data" / "cell.png").write_bytes(encode("PNG"))
+    (item,) = InputDiscovery([root]).items
     discovery = InputDiscovery([tmp_path / "data"])
-    assert discovery.items == [tmp_path / "data" / "cell.png"]
+    cells = [tmp_path / "data" / "cell.png"]
+    if expected == "Zarr":  # a stack, whose reader says what is wrong with it
+        assert item == root
+        assert sorted(map(str, discovery.items)) == sorted(map(str, [root, *cells]))
+        return
+    assert expected in getattr(item, "message", "")
+    assert discovery.items == cells
     assert discovery.skipped.total() == 1
 
 
