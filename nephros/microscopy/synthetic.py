@@ -51,7 +51,8 @@ class SyntheticStack:
         grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
         n = len(grid)
         weights = np.array([nucleus_type.weight for nucleus_type in NUCLEUS_TYPES], dtype=np.int64)
-        nucleus_types = rng.permutation(np.repeat(np.arange(len(NUCLEUS_TYPES)), largest_remainder(weights, n)))
+        type_counts = largest_remainder(weights, max(n, len(NUCLEUS_TYPES)))  # a small stack has only some types
+        nucleus_types = rng.permutation(np.repeat(np.arange(len(NUCLEUS_TYPES)), type_counts))[:n]
         radius = (
             np.array([nucleus_type.radius for nucleus_type in NUCLEUS_TYPES])[nucleus_types]
             * _PIXEL_UM
