@@ -62,9 +62,9 @@ def _find_equal_sums(splits: Mapping[str, Split]) -> dict[str, NDArray[np.bool_]
     sums = []
     for split in splits.values():
         flat = np.ascontiguousarray(split.images).reshape(len(split), -1)
-        words = np.ascontiguousarray(flat[:, : flat.shape[1] // 8 * 8]).view(np.uint64)
-        weights = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64) * 2 + 1
-        sums.append(words @ weights)
+        integers = np.ascontiguousarray(flat[:, : flat.shape[1] // 8 * 8]).view(np.uint64)
+        weights = np.random.default_rng(0).integers(2**63, size=integers.shape[1], dtype=np.uint64) * 2 + 1
+        sums.append(integers @ weights)
     _, inverse, counts = np.unique(np.concatenate(sums), return_inverse=True, return_counts=True)
     repeats = np.split(counts[inverse.ravel()] > 1, np.cumsum([len(split) for split in splits.values()])[:-1])
     return dict(zip(splits, repeats, strict=True))

@@ -173,7 +173,8 @@ def without_mask_files(items: list[InputItem], mask: str | None) -> list[InputIt
     """
     if mask is None:
         return items
-    from nephros.microscopy.located import STEM, find_mask
+    from nephros.microscopy.class_labels import STEM
+    from nephros.microscopy.located import find_mask
 
     masks = set()
     for item in items:

@@ -18,6 +18,8 @@ from nephros.microscopy.measurements import NucleusProperties
 from nephros.microscopy.voxel_size import VoxelSize
 from nephros.text_tables import join_words, pluralize
 
+STEM = "{stem}"
+"""What stands for the name of a stack in the paths of its mask and its table."""
 _SUFFIX = re.compile(r"(\.ome)?\.(tiff?|zarr|npy|lsm|czi|nd2|lif|ims|png|jpe?g)", re.IGNORECASE)
 _MIN_MATCHED_SHARE = 0.5
 """Share of positions in nuclei below which they are those of another stack, or in another unit."""
@@ -39,6 +41,11 @@ def stack_stem(path: Path) -> str:
     """Return a stack's name without its suffix, such as K4 of K4.ome.tif, which `{stem}` stands for."""
     match = re.fullmatch(rf"(.+?){_SUFFIX.pattern}", path.name, re.IGNORECASE)
     return match[1] if match else path.name
+
+
+def fill_stem(pattern: str, stack: Path) -> Path:
+    """Return the path that a pattern such as ``{stem}_mask.tif`` names for a stack."""
+    return Path(pattern.replace(STEM, stack_stem(stack))).expanduser()
 
 
 def rows_of_stack(table: ClassTable, path: Path, name: str, n_stacks: int, index: int) -> list[ClassRow]:

@@ -93,30 +93,25 @@ def open_isolated_stack(path: Path, options: StackOptions, is_mask: bool) -> Sta
     )  # fmt: skip
 
 
-def describe_in_worker(
-    path: str,
-    channel: int | str | None,
-    image: int | str | None,
-    axes: str | None,
-    time_point: int | None,
-    is_mask: bool,
-) -> Iterator[tuple[Any, ...]]:
+def describe_in_worker(*choice: Any) -> Iterator[tuple[Any, ...]]:
     """Yield the fields of a stack as values that can be sent."""
-    stack = open_tiff_stack(Path(path), StackOptions(channel, image, axes=axes, time_point=time_point), is_mask)
+    stack = _open_in_worker(*choice)
     yield (
         stack.shape, stack.dtype.str, stack.channel, stack.n_channels, stack.voxel_size, stack.image, stack.notes
     )  # fmt: skip
 
 
-def slices_in_worker(
+def slices_in_worker(*choice: Any) -> Iterator[Slice]:
+    """Yield the slices of a stack."""
+    yield from _open_in_worker(*choice).slices()
+
+
+def _open_in_worker(
     path: str,
     channel: int | str | None,
     image: int | str | None,
     axes: str | None,
     time_point: int | None,
     is_mask: bool,
-) -> Iterator[Slice]:
-    """Yield the slices of a stack."""
-    yield from open_tiff_stack(
-        Path(path), StackOptions(channel, image, axes=axes, time_point=time_point), is_mask
-    ).slices()
+) -> Stack:
+    return open_tiff_stack(Path(path), StackOptions(channel, image, axes=axes, time_point=time_point), is_mask)

@@ -12,14 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.errors import FileError, InvalidArgument
-from nephros.microscopy.class_labels import stack_stem
+from nephros.microscopy.class_labels import STEM, fill_stem
 from nephros.microscopy.measurements import NucleusProperties
 from nephros.microscopy.reader import open_stack, open_stack_with
 from nephros.microscopy.stack import Stack, StackOptions
 from nephros.microscopy.voxel_size import VoxelSize
-
-STEM = "{stem}"
-"""What stands for the name of a stack in the path of its mask."""
 
 
 class MaskFile:
@@ -74,15 +71,15 @@ def find_mask(mask: str, stack: Path) -> Path:
     """Return the path of a stack's mask.
 
     Args:
-        mask: a path, in which ``{stem}`` stands for `stack_stem`. With it, a relative path is looked for in the folder of the
-            stack first, then in the current folder.
+        mask: a path, or a pattern as `nephros.microscopy.class_labels.fill_stem` takes it, for which a relative path is looked
+            for in the folder of the stack first, then in the current folder.
         stack: the stack.
 
     Raises:
         FileError: there is no such file.
         InvalidArgument: the mask is the stack itself.
     """
-    path = Path(mask.replace(STEM, stack_stem(stack))).expanduser()
+    path = fill_stem(mask, stack)
     candidates = [stack.parent / path, path] if STEM in mask else [path]
     for candidate in candidates:
         if candidate.exists():

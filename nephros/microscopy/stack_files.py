@@ -11,12 +11,11 @@ from pathlib import Path
 
 from nephros.data.input_files import read_magic
 from nephros.errors import FileError, InvalidArgument
-from nephros.microscopy.class_labels import stack_stem
+from nephros.microscopy.class_labels import STEM, fill_stem, stack_stem
 from nephros.microscopy.ome_zarr import LABELS_GROUP
 from nephros.microscopy.zarr_files import is_zarr_folder
 from nephros.text_tables import join_words
 
-_STEM = "{stem}"
 _PATIENT = "{patient}"
 
 
@@ -61,7 +60,7 @@ def find_stack_files(
         if not path.exists():
             read_magic(path, "a TIFF file with all slices")  # says so, and suggests a name
     notes = []
-    if mask is not None and _STEM in str(mask):
+    if mask is not None and STEM in str(mask):
         masks = {match.resolve() for path in paths for match in _matches(str(mask), path)}
         kept = [path for path in paths if path.resolve() not in masks]
         if kept and len(kept) < len(paths):
@@ -83,7 +82,7 @@ def find_stack_files(
         for path, name in zip(paths, names, strict=True)
     ]
     _check_one_each("mask", files, [file.mask for file in files])
-    if classes is not None and _STEM in str(classes):
+    if classes is not None and STEM in str(classes):
         _check_one_each("classes", files, [file.classes for file in files])
     if len(set(map(stack_stem, paths))) < len(paths):
         notes.append(f"Several stacks have one name; they are called {join_words(names[:6])}.")
@@ -114,12 +113,12 @@ def _companion(parameter: str, pattern: str | Path | None, stack: Path, n_stacks
     if pattern is None:
         return None
     text = str(pattern)
-    placeholders = set(re.findall(r"\{\w*\}", text)) - {_STEM}
-    if placeholders and _STEM not in text:
+    placeholders = set(re.findall(r"\{\w*\}", text)) - {STEM}
+    if placeholders and STEM not in text:
         raise InvalidArgument(parameter, text, "a path, in which {stem} may stand for the stack's name")
     if parameter == "mask" and is_zarr_folder(stack) and is_zarr_folder(stack / LABELS_GROUP / text):
         return stack / LABELS_GROUP / text
-    if _STEM not in text:
+    if STEM not in text:
         if parameter == "mask" and n_stacks > 1:
             raise InvalidArgument(
                 parameter, text, "a pattern with {stem} for several stacks, such as '{stem}_mask.tif'"
@@ -144,14 +143,14 @@ def _companion(parameter: str, pattern: str | Path | None, stack: Path, n_stacks
 
 def _candidates(pattern: str, stack: Path) -> list[Path]:
     """Return where the file of a pattern may be: beside the stack, then from the working folder."""
-    path = Path(pattern.replace(_STEM, stack_stem(stack))).expanduser()
+    path = fill_stem(pattern, stack)
     return list(dict.fromkeys([stack.parent / path, path.absolute()]))
 
 
 def _matches(pattern: str, stack: Path) -> list[Path]:
     """Return the files that a pattern names, of the first place that has any; ``*`` stands for any text."""
     text = glob.escape(pattern).replace("[*]", "*").replace("[?]", "?")
-    text = text.replace(_STEM, glob.escape(stack_stem(stack)))
+    text = text.replace(STEM, glob.escape(stack_stem(stack)))
     for folder in (stack.parent, Path.cwd()):
         path = Path(text).expanduser()
         root = path if path.is_absolute() else Path(glob.escape(str(folder))) / path
