@@ -20,7 +20,7 @@ from nephros.tissue.outlines import Polygon
 _NAMESPACE = uuid.UUID("3b0dbd0e-5c0e-5f0c-9d57-2b7f6a3f6d11")
 """Of the ids of features: one nucleus has the same id whenever it is exported."""
 _TEXT_COLUMNS = ("stack", "prediction_set", "ood_reasons")
-_OWN_KEYS = ("class_name", *_TEXT_COLUMNS)
+_NOT_MEASURED = ("class_name", *_TEXT_COLUMNS)
 
 Row = Mapping[str, Any]
 
@@ -56,7 +56,7 @@ def _feature(row: Row, geometry: dict[str, Any], class_colors: Sequence[str]) ->
     properties["measurements"] = {
         name: float(value) if isinstance(value, bool) else value
         for name, value in row.items()
-        if value is not None and name not in _OWN_KEYS
+        if value is not None and name not in _NOT_MEASURED
     }
     properties["metadata"] = {name: row[name] for name in _TEXT_COLUMNS if row[name]}
     feature_id = uuid.uuid5(_NAMESPACE, f"{row['stack']}/{row['id']}")
