@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -79,6 +79,10 @@ class Problem:
     device: torch.device
     unlabeled: NDArray[np.uint8] | None = None
     """(m, h, w) or (m, h, w, 3) images of the same source without a label; None where there are none."""
+    heads: dict[bytes, LinearHead] = field(init=False, default_factory=dict)
+    """Fitted heads by the images that they were fitted to, since every method starts from the same one."""
+    networks: dict[bytes, FittedMethod] = field(init=False, default_factory=dict)
+    """Those of ``network``, likewise: self-training starts from its predictions."""
 
     @property
     def n_classes(self) -> int:
@@ -128,6 +132,13 @@ def best_candidate(candidates: Sequence[Candidate]) -> Candidate:
 
 def fit_best_head(problem: Problem, train: Indices) -> LinearHead:
     """Return a head fitted to the images at `train`, its regularization chosen by cross-validation among them."""
+    key = train.tobytes()
+    if key not in problem.heads:
+        problem.heads[key] = _fit_best_head(problem, train)
+    return problem.heads[key]
+
+
+def _fit_best_head(problem: Problem, train: Indices) -> LinearHead:
     labels, features = problem.train.labels[train], problem.features[train, 0]
     groups = None if problem.groups is None else problem.groups[train]
     C = DEFAULT_C
@@ -162,6 +173,17 @@ class FittedMethod:
 
 def fit_method(problem: Problem, method: str, rows: Indices, val: Split) -> FittedMethod:
     """Fit a method to the training images at `rows`; `val` is scored after each epoch of training and chooses nothing."""
+    return _fit_network(problem, rows, val) if method == "network" else _fit_method(problem, method, rows, val)
+
+
+def _fit_network(problem: Problem, rows: Indices, val: Split) -> FittedMethod:
+    key = rows.tobytes()
+    if key not in problem.networks:
+        problem.networks[key] = _fit_method(problem, "network", rows, val)
+    return problem.networks[key]
+
+
+def _fit_method(problem: Problem, method: str, rows: Indices, val: Split) -> FittedMethod:
     train = Split(problem.train.images[rows], problem.train.labels[rows])
     recipe = make_recipe(method, problem.model, len(train), problem.seed, problem.tta_views)
     head = None if method == "scratch" else fit_best_head(problem, rows)
@@ -169,7 +191,10 @@ def fit_method(problem: Problem, method: str, rows: Indices, val: Split) -> Fitt
     history: list[EpochMetrics] = []
     if method == "self-training":
         assert problem.unlabeled is not None
-        model, history = self_train(recipe, model, train, val, problem.unlabeled, problem.class_names, problem.device)
+        teacher = _fit_network(problem, rows, val).model
+        model, history = self_train(
+            recipe, model, teacher, train, val, problem.unlabeled, problem.class_names, problem.device
+        )
     elif method != "head":
         model, history = train_method(method, recipe, model, train, val, problem.class_names, problem.device)
     return FittedMethod(model.cpu(), recipe, history, head.C if head else None)

@@ -28,27 +28,28 @@ LABELED_SHARE = 0.25
 def self_train(
     recipe: Recipe,
     start: Classifier,
+    teacher: Classifier,
     train: Split,
     val: Split,
     unlabeled: NDArray[np.uint8],
     class_names: tuple[str, ...],
     device: torch.device,
 ) -> tuple[Classifier, list[EpochMetrics]]:
-    """Train `start` on labels, then train it anew on labels and its predictions; return the second network with its epochs.
+    """Train `start` on labels and on what `teacher` predicts for images without one; return the network with its epochs.
 
     Predictions stay probabilities, and each image is turned, moved and scaled before the second network sees it, as in
     self-training with noisy students (Xie et al., CVPR 2020).
 
     Args:
-        recipe: of the first round, which `nephros.finetuning.network.make_recipe` returns for ``network``.
+        recipe: which `nephros.finetuning.network.make_recipe` returns.
         start: a network whose last layer is fitted already.
+        teacher: the same network, trained on the labels.
         train: the labeled images.
         val: scored after each epoch; it chooses nothing.
         unlabeled: (m, h, w) or (m, h, w, c) uint8.
         class_names: of the classes.
         device: where to train.
     """
-    teacher, _ = train_method("network", recipe, start, train, val, class_names, device)
     if len(unlabeled) > MAX_UNLABELED:
         rows = np.random.default_rng(recipe.seed).choice(len(unlabeled), MAX_UNLABELED, replace=False)
         unlabeled = unlabeled[np.sort(rows)]

@@ -33,16 +33,16 @@ def test_labels_stay_certain_and_make_up_a_quarter_of_what_is_learned(
     train, unlabeled = Split(images, labels), square_images(n_unlabeled, 2, seed=1)[0]
     recipe = make_recipe("self-training", ModelConfig("compact"), len(train), 3, 1)
     start: Any = Classifier.__new__(Classifier)
-    self_training.self_train(recipe, start, train, train, unlabeled, ("a", "b"), torch.device("cpu"))
-    (first, _, first_split, *_), (second, second_start, split, *_, soft_targets) = calls
-    assert (first.distillation_weight, second.distillation_weight) == (0.0, 1.0)
-    assert first_split is train
-    assert second_start is start
+    teacher: Any = Classifier.__new__(Classifier)
+    self_training.self_train(recipe, start, teacher, train, train, unlabeled, ("a", "b"), torch.device("cpu"))
+    ((student, student_start, split, *_, soft_targets),) = calls
+    assert student.distillation_weight == 1.0
+    assert student_start is start
     n_labeled = len(split) - n_used
     assert 0.15 < n_labeled / len(split) < 0.35
     np.testing.assert_array_equal(split.labels[:n_labeled], np.tile(labels, n_labeled // len(labels)))
     np.testing.assert_array_equal(soft_targets[:n_labeled].argmax(1), split.labels[:n_labeled])
     assert set(soft_targets[:n_labeled].flatten().tolist()) == {0.0, 1.0}
     np.testing.assert_allclose(soft_targets[n_labeled:], np.tile([[0.2, 0.8]], (n_used, 1)), rtol=1e-6)
-    steps = second.epochs * second.passes_per_epoch * len(split) / second.batch_size
+    steps = student.epochs * student.passes_per_epoch * len(split) / student.batch_size
     assert self_training.STEPS <= steps < 2 * self_training.STEPS
