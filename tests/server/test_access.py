@@ -201,7 +201,7 @@ def test_sigterm_exits_with_0_after_the_requests_under_way(exported_model: Path,
     cells = np.repeat(square_images(12, 4, 9)[0], 250, axis=0)
     body, content_type = multipart_body([("c.npz", encode_npz(images=cells))])
     started = tmp_path / "started"
-    delay = "import pathlib, nephros.server.app as app\nread = app.read_multipart_files\nasync def slowly(*args):\n"
+    delay = "import pathlib, nephros.server.prediction_routes as app\nread = app.read_multipart_files\nasync def slowly(*args):\n"
     delay += f"    pathlib.Path({str(started)!r}).touch(); await app.asyncio.sleep(2); return await read(*args)\n"
     delay += "app.read_multipart_files = slowly"
     results: list[tuple[int, bytes]] = []

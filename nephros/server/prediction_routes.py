@@ -1,0 +1,146 @@
+"""The routes that predict: /predict responds with all results at once, /predict/batch line by line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
+from typing import Annotated
+
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from nephros.environment import __version__
+from nephros.server import openapi
+from nephros.server.error_responses import json_response, reject_repeated_parameters
+from nephros.server.limits import MemoryBudget, RequestLimits, RequestRejected
+from nephros.server.multipart import read_multipart_files
+from nephros.server.prometheus import ServerMetrics
+from nephros.server.schemas import (
+    PredictionResult,
+    PredictParams,
+    PredictResponse,
+    StreamAborted,
+    StreamCompleted,
+    StreamedResult,
+    StreamParams,
+)
+from nephros.server.service import Service
+
+logger = logging.getLogger(__name__)
+
+MAX_LINES_PER_WRITE = 64
+"""Results of /predict/batch that are sent at once."""
+
+
+def add_prediction_routes(
+    app: FastAPI,
+    service: Service,
+    metrics: ServerMetrics,
+    budget: MemoryBudget,
+    limits: RequestLimits,
+    batch_limits: RequestLimits,
+) -> None:
+    """Add /predict and /predict/batch; `budget` is the memory for the uploads of all requests together."""
+
+    @app.post(
+        "/predict",
+        responses=openapi.PREDICT_RESPONSES,
+        openapi_extra=openapi.MULTIPART_BODY,
+        tags=["predictions"],
+    )
+    async def predict(request: Request, params: Annotated[PredictParams, Query()]) -> Response:
+        """Classify images of cells: PNG, TIFF (one cell per page), JPEG and npz files. A file that can't be read gets its
+        own error; the others still get predictions."""
+        reject_repeated_parameters(request)
+        with budget.lease() as lease:
+            files = await read_multipart_files(request, limits, lease)
+            try:
+                async with asyncio.timeout(limits.timeout_s):
+                    results = [result async for result in service.stream_results(files, params, limits)]
+            except TimeoutError:
+                raise RequestRejected(504, "The prediction took too long: send fewer files at once.") from None
+        results.sort(key=lambda result: result.row)
+        _record_results(metrics, results)
+        # A list of PredictionResult serializes only that class's fields: `row` is left out.
+        return json_response(PredictResponse(version=__version__, results=[*results]))
+
+    # A plain Response has no media type of its own, so that OpenAPI lists only the one in `responses`.
+    @app.post(
+        "/predict/batch",
+        responses=openapi.STREAM_RESPONSES,
+        response_class=Response,
+        openapi_extra=openapi.MULTIPART_BODY,
+        tags=["predictions"],
+    )
+    async def predict_stream(request: Request, params: Annotated[StreamParams, Query()]) -> Response:
+        """Classify large uploads, such as npz files, with higher limits. Each line of the response is a result as of /predict
+        with its row, and is sent as soon as it is known. The last line is {"done": true, "version", "n_rows"}, or
+        {"done": false, "error", "n_rows"} if the response ends early."""
+        reject_repeated_parameters(request)
+        with ExitStack() as lease_scope:
+            files = await read_multipart_files(request, batch_limits, lease_scope.enter_context(budget.lease()))
+            lease_stack = lease_scope.pop_all()
+        results = service.stream_results(files, params, batch_limits)
+        return _LeasedStreamingResponse(_stream_lines(results, metrics, batch_limits.timeout_s), lease_stack)
+
+
+async def _stream_lines(
+    results: AsyncIterator[StreamedResult], metrics: ServerMetrics, timeout_s: float
+) -> AsyncIterator[bytes]:
+    """Yield the lines of /predict/batch, several at a time."""
+    n_sent, deadline = 0, asyncio.get_running_loop().time() + timeout_s
+    batches = _in_batches(results)
+    error = ""
+    try:
+        while True:
+            async with asyncio.timeout_at(deadline):
+                batch: list[StreamedResult] = await anext(batches, [])
+            if not batch:
+                break
+            _record_results(metrics, batch)
+            n_sent += len(batch)
+            yield b"".join(result.model_dump_json(exclude_unset=True).encode() + b"\n" for result in batch)
+    except TimeoutError:
+        error = "The prediction took too long: send less at once."
+    except RequestRejected as rejection:
+        error = rejection.message
+    except Exception as unexpected:  # the status is sent: only a last line can tell the client
+        logger.exception("/predict/batch ended early")
+        error = f"Internal server error ({type(unexpected).__name__}): see the server log."
+    last_line = (
+        StreamAborted(done=False, error=error, n_rows=n_sent)
+        if error
+        else StreamCompleted(done=True, version=__version__, n_rows=n_sent)
+    )
+    yield last_line.model_dump_json().encode() + b"\n"
+
+
+async def _in_batches(results: AsyncIterator[StreamedResult]) -> AsyncIterator[list[StreamedResult]]:
+    batch = []
+    async for result in results:
+        batch.append(result)
+        if len(batch) == MAX_LINES_PER_WRITE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+class _LeasedStreamingResponse(StreamingResponse):
+    """Lines of JSON; leases are released once all are sent or the client has gone."""
+
+    def __init__(self, lines: AsyncIterator[bytes], lease_stack: ExitStack) -> None:
+        super().__init__(lines, media_type="application/x-ndjson")
+        self._lease_stack = lease_stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._lease_stack:
+            await super().__call__(scope, receive, send)
+
+
+def _record_results(metrics: ServerMetrics, results: Sequence[PredictionResult]) -> None:
+    n_errors = sum(result.error is not None for result in results)
+    metrics.record_predictions(len(results) - n_errors, n_errors)
