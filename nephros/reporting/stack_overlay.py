@@ -19,7 +19,8 @@ from PIL import Image
 from nephros.errors import InvalidArgument
 from nephros.files import atomic_write
 from nephros.microscopy.stack import Slice
-from nephros.reporting.plots.style import CLASS_COLORS, INK, MUTED, PAPER, whole_percent, with_style, wrap_label
+from nephros.reporting.plots.style import INK, MUTED, PAPER, whole_percent, with_style, wrap_label
+from nephros.tissue.class_colors import CLASS_COLORS
 from nephros.tissue.outlines import smooth_ring, trace_labels
 
 FORMAT_BY_SUFFIX = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF"}

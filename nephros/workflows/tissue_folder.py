@@ -22,9 +22,9 @@ from nephros.inference.predictions import Predictions
 from nephros.microscopy.class_labels import stack_stem
 from nephros.microscopy.located import LocatedNuclei
 from nephros.microscopy.stack import Slice, Stack
-from nephros.reporting.plots.style import CLASS_COLORS
 from nephros.reporting.stack_overlay import ClassOverlay, project_stack, save_overlay
 from nephros.reporting.tissue.page import write_tissue_page
+from nephros.tissue.class_colors import CLASS_COLORS
 from nephros.tissue.footprints import Footprints
 from nephros.tissue.geojson import FeatureCollectionWriter, iter_features
 from nephros.tissue.ome_images import class_annotation, iter_class_slices, ome_dtype, write_ome_image

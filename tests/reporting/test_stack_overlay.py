@@ -13,7 +13,6 @@ from PIL import Image
 from nephros.errors import InvalidArgument
 from nephros.microscopy.synthetic import SyntheticStack
 from nephros.reporting import stack_overlay
-from nephros.reporting.plots.style import CLASS_COLORS
 from nephros.reporting.stack_overlay import (
     ClassOverlay,
     project_stack,
@@ -22,6 +21,7 @@ from nephros.reporting.stack_overlay import (
     save_overlay,
     scale_bar_um,
 )
+from nephros.tissue.class_colors import CLASS_COLORS
 
 
 def _class_rgb(label: int) -> list[int]:

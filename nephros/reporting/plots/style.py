@@ -48,13 +48,6 @@ SMALL = 7.2
 
 PAPER, INK, MUTED, LINE = LIGHT_COLORS["paper"], LIGHT_COLORS["ink"], LIGHT_COLORS["muted"], LIGHT_COLORS["line"]
 
-CLASS_COLORS = (
-    "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#99331a", "#66ffb3", "#cce6ff",
-    "#3380ff", "#80664d",
-)  # fmt: skip
-"""Colors of classes on a dark image: seven of Okabe and Ito's palette (without black) and five more, each as far as possible
-(CIEDE2000, under simulation of the three kinds of color blindness) from all before it and from grays."""
-
 RC_PARAMS: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 8.5,

@@ -17,8 +17,8 @@ from PIL import Image
 
 from nephros.files import write_text
 from nephros.reporting.html import load_template
-from nephros.reporting.plots.style import CLASS_COLORS
 from nephros.reporting.stack_overlay import CONTRAST_PERCENTILES
+from nephros.tissue.class_colors import CLASS_COLORS
 from nephros.tissue.outlines import smooth_ring, trace_labels
 
 TILE = 512

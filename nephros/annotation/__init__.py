@@ -1,0 +1,1 @@
+"""Labeling cells by hand: a project folder with cells, classes and labels, of which every change is kept."""
