@@ -153,8 +153,8 @@ def _prepare_parser() -> CommandParser:
         "stack",
         nargs="+",
         metavar="STACK",
-        help="TIFF, OME-TIFF or .npy, where the pages of a multi-page TIFF are slices; or a folder with an image file per slice "
-        "and channel, named such as img_z001_c1.tif",
+        help="TIFF, OME-TIFF or .npy, where the pages of a multi-page TIFF are slices; an OME-Zarr store, also behind an https:// or "
+        "s3:// URL; or a folder with an image file per slice and channel, named such as img_z001_c1.tif",
     )
     parser.option("mask", MASK_HELP, metavar="MASK")
     parser.required_option("out", "the file for the images", "FILE.npz")
@@ -224,6 +224,11 @@ def _print_metadata(metadata: PreparationMetadata) -> None:
     console.print(f"voxel size (z, y, x): {format_voxel_size(metadata.voxel_size_um)} ({source})")
     if metadata.target_voxel_size_um is None:
         console.print("resampled: no, the stack's voxels are used as they are")
+    elif metadata.resampling_step == (1, 1, 1):
+        console.print(
+            "resampled: no, the stack's voxels are as large as those of the crops "
+            f"({to_command_line(metadata.target_voxel_size_source or '')})"
+        )
     else:
         step = " x ".join(f"{ratio:.3g}" for ratio in metadata.resampling_step)
         console.print(

@@ -18,17 +18,19 @@ from nephros.data.input_files import InMemoryFile, count_text, file_kind
 from nephros.data.npz.stream import ImageArray, UnreadableInput, open_image_arrays
 from nephros.errors import FileError, InvalidArgument, NephrosError
 from nephros.microscopy.detect import slices_in_folder
+from nephros.microscopy.location import StackUrl, locate
 from nephros.microscopy.zarr_files import is_zarr_folder
 
 logger = logging.getLogger(__name__)
 
-InputItem = Path | InMemoryFile | ImageArray | VoxelTable | UnreadableInput
+InputItem = Path | StackUrl | InMemoryFile | ImageArray | VoxelTable | UnreadableInput
 
 
 class InputDiscovery:
     """All inputs in the order named; the files of a folder in sorted order."""
 
     def __init__(self, inputs: Iterable[str | Path | InMemoryFile]) -> None:
+        """List the inputs; raise InvalidArgument for a URL that no store has."""
         self.skipped: Counter[str] = Counter()
         """Number of skipped files in the named folders, by kind, such as ``.csv``."""
         self.notes: list[str] = []
@@ -36,7 +38,12 @@ class InputDiscovery:
         self._visited_folders: set[tuple[int, int]] = set()
         self.items: list[InputItem] = []
         for path in inputs:
-            self.items += self._expand(path if isinstance(path, InMemoryFile) else Path(path).expanduser())
+            if isinstance(path, InMemoryFile):
+                self.items += self._expand(path)
+            elif isinstance(location := locate(path, "inputs"), StackUrl):
+                self.items.append(location)
+            else:
+                self.items += self._expand(Path(path).expanduser())
 
     def skipped_note(self) -> str:
         """Return which files of the named folders were skipped, as one sentence; empty if none were."""
@@ -148,7 +155,7 @@ def _read_error_message(path: Path | InMemoryFile, error: OSError | ValueError) 
     return f"{path} can't be read ({getattr(error, 'strerror', None) or error}); check its permissions."
 
 
-def unreadable_message(path: Path | InMemoryFile, error: Exception) -> str:
+def unreadable_message(path: Path | StackUrl | InMemoryFile, error: Exception) -> str:
     """Return one sentence for whatever a parser raised for a file, so that no file costs the answers for others."""
     if isinstance(error, NephrosError):
         return str(error)
@@ -178,11 +185,11 @@ def without_mask_files(items: list[InputItem], mask: str | None) -> list[InputIt
 
     masks = set()
     for item in items:
-        if isinstance(item, Path):
+        if isinstance(item, Path | StackUrl):
             with contextlib.suppress(NephrosError):
-                masks.add(find_mask(mask, item).absolute())
-    kept = [item for item in items if not (isinstance(item, Path) and item.absolute() in masks)]
-    n_stacks = sum(isinstance(item, Path) for item in kept)
+                masks.add(locate(find_mask(mask, item)))
+    kept = [item for item in items if not (isinstance(item, Path | StackUrl) and locate(item) in masks)]
+    n_stacks = sum(isinstance(item, Path | StackUrl) for item in kept)
     if n_stacks == 0 and not any(isinstance(item, UnreadableInput) for item in kept):
         raise InvalidArgument("mask", mask, "left out: it is the mask of a stack, and no input is one")
     if n_stacks > 1 and STEM not in mask:

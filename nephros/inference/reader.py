@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from nephros.data.npz.stream import ImageArray, UnreadableInput
 from nephros.errors import FileError
 from nephros.inference.discovery import InputDiscovery, unreadable_message, without_mask_files
 from nephros.microscopy.detect import count_channels, read_bytes_unless_stack, unexplained_pages
+from nephros.microscopy.location import StackUrl, display_path
 
 if TYPE_CHECKING:
     from nephros.microscopy.located import LocatedNuclei
@@ -161,7 +161,9 @@ class CellReader:
         self.errors[len(self.sources)] = _encodable(error)
         self.sources.append(source)
 
-    def _read_file(self, item: Path | InMemoryFile | UnreadableInput) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def _read_file(
+        self, item: Path | StackUrl | InMemoryFile | UnreadableInput
+    ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Add a row for each page or nucleus, and yield row and cell of those whose white level is known."""
         if isinstance(item, UnreadableInput):
             self._add_error_row(CellSource(_display_path(item.path), 0, item.split), item.message)
@@ -170,8 +172,8 @@ class CellReader:
         deferred_rows: dict[int, int] = {}
         try:
             has_mask = self._stack_options is not None and self._stack_options.mask is not None
-            data = None if has_mask else read_bytes_unless_stack(item)
-            if data is None:
+            data = None if has_mask or isinstance(item, StackUrl) else read_bytes_unless_stack(item)
+            if data is None or isinstance(item, StackUrl):
                 yield from self._read_stack(item)
                 return
             self._check_size(item, 0, claimed_pixels(data))
@@ -196,7 +198,7 @@ class CellReader:
                     yield row, self._with_notes(row, cell[0], cell[1] + [_SHALLOW_NOTE] * is_shallow)
         except Exception as error:
             self._add_error_row(CellSource(name, page), unreadable_message(item, error))
-        if deferred_rows:
+        if deferred_rows and not isinstance(item, StackUrl):
             self._deferred.append((item, deferred_rows))
 
     def _channel_page(self, path: Path | InMemoryFile, name: str, data: bytes) -> int | None:
@@ -226,7 +228,7 @@ class CellReader:
             )
         return channel
 
-    def _read_stack(self, path: Path | InMemoryFile) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def _read_stack(self, path: Path | StackUrl | InMemoryFile) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         if isinstance(path, InMemoryFile):
             raise FileError(
                 path.name,
@@ -343,9 +345,9 @@ def _as_decoded(image: NDArray[Any]) -> DecodedImage:
     return DecodedImage(image, "gray" if image.ndim == 2 else "color")
 
 
-def _display_path(path: Path | InMemoryFile) -> str:
-    """Return a path as text that can be written anywhere: bytes that are not UTF-8 become replacement characters."""
-    return path.name if isinstance(path, InMemoryFile) else os.fsencode(path).decode("utf-8", "replace")
+def _display_path(path: Path | StackUrl | InMemoryFile) -> str:
+    """Return a path, a URL or the name of an upload as text that can be written anywhere."""
+    return path.name if isinstance(path, InMemoryFile) else display_path(path)
 
 
 def _encodable(text: str) -> str:

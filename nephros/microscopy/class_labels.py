@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from nephros.data.class_names import class_name_fault
 from nephros.errors import FileError, IncompatibleError
 from nephros.microscopy.class_table import ClassRow, ClassTable
+from nephros.microscopy.location import StackLocation, is_url, locate
 from nephros.microscopy.measurements import NucleusProperties
 from nephros.microscopy.voxel_size import VoxelSize
 from nephros.text_tables import join_words, pluralize
@@ -37,18 +38,19 @@ class NucleusClasses:
     """What was assumed or left out; one sentence each."""
 
 
-def stack_stem(path: Path) -> str:
+def stack_stem(path: StackLocation) -> str:
     """Return a stack's name without its suffix, such as K4 of K4.ome.tif, which `{stem}` stands for."""
     match = re.fullmatch(rf"(.+?){_SUFFIX.pattern}", path.name, re.IGNORECASE)
     return match[1] if match else path.name
 
 
-def fill_stem(pattern: str, stack: Path) -> Path:
-    """Return the path that a pattern such as ``{stem}_mask.tif`` names for a stack."""
-    return Path(pattern.replace(STEM, stack_stem(stack))).expanduser()
+def fill_stem(pattern: str, stack: StackLocation) -> StackLocation:
+    """Return the path or URL that a pattern such as ``{stem}_mask.tif`` names for a stack."""
+    text = pattern.replace(STEM, stack_stem(stack))
+    return locate(text, "mask") if is_url(text) else Path(text).expanduser()
 
 
-def rows_of_stack(table: ClassTable, path: Path, name: str, n_stacks: int, index: int) -> list[ClassRow]:
+def rows_of_stack(table: ClassTable, path: StackLocation, name: str, n_stacks: int, index: int) -> list[ClassRow]:
     """Return the rows of a table that are of one stack.
 
     Args:
@@ -85,7 +87,7 @@ def rows_of_stack(table: ClassTable, path: Path, name: str, n_stacks: int, index
     return [row for row in table.rows if row.stack in matching]
 
 
-def _names_stack(value: str, path: Path, names: set[str]) -> bool:
+def _names_stack(value: str, path: StackLocation, names: set[str]) -> bool:
     """Return whether a table's name for an image, such as "K4.ome.tif - Series 0", is a stack's."""
     text = PurePosixPath(value.replace("\\", "/")).name.casefold()
     return bool({text, stack_stem(Path(text)), value.casefold()} & names) or text.startswith(f"{path.name.casefold()} ")

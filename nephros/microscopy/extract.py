@@ -5,7 +5,6 @@ This module writes temporary files and needs scikit-image, so it is imported onl
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from nephros.errors import FileError, MissingDependency, NephrosError
 from nephros.microscopy.located import LocatedNuclei, MaskFile, find_mask
+from nephros.microscopy.location import StackLocation, display_path
 from nephros.microscopy.masks import labels_in_store
 from nephros.microscopy.nuclei import (
     NucleusImages,
@@ -63,7 +63,7 @@ class ExtractedNuclei:
 
 
 def extract_nuclei_from_file(
-    path: Path,
+    path: StackLocation,
     levels: tuple[float | None, float | None],
     progress: ProgressTracker,
     options: StackOptions,
@@ -93,7 +93,7 @@ def extract_nuclei_from_file(
             store_labels = labels_in_store(path, options.mask, options)
             given = find_mask(options.mask, path) if options.mask and store_labels is None else None
             mask_file = MaskFile(store_labels or given)
-            if mask_file.is_automatic:
+            if isinstance(mask_file.path, Path) and mask_file.is_automatic:
                 step = scale.stack_voxel_size or target_voxel_size
                 segment_nuclei(stack, mask_file.path, step, progress=progress)
             mask = open_stack(mask_file.path, is_mask=True, shape=stack.shape)
@@ -123,7 +123,7 @@ def extract_nuclei_from_file(
             ) from error
     located = LocatedNuclei(
         path,
-        os.fsencode(path).decode("utf-8", "replace"),
+        display_path(path),
         mask_file,
         options,
         stack.shape,
@@ -151,6 +151,9 @@ def _notes(stack: Stack, mask: Stack, scale: VoxelScaling, result: NucleusImages
     resampling_note = (
         f"{path}: voxels of {format_voxel_size(scale.stack_voxel_size)} were resampled to "
         f"{format_voxel_size(target_voxel_size)} ({target_source})"
+        if scale.resamples
+        else f"{path}: voxels of {format_voxel_size(scale.stack_voxel_size)} are as large as those of the training data "
+        f"({target_source}), and nothing was resampled"
     )
     min_volume = located.options.min_volume
     small_note = (
@@ -165,7 +168,7 @@ def _notes(stack: Stack, mask: Stack, scale: VoxelScaling, result: NucleusImages
     ]
 
 
-def _with_next_step(path: Path, message: str) -> str:
+def _with_next_step(path: StackLocation, message: str) -> str:
     """Return a message that names the stack and, where a parameter of `nephros.prepare` helps, the call with it."""
     if path.name not in message:
         message = f"{path} is a 3-D stack: {message}"
@@ -176,7 +179,6 @@ def _with_next_step(path: Path, message: str) -> str:
     direct += "`axes` (ZYX) if they are slices, or " if "`axes`" in message else ""
     problem, _, _ = message.rpartition("; ")  # the advice after it is for callers of `nephros.prepare`
     prepare_call = f"`nephros.prepare({str(path)!r}, {_EXAMPLE_ARGUMENTS[match[1]]}, out='cells.npz')`"
-    return (
-        f"{problem}; {direct}prepare it with {prepare_call} and classify cells.npz"
-        f"{'' if path.is_dir() else ', or, if its pages are images of single cells, save each to a file of its own'}."
-    )
+    is_file = isinstance(path, Path) and path.is_file()
+    pages = ", or, if its pages are images of single cells, save each to a file of its own" if is_file else ""
+    return f"{problem}; {direct}prepare it with {prepare_call} and classify cells.npz{pages}."

@@ -14,7 +14,7 @@ from nephros.data.images.decoding_cost import CHEAP_COMPRESSIONS
 from nephros.data.images.tiff_directories import walk_file
 from nephros.errors import FileError
 from nephros.isolation.pool import TimeBudget
-from nephros.microscopy.location import StackLocation
+from nephros.microscopy.location import StackLocation, StackUrl
 from nephros.microscopy.stack import Slice, Stack, StackOptions
 from nephros.microscopy.tiff_series import MAX_PAGES, translate_read_errors
 from nephros.microscopy.tiff_stack import open_tiff_stack
@@ -61,7 +61,8 @@ def run_isolated(
         FileError: an item takes too long or too much memory, or crashes a decoder; or as the function raised it.
     """
     budget = TimeBudget(DECODE_TIMEOUT_S if timeout_s is None else timeout_s)
-    too_slow = f"{path} takes more than {budget.seconds:g} seconds per slice to read; save it again, uncompressed."
+    advice = "check the connection, or download it" if isinstance(path, StackUrl) else "save it again, uncompressed"
+    too_slow = f"{path} takes more than {budget.seconds:g} seconds per slice to read; {advice}."
     try:
         with (
             translate_read_errors(path),

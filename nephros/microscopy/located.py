@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.class_labels import STEM, fill_stem
+from nephros.microscopy.location import StackLocation, StackUrl
 from nephros.microscopy.measurements import NucleusProperties
 from nephros.microscopy.reader import open_stack, open_stack_with
 from nephros.microscopy.stack import Stack, StackOptions
@@ -22,21 +23,21 @@ from nephros.microscopy.voxel_size import VoxelSize
 class MaskFile:
     """An instance mask on disk: a user's, or one that was made here and is removed together with this object."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        """Take the path of a user's mask; None makes a temporary folder for a new one."""
+    def __init__(self, path: StackLocation | None = None) -> None:
+        """Take the place of a user's mask; None makes a temporary folder for a new one."""
         self.is_automatic = path is None
         if path is None:
             folder = tempfile.mkdtemp(prefix="nephros-mask-")
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
             path = Path(folder, "mask.tif")
-        self.path = path
+        self.path: StackLocation = path
 
 
 @dataclass(frozen=True)
 class LocatedNuclei:
     """The classified nuclei of a stack, and the files that show them."""
 
-    path: Path
+    path: StackLocation
     """The stack."""
     display_path: str
     """The same as text that can be written anywhere."""
@@ -67,8 +68,8 @@ class LocatedNuclei:
         return stack, mask
 
 
-def find_mask(mask: str, stack: Path) -> Path:
-    """Return the path of a stack's mask.
+def find_mask(mask: str, stack: StackLocation) -> StackLocation:
+    """Return the path or URL of a stack's mask.
 
     Args:
         mask: a path, or a pattern as `nephros.microscopy.class_labels.fill_stem` takes it, for which a relative path is looked
@@ -80,10 +81,14 @@ def find_mask(mask: str, stack: Path) -> Path:
         InvalidArgument: the mask is the stack itself.
     """
     path = fill_stem(mask, stack)
-    candidates = [stack.parent / path, path] if STEM in mask else [path]
+    if isinstance(path, StackUrl):
+        if path == stack:
+            raise InvalidArgument("mask", mask, "the label image of the stack, not the stack itself")
+        return path
+    candidates = [stack.parent / path, path] if STEM in mask and isinstance(stack, Path) else [path]
     for candidate in candidates:
         if candidate.exists():
-            if candidate.absolute() == stack.absolute():
+            if isinstance(stack, Path) and candidate.absolute() == stack.absolute():
                 raise InvalidArgument("mask", mask, "the label image of the stack, not the stack itself")
             return candidate
     raise FileError(path, f"{path} doesn't exist; `mask` is the instance mask of {stack}.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 
 from nephros.errors import InvalidArgument
 
@@ -31,6 +32,16 @@ class StackUrl:
 
 
 StackLocation = Path | StackUrl
+
+
+def name_path(location: StackLocation) -> PurePath:
+    """Return a path whose parts name a stack: its own or, of a URL, those after ``https://``."""
+    return PurePosixPath(location.text.partition("://")[2]) if isinstance(location, StackUrl) else location
+
+
+def display_path(location: StackLocation) -> str:
+    """Return a path or URL as text that can be written anywhere: bytes that are not UTF-8 become replacement characters."""
+    return str(location) if isinstance(location, StackUrl) else os.fsencode(location).decode("utf-8", "replace")
 
 
 def is_url(text: object) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from nephros.errors import FileError, UnknownName
+from nephros.microscopy.location import StackLocation, StackUrl, is_url
 from nephros.microscopy.reader import open_stack_with
 from nephros.microscopy.stack import StackOptions
 from nephros.microscopy.zarr_files import is_zarr_folder, is_zarr_zip
 
 
-def labels_in_store(path: Path, name: str | None, options: StackOptions) -> Path | None:
+def labels_in_store(path: StackLocation, name: str | None, options: StackOptions) -> StackLocation | None:
     """Return the label image of a Zarr store; None where the stack is no store, or `name` is a file.
 
     Args:
@@ -22,7 +23,8 @@ def labels_in_store(path: Path, name: str | None, options: StackOptions) -> Path
         FileError: there are several label images, and `name` is None.
         UnknownName: the store has label images, and none of this name.
     """
-    if not (is_zarr_folder(path) or is_zarr_zip(path)) or (name is not None and Path(name).expanduser().exists()):
+    is_store = isinstance(path, StackUrl) or is_zarr_folder(path) or is_zarr_zip(path)
+    if not is_store or (name is not None and (is_url(name) or Path(name).expanduser().exists())):
         return None
     keys = {Path(key).name: key for key in open_stack_with(path, options).label_keys}
     if name is None and len(keys) > 1:
@@ -30,12 +32,15 @@ def labels_in_store(path: Path, name: str | None, options: StackOptions) -> Path
             path, f"{path.name} has the label images {', '.join(keys)}; set `mask` to the one of the nuclei."
         )
     if name is None or name in keys:
-        return path / keys[name or next(iter(keys))] if keys else None
+        if not keys:
+            return None
+        key = keys[name or next(iter(keys))]
+        return path.child(key) if isinstance(path, StackUrl) else path / key
     if keys and Path(name).name == name and not Path(name).suffix:
         raise UnknownName("mask", name, keys, kind=f"label image in {path.name}", hint=f"It has {', '.join(keys)}.")
     return None
 
 
-def store_labels_note(stack: Path, mask: Path) -> str:
+def store_labels_note(stack: StackLocation, mask: StackLocation) -> str:
     """Return the sentence that says that a label image of the stack's own store is the mask."""
     return f"{stack.name}: its label image {mask.name} is the mask."

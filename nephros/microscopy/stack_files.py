@@ -12,6 +12,7 @@ from pathlib import Path
 from nephros.data.input_files import read_magic
 from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.class_labels import STEM, fill_stem, stack_stem
+from nephros.microscopy.location import StackLocation, StackUrl, is_url, locate, name_path
 from nephros.microscopy.ome_zarr import LABELS_GROUP
 from nephros.microscopy.zarr_files import is_zarr_folder
 from nephros.text_tables import join_words
@@ -23,10 +24,10 @@ _PATIENT = "{patient}"
 class StackFiles:
     """A stack and what belongs to it."""
 
-    path: Path
+    path: StackLocation
     name: str
     """Its stem, with as many folders before it as tell it from the other stacks."""
-    mask: Path | None = None
+    mask: StackLocation | None = None
     """None where the nuclei are to be segmented."""
     classes: Path | None = None
     """Table of classes, which may be that of other stacks too."""
@@ -42,7 +43,7 @@ def find_stack_files(
     """Return the files of each stack, and notes.
 
     Args:
-        stacks: paths. One that is the mask of another is left out, as ``*.tif`` may name both.
+        stacks: paths, or URLs of Zarr stores. One that is the mask of another is left out, as ``*.tif`` may name both.
         mask: path for a single stack, or a pattern in which ``{stem}`` is the stack's name without its suffix, and ``*`` any
             text. A relative one is looked for beside the stack, then from the working folder.
         classes: likewise; without ``{stem}`` one table for all stacks, which says which stack each row is of.
@@ -53,16 +54,16 @@ def find_stack_files(
         InvalidArgument: a stack is given twice, or a pattern can't be told apart or doesn't match a stack.
         FileError: a pattern matches no file, or several.
     """
-    paths = [Path(path).expanduser().absolute() for path in stacks]
+    paths = [locate(path) for path in stacks]
     if not paths:
         raise InvalidArgument("stack", "empty", "the path of at least one stack")
     for path in paths:
-        if not path.exists():
+        if isinstance(path, Path) and not path.exists():
             read_magic(path, "a TIFF file with all slices")  # says so, and suggests a name
     notes = []
     if mask is not None and STEM in str(mask):
-        masks = {match.resolve() for path in paths for match in _matches(str(mask), path)}
-        kept = [path for path in paths if path.resolve() not in masks]
+        masks = {_real(match) for path in paths for match in _matches(str(mask), path)}
+        kept = [path for path in paths if _real(path) not in masks]
         if kept and len(kept) < len(paths):
             left_out = [path.name for path in paths if path not in kept]
             notes.append(
@@ -76,7 +77,7 @@ def find_stack_files(
             path,
             name,
             _companion("mask", mask, path, len(paths)),
-            _companion("classes", classes, path, len(paths)),
+            _class_table(classes, path, len(paths)),
             "" if patient is None else _patient(patient, path),
         )
         for path, name in zip(paths, names, strict=True)
@@ -89,26 +90,32 @@ def find_stack_files(
     return files, notes
 
 
-def _check_distinct(paths: Sequence[Path]) -> None:
-    counts = Counter(path.resolve() for path in paths)
+def _real(location: StackLocation) -> StackLocation:
+    """Return a location by which others that mean the same are known: a path without links."""
+    return location.resolve() if isinstance(location, Path) else location
+
+
+def _check_distinct(paths: Sequence[StackLocation]) -> None:
+    counts = Counter(map(_real, paths))
     if repeated := [path for path, count in counts.items() if count > 1]:
         raise InvalidArgument("stack", repeated[0], "given once", hint="Its nuclei would be in two splits.")
 
 
-def _unique_names(paths: Sequence[Path]) -> list[str]:
+def _unique_names(paths: Sequence[StackLocation]) -> list[str]:
     """Return the stem of each stack; of those that share one, with folders before it, and else with its suffix."""
-    for depth in range(max(len(path.parts) for path in paths)):
-        parents = [path.parent.parts[max(0, len(path.parent.parts) - depth) :] for path in paths]
+    folders = [name_path(path).parent for path in paths]
+    for depth in range(1 + max(len(folder.parts) for folder in folders)):
+        parents = [folder.parts[max(0, len(folder.parts) - depth) :] for folder in folders]
         names = ["/".join((*parent, stack_stem(path))) for parent, path in zip(parents, paths, strict=True)]
         if len(set(names)) == len(names):
             return names
-        if len({(path.parent, stack_stem(path)) for path in paths}) < len(paths):
+        if len({(folder, stack_stem(path)) for folder, path in zip(folders, paths, strict=True)}) < len(paths):
             break
     names = [path.name for path in paths]
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 
-def _companion(parameter: str, pattern: str | Path | None, stack: Path, n_stacks: int) -> Path | None:
+def _companion(parameter: str, pattern: str | Path | None, stack: StackLocation, n_stacks: int) -> StackLocation | None:
     """Return the file that a pattern names for a stack; None where there is no pattern."""
     if pattern is None:
         return None
@@ -116,14 +123,16 @@ def _companion(parameter: str, pattern: str | Path | None, stack: Path, n_stacks
     placeholders = set(re.findall(r"\{\w*\}", text)) - {STEM}
     if placeholders and STEM not in text:
         raise InvalidArgument(parameter, text, "a path, in which {stem} may stand for the stack's name")
-    if parameter == "mask" and is_zarr_folder(stack) and is_zarr_folder(stack / LABELS_GROUP / text):
-        return stack / LABELS_GROUP / text
+    if parameter == "mask" and isinstance(stack, Path):
+        labels = stack / LABELS_GROUP / text
+        if is_zarr_folder(stack) and is_zarr_folder(labels):
+            return labels
     if STEM not in text:
         if parameter == "mask" and n_stacks > 1:
             raise InvalidArgument(
                 parameter, text, "a pattern with {stem} for several stacks, such as '{stem}_mask.tif'"
             )
-        return Path(text)
+        return locate(text, parameter) if is_url(text) else Path(text)
     paths = _matches(text, stack)
     if not paths:
         tried = _candidates(text, stack)
@@ -141,32 +150,47 @@ def _companion(parameter: str, pattern: str | Path | None, stack: Path, n_stacks
     return paths[0]
 
 
-def _candidates(pattern: str, stack: Path) -> list[Path]:
+def _class_table(pattern: str | Path | None, stack: StackLocation, n_stacks: int) -> Path | None:
+    table = _companion("classes", pattern, stack, n_stacks)
+    if isinstance(table, StackUrl):
+        raise InvalidArgument("classes", table, "a file on disk; download the table first")
+    return table
+
+
+def _candidates(pattern: str, stack: StackLocation) -> list[StackLocation]:
     """Return where the file of a pattern may be: beside the stack, then from the working folder."""
     path = fill_stem(pattern, stack)
-    return list(dict.fromkeys([stack.parent / path, path.absolute()]))
+    if isinstance(path, StackUrl):
+        return [path]
+    beside = [stack.parent / path] if isinstance(stack, Path) else []
+    return list(dict.fromkeys([*beside, path.absolute()]))
 
 
-def _matches(pattern: str, stack: Path) -> list[Path]:
-    """Return the files that a pattern names, of the first place that has any; ``*`` stands for any text."""
+def _matches(pattern: str, stack: StackLocation) -> Sequence[StackLocation]:
+    """Return the files that a pattern names, of the first place that has any; ``*`` stands for any text.
+
+    A URL is taken as it is: a server can't be asked for what it has.
+    """
+    if is_url(pattern):
+        return [fill_stem(pattern, stack)]
     text = glob.escape(pattern).replace("[*]", "*").replace("[?]", "?")
     text = text.replace(STEM, glob.escape(stack_stem(stack)))
-    for folder in (stack.parent, Path.cwd()):
+    for folder in (*([stack.parent] if isinstance(stack, Path) else []), Path.cwd()):
         path = Path(text).expanduser()
         root = path if path.is_absolute() else Path(glob.escape(str(folder))) / path
         paths = [Path(match) for match in sorted(glob.glob(str(root)))]
-        if paths := [match for match in paths if match.resolve() != stack.resolve()]:
+        if paths := [match for match in paths if match.resolve() != _real(stack)]:
             return paths
     return []
 
 
-def _check_one_each(parameter: str, files: Sequence[StackFiles], companions: Sequence[Path | None]) -> None:
+def _check_one_each(parameter: str, files: Sequence[StackFiles], companions: Sequence[StackLocation | None]) -> None:
     """Raise InvalidArgument where two stacks have the same mask or table."""
-    owners: dict[Path, StackFiles] = {}
+    owners: dict[StackLocation, StackFiles] = {}
     for file, companion in zip(files, companions, strict=True):
         if companion is None:
             continue
-        other = owners.setdefault(companion.resolve(), file)
+        other = owners.setdefault(_real(companion), file)
         if other is not file:
             raise InvalidArgument(
                 parameter,
@@ -176,17 +200,18 @@ def _check_one_each(parameter: str, files: Sequence[StackFiles], companions: Seq
             )
 
 
-def _patient(pattern: str, stack: Path) -> str:
+def _patient(pattern: str, stack: StackLocation) -> str:
     """Return the part of a stack's path that ``{patient}`` stands for."""
     if _PATIENT not in pattern:
         return pattern
     expression = re.escape(pattern).replace(re.escape(_PATIENT), "(?P<patient>[^/]+?)", 1).replace(r"\*", "[^/]*")
     if expression.count("(?P<patient>") != 1 or re.escape(_PATIENT) in expression:
         raise InvalidArgument("patient", pattern, "a pattern with one {patient}, such as '{patient}_*'")
+    path = name_path(stack)
     texts = (
         (stack.name, stack_stem(stack))
         if "/" not in pattern
-        else (stack.as_posix(), str(stack.with_name(stack_stem(stack))))
+        else (path.as_posix(), str(path.with_name(stack_stem(stack))))
     )
     for text in texts:
         match = re.fullmatch(rf"(?:.*/)?{expression}", text)

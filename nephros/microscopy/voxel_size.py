@@ -102,6 +102,11 @@ class VoxelScaling:
         step = (_snap_to_one(z), _snap_to_one(y), _snap_to_one(x))
         return cls(stack_voxel_size, source, target_voxel_size, step, contradicted_size)
 
+    @property
+    def resamples(self) -> bool:
+        """Whether crops are resampled along any axis."""
+        return self.step != (1.0, 1.0, 1.0)
+
     def warnings(self) -> list[str]:
         """Return a sentence where the user's voxel size contradicts the file's."""
         if self.contradicted_size is None or self.stack_voxel_size is None:

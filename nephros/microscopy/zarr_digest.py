@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nephros.errors import FileError
 from nephros.files import file_digest
+from nephros.microscopy import zarr_files
 from nephros.microscopy.isolated_stack import run_isolated
 from nephros.microscopy.location import StackLocation, StackUrl, locate
 from nephros.microscopy.ome_zarr import LABELS_GROUP
@@ -18,7 +19,7 @@ from nephros.microscopy.zarr_files import METADATA_NAMES, open_zarr_files, split
 def zarr_digest(location: StackLocation) -> str:
     """Return the SHA-256 of the files of a store without its label images; of a store behind a URL, of its metadata."""
     if isinstance(location, StackUrl):
-        (result,) = run_isolated(location, metadata_digest_in_worker, str(location))
+        (result,) = run_isolated(location, metadata_digest_in_worker, str(location), zarr_files.URL_TIMEOUT_S)
         return str(result)
     archive, _ = split_archive(location)
     if archive.is_file():
@@ -26,9 +27,9 @@ def zarr_digest(location: StackLocation) -> str:
     return _folder_digest(location)
 
 
-def metadata_digest_in_worker(location: str) -> Iterator[str]:
+def metadata_digest_in_worker(location: str, url_timeout_s: float) -> Iterator[str]:
     """Yield the SHA-256 of the metadata at the top of a store."""
-    files, digest = open_zarr_files(locate(location)), hashlib.sha256(location.encode())
+    files, digest = open_zarr_files(locate(location), url_timeout_s), hashlib.sha256(location.encode())
     for name in METADATA_NAMES:
         digest.update(files.read(name) or b"")
     yield digest.hexdigest()

@@ -237,6 +237,7 @@ class _UrlFiles:
         self.location: StackLocation = url
         self.is_remote, self.is_forbidden = True, False
         self._timeout_s, self._is_s3 = timeout_s, url.text.startswith("s3://")
+        self._is_anonymous = False
         self._system = self._open_system(is_anonymous=False)
 
     def _open_system(self, *, is_anonymous: bool) -> Any:
@@ -252,7 +253,9 @@ class _UrlFiles:
                     "read_timeout": self._timeout_s,
                     "retries": {"max_attempts": 2},
                 }
-                return fsspec.filesystem("s3", anon=is_anonymous, config_kwargs=limits, skip_instance_cache=True)
+                system = fsspec.filesystem("s3", anon=is_anonymous, config_kwargs=limits, skip_instance_cache=True)
+                system.retries = 1  # botocore's are enough: each may take the whole limit
+                return system
             import aiohttp
 
             timeout = aiohttp.ClientTimeout(
@@ -263,16 +266,16 @@ class _UrlFiles:
     def read(self, key: str, byte_range: ByteRange = (0, None)) -> bytes | None:
         _check_key(self.location, key)
         start, length = byte_range
-        limits = (
-            {} if start == 0 and length is None else {"start": start, "end": None if length is None else start + length}
-        )
+        limits = {"start": start, "end": None if length is None else start + length}
+        if start == 0 and length is None:  # s3fs asks for the size of a whole file first, which costs another request
+            limits = {"start": 0, "end": MAX_CHUNK_FILE_BYTES} if self._is_s3 else {}
         try:
             data = bytes(self._system.cat_file(f"{self.location}/{key}", **limits))
         except FileNotFoundError:
             return None
         except Exception as error:  # aiohttp, botocore and fsspec raise kinds of their own
-            if self._is_s3 and type(error).__name__ == "NoCredentialsError":
-                self._system, self._is_s3 = self._open_system(is_anonymous=True), False
+            if not self._is_anonymous and type(error).__name__ == "NoCredentialsError":
+                self._system, self._is_anonymous = self._open_system(is_anonymous=True), True
                 return self.read(key, byte_range)
             if getattr(error, "status", None) in (401, 403) or isinstance(error, PermissionError):
                 # S3 says so of files that don't exist to those who may not list them.

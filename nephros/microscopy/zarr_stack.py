@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nephros.errors import FileError, InvalidArgument, MissingDependency
+from nephros.microscopy import zarr_files
 from nephros.microscopy.choices import choose_index, listing
 from nephros.microscopy.isolated_stack import run_isolated
 from nephros.microscopy.location import StackLocation, locate
@@ -70,11 +71,14 @@ def open_zarr_stack(location: StackLocation, options: StackOptions, is_mask: boo
     if isinstance(location, Path) and location.is_dir():
         selection = _select(open_zarr_files(location), options, is_mask, shape)
     else:
-        (facts,) = run_isolated(location, select_in_worker, str(location), choices, is_mask, shape)
+        (facts,) = run_isolated(
+            location, select_in_worker, str(location), choices, is_mask, shape, zarr_files.URL_TIMEOUT_S
+        )
         selection = _Selection(**facts)
 
     def slices() -> Iterator[Slice]:
-        items = run_isolated(location, slices_in_worker, str(location), selection.key, selection.axes, selection.fixed)
+        chosen = (selection.key, selection.axes, selection.fixed, zarr_files.URL_TIMEOUT_S)
+        items = run_isolated(location, slices_in_worker, str(location), *chosen)
         for item in items:
             if isinstance(item, np.ndarray):
                 yield item
@@ -103,20 +107,22 @@ def open_zarr_stack(location: StackLocation, options: StackOptions, is_mask: boo
 
 
 def select_in_worker(
-    location: str, choices: dict[str, Any], is_mask: bool, shape: list[int] | None
+    location: str, choices: dict[str, Any], is_mask: bool, shape: list[int] | None, url_timeout_s: float
 ) -> Iterator[dict[str, Any]]:
     """Yield the fields of what is read of a store."""
-    files = open_zarr_files(locate(location))
+    files = open_zarr_files(locate(location), url_timeout_s)
     yield asdict(
         _select(files, StackOptions(**choices), is_mask, None if shape is None else (shape[0], shape[1], shape[2]))
     )
 
 
-def slices_in_worker(location: str, key: str, axes: str, fixed: list[int]) -> Iterator[Slice | tuple[int, int]]:
+def slices_in_worker(
+    location: str, key: str, axes: str, fixed: list[int], url_timeout_s: float
+) -> Iterator[Slice | tuple[int, int]]:
     """Yield the slices of an array; of a store behind a URL at last the number of files that are missing, and of all."""
     from nephros.microscopy.zarr_decoding import ZarrSlices
 
-    files = open_zarr_files(locate(location))
+    files = open_zarr_files(locate(location), url_timeout_s)
     array = read_zarr_array(files, key)
     if array is None:
         raise FileError(location, f"{location} has changed while it was read; try again.")

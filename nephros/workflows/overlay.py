@@ -14,6 +14,7 @@ from nephros.data.class_names import class_name_fault
 from nephros.data.relocation import find_moved
 from nephros.errors import FileError
 from nephros.escaping import unescape_from_csv
+from nephros.microscopy.location import StackLocation, StackUrl, locate
 from nephros.microscopy.measurements import check_mask_matches_stack
 from nephros.microscopy.metadata import MaskInfo, StackInfo, read_metadata
 from nephros.microscopy.output_files import read_nuclei_csv
@@ -121,18 +122,33 @@ def _table_path(metadata_path: Path, name: str) -> Path:
     return renamed if renamed.is_file() and not path.is_file() else path
 
 
+def _check_unchanged(url: StackUrl, sha256: str, metadata_path: Path, parameter: str) -> None:
+    """Raise FileError where the metadata of a store behind a URL are not those of then."""
+    if stack_digest(url) != sha256:
+        raise FileError(
+            str(url),
+            f"{url} is not the store that {metadata_path} was made from, or has changed since; give the URL or the path of the "
+            f"original as `{parameter}`.",
+        )
+
+
 def _open_unchanged(info: StackInfo | MaskInfo, metadata_path: Path, given: str | Path | None) -> Stack:
     """Open a file that the metadata name, or that is given in its place, if it is still the same."""
     parameter = "stack" if isinstance(info, StackInfo) else "mask"
-    path = find_moved(
-        info.path,
-        info.sha256,
-        metadata_path,
-        stack_digest,
-        parameter=parameter,
-        given=given,
-        renamed=() if isinstance(info, StackInfo) else (metadata_path.with_suffix(".mask.tif"),),
-    )
+    location = locate(str(given or info.path), parameter)
+    if isinstance(location, StackUrl):
+        _check_unchanged(location, info.sha256, metadata_path, parameter)
+        path: StackLocation = location
+    else:
+        path = find_moved(
+            info.path,
+            info.sha256,
+            metadata_path,
+            stack_digest,
+            parameter=parameter,
+            given=given,
+            renamed=() if isinstance(info, StackInfo) else (metadata_path.with_suffix(".mask.tif"),),
+        )
     if isinstance(info, MaskInfo):
         return open_stack(path, is_mask=True, shape=info.shape)
     return open_stack(

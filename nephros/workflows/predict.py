@@ -51,9 +51,9 @@ def predict(
     """Classify images of cells.
 
     Args:
-        inputs: images (PNG, TIFF with a cell per page, JPEG), 3-D stacks (TIFF), whose nuclei are cut out, npz files with
-            ``images``, ``train_images``, ``val_images`` or ``test_images``, and folders of them. Or an array of images, or a list
-            of arrays, as `Predictor.predict` takes them.
+        inputs: images (PNG, TIFF with a cell per page, JPEG), 3-D stacks (TIFF, OME-Zarr and its https and s3 URLs), whose nuclei
+            are cut out, npz files with ``images``, ``train_images``, ``val_images`` or ``test_images``, and folders of them. Or
+            an array of images, or a list of arrays, as `Predictor.predict` takes them.
         model: what `nephros.load_classifier` takes, or the `Predictor` that it returned.
         coverage: probability, above 0 to 1, with which a prediction set shall contain the true class.
         device: cpu, cuda or auto, as `nephros.load_classifier` takes it; a `Predictor` has its own.

@@ -21,7 +21,7 @@ from nephros.microscopy.class_labels import NucleusClasses, classes_of_nuclei, r
 from nephros.microscopy.class_table import ClassTable, read_class_table
 from nephros.microscopy.crops import CROP_SHAPE
 from nephros.microscopy.intensity import check_contrast_options
-from nephros.microscopy.location import StackLocation
+from nephros.microscopy.location import StackLocation, StackUrl, locate
 from nephros.microscopy.masks import labels_in_store, store_labels_note
 from nephros.microscopy.metadata import (
     ClassLabelInfo,
@@ -100,8 +100,8 @@ def prepare(
     and other groups, by which `nephros.train` and `nephros.finetune` keep nuclei together in a split.
 
     Args:
-        stack: TIFF, OME-TIFF or .npy file, OME-Zarr store, or a folder with an image file per slice and channel, such as
-            img_z001_c1.tif; or a list of them.
+        stack: TIFF, OME-TIFF or .npy file, OME-Zarr store or its https or s3 URL, or a folder with an image file per slice and
+            channel, such as img_z001_c1.tif; or a list of them.
         out: the npz file to write. A table, NAME.csv, and metadata, NAME.json, are written beside it, and without `mask` also
             NAME.mask.tif, or NAME.STACK.mask.tif for each of several stacks.
         mask: instance mask of the stack's size, integers with 0 outside of nuclei; None segments the nuclei automatically. Of
@@ -157,9 +157,10 @@ def prepare(
     stack_files = [_with_store_labels(file, options, notes) for file in stack_files]
     names = [file.name if len(stack_files) > 1 else "" for file in stack_files if file.mask is None]
     files = OutputFiles.beside(out, names)
-    files.check_overwrites(*(path for file in stack_files for path in (file.path, file.mask, file.classes)))
+    inputs = (path for file in stack_files for path in (file.path, file.mask, file.classes))
+    files.check_overwrites(*(path for path in inputs if isinstance(path, Path)))
     for file in stack_files:
-        if file.mask is not None and file.mask.expanduser().absolute() == file.path:
+        if file.mask is not None and locate(file.mask) == file.path:
             raise InvalidArgument("mask", file.mask, "the label image of the stack, not the stack itself")
     tables = {
         path: read_class_table(path, id_column, class_column)
@@ -190,6 +191,8 @@ def prepare(
 
 def _with_store_labels(file: StackFiles, options: PrepareOptions, notes: list[str]) -> StackFiles:
     """Return a stack's files with a label image of its own store as mask, where that is meant."""
+    if isinstance(file.mask, StackUrl):
+        return file
     name = None if file.mask is None else str(file.mask)
     mask = labels_in_store(file.path, name, options.stack_options)
     if mask is None:

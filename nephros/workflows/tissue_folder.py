@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -243,10 +244,10 @@ def _describe(predictions: Predictions, located: LocatedNuclei, footprints: Foot
     notes = list(predictions.notes)
     if footprints.n_missing:
         notes.append(f"{footprints.n_missing:,} nuclei are too large for an outline and are points in cells.geojson")
-    try:
-        stack_path = os.path.relpath(located.path.absolute(), folder)
-    except ValueError:  # on another drive of Windows
-        stack_path = str(located.path.absolute())
+    stack_path = str(located.path)
+    if isinstance(located.path, Path):
+        with contextlib.suppress(ValueError):  # on another drive of Windows
+            stack_path = os.path.relpath(located.path.absolute(), folder)
     return {
         "format": FORMAT,
         "nephros_version": __version__,

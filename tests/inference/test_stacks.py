@@ -52,7 +52,7 @@ def test_a_stack_gives_a_row_per_nucleus_as_prepare_does(
     assert last["index"] == "0"
     assert f"{stack} is a 3-D stack: {len(rows)} nuclei were segmented automatically" in err
     assert "give an instance mask as --mask" in err
-    assert f"{stack}: voxels of 1 x 0.5 x 0.5 micrometers were resampled to 1 x 0.5 x 0.5 micrometers (assumed" in err
+    assert f"{stack}: voxels of 1 x 0.5 x 0.5 micrometers are as large as those of the training data (assumed" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "cells.csv", "cells.json", "cells.mask.tif", "cells.npz", "kidney.ome.tif", "z.png"
     ]  # fmt: skip

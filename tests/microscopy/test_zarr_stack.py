@@ -123,7 +123,9 @@ def test_slices_that_share_chunks_too_large_for_memory(tmp_path: Path, monkeypat
     monkeypatch.setattr(zarr_decoding, "MAX_SLAB_BYTES", 4 * 16 * 36 * 2 - 1)
     for limit in (4 * 16 * 36 * 2, 4 * 16 * 16 * 2):  # whole rows at a time, and less
         monkeypatch.setattr(zarr_decoding, "MAX_SLAB_BYTES", limit)
-        slices = [item for item in slices_in_worker(str(path), "0", "ZYX", [0, 0, 0]) if isinstance(item, np.ndarray)]
+        slices = [
+            item for item in slices_in_worker(str(path), "0", "ZYX", [0, 0, 0], 30.0) if isinstance(item, np.ndarray)
+        ]
         assert np.array_equal(np.stack(slices), VOLUME[0])
 
 

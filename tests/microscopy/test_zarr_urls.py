@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,57 +16,21 @@ from nephros.microscopy.location import StackUrl, is_url, locate
 from nephros.microscopy.reader import open_stack
 from nephros.microscopy.zarr_files import open_zarr_files, read_json
 from tests.microscopy.zarr_samples import VOXEL_SIZE, write_image
+from tests.url_servers import StatusHandler, serve, serve_folder
 
 VOLUME = np.random.default_rng(0).integers(1, 4000, (2, 4, 40, 36)).astype(np.uint16)
 
 
-class _Folder(SimpleHTTPRequestHandler):
-    """Serves files; knows no ranges, as Python's own server doesn't."""
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-
-class _Status(BaseHTTPRequestHandler):
-    """Answers every request with the status that its path begins with; ``stall`` never answers."""
-
-    stopped = threading.Event()
-
-    def do_GET(self) -> None:
-        """Answer a request."""
-        first = self.path.split("/")[1]
-        if first == "stall":
-            self.stopped.wait(60)
-            return
-        self.send_response(int(first))
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_HEAD = do_GET
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-
-def _serve(handler: Any) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    _Status.stopped.set()
-    server.shutdown()
-    server.server_close()
-    _Status.stopped.clear()
-
-
 @pytest.fixture
 def folder_url(tmp_path: Path) -> Iterator[str]:
-    yield from _serve(partial(_Folder, directory=str(tmp_path)))
+    with serve_folder(tmp_path) as url:
+        yield url
 
 
 @pytest.fixture
 def status_url() -> Iterator[str]:
-    yield from _serve(_Status)
+    with serve(StatusHandler) as url:
+        yield url
 
 
 @pytest.mark.slow
