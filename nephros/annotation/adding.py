@@ -1,27 +1,27 @@
-"""From files that a user names to cells of a project: read, converted to the model's input, and without those it has already."""
+"""Adding cells to a project: those of new files, behind the cells that it has, all or none."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import os
-from collections.abc import Callable, Sequence
+import logging
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.annotation.cell_files import CellTable
-from nephros.annotation.project_file import CellFile, ProjectInfo
-from nephros.inference.reader import CellReader, CellSource
-from nephros.microscopy.located import LocatedNuclei
-from nephros.microscopy.nuclei import ProgressTracker
+from nephros.annotation.cell_files import Cells, CellTable, save_cells
+from nephros.annotation.cell_reading import Progress, ReadCells, file_state, read_cells
+from nephros.annotation.project_file import CellFile, StackSource
+from nephros.annotation.stack_copies import copy_stack
+from nephros.errors import FileError, InvalidArgument
+from nephros.microscopy.located import LocatedNuclei, find_mask
 from nephros.microscopy.stack import StackOptions
 
-MAX_ERRORS = 20
-"""Sentences on files that can't be read which are kept; the rest is counted."""
-AddProgress = Callable[[float | None, str], None]
-"""Called with the share of the work that is done, None where it is unknown, and what is being done."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,126 +32,183 @@ class AddedCells:
     n_present: int
     """Cells that the project had already: of the same file, position and pixels."""
     errors: tuple[str, ...]
-    """One sentence for each file or image that can't be read, at most MAX_ERRORS."""
+    """One sentence for each file or image that can't be read; of many, the first ones and a count."""
     notes: tuple[str, ...]
     """How images became cells, and what is odd about them; one sentence each."""
 
 
-@dataclass(frozen=True)
-class ReadCells:
-    """Cells that were read from files."""
+def add_cells(
+    root: Path,
+    cells: Cells,
+    paths: Sequence[Path],
+    options: StackOptions,
+    white_level: float | None,
+    *,
+    copy: bool,
+    progress: Progress,
+) -> AddedCells:
+    """Add the cells of files to a project, as `nephros.annotation.project.Project.add_cells` explains.
 
-    images: NDArray[np.uint8]
-    table: CellTable
-    located: tuple[LocatedNuclei, ...]
-    files: tuple[CellFile, ...]
-    errors: tuple[str, ...]
-    notes: tuple[str, ...]
+    The caller holds the project's lock, and reads the project's files again afterwards.
+    """
+    new_paths, n_present = _new_paths(cells, paths, options, copy)
+    if not new_paths:
+        return AddedCells(0, n_present, (), ())
+    read = read_cells(new_paths, cells.info, options, white_level, progress)
+    if not len(read.images):
+        reason = read.errors[0] if read.errors else f"{new_paths[0]} has no images."
+        raise FileError(new_paths[0], f"No cells can be added: {reason}")
+    rows = _new_rows(read, cells, copy)
+    n_present += len(read.table) - len(rows)
+    if not len(rows):
+        return AddedCells(0, n_present, read.errors, read.notes)
+    new_folders: list[Path] = []
+    try:
+        stacks = _copy_stacks(root, cells, read, rows, copy, new_folders, progress)
+        table = _stored_names(read.table.select(rows), stacks, copy)
+        _save(root, cells, read, stacks, rows, table, copy)
+    except BaseException as error:
+        for folder in new_folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+            raise FileError(
+                root, f"No cells were added: {root} can't be written ({reason}); free some space."
+            ) from error
+        raise
+    return AddedCells(len(rows), n_present, read.errors, read.notes)
 
 
-def read_cells(
-    paths: Sequence[Path], info: ProjectInfo, options: StackOptions, white_level: float | None, progress: AddProgress
-) -> ReadCells:
-    """Read the cells of files, folders and stacks, in the order of their names.
+def _new_paths(cells: Cells, paths: Sequence[Path], options: StackOptions, copy: bool) -> tuple[list[Path], int]:
+    """Return the paths to read, and the number of cells of the others, which were read before and have not changed.
 
     Raises:
-        NephrosError: an option can't be used. What can't be read is among the `errors` instead.
+        InvalidArgument: a stack is in the project with another mask.
+        FileError: a stack has changed since it was added.
     """
-    channel = options.channel if isinstance(options.channel, int) else None
-    reader = CellReader(
-        paths, info.image_shape, white_level, stack_options=options, conversion=info.conversion, channel=channel
-    )
-    reader.progress = _progress_tracker(progress)
-    total = max(1, len(reader))
-    parts, rows = [], []
-    for batch_rows, images in reader.iter_batches():
-        rows.append(batch_rows)
-        parts.append(images)
-        progress(min(1.0, reader.n_read / total), "Reading cells")
-    order = np.argsort(np.concatenate(rows), kind="stable") if rows else np.zeros(0, np.int64)
-    images = np.concatenate(parts)[order] if parts else np.zeros((0, *info.cell_shape), np.uint8)
-    sources = [reader.sources[row] for row in (np.concatenate(rows)[order].tolist() if rows else [])]
-    conversions = [f"{text} ({count:,} cells)" for text, count in reader.conversion_counts.items()]
-    return ReadCells(
-        images,
-        _table(sources, reader.located),
-        tuple(reader.located),
-        tuple(file for path in paths if (file := _cell_file(path, sources)).n_cells),
-        _first_errors(list(reader.errors.values())),
-        tuple(dict.fromkeys([*reader.input_notes, *conversions])),
-    )
+    files = {file.path: file for file in cells.info.files}
+    stacks = {stack.path: stack for stack in cells.info.stacks}
+    new_paths, n_present = [], 0
+    for path in dict.fromkeys(paths):
+        file, stack = files.get(str(path)), stacks.get(str(path))
+        if copy or file is None or not path.exists():
+            new_paths.append(path)
+            continue
+        is_unchanged = file_state(path) == (file.size, file.modified_ns)
+        if stack is not None:
+            _check_same_stack(path, stack, options, is_unchanged)
+        if stack is not None or (is_unchanged and path.is_file()):
+            n_present += file.n_cells
+        else:
+            new_paths.append(path)
+    return new_paths, n_present
 
 
-def without_present(read: ReadCells, table: CellTable, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return the rows of new cells that are not among those of a project, nor twice among the new ones."""
-    names = set(read.table.files)
-    present = {_key(table, row, images[row]) for row, name in enumerate(table.files) if name in names}
+def _check_same_stack(path: Path, stack: StackSource, options: StackOptions, is_unchanged: bool) -> None:
+    """Raise for a stack whose nuclei would be others than those that are labeled."""
+    advice = "make another project for its new nuclei, since the labels of this one belong to the former ones"
+    if not is_unchanged:
+        raise FileError(path, f"{path} has changed since its nuclei were added to the project; {advice}.")
+    if options.mask is not None and str(find_mask(options.mask, path).absolute()) != stack.mask:
+        raise InvalidArgument(
+            "mask",
+            options.mask,
+            f"left out for {path.name}, which was added with {stack.mask}",
+            hint=f"To use it, {advice}.",
+        )
+
+
+def _new_rows(read: ReadCells, cells: Cells, copy: bool) -> NDArray[np.int64]:
+    """Return the rows of cells that the project doesn't have yet, and that are not twice among the new ones."""
+    stacks = {stack.path for stack in cells.info.stacks}
+    for located in read.located:
+        if located.display_path in stacks and not copy:
+            logger.info("%s is in the project already, and stays as it is.", located.display_path)
+    names = {_comparable(name, copy) for name in read.table.files}
+    present = {
+        _key(cells.table, row, cells.images[row], copy)
+        for row, name in enumerate(cells.table.files)
+        if _comparable(name, copy) in names
+    }
     rows = []
-    for row in range(len(read.table)):
-        key = _key(read.table, row, read.images[row])
-        if key not in present:
+    for row, name in enumerate(read.table.files):
+        key = _key(read.table, row, read.images[row], copy)
+        if key not in present and (copy or name not in stacks):
             present.add(key)
             rows.append(row)
     return np.array(rows, np.int64)
 
 
-def select(read: ReadCells, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], CellTable]:
-    """Return some of the cells."""
-    table = read.table
-    chosen = rows.tolist()
-    return read.images[rows], CellTable(
-        tuple(table.files[row] for row in chosen),
-        table.indices[rows],
-        tuple(table.splits[row] for row in chosen),
-        table.centroids[rows],
-    )
-
-
-def file_state(path: Path) -> tuple[int, int]:
-    """Return the size of a file and when it was last changed, in nanoseconds; -1 for a folder."""
-    stat = path.stat()
-    return (-1, -1) if path.is_dir() else (stat.st_size, stat.st_mtime_ns)
-
-
-def _table(sources: Sequence[CellSource], located: Sequence[LocatedNuclei]) -> CellTable:
-    centroid_of = {
-        (nuclei.display_path, nucleus_id): centroid
-        for nuclei in located
-        for nucleus_id, centroid in zip(nuclei.nuclei.ids.tolist(), nuclei.nuclei.centroids, strict=True)
-    }
-    unknown = np.full(3, np.nan)
-    return CellTable(
-        tuple(source.file for source in sources),
-        np.array([source.index for source in sources], np.int64),
-        tuple(source.split for source in sources),
-        np.array([centroid_of.get((source.file, source.index), unknown) for source in sources]).reshape(-1, 3),
-    )
-
-
-def _cell_file(path: Path, sources: Sequence[CellSource]) -> CellFile:
-    name = os.fsencode(path).decode("utf-8", "replace")
-    n_cells = sum(source.file == name or source.file.startswith(f"{name}{os.sep}") for source in sources)
-    try:
-        return CellFile(name, n_cells, *file_state(path))
-    except OSError:
-        return CellFile(name, n_cells)
-
-
-def _key(table: CellTable, row: int, image: NDArray[np.uint8]) -> tuple[str, str, int, bytes]:
+def _key(table: CellTable, row: int, image: NDArray[np.uint8], copy: bool) -> tuple[str, str, int, bytes]:
     digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
-    return table.files[row], table.splits[row], int(table.indices[row]), digest
+    return _comparable(table.files[row], copy), table.splits[row], int(table.indices[row]), digest
 
 
-def _first_errors(errors: list[str]) -> tuple[str, ...]:
-    if len(errors) <= MAX_ERRORS:
-        return tuple(errors)
-    return (*errors[: MAX_ERRORS - 1], f"{len(errors) - MAX_ERRORS + 1:,} more images can't be read.")
+def _comparable(name: str, copy: bool) -> str:
+    """Return what tells a file from others: of uploads, which are in new folders each time, the name alone."""
+    return Path(name).name if copy else name
 
 
-def _progress_tracker(progress: AddProgress) -> ProgressTracker:
-    def track(items, description, total):  # type: ignore[no-untyped-def]
-        for number, item in enumerate(items):
-            progress(number / max(1, total), description)
-            yield item
+def _copy_stacks(
+    root: Path,
+    cells: Cells,
+    read: ReadCells,
+    rows: NDArray[np.int64],
+    copy: bool,
+    new_folders: list[Path],
+    progress: Progress,
+) -> dict[str, StackSource]:
+    """Copy the stacks with new nuclei to the project, and return them by the path under which they were read."""
+    stacks: dict[str, StackSource] = {}
+    files = [read.table.files[row] for row in rows.tolist()]
+    for located in read.located:
+        n_cells = files.count(located.display_path)
+        if not n_cells:
+            continue
+        progress(None, f"Copying {located.path.name}")
+        stack = copy_stack(root, located, [*cells.info.stacks, *stacks.values()], n_cells)
+        new_folders.append(root / stack.folder)
+        if copy:
+            stack = dataclasses.replace(stack, path=_keep_original(root, stack, located))
+        stacks[located.display_path] = stack
+    return stacks
 
-    return track
+
+def _keep_original(root: Path, stack: StackSource, located: LocatedNuclei) -> str:
+    """Copy a stack's own file or folder to that of its copy, and return its path below the project folder."""
+    target = root / stack.folder / "original" / located.path.name
+    target.parent.mkdir()
+    if located.path.is_dir():
+        shutil.copytree(located.path, target)
+    else:
+        shutil.copyfile(located.path, target)
+    return target.relative_to(root).as_posix()
+
+
+def _stored_names(table: CellTable, stacks: dict[str, StackSource], copy: bool) -> CellTable:
+    """Return a table with the names under which the project keeps files."""
+    names = {name: stacks[name].path if name in stacks else _comparable(name, copy) for name in set(table.files)}
+    return dataclasses.replace(table, files=tuple(names[name] for name in table.files))
+
+
+def _save(
+    root: Path,
+    cells: Cells,
+    read: ReadCells,
+    stacks: dict[str, StackSource],
+    rows: NDArray[np.int64],
+    table: CellTable,
+    copy: bool,
+) -> None:
+    files: dict[str, CellFile] = {file.path: file for file in cells.info.files}
+    for file in read.files:
+        name = stacks[file.path].path if file.path in stacks else _comparable(file.path, copy)
+        files[name] = dataclasses.replace(file, path=name)
+    info = dataclasses.replace(
+        cells.info,
+        n_cells=cells.info.n_cells + len(rows),
+        files=tuple(files.values()),
+        stacks=(*cells.info.stacks, *stacks.values()),
+        notes=tuple(dict.fromkeys([*cells.info.notes, *read.notes])),
+    )
+    save_cells(root, info, [cells.images, read.images[rows]], cells.table.extend(table))

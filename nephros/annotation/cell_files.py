@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.annotation.project_file import ProjectInfo, read_project_file, write_project_file
 from nephros.data.input_files import read_npy_header
-from nephros.errors import FileError
 from nephros.escaping import escape_for_csv, unescape_from_csv
 from nephros.files import atomic_write
 from nephros.microscopy.voxel_size import VoxelSize
 from nephros.reading import MAX_CSV_BYTES, MalformedContent, file_errors, read_text
 
 IMAGES_FILE, TABLE_FILE = "cells.npy", "cells.csv"
-COLUMNS = ("cell", "file", "index", "split", "z", "y", "x", "z_um", "y_um", "x_um")
-"""index: page of a file or row of an array, from 0; id in the mask for a nucleus of a stack. z, y, x: centroid in voxels, empty
-for cells that are not of a stack; z_um, y_um, x_um: the same in micrometers, where the voxel size is known."""
+COLUMNS = ("cell", "file", "index", "split", "z", "y", "x", "volume_voxels", "z_um", "y_um", "x_um")
+"""index: page of a file or row of an array, from 0; id in the mask for a nucleus of a stack. z, y, x: centroid in voxels;
+z_um, y_um, x_um: in micrometers, where the voxel size is known. All of them are empty for cells that are not of a stack."""
 _ADVICE = "restore it from a copy of the project"
 
 
@@ -37,13 +37,21 @@ class CellTable:
     """train, val, test, or empty."""
     centroids: NDArray[np.float64]
     """(n, 3): z, y and x in voxels; NaN for cells that are not of a stack."""
+    volumes: NDArray[np.int64]
+    """(n,) voxels; 0 for cells that are not of a stack."""
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def head(self, n_cells: int) -> CellTable:
-        """Return the first rows."""
-        return CellTable(self.files[:n_cells], self.indices[:n_cells], self.splits[:n_cells], self.centroids[:n_cells])
+    def select(self, rows: NDArray[np.int64]) -> CellTable:
+        """Return some of the rows."""
+        return CellTable(
+            tuple(self.files[row] for row in rows.tolist()),
+            self.indices[rows],
+            tuple(self.splits[row] for row in rows.tolist()),
+            self.centroids[rows],
+            self.volumes[rows],
+        )
 
     def extend(self, other: CellTable) -> CellTable:
         """Return both tables, one after the other."""
@@ -52,15 +60,16 @@ class CellTable:
             np.concatenate([self.indices, other.indices]),
             self.splits + other.splits,
             np.concatenate([self.centroids, other.centroids]),
+            np.concatenate([self.volumes, other.volumes]),
         )
 
 
 def empty_table() -> CellTable:
     """Return a table of no cells."""
-    return CellTable((), np.zeros(0, np.int64), (), np.zeros((0, 3)))
+    return CellTable((), np.zeros(0, np.int64), (), np.zeros((0, 3)), np.zeros(0, np.int64))
 
 
-def open_images(root: Path, n_cells: int, cell_shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _open_images(root: Path, n_cells: int, cell_shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Return the images of the first `n_cells` cells, memory-mapped; later ones are of an addition that was cut off.
 
     Raises:
@@ -83,7 +92,7 @@ def open_images(root: Path, n_cells: int, cell_shape: tuple[int, ...]) -> NDArra
     return images[:n_cells]
 
 
-def write_images(root: Path, parts: Iterable[NDArray[np.uint8]], n_cells: int, cell_shape: tuple[int, ...]) -> None:
+def _write_images(root: Path, parts: Iterable[NDArray[np.uint8]], n_cells: int, cell_shape: tuple[int, ...]) -> None:
     """Write the images of all cells, all or nothing."""
     with atomic_write(root / IMAGES_FILE) as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (n_cells, *cell_shape)}
@@ -92,7 +101,7 @@ def write_images(root: Path, parts: Iterable[NDArray[np.uint8]], n_cells: int, c
             file.write(np.ascontiguousarray(part).data)
 
 
-def read_table(root: Path, n_cells: int) -> CellTable:
+def _read_table(root: Path, n_cells: int) -> CellTable:
     """Read the first `n_cells` rows of the table; FileError where it is missing, cut short, or damaged."""
     path = root / TABLE_FILE
     if not n_cells:
@@ -109,10 +118,11 @@ def read_table(root: Path, n_cells: int) -> CellTable:
             np.array([int(row[2]) for row in rows], np.int64),
             tuple(row[3] for row in rows),
             np.array([[float(value or "nan") for value in row[4:7]] for row in rows]),
+            np.array([int(row[7] or 0) for row in rows], np.int64),
         )
 
 
-def write_table(root: Path, table: CellTable, voxel_sizes: dict[str, VoxelSize | None]) -> None:
+def _write_table(root: Path, table: CellTable, voxel_sizes: dict[str, VoxelSize | None]) -> None:
     """Write the table of all cells, all or nothing; `voxel_sizes` are by the file of a stack."""
     with atomic_write(root / TABLE_FILE, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -122,7 +132,8 @@ def write_table(root: Path, table: CellTable, voxel_sizes: dict[str, VoxelSize |
         ):
             centroid = table.centroids[cell].tolist()
             voxels, micrometers = position_texts(centroid, voxel_sizes.get(name))
-            writer.writerow([cell, escape_for_csv(name), index, split, *voxels, *micrometers])
+            volume = int(table.volumes[cell]) or ""
+            writer.writerow([cell, escape_for_csv(name), index, split, *voxels, volume, *micrometers])
 
 
 def position_texts(centroid: list[float], voxel_size: VoxelSize | None) -> tuple[list[str], list[str]]:
@@ -135,7 +146,24 @@ def position_texts(centroid: list[float], voxel_size: VoxelSize | None) -> tuple
     return voxels, [f"{position * side:.3f}" for position, side in zip(centroid, voxel_size, strict=True)]
 
 
-def check_same_length(root: Path, images: NDArray[np.uint8], table: CellTable) -> None:
-    """Raise FileError unless there are as many images as rows."""
-    if len(images) != len(table):
-        raise FileError(root, f"{root} has {len(images):,} images of cells and {len(table):,} rows; {_ADVICE}.")
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a project at one moment."""
+
+    info: ProjectInfo
+    images: NDArray[np.uint8]
+    """(n, h, w) or (n, h, w, 3), memory-mapped."""
+    table: CellTable
+
+
+def load_cells(root: Path) -> Cells:
+    """Read the files of a project folder; FileError where one is missing, damaged, or of a newer version of nephros."""
+    info = read_project_file(root)
+    return Cells(info, _open_images(root, info.n_cells, info.cell_shape), _read_table(root, info.n_cells))
+
+
+def save_cells(root: Path, info: ProjectInfo, parts: Iterable[NDArray[np.uint8]], table: CellTable) -> None:
+    """Write images and table, which may have more cells than project.json says, and that last: it completes them."""
+    _write_images(root, parts, info.n_cells, info.cell_shape)
+    _write_table(root, table, {stack.path: stack.voxel_size for stack in info.stacks})
+    write_project_file(root, info)

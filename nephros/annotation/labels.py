@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,6 @@ from nephros.annotation.classes import (
 )
 from nephros.annotation.label_database import connect, translate_errors
 from nephros.errors import InvalidArgument
-
-_BUSY_ATTEMPT = "begin immediate"
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ class LabelStore:
         self.path, self._n_cells = path, n_cells
         self._lock = threading.RLock()
         self._connection = connect(path)
+        self._close = weakref.finalize(self, self._connection.close)
         self._last_seq = 0
         self._latest = np.full(0, -1, np.int16)
         self._by_annotator: dict[str, dict[int, int]] = {}
@@ -70,7 +70,7 @@ class LabelStore:
     def close(self) -> None:
         """Close the file; the store can't be used afterwards."""
         with self._lock:
-            self._connection.close()
+            self._close()
 
     # Classes
 
@@ -177,6 +177,16 @@ class LabelStore:
             )
             return [Change(*row) for row in rows]
 
+    def latest_changes(self, annotator: str | None = None) -> list[Change]:
+        """Return the latest change of each cell that was ever labeled, by cell; with an annotator, of theirs."""
+        with self._lock, translate_errors(self.path):
+            rows = self._connection.execute(
+                "select max(seq), cell, class_id, annotator, time from changes where ?1 is null or annotator = ?1 "
+                "group by cell order by cell",
+                (annotator,),
+            )
+            return [Change(*row) for row in rows]
+
     def current(self) -> NDArray[np.int16]:
         """Return the class of each cell, (n,), by the latest change of anyone; -1 where there is none."""
         with self._lock:
@@ -219,7 +229,9 @@ class LabelStore:
     def _transaction(self) -> Iterator[None]:
         """Make what the block writes one transaction, which is on disk at the end, or nothing of it after an exception."""
         with self._lock, translate_errors(self.path):
-            self._connection.execute(_BUSY_ATTEMPT)
+            self._connection.execute(
+                "begin immediate"
+            )  # takes the lock first, so that no other process writes between a check and its change
             try:
                 yield
                 self._connection.execute("commit")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import os
 import threading
@@ -15,26 +14,20 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.annotation.adding import (
-    AddedCells,
-    AddProgress,
-    file_state,
-    read_cells,
-    select,
-    without_present,
-)
-from nephros.annotation.cell_files import CellTable, open_images, read_table, write_images, write_table
+from nephros.annotation.adding import AddedCells, add_cells
+from nephros.annotation.cell_files import CellTable, load_cells
+from nephros.annotation.cell_reading import Progress
 from nephros.annotation.classes import check_name
 from nephros.annotation.label_database import create_database
 from nephros.annotation.labels import LabelStore
 from nephros.annotation.project_file import (
     FORMAT,
     PROJECT_FILE,
-    CellFile,
     ProjectInfo,
-    read_project_file,
+    StackSource,
     write_project_file,
 )
+from nephros.annotation.tissue import Tissue, read_tissue
 from nephros.errors import FileError, InvalidArgument, LockedError
 from nephros.exporters.loading import load_classifier
 from nephros.files import file_lock, remove_temporary_files, replace_file
@@ -63,22 +56,13 @@ class CellLocation:
     """Centroid in voxels."""
 
 
-@dataclass(frozen=True)
-class _Cells:
-    """What the files say at one moment."""
-
-    info: ProjectInfo
-    images: NDArray[np.uint8]
-    table: CellTable
-
-
 class Project:
     """A project folder. All methods may be called from several threads; `lock` keeps other processes from adding cells."""
 
     def __init__(self, root: Path) -> None:
         """Open a folder; use `Project.open`, `Project.create` or `Project.create_or_open`."""
         self.root = root
-        self._cells = _load(root)
+        self._cells = load_cells(root)
         self._add_lock, self._has_lock = threading.RLock(), False
         self.labels = LabelStore(root / LABELS_FILE, lambda: self.n_cells)
 
@@ -227,7 +211,21 @@ class Project:
         if np.isnan(table.centroids[cell, 0]):
             return None
         z, y, x = table.centroids[cell].tolist()
-        return CellLocation(table.files[cell], int(table.indices[cell]), z, y, x)
+        return CellLocation(self._stack(cell).name, int(table.indices[cell]), z, y, x)
+
+    def tissue(self, cell: int) -> Tissue | None:
+        """Return the slices of the stack around a cell; None for one that is not of a stack.
+
+        Raises:
+            InvalidArgument: there is no such cell.
+            FileError: the project's copy of the stack is missing or damaged.
+        """
+        if self.location(cell) is None:
+            return None
+        return read_tissue(self.root, self._stack(cell), self._cells.table, cell)
+
+    def _stack(self, cell: int) -> StackSource:
+        return next(stack for stack in self._cells.info.stacks if stack.path == self._cells.table.files[cell])
 
     def add_cells(
         self,
@@ -242,7 +240,8 @@ class Project:
         voxel_size: VoxelSize | None = None,
         min_volume: float | None = None,
         white_level: float | None = None,
-        progress: AddProgress = lambda _share, _text: None,
+        copy: bool = False,
+        progress: Progress = lambda _share, _text: None,
     ) -> AddedCells:
         """Add the cells of npz files, images, folders of them, and stacks, behind those that the project has; all or none.
 
@@ -260,6 +259,8 @@ class Project:
             voxel_size: micrometers along z, y and x.
             min_volume: leave out smaller nuclei.
             white_level: pixel value that becomes 255 in images of more than 8 bits.
+            copy: keep a stack itself in the project folder, and name other files without their folders, as for uploads; a stack
+                always leaves its mask and a copy in 8 bits there.
             progress: is called with the share that is done, and what is being done.
 
         Raises:
@@ -276,50 +277,10 @@ class Project:
             channel, image, voxel_size, axes, min_volume, mask, level, time_point
         )  # fmt: skip
         with self._add_lock, self.lock():
-            return self._add(paths, options, white_level, progress)
-
-    def _add(
-        self, paths: list[Path], options: StackOptions, white_level: float | None, progress: AddProgress
-    ) -> AddedCells:
-        cells = self._cells
-        present = {file.path: file for file in cells.info.files}
-        new_paths = [path for path in paths if not _is_unchanged(path, present.get(str(path)))]
-        n_present = sum(present[str(path)].n_cells for path in paths if path not in new_paths)
-        if not new_paths:
-            return AddedCells(0, n_present, (), ())
-        read = read_cells(new_paths, cells.info, options, white_level, progress)
-        if not len(read.images):
-            reason = read.errors[0] if read.errors else f"{new_paths[0]} has no images."
-            raise FileError(new_paths[0], f"No cells can be added: {reason}")
-        rows = without_present(read, cells.table, cells.images)
-        images, table = select(read, rows)
-        files = {file.path: file for file in (*cells.info.files, *read.files)}
-        info = dataclasses.replace(
-            cells.info,
-            n_cells=cells.info.n_cells + len(rows),
-            files=tuple(files.values()),
-            notes=tuple(dict.fromkeys([*cells.info.notes, *read.notes])),
-        )
-        try:
-            self._write(info, cells.images, images, cells.table.extend(table))
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise FileError(
-                self.root, f"{self.root} can't be written ({reason}); free some space. No cells were added."
-            ) from error
-        self._cells = _load(self.root)
-        return AddedCells(len(rows), n_present + len(read.table) - len(rows), read.errors, read.notes)
-
-    def _write(self, info: ProjectInfo, old: NDArray[np.uint8], new: NDArray[np.uint8], table: CellTable) -> None:
-        """Write images and table, which may have more cells than project.json says, and that last."""
-        write_images(self.root, [old, new], info.n_cells, info.cell_shape)
-        write_table(self.root, table, {stack.path: stack.voxel_size for stack in info.stacks})
-        write_project_file(self.root, info)
-
-
-def _load(root: Path) -> _Cells:
-    info = read_project_file(root)
-    return _Cells(info, open_images(root, info.n_cells, info.cell_shape), read_table(root, info.n_cells))
+            added = add_cells(self.root, self._cells, paths, options, white_level, copy=copy, progress=progress)
+            if added.n_added:
+                self._cells = load_cells(self.root)
+        return added
 
 
 def _check_new_folder(root: Path) -> None:
@@ -363,10 +324,3 @@ def _model_name(model: str | Path | None) -> str:
     if model is None:
         return DEFAULT_MODEL
     return bundled_model_name(str(model)) or str(Path(model).expanduser().absolute())
-
-
-def _is_unchanged(path: Path, added: CellFile | None) -> bool:
-    """Return whether a file is as it was when its cells were added; of a folder that is unknown."""
-    if added is None or not path.is_file():
-        return False
-    return file_state(path) == (added.size, added.modified_ns)

@@ -1,0 +1,156 @@
+"""The labels of a project as files for other programs: a CSV table, QuPath's GeoJSON, and npz files to train on."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nephros.annotation.cell_files import position_texts
+from nephros.annotation.project import Project
+from nephros.data.images.input_conversion import CONVERSION_ARRAY
+from nephros.errors import FileError, IncompleteError, UnknownName
+from nephros.escaping import escape_for_csv
+from nephros.files import atomic_write
+
+LabelFormat = Literal["csv", "geojson", "npz"]
+FORMATS: tuple[LabelFormat, ...] = ("csv", "geojson", "npz")
+LABEL_COLUMNS = (
+    "cell", "class", "annotator", "time", "stack", "id", "file", "index", "split", "z", "y", "x", "z_um", "y_um", "x_um",
+)  # fmt: skip
+"""stack and id: of nuclei of stacks, as `nephros.prepare` and `nephros.finetune` take them with `classes`. The others as in
+`nephros.annotation.cell_files.COLUMNS`."""
+CELLS_ARRAY = "train_cells"
+"""Array of an exported npz file with the number of each cell in its project."""
+
+
+def export_labels(
+    project: Project, label_format: LabelFormat, out: str | Path | IO[bytes], *, annotator: str | None = None
+) -> int:
+    """Write the labels of a project to a file, all of it or nothing, and return how many there are.
+
+    Args:
+        project: the project.
+        label_format: ``csv``, a row per labeled cell; ``geojson``, the outlines of labeled nuclei of stacks for QuPath; ``npz``,
+            images and labels of labeled cells as MedMNIST's files have them, all of them as training images.
+        out: path, or a binary file that is open for writing.
+        annotator: whose labels; None takes each cell's latest label, whoever set it.
+
+    Raises:
+        UnknownName: there is no such format or annotator.
+        IncompleteError: no cell has a label or, for GeoJSON, no labeled cell is of a stack.
+        FileError: the file can't be written, or files of the project can't be read.
+    """
+    if label_format not in FORMATS:
+        raise UnknownName("label_format", str(label_format), FORMATS, kind="format of labels")
+    labels = _labels(project, annotator)
+    if not (labels >= 0).any():
+        raise IncompleteError(f"No cell of {project.root} has a label yet: label some.")
+    with _opened(out) as file:
+        if label_format == "csv":
+            file.write(_label_csv(project, labels, annotator).encode())
+        elif label_format == "npz":
+            np.savez_compressed(file, **_medmnist_arrays(project, labels))  # type: ignore[arg-type]
+        else:
+            from nephros.annotation.geojson import write_label_geojson
+
+            return write_label_geojson(project, labels, file)
+    return int((labels >= 0).sum())
+
+
+def write_training_data(project: Project, out: str | Path) -> None:
+    """Write images, labels and groups of all cells to an npz file for `nephros.finetune`.
+
+    Its ``labels`` are names, empty for cells without a label, which self-training uses; ``stack`` is in it where cells are of
+    several stacks, so that a stack's cells stay together in the cross-validation.
+
+    Raises:
+        IncompleteError: fewer than two classes have a label.
+        FileError: the file can't be written.
+    """
+    labels = project.labels.current()
+    names = {label_class.id: label_class.name for label_class in project.labels.classes() if label_class.n_labels}
+    if len(names) < 2:
+        raise IncompleteError(
+            f"{len(names)} of the classes of {project.root} has labels, but two are needed: label more."
+        )
+    arrays: dict[str, NDArray[Any]] = {
+        "images": project.images(),
+        "labels": np.array([names.get(label, "") for label in labels.tolist()]),
+        "class_names": np.array(list(names.values())),
+        CONVERSION_ARRAY: np.array(json.dumps(project.info.conversion.to_dict())),
+    }
+    if len(stack_names := _stack_names(project)) > 1:
+        arrays["stack"] = np.array([stack_names.get(file, "") for file in project.table.files])
+    with _opened(out) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _labels(project: Project, annotator: str | None) -> NDArray[np.int16]:
+    if annotator is None:
+        return project.labels.current()
+    names = [name for name, _ in project.labels.annotators()]
+    if annotator not in names:
+        raise UnknownName("annotator", annotator, names)
+    return project.labels.by_annotator(annotator)
+
+
+def _label_csv(project: Project, labels: NDArray[np.int16], annotator: str | None) -> str:
+    """Return a row per labeled cell as CSV text."""
+    names = {label_class.id: label_class.name for label_class in project.labels.classes()}
+    voxel_sizes = {stack.path: stack.voxel_size for stack in project.info.stacks}
+    stack_names, table = _stack_names(project), project.table
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(LABEL_COLUMNS)
+    for change in project.labels.latest_changes(annotator):
+        cell = change.cell
+        if cell >= len(labels) or labels[cell] < 0:
+            continue
+        file, index = table.files[cell], int(table.indices[cell])
+        voxels, micrometers = position_texts(table.centroids[cell].tolist(), voxel_sizes.get(file))
+        is_nucleus = file in stack_names
+        texts = [names[int(labels[cell])], change.annotator, change.time, stack_names.get(file, "")]
+        row = [cell, *map(escape_for_csv, texts), index if is_nucleus else "", escape_for_csv(file)]
+        writer.writerow([*row, index, table.splits[cell], *voxels, *micrometers])
+    return buffer.getvalue()
+
+
+def _medmnist_arrays(project: Project, labels: NDArray[np.int16]) -> dict[str, NDArray[Any]]:
+    """Return labeled cells as arrays of an npz file; classes without a label are left out, so that labels number the others."""
+    cells = np.flatnonzero(labels >= 0)
+    present, numbers = np.unique(labels[cells], return_inverse=True)
+    names = {label_class.id: label_class.name for label_class in project.labels.classes()}
+    return {
+        "train_images": project.images(cells),
+        "train_labels": numbers.reshape(-1, 1).astype(np.uint8 if len(present) <= 256 else np.uint16),
+        "class_names": np.array([names[class_id] for class_id in present.tolist()]),
+        CELLS_ARRAY: cells,
+        CONVERSION_ARRAY: np.array(json.dumps(project.info.conversion.to_dict())),
+    }
+
+
+def _stack_names(project: Project) -> dict[str, str]:
+    """Return the name of each stack by its path in the table of cells."""
+    return {stack.path: stack.name for stack in project.info.stacks}
+
+
+@contextlib.contextmanager
+def _opened(out: str | Path | IO[bytes]) -> Iterator[IO[bytes]]:
+    if not isinstance(out, str | Path):
+        yield out
+        return
+    path = Path(out).expanduser().absolute()
+    try:
+        with atomic_write(path) as file:
+            yield file
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise FileError(path, f"{path} can't be written ({reason}); free some space, or choose another.") from error
