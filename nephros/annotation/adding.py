@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -18,7 +19,8 @@ from nephros.annotation.cell_reading import Progress, ReadCells, file_state, rea
 from nephros.annotation.project_file import CellFile, StackSource
 from nephros.annotation.stack_copies import copy_stack
 from nephros.errors import FileError, InvalidArgument
-from nephros.microscopy.located import LocatedNuclei, find_mask
+from nephros.microscopy.located import find_mask
+from nephros.microscopy.location import StackLocation, locate
 from nephros.microscopy.stack import StackOptions
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ class AddedCells:
 def add_cells(
     root: Path,
     cells: Cells,
-    paths: Sequence[Path],
+    paths: Sequence[StackLocation],
     options: StackOptions,
     white_level: float | None,
     *,
@@ -79,7 +81,9 @@ def add_cells(
     return AddedCells(len(rows), n_present, read.errors, read.notes)
 
 
-def _new_paths(cells: Cells, paths: Sequence[Path], options: StackOptions, copy: bool) -> tuple[list[Path], int]:
+def _new_paths(
+    cells: Cells, paths: Sequence[StackLocation], options: StackOptions, copy: bool
+) -> tuple[list[StackLocation], int]:
     """Return the paths to read, and the number of cells of the others, which were read before and have not changed.
 
     Raises:
@@ -91,31 +95,38 @@ def _new_paths(cells: Cells, paths: Sequence[Path], options: StackOptions, copy:
     new_paths, n_present = [], 0
     for path in dict.fromkeys(paths):
         file, stack = files.get(str(path)), stacks.get(str(path))
-        if copy or file is None or not path.exists():
+        if copy or file is None or (isinstance(path, Path) and not path.exists()):
             new_paths.append(path)
             continue
         is_unchanged = file_state(path) == (file.size, file.modified_ns)
         if stack is not None:
             _check_same_stack(path, stack, options, is_unchanged)
-        if stack is not None or (is_unchanged and path.is_file()):
+        if stack is not None or (is_unchanged and isinstance(path, Path) and path.is_file()):
             n_present += file.n_cells
         else:
             new_paths.append(path)
     return new_paths, n_present
 
 
-def _check_same_stack(path: Path, stack: StackSource, options: StackOptions, is_unchanged: bool) -> None:
+def _check_same_stack(path: StackLocation, stack: StackSource, options: StackOptions, is_unchanged: bool) -> None:
     """Raise for a stack whose nuclei would be others than those that are labeled."""
     advice = "make another project for its new nuclei, since the labels of this one belong to the former ones"
     if not is_unchanged:
         raise FileError(path, f"{path} has changed since its nuclei were added to the project; {advice}.")
-    if options.mask is not None and str(find_mask(options.mask, path).absolute()) != stack.mask:
+    if options.mask is not None and not _is_mask(options.mask, path, stack.mask):
         raise InvalidArgument(
             "mask",
             options.mask,
             f"left out for {path.name}, which was added with {stack.mask}",
             hint=f"To use it, {advice}.",
         )
+
+
+def _is_mask(mask: str, path: StackLocation, used: str) -> bool:
+    """Return whether a user's mask is the one that was used: by its path, or by its name in the stack's own store."""
+    with contextlib.suppress(FileError):
+        return str(locate(find_mask(mask, path))) == used
+    return used.rpartition("/")[2] == mask
 
 
 def _new_rows(read: ReadCells, cells: Cells, copy: bool) -> NDArray[np.int64]:
@@ -168,20 +179,20 @@ def _copy_stacks(
         progress(None, f"Copying {located.path.name}")
         stack = copy_stack(root, located, [*cells.info.stacks, *stacks.values()], n_cells)
         new_folders.append(root / stack.folder)
-        if copy:
-            stack = dataclasses.replace(stack, path=_keep_original(root, stack, located))
+        if copy and isinstance(located.path, Path):
+            stack = dataclasses.replace(stack, path=_keep_original(root, stack, located.path))
         stacks[located.display_path] = stack
     return stacks
 
 
-def _keep_original(root: Path, stack: StackSource, located: LocatedNuclei) -> str:
+def _keep_original(root: Path, stack: StackSource, path: Path) -> str:
     """Copy a stack's own file or folder to that of its copy, and return its path below the project folder."""
-    target = root / stack.folder / "original" / located.path.name
+    target = root / stack.folder / "original" / path.name
     target.parent.mkdir()
-    if located.path.is_dir():
-        shutil.copytree(located.path, target)
+    if path.is_dir():
+        shutil.copytree(path, target)
     else:
-        shutil.copyfile(located.path, target)
+        shutil.copyfile(path, target)
     return target.relative_to(root).as_posix()
 
 

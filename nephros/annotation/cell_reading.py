@@ -14,6 +14,7 @@ from nephros.annotation.cell_files import CellTable
 from nephros.annotation.project_file import CellFile, ProjectInfo
 from nephros.inference.reader import CellReader, CellSource
 from nephros.microscopy.located import LocatedNuclei
+from nephros.microscopy.location import StackLocation, display_path
 from nephros.microscopy.nuclei import ProgressTracker
 from nephros.microscopy.stack import StackOptions
 
@@ -42,7 +43,11 @@ class ReadCells:
 
 
 def read_cells(
-    paths: Sequence[Path], info: ProjectInfo, options: StackOptions, white_level: float | None, progress: Progress
+    paths: Sequence[StackLocation],
+    info: ProjectInfo,
+    options: StackOptions,
+    white_level: float | None,
+    progress: Progress,
 ) -> ReadCells:
     """Read the cells of files, folders and stacks, in the order of their names.
 
@@ -51,7 +56,12 @@ def read_cells(
     """
     channel = options.channel if isinstance(options.channel, int) else None
     reader = CellReader(
-        paths, info.image_shape, white_level, stack_options=options, conversion=info.conversion, channel=channel
+        list(map(str, paths)),
+        info.image_shape,
+        white_level,
+        stack_options=options,
+        conversion=info.conversion,
+        channel=channel,
     )
     reader.progress = _progress_tracker(progress)
     total = max(1, len(reader))
@@ -74,8 +84,10 @@ def read_cells(
     )
 
 
-def file_state(path: Path) -> tuple[int, int]:
-    """Return the size of a file and when it was last changed, in nanoseconds; -1 for a folder."""
+def file_state(path: StackLocation) -> tuple[int, int]:
+    """Return the size of a file and when it was last changed, in nanoseconds; -1 for a folder or a URL."""
+    if not isinstance(path, Path):
+        return -1, -1
     stat = path.stat()
     return (-1, -1) if path.is_dir() else (stat.st_size, stat.st_mtime_ns)
 
@@ -98,8 +110,8 @@ def _table(sources: Sequence[CellSource], located: Sequence[LocatedNuclei]) -> C
     )
 
 
-def _cell_file(path: Path, sources: Sequence[CellSource]) -> CellFile:
-    name = os.fsencode(path).decode("utf-8", "replace")
+def _cell_file(path: StackLocation, sources: Sequence[CellSource]) -> CellFile:
+    name = display_path(path)
     n_cells = sum(source.file == name or source.file.startswith(f"{name}{os.sep}") for source in sources)
     try:
         return CellFile(name, n_cells, *file_state(path))

@@ -34,6 +34,7 @@ from nephros.files import file_lock, remove_temporary_files, replace_file
 from nephros.inference.bundled import DEFAULT_MODEL
 from nephros.inference.model_names import bundled_model_name
 from nephros.inference.predictor import Predictor
+from nephros.microscopy.location import locate
 from nephros.microscopy.stack import StackOptions
 from nephros.microscopy.voxel_size import VoxelSize
 
@@ -268,9 +269,7 @@ class Project:
             FileError: no file can be read, or the folder can't be written; nothing is added then.
             LockedError: another process is serving the project.
         """
-        paths = [
-            Path(path).expanduser().absolute() for path in ([source] if isinstance(source, str | Path) else source)
-        ]
+        paths = [locate(path, "source") for path in ([source] if isinstance(source, str | Path) else source)]
         if not paths:
             raise InvalidArgument("source", "empty", "the path of at least one file or folder")
         options = StackOptions(

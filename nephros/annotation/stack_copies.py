@@ -14,6 +14,7 @@ from nephros.errors import FileError
 from nephros.files import sync_folder
 from nephros.microscopy.class_labels import stack_stem
 from nephros.microscopy.located import LocatedNuclei
+from nephros.microscopy.location import locate
 from nephros.microscopy.reader import open_stack
 from nephros.microscopy.segmentation import METHOD
 from nephros.microscopy.stack import Slice, Stack
@@ -61,7 +62,7 @@ def copy_stack(root: Path, located: LocatedNuclei, others: Iterable[StackSource]
         channel=stack.channel,
         shape=stack.shape,
         voxel_size=voxel_size,
-        mask=METHOD if located.mask_file.is_automatic else str(located.mask_file.path),
+        mask=METHOD if located.mask_file.is_automatic else str(locate(located.mask_file.path)),
         folder=folder,
         n_cells=n_cells,
     )
