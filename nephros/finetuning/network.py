@@ -57,6 +57,7 @@ def make_recipe(method: str, model: ModelConfig, n_images: int, seed: int, tta_v
         epochs=EPOCHS,
         batch_size=BATCH_SIZE,
         passes_per_epoch=math.ceil(STEPS * BATCH_SIZE / (EPOCHS * n_images)),
+        amp="native",
     )
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nephros.inference.ood.dataset_shift import DatasetShiftCheck
 from nephros.inference.predictions import ModelSummary, Predictions
 from nephros.inference.reader import CellBatch, CellSource
 
 if TYPE_CHECKING:
-    from nephros.inference.predictor import Predictor
+    from nephros.inference.predictor import PredictionBatch, Predictor
 
 NOT_FINITE = (
     "The network's output for this cell is not a finite number, so that there is no prediction: "
@@ -41,8 +43,7 @@ def classify_cells(
     """
     shift_check = DatasetShiftCheck(predictor.card)
     results = []
-    for rows, cells in batches:
-        batch = predictor.predict_batch(cells)
+    for rows, cells, batch in _predict_while_reading(predictor, batches):
         sets = predictor.prediction_sets(batch.probabilities, coverage)
         for row in rows[~batch.is_finite].tolist():
             errors[row] = NOT_FINITE
@@ -67,6 +68,20 @@ def classify_cells(
         notes,
         ModelSummary.from_card(predictor.card),
     )
+
+
+def _predict_while_reading(
+    predictor: Predictor, batches: Iterable[CellBatch]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8], PredictionBatch]]:
+    """Yield rows, cells and predictions in the order of `batches`, of which the next is read while the network runs."""
+    with ThreadPoolExecutor(1, "nephros-predict") as executor:
+        running: tuple[NDArray[np.int64], NDArray[np.uint8], Future[PredictionBatch]] | None = None
+        for rows, cells in batches:
+            if running is not None:
+                yield *running[:2], running[2].result()
+            running = rows, cells, executor.submit(predictor.predict_batch, cells)
+        if running is not None:
+            yield *running[:2], running[2].result()
 
 
 def _model_notes(predictor: Predictor, coverage: float) -> list[str]:

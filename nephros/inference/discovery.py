@@ -7,6 +7,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from os.path import splitext
 from pathlib import Path
 
 from nephros.data.companion_files import COMPANION_KIND, companion_files, companion_folders
@@ -119,11 +120,15 @@ class InputDiscovery:
                 self.skipped.update(file_kind(name) for name in files if name not in images)
                 continue
             for name in files:
-                if name.startswith(".") or Path(name).suffix.lower() not in {*IMAGE_SUFFIXES, ".npz"}:
+                suffix = "" if name.startswith(".") else splitext(name)[1].lower()
+                if suffix in IMAGE_SUFFIXES:
+                    empty = False
+                    yield Path(folder, name)
+                elif suffix == ".npz":
+                    empty = False
+                    yield from self._expand(Path(folder, name))
+                else:
                     self.skipped[file_kind(name)] += 1
-                    continue
-                empty = False
-                yield from self._expand(Path(folder, name))
         empty = empty and not errors
         yield from _drain_errors(errors)
         if empty:

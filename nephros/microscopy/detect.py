@@ -25,8 +25,8 @@ from nephros.data.images.tiff_description import (
 from nephros.data.images.tiff_directories import walk_directories, walk_file
 from nephros.data.input_files import TIFF_MAGIC, InputFile, read_bytes
 from nephros.microscopy.ome import companion_text
-from nephros.microscopy.sequence import image_names, names_are_numbered, names_mark_slices
-from nephros.microscopy.zarr_files import is_zarr_zip
+from nephros.microscopy.sequence import image_names, slice_naming
+from nephros.microscopy.zarr_files import ZIP_MAGIC, is_zarr_zip
 
 MIN_TISSUE_SIDE = 256
 """Pixels per side from which the pages of a multi-page file show tissue and not single cells."""
@@ -44,15 +44,19 @@ def read_bytes_unless_stack(path: InputFile) -> bytes | None:
         FileError: as `nephros.data.input_files.read_bytes`, or a TIFF file's tags claim more than the file holds.
     """
     disk_path = path if isinstance(path, Path) else None
-    if disk_path and (disk_path.is_dir() or is_zarr_zip(disk_path)):
+    if disk_path and not disk_path.is_file() and (disk_path.is_dir() or is_zarr_zip(disk_path)):
         return None
     with contextlib.suppress(OSError, ValueError):  # read_bytes reports what is wrong
         if disk_path and disk_path.stat().st_size > HEADER_FIRST_BYTES:
+            if is_zarr_zip(disk_path):
+                return None
             walk_file(disk_path, MAX_PAGES, first_pages=_MAX_PAGES_CHECKED)
             with disk_path.open("rb") as file:
                 if is_stack(file, disk_path):
                     return None
     data = read_bytes(path)
+    if disk_path and data.startswith(ZIP_MAGIC) and is_zarr_zip(disk_path):
+        return None
     if data.startswith(TIFF_MAGIC):  # libraries read whatever tags claim
         walk_directories(path, data, MAX_PAGES, first_pages=_MAX_PAGES_CHECKED)
     return None if data.startswith(TIFF_MAGIC) and is_stack(io.BytesIO(data), disk_path) else data
@@ -97,14 +101,16 @@ def slices_in_folder(folder: Path, names: Iterable[str]) -> Literal["yes", "uncl
     They are if they show tissue, being large, and their names mark slices, such as ``z001``; with only one of the two, or with
     numbers alone, it is unclear.
     """
-    images, is_marked = image_names(names), names_mark_slices(names)
-    if not is_marked and not names_are_numbered(images):
+    images = image_names(names)
+    naming = slice_naming(images)
+    if naming == "none":
         return "no"
     try:
         with strict_pillow_warnings(), Image.open(folder / images[0], formats=PILLOW_FORMATS) as image:
             is_large = min(image.size) >= MIN_TISSUE_SIDE
     except Exception:  # of changed bytes, every kind is raised; reading the file reports why
         is_large = False
+    is_marked = naming == "marked"
     return "yes" if is_marked and is_large else "unclear" if is_marked or is_large else "no"
 
 

@@ -6,7 +6,9 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from os.path import splitext
 from pathlib import Path
+from typing import Literal
 
 from nephros.data.companion_files import companion_files
 from nephros.data.images.decoding import IMAGE_SUFFIXES
@@ -21,6 +23,8 @@ _MARKERS = {
 }  # fmt: skip
 """What the letters before a number in a file's name say of it."""
 _AXIS_OF_MARKER = {marker: axis for axis, markers in _MARKERS.items() for marker in markers}
+_PART = re.compile(r"[^\W\d_]*\d+|[^\W\d_]+")
+_MARKED_NUMBER = re.compile(r"(\D*)(\d+)")
 _EXPECTED_NAMES = "name the files such as img_z001_c1.tif"
 
 
@@ -59,7 +63,7 @@ class _Column:
     @property
     def axis(self) -> str:
         """What the part says: an axis, ``number``, or ``word``."""
-        matches = [re.fullmatch(r"(\D*)(\d+)", part) for part in self.parts]
+        matches = [_MARKED_NUMBER.fullmatch(part) for part in self.parts]
         prefixes = {match[1].casefold() for match in matches if match}
         if None in matches or len(prefixes) > 1:
             return "word"
@@ -73,20 +77,21 @@ class _Column:
 
 def image_names(names: Iterable[str]) -> list[str]:
     """Return the names of image files among those in a folder, without hidden ones and masks beside them, sorted."""
-    images = {name for name in names if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES}
+    images = {name for name in names if not name.startswith(".") and splitext(name)[1].lower() in IMAGE_SUFFIXES}
     return sorted(images - companion_files(images))
 
 
-def names_mark_slices(names: Iterable[str]) -> bool:
-    """Return whether the images among these file names differ in a number that is marked as a slice's, such as ``z001``."""
-    columns = _varying_columns(image_names(names))
-    return columns is not None and any(column.axis == "z" for column in columns)
+def slice_naming(images: list[str]) -> Literal["marked", "numbered", "none"]:
+    """Return how the names of images, as of `image_names`, number slices.
 
-
-def names_are_numbered(names: Iterable[str]) -> bool:
-    """Return whether the images among these file names differ in one number only."""
-    columns = _varying_columns(image_names(names))
-    return columns is not None and len(columns) == 1 and columns[0].axis != "word"
+    ``marked``: they differ in a number that is marked as a slice's, such as ``z001``; ``numbered``: in a single number without
+    such letters.
+    """
+    columns = _varying_columns(images)
+    if columns is None:
+        return "none"
+    axes = [column.axis for column in columns]
+    return "marked" if "z" in axes else "numbered" if len(axes) == 1 and axes[0] != "word" else "none"
 
 
 def find_sequence(folder: Path, *, all_slices: bool = False) -> SliceSequence:
@@ -130,7 +135,7 @@ def find_sequence(folder: Path, *, all_slices: bool = False) -> SliceSequence:
 
 def _split(name: str) -> list[str]:
     """Return the parts of a file's name: words, and numbers with the letters before them."""
-    return re.findall(r"[^\W\d_]*\d+|[^\W\d_]+", Path(name).stem)
+    return _PART.findall(splitext(name)[0])
 
 
 def _varying_columns(names: list[str]) -> list[_Column] | None:

@@ -22,7 +22,7 @@ from nephros.files import file_digest
 from nephros.microscopy.choices import choose_index
 from nephros.microscopy.isolated_stack import is_plain_tiff, run_isolated
 from nephros.microscopy.location import StackLocation, StackUrl
-from nephros.microscopy.sequence import find_sequence, image_names, names_mark_slices
+from nephros.microscopy.sequence import find_sequence, image_names, slice_naming
 from nephros.microscopy.stack import Slice, Stack, StackOptions
 from nephros.microscopy.tiff_series import require_stacks_extra, translate_read_errors
 from nephros.microscopy.tiff_stack import photometric_notes
@@ -68,7 +68,7 @@ def open_sequence_stack(folder: Path, options: StackOptions, is_mask: bool) -> S
         stack = _stack_of_files(folder, files, replace(options, channel=None), is_mask)
         stack = replace(stack, channel=channel, n_channels=n_channels)
     notes = [sequence.note(), *stack.notes]
-    if max(stack.shape[1:]) <= _SMALL_SIDE and not names_mark_slices(path.name for path in files):
+    if max(stack.shape[1:]) <= _SMALL_SIDE and slice_naming(image_names(path.name for path in files)) != "marked":
         notes.append(
             f"{folder.name} has images of {stack.shape[2]}x{stack.shape[1]} pixels; if each shows a single cell, "
             f"`nephros.predict({str(folder)!r})` classifies them."

@@ -14,6 +14,8 @@ from nephros.errors import FileError, require_extra
 from nephros.microscopy.location import StackLocation, StackUrl
 from nephros.reading import check_is_file, describe_failure
 
+ZIP_MAGIC = b"PK"
+"""First bytes of a zip archive."""
 METADATA_NAMES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 """Files that say what a folder of a store holds."""
 _MAX_METADATA_BYTES = 16 << 20
@@ -78,7 +80,7 @@ def is_zarr_zip(path: Path) -> bool:
             head = opened.read(_MAX_NAME_BYTES)
     except (OSError, ValueError):  # whoever reads it reports what is wrong
         return False
-    if not head.startswith(b"PK"):
+    if not head.startswith(ZIP_MAGIC):
         return False
     member = head[30 : 30 + int.from_bytes(head[26:28], "little")]
     names = tuple(name.encode() for name in METADATA_NAMES)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nephros.errors import FileError
-from nephros.microscopy.sequence import find_sequence, names_are_numbered, names_mark_slices
+from nephros.microscopy.sequence import find_sequence, slice_naming
 
 
 def touch(folder: Path, names: list[str]) -> Path:
@@ -82,12 +82,10 @@ def test_a_user_can_say_that_all_files_are_slices(tmp_path: Path) -> None:
 
 
 def test_what_the_names_say() -> None:
-    assert names_mark_slices(["a_z1.tif", "a_z2.tif", "x.txt"])
-    assert not names_mark_slices(["a_z1.tif"])
-    assert not names_mark_slices(["cell_1.tif", "cell_2.tif"])
-    assert names_are_numbered(["cell_1.tif", "cell_2.tif"])
-    assert not names_are_numbered(["a.tif", "b.tif"])
-    assert not names_are_numbered([])
+    assert slice_naming(["a_z1.tif", "a_z2.tif"]) == "marked"
+    assert slice_naming(["a_z1.tif"]) == "none"
+    assert slice_naming(["cell_1.tif", "cell_2.tif"]) == "numbered"
+    assert slice_naming(["a.tif", "b.tif"]) == slice_naming([]) == "none"
 
 
 def test_a_channel_may_be_named_twice(tmp_path: Path) -> None:
