@@ -39,6 +39,11 @@ def iter_features(
         yield _feature(row, _geometry(row, polygons), class_colors), round(row["z"])
 
 
+def feature_id(stack: str, nucleus_id: int) -> str:
+    """Return the id of a nucleus's feature, the same whenever it is exported."""
+    return str(uuid.uuid5(_NAMESPACE, f"{stack}/{nucleus_id}"))
+
+
 def _geometry(row: Row, polygons: list[Polygon] | None) -> dict[str, Any]:
     if polygons is None:  # centroids count from the middle of the first pixel, QuPath from its corner
         return {"type": "Point", "coordinates": [row["x"] + 0.5, row["y"] + 0.5]}
@@ -59,8 +64,12 @@ def _feature(row: Row, geometry: dict[str, Any], class_colors: Sequence[str]) ->
         if value is not None and name not in _NOT_MEASURED
     }
     properties["metadata"] = {name: row[name] for name in _TEXT_COLUMNS if row[name]}
-    feature_id = uuid.uuid5(_NAMESPACE, f"{row['stack']}/{row['id']}")
-    return {"type": "Feature", "id": str(feature_id), "geometry": geometry, "properties": properties}
+    return {
+        "type": "Feature",
+        "id": feature_id(row["stack"], row["id"]),
+        "geometry": geometry,
+        "properties": properties,
+    }
 
 
 class FeatureCollectionWriter:
