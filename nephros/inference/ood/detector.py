@@ -134,6 +134,29 @@ def find_ood_reasons(
     return tuple(map(tuple, reasons_by_cell))
 
 
+def ood_scores(
+    detector: OODDetector | None, cells: NDArray[np.uint8], feature_distance: NDArray[Any] | None
+) -> NDArray[np.float32]:
+    """Return (n,) scores of how unusual cells are, above 1 where `find_ood_reasons` finds a reason; 0 without a detector.
+
+    The score is the largest over the checks: a distance divided by its threshold, and for a range the distance from its middle
+    divided by half its width. It is at most 1e6, which also stands for a distance that is no number.
+    """
+    if detector is None:
+        return np.zeros(len(cells), np.float32)
+    values = image_statistics(cells).astype(np.float64)
+    scores = []
+    for column, name in enumerate(IMAGE_STATISTICS):
+        low, high = detector["ranges"][name]["low"], detector["ranges"][name]["high"]
+        scores.append(np.abs(values[:, column] - (low + high) / 2) / max((high - low) / 2, 1e-9))
+    if (structure := detector["structure"]) is not None:
+        scores.append(structure_distances(structure, cells) / max(structure["threshold"], 1e-9))
+    if detector["feature_distance"] is not None and feature_distance is not None:
+        scores.append(feature_distance / max(detector["feature_distance"]["threshold"], 1e-9))
+    score = np.max(np.where(np.isnan(scores), np.inf, scores), axis=0)
+    return np.asarray(np.minimum(score, 1e6), np.float32)
+
+
 def _format_statistic(value: float) -> str:
     """Return a number with three digits, or all those before the point: 0.123, 12.3, 12,345."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,0 +1,85 @@
+"""The labels of a project at one moment, read in as little time as a label leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nephros.annotation.model_state import FeatureSpace, Int64s, ModelState
+
+if TYPE_CHECKING:
+    from nephros.annotation.project import Project
+
+
+class LabelSnapshots:
+    """Reads the labels of a project into new states; only the changes since the last one are read from the file."""
+
+    def __init__(self, project: Project) -> None:
+        """Read nothing yet."""
+        self._project, self._lock = project, threading.Lock()
+        self._last_seq, self._last_change = 0, np.zeros(0, np.int64)
+        self._ranks = np.zeros(0, np.int64)
+        self._label_revision = -1
+
+    def is_stale(self) -> bool:
+        """Return whether labels or classes have changed since the latest state was read."""
+        return self._project.labels.revision != self._label_revision
+
+    def read(self, space: FeatureSpace, revision: int) -> ModelState:
+        """Return a state with the labels of now, and without predictions."""
+        labels = self._project.labels
+        with self._lock:
+            # Read first: a change that comes in between makes the state stale, and it is read once more.
+            label_revision, n_cells = labels.revision, self._project.n_cells
+            for change in labels.changes_since(self._last_seq):
+                self._last_change = _padded(self._last_change, max(change.cell + 1, len(self._last_change)), 0)
+                self._last_change[change.cell], self._last_seq = change.seq, change.seq
+            by_annotator = {
+                name: _padded(labels.by_annotator(name).astype(np.int64), n_cells, -1)
+                for name, _ in labels.annotators()
+            }
+            state = ModelState(
+                revision,
+                n_cells,
+                _padded(labels.current().astype(np.int64), n_cells, -1),
+                _padded(self._last_change, n_cells, 0),
+                by_annotator,
+                space,
+                positions=self._positions(n_cells),
+            )
+            self._label_revision = label_revision
+        return state
+
+    def with_all_cells(self, state: ModelState) -> ModelState:
+        """Return a state with the cells that were added since, which have no label and no features."""
+        n_cells = self._project.n_cells
+        by_annotator = {name: _padded(labels, n_cells, -1) for name, labels in state.labels_by_annotator.items()}
+        return dataclasses.replace(
+            state,
+            n_cells=n_cells,
+            labels=_padded(state.labels, n_cells, -1),
+            last_change=_padded(state.last_change, n_cells, 0),
+            labels_by_annotator=by_annotator,
+            positions=self._positions(n_cells),
+        )
+
+    def _positions(self, n_cells: int) -> Int64s:
+        """Return the rank of each cell by file, in the order of their first cells, then by z, y and x, then by cell."""
+        if len(self._ranks) == n_cells:
+            return self._ranks
+        table, numbers = self._project.table, dict[str, int]()
+        files = np.array([numbers.setdefault(file, len(numbers)) for file in table.files[:n_cells]], np.int64)
+        z, y, x = table.centroids[:n_cells].T
+        order = np.lexsort((np.arange(len(files)), x, y, z, files))
+        ranks = np.empty(len(files), np.int64)
+        ranks[order] = np.arange(len(files))
+        self._ranks = ranks
+        return ranks
+
+
+def _padded(values: Int64s, n: int, value: int) -> Int64s:
+    """Return the first `n` values as a copy, with `value` for those that are missing."""
+    return np.pad(values[:n], (0, max(0, n - len(values))), constant_values=value)

@@ -1,0 +1,244 @@
+"""The model of a project: features of all cells in the background, and a head that is fitted again after each label."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nephros.annotation.agreement import Agreement, compare_annotators
+from nephros.annotation.features import CellFeatures
+from nephros.annotation.filters import Filters
+from nephros.annotation.head_fitting import fit_state, review_state
+from nephros.annotation.head_review import ClassReview
+from nephros.annotation.label_snapshot import LabelSnapshots
+from nephros.annotation.model_state import FeatureSpace, ModelState
+from nephros.annotation.predictions import (
+    CellDetails,
+    CellPrediction,
+    check_cells,
+    describe_cell,
+    heatmap,
+    predict_cells,
+)
+from nephros.annotation.sorts import order_cells
+from nephros.inference.predictor import Predictor
+
+if TYPE_CHECKING:
+    from nephros.annotation.project import Project
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.5
+"""Seconds after which new cells, and labels that another process wrote, are noticed; `wake` is immediate."""
+_SAVE_CHUNKS = 40
+_NICENESS = 10
+_RETRY_S = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelStatus:
+    """How far the model is, and how good."""
+
+    revision: int
+    """Grows whenever predictions or figures change."""
+    features_done: int
+    n_cells: int
+    n_labels: int
+    state: str
+    """features: being computed, and no head yet; few labels: of fewer than two classes; fitting: labels are newer than the
+    head; ready."""
+    accuracy: float | None
+    """In cross-validation on the labeled cells, with its 95% interval. Labels that were chosen because they are difficult make it
+    lower than that of all cells."""
+    low: float | None
+    high: float | None
+    gain_of_last_40: float | None
+    """What the latest 40 labels added to the accuracy."""
+    recalls: tuple[ClassReview, ...]
+    n_suspicious: int
+    error: str = ""
+    """What keeps the background threads from their work, such as a full disk; they try again."""
+
+
+class AnnotationModel:
+    """Predictions for a project's cells, which follow its labels. All methods may be called from several threads.
+
+    Two threads do the work: one of low priority extends the features, the other fits the head whenever labels change, and then
+    cross-validates it. Readers see one `ModelState` at a time.
+    """
+
+    def __init__(self, project: Project, predictor: Predictor) -> None:
+        """Take the project and the network that gives the features; IncompatibleError for a classical baseline."""
+        self._project = project
+        self._features = CellFeatures(project.root, predictor)
+        self._predictor = predictor
+        self._snapshots = LabelSnapshots(project)
+        self._listeners: list[Callable[[int], None]] = []
+        self._closing, self._wakes = threading.Event(), (threading.Event(), threading.Event())
+        self._threads: list[threading.Thread] = []
+        self._state_lock, self._error = threading.Lock(), ""
+        state = self._snapshots.read(FeatureSpace(*self._features.rows()), revision=1)
+        self._state = fit_state(state, state)
+
+    def start(self) -> None:
+        """Start the threads."""
+        for name, target in (("features", self._extend_features), ("head", self._follow_labels)):
+            thread = threading.Thread(target=self._retrying, args=(target,), name=f"nephros-{name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def close(self) -> None:
+        """Stop the threads; features so far are on disk."""
+        self._closing.set()
+        self.wake()
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+
+    def wake(self) -> None:
+        """Look for new labels and cells now; call it after each change of a label."""
+        for event in self._wakes:
+            event.set()
+
+    def add_listener(self, callback: Callable[[int], None]) -> None:
+        """Call `callback` with the revision, in a background thread, whenever predictions or figures change."""
+        self._listeners.append(callback)
+
+    @property
+    def state(self) -> ModelState:
+        """The latest state, which never changes."""
+        return self._state
+
+    def status(self) -> ModelStatus:
+        """Return how far the model is; cheap."""
+        state, review = self._state, self._state.review
+        is_behind = self._snapshots.is_stale()
+        if state.head is None and self._features.n_done < self._project.n_cells:
+            name = "features"
+        elif state.head is None and not is_behind:
+            name = "few labels"
+        else:
+            name = "fitting" if is_behind else "ready"
+        return ModelStatus(
+            state.revision,
+            self._features.n_done,
+            self._project.n_cells,
+            state.n_labels,
+            name,
+            None if review is None else review.accuracy,
+            None if review is None else review.low,
+            None if review is None else review.high,
+            None if review is None else review.gain_of_recent,
+            () if review is None else review.classes,
+            0 if review is None else len(review.suspicious),
+            self._error,
+        )
+
+    def order(
+        self,
+        sort: str,
+        filters: Filters = Filters(),  # noqa: B008 - frozen
+        *,
+        class_id: int | None = None,
+        to: int | None = None,
+        descending: bool = False,
+    ) -> NDArray[np.uint32]:
+        """Return the cells that pass the filters, (k,), as `nephros.annotation.sorts.order_cells` does."""
+        return order_cells(self._current_state(), sort, filters, class_id=class_id, to=to, descending=descending)
+
+    def predictions(self, cells: Sequence[int]) -> list[CellPrediction]:
+        """Return the predictions of cells; InvalidArgument for one that doesn't exist."""
+        return predict_cells(self._current_state(), cells)
+
+    def details(self, cell: int) -> CellDetails:
+        """Return probabilities and similar cells of a cell; InvalidArgument for one that doesn't exist."""
+        state = self._current_state()
+        check_cells(state, [cell])
+        return describe_cell(state, cell, self._project.images([cell]), self._predictor)
+
+    def heatmap(self, cell: int) -> NDArray[np.float32]:
+        """Return (h, w), 0 to 1, where the evidence for a cell's predicted class lies; IncompleteError before there is one."""
+        state = self._current_state()
+        check_cells(state, [cell])
+        return heatmap(state, cell, self._project.images([cell]), self._predictor)
+
+    def suspicious(self) -> list[int]:
+        """Return the cells whose label looks wrong, the most suspicious first."""
+        state = self._current_state()
+        return [] if state.review is None else [cell for cell in state.review.suspicious if state.labels[cell] >= 0]
+
+    def agreement(self) -> list[Agreement]:
+        """Return how well each pair of annotators agrees on the cells that both labeled."""
+        return compare_annotators(self._current_state().labels_by_annotator)
+
+    def _current_state(self) -> ModelState:
+        """Return the latest state, with the cells that were added since."""
+        state = self._state
+        return state if state.n_cells == self._project.n_cells else self._snapshots.with_all_cells(state)
+
+    def _publish(self, state: ModelState) -> None:
+        with self._state_lock:
+            state = dataclasses.replace(state, revision=self._state.revision + 1)
+            self._state = state
+        for callback in self._listeners:
+            callback(state.revision)
+
+    def _retrying(self, work: Callable[[], None]) -> None:
+        """Run a thread's work until the model is closed; what keeps it from that, such as a full disk, is logged and retried."""
+        while not self._closing.is_set():
+            try:
+                work()
+            except Exception as error:  # the thread must survive what may pass, and the page shows it
+                logger.exception("The model of %s stopped, and starts again in a moment", self._project.root)
+                self._error = f"{type(error).__name__}: {error}"
+                self._closing.wait(_RETRY_S)
+
+    def _extend_features(self) -> None:
+        lower_priority_of_thread()
+        wake, n_chunks = self._wakes[0], 0
+        while not self._closing.is_set():
+            n_cells = self._project.n_cells
+            if self._features.n_done >= n_cells:
+                wake.wait(POLL_S)
+                wake.clear()
+                continue
+            n_done = self._features.extend(self._project.images, n_cells)
+            n_chunks += 1
+            if n_done == n_cells or n_chunks % _SAVE_CHUNKS == 0:
+                self._features.save()
+                self._error = ""
+                self._wakes[1].set()
+        with contextlib.suppress(OSError):
+            self._features.save()
+
+    def _follow_labels(self) -> None:
+        wake = self._wakes[1]
+        while not self._closing.is_set():
+            wake.clear()
+            state = self._state
+            n_done = self._features.saved
+            if self._snapshots.is_stale() or n_done > len(state.space) or state.n_cells != self._project.n_cells:
+                space = state.space if n_done == len(state.space) else FeatureSpace(*self._features.rows())
+                self._publish(fit_state(self._snapshots.read(space, revision=state.revision), state))
+            elif state.head is not None and not state.has_current_review:
+                review = review_state(state, lambda: wake.is_set() or self._closing.is_set())
+                if review is not None or not wake.is_set():
+                    self._publish(dataclasses.replace(state, review=review, has_current_review=True))
+            else:
+                wake.wait(POLL_S)
+
+
+def lower_priority_of_thread() -> None:
+    """Give this thread less of a busy processor than others, where the system has priorities of threads."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

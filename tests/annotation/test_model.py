@@ -1,0 +1,225 @@
+"""The model of a project: features in the background, a head after each label, and what it says of cells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nephros.annotation.features import FEATURES_FILE, OOD_FILE, STATE_FILE, CellFeatures
+from nephros.annotation.filters import Filters
+from nephros.annotation.model import AnnotationModel
+from nephros.annotation.project import Project
+from nephros.annotation.sorts import SORTS
+from nephros.errors import IncompleteError, InvalidArgument, UnknownName
+from nephros.inference.predictor import Predictor
+from tests.annotation.model_project import make_project, nuclei, wait_for_model, wait_until
+
+N_CELLS = 150
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor.from_onnx(threads=1)
+
+
+@pytest.fixture(scope="module")
+def labeled(tmp_path_factory: pytest.TempPathFactory, predictor: Predictor) -> Iterator[AnnotationModel]:
+    """The model of a project with forty right labels, two wrong ones of Bob's, and another opinion of his."""
+    images, classes = nuclei(N_CELLS)
+    project = make_project(tmp_path_factory.mktemp("labeled"), images)
+    project.labels.apply([(cell, int(classes[cell])) for cell in range(40)], "Ann")
+    project.labels.apply([(cell, int(classes[cell] + 1) % 3) for cell in (40, 41)], "Bob")
+    project.labels.apply([(0, int(classes[0] + 1) % 3)], "Bob")
+    project.labels.apply([(0, int(classes[0]))], "Ann")
+    project.labels.apply([(1, int(classes[1]))], "Bob")
+    model = AnnotationModel(project, predictor)
+    model.start()
+    wait_for_model(model, 42)
+    yield model
+    model.close()
+    project.close()
+
+
+def test_features_are_those_of_the_network_and_are_kept(tmp_path: Path, predictor: Predictor) -> None:
+    images, _ = nuclei(40)
+    project = make_project(tmp_path, images)
+    features = CellFeatures(project.root, predictor)
+    features.extend(project.images, 20)
+    features.save()
+    again = CellFeatures(project.root, predictor)
+    assert again.n_done == 20
+    reads: list[int] = []
+
+    def read(cells: object) -> object:
+        reads.extend(np.asarray(cells).tolist())
+        return project.images(cells)  # type: ignore[arg-type]
+
+    again.extend(read, 40)  # type: ignore[arg-type]
+    assert reads == list(range(20, 40))
+    batch = predictor.predict_batch(images)
+    rows, scores = again.rows()
+    assert batch.features is not None
+    assert np.allclose(rows, batch.features, atol=1e-5)
+    assert np.array_equal(scores > 1, batch.is_ood)
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage", "other model", "cut", "too many", "no number"])
+def test_damaged_features_are_computed_again(tmp_path: Path, predictor: Predictor, damage: str) -> None:
+    project = make_project(tmp_path, nuclei(12)[0])
+    features = CellFeatures(project.root, predictor)
+    features.extend(project.images, 12)
+    features.save()
+    rows = features.rows()[0].copy()
+    del features
+    state = json.loads(project.path(STATE_FILE).read_text())
+    if damage == "missing":
+        project.path(OOD_FILE).unlink()
+    elif damage == "cut":
+        content = project.path(FEATURES_FILE).read_bytes()
+        project.path(FEATURES_FILE).write_bytes(content[: len(content) // 2])
+    elif damage == "garbage":
+        project.path(STATE_FILE).write_bytes(b"\xff{")
+    else:
+        changes = {"other model": {"model_sha256": "0"}, "too many": {"n_done": 13}, "no number": {"n_done": None}}
+        project.path(STATE_FILE).write_text(json.dumps(state | changes[damage]))
+    again = CellFeatures(project.root, predictor)
+    assert again.n_done == 0
+    again.extend(project.images, 12)
+    assert np.array_equal(again.rows()[0], rows)
+
+
+def test_orders_hold_every_cell_once(labeled: AnnotationModel) -> None:
+    for sort in SORTS:
+        order = labeled.order(sort, to=3, class_id=1)
+        assert order.dtype == np.uint32
+        assert sorted(order.tolist()) == list(range(N_CELLS))
+        assert np.array_equal(labeled.order(sort, to=3, class_id=1, descending=True), order[::-1])
+
+
+def test_sorts(labeled: AnnotationModel) -> None:
+    state = labeled.state
+    assert (state.labels[labeled.order("uncertainty")[-42:].astype(int)] >= 0).all()
+    assert labeled.order("similarity", to=7)[0] == 7
+    assert labeled.order("recent")[:3].tolist() == [1, 0, 41]
+    probabilities = {p.cell: dict(labeled.details(p.cell).probabilities) for p in labeled.predictions(range(N_CELLS))}
+    by_probability = [probabilities[cell][2] for cell in labeled.order("probability", class_id=2).tolist()]
+    assert by_probability == sorted(by_probability, reverse=True)
+    scores = state.space.ood[labeled.order("ood").astype(int)]
+    assert (np.diff(scores) <= 0).all()
+    assert labeled.order("position").tolist() == list(range(N_CELLS))
+    assert set(labeled.order("suspicious")[: len(labeled.suspicious())].tolist()) == set(labeled.suspicious())
+    assert {40, 41} & set(labeled.suspicious()[:3])
+
+
+def test_filters(labeled: AnnotationModel) -> None:
+    def shown(**conditions: object) -> set[int]:
+        return set(labeled.order("position", Filters(**conditions)).tolist())  # type: ignore[arg-type]
+
+    assert shown(unlabeled=True) == set(range(42, N_CELLS))
+    assert shown(mine=True, annotator="Bob") == {0, 1, 40, 41}
+    assert shown(mine=True, annotator="Carol") == set()
+    assert shown(disagrees=True) == {0}
+    assert shown(disagrees=True, unlabeled=True) == set()
+    unsure = {p.cell for p in labeled.predictions(range(N_CELLS)) if len(p.prediction_set) != 1}
+    assert shown(unsure=True) == unsure
+    assert shown(ood=True) == {p.cell for p in labeled.predictions(range(N_CELLS)) if p.is_ood}
+    by_class = [shown(class_id=class_id) for class_id in range(3)]
+    assert sum(map(len, by_class)) == N_CELLS == len(set().union(*by_class))
+    assert shown(class_id=7) == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "parameter"),
+    [
+        ({"sort": "uncertanty"}, UnknownName, "sort"),
+        ({"sort": "similarity"}, InvalidArgument, "to"),
+        ({"sort": "similarity", "to": -1}, InvalidArgument, "to"),
+        ({"sort": "similarity", "to": N_CELLS}, InvalidArgument, "to"),
+        ({"sort": "probability"}, InvalidArgument, "class_id"),
+        ({"sort": "position", "filters": Filters(mine=True)}, InvalidArgument, "annotator"),
+    ],
+)
+def test_invalid_orders(
+    labeled: AnnotationModel, arguments: dict[str, object], error: type[InvalidArgument], parameter: str
+) -> None:
+    with pytest.raises(error) as raised:
+        labeled.order(**arguments)  # type: ignore[arg-type]
+    assert raised.value.parameter == parameter
+
+
+def test_status_and_predictions(labeled: AnnotationModel) -> None:
+    status = labeled.status()
+    assert (status.features_done, status.n_cells, status.n_labels, status.state) == (N_CELLS, N_CELLS, 42, "ready")
+    assert status.accuracy is not None
+    assert status.low is not None
+    assert status.high is not None
+    assert 0 <= status.low < status.accuracy < status.high <= 1
+    assert [recall.class_id for recall in status.recalls] == [0, 1, 2]
+    assert sum(recall.n_labels for recall in status.recalls) == 42
+    for prediction in labeled.predictions([3, 100]):
+        assert prediction.class_id == prediction.prediction_set[0]
+    details = labeled.details(100)
+    assert sum(p for _, p in details.probabilities) == pytest.approx(1, abs=1e-5)
+    assert len(details.similar) == 8
+    assert 100 not in dict(details.similar)
+    heatmap = labeled.heatmap(100)
+    assert heatmap.shape == (28, 28)
+    assert 0 <= heatmap.min() <= heatmap.max() <= 1
+    for cell in (-1, N_CELLS):
+        with pytest.raises(InvalidArgument):
+            labeled.predictions([cell])
+        with pytest.raises(InvalidArgument):
+            labeled.details(cell)
+    (agreement,) = labeled.agreement()
+    assert (agreement.a, agreement.b, agreement.n_both, agreement.n_disagree) == ("Ann", "Bob", 2, 1)
+
+
+@pytest.mark.slow
+def test_labels_change_the_order_and_new_cells_are_noticed(tmp_path: Path, predictor: Predictor) -> None:
+    images, classes = nuclei(60)
+    project = make_project(tmp_path, images[:40])
+    model = AnnotationModel(project, predictor)
+    revisions: list[int] = []
+    model.add_listener(revisions.append)
+    model.start()
+    try:
+        wait_for_model(model, 0)
+        assert model.status().state == "few labels"
+        assert model.predictions([0])[0].class_id is None
+        with pytest.raises(IncompleteError):
+            model.heatmap(0)
+        tour = model.order("uncertainty").tolist()
+        assert sorted(tour) == list(range(40))
+        project.labels.apply([(cell, int(classes[cell])) for cell in tour[:15]], "Ann")
+        model.wake()
+        wait_for_model(model, 15)
+        assert set(model.order("uncertainty")[-15:].tolist()) == set(tour[:15])
+        np.savez(tmp_path / "more.npz", images=images[40:])
+        project.add_cells(tmp_path / "more.npz")
+        assert len(model.order("uncertainty")) == 60
+        assert len(model.predictions([59])) == 1
+        wait_for_model(model, 15)
+        assert model.predictions([59])[0].class_id is not None
+        project.labels.merge(1, into=0)
+        wait_until(lambda: model.state.class_ids == (0, 2))
+        assert revisions == sorted(set(revisions))
+    finally:
+        model.close()
+    assert AnnotationModel(project, predictor).status().accuracy is None  # it is not started, but has a head at once
+    assert AnnotationModel(project, predictor).state.head is not None
+
+
+def test_many_predictions_of_an_empty_project(tmp_path: Path, predictor: Predictor) -> None:
+    project = Project.create(tmp_path / "empty")
+    model = AnnotationModel(project, predictor)
+    model.start()
+    model.close()
+    assert model.order("uncertainty").tolist() == model.order("ood").tolist() == []
+    assert model.predictions([]) == []
+    assert model.agreement() == []
+    with pytest.raises(InvalidArgument):
+        model.order("similarity", to=0)
