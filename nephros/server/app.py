@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from nephros.environment import __version__
@@ -21,6 +24,9 @@ from nephros.server.sample_cells import SampleCell
 from nephros.server.server_routes import add_server_routes
 from nephros.server.service import Service
 
+if TYPE_CHECKING:
+    from nephros.server.project.session import ProjectSession
+
 
 def create_app(
     service: Service,
@@ -31,6 +37,7 @@ def create_app(
     limits: RequestLimits | None = None,
     batch_limits: RequestLimits = BATCH_LIMITS,
     max_buffered_bytes: int = MAX_BUFFERED_BYTES,
+    project: ProjectSession | None = None,
 ) -> ASGIApp:
     """Return the application.
 
@@ -42,6 +49,7 @@ def create_app(
         limits: limits of a request to /predict.
         batch_limits: limits of a request to /predict/batch.
         max_buffered_bytes: memory for the uploads of all requests together.
+        project: a project to label, which the application starts and closes; without one it has no such routes.
     """
     limits = limits or RequestLimits()
     metrics = ServerMetrics(service.batcher)
@@ -49,7 +57,11 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
+        if project is not None:
+            project.start()
         yield
+        if project is not None:
+            project.close()
         service.close()
 
     app = FastAPI(
@@ -64,5 +76,10 @@ def create_app(
     add_exception_handlers(app, root_path)
     add_prediction_routes(app, service, metrics, MemoryBudget(max_buffered_bytes), limits, batch_limits)
     add_server_routes(app, service, metrics, version_response)
-    routes = frozenset(route.path for route in app.routes if hasattr(route, "path") and "{" not in route.path)
+    routes = frozenset(route.path for route in app.routes if isinstance(route, APIRoute | Route))
+    if project is not None:
+        from nephros.server.project.routes import add_project_routes  # without a project, scikit-learn is not needed
+
+        routes |= add_project_routes(app, project)
+        metrics.observe_project(project)
     return RequestMiddleware(app, metrics, routes, access or AccessPolicy(), root_path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -10,10 +10,10 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from nephros.errors import NephrosError, did_you_mean
+from nephros.errors import IncompleteError, LockedError, NephrosError, did_you_mean
 from nephros.server.limits import RequestRejected
 from nephros.server.multipart import sanitize_filename
-from nephros.server.schemas import ErrorResponse, PredictParams, StreamParams
+from nephros.server.schemas import ErrorResponse
 
 
 def add_exception_handlers(app: FastAPI, root_path: str) -> None:
@@ -25,15 +25,16 @@ def add_exception_handlers(app: FastAPI, root_path: str) -> None:
 
     @app.exception_handler(NephrosError)
     async def on_nephros_error(_: Request, error: NephrosError) -> Response:
-        return error_response(str(error), 400)
+        return error_response(str(error), 409 if isinstance(error, IncompleteError | LockedError) else 400)
 
     @app.exception_handler(RequestValidationError)
     async def on_validation_error(request: Request, error: RequestValidationError) -> Response:
         problems = error.errors()
         unknown = next((problem["loc"][-1] for problem in problems if problem["type"] == "extra_forbidden"), None)
         if unknown is not None:
-            params = StreamParams if request.url.path.endswith("/batch") else PredictParams
-            return error_response(_unknown_parameter(str(unknown), params.model_fields), 422)
+            operation = app.openapi()["paths"][request.scope["route"].path][request.method.lower()]
+            known = [parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "query"]
+            return error_response(_unknown_parameter(str(unknown), known), 422)
         problem = problems[0]
         return error_response(f"Invalid query parameter {problem['loc'][-1]}: {problem['msg']}.", 422)
 
@@ -47,9 +48,9 @@ def add_exception_handlers(app: FastAPI, root_path: str) -> None:
         return error_response(f"Internal server error ({type(error).__name__}): see the server log.", 500)
 
 
-def reject_repeated_parameters(request: Request) -> None:
-    """Raise RequestRejected if a query parameter is given twice: one of its values would be ignored without a word."""
-    names = [name for name, _ in request.query_params.multi_items()]
+def reject_repeated_parameters(request: Request, but: str = "") -> None:
+    """Raise RequestRejected if a query parameter, `but` one, is given twice: a value would be ignored without a word."""
+    names = [name for name, _ in request.query_params.multi_items() if name != but]
     if repeated := [name for name in request.query_params if names.count(name) > 1]:
         raise RequestRejected(
             422, f"The query parameter {repeated[0]} is given {names.count(repeated[0])} times: give it once."
@@ -73,3 +74,8 @@ def error_response(message: str, status: int, headers: Mapping[str, str] | None 
 def json_response(model: BaseModel, status: int = 200) -> Response:
     """Return a model as JSON, with the fields that were set."""
     return Response(model.model_dump_json(exclude_unset=True), status, media_type="application/json")
+
+
+def json_list_response(models: Sequence[BaseModel]) -> Response:
+    """Return models as a JSON list."""
+    return Response(f"[{','.join(model.model_dump_json() for model in models)}]", media_type="application/json")

@@ -14,7 +14,7 @@ from nephros.server.limits import RequestRejected
 from nephros.server.prometheus import ServerMetrics
 from nephros.server.schemas import ErrorResponse
 
-PAGES = frozenset({"/", "/api"})
+PAGES = frozenset({"/", "/api", "/annotate"})
 """Pages that people open; there `?token=` sets the cookie that later requests are accepted with."""
 NO_HEADERS: Mapping[str, str] = {}
 RESPONSE_HEADERS = {
@@ -29,6 +29,7 @@ RESPONSE_HEADERS = {
     "cache-control": "no-store",
     "nephros-version": __version__,
 }
+ENCODED_HEADERS = [(name.encode(), value.encode()) for name, value in RESPONSE_HEADERS.items()]
 
 
 class RequestMiddleware:
@@ -42,7 +43,8 @@ class RequestMiddleware:
         Args:
             app: the application.
             metrics: where requests are recorded.
-            routes: the application's paths, which the metrics name; all others are counted as "other".
+            routes: the application's paths, such as ``/samples/{name}``, which the metrics name; all others are counted as
+                "other".
             access: which requests are accepted.
             root_path: path prefix at which a reverse proxy offers the server, whether it strips the prefix or not.
         """
@@ -55,7 +57,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         path = self._route_path(scope["path"])
-        start, status = time.perf_counter(), 0
+        start, status, route = time.perf_counter(), 0, path
         # After a response to a request that was not read to its end, the connection can't be used again.
         body_complete = scope["method"] in ("GET", "HEAD")
 
@@ -69,7 +71,8 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                extra_headers = [(name.encode(), value.encode()) for name, value in RESPONSE_HEADERS.items()]
+                present = {name for name, _ in message.get("headers", [])}  # a report has a policy of its own
+                extra_headers = [pair for pair in ENCODED_HEADERS if pair[0] not in present]
                 extra_headers += [] if body_complete else [(b"connection", b"close")]
                 message = {**message, "headers": [*message.get("headers", []), *extra_headers]}
             await send(message)
@@ -80,7 +83,10 @@ class RequestMiddleware:
             if not await self._log_in(scope, path, send_with_headers):
                 self._access.check_token(headers)
                 app_scope = {**scope, "path": self._root_path + path, "root_path": self._root_path}
-                await self._app(app_scope, tracked_receive, send_with_headers)
+                try:
+                    await self._app(app_scope, tracked_receive, send_with_headers)
+                finally:
+                    route = getattr(app_scope.get("route"), "path", path)
         except RequestRejected as error:
             challenge = {"www-authenticate": 'Bearer realm="nephros"'} if error.status == 401 else {}
             await _reject(send_with_headers, error.status, error.message, challenge)
@@ -88,7 +94,7 @@ class RequestMiddleware:
             if not status:
                 await _reject(send_with_headers, 503, "The server is shutting down.")
         finally:
-            route = path if path in self._routes else "other"
+            route = route if route in self._routes else "other"
             self._metrics.record_request(route, status or 500, time.perf_counter() - start)
 
     def _route_path(self, path: str) -> str:

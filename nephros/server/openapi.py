@@ -22,7 +22,8 @@ Responses = dict[int | str, dict[str, Any]]
 """Descriptions of responses by status, as FastAPI takes them."""
 
 
-def _error(description: str, model: type[BaseModel] = schemas.ErrorResponse) -> dict[str, Any]:
+def describe_error(description: str, model: type[BaseModel] = schemas.ErrorResponse) -> dict[str, Any]:
+    """Return the description of a response with an error."""
     return {"model": model, "description": description}
 
 
@@ -33,24 +34,24 @@ def _stream_line_schema() -> dict[str, Any]:
     return {"oneOf": [{key: value for key, value in schema.items() if key != "$defs"} for schema in line_schemas]}
 
 
-_COMMON_ERRORS: Responses = {
-    401: _error("The server asks for a token that the request does not have."),
-    403: _error("The request comes from another site or is addressed to another host name."),
-    500: _error("Internal error: see the server log."),
+COMMON_ERRORS: Responses = {
+    401: describe_error("The server asks for a token that the request does not have."),
+    403: describe_error("The request comes from another site or is addressed to another host name."),
+    500: describe_error("Internal error: see the server log."),
 }
 _UPLOAD_ERRORS: Responses = {
-    **_COMMON_ERRORS,
-    400: _error("The upload is damaged, truncated or empty."),
-    408: _error("The upload is too slow."),
-    413: _error("The upload exceeds a limit; see /version."),
-    415: _error("The body is not multipart/form-data."),
-    422: _error("A query parameter is invalid or unknown."),
-    503: _error("Busy: try again after the seconds in Retry-After."),
+    **COMMON_ERRORS,
+    400: describe_error("The upload is damaged, truncated or empty."),
+    408: describe_error("The upload is too slow."),
+    413: describe_error("The upload exceeds a limit; see /version."),
+    415: describe_error("The body is not multipart/form-data."),
+    422: describe_error("A query parameter is invalid or unknown."),
+    503: describe_error("Busy: try again after the seconds in Retry-After."),
 }
 PREDICT_RESPONSES: Responses = {
     200: {"model": schemas.PredictResponse},
     **_UPLOAD_ERRORS,
-    504: _error("The prediction took too long."),
+    504: describe_error("The prediction took too long."),
 }
 STREAM_RESPONSES: Responses = {
     200: {
@@ -61,13 +62,13 @@ STREAM_RESPONSES: Responses = {
 }
 HEALTH_RESPONSES: Responses = {
     200: {"model": schemas.HealthyResponse},
-    **_COMMON_ERRORS,
-    503: _error("The model does not respond.", schemas.FailingResponse),
+    **COMMON_ERRORS,
+    503: describe_error("The model does not respond.", schemas.FailingResponse),
 }
-VERSION_RESPONSES: Responses = {200: {"model": schemas.VersionResponse}, **_COMMON_ERRORS}
+VERSION_RESPONSES: Responses = {200: {"model": schemas.VersionResponse}, **COMMON_ERRORS}
 METRICS_RESPONSES: Responses = {
     200: {"description": "Metrics as text.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-    **_COMMON_ERRORS,
+    **COMMON_ERRORS,
 }
 MULTIPART_BODY = {
     "requestBody": {

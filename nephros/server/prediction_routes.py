@@ -9,8 +9,7 @@ from contextlib import ExitStack
 from typing import Annotated
 
 from fastapi import FastAPI, Query, Request
-from fastapi.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from fastapi.responses import Response
 
 from nephros.environment import __version__
 from nephros.server import openapi
@@ -28,6 +27,7 @@ from nephros.server.schemas import (
     StreamParams,
 )
 from nephros.server.service import Service
+from nephros.server.streaming import LeasedStreamingResponse
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,8 @@ def add_prediction_routes(
             files = await read_multipart_files(request, batch_limits, lease_scope.enter_context(budget.lease()))
             lease_stack = lease_scope.pop_all()
         results = service.stream_results(files, params, batch_limits)
-        return _LeasedStreamingResponse(_stream_lines(results, metrics, batch_limits.timeout_s), lease_stack)
+        lines = _stream_lines(results, metrics, batch_limits.timeout_s)
+        return LeasedStreamingResponse(lines, lease_stack, media_type="application/x-ndjson")
 
 
 async def _stream_lines(
@@ -127,18 +128,6 @@ async def _in_batches(results: AsyncIterator[StreamedResult]) -> AsyncIterator[l
             batch = []
     if batch:
         yield batch
-
-
-class _LeasedStreamingResponse(StreamingResponse):
-    """Lines of JSON; leases are released once all are sent or the client has gone."""
-
-    def __init__(self, lines: AsyncIterator[bytes], lease_stack: ExitStack) -> None:
-        super().__init__(lines, media_type="application/x-ndjson")
-        self._lease_stack = lease_stack
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._lease_stack:
-            await super().__call__(scope, receive, send)
 
 
 def _record_results(metrics: ServerMetrics, results: Sequence[PredictionResult]) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from nephros.server.batching import Batcher
+
+if TYPE_CHECKING:
+    from nephros.server.project.session import ProjectSession
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -46,6 +50,10 @@ class ServerMetrics:
         self._predictions.inc(n_predictions)
         self._errors.inc(n_errors)
 
+    def observe_project(self, project: ProjectSession) -> None:
+        """Add the counts of a project."""
+        self._registry.register(_ProjectCollector(project))
+
     def render(self) -> bytes:
         """Return all metrics as text."""
         return generate_latest(self._registry)
@@ -64,3 +72,24 @@ class _BatcherCollector(Collector):
             "nephros_network_cells", "Cells in those calls; divided by the calls, the mean batch size.", batcher.n_cells
         )
         yield GaugeMetricFamily("nephros_queue_length", "Chunks of cells that wait for the network.", len(batcher))
+
+
+class _ProjectCollector(Collector):
+    """Reads a project's counts when the metrics are collected."""
+
+    def __init__(self, project: ProjectSession) -> None:
+        self._project = project
+
+    def collect(self) -> Iterator[Metric]:
+        session = self._project
+        status = session.model.status()
+        yield CounterMetricFamily(
+            "nephros_project_changes", "Changes of labels saved since the start.", session.n_labels_saved
+        )
+        yield GaugeMetricFamily("nephros_project_cells", "Cells of the project.", session.project.n_cells)
+        yield GaugeMetricFamily(
+            "nephros_project_cells_with_features", "Cells whose features are known.", status.features_done
+        )
+        yield GaugeMetricFamily("nephros_project_labels", "Cells with a label.", status.n_labels)
+        yield CounterMetricFamily("nephros_project_fits", "Fits of the classifier to the labels.", status.revision)
+        yield GaugeMetricFamily("nephros_project_listeners", "Pages that listen to events.", len(session.events))

@@ -1,0 +1,1 @@
+"""The routes of `nephros serve --project`: cells, labels, training and exports of one project folder."""
