@@ -64,6 +64,12 @@ def serve(argv: list[str]) -> int:
         metavar="DATA",
     )
     parser.option(
+        "project",
+        "folder of a project, which is made where there is none: its cells are shown and labeled at the address /annotate, and "
+        "the folder keeps cells, labels and runs (default: none, and the server writes nothing)",
+        metavar="FOLDER",
+    )
+    parser.option(
         "max-pixels",
         "pixels that the files of a request may have when decoded; /predict/batch takes 2.5 times as many (default: 100000000)",
         int,

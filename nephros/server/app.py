@@ -72,7 +72,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )  # fmt: skip
     version_response = openapi.version_response(service, limits, batch_limits)
-    add_pages(app, version_response, samples)
+    add_pages(app, version_response, samples, has_project=project is not None)
     add_exception_handlers(app, root_path)
     add_prediction_routes(app, service, metrics, MemoryBudget(max_buffered_bytes), limits, batch_limits)
     add_server_routes(app, service, metrics, version_response)

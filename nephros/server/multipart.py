@@ -157,7 +157,7 @@ class MultipartReader(Generic[P]):
         self.complete = False
         self._limits, self._fields, self._open_part, self._reserve = limits, fields, open_part, reserve
         self._n_parts = self._size = 0
-        self._part: P | None = None
+        self._current: P | None = None
         self._header_name = self._header_value = self._disposition = b""
         self._parser = MultipartParser(
             boundary,
@@ -190,9 +190,9 @@ class MultipartReader(Generic[P]):
 
     def close(self) -> None:
         """Close a part that is not complete."""
-        if self._part is not None:
-            self._part.close()
-            self._part = None
+        if self._current is not None:
+            self._current.close()
+            self._current = None
 
     def _on_part_begin(self) -> None:
         self._n_parts += 1
@@ -200,7 +200,7 @@ class MultipartReader(Generic[P]):
             raise RequestRejected(
                 413, f"The upload has more than {self._limits.max_parts:,} parts: send fewer at once."
             )
-        self._disposition, self._part = b"", None
+        self._disposition, self._current = b"", None
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
@@ -226,17 +226,17 @@ class MultipartReader(Generic[P]):
                 413, f"The upload has more than {self._limits.max_files:,} files: send fewer at once."
             )
         name = sanitize_filename(options.get(b"filename", b"")) or f"file {len(self.parts) + 1}"
-        self._part = self._open_part(field, name)
+        self._current = self._open_part(field, name)
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._part is not None:
-            self._part.write(data[start:end])
+        if self._current is not None:
+            self._current.write(data[start:end])
 
     def _on_part_end(self) -> None:
-        if self._part is not None:
-            self._part.close()
-            self.parts.append(self._part)
-            self._part = None
+        if self._current is not None:
+            self._current.close()
+            self.parts.append(self._current)
+            self._current = None
 
     def _on_end(self) -> None:
         self.complete = True

@@ -127,9 +127,9 @@ def version_response(service: Service, limits: RequestLimits, batch_limits: Requ
     )
 
 
-def render_index_page(root_path: str) -> str:
-    """Return the page / as HTML; its links begin with `root_path`."""
-    return _template("index.html").render(root=root_path)
+def render_page(name: str, root_path: str, **values: Any) -> str:
+    """Return the page of a template as HTML; its links begin with `root_path`."""
+    return _template(name).render(root=root_path, **values)
 
 
 def render_api_page(schema: dict[str, Any], version: schemas.VersionResponse, root_path: str = "") -> str:

@@ -14,18 +14,26 @@ from nephros.server.sample_cells import SampleCell
 from nephros.server.schemas import SampleInfo, VersionResponse
 
 STATIC_DIR = Path(__file__).parent / "static"
+ANNOTATION_PAGE = "annotate.html"
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".woff2": "font/woff2"}
 """Of the files that the pages load; templates (.html) are not among them."""
 
 
-def add_pages(app: FastAPI, version: VersionResponse, samples: list[SampleCell]) -> None:
-    """Add the page, its parts and the samples; all files are read once, now."""
-    index_html = openapi.render_index_page(app.root_path)
+def add_pages(app: FastAPI, version: VersionResponse, samples: list[SampleCell], *, has_project: bool = False) -> None:
+    """Add the pages, their parts and the samples; all files are read once, now."""
+    index_html = openapi.render_page("index.html", app.root_path, project=has_project)
     sample_by_name = {sample.info.name: sample for sample in samples}
 
     @app.get("/", include_in_schema=False)
     async def index_page() -> HTMLResponse:
         return HTMLResponse(index_html)
+
+    if has_project and (STATIC_DIR / ANNOTATION_PAGE).is_file():
+        annotation_html = openapi.render_page(ANNOTATION_PAGE, app.root_path)
+
+        @app.get("/annotate", include_in_schema=False)
+        async def annotation_page() -> HTMLResponse:
+            return HTMLResponse(annotation_html)
 
     @app.get("/api", include_in_schema=False)
     async def api_page() -> HTMLResponse:

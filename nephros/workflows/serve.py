@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import uvicorn
@@ -37,6 +38,9 @@ from nephros.server.h11_timeouts import MAX_HEAD_BYTES, TimeoutProtocol
 from nephros.server.limits import request_limits
 from nephros.server.sample_cells import build_sample_cells
 from nephros.server.service import Service
+
+if TYPE_CHECKING:
+    from nephros.server.project.session import ProjectSession
 
 DEFAULT_HOST = "127.0.0.1"
 MAX_CONNECTIONS = 900
@@ -67,8 +71,11 @@ def serve(
     max_pixels: int | None = None,
     decode_timeout: float | None = None,
     dynamic_batching: bool = True,
+    project: str | Path | None = None,
 ) -> None:
     """Serve a model until the process is interrupted or terminated; requests under way are finished.
+
+    Nothing is written, except with a `project`: its folder holds the labels of its cells.
 
     Args:
         model: a run folder, an exported file, or None for the bundled model.
@@ -92,31 +99,44 @@ def serve(
         decode_timeout: seconds for which the files of a request to /predict are decoded, where that may take long; None takes
             20. /predict/batch takes 15 times as long.
         dynamic_batching: False runs the network on the cells of each request separately, to measure what batching gains.
+        project: folder of a project whose cells are labeled in the page /annotate; it is made where there is none. One process
+            serves a project at a time.
 
     Raises:
         InvalidArgument: the host, the port, a name, the token, the prefix or a limit can't be used.
-        NephrosError: the model or the data can't be opened.
+        LockedError: another process serves the project.
+        NephrosError: the model, the data or the project can't be opened.
     """
     if not 0 <= port <= 65535:
         raise InvalidArgument("port", port, "0 to 65535")
     root_path = parse_root_path(root_path)
     limits, batch_limits = request_limits(max_pixels, decode_timeout)
-    with contextlib.closing(_bind_socket(host or DEFAULT_HOST, port)) as sock:
+    with contextlib.ExitStack() as scope:
+        sock = scope.enter_context(contextlib.closing(_bind_socket(host or DEFAULT_HOST, port)))
         access, is_generated = _access_policy(sock, host, parse_allowed_hosts(allow_host), token)
+        session = None if project is None else scope.enter_context(_open_project(project, model))
         predictor = load_classifier(model, tta=tta, precision=precision, runtime=runtime)
         dataset = _load_reference_data(reference_data, predictor)
         reference_index = None if dataset is None else build_reference_index(predictor, dataset)
         samples = build_sample_cells(dataset)
         del dataset
         service = Service(predictor, reference_index, dynamic_batching=dynamic_batching)
-        app = create_app(service, samples, access=access, root_path=root_path, limits=limits, batch_limits=batch_limits)
+        app = create_app(
+            service,
+            samples,
+            access=access,
+            root_path=root_path,
+            limits=limits,
+            batch_limits=batch_limits,
+            project=session,
+        )
         config = uvicorn.Config(
             app, http=TimeoutProtocol, ws="none", log_level="warning", access_log=False, server_header=False,
             limit_concurrency=MAX_CONNECTIONS, h11_max_incomplete_event_size=MAX_HEAD_BYTES, proxy_headers=False,
             timeout_graceful_shutdown=INTERRUPT_GRACE_S,
         )  # fmt: skip
         logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith("Cancel "))
-        server = _Server(config, lambda: _log_address(sock, root_path, access, is_generated))
+        server = _Server(config, lambda: _log_address(sock, root_path, access, is_generated, session), session)
         with (
             contextlib.suppress(KeyboardInterrupt),
             server.stop_on_sigterm(),
@@ -128,14 +148,21 @@ def serve(
 class _Server(uvicorn.Server):
     """Calls back when it is ready, and gives requests more time to end when it is terminated than when it is interrupted."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, on_ready: Callable[[], None], project: ProjectSession | None = None
+    ) -> None:
         super().__init__(config)
-        self._on_ready = on_ready
+        self._on_ready, self._project = on_ready, project
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._project is not None:
+            self._project.events.close()  # streams without an end would use up the time that requests have left
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if sig == signal.SIGTERM:
@@ -153,6 +180,18 @@ class _Server(uvicorn.Server):
             yield
         finally:
             signal.signal(signal.SIGTERM, previous)
+
+
+@contextlib.contextmanager
+def _open_project(root: str | Path, model: str | Path | None) -> Iterator[ProjectSession]:
+    """Open a project, or make it, and keep it locked within the block."""
+    from nephros.annotation.model import AnnotationModel  # without a project, scikit-learn is not needed
+    from nephros.annotation.project import Project
+    from nephros.server.project.session import ProjectSession
+
+    project = Project.create_or_open(root, model=model)
+    with contextlib.closing(project), project.lock():
+        yield ProjectSession(project, AnnotationModel(project, project.load_predictor()))
 
 
 def _access_policy(
@@ -211,15 +250,22 @@ def _load_reference_data(reference_data: str | Path | None, predictor: Predictor
     return None
 
 
-def _log_address(sock: socket.socket, root_path: str, access: AccessPolicy, is_generated: bool) -> None:
+def _log_address(
+    sock: socket.socket, root_path: str, access: AccessPolicy, is_generated: bool, project: ProjectSession | None
+) -> None:
     address, port = sock.getsockname()[:2]
     url_host = f"[{address}]" if ":" in address else address
     prefix = f"below {root_path} " if root_path else ""
     logger.info("Serving on http://%s:%d %s(press Ctrl-C to stop)", url_host, port, prefix)
+    page = "/"
+    if project is not None:
+        page = "/annotate"
+        logger.info("Label the cells of %s at http://%s:%d%s%s", project.project.name, url_host, port, root_path, page)
     if access.token is None:
         return
     if not is_loopback(address):
         url_host = host_name(access.allowed_hosts[0])
     query = f"?token={quote(access.token, safe='')}" if is_generated else "?token=TOKEN, with the token that was given"
     # Shown with --quiet too: without it nobody gets in. A token that was given is not repeated, since logs are kept.
-    logger.warning("Whoever has this address can use the server: http://%s:%d%s/%s", url_host, port, root_path, query)
+    url = f"http://{url_host}:{port}{root_path}{page}{query}"
+    logger.warning("Whoever has this address can use the server: %s", url)
