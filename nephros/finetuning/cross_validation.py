@@ -30,6 +30,8 @@ METHODS = ("head", "last-stage", "network", "self-training", "scratch")
 """Methods that a run can keep, the simplest first; self-training needs images without a label."""
 PREFERENCE = ("self-training", "network", "last-stage", "head", "scratch")
 """The same, with those first that did best on classes that the source had not seen (`nephros reproduce transfer`)."""
+LEAD, LEAD_SPREAD = 0.03, 0.04
+"""Accuracy by which the preferred method is expected to lead another: mean and standard deviation of a normal distribution."""
 BASELINES = ("knn", "largest-class")
 """Methods that are shown beside them."""
 _INNER_FOLDS = 3
@@ -113,19 +115,19 @@ def cross_validate(problem: Problem, methods: Sequence[str]) -> list[Candidate]:
 
 
 def best_candidate(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the candidate of METHODS to keep: the first of PREFERENCE, unless a later one is clearly more accurate.
+    """Return the candidate of METHODS to keep: the first of PREFERENCE, unless a later one is more accurate than chance explains.
 
-    Clearly: by more than a standard error of the difference on the same images. The highest accuracy of all would be a matter
-    of luck where labels are few: of 30 images, a method that is 15 points worse is ahead in one of ten draws. Of methods that are
-    right on the very same images, the simplest is kept.
+    The highest accuracy of all would be a matter of luck where labels are few: of 30 images, a method that is 15 points worse is
+    ahead in one of ten draws. So the difference on the same images is weighed against what is known beforehand, LEAD and
+    LEAD_SPREAD, each by its variance. Of methods that are right on the very same images, the simplest is kept.
     """
     by_method = {candidate.method: candidate for candidate in candidates}
     kept, *others = [by_method[method] for method in PREFERENCE if method in by_method]
     for other in others:
         gains = other.is_correct.astype(np.float64) - kept.is_correct
-        is_clearly_better = gains.mean() > gains.std() / len(gains) ** 0.5
+        is_better = gains.mean() > LEAD / LEAD_SPREAD**2 * gains.var() / len(gains)
         is_simpler = METHODS.index(other.method) < METHODS.index(kept.method)
-        if is_clearly_better or (is_simpler and not gains.any()):
+        if is_better or (is_simpler and not gains.any()):
             kept = other
     return kept
 

@@ -202,11 +202,11 @@ def _compare(
     start = time.perf_counter()
     drawn = Split(problem.train.images[train_rows], labels[train_rows])
     folds = make_folds(drawn.labels, problem.class_names, None, N_FOLDS, draw)
-    chosen = best_candidate(
-        cross_validate(
-            dataclasses.replace(problem, train=drawn, folds=folds, features=problem.features[train_rows]), methods
-        )
-    ).method
+    drawn_problem = dataclasses.replace(problem, train=drawn, folds=folds, features=problem.features[train_rows])
+    candidates = cross_validate(drawn_problem, methods)
+    estimates = {candidate.method: f"{candidate.metrics.accuracy:.3f}" for candidate in candidates}
+    rows[:] = [dataclasses.replace(row, detail=estimates.get(row.method, "")) for row in rows]
+    chosen = best_candidate(candidates).method
     add("finetune", predictions[chosen], start, chosen)
     logger.info(
         "%s, %d labels per class, draw %d: %s", task.key, size, draw,
