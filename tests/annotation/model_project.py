@@ -15,7 +15,7 @@ from nephros.data.synthetic import make_synthetic
 
 CLASSES = (0, 1, 4)
 """Synthetic nuclei of these classes look most different."""
-LIMIT_S = 120.0
+LIMIT_S = 600.0
 
 
 def nuclei(n: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -1,0 +1,47 @@
+"""What the child processes of a project run, and how far their output says that they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from nephros.annotation.project import Project
+from nephros.annotation.project_runs import ProjectRun, data_path, exported_path
+
+Command = list[str]
+"""Arguments of `nephros.annotation.job_process`."""
+_COSTS = {"head": 0.03, "last-stage": 0.2, "network": 0.3, "self-training": 0.35, "scratch": 0.12}
+"""Share of the time that a method takes in cross-validation, about."""
+METHODS = tuple(_COSTS)
+"""Of `nephros.finetuning.cross_validation.METHODS`, in their order, which can't be imported without torch."""
+_FINAL_SHARE = 0.15
+"""Share of the time that fitting the best method to all labels and writing its report take."""
+_METHOD_LINE = re.compile(rf"({'|'.join(METHODS)}): accuracy")
+
+
+def finetune_command(model: str, out: Path, methods: str) -> Command:
+    """Return the command that fine-tunes a model on the `data_path` of the run folder `out`."""
+    chosen = ["--methods", methods] if methods else []
+    return ["nephros", "finetune", str(data_path(out)), "--init", model, "--out", str(out), *chosen]
+
+
+def export_commands(project: Project, run: ProjectRun, export_format: str, folder: Path) -> list[Command]:
+    """Return the commands that make an export of a run; the cells are in ``cells.npz`` of the job's folder."""
+    out = str(exported_path(run, export_format))
+    if export_format == "onnx":
+        return [["nephros", "export", str(run.path), "--data", str(data_path(run.path)), "--out", out, "--force"]]
+    table = out if export_format == "csv" else str(folder / "predictions.csv")
+    predict = ["nephros", "predict", str(folder / "cells.npz"), "--model", str(run.path), "--out", table]
+    if export_format == "csv":
+        return [predict]
+    return [predict, ["nephros.annotation.run_geojson", str(project.root), table, out]]
+
+
+def progress_after(line: str, methods: Sequence[str], progress: float) -> float:
+    """Return how far fine-tuning is, 0 to 1, after a line of its output that may say so."""
+    match = _METHOD_LINE.match(line)
+    if not match or match[1] not in methods:
+        return progress
+    done = sum(_COSTS[method] for method in methods[: methods.index(match[1]) + 1])
+    return max(progress, (1 - _FINAL_SHARE) * done / sum(_COSTS[method] for method in methods))
