@@ -76,6 +76,21 @@ _NEPHNET2D = Recipe(
     normalize="zero_one",
 )
 
+_NEPHNET3D = Recipe(
+    name="nephnet3d",
+    source="NephNet3D, Woloshuk et al. 2021, config_hdf5.json of its repository, in the width of its class; takes volumes",
+    model=ModelConfig(network="nephnet3d", base_channels=32, dropout=0.5),
+    optimizer=OptimizerConfig(name="sgd", lr=0.016, momentum=0.8, nesterov=True, weight_decay=0.006),
+    schedule=LRScheduleConfig(name="plateau", patience=8, factor=0.29),
+    # As its loader: flips along all axes, turns up to 25 degrees, and, instead of rare larger ones, shifts of 2 voxels.
+    augment=AugmentConfig(flips="dihedral-depth", shift=2, rotate=25.0, interpolation="bilinear"),
+    epochs=500,
+    batch_size=256,
+    last_batch="balanced",
+    normalize="zero_one",
+    channels_last=False,
+)
+
 _STRONG_BASELINE = Recipe(
     name="strong-baseline",
     source="jerrykaplan/tissuemnist-strong-baseline",
@@ -207,6 +222,7 @@ RECIPES: dict[str, Recipe] = {
         _POSTER,
         _POSTER_PRINTED,
         _NEPHNET2D,
+        _NEPHNET3D,
         _medmnist_recipe("resnet18"),
         _medmnist_recipe("resnet50"),
         _STRONG_BASELINE,

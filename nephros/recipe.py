@@ -30,8 +30,8 @@ class ModelConfig:
     """Network and its size."""
 
     network: str = "compact"
-    """A network: course, poster, nephnet2d, resnet18, resnet50, compact or equivariant; or a classical baseline: knn, svm-linear
-    or svm-rbf."""
+    """A network: course, poster, nephnet2d, resnet18, resnet50, compact or equivariant, for volumes nephnet3d; or a classical
+    baseline: knn, svm-linear or svm-rbf."""
     base_channels: int = 32
     """Channels of the first convolution; later layers have multiples of it. equivariant rounds it up to a multiple of eight."""
     depth: int = 1
@@ -87,9 +87,9 @@ class LRScheduleConfig:
 class AugmentConfig:
     """Random augmentation of each training image; pixels from outside the image are black."""
 
-    flips: Literal["none", "horizontal", "dihedral"] = "none"
+    flips: Literal["none", "horizontal", "dihedral", "dihedral-depth"] = "none"
     """horizontal: left-right flips of half the images; dihedral: the eight flips and quarter-turns, all equally often (flips
-    only, if images are not square)."""
+    only, if images are not square); dihedral-depth, for volumes: these, and the slices of half the volumes in reverse."""
     shift: int = 0
     """Maximum shift along each axis, in whole pixels."""
     rotate: float = 0.0

@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, NotRequired, Self, TypedDict
 
 from nephros.data.class_names import class_name_fault
 from nephros.data.dataset import SPLITS, ProvenanceRecord, describe_training_subset
@@ -99,6 +99,8 @@ class InputSpecRecord(TypedDict):
     height: int
     width: int
     n_classes: int
+    depth: NotRequired[int]
+    """Slices of volumes; absent for images."""
 
 
 @dataclass(frozen=True)
@@ -284,7 +286,10 @@ def _checked(info: RunInfo) -> RunInfo:
         (info.status in ("training", "complete", "diverged"), "'status' is neither training, complete nor diverged"),
         (n_classes >= 1, "'class_names' is empty"),
         (spec["n_classes"] == n_classes, f"'input_spec' is of {spec['n_classes']} classes, but {n_classes} have names"),
-        (spec["channels"] in (1, 3) and min(spec["height"], spec["width"]) >= 1, "'input_spec' is of no image"),
+        (
+            spec["channels"] in (1, 3) and min(spec["height"], spec["width"], spec.get("depth", 1)) >= 1,
+            "'input_spec' is of no image",
+        ),
         (set(counts) == set(SPLITS), "'class_counts' is not of train, val and test"),
         (
             all(len(row) == n_classes and min(row) >= 0 for row in counts.values()),

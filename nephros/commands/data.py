@@ -28,8 +28,9 @@ def data_list(argv: list[str]) -> int:
     """nephros data list"""
     parser = CommandParser(
         "data list",
-        "List MedMNIST's 2-D data sets: task, images per split, classes, channels and license. Each is published at 28, 64, 128 "
-        "and 224 pixels per side. Also a data set: synthetic, which needs no download.",
+        "List MedMNIST's data sets: task, images per split, classes, channels and license. Each set of images is published at 28, "
+        "64, 128 and 224 pixels per side; the six sets of volumes, for the recipe nephnet3d, at 28 and 64. Also a data set: "
+        "synthetic, which needs no download.",
     )
     parser.parse_argv(argv)
     from nephros.console import table_console
@@ -39,13 +40,14 @@ def data_list(argv: list[str]) -> int:
 
     rows = []
     for info in MEDMNIST.values():
-        local = ", ".join(str(size) for size in IMAGE_SIZES if find_local_file(info.key, size))
+        local = ", ".join(str(size) for size in info.md5 if find_local_file(info.key, size))
         task = info.task if info.supported else f"{info.task} (not supported)"
         sizes = [f"{n:,}" for n in info.split_sizes]
-        rows.append([info.key, task, *sizes, str(len(info.class_names)), str(info.channels), info.license, local])
+        channels = "volumes" if info.is_volumetric else str(info.channels)
+        rows.append([info.key, task, *sizes, str(len(info.class_names)), channels, info.license, local])
     numeric = ("train", "val", "test", "classes", "channels")
     headers = ("name", "task", *numeric, "license", "on this machine (pixels)")
-    title = f"MedMNIST; sizes: {', '.join(map(str, IMAGE_SIZES))} pixels"
+    title = f"MedMNIST; sizes: {', '.join(map(str, IMAGE_SIZES))} pixels, volumes 28, 64"
     table_console().print(terminal_table(title, headers, rows, numeric=numeric))
     return 0
 
@@ -71,11 +73,12 @@ def data_info(argv: list[str]) -> int:
 
 def _print_summary(summary: DatasetSummary) -> None:
     from nephros.console import table_console
-    from nephros.text_tables import pluralize, terminal_table
+    from nephros.data.dataset import format_size
+    from nephros.text_tables import terminal_table
 
     console = table_console()
-    height, width = summary.image_size
-    console.print(f"{summary.title}: {summary.task}, {height}x{width} pixels, {pluralize(summary.channels, 'channel')}")
+    size = format_size(*summary.image_size, summary.channels, summary.depth)
+    console.print(f"{summary.title}: {summary.task}, {size}")
     for name in ("path", "sha256", "detail", "license"):
         if value := getattr(summary, name):
             console.print(f"{name}: {value}")

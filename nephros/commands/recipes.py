@@ -22,19 +22,18 @@ def recipes(argv: list[str]) -> int:
 
 
 def _print_recipes() -> None:
-    """Print each recipe's name, network, epochs, cost on TissueMNIST at 28x28 pixels, and source."""
+    """Print each recipe's name, network, epochs, cost on TissueMNIST's images or its nuclei's volumes, and source."""
     from nephros.console import table_console
-    from nephros.models import build_network
-    from nephros.models.classifier import InputSpec
+    from nephros.models import build_network, default_input_spec
     from nephros.models.flops import count_multiply_adds, count_parameters
     from nephros.presets import RECIPES
     from nephros.text_tables import terminal_table
 
-    spec = InputSpec(channels=1, height=28, width=28, n_classes=8)
     rows = []
     for recipe in RECIPES.values():
         cells = ["-", "-", "-"]  # the cost of a classical baseline depends on the data
         if not recipe.is_classical:
+            spec = default_input_spec(recipe.model)
             network = build_network(recipe.model, spec)
             cells = [
                 f"{recipe.epochs}",
@@ -43,5 +42,5 @@ def _print_recipes() -> None:
             ]
         rows.append([recipe.name, recipe.model.network, *cells, recipe.source])
     numeric = ("epochs", "parameters", "multiply-adds")
-    title = "recipes (parameters and multiply-adds for 28x28 grayscale images and 8 classes)"
+    title = "recipes (parameters and multiply-adds for 8 classes, and 28x28 grayscale images or volumes of 7x32x32)"
     table_console().print(terminal_table(title, ("name", "network", *numeric, "source"), rows, numeric=numeric))

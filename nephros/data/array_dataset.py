@@ -17,6 +17,7 @@ from nephros.data.images.array_images import ArrayImages, read_array_images
 from nephros.data.images.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion, select_planes
 from nephros.data.npz.labels import decode_labels
 from nephros.data.splitting import assign_splits
+from nephros.data.volumes import read_volumes
 from nephros.errors import FileError, InvalidArgument, UnknownName
 
 _ROOT = Path("images")
@@ -36,6 +37,7 @@ def open_arrays(
     channel: int | None = None,
     name: str = "arrays",
     shape: CellShape | None = None,
+    volumes: bool = False,
 ) -> Dataset:
     """Return a data set of images in memory; `Dataset.from_arrays` explains the arguments.
 
@@ -44,9 +46,12 @@ def open_arrays(
     if size is not None and size < 1:
         raise InvalidArgument("size", size, "a number of pixels of at least 1")
     conversion = DEFAULT_CONVERSION.override(white_level, channel)
-    array_images = read_array_images(images)
+    array_images = ArrayImages((_read_volumes(images, size, channel, white_level),)) if volumes else read_array_images(images)
     numbers, names, label_notes = read_labels(labels, len(array_images), class_names)
-    cells = array_cells(array_images, size, conversion, shape)
+    if volumes:
+        cells = ConvertedImages(array_images.blocks[0], (), (), conversion)
+    else:
+        cells = array_cells(array_images, size, conversion, shape)
     group_names = None if groups is None else _group_names(groups, len(numbers))
     given = None if splits is None else _given_splits(splits, len(numbers))
     try:
@@ -64,7 +69,17 @@ def open_arrays(
     detail = "; ".join([assignment.rule.replace("`", ""), *label_notes, *array_images.notes, *cells.details])
     provenance = Provenance(name, "own", "", digest, None, detail, n_groups=assignment.n_groups)
     warnings = (*cells.warnings, *assignment.warnings)
-    return assemble(divide(cells.images, numbers, assignment), names, provenance, cells.conversion, warnings)
+    splits = divide(cells.images, numbers, assignment)
+    return assemble(splits, names, provenance, cells.conversion, warnings, is_volumetric=volumes)
+
+
+def _read_volumes(
+    images: Any, size: int | None, channel: int | None, white_level: float | None
+) -> NDArray[np.uint8]:
+    for parameter, value in (("size", size), ("channel", channel)):
+        if value is not None:
+            raise InvalidArgument(parameter, value, "left out for volumes, which are taken as they are")
+    return read_volumes(images, "images", white_level)
 
 
 def read_labels(

@@ -31,6 +31,8 @@ def assemble(
     conversion: InputConversion,
     warnings: Iterable[str],
     info: MedMNISTInfo | None = None,
+    *,
+    is_volumetric: bool = False,
 ) -> Dataset:
     """Return the data set.
 
@@ -41,6 +43,7 @@ def assemble(
         conversion: how its files became these images.
         warnings: what is to be known of its source.
         info: the MedMNIST data set that it is, if it is one.
+        is_volumetric: whether the images are volumes, (n, h, w, d).
     """
     train, val, test = (splits[name] for name in SPLITS)
     task = info.task if info else "binary-class" if len(class_names) == 2 else "multi-class"
@@ -53,4 +56,6 @@ def assemble(
     ]
     # Names of files that are no UTF-8 text can't be stored as they are.
     texts = tuple(warning.encode(errors="replace").decode() for warning in all_warnings)
-    return Dataset(train, val, test, class_names, provenance, task, texts, conversion)
+    return Dataset(
+        train, val, test, class_names, provenance, task, texts, conversion, is_volumetric=is_volumetric
+    )

@@ -21,7 +21,7 @@ class AugmentationParams:
     """The random numbers that determine the augmentation of n images."""
 
     dihedral: Tensor
-    """(n,) uint8 in 0..7: bit 0 flips left-right, bit 1 flips up-down, bit 2 transposes."""
+    """(n,) uint8 in 0..15: bit 0 flips left-right, bit 1 flips up-down, bit 2 transposes, bit 3 reverses a volume's slices."""
     shift: Tensor
     """(n, 2) int64: shift down and right, in whole pixels."""
     affine: Tensor
@@ -39,7 +39,7 @@ class AugmentationParams:
 
 def sample_augmentations(n: int, settings: AugmentConfig, generator: torch.Generator) -> AugmentationParams:
     """Draw the random numbers for `n` images from a CPU generator."""
-    n_elements = {"none": 1, "horizontal": 2, "dihedral": 8}[settings.flips]
+    n_elements = {"none": 1, "horizontal": 2, "dihedral": 8, "dihedral-depth": 16}[settings.flips]
     dihedral = torch.randint(0, n_elements, (n,), generator=generator, dtype=torch.uint8)
     shift = torch.randint(-settings.shift, settings.shift + 1, (n, 2), generator=generator)
     affine = torch.rand((n, 4), generator=generator) * 2 - 1
@@ -50,7 +50,7 @@ def apply_augmentations(images_nchw: Tensor, params: AugmentationParams, setting
     """Augment images.
 
     Args:
-        images_nchw: (n, c, h, w) uint8.
+        images_nchw: (n, c, h, w) uint8, or volumes (n, d, h, w), of which all slices change alike.
         params: one row per image.
         settings: the settings that `params` were drawn with.
 
@@ -62,6 +62,8 @@ def apply_augmentations(images_nchw: Tensor, params: AugmentationParams, setting
         x = _apply_affine(x, params.affine, settings)
     if settings.flips != "none":
         x = _apply_dihedral(x, params.dihedral)
+    if settings.flips == "dihedral-depth":
+        x = torch.where((params.dihedral & 8).bool().view(-1, 1, 1, 1), x.flip(1), x)
     if settings.shift:
         x = _shift_pixels(x, params.shift, settings.shift)
     return x

@@ -29,6 +29,8 @@ Float32Array = NDArray[np.float32]
 SPLITS = ("train", "val", "test")
 SPLIT_ADJECTIVES = {"train": "training", "val": "validation", "test": "test"}
 """Split -> its name in prose."""
+MIN_STD = 1e-3
+"""Standard deviation in place of 0, so that it can be a divisor."""
 CHUNK_PIXELS = 1 << 22
 """Pixels that the statistics read at a time."""
 
@@ -42,7 +44,7 @@ class Split:
     """
 
     images: NDArray[np.uint8]
-    """(n, h, w) grayscale or (n, h, w, 3) RGB, uint8; may be memory-mapped."""
+    """(n, h, w) grayscale, (n, h, w, 3) RGB, or (n, h, w, d) volumes with their slices last, uint8; may be memory-mapped."""
     labels: NDArray[np.int64]
     """(n,) int64 from 0 to the number of classes minus 1."""
     groups: NDArray[np.str_] | None = None
@@ -185,7 +187,9 @@ class Dataset:
     input_conversion: InputConversion = DEFAULT_CONVERSION
     """How its files became these images; a model that is trained on them converts its inputs likewise."""
     unlabeled: NDArray[np.uint8] | None = None
-    """(n, h, w) or (n, h, w, 3) uint8, images of the same source without a label; None where there are none."""
+    """Images of the same source without a label, in the shape of the others; None where there are none."""
+    is_volumetric: bool = False
+    """Whether the images are volumes, (n, h, w, d), whose slices stand where the colors of an image do."""
 
     def __post_init__(self) -> None:
         """Raise InvalidArgument unless each class has a name of its own."""
@@ -211,6 +215,7 @@ class Dataset:
         white_level: float | None = None,
         channel: int | None = None,
         name: str = "arrays",
+        volumes: bool = False,
     ) -> Dataset:
         """Return a data set of images in memory, split here 7:1:2 by class and, if they are given, by group.
 
@@ -226,6 +231,7 @@ class Dataset:
             white_level: pixel value that becomes 255 in images of more than 8 bits.
             channel: index of the channel that is the image, in images with several.
             name: of the data set, in results.
+            volumes: whether the images are volumes, (n, d, h, w) uint8, as `nephros.prepare` crops them with `volumes`.
 
         Raises InvalidArgument, which names the argument, for what is no image, no label, or too little to split.
         """
@@ -242,6 +248,7 @@ class Dataset:
             white_level=white_level,
             channel=channel,
             name=name,
+            volumes=volumes,
         )
 
     def __repr__(self) -> str:
@@ -253,7 +260,7 @@ class Dataset:
         counts = [split.class_counts(self.n_classes) for _, split in self.splits()]
         rows = [[name, *(f"{n[label]:,}" for n in counts)] for label, name in enumerate(self.class_names)]
         rows.append(["all", *(f"{len(split):,}" for _, split in self.splits())])
-        size = f"{'x'.join(map(str, self.image_size))} pixels, {pluralize(self.channels, 'channel')}"
+        size = format_size(*self.image_size, self.channels, self.depth)
         notes = [note for note in (self.provenance.detail, *self.warnings) if note]
         return html_table(f"{self.provenance.title}: {size}", ("class", *SPLITS), rows, notes)
 
@@ -264,8 +271,13 @@ class Dataset:
 
     @property
     def channels(self) -> int:
-        """1 for grayscale, 3 for RGB."""
-        return 1 if self.train.images.ndim == 3 else int(self.train.images.shape[3])
+        """1 for grayscale images and for volumes, 3 for RGB."""
+        return 1 if self.train.images.ndim == 3 or self.is_volumetric else int(self.train.images.shape[3])
+
+    @property
+    def depth(self) -> int | None:
+        """The number of slices of a volume; None for images."""
+        return int(self.train.images.shape[3]) if self.is_volumetric else None
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -282,6 +294,14 @@ class Dataset:
         """Yield (name, split) for train, val and test."""
         for name in SPLITS:
             yield name, self.split(name)
+
+
+def format_size(height: int, width: int, channels: int, depth: int | None = None) -> str:
+    """Return such as ``28x28 pixels, 1 channel`` or, for volumes, ``7 slices of 32x32 pixels``."""
+    pixels = f"{height}x{width} pixels"
+    if depth is not None:
+        return f"{pluralize(depth, 'slice')} of {pixels}"
+    return f"{pixels}, {pluralize(channels, 'channel')}"
 
 
 def log_notes(dataset: Dataset) -> None:
@@ -314,7 +334,7 @@ def channel_statistics(images: NDArray[np.uint8]) -> tuple[list[float], list[flo
     `images` is (n, h, w) or (n, h, w, c) uint8. A standard deviation of 0 is returned as 1e-3, so that it can be a divisor.
     """
     mean, mean_square = _channel_moments(images)
-    return mean.tolist(), np.maximum(np.sqrt(np.maximum(mean_square - mean**2, 0)), 1e-3).tolist()
+    return mean.tolist(), np.maximum(np.sqrt(np.maximum(mean_square - mean**2, 0)), MIN_STD).tolist()
 
 
 def pixel_statistics(images: NDArray[np.uint8]) -> tuple[float, float]:

@@ -176,6 +176,8 @@ class DatasetSummary:
     image_size: tuple[int, int]
     """Height and width in pixels."""
     channels: int
+    depth: int | None
+    """Slices of a volume; None for images."""
     class_names: tuple[str, ...]
     split_sizes: dict[str, int]
     """Split -> number of images."""
@@ -206,6 +208,7 @@ def describe(dataset: Dataset) -> DatasetSummary:
         task=dataset.task,
         image_size=dataset.image_size,
         channels=dataset.channels,
+        depth=dataset.depth,
         class_names=dataset.class_names,
         split_sizes={name: len(split) for name, split in dataset.splits()},
         class_counts={name: split.class_counts(dataset.n_classes).tolist() for name, split in dataset.splits()},

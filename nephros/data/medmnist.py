@@ -1,4 +1,4 @@
-"""The twelve 2-D data sets of MedMNIST: classes, sizes, licenses, file names, MD5 sums and download addresses.
+"""The data sets of MedMNIST, twelve of images and six of volumes: classes, sizes, licenses, file names, MD5 sums and download addresses.
 
 The figures in medmnist.json are those that the ``medmnist`` package publishes for MedMNIST v3, whose files are Zenodo record
 10519652. This module needs only the standard library.
@@ -7,6 +7,7 @@ The figures in medmnist.json are those that the ``medmnist`` package publishes f
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from nephros.errors import InvalidArgument, UnknownName, did_you_mean
 _PUBLISHED: dict[str, Any] = json.loads(Path(__file__).with_name("medmnist.json").read_text(encoding="utf-8"))
 
 IMAGE_SIZES: tuple[int, ...] = tuple(_PUBLISHED["image_sizes"])
-"""Pixels per side in which every data set is published."""
+"""Pixels per side in which every data set of images is published; volumes are in the first two."""
 
 ZENODO_RECORD: str = _PUBLISHED["zenodo_record"]
 """The Zenodo record that holds every file."""
@@ -45,6 +46,8 @@ class MedMNISTInfo:
     """License of the images; ``CC BY-NC 4.0`` forbids commercial use."""
     md5: Mapping[int, str]
     """Pixels per side -> MD5 of that size's file, in hexadecimal."""
+    is_volumetric: bool = False
+    """Whether it holds volumes, with as many slices as pixels per side."""
 
     @property
     def supported(self) -> bool:
@@ -57,8 +60,8 @@ class MedMNISTInfo:
         Raises:
             InvalidArgument: `size` is not published.
         """
-        if size not in IMAGE_SIZES:
-            *smaller, largest = IMAGE_SIZES
+        if size not in self.md5:
+            *smaller, largest = self.md5
             sizes = f"{', '.join(map(str, smaller))} or {largest}"
             raise InvalidArgument("size", size, f"{sizes}, the sizes in which {self.name} is published")
         return f"{self.key}.npz" if size == 28 else f"{self.key}_{size}.npz"
@@ -88,11 +91,22 @@ def _parse_entry(key: str, entry: dict[str, Any]) -> MedMNISTInfo:
         split_sizes=(sizes["train"], sizes["val"], sizes["test"]),
         license=entry["license"],
         md5={int(size): md5 for size, md5 in entry["md5"].items()},
+        is_volumetric=entry.get("volumes", False),
     )
 
 
 MEDMNIST: dict[str, MedMNISTInfo] = {key: _parse_entry(key, entry) for key, entry in _PUBLISHED["datasets"].items()}
 """Key -> data set, in MedMNIST's own order."""
+
+
+def medmnist_of_file(name: str) -> MedMNISTInfo | None:
+    """Return the data set that an npz file is named for, such as ``tissuemnist_64.npz``; None for another name."""
+    return MEDMNIST.get(re.sub(r"_\d+$", "", Path(name).stem).lower())
+
+
+def is_cube(shape: tuple[int, ...]) -> bool:
+    """Return whether an array holds volumes with as many slices as rows and columns, as MedMNIST's do."""
+    return len(shape) == 4 and len(set(shape[1:])) == 1
 
 
 def list_datasets() -> list[str]:

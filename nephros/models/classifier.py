@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import cast
 
 import torch
@@ -17,12 +17,23 @@ from nephros.recipe import ModelConfig
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Channels (1 or 3), height and width in pixels, and number of classes of the data."""
+    """Channels (1 or 3), height and width in pixels, and number of classes of the data; of volumes also the slices."""
 
     channels: int
     height: int
     width: int
     n_classes: int
+    depth: int | None = None
+    """Slices of a volume; None for images."""
+
+    @property
+    def planes(self) -> int:
+        """Planes p of a batch (n, p, h, w): the channels of images, the slices of volumes."""
+        return self.channels if self.depth is None else self.depth
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the fields as plain JSON values; those of images have no ``depth``."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
     def pooled_size(self, n_pools: int) -> tuple[int, int]:
         """Return height and width after `n_pools` halvings; IncompatibleError when nothing would be left."""
@@ -38,8 +49,9 @@ class InputSpec:
 class Classifier(nn.Module):
     """Maps images as stored to class scores.
 
-    `forward` takes (n, c, h, w) images, uint8 or float, in 0..255, and returns (n, classes) float logits. The mean and
-    standard deviation of each channel (of pixels divided by 255) are buffers, saved and loaded with the weights.
+    `forward` takes (n, c, h, w) images, or volumes (n, d, h, w), uint8 or float, in 0..255, and returns (n, classes) float
+    logits. The mean and standard deviation of each channel or slice (of pixels divided by 255) are buffers, saved and loaded with
+    the weights.
     """
 
     def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -83,7 +95,7 @@ class Classifier(nn.Module):
         self.network.set_submodule(last_linear(self.network), layer)
 
     def forward_features(self, images_nchw: Tensor) -> Tensor:
-        """Return the last feature maps, (n, d', h', w'), of (n, c, h, w) images in 0..255.
+        """Return the last feature maps, (n, d', h', w'), of (n, c, h, w) images in 0..255; of volumes, (n, d', z', h', w').
 
         `forward_head` maps them to logits. In an equivariant network, eight successive maps are one field in its orientations.
         """

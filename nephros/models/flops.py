@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -24,19 +26,18 @@ def count_multiply_adds(network: nn.Module, spec: InputSpec) -> int:
 
     def count(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
-        if isinstance(layer, nn.Conv2d):
-            fan_in = layer.in_channels // layer.groups * layer.kernel_size[0] * layer.kernel_size[1]
+        if isinstance(layer, nn.Conv2d | nn.Conv3d):
+            fan_in = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
             total += output[0].numel() * fan_in
         elif isinstance(layer, nn.Linear):
             total += layer.in_features * layer.out_features
 
-    hooks = [
-        layer.register_forward_hook(count) for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)
-    ]
+    counted = nn.Conv2d | nn.Conv3d | nn.Linear
+    hooks = [layer.register_forward_hook(count) for layer in network.modules() if isinstance(layer, counted)]
     training = network.training
     try:
         with torch.no_grad():
-            network.eval()(torch.zeros(1, spec.channels, spec.height, spec.width))
+            network.eval()(torch.zeros(1, spec.planes, spec.height, spec.width))
     finally:
         network.train(training)
         for hook in hooks:

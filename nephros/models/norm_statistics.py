@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from nephros.models.dihedral import D4BatchNorm, mean_over_orientations
 
 
-def batch_norms(model: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
+def batch_norms(model: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d]:
     """Return the model's batch normalizations, in the order in which they are named."""
-    return [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)]
 
 
 @torch.no_grad()
@@ -58,7 +58,7 @@ def recenter_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
         _recenter(norm, *layer.mean_and_variance())
 
 
-def _recenter(norm: nn.BatchNorm1d | nn.BatchNorm2d, mean: Tensor, var: Tensor) -> None:
+def _recenter(norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, mean: Tensor, var: Tensor) -> None:
     """Give a layer the statistics (c,) float64 without changing what it computes in evaluation mode."""
     assert norm.running_mean is not None
     assert norm.running_var is not None

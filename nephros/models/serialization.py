@@ -45,7 +45,7 @@ def serialize(
     tensors: Mapping[str, Tensor], format: str, model: ModelConfig, input_spec: InputSpec, **metadata: Any
 ) -> bytes:
     """Return a safetensors file; `metadata`, plain JSON values, join its header."""
-    header = {"format": format, "model": asdict(model), "input_spec": asdict(input_spec), **metadata}
+    header = {"format": format, "model": asdict(model), "input_spec": input_spec.to_dict(), **metadata}
     # A single entry: safetensors writes several in random order, but the same weights must give the same bytes.
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     return bytes(save(contiguous, metadata={"nephros": json.dumps(header)}))
@@ -120,14 +120,14 @@ def build_stored_classifier(stored: StoredNetwork) -> Classifier:
 
     Raises MalformedContent, before it takes memory, where the header claims a larger network than the file's tensors are.
     """
-    n_channels = stored.input_spec.channels
+    n_channels, n_planes = stored.input_spec.channels, stored.input_spec.planes
     n_layers = max(stored.model.depth, len(stored.model.hidden))
-    if n_channels not in (1, 3) or n_layers > len(stored.tensors):
+    if n_channels not in (1, 3) or n_planes < 1 or n_layers > len(stored.tensors):
         raise MalformedContent(
             f"it claims {n_channels} channels and {n_layers:,} layers in {len(stored.tensors):,} tensors"
         )
     with AllocationLimit(_MAX_ALLOCATION_FACTOR * sum(tensor.numel() for tensor in stored.tensors.values())):
-        return Classifier(_build_for_weights(stored), [0.0] * n_channels, [1.0] * n_channels)
+        return Classifier(_build_for_weights(stored), [0.0] * n_planes, [1.0] * n_planes)
 
 
 class AllocationLimit(TorchFunctionMode):

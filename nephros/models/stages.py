@@ -24,18 +24,18 @@ def network_stages(network: nn.Module) -> dict[str, tuple[str, ...]]:
     stages: dict[str, list[str]] = {"stem": []}
     stem_ended = begins = False
     for name, layer in list(layers.items())[:n_features]:
-        is_pool = isinstance(layer, nn.AvgPool2d | nn.MaxPool2d)
+        is_pool = isinstance(layer, nn.AvgPool2d | nn.MaxPool2d | nn.MaxPool3d)
         if stem_ended and not is_pool and (begins or len(stages) == 1 or _has_stride(layer)):
             stages[f"stage{len(stages)}"] = []
         stages[list(stages)[-1]].append(prefix + name)
-        stem_ended = stem_ended or isinstance(layer, nn.ReLU)
+        stem_ended = stem_ended or isinstance(layer, nn.ReLU | nn.LeakyReLU)
         begins = is_pool
     head = ("head",) if has_features else tuple(list(layers)[n_features:])
     return {**{stage: tuple(names) for stage, names in stages.items()}, "head": head}
 
 
 def _has_stride(layer: nn.Module) -> bool:
-    return any(max(module.stride) > 1 for module in layer.modules() if isinstance(module, nn.Conv2d))
+    return any(max(module.stride) > 1 for module in layer.modules() if isinstance(module, nn.Conv2d | nn.Conv3d))
 
 
 def check_freeze(network: nn.Module, freeze: Sequence[str], *, head_is_new: bool = False) -> None:

@@ -17,7 +17,7 @@ from nephros.distributed import DistributedContext
 def convert_sync_batchnorm(network: nn.Module, context: DistributedContext) -> None:
     """Replace each batch normalization inside `network` by one over all ranks' images; parameters and names stay."""
     for name, layer in network.named_children():
-        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             setattr(network, name, CPUSyncBatchNorm(layer, context))
         else:
             convert_sync_batchnorm(layer, context)
@@ -30,7 +30,7 @@ class CPUSyncBatchNorm(nn.BatchNorm2d):
     the parameters and buffers of the layer that it replaces, and in evaluation mode it calls that layer.
     """
 
-    def __init__(self, layer: nn.BatchNorm1d | nn.BatchNorm2d, context: DistributedContext) -> None:
+    def __init__(self, layer: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, context: DistributedContext) -> None:
         assert layer.affine
         assert layer.track_running_stats
         assert layer.momentum is not None

@@ -8,27 +8,31 @@ from itertools import pairwise
 import torch
 
 from nephros.data.batches import batch_boundaries
-from nephros.data.dataset import Dataset, Split, channel_statistics
+from nephros.data.dataset import MIN_STD, Dataset, Split, channel_statistics, pixel_statistics
 from nephros.data.images.tta_views import includes_rotations
 from nephros.environment import available_memory
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.models import build_network
 from nephros.models.classifier import Classifier, InputSpec
+from nephros.models.nephnet3d import VOLUME_NETWORKS
 from nephros.models.serialization import AllocationLimit
 from nephros.reading import MalformedContent
 from nephros.recipe import Recipe
 
 
 def input_spec(dataset: Dataset) -> InputSpec:
-    """Return the channels, image size and number of classes that a network for the data needs."""
-    return InputSpec(dataset.channels, *dataset.image_size, dataset.n_classes)
+    """Return the channels, image size, slices and number of classes that a network for the data needs."""
+    return InputSpec(dataset.channels, *dataset.image_size, dataset.n_classes, dataset.depth)
 
 
 def init_model(recipe: Recipe, train: Split, spec: InputSpec) -> Classifier:
     """Return the recipe's classifier with initial weights drawn from its seed, and with its normalization of the inputs.
 
-    Raises IncompatibleError, before it takes memory, for a network that this machine's memory can't hold.
+    Raises IncompatibleError, before it takes memory, for a network that this machine's memory can't hold, and for one of images
+    where the data are volumes, or vice versa; InvalidArgument for flips along the depth of images.
     """
+    if recipe.augment.flips == "dihedral-depth" and spec.depth is None and recipe.model.network not in VOLUME_NETWORKS:
+        raise InvalidArgument("augment.flips", recipe.augment.flips, "none, horizontal or dihedral for images")
     torch.manual_seed(recipe.seed)
     try:
         with AllocationLimit(available_memory() // torch.float32.itemsize):
@@ -38,10 +42,13 @@ def init_model(recipe: Recipe, train: Split, spec: InputSpec) -> Classifier:
             f"The network of the recipe {recipe.name} takes more memory than there is: lower `model.base_channels`, "
             "`model.depth` or `model.hidden`."
         ) from None
+    if recipe.normalize == "dataset" and spec.depth is not None:  # all voxels alike: a slice has no brightness of its own
+        mean, std = pixel_statistics(train.images)
+        return Classifier(network, [mean] * spec.depth, [max(std, MIN_STD)] * spec.depth)
     if recipe.normalize == "dataset":
         return Classifier(network, *channel_statistics(train.images))
     mean, std = {"symmetric": (0.5, 0.5), "zero_one": (0.0, 1.0)}[recipe.normalize]
-    return Classifier(network, [mean] * spec.channels, [std] * spec.channels)
+    return Classifier(network, [mean] * spec.planes, [std] * spec.planes)
 
 
 def check_tta_views(recipe: Recipe, dataset: Dataset) -> None:
@@ -58,7 +65,7 @@ def check_last_batch(recipe: Recipe, dataset: Dataset, model: Classifier) -> Non
         return
     spec = input_spec(dataset)
     try:
-        copy.deepcopy(model).train()(torch.zeros(1, spec.channels, spec.height, spec.width))
+        copy.deepcopy(model).train()(torch.zeros(1, spec.planes, spec.height, spec.width))
     except ValueError:
         raise InvalidArgument(
             "batch_size",

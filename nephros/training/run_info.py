@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import re
 from datetime import UTC, datetime
@@ -49,7 +48,7 @@ def build_run_info(
         data=dataset.provenance.to_dict(),
         data_request=request,
         class_names=list(dataset.class_names),
-        input_spec=cast(InputSpecRecord, dataclasses.asdict(spec)),
+        input_spec=cast(InputSpecRecord, spec.to_dict()),
         class_counts={name: split.class_counts(dataset.n_classes).tolist() for name, split in dataset.splits()},
         **describe_model(model, spec),
         test=test,

@@ -25,6 +25,7 @@ from nephros.training.callbacks import Callback
 from nephros.training.classical.grid_search import grid_search
 from nephros.training.classical.search_results import search_results_to_csv
 from nephros.training.history import EpochMetrics, history_to_csv
+from nephros.training.model_init import input_spec
 from nephros.training.progress import NullCallback, ProgressCallback
 from nephros.training.trainer import Trainer
 
@@ -101,8 +102,8 @@ def train_classical(folder: RunFolder, recipe: Recipe, dataset: Dataset, device:
     write_text(folder.file("search_results.csv"), search_results_to_csv(search.results))
     best_params = search.results[search.best_index].description
     logger.info("best on validation: %s", best_params)
-    n_channels = dataset.channels
-    model = Classifier(search.model, [0.0] * n_channels, [1.0] * n_channels).to(device).eval()
+    n_planes = input_spec(dataset).planes
+    model = Classifier(search.model, [0.0] * n_planes, [1.0] * n_planes).to(device).eval()
     return TrainingResult(model, minutes, best_params=best_params)
 
 

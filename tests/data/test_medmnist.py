@@ -23,6 +23,12 @@ PUBLISHED = {
     "organamnist": (58_830, 11, 1),
     "organcmnist": (23_583, 11, 1),
     "organsmnist": (25_211, 11, 1),
+    "organmnist3d": (1_742, 11, 1),
+    "nodulemnist3d": (1_633, 2, 1),
+    "adrenalmnist3d": (1_584, 2, 1),
+    "fracturemnist3d": (1_370, 3, 1),
+    "vesselmnist3d": (1_908, 2, 1),
+    "synapsemnist3d": (1_759, 2, 1),
 }
 
 
@@ -32,10 +38,11 @@ def test_images_classes_and_channels_are_the_published_ones() -> None:
 
 
 def test_every_file_has_a_unique_md5() -> None:
-    sums = [info.md5[size] for info in MEDMNIST.values() for size in IMAGE_SIZES]
-    assert len(set(sums)) == 48
+    sums = [md5 for info in MEDMNIST.values() for md5 in info.md5.values()]
+    assert len(set(sums)) == 12 * 4 + 6 * 2
     assert all(re.fullmatch("[0-9a-f]{32}", md5) for md5 in sums)
-    assert all(tuple(info.md5) == IMAGE_SIZES for info in MEDMNIST.values())
+    assert all(tuple(info.md5) == IMAGE_SIZES[: 2 if info.is_volumetric else 4] for info in MEDMNIST.values())
+    assert [key for key, info in MEDMNIST.items() if info.is_volumetric] == [key for key in PUBLISHED if "3d" in key]
 
 
 def test_names_and_keys_agree() -> None:

@@ -15,24 +15,28 @@ from nephros.data.images.input_conversion import MIN_SIDE, InputConversion, defa
 from nephros.data.images.transforms import to_uint8
 from nephros.data.input_files import InputFile
 from nephros.data.npz.arrays import CHUNK_BYTES
+from nephros.data.volumes import slices_last
 from nephros.errors import FileError
 
 
 @dataclass(frozen=True)
 class PixelConversion:
-    """How an array's images become (n, h, w) or (n, h, w, 3) uint8."""
+    """How an array's images become (n, h, w), (n, h, w, 3) or, volumes, (n, h, w, d) uint8."""
 
     conversion: InputConversion
     """With the white level, where pixels are not uint8."""
     details: tuple[str, ...] = ()
     """What was done, for the provenance."""
+    is_volumetric: bool = False
+    """Whether the images are volumes, (n, d, h, w)."""
 
     def apply(self, images: NDArray[Any]) -> NDArray[np.uint8]:
         """Convert images of any shape that `image_shape` takes."""
-        if is_channels_first(images.shape):
-            images = np.moveaxis(images, 1, 3)
-        if images.ndim == 4 and images.shape[3] == 1:
-            images = images[..., 0]
+        if self.is_volumetric:
+            images = slices_last(images)
+        else:
+            images = np.moveaxis(images, 1, 3) if is_channels_first(images.shape) else images
+            images = images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
         if images.dtype == np.bool_:
             return images.astype(np.uint8) * np.uint8(255)
         return to_uint8(images, self.conversion.white_level or 1.0, self.conversion.black_level)
@@ -44,9 +48,9 @@ def is_channels_first(shape: tuple[int, ...]) -> bool:
 
 
 def image_shape(
-    path: InputFile, name: str, shape: tuple[int, ...], n_labels: int | None = None
+    path: InputFile, name: str, shape: tuple[int, ...], n_labels: int | None = None, *, is_volumetric: bool = False
 ) -> tuple[int, int, int]:
-    """Return the height, width and number of channels of an array of images.
+    """Return the height, width and number of channels of an array of images; of volumes, the number of slices.
 
     Raises:
         FileError: the shape is not that of images, or the images, of which there are `n_labels`, are on its last axis.
@@ -56,6 +60,10 @@ def image_shape(
             str(path),
             f"{path}: {name} has shape {shape} for {n_labels} labels; save numpy.moveaxis({name}, -1, 0), images first.",
         )
+    if is_volumetric:
+        if len(shape) != 4 or 0 in shape[1:]:
+            raise FileError(str(path), f"{path}: {name} has shape {shape}; volumes must be (n, d, h, w), slices first.")
+        return shape[2], shape[3], shape[1]
     if is_channels_first(shape):
         return shape[2], shape[3], shape[1]
     if len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,)) or 0 in shape[1:]:
@@ -69,32 +77,34 @@ def _shape_hint(shape: tuple[int, ...]) -> str:
     if len(shape) == 2 and shape[1] >= MIN_SIDE**2 and (side := math.isqrt(shape[1])) ** 2 == shape[1]:
         return f"; reshape it to (-1, {side}, {side})"
     if len(shape) == 4 and min(shape[1:]) > MIN_SIDE:
-        return ", so save a projection of each volume, such as its maximum over the slices"
+        return ", so save it under the name volumes if it holds volumes (n, d, h, w), or a projection of each"
     return ", so save one channel, or three that are colors" if len(shape) == 4 else ""
 
 
-def pixel_conversion(path: Path, arrays: dict[str, NDArray[Any]], conversion: InputConversion) -> PixelConversion:
+def pixel_conversion(
+    path: Path, arrays: dict[str, NDArray[Any]], conversion: InputConversion, *, is_volumetric: bool = False
+) -> PixelConversion:
     """Return how the images of all arrays become uint8, by one white level for all, so that images stay comparable.
 
     Args:
         path: of the file, for messages.
         arrays: array name -> images, which may be memory-mapped.
         conversion: its white level, if it has one, is what a user or a model chose.
+        is_volumetric: whether the images are volumes, (n, d, h, w).
 
     Raises:
         FileError: pixels are negative, not finite or no numbers, or arrays are of different kinds.
     """
-    details = (
-        ["images saved channels first (n, c, h, w)"] if any(is_channels_first(a.shape) for a in arrays.values()) else []
-    )
+    has_channels_first = not is_volumetric and any(is_channels_first(array.shape) for array in arrays.values())
+    details = ["images saved channels first (n, c, h, w)"] if has_channels_first else []
     dtypes = {array.dtype for array in arrays.values()}
     if dtypes == {np.dtype(np.uint8)}:
-        return PixelConversion(conversion, tuple(details))
+        return PixelConversion(conversion, tuple(details), is_volumetric)
     if len({dtype.kind for dtype in dtypes}) > 1 or np.dtype(np.uint8) in dtypes:
         kinds = ", ".join(f"{name} is {array.dtype}" for name, array in arrays.items())
         raise FileError(path, f"{path}: {kinds}; save all images as the same type.")
     if dtypes == {np.dtype(np.bool_)}:
-        return PixelConversion(conversion, (*details, "pixels that are truth values: True became 255"))
+        return PixelConversion(conversion, (*details, "pixels that are truth values: True became 255"), is_volumetric)
     lowest, highest = _pixel_range(path, arrays)
     if lowest < 0:
         raise FileError(
@@ -119,7 +129,7 @@ def pixel_conversion(path: Path, arrays: dict[str, NDArray[Any]], conversion: In
     else:
         maximum = f"the file's maximum, {white_level:g}," if white_level == highest else f"{white_level:g}"
         details.append(f"{name} pixels scaled so that {maximum} becomes 255")
-    return PixelConversion(replace(conversion, white_level=white_level), tuple(details))
+    return PixelConversion(replace(conversion, white_level=white_level), tuple(details), is_volumetric)
 
 
 def _pixel_range(path: Path, arrays: dict[str, NDArray[Any]]) -> tuple[float, float]:

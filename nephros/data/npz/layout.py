@@ -18,7 +18,7 @@ EXPECTED_LAYOUT = (
     "a data set holds train_, val_ and test_ images and labels, as MedMNIST's files do, or images and labels"
 )
 _KINDS = {
-    "images": ("images", "image", "imgs", "img", "x", "data", "inputs"),
+    "images": ("images", "image", "imgs", "img", "x", "data", "inputs", "volumes", "volume"),
     "labels": ("labels", "label", "y", "targets", "target"),
     "groups": (),
 }
@@ -93,7 +93,7 @@ def find_layout(
     candidates |= {name for name in names if name.endswith(("images", "labels"))}
     usual_names = [f"{split}_{kind}" for kind in ("images", "labels") for split in SPLITS]
     notes: tuple[str, ...] = ()
-    if [*kept[0].values(), *kept[1].values()] not in (usual_names, ["images", "labels"]):
+    if [*kept[0].values(), *kept[1].values()] not in (usual_names, ["images", "labels"], ["volumes", "labels"]):
         notes = (f"images from {join_words(kept[0].values())}, labels from {join_words(kept[1].values())}",)
     images, labels = kept
     return NpzLayout(
@@ -148,6 +148,12 @@ def find_image_arrays(names: Sequence[str], get_shape: Callable[[str], tuple[int
         return {name: split_of_array[name] for name in names if name in split_of_array}
     images = [name for name in names[:_MAX_UNNAMED] if _is_plain(name) and len(get_shape(name)) in (3, 4)]
     return {images[0]: ""} if len(images) == 1 else {}
+
+
+def holds_volumes(name: str) -> bool:
+    """Return whether an array of images holds volumes, (n, d, h, w), as its name says: ``volumes``, ``train_volumes``."""
+    parsed = _parse(name, "images")
+    return parsed is not None and "volume" in _canonical(name)
 
 
 def _parse(name: str, kind: str) -> tuple[str, int] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -16,12 +15,12 @@ from nephros.data.assembly import assemble
 from nephros.data.class_names import class_name_fault
 from nephros.data.dataset import SPLITS, Dataset, Provenance, Split
 from nephros.data.images.input_conversion import CONVERSION_ARRAY, DEFAULT_CONVERSION, InputConversion
-from nephros.data.medmnist import MEDMNIST, MedMNISTInfo
+from nephros.data.medmnist import MedMNISTInfo, is_cube, medmnist_of_file
 from nephros.data.npz.archive import open_archive, translate_read_errors
 from nephros.data.npz.arrays import MAX_NAMES_BYTES, ImageLoader, NpzArray, open_array, read_array, read_small_array
 from nephros.data.npz.images import PixelConversion, image_shape, pixel_conversion
 from nephros.data.npz.labels import decode_labels, decode_text, find_labeled
-from nephros.data.npz.layout import NpzLayout, find_layout
+from nephros.data.npz.layout import NpzLayout, find_layout, holds_volumes
 from nephros.data.npz.splits import assign_arrays
 from nephros.data.splitting import SplitAssignment
 from nephros.environment import available_memory
@@ -44,7 +43,8 @@ def open_npz(
         path: holds images and labels of train, val and test in arrays called ``train_images``, ``train_labels`` and so on, as
             MedMNIST's files do, or similarly, such as ``x_train`` and ``y_train``; val, test or all splits may be missing and
             are drawn here. Images are (n, h, w), (n, h, w, c) or (n, c, h, w) with one or three channels, uint8 or other
-            numbers that are not negative; labels are numbers from 0, names, or one-hot rows. Optionally ``class_names``, an
+            numbers that are not negative. Volumes are (n, d, h, w) in arrays called ``volumes``, ``train_volumes`` and so on,
+            or in a file of a MedMNIST set of volumes; labels are numbers from 0, names, or one-hot rows. Optionally ``class_names``, an
             array of text, which wins over MedMNIST's names, and ``groups``, or ``train_groups`` and so on.
         seed: of splits that are drawn here.
         groups: ``auto`` keeps the images of a group in one split, where the file has groups; ``none`` doesn't. Or the name of
@@ -56,7 +56,7 @@ def open_npz(
             cache folder and memory-mapped.
 
     Returns:
-        The three splits; grayscale images are (n, h, w). The split is ``official`` only where the file's MD5 is the
+        The three splits; grayscale images are (n, h, w), volumes (n, h, w, d). The split is ``official`` only where the file's MD5 is the
         published one.
 
     Raises:
@@ -83,7 +83,7 @@ def open_npz(
         arrays = {array.name: stored[split] for split, array in contents.images.items()}
         if conversion == DEFAULT_CONVERSION:
             conversion = _stored_conversion(path, archive, max_bytes)
-        pixels = pixel_conversion(path, arrays, conversion)
+        pixels = pixel_conversion(path, arrays, conversion, is_volumetric=contents.is_volumetric)
         splits = _make_splits(loader, contents, stored, assignment, pixels)
         unlabeled = _unlabeled_images(loader, contents, stored, pixels)
     is_official = info is not None and _has_published_md5(path, info, contents)
@@ -94,7 +94,9 @@ def open_npz(
     name, key = (info.name, info.key) if info else (path.stem, None)
     provenance = Provenance(name, split, str(path), loader.sha256, key, "; ".join(notes), n_groups=assignment.n_groups)
     warnings = [*_unread_warnings(path, contents.layout), *assignment.warnings]
-    dataset = assemble(splits, class_names, provenance, pixels.conversion, warnings, info)
+    dataset = assemble(
+        splits, class_names, provenance, pixels.conversion, warnings, info, is_volumetric=contents.is_volumetric
+    )
     return replace(dataset, unlabeled=unlabeled)
 
 
@@ -122,6 +124,8 @@ class _Contents:
     info: MedMNISTInfo | None
     """The MedMNIST data set that this is, if it is one."""
     notes: tuple[str, ...]
+    is_volumetric: bool
+    """Whether the images are volumes, (n, d, h, w)."""
 
 
 def _read_contents(path: Path, archive: zipfile.ZipFile, max_bytes: int, groups: str) -> _Contents:
@@ -134,9 +138,10 @@ def _read_contents(path: Path, archive: zipfile.ZipFile, max_bytes: int, groups:
     layout = find_layout(path, names, lambda name: open_array(path, archive, name).shape, groups)
     images = {split: open_array(path, archive, name) for split, name in layout.images.items()}
     label_arrays = {split: open_array(path, archive, name) for split, name in layout.labels.items()}
-    _check_shapes(path, images, label_arrays)
-    own_names = _own_class_names(path, archive, layout.class_names)
     info = _named_medmnist(path, next(iter(images.values())))
+    is_volumetric = (info is not None and info.is_volumetric) or any(map(holds_volumes, layout.images.values()))
+    _check_shapes(path, images, label_arrays, is_volumetric)
+    own_names = _own_class_names(path, archive, layout.class_names)
     stored = {array.name: read_small_array(path, archive, array, max_bytes) for array in label_arrays.values()}
     is_labeled = find_labeled(stored, own_names)
     n_unlabeled = sum(int((~selected).sum()) for selected in is_labeled.values())
@@ -154,15 +159,17 @@ def _read_contents(path: Path, archive: zipfile.ZipFile, max_bytes: int, groups:
     notes = layout.notes + decoded.notes
     notes += (f"{n_unlabeled:,} images without a label left out",) if n_unlabeled else ()
     by_split = {split: is_labeled[array.name] for split, array in label_arrays.items()}
-    return _Contents(layout, images, labels, by_split, class_names, info, notes)
+    return _Contents(layout, images, labels, by_split, class_names, info, notes, is_volumetric)
 
 
-def _check_shapes(path: Path, images: Mapping[str, NpzArray], labels: Mapping[str, NpzArray]) -> None:
+def _check_shapes(
+    path: Path, images: Mapping[str, NpzArray], labels: Mapping[str, NpzArray], is_volumetric: bool
+) -> None:
     """Check what the headers reveal: shapes and lengths, and that the splits agree."""
     first: tuple[NpzArray, tuple[int, int, int]] | None = None
     for split, array in images.items():
         n_labels = labels[split].shape[0] if labels[split].shape else 0
-        shape = image_shape(path, array.name, array.shape, n_labels)
+        shape = image_shape(path, array.name, array.shape, n_labels, is_volumetric=is_volumetric)
         if array.shape[0] == 0:
             raise FileError(path, f"{path}: {split or 'it'} has no images; every split needs some.")
         if n_labels != array.shape[0]:
@@ -175,6 +182,11 @@ def _check_shapes(path: Path, images: Mapping[str, NpzArray], labels: Mapping[st
         if shape[:2] != first[1][:2]:
             sizes = [f"{name.name} is {height}x{width} pixels" for name, (height, width, _) in ((array, shape), first)]
             raise FileError(path, f"{path}: {' and '.join(sizes)}; make them the same size.")
+        if shape[2] != first[1][2] and is_volumetric:
+            raise FileError(
+                path,
+                f"{path}: {array.name} has {shape[2]} slices and {first[0].name} {first[1][2]}; make all volumes the same size.",
+            )
         if shape[2] != first[1][2]:
             raise FileError(
                 path,
@@ -199,10 +211,14 @@ def _own_class_names(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[s
 
 
 def _named_medmnist(path: Path, images: NpzArray) -> MedMNISTInfo | None:
-    """Return the MedMNIST data set that the file is named for, if its images have as many channels."""
-    info = MEDMNIST.get(re.sub(r"_\d+$", "", path.stem).lower())
+    """Return the MedMNIST data set that the file is named for, if its images have as many channels, or are volumes too."""
+    info = medmnist_of_file(path.name)
+    if info is None or holds_volumes(images.name):
+        return None
+    if info.is_volumetric:
+        return info if is_cube(images.shape) else None
     channels = image_shape(path, images.name, images.shape, images.shape[0])[2]
-    return info if info and info.channels == channels else None
+    return info if info.channels == channels else None
 
 
 def _fits(info: MedMNISTInfo, names: tuple[str, ...], labels: Mapping[str, NDArray[np.int64]]) -> bool:

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from nephros.data.images.decoding import MAX_PIXELS
 from nephros.data.images.input_conversion import MIN_SIDE
 from nephros.data.input_files import InputFile, read_npy_header
+from nephros.data.medmnist import is_cube, medmnist_of_file
 from nephros.data.npz.archive import open_archive, read_member_header, translate_read_errors
 from nephros.data.npz.images import image_shape, is_channels_first
-from nephros.data.npz.layout import find_image_arrays
+from nephros.data.npz.layout import find_image_arrays, holds_volumes
+from nephros.data.volumes import slices_last
 from nephros.errors import FileError, NephrosError
 
 STREAM_BYTES = 4 << 20
@@ -30,17 +32,19 @@ class ImageArray:
     path: InputFile
     name: str
     shape: tuple[int, ...]
-    """(n, h, w), (n, h, w, 1) or (n, h, w, 3), or with the channels before h."""
+    """(n, h, w), (n, h, w, 1) or (n, h, w, 3), or with the channels before h; of volumes (n, d, h, w)."""
     dtype: np.dtype[Any]
     """Of truth values, integers or floating-point numbers."""
     split: str = ""
     """``train``, ``val``, ``test`` or an empty string."""
+    is_volumetric: bool = False
+    """Whether it holds volumes."""
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def iter_batches(self) -> Iterator[NDArray[Any]]:
-        """Yield the images in file order, (b, h, w) or (b, h, w, 3); truth values as 0 and 255.
+        """Yield the images in file order, (b, h, w), (b, h, w, 3) or, volumes, (b, h, w, d); truth values as 0 and 255.
 
         Raises:
             FileError: the array's bytes are damaged, or it is stored in Fortran order.
@@ -60,6 +64,9 @@ class ImageArray:
                     raise EOFError("too short")
                 images = np.frombuffer(data, self.dtype).reshape(n_images, *self.shape[1:])
                 images = images.astype(np.uint8) * np.uint8(255) if images.dtype == np.bool_ else images
+                if self.is_volumetric:
+                    yield slices_last(images)
+                    continue
                 images = np.moveaxis(images, 1, 3) if is_channels_first(self.shape) else images
                 yield images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
             if file.read(1):  # reading to the end also checks the archive's checksum
@@ -119,11 +126,13 @@ def _open_array(path: InputFile, archive: ZipFile, name: str, member: ZipInfo, s
     shape, dtype = read_member_header(path, archive, name, member)
     if dtype.kind not in "buif":
         raise FileError(str(path), f"{path}: {name} is {dtype}; convert it to uint8 or uint16.")
-    height, width, _ = image_shape(path, name, shape)
+    info = medmnist_of_file(path.name)
+    is_volumetric = holds_volumes(name) or (info is not None and info.is_volumetric and is_cube(shape))
+    height, width, _ = image_shape(path, name, shape, is_volumetric=is_volumetric)
     if shape[0] == 0:
         raise FileError(str(path), f"{path}: {name} is empty; leave it out.")
     if min(height, width) < MIN_SIDE or height * width > MAX_PIXELS:
         raise FileError(
             str(path), f"{path}: {name} has images of {height}x{width} pixels, too small or too large for cells."
         )
-    return ImageArray(path, name, shape, dtype, split)
+    return ImageArray(path, name, shape, dtype, split, is_volumetric)
