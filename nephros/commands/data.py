@@ -28,8 +28,8 @@ def data_list(argv: list[str]) -> int:
     """nephros data list"""
     parser = CommandParser(
         "data list",
-        "List MedMNIST's data sets: task, images per split, classes, channels and license. Each set of images is published at 28, "
-        "64, 128 and 224 pixels per side; the six sets of volumes, for the recipe nephnet3d, at 28 and 64. Also a data set: "
+        "List MedMNIST's data sets: task, images per split, classes, channels and license. Each set of images is published at "
+        "28, 64, 128 and 224 pixels per side; the six sets of volumes, for the recipe nephnet3d, at 28 and 64. Also a data set: "
         "synthetic, which needs no download.",
     )
     parser.parse_argv(argv)

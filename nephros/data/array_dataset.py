@@ -46,7 +46,9 @@ def open_arrays(
     if size is not None and size < 1:
         raise InvalidArgument("size", size, "a number of pixels of at least 1")
     conversion = DEFAULT_CONVERSION.override(white_level, channel)
-    array_images = ArrayImages((_read_volumes(images, size, channel, white_level),)) if volumes else read_array_images(images)
+    array_images = (
+        ArrayImages((_read_volumes(images, size, channel, white_level),)) if volumes else read_array_images(images)
+    )
     numbers, names, label_notes = read_labels(labels, len(array_images), class_names)
     if volumes:
         cells = ConvertedImages(array_images.blocks[0], (), (), conversion)
@@ -73,9 +75,7 @@ def open_arrays(
     return assemble(splits, names, provenance, cells.conversion, warnings, is_volumetric=volumes)
 
 
-def _read_volumes(
-    images: Any, size: int | None, channel: int | None, white_level: float | None
-) -> NDArray[np.uint8]:
+def _read_volumes(images: Any, size: int | None, channel: int | None, white_level: float | None) -> NDArray[np.uint8]:
     for parameter, value in (("size", size), ("channel", channel)):
         if value is not None:
             raise InvalidArgument(parameter, value, "left out for volumes, which are taken as they are")

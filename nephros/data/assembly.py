@@ -56,6 +56,4 @@ def assemble(
     ]
     # Names of files that are no UTF-8 text can't be stored as they are.
     texts = tuple(warning.encode(errors="replace").decode() for warning in all_warnings)
-    return Dataset(
-        train, val, test, class_names, provenance, task, texts, conversion, is_volumetric=is_volumetric
-    )
+    return Dataset(train, val, test, class_names, provenance, task, texts, conversion, is_volumetric=is_volumetric)

@@ -1,4 +1,4 @@
-"""The data sets of MedMNIST, twelve of images and six of volumes: classes, sizes, licenses, file names, MD5 sums and download addresses.
+"""MedMNIST's data sets, twelve of images and six of volumes: classes, sizes, licenses, file names, MD5 sums and addresses.
 
 The figures in medmnist.json are those that the ``medmnist`` package publishes for MedMNIST v3, whose files are Zenodo record
 10519652. This module needs only the standard library.

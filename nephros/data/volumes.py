@@ -6,7 +6,7 @@ plane are the same for both. Only `Dataset.is_volumetric`, a run's `input_spec` 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,11 @@ def slices_tile(volume: NDArray[np.uint8]) -> NDArray[np.uint8]:
     n_slices = min(depth, _TILE_ROWS**2 - 1)
     indices = np.unique(np.rint(np.linspace(0, depth - 1, n_slices)).astype(int))
     tile = np.zeros((_TILE_ROWS * (height + 1) - 1, _TILE_ROWS * (width + 1) - 1), dtype=np.uint8)
-    planes = [*(volume[..., index] for index in indices), *[None] * (_TILE_ROWS**2 - 1 - len(indices)), volume.max(axis=2)]
+    planes = [
+        *(volume[..., index] for index in indices),
+        *[None] * (_TILE_ROWS**2 - 1 - len(indices)),
+        volume.max(axis=2),
+    ]
     for number, plane in enumerate(planes):
         if plane is not None:
             top, left = (number // _TILE_ROWS) * (height + 1), (number % _TILE_ROWS) * (width + 1)
@@ -64,15 +68,24 @@ def slices_tile(volume: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return tile
 
 
-class DisplayedVolumes:
-    """Volumes as a sequence of images that figures display; each is made when it is read."""
+class IndexedImages(Protocol):
+    """Images that figures read one by one."""
+
+    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
+        """Return an image (h, w) or (h, w, 3)."""
+        ...
+
+
+class SlicesTiles:
+    """Volumes (n, h, w, d) as images that figures display, each made by `slices_tile` when it is read."""
 
     def __init__(self, volumes: NDArray[np.uint8]) -> None:
-        """Take volumes, (n, h, w, d) uint8."""
         self._volumes = volumes
 
-    def __len__(self) -> int:
-        return len(self._volumes)
-
-    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
         return slices_tile(self._volumes[index])
+
+
+def tile_heatmap(heatmap: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a heatmap of the plane, (h', w'), for each tile of `slices_tile`."""
+    return np.tile(heatmap, (_TILE_ROWS, _TILE_ROWS))

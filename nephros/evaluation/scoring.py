@@ -208,11 +208,16 @@ def evaluate_model(
 
 
 def check_compatible(model_name: str, spec: InputSpecRecord, class_names: tuple[str, ...], dataset: Dataset) -> None:
-    """Raise IncompatibleError when a model can't be evaluated on `dataset`: other channels, size or classes.
+    """Raise IncompatibleError when a model can't be evaluated on `dataset`: other channels, slices, size or classes.
 
-    `spec` holds the channels, height, width and n_classes that the model was trained with.
+    `spec` holds the channels, height, width and n_classes that the model was trained with, and of volumes the depth.
     """
     title = dataset.provenance.title
+    if dataset.depth != spec.get("depth"):
+        kinds = [f"volumes of {depth} slices" if depth else "images" for depth in (dataset.depth, spec.get("depth"))]
+        raise IncompatibleError(
+            f"`data` is {title}, of {kinds[0]}, but {model_name} was trained on {kinds[1]}: choose matching data."
+        )
     if (dataset.channels, dataset.n_classes) != (spec["channels"], spec["n_classes"]):
         raise IncompatibleError(
             f"`data` is {title}, of {dataset.channels} channels and {dataset.n_classes} classes, but {model_name} was trained "

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.dataset import Dataset
+from nephros.data.volumes import IndexedImages, SlicesTiles, tile_heatmap
 from nephros.errors import NephrosError
 from nephros.runs import RunFolder
 
@@ -80,6 +81,8 @@ def build_run_explainer(run: RunFolder, dataset: Dataset) -> Explainer | None:
         lambda cells: run_module(module, cells)["features"], dataset, max_cells, seed=0, trained_on=True
     )
 
+    displayed: IndexedImages = SlicesTiles(reference.images) if dataset.is_volumetric else reference.images
+
     def explain(cells: NDArray[np.uint8], labels: NDArray[np.int64]) -> list[CellExplanation]:
         predictions = predict_batch(cells)
         assert predictions.features is not None
@@ -87,10 +90,10 @@ def build_run_explainer(run: RunFolder, dataset: Dataset) -> Explainer | None:
         indices, similarities = reference.nearest(predictions.features, N_SIMILAR_CELLS)
         return [
             CellExplanation(
-                values,
+                tile_heatmap(values) if dataset.is_volumetric else values,
                 maps.method,
                 tuple(
-                    SimilarCell(reference.images[i], int(reference.labels[i]), float(similarity))
+                    SimilarCell(displayed[i], int(reference.labels[i]), float(similarity))
                     for i, similarity in zip(*neighbors, strict=True)
                 ),
             )

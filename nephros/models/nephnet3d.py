@@ -71,8 +71,8 @@ def check_input(config: ModelConfig, spec: InputSpec) -> None:
     takes_volumes = config.network in VOLUME_NETWORKS
     if takes_volumes and spec.depth is None:
         raise IncompatibleError(
-            f"The network {config.network} takes volumes, and the data are images: prepare them with `volumes`, or train a recipe "
-            "for images."
+            f"The network {config.network} takes volumes, and the data are images: prepare them with `volumes`, or train a "
+            "recipe for images."
         )
     if not takes_volumes and spec.depth is not None:
         raise IncompatibleError(

@@ -12,7 +12,9 @@ from nephros.models.dihedral import D4BatchNorm, mean_over_orientations
 
 def batch_norms(model: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d]:
     """Return the model's batch normalizations, in the order in which they are named."""
-    return [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)]
+    return [
+        module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+    ]
 
 
 @torch.no_grad()

@@ -42,7 +42,9 @@ def init_model(recipe: Recipe, train: Split, spec: InputSpec) -> Classifier:
             f"The network of the recipe {recipe.name} takes more memory than there is: lower `model.base_channels`, "
             "`model.depth` or `model.hidden`."
         ) from None
-    if recipe.normalize == "dataset" and spec.depth is not None:  # all voxels alike: a slice has no brightness of its own
+    if (
+        recipe.normalize == "dataset" and spec.depth is not None
+    ):  # all voxels alike: a slice has no brightness of its own
         mean, std = pixel_statistics(train.images)
         return Classifier(network, [mean] * spec.depth, [max(std, MIN_STD)] * spec.depth)
     if recipe.normalize == "dataset":

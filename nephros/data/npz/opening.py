@@ -44,8 +44,8 @@ def open_npz(
             MedMNIST's files do, or similarly, such as ``x_train`` and ``y_train``; val, test or all splits may be missing and
             are drawn here. Images are (n, h, w), (n, h, w, c) or (n, c, h, w) with one or three channels, uint8 or other
             numbers that are not negative. Volumes are (n, d, h, w) in arrays called ``volumes``, ``train_volumes`` and so on,
-            or in a file of a MedMNIST set of volumes; labels are numbers from 0, names, or one-hot rows. Optionally ``class_names``, an
-            array of text, which wins over MedMNIST's names, and ``groups``, or ``train_groups`` and so on.
+            or in a file of a MedMNIST set of volumes. Labels are numbers from 0, names, or one-hot rows. Optionally
+            ``class_names``, an array of text, which wins over MedMNIST's names, and ``groups``, or ``train_groups`` and so on.
         seed: of splits that are drawn here.
         groups: ``auto`` keeps the images of a group in one split, where the file has groups; ``none`` doesn't. Or the name of
             the array that holds them, such as ``stack`` or ``patient`` in a file of `nephros.prepare`.
@@ -56,8 +56,8 @@ def open_npz(
             cache folder and memory-mapped.
 
     Returns:
-        The three splits; grayscale images are (n, h, w), volumes (n, h, w, d). The split is ``official`` only where the file's MD5 is the
-        published one.
+        The three splits; grayscale images are (n, h, w), volumes (n, h, w, d). The split is ``official`` only where the file's
+        MD5 is the published one.
 
     Raises:
         FileError: the file is missing or damaged, its arrays can't be told apart, or its labels and images don't fit together.

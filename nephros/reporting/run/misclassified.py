@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from nephros.data.images.transforms import overlay_heatmap, to_display
+from nephros.data.volumes import IndexedImages
 from nephros.evaluation.scoring import Evaluation
 from nephros.interpretability.run_explainer import CellExplanation
 from nephros.reporting.plots.style import (
@@ -120,7 +121,7 @@ def _scored_cell(evaluation: Evaluation, index: int) -> ScoredCell:
 @with_style
 def plot_misclassified(
     rows: Sequence[MisclassifiedCell],
-    images: NDArray[np.uint8],
+    images: IndexedImages,
     class_names: Sequence[str],
     split: str,
     title: str,
@@ -133,7 +134,7 @@ def plot_misclassified(
 
     Args:
         rows: at least one, from `most_confident_errors`.
-        images: (n, h, w) or (n, h, w, 3) uint8, of the whole split.
+        images: of the whole split, (h, w) or (h, w, 3) uint8 each.
         class_names: names of the classes.
         split: train, val or test; sets the color of the frame.
         title: the data's title.

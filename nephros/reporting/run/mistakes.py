@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nephros.data.images.transforms import overlay_heatmap, png_data_uri, to_display
+from nephros.data.volumes import IndexedImages
 from nephros.interpretability.run_explainer import CellExplanation
 from nephros.reporting.run.misclassified import MisclassifiedCell, ScoredCell
 
@@ -79,12 +80,12 @@ def mistakes_per_class(n_classes: int) -> int:
 
 def make_mistake(
     row: MisclassifiedCell,
-    images: NDArray[np.uint8],
+    images: IndexedImages,
     class_names: Sequence[str],
     explanation: CellExplanation | None,
     title: str,
 ) -> Mistake:
-    """Return a mistake for the page, from the split's images (n, h, w) or (n, h, w, 3) uint8; `title` is the data's."""
+    """Return a mistake for the page, from the split's images (h, w) or (h, w, 3) uint8; `title` is the data's."""
     cell, example = row.cell, row.predicted_example
     actual, predicted = class_names[cell.actual], class_names[cell.predicted]
     image = images[cell.index]
@@ -104,9 +105,7 @@ def make_mistake(
     return Mistake(cell.index, cell.predicted, cell.confidence, cell.actual_probability, tiles, similar)
 
 
-def example_tile(
-    cell: ScoredCell, images: NDArray[np.uint8], class_name: str, title: str, side: int = _MAX_SIDE
-) -> Tile:
+def example_tile(cell: ScoredCell, images: IndexedImages, class_name: str, title: str, side: int = _MAX_SIDE) -> Tile:
     """Return a cell that stands for its class."""
     outcome = f"correctly classified with probability {cell.confidence:.2f}" if cell.is_correct else "misclassified"
     return Tile(thumbnail(images[cell.index], side), f"A cell of {class_name}, {outcome} ({title})")

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from nephros.data.dataset import SPLIT_ADJECTIVES, Dataset
+from nephros.data.volumes import IndexedImages, SlicesTiles
 from nephros.escaping import without_folders
 from nephros.evaluation.leaderboard import LeaderboardRow
 from nephros.evaluation.metrics import calibration_curve
@@ -162,6 +163,7 @@ def _draw_cells(
 ) -> None:
     class_names, title = writer.contents.class_names, writer.contents.title
     images = dataset.split(split).images
+    displayed: IndexedImages = SlicesTiles(images) if dataset.is_volumetric else images
     matrix = np.array(evaluation.metrics.confusion_matrix)
     limit = mistakes_per_class(len(class_names))
     for c, name in enumerate(class_names):
@@ -173,13 +175,13 @@ def _draw_cells(
             explained = explain(images[errors[:, 0]], errors[:, 1]) if explain else None
             explanations = explained or explanations
             n = MAX_ERRORS_IN_FIGURE
-            figure = plot_misclassified(rows[:n], images, class_names, split, title, explained and explained[:n])
+            figure = plot_misclassified(rows[:n], displayed, class_names, split, title, explained and explained[:n])
             writer(figure, f"errors-{c:02d}", f"Most confident errors on {name}")
         mistakes = [
-            make_mistake(row, images, class_names, explanation, title)
+            make_mistake(row, displayed, class_names, explanation, title)
             for row, explanation in zip(rows, explanations, strict=True)
         ]
-        typical = [example_tile(cell, images, name, title) for cell in most_confident_correct(evaluation, c, 1)]
+        typical = [example_tile(cell, displayed, name, title) for cell in most_confident_correct(evaluation, c, 1)]
         run_figures.class_errors.append(
             ClassErrors(name, support, support - int(matrix[c, c]), typical[0] if typical else None, mistakes)
         )

@@ -138,7 +138,13 @@ def provenance_rows(contents: RunContents) -> list[tuple[str, str]]:
     phase = "hyperparameter search" if contents.search_results else "training epochs"
     duration = "not finished" if info.training_minutes is None else f"{format_minutes(info.training_minutes)} ({phase})"
     channels = {1: "grayscale", 3: "RGB"}.get(input_spec["channels"], f"{input_spec['channels']} channels")
-    mean, std = (", ".join(f"{value:.4g}" for value in info.normalization[key]) for key in ("mean", "std"))
+    volume = f"volumes of {input_spec['depth']} slices of " if "depth" in input_spec else ""
+    mean, std = (
+        ", ".join(dict.fromkeys(f"{value:.4g}" for value in info.normalization[key]))
+        if volume
+        else ", ".join(f"{value:.4g}" for value in info.normalization[key])
+        for key in ("mean", "std")
+    )
     checkpoint = f"epoch {info.chosen_epoch} of {len(contents.history)}" if info.chosen_epoch else "none yet"
     checkpoint = "last layer fitted" if info.finetuning and not info.chosen_epoch else checkpoint
     is_classical = bool(contents.search_results)
@@ -164,7 +170,7 @@ def provenance_rows(contents: RunContents) -> list[tuple[str, str]]:
         ("Multiply-adds", f"{info.multiply_adds:,} per image{views}"),
         (
             "Input",
-            f"{input_spec['height']} x {input_spec['width']} pixels, {channels}, {input_spec['n_classes']} classes",
+            f"{volume}{input_spec['height']} x {input_spec['width']} pixels, {channels}, {input_spec['n_classes']} classes",
         ),
         ("Normalization", f"mean {mean}; standard deviation {std} (of pixels / 255)"),
         ("Created", format_timestamp(info.created)),
