@@ -205,6 +205,11 @@ def _prepare_parser() -> CommandParser:
         float,
         "VOLUME",
     )
+    parser.flag(
+        "volumes",
+        "keep the 32x32x7 voxels of each nucleus instead of their maximum over the slices, to train a network of volumes: "
+        "nephros train nephnet3d --data FILE.npz",
+    )
     parser.class_table_options()
     return parser
 
@@ -273,7 +278,7 @@ def _print_stacks(result: PreparedStacks) -> None:
     ]
     numeric = ("nuclei", "with a class", "at the border")
     headers = ("stack", *numeric, "voxel size (z, y, x)", "intensities")
-    title = f"{len(result.images):,} nuclei of {len(result.stacks)} stacks"
+    title = f"{len(result.ids):,} nuclei of {len(result.stacks)} stacks"
     table_console().print(terminal_table(title, headers, rows, numeric=numeric))
     stacks_of_warning: dict[str, list[str]] = {}
     for row, metadata in zip(rows, result.stacks, strict=True):

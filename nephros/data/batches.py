@@ -13,6 +13,9 @@ from nephros.data.dataset import Split
 from nephros.device import free_memory
 from nephros.distributed import SINGLE_PROCESS, DistributedContext
 
+MAX_COLORS = 3
+"""Planes of an image up to which they are colors, where only the memory of a batch depends on it."""
+
 
 class BatchLoader:
     """Batches of one split in any order.
@@ -59,8 +62,9 @@ class BatchLoader:
 
     @property
     def pixels_per_image(self) -> int:
-        """Height times width of an image."""
-        return int(self._host_images.shape[1] * self._host_images.shape[2])
+        """Height times width of an image; of a volume, by whose slices a network's maps grow, also times their number."""
+        height, width, planes = self._host_images.shape[1:]
+        return int(height * width * (planes if planes > MAX_COLORS else 1))
 
     @property
     def resident(self) -> bool:

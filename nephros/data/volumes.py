@@ -6,6 +6,7 @@ plane are the same for both. Only `Dataset.is_volumetric`, a run's `input_spec` 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,9 +16,17 @@ from nephros.data.images.input_conversion import MIN_SIDE, default_white_level
 from nephros.data.images.transforms import to_uint8
 from nephros.errors import InvalidArgument
 
-EXPECTED_VOLUMES = f"volumes (n, d, h, w) of numbers from 0, of at least {MIN_SIDE}x{MIN_SIDE} pixels per slice"
+EXPECTED_VOLUMES = f"volumes (n, d, h, w) of at least 2 slices of {MIN_SIDE}x{MIN_SIDE} pixels, of numbers from 0"
 _TILE_ROWS = 3
 """Tiles per row and column of a displayed volume: up to eight slices, and their maximum."""
+
+
+def n_planes(spec: Mapping[str, Any]) -> int:
+    """Return the planes p of cells (n, p, h, w) that a run's ``input_spec`` or a card's ``input`` describes.
+
+    These are the channels of images and the slices of volumes, whose description has a ``depth``.
+    """
+    return int(spec.get("depth") or spec["channels"])
 
 
 def slices_last(volumes: NDArray[Any]) -> NDArray[Any]:
@@ -36,7 +45,7 @@ def read_volumes(volumes: Any, parameter: str, white_level: float | None = None)
     """
     array = np.asarray(volumes)
     is_numeric = array.dtype.kind in "buif" and array.ndim == 4
-    if not is_numeric or 0 in array.shape[1:] or min(array.shape[2:]) < MIN_SIDE:
+    if not is_numeric or array.shape[1] < 2 or min(array.shape[2:]) < MIN_SIDE:
         raise InvalidArgument(parameter, f"{array.dtype} of shape {array.shape}", EXPECTED_VOLUMES)
     if array.dtype == np.bool_:
         return slices_last(array.astype(np.uint8) * np.uint8(255))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from nephros.data.dataset import Dataset
+from nephros.data.volumes import n_planes
 from nephros.errors import IncompatibleError, IncompleteError, InvalidArgument
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.evaluation.metrics import Metrics
@@ -76,7 +77,7 @@ def export(
         raise InvalidArgument("out", target, f"a file that ends in .{format}")
     if not force:
         _check_better_than_largest_class(folder)
-    bundle = _build_bundle(folder, format, tta_views, data)
+    bundle = _build_bundle(folder, format, tta_views, data, int8=int8)
     content, card = _export_onnx(bundle, int8) if format == "onnx" else _export_safetensors(bundle, folder)
     with atomic_write(target) as file:
         file.write(content)
@@ -93,7 +94,7 @@ def update_bundled_model(run: str | Path, *, tta_views: int | None = None) -> Pa
     Raises NephrosError as `export` does.
     """
     folder = RunFolder.open(run)
-    bundle = _build_bundle(folder, "onnx", tta_views)
+    bundle = _build_bundle(folder, "onnx", tta_views, int8=True)
     onnx_model, card = _export_onnx(bundle, False)
     int8_model, int8_card = _export_onnx(bundle, True)
     weights, _ = _export_safetensors(bundle, folder, card)
@@ -151,13 +152,23 @@ def _check_better_than_largest_class(folder: RunFolder) -> None:
 
 
 def _build_bundle(
-    folder: RunFolder, format: str, tta_views: int | None, data: str | Path | Dataset | None = None
+    folder: RunFolder,
+    format: str,
+    tta_views: int | None,
+    data: str | Path | Dataset | None = None,
+    *,
+    int8: bool = False,
 ) -> ExportBundle:
     recipe = folder.recipe()
     if recipe.is_classical:
         raise IncompatibleError(
             f"{folder.root} is a classical baseline ({recipe.model.network}), which can't be exported; "
             f"`nephros.predict(IMAGES, model={str(folder.root)!r})` uses it in place."
+        )
+    if int8 and "depth" in folder.info().input_spec:
+        hint = "Leave it out: the file in float32 predicts the same classes."
+        raise InvalidArgument(
+            "int8", "on", "off for a network of volumes, since only 2-D convolutions are quantized", hint=hint
         )
     if format == "onnx":
         with require_onnx():
@@ -169,7 +180,7 @@ def _build_bundle(
 
 def _export_onnx(bundle: ExportBundle, int8: bool) -> tuple[bytes, ModelCard]:
     input_spec = bundle.info.input_spec
-    model = to_onnx(bundle.module, input_spec["channels"], input_spec["height"], input_spec["width"])
+    model = to_onnx(bundle.module, n_planes(input_spec), input_spec["height"], input_spec["width"])
     difference = check_parity(bundle.module, model, bundle.dataset.val.images)
     logger.info("ONNX Runtime reproduces torch's probabilities to within %.1e", difference)
     card = bundle.build_card(onnx_forward_fn(model), {**bundle.network_facts, "onnx_max_abs_error": difference})

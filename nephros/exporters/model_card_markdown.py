@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nephros.data.volumes import n_planes
 from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard, Reading, training_subset
 from nephros.text_tables import format_count, format_number, format_percent, markdown_table
 
@@ -65,7 +66,8 @@ def _limitations(card: ModelCard) -> str:
 def _data(card: ModelCard) -> str:
     data, input_spec = card["data"], card["input"]
     white_level = input_spec.get("conversion", {}).get("white_level")
-    size = f"{input_spec['channels']} x {input_spec['height']} x {input_spec['width']} (channels, height, width)"
+    planes = "slices" if "depth" in input_spec else "channels"
+    size = f"{n_planes(input_spec)} x {input_spec['height']} x {input_spec['width']} ({planes}, height, width)"
     lines = [
         ("Data set", data["name"]),
         ("Split", data["split"]),

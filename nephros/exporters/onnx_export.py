@@ -31,9 +31,12 @@ def require_onnx() -> contextlib.AbstractContextManager[None]:
     return require_extra(message, "onnx", "onnxscript", "onnx_ir", "sympy")
 
 
-def to_onnx(module: InferenceModule, channels: int, height: int, width: int) -> bytes:
-    """Return the module as ONNX: input ``cells`` uint8 (n, c, h, w), outputs named as in `InferenceModule`."""
-    example = torch.zeros(2, channels, height, width, dtype=torch.uint8)
+def to_onnx(module: InferenceModule, planes: int, height: int, width: int) -> bytes:
+    """Return the module as ONNX: input ``cells`` uint8 (n, c, h, w) or, volumes, (n, d, h, w); outputs as `InferenceModule`'s.
+
+    `planes` are the channels of images or the slices of volumes.
+    """
+    example = torch.zeros(2, planes, height, width, dtype=torch.uint8)
     with require_onnx(), warnings.catch_warnings(), _log_level("torch.onnx", logging.ERROR), torch.no_grad():
         warnings.simplefilter("ignore")  # about deprecations within torch itself
         program = torch.onnx.export(

@@ -16,6 +16,7 @@ from nephros.data.dataset import Dataset, Split
 from nephros.data.images.tta_views import DEFAULT_TTA_VIEWS, includes_rotations
 from nephros.data.relocation import reopen_dataset
 from nephros.data.subset import subset_train
+from nephros.data.volumes import n_planes
 from nephros.errors import DivergedError, IncompatibleError, InvalidArgument
 from nephros.evaluation.calibration import apply_temperature, fit_temperature
 from nephros.evaluation.held_out import pool, read_held_out
@@ -96,7 +97,7 @@ class ExportBundle:
             card["tta"] = self._tta_reading(forward_fn, facts, self.tta, inner_temperature)
         input_spec = self.info.input_spec
         card["interface"] = {
-            "inputs": {"cells": ["n", input_spec["channels"], input_spec["height"], input_spec["width"]]},
+            "inputs": {"cells": ["n", n_planes(input_spec), input_spec["height"], input_spec["width"]]},
             "outputs": {name: ["n", *values.shape[1:]] for name, values in outputs.items()},
         }
         return card

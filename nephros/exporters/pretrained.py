@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from nephros.errors import FileError, IncompatibleError, UnknownName
 from nephros.exporters.safetensors_io import SAFETENSORS_FORMAT, load_safetensors
 from nephros.files import file_digest
@@ -13,7 +11,7 @@ from nephros.inference.bundled import bundled_file
 from nephros.inference.model_names import BUNDLED, bundled_model_name, pretrained_names
 from nephros.models import build_network
 from nephros.models.classical import CLASSICAL_MODELS
-from nephros.models.classifier import Classifier, PretrainedModel
+from nephros.models.classifier import Classifier, PretrainedModel, to_channels_last
 from nephros.models.dihedral import D4BatchNorm, unfold_batch_norm
 from nephros.models.serialization import FORMAT, deserialize, file_format, load_model
 from nephros.models.stages import last_linear
@@ -83,7 +81,7 @@ def _from_export(path: Path, source: str) -> PretrainedModel:
     mean, std = (
         values.flatten().double() for values in (module.input_offset / 255, 1 / (255 * module.input_scale.double()))
     )
-    classifier = Classifier(network, mean.tolist(), std.tolist()).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    classifier = to_channels_last(Classifier(network, mean.tolist(), std.tolist())).eval()
     is_folded = any(isinstance(module, D4BatchNorm) for module in network.modules())
     class_names = tuple(card["class_names"])
     digest = file_digest(path)

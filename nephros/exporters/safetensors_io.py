@@ -11,7 +11,7 @@ from nephros.errors import DivergedError
 from nephros.exporters.inference_module import DISTANCE_BUFFERS, InferenceModule
 from nephros.inference.card_json import card_from_json, card_to_json
 from nephros.inference.model_card import ModelCard
-from nephros.models.classifier import InputSpec
+from nephros.models.classifier import InputSpec, to_channels_last
 from nephros.models.serialization import (
     build_stored_classifier,
     deserialize,
@@ -30,11 +30,16 @@ DIGEST_KEY = "tensors_sha256"
 
 def to_safetensors(module: InferenceModule, model: ModelConfig, card: ModelCard) -> bytes:
     """Return the bytes of the file."""
-    cells = card["input"]
-    input_spec = InputSpec(cells["channels"], cells["height"], cells["width"], len(card["class_names"]))
+    input_spec = _input_spec(card)
     tensors = module.state_dict()
     digest = tensors_sha256(tensors)
     return serialize(tensors, SAFETENSORS_FORMAT, model, input_spec, card=card_to_json(card), **{DIGEST_KEY: digest})
+
+
+def _input_spec(card: ModelCard) -> InputSpec:
+    """Return the inputs of the card's network."""
+    cells = card["input"]
+    return InputSpec(cells["channels"], cells["height"], cells["width"], len(card["class_names"]), cells.get("depth"))
 
 
 def load_safetensors(path: Path) -> tuple[InferenceModule, ModelCard]:
@@ -48,9 +53,7 @@ def load_safetensors(path: Path) -> tuple[InferenceModule, ModelCard]:
         if stored.header.get(DIGEST_KEY) not in (None, tensors_sha256(stored.tensors)):
             raise MalformedContent("it has changed since it was exported")
         card = card_from_json(stored.header["card"], path)
-        cells = card["input"]
-        described = InputSpec(cells["channels"], cells["height"], cells["width"], len(card["class_names"]))
-        if described != stored.input_spec:
+        if _input_spec(card) != stored.input_spec:
             raise MalformedContent("its network takes other cells, or tells other classes apart, than its card says")
         module = InferenceModule(build_stored_classifier(stored).eval(), card["network"]["tta_views"])
         n_classes, n_features = module.head.weight.shape
@@ -63,4 +66,4 @@ def load_safetensors(path: Path) -> tuple[InferenceModule, ModelCard]:
             raise MalformedContent("its temperature is not that of its card")
     if not has_finite_values(stored.tensors):
         raise DivergedError(f"The weights in {path} are not finite: export another run.")
-    return module.to(memory_format=torch.channels_last).eval(), card  # type: ignore[call-overload]
+    return to_channels_last(module).eval(), card

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from nephros.errors import FileError, IncompleteError, InvalidArgument
 from nephros.evaluation.scoring import load_run_model
@@ -12,7 +13,7 @@ from nephros.files import file_digest
 from nephros.inference.bundled import bundled_file
 from nephros.inference.model_names import bundled_model_name
 from nephros.models.serialization import file_format
-from nephros.runs import RunFolder
+from nephros.runs import InputSpecRecord, RunFolder
 from nephros.training.distillation import Teacher
 
 
@@ -38,12 +39,7 @@ def open_teacher(source: str | Path) -> Teacher:
     return Teacher(
         pretrained.classifier,
         card["network"].get("recipe_tta_views", card["network"]["tta_views"]),
-        {
-            "channels": spec.channels,
-            "height": spec.height,
-            "width": spec.width,
-            "n_classes": spec.n_classes,
-        },
+        cast(InputSpecRecord, spec.to_dict()),
         pretrained.class_names,
         card["data"]["sha256"],
         card["data"]["detail"],

@@ -119,6 +119,7 @@ def make_card(
             "channels": info.input_spec["channels"],
             "height": info.input_spec["height"],
             "width": info.input_spec["width"],
+            **({"depth": info.input_spec["depth"]} if "depth" in info.input_spec else {}),
             "conversion": info.input_conversion,
         },
         "test_accuracy": reading["test_accuracy"],

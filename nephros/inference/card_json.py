@@ -65,7 +65,7 @@ def _check_card(card: ModelCard) -> None:
     for is_valid, clause in (
         (len(card["class_names"]) > 1, "its model card names fewer than two classes"),
         (input_spec["dtype"] == "uint8", "its cells are not of uint8"),
-        (min(input_spec["height"], input_spec["width"]) >= 1, "its cells have no pixels"),
+        (min(input_spec["height"], input_spec["width"], input_spec.get("depth", 1)) >= 1, "its cells have no pixels"),
         (input_spec["channels"] in (1, 3), "its cells have neither 1 nor 3 channels"),
         (network["tta_views"] in TTA_VIEW_COUNTS, "its number of views is not 1, 5, 8 or 40"),
         (network.get("recipe_tta_views", 1) in TTA_VIEW_COUNTS, "its recipe's number of views is not 1, 5, 8 or 40"),

@@ -22,6 +22,8 @@ class InputInfo(TypedDict):
     channels: int
     height: int
     width: int
+    depth: NotRequired[int]
+    """Slices of volumes; absent where the cells are images."""
     conversion: NotRequired[dict[str, Any]]
     """`nephros.data.images.input_conversion.InputConversion` of training, the default of prediction; absent in earlier cards."""
 

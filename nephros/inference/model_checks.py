@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.data.volumes import n_planes
 from nephros.inference.model_card import ModelCard
 
 Outputs = dict[str, NDArray[np.float32]]
@@ -43,7 +44,7 @@ def opening_fault(outputs: Outputs, card: ModelCard, n_cells: int) -> str:
     interface: dict[str, Any] = card.get("interface", {})
     input_spec = card["input"]
     actual = {
-        "inputs": {"cells": ["n", input_spec["channels"], input_spec["height"], input_spec["width"]]},
+        "inputs": {"cells": ["n", n_planes(input_spec), input_spec["height"], input_spec["width"]]},
         "outputs": {name: ["n", *output.shape[1:]] for name, output in outputs.items()},
     }
     for key, values in interface.items():

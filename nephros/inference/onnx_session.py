@@ -22,7 +22,8 @@ MAX_BATCH_PIXELS = 256 * 28 * 28
 CUDA = "CUDAExecutionProvider"
 
 ForwardFn = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]
-"""(n, h, w) or (n, h, w, c) uint8 cells -> the outputs of `nephros.exporters.inference_module.InferenceModule` by name."""
+"""(n, h, w) or (n, h, w, c) uint8 cells, or volumes (n, h, w, d) -> the outputs, by name, of
+`nephros.exporters.inference_module.InferenceModule`."""
 
 
 def onnx_forward_fn(model: bytes, threads: int = 0) -> ForwardFn:
@@ -98,7 +99,10 @@ def batched_forward_fn(
         if not len(cells):
             return {name: np.empty((0, *shape), dtype=np.float32) for name, shape in zip(names, shapes, strict=True)}
         cells_nchw = cells[:, None] if cells.ndim == 3 else cells.transpose(0, 3, 1, 2)
-        step = max(1, MAX_BATCH_PIXELS // (cells.shape[1] * cells.shape[2]))
+        n_slices = (
+            cells_nchw.shape[1] if cells_nchw.shape[1] > 3 else 1
+        )  # a network's maps grow by slices, not by colors
+        step = max(1, MAX_BATCH_PIXELS // (cells.shape[1] * cells.shape[2] * n_slices))
         batches = [run(np.ascontiguousarray(cells_nchw[start : start + step])) for start in range(0, len(cells), step)]
         return {name: np.concatenate([batch[i] for batch in batches]) for i, name in enumerate(names)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.images.input_conversion import CellShape, InputConversion
+from nephros.data.volumes import read_volumes
 from nephros.errors import DivergedError, FileError, IncompatibleError, InvalidArgument, NephrosError
 from nephros.evaluation.calibration import check_coverage, prediction_sets
 from nephros.inference.array_cells import arrays_to_cells
@@ -91,6 +93,8 @@ class Predictor:
         """The model card as plain JSON values; see `nephros.inference.model_card`."""
         input_spec = card["input"]
         self.channels, self.height, self.width = input_spec["channels"], input_spec["height"], input_spec["width"]
+        self.depth: int | None = input_spec.get("depth")
+        """Slices of the volumes that it takes; None where it takes images."""
         self.input_conversion = InputConversion.from_dict(input_spec.get("conversion", {}))
         """How images become cells, as in training."""
         self.class_names = tuple(card["class_names"])
@@ -98,8 +102,9 @@ class Predictor:
         self._tta_predictor: Predictor | None = None
 
     def __repr__(self) -> str:
-        shape = f"{self.height}x{self.width}" + ("x3" if self.channels > 1 else "")
-        return f"<Predictor {self.card['recipe']}: {len(self.class_names)} classes, {shape} pixels>"
+        shape = f"{self.height}x{self.width}" + ("x3" if self.channels > 1 else "") + " pixels"
+        shape = shape if self.depth is None else f"{self.depth} slices of {shape}"
+        return f"<Predictor {self.card['recipe']}: {len(self.class_names)} classes, {shape}>"
 
     def with_tta(self) -> Predictor:
         """Return this classifier with test-time augmentation, whose predictions are means over several views of each cell.
@@ -125,8 +130,8 @@ class Predictor:
 
     @property
     def input_shape(self) -> CellShape:
-        """Channels (1 or 3), height and width of the cells that the network takes."""
-        return self.channels, self.height, self.width
+        """Channels (1 or 3), or slices of volumes, height and width of the cells that the network takes."""
+        return self.channels if self.depth is None else self.depth, self.height, self.width
 
     @classmethod
     def from_onnx(
@@ -194,8 +199,7 @@ class Predictor:
         return self
 
     def _check_blank_cells(self, origin: str | Path, n_cells: int) -> None:
-        shape = (self.height, self.width) if self.channels == 1 else (self.height, self.width, self.channels)
-        blank = np.zeros((n_cells, *shape), dtype=np.uint8)
+        blank = np.zeros((n_cells, *self._cell_shape), dtype=np.uint8)
         hint = "write it again with `nephros.export(RUN)`."
         start = f"The model {origin} does not fit its card: "
         try:
@@ -216,7 +220,13 @@ class Predictor:
     def _check_claimed_sizes(self, origin: str | Path) -> None:
         """Raise FileError where the card claims more classes or pixels than any model of cells has, before they take memory."""
         n_classes = len(self.class_names)
-        if n_classes > MAX_CLASSES or max(self.height, self.width) > MAX_INPUT_SIDE or self.channels not in (1, 3):
+        planes, height, width = self.input_shape
+        if self.depth is not None and planes * height * width > MAX_INPUT_SIDE**2:
+            size = f"volumes of {planes:,} slices of {height:,} x {width:,} pixels"
+            raise FileError(
+                origin, f"{origin} claims to take {size}; a model takes at most {MAX_INPUT_SIDE**2:,} voxels."
+            )
+        if n_classes > MAX_CLASSES or max(height, width) > MAX_INPUT_SIDE or self.channels not in (1, 3):
             raise FileError(
                 origin,
                 f"{origin} claims to take cells of {self.height:,} x {self.width:,} pixels with {self.channels:,} channels, and "
@@ -231,7 +241,8 @@ class Predictor:
 
         Args:
             images: one image (h, w), images (n, h, w) or (n, h, w, c), or a list of images of any sizes; uint8, other integers,
-                floating-point numbers or truth values. They become cells as `nephros.predict` makes them of files: more than 8
+                floating-point numbers or truth values. A model of volumes takes volumes (n, d, h, w) of its size, which are not
+                resized. Images become cells as `nephros.predict` makes them of files: more than 8
                 bits are scaled, other sizes are resized, color becomes gray where the model takes gray. Each conversion is logged
                 as a warning, and is a note of `predict`.
             white_level: pixel value that becomes 255 in images of more than 8 bits; None takes that of the training images or,
@@ -288,7 +299,7 @@ class Predictor:
         check_coverage(coverage)
         cells, notes = self._to_cells(images, white_level, channel)
         sources = [CellSource("images", i) for i in range(len(cells))]
-        step = max(1, _BATCH_BYTES // max(1, self.channels * self.height * self.width))
+        step = max(1, _BATCH_BYTES // math.prod(self.input_shape))
         starts = range(0, len(cells), step)
         batches = ((np.arange(start, min(start + step, len(cells))), cells[start : start + step]) for start in starts)
         return classify_cells(self.with_tta() if tta else self, batches, sources, {}, coverage, lambda: notes)
@@ -305,18 +316,39 @@ class Predictor:
     def _to_cells(
         self, images: Any, white_level: float | None, channel: int | None
     ) -> tuple[NDArray[np.uint8], list[str]]:
+        if self.depth is not None:
+            return self._to_volumes(images, white_level, channel), []
         conversion = self.input_conversion.override(white_level, channel)
         return arrays_to_cells(images, self.input_shape, conversion, has_user_level=white_level is not None)
+
+    def _to_volumes(self, volumes: Any, white_level: float | None, channel: int | None) -> NDArray[np.uint8]:
+        if channel is not None:
+            raise InvalidArgument("channel", channel, "left out for volumes, which have one")
+        level = white_level if white_level is not None else self.input_conversion.white_level
+        cells = read_volumes(volumes, "images", level)
+        if cells.shape[1:] != self._cell_shape:
+            height, width, depth = cells.shape[1:]
+            expected = "(n, {}, {}, {}), the volumes that the model takes".format(*self.input_shape)
+            raise InvalidArgument("images", f"of shape ({len(cells)}, {depth}, {height}, {width})", expected)
+        return cells
+
+    @property
+    def _cell_shape(self) -> tuple[int, ...]:
+        """Shape of a cell as `predict_batch` takes it."""
+        planes, height, width = self.input_shape
+        return (height, width) if planes == 1 else (height, width, planes)
 
     def predict_batch(self, cells: NDArray[np.uint8]) -> PredictionBatch:
         """Return predictions for (n, h, w) or (n, h, w, c) uint8 cells of the model's `input_shape`.
 
+        Of volumes the slices stand last, (n, h, w, d); `predict_proba` takes them first.
+
         Raises InvalidArgument (a ValueError) for cells of another shape or dtype, and IncompatibleError if the network's
         outputs contradict the card.
         """
-        channels = 1 if cells.ndim == 3 else cells.shape[-1]
-        if cells.dtype != np.uint8 or cells.ndim not in (3, 4) or (channels, *cells.shape[1:3]) != self.input_shape:
-            shape = f"(n, {self.height}, {self.width}{f', {self.channels}' if self.channels > 1 else ''})"
+        is_gray_with_axis = self._cell_shape == cells.shape[1:3] and cells.shape[3:] == (1,)
+        if cells.dtype != np.uint8 or (cells.shape[1:] != self._cell_shape and not is_gray_with_axis):
+            shape = f"(n, {', '.join(map(str, self._cell_shape))})"
             raise InvalidArgument("cells", f"{cells.dtype} {cells.shape}", f"uint8 {shape}")
         return self._to_batch(cells, self.forward(cells))
 

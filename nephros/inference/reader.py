@@ -24,8 +24,10 @@ from nephros.data.images.input_conversion import (
     select_planes,
     to_cell,
 )
+from nephros.data.images.transforms import to_uint8
 from nephros.data.input_files import InMemoryFile, read_bytes
 from nephros.data.npz.stream import ImageArray, UnreadableInput
+from nephros.data.volumes import slices_last
 from nephros.errors import FileError
 from nephros.inference.discovery import InputDiscovery, unreadable_message, without_mask_files
 from nephros.microscopy.detect import count_channels, read_bytes_unless_stack, unexplained_pages
@@ -44,7 +46,7 @@ SizeCheck = Callable[[object, int, int], None]
 """Called with a file's name, the number of cells about to be read from it, and the pixels of each; raises to refuse them. Before
 anything of a file is decoded, it is called with 0 cells and the pixels that the file claims."""
 CellBatch = tuple[NDArray[np.int64], NDArray[np.uint8]]
-"""Rows (b,), and their cells (b, h, w) or (b, h, w, c) uint8."""
+"""Rows (b,), and their cells (b, h, w) or (b, h, w, c) uint8, or volumes (b, h, w, d)."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,14 @@ class CellReader:
         conversion: InputConversion = DEFAULT_CONVERSION,
         channel: int | None = None,
         decoder: ImageDecoder | None = None,
+        volumes: bool = False,
     ) -> None:
         """Take images, stacks, npz files and folders of them, as paths or as bytes in memory.
 
         Args:
             inputs: folders are searched for PNG, TIFF, JPEG and npz files, in sorted order; hidden files are skipped.
                 A stack in memory is refused, since cutting it writes temporary files.
-            shape: the model's input shape: channels (1 or 3), height, width.
+            shape: the model's input shape: channels (1 or 3), or slices of volumes, height, width.
             white_level: pixel value that becomes 255 in images of more than 8 bits; None takes that of `conversion` or, where it
                 has none, the brightest pixel of all inputs.
             check_size: called before cells are read.
@@ -86,6 +89,7 @@ class CellReader:
             conversion: how the model's training images were converted.
             channel: plane to take from images of several, from 0; None takes that of `conversion`.
             decoder: decodes the images within its limit of time; None takes the default limit.
+            volumes: whether the model takes volumes, which stacks and npz files hold.
         """
         self.sources: list[CellSource] = []
         """By row."""
@@ -105,7 +109,7 @@ class CellReader:
         """Number of files, and rows of arrays, read so far."""
         self._decoder = decoder or ImageDecoder()
         self._stack_options = stack_options
-        self.shape, self._check_size = shape, check_size
+        self.shape, self._check_size, self._volumes = shape, check_size, volumes
         if stack_options is not None and isinstance(
             stack_options.channel, int
         ):  # images of cells have no names of channels
@@ -176,6 +180,8 @@ class CellReader:
             if data is None or isinstance(item, StackUrl):
                 yield from self._read_stack(item)
                 return
+            if self._volumes:
+                raise self._not_of_kind(name, "images")
             self._check_size(item, 0, claimed_pixels(data))
             channel = self._channel_page(item, name, data)
             for image in self._decoder.decode_pages(item, data):
@@ -200,6 +206,19 @@ class CellReader:
             self._add_error_row(CellSource(name, page), unreadable_message(item, error))
         if deferred_rows and not isinstance(item, StackUrl):
             self._deferred.append((item, deferred_rows))
+
+    def _not_of_kind(self, name: str, kind: str) -> FileError:
+        """Return the error for images where the model takes volumes, or the other way round."""
+        depth, height, width = self.shape
+        if not self._volumes:
+            return FileError(
+                name, f"{name} holds {kind}, and the model takes images: save the maximum over the slices of each."
+            )
+        return FileError(
+            name,
+            f"{name} holds {kind}, and the model takes volumes of {depth} slices of {height}x{width} pixels: give a stack, whose "
+            "nuclei are cut out, or an npz file with the array volumes (n, d, h, w).",
+        )
 
     def _channel_page(self, path: Path | InMemoryFile, name: str, data: bytes) -> int | None:
         """Return the page of the channel to read where the pages are channels of one cell; None where each is a cell.
@@ -241,12 +260,17 @@ class CellReader:
 
         options = self._stack_options or StackOptions()
         target = self._training.target_voxel_size or TRAINING_VOXEL_SIZE
-        nuclei = extract_nuclei_from_file(path, self._stack_levels, self.progress, options, target)
+        nuclei = extract_nuclei_from_file(
+            path, self._stack_levels, self.progress, options, target, volumes=self._volumes
+        )
         self.input_notes += map(_encodable, nuclei.notes)
         self.located.append(nuclei.located)
         for number, image in zip(nuclei.ids.tolist(), nuclei.images, strict=True):
             row = len(self.sources)
             self.sources.append(CellSource(_display_path(path), number))
+            if self._volumes:
+                yield row, slices_last(image[None])[0]
+                continue
             yield row, self._with_notes(row, *to_cell(path, DecodedImage(image, "gray"), self.shape, self._conversion))
 
     def _convert(
@@ -282,12 +306,17 @@ class CellReader:
         deferred_rows: dict[int, int] = {}
         index = 0
         try:
-            self._check_size(array.path, len(array), array.shape[1] * array.shape[2])
+            self._check_size(array.path, len(array), math.prod(array.shape[1:] if self._volumes else array.shape[1:3]))
+            self._check_kind(name, array)
             for cells in array.iter_batches():
                 rows = np.arange(first + index, first + index + len(cells))
                 self.sources += [CellSource(name, index + i, array.split) for i in range(len(cells))]
                 index += len(cells)
                 self.n_read += len(cells)
+                if self._volumes:
+                    levels = self._conversion
+                    yield rows, to_uint8(cells, levels.white_level or 255.0, levels.black_level)
+                    continue
                 if self._is_input_shape(cells):
                     yield rows, cells
                     continue
@@ -308,6 +337,22 @@ class CellReader:
             self._add_error_row(CellSource(name, index, array.split), unreadable_message(array.path, error))
         if deferred_rows:
             self._deferred.append((array, deferred_rows))
+
+    def _check_kind(self, name: str, array: ImageArray | VoxelTable) -> None:
+        """Raise FileError for an array of another kind than the model takes, and for volumes that can't become its cells."""
+        is_volumetric = isinstance(array, ImageArray) and array.is_volumetric
+        if is_volumetric != self._volumes:
+            raise self._not_of_kind(name, "volumes" if is_volumetric else "images")
+        if not self._volumes:
+            return
+        if array.shape[1:] != self.shape:
+            raise FileError(
+                name, f"{name} holds volumes of {array.shape[1:]} voxels, and the model takes {self.shape}."
+            )
+        if array.dtype != np.uint8 and self._conversion.white_level is None:
+            raise FileError(
+                name, f"{name} holds volumes of {array.dtype}: set `white_level`, the value that becomes 255."
+            )
 
     def _is_input_shape(self, cells: NDArray[Any]) -> bool:
         """Return whether images of an array need no conversion."""

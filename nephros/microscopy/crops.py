@@ -1,11 +1,17 @@
-"""The second pass over a stack: a 32x32x7 crop per nucleus at the training voxel size, projected while it streams by."""
+"""The second pass over a stack: a 32x32x7 crop per nucleus at the training voxel size, projected while it streams by.
+
+The crops themselves are kept where a network takes volumes.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,36 +26,39 @@ CROP_SHAPE = VOLUME_SHAPE
 """Slices, rows and columns of a crop (MedMNIST v2: 32x32x7 pixels from BBBC051)."""
 N_BINS = 1 << 16
 """Bins of intensity histograms."""
-_CROP_PIXELS = CROP_SHAPE[1] * CROP_SHAPE[2]
 
 
 @dataclass(frozen=True)
-class ProjectionFile:
-    """The projections of n crops in a file, (n, 32, 32) float32: a stack of 2 GB may have 200,000 nuclei, which are 0.9 GB."""
+class CropFile:
+    """Projections or volumes of n crops in a file, float32: a stack of 2 GB may have 200,000 nuclei, which are 0.9 or 5.7 GB."""
 
     path: Path
     n: int
+    shape: tuple[int, ...] = CROP_SHAPE[1:]
+    """Of each: (32, 32), or (7, 32, 32) for volumes."""
 
     def iter_batches(self, selected: NDArray[np.bool_], size: int = 4096) -> Iterator[Float32Array]:
-        """Yield the projections for which `selected`, (n,) bool, is true, in batches of up to `size`, (b, 32, 32)."""
+        """Yield those for which `selected`, (n,) bool, is true, in batches of up to `size`, (b, 32, 32) or (b, 7, 32, 32)."""
         with self.path.open("rb") as file:
             for start in range(0, self.n, size):
                 selected_rows = selected[start : start + size]
-                data = np.fromfile(file, np.float32, len(selected_rows) * _CROP_PIXELS)
+                data = np.fromfile(file, np.float32, len(selected_rows) * math.prod(self.shape))
                 if selected_rows.any():
-                    yield data.reshape(-1, *CROP_SHAPE[1:])[selected_rows]
+                    yield data.reshape(-1, *self.shape)[selected_rows]
 
 
 @dataclass(frozen=True)
 class NucleusCrops:
     """The result of the second pass."""
 
-    projections: ProjectionFile
+    projections: CropFile
     """Maximum over the slices of each crop, in the stack's own units; the stack's lowest intensity outside of it."""
     padded: NDArray[np.bool_]
     """(n, 2): whether a crop extends beyond the stack along z, and along y or x."""
     histogram: NDArray[np.int64]
     """(N_BINS,) histogram of all voxels of the stack, from its lowest to its highest intensity."""
+    volumes: CropFile | None = None
+    """The crops themselves, in the same units; None where they are not kept."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,8 @@ class _ActiveCrop:
     projection: Float32Array = field(default_factory=lambda: np.zeros(CROP_SHAPE[1:], np.float32))
     partial_slices: dict[int, Float32Array] = field(default_factory=dict)
     """Slice of the crop -> its sum so far, (32, 32), while further slices of the stack contribute to it."""
+    volume: Float32Array | None = None
+    """(7, 32, 32), the finished slices; None where they are not kept."""
 
 
 def extract_crops(
@@ -120,6 +131,7 @@ def extract_crops(
     intensity_range: tuple[float, float],
     slices: Iterable[Slice],
     path: Path,
+    volumes_path: Path | None = None,
 ) -> NucleusCrops:
     """Extract a crop around the centroid of every nucleus, reading the stack's slices once.
 
@@ -132,6 +144,7 @@ def extract_crops(
         intensity_range: lowest and highest intensity of the stack.
         slices: the slices of the stack, from first to last.
         path: file that the projections are written to.
+        volumes_path: file that the crops themselves are written to; None keeps none.
     """
     min_intensity, max_intensity = intensity_range
     histogram = np.zeros(N_BINS, dtype=np.int64)
@@ -139,7 +152,9 @@ def extract_crops(
     starts = np.array([filter_taps(z, shape[0], step[0], CROP_SHAPE[0]).start for z in nuclei.centroids[:, 0]])
     pending = np.argsort(starts, kind="stable")[::-1].tolist()
     active: list[_ActiveCrop] = []
-    with path.open("wb") as file:
+    with contextlib.ExitStack() as files:
+        file = files.enter_context(path.open("wb"))
+        volumes_file = None if volumes_path is None else files.enter_context(volumes_path.open("wb"))
         for z, pixels in enumerate(slices):
             _accumulate_histogram(pixels, min_intensity, max_intensity, histogram)
             while pending and starts[pending[-1]] <= z:
@@ -148,14 +163,22 @@ def extract_crops(
                     filter_taps(nuclei.centroids[row, k], shape[k], step[k], CROP_SHAPE[k]) for k in range(3)
                 )
                 padded[row] = along.padded, down.padded or across.padded
-                active.append(_ActiveCrop(row, (along, down, across)))
+                volume = None if volumes_file is None else np.zeros(CROP_SHAPE, np.float32)
+                active.append(_ActiveCrop(row, (along, down, across), volume=volume))
             for crop in active:
                 _accumulate_slice(crop, z, pixels, min_intensity)
                 if crop.axes[0].stop == z + 1:
-                    file.seek(crop.row * 4 * _CROP_PIXELS)
-                    file.write((crop.projection + np.float32(min_intensity)).tobytes())
+                    _write_row(file, crop.row, crop.projection + np.float32(min_intensity))
+                    if volumes_file is not None and crop.volume is not None:
+                        _write_row(volumes_file, crop.row, crop.volume + np.float32(min_intensity))
             active = [crop for crop in active if crop.axes[0].stop > z + 1]
-    return NucleusCrops(ProjectionFile(path, len(nuclei)), padded, histogram)
+    volumes = None if volumes_path is None else CropFile(volumes_path, len(nuclei), CROP_SHAPE)
+    return NucleusCrops(CropFile(path, len(nuclei)), padded, histogram, volumes)
+
+
+def _write_row(file: BinaryIO, row: int, values: Float32Array) -> None:
+    file.seek(row * values.nbytes)
+    file.write(values.tobytes())
 
 
 def _accumulate_slice(crop: _ActiveCrop, z: int, pixels: Slice, min_intensity: float) -> None:
@@ -171,6 +194,8 @@ def _accumulate_slice(crop: _ActiveCrop, z: int, pixels: Slice, min_intensity: f
             crop.partial_slices[k] = contribution
         else:
             np.maximum(crop.projection, contribution, out=crop.projection)
+            if crop.volume is not None:
+                crop.volume[k] = contribution
 
 
 def _accumulate_histogram(

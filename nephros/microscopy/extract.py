@@ -55,7 +55,7 @@ class ExtractedNuclei:
     ids: NDArray[np.int64]
     """(n,) ids, the same as `nephros.prepare` assigns."""
     images: NDArray[np.uint8]
-    """(n, 28, 28)."""
+    """(n, 28, 28), or volumes (n, 7, 32, 32)."""
     located: LocatedNuclei
     """Where the nuclei are."""
     notes: list[str]
@@ -68,6 +68,8 @@ def extract_nuclei_from_file(
     progress: ProgressTracker,
     options: StackOptions,
     target_voxel_size: VoxelSize = TRAINING_VOXEL_SIZE,
+    *,
+    volumes: bool = False,
 ) -> ExtractedNuclei:
     """Make an image of each nucleus of a stack, by its mask or after an automatic segmentation.
 
@@ -77,6 +79,7 @@ def extract_nuclei_from_file(
         progress: shows the progress.
         options: channel, image and voxel size, where the file leaves them open, and the mask.
         target_voxel_size: voxel size of the crops.
+        volumes: whether to keep the volume of each crop in place of its image.
 
     Raises:
         FileError: the file can't be used or has no nuclei. Where `nephros.prepare` accepts what is missing, the message
@@ -84,7 +87,8 @@ def extract_nuclei_from_file(
         MissingDependency: the extra `stacks` is not installed.
     """
     mask_file: MaskFile | None = None
-    with tempfile.TemporaryDirectory(prefix="nephros-") as temporary_dir:
+    # Volumes stay in a file of the folder, whose space is free once they are read; Windows keeps such files.
+    with tempfile.TemporaryDirectory(prefix="nephros-", ignore_cleanup_errors=volumes) as temporary_dir:
         try:
             stack = open_stack_with(path, options)
             scale = VoxelScaling.resolve(
@@ -107,6 +111,7 @@ def extract_nuclei_from_file(
                 black_level=black_level,
                 white_level=white_level,
                 min_volume=options.min_volume,
+                volumes=volumes,
             )
         except MissingDependency as error:
             raise MissingDependency(f"{path} is a 3-D stack: {error}") from error

@@ -35,6 +35,7 @@ class PrepareOptions:
     percentiles: tuple[float, float] | None = None
     drop_border: bool = False
     min_volume: float | None = None
+    volumes: bool = False
 
     @property
     def stack_options(self) -> StackOptions:
@@ -61,7 +62,7 @@ class NucleiOfStack:
 
     @property
     def images(self) -> NDArray[np.uint8]:
-        """(n, 28, 28)."""
+        """(n, 28, 28), or volumes (n, 7, 32, 32)."""
         return self.result.images
 
     @property
@@ -104,6 +105,7 @@ def prepare_nuclei(
         percentiles=options.percentiles,
         drop_border=options.drop_border,
         min_volume=options.min_volume,
+        volumes=options.volumes,
     )
     return NucleiOfStack(files, stack, mask, scale, result)
 

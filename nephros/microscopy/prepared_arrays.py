@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from nephros.data.images.input_conversion import CONVERSION_ARRAY, InputConversi
 from nephros.microscopy.class_labels import NucleusClasses, check_classes, stack_warnings
 from nephros.microscopy.preparation import NucleiOfStack, PrepareOptions
 
-_ARRAYS = ("images", "ids", "stack", "labels", "class_names", CONVERSION_ARRAY)
+_ARRAYS = ("images", "volumes", "ids", "stack", "labels", "class_names", CONVERSION_ARRAY)
 """Arrays that no column of groups may replace."""
 
 
@@ -27,12 +28,12 @@ def group_names(prepared: Sequence[NucleiOfStack], labels: Sequence[NucleusClass
 
 
 def prepared_arrays(
-    prepared: Sequence[NucleiOfStack], labels: Sequence[NucleusClasses], options: PrepareOptions
+    prepared: Sequence[NucleiOfStack], labels: Sequence[NucleusClasses], options: PrepareOptions, scratch_dir: Path
 ) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Return the npz file's arrays, and notes on classes."""
+    """Return the npz file's arrays, of which volumes are memory-mapped from `scratch_dir`, and notes on classes."""
     stack_names = [nuclei.files.name for nuclei in prepared for _ in nuclei.ids]
     arrays: dict[str, NDArray[Any]] = {
-        "images": np.concatenate([nuclei.images for nuclei in prepared]),
+        "volumes" if options.volumes else "images": _joined([nuclei.images for nuclei in prepared], scratch_dir),
         "ids": np.concatenate([nuclei.ids for nuclei in prepared]),
         "stack": np.array(stack_names),
     }
@@ -54,6 +55,15 @@ def prepared_arrays(
         notes += stack_warnings(given, list(itertools.compress(stack_names, is_labeled)))
     arrays[CONVERSION_ARRAY] = np.array(json.dumps(_conversion(prepared, options).to_dict()))
     return arrays, notes
+
+
+def _joined(images: Sequence[NDArray[np.uint8]], scratch_dir: Path) -> NDArray[np.uint8]:
+    """Return the images of all stacks; those that are memory-mapped stay on the disk."""
+    if not isinstance(images[0], np.memmap) or len(images) == 1:
+        return images[0] if len(images) == 1 else np.concatenate(images)
+    shape = (sum(map(len, images)), *images[0].shape[1:])
+    joined = np.lib.format.open_memmap(scratch_dir / "joined.npy", "w+", np.uint8, shape)  # type: ignore[no-untyped-call]
+    return np.concatenate(images, out=joined)
 
 
 def _groups(nuclei: NucleiOfStack, labels: Sequence[NucleusClasses], name: str) -> list[str]:

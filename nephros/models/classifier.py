@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.models.stages import class_scores, feature_maps, last_linear
 from nephros.recipe import ModelConfig
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,13 @@ class InputSpec:
                 f"another recipe, or images of at least {2**n_pools}x{2**n_pools} pixels."
             )
         return height, width
+
+
+def to_channels_last(module: _Module) -> _Module:
+    """Put a module's filters into torch's channels-last memory format, which has none for those of volumes; return the module."""
+    if any(parameter.ndim == 5 for parameter in module.parameters()):
+        return module
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 class Classifier(nn.Module):

@@ -21,7 +21,7 @@ from nephros.errors import DivergedError, FileError
 from nephros.files import atomic_write
 from nephros.models import build_network
 from nephros.models.classical import CLASSICAL_MODELS
-from nephros.models.classifier import Classifier, InputSpec
+from nephros.models.classifier import Classifier, InputSpec, to_channels_last
 from nephros.reading import MAX_JSON_BYTES, MalformedContent, decode, file_errors, parse_json
 from nephros.recipe import ModelConfig
 
@@ -102,7 +102,7 @@ def load_model(path: Path) -> tuple[Classifier, tuple[str, ...]]:
         stored = deserialize(path, FORMAT)
         classifier = build_stored_classifier(stored)
         load_tensors(classifier, stored.tensors)
-        classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        to_channels_last(classifier)
         if not (classifier.std > 0).all():
             raise MalformedContent("'std' is not above 0")
         class_names = tuple(decode(list[str], stored.header["class_names"], "class_names"))

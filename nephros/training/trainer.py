@@ -17,7 +17,7 @@ from nephros.data.batches import BatchLoader
 from nephros.device import autocast_dtype, torch_threads
 from nephros.errors import DivergedError, InvalidArgument
 from nephros.evaluation.scoring import PIXELS_PER_BATCH, evaluate_model
-from nephros.models.classifier import Classifier
+from nephros.models.classifier import Classifier, to_channels_last
 from nephros.models.norm_statistics import batch_norms, estimate_batch_norm
 from nephros.models.stages import freeze_stages
 from nephros.reading import MalformedContent
@@ -80,8 +80,10 @@ class Trainer:
 
             convert_sync_batchnorm(model, self.context)
         self._frozen = freeze_stages(model.network, freeze) if freeze else []
-        memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self.model = model.to(self.device).to(memory_format=memory_format)  # type: ignore[call-overload]
+        model = model.to(self.device)
+        self.model = (
+            to_channels_last(model) if recipe.channels_last else model.to(memory_format=torch.contiguous_format)
+        )  # type: ignore[call-overload]
         self._forward = torch.compile(self.model) if recipe.compile else self.model
         class_counts = torch.bincount(train.labels, minlength=len(class_names)).cpu().numpy()
         self.loss_fn = build_loss(recipe, class_counts, self.device)

@@ -52,8 +52,9 @@ def predict(
 
     Args:
         inputs: images (PNG, TIFF with a cell per page, JPEG), 3-D stacks (TIFF, OME-Zarr and its https and s3 URLs), whose nuclei
-            are cut out, npz files with ``images``, ``train_images``, ``val_images`` or ``test_images``, and folders of them. Or
-            an array of images, or a list of arrays, as `Predictor.predict` takes them.
+            are cut out, npz files with ``images``, ``train_images``, ``val_images`` or ``test_images``, and folders of them. A
+            model of volumes takes stacks, and npz files with ``volumes`` or ``test_volumes`` and so on. Or an array of images, or
+            a list of arrays, as `Predictor.predict` takes them.
         model: what `nephros.load_classifier` takes, or the `Predictor` that it returned.
         coverage: probability, above 0 to 1, with which a prediction set shall contain the true class.
         device: cpu, cuda or auto, as `nephros.load_classifier` takes it; a `Predictor` has its own.
@@ -109,6 +110,7 @@ def predict(
         stack_options=stack_options,
         conversion=predictor.input_conversion,
         decoder=decoder,
+        volumes=predictor.depth is not None,
     )
     predictions = classify_cells(
         predictor,

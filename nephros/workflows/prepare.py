@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from nephros.console import progress_bar
 from nephros.data.class_names import similar_name_warnings
 from nephros.data.dataset import pixel_statistics
 from nephros.data.reference_statistics import shift_warnings
+from nephros.data.volumes import slices_last
 from nephros.environment import package_versions
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.microscopy.class_labels import NucleusClasses, classes_of_nuclei, rows_of_stack
@@ -47,8 +49,6 @@ from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE, VoxelSize, check_
 class PreparedStacks:
     """The images of the nuclei of one or several stacks, and the files that were written."""
 
-    images: NDArray[np.uint8]
-    """(n, 28, 28), in the order of the table and of the npz file's ``images`` and ``ids``."""
     ids: NDArray[np.int64]
     """(n,) ids of the nuclei in the mask of their stack."""
     stack: NDArray[np.str_]
@@ -59,6 +59,13 @@ class PreparedStacks:
     """The content of the JSON file, for each stack."""
     notes: tuple[str, ...] = ()
     """What holds for all stacks together; one sentence each."""
+
+    @functools.cached_property
+    def images(self) -> NDArray[np.uint8]:
+        """(n, 28, 28), or volumes (n, 7, 32, 32), in the order of the table, read from the npz file."""
+        with np.load(self.paths[-1]) as arrays:
+            images: NDArray[np.uint8] = arrays["volumes" if "volumes" in arrays else "images"]
+        return images
 
     @property
     def metadata(self) -> PreparationMetadata:
@@ -90,6 +97,7 @@ def prepare(
     id_column: str | None = None,
     class_column: str | None = None,
     patient: str | None = None,
+    volumes: bool = False,
 ) -> PreparedStacks:
     """Crop every nucleus from one or several stacks as was done for TissueMNIST, and write the images to an npz file.
 
@@ -130,6 +138,8 @@ def prepare(
         class_column: name of the table's column of classes; None recognizes it.
         patient: pattern of the stack's name, such as ``{patient}_*``, or of the end of its path, such as ``{patient}/*``, that
             says which patient or animal a stack is of.
+        volumes: keep the 32x32x7 voxels of each crop, for a network of volumes such as nephnet3d, in place of the image: the npz
+            file then holds ``volumes``, (n, 7, 32, 32).
 
     Raises:
         NephrosError: a file is missing or can't be used or written, the voxel size is unknown, or no nucleus is left.
@@ -148,6 +158,7 @@ def prepare(
         percentiles=percentiles,
         drop_border=drop_border,
         min_volume=min_volume,
+        volumes=volumes,
     )
     _check_options(options)
     _check_class_options(classes, id_column, class_column)
@@ -171,7 +182,7 @@ def prepare(
         prepared, labels = _prepare_each(stack_files, tables, options, scratch_dir)
         table_notes = [note for table in tables.values() for note in table.notes]
         notes += [*difference_warnings(prepared), *dict.fromkeys(table_notes)]
-        arrays, class_notes = prepared_arrays(prepared, labels, options)
+        arrays, class_notes = prepared_arrays(prepared, labels, options, scratch_dir)
         notes += class_notes
         new_masks = iter(files.masks)
         masks = [next(new_masks) if nuclei.files.mask is None else nuclei.mask.path for nuclei in prepared]
@@ -186,7 +197,7 @@ def prepare(
             [Path(str(nuclei.mask.path)) for nuclei in prepared if nuclei.files.mask is None],
             arrays,
         )
-    return PreparedStacks(arrays["images"], arrays["ids"], arrays["stack"], files.paths(), stacks, tuple(notes))
+    return PreparedStacks(arrays["ids"], arrays["stack"], files.paths(), stacks, tuple(notes))
 
 
 def _with_store_labels(file: StackFiles, options: PrepareOptions, notes: list[str]) -> StackFiles:
@@ -250,11 +261,11 @@ def _metadata(
     if labels:
         n_labeled = sum(nucleus_id in labels[index].class_of_id for nucleus_id in nuclei.ids.tolist())
         class_labels = ClassLabelInfo(str(nuclei.files.classes), tuple(arrays["class_names"].tolist()), n_labeled)
-    mean, std = pixel_statistics(result.images)
+    mean, std = pixel_statistics(slices_last(result.images) if options.volumes else result.images)
     warnings = [
         *stack.notes,
         *mask.notes,
-        *shift_warnings(result.images),
+        *([] if options.volumes else shift_warnings(result.images)),
         *quality_warnings(stack, scale),
         *mask_warnings(result.segmented.nuclei),
         *similar_name_warnings(class_labels.class_names if class_labels else ()),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nephros.data.reference_statistics import PIXEL_MEAN, PIXEL_STD
 from nephros.errors import InvalidArgument
-from nephros.microscopy.crops import N_BINS, NucleusCrops, ProjectionFile, bin_indices
+from nephros.microscopy.crops import N_BINS, CropFile, NucleusCrops, bin_indices
 from nephros.microscopy.intensity import BLACK_PERCENTILES, IntensityHistogram
 
 
@@ -21,7 +21,7 @@ def _histogram(
     bounds = (float(values.min()), float(values.max()))
     crops.tofile(folder / "crops.raw")
     histogram = np.bincount(bin_indices(values, *bounds).ravel(), minlength=N_BINS)
-    cut = NucleusCrops(ProjectionFile(folder / "crops.raw", len(crops)), np.zeros((len(crops), 2), np.bool_), histogram)
+    cut = NucleusCrops(CropFile(folder / "crops.raw", len(crops)), np.zeros((len(crops), 2), np.bool_), histogram)
     return IntensityHistogram(cut, bounds, np.ones(len(crops), np.bool_))
 
 

@@ -61,8 +61,9 @@ def image_shape(
             f"{path}: {name} has shape {shape} for {n_labels} labels; save numpy.moveaxis({name}, -1, 0), images first.",
         )
     if is_volumetric:
-        if len(shape) != 4 or 0 in shape[1:]:
-            raise FileError(str(path), f"{path}: {name} has shape {shape}; volumes must be (n, d, h, w), slices first.")
+        if len(shape) != 4 or shape[1] < 2 or 0 in shape[1:]:
+            expected = "volumes must be (n, d, h, w), with d slices, at least 2"
+            raise FileError(str(path), f"{path}: {name} has shape {shape}; {expected}.")
         return shape[2], shape[3], shape[1]
     if is_channels_first(shape):
         return shape[2], shape[3], shape[1]
