@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -49,6 +48,9 @@ from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE, VoxelSize, check_
 class PreparedStacks:
     """The images of the nuclei of one or several stacks, and the files that were written."""
 
+    images: NDArray[np.uint8]
+    """(n, 28, 28), in the order of the table and of the npz file's ``images`` and ``ids``; of ``volumes``, (n, 7, 32, 32), which
+    stay in a temporary file as long as they are referred to."""
     ids: NDArray[np.int64]
     """(n,) ids of the nuclei in the mask of their stack."""
     stack: NDArray[np.str_]
@@ -59,13 +61,6 @@ class PreparedStacks:
     """The content of the JSON file, for each stack."""
     notes: tuple[str, ...] = ()
     """What holds for all stacks together; one sentence each."""
-
-    @functools.cached_property
-    def images(self) -> NDArray[np.uint8]:
-        """(n, 28, 28), or volumes (n, 7, 32, 32), in the order of the table, read from the npz file."""
-        with np.load(self.paths[-1]) as arrays:
-            images: NDArray[np.uint8] = arrays["volumes" if "volumes" in arrays else "images"]
-        return images
 
     @property
     def metadata(self) -> PreparationMetadata:
@@ -197,7 +192,8 @@ def prepare(
             [Path(str(nuclei.mask.path)) for nuclei in prepared if nuclei.files.mask is None],
             arrays,
         )
-    return PreparedStacks(arrays["ids"], arrays["stack"], files.paths(), stacks, tuple(notes))
+    images = arrays["volumes" if volumes else "images"]
+    return PreparedStacks(images, arrays["ids"], arrays["stack"], files.paths(), stacks, tuple(notes))
 
 
 def _with_store_labels(file: StackFiles, options: PrepareOptions, notes: list[str]) -> StackFiles:
