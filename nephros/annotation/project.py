@@ -85,6 +85,7 @@ class Project:
         root = Path(root).expanduser().absolute()
         _check_new_folder(root)
         predictor = load_classifier(model)
+        predictor.check_takes_images("the page for labels")
         info = ProjectInfo(
             FORMAT,
             check_name("name", root.name or "project" if name is None else name),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nephros.data.images.array_images import read_array_images
 from nephros.data.images.input_conversion import default_white_level
 from nephros.data.images.transforms import letterbox, to_uint8
+from nephros.data.volumes import read_volumes
 from nephros.errors import InvalidArgument
 
 MIN_IMAGE_SIDE = 8
@@ -71,3 +72,20 @@ class ImageEncoder:
             expected = "images of one channel, or of three that are colors"
             raise InvalidArgument("X", f"an array of shape {X.shape}", expected)
         return block[..., 0] if block.shape[3] == 1 else block
+
+
+@dataclass(frozen=True)
+class VolumeEncoder:
+    """As `ImageEncoder`, of volumes (n, d, h, w) of numbers from 0."""
+
+    white_level: float
+
+    @classmethod
+    def fit(cls, X: NDArray[Any]) -> VolumeEncoder:
+        """Return the encoder of X, whose brightest voxel, or 1 of floating-point ones up to 1, becomes 255 except in uint8."""
+        return cls(default_white_level(float(X.max(initial=0)), X.dtype))
+
+    def encode(self, X: NDArray[Any], size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Return (n, h, w, d) uint8; volumes are not resized."""
+        assert size is None
+        return np.ascontiguousarray(read_volumes(X, "X", self.white_level))

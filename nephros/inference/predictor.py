@@ -133,6 +133,14 @@ class Predictor:
         """Channels (1 or 3), or slices of volumes, height and width of the cells that the network takes."""
         return self.channels if self.depth is None else self.depth, self.height, self.width
 
+    def check_takes_images(self, user: str) -> None:
+        """Raise IncompatibleError for a model of volumes, which `user`, such as "the page", can't show."""
+        if self.depth is not None:
+            raise IncompatibleError(
+                f"The model {self.card['recipe']} takes volumes of {self.depth} slices, and {user} shows images: use "
+                "`nephros.predict(STACK, model=MODEL)`."
+            )
+
     @classmethod
     def from_onnx(
         cls,

@@ -30,6 +30,7 @@ from nephros.data.npz.stream import ImageArray, UnreadableInput
 from nephros.data.volumes import slices_last
 from nephros.errors import FileError
 from nephros.inference.discovery import InputDiscovery, unreadable_message, without_mask_files
+from nephros.inference.volume_inputs import check_array, kind_error
 from nephros.microscopy.detect import count_channels, read_bytes_unless_stack, unexplained_pages
 from nephros.microscopy.location import StackUrl, display_path
 
@@ -181,7 +182,7 @@ class CellReader:
                 yield from self._read_stack(item)
                 return
             if self._volumes:
-                raise self._not_of_kind(name, "images")
+                raise kind_error(name, "images", self.shape, takes_volumes=True)
             self._check_size(item, 0, claimed_pixels(data))
             channel = self._channel_page(item, name, data)
             for image in self._decoder.decode_pages(item, data):
@@ -206,19 +207,6 @@ class CellReader:
             self._add_error_row(CellSource(name, page), unreadable_message(item, error))
         if deferred_rows and not isinstance(item, StackUrl):
             self._deferred.append((item, deferred_rows))
-
-    def _not_of_kind(self, name: str, kind: str) -> FileError:
-        """Return the error for images where the model takes volumes, or the other way round."""
-        depth, height, width = self.shape
-        if not self._volumes:
-            return FileError(
-                name, f"{name} holds {kind}, and the model takes images: save the maximum over the slices of each."
-            )
-        return FileError(
-            name,
-            f"{name} holds {kind}, and the model takes volumes of {depth} slices of {height}x{width} pixels: give a stack, whose "
-            "nuclei are cut out, or an npz file with the array volumes (n, d, h, w).",
-        )
 
     def _channel_page(self, path: Path | InMemoryFile, name: str, data: bytes) -> int | None:
         """Return the page of the channel to read where the pages are channels of one cell; None where each is a cell.
@@ -307,7 +295,7 @@ class CellReader:
         index = 0
         try:
             self._check_size(array.path, len(array), math.prod(array.shape[1:] if self._volumes else array.shape[1:3]))
-            self._check_kind(name, array)
+            check_array(name, array, self.shape, self._conversion, takes_volumes=self._volumes)
             for cells in array.iter_batches():
                 rows = np.arange(first + index, first + index + len(cells))
                 self.sources += [CellSource(name, index + i, array.split) for i in range(len(cells))]
@@ -337,22 +325,6 @@ class CellReader:
             self._add_error_row(CellSource(name, index, array.split), unreadable_message(array.path, error))
         if deferred_rows:
             self._deferred.append((array, deferred_rows))
-
-    def _check_kind(self, name: str, array: ImageArray | VoxelTable) -> None:
-        """Raise FileError for an array of another kind than the model takes, and for volumes that can't become its cells."""
-        is_volumetric = isinstance(array, ImageArray) and array.is_volumetric
-        if is_volumetric != self._volumes:
-            raise self._not_of_kind(name, "volumes" if is_volumetric else "images")
-        if not self._volumes:
-            return
-        if array.shape[1:] != self.shape:
-            raise FileError(
-                name, f"{name} holds volumes of {array.shape[1:]} voxels, and the model takes {self.shape}."
-            )
-        if array.dtype != np.uint8 and self._conversion.white_level is None:
-            raise FileError(
-                name, f"{name} holds volumes of {array.dtype}: set `white_level`, the value that becomes 255."
-            )
 
     def _is_input_shape(self, cells: NDArray[Any]) -> bool:
         """Return whether images of an array need no conversion."""

@@ -62,8 +62,8 @@ def _joined(images: Sequence[NDArray[np.uint8]], scratch_dir: Path) -> NDArray[n
     if not isinstance(images[0], np.memmap) or len(images) == 1:
         return images[0] if len(images) == 1 else np.concatenate(images)
     shape = (sum(map(len, images)), *images[0].shape[1:])
-    joined = np.lib.format.open_memmap(scratch_dir / "joined.npy", "w+", np.uint8, shape)  # type: ignore[no-untyped-call]
-    return np.concatenate(images, out=joined)
+    volumes = np.lib.format.open_memmap(scratch_dir / "joined.npy", "w+", np.uint8, shape)  # type: ignore[no-untyped-call]
+    return np.concatenate(images, out=volumes)
 
 
 def _groups(nuclei: NucleiOfStack, labels: Sequence[NucleusClasses], name: str) -> list[str]:

@@ -60,6 +60,16 @@ def _nephnet2d(recipe: Recipe, device_type: str) -> _SpaceMapping:
     }
 
 
+def _nephnet3d(recipe: Recipe, device_type: str) -> _SpaceMapping:
+    """As for NephNet2D, whose batches are smaller; the plateau's patience and factor as on the poster."""
+    return {
+        **_nephnet2d(recipe, device_type),
+        "batch_size": [64, 128, 256],
+        "schedule.patience": {"low": 3, "high": 10},
+        "schedule.factor": {"low": 0.1, "high": 0.9},
+    }
+
+
 def _resnet(recipe: Recipe, device_type: str) -> _SpaceMapping:
     return {
         "optimizer.lr": _log_range(1e-4, 1e-2),
@@ -97,6 +107,7 @@ _DEFAULT_SPACES = {
     "poster": _poster,
     "course": _course,
     "nephnet2d": _nephnet2d,
+    "nephnet3d": _nephnet3d,
     "resnet18": _resnet,
     "resnet50": _resnet,
     "compact": _compact,

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset, Provenance, Split
-from nephros.data.row_images import ImageEncoder
+from nephros.data.row_images import ImageEncoder, VolumeEncoder
 from nephros.data.splitting import stratified_split
 from nephros.data.subset import stratified_subset
 from nephros.device import resolve_device
@@ -26,6 +26,7 @@ from nephros.exporters.pretrained import open_pretrained
 from nephros.inference.model_names import BUNDLED
 from nephros.models.classifier import Classifier
 from nephros.models.flops import count_multiply_adds
+from nephros.models.nephnet3d import VOLUME_NETWORKS
 from nephros.models.tta import TTAClassifier
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe
@@ -48,9 +49,11 @@ class CellClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier of images for scikit-learn: pipelines, grid search, cross-validation and pickles.
 
     X is images (n, h, w), (n, h, w, 3) or (n, c, h, w), or rows (n, d) of flattened square images; uint8, other integers or
-    floating-point numbers, also negative ones. Nothing is written to disk; `nephros.train` and `nephros.finetune` do the same
-    work with validation, a report and a folder. The networks named nephros give all flips and quarter-turns of an image the same
-    class, so that rows that are no images need another recipe, such as ``course-1``.
+    floating-point numbers, also negative ones. With a recipe of volumes, such as ``nephnet3d``, X is (n, d, h, w).
+
+    Nothing is written to disk; `nephros.train` and `nephros.finetune` do the same work with validation, a report and a folder.
+    The networks named nephros give all flips and quarter-turns of an image the same class, so that rows that are no images need
+    another recipe, such as ``course-1``.
 
     Args:
         recipe: name, YAML file or Recipe of a network, trained from random weights; not used if `pretrained`.
@@ -103,7 +106,9 @@ class CellClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         images_shape = np.shape(X)[1:]
         if len(images_shape) > 3:
             raise InvalidArgument("X", f"an array of shape {np.shape(X)}", "images or rows of pixels")
-        self._shape, self._encoder = images_shape, ImageEncoder.fit(X)
+        self._is_volumetric = not self.pretrained and self._resolved_recipe().model.network in VOLUME_NETWORKS
+        self._shape = images_shape
+        self._encoder = VolumeEncoder.fit(X) if self._is_volumetric else ImageEncoder.fit(X)
         device = resolve_device(self.device)
         with torch.random.fork_rng(devices=[]):
             if self.pretrained:
@@ -195,4 +200,5 @@ class CellClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _dataset(self, train: Split, val: Split) -> Dataset:
         names = tuple(f"class {label}" for label in range(len(self.classes_)))
-        return Dataset(train, val, train[:0], names, Provenance("arrays", "own", "", ""))
+        provenance = Provenance("arrays", "own", "", "")
+        return Dataset(train, val, train[:0], names, provenance, is_volumetric=self._is_volumetric)

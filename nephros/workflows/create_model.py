@@ -12,7 +12,7 @@ from nephros.errors import InvalidArgument, UnknownName
 from nephros.exporters.pretrained import open_pretrained
 from nephros.finetuning.features import with_channels
 from nephros.inference.model_names import pretrained_names
-from nephros.models import build_network
+from nephros.models import build_network, default_input_spec
 from nephros.models.classifier import Classifier, InputSpec
 from nephros.models.norm_statistics import recenter_batch_norm
 from nephros.presets import NETWORK_RECIPES
@@ -30,7 +30,8 @@ def create_model(
     *,
     num_classes: int | None = None,
     in_channels: int = 1,
-    image_size: int = IMAGE_SIZE,
+    image_size: int | None = None,
+    depth: int | None = None,
     pretrained: bool = False,
 ) -> Classifier:
     """Return a network by name, as a `torch.nn.Module` that holds the normalization of its inputs too.
@@ -46,7 +47,9 @@ def create_model(
             begins with random weights.
         in_channels: channels of the images. With `pretrained`, the filters of the first layer are repeated for each channel and
             divided by their number, so that a gray image in every channel gives what it gave in one.
-        image_size: pixels per side; of the pretrained network 28, as it was trained.
+        image_size: pixels per side; None takes 28, as the pretrained network was trained, or 32 for a network of volumes.
+        depth: slices of the volumes that a network such as nephnet3d takes, (n, d, h, w) in place of (n, c, h, w); None takes 7
+            for it.
         pretrained: whether to start from trained weights.
 
     Raises:
@@ -54,17 +57,22 @@ def create_model(
         InvalidArgument: a number is out of range.
         IncompatibleError: images are too small for the network.
     """
-    for parameter, value in (("num_classes", num_classes), ("in_channels", in_channels), ("image_size", image_size)):
+    sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size, "depth": depth}
+    for parameter, value in sizes.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise InvalidArgument(parameter, value, "a whole number of at least 1")
     if name not in NETWORK_RECIPES:
         raise UnknownName("name", name, NETWORK_RECIPES, kind="model", hint="`nephros.list_models()` returns all.")
     if pretrained:
-        return _pretrained_model(name, num_classes, in_channels, image_size)
+        return _pretrained_model(name, num_classes, in_channels, image_size or IMAGE_SIZE)
     recipe = NETWORK_RECIPES[name]
-    spec = InputSpec(in_channels, image_size, image_size, N_CLASSES if num_classes is None else num_classes)
+    usual = default_input_spec(recipe.model)
+    side, classes = image_size or usual.height, N_CLASSES if num_classes is None else num_classes
+    spec = InputSpec(in_channels, side, side, classes, depth or usual.depth)
+    if spec.depth is not None and in_channels != 1:
+        raise InvalidArgument("in_channels", in_channels, "1 for volumes")
     mean, std = _NORMALIZATIONS[recipe.normalize]
-    return Classifier(build_network(recipe.model, spec), [mean] * in_channels, [std] * in_channels)
+    return Classifier(build_network(recipe.model, spec), [mean] * spec.planes, [std] * spec.planes)
 
 
 def _pretrained_model(name: str, num_classes: int | None, in_channels: int, image_size: int) -> Classifier:

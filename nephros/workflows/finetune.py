@@ -266,7 +266,16 @@ def _check_methods(methods: str | Sequence[str]) -> list[str]:
 
 
 def _usable_methods(methods: Sequence[str], dataset: Dataset) -> list[str]:
-    """Return the methods that the data allow; InvalidArgument where self-training is asked for without unlabeled images."""
+    """Return the methods that the data allow.
+
+    Raises InvalidArgument where self-training is asked for without unlabeled images, or a network from scratch for volumes.
+    """
+    if dataset.is_volumetric and "scratch" in methods:
+        if list(methods) != list(METHODS):
+            expected = "without scratch, whose network takes images and the data are volumes"
+            raise InvalidArgument("methods", ", ".join(methods), expected)
+        usable = [method for method in methods if method != "scratch"]
+        return usable if dataset.unlabeled is not None else [name for name in usable if name != "self-training"]
     if dataset.unlabeled is not None or "self-training" not in methods:
         return list(methods)
     if list(methods) != list(METHODS):
@@ -288,6 +297,11 @@ def _check_out(out: str | Path | None) -> None:
 def _starting_point(pretrained: PretrainedModel, dataset: Dataset, seed: int) -> tuple[Classifier, InitRecord]:
     """Return the pretrained network for the data, whose last layer is still to be fitted, and the record of it."""
     spec, size = pretrained.input_spec, dataset.image_size
+    if dataset.depth != spec.depth:
+        kinds = [f"volumes of {depth} slices" if depth else "images" for depth in (dataset.depth, spec.depth)]
+        raise IncompatibleError(
+            f"`data` has {kinds[0]}, but the weights of {pretrained.source} are for {kinds[1]}: choose other weights as `init`."
+        )
     if size != (spec.height, spec.width):
         raise IncompatibleError(
             f"`data` has images of {size[0]}x{size[1]} pixels, but the weights of {pretrained.source} are for "

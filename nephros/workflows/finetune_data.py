@@ -16,6 +16,7 @@ import numpy as np
 from nephros.data.dataset import Dataset
 from nephros.data.load import DataRequest, load_request
 from nephros.data.splitting import GROUP_RULES
+from nephros.data.volumes import read_volumes
 from nephros.errors import FileError, InvalidArgument
 from nephros.inference.array_cells import arrays_to_cells
 from nephros.inference.reader import CellReader
@@ -66,7 +67,8 @@ def open_data(
                 raise InvalidArgument("groups", type(groups).__name__, "a name for stacks, such as stack or patient")
             folder = Path(temporary_files.enter_context(tempfile.TemporaryDirectory(prefix="nephros-")))
             levels = {"channel": channel, "white_level": white_level}
-            stacks = _prepare_stacks(data, folder, labels, classes=classes, **stack_options, **levels)
+            volumes = pretrained.input_spec.depth is not None
+            stacks = _prepare_stacks(data, folder, labels, classes=classes, volumes=volumes, **stack_options, **levels)
             data, channel, white_level = stacks.paths[-1], None, None
         else:
             _check_no_stacks(data, stack_options)
@@ -91,10 +93,10 @@ def _with_unlabeled(dataset: Dataset, unlabeled: Any) -> Dataset:
     """
     if unlabeled is None:
         return dataset
-    shape = (dataset.channels, *dataset.image_size)
+    shape = (dataset.depth or dataset.channels, *dataset.image_size)
     if _are_paths(unlabeled):
         paths = [unlabeled] if isinstance(unlabeled, str | Path) else unlabeled
-        reader = CellReader(paths, shape, conversion=dataset.input_conversion)
+        reader = CellReader(paths, shape, conversion=dataset.input_conversion, volumes=dataset.is_volumetric)
         batches = [cells for _, cells in reader.iter_batches()]
         if not batches:
             reason = next(iter(reader.errors.values()), "it holds no images.")
@@ -102,6 +104,12 @@ def _with_unlabeled(dataset: Dataset, unlabeled: Any) -> Dataset:
         cells = np.concatenate(batches)
         if reader.errors:
             logger.warning(f"{len(reader.errors):,} of the unlabeled images can't be read, and are left out.")
+    elif dataset.is_volumetric:
+        cells = read_volumes(unlabeled, "unlabeled", dataset.input_conversion.white_level)
+        if cells.shape[1:] != dataset.train.images.shape[1:]:
+            raise InvalidArgument(
+                "unlabeled", f"an array of shape {np.shape(unlabeled)}", "volumes of the labeled ones' size"
+            )
     else:
         cells, notes = arrays_to_cells(unlabeled, shape, dataset.input_conversion)
         for note in notes:
@@ -154,6 +162,10 @@ def _dataset_of_arrays(
     group_names = None if isinstance(groups, str) and groups in GROUP_RULES else groups
     spec = pretrained.input_spec
     size = spec.height if spec.height == spec.width else None
+    if spec.depth is not None:
+        return Dataset.from_arrays(
+            images, labels, groups=group_names, seed=seed, white_level=white_level, channel=channel, volumes=True
+        )
     return Dataset.from_arrays(
         images, labels, groups=group_names, size=size, seed=seed, white_level=white_level, channel=channel
     )

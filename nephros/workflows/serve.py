@@ -116,6 +116,7 @@ def serve(
         access, is_generated = _access_policy(sock, host, parse_allowed_hosts(allow_host), token)
         session = None if project is None else scope.enter_context(_open_project(project, model))
         predictor = load_classifier(model, tta=tta, precision=precision, runtime=runtime)
+        predictor.check_takes_images("the page")
         dataset = _load_reference_data(reference_data, predictor)
         reference_index = None if dataset is None else build_reference_index(predictor, dataset)
         samples = build_sample_cells(dataset)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nephros.errors import FileError, IncompatibleError, UnknownName
-from nephros.models import MODELS, build_network
+from nephros.models import MODELS, build_network, default_input_spec
 from nephros.models.classifier import Classifier, InputSpec
 from nephros.models.flops import count_multiply_adds, count_parameters
 from nephros.models.serialization import load_model, save_model
@@ -31,6 +31,7 @@ PARAMETERS = {
     "poster": 250_904,
     "poster-printed": 250_904,
     "nephnet2d": 3_933_896,
+    "nephnet3d": 2_238_504,
     "medmnist-resnet18": 11_171_784,
     "medmnist-resnet50": 23_515_592,
     "strong-baseline": 11_171_784,
@@ -54,7 +55,8 @@ def test_every_recipe_has_an_expected_size_and_every_network_a_recipe() -> None:
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_number_of_parameters(name: str) -> None:
-    assert count_parameters(build_network(NETWORK_RECIPES[name].model, TISSUE)) == PARAMETERS[name]
+    model = NETWORK_RECIPES[name].model
+    assert count_parameters(build_network(model, default_input_spec(model))) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize(

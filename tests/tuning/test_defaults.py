@@ -11,8 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nephros.errors import UnknownName
-from nephros.models import MODELS, build_network
-from nephros.models.classifier import InputSpec
+from nephros.models import MODELS, build_network, default_input_spec
 from nephros.presets import NETWORK_RECIPES
 from nephros.recipe import LRScheduleConfig, ModelConfig, OptimizerConfig, Recipe
 from nephros.tuning.defaults import _DEFAULT_SPACES, default_space
@@ -82,13 +81,12 @@ def test_every_sample_is_a_recipe(device: str, data: st.DataObject, name: str) -
     assert {key: recipe_value(recipe, key) for key in params} == params
 
 
-@pytest.mark.parametrize("name", ["course-1", "nephros", "poster", "nephnet2d"])
+@pytest.mark.parametrize("name", ["course-1", "nephros", "poster", "nephnet2d", "nephnet3d"])
 def test_the_smallest_and_the_largest_network_can_be_built(name: str) -> None:
     space = default_space(NETWORK_RECIPES[name], "cpu")
     for end in (0, -1):
-        build_network(
-            apply_params(NETWORK_RECIPES[name], {d.key: d.extremes[end] for d in space}).model, InputSpec(1, 28, 28, 8)
-        )
+        model = apply_params(NETWORK_RECIPES[name], {d.key: d.extremes[end] for d in space}).model
+        build_network(model, default_input_spec(model))
 
 
 def test_the_posters_space_matches_the_poster() -> None:

@@ -42,7 +42,8 @@ def test_every_kind_of_network_has_timms_methods(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(NETWORK_RECIPES) - set(SMALL)))
 def test_every_listed_network_can_be_created(name: str) -> None:
-    assert nephros.create_model(name, num_classes=3)(IMAGES).shape == (6, 3)
+    images = torch.zeros(6, 7, 32, 32) if name == "nephnet3d" else IMAGES
+    assert nephros.create_model(name, num_classes=3)(images).shape == (6, 3)
 
 
 @torch.no_grad()
