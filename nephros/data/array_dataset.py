@@ -71,8 +71,8 @@ def open_arrays(
     detail = "; ".join([assignment.rule.replace("`", ""), *label_notes, *array_images.notes, *cells.details])
     provenance = Provenance(name, "own", "", digest, None, detail, n_groups=assignment.n_groups)
     warnings = (*cells.warnings, *assignment.warnings)
-    splits = divide(cells.images, numbers, assignment)
-    return assemble(splits, names, provenance, cells.conversion, warnings, is_volumetric=volumes)
+    divided = divide(cells.images, numbers, assignment)
+    return assemble(divided, names, provenance, cells.conversion, warnings, is_volumetric=volumes)
 
 
 def _read_volumes(images: Any, size: int | None, channel: int | None, white_level: float | None) -> NDArray[np.uint8]:

@@ -33,6 +33,7 @@ from nephros.inference.model_card import (
     ConformalInfo,
     DataInfo,
     ExportFacts,
+    InputInfo,
     IntervalInfo,
     ModelCard,
     Reading,
@@ -114,14 +115,7 @@ def make_card(
         },
         "data": _data_info(info),
         "class_names": list(info.class_names),
-        "input": {
-            "dtype": "uint8",
-            "channels": info.input_spec["channels"],
-            "height": info.input_spec["height"],
-            "width": info.input_spec["width"],
-            **({"depth": info.input_spec["depth"]} if "depth" in info.input_spec else {}),
-            "conversion": info.input_conversion,
-        },
+        "input": _input_info(info),
         "test_accuracy": reading["test_accuracy"],
         "test": reading["test"],
         "validation": reading["validation"],
@@ -237,6 +231,20 @@ def _conformal_info(
         "n_calibration_images": len(validation[1]) + (len(held_out[1]) if held_out else 0),
         "test": coverage,
     }
+
+
+def _input_info(info: RunInfo) -> InputInfo:
+    spec = info.input_spec
+    cells: InputInfo = {
+        "dtype": "uint8",
+        "channels": spec["channels"],
+        "height": spec["height"],
+        "width": spec["width"],
+        "conversion": info.input_conversion,
+    }
+    if "depth" in spec:
+        cells["depth"] = spec["depth"]
+    return cells
 
 
 def _license(dataset_key: str | None) -> dict[str, str | None]:

@@ -177,12 +177,12 @@ def _map_volumes(
     crops: CropFile, is_kept: NDArray[np.bool_], contrast_limits: ContrastLimits, path: Path
 ) -> NDArray[np.uint8]:
     """Return the kept volumes in 8 bits, (n, 7, 32, 32), in a file that is memory-mapped."""
-    volumes = np.lib.format.open_memmap(path, "w+", np.uint8, (int(is_kept.sum()), *CROP_SHAPE))  # type: ignore[no-untyped-call]
+    volumes = np.lib.format.open_memmap(path, "w+", np.uint8, (int(is_kept.sum()), *CROP_SHAPE))
     start = 0
     for batch in crops.iter_batches(is_kept, _VOLUMES_PER_BATCH):
         volumes[start : start + len(batch)] = contrast_limits.apply(batch)
         start += len(batch)
-    return volumes  # type: ignore[no-any-return]
+    return volumes
 
 
 def volume_unit(scale: VoxelScaling) -> str:

@@ -62,7 +62,7 @@ def _joined(images: Sequence[NDArray[np.uint8]], scratch_dir: Path) -> NDArray[n
     if not isinstance(images[0], np.memmap) or len(images) == 1:
         return images[0] if len(images) == 1 else np.concatenate(images)
     shape = (sum(map(len, images)), *images[0].shape[1:])
-    volumes = np.lib.format.open_memmap(scratch_dir / "joined.npy", "w+", np.uint8, shape)  # type: ignore[no-untyped-call]
+    volumes = np.lib.format.open_memmap(scratch_dir / "joined.npy", "w+", np.uint8, shape)
     return np.concatenate(images, out=volumes)
 
 

@@ -81,9 +81,10 @@ class Trainer:
             convert_sync_batchnorm(model, self.context)
         self._frozen = freeze_stages(model.network, freeze) if freeze else []
         model = model.to(self.device)
-        self.model = (
-            to_channels_last(model) if recipe.channels_last else model.to(memory_format=torch.contiguous_format)
-        )  # type: ignore[call-overload]
+        if recipe.channels_last:
+            self.model = to_channels_last(model)
+        else:
+            self.model = model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self._forward = torch.compile(self.model) if recipe.compile else self.model
         class_counts = torch.bincount(train.labels, minlength=len(class_names)).cpu().numpy()
         self.loss_fn = build_loss(recipe, class_counts, self.device)
