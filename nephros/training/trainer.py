@@ -85,7 +85,7 @@ class Trainer:
             self.model = to_channels_last(model)
         else:
             self.model = model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        self._forward = torch.compile(self.model) if recipe.compile else self.model
+        self._forward: Callable[[Tensor], Tensor] = torch.compile(self.model) if recipe.compile else self.model
         class_counts = torch.bincount(train.labels, minlength=len(class_names)).cpu().numpy()
         self.loss_fn = build_loss(recipe, class_counts, self.device)
         self.soft_targets = None if soft_targets is None else soft_targets.to(self.device)
