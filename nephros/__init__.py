@@ -18,6 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nephros.annotation.project import Project
     from nephros.data.dataset import Dataset, Provenance, Split
     from nephros.data.download import download
     from nephros.data.load import describe, load_dataset
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from nephros.recipe import Recipe
     from nephros.recipe_io import get_recipe
     from nephros.training.callbacks import Callback
+    from nephros.workflows.annotate import annotate
     from nephros.workflows.cell_classifier import CellClassifier
     from nephros.workflows.compare import compare
     from nephros.workflows.create_model import create_model
@@ -79,6 +81,7 @@ _LAZY_IMPORTS = {
     "PredictionBatch": "inference.predictor",
     "Predictions": "inference.predictions",
     "Predictor": "inference.predictor",
+    "Project": "annotation.project",
     "Provenance": "data.dataset",
     "RECIPES": "presets",
     "Recipe": "recipe",
@@ -86,6 +89,7 @@ _LAZY_IMPORTS = {
     "Split": "data.dataset",
     "UnknownName": "errors",
     "__version__": "environment",
+    "annotate": "workflows.annotate",
     "best_recipe": "workflows.study",
     "compare": "workflows.compare",
     "create_model": "workflows.create_model",
@@ -131,12 +135,14 @@ __all__ = [
     "PredictionBatch",
     "Predictions",
     "Predictor",
+    "Project",
     "Provenance",
     "Recipe",
     "Run",
     "Split",
     "UnknownName",
     "__version__",
+    "annotate",
     "best_recipe",
     "compare",
     "create_model",

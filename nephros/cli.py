@@ -26,6 +26,7 @@ Train, tune, evaluate, explain and serve classifiers of kidney-cell images.
   tune [RECIPE|FILE.yaml]    search for a recipe's best values with Hyperband
   predict INPUT...           classify cell images (files, folders, stacks) with the bundled model or another one
   serve                      classify cell images in a browser, or through a JSON API
+  annotate PROJECT [DATA...] label cells in a browser, with a model that learns from each label
   export RUN                 write a trained model with its preprocessing and model card to one file, for ONNX or torch
   report RUN                 write a run's report again
   compare RUN...             compare runs with one another and with published results
@@ -55,6 +56,7 @@ COMMANDS = (
     "tune",
     "predict",
     "serve",
+    "annotate",
     "export",
     "report",
     "compare",

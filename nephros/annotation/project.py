@@ -118,9 +118,21 @@ class Project:
         if not (Path(root).expanduser() / PROJECT_FILE).exists():
             return cls.create(root, name=name, model=model)
         project = cls.open(root)
-        if model is not None and _model_name(model) != project.model:
-            raise InvalidArgument("model", model, f"{project.model}, which this project's cells are made for")
+        project.check_model(model)
         return project
+
+    def check_model(self, model: str | Path | None) -> None:
+        """Raise InvalidArgument for another model than the project's; None is any."""
+        if model is not None and _model_name(model) != self.model:
+            raise InvalidArgument("model", model, f"{self.model}, which this project's cells are made for")
+
+    def delete(self) -> None:
+        """Close a project and remove the files of one without cells; its folder stays where it has others."""
+        self.close()
+        for name in (PROJECT_FILE, *_LEFTOVERS):
+            (self.root / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.root.rmdir()
 
     def close(self) -> None:
         """Close the labels; the project can't be used afterwards."""

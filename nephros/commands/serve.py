@@ -29,30 +29,7 @@ def serve(argv: list[str]) -> int:
         "  nephros serve --host 0.0.0.0 --allow-host cells.example\n\n"
         "For research only, not for diagnosis.",
     )
-    parser.option(
-        "host",
-        "address to listen on; 0.0.0.0 lets other machines in, and needs --allow-host (default: this machine only)",
-    )
-    parser.add_argument(
-        "--allow-host",
-        action="append",
-        type=str,
-        default=SUPPRESS,
-        metavar="NAME",
-        help="name or address under which other machines open the page, such as cells.example or 192.168.1.5; may be repeated, "
-        "or list several with commas. Requests for other names are rejected, and a token is required",
-    )
-    parser.option(
-        "token",
-        "secret that each request must carry, in the header 'Authorization: Bearer TOKEN' or, for the page, once as ?token=TOKEN "
-        "in its address (default: the environment variable NEPHROS_TOKEN; else one is generated and printed if required)",
-    )
-    parser.option("port", "port to listen on; 0 picks a free one (default: 8000)", int)
-    parser.option(
-        "root-path",
-        "path prefix under which a reverse proxy exposes the server, such as /nephros (default: none)",
-        metavar="PATH",
-    )
+    add_address_options(parser)
     parser.option("model", MODEL_HELP, metavar="M")
     parser.flag("tta", TTA_HELP)
     parser.option("precision", PRECISION_HELP)
@@ -82,18 +59,51 @@ def serve(argv: list[str]) -> int:
         metavar="SECONDS",
     )
     options = parser.parse_argv(argv)
-    with _exit_on_sigterm():
-        with require_extra(
-            "Serving needs fastapi, uvicorn, python-multipart and prometheus-client: pip install 'nephros[serve]'.",
-            *("fastapi", "starlette", "pydantic", "uvicorn", "h11", "python_multipart", "prometheus_client"),
-        ):
+    with exit_on_sigterm():
+        with require_serve_extra():
             from nephros.workflows.serve import serve as run_server
         run_server(options.pop("model", None), **options)
     return 0
 
 
+def add_address_options(parser: CommandParser) -> None:
+    """Declare where a server listens, and whom it lets in."""
+    parser.option(
+        "host",
+        "address to listen on; 0.0.0.0 lets other machines in, and needs --allow-host (default: this machine only)",
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        type=str,
+        default=SUPPRESS,
+        metavar="NAME",
+        help="name or address under which other machines open the page, such as cells.example or 192.168.1.5; may be repeated, "
+        "or list several with commas. Requests for other names are rejected, and a token is required",
+    )
+    parser.option(
+        "token",
+        "secret that each request must carry, in the header 'Authorization: Bearer TOKEN' or, for the page, once as ?token=TOKEN "
+        "in its address (default: the environment variable NEPHROS_TOKEN; else one is generated and printed if required)",
+    )
+    parser.option("port", "port to listen on; 0 picks a free one (default: 8000)", int)
+    parser.option(
+        "root-path",
+        "path prefix under which a reverse proxy exposes the server, such as /nephros (default: none)",
+        metavar="PATH",
+    )
+
+
+def require_serve_extra() -> contextlib.AbstractContextManager[None]:
+    """Return the context in which the modules of the extra `serve` are imported."""
+    return require_extra(
+        "Serving needs fastapi, uvicorn, python-multipart and prometheus-client: pip install 'nephros[serve]'.",
+        *("fastapi", "starlette", "pydantic", "uvicorn", "h11", "python_multipart", "prometheus_client"),
+    )
+
+
 @contextlib.contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
+def exit_on_sigterm() -> Iterator[None]:
     """Within the block, SIGTERM ends the process with status 0: a server that is still loading is stopped, not killed."""
 
     def stop(*_: object) -> NoReturn:

@@ -1,0 +1,89 @@
+"""nephros annotate."""
+
+from __future__ import annotations
+
+from nephros.commands.parser import LEVEL_HELP, MASK_HELP, MODEL_HELP, CommandParser, index_or_name, parse_numbers
+from nephros.commands.serve import add_address_options, exit_on_sigterm, require_serve_extra
+from nephros.errors import NephrosError
+
+EPILOG = """\
+Open the printed address in a browser: keys 1 to 9 label, the others sort themselves after each label, and 'Fine-tune' trains
+a network on the labels. Everything is in the folder, and each label is on disk before the page shows it as saved; Ctrl-C, or
+a power failure, loses none. Begin again with the same command, or without DATA:
+
+  nephros annotate kidney/ K4.tif --mask K4_mask.tif
+  nephros annotate kidney/
+
+DATA are npz files, images of single cells, folders of them, or 3-D stacks, whose nuclei are cut out by --mask or segmented
+roughly. What the project has already is not added twice.
+
+Labels as files, for a spreadsheet, QuPath, or `nephros train` and `nephros finetune`, and back:
+
+  nephros annotate kidney/ --export labels.csv       (or .geojson, .npz)
+  nephros annotate kidney/ --labels labels.csv --annotator Ann
+
+For research only, not for diagnosis."""
+
+
+def annotate(argv: list[str]) -> int:
+    """nephros annotate"""
+    parser = CommandParser(
+        "annotate",
+        "Label cells in a browser, with a model that learns from each label and shows the cells that it is least sure of. The "
+        "folder PROJECT, which is made where there is none, keeps cells, labels and fine-tuned models.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("project", metavar="PROJECT", help="folder of the project")
+    parser.add_argument("data", nargs="*", metavar="DATA", help="npz files, images, stacks, or folders of them, to add")
+    parser.option("name", "what a new project is called (default: as its folder)")
+    parser.option("model", f"of a new project, from whose features it learns: {MODEL_HELP}", metavar="M")
+    parser.option("mask", f"of stacks: {MASK_HELP}", metavar="MASK")
+    parser.option(
+        "channel",
+        "number (from 0) or name of the channel with the nuclei; required for stacks with several; of color 0 is red",
+        index_or_name,
+    )
+    parser.option("image", "of stacks: number (from 0) or name of the image in files that hold several", index_or_name)
+    parser.option(
+        "axes", "of stacks: order of the dimensions, such as ZYX for slices saved as channels", metavar="ZCYX"
+    )
+    parser.option("level", f"of stacks: {LEVEL_HELP}", index_or_name)
+    parser.option("time-point", "of stacks: number of the time point, from 0, in a time series", int)
+    parser.option("voxel-size", "of stacks: in micrometers; required if the file doesn't state it", metavar="Z,Y,X")
+    parser.option("min-volume", "of stacks: leave out nuclei smaller than this, in cubic micrometers", float, "VOLUME")
+    parser.option(
+        "white-level",
+        "pixel value that becomes 255 in images of more than 8 bits (default: that of the model's training images, else the "
+        "brightest pixel of all DATA)",
+        float,
+    )
+    parser.option(
+        "labels",
+        "import labels: a CSV table with the columns cell and class (as --export writes it), id and class of nuclei, or file and "
+        "label; QuPath's GeoJSON; or an npz file of labeled images",
+        metavar="FILE",
+    )
+    parser.option(
+        "annotator",
+        "whose labels --labels imports or --export writes (default: the table's column annotator, and everyone's latest)",
+        metavar="NAME",
+    )
+    parser.option("export", "write the labels to a .csv, .geojson or .npz file, and end without a page", metavar="FILE")
+    parser.flag("no-serve", "only add cells and labels, and end")
+    add_address_options(parser)
+    options = parser.parse_argv(argv)
+    if "voxel_size" in options:
+        options["voxel_size"] = parse_numbers(
+            "voxel_size", options["voxel_size"], 3, "Z,Y,X in micrometers, such as 1,0.5,0.5"
+        )
+    options["serve"] = not options.pop("no_serve", False)
+    if not options["serve"] and "export" not in options and not options.get("data") and "labels" not in options:
+        raise NephrosError("--no-serve leaves nothing to do: name DATA or --labels, or leave it out.")
+    with exit_on_sigterm():
+        from nephros.workflows.annotate import annotate as run_annotation
+
+        if options["serve"] and "export" not in options:
+            with require_serve_extra():
+                import nephros.workflows.serve  # noqa: F401  # before cells are cut out, which may take long
+        run_annotation(options.pop("project"), options.pop("data", None) or [], **options)
+    return 0
