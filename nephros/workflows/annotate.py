@@ -82,7 +82,7 @@ def annotate(
         NephrosError: the model can't be opened, or labels can't be read or written.
     """
     paths = [data] if isinstance(data, str | Path) else list(data)
-    options = {
+    options: dict[str, Any] = {
         "mask": mask, "channel": channel, "image": image, "axes": axes, "level": level, "time_point": time_point,
         "voxel_size": voxel_size, "min_volume": min_volume, "white_level": white_level,
     }  # fmt: skip
