@@ -157,7 +157,8 @@ def _prepare_parser() -> CommandParser:
         nargs="+",
         metavar="STACK",
         help="TIFF, OME-TIFF or .npy, where the pages of a multi-page TIFF are slices; an OME-Zarr store, also behind an "
-        "https:// or s3:// URL; or a folder with an image file per slice and channel, named such as img_z001_c1.tif",
+        "https:// or s3:// URL; a CZI, ND2, LIF or IMS file; or a folder with an image file per slice and channel, named such "
+        "as img_z001_c1.tif",
     )
     parser.option("mask", MASK_HELP, metavar="MASK")
     parser.required_option("out", "the file for the images", "FILE.npz")

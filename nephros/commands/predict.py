@@ -39,8 +39,8 @@ def predict(argv: list[str]) -> int:
         "Inputs:\n\n"
         "  images   PNG, JPEG and TIFF (one cell per page) of any bit depth\n"
         "  arrays   npz files with images, train_images, val_images or test_images\n"
-        "  stacks   TIFF files with a Z axis, or with several pages of at least 256 x 256 pixels; their nuclei are cut out by "
-        "--mask, or else segmented roughly\n"
+        "  stacks   TIFF files with a Z axis, or with several pages of at least 256 x 256 pixels; OME-Zarr stores, also behind "
+        "https:// and s3:// URLs; CZI, ND2, LIF and IMS files; their nuclei are cut out by --mask, or else segmented roughly\n"
         "  folders  of all these, in sorted order; links are followed, hidden files skipped",
         epilog="Columns of the table, one row per cell:\n\n"
         "  file, index             the index is a page or row from 0, or a stack's nucleus from 1\n"

@@ -19,6 +19,7 @@ from nephros.data.input_files import InMemoryFile, count_text, file_kind
 from nephros.data.npz.stream import ImageArray, UnreadableInput, open_image_arrays
 from nephros.errors import FileError, InvalidArgument, NephrosError
 from nephros.microscopy.detect import slices_in_folder
+from nephros.microscopy.formats.registry import STACK_SUFFIXES
 from nephros.microscopy.location import StackUrl, locate
 from nephros.microscopy.zarr_files import is_zarr_folder
 
@@ -121,7 +122,7 @@ class InputDiscovery:
                 continue
             for name in files:
                 suffix = "" if name.startswith(".") else splitext(name)[1].lower()
-                if suffix in IMAGE_SUFFIXES:
+                if suffix in IMAGE_SUFFIXES or suffix in STACK_SUFFIXES:
                     empty = False
                     yield Path(folder, name)
                 elif suffix == ".npz":

@@ -1,10 +1,11 @@
-"""Choosing a channel or an image of a stack by its number or its name."""
+"""Choosing an image, a channel or a time point of a stack by its number or its name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nephros.errors import InvalidArgument, UnknownName
+from nephros.errors import FileError, InvalidArgument, UnknownName
+from nephros.microscopy.location import StackLocation
 
 _MAX_LISTED = 20
 
@@ -48,3 +49,64 @@ def choose_index(parameter: str, choice: int | str, names: Sequence[str], n: int
         hint = f"It has {listing(names, n)}." if n > 1 and any(names) else ""
         raise InvalidArgument(parameter, choice, f"{valid} for {file_name}", hint=hint)
     return number
+
+
+def choose_image(
+    choice: int | str | None, names: Sequence[str], default: int, location: StackLocation, notes: list[str]
+) -> int:
+    """Return the index of the image that a user chooses, or `default` with a note that names the others.
+
+    Raises:
+        InvalidArgument: there is no such image.
+    """
+    n = len(names)
+    if choice is not None:
+        return choose_index("image", choice, names, n, location.name)
+    if n > 1:
+        notes.append(
+            f"{location.name} holds {n:,} images, and only image {default} is read: {listing(names, n)}; set `image` to read "
+            "another."
+        )
+    return default
+
+
+def choose_channel(
+    choice: int | str | None, names: Sequence[str], n_channels: int, location: StackLocation, *, is_mask: bool
+) -> int:
+    """Return the index of the channel that a user chooses, or of the only one; a mask has no other.
+
+    Raises:
+        FileError: there are several, and none is chosen.
+        InvalidArgument: there is no such channel.
+    """
+    if choice is not None and not is_mask:
+        return choose_index("channel", choice, names, n_channels, location.name)
+    if n_channels == 1:
+        return 0
+    if is_mask:
+        raise FileError(
+            str(location),
+            f"{location} has {n_channels} channels, and a mask has one; save only the ids of the nuclei.",
+        )
+    raise FileError(
+        str(location),
+        f"{location.name} has {n_channels} channels ({listing(names, n_channels)}); set `channel` to the one that shows "
+        "the nuclei, by number or name.",
+    )
+
+
+def choose_time_point(choice: int | None, n_times: int, location: StackLocation) -> int:
+    """Return the time point that a user chooses, or the only one.
+
+    Raises:
+        FileError: there are several, and none is chosen.
+        InvalidArgument: there is no such time point.
+    """
+    if n_times > 1 and choice is None:
+        raise FileError(
+            str(location), f"{location.name} is a time series; set `time_point` to one of 0 to {n_times - 1}."
+        )
+    if not 0 <= (choice or 0) < n_times:
+        valid = f"from 0 to {n_times - 1}" if n_times > 1 else "0"
+        raise InvalidArgument("time_point", choice, f"{valid} for {location.name}")
+    return choice or 0

@@ -24,6 +24,7 @@ from nephros.data.images.tiff_description import (
 )
 from nephros.data.images.tiff_directories import walk_directories, walk_file
 from nephros.data.input_files import TIFF_MAGIC, InputFile, read_bytes
+from nephros.microscopy.formats.registry import format_of_head, microscope_format
 from nephros.microscopy.ome import companion_text
 from nephros.microscopy.sequence import image_names, slice_naming
 from nephros.microscopy.zarr_files import ZIP_MAGIC, is_zarr_zip
@@ -48,14 +49,14 @@ def read_bytes_unless_stack(path: InputFile) -> bytes | None:
         return None
     with contextlib.suppress(OSError, ValueError):  # read_bytes reports what is wrong
         if disk_path and disk_path.stat().st_size > HEADER_FIRST_BYTES:
-            if is_zarr_zip(disk_path):
+            if is_zarr_zip(disk_path) or microscope_format(disk_path):
                 return None
             walk_file(disk_path, MAX_PAGES, first_pages=_MAX_PAGES_CHECKED)
             with disk_path.open("rb") as file:
                 if is_stack(file, disk_path):
                     return None
     data = read_bytes(path)
-    if disk_path and data.startswith(ZIP_MAGIC) and is_zarr_zip(disk_path):
+    if disk_path and ((data.startswith(ZIP_MAGIC) and is_zarr_zip(disk_path)) or format_of_head(data, disk_path)):
         return None
     if data.startswith(TIFF_MAGIC):  # libraries read whatever tags claim
         walk_directories(path, data, MAX_PAGES, first_pages=_MAX_PAGES_CHECKED)

@@ -1,4 +1,4 @@
-"""TIFF files of slices, opened and decoded in a process that can be killed unless they are certain to be harmless."""
+"""Files of TIFF and of microscopes, opened and decoded in a process that can be killed unless they are certain to be harmless."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from nephros.data.images.decoding_cost import CHEAP_COMPRESSIONS
 from nephros.data.images.tiff_directories import walk_file
 from nephros.errors import FileError
 from nephros.isolation.pool import TimeBudget
+from nephros.microscopy.formats.registry import FORMATS, microscope_format
 from nephros.microscopy.location import StackLocation, StackUrl
+from nephros.microscopy.microscope_stack import open_microscope_stack
 from nephros.microscopy.stack import Slice, Stack, StackOptions
 from nephros.microscopy.tiff_series import MAX_PAGES, translate_read_errors
 from nephros.microscopy.tiff_stack import open_tiff_stack
@@ -79,18 +81,22 @@ def run_isolated(
 
 
 def open_isolated_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
-    """Open a TIFF file as a stack; arguments and errors are those of `nephros.microscopy.reader.open_stack`."""
-    if is_plain_tiff(path):
+    """Open a TIFF file, or a microscope's; arguments and errors are those of `nephros.microscopy.reader.open_stack`."""
+    format_key = microscope_format(path)
+    if format_key:
+        FORMATS[format_key].require()
+    elif is_plain_tiff(path):
         return open_tiff_stack(path, options, is_mask)
     choice = (str(path), options.channel, options.image, options.axes, options.time_point, is_mask)
     (facts,) = run_isolated(path, describe_in_worker, *choice)
-    shape, dtype, channel, n_channels, voxel_size, image, notes = facts
+    shape, dtype, channel, n_channels, voxel_size, image, notes, chosen_time_point = facts
 
     def slices() -> Iterator[Slice]:
         yield from run_isolated(path, slices_in_worker, *choice)
 
     return Stack(
-        path, tuple(shape), np.dtype(dtype), channel, n_channels, voxel_size and tuple(voxel_size), slices, image, tuple(notes)
+        path, tuple(shape), np.dtype(dtype), channel, n_channels, voxel_size and tuple(voxel_size), slices, image, tuple(notes),
+        time_point=chosen_time_point,
     )  # fmt: skip
 
 
@@ -98,7 +104,8 @@ def describe_in_worker(*choice: Any) -> Iterator[tuple[Any, ...]]:
     """Yield the fields of a stack as values that can be sent."""
     stack = _open_in_worker(*choice)
     yield (
-        stack.shape, stack.dtype.str, stack.channel, stack.n_channels, stack.voxel_size, stack.image, stack.notes
+        stack.shape, stack.dtype.str, stack.channel, stack.n_channels, stack.voxel_size, stack.image, stack.notes,
+        stack.time_point,
     )  # fmt: skip
 
 
@@ -115,4 +122,7 @@ def _open_in_worker(
     time_point: int | None,
     is_mask: bool,
 ) -> Stack:
-    return open_tiff_stack(Path(path), StackOptions(channel, image, axes=axes, time_point=time_point), is_mask)
+    options = StackOptions(channel, image, axes=axes, time_point=time_point)
+    if format_key := microscope_format(Path(path)):
+        return open_microscope_stack(Path(path), format_key, options, is_mask)
+    return open_tiff_stack(Path(path), options, is_mask)

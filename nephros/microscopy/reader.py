@@ -12,6 +12,7 @@ import numpy as np
 from nephros.data.images.foreign_formats import HEAD_BYTES, folder_format, foreign_format, overview_format
 from nephros.data.input_files import NPY_MAGIC, TIFF_MAGIC, read_magic, read_npy_header
 from nephros.errors import FileError, InvalidArgument
+from nephros.microscopy.formats.registry import microscope_format
 from nephros.microscopy.isolated_stack import open_isolated_stack
 from nephros.microscopy.location import StackUrl, locate
 from nephros.microscopy.sequence_stack import open_image_stack, open_sequence_stack
@@ -40,7 +41,7 @@ def open_stack(
     Args:
         path: TIFF, OME-TIFF, ImageJ TIFF, a .npy array of (slices, rows, columns), or a folder with an image file per slice and
             channel. The pages of a plain multi-page TIFF are slices; a single image, of PNG or JPEG too, is one slice. An
-            OME-Zarr store is a folder, a zip archive or a URL (https or s3).
+            OME-Zarr store is a folder, a zip archive or a URL (https or s3). Or a CZI, ND2, LIF or IMS file.
         channel: index or name of the channel to read; None where there is only one.
         image: index or name of the image to read in a file that holds several, such as OME-TIFF with several positions; None
             takes the only one with several slices, else the first.
@@ -80,7 +81,7 @@ def open_stack_with(
         stack = _open_npy(path, options)
     elif file_format := overview_format(path):
         raise FileError(path, file_format.message(path))
-    elif magic.startswith(TIFF_MAGIC):
+    elif magic.startswith(TIFF_MAGIC) or microscope_format(path):
         stack = open_isolated_stack(path, options, is_mask)
     elif magic.startswith(_IMAGE_MAGIC):
         stack = open_image_stack(path, options, is_mask)

@@ -13,7 +13,7 @@ import numpy as np
 
 from nephros.errors import FileError, InvalidArgument, MissingDependency
 from nephros.microscopy import zarr_files
-from nephros.microscopy.choices import choose_index, listing
+from nephros.microscopy.choices import choose_channel, choose_image, choose_index, choose_time_point, listing
 from nephros.microscopy.isolated_stack import run_isolated
 from nephros.microscopy.location import StackLocation, locate
 from nephros.microscopy.ome_zarr import (
@@ -145,15 +145,11 @@ def _select(files: ZarrFiles, options: StackOptions, is_mask: bool, shape: Shape
     array = levels[level]
     sizes = dict(zip(axes, array.shape, strict=True))
     name, n_channels, n_times = files.location.name, sizes.get("C", 1), sizes.get("T", 1)
-    chosen = {"C": _channel(files, options.channel, image, n_channels, is_mask), "T": options.time_point or 0}
-    if n_times > 1 and options.time_point is None:
-        raise FileError(
-            str(files.location), f"{name} is a time series; set `time_point` to one of 0 to {n_times - 1}."
-        )  # fmt: skip
-    if not 0 <= chosen["T"] < n_times:
-        raise InvalidArgument(
-            "time_point", options.time_point, f"{f'from 0 to {n_times - 1}' if n_times > 1 else '0'} for {name}"
-        )
+    names = image.channel_names[:n_channels] if len(image.channel_names) >= n_channels else ()
+    chosen = {
+        "C": choose_channel(options.channel, names, n_channels, files.location, is_mask=is_mask),
+        "T": choose_time_point(options.time_point, n_times, files.location),
+    }
     fixed = [chosen.get(axis, 0) for axis in axes]
     voxel_size, reason = image.voxel_size(level) if axes == image.axes else (None, "")
     if reason and not is_mask:
@@ -190,12 +186,7 @@ def _choose_image(files: ZarrFiles, options: StackOptions, is_mask: bool, notes:
             str(files.location), f"{files.location} has no image by its OME-Zarr metadata (multiscales); {advice}."
         )
     names = _image_names(files, keys)
-    index = 0 if options.image is None else choose_index("image", options.image, names, len(keys), files.location.name)
-    if len(keys) > 1 and options.image is None:
-        notes.append(
-            f"{files.location.name} holds {len(keys):,} images, and only image 0 is read: {listing(names, len(keys))}; set "
-            "`image` to read another."
-        )
+    index = choose_image(options.image, names, 0, files.location, notes)
     chosen = attributes if keys[index] == "" else read_attributes(files, keys[index]) or {}
     return read_image(files, keys[index], chosen), index
 
@@ -289,24 +280,6 @@ def _choose_level(
         hint = f"{files.location.name} has {listing(names, len(names))}."
         raise InvalidArgument("level", choice, "auto or a number from 0", hint=hint)
     return choose_index("level", int(choice), names, len(names), files.location.name)
-
-
-def _channel(files: ZarrFiles, choice: int | str | None, image: ZarrImage, n_channels: int, is_mask: bool) -> int:
-    names = image.channel_names[:n_channels] if len(image.channel_names) >= n_channels else ()
-    if choice is not None and not is_mask:
-        return choose_index("channel", choice, names, n_channels, files.location.name)
-    if n_channels == 1:
-        return 0
-    if is_mask:
-        raise FileError(
-            str(files.location),
-            f"{files.location} has {n_channels} channels, and a mask has one; save only the ids of the nuclei.",
-        )
-    raise FileError(
-        str(files.location),
-        f"{files.location.name} has {n_channels} channels ({listing(names, n_channels)}); set `channel` to the one that shows "
-        "the nuclei, by number or name.",
-    )
 
 
 def _region(array: ZarrArray, axes: str, fixed: list[int]) -> tuple[slice, ...]:

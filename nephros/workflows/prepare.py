@@ -103,8 +103,8 @@ def prepare(
     and other groups, by which `nephros.train` and `nephros.finetune` keep nuclei together in a split.
 
     Args:
-        stack: TIFF, OME-TIFF or .npy file, OME-Zarr store or its https or s3 URL, or a folder with an image file per slice and
-            channel, such as img_z001_c1.tif; or a list of them.
+        stack: TIFF, OME-TIFF or .npy file, OME-Zarr store or its https or s3 URL, CZI, ND2, LIF or IMS file, or a folder with an
+            image file per slice and channel, such as img_z001_c1.tif; or a list of them.
         out: the npz file to write. A table, NAME.csv, and metadata, NAME.json, are written beside it, and without `mask` also
             NAME.mask.tif, or NAME.STACK.mask.tif for each of several stacks.
         mask: instance mask of the stack's size, integers with 0 outside of nuclei; None segments the nuclei automatically. Of

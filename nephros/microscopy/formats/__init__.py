@@ -1,0 +1,1 @@
+"""Files of microscopes' own software, each read by the library that knows the format."""
