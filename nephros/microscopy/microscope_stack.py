@@ -70,7 +70,7 @@ def _opened(path: Path, format_key: str) -> Iterator[list[MicroscopeImage]]:
     except Exception as error:
         raise FileError(
             str(path),
-            f"{path} is {file_format.name}, and {file_format.module} can't read it; copy it again from its source, or export it as "
+            f"{path} is {file_format.name}, and {file_format.module} can't read it; copy it again, or export it as "
             "OME-TIFF.",
         ) from error
 
