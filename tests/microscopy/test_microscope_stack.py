@@ -57,9 +57,9 @@ def test_image_channel_and_time_point_are_chosen_by_number_or_name(suffix: str, 
     position = 0 if suffix == ".ims" else 1
     stack = open_here(path, channel="dapi", time_point=1, image=position)
     assert np.array_equal(read(stack), VALUES[1, position, 1])
-    assert (stack.shape, stack.dtype, stack.n_channels, stack.voxel_size) == (
+    assert (stack.shape, str(stack.dtype), stack.n_channels, stack.voxel_size) == (
         (5, 24, 20),
-        np.uint16,
+        "uint16",
         2,
         samples.VOXEL_SIZE,
     )
@@ -73,9 +73,16 @@ def test_image_channel_and_time_point_are_chosen_by_number_or_name(suffix: str, 
         open_here(path, time_point=0)
     with pytest.raises(FileError, match="`time_point` to one of 0 to 1"):
         open_here(path, channel=0)
-    for choice in ({"channel": "Cy5"}, {"channel": 2}, {"image": 9}, {"time_point": 2}, {"axes": "ZYX"}):
+    choices: list[dict[str, Any]] = [
+        {"channel": "Cy5"},
+        {"channel": 2},
+        {"image": 9},
+        {"time_point": 2},
+        {"axes": "ZYX"},
+    ]
+    for choice in choices:
         with pytest.raises(InvalidArgument) as error:
-            open_here(path, **{"channel": 0, "time_point": 0, **choice})
+            open_here(path, **({"channel": 0, "time_point": 0} | choice))
         assert error.value.parameter == next(iter(choice))
 
 

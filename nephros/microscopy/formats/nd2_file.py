@@ -51,7 +51,7 @@ def _image(file: Any, path: Path, position: int) -> MicroscopeImage:
         if is_missing(index):
             return np.zeros((height, width), file.dtype)
         planes = np.asarray(file.read_frame(index)).reshape(n_channels, height, width)
-        return planes[channel].copy()  # a view would be of the mapped file, which ends with it
+        return np.array(planes[channel])  # a view would be of the mapped file, which ends with it
 
     metadata = _metadata(file)
     volume = metadata.channels[0].volume if metadata and metadata.channels else None
