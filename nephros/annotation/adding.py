@@ -57,9 +57,12 @@ def add_cells(
     if not new_paths:
         return AddedCells(0, n_present, (), ())
     read = read_cells(new_paths, cells.info, options, white_level, progress)
+    if copy:
+        read = _without_folders(read, new_paths, options)
     if not len(read.images):
-        reason = read.errors[0] if read.errors else f"{new_paths[0]} has no images."
-        raise FileError(new_paths[0], f"No cells can be added: {reason}")
+        name = _comparable(str(new_paths[0]), copy)
+        reason = read.errors[0] if read.errors else f"{name} has no images."
+        raise FileError(name, f"No cells can be added: {reason}")
     rows = _new_rows(read, cells, copy)
     n_present += len(read.table) - len(rows)
     if not len(rows):
@@ -79,6 +82,19 @@ def add_cells(
             ) from error
         raise
     return AddedCells(len(rows), n_present, read.errors, read.notes)
+
+
+def _without_folders(read: ReadCells, paths: Sequence[StackLocation], options: StackOptions) -> ReadCells:
+    """Return cells of uploads with sentences that don't say in which folder of the server these were."""
+    files = [str(path) for path in paths] + ([options.mask] if options.mask is not None else [])
+    folders = sorted({f"{Path(file).parent}/" for file in files if Path(file).is_absolute()}, key=len, reverse=True)
+
+    def shorten(texts: tuple[str, ...]) -> tuple[str, ...]:
+        for folder in folders:
+            texts = tuple(text.replace(folder, "") for text in texts)
+        return texts
+
+    return dataclasses.replace(read, errors=shorten(read.errors), notes=shorten(read.notes))
 
 
 def _new_paths(
@@ -180,7 +196,9 @@ def _copy_stacks(
         stack = copy_stack(root, located, [*cells.info.stacks, *stacks.values()], n_cells)
         new_folders.append(root / stack.folder)
         if copy and isinstance(located.path, Path):
-            stack = dataclasses.replace(stack, path=_keep_original(root, stack, located.path))
+            original, mask = _keep_original(root, stack, located.path), stack.mask
+            mask = mask if located.mask_file.is_automatic else Path(mask).name
+            stack = dataclasses.replace(stack, path=original, mask=mask)
         stacks[located.display_path] = stack
     return stacks
 

@@ -77,6 +77,10 @@ def test_files_that_cannot_be_read_are_reported_and_the_others_added(tmp_path: P
     assert "broken.png" in added.errors[0]
     with pytest.raises(FileError, match=r"broken\.png"):
         project.add_cells(tmp_path / "broken.png")
+    with pytest.raises(FileError) as caught:
+        project.add_cells(tmp_path / "broken.png", copy=True)
+    assert "broken.png" in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
     assert project.n_cells == 12
 
 

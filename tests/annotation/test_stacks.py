@@ -118,7 +118,11 @@ def test_uploads_are_kept_in_the_project(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "upload")
     assert n_added == project.n_cells > 0
     (source,) = project.info.stacks
-    assert (source.path, source.name) == ("stacks/K4/original/K4.ome.tif", "K4")
+    assert (source.path, source.name, source.mask) == ("stacks/K4/original/K4.ome.tif", "K4", "K4_mask.tif")
+    assert project.info.notes
+    assert (
+        str(tmp_path) not in (project.root / "project.json").read_text()
+    )  # the folder of the upload is nobody's business
     assert (project.root / source.path).is_file()
     assert set(project.table.files) == {source.path}
     assert (tissue := project.tissue(0)) is not None
