@@ -44,11 +44,12 @@ test-all: $(VENV)/.cluster  ## every test, with coverage: kills, browser, real d
 fuzz: $(VENV)/.dev  ## a minute of mutated files per reader (SECONDS=60); inputs that reach new code join the corpus
 	$(BIN)/python -m tests.fuzz --keep --seconds $(or $(SECONDS),60)
 
-check: $(VENV)/.dev  ## format, lint, strict types, import contracts (under a minute)
+check: $(VENV)/.dev  ## format, lint, strict types, import contracts, and the page's own checks (about a minute)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@tools/check_frontend
 
 $(VENV)/.docs: $(VENV)/.core
 	$(PIP) --editable '.[docs]'

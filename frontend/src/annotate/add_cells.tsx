@@ -1,0 +1,51 @@
+/** Uploads cells into the project, and shows how far it is. */
+import { type Signal, useSignal } from "@preact/signals";
+import { plural } from "../shared/format.ts";
+import { addCells } from "./project_api.ts";
+import { useSession } from "./session_context.ts";
+
+export interface AddCells {
+  readonly add: (files: File[]) => Promise<void>;
+  readonly state: Signal<"idle" | "busy" | "failed">;
+  readonly message: Signal<string>;
+}
+
+export function useAddCells(): AddCells {
+  const session = useSession();
+  const state = useSignal<"idle" | "busy" | "failed">("idle");
+  const message = useSignal("");
+  const add = async (files: File[]) => {
+    if (files.length === 0 || state.value === "busy") return;
+    state.value = "busy";
+    message.value = `Reading ${files.length === 1 ? (files[0] as File).name : plural(files.length, "file")} ...`;
+    try {
+      const added = await addCells(files, new AbortController().signal);
+      let { n_added: nAdded } = added;
+      if (added.job) {
+        const job = await session.waitForJob(added.job, (running) => {
+          message.value = running.message || message.value;
+        });
+        message.value = job.message;
+        nAdded = undefined;
+      }
+      if (nAdded !== undefined) message.value = `${plural(nAdded, "cell")} added.`;
+      message.value = [message.value, ...(added.errors ?? []), ...(added.notes ?? [])].join(" ");
+      state.value = added.errors?.length ? "failed" : "idle";
+      session.notify(message.value);
+      await session.refresh();
+    } catch (error) {
+      state.value = "failed";
+      message.value = (error as Error).message;
+    }
+  };
+  return { add, state, message };
+}
+
+export function AddingCells({ adding }: { readonly adding: AddCells }) {
+  if (adding.state.value === "idle") return null;
+  return (
+    <p class={adding.state.value === "failed" ? "error-message" : "adding"} role="status">
+      {adding.message.value}
+    </p>
+  );
+}

@@ -1,0 +1,83 @@
+/** Labels out and in, and more cells. */
+import { useSignal } from "@preact/signals";
+import { Dialog } from "../shared/dialog.tsx";
+import { importLabels, labelsUrl } from "./project_api.ts";
+import { useSession } from "./session_context.ts";
+import type { Project } from "./types.ts";
+
+const EXPORTS = [
+  { format: "csv", name: "CSV", text: "a table of all cells" },
+  { format: "geojson", name: "GeoJSON", text: "outlines for QuPath" },
+  { format: "npz", name: "npz", text: "images and labels in the layout of MedMNIST" },
+] as const;
+
+interface Props {
+  readonly onClose: () => void;
+  readonly onAdd: (files: File[]) => void;
+}
+
+export function FilesDialog({ onClose, onAdd }: Props) {
+  const session = useSession();
+  const project = session.project.value as Project;
+  const result = useSignal("");
+  const load = async (file: File | undefined) => {
+    if (!file) return;
+    result.value = "Importing ...";
+    try {
+      const report = await importLabels(file, session.annotatorName, new AbortController().signal);
+      result.value = reportText(report);
+      await session.refresh();
+    } catch (error) {
+      result.value = (error as Error).message;
+    }
+  };
+  return (
+    <Dialog title="Files" onClose={onClose}>
+      <h3>Export the labels</h3>
+      <ul class="jobs">
+        {EXPORTS.filter(({ format }) => format !== "geojson" || project.has_stack).map(({ format, name, text }) => (
+          <li key={format} class="row">
+            <a class="button" href={labelsUrl(format)} download={`labels.${format}`}>
+              {name}
+            </a>
+            <span class="muted">{text}</span>
+          </li>
+        ))}
+      </ul>
+      <h3>Import labels</h3>
+      <label class="file-row">
+        From CSV, GeoJSON or npz
+        <input
+          type="file"
+          id="import-labels"
+          accept=".csv,.geojson,.json,.npz"
+          onChange={(event) => load(event.currentTarget.files?.[0])}
+        />
+      </label>
+      <p role="status">{result.value}</p>
+      <h3>Add cells</h3>
+      <label class="file-row">
+        A stack and its mask, an npz file, or images of single cells
+        <input
+          type="file"
+          multiple
+          onChange={(event) => {
+            onAdd([...(event.currentTarget.files ?? [])]);
+            onClose();
+          }}
+        />
+      </label>
+    </Dialog>
+  );
+}
+
+/** What an import did, from the fields of the server's response. */
+export function reportText(report: Record<string, unknown>): string {
+  const parts = Object.entries(report).flatMap(([key, value]) => {
+    const name = key.replace(/^n_/, "").replaceAll("_", " ");
+    if (typeof value === "number") return [`${name}: ${value}`];
+    if (Array.isArray(value) && value.length) return [`${name}: ${value.slice(0, 5).join("; ")}`];
+    return typeof value === "string" && value ? [value] : [];
+  });
+  return parts.join(", ");
+}

@@ -1,0 +1,31 @@
+import { percent } from "../shared/format.ts";
+import { cancelJob } from "./project_api.ts";
+import { useSession } from "./session_context.ts";
+import type { Job } from "./types.ts";
+
+export function JobRow({ job }: { readonly job: Job }) {
+  const session = useSession();
+  const isRunning = job.state === "running" || job.state === "queued";
+  const cancel = () => cancelJob(job.id).catch((error: Error) => session.notify(error.message));
+  return (
+    <li data-state={job.state}>
+      <div class="row">
+        <b>
+          {job.kind} {job.name ?? job.run ?? ""}
+        </b>
+        <span class="muted">
+          {job.state}
+          {isRunning && job.progress !== null && `, ${percent(job.progress, 0)}`}
+        </span>
+        <span class="spacer" />
+        {isRunning && (
+          <button type="button" onClick={cancel}>
+            Cancel
+          </button>
+        )}
+      </div>
+      {isRunning && <progress value={job.progress ?? undefined} max={1} aria-label={`Progress of ${job.kind}`} />}
+      {job.message && <p class="note">{job.message}</p>}
+    </li>
+  );
+}

@@ -1,0 +1,108 @@
+/** What a key means while the gallery or the card has the focus. */
+
+export type Command =
+  | { readonly kind: "label"; readonly index: number }
+  | {
+      readonly kind: "move";
+      readonly to: "left" | "right" | "up" | "down" | "pageup" | "pagedown" | "home" | "end";
+      readonly extend: boolean;
+    }
+  | {
+      readonly kind:
+        | "unlabel"
+        | "open"
+        | "close"
+        | "undo"
+        | "redo"
+        | "next-unsure"
+        | "re-sort"
+        | "toggle"
+        | "select-all"
+        | "help"
+        | "label-all";
+    };
+
+type Key = Pick<KeyboardEvent, "key" | "shiftKey" | "ctrlKey" | "metaKey" | "altKey">;
+
+const MOVES = {
+  ArrowLeft: "left",
+  ArrowRight: "right",
+  ArrowUp: "up",
+  ArrowDown: "down",
+  PageUp: "pageup",
+  PageDown: "pagedown",
+  Home: "home",
+  End: "end",
+} as const;
+
+const PLAIN: Readonly<Record<string, Command["kind"]>> = {
+  "0": "unlabel",
+  Backspace: "unlabel",
+  Delete: "unlabel",
+  Enter: "open",
+  Escape: "close",
+  " ": "toggle",
+  u: "next-unsure",
+  r: "re-sort",
+  a: "label-all",
+  z: "undo",
+  y: "redo",
+  "?": "help",
+};
+
+export const KEY_HELP: readonly (readonly [keys: string, meaning: string])[] = [
+  ["1 to 9", "label the cell, or all selected cells, with that class"],
+  ["0, Backspace", "remove the label"],
+  ["Arrows, Page up, Page down, Home, End", "move"],
+  ["Shift + arrows, Shift + click", "select a range"],
+  ["Space, Ctrl + click", "add the cell to the selection, or take it out"],
+  ["Ctrl + A", "select all that the gallery shows"],
+  ["Enter, click", "open the card of the cell"],
+  ["Escape", "end the selection, then close the card"],
+  ["U", "go to the next unsure cell without a label"],
+  ["R", "sort again by the newest predictions"],
+  ["A", "label all that the gallery shows"],
+  ["Z, Ctrl + Z", "undo"],
+  ["Y, Ctrl + Shift + Z", "redo"],
+  ["?", "show these keys"],
+];
+
+export function commandOf(event: Key): Command | null {
+  if (event.altKey) return null;
+  if (event.ctrlKey || event.metaKey) return modifiedCommand(event);
+  if (event.key in MOVES) return { kind: "move", to: MOVES[event.key as keyof typeof MOVES], extend: event.shiftKey };
+  if (/^[1-9]$/.test(event.key)) return { kind: "label", index: Number(event.key) - 1 };
+  const kind = PLAIN[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  return kind ? ({ kind } as Command) : null;
+}
+
+function modifiedCommand({ key, shiftKey }: Key): Command | null {
+  const letter = key.toLowerCase();
+  if (letter === "z") return { kind: shiftKey ? "redo" : "undo" };
+  if (letter === "y") return { kind: "redo" };
+  if (letter === "a") return { kind: "select-all" };
+  return null;
+}
+
+/** The position that a move leads to. */
+export function moveTarget(
+  to: Extract<Command, { kind: "move" }>["to"],
+  position: number,
+  n: number,
+  columns: number,
+  pageRows: number,
+): number {
+  const steps = {
+    left: -1,
+    right: 1,
+    up: -columns,
+    down: columns,
+    pageup: -columns * pageRows,
+    pagedown: columns * pageRows,
+    home: -position,
+    end: n - 1 - position,
+  };
+  const target = position + steps[to];
+  if ((to === "up" || to === "down") && (target < 0 || target >= n)) return position;
+  return Math.max(0, Math.min(n - 1, target));
+}

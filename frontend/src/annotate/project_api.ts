@@ -1,0 +1,108 @@
+/** The routes below `project`. Each write carries the token of the server's present start; after a restart it is fetched again. */
+import { getJson, postFiles, RequestError, request, routeUrl } from "../shared/api.ts";
+import { decodeOrder } from "./cell_order.ts";
+import type { Agreement, CellCard, CellInfo, Job, LabelChange, LabelClass, Project, Run, Tissue } from "./types.ts";
+
+export interface AddedCells {
+  readonly n_added?: number;
+  readonly job?: Job;
+  readonly errors?: readonly string[];
+  readonly notes?: readonly string[];
+}
+
+let token = "";
+
+export async function getProject(): Promise<Project> {
+  const project = await getJson<Project>("project");
+  token = project.token;
+  return project;
+}
+
+export async function getOrder(params: URLSearchParams, signal?: AbortSignal): Promise<Uint32Array> {
+  const response = await request(`project/order?${params}`, signal ? { signal } : {});
+  return decodeOrder(await response.arrayBuffer());
+}
+
+export async function getImages(cells: readonly number[]): Promise<Uint8Array> {
+  const response = await request(`project/images?cells=${cells.join(",")}`);
+  return new Uint8Array(await response.arrayBuffer());
+}
+
+export const getCells = (cells: readonly number[]) => getJson<CellInfo[]>(`project/cells?cells=${cells.join(",")}`);
+export const getCard = (cell: number, signal?: AbortSignal) => getJson<CellCard>(`project/cells/${cell}`, signal);
+export const getTissue = (cell: number, signal?: AbortSignal) =>
+  getJson<Tissue>(`project/cells/${cell}/tissue`, signal);
+export const getRuns = (): Promise<Run[]> => getJson("project/runs");
+export const getAgreement = () => getJson<Agreement[]>("project/agreement");
+export const heatMapUrl = (cell: number): string => routeUrl(`project/cells/${cell}/heatmap`).href;
+export const labelsUrl = (format: string): string => routeUrl(`project/labels.${format}`).href;
+export const runUrl = (name: string, part: string): string =>
+  routeUrl(`project/runs/${encodeURIComponent(name)}/${part}`).href;
+
+export async function sendLabels(annotator: string, changes: readonly LabelChange[]): Promise<void> {
+  await write("POST", "project/labels", { annotator, changes });
+}
+
+export const addClass = (name: string, color?: string): Promise<LabelClass> =>
+  write("POST", "project/classes", color ? { name, color } : { name });
+export const changeClass = (id: number, change: { name?: string; color?: string }): Promise<LabelClass> =>
+  write("PATCH", `project/classes/${id}`, change);
+export const mergeClass = (id: number, into: number): Promise<unknown> =>
+  write("POST", `project/classes/${id}/merge`, { into });
+export const startFinetune = (name: string): Promise<Job> => write("POST", "project/finetune", name ? { name } : {});
+export const cancelJob = (id: string): Promise<unknown> => write("DELETE", `project/jobs/${encodeURIComponent(id)}`);
+
+export function addCells(files: readonly File[], signal: AbortSignal): Promise<AddedCells> {
+  return upload("project/cells", files, signal);
+}
+
+export function importLabels(file: File, annotator: string, signal: AbortSignal): Promise<Record<string, unknown>> {
+  return upload(`project/labels/import?${new URLSearchParams({ annotator })}`, [file], signal);
+}
+
+async function write<T>(method: string, route: string, body?: unknown): Promise<T> {
+  const init = () => ({
+    method,
+    headers: { "X-Nephros-Token": token, ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
+  return (await withFreshToken(() => request(route, init()))).json();
+}
+
+async function upload<T>(route: string, files: readonly File[], signal: AbortSignal): Promise<T> {
+  const send = async () => {
+    const form = () => {
+      const data = new FormData();
+      const mask = maskOf(files);
+      for (const file of files)
+        data.append(file === mask ? "mask" : "files", file, file.webkitRelativePath || file.name);
+      return data;
+    };
+    return postFiles(route, form, signal, { "X-Nephros-Token": token });
+  };
+  return (await withFreshToken(send)).json();
+}
+
+/** Start the export of a run; its file can be downloaded when the job is done. */
+export async function exportRun(name: string, format: string): Promise<Job> {
+  return (await write<{ job: Job }>("POST", `project/runs/${encodeURIComponent(name)}/export/${format}`)).job;
+}
+
+/** The mask among a stack and its mask. */
+export function maskOf(files: readonly File[]): File | undefined {
+  const masks = files.filter(({ name }) => /(^|[^a-z])(masks?|labels?|seg(mentation)?)([^a-z]|$)/i.test(name));
+  return files.length === 2 && masks.length === 1 ? masks[0] : undefined;
+}
+
+/** Repeat a write once if its token is that of an earlier start of the server. */
+async function withFreshToken(send: () => Promise<Response>): Promise<Response> {
+  try {
+    return await send();
+  } catch (error) {
+    if (!(error instanceof RequestError) || error.status !== 403) throw error;
+    const before = token;
+    await getProject();
+    if (token === before) throw error;
+    return send();
+  }
+}

@@ -1,0 +1,367 @@
+/** The state of the annotation page, and what its buttons and keys do. */
+import { batch, effect, signal } from "@preact/signals";
+import { BatchLoader } from "../grid/batch_loader.ts";
+import { ImageCache } from "../grid/image_cache.ts";
+import { RequestError } from "../shared/api.ts";
+import { formatCount, plural } from "../shared/format.ts";
+import { continueOrder, findPosition } from "./cell_order.ts";
+import { CellStore } from "./cell_store.ts";
+import { DEFAULT_QUERY, type GalleryQuery, queryParams } from "./gallery_query.ts";
+import { LabelQueue } from "./label_queue.ts";
+import { latestOnly } from "./latest_only.ts";
+import { getImages, getOrder, getProject, sendLabels } from "./project_api.ts";
+import { Selection } from "./selection.ts";
+import { listen } from "./server_events.ts";
+import type { Job, LabelChange, LabelClass, Project } from "./types.ts";
+import { UndoHistory } from "./undo_history.ts";
+
+const ANNOTATOR_KEY = "nephros-annotator";
+const REFRESH_PAUSE_MS = 150;
+const NOTICE_MS = 7000;
+
+export class Session {
+  readonly project = signal<Project | null>(null);
+  readonly problem = signal("");
+  readonly isOnline = signal(true);
+  readonly annotator = signal(localStorage.getItem(ANNOTATOR_KEY) ?? "");
+  readonly query = signal<GalleryQuery>(DEFAULT_QUERY);
+  readonly order = signal<Uint32Array>(new Uint32Array());
+  readonly isOrderLoaded = signal(false);
+  readonly active = signal(0);
+  readonly card = signal<number | null>(null);
+  readonly tile = signal(72);
+  readonly jobs = signal<readonly Job[]>([]);
+  readonly notice = signal("");
+  /** Changes of what the gallery draws, of the queue and the undo history. */
+  readonly gridVersion = signal(0);
+  readonly unsaved = signal({ n: 0, isRetrying: false });
+  readonly selectionSize = signal(0);
+  readonly cardVersion = signal(0);
+
+  readonly selection = new Selection();
+  readonly history = new UndoHistory();
+  readonly queue: LabelQueue;
+  readonly cells: CellStore;
+  images: ImageCache | null = null;
+  columns = 1;
+  #imageLoader: BatchLoader | null = null;
+  #view: [number, number] = [0, 0];
+  #extraImages: number[] = [];
+  #noticeTimer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(storage: Storage = sessionStorage) {
+    this.queue = new LabelQueue({
+      send: (annotator, changes) => this.#send(annotator, changes),
+      onRejected: (changes, reason) => {
+        this.cells.markStale();
+        this.notify(`${plural(changes.length, "label")} could not be saved: ${reason}`);
+        this.redraw();
+      },
+      onChange: () => {
+        this.unsaved.value = { n: this.queue.size, isRetrying: this.queue.isRetrying };
+      },
+      storage,
+      storageKey: `nephros-unsaved ${location.pathname}`,
+    });
+    this.cells = new CellStore({ onLoad: this.redraw, unsavedLabel: this.queue.unsavedLabel });
+    this.unsaved.value = { n: this.queue.size, isRetrying: false };
+  }
+
+  /** Connect to the server; returns what ends the session. */
+  start(): () => void {
+    addEventListener("beforeunload", this.#warnBeforeUnload);
+    void this.queue.flush();
+    void this.refresh();
+    const stop = listen({
+      onConnect: () => {
+        this.isOnline.value = true;
+        this.queue.retryNow();
+        void this.refresh();
+      },
+      onDisconnect: () => {
+        this.isOnline.value = false;
+      },
+      onChange: () => void this.refresh(),
+      onJob: (job) => {
+        this.jobs.value = [job, ...this.jobs.value.filter(({ id }) => id !== job.id)];
+        if (job.state !== "running" && job.state !== "queued") void this.refresh();
+      },
+    });
+    return () => {
+      stop();
+      removeEventListener("beforeunload", this.#warnBeforeUnload);
+    };
+  }
+
+  /** Load the project's state, and bring the gallery in line with it. */
+  readonly refresh = latestOnly(async () => {
+    try {
+      const project = await getProject();
+      this.#openProject(project);
+    } catch (error) {
+      if (error instanceof RequestError && !error.isTemporary) this.problem.value = error.message;
+      return;
+    }
+    this.cells.markStale();
+    this.cardVersion.value++;
+    this.redraw();
+    await this.#loadOrder(this.#view[1]);
+  }, REFRESH_PAUSE_MS);
+
+  #openProject(project: Project): void {
+    batch(() => {
+      this.problem.value = "";
+      this.project.value = project;
+      this.jobs.value = project.jobs;
+    });
+    if (this.images?.height === project.image.height && this.images.width === project.image.width) return;
+    const images = new ImageCache(project.image);
+    this.images = images;
+    this.#imageLoader = new BatchLoader({
+      size: images.batchSize,
+      concurrency: 2,
+      load: async (cells) => images.add(cells, await getImages(cells)),
+      isLoaded: images.has,
+      onLoad: this.redraw,
+    });
+  }
+
+  readonly redraw = (): void => {
+    this.gridVersion.value++;
+  };
+
+  notify(message: string): void {
+    this.notice.value = message;
+    clearTimeout(this.#noticeTimer);
+    this.#noticeTimer = setTimeout(() => {
+      this.notice.value = "";
+    }, NOTICE_MS);
+  }
+
+  setAnnotator(name: string): void {
+    this.annotator.value = name;
+    localStorage.setItem(ANNOTATOR_KEY, name);
+  }
+
+  get annotatorName(): string {
+    return this.annotator.value.trim() || "anonymous";
+  }
+
+  setQuery(change: Partial<GalleryQuery>): Promise<void> {
+    this.query.value = { ...this.query.value, ...change };
+    return this.reSort();
+  }
+
+  /** Show the newest order from its beginning. */
+  async reSort(): Promise<void> {
+    this.selection.clear(0);
+    await this.#loadOrder(0);
+  }
+
+  async #loadOrder(nFixed: number): Promise<void> {
+    if (!this.project.value?.n_cells) return;
+    const query = this.query.value;
+    try {
+      const next = await getOrder(queryParams(query, this.annotatorName));
+      if (query !== this.query.value) return;
+      batch(() => {
+        if (nFixed === 0 && this.isOrderLoaded.value) this.active.value = 0;
+        this.order.value = continueOrder(this.order.value, next, nFixed);
+        this.isOrderLoaded.value = true;
+        this.active.value = Math.max(0, Math.min(this.active.value, this.order.value.length - 1));
+        this.selectionSize.value = this.selection.size;
+        this.redraw();
+      });
+    } catch (error) {
+      if (error instanceof RequestError && !error.isTemporary) this.notify(error.message);
+    }
+  }
+
+  /** The gallery shows these positions: load them, and the screen after them. */
+  readonly onView = (first: number, last: number, columns: number): void => {
+    this.columns = columns;
+    this.#view = [first, last];
+    const order = this.order.value;
+    const ahead = [...order.subarray(first, last), ...order.subarray(last, 2 * last - first)];
+    this.cells.want(ahead);
+    this.#imageLoader?.want([...ahead, ...this.#extraImages]);
+  };
+
+  /** Load images of cells outside of the gallery, after those in view. */
+  loadImages(cells: readonly number[]): void {
+    const [first, last] = this.#view;
+    this.#extraImages = [...cells, ...this.#extraImages.filter((cell) => !cells.includes(cell))].slice(0, 64);
+    this.#imageLoader?.want([...this.order.value.subarray(first, last), ...this.#extraImages]);
+  }
+
+  /** Resolves when a job has ended well; rejects with its message when it has not. */
+  waitForJob(job: Job, onProgress?: (job: Job) => void): Promise<Job> {
+    const isRunning = ({ state }: Job) => state === "running" || state === "queued";
+    return new Promise((resolve, reject) => {
+      const stop = effect(() => {
+        const current = this.jobs.value.find(({ id }) => id === job.id) ?? job;
+        onProgress?.(current);
+        if (isRunning(current)) return;
+        queueMicrotask(() => stop());
+        if (current.state === "done") resolve(current);
+        else reject(new Error(current.message || `The job was ${current.state}.`));
+      });
+    });
+  }
+
+  get visibleRows(): number {
+    return Math.max(1, Math.floor((this.#view[1] - this.#view[0]) / this.columns) - 1);
+  }
+
+  get activeCell(): number | null {
+    return this.order.value[this.active.value] ?? null;
+  }
+
+  moveTo(position: number, extend = false): void {
+    if (extend) this.selection.extendTo(this.order.value, position);
+    else this.selection.clear(position);
+    batch(() => {
+      this.active.value = position;
+      this.selectionSize.value = this.selection.size;
+      if (this.card.value !== null && !extend) this.card.value = this.activeCell;
+      this.redraw();
+    });
+  }
+
+  toggle(position: number): void {
+    const cell = this.order.value[position];
+    if (cell === undefined) return;
+    this.selection.toggle(cell, position);
+    this.active.value = position;
+    this.selectionSize.value = this.selection.size;
+    this.redraw();
+  }
+
+  selectAll(): void {
+    this.selection.selectAll(this.order.value);
+    this.selectionSize.value = this.selection.size;
+    this.redraw();
+  }
+
+  clearSelection(): void {
+    this.selection.clear(this.active.value);
+    this.selectionSize.value = 0;
+    this.redraw();
+  }
+
+  /** Show a cell's card, also of one that the gallery does not show now. */
+  openCard(cell: number): void {
+    const position = this.order.value.indexOf(cell);
+    if (position >= 0) this.active.value = position;
+    this.card.value = cell;
+  }
+
+  /** Label the selected cells, or the active one, and go on to the next. */
+  async labelSelected(id: number | null): Promise<void> {
+    const order = this.order.value;
+    const selected = this.selection.cells();
+    if (selected.length) {
+      const last = findLast(order, this.selection.has);
+      await this.labelCells(selected, id);
+      this.moveTo(Math.min(last + 1, order.length - 1));
+      return;
+    }
+    const cell = this.activeCell;
+    if (cell === null) return;
+    await this.labelCells([cell], id);
+    this.moveTo(Math.min(this.active.value + 1, order.length - 1));
+  }
+
+  async labelAllShown(id: number | null): Promise<void> {
+    await this.labelCells([...this.order.value], id);
+  }
+
+  async labelCells(cells: readonly number[], id: number | null): Promise<void> {
+    if (cells.length > 1) await this.cells.loadAll(cells);
+    this.history.record({ cells: cells.map((cell) => ({ cell, before: this.cells.label(cell), after: id })) });
+    this.#store(cells.map((cell) => ({ cell, class: id })));
+    if (cells.length > 1) this.notify(`${plural(cells.length, "cell")}: ${this.className(id) ?? "label removed"}`);
+  }
+
+  undo(): void {
+    this.#step(this.history.undo(), "Undone");
+  }
+
+  redo(): void {
+    this.#step(this.history.redo(), "Done again");
+  }
+
+  #step(changes: readonly LabelChange[], verb: string): void {
+    if (!changes.length) return;
+    this.#store(changes);
+    this.notify(`${verb}: ${plural(changes.length, "label")}`);
+    const position = this.order.value.indexOf((changes[0] as LabelChange).cell);
+    if (position >= 0) this.moveTo(position);
+  }
+
+  #store(changes: readonly LabelChange[]): void {
+    this.queue.push(this.annotatorName, changes);
+    this.redraw();
+  }
+
+  async #send(annotator: string, changes: readonly LabelChange[]): Promise<void> {
+    await sendLabels(annotator, changes);
+    this.cells.confirm(annotator, changes);
+    this.redraw();
+    void this.refresh();
+  }
+
+  /** Go to the least certain cell without a label. */
+  async nextUnsure(): Promise<void> {
+    const query: GalleryQuery = { ...DEFAULT_QUERY, filters: ["unlabeled"] };
+    const unsure = await getOrder(queryParams(query, this.annotatorName)).catch(() => new Uint32Array());
+    const cell = unsure.find((candidate) => this.cells.label(candidate) === null && candidate !== this.activeCell);
+    if (cell === undefined) {
+      this.notify("Every cell has a label.");
+      return;
+    }
+    let position = this.order.value.indexOf(cell);
+    if (position < 0) {
+      await this.setQuery(query);
+      position = Math.max(
+        0,
+        findPosition(this.order.value, 0, (candidate) => candidate === cell),
+      );
+    }
+    this.moveTo(position);
+  }
+
+  classOf(id: number | null): LabelClass | undefined {
+    return id === null ? undefined : this.project.value?.classes.find((candidate) => candidate.id === id);
+  }
+
+  className(id: number | null): string | undefined {
+    return this.classOf(id)?.name;
+  }
+
+  /** A cell in words, for screen readers. */
+  describe = (position: number): string => {
+    const cell = this.order.value[position];
+    if (cell === undefined) return "No cell";
+    const info = this.cells.get(cell);
+    const label = this.className(this.cells.label(cell));
+    const parts = [`Cell ${formatCount(cell)}`, label ? `labeled ${label}` : "no label"];
+    if (this.queue.unsavedLabel(cell) !== undefined) parts.push("not saved yet");
+    const predicted = this.className(info?.class ?? null);
+    if (predicted) parts.push(`predicted ${predicted}, ${Math.round(100 * (info?.probability ?? 0))}%`);
+    if ((info?.set.length ?? 0) > 1) parts.push(`unsure between ${info?.set.length} classes`);
+    if (info?.is_ood) parts.push("out of distribution");
+    if (info?.is_suspicious) parts.push("label looks wrong");
+    return parts.join(", ");
+  };
+
+  readonly #warnBeforeUnload = (event: BeforeUnloadEvent): void => {
+    if (this.queue.size) event.preventDefault();
+  };
+}
+
+function findLast(order: Uint32Array, condition: (cell: number) => boolean): number {
+  for (let position = order.length - 1; position >= 0; position--)
+    if (condition(order[position] as number)) return position;
+  return -1;
+}
