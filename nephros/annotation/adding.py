@@ -18,7 +18,9 @@ from nephros.annotation.cell_files import Cells, CellTable, save_cells
 from nephros.annotation.cell_reading import Progress, ReadCells, file_state, read_cells
 from nephros.annotation.project_file import CellFile, StackSource
 from nephros.annotation.stack_copies import copy_stack
+from nephros.data.companion_files import companion_files
 from nephros.errors import FileError, InvalidArgument
+from nephros.microscopy.class_labels import stack_stem
 from nephros.microscopy.located import find_mask
 from nephros.microscopy.location import StackLocation, locate
 from nephros.microscopy.stack import StackOptions
@@ -53,6 +55,7 @@ def add_cells(
 
     The caller holds the project's lock, and reads the project's files again afterwards.
     """
+    _check_paths(root, paths, options, copy)
     new_paths, n_present = _new_paths(cells, paths, options, copy)
     if not new_paths:
         return AddedCells(0, n_present, (), ())
@@ -82,6 +85,24 @@ def add_cells(
             ) from error
         raise
     return AddedCells(len(rows), n_present, read.errors, read.notes)
+
+
+def _check_paths(root: Path, paths: Sequence[StackLocation], options: StackOptions, copy: bool) -> None:
+    """Raise InvalidArgument for the project's own files, and for a mask among the files with cells."""
+    for path in paths:
+        if not copy and isinstance(path, Path) and (path.is_relative_to(root) or root.is_relative_to(path)):
+            hint = "Name the files with cells themselves." if root.is_relative_to(path) and path != root else ""
+            raise InvalidArgument("data", path, f"files outside of the project {root}", hint=hint)
+    if options.mask is not None:
+        return
+    names = {f"{stack_stem(path)}{path.suffix}": path for path in paths if isinstance(path, Path) and not path.is_dir()}
+    for name in sorted(companion_files(names)):
+        raise InvalidArgument(
+            "data",
+            names[name].name,
+            "left out, since it is named like the mask of another file",
+            hint="Masks of stacks are given as `mask`, such as '{stem}_mask.tif'.",
+        )
 
 
 def _without_folders(read: ReadCells, paths: Sequence[StackLocation], options: StackOptions) -> ReadCells:

@@ -17,6 +17,7 @@ from nephros.microscopy.located import LocatedNuclei
 from nephros.microscopy.location import StackLocation, display_path
 from nephros.microscopy.nuclei import ProgressTracker
 from nephros.microscopy.stack import StackOptions
+from nephros.text_tables import pluralize
 
 _MAX_ERRORS = 20
 """Sentences on files that can't be read which are kept; the rest is counted."""
@@ -73,7 +74,7 @@ def read_cells(
     order = np.argsort(np.concatenate(rows), kind="stable") if rows else np.zeros(0, np.int64)
     images = np.concatenate(parts)[order] if parts else np.zeros((0, *info.cell_shape), np.uint8)
     sources = [reader.sources[row] for row in (np.concatenate(rows)[order].tolist() if rows else [])]
-    conversions = [f"{text} ({count:,} cells)" for text, count in reader.conversion_counts.items()]
+    conversions = [f"{text} ({pluralize(count, 'cell')})" for text, count in reader.conversion_counts.items()]
     return ReadCells(
         images,
         _table(sources, reader.located),

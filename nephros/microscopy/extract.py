@@ -182,7 +182,9 @@ def _with_next_step(path: StackLocation, message: str) -> str:
         return message
     direct = f"give `{match[1]}`, or " if match[1] in _PREDICT_PARAMETERS else ""
     direct += "`axes` (ZYX) if they are slices, or " if "`axes`" in message else ""
-    problem, _, _ = message.rpartition("; ")  # the advice after it is for callers of `nephros.prepare`
+    problem = message.rpartition("; ")[0] or message.rstrip(
+        "."
+    )  # the advice after it is for callers of `nephros.prepare`
     prepare_call = f"`nephros.prepare({str(path)!r}, {_EXAMPLE_ARGUMENTS[match[1]]}, out='cells.npz')`"
     is_file = isinstance(path, Path) and path.is_file()
     pages = ", or, if its pages are images of single cells, save each to a file of its own" if is_file else ""

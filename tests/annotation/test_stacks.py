@@ -15,7 +15,7 @@ from scipy import ndimage
 from nephros.annotation.export import export_labels, write_training_data
 from nephros.annotation.project import Project
 from nephros.annotation.stack_copies import read_window
-from nephros.errors import FileError, InvalidArgument
+from nephros.errors import FileError, InvalidArgument, NephrosError
 from nephros.microscopy.class_table import read_class_table
 from tests.annotation.conftest import VOXEL_SIZE, write_stack
 
@@ -208,3 +208,40 @@ def test_a_missing_stack_is_not_needed(project: Project, tmp_path: Path) -> None
     again = Project.open(project.root)
     assert again.tissue(0) is not None
     assert again.location(0) == project.location(0)
+
+
+def test_files_that_are_no_cells_are_refused_before_anything_is_segmented(project: Project, folder: Path) -> None:
+    before = project.n_cells
+    for source in (
+        [folder / "K4.ome.tif", folder / "K4_mask.tif"],  # as K4* names them
+        project.root,
+        project.root.parent,
+        project.path("stacks", "K4", "mask.ome.tif"),
+    ):
+        with pytest.raises(InvalidArgument) as caught:
+            project.add_cells(source)
+        assert caught.value.parameter == "data"
+    assert project.n_cells == before
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"mask": "K5_mask.tif"}, "must be the same size"),
+        ({"mask": "K4.ome.tif"}, "not the stack itself"),
+        ({"mask": "none.tif"}, "none.tif"),
+        ({"channel": 3}, "channel"),
+        ({"axes": "QQQ"}, "axes"),
+        ({"min_volume": 1e9}, "min_volume"),
+    ],
+)
+def test_stacks_that_do_not_fit_their_options_add_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object], text: str
+) -> None:
+    monkeypatch.chdir(folder)
+    project = Project.create(tmp_path / "kidney")
+    with pytest.raises(NephrosError, match=text) as caught:
+        project.add_cells("K4.ome.tif", **({"mask": "K4_mask.tif"} | options))  # type: ignore[arg-type]
+    assert ": ;" not in str(caught.value)
+    assert project.n_cells == 0
+    assert not (project.root / "stacks").exists()
