@@ -143,7 +143,7 @@ def _summary(task: str, rule: str, curves: np.ndarray, counts: list[int], target
     """Return the labels that a rule needs for 95% of the accuracy that random order has at the end: of the mean, and per draw."""
     needed = [labels_needed(curve, counts, target) for curve in curves]
     mean = curves.mean(axis=0)
-    row: Row = {"task": task, "rule": rule, "target": round(target, 4)}
+    row: Row = {"what": "simulated annotator", "task": task, "rule": rule, "target": round(target, 4)}
     row["labels_needed"] = labels_needed(mean, counts, target)
     row["per_draw"] = " ".join(
         "never" if count is None else str(count) for count in sorted(needed, key=lambda n: n or 10**9)
@@ -154,7 +154,8 @@ def _summary(task: str, rule: str, curves: np.ndarray, counts: list[int], target
 
 def write_tables(folder: Path, rows: list[Row], curves: dict[tuple[str, str], np.ndarray], counts: list[int]) -> None:
     """Write annotation.csv, annotation-curves.csv and annotation.png."""
-    columns = list(rows[0])
+    rows = [row for row in rows if "rule" in row]
+    columns = list(rows[0])[1:]
     write_text(
         folder / "annotation.csv", csv_table(columns, [[str(row[column]) for column in columns] for row in rows])
     )
