@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -29,7 +31,7 @@ from nephros.text_tables import csv_table
 N_CELLS, N_LABELS, N_TIMED = 40_000, 500, 200
 SOURCES = ("rare-nephros-fast", "frequent-nephros-fast")
 """Keys of `nephros reproduce transfer`."""
-POOL, LAST = 15_000, 2000
+POOL, LAST = 10_000, 2000
 """Cells that the annotator chooses from, drawn anew for each seed, and labels at the end."""
 FIRST_SEED = 10
 """The rule of `nephros` was chosen on the draws 0 to 3."""
@@ -125,13 +127,17 @@ def annotator_rows(dataset: Dataset, config: BenchmarkConfig) -> list[Row]:
         pool_features, held_out_features = (
             extract_features(classifier, split.images, 1, torch.device("cpu"))[:, 0] for split in (pool, held_out)
         )
-        for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-            drawn = np.random.default_rng(seed).choice(len(pool), min(POOL, len(pool)), replace=False)
+        with ProcessPoolExecutor(os.cpu_count()) as processes:
+            futures = {}
+            for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+                drawn = np.random.default_rng(seed).choice(len(pool), min(POOL, len(pool)), replace=False)
+                features, truth = pool_features[drawn], pool.labels[drawn]
+                for rule in RULES:
+                    evaluated = held_out_features, held_out.labels
+                    futures[rule, seed] = processes.submit(simulate, rule, features, truth, evaluated, counts, seed)
             for rule in RULES:
-                accuracies = simulate(
-                    rule, pool_features[drawn], pool.labels[drawn], (held_out_features, held_out.labels), counts, seed
-                )
-                curves.setdefault((task.key, rule), np.empty((seeds, len(counts))))[seed - FIRST_SEED] = accuracies
+                drawn_seeds = range(FIRST_SEED, FIRST_SEED + seeds)
+                curves[task.key, rule] = np.array([futures[rule, seed].result() for seed in drawn_seeds])
         target = SHARE_OF_FINAL * float(curves[task.key, "random"][:, -1].mean())
         rows += [_summary(task.key, rule, curves[task.key, rule], counts, target) for rule in RULES]
     if config.args.tables:
