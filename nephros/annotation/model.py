@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,8 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
 """Seconds after which new cells, and labels that another process wrote, are noticed; `wake` is immediate."""
-_SAVE_CHUNKS = 40
+NOTIFY_S, SAVE_S = 1.0, 5.0
+"""Seconds after which listeners hear how many features are done, and after which new features are kept and used."""
 _NICENESS = 10
 _RETRY_S = 5.0
 
@@ -110,7 +112,8 @@ class AnnotationModel:
             event.set()
 
     def add_listener(self, callback: Callable[[int], None]) -> None:
-        """Call `callback` with the revision, in a background thread, whenever predictions or figures change."""
+        """Call `callback` with the revision, in a background thread, whenever predictions or figures change, and about
+        once per second while features are computed, with the revision as it is."""
         self._listeners.append(callback)
 
     @property
@@ -189,8 +192,12 @@ class AnnotationModel:
         with self._state_lock:
             state = dataclasses.replace(state, revision=self._state.revision + 1)
             self._state = state
+        self._error = ""
+        self._notify(state.revision)
+
+    def _notify(self, revision: int) -> None:
         for callback in self._listeners:
-            callback(state.revision)
+            callback(revision)
 
     def _retrying(self, work: Callable[[], None]) -> None:
         """Run a thread's work until the model is closed; what keeps it from that, such as a full disk, is logged and retried."""
@@ -204,7 +211,7 @@ class AnnotationModel:
 
     def _extend_features(self) -> None:
         lower_priority_of_thread()
-        wake, n_chunks = self._wakes[0], 0
+        wake, notified, saved = self._wakes[0], time.monotonic(), time.monotonic()
         while not self._closing.is_set():
             n_cells = self._project.n_cells
             if self._features.n_done >= n_cells:
@@ -212,11 +219,14 @@ class AnnotationModel:
                 wake.clear()
                 continue
             n_done = self._features.extend(self._project.images, n_cells)
-            n_chunks += 1
-            if n_done == n_cells or n_chunks % _SAVE_CHUNKS == 0:
+            now = time.monotonic()
+            if n_done == n_cells or now > saved + SAVE_S:
                 self._features.save()
-                self._error = ""
+                saved, self._error = now, ""
                 self._wakes[1].set()
+            if now > notified + NOTIFY_S:
+                notified = now
+                self._notify(self._state.revision)
         with contextlib.suppress(OSError):
             self._features.save()
 

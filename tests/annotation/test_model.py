@@ -206,7 +206,7 @@ def test_labels_change_the_order_and_new_cells_are_noticed(tmp_path: Path, predi
         assert model.predictions([59])[0].class_id is not None
         project.labels.merge(1, into=0)
         wait_until(lambda: model.state.class_ids == (0, 2))
-        assert revisions == sorted(set(revisions))
+        assert revisions == sorted(revisions)
     finally:
         model.close()
     assert AnnotationModel(project, predictor).status().accuracy is None  # it is not started, but has a head at once
