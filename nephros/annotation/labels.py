@@ -159,7 +159,8 @@ class LabelStore:
                     for cell, class_id in changes
                 ],
             )
-        return self.last_seq
+            last_seq = int(self._connection.execute("select max(seq) from changes").fetchone()[0])
+        return last_seq
 
     def changes_since(self, seq: int) -> list[Change]:
         """Return the changes after that of number `seq`, in order; 0 for all."""

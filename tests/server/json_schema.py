@@ -65,5 +65,6 @@ def response_schema(
     document: dict[str, Any], path: str, status: int, media_type: str = "application/json"
 ) -> dict[str, Any]:
     """Return the schema of a response."""
-    (methods,) = document["paths"][path].values()
+    methods = document["paths"][path]
+    methods = methods["get"] if len(methods) > 1 else next(iter(methods.values()))
     return dict(methods["responses"][str(status)]["content"][media_type]["schema"])
