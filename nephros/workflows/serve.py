@@ -186,13 +186,14 @@ class _Server(uvicorn.Server):
 @contextlib.contextmanager
 def _open_project(root: str | Path, model: str | Path | None) -> Iterator[ProjectSession]:
     """Open a project, or make it, and keep it locked within the block."""
-    from nephros.annotation.model import AnnotationModel  # without a project, scikit-learn is not needed
+    from nephros.annotation.jobs import FinetuneJobs  # without a project, scikit-learn is not needed
+    from nephros.annotation.model import AnnotationModel
     from nephros.annotation.project import Project
     from nephros.server.project.session import ProjectSession
 
     project = Project.create_or_open(root, model=model)
     with contextlib.closing(project), project.lock():
-        yield ProjectSession(project, AnnotationModel(project, project.load_predictor()))
+        yield ProjectSession(project, AnnotationModel(project, project.load_predictor()), FinetuneJobs(project))
 
 
 def _access_policy(

@@ -20,6 +20,7 @@ SUPPORTED_KEYWORDS = {
     "required",
     "type",
     "properties",
+    "additionalProperties",
     "items",
     "const",
     "anyOf",
@@ -53,6 +54,8 @@ def schema_errors(value: Any, schema: dict[str, Any], document: dict[str, Any], 
         for i, entry in enumerate(value):
             errors += schema_errors(entry, schema["items"], document, f"{path}[{i}]")
     if isinstance(value, dict):
+        if (of_all := schema.get("additionalProperties")) is not None:
+            return [e for key in value for e in schema_errors(value[key], of_all, document, f"{path}.{key}")]
         properties = schema["properties"]
         errors += [f"{path}.{key}: not documented" for key in value if key not in properties]
         errors += [f"{path}.{key}: missing" for key in schema.get("required", []) if key not in value]

@@ -56,6 +56,7 @@ def cell_card(session: ProjectSession, cell: int) -> CellCard:
     current = labels.current()
     return CellCard(
         **state.model_dump(by_alias=False),
+        ood_reasons=list(details.ood_reasons),
         probabilities=[ClassProbability(class_id=class_id, probability=p) for class_id, p in details.probabilities],
         similar=[
             SimilarProjectCell(cell=int(other), similarity=float(similarity), label=_class_or_none(int(current[other])))

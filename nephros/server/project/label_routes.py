@@ -131,6 +131,7 @@ def _project_info(session: ProjectSession) -> ProjectInfo:
                 for recall in status.recalls
             ],
             n_suspicious=status.n_suspicious,
+            error=status.error,
         ),
         jobs=session.all_jobs(),
         has_stack=project.has_stack,

@@ -13,6 +13,7 @@ from nephros.server.project import openapi_texts as texts
 from nephros.server.project.cell_routes import add_cell_routes
 from nephros.server.project.file_routes import add_file_routes
 from nephros.server.project.label_routes import add_label_routes
+from nephros.server.project.run_routes import add_run_routes
 from nephros.server.project.session import ProjectSession
 from nephros.server.streaming import LeasedStreamingResponse
 
@@ -34,6 +35,7 @@ def add_project_routes(app: FastAPI, session: ProjectSession) -> frozenset[str]:
     add_label_routes(router, session)
     add_cell_routes(router, session)
     add_file_routes(router, session)
+    add_run_routes(router, session)
 
     @router.get(
         "/events",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -134,6 +134,9 @@ class ClassifierState(BaseModel):
     gain_of_last_40: float | None
     recalls: list[ClassRecall]
     n_suspicious: int
+    error: str = Field(
+        description="What keeps the work in the background from going on, such as a full disk; else empty."
+    )
 
 
 class JobInfo(BaseModel):
@@ -141,7 +144,9 @@ class JobInfo(BaseModel):
 
     id: str
     kind: str = Field(description='"import", "finetune" or "export".')
-    state: Literal["queued", "running", "done", "failed", "canceled", "interrupted"]
+    state: str = Field(
+        description='"queued", "running", "done", "failed", "canceled" or "interrupted" by the end of the server.'
+    )
     progress: float | None = Field(description="From 0 to 1; null where it is unknown.")
     message: str
     run: str | None = Field(description="The run that it makes or exports.")
@@ -234,6 +239,7 @@ class LocationInfo(BaseModel):
 class CellCard(CellState):
     """A cell with everything that is known of it."""
 
+    ood_reasons: list[str] = Field(description="In which ways it is out of distribution.")
     probabilities: list[ClassProbability]
     similar: list[SimilarProjectCell]
     history: list[HistoryEntry]
@@ -306,4 +312,5 @@ class RunInfo(BaseModel):
     name: str
     created: str
     accuracy: float | None = Field(description="Cross-validated.")
-    n_labels: int | None
+    method: str
+    n_labels: int

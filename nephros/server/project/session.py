@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from nephros.annotation.jobs import FinetuneJobs, Job
 from nephros.annotation.model import AnnotationModel
 from nephros.annotation.project import Project
 from nephros.errors import InvalidArgument
@@ -35,9 +36,9 @@ SCRATCH_FOLDER = "uploads"
 class ProjectSession:
     """What the routes of a project share."""
 
-    def __init__(self, project: Project, model: AnnotationModel) -> None:
+    def __init__(self, project: Project, model: AnnotationModel, jobs: FinetuneJobs) -> None:
         """Take a project that this process has locked, and what was made for it; the application starts and closes them."""
-        self.project, self.model = project, model
+        self.project, self.model, self.jobs = project, model, jobs
         self.token = secrets.token_urlsafe(24)
         """What each write must carry."""
         self.events = EventHub(self._read_change)
@@ -53,6 +54,7 @@ class ProjectSession:
         shutil.rmtree(self.project.root / SCRATCH_FOLDER, ignore_errors=True)
         self.events.start()
         self.model.add_listener(lambda _: self.events.publish_change())
+        self.jobs.add_listener(lambda job: self.events.publish_job(job_info(job)))
         self.model.start()
 
     def close(self) -> None:
@@ -61,6 +63,7 @@ class ProjectSession:
         self.imports.close()
         for threads in (self._readers, self._writers):
             threads.shutdown(wait=True, cancel_futures=True)
+        self.jobs.close()
         self.model.close()
 
     def check_token(self, token: str) -> None:
@@ -82,7 +85,7 @@ class ProjectSession:
 
     def all_jobs(self) -> list[JobInfo]:
         """Return the imports, and what runs in processes of its own."""
-        return self.imports.jobs()
+        return self.imports.jobs() + [job_info(job) for job in self.jobs.jobs()]
 
     def check_cells(self, cells: Sequence[int]) -> None:
         """Raise InvalidArgument if there is no such cell."""
@@ -115,3 +118,8 @@ class ProjectSession:
             n_cells=self.project.n_cells,
             state=status.state,
         )
+
+
+def job_info(job: Job) -> JobInfo:
+    """Return a job as responses and events describe it."""
+    return JobInfo(id=job.id, kind=job.kind, state=job.state, progress=job.progress, message=job.message, run=job.run)
