@@ -73,7 +73,7 @@ class ProjectClient:
         """Return the cells that a route lists."""
         status, _, body = self.server.request("GET", path)
         assert status == 200, body
-        return np.frombuffer(body, "<u4").tolist()
+        return [int(cell) for cell in np.frombuffer(body, "<u4")]
 
     @contextlib.contextmanager
     def events(self) -> Iterator[Iterator[tuple[str, Any]]]:
