@@ -10,6 +10,7 @@ from nephros.commands.parser import (
     DATA_HELP,
     DEVICE_HELP,
     MASK_HELP,
+    STITCH_HELP,
     VOXEL_SIZE_EXPECTED,
     CommandParser,
     parse_numbers,
@@ -71,6 +72,7 @@ def finetune(argv: list[str]) -> int:
     parser.option("seed", "seed of the folds, of training and of initial weights (default: 0)", int)
     parser.training_data_options()
     parser.option("mask", f"of stacks: {MASK_HELP}", metavar="MASK")
+    parser.option("stitch-threshold", f"of stacks: {STITCH_HELP}", float, "SHARE")
     parser.class_table_options()
     parser.option("voxel-size", "of stacks: in micrometers; required if the files don't state it", metavar="Z,Y,X")
     parser.option("device", DEVICE_HELP)

@@ -38,9 +38,14 @@ GROUPS_HELP = (
     "column that is named like patients or stacks, else subfolders (default: auto)"
 )
 MASK_HELP = (
-    "label image of the stack's size, TIFF or .npy: 0 outside, and a unique positive integer per nucleus; for several stacks a "
+    "label image of the stack's size, TIFF or .npy: 0 outside, and a unique positive integer per nucleus; or the zip archive of "
+    "ImageJ's ROI manager, with a region per nucleus; for several stacks a "
     "pattern such as '{stem}_mask.tif', beside each stack or in the working folder; of an OME-Zarr store the name of a label "
     "image in it (default: the only one in the store, else segment the nuclei roughly, by Otsu threshold and watershed)"
+)
+STITCH_HELP = (
+    "for a mask whose ids count within each slice only, as of cellpose or StarDist in 2-D: objects of neighboring slices are one "
+    "nucleus where their intersection over union is at least this, such as 0.25 (default: take the ids as they are)"
 )
 VOXEL_SIZE_EXPECTED = "Z,Y,X in micrometers, such as 1,0.5,0.5"
 DEVICE_HELP = "auto, cpu or cuda (default: auto)"

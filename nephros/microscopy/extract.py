@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nephros.errors import FileError, MissingDependency, NephrosError
 from nephros.microscopy.located import LocatedNuclei, MaskFile, find_mask
 from nephros.microscopy.location import StackLocation, display_path
-from nephros.microscopy.masks import labels_in_store
+from nephros.microscopy.masks import labels_in_store, open_mask
 from nephros.microscopy.nuclei import (
     NucleusImages,
     ProgressTracker,
@@ -25,7 +25,7 @@ from nephros.microscopy.nuclei import (
     quality_warnings,
     volume_unit,
 )
-from nephros.microscopy.reader import open_stack, open_stack_with
+from nephros.microscopy.reader import open_stack_with
 from nephros.microscopy.segmentation import METHOD, segment_nuclei
 from nephros.microscopy.stack import Stack, StackOptions
 from nephros.microscopy.voxel_size import (
@@ -100,7 +100,8 @@ def extract_nuclei_from_file(
             if isinstance(mask_file.path, Path) and mask_file.is_automatic:
                 step = scale.stack_voxel_size or target_voxel_size
                 segment_nuclei(stack, mask_file.path, step, progress=progress)
-            mask = open_stack(mask_file.path, is_mask=True, shape=stack.shape)
+            threshold = None if mask_file.is_automatic else options.stitch_threshold
+            mask = open_mask(mask_file.path, stack.shape, threshold)
             black_level, white_level = (None, None) if stack.dtype == np.uint8 else levels
             result = make_nucleus_images(
                 stack,

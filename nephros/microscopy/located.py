@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.class_labels import STEM, fill_stem
 from nephros.microscopy.location import StackLocation, StackUrl
+from nephros.microscopy.masks import open_mask
 from nephros.microscopy.measurements import NucleusProperties
-from nephros.microscopy.reader import open_stack, open_stack_with
+from nephros.microscopy.reader import open_stack_with
 from nephros.microscopy.stack import Stack, StackOptions
 from nephros.microscopy.voxel_size import VoxelSize
 
@@ -59,7 +60,8 @@ class LocatedNuclei:
             FileError: one of them can't be read any more, or the two have changed in shape.
         """
         stack = open_stack_with(self.path, self.options)
-        mask = open_stack(self.mask_file.path, is_mask=True, shape=stack.shape)
+        threshold = None if self.mask_file.is_automatic else self.options.stitch_threshold
+        mask = open_mask(self.mask_file.path, stack.shape, threshold)
         for opened in (stack, mask):
             if opened.shape != self.shape:
                 raise FileError(

@@ -6,9 +6,27 @@ from pathlib import Path
 
 from nephros.errors import FileError, UnknownName
 from nephros.microscopy.location import StackLocation, StackUrl, is_url
-from nephros.microscopy.reader import open_stack_with
-from nephros.microscopy.stack import StackOptions
+from nephros.microscopy.reader import open_stack, open_stack_with
+from nephros.microscopy.stack import Stack, StackOptions
+from nephros.microscopy.stitching import stitch
 from nephros.microscopy.zarr_files import is_zarr_folder, is_zarr_zip
+
+
+def open_mask(
+    location: str | StackLocation, shape: tuple[int, int, int], stitch_threshold: float | None = None
+) -> Stack:
+    """Open the instance mask of a stack of this shape.
+
+    Args:
+        location: a path or a URL.
+        shape: of the stack.
+        stitch_threshold: joins the objects of its slices, as `nephros.microscopy.stitching.stitch` does; None takes its ids.
+
+    Raises:
+        NephrosError: as `nephros.microscopy.reader.open_stack`.
+    """
+    mask = open_stack(location, is_mask=True, shape=shape)
+    return mask if stitch_threshold is None else stitch(mask, stitch_threshold)
 
 
 def labels_in_store(path: StackLocation, name: str | None, options: StackOptions) -> StackLocation | None:

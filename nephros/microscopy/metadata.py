@@ -49,6 +49,8 @@ class MaskInfo:
     """How the mask was made, or ``user-provided mask``."""
     automatic: bool
     """Whether nephros made the mask."""
+    stitch_threshold: float | None = None
+    """Overlap from which objects of the mask's slices were joined; None took its ids."""
 
 
 @dataclass(frozen=True)

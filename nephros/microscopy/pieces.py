@@ -143,5 +143,5 @@ def check_pieces(mask: Stack, ids: NDArray[np.int64], voxels: NDArray[np.int64],
         raise FileError(
             mask.path,
             f"{mask.path}: {scattered_text(ids, voxels, far_voxels)}; number the nuclei through the whole stack (in cellpose "
-            "with do_3D or stitch_threshold, or with skimage.measure.label).",
+            "with do_3D, or with skimage.measure.label) or set `stitch_threshold` to 0.25 if ids count within each slice.",
         )

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.microscopy.masks import open_mask
 from nephros.microscopy.nuclei import NucleusImages, ProgressTracker, make_nucleus_images
-from nephros.microscopy.reader import open_stack, open_stack_with
+from nephros.microscopy.reader import open_stack_with
 from nephros.microscopy.segmentation import segment_nuclei
 from nephros.microscopy.stack import Stack, StackOptions
 from nephros.microscopy.stack_files import StackFiles
@@ -36,6 +37,7 @@ class PrepareOptions:
     drop_border: bool = False
     min_volume: float | None = None
     volumes: bool = False
+    stitch_threshold: float | None = None
 
     @property
     def stack_options(self) -> StackOptions:
@@ -93,7 +95,9 @@ def prepare_nuclei(
     if files.mask is None:
         voxel_size = scale.stack_voxel_size or options.target_voxel_size
         segment_nuclei(stack, new_mask, voxel_size, progress=progress)
-    mask = open_stack(new_mask if files.mask is None else files.mask, is_mask=True, shape=stack.shape)
+        mask = open_mask(new_mask, stack.shape)
+    else:
+        mask = open_mask(files.mask, stack.shape, options.stitch_threshold)
     result = make_nucleus_images(
         stack,
         mask,

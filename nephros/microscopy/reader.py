@@ -15,6 +15,7 @@ from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.formats.registry import microscope_format
 from nephros.microscopy.isolated_stack import open_isolated_stack
 from nephros.microscopy.location import StackUrl, locate
+from nephros.microscopy.roi_mask import is_roi_archive, open_roi_mask
 from nephros.microscopy.sequence_stack import open_image_stack, open_sequence_stack
 from nephros.microscopy.stack import MAX_SLICE_BYTES, Slice, Stack, StackOptions, read_raw_planes
 from nephros.microscopy.tiff_series import translate_read_errors
@@ -77,6 +78,8 @@ def open_stack_with(
     if path.is_dir() and folder_format(path) is None:
         return _checked(open_sequence_stack(path, options, is_mask), is_mask)
     magic = read_magic(path, "a TIFF file with all slices", HEAD_BYTES)
+    if is_mask and is_roi_archive(path):
+        return open_roi_mask(path, shape)
     if magic.startswith(NPY_MAGIC):
         stack = _open_npy(path, options)
     elif file_format := overview_format(path):

@@ -39,8 +39,12 @@ class StackOptions:
     """Level of an image pyramid; ``auto`` is the coarsest that is at least as fine as TRAINING_VOXEL_SIZE, None the finest."""
     time_point: int | None = None
     """Index in a time series."""
+    stitch_threshold: float | None = None
+    """Overlap from which objects of a mask's slices are joined; None takes the mask's ids for those of the whole stack."""
 
     def __post_init__(self) -> None:
+        if self.stitch_threshold is not None and not 0 < self.stitch_threshold <= 1:
+            raise InvalidArgument("stitch_threshold", self.stitch_threshold, "above 0 and at most 1, such as 0.25")
         if self.min_volume is not None and not 0 < self.min_volume < float("inf"):
             raise InvalidArgument("min_volume", self.min_volume, "a volume above 0, such as 30 cubic micrometers")
 

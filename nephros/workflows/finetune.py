@@ -109,6 +109,7 @@ def finetune(
     class_column: str | None = None,
     patient: str | None = None,
     voxel_size: VoxelSize | None = None,
+    stitch_threshold: float | None = None,
     test: bool = False,
     command: str = "",
 ) -> Finetuning:
@@ -145,7 +146,8 @@ def finetune(
         groups: a rule, as `nephros.load_dataset` takes it; for images in memory the group of each, (n,), such as its patient or
             stack, whose images stay together in the split and in cross-validation. Where a class is in one group only, or the
             groups are too few, ``auto`` draws by image, with a warning.
-        mask, classes, id_column, class_column, patient, voxel_size: of stacks, as `nephros.prepare` takes them, and `channel`.
+        mask, classes, id_column, class_column, patient, voxel_size, stitch_threshold: of stacks, as `nephros.prepare` takes
+            them, and `channel`.
         test: also score the test split, once, at the end.
         command: the command line to record in run.json.
 
@@ -155,7 +157,8 @@ def finetune(
     pretrained = open_pretrained(init)
     _check_out(out)
     options = {
-        "mask": mask, "id_column": id_column, "class_column": class_column, "patient": patient, "voxel_size": voxel_size
+        "mask": mask, "id_column": id_column, "class_column": class_column, "patient": patient, "voxel_size": voxel_size,
+        "stitch_threshold": stitch_threshold,
     }  # fmt: skip
     with open_data(
         data,

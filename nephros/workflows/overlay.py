@@ -15,6 +15,7 @@ from nephros.data.relocation import find_moved
 from nephros.errors import FileError
 from nephros.escaping import unescape_from_csv
 from nephros.microscopy.location import StackLocation, StackUrl, locate
+from nephros.microscopy.masks import open_mask
 from nephros.microscopy.measurements import check_mask_matches_stack
 from nephros.microscopy.metadata import MaskInfo, StackInfo, read_metadata
 from nephros.microscopy.output_files import read_nuclei_csv
@@ -150,7 +151,7 @@ def _open_unchanged(info: StackInfo | MaskInfo, metadata_path: Path, given: str 
             renamed=() if isinstance(info, StackInfo) else (metadata_path.with_suffix(".mask.tif"),),
         )
     if isinstance(info, MaskInfo):
-        return open_stack(path, is_mask=True, shape=info.shape)
+        return open_mask(path, info.shape, info.stitch_threshold)
     return open_stack(
         path, info.channel, image=info.image, axes=info.axes, level=info.level, time_point=info.time_point
     )  # fmt: skip

@@ -75,6 +75,7 @@ def prepare(
     out: str | Path,
     *,
     mask: str | Path | None = None,
+    stitch_threshold: float | None = None,
     channel: int | str | None = None,
     image: int | str | None = None,
     axes: str | None = None,
@@ -110,7 +111,10 @@ def prepare(
         mask: instance mask of the stack's size, integers with 0 outside of nuclei; None segments the nuclei automatically. Of
             several stacks a pattern: ``{stem}`` stands for the name of each without its suffix, ``*`` for any text. It is looked
             for beside the stack, then in the working folder. Of an OME-Zarr store also the name of one of its label images,
-            which None takes where there is only one.
+            which None takes where there is only one. Also regions of ImageJ's ROI manager, a zip archive of .roi files.
+        stitch_threshold: for a mask whose ids count within each slice only: objects of neighboring slices become one nucleus
+            where their intersection over union is at least this, above 0 and at most 1, such as 0.25. None takes the ids as
+            they are.
         channel: index or name of the channel that shows the nuclei; needed where the stack has several.
         image: index or name of the image in a file that holds several, such as OME-TIFF with several positions; None takes the
             only one with several slices, else the first.
@@ -154,6 +158,7 @@ def prepare(
         drop_border=drop_border,
         min_volume=min_volume,
         volumes=volumes,
+        stitch_threshold=stitch_threshold,
     )
     _check_options(options)
     _check_class_options(classes, id_column, class_column)
@@ -228,7 +233,7 @@ def _prepare_each(
 
 
 def _check_options(options: PrepareOptions) -> None:
-    StackOptions(min_volume=options.min_volume)  # checks it
+    StackOptions(min_volume=options.min_volume, stitch_threshold=options.stitch_threshold)  # checks them
     if options.voxel_size is not None:
         check_voxel_size("voxel_size", options.voxel_size)
     check_voxel_size("target_voxel_size", options.target_voxel_size)
@@ -288,6 +293,7 @@ def _metadata(
             str(mask.dtype),
             METHOD if is_automatic else "user-provided mask",
             is_automatic,
+            None if is_automatic else options.stitch_threshold,
         ),
         voxel_size_um=scale.stack_voxel_size,
         voxel_size_source=scale.source,
