@@ -34,6 +34,7 @@ def fit_state(state: ModelState, previous: ModelState) -> ModelState:
         len(class_ids),
         HEAD_C,
         start=previous.head if is_similar else None,
+        is_standardized=True,
     )
     return dataclasses.replace(
         state,

@@ -64,7 +64,7 @@ def review_head(
     """Return what cross-validation says of labels; None where they are too few, or `is_stale` becomes true meanwhile.
 
     Args:
-        features: (n, d), in the order in which the cells were labeled.
+        features: (n, d) standardized over all cells, in the order in which the cells were labeled.
         labels: (n,) index of each cell's class in `class_ids`.
         cells: (n,).
         class_ids: of the classes.
@@ -83,10 +83,14 @@ def review_head(
     for train, held_out in folds.splits():
         if is_stale():
             return None
-        probabilities[held_out] = fit_head(x[train], compact[train], n_kept, C).predict(x[held_out][:, None])
+        probabilities[held_out] = fit_head(x[train], compact[train], n_kept, C, is_standardized=True).predict(
+            x[held_out][:, None]
+        )
         if measures_gain:
             older = train[~is_recent[train]]
-            without_recent[held_out] = fit_head(x[older], compact[older], n_kept, C).predict(x[held_out][:, None])
+            without_recent[held_out] = fit_head(x[older], compact[older], n_kept, C, is_standardized=True).predict(
+                x[held_out][:, None]
+            )
     is_right = probabilities.argmax(axis=1) == compact
     gain = float(is_right.mean() - (without_recent.argmax(axis=1) == compact).mean()) if measures_gain else None
     suspicious = suspicious_labels(probabilities, compact, tuple(map(str, range(n_kept))))

@@ -37,17 +37,24 @@ class LinearHead:
 
 
 def fit_head(
-    features: NDArray[np.float32], labels: Labels, n_classes: int, C: float, *, start: LinearHead | None = None
+    features: NDArray[np.float32],
+    labels: Labels,
+    n_classes: int,
+    C: float,
+    *,
+    start: LinearHead | None = None,
+    is_standardized: bool = False,
 ) -> LinearHead:
     """Fit a head to (n, d) features and labels (n,); a class without labels gets a bias that it can hardly overcome.
 
     The result depends on `start`, a head for the same classes from which the solver begins, only as far as its tolerance: of a
-    head for nearly the same labels it takes a fraction of the time.
+    head for nearly the same labels it takes a fraction of the time. Features that `is_standardized` says to be of unit variance,
+    such as among many more images than these, are taken as they are; others are standardized over these images.
     """
     from sklearn.linear_model import LogisticRegression
 
     x = features.astype(np.float64)
-    mean, std = x.mean(axis=0), x.std(axis=0)
+    mean, std = (np.zeros(x.shape[1]), np.ones(x.shape[1])) if is_standardized else (x.mean(axis=0), x.std(axis=0))
     # A feature that never varies says nothing; its coefficient stays 0.
     scale = np.where(std > 1e-8, std, np.inf)
     present = np.unique(labels)
