@@ -119,3 +119,15 @@ def test_baselines() -> None:
     assert k in (1, 3, 5, 10, 20)
     uneven = np.array([2] * 5 + [0] * 3 + [1] * 2)
     assert (predict_largest_class(uneven, 3).argmax(axis=1) == 2).all()
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_head_does_not_depend_on_where_the_solver_starts(n_classes: int) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, n_classes, 90)
+    features = (np.eye(n_classes, 5)[labels] + rng.normal(size=(90, 5))).astype(np.float32)
+    start = fit_head(features[:80], labels[:80], n_classes, 0.1)
+    for is_standardized in (False, True):
+        cold = fit_head(features, labels, n_classes, 0.1, is_standardized=is_standardized)
+        warm = fit_head(features, labels, n_classes, 0.1, start=start, is_standardized=is_standardized)
+        assert np.abs(cold.predict(features[:, None]) - warm.predict(features[:, None])).max() < 0.01
