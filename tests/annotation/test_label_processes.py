@@ -115,7 +115,7 @@ def test_an_addition_that_is_killed_leaves_the_project_as_it_was_or_complete(tmp
     project.close()
     rng = random.Random(1)
     n_cells = 100
-    for _ in range(20):
+    for _ in range(8):
         adder = _start("tests.annotation.adder", str(project.root), str(tmp_path / "b.npz"))
         assert adder.stdout is not None
         adder.stdout.readline()  # it begins to add
