@@ -18,7 +18,7 @@ from nephros.data.images.transforms import max_project, resize_images
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.microscopy.synthetic import SyntheticStack
 from nephros.presets import RECIPES
-from nephros.recipe import AugmentConfig, OptimizerConfig, Recipe
+from nephros.recipe import AugmentConfig, LRScheduleConfig, OptimizerConfig, Recipe
 from tests.depth_pairs import CLASS_NAMES, SHAPE, depth_pairs
 
 TINY = dataclasses.replace(
@@ -182,6 +182,19 @@ def test_scikit_learns_classifier_takes_volumes() -> None:
         nephros.CellClassifier(TINY).fit(volumes[:, 0], labels)
 
 
+def _small(recipe: Recipe) -> Recipe:
+    """Return a recipe for a few hundred small images or volumes."""
+    return dataclasses.replace(
+        recipe,
+        model=dataclasses.replace(recipe.model, base_channels=8, dropout=0.0),
+        optimizer=OptimizerConfig("adam", lr=3e-3),
+        schedule=LRScheduleConfig(),
+        augment=AugmentConfig(),
+        epochs=5,
+        batch_size=32,
+    )
+
+
 def _accuracy(recipe: Recipe, data: Dataset, out: Path) -> float:
     run = nephros.train(recipe, data, out=out, test=True)
     return nephros.evaluate(run.root, "test", data=data).metrics.accuracy
@@ -192,21 +205,7 @@ def _accuracy(recipe: Recipe, data: Dataset, out: Path) -> float:
 def test_where_depth_alone_tells_classes_apart_volumes_beat_their_projection(tmp_path: Path) -> None:
     volumes, labels = depth_pairs(800)
     names = [CLASS_NAMES[label] for label in labels]
-    common = {
-        "optimizer": OptimizerConfig("adam", lr=3e-3),
-        "augment": AugmentConfig(),
-        "schedule": dataclasses.replace(RECIPES["compact"].schedule),
-        "epochs": 5,
-        "passes_per_epoch": 1,
-        "batch_size": 32,
-    }
-    model_3d, model_2d = RECIPES["nephnet3d"].model, RECIPES["nephnet2d"].model
-    deep = dataclasses.replace(
-        RECIPES["nephnet3d"], model=dataclasses.replace(model_3d, base_channels=8, dropout=0.0), **common
-    )
-    flat = dataclasses.replace(
-        RECIPES["nephnet2d"], model=dataclasses.replace(model_2d, base_channels=8, dropout=0.0), **common
-    )
+    deep, flat = (_small(RECIPES[name]) for name in ("nephnet3d", "nephnet2d"))
     accuracy_3d = _accuracy(deep, Dataset.from_arrays(volumes, names, volumes=True), tmp_path / "3d")
     accuracy_2d = _accuracy(flat, Dataset.from_arrays(volumes.max(axis=1), names), tmp_path / "2d")
     assert accuracy_2d < 0.65, accuracy_3d
