@@ -38,7 +38,7 @@ def test_the_name_of_an_array_makes_it_volumes(tmp_path: Path) -> None:
     image, label = dataset.train[0]
     assert (image.shape, image.dtype, label) == (SHAPE, np.dtype(np.uint8), int(dataset.train.labels[0]))
     assert any(np.array_equal(image, volume) for volume in VOLUMES)
-    in_splits = {f"{split}_volumes": VOLUMES[:20] for split in ("train", "val", "test")}
+    in_splits: dict[str, object] = {f"{split}_volumes": VOLUMES[:20] for split in ("train", "val", "test")}
     in_splits |= {f"{split}_labels": LABELS[:20] for split in ("train", "val", "test")}
     assert np.array_equal(open_npz(write(tmp_path / "b.npz", **in_splits)).test[3][0], VOLUMES[3])
     assert not open_npz(write(tmp_path / "c.npz", images=VOLUMES[:, :3], labels=LABELS)).is_volumetric
@@ -57,7 +57,9 @@ def test_other_shapes_are_no_volumes(tmp_path: Path, shape: tuple[int, ...]) -> 
 
 
 def test_a_volume_of_other_depth_than_trains_is_refused(tmp_path: Path) -> None:
-    arrays = {f"{split}_volumes": VOLUMES[:20] for split in ("train", "val")} | {"test_volumes": VOLUMES[:20, :4]}
+    arrays: dict[str, object] = {f"{split}_volumes": VOLUMES[:20] for split in ("train", "val")} | {
+        "test_volumes": VOLUMES[:20, :4]
+    }
     arrays |= {f"{split}_labels": LABELS[:20] for split in ("train", "val", "test")}
     with pytest.raises(FileError, match="4 slices"):
         open_npz(write(tmp_path / "a.npz", **arrays))
@@ -138,7 +140,7 @@ def test_splits_drawn_again_stay_volumes() -> None:
 def test_flips_and_shifts_move_all_slices_alike() -> None:
     volumes = torch.from_numpy(VOLUMES)
     for flips in ("dihedral", "dihedral-depth"):
-        settings = AugmentConfig(flips=flips, shift=1)  # type: ignore[arg-type]
+        settings = AugmentConfig(flips=flips, shift=1)
         params = sample_augmentations(len(volumes), settings, torch.Generator().manual_seed(0))
         changed = apply_augmentations(volumes, params, settings)
         projected = apply_augmentations(volumes.amax(1, keepdim=True), params, settings)
