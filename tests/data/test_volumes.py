@@ -59,8 +59,6 @@ def test_other_shapes_are_no_volumes(tmp_path: Path, shape: tuple[int, ...]) -> 
 def test_a_volume_of_other_depth_than_trains_is_refused(tmp_path: Path) -> None:
     arrays: dict[str, object] = {"train_volumes": VOLUMES[:20], "val_volumes": VOLUMES[:20]}
     arrays["test_volumes"] = VOLUMES[:20, :4]
-        "test_volumes": VOLUMES[:20, :4]
-    }
     arrays |= {f"{split}_labels": LABELS[:20] for split in ("train", "val", "test")}
     with pytest.raises(FileError, match="4 slices"):
         open_npz(write(tmp_path / "a.npz", **arrays))
