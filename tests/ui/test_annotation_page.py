@@ -1,0 +1,246 @@
+"""The annotation page of a live `nephros serve --project` in a real browser: from the drop of cells to exported labels."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nephros.annotation.project import Project
+from nephros.data.synthetic import make_synthetic
+from tests.server.live_server import LiveServer, run_server
+from tests.ui.conftest import CHROMIUM, OpenPage, open_page
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+N_CELLS = 240
+HTML_NAME = "<img src=x onerror=alert(1)> & <b>bold</b>"
+
+
+@pytest.fixture(scope="module")
+def cells_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An npz file of synthetic cells."""
+    file = tmp_path_factory.mktemp("cells") / "cells.npz"
+    np.savez(file, val_images=make_synthetic(10, N_CELLS, 10, seed=5).val.images)
+    return file
+
+
+@pytest.fixture
+def project_folder(tmp_path: Path, cells_npz: Path) -> Path:
+    """A project with cells, two classes and no label."""
+    project = Project.create(tmp_path / "kidney")
+    project.add_cells(cells_npz)
+    for name in ("Round", "Long"):
+        project.labels.add_class(name)
+    return tmp_path / "kidney"
+
+
+@pytest.fixture
+def server(project_folder: Path) -> Iterator[LiveServer]:
+    with run_server(["--project", project_folder, "--reference-data", "none"]) as live_server:
+        yield live_server
+
+
+@contextlib.contextmanager
+def _open(browser: Any, address: str, width: int = 1280, theme: str = "light") -> Iterator[OpenPage]:
+    with open_page(browser, f"{address}/annotate", width, theme, (address, "data:", "blob:")) as opened:
+        opened.page.wait_for_selector(".grid, #drop-zone")
+        yield opened
+
+
+def _wait_until_saved(page: Any) -> None:
+    page.wait_for_selector(".save-state[data-state=saved]")
+
+
+def _wait_until(page: Any, expression: str, argument: Any = None) -> None:
+    """Return once a JavaScript expression is true; the page's CSP forbids what Playwright's own wait does."""
+    for _ in range(3000):
+        if page.evaluate(expression, argument):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(f"never true: {expression}")
+
+
+def _label(page: Any, keys: str) -> None:
+    """Press keys in the gallery, one label after another."""
+    page.focus(".grid")
+    for key in keys:
+        before = page.locator("#active-cell").get_attribute("aria-posinset")
+        page.keyboard.press(key)
+        _wait_until(page, "before => document.querySelector('#active-cell').ariaPosInSet !== before", before)
+
+
+def _stored_labels(server: LiveServer) -> list[str]:
+    status, _, text = server.request("GET", "/project/labels.csv")
+    assert status == 200
+    rows = list(csv.DictReader(text.decode("utf-8-sig").splitlines()))
+    return [row["class"] for row in rows if row["class"]]
+
+
+def test_from_the_drop_of_cells_to_a_classifier_and_exported_labels(
+    browser: Any, tmp_path: Path, cells_npz: Path
+) -> None:
+    with (
+        run_server(["--project", tmp_path / "new", "--reference-data", "none"]) as server,
+        _open(browser, server.address) as opened,
+    ):
+        page = opened.page
+        drop_js = """data => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(data)], 'cells.npz'));
+            const options = { dataTransfer: transfer, bubbles: true, cancelable: true };
+            document.getElementById('drop-zone').dispatchEvent(new DragEvent('drop', options)) }"""
+        page.evaluate(drop_js, list(cells_npz.read_bytes()))
+        page.wait_for_selector(".grid")
+        assert page.locator("#n-labels").inner_text() == f"0 of {N_CELLS}"
+        for name in ("Round", HTML_NAME):
+            page.fill("#new-class", name)
+            page.keyboard.press("Enter")
+            page.get_by_role("button", name=f"Edit {name}").wait_for()
+        _label(page, "1212121212")
+        _wait_until_saved(page)
+        _wait_until(page, "document.querySelector('#accuracy').innerText.includes('%')")
+        assert page.locator("#n-labels").inner_text() == f"10 of {N_CELLS}"
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".cell-card .probabilities tbody tr")
+        assert page.locator(".cell-card .probabilities tbody tr").count() == 2
+        assert page.locator(".cell-card .similar-cells li").count() > 0
+        page.get_by_role("button", name="Files").click()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="CSV").click()
+        text = Path(download.value.path()).read_text(encoding="utf-8-sig")
+        assert text.count("onerror") == 5  # as text, however the table quotes it
+        assert page.locator("img[onerror]").count() == 0
+        assert opened.problems == []
+
+
+def test_labels_survive_a_reload_and_can_be_undone(browser: Any, server: LiveServer) -> None:
+    with _open(browser, server.address) as opened:
+        page = opened.page
+        _label(page, "112")
+        _wait_until_saved(page)
+        page.reload()
+        page.wait_for_selector(".grid")
+        _wait_until(page, "document.querySelector('#n-labels').innerText.startsWith('3 ')")
+        _label(page, "2")
+        page.keyboard.press("z")
+        _wait_until_saved(page)
+        _wait_until(page, "document.querySelector('#n-labels').innerText.startsWith('3 ')")
+        assert sorted(_stored_labels(server)) == ["Long", "Round", "Round"]
+        page.keyboard.press("y")
+        _wait_until(page, "document.querySelector('#n-labels').innerText.startsWith('4 ')")
+        assert opened.problems == []
+
+
+def test_unsaved_labels_are_shown_as_such_and_saved_after_the_server_was_killed(
+    browser: Any, project_folder: Path
+) -> None:
+    args = ["--project", project_folder, "--reference-data", "none"]
+    with run_server(args) as server, _open(browser, server.address) as opened:
+        page = opened.page
+        _label(page, "12")
+        _wait_until_saved(page)
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait()
+        page.wait_for_selector(".save-state[data-state=waiting]")
+        _label(page, "11")
+        _wait_until(page, "document.querySelector('.save-state').innerText.startsWith('2 labels not saved')")
+        with run_server([*args, "--port", str(server.port)]) as restarted:
+            _wait_until_saved(page)
+            assert sorted(_stored_labels(restarted)) == ["Long", "Round", "Round", "Round"]
+
+
+def test_two_pages_see_each_others_labels(browser: Any, server: LiveServer) -> None:
+    with _open(browser, server.address) as first, _open(browser, server.address) as second:
+        for opened, name in ((first, "Ada"), (second, "Bo")):
+            opened.page.get_by_label("Your name").fill(name)
+            opened.page.keyboard.press("Tab")
+        _label(first.page, "1")
+        _wait_until(second.page, "document.querySelector('#n-labels').innerText.startsWith('1 ')")
+        _label(second.page, "2")  # the same cell: both pages begin with the same order
+        second.page.get_by_role("button", name=re.compile("agreement")).click()
+        second.page.wait_for_selector("dialog table tbody tr")
+        row = second.page.locator("dialog tbody tr").inner_text()
+        assert "Ada" in row
+        assert "Bo" in row
+        _wait_until(first.page, "document.body.innerText.includes('agreement')")
+        assert first.problems == []
+        assert second.problems == []
+
+
+def test_classes_are_renamed_recolored_and_merged(browser: Any, server: LiveServer) -> None:
+    with _open(browser, server.address) as opened:
+        page = opened.page
+        _label(page, "12")
+        page.get_by_role("button", name="Edit Round").click()
+        page.get_by_label("Name", exact=True).fill("Spherical")
+        page.get_by_label("Color #cc79a7").check()
+        page.get_by_role("button", name="Save").click()
+        page.get_by_role("button", name="Edit Spherical").wait_for()
+        swatch = page.locator(".class-panel .class-row .swatch").first
+        assert swatch.evaluate("e => getComputedStyle(e).backgroundColor") == "rgb(204, 121, 167)"
+        page.get_by_role("button", name="Edit Spherical").click()
+        page.get_by_label("Merge into").select_option(label="Long")
+        page.get_by_role("button", name="Merge", exact=True).click()
+        _wait_until(page, "document.querySelectorAll('.class-panel .class-row').length === 1")
+        assert _stored_labels(server) == ["Long", "Long"]
+        assert opened.problems == []
+
+
+def test_all_shown_are_labeled_at_once_and_the_filter_hides_them(browser: Any, server: LiveServer) -> None:
+    with _open(browser, server.address) as opened:
+        page = opened.page
+        page.get_by_role("button", name="Label all shown").click()
+        page.locator("dialog").get_by_role("button", name="Long").click()
+        _wait_until(page, f"document.querySelector('#n-labels').innerText.startsWith('{N_CELLS} ')")
+        page.locator(".menu summary").click()
+        page.get_by_label("Unlabeled").check()
+        page.get_by_text("No cell passes the filters").wait_for()
+        page.get_by_role("button", name="Undo").click()
+        _wait_until(page, "document.querySelector('#n-labels').innerText.startsWith('0 ')")
+        assert opened.problems == []
+
+
+def test_everything_can_be_done_by_keyboard(browser: Any, server: LiveServer) -> None:
+    with _open(browser, server.address) as opened:
+        page = opened.page
+
+        def tab_to(selector: str) -> None:
+            for _ in range(60):
+                page.keyboard.press("Tab")
+                if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                    return
+            raise AssertionError(f"{selector} can't be reached by keyboard")
+
+        tab_to("#new-class")
+        page.keyboard.type("Third")
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Edit Third").wait_for()
+        tab_to(".grid")
+        page.keyboard.press("Shift+ArrowRight")
+        page.keyboard.press("Shift+ArrowRight")
+        assert page.locator("#shown").inner_text().startswith("3 selected")
+        page.keyboard.press("3")
+        _wait_until(page, "document.querySelector('#n-labels').innerText.startsWith('3 ')")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".cell-card h2")
+        page.keyboard.press("Escape")
+        page.wait_for_selector(".cell-card", state="detached")
+        page.keyboard.press("u")
+        page.keyboard.press("?")
+        page.wait_for_selector("dialog[open]")
+        page.keyboard.press("Escape")
+        page.wait_for_selector("dialog", state="detached")
+        assert page.evaluate("document.activeElement.matches('.grid')")
+        _wait_until_saved(page)
+        assert _stored_labels(server) == ["Third"] * 3
+        assert opened.problems == []
