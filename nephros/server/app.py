@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from nephros.environment import __version__
+from nephros.inference.bundled import DEFAULT_MODEL
 from nephros.server import openapi
 from nephros.server.access import AccessPolicy
 from nephros.server.error_responses import add_exception_handlers
 from nephros.server.limits import BATCH_LIMITS, MAX_BUFFERED_BYTES, MemoryBudget, RequestLimits
 from nephros.server.middleware import RequestMiddleware
+from nephros.server.model_choice import ModelChoice, ModelEntry
 from nephros.server.page_routes import add_pages
 from nephros.server.prediction_routes import add_prediction_routes
 from nephros.server.prometheus import ServerMetrics
@@ -38,6 +40,8 @@ def create_app(
     batch_limits: RequestLimits = BATCH_LIMITS,
     max_buffered_bytes: int = MAX_BUFFERED_BYTES,
     project: ProjectSession | None = None,
+    model_name: str = DEFAULT_MODEL,
+    more_models: Sequence[ModelEntry] = (),
 ) -> ASGIApp:
     """Return the application.
 
@@ -49,10 +53,13 @@ def create_app(
         limits: limits of a request to /predict.
         batch_limits: limits of a request to /predict/batch.
         max_buffered_bytes: memory for the uploads of all requests together.
+        model_name: name of the model of `service`, by which requests may name it.
+        more_models: further models that requests may name.
         project: a project to label, which the application starts and closes; without one it has no such routes.
     """
     limits = limits or RequestLimits()
     metrics = ServerMetrics(service.batcher)
+    models = ModelChoice(model_name, service, more_models)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -62,7 +69,7 @@ def create_app(
         yield
         if project is not None:
             project.close()
-        service.close()
+        models.close()
 
     app = FastAPI(
         title="nephros", version=__version__, description=openapi.DESCRIPTION, lifespan=lifespan,
@@ -74,8 +81,8 @@ def create_app(
     version_response = openapi.version_response(service, limits, batch_limits)
     add_pages(app, version_response, samples, has_project=project is not None)
     add_exception_handlers(app, root_path)
-    add_prediction_routes(app, service, metrics, MemoryBudget(max_buffered_bytes), limits, batch_limits)
-    add_server_routes(app, service, metrics, version_response)
+    add_prediction_routes(app, models, metrics, MemoryBudget(max_buffered_bytes), limits, batch_limits)
+    add_server_routes(app, service, metrics, version_response, models)
     routes = frozenset(route.path for route in app.routes if isinstance(route, APIRoute | Route))
     if project is not None:
         from nephros.server.project.routes import add_project_routes  # without a project, scikit-learn is not needed

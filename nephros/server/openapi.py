@@ -66,6 +66,7 @@ HEALTH_RESPONSES: Responses = {
     503: describe_error("The model does not respond.", schemas.FailingResponse),
 }
 VERSION_RESPONSES: Responses = {200: {"model": schemas.VersionResponse}, **COMMON_ERRORS}
+MODELS_RESPONSES: Responses = {200: {"model": list[schemas.ModelChoiceInfo]}, **COMMON_ERRORS}
 METRICS_RESPONSES: Responses = {
     200: {"description": "Metrics as text.", "content": {"text/plain": {"schema": {"type": "string"}}}},
     **COMMON_ERRORS,

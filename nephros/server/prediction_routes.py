@@ -15,6 +15,7 @@ from nephros.environment import __version__
 from nephros.server import openapi
 from nephros.server.error_responses import json_response, reject_repeated_parameters
 from nephros.server.limits import MemoryBudget, RequestLimits, RequestRejected
+from nephros.server.model_choice import ModelChoice
 from nephros.server.multipart import read_multipart_files
 from nephros.server.prometheus import ServerMetrics
 from nephros.server.schemas import (
@@ -26,7 +27,6 @@ from nephros.server.schemas import (
     StreamedResult,
     StreamParams,
 )
-from nephros.server.service import Service
 from nephros.server.streaming import LeasedStreamingResponse
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ MAX_LINES_PER_WRITE = 64
 
 def add_prediction_routes(
     app: FastAPI,
-    service: Service,
+    models: ModelChoice,
     metrics: ServerMetrics,
     budget: MemoryBudget,
     limits: RequestLimits,
@@ -55,6 +55,7 @@ def add_prediction_routes(
         """Classify images of cells: PNG, TIFF (one cell per page), JPEG and npz files. A file that can't be read gets its
         own error; the others still get predictions."""
         reject_repeated_parameters(request)
+        service = await models.service(params.model)
         with budget.lease() as lease:
             files = await read_multipart_files(request, limits, lease)
             try:
@@ -80,6 +81,7 @@ def add_prediction_routes(
         with its row, and is sent as soon as it is known. The last line is {"done": true, "version", "n_rows"}, or
         {"done": false, "error", "n_rows"} if the response ends early."""
         reject_repeated_parameters(request)
+        service = await models.service(params.model)
         with ExitStack() as lease_scope:
             files = await read_multipart_files(request, batch_limits, lease_scope.enter_context(budget.lease()))
             lease_stack = lease_scope.pop_all()

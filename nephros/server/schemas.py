@@ -33,6 +33,9 @@ class PredictParams(BaseModel):
     channel: int | None = Field(
         None, ge=0, le=255, description="Plane of color images, or channel, that shows the nuclei, from 0."
     )
+    model: str | None = Field(
+        None, min_length=1, max_length=200, description="Name of the model, as /models lists it; by default the first."
+    )
     details: bool = Field(False, description="Add split, ood_reasons, notes and preview (a PNG as a data: URI).")
     explain: bool = Field(False, description="Add saliency_map: rows of values from 0 to 1, and the method.")
     n_neighbors: int = Field(
@@ -205,6 +208,16 @@ class VersionResponse(BaseModel):
     class_names: list[str]
     reference_cells: ReferenceCells | None = Field(description="Null if the server has none.")
     limits: LimitsByRoute
+
+
+class ModelChoiceInfo(BaseModel):
+    """A model that requests may name."""
+
+    name: str
+    title: str = Field(description="The data that it was trained on.")
+    class_names: list[str]
+    test_accuracy: float | None = Field(description="Null if the model was not evaluated on test.")
+    default: bool = Field(description="Whether it predicts where no model is named.")
 
 
 class SampleInfo(BaseModel):

@@ -1,4 +1,4 @@
-"""The routes about the server itself: /health, /version and /metrics."""
+"""The routes about the server itself: /health, /version, /models and /metrics."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from fastapi.responses import Response
 
 from nephros.errors import NephrosError
 from nephros.server import openapi
-from nephros.server.error_responses import json_response
+from nephros.server.error_responses import json_list_response, json_response
 from nephros.server.limits import RequestRejected
+from nephros.server.model_choice import ModelChoice
 from nephros.server.prometheus import CONTENT_TYPE, ServerMetrics
 from nephros.server.schemas import FailingResponse, HealthyResponse, VersionResponse
 from nephros.server.service import Service
 
 
-def add_server_routes(app: FastAPI, service: Service, metrics: ServerMetrics, version: VersionResponse) -> None:
-    """Add /health, /version and /metrics."""
+def add_server_routes(
+    app: FastAPI, service: Service, metrics: ServerMetrics, version: VersionResponse, models: ModelChoice
+) -> None:
+    """Add /health, /version, /models and /metrics."""
 
     @app.get("/health", responses=openapi.HEALTH_RESPONSES, tags=["server"])
     async def health() -> Response:
@@ -32,6 +35,11 @@ def add_server_routes(app: FastAPI, service: Service, metrics: ServerMetrics, ve
     async def get_version() -> Response:
         """Describe the version, the model, its classes and the limits of requests."""
         return json_response(version)
+
+    @app.get("/models", responses=openapi.MODELS_RESPONSES, tags=["server"])
+    async def get_models() -> Response:
+        """List the models that requests may name."""
+        return json_list_response(models.infos())
 
     @app.get("/metrics", responses=openapi.METRICS_RESPONSES, response_class=Response, tags=["server"])
     async def prometheus_metrics() -> Response:

@@ -37,11 +37,16 @@ class Service:
         *,
         dynamic_batching: bool = True,
         reader_processes: int = READER_PROCESSES,
+        scheduler: RequestScheduler | None = None,
     ) -> None:
-        """Start the threads; `dynamic_batching` as in Batcher, `reader_processes` as in RequestScheduler."""
+        """Start the threads; `dynamic_batching` as in Batcher, `reader_processes` as in RequestScheduler, unless one is given."""
         self.predictor, self.reference_index = predictor, reference_index
         self.batcher = Batcher(predictor.predict_batch, dynamic_batching=dynamic_batching)
-        self._scheduler = RequestScheduler(reader_processes)
+        self._scheduler = scheduler or RequestScheduler(reader_processes)
+
+    def with_predictor(self, predictor: Predictor) -> Service:
+        """Return a service of another model, whose requests are read by the same threads and processes."""
+        return Service(predictor, scheduler=self._scheduler)
 
     def start(self) -> None:
         """Start the processes that decode images, so that the first of them need not wait."""

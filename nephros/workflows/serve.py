@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import logging
 import os
 import secrets
@@ -22,6 +23,8 @@ from nephros.data.dataset import Dataset
 from nephros.data.load import find_local_file, load_dataset
 from nephros.errors import InvalidArgument, NephrosError
 from nephros.exporters.loading import load_classifier
+from nephros.inference.bundled import DEFAULT_MODEL, bundled_names
+from nephros.inference.model_names import bundled_card, bundled_model_name
 from nephros.inference.predictor import Predictor
 from nephros.inference.runtimes import DEFAULT_RUNTIME
 from nephros.interpretability.similar_cells import build_reference_index
@@ -36,6 +39,7 @@ from nephros.server.access import (
 from nephros.server.app import create_app
 from nephros.server.h11_timeouts import MAX_HEAD_BYTES, TimeoutProtocol
 from nephros.server.limits import request_limits
+from nephros.server.model_choice import ModelEntry
 from nephros.server.sample_cells import build_sample_cells
 from nephros.server.service import Service
 
@@ -130,6 +134,8 @@ def serve(
             limits=limits,
             batch_limits=batch_limits,
             project=session,
+            model_name=_model_name(model),
+            more_models=_other_bundled_models(model, tta, precision, runtime),
         )
         config = uvicorn.Config(
             app, http=TimeoutProtocol, ws="none", log_level="warning", access_log=False, server_header=False,
@@ -194,6 +200,26 @@ def _open_project(root: str | Path, model: str | Path | None) -> Iterator[Projec
     project = Project.create_or_open(root, model=model)
     with contextlib.closing(project), project.lock():
         yield ProjectSession(project, AnnotationModel(project, project.load_predictor()), FinetuneJobs(project))
+
+
+def _model_name(model: str | Path | None) -> str:
+    """Return the name by which requests may name the model: a file's or folder's own, never its path."""
+    return DEFAULT_MODEL if model is None else bundled_model_name(str(model)) or Path(model).stem
+
+
+def _other_bundled_models(model: str | Path | None, tta: bool, precision: str, runtime: str) -> list[ModelEntry]:
+    """Return the bundled models besides the default one, where no model is named."""
+    if model is not None:
+        return []
+    return [
+        ModelEntry(
+            name,
+            bundled_card(name),
+            functools.partial(load_classifier, name, tta=tta, precision=precision, runtime=runtime),
+        )
+        for name in bundled_names()
+        if name != DEFAULT_MODEL
+    ]
 
 
 def _access_policy(

@@ -1,0 +1,33 @@
+"""Requests may name one of the models that the server offers."""
+
+from __future__ import annotations
+
+import pytest
+
+from nephros.exporters.loading import load_classifier
+from nephros.inference.bundled import DEFAULT_MODEL, bundled_names
+from tests.conftest import square_images
+from tests.server.live_server import LiveServer, encode_image, run_server
+
+CELL = square_images(1, 4, 9)[0][0]
+
+
+def test_the_only_model_has_a_name_and_no_other_exists(server: LiveServer) -> None:
+    (model,) = server.json("GET", "/models")[1]
+    assert (model["name"], model["default"]) == ("squares", True)
+    files = [("a.png", encode_image(CELL))]
+    assert server.predict(files, "?model=squares") == server.predict(files)
+    for name in (DEFAULT_MODEL, "../squares", "", "x" * 1000):
+        status, response = server.json("POST", f"/predict?model={name}", files)
+        assert (status, list(response)) == (422, ["error"]), name
+
+
+@pytest.mark.slow
+def test_bundled_models_are_offered_by_name(exported_model: object) -> None:
+    with run_server(["--reference-data", "none"]) as server:
+        models = server.json("GET", "/models")[1]
+        assert [model["name"] for model in models] == list(bundled_names())
+        for name in bundled_names():
+            (result,) = server.predict([("a.png", encode_image(CELL))], f"?model={name}")
+            expected = load_classifier(name).predict_batch(CELL[None]).probabilities[0]
+            assert result["probabilities"] == pytest.approx(expected.tolist(), abs=1e-5)
