@@ -3,7 +3,8 @@
 Uncertainty herding (Bae, Oliveira and Sutherland, ICLR 2025) chooses cells one after the other, so that the cells which the
 labeled ones do not cover yet are covered, each counted by its uncertainty. With few labels all cells are uncertain, and it
 takes typical cells of every kind; with many, it takes cells near the boundaries of classes, of different kinds each. On classes
-that the network had not seen it needed fewer labels than the smallest margin or random order (`python -m benchmarks.annotation`).
+that the network had not seen it needed fewer labels than the smallest margin, and than random order where the network's features
+tell the classes apart (docs/results/annotation.md).
 """
 
 from __future__ import annotations
