@@ -13,7 +13,7 @@ from nephros.finetuning.head import LinearHead, fit_head
 
 HEAD_C = 0.1
 """Inverse strength of the regularization. On classes that the network had not seen it is the best, or within a point of it,
-from 20 labels to 2,000 on TissueMNIST's train and validation cells; chosen anew by cross-validation, it would make the order jump."""
+from 20 labels to 2,000 on TissueMNIST's train and validation cells; chosen anew each time, it would make the order jump."""
 
 
 def fit_state(state: ModelState, previous: ModelState) -> ModelState:
