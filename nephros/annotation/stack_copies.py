@@ -16,7 +16,7 @@ from nephros.microscopy.class_labels import stack_stem
 from nephros.microscopy.located import LocatedNuclei
 from nephros.microscopy.location import locate
 from nephros.microscopy.reader import open_stack
-from nephros.microscopy.segmentation import METHOD
+from nephros.microscopy.segmenters import method_of
 from nephros.microscopy.stack import Slice, Stack
 from nephros.microscopy.tiff_series import require_stacks_extra, translate_read_errors
 from nephros.tissue.ome_images import ome_dtype, write_ome_image
@@ -62,7 +62,9 @@ def copy_stack(root: Path, located: LocatedNuclei, others: Iterable[StackSource]
         channel=stack.channel,
         shape=stack.shape,
         voxel_size=voxel_size,
-        mask=METHOD if located.mask_file.is_automatic else str(locate(located.mask_file.path)),
+        mask=method_of(located.options.segment)
+        if located.mask_file.is_automatic
+        else str(locate(located.mask_file.path)),
         folder=folder,
         n_cells=n_cells,
     )

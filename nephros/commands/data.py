@@ -11,6 +11,7 @@ from nephros.commands.parser import (
     GROUPS_HELP,
     LEVEL_HELP,
     MASK_HELP,
+    SEGMENT_HELP,
     STITCH_HELP,
     VOXEL_SIZE_EXPECTED,
     WHITE_LEVEL_HELP,
@@ -162,6 +163,7 @@ def _prepare_parser() -> CommandParser:
         "as img_z001_c1.tif",
     )
     parser.option("mask", MASK_HELP, metavar="MASK")
+    parser.option("segment", SEGMENT_HELP, metavar="NAME")
     parser.option("stitch-threshold", STITCH_HELP, float, "SHARE")
     parser.required_option("out", "the file for the images", "FILE.npz")
     parser.option(

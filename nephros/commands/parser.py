@@ -43,6 +43,10 @@ MASK_HELP = (
     "pattern such as '{stem}_mask.tif', beside each stack or in the working folder; of an OME-Zarr store the name of a label "
     "image in it (default: the only one in the store, else segment the nuclei roughly, by Otsu threshold and watershed)"
 )
+SEGMENT_HELP = (
+    "how to segment the nuclei where there is no mask: rough (Otsu threshold and watershed), or cellpose or stardist, where "
+    "these packages are installed (default: rough)"
+)
 STITCH_HELP = (
     "for a mask whose ids count within each slice only, as of cellpose or StarDist in 2-D: objects of neighboring slices are one "
     "nucleus where their intersection over union is at least this, such as 0.25 (default: take the ids as they are)"

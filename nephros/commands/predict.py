@@ -17,6 +17,7 @@ from nephros.commands.parser import (
     MODEL_HELP,
     PRECISION_HELP,
     RUNTIME_HELP,
+    SEGMENT_HELP,
     STITCH_HELP,
     TTA_HELP,
     CommandParser,
@@ -110,6 +111,7 @@ def predict(argv: list[str]) -> int:
         "pattern such as '{stem}_mask.tif' (default: segment the nuclei roughly)",
         metavar="MASK",
     )
+    parser.option("segment", f"of stacks: {SEGMENT_HELP}", metavar="NAME")
     parser.option("stitch-threshold", f"of stacks: {STITCH_HELP}", float, "SHARE")
     parser.option(
         "max-pixels", "pixels that one file may have when decoded, in all pages or rows (default: 20000000000)", int

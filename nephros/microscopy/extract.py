@@ -26,7 +26,7 @@ from nephros.microscopy.nuclei import (
     volume_unit,
 )
 from nephros.microscopy.reader import open_stack_with
-from nephros.microscopy.segmentation import METHOD, segment_nuclei
+from nephros.microscopy.segmenters import method_of, segment_with
 from nephros.microscopy.stack import Stack, StackOptions
 from nephros.microscopy.voxel_size import (
     TRAINING_VOXEL_SIZE,
@@ -94,12 +94,12 @@ def extract_nuclei_from_file(
             scale = VoxelScaling.resolve(
                 str(path), stack.voxel_size, options.voxel_size, target_voxel_size, resample=True
             )
-            store_labels = labels_in_store(path, options.mask, options)
+            store_labels = None if options.segment else labels_in_store(path, options.mask, options)
             given = find_mask(options.mask, path) if options.mask and store_labels is None else None
             mask_file = MaskFile(store_labels or given)
             if isinstance(mask_file.path, Path) and mask_file.is_automatic:
                 step = scale.stack_voxel_size or target_voxel_size
-                segment_nuclei(stack, mask_file.path, step, progress=progress)
+                segment_with(options.segment, stack, mask_file.path, step, progress=progress)
             threshold = None if mask_file.is_automatic else options.stitch_threshold
             mask = open_mask(mask_file.path, stack.shape, threshold)
             black_level, white_level = (None, None) if stack.dtype == np.uint8 else levels
@@ -145,8 +145,8 @@ def _notes(stack: Stack, mask: Stack, scale: VoxelScaling, result: NucleusImages
     path, n = located.path, len(result.images)
     if located.mask_file.is_automatic:
         mask_notes = [
-            f"{path} is a 3-D stack: {n:,} nuclei were segmented automatically ({METHOD}); for accurate nuclei, give an "
-            "instance mask as `mask`"
+            f"{path} is a 3-D stack: {n:,} nuclei were segmented automatically ({method_of(located.options.segment)}); for "
+            "accurate nuclei, give an instance mask as `mask`"
         ]
     else:
         mask_notes = [f"{path} is a stack of {n:,} nuclei by the mask {mask.path}", *mask.notes]

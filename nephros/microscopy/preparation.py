@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nephros.microscopy.masks import open_mask
 from nephros.microscopy.nuclei import NucleusImages, ProgressTracker, make_nucleus_images
 from nephros.microscopy.reader import open_stack_with
-from nephros.microscopy.segmentation import segment_nuclei
+from nephros.microscopy.segmenters import segment_with
 from nephros.microscopy.stack import Stack, StackOptions
 from nephros.microscopy.stack_files import StackFiles
 from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE, VoxelScaling, VoxelSize, format_voxel_size
@@ -38,6 +38,7 @@ class PrepareOptions:
     min_volume: float | None = None
     volumes: bool = False
     stitch_threshold: float | None = None
+    segment: str | None = None
 
     @property
     def stack_options(self) -> StackOptions:
@@ -94,7 +95,7 @@ def prepare_nuclei(
     )
     if files.mask is None:
         voxel_size = scale.stack_voxel_size or options.target_voxel_size
-        segment_nuclei(stack, new_mask, voxel_size, progress=progress)
+        segment_with(options.segment, stack, new_mask, voxel_size, progress=progress)
         mask = open_mask(new_mask, stack.shape)
     else:
         mask = open_mask(files.mask, stack.shape, options.stitch_threshold)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.errors import FileError, InvalidArgument
+from nephros.errors import FileError, InvalidArgument, UnknownName
 from nephros.microscopy.location import StackLocation
 from nephros.microscopy.voxel_size import VoxelSize
 
@@ -18,6 +18,10 @@ Slice = NDArray[Any]
 
 MAX_SLICE_BYTES = 1 << 29
 """Largest slice in bytes. Memory holds two slices at a time, of the stack and of its mask."""
+
+
+SEGMENTERS = ("rough", "cellpose", "stardist")
+"""Names of what segments a stack without a mask; see `nephros.microscopy.segmenters`."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,16 @@ class StackOptions:
     """Index in a time series."""
     stitch_threshold: float | None = None
     """Overlap from which objects of a mask's slices are joined; None takes the mask's ids for those of the whole stack."""
+    segment: str | None = None
+    """Segmenter of a stack without a mask; see `nephros.microscopy.segmenters`."""
 
     def __post_init__(self) -> None:
+        if self.segment is not None and self.segment not in SEGMENTERS:
+            raise UnknownName(
+                "segment", self.segment, SEGMENTERS, kind="segmenter", hint=f"There are {', '.join(SEGMENTERS)}."
+            )
+        if self.segment is not None and self.mask is not None:
+            raise InvalidArgument("segment", self.segment, "left out where a `mask` is given")
         if self.stitch_threshold is not None and not 0 < self.stitch_threshold <= 1:
             raise InvalidArgument("stitch_threshold", self.stitch_threshold, "above 0 and at most 1, such as 0.25")
         if self.min_volume is not None and not 0 < self.min_volume < float("inf"):

@@ -46,6 +46,7 @@ def predict(
     min_volume: float | None = None,
     mask: str | Path | None = None,
     stitch_threshold: float | None = None,
+    segment: str | None = None,
     max_pixels: int = MAX_FILE_PIXELS,
     decode_timeout: float = DECODE_TIMEOUT_S,
 ) -> Predictions:
@@ -76,6 +77,7 @@ def predict(
         mask: instance mask of the stack, integers with 0 outside of nuclei, whose ids the predictions then have; None segments
             the nuclei roughly. For several stacks a pattern such as ``"{stem}_mask.tif"``, where the stem of ``K4.ome.tif`` is
             K4. All inputs but npz files are then stacks, a single slice too.
+        segment: of stacks without a mask, as `nephros.prepare` takes it.
         stitch_threshold: of masks whose ids count within each slice only, as `nephros.prepare` takes it.
         max_pixels: of one file, in all its pages or rows, when decoded.
         decode_timeout: seconds for which one file is decoded, where that may take long.
@@ -99,6 +101,7 @@ def predict(
     stack_options = StackOptions(
         channel, image, voxel_size, axes, min_volume, None if mask is None else str(mask), level, time_point,
         stitch_threshold,
+        segment,
     )  # fmt: skip
     if max_pixels < 1:
         raise InvalidArgument("max_pixels", max_pixels, "a whole number of at least 1")

@@ -37,7 +37,7 @@ from nephros.microscopy.nuclei import mask_warnings, quality_warnings, volume_un
 from nephros.microscopy.output_files import OutputFiles, nuclei_csv
 from nephros.microscopy.preparation import NucleiOfStack, PrepareOptions, difference_warnings, prepare_nuclei
 from nephros.microscopy.prepared_arrays import group_names, prepared_arrays
-from nephros.microscopy.segmentation import METHOD
+from nephros.microscopy.segmenters import method_of
 from nephros.microscopy.sequence_stack import stack_digest
 from nephros.microscopy.stack import StackOptions
 from nephros.microscopy.stack_files import StackFiles, find_stack_files
@@ -76,6 +76,7 @@ def prepare(
     *,
     mask: str | Path | None = None,
     stitch_threshold: float | None = None,
+    segment: str | None = None,
     channel: int | str | None = None,
     image: int | str | None = None,
     axes: str | None = None,
@@ -115,6 +116,8 @@ def prepare(
         stitch_threshold: for a mask whose ids count within each slice only: objects of neighboring slices become one nucleus
             where their intersection over union is at least this, above 0 and at most 1, such as 0.25. None takes the ids as
             they are.
+        segment: how to segment the nuclei without a mask: ``"rough"`` (Otsu threshold and watershed, the default), or
+            ``"cellpose"`` or ``"stardist"``, where these packages are installed.
         channel: index or name of the channel that shows the nuclei; needed where the stack has several.
         image: index or name of the image in a file that holds several, such as OME-TIFF with several positions; None takes the
             only one with several slices, else the first.
@@ -159,8 +162,10 @@ def prepare(
         min_volume=min_volume,
         volumes=volumes,
         stitch_threshold=stitch_threshold,
+        segment=segment,
     )
     _check_options(options)
+    StackOptions(mask=None if mask is None else str(mask), segment=segment)  # checks that one of them is given
     _check_class_options(classes, id_column, class_column)
     stack_files, notes = find_stack_files(
         [stack] if isinstance(stack, str | Path) else list(stack), mask, classes, patient
@@ -203,7 +208,7 @@ def prepare(
 
 def _with_store_labels(file: StackFiles, options: PrepareOptions, notes: list[str]) -> StackFiles:
     """Return a stack's files with a label image of its own store as mask, where that is meant."""
-    if isinstance(file.mask, StackUrl):
+    if isinstance(file.mask, StackUrl) or options.segment is not None:
         return file
     name = None if file.mask is None else str(file.mask)
     mask = labels_in_store(file.path, name, options.stack_options)
@@ -272,7 +277,7 @@ def _metadata(
         *similar_name_warnings(class_labels.class_names if class_labels else ()),
     ]
     if is_automatic:
-        warnings.append(f"The mask was made automatically by {METHOD}; check it.")
+        warnings.append(f"The mask was made automatically by {method_of(options.segment)}; check it.")
     return PreparationMetadata(
         stack=StackInfo(
             str(stack.path),
@@ -291,7 +296,7 @@ def _metadata(
             stack_digest(mask.path),
             mask.shape,
             str(mask.dtype),
-            METHOD if is_automatic else "user-provided mask",
+            method_of(options.segment) if is_automatic else "user-provided mask",
             is_automatic,
             None if is_automatic else options.stitch_threshold,
         ),

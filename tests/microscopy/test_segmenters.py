@@ -1,0 +1,116 @@
+"""Segmenters of other packages, by stand-ins that have the documented calls: the packages are too large for the tests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+import nephros
+from nephros.errors import FileError, InvalidArgument, MissingDependency, UnknownName
+from nephros.microscopy import segmenters
+from nephros.microscopy.reader import open_stack
+from nephros.microscopy.segmenters import segment_with
+from nephros.microscopy.stack import Stack, StackOptions
+from tests.command_line import assert_usage_error
+from tests.microscopy.microscope_samples import tissue
+
+PIXELS, MASK = tissue((6, 48, 48))
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Stack:
+    tifffile.imwrite(tmp_path / "K4.tif", PIXELS[1], photometric="minisblack")
+    return open_stack(tmp_path / "K4.tif", axes="ZYX")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Put stand-ins of cellpose, stardist and csbdeep in place, which return the mask, and list their calls."""
+    calls: list[Any] = []
+
+    class CellposeModel:
+        def __init__(self, gpu: bool = False) -> None:
+            calls.append(gpu)
+
+        def eval(self, x: Any, **options: Any) -> tuple[Any, list[Any], Any]:
+            calls.append((x, options))
+            return MASK, [], None
+
+    class StarDist2D:
+        @classmethod
+        def from_pretrained(cls, name: str) -> Any:
+            calls.append(name)
+            return cls()
+
+        def predict_instances(self, image: Any, n_tiles: tuple[int, int]) -> tuple[Any, dict[str, Any]]:
+            z = len(calls) - 1
+            calls.append((image.shape, n_tiles))
+            ids = np.unique(MASK[z])
+            return np.searchsorted(ids, MASK[z]).astype(np.int32), {}
+
+    contents = {
+        "cellpose": {"models": ModuleType("cellpose.models")},
+        "cellpose.models": {"CellposeModel": CellposeModel},
+        "stardist": {},
+        "stardist.models": {"StarDist2D": StarDist2D},
+        "csbdeep": {},
+        "csbdeep.utils": {"normalize": lambda values, low, high: values},
+    }
+    for name, values in contents.items():
+        module = ModuleType(name)
+        vars(module).update(values)
+        monkeypatch.setitem(sys.modules, name, module)
+    vars(sys.modules["cellpose"])["models"] = sys.modules["cellpose.models"]
+    return calls
+
+
+def test_cellpose_takes_the_volume(stack: Stack, calls: list[Any], tmp_path: Path) -> None:
+    segment_with("cellpose", stack, tmp_path / "mask.tif", (1.0, 0.5, 0.5), progress=lambda items, what, total: items)
+    assert np.array_equal(tifffile.imread(tmp_path / "mask.tif"), MASK)
+    volume, options = calls[1]
+    assert np.array_equal(volume, PIXELS[1])
+    assert options == {"do_3D": True, "z_axis": 0, "anisotropy": 2.0}
+
+
+def test_stardist_takes_slices_which_are_joined(stack: Stack, calls: list[Any], tmp_path: Path) -> None:
+    segment_with("stardist", stack, tmp_path / "mask.tif", (1.0, 0.5, 0.5), progress=lambda items, what, total: items)
+    result = tifffile.imread(tmp_path / "mask.tif")
+    assert np.array_equal(result > 0, MASK > 0)
+    assert len(np.unique(result)) < 1 + sum(len(np.unique(plane)) - 1 for plane in MASK)
+    assert calls == ["2D_versatile_fluo", *[((48, 48), (1, 1))] * 6]
+
+
+def test_too_large_for_cellpose(
+    stack: Stack, calls: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segmenters, "available_memory", lambda: 1000)
+    with pytest.raises(FileError, match="too large for cellpose"):
+        segment_with("cellpose", stack, tmp_path / "m.tif", (1, 1, 1), progress=lambda items, what, total: items)
+
+
+@pytest.mark.parametrize("name", ["cellpose", "stardist"])
+def test_a_package_that_is_not_installed(
+    name: str, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "csbdeep", None)
+    out = Path(str(stack.path)).with_name("cells.npz")
+    argv = ["data", "prepare", str(stack.path), "--axes", "ZYX", "--voxel-size", "1,0.5,0.5", "--segment", name]
+    assert_usage_error([*argv, "--out", str(out)], capsys, f"pip install {name}")
+    assert not out.exists()
+    with pytest.raises(MissingDependency):
+        nephros.prepare(str(stack.path), out, axes="ZYX", voxel_size=(1, 0.5, 0.5), segment=name)
+
+
+def test_a_segmenter_and_a_mask_exclude_each_other() -> None:
+    with pytest.raises(UnknownName, match="rough, cellpose, stardist"):
+        StackOptions(segment="otsu")
+    with pytest.raises(InvalidArgument) as error:
+        StackOptions(segment="rough", mask="mask.tif")
+    assert error.value.parameter == "segment"
