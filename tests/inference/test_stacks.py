@@ -118,7 +118,7 @@ def test_the_white_level_scales_stacks_and_a_full_disk_is_reported(
     def fill_disk(*_args: object, **_kwargs: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nephros.microscopy.extract.segment_nuclei", fill_disk)
+    monkeypatch.setattr("nephros.microscopy.segmenters.segment_nuclei", fill_disk)
     predictions = nephros.predict(stack, exported_model)
     assert "(No space left on device)" in predictions.errors[0]
 

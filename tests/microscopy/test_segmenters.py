@@ -54,7 +54,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             ids = np.unique(MASK[z])
             return np.searchsorted(ids, MASK[z]).astype(np.int32), {}
 
-    contents = {
+    contents: dict[str, dict[str, Any]] = {
         "cellpose": {"models": ModuleType("cellpose.models")},
         "cellpose.models": {"CellposeModel": CellposeModel},
         "stardist": {},
