@@ -16,7 +16,7 @@ import pytest
 from nephros.annotation.project import Project
 from nephros.data.synthetic import make_synthetic
 from tests.server.live_server import LiveServer, run_server
-from tests.ui.conftest import CHROMIUM, OpenPage, open_page
+from tests.ui.conftest import CHROMIUM, LAYOUTS, OpenPage, open_page
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,6 +24,7 @@ pytestmark = [
 ]
 N_CELLS = 240
 HTML_NAME = "<img src=x onerror=alert(1)> & <b>bold</b>"
+AXE = Path(__file__).parents[2] / "frontend/node_modules/axe-core/axe.min.js"
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +209,33 @@ def test_all_shown_are_labeled_at_once_and_the_filter_hides_them(browser: Any, s
         page.get_by_role("button", name="Undo").click()
         _wait_until(page, "document.querySelector('#n-labels').innerText.startsWith('0 ')")
         assert opened.problems == []
+
+
+@pytest.mark.parametrize(("width", "theme"), LAYOUTS, ids=lambda value: str(value))
+def test_the_page_fits_and_is_accessible(browser: Any, server: LiveServer, width: int, theme: str) -> None:
+    if not AXE.is_file():
+        pytest.skip("axe-core comes with frontend/node_modules: run make check where Node 20 is")
+    with _open(browser, server.address, width, theme) as opened:
+        page = opened.page
+        page.evaluate(AXE.read_text())
+        _label(page, "1212121212")
+        _wait_until(page, "document.querySelector('#accuracy').innerText.includes('%')")
+        _assert_accessible(page)
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".cell-card .probabilities")
+        _assert_accessible(page)
+        page.get_by_role("button", name="Close the card").click()
+        for name in ("Fine-tune", "Files"):
+            page.get_by_role("button", name=name).click()
+            page.wait_for_selector("dialog[open]")
+            _assert_accessible(page)
+            page.keyboard.press("Escape")
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def _assert_accessible(page: Any) -> None:
+    violations = page.evaluate("axe.run().then(result => result.violations)")
+    assert [(entry["id"], [node["html"][:160] for node in entry["nodes"]]) for entry in violations] == []
 
 
 def test_everything_can_be_done_by_keyboard(browser: Any, server: LiveServer) -> None:
