@@ -29,7 +29,13 @@ WRITES_COMMANDS = (
 )
 """Files that write whole commands into runs, tables and pages, for people to copy."""
 
-OTHER_OPTIONS = ("distributed.py", "environment.py", "reporting/html.py")
+OTHER_OPTIONS = (
+    "annotation/job_commands.py",
+    "annotation/jobs.py",
+    "distributed.py",
+    "environment.py",
+    "reporting/html.py",
+)
 """Files with options of torchrun and git, or CSS variables."""
 
 OPTION = re.compile(r"(?<![\w-])--[a-z]")
