@@ -76,7 +76,7 @@ def _read_array(path: Path) -> Any:
     if path.suffix == ".zarr":
         import dask.array
 
-        return dask.array.from_zarr(str(path), component="0").compute()
+        return dask.array.from_zarr(str(path), component="0").compute()  # type: ignore[no-untyped-call]
     import tifffile
 
     return tifffile.imread(path)

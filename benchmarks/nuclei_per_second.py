@@ -24,8 +24,9 @@ TITLES = {
 
 def write_stacks(stack: SyntheticStack, folder: Path) -> dict[str, tuple[Path, Path]]:
     """Write a stack and its mask as OME-TIFF and OME-Zarr files; return both paths by format."""
-    files = {}
-    for index, (name, dtype) in enumerate((("stack", np.dtype(np.uint16)), ("mask", np.dtype(np.int32)))):
+    files: dict[str, Path] = {}
+    dtypes: dict[str, np.dtype[Any]] = {"stack": np.dtype(np.uint16), "mask": np.dtype(np.int32)}
+    for index, (name, dtype) in enumerate(dtypes.items()):
         path = folder / f"{name}.ome.tif"
         slices = (pair[index] for pair in stack.slices())
         write_ome_image(path, slices, stack.shape, dtype, stack.voxel_size, name=name, channel="nuclei")

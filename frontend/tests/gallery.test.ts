@@ -1,13 +1,30 @@
 import { describe, expect, it } from "vitest";
 import { continueOrder, decodeOrder } from "../src/annotate/cell_order.ts";
 import { DEFAULT_QUERY, queryParams } from "../src/annotate/gallery_query.ts";
-import { commandOf, moveTarget } from "../src/annotate/keys.ts";
+import { commandOf, moveTarget, pageCommandOf } from "../src/annotate/keys.ts";
 import { latestOnly } from "../src/annotate/latest_only.ts";
 import { maskOf } from "../src/annotate/project_api.ts";
 import { Selection } from "../src/annotate/selection.ts";
 
 const key = (name: string, modifiers: Partial<KeyboardEvent> = {}) =>
   commandOf({ key: name, shiftKey: false, ctrlKey: false, metaKey: false, altKey: false, ...modifiers });
+
+it("labels from anywhere but fields and dialogs, and leaves a button its own keys", () => {
+  const commandAt = (tag: string, name: string) => {
+    const event = new KeyboardEvent("keydown", { key: name, bubbles: true });
+    const target = document.body.appendChild(document.createElement(tag));
+    target.dispatchEvent(event);
+    return pageCommandOf(event)?.kind ?? null;
+  };
+  expect(commandAt("button", "1")).toBe("label");
+  expect(commandAt("p", "z")).toBe("undo");
+  expect([commandAt("input", "1"), commandAt("dialog", "1")]).toEqual([null, null]);
+  expect([commandAt("button", "Enter"), commandAt("button", " "), commandAt("button", "a")]).toEqual([
+    null,
+    null,
+    null,
+  ]);
+});
 
 it("never moves what is on the screen", () => {
   const shown = Uint32Array.of(5, 4, 3, 2, 1);

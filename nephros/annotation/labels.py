@@ -159,7 +159,7 @@ class LabelStore:
                     for cell, class_id in changes
                 ],
             )
-            return int(self._connection.execute("select max(seq) from changes").fetchone()[0])
+            return int(self._connection.execute("select coalesce(max(seq), 0) from changes").fetchone()[0])
 
     def changes_since(self, seq: int) -> list[Change]:
         """Return the changes after that of number `seq`, in order; 0 for all."""

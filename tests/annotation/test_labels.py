@@ -103,6 +103,11 @@ def test_a_wrong_change_leaves_all_of_its_request_out(store: LabelStore, change:
     assert store.current().tolist() == [-1] * 6
 
 
+def test_nothing_to_change_is_no_change(store: LabelStore) -> None:
+    seq = store.last_seq
+    assert store.apply([], "anna") == seq
+
+
 def test_another_store_sees_changes_at_once(store: LabelStore) -> None:
     other = LabelStore(store.path, lambda: 6)
     revision = other.revision

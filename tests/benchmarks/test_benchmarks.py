@@ -119,6 +119,17 @@ def test_finetuning_is_timed_beside_its_alternatives() -> None:
         assert 0 < row["seconds"] < math.inf
 
 
+def test_nuclei_are_timed_by_stage_and_beside_other_ways() -> None:
+    record = last_record(run_benchmark("nuclei_per_second", "--quick", "--device", "cpu"))
+    assert len(record["rows"]) == 6
+    for row in record["rows"]:
+        stages = [row[f"{stage}_s"] for stage in ("read", "crop", "network", "write")]
+        assert row["nuclei_per_s"] > 0
+        assert row["peak_by_volume"] > 0
+        assert all(seconds is None or seconds >= 0 for seconds in stages)
+        assert (None in stages) == ("reading alone" in row["what"])
+
+
 @pytest.mark.parametrize("name", [*ROW_KEYS, "finetune", "peak_memory", "tables", "speedrun", "peers", "ideas"])
 def test_help(name: str) -> None:
     completed = run_benchmark(name, "--help")

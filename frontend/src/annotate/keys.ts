@@ -84,6 +84,16 @@ function modifiedCommand({ key, shiftKey }: Key): Command | null {
   return null;
 }
 
+const OF_WHOLE_PAGE: ReadonlySet<Command["kind"]> = new Set(["label", "undo", "redo", "next-unsure", "re-sort"]);
+
+/** What a key means where a button has the focus, whose own keys are Enter and space; nothing in fields and dialogs. */
+export function pageCommandOf(event: KeyboardEvent): Command | null {
+  if (event.defaultPrevented) return null;
+  if (event.target instanceof Element && event.target.closest("input, select, textarea, dialog")) return null;
+  const command = commandOf(event);
+  return command && OF_WHOLE_PAGE.has(command.kind) ? command : null;
+}
+
 /** The position that a move leads to. */
 export function moveTarget(
   to: Extract<Command, { kind: "move" }>["to"],

@@ -1,5 +1,6 @@
 /** The annotation page: classes on the left, the gallery in the middle, the card of a cell on the right. */
 import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
 import { useDroppedFiles } from "../shared/drop_target.ts";
 import { classNames } from "../shared/format.ts";
 import { AddingCells, useAddCells } from "./add_cells.tsx";
@@ -8,7 +9,8 @@ import { CellCardPanel } from "./cell_card.tsx";
 import { ClassPanel } from "./class_panel.tsx";
 import { EmptyProject } from "./empty_project.tsx";
 import { FilesDialog } from "./files_dialog.tsx";
-import { Gallery } from "./gallery.tsx";
+import { Gallery, runCommand } from "./gallery.tsx";
+import { pageCommandOf } from "./keys.ts";
 import { KeysDialog } from "./keys_dialog.tsx";
 import { LabelAllDialog } from "./label_all_dialog.tsx";
 import { useSession } from "./session_context.ts";
@@ -23,6 +25,16 @@ export function AnnotatePage() {
   const dialog = useSignal<OpenDialog>(null);
   const adding = useAddCells();
   const isOver = useDroppedFiles(adding.add);
+  useEffect(() => {
+    const onKeyDown = (event: KeyboardEvent) => {
+      const command = pageCommandOf(event);
+      if (!command) return;
+      event.preventDefault();
+      runCommand(session, command, () => {});
+    };
+    document.addEventListener("keydown", onKeyDown);
+    return () => document.removeEventListener("keydown", onKeyDown);
+  }, [session]);
   const project = session.project.value;
   if (!project) {
     return (

@@ -5,6 +5,12 @@ import { SaveState } from "./save_state.tsx";
 import { useSession } from "./session_context.ts";
 import type { Project } from "./types.ts";
 
+const ACCURACY_UNKNOWN: Readonly<Record<string, string>> = {
+  "few labels": "needs more labels",
+  features: "needs the features first",
+  fitting: "fitting ...",
+};
+
 export function StatusBar({ onOpen }: { readonly onOpen: (dialog: OpenDialog) => void }) {
   const session = useSession();
   const project = session.project.value as Project;
@@ -72,7 +78,7 @@ function Figures({ project, onOpen }: FiguresProps) {
         <dt>cross-validated accuracy</dt>
         <dd id="accuracy">
           {model.accuracy === null ? (
-            <small>{model.state === "fitting" ? "fitting ..." : "needs more labels"}</small>
+            <small>{ACCURACY_UNKNOWN[model.state] ?? "not known yet"}</small>
           ) : (
             <>
               {percent(model.accuracy)}{" "}
