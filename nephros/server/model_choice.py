@@ -55,7 +55,7 @@ class ModelChoice:
         if name not in self._entries:
             known = [self._default, *self._entries]
             hint = did_you_mean(name, known) or f" Use {', '.join(known)}."
-            raise RequestRejected(422, f"The server offers no model of this name.{hint}")
+            raise RequestRejected(404, f"The server offers no model of this name.{hint}")
         async with self._opening:
             if name not in self._services:
                 predictor = await asyncio.to_thread(self._entries[name].open)

@@ -42,6 +42,7 @@ COMMON_ERRORS: Responses = {
 _UPLOAD_ERRORS: Responses = {
     **COMMON_ERRORS,
     400: describe_error("The upload is damaged, truncated or empty."),
+    404: describe_error("The server offers no model of this name; see /models."),
     408: describe_error("The upload is too slow."),
     413: describe_error("The upload exceeds a limit; see /version."),
     415: describe_error("The body is not multipart/form-data."),
