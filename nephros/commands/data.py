@@ -301,18 +301,26 @@ def data_overlay(argv: list[str]) -> int:
         "them. Outlines of nuclei that are out of distribution are dashed.\n\n"
         "Example, after `nephros data prepare kidney.ome.tif --out cells.npz`:\n\n"
         "  nephros predict cells.npz --out predictions.csv\n"
-        "  nephros data overlay cells.json --predictions predictions.csv --out tissue.png",
+        "  nephros data overlay cells.json --predictions predictions.csv --out tissue.png --html",
     )
     parser.add_argument(
         "metadata_path", metavar="METADATA.json", help="metadata that `nephros data prepare` wrote beside the npz file"
     )
     parser.required_option("predictions", "table that `nephros predict` wrote for the npz file", "CSV")
     parser.required_option("out", "the image to write, .png or .tif", "IMAGE")
+    parser.flag(
+        "html",
+        "also write a page to pan and zoom beside the image, tissue.html for tissue.png: hide classes, click a nucleus for its "
+        "prediction. One file, which requests nothing",
+    )
     moved = "where the unchanged {} is now (default: where it was, or the same file near METADATA.json)"
     parser.option("stack", moved.format("stack"))
     parser.option("mask", moved.format("mask"))
     args = parser.parse_argv(argv)
     from nephros.workflows.overlay import overlay
 
-    print_path(overlay(**args))
+    image = overlay(**args)
+    print_path(image)
+    if args.get("html"):
+        print_path(image.with_suffix(".html"))
     return 0

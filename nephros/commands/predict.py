@@ -128,7 +128,11 @@ def predict(argv: list[str]) -> int:
         "for an npz file from `nephros data prepare`: also paint the classes over its stack, in a .png or .tif file",
         metavar="IMAGE",
     )
-    parser.flag("html", "with --out FOLDER: also write overlay.html, a page to pan and zoom, with a card per nucleus")
+    parser.flag(
+        "html",
+        "with --out FOLDER: also write overlay.html, a page to pan and zoom, with a card per nucleus; with --overlay IMAGE: "
+        "write it beside the image",
+    )
     parser.flag("model-card", "print the model card as JSON: data, metrics, limitations and thresholds")
     args = parser.parse_argv(argv)
     if "voxel_size" in args:
@@ -145,7 +149,7 @@ def predict(argv: list[str]) -> int:
     if inputs and print_card and out is None:
         raise NephrosError("--model-card and the table would share the output: name a file for the table with --out.")
     out_path = None if out is None else Path(out).expanduser()
-    if html and (out_path is None or (out_path.suffix and not out_path.is_dir())):
+    if html and overlay_path is None and (out_path is None or (out_path.suffix and not out_path.is_dir())):
         raise NephrosError("--html needs a folder to write to: name one with --out FOLDER.")
     overlay = None if overlay_path is None else (_overlay_metadata(inputs, overlay_path), overlay_path)
     with _exit_on_broken_pipe():
@@ -211,7 +215,7 @@ def _predict(
         print_line(line, to_stderr=True)
     if not predictions.has_prediction.any():
         return 2
-    overlay_failed = overlay is not None and not _write_overlay(predictions, *overlay)
+    overlay_failed = overlay is not None and not _write_overlay(predictions, *overlay, html)
     return 1 if predictions.errors or overlay_failed else 0
 
 
@@ -236,7 +240,7 @@ def _in_command_line_words(predictions: Predictions) -> Predictions:
     )
 
 
-def _write_overlay(predictions: Predictions, metadata: Path, overlay_path: str) -> bool:
+def _write_overlay(predictions: Predictions, metadata: Path, overlay_path: str, html: bool) -> bool:
     """Write the overlay and return True, or print why it can't be drawn; the predictions are out by then."""
     from nephros.workflows.overlay import overlay
 
@@ -244,7 +248,9 @@ def _write_overlay(predictions: Predictions, metadata: Path, overlay_path: str) 
         csv_path = Path(folder) / "predictions.csv"
         predictions.save(csv_path)
         try:
-            print_line(str(overlay(metadata, csv_path, overlay_path)), to_stderr=True)
+            image = overlay(metadata, csv_path, overlay_path, html=html)
+            for path in [image, *([image.with_suffix(".html")] if html else [])]:
+                print_line(str(path), to_stderr=True)
         except NephrosError as error:
             print_line(
                 f"nephros: no overlay, but all predictions: {to_command_line(str(error))} `nephros data overlay --help` explains "

@@ -119,6 +119,7 @@ NUCLEI_COLUMNS = (
 """index: row of the npz file. id: the nucleus's id in the mask. z, y, x: centroid in voxels, z_um, y_um, x_um: in micrometers
 from the center of the first voxel, empty where the voxel size is unknown. intensity_mean: mean of the stack's voxels over the
 nucleus. stack: the name of its stack. Columns of groups, such as patient, follow."""
+_FLOAT_COLUMNS = ("z", "y", "x", "z_um", "y_um", "x_um", "volume_um3")
 
 
 def nuclei_csv(prepared: Sequence[NucleiOfStack], groups: Mapping[str, Sequence[str]]) -> str:
@@ -152,15 +153,24 @@ def _nucleus_cells(
     ]  # fmt: skip
 
 
-def read_nuclei_csv(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Read the ids and the mean intensities of a table's nuclei, (n,) each.
+def read_nuclei_csv(path: Path) -> list[dict[str, Any]]:
+    """Read a table's nuclei, in its order: the NUCLEI_COLUMNS from id to intensity_mean, None for what it does not say.
 
     Raises:
         FileError: the file can't be read or is damaged.
     """
     with file_errors(path, "it belongs beside the metadata file; run `nephros.prepare(STACK)` again if it is lost"):
         reader = csv.DictReader(io.StringIO(read_text(path, MAX_CSV_BYTES), newline=""))
-        rows = [(int(row["id"]), float(row["intensity_mean"])) for row in reader]
-        if not rows or not all(0 <= nucleus_id < 1 << 63 and math.isfinite(mean) for nucleus_id, mean in rows):
+        nuclei = [_parse_nucleus(row) for row in reader]
+        if not nuclei or not all(0 <= row["id"] < 1 << 63 and math.isfinite(row["intensity_mean"]) for row in nuclei):
             raise MalformedContent("it has no rows, or an id or an intensity that is none")
-    return np.array([nucleus_id for nucleus_id, _ in rows], np.int64), np.array([intensity for _, intensity in rows])
+    return nuclei
+
+
+def _parse_nucleus(row: Mapping[str, str | None]) -> dict[str, Any]:
+    nucleus: dict[str, Any] = {name: float(row[name] or "") if row.get(name) else None for name in _FLOAT_COLUMNS}
+    if not all(math.isfinite(value) for value in nucleus.values() if value is not None):
+        raise MalformedContent("it has a position or a volume that is none")
+    nucleus["volume_voxels"] = int(row["volume_voxels"] or "") if row.get("volume_voxels") else None
+    nucleus["at_border"] = row.get("at_border") == "true"
+    return nucleus | {"id": int(row["id"] or ""), "intensity_mean": float(row["intensity_mean"] or "")}

@@ -102,6 +102,15 @@ def project_stack(
     return projection, visible_nuclei, stride
 
 
+def overlay_notes(is_automatic: bool) -> list[str]:
+    """Return what a reader of an overlay must know; `is_automatic` says whether nephros segmented the nuclei."""
+    return [
+        "Maximum projection; where nuclei overlap, the brighter one is visible.",
+        *(["The nuclei were segmented automatically."] if is_automatic else []),
+        "Research use only; predictions are not a diagnosis.",
+    ]
+
+
 def check_overlay_suffix(path: Path) -> None:
     """Raise InvalidArgument unless the suffix of `path` is that of a supported image format."""
     if path.suffix.lower() not in FORMAT_BY_SUFFIX:

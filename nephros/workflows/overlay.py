@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nephros.console import progress_bar
-from nephros.data.class_names import class_name_fault
 from nephros.data.relocation import find_moved
 from nephros.errors import FileError
-from nephros.escaping import unescape_from_csv
+from nephros.inference.predictions_csv import read_predictions_csv
 from nephros.microscopy.location import StackLocation, StackUrl, locate
 from nephros.microscopy.masks import open_mask
 from nephros.microscopy.measurements import check_mask_matches_stack
@@ -22,18 +18,14 @@ from nephros.microscopy.output_files import read_nuclei_csv
 from nephros.microscopy.reader import open_stack
 from nephros.microscopy.sequence_stack import stack_digest
 from nephros.microscopy.stack import Stack
-from nephros.reading import MAX_CSV_BYTES, MalformedContent, file_errors, read_text
 from nephros.reporting.stack_overlay import (
     ClassOverlay,
     check_overlay_suffix,
+    overlay_notes,
     project_stack,
     save_overlay,
 )
-
-_MAX_LABELS = 1 << 16
-_EXPECTED_PREDICTIONS = (
-    "give the CSV file that `nephros.predict(NPZ)` wrote for this npz file, with one row per nucleus"
-)
+from nephros.reporting.tissue.page import write_tissue_page
 
 
 def overlay(
@@ -41,6 +33,7 @@ def overlay(
     predictions: str | Path,
     out: str | Path,
     *,
+    html: bool = False,
     stack: str | Path | None = None,
     mask: str | Path | None = None,
 ) -> Path:
@@ -48,8 +41,11 @@ def overlay(
 
     Args:
         metadata_path: JSON file that `nephros.prepare` wrote, with the table that it names beside it.
-        predictions: CSV file with the columns index (row of the npz file), label, class_name and, where known, is_ood.
+        predictions: CSV file of `nephros.predict(NPZ)`, with the columns index (row of the npz file), label and, where known,
+            class_name, is_ood and, for the page, those that `nephros.inference.predictions_csv.read_predictions_csv` reads.
         out: the image to write, .png or .tif.
+        html: also write a page to pan and zoom, with classes to toggle and a card per nucleus, beside the image: tissue.html for
+            tissue.png.
         stack: the unchanged stack that the nuclei were cropped from; None looks for it where it was, and near the JSON file.
         mask: the unchanged mask, likewise.
 
@@ -59,61 +55,31 @@ def overlay(
     metadata_path, out = Path(metadata_path).expanduser().absolute(), Path(out).expanduser().absolute()
     check_overlay_suffix(out)
     metadata = read_metadata(metadata_path)
-    ids, mean_intensity = read_nuclei_csv(_table_path(metadata_path, metadata.table))
+    nuclei = read_nuclei_csv(_table_path(metadata_path, metadata.table))
     npz_names = {metadata.npz, metadata_path.with_suffix(".npz").name}
-    labels, class_names, is_ood = _read_predictions(Path(predictions).expanduser().absolute(), npz_names, len(ids))
+    predicted, class_names = read_predictions_csv(Path(predictions).expanduser().absolute(), npz_names, len(nuclei))
+    rows = sorted((a | b for a, b in zip(nuclei, predicted, strict=True)), key=lambda row: int(row["id"]))
     image_stack = _open_unchanged(metadata.stack, metadata_path, stack)
     mask_stack = _open_unchanged(metadata.mask, metadata_path, mask)
     check_mask_matches_stack(image_stack, mask_stack)
-    order = np.argsort(ids)
     slice_pairs = zip(image_stack.slices(), mask_stack.slices(), strict=True)
     projection, visible_nuclei, stride = project_stack(
         progress_bar(slice_pairs, "Projecting", image_stack.shape[0]),
         image_stack.shape,
-        ids[order],
-        mean_intensity[order],
+        np.array([row["id"] for row in rows], np.int64),
+        np.array([row["intensity_mean"] for row in rows]),
     )
     pixel_um = None if metadata.voxel_size_um is None else metadata.voxel_size_um[2] * stride
-    legend_notes = ["Maximum projection; where nuclei overlap, the brighter one is visible."]
-    if metadata.mask.automatic:
-        legend_notes.append("The nuclei were segmented automatically.")
-    legend_notes.append("Research use only; predictions are not a diagnosis.")
-    class_overlay = ClassOverlay(
-        labels[order], class_names, is_ood[order], image_stack.path.name, legend_notes, pixel_um
-    )
-    save_overlay(out, projection, visible_nuclei, class_overlay)
+    labels, is_ood = np.array([row["label"] for row in rows]), np.array([row["is_ood"] for row in rows])
+    names = {label: class_names[label] for label in np.unique(labels).tolist()}
+    title, notes = image_stack.path.name, overlay_notes(metadata.mask.automatic)
+    save_overlay(out, projection, visible_nuclei, ClassOverlay(labels, names, is_ood, title, notes, pixel_um))
+    if html:
+        page = out.with_suffix(".html")
+        write_tissue_page(
+            page, projection, visible_nuclei, rows, class_names, title=title, pixel_um=pixel_um, notes=notes
+        )
     return out
-
-
-def _read_predictions(
-    path: Path, npz_names: set[str], n: int
-) -> tuple[NDArray[np.int64], dict[int, str], NDArray[np.bool_]]:
-    """Read the predictions for the `n` rows of an npz file, which has one of these names.
-
-    Returns:
-        The label of each row, (n,) int64; class names by label; and whether each row is out of distribution, (n,) bool.
-    """
-    npz = min(npz_names)
-    labels, is_ood = np.full(n, -1, dtype=np.int64), np.zeros(n, dtype=np.bool_)
-    class_names: dict[int, str] = {}
-    with file_errors(path, _EXPECTED_PREDICTIONS, name=f"{path}, for the {n:,} nuclei of {npz},"):
-        reader = csv.DictReader(io.StringIO(read_text(path, MAX_CSV_BYTES), newline=""))
-        for row in reader:
-            if PureWindowsPath(unescape_from_csv(row.get("file") or npz)).name not in npz_names or row.get("split"):
-                continue  # of another file, or a nucleus again, as a member of train, val or test
-            index, label = int(row["index"]), int(row["label"])
-            if not 0 <= index < n or not 0 <= label < _MAX_LABELS or labels[index] >= 0:
-                raise MalformedContent(
-                    f"line {reader.line_num} has an index or a label that is none, or an index twice"
-                )
-            labels[index] = label
-            class_names[label] = unescape_from_csv(row.get("class_name") or f"class {label}")
-            is_ood[index] = (row.get("is_ood") or "").strip().lower() in ("true", "1", "yes")
-        if fault := class_name_fault([class_names[label] for label in sorted(class_names)]):
-            raise MalformedContent(fault)
-    if n_missing := int((labels < 0).sum()):
-        raise FileError(path, f"{path} lacks {n_missing:,} of the {n:,} nuclei of {npz}; {_EXPECTED_PREDICTIONS}.")
-    return labels, class_names, is_ood
 
 
 def _table_path(metadata_path: Path, name: str) -> Path:

@@ -23,7 +23,7 @@ from nephros.inference.predictions import Predictions
 from nephros.microscopy.class_labels import stack_stem
 from nephros.microscopy.located import LocatedNuclei
 from nephros.microscopy.stack import Slice, Stack
-from nephros.reporting.stack_overlay import ClassOverlay, project_stack, save_overlay
+from nephros.reporting.stack_overlay import ClassOverlay, overlay_notes, project_stack, save_overlay
 from nephros.reporting.tissue.page import write_tissue_page
 from nephros.tissue.class_colors import CLASS_COLORS
 from nephros.tissue.footprints import Footprints
@@ -133,7 +133,7 @@ def _write_stack(
             predictions.class_names,
             title=located.path.name,
             pixel_um=pixel_um,
-            notes=_overlay_notes(located),
+            notes=overlay_notes(located.mask_file.is_automatic),
         )
     write_json(folder / "cells.json", _describe(predictions, located, footprints, final_folder))
 
@@ -226,16 +226,10 @@ def _write_overlay(
     labels = np.array([-1 if row["label"] is None else row["label"] for row in rows], np.int64)
     names = {label: class_names[label] for label in np.unique(labels).tolist() if label >= 0}
     is_ood = np.array([bool(row["is_ood"]) for row in rows])
-    overlay = ClassOverlay(labels, names, is_ood, located.path.name, _overlay_notes(located), pixel_um)
+    overlay = ClassOverlay(
+        labels, names, is_ood, located.path.name, overlay_notes(located.mask_file.is_automatic), pixel_um
+    )
     save_overlay(folder / "overlay.png", projection, visible_nuclei, overlay)
-
-
-def _overlay_notes(located: LocatedNuclei) -> list[str]:
-    return [
-        "Maximum projection; where nuclei overlap, the brighter one is visible.",
-        *(["The nuclei were segmented automatically."] if located.mask_file.is_automatic else []),
-        "Research use only; predictions are not a diagnosis.",
-    ]
 
 
 def _describe(predictions: Predictions, located: LocatedNuclei, footprints: Footprints, folder: Path) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def write_tissue_page(
         path: the file.
         projection: (h, w) float32, the maximum over slices.
         visible_nuclei: (h, w) int32, 1 + the row of the nucleus that is visible at the pixel, 0 where there is none.
-        rows: of `nephros.inference.nucleus_columns.cell_columns`, one per nucleus.
+        rows: of `nephros.inference.nucleus_columns.cell_columns`, one per nucleus; None for what is unknown.
         class_names: by label.
         title: name of the stack.
         pixel_um: micrometers per pixel of the projection, where known.
@@ -92,7 +92,7 @@ def _card(row: Mapping[str, Any], class_names: Sequence[str]) -> dict[str, Any]:
         "label": row["label"],
         "p": [row[f"p[{name}]"] for name in class_names],
         "set": row["prediction_set"],
-        "ood": row["ood_reasons"] if row["is_ood"] else "",
+        "ood": (row["ood_reasons"] or "yes") if row["is_ood"] else "",
         "centroid": [row[axis] for axis in "zyx"],
         "um": [row[f"{axis}_um"] for axis in "zyx"],
         "voxels": row["volume_voxels"],

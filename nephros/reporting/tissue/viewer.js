@@ -151,9 +151,9 @@ function select(nucleus) {
   const facts = element("dl"), fact = (name, value) => facts.append(element("dt", name), element("dd", value));
   if (nucleus.set) fact("prediction set", nucleus.set);
   if (nucleus.ood) fact("out of distribution", nucleus.ood);
-  fact("z, y, x", nucleus.centroid.join(", "));
+  if (nucleus.centroid[0] !== null) fact("z, y, x", nucleus.centroid.join(", "));
   if (nucleus.um[0] !== null) fact("in µm", nucleus.um.join(", "));
-  fact("volume", nucleus.um3 === null ? `${nucleus.voxels} voxels` : `${nucleus.voxels} voxels, ${nucleus.um3} µm³`);
+  if (nucleus.voxels !== null) fact("volume", nucleus.um3 === null ? `${nucleus.voxels} voxels` : `${nucleus.voxels} voxels, ${nucleus.um3} µm³`);
   if (nucleus.border) fact("at the border", "yes");
   card.append(facts);
   redraw();

@@ -1,0 +1,85 @@
+"""`nephros data overlay`: the image, and the page beside it, show what the table of predictions says."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+import nephros
+from nephros.errors import FileError
+from nephros.inference.predictions_csv import read_predictions_csv
+from nephros.microscopy.output_files import read_nuclei_csv
+from nephros.microscopy.synthetic import SyntheticStack
+from tests.command_line import run_cli
+
+
+def _page_data(path: Path) -> dict[str, Any]:
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text(encoding="utf-8"))
+    assert match is not None
+    data: dict[str, Any] = json.loads(match[1])
+    return data
+
+
+@pytest.mark.slow
+def test_the_page_shows_the_nuclei_of_the_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels, labels = (np.stack(arrays) for arrays in zip(*SyntheticStack((9, 70, 90)).slices(), strict=True))
+    sizes = {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 1.0}
+    tifffile.imwrite(tmp_path / "s.ome.tif", pixels, photometric="minisblack", metadata=sizes)
+    tifffile.imwrite(tmp_path / "m.tif", (7 * labels).astype(np.uint16), photometric="minisblack")
+    nephros.prepare(tmp_path / "s.ome.tif", tmp_path / "cells.npz", mask=tmp_path / "m.tif")
+    predictions = nephros.predict(tmp_path / "cells.npz")
+    predictions.save(tmp_path / "p.csv")
+    args = ["data", "overlay", str(tmp_path / "cells.json"), "--predictions", str(tmp_path / "p.csv")]
+    status, out, err = run_cli([*args, "--out", str(tmp_path / "tissue.png"), "--html"], capsys)
+    assert status == 0, err
+    assert out.split() == [str(tmp_path / "tissue.png"), str(tmp_path / "tissue.html")]
+    data = _page_data(tmp_path / "tissue.html")
+    assert (data["width"], data["height"], data["pixel_um"]) == (90, 70, 0.5)
+    assert len(data["classes"]) == len(predictions.class_names)
+    for label in set(predictions.labels.tolist()):
+        assert data["classes"][label]["name"] == predictions.class_names[label]
+    with (tmp_path / "cells.csv").open(newline="", encoding="utf-8") as file:
+        table = {int(row["id"]): row for row in csv.DictReader(file)}
+    assert len(data["nuclei"]) > len(table) / 2  # others are hidden below
+    for card in data["nuclei"]:
+        row = table[card["id"]]
+        expected = predictions[int(row["index"])]
+        assert (card["label"], card["p"]) == (expected.label, expected.probabilities)
+        assert card["ood"] == "; ".join(expected.ood_reasons)
+        assert card["set"].count(";") == len(expected.prediction_set or []) - 1
+        assert card["um"] == [float(row[f"{axis}_um"]) for axis in "zyx"]
+        assert card["voxels"] == int(row["volume_voxels"]) == (labels * 7 == card["id"]).sum()
+        assert card["border"] == (row["at_border"] == "true")
+    args = ["predict", str(tmp_path / "cells.npz"), "--overlay", str(tmp_path / "again.png"), "--html"]
+    status, _, err = run_cli([*args, "--out", str(tmp_path / "again.csv")], capsys)
+    assert status == 0, err
+    assert _page_data(tmp_path / "again.html") == data
+    nephros.overlay(tmp_path / "cells.json", tmp_path / "p.csv", tmp_path / "image.png")
+    assert not (tmp_path / "image.html").exists()
+
+
+def test_a_table_without_probabilities_has_classes_and_unknown_values(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("index,label,class_name\n1,0,'=A\n0,2,C\n")
+    rows, class_names = read_predictions_csv(tmp_path / "p.csv", {"cells.npz"}, 2)
+    assert class_names == ["=A", "class 1", "C"]
+    assert [row["class_name"] for row in rows] == ["C", "=A"]
+    assert rows[0]["p[C]"] is None
+    assert rows[0]["is_ood"] is False
+    (tmp_path / "cells.csv").write_text("id,intensity_mean,x_um\n4,2.5,\n")
+    assert read_nuclei_csv(tmp_path / "cells.csv")[0].items() >= {"id": 4, "x_um": None, "volume_voxels": None}.items()
+
+
+@pytest.mark.parametrize("row", ["0,0,2 7,0.5,0.5", "0,0,0,nan,1", "0,0,x,0.5,0.5", "0,0,0,inf,0", "0,0,0,one,0"])
+def test_damaged_predictions_name_the_file(row: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(f"index,label,prediction_set,p_0,p_1\n{row}\n")
+    with pytest.raises(FileError) as exc_info:
+        read_predictions_csv(path, {"cells.npz"}, 1)
+    assert exc_info.value.path == path
