@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.errors import FileError, IncompatibleError
+from nephros.microscopy.mask_size import mask_size_advice
 from nephros.microscopy.pieces import PieceFinder
 from nephros.microscopy.stack import Slice, Stack
 from nephros.microscopy.voxel_size import VoxelSize
@@ -76,7 +77,7 @@ def check_mask_matches_stack(stack: Stack, mask: Stack) -> None:
     if mask.shape != stack.shape:
         raise IncompatibleError(
             f"{mask.path} has the shape {mask.shape} (slices, rows, columns) and {stack.path.name} {stack.shape}; "
-            "they must be the same size, voxel for voxel."
+            f"{mask_size_advice(stack, mask)}."
         )
 
 

@@ -52,6 +52,8 @@ class _Selection:
     level_shapes: list[Shape]
     label_keys: list[str]
     notes: list[str]
+    n_missing: int
+    """Number of chunks that are missing, of a store that is on this machine."""
 
 
 def open_zarr_stack(location: StackLocation, options: StackOptions, is_mask: bool, shape: Shape | None = None) -> Stack:
@@ -82,8 +84,14 @@ def open_zarr_stack(location: StackLocation, options: StackOptions, is_mask: boo
         for item in items:
             if isinstance(item, np.ndarray):
                 yield item
-            else:
+            elif not isinstance(location, Path):
                 logger.warning(_missing_note(location, *item))
+            elif item[0] > selection.n_missing:
+                raise FileError(
+                    location,
+                    f"{location} lost {item[0] - selection.n_missing:,} of {item[1]:,} chunks while it was read; see that "
+                    "nothing else writes to it and that its disk is connected, and try again.",
+                )
 
     def as_shape(sides: Any) -> Shape:
         z, y, x = sides
@@ -119,7 +127,7 @@ def select_in_worker(
 def slices_in_worker(
     location: str, key: str, axes: str, fixed: list[int], url_timeout_s: float
 ) -> Iterator[Slice | tuple[int, int]]:
-    """Yield the slices of an array; of a store behind a URL at last the number of files that are missing, and of all."""
+    """Yield the slices of an array, and at last the number of files that are missing, where some are, and of all."""
     from nephros.microscopy.zarr_decoding import ZarrSlices
 
     files = open_zarr_files(locate(location), url_timeout_s)
@@ -129,8 +137,8 @@ def slices_in_worker(
     slices = ZarrSlices(files, array, axes, fixed)
     yield from slices
     n_files = array.n_files(_region(array, axes, fixed))
-    if slices.n_missing and files.is_remote:
-        if slices.n_missing >= n_files:
+    if slices.n_missing:
+        if files.is_remote and slices.n_missing >= n_files:
             raise FileError(location, _nothing_stored(files, array))
         yield slices.n_missing, n_files
 
@@ -154,11 +162,12 @@ def _select(files: ZarrFiles, options: StackOptions, is_mask: bool, shape: Shape
     voxel_size, reason = image.voxel_size(level) if axes == image.axes else (None, "")
     if reason and not is_mask:
         notes.append(f"{name} states {reason}; give `voxel_size` (z, y, x in micrometers).")
-    notes += _count_missing(files, array, axes, fixed)
+    n_missing, n_files = _count_missing(files, array, axes, fixed)
+    notes += [_missing_note(files.location, n_missing, n_files)] if n_missing else []
     labels = [] if is_mask else label_keys(files, image.key)
     return _Selection(
         array.key, axes, fixed, level_shapes[level], array.dtype.newbyteorder("=").str, chosen["C"], n_channels, voxel_size,
-        index, level, chosen["T"], level_shapes, labels, notes,
+        index, level, chosen["T"], level_shapes, labels, notes, n_missing,
     )  # fmt: skip
 
 
@@ -289,21 +298,21 @@ def _region(array: ZarrArray, axes: str, fixed: list[int]) -> tuple[slice, ...]:
     )
 
 
-def _count_missing(files: ZarrFiles, array: ZarrArray, axes: str, fixed: list[int]) -> list[str]:
-    """Return a note where chunks are missing; raise FileError where all are.
+def _count_missing(files: ZarrFiles, array: ZarrArray, axes: str, fixed: list[int]) -> tuple[int, int]:
+    """Return how many chunks are missing, and of how many; raise FileError where all are.
 
     Writers leave out chunks of a single value, such as the black corners of a stitched volume or the empty parts of a mask, and
     a copy that was interrupted lacks some too: the store doesn't tell which it is, so a user is told how many.
     """
     sizes = dict(zip(axes, array.shape, strict=True))
     if files.is_remote or sizes["Y"] * sizes["X"] * array.dtype.itemsize > MAX_SLICE_BYTES:
-        return []  # each would be a request; they are counted when they are read
+        return 0, 0  # each would be a request; they are counted when they are read
     region = _region(array, axes, fixed)
     n_files = array.n_files(region)
     n_missing = n_files - sum(files.exists(key) for key in array.chunk_keys(region))
     if n_missing and n_missing == n_files:
         raise FileError(str(files.location), _nothing_stored(files, array))
-    return [_missing_note(files.location, n_missing, n_files)] if n_missing else []
+    return n_missing, n_files
 
 
 def _nothing_stored(files: ZarrFiles, array: ZarrArray) -> str:

@@ -257,6 +257,23 @@ def test_missing_chunks_are_counted(tmp_path: Path) -> None:
         open_stack(path)
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("n_missing", [0, 2])
+def test_a_chunk_that_vanishes_while_slices_are_read(zarr_format: int, n_missing: int, tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.zarr", VOLUME[0], zarr_format=zarr_format)
+    chunks = path / "0" / ("c" if zarr_format == 3 else "")
+    for x in range(n_missing):
+        (chunks / "0" / "0" / str(x)).unlink()
+    stack = open_stack(path)
+    assert len(read(stack)) == len(VOLUME[0])  # what is missing from the start is a note
+    (chunks / "4" / "0" / "0").unlink()
+    slices = stack.slices()
+    assert np.array_equal(next(slices)[16:], VOLUME[0, 0][16:])
+    with pytest.raises(FileError, match="lost 1 of 45 chunks") as exc_info:
+        list(slices)
+    assert exc_info.value.path == path
+
+
 def test_a_digest_knows_pixels_but_not_labels(tmp_path: Path) -> None:
     path = write_image(tmp_path / "a.zarr", VOLUME[0])
     before = stack_digest(path)
