@@ -89,14 +89,14 @@ def open_isolated_stack(path: Path, options: StackOptions, is_mask: bool) -> Sta
         return open_tiff_stack(path, options, is_mask)
     choice = (str(path), options.channel, options.image, options.axes, options.time_point, is_mask)
     (facts,) = run_isolated(path, describe_in_worker, *choice)
-    shape, dtype, channel, n_channels, voxel_size, image, notes, chosen_time_point = facts
+    shape, dtype, channel, n_channels, voxel_size, image, notes, chosen_time_point, implausible_size = facts
 
     def slices() -> Iterator[Slice]:
         yield from run_isolated(path, slices_in_worker, *choice)
 
     return Stack(
         path, tuple(shape), np.dtype(dtype), channel, n_channels, voxel_size and tuple(voxel_size), slices, image, tuple(notes),
-        time_point=chosen_time_point,
+        time_point=chosen_time_point, implausible_size=implausible_size,
     )  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def describe_in_worker(*choice: Any) -> Iterator[tuple[Any, ...]]:
     stack = _open_in_worker(*choice)
     yield (
         stack.shape, stack.dtype.str, stack.channel, stack.n_channels, stack.voxel_size, stack.image, stack.notes,
-        stack.time_point,
+        stack.time_point, stack.implausible_size,
     )  # fmt: skip
 
 

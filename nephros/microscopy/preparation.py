@@ -91,8 +91,9 @@ def prepare_nuclei(
     """
     stack = open_stack_with(files.path, options.stack_options)
     scale = VoxelScaling.resolve(
-        stack.path.name, stack.voxel_size, options.voxel_size, options.target_voxel_size, resample=options.resample
-    )
+        stack.path.name, stack.voxel_size, options.voxel_size, options.target_voxel_size, resample=options.resample,
+        implausible_size=stack.implausible_size,
+    )  # fmt: skip
     if files.mask is None:
         voxel_size = scale.stack_voxel_size or options.target_voxel_size
         segment_with(options.segment, stack, new_mask, voxel_size, progress=progress)

@@ -101,6 +101,9 @@ class Stack:
     label_keys: tuple[str, ...] = ()
     """Places of label images in the same Zarr store that may be masks of this image, such as ``labels/nuclei``."""
 
+    implausible_size: str = ""
+    """What the file states of its voxels where that is no plausible size in a unit of length, such as ``voxels in 'pixel'``."""
+
     def slices(self) -> Iterator[Slice]:
         """Yield the slices from first to last, (rows, columns) each; raise FileError where bytes are missing or damaged."""
         return self.read_slices()

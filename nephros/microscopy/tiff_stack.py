@@ -19,7 +19,7 @@ from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.choices import choose_index, listing
 from nephros.microscopy.stack import Slice, Stack, StackOptions, read_raw_planes
 from nephros.microscopy.tiff_series import check_all_planes, open_series
-from nephros.microscopy.tiff_voxel_size import pixel_size_of_tiff, voxel_size_of_tiff
+from nephros.microscopy.tiff_voxel_size import implausible_size_of_tiff, pixel_size_of_tiff, voxel_size_of_tiff
 from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def open_tiff_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
         if voxel_size is None and (pixel_size := pixel_size_of_tiff(file)) and not is_mask:
             voxel_size = (TRAINING_VOXEL_SIZE[0], *pixel_size) if shape[0] == 1 else None
             notes.append(_pixel_size_note(path, pixel_size, shape[0]))
+        implausible_size = "" if voxel_size else implausible_size_of_tiff(file)
         check_all_planes(path, file, series)
         offset, names = imagej_offset(file.pages.first.description), _channel_names(file, opened.image, n_channels)
     notes += _check_channels(path, axes, n_channels, shape[0], options.channel, names, is_mask)
@@ -90,7 +91,8 @@ def open_tiff_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
                 yield values
 
     stack = Stack(
-        path, shape, dtype, channel, n_channels, voxel_size, slices, opened.image, tuple(notes), time_point=time_point
+        path, shape, dtype, channel, n_channels, voxel_size, slices, opened.image, tuple(notes), time_point=time_point,
+        implausible_size=implausible_size,
     )  # fmt: skip
     return _signed(stack, offset) if offset and dtype == np.uint16 else stack
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -11,6 +11,8 @@ from nephros.microscopy.voxel_size import VoxelSize, is_plausible_side
 
 if TYPE_CHECKING:
     from tifffile import TiffFile
+
+_Reader = Callable[["TiffFile"], VoxelSize | None]
 
 _PREFIXES = {"": 1e6, "deci": 1e5, "centi": 1e4, "milli": 1e3, "micro": 1.0, "nano": 1e-3, "pico": 1e-6}
 _MICROMETERS_PER_UNIT = {
@@ -42,10 +44,23 @@ def pixel_size_of_tiff(file: TiffFile) -> tuple[float, float] | None:
     return sides[1:] if sides and math.isnan(sides[0]) and all(map(is_plausible_side, sides[1:])) else None
 
 
+def implausible_size_of_tiff(file: TiffFile) -> str:
+    """Return what a file states of its voxels where that is no plausible size in a unit of length; empty where it states none."""
+    for read in _readers():
+        try:
+            sides = read(file)
+        except _UnknownUnit as error:
+            return f"voxels in {error.unit!r}"
+        except _ERRORS:
+            continue
+        if sides and all(map(math.isfinite, sides)) and not all(is_plausible_side(abs(side)) for side in sides):
+            return "voxels of " + " x ".join(f"{side:.4g}" for side in sides) + " micrometers (z, y, x)"
+    return ""
+
+
 def _stated_sides(file: TiffFile) -> Iterator[VoxelSize]:
     """Yield what the metadata of each kind state of z, y and x, in micrometers; a step along z that they don't state as NaN."""
-    readers: list[Callable[[TiffFile], VoxelSize | None]] = [_read_ome, _read_imagej, _read_tifffile, *_VENDORS]
-    for read in readers:
+    for read in _readers():
         try:
             if sides := read(file):
                 # A stage that moves downwards has negative steps.
@@ -54,16 +69,31 @@ def _stated_sides(file: TiffFile) -> Iterator[VoxelSize]:
             continue
 
 
+def _readers() -> Sequence[_Reader]:
+    return _read_ome, _read_imagej, _read_tifffile, *_VENDORS
+
+
+class _UnknownUnit(KeyError):
+    """A word that is no unit of length."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__(unit)
+        self.unit = unit[:40]
+
+
 def micrometers_per_unit(name: str) -> float:
     """Return the length of a unit, in any usual spelling; raise KeyError for other words, such as ``pixel``."""
-    name = (
+    text = (
         name.replace("\\u00B5", "µ")
         .replace("\\u00b5", "µ")
         .replace("\\xB5", "µ")
         .replace("\u03bc", "µ")
         .replace("Â", "")
     )
-    return _MICROMETERS_PER_UNIT[name.strip(" \t\r\n\0.[]()").lower().replace("μ", "µ")]
+    scale = _MICROMETERS_PER_UNIT.get(text.strip(" \t\r\n\0.[]()").lower().replace("μ", "µ"))
+    if scale is None:
+        raise _UnknownUnit(name)
+    return scale
 
 
 def _read_ome(file: TiffFile) -> VoxelSize | None:
@@ -158,7 +188,7 @@ def _read_scanimage(file: TiffFile) -> VoxelSize | None:
     return float(step), height / page.imagelength, width / page.imagewidth
 
 
-_VENDORS: tuple[Callable[[TiffFile], VoxelSize | None], ...] = (
+_VENDORS: tuple[_Reader, ...] = (
     _read_lsm,
     _read_metamorph,
     _read_fluoview,

@@ -79,8 +79,11 @@ class VoxelScaling:
         target_voxel_size: VoxelSize,
         *,
         resample: bool,
+        implausible_size: str = "",
     ) -> VoxelScaling:
         """Take the user's voxel size, else the one in the metadata of the file called `name`.
+
+        `implausible_size` is what the metadata state that can't be used, as `nephros.microscopy.stack.Stack` has it.
 
         Raises:
             FileError: the voxel size is unknown, and resampling needs it.
@@ -93,9 +96,12 @@ class VoxelScaling:
             source = source if stack_voxel_size else "unknown"
             return cls(stack_voxel_size, source, None, (1.0, 1.0, 1.0), contradicted_size)
         if stack_voxel_size is None:
+            statement = f"{name} doesn't say how large its voxels are"
+            if implausible_size:
+                statement = f"{name} states {implausible_size}, which is no plausible size in a unit of length"
             raise FileError(
                 name,
-                f"{name} doesn't say how large its voxels are; give `voxel_size` (z, y, x in micrometers), "
+                f"{statement}; give `voxel_size` (z, y, x in micrometers), "
                 "or `resample=False` to use its voxels as they are.",
             )
         z, y, x = (target / stack_side for stack_side, target in zip(stack_voxel_size, target_voxel_size, strict=True))

@@ -54,6 +54,7 @@ class _Selection:
     notes: list[str]
     n_missing: int
     """Number of chunks that are missing, of a store that is on this machine."""
+    implausible_size: str
 
 
 def open_zarr_stack(location: StackLocation, options: StackOptions, is_mask: bool, shape: Shape | None = None) -> Stack:
@@ -111,6 +112,7 @@ def open_zarr_stack(location: StackLocation, options: StackOptions, is_mask: boo
         selection.time_point,
         tuple(map(as_shape, selection.level_shapes)),
         tuple(selection.label_keys),
+        selection.implausible_size,
     )
 
 
@@ -161,13 +163,13 @@ def _select(files: ZarrFiles, options: StackOptions, is_mask: bool, shape: Shape
     fixed = [chosen.get(axis, 0) for axis in axes]
     voxel_size, reason = image.voxel_size(level) if axes == image.axes else (None, "")
     if reason and not is_mask:
-        notes.append(f"{name} states {reason}; give `voxel_size` (z, y, x in micrometers).")
+        notes.append(f"{name} states {reason}, which is no plausible size in a unit of length.")
     n_missing, n_files = _count_missing(files, array, axes, fixed)
     notes += [_missing_note(files.location, n_missing, n_files)] if n_missing else []
     labels = [] if is_mask else label_keys(files, image.key)
     return _Selection(
         array.key, axes, fixed, level_shapes[level], array.dtype.newbyteorder("=").str, chosen["C"], n_channels, voxel_size,
-        index, level, chosen["T"], level_shapes, labels, notes, n_missing,
+        index, level, chosen["T"], level_shapes, labels, notes, n_missing, reason,
     )  # fmt: skip
 
 
