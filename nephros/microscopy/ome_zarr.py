@@ -53,9 +53,9 @@ class ZarrImage:
         if scale is None:
             return None, ""
         sides: list[float] = []
+        if not {"Z", "Y", "X"} <= set(self.axes):
+            return None, ""
         for axis in "ZYX":
-            if axis not in self.axes:
-                return None, ""
             index = self.axes.index(axis)
             with contextlib.suppress(KeyError):
                 sides.append(scale[index] * micrometers_per_unit(self.units[index] or ""))
@@ -147,18 +147,23 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 
 def _axes(values: Any) -> tuple[str, list[str | None]]:
-    """Return a letter and a unit per axis. Before version 0.3 there were five without names, in version 0.3 names only."""
+    """Return a letter and a unit per axis. Before version 0.3 there were five without names, in version 0.3 names only.
+
+    Dimensions of other names are ``?``, and so are all where none is called y and x.
+    """
     if values is None:
         return "TCZYX", [None] * 5
     items = [{"name": item} if isinstance(item, str) else item for item in values]
     letters = []
     for item in items:
-        name, kind = str(item["name"]).upper(), item.get("type")
+        name, kind = str(item.get("name") or "").upper(), item.get("type")
         letter = {"time": "T", "channel": "C"}.get(str(kind), name if len(name) == 1 else "?")
         letters.append(letter if letter in "TCZYX" else "?")
     axes = "".join(letters)
-    if any(axes.count(letter) > 1 for letter in "TCZYX") or not {"Y", "X"} <= set(axes):
+    if any(axes.count(letter) > 1 for letter in "TCZYX"):
         raise ValueError
+    if not {"Y", "X"} <= set(axes):
+        axes = "?" * len(axes)
     units = [item.get("unit") for item in items]
     return axes, [unit if isinstance(unit, str) else None for unit in units]
 

@@ -35,7 +35,7 @@ def open_tiff_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
         axes = _axes_of_series(path, series, options, is_mask)
         n_interleaved = int(series.shape[-1]) if series.axes.endswith("YXS") else 1
         planes_per_page = 1 if n_interleaved > 1 else max(1, int(np.prod(series.keyframe.shape[:-2])))
-        notes = [*opened.notes, *_axes_notes(path, series, axes, options.axes)]
+        notes = [*opened.notes, *(_axes_notes(path, series, axes, options.axes) if is_mask else [])]
         notes += [] if is_mask else photometric_notes(path, series.keyframe)
         sizes = {axis: int(size) for axis, size in zip(axes, series.shape, strict=True)}
         n_channels, shape = sizes.get("C", 1), (sizes.get("Z", 1), sizes["Y"], sizes["X"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,8 @@ def _select(files: ZarrFiles, options: StackOptions, is_mask: bool, shape: Shape
     notes: list[str] = []
     image, index = _choose_image(files, options, is_mask, notes)
     levels = [image.read_level(files, level) for level in range(len(image.level_keys))]
-    axes = _axes(files, image, levels[0], options.axes)
+    axes = _axes(files, image, levels[0], options.axes, notes)
+    image = replace(image, axes=axes)
     level_shapes = [_shape(array, axes) for array in levels]
     level = _choose_level(files, image, level_shapes, options.level, shape)
     array = levels[level]
@@ -161,7 +162,7 @@ def _select(files: ZarrFiles, options: StackOptions, is_mask: bool, shape: Shape
         "T": choose_time_point(options.time_point, n_times, files.location),
     }
     fixed = [chosen.get(axis, 0) for axis in axes]
-    voxel_size, reason = image.voxel_size(level) if axes == image.axes else (None, "")
+    voxel_size, reason = image.voxel_size(level)
     if reason and not is_mask:
         notes.append(f"{name} states {reason}, which is no plausible size in a unit of length.")
     n_missing, n_files = _count_missing(files, array, axes, fixed)
@@ -240,16 +241,23 @@ def _plain_image(files: ZarrFiles, array: ZarrArray, axes: str | None, notes: li
     return ZarrImage("", axes, ("",), (None,), (None,) * n)
 
 
-def _axes(files: ZarrFiles, image: ZarrImage, array: ZarrArray, user_axes: str | None) -> str:
-    """Return a letter per dimension: the user's or the metadata's; raise for dimensions that are no part of a stack."""
+def _axes(files: ZarrFiles, image: ZarrImage, array: ZarrArray, user_axes: str | None, notes: list[str]) -> str:
+    """Return a letter per dimension: the user's or the metadata's; raise for dimensions that are no part of a stack.
+
+    Two or three dimensions of which none has a usual name are taken for slices, rows and columns, with a note.
+    """
     if user_axes is not None:
         _check_user_axes(files, user_axes, array)
-    axes = user_axes or image.axes
+        return user_axes
+    axes = image.axes
+    if axes in ("??", "???"):
+        axes = "ZYX"[-len(axes) :]
+        notes.append(f"{files.location.name} has dimensions without the usual names, which are taken for {axes}.")
     if any(axis == "?" and size > 1 for axis, size in zip(axes, array.shape, strict=True)):
         raise FileError(
             str(files.location),
-            f"{files.location.name} has the sizes {array.shape}, and dimensions that are neither time, channel nor space; name "
-            "each in `axes`, such as CZYX.",
+            f"{files.location.name} has the sizes {array.shape}, and dimensions without the names t, c, z, y and x; name each in "
+            "`axes`, such as CZYX.",
         )
     return axes
 

@@ -141,6 +141,7 @@ def test_a_color_plane_of_a_stack_is_chosen_by_channel(layout: str, tmp_path: Pa
     for channel, plane in enumerate(planes):
         stack = open_stack(path, channel)
         assert (stack.channel, stack.n_channels) == (channel, 3)
+        assert not any("mask" in note for note in stack.notes)
         assert np.array_equal(_read(stack), plane)
     with pytest.raises(InvalidArgument, match="from 0 to 2"):
         open_stack(path, 3)

@@ -103,10 +103,6 @@ GROUPS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no levels": (lambda store: change_multiscale(store, datasets=[]), "incomplete or damaged"),
     "a level that is missing": (lambda store: change_multiscale(store, datasets=[{"path": "9"}]), "lacks the array 9"),
     "axes twice": (lambda store: change_multiscale(store, axes=["z", "y", "y"]), "incomplete or damaged"),
-    "axes without a name": (
-        lambda store: change_multiscale(store, axes=[{"type": "space"}] * 3),
-        "incomplete or damaged",
-    ),
     "axes that are text": (lambda store: change_multiscale(store, axes="zyx"), "^((?!Traceback).)*$"),
     "other axes": (lambda store: change_multiscale(store, axes=["angle", "y", "x"]), "`axes`"),
     "attributes that are a list": (lambda store: (store / ".zattrs").write_text("[]"), "damaged .zattrs"),
