@@ -35,16 +35,21 @@ def run_proxy(port: int, prefix: str, *, strips: bool = True, keeps_host: bool =
             with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as upstream:
                 upstream.request(self.command, path if path.startswith("/") else f"/{path}", body, headers)
                 response = upstream.getresponse()
-                content = response.read()
-            self.send_response(response.status)
-            for name, value in response.getheaders():
-                if name.lower() not in ("content-length", "transfer-encoding", "connection", "date"):
-                    self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+                is_stream = response.getheader("Content-Type", "").startswith("text/event-stream")
+                content = b"" if is_stream else response.read()
+                self.send_response(response.status)
+                for name, value in response.getheaders():
+                    if name.lower() not in ("content-length", "transfer-encoding", "connection", "date"):
+                        self.send_header(name, value)
+                self.send_header(*(("Connection", "close") if is_stream else ("Content-Length", str(len(content)))))
+                self.end_headers()
+                self.wfile.write(content)
+                if is_stream:
+                    with contextlib.suppress(OSError):  # the client or the server has gone
+                        while line := response.readline():
+                            self.wfile.write(line)
 
-        do_GET = do_POST = _forward
+        do_GET = do_POST = do_PATCH = do_DELETE = _forward
 
         def log_message(self, *_: object) -> None:
             pass

@@ -1,6 +1,6 @@
 /** Uploads cells into the project, and shows how far it is. */
 import { type Signal, useSignal } from "@preact/signals";
-import { plural } from "../shared/format.ts";
+import { plainMessage, plural } from "../shared/format.ts";
 import { addCells } from "./project_api.ts";
 import { useSession } from "./session_context.ts";
 
@@ -23,13 +23,13 @@ export function useAddCells(): AddCells {
       let { n_added: nAdded } = added;
       if (added.job) {
         const job = await session.waitForJob(added.job, (running) => {
-          message.value = running.message || message.value;
+          message.value = plainMessage(running.message) || message.value;
         });
-        message.value = job.message;
+        message.value = plainMessage(job.message);
         nAdded = undefined;
       }
       if (nAdded !== undefined) message.value = `${plural(nAdded, "cell")} added.`;
-      message.value = [message.value, ...(added.errors ?? []), ...(added.notes ?? [])].join(" ");
+      message.value = plainMessage([message.value, ...(added.errors ?? []), ...(added.notes ?? [])].join(" "));
       state.value = added.errors?.length ? "failed" : "idle";
       session.notify(message.value);
       await session.refresh();

@@ -102,7 +102,7 @@ function CardBody({ card }: { readonly card: CellCard }) {
           value={label?.id ?? ""}
           onChange={(event) => {
             const { value } = event.currentTarget;
-            void session.labelCells([card.cell], value === "" ? null : Number(value));
+            void session.labeling.labelCells([card.cell], value === "" ? null : Number(value));
           }}
         >
           <option value="">none</option>

@@ -59,7 +59,7 @@ function ClassRow({ item, index, recall, onEdit }: RowProps) {
         type="button"
         class="class-button"
         aria-keyshortcuts={key || undefined}
-        onClick={() => session.labelSelected(item.id)}
+        onClick={() => session.labeling.labelSelected(item.id)}
       >
         <span class="swatch" style={{ background: item.color }} />
         <span class="class-name">{item.name}</span>

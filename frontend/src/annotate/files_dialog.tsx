@@ -1,9 +1,10 @@
 /** Labels out and in, and more cells. */
 import { useSignal } from "@preact/signals";
 import { Dialog } from "../shared/dialog.tsx";
+import { plainMessage } from "../shared/format.ts";
 import { importLabels, labelsUrl } from "./project_api.ts";
 import { useSession } from "./session_context.ts";
-import type { Project } from "./types.ts";
+import { countLabels, type Project } from "./types.ts";
 
 const EXPORTS = [
   { format: "csv", name: "CSV", text: "a table of all cells" },
@@ -19,6 +20,7 @@ interface Props {
 export function FilesDialog({ onClose, onAdd }: Props) {
   const session = useSession();
   const project = session.project.value as Project;
+  const nLabels = countLabels(project);
   const result = useSignal("");
   const load = async (file: File | undefined) => {
     if (!file) return;
@@ -34,12 +36,19 @@ export function FilesDialog({ onClose, onAdd }: Props) {
   return (
     <Dialog title="Files" onClose={onClose}>
       <h3>Export the labels</h3>
+      {nLabels === 0 && <p class="muted">No cell has a label yet.</p>}
       <ul class="jobs">
         {EXPORTS.filter(({ format }) => format !== "geojson" || project.has_stack).map(({ format, name, text }) => (
           <li key={format} class="row">
-            <a class="button" href={labelsUrl(format)} download={`labels.${format}`}>
-              {name}
-            </a>
+            {nLabels > 0 ? (
+              <a class="button" href={labelsUrl(format)} download={`labels.${format}`}>
+                {name}
+              </a>
+            ) : (
+              <button type="button" disabled>
+                {name}
+              </button>
+            )}
             <span class="muted">{text}</span>
           </li>
         ))}
@@ -79,5 +88,5 @@ export function reportText(report: Record<string, unknown>): string {
     if (Array.isArray(value) && value.length) return [`${name}: ${value.slice(0, 5).join("; ")}`];
     return typeof value === "string" && value ? [value] : [];
   });
-  return parts.join(", ");
+  return plainMessage(parts.join(", "));
 }

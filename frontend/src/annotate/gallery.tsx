@@ -50,7 +50,7 @@ export function runCommand(session: Session, command: Command, onOpen: (dialog: 
   switch (command.kind) {
     case "label": {
       const item = session.project.value?.classes[command.index];
-      if (item) void session.labelSelected(item.id);
+      if (item) void session.labeling.labelSelected(item.id);
       else session.notify(`There is no class ${command.index + 1}: add it first.`);
       break;
     }
@@ -61,7 +61,7 @@ export function runCommand(session: Session, command: Command, onOpen: (dialog: 
       break;
     }
     case "unlabel":
-      void session.labelSelected(null);
+      void session.labeling.labelSelected(null);
       break;
     case "open":
       session.card.value = session.activeCell;
@@ -71,10 +71,10 @@ export function runCommand(session: Session, command: Command, onOpen: (dialog: 
       else session.card.value = null;
       break;
     case "undo":
-      session.undo();
+      session.labeling.undo();
       break;
     case "redo":
-      session.redo();
+      session.labeling.redo();
       break;
     case "next-unsure":
       void session.nextUnsure();
@@ -106,7 +106,8 @@ function paintCell(
   theme: TileTheme,
 ): void {
   const cell = session.order.value[position];
-  if (cell === undefined || !session.images) return;
+  const images = session.images.cache;
+  if (cell === undefined || !images) return;
   const info = session.cells.get(cell);
   const label = session.classOf(session.cells.label(cell));
   const predicted = session.classOf(info?.class ?? null);
@@ -119,5 +120,5 @@ function paintCell(
     isSuspicious: info?.is_suspicious ?? false,
     isUnsaved: session.queue.unsavedLabel(cell) !== undefined,
   };
-  paintTile(context, x, y, session.tile.value, session.images.get(cell), session.images, marks, theme);
+  paintTile(context, x, y, session.tile.value, images.get(cell), images, marks, theme);
 }

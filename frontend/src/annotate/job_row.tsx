@@ -1,11 +1,12 @@
-import { percent } from "../shared/format.ts";
+import { percent, plainMessage } from "../shared/format.ts";
+import { isActive } from "./jobs.ts";
 import { cancelJob } from "./project_api.ts";
 import { useSession } from "./session_context.ts";
 import type { Job } from "./types.ts";
 
 export function JobRow({ job }: { readonly job: Job }) {
   const session = useSession();
-  const isRunning = job.state === "running" || job.state === "queued";
+  const isRunning = isActive(job);
   const cancel = () => cancelJob(job.id).catch((error: Error) => session.notify(error.message));
   return (
     <li data-state={job.state}>
@@ -25,7 +26,7 @@ export function JobRow({ job }: { readonly job: Job }) {
         )}
       </div>
       {isRunning && <progress value={job.progress ?? undefined} max={1} aria-label={`Progress of ${job.kind}`} />}
-      {job.message && <p class="note">{job.message}</p>}
+      {job.message && <p class="note">{plainMessage(job.message)}</p>}
     </li>
   );
 }

@@ -49,7 +49,11 @@ export const changeClass = (id: number, change: { name?: string; color?: string 
   write("PATCH", `project/classes/${id}`, change);
 export const mergeClass = (id: number, into: number): Promise<unknown> =>
   write("POST", `project/classes/${id}/merge`, { into });
-export const startFinetune = (name: string): Promise<Job> => write("POST", "project/finetune", name ? { name } : {});
+/** Start to fine-tune; without a name the server numbers the run. */
+export async function startFinetune(name: string): Promise<Job> {
+  return (await write<{ job: Job }>("POST", "project/finetune", name ? { name } : {})).job;
+}
+
 export const cancelJob = (id: string): Promise<unknown> => write("DELETE", `project/jobs/${encodeURIComponent(id)}`);
 
 export function addCells(files: readonly File[], signal: AbortSignal): Promise<AddedCells> {

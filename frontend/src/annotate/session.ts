@@ -1,19 +1,20 @@
 /** The state of the annotation page, and what its buttons and keys do. */
-import { batch, effect, signal } from "@preact/signals";
-import { BatchLoader } from "../grid/batch_loader.ts";
-import { ImageCache } from "../grid/image_cache.ts";
+import { batch, signal } from "@preact/signals";
 import { RequestError } from "../shared/api.ts";
-import { formatCount, plural } from "../shared/format.ts";
+import { plural } from "../shared/format.ts";
 import { continueOrder, findPosition } from "./cell_order.ts";
 import { CellStore } from "./cell_store.ts";
+import { describeCell } from "./describe_cell.ts";
+import { GalleryImages } from "./gallery_images.ts";
 import { DEFAULT_QUERY, type GalleryQuery, queryParams } from "./gallery_query.ts";
+import { isActive, mergeJobs, updateJob, waitForJob } from "./jobs.ts";
 import { LabelQueue } from "./label_queue.ts";
+import { Labeling } from "./labeling.ts";
 import { latestOnly } from "./latest_only.ts";
-import { getImages, getOrder, getProject, sendLabels } from "./project_api.ts";
+import { getOrder, getProject, sendLabels } from "./project_api.ts";
 import { Selection } from "./selection.ts";
 import { listen } from "./server_events.ts";
 import type { Job, LabelChange, LabelClass, Project } from "./types.ts";
-import { UndoHistory } from "./undo_history.ts";
 
 const ANNOTATOR_KEY = "nephros-annotator";
 const REFRESH_PAUSE_MS = 150;
@@ -39,14 +40,12 @@ export class Session {
   readonly cardVersion = signal(0);
 
   readonly selection = new Selection();
-  readonly history = new UndoHistory();
+  readonly labeling = new Labeling(this);
   readonly queue: LabelQueue;
   readonly cells: CellStore;
-  images: ImageCache | null = null;
+  readonly images: GalleryImages;
   columns = 1;
-  #imageLoader: BatchLoader | null = null;
   #view: [number, number] = [0, 0];
-  #extraImages: number[] = [];
   #noticeTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(storage: Storage = sessionStorage) {
@@ -64,6 +63,7 @@ export class Session {
       storageKey: `nephros-unsaved ${location.pathname}`,
     });
     this.cells = new CellStore({ onLoad: this.redraw, unsavedLabel: this.queue.unsavedLabel });
+    this.images = new GalleryImages(this.redraw);
     this.unsaved.value = { n: this.queue.size, isRetrying: false };
   }
 
@@ -83,8 +83,8 @@ export class Session {
       },
       onChange: () => void this.refresh(),
       onJob: (job) => {
-        this.jobs.value = [job, ...this.jobs.value.filter(({ id }) => id !== job.id)];
-        if (job.state !== "running" && job.state !== "queued") void this.refresh();
+        this.jobs.value = updateJob(this.jobs.value, job);
+        if (!isActive(job)) void this.refresh();
       },
     });
     return () => {
@@ -112,18 +112,9 @@ export class Session {
     batch(() => {
       this.problem.value = "";
       this.project.value = project;
-      this.jobs.value = project.jobs;
+      this.jobs.value = mergeJobs(this.jobs.value, project.jobs);
     });
-    if (this.images?.height === project.image.height && this.images.width === project.image.width) return;
-    const images = new ImageCache(project.image);
-    this.images = images;
-    this.#imageLoader = new BatchLoader({
-      size: images.batchSize,
-      concurrency: 2,
-      load: async (cells) => images.add(cells, await getImages(cells)),
-      isLoaded: images.has,
-      onLoad: this.redraw,
-    });
+    this.images.open(project.image);
   }
 
   readonly redraw = (): void => {
@@ -184,29 +175,16 @@ export class Session {
     const order = this.order.value;
     const ahead = [...order.subarray(first, last), ...order.subarray(last, 2 * last - first)];
     this.cells.want(ahead);
-    this.#imageLoader?.want([...ahead, ...this.#extraImages]);
+    this.images.setView(ahead);
   };
 
-  /** Load images of cells outside of the gallery, after those in view. */
-  loadImages(cells: readonly number[]): void {
-    const [first, last] = this.#view;
-    this.#extraImages = [...cells, ...this.#extraImages.filter((cell) => !cells.includes(cell))].slice(0, 64);
-    this.#imageLoader?.want([...this.order.value.subarray(first, last), ...this.#extraImages]);
+  /** Show a job that was started; the server's events may have told of it already. */
+  addJob(job: Job): void {
+    if (this.jobs.value.every(({ id }) => id !== job.id)) this.jobs.value = updateJob(this.jobs.value, job);
   }
 
-  /** Resolves when a job has ended well; rejects with its message when it has not. */
   waitForJob(job: Job, onProgress?: (job: Job) => void): Promise<Job> {
-    const isRunning = ({ state }: Job) => state === "running" || state === "queued";
-    return new Promise((resolve, reject) => {
-      const stop = effect(() => {
-        const current = this.jobs.value.find(({ id }) => id === job.id) ?? job;
-        onProgress?.(current);
-        if (isRunning(current)) return;
-        queueMicrotask(() => stop());
-        if (current.state === "done") resolve(current);
-        else reject(new Error(current.message || `The job was ${current.state}.`));
-      });
-    });
+    return waitForJob(this.jobs, job, onProgress);
   }
 
   get visibleRows(): number {
@@ -256,54 +234,6 @@ export class Session {
     this.card.value = cell;
   }
 
-  /** Label the selected cells, or the active one, and go on to the next. */
-  async labelSelected(id: number | null): Promise<void> {
-    const order = this.order.value;
-    const selected = this.selection.cells();
-    if (selected.length) {
-      const last = findLast(order, this.selection.has);
-      await this.labelCells(selected, id);
-      this.moveTo(Math.min(last + 1, order.length - 1));
-      return;
-    }
-    const cell = this.activeCell;
-    if (cell === null) return;
-    await this.labelCells([cell], id);
-    this.moveTo(Math.min(this.active.value + 1, order.length - 1));
-  }
-
-  async labelAllShown(id: number | null): Promise<void> {
-    await this.labelCells([...this.order.value], id);
-  }
-
-  async labelCells(cells: readonly number[], id: number | null): Promise<void> {
-    if (cells.length > 1) await this.cells.loadAll(cells);
-    this.history.record({ cells: cells.map((cell) => ({ cell, before: this.cells.label(cell), after: id })) });
-    this.#store(cells.map((cell) => ({ cell, class: id })));
-    if (cells.length > 1) this.notify(`${plural(cells.length, "cell")}: ${this.className(id) ?? "label removed"}`);
-  }
-
-  undo(): void {
-    this.#step(this.history.undo(), "Undone");
-  }
-
-  redo(): void {
-    this.#step(this.history.redo(), "Done again");
-  }
-
-  #step(changes: readonly LabelChange[], verb: string): void {
-    if (!changes.length) return;
-    this.#store(changes);
-    this.notify(`${verb}: ${plural(changes.length, "label")}`);
-    const position = this.order.value.indexOf((changes[0] as LabelChange).cell);
-    if (position >= 0) this.moveTo(position);
-  }
-
-  #store(changes: readonly LabelChange[]): void {
-    this.queue.push(this.annotatorName, changes);
-    this.redraw();
-  }
-
   async #send(annotator: string, changes: readonly LabelChange[]): Promise<void> {
     await sendLabels(annotator, changes);
     this.cells.confirm(annotator, changes);
@@ -339,29 +269,9 @@ export class Session {
     return this.classOf(id)?.name;
   }
 
-  /** A cell in words, for screen readers. */
-  describe = (position: number): string => {
-    const cell = this.order.value[position];
-    if (cell === undefined) return "No cell";
-    const info = this.cells.get(cell);
-    const label = this.className(this.cells.label(cell));
-    const parts = [`Cell ${formatCount(cell)}`, label ? `labeled ${label}` : "no label"];
-    if (this.queue.unsavedLabel(cell) !== undefined) parts.push("not saved yet");
-    const predicted = this.className(info?.class ?? null);
-    if (predicted) parts.push(`predicted ${predicted}, ${Math.round(100 * (info?.probability ?? 0))}%`);
-    if ((info?.set.length ?? 0) > 1) parts.push(`unsure between ${info?.set.length} classes`);
-    if (info?.is_ood) parts.push("out of distribution");
-    if (info?.is_suspicious) parts.push("label looks wrong");
-    return parts.join(", ");
-  };
+  readonly describe = (position: number): string => describeCell(this, position);
 
   readonly #warnBeforeUnload = (event: BeforeUnloadEvent): void => {
     if (this.queue.size) event.preventDefault();
   };
-}
-
-function findLast(order: Uint32Array, condition: (cell: number) => boolean): number {
-  for (let position = order.length - 1; position >= 0; position--)
-    if (condition(order[position] as number)) return position;
-  return -1;
 }

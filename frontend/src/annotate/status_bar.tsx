@@ -3,7 +3,7 @@ import { formatCount, percent } from "../shared/format.ts";
 import type { OpenDialog } from "./page.tsx";
 import { SaveState } from "./save_state.tsx";
 import { useSession } from "./session_context.ts";
-import type { Project } from "./types.ts";
+import { countLabels, type Project } from "./types.ts";
 
 const ACCURACY_UNKNOWN: Readonly<Record<string, string>> = {
   "few labels": "needs more labels",
@@ -62,7 +62,7 @@ function Figures({ project, onOpen }: FiguresProps) {
       <div>
         <dt>labeled</dt>
         <dd id="n-labels">
-          {formatCount(model.n_labels)} <small>of {formatCount(project.n_cells)}</small>
+          {formatCount(countLabels(project))} <small>of {formatCount(project.n_cells)}</small>
         </dd>
       </div>
       {model.state === "features" && (

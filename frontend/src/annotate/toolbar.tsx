@@ -38,10 +38,10 @@ export function Toolbar({ onLabelAll }: { readonly onLabelAll: () => void }) {
       <span class="muted" id="shown" role="status">
         {nSelected > 0 ? `${formatCount(nSelected)} selected of ${formatCount(n)}` : plural(n, "cell")}
       </span>
-      <button type="button" disabled={!session.history.canUndo} onClick={() => session.undo()}>
+      <button type="button" disabled={!session.labeling.history.canUndo} onClick={() => session.labeling.undo()}>
         Undo
       </button>
-      <button type="button" disabled={!session.history.canRedo} onClick={() => session.redo()}>
+      <button type="button" disabled={!session.labeling.history.canRedo} onClick={() => session.labeling.redo()}>
         Redo
       </button>
       <button type="button" onClick={() => session.nextUnsure()}>

@@ -1,15 +1,17 @@
 /** Fine-tune a network on the labels, follow it, and take its run: report and exports. */
 import { useSignal, useSignalEffect } from "@preact/signals";
 import { Dialog } from "../shared/dialog.tsx";
+import { plural } from "../shared/format.ts";
 import { JobRow } from "./job_row.tsx";
 import { getRuns, startFinetune } from "./project_api.ts";
 import { RunRow } from "./run_row.tsx";
 import { useSession } from "./session_context.ts";
-import type { Project, Run } from "./types.ts";
+import { countLabels, type Project, type Run } from "./types.ts";
 
 export function TrainDialog({ onClose }: { readonly onClose: () => void }) {
   const session = useSession();
-  const { classes, model } = session.project.value as Project;
+  const project = session.project.value as Project;
+  const { classes } = project;
   const name = useSignal("");
   const problem = useSignal("");
   const runs = useSignal<readonly Run[]>([]);
@@ -28,8 +30,7 @@ export function TrainDialog({ onClose }: { readonly onClose: () => void }) {
   const start = async (event: Event) => {
     event.preventDefault();
     try {
-      const job = await startFinetune(name.value.trim());
-      session.jobs.value = [job, ...session.jobs.value.filter(({ id }) => id !== job.id)];
+      session.addJob(await startFinetune(name.value.trim()));
       problem.value = "";
     } catch (error) {
       problem.value = (error as Error).message;
@@ -39,7 +40,7 @@ export function TrainDialog({ onClose }: { readonly onClose: () => void }) {
     <Dialog title="Fine-tune" onClose={onClose}>
       <p>
         The gallery's predictions come from a small model that is fitted again after every label. Fine-tuning trains the
-        whole network on the {model.n_labels} labels, which takes minutes to hours, in the background.
+        whole network on the {plural(countLabels(project), "label")}, which takes minutes to hours, in the background.
       </p>
       <form class="row" onSubmit={start}>
         <label>

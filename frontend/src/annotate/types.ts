@@ -58,6 +58,9 @@ export interface Project {
   readonly token: string;
 }
 
+/** Labeled cells, also those that the model has not been fitted to yet. */
+export const countLabels = ({ classes }: Project): number => classes.reduce((sum, { n_labels }) => sum + n_labels, 0);
+
 export interface CellInfo {
   readonly cell: number;
   readonly label: number | null;

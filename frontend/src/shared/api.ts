@@ -1,5 +1,7 @@
 /** Requests to the server. Routes are beside this script, so that they are found below a reverse proxy's path prefix too. */
 
+import { plainMessage } from "./format.ts";
+
 const BASE = import.meta.env.DEV ? new URL("/", document.baseURI).href : import.meta.url;
 const MAX_ATTEMPTS = 6;
 
@@ -40,7 +42,7 @@ export async function errorMessage(response: Response): Promise<string> {
   const fallback = `The server responded with status ${response.status}.`;
   return response
     .json()
-    .then((body: { error?: string }) => body.error ?? fallback)
+    .then((body: { error?: string }) => plainMessage(body.error ?? fallback))
     .catch(() => fallback);
 }
 

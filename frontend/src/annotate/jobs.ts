@@ -1,0 +1,38 @@
+/** The jobs of a project, the latest first, and how to wait for one. */
+import { effect, type ReadonlySignal } from "@preact/signals";
+import { plainMessage } from "../shared/format.ts";
+import type { Job } from "./types.ts";
+
+export const isActive = ({ state }: Job): boolean => state === "running" || state === "queued";
+
+/** Bring a list up to date with the server's, which has the oldest first: jobs keep their places, and new ones are put before them. */
+export function mergeJobs(current: readonly Job[], loaded: readonly Job[]): Job[] {
+  const byId = new Map(loaded.map((job) => [job.id, job]));
+  const kept = current.flatMap(({ id }) => byId.get(id) ?? []);
+  const keptIds = new Set(kept.map(({ id }) => id));
+  return [...loaded.filter(({ id }) => !keptIds.has(id)).reverse(), ...kept];
+}
+
+/** A list with the newest state of one job. */
+export function updateJob(current: readonly Job[], job: Job): Job[] {
+  const isNew = current.every(({ id }) => id !== job.id);
+  return isNew ? [job, ...current] : current.map((other) => (other.id === job.id ? job : other));
+}
+
+/** Resolves when a job has ended well; rejects with its message when it has not. */
+export function waitForJob(
+  jobs: ReadonlySignal<readonly Job[]>,
+  job: Job,
+  onProgress?: (job: Job) => void,
+): Promise<Job> {
+  return new Promise((resolve, reject) => {
+    const stop = effect(() => {
+      const current = jobs.value.find(({ id }) => id === job.id) ?? job;
+      onProgress?.(current);
+      if (isActive(current)) return;
+      queueMicrotask(() => stop());
+      if (current.state === "done") resolve(current);
+      else reject(new Error(plainMessage(current.message) || `The job was ${current.state}.`));
+    });
+  });
+}

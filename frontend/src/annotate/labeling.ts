@@ -1,0 +1,69 @@
+/** Labels cells, and undoes and redoes it. */
+import { plural } from "../shared/format.ts";
+import type { Session } from "./session.ts";
+import type { LabelChange } from "./types.ts";
+import { UndoHistory } from "./undo_history.ts";
+
+export class Labeling {
+  readonly history = new UndoHistory();
+  readonly #session: Session;
+
+  constructor(session: Session) {
+    this.#session = session;
+  }
+
+  /** Label the selected cells, or the active one, and go on to the next. */
+  async labelSelected(id: number | null): Promise<void> {
+    const order = this.#session.order.value;
+    const selected = this.#session.selection.cells();
+    if (selected.length) {
+      const last = findLast(order, this.#session.selection.has);
+      await this.labelCells(selected, id);
+      this.#session.moveTo(Math.min(last + 1, order.length - 1));
+      return;
+    }
+    const cell = this.#session.activeCell;
+    if (cell === null) return;
+    await this.labelCells([cell], id);
+    this.#session.moveTo(Math.min(this.#session.active.value + 1, order.length - 1));
+  }
+
+  async labelAllShown(id: number | null): Promise<void> {
+    await this.labelCells([...this.#session.order.value], id);
+  }
+
+  async labelCells(cells: readonly number[], id: number | null): Promise<void> {
+    if (cells.length > 1) await this.#session.cells.loadAll(cells);
+    this.history.record({ cells: cells.map((cell) => ({ cell, before: this.#session.cells.label(cell), after: id })) });
+    this.#store(cells.map((cell) => ({ cell, class: id })));
+    if (cells.length > 1)
+      this.#session.notify(`${plural(cells.length, "cell")}: ${this.#session.className(id) ?? "label removed"}`);
+  }
+
+  undo(): void {
+    this.#step(this.history.undo(), "Undone");
+  }
+
+  redo(): void {
+    this.#step(this.history.redo(), "Done again");
+  }
+
+  #step(changes: readonly LabelChange[], verb: string): void {
+    if (!changes.length) return;
+    this.#store(changes);
+    this.#session.notify(`${verb}: ${plural(changes.length, "label")}`);
+    const position = this.#session.order.value.indexOf((changes[0] as LabelChange).cell);
+    if (position >= 0) this.#session.moveTo(position);
+  }
+
+  #store(changes: readonly LabelChange[]): void {
+    this.#session.queue.push(this.#session.annotatorName, changes);
+    this.#session.redraw();
+  }
+}
+
+function findLast(order: Uint32Array, condition: (cell: number) => boolean): number {
+  for (let position = order.length - 1; position >= 0; position--)
+    if (condition(order[position] as number)) return position;
+  return -1;
+}
