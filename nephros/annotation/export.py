@@ -6,8 +6,9 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePath
 from typing import IO, Any, Literal
 
 import numpy as np
@@ -25,8 +26,8 @@ FORMATS: tuple[LabelFormat, ...] = ("csv", "geojson", "npz")
 LABEL_COLUMNS = (
     "cell", "class", "annotator", "time", "stack", "id", "file", "index", "split", "z", "y", "x", "z_um", "y_um", "x_um",
 )  # fmt: skip
-"""stack and id: of nuclei of stacks, as `nephros.prepare` and `nephros.finetune` take them with `classes`. The others as in
-`nephros.annotation.cell_files.COLUMNS`."""
+"""stack and id: of nuclei of stacks, as `nephros.prepare` and `nephros.finetune` take them with `classes`. file: its name, after as
+many of its folders as tell it from the project's other files. The others as in `nephros.annotation.cell_files.COLUMNS`."""
 CELLS_ARRAY = "train_cells"
 """Array of an exported npz file with the number of each cell in its project."""
 
@@ -38,20 +39,20 @@ def export_labels(
 
     Args:
         project: the project.
-        label_format: ``csv``, a row per labeled cell; ``geojson``, the outlines of labeled nuclei of stacks for QuPath; ``npz``,
+        label_format: ``csv``, a row per labeled cell, and only the names of the columns where there is none; ``geojson``, the outlines of labeled nuclei of stacks for QuPath; ``npz``,
             images and labels of labeled cells as MedMNIST's files have them, all of them as training images.
         out: path, or a binary file that is open for writing.
         annotator: whose labels; None takes each cell's latest label, whoever set it.
 
     Raises:
         UnknownName: there is no such format or annotator.
-        IncompleteError: no cell has a label or, for GeoJSON, no labeled cell is of a stack.
+        IncompleteError: for GeoJSON and npz, no cell has a label or, for GeoJSON, no labeled cell is of a stack.
         FileError: the file can't be written, or files of the project can't be read.
     """
     if label_format not in FORMATS:
         raise UnknownName("label_format", str(label_format), FORMATS, kind="format of labels")
     labels = _labels(project, annotator)
-    if not (labels >= 0).any():
+    if label_format != "csv" and not (labels >= 0).any():
         raise IncompleteError(f"No cell of {project.root} has a label yet: label some.")
     with _opened(out) as file:
         if label_format == "csv":
@@ -107,6 +108,7 @@ def _label_csv(project: Project, labels: NDArray[np.int16], annotator: str | Non
     names = {label_class.id: label_class.name for label_class in project.labels.classes()}
     voxel_sizes = {stack.path: stack.voxel_size for stack in project.info.stacks}
     stack_names, table = _stack_names(project), project.table
+    file_names = shortest_paths(table.files)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(LABEL_COLUMNS)
@@ -118,9 +120,23 @@ def _label_csv(project: Project, labels: NDArray[np.int16], annotator: str | Non
         voxels, micrometers = position_texts(table.centroids[cell].tolist(), voxel_sizes.get(file))
         is_nucleus = file in stack_names
         texts = [names[int(labels[cell])], change.annotator, change.time, stack_names.get(file, "")]
-        row = [cell, *map(escape_for_csv, texts), index if is_nucleus else "", escape_for_csv(file)]
+        row = [cell, *map(escape_for_csv, texts), index if is_nucleus else "", escape_for_csv(file_names[file])]
         writer.writerow([*row, index, table.splits[cell], *voxels, *micrometers])
     return buffer.getvalue()
+
+
+def shortest_paths(files: Iterable[str]) -> dict[str, str]:
+    """Return each path's name, after as many of its folders as tell it from the other paths, with / between them."""
+    parts = {file: PurePath(file).parts for file in files}
+    n_parts, ambiguous = dict.fromkeys(parts, 0), list(parts)
+    while ambiguous:
+        for file in ambiguous:
+            n_parts[file] += 1
+        ends = Counter(parts[file][-n_parts[file] :] for file in ambiguous)
+        ambiguous = [
+            file for file in ambiguous if ends[parts[file][-n_parts[file] :]] > 1 and n_parts[file] < len(parts[file])
+        ]
+    return {file: str(PurePath(*parts[file][-n:])).replace("\\", "/") for file, n in n_parts.items()}
 
 
 def _medmnist_arrays(project: Project, labels: NDArray[np.int16]) -> dict[str, NDArray[Any]]:

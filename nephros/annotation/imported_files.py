@@ -150,13 +150,20 @@ def _add_project_table(
         if value.get("stack") and value.get("id"):
             cells = cells_by_key.get((value["stack"], value["id"]), [])
         elif value.get("file"):
-            name = PurePath(value["file"].replace("\\", "/")).name
-            cells = cells_by_key.get((name, value.get("split", ""), value.get("index") or "0"), [])
+            file = PurePath(value["file"].replace("\\", "/"))
+            cells = cells_by_key.get((file.name, value.get("split", ""), value.get("index") or "0"), [])
         else:
             cells = [number] if 0 <= number < project.n_cells else []
         if len(cells) > 1:
-            cells = [number] if number in cells else [c for c in cells if project.table.files[c] == value.get("file")]
+            cells = [c for c in cells if _ends_with(project.table.files[c], value.get("file", ""))] or cells
+            cells = [number] if number in cells else cells
         labels.add(cells if len(cells) == 1 else [], value["class"], value.get("annotator", ""))
+
+
+def _ends_with(path: str, end: str) -> bool:
+    """Return whether a path's last parts are those of another, such as ``a/cells.npz``."""
+    parts = PurePath(end.replace("\\", "/")).parts
+    return len(parts) > 0 and PurePath(path).parts[-len(parts) :] == parts
 
 
 def _add_file_table(project: Project, path: Path, labels: _Collector) -> None:

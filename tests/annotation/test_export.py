@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nephros.annotation.export import LABEL_COLUMNS, export_labels, write_training_data
+from nephros.annotation.export import LABEL_COLUMNS, export_labels, shortest_paths, write_training_data
 from nephros.annotation.project import Project
 from nephros.data.load import load_dataset
 from nephros.data.npz.opening import open_npz
@@ -37,10 +37,27 @@ def test_csv_has_the_latest_labels(project: Project, tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "labels.csv").read_text(encoding="utf-8").splitlines()))
     assert tuple(rows[0]) == LABEL_COLUMNS
     assert [int(row["cell"]) for row in rows] == list(range(1, 24))
-    assert (rows[0]["class"], rows[0]["annotator"], rows[0]["file"]) == (NAMES[1], "'=bob", str(tmp_path / "a.npz"))
+    assert (rows[0]["class"], rows[0]["annotator"], rows[0]["file"]) == (NAMES[1], "'=bob", "a.npz")
     assert {row["class"] for row in rows} == {"'=cmd()", NAMES[1], "'@x"}  # no spreadsheet takes them for formulas
     assert export_labels(project, "csv", buffer := io.BytesIO(), annotator="=bob") == 1
     assert len(buffer.getvalue().splitlines()) == 2
+
+
+def test_csv_without_labels_has_the_columns(project: Project, tmp_path: Path) -> None:
+    project.labels.apply([(cell, None) for cell in range(30)], "ann")
+    assert export_labels(project, "csv", tmp_path / "labels.csv") == 0
+    assert (tmp_path / "labels.csv").read_text(encoding="utf-8") == ",".join(LABEL_COLUMNS) + "\n"
+
+
+def test_paths_are_as_short_as_they_can_be() -> None:
+    files = ["/data/a/x.npz", "/data/b/x.npz", "/data/y.npz", "x.npz", "/y/a/x.npz"]
+    assert shortest_paths(files) == {
+        "/data/a/x.npz": "data/a/x.npz",
+        "/data/b/x.npz": "b/x.npz",
+        "/data/y.npz": "y.npz",
+        "x.npz": "x.npz",
+        "/y/a/x.npz": "y/a/x.npz",
+    }
 
 
 def test_npz_is_a_data_set_of_the_labeled_cells(project: Project, tmp_path: Path) -> None:
@@ -72,7 +89,7 @@ def test_what_cannot_be_exported(project: Project, tmp_path: Path) -> None:
     with pytest.raises(UnknownName):
         export_labels(project, "csv", tmp_path / "labels.csv", annotator="bob")
     project.labels.apply([(cell, None) for cell in range(30)], "ann")
-    for label_format in ("csv", "geojson", "npz"):
+    for label_format in ("geojson", "npz"):
         with pytest.raises(IncompleteError):
             export_labels(project, label_format, tmp_path / "labels")
     with pytest.raises(IncompleteError):

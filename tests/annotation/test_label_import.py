@@ -83,6 +83,26 @@ def test_a_table_of_another_project_with_the_same_cells(labeled: Project, folder
     assert report.n_missing == sum(map(bool, labels[:n_first]))
 
 
+def test_cells_of_files_with_the_same_name_come_back(tmp_path: Path) -> None:
+    images, _ = square_images(12, 3, 0)
+    projects = []
+    for name, order in (("first", "ab"), ("second", "ba")):
+        project = Project.create(tmp_path / name)
+        project.labels.add_class("round")
+        for folder in order:
+            (tmp_path / folder).mkdir(exist_ok=True)
+            np.savez(tmp_path / folder / "x.npz", images=images[:6] if folder == "a" else images[6:])
+            project.add_cells(tmp_path / folder / "x.npz")
+        projects.append(project)
+    projects[0].labels.apply([(2, 0)], "ann")  # of a/x.npz
+    export_labels(projects[0], "csv", tmp_path / "labels.csv")
+    assert str(tmp_path) not in (tmp_path / "labels.csv").read_text(encoding="utf-8")
+    assert import_labels(projects[1], tmp_path / "labels.csv", None).n_labels == 1
+    assert np.flatnonzero(projects[1].labels.current() >= 0).tolist() == [8]
+    for project in projects:
+        project.close()
+
+
 def test_geojson_comes_back(labeled: Project, project: Project, tmp_path: Path) -> None:
     n_labels = export_labels(labeled, "geojson", tmp_path / "labels.geojson")
     report = import_labels(project, tmp_path / "labels.geojson", "ann")

@@ -7,7 +7,7 @@ import { useSession } from "./session_context.ts";
 import { countLabels, type Project } from "./types.ts";
 
 const EXPORTS = [
-  { format: "csv", name: "CSV", text: "a table of all cells" },
+  { format: "csv", name: "CSV", text: "a table of the labeled cells" },
   { format: "geojson", name: "GeoJSON", text: "outlines for QuPath" },
   { format: "npz", name: "npz", text: "images and labels in the layout of MedMNIST" },
 ] as const;
