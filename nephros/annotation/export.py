@@ -39,8 +39,9 @@ def export_labels(
 
     Args:
         project: the project.
-        label_format: ``csv``, a row per labeled cell, and only the names of the columns where there is none; ``geojson``, the outlines of labeled nuclei of stacks for QuPath; ``npz``,
-            images and labels of labeled cells as MedMNIST's files have them, all of them as training images.
+        label_format: ``csv``, a row per labeled cell, and only the names of the columns where there is none; ``geojson``, the
+            outlines of labeled nuclei of stacks for QuPath; ``npz``, images and labels of labeled cells as MedMNIST's files
+            have them, all of them as training images.
         out: path, or a binary file that is open for writing.
         annotator: whose labels; None takes each cell's latest label, whoever set it.
 
