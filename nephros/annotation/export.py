@@ -26,8 +26,9 @@ FORMATS: tuple[LabelFormat, ...] = ("csv", "geojson", "npz")
 LABEL_COLUMNS = (
     "cell", "class", "annotator", "time", "stack", "id", "file", "index", "split", "z", "y", "x", "z_um", "y_um", "x_um",
 )  # fmt: skip
-"""stack and id: of nuclei of stacks, as `nephros.prepare` and `nephros.finetune` take them with `classes`. file: its name, after as
-many of its folders as tell it from the project's other files. The others as in `nephros.annotation.cell_files.COLUMNS`."""
+"""stack and id: of nuclei of stacks, as `nephros.prepare` and `nephros.finetune` take them with `classes`. file: its name,
+after as many of its folders as tell it from the project's other files. The others as in
+`nephros.annotation.cell_files.COLUMNS`."""
 CELLS_ARRAY = "train_cells"
 """Array of an exported npz file with the number of each cell in its project."""
 

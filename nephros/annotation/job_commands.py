@@ -31,11 +31,10 @@ def export_commands(project: Project, run: ProjectRun, export_format: str, folde
     out = str(exported_path(run, export_format))
     if export_format == "onnx":
         return [["nephros", "export", str(run.path), "--data", str(data_path(run.path)), "--out", out, "--force"]]
-    table = out if export_format == "csv" else str(folder / "predictions.csv")
+    table = str(folder / "predictions.csv")
     predict = ["nephros", "predict", str(folder / "cells.npz"), "--model", str(run.path), "--out", table]
-    if export_format == "csv":
-        return [predict]
-    return [predict, ["nephros.annotation.run_geojson", str(project.root), table, out]]
+    module = "nephros.annotation.run_table" if export_format == "csv" else "nephros.annotation.run_geojson"
+    return [predict, [module, str(project.root), table, out]]
 
 
 def progress_after(line: str, methods: Sequence[str], progress: float) -> float:

@@ -22,11 +22,10 @@ class LabelSnapshots:
         self._project, self._lock = project, threading.Lock()
         self._last_seq, self._last_change = 0, np.zeros(0, np.int64)
         self._ranks = np.zeros(0, np.int64)
-        self._label_revision = -1
 
-    def is_stale(self) -> bool:
-        """Return whether labels or classes have changed since the latest state was read."""
-        return self._project.labels.revision != self._label_revision
+    def is_stale(self, state: ModelState) -> bool:
+        """Return whether labels or classes have changed since a state was read."""
+        return self._project.labels.revision != state.label_revision
 
     def read(self, space: FeatureSpace, revision: int) -> ModelState:
         """Return a state with the labels of now, and without predictions."""
@@ -41,7 +40,7 @@ class LabelSnapshots:
                 name: _padded(labels.by_annotator(name).astype(np.int64), n_cells, -1)
                 for name, _ in labels.annotators()
             }
-            state = ModelState(
+            return ModelState(
                 revision,
                 n_cells,
                 _padded(labels.current().astype(np.int64), n_cells, -1),
@@ -49,9 +48,8 @@ class LabelSnapshots:
                 by_annotator,
                 space,
                 positions=self._positions(n_cells),
+                label_revision=label_revision,
             )
-            self._label_revision = label_revision
-        return state
 
     def with_all_cells(self, state: ModelState) -> ModelState:
         """Return a state with the cells that were added since, which have no label and no features."""

@@ -124,8 +124,9 @@ class AnnotationModel:
     def status(self) -> ModelStatus:
         """Return how far the model is; cheap."""
         state, review = self._state, self._state.review
-        is_behind = self._snapshots.is_stale()
-        if state.head is None and self._features.n_done < self._project.n_cells:
+        n_cells, n_known = self._project.n_cells, len(state.space)
+        is_behind = self._snapshots.is_stale(state) or self._features.n_done >= n_cells > n_known
+        if state.head is None and n_known < n_cells:
             name = "features"
         elif state.head is None and not is_behind:
             name = "few labels"
@@ -134,7 +135,7 @@ class AnnotationModel:
         return ModelStatus(
             state.revision,
             self._features.n_done,
-            self._project.n_cells,
+            n_cells,
             state.n_labels,
             name,
             None if review is None else review.accuracy,
@@ -236,7 +237,7 @@ class AnnotationModel:
             wake.clear()
             state = self._state
             n_done = self._features.saved
-            if self._snapshots.is_stale() or n_done > len(state.space) or state.n_cells != self._project.n_cells:
+            if self._snapshots.is_stale(state) or n_done > len(state.space) or state.n_cells != self._project.n_cells:
                 space = state.space if n_done == len(state.space) else FeatureSpace(*self._features.rows())
                 self._publish(fit_state(self._snapshots.read(space, revision=state.revision), state))
             elif state.head is not None and not state.has_current_review:

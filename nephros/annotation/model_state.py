@@ -77,6 +77,8 @@ class ModelState:
     """Classes with labels, the columns of the head."""
     head: LinearHead | None = None
     """None while fewer than two classes have labels."""
+    label_revision: int = -1
+    """`LabelStore.revision` of the labels in it."""
     probabilities: Float32s | None = None
     """(m, classes) of the head."""
     review: HeadReview | None = None

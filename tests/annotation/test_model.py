@@ -11,7 +11,9 @@ import pytest
 
 from nephros.annotation.features import FEATURES_FILE, OOD_FILE, STATE_FILE, CellFeatures
 from nephros.annotation.filters import Filters
+from nephros.annotation.label_snapshot import LabelSnapshots
 from nephros.annotation.model import AnnotationModel
+from nephros.annotation.model_state import FeatureSpace
 from nephros.annotation.project import Project
 from nephros.annotation.sorts import SORTS
 from nephros.errors import IncompleteError, InvalidArgument, UnknownName
@@ -223,3 +225,15 @@ def test_many_predictions_of_an_empty_project(tmp_path: Path, predictor: Predict
     assert model.agreement() == []
     with pytest.raises(InvalidArgument):
         model.order("similarity", to=0)
+
+
+def test_a_model_is_behind_until_its_state_has_the_labels(tmp_path: Path) -> None:
+    project = make_project(tmp_path, nuclei(12)[0])
+    snapshots = LabelSnapshots(project)
+    before = snapshots.read(FeatureSpace(np.zeros((0, 1), np.float32), np.zeros(0, np.float32)), revision=1)
+    assert not snapshots.is_stale(before)
+    project.labels.apply([(0, 0)], "ann")
+    after = snapshots.read(before.space, revision=2)
+    assert snapshots.is_stale(before)  # it was read again, but readers see this one until the head is fitted
+    assert not snapshots.is_stale(after)
+    project.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,7 +24,7 @@ from nephros.server.openapi import MULTIPART_BODY
 from nephros.server.project import openapi_texts as texts
 from nephros.server.project.schemas import MAX_TEXT, CellsAdded, JobStarted, LabelsImported
 from nephros.server.project.session import ProjectSession
-from nephros.server.project.uploads import MASK_FIELD, UPLOAD_LIMITS, DiskPart, read_upload
+from nephros.server.project.uploads import MASK_FIELD, UPLOAD_LIMITS, DiskPart, hide_folder, read_upload, without_folder
 from nephros.server.streaming import file_response
 
 LABEL_FILE_LIMITS = RequestLimits(max_upload_bytes=1 << 30, max_files=1, max_parts=10, timeout_s=900.0)
@@ -74,7 +75,7 @@ def add_file_routes(router: APIRouter, session: ProjectSession) -> None:
         with ExitStack() as scope:
             folder = scope.enter_context(session.scratch_folder())
             parts = await read_upload(request, session, folder, UPLOAD_LIMITS)
-            add = _adder(session, parts, params)
+            add = _adder(session, folder, parts, params)
             is_direct = not any(part.field == MASK_FIELD for part in parts) and _size(parts) <= DIRECT_BYTES
             if is_direct and not any(part.path.suffix.lower() in (".tif", ".tiff") for part in parts):
                 added = await session.write(add, lambda _share, _text: None)
@@ -91,7 +92,8 @@ def add_file_routes(router: APIRouter, session: ProjectSession) -> None:
         reject_repeated_parameters(request)
         with session.scratch_folder() as folder:
             (part,) = await read_upload(request, session, folder, LABEL_FILE_LIMITS)
-            report = await session.write(import_labels, session.project, part.path, params.annotator)
+            with hide_folder(folder):
+                report = await session.write(import_labels, session.project, part.path, params.annotator)
         session.events.publish_change()
         return json_response(
             LabelsImported(
@@ -99,7 +101,7 @@ def add_file_routes(router: APIRouter, session: ProjectSession) -> None:
                 n_unchanged=report.n_unchanged,
                 n_missing=report.n_missing,
                 new_classes=[*report.new_classes],
-                notes=[*report.notes],
+                notes=[without_folder(note, folder) for note in report.notes],
             )
         )
 
@@ -133,7 +135,7 @@ async def download(session: ProjectSession, path: Path, media_type: str, scope: 
     return file_response(file, size, scope.pop_all(), media_type=media_type, headers=headers)
 
 
-def _adder(session: ProjectSession, parts: list[DiskPart], params: UploadParams) -> Any:
+def _adder(session: ProjectSession, folder: Path, parts: list[DiskPart], params: UploadParams) -> Any:
     """Return the function that adds the cells of an upload.
 
     Raises:
@@ -152,10 +154,14 @@ def _adder(session: ProjectSession, parts: list[DiskPart], params: UploadParams)
         options["mask"] = str(masks[0])
 
     def add(progress: Progress) -> AddedCells:
-        added = session.project.add_cells(files, progress=progress, copy=True, **options)
+        with hide_folder(folder):
+            added = session.project.add_cells(files, progress=progress, copy=True, **options)
         session.model.wake()
         session.events.publish_change()
-        return added
+        texts = {
+            name: tuple(without_folder(text, folder) for text in getattr(added, name)) for name in ("errors", "notes")
+        }
+        return dataclasses.replace(added, **texts)
 
     return add
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from starlette.requests import Request
 
+from nephros.errors import NephrosError
 from nephros.server.limits import RequestLimits, RequestRejected
 from nephros.server.multipart import FIELD_NAME, MultipartReader, read_multipart_parts
 from nephros.server.project.session import ProjectSession
@@ -96,6 +99,23 @@ def safe_file_name(name: str) -> str:
     while len(text.encode()) > MAX_NAME_BYTES:
         text = text[1:]
     return text or "file"
+
+
+@contextlib.contextmanager
+def hide_folder(folder: Path) -> Iterator[None]:
+    """Within the block, errors name files of an upload as the client did, without the server's folder."""
+    try:
+        yield
+    except NephrosError as error:
+        text = str(error)
+        if (shorter := without_folder(text, folder)) == text:
+            raise
+        raise NephrosError(shorter) from error
+
+
+def without_folder(text: str, folder: Path) -> str:
+    """Return a text that names files of an upload as the client did."""
+    return re.sub(re.escape(str(folder)) + r"[/\\][0-9]+[/\\]", "", text)
 
 
 def _disk_full() -> RequestRejected:

@@ -129,6 +129,7 @@ def test_labels_leave_and_come_back(client: ProjectClient) -> None:
     assert report["n_labels"] == len(rows)
     assert client.get("/project/cells?cells=40")[0]["labels_by"]["importer"] == 0
     status, error = client.upload("/project/labels/import?annotator=importer", [("labels.csv", b"not,a\nlabel,file\n")])
+    assert "uploads" not in error["error"]
     assert (status, list(error)) == (400, ["error"])
 
 
