@@ -150,8 +150,8 @@ def _add_project_table(
         if value.get("stack") and value.get("id"):
             cells = cells_by_key.get((value["stack"], value["id"]), [])
         elif value.get("file"):
-            file = PurePath(value["file"].replace("\\", "/"))
-            cells = cells_by_key.get((file.name, value.get("split", ""), value.get("index") or "0"), [])
+            name = PurePath(value["file"].replace("\\", "/")).name
+            cells = cells_by_key.get((name, value.get("split", ""), value.get("index") or "0"), [])
         else:
             cells = [number] if 0 <= number < project.n_cells else []
         if len(cells) > 1:

@@ -77,8 +77,6 @@ class ModelState:
     """Classes with labels, the columns of the head."""
     head: LinearHead | None = None
     """None while fewer than two classes have labels."""
-    label_revision: int = -1
-    """`LabelStore.revision` of the labels in it."""
     probabilities: Float32s | None = None
     """(m, classes) of the head."""
     review: HeadReview | None = None
@@ -86,6 +84,8 @@ class ModelState:
     has_current_review: bool = False
     positions: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
     """(n,) rank of each cell by file and place in the stack."""
+    label_revision: int = -1
+    """`LabelStore.revision` of the labels in it."""
 
     @property
     def n_labels(self) -> int:
