@@ -158,10 +158,8 @@ def _adder(session: ProjectSession, folder: Path, parts: list[DiskPart], params:
             added = session.project.add_cells(files, progress=progress, copy=True, **options)
         session.model.wake()
         session.events.publish_change()
-        texts = {
-            name: tuple(without_folder(text, folder) for text in getattr(added, name)) for name in ("errors", "notes")
-        }
-        return dataclasses.replace(added, **texts)
+        errors, notes = (tuple(without_folder(text, folder) for text in group) for group in (added.errors, added.notes))
+        return dataclasses.replace(added, errors=errors, notes=notes)
 
     return add
 
