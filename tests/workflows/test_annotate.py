@@ -69,5 +69,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path, crops: Path, capsys: Capture)
     assert_usage_error(["annotate", root, "--export", "labels.csv"], capsys, "is no project")
     assert not (tmp_path / "kidney").exists()
     assert run_cli(["annotate", root, str(crops), "--no-serve"], capsys)[0] == 0
-    assert_usage_error(["annotate", root, "--export", "labels.csv"], capsys, "No cell", "has a label yet")
+    assert_usage_error(
+        ["annotate", root, "--export", str(tmp_path / "labels.npz")], capsys, "No cell", "has a label yet"
+    )
     assert_usage_error(["annotate", root, "--labels", str(tmp_path / "none.csv"), "--no-serve"], capsys, "none.csv")
