@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from nephros.commands.parser import LEVEL_HELP, MASK_HELP, MODEL_HELP, CommandParser, index_or_name, parse_numbers
+from nephros.commands.parser import MASK_HELP, MODEL_HELP, CommandParser, parse_numbers
 from nephros.commands.serve import add_address_options, exit_on_sigterm, require_serve_extra
+from nephros.commands.stack_options import add_stack_options
 from nephros.errors import NephrosError
 
 EPILOG = """\
@@ -38,19 +39,7 @@ def annotate(argv: list[str]) -> int:
     parser.option("name", "what a new project is called (default: as its folder)")
     parser.option("model", f"of a new project, from whose features it learns: {MODEL_HELP}", metavar="M")
     parser.option("mask", f"of stacks: {MASK_HELP}", metavar="MASK")
-    parser.option(
-        "channel",
-        "number (from 0) or name of the channel with the nuclei; required for stacks with several; of color 0 is red",
-        index_or_name,
-    )
-    parser.option("image", "of stacks: number (from 0) or name of the image in files that hold several", index_or_name)
-    parser.option(
-        "axes", "of stacks: order of the dimensions, such as ZYX for slices saved as channels", metavar="ZCYX"
-    )
-    parser.option("level", f"of stacks: {LEVEL_HELP}", index_or_name)
-    parser.option("time-point", "of stacks: number of the time point, from 0, in a time series", int)
-    parser.option("voxel-size", "of stacks: in micrometers; required if the file doesn't state it", metavar="Z,Y,X")
-    parser.option("min-volume", "of stacks: leave out nuclei smaller than this, in cubic micrometers", float, "VOLUME")
+    add_stack_options(parser)
     parser.option(
         "white-level",
         "pixel value that becomes 255 in images of more than 8 bits (default: that of the model's training images, else the "

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from nephros.commands.messages import print_line, print_path, to_command_line
 from nephros.commands.parser import (
-    LEVEL_HELP,
     MODEL_HELP,
     PRECISION_HELP,
     RUNTIME_HELP,
@@ -21,9 +20,9 @@ from nephros.commands.parser import (
     STITCH_HELP,
     TTA_HELP,
     CommandParser,
-    index_or_name,
     parse_numbers,
 )
+from nephros.commands.stack_options import add_stack_options
 from nephros.errors import NephrosError
 
 if TYPE_CHECKING:
@@ -92,19 +91,7 @@ def predict(argv: list[str]) -> int:
         "images, else the brightest pixel of all inputs)",
         float,
     )
-    parser.option(
-        "channel",
-        "number (from 0) or name of the channel with the nuclei; required for stacks with several; of color 0 is red",
-        index_or_name,
-    )
-    parser.option("image", "of stacks: number (from 0) or name of the image in files that hold several", index_or_name)
-    parser.option(
-        "axes", "of stacks: order of the dimensions, such as ZYX for slices saved as channels", metavar="ZCYX"
-    )
-    parser.option("level", f"of stacks: {LEVEL_HELP}", index_or_name)
-    parser.option("time-point", "of stacks: number of the time point, from 0, in a time series", int)
-    parser.option("voxel-size", "of stacks: in micrometers; required if the file doesn't state it", metavar="Z,Y,X")
-    parser.option("min-volume", "of stacks: leave out nuclei smaller than this, in cubic micrometers", float, "VOLUME")
+    add_stack_options(parser)
     parser.option(
         "mask",
         "of stacks: label image of the same size, 0 outside and a unique positive integer per nucleus; for several stacks a "

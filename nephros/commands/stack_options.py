@@ -1,0 +1,22 @@
+"""Options that say how a stack is read, shared by the commands that take stacks among other inputs."""
+
+from __future__ import annotations
+
+from nephros.commands.parser import LEVEL_HELP, CommandParser, index_or_name
+
+
+def add_stack_options(parser: CommandParser) -> None:
+    """Add the options of `nephros.microscopy.stack.StackOptions` that need no mask."""
+    parser.option(
+        "channel",
+        "number (from 0) or name of the channel with the nuclei; required for stacks with several; of color 0 is red",
+        index_or_name,
+    )
+    parser.option("image", "of stacks: number (from 0) or name of the image in files that hold several", index_or_name)
+    parser.option(
+        "axes", "of stacks: order of the dimensions, such as ZYX for slices saved as channels", metavar="ZCYX"
+    )
+    parser.option("level", f"of stacks: {LEVEL_HELP}", index_or_name)
+    parser.option("time-point", "of stacks: number of the time point, from 0, in a time series", int)
+    parser.option("voxel-size", "of stacks: in micrometers; required if the file doesn't state it", metavar="Z,Y,X")
+    parser.option("min-volume", "of stacks: leave out nuclei smaller than this, in cubic micrometers", float, "VOLUME")
