@@ -1,6 +1,6 @@
 import { signal } from "@preact/signals";
 import { afterEach, expect, test, vi } from "vitest";
-import { mergeJobs, updateJob, waitForJob } from "../src/annotate/jobs.ts";
+import { jobTitle, mergeJobs, updateJob, waitForJob } from "../src/annotate/jobs.ts";
 import { startFinetune } from "../src/annotate/project_api.ts";
 import type { Job } from "../src/annotate/types.ts";
 import { plainMessage } from "../src/shared/format.ts";
@@ -45,10 +45,25 @@ test("waiting for a job ends with it, and a failure says why, without backticks"
   await expect(failed).rejects.toThrow("labels has one class.");
 });
 
-test("fine-tuning returns the job that the server started", async () => {
+test("fine-tuning sends its methods, and returns the job that the server started", async () => {
   const body = JSON.stringify({ job: job("finetune-1", "queued") });
-  vi.stubGlobal("fetch", async () => new Response(body, { status: 202 }));
-  expect((await startFinetune("")).id).toBe("finetune-1");
+  const send = vi.fn(async (_: URL, _init: RequestInit) => new Response(body, { status: 202 }));
+  vi.stubGlobal("fetch", send);
+  expect((await startFinetune("", ["head"])).id).toBe("finetune-1");
+  await startFinetune("mine");
+  expect(send.mock.calls.map(([, init]) => JSON.parse(init.body as string))).toEqual([
+    { methods: ["head"] },
+    { name: "mine" },
+  ]);
+});
+
+test("a job's title names the run and the format", () => {
+  const exported = { ...job("export-1"), kind: "export" };
+  expect(jobTitle(job("finetune-1"))).toBe("Fine-tuning run-1");
+  expect(jobTitle({ ...exported, format: "csv" })).toBe("Export of run-1 as Table");
+  expect(jobTitle({ ...exported, format: "onnx" })).toBe("Export of run-1 as ONNX");
+  expect(jobTitle({ ...exported, format: null })).toBe("Export of run-1");
+  expect(jobTitle({ ...job("import-1"), kind: "import", run: null })).toBe("Adding cells");
 });
 
 test("messages lose their backticks", () => {

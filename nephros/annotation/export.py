@@ -82,7 +82,7 @@ def write_training_data(project: Project, out: str | Path) -> None:
     names = {label_class.id: label_class.name for label_class in project.labels.classes() if label_class.n_labels}
     if len(names) < 2:
         raise IncompleteError(
-            f"{len(names)} of the classes of {project.root} has labels, but two are needed: label more."
+            f"{len(names)} of the classes of {project.name} has labels, but two are needed: label more."
         )
     arrays: dict[str, NDArray[Any]] = {
         "images": project.images(),

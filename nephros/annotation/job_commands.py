@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from nephros.annotation.project import Project
 from nephros.annotation.project_runs import ProjectRun, data_path, exported_path
+from nephros.errors import InvalidArgument, UnknownName
 
 Command = list[str]
 """Arguments of `nephros.annotation.job_process`."""
@@ -20,21 +22,41 @@ _FINAL_SHARE = 0.15
 _METHOD_LINE = re.compile(rf"({'|'.join(METHODS)}): accuracy")
 
 
-def finetune_command(model: str, out: Path, methods: str) -> Command:
-    """Return the command that fine-tunes a model on the `data_path` of the run folder `out`."""
-    chosen = ["--methods", methods] if methods else []
+def check_methods(methods: Sequence[str]) -> None:
+    """Raise UnknownName for a method that is none of METHODS, and InvalidArgument for one that is given twice."""
+    for method in methods:
+        if method not in METHODS:
+            raise UnknownName("methods", method, METHODS, kind="method", hint=f"Choose from {', '.join(METHODS)}.")
+    if len(set(methods)) != len(methods):
+        raise InvalidArgument("methods", ", ".join(methods), "a list of different methods")
+
+
+def finetune_command(model: str, out: Path, methods: Sequence[str] = ()) -> Command:
+    """Return the command that fine-tunes a model on the `data_path` of the run folder `out`, by some methods or by all."""
+    chosen = ["--methods", ",".join(methods)] if methods else []
     return ["nephros", "finetune", str(data_path(out)), "--init", model, "--out", str(out), *chosen]
 
 
 def export_commands(project: Project, run: ProjectRun, export_format: str, folder: Path) -> list[Command]:
-    """Return the commands that make an export of a run; the cells are in ``cells.npz`` of the job's folder."""
-    out = str(exported_path(run, export_format))
+    """Return the commands that make an export of a run; the cells are in ``cells.npz`` of the job's folder.
+
+    Predictions are those of the run's ONNX file, which is made first where there is none: that takes longest.
+    """
+    model = exported_path(run, "onnx")
+    export = ["nephros", "export", str(run.path), "--data", str(data_path(run.path)), "--out", str(model), "--force"]
     if export_format == "onnx":
-        return [["nephros", "export", str(run.path), "--data", str(data_path(run.path)), "--out", out, "--force"]]
+        return [export]
     table = str(folder / "predictions.csv")
-    predict = ["nephros", "predict", str(folder / "cells.npz"), "--model", str(run.path), "--out", table]
+    predict = ["nephros", "predict", str(folder / "cells.npz"), "--model", str(model), "--out", table]
     module = "nephros.annotation.run_table" if export_format == "csv" else "nephros.annotation.run_geojson"
-    return [predict, [module, str(project.root), table, out]]
+    write = [module, str(project.root), table, str(exported_path(run, export_format))]
+    return [predict, write] if model.is_file() else [export, predict, write]
+
+
+def readable_line(line: str, root: Path) -> str:
+    """Return a line of output for people who have a page and no command line: without the server's folders, and no tables."""
+    text = line.strip().replace(f"{root}{os.sep}", "")
+    return "" if "\u2500" <= text[:1] <= "\u257f" else text
 
 
 def progress_after(line: str, methods: Sequence[str], progress: float) -> float:

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,15 @@ from typing import Any
 import numpy as np
 
 from nephros.annotation.export import write_training_data
-from nephros.annotation.job_commands import METHODS, Command, export_commands, finetune_command, progress_after
+from nephros.annotation.job_commands import (
+    METHODS,
+    Command,
+    check_methods,
+    export_commands,
+    finetune_command,
+    progress_after,
+    readable_line,
+)
 from nephros.annotation.project import Project
 from nephros.annotation.project_runs import EXPORT_FILES, ProjectRun, data_path, exported_path, list_runs
 from nephros.errors import IncompatibleError, InvalidArgument, NephrosError, UnknownName
@@ -111,17 +119,19 @@ class FinetuneJobs:
         path = exported_path(self._check_run(run), _check_format(export_format))
         return path if path.is_file() else None
 
-    def start(self, name: str | None = None, *, methods: str = "") -> Job:
+    def start(self, name: str | None = None, *, methods: Sequence[str] = ()) -> Job:
         """Fine-tune the project's model on its labels; cells without a label serve self-training.
 
         Args:
             name: of the run; None takes ``run-1`` and so on.
-            methods: as `nephros.finetune` takes them; empty for all.
+            methods: of `nephros.finetune`; empty for all.
 
         Raises:
-            InvalidArgument: the name can't be used, or another run has it.
+            UnknownName: there is no such method.
+            InvalidArgument: a method is given twice, the name can't be used, or another run has it.
             IncompleteError: fewer than two classes have labels.
         """
+        check_methods(methods)
         with self._lock:
             job = self._new_job("finetune", self._check_new_name(name))
         out = self._project.path(RUNS_FOLDER, job.run)
@@ -194,7 +204,7 @@ class FinetuneJobs:
                 if status is None:
                     return  # it was stopped
                 if status:
-                    self._end(job.id, "failed", _error_of(self._folder(job) / LOG_FILE))
+                    self._end(job.id, "failed", self._error_of(job))
                     return
         self._end(job.id, "done", "")
 
@@ -216,7 +226,7 @@ class FinetuneJobs:
         with process, log.open("a", encoding="utf-8") as file:
             for line in process.stdout:
                 file.write(line)
-                if not (text := line.strip()):
+                if not (text := readable_line(line, self._project.root)):
                     continue
                 with self._lock:
                     job = self._jobs[job_id]
@@ -275,6 +285,12 @@ class FinetuneJobs:
             callback(job)
         return job
 
+    def _error_of(self, job: Job) -> str:
+        """Return the last line of a process that failed, which says why."""
+        lines = (self._folder(job) / LOG_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+        texts = [text for line in lines if (text := readable_line(line, self._project.root))]
+        return texts[-1][:_MAX_MESSAGE] if texts else "The process ended without a message, perhaps for lack of memory."
+
     def _folder(self, job: Job) -> Path:
         return self._project.path(JOBS_FOLDER, job.id)
 
@@ -313,12 +329,6 @@ def _check_format(export_format: str) -> str:
     if export_format not in EXPORT_FILES:
         raise UnknownName("export_format", export_format, EXPORT_FILES, kind="format of exports")
     return export_format
-
-
-def _error_of(log: Path) -> str:
-    """Return the last line of a process that failed, which says why."""
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1][:_MAX_MESSAGE] if lines else "The process ended without a message, perhaps for lack of memory."
 
 
 def _number(file: Path) -> int:

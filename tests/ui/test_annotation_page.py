@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import re
 import signal
@@ -16,7 +15,8 @@ import pytest
 from nephros.annotation.project import Project
 from nephros.data.synthetic import make_synthetic
 from tests.server.live_server import LiveServer, run_server
-from tests.ui.conftest import CHROMIUM, LAYOUTS, OpenPage, open_page
+from tests.ui.annotate_page import label_by_keys, open_annotate, wait_until, wait_until_saved
+from tests.ui.conftest import CHROMIUM, LAYOUTS
 
 pytestmark = [
     pytest.mark.slow,
@@ -51,35 +51,6 @@ def server(project_folder: Path) -> Iterator[LiveServer]:
         yield live_server
 
 
-@contextlib.contextmanager
-def _open(browser: Any, address: str, width: int = 1280, theme: str = "light") -> Iterator[OpenPage]:
-    with open_page(browser, f"{address}/annotate", width, theme, (address, "data:", "blob:")) as opened:
-        opened.page.wait_for_selector(".grid, #drop-zone")
-        yield opened
-
-
-def _wait_until_saved(page: Any) -> None:
-    page.wait_for_selector(".save-state[data-state=saved]")
-
-
-def _wait_until(page: Any, expression: str, argument: Any = None) -> None:
-    """Return once a JavaScript expression is true; the page's CSP forbids what Playwright's own wait does."""
-    for _ in range(3000):
-        if page.evaluate(expression, argument):
-            return
-        page.wait_for_timeout(20)
-    raise AssertionError(f"never true: {expression}")
-
-
-def _label(page: Any, keys: str) -> None:
-    """Press keys in the gallery, one label after another."""
-    page.focus(".grid")
-    for key in keys:
-        before = page.locator("#active-cell").get_attribute("aria-posinset")
-        page.keyboard.press(key)
-        _wait_until(page, "before => document.querySelector('#active-cell').ariaPosInSet !== before", before)
-
-
 def _stored_labels(server: LiveServer) -> list[str]:
     status, _, text = server.request("GET", "/project/labels.csv")
     assert status == 200
@@ -92,7 +63,7 @@ def test_from_the_drop_of_cells_to_a_classifier_and_exported_labels(
 ) -> None:
     with (
         run_server(["--project", tmp_path / "new", "--reference-data", "none"]) as server,
-        _open(browser, server.address) as opened,
+        open_annotate(browser, server.address) as opened,
     ):
         page = opened.page
         drop_js = """data => {
@@ -107,9 +78,9 @@ def test_from_the_drop_of_cells_to_a_classifier_and_exported_labels(
             page.fill("#new-class", name)
             page.keyboard.press("Enter")
             page.get_by_role("button", name=f"Edit {name}").wait_for()
-        _label(page, "1212121212")
-        _wait_until_saved(page)
-        _wait_until(page, "document.querySelector('#accuracy').innerText.includes('%')")
+        label_by_keys(page, "1212121212")
+        wait_until_saved(page)
+        wait_until(page, "document.querySelector('#accuracy').innerText.includes('%')")
         assert page.locator("#n-labels").inner_text() == f"10 of {N_CELLS}"
         page.keyboard.press("Enter")
         page.wait_for_selector(".cell-card .probabilities tbody tr")
@@ -125,20 +96,20 @@ def test_from_the_drop_of_cells_to_a_classifier_and_exported_labels(
 
 
 def test_labels_survive_a_reload_and_can_be_undone(browser: Any, server: LiveServer) -> None:
-    with _open(browser, server.address) as opened:
+    with open_annotate(browser, server.address) as opened:
         page = opened.page
-        _label(page, "112")
-        _wait_until_saved(page)
+        label_by_keys(page, "112")
+        wait_until_saved(page)
         page.reload()
         page.wait_for_selector(".grid")
-        _wait_until(page, "document.querySelector('#n-labels').innerText.startsWith('3 ')")
-        _label(page, "2")
+        wait_until(page, "document.querySelector('#n-labels').innerText.startsWith('3 ')")
+        label_by_keys(page, "2")
         page.keyboard.press("z")
-        _wait_until_saved(page)
-        _wait_until(page, "document.querySelector('#n-labels').innerText.startsWith('3 ')")
+        wait_until_saved(page)
+        wait_until(page, "document.querySelector('#n-labels').innerText.startsWith('3 ')")
         assert sorted(_stored_labels(server)) == ["Long", "Round", "Round"]
         page.keyboard.press("y")
-        _wait_until(page, "document.querySelector('#n-labels').innerText.startsWith('4 ')")
+        wait_until(page, "document.querySelector('#n-labels').innerText.startsWith('4 ')")
         assert opened.problems == []
 
 
@@ -146,70 +117,70 @@ def test_unsaved_labels_are_shown_as_such_and_saved_after_the_server_was_killed(
     browser: Any, project_folder: Path
 ) -> None:
     args = ["--project", project_folder, "--reference-data", "none"]
-    with run_server(args) as server, _open(browser, server.address) as opened:
+    with run_server(args) as server, open_annotate(browser, server.address) as opened:
         page = opened.page
-        _label(page, "12")
-        _wait_until_saved(page)
+        label_by_keys(page, "12")
+        wait_until_saved(page)
         server.process.send_signal(signal.SIGKILL)
         server.process.wait()
         page.wait_for_selector(".save-state[data-state=waiting]")
-        _label(page, "11")
-        _wait_until(page, "document.querySelector('.save-state').innerText.startsWith('2 labels not saved')")
+        label_by_keys(page, "11")
+        wait_until(page, "document.querySelector('.save-state').innerText.startsWith('2 labels not saved')")
         with run_server([*args, "--port", str(server.port)]) as restarted:
-            _wait_until_saved(page)
+            wait_until_saved(page)
             assert sorted(_stored_labels(restarted)) == ["Long", "Round", "Round", "Round"]
 
 
 def test_two_pages_see_each_others_labels(browser: Any, server: LiveServer) -> None:
-    with _open(browser, server.address) as first, _open(browser, server.address) as second:
+    with open_annotate(browser, server.address) as first, open_annotate(browser, server.address) as second:
         for opened, name in ((first, "Ada"), (second, "Bo")):
-            opened.page.get_by_label("Your name").fill(name)
+            opened.page.get_bylabel_by_keys("Your name").fill(name)
             opened.page.keyboard.press("Tab")
-            opened.page.get_by_label("Sort by").select_option(label="Position in the data")
-            _wait_until(opened.page, "document.querySelector('#active-cell').ariaLabel.startsWith('Cell 0')")
-        _label(first.page, "1")
-        _wait_until(second.page, "document.querySelector('#n-labels').innerText.startsWith('1 ')")
-        _label(second.page, "2")  # the same cell
+            opened.page.get_bylabel_by_keys("Sort by").select_option(label="Position in the data")
+            wait_until(opened.page, "document.querySelector('#active-cell').ariaLabel.startsWith('Cell 0')")
+        label_by_keys(first.page, "1")
+        wait_until(second.page, "document.querySelector('#n-labels').innerText.startsWith('1 ')")
+        label_by_keys(second.page, "2")  # the same cell
         second.page.get_by_role("button", name=re.compile("agreement")).click()
         second.page.wait_for_selector("dialog table tbody tr")
         row = second.page.locator("dialog tbody tr").inner_text()
         assert "Ada" in row
         assert "Bo" in row
-        _wait_until(first.page, "document.body.innerText.includes('agreement')")
+        wait_until(first.page, "document.body.innerText.includes('agreement')")
         assert first.problems == []
         assert second.problems == []
 
 
 def test_classes_are_renamed_recolored_and_merged(browser: Any, server: LiveServer) -> None:
-    with _open(browser, server.address) as opened:
+    with open_annotate(browser, server.address) as opened:
         page = opened.page
-        _label(page, "12")
+        label_by_keys(page, "12")
         page.get_by_role("button", name="Edit Round").click()
-        page.get_by_label("Name", exact=True).fill("Spherical")
-        page.get_by_label("Color #cc79a7").check()
+        page.get_bylabel_by_keys("Name", exact=True).fill("Spherical")
+        page.get_bylabel_by_keys("Color #cc79a7").check()
         page.get_by_role("button", name="Save").click()
         page.get_by_role("button", name="Edit Spherical").wait_for()
         swatch = page.locator(".class-panel .class-row .swatch").first
         assert swatch.evaluate("e => getComputedStyle(e).backgroundColor") == "rgb(204, 121, 167)"
         page.get_by_role("button", name="Edit Spherical").click()
-        page.get_by_label("Merge into").select_option(label="Long")
+        page.get_bylabel_by_keys("Merge into").select_option(label="Long")
         page.get_by_role("button", name="Merge", exact=True).click()
-        _wait_until(page, "document.querySelectorAll('.class-panel .class-row').length === 1")
+        wait_until(page, "document.querySelectorAll('.class-panel .class-row').length === 1")
         assert _stored_labels(server) == ["Long", "Long"]
         assert opened.problems == []
 
 
 def test_all_shown_are_labeled_at_once_and_the_filter_hides_them(browser: Any, server: LiveServer) -> None:
-    with _open(browser, server.address) as opened:
+    with open_annotate(browser, server.address) as opened:
         page = opened.page
         page.get_by_role("button", name="Label all shown").click()
         page.locator("dialog").get_by_role("button", name="Long").click()
-        _wait_until(page, f"document.querySelector('#n-labels').innerText.startsWith('{N_CELLS} ')")
+        wait_until(page, f"document.querySelector('#n-labels').innerText.startsWith('{N_CELLS} ')")
         page.locator(".menu summary").click()
-        page.get_by_label("Unlabeled").check()
+        page.get_bylabel_by_keys("Unlabeled").check()
         page.get_by_text("No cell passes the filters").wait_for()
         page.get_by_role("button", name="Undo").click()
-        _wait_until(page, "document.querySelector('#n-labels').innerText.startsWith('0 ')")
+        wait_until(page, "document.querySelector('#n-labels').innerText.startsWith('0 ')")
         assert opened.problems == []
 
 
@@ -217,11 +188,11 @@ def test_all_shown_are_labeled_at_once_and_the_filter_hides_them(browser: Any, s
 def test_the_page_fits_and_is_accessible(browser: Any, server: LiveServer, width: int, theme: str) -> None:
     if not AXE.is_file():
         pytest.skip("axe-core comes with frontend/node_modules: run make check where Node 20 is")
-    with _open(browser, server.address, width, theme) as opened:
+    with open_annotate(browser, server.address, width, theme) as opened:
         page = opened.page
         page.evaluate(AXE.read_text())
-        _label(page, "1212121212")
-        _wait_until(page, "document.querySelector('#accuracy').innerText.includes('%')")
+        label_by_keys(page, "1212121212")
+        wait_until(page, "document.querySelector('#accuracy').innerText.includes('%')")
         _assert_accessible(page)
         page.keyboard.press("Enter")
         page.wait_for_selector(".cell-card .probabilities")
@@ -241,7 +212,7 @@ def _assert_accessible(page: Any) -> None:
 
 
 def test_everything_can_be_done_by_keyboard(browser: Any, server: LiveServer) -> None:
-    with _open(browser, server.address) as opened:
+    with open_annotate(browser, server.address) as opened:
         page = opened.page
 
         def tab_to(selector: str) -> None:
@@ -260,7 +231,7 @@ def test_everything_can_be_done_by_keyboard(browser: Any, server: LiveServer) ->
         page.keyboard.press("Shift+ArrowRight")
         assert page.locator("#shown").inner_text().startswith("3 selected")
         page.keyboard.press("3")
-        _wait_until(page, "document.querySelector('#n-labels').innerText.startsWith('3 ')")
+        wait_until(page, "document.querySelector('#n-labels').innerText.startsWith('3 ')")
         page.keyboard.press("Enter")
         page.wait_for_selector(".cell-card h2")
         page.keyboard.press("Escape")
@@ -271,6 +242,6 @@ def test_everything_can_be_done_by_keyboard(browser: Any, server: LiveServer) ->
         page.keyboard.press("Escape")
         page.wait_for_selector("dialog", state="detached")
         assert page.evaluate("document.activeElement.matches('.grid')")
-        _wait_until_saved(page)
+        wait_until_saved(page)
         assert _stored_labels(server) == ["Third"] * 3
         assert opened.problems == []

@@ -1,5 +1,5 @@
 import { percent, plainMessage } from "../shared/format.ts";
-import { isActive } from "./jobs.ts";
+import { isActive, jobTitle } from "./jobs.ts";
 import { cancelJob } from "./project_api.ts";
 import { useSession } from "./session_context.ts";
 import type { Job } from "./types.ts";
@@ -11,9 +11,7 @@ export function JobRow({ job }: { readonly job: Job }) {
   return (
     <li data-state={job.state}>
       <div class="row">
-        <b>
-          {job.kind} {job.name ?? job.run ?? ""}
-        </b>
+        <b>{jobTitle(job)}</b>
         <span class="muted">
           {job.state}
           {isRunning && job.progress !== null && `, ${percent(job.progress, 0)}`}
@@ -25,7 +23,7 @@ export function JobRow({ job }: { readonly job: Job }) {
           </button>
         )}
       </div>
-      {isRunning && <progress value={job.progress ?? undefined} max={1} aria-label={`Progress of ${job.kind}`} />}
+      {isRunning && <progress value={job.progress ?? undefined} max={1} aria-label={`Progress of ${jobTitle(job)}`} />}
       {job.message && <p class="note">{plainMessage(job.message)}</p>}
     </li>
   );

@@ -3,7 +3,22 @@ import { effect, type ReadonlySignal } from "@preact/signals";
 import { plainMessage } from "../shared/format.ts";
 import type { Job } from "./types.ts";
 
+/** What a run can be exported as: the server's name of a format, and that on the page. */
+export const EXPORT_FORMATS: readonly (readonly [format: string, name: string])[] = [
+  ["onnx", "ONNX"],
+  ["csv", "Table"],
+  ["geojson", "GeoJSON"],
+];
+
 export const isActive = ({ state }: Job): boolean => state === "running" || state === "queued";
+
+/** What a job does, of which run and in which format. */
+export function jobTitle({ kind, run, format }: Job): string {
+  if (kind === "finetune") return `Fine-tuning ${run ?? ""}`.trim();
+  if (kind === "import") return "Adding cells";
+  const name = EXPORT_FORMATS.find(([candidate]) => candidate === format)?.[1];
+  return `Export of ${run ?? "a run"}${name ? ` as ${name}` : ""}`;
+}
 
 /** Bring a list up to date with the server's, which has the oldest first: jobs keep their places, and new ones are put before them. */
 export function mergeJobs(current: readonly Job[], loaded: readonly Job[]): Job[] {

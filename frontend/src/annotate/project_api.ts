@@ -49,9 +49,10 @@ export const changeClass = (id: number, change: { name?: string; color?: string 
   write("PATCH", `project/classes/${id}`, change);
 export const mergeClass = (id: number, into: number): Promise<unknown> =>
   write("POST", `project/classes/${id}/merge`, { into });
-/** Start to fine-tune; without a name the server numbers the run. */
-export async function startFinetune(name: string): Promise<Job> {
-  return (await write<{ job: Job }>("POST", "project/finetune", name ? { name } : {})).job;
+/** Start to fine-tune; without a name the server numbers the run, and without methods it compares all. */
+export async function startFinetune(name: string, methods?: readonly string[]): Promise<Job> {
+  const body = { ...(name ? { name } : {}), ...(methods ? { methods } : {}) };
+  return (await write<{ job: Job }>("POST", "project/finetune", body)).job;
 }
 
 export const cancelJob = (id: string): Promise<unknown> => write("DELETE", `project/jobs/${encodeURIComponent(id)}`);

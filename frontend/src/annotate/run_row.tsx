@@ -1,19 +1,15 @@
 import { useSignal } from "@preact/signals";
 import { percent, plural } from "../shared/format.ts";
+import { EXPORT_FORMATS } from "./jobs.ts";
 import { exportRun, runUrl } from "./project_api.ts";
 import { useSession } from "./session_context.ts";
 import type { Run } from "./types.ts";
-
-const FORMATS = [
-  { format: "onnx", name: "ONNX" },
-  { format: "csv", name: "Table" },
-  { format: "geojson", name: "GeoJSON" },
-] as const;
 
 export function RunRow({ run }: { readonly run: Run }) {
   const session = useSession();
   const pending = useSignal<string | null>(null);
   const parts = [
+    run.method ?? "",
     run.accuracy == null ? "" : `accuracy ${percent(run.accuracy)}`,
     run.n_labels == null ? "" : plural(run.n_labels, "label"),
   ].filter(Boolean);
@@ -42,7 +38,7 @@ export function RunRow({ run }: { readonly run: Run }) {
         <a class="button" href={runUrl(run.name, "report")} target="_blank" rel="noopener">
           Report
         </a>
-        {FORMATS.map(({ format, name }) => (
+        {EXPORT_FORMATS.map(([format, name]) => (
           <button
             key={format}
             type="button"

@@ -37,12 +37,13 @@ export interface ModelStatus {
 export interface Job {
   readonly id: string;
   readonly kind: string;
-  readonly name?: string;
   readonly state: "queued" | "running" | "done" | "failed" | "canceled" | "interrupted";
   readonly progress: number | null;
   readonly message: string;
   /** Name of the run that the job makes, or exports. */
   readonly run?: string | null;
+  /** Of an export. */
+  readonly format?: string | null;
 }
 
 export interface Project {
@@ -122,6 +123,7 @@ export interface Run {
   readonly name: string;
   readonly created?: string;
   readonly accuracy?: number | null;
+  readonly method?: string;
   readonly n_labels?: number;
 }
 

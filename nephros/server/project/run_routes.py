@@ -36,7 +36,7 @@ def add_run_routes(router: APIRouter, session: ProjectSession) -> None:
     async def finetune(request: Request) -> Response:
         """Fine-tune a model on the labels, in the background; the result is a run of the project."""
         body = await read_json(request, FinetuneRequest)
-        job = job_info(await session.write(session.jobs.start, body.name))
+        job = job_info(await session.write(session.jobs.start, body.name, methods=body.methods or ()))
         session.events.publish_job(job)
         return json_response(JobStarted(job=job), 202)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from nephros.annotation.job_commands import METHODS
 
 MAX_CHANGES = 5000
 """Labels per request."""
@@ -17,6 +19,7 @@ MAX_CELL_NUMBER = (1 << 32) - 1
 CellNumber = Annotated[int, Field(ge=0, le=MAX_CELL_NUMBER)]
 ClassId = Annotated[int, Field(ge=0, le=(1 << 15) - 1)]
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+FinetuneMethod = Literal["head", "last-stage", "network", "self-training", "scratch"]
 Color = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$", description="Such as #e69f00.")]
 
 
@@ -74,7 +77,13 @@ class ClassMerge(_Strict):
 class FinetuneRequest(_Strict):
     """The body of POST /project/finetune."""
 
-    name: Text | None = Field(None, description="Of the run; by default the time.")
+    name: Text | None = Field(None, description="Of the run; by default run-1 and so on.")
+    methods: list[FinetuneMethod] | None = Field(
+        None,
+        min_length=1,
+        max_length=len(METHODS),
+        description="Which to compare, each once; by default all. The head alone takes seconds.",
+    )
 
 
 class ClassInfo(BaseModel):
@@ -150,6 +159,7 @@ class JobInfo(BaseModel):
     progress: float | None = Field(description="From 0 to 1; null where it is unknown.")
     message: str
     run: str | None = Field(description="The run that it makes or exports.")
+    format: str | None = Field(None, description='Of an export: "onnx", "csv" or "geojson".')
 
 
 class ProjectInfo(BaseModel):

@@ -122,4 +122,7 @@ class ProjectSession:
 
 def job_info(job: Job) -> JobInfo:
     """Return a job as responses and events describe it."""
-    return JobInfo(id=job.id, kind=job.kind, state=job.state, progress=job.progress, message=job.message, run=job.run)
+    return JobInfo(
+        id=job.id, kind=job.kind, state=job.state, progress=job.progress, message=job.message, run=job.run,
+        format=job.format or None,
+    )  # fmt: skip
