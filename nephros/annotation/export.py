@@ -31,6 +31,8 @@ after as many of its folders as tell it from the project's other files. The othe
 `nephros.annotation.cell_files.COLUMNS`."""
 CELLS_ARRAY = "train_cells"
 """Array of an exported npz file with the number of each cell in its project."""
+MIN_LABELS_PER_CLASS = 4
+"""For fine-tuning: one for validation, one for testing, and two for the cross-validation."""
 
 
 def export_labels(
@@ -75,15 +77,21 @@ def write_training_data(project: Project, out: str | Path) -> None:
     several stacks, so that a stack's cells stay together in the cross-validation.
 
     Raises:
-        IncompleteError: fewer than two classes have a label.
+        IncompleteError: fewer than two classes have a label, or one has fewer than MIN_LABELS_PER_CLASS.
         FileError: the file can't be written.
     """
     labels = project.labels.current()
-    names = {label_class.id: label_class.name for label_class in project.labels.classes() if label_class.n_labels}
-    if len(names) < 2:
+    classes = [label_class for label_class in project.labels.classes() if label_class.n_labels]
+    if len(classes) < 2:
         raise IncompleteError(
-            f"{len(names)} of the classes of {project.name} has labels, but two are needed: label more."
+            f"Fine-tuning needs labels of two classes, and {project.name} has those of {len(classes)}: label more."
         )
+    if rare := [f"{other.name} ({other.n_labels})" for other in classes if other.n_labels < MIN_LABELS_PER_CLASS]:
+        raise IncompleteError(
+            f"Fine-tuning needs {MIN_LABELS_PER_CLASS} labels of each class, and these have fewer: {', '.join(rare)}. "
+            "Label more of them, merge them into other classes, or remove their labels."
+        )
+    names = {label_class.id: label_class.name for label_class in classes}
     arrays: dict[str, NDArray[Any]] = {
         "images": project.images(),
         "labels": np.array([names.get(label, "") for label in labels.tolist()]),

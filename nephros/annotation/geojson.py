@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nephros.annotation.classes import LabelClass
 from nephros.annotation.project import Project
 from nephros.annotation.project_file import StackSource
 from nephros.annotation.stack_copies import open_mask
@@ -16,13 +18,16 @@ from nephros.tissue.footprints import Footprints
 from nephros.tissue.geojson import FeatureCollectionWriter, iter_features
 
 
-def write_label_geojson(project: Project, labels: NDArray[np.int16], file: IO[bytes]) -> int:
+def write_label_geojson(
+    project: Project, labels: NDArray[np.int16], file: IO[bytes], classes: Sequence[LabelClass] = ()
+) -> int:
     """Write the labeled nuclei of all stacks as one collection, and return how many they are.
 
     Args:
         project: the project.
         labels: (n,) class of each cell; -1 for none.
         file: is open for writing.
+        classes: those that `labels` name by their ids; empty for the project's.
 
     Raises:
         IncompleteError: no labeled cell is of a stack.
@@ -35,7 +40,8 @@ def write_label_geojson(project: Project, labels: NDArray[np.int16], file: IO[by
     text = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
     writer = FeatureCollectionWriter(text)
     for stack in project.info.stacks:
-        _write_stack(project, stack, cells_by_stack[stack.name], labels, writer)
+        cells = cells_by_stack[stack.name]
+        _write_stack(project, stack, cells, labels, classes or project.labels.classes(), writer)
     writer.close()
     text.detach()
     return n_cells
@@ -55,11 +61,12 @@ def _write_stack(
     stack: StackSource,
     cells: NDArray[np.int64],
     labels: NDArray[np.int16],
+    label_classes: Sequence[LabelClass],
     writer: FeatureCollectionWriter,
 ) -> None:
     if not len(cells):
         return
-    table, classes = project.table, {label_class.id: label_class for label_class in project.labels.classes()}
+    table, classes = project.table, {label_class.id: label_class for label_class in label_classes}
     mask, footprints = open_mask(project.root, stack), Footprints(table.indices[cells])
     for mask_slice in mask.slices():
         footprints.find_boxes(mask_slice)

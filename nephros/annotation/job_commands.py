@@ -55,7 +55,7 @@ def export_commands(project: Project, run: ProjectRun, export_format: str, folde
 
 def readable_line(line: str, root: Path) -> str:
     """Return a line of output for people who have a page and no command line: without the server's folders, and no tables."""
-    text = line.strip().replace(f"{root}{os.sep}", "")
+    text = line.strip().removeprefix("nephros: ").replace(f"{root}{os.sep}", "")
     return "" if "\u2500" <= text[:1] <= "\u257f" else text
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from nephros.annotation import job_commands
-from nephros.annotation.job_commands import progress_after
+from nephros.annotation.export import MIN_LABELS_PER_CLASS
+from nephros.annotation.job_commands import progress_after, readable_line
 from nephros.annotation.jobs import JOB_FILE, FinetuneJobs, Job
 from nephros.annotation.project import Project
 from nephros.errors import IncompatibleError, IncompleteError, InvalidArgument, UnknownName
@@ -50,6 +51,21 @@ def test_progress_grows_with_each_method_and_ignores_other_lines() -> None:
     assert progress_after("scratch: accuracy 0.9", ["head"], 0.3) == 0.3
 
 
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("  scoring train\n", "scoring train"),
+        ("report: /data/kidney/runs/a/report.html\n", "report: runs/a/report.html"),
+        ("nephros: /data/kidney/runs/a.npz: 3 < 4 (/data/kidney2/b)\n", "runs/a.npz: 3 < 4 (/data/kidney2/b)"),
+        ("\n", ""),
+        ("┏━━━━━━━━┳━━━━━━━━━━┓\n", ""),
+        ("│ head   │ 0.250    │\n", ""),
+    ],
+)
+def test_messages_are_for_people_who_have_a_page_alone(line: str, text: str) -> None:
+    assert readable_line(line, Path("/data/kidney")) == text
+
+
 @pytest.mark.parametrize("name", ["../up", "a/b", "", " a", "a\n", "x" * 61, ".hidden", "a.", "é"])
 def test_names_that_are_no_folder_are_refused(tmp_path: Path, name: str) -> None:
     jobs = FinetuneJobs(_labeled_project(tmp_path))
@@ -61,9 +77,18 @@ def test_names_that_are_no_folder_are_refused(tmp_path: Path, name: str) -> None
 
 
 def test_what_can_not_be_started(tmp_path: Path) -> None:
-    jobs = FinetuneJobs(_labeled_project(tmp_path, n_labels=0))
+    project = _labeled_project(tmp_path, n_labels=0)
+    jobs = FinetuneJobs(project)
     with pytest.raises(IncompleteError):
         jobs.start()
+    project.labels.apply([(cell, cell % 2) for cell in range(2 * MIN_LABELS_PER_CLASS)], "Ann")
+    project.labels.apply([(20, 2), (21, 2)], "Ann")
+    with pytest.raises(IncompleteError, match=r"class 2 \(2\)\."):
+        jobs.start()
+    for methods in (["no-such-method"], ["head", "scratch,network"], ["head", "head"]):
+        with pytest.raises(InvalidArgument) as raised:
+            jobs.start(methods=methods)
+        assert raised.value.parameter == "methods"
     assert jobs.jobs() == []
     for run, export_format in (("run-1", "onnx"), ("../jobs", "csv"), ("", "")):
         with pytest.raises(UnknownName):
@@ -105,7 +130,7 @@ def test_from_labels_to_a_run_and_its_exports(tmp_path: Path) -> None:
     jobs = FinetuneJobs(project)
     events: list[Job] = []
     jobs.add_listener(events.append)
-    job = jobs.start("Kidney 1", methods="head")
+    job = jobs.start("Kidney 1", methods=["head"])
     with pytest.raises(InvalidArgument):
         jobs.start("kidney 1")
     wait_until(lambda: _state(jobs, job) not in ("queued", "running"))
@@ -137,12 +162,16 @@ def test_from_labels_to_a_run_and_its_exports(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_job_that_fails_says_why_and_one_that_is_canceled_leaves_nothing(tmp_path: Path) -> None:
+def test_a_job_that_fails_says_why_and_one_that_is_canceled_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project = _labeled_project(tmp_path)
     jobs = FinetuneJobs(project)
-    failing = jobs.start(methods="no-such-method")
+    with monkeypatch.context() as patch:
+        patch.setattr("nephros.annotation.jobs.finetune_command", lambda *_: ["nephros", "finetune", "absent.npz"])
+        failing = jobs.start()
     wait_until(lambda: _state(jobs, failing) == "failed")
-    assert "no-such-method" in jobs.jobs()[0].message
+    assert "absent.npz" in jobs.jobs()[0].message
     running, waiting = jobs.start("first"), [jobs.start(), jobs.start()]
     wait_until(lambda: _state(jobs, running) == "running")
     process = jobs._processes[running.id]

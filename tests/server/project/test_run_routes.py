@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from nephros.annotation.job_commands import METHODS
 from nephros.annotation.project_runs import EXPORT_FILES, EXPORTS_FOLDER
 from nephros.runs import RunFolder
+from nephros.server.project.schemas import FinetuneMethod
 from tests.server.live_server import run_server
 from tests.server.project.conftest import make_project
 from tests.server.project.project_client import ProjectClient
@@ -25,6 +28,9 @@ def test_fine_tuning_starts_reports_and_can_be_stopped(client: ProjectClient) ->
         assert job_id in {job["id"] for job in client.get("/project/jobs")}
         assert client.send("POST", "/project/finetune", {"name": "first"})[0] == 400
         assert client.send("POST", "/project/finetune", {"name": "../x"})[0] == 400
+        assert client.send("POST", "/project/finetune", {"methods": ["head", "head"]})[0] == 400
+        for methods in ([], ["none"], ["head,scratch"], "head", ["HEAD"], [1], {}):
+            assert client.send("POST", "/project/finetune", {"methods": methods})[0] == 422
         stopped = client.change("DELETE", f"/project/jobs/{job_id}")
         assert stopped["job"]["state"] == "canceled"
         while True:
@@ -33,6 +39,10 @@ def test_fine_tuning_starts_reports_and_can_be_stopped(client: ProjectClient) ->
                 break
     assert client.get("/project/runs") == []
     assert client.server.request("GET", "/project/runs/first/report")[0] == 404
+
+
+def test_methods_of_requests_are_those_of_jobs() -> None:
+    assert get_args(FinetuneMethod) == METHODS
 
 
 def test_jobs_and_runs_that_do_not_exist_are_not_found(client: ProjectClient) -> None:
