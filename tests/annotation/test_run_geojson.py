@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def project(tmp_path: Path) -> Project:
     return project
 
 
-def _export(project: Project, names: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+def _export(project: Project, names: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     table, out = folder / "predictions.csv", folder / "predictions.geojson"
     with table.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -44,7 +45,8 @@ def _export(project: Project, names: list[str], folder: Path, monkeypatch: pytes
     project.close()
     monkeypatch.setattr(sys, "argv", ["run_geojson", str(project.root), str(table), str(out)])
     run_geojson.main()
-    return json.loads(out.read_text(encoding="utf-8"))["features"]
+    features: list[Any] = json.loads(out.read_text(encoding="utf-8"))["features"]
+    return features
 
 
 def test_outlines_join_with_mask_and_table(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

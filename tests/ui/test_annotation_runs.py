@@ -96,7 +96,7 @@ def _export(page: Any, name: str, folder: Path) -> Path:
     """Press the button of a format, and return the file that is downloaded."""
     with page.expect_download(timeout=NO_LIMIT_MS) as download:
         page.get_by_role("button", name=name, exact=True).click()
-    path = folder / download.value.suggested_filename
+    path: Path = folder / download.value.suggested_filename
     download.value.save_as(path)
     page.locator("dialog button:disabled").wait_for(state="detached")
     return path

@@ -48,7 +48,13 @@ class ImportJobs:
             self._n_started += 1
             job_id = f"import-{self._n_started}"
             job = JobInfo(
-                id=job_id, kind="import", state="queued", progress=None, message="Waiting for other imports", run=None
+                id=job_id,
+                kind="import",
+                state="queued",
+                progress=None,
+                message="Waiting for other imports",
+                run=None,
+                format=None,
             )
             self._jobs[job_id] = job
             finished = [other.id for other in self._jobs.values() if other.state not in ("queued", "running")]

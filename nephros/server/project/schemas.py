@@ -159,7 +159,7 @@ class JobInfo(BaseModel):
     progress: float | None = Field(description="From 0 to 1; null where it is unknown.")
     message: str
     run: str | None = Field(description="The run that it makes or exports.")
-    format: str | None = Field(None, description='Of an export: "onnx", "csv" or "geojson".')
+    format: str | None = Field(description='Of an export: "onnx", "csv" or "geojson".')
 
 
 class ProjectInfo(BaseModel):

@@ -29,7 +29,8 @@ def test_fine_tuning_starts_reports_and_can_be_stopped(client: ProjectClient) ->
         assert client.send("POST", "/project/finetune", {"name": "first"})[0] == 400
         assert client.send("POST", "/project/finetune", {"name": "../x"})[0] == 400
         assert client.send("POST", "/project/finetune", {"methods": ["head", "head"]})[0] == 400
-        for methods in ([], ["none"], ["head,scratch"], "head", ["HEAD"], [1], {}):
+        no_methods: tuple[object, ...] = ([], ["none"], ["head,scratch"], "head", ["HEAD"], [1], {})
+        for methods in no_methods:
             assert client.send("POST", "/project/finetune", {"methods": methods})[0] == 422
         stopped = client.change("DELETE", f"/project/jobs/{job_id}")
         assert stopped["job"]["state"] == "canceled"
