@@ -34,12 +34,20 @@ def escape_for_csv(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
+    if not value or value.isalnum():
+        return value
     text = escape_surrogates(value)
     return text if _NUMBER_OR_SIGN.fullmatch(text) else _FORMULA_START.sub(r"\1'\2", text)
 
 
 def escape_surrogates(text: str) -> str:
     """Return text that files and figures can hold: halves of surrogate pairs become escapes as in `escape_for_terminal`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        pass
+    else:
+        return text
     return "".join(_escape_character(char) if unicodedata.category(char) == "Cs" else char for char in text)
 
 

@@ -17,6 +17,7 @@ from nephros.errors import FileError, did_you_mean
 
 MAX_FILE_BYTES = 1 << 30
 """Largest image file that is read, in bytes."""
+_MAX_SMALL_BYTES = 1 << 20
 NPY_MAGIC = b"\x93NUMPY"
 """First bytes of a .npy array."""
 _MAX_NPY_HEADER_BYTES = 10_000
@@ -74,13 +75,29 @@ def read_bytes(path: InputFile) -> bytes:
             raise FileError(
                 path, f"{path} has {status.st_size / 1e9:.1f} GB, too much for images of cells; split it up."
             )
-        return path.read_bytes()
+        return _read_whole(path, status.st_size)
     except FileNotFoundError:
         reason = "its link leads nowhere" if path.is_symlink() else "it does not exist"
         raise FileError(path, f"{path} can't be read ({reason}); check the name.") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise FileError(path, f"{path} can't be read ({reason}); check the file and its permissions.") from error
+
+
+def _read_whole(path: Path, size: int) -> bytes:
+    """Return the content of a regular file of about `size` bytes, by as few calls as small files need."""
+    if size > _MAX_SMALL_BYTES:
+        return path.read_bytes()
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+    try:
+        parts = [os.read(fd, size + 1)]
+        while (
+            parts[-1] and len(parts[0]) != size
+        ):  # it has changed since, or a network file system gives less at a time
+            parts.append(os.read(fd, _MAX_SMALL_BYTES))
+        return b"".join(parts)
+    finally:
+        os.close(fd)
 
 
 def _empty_file_error(path: InputFile) -> FileError:

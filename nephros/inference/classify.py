@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ NOT_FINITE = (
     "its weights are damaged; export the model again."
 )
 """Error of a row whose outputs are no numbers."""
+_BATCHES_AHEAD = 2
+"""Batches in prediction: while one is compared with the training cells, the network runs on the next."""
 
 
 def classify_cells(
@@ -73,15 +76,16 @@ def classify_cells(
 def _predict_while_reading(
     predictor: Predictor, batches: Iterable[CellBatch]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8], PredictionBatch]]:
-    """Yield rows, cells and predictions in the order of `batches`, of which the next is read while the network runs."""
-    with ThreadPoolExecutor(1, "nephros-predict") as executor:
-        running: tuple[NDArray[np.int64], NDArray[np.uint8], Future[PredictionBatch]] | None = None
+    """Yield rows, cells and predictions in the order of `batches`, of which the next are read while the network runs."""
+    running: deque[tuple[NDArray[np.int64], NDArray[np.uint8], Future[PredictionBatch]]] = deque()
+    with ThreadPoolExecutor(_BATCHES_AHEAD, "nephros-predict") as executor:
         for rows, cells in batches:
-            if running is not None:
-                yield *running[:2], running[2].result()
-            running = rows, cells, executor.submit(predictor.predict_batch, cells)
-        if running is not None:
-            yield *running[:2], running[2].result()
+            if len(running) == _BATCHES_AHEAD:
+                first_rows, first_cells, future = running.popleft()
+                yield first_rows, first_cells, future.result()
+            running.append((rows, cells, executor.submit(predictor.predict_batch, cells)))
+        for rows, cells, future in running:
+            yield rows, cells, future.result()
 
 
 def _model_notes(predictor: Predictor, coverage: float) -> list[str]:

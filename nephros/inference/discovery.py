@@ -120,11 +120,12 @@ class InputDiscovery:
                 yield Path(folder)
                 self.skipped.update(file_kind(name) for name in files if name not in images)
                 continue
+            parent = Path(folder)
             for name in files:
                 suffix = "" if name.startswith(".") else splitext(name)[1].lower()
                 if suffix in IMAGE_SUFFIXES or suffix in STACK_SUFFIXES:
                     empty = False
-                    yield Path(folder, name)
+                    yield parent / name
                 elif suffix == ".npz":
                     empty = False
                     yield from self._expand(Path(folder, name))

@@ -52,12 +52,17 @@ def write_csv_columns(columns: Mapping[str, Sequence[Any]], file: IO[str]) -> No
     """Write columns by name as `write_csv` does."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([escape_for_csv(name) for name in columns])
-    cells = ([_csv_cell(value) for value in values] for values in columns.values())
-    writer.writerows(zip(*cells, strict=True))
+    writer.writerows(zip(*map(_csv_cells, columns.values()), strict=True))
 
 
-def _csv_cell(value: Any) -> Any:
-    return str(value).lower() if isinstance(value, bool) else escape_for_csv(value)
+def _csv_cells(values: Sequence[Any]) -> Sequence[Any]:
+    types = set(map(type, values))
+    if types <= {float, int, type(None)}:
+        return values
+    if types <= {str} and len(distinct := set(values)) <= len(values) // 2:
+        escaped = {text: escape_for_csv(text) for text in distinct}
+        return [escaped[text] for text in values]
+    return [str(value).lower() if isinstance(value, bool) else escape_for_csv(value) for value in values]
 
 
 def _write_json(predictions: Predictions, file: IO[str]) -> None:

@@ -244,17 +244,25 @@ class Predictions:
 
         Nuclei of stacks have further columns on where they are.
         """
+        has_prediction, labels = self.has_prediction.tolist(), self.labels.tolist()
+        probabilities = np.round(self.probabilities.astype(np.float64), 6)
         columns: dict[str, list[Any]] = {
-            name: [] for name in PredictionRow(CellSource("", 0)).to_columns(self.n_classes)
+            "file": [source.file for source in self.sources],
+            "index": [source.index for source in self.sources],
+            "split": [source.split for source in self.sources],
+            "label": [None if label < 0 else label for label in labels],
+            "class_name": [None if label < 0 else self.class_names[label] for label in labels],
         }
-        for row in self.rows():
-            for name, value in row.to_columns(self.n_classes).items():
-                columns[name].append(value)
-        columns["prediction_set"] = [
-            None if labels is None else " ".join(map(str, labels)) for labels in columns["prediction_set"]
-        ]
-        columns["ood_reasons"] = ["; ".join(reasons) for reasons in columns["ood_reasons"]]
-        columns["error"] = [error or "" for error in columns["error"]]
+        for label, column in enumerate(probabilities.T.tolist()):
+            columns[f"p_{label}"] = _where(has_prediction, column)
+        columns |= {
+            "prediction_set": _where(has_prediction, _set_texts(self.prediction_sets)),
+            "is_ood": _where(has_prediction, [bool(reasons) for reasons in self.ood_reasons]),
+            "ood_reasons": [
+                "; ".join(reasons) if ok else "" for ok, reasons in zip(has_prediction, self.ood_reasons, strict=True)
+            ],
+            "error": [self.errors.get(row, "") for row in range(len(self))],
+        }
         if self.located:
             records = nucleus_records(self)
             columns |= {name: [record.get(name) for record in records] for name in ("id", *POSITION_COLUMNS)}
@@ -268,3 +276,22 @@ class Predictions:
     def metadata(self) -> dict[str, Any]:
         """Return what JSON and Parquet files hold beside the rows: model, class names and notes."""
         return {"model": asdict(self.model), "class_names": self.class_names, "notes": self.notes}
+
+
+def _where(conditions: list[bool], values: list[Any]) -> list[Any]:
+    """Return the values, with None where a condition does not hold."""
+    if all(conditions):
+        return values
+    return [value if condition else None for value, condition in zip(values, conditions, strict=True)]
+
+
+def _set_texts(prediction_sets: NDArray[np.bool_]) -> list[str]:
+    """Return (n, classes) prediction sets as text, such as "0 6 7"; most of many sets are alike."""
+    texts: dict[bytes, str] = {}
+    result = []
+    for in_set in prediction_sets:
+        key = in_set.tobytes()
+        if key not in texts:
+            texts[key] = " ".join(map(str, np.flatnonzero(in_set).tolist()))
+        result.append(texts[key])
+    return result

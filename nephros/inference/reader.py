@@ -25,7 +25,7 @@ from nephros.data.images.input_conversion import (
     to_cell,
 )
 from nephros.data.images.transforms import to_uint8
-from nephros.data.input_files import InMemoryFile, read_bytes
+from nephros.data.input_files import TIFF_MAGIC, InMemoryFile, read_bytes
 from nephros.data.npz.stream import ImageArray, UnreadableInput
 from nephros.data.volumes import slices_last
 from nephros.errors import FileError
@@ -214,6 +214,8 @@ class CellReader:
         Raises:
             FileError: the pages are channels, and no valid channel is chosen.
         """
+        if not data.startswith(TIFF_MAGIC):
+            return None
         n_channels = count_channels(data, path if isinstance(path, Path) else None)
         if n_channels == 1:
             if unexplained_pages(data):

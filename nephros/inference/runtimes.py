@@ -17,8 +17,10 @@ from nephros.inference.onnx_session import (
     batched_forward_fn,
     create_session,
     execution_providers,
+    onnx_forward_fn,
     session_forward_fn,
 )
+from nephros.inference.parallel_batches import cell_parallel_forward_fn, count_threads
 
 RUNTIMES = ("onnxruntime", "openvino")
 DEFAULT_RUNTIME = "onnxruntime"
@@ -50,7 +52,12 @@ def open_network(model: bytes, device: str, threads: int, runtime: str) -> tuple
     if runtime == "openvino":
         return _open_in_openvino(model, threads), False
     session = create_session(model, threads, execution_providers(device))
-    return session_forward_fn(session), CUDA in session.get_providers()
+    forward_fn = session_forward_fn(session)
+    if CUDA in session.get_providers():
+        return forward_fn, True
+    if (n_threads := count_threads(threads)) > 1:
+        forward_fn = cell_parallel_forward_fn(forward_fn, lambda: onnx_forward_fn(model, 1), n_threads)
+    return forward_fn, False
 
 
 def _open_in_openvino(model: bytes, threads: int) -> ForwardFn:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Literal
@@ -45,10 +47,11 @@ def read_bytes_unless_stack(path: InputFile) -> bytes | None:
         FileError: as `nephros.data.input_files.read_bytes`, or a TIFF file's tags claim more than the file holds.
     """
     disk_path = path if isinstance(path, Path) else None
-    if disk_path and not disk_path.is_file() and (disk_path.is_dir() or is_zarr_zip(disk_path)):
+    size = _file_size(disk_path)
+    if disk_path and size is None and (disk_path.is_dir() or is_zarr_zip(disk_path)):
         return None
     with contextlib.suppress(OSError, ValueError):  # read_bytes reports what is wrong
-        if disk_path and disk_path.stat().st_size > HEADER_FIRST_BYTES:
+        if disk_path and size and size > HEADER_FIRST_BYTES:
             if is_zarr_zip(disk_path) or microscope_format(disk_path):
                 return None
             walk_file(disk_path, MAX_PAGES, first_pages=_MAX_PAGES_CHECKED)
@@ -61,6 +64,15 @@ def read_bytes_unless_stack(path: InputFile) -> bytes | None:
     if data.startswith(TIFF_MAGIC):  # libraries read whatever tags claim
         walk_directories(path, data, MAX_PAGES, first_pages=_MAX_PAGES_CHECKED)
     return None if data.startswith(TIFF_MAGIC) and is_stack(io.BytesIO(data), disk_path) else data
+
+
+def _file_size(path: Path | None) -> int | None:
+    """Return the size of a regular file in bytes; None for anything else."""
+    try:
+        status = None if path is None else os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_size if status is not None and stat.S_ISREG(status.st_mode) else None
 
 
 def is_stack(file: IO[bytes], path: Path | None = None) -> bool:

@@ -103,6 +103,19 @@ def test_output_paths_must_name_a_table_file(name: str, tmp_path: Path) -> None:
     assert caught.value.value == tmp_path / name
 
 
+def test_columns_hold_what_the_rows_say(predictions: Predictions) -> None:
+    """Columns are made for all rows at once, rows one by one."""
+    columns = predictions.to_columns()
+    for row, prediction in enumerate(predictions):
+        expected = prediction.to_columns(predictions.n_classes)
+        in_set = expected["prediction_set"]
+        expected["prediction_set"] = None if in_set is None else " ".join(map(str, in_set))
+        expected["ood_reasons"] = "; ".join(expected["ood_reasons"])
+        expected["error"] = expected["error"] or ""
+        assert {name: values[row] for name, values in columns.items()} == expected
+    assert columns["label"].count(None) == len(predictions.errors) > 0
+
+
 def test_a_table_without_rows_has_its_columns() -> None:
     empty = np.empty((0, 2))
     model = ModelSummary("nephros", "squares", "0.1.0", 1, "float32", "abc")

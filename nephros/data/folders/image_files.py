@@ -7,7 +7,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from os.path import splitext
+from pathlib import Path
 from typing import NoReturn
 
 from nephros.data.companion_files import COMPANION_KIND, companion_files, companion_folders
@@ -73,8 +74,8 @@ def is_hidden_folder(name: str) -> bool:
 
 def is_image_name(name: str) -> bool:
     """Return whether a file of this name, or of this path, is read as an image."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    name = name.rstrip("/").rpartition("/")[2]
+    return splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def list_images(folder: Path, skipped: Counter[str], *, with_companions: bool = False) -> list[Path]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nephros.data.images.decoded_image import DecodedImage
 from nephros.data.images.decoding import decode_image, decode_pages, strict_pillow_warnings
 from nephros.data.images.decoding_cost import MAX_CHEAP_PIXELS, check_claims, is_cheap
+from nephros.data.images.plain_png import decode_plain_png
 from nephros.errors import FileError, InvalidArgument
 from nephros.isolation.pool import TimeBudget, TimeLimitExceeded, WorkerCrashed, WorkerPool
 
@@ -62,6 +63,8 @@ class ImageDecoder:
 
     def decode_image(self, name: object, data: bytes) -> DecodedImage:
         """Decode a file that holds a single image; arguments and errors as `nephros.data.images.decoding.decode_image`."""
+        if (plain := self._decode_plain(name, data)) is not None:
+            return plain
         if is_cheap(data, self._max_cheap_pixels):
             return decode_image(name, data)
         check_claims(name, data)
@@ -70,12 +73,21 @@ class ImageDecoder:
 
     def decode_pages(self, name: object, data: bytes) -> Iterator[DecodedImage]:
         """Decode a file page by page; arguments and errors as `nephros.data.images.decoding.decode_pages`."""
+        if (plain := self._decode_plain(name, data)) is not None:
+            yield plain
+            return
         if is_cheap(data, self._max_cheap_pixels):
             yield from decode_pages(name, data)
             return
         check_claims(name, data)
         with contextlib.closing(self._run("decode_pages", name, data)) as images:
             yield from images
+
+    def _decode_plain(self, name: object, data: bytes) -> DecodedImage | None:
+        if str(name)[-4:].lower() != ".png":  # other suffixes say that a file is but an overview
+            return None
+        pixels = decode_plain_png(data, self._max_cheap_pixels)
+        return None if pixels is None else DecodedImage(pixels, "gray")
 
     def _run(self, function: str, name: object, data: bytes) -> Generator[DecodedImage, None, None]:
         budget = self._budget or TimeBudget(self._timeout_s)

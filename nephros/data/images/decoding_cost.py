@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import struct
 from collections import Counter
@@ -60,7 +61,7 @@ def claimed_pixels(data: bytes) -> int:
     """
     n_pixels, n_pages = 0, 1
     if data.startswith(_PNG_MAGIC):
-        n_pixels = _png_chunks(data, 1)[1]
+        n_pixels = math.prod(struct.unpack_from(">II", data, 16)) if data[12:16] == b"IHDR" and len(data) >= 24 else 0
     elif data.startswith(_JPEG_MAGIC):
         n_pixels = _walk_jpeg(data, _MAX_CHEAP_SEGMENTS).n_pixels
     elif data.startswith(TIFF_MAGIC):
@@ -97,10 +98,11 @@ def check_claims(name: object, data: bytes) -> None:
 def _png_chunks(data: bytes, max_chunks: int) -> tuple[Counter[bytes], int]:
     """Return how many chunks of each kind a PNG has, up to so many, and the pixels that the largest header claims."""
     counts: Counter[bytes] = Counter()
-    position, n_pixels = len(_PNG_MAGIC), 0
-    while position + 8 <= len(data) and counts.total() < max_chunks:
+    position, n_pixels, n_chunks = len(_PNG_MAGIC), 0, 0
+    while position + 8 <= len(data) and n_chunks < max_chunks:
         length, kind = struct.unpack_from(">I4s", data, position)
         counts[kind] += 1
+        n_chunks += 1
         if kind == b"IHDR" and position + 16 <= len(data):
             width, height = struct.unpack_from(">II", data, position + 8)
             n_pixels = max(n_pixels, width * height)

@@ -37,7 +37,8 @@ STRUCTURE_DESCRIPTION = (
     "rings, and the offset of the light from the center"
 )
 FEATURE_DISTANCE_REASON = "features far from every training class"
-_CHUNK = 4096
+_CHUNK = 256
+"""Images that are measured at a time, so that they stay in the processor's cache."""
 
 
 class StatisticRange(TypedDict):
@@ -125,7 +126,7 @@ def find_ood_reasons(
                 )
     distances: list[tuple[str, float, NDArray[Any]]] = []
     if (structure := detector["structure"]) is not None:
-        distances.append((STRUCTURE_REASON, structure["threshold"], structure_distances(structure, cells)))
+        distances.append((STRUCTURE_REASON, structure["threshold"], structure_distances(structure, cells, values)))
     if detector["feature_distance"] is not None and feature_distance is not None:
         distances.append((FEATURE_DISTANCE_REASON, detector["feature_distance"]["threshold"], feature_distance))
     for reason, threshold, cell_distances in distances:
@@ -144,13 +145,14 @@ def ood_scores(
     """
     if detector is None:
         return np.zeros(len(cells), np.float32)
-    values = image_statistics(cells).astype(np.float64)
+    statistics = image_statistics(cells)
+    values = statistics.astype(np.float64)
     scores = []
     for column, name in enumerate(IMAGE_STATISTICS):
         low, high = detector["ranges"][name]["low"], detector["ranges"][name]["high"]
         scores.append(np.abs(values[:, column] - (low + high) / 2) / max((high - low) / 2, 1e-9))
     if (structure := detector["structure"]) is not None:
-        scores.append(structure_distances(structure, cells) / max(structure["threshold"], 1e-9))
+        scores.append(structure_distances(structure, cells, statistics) / max(structure["threshold"], 1e-9))
     if detector["feature_distance"] is not None and feature_distance is not None:
         scores.append(feature_distance / max(detector["feature_distance"]["threshold"], 1e-9))
     score = np.max(np.where(np.isnan(scores), np.inf, scores), axis=0)
@@ -194,15 +196,27 @@ def image_statistics(cells: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.concatenate(chunks) if chunks else np.empty((0, len(IMAGE_STATISTICS)), dtype=np.float32)
 
 
-def structure_descriptors(cells: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return (n, 21) statistics of (n, h, w) or (n, h, w, c) images, channels averaged; zeros for sides below 3 pixels."""
-    chunks = [_structure_descriptors(cells[start : start + _CHUNK]) for start in range(0, len(cells), _CHUNK)]
+def structure_descriptors(
+    cells: NDArray[np.uint8], statistics: NDArray[np.float32] | None = None
+) -> NDArray[np.float64]:
+    """Return (n, 21) statistics of (n, h, w) or (n, h, w, c) images, channels averaged; zeros for sides below 3 pixels.
+
+    `statistics` are their `image_statistics`, which are measured where they are not given.
+    """
+    statistics = image_statistics(cells) if statistics is None else statistics
+    slices = [slice(start, start + _CHUNK) for start in range(0, len(cells), _CHUNK)]
+    chunks = [_structure_descriptors(cells[part], statistics[part]) for part in slices]
     return np.concatenate(chunks) if chunks else np.empty((0, N_STRUCTURE_STATISTICS))
 
 
-def structure_distances(structure: StructureReference, cells: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the (n,) Mahalanobis distances of images from the cells that `fit_structure` was given."""
-    whitened = (structure_descriptors(cells) - np.array(structure["mean"])) @ whitening_matrix(
+def structure_distances(
+    structure: StructureReference, cells: NDArray[np.uint8], statistics: NDArray[np.float32] | None = None
+) -> NDArray[np.float64]:
+    """Return the (n,) Mahalanobis distances of images from the cells that `fit_structure` was given.
+
+    `statistics` as in `structure_descriptors`.
+    """
+    whitened = (structure_descriptors(cells, statistics) - np.array(structure["mean"])) @ whitening_matrix(
         np.array(structure["covariance"])
     )
     distances: NDArray[np.float64] = np.sqrt(np.square(whitened).sum(axis=1))
@@ -235,12 +249,12 @@ def _grayscale_statistics(images: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([images.mean(axis=(1, 2)), images.std(axis=(1, 2)), sharpness], axis=1)
 
 
-def _structure_descriptors(cells: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _structure_descriptors(cells: NDArray[np.uint8], statistics: NDArray[np.float32]) -> NDArray[np.float64]:
     images = _mean_over_channels(cells)
     n, height, width = images.shape
     if min(height, width) < 3:
         return np.zeros((n, N_STRUCTURE_STATISTICS))
-    mean, std, sharpness = _grayscale_statistics(images).T
+    mean, std, sharpness = statistics.T
     std = std + 0.1
     z = (images - mean[:, None, None]) / std[:, None, None]
     squares = z * z
@@ -248,7 +262,8 @@ def _structure_descriptors(cells: NDArray[np.uint8]) -> NDArray[np.float64]:
     grid_y, grid_x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     radius = np.hypot(grid_y, grid_x)
     rings = [(radius >= r / N_RINGS) & (radius < (r + 1) / N_RINGS) for r in range(N_RINGS)]
-    sorted_pixels = np.sort(images.reshape(n, -1), axis=1)
+    pixels = images if cells.ndim == 4 else cells.astype(np.int16)  # whole numbers are sorted faster
+    sorted_pixels = np.sort(pixels.reshape(n, -1), axis=1).astype(np.float32, copy=False)
     columns = [
         np.log1p(mean), np.log1p(std), np.log1p(sharpness), np.log(sharpness / std**2 + 1e-3),
         np.log((mean_dx + 0.1) / (mean_dy + 0.1)), (squares * z).mean((1, 2)), np.log(np.square(squares).mean((1, 2)) + 0.1),
