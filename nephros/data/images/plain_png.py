@@ -43,7 +43,9 @@ def decode_plain_png(data: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
 
 def _pixel_chunks(data: bytes) -> bytes | None:
     """Return what the chunks of pixels hold, if they follow each other and nothing but harmless chunks stands beside them."""
-    position, end, parts, is_past = len(_START) + _HEADER.size, len(data) - len(_END), [], False
+    position, end = len(_START) + _HEADER.size, len(data) - len(_END)
+    parts: list[bytes] = []
+    is_past = False
     for _ in range(_MAX_CHUNKS):
         if position == end:
             return b"".join(parts) or None
