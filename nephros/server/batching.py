@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +29,24 @@ MAX_QUEUE_LENGTH = 512
 """Chunks that may wait; a request has one in the queue at a time."""
 
 
+class Receiver(Protocol):
+    """Takes the result of a job, as a `concurrent.futures.Future` does, in the batcher's thread."""
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """Return whether the job is still to be done."""
+
+    def set_result(self, result: PredictionBatch, /) -> None:
+        """Take the predictions."""
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Take an error."""
+
+
 @dataclass(eq=False)
 class _Job:
     cells: NDArray[np.uint8]
     """Those that are not predicted yet."""
-    future: Future[PredictionBatch] = field(default_factory=Future)
+    future: Receiver
     parts: list[PredictionBatch] = field(default_factory=list)
     is_running: bool = False
 
@@ -95,15 +109,21 @@ class Batcher:
                 self._n_expected -= 1
                 self._condition.notify()
 
-    def submit(self, cells: NDArray[np.uint8]) -> Future[PredictionBatch]:
-        """Queue (n, h, w) or (n, h, w, c) cells and return a future of their predictions.
+    @overload
+    def submit(self, cells: NDArray[np.uint8]) -> Future[PredictionBatch]: ...
+    @overload
+    def submit(self, cells: NDArray[np.uint8], receiver: Receiver) -> None: ...
+
+    def submit(self, cells: NDArray[np.uint8], receiver: Receiver | None = None) -> Future[PredictionBatch] | None:
+        """Queue (n, h, w) or (n, h, w, c) cells and return a future of their predictions, unless a receiver gets them.
 
         A future that is cancelled before its turn costs nothing.
 
         Raises:
             RequestRejected: too many jobs are waiting, or the batcher is closed.
         """
-        job = _Job(cells)
+        future = Future[PredictionBatch]() if receiver is None else None
+        job = _Job(cells, future if receiver is None else receiver)  # type: ignore[arg-type]
         with self._condition:
             if self._closed:
                 raise _shutting_down()
@@ -111,7 +131,7 @@ class Batcher:
                 raise RequestRejected(503, "The server is busy: try again in a few seconds.")
             self._queue.append(job)
             self._condition.notify()
-        return job.future
+        return future
 
     def close(self) -> None:
         """Stop the thread after its current call, and reject the jobs that still wait."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 
 from nephros.environment import __version__
 from nephros.server import openapi
@@ -35,6 +36,23 @@ MAX_LINES_PER_WRITE = 64
 """Results of /predict/batch that are sent at once."""
 
 
+class _ParameterlessRoute(APIRoute):
+    """Calls its endpoint at once where a request has no query string, and so no parameters that FastAPI must check."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what responds to a request."""
+        handle_parameters = super().get_route_handler()
+        defaults = PredictParams.model_validate({})
+
+        async def handle(request: Request) -> Response:
+            if request.scope["query_string"]:
+                return await handle_parameters(request)
+            response: Response = await self.endpoint(request, defaults)
+            return response
+
+        return handle
+
+
 def add_prediction_routes(
     app: FastAPI,
     models: ModelChoice,
@@ -45,12 +63,6 @@ def add_prediction_routes(
 ) -> None:
     """Add /predict and /predict/batch; `budget` is the memory for the uploads of all requests together."""
 
-    @app.post(
-        "/predict",
-        responses=openapi.PREDICT_RESPONSES,
-        openapi_extra=openapi.MULTIPART_BODY,
-        tags=["predictions"],
-    )
     async def predict(request: Request, params: Annotated[PredictParams, Query()]) -> Response:
         """Classify images of cells: PNG, TIFF (one cell per page), JPEG and npz files. A file that can't be read gets its
         own error; the others still get predictions."""
@@ -67,6 +79,16 @@ def add_prediction_routes(
         _record_results(metrics, results)
         # A list of PredictionResult serializes only that class's fields: `row` is left out.
         return json_response(PredictResponse(version=__version__, results=[*results]))
+
+    app.router.add_api_route(
+        "/predict",
+        predict,
+        methods=["POST"],
+        responses=openapi.PREDICT_RESPONSES,
+        openapi_extra=openapi.MULTIPART_BODY,
+        tags=["predictions"],
+        route_class_override=_ParameterlessRoute,
+    )
 
     # A plain Response has no media type of its own, so that OpenAPI lists only the one in `responses`.
     @app.post(

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from nephros.data.images.decoder import ImageDecoder
 from nephros.data.images.decoding_cost import MAX_CHEAP_PIXELS
-from nephros.data.images.input_conversion import CellShape, InputConversion
+from nephros.data.images.input_conversion import DEFAULT_CONVERSION, MIN_SIDE, CellShape, InputConversion
+from nephros.data.images.plain_png import decode_plain_png
 from nephros.data.input_files import InMemoryFile
 from nephros.inference.reader import CellReader, CellSource
 from nephros.isolation.pool import TimeBudget
@@ -19,6 +20,8 @@ from nephros.server.limits import DecodeLimiter, RequestLimits
 
 CHUNK_CELLS = 256
 """Cells of a request that are predicted together, at most."""
+MAX_PLAIN_FILES, MAX_PLAIN_PIXELS = 4, 1 << 14
+"""Files of a request, and pixels of each, that are read where they arrive: handing them to a thread would take longer."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,34 @@ def iter_chunks(files: Sequence[InMemoryFile], options: ReadOptions) -> Generato
     if errors := new_errors():
         no_cells = np.empty((0, options.shape[1], options.shape[2]), dtype=np.uint8)
         yield Chunk(np.empty(0, dtype=np.int64), no_cells, [], [], errors)
+
+
+def read_plain_cells(files: Sequence[InMemoryFile], options: ReadOptions) -> Chunk | None:
+    """Return the chunk of `iter_chunks` for plain PNG files that are cells as the model takes them, in some ten microseconds.
+
+    None stands for all other requests: more files, or files that take longer to read, need a conversion, or are refused.
+    """
+    is_simple = (
+        len(files) <= MAX_PLAIN_FILES
+        and options.shape[0] == 1
+        and options.rows[0] == 0
+        and options.rows[1] >= len(files)
+        and options.white_level is None
+        and options.channel is None
+        and options.conversion == DEFAULT_CONVERSION
+        and options.limits.max_cells >= len(files)
+        and options.limits.max_pixels >= len(files) * MAX_PLAIN_PIXELS
+        and options.max_cheap_pixels >= MAX_PLAIN_PIXELS
+        and all(file.name[-4:].lower() == ".png" for file in files)
+    )
+    if not is_simple:
+        return None
+    cells = [decode_plain_png(file.data, MAX_PLAIN_PIXELS) for file in files]
+    shape = options.shape[1:]
+    if min(shape) < MIN_SIDE or not all(cell is not None and cell.shape == shape for cell in cells):
+        return None
+    sources = [CellSource(file.name, 0) for file in files]
+    return Chunk(np.arange(len(files)), np.stack(cells), sources, [[] for _ in files], {})  # type: ignore[arg-type]
 
 
 def read_in_worker(files: Sequence[Sequence[Any]], options: dict[str, Any]) -> Iterator[tuple[Any, ...]]:

@@ -18,7 +18,7 @@ from nephros.data.images.decoding_cost import claimed_pixels, is_cheap, is_image
 from nephros.data.input_files import InMemoryFile
 from nephros.isolation.pool import PoolBusy, TimeBudget, TimeLimitExceeded, WorkerCrashed, WorkerPool
 from nephros.server.limits import RequestRejected
-from nephros.server.reading import Chunk, ReadOptions, iter_chunks, options_to_message, read_in_worker
+from nephros.server.reading import Chunk, ReadOptions, iter_chunks, options_to_message, read_in_worker, read_plain_cells
 
 READER_PROCESSES, READER_NICENESS = 4, 10
 """Processes that read large requests, and by how much less of a busy processor they get."""
@@ -68,6 +68,9 @@ class RequestScheduler:
             RequestRejected: its files take too long or too much memory, or there are too many requests.
             InvalidArgument: an option is out of range.
         """
+        if (plain := read_plain_cells(files, options)) is not None:
+            yield plain
+            return
         is_local = is_small_request(files) or self._readers is None
         feed = _Feed()
         chunks = iter_chunks(files, options) if is_local else self._read_in_process(files, options, feed)

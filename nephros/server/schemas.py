@@ -50,6 +50,11 @@ class PredictParams(BaseModel):
         """Rows to predict."""
         return range(NO_LIMIT)
 
+    @property
+    def adds_visuals(self) -> bool:
+        """Whether rows have previews, saliency maps or similar cells, which take longer than the rest of them."""
+        return self.details or self.explain or self.n_neighbors > 0
+
 
 class StreamParams(PredictParams):
     """Query parameters of /predict/batch."""

@@ -20,7 +20,8 @@ from nephros.interpretability.saliency import saliency_maps
 from nephros.interpretability.similar_cells import ReferenceIndex
 from nephros.server.batching import Batcher
 from nephros.server.limits import RequestLimits
-from nephros.server.reading import Chunk, ReadOptions
+from nephros.server.loop_queue import LoopQueue
+from nephros.server.reading import MAX_PLAIN_FILES, Chunk, ReadOptions
 from nephros.server.scheduling import READER_PROCESSES, RequestScheduler
 from nephros.server.schemas import PredictParams, SaliencyMap, SimilarCellInfo, StreamedResult
 
@@ -42,6 +43,7 @@ class Service:
         """Start the threads; `dynamic_batching` as in Batcher, `reader_processes` as in RequestScheduler, unless one is given."""
         self.predictor, self.reference_index = predictor, reference_index
         self.batcher = Batcher(predictor.predict_batch, dynamic_batching=dynamic_batching)
+        self._queue = LoopQueue(self.batcher)
         self._scheduler = scheduler or RequestScheduler(reader_processes)
 
     def with_predictor(self, predictor: Predictor) -> Service:
@@ -88,24 +90,27 @@ class Service:
             params.white_level,
             params.channel,
         )
-        run_in_thread = self._scheduler.run_for(files)
         async with contextlib.aclosing(self._scheduler.read(files, options)) as chunks:
             while True:
                 with self.batcher.expect_more():
                     chunk = await anext(chunks, None)
                     if chunk is None:
                         break
-                    future = self.batcher.submit(chunk.cells) if len(chunk.rows) else None
                 for row, (source, error) in chunk.errors.items():
                     yield _to_result(row, PredictionRow(source, error=error), params, [])
-                if future is not None:
+                if len(chunk.rows):
                     try:
-                        predictions = await asyncio.wrap_future(future)
+                        predictions = await self._queue.predict(chunk.cells)
                     except NephrosError as error:  # the model's own fault: the other rows may fail or not
                         for row, source in zip(chunk.rows.tolist(), chunk.sources, strict=True):
                             yield _to_result(row, PredictionRow(source, error=str(error)), params, [])
                         continue
-                    for result in await run_in_thread(self._chunk_results, chunk, predictions, params):
+                    if len(chunk.rows) <= MAX_PLAIN_FILES and not params.adds_visuals:
+                        results = self._chunk_results(chunk, predictions, params)
+                    else:
+                        run_in_thread = self._scheduler.run_for(files)
+                        results = await run_in_thread(self._chunk_results, chunk, predictions, params)
+                    for result in results:
                         yield result
 
     def _chunk_results(self, chunk: Chunk, predictions: PredictionBatch, params: PredictParams) -> list[StreamedResult]:

@@ -22,7 +22,14 @@ from nephros.data.input_files import InMemoryFile
 from nephros.inference.predictor import Predictor
 from nephros.server.app import create_app
 from nephros.server.limits import RequestLimits, RequestRejected
-from nephros.server.reading import CHUNK_CELLS, Chunk, ReadOptions
+from nephros.server.reading import (
+    CHUNK_CELLS,
+    MAX_PLAIN_FILES,
+    Chunk,
+    ReadOptions,
+    iter_chunks,
+    read_plain_cells,
+)
 from nephros.server.scheduling import (
     LARGE_REQUEST_THREADS,
     SMALL_REQUEST_FILES,
@@ -78,6 +85,46 @@ def rows_and_errors(chunks: list[Chunk]) -> tuple[dict[int, str], dict[int, str]
         row: source.file for chunk in chunks for row, source in zip(chunk.rows.tolist(), chunk.sources, strict=True)
     }
     return cells, {row: text for chunk in chunks for row, (_, text) in chunk.errors.items()}
+
+
+def test_plain_cells_are_read_as_all_others_are() -> None:
+    """They are read where they arrive, and are the same chunk as a thread would read."""
+    files = [file(encode_image(cell), f"{i}.PNG") for i, cell in enumerate(square_images(3, 3, seed=0)[0][:3])]
+    for n in (1, 3):
+        plain, (expected,) = read_plain_cells(files[:n], OPTIONS), list(iter_chunks(files[:n], OPTIONS))
+        assert plain is not None
+        np.testing.assert_array_equal(plain.cells, expected.cells)
+        np.testing.assert_array_equal(plain.rows, expected.rows)
+        assert plain.rows.dtype == expected.rows.dtype
+        assert (plain.sources, plain.notes, plain.errors) == (expected.sources, expected.notes, expected.errors)
+
+
+def test_what_is_not_plain_is_left_to_the_threads() -> None:
+    cell = file(CELL_PNG, "a.png")
+    others = [
+        [cell] * (MAX_PLAIN_FILES + 1),
+        [cell, file(CELL_PNG, "a")],
+        [cell, file(b"", "b.png")],
+        [cell, file(CELL_PNG[:-20], "b.png")],
+        [file(encode_image(np.zeros((30, 28), np.uint8)), "b.png")],
+        [file(encode_image(np.zeros((28, 28, 3), np.uint8)), "b.png")],
+        [file(encode_image(np.zeros((28, 28), np.uint16)), "b.png")],
+    ]
+    for files in others:
+        assert read_plain_cells(files, OPTIONS) is None
+    options = [
+        replace(OPTIONS, white_level=100.0),
+        replace(OPTIONS, channel=0),
+        replace(OPTIONS, rows=(1, 10)),
+        replace(OPTIONS, rows=(0, 0)),
+        replace(OPTIONS, shape=(3, 28, 28)),
+        replace(OPTIONS, conversion=InputConversion(white_level=4095.0)),
+        replace(OPTIONS, limits=replace(PATIENT, max_cells=0)),
+        replace(OPTIONS, limits=replace(PATIENT, max_pixels=100)),
+        replace(OPTIONS, max_cheap_pixels=0),
+    ]
+    for option in options:
+        assert read_plain_cells([cell], option) is None, option
 
 
 def test_small_requests_are_a_few_small_images() -> None:
