@@ -13,15 +13,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+from benchmarks.annotation_project import load_cells, make_project
 from benchmarks.annotator import RULES, SHARE_OF_FINAL, label_counts, labels_needed, simulate
 from benchmarks.common import BenchmarkConfig, Row, build_parser, parse_config, publish
 from nephros.annotation.filters import Filters
 from nephros.annotation.model import AnnotationModel
-from nephros.annotation.project import Project
 from nephros.data.dataset import Dataset
-from nephros.data.load import find_local_file, load_dataset
 from nephros.data.subset import stratified_subset
-from nephros.data.synthetic import make_synthetic
 from nephros.experiments.transfer import task_splits, transfer_tasks
 from nephros.exporters.pretrained import open_pretrained
 from nephros.files import write_text
@@ -49,8 +47,7 @@ def main() -> None:
         "--tables", type=Path, help="folder for annotation.csv, annotation-curves.csv and annotation.png"
     )
     config = parse_config(parser, "annotation")
-    is_real = config.data == "auto" and find_local_file("tissuemnist") is not None
-    dataset = load_dataset("tissuemnist") if is_real else make_synthetic(3000, 600, 8, seed=5)
+    dataset = load_cells(config.data)
     rows: list[Row] = []
     if config.args.only != "annotator":
         rows += latency_rows(dataset, config)
@@ -62,16 +59,9 @@ def main() -> None:
 def latency_rows(dataset: Dataset, config: BenchmarkConfig) -> list[Row]:
     """Return the time from a label to the new order of all cells."""
     n_cells, n_labels, n_timed = (600, 40, 5) if config.quick else (N_CELLS, N_LABELS, N_TIMED)
-    images = np.resize(dataset.train.images, (n_cells, *dataset.train.images.shape[1:]))
-    images[len(dataset.train.images) :, 0, 0] += 1  # a cell is not added twice
-    truth = np.resize(dataset.train.labels, n_cells)
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder) / "cells.npz", images=images)
-        project = Project.create(Path(folder) / "project")
-        project.add_cells(Path(folder) / "cells.npz")
+        project, truth = make_project(Path(folder), dataset, n_cells)
         n_cells = project.n_cells
-        for name in dataset.class_names:
-            project.labels.add_class(name)
         published = threading.Event()
         model = AnnotationModel(project, project.load_predictor())
         model.add_listener(lambda _: published.set())

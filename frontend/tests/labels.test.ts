@@ -24,7 +24,7 @@ describe("LabelQueue", () => {
     expect(sessionStorage.getItem("unsaved")).toBe(null);
   });
 
-  it.each([0, 503, 500, 408])("tries again after status %i, in order and without loss", async (status) => {
+  it.each([0, 503, 500, 408, 401])("tries again after status %i, in order and without loss", async (status) => {
     const saved: LabelChange[] = [];
     let nFailures = 3;
     const queue = makeQueue(async (_, changes) => {

@@ -51,17 +51,18 @@ class LabelSnapshots:
                 label_revision=label_revision,
             )
 
-    def with_all_cells(self, state: ModelState) -> ModelState:
-        """Return a state with the cells that were added since, which have no label and no features."""
-        n_cells = self._project.n_cells
-        by_annotator = {name: _padded(labels, n_cells, -1) for name, labels in state.labels_by_annotator.items()}
+    def brought_up_to_date(self, state: ModelState) -> ModelState:
+        """Return a state with the labels and cells of now, and the predictions of before: what readers see until the next fit."""
+        if not self.is_stale(state) and state.n_cells == self._project.n_cells:
+            return state
+        current = self.read(state.space, state.revision)
         return dataclasses.replace(
             state,
-            n_cells=n_cells,
-            labels=_padded(state.labels, n_cells, -1),
-            last_change=_padded(state.last_change, n_cells, 0),
-            labels_by_annotator=by_annotator,
-            positions=self._positions(n_cells),
+            n_cells=current.n_cells,
+            labels=current.labels,
+            last_change=current.last_change,
+            labels_by_annotator=current.labels_by_annotator,
+            positions=current.positions,
         )
 
     def _positions(self, n_cells: int) -> Int64s:

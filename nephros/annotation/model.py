@@ -185,9 +185,8 @@ class AnnotationModel:
         return compare_annotators(self._current_state().labels_by_annotator)
 
     def _current_state(self) -> ModelState:
-        """Return the latest state, with the cells that were added since."""
-        state = self._state
-        return state if state.n_cells == self._project.n_cells else self._snapshots.with_all_cells(state)
+        """Return the latest state, with the labels and cells of now: a labeled cell never comes back as an unlabeled one."""
+        return self._snapshots.brought_up_to_date(self._state)
 
     def _publish(self, state: ModelState) -> None:
         with self._state_lock:

@@ -12,7 +12,7 @@ from nephros.environment import __version__
 from nephros.server.access import AccessPolicy, split_token
 from nephros.server.limits import RequestRejected
 from nephros.server.prometheus import ServerMetrics
-from nephros.server.schemas import ErrorResponse
+from nephros.server.rejection import rejection_body
 
 PAGES = frozenset({"/", "/api", "/annotate"})
 """Pages that people open; there `?token=` sets the cookie that later requests are accepted with."""
@@ -89,10 +89,10 @@ class RequestMiddleware:
                     route = getattr(app_scope.get("route"), "path", path)
         except RequestRejected as error:
             challenge = {"www-authenticate": 'Bearer realm="nephros"'} if error.status == 401 else {}
-            await _reject(send_with_headers, error.status, error.message, challenge)
+            await _reject(send_with_headers, scope, error.status, error.message, challenge)
         except asyncio.CancelledError:  # the server is shutting down and has waited long enough for this client
             if not status:
-                await _reject(send_with_headers, 503, "The server is shutting down.")
+                await _reject(send_with_headers, scope, 503, "The server is shutting down.")
         finally:
             route = route if route in self._routes else "other"
             self._metrics.record_request(route, status or 500, time.perf_counter() - start)
@@ -117,9 +117,9 @@ class RequestMiddleware:
         return True
 
 
-async def _reject(send: Send, status: int, reason: str, headers: Mapping[str, str] = NO_HEADERS) -> None:
-    body = ErrorResponse(error=reason).model_dump_json().encode()
-    await _respond(send, status, body, {"content-type": "application/json", **headers})
+async def _reject(send: Send, scope: Scope, status: int, reason: str, headers: Mapping[str, str] = NO_HEADERS) -> None:
+    body, content_type = rejection_body(status, reason, dict(scope["headers"]), scope["method"])
+    await _respond(send, status, body, {"content-type": content_type, "vary": "accept", **headers})
 
 
 async def _respond(send: Send, status: int, body: bytes, headers: Mapping[str, str]) -> None:

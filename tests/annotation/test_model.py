@@ -237,3 +237,17 @@ def test_a_model_is_behind_until_its_state_has_the_labels(tmp_path: Path) -> Non
     assert snapshots.is_stale(before)  # it was read again, but readers see this one until the head is fitted
     assert not snapshots.is_stale(after)
     project.close()
+
+
+def test_orders_and_filters_follow_labels_before_the_head_does(tmp_path: Path) -> None:
+    project = make_project(tmp_path, nuclei(20)[0])
+    model = AnnotationModel(project, project.load_predictor())  # its threads never start
+    project.labels.apply([(cell, cell % 2) for cell in (3, 5, 7)], "Ann")
+    assert set(model.order("uncertainty")[-3:].tolist()) == {3, 5, 7}
+    assert set(model.order("position", Filters(unlabeled=True)).tolist()) == set(range(20)) - {3, 5, 7}
+    assert model.order("recent")[:3].tolist() == [7, 5, 3]
+    assert model.order("position", Filters(mine=True, annotator="Ann")).tolist() == [3, 5, 7]
+    project.labels.apply([(5, None)], "Bo")
+    assert model.order("position", Filters(unlabeled=True))[4] == 5
+    assert model.status().state != "ready"
+    project.close()

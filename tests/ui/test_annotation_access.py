@@ -42,6 +42,12 @@ def test_with_a_token_on_a_phone(browser: Any, project_folder: Path) -> None:
     args = ["--project", project_folder, "--reference-data", "none", "--host", "0.0.0.0"]
     with run_server([*args, "--allow-host", "127.0.0.1", "--token", TOKEN]) as server:
         assert server.request("GET", "/annotate")[0] == 401
+        with open_page(
+            browser, f"{server.address}/annotate?token=of-yesterday", 390, "dark", (server.address,)
+        ) as opened:
+            opened.page.get_by_role("heading", name="This address needs a token").wait_for()
+            opened.page.get_by_text("Open the whole address").wait_for()
+            assert opened.page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
         assert server.request("GET", "/project")[0] == 401
         _label_rename_and_export(browser, f"{server.address}/annotate?token={TOKEN}", server.address, 390)
 

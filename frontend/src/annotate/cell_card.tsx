@@ -4,6 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { formatCount } from "../shared/format.ts";
 import { ProbabilityTable, setCaption } from "../shared/probability_table.tsx";
 import { CardImage } from "./card_image.tsx";
+import { ClassSelect } from "./class_select.tsx";
 import { LabelHistory } from "./label_history.tsx";
 import { getCard } from "./project_api.ts";
 import { useSession } from "./session_context.ts";
@@ -98,20 +99,12 @@ function CardBody({ card }: { readonly card: CellCard }) {
       <CardImage card={card} color={label?.color ?? null} />
       <label class="card-label">
         <span>Label</span>
-        <select
-          value={label?.id ?? ""}
-          onChange={(event) => {
-            const { value } = event.currentTarget;
-            void session.labeling.labelCells([card.cell], value === "" ? null : Number(value));
-          }}
-        >
-          <option value="">none</option>
-          {project.classes.map(({ id, name }) => (
-            <option key={id} value={id}>
-              {name}
-            </option>
-          ))}
-        </select>
+        <ClassSelect
+          classes={project.classes}
+          value={label?.id ?? null}
+          none="none"
+          onChange={(id) => session.labeling.labelCells([card.cell], id)}
+        />
       </label>
       {card.is_suspicious && label && predicted && (
         <p class="ood-warning">

@@ -3,6 +3,7 @@ import { useSignal } from "@preact/signals";
 import { Dialog } from "../shared/dialog.tsx";
 import { plural } from "../shared/format.ts";
 import { CLASS_COLORS } from "../shared/palette.ts";
+import { ClassSelect } from "./class_select.tsx";
 import { changeClass, mergeClass } from "./project_api.ts";
 import { useSession } from "./session_context.ts";
 import type { LabelClass, Project } from "./types.ts";
@@ -12,7 +13,7 @@ export function ClassDialog({ item, onClose }: { readonly item: LabelClass; read
   const { classes } = session.project.value as Project;
   const name = useSignal(item.name);
   const color = useSignal(item.color.toLowerCase());
-  const into = useSignal("");
+  const into = useSignal<number | null>(null);
   const problem = useSignal("");
   const others = classes.filter(({ id }) => id !== item.id);
   const colors = CLASS_COLORS.includes(color.value) ? CLASS_COLORS : [color.value, ...CLASS_COLORS];
@@ -32,7 +33,8 @@ export function ClassDialog({ item, onClose }: { readonly item: LabelClass; read
   };
   const merge = (event: Event) => {
     event.preventDefault();
-    if (into.value !== "") void run(() => mergeClass(item.id, Number(into.value)));
+    const target = into.value;
+    if (target !== null) void run(() => mergeClass(item.id, target));
   };
   return (
     <Dialog title={`Class ${item.name}`} onClose={onClose}>
@@ -73,25 +75,20 @@ export function ClassDialog({ item, onClose }: { readonly item: LabelClass; read
         <form class="stack" onSubmit={merge}>
           <label>
             Merge into
-            <select
+            <ClassSelect
+              classes={others}
               value={into.value}
-              onChange={(event) => {
-                into.value = event.currentTarget.value;
+              none="choose a class"
+              onChange={(id) => {
+                into.value = id;
               }}
-            >
-              <option value="">choose a class</option>
-              {others.map(({ id, name: other }) => (
-                <option key={id} value={id}>
-                  {other}
-                </option>
-              ))}
-            </select>
+            />
           </label>
           <p class="muted">
             Its {plural(item.n_labels, "label")} then count for that class. The history of every cell keeps what was
             labeled.
           </p>
-          <button type="submit" disabled={into.value === ""}>
+          <button type="submit" disabled={into.value === null}>
             Merge
           </button>
         </form>

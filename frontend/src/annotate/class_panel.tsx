@@ -1,11 +1,11 @@
 /** The classes: a button per class labels the selected cells; counts and recalls beside it. */
 import { useSignal } from "@preact/signals";
 import { ClassBar } from "../shared/class_bar.tsx";
-import { classNames, formatCount, percent } from "../shared/format.ts";
 import { ClassDialog } from "./class_dialog.tsx";
-import { addClass } from "./project_api.ts";
+import { ClassRow } from "./class_row.tsx";
+import { NewClass } from "./new_class.tsx";
 import { useSession } from "./session_context.ts";
-import type { ClassRecall, LabelClass, Project } from "./types.ts";
+import type { Project } from "./types.ts";
 
 export function ClassPanel() {
   const session = useSession();
@@ -40,75 +40,5 @@ export function ClassPanel() {
         />
       )}
     </aside>
-  );
-}
-
-interface RowProps {
-  readonly item: LabelClass;
-  readonly index: number;
-  readonly recall: ClassRecall | undefined;
-  readonly onEdit: () => void;
-}
-
-function ClassRow({ item, index, recall, onEdit }: RowProps) {
-  const session = useSession();
-  const key = index < 9 ? String(index + 1) : "";
-  return (
-    <li class="class-row">
-      <button
-        type="button"
-        class="class-button"
-        aria-keyshortcuts={key || undefined}
-        onClick={() => session.labeling.labelSelected(item.id)}
-      >
-        <span class="swatch" style={{ background: item.color }} />
-        <span class="class-name">{item.name}</span>
-        {key && <kbd>{key}</kbd>}
-        <span class={classNames("class-numbers", !recall && "muted")}>
-          {formatCount(item.n_labels)}
-          <span class="visually-hidden"> labels</span>
-          {recall?.recall != null && ` · recall ${percent(recall.recall, 0)}`}
-        </span>
-      </button>
-      <button type="button" class="quiet" aria-label={`Edit ${item.name}`} onClick={onEdit}>
-        ⋯
-      </button>
-    </li>
-  );
-}
-
-function NewClass() {
-  const session = useSession();
-  const name = useSignal("");
-  const add = async (event: Event) => {
-    event.preventDefault();
-    const text = name.value.trim();
-    if (!text) return;
-    try {
-      await addClass(text);
-      name.value = "";
-      await session.refresh();
-    } catch (error) {
-      session.notify((error as Error).message);
-    }
-  };
-  return (
-    <form class="new-class" onSubmit={add}>
-      <label>
-        <span class="visually-hidden">Name of a new class</span>
-        <input
-          type="text"
-          id="new-class"
-          maxLength={80}
-          placeholder="New class"
-          autocomplete="off"
-          value={name.value}
-          onInput={(event) => {
-            name.value = event.currentTarget.value;
-          }}
-        />
-      </label>
-      <button type="submit">Add</button>
-    </form>
   );
 }

@@ -99,7 +99,8 @@ export class Session {
       const project = await getProject();
       this.#openProject(project);
     } catch (error) {
-      if (error instanceof RequestError && !error.isTemporary) this.problem.value = error.message;
+      if (error instanceof RequestError && (!error.isTemporary || error.status === 401))
+        this.problem.value = error.message;
       return;
     }
     this.cells.markStale();
@@ -235,7 +236,12 @@ export class Session {
   }
 
   async #send(annotator: string, changes: readonly LabelChange[]): Promise<void> {
-    await sendLabels(annotator, changes);
+    try {
+      await sendLabels(annotator, changes);
+    } catch (error) {
+      if (error instanceof RequestError && error.status === 401) this.notify(error.message);
+      throw error;
+    }
     this.cells.confirm(annotator, changes);
     this.redraw();
     void this.refresh();

@@ -16,9 +16,9 @@ export class RequestError extends Error {
     this.status = status;
   }
 
-  /** Whether the same request may succeed later: the server is restarting, or busy. */
+  /** Whether the same request may succeed later: the server is restarting, busy, or has another token since its last start. */
   get isTemporary(): boolean {
-    return this.status === 0 || this.status === 408 || this.status === 429 || this.status >= 500;
+    return this.status === 0 || this.status === 401 || this.status === 408 || this.status === 429 || this.status >= 500;
   }
 }
 

@@ -1,0 +1,50 @@
+/** The order of the gallery. */
+import { ClassSelect } from "./class_select.tsx";
+import { SORT_NAMES, type Sort } from "./gallery_query.ts";
+import { useSession } from "./session_context.ts";
+import type { Project } from "./types.ts";
+
+export function SortControls() {
+  const session = useSession();
+  const { classes } = session.project.value as Project;
+  const query = session.query.value;
+  const change = (sort: Sort) => {
+    const similarTo = sort === "similarity" ? session.activeCell : query.similarTo;
+    const sortClass = query.sortClass ?? classes[0]?.id ?? null;
+    void session.setQuery({ sort, similarTo, sortClass, descending: false });
+  };
+  return (
+    <>
+      <label>
+        <span class="visually-hidden">Sort by</span>
+        <select id="sort" value={query.sort} onChange={(event) => change(event.currentTarget.value as Sort)}>
+          {Object.entries(SORT_NAMES).map(([value, name]) => (
+            <option key={value} value={value} disabled={value === "probability" && classes.length === 0}>
+              {value === "similarity" && query.sort === value ? `Similarity to cell ${query.similarTo}` : name}
+            </option>
+          ))}
+        </select>
+      </label>
+      {query.sort === "probability" && (
+        <label>
+          <span class="visually-hidden">Probability of</span>
+          <ClassSelect
+            classes={classes}
+            value={query.sortClass}
+            onChange={(sortClass) => session.setQuery({ sortClass })}
+          />
+        </label>
+      )}
+      <button
+        type="button"
+        class="quiet"
+        aria-pressed={query.descending}
+        aria-label="Reverse the order"
+        title="Reverse the order"
+        onClick={() => session.setQuery({ descending: !query.descending })}
+      >
+        ⇅
+      </button>
+    </>
+  );
+}
