@@ -22,8 +22,8 @@ N_CELLS, N_LABELS, N_KEYS = 100_000, 500, 120
 KEY_PAUSE_S = 0.35
 """Between two labels: a fast annotator sets three per second."""
 SPEEDS = {"slowly": 600, "fast": 6000, "by leaps": 120_000}
-"""How the gallery scrolls -> CSS pixels per second. A window has 900."""
-VIEWPORT = {"width": 1280, "height": 900}
+"""How the gallery scrolls -> CSS pixels per second."""
+WINDOW_HEIGHT = 900
 SCROLL = """([pixelsPerSecond, seconds]) => new Promise(resolve => {
     const grid = document.querySelector(".grid");
     const times = [];
@@ -85,7 +85,7 @@ def open_page(chromium: str, port: int) -> Iterator[tuple[Any, str]]:
 
     with sync_playwright() as api:
         browser = api.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport=VIEWPORT)
+        page = browser.new_page(viewport={"width": 1280, "height": WINDOW_HEIGHT})
         page.goto(f"http://127.0.0.1:{port}/annotate")
         page.wait_for_selector(".grid", timeout=600_000)
         yield page, browser.version
