@@ -16,6 +16,9 @@ from nephros.recipe import ModelConfig
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
+NO_EPS = 1e-30
+"""Too small to change a variance in float32 or float64; several versions of torch refuse 0."""
+
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -74,7 +77,7 @@ class Classifier(nn.Module):
     def normalize(self, images_nchw: Tensor) -> Tensor:
         """Return (n, c, h, w) float images: (pixel / 255 - mean) / std per channel."""
         # batch_norm with fixed statistics does this in one pass over memory.
-        return F.batch_norm(images_nchw.to(self.mean.dtype), 255 * self.mean, (255 * self.std).square(), eps=0.0)
+        return F.batch_norm(images_nchw.to(self.mean.dtype), 255 * self.mean, (255 * self.std).square(), eps=NO_EPS)
 
     def forward(self, images_nchw: Tensor) -> Tensor:
         """Return (n, classes) logits of (n, c, h, w) images in 0..255."""

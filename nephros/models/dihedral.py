@@ -8,6 +8,7 @@ permutes the eight channels of each field, so that the mean over positions and o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,9 +51,34 @@ FilterShape = tuple[int, int, int, int, int]
 def expand_filters(weight: Tensor, filter_shape: FilterShape, index: Tensor) -> Tensor:
     """Return ordinary filters (out_fields * 8, in_channels, k, k) of the stored ones (out_fields, in_channels, k, k)."""
     out_fields, in_fields, in_orientations, kernel, _ = filter_shape
-    flat = weight.reshape(out_fields, in_fields, in_orientations * kernel * kernel)[:, :, index]
+    flat = weight.reshape(out_fields, in_fields, in_orientations * kernel * kernel)
+    flat = take_taps(flat, index) if flat.is_cuda else flat[:, :, index]
     transformed = flat.view(out_fields, in_fields, N_ORIENTATIONS, in_orientations, kernel, kernel).transpose(1, 2)
     return transformed.reshape(out_fields * N_ORIENTATIONS, in_fields * in_orientations, kernel, kernel)
+
+
+class _TakeTaps(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        return flat[:, :, index]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        taps = torch.arange(index.shape[1], device=index.device).expand_as(index)
+        places = torch.empty_like(index).scatter_(1, index, taps)
+        return gradients[0].gather(3, places.expand_as(gradients[0])).sum(2), None
+
+
+def take_taps(flat: Tensor, index: Tensor) -> Tensor:
+    """Return flat[:, :, index] of stored taps (out_fields, in_fields, t) and an index (8, t), each of whose rows orders all taps.
+
+    A tap's gradient is the sum over the rows of where it went. Autograd's own way for an index, which may repeat and leave out
+    elements, is as good on CPUs, but on GPUs sorts the index in every step.
+    """
+    taps: Tensor = _TakeTaps.apply(flat, index)  # type: ignore[no-untyped-call]
+    return taps
 
 
 class D4Conv(nn.Conv2d):

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nephros.distributed import DistributedContext
+from nephros.models.classifier import NO_EPS
 
 
 def convert_sync_batchnorm(network: nn.Module, context: DistributedContext) -> None:
@@ -78,7 +79,7 @@ def _global_statistics(x: Tensor, context: DistributedContext) -> tuple[Tensor, 
     dims = _non_channel_dims(x)
     local_mean = x.mean(dims)
     # batch_norm with fixed statistics computes x - mean several times faster than broadcasting over the last axis in memory.
-    centered = F.batch_norm(x, local_mean, torch.ones_like(local_mean), eps=0.0)
+    centered = F.batch_norm(x, local_mean, torch.ones_like(local_mean), eps=NO_EPS)
     squared_sums = (centered * centered).sum(dims)
     count = local_mean.new_tensor([x.numel() / len(local_mean)])
     gathered = context.all_gather(torch.cat([count, local_mean, squared_sums]).double())

@@ -22,6 +22,7 @@ from nephros.models.dihedral import (
     d4_transform,
     fold_batch_norm,
     mean_over_orientations,
+    take_taps,
 )
 from nephros.models.sync_batchnorm import convert_sync_batchnorm
 from nephros.recipe import ModelConfig
@@ -140,3 +141,15 @@ def test_folding_keeps_the_predictions_and_stores_each_filter_once() -> None:
 def test_pooling_orientations_then_positions_is_global_pooling() -> None:
     maps = _images(3, 16, 4, 4)
     torch.testing.assert_close(OrientationPool()(maps).mean((2, 3)), GlobalOrientationPool()(maps))
+
+
+@pytest.mark.parametrize("lifting", [True, False])
+def test_taps_on_gpus_are_taken_as_by_an_index(lifting: bool) -> None:
+    conv = D4Conv(3, 2, 6 if lifting else 3, lifting=lifting)
+    flat = conv.weight.detach().double().reshape(2, 3, -1).requires_grad_()
+    expected, taps = flat[:, :, conv.index], take_taps(flat, conv.index)
+    assert torch.equal(taps, expected)
+    gradient = torch.randn_like(expected)
+    (by_index,) = torch.autograd.grad(expected, flat, gradient)
+    (by_taps,) = torch.autograd.grad(taps, flat, gradient)
+    torch.testing.assert_close(by_taps, by_index)
