@@ -19,7 +19,7 @@ def test_a_job_begins_after_the_one_that_it_waits_for(tmp_path: Path) -> None:
     file = tmp_path / "weights"
     jobs = [
         _job("student", f"assert open({str(file)!r}).read() == 'done'", after=file),
-        _job("teacher", f"import os; open({str(file)!r} + '~', 'w').write('done'); os.rename({str(file)!r} + '~', {str(file)!r})"),
+        _job("teacher", f"import os; p = {str(file)!r}; open(p + '~', 'w').write('done'); os.rename(p + '~', p)"),
     ]  # fmt: skip
     run_jobs(jobs, tmp_path, time.monotonic() + 600, workers=1)
     assert [job.state for job in jobs] == ["done", "done"]
