@@ -34,11 +34,11 @@ def finetune(argv: list[str]) -> int:
         "  last-stage  the last stage and a new last layer\n"
         "  network     the whole network\n"
         "  self-training\n"
-        "              the whole network, which then also learns from its own predictions for images without labels; needs "
-        "--unlabeled, or stacks with nuclei that have no class\n"
+        "              the whole network, which then also learns from its own predictions for images without labels: those of "
+        "--unlabeled or, where --methods names it, the nuclei of stacks that have no class\n"
         "  scratch     a small network from random weights\n\n"
-        "k-nearest neighbors and always predicting the largest class stand beside them. The best method, or the whole network "
-        "where the difference may be luck, is fitted to the whole train split and becomes a run like any other, for "
+        "k-nearest neighbors and always predicting the largest class stand beside them. The whole network, or a method that is "
+        "clearly better, is fitted to the whole train split and becomes a run like any other, for "
         "`nephros evaluate`, `report`, `predict`, `serve`, `export` and "
         "`compare`. Nothing is chosen on validation, so its accuracy is not optimistic.\n\n"
         "The output also tells which classes need labels most, and which labels are probably wrong.\n\n"
@@ -61,7 +61,7 @@ def finetune(argv: list[str]) -> int:
     )
     parser.option(
         "methods",
-        "methods to compare (default: all, which takes minutes)",
+        "methods to compare (default: all, which takes minutes; self-training only with --unlabeled)",
         metavar="NAME,NAME",
     )
     parser.option(

@@ -91,7 +91,7 @@ def finetune(
     *,
     unlabeled: Any = None,
     init: str | Path = BUNDLED,
-    methods: str | Sequence[str] = METHODS,
+    methods: str | Sequence[str] | None = None,
     folds: int = N_FOLDS,
     seed: int = 0,
     out: str | Path | None = None,
@@ -122,10 +122,9 @@ def finetune(
     The methods are compared on the train split, by group where groups are known: ``head`` (logistic regression on the features
     of the network), ``last-stage`` and ``network`` (trained from there), ``self-training`` (the network, which then learns from
     its own predictions for unlabeled images too), ``scratch`` (nephros-fast from random weights), beside k-nearest neighbors and
-    always the largest class. With few labels the highest accuracy is luck: self-training, or the network where all images have
-    labels, is kept unless another is more accurate by more than the standard error of their difference. It is fitted again to
-    the whole train split. Validation chooses nothing, so its accuracy
-    is that of new cells.
+    always the largest class. With few labels the highest accuracy is luck: ``network``, which did best on classes that its
+    weights had not seen, is kept unless another is clearly better (`nephros.finetuning.cross_validation.choose_method`). It is
+    fitted again to the whole train split. Validation chooses nothing, so its accuracy is that of new cells.
 
     Args:
         data: as `nephros.train` takes it, or images in memory as `Dataset.from_arrays` takes them. The images of a folder and of
@@ -136,7 +135,8 @@ def finetune(
         unlabeled: images of the same kind without labels, which ``self-training`` learns from: in memory, or files and folders as
             `nephros.predict` takes them. Of stacks, the nuclei without a class are used as well.
         init: weights to start from, as `nephros.train` takes them.
-        methods: which to compare; the head alone takes seconds.
+        methods: which to compare; the head alone takes seconds. By default all that the data allow, with ``self-training`` only
+            where `unlabeled` is given: it takes as long as the others together.
         folds: of cross-validation; fewer where a class or the groups are too few.
         seed: of the folds, of training and of initial weights.
         out: the run folder, which must not exist yet (default: runs/finetune-METHOD-DATE-TIME).
@@ -153,7 +153,7 @@ def finetune(
 
     Raises NephrosError for arguments, data and weights that can't be used, before anything is written.
     """
-    methods = _check_methods(methods)
+    names = None if methods is None else _check_methods(methods)
     pretrained = open_pretrained(init)
     _check_out(out)
     options = {
@@ -176,7 +176,9 @@ def finetune(
         channel=channel,
     ) as opened:
         torch_device = devices.resolve_device(device)
-        return _finetune(opened, pretrained, methods, folds, seed, torch_device, out, test, command)
+        if names is None:
+            names = _default_methods(opened.dataset, has_unlabeled=unlabeled is not None)
+        return _finetune(opened, pretrained, names, folds, seed, torch_device, out, test, command)
 
 
 def _finetune(
@@ -192,7 +194,7 @@ def _finetune(
 ) -> Finetuning:
     """Compare the methods on opened data, and write the run of the best."""
     start_time, dataset = time.perf_counter(), opened.dataset
-    methods = _usable_methods(methods, dataset)
+    _check_usable(methods, dataset)
     start, record = _starting_point(pretrained, dataset, seed)
     problem = make_problem(
         start,
@@ -251,7 +253,8 @@ def fit_pretrained(
     pretrained: PretrainedModel, dataset: Dataset, methods: str | Sequence[str], seed: int, device: torch.device
 ) -> FittedMethod:
     """Return the best of `methods` by cross-validation, fitted to the train split, without a run; of one method, that one."""
-    names = _usable_methods(_check_methods(methods), dataset)
+    names = _check_methods(methods)
+    _check_usable(names, dataset)
     start, _ = _starting_point(pretrained, dataset, seed)
     problem = make_problem(start, pretrained, dataset, N_FOLDS, seed, device)
     method = names[0] if len(names) == 1 else best_candidate(cross_validate(problem, names)).method
@@ -268,26 +271,19 @@ def _check_methods(methods: str | Sequence[str]) -> list[str]:
     return [name for name in METHODS if name in names]
 
 
-def _usable_methods(methods: Sequence[str], dataset: Dataset) -> list[str]:
-    """Return the methods that the data allow.
+def _default_methods(dataset: Dataset, has_unlabeled: bool) -> list[str]:
+    left_out = [*(["scratch"] if dataset.is_volumetric else []), *([] if has_unlabeled else ["self-training"])]
+    return [name for name in METHODS if name not in left_out]
 
-    Raises InvalidArgument where self-training is asked for without unlabeled images, or a network from scratch for volumes.
-    """
+
+def _check_usable(methods: Sequence[str], dataset: Dataset) -> None:
+    """Raise InvalidArgument for self-training without unlabeled images, and for a network from scratch for volumes."""
+    names = ", ".join(methods)
     if dataset.is_volumetric and "scratch" in methods:
-        if list(methods) != list(METHODS):
-            expected = "without scratch, whose network takes images and the data are volumes"
-            raise InvalidArgument("methods", ", ".join(methods), expected)
-        usable = [method for method in methods if method != "scratch"]
-        return usable if dataset.unlabeled is not None else [name for name in usable if name != "self-training"]
-    if dataset.unlabeled is not None or "self-training" not in methods:
-        return list(methods)
-    if list(methods) != list(METHODS):
-        raise InvalidArgument(
-            "methods",
-            ", ".join(methods),
-            "without self-training, since no images without a label are given as `unlabeled`",
-        )
-    return [method for method in methods if method != "self-training"]
+        raise InvalidArgument("methods", names, "without scratch, whose network takes images and the data are volumes")
+    if dataset.unlabeled is None and "self-training" in methods:
+        expected = "without self-training, since no images without a label are given as `unlabeled`"
+        raise InvalidArgument("methods", names, expected)
 
 
 def _check_out(out: str | Path | None) -> None:

@@ -30,7 +30,7 @@ from nephros.experiments.transfer import (
 )
 from nephros.exporters.pretrained import open_pretrained
 from nephros.files import write_text
-from nephros.finetuning.cross_validation import METHODS, Problem, best_candidate, cross_validate, predict_held_out
+from nephros.finetuning.cross_validation import METHODS, Problem, choose_method, cross_validate, predict_held_out
 from nephros.finetuning.features import extract_features
 from nephros.finetuning.few_label_classifiers import FEATURE_CLASSIFIERS, PIXEL_CLASSIFIERS, fit_and_predict
 from nephros.finetuning.folds import Folds, Indices, make_folds
@@ -84,6 +84,8 @@ def reproduce_transfer(
     rows = read_rows(folder / "rows.csv")
     for task in tasks:
         dataset = load_dataset(data if task.trains_its_source else task.data)
+        n_classes = len(task.classes) or dataset.n_classes
+        rows = [with_todays_choice(row, rows, n_classes) if row.task == task.key else row for row in rows]
         start = _source(task, dataset, folder, device, epochs)
         for new_rows in _task_rows(task, dataset, start, rows, labels_per_class, draws, methods, torch_device):
             rows += new_rows
@@ -121,6 +123,16 @@ def read_rows(path: Path) -> list[TransferRow]:
 def write_rows(path: Path, rows: Sequence[TransferRow]) -> None:
     """Write the rows so far."""
     write_text(path, csv_table(_COLUMNS, [[str(getattr(row, name)) for name in _COLUMNS] for row in rows]))
+
+
+def with_todays_choice(row: TransferRow, rows: Sequence[TransferRow], n_classes: int) -> TransferRow:
+    """Return a row of `finetune` with the method that it chooses today, by accuracies among the labels; others as they are."""
+    methods = {other.method: other for other in rows if other.cell == row.cell and other.method in METHODS}
+    if row.method != "finetune" or not all(other.detail for other in methods.values()):
+        return row
+    accuracies = {method: float(other.detail) for method, other in methods.items()}
+    chosen = methods[choose_method(accuracies, row.labels_per_class * n_classes)]
+    return dataclasses.replace(row, accuracy=chosen.accuracy, macro_f1=chosen.macro_f1, detail=chosen.method)
 
 
 def _source(task: TransferTask, dataset: Dataset, folder: Path, device: str, epochs: int | None) -> PretrainedModel:
@@ -206,7 +218,8 @@ def _compare(
     candidates = cross_validate(drawn_problem, methods)
     estimates = {candidate.method: f"{candidate.metrics.accuracy:.3f}" for candidate in candidates}
     rows[:] = [dataclasses.replace(row, detail=estimates.get(row.method, "")) for row in rows]
-    chosen = best_candidate(candidates).method
+    accuracies = {candidate.method: candidate.metrics.accuracy for candidate in candidates}
+    chosen = choose_method(accuracies, len(train_rows))
     add("finetune", predictions[chosen], start, chosen)
     logger.info(
         "%s, %d labels per class, draw %d: %s", task.key, size, draw,

@@ -18,7 +18,14 @@ from nephros.experiments.transfer import (
     without_labels,
 )
 from nephros.reporting.transfer import conclusions, write_transfer_table
-from nephros.workflows.transfer import planned_tasks, read_rows, reproduce_transfer, select_tasks, write_rows
+from nephros.workflows.transfer import (
+    planned_tasks,
+    read_rows,
+    reproduce_transfer,
+    select_tasks,
+    with_todays_choice,
+    write_rows,
+)
 from tests.conftest import squares_dataset, write_npz
 
 ROWS = [
@@ -76,6 +83,23 @@ def test_rows_are_read_back_and_a_damaged_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileError) as exc_info:
         read_rows(path)
     assert exc_info.value.path == path
+
+
+def test_the_choice_among_earlier_draws_is_that_of_today() -> None:
+    def rows(head: str, network: str) -> list[TransferRow]:
+        values = (("head", 0.5, head), ("network", 0.7, network), ("finetune", 0.1, "last-stage"))
+        return [
+            TransferRow("task", 100, 0, name, accuracy, accuracy - 0.1, 1.0, detail)
+            for name, accuracy, detail in values
+        ]
+
+    for head, network, accuracy, chosen in (("0.6", "0.59", 0.7, "network"), ("0.9", "0.2", 0.5, "head")):
+        earlier = rows(head, network)
+        assert with_todays_choice(earlier[0], earlier, 3) == earlier[0]
+        today = with_todays_choice(earlier[2], earlier, 3)
+        assert (today.accuracy, today.macro_f1, today.detail) == (accuracy, accuracy - 0.1, chosen)
+    without_estimates = rows("", "0.5")
+    assert with_todays_choice(without_estimates[2], without_estimates, 3) == without_estimates[2]
 
 
 def test_tasks_are_chosen_by_key(tmp_path: Path) -> None:
