@@ -80,23 +80,27 @@ def run_isolated(
         raise
 
 
-def open_isolated_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
+def open_isolated_stack(
+    path: Path, options: StackOptions, is_mask: bool, mask_of: tuple[int, int, int] | None = None
+) -> Stack:
     """Open a TIFF file, or a microscope's; arguments and errors are those of `nephros.microscopy.reader.open_stack`."""
     format_key = microscope_format(path)
     if format_key:
         FORMATS[format_key].require()
     elif is_plain_tiff(path):
         return open_tiff_stack(path, options, is_mask)
-    choice = (str(path), options.channel, options.image, options.axes, options.time_point, is_mask)
+    choice = (
+        str(path), options.channel, options.image, options.axes, options.level, options.time_point, is_mask, mask_of,
+    )  # fmt: skip
     (facts,) = run_isolated(path, describe_in_worker, *choice)
-    shape, dtype, channel, n_channels, voxel_size, image, notes, chosen_time_point, implausible_size = facts
+    shape, dtype, channel, n_channels, voxel_size, image, notes, level, time_point, level_shapes, implausible = facts
 
     def slices() -> Iterator[Slice]:
         yield from run_isolated(path, slices_in_worker, *choice)
 
     return Stack(
         path, tuple(shape), np.dtype(dtype), channel, n_channels, voxel_size and tuple(voxel_size), slices, image, tuple(notes),
-        time_point=chosen_time_point, implausible_size=implausible_size,
+        level, time_point, tuple(map(tuple, level_shapes)), implausible_size=implausible,
     )  # fmt: skip
 
 
@@ -105,7 +109,7 @@ def describe_in_worker(*choice: Any) -> Iterator[tuple[Any, ...]]:
     stack = _open_in_worker(*choice)
     yield (
         stack.shape, stack.dtype.str, stack.channel, stack.n_channels, stack.voxel_size, stack.image, stack.notes,
-        stack.time_point, stack.implausible_size,
+        stack.level, stack.time_point, stack.level_shapes, stack.implausible_size,
     )  # fmt: skip
 
 
@@ -119,10 +123,14 @@ def _open_in_worker(
     channel: int | str | None,
     image: int | str | None,
     axes: str | None,
+    level: int | str | None,
     time_point: int | None,
     is_mask: bool,
+    mask_of: tuple[int, int, int] | None,
 ) -> Stack:
-    options = StackOptions(channel, image, axes=axes, time_point=time_point)
+    options = StackOptions(channel, image, axes=axes, level=level, time_point=time_point)
     if format_key := microscope_format(Path(path)):
-        return open_microscope_stack(Path(path), format_key, options, is_mask)
+        return open_microscope_stack(
+            Path(path), format_key, options, is_mask, None if mask_of is None else (mask_of[0], mask_of[1], mask_of[2])
+        )
     return open_tiff_stack(Path(path), options, is_mask)

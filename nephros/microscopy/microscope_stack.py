@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nephros.errors import FileError, InvalidArgument, NephrosError
-from nephros.microscopy.choices import choose_channel, choose_image, choose_time_point
+from nephros.microscopy.choices import choose_channel, choose_image, choose_level, choose_time_point
 from nephros.microscopy.formats.image import MicroscopeImage
 from nephros.microscopy.formats.registry import FORMATS
 from nephros.microscopy.stack import MAX_SLICE_BYTES, Slice, Stack, StackOptions
@@ -18,7 +18,9 @@ _MAX_MISSING_SHARE = 0.5
 """Share of slices without pixels from which a file is refused, and not taken for a recording that was stopped early."""
 
 
-def open_microscope_stack(path: Path, format_key: str, options: StackOptions, is_mask: bool) -> Stack:
+def open_microscope_stack(
+    path: Path, format_key: str, options: StackOptions, is_mask: bool, shape: tuple[int, int, int] | None = None
+) -> Stack:
     """Open a file in this process, which its library may crash; see `nephros.microscopy.isolated_stack`.
 
     Args:
@@ -26,17 +28,21 @@ def open_microscope_stack(path: Path, format_key: str, options: StackOptions, is
         format_key: its format in `nephros.microscopy.formats.registry.FORMATS`.
         options: what a user chooses.
         is_mask: whether the file is an instance mask, which has only one channel.
+        shape: of the stack that it is the mask of: the pyramid level of this shape is read, if there is one.
 
     Raises:
         FileError: the file is damaged, or several channels or time points leave a choice open.
-        InvalidArgument: the file has no such image, channel or time point.
+        InvalidArgument: the file has no such image, level, channel or time point.
     """
     if options.axes is not None:
         raise InvalidArgument("axes", options.axes, f"left out for {path.name}, which names its dimensions itself")
     notes: list[str] = []
     with _opened(path, format_key) as images:
         index = _choose(path, images, options, notes)
-        image = images[index]
+        levels = [images[index], *images[index].coarser]
+        level_shapes = tuple(image.shape for image in levels)
+        level = choose_level(options.level, level_shapes, [image.voxel_size for image in levels], path, shape)
+        image = levels[level]
         _check_image(path, image)
         channel = choose_channel(options.channel, image.channel_names, image.n_channels, path, is_mask=is_mask)
         time_point = choose_time_point(options.time_point, image.n_times, path)
@@ -44,15 +50,16 @@ def open_microscope_stack(path: Path, format_key: str, options: StackOptions, is
 
     def slices() -> Iterator[Slice]:
         with _opened(path, format_key) as again:
+            read_plane = [again[index], *again[index].coarser][level].read_plane
             for z in range(image.shape[0]):
-                values = again[index].read_plane(time_point, channel, z)
+                values = read_plane(time_point, channel, z)
                 if values.shape != image.shape[1:]:
                     raise ValueError
                 yield values.astype(image.dtype.newbyteorder("="), copy=False)
 
     return Stack(
         path, image.shape, image.dtype.newbyteorder("="), channel, image.n_channels, image.voxel_size, slices, index,
-        tuple(notes), 0, time_point,
+        tuple(notes), level, time_point, level_shapes,
     )  # fmt: skip
 
 

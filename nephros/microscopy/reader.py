@@ -73,8 +73,10 @@ def open_stack_with(
     path, level = locate(path), options.level
     if isinstance(path, StackUrl) or is_zarr_folder(path) or is_zarr_zip(path):
         return _checked(open_zarr_stack(path, options, is_mask, shape), is_mask)
-    if level not in (None, 0, "0", "auto"):
-        raise InvalidArgument("level", level, f"left out for {path.name}, which is no OME-Zarr store")
+    if level not in (None, 0, "0", "auto") and not microscope_format(path):
+        raise InvalidArgument(
+            "level", level, f"left out for {path.name}, which is no OME-Zarr store and no Imaris file"
+        )
     if path.is_dir() and folder_format(path) is None:
         return _checked(open_sequence_stack(path, options, is_mask), is_mask)
     magic = read_magic(path, "a TIFF file with all slices", HEAD_BYTES)
@@ -85,7 +87,7 @@ def open_stack_with(
     elif file_format := overview_format(path):
         raise FileError(path, file_format.message(path))
     elif magic.startswith(TIFF_MAGIC) or microscope_format(path):
-        stack = open_isolated_stack(path, options, is_mask)
+        stack = open_isolated_stack(path, options, is_mask, shape)
     elif magic.startswith(_IMAGE_MAGIC):
         stack = open_image_stack(path, options, is_mask)
     elif file_format := foreign_format(magic, path):

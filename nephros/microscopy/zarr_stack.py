@@ -13,7 +13,7 @@ import numpy as np
 
 from nephros.errors import FileError, InvalidArgument, MissingDependency
 from nephros.microscopy import zarr_files
-from nephros.microscopy.choices import choose_channel, choose_image, choose_index, choose_time_point, listing
+from nephros.microscopy.choices import choose_channel, choose_image, choose_level, choose_time_point
 from nephros.microscopy.isolated_stack import run_isolated
 from nephros.microscopy.location import StackLocation, locate
 from nephros.microscopy.ome_zarr import (
@@ -24,7 +24,7 @@ from nephros.microscopy.ome_zarr import (
     read_image,
 )
 from nephros.microscopy.stack import MAX_SLICE_BYTES, Slice, Stack, StackOptions
-from nephros.microscopy.voxel_size import RELATIVE_TOLERANCE, TRAINING_VOXEL_SIZE, VoxelSize, format_voxel_size
+from nephros.microscopy.voxel_size import VoxelSize
 from nephros.microscopy.zarr_array import ZarrArray, read_zarr_array
 from nephros.microscopy.zarr_files import ZarrFiles, open_zarr_files
 
@@ -152,7 +152,8 @@ def _select(files: ZarrFiles, options: StackOptions, is_mask: bool, shape: Shape
     axes = _axes(files, image, levels[0], options.axes, notes)
     image = replace(image, axes=axes)
     level_shapes = [_shape(array, axes) for array in levels]
-    level = _choose_level(files, image, level_shapes, options.level, shape)
+    voxel_sizes = [image.voxel_size(level)[0] for level in range(len(level_shapes))]
+    level = choose_level(options.level, level_shapes, voxel_sizes, files.location, shape)
     array = levels[level]
     sizes = dict(zip(axes, array.shape, strict=True))
     name, n_channels, n_times = files.location.name, sizes.get("C", 1), sizes.get("T", 1)
@@ -275,30 +276,6 @@ def _check_user_axes(files: ZarrFiles, axes: str, array: ZarrArray) -> None:
 def _shape(array: ZarrArray, axes: str) -> Shape:
     sizes = dict(zip(axes, array.shape, strict=True))
     return sizes.get("Z", 1), sizes["Y"], sizes["X"]
-
-
-def _choose_level(
-    files: ZarrFiles, image: ZarrImage, shapes: list[Shape], choice: int | str | None, shape: Shape | None
-) -> int:
-    if choice is None:
-        return shapes.index(shape) if shape in shapes else 0
-    names = [
-        f"({' x '.join(map(str, sides))}, {format_voxel_size(image.voxel_size(level)[0])})"
-        for level, sides in enumerate(shapes)
-    ]
-    if choice == "auto":
-        sizes = [image.voxel_size(level)[0] for level in range(len(shapes))]
-        limit = [side * (1 + RELATIVE_TOLERANCE) for side in TRAINING_VOXEL_SIZE]
-        fine = [
-            level
-            for level, size in enumerate(sizes)
-            if size is not None and all(side <= most for side, most in zip(size, limit, strict=True))
-        ]
-        return max(fine, default=0)
-    if not str(choice).isdecimal():
-        hint = f"{files.location.name} has {listing(names, len(names))}."
-        raise InvalidArgument("level", choice, "auto or a number from 0", hint=hint)
-    return choose_index("level", int(choice), names, len(names), files.location.name)
 
 
 def _region(array: ZarrArray, axes: str, fixed: list[int]) -> tuple[slice, ...]:

@@ -90,8 +90,14 @@ def read_layers(path: str | Sequence[str]) -> list[Layer]:
 def _image_layer(folder: Path, description: dict[str, Any], arguments: dict[str, Any]) -> Layer:
     """Return the stack where it still is where it was and not too large, else its projection."""
     try:
-        path = (folder / description["stack"]).resolve()
-        stack = open_stack(path, description["channel"], image=description["image"], axes=description["axes"])
+        stack = open_stack(
+            (folder / description["stack"]).resolve(),
+            description["channel"],
+            image=description["image"],
+            axes=description["axes"],
+            level=description.get("level"),
+            time_point=description.get("time_point"),
+        )
         n_bytes = int(np.prod(stack.shape, dtype=object)) * stack.dtype.itemsize
         if stack.shape == tuple(description["shape_zyx"]) and n_bytes <= MAX_VOLUME_BYTES:
             return _volume(stack), arguments, "image"

@@ -70,7 +70,7 @@ def predict(
         image: index or name of the image, in stacks whose files hold several; None takes the only one with several slices, else
             the first.
         axes: what the dimensions of stacks are, such as ``"ZYX"`` for slices saved as channels; None takes the files' word.
-        level: of stacks in OME-Zarr, as `nephros.prepare` takes it.
+        level: of stacks with an image pyramid, as `nephros.prepare` takes it.
         time_point: of stacks, index in a time series.
         voxel_size: of stacks, in micrometers along z, y and x; None takes the metadata of each file.
         min_volume: of nuclei in stacks, below which they are left out; in cubic micrometers.

@@ -249,6 +249,8 @@ def _describe(predictions: Predictions, located: LocatedNuclei, footprints: Foot
         "channel": options.channel,
         "image": options.image,
         "axes": options.axes,
+        "level": options.level,
+        "time_point": options.time_point,
         "shape_zyx": located.shape,
         "voxel_size_um": located.voxel_size,
         "mask": "segmented automatically" if located.mask_file.is_automatic else located.mask_file.path.name,

@@ -18,6 +18,8 @@ from nephros.microscopy.synthetic import SyntheticStack
 
 VOXEL_SIZE = (1.0, 0.5, 0.5)
 CHANNELS = ("GFP", "DAPI")
+_ROOM = 500
+"""Length of a CZI file's title, in whose place other metadata go."""
 SIGNATURE, MAP_NAME, MAP_SIGNATURE = (
     b"ND2 FILE SIGNATURE CHUNK NAME01!",
     b"ND2 FILEMAP SIGNATURE NAME 0001!",
@@ -38,6 +40,7 @@ def write_czi(
     channels: Sequence[str] = CHANNELS,
     voxel_size: Sequence[float] = VOXEL_SIZE,
     skipped_slices: Sequence[int] = (),
+    scene_names: Sequence[str] = (),
     **options: Any,
 ) -> Path:
     """Write scenes (t, c, z, y, x), side by side."""
@@ -53,8 +56,13 @@ def write_czi(
             left += values.shape[-1] + 10
         z_um, y_um, x_um = (side * 1e-6 for side in voxel_size)
         file.write_metadata(
-            path.stem, channel_names=dict(enumerate(channels)), scale_x=x_um, scale_y=y_um, scale_z=z_um
+            "x" * _ROOM, channel_names=dict(enumerate(channels)), scale_x=x_um, scale_y=y_um, scale_z=z_um
         )
+    if scene_names:  # which ZEN writes, and pylibCZIrw does not
+        items = "".join(f'<Scene Index="{index}" Name="{name}"/>' for index, name in enumerate(scene_names))
+        scenes_xml = f"<S><Scenes>{items}</Scenes></S></Dimensions>".encode()
+        data = path.read_bytes().replace(b"</Dimensions>", scenes_xml)
+        path.write_bytes(data.replace(b"x" * _ROOM, b"x" * (_ROOM - len(scenes_xml) + len(b"</Dimensions>"))))
     return path
 
 
@@ -67,8 +75,12 @@ def write_ims(
     unit: str = "um",
     chunks: tuple[int, int, int] = (4, 32, 32),
     size: Mapping[str, int] | None = None,
+    steps: Sequence[int] = (1,),
 ) -> Path:
-    """Write (t, c, z, y, x) as Imaris does: sizes rounded up to whole chunks, attributes as arrays of letters."""
+    """Write (t, c, z, y, x) as Imaris does: sizes rounded up to whole chunks, attributes as arrays of letters.
+
+    Each of `steps` is a resolution level with every so-many-th row and column.
+    """
     import h5py
 
     def letters(text: object) -> NDArray[Any]:
@@ -84,10 +96,14 @@ def write_ims(
         info["Unit"], info["Name"] = letters(unit), letters("kidney")
         for c, name in enumerate(channels):
             file.create_group(f"DataSetInfo/Channel {c}").attrs["Name"] = letters(name)
-        padded = [(0, -n % side) for n, side in zip(shape, chunks, strict=True)]
-        for t, c in np.ndindex(*values.shape[:2]):
-            group = file.create_group(f"DataSet/ResolutionLevel 0/TimePoint {t}/Channel {c}")
-            group.create_dataset("Data", data=np.pad(values[t, c], padded), chunks=chunks, compression="gzip")
+        for level, step in enumerate(steps):
+            for t, c in np.ndindex(*values.shape[:2]):
+                pixels = values[t, c, :, ::step, ::step]
+                padded = [(0, -n % side) for n, side in zip(pixels.shape, chunks, strict=True)]
+                group = file.create_group(f"DataSet/ResolutionLevel {level}/TimePoint {t}/Channel {c}")
+                group.create_dataset("Data", data=np.pad(pixels, padded), chunks=chunks, compression="gzip")
+                for axis, n in zip("ZYX", pixels.shape, strict=True):
+                    group.attrs[f"ImageSize{axis}"] = letters(n)
     return path
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
-from nephros.errors import FileError, InvalidArgument, MissingDependency, NephrosError
+from nephros.errors import FileError, InvalidArgument, MissingDependency, NephrosError, UnknownName
 from nephros.microscopy.detect import read_bytes_unless_stack
 from nephros.microscopy.formats.registry import FORMATS, microscope_format
 from nephros.microscopy.microscope_stack import open_microscope_stack
@@ -86,6 +87,18 @@ def test_image_channel_and_time_point_are_chosen_by_number_or_name(suffix: str, 
         assert error.value.parameter == next(iter(choice))
 
 
+def test_scenes_of_a_czi_file_have_names(tmp_path: Path) -> None:
+    pytest.importorskip("pylibCZIrw", reason="its reader is in an extra")
+    path = write(tmp_path / "a.czi", VALUES[:1], scene_names=["cortex", "medulla"])
+    stack = open_stack(path, "DAPI", image="Medulla")
+    assert (stack.image, stack.channel) == (1, 1)
+    assert np.array_equal(read(stack), VALUES[0, 1, 1])
+    assert "0 cortex, 1 medulla" in open_here(path, channel=0).notes[0]
+    with pytest.raises(UnknownName) as error:
+        open_here(path, channel=0, image="papilla")
+    assert (error.value.parameter, error.value.options) == ("image", ("cortex", "medulla"))
+
+
 def test_a_mask_has_one_channel(suffix: str, tmp_path: Path) -> None:
     mask = VALUES[:1, :1, :1] % 7
     path = write(tmp_path / f"mask{suffix}", mask, channels=["ids"])
@@ -102,6 +115,42 @@ def test_a_file_without_voxel_size(suffix: str, sides: tuple[float, ...], tmp_pa
     elif suffix == ".nd2":
         options["is_calibrated"] = sides[2] > 0
     assert open_here(write(tmp_path / f"a{suffix}", VALUES[:1, :1], **options), channel=0).voxel_size is None
+
+
+def test_a_resolution_level_of_an_imaris_file_is_chosen(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="its reader is in an extra")
+    values = VALUES[:1, 0]
+    sides = (1.0, 0.2, 0.2)
+    extent = [side * n for side, n in zip(sides, values.shape[2:], strict=True)]
+    path = samples.write_ims(tmp_path / "a.ims", values, steps=(1, 2, 4), extent=extent)
+    finest = open_here(path, channel=0)
+    assert (finest.level, finest.level_shapes) == (0, ((5, 24, 20), (5, 12, 10), (5, 6, 5)))
+    for choice, step in ((0, 1), (1, 2), ("2", 4), ("auto", 2)):  # 0.4 micrometers are the coarsest up to 0.5
+        stack = open_stack(path, 1, level=choice)
+        assert np.array_equal(read(stack), values[0, 1, :, ::step, ::step])
+        assert stack.voxel_size == (1.0, 0.2 * step, 0.2 * step)
+    with pytest.raises(InvalidArgument) as error:
+        open_stack(path, 1, level=3)
+    assert (error.value.parameter, "5 x 6 x 5" in str(error.value)) == ("level", True)
+    mask = samples.write_ims(tmp_path / "mask.ims", values[:, :1], channels=["ids"], steps=(1, 2), extent=extent)
+    assert read(open_stack(mask, is_mask=True, shape=(5, 12, 10))).shape == (5, 12, 10)
+    with h5py.File(path, "a") as file:  # only what is read has to be whole
+        del file["DataSet/ResolutionLevel 1/TimePoint 0"]
+    assert open_here(path, channel=0).level_shapes == ((5, 24, 20),)
+
+
+@pytest.mark.parametrize("suffix", [".czi", ".lif", ".nd2", ".tif"])
+def test_files_without_a_pyramid_have_no_other_level(suffix: str, tmp_path: Path) -> None:
+    if suffix == ".tif":
+        path = tmp_path / "a.tif"
+        tifffile.imwrite(path, VALUES[0, 0, 0], photometric="minisblack")
+    else:
+        pytest.importorskip(FORMATS[suffix[1:]].module, reason="its reader is in an extra")
+        path = write(tmp_path / f"a{suffix}", VALUES[:1, :1, :1], channels=["DAPI"])
+    assert open_stack(path, level="auto").level == 0
+    with pytest.raises(InvalidArgument) as error:
+        open_stack(path, level=1)
+    assert error.value.parameter == "level"
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("nm", 1e-3), ("mm", 1e3), ("pixel", None)])

@@ -100,6 +100,17 @@ def test_the_stack_is_shown_where_it_is_beside_the_folder(tmp_path: Path) -> Non
     assert read_layers(str(folder))[0][0].shape == (5, 6)
 
 
+def test_the_time_point_that_was_predicted_is_shown(tmp_path: Path) -> None:
+    folder = _write_folder(tmp_path / "K4")
+    (tmp_path / "stacks").mkdir()
+    series = np.arange(120, dtype=np.uint16).reshape(2, 2, 5, 6)
+    tifffile.imwrite(tmp_path / "stacks" / "K4.ome.tif", series, photometric="minisblack", metadata={"axes": "TZYX"})
+    assert read_layers(str(folder))[0][0].ndim == 2  # written before cells.json had it
+    description = json.loads((folder / "cells.json").read_text())
+    (folder / "cells.json").write_text(json.dumps(description | {"level": None, "time_point": 1}))
+    assert np.array_equal(read_layers(str(folder))[0][0], series[1])
+
+
 def test_a_folder_of_several_stacks_has_the_layers_of_each(tmp_path: Path) -> None:
     for name in ("a", "b"):
         _write_folder(tmp_path / "all" / name)

@@ -32,6 +32,8 @@ class MicroscopeImage:
     """Takes the indices of time point and channel, and returns how many of its slices the file lacks, which are read as zeros."""
     fault: str = ""
     """Why the image can't be read, as a clause; empty where it can."""
+    coarser: tuple[MicroscopeImage, ...] = ()
+    """The same image at lower resolutions, the finest first, where the file has a pyramid that is read."""
 
 
 def plausible_voxel_size(sides: Sequence[float | None], n_slices: int) -> VoxelSize | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,21 @@ _MAX_SLAB_BYTES = 1 << 26
 
 @contextlib.contextmanager
 def open_ims(path: Path) -> Iterator[list[MicroscopeImage]]:
-    """Yield the image of a file, at its finest resolution."""
+    """Yield the image of a file, with the lower resolutions that it stores."""
     import h5py
 
     with h5py.File(path, "r", locking=False) as file:
-        level = _group(file, "DataSet/ResolutionLevel 0")
-        n_times = _count(level, "TimePoint")
-        n_channels = _count(_group(level, "TimePoint 0"), "Channel")
+        data_set = _group(file, "DataSet")
+        levels = [_group(data_set, f"ResolutionLevel {k}") for k in range(_count(data_set, "ResolutionLevel"))]
+        n_times = _count(levels[0], "TimePoint")
+        n_channels = _count(_group(levels[0], "TimePoint 0"), "Channel")
         if not (n_times and n_channels):
             raise ValueError
-        yield [_image(file, level, n_times, n_channels)]
+        finest, coarser = _image(file, levels[0], n_times, n_channels, is_finest=True), []
+        with contextlib.suppress(KeyError, ValueError):  # those after a damaged level are not needed
+            for level in levels[1:]:
+                coarser.append(_image(file, level, n_times, n_channels, is_finest=False))
+        yield [replace(finest, coarser=tuple(coarser))]
 
 
 def _count(group: Any, name: str) -> int:
@@ -56,10 +62,12 @@ def _data(level: Any, time_point: int, channel: int) -> Any:
     return data
 
 
-def _image(file: Any, level: Any, n_times: int, n_channels: int) -> MicroscopeImage:
+def _image(file: Any, level: Any, n_times: int, n_channels: int, *, is_finest: bool) -> MicroscopeImage:
     info = _group(file, "DataSetInfo/Image").attrs
     first = _data(level, 0, 0)
-    size_z, size_y, size_x = (int(_text(info, key) or stored) for key, stored in zip("ZYX", first.shape, strict=True))
+    sizes = info if is_finest else _group(level, "TimePoint 0/Channel 0").attrs
+    keys = ("Z", "Y", "X") if is_finest else ("ImageSizeZ", "ImageSizeY", "ImageSizeX")
+    size_z, size_y, size_x = (int(_text(sizes, key) or stored) for key, stored in zip(keys, first.shape, strict=True))
     shape = (size_z, size_y, size_x)
     names = []
     for channel in range(n_channels):
