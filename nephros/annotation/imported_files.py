@@ -247,7 +247,8 @@ def _add_geojson(project: Project, path: Path, content: bytes, labels: _Collecto
         _add_class_table(project, read_class_table(path), labels)
         return
     class_column = header.index("Classification")
-    for name, (_, row) in zip(ids, rows, strict=True):
+    for number, row in rows:
+        name = ids[number - 1]
         if not is_missing(row[class_column]):
             labels.add([cell_of_id[name]] if name in cell_of_id else [], row[class_column])
 

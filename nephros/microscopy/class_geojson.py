@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ def is_geojson_name(path: Path) -> bool:
 def parse_geojson(content: bytes) -> tuple[Sequence[str], list[tuple[int, Sequence[str]]]]:
     """Return the objects as a header and rows, each with the number of its object, from 1.
 
-    The columns are those of the properties (name, ...) and measurements that are text or numbers, ``Classification``, and the
-    center of each object's outline, or of its nucleus's: ``Centroid X px``, ``Centroid Y px`` and ``Z px``.
+    The columns are those of the properties (name, objectType, ...) and measurements that are text or numbers,
+    ``Classification``, and the center of each object's outline, or of its nucleus's: ``Centroid X px``, ``Centroid Y px`` and
+    ``Z px``. Points, of which QuPath keeps those of one class in one object, have a row each and the objectType ``point``.
 
     Raises:
         MalformedContent: it is no GeoJSON of objects.
@@ -37,15 +38,17 @@ def parse_geojson(content: bytes) -> tuple[Sequence[str], list[tuple[int, Sequen
         raise MalformedContent(
             "it is JSON, but not GeoJSON of objects, which QuPath writes by File, Export objects as GeoJSON"
         )
-    records = [_record(number, feature) for number, feature in enumerate(features, start=1)]
-    columns = list(dict.fromkeys(["Classification", *_CENTER_NAMES, *(name for record in records for name in record)]))
-    return columns, [
-        (number, tuple(record.get(name, "") for name in columns)) for number, record in enumerate(records, start=1)
+    records = [
+        (number, record) for number, feature in enumerate(features, start=1) for record in _records(number, feature)
     ]
+    columns = list(
+        dict.fromkeys(["Classification", *_CENTER_NAMES, *(name for _, record in records for name in record)])
+    )
+    return columns, [(number, tuple(record.get(name, "") for name in columns)) for number, record in records]
 
 
-def _record(number: int, feature: dict[str, Any]) -> dict[str, str]:
-    """Return column -> text of an object."""
+def _records(number: int, feature: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """Yield column -> text of an object, or of each of its points."""
     properties = feature.get("properties") or {}
     if not isinstance(properties, dict):
         raise MalformedContent(f"object {number} has properties that are no mapping")
@@ -59,10 +62,15 @@ def _record(number: int, feature: dict[str, Any]) -> dict[str, str]:
     geometry = feature.get("nucleusGeometry") or feature["geometry"]
     if not isinstance(geometry, dict):
         raise MalformedContent(f"object {number} has no outline")
-    x, y = _center(number, geometry)
     plane = geometry.get("plane")
     z = plane.get("z") if isinstance(plane, dict) else None
-    return record | dict(zip(_CENTER_NAMES, (_text(x), _text(y), "" if z is None else _text(z)), strict=True))
+    points = geometry.get("coordinates") if geometry.get("type") == "MultiPoint" else None
+    parts = [{"coordinates": point} for point in points] if isinstance(points, list) else [geometry]
+    if geometry.get("type") in ("Point", "MultiPoint"):
+        record["objectType"] = "point"
+    for part in parts:
+        x, y = _center(number, part)
+        yield record | dict(zip(_CENTER_NAMES, (_text(x), _text(y), "" if z is None else _text(z)), strict=True))
 
 
 def _text(value: object) -> str:

@@ -15,6 +15,7 @@ from nephros.errors import FileError, UnknownName
 from nephros.escaping import unescape_from_csv
 from nephros.microscopy.class_geojson import is_geojson_name, parse_geojson
 from nephros.reading import MAX_CSV_BYTES, MalformedContent, file_errors, read_bytes
+from nephros.text_tables import pluralize
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ _CLASS_NAMES = (
 )  # fmt: skip
 _STACK_NAMES = ("stack", "image", "imagename", "imagefile", "filename", "file", "imagenumber")
 """Names of columns, in lower case without punctuation; the first one wins."""
+_REGION_TYPES = ("annotation", "tile", "tmacore", "root")
+"""Kinds of QuPath's objects that are regions rather than nuclei, where the table has nuclei too."""
 _MICROMETERS = "µm|μm|um|microns?|micrometers?"
 _CENTER = re.compile(
     rf"(?:.*(?:centroid|center|centre)[ ._-]*)?([xyz])(?:[ _]*[\[(]?({_MICROMETERS}|px|pixels?|voxels?|)[\])]?)?",
@@ -112,11 +115,29 @@ def read_class_table(path: str | Path, id_column: str | None = None, class_colum
     ]
     with file_errors(path, _EXPECTED_FORMAT):
         columns = _find_columns(header, body, *named)
-        rows = tuple(_parse_row(line, row, columns) for line, row in body if not is_missing(row[columns.class_name]))
+        body = [(line, row) for line, row in body if not is_missing(row[columns.class_name])]
+        nuclei = _without_regions(header, body)
+        rows = tuple(_parse_row(line, row, columns) for line, row in nuclei)
         if not rows:
             raise MalformedContent(f"no row has a class in its column {header[columns.class_name]}")
-    notes = (f"{path.name}: {columns.note}",) if columns.note else ()
-    return ClassTable(path, rows, columns.center_unit, notes)
+    notes = [columns.note] if columns.note else []
+    if n_regions := len(body) - len(nuclei):
+        notes.append(f"{pluralize(n_regions, 'region')} (annotations or tiles) left out beside {len(nuclei):,} nuclei")
+    return ClassTable(path, rows, columns.center_unit, tuple(f"{path.name}: {note}" for note in notes))
+
+
+def _without_regions(header: Sequence[str], body: Rows) -> Rows:
+    """Return the rows of nuclei, where QuPath's object types tell them from rows of regions, and else all rows."""
+    names = [_canonical(name) for name in header]
+    if "objecttype" not in names:
+        return body
+    index = names.index("objecttype")
+    nuclei = [
+        (line, row)
+        for line, row in body
+        if _canonical(row[index]).removeprefix("path").removesuffix("object") not in _REGION_TYPES
+    ]
+    return nuclei or body
 
 
 def _read_rows(path: Path) -> tuple[Sequence[str], Rows]:

@@ -154,6 +154,31 @@ def test_other_programs_tables_are_recognized(name: str, content: str | bytes, t
     assert match_rows(tmp_path / name) == EXPECTED
 
 
+def test_points_of_one_qupath_object_are_rows_each(tmp_path: Path) -> None:
+    (x1, y1), (x2, y2), (x3, y3) = (CENTERS[i, :0:-1].tolist() for i in range(3))
+    points = qupath_object(0, 0, "Podocyte", objectType="annotation")
+    points["geometry"] = {"type": "MultiPoint", "coordinates": [[x1, y1], [x3, y3]]}
+    point = qupath_object(0, 0, "Tubule, proximal", objectType="annotation")
+    point["geometry"] = {"type": "Point", "coordinates": [x2, y2]}
+    cells = [dict(qupath_object(x1, y1, ""), id="a"), dict(qupath_object(x2, y2, ""), id="b")]
+    (tmp_path / "points.geojson").write_text(json.dumps([points, point, *cells]))
+    assert match_rows(tmp_path / "points.geojson") == EXPECTED
+
+
+@pytest.mark.parametrize("object_type", ["annotation", "PathAnnotationObject", "tile", "tmaCore"])
+def test_regions_are_left_out_beside_nuclei(object_type: str, tmp_path: Path) -> None:
+    region = qupath_object(float(CENTERS[0, 2]), float(CENTERS[0, 1]), "Cortex", objectType=object_type)
+    (tmp_path / "all.geojson").write_text(json.dumps([region, *GEOJSON]))
+    assert match_rows(tmp_path / "all.geojson") == EXPECTED
+    assert "1 region (annotations or tiles) left out" in read_class_table(tmp_path / "all.geojson").notes[0]
+    row = "K4.ome.tif\t6c9d-45\tAnnotation\t\tCortex\tRoot\tRectangle\t20.1\t15.2\t55\n"
+    (tmp_path / "all.tsv").write_text(QUPATH + row)
+    assert match_rows(tmp_path / "all.tsv") == EXPECTED
+    drawn = [dict(item, properties=dict(item["properties"], objectType=object_type)) for item in GEOJSON]  # type: ignore[call-overload]
+    (tmp_path / "drawn.geojson").write_text(json.dumps(drawn))
+    assert match_rows(tmp_path / "drawn.geojson") == EXPECTED  # nuclei that were outlined by hand
+
+
 def test_a_guess_is_in_the_notes(tmp_path: Path) -> None:
     (tmp_path / "fiji.csv").write_text(" ,Area,X,Y,Class\n1,9,20,15,a\n2,9,45,40,b\n3,9,90,90,b\n")
     table = read_class_table(tmp_path / "fiji.csv")
@@ -239,6 +264,8 @@ def test_rows_that_contradict_the_mask_or_one_another_are_refused(
         "[1]",
         '{"features": 3}',
         '[{"geometry": null}]',
+        '[{"geometry": {"type": "MultiPoint", "coordinates": [[1, 2], [3]]}}]',
+        '[{"geometry": {"type": "MultiPoint", "coordinates": []}}]',
         '[{"geometry": {"type": "Point", "coordinates": ["a", 1]}}]',
         '[{"geometry": {"coordinates": [1, 2]}, "properties": []}]',
         '[{"geometry": {"coordinates": [1, 2]}, "properties": {"classification": 3}}]',
