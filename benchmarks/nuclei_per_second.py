@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import Row, build_parser, parse_config, publish, run_module
+from benchmarks.zarr_store import create_zarr_store
 from nephros.microscopy.synthetic import SyntheticStack
 from nephros.tissue.ome_images import write_ome_image
 
@@ -31,24 +32,12 @@ def write_stacks(stack: SyntheticStack, folder: Path) -> dict[str, tuple[Path, P
         slices = (pair[index] for pair in stack.slices())
         write_ome_image(path, slices, stack.shape, dtype, stack.voxel_size, name=name, channel="nuclei")
         files[name] = path
-        _write_store(stack, index, dtype, folder / f"{name}.zarr")
+        store = create_zarr_store(folder / f"{name}.zarr", stack.shape, dtype, CHUNKS, stack.voxel_size)
+        store[:] = np.stack([pair[index] for pair in stack.slices()])
     return {
         "OME-TIFF": (files["stack"], files["mask"]),
         "OME-Zarr": (folder / "stack.zarr", folder / "mask.zarr"),
     }
-
-
-def _write_store(stack: SyntheticStack, index: int, dtype: np.dtype[Any], path: Path) -> None:
-    import zarr
-
-    group = zarr.open_group(str(path), mode="w", zarr_format=2)
-    chunks = tuple(min(chunk, side) for chunk, side in zip(CHUNKS, stack.shape, strict=True))
-    group.create_array("0", shape=stack.shape, dtype=dtype, chunks=chunks)[:] = np.stack(
-        [pair[index] for pair in stack.slices()]
-    )
-    axes: Any = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"]
-    scale: Any = [{"type": "scale", "scale": list(stack.voxel_size)}]
-    group.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}]
 
 
 def main() -> None:

@@ -23,15 +23,15 @@ from nephros.presets import RECIPES
 N_STEPS = 3
 
 
-def process_memory(field: str) -> int:
-    """Return the bytes of memory that this process uses (VmRSS) or has used at most (VmHWM).
+def process_memory(field: str, pid: int | str = "self") -> int:
+    """Return the bytes of memory that a process uses (VmRSS) or has used at most (VmHWM); by default this one.
 
     getrusage's ru_maxrss won't do: a new process inherits it from its parent.
     """
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {field}.")
+    raise RuntimeError(f"/proc/{pid}/status has no {field}.")
 
 
 def measure(recipe_name: str, amp: Any, batch_size: int, device: torch.device) -> dict[str, float]:
