@@ -175,6 +175,7 @@ def _predict(
         _check_folder(inputs, out, (".npz",) if "mask" in options else (".npz", ".png", ".jpg", ".jpeg"))
     elif out is not None:
         check_output_path(out)
+        _check_overwrites(inputs, out.absolute())
     predictor = load_classifier(
         model,
         **{name: options.pop(name) for name in ("device", "tta", "precision", "runtime") if name in options},
@@ -216,6 +217,20 @@ def _check_folder(inputs: list[str], folder: Path, cell_suffixes: tuple[str, ...
         raise InvalidArgument(
             "out", folder, f"a .csv, .json or .parquet file, since {other[0]} is no stack with nuclei to outline"
         )
+
+
+def _check_overwrites(inputs: list[str], out: Path) -> None:
+    """Raise InvalidArgument where the table would replace an input, or what `nephros.prepare` wrote beside one."""
+    from nephros.errors import InvalidArgument
+
+    for path in (Path(text).expanduser().absolute() for text in inputs):
+        if path == out:
+            raise InvalidArgument("out", out, "another name", hint="It is an input.")
+        if path.suffix == ".npz" and path.with_suffix("") == out.with_suffix(""):
+            from nephros.microscopy.metadata import files_beside
+
+            if out in files_beside(path):
+                raise InvalidArgument("out", out, "another name", hint=f"It says which nuclei {path.name} is of.")
 
 
 def _in_command_line_words(predictions: Predictions) -> Predictions:

@@ -7,11 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nephros.errors import NephrosError
 from nephros.microscopy.voxel_size import VoxelSize
 from nephros.reading import MAX_JSON_BYTES, MalformedContent, decode, file_errors, parse_json, read_text
 
 FORMAT = 2
 """Version of the file's layout."""
+_KEYS = frozenset({"stack", "stacks"})
+"""Of a single stack, and of several."""
 
 
 @dataclass(frozen=True)
@@ -153,3 +156,14 @@ def read_metadata(path: Path) -> PreparationMetadata:
         if isinstance(stacks := values.get("stacks"), list) and len(stacks) > 1:
             raise MalformedContent(f"it is of {len(stacks)} stacks; prepare the one that you want to see by itself")
         return decode(PreparationMetadata, values)
+
+
+def files_beside(npz: Path) -> tuple[Path, ...]:
+    """Return the table and the metadata that `nephros.prepare` wrote beside an npz file; none where it wrote none."""
+    metadata = npz.with_suffix(".json")
+    try:
+        values = parse_json(read_text(metadata, MAX_JSON_BYTES))
+    except (OSError, ValueError, NephrosError):
+        return ()
+    is_metadata = isinstance(values, dict) and values.get("format") == FORMAT and not values.keys().isdisjoint(_KEYS)
+    return (metadata, npz.with_suffix(".csv")) if is_metadata else ()

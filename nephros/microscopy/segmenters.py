@@ -92,7 +92,7 @@ def _cellpose_slices(stack: Stack, voxel_size: VoxelSize) -> Iterator[NDArray[An
         volume = volume[0]
     else:
         options = {"do_3D": True, "z_axis": 0, "anisotropy": voxel_size[0] / voxel_size[2]}
-    masks = models.CellposeModel(gpu=False).eval(volume, **options)[0]
+    masks = models.CellposeModel(gpu=True).eval(volume, **options)[0]
     yield from np.asarray(masks).reshape(stack.shape)
 
 

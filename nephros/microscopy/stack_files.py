@@ -209,9 +209,9 @@ def _patient(pattern: str, stack: StackLocation) -> str:
         raise InvalidArgument("patient", pattern, "a pattern with one {patient}, such as '{patient}_*'")
     path = name_path(stack)
     texts = (
-        (stack.name, stack_stem(stack))
+        (stack_stem(stack), stack.name)  # "*_{patient}" is not to end in .ome.tif
         if "/" not in pattern
-        else (path.as_posix(), str(path.with_name(stack_stem(stack))))
+        else (path.with_name(stack_stem(stack)).as_posix(), path.as_posix())
     )
     for text in texts:
         match = re.fullmatch(rf"(?:.*/)?{expression}", text)

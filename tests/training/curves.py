@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset, Split
+from nephros.data.volumes import slices_last
 from nephros.distributed import DistributedContext, process_group
 from nephros.evaluation.scoring import evaluate_model
 from nephros.presets import RECIPES
@@ -21,6 +22,7 @@ from nephros.training.model_init import init_model, input_spec
 from nephros.training.progress import NullCallback
 from nephros.training.trainer import Trainer
 from tests.conftest import squares_dataset
+from tests.depth_pairs import depth_pairs
 
 CPU = torch.device("cpu")
 COURSE = dataclasses.replace(RECIPES["course-1"], epochs=5)
@@ -43,6 +45,12 @@ ODD = Recipe(
     normalize="dataset",
 )
 """Everything that could differ: odd batches, a short last one, class weights, smoothing, averaged weights, augmentation."""
+VOLUMES = dataclasses.replace(
+    RECIPES["nephnet3d"],
+    model=dataclasses.replace(RECIPES["nephnet3d"].model, base_channels=2, dropout=0.0),
+    epochs=2,
+    batch_size=37,
+)
 CASES: dict[str, tuple[Recipe, int, torch.dtype]] = {
     "course-1": (COURSE, 2230, torch.float32),
     "course-1, float64": (COURSE, 2230, torch.float64),
@@ -50,6 +58,7 @@ CASES: dict[str, tuple[Recipe, int, torch.dtype]] = {
     "poster, float64": (POSTER, 480, torch.float64),
     "odd, float64": (ODD, 300, torch.float64),
     "balanced, float64": (dataclasses.replace(ODD, last_batch="balanced"), 300, torch.float64),
+    "volumes, float64": (VOLUMES, 300, torch.float64),
 }
 """Recipe, number of training images and precision."""
 
@@ -75,10 +84,18 @@ def imbalanced_squares(n: int) -> Dataset:
     return dataclasses.replace(squares, train=Split(squares.train.images[keep], squares.train.labels[keep]))
 
 
+def paired_volumes(n: int) -> Dataset:
+    """Return volumes, n of them for training."""
+    volumes, labels = depth_pairs(n + 100)
+    splits = (volumes[:n], labels[:n]), (volumes[n:], labels[n:])
+    train, val = (Split(slices_last(images).copy(), classes) for images, classes in splits)
+    return dataclasses.replace(Dataset.from_arrays(volumes, labels, volumes=True), train=train, val=val)
+
+
 def make_trainer(case: str, context: DistributedContext) -> Trainer:
     """Return the trainer of a case."""
     recipe, n, dtype = CASES[case]
-    data = imbalanced_squares(n)
+    data = paired_volumes(n) if recipe is VOLUMES else imbalanced_squares(n)
     model = init_model(recipe, data.train, input_spec(data)).to(dtype)
     trainer = Trainer(
         recipe,

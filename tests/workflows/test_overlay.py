@@ -17,7 +17,7 @@ from nephros.errors import FileError
 from nephros.inference.predictions_csv import read_predictions_csv
 from nephros.microscopy.output_files import read_nuclei_csv
 from nephros.microscopy.synthetic import SyntheticStack
-from tests.command_line import run_cli
+from tests.command_line import assert_usage_error, run_cli
 
 
 def _page_data(path: Path) -> dict[str, Any]:
@@ -57,6 +57,11 @@ def test_the_page_shows_the_nuclei_of_the_tables(tmp_path: Path, capsys: pytest.
         assert card["um"] == [float(row[f"{axis}_um"]) for axis in "zyx"]
         assert card["voxels"] == int(row["volume_voxels"]) == (labels * 7 == card["id"]).sum()
         assert card["border"] == (row["at_border"] == "true")
+    for name in ("cells.csv", "cells.json"):  # which the overlay needs
+        before = (tmp_path / name).read_bytes()
+        predict = ["predict", str(tmp_path / "cells.npz"), "--out", str(tmp_path / name)]
+        assert_usage_error(predict, capsys, "--out", name, "cells.npz")
+        assert (tmp_path / name).read_bytes() == before
     args = ["predict", str(tmp_path / "cells.npz"), "--overlay", str(tmp_path / "again.png"), "--html"]
     status, _, err = run_cli([*args, "--out", str(tmp_path / "again.csv")], capsys)
     assert status == 0, err

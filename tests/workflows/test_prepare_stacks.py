@@ -123,6 +123,8 @@ def test_stacks_of_one_name_are_told_apart_by_their_folders(stacks: Path) -> Non
     for mouse in ("m1", "m2"):
         (stacks / mouse).mkdir()
         write_stack(stacks / mouse, "stack", seed=int(mouse[1]) + 9)
+    for pattern, expected in (("{patient}", "stack"), ("s{patient}", "tack"), ("{patient}.ome.tif", "stack")):
+        assert find_stack_files(["m1/stack.ome.tif"], patient=pattern)[0][0].patient == expected
     files, notes = find_stack_files(["m1/stack.ome.tif", "m2/stack.ome.tif"], "{stem}_mask.tif", None, "{patient}/*")
     assert [(file.name, file.patient) for file in files] == [("m1/stack", "m1"), ("m2/stack", "m2")]
     assert [file.mask for file in files] == [stacks / mouse / "stack_mask.tif" for mouse in ("m1", "m2")]
