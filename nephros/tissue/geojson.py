@@ -84,7 +84,9 @@ class FeatureCollectionWriter:
         if plane:
             geometry = feature["geometry"] | {"plane": {"c": -1, "z": plane, "t": 0}}
             feature = {**feature, "geometry": geometry}
-        self._file.write(self._separator + json.dumps(feature, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+        self._file.write(
+            self._separator + json.dumps(feature, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        )
         self._separator = ",\n"
 
     def close(self) -> None:
