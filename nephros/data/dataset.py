@@ -357,7 +357,15 @@ def _channel_moments(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], ND
     for start in range(0, len(images), chunk_size):
         chunk = images[start : start + chunk_size].reshape(-1, channels)
         for channel in range(channels):
-            counts[channel] += np.bincount(chunk[:, channel], minlength=256)
+            counts[channel] += _value_counts(np.ascontiguousarray(chunk[:, channel]))
     frequencies = counts / counts.sum(axis=1, keepdims=True)
     values = np.arange(256) / 255
     return frequencies @ values, frequencies @ values**2
+
+
+def _value_counts(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return how many of the pixels (n,) have each value, (256,): counted in pairs, which takes half as long."""
+    n_paired = len(pixels) // 2 * 2
+    pairs = np.bincount(pixels[:n_paired].view(np.uint16), minlength=1 << 16).reshape(256, 256)
+    counts: NDArray[np.int64] = pairs.sum(axis=0) + pairs.sum(axis=1)
+    return counts + np.bincount(pixels[n_paired:], minlength=256)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -78,15 +80,21 @@ def open_npz(
             seed,
             falls_back=groups == "auto" and f"{CONVERSION_ARRAY}.npy" in archive.namelist(),
         )
-        loader = ImageLoader(path, archive, checked_sha256(path), max_bytes)
-        stored = {split: loader.load(array) for split, array in contents.images.items()}
+        with ThreadPoolExecutor(min(len(contents.images), os.cpu_count() or 1)) as threads:
+            sha256 = threads.submit(checked_sha256, path)
+            matches_md5 = threads.submit(_has_published_md5, path, info, contents)
+            loader = ImageLoader(path, archive, sha256.result(), max_bytes)
+            # What goes to disk does so one by one, so that nothing is written after an error.
+            fits_memory = all(array.member.file_size <= max_bytes // 2 for array in contents.images.values())
+            load_all = threads.map if fits_memory else map
+            stored = dict(zip(contents.images, load_all(loader.load, contents.images.values()), strict=True))
+            is_official = matches_md5.result()
         arrays = {array.name: stored[split] for split, array in contents.images.items()}
         if conversion == DEFAULT_CONVERSION:
             conversion = _stored_conversion(path, archive, max_bytes)
         pixels = pixel_conversion(path, arrays, conversion, is_volumetric=contents.is_volumetric)
         splits = _make_splits(loader, contents, stored, assignment, pixels)
         unlabeled = _unlabeled_images(loader, contents, stored, pixels)
-    is_official = info is not None and _has_published_md5(path, info, contents)
     notes = [] if contents.layout.is_complete else [assignment.rule]
     notes += [*contents.notes, *pixels.details]
     notes += [] if is_official or info is None else ["not the published file: its MD5 differs"]
@@ -227,7 +235,9 @@ def _fits(info: MedMNISTInfo, names: tuple[str, ...], labels: Mapping[str, NDArr
     return max_label < len(info.class_names) and (not names or set(names) == set(info.class_names))
 
 
-def _has_published_md5(path: Path, info: MedMNISTInfo, contents: _Contents) -> bool:
+def _has_published_md5(path: Path, info: MedMNISTInfo | None, contents: _Contents) -> bool:
+    if info is None:
+        return False
     shape = next(iter(contents.images.values())).shape
     published_md5 = info.md5.get(shape[1]) if shape[1] == shape[2] else None
     return published_md5 is not None and file_digest(path, "md5") == published_md5
