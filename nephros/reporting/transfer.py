@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple, fields
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -12,22 +13,31 @@ from nephros.reporting.html import save_figure
 from nephros.reporting.plots.transfer import plot_transfer
 from nephros.text_tables import csv_table, format_number, markdown_table
 
-_COLUMNS = ("task", "labels_per_class", "method", "accuracy_mean", "accuracy_sd", "macro_f1", "seconds", "draws")
+_ROW_COLUMNS = tuple(field.name for field in fields(TransferRow))
 CHECKED_SIZE = 20
 """Labels per class at which fine-tuning is held to its lead over training from scratch."""
 
 
 def write_transfer_table(rows: Sequence[TransferRow], out: Path) -> list[Path]:
-    """Write transfer.csv, transfer.md and transfer.png (and .svg) to `out`: accuracy by labels per class; return their paths."""
+    """Write the experiment's tables and figure to `out`, and return their paths; nothing without rows.
+
+    transfer.csv and transfer.md have each method's mean accuracy by labels per class, transfer-draws.csv each draw, and
+    transfer.png (and .svg) shows the means.
+    """
     if not rows:
         return []
-    summary = [_summary_row(group) for group in _grouped(rows)]
-    csv_file, markdown_file, figure_file = (out / f"transfer.{suffix}" for suffix in ("csv", "md", "png"))
-    write_text(csv_file, csv_table(_COLUMNS, summary))
+    methods = [method for method in dict.fromkeys(row.method for row in rows) if method != "finetune"]
+    columns = ("task", "labels_per_class", "draws", *methods, "finetune", "finetune_sd", "finetune_macro_f1")
+    means = [_mean_row(group, methods) for group in _by_size(rows).values()]
+    csv_file, markdown_file, draws_file, figure_file = (
+        out / f"transfer{suffix}" for suffix in (".csv", ".md", "-draws.csv", ".png")
+    )
+    write_text(csv_file, csv_table(columns, means))
     sentences = "\n".join(f"- {sentence}" for sentence in conclusions(rows))
-    write_text(markdown_file, f"{sentences}\n\n{markdown_table(_COLUMNS, summary)}")
+    write_text(markdown_file, f"{sentences}\n\n{markdown_table(columns, means)}")
+    write_text(draws_file, csv_table(_ROW_COLUMNS, [[str(value) for value in astuple(row)] for row in rows]))
     save_figure(plot_transfer(rows), figure_file, "Accuracy on classes that the source never saw, by labels per class")
-    return [csv_file, markdown_file, figure_file]
+    return [csv_file, markdown_file, draws_file, figure_file]
 
 
 def conclusions(rows: Sequence[TransferRow]) -> list[str]:
@@ -35,8 +45,9 @@ def conclusions(rows: Sequence[TransferRow]) -> list[str]:
     sentences = []
     for task in dict.fromkeys(row.task for row in rows):
         means = {
-            (group[0].labels_per_class, group[0].method): mean(row.accuracy for row in group)
-            for group in _grouped([row for row in rows if row.task == task])
+            (size, method): mean(values)
+            for (_, size), group in _by_size([row for row in rows if row.task == task]).items()
+            for method, values in _accuracies(group).items()
         }
         if {(CHECKED_SIZE, "finetune"), (CHECKED_SIZE, "scratch")} <= means.keys():
             lead = means[CHECKED_SIZE, "finetune"] - means[CHECKED_SIZE, "scratch"]
@@ -54,23 +65,36 @@ def conclusions(rows: Sequence[TransferRow]) -> list[str]:
     return sentences
 
 
-def _grouped(rows: Sequence[TransferRow]) -> list[list[TransferRow]]:
-    """Return the draws of each task, number of labels and method together."""
-    groups: dict[tuple[str, int, str], list[TransferRow]] = {}
+def _by_size(rows: Sequence[TransferRow]) -> dict[tuple[str, int], list[TransferRow]]:
+    """Return the rows of each task and number of labels together."""
+    groups: dict[tuple[str, int], list[TransferRow]] = {}
     for row in rows:
-        groups.setdefault((row.task, row.labels_per_class, row.method), []).append(row)
-    return list(groups.values())
+        groups.setdefault((row.task, row.labels_per_class), []).append(row)
+    return groups
 
 
-def _summary_row(draws: Sequence[TransferRow]) -> list[str]:
-    accuracies = [row.accuracy for row in draws]
+def _accuracies(rows: Sequence[TransferRow]) -> dict[str, list[float]]:
+    """Return each method's accuracies, by draw."""
+    return {
+        name: [row.accuracy for row in rows if row.method == name] for name in dict.fromkeys(row.method for row in rows)
+    }
+
+
+def _mean_row(rows: Sequence[TransferRow], methods: Sequence[str]) -> list[str]:
+    """Return the table's row of one task and number of labels."""
+    accuracies = _accuracies(rows)
+    finetune = accuracies.get("finetune", [])
+    macro_f1 = [row.macro_f1 for row in rows if row.method == "finetune"]
+    cells = [
+        format_number(mean(values) if (values := accuracies.get(name)) else None) for name in (*methods, "finetune")
+    ]
+    spread = format_number(stdev(finetune) if len(finetune) > 1 else None)
+    n_draws = len({row.draw for row in rows})
     return [
-        draws[0].task,
-        str(draws[0].labels_per_class),
-        draws[0].method,
-        format_number(mean(accuracies)),
-        format_number(stdev(accuracies) if len(draws) > 1 else None),
-        format_number(mean(row.macro_f1 for row in draws)),
-        format_number(mean(row.seconds for row in draws), 1),
-        str(len(draws)),
+        rows[0].task,
+        str(rows[0].labels_per_class),
+        str(n_draws),
+        *cells,
+        spread,
+        format_number(mean(macro_f1) if macro_f1 else None),
     ]
