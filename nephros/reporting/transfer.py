@@ -26,6 +26,8 @@ def write_transfer_table(rows: Sequence[TransferRow], out: Path) -> list[Path]:
     """
     if not rows:
         return []
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    rows = sorted(rows, key=lambda row: (tasks.index(row.task), row.labels_per_class, row.draw))
     methods = [method for method in dict.fromkeys(row.method for row in rows) if method != "finetune"]
     columns = ("task", "labels_per_class", "draws", *methods, "finetune", "finetune_sd", "finetune_macro_f1")
     means = [_mean_row(group, methods) for group in _by_size(rows).values()]

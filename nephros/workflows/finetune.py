@@ -69,7 +69,7 @@ N_FOLDS = 5
 """Folds of cross-validation, unless classes or groups are too few."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Finetuning:
     """A fine-tuned run, and what led to it."""
 
@@ -83,6 +83,10 @@ class Finetuning:
     """Labels and accuracy in cross-validation, of the head alone."""
     suspicious: list[SuspiciousLabel]
     """Labels that look wrong, the least probable first; also in the run's suspicious_labels.csv."""
+
+    def __repr__(self) -> str:
+        accuracies = ", ".join(f"{candidate.method} {candidate.metrics.accuracy:.3f}" for candidate in self.candidates)
+        return f"<Finetuning {self.run.root}: {self.kept.method} of {accuracies} in cross-validation>"
 
 
 def finetune(

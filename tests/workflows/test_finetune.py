@@ -101,6 +101,8 @@ def test_the_best_of_all_methods_is_kept(
     methods = [method for method in METHODS if method != "self-training"]
     assert [candidate.method for candidate in result.candidates] == [*methods, *BASELINES]
     assert result.kept is best_candidate(result.candidates)
+    assert repr(result).startswith(f"<Finetuning {result.run.root}: {result.kept.method} of head ")
+    assert len(repr(result)) < 300 + len(str(tmp_path))
     info = result.run.info()
     assert info.finetuning is not None
     assert info.finetuning["method"] == result.kept.method
