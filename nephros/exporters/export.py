@@ -108,14 +108,20 @@ def update_bundled_model(run: str | Path, *, tta_views: int | None = None) -> Pa
 def write_bundled_model(
     name: str, card: ModelCard, onnx_model: bytes, weights: bytes, int8_model: bytes | None
 ) -> Path:
-    """Write the files of a bundled model and return their folder; without `int8_model`, it predicts in float32 everywhere."""
+    """Write the files of a bundled model and return their folder; without `int8_model`, it predicts in float32 everywhere.
+
+    An `onnx_model` above `MAX_FLOAT32_ONNX_BYTES` is left out.
+    """
     files = {
-        "model.onnx": onnx_model,
         "model.safetensors": weights,
         "card.json": card_to_json(card).encode(),
         "card.md": card_to_markdown(card).encode(),
     }
-    return bundled.write_bundled_files(name, files | ({} if int8_model is None else {"model-int8.onnx": int8_model}))
+    if len(onnx_model) <= bundled.MAX_FLOAT32_ONNX_BYTES:
+        files["model.onnx"] = onnx_model
+    if int8_model is not None:
+        files["model-int8.onnx"] = int8_model
+    return bundled.write_bundled_files(name, files)
 
 
 def summarize_card(card: ModelCard) -> list[str]:

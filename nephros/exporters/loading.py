@@ -18,7 +18,7 @@ from nephros.errors import (
     NephrosError,
     UnknownName,
 )
-from nephros.inference.bundled import DEFAULT_MODEL, bundled_file
+from nephros.inference.bundled import DEFAULT_MODEL, bundled_float32_file
 from nephros.inference.model_names import BUNDLED, bundled_model_name, pretrained_names
 from nephros.inference.onnx_session import uses_gpu
 from nephros.inference.precision import MIN_SPEEDUP, has_int8_instructions, loses_little, resolve_precision
@@ -55,7 +55,7 @@ def load_classifier(
 
     Args:
         model: a name of `nephros.list_models(pretrained=True)`, an .onnx or .safetensors file that `nephros.export` wrote, a run
-            folder, or None. Bundled models and .onnx files need no torch.
+            folder, or None. Bundled models and .onnx files need no torch, except nephros-large unless `precision` is int8.
         device: cpu, cuda or auto. An .onnx file needs ONNX Runtime with its CUDA provider (onnxruntime-gpu) for a GPU, any other
             model a build of torch for it.
         threads: of an .onnx file, CPU threads per call; 0 takes the environment variable OMP_NUM_THREADS, else all cores.
@@ -83,7 +83,7 @@ def load_classifier(
 def _open(model: str | Path | None, options: _Options) -> Predictor:
     model = BUNDLED if model is None else model
     if bundled := bundled_model_name(str(model)):
-        float32_file = bundled_file("model.onnx", bundled)
+        float32_file = bundled_float32_file(bundled)
         return _open_precision(float32_file, float32_file.with_name("model-int8.onnx"), options)
     path = Path(model).expanduser()
     if path.is_dir():
@@ -109,8 +109,11 @@ def _open_precision(float32_file: Path, int8_file: Path, options: _Options) -> P
     """Return the predictor of one of a model's two files, of which the second may be missing, as `precision` says."""
     if options.precision == "int8" and int8_file.is_file():
         return _open_onnx(int8_file, options)
-    float32 = _open_onnx(float32_file, options)
-    on_cpu = not uses_gpu(options.device) and options.runtime == DEFAULT_RUNTIME
+    if float32_file.suffix == ".safetensors":
+        float32, on_cpu = _load_from_safetensors(float32_file, options.device), options.device != "cuda"
+    else:
+        float32 = _open_onnx(float32_file, options)
+        on_cpu = not uses_gpu(options.device) and options.runtime == DEFAULT_RUNTIME
     if not (options.precision == "auto" and on_cpu and int8_file.is_file() and has_int8_instructions()):
         return float32
     try:

@@ -1,4 +1,4 @@
-"""The bundled models: exported runs that come with nephros, by name, at most 10 MB in all."""
+"""The bundled models: exported runs that come with nephros, by name, at most 15 MB in all."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ BUNDLED_MODELS_DIR = Path(__file__).parent / "bundled_models"
 """Folder with a folder of four or five files for each model."""
 DEFAULT_MODEL = "nephros-distilled"
 """The model that predicts where no other is named."""
-MAX_BUNDLED_BYTES = 10_000_000
+MAX_BUNDLED_BYTES = 15_000_000
 """Size of the files of all models together."""
+MAX_FLOAT32_ONNX_BYTES = 4_000_000
+"""Size of a float32 ONNX file above which it is left out: then torch predicts in float32, from the weights in safetensors."""
 
 
 def bundled_names() -> tuple[str, ...]:
@@ -34,10 +36,16 @@ def bundled_file(file_name: str, model: str = DEFAULT_MODEL) -> Path:
     return file
 
 
+def bundled_float32_file(model: str = DEFAULT_MODEL) -> Path:
+    """Return the path of the file that predicts in float32: ``model.onnx``, of large models ``model.safetensors``."""
+    has_onnx = (BUNDLED_MODELS_DIR / model / "model.onnx").is_file()
+    return bundled_file("model.onnx" if has_onnx else "model.safetensors", model)
+
+
 def write_bundled_files(model: str, files: dict[str, bytes]) -> Path:
     """Replace the files of one bundled model, content by name, and return their folder.
 
-    Raises IncompatibleError, before anything is written, if all bundled models would be larger than 10 MB together.
+    Raises IncompatibleError, before anything is written, if all bundled models would be larger than 15 MB together.
     """
     folder = BUNDLED_MODELS_DIR / model
     others = (file for file in BUNDLED_MODELS_DIR.glob("*/*") if file.parent != folder)

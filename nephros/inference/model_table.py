@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nephros.inference.bundled import bundled_file, bundled_names
+from nephros.inference.bundled import bundled_file, bundled_float32_file, bundled_names
 from nephros.inference.card_json import card_from_json
 from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard
 from nephros.inference.model_names import bundled_card
@@ -52,11 +52,11 @@ def _row(name: str, card: ModelCard, thousands: str) -> list[str]:
         format_number(test["macro_f1"] if test else None),
         f"{network['parameters']:{thousands}}",
         f"{network['multiply_adds_per_view'] * network['tta_views']:{thousands}}",
-        format_number(bundled_file("model.onnx", name).stat().st_size / 1e6, 1),
+        format_number(bundled_float32_file(name).stat().st_size / 1e6, 1),
         ", ".join(teacher["recipe"] for teacher in card["teachers"]),
     ]
 
 
 def _int8_card(name: str) -> ModelCard | None:
-    file = bundled_file("model.onnx", name).with_name("model-int8.onnx")
+    file = bundled_file("card.json", name).with_name("model-int8.onnx")
     return card_from_json(read_metadata(file.read_bytes()).get(CARD_METADATA_KEY), file) if file.is_file() else None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nephros.cli import main
-from nephros.inference.bundled import DEFAULT_MODEL, bundled_file, bundled_names
+from nephros.inference.bundled import DEFAULT_MODEL, bundled_float32_file, bundled_names
 from nephros.inference.model_names import bundled_card, bundled_model_name, pretrained_names
 
 
@@ -35,5 +35,5 @@ def test_each_name_stands_for_the_weights_of_one_bundled_model() -> None:
     for name in pretrained_names():
         bundled = bundled_model_name(name)
         assert bundled in bundled_names()
-        assert bundled_file("model.onnx", bundled).stat().st_size > 100_000
+        assert bundled_float32_file(bundled).stat().st_size > 100_000
     assert all(bundled_model_name(name) == name for name in bundled_names())

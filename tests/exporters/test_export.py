@@ -231,14 +231,14 @@ def test_bundled_models_that_are_too_large_together_are_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundled, "BUNDLED_MODELS_DIR", tmp_path)
-    with pytest.raises(IncompatibleError, match="10 MB"):
-        bundled.write_bundled_files("large", {"model.onnx": bytes(10_000_001)})
+    with pytest.raises(IncompatibleError, match="15 MB"):
+        bundled.write_bundled_files("large", {"model.onnx": bytes(15_000_001)})
     assert not list(tmp_path.iterdir())
     with pytest.raises(FileError):
         bundled.bundled_file("model.onnx", "large")
-    assert bundled.write_bundled_files("half", {"model.onnx": bytes(6_000_000)}) == tmp_path / "half"
-    with pytest.raises(IncompatibleError, match="10 MB"):
-        bundled.write_bundled_files("other", {"model.onnx": bytes(6_000_000)})
+    assert bundled.write_bundled_files("half", {"model.onnx": bytes(8_000_000)}) == tmp_path / "half"
+    with pytest.raises(IncompatibleError, match="15 MB"):
+        bundled.write_bundled_files("other", {"model.onnx": bytes(8_000_000)})
     bundled.write_bundled_files("half", {"model.onnx": b"small"})
     assert bundled.bundled_file("model.onnx", "half").read_bytes() == b"small"
 
