@@ -1,0 +1,227 @@
+"""Write frontier.csv, .md and .png, validation accuracy against multiply-adds per image: python -m results.frontier
+
+Records of the networks that a GPU trained are in results/frontier/. With --runs RUNS, a folder of these runs with weights, the
+validation accuracy of ensembles is computed first and written to frontier-ensembles.csv; probabilities are kept in RUNS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.ticker import FixedLocator, MultipleLocator, NullLocator
+from numpy.typing import NDArray
+
+from nephros.data.dataset import Dataset
+from nephros.data.load import load_dataset
+from nephros.evaluation.leaderboard import published_results
+from nephros.evaluation.metrics import Metrics, compute_metrics
+from nephros.evaluation.scoring import load_run_model
+from nephros.exporters.inference_module import InferenceModule
+from nephros.exporters.packaging import validation_probabilities
+from nephros.files import write_text
+from nephros.inference.model_names import bundled_card
+from nephros.reporting.plots.style import LIGHT_COLORS, LINE, MUTED, PAGE_WIDTH, add_axes, new_figure, with_style
+from nephros.runs import RunFolder
+from nephros.text_tables import csv_table, format_number, markdown_table
+from nephros.training.history import read_history
+
+HERE = Path(__file__).parent
+NETWORKS = ("wide-128", "wide-160", "deep-96", "student-64", "student-128", "student-160")
+"""Trained on a GPU, each with its record."""
+CPU_RECIPES = {"nephros": "nephros-history.csv", "nephros-distilled": "nephros-distilled-history.csv"}
+"""Recipe in nephros.csv, trained on a CPU, and the epochs of its first seed."""
+ENSEMBLES = (
+    ("student-128", "student-160"),
+    ("student-64", "student-128", "student-160"),
+    ("wide-128", "wide-160", "deep-96"),
+    ("wide-160", "student-128", "student-160"),
+    NETWORKS,
+)
+LABEL_PLACES = {
+    "nephros-fast": ((7, -3), "left"),
+    "nephros": ((7, 0), "left"),
+    "nephros-distilled": ((7, 0), "left"),
+    "student-64": ((-7, 2), "right"),
+    "student-128": ((-7, 2), "right"),
+    "wide-128": ((-7, 3), "right"),
+    "deep-96": ((-7, -6), "right"),
+    "student-160": ((0, 8), "center"),
+    "wide-160": ((0, -9), "center"),
+}
+"""Network -> offset of its label in points, and alignment."""
+HEADERS = (
+    "network", "val_accuracy", "val_tta", "test_accuracy", "test_tta", "parameters", "multiply_adds", "epochs", "minutes",
+    "device", "started_from", "distilled_from", "command",
+)  # fmt: skip
+
+
+def frontier_rows() -> list[dict[str, str]]:
+    """Return a row per network, by rising multiply-adds."""
+    zoo = {row["name"]: row for row in _read_csv("zoo.csv")}
+    rows = [_cpu_row(row) for row in _read_csv("nephros.csv") if row["recipe"] in CPU_RECIPES]
+    rows += [_bundled_row(zoo["nephros-fast"])]
+    rows += [_gpu_row(name, zoo) for name in NETWORKS]
+    return sorted(rows, key=lambda row: (int(row["multiply_adds"]), float(row["val_accuracy"])))
+
+
+def _cpu_row(row: dict[str, str]) -> dict[str, str]:
+    last = read_history(HERE / CPU_RECIPES[row["recipe"]])[-1]
+    seeds = f", {row['seeds']} seeds" if row["seeds"] != "1" else ""
+    return _row(
+        network=f"{row['recipe']} (on a CPU{seeds})",
+        val_accuracy=format_number(last.val_accuracy),
+        val_tta=row["val_accuracy"],
+        test_tta=row["accuracy_mean"],
+        minutes=row["minutes"],
+        device="CPU, 1 thread",
+        distilled_from=row["distilled_from"].replace(" ", ", "),
+        **{key: row[key] for key in ("parameters", "multiply_adds", "epochs", "command")},
+    )
+
+
+def _bundled_row(row: dict[str, str]) -> dict[str, str]:
+    epochs = read_history(HERE / "nephros-fast-bundled-history.csv")
+    keys = ("val_accuracy", "val_tta", "test_accuracy", "test_tta", "parameters", "distilled_from", "command")
+    return _row(
+        network=f"{row['name']} (bundled)",
+        multiply_adds=row["multiply-adds"],
+        epochs=str(len(epochs)),
+        minutes=format_number(sum(epoch.seconds for epoch in epochs) / 60, 1),
+        device="CPU, 1 thread",
+        **{key: row[key] for key in keys},
+    )
+
+
+def _gpu_row(name: str, zoo: dict[str, dict[str, str]]) -> dict[str, str]:
+    folder = RunFolder.open(HERE / "frontier" / name)
+    info, history = folder.info(), read_history(folder.file("history.csv"))
+    bundled = [model for model in zoo if bundled_card(model)["network"]["weights_sha256"] == info.weights_sha256]
+    tests = zoo[bundled[0]] if bundled else {}
+    return _row(
+        network=f"{name} (bundled as {bundled[0]})" if bundled else name,
+        val_accuracy=format_number(history[-1].val_accuracy),
+        val_tta=format_number(Metrics.from_run(folder, "val").accuracy),
+        test_accuracy=tests.get("test_accuracy", ""),
+        test_tta=tests.get("test_tta", ""),
+        parameters=str(info.parameters),
+        multiply_adds=str(info.multiply_adds),
+        epochs=str(len(history)),
+        minutes=format_number(info.training_minutes, 1),
+        device=info.device,
+        started_from=Path(info.init["source"]).name if info.init else "",
+        distilled_from=", ".join(Path(teacher["run"]).name for teacher in info.teachers),
+        command=info.command,
+    )
+
+
+def _row(**cells: str) -> dict[str, str]:
+    return {header: cells.get(header, "") for header in HEADERS}
+
+
+def ensemble_rows(runs: Path) -> list[dict[str, str]]:
+    """Return a row per ensemble: mean probabilities of the image alone, in float32, on validation."""
+    dataset = load_dataset("tissuemnist")
+    probabilities = {name: _probabilities(runs / name, dataset) for name in NETWORKS}
+    cost = {name: RunFolder.open(HERE / "frontier" / name).info().multiply_adds for name in NETWORKS}
+    rows = []
+    for names in [*((name,) for name in NETWORKS), *ENSEMBLES]:
+        mean = np.mean([probabilities[name] for name in names], axis=0)
+        metrics = compute_metrics(mean, dataset.val.labels, dataset.class_names)
+        row = {
+            "networks": " + ".join(names),
+            "val_accuracy": format_number(metrics.accuracy),
+            "val_macro_f1": format_number(metrics.macro_f1),
+            "val_auc": format_number(metrics.auc),
+            "multiply_adds": str(sum(cost[name] for name in names)),
+        }
+        rows.append(row)
+    return rows
+
+
+def _probabilities(run: Path, dataset: Dataset) -> NDArray[np.float64]:
+    """Return a run's (n, classes) validation probabilities, which are kept beside its weights."""
+    file = run / "val" / "image-alone.npz"
+    if not file.is_file():
+        module = InferenceModule(load_run_model(RunFolder.open(run)), 1)
+        file.parent.mkdir(exist_ok=True)
+        np.savez_compressed(file, p=validation_probabilities(module, dataset))
+    with np.load(file) as stored:
+        return np.asarray(stored["p"], dtype=np.float64)
+
+
+@with_style
+def plot_frontier(rows: Sequence[dict[str, str]], file: Path) -> None:
+    """Draw validation accuracy of our networks, and published test accuracy as lines, since its cost is mostly unknown."""
+    title = "TissueMNIST, our own split; published: official test split"
+    figure = new_figure(PAGE_WIDTH, 4.4, title)
+    axes = add_axes(figure, 0.65, 0.15, PAGE_WIDTH - 0.65 - 2.45, 3.5)
+    for row in rows:
+        is_cpu = row["device"].startswith("CPU")
+        x, y = int(row["multiply_adds"]), float(row["val_accuracy"])
+        color = LIGHT_COLORS["train" if is_cpu else "val"]
+        axes.plot([x], [y], "o", color=color, markersize=5.5)
+        name = row["network"].split(" (")[0]
+        offset, alignment = LABEL_PLACES.get(name, ((0, 6), "center"))
+        axes.annotate(
+            name, (x, y), offset, textcoords="offset points", fontsize=6.5, color=color, ha=alignment, va="center"
+        )
+        if row["test_accuracy"]:
+            axes.plot([x], [float(row["test_accuracy"])], "x", color=LIGHT_COLORS["test"], markersize=5)
+    for label, name, marker in (
+        ("validation, trained on an H100", "val", "o"),
+        ("validation, trained on a CPU", "train", "o"),
+        ("test, where it was read", "test", "x"),
+    ):
+        axes.plot([], [], marker, color=LIGHT_COLORS[name], label=label)
+    for result in published_results():
+        if result.headline and result.accuracy > 0.7:
+            axes.axhline(result.accuracy, color=LINE, linewidth=0.8, zorder=0)
+            label = f"{result.method.split(' + ')[0]} ({result.input}): {100 * result.accuracy:.1f}%, test"
+            axes.annotate(
+                label, (1.02, result.accuracy), xycoords=("axes fraction", "data"), fontsize=6.4, color=MUTED, va="center"
+            )  # fmt: skip
+    best = [row for row in rows if row["network"].startswith(("nephros-fast", "student-"))]
+    curve = [int(row["multiply_adds"]) for row in best], [float(row["val_accuracy"]) for row in best]
+    axes.plot(*curve, color=LIGHT_COLORS["val"], linewidth=0.8, alpha=0.5, zorder=0)
+    axes.set_xscale("log")
+    axes.set_xlim(12e6, 600e6)
+    axes.xaxis.set_major_locator(FixedLocator([2**i * 1e6 for i in range(4, 10)]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(0.7, 0.762)
+    axes.yaxis.set_major_locator(MultipleLocator(0.01))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:,.0f} M")
+    axes.set_xlabel("multiply-adds per image (image alone)")
+    axes.set_ylabel("accuracy")
+    axes.legend(loc="lower right")
+    figure.savefig(file, dpi=160)
+
+
+def _read_csv(name: str) -> list[dict[str, str]]:
+    with open(HERE / name, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def main(argv: list[str]) -> None:
+    """Write the tables and draw the chart."""
+    parser = argparse.ArgumentParser(prog="python -m results.frontier")
+    parser.add_argument("--runs", type=Path, help="folder of the runs with their weights")
+    options = parser.parse_args(argv)
+    if options.runs:
+        ensembles = ensemble_rows(options.runs)
+        cells = [list(row.values()) for row in ensembles]
+        write_text(HERE / "frontier-ensembles.csv", csv_table(list(ensembles[0]), cells))
+    rows = frontier_rows()
+    cells = [[row[header] for header in HEADERS] for row in rows]
+    write_text(HERE / "frontier.csv", csv_table(HEADERS, cells))
+    write_text(HERE / "frontier.md", markdown_table([header.replace("_", " ") for header in HEADERS], cells))
+    plot_frontier(rows, HERE / "frontier.png")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
