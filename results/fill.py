@@ -1,12 +1,16 @@
-"""Fill the tables of the documents from the files that commands wrote: python -m results.fill (--check only compares).
+"""Fill tables and values of the documents from the files that commands wrote: python -m results.fill (--check only compares).
 
 A table stands between two marks, the first of which names its file and columns:
 
     <!-- table results/baselines.csv: recipe, published_accuracy, accuracy_mean -->
     <!-- end -->
 
-Without columns, all are shown; ``FILE (5 rows)`` shows the first rows only. A benchmark's .json file gives its latest record. No
-figure in such a table is typed by hand; a test runs the check.
+Without columns, all are shown; ``FILE (5 rows)`` shows the first rows only. A benchmark's .json file gives its latest record. A
+value within a sentence comes from the card of a bundled model, by its keys and a format:
+
+    <!-- value nephros-distilled: validation.accuracy .4f -->0.1234<!-- end -->
+
+No such figure is typed by hand; a test runs the check.
 """
 
 from __future__ import annotations
@@ -16,8 +20,10 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from benchmarks.common import format_table
+from nephros.inference.model_names import bundled_card
 from nephros.text_tables import markdown_table
 
 ROOT = Path(__file__).parents[1]
@@ -26,13 +32,24 @@ MARKED_TABLE = re.compile(
     r"(<!-- table (?P<file>\S+?)(?: \((?P<limit>\d+) rows\))?(?:: (?P<columns>[^>]*?))? -->\n).*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
+MARKED_VALUE = re.compile(r"(<!-- value (?P<model>\S+): (?P<keys>\S+) (?P<format>\S+) -->)[^<]*(?P<end><!-- end -->)")
 
 
 def fill_tables(text: str) -> str:
-    """Return `text` with the table of each pair of marks filled in."""
-    return MARKED_TABLE.sub(
+    """Return `text` with the table, or the value, of each pair of marks filled in."""
+    text = MARKED_TABLE.sub(
         lambda match: match[1] + _table(match["file"], match["columns"], match["limit"]) + match["end"], text
     )
+    return MARKED_VALUE.sub(
+        lambda match: match[1] + _value(match["model"], match["keys"], match["format"]) + match["end"], text
+    )
+
+
+def _value(model: str, keys: str, format: str) -> str:
+    value: Any = bundled_card(model)
+    for key in keys.split("."):
+        value = value[int(key) if key.isdecimal() else key]
+    return f"{value:{format}}"
 
 
 def _table(file: str, columns: str | None, limit: str | None) -> str:

@@ -15,6 +15,7 @@ import yaml
 import nephros
 from nephros import cli
 from nephros.environment import __version__
+from nephros.inference.model_names import bundled_card
 from results import fill
 from tests.documents import PAGES, ROOT, commands_of, missing_line, prepare_folder, read_blocks, run_block
 
@@ -64,6 +65,13 @@ def test_a_table_shows_the_columns_and_rows_of_its_mark() -> None:
         assert lines[1] == f"| {second.replace('_', ' ')} | {first.replace('_', ' ')} |"
         assert len(lines) == 4 + n_rows or (not limit and len(lines) > 4 + n_rows)
         assert "old" not in lines
+
+
+def test_a_value_comes_from_the_card_of_its_mark() -> None:
+    mark = "in <!-- value nephros-fast: conformal.test.coverage_per_class.1 .1% -->{}<!-- end --> of cells"
+    coverage = bundled_card("nephros-fast")["conformal"]["test"]
+    assert coverage is not None
+    assert fill.fill_tables(mark.format("old")) == mark.format(f"{coverage['coverage_per_class'][1]:.1%}")
 
 
 def test_the_citation_and_the_changelog_have_the_packages_version() -> None:

@@ -61,10 +61,10 @@ def load_classifier(
         threads: of an .onnx file, CPU threads per call; 0 takes the environment variable OMP_NUM_THREADS, else all cores.
         tta: predict with test-time augmentation, as `Predictor.with_tta` does.
         precision: float32, int8 or auto. Of a bundled model or a run that was exported in both, auto takes int8 on a CPU with
-            instructions for it, if it is faster there, which is measured in some tens of milliseconds, and loses at most 0.001
-            of accuracy on validation; else float32. Then predictions differ slightly between processors: name a precision for the
-            same ones everywhere, here or in the environment variable NEPHROS_PRECISION. `Predictor.card` and predictions say
-            which it was.
+            instructions for it, if it is faster there, which is measured in some tens of milliseconds (and assumed of
+            nephros-large), and loses at most 0.001 of accuracy on validation; else float32. Then predictions differ slightly
+            between processors: name a precision for the same ones everywhere, here or in the environment variable
+            NEPHROS_PRECISION. `Predictor.card` and predictions say which it was.
         runtime: of an .onnx file, onnxruntime or openvino (the extra ``nephros[openvino]``, on CPUs and in float32).
 
     A run folder without an exported model is packaged in memory from its data, which takes about a minute each time;
@@ -84,7 +84,9 @@ def _open(model: str | Path | None, options: _Options) -> Predictor:
     model = BUNDLED if model is None else model
     if bundled := bundled_model_name(str(model)):
         float32_file = bundled_float32_file(bundled)
-        return _open_precision(float32_file, float32_file.with_name("model-int8.onnx"), options)
+        int8_file = float32_file.with_name("model-int8.onnx")
+        is_large = float32_file.suffix == ".safetensors"
+        return (_open_large if is_large else _open_precision)(float32_file, int8_file, options)
     path = Path(model).expanduser()
     if path.is_dir():
         return _load_from_run(path, options)
@@ -109,11 +111,8 @@ def _open_precision(float32_file: Path, int8_file: Path, options: _Options) -> P
     """Return the predictor of one of a model's two files, of which the second may be missing, as `precision` says."""
     if options.precision == "int8" and int8_file.is_file():
         return _open_onnx(int8_file, options)
-    if float32_file.suffix == ".safetensors":
-        float32, on_cpu = _load_from_safetensors(float32_file, options.device), options.device != "cuda"
-    else:
-        float32 = _open_onnx(float32_file, options)
-        on_cpu = not uses_gpu(options.device) and options.runtime == DEFAULT_RUNTIME
+    float32 = _open_onnx(float32_file, options)
+    on_cpu = not uses_gpu(options.device) and options.runtime == DEFAULT_RUNTIME
     if not (options.precision == "auto" and on_cpu and int8_file.is_file() and has_int8_instructions()):
         return float32
     try:
@@ -126,6 +125,22 @@ def _open_precision(float32_file: Path, int8_file: Path, options: _Options) -> P
     if is_same and loses_little(int8.card) and int8.speedup_over(float32) >= MIN_SPEEDUP:
         return int8
     return float32
+
+
+def _open_large(float32_file: Path, int8_file: Path, options: _Options) -> Predictor:
+    """Return the predictor of a bundled model without a float32 ONNX file, in int8 or, by torch, in float32."""
+    takes_int8 = options.precision == "int8"
+    if options.precision == "auto" and has_int8_instructions():
+        takes_int8 = options.device == "cpu" or not _has_torch_gpu(options.device)
+    if takes_int8 and int8_file.is_file():
+        return _open_onnx(int8_file, options)
+    return _load_from_safetensors(float32_file, options.device)
+
+
+def _has_torch_gpu(device: str) -> bool:
+    from nephros.device import resolve_device
+
+    return resolve_device(device).type != "cpu"
 
 
 def _load_from_safetensors(path: Path, device: str) -> Predictor:

@@ -15,7 +15,7 @@ from nephros.errors import InvalidArgument
 from nephros.exporters.loading import load_classifier
 from nephros.exporters.onnx_export import embed_card
 from nephros.exporters.quantization import quantize_int8
-from nephros.inference import precision
+from nephros.inference import bundled, precision
 from nephros.inference.card_json import card_to_json
 from nephros.inference.model_card import CARD_METADATA_KEY
 from nephros.inference.predictor import Predictor
@@ -98,6 +98,19 @@ def test_auto_takes_int8_where_it_is_faster_and_loses_little(
     inexact = Path(shutil.copytree(both, tmp_path / "run"))
     write_int8(inexact / "export" / "model-int8.onnx", (inexact / "export" / "model.onnx").read_bytes(), 0.0011)
     assert precision_of(load_classifier(inexact)) == "float32"
+
+
+def test_a_large_bundled_model_predicts_in_int8_or_by_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = load_classifier("nephros-fast", precision="float32").predict_proba(CELLS)
+    shutil.copytree(bundled.BUNDLED_MODELS_DIR / "nephros-fast", tmp_path / "nephros-fast")
+    (tmp_path / "nephros-fast" / "model.onnx").unlink()
+    monkeypatch.setattr(bundled, "BUNDLED_MODELS_DIR", tmp_path)
+    by_torch = load_classifier("nephros-fast", precision="float32")
+    np.testing.assert_allclose(by_torch.predict_proba(CELLS), expected, atol=1e-5)
+    assert precision_of(load_classifier("nephros-fast", precision="int8")) == "int8"
+    for has_instructions, actual in ((True, "int8"), (False, "float32")):
+        monkeypatch.setattr("nephros.exporters.loading.has_int8_instructions", lambda has=has_instructions: has)
+        assert precision_of(load_classifier("nephros-fast")) == actual
 
 
 def test_a_damaged_int8_file_is_passed_over_with_a_warning(
