@@ -8,13 +8,12 @@ permutes the eight channels of each field, so that the mean over positions and o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-N_ORIENTATIONS = 8
+from nephros.models.filter_expansion import N_ORIENTATIONS, channels_last_filters, expand_filters
 
 
 def d4_transform(g: int, x: Tensor) -> Tensor:
@@ -44,41 +43,15 @@ def d4_inverse(g: int) -> int:
     return _INVERSES[g]
 
 
-FilterShape = tuple[int, int, int, int, int]
-"""Output fields, input fields, orientations per input field, and the kernel's two sides."""
-
-
-def expand_filters(weight: Tensor, filter_shape: FilterShape, index: Tensor) -> Tensor:
-    """Return ordinary filters (out_fields * 8, in_channels, k, k) of the stored ones (out_fields, in_channels, k, k)."""
-    out_fields, in_fields, in_orientations, kernel, _ = filter_shape
-    flat = weight.reshape(out_fields, in_fields, in_orientations * kernel * kernel)
-    flat = take_taps(flat, index) if flat.is_cuda else flat[:, :, index]
-    transformed = flat.view(out_fields, in_fields, N_ORIENTATIONS, in_orientations, kernel, kernel).transpose(1, 2)
-    return transformed.reshape(out_fields * N_ORIENTATIONS, in_fields * in_orientations, kernel, kernel)
-
-
-class _TakeTaps(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, flat: Tensor, index: Tensor) -> Tensor:
-        ctx.save_for_backward(index)
-        return flat[:, :, index]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (index,) = ctx.saved_tensors
-        taps = torch.arange(index.shape[1], device=index.device).expand_as(index)
-        places = torch.empty_like(index).scatter_(1, index, taps)
-        return gradients[0].gather(3, places.expand_as(gradients[0])).sum(2), None
-
-
-def take_taps(flat: Tensor, index: Tensor) -> Tensor:
-    """Return flat[:, :, index] of stored taps (out_fields, in_fields, t) and an index (8, t), each of whose rows orders all taps.
-
-    A tap's gradient is the sum over the rows of where it went. Autograd's own way for an index, which may repeat and leave out
-    elements, is as good on CPUs, but on GPUs sorts the index in every step.
-    """
-    taps: Tensor = _TakeTaps.apply(flat, index)  # type: ignore[no-untyped-call]
-    return taps
+def orientation_index(in_orientations: int, kernel_size: int) -> Tensor:
+    """Return which stored tap each tap of a filter is, for each orientation of the output: (8, in_orientations * k * k)."""
+    taps = torch.arange(in_orientations * kernel_size * kernel_size).view(in_orientations, kernel_size, kernel_size)
+    orders = [
+        [0] if in_orientations == 1 else [_CAYLEY_TABLE[inverse][h] for h in range(N_ORIENTATIONS)]
+        for inverse in _INVERSES
+    ]
+    rows = [torch.stack([d4_transform(g, taps[h]) for h in order]).flatten() for g, order in enumerate(orders)]
+    return torch.stack(rows)
 
 
 class D4Conv(nn.Conv2d):
@@ -106,12 +79,7 @@ class D4Conv(nn.Conv2d):
         self.filter_shape = (out_fields, in_fields, in_orientations, kernel_size, kernel_size)
         self.weight = nn.Parameter(torch.empty(out_fields, in_fields * in_orientations, kernel_size, kernel_size))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
-        taps = torch.arange(in_orientations * kernel_size * kernel_size).view(in_orientations, kernel_size, kernel_size)
-        orders = [
-            [0] if lifting else [_CAYLEY_TABLE[inverse][h] for h in range(N_ORIENTATIONS)] for inverse in _INVERSES
-        ]
-        rows = [torch.stack([d4_transform(g, taps[h]) for h in order]).flatten() for g, order in enumerate(orders)]
-        self.register_buffer("index", torch.stack(rows), persistent=False)
+        self.register_buffer("index", orientation_index(in_orientations, kernel_size), persistent=False)
 
     def filters(self) -> Tensor:
         """Return the ordinary filters (out_fields * 8, in_channels, k, k)."""
@@ -119,8 +87,12 @@ class D4Conv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (n, out_fields * 8, h', w') maps of (n, in_fields * 8, h, w), or of (n, in_fields, h, w) when lifting."""
-        # Not contiguous(), which leaves filters of one channel as they are and so gives maps in the slower layout.
-        filters = self.filters().to(memory_format=torch.channels_last)
+        is_trained = self.weight.requires_grad and torch.is_grad_enabled()
+        if is_trained and self.weight.device.type == "cpu" and not torch.compiler.is_compiling():
+            filters = channels_last_filters(self.weight, self.filter_shape, self.index)
+        else:
+            # Not contiguous(), which leaves filters of one channel as they are and so gives maps in the slower layout.
+            filters = self.filters().to(memory_format=torch.channels_last)
         return F.conv2d(x, filters, stride=self.stride, padding=self.padding)
 
 

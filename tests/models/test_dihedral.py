@@ -22,8 +22,8 @@ from nephros.models.dihedral import (
     d4_transform,
     fold_batch_norm,
     mean_over_orientations,
-    take_taps,
 )
+from nephros.models.filter_expansion import take_taps
 from nephros.models.sync_batchnorm import convert_sync_batchnorm
 from nephros.recipe import ModelConfig
 
