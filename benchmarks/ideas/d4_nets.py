@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nephros.models.classifier import InputSpec
-from nephros.models.dihedral import N_ORIENTATIONS, D4BatchNorm, D4Conv
+from nephros.models.dihedral import D4BatchNorm, D4Conv
+from nephros.models.filter_expansion import N_ORIENTATIONS
 from nephros.recipe import ModelConfig
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nephros.models.classifier import InputSpec
-from nephros.models.dihedral import N_ORIENTATIONS, D4BatchNorm, D4Conv, GlobalOrientationPool
+from nephros.models.dihedral import D4BatchNorm, D4Conv, GlobalOrientationPool
+from nephros.models.filter_expansion import N_ORIENTATIONS
 from nephros.recipe import ModelConfig
 
 

@@ -13,7 +13,6 @@ from nephros.models import build_network
 from nephros.models.classifier import InputSpec
 from nephros.models.dihedral import (
     _CAYLEY_TABLE,
-    N_ORIENTATIONS,
     D4BatchNorm,
     D4Conv,
     GlobalOrientationPool,
@@ -23,7 +22,7 @@ from nephros.models.dihedral import (
     fold_batch_norm,
     mean_over_orientations,
 )
-from nephros.models.filter_expansion import take_taps
+from nephros.models.filter_expansion import N_ORIENTATIONS, take_taps
 from nephros.models.sync_batchnorm import convert_sync_batchnorm
 from nephros.recipe import ModelConfig
 

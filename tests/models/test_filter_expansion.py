@@ -49,7 +49,7 @@ def test_training_takes_the_same_steps_to_the_bit(autocast: bool, monkeypatch: p
             optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
                 loss = layers(torch.randn(8, 1, 9, 9)).float().square().mean()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
         return [p.detach().clone() for p in layers.parameters()]
 
