@@ -74,6 +74,12 @@ def test_a_value_comes_from_the_card_of_its_mark() -> None:
     assert fill.fill_tables(mark.format("old")) == mark.format(f"{coverage['coverage_per_class'][1]:.1%}")
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=page_name)
+def test_no_line_begins_with_the_mark_of_a_value(document: Path) -> None:
+    """There a comment would end the paragraph."""
+    assert not re.search(r"^\s*<!-- value", document.read_text(encoding="utf-8"), re.MULTILINE)
+
+
 def test_the_citation_and_the_changelog_have_the_packages_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == __version__

@@ -52,10 +52,12 @@ def _capitalize(text: str) -> str:
 
 def _header(card: ModelCard) -> str:
     subset = f", {training_subset(card)}" if training_subset(card) else ""
+    description = f"\n{card['description']}\n" if card.get("description") else ""
     return (
         f"# Model card: {card['recipe']}, trained on {card['data']['title']}{subset}\n\n"
         f"A classifier of images of single cells into {len(card['class_names'])} classes, made with nephros "
         f"{card['nephros_version']}. The JSON card beside this page holds the same figures.\n"
+        f"{description}"
     )
 
 

@@ -184,6 +184,8 @@ class ModelCard(Reading):
     ones, absent in cards of earlier versions."""
     network: NetworkInfo
     data: DataInfo
+    description: NotRequired[str]
+    """Of a bundled model, what it is for."""
     class_names: list[str]
     input: InputInfo
     ood_detector: OODDetector | None
