@@ -51,12 +51,12 @@ from nephros.runs import RunFolder
 
 READS = Path(__file__).with_name("bundle-test-reads.jsonl")
 DESCRIPTIONS = {
-    "nephros-fast": "The smallest and fastest of the bundled models: a quarter of the default's multiply-adds per image, for about "
-    "two points of accuracy less.",
-    "nephros-distilled": "The default of the bundled models, which lies on the curve of accuracy against cost: the smaller one is two "
-    "points less accurate, and the one that is a point more accurate classifies a fraction as many images per second.",
-    "nephros-large": "The most accurate of the bundled models, with several times the default's multiply-adds per image: for a GPU, or "
-    "where a point of accuracy is worth the wait.",
+    "nephros-fast": "The fastest of the bundled models: a quarter of the default's multiply-adds per image, for about two points "
+    "of accuracy less.",
+    "nephros-distilled": "The default of the bundled models, by accuracy against images per second: the faster one is about "
+    "two points less accurate, and the one that is a point more accurate takes several times as long per image.",
+    "nephros-large": "The most accurate of the bundled models, with several times the default's multiply-adds per image: for a "
+    "GPU, or where a point of accuracy is worth the wait.",
 }
 """Why there is a model of this name, for its card."""
 OUTPUTS = Path("runs/bundle")
