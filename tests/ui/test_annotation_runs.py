@@ -58,7 +58,7 @@ def test_fine_tuning_to_its_end(browser: Any, project_folder: Path, tmp_path: Pa
         page = opened.page
         page.set_default_timeout(NO_LIMIT_MS)
         page.get_by_role("button", name="Fine-tune").click()
-        page.get_by_text(f"of the {N_LABELS} labels").wait_for()
+        page.get_by_text(f"on the {N_LABELS} labels").wait_for()
         page.evaluate(RECORD_TEXTS)
         page.get_by_role("radio", name="Quick").check()
         page.get_by_placeholder("Name (optional)").fill("first")

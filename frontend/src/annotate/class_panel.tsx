@@ -17,6 +17,9 @@ export function ClassPanel() {
     <aside class="class-panel" aria-label="Classes">
       <h2>Classes</h2>
       {classes.some(({ n_labels }) => n_labels > 0) && <ClassBar counts={counts} label="Labels per class" />}
+      {classes.length === 0 && (
+        <p class="muted">Add the classes that you want to tell apart. The keys 1 to 9 then label cells with them.</p>
+      )}
       <ul class="class-list">
         {classes.map((item, index) => (
           <ClassRow

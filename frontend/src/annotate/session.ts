@@ -18,7 +18,8 @@ import type { Job, LabelChange, LabelClass, Project } from "./types.ts";
 
 const ANNOTATOR_KEY = "nephros-annotator";
 const REFRESH_PAUSE_MS = 150;
-const NOTICE_MS = 7000;
+const NOTICE_MS = 6000;
+const NOTICE_MS_PER_CHARACTER = 50;
 
 export class Session {
   readonly project = signal<Project | null>(null);
@@ -125,9 +126,12 @@ export class Session {
   notify(message: string): void {
     this.notice.value = message;
     clearTimeout(this.#noticeTimer);
-    this.#noticeTimer = setTimeout(() => {
-      this.notice.value = "";
-    }, NOTICE_MS);
+    this.#noticeTimer = setTimeout(
+      () => {
+        this.notice.value = "";
+      },
+      NOTICE_MS + NOTICE_MS_PER_CHARACTER * message.length,
+    );
   }
 
   setAnnotator(name: string): void {

@@ -31,8 +31,8 @@ export function TrainDialog({ onClose }: { readonly onClose: () => void }) {
   return (
     <Dialog title="Fine-tune" onClose={onClose}>
       <p>
-        The gallery's predictions come from a small model that is fitted again after every label. Fine-tuning makes a
-        model for other programs and images of the {plural(countLabels(project), "label")}, in the background.
+        The gallery's predictions come from a small model that is fitted again after every label. Fine-tuning trains one
+        on the {plural(countLabels(project), "label")} that classifies other images too, in the background.
       </p>
       <TrainForm />
       {session.jobs.value.length > 0 && (

@@ -117,4 +117,5 @@ def _summary(added: AddedCells) -> str:
         parts.append(f"{added.n_present:,} were there already")
     if added.errors:
         parts.append(f"{len(added.errors):,} files or images can't be read: {added.errors[0]}")
-    return "; ".join(parts) + "."
+    sentences = ["; ".join(parts), *added.notes]
+    return " ".join(sentence.rstrip(".") + "." for sentence in sentences)
