@@ -21,6 +21,8 @@ export interface QueueOptions {
 }
 
 export const MAX_CHANGES_PER_REQUEST = 5000;
+/** More are stored when the page is left: storing them after each request would keep the page busy. */
+const MAX_STORED_AT_ONCE = 500;
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 8000;
 
@@ -125,15 +127,24 @@ export class LabelQueue {
     });
   }
 
+  /** Keep all changes over a reload: the page is about to be left. */
+  storeAll(): void {
+    this.#write(this.#changes);
+  }
+
   #store(): void {
-    const { storage, storageKey, onChange } = this.#options;
+    this.#write(this.#changes.length <= MAX_STORED_AT_ONCE ? this.#changes : []);
+    this.#options.onChange();
+  }
+
+  #write(changes: readonly QueuedChange[]): void {
+    const { storage, storageKey } = this.#options;
     try {
-      if (this.#changes.length) storage.setItem(storageKey, JSON.stringify(this.#changes));
+      if (changes.length) storage.setItem(storageKey, JSON.stringify(changes));
       else storage.removeItem(storageKey);
     } catch {
       // The browser's storage is full or switched off: the changes are still in memory and are sent all the same.
     }
-    onChange();
   }
 }
 

@@ -33,7 +33,7 @@ export class Labeling {
   }
 
   async labelCells(cells: readonly number[], id: number | null): Promise<void> {
-    if (cells.length > 1) await this.#session.cells.loadAll(cells);
+    if (cells.length > 1) await this.#session.cells.loadLabels(cells);
     this.history.record({ cells: cells.map((cell) => ({ cell, before: this.#session.cells.label(cell), after: id })) });
     this.#store(cells.map((cell) => ({ cell, class: id })));
     if (cells.length > 1)

@@ -71,6 +71,7 @@ export class Session {
   /** Connect to the server; returns what ends the session. */
   start(): () => void {
     addEventListener("beforeunload", this.#warnBeforeUnload);
+    addEventListener("pagehide", this.#storeUnsaved);
     void this.queue.flush();
     void this.refresh();
     const stop = listen({
@@ -91,6 +92,7 @@ export class Session {
     return () => {
       stop();
       removeEventListener("beforeunload", this.#warnBeforeUnload);
+      removeEventListener("pagehide", this.#storeUnsaved);
     };
   }
 
@@ -107,8 +109,11 @@ export class Session {
     this.cells.markStale();
     this.cardVersion.value++;
     this.redraw();
-    await this.#loadOrder(this.#view[1]);
+    void this.#refreshOrder();
   }, REFRESH_PAUSE_MS);
+
+  /** Apart from the project's state: counts are not to wait for an order, which takes longer. */
+  readonly #refreshOrder = latestOnly(() => this.#loadOrder(this.#view[1]), REFRESH_PAUSE_MS);
 
   #openProject(project: Project): void {
     batch(() => {
@@ -280,6 +285,8 @@ export class Session {
   }
 
   readonly describe = (position: number): string => describeCell(this, position);
+
+  readonly #storeUnsaved = (): void => this.queue.storeAll();
 
   readonly #warnBeforeUnload = (event: BeforeUnloadEvent): void => {
     if (this.queue.size) event.preventDefault();

@@ -25,6 +25,7 @@ export interface GridProps {
 }
 
 const GAP = 6;
+const darkScheme = matchMedia("(prefers-color-scheme: dark)");
 
 export function CanvasGrid(props: GridProps) {
   const { n, tile, active } = props;
@@ -57,11 +58,10 @@ export function CanvasGrid(props: GridProps) {
       props.version.value;
       schedule();
     });
-    const theme = matchMedia("(prefers-color-scheme: dark)");
-    theme.addEventListener("change", schedule);
+    darkScheme.addEventListener("change", schedule);
     return () => {
       stop();
-      theme.removeEventListener("change", schedule);
+      darkScheme.removeEventListener("change", schedule);
       cancelAnimationFrame(frame.current);
       frame.current = 0;
     };
@@ -152,7 +152,7 @@ function draw(scroller: HTMLElement, canvas: HTMLCanvasElement, { props, geometr
 let cachedTheme: { isDark: boolean; theme: TileTheme } | null = null;
 
 function readTheme(element: HTMLElement): TileTheme {
-  const isDark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const isDark = darkScheme.matches;
   if (cachedTheme?.isDark !== isDark) {
     const style = getComputedStyle(element);
     const variable = (name: string) => style.getPropertyValue(name).trim();
