@@ -134,9 +134,9 @@ def test_unsaved_labels_are_shown_as_such_and_saved_after_the_server_was_killed(
 def test_two_pages_see_each_others_labels(browser: Any, server: LiveServer) -> None:
     with open_annotate(browser, server.address) as first, open_annotate(browser, server.address) as second:
         for opened, name in ((first, "Ada"), (second, "Bo")):
-            opened.page.get_bylabel_by_keys("Your name").fill(name)
+            opened.page.get_by_label("Your name").fill(name)
             opened.page.keyboard.press("Tab")
-            opened.page.get_bylabel_by_keys("Sort by").select_option(label="Position in the data")
+            opened.page.get_by_label("Sort by").select_option(label="Position in the data")
             wait_until(opened.page, "document.querySelector('#active-cell').ariaLabel.startsWith('Cell 0')")
         label_by_keys(first.page, "1")
         wait_until(second.page, "document.querySelector('#n-labels').innerText.startsWith('1 ')")
@@ -156,14 +156,14 @@ def test_classes_are_renamed_recolored_and_merged(browser: Any, server: LiveServ
         page = opened.page
         label_by_keys(page, "12")
         page.get_by_role("button", name="Edit Round").click()
-        page.get_bylabel_by_keys("Name", exact=True).fill("Spherical")
-        page.get_bylabel_by_keys("Color #cc79a7").check()
+        page.get_by_label("Name", exact=True).fill("Spherical")
+        page.get_by_label("Color #cc79a7").check()
         page.get_by_role("button", name="Save").click()
         page.get_by_role("button", name="Edit Spherical").wait_for()
         swatch = page.locator(".class-panel .class-row .swatch").first
         assert swatch.evaluate("e => getComputedStyle(e).backgroundColor") == "rgb(204, 121, 167)"
         page.get_by_role("button", name="Edit Spherical").click()
-        page.get_bylabel_by_keys("Merge into").select_option(label="Long")
+        page.get_by_label("Merge into").select_option(label="Long")
         page.get_by_role("button", name="Merge", exact=True).click()
         wait_until(page, "document.querySelectorAll('.class-panel .class-row').length === 1")
         assert _stored_labels(server) == ["Long", "Long"]
@@ -177,7 +177,7 @@ def test_all_shown_are_labeled_at_once_and_the_filter_hides_them(browser: Any, s
         page.locator("dialog").get_by_role("button", name="Long").click()
         wait_until(page, f"document.querySelector('#n-labels').innerText.startsWith('{N_CELLS} ')")
         page.locator(".menu summary").click()
-        page.get_bylabel_by_keys("Unlabeled").check()
+        page.get_by_label("Unlabeled").check()
         page.get_by_text("No cell passes the filters").wait_for()
         page.get_by_role("button", name="Undo").click()
         wait_until(page, "document.querySelector('#n-labels').innerText.startsWith('0 ')")

@@ -10,7 +10,9 @@ from nephros.server.openapi import COMMON_ERRORS, Responses, describe_error
 
 READ_ERRORS: Responses = {
     **COMMON_ERRORS,
-    400: describe_error("The project has no such cell, class or run."),
+    400: describe_error("The project has no such cell or class."),
+    404: describe_error("There is no such run, job or file."),
+    409: describe_error("The project has too few labels for it yet."),
     422: describe_error("A parameter is invalid or unknown."),
     503: describe_error("Busy: try again after the seconds in Retry-After."),
 }
@@ -18,7 +20,7 @@ WRITE_ERRORS: Responses = {
     **READ_ERRORS,
     403: describe_error("The request comes from another site, or does not carry the token of GET /project."),
     408: describe_error("The body is too slow."),
-    409: describe_error("Another change is under way, or the file of labels is locked."),
+    409: describe_error("The project has too few labels for it yet, or the file of labels is locked."),
     413: describe_error("The body exceeds a limit."),
     415: describe_error("The body is of another kind."),
 }
