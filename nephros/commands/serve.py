@@ -48,7 +48,8 @@ def serve(argv: list[str]) -> int:
     )
     parser.option(
         "max-pixels",
-        "pixels that the files of a request may have when decoded; /predict/batch takes 2.5 times as many (default: 100000000)",
+        "pixels that the files of a request may have when decoded; /predict/batch takes 2.5 times as many, and "
+        "a stack may have ten times as many voxels (default: 100000000)",
         int,
     )
     parser.option(

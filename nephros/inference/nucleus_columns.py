@@ -21,13 +21,13 @@ _Record = dict[str, Any]
 
 def nucleus_records(predictions: Predictions) -> list[_Record]:
     """Return, for each row of predictions, the id and the columns POSITION_COLUMNS of its nucleus; nothing for other rows."""
-    records_by_file = {located.display_path: _records(located) for located in predictions.located}
+    records_by_file = {located.display_path: position_records(located) for located in predictions.located}
     nothing: dict[int, _Record] = {}
     return [records_by_file.get(source.file, nothing).get(source.index, {}) for source in predictions.sources]
 
 
-def _records(located: LocatedNuclei) -> dict[int, _Record]:
-    """Return id -> columns; lengths in micrometers are None where the voxel size is unknown."""
+def position_records(located: LocatedNuclei) -> dict[int, dict[str, Any]]:
+    """Return id -> the id and the columns POSITION_COLUMNS of a stack's nuclei; lengths in micrometers are None where the voxel size is unknown."""
     nuclei, sides = located.nuclei, located.voxel_size
     voxel_um3 = None if sides is None else float(np.prod(sides))
     records = {}

@@ -76,6 +76,7 @@ class CellReader:
         channel: int | None = None,
         decoder: ImageDecoder | None = None,
         volumes: bool = False,
+        all_stacks: bool = False,
     ) -> None:
         """Take images, stacks, npz files and folders of them, as paths or as bytes in memory.
 
@@ -91,6 +92,7 @@ class CellReader:
             channel: plane to take from images of several, from 0; None takes that of `conversion`.
             decoder: decodes the images within its limit of time; None takes the default limit.
             volumes: whether the model takes volumes, which stacks and npz files hold.
+            all_stacks: whether every file is a stack, also one whose pages could be images of single cells.
         """
         self.sources: list[CellSource] = []
         """By row."""
@@ -111,6 +113,7 @@ class CellReader:
         self._decoder = decoder or ImageDecoder()
         self._stack_options = stack_options
         self.shape, self._check_size, self._volumes = shape, check_size, volumes
+        self._all_stacks = all_stacks or (stack_options is not None and stack_options.mask is not None)
         if stack_options is not None and isinstance(
             stack_options.channel, int
         ):  # images of cells have no names of channels
@@ -176,8 +179,7 @@ class CellReader:
         name, page = _display_path(item), 0
         deferred_rows: dict[int, int] = {}
         try:
-            has_mask = self._stack_options is not None and self._stack_options.mask is not None
-            data = None if has_mask or isinstance(item, StackUrl) else read_bytes_unless_stack(item)
+            data = None if self._all_stacks or isinstance(item, StackUrl) else read_bytes_unless_stack(item)
             if data is None or isinstance(item, StackUrl):
                 yield from self._read_stack(item)
                 return

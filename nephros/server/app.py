@@ -16,7 +16,7 @@ from nephros.inference.bundled import DEFAULT_MODEL
 from nephros.server import openapi
 from nephros.server.access import AccessPolicy
 from nephros.server.error_responses import add_exception_handlers
-from nephros.server.limits import BATCH_LIMITS, MAX_BUFFERED_BYTES, MemoryBudget, RequestLimits
+from nephros.server.limits import BATCH_LIMITS, MAX_BUFFERED_BYTES, STACK_LIMITS, MemoryBudget, RequestLimits
 from nephros.server.middleware import RequestMiddleware
 from nephros.server.model_choice import ModelChoice, ModelEntry
 from nephros.server.page_routes import add_pages
@@ -25,6 +25,7 @@ from nephros.server.prometheus import ServerMetrics
 from nephros.server.sample_cells import SampleCell
 from nephros.server.server_routes import add_server_routes
 from nephros.server.service import Service
+from nephros.server.stack_routes import add_stack_routes
 
 if TYPE_CHECKING:
     from nephros.server.project.session import ProjectSession
@@ -38,6 +39,7 @@ def create_app(
     root_path: str = "",
     limits: RequestLimits | None = None,
     batch_limits: RequestLimits = BATCH_LIMITS,
+    stack_limits: RequestLimits = STACK_LIMITS,
     max_buffered_bytes: int = MAX_BUFFERED_BYTES,
     project: ProjectSession | None = None,
     model_name: str = DEFAULT_MODEL,
@@ -52,6 +54,7 @@ def create_app(
         root_path: path prefix at which a reverse proxy offers the server, such as ``"/nephros"``.
         limits: limits of a request to /predict.
         batch_limits: limits of a request to /predict/batch.
+        stack_limits: limits of a request to /predict/stack.
         max_buffered_bytes: memory for the uploads of all requests together.
         model_name: name of the model of `service`, by which requests may name it.
         more_models: further models that requests may name.
@@ -78,10 +81,11 @@ def create_app(
         # Newer versions would send these to a collector that environment variables name.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )  # fmt: skip
-    version_response = openapi.version_response(service, limits, batch_limits)
+    version_response = openapi.version_response(service, limits, batch_limits, stack_limits)
     add_pages(app, version_response, samples, has_project=project is not None)
     add_exception_handlers(app, root_path)
     add_prediction_routes(app, models, metrics, MemoryBudget(max_buffered_bytes), limits, batch_limits)
+    add_stack_routes(app, models, metrics, stack_limits)
     add_server_routes(app, service, metrics, version_response, models)
     routes = frozenset(route.path for route in app.routes if isinstance(route, APIRoute | Route))
     if project is not None:

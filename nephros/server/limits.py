@@ -38,9 +38,9 @@ class RequestLimits:
     max_parts: int = 2000
     """Parts of the multipart body, which are files and other fields."""
     max_cells: int = 10_000
-    """Images in all files together; pages and rows count as one image each."""
+    """Images in all files together, where pages and rows count as one image each; or nuclei of a stack."""
     max_pixels: int = 100_000_000
-    """Decoded pixels in all files together, in all their pages and rows; a single image may have 25 million."""
+    """Decoded pixels of all files, in all their pages and rows; a single image may have 25 million. Or voxels of a stack."""
     decode_timeout_s: float = 20.0
     """Seconds for which images are decoded that may take long; usual ones are not counted."""
     timeout_s: float = 60.0
@@ -53,6 +53,15 @@ BATCH_LIMITS = RequestLimits(
     max_upload_bytes=256 << 20, max_cells=250_000, max_pixels=250_000_000, decode_timeout_s=300.0, timeout_s=900.0
 )
 """Limits of ``POST /predict/batch``: large enough for TissueMNIST's file."""
+STACK_LIMITS = RequestLimits(
+    max_upload_bytes=1 << 30, max_files=2, max_parts=20, max_cells=100_000, max_pixels=1_000_000_000, decode_timeout_s=900.0,
+    timeout_s=900.0, idle_timeout_s=30.0,
+)  # fmt: skip
+"""Limits of ``POST /predict/stack``, where pixels are voxels of the stack's channel."""
+MAX_STACK_BYTES = 4 << 30
+"""Bytes of uploaded stacks on disk at one time, over all clients."""
+STACK_PIXELS_FACTOR = 10
+"""How many times as many voxels a stack may have as a request to /predict pixels."""
 BATCH_PIXELS_FACTOR, BATCH_DECODE_TIMEOUT_FACTOR = 2.5, 15
 """How many times as much a request to /predict/batch may take as one to /predict."""
 
@@ -76,6 +85,11 @@ def request_limits(
         limits = replace(limits, decode_timeout_s=seconds)
         batch_limits = replace(batch_limits, decode_timeout_s=seconds * BATCH_DECODE_TIMEOUT_FACTOR)
     return limits, batch_limits
+
+
+def stack_limits(max_pixels: int | None = None) -> RequestLimits:
+    """Return the limits of /predict/stack, where `request_limits` takes the same number of pixels."""
+    return STACK_LIMITS if max_pixels is None else replace(STACK_LIMITS, max_pixels=max_pixels * STACK_PIXELS_FACTOR)
 
 
 class DecodeLimiter:

@@ -10,6 +10,7 @@ from nephros.errors import did_you_mean
 from nephros.inference.model_card import ModelCard
 from nephros.inference.predictor import Predictor
 from nephros.server.limits import RequestRejected
+from nephros.server.model_info import model_info
 from nephros.server.schemas import ModelChoiceInfo
 from nephros.server.service import Service
 
@@ -42,6 +43,7 @@ class ModelChoice:
                 title=card["data"]["title"],
                 class_names=list(card["class_names"]),
                 test_accuracy=card["test_accuracy"],
+                model=model_info(card),
                 default=name == self._default,
             )
             for name, card in cards.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from python_multipart.exceptions import MultipartParseError
@@ -65,7 +65,7 @@ async def read_multipart_files(request: Request, limits: RequestLimits, lease: M
 
 
 async def read_memory_parts(
-    request: Request, limits: RequestLimits, lease: MemoryLease, fields: Collection[str]
+    request: Request, limits: RequestLimits, lease: MemoryLease, fields: Sequence[str]
 ) -> list[MemoryPart]:
     """Return the files of some fields of a request, in memory of the lease.
 
@@ -90,7 +90,7 @@ async def read_multipart_parts(
     """Read the body of a request into the parts of a reader; `feed` passes chunks to its `feed`, and an empty one comes last.
 
     Raises:
-        RequestRejected: the body is not a multipart form with at least one file in a known field, is truncated or damaged,
+        RequestRejected: the body is not a multipart form with at least one file in the required field, is truncated or damaged,
             exceeds a limit, or arrives too slowly.
     """
     rejection: RequestRejected | None = None
@@ -112,8 +112,8 @@ async def read_multipart_parts(
         raise rejection
     if not reader.complete:
         raise RequestRejected(400, "The upload is truncated or damaged: send it again.")
-    if not any(part.field == FIELD_NAME for part in reader.parts):
-        raise RequestRejected(400, "The upload contains no files: send them in a field named files.")
+    if not any(part.field == reader.required_field for part in reader.parts):
+        raise RequestRejected(400, f"The upload contains no files: send them in a field named {reader.required_field}.")
 
 
 def sanitize_filename(name: bytes) -> str:
@@ -133,7 +133,7 @@ class MultipartReader(Generic[P]):
         self,
         request: Request,
         limits: RequestLimits,
-        fields: Collection[str],
+        fields: Sequence[str],
         open_part: Callable[[str, str], P],
         reserve: Callable[[int], None],
     ) -> None:
@@ -142,7 +142,7 @@ class MultipartReader(Generic[P]):
         Args:
             request: whose header says where the parts end.
             limits: of the request.
-            fields: names of the fields that have files; others are ignored.
+            fields: names of the fields that have files, the required one first; others are ignored.
             open_part: returns where the bytes of a file go, from the name of its field and its own.
             reserve: is called with the number of bytes before they are taken, and raises RequestRejected without room for them.
 
@@ -152,9 +152,9 @@ class MultipartReader(Generic[P]):
         content_type, options = parse_options_header(request.headers.get("content-type", ""))
         boundary = options.get(b"boundary", b"")
         if content_type != b"multipart/form-data" or not 0 < len(boundary) <= 200:
-            raise RequestRejected(415, "Send the images as multipart/form-data, in a field named files.")
+            raise RequestRejected(415, f"Send the files as multipart/form-data, in a field named {fields[0]}.")
         self.parts: list[P] = []
-        self.complete = False
+        self.complete, self.required_field = False, fields[0]
         self._limits, self._fields, self._open_part, self._reserve = limits, fields, open_part, reserve
         self._n_parts = self._size = 0
         self._current: P | None = None
@@ -178,7 +178,7 @@ class MultipartReader(Generic[P]):
         self._size += len(chunk)
         if self._size > self._limits.max_upload_bytes:
             limit = f"{self._limits.max_upload_bytes / 1e6:,.0f} MB"
-            return RequestRejected(413, f"The upload has more than {limit}: send fewer files at once.")
+            return RequestRejected(413, f"The upload has more than {limit}, the limit per request: send less at once.")
         try:
             self._reserve(len(chunk))
             self._parser.write(chunk)

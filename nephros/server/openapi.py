@@ -8,10 +8,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select
 from pydantic import BaseModel
 
 from nephros.environment import __version__
-from nephros.inference.model_card import training_subset
 from nephros.server import schemas
 from nephros.server.limits import RequestLimits
+from nephros.server.model_info import model_info
 from nephros.server.service import Service
+from nephros.server.stack_schemas import StackCompleted, StackProgress, StackResult
 
 DESCRIPTION = (
     "Classifies images of single kidney cells. Images are kept in this machine's memory only, and discarded with the "
@@ -27,9 +28,8 @@ def describe_error(description: str, model: type[BaseModel] = schemas.ErrorRespo
     return {"model": model, "description": description}
 
 
-def _stream_line_schema() -> dict[str, Any]:
-    """Return the schema of a line of /predict/batch; its parts are components of PredictionResult."""
-    models = (schemas.StreamedResult, schemas.StreamCompleted, schemas.StreamAborted)
+def _line_schema(*models: type[BaseModel]) -> dict[str, Any]:
+    """Return the schema of a line that is one of the models; its parts are components of PredictionResult."""
     line_schemas = [model.model_json_schema(ref_template="#/components/schemas/{model}") for model in models]
     return {"oneOf": [{key: value for key, value in schema.items() if key != "$defs"} for schema in line_schemas]}
 
@@ -57,9 +57,26 @@ PREDICT_RESPONSES: Responses = {
 STREAM_RESPONSES: Responses = {
     200: {
         "description": "Lines of JSON: one per result, and a last one that says whether the results are complete.",
-        "content": {"application/x-ndjson": {"schema": _stream_line_schema()}},
+        "content": {
+            "application/x-ndjson": {
+                "schema": _line_schema(schemas.StreamedResult, schemas.StreamCompleted, schemas.StreamAborted)
+            }
+        },
     },
     **_UPLOAD_ERRORS,
+}
+STACK_RESPONSES: Responses = {
+    200: {
+        "description": "Lines of JSON: one per nucleus, some on the progress, and a last one that says whether the results are "
+        "complete.",
+        "content": {
+            "application/x-ndjson": {
+                "schema": _line_schema(StackResult, StackProgress, StackCompleted, schemas.StreamAborted)
+            }
+        },
+    },
+    **_UPLOAD_ERRORS,
+    507: describe_error("The server's disk has no room for the upload."),
 }
 HEALTH_RESPONSES: Responses = {
     200: {"model": schemas.HealthyResponse},
@@ -93,39 +110,48 @@ MULTIPART_BODY = {
         },
     }
 }
+STACK_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["stack"],
+                    "properties": {
+                        "stack": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "TIFF, OME-TIFF, ImageJ TIFF, npy, zipped OME-Zarr, CZI, ND2, LIF or IMS.",
+                        },
+                        "mask": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "Label image of the same size: 0 outside, and a number for each nucleus.",
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
 
 
-def version_response(service: Service, limits: RequestLimits, batch_limits: RequestLimits) -> schemas.VersionResponse:
+def version_response(
+    service: Service, limits: RequestLimits, batch_limits: RequestLimits, stack_limits: RequestLimits
+) -> schemas.VersionResponse:
     """Return the response of ``/version``."""
-    card, reference_index = service.predictor.card, service.reference_index
+    reference_index = service.reference_index
     return schemas.VersionResponse(
         version=__version__,
-        model=schemas.ModelInfo(
-            recipe=card["recipe"],
-            training_data=card["data"]["title"],
-            training_subset=training_subset(card),
-            test_accuracy=card["test_accuracy"],
-            test_setup=card["test"]["setup"] if card["test"] else None,
-            weights_sha256=card["network"]["weights_sha256"],
-            precision=card["network"]["precision"],
-            tta_views=card["network"]["tta_views"],
-            detects_ood=card["ood_detector"] is not None,
-            input=schemas.InputFormat(
-                dtype=card["input"]["dtype"],
-                channels=card["input"]["channels"],
-                height=card["input"]["height"],
-                width=card["input"]["width"],
-                white_level=service.predictor.input_conversion.white_level,
-            ),
-            limitations=card["limitations"],
-        ),
+        model=model_info(service.predictor.card),
         class_names=list(service.predictor.class_names),
         reference_cells=None
         if reference_index is None
         else schemas.ReferenceCells(
             n_cells=len(reference_index), title=reference_index.title, trained_on=reference_index.trained_on
         ),
-        limits=schemas.LimitsByRoute(predict=limits, batch=batch_limits),
+        limits=schemas.LimitsByRoute(predict=limits, batch=batch_limits, stack=stack_limits),
     )
 
 

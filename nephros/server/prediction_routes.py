@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from typing import Annotated, Any
 
@@ -19,21 +18,9 @@ from nephros.server.limits import MemoryBudget, RequestLimits, RequestRejected
 from nephros.server.model_choice import ModelChoice
 from nephros.server.multipart import read_multipart_files
 from nephros.server.prometheus import ServerMetrics
-from nephros.server.schemas import (
-    PredictionResult,
-    PredictParams,
-    PredictResponse,
-    StreamAborted,
-    StreamCompleted,
-    StreamedResult,
-    StreamParams,
-)
+from nephros.server.result_lines import iter_lines, record_results
+from nephros.server.schemas import PredictParams, PredictResponse, StreamCompleted, StreamParams
 from nephros.server.streaming import LeasedStreamingResponse
-
-logger = logging.getLogger(__name__)
-
-MAX_LINES_PER_WRITE = 64
-"""Results of /predict/batch that are sent at once."""
 
 
 class _ParameterlessRoute(APIRoute):
@@ -76,7 +63,7 @@ def add_prediction_routes(
             except TimeoutError:
                 raise RequestRejected(504, "The prediction took too long: send fewer files at once.") from None
         results.sort(key=lambda result: result.row)
-        _record_results(metrics, results)
+        record_results(metrics, results)
         # A list of PredictionResult serializes only that class's fields: `row` is left out.
         return json_response(PredictResponse(version=__version__, results=[*results]))
 
@@ -108,52 +95,10 @@ def add_prediction_routes(
             files = await read_multipart_files(request, batch_limits, lease_scope.enter_context(budget.lease()))
             lease_stack = lease_scope.pop_all()
         results = service.stream_results(files, params, batch_limits)
-        lines = _stream_lines(results, metrics, batch_limits.timeout_s)
+        lines = iter_lines(
+            results,
+            metrics,
+            batch_limits.timeout_s,
+            lambda n_rows: StreamCompleted(done=True, version=__version__, n_rows=n_rows),
+        )
         return LeasedStreamingResponse(lines, lease_stack, media_type="application/x-ndjson")
-
-
-async def _stream_lines(
-    results: AsyncIterator[StreamedResult], metrics: ServerMetrics, timeout_s: float
-) -> AsyncIterator[bytes]:
-    """Yield the lines of /predict/batch, several at a time."""
-    n_sent, deadline = 0, asyncio.get_running_loop().time() + timeout_s
-    batches = _in_batches(results)
-    error = ""
-    try:
-        while True:
-            async with asyncio.timeout_at(deadline):
-                batch: list[StreamedResult] = await anext(batches, [])
-            if not batch:
-                break
-            _record_results(metrics, batch)
-            n_sent += len(batch)
-            yield b"".join(result.model_dump_json(exclude_unset=True).encode() + b"\n" for result in batch)
-    except TimeoutError:
-        error = "The prediction took too long: send less at once."
-    except RequestRejected as rejection:
-        error = rejection.message
-    except Exception as unexpected:  # the status is sent: only a last line can tell the client
-        logger.exception("/predict/batch ended early")
-        error = f"Internal server error ({type(unexpected).__name__}): see the server log."
-    last_line = (
-        StreamAborted(done=False, error=error, n_rows=n_sent)
-        if error
-        else StreamCompleted(done=True, version=__version__, n_rows=n_sent)
-    )
-    yield last_line.model_dump_json().encode() + b"\n"
-
-
-async def _in_batches(results: AsyncIterator[StreamedResult]) -> AsyncIterator[list[StreamedResult]]:
-    batch = []
-    async for result in results:
-        batch.append(result)
-        if len(batch) == MAX_LINES_PER_WRITE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _record_results(metrics: ServerMetrics, results: Sequence[PredictionResult]) -> None:
-    n_errors = sum(result.error is not None for result in results)
-    metrics.record_predictions(len(results) - n_errors, n_errors)

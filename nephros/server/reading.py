@@ -39,6 +39,11 @@ class Chunk:
     errors: dict[int, tuple[CellSource, str]]
     """Row -> where there is no cell, and why."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the cells."""
+        return self.cells.nbytes
+
     def without(self, rows: set[int]) -> Chunk:
         """Return the chunk without some rows."""
         kept = [i for i, row in enumerate(self.rows.tolist()) if row not in rows]

@@ -12,13 +12,14 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from nephros.data.images.decoding_cost import claimed_pixels, is_cheap, is_image
 from nephros.data.input_files import InMemoryFile
 from nephros.isolation.pool import PoolBusy, TimeBudget, TimeLimitExceeded, WorkerCrashed, WorkerPool
 from nephros.server.limits import RequestRejected
 from nephros.server.reading import Chunk, ReadOptions, iter_chunks, options_to_message, read_in_worker, read_plain_cells
+from nephros.server.stack_reading import StackPart, StackReadOptions, read_stack, read_stack_in_worker, to_message
 
 READER_PROCESSES, READER_NICENESS = 4, 10
 """Processes that read large requests, and by how much less of a busy processor they get."""
@@ -26,8 +27,18 @@ SMALL_REQUEST_THREADS, LARGE_REQUEST_THREADS, RESULT_THREADS = 4, 64, 2
 """Threads that read small requests, that wait for the processes, and that make the results of large requests."""
 SMALL_REQUEST_FILES, SMALL_REQUEST_BYTES, SMALL_REQUEST_PIXELS = 16, 1 << 19, 4 << 20
 _WAIT_S = 1.0
+MAX_STACKS = 2
+"""Stacks that are read at one time, so that some processes stay free for other requests."""
 MAX_WAITING_BYTES = 32 << 20
 """Bytes of cells of one request that may wait for the network; its process then waits too."""
+
+
+class _Sized(Protocol):
+    @property
+    def nbytes(self) -> int: ...
+
+
+T = TypeVar("T", bound=_Sized)
 
 
 class RequestScheduler:
@@ -37,6 +48,7 @@ class RequestScheduler:
         """Set the number of processes; 0 reads all requests in threads of this process."""
         self._small = ThreadPoolExecutor(SMALL_REQUEST_THREADS, thread_name_prefix="nephros-small")
         self._large = ThreadPoolExecutor(LARGE_REQUEST_THREADS, thread_name_prefix="nephros-large")
+        self._stacks = ThreadPoolExecutor(MAX_STACKS, thread_name_prefix="nephros-stacks")
         self._results = ThreadPoolExecutor(RESULT_THREADS, thread_name_prefix="nephros-results")
         self._readers = (
             WorkerPool(reader_processes, niceness=READER_NICENESS, modules=[read_in_worker.__module__])
@@ -56,7 +68,7 @@ class RequestScheduler:
 
     def close(self) -> None:
         """Stop the threads and processes."""
-        for threads in (self._small, self._large, self._results):
+        for threads in (self._small, self._large, self._stacks, self._results):
             threads.shutdown(wait=False, cancel_futures=True)
         if self._readers:
             self._readers.close()
@@ -72,7 +84,7 @@ class RequestScheduler:
             yield plain
             return
         is_local = is_small_request(files) or self._readers is None
-        feed = _Feed()
+        feed = _Feed[Chunk]()
         chunks = iter_chunks(files, options) if is_local else self._read_in_process(files, options, feed)
         threads = self._small if is_local else self._large
         reading = asyncio.get_running_loop().run_in_executor(threads, feed.fill, chunks)
@@ -83,9 +95,56 @@ class RequestScheduler:
             feed.close()
             reading.cancel()
 
-    def run_for(self, files: Sequence[InMemoryFile]) -> Callable[..., Awaitable[Any]]:
-        """Return how to call a function with arguments in a thread, for a request with these files."""
-        threads = self._small if is_small_request(files) else self._results
+    async def read_stack(
+        self, options: StackReadOptions, timeout_s: float, release: Callable[[], None]
+    ) -> AsyncGenerator[StackPart, None]:
+        """Yield the parts of a stack, and call `release` once nothing reads it any more.
+
+        Raises:
+            RequestRejected: reading it takes too long or too much memory, or there are too many requests.
+        """
+        feed = _Feed[StackPart]()
+        parts = self._read_stack_in_process(options, timeout_s, feed) if self._readers else read_stack(options)
+
+        def fill() -> None:
+            try:
+                feed.fill(parts)
+            finally:
+                release()
+
+        reading = self._stacks.submit(fill)
+        try:
+            while (part := await feed.get()) is not None:
+                yield part
+        finally:
+            feed.close()
+            if reading.cancel():  # it had to wait for other stacks
+                release()
+
+    def _read_stack_in_process(
+        self, options: StackReadOptions, timeout_s: float, feed: _Feed[StackPart]
+    ) -> Generator[StackPart, None, None]:
+        """Yield the parts of a stack that a reader process reads."""
+        budget, message = TimeBudget(timeout_s), to_message(options)
+        try:
+            with contextlib.closing(
+                self._run_when_free(read_stack_in_worker, message, budget=budget, feed=feed)
+            ) as messages:
+                yield from map(StackPart.from_message, messages)
+            return
+        except TimeLimitExceeded:
+            raise RequestRejected(504, "The stack took too long to read: send a part of it.") from None
+        except PoolBusy:
+            raise RequestRejected(503, "The server is busy: try again in a few seconds.") from None
+        except WorkerCrashed:
+            raise RequestRejected(400, "The stack can't be read: its reader crashed. Save it again.") from None
+        except MemoryError:
+            pass
+        raise RequestRejected(413, "The stack takes too much memory to read: send a part of it.")
+
+    def run_for(self, files: Sequence[InMemoryFile] | None) -> Callable[..., Awaitable[Any]]:
+        """Return how to call a function with arguments in a thread, for a request with these files; None is one of a stack."""
+        threads = self._small if files is not None and is_small_request(files) else self._results
 
         async def run(function: Callable[..., Any], *args: Any) -> Any:
             return await asyncio.get_running_loop().run_in_executor(threads, function, *args)
@@ -93,7 +152,7 @@ class RequestScheduler:
         return run
 
     def _read_in_process(
-        self, files: Sequence[InMemoryFile], options: ReadOptions, feed: _Feed
+        self, files: Sequence[InMemoryFile], options: ReadOptions, feed: _Feed[Chunk]
     ) -> Generator[Chunk, None, None]:
         """Yield the chunks of a request that a reader process reads; if it crashes, another isolates every file."""
         contents = [(file.name, file.data) for file in files]
@@ -121,7 +180,7 @@ class RequestScheduler:
         raise RequestRejected(413, "The files take too much memory to read: send fewer at once.")
 
     def _run_when_free(
-        self, function: Callable[..., Any], *args: Any, budget: TimeBudget, feed: _Feed
+        self, function: Callable[..., Any], *args: Any, budget: TimeBudget, feed: _Feed[Any]
     ) -> Generator[Any, None, None]:
         """Run a job in a process as soon as one is free, unless nobody waits for it any more."""
         assert self._readers is not None
@@ -149,21 +208,21 @@ class _FeedClosed(Exception):
     """Nobody waits for the chunks any more."""
 
 
-class _Feed:
+class _Feed(Generic[T]):
     """Chunks on their way from a thread to the coroutine that wants them."""
 
     def __init__(self) -> None:
         self._loop, self._arrived = asyncio.get_running_loop(), asyncio.Event()
-        self._items: deque[Chunk | BaseException | None] = deque()
+        self._items: deque[T | BaseException | None] = deque()
         self._space = threading.Condition()
         self._n_bytes, self.is_closed = 0, False
 
-    def fill(self, chunks: Generator[Chunk, None, None]) -> None:
+    def fill(self, chunks: Generator[T, None, None]) -> None:
         """Read all chunks, waiting where too many are on their way."""
         try:
             with contextlib.closing(chunks):
                 for chunk in chunks:
-                    self._put(chunk, chunk.cells.nbytes)
+                    self._put(chunk, chunk.nbytes)
             self._put(None)
         except _FeedClosed:
             pass
@@ -171,7 +230,7 @@ class _Feed:
             with contextlib.suppress(_FeedClosed):
                 self._put(error)
 
-    def _put(self, item: Chunk | BaseException | None, n_bytes: int = 0) -> None:
+    def _put(self, item: T | BaseException | None, n_bytes: int = 0) -> None:
         with self._space:
             self._space.wait_for(lambda: self._n_bytes <= MAX_WAITING_BYTES or self.is_closed)
             if self.is_closed:
@@ -181,7 +240,7 @@ class _Feed:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._arrived.set)
 
-    async def get(self) -> Chunk | None:
+    async def get(self) -> T | None:
         """Return the next chunk, or None after the last; raise what reading them raised."""
         while not self._items:
             self._arrived.clear()
@@ -191,7 +250,7 @@ class _Feed:
             raise item
         if item is not None:
             with self._space:
-                self._n_bytes -= item.cells.nbytes
+                self._n_bytes -= item.nbytes
                 self._space.notify()
         return item
 

@@ -17,8 +17,8 @@ def _optional(description: str) -> Any:
     return Field(default_factory=lambda: None, description=description)
 
 
-class PredictParams(BaseModel):
-    """Query parameters of /predict."""
+class ResultParams(BaseModel):
+    """Query parameters of all routes that predict."""
 
     model_config = ConfigDict(extra="forbid")  # a misspelled one would be ignored without a word
 
@@ -30,30 +30,38 @@ class PredictParams(BaseModel):
         description="Value that becomes 255 in images of more than 8 bits; by default the training images', or, of a model that "
         "was trained on 8 bits, the brightest pixel of the request.",
     )
-    channel: int | None = Field(
-        None, ge=0, le=255, description="Plane of color images, or channel, that shows the nuclei, from 0."
-    )
     model: str | None = Field(
         None, min_length=1, max_length=200, description="Name of the model, as /models lists it; by default the first."
     )
     details: bool = Field(False, description="Add split, ood_reasons, notes and preview (a PNG as a data: URI).")
     explain: bool = Field(False, description="Add saliency_map: rows of values from 0 to 1, and the method.")
+    pixels: bool = Field(False, description="Add pixels, the cell as the model sees it.")
     n_neighbors: int = Field(
         0, ge=0, le=20, description="Add this many similar_cells, if the server has reference cells."
     )
     detail_limit: int = Field(
-        NO_LIMIT, ge=0, description="Add previews, saliency maps and similar cells to this many rows, the first ones."
+        NO_LIMIT,
+        ge=0,
+        description="Add previews, pixels, saliency maps and similar cells to this many rows, the first ones.",
+    )
+
+    @property
+    def adds_visuals(self) -> bool:
+        """Whether rows have previews, saliency maps or similar cells, which take longer than the rest of them."""
+        return self.details or self.explain or self.n_neighbors > 0
+
+
+class PredictParams(ResultParams):
+    """Query parameters of /predict."""
+
+    channel: int | None = Field(
+        None, ge=0, le=255, description="Plane of color images, or channel, that shows the nuclei, from 0."
     )
 
     @property
     def row_range(self) -> range:
         """Rows to predict."""
         return range(NO_LIMIT)
-
-    @property
-    def adds_visuals(self) -> bool:
-        """Whether rows have previews, saliency maps or similar cells, which take longer than the rest of them."""
-        return self.details or self.explain or self.n_neighbors > 0
 
 
 class StreamParams(PredictParams):
@@ -102,6 +110,9 @@ class PredictionResult(BaseModel):
     ood_reasons: list[str] = _optional("With details: why the cell is out of distribution; empty if it is not.")
     notes: list[str] = _optional("With details: conversions that made the image fit the model's input.")
     preview: str | None = _optional("With details: the cell as the model sees it, a PNG as a data: URI.")
+    pixels: str | None = _optional(
+        "With pixels: the cell as the model sees it, bytes in rows from the top in base64, three per pixel of a color image."
+    )
     saliency_map: SaliencyMap | None = _optional(
         "With explain; null with an error or beyond detail_limit, like preview."
     )
@@ -203,6 +214,7 @@ class LimitsByRoute(BaseModel):
 
     predict: RequestLimits
     batch: RequestLimits
+    stack: RequestLimits
 
 
 class VersionResponse(BaseModel):
@@ -222,6 +234,7 @@ class ModelChoiceInfo(BaseModel):
     title: str = Field(description="The data that it was trained on.")
     class_names: list[str]
     test_accuracy: float | None = Field(description="Null if the model was not evaluated on test.")
+    model: ModelInfo
     default: bool = Field(description="Whether it predicts where no model is named.")
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,10 @@ from nephros.server.limits import RequestLimits
 from nephros.server.loop_queue import LoopQueue
 from nephros.server.reading import MAX_PLAIN_FILES, Chunk, ReadOptions
 from nephros.server.scheduling import READER_PROCESSES, RequestScheduler
-from nephros.server.schemas import PredictParams, SaliencyMap, SimilarCellInfo, StreamedResult
+from nephros.server.schemas import PredictParams, ResultParams, SaliencyMap, SimilarCellInfo, StreamedResult
+from nephros.server.stack_reading import StackReadOptions
+from nephros.server.stack_schemas import NO_POSITION, StackProgress, StackResult
+from nephros.server.stack_uploads import StackUpload
 
 HEALTH_TIMEOUT_S = 5
 
@@ -96,24 +101,70 @@ class Service:
                     chunk = await anext(chunks, None)
                     if chunk is None:
                         break
-                for row, (source, error) in chunk.errors.items():
-                    yield _to_result(row, PredictionRow(source, error=error), params, [])
-                if len(chunk.rows):
-                    try:
-                        predictions = await self._queue.predict(chunk.cells)
-                    except NephrosError as error:  # the model's own fault: the other rows may fail or not
-                        for row, source in zip(chunk.rows.tolist(), chunk.sources, strict=True):
-                            yield _to_result(row, PredictionRow(source, error=str(error)), params, [])
-                        continue
-                    if len(chunk.rows) <= MAX_PLAIN_FILES and not params.adds_visuals:
-                        results = self._chunk_results(chunk, predictions, params)
-                    else:
-                        run_in_thread = self._scheduler.run_for(files)
-                        results = await run_in_thread(self._chunk_results, chunk, predictions, params)
-                    for result in results:
-                        yield result
+                async for result in self._chunk_results(chunk, params, files):
+                    yield result
 
-    def _chunk_results(self, chunk: Chunk, predictions: PredictionBatch, params: PredictParams) -> list[StreamedResult]:
+    async def stream_stack(
+        self,
+        upload: StackUpload,
+        stack_options: dict[str, Any],
+        params: ResultParams,
+        limits: RequestLimits,
+        notes: list[str],
+    ) -> AsyncIterator[StackResult | StackProgress]:
+        """Yield a result for every nucleus of a stack, or one with an error, and before them how far reading it is.
+
+        How the nuclei were found is added to `notes`. The files of the upload are removed once nothing reads them any more.
+
+        Raises:
+            RequestRejected: reading takes too long or too much memory.
+        """
+        options = StackReadOptions(
+            str(upload.folder),
+            str(upload.stack.path),
+            upload.stack.name,
+            stack_options,
+            self.predictor.input_shape,
+            self.predictor.input_conversion.to_dict(),
+            asdict(limits),
+            params.white_level,
+        )
+        upload.has_reader = True
+        async with contextlib.aclosing(self._scheduler.read_stack(options, limits.timeout_s, upload.remove)) as parts:
+            async for part in parts:
+                notes += part.notes
+                positions = iter(part.positions)
+                async for result in self._chunk_results(part.chunk, params, None):
+                    fields = {name: getattr(result, name) for name in result.model_fields_set}
+                    yield StackResult(**fields, **next(positions, NO_POSITION))
+                if part.stage:
+                    yield StackProgress(stage=part.stage, share=round(part.share, 3))
+
+    async def _chunk_results(
+        self, chunk: Chunk, params: ResultParams, files: list[InMemoryFile] | None
+    ) -> AsyncIterator[StreamedResult]:
+        """Yield the errors of a chunk, then the results of its cells; `files` are those of the request, None is a stack."""
+        for row, (source, error) in chunk.errors.items():
+            yield _to_result(row, PredictionRow(source, error=error), params, [])
+        if not len(chunk.rows):
+            return
+        try:
+            predictions = await self._queue.predict(chunk.cells)
+        except NephrosError as error:  # the model's own fault: the other rows may fail or not
+            for row, source in zip(chunk.rows.tolist(), chunk.sources, strict=True):
+                yield _to_result(row, PredictionRow(source, error=str(error)), params, [])
+            return
+        if len(chunk.rows) <= MAX_PLAIN_FILES and not params.adds_visuals:
+            results = self._predicted_results(chunk, predictions, params)
+        else:
+            run_in_thread = self._scheduler.run_for(files)
+            results = await run_in_thread(self._predicted_results, chunk, predictions, params)
+        for result in results:
+            yield result
+
+    def _predicted_results(
+        self, chunk: Chunk, predictions: PredictionBatch, params: ResultParams
+    ) -> list[StreamedResult]:
         sets = self.predictor.prediction_sets(predictions.probabilities, params.coverage)
         prediction_table = prediction_rows(
             chunk.sources,
@@ -143,16 +194,19 @@ class Service:
         chunk: Chunk,
         predictions: PredictionBatch,
         labels: NDArray[Any],
-        params: PredictParams,
+        params: ResultParams,
         results: list[StreamedResult],
     ) -> None:
-        """Add previews, saliency maps and similar cells to the rows below `detail_limit`, as requested."""
+        """Add previews, pixels, saliency maps and similar cells to the rows below `detail_limit`, as requested."""
         selected = np.flatnonzero((chunk.rows < params.detail_limit) & predictions.is_finite)
         if not len(selected):
             return
         if params.details:
             for i in selected:
                 results[i].preview = png_data_uri(chunk.cells[i])
+        if params.pixels:
+            for i in selected:
+                results[i].pixels = base64.b64encode(np.ascontiguousarray(chunk.cells[i])).decode()
         if params.explain:
             selected_predictions = predictions[selected]
             saliency = saliency_maps(
@@ -174,12 +228,14 @@ class Service:
         return self.batcher.submit(cells).result()
 
 
-def _to_result(row: int, prediction: PredictionRow, params: PredictParams, notes: list[str]) -> StreamedResult:
+def _to_result(row: int, prediction: PredictionRow, params: ResultParams, notes: list[str]) -> StreamedResult:
     """Return the result of a row, with the fields that the request asks for; visuals are still empty."""
     optional: dict[str, Any] = {}
     if params.details:
         reasons = list(prediction.ood_reasons)
         optional |= {"split": prediction.source.split, "ood_reasons": reasons, "notes": notes, "preview": None}
+    if params.pixels:
+        optional["pixels"] = None
     if params.explain:
         optional["saliency_map"] = None
     if params.n_neighbors:

@@ -38,7 +38,7 @@ from nephros.server.access import (
 )
 from nephros.server.app import create_app
 from nephros.server.h11_timeouts import MAX_HEAD_BYTES, TimeoutProtocol
-from nephros.server.limits import request_limits
+from nephros.server.limits import request_limits, stack_limits
 from nephros.server.model_choice import ModelEntry
 from nephros.server.sample_cells import build_sample_cells
 from nephros.server.service import Service
@@ -99,7 +99,7 @@ def serve(
         root_path: path prefix at which a reverse proxy offers the server, such as ``"/nephros"``; the page's links begin with
             it. The proxy may strip it from requests or leave it there.
         max_pixels: decoded pixels in all files of a request to /predict; None takes 100 million. /predict/batch takes 2.5 times
-            as many.
+            as many, and a stack may have ten times as many voxels.
         decode_timeout: seconds for which the files of a request to /predict are decoded, where that may take long; None takes
             20. /predict/batch takes 15 times as long.
         dynamic_batching: False runs the network on the cells of each request separately, to measure what batching gains.
@@ -133,6 +133,7 @@ def serve(
             root_path=root_path,
             limits=limits,
             batch_limits=batch_limits,
+            stack_limits=stack_limits(max_pixels),
             project=session,
             model_name=_model_name(model),
             more_models=_other_bundled_models(model, tta, precision, runtime),

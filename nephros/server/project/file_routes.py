@@ -17,6 +17,7 @@ from nephros.annotation.cell_reading import Progress
 from nephros.annotation.export import export_labels
 from nephros.annotation.label_import import import_labels
 from nephros.errors import InvalidArgument
+from nephros.server.disk_uploads import DiskPart, without_folder
 from nephros.server.error_responses import json_response, reject_repeated_parameters
 from nephros.server.limits import RequestLimits, RequestRejected
 from nephros.server.multipart import FIELD_NAME
@@ -24,7 +25,7 @@ from nephros.server.openapi import MULTIPART_BODY
 from nephros.server.project import openapi_texts as texts
 from nephros.server.project.schemas import MAX_TEXT, CellsAdded, JobStarted, LabelsImported
 from nephros.server.project.session import ProjectSession
-from nephros.server.project.uploads import MASK_FIELD, UPLOAD_LIMITS, DiskPart, hide_folder, read_upload, without_folder
+from nephros.server.project.uploads import MASK_FIELD, UPLOAD_LIMITS, hide_folder, read_upload
 from nephros.server.streaming import file_response
 
 LABEL_FILE_LIMITS = RequestLimits(max_upload_bytes=1 << 30, max_files=1, max_parts=10, timeout_s=900.0)

@@ -1,0 +1,111 @@
+"""Requests and responses of /predict/stack as pydantic models."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from nephros.errors import InvalidArgument
+from nephros.inference.nucleus_columns import POSITION_COLUMNS
+from nephros.microscopy.stack import StackOptions
+from nephros.microscopy.voxel_size import VoxelSize, check_voxel_size
+from nephros.server.schemas import ResultParams, StreamCompleted, StreamedResult
+
+_NUMBER = r"[0-9]{1,6}(?:\.[0-9]{1,9})?"
+NO_POSITION: dict[str, Any] = dict.fromkeys(("id", *POSITION_COLUMNS))
+"""Fields of a row that is no nucleus."""
+
+
+class StackParams(ResultParams):
+    """Query parameters of /predict/stack."""
+
+    channel: str | None = Field(
+        None, min_length=1, max_length=200, description="Number, from 0, or name of the channel that shows the nuclei."
+    )
+    image: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Number, from 0, or name of the image, in a file that holds several.",
+    )
+    axes: str | None = Field(
+        None,
+        pattern="^[A-Za-z]{2,8}$",
+        description="Order of the dimensions, such as ZYX for slices saved as channels.",
+    )
+    time_point: int | None = Field(None, ge=0, le=2**31, description="Number of the time point, from 0.")
+    voxel_size: str | None = Field(
+        None,
+        pattern=f"^{_NUMBER},{_NUMBER},{_NUMBER}$",
+        description="Micrometers along z, y and x, such as 1,0.5,0.5; required if the file does not state them.",
+    )
+    min_volume: float | None = Field(
+        None, gt=0, le=1e9, description="Leave out nuclei smaller than this, in cubic micrometers."
+    )
+    stitch_threshold: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Overlap from which objects of the mask's slices are joined, where ids count per slice.",
+    )
+
+    def check(self) -> VoxelSize | None:
+        """Return the voxel size; raise InvalidArgument for one of 0."""
+        if self.voxel_size is None:
+            return None
+        z, y, x = map(float, self.voxel_size.split(","))
+        return check_voxel_size("voxel_size", (z, y, x))
+
+    def stack_options(self, mask: Path | None) -> dict[str, Any]:
+        """Return the fields of `StackOptions`; raise InvalidArgument where they contradict each other."""
+        if self.stitch_threshold is not None and mask is None:
+            raise InvalidArgument("stitch_threshold", self.stitch_threshold, "left out where there is no mask")
+        options = StackOptions(
+            _index_or_name(self.channel),
+            _index_or_name(self.image),
+            self.check(),
+            self.axes,
+            self.min_volume,
+            None if mask is None else str(mask),
+            None,
+            self.time_point,
+            self.stitch_threshold,
+        )
+        return asdict(options)
+
+
+class StackResult(StreamedResult):
+    """A line of /predict/stack: the prediction for a nucleus and its place; null where the stack has an error instead."""
+
+    id: int | None = Field(description="Number of the nucleus in the mask, from 1.")
+    z: float | None = Field(description="Centroid in voxels.")
+    y: float | None
+    x: float | None
+    z_um: float | None = Field(description="Centroid in micrometers; null where the voxel size is unknown.")
+    y_um: float | None
+    x_um: float | None
+    volume_voxels: int | None
+    volume_um3: float | None
+    at_border: bool | None = Field(description="Whether the stack's edge cuts the nucleus or its crop.")
+    intensity_mean: float | None
+
+
+class StackProgress(BaseModel):
+    """A line of /predict/stack on how far reading the stack is."""
+
+    stage: str = Field(description="What is done now, such as Segmenting nuclei.")
+    share: float = Field(description="How much of the stage is done, from 0 to 1.")
+
+
+class StackCompleted(StreamCompleted):
+    """The last line of /predict/stack when all rows have been sent."""
+
+    done: Literal[True]
+    notes: list[str] = Field(description="How the nuclei were found and their images made, one sentence each.")
+
+
+def _index_or_name(text: str | None) -> int | str | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else text
