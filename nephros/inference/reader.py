@@ -82,7 +82,7 @@ class CellReader:
 
         Args:
             inputs: folders are searched for PNG, TIFF, JPEG and npz files, in sorted order; hidden files are skipped.
-                A stack in memory is refused, since cutting it writes temporary files.
+                A stack in memory, as /predict of the server has it, is refused, since cutting it writes temporary files.
             shape: the model's input shape: channels (1 or 3), or slices of volumes, height, width.
             white_level: pixel value that becomes 255 in images of more than 8 bits; None takes that of `conversion` or, where it
                 has none, the brightest pixel of all inputs.
@@ -243,7 +243,7 @@ class CellReader:
         if isinstance(path, InMemoryFile):
             raise FileError(
                 path.name,
-                f"{path} is a 3-D stack, not an image of cells: cut its nuclei out with "
+                f"{path} is a 3-D stack, not an image of cells: send it to /predict/stack, or cut its nuclei out with "
                 "`nephros.prepare(STACK, out='cells.npz')` and use the npz file that it writes.",
             )
         from nephros.microscopy.extract import extract_nuclei_from_file

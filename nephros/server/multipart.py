@@ -100,6 +100,7 @@ async def read_multipart_parts(
             async for chunk in body_chunks(request, limits.idle_timeout_s):
                 size += len(chunk)
                 if size > limits.max_upload_bytes * _DRAIN_FACTOR:
+                    rejection = rejection or _too_large(limits)
                     break
                 if rejection is None and (rejection := await feed(chunk)) is not None:
                     reader.parts.clear()
@@ -114,6 +115,11 @@ async def read_multipart_parts(
         raise RequestRejected(400, "The upload is truncated or damaged: send it again.")
     if not any(part.field == reader.required_field for part in reader.parts):
         raise RequestRejected(400, f"The upload contains no files: send them in a field named {reader.required_field}.")
+
+
+def _too_large(limits: RequestLimits) -> RequestRejected:
+    limit = f"{limits.max_upload_bytes / 1e6:,.0f} MB"
+    return RequestRejected(413, f"The upload has more than {limit}, the limit per request: send less at once.")
 
 
 def sanitize_filename(name: bytes) -> str:
@@ -177,8 +183,7 @@ class MultipartReader(Generic[P]):
         """Parse one more chunk; return why the request must be rejected, if it must."""
         self._size += len(chunk)
         if self._size > self._limits.max_upload_bytes:
-            limit = f"{self._limits.max_upload_bytes / 1e6:,.0f} MB"
-            return RequestRejected(413, f"The upload has more than {limit}, the limit per request: send less at once.")
+            return _too_large(self._limits)
         try:
             self._reserve(len(chunk))
             self._parser.write(chunk)

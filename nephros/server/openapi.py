@@ -12,7 +12,7 @@ from nephros.server import schemas
 from nephros.server.limits import RequestLimits
 from nephros.server.model_info import model_info
 from nephros.server.service import Service
-from nephros.server.stack_schemas import StackCompleted, StackProgress, StackResult
+from nephros.server.stack_schemas import NO_POSITION, StackCompleted, StackProgress, StackResult
 
 DESCRIPTION = (
     "Classifies images of single kidney cells. Images are kept in this machine's memory only, and discarded with the "
@@ -162,7 +162,11 @@ def render_page(name: str, root_path: str, **values: Any) -> str:
 
 def render_api_page(schema: dict[str, Any], version: schemas.VersionResponse, root_path: str = "") -> str:
     """Return the page /api as HTML, from the OpenAPI `schema` and the response of /version; its links begin with `root_path`."""
-    return _template("api.html").render(schema=schema, info=version.model_dump(), type_name=_type_name, root=root_path)
+    stack_fields = StackResult.model_json_schema()["properties"]
+    nucleus_fields = {name: stack_fields[name] for name in NO_POSITION}
+    return _template("api.html").render(
+        schema=schema, info=version.model_dump(), nucleus_fields=nucleus_fields, type_name=_type_name, root=root_path
+    )
 
 
 def _template(name: str) -> Template:

@@ -201,7 +201,7 @@ class Service:
         selected = np.flatnonzero((chunk.rows < params.detail_limit) & predictions.is_finite)
         if not len(selected):
             return
-        if params.details:
+        if params.details and not params.pixels:
             for i in selected:
                 results[i].preview = png_data_uri(chunk.cells[i])
         if params.pixels:

@@ -68,6 +68,11 @@ class LiveServer:
 
 def multipart_body(files: Sequence[File], field: str = "files") -> tuple[bytes, str]:
     """Return a multipart body and its content type."""
+    return form_body([(field, file) for file in files])
+
+
+def form_body(fields: Sequence[tuple[str, File]]) -> tuple[bytes, str]:
+    """Return a multipart body of files in the named fields, and its content type."""
     boundary = uuid.uuid4().hex
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'.encode(
@@ -75,7 +80,7 @@ def multipart_body(files: Sequence[File], field: str = "files") -> tuple[bytes, 
         )
         + data
         + b"\r\n"
-        for name, data in files
+        for field, (name, data) in fields
     ]
     return b"".join(parts) + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
 

@@ -12,7 +12,10 @@ from tests.server.live_server import LiveServer
 pytestmark = pytest.mark.slow
 N_REQUESTS = 40
 """Per operation."""
-OPERATIONS = {"POST /predict", "POST /predict/batch", "GET /health", "GET /version", "GET /models", "GET /metrics"}
+OPERATIONS = {
+    *("POST /predict", "POST /predict/batch", "POST /predict/stack"),
+    *("GET /health", "GET /version", "GET /models", "GET /metrics"),
+}
 
 
 def test_responses_are_as_the_description_says(server: LiveServer) -> None:

@@ -314,7 +314,8 @@ def test_the_page_has_strict_security_headers(server: LiveServer) -> None:
 
 def test_the_api_page_documents_routes_parameters_and_fields(server: LiveServer) -> None:
     schema = server.json("GET", "/openapi.json")[1]
-    assert set(schema["paths"]) == {"/predict", "/predict/batch", "/models", "/health", "/version", "/metrics"}
+    predict_routes = {"/predict", "/predict/batch", "/predict/stack"}
+    assert set(schema["paths"]) == predict_routes | {"/models", "/health", "/version", "/metrics"}
     result = schema["components"]["schemas"]["PredictionResult"]
     assert list(result["properties"])[: len(RESULT_KEYS)] == RESULT_KEYS
     assert result["required"] == RESULT_KEYS

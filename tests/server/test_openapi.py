@@ -50,7 +50,12 @@ def test_all_options_fill_all_documented_fields(server: LiveServer, document: di
     assert {bool(result["preview"]) for result in results} == {True, False}
     documented = document["components"]["schemas"]["PredictionResult"]["properties"]
     for result in results:
+        assert set(result) == set(documented) - {"pixels"}
+    results = server.json("POST", f"/predict?{ALL_OPTIONS}&detail_limit=5&pixels=true", FILES)[1]["results"]
+    assert {bool(result["pixels"]) for result in results} == {True, False}
+    for result in results:
         assert set(result) == set(documented)
+        assert result["preview"] is None
 
 
 def test_deviations_from_the_schema_are_detected(server: LiveServer, document: dict[str, Any]) -> None:
