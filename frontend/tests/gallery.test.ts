@@ -1,10 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { continueOrder, decodeOrder } from "../src/annotate/cell_order.ts";
 import { DEFAULT_QUERY, queryParams } from "../src/annotate/gallery_query.ts";
-import { commandOf, moveTarget, pageCommandOf } from "../src/annotate/keys.ts";
+import { commandOf, pageCommandOf } from "../src/annotate/keys.ts";
 import { latestOnly } from "../src/annotate/latest_only.ts";
-import { maskOf } from "../src/annotate/project_api.ts";
 import { Selection } from "../src/annotate/selection.ts";
+import { moveTarget } from "../src/grid/moves.ts";
+import { maskOf } from "../src/shared/stack_files.ts";
 
 const key = (name: string, modifiers: Partial<KeyboardEvent> = {}) =>
   commandOf({ key: name, shiftKey: false, ctrlKey: false, metaKey: false, altKey: false, ...modifiers });

@@ -15,8 +15,8 @@ from nephros.server.service import Service
 from nephros.server.stack_schemas import NO_POSITION, StackCompleted, StackProgress, StackResult
 
 DESCRIPTION = (
-    "Classifies images of single kidney cells. Images are kept in this machine's memory only, and discarded with the "
-    "response. For research only, not for diagnosis."
+    "Classifies images of single cells, and the nuclei of stacks. Images are kept in this machine's memory only, stacks in a "
+    "temporary folder, and both are discarded with the response. For research only, not for diagnosis."
 )
 
 Responses = dict[int | str, dict[str, Any]]

@@ -1,8 +1,9 @@
 /** The grid of cells, with its keys. */
 import { useCallback } from "preact/hooks";
 import { CanvasGrid } from "../grid/canvas_grid.tsx";
+import { moveTarget } from "../grid/moves.ts";
 import { paintTile, type TileTheme } from "../grid/paint_tile.ts";
-import { type Command, commandOf, moveTarget } from "./keys.ts";
+import { type Command, commandOf } from "./keys.ts";
 import type { OpenDialog } from "./page.tsx";
 import type { Session } from "./session.ts";
 import { useSession } from "./session_context.ts";

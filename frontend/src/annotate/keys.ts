@@ -1,10 +1,11 @@
 /** What a key means while the gallery or the card has the focus. */
+import { type Move, moveOf } from "../grid/moves.ts";
 
 export type Command =
   | { readonly kind: "label"; readonly index: number }
   | {
       readonly kind: "move";
-      readonly to: "left" | "right" | "up" | "down" | "pageup" | "pagedown" | "home" | "end";
+      readonly to: Move;
       readonly extend: boolean;
     }
   | {
@@ -23,17 +24,6 @@ export type Command =
     };
 
 type Key = Pick<KeyboardEvent, "key" | "shiftKey" | "ctrlKey" | "metaKey" | "altKey">;
-
-const MOVES = {
-  ArrowLeft: "left",
-  ArrowRight: "right",
-  ArrowUp: "up",
-  ArrowDown: "down",
-  PageUp: "pageup",
-  PageDown: "pagedown",
-  Home: "home",
-  End: "end",
-} as const;
 
 const PLAIN: Readonly<Record<string, Command["kind"]>> = {
   "0": "unlabel",
@@ -70,7 +60,8 @@ export const KEY_HELP: readonly (readonly [keys: string, meaning: string])[] = [
 export function commandOf(event: Key): Command | null {
   if (event.altKey) return null;
   if (event.ctrlKey || event.metaKey) return modifiedCommand(event);
-  if (event.key in MOVES) return { kind: "move", to: MOVES[event.key as keyof typeof MOVES], extend: event.shiftKey };
+  const to = moveOf(event.key);
+  if (to) return { kind: "move", to, extend: event.shiftKey };
   if (/^[1-9]$/.test(event.key)) return { kind: "label", index: Number(event.key) - 1 };
   const kind = PLAIN[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   return kind ? ({ kind } as Command) : null;
@@ -92,27 +83,4 @@ export function pageCommandOf(event: KeyboardEvent): Command | null {
   if (event.target instanceof Element && event.target.closest("input, select, textarea, dialog")) return null;
   const command = commandOf(event);
   return command && OF_WHOLE_PAGE.has(command.kind) ? command : null;
-}
-
-/** The position that a move leads to. */
-export function moveTarget(
-  to: Extract<Command, { kind: "move" }>["to"],
-  position: number,
-  n: number,
-  columns: number,
-  pageRows: number,
-): number {
-  const steps = {
-    left: -1,
-    right: 1,
-    up: -columns,
-    down: columns,
-    pageup: -columns * pageRows,
-    pagedown: columns * pageRows,
-    home: -position,
-    end: n - 1 - position,
-  };
-  const target = position + steps[to];
-  if ((to === "up" || to === "down") && (target < 0 || target >= n)) return position;
-  return Math.max(0, Math.min(n - 1, target));
 }

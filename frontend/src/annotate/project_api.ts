@@ -1,5 +1,6 @@
 /** The routes below `project`. Each write carries the token of the server's present start; after a restart it is fetched again. */
 import { getJson, postFiles, RequestError, request, routeUrl } from "../shared/api.ts";
+import { maskOf } from "../shared/stack_files.ts";
 import { decodeOrder } from "./cell_order.ts";
 import type { Agreement, CellCard, CellInfo, Job, LabelChange, LabelClass, Project, Run, Tissue } from "./types.ts";
 
@@ -95,12 +96,6 @@ async function upload<T>(route: string, files: readonly File[], signal: AbortSig
 /** Start the export of a run; its file can be downloaded when the job is done. */
 export async function exportRun(name: string, format: string): Promise<Job> {
   return (await write<{ job: Job }>("POST", `project/runs/${encodeURIComponent(name)}/export/${format}`)).job;
-}
-
-/** The mask among a stack and its mask. */
-export function maskOf(files: readonly File[]): File | undefined {
-  const masks = files.filter(({ name }) => /(^|[^a-z])(masks?|labels?|seg(mentation)?)([^a-z]|$)/i.test(name));
-  return files.length === 2 && masks.length === 1 ? masks[0] : undefined;
 }
 
 /** Repeat a write once if its token is that of an earlier start of the server. */
