@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +9,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from nephros.data.images.transforms import png_data_uri
 from nephros.data.synthetic import make_synthetic
 from tests.conftest import write_npz
 from tests.server.live_server import LiveServer, run_server
 from tests.server.prefix_proxy import run_proxy
+from tests.ui.classify_page import (
+    AXE,
+    HOSTILE,
+    assert_accessible,
+    cell_names,
+    download_table,
+    drop,
+    open_card,
+    open_classify_page,
+    tab_to,
+    upload,
+    wait_for_results,
+    write_cells,
+)
 from tests.ui.conftest import CHROMIUM, LAYOUTS, OpenPage, open_page
 from tests.ui.contrast import contrast_ratio, relative_luminance
 
@@ -26,12 +36,11 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
 ]
 PREDICT_URL = re.compile("/predict")
-HOSTILE = "=cmd|'x' <b onclick=alert(1)>,\".png"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """Serve the bundled model, with synthetic reference cells."""
+    """Serve the bundled models, with synthetic reference cells."""
     reference = write_npz(tmp_path_factory.mktemp("reference") / "synthetic.npz", make_synthetic(200, 40, 40))
     with run_server(["--reference-data", reference]) as live_server:
         yield live_server
@@ -39,124 +48,91 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 
 @pytest.fixture(scope="module")
 def cell_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seventy image files, among them a broken, an inverted and an oddly named one, and an npz file of 100 cells."""
-    root = tmp_path_factory.mktemp("cells")
-    images = make_synthetic(10, 100, 10, seed=5).val.images
-    for i, image in enumerate(images[:67]):
-        Image.fromarray(image).save(root / f"cell-{i:02}.png")
-    (root / "a-broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
-    Image.fromarray(255 - images[0]).save(root / "b-inverted.png")
-    Image.fromarray(images[1]).save(root / HOSTILE)
-    np.savez(root / "cells.npz", val_images=images)
-    return root
+    return write_cells(tmp_path_factory.mktemp("cells"))
 
 
 @pytest.fixture(params=LAYOUTS, ids=lambda layout: f"{layout[0]}-{layout[1]}")
 def page_in_each_layout(request: pytest.FixtureRequest, browser: Any, server: LiveServer) -> Iterator[OpenPage]:
-    yield from _open_served_page(browser, server, *request.param)
+    with open_classify_page(browser, server, *request.param) as opened:
+        yield opened
 
 
 @pytest.fixture
 def desktop_page(browser: Any, server: LiveServer) -> Iterator[OpenPage]:
-    yield from _open_served_page(browser, server, *LAYOUTS[0])
-
-
-def _open_served_page(browser: Any, server: LiveServer, width: int, theme: str) -> Iterator[OpenPage]:
-    with open_page(browser, server.address, width, theme, (server.address, "data:", "blob:")) as opened:
-        opened.page.wait_for_selector("#drop-zone[data-ready=yes]")
+    with open_classify_page(browser, server) as opened:
         yield opened
-        assert opened.problems == []
-
-
-def _upload(page: Any, *files: Path) -> None:
-    """Choose files and wait for all results."""
-    summary = page.locator("#summary")
-    previous = summary.inner_text() if summary.is_visible() else ""
-    page.set_input_files("#files", [str(file) for file in files])
-    _wait_for_results(page)
-    assert summary.inner_text() != previous
-
-
-def _wait_for_results(page: Any) -> None:
-    page.wait_for_selector("#results", state="visible")
-    page.wait_for_selector("#progress", state="hidden")
-
-
-def _download_table(page: Any) -> list[dict[str, str]]:
-    with page.expect_download() as download:
-        page.locator("#download-csv").click()
-    return list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
 
 
 def test_cards_show_probabilities_sets_saliency_maps_and_similar_cells(
     page_in_each_layout: OpenPage, cell_folder: Path
 ) -> None:
     page = page_in_each_layout.page
-    _upload(
-        page,
-        cell_folder / "cell-00.png",
-        cell_folder / "a-broken.png",
-        cell_folder / "b-inverted.png",
-        cell_folder / HOSTILE,
-    )
-    cards = page.locator(".card")
-    assert cards.count() == 4
+    names = ("cell-00.png", "a-broken.png", "b-inverted.png", HOSTILE)
+    upload(page, *(cell_folder / name for name in names))
     assert page.locator("#summary").inner_text().startswith("3 cells classified, 1 out of distribution, 1 failed")
-    good = cards.nth(0)
-    assert good.locator(".probabilities tbody tr").count() == 8
-    assert good.locator(".probabilities tr.in-set").count() >= 1
-    percentages = [float(text.strip("<% ")) for text in good.locator(".probabilities .value").all_inner_texts()]
+    assert "a-broken.png is damaged" in page.locator(".failed").inner_text()
+    card = open_card(page, 0)
+    assert card.locator(".probabilities tbody tr").count() == 8
+    assert card.locator(".probabilities tr.in-set").count() >= 1
+    percentages = [float(text.strip("<% ")) for text in card.locator(".probabilities .value").all_inner_texts()]
     assert percentages == sorted(percentages, reverse=True)
     assert sum(percentages) == pytest.approx(100, abs=1)
-    widths = good.locator(".bar-track i").evaluate_all("bars => bars.map(bar => bar.getBoundingClientRect().width)")
+    widths = card.locator(".bar-track i").evaluate_all("bars => bars.map(bar => bar.getBoundingClientRect().width)")
     assert widths == sorted(widths, reverse=True)
     assert widths[0] > 10
-    assert "broken.png is damaged" in cards.nth(1).inner_text()
-    assert "too bright" in cards.nth(2).locator(".ood-warning").inner_text()
-    assert HOSTILE in cards.nth(3).inner_text()
-    assert page.locator("b[onclick]").count() == 0
+    card.locator(".similar-cells li").nth(5).wait_for()
+    assert card.locator(".similar-cells li").count() == 6
+    assert "class" in card.locator(".similar-cells li").first.inner_text()
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert card.locator("canvas.saliency").count() == 0
+    card.locator("#show-saliency").check()
+    card.locator("canvas.saliency").wait_for()
     image_data_js = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data"
     count_painted_js = f"{image_data_js}.filter((v, i) => i % 4 === 3 && v > 0).length"
-    assert good.locator("canvas").evaluate(count_painted_js) > 20
-    assert good.locator(".similar-cells li").count() == 6
-    assert "class" in good.locator(".similar-cells li").first.inner_text()
-    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
-    page.locator("#show-saliency").uncheck()
-    assert good.locator("canvas").evaluate("c => getComputedStyle(c).visibility") == "hidden"
+    assert card.locator("canvas.saliency").evaluate(count_painted_js) > 20
+    card.locator("#show-saliency").uncheck()
+    card.locator("canvas.saliency").wait_for(state="detached")
+    page.keyboard.press("Escape")
+    card.wait_for(state="detached")
+    assert page.evaluate("document.activeElement.matches('.grid')")
+    assert "too bright" in open_card(page, 1).locator(".ood-warning").inner_text()
+    assert HOSTILE in open_card(page, 2).inner_text()
+    assert page.locator("b[onclick]").count() == 0
 
 
 def test_the_page_fits_the_window_and_its_text_has_contrast(page_in_each_layout: OpenPage, cell_folder: Path) -> None:
     page = page_in_each_layout.page
-    _upload(page, cell_folder / "cell-00.png", cell_folder / "a-broken.png", cell_folder / "b-inverted.png")
+    selectors = [".sample-strip small", "footer p", "h2"]
+    background = relative_luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    computed_color_js = "selector => getComputedStyle(document.querySelector(selector)).color"
+
+    def check_contrast(selectors: list[str]) -> None:
+        for selector in selectors:
+            text = relative_luminance(page.evaluate(computed_color_js, selector))
+            assert contrast_ratio(text, background) >= 4.5, selector
+
+    check_contrast(selectors)
+    upload(page, cell_folder / "cell-00.png", cell_folder / "a-broken.png", cell_folder / "b-inverted.png")
     page.locator(".options summary").click()
+    open_card(page, 1)
+    page.wait_for_selector(".similar-cells li")
+    page.locator("#show-saliency").check()
+    page.wait_for_selector(".card-image .note")
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     too_wide_js = "[...document.querySelectorAll('main *, header *')].filter(e => !e.closest('.scroll')"
     too_wide_js += " && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
     assert page.evaluate(too_wide_js) == []
-    background = relative_luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert (background < 0.1) == (page_in_each_layout.theme == "dark")
-    computed_color_js = "selector => getComputedStyle(document.querySelector(selector)).color"
-    for selector in (
-        "h2",
-        ".filename",
-        ".note",
-        ".probabilities th",
-        ".probabilities .in-set th",
-        ".similar-cells li",
-        ".ood-warning b",
-        "#summary",
-        "footer p",
-        ".sample-strip small",
-    ):
-        text = relative_luminance(page.evaluate(computed_color_js, selector))
-        assert contrast_ratio(text, background) >= 4.5, selector
+    check_contrast([
+        *("h2", ".filename", ".note", ".probabilities th", ".probabilities .in-set th", ".similar-cells li"),
+        *(".ood-warning b", "#summary", ".failed", ".class-counts .muted", "#shown"),
+    ])  # fmt: skip
     hero_background = relative_luminance(
         page.evaluate("getComputedStyle(document.querySelector('.hero')).backgroundColor")
     )
-    for selector in (".eyebrow", ".subtitle", ".drop p", ".options small", ".options label"):
-        assert contrast_ratio(relative_luminance(page.evaluate(computed_color_js, selector)), hero_background) >= 4.5, (
-            selector
-        )
+    for selector in (".eyebrow", ".subtitle", ".drop p", ".options small", ".options label", ".model-choice label"):
+        text = relative_luminance(page.evaluate(computed_color_js, selector))
+        assert contrast_ratio(text, hero_background) >= 4.5, selector
     n_unnamed_js = (
         "[...document.querySelectorAll('input, select, progress')].filter(e => !e.labels.length && !e.ariaLabel).length"
     )
@@ -165,57 +141,110 @@ def test_the_page_fits_the_window_and_its_text_has_contrast(page_in_each_layout:
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
+def test_axe_core_finds_no_violation(page_in_each_layout: OpenPage, cell_folder: Path) -> None:
+    if not AXE.is_file():
+        pytest.skip("axe-core comes with frontend/node_modules: run make check where Node 20 is")
+    page = page_in_each_layout.page
+    page.evaluate(AXE.read_text())
+    assert_accessible(page)
+    upload(page, *sorted(cell_folder.glob("*-0*.png")), cell_folder / "a-broken.png", cell_folder / "b-inverted.png")
+    page.locator(".menu summary").click()
+    assert_accessible(page)
+    page.locator(".menu summary").click()
+    open_card(page, 0)
+    page.wait_for_selector(".similar-cells li")
+    page.locator("#show-saliency").check()
+    page.wait_for_selector("canvas.saliency")
+    assert_accessible(page)
+    page.goto(page.url + "api")
+    page.evaluate(AXE.read_text())
+    assert_accessible(page)
+
+
 def test_a_sample_can_be_predicted_and_the_table_downloaded_by_keyboard(page_in_each_layout: OpenPage) -> None:
     page = page_in_each_layout.page
-
-    def tab_to(selector: str) -> None:
-        for _ in range(60):
-            page.keyboard.press("Tab")
-            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
-                assert page.evaluate("document.activeElement.matches(':focus-visible')")
-                return
-        raise AssertionError(f"{selector} can't be reached by keyboard")
-
-    tab_to("#files")
-    tab_to("summary")
+    tab_to(page, "#files")
+    tab_to(page, ".options summary")
     page.keyboard.press("Enter")
-    tab_to("#coverage")
+    tab_to(page, "#coverage")
     page.keyboard.press("End")
     assert page.locator("#coverage").input_value() == "0.99"
-    tab_to(".sample-strip button")
+    tab_to(page, ".sample-strip button")
     page.keyboard.press("Enter")
-    page.wait_for_selector(".card .probabilities")
-    page.wait_for_selector("#progress", state="hidden")
+    page.wait_for_selector(".cell-card .probabilities")
+    wait_for_results(page)
     assert "99% coverage" in page.locator(".probabilities caption").inner_text()
-    tab_to("#show-saliency")
-    page.keyboard.press("Space")
-    assert not page.locator("#show-saliency").is_checked()
-    tab_to("#download-csv")
+    page.wait_for_selector("#samples:not([open])")  # folded away
+    tab_to(page, "#samples summary")
+    tab_to(page, "#download-csv")
     with page.expect_download() as download:
         page.keyboard.press("Enter")
     assert download.value.suggested_filename == "nephros.csv"
-    tab_to("#clear")
+    tab_to(page, ".grid")
+    tab_to(page, "#show-saliency")
+    page.keyboard.press("Space")
+    assert page.locator("#show-saliency").is_checked()
+    page.wait_for_selector("canvas.saliency")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".cell-card", state="detached")
+    tab_to(page, "#clear")
     page.keyboard.press("Enter")
-    assert page.locator(".card").count() == 0
+    page.wait_for_selector("#results", state="detached")
     assert page.evaluate("document.activeElement.id") == "files"
+    page.wait_for_selector("#samples[open]")
+
+
+def test_the_gallery_is_filtered_and_sorted(desktop_page: OpenPage, cell_folder: Path) -> None:
+    page = desktop_page.page
+    upload(page, *sorted(cell_folder.glob("cell-[01]*.png")), cell_folder / "b-inverted.png")
+    rows = [row for row in download_table(page) if not row["error"]]
+    names = cell_names(page)
+    assert [name.split(", ")[0] for name in names] == [row["file"] for row in rows]
+    counts = {row["label"]: sum(other["label"] == row["label"] for other in rows) for row in rows}
+    legend = page.locator("#class-counts button")
+    assert legend.count() == len(counts)
+    shown = [int(re.match(r"\d+", text.strip())[0]) for text in legend.all_inner_texts()]  # type: ignore[index]
+    assert shown == sorted(counts.values(), reverse=True)
+    widths = page.locator(".class-bar i").evaluate_all("parts => parts.map(part => part.getBoundingClientRect().width)")
+    assert np.array(widths) / sum(widths) == pytest.approx(np.array(shown) / len(rows), abs=0.03)
+    legend.first.click()
+    page.locator("#shown", has_text=re.compile(rf"^{shown[0]} cells?$")).wait_for()
+    assert len({name.split(", ")[1] for name in cell_names(page)}) == 1
+    legend.first.click()
+    page.locator(".menu summary").click()
+    page.get_by_role("checkbox", name="Out of distribution").check()
+    n_ood = sum(row["is_ood"] == "true" for row in rows)
+    page.locator("#shown", has_text=f"{n_ood} cell").wait_for()
+    page.get_by_role("checkbox", name="Out of distribution").uncheck()
+    page.get_by_role("checkbox", name="Unsure").check()
+    n_unsure = sum(len(row["prediction_set"].split()) != 1 for row in rows)
+    page.locator("#shown", has_text=f"{n_unsure} cell").wait_for()
+    page.get_by_role("checkbox", name="Unsure").uncheck()
+    page.keyboard.press("Escape")
+    page.locator("#sort").select_option("uncertainty")
+    top = {row["file"]: max(float(row[f"p_{c}"]) for c in range(8)) for row in rows}
+    files = [name.split(", ")[0] for name in cell_names(page)]
+    assert [top[file] for file in files] == sorted(top.values())
+    page.locator("#sort").select_option("probability")
+    page.locator("#sort-class").select_option("4")
+    page.get_by_role("button", name="Reverse the order").click()
+    of_class = {row["file"]: float(row["p_4"]) for row in rows}
+    files = [name.split(", ")[0] for name in cell_names(page)]
+    assert [of_class[file] for file in files] == sorted(of_class.values())
 
 
 def test_many_files_show_progress_and_fill_the_table(desktop_page: OpenPage, cell_folder: Path) -> None:
     page = desktop_page.page
     page.evaluate("""() => {
         window.progressTexts = [];
-        new MutationObserver(() => window.progressTexts.push(document.getElementById('progress-text').textContent))
-            .observe(document.getElementById('progress-text'), { childList: true, characterData: true, subtree: true }) }""")
+        const record = () => window.progressTexts.push(document.getElementById('progress-text')?.textContent ?? '');
+        new MutationObserver(record).observe(document.body, { childList: true, characterData: true, subtree: true }) }""")
     files = sorted(cell_folder.glob("*.png"))
-    _upload(page, *files)
+    upload(page, *files)
     progress_texts = page.evaluate("window.progressTexts")
     assert len({text for text in progress_texts if text.endswith("of 70 files")}) >= 3
-    assert progress_texts[-1] == "70 of 70 files"
-    assert page.locator(".card").count() == 60
-    page.locator("#show-more").click()
-    assert page.locator(".card").count() == 70
-    assert page.locator("#show-more").is_hidden()
-    rows = _download_table(page)
+    page.locator("#shown", has_text="69 cells").wait_for()
+    rows = download_table(page)
     assert [row["file"].removeprefix("'") for row in rows] == [file.name for file in files]
     hostile = next(row for row in rows if "cmd" in row["file"])
     assert hostile["file"] == f"'{HOSTILE}"  # so that a spreadsheet takes it for text
@@ -226,21 +255,22 @@ def test_many_files_show_progress_and_fill_the_table(desktop_page: OpenPage, cel
             assert row["label"] in row["prediction_set"].split()
 
 
-def test_every_row_of_a_dropped_npz_file_is_in_the_table(desktop_page: OpenPage, cell_folder: Path) -> None:
+def test_every_row_of_a_dropped_npz_file_is_in_the_table_and_its_card_has_its_pixels(
+    desktop_page: OpenPage, cell_folder: Path
+) -> None:
     page = desktop_page.page
-    data = list((cell_folder / "cells.npz").read_bytes())
-    drop_js = """data => {
-        const transfer = new DataTransfer();
-        transfer.items.add(new File([new Uint8Array(data)], 'cells.npz'));
-        const options = { dataTransfer: transfer, bubbles: true, cancelable: true };
-        document.getElementById('drop-zone').dispatchEvent(new DragEvent('drop', options)) }"""
-    page.evaluate(drop_js, data)
-    page.wait_for_selector(".card")
-    page.wait_for_selector("#progress", state="hidden")
+    drop(page, [("cells.npz", (cell_folder / "cells.npz").read_bytes())])
+    wait_for_results(page)
     assert page.locator("#summary").inner_text().startswith("100 cells classified")
-    assert "cells.npz, val, 0" in page.locator(".card").first.inner_text()
-    rows = _download_table(page)
+    rows = download_table(page)
     assert [int(row["index"]) for row in rows] == list(range(100))
+    stored = np.load(cell_folder / "cells.npz")["val_images"]
+    pixels_js = "c => [...c.getContext('2d').getImageData(0, 0, 28, 28).data].filter((v, i) => i % 4 === 0)"
+    for i in (0, 59, 99):
+        card = open_card(page, i)
+        assert f"cells.npz, val, {i}" in card.locator(".filename").inner_text()
+        assert rows[i]["class_name"] in card.locator("h2").inner_text()
+        assert card.locator("canvas.cell").evaluate(pixels_js) == stored[i].ravel().tolist()
 
 
 def test_the_files_of_a_dropped_folder_are_predicted(desktop_page: OpenPage, cell_folder: Path, tmp_path: Path) -> None:
@@ -255,7 +285,7 @@ def test_the_files_of_a_dropped_folder_are_predicted(desktop_page: OpenPage, cel
     data = {"items": [], "files": [str(tmp_path / "mine")], "dragOperationsMask": 1}
     for kind in ("dragEnter", "dragOver", "drop"):
         client.send("Input.dispatchDragEvent", {"type": kind, "x": box["x"] + 20, "y": box["y"] + 20, "data": data})
-    _wait_for_results(page)
+    wait_for_results(page)
     assert page.locator("#summary").inner_text() == "2 cells classified."
 
 
@@ -273,37 +303,21 @@ def test_a_deleted_file_does_not_affect_the_others_of_its_group(
 
     page.route(PREDICT_URL, delete_and_continue)
     page.set_input_files("#files", [str(file) for file in files])
-    _wait_for_results(page)
+    wait_for_results(page)
     assert page.locator("#summary").inner_text().startswith("29 cells classified, 1 failed")
     failed_uploads = [text for text in desktop_page.problems if "Failed to load resource: net::ERR" in text]
     assert len(failed_uploads) == 2  # the group, and then the file alone
     desktop_page.problems[:] = [text for text in desktop_page.problems if text not in failed_uploads]
 
 
-def test_show_more_adds_previews_saliency_maps_and_similar_cells(desktop_page: OpenPage, cell_folder: Path) -> None:
+def test_a_card_says_why_there_is_no_saliency_map(desktop_page: OpenPage, cell_folder: Path) -> None:
     page = desktop_page.page
-    _upload(page, cell_folder / "cells.npz")
-    assert page.locator(".card").count() == 60
-    page.locator("#show-more").click()
-    page.wait_for_selector("#show-more", state="hidden")
-    assert page.locator(".card .probabilities").count() == 100
-    for selector, n_per_card in ((".preview img", 1), (".preview canvas", 1), (".similar-cells li", 6)):
-        assert page.locator(f".card {selector}").count() == 100 * n_per_card
-    stored = np.load(cell_folder / "cells.npz")["val_images"]
-    for i in (0, 59, 60, 99):
-        assert f"cells.npz, val, {i}" in page.locator(".card .filename").nth(i).inner_text()
-        assert page.locator(".preview img").nth(i).get_attribute("src") == png_data_uri(stored[i])
-
-
-def test_show_more_reports_a_file_that_cannot_be_uploaded_again(desktop_page: OpenPage, cell_folder: Path) -> None:
-    page = desktop_page.page
-    _upload(page, cell_folder / "cells.npz")
-    page.route("**/predict/batch?*", lambda route: route.fulfill(status=413, json={"error": "It is too large now."}))
-    page.locator("#show-more").click()
-    page.wait_for_selector("#show-more", state="hidden")
-    assert page.locator(".card .probabilities").count() == 100
-    assert "It is too large now." in page.locator(".card").nth(60).inner_text()
-    assert "It is too large now." not in page.locator(".card").nth(59).inner_text()
+    upload(page, cell_folder / "cell-00.png", cell_folder / "cell-01.png")
+    page.route("**/predict?explain=*", lambda route: route.fulfill(status=413, json={"error": "It is too large now."}))
+    card = open_card(page, 1)
+    card.locator("#show-saliency").check()
+    card.get_by_text("It is too large now.").wait_for()
+    assert card.locator(".probabilities").count() == 1
     assert any("413" in line for line in desktop_page.problems)
     desktop_page.problems.clear()
 
@@ -322,6 +336,7 @@ def test_clearing_stops_the_predictions_and_empties_the_page(
     desktop_page: OpenPage, cell_folder: Path, pattern: str
 ) -> None:
     page = desktop_page.page
+    upload(page, cell_folder / "cell-00.png")
     requests: list[Any] = []
     page.route(PREDICT_URL, lambda route: requests.append(route))  # never fulfilled
     page.set_input_files("#files", [str(file) for file in sorted(cell_folder.glob(pattern))])
@@ -329,14 +344,13 @@ def test_clearing_stops_the_predictions_and_empties_the_page(
     _wait_for_request(page, requests)
     page.locator("#clear").click()
     page.wait_for_timeout(300)
-    assert page.locator(".card").count() == 0
-    assert page.locator("#progress").is_hidden()
-    assert page.locator("#results").is_hidden()
+    assert page.locator("#progress").count() == 0
+    assert page.locator("#results").count() == 0
     assert page.evaluate("document.activeElement.id") == "files"
     assert len(requests) == 1
     page.unroute(PREDICT_URL)
-    _upload(page, cell_folder / "cell-00.png")  # the page still works
-    assert page.locator(".card").count() == 1
+    page.set_input_files("#files", str(cell_folder / "cell-00.png"))  # the page still works
+    wait_for_results(page)
     assert page.locator("#summary").inner_text() == "1 cell classified."
 
 
@@ -348,20 +362,40 @@ def test_stopping_marks_every_remaining_file_as_stopped(desktop_page: OpenPage, 
     _wait_for_request(page, requests)
     page.locator("#stop").click()
     page.wait_for_selector("#progress", state="hidden")
-    assert page.locator(".card.failed").count() == 30
-    assert "Stopped before it was classified" in page.locator(".card").last.inner_text()
+    assert page.locator(".failed").count() == 30
+    assert "Stopped before it was classified" in page.locator(".failed").last.inner_text()
 
 
-def test_an_unreachable_server_is_reported_on_each_card(browser: Any, cell_folder: Path) -> None:
+def test_another_model_predicts_the_same_files_again(desktop_page: OpenPage, cell_folder: Path) -> None:
+    page = desktop_page.page
+    upload(page, cell_folder / "cell-00.png", cell_folder / "cell-01.png")
+    before = download_table(page)
+    names = [option.get_attribute("value") for option in page.locator("#model-name option").all()]
+    assert len(names) == 2
+    page.locator("#model-name").select_option(names[1])
+    page.get_by_text(f"recipe {names[1]}").wait_for()
+    wait_for_results(page)
+    after = download_table(page)
+    assert [row["file"] for row in after] == [row["file"] for row in before]
+    assert all(a["p_0"] != b["p_0"] for a, b in zip(after, before, strict=True))
+    card = open_card(page, 0)
+    card.locator("#show-saliency").check()
+    card.locator("canvas.saliency").wait_for()
+    assert card.locator(".similar-cells").count() == 0  # the reference cells are the other model's
+
+
+def test_an_unreachable_server_is_reported(browser: Any, cell_folder: Path) -> None:
     with run_server(["--reference-data", "none"]) as server:
         context = browser.new_context()
         page = context.new_page()
         page.goto(server.address)
         page.wait_for_selector("#drop-zone[data-ready=yes]")
-        assert "nephros serve --reference-data" in page.locator("#reference-info").text_content()
+        page.set_input_files("#files", str(cell_folder / "cell-01.png"))
+        wait_for_results(page)
+        assert "nephros serve --reference-data" in page.locator("#reference-info").inner_text()
     page.set_input_files("#files", str(cell_folder / "cell-00.png"))
-    page.wait_for_selector(".card.failed")
-    assert "The server or the file is no longer available" in page.locator(".card.failed").inner_text()
+    page.wait_for_selector(".failed")
+    assert "The server or the file is no longer available" in page.locator(".failed").inner_text()
     context.close()
 
 
@@ -375,11 +409,11 @@ def test_the_page_works_below_a_prefix_with_a_token(browser: Any, cell_folder: P
             page.wait_for_selector("#drop-zone[data-ready=yes]")
             assert page.url == f"{address}/"
             page.locator("#sample-groups button").first.click()
-            _wait_for_results(page)
-            assert page.locator(".card").count() == 1
-            _upload(page, cell_folder / "cell-01.png")
-            assert page.locator(".card").count() == 2
-            _upload(page, cell_folder / "cells.npz")
+            wait_for_results(page)
+            page.locator("#shown", has_text="1 cell").wait_for()
+            upload(page, cell_folder / "cell-01.png")
+            page.locator("#shown", has_text="2 cells").wait_for()
+            upload(page, cell_folder / "cells.npz")
             assert page.locator("#summary").inner_text().startswith("102 cells classified")
             page.get_by_role("link", name="the API").click()
             assert page.url == f"{address}/api"

@@ -39,7 +39,7 @@ export function UploadOptions() {
           inputMode="decimal"
           placeholder={whiteLevel === null ? "brightest" : String(whiteLevel)}
           value={options.whiteLevel}
-          onChange={(event) => change({ whiteLevel: event.currentTarget.value })}
+          onInput={(event) => change({ whiteLevel: event.currentTarget.value })}
         />
         <small>
           {whiteLevel === null
@@ -55,7 +55,7 @@ export function UploadOptions() {
           maxLength={200}
           placeholder="automatic"
           value={options.channel}
-          onChange={(event) => change({ channel: event.currentTarget.value })}
+          onInput={(event) => change({ channel: event.currentTarget.value })}
         />
         <small>
           Of color images (red is 0, green 1, blue 2) and files with several channels; of stacks also its name, such as
@@ -70,7 +70,7 @@ export function UploadOptions() {
           maxLength={60}
           placeholder="of the file"
           value={options.voxelSize}
-          onChange={(event) => change({ voxelSize: event.currentTarget.value })}
+          onInput={(event) => change({ voxelSize: event.currentTarget.value })}
         />
         <small>Such as 1, 0.5, 0.5. Needed where the file does not state it.</small>
       </div>
