@@ -19,19 +19,20 @@ from playwright.sync_api import sync_playwright
 from nephros.data.synthetic import make_synthetic
 
 OUTPUT_FILE = Path(__file__).with_name("page.png")
-WIDTH, HEIGHT = 1280, 1120
+WIDTH = 1280
+N_CELLS = 100
 
 
 def main() -> None:
-    """Serve the bundled model, upload six cells to the page, and save a screenshot of the results."""
+    """Serve the bundled model, upload a hundred cells to the page, and save a screenshot of the results and one card."""
     with tempfile.TemporaryDirectory() as folder:
-        folder_path, cells = Path(folder), make_synthetic(400, 40, 40, seed=3)
+        folder_path, cells = Path(folder), make_synthetic(400, N_CELLS, 40, seed=3)
         arrays = {
             f"{name}_{kind}": getattr(split, kind) for name, split in cells.splits() for kind in ("images", "labels")
         }
         np.savez(folder_path / "synthetic-nuclei.npz", **arrays)
         files = []
-        for number, image in enumerate(cells.val.images[:6]):
+        for number, image in enumerate(cells.val.images):
             files.append(str(folder_path / f"cell-{number}.png"))
             Image.fromarray(image).save(files[-1])
         args = [
@@ -62,12 +63,14 @@ def _server_url(server: subprocess.Popen[str]) -> str:
 def _take_screenshot(url: str, files: list[str]) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page = browser.new_page(viewport={"width": WIDTH, "height": 900})
         page.goto(url)
         page.set_input_files("#files", files)
         page.wait_for_selector("#results", state="visible")
         page.wait_for_selector("#progress", state="hidden")
-        page.screenshot(path=OUTPUT_FILE)
+        page.locator(".grid").click(position={"x": 80, "y": 40})
+        page.wait_for_selector(".similar-cells li")
+        page.screenshot(path=OUTPUT_FILE, full_page=True)
         browser.close()
 
 

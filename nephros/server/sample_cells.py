@@ -27,15 +27,17 @@ class SampleCell:
     png: bytes
 
 
-def build_sample_cells(dataset: Dataset | None, seed: int = 0) -> list[SampleCell]:
+def build_sample_cells(dataset: Dataset | None, seed: int = 0, *, synthetic: bool = True) -> list[SampleCell]:
     """Return synthetic cells and, of `dataset`, one or two validation cells per class; never test cells.
 
-    A data set with too few validation cells adds none.
+    A data set with too few validation cells adds none. The synthetic cells are nuclei in grayscale, which are no examples for a
+    model of color images: `synthetic` is then False.
     """
     synthetic_cells = make_synthetic(len(NUCLEUS_TYPES), SAMPLES_PER_KIND, len(NUCLEUS_TYPES), seed).val
     samples = [
         _to_sample_cell(f"synthetic-{i}.png", synthetic_cells.images[i], "synthetic, not real data")
         for i in np.argsort(synthetic_cells.labels, kind="stable")
+        if synthetic
     ]
     if dataset is None or len(dataset.val) < (n_samples := max(SAMPLES_PER_KIND, dataset.n_classes)):
         return samples

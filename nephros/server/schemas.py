@@ -33,7 +33,9 @@ class ResultParams(BaseModel):
     model: str | None = Field(
         None, min_length=1, max_length=200, description="Name of the model, as /models lists it; by default the first."
     )
-    details: bool = Field(False, description="Add split, ood_reasons, notes and, without pixels, preview (a PNG as a data: URI).")
+    details: bool = Field(
+        False, description="Add split, ood_reasons, notes and, without pixels, preview (a PNG as a data: URI)."
+    )
     explain: bool = Field(False, description="Add saliency_map: rows of values from 0 to 1, and the method.")
     pixels: bool = Field(False, description="Add pixels, the cell as the model sees it.")
     n_neighbors: int = Field(
@@ -109,7 +111,9 @@ class PredictionResult(BaseModel):
     split: str = _optional("With details: train, val or test for an array of that split in an npz file, else empty.")
     ood_reasons: list[str] = _optional("With details: why the cell is out of distribution; empty if it is not.")
     notes: list[str] = _optional("With details: conversions that made the image fit the model's input.")
-    preview: str | None = _optional("With details: the cell as the model sees it, a PNG as a data: URI; null with pixels.")
+    preview: str | None = _optional(
+        "With details: the cell as the model sees it, a PNG as a data: URI; null with pixels."
+    )
     pixels: str | None = _optional(
         "With pixels: the cell as the model sees it, bytes in rows from the top in base64, three per pixel of a color image."
     )

@@ -123,7 +123,7 @@ def serve(
         predictor.check_takes_images("the page")
         dataset = _load_reference_data(reference_data, predictor)
         reference_index = None if dataset is None else build_reference_index(predictor, dataset)
-        samples = build_sample_cells(dataset)
+        samples = build_sample_cells(dataset, synthetic=predictor.input_shape[0] == 1)
         del dataset
         service = Service(predictor, reference_index, dynamic_batching=dynamic_batching)
         app = create_app(

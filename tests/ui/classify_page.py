@@ -16,6 +16,7 @@ from nephros.data.synthetic import make_synthetic
 from tests.server.live_server import LiveServer
 from tests.ui.conftest import LAYOUTS, OpenPage, open_page
 
+N_TRIES, PAUSE_MS = 3000, 20
 AXE = Path(__file__).parents[2] / "frontend/node_modules/axe-core/axe.min.js"
 HOSTILE = "=cmd|'x' <b onclick=alert(1)>,\".png"
 
@@ -48,6 +49,11 @@ def upload(page: Any, *files: Path) -> None:
     summary = page.locator("#summary")
     previous = summary.inner_text() if summary.count() else ""
     page.set_input_files("#files", [str(file) for file in files])
+    page.wait_for_selector("#results", state="visible")
+    for _ in range(N_TRIES):
+        if summary.inner_text() != previous:
+            break
+        page.wait_for_timeout(PAUSE_MS)
     wait_for_results(page)
     assert summary.inner_text() != previous
 
