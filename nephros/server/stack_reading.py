@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nephros.data.images.input_conversion import CellShape, InputConversion
-from nephros.errors import FileError, NephrosError
+from nephros.errors import FileError, InvalidArgument, NephrosError
 from nephros.inference.nucleus_columns import position_records
 from nephros.inference.reader import CellReader, CellSource
 from nephros.microscopy.reader import open_stack_with
 from nephros.microscopy.stack import StackOptions
+from nephros.microscopy.voxel_size import check_voxel_size
 from nephros.server.disk_uploads import without_folder
 from nephros.server.limits import RequestLimits
 from nephros.server.reading import CHUNK_CELLS, Chunk
@@ -153,15 +154,7 @@ def _fill(options: StackReadOptions, parts: _Parts) -> None:
 
 def _iter_parts(options: StackReadOptions, parts: _Parts) -> Iterator[StackPart]:
     limits, folder = RequestLimits(**options.limits), Path(options.folder)
-    stack_options = StackOptions(**options.options)
-    reader = CellReader(
-        [options.stack],
-        options.shape,
-        options.white_level,
-        stack_options=stack_options,
-        conversion=InputConversion.from_dict(options.conversion),
-        all_stacks=True,
-    )
+    source, notes = CellSource(options.name, 0), list[str]()
 
     def progress(items: Iterable[T], what: str, total: int) -> Iterator[T]:
         last_report = 0.0
@@ -171,10 +164,19 @@ def _iter_parts(options: StackReadOptions, parts: _Parts) -> Iterator[StackPart]
                 parts.put(_without_nuclei(stage=what, share=i / max(1, total)))
             yield item
 
-    reader.progress = progress
     positions: dict[int, dict[str, Any]] = {}
     try:
+        stack_options = _stack_options(options.options)
         _check_size(options, stack_options, limits)
+        reader = CellReader(
+            [options.stack],
+            options.shape,
+            options.white_level,
+            stack_options=stack_options,
+            conversion=InputConversion.from_dict(options.conversion),
+            all_stacks=True,
+        )
+        reader.progress = progress
         for rows, cells in reader.iter_batches():
             if not reader.located:
                 raise FileError(options.stack, f"{options.name} is no stack: send images of single cells to /predict.")
@@ -197,20 +199,27 @@ def _iter_parts(options: StackReadOptions, parts: _Parts) -> Iterator[StackPart]
                     {},
                 )
                 yield StackPart(chunk, [positions[number] for number in ids])
-        errors = reader.errors
-    except FileError as error:
+        errors, notes = reader.errors, reader.input_notes
+    except NephrosError as error:
         errors = {0: str(error)}
-    source = CellSource(options.name, 0)
     named = {row: (source, without_folder(text, folder)) for row, text in errors.items()}
-    notes = tuple(without_folder(note, folder) for note in reader.input_notes)
-    yield _without_nuclei(named, notes=notes)
+    yield _without_nuclei(named, notes=tuple(without_folder(note, folder) for note in notes))
+
+
+def _stack_options(fields: dict[str, Any]) -> StackOptions:
+    """Return what a request says of a stack; raise InvalidArgument for what is out of range or has no meaning."""
+    if fields["stitch_threshold"] is not None and fields["mask"] is None:
+        raise InvalidArgument("stitch_threshold", fields["stitch_threshold"], "left out where there is no mask")
+    if (voxel_size := fields["voxel_size"]) is not None:
+        voxel_size = check_voxel_size("voxel_size", tuple(voxel_size))
+    return StackOptions(**fields | {"voxel_size": voxel_size})
 
 
 def _check_size(options: StackReadOptions, stack_options: StackOptions, limits: RequestLimits) -> None:
     """Raise FileError for a stack of more voxels than a request may have."""
     try:
         shape = open_stack_with(options.stack, stack_options).shape
-    except NephrosError:  # the reader reports what is wrong
+    except Exception:  # the reader reports what is wrong
         return
     if math.prod(shape) > limits.max_pixels:
         raise FileError(

@@ -38,7 +38,6 @@ def add_stack_routes(app: FastAPI, models: ModelChoice, metrics: ServerMetrics, 
         "n_rows", "notes"}, or {"done": false, "error", "n_rows"} if the response ends early. Uploaded files are removed as soon
         as they are read."""
         reject_repeated_parameters(request)
-        params.check()
         service = await models.service(params.model)
         with ExitStack() as scope:
             upload = await read_stack_upload(request, limits, budget)

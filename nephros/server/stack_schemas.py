@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from nephros.errors import InvalidArgument
 from nephros.inference.nucleus_columns import POSITION_COLUMNS
-from nephros.microscopy.stack import StackOptions
-from nephros.microscopy.voxel_size import VoxelSize, check_voxel_size
 from nephros.server.schemas import ResultParams, StreamCompleted, StreamedResult
 
 _NUMBER = r"[0-9]{1,6}(?:\.[0-9]{1,9})?"
@@ -52,29 +48,18 @@ class StackParams(ResultParams):
         description="Overlap from which objects of the mask's slices are joined, where ids count per slice.",
     )
 
-    def check(self) -> VoxelSize | None:
-        """Return the voxel size; raise InvalidArgument for one of 0."""
-        if self.voxel_size is None:
-            return None
-        z, y, x = map(float, self.voxel_size.split(","))
-        return check_voxel_size("voxel_size", (z, y, x))
-
     def stack_options(self, mask: Path | None) -> dict[str, Any]:
-        """Return the fields of `StackOptions`; raise InvalidArgument where they contradict each other."""
-        if self.stitch_threshold is not None and mask is None:
-            raise InvalidArgument("stitch_threshold", self.stitch_threshold, "left out where there is no mask")
-        options = StackOptions(
-            _index_or_name(self.channel),
-            _index_or_name(self.image),
-            self.check(),
-            self.axes,
-            self.min_volume,
-            None if mask is None else str(mask),
-            None,
-            self.time_point,
-            self.stitch_threshold,
-        )
-        return asdict(options)
+        """Return the fields of `StackOptions`; whether they fit the stack is found out where it is read."""
+        return {
+            "channel": _index_or_name(self.channel),
+            "image": _index_or_name(self.image),
+            "voxel_size": None if self.voxel_size is None else [float(side) for side in self.voxel_size.split(",")],
+            "axes": self.axes,
+            "min_volume": self.min_volume,
+            "mask": None if mask is None else str(mask),
+            "time_point": self.time_point,
+            "stitch_threshold": self.stitch_threshold,
+        }
 
 
 class StackResult(StreamedResult):
