@@ -27,7 +27,10 @@ def nucleus_records(predictions: Predictions) -> list[_Record]:
 
 
 def position_records(located: LocatedNuclei) -> dict[int, dict[str, Any]]:
-    """Return id -> the id and the columns POSITION_COLUMNS of a stack's nuclei; lengths in micrometers are None where the voxel size is unknown."""
+    """Return id -> the id and the columns POSITION_COLUMNS of a stack's nuclei.
+
+    Lengths in micrometers are None where the voxel size is unknown.
+    """
     nuclei, sides = located.nuclei, located.voxel_size
     voxel_um3 = None if sides is None else float(np.prod(sides))
     records = {}

@@ -106,13 +106,13 @@ class RequestScheduler:
         feed = _Feed[StackPart]()
         parts = self._read_stack_in_process(options, timeout_s, feed) if self._readers else read_stack(options)
 
-        def fill() -> None:
+        def parts_then_release() -> Generator[StackPart, None, None]:
             try:
-                feed.fill(parts)
+                yield from parts
             finally:
                 release()
 
-        reading = self._stacks.submit(fill)
+        reading = self._stacks.submit(feed.fill, parts_then_release())
         try:
             while (part := await feed.get()) is not None:
                 yield part

@@ -155,7 +155,7 @@ def test_others_need_an_allowed_name_and_the_token(exported_model: Path) -> None
         assert int(match[1]) == server.port
         host, token = {"Host": f"lab:{server.port}"}, match[3]
         assert server.request("GET", "/", headers={"Host": "evil.example"})[0] == 403
-        for path in ("/", "/version", "/health", "/metrics", "/page.js", "/openapi.json", "/none", "/?token=wrong"):
+        for path in ("/", "/version", "/health", "/metrics", "/classify.js", "/openapi.json", "/none", "/?token=wrong"):
             status, headers, body = server.request("GET", path, headers=host)
             assert status == 401, path
             assert headers["www-authenticate"].startswith("Bearer")
@@ -171,7 +171,7 @@ def test_others_need_an_allowed_name_and_the_token(exported_model: Path) -> None
         assert "HttpOnly" in headers["set-cookie"]
         cookie = {"Cookie": headers["set-cookie"].partition(";")[0]}
         assert token not in headers["set-cookie"]
-        for path in ("/api?x=1", "/version", "/page.js"):
+        for path in ("/api?x=1", "/version", "/classify.js"):
             assert server.request("GET", path, headers=host | cookie)[0] == 200
 
 

@@ -70,7 +70,7 @@ def test_a_prefix_may_be_called_as_a_route_is(exported_model: Path) -> None:
         run_server(["--root-path", "/api", "--model", exported_model, "--reference-data", "none"]) as server,
         run_proxy(server.port, "/api") as address,
     ):
-        assert "Choose files" in _get(address)[1]
+        assert 'id="app"' in _get(address)[1]
         assert "Quick start" in _get(f"{address}/api")[1]
         assert _get(f"{address}/version")[0] == 200
 
