@@ -206,7 +206,7 @@ class Service:
                 results[i].preview = png_data_uri(chunk.cells[i])
         if params.pixels:
             for i in selected:
-                results[i].pixels = base64.b64encode(np.ascontiguousarray(chunk.cells[i])).decode()
+                results[i].pixels = base64.b64encode(chunk.cells[i].tobytes()).decode()
         if params.explain:
             selected_predictions = predictions[selected]
             saliency = saliency_maps(

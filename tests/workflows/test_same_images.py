@@ -29,7 +29,7 @@ from nephros.exporters.packaging import build_export_bundle
 from nephros.inference.reader import CellReader
 from nephros.runs import RunFolder
 from nephros.server.app import create_app
-from nephros.server.limits import BATCH_LIMITS, RequestLimits
+from nephros.server.limits import BATCH_LIMITS, STACK_LIMITS, RequestLimits
 from nephros.server.openapi import version_response
 from nephros.server.service import Service
 from tests.server.call_app import call_app
@@ -321,7 +321,7 @@ def test_the_server_uses_the_level_of_the_training_images(deep_run: RunFolder, d
     paths = sorted((deep_folder / "disc").iterdir())[:3]
     service = Service(predictor)
     try:
-        info = version_response(service, RequestLimits(), BATCH_LIMITS).model.input
+        info = version_response(service, RequestLimits(), BATCH_LIMITS, STACK_LIMITS).model.input
         assert info.white_level == predictor.input_conversion.white_level
         app = create_app(service, [])
         for files in (paths, paths[1:2]):

@@ -23,7 +23,7 @@ from nephros.recipe import ClassicalConfig, KNNConfig, ModelConfig, Recipe
 from nephros.reporting.comparison.page import write_comparison
 from nephros.reporting.plots.accuracy_charts import plot_leaderboard
 from nephros.runs import RunFolder
-from nephros.server.limits import BATCH_LIMITS, RequestLimits
+from nephros.server.limits import BATCH_LIMITS, STACK_LIMITS, RequestLimits
 from nephros.server.openapi import version_response
 from nephros.server.service import Service
 from tests.conftest import squares_dataset, write_npz
@@ -102,7 +102,7 @@ def test_the_card_says_it_in_its_title_and_beside_its_metrics(subset_run: RunFol
 def test_the_server_says_it(subset_run: RunFolder) -> None:
     predictor = Predictor(*probabilities_only(subset_run))
     service = cast(Service, SimpleNamespace(predictor=predictor, reference_index=None))
-    assert version_response(service, RequestLimits(), BATCH_LIMITS).model.training_subset == SUBSET
+    assert version_response(service, RequestLimits(), BATCH_LIMITS, STACK_LIMITS).model.training_subset == SUBSET
 
 
 def test_the_recipe_of_a_baseline_can_limit_its_images_too(data: Path, tmp_path: Path) -> None:
