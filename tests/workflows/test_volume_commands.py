@@ -155,9 +155,10 @@ def test_what_has_no_volumes_says_so(
     prepared: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cells, out = str(prepared / "cells.npz"), ["--out", str(tmp_path / "run")]
+    model = str(nephros.export(run, "safetensors", out=tmp_path / "v.safetensors", force=True))
     assert_usage_error(["train", "nephros-fast", "--data", cells, *out], capsys, "volumes of 7 slices", "nephnet3d")
     assert_usage_error(["train", "nephnet3d", "--data", "synthetic", *out], capsys, "nephnet3d", "images")
-    assert_usage_error(["serve", "--model", str(run), "--port", "0"], capsys, "volumes")
+    assert_usage_error(["serve", "--model", model, "--port", "0"], capsys, "volumes")
     assert_usage_error(["annotate", str(tmp_path / "project"), cells], capsys, "volumes")
-    assert_usage_error(["predict", cells, "--model", str(run), "--precision", "int8"], capsys, "--precision")
+    assert_usage_error(["predict", cells, "--model", model, "--precision", "int8"], capsys, "--precision")
     assert not (tmp_path / "run").exists()
