@@ -48,8 +48,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             calls.append(name)
             return cls()
 
-        def predict_instances(self, image: Any, n_tiles: tuple[int, int]) -> tuple[Any, dict[str, Any]]:
+        def predict_instances(self, image: Any, n_tiles: tuple[int, int], **options: Any) -> tuple[Any, dict[str, Any]]:
             z = len(calls) - 1
+            print("as StarDist does")
+            assert options == {"show_tile_progress": False}
             calls.append((image.shape, n_tiles))
             ids = np.unique(MASK[z])
             return np.searchsorted(ids, MASK[z]).astype(np.int32), {}
@@ -78,11 +80,14 @@ def test_cellpose_takes_the_volume(stack: Stack, calls: list[Any], tmp_path: Pat
     assert options == {"do_3D": True, "z_axis": 0, "anisotropy": 2.0}
 
 
-def test_stardist_takes_slices_which_are_joined(stack: Stack, calls: list[Any], tmp_path: Path) -> None:
+def test_stardist_takes_slices_which_are_joined(
+    stack: Stack, calls: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     segment_with("stardist", stack, tmp_path / "mask.tif", (1.0, 0.5, 0.5), progress=lambda items, what, total: items)
     result = tifffile.imread(tmp_path / "mask.tif")
     assert np.array_equal(result > 0, MASK > 0)
     assert len(np.unique(result)) < 1 + sum(len(np.unique(plane)) - 1 for plane in MASK)
+    assert capsys.readouterr().out == ""  # where predictions go
     assert calls == ["2D_versatile_fluo", *[((48, 48), (1, 1))] * 6]
 
 
@@ -106,6 +111,29 @@ def test_a_package_that_is_not_installed(
     assert not out.exists()
     with pytest.raises(MissingDependency):
         nephros.prepare(str(stack.path), out, axes="ZYX", voxel_size=(1, 0.5, 0.5), segment=name)
+
+
+@pytest.mark.parametrize("name", ["cellpose", "stardist"])
+def test_a_model_that_can_not_be_downloaded(
+    name: str, stack: Stack, calls: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(sys.modules["cellpose.models"], "CellposeModel", fail)
+    monkeypatch.setattr(sys.modules["stardist.models"].StarDist2D, "from_pretrained", fail)
+    with pytest.raises(FileError, match=r"Name or service not known.*internet"):
+        segment_with(name, stack, tmp_path / "m.tif", (1, 1, 1), progress=lambda items, what, total: items)
+
+
+def test_an_installation_that_can_not_be_imported(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cellpose.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cellpose", raising=False)
+    with pytest.raises(MissingDependency, match="torchvision::nms"):
+        segment_with("cellpose", stack, tmp_path / "m.tif", (1, 1, 1), progress=lambda items, what, total: items)
 
 
 def test_a_segmenter_and_a_mask_exclude_each_other() -> None:
