@@ -5,7 +5,7 @@ import { Session } from "./session.ts";
 import { SessionContext } from "./session_context.ts";
 
 const session = new Session();
-void session.start();
+session.start();
 const root = document.getElementById("app") as HTMLElement;
 render(
   <SessionContext.Provider value={session}>

@@ -1,5 +1,5 @@
 /** The page that classifies what is uploaded: where to drop it, the results as a gallery, and the card of a cell. */
-import { useSignalEffect } from "@preact/signals";
+import { useEffect } from "preact/hooks";
 import { routeUrl } from "../shared/api.ts";
 import { useDroppedFiles } from "../shared/drop_target.ts";
 import { classNames, percent, plainMessage } from "../shared/format.ts";
@@ -11,9 +11,10 @@ import { useSession } from "./session_context.ts";
 export function ClassifyPage({ projectUrl }: { readonly projectUrl: string | null }) {
   const session = useSession();
   const isOver = useDroppedFiles((files) => void session.upload(files));
-  useSignalEffect(() => {
-    if (session.progress.value) document.getElementById("progress")?.scrollIntoView({ block: "nearest" });
-  });
+  const isBusy = session.progress.value !== null;
+  useEffect(() => {
+    if (isBusy) document.getElementById("progress")?.scrollIntoView({ block: "nearest" });
+  }, [isBusy]);
   return (
     <div class={classNames("classify", isOver && "drag-over")}>
       <a class="skip" href="#content">

@@ -55,13 +55,19 @@ export class Session {
   images: ImageCache | null = null;
   columns = 1;
   #view: [number, number] = [0, 0];
+  #started: Promise<void> = Promise.resolve();
   #loader: BatchLoader | null = null;
   #queue: UploadQueue | null = null;
   #files: File[] = [];
   #coverage = 0.9;
   #lastRefresh = 0;
 
-  async start(): Promise<void> {
+  /** Load what the server says of itself; files that are dropped meanwhile wait for that. */
+  start(): void {
+    this.#started = this.#load();
+  }
+
+  async #load(): Promise<void> {
     try {
       const [server, models, samples] = await Promise.all([
         getJson<ServerInfo>("version"),
@@ -107,9 +113,11 @@ export class Session {
 
   /** Predict files, after those that are under way. */
   async upload(files: readonly File[]): Promise<void> {
+    await this.#started;
     const queue = this.#queue;
+    if (!queue) return;
     this.#files.push(...files);
-    if (!queue?.add(files)) return;
+    if (!queue.add(files)) return;
     const nBefore = this.store.results.length;
     this.#coverage = Number(this.options.value.coverage);
     if (!(await queue.run(this.#params()))) return;

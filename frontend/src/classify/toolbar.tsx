@@ -1,5 +1,6 @@
 /** What the gallery shows, and in which order. */
-import { classNames, plural } from "../shared/format.ts";
+import { plural } from "../shared/format.ts";
+import { Menu } from "../shared/menu.tsx";
 import { FILTER_NAMES, type Filter, SORT_NAMES, type Sort } from "./gallery_query.ts";
 import { useSession } from "./session_context.ts";
 
@@ -58,35 +59,32 @@ export function Toolbar() {
       >
         ⇅
       </button>
-      <details class="menu">
-        <summary class={classNames("button", n > 0 && "is-set")}>Filter{n > 0 ? ` (${n})` : ""}</summary>
-        <div class="menu-body">
-          {Object.entries(FILTER_NAMES).map(([value, name]) => (
-            <label key={value} class="checkbox">
-              <input
-                type="checkbox"
-                checked={query.filters.includes(value as Filter)}
-                onChange={() => toggle(value as Filter)}
-              />{" "}
-              {name}
-            </label>
-          ))}
-          <label>
-            Class
-            <select
-              id="filter-class"
-              value={query.filterClass ?? ""}
-              onChange={(event) => {
-                const { value } = event.currentTarget;
-                session.setQuery({ filterClass: value === "" ? null : Number(value) });
-              }}
-            >
-              <option value="">all</option>
-              <ClassOptions names={names} />
-            </select>
+      <Menu label={n > 0 ? `Filter (${n})` : "Filter"} isSet={n > 0}>
+        {Object.entries(FILTER_NAMES).map(([value, name]) => (
+          <label key={value} class="checkbox">
+            <input
+              type="checkbox"
+              checked={query.filters.includes(value as Filter)}
+              onChange={() => toggle(value as Filter)}
+            />{" "}
+            {name}
           </label>
-        </div>
-      </details>
+        ))}
+        <label>
+          Class
+          <select
+            id="filter-class"
+            value={query.filterClass ?? ""}
+            onChange={(event) => {
+              const { value } = event.currentTarget;
+              session.setQuery({ filterClass: value === "" ? null : Number(value) });
+            }}
+          >
+            <option value="">all</option>
+            <ClassOptions names={names} />
+          </select>
+        </label>
+      </Menu>
       <label class="wide-only">
         <span class="visually-hidden">Size of the cells</span>
         <select
