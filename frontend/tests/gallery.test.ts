@@ -11,15 +11,17 @@ const key = (name: string, modifiers: Partial<KeyboardEvent> = {}) =>
   commandOf({ key: name, shiftKey: false, ctrlKey: false, metaKey: false, altKey: false, ...modifiers });
 
 it("labels from anywhere but fields and dialogs, and leaves a button its own keys", () => {
-  const commandAt = (tag: string, name: string) => {
+  const commandAt = (tag: string, name: string, attributes: Record<string, string> = {}) => {
     const event = new KeyboardEvent("keydown", { key: name, bubbles: true });
-    const target = document.body.appendChild(document.createElement(tag));
+    const target = document.body.appendChild(Object.assign(document.createElement(tag), attributes));
     target.dispatchEvent(event);
     return pageCommandOf(event)?.kind ?? null;
   };
   expect(commandAt("button", "1")).toBe("label");
   expect(commandAt("p", "z")).toBe("undo");
-  expect([commandAt("input", "1"), commandAt("dialog", "1")]).toEqual([null, null]);
+  expect([commandAt("input", "1"), commandAt("dialog", "1"), commandAt("select", "1")]).toEqual([null, null, null]);
+  const kinds = ["checkbox", "range", "text", "file"].map((type) => commandAt("input", "1", { type }));
+  expect(kinds).toEqual(["label", "label", null, null]);
   expect([commandAt("button", "Enter"), commandAt("button", " "), commandAt("button", "a")]).toEqual([
     null,
     null,

@@ -191,6 +191,10 @@ def test_the_page_fits_and_is_accessible(browser: Any, server: LiveServer, width
     with open_annotate(browser, server.address, width, theme) as opened:
         page = opened.page
         page.evaluate(AXE.read_text())
+        for name in ("Thick ascending limb of Henle", "Collecting duct"):
+            page.fill("#new-class", name)
+            page.keyboard.press("Enter")
+            page.get_by_role("button", name=f"Edit {name}").wait_for()
         label_by_keys(page, "1212121212")
         wait_until(page, "document.querySelector('#accuracy').innerText.includes('%')")
         _assert_accessible(page)

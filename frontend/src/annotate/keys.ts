@@ -77,10 +77,12 @@ function modifiedCommand({ key, shiftKey }: Key): Command | null {
 
 const OF_WHOLE_PAGE: ReadonlySet<Command["kind"]> = new Set(["label", "undo", "redo", "next-unsure", "re-sort"]);
 
-/** What a key means where a button has the focus, whose own keys are Enter and space; nothing in fields and dialogs. */
+const FIELDS = "select, textarea, dialog, input:not([type=checkbox], [type=radio], [type=range])";
+
+/** What a key means where a button, a box or a slider has the focus, which use other keys; nothing in fields and dialogs. */
 export function pageCommandOf(event: KeyboardEvent): Command | null {
   if (event.defaultPrevented) return null;
-  if (event.target instanceof Element && event.target.closest("input, select, textarea, dialog")) return null;
+  if (event.target instanceof Element && event.target.closest(FIELDS)) return null;
   const command = commandOf(event);
   return command && OF_WHOLE_PAGE.has(command.kind) ? command : null;
 }

@@ -36,7 +36,7 @@ export function Toolbar({ onLabelAll }: { readonly onLabelAll: () => void }) {
       </label>
       <span class="spacer" />
       <span class="muted" id="shown" role="status">
-        {nSelected > 0 ? `${formatCount(nSelected)} selected of ${formatCount(n)}` : plural(n, "cell")}
+        {nSelected > 0 ? `${formatCount(nSelected)} selected` : plural(n, "cell")}
       </span>
       <button type="button" disabled={!session.labeling.history.canUndo} onClick={() => session.labeling.undo()}>
         Undo
