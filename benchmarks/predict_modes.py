@@ -134,7 +134,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = build_parser(__doc__ or "")
     parser.set_defaults(repeats=3, seconds=1.0)
-    parser.add_argument("--files", type=int, default=5000, help="PNG files in the folder (default: 5000)")
+    parser.add_argument("--files", type=int, default=20_000, help="PNG files in the folder (default: 20000)")
     parser.add_argument(
         "--neighbor",
         choices=("both", "none", "busy"),

@@ -48,6 +48,8 @@ ROW_KEYS = {
     "waiting": {"recipe", "background_load", "wait_policy", "images_per_s", "ratio_to_passive"},
     "predict": {"what"},
     "predict_modes": {"beside", "what", "images_per_s", "speedup_over_five_views"},
+    "file_stages": {"precision", "stage", "us_per_file", "share"},
+    "first_step": {"stage", "seconds", "processor_seconds"},
     "neighbors": {"what", "requests", "p50_ms", "p95_ms", "max_ms"},
     "serving": {"what", "clients", "p50_ms", "p95_ms", "images_per_s", "speedup_over_unbatched", "cells_per_call"},
 }
