@@ -54,7 +54,8 @@ def time_stages(data: str, out: Path) -> dict[str, tuple[float, float]]:
 def measure(config: BenchmarkConfig, data: str) -> list[Row]:
     """Return one row per stage."""
     with tempfile.TemporaryDirectory() as scratch:
-        runs = [time_stages(data, Path(scratch) / f"run{i}") for i in range(config.repeats + 1)][1:]
+        n_warmups, n_runs = (0, 1) if config.quick else (1, config.repeats)
+        runs = [time_stages(data, Path(scratch) / f"run{i}") for i in range(n_warmups + n_runs)][n_warmups:]
     return [
         {
             "stage": stage,
