@@ -8,9 +8,10 @@ from nephros.files import write_text
 from nephros.inference.model_table import models_csv
 
 COMMANDS = {
-    "nephros-distilled": "nephros reproduce nephros --only nephros,nephros-distilled",
+    "nephros-distilled": "python -m benchmarks.gpu --runs RUNS; python -m results.bundle nephros-distilled=RUNS/student-64",
     "nephros-fast": "nephros train nephros-fast --teachers nephros-distilled --distillation_weight 0.9 --optimizer.lr 0.02 "
     "--tta_views 1 --test",
+    "nephros-large": "python -m benchmarks.gpu --runs RUNS; python -m results.bundle nephros-large=RUNS/student-160",
 }
 """Model -> the command that trained it."""
 
