@@ -11,7 +11,7 @@ COMMANDS = {
     "nephros-distilled": "python -m benchmarks.gpu --runs RUNS; python -m results.bundle nephros-distilled=RUNS/student-64",
     "nephros-fast": "nephros train nephros-fast --teachers nephros-distilled --distillation_weight 0.9 --optimizer.lr 0.02 "
     "--tta_views 1 --test",
-    "nephros-large": "python -m benchmarks.gpu --runs RUNS; python -m results.bundle nephros-large=RUNS/student-160",
+    "nephros-large": "python -m benchmarks.gpu --runs RUNS; python -m results.bundle nephros-large=RUNS/student-128",
 }
 """Model -> the command that trained it."""
 

@@ -39,7 +39,7 @@ PARAMETERS = {
     "nephros": 281_464,
     "nephros-distilled": 281_464,
     "nephros-fast": 70_848,
-    "nephros-large": 1_751_968,
+    "nephros-large": 1_122_024,
 }
 
 
