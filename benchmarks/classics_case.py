@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from benchmarks.peak_memory import process_memory
+from benchmarks.process_memory import process_memory
 from nephros.data.dataset import Dataset
 from nephros.data.load import find_local_file, load_dataset
 from nephros.data.subset import stratified_subset

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peak_memory import process_memory
+from benchmarks.process_memory import process_memory
 
 N_TRAIN = 2000
 """Nuclei that the peer's forest is fitted to beforehand; only its predictions are timed."""

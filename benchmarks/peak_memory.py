@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.process_memory import process_memory
 from benchmarks.timing import synchronize
 from benchmarks.workloads import LR, trainer_for
 from nephros import device as devices
@@ -21,17 +21,6 @@ from nephros.data.dataset import Split
 from nephros.presets import RECIPES
 
 N_STEPS = 3
-
-
-def process_memory(field: str, pid: int | str = "self") -> int:
-    """Return the bytes of memory that a process uses (VmRSS) or has used at most (VmHWM); by default this one.
-
-    getrusage's ru_maxrss won't do: a new process inherits it from its parent.
-    """
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/{pid}/status has no {field}.")
 
 
 def measure(recipe_name: str, amp: Any, batch_size: int, device: torch.device) -> dict[str, float]:

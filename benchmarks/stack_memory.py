@@ -26,7 +26,7 @@ LIMIT_MB = 1000
 """Memory that a stack may need, whatever its size."""
 PROBE = """
 import sys
-from benchmarks.peak_memory import process_memory
+from benchmarks.process_memory import process_memory
 from nephros.cli import main
 from nephros.data.images.decoder import default_pool
 try:
