@@ -5,8 +5,8 @@ A table stands between two marks, the first of which names its file and columns:
     <!-- table results/baselines.csv: recipe, published_accuracy, accuracy_mean -->
     <!-- end -->
 
-Without columns, all are shown; ``FILE (5 rows)`` shows the first rows only. A benchmark's .json file gives its latest record. A
-value within a sentence comes from the card of a bundled model, by its keys and a format:
+Without columns, all are shown; ``FILE (5 rows)`` shows the first rows only. A benchmark's .json file gives its latest record, and
+a sentence where there is none yet. A value within a sentence comes from the card of a bundled model, by its keys and a format:
 
     <!-- value nephros-distilled: validation.accuracy .4f -->0.1234<!-- end -->
 
@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import format_table
+from benchmarks.common import RESULTS, format_table
 from nephros.inference.model_names import bundled_card
 from nephros.text_tables import markdown_table
 
@@ -53,6 +53,9 @@ def _value(model: str, keys: str, format: str) -> str:
 
 
 def _table(file: str, columns: str | None, limit: str | None) -> str:
+    path = ROOT / file
+    if path.parent == RESULTS and not path.exists():
+        return f"Not measured yet: `python -m benchmarks.{path.stem} --save`.\n"
     rows = _rows(ROOT / file)[: int(limit) if limit else None]
     names = [name.strip() for name in columns.split(",")] if columns else list(rows[0])
     rows = [row for row in rows if any(row[name] for name in names[1:])]  # rows of another kind lack these columns
