@@ -49,6 +49,13 @@ OBSERVE = """() => {
     observe("longtask", entry => window.longTasks.push(entry.duration));
     observe("event", entry => entry.name === "keydown" && window.keyTimes.push(entry.duration), { durationThreshold: 16 });
 }"""
+LABEL_ALL = """() => new Promise(resolve => {
+    const start = performance.now();
+    const check = () => document.querySelector(".save-state").dataset.state === "saved"
+        ? requestAnimationFrame(check) : resolve(performance.now() - start);
+    document.querySelector("dialog .class-button").click();
+    check();
+})"""
 COLLECT = "() => ({ longTasks: window.longTasks.splice(0), keyTimes: window.keyTimes.splice(0) })"
 
 
@@ -72,7 +79,7 @@ def main() -> None:
             _wait_for_model(port, n_labels)
             page.evaluate(OBSERVE)
             rows = [scrolling_row(page, how, speed, config) for how, speed in SPEEDS.items()]
-            rows.append(labeling_row(page, 6 if config.quick else N_KEYS))
+            rows += [labeling_row(page, 6 if config.quick else N_KEYS), labeling_all_row(page)]
     for row in rows:
         row |= {"cells": n_cells, "browser": browser_version}
     publish(config, "The annotation page in Chromium, without a GPU", rows, dataset.provenance.title)
@@ -130,6 +137,17 @@ def labeling_row(page: Any, n_keys: int) -> Row:
     row: Row = {"what": "labeling by keys", "keys": n_keys}
     row |= {f"key_to_frame_p{q}_ms": float(np.percentile(times, q)) for q in (50, 95)}
     return row | _long_tasks(observed["longTasks"])
+
+
+def labeling_all_row(page: Any) -> Row:
+    """Return the long tasks, and the seconds until all labels are shown and saved, when all cells get a label at once."""
+    page.get_by_role("button", name="Label all shown").click()
+    page.evaluate(COLLECT)
+    start = time.perf_counter()
+    shown_ms = page.evaluate(LABEL_ALL)
+    page.wait_for_selector(".save-state[data-state=saved]", timeout=600_000)
+    row: Row = {"what": "labeling all at once", "shown_s": shown_ms / 1000, "saved_s": time.perf_counter() - start}
+    return row | _long_tasks(page.evaluate(COLLECT)["longTasks"])
 
 
 def _long_tasks(durations: list[float]) -> Row:

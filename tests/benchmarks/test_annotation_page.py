@@ -20,11 +20,12 @@ def test_a_quick_run_prints_a_record() -> None:
     assert result.returncode == 0, result.stderr
     record = json.loads(result.stdout.splitlines()[-1])
     assert record.keys() >= RECORD_KEYS
-    *scrolling, labeling = record["rows"]
-    assert [row["cells"] for row in record["rows"]] == [800] * 4
+    *scrolling, labeling, labeling_all = record["rows"]
+    assert [row["cells"] for row in record["rows"]] == [800] * 5
     for row in scrolling:
         assert 0 < row["frame_p50_ms"] <= row["frame_p95_ms"] <= row["frame_max_ms"]
         assert row["frames_per_s"] > 0
     assert labeling["keys"] == 6
+    assert 0 < labeling_all["shown_s"] <= labeling_all["saved_s"]
     for row in record["rows"]:
         assert row["tasks_over_50_ms"] >= row["tasks_over_100_ms"] >= 0
