@@ -1,11 +1,11 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { csvField, toCsv } from "../src/classify/csv_table.ts";
-import { adviceInPage } from "../src/classify/error_list.tsx";
 import { DEFAULT_QUERY, galleryOrder } from "../src/classify/gallery_query.ts";
 import { displayName, type Result, ResultStore } from "../src/classify/result_store.ts";
 import { encodeTiff } from "../src/classify/tiff.ts";
 import type { Prediction } from "../src/classify/types.ts";
 import { STOPPED, UploadQueue } from "../src/classify/upload_queue.ts";
+import { adviceInPage } from "../src/shared/advice.ts";
 import { takeStacks } from "../src/shared/stack_files.ts";
 
 const prediction = (probabilities: number[], rest: Partial<Prediction> = {}): Prediction => {

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from sklearn.metrics import cohen_kappa_score
 
 from nephros.annotation.project import Project
@@ -125,3 +126,25 @@ def test_labels_come_back_as_geojson(browser: Any, project_folder: Path, tmp_pat
         page.keyboard.press("Escape")
         page.get_by_role("button", name="agreement").click()
         page.locator("dialog tbody tr", has_text="Bo, Cleo").wait_for()
+
+
+def test_a_stack_that_does_not_state_its_voxel_size_is_read_with_the_users(browser: Any, tmp_path: Path) -> None:
+    stack, mask, _ = write_stack(tmp_path, shape=(16, 128, 128))
+    bare = tmp_path / "bare.ome.tif"
+    tifffile.imwrite(bare, tifffile.imread(stack), metadata={"axes": "ZYX"}, ome=True)
+    with (
+        run_server(["--project", tmp_path / "new", "--reference-data", "none"]) as server,
+        open_annotate(browser, server.address) as opened,
+    ):
+        page = opened.page
+        page.set_input_files("#files", [bare, mask])
+        message = page.get_by_role("status").filter(has_text="enter the voxel size under Options")
+        message.wait_for()
+        assert str(tmp_path) not in message.inner_text()
+        page.get_by_text("Options", exact=True).click()
+        page.get_by_label("Voxel size").fill("1, 0.5, 0.5")
+        page.set_input_files("#files", [bare, mask])
+        page.locator(".grid").wait_for()
+        project = Project.open(tmp_path / "new")
+        assert project.info.stacks[0].voxel_size == (1.0, 0.5, 0.5)
+        assert opened.problems == []

@@ -1,6 +1,8 @@
 /** A project without cells: where to drop them. */
+import { takeFiles } from "../shared/dropped_files.ts";
 import type { AddCells } from "./add_cells.tsx";
 import { AddingCells } from "./add_cells.tsx";
+import { ReadingOptionFields } from "./reading_options.tsx";
 
 export function EmptyProject({ adding }: { readonly adding: AddCells }) {
   const isBusy = adding.state.value === "busy";
@@ -18,11 +20,12 @@ export function EmptyProject({ adding }: { readonly adding: AddCells }) {
           class="visually-hidden"
           multiple
           disabled={isBusy}
-          onChange={(event) => adding.add([...(event.currentTarget.files ?? [])])}
+          onChange={(event) => adding.add(takeFiles(event.currentTarget))}
         />
         <label for="files" class="button primary">
           Choose files
         </label>
+        <ReadingOptionFields options={adding.options} />
         {isBusy && <progress aria-label="Adding cells" />}
         <AddingCells adding={adding} />
       </div>

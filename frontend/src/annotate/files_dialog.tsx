@@ -1,8 +1,11 @@
 /** Labels out and in, and more cells. */
 import { useSignal } from "@preact/signals";
 import { Dialog } from "../shared/dialog.tsx";
+import { takeFiles } from "../shared/dropped_files.ts";
 import { plainMessage } from "../shared/format.ts";
+import type { AddCells } from "./add_cells.tsx";
 import { importLabels, labelsUrl } from "./project_api.ts";
+import { ReadingOptionFields } from "./reading_options.tsx";
 import { useSession } from "./session_context.ts";
 import { countLabels, type Project } from "./types.ts";
 
@@ -14,10 +17,10 @@ const EXPORTS = [
 
 interface Props {
   readonly onClose: () => void;
-  readonly onAdd: (files: File[]) => void;
+  readonly adding: AddCells;
 }
 
-export function FilesDialog({ onClose, onAdd }: Props) {
+export function FilesDialog({ onClose, adding }: Props) {
   const session = useSession();
   const project = session.project.value as Project;
   const nLabels = countLabels(project);
@@ -60,7 +63,7 @@ export function FilesDialog({ onClose, onAdd }: Props) {
           type="file"
           id="import-labels"
           accept=".csv,.geojson,.json,.npz"
-          onChange={(event) => load(event.currentTarget.files?.[0])}
+          onChange={(event) => load(takeFiles(event.currentTarget)[0])}
         />
       </label>
       <p role="status">{result.value}</p>
@@ -71,11 +74,12 @@ export function FilesDialog({ onClose, onAdd }: Props) {
           type="file"
           multiple
           onChange={(event) => {
-            onAdd([...(event.currentTarget.files ?? [])]);
+            void adding.add(takeFiles(event.currentTarget));
             onClose();
           }}
         />
       </label>
+      <ReadingOptionFields options={adding.options} />
     </Dialog>
   );
 }

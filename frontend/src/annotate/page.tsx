@@ -73,7 +73,7 @@ export function AnnotatePage() {
         {session.notice.value}
       </p>
       {dialog.value === "train" && <TrainDialog onClose={close} />}
-      {dialog.value === "files" && <FilesDialog onClose={close} onAdd={adding.add} />}
+      {dialog.value === "files" && <FilesDialog onClose={close} adding={adding} />}
       {dialog.value === "keys" && <KeysDialog onClose={close} />}
       {dialog.value === "label-all" && <LabelAllDialog onClose={close} />}
       {dialog.value === "agreement" && <AgreementDialog onClose={close} />}

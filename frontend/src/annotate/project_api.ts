@@ -6,6 +6,7 @@ import type { Agreement, CellCard, CellInfo, Job, LabelChange, LabelClass, Proje
 
 export interface AddedCells {
   readonly n_added?: number;
+  readonly n_present?: number;
   readonly job?: Job;
   readonly errors?: readonly string[];
   readonly notes?: readonly string[];
@@ -62,8 +63,8 @@ export async function startFinetune(name: string, methods?: readonly string[]): 
 
 export const cancelJob = (id: string): Promise<unknown> => write("DELETE", `project/jobs/${encodeURIComponent(id)}`);
 
-export function addCells(files: readonly File[], signal: AbortSignal): Promise<AddedCells> {
-  return upload("project/cells", files, signal);
+export function addCells(files: readonly File[], params: URLSearchParams, signal: AbortSignal): Promise<AddedCells> {
+  return upload(params.size ? `project/cells?${params}` : "project/cells", files, signal);
 }
 
 export function importLabels(file: File, annotator: string, signal: AbortSignal): Promise<Record<string, unknown>> {

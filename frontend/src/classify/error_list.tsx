@@ -1,5 +1,6 @@
 /** Files and cells without a prediction, and what to do about them. */
-import { formatCount, plainMessage } from "../shared/format.ts";
+import { adviceInPage } from "../shared/advice.ts";
+import { formatCount } from "../shared/format.ts";
 import { displayName } from "./result_store.ts";
 import { useSession } from "./session_context.ts";
 
@@ -25,14 +26,4 @@ export function ErrorList() {
       )}
     </section>
   );
-}
-
-const FIELDS: Readonly<Record<string, string>> = { voxel_size: "the voxel size", channel: "the channel" };
-
-/** An error of the library, with the field of the page in place of the parameter that helps. */
-export function adviceInPage(error: string): string {
-  const advice = /^(.*?)[;,] (?:give|set) `(voxel_size|channel)`/s.exec(error);
-  if (!advice) return plainMessage(error);
-  const [, problem, parameter] = advice as unknown as [string, string, string];
-  return `${plainMessage(problem)}: enter ${FIELDS[parameter]} under Options, and upload it again.`;
 }

@@ -25,3 +25,10 @@ async function collectFiles(entry: FileSystemEntry, files: File[], isDropped = f
     for (const child of children) await collectFiles(child, files);
   }
 }
+
+/** The files that were chosen in a field, which is emptied: choosing the same ones again is a change, too. */
+export function takeFiles(field: HTMLInputElement): File[] {
+  const files = [...(field.files ?? [])];
+  field.value = "";
+  return files;
+}

@@ -112,7 +112,7 @@ class ImportJobs:
 
 
 def _summary(added: AddedCells) -> str:
-    parts = [f"{added.n_added:,} cells added"]
+    parts = [f"{added.n_added:,} cell{'' if added.n_added == 1 else 's'} added"]
     if added.n_present:
         parts.append(f"{added.n_present:,} were there already")
     if added.errors:
