@@ -1,4 +1,5 @@
 /** The head of the page: what the model tells apart, by its card, and where to drop files. */
+import { takeFiles } from "../shared/dropped_files.ts";
 import { formatCount, percent } from "../shared/format.ts";
 import { UploadOptions } from "./options.tsx";
 import { useSession } from "./session_context.ts";
@@ -38,11 +39,7 @@ export function Hero({ projectUrl }: { readonly projectUrl: string | null }) {
               multiple
               accept={ACCEPTED}
               disabled={!model}
-              onChange={(event) => {
-                const files = [...(event.currentTarget.files ?? [])];
-                event.currentTarget.value = "";
-                void session.upload(files);
-              }}
+              onChange={(event) => void session.upload(takeFiles(event.currentTarget))}
             />
             <label for="files" class="button">
               Choose files
