@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,7 @@ _Waiting = asyncio.Future[PredictionBatch]
 
 
 class LoopQueue:
-    """Predicts for the coroutines of one event loop.
+    """Predicts for coroutines.
 
     While the loop reads requests, those that arrive wait in their sockets; it takes all in its next turn. Their cells then
     form one call of the network, without a wait, where one by one each would wake the batcher's thread for itself.
@@ -26,9 +27,7 @@ class LoopQueue:
 
     def __init__(self, batcher: Batcher) -> None:
         self._batcher = batcher
-        self._submitted: list[tuple[NDArray[np.uint8], _Waiting]] = []
-        self._results: deque[tuple[_Waiting, _Result]] = deque()
-        self._delivers = False
+        self._channel: _Channel | None = None
 
     async def predict(self, cells: NDArray[np.uint8]) -> PredictionBatch:
         """Return the predictions for (n, h, w) or (n, h, w, c) cells; cancelled before its turn, it costs nothing.
@@ -37,13 +36,29 @@ class LoopQueue:
             RequestRejected: too many jobs are waiting, or the batcher is closed. Errors of the network are raised as they are.
         """
         loop = asyncio.get_running_loop()
-        waiting: _Waiting = loop.create_future()
-        if not self._submitted:
-            loop.call_soon(self._submit)
-        self._submitted.append((cells, waiting))
-        return await waiting
+        if self._channel is None or self._channel.loop is not loop:
+            self._channel = _Channel(loop, self._batcher)
+        return await self._channel.submit(cells)
 
-    def _submit(self) -> None:
+
+class _Channel:
+    """The way from one event loop to the batcher's thread and back."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, batcher: Batcher) -> None:
+        self.loop, self._batcher = loop, batcher
+        self._submitted: list[tuple[NDArray[np.uint8], _Waiting]] = []
+        self._results: deque[tuple[_Waiting, _Result]] = deque()
+        self._delivers = False
+
+    def submit(self, cells: NDArray[np.uint8]) -> _Waiting:
+        """Queue cells at the end of this turn of the loop, and return their predictions to be."""
+        waiting: _Waiting = self.loop.create_future()
+        if not self._submitted:
+            self.loop.call_soon(self._pass_on)
+        self._submitted.append((cells, waiting))
+        return waiting
+
+    def _pass_on(self) -> None:
         submitted, self._submitted = self._submitted, []
         for cells, waiting in submitted:
             if waiting.cancelled():
@@ -58,10 +73,8 @@ class LoopQueue:
         self._results.append((waiting, result))
         if not self._delivers:
             self._delivers = True
-            try:
-                waiting.get_loop().call_soon_threadsafe(self._set_results)
-            except RuntimeError:  # the loop is closed, and nobody waits
-                self._results.clear()
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+                self.loop.call_soon_threadsafe(self._set_results)
 
     def _set_results(self) -> None:
         self._delivers = False  # before the last look, so that no result is left behind

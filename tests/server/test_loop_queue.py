@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -138,18 +139,31 @@ def test_a_full_or_closed_queue_rejects_each_request(network: Network) -> None:
     full.close()
 
 
-def test_a_loop_that_closes_leaves_the_thread_running(batcher: Batcher, network: Network) -> None:
+@pytest.mark.parametrize("n_turns", [0, 1, 2])
+def test_a_loop_that_closes_leaves_the_queue_to_the_next(batcher: Batcher, network: Network, n_turns: int) -> None:
+    """It may close before the cells are passed on, while they wait, and with a result on its way."""
+    queue = LoopQueue(batcher)
+
     async def give_up() -> None:
         network.gate.clear()
-        task = asyncio.create_task(LoopQueue(batcher).predict(cells(1)))
-        while not network.is_called.is_set():
-            await asyncio.sleep(0.001)
-        task.cancel()
+        waiting = asyncio.gather(*(queue.predict(cells(v)) for v in (1, 2)))
+        for _ in range(n_turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
 
-    asyncio.run(give_up())
-    network.gate.set()
+    async def end_with_a_result() -> None:
+        network.gate.set()
+        channel = asyncio.create_task(queue.predict(cells(3)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        while batcher.n_cells == n_cells:
+            time.sleep(0.001)  # the loop doesn't turn, and closes with the result in its inbox
+        channel.cancel()
 
     async def run() -> float:
-        return float((await LoopQueue(batcher).predict(cells(9))).probabilities[0, 0])
+        return float((await queue.predict(cells(9))).probabilities[0, 0])
 
+    asyncio.run(give_up())
+    n_cells = batcher.n_cells
+    asyncio.run(end_with_a_result())
     assert asyncio.run(run()) == 9
