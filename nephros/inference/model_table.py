@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from nephros.inference.bundled import bundled_file, bundled_float32_file, bundled_names
 from nephros.inference.card_json import card_from_json
 from nephros.inference.model_card import CARD_METADATA_KEY, ModelCard
@@ -41,7 +43,7 @@ def models_csv(**columns: dict[str, str]) -> str:
 
 def _row(name: str, card: ModelCard, thousands: str) -> list[str]:
     network, test, tta = card["network"], card["test"], card.get("tta")
-    int8 = _int8_card(name)
+    int8, teachers = _int8_card(name), Counter(teacher["recipe"] for teacher in card["teachers"])
     return [
         name,
         format_number(card["validation"]["accuracy"]),
@@ -53,7 +55,7 @@ def _row(name: str, card: ModelCard, thousands: str) -> list[str]:
         f"{network['parameters']:{thousands}}",
         f"{network['multiply_adds_per_view'] * network['tta_views']:{thousands}}",
         format_number(bundled_float32_file(name).stat().st_size / 1e6, 1),
-        ", ".join(teacher["recipe"] for teacher in card["teachers"]),
+        ", ".join(f"{n} x {recipe}" if n > 1 else recipe for recipe, n in teachers.items()),
     ]
 
 

@@ -61,7 +61,7 @@ def test_a_run_its_weights_file_and_its_export_hold_one_network(run_folder: RunF
     assert models[0].sha256 == models[1].sha256 != models[2].sha256
 
 
-@pytest.mark.parametrize("name", ["bundeld", "nephros-large", "course-1"])
+@pytest.mark.parametrize("name", ["bundeld", "compact", "course-1"])
 def test_a_name_that_is_no_model_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownName) as exc_info:
