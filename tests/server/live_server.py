@@ -121,7 +121,7 @@ def run_server(args: Sequence[object], prelude: str = "", **environment: str) ->
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         try:
-            process.wait(20)
+            process.wait(300)  # a limit that no machine reaches, unless the server hangs
         finally:
             process.kill()
             process.stdout.close()
