@@ -21,8 +21,9 @@ def serve(argv: list[str]) -> int:
     """nephros serve"""
     parser = CommandParser(
         "serve",
-        "Serve a web page and a JSON API that classify images of single cells. Images stay in this machine's memory, and are "
-        "discarded with the response; the page loads nothing from other hosts.",
+        "Serve a web page and a JSON API that classify images of single cells, and the nuclei of stacks. Images stay in this "
+        "machine's memory, a stack in a temporary folder until it is read, and nothing is kept; the page loads nothing from "
+        "other hosts.",
         epilog="Open the printed address in a browser. /api documents the API for people, /openapi.json for programs:\n\n"
         "  curl -F files=@cell.png 'http://127.0.0.1:8000/predict?coverage=0.95'\n\n"
         "To let other machines in, name the host as they see it; the token they need is printed:\n\n"
