@@ -63,7 +63,7 @@ def _server_url(server: subprocess.Popen[str]) -> str:
 def _take_screenshot(url: str, files: list[str]) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": WIDTH, "height": 900})
+        page = browser.new_page(viewport={"width": WIDTH, "height": 1200})
         page.goto(url)
         page.set_input_files("#files", files)
         page.wait_for_selector("#results", state="visible")
