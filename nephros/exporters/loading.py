@@ -134,6 +134,8 @@ def _open_large(float32_file: Path, int8_file: Path, options: _Options) -> Predi
         takes_int8 = options.device == "cpu" or not _has_torch_gpu(options.device)
     if takes_int8 and int8_file.is_file():
         return _open_onnx(int8_file, options)
+    if options.runtime != DEFAULT_RUNTIME:
+        logger.warning("Torch predicts with %s: there is no float32 ONNX file of it for OpenVINO.", float32_file)
     return _load_from_safetensors(float32_file, options.device)
 
 

@@ -100,13 +100,20 @@ def test_auto_takes_int8_where_it_is_faster_and_loses_little(
     assert precision_of(load_classifier(inexact)) == "float32"
 
 
-def test_a_large_bundled_model_predicts_in_int8_or_by_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_bundled_model_predicts_in_int8_or_by_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     expected = load_classifier("nephros-fast", precision="float32").predict_proba(CELLS)
     shutil.copytree(bundled.BUNDLED_MODELS_DIR / "nephros-fast", tmp_path / "nephros-fast")
     (tmp_path / "nephros-fast" / "model.onnx").unlink()
     monkeypatch.setattr(bundled, "BUNDLED_MODELS_DIR", tmp_path)
     by_torch = load_classifier("nephros-fast", precision="float32")
     np.testing.assert_allclose(by_torch.predict_proba(CELLS), expected, atol=1e-5)
+    monkeypatch.setattr(
+        "nephros.exporters.loading.check_runtime", lambda runtime, device: None
+    )  # it may not be installed
+    load_classifier("nephros-fast", precision="float32", runtime="openvino")
+    assert "OpenVINO" in caplog.text
     assert precision_of(load_classifier("nephros-fast", precision="int8")) == "int8"
     for has_instructions, actual in ((True, "int8"), (False, "float32")):
         monkeypatch.setattr("nephros.exporters.loading.has_int8_instructions", lambda has=has_instructions: has)
