@@ -1,7 +1,7 @@
 /** Which cells the gallery shows. */
-import { Menu } from "../shared/menu.tsx";
+import { FilterMenu } from "../shared/filter_menu.tsx";
 import { ClassSelect } from "./class_select.tsx";
-import { FILTER_NAMES, type Filter } from "./gallery_query.ts";
+import { FILTER_NAMES } from "./gallery_query.ts";
 import { useSession } from "./session_context.ts";
 import type { Project } from "./types.ts";
 
@@ -9,25 +9,13 @@ export function FilterControls() {
   const session = useSession();
   const { classes } = session.project.value as Project;
   const query = session.query.value;
-  const toggle = (filter: Filter) => {
-    const filters = query.filters.includes(filter)
-      ? query.filters.filter((other) => other !== filter)
-      : [...query.filters, filter];
-    void session.setQuery({ filters });
-  };
-  const n = query.filters.length + (query.filterClass === null ? 0 : 1);
   return (
-    <Menu label={n > 0 ? `Filter (${n})` : "Filter"} isSet={n > 0}>
-      {Object.entries(FILTER_NAMES).map(([value, name]) => (
-        <label key={value} class="checkbox">
-          <input
-            type="checkbox"
-            checked={query.filters.includes(value as Filter)}
-            onChange={() => toggle(value as Filter)}
-          />{" "}
-          {name}
-        </label>
-      ))}
+    <FilterMenu
+      names={FILTER_NAMES}
+      filters={query.filters}
+      hasClass={query.filterClass !== null}
+      onChange={(filters) => session.setQuery({ filters })}
+    >
       <label>
         Class
         <ClassSelect
@@ -38,6 +26,6 @@ export function FilterControls() {
           onChange={(filterClass) => session.setQuery({ filterClass })}
         />
       </label>
-    </Menu>
+    </FilterMenu>
   );
 }

@@ -1,4 +1,5 @@
 /** The order of the gallery. */
+import { ReverseButton } from "../shared/reverse_button.tsx";
 import { ClassSelect } from "./class_select.tsx";
 import { SORT_NAMES, type Sort } from "./gallery_query.ts";
 import { useSession } from "./session_context.ts";
@@ -35,16 +36,7 @@ export function SortControls() {
           />
         </label>
       )}
-      <button
-        type="button"
-        class="quiet"
-        aria-pressed={query.descending}
-        aria-label="Reverse the order"
-        title="Reverse the order"
-        onClick={() => session.setQuery({ descending: !query.descending })}
-      >
-        ⇅
-      </button>
+      <ReverseButton isOn={query.descending} onClick={() => session.setQuery({ descending: !query.descending })} />
     </>
   );
 }

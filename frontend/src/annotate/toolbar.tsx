@@ -1,14 +1,9 @@
 /** What the gallery shows and in which order, and what can be done with all of it. */
+import { TileSize } from "../grid/tile_size.tsx";
 import { formatCount, plural } from "../shared/format.ts";
 import { FilterControls } from "./filter_controls.tsx";
 import { useSession } from "./session_context.ts";
 import { SortControls } from "./sort_controls.tsx";
-
-const SIZES = [
-  { tile: 48, name: "Small" },
-  { tile: 72, name: "Medium" },
-  { tile: 112, name: "Large" },
-] as const;
 
 export function Toolbar({ onLabelAll }: { readonly onLabelAll: () => void }) {
   const session = useSession();
@@ -19,21 +14,7 @@ export function Toolbar({ onLabelAll }: { readonly onLabelAll: () => void }) {
     <div class="toolbar" role="toolbar" aria-label="Gallery">
       <SortControls />
       <FilterControls />
-      <label class="wide-only">
-        <span class="visually-hidden">Size of the cells</span>
-        <select
-          value={session.tile.value}
-          onChange={(event) => {
-            session.tile.value = Number(event.currentTarget.value);
-          }}
-        >
-          {SIZES.map(({ tile, name }) => (
-            <option key={tile} value={tile}>
-              {name}
-            </option>
-          ))}
-        </select>
-      </label>
+      <TileSize tile={session.tile} />
       <span class="spacer" />
       <span class="muted" id="shown" role="status">
         {nSelected > 0 ? `${formatCount(nSelected)} selected` : plural(n, "cell")}

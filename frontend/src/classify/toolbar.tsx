@@ -1,26 +1,15 @@
 /** What the gallery shows, and in which order. */
+import { TileSize } from "../grid/tile_size.tsx";
+import { FilterMenu } from "../shared/filter_menu.tsx";
 import { plural } from "../shared/format.ts";
-import { Menu } from "../shared/menu.tsx";
-import { FILTER_NAMES, type Filter, SORT_NAMES, type Sort } from "./gallery_query.ts";
+import { ReverseButton } from "../shared/reverse_button.tsx";
+import { FILTER_NAMES, SORT_NAMES, type Sort } from "./gallery_query.ts";
 import { useSession } from "./session_context.ts";
-
-const SIZES = [
-  { tile: 48, name: "Small" },
-  { tile: 72, name: "Medium" },
-  { tile: 112, name: "Large" },
-] as const;
 
 export function Toolbar() {
   const session = useSession();
   const query = session.query.value;
   const names = session.model.value?.class_names ?? [];
-  const toggle = (filter: Filter) => {
-    const isOn = query.filters.includes(filter);
-    session.setQuery({
-      filters: isOn ? query.filters.filter((other) => other !== filter) : [...query.filters, filter],
-    });
-  };
-  const n = query.filters.length + (query.filterClass === null ? 0 : 1);
   return (
     <div class="toolbar" role="toolbar" aria-label="Gallery">
       <label>
@@ -49,27 +38,13 @@ export function Toolbar() {
           </select>
         </label>
       )}
-      <button
-        type="button"
-        class="quiet"
-        aria-pressed={query.descending}
-        aria-label="Reverse the order"
-        title="Reverse the order"
-        onClick={() => session.setQuery({ descending: !query.descending })}
+      <ReverseButton isOn={query.descending} onClick={() => session.setQuery({ descending: !query.descending })} />
+      <FilterMenu
+        names={FILTER_NAMES}
+        filters={query.filters}
+        hasClass={query.filterClass !== null}
+        onChange={(filters) => session.setQuery({ filters })}
       >
-        ⇅
-      </button>
-      <Menu label={n > 0 ? `Filter (${n})` : "Filter"} isSet={n > 0}>
-        {Object.entries(FILTER_NAMES).map(([value, name]) => (
-          <label key={value} class="checkbox">
-            <input
-              type="checkbox"
-              checked={query.filters.includes(value as Filter)}
-              onChange={() => toggle(value as Filter)}
-            />{" "}
-            {name}
-          </label>
-        ))}
         <label>
           Class
           <select
@@ -84,22 +59,8 @@ export function Toolbar() {
             <ClassOptions names={names} />
           </select>
         </label>
-      </Menu>
-      <label class="wide-only">
-        <span class="visually-hidden">Size of the cells</span>
-        <select
-          value={session.tile.value}
-          onChange={(event) => {
-            session.tile.value = Number(event.currentTarget.value);
-          }}
-        >
-          {SIZES.map(({ tile, name }) => (
-            <option key={tile} value={tile}>
-              {name}
-            </option>
-          ))}
-        </select>
-      </label>
+      </FilterMenu>
+      <TileSize tile={session.tile} />
       <span class="spacer" />
       <span class="muted" id="shown" role="status">
         {plural(session.order.value.length, "cell")}
