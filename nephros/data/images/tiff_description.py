@@ -13,7 +13,7 @@ _MAX_SLICES = 256
 SIGN_OFFSET = 1 << 15
 SIGNED_NOTE = "32,768 subtracted, which ImageJ adds to signed 16-bit pixels"
 TAG_WIDTH, TAG_LENGTH, TAG_DESCRIPTION = 256, 257, 270
-_TIFFFILE_AXES = r'\{"shape": \[([\d, ]{1,99})\].*"axes": "(\w{1,32})"'
+_TIFFFILE_AXES = r'\{"shape": \[(\d{1,9}(?:, ?\d{1,9}){0,31})\].*"axes": "(\w{1,32})"'
 
 
 def is_ome(description: str) -> bool:
@@ -55,12 +55,8 @@ def imagej_offset(description: str) -> int:
     """
     if not description.startswith("ImageJ="):
         return 0
-    calibration = dict(re.findall(r"^(cf|c0|c1)=(-?[\d.]{1,20})", description, re.MULTILINE))
-    is_signed = [float(calibration.get(key, "nan").rstrip(".") or "nan") for key in ("cf", "c0", "c1")] == [
-        0,
-        -SIGN_OFFSET,
-        1,
-    ]
+    calibration = dict(re.findall(r"^(cf|c0|c1)=(-?\d{1,9}(?:\.\d{0,9})?)(?!\S)", description, re.MULTILINE))
+    is_signed = [float(calibration.get(key, "nan")) for key in ("cf", "c0", "c1")] == [0, -SIGN_OFFSET, 1]
     return SIGN_OFFSET if is_signed else 0
 
 

@@ -13,6 +13,7 @@ import tifffile
 import nephros
 from nephros.data.folders.opening import open_folder
 from nephros.data.images.decoding import decode_image, decode_pages
+from nephros.data.images.tiff_description import axis_length, imagej_offset
 from nephros.errors import FileError
 from nephros.inference.reader import CellReader
 from nephros.microscopy.detect import is_stack
@@ -105,3 +106,14 @@ def test_predict_gives_one_row_and_a_note(exported_model: Path, tmp_path: Path) 
     assert len(predictions) == 1
     assert not predictions.errors
     assert any("BBBC051" in note for note in predictions.notes)
+
+
+@pytest.mark.parametrize("shape", ["", ", ", "7,, 32", ",7", "7,", "7 32", "-7, 32"])
+def test_a_damaged_shape_names_no_axis(shape: str) -> None:
+    assert axis_length(f'{{"shape": [{shape}], "axes": "ZYX"}}', "Z") == 1
+
+
+@pytest.mark.parametrize("offset", ["", "-", ".", "-.", "-32768.0.0", "-32768e3", "--32768", "-32768x"])
+def test_a_damaged_calibration_adds_no_sign(offset: str) -> None:
+    assert imagej_offset(f"ImageJ=1.53\ncf=0\nc0={offset}\nc1=1.0\n") == 0
+    assert imagej_offset("ImageJ=1.53\ncf=0\nc0=-32768.0\nc1=1.0\n") == 32768
