@@ -87,6 +87,7 @@ def test_agreement_is_counted_and_its_cells_are_shown(browser: Any, project_fold
         page = opened.page
         page.get_by_role("button", name="agreement").click()
         row = page.locator("dialog tbody tr", has_text="Ann, Bo")
+        row.wait_for()  # all_inner_texts doesn't
         kappa = f"{cohen_kappa_score(ANN, BO):.2f}"
         assert row.locator("td").all_inner_texts() == [str(len(ANN)), str(N_DISAGREE), kappa]
         page.get_by_role("button", name="Show the cells on which they differ").click()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from nephros.data.synthetic import make_synthetic
+from nephros.inference.bundled import bundled_names
 from tests.conftest import write_npz
 from tests.server.live_server import LiveServer, run_server
 from tests.server.prefix_proxy import run_proxy
@@ -203,12 +204,12 @@ def test_the_gallery_is_filtered_and_sorted(desktop_page: OpenPage, cell_folder:
     counts = {row["label"]: sum(other["label"] == row["label"] for other in rows) for row in rows}
     legend = page.locator("#class-counts button")
     assert legend.count() == len(counts)
-    shown = [int(re.match(r"\d+", text.strip())[0]) for text in legend.all_inner_texts()]  # type: ignore[index]
-    assert shown == sorted(counts.values(), reverse=True)
+    legend_counts = [int(re.match(r"\d+", text.strip())[0]) for text in legend.all_inner_texts()]  # type: ignore[index]
+    assert legend_counts == sorted(counts.values(), reverse=True)
     widths = page.locator(".class-bar i").evaluate_all("parts => parts.map(part => part.getBoundingClientRect().width)")
-    assert np.array(widths) / sum(widths) == pytest.approx(np.array(shown) / len(rows), abs=0.03)
+    assert np.array(widths) / sum(widths) == pytest.approx(np.array(legend_counts) / len(rows), abs=0.03)
     legend.first.click()
-    page.locator("#shown", has_text=re.compile(rf"^{shown[0]} cells?$")).wait_for()
+    page.locator("#shown", has_text=re.compile(rf"^{legend_counts[0]} cells?$")).wait_for()
     assert len({name.split(", ")[1] for name in cell_names(page)}) == 1
     legend.first.click()
     page.locator(".menu summary").click()
@@ -371,7 +372,7 @@ def test_another_model_predicts_the_same_files_again(desktop_page: OpenPage, cel
     upload(page, cell_folder / "cell-00.png", cell_folder / "cell-01.png")
     before = download_table(page)
     names = [option.get_attribute("value") for option in page.locator("#model-name option").all()]
-    assert len(names) == 2
+    assert names == list(bundled_names())
     page.locator("#model-name").select_option(names[1])
     page.get_by_text(f"recipe {names[1]}").wait_for()
     wait_for_results(page)

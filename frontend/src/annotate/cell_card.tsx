@@ -1,10 +1,10 @@
 /** The card of a cell: image, label, prediction, similar cells, tissue, and who labeled it when. */
 import { useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
+import { ClassSelect } from "../shared/class_select.tsx";
 import { formatCount } from "../shared/format.ts";
 import { ProbabilityTable, setCaption } from "../shared/probability_table.tsx";
 import { CardImage } from "./card_image.tsx";
-import { ClassSelect } from "./class_select.tsx";
 import { LabelHistory } from "./label_history.tsx";
 import { getCard } from "./project_api.ts";
 import { useSession } from "./session_context.ts";

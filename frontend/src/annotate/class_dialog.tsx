@@ -1,9 +1,9 @@
 /** Rename a class, color it, or merge it into another. */
 import { useSignal } from "@preact/signals";
+import { ClassSelect } from "../shared/class_select.tsx";
 import { Dialog } from "../shared/dialog.tsx";
 import { plural } from "../shared/format.ts";
 import { CLASS_COLORS } from "../shared/palette.ts";
-import { ClassSelect } from "./class_select.tsx";
 import { changeClass, mergeClass } from "./project_api.ts";
 import { useSession } from "./session_context.ts";
 import type { LabelClass, Project } from "./types.ts";

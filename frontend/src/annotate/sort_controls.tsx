@@ -1,6 +1,7 @@
 /** The order of the gallery. */
+
+import { ClassSelect } from "../shared/class_select.tsx";
 import { ReverseButton } from "../shared/reverse_button.tsx";
-import { ClassSelect } from "./class_select.tsx";
 import { SORT_NAMES, type Sort } from "./gallery_query.ts";
 import { useSession } from "./session_context.ts";
 import type { Project } from "./types.ts";

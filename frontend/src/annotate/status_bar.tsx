@@ -31,7 +31,7 @@ export function StatusBar({ onOpen }: { readonly onOpen: (dialog: OpenDialog) =>
             placeholder="Your name"
             autocomplete="name"
             value={session.annotator.value}
-            onChange={(event) => session.setAnnotator(event.currentTarget.value)}
+            onInput={(event) => session.setAnnotator(event.currentTarget.value)}
           />
         </label>
         <button type="button" onClick={() => onOpen("train")}>

@@ -1,9 +1,11 @@
 /** What the gallery shows and in which order, and what can be done with all of it. */
 import { TileSize } from "../grid/tile_size.tsx";
+import { FilterMenu } from "../shared/filter_menu.tsx";
 import { formatCount, plural } from "../shared/format.ts";
-import { FilterControls } from "./filter_controls.tsx";
+import { FILTER_NAMES } from "./gallery_query.ts";
 import { useSession } from "./session_context.ts";
 import { SortControls } from "./sort_controls.tsx";
+import type { Project } from "./types.ts";
 
 export function Toolbar({ onLabelAll }: { readonly onLabelAll: () => void }) {
   const session = useSession();
@@ -13,7 +15,12 @@ export function Toolbar({ onLabelAll }: { readonly onLabelAll: () => void }) {
   return (
     <div class="toolbar" role="toolbar" aria-label="Gallery">
       <SortControls />
-      <FilterControls />
+      <FilterMenu
+        names={FILTER_NAMES}
+        classes={(session.project.value as Project).classes}
+        query={session.query.value}
+        onChange={(change) => session.setQuery(change)}
+      />
       <TileSize tile={session.tile} />
       <span class="spacer" />
       <span class="muted" id="shown" role="status">

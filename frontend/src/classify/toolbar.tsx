@@ -1,5 +1,6 @@
 /** What the gallery shows, and in which order. */
 import { TileSize } from "../grid/tile_size.tsx";
+import { ClassSelect } from "../shared/class_select.tsx";
 import { FilterMenu } from "../shared/filter_menu.tsx";
 import { plural } from "../shared/format.ts";
 import { ReverseButton } from "../shared/reverse_button.tsx";
@@ -9,7 +10,7 @@ import { useSession } from "./session_context.ts";
 export function Toolbar() {
   const session = useSession();
   const query = session.query.value;
-  const names = session.model.value?.class_names ?? [];
+  const classes = (session.model.value?.class_names ?? []).map((name, id) => ({ id, name }));
   return (
     <div class="toolbar" role="toolbar" aria-label="Gallery">
       <label>
@@ -29,37 +30,21 @@ export function Toolbar() {
       {query.sort === "probability" && (
         <label>
           <span class="visually-hidden">Class to sort by</span>
-          <select
+          <ClassSelect
             id="sort-class"
+            classes={classes}
             value={query.sortClass}
-            onChange={(event) => session.setQuery({ sortClass: Number(event.currentTarget.value) })}
-          >
-            <ClassOptions names={names} />
-          </select>
+            onChange={(id) => session.setQuery({ sortClass: id ?? 0 })}
+          />
         </label>
       )}
       <ReverseButton isOn={query.descending} onClick={() => session.setQuery({ descending: !query.descending })} />
       <FilterMenu
         names={FILTER_NAMES}
-        filters={query.filters}
-        hasClass={query.filterClass !== null}
-        onChange={(filters) => session.setQuery({ filters })}
-      >
-        <label>
-          Class
-          <select
-            id="filter-class"
-            value={query.filterClass ?? ""}
-            onChange={(event) => {
-              const { value } = event.currentTarget;
-              session.setQuery({ filterClass: value === "" ? null : Number(value) });
-            }}
-          >
-            <option value="">all</option>
-            <ClassOptions names={names} />
-          </select>
-        </label>
-      </FilterMenu>
+        classes={classes}
+        query={query}
+        onChange={(change) => session.setQuery(change)}
+      />
       <TileSize tile={session.tile} />
       <span class="spacer" />
       <span class="muted" id="shown" role="status">
@@ -67,12 +52,4 @@ export function Toolbar() {
       </span>
     </div>
   );
-}
-
-function ClassOptions({ names }: { readonly names: readonly string[] }) {
-  return names.map((name, label) => (
-    <option key={label} value={label}>
-      {name}
-    </option>
-  ));
 }

@@ -1,8 +1,7 @@
 /** A choice of one class, or of none. */
-import type { LabelClass } from "./types.ts";
 
 interface Props {
-  readonly classes: readonly LabelClass[];
+  readonly classes: readonly { readonly id: number; readonly name: string }[];
   readonly value: number | null;
   readonly onChange: (id: number | null) => void;
   /** Text of the choice of no class; without it a class has to be chosen. */
