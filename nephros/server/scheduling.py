@@ -32,6 +32,9 @@ MAX_STACKS = 2
 MAX_WAITING_BYTES = 32 << 20
 """Bytes of cells of one request that may wait for the network; its process then waits too."""
 
+STACK_TOO_LARGE = "The stack takes too much memory to read: send a part of it."
+FILES_TOO_LARGE = "The files take too much memory to read: send fewer at once."
+
 
 class _Sized(Protocol):
     @property
@@ -39,6 +42,21 @@ class _Sized(Protocol):
 
 
 T = TypeVar("T", bound=_Sized)
+
+
+@contextlib.contextmanager
+def _rejections(too_slow: str, too_large: str) -> Generator[None, None, None]:
+    """Turn what ends the reading of a request early into a RequestRejected."""
+    try:
+        yield
+        return
+    except TimeLimitExceeded:
+        raise RequestRejected(504, too_slow) from None
+    except PoolBusy:
+        raise RequestRejected(503, "The server is busy: try again in a few seconds.") from None
+    except MemoryError:
+        pass  # whose traceback would keep what was read in memory
+    raise RequestRejected(413, too_large)
 
 
 class RequestScheduler:
@@ -126,21 +144,16 @@ class RequestScheduler:
     ) -> Generator[StackPart, None, None]:
         """Yield the parts of a stack that a reader process reads."""
         budget, message = TimeBudget(timeout_s), to_message(options)
-        try:
-            with contextlib.closing(
+        with (
+            _rejections("The stack took too long to read: send a part of it.", STACK_TOO_LARGE),
+            contextlib.closing(
                 self._run_when_free(read_stack_in_worker, message, budget=budget, feed=feed)
-            ) as messages:
+            ) as messages,
+        ):
+            try:
                 yield from map(StackPart.from_message, messages)
-            return
-        except TimeLimitExceeded:
-            raise RequestRejected(504, "The stack took too long to read: send a part of it.") from None
-        except PoolBusy:
-            raise RequestRejected(503, "The server is busy: try again in a few seconds.") from None
-        except WorkerCrashed:
-            raise RequestRejected(400, "The stack can't be read: its reader crashed. Save it again.") from None
-        except MemoryError:
-            pass
-        raise RequestRejected(413, "The stack takes too much memory to read: send a part of it.")
+            except WorkerCrashed:
+                raise RequestRejected(400, "The stack can't be read: its reader crashed. Save it again.") from None
 
     def run_for(self, files: Sequence[InMemoryFile] | None) -> Callable[..., Awaitable[Any]]:
         """Return how to call a function with arguments in a thread, for a request with these files; None is one of a stack."""
@@ -157,7 +170,7 @@ class RequestScheduler:
         """Yield the chunks of a request that a reader process reads; if it crashes, another isolates every file."""
         contents = [(file.name, file.data) for file in files]
         budget, delivered = TimeBudget(options.limits.timeout_s), set[int]()
-        try:
+        with _rejections("The files took too long to read: send fewer at once.", FILES_TOO_LARGE):
             for max_cheap_pixels in (options.max_cheap_pixels, 0):
                 message = options_to_message(options, max_cheap_pixels)
                 with (
@@ -171,13 +184,7 @@ class RequestScheduler:
                         delivered.update(chunk.rows.tolist(), chunk.errors)
                         yield chunk
                     return
-        except TimeLimitExceeded:
-            raise RequestRejected(504, "The files took too long to read: send fewer at once.") from None
-        except PoolBusy:
-            raise RequestRejected(503, "The server is busy: try again in a few seconds.") from None
-        except MemoryError:
-            pass
-        raise RequestRejected(413, "The files take too much memory to read: send fewer at once.")
+        raise RequestRejected(413, FILES_TOO_LARGE)
 
     def _run_when_free(
         self, function: Callable[..., Any], *args: Any, budget: TimeBudget, feed: _Feed[Any]
