@@ -43,8 +43,8 @@ SCROLL = """([pixelsPerSecond, seconds]) => new Promise(resolve => {
 OBSERVE = """() => {
     window.longTasks = [];
     window.keyTimes = [];
-    const observe = (type, list, options) => new PerformanceObserver(found => {
-        for (const entry of found.getEntries()) list(entry);
+    const observe = (type, list, options) => new PerformanceObserver(entries => {
+        for (const entry of entries.getEntries()) list(entry);
     }).observe({ type, ...options });
     observe("longtask", entry => window.longTasks.push(entry.duration));
     observe("event", entry => entry.name === "keydown" && window.keyTimes.push(entry.duration), { durationThreshold: 16 });

@@ -19,10 +19,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from nephros.experiments.transfer import LABELS_PER_CLASS
+from nephros.experiments.transfer import LABELS_PER_CLASS, TransferTask
 from nephros.runs import RunFolder
+from nephros.workflows.transfer import select_tasks
 
 KEPT_FILES = ("run.json", "recipe.yaml", "history.csv", "weights.safetensors", "val/metrics.json")
 """Files of a run that RUNS/small holds."""
@@ -68,8 +70,16 @@ def train_command(runs: Path, name: str, recipe: str, device: str, *options: str
     return [sys.executable, "-m", "nephros", "train", recipe, *options, *out]
 
 
-def draws_command(folder: Path, task: str, size: int, device: str) -> list[str]:
-    """Return the command for all draws of one number of labels, in a folder of its own."""
+def draws_command(
+    folder: Path, task: str, size: int, device: str, sources: Sequence[Path], done: Path | None
+) -> list[str]:
+    """Return the command for all draws of one number of labels, in a folder of its own that shares the source."""
+    (folder / "transfer").mkdir(parents=True, exist_ok=True)
+    source = next((root for root in sources if is_complete(root)), None)
+    if source is not None and not (folder / "transfer" / task).exists():
+        (folder / "transfer" / task).symlink_to(source)
+    if done is not None and not (folder / "transfer/rows.csv").exists():
+        shutil.copy(done, folder / "transfer/rows.csv")
     code = "import sys; from nephros.workflows.transfer import reproduce_transfer; " + (
         f"reproduce_transfer(only=[{task!r}], runs=sys.argv[1], out=sys.argv[1], labels_per_class=({size},), device={device!r})"
     )
@@ -116,31 +126,24 @@ def student_epochs(teacher: Path, deadline: float) -> int:
     return int(min(max(epochs, STUDENT_EPOCHS[0]), STUDENT_EPOCHS[1]))
 
 
-def draw_jobs(runs: Path, device: str, tasks: Sequence[str], done: Path | None) -> list[Job]:
-    """Return the jobs of the transfer experiment, those without a source first; `done` has rows that are there already."""
+def draw_jobs(runs: Path, device: str, tasks: Sequence[TransferTask], done: Path | None) -> list[Job]:
+    """Return the jobs of the transfer experiment; `done` has rows that are there already.
+
+    A source that is not in RUNS/transfer is trained by the job with the fewest labels, for which the task's others wait.
+    """
     jobs = []
     for task in tasks:
-        sources = [runs / "transfer" / task, runs / f"parts/{task}-{LABELS_PER_CLASS[0]}/transfer/{task}"]
+        sources = [runs / "transfer" / task.key, runs / f"parts/{task.key}-{LABELS_PER_CLASS[0]}/transfer/{task.key}"]
         for size in LABELS_PER_CLASS:
-            folder = runs / "parts" / f"{task}-{size}"
-
-            def command(
-                folder: Path = folder, task: str = task, size: int = size, sources: list[Path] = sources
-            ) -> list[str]:
-                (folder / "transfer").mkdir(parents=True, exist_ok=True)
-                source = next((root for root in sources if is_complete(root)), None)
-                if source is not None and not (folder / "transfer" / task).exists():
-                    (folder / "transfer" / task).symlink_to(source)
-                if done is not None and not (folder / "transfer/rows.csv").exists():
-                    shutil.copy(done, folder / "transfer/rows.csv")
-                return draws_command(folder, task, size, device)
-
-            def ready(task: str = task, size: int = size, sources: list[Path] = sources) -> bool:
-                trains_its_source = task.startswith(("rare", "frequent"))
-                return not trains_its_source or size == LABELS_PER_CLASS[0] or any(map(is_complete, sources))
-
-            jobs.append(Job(f"{task}-{size}", command, ready, is_draws=True))
+            name = f"{task.key}-{size}"
+            command = partial(draws_command, runs / "parts" / name, task.key, size, device, sources, done)
+            waits = task.trains_its_source and size != LABELS_PER_CLASS[0]
+            jobs.append(Job(name, command, partial(_any_complete, sources) if waits else lambda: True, is_draws=True))
     return jobs
+
+
+def _any_complete(runs: Sequence[Path]) -> bool:
+    return any(map(is_complete, runs))
 
 
 def run_jobs(jobs: list[Job], runs: Path, deadline: float, workers: int) -> None:
@@ -193,7 +196,8 @@ def main() -> None:
     parser.add_argument("--done", type=Path, help="rows.csv of draws that are there already")
     args = parser.parse_args()
     runs, deadline = args.runs.resolve(), time.monotonic() + 60 * args.minutes
-    draws = draw_jobs(runs, args.device, args.tasks, args.done)
+    tasks = select_tasks(args.tasks) if args.tasks else []
+    draws = draw_jobs(runs, args.device, tasks, args.done)
     jobs = [*([] if args.no_networks else network_jobs(runs, args.device, deadline)), *draws]
     run_jobs(jobs, runs, deadline, args.workers)
     keep_small_files(runs)
