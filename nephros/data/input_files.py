@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -173,6 +174,10 @@ class NpyHeader(NamedTuple):
     dtype: np.dtype[Any]
 
 
+_HEADER_LOCK = threading.Lock()
+"""numpy parses a header as Python, and CPython 3.11's parser counts its depth for all threads at once: SystemError."""
+
+
 def read_npy_header(file: IO[bytes], name: object) -> NpyHeader:
     """Read the header of a .npy array and leave `file` at the array's first element.
 
@@ -189,7 +194,9 @@ def read_npy_header(file: IO[bytes], name: object) -> NpyHeader:
     length = file.read(2 if version == (1, 0) else 4)
     if (n_bytes := int.from_bytes(length, "little")) > _MAX_NPY_HEADER_BYTES:  # numpy would read all of it first
         raise ValueError(f"a header of {n_bytes:,} bytes")
-    header = NpyHeader(*read_header(io.BytesIO(length + file.read(n_bytes))))
+    data = io.BytesIO(length + file.read(n_bytes))
+    with _HEADER_LOCK:
+        header = NpyHeader(*read_header(data))
     if header.dtype.hasobject and str(name).endswith("_seg.npy"):
         raise FileError(
             str(name),

@@ -84,7 +84,10 @@ def test_quick_run_prints_its_record(name: str) -> None:
         summaries = [value for value in row.values() if isinstance(value, dict)]
         assert summaries or "fails" in row.get("remark", "") or "not installed" in row.get("remark", "")
         for summary in summaries:
-            assert 0 < summary["min"] <= summary["median"] <= summary["max"] < math.inf
+            assert 0 <= summary["min"] <= summary["median"] <= summary["max"] < math.inf
+            assert (
+                summary["min"] > 0 or name == "file_stages"
+            )  # a stage's time is a difference of two, which noise may leave at 0
     if name == "mixed_precision":
         _check_precisions(record["rows"])
     if name == "help_time":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -14,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.download import cache_dir
+from nephros.data.input_files import read_npy_header
 from nephros.data.npz.archive import read_member_header, translate_read_errors
 from nephros.errors import FileError
 from nephros.files import atomic_write
 
 MAX_NAMES_BYTES = 64 << 20
 """Bytes of names that are read whatever memory is free."""
+READ_BYTES = 1 << 20
 CHUNK_BYTES = 64 << 20
 """Bytes of images that are converted at a time."""
 
@@ -43,8 +46,13 @@ def open_array(path: Path, archive: zipfile.ZipFile, name: str) -> NpzArray:
 def read_array(path: Path, archive: zipfile.ZipFile, array: NpzArray) -> NDArray[Any]:
     """Return an array's values; FileError where its bytes are damaged."""
     with translate_read_errors(path, array.name), archive.open(array.member) as file:
-        values: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    return values
+        header = read_npy_header(file, f"{path}: {array.name}")
+        values: NDArray[Any] = np.empty(math.prod(header.shape), header.dtype)
+        data = values.view(np.uint8).data if values.nbytes else memoryview(b"")
+        for start in range(0, len(data), READ_BYTES):
+            piece = data[start : start + READ_BYTES]
+            piece[:] = file.read(len(piece))  # ValueError where bytes are missing
+    return values.reshape(header.shape, order="F" if header.fortran_order else "C")
 
 
 def read_small_array(path: Path, archive: zipfile.ZipFile, array: NpzArray, max_bytes: int) -> NDArray[Any]:

@@ -8,6 +8,8 @@ import io
 import os
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ import pytest
 from nephros.data.load import load_dataset
 from nephros.data.medmnist import MEDMNIST
 from nephros.data.npz import opening as npz
+from nephros.data.npz.archive import open_archive
+from nephros.data.npz.arrays import open_array, read_array
 from nephros.data.npz.opening import open_npz
 from nephros.environment import available_memory
 from nephros.errors import FileError
@@ -148,6 +152,39 @@ def test_classes_are_counted_over_all_splits(tmp_path: Path) -> None:
     assert len(dataset.warnings) == 1
     assert "test has no image of class 4" in dataset.warnings[0]
     assert open_npz(write_npz(tmp_path / "two.npz", make_arrays(n_classes=2))).task == "binary-class"
+
+
+def test_headers_are_parsed_one_at_a_time_since_python_s_parser_is_not_for_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parse_header = np.lib.format.read_array_header_1_0
+    parsing = threading.Lock()
+    threads: set[int] = set()
+
+    def parse_alone(file: Any) -> Any:
+        assert parsing.acquire(blocking=False)
+        time.sleep(0.01)
+        threads.add(threading.get_ident())
+        parsing.release()
+        return parse_header(file)
+
+    monkeypatch.setattr(np.lib.format, "read_array_header_1_0", parse_alone)
+    open_npz(write_npz(tmp_path / "cells.npz", make_arrays()))
+    assert len(threads) > 1
+
+
+@pytest.mark.parametrize("dtype", ["<U7", "S5", ">f4", "bool", "<f2"])
+def test_arrays_in_either_order_come_back_as_they_were_stored(tmp_path: Path, dtype: str) -> None:
+    rows = (np.arange(24).reshape(2, 3, 4) % 3).astype(dtype)
+    path = write_npz(
+        tmp_path / "a.npz", {"c": rows, "f": np.asfortranarray(rows), "none": rows[:0], "one": rows[0, 0, 0]}
+    )
+    with open_archive(path) as archive, np.load(path) as expected:
+        for name in expected:
+            values = read_array(path, archive, open_array(path, archive, name))
+            assert values.dtype == expected[name].dtype
+            assert np.array_equal(values, expected[name])
+            assert values.flags.writeable
 
 
 def test_images_larger_than_half_of_the_memory_are_unpacked_once(
