@@ -25,8 +25,8 @@ WHITE_LEVEL_HELP = (
     "`nephros predict` takes it from the model"
 )
 LEVEL_HELP = (
-    "pyramid level of an OME-Zarr store or Imaris file, 0 for the finest; auto takes the coarsest that is as fine as the "
-    "training data (default: 0)"
+    "pyramid level of an OME-Zarr store, OME-TIFF, Imaris or CZI file, 0 for the finest; auto takes the coarsest that is as "
+    "fine as the training data (default: 0)"
 )
 CHANNEL_HELP = (
     "color plane of a folder's images to train on, in grayscale: 0 red, 1 green, 2 blue (default: colors as they are)"

@@ -119,6 +119,7 @@ def choose_level(
     voxel_sizes: Sequence[VoxelSize | None],
     location: StackLocation,
     stack_shape: tuple[int, int, int] | None,
+    notes: list[str],
 ) -> int:
     """Return the level of an image pyramid that a user chooses.
 
@@ -129,6 +130,7 @@ def choose_level(
         voxel_sizes: micrometers along z, y and x of each level; None where they are unknown.
         location: names the file in an error.
         stack_shape: of the stack that the pyramid is the mask of; None where it is no mask.
+        notes: a note is added where ``auto`` has no voxel size to go by.
 
     Raises:
         InvalidArgument: there is no such level.
@@ -136,6 +138,11 @@ def choose_level(
     if choice is None:
         return next((level for level, shape in enumerate(shapes) if shape == stack_shape), 0)
     if choice == "auto":
+        if len(shapes) > 1 and voxel_sizes[0] is None:
+            notes.append(
+                f"{location.name} doesn't say how large its voxels are, so the finest of its {len(shapes)} pyramid levels is "
+                "read; set `level` to a number to read another."
+            )
         limit = [side * (1 + RELATIVE_TOLERANCE) for side in TRAINING_VOXEL_SIZE]
         fine = [
             level

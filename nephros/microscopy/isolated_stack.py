@@ -88,7 +88,7 @@ def open_isolated_stack(
     if format_key:
         FORMATS[format_key].require()
     elif is_plain_tiff(path):
-        return open_tiff_stack(path, options, is_mask)
+        return open_tiff_stack(path, options, is_mask, mask_of)
     choice = (
         str(path), options.channel, options.image, options.axes, options.level, options.time_point, is_mask, mask_of,
     )  # fmt: skip
@@ -129,8 +129,7 @@ def _open_in_worker(
     mask_of: tuple[int, int, int] | None,
 ) -> Stack:
     options = StackOptions(channel, image, axes=axes, level=level, time_point=time_point)
+    shape = None if mask_of is None else (mask_of[0], mask_of[1], mask_of[2])
     if format_key := microscope_format(Path(path)):
-        return open_microscope_stack(
-            Path(path), format_key, options, is_mask, None if mask_of is None else (mask_of[0], mask_of[1], mask_of[2])
-        )
-    return open_tiff_stack(Path(path), options, is_mask)
+        return open_microscope_stack(Path(path), format_key, options, is_mask, shape)
+    return open_tiff_stack(Path(path), options, is_mask, shape)

@@ -35,10 +35,12 @@ def _levels_text(stack: Stack) -> str:
 def _factor(large: tuple[int, int, int], small: tuple[int, int, int]) -> int | None:
     """Return the whole number that rows and columns were divided by, and slices by it or a smaller one, or None for none."""
     factors = range(2, _MAX_FACTOR + 1)
-    in_plane = [k for k in factors if all(_is_part(n, m, k) for n, m in zip(large[1:], small[1:], strict=True))]
-    return in_plane[0] if in_plane and any(_is_part(large[0], small[0], k) for k in range(1, in_plane[0] + 1)) else None
+    in_plane = [k for k in factors if all(is_divided(n, m, k) for n, m in zip(large[1:], small[1:], strict=True))]
+    return (
+        in_plane[0] if in_plane and any(is_divided(large[0], small[0], k) for k in range(1, in_plane[0] + 1)) else None
+    )
 
 
-def _is_part(large: int, small: int, factor: int) -> bool:
+def is_divided(large: int, small: int, factor: int) -> bool:
     """Return whether a side is another, divided and rounded up or down."""
     return large // factor <= small <= -(-large // factor)

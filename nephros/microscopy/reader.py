@@ -73,13 +73,12 @@ def open_stack_with(
     path, level = locate(path), options.level
     if isinstance(path, StackUrl) or is_zarr_folder(path) or is_zarr_zip(path):
         return _checked(open_zarr_stack(path, options, is_mask, shape), is_mask)
-    if level not in (None, 0, "0", "auto") and not microscope_format(path):
-        raise InvalidArgument(
-            "level", level, f"left out for {path.name}, which is no OME-Zarr store and no Imaris file"
-        )
-    if path.is_dir() and folder_format(path) is None:
+    is_folder = path.is_dir() and folder_format(path) is None
+    magic = b"" if is_folder else read_magic(path, "a TIFF file with all slices", HEAD_BYTES)
+    if level not in (None, 0, "0", "auto") and not (magic.startswith(TIFF_MAGIC) or microscope_format(path)):
+        raise InvalidArgument("level", level, f"left out for {path.name}, which can't have a pyramid")
+    if is_folder:
         return _checked(open_sequence_stack(path, options, is_mask), is_mask)
-    magic = read_magic(path, "a TIFF file with all slices", HEAD_BYTES)
     if is_mask and is_roi_archive(path):
         return open_roi_mask(path, shape)
     if magic.startswith(NPY_MAGIC):

@@ -17,6 +17,7 @@ from nephros.errors import FileError, NephrosError, require_extra
 from nephros.microscopy.choices import choose_index
 from nephros.microscopy.location import StackLocation
 from nephros.microscopy.ome import DeclaredImage, OmeMetadata, read_ome
+from nephros.microscopy.tiff_levels import fold_levels, level_series, n_top_pages
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
@@ -32,7 +33,7 @@ _MAX_NAMED = 5
 
 @dataclass(frozen=True)
 class OpenSeries:
-    """One image of a TIFF file that is open."""
+    """One image of a TIFF file that is open, with the levels of its pyramid."""
 
     file: TiffFile
     series: TiffPageSeries
@@ -105,6 +106,7 @@ def open_series(path: Path, image: int | str | None) -> Iterator[OpenSeries]:
                 file = files.enter_context(tifffile.TiffFile(path, is_ome=False, is_shaped=False, _multifile=False))
                 series = list(file.series)
             messages.refuse_truncated()
+            series = fold_levels(series)
             declared = [DeclaredImage(item.name, tuple(item.shape), _n_slices(item)) for item in series]
             if len(series) > 1 and image is None and series[0].kind in ("generic", "uniform"):
                 raise FileError(
@@ -241,7 +243,7 @@ def _notes(
             f"{path.name} holds {len(declared):,} images, and only image {index} is read: {_listing(declared)}; "
             "set `image` to read another."
         )
-    elif (n_extra := len(file.pages) - series.size // max(1, series.keyframe.size)) > 0:
+    elif (n_extra := len(file.pages) - n_top_pages(level_series(series))) > 0:
         notes.append(f"{path.name} has {n_extra:,} more pages than its metadata name; they are not read.")
     if ome_fault:
         notes.append(f"{path.name}: {ome_fault}, so its pages are taken for the slices of one channel.")

@@ -16,11 +16,12 @@ from nephros.data.images.tiff_decoding import PALETTE, WHITE_IS_ZERO, decode_pag
 from nephros.data.images.tiff_description import SIGNED_NOTE, imagej_offset
 from nephros.data.images.tiff_pixels import WHITE_IS_ZERO_NOTE, colormap_to_palette
 from nephros.errors import FileError, InvalidArgument
-from nephros.microscopy.choices import choose_index, listing
+from nephros.microscopy.choices import choose_index, choose_level, listing
 from nephros.microscopy.stack import Slice, Stack, StackOptions, read_raw_planes
+from nephros.microscopy.tiff_levels import level_series, level_voxel_size
 from nephros.microscopy.tiff_series import check_all_planes, open_series
 from nephros.microscopy.tiff_voxel_size import implausible_size_of_tiff, pixel_size_of_tiff, voxel_size_of_tiff
-from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE
+from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE, VoxelSize
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -29,21 +30,27 @@ MANY_CHANNELS = 5
 """Channels from which those of a single slice are likely to be slices."""
 
 
-def open_tiff_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
+def open_tiff_stack(
+    path: Path, options: StackOptions, is_mask: bool, mask_of: tuple[int, int, int] | None = None
+) -> Stack:
+    """Open an image of a TIFF file; arguments and errors are those of `nephros.microscopy.reader.open_stack`."""
     with open_series(path, options.image) as opened:
         file, series = opened.file, opened.series
         axes = _axes_of_series(path, series, options, is_mask)
         n_interleaved = int(series.shape[-1]) if series.axes.endswith("YXS") else 1
-        planes_per_page = 1 if n_interleaved > 1 else max(1, int(np.prod(series.keyframe.shape[:-2])))
         notes = [*opened.notes, *(_axes_notes(path, series, axes, options.axes) if is_mask else [])]
         notes += [] if is_mask else photometric_notes(path, series.keyframe)
-        sizes = {axis: int(size) for axis, size in zip(axes, series.shape, strict=True)}
-        n_channels, shape = sizes.get("C", 1), (sizes.get("Z", 1), sizes["Y"], sizes["X"])
-        dtype, voxel_size = np.dtype(series.dtype or "u1"), voxel_size_of_tiff(file)
-        if voxel_size is None and (pixel_size := pixel_size_of_tiff(file)) and not is_mask:
-            voxel_size = (TRAINING_VOXEL_SIZE[0], *pixel_size) if shape[0] == 1 else None
-            notes.append(_pixel_size_note(path, pixel_size, shape[0]))
-        implausible_size = "" if voxel_size else implausible_size_of_tiff(file)
+        levels = level_series(series)
+        level_shapes = tuple(_shape(axes, level) for level in levels)
+        voxel_size, size_notes = _voxel_size(path, file, level_shapes[0][0])
+        notes += [] if is_mask else size_notes
+        voxel_sizes = [level_voxel_size(voxel_size, level_shapes[0], shape) for shape in level_shapes]
+        level = choose_level(options.level, level_shapes, voxel_sizes, path, mask_of, notes)
+        shape, sizes = level_shapes[level], dict(zip(axes, map(int, series.shape), strict=True))
+        sizes["Z"], n_channels = shape[0], sizes.get("C", 1)
+        series = levels[level]
+        planes_per_page = 1 if n_interleaved > 1 else max(1, int(np.prod(series.keyframe.shape[:-2])))
+        dtype, implausible_size = np.dtype(series.dtype or "u1"), "" if voxel_size else implausible_size_of_tiff(file)
         check_all_planes(path, file, series)
         offset, names = imagej_offset(file.pages.first.description), _channel_names(file, opened.image, n_channels)
     notes += _check_channels(path, axes, n_channels, shape[0], options.channel, names, is_mask)
@@ -60,7 +67,7 @@ def open_tiff_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
     def slices() -> Iterator[Slice]:
         n_bytes = path.stat().st_size
         with open_series(path, opened.image if opened.n_images > 1 else None) as reopened:
-            series = reopened.series
+            series = level_series(reopened.series)[level]
             if series.dataoffset is not None:
                 file_dtype = np.dtype(series.keyframe.parent.byteorder + dtype.char)
                 raw_shape = (shape[0], shape[1], shape[2] * n_interleaved)
@@ -91,10 +98,24 @@ def open_tiff_stack(path: Path, options: StackOptions, is_mask: bool) -> Stack:
                 yield values
 
     stack = Stack(
-        path, shape, dtype, channel, n_channels, voxel_size, slices, opened.image, tuple(notes), time_point=time_point,
-        implausible_size=implausible_size,
+        path, shape, dtype, channel, n_channels, voxel_sizes[level], slices, opened.image, tuple(notes), level, time_point,
+        level_shapes, implausible_size=implausible_size,
     )  # fmt: skip
     return _signed(stack, offset) if offset and dtype == np.uint16 else stack
+
+
+def _shape(axes: str, series: TiffPageSeries) -> tuple[int, int, int]:
+    sizes = dict(zip(axes, map(int, series.shape), strict=True))
+    return sizes.get("Z", 1), sizes["Y"], sizes["X"]
+
+
+def _voxel_size(path: Path, file: TiffFile, n_slices: int) -> tuple[VoxelSize | None, list[str]]:
+    """Return the voxel size of an image, and a note where its file states only the size of a pixel."""
+    voxel_size = voxel_size_of_tiff(file)
+    if voxel_size is None and (pixel_size := pixel_size_of_tiff(file)):
+        voxel_size = (TRAINING_VOXEL_SIZE[0], *pixel_size) if n_slices == 1 else None
+        return voxel_size, [_pixel_size_note(path, pixel_size, n_slices)]
+    return voxel_size, []
 
 
 def _check_channels(

@@ -153,7 +153,7 @@ def _select(files: ZarrFiles, options: StackOptions, is_mask: bool, shape: Shape
     image = replace(image, axes=axes)
     level_shapes = [_shape(array, axes) for array in levels]
     voxel_sizes = [image.voxel_size(level)[0] for level in range(len(level_shapes))]
-    level = choose_level(options.level, level_shapes, voxel_sizes, files.location, shape)
+    level = choose_level(options.level, level_shapes, voxel_sizes, files.location, shape, notes)
     array = levels[level]
     sizes = dict(zip(axes, array.shape, strict=True))
     name, n_channels, n_times = files.location.name, sizes.get("C", 1), sizes.get("T", 1)

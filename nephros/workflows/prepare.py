@@ -122,8 +122,8 @@ def prepare(
         image: index or name of the image in a file that holds several, such as OME-TIFF with several positions; None takes the
             only one with several slices, else the first.
         axes: what the file's dimensions are, such as ``"ZYX"`` where slices are saved as channels; None takes the file's word.
-        level: level of the pyramid of an OME-Zarr store or an Imaris file, 0 for the finest; ``"auto"`` takes the coarsest that
-            is as fine as the training data, None the finest.
+        level: level of the pyramid of an OME-Zarr store, a TIFF, an Imaris or a CZI file, 0 for the finest; ``"auto"`` takes
+            the coarsest that is as fine as the training data, None the finest.
         time_point: index in a time series.
         voxel_size: micrometers along z, y and x; None takes the file's metadata.
         target_voxel_size: voxel size of the crops.

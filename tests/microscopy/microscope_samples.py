@@ -20,6 +20,8 @@ VOXEL_SIZE = (1.0, 0.5, 0.5)
 CHANNELS = ("GFP", "DAPI")
 _ROOM = 500
 """Length of a CZI file's title, in whose place other metadata go."""
+_FAR = 1_000_000
+"""Place of a CZI file's pyramid levels, times their step, until they are moved over the image."""
 SIGNATURE, MAP_NAME, MAP_SIGNATURE = (
     b"ND2 FILE SIGNATURE CHUNK NAME01!",
     b"ND2 FILEMAP SIGNATURE NAME 0001!",
@@ -41,9 +43,14 @@ def write_czi(
     voxel_size: Sequence[float] = VOXEL_SIZE,
     skipped_slices: Sequence[int] = (),
     scene_names: Sequence[str] = (),
+    steps: Sequence[int] = (),
     **options: Any,
 ) -> Path:
-    """Write scenes (t, c, z, y, x), side by side."""
+    """Write scenes (t, c, z, y, x), side by side; each of `steps` is a pyramid level of a single scene's planes.
+
+    The library writes no pyramids, so that the tiles of a level are written elsewhere, and their place and size in the image, which
+    a file states beside the size of their pixels, are changed afterwards.
+    """
     from pylibCZIrw import czi
 
     with czi.create_czi(str(path), **options) as file:
@@ -53,11 +60,18 @@ def write_czi(
                 if z not in skipped_slices:
                     plane = {"T": t, "C": c, "Z": z}
                     file.write(values[t, c, z, ..., None], location=(left, 0), plane=plane, scene=scene)
+                    for step in steps:
+                        level = np.ascontiguousarray(values[t, c, z, ::step, ::step, None])
+                        file.write(level, location=(_FAR * step, _FAR * step), plane=plane, scene=scene)
             left += values.shape[-1] + 10
         z_um, y_um, x_um = (side * 1e-6 for side in voxel_size)
         file.write_metadata(
             "x" * _ROOM, channel_names=dict(enumerate(channels)), scale_x=x_um, scale_y=y_um, scale_z=z_um
         )
+    for step in steps:
+        for axis, n in zip((b"Y", b"X"), scenes[0].shape[-2:], strict=True):
+            entry, moved = (struct.pack("<4sii", axis, *place) for place in ((_FAR * step, -(-n // step)), (0, n)))
+            path.write_bytes(path.read_bytes().replace(entry, moved))
     if scene_names:  # which ZEN writes, and pylibCZIrw does not
         items = "".join(f'<Scene Index="{index}" Name="{name}"/>' for index, name in enumerate(scene_names))
         scenes_xml = f"<S><Scenes>{items}</Scenes></S></Dimensions>".encode()

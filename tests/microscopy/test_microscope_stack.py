@@ -139,6 +139,37 @@ def test_a_resolution_level_of_an_imaris_file_is_chosen(tmp_path: Path) -> None:
     assert open_here(path, channel=0).level_shapes == ((5, 24, 20),)
 
 
+def test_a_pyramid_level_of_a_czi_file_is_chosen(tmp_path: Path) -> None:
+    pytest.importorskip("pylibCZIrw", reason="its reader is in an extra")
+    values = VALUES[:1, 0]
+    path = samples.write_czi(tmp_path / "a.czi", [values], steps=(2, 4), voxel_size=(1.0, 0.2, 0.2))
+    finest = open_here(path, channel=0)
+    assert (finest.level, finest.level_shapes) == (0, ((5, 24, 20), (5, 12, 10), (5, 6, 5)))
+    for choice, step in ((0, 1), (1, 2), ("2", 4), ("auto", 2)):  # 0.4 micrometers are the coarsest up to 0.5
+        stack = open_here(path, channel="DAPI", level=choice)
+        assert np.array_equal(read(stack), values[0, 1, :, ::step, ::step])
+        assert stack.voxel_size == (1.0, 0.2 * step, 0.2 * step)
+    with pytest.raises(InvalidArgument) as error:
+        open_here(path, channel=1, level=3)
+    assert (error.value.parameter, "5 x 6 x 5" in str(error.value)) == ("level", True)
+    mask = samples.write_czi(tmp_path / "mask.czi", [values[:, :1]], channels=["ids"], steps=(2,))
+    assert open_stack(mask, is_mask=True, shape=(5, 12, 10)).level == 1
+
+
+def test_a_level_of_a_czi_file_is_what_it_stores(tmp_path: Path) -> None:
+    """Not the finest, enlarged or left out: the pixels of the level differ from it. Sides that are no multiples are cut."""
+    pytest.importorskip("pylibCZIrw", reason="its reader is in an extra")
+    values = VALUES[:1, 0, :1, :1, :23, :19].copy()
+    path = samples.write_czi(tmp_path / "a.czi", [values], channels=["DAPI"], steps=(3,))
+    level = np.ascontiguousarray(values[..., ::3, ::3]).tobytes()
+    data = path.read_bytes()
+    assert data.count(level) == 1
+    path.write_bytes(data.replace(level, bytes(np.full(len(level) // 2, 7, np.uint16))))
+    stack = open_here(path, level=1)
+    assert (stack.shape, stack.voxel_size) == ((1, 7, 6), (1.0, 1.5, 1.5))
+    assert (read(stack) == 7).all()
+
+
 @pytest.mark.parametrize("suffix", [".czi", ".lif", ".nd2", ".tif"])
 def test_files_without_a_pyramid_have_no_other_level(suffix: str, tmp_path: Path) -> None:
     if suffix == ".tif":

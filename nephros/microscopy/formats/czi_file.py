@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,6 +16,8 @@ from nephros.microscopy.formats.image import MicroscopeImage, plausible_voxel_si
 
 _DTYPES = {"Gray8": np.uint8, "Gray16": np.uint16, "Gray32Float": np.float32}
 _MAX_SUBBLOCKS = 5_000_000
+_MAX_FACTOR = 128
+"""Largest downscaling of a pyramid level that is read."""
 
 
 @contextlib.contextmanager
@@ -47,9 +50,12 @@ def _image(file: Any, root: ElementTree.Element, scene: int | None, rectangle: A
         indices = {"T": time_point, "C": channel, "Z": z}
         return {axis: ranges[axis][0] + index for axis, index in indices.items() if axis in ranges}
 
-    def read_plane(time_point: int, channel: int, z: int) -> NDArray[Any]:
-        values = file.read(roi=tuple(rectangle), plane=plane(time_point, channel, z), scene=scene)
-        return np.array(values[..., 0])
+    def reader(factor: int) -> Callable[[int, int, int], NDArray[Any]]:
+        def read_plane(time_point: int, channel: int, z: int) -> NDArray[Any]:
+            place = plane(time_point, channel, z)
+            return np.array(file.read(roi=tuple(rectangle), plane=place, scene=scene, zoom=1 / factor)[..., 0])
+
+        return read_plane
 
     names = [
         element.get("Name") or ""
@@ -63,7 +69,7 @@ def _image(file: Any, root: ElementTree.Element, scene: int | None, rectangle: A
         element.get("Id"): _micrometers(element.findtext("Value"))
         for element in root.findall("./Metadata/Scaling/Items/Distance")
     }
-    return MicroscopeImage(
+    finest = MicroscopeImage(
         scene_names.get(str(scene), ""),
         (n_slices, int(rectangle.h), int(rectangle.w)),
         np.dtype(_DTYPES.get(pixel_type, np.uint8)),
@@ -71,10 +77,40 @@ def _image(file: Any, root: ElementTree.Element, scene: int | None, rectangle: A
         unique_names(names, n_channels),
         sizes.get("T", 1),
         plausible_voxel_size([sides.get(axis) for axis in "ZYX"], n_slices),
-        read_plane,
+        reader(1),
         lambda time_point, channel: n_slices - _count_slices(file, plane(time_point, channel, 0), scene),
         fault,
     )
+    coarser = [
+        replace(
+            finest,
+            shape=(n_slices, finest.shape[1] // factor, finest.shape[2] // factor),
+            voxel_size=finest.voxel_size
+            and (finest.voxel_size[0], finest.voxel_size[1] * factor, finest.voxel_size[2] * factor),
+            read_plane=reader(factor),
+        )
+        for factor in _pyramid_factors(file, plane(0, 0, 0), scene)
+        if factor <= min(finest.shape[1:])
+    ]
+    return replace(finest, coarser=tuple(coarser))
+
+
+def _pyramid_factors(file: Any, plane: dict[str, int], scene: int | None) -> list[int]:
+    """Return by how much the stored levels of a plane's pyramid are downscaled, in ascending order."""
+    factors: set[int] = set()
+    n_blocks = 0
+
+    def see(index: int, block: Any) -> bool:
+        nonlocal n_blocks
+        n_blocks += 1
+        sides = (block.logicalRect.w, block.physicalSize.w), (block.logicalRect.h, block.physicalSize.h)
+        # Sizes that were rounded up make the ratio of a small block too small.
+        factors.add(max((round(logical / stored) for logical, stored in sides if stored > 0), default=1))
+        return n_blocks < _MAX_SUBBLOCKS
+
+    coordinates = plane | ({} if scene is None else {"S": scene})
+    file.enumerate_subblocks_subset(see, plane=coordinates or None)
+    return sorted(factor for factor in factors if 1 < factor <= _MAX_FACTOR)
 
 
 def _count_slices(file: Any, plane: dict[str, int], scene: int | None) -> int:
