@@ -48,8 +48,8 @@ def write_czi(
 ) -> Path:
     """Write scenes (t, c, z, y, x), side by side; each of `steps` is a pyramid level of a single scene's planes.
 
-    The library writes no pyramids, so that the tiles of a level are written elsewhere, and their place and size in the image, which
-    a file states beside the size of their pixels, are changed afterwards.
+    The library writes no pyramids, so that the tiles of a level are written elsewhere. Their place and size in the image, which a
+    file states beside the size of their pixels, are changed afterwards.
     """
     from pylibCZIrw import czi
 
