@@ -68,6 +68,13 @@ class MethodRecord(TypedDict):
     detail: str
 
 
+class CurvePointRecord(TypedDict):
+    """A number of labels, and the accuracy in cross-validation with so many."""
+
+    labels: int
+    accuracy: float
+
+
 class FinetuningRecord(TypedDict):
     """The methods that fine-tuning compared, and the one that it kept."""
 
@@ -75,6 +82,8 @@ class FinetuningRecord(TypedDict):
     folds: int
     by_group: bool
     methods: list[MethodRecord]
+    learning_curve: NotRequired[list[CurvePointRecord]]
+    """Of the head alone; absent in runs of earlier versions."""
 
 
 def describe_init(record: InitRecord) -> str:
@@ -86,10 +95,14 @@ def describe_init(record: InitRecord) -> str:
 
 
 def describe_finetuning(record: FinetuningRecord) -> str:
-    """Return the kept method and the accuracy of all, such as ``head, best of 5-fold cross-validation: head 0.81, ...``."""
+    """Return the kept method and the accuracy of all, such as ``head, after 5-fold cross-validation (accuracy: head 0.810)``."""
     accuracies = ", ".join(f"{row['method']} {row['accuracy']:.3f}" for row in record["methods"])
-    folds = f"{record['folds']}-fold cross-validation{' by group' if record['by_group'] else ''}"
-    return f"{record['method']}, best of {folds} (accuracy: {accuracies})"
+    return f"{record['method']}, after {describe_folds(record)} (accuracy: {accuracies})"
+
+
+def describe_folds(record: FinetuningRecord) -> str:
+    """Return such as ``5-fold cross-validation by group``."""
+    return f"{record['folds']}-fold cross-validation{' by group' if record['by_group'] else ''}"
 
 
 class InputSpecRecord(TypedDict):

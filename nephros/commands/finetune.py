@@ -41,7 +41,7 @@ def finetune(argv: list[str]) -> int:
         "clearly better, is fitted to the whole train split and becomes a run like any other, for "
         "`nephros evaluate`, `report`, `predict`, `serve`, `export` and "
         "`compare`. Nothing is chosen on validation, so its accuracy is not optimistic.\n\n"
-        "The output also tells which classes need labels most, and which labels are probably wrong.\n\n"
+        "The output also tells which classes need labels most, and which labels look wrong.\n\n"
         "DATA may be several stacks, each with a mask and a table of its nuclei's classes, where {stem} is the stack's name:\n\n"
         "  nephros finetune K4.tif K5.tif --mask '{stem}_mask.tif' --classes '{stem}.csv'",
     )
@@ -95,6 +95,8 @@ def finetune(argv: list[str]) -> int:
 
 def _print_result(result: Finetuning) -> None:
     from nephros.console import table_console
+    from nephros.finetuning.cross_validation import explain_choice
+    from nephros.finetuning.label_review import describe_learning_curve
     from nephros.text_tables import terminal_table
 
     rows = [
@@ -111,19 +113,21 @@ def _print_result(result: Finetuning) -> None:
     n_labels = len(result.kept.labels)
     headers = ("method", "accuracy", "95% interval", "macro F1", "seconds", "")
     table_console().print(terminal_table(f"Cross-validation on {n_labels:,} training images", headers, rows))
+    accuracies = {row.method: row.metrics.accuracy for row in result.candidates}
+    if reason := explain_choice(result.kept.method, accuracies):
+        print_line(reason)
     recalls = [
         (recall.name, str(recall.n_labels), f"{recall.recall:.2f}", f"{recall.low:.2f} to {recall.high:.2f}")
         for recall in result.recalls
     ]
-    title = "Recall per class; the classes that need labels most come first"
+    title = "Classes, most in need of labels first"
     table_console().print(terminal_table(title, ("class", "labels", "recall", "95% interval"), recalls))
-    curve = ", ".join(f"{accuracy:.3f} with {n:,} labels" for n, accuracy in result.learning_curve)
-    print_line(f"learning curve of the head: {curve}")
+    print_line(f"learning curve of the head: accuracy {describe_learning_curve(result.learning_curve)}")
     if result.suspicious:
         file = result.run.file("suspicious_labels.csv")
-        print_line(f"{len(result.suspicious):,} labels are probably wrong (all in {file}), first:")
+        print_line(f"{len(result.suspicious):,} labels look wrong; the least probable (all are in {file}):")
         for label in result.suspicious[:_MAX_SUSPICIOUS]:
             print_line(
-                f"  training image {label.index}: labeled {label.label} ({label.label_probability:.2f}), looks like "
+                f"  {label.image}: labeled {label.label} ({label.label_probability:.2f}), looks like "
                 f"{label.suggested} ({label.suggested_probability:.2f})"
             )

@@ -98,8 +98,8 @@ class CommandParser(ArgumentParser):
         """Declare what `nephros.load_dataset` takes besides the source, and `nephros.train` and `nephros.finetune` pass to it."""
         self.option(
             "size",
-            "pixels per side: the 28, 64, 128 or 224 version of a MedMNIST set, or what a folder's images are resized to, padded "
-            "with black to keep their aspect ratio",
+            "pixels per side: the 28, 64, 128 or 224 version of a MedMNIST set, or what the images of a folder or an "
+            "npz file are resized to, padded with black to keep their aspect ratio",
             int,
         )
         self.option("subset", "train on this many images, drawn in proportion to the classes", int)

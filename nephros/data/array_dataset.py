@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def open_arrays(
     detail = "; ".join([assignment.rule.replace("`", ""), *label_notes, *array_images.notes, *cells.details])
     provenance = Provenance(name, "own", "", digest, None, detail, n_groups=assignment.n_groups)
     warnings = (*cells.warnings, *assignment.warnings)
-    divided = divide(cells.images, numbers, assignment)
+    image_names = np.array([f"images[{i}]" for i in range(len(numbers))])
+    divided = divide(cells.images, numbers, assignment, image_names)
     return assemble(divided, names, provenance, cells.conversion, warnings, is_volumetric=volumes)
 
 
@@ -144,6 +146,24 @@ def array_cells(
         return convert_images(_ROOT, names, decoded, size=size, conversion=conversion, shape=shape)
     except FileError as error:
         raise _image_error("images", decoded[0].pixels, error) from error
+
+
+def resize_images(dataset: Dataset, size: tuple[int, int]) -> Dataset:
+    """Return a data set with images of (height, width) pixels, resized as its conversion says; FileError for a size too small."""
+    if dataset.image_size == size:
+        return dataset
+    shape = (dataset.channels, *size)
+    cells = {
+        name: array_cells(ArrayImages((split.images,)), None, dataset.input_conversion, shape)
+        for name, split in dataset.splits()
+    }
+    train, val, test = (replace(split, images=cells[name].images) for name, split in dataset.splits())
+    unlabeled = dataset.unlabeled
+    if unlabeled is not None:
+        unlabeled = array_cells(ArrayImages((unlabeled,)), None, dataset.input_conversion, shape).images
+    detail = "; ".join(part for part in (dataset.provenance.detail, *cells["train"].details) if part)
+    provenance = replace(dataset.provenance, detail=detail)
+    return replace(dataset, train=train, val=val, test=test, unlabeled=unlabeled, provenance=provenance)
 
 
 def _image_error(name: str, pixels: NDArray[Any], error: FileError) -> InvalidArgument:

@@ -15,11 +15,13 @@ from nephros.data.repeated_images import repeated_image_warnings
 from nephros.data.splitting import SplitAssignment
 
 
-def divide(images: NDArray[np.uint8], labels: NDArray[np.int64], assignment: SplitAssignment) -> dict[str, Split]:
-    """Return split -> its images, (n, h, w) or (n, h, w, 3), and labels, (n,), in their order."""
+def divide(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], assignment: SplitAssignment, names: NDArray[np.str_]
+) -> dict[str, Split]:
+    """Return split -> its images, (n, h, w) or (n, h, w, 3), labels (n,) and names (n,), in their order."""
     members = [np.flatnonzero(assignment.index == number) for number in range(len(SPLITS))]
     return {
-        name: Split(images[rows], labels[rows], assignment.groups_at(rows))
+        name: Split(images[rows], labels[rows], assignment.groups_at(rows), names[rows])
         for name, rows in zip(SPLITS, members, strict=True)
     }
 

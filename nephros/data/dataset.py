@@ -49,6 +49,9 @@ class Split:
     """(n,) int64 from 0 to the number of classes minus 1."""
     groups: NDArray[np.str_] | None = None
     """(n,) group of each image, such as its patient or slide; None where groups are unknown."""
+    names: NDArray[np.str_] | None = None
+    """(n,) name of each image in its source: its path in a folder, or such as ``images[12]``; None where the place in the split
+    says as much."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,8 +63,8 @@ class Split:
 
     def __getitem__(self, rows: int | slice | Sequence[int] | NDArray[Any]) -> tuple[NDArray[np.uint8], int] | Split:
         if np.ndim(self.labels[rows]):
-            groups = None if self.groups is None else self.groups[rows]
-            return Split(self.images[rows], self.labels[rows], groups)
+            groups, names = (None if values is None else values[rows] for values in (self.groups, self.names))
+            return Split(self.images[rows], self.labels[rows], groups, names)
         image = self.images[rows]
         # A copy, since torch needs writable memory, and that of a memory-mapped file is not.
         return np.array(image[None] if image.ndim == 2 else image.transpose(2, 0, 1)), int(self.labels[rows])

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
+from nephros.data.array_dataset import resize_images
 from nephros.data.dataset import Dataset, pixel_statistics
 from nephros.data.download import cache_dir
 from nephros.data.download import download as download_file
@@ -45,8 +46,8 @@ def load_dataset(
         source: the name of a MedMNIST data set such as ``tissuemnist``, ``synthetic``, or the path of an npz file, of a
             folder with one subfolder per class, or of a table (CSV, TSV) with the columns file and label. A name takes
             precedence over a folder of the same name; write ``./tissuemnist`` for the folder.
-        size: pixels per side. Selects the file of a MedMNIST data set and resizes a folder's images, padded with black to keep
-            the aspect ratio; an npz file's images must have this size already.
+        size: pixels per side. Selects the file of a MedMNIST data set; the images of folders and npz files are resized to it,
+            padded with black to keep the aspect ratio. Volumes must have this size already.
         seed: for splits that are drawn here, synthetic cells, `subset` and `resplit`.
         subset: number of training images to keep, class-stratified; None keeps all.
         resplit: number of images in train and in validation, drawn again from the two together, before any subset; of images in
@@ -61,7 +62,8 @@ def load_dataset(
         download: whether to download a MedMNIST data set that is not on this machine (`nephros.download`), to the cache folder.
         conversion: how a model's training images were converted (`Dataset.input_conversion`), to convert a folder's likewise;
             `white_level` and `channel` win over its own.
-        shape: channels, height and width of a model's cells, to which a folder's images are converted, whatever `size` is.
+        shape: channels, height and width of a model's cells, to which a folder's images are converted, whatever `size` is, and
+            an npz file's images are resized.
 
     Raises:
         NephrosError: the data set can't be found, opened or divided in this way.
@@ -69,8 +71,13 @@ def load_dataset(
     if seed < 0:
         # Commands and workflows call it `data_seed`, since their `seed` is the recipe's.
         raise InvalidArgument("data_seed", seed, "a whole number of at least 0")
+    if size is not None and size < 1:
+        raise InvalidArgument("size", size, "at least 1 pixel")
     conversion = conversion.override(white_level, channel)
     dataset = _open_source(str(source), size, seed, groups, download, conversion, shape)
+    target = shape[1:] if shape else None if size is None else (size, size)
+    if target is not None and not is_builtin(source) and not dataset.is_volumetric:
+        dataset = resize_images(dataset, target)
     if size is not None and shape is None and dataset.image_size != (size, size):
         height, width = dataset.image_size
         raise IncompatibleError(f"{source} has images of {height}x{width} pixels, not {size}x{size}; leave out `size`.")

@@ -71,9 +71,7 @@ def stratified_indices(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[
 
 def stratified_subset(split: Split, n: int, seed: int) -> Split:
     """Return a class-stratified subset of `n` images of a split, in the split's order; errors as `stratified_indices`."""
-    indices = stratified_indices(split.labels, n, seed)
-    groups = None if split.groups is None else split.groups[indices]
-    return Split(split.images[indices], split.labels[indices], groups)
+    return split[stratified_indices(split.labels, n, seed)]
 
 
 def subset_train(dataset: Dataset, n: int, seed: int) -> Dataset:
@@ -136,9 +134,8 @@ def resplit_train_val(dataset: Dataset, sizes: Sequence[int], seed: int) -> Data
             "two whole numbers, for train and validation, that are at least 1 and together at most the "
             f"{n_available:,} images that the two have now",
         )
-    images = np.concatenate([dataset.train.images, dataset.val.images])
-    labels = np.concatenate([dataset.train.labels, dataset.val.labels])
-    groups = _joined_groups(dataset)
+    pool = _join_train_val(dataset)
+    labels, groups = pool.labels, pool.groups
     if groups is None:
         permutation = np.random.default_rng(seed).permutation(n_available)
         train_indices, val_indices = (
@@ -160,10 +157,7 @@ def resplit_train_val(dataset: Dataset, sizes: Sequence[int], seed: int) -> Data
         n_left_out += dataset.provenance.full_train_images - len(dataset.train)
     drawn_by = "at random" if groups is None else "by group and class"
     note = f"{len(train_indices)} / {len(val_indices)} drawn {drawn_by} from train + validation, seed {seed}; test unchanged"
-    train, val = (
-        Split(images[rows], labels[rows], None if groups is None else groups[rows])
-        for rows in (train_indices, val_indices)
-    )
+    train, val = pool[train_indices], pool[val_indices]
     dropped = ("train ", "val ")
     return replace(
         dataset,
@@ -182,11 +176,16 @@ def resplit_train_val(dataset: Dataset, sizes: Sequence[int], seed: int) -> Data
     )
 
 
-def _joined_groups(dataset: Dataset) -> NDArray[np.str_] | None:
-    """Return the groups of train and validation together; None where groups are unknown."""
-    if dataset.provenance.n_groups is None or dataset.train.groups is None or dataset.val.groups is None:
-        return None
-    return np.concatenate([dataset.train.groups, dataset.val.groups])
+def _join_train_val(dataset: Dataset) -> Split:
+    """Return train and validation as one split, with the groups and names that both of them have."""
+    train, val = dataset.train, dataset.val
+    groups = names = None
+    if dataset.provenance.n_groups is not None and train.groups is not None and val.groups is not None:
+        groups = np.concatenate([train.groups, val.groups])
+    if train.names is not None and val.names is not None:
+        names = np.concatenate([train.names, val.names])
+    images, labels = np.concatenate([train.images, val.images]), np.concatenate([train.labels, val.labels])
+    return Split(images, labels, groups, names)
 
 
 def _draw_groups(

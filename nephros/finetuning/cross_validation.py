@@ -24,6 +24,7 @@ from nephros.finetuning.network import make_recipe, predict_images, train_method
 from nephros.finetuning.self_training import self_train
 from nephros.models.classifier import Classifier
 from nephros.recipe import ModelConfig, Recipe
+from nephros.text_tables import join_words
 from nephros.training.history import EpochMetrics
 
 METHODS = ("head", "last-stage", "network", "self-training", "scratch")
@@ -132,6 +133,21 @@ def choose_method(accuracies: Mapping[str, float], n_images: int) -> str:
         ):
             kept = other
     return kept
+
+
+def explain_choice(kept: str, accuracies: Mapping[str, float]) -> str:
+    """Return why `choose_method` kept a method that is not the most accurate; "" for the most accurate."""
+    methods = [method for method in PREFERENCE if method in accuracies]
+    better = [method for method in methods if accuracies[method] > accuracies[kept]]
+    if not better:
+        return ""
+    verb = "is" if len(better) == 1 else "are"
+    chance = f"{kept} is kept although {join_words(better)} {verb} ahead here, by so little that it may be chance"
+    return (
+        f"{chance}: on other classes that were new to the weights, {kept} did best."
+        if kept == methods[0]
+        else f"{chance}."
+    )
 
 
 def fit_best_head(problem: Problem, train: Indices) -> LinearHead:

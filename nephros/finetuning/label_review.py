@@ -13,7 +13,7 @@ from nephros.data.subset import stratified_indices
 from nephros.evaluation.metrics import Floats, Labels, Metrics, wilson_interval
 from nephros.finetuning.folds import Folds
 from nephros.finetuning.head import fit_head
-from nephros.text_tables import csv_table
+from nephros.text_tables import csv_table, join_words
 
 CURVE_SHARES = (0.25, 0.5, 1.0)
 """Shares of the labels at which the learning curve is measured."""
@@ -25,6 +25,8 @@ class SuspiciousLabel:
 
     index: int
     """Of the image in the train split, from 0."""
+    image: str
+    """Its name in the source, as `nephros.data.dataset.Split.names` has it, or such as ``training image 12``."""
     label: str
     label_probability: float
     suggested: str
@@ -53,12 +55,14 @@ class ClassRecall:
     high: float
 
 
-def suspicious_labels(probabilities: Floats, labels: Labels, class_names: Sequence[str]) -> list[SuspiciousLabel]:
+def suspicious_labels(
+    probabilities: Floats, labels: Labels, class_names: Sequence[str], image_names: NDArray[np.str_] | None = None
+) -> list[SuspiciousLabel]:
     """Return the labels that look wrong, the least probable first.
 
     Confident learning (Northcutt, Jiang and Chuang, JAIR 70, 2021): a label is suspicious if another class is most probable,
     and at least as probable as that class is on average for the images that carry it. `probabilities` (n, classes) are
-    held-out predictions.
+    held-out predictions. `image_names` (n,) are those of the train split.
     """
     n_classes = probabilities.shape[1]
     thresholds = np.array(
@@ -71,6 +75,7 @@ def suspicious_labels(probabilities: Floats, labels: Labels, class_names: Sequen
     return [
         SuspiciousLabel(
             int(i),
+            f"training image {i}" if image_names is None else str(image_names[i]),
             class_names[labels[i]],
             float(probabilities[i, labels[i]]),
             class_names[predicted[i]],
@@ -104,3 +109,11 @@ def learning_curve(
             n_labels.append(len(rows))
         curve.append((round(float(np.mean(n_labels))), n_right / len(labels)))
     return curve
+
+
+def describe_learning_curve(curve: list[tuple[int, float]]) -> str:
+    """Return such as ``0.71 with 20 labels, 0.78 with 40 and 0.80 with 80``; empty for a curve of no points."""
+    if not curve:
+        return ""
+    first, *others = [f"{accuracy:.2f} with {n:,}" for n, accuracy in curve]
+    return join_words([f"{first} labels", *others])

@@ -36,6 +36,11 @@ class InputSpec:
         """Planes p of a batch (n, p, h, w): the channels of images, the slices of volumes."""
         return self.channels if self.depth is None else self.depth
 
+    @property
+    def square_side(self) -> int | None:
+        """Pixels per side of square images; None for others, and for volumes."""
+        return self.height if self.height == self.width and self.depth is None else None
+
     def to_dict(self) -> dict[str, int]:
         """Return the fields as plain JSON values; those of images have no ``depth``."""
         return {key: value for key, value in asdict(self).items() if value is not None}

@@ -131,10 +131,10 @@ def finetune(
     fitted again to the whole train split. Validation chooses nothing, so its accuracy is that of new cells.
 
     Args:
-        data: as `nephros.train` takes it, or images in memory as `Dataset.from_arrays` takes them. The images of a folder and of
-            arrays are resized to the network's size; color gets a first layer that is spread over three channels. Or one or
-            several stacks with `classes`, whose nuclei are prepared as `nephros.prepare` does and kept in the run folder as
-            cells.npz; the nuclei of a stack, or of a patient, stay together.
+        data: as `nephros.train` takes it, or images in memory as `Dataset.from_arrays` takes them. Images are resized to the
+            network's size, but for volumes and those of an open Dataset; color gets a first layer that is spread over three
+            channels. Or one or several stacks with `classes`, whose nuclei are prepared as `nephros.prepare` does and kept in the
+            run folder as cells.npz; the nuclei of a stack, or of a patient, stay together.
         labels: of images in memory, (n,).
         unlabeled: images of the same kind without labels, which ``self-training`` learns from: in memory, or files and folders as
             `nephros.predict` takes them. Of stacks, the nuclei without a class are used as well.
@@ -222,17 +222,17 @@ def _finetune(
     )
     candidates = cross_validate(problem, methods)
     kept = best_candidate(candidates)
-    better = [
-        candidate.method
-        for candidate in candidates
-        if candidate.method in BASELINES and candidate.metrics.accuracy > kept.metrics.accuracy
-    ]
-    if better:
-        logger.warning(
-            f"{' and '.join(better)} did better in cross-validation than {kept.method}, which is kept as the best that a run can "
-            "hold: more labels help most."
-        )
+    for candidate in candidates:
+        if candidate.method in BASELINES and candidate.metrics.accuracy > kept.metrics.accuracy:
+            logger.warning(
+                f"In cross-validation {candidate.method} ({candidate.metrics.accuracy:.3f}) is ahead of {kept.method} "
+                f"({kept.metrics.accuracy:.3f}), which is kept since a run can't hold {candidate.method}: label more images, or "
+                "compare more `methods`."
+            )
     fitted = fit_method(problem, kept.method, np.arange(len(dataset.train)), dataset.val)
+    curve = learning_curve(
+        problem.features[:, 0], kept.labels, problem.n_classes, problem.folds, fitted.C or DEFAULT_C, seed
+    )
     info = build_run_info(
         fitted.recipe, dataset, fitted.model, opened.request, torch_device, test, command, SINGLE_PROCESS
     )
@@ -240,16 +240,13 @@ def _finetune(
         info,
         init=None if kept.method == "scratch" else record,
         freeze=frozen_stages(kept.method, fitted.model),
-        finetuning=_finetuning_record(kept, candidates, problem),
+        finetuning=_finetuning_record(kept, candidates, problem, curve),
         hyperparameters="" if fitted.C is None else f"C {fitted.C:g}",
         chosen_epoch=len(fitted.history) or None,
         training_minutes=(time.perf_counter() - start_time) / 60,
     )
-    suspicious = suspicious_labels(kept.probabilities, kept.labels, dataset.class_names)
+    suspicious = suspicious_labels(kept.probabilities, kept.labels, dataset.class_names, dataset.train.names)
     run = _write_run(out, info, fitted, dataset, kept, suspicious, torch_device, opened.stacks)
-    curve = learning_curve(
-        problem.features[:, 0], kept.labels, problem.n_classes, problem.folds, fitted.C or DEFAULT_C, seed
-    )
     return Finetuning(run, candidates, kept, class_recalls(kept.metrics), curve, suspicious)
 
 
@@ -308,7 +305,7 @@ def _starting_point(pretrained: PretrainedModel, dataset: Dataset, seed: int) ->
     if size != (spec.height, spec.width):
         raise IncompatibleError(
             f"`data` has images of {size[0]}x{size[1]} pixels, but the weights of {pretrained.source} are for "
-            f"{spec.height}x{spec.width}: resize the images first, or give them as a folder, whose images are resized."
+            f"{spec.height}x{spec.width}: leave out `size`, or resize the images first."
         )
     if dataset.channels != spec.channels:
         if spec.channels != 1:
@@ -325,7 +322,9 @@ def _starting_point(pretrained: PretrainedModel, dataset: Dataset, seed: int) ->
     return model.eval(), {**record, "head": "fitted"}
 
 
-def _finetuning_record(kept: Candidate, candidates: list[Candidate], problem: Problem) -> FinetuningRecord:
+def _finetuning_record(
+    kept: Candidate, candidates: list[Candidate], problem: Problem, curve: list[tuple[int, float]]
+) -> FinetuningRecord:
     return {
         "method": kept.method,
         "folds": len(problem.folds),
@@ -343,6 +342,7 @@ def _finetuning_record(kept: Candidate, candidates: list[Candidate], problem: Pr
             }
             for candidate in candidates
         ],
+        "learning_curve": [{"labels": n, "accuracy": accuracy} for n, accuracy in curve],
     }
 
 

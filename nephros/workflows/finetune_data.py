@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nephros.data.dataset import Dataset
-from nephros.data.load import DataRequest, load_request
+from nephros.data.load import DataRequest, is_builtin, load_request
 from nephros.data.splitting import GROUP_RULES
 from nephros.data.volumes import read_volumes
 from nephros.errors import FileError, InvalidArgument
@@ -75,8 +75,8 @@ def open_data(
         if labels is not None or not isinstance(data, str | Path | Dataset):
             data = _dataset_of_arrays(data, labels, groups, pretrained, data_seed, white_level, channel)
             groups, data_seed, white_level, channel = "auto", 0, None, None
-        if size is None and not isinstance(data, Dataset) and Path(data).expanduser().is_dir():
-            size = pretrained.input_spec.height
+        if size is None and not isinstance(data, Dataset) and not is_builtin(data):
+            size = pretrained.input_spec.square_side
         request = build_data_request(data, size, data_seed, subset, resplit, white_level, channel, groups)
         dataset = data if isinstance(data, Dataset) else load_request({**request, "source": str(data)})
         dataset = _with_unlabeled(dataset, unlabeled)
@@ -161,11 +161,10 @@ def _dataset_of_arrays(
         raise InvalidArgument("labels", labels, "the class of each image in `data`")
     group_names = None if isinstance(groups, str) and groups in GROUP_RULES else groups
     spec = pretrained.input_spec
-    size = spec.height if spec.height == spec.width else None
     if spec.depth is not None:
         return Dataset.from_arrays(
             images, labels, groups=group_names, seed=seed, white_level=white_level, channel=channel, volumes=True
         )
     return Dataset.from_arrays(
-        images, labels, groups=group_names, size=size, seed=seed, white_level=white_level, channel=channel
+        images, labels, groups=group_names, size=spec.square_side, seed=seed, white_level=white_level, channel=channel
     )

@@ -113,8 +113,17 @@ def test_paths_of_npz_files(isolated_dirs: Path) -> None:
     write_npz(isolated_dirs / "cells.npz")
     assert load_dataset("cells.npz").provenance.path == str(isolated_dirs / "cells.npz")
     assert load_dataset(isolated_dirs / "cells.npz", size=28, subset=8).train.class_counts(8).tolist() == [1] * 8
-    with pytest.raises(IncompatibleError, match=r"cells\.npz has images of 28x28 pixels, not 64x64.*`size`"):
-        load_dataset("cells.npz", size=64)
+    resized = load_dataset("cells.npz", size=64)
+    assert resized.image_size == (64, 64)
+    assert "resized to 64x64" in resized.provenance.detail
+    original = load_dataset("cells.npz")
+    assert all(
+        np.array_equal(split.labels, original.split(name).labels) and len(split.images) == len(split.labels)
+        for name, split in resized.splits()
+    )
+    assert load_dataset("cells.npz", size=28).train.images.tobytes() == original.train.images.tobytes()
+    with pytest.raises(InvalidArgument):
+        load_dataset("cells.npz", size=0)
     for missing in ("cels.npz", "nowhere/cells"):
         with pytest.raises(FileError, match="does not exist"):
             load_dataset(missing)

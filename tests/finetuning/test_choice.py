@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nephros.finetuning.cross_validation import Candidate, best_candidate
+from nephros.finetuning.cross_validation import Candidate, best_candidate, explain_choice
 
 
 def candidate(method: str, correct: list[int], n: int = 30) -> Candidate:
@@ -36,3 +36,12 @@ def test_the_same_difference_decides_where_images_are_many() -> None:
         half = candidate("network", list(range(n // 2)), n)
         more = candidate("head", list(range(n // 10, n // 2 + n // 6)), n)
         assert best_candidate([half, more]).method == expected
+
+
+def test_a_choice_is_explained_only_where_another_method_is_ahead() -> None:
+    assert explain_choice("network", {"head": 0.7, "network": 0.8, "knn": 0.9}) == ""
+    assert explain_choice("head", {"head": 0.7, "knn": 0.9}) == ""
+    ahead = explain_choice("network", {"head": 0.9, "last-stage": 0.85, "network": 0.8, "scratch": 0.1, "knn": 1.0})
+    assert "last-stage and head are ahead" in ahead
+    assert "network did best" in ahead
+    assert "did best" not in explain_choice("head", {"head": 0.8, "last-stage": 0.85, "network": 0.7})

@@ -224,7 +224,8 @@ def test_what_can_not_be_fine_tuned_is_refused_before_anything_is_written(
         (three_classes, {"out": used}, InvalidArgument),
         (three_classes, {"init": "nothing"}, NephrosError),
         (lonely, {}, IncompatibleError),
-        (write_npz(tmp_path / "large.npz", squares_dataset(n=48, size=36)), {}, IncompatibleError),
+        (squares_dataset(n=48, size=36), {}, IncompatibleError),
+        (three_classes, {"size": 36}, IncompatibleError),
     ]
     for data, arguments, error in cases:
         with pytest.raises(error):
@@ -258,7 +259,28 @@ def test_the_command_shows_methods_classes_and_labels(
     assert all(text in output for text in ("head (kept)", "knn", "largest-class", "class 0", "learning curve"))
     rows = list(csv.DictReader((tmp_path / "run" / "suspicious_labels.csv").read_text().splitlines()))
     assert "7" in {row["index"] for row in rows}
+    assert {row["image"] for row in rows} == {f"training image {row['index']}" for row in rows}
     assert "--methods head" in RunFolder.open(tmp_path / "run").info().command
+
+
+@pytest.mark.slow
+def test_an_npz_file_and_a_table_of_other_sizes_are_resized(run_folder: RunFolder, tmp_path: Path) -> None:
+    large = squares_dataset(n=60, classes=3, size=36)
+    write_npz(tmp_path / "large.npz", large)
+    lines = ["file,label"]
+    for i, (image, label) in enumerate(zip(large.train.images, large.train.labels, strict=True)):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png,kind {label}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    for name in ("large.npz", "labels.csv"):
+        run = finetune(
+            tmp_path / name, init=run_folder.root, methods="head", folds=2, out=tmp_path / f"run of {name}"
+        ).run
+        info = run.info()
+        assert (info.input_spec["height"], info.data_request["size"]) == (28, 28)
+        stored = nephros.Evaluation.from_run(run, "val")
+        assert nephros.evaluate(run.root).accuracy == stored.accuracy
+        assert nephros.evaluate(run.root, "val", data=tmp_path / name).accuracy == stored.accuracy
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from nephros.data.images.foreign_formats import folder_format
 from nephros.data.images.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion
 from nephros.data.splitting import assign_splits, check_group_rule
 from nephros.errors import FileError, InvalidArgument
+from nephros.escaping import escape_surrogates
 from nephros.files import file_digest
 
 
@@ -102,7 +103,8 @@ def open_folder(
         *assignment.warnings,
         *content.warnings,
     )
-    splits = divide(content.images, labels, assignment)
+    names = np.array([escape_surrogates(file.path.relative_to(folder).as_posix()) for file in scan.files])
+    splits = divide(content.images, labels, assignment, names)
     return assemble(splits, scan.class_names, provenance, content.conversion, warnings, scan.info)
 
 

@@ -175,12 +175,14 @@ def open_voxel_table(
             path, f"{path} has {fault if len(class_names) > 1 else 'one class only'}; a classifier needs two."
         )
     labels = np.array([class_names.index(label) for label in table.labels], dtype=np.int64)
-    names = [f"{path}: nucleus {row}" for row in range(len(table))]
+    names = np.array([f"nucleus {row}" for row in range(len(table))])
+    full_names = [f"{path}: {name}" for name in names]
     images = [DecodedImage(image, "gray") for image in table.images]
-    cells = convert_images(path, names, images, size=size or IMAGE_SIDE, conversion=conversion, shape=shape)
+    cells = convert_images(path, full_names, images, size=size or IMAGE_SIDE, conversion=conversion, shape=shape)
     assignment = assign_splits(path, labels, class_names, seed)
     volume = "x".join(map(str, (*VOLUME_SHAPE[1:], VOLUME_SHAPE[0])))
     detail = "; ".join([assignment.rule, f"volumes of {volume} voxels projected (maximum)", *cells.details])
     provenance = Provenance(path.stem, "own", str(path), hashlib.sha256(path.read_bytes()).hexdigest(), None, detail)
     warnings = (*cells.warnings, *assignment.warnings)
-    return assemble(divide(cells.images, labels, assignment), class_names, provenance, cells.conversion, warnings)
+    splits = divide(cells.images, labels, assignment, names)
+    return assemble(splits, class_names, provenance, cells.conversion, warnings)

@@ -93,7 +93,8 @@ def open_npz(
         if conversion == DEFAULT_CONVERSION:
             conversion = _stored_conversion(path, archive, max_bytes)
         pixels = pixel_conversion(path, arrays, conversion, is_volumetric=contents.is_volumetric)
-        splits = _make_splits(loader, contents, stored, assignment, pixels)
+        nuclei = _nucleus_names(path, archive, max_bytes)
+        splits = _make_splits(loader, contents, stored, assignment, pixels, nuclei)
         unlabeled = _unlabeled_images(loader, contents, stored, pixels)
     notes = [] if contents.layout.is_complete else [assignment.rule]
     notes += [*contents.notes, *pixels.details]
@@ -116,6 +117,18 @@ def _stored_conversion(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> 
     with translate_read_errors(path, CONVERSION_ARRAY):
         values = parse_json(str(read_small_array(path, archive, array, max_bytes)))
         return InputConversion.from_dict(asdict(decode(InputConversion, values)))
+
+
+def _nucleus_names(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> NDArray[np.str_] | None:
+    """Return the stack and the id of each nucleus in a file of `nephros.prepare`; None for any other file."""
+    if not {f"{name}.npy" for name in (CONVERSION_ARRAY, "ids", "stack")} <= set(archive.namelist()):
+        return None
+    ids, stack = (
+        read_small_array(path, archive, open_array(path, archive, name), max_bytes) for name in ("ids", "stack")
+    )
+    if ids.dtype.kind not in "iu" or stack.dtype.kind != "U" or ids.ndim != 1 or ids.shape != stack.shape:
+        return None
+    return np.array([f"{name}, nucleus {number}" for name, number in zip(stack.tolist(), ids.tolist(), strict=True)])
 
 
 @dataclass(frozen=True)
@@ -295,8 +308,9 @@ def _make_splits(
     stored: Mapping[str, NDArray[Any]],
     assignment: SplitAssignment,
     pixels: PixelConversion,
+    nuclei: NDArray[np.str_] | None,
 ) -> dict[str, Split]:
-    """Return the three splits; images that stay as they are stored are not copied."""
+    """Return the three splits; images that stay as they are stored are not copied, and their places in the array name them."""
     splits, start = {}, 0
     for source, array in contents.images.items():
         labels = contents.labels[source]
@@ -304,11 +318,17 @@ def _make_splits(
         index = assignment.index[start : start + len(labels)]
         for number in np.unique(index).tolist():
             rows = np.flatnonzero(index == number)
-            if len(rows) == len(stored[source]) and stored[source].dtype == np.uint8:
+            places, names = labeled_rows[rows], None
+            is_whole = len(rows) == len(stored[source])
+            if is_whole and stored[source].dtype == np.uint8:
                 images = pixels.apply(stored[source])
             else:
-                images = loader.convert(array, stored[source], labeled_rows[rows], pixels.apply, repr(pixels))
-            splits[SPLITS[number]] = Split(images, labels[rows], assignment.groups_at(start + rows))
+                images = loader.convert(array, stored[source], places, pixels.apply, repr(pixels))
+            if nuclei is not None and len(nuclei) == len(stored[source]):
+                names = nuclei[places]
+            elif not is_whole:
+                names = np.array([f"{array.name}[{place}]" for place in places])
+            splits[SPLITS[number]] = Split(images, labels[rows], assignment.groups_at(start + rows), names)
         start += len(labels)
     return splits
 

@@ -42,6 +42,7 @@ def write_report(folder: RunFolder, dataset: Dataset | None = None) -> Path:
         figures=run_figures,
         leaderboard=rows,
         split=split,
+        finetuning=run_figures.finetuning,
         split_adjectives=SPLIT_ADJECTIVES,
         headlines=headlines(contents),
         training=text.describe_training(contents),

@@ -21,6 +21,7 @@ from nephros.reporting.plots import classification
 from nephros.reporting.plots.accuracy_charts import plot_leaderboard
 from nephros.reporting.plots.ranking_curves import plot_ranking_curves
 from nephros.reporting.plots.training_curves import plot_learning_curves, train_curve_label
+from nephros.reporting.run.finetuning import FinetuningReview, review_finetuning
 from nephros.reporting.run.misclassified import most_confident_correct, most_confident_errors, plot_misclassified
 from nephros.reporting.run.mistakes import ClassErrors, Tile, example_tile, make_mistake, mistakes_per_class
 from nephros.reporting.run.run_contents import RunContents, load_run_dataset
@@ -53,6 +54,8 @@ class RunFigures:
     example_cells: list[ExampleCell] = field(default_factory=list)
     has_explanations: bool = False
     """Whether mistakes come with heat maps and similar training cells."""
+    finetuning: FinetuningReview | None = None
+    """Of a fine-tuned run."""
     no_cells_reason: str = ""
     """Why no cells are shown; empty when they are."""
 
@@ -115,6 +118,7 @@ def draw_run_figures(
         run_figures.leaderboard = writer(plot_leaderboard(rows, split, title), "leaderboard", alt)
     dataset, reason = load_run_dataset(contents, dataset)
     run_figures.no_cells_reason = without_folders(reason, known_paths(contents))
+    run_figures.finetuning = review_finetuning(contents, dataset)
     if dataset is not None and not np.array_equal(dataset.split(split).labels, evaluation.labels):
         run_figures.no_cells_reason = f"the stored predictions do not match the data's {SPLIT_ADJECTIVES[split]} split"
     elif dataset is not None:

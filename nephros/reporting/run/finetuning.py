@@ -1,0 +1,79 @@
+"""A fine-tuned run on its page: its methods in cross-validation, the classes that need labels, and the labels that look wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nephros.data.dataset import Dataset
+from nephros.data.volumes import IndexedImages, SlicesTiles
+from nephros.evaluation.held_out import read_held_out
+from nephros.evaluation.metrics import compute_metrics
+from nephros.finetuning.cross_validation import explain_choice
+from nephros.finetuning.label_review import (
+    ClassRecall,
+    SuspiciousLabel,
+    class_recalls,
+    describe_learning_curve,
+    suspicious_labels,
+)
+from nephros.reporting.run.mistakes import Tile, thumbnail
+from nephros.reporting.run.run_contents import RunContents
+from nephros.runs import FinetuningRecord, describe_folds
+
+MAX_SUSPICIOUS = 24
+"""Suspicious labels on the page; the run's suspicious_labels.csv has all."""
+
+
+@dataclass(frozen=True)
+class FinetuningReview:
+    """What cross-validation over the train split says."""
+
+    record: FinetuningRecord
+    folds: str
+    """Such as ``5-fold cross-validation by group``."""
+    n_images: int
+    choice: str
+    """Why the method was kept where another is more accurate; else empty."""
+    recalls: list[ClassRecall]
+    """The class that needs labels most comes first."""
+    learning_curve: str
+    """Accuracy of the head by the number of labels; empty where that is unknown."""
+    suspicious: list[SuspiciousLabel]
+    """The least probable first; at most MAX_SUSPICIOUS."""
+    n_suspicious: int
+    tiles: list[Tile]
+    """The cell of each of `suspicious`; empty where the data is not at hand."""
+
+
+def review_finetuning(contents: RunContents, dataset: Dataset | None) -> FinetuningReview | None:
+    """Return the review of a fine-tuned run, with images from its data; None for any other run.
+
+    Raises:
+        FileError: the stored predictions of cross-validation are damaged.
+    """
+    record, held_out = contents.info.finetuning, read_held_out(contents.folder)
+    if record is None or held_out is None:
+        return None
+    class_names = contents.class_names
+    train = dataset.train if dataset is not None and np.array_equal(dataset.train.labels, held_out[1]) else None
+    suspicious = suspicious_labels(*held_out, class_names, None if train is None else train.names)
+    tiles = []
+    if dataset is not None and train is not None:
+        images: IndexedImages = SlicesTiles(train.images) if dataset.is_volumetric else train.images
+        tiles = [
+            Tile(thumbnail(images[row.index]), f"{row.image}, labeled {row.label} ({contents.title})")
+            for row in suspicious[:MAX_SUSPICIOUS]
+        ]
+    return FinetuningReview(
+        record,
+        describe_folds(record),
+        len(held_out[1]),
+        explain_choice(record["method"], {row["method"]: row["accuracy"] for row in record["methods"]}),
+        class_recalls(compute_metrics(*held_out, tuple(class_names))),
+        describe_learning_curve([(point["labels"], point["accuracy"]) for point in record.get("learning_curve", [])]),
+        suspicious[:MAX_SUSPICIOUS],
+        len(suspicious),
+        tiles,
+    )
