@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
-import threading
-import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -13,11 +10,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from benchmarks.annotation_project import load_cells, make_project
+from benchmarks.annotation_latency import latency_rows
+from benchmarks.annotation_project import load_cells
 from benchmarks.annotator import RULES, SHARE_OF_FINAL, label_counts, labels_needed, simulate
 from benchmarks.common import BenchmarkConfig, Row, build_parser, parse_config, publish
-from nephros.annotation.filters import Filters
-from nephros.annotation.model import AnnotationModel
 from nephros.data.dataset import Dataset
 from nephros.data.subset import stratified_subset
 from nephros.experiments.transfer import task_splits, transfer_tasks
@@ -26,7 +22,6 @@ from nephros.files import write_text
 from nephros.finetuning.features import extract_features
 from nephros.text_tables import csv_table
 
-N_CELLS, N_LABELS, N_TIMED = 40_000, 500, 200
 SOURCES = ("rare-nephros-fast", "frequent-nephros-fast")
 """Keys of `nephros reproduce transfer`."""
 POOL, LAST = 10_000, 2000
@@ -50,59 +45,10 @@ def main() -> None:
     dataset = load_cells(config.data)
     rows: list[Row] = []
     if config.args.only != "annotator":
-        rows += latency_rows(dataset, config)
+        rows += latency_rows(dataset, quick=config.quick)
     if config.args.only != "latency":
         rows += annotator_rows(dataset, config)
     publish(config, "Labeling: latency, and labels that a simulated annotator needs", rows, dataset.provenance.title)
-
-
-def latency_rows(dataset: Dataset, config: BenchmarkConfig) -> list[Row]:
-    """Return the time from a label to the new order of all cells."""
-    n_cells, n_labels, n_timed = (600, 40, 5) if config.quick else (N_CELLS, N_LABELS, N_TIMED)
-    with tempfile.TemporaryDirectory() as folder:
-        project, truth = make_project(Path(folder), dataset, n_cells)
-        n_cells = project.n_cells
-        published = threading.Event()
-        model = AnnotationModel(project, project.load_predictor())
-        model.add_listener(lambda _: published.set())
-        start = time.perf_counter()
-        model.start()
-        _wait(published, lambda: len(model.state.space) == n_cells)
-        features_s = time.perf_counter() - start
-        first = np.random.default_rng(0).choice(n_cells, n_labels, replace=False).tolist()
-        project.labels.apply([(cell, int(truth[cell])) for cell in first], "annotator")
-        model.wake()
-        _wait(published, lambda: model.state.has_current_review)
-        waits = []
-        for i in range(n_timed):
-            cell = int(model.order("uncertainty", Filters(unlabeled=True))[0])
-            start = time.perf_counter()
-            project.labels.apply([(cell, int(truth[cell]))], "annotator")
-            model.wake()
-            _wait(published, lambda i=i: model.state.n_labels > n_labels + i)
-            model.order("uncertainty")
-            waits.append(1000 * (time.perf_counter() - start))
-            time.sleep(0.3)  # of an annotator who looks at the cell; the cross-validation begins meanwhile
-        model.close()
-        project.close()
-    p50, p95 = np.percentile(waits, (50, 95))
-    return [
-        {
-            "what": "label to new order",
-            "cells": n_cells,
-            "labels": n_labels,
-            "p50_ms": float(p50),
-            "p95_ms": float(p95),
-            "max_ms": max(waits),
-            "features_s": features_s,
-        }
-    ]
-
-
-def _wait(published: threading.Event, condition: object) -> None:
-    while not condition():  # type: ignore[operator]
-        published.wait(1)
-        published.clear()
 
 
 def annotator_rows(dataset: Dataset, config: BenchmarkConfig) -> list[Row]:

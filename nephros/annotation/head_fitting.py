@@ -46,10 +46,13 @@ def fit_state(state: ModelState, previous: ModelState) -> ModelState:
 
 
 def review_state(state: ModelState, is_stale: Callable[[], bool]) -> HeadReview | None:
-    """Return what cross-validation says of a state's labels; None where they are too few or `is_stale` becomes true."""
+    """Return what cross-validation says of a state's labels; None where they are too few or `is_stale` becomes true.
+
+    It begins at the heads of the review that the state has, which is an earlier one.
+    """
     cells = labeled_cells(state)
     columns = np.searchsorted(state.class_ids, state.labels[cells]).astype(np.int64)
-    return review_head(state.space.standardized[cells], columns, cells, state.class_ids, HEAD_C, is_stale)
+    return review_head(state.space.standardized[cells], columns, cells, state.class_ids, HEAD_C, is_stale, state.review)
 
 
 def labeled_cells(state: ModelState) -> Int64s:

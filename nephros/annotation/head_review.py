@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nephros.evaluation.calibration import conformal_quantiles
 from nephros.evaluation.metrics import Floats, Labels, wilson_interval
 from nephros.finetuning.folds import Folds, Indices
-from nephros.finetuning.head import fit_head
+from nephros.finetuning.head import LinearHead, fit_head
 from nephros.finetuning.label_review import suspicious_labels
 
 N_FOLDS = 5
@@ -35,6 +35,31 @@ class ClassReview:
 
 
 @dataclass(frozen=True)
+class FoldHeads:
+    """The heads of a cross-validation, each of which has seen all labels but those of its fold."""
+
+    cells: Indices
+    """(m,) labeled cells, in the order in which they were labeled."""
+    labels: Labels
+    """(m,) of them."""
+    heads: tuple[LinearHead, ...]
+    """Per fold."""
+    heads_without_recent: tuple[LinearHead, ...]
+    """Per fold, without the last RECENT_LABELS labels; none where that gain is not measured."""
+
+    def has_seen_only(self, cells: Indices, labels: Labels) -> bool:
+        """Return whether the former cells are the first of these, with the same labels: then the folds are the same too, and
+        no head has seen a cell that its fold holds out."""
+        m = len(self.cells)
+        return (
+            len(cells) >= m
+            and int(labels.max()) == int(self.labels.max())
+            and np.array_equal(cells[:m], self.cells)
+            and np.array_equal(labels[:m], self.labels)
+        )
+
+
+@dataclass(frozen=True)
 class HeadReview:
     """Cross-validation of a head on m labeled cells, each predicted by a head that did not see it."""
 
@@ -51,6 +76,8 @@ class HeadReview:
     """Cells whose label looks wrong, the least probable label first."""
     quantiles: Floats
     """(1001,) of `nephros.evaluation.calibration.conformal_quantiles`, cross-conformal."""
+    heads: FoldHeads
+    """From which the next cross-validation begins."""
 
 
 def review_head(
@@ -60,6 +87,7 @@ def review_head(
     class_ids: tuple[int, ...],
     C: float,
     is_stale: Callable[[], bool] = lambda: False,
+    previous: HeadReview | None = None,
 ) -> HeadReview | None:
     """Return what cross-validation says of labels; None where they are too few, or `is_stale` becomes true meanwhile.
 
@@ -70,29 +98,35 @@ def review_head(
         class_ids: of the classes.
         C: of the head.
         is_stale: asked between fits.
+        previous: an earlier review of a head for the same classes. Where its labels are the first of these, each fit begins
+            at the head of the same fold, which changes the result only as far as the solver's tolerance.
     """
     n_classes = len(class_ids)
     rows, compact, n_kept = _frequent(labels, n_classes)
     if n_kept < 2 or len(rows) < MIN_LABELS:
         return None
     folds = _folds(compact, n_kept)
-    x, is_recent = features[rows], rows >= len(labels) - RECENT_LABELS
-    probabilities = np.empty((len(rows), n_kept))
-    without_recent = np.empty_like(probabilities)
+    is_recent = rows >= len(labels) - RECENT_LABELS
     measures_gain = len(np.unique(compact[~is_recent])) == n_kept and (~is_recent).sum() >= MIN_LABELS
-    for train, held_out in folds.splits():
-        if is_stale():
-            return None
-        probabilities[held_out] = fit_head(x[train], compact[train], n_kept, C, is_standardized=True).predict(
-            x[held_out][:, None]
-        )
-        if measures_gain:
-            older = train[~is_recent[train]]
-            without_recent[held_out] = fit_head(x[older], compact[older], n_kept, C, is_standardized=True).predict(
-                x[held_out][:, None]
-            )
+    former = previous.heads if previous is not None and previous.heads.has_seen_only(cells[rows], compact) else None
+
+    def validate(
+        used: NDArray[np.bool_], starts: tuple[LinearHead, ...]
+    ) -> tuple[Floats, tuple[LinearHead, ...]] | None:
+        return _cross_validate(features[rows], compact, n_kept, folds, used, C, starts, is_stale)
+
+    validated = validate(np.ones(len(rows), np.bool_), former.heads if former else ())
+    if validated is None:
+        return None
+    probabilities, heads = validated
     is_right = probabilities.argmax(axis=1) == compact
-    gain = float(is_right.mean() - (without_recent.argmax(axis=1) == compact).mean()) if measures_gain else None
+    gain, heads_without_recent = None, tuple[LinearHead, ...]()
+    if measures_gain:
+        validated = validate(~is_recent, former.heads_without_recent if former else ())
+        if validated is None:
+            return None
+        without_recent, heads_without_recent = validated
+        gain = float(is_right.mean() - (without_recent.argmax(axis=1) == compact).mean())
     suspicious = suspicious_labels(probabilities, compact, tuple(map(str, range(n_kept))))
     return HeadReview(
         cells[rows],
@@ -102,7 +136,32 @@ def review_head(
         _class_reviews(labels, rows, is_right, class_ids),
         tuple(int(cells[rows[label.index]]) for label in suspicious),
         conformal_quantiles(probabilities, compact),
+        FoldHeads(cells[rows], compact, heads, heads_without_recent),
     )
+
+
+def _cross_validate(
+    features: NDArray[np.float32],
+    labels: Labels,
+    n_classes: int,
+    folds: Folds,
+    used: NDArray[np.bool_],
+    C: float,
+    starts: tuple[LinearHead, ...],
+    is_stale: Callable[[], bool],
+) -> tuple[Floats, tuple[LinearHead, ...]] | None:
+    """Return the held-out probabilities (n, classes) of heads that are fitted to the `used` rows (n,) of the other folds, and
+    these heads; None if `is_stale` becomes true."""
+    starts = starts if len(starts) == len(folds) else ()
+    probabilities, heads = np.empty((len(labels), n_classes)), list[LinearHead]()
+    for k, (others, held_out) in enumerate(folds.splits()):
+        if is_stale():
+            return None
+        train = others[used[others]]
+        start = starts[k] if starts else None
+        heads.append(fit_head(features[train], labels[train], n_classes, C, start=start, is_standardized=True))
+        probabilities[held_out] = heads[k].predict(features[held_out][:, None])
+    return probabilities, tuple(heads)
 
 
 def _frequent(labels: Labels, n_classes: int) -> tuple[Indices, Labels, int]:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from nephros.annotation.predictions import (
     heatmap,
     predict_cells,
 )
+from nephros.annotation.query_order import QueryOrderCache
 from nephros.annotation.sorts import order_cells
 from nephros.inference.predictor import Predictor
 
@@ -42,6 +43,12 @@ POLL_S = 0.5
 """Seconds after which new cells, and labels that another process wrote, are noticed; `wake` is immediate."""
 NOTIFY_S, SAVE_S = 1.0, 5.0
 """Seconds after which listeners hear how many features are done, and after which new features are kept and used."""
+HEAD_WAIT_S = 0.25
+"""Seconds for which an order that depends on the head waits for that of the newest label: an order of before would be computed
+for nothing, while the head is fitted, and again after it."""
+REVIEW_OVERDUE_S = 10.0
+"""Seconds after which a cross-validation is no longer ended by new labels, which come faster than it ends."""
+_HEAD_SORTS = ("uncertainty", "probability", "suspicious")
 _NICENESS = 10
 _RETRY_S = 5.0
 
@@ -75,7 +82,7 @@ class AnnotationModel:
     """Predictions for a project's cells, which follow its labels. All methods may be called from several threads.
 
     Two threads do the work: one of low priority extends the features, the other fits the head whenever labels change, and then
-    cross-validates it. Readers see one `ModelState` at a time.
+    computes the order of what to label next, and cross-validates the head. Readers see one `ModelState` at a time.
     """
 
     def __init__(self, project: Project, predictor: Predictor) -> None:
@@ -87,12 +94,19 @@ class AnnotationModel:
         self._listeners: list[Callable[[int], None]] = []
         self._closing, self._wakes = threading.Event(), (threading.Event(), threading.Event())
         self._threads: list[threading.Thread] = []
-        self._state_lock, self._error = threading.Lock(), ""
+        self._published, self._error = threading.Condition(), ""
+        self._query_order = QueryOrderCache()
+        self._blas_limit: Any = None
+        self._reviewed_at = time.monotonic()
         state = self._snapshots.read(FeatureSpace(*self._features.rows()), revision=1)
         self._state = fit_state(state, state)
 
     def start(self) -> None:
-        """Start the threads."""
+        """Start the threads. Until `close`, NumPy's linear algebra has one thread in this process: on arrays as small as a
+        head's, more threads wait for each other most of the time, and keep the processor from answering requests."""
+        from threadpoolctl import threadpool_limits
+
+        self._blas_limit = threadpool_limits(1, user_api="blas")
         for name, target in (("features", self._extend_features), ("head", self._follow_labels)):
             thread = threading.Thread(target=self._retrying, args=(target,), name=f"nephros-{name}", daemon=True)
             self._threads.append(thread)
@@ -105,6 +119,8 @@ class AnnotationModel:
         for thread in self._threads:
             thread.join()
         self._threads = []
+        if self._blas_limit is not None:
+            self._blas_limit.restore_original_limits()
 
     def wake(self) -> None:
         """Look for new labels and cells now; call it after each change of a label."""
@@ -156,8 +172,21 @@ class AnnotationModel:
         to: int | None = None,
         descending: bool = False,
     ) -> NDArray[np.uint32]:
-        """Return the cells that pass the filters, (k,), as `nephros.annotation.sorts.order_cells` does."""
-        return order_cells(self._current_state(), sort, filters, class_id=class_id, to=to, descending=descending)
+        """Return the cells that pass the filters, (k,), as `nephros.annotation.sorts.order_cells` does.
+
+        An order that depends on the head waits up to HEAD_WAIT_S for one that has seen all labels.
+        """
+        if sort in _HEAD_SORTS:
+            self._wait_for_head()
+        return order_cells(
+            self._current_state(),
+            sort,
+            filters,
+            class_id=class_id,
+            to=to,
+            descending=descending,
+            query_order=self._query_order,
+        )
 
     def predictions(self, cells: Sequence[int]) -> list[CellPrediction]:
         """Return the predictions of cells; InvalidArgument for one that doesn't exist."""
@@ -188,12 +217,21 @@ class AnnotationModel:
         """Return the latest state, with the labels and cells of now: a labeled cell never comes back as an unlabeled one."""
         return self._snapshots.brought_up_to_date(self._state)
 
-    def _publish(self, state: ModelState) -> None:
-        with self._state_lock:
+    def _wait_for_head(self) -> None:
+        def is_ready() -> bool:
+            return not self._threads or self._closing.is_set() or not self._snapshots.is_stale(self._state)
+
+        with self._published:
+            self._published.wait_for(is_ready, HEAD_WAIT_S)
+
+    def _publish(self, state: ModelState) -> ModelState:
+        with self._published:
             state = dataclasses.replace(state, revision=self._state.revision + 1)
             self._state = state
+            self._published.notify_all()
         self._error = ""
         self._notify(state.revision)
+        return state
 
     def _notify(self, revision: int) -> None:
         for callback in self._listeners:
@@ -238,10 +276,14 @@ class AnnotationModel:
             n_done = self._features.saved
             if self._snapshots.is_stale(state) or n_done > len(state.space) or state.n_cells != self._project.n_cells:
                 space = state.space if n_done == len(state.space) else FeatureSpace(*self._features.rows())
-                self._publish(fit_state(self._snapshots.read(space, revision=state.revision), state))
+                state = self._publish(fit_state(self._snapshots.read(space, revision=state.revision), state))
+                self._query_order(state)
             elif state.head is not None and not state.has_current_review:
-                review = review_state(state, lambda: wake.is_set() or self._closing.is_set())
-                if review is not None or not wake.is_set():
+                is_overdue = time.monotonic() > self._reviewed_at + REVIEW_OVERDUE_S
+                is_stale = self._closing.is_set if is_overdue else lambda: wake.is_set() or self._closing.is_set()
+                review = review_state(state, is_stale)
+                if review is not None or not is_stale():
+                    self._reviewed_at = time.monotonic()
                     self._publish(dataclasses.replace(state, review=review, has_current_review=True))
             else:
                 wake.wait(POLL_S)

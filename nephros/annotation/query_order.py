@@ -10,6 +10,7 @@ tell the classes apart (docs/results/annotation.md).
 from __future__ import annotations
 
 import heapq
+import threading
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,31 @@ N_CANDIDATES = 2000
 """Cells to choose from: half by the smallest margin, the others at random."""
 KERNEL_SCALE = 1.0
 """Squared width of the kernel, in units of the median squared distance to the nearest labeled cell."""
+
+
+class QueryOrderCache:
+    """The order of the latest state, computed once: pages ask for it again when only the figures have changed.
+
+    May be called from several threads; while one computes it, the others wait for the same order.
+    """
+
+    def __init__(self) -> None:
+        """Compute nothing yet."""
+        self._lock = threading.Lock()
+        self._state: ModelState | None = None
+        self._order: Int64s = np.zeros(0, np.int64)
+
+    def __call__(self, state: ModelState) -> Int64s:
+        """Return `query_order` of a state."""
+        with self._lock:
+            if self._state is None or not _same_queries(self._state, state):
+                self._state, self._order = state, query_order(state)
+            return self._order
+
+
+def _same_queries(a: ModelState, b: ModelState) -> bool:
+    """Return whether two states have the same order: states never change, so what they share need not be compared."""
+    return a.labels is b.labels and a.probabilities is b.probabilities and a.space is b.space
 
 
 def query_order(state: ModelState, n_front: int = FRONT_CELLS) -> Int64s:
@@ -61,15 +87,18 @@ def choose_queries(unit_features: Float32s, margins: Float32s, labeled: Int64s, 
     n_random = min(N_CANDIDATES // 2, len(ranked))
     candidates = np.union1d(ranked[: N_CANDIDATES // 2], rng.choice(ranked, n_random, replace=False))
     x, y = unit_features[candidates], unit_features[targets]
-    distances = np.maximum(2 - 2 * x @ y.T, 0)  # squared, since both have length 1
+    kernel = x @ y.T
+    kernel *= -2
+    kernel += 2  # squared distances, since both have length 1
     if len(labeled):
         to_labeled = np.maximum(2 - 2 * (y @ unit_features[labeled].T).max(axis=1), 0)
         width = KERNEL_SCALE * max(float(np.median(to_labeled)), 1e-6)
         covered = np.exp(-to_labeled / width)
     else:
-        width = KERNEL_SCALE * max(float(np.median(distances)), 1e-6)
+        width = KERNEL_SCALE * max(float(np.median(kernel)), 1e-6)
         covered = np.zeros(len(targets), np.float32)
-    kernel = np.exp(distances / -width)
+    kernel /= -width
+    np.exp(kernel, out=kernel)
     return candidates[greedy_cover(kernel, covered, 1 - margins[targets], k)]
 
 
@@ -79,8 +108,9 @@ def greedy_cover(kernel: Float32s, covered: Float32s, weights: Float32s, k: int)
     The cover of a column is the largest of `covered` (t,) and of the chosen rows there. A row adds less the more others are
     chosen, so that a former gain bounds the present one, and few have to be computed again (Minoux 1978).
     """
-    gains = np.maximum(kernel - covered, 0) @ weights
-    heap = [(-gain, row) for row, gain in enumerate(gains.tolist())]
+    gains = kernel - covered
+    np.maximum(gains, 0, out=gains)
+    heap = [(-gain, row) for row, gain in enumerate((gains @ weights).tolist())]
     heapq.heapify(heap)
     chosen: list[int] = []
     while heap and len(chosen) < k:

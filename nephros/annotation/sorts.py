@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +26,7 @@ def order_cells(
     class_id: int | None = None,
     to: int | None = None,
     descending: bool = False,
+    query_order: Callable[[ModelState], Int64s] = query_order,
 ) -> NDArray[np.uint32]:
     """Return the cells that pass `filters`, (k,), in an order of SORTS, or the reverse of it where `descending`.
 
@@ -34,6 +37,7 @@ def order_cells(
         class_id: class of the sort ``probability``.
         to: cell of the sort ``similarity``.
         descending: reverses the order.
+        query_order: the sort ``uncertainty``, such as with a cache.
 
     Raises:
         UnknownName: there is no such sort.
@@ -41,14 +45,12 @@ def order_cells(
     """
     if sort not in SORTS:
         raise UnknownName("sort", sort, SORTS)
-    order = _full_order(state, sort, class_id, to)
+    order = query_order(state) if sort == "uncertainty" else _full_order(state, sort, class_id, to)
     order = order[filters.mask(state)[order]]
     return (order[::-1] if descending else order).astype(np.uint32)
 
 
 def _full_order(state: ModelState, sort: str, class_id: int | None, to: int | None) -> Int64s:
-    if sort == "uncertainty":
-        return query_order(state)
     if sort == "position":
         return np.argsort(state.positions, kind="stable")
     keys = np.full(state.n_cells, np.inf)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
+import numpy as np
+import pytest
+
+from nephros.annotation import head_review
 from nephros.annotation.head_review import RECENT_LABELS, review_head
+from nephros.finetuning.head import LinearHead, fit_head
 
 
 def _labels(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -56,3 +61,43 @@ def test_too_few_labels_or_one_class_have_no_review() -> None:
     assert review_head(features[:4], labels[:4], np.arange(4), (0, 1, 2), 0.1) is None
     assert review_head(features, np.zeros(30, np.int64), np.arange(30), (0,), 0.1) is None
     assert review_head(features, labels, np.arange(30), (0, 1, 2), 0.1, lambda: True) is None
+
+
+def test_a_review_that_begins_at_the_former_heads_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = _labels(160)
+    cells, class_ids = np.arange(160), (0, 1, 2)
+    starts: list[bool] = []
+
+    def fit(*args: Any, start: LinearHead | None = None, **options: Any) -> LinearHead:
+        starts.append(start is not None)
+        return fit_head(*args, start=start, **options)
+
+    monkeypatch.setattr(head_review, "fit_head", fit)
+    former = review_head(features[:150], labels[:150], cells[:150], class_ids, 0.1)
+    assert starts == [False] * 10
+    again = review_head(features, labels, cells, class_ids, 0.1, previous=former)
+    assert starts[10:] == [True] * 10
+    anew = review_head(features, labels, cells, class_ids, 0.1)
+    assert former is not None
+    assert again is not None
+    assert anew is not None
+    assert (again.accuracy, again.gain_of_recent, again.classes) == (anew.accuracy, anew.gain_of_recent, anew.classes)
+    assert np.allclose(again.quantiles, anew.quantiles, atol=1e-3)
+
+
+@pytest.mark.parametrize("change", ["another label", "another order", "fewer cells", "a class more"])
+def test_no_head_begins_at_one_that_has_seen_what_is_held_out(change: str) -> None:
+    features, labels = _labels(60)
+    former = review_head(features, labels, np.arange(60), (0, 1, 2), 0.1)
+    assert former is not None
+    cells, changed = np.arange(60), labels.copy()
+    if change == "another label":
+        changed[5] = (labels[5] + 1) % 3
+    elif change == "another order":
+        cells, changed = np.roll(cells, -1), np.roll(labels, -1)
+    elif change == "fewer cells":
+        cells, changed = cells[1:], labels[1:]
+    else:
+        cells, changed = np.arange(62), np.append(labels, [3, 3])
+    assert former.heads.has_seen_only(np.arange(60), labels)
+    assert not former.heads.has_seen_only(cells, changed)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from nephros.annotation import model as model_module
 from nephros.annotation.features import FEATURES_FILE, OOD_FILE, STATE_FILE, CellFeatures
 from nephros.annotation.filters import Filters
+from nephros.annotation.head_fitting import review_state
+from nephros.annotation.head_review import HeadReview
 from nephros.annotation.label_snapshot import LabelSnapshots
 from nephros.annotation.model import AnnotationModel
-from nephros.annotation.model_state import FeatureSpace
+from nephros.annotation.model_state import FeatureSpace, ModelState
 from nephros.annotation.project import Project
 from nephros.annotation.sorts import SORTS
 from nephros.errors import IncompleteError, InvalidArgument, UnknownName
 from nephros.inference.predictor import Predictor
-from tests.annotation.model_project import make_project, nuclei, wait_for_model, wait_until
+from tests.annotation.model_project import LIMIT_S, make_project, nuclei, wait_for_model, wait_until
 
 N_CELLS = 150
 
@@ -213,6 +217,68 @@ def test_labels_change_the_order_and_new_cells_are_noticed(tmp_path: Path, predi
         model.close()
     assert AnnotationModel(project, predictor).status().accuracy is None  # it is not started, but has a head at once
     assert AnnotationModel(project, predictor).state.head is not None
+
+
+@pytest.mark.parametrize("sort", ["uncertainty", "probability"])
+def test_an_order_has_seen_the_label_that_was_just_saved(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch, sort: str
+) -> None:
+    monkeypatch.setattr(model_module, "HEAD_WAIT_S", LIMIT_S)
+    images, classes = nuclei(24)
+    project = make_project(tmp_path, images)
+    model = AnnotationModel(project, predictor)
+    model.start()
+    try:
+        wait_for_model(model, 0)
+        for n_labels in range(1, 8):
+            project.labels.apply([(n_labels, int(classes[n_labels]))], "Ann")
+            model.wake()
+            order = model.order(sort, class_id=0)
+            assert model.state.n_labels == n_labels
+            assert sorted(order.tolist()) == list(range(24))
+            if sort == "uncertainty":
+                assert set(order[-n_labels:].tolist()) == set(range(1, n_labels + 1))
+    finally:
+        model.close()
+
+
+@pytest.mark.parametrize(("overdue_s", "is_ended"), [(LIMIT_S, True), (-1.0, False)])
+def test_new_labels_end_a_cross_validation_unless_it_is_overdue(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch, overdue_s: float, is_ended: bool
+) -> None:
+    monkeypatch.setattr(model_module, "REVIEW_OVERDUE_S", overdue_s)
+    images, classes = nuclei(24)
+    project = make_project(tmp_path, images)
+    model = AnnotationModel(project, predictor)
+    ended: list[bool] = []
+
+    def review(state: ModelState, is_stale: Callable[[], bool]) -> HeadReview | None:
+        model.wake()  # as a label does that comes in the middle
+        ended.append(is_stale())
+        return review_state(state, is_stale)
+
+    monkeypatch.setattr(model_module, "review_state", review)
+    project.labels.apply([(cell, int(classes[cell])) for cell in range(15)], "Ann")
+    model.start()
+    try:
+        wait_until(lambda: bool(ended))
+    finally:
+        model.close()
+    assert ended[0] == is_ended
+
+
+def test_linear_algebra_has_one_thread_while_the_model_works(tmp_path: Path, predictor: Predictor) -> None:
+    def threads() -> set[int]:
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    model = AnnotationModel(make_project(tmp_path, nuclei(2)[0]), predictor)
+    with threadpool_limits(2, user_api="blas"):
+        before = threads()
+        model.start()
+        while_it_works = threads()
+        model.close()
+        assert while_it_works <= {1}  # none of a library that can't be limited, such as Apple's
+        assert threads() == before
 
 
 def test_many_predictions_of_an_empty_project(tmp_path: Path, predictor: Predictor) -> None:

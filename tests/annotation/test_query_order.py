@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from nephros.annotation.model_state import FeatureSpace, ModelState
-from nephros.annotation.query_order import choose_queries, greedy_cover, query_order
+from nephros.annotation.query_order import QueryOrderCache, choose_queries, greedy_cover, query_order
 
 
 def _state(features: np.ndarray, labels: dict[int, int], probabilities: np.ndarray | None = None) -> ModelState:
@@ -87,3 +89,21 @@ def test_the_same_state_has_the_same_order() -> None:
     first = choose_queries(*arguments)
     assert np.array_equal(first, choose_queries(*arguments))
     assert len(set(first.tolist())) == 30
+
+
+def test_an_order_is_computed_once_for_the_same_labels_and_predictions() -> None:
+    features, kinds = _blobs((60, 60))
+    probabilities = np.tile(np.array([0.6, 0.4], np.float32), (120, 1))
+    state = _state(features, {0: 0, 60: 1}, probabilities)
+    ordered = QueryOrderCache()
+    first = ordered(state)
+    assert np.array_equal(first, query_order(state))
+    assert ordered(dataclasses.replace(state, revision=2, has_current_review=True)) is first
+    more = state.labels.copy()
+    more[7] = kinds[7]
+    assert ordered(dataclasses.replace(state, labels=more))[-2:].tolist() == [7, 60]
+    surer = np.where(kinds[:, None] == 1, probabilities, [[0.9, 0.1]]).astype(np.float32)
+    assert np.array_equal(
+        ordered(dataclasses.replace(state, probabilities=surer)),
+        query_order(dataclasses.replace(state, probabilities=surer)),
+    )
