@@ -26,7 +26,9 @@ _EXPECTED_FORMAT = (
     "give a table with the columns id (the nucleus's id in the mask) and class, or name them with `id_column` and "
     "`class_column`, or QuPath's GeoJSON"
 )
-_ID_NAMES = ("id", "nucleusid", "cellid", "objectid", "objectnumber", "labelid", "maskid", "label", "index")
+_ID_NAMES = (
+    "id", "nucleusid", "cellid", "objectid", "objectnumber", "labelid", "maskid", "label", "index", "object", "nucleus", "cell",
+)  # fmt: skip
 _CLASS_NAMES = (
     "class", "classname", "celltype", "category", "classification", "phenotype", "annotation", "annotations", "predictedclass",
 )  # fmt: skip
@@ -36,10 +38,11 @@ _REGION_TYPES = ("annotation", "tile", "tmacore", "root")
 """Kinds of QuPath's objects that are regions rather than nuclei, where the table has nuclei too."""
 _MICROMETERS = "µm|μm|um|microns?|micrometers?"
 _CENTER = re.compile(
-    rf"(?:.*(?:centroid|center|centre)[ ._-]*)?([xyz])(?:[ _]*[\[(]?({_MICROMETERS}|px|pixels?|voxels?|)[\])]?)?",
+    rf"(?:.*(?:centroid|center|centre|pos|position)[ ._-]*)?([xyz])(?:[ _]*[\[(]?({_MICROMETERS}|px|pixels?|voxels?|)[\])]?)?",
     re.IGNORECASE,
 )
-"""Such as "Centroid X µm" of QuPath, Nuclei_Location_Center_X of CellProfiler, Centroid.X of MorphoLibJ and X of Fiji."""
+"""Such as "Centroid X µm" of QuPath, Nuclei_Location_Center_X of CellProfiler, Centroid.X of MorphoLibJ, PosX of VTEA and X
+of Fiji."""
 _NUMBERED_CENTER = re.compile(r"(?:centroid|axis)[-_]([0-2])", re.IGNORECASE)
 """centroid-0 of scikit-image and axis-0 of napari, which count the axes of the array."""
 _MAX_ID_DIGITS = 18

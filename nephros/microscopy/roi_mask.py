@@ -55,6 +55,11 @@ def open_roi_mask(path: Path, shape: tuple[int, int, int] | None) -> Stack:
             path, f"{path} has no region with an area; save the outlines of the nuclei, not points or lines."
         )
     notes = [f"{path.name} has {n_areas:,} regions of ImageJ, each of which is a nucleus."]
+    if shape[0] > 1 and n_everywhere < n_areas:
+        notes = [
+            f"{path.name} has {n_areas:,} regions of ImageJ, each in its slice; those of one nucleus in several slices are joined "
+            "where `stitch_threshold` is set, such as to 0.25."
+        ]
     if n_other:
         notes.append(f"{path.name} also has {n_other:,} points, lines or texts, which are left out.")
     if n_everywhere and shape[0] > 1:

@@ -146,6 +146,9 @@ GEOJSON = [qupath_object(float(CENTERS[i, 2]), float(CENTERS[i, 1]), EXPECTED[in
         ("features.csv", "index,area,annotation\n1,90,Podocyte\n2,9,\"Tubule, proximal\"\n17,9,Podocyte\n"),
         ("cpa.csv", "ImageNumber,ObjectNumber,class\n1,1,Podocyte\n1,2,\"Tubule, proximal\"\n1,17,Podocyte\n"),
         ("spreadsheet.csv", "id;label;patient\n1;Podocyte;7\n2;Tubule, proximal;7\n17;Podocyte;7\n"),
+        ("vtea.csv", "Object,PosX,PosY,PosZ,Class\n1,0,0,0,Podocyte\n2,0,0,0,\"Tubule, proximal\"\n17,0,0,0,Podocyte\n"),
+        ("positions.csv", "PosX,PosY,PosZ,Class\n40,30,5,Podocyte\n90,80,5,\"Tubule, proximal\"\n130,35,12,Podocyte\n"),
+        ("cells.csv", "cell,phenotype\n1,Podocyte\n2,\"Tubule, proximal\"\n17,Podocyte\n"),
         ("axes.csv", "axis-0,axis-1,axis-2,class\n5,30,40,Podocyte\n5,80,90,\"Tubule, proximal\"\n12,35,130,Podocyte\n"),
     ],
 )  # fmt: skip
