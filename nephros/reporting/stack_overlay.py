@@ -29,6 +29,8 @@ CONTRAST_PERCENTILES = (1.0, 99.8)
 DASHES = (0, (2.4, 1.6))
 """Dashes of the outline of nuclei that are out of distribution, in line widths."""
 _FILL_OPACITY, _MIN_SIDE, _DPI = 0.22, 1600, 100
+_WIDTH_BENEATH = 1.9
+"""Width of the dark line beneath an outline, in widths of the outline."""
 MAX_PROJECTION_SIDE = 8192
 """Largest side of the projection, in pixels; of larger stacks every second, third, ... pixel is taken."""
 _BAND_ROWS = 1024
@@ -210,10 +212,17 @@ def _draw_outlines(outlines: _Outlines, width: int, band: slice, line_width: flo
         rings = [outlines.rings[i] for i in indices]
         colors = [CLASS_COLORS[overlay.labels[outlines.rows[i]] % len(CLASS_COLORS)] for i in indices]
         faces = [(*to_rgb(color), _FILL_OPACITY) for color in colors]
-        style = DASHES if is_ood else "solid"
+        # The gaps of the dark line beneath are those of the outline, or dark colors would look solid.
+        style, style_beneath = (DASHES, (0, [n / _WIDTH_BENEATH for n in DASHES[1]])) if is_ood else ("solid", "solid")
         for collection in (
             PolyCollection(rings, facecolors=faces, edgecolors="none"),
-            LineCollection(rings, colors=(0, 0, 0, 0.45), linewidths=points * 1.9),
+            LineCollection(
+                rings,
+                colors=(0, 0, 0, 0.45),
+                linewidths=points * _WIDTH_BENEATH,
+                linestyles=[style_beneath],
+                capstyle="butt",
+            ),
             LineCollection(rings, colors=colors, linewidths=points, linestyles=[style], capstyle="butt"),
         ):
             collection.set(snap=False, clip_on=False)

@@ -120,6 +120,21 @@ def test_outlines_are_smooth_and_dashed_where_out_of_distribution() -> None:
 
 
 @pytest.mark.usefixtures("no_enlargement")
+def test_dashes_of_a_dark_color_have_gaps_on_bright_tissue() -> None:
+    projection = np.full((1000, 1000), 100, np.float32)
+    projection[:, :30] = 0
+    angles, radii = np.linspace(0, 2 * np.pi, 720, endpoint=False), np.arange(56, 63)
+    y = np.round(500 + radii[:, None] * np.sin(angles)).astype(int)
+    x = np.round(500 + radii[:, None] * np.cos(angles)).astype(int)
+    dark = {}
+    for is_ood in (False, True):
+        image = render_overlay(projection, _disc(), _class_overlay([4], [is_ood]))
+        dark[is_ood] = (image[y, x].mean(axis=-1).min(axis=0) < 140).mean()
+    assert dark[False] > 0.99
+    assert 0.4 < dark[True] < 0.9
+
+
+@pytest.mark.usefixtures("no_enlargement")
 def test_a_nucleus_without_a_class_is_not_drawn() -> None:
     projection = np.tile(np.linspace(0, 100, 1000, dtype=np.float32), (1000, 1))
     image = render_overlay(projection, _disc(), _class_overlay([-1]))
