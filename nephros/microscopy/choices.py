@@ -37,7 +37,7 @@ def choose_index(parameter: str, choice: int | str, names: Sequence[str], n: int
             return alike[0]
         hint = f"{file_name} has {listing(names, n)}." if any(names) else f"{file_name} has no names for them."
         if alike or not any(names):
-            raise InvalidArgument(parameter, choice, f"a number from 0 to {n - 1}", hint=hint)
+            raise InvalidArgument(parameter, choice, f"a number from 0 to {n - 1}" if n > 1 else "0", hint=hint)
         raise UnknownName(parameter, choice, [name for name in names if name], hint=hint)
     if isinstance(choice, str) and choice in names:
         if list(names).count(choice) > 1:

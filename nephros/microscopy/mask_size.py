@@ -6,6 +6,8 @@ from nephros.microscopy.stack import Stack
 
 _MAX_FACTOR = 64
 """Largest downscaling that is recognized."""
+_MAX_PARTS = range(2, 6)
+"""Numbers of channels or time points that are recognized in a stack whose dimensions have no names."""
 
 
 def mask_size_advice(stack: Stack, mask: Stack) -> str:
@@ -20,6 +22,12 @@ def mask_size_advice(stack: Stack, mask: Stack) -> str:
         return f"it seems to be made at 1/{factor} of the stack's resolution; enlarge it without interpolation{levels}"
     if factor := _factor(mask.shape, stack.shape):
         return f"it seems to be made at {factor} times the stack's resolution; take every pixel number {factor}{levels}"
+    n_parts, rest = divmod(stack.shape[0], mask.shape[0])
+    if n_parts in _MAX_PARTS and not rest and mask.shape[0] > 1 and mask.shape[1:] == stack.shape[1:]:
+        return (
+            f"its {stack.shape[0]} slices may be {n_parts} channels or time points of {mask.shape[0]} slices each; save it with "
+            "these dimensions, as OME-TIFF or from ImageJ"
+        )
     if mask.shape[0] == 1 and mask.shape[1:] == stack.shape[1:]:
         return "a mask of one slice, such as of a projection, goes with that slice; save the ids of all slices"
     return f"they must be the same size, voxel for voxel{levels}"

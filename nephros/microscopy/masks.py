@@ -55,7 +55,7 @@ def labels_in_store(path: StackLocation, name: str | None, options: StackOptions
         key = keys[name or next(iter(keys))]
         return path.child(key) if isinstance(path, StackUrl) else path / key
     if keys and Path(name).name == name and not Path(name).suffix:
-        raise UnknownName("mask", name, keys, kind=f"label image in {path.name}", hint=f"It has {', '.join(keys)}.")
+        raise UnknownName("mask", name, keys, kind="label image", hint=f"{path.name} has {', '.join(keys)}.")
     return None
 
 

@@ -57,8 +57,8 @@ def open_roi_mask(path: Path, shape: tuple[int, int, int] | None) -> Stack:
     notes = [f"{path.name} has {n_areas:,} regions of ImageJ, each of which is a nucleus."]
     if shape[0] > 1 and n_everywhere < n_areas:
         notes = [
-            f"{path.name} has {n_areas:,} regions of ImageJ, each in its slice; those of one nucleus in several slices are joined "
-            "where `stitch_threshold` is set, such as to 0.25."
+            f"{path.name} has {n_areas:,} regions of ImageJ, each in its slice; those of one nucleus in several slices are "
+            "joined where `stitch_threshold` is set, such as to 0.25."
         ]
     if n_other:
         notes.append(f"{path.name} also has {n_other:,} points, lines or texts, which are left out.")

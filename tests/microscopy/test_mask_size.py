@@ -29,6 +29,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "of the projection": (lambda mask: mask.max(axis=0), "one slice"),
     "cut": (lambda mask: mask[:, :60, :60], "voxel for voxel"),
     "fewer slices": (lambda mask: mask[1:], "voxel for voxel"),
+    "of one of three channels": (lambda mask: mask[::3], "3 channels or time points of 3 slices"),
     "only columns halved": (lambda mask: mask[:, :, ::2], "voxel for voxel"),
 }
 
