@@ -12,6 +12,8 @@ from typing import Any
 
 _FORMULA_START = re.compile(r"(\A|[;\t\r\n])(\s*'*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 """Where a spreadsheet would begin a formula: at a cell's start, or after a character that some take for a separator."""
+_ANY_FORMULA_START = re.compile(_FORMULA_START.pattern.replace("[;", "[\0;"))
+"""The same in many texts, with a null character between them."""
 _ESCAPED_FORMULA_START = re.compile(r"(\A|[;\t\r\n])'(\s*'*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 _NUMBER_OR_SIGN = re.compile(r"[+-](\d+(\.\d*)?|\.\d+)?([eE][+-]?\d+)?%?")
 _SHORT_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
@@ -38,6 +40,12 @@ def escape_for_csv(value: Any) -> Any:
         return value
     text = escape_surrogates(value)
     return text if _NUMBER_OR_SIGN.fullmatch(text) else _FORMULA_START.sub(r"\1'\2", text)
+
+
+def may_need_csv_escape(texts: Iterable[str]) -> bool:
+    """Return False where `escape_for_csv` would change none of many texts, which is sooner known of all than of each."""
+    joined = "\0".join(texts)
+    return _ANY_FORMULA_START.search(joined) is not None or escape_surrogates(joined) != joined
 
 
 def escape_surrogates(text: str) -> str:

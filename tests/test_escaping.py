@@ -22,6 +22,7 @@ from nephros.escaping import (
     command_without_folders,
     escape_for_csv,
     escape_for_terminal,
+    may_need_csv_escape,
     unescape_from_csv,
     without_folders,
 )
@@ -78,11 +79,18 @@ def test_a_formula_in_a_csv_cell_becomes_text_and_can_be_read_back(text: str) ->
     escaped = escape_for_csv(text)
     assert escaped != text
     assert unescape_from_csv(escaped) == text
+    assert may_need_csv_escape(["a.png", text, "b.png"])
 
 
 @pytest.mark.parametrize("value", ["a=b", "a-b, c", "-0.5", "+1e-5", "-", "", "'quoted'", "5 %", None, -1, 0.5, True])
 def test_other_csv_cells_stay_as_they_are(value: object) -> None:
     assert escape_for_csv(value) == value
+
+
+def test_many_texts_are_known_to_need_no_escape() -> None:
+    assert not may_need_csv_escape(["a=b", "a-b, c", "", "", "'quoted'", "5 %", "/data/cell-1.png", "\u00b5m"])
+    assert not may_need_csv_escape([])
+    assert may_need_csv_escape(["a", "\udce9.png"])
 
 
 def test_csv_tables_hold_no_formulas() -> None:

@@ -14,10 +14,8 @@ _COMPANION = (
 )
 _STEM = re.compile(rf"(?P<image>.*?\w)[\W_]+({_COMPANION})( \d+)?", re.IGNORECASE)
 """The name of such a file without its suffix, and in it that of its image; separators as blanks."""
-_HINT = re.compile(
-    "mask|outline|output|flow|label|seg|predic|identit|probab|instance|contour|annot|overlay|gt", re.IGNORECASE
-)
-"""One of these is in each such name, and few other names have one."""
+_HINT = re.compile("mask|outline|output|flow|label|seg|predic|identit|probab|instance|contour|annot|overlay|gt")
+"""One of these is in each such name in lower case, and few other names have one."""
 _FOLDER = re.compile(_COMPANION, re.IGNORECASE)
 _IMAGE_FOLDER = re.compile("(raw )?(images?|imgs?|pictures?|crops?|raw)", re.IGNORECASE)
 
@@ -28,7 +26,7 @@ def companion_files(names: Iterable[str]) -> set[str]:
     cellpose writes cell_cp_masks.png, ilastik cell_Simple Segmentation.tif, and data sets have cell_mask.png.
     """
     names = list(names)
-    candidates = list(filter(_HINT.search, names))
+    candidates = [name for name in names if _HINT.search(name.casefold())]
     stems = {_words(PurePath(name).stem) for name in names} if candidates else set()
     matches = {name: _STEM.fullmatch(_words(PurePath(name).stem)) for name in candidates}
     return {name for name, match in matches.items() if match and _words(match["image"]) in stems}

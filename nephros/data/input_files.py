@@ -54,8 +54,8 @@ class InMemoryFile:
 InputFile = Path | InMemoryFile
 
 
-def read_bytes(path: InputFile) -> bytes:
-    """Return the content of an image file.
+def read_bytes(path: InputFile, status: os.stat_result | None = None) -> bytes:
+    """Return the content of an image file, whose `status` is asked for where it is not given.
 
     Raises:
         FileError: the file can't be read, is not a regular file, is empty, or is larger than 1 GiB.
@@ -65,7 +65,7 @@ def read_bytes(path: InputFile) -> bytes:
             raise _empty_file_error(path)
         return path.data
     try:
-        status = os.stat(path)
+        status = status or os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             raise FileError(path, f"{path} is a folder, not an image; name the files in it.")
         if not stat.S_ISREG(status.st_mode):

@@ -13,7 +13,6 @@ from pathlib import Path
 from nephros.data.companion_files import COMPANION_KIND, companion_files, companion_folders
 from nephros.data.folders.image_files import is_image_name
 from nephros.data.folders.voxel_table import VoxelTable, is_voxel_table, read_voxel_table
-from nephros.data.images.decoding import IMAGE_SUFFIXES
 from nephros.data.images.foreign_formats import folder_format
 from nephros.data.input_files import InMemoryFile, count_text, file_kind
 from nephros.data.npz.stream import ImageArray, UnreadableInput, open_image_arrays
@@ -120,10 +119,10 @@ class InputDiscovery:
                 yield Path(folder)
                 self.skipped.update(file_kind(name) for name in files if name not in images)
                 continue
-            parent = Path(folder)
+            parent, image_names = Path(folder), set(images)
             for name in files:
-                suffix = "" if name.startswith(".") else splitext(name)[1].lower()
-                if suffix in IMAGE_SUFFIXES or suffix in STACK_SUFFIXES:
+                suffix = "" if name in image_names or name.startswith(".") else splitext(name)[1].lower()
+                if name in image_names or suffix in STACK_SUFFIXES:
                     empty = False
                     yield parent / name
                 elif suffix == ".npz":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nephros.errors import InvalidArgument, require_extra
-from nephros.escaping import escape_for_csv
+from nephros.escaping import escape_for_csv, may_need_csv_escape
 from nephros.files import atomic_write
 from nephros.inference.nucleus_columns import POSITION_COLUMNS, nucleus_records
 from nephros.inference.predictions import Predictions
@@ -62,6 +62,8 @@ def _csv_cells(values: Sequence[Any]) -> Sequence[Any]:
     if types <= {str} and len(distinct := set(values)) <= len(values) // 2:
         escaped = {text: escape_for_csv(text) for text in distinct}
         return [escaped[text] for text in values]
+    if types <= {str} and not may_need_csv_escape(values):
+        return values
     return [str(value).lower() if isinstance(value, bool) else escape_for_csv(value) for value in values]
 
 

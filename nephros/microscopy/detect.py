@@ -47,18 +47,18 @@ def read_bytes_unless_stack(path: InputFile) -> bytes | None:
         FileError: as `nephros.data.input_files.read_bytes`, or a TIFF file's tags claim more than the file holds.
     """
     disk_path = path if isinstance(path, Path) else None
-    size = _file_size(disk_path)
-    if disk_path and size is None and (disk_path.is_dir() or is_zarr_zip(disk_path)):
+    status = _regular_file_status(disk_path)
+    if disk_path and status is None and (disk_path.is_dir() or is_zarr_zip(disk_path)):
         return None
     with contextlib.suppress(OSError, ValueError):  # read_bytes reports what is wrong
-        if disk_path and size and size > HEADER_FIRST_BYTES:
+        if disk_path and status and status.st_size > HEADER_FIRST_BYTES:
             if is_zarr_zip(disk_path) or microscope_format(disk_path):
                 return None
             walk_file(disk_path, MAX_PAGES, first_pages=_MAX_PAGES_CHECKED)
             with disk_path.open("rb") as file:
                 if is_stack(file, disk_path):
                     return None
-    data = read_bytes(path)
+    data = read_bytes(path, status)
     if disk_path and ((data.startswith(ZIP_MAGIC) and is_zarr_zip(disk_path)) or format_of_head(data, disk_path)):
         return None
     if data.startswith(TIFF_MAGIC):  # libraries read whatever tags claim
@@ -66,13 +66,13 @@ def read_bytes_unless_stack(path: InputFile) -> bytes | None:
     return None if data.startswith(TIFF_MAGIC) and is_stack(io.BytesIO(data), disk_path) else data
 
 
-def _file_size(path: Path | None) -> int | None:
-    """Return the size of a regular file in bytes; None for anything else."""
+def _regular_file_status(path: Path | None) -> os.stat_result | None:
+    """Return the status of a regular file; None for anything else."""
     try:
         status = None if path is None else os.stat(path)
     except (OSError, ValueError):
         return None
-    return status.st_size if status is not None and stat.S_ISREG(status.st_mode) else None
+    return status if status is not None and stat.S_ISREG(status.st_mode) else None
 
 
 def is_stack(file: IO[bytes], path: Path | None = None) -> bool:

@@ -127,6 +127,18 @@ def test_structure_descriptors_do_not_depend_on_batches_or_equal_channels() -> N
     assert structure_descriptors(cells[:0]).shape == (0, expected.shape[1])
 
 
+def test_structure_distances_do_not_depend_on_the_number_of_cells() -> None:
+    cells = make_synthetic(600, 10, 10, seed=2).train.images
+    structure = fit_structure(cells)
+    distances = structure_distances(structure, cells)
+    whitened = (structure_descriptors(cells) - np.array(structure["mean"])) @ whitening_matrix(
+        np.array(structure["covariance"])
+    )
+    assert np.allclose(distances, np.linalg.norm(whitened, axis=1), rtol=1e-9)
+    for n in (0, 1, 255, 256, 257):
+        assert np.allclose(structure_distances(structure, cells[:n]), distances[:n], rtol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(5, 2, 2), (5, 1, 9), (5, 3, 3), (5, 40, 7)])
 def test_structure_distances_are_finite_for_any_shape_and_for_constant_images(shape: tuple[int, ...]) -> None:
     constant = np.full(shape, 9, dtype=np.uint8)

@@ -216,10 +216,13 @@ def structure_distances(
 
     `statistics` as in `structure_descriptors`.
     """
-    whitened = (structure_descriptors(cells, statistics) - np.array(structure["mean"])) @ whitening_matrix(
-        np.array(structure["covariance"])
-    )
-    distances: NDArray[np.float64] = np.sqrt(np.square(whitened).sum(axis=1))
+    descriptors, mean = structure_descriptors(cells, statistics), np.array(structure["mean"])
+    whitening = whitening_matrix(np.array(structure["covariance"]))
+    distances = np.empty(len(descriptors))
+    # In chunks, which one thread multiplies. For more, OpenBLAS wakes all of its threads, and they spin for long afterwards.
+    for start in range(0, len(descriptors), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        distances[part] = np.sqrt(np.square((descriptors[part] - mean) @ whitening).sum(axis=1))
     return distances
 
 
