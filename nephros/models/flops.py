@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from nephros.device import torch_threads
 from nephros.models.classical import ClassicalModel
 from nephros.models.classifier import InputSpec
 
@@ -36,7 +37,7 @@ def count_multiply_adds(network: nn.Module, spec: InputSpec) -> int:
     hooks = [layer.register_forward_hook(count) for layer in network.modules() if isinstance(layer, counted)]
     training = network.training
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch_threads(1):  # a single image keeps more threads waiting for each other
             network.eval()(torch.zeros(1, spec.planes, spec.height, spec.width))
     finally:
         network.train(training)

@@ -81,13 +81,18 @@ def open_npz(
             falls_back=groups == "auto" and f"{CONVERSION_ARRAY}.npy" in archive.namelist(),
         )
         with ThreadPoolExecutor(min(len(contents.images), os.cpu_count() or 1)) as threads:
+            # What goes to disk does so one by one, so that nothing is written after an error. All else begins at once, with the
+            # array that takes longest.
+            fits_memory = all(array.member.file_size <= max_bytes // 2 for array in contents.images.values())
+            in_memory = contents.images if fits_memory else {}
+            loads = {split: threads.submit(read_array, path, archive, array) for split, array in in_memory.items()}
             sha256 = threads.submit(checked_sha256, path)
             matches_md5 = threads.submit(_has_published_md5, path, info, contents)
             loader = ImageLoader(path, archive, sha256.result(), max_bytes)
-            # What goes to disk does so one by one, so that nothing is written after an error.
-            fits_memory = all(array.member.file_size <= max_bytes // 2 for array in contents.images.values())
-            load_all = threads.map if fits_memory else map
-            stored = dict(zip(contents.images, load_all(loader.load, contents.images.values()), strict=True))
+            stored = {
+                split: loads[split].result() if fits_memory else loader.load(array)
+                for split, array in contents.images.items()
+            }
             is_official = matches_md5.result()
         arrays = {array.name: stored[split] for split, array in contents.images.items()}
         if conversion == DEFAULT_CONVERSION:
