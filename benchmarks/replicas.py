@@ -1,82 +1,128 @@
 """Training steps on all cores, one replica of the network on each, against torch's own threads and against one thread.
 
-The three take turns on an idle machine, and then beside a process that keeps one core busy.
+Each way to use the cores is a process of its own. All take turns on an idle machine, and then beside a process that keeps one
+core busy. As many independent runs of one thread as there are cores never wait for each other: they are the bound of any way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import nullcontext
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
 
 import torch
 
-from benchmarks.common import BenchmarkConfig, Row, build_parser, parse_config, publish
+from benchmarks.common import RESULTS, BenchmarkConfig, Row, build_parser, parse_config, publish
 from benchmarks.timing import Contender, interleave, mean_rate, ratio, summary
 from benchmarks.waiting import busy_process
-from benchmarks.workloads import endless_batches, load_train_split, trainer_for, training_steps
-from nephros.data.dataset import Split
+from benchmarks.workloads import endless_batches, load_split, trainer_for, training_steps
 from nephros.device import autocast_dtype, available_cores, dtype_name, torch_threads
+from nephros.environment import PROCESS_DEFAULTS
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe
 
 RECIPE_NAMES = ("nephros-fast", "course-1")
 
 
-def steps(recipe: Recipe, split: Split, config: BenchmarkConfig, threads: int, replicas: int) -> Contender:
-    """Return a contender that trains with so many torch threads, or replicas, of one thread each."""
-
-    def work() -> Iterator[float]:
-        with torch_threads(max(threads, replicas)):
-            trainer = trainer_for(recipe, split, config.device, replicas)
-        units = training_steps(trainer, endless_batches(trainer))
-        while True:
-            with torch_threads(threads):
-                unit = next(units)
-            yield unit
-
-    return mean_rate(work(), config.device)
+def serve_case(recipe: Recipe, threads: int, replicas: int, quick: bool, real: bool) -> None:
+    """Train for as many seconds as each line of standard input says, and print the images per second of that time."""
+    torch.set_num_threads(threads)
+    split, _ = load_split(quick, real)
+    trainer = trainer_for(recipe, split, torch.device("cpu"), replicas)
+    units = training_steps(trainer, endless_batches(trainer))
+    with torch_threads(max(1, threads // replicas)):
+        rate = mean_rate(units, torch.device("cpu"))
+        for line in sys.stdin:
+            print(json.dumps(rate(float(line))), flush=True)
 
 
-def measure(recipe: Recipe, split: Split, config: BenchmarkConfig) -> list[Row]:
+@contextmanager
+def case_processes(n: int, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Iterator[Contender]:
+    """Start `n` processes that train at the same time; yield a contender whose rate is the sum of theirs."""
+    command = [sys.executable, "-m", "benchmarks.replicas", "--case", *argv]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(subprocess.Popen(command, cwd=RESULTS.parents[1], env=env, **pipes)) for _ in range(n)
+        ]
+
+        def turn(seconds: float) -> float:
+            for process in processes:
+                print(seconds, file=process.stdin, flush=True)
+            lines = [process.stdout.readline() for process in processes]
+            if not all(lines):
+                raise RuntimeError(f"{' '.join(command[1:])} ended early")
+            return sum(map(float, lines))
+
+        yield turn
+
+
+def measure(recipe: Recipe, config: BenchmarkConfig) -> list[Row]:
     """Return one row per way to use the cores, without and with a busy process."""
-    n_cores, dtype = available_cores(), autocast_dtype(recipe.amp, config.device)
-    former, single = f"one process, {n_cores} threads (the former default)", "one thread"
-    contenders = {
-        former: steps(recipe, split, config, n_cores, 1),
-        single: steps(recipe, split, config, 1, 1),
-        f"{n_cores} replicas": steps(recipe, split, config, 1, n_cores),
+    n, dtype = available_cores(), autocast_dtype(recipe.amp, config.device)
+    former, single, bound = f"one process, {n} threads (the former default)", "one thread", f"{n} independent runs"
+    options = ["--data", config.data, *(["--quick"] if config.quick else [])]
+    spinning = dict(os.environ) | dict.fromkeys(("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"), "")  # as unset for OpenMP
+    ours = {**os.environ, **PROCESS_DEFAULTS}
+    ways: dict[str, tuple[int, int, int, Mapping[str, str]]] = {
+        former: (1, n, 1, ours),
+        "the same, threads that spin while they wait": (1, n, 1, spinning),
+        single: (1, 1, 1, ours),
+        f"{n} replicas": (1, n, n, ours),
+        bound: (n, 1, 1, ours),
     }
     rows: list[Row] = []
-    for background, background_process in (("nothing", nullcontext), ("a busy process", busy_process)):
-        with background_process():
-            rates = interleave(contenders, config)
-        for name, contender_rates in rates.items():
-            rows.append(
+    with ExitStack() as stack:
+        contenders = {
+            name: stack.enter_context(
+                case_processes(processes, [recipe.name, str(threads), str(replicas), *options], env)
+            )
+            for name, (processes, threads, replicas, env) in ways.items()
+        }
+        for background, background_process in (("nothing", nullcontext), ("a busy process", busy_process)):
+            with background_process():
+                rates = interleave(contenders, config)
+            rows += [
                 {
                     "recipe": recipe.name,
                     "precision": dtype_name(dtype) if dtype else "float32",
                     "background_load": background,
                     "cores_used_by": name,
-                    "images_per_s": summary(contender_rates),
-                    "ratio_to_one_thread": ratio(contender_rates, rates[single]),
-                    "ratio_to_former_default": ratio(contender_rates, rates[former]),
+                    "images_per_s": summary(way_rates),
+                    "ratio_to_one_thread": ratio(way_rates, rates[single]),
+                    "ratio_to_former_default": ratio(way_rates, rates[former]),
+                    "ratio_to_independent_runs": ratio(way_rates, rates[bound]),
                 }
-            )
+                for name, way_rates in rates.items()
+            ]
     return rows
 
 
 def main() -> None:
-    """Run the benchmark."""
+    """Run the benchmark, or a case of it."""
+    if "--case" in sys.argv[1:]:
+        case_parser = argparse.ArgumentParser()
+        case_parser.add_argument("--case", nargs=3)
+        case_parser.add_argument("--quick", action="store_true")
+        case_parser.add_argument("--data")
+        args = case_parser.parse_args()
+        recipe, threads, replicas = args.case
+        serve_case(RECIPES[recipe], int(threads), int(replicas), args.quick, args.data == "auto")
+        return
     parser = build_parser(__doc__ or "")
     parser.set_defaults(repeats=5, device="cpu")
     parser.add_argument("--recipes", nargs="+", default=RECIPE_NAMES, choices=list(RECIPES), metavar="RECIPE")
     config = parse_config(parser, "replicas")
     if config.device.type != "cpu":
         parser.error("this benchmark is of the CPU: give --device cpu.")
-    torch.set_num_threads(available_cores())
-    split, data = load_train_split(config)
+    data = load_split(config.quick, config.data == "auto")[1]
     names = config.args.recipes[:1] if config.quick else config.args.recipes
-    rows = [row for name in names for row in measure(RECIPES[name], split, config)]
+    rows = [row for name in names for row in measure(RECIPES[name], config)]
     publish(config, f"Training steps on {available_cores()} cores, {data}", rows, data)
 
 
