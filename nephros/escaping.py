@@ -44,8 +44,8 @@ def escape_for_csv(value: Any) -> Any:
 
 def may_need_csv_escape(texts: Iterable[str]) -> bool:
     """Return False where `escape_for_csv` would change none of many texts, which is sooner known of all than of each."""
-    joined = "\0".join(texts)
-    return _ANY_FORMULA_START.search(joined) is not None or escape_surrogates(joined) != joined
+    text = "\0".join(texts)
+    return _ANY_FORMULA_START.search(text) is not None or escape_surrogates(text) != text
 
 
 def escape_surrogates(text: str) -> str:
