@@ -54,7 +54,7 @@ def case_processes(n: int, argv: Sequence[str], env: Mapping[str, str] | None = 
         def turn(seconds: float) -> float:
             for process in processes:
                 print(seconds, file=process.stdin, flush=True)
-            lines = [process.stdout.readline() for process in processes]
+            lines = [process.stdout.readline() if process.stdout else "" for process in processes]
             if not all(lines):
                 raise RuntimeError(f"{' '.join(command[1:])} ended early")
             return sum(map(float, lines))
@@ -67,8 +67,8 @@ def measure(recipe: Recipe, config: BenchmarkConfig) -> list[Row]:
     n, dtype = available_cores(), autocast_dtype(recipe.amp, config.device)
     former, single, bound = f"one process, {n} threads (the former default)", "one thread", f"{n} independent runs"
     options = ["--data", config.data, *(["--quick"] if config.quick else [])]
-    spinning = dict(os.environ) | dict.fromkeys(("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"), "")  # as unset for OpenMP
     ours = {**os.environ, **PROCESS_DEFAULTS}
+    spinning = ours | {"GOMP_SPINCOUNT": "300000"}  # GNU OpenMP's own number, in a program that imports nephros
     ways: dict[str, tuple[int, int, int, Mapping[str, str]]] = {
         former: (1, n, 1, ours),
         "the same, threads that spin while they wait": (1, n, 1, spinning),
