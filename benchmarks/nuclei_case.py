@@ -28,12 +28,12 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
 def run_nephros(stack: Path, mask: Path) -> dict[str, Any]:
     """Time reading alone, cropping (beyond reading), the network, and writing the folder of results."""
     import nephros
-    from nephros.inference.predictor import Predictor
+    from nephros.exporters.loading import load_classifier
     from nephros.microscopy.extract import extract_nuclei_from_file
     from nephros.microscopy.reader import open_stack
     from nephros.microscopy.stack import StackOptions
 
-    predictor = Predictor.from_onnx()
+    predictor = load_classifier()
     read, _ = timed(lambda: [sum(1 for _ in open_stack(path).slices()) for path in (stack, mask)])
     options = StackOptions(mask=str(mask))
     cut, nuclei = timed(
