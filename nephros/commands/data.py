@@ -285,12 +285,8 @@ def _print_stacks(result: PreparedStacks) -> None:
     headers = ("stack", *numeric, "voxel size (z, y, x)", "intensities")
     title = f"{len(result.ids):,} nuclei of {len(result.stacks)} stacks"
     table_console().print(terminal_table(title, headers, rows, numeric=numeric))
-    stacks_of_warning: dict[str, list[str]] = {}
-    for row, metadata in zip(rows, result.stacks, strict=True):
-        for warning in metadata.warnings:
-            stacks_of_warning.setdefault(warning, []).append(row[0])
-    for warning, names in stacks_of_warning.items():
-        print_line(f"warning: {', '.join(names)}: {to_command_line(warning)}")
+    for warning in result.warnings:
+        print_line(f"warning: {to_command_line(warning)}")
 
 
 def data_overlay(argv: list[str]) -> int:

@@ -36,6 +36,8 @@ class NucleusClasses:
     """Name of a column, such as patient -> the group of each labeled nucleus that has one."""
     notes: tuple[str, ...] = ()
     """What was assumed or left out; one sentence each."""
+    is_by_id: bool = False
+    """Whether the rows name the nuclei by their ids, and not by their positions."""
 
 
 def stack_stem(path: StackLocation) -> str:
@@ -109,7 +111,8 @@ def classes_of_nuclei(
         IncompatibleError: an id is not in the mask.
     """
     notes: tuple[str, ...] = ()
-    if any(row.id is None for row in rows):
+    is_by_id = all(row.id is not None for row in rows)
+    if not is_by_id:
         ids, notes = _join_by_position(table, rows, nuclei, voxel_size)
     else:
         ids = [row.id for row in rows]
@@ -132,7 +135,7 @@ def classes_of_nuclei(
         for name, group in row.groups.items():
             if group:
                 groups_of_id.setdefault(name, {})[nucleus_id] = group
-    return NucleusClasses(class_of_id, groups_of_id, notes)
+    return NucleusClasses(class_of_id, groups_of_id, notes, is_by_id)
 
 
 def _join_by_position(

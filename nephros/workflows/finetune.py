@@ -51,6 +51,7 @@ from nephros.models.classifier import Classifier, PretrainedModel
 from nephros.models.serialization import save_model
 from nephros.recipe import to_yaml
 from nephros.runs import FinetuningRecord, InitRecord, RunFolder, RunInfo, describe_init
+from nephros.text_tables import join_words
 from nephros.training.checkpoint import cpu_state_dict
 from nephros.training.history import history_to_csv
 from nephros.training.model_init import init_model, input_spec
@@ -222,13 +223,17 @@ def _finetune(
     )
     candidates = cross_validate(problem, methods)
     kept = best_candidate(candidates)
-    for candidate in candidates:
-        if candidate.method in BASELINES and candidate.metrics.accuracy > kept.metrics.accuracy:
-            logger.warning(
-                f"In cross-validation {candidate.method} ({candidate.metrics.accuracy:.3f}) is ahead of {kept.method} "
-                f"({kept.metrics.accuracy:.3f}), which is kept since a run can't hold {candidate.method}: label more images, or "
-                "compare more `methods`."
-            )
+    ahead = [
+        f"{candidate.method} ({candidate.metrics.accuracy:.3f})"
+        for candidate in candidates
+        if candidate.method in BASELINES and candidate.metrics.accuracy > kept.metrics.accuracy
+    ]
+    if ahead:
+        logger.warning(
+            f"In cross-validation {join_words(ahead)} {'is' if len(ahead) == 1 else 'are'} ahead of {kept.method} "
+            f"({kept.metrics.accuracy:.3f}), the best of the methods that a run can hold: label more images, or compare more "
+            "`methods`."
+        )
     fitted = fit_method(problem, kept.method, np.arange(len(dataset.train)), dataset.val)
     curve = learning_curve(
         problem.features[:, 0], kept.labels, problem.n_classes, problem.folds, fitted.C or DEFAULT_C, seed

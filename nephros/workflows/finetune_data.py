@@ -80,7 +80,11 @@ def open_data(
         request = build_data_request(data, size, data_seed, subset, resplit, white_level, channel, groups)
         dataset = data if isinstance(data, Dataset) else load_request({**request, "source": str(data)})
         dataset = _with_unlabeled(dataset, unlabeled)
-        notes = (*(stacks.notes if stacks else ()), *dataset.warnings, *few_images_warnings(dataset))
+        notes = (
+            *((*stacks.warnings, *stacks.notes) if stacks else ()),
+            *dataset.warnings,
+            *few_images_warnings(dataset),
+        )
         yield OpenedData(dataclasses.replace(dataset, warnings=notes), request, stacks, has_auto_groups)
 
 

@@ -69,6 +69,17 @@ class PreparedStacks:
             raise IncompatibleError(f"{len(self.stacks)} stacks were prepared: see `stacks` for the metadata of each.")
         return self.stacks[0]
 
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings of all stacks, one sentence each; of several stacks, after the names of those that it is of."""
+        if len(self.stacks) == 1:
+            return list(self.metadata.warnings)
+        names_of_warning: dict[str, list[str]] = {}
+        for name, metadata in zip(dict.fromkeys(self.stack.tolist()), self.stacks, strict=True):
+            for warning in metadata.warnings:
+                names_of_warning.setdefault(warning, []).append(name)
+        return [f"{', '.join(names)}: {warning}" for warning, names in names_of_warning.items()]
+
 
 def prepare(
     stack: str | Path | Sequence[str | Path],
@@ -278,6 +289,11 @@ def _metadata(
     ]
     if is_automatic:
         warnings.append(f"The mask was made automatically by {method_of(options.segment)}; check it.")
+        if class_labels and labels[index].is_by_id:
+            warnings.append(
+                f"The ids in {Path(class_labels.file).name} are taken for those of the automatic mask: if they are of another "
+                "mask, give it as `mask`."
+            )
     return PreparationMetadata(
         stack=StackInfo(
             str(stack.path),

@@ -128,6 +128,23 @@ def test_a_class_of_one_stack_is_folded_by_nucleus_with_a_warning(
     assert "one stack only" in caplog.text
 
 
+@pytest.mark.slow
+def test_what_is_doubtful_of_a_stack_is_said(
+    stacks: Path, run_folder: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    with np.load(nephros.prepare("A1.ome.tif", "first.npz").paths[-1]) as arrays:
+        ids = arrays["ids"].tolist()
+    with Path("automatic.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["id", "class"], *([i, "ab"[i % 2]] for i in ids)])
+    arguments: dict[str, Any] = {"init": run_folder.root, "methods": "head", "folds": 2}
+    run = finetune("A1.ome.tif", classes="automatic.csv", out="run", **arguments).run
+    assert "made automatically" in caplog.text
+    assert any("ids in automatic.csv" in warning for warning in run.info().warnings)
+    caplog.clear()
+    finetune(paths(), out="masked", **arguments, **PATTERNS)
+    assert "automatic" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "parts"),
     [
