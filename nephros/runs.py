@@ -313,6 +313,11 @@ def _checked(info: RunInfo) -> RunInfo:
         (min(info.parameters, info.multiply_adds) >= 0, "'parameters' or 'multiply_adds' is below 0"),
         (info.chosen_epoch is None or info.chosen_epoch >= 1, "'chosen_epoch' is below 1"),
         (info.training_minutes is None or info.training_minutes >= 0, "'training_minutes' is below 0"),
+        (
+            info.finetuning is None
+            or info.finetuning["method"] in (row["method"] for row in info.finetuning["methods"]),
+            "'finetuning' keeps a method that it did not compare",
+        ),
     ):
         if not is_valid:
             raise MalformedContent(clause)

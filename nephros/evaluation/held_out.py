@@ -33,7 +33,10 @@ def read_held_out(folder: RunFolder) -> Predictions | None:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             probabilities, labels = arrays["probabilities"], arrays["labels"]
-        if probabilities.shape != (len(labels), len(folder.info().class_names)) or not np.isfinite(probabilities).all():
+        n_classes = len(folder.info().class_names)
+        if probabilities.shape != (len(labels), n_classes) or not np.isfinite(probabilities).all():
+            raise ValueError
+        if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= n_classes:
             raise ValueError
     except Exception:
         raise FileError(path, f"{path} is damaged: fine-tune again with a new `out`.") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -81,16 +82,32 @@ def test_prediction_sets_are_calibrated_on_every_labeled_image(head_run: RunFold
     np.testing.assert_allclose(held_out[0].sum(axis=1), 1)
 
 
+@pytest.mark.figures
 def test_a_damaged_file_of_held_out_predictions_is_one_sentence(head_run: RunFolder, tmp_path: Path) -> None:
     path = head_run.file("cross_validation.npz")
     content = path.read_bytes()
     try:
-        for damaged in (b"", content[:-40], b"PK\x03\x04"):
+        other_labels = io.BytesIO()
+        np.savez(other_labels, probabilities=np.full((2, 3), 1 / 3), labels=np.array([0, 3]))
+        for damaged in (b"", content[:-40], b"PK\x03\x04", other_labels.getvalue()):
             path.write_bytes(damaged)
+            with pytest.raises(FileError):
+                nephros.report(head_run.root)
             with pytest.raises(FileError):
                 nephros.export(head_run.root, "safetensors", out=tmp_path / "x.safetensors")
     finally:
         path.write_bytes(content)
+
+
+def test_a_method_that_was_not_compared_can_not_be_kept(head_run: RunFolder) -> None:
+    complete = head_run.info()
+    assert complete.finetuning is not None
+    head_run.write_info(dataclasses.replace(complete, finetuning={**complete.finetuning, "method": "network"}))
+    try:
+        with pytest.raises(FileError, match="finetuning"):
+            head_run.info()
+    finally:
+        head_run.write_info(complete)
 
 
 @pytest.mark.slow

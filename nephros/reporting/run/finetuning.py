@@ -20,7 +20,7 @@ from nephros.finetuning.label_review import (
 )
 from nephros.reporting.run.mistakes import Tile, thumbnail
 from nephros.reporting.run.run_contents import RunContents
-from nephros.runs import FinetuningRecord, describe_folds
+from nephros.runs import FinetuningRecord, MethodRecord, describe_folds
 
 MAX_SUSPICIOUS = 24
 """Suspicious labels on the page; the run's suspicious_labels.csv has all."""
@@ -31,6 +31,7 @@ class FinetuningReview:
     """What cross-validation over the train split says."""
 
     record: FinetuningRecord
+    kept: MethodRecord
     folds: str
     """Such as ``5-fold cross-validation by group``."""
     n_images: int
@@ -68,6 +69,7 @@ def review_finetuning(contents: RunContents, dataset: Dataset | None) -> Finetun
         ]
     return FinetuningReview(
         record,
+        next(row for row in record["methods"] if row["method"] == record["method"]),
         describe_folds(record),
         len(held_out[1]),
         explain_choice(record["method"], {row["method"]: row["accuracy"] for row in record["methods"]}),

@@ -40,12 +40,12 @@ def caveats(contents: RunContents) -> list[str]:
             f"comparable with those published on the official {name} test split."
         )
     if "test" not in contents.metrics:
-        reason = (
-            "from which fine-tuning chose nothing."
+        results = (
+            "Results are on validation, from which fine-tuning chose nothing, and from cross-validation where they say so."
             if info.finetuning
-            else "which also guided training and the choice of recipe, and is therefore optimistic."
+            else "Every result is on validation, which also guided training and the choice of recipe, so that it is optimistic."
         )
-        sentences.append(f"This run has not been evaluated on the test split. Every result is on validation, {reason}")
+        sentences.append(f"This run has not been evaluated on the test split. {results}")
     if len(contents.test_reads) > 1:
         sentences.append(
             f"This run has been evaluated on the test split {len(contents.test_reads)} times: choices made after the first "
