@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from nephros.errors import FileError, InvalidArgument, UnknownName
 from nephros.microscopy.location import StackLocation
-from nephros.microscopy.voxel_size import RELATIVE_TOLERANCE, TRAINING_VOXEL_SIZE, VoxelSize, format_voxel_size
 
 _MAX_LISTED = 20
 
@@ -111,50 +110,3 @@ def choose_time_point(choice: int | None, n_times: int, location: StackLocation)
         valid = f"from 0 to {n_times - 1}" if n_times > 1 else "0"
         raise InvalidArgument("time_point", choice, f"{valid} for {location.name}")
     return choice or 0
-
-
-def choose_level(
-    choice: int | str | None,
-    shapes: Sequence[tuple[int, int, int]],
-    voxel_sizes: Sequence[VoxelSize | None],
-    location: StackLocation,
-    stack_shape: tuple[int, int, int] | None,
-    notes: list[str],
-) -> int:
-    """Return the level of an image pyramid that a user chooses.
-
-    Args:
-        choice: a number from 0, the finest; ``auto`` for the coarsest that is as fine as the training data; None for the one of
-            `stack_shape`, else the finest.
-        shapes: slices, rows and columns of each level.
-        voxel_sizes: micrometers along z, y and x of each level; None where they are unknown.
-        location: names the file in an error.
-        stack_shape: of the stack that the pyramid is the mask of; None where it is no mask.
-        notes: a note is added where ``auto`` has no voxel size to go by.
-
-    Raises:
-        InvalidArgument: there is no such level.
-    """
-    if choice is None:
-        return next((level for level, shape in enumerate(shapes) if shape == stack_shape), 0)
-    if choice == "auto":
-        if len(shapes) > 1 and voxel_sizes[0] is None:
-            notes.append(
-                f"{location.name} doesn't say how large its voxels are, so the finest of its {len(shapes)} pyramid levels is "
-                "read; set `level` to a number to read another."
-            )
-        limit = [side * (1 + RELATIVE_TOLERANCE) for side in TRAINING_VOXEL_SIZE]
-        fine = [
-            level
-            for level, size in enumerate(voxel_sizes)
-            if size is not None and all(side <= most for side, most in zip(size, limit, strict=True))
-        ]
-        return max(fine, default=0)
-    names = [
-        f"({' x '.join(map(str, shape))}, {format_voxel_size(size)})"
-        for shape, size in zip(shapes, voxel_sizes, strict=True)
-    ]
-    if not str(choice).isdecimal():
-        hint = f"{location.name} has {listing(names, len(names))}."
-        raise InvalidArgument("level", choice, "auto or a number from 0", hint=hint)
-    return choose_index("level", int(choice), names, len(names), location.name)

@@ -25,6 +25,7 @@ _SUFFIX = re.compile(r"(\.ome)?\.(tiff?|zarr|npy|lsm|czi|nd2|lif|ims|png|jpe?g)"
 _MIN_MATCHED_SHARE = 0.5
 """Share of positions in nuclei below which they are those of another stack, or in another unit."""
 _MIN_PER_CLASS = 3
+_FINEST = "voxels of the finest pyramid level"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,11 @@ def _names_stack(value: str, path: StackLocation, names: set[str]) -> bool:
 
 
 def classes_of_nuclei(
-    table: ClassTable, rows: Sequence[ClassRow], nuclei: NucleusProperties, voxel_size: VoxelSize | None
+    table: ClassTable,
+    rows: Sequence[ClassRow],
+    nuclei: NucleusProperties,
+    voxel_size: VoxelSize | None,
+    level_step: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> NucleusClasses:
     """Return the classes of a stack's nuclei, matches by id or, where the rows have none, by position.
 
@@ -105,6 +110,7 @@ def classes_of_nuclei(
         rows: those of this stack.
         nuclei: all nuclei of the mask.
         voxel_size: micrometers along z, y and x; None where it is unknown.
+        level_step: voxels of the stack's finest pyramid level per voxel here, along z, y and x: other programs show the finest.
 
     Raises:
         FileError: a nucleus has two classes, or the positions are not in the nuclei.
@@ -113,7 +119,7 @@ def classes_of_nuclei(
     notes: tuple[str, ...] = ()
     is_by_id = all(row.id is not None for row in rows)
     if not is_by_id:
-        ids, notes = _join_by_position(table, rows, nuclei, voxel_size)
+        ids, notes = _join_by_position(table, rows, nuclei, voxel_size, level_step)
     else:
         ids = [row.id for row in rows]
         known_ids = set(nuclei.ids.tolist())
@@ -139,7 +145,11 @@ def classes_of_nuclei(
 
 
 def _join_by_position(
-    table: ClassTable, rows: Sequence[ClassRow], nuclei: NucleusProperties, voxel_size: VoxelSize | None
+    table: ClassTable,
+    rows: Sequence[ClassRow],
+    nuclei: NucleusProperties,
+    voxel_size: VoxelSize | None,
+    level_step: tuple[float, float, float],
 ) -> tuple[list[int | None], tuple[str, ...]]:
     """Return the id of the nucleus at each row's position, None where none or more than one is there, and notes."""
     sides = np.array(voxel_size or (1.0, 1.0, 1.0))
@@ -151,10 +161,13 @@ def _join_by_position(
                 table.path,
                 f"{table.path} has positions in micrometers, but the voxel size of the stack is unknown; set `voxel_size`.",
             )
+    scales = {"voxels": sides, "micrometers": np.ones(3), _FINEST: sides / level_step}
+    if "voxels" in units and max(level_step) > 1:
+        units = [_FINEST, *units]
     centers = np.array(
         [[np.nan if value is None else value for value in row.center or (None,) * 3] for row in rows], np.float64
     )
-    matches = {unit: _nuclei_at(centers * (sides if unit == "voxels" else 1.0), nuclei, sides) for unit in units}
+    matches = {unit: _nuclei_at(centers * scales[unit], nuclei, sides) for unit in units}
     unit = max(units, key=lambda unit: int((matches[unit] >= 0).sum()))
     indices = matches[unit]
     n_joined = int((indices >= 0).sum())
@@ -165,7 +178,7 @@ def _join_by_position(
             "the voxel size, and that the table is of this stack.",
         )
     axes = "z, y and x" if not np.isnan(centers[:, 0]).any() else "y and x"
-    guess = "" if table.center_unit else ", as fits them best"
+    guess = ", as fits them best" if len(units) > 1 else ""
     notes = [
         f"{table.path.name}: its positions ({axes}) are taken for {unit} from the corner of the stack{guess}, and each row for "
         "the nucleus there."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nephros.microscopy.pyramid import is_divided
 from nephros.microscopy.stack import Stack
 
 _MAX_FACTOR = 64
@@ -47,8 +48,3 @@ def _factor(large: tuple[int, int, int], small: tuple[int, int, int]) -> int | N
     return (
         in_plane[0] if in_plane and any(is_divided(large[0], small[0], k) for k in range(1, in_plane[0] + 1)) else None
     )
-
-
-def is_divided(large: int, small: int, factor: int) -> bool:
-    """Return whether a side is another, divided and rounded up or down."""
-    return large // factor <= small <= -(-large // factor)

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nephros.errors import FileError, InvalidArgument, NephrosError
-from nephros.microscopy.choices import choose_channel, choose_image, choose_level, choose_time_point
+from nephros.microscopy.choices import choose_channel, choose_image, choose_time_point
 from nephros.microscopy.formats.image import MicroscopeImage
 from nephros.microscopy.formats.registry import FORMATS
+from nephros.microscopy.pyramid import choose_level
 from nephros.microscopy.stack import MAX_SLICE_BYTES, Slice, Stack, StackOptions
 from nephros.microscopy.tiff_series import MAX_PAGES
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nephros.errors import FileError, InvalidArgument, UnknownName
 from nephros.microscopy.location import StackLocation
+from nephros.microscopy.pyramid import downscaling
 from nephros.microscopy.voxel_size import VoxelSize
 
 Slice = NDArray[Any]
@@ -103,6 +104,11 @@ class Stack:
 
     implausible_size: str = ""
     """What the file states of its voxels where that is no plausible size in a unit of length, such as ``voxels in 'pixel'``."""
+
+    @property
+    def level_step(self) -> tuple[float, float, float]:
+        """Voxels of the finest pyramid level per voxel of the one that is read, along z, y and x."""
+        return downscaling(self.level_shapes[0], self.shape) if self.level_shapes else (1.0, 1.0, 1.0)
 
     def slices(self) -> Iterator[Slice]:
         """Yield the slices from first to last, (rows, columns) each; raise FileError where bytes are missing or damaged."""

@@ -57,8 +57,10 @@ def find_stack_files(
     paths = [locate(path) for path in stacks]
     if not paths:
         raise InvalidArgument("stack", "empty", "the path of at least one stack")
-    for path in paths:
+    for text, path in zip(stacks, paths, strict=True):
         if isinstance(path, Path) and not path.exists():
+            if "://" in str(text):
+                raise InvalidArgument("stack", text, "a path, or a URL that begins with https:// or s3://")
             read_magic(path, "a TIFF file with all slices")  # says so, and suggests a name
     notes = []
     if mask is not None and STEM in str(mask):

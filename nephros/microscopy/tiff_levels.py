@@ -1,17 +1,13 @@
-"""Image pyramids in TIFF files: the levels of an image, and how large their voxels are."""
+"""Image pyramids in TIFF files: which of their pages are the levels of an image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nephros.microscopy.mask_size import is_divided
-from nephros.microscopy.voxel_size import VoxelSize
-
 if TYPE_CHECKING:
     from tifffile import TiffPageSeries
 
-Shape = tuple[int, int, int]
 _UNNAMED = frozenset("QI")
 """tifffile's letters for a dimension of pages without a name."""
 
@@ -57,16 +53,3 @@ def _is_coarser(level: TiffPageSeries, finer: TiffPageSeries) -> bool:
 def n_top_pages(levels: Sequence[TiffPageSeries]) -> int:
     """Return how many pages of a file's own chain the levels of an image take; SubIFDs are not in it."""
     return sum(level.size // max(1, level.keyframe.size) for level in levels if not level.keyframe.is_subifd)
-
-
-def level_voxel_size(voxel_size: VoxelSize | None, shape: Shape, level_shape: Shape) -> VoxelSize | None:
-    """Return the voxel size of a level, whose sides are those of the finest times whole numbers where its sizes allow that."""
-    if voxel_size is None:
-        return None
-    z, y, x = (side * _factor(*sizes) for side, *sizes in zip(voxel_size, shape, level_shape, strict=True))
-    return z, y, x
-
-
-def _factor(n_finest: int, n: int) -> float:
-    ratio = n_finest / n
-    return round(ratio) if is_divided(n_finest, n, round(ratio)) else ratio

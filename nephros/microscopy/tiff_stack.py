@@ -16,9 +16,10 @@ from nephros.data.images.tiff_decoding import PALETTE, WHITE_IS_ZERO, decode_pag
 from nephros.data.images.tiff_description import SIGNED_NOTE, imagej_offset
 from nephros.data.images.tiff_pixels import WHITE_IS_ZERO_NOTE, colormap_to_palette
 from nephros.errors import FileError, InvalidArgument
-from nephros.microscopy.choices import choose_index, choose_level, listing
+from nephros.microscopy.choices import choose_index, listing
+from nephros.microscopy.pyramid import choose_level, level_voxel_size
 from nephros.microscopy.stack import Slice, Stack, StackOptions, read_raw_planes
-from nephros.microscopy.tiff_levels import level_series, level_voxel_size
+from nephros.microscopy.tiff_levels import level_series
 from nephros.microscopy.tiff_series import check_all_planes, open_series
 from nephros.microscopy.tiff_voxel_size import implausible_size_of_tiff, pixel_size_of_tiff, voxel_size_of_tiff
 from nephros.microscopy.voxel_size import TRAINING_VOXEL_SIZE, VoxelSize

@@ -13,7 +13,7 @@ import numpy as np
 
 from nephros.errors import FileError, InvalidArgument, MissingDependency
 from nephros.microscopy import zarr_files
-from nephros.microscopy.choices import choose_channel, choose_image, choose_level, choose_time_point
+from nephros.microscopy.choices import choose_channel, choose_image, choose_time_point
 from nephros.microscopy.isolated_stack import run_isolated
 from nephros.microscopy.location import StackLocation, locate
 from nephros.microscopy.ome_zarr import (
@@ -23,6 +23,7 @@ from nephros.microscopy.ome_zarr import (
     read_attributes,
     read_image,
 )
+from nephros.microscopy.pyramid import choose_level
 from nephros.microscopy.stack import MAX_SLICE_BYTES, Slice, Stack, StackOptions
 from nephros.microscopy.voxel_size import VoxelSize
 from nephros.microscopy.zarr_array import ZarrArray, read_zarr_array

@@ -72,6 +72,19 @@ def _feature(row: Row, geometry: dict[str, Any], class_colors: Sequence[str]) ->
     }
 
 
+def scale_feature(feature: Mapping[str, Any], step: tuple[float, float]) -> dict[str, Any]:
+    """Return a feature in the pixels of an image that has `step` pixels, along y and x, per pixel of the feature's."""
+
+    def scale(coordinates: list[Any]) -> list[Any]:
+        if isinstance(coordinates[0], list):
+            return [scale(part) for part in coordinates]
+        x, y = coordinates
+        return [x * step[1], y * step[0]]
+
+    geometry = feature["geometry"]
+    return {**feature, "geometry": geometry | {"coordinates": scale(geometry["coordinates"])}}
+
+
 class FeatureCollectionWriter:
     """Writes features one by one, a line each, as one FeatureCollection; `close` completes it."""
 

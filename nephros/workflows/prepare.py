@@ -244,7 +244,8 @@ def _prepare_each(
             n_sharing = sum(other.classes == file.classes for other in stack_files)
             rows = rows_of_stack(table, file.path, file.name, n_sharing, index)
             segmented = nuclei.result.segmented.nuclei
-            labels.append(classes_of_nuclei(table, rows, segmented, nuclei.scale.stack_voxel_size))
+            sizes = nuclei.scale.stack_voxel_size, nuclei.stack.level_step
+            labels.append(classes_of_nuclei(table, rows, segmented, *sizes))
     return prepared, labels
 
 

@@ -27,7 +27,7 @@ from nephros.reporting.stack_overlay import ClassOverlay, overlay_notes, project
 from nephros.reporting.tissue.page import write_tissue_page
 from nephros.tissue.class_colors import CLASS_COLORS
 from nephros.tissue.footprints import Footprints
-from nephros.tissue.geojson import FeatureCollectionWriter, iter_features
+from nephros.tissue.geojson import FeatureCollectionWriter, iter_features, scale_feature
 from nephros.tissue.ome_images import class_annotation, iter_class_slices, ome_dtype, write_ome_image
 from nephros.tissue.result_folder import FILES, FORMAT, check_result_folder, replace_folder
 
@@ -119,7 +119,7 @@ def _write_stack(
     small_projection, visible_nuclei, stride = project_stack(watched_slices(), stack.shape, ids, intensities)
     assert projection is not None  # a stack has a slice
     _write_images(predictions, located, stack, mask, projection, (ids, labels, footprints), folder)
-    _write_geojson(rows, footprints, stack.shape[0], folder)
+    _write_geojson(rows, footprints, stack, folder)
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     _write_tables(predictions, columns, folder)
     pixel_um = None if located.voxel_size is None else located.voxel_size[2] * stride
@@ -189,8 +189,12 @@ def _write_images(
     )
 
 
-def _write_geojson(rows: list[Row], footprints: Footprints, depth: int, folder: Path) -> None:
-    """Write the outlines on the projection and, for a stack of several slices, on the slices of the centroids."""
+def _write_geojson(rows: list[Row], footprints: Footprints, stack: Stack, folder: Path) -> None:
+    """Write the outlines on the projection, and those on the slices of a stack of several slices or pyramid levels.
+
+    Other programs open the finest level, whichever is read here.
+    """
+    z_step, *plane_step = stack.level_step
     with (
         atomic_write(folder / "cells.geojson", "w") as flat_file,
         atomic_write(folder / "cells_by_slice.geojson", "w") as deep_file,
@@ -199,10 +203,12 @@ def _write_geojson(rows: list[Row], footprints: Footprints, depth: int, folder: 
         features = iter_features(rows, footprints, CLASS_COLORS)
         for feature, plane in progress_bar(features, "Tracing outlines", len(rows)):
             writers[0].write(feature)
+            if stack.level:
+                feature, plane = scale_feature(feature, (plane_step[0], plane_step[1])), int((plane + 0.5) * z_step)
             writers[1].write(feature, plane)
         for writer in writers:
             writer.close()
-    if depth == 1:
+    if stack.shape[0] == 1 and not stack.level:
         (folder / "cells_by_slice.geojson").unlink()
 
 

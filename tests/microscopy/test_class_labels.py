@@ -182,6 +182,19 @@ def test_regions_are_left_out_beside_nuclei(object_type: str, tmp_path: Path) ->
     assert match_rows(tmp_path / "drawn.geojson") == EXPECTED  # nuclei that were outlined by hand
 
 
+def test_pixels_of_the_finest_pyramid_level_are_recognized(tmp_path: Path) -> None:
+    """QuPath shows the finest level, also where nuclei are cropped from a coarser one."""
+    finest = [
+        qupath_object(2 * float(CENTERS[i, 2]), 2 * float(CENTERS[i, 1]), EXPECTED[int(IDS[i])]) for i in range(3)
+    ]
+    for name, objects, expected in (("finest", finest, "finest"), ("level", GEOJSON, "taken for voxels from")):
+        (tmp_path / f"{name}.geojson").write_text(json.dumps(objects))
+        table = read_class_table(tmp_path / f"{name}.geojson")
+        classes = classes_of_nuclei(table, table.rows, nuclei(), VOXEL_SIZE, (1.0, 2.0, 2.0))
+        assert classes.class_of_id == EXPECTED
+        assert expected in classes.notes[0]
+
+
 def test_a_guess_is_in_the_notes(tmp_path: Path) -> None:
     (tmp_path / "fiji.csv").write_text(" ,Area,X,Y,Class\n1,9,20,15,a\n2,9,45,40,b\n3,9,90,90,b\n")
     table = read_class_table(tmp_path / "fiji.csv")

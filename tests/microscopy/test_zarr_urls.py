@@ -14,6 +14,7 @@ import pytest
 from nephros.errors import FileError, InvalidArgument
 from nephros.microscopy.location import StackUrl, is_url, locate
 from nephros.microscopy.reader import open_stack
+from nephros.microscopy.stack_files import find_stack_files
 from nephros.microscopy.zarr_files import open_zarr_files, read_json
 from tests.microscopy.zarr_samples import VOXEL_SIZE, write_image
 from tests.url_servers import StatusHandler, serve, serve_folder
@@ -120,3 +121,7 @@ def test_other_text_is_a_path(path: str | Path) -> None:
     assert not is_url(path)
     with pytest.raises(FileError):
         open_stack(path)
+    if "://" in str(path):
+        with pytest.raises(InvalidArgument) as error:
+            find_stack_files([path])
+        assert error.value.parameter == "stack"

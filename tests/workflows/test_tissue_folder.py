@@ -172,6 +172,32 @@ def test_outlines_by_slice_are_on_the_slice_of_the_centroid(saved: tuple[Path, P
         assert plane == ({"c": -1, "z": z, "t": 0} if z else None)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("slices", [slice(0, 9), slice(4, 5)])
+def test_outlines_by_slice_are_in_pixels_of_the_finest_level(
+    slices: slice, tissue: tuple[NDArray[Any], NDArray[Any]], tmp_path: Path
+) -> None:
+    """As QuPath opens the stack, whichever level of its pyramid was read."""
+    pixels, mask = tissue[0][slices], tissue[1][slices]
+    with tifffile.TiffWriter(tmp_path / "K4.ome.tif", ome=True) as writer:
+        finest = pixels.repeat(3, axis=1).repeat(2, axis=2)
+        metadata = {"axes": "ZYX"[-finest.squeeze().ndim :], **SIZES}
+        writer.write(finest.squeeze(), subifds=1, photometric="minisblack", metadata=metadata)
+        writer.write(pixels.squeeze(), subfiletype=1, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "K4_mask.tif", mask, photometric="minisblack")
+    options = StackOptions(mask="{stem}_mask.tif", level=1)
+    result = extract_nuclei_from_file(tmp_path / "K4.ome.tif", (None, None), lambda items, what, total: items, options)
+    folder = save_cells(_predictions(result.located), tmp_path / "out")
+    flat, deep = (
+        json.loads((folder / f"{name}.geojson").read_text())["features"] for name in ("cells", "cells_by_slice")
+    )
+    assert len(flat) == len(deep) == len(np.unique(mask)) - 1
+    for first, second in zip(flat, deep, strict=True):
+        bounds = np.array(shape(first["geometry"]).bounds)
+        assert np.array_equal(shape(second["geometry"]).bounds, bounds * [2, 3, 2, 3])
+    assert ("plane" in deep[-1]["geometry"]) == (len(pixels) > 1)
+
+
 def test_images_keep_voxel_sizes_and_channel(
     saved: tuple[Path, Predictions], tissue: tuple[NDArray[Any], NDArray[Any]]
 ) -> None:
