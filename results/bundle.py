@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,13 +46,14 @@ from nephros.inference.tta import apply_view
 from nephros.models.serialization import deserialize
 from nephros.presets import RECIPES
 from nephros.runs import RunFolder
+from results.test_reads import log_test_read
 
 READS = Path(__file__).with_name("bundle-test-reads.jsonl")
 DESCRIPTIONS = {
-    "nephros-fast": "The fastest of the bundled models: a quarter of the default's multiply-adds per image, for about two points "
-    "of accuracy less.",
+    "nephros-fast": "The fastest of the bundled models: a quarter of the default's multiply-adds per image, for about two and a "
+    "half points of accuracy less.",
     "nephros-distilled": "The default of the bundled models, by accuracy against images per second: the faster one is about "
-    "two points less accurate, and the one that is a point more accurate takes several times as long per image.",
+    "two and a half points less accurate, and the one that is a point more accurate takes several times as long per image.",
     "nephros-large": "The most accurate of the bundled models, with several times the default's multiply-adds per image: for a "
     "GPU, or where a point of accuracy is worth the wait.",
 }
@@ -203,7 +202,7 @@ class Source:
     def _read_test(self, tta_views: int, outputs: Outputs) -> StoredTest:
         """Log a read of the test split, unless its outputs are there, and return the predictions for it before calibration."""
         if not outputs.has_views("test", tta_views):
-            log_test_read(self.name, self.weights_sha256, tta_views, self.dataset)
+            log_test_read(READS, self.name, self.weights_sha256, tta_views, self.dataset)
         probabilities, labels = outputs.mean("test", tta_views), self.dataset.test.labels
         metrics = compute_metrics(probabilities, labels, self.dataset.class_names)
         return StoredTest(dataclasses.replace(metrics, split="test", tta_views=tta_views), probabilities, labels)
@@ -211,21 +210,6 @@ class Source:
 
 def _shape(spec: Mapping[str, Any]) -> tuple[int, int, int]:
     return spec["channels"], spec["height"], spec["width"]
-
-
-def log_test_read(model: str, weights_sha256: str, tta_views: int, dataset: Dataset) -> None:
-    """Append a read of the test split to the log, before it happens."""
-    entry = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": git_commit(),
-        "model": model,
-        "weights_sha256": weights_sha256,
-        "tta_views": tta_views,
-        "data": dataset.provenance.title,
-        "sha256": dataset.provenance.sha256,
-    }
-    with open(READS, "a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
 
 
 def bundle(name: str, dataset: Dataset, run: RunFolder | None, scope: Scope) -> None:

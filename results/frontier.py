@@ -1,34 +1,26 @@
 """Write frontier.csv, .md and .png, validation accuracy against multiply-adds per image: python -m results.frontier
 
-Records of the networks that a GPU trained are in results/frontier/. With --runs RUNS, a folder of these runs with weights, the
-validation accuracy of ensembles is computed first and written to frontier-ensembles.csv; probabilities are kept in RUNS.
+Records of the networks that a GPU trained are in results/frontier/; `results.ensembles` adds the ensembles, from their weights.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MultipleLocator, NullLocator
-from numpy.typing import NDArray
 
-from nephros.data.dataset import Dataset
-from nephros.data.load import load_dataset
 from nephros.evaluation.leaderboard import published_results
-from nephros.evaluation.metrics import Metrics, compute_metrics
-from nephros.evaluation.scoring import load_run_model
-from nephros.exporters.inference_module import InferenceModule
-from nephros.exporters.packaging import validation_probabilities
+from nephros.evaluation.metrics import Metrics
 from nephros.files import write_text
 from nephros.inference.model_names import bundled_card
 from nephros.reporting.plots.style import LIGHT_COLORS, LINE, MUTED, PAGE_WIDTH, add_axes, new_figure, with_style
 from nephros.runs import RunFolder
 from nephros.text_tables import csv_table, format_number, markdown_table
 from nephros.training.history import read_history
+from results.figure_data import save_figure, shows
 
 HERE = Path(__file__).parent
 NETWORKS = ("wide-128", "wide-160", "deep-96", "student-64", "student-128", "student-160")
@@ -36,7 +28,6 @@ NETWORKS = ("wide-128", "wide-160", "deep-96", "student-64", "student-128", "stu
 CPU_RECIPES = {"nephros": "nephros-history.csv", "nephros-distilled": "nephros-distilled-history.csv"}
 """Recipe in nephros.csv, trained on a CPU, and the epochs of its first seed."""
 STUDENTS = NETWORKS[3:]
-ENSEMBLES = (("student-64", "student-128"), ("student-128", "student-160"), STUDENTS)
 LABEL_PLACES = {
     "nephros-fast": ((7, -3), "left"),
     "nephros": ((7, 0), "left"),
@@ -118,39 +109,8 @@ def _row(**cells: str) -> dict[str, str]:
     return {header: cells.get(header, "") for header in HEADERS}
 
 
-def ensemble_rows(runs: Path) -> list[dict[str, str]]:
-    """Return a row per ensemble: mean probabilities of the image alone, in float32, on validation."""
-    dataset = load_dataset("tissuemnist")
-    probabilities = {name: _probabilities(runs / name, dataset) for name in STUDENTS}
-    cost = {name: RunFolder.open(HERE / "frontier" / name).info().multiply_adds for name in STUDENTS}
-    rows = []
-    for names in [*((name,) for name in STUDENTS), *ENSEMBLES]:
-        mean = np.mean([probabilities[name] for name in names], axis=0)
-        metrics = compute_metrics(mean, dataset.val.labels, dataset.class_names)
-        row = {
-            "networks": " + ".join(names),
-            "val_accuracy": format_number(metrics.accuracy),
-            "val_macro_f1": format_number(metrics.macro_f1),
-            "val_auc": format_number(metrics.auc),
-            "multiply_adds": str(sum(cost[name] for name in names)),
-        }
-        rows.append(row)
-    return rows
-
-
-def _probabilities(run: Path, dataset: Dataset) -> NDArray[np.float64]:
-    """Return a run's (n, classes) validation probabilities, which are kept beside its weights."""
-    file = run / "val" / "image-alone.npz"
-    if not file.is_file():
-        module = InferenceModule(load_run_model(RunFolder.open(run)), 1)
-        file.parent.mkdir(exist_ok=True)
-        np.savez_compressed(file, p=validation_probabilities(module, dataset))
-    with np.load(file) as stored:
-        return np.asarray(stored["p"], dtype=np.float64)
-
-
 @with_style
-def plot_frontier(rows: Sequence[dict[str, str]], file: Path) -> None:
+def plot_frontier(rows: Sequence[dict[str, str]], file: Path) -> Figure:
     """Draw validation accuracy of our networks, and published test accuracy as lines, since its cost is mostly unknown."""
     title = "TissueMNIST, our own split; published: official test split"
     figure = new_figure(PAGE_WIDTH, 4.4, title)
@@ -194,7 +154,14 @@ def plot_frontier(rows: Sequence[dict[str, str]], file: Path) -> None:
     axes.set_xlabel("multiply-adds per image (image alone)")
     axes.set_ylabel("accuracy")
     axes.legend(loc="lower right")
-    figure.savefig(file, dpi=160)
+    save_figure(figure, file, figure_numbers(rows))
+    return figure
+
+
+def figure_numbers(rows: Sequence[dict[str, str]]) -> str:
+    """Return the part of the rows that the figure shows."""
+    shown = ("network", "multiply_adds", "val_accuracy", "test_accuracy", "device")
+    return csv_table(shown, [[row[header] for header in shown] for row in rows])
 
 
 def _read_csv(name: str) -> list[dict[str, str]]:
@@ -202,21 +169,15 @@ def _read_csv(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def main(argv: list[str]) -> None:
-    """Write the tables and draw the chart."""
-    parser = argparse.ArgumentParser(prog="python -m results.frontier")
-    parser.add_argument("--runs", type=Path, help="folder of the runs with their weights")
-    options = parser.parse_args(argv)
-    if options.runs:
-        ensembles = ensemble_rows(options.runs)
-        cells = [list(row.values()) for row in ensembles]
-        write_text(HERE / "frontier-ensembles.csv", csv_table(list(ensembles[0]), cells))
+def main() -> None:
+    """Write the tables, and draw the figure where it does not show these rows."""
     rows = frontier_rows()
     cells = [[row[header] for header in HEADERS] for row in rows]
     write_text(HERE / "frontier.csv", csv_table(HEADERS, cells))
     write_text(HERE / "frontier.md", markdown_table([header.replace("_", " ") for header in HEADERS], cells))
-    plot_frontier(rows, HERE / "frontier.png")
+    if not shows(HERE / "frontier.png", figure_numbers(rows)):
+        plot_frontier(rows, HERE / "frontier.png")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
