@@ -1,5 +1,8 @@
 """Fill tables and values of the documents from the files that commands wrote: python -m results.fill (--check only compares).
 
+Tables and figures that are made of others, of cards and of records (those of `results.zoo`, `results.frontier` and
+`results.summary`) are written first.
+
 A table stands between two marks, the first of which names its file and columns:
 
     <!-- table results/baselines.csv: recipe, published_accuracy, accuracy_mean -->
@@ -77,8 +80,19 @@ def _format_cell(name: str, text: str) -> str:
     return f"`{text}`" if name == "command" else text
 
 
+def _write_derived_tables() -> None:
+    """Write, in the order in which they depend on one another, what is made of cards, records and other tables."""
+    from results import frontier, summary, zoo  # matplotlib takes a while, and a check needs none of it
+
+    zoo.main()
+    frontier.main()
+    summary.main()
+
+
 def main(argv: list[str]) -> int:
     """Fill the documents, or with --check print which differ from their files; return the exit status."""
+    if "--check" not in argv:
+        _write_derived_tables()
     stale = []
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """Write frontier.csv, .md and .png, validation accuracy against multiply-adds per image: python -m results.frontier
 
-Records of the networks that a GPU trained are in results/frontier/; `results.ensembles` adds the ensembles, from their weights.
+Records of the networks that a GPU trained are in results/frontier-runs/; `results.ensembles` adds ensembles, from their weights.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _bundled_row(row: dict[str, str]) -> dict[str, str]:
 
 
 def _gpu_row(name: str, zoo: dict[str, dict[str, str]]) -> dict[str, str]:
-    folder = RunFolder.open(HERE / "frontier" / name)
+    folder = RunFolder.open(HERE / "frontier-runs" / name)
     info, history = folder.info(), read_history(folder.file("history.csv"))
     bundled = [model for model in zoo if bundled_card(model)["network"]["weights_sha256"] == info.weights_sha256]
     tests = zoo[bundled[0]] if bundled else {}

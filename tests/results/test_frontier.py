@@ -1,0 +1,191 @@
+"""The frontier's table and figure against the records of its runs, and the readings of test of its ensembles."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+
+from nephros.data.dataset import Dataset
+from nephros.evaluation.scoring import load_run_model
+from nephros.inference.model_names import bundled_card
+from nephros.runs import RunFolder
+from results import ensembles, frontier
+from results.figure_data import shows
+
+HERE = frontier.HERE
+BUNDLED = {"student-64": "nephros-distilled", "student-128": "nephros-large"}
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, str]]:
+    return frontier.frontier_rows()
+
+
+def _row(rows: list[dict[str, str]], network: str) -> dict[str, str]:
+    (row,) = (row for row in rows if row["network"].split(" (")[0] == network)
+    return row
+
+
+@pytest.mark.parametrize("network", frontier.NETWORKS)
+def test_a_row_has_the_figures_of_its_record(rows: list[dict[str, str]], network: str) -> None:
+    row, folder = _row(rows, network), HERE / "frontier-runs" / network
+    info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    with open(folder / "history.csv", encoding="utf-8", newline="") as file:
+        epochs = list(csv.DictReader(file))
+    tta = json.loads((folder / "val" / "metrics.json").read_text(encoding="utf-8"))
+    assert float(row["val_accuracy"]) == pytest.approx(float(epochs[-1]["val_accuracy"]), abs=5.1e-5)
+    assert float(row["val_tta"]) == pytest.approx(tta["accuracy"], abs=5.1e-5)
+    assert int(row["epochs"]) == len(epochs)
+    for key in ("parameters", "multiply_adds"):
+        assert int(row[key]) == info[key]
+    assert row["command"] == info["command"]
+    assert row["device"] == info["device"]
+
+
+def test_only_networks_that_are_bundled_have_a_reading_of_test(rows: list[dict[str, str]]) -> None:
+    for network in frontier.NETWORKS:
+        row = _row(rows, network)
+        if network not in BUNDLED:
+            assert not row["test_accuracy"]
+            assert not row["test_tta"]
+            continue
+        card = bundled_card(BUNDLED[network])
+        assert row["network"] == f"{network} (bundled as {BUNDLED[network]})"
+        assert float(row["test_accuracy"]) == pytest.approx(card["test_accuracy"], abs=5.1e-5)
+        tta = card.get("tta")
+        assert row["test_tta"] == (f"{tta['test_accuracy']:.4f}" if tta and tta["test_accuracy"] else "")
+
+
+def test_rows_stand_by_rising_cost(rows: list[dict[str, str]]) -> None:
+    costs = [int(row["multiply_adds"]) for row in rows]
+    assert costs == sorted(costs)
+    assert len({row["network"] for row in rows}) == len(rows) == len(frontier.NETWORKS) + 3
+
+
+def test_the_table_and_the_figure_on_disk_are_of_these_rows(rows: list[dict[str, str]]) -> None:
+    with open(HERE / "frontier.csv", encoding="utf-8", newline="") as file:
+        assert list(csv.DictReader(file)) == rows, "run `python -m results.fill`"
+    assert shows(HERE / "frontier.png", frontier.figure_numbers(rows)), "run `python -m results.fill`"
+
+
+def _points(figure: Figure, marker: str) -> set[tuple[float, float]]:
+    (axes,) = figure.axes
+    lines = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_marker() == marker]
+    return {(float(x), float(y)) for line in lines for x, y in line}
+
+
+def test_the_figure_shows_each_accuracy_at_its_cost(rows: list[dict[str, str]], tmp_path: Path) -> None:
+    figure = frontier.plot_frontier(rows, tmp_path / "frontier.png")
+    validation = {(float(row["multiply_adds"]), float(row["val_accuracy"])) for row in rows}
+    test = {(float(row["multiply_adds"]), float(row["test_accuracy"])) for row in rows if row["test_accuracy"]}
+    assert _points(figure, "o") == validation
+    assert _points(figure, "x") == test
+    (axes,) = figure.axes
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    assert all(left < x < right and low < y < high for x, y in validation | test)
+    assert shows(tmp_path / "frontier.png", frontier.figure_numbers(rows))
+    changed = [{**row, "val_accuracy": "0.7000"} for row in rows]
+    assert not shows(tmp_path / "frontier.png", frontier.figure_numbers(changed))
+
+
+@pytest.fixture
+def runs(run_folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of three runs by the names of the students, and an empty log of readings."""
+    for name in frontier.STUDENTS:
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        for file in ("run.json", "recipe.yaml", "weights.safetensors"):
+            (tmp_path / "runs" / name / file).write_bytes((run_folder.root / file).read_bytes())
+    monkeypatch.setattr(ensembles, "TEST_READS", tmp_path / "reads.jsonl")
+    return tmp_path / "runs"
+
+
+def _keep_probabilities(
+    runs: Path, split: str, labels: NDArray[np.int64], right: dict[str, float]
+) -> dict[str, NDArray[np.float64]]:
+    """Write probabilities of each network, of which a share has the true class in front, and the others the next one."""
+    generator, kept = np.random.default_rng(0), {}
+    for name, share in right.items():
+        p = generator.dirichlet(np.ones(4), len(labels))
+        is_right = np.arange(len(labels)) < share * len(labels)
+        p = 0.4 * p + 0.6 * np.eye(4)[np.where(is_right, labels, (labels + 1) % 4)]
+        (runs / name / split).mkdir(exist_ok=True)
+        np.savez_compressed(runs / name / split / "image-alone.npz", p=p)
+        kept[name] = p
+    return kept
+
+
+def test_an_ensemble_has_the_figures_of_the_mean_of_its_networks(runs: Path, tiny_dataset: Dataset) -> None:
+    labels = tiny_dataset.val.labels
+    kept = _keep_probabilities(runs, "val", labels, {"student-64": 0.3, "student-128": 0.6, "student-160": 0.7})
+    rows = {row["networks"]: row for row in ensembles.ensemble_rows(runs, tiny_dataset)}
+    assert len(rows) == 6
+    cost = RunFolder.open(runs / "student-64").info().multiply_adds
+    for networks, row in rows.items():
+        names = networks.split(" + ")
+        mean = np.stack([kept[name] for name in names]).mean(0)
+        assert float(row["val_accuracy"]) == pytest.approx(accuracy_score(labels, mean.argmax(1)), abs=5.1e-5)
+        assert float(row["val_macro_f1"]) == pytest.approx(
+            f1_score(labels, mean.argmax(1), average="macro"), abs=5.1e-5
+        )
+        assert float(row["val_auc"]) == pytest.approx(roc_auc_score(labels, mean, multi_class="ovr"), abs=5.1e-5)
+        assert int(row["multiply_adds"]) == len(names) * cost
+        assert not row["test_accuracy"]
+    assert not ensembles.TEST_READS.exists()
+
+
+def test_test_is_read_once_for_the_best_ensemble_on_validation(
+    runs: Path, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _keep_probabilities(
+        runs, "val", tiny_dataset.val.labels, {"student-64": 0.1, "student-128": 0.9, "student-160": 0.9}
+    )
+    rows = ensembles.ensemble_rows(runs, tiny_dataset, reads_test=True)
+    entries = [json.loads(line) for line in ensembles.TEST_READS.read_text(encoding="utf-8").splitlines()]
+    assert [entry["model"] for entry in entries] == ["student-128", "student-160"]
+    info = RunFolder.open(runs / "student-128").info()
+    assert {(entry["weights_sha256"], entry["tta_views"]) for entry in entries} == {(info.weights_sha256, 1)}
+    model = load_run_model(RunFolder.open(runs / "student-128"))
+    with torch.no_grad():
+        predicted = model(torch.from_numpy(np.array(tiny_dataset.test.images))[:, None]).argmax(1).numpy()
+    read = {row["networks"]: float(row["test_accuracy"]) for row in rows if row["test_accuracy"]}
+    accuracy = accuracy_score(tiny_dataset.test.labels, predicted)  # both networks have the same weights here
+    assert read == {"student-128 + student-160": pytest.approx(accuracy, abs=5.1e-5)}
+
+    monkeypatch.setattr(ensembles, "run_module", None)  # nothing is predicted again
+    assert ensembles.ensemble_rows(runs, tiny_dataset, reads_test=True) == rows
+    assert ensembles.ensemble_rows(runs, tiny_dataset, rows) == rows
+    assert len(ensembles.TEST_READS.read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_a_reading_that_fails_has_its_entry(runs: Path, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    _keep_probabilities(runs, "val", tiny_dataset.val.labels, dict.fromkeys(frontier.STUDENTS, 0.5))
+
+    def fail(*_args: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ensembles, "run_module", fail)
+    with pytest.raises(MemoryError):
+        ensembles.ensemble_rows(runs, tiny_dataset, reads_test=True)
+    assert len(ensembles.TEST_READS.read_text(encoding="utf-8").splitlines()) == 1
+
+
+def test_the_ensembles_table_has_test_figures_only_where_the_log_has_their_networks() -> None:
+    with open(ensembles.TABLE, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    logs = [log for log in (ensembles.TEST_READS, HERE / "bundle-test-reads.jsonl") if log.exists()]
+    entries = [json.loads(line) for log in logs for line in log.read_text(encoding="utf-8").splitlines()]
+    read = {entry.get("weights_sha256") for entry in entries}
+    best = max((row for row in rows if "+" in row["networks"]), key=lambda row: float(row["val_accuracy"]))
+    for row in rows:
+        if row.get("test_accuracy"):
+            assert row == best
+            for name in row["networks"].split(" + "):
+                assert RunFolder.open(HERE / "frontier-runs" / name).info().weights_sha256 in read
