@@ -57,6 +57,7 @@ function project() {
     annotators: [{ name: "mock", n_labels: labels.size }],
     jobs: [],
     has_stack: false,
+    segmenters: ["rough"],
     token: "mock",
     model: {
       revision,

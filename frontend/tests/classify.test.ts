@@ -65,6 +65,17 @@ it("counts cells, errors and classes, and keeps pixels", () => {
   expect([store.nCells, store.nErrors, store.nOod, store.errors().length]).toEqual([0, 0, 0, 0]);
 });
 
+it("keeps no more images than fit into its memory", () => {
+  const store = new ResultStore(5);
+  const pixels = btoa("\x01\x02");
+  const cells = [1, 2, 3].map((index) => prediction([1], { index, pixels }));
+  store.add(cells, 0.9);
+  expect([0, 1, 2].map((cell) => store.pixels(cell)?.length ?? null)).toEqual([2, 2, null]);
+  store.clear();
+  store.add(cells, 0.9);
+  expect(store.pixels(1)?.length).toBe(2);
+});
+
 it("names cells by what tells them apart", () => {
   const name = (...predictions: Prediction[]) => storeOf(...predictions).results.map(displayName);
   expect(name(prediction([1]))).toEqual(["a.png"]);
@@ -142,7 +153,7 @@ describe("upload queue", () => {
     batch: { max_upload_bytes: 1e6 },
     stack: { max_upload_bytes: 1e6 },
   };
-  const params = { common: {}, stack: {} };
+  const params = { common: {}, stack: {}, segment: "rough", detailLimit: 7 };
 
   function queueOf(respond: (url: URL, form: FormData) => Response | Promise<Response>) {
     const results: Result[] = [];
@@ -183,6 +194,21 @@ describe("upload queue", () => {
     await queue.run(params);
     expect(urls).toEqual(["/predict files", "/predict/stack stack"]);
     expect(results.map(({ id, error }) => [id, error])).toEqual([[1, null]]);
+  });
+
+  it("names what finds the nuclei, but not where a mask says where they are", async () => {
+    const queries: string[] = [];
+    const { queue } = queueOf((url) => {
+      queries.push(url.search);
+      return new Response(`${JSON.stringify({ done: true, notes: [] })}\n`);
+    });
+    for (const segment of ["cellpose", "rough"]) {
+      queue.add([file("K4.czi")]);
+      await queue.run({ ...params, segment });
+    }
+    queue.add([file("K4.tif"), file("K4_mask.tif")]);
+    await queue.run({ ...params, segment: "stardist" });
+    expect(queries).toEqual(["?detail_limit=7&segment=cellpose", "?detail_limit=7", "?detail_limit=7"]);
   });
 
   it("reports what a broken stream leaves open", async () => {

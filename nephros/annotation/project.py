@@ -253,6 +253,7 @@ class Project:
         time_point: int | None = None,
         voxel_size: VoxelSize | None = None,
         min_volume: float | None = None,
+        segment: str | None = None,
         white_level: float | None = None,
         copy: bool = False,
         progress: Progress = lambda _share, _text: None,
@@ -272,6 +273,7 @@ class Project:
             time_point: in a time series.
             voxel_size: micrometers along z, y and x.
             min_volume: leave out smaller nuclei.
+            segment: how to segment the nuclei without a mask, as for `nephros.prepare`.
             white_level: pixel value that becomes 255 in images of more than 8 bits.
             copy: keep a stack itself in the project folder, and name other files without their folders, as for uploads; a stack
                 always leaves its mask and a copy in 8 bits there.
@@ -286,7 +288,7 @@ class Project:
         if not paths:
             raise InvalidArgument("source", "empty", "the path of at least one file or folder")
         options = StackOptions(
-            channel, image, voxel_size, axes, min_volume, mask, level, time_point
+            channel, image, voxel_size, axes, min_volume, mask, level, time_point, segment=segment
         )  # fmt: skip
         with self._add_lock, self.lock():
             added = add_cells(self.root, self._cells, paths, options, white_level, copy=copy, progress=progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nephros.commands.parser import MASK_HELP, MODEL_HELP, CommandParser, parse_numbers
+from nephros.commands.parser import MASK_HELP, MODEL_HELP, SEGMENT_HELP, CommandParser, parse_numbers
 from nephros.commands.serve import add_address_options, exit_on_sigterm, require_serve_extra
 from nephros.commands.stack_options import add_stack_options
 from nephros.errors import NephrosError
@@ -16,7 +16,7 @@ a power failure, loses none. Begin again with the same command, or without DATA:
   nephros annotate kidney/
 
 DATA are npz files, images of single cells, folders of them, or 3-D stacks, whose nuclei are cut out by --mask or segmented
-roughly. What the project has already is not added twice.
+(--segment). What the project has already is not added twice.
 
 Labels as files, for a spreadsheet, QuPath, or `nephros train` and `nephros finetune`, and back:
 
@@ -39,6 +39,7 @@ def annotate(argv: list[str]) -> int:
     parser.option("name", "what a new project is called (default: as its folder)")
     parser.option("model", f"of a new project, from whose features it learns: {MODEL_HELP}", metavar="M")
     parser.option("mask", f"of stacks: {MASK_HELP}", metavar="MASK")
+    parser.option("segment", f"of stacks: {SEGMENT_HELP}", metavar="NAME")
     add_stack_options(parser)
     parser.option(
         "white-level",

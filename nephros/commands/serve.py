@@ -38,7 +38,7 @@ def serve(argv: list[str]) -> int:
     parser.option(
         "reference-data",
         "labeled data whose most similar training cells are shown: a name such as tissuemnist, an npz file, or none "
-        "(default: TissueMNIST if it is on this machine)",
+        "(default: the MedMNIST set that the model was trained on, if it is on this machine)",
         metavar="DATA",
     )
     parser.option(

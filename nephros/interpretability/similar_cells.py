@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from nephros.data.dataset import Dataset, Float32Array
 from nephros.data.subset import stratified_subset
 from nephros.errors import IncompatibleError
-from nephros.inference.predictor import Predictor
+from nephros.inference.predictor import PredictionBatch, Predictor
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ class ReferenceIndex:
     class_names: tuple[str, ...]
     title: str
     """Title of the data, such as ``TissueMNIST, official split``."""
+    data_sha256: str
+    """Of the data."""
     trained_on: bool
     """Whether the model was trained on this data."""
     unit_features: Float32Array
@@ -71,9 +74,19 @@ def build_reference_index(
         )
     n_cells = min(max_cells, len(dataset.train))
     logger.info("computing the features of %s reference cells of %s", f"{n_cells:,}", dataset.provenance.title)
+    embed = embed_by(predictor.predict_batch)
+    return sample_reference_index(
+        embed, dataset, max_cells, seed, _was_trained_on(predictor, dataset.provenance.sha256)
+    )
+
+
+def embed_by(
+    predict_batch: Callable[[NDArray[np.uint8]], PredictionBatch],
+) -> Callable[[NDArray[np.uint8]], Float32Array]:
+    """Return a function that gives the (n, d) features of cells; it raises IncompatibleError for a model that has none."""
 
     def embed(cells: NDArray[np.uint8]) -> Float32Array:
-        features = predictor.predict_batch(cells).features
+        features = predict_batch(cells).features
         if features is None:
             raise IncompatibleError(
                 "The model has no features, like all classical baselines, so it can't find similar cells: "
@@ -81,8 +94,7 @@ def build_reference_index(
             )
         return features
 
-    trained_on = predictor.card["data"]["sha256"] == dataset.provenance.sha256
-    return sample_reference_index(embed, dataset, max_cells, seed, trained_on)
+    return embed
 
 
 def sample_reference_index(
@@ -90,18 +102,47 @@ def sample_reference_index(
 ) -> ReferenceIndex:
     """Return an index of at most `max_cells` training cells, with the (n, d) features that `embed` gives for (n, h, w[, 3])."""
     split = dataset.train if len(dataset.train) <= max_cells else stratified_subset(dataset.train, max_cells, seed)
-    batches = [embed(split.images[start : start + _BATCH_SIZE]) for start in range(0, len(split), _BATCH_SIZE)]
-    features = np.concatenate(batches)
-    feature_mean = features.mean(axis=0)
+    images = np.ascontiguousarray(split.images)
     return ReferenceIndex(
-        np.ascontiguousarray(split.images),
+        images,
         split.labels,
         dataset.class_names,
         dataset.provenance.title,
+        dataset.provenance.sha256,
         trained_on,
-        _normalize_rows(features - feature_mean),
-        feature_mean,
+        *_center(_embed_all(embed, images)),
     )
+
+
+def index_for_model(
+    index: ReferenceIndex, predictor: Predictor, embed: Callable[[NDArray[np.uint8]], Float32Array]
+) -> ReferenceIndex | None:
+    """Return an index of the same cells by another model's features; None if the cells don't have its input shape, or it has no
+    features."""
+    channels, height, width = predictor.input_shape
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    if index.images.shape[1:] != shape:
+        return None
+    try:
+        unit_features, mean = _center(_embed_all(embed, index.images))
+    except IncompatibleError:
+        return None
+    trained_on = _was_trained_on(predictor, index.data_sha256)
+    return dataclasses.replace(index, trained_on=trained_on, unit_features=unit_features, feature_mean=mean)
+
+
+def _was_trained_on(predictor: Predictor, data_sha256: str) -> bool:
+    return bool(predictor.card["data"]["sha256"] == data_sha256)
+
+
+def _embed_all(embed: Callable[[NDArray[np.uint8]], Float32Array], images: NDArray[np.uint8]) -> Float32Array:
+    return np.concatenate([embed(images[start : start + _BATCH_SIZE]) for start in range(0, len(images), _BATCH_SIZE)])
+
+
+def _center(features: Float32Array) -> tuple[Float32Array, Float32Array]:
+    """Return the (n, d) features, centered and of length 1, and their mean (d,)."""
+    mean = features.mean(axis=0)
+    return _normalize_rows(features - mean), mean
 
 
 def _normalize_rows(features: Float32Array) -> Float32Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,12 @@ MAX_SLICE_BYTES = 1 << 29
 
 SEGMENTERS = ("rough", "cellpose", "stardist")
 """Names of what segments a stack without a mask; see `nephros.microscopy.segmenters`."""
+_PACKAGES = {"cellpose": ("cellpose",), "stardist": ("stardist", "csbdeep", "tensorflow")}
+
+
+def installed_segmenters() -> list[str]:
+    """Return the names of the segmenters whose packages are installed; they are not imported, which takes seconds."""
+    return [name for name in SEGMENTERS if all(find_spec(package) for package in _PACKAGES.get(name, ()))]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select
 from pydantic import BaseModel
 
 from nephros.environment import __version__
+from nephros.microscopy.stack import installed_segmenters
 from nephros.server import schemas
 from nephros.server.limits import RequestLimits
 from nephros.server.model_info import model_info
@@ -152,6 +153,7 @@ def version_response(
             n_cells=len(reference_index), title=reference_index.title, trained_on=reference_index.trained_on
         ),
         limits=schemas.LimitsByRoute(predict=limits, batch=batch_limits, stack=stack_limits),
+        segmenters=installed_segmenters(),
     )
 
 

@@ -229,6 +229,9 @@ class VersionResponse(BaseModel):
     class_names: list[str]
     reference_cells: ReferenceCells | None = Field(description="Null if the server has none.")
     limits: LimitsByRoute
+    segmenters: list[str] = Field(
+        description="What can find the nuclei of a stack without a mask: rough, and those whose packages are installed."
+    )
 
 
 class ModelChoiceInfo(BaseModel):

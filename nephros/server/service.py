@@ -19,7 +19,7 @@ from nephros.inference.classify import NOT_FINITE
 from nephros.inference.predictions import PredictionRow, prediction_rows
 from nephros.inference.predictor import PredictionBatch, Predictor
 from nephros.interpretability.saliency import saliency_maps
-from nephros.interpretability.similar_cells import ReferenceIndex
+from nephros.interpretability.similar_cells import ReferenceIndex, embed_by, index_for_model
 from nephros.server.batching import Batcher
 from nephros.server.limits import RequestLimits
 from nephros.server.loop_queue import LoopQueue
@@ -44,16 +44,22 @@ class Service:
         dynamic_batching: bool = True,
         reader_processes: int = READER_PROCESSES,
         scheduler: RequestScheduler | None = None,
+        cells_to_index: ReferenceIndex | None = None,
     ) -> None:
-        """Start the threads; `dynamic_batching` as in Batcher, `reader_processes` as in RequestScheduler, unless one is given."""
+        """Start the threads; `dynamic_batching` as in Batcher, `reader_processes` as in RequestScheduler, unless one is given.
+
+        `cells_to_index` become the reference cells when a request asks for similar ones first; they are of another model's index.
+        """
         self.predictor, self.reference_index = predictor, reference_index
+        self._cells_to_index, self._indexing = cells_to_index, asyncio.Lock()
         self.batcher = Batcher(predictor.predict_batch, dynamic_batching=dynamic_batching)
         self._queue = LoopQueue(self.batcher)
         self._scheduler = scheduler or RequestScheduler(reader_processes)
 
     def with_predictor(self, predictor: Predictor) -> Service:
-        """Return a service of another model, whose requests are read by the same threads and processes."""
-        return Service(predictor, scheduler=self._scheduler)
+        """Return a service of another model, whose requests are read by the same threads and processes, and whose reference cells
+        are the same."""
+        return Service(predictor, scheduler=self._scheduler, cells_to_index=self.reference_index)
 
     def start(self) -> None:
         """Start the processes that decode images, so that the first of them need not wait."""
@@ -148,6 +154,8 @@ class Service:
             yield _to_result(row, PredictionRow(source, error=error), params, [])
         if not len(chunk.rows):
             return
+        if params.n_neighbors:
+            await self._index_reference_cells()
         try:
             predictions = await self._queue.predict(chunk.cells)
         except NephrosError as error:  # the model's own fault: the other rows may fail or not
@@ -161,6 +169,14 @@ class Service:
             results = await run_in_thread(self._predicted_results, chunk, predictions, params)
         for result in results:
             yield result
+
+    async def _index_reference_cells(self) -> None:
+        """Compute the features of the reference cells if that has not been done; other requests overtake it."""
+        async with self._indexing:
+            cells, embed = self._cells_to_index, embed_by(self._predict_via_queue)
+            if cells is not None:
+                self.reference_index = await asyncio.to_thread(index_for_model, cells, self.predictor, embed)
+                self._cells_to_index = None
 
     def _predicted_results(
         self, chunk: Chunk, predictions: PredictionBatch, params: ResultParams

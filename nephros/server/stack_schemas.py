@@ -10,6 +10,10 @@ from pydantic import BaseModel, Field
 from nephros.inference.nucleus_columns import POSITION_COLUMNS
 from nephros.server.schemas import ResultParams, StreamCompleted, StreamedResult
 
+Segmenter = Literal["rough", "cellpose", "stardist"]
+SEGMENT_DESCRIPTION = (
+    "How to find the nuclei of a stack without a mask: one of the segmenters that /version lists; by default rough."
+)
 _NUMBER = r"[0-9]{1,6}(?:\.[0-9]{1,9})?"
 NO_POSITION: dict[str, Any] = dict.fromkeys(("id", *POSITION_COLUMNS))
 """Fields of a row that is no nucleus."""
@@ -47,6 +51,7 @@ class StackParams(ResultParams):
         le=1,
         description="Overlap from which objects of the mask's slices are joined, where ids count per slice.",
     )
+    segment: Segmenter | None = Field(None, description=SEGMENT_DESCRIPTION)
 
     def stack_options(self, mask: Path | None) -> dict[str, Any]:
         """Return the fields of `StackOptions`; whether they fit the stack is found out where it is read."""
@@ -59,6 +64,7 @@ class StackParams(ResultParams):
             "mask": None if mask is None else str(mask),
             "time_point": self.time_point,
             "stitch_threshold": self.stitch_threshold,
+            "segment": self.segment,
         }
 
 

@@ -37,6 +37,7 @@ def annotate(
     time_point: int | None = None,
     voxel_size: VoxelSize | None = None,
     min_volume: float | None = None,
+    segment: str | None = None,
     white_level: float | None = None,
     labels: str | Path | None = None,
     annotator: str | None = None,
@@ -68,6 +69,7 @@ def annotate(
         time_point: index in a time series.
         voxel_size: micrometers along z, y and x.
         min_volume: leave out smaller nuclei, in cubic micrometers.
+        segment: how to segment the nuclei of stacks without a mask, as for `nephros.prepare`.
         white_level: pixel value that becomes 255 in images of more than 8 bits.
         labels: file of labels to import: CSV, QuPath's GeoJSON, or npz.
         annotator: whose labels these are, or those to export; None takes what the file says, or everyone's.
@@ -84,7 +86,7 @@ def annotate(
     paths = [data] if isinstance(data, str | Path) else list(data)
     options: dict[str, Any] = {
         "mask": mask, "channel": channel, "image": image, "axes": axes, "level": level, "time_point": time_point,
-        "voxel_size": voxel_size, "min_volume": min_volume, "white_level": white_level,
+        "voxel_size": voxel_size, "min_volume": min_volume, "segment": segment, "white_level": white_level,
     }  # fmt: skip
     _check_options(paths, options, labels, annotator, export)
     with _opened(Path(project).expanduser(), name, model, must_exist=export is not None and not paths) as opened:

@@ -21,13 +21,14 @@ import uvicorn
 
 from nephros.data.dataset import Dataset
 from nephros.data.load import find_local_file, load_dataset
+from nephros.data.medmnist import MEDMNIST
 from nephros.errors import InvalidArgument, NephrosError
 from nephros.exporters.loading import load_classifier
 from nephros.inference.bundled import DEFAULT_MODEL, bundled_names
 from nephros.inference.model_names import bundled_card, bundled_model_name
 from nephros.inference.predictor import Predictor
 from nephros.inference.runtimes import DEFAULT_RUNTIME
-from nephros.interpretability.similar_cells import build_reference_index
+from nephros.interpretability.similar_cells import ReferenceIndex, build_reference_index
 from nephros.server.access import (
     AccessPolicy,
     check_token_text,
@@ -90,7 +91,7 @@ def serve(
         precision: auto, float32 or int8, as `nephros.load_classifier` takes it.
         runtime: onnxruntime or openvino, as `nephros.load_classifier` takes it.
         reference_data: data whose training cells are shown as similar cells, as `nephros.load_dataset` takes it; ``"none"`` for
-            none. None takes TissueMNIST if it is on this machine and fits the model.
+            none. None takes the MedMNIST set that the model was trained on, or TissueMNIST, if it is on this machine and fits.
         allow_host: names under which the server may be addressed besides localhost and 127.0.0.1, against DNS rebinding:
             host names or addresses, with the port where a proxy's is another than the server's. Others are rejected.
         token: asked of every request, as ``Authorization: Bearer`` or by the page's cookie. None takes the environment
@@ -121,8 +122,7 @@ def serve(
         session = None if project is None else scope.enter_context(_open_project(project, model))
         predictor = load_classifier(model, tta=tta, precision=precision, runtime=runtime)
         predictor.check_takes_images("the page")
-        dataset = _load_reference_data(reference_data, predictor)
-        reference_index = None if dataset is None else build_reference_index(predictor, dataset)
+        dataset, reference_index = _reference_cells(reference_data, predictor)
         samples = build_sample_cells(dataset, synthetic=predictor.input_shape[0] == 1)
         del dataset
         service = Service(predictor, reference_index, dynamic_batching=dynamic_batching)
@@ -265,18 +265,27 @@ def _bind_socket(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _load_reference_data(reference_data: str | Path | None, predictor: Predictor) -> Dataset | None:
-    """Return the data to take reference cells from, by default TissueMNIST if it is here and has the model's classes."""
+def _reference_cells(
+    reference_data: str | Path | None, predictor: Predictor
+) -> tuple[Dataset | None, ReferenceIndex | None]:
+    """Return the data to take reference cells from, and their index.
+
+    By default that is the MedMNIST set that the model was trained on, or TissueMNIST, if it is here and fits the model.
+    """
+    conversion, shape = predictor.input_conversion, predictor.input_shape
     if reference_data is not None:
         if str(reference_data) == "none":
-            return None
-        return load_dataset(reference_data, conversion=predictor.input_conversion, shape=predictor.input_shape)
-    if find_local_file(DEFAULT_REFERENCE_DATA) is None:
-        return None
-    with contextlib.suppress(NephrosError):  # a default that can't be read is no error
-        dataset = load_dataset(DEFAULT_REFERENCE_DATA)
-        return dataset if dataset.class_names == predictor.class_names else None
-    return None
+            return None, None
+        dataset = load_dataset(reference_data, conversion=conversion, shape=shape)
+        return dataset, build_reference_index(predictor, dataset)
+    key = predictor.card["data"]["key"]
+    name, size = key if key in MEDMNIST else DEFAULT_REFERENCE_DATA, shape[1]
+    with contextlib.suppress(NephrosError):  # a default that can't be read, or doesn't fit, is no error
+        if find_local_file(name, size) is not None:
+            dataset = load_dataset(name, size=size, conversion=conversion, shape=shape)
+            if dataset.class_names == predictor.class_names:
+                return dataset, build_reference_index(predictor, dataset)
+    return None, None
 
 
 def _log_address(

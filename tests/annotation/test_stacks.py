@@ -15,7 +15,8 @@ from scipy import ndimage
 from nephros.annotation.export import export_labels, write_training_data
 from nephros.annotation.project import Project
 from nephros.annotation.stack_copies import read_window
-from nephros.errors import FileError, InvalidArgument, NephrosError
+from nephros.errors import FileError, InvalidArgument, NephrosError, UnknownName
+from nephros.microscopy import segmenters
 from nephros.microscopy.class_table import read_class_table
 from tests.annotation.conftest import VOXEL_SIZE, write_stack
 
@@ -130,6 +131,21 @@ def test_uploads_are_kept_in_the_project(tmp_path: Path) -> None:
     again = project.add_cells(tmp_path / "again" / stack.name, mask=str(tmp_path / "again" / mask.name), copy=True)
     assert (again.n_added, again.n_present) == (0, n_added)
     assert len(list((project.root / "stacks").iterdir())) == 1
+
+
+def test_the_segmenter_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack, mask, values = write_stack(tmp_path, shape=(9, 80, 64))
+    mask.unlink()  # it is that of no one
+    monkeypatch.setattr(segmenters, "_cellpose_slices", lambda *_: iter(values))  # in place of the package
+    project = Project.create(tmp_path / "kidney")
+    added = project.add_cells(stack, segment="cellpose")
+    assert added.n_added == project.n_cells == len(np.unique(values)) - 1
+    assert "cellpose" in project.info.stacks[0].mask
+    with pytest.raises(InvalidArgument) as raised:
+        project.add_cells(stack, segment="cellpose", mask=str(mask))
+    assert raised.value.parameter == "segment"
+    with pytest.raises(UnknownName):
+        project.add_cells(stack, segment="celpose")
 
 
 def test_two_stacks_of_one_name(tmp_path: Path) -> None:

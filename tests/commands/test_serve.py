@@ -23,7 +23,7 @@ class Finder:
 sys.meta_path.insert(0, Finder())
 """,
     "model": "import nephros.exporters.loading as loading; loading.load_classifier = slowly",
-    "data": "import nephros.workflows.serve as serve; serve._load_reference_data = slowly",
+    "data": "import nephros.workflows.serve as serve; serve._reference_cells = slowly",
     "before uvicorn": """
 import uvicorn
 load = uvicorn.Config.load

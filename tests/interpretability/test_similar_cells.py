@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from nephros.data.load import load_dataset
 from nephros.errors import IncompatibleError
 from nephros.inference.predictor import Predictor
-from nephros.interpretability.similar_cells import build_reference_index
+from nephros.interpretability.similar_cells import build_reference_index, embed_by, index_for_model
 from tests.conftest import squares_dataset
 
 
@@ -43,3 +44,28 @@ def test_a_model_without_features_is_refused(predictor: Predictor) -> None:
     bare = Predictor(lambda cells: {"probabilities": np.full((len(cells), 4), 0.25, dtype=np.float32)}, predictor.card)
     with pytest.raises(IncompatibleError, match="no features"):
         build_reference_index(bare, squares_dataset())
+
+
+def test_another_model_has_the_same_cells_by_its_own_features(predictor: Predictor, cells_npz: Path) -> None:
+    index = build_reference_index(predictor, load_dataset(cells_npz), max_cells=100)
+    other = Predictor.from_onnx(threads=1)
+    again = index_for_model(index, other, embed_by(other.predict_batch))
+    assert again is not None
+    assert again.images is index.images
+    assert (again.labels.tolist(), again.class_names) == (index.labels.tolist(), index.class_names)
+    assert (index.trained_on, again.trained_on) == (True, False)
+    features = other.predict_batch(index.images[:20]).features
+    assert features is not None
+    assert again.nearest(features, 1)[1][:, 0] == pytest.approx(1, abs=1e-4)
+    same = index_for_model(index, predictor, embed_by(predictor.predict_batch))
+    assert same is not None
+    assert same.trained_on
+    assert np.array_equal(same.unit_features, index.unit_features)
+
+
+def test_a_model_that_can_not_compare_the_cells_has_no_index(predictor: Predictor, cells_npz: Path) -> None:
+    index = build_reference_index(predictor, load_dataset(cells_npz), max_cells=20)
+    bare = Predictor(lambda cells: {"probabilities": np.full((len(cells), 4), 0.25, dtype=np.float32)}, predictor.card)
+    assert index_for_model(index, bare, embed_by(bare.predict_batch)) is None
+    smaller = dataclasses.replace(index, images=index.images[:, :14])
+    assert index_for_model(smaller, predictor, embed_by(predictor.predict_batch)) is None

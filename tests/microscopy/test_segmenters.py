@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,7 @@ from nephros.errors import FileError, InvalidArgument, MissingDependency, Unknow
 from nephros.microscopy import segmenters
 from nephros.microscopy.reader import open_stack
 from nephros.microscopy.segmenters import segment_with
-from nephros.microscopy.stack import Stack, StackOptions
+from nephros.microscopy.stack import Stack, StackOptions, installed_segmenters
 from tests.command_line import assert_usage_error
 from tests.microscopy.microscope_samples import tissue
 
@@ -142,3 +143,16 @@ def test_a_segmenter_and_a_mask_exclude_each_other() -> None:
     with pytest.raises(InvalidArgument) as error:
         StackOptions(segment="rough", mask="mask.tif")
     assert error.value.parameter == "segment"
+
+
+def test_only_segmenters_with_their_packages_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cellpose", "stardist", "csbdeep", "tensorflow"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    importlib.invalidate_caches()
+    assert installed_segmenters() == ["rough"]
+    for name, expected in (("cellpose", 2), ("stardist", 2), ("csbdeep", 2), ("tensorflow", 3)):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('it is not imported')")
+        importlib.invalidate_caches()
+        assert len(installed_segmenters()) == expected
+    assert installed_segmenters() == ["rough", "cellpose", "stardist"]

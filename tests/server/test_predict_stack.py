@@ -139,6 +139,7 @@ def test_kinds_of_stacks(server: LiveServer, stack: File, mask: File | None, que
         (STACK, None, "?axes=QQQ", "`axes`"),
         (STACK, None, "?voxel_size=0,1,1", "`voxel_size`"),
         (STACK, None, "?stitch_threshold=0.5", "`stitch_threshold`"),
+        (STACK, MASK_FILE, "?segment=rough", "`segment`"),
         (STACK, ("mask.tif", b"no mask"), "", "mask.tif"),
         (STACK, ("mask.tif", encode_tiff(MASK[:-1])), "", "mask.tif"),
         (STACK, ("mask.tif", encode_tiff(np.zeros_like(MASK))), "", "no nucleus"),

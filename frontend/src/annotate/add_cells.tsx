@@ -2,6 +2,7 @@
 import { type Signal, useSignal } from "@preact/signals";
 import { adviceInPage } from "../shared/advice.ts";
 import { formatCount, plainMessage, plural } from "../shared/format.ts";
+import { maskOf } from "../shared/stack_files.ts";
 import { addCells } from "./project_api.ts";
 import { DEFAULT_OPTIONS, type ReadingOptions, readingParams } from "./reading_options.tsx";
 import { useSession } from "./session_context.ts";
@@ -24,7 +25,11 @@ export function useAddCells(): AddCells {
     session.notify("");
     message.value = `Reading ${files.length === 1 ? (files[0] as File).name : plural(files.length, "file")} ...`;
     try {
-      const added = await addCells(files, readingParams(options.value), new AbortController().signal);
+      const added = await addCells(
+        files,
+        readingParams(options.value, maskOf(files) !== undefined),
+        new AbortController().signal,
+      );
       let { n_added: nAdded } = added;
       if (added.job) {
         const job = await session.waitForJob(added.job, (running) => {

@@ -1,22 +1,27 @@
 /** How stacks and color images are read, where their files don't say it. */
 import type { Signal } from "@preact/signals";
+import { DEFAULT_SEGMENTER, SegmenterField } from "../shared/segmenter_field.tsx";
+import { useSession } from "./session_context.ts";
 
 export interface ReadingOptions {
   readonly voxelSize: string;
   readonly channel: string;
+  readonly segment: string;
 }
 
-export const DEFAULT_OPTIONS: ReadingOptions = { voxelSize: "", channel: "" };
+export const DEFAULT_OPTIONS: ReadingOptions = { voxelSize: "", channel: "", segment: DEFAULT_SEGMENTER };
 
-/** The query of an upload. */
-export function readingParams({ voxelSize, channel }: ReadingOptions): URLSearchParams {
+/** The query of an upload, which has a mask or not. */
+export function readingParams({ voxelSize, channel, segment }: ReadingOptions, hasMask: boolean): URLSearchParams {
   const params = new URLSearchParams();
   if (voxelSize.trim()) params.set("voxel_size", voxelSize.replaceAll(/\s/g, ""));
   if (channel.trim()) params.set("channel", channel.trim());
+  if (segment !== DEFAULT_SEGMENTER && !hasMask) params.set("segment", segment);
   return params;
 }
 
 export function ReadingOptionFields({ options }: { readonly options: Signal<ReadingOptions> }) {
+  const { project } = useSession();
   const change = (part: Partial<ReadingOptions>) => {
     options.value = { ...options.value, ...part };
   };
@@ -44,6 +49,12 @@ export function ReadingOptionFields({ options }: { readonly options: Signal<Read
           onInput={(event) => change({ channel: event.currentTarget.value })}
         />
       </label>
+      <SegmenterField
+        id="segment"
+        segmenters={project.value?.segmenters ?? []}
+        value={options.value.segment}
+        onChange={(segment) => change({ segment })}
+      />
     </details>
   );
 }

@@ -56,6 +56,8 @@ export interface Project {
   readonly model: ModelStatus;
   readonly jobs: readonly Job[];
   readonly has_stack: boolean;
+  /** What can find the nuclei of a stack without a mask. */
+  readonly segmenters: readonly string[];
   readonly token: string;
 }
 

@@ -67,12 +67,14 @@ function CardBody({ cell, result }: { readonly cell: number; readonly result: Ce
         </p>
       )}
       <ProbabilityTable rows={rows} caption={setCaption(result.coverage, result.prediction_set.length)} />
-      {session.hasSimilarCells && session.store.pixels(cell) && <SimilarCells cell={cell} label={result.label} />}
+      {session.hasSimilarCells && session.store.pixels(cell) && (
+        <SimilarCells cell={cell} className={result.class_name} />
+      )}
     </>
   );
 }
 
-function SimilarCells({ cell, label }: { readonly cell: number; readonly label: number }) {
+function SimilarCells({ cell, className }: { readonly cell: number; readonly className: string }) {
   const session = useSession();
   const cells = useSignal<readonly SimilarCell[] | null>(null);
   const problem = useSignal("");
@@ -88,14 +90,21 @@ function SimilarCells({ cell, label }: { readonly cell: number; readonly label: 
     );
     return () => controller.abort();
   }, [cell]);
-  const kind = session.server.value?.reference_cells?.trained_on ? "training cells" : "reference cells";
+  const isTraining = session.model.value?.default && session.server.value?.reference_cells?.trained_on;
+  const kind = isTraining ? "training cells" : "reference cells";
   return (
     <section class="similar-cells" aria-busy={cells.value === null && !problem.value}>
       <h3>Most similar {kind}, by the model's features (1 = identical)</h3>
       {problem.value && <p class="note">{problem.value}</p>}
+      {cells.value === null && !problem.value && (
+        <p class="note">Searching; for a model's first cell it takes a moment.</p>
+      )}
+      {cells.value?.length === 0 && (
+        <p class="note">This model's features can't be compared with the reference cells.</p>
+      )}
       <ul>
         {(cells.value ?? []).map((similar, i) => (
-          <li key={i} class={similar.label === label ? "same-class" : ""}>
+          <li key={i} class={similar.class_name === className ? "same-class" : ""}>
             <img src={similar.preview} alt="" />
             <span>{similar.class_name}</span> {similar.similarity.toFixed(2)}
           </li>

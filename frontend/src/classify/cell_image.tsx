@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { toRgba } from "../grid/image_cache.ts";
 import { plainMessage } from "../shared/format.ts";
-import { type CellResult, displayName } from "./result_store.ts";
+import { type CellResult, displayName, NO_IMAGE } from "./result_store.ts";
 import { colorOf } from "./session.ts";
 import { useSession } from "./session_context.ts";
 import type { Model, SaliencyMap } from "./types.ts";
@@ -38,7 +38,7 @@ export function CellImage({ cell, result }: { readonly cell: number; readonly re
   if (isShown.value && saliency.value) {
     notes.unshift(`Orange: evidence for the predicted class (${saliency.value.method}).`);
   }
-  if (!pixels) notes.push("No image: only the first 50,000 cells of a file have one.");
+  if (!pixels) notes.push(NO_IMAGE);
   return (
     <figure class="card-image">
       <div class="preview" style={{ outlineColor: colorOf(result.label) }}>

@@ -1,4 +1,5 @@
 /** What the user says of the files before they are uploaded. */
+import { SegmenterField } from "../shared/segmenter_field.tsx";
 import type { Options } from "./session.ts";
 import { useSession } from "./session_context.ts";
 
@@ -73,6 +74,14 @@ export function UploadOptions() {
           onInput={(event) => change({ voxelSize: event.currentTarget.value })}
         />
         <small>Such as 1, 0.5, 0.5. Needed where the file does not state it.</small>
+      </div>
+      <div>
+        <SegmenterField
+          id="segment"
+          segmenters={session.server.value?.segmenters ?? []}
+          value={options.segment}
+          onChange={(segment) => change({ segment })}
+        />
       </div>
     </details>
   );

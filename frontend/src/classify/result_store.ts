@@ -16,6 +16,10 @@ export interface CellResult extends Result {
   readonly prediction_set: readonly number[];
 }
 
+/** The images that the page keeps: of the model's 28 x 28 pixels, those of more cells than an upload may have. */
+export const MAX_PIXEL_BYTES = 256 << 20;
+export const NO_IMAGE = `No image: the page keeps ${MAX_PIXEL_BYTES >> 20} MB of images, and this cell came after them.`;
+
 export const isCell = (result: Result): result is CellResult => result.error === null;
 export const topProbability = (result: CellResult): number => result.probabilities[result.label] ?? 0;
 
@@ -29,8 +33,15 @@ export class ResultStore {
   /** In the order in which they arrived; positions name cells in the gallery. */
   readonly results: Result[] = [];
   readonly #pixels: (Uint8Array | null)[] = [];
+  #nPixelBytes = 0;
   #nErrors = 0;
   #nOod = 0;
+
+  readonly #maxPixelBytes: number;
+
+  constructor(maxPixelBytes = MAX_PIXEL_BYTES) {
+    this.#maxPixelBytes = maxPixelBytes;
+  }
 
   get nErrors(): number {
     return this.#nErrors;
@@ -49,20 +60,26 @@ export class ResultStore {
     for (const { pixels, ...prediction } of predictions) {
       const hasSeveralCells = multiCellFiles.has(prediction.file) || isNpz(prediction.file);
       this.results.push({ ...prediction, hasSeveralCells, coverage });
-      this.#pixels.push(pixels ? decodeBase64(pixels) : null);
+      this.#addPixels(pixels ? decodeBase64(pixels) : null);
       if (prediction.error !== null) this.#nErrors++;
       else if (prediction.is_ood) this.#nOod++;
     }
   }
 
-  /** The cell as the model sees it, or null where it was not sent. */
+  #addPixels(pixels: Uint8Array | null): void {
+    const fits = pixels !== null && this.#nPixelBytes + pixels.length <= this.#maxPixelBytes;
+    this.#pixels.push(fits ? pixels : null);
+    if (fits) this.#nPixelBytes += pixels.length;
+  }
+
+  /** The cell as the model sees it, or null where it is not kept. */
   pixels(cell: number): Uint8Array | null {
     return this.#pixels[cell] ?? null;
   }
 
   clear(): void {
     this.results.length = this.#pixels.length = 0;
-    this.#nErrors = this.#nOod = 0;
+    this.#nErrors = this.#nOod = this.#nPixelBytes = 0;
   }
 
   /** How many cells each of the classes has. */

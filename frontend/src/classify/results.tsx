@@ -62,7 +62,7 @@ export function Results() {
       <p id="reference-info" class="muted">
         {store.nCells > 0 &&
           "A frame has the color of the predicted class, the bar below shows its probability, and ◆ marks a cell out of distribution. "}
-        {model.default && referenceText(session.server.value?.reference_cells ?? null)}
+        {referenceText(session.server.value?.reference_cells ?? null)}
         {!model.model.detects_ood && " This model can't detect out-of-distribution images."}
       </p>
     </section>

@@ -3,11 +3,19 @@ import { batch, computed, signal } from "@preact/signals";
 import { BatchLoader } from "../grid/batch_loader.ts";
 import { ImageCache } from "../grid/image_cache.ts";
 import { getJson, request } from "../shared/api.ts";
-import { formatCount } from "../shared/format.ts";
 import { classColor } from "../shared/palette.ts";
+import { DEFAULT_SEGMENTER } from "../shared/segmenter_field.tsx";
 import { DEFAULT_QUERY, type GalleryQuery, galleryOrder } from "./gallery_query.ts";
 import { predictFiles } from "./predict_api.ts";
-import { type CellResult, displayName, isCell, ResultStore, topProbability } from "./result_store.ts";
+import {
+  type CellResult,
+  displayName,
+  isCell,
+  MAX_PIXEL_BYTES,
+  NO_IMAGE,
+  ResultStore,
+  topProbability,
+} from "./result_store.ts";
 import { encodeTiff } from "./tiff.ts";
 import type { Model, Prediction, Sample, ServerInfo } from "./types.ts";
 import { UploadQueue } from "./upload_queue.ts";
@@ -20,6 +28,7 @@ export interface Options {
   readonly whiteLevel: string;
   readonly channel: string;
   readonly voxelSize: string;
+  readonly segment: string;
 }
 
 export interface Progress {
@@ -33,7 +42,13 @@ export class Session {
   readonly modelName = signal("");
   readonly samples = signal<readonly Sample[]>([]);
   readonly problem = signal("");
-  readonly options = signal<Options>({ coverage: "0.9", whiteLevel: "", channel: "", voxelSize: "" });
+  readonly options = signal<Options>({
+    coverage: "0.9",
+    whiteLevel: "",
+    channel: "",
+    voxelSize: "",
+    segment: DEFAULT_SEGMENTER,
+  });
   /** Null while nothing is sent. */
   readonly progress = signal<Progress | null>(null);
   readonly notes = signal<readonly string[]>([]);
@@ -127,13 +142,18 @@ export class Session {
   }
 
   #params() {
-    const { coverage, whiteLevel, channel, voxelSize } = this.options.value;
+    const { coverage, whiteLevel, channel, voxelSize, segment } = this.options.value;
     const common: Record<string, string> = { coverage, details: "true", pixels: "true" };
     if (whiteLevel) common.white_level = whiteLevel;
     if (channel.trim()) common.channel = channel.trim();
     if (!this.model.value?.default) common.model = this.modelName.value;
     const stack: Record<string, string> = voxelSize.trim() ? { voxel_size: voxelSize.replaceAll(" ", "") } : {};
-    return { common, stack };
+    return { common, stack, segment, detailLimit: Math.floor(MAX_PIXEL_BYTES / this.#cellBytes()) };
+  }
+
+  #cellBytes(): number {
+    const { channels, height, width } = (this.model.value as Model).model.input;
+    return channels * height * width;
   }
 
   async predictSample(sample: Sample): Promise<void> {
@@ -236,7 +256,7 @@ export class Session {
   async explain(cell: number, what: "similar" | "saliency", signal: AbortSignal): Promise<Prediction> {
     const pixels = this.store.pixels(cell);
     const { model, name, default: isDefault } = this.model.value as Model;
-    if (!pixels) throw new Error(`Only the first ${formatCount(50_000)} cells of a file have an image.`);
+    if (!pixels) throw new Error(NO_IMAGE);
     const { width, height, channels } = model.input;
     const params = new URLSearchParams(what === "similar" ? { n_neighbors: String(N_NEIGHBORS) } : { explain: "true" });
     if (!isDefault) params.set("model", name);
@@ -247,7 +267,7 @@ export class Session {
   }
 
   get hasSimilarCells(): boolean {
-    return this.server.value?.reference_cells !== null && (this.model.value?.default ?? false);
+    return this.server.value?.reference_cells !== null;
   }
 }
 

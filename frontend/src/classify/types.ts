@@ -30,6 +30,8 @@ export interface ServerInfo {
     readonly title: string;
     readonly trained_on: boolean;
   } | null;
+  /** What can find the nuclei of a stack without a mask. */
+  readonly segmenters: readonly string[];
   readonly limits: Readonly<Record<"predict" | "batch" | "stack", { readonly max_upload_bytes: number }>>;
 }
 

@@ -1,6 +1,7 @@
 /** Uploads files one group after another: a few images at once, an npz file or a stack by itself. */
 import { RequestError } from "../shared/api.ts";
 import { formatCount, percent, plainMessage } from "../shared/format.ts";
+import { DEFAULT_SEGMENTER } from "../shared/segmenter_field.tsx";
 import { type StackFiles, takeStacks } from "../shared/stack_files.ts";
 import { predictFiles, type StreamHandlers, streamFiles } from "./predict_api.ts";
 import { isNpz } from "./result_store.ts";
@@ -10,7 +11,6 @@ const MAX_GROUP_FILES = 24;
 const MAX_GROUP_BYTES = 8e6;
 /** Room for what a form adds to its files. */
 const FORM_BYTES = 4096;
-const MAX_IMAGES = 50_000;
 /** Why nothing more came of some files. */
 export const STOPPED = "Stopped before it was classified.";
 
@@ -25,6 +25,10 @@ export interface QueueHandlers {
 export interface UploadParams {
   readonly common: Readonly<Record<string, string>>;
   readonly stack: Readonly<Record<string, string>>;
+  /** What finds the nuclei of stacks without a mask. */
+  readonly segment: string;
+  /** Cells of a file whose images are sent. */
+  readonly detailLimit: number;
 }
 
 type Upload = { readonly files: File[] } | StackFiles;
@@ -162,7 +166,8 @@ export class UploadQueue {
       throw new Error(`${file.name} exceeds the server's upload limit: use nephros predict instead.`);
     }
     let nRows = 0;
-    await this.#stream("predict/batch", params.common, { files: file }, signal, {
+    const query = { ...params.common, detail_limit: String(params.detailLimit) };
+    await this.#stream("predict/batch", query, { files: file }, signal, {
       onResults: (results) => {
         nRows += results.length;
         this.#handlers.onResults(results);
@@ -178,7 +183,10 @@ export class UploadQueue {
     }
     this.#handlers.onProgress(null, `${stack.name}: uploading`);
     let nNuclei = 0;
-    const notes = await this.#stream("predict/stack", { ...params.common, ...params.stack }, files, signal, {
+    const detail_limit = String(params.detailLimit);
+    const query: Record<string, string> = { ...params.common, ...params.stack, detail_limit };
+    if (!mask && params.segment !== DEFAULT_SEGMENTER) query.segment = params.segment;
+    const notes = await this.#stream("predict/stack", query, files, signal, {
       onResults: (results) => {
         nNuclei += results.length;
         this.#handlers.onResults(results);
@@ -198,8 +206,7 @@ export class UploadQueue {
     signal: AbortSignal,
     handlers: StreamHandlers,
   ): Promise<readonly string[]> {
-    const query = new URLSearchParams({ ...params, detail_limit: String(MAX_IMAGES) });
-    return streamFiles(`${route}?${query}`, files, signal, handlers);
+    return streamFiles(`${route}?${new URLSearchParams(params)}`, files, signal, handlers);
   }
 
   #fail(files: readonly File[], error: string): void {

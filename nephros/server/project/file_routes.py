@@ -26,6 +26,7 @@ from nephros.server.project import openapi_texts as texts
 from nephros.server.project.schemas import MAX_TEXT, CellsAdded, JobStarted, LabelsImported
 from nephros.server.project.session import ProjectSession
 from nephros.server.project.uploads import MASK_FIELD, UPLOAD_LIMITS, hide_folder, read_upload
+from nephros.server.stack_schemas import SEGMENT_DESCRIPTION, Segmenter
 from nephros.server.streaming import file_response
 
 LABEL_FILE_LIMITS = RequestLimits(max_upload_bytes=1 << 30, max_files=1, max_parts=10, timeout_s=900.0)
@@ -51,6 +52,7 @@ class UploadParams(BaseModel):
     white_level: float | None = Field(
         None, gt=0, le=2**31, description="Value that becomes 255 in images of more than 8 bits."
     )
+    segment: Segmenter | None = Field(None, description=SEGMENT_DESCRIPTION)
 
 
 class ImportParams(BaseModel):
@@ -148,7 +150,7 @@ def _adder(session: ProjectSession, folder: Path, parts: list[DiskPart], params:
         raise RequestRejected(400, "A mask belongs to one stack: send one file in files and one in mask.")
     if params.voxel_size is not None and min(map(float, params.voxel_size.split(","))) <= 0:
         raise InvalidArgument("voxel_size", params.voxel_size, "three numbers above 0")
-    options: dict[str, Any] = {"channel": params.channel, "white_level": params.white_level}
+    options: dict[str, Any] = {"channel": params.channel, "white_level": params.white_level, "segment": params.segment}
     if params.voxel_size is not None:
         options["voxel_size"] = tuple(float(side) for side in params.voxel_size.split(","))
     if masks:

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from nephros.annotation.classes import LabelClass
 from nephros.errors import InvalidArgument
+from nephros.microscopy.stack import installed_segmenters
 from nephros.server.error_responses import json_response
 from nephros.server.json_requests import read_json
 from nephros.server.project import openapi_texts as texts
@@ -135,6 +136,7 @@ def _project_info(session: ProjectSession) -> ProjectInfo:
         ),
         jobs=session.all_jobs(),
         has_stack=project.has_stack,
+        segmenters=installed_segmenters(),
         token=session.token,
     )
 

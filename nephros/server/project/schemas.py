@@ -175,6 +175,9 @@ class ProjectInfo(BaseModel):
     model: ClassifierState
     jobs: list[JobInfo]
     has_stack: bool
+    segmenters: list[str] = Field(
+        description="What can find the nuclei of a stack without a mask: rough, and those whose packages are installed."
+    )
     token: str = Field(description="What each write must carry in X-Nephros-Token; another one after each start.")
 
 
