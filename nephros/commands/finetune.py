@@ -16,6 +16,7 @@ from nephros.commands.parser import (
     parse_numbers,
     parse_resplit,
 )
+from nephros.commands.stack_options import add_stack_options_but_channel
 
 if TYPE_CHECKING:
     from nephros.workflows.finetune import Finetuning
@@ -70,11 +71,11 @@ def finetune(argv: list[str]) -> int:
         int,
     )
     parser.option("seed", "seed of the folds, of training and of initial weights (default: 0)", int)
-    parser.training_data_options()
+    parser.training_data_options(takes_stacks=True)
     parser.option("mask", f"of stacks: {MASK_HELP}", metavar="MASK")
     parser.option("stitch-threshold", f"of stacks: {STITCH_HELP}", float, "SHARE")
     parser.class_table_options()
-    parser.option("voxel-size", "of stacks: in micrometers; required if the files don't state it", metavar="Z,Y,X")
+    add_stack_options_but_channel(parser)
     parser.option("device", DEVICE_HELP)
     parser.flag("test", "evaluate on the test split once, at the end")
     parser.option("out", "the run's folder (default: runs/finetune-METHOD-DATE-TIME)", metavar="DIR")

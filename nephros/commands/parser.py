@@ -94,7 +94,7 @@ class CommandParser(ArgumentParser):
         """Declare an option without a value."""
         self.add_argument(f"--{name}", action="store_true", default=SUPPRESS, help=help)
 
-    def training_data_options(self) -> None:
+    def training_data_options(self, *, takes_stacks: bool = False) -> None:
         """Declare what `nephros.load_dataset` takes besides the source, and `nephros.train` and `nephros.finetune` pass to it."""
         self.option(
             "size",
@@ -110,7 +110,12 @@ class CommandParser(ArgumentParser):
         )
         self.option("data-seed", "seed of a folder's split, of --subset and of --resplit (default: 0)", int)
         self.option("white-level", WHITE_LEVEL_HELP, float, "VALUE")
-        self.option("channel", CHANNEL_HELP, int)
+        if takes_stacks:
+            self.option(
+                "channel", f"{CHANNEL_HELP}; of stacks number or name of the channel with the nuclei", index_or_name
+            )
+        else:
+            self.option("channel", CHANNEL_HELP, int)
         self.option("groups", GROUPS_HELP)
 
     def class_table_options(self) -> None:

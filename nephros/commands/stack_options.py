@@ -12,6 +12,11 @@ def add_stack_options(parser: CommandParser) -> None:
         "number (from 0) or name of the channel with the nuclei; required for stacks with several; of color 0 is red",
         index_or_name,
     )
+    add_stack_options_but_channel(parser)
+
+
+def add_stack_options_but_channel(parser: CommandParser) -> None:
+    """Add the options of `add_stack_options` for a command whose channel is also that of images."""
     parser.option("image", "of stacks: number (from 0) or name of the image in files that hold several", index_or_name)
     parser.option(
         "axes", "of stacks: order of the dimensions, such as ZYX for slices saved as channels", metavar="ZCYX"

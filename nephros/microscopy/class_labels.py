@@ -233,7 +233,8 @@ def check_classes(class_names: Sequence[str]) -> tuple[str, ...]:
     rarest = min(counts, key=lambda name: counts[name])
     if counts[rarest] < _MIN_PER_CLASS:
         raise IncompatibleError(
-            f"`classes` has {counts[rarest]} nuclei of '{rarest}'; a class needs at least {_MIN_PER_CLASS}, one for each split."
+            f"`classes` has too few nuclei of '{rarest}', {counts[rarest]}; a class needs at least "
+            f"{_MIN_PER_CLASS}, one for each split: label more, or leave it out of the table."
         )
     return tuple(counts)
 

@@ -106,14 +106,19 @@ def finetune(
     resplit: Sequence[int] | None = None,
     data_seed: int = 0,
     white_level: float | None = None,
-    channel: int | None = None,
+    channel: int | str | None = None,
     groups: Any = "auto",
     mask: str | Path | None = None,
     classes: str | Path | None = None,
     id_column: str | None = None,
     class_column: str | None = None,
     patient: str | None = None,
+    image: int | str | None = None,
+    axes: str | None = None,
+    level: int | str | None = None,
+    time_point: int | None = None,
     voxel_size: VoxelSize | None = None,
+    min_volume: float | None = None,
     stitch_threshold: float | None = None,
     test: bool = False,
     command: str = "",
@@ -151,8 +156,8 @@ def finetune(
         groups: a rule, as `nephros.load_dataset` takes it; for images in memory the group of each, (n,), such as its patient or
             stack, whose images stay together in the split and in cross-validation. Where a class is in one group only, or the
             groups are too few, ``auto`` draws by image, with a warning.
-        mask, classes, id_column, class_column, patient, voxel_size, stitch_threshold: of stacks, as `nephros.prepare` takes
-            them, and `channel`.
+        mask, classes, id_column, class_column, patient, image, axes, level, time_point, voxel_size, min_volume, stitch_threshold:
+            of stacks, as `nephros.prepare` takes them, and `channel`.
         test: also score the test split, once, at the end.
         command: the command line to record in run.json.
 
@@ -162,7 +167,8 @@ def finetune(
     pretrained = open_pretrained(init)
     _check_out(out)
     options = {
-        "mask": mask, "id_column": id_column, "class_column": class_column, "patient": patient, "voxel_size": voxel_size,
+        "mask": mask, "id_column": id_column, "class_column": class_column, "patient": patient, "image": image, "axes": axes,
+        "level": level, "time_point": time_point, "voxel_size": voxel_size, "min_volume": min_volume,
         "stitch_threshold": stitch_threshold,
     }  # fmt: skip
     with open_data(

@@ -56,7 +56,7 @@ def open_data(
     subset: int | None,
     resplit: Sequence[int] | None,
     white_level: float | None,
-    channel: int | None,
+    channel: int | str | None,
 ) -> Iterator[OpenedData]:
     """Open the data of `nephros.finetune`, which explains the arguments; `stack_options` are those of `nephros.prepare`."""
     has_auto_groups = isinstance(groups, str) and groups == "auto"
@@ -72,6 +72,8 @@ def open_data(
             data, channel, white_level = stacks.paths[-1], None, None
         else:
             _check_no_stacks(data, stack_options)
+        if isinstance(channel, str):
+            raise InvalidArgument("channel", channel, "a number: only channels of stacks have names")
         if labels is not None or not isinstance(data, str | Path | Dataset):
             data = _dataset_of_arrays(data, labels, groups, pretrained, data_seed, white_level, channel)
             groups, data_seed, white_level, channel = "auto", 0, None, None

@@ -181,3 +181,29 @@ def test_bad_stacks_are_one_sentence_and_nothing_is_written(
         finetune(**given)
     assert all(part in str(caught.value) for part in parts), str(caught.value)
     assert sorted(stacks.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_what_an_error_asks_for_is_an_option(stacks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = np.stack([tifffile.imread(f"{name}.ome.tif") for name in ("A1", "A1")])
+    series = np.stack([pixels, pixels], axis=2)
+    metadata = {"axes": "TZCYX", "PhysicalSizeZ": 1, "PhysicalSizeY": 0.5, "PhysicalSizeX": 0.5}
+    metadata["Channel"] = {"Name": ["GFP", "DAPI"]}
+    tifffile.imwrite("A1.ome.tif", series, photometric="minisblack", ome=True, metadata=metadata)
+    Path("A1.csv").write_text("id,class\n1,a\n2,a\n3,a\n")  # which is refused once the nuclei are cropped
+    args = ["finetune", "A1.ome.tif", "--mask", "A1_mask.tif", "--classes", "A1.csv"]
+    for option, value, expected in (("time-point", "1", "2 channels"), ("channel", "dapi", "at least two")):
+        status, _, err = run_cli(args, capsys)
+        assert status == 2
+        assert f"set --{option}" in err
+        args += [f"--{option}", value]
+        assert expected in run_cli(args, capsys)[2]
+    for option in (["--level", "1"], ["--image", "3"], ["--axes", "QQQYX"], ["--min-volume", "-1"]):
+        assert f"{option[0]} is {option[1]}" in run_cli([*args, *option], capsys)[2]
+
+
+def test_only_channels_of_stacks_have_names(stacks: Path) -> None:
+    np.savez("cells.npz", images=np.zeros((9, 28, 28), np.uint8), labels=np.arange(9) % 3)
+    with pytest.raises(InvalidArgument) as error:
+        finetune("cells.npz", channel="DAPI")
+    assert error.value.parameter == "channel"
