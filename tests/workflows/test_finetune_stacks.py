@@ -187,7 +187,7 @@ def test_bad_stacks_are_one_sentence_and_nothing_is_written(
 def test_what_an_error_asks_for_is_an_option(stacks: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pixels = np.stack([tifffile.imread(f"{name}.ome.tif") for name in ("A1", "A1")])
     series = np.stack([pixels, pixels], axis=2)
-    metadata = {"axes": "TZCYX", "PhysicalSizeZ": 1, "PhysicalSizeY": 0.5, "PhysicalSizeX": 0.5}
+    metadata: dict[str, Any] = {"axes": "TZCYX", "PhysicalSizeZ": 1, "PhysicalSizeY": 0.5, "PhysicalSizeX": 0.5}
     metadata["Channel"] = {"Name": ["GFP", "DAPI"]}
     tifffile.imwrite("A1.ome.tif", series, photometric="minisblack", ome=True, metadata=metadata)
     Path("A1.csv").write_text("id,class\n1,a\n2,a\n3,a\n")  # which is refused once the nuclei are cropped
@@ -198,8 +198,8 @@ def test_what_an_error_asks_for_is_an_option(stacks: Path, capsys: pytest.Captur
         assert f"set --{option}" in err
         args += [f"--{option}", value]
         assert expected in run_cli(args, capsys)[2]
-    for option in (["--level", "1"], ["--image", "3"], ["--axes", "QQQYX"], ["--min-volume", "-1"]):
-        assert f"{option[0]} is {option[1]}" in run_cli([*args, *option], capsys)[2]
+    for wrong in (["--level", "1"], ["--image", "3"], ["--axes", "QQQYX"], ["--min-volume", "-1"]):
+        assert f"{wrong[0]} is {wrong[1]}" in run_cli([*args, *wrong], capsys)[2]
 
 
 def test_only_channels_of_stacks_have_names(stacks: Path) -> None:
