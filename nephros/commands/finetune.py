@@ -98,7 +98,7 @@ def _print_result(result: Finetuning) -> None:
     from nephros.console import table_console
     from nephros.finetuning.cross_validation import explain_choice
     from nephros.finetuning.label_review import describe_learning_curve
-    from nephros.text_tables import terminal_table
+    from nephros.text_tables import pluralize, terminal_table
 
     rows = [
         (
@@ -126,7 +126,9 @@ def _print_result(result: Finetuning) -> None:
     print_line(f"learning curve of the head: accuracy {describe_learning_curve(result.learning_curve)}")
     if result.suspicious:
         file = result.run.file("suspicious_labels.csv")
-        print_line(f"{len(result.suspicious):,} labels look wrong; the least probable (all are in {file}):")
+        n_suspicious = len(result.suspicious)
+        verb = "looks" if n_suspicious == 1 else "look"
+        print_line(f"{pluralize(n_suspicious, 'label')} {verb} wrong (all in {file}), the least probable first:")
         for label in result.suspicious[:_MAX_SUSPICIOUS]:
             print_line(
                 f"  {label.image}: labeled {label.label} ({label.label_probability:.2f}), looks like "

@@ -33,13 +33,29 @@ def largest_class_of_split(info: RunInfo, split: str) -> LargestClass:
 def no_better_than_largest_class(info: RunInfo, metrics: Metrics) -> str:
     """Return a sentence if the accuracy is no better than the largest class's, within its 95% interval; else "".
 
-    An accuracy is better only where its whole interval lies above what always predicting that class gives.
+    An accuracy is better only where its whole interval lies above what always predicting that class gives. The few validation
+    images of a fine-tuned run can't tell: its accuracy in cross-validation, over many more images, stands in for theirs.
     """
-    baseline, interval = largest_class(info, metrics), metrics.accuracy_interval
-    if interval.low > baseline.accuracy:
-        return ""
+    if info.finetuning is not None and metrics.split != "test":
+        rows = {row["method"]: row for row in info.finetuning["methods"]}
+        kept, baseline = rows[info.finetuning["method"]], rows.get("largest-class")
+        if baseline is not None:
+            name = info.class_names[int(np.argmax(info.class_counts["train"]))]
+            interval = (kept["accuracy_low"], kept["accuracy_high"])
+            return _sentence(
+                kept["accuracy"], interval, " in cross-validation", LargestClass(name, baseline["accuracy"])
+            )
     split = {"val": " on validation", "test": " on test", "train": " on train"}.get(metrics.split, " on validation")
+    low, high = metrics.accuracy_interval.low, metrics.accuracy_interval.high
+    return _sentence(metrics.accuracy, (low, high), split, largest_class(info, metrics))
+
+
+def _sentence(accuracy: float, interval: tuple[float, float], where: str, baseline: LargestClass) -> str:
+    low, high = interval
+    if low > baseline.accuracy:
+        return ""
+    verdict = "Not clearly better" if accuracy > baseline.accuracy else "No better"
     return (
-        f"No better than always predicting the largest class: accuracy {metrics.accuracy:.1%}{split} (95% interval "
-        f"{interval.low:.1%} to {interval.high:.1%}), always {baseline.name} {baseline.accuracy:.1%}."
+        f"{verdict} than always predicting the largest class: accuracy {accuracy:.1%}{where} (95% interval {low:.1%} to "
+        f"{high:.1%}), always {baseline.name} {baseline.accuracy:.1%}."
     )

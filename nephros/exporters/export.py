@@ -152,7 +152,7 @@ def _check_better_than_largest_class(folder: RunFolder) -> None:
         return
     if sentence := no_better_than_largest_class(folder.info(), Metrics.load(metrics_file)):
         raise IncompleteError(
-            f"{folder.root} has learned nothing to export. {sentence} Train on more images or for longer, or export it all the "
+            f"{folder.root} is not exported. {sentence} Train on more images or for longer, or export it all the "
             "same with `force`."
         )
 

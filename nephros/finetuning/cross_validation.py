@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nephros.console import progress_bar
 from nephros.data.dataset import Split
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.evaluation.metrics import Floats, Labels, Metrics, compute_metrics
@@ -100,7 +101,8 @@ def cross_validate(problem: Problem, methods: Sequence[str]) -> list[Candidate]:
             probabilities = predict_largest_class(labels, n_classes)
         else:
             probabilities = np.empty((len(labels), n_classes))
-            for train, held_out in problem.folds.splits():
+            splits = problem.folds.splits()
+            for train, held_out in progress_bar(splits, f"{method}, {len(splits)} folds", len(splits)):
                 probabilities[held_out] = predict_held_out(problem, method, train, held_out)
         seconds = time.perf_counter() - start
         candidate = Candidate(method, probabilities, labels, problem.class_names, seconds, detail)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nephros.data.subset import stratified_indices
 from nephros.evaluation.metrics import Floats, Labels, Metrics, wilson_interval
 from nephros.finetuning.folds import Folds
-from nephros.finetuning.head import fit_head
+from nephros.finetuning.head import LinearHead, fit_head
 from nephros.text_tables import csv_table, join_words
 
 CURVE_SHARES = (0.25, 0.5, 1.0)
@@ -95,20 +95,25 @@ def class_recalls(metrics: Metrics) -> list[ClassRecall]:
 
 
 def learning_curve(
-    features: NDArray[np.float32], labels: Labels, n_classes: int, folds: Folds, C: float, seed: int
+    features: NDArray[np.float32], labels: Labels, folds: Folds, heads: Sequence[LinearHead], seed: int
 ) -> list[tuple[int, float]]:
-    """Return (labels, held-out accuracy) of a head on CURVE_SHARES of the labels, stratified, as far as each class keeps one."""
-    curve = []
+    """Return (labels, held-out accuracy) of a head on CURVE_SHARES of the labels, stratified, as far as each class keeps one.
+
+    `features` are (n, views, d), and `heads` are fitted to the train part of each fold: they are the curve's end, and those for
+    fewer labels have their regularization.
+    """
+    curve: dict[int, float] = {}
     for share in CURVE_SHARES:
         n_right, n_labels = 0, []
-        for train, held_out in folds.splits():
+        for (train, held_out), head in zip(folds.splits(), heads, strict=True):
             n = max(len(np.unique(labels[train])), round(share * len(train)))
-            rows = train if share == 1 else train[stratified_indices(labels[train], n, seed)]
-            head = fit_head(features[rows], labels[rows], n_classes, C)
-            n_right += int((head.predict(features[held_out][:, None]).argmax(axis=1) == labels[held_out]).sum())
-            n_labels.append(len(rows))
-        curve.append((round(float(np.mean(n_labels))), n_right / len(labels)))
-    return curve
+            if share < 1:
+                rows = train[stratified_indices(labels[train], n, seed)]
+                head = fit_head(features[rows, 0], labels[rows], len(head.bias), head.C)
+            n_right += int((head.predict(features[held_out]).argmax(axis=1) == labels[held_out]).sum())
+            n_labels.append(n)
+        curve[round(float(np.mean(n_labels)))] = n_right / len(labels)
+    return list(curve.items())
 
 
 def describe_learning_curve(curve: list[tuple[int, float]]) -> str:

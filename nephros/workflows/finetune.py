@@ -31,10 +31,10 @@ from nephros.finetuning.cross_validation import (
     Problem,
     best_candidate,
     cross_validate,
+    fit_best_head,
     fit_method,
 )
 from nephros.finetuning.features import with_channels
-from nephros.finetuning.head import DEFAULT_C
 from nephros.finetuning.label_review import (
     ClassRecall,
     SuspiciousLabel,
@@ -241,9 +241,8 @@ def _finetune(
             "`methods`."
         )
     fitted = fit_method(problem, kept.method, np.arange(len(dataset.train)), dataset.val)
-    curve = learning_curve(
-        problem.features[:, 0], kept.labels, problem.n_classes, problem.folds, fitted.C or DEFAULT_C, seed
-    )
+    heads = [fit_best_head(problem, train) for train, _ in problem.folds.splits()]
+    curve = learning_curve(problem.features, kept.labels, problem.folds, heads, seed)
     info = build_run_info(
         fitted.recipe, dataset, fitted.model, opened.request, torch_device, test, command, SINGLE_PROCESS
     )

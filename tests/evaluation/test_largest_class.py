@@ -56,6 +56,31 @@ def test_only_a_whole_interval_above_the_largest_class_is_better(
         assert all(text in sentence for text in ("kind 0", f"{metrics.accuracy:.1%}", f"{baseline.accuracy:.1%}"))
 
 
+@pytest.mark.parametrize(("low", "is_better"), [(0.68, True), (0.31, False)])
+def test_cross_validation_decides_for_a_fine_tuned_run(low: float, is_better: bool, run_folder: RunFolder) -> None:
+    row = {"accuracy_high": 0.99, "macro_f1": 0.9, "loss": 0.1, "seconds": 1.0, "detail": ""}
+    methods = [
+        {**row, "method": "head", "accuracy": 0.9, "accuracy_low": low},
+        {**row, "method": "largest-class", "accuracy": 0.35, "accuracy_low": 0.2},
+    ]
+    record = {"method": "head", "folds": 3, "by_group": False, "methods": methods}
+    info = dataclasses.replace(
+        run_folder.info(),
+        class_counts={"train": [5, 4, 4, 3]},
+        class_names=list(NAMES),
+        finetuning=record,  # type: ignore[arg-type]
+    )
+    two_images = dataclasses.replace(_metrics([1, 1, 0, 0], 2), split="val")
+    sentence = no_better_than_largest_class(info, two_images)
+    assert (sentence == "") is is_better
+    if not is_better:
+        assert all(
+            text in sentence for text in ("Not clearly", "90.0%", "31.0% to 99.0%", "cross-validation", "kind 0 35.0%")
+        )
+    on_test = dataclasses.replace(_metrics([1, 1, 0, 0], 0), split="test")
+    assert "on test" in no_better_than_largest_class(info, on_test)
+
+
 @pytest.fixture
 def failed_run(cells_npz: Path, tmp_path: Path) -> RunFolder:
     """A run whose learning rate is so low that it learned nothing."""
@@ -76,15 +101,15 @@ def test_a_run_that_learned_nothing_says_so_everywhere(
     assert sentence
     report = failed_run.file("report.html").read_text()
     header = report[: report.index("<nav")]
-    assert "No better than always predicting the largest class" in header
-    assert "<br>no better than always predicting the largest class" in header
+    assert sentence in header.replace("&#39;", "'")
+    assert f"<br>n{sentence[1:].partition(':')[0]}" in header
     out = tmp_path / "model.safetensors"
     with pytest.raises(IncompleteError, match="`force`"):
         export(failed_run.root, "safetensors", out=out)
     assert not list(tmp_path.glob("model*"))
     export(failed_run.root, "safetensors", out=out, force=True)
     card = json.loads(out.with_suffix(".card.json").read_text())
-    assert card["limitations"][0].startswith("No better than always predicting the largest class")
+    assert card["limitations"][0] == sentence
     assert card["limitations"][0] in out.with_suffix(".card.md").read_text()
     assert load_classifier(out).card["limitations"] == card["limitations"]
 

@@ -106,9 +106,13 @@ def test_wrong_labels_are_found_and_right_ones_are_not() -> None:
     recalls = class_recalls(compute_metrics(probabilities, labels, NAMES))
     assert [recall.low for recall in recalls] == sorted(recall.low for recall in recalls)
     assert sum(recall.n_labels for recall in recalls) == 150
-    curve = learning_curve(features, labels, 3, folds, 0.1, seed=0)
+    heads = [fit_head(features[train], labels[train], 3, 0.1) for train, _ in folds.splits()]
+    curve = learning_curve(features[:, None], labels, folds, heads, seed=0)
     assert [n for n, _ in curve] == [30, 60, 120]
-    assert curve[-1][1] > 0.9
+    assert curve[-1][1] == (probabilities.argmax(axis=1) == labels).mean() > 0.9
+    few = make_folds(labels[:12], NAMES, None, 2, seed=0)
+    heads = [fit_head(features[:12][train], labels[:12][train], 3, 0.1) for train, _ in few.splits()]
+    assert [n for n, _ in learning_curve(features[:12, None], labels[:12], few, heads, seed=0)] == [3, 6]
 
 
 def test_baselines() -> None:

@@ -72,8 +72,8 @@ def _from_evaluation(contents: RunContents, split: str) -> Headline:
     ]
     interval = (metrics.accuracy_interval.low, metrics.accuracy_interval.high)
     notes = [] if contents.is_complete else ["the run has not finished"]
-    if no_better_than_largest_class(contents.info, metrics):
-        notes.append("no better than always predicting the largest class")
+    if sentence := no_better_than_largest_class(contents.info, metrics):
+        notes.append(sentence[0].lower() + sentence[1:].partition(":")[0])
     return Headline(
         split=split,
         split_name=SPLIT_ADJECTIVES[split],
