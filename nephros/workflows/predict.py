@@ -20,9 +20,12 @@ from nephros.inference.reader import CellBatch, CellReader
 from nephros.inference.runtimes import DEFAULT_RUNTIME
 from nephros.microscopy.stack import StackOptions
 from nephros.microscopy.voxel_size import VoxelSize, check_voxel_size
+from nephros.text_tables import join_words
 
 MAX_FILE_PIXELS = 20_000_000_000
 """Twice as many as TissueMNIST has at 224 x 224 pixels."""
+_MAX_NAMED = 3
+"""Stacks that one note names."""
 MIN_PROGRESS_INPUTS = 500
 """Number of inputs from which a progress bar is shown on a terminal."""
 
@@ -193,9 +196,24 @@ def _is_paths(inputs: Any) -> TypeGuard[str | Path | Sequence[str | Path]]:
 
 def _conversion_notes(reader: CellReader) -> list[str]:
     return [
-        *reader.input_notes,
+        *merge_notes(reader.input_notes, [located.display_path for located in reader.located]),
         *(
             f"{conversion} ({count:,} {'image' if count == 1 else 'images'})"
             for conversion, count in reader.conversion_counts.items()
         ),
     ]
+
+
+def merge_notes(notes: Sequence[str], stacks: Sequence[str]) -> list[str]:
+    """Return notes, where one that says the same of several stacks, ``STACK: text``, names all of them."""
+    stacks_of_text: dict[str, list[str]] = {}
+    for note in notes:
+        stack = next((stack for stack in stacks if note.startswith(f"{stack}: ")), "")
+        stacks_of_text.setdefault(note.removeprefix(f"{stack}: "), []).append(stack)
+    merged = []
+    for text, names in stacks_of_text.items():
+        shown = [name for name in dict.fromkeys(names) if name]
+        if n_more := len(shown) - _MAX_NAMED:
+            shown = [*shown[:_MAX_NAMED], *([f"{n_more:,} more"] if n_more > 0 else [])]
+        merged.append(f"{join_words(shown)}: {text}" if shown else text)
+    return merged

@@ -25,6 +25,7 @@ from nephros.escaping import unescape_from_csv
 from nephros.inference.prediction_files import write_csv
 from nephros.inference.predictor import Predictor
 from nephros.runs import RunFolder
+from nephros.workflows.predict import merge_notes
 from tests.conftest import square_images
 
 Capture = pytest.CaptureFixture[str]
@@ -315,3 +316,13 @@ def test_a_real_terminal_shows_a_table_and_a_progress_bar(tmp_path: Path) -> Non
     assert b"predicting" in output
     assert b"first 10 of 600 rows" in output
     assert b"Leukocytes" in output
+
+
+def test_notes_that_say_the_same_of_several_stacks_are_one() -> None:
+    stacks = [f"K{number}.tif" for number in range(9)]
+    notes = [note for stack in stacks for note in (f"{stack} has 3 nuclei", f"{stack}: nothing was resampled")]
+    merged = merge_notes([*notes, "K4.tif: odd", "for all"], stacks)
+    assert len(merged) == 9 + 3
+    assert merged[0] == "K0.tif has 3 nuclei"
+    assert merged[1] == "K0.tif, K1.tif, K2.tif and 6 more: nothing was resampled"
+    assert merged[-2:] == ["K4.tif: odd", "for all"]
