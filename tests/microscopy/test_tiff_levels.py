@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,32 @@ def test_a_level_that_is_cut_short_is_refused_when_it_is_read(tmp_path: Path, ca
     path.write_bytes(path.read_bytes()[:-900])  # the metadata are at the beginning, the last level at the end
     with caplog.at_level(logging.ERROR), pytest.raises(FileError):
         read(open_stack(path, level=2))
+
+
+DAMAGE: dict[str, tuple[Any, type[Exception] | None, type[Exception]]] = {
+    "beyond the end": (lambda n, page, page_offset: n + 1000, FileError, FileError),
+    "of the page itself": (lambda n, page, page_offset: page_offset, None, InvalidArgument),
+    "of nothing": (lambda n, page, page_offset: 0, None, InvalidArgument),
+    "of nothing in one page": (lambda n, page, page_offset: 0 if page == 3 else None, None, FileError),
+}
+"""What is written in place of the places of the first level: by length of the file, page and its place; and the errors of levels
+0 and 1, None where it is read."""
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_places_of_a_level(name: str, tmp_path: Path) -> None:
+    change, *errors = DAMAGE[name]
+    path = write(tmp_path / "a.ome.tif", ome=True)
+    with tifffile.TiffFile(path) as file:
+        places = [(page.tags[330].valueoffset, page.offset) for page in file.pages]  # type: ignore[union-attr]
+    data = bytearray(path.read_bytes())
+    for page, (place, page_offset) in enumerate(places):
+        if (value := change(len(data), page, page_offset)) is not None:
+            struct.pack_into("<I", data, place, value)
+    path.write_bytes(data)
+    for level, error in enumerate(errors):
+        if error is None:
+            assert np.array_equal(read(open_stack(path, level=level)), VOLUME)
+        else:
+            with pytest.raises(error):
+                open_stack(path, level=level)
