@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 TABLE = HERE / "frontier-ensembles.csv"
 TEST_READS = HERE / "frontier-test-reads.jsonl"
 ENSEMBLES = (*((name,) for name in STUDENTS), STUDENTS[:2], STUDENTS[1:], STUDENTS)
-TEST_COLUMNS = ("test_accuracy", "test_macro_f1", "test_auc")
+TEST_COLUMNS = ("test_accuracy", "test_low", "test_high", "test_macro_f1", "test_auc")
 
 
 def ensemble_rows(
@@ -50,7 +50,9 @@ def ensemble_rows(
         row = {"networks": " + ".join(names), **_cells("val", metrics[names])}
         row |= earlier_tests.get(row["networks"], dict.fromkeys(TEST_COLUMNS, ""))
         if reads_test and names == best:
-            row |= _cells("test", _mean_metrics(names, runs, dataset, "test"))
+            test = _mean_metrics(names, runs, dataset, "test")
+            interval = {"low": test.accuracy_interval.low, "high": test.accuracy_interval.high}
+            row |= _cells("test", test) | {f"test_{end}": format_number(value) for end, value in interval.items()}
         row["multiply_adds"] = str(sum(RunFolder.open(runs / name).info().multiply_adds for name in names))
         rows.append(row)
     return rows

@@ -29,6 +29,7 @@ OTHER_PROGRAMS = {
     "--check",
     "--lightning-python",
     "--ray-python",
+    "--read-test",
     "--recipes",
     "--seeds",
 }

@@ -159,10 +159,21 @@ def test_test_is_read_once_for_the_best_ensemble_on_validation(
     accuracy = accuracy_score(tiny_dataset.test.labels, predicted)  # both networks have the same weights here
     assert read == {"student-128 + student-160": pytest.approx(accuracy, abs=5.1e-5)}
 
+    (row,) = (row for row in rows if row["test_accuracy"])
+    low, high = (float(row[f"test_{end}"]) for end in ("low", "high"))
+    assert low <= accuracy <= high
+    assert high - low == pytest.approx(wilson_width(accuracy, len(tiny_dataset.test)), abs=1.1e-4)
+
     monkeypatch.setattr(ensembles, "run_module", None)  # nothing is predicted again
     assert ensembles.ensemble_rows(runs, tiny_dataset, reads_test=True) == rows
     assert ensembles.ensemble_rows(runs, tiny_dataset, rows) == rows
     assert len(ensembles.TEST_READS.read_text(encoding="utf-8").splitlines()) == 2
+
+
+def wilson_width(p: float, n: int) -> float:
+    """Return the width of the 95% interval of a share `p` of `n` (Wilson 1927)."""
+    z = 1.959963984540054
+    return float(2 * z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n))
 
 
 def test_a_reading_that_fails_has_its_entry(runs: Path, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
