@@ -138,14 +138,26 @@ def test_in_eight_bits_the_test_figures_are_those_of_float32(exported: tuple[bun
     assert _reads() == [(NAME, 1)]
 
 
-def test_a_reading_that_fails_has_its_entry(exported: tuple[bundle.Source, bundle.Outputs], dataset: Dataset) -> None:
-    def fail(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        raise MemoryError
+def test_a_reading_that_breaks_off_has_its_entry_and_goes_on_under_it(
+    exported: tuple[bundle.Source, bundle.Outputs], dataset: Dataset
+) -> None:
+    source, outputs = exported
+    n_calls = 0
 
-    source, _ = exported
+    def fail_at_the_third_view(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 3:
+            raise MemoryError
+        return outputs.forward_fn(images)
+
+    breaking_off = bundle.Outputs(fail_at_the_third_view, _facts(source), dataset)
     with pytest.raises(MemoryError):
-        source._read_test(1, bundle.Outputs(fail, _facts(source), dataset))
-    assert _reads() == [(NAME, 1)]
+        source._read_test(5, breaking_off)
+    assert _reads() == [(NAME, 5)]
+    source._read_test(5, breaking_off)
+    assert n_calls == 6
+    assert _reads() == [(NAME, 5)]
 
 
 @pytest.mark.slow
