@@ -1,5 +1,6 @@
 import { describe, expect, it, vi } from "vitest";
 import { BatchLoader } from "../src/grid/batch_loader.ts";
+import { brighten } from "../src/grid/brighten.ts";
 import { gridGeometry, positionAt, scrollToShow, tileRect, visibleRange } from "../src/grid/geometry.ts";
 import { toRgba } from "../src/grid/image_cache.ts";
 
@@ -51,4 +52,13 @@ it("loads the newest wish in batches, each cell once", async () => {
 it("turns gray and color images into RGBA", () => {
   expect([...toRgba(new Uint8Array([5, 6]), 1)]).toEqual([5, 5, 5, 255, 6, 6, 6, 255]);
   expect([...toRgba(new Uint8Array([1, 2, 3]), 3)]).toEqual([1, 2, 3, 255]);
+});
+
+it("makes each cell as bright as the others, but for a few pixels", () => {
+  const dark = Uint8Array.from({ length: 1000 }, (_, i) => (i === 7 ? 200 : i % 51));
+  const bright = dark.map((value) => Math.min(255, 5 * value));
+  const pixels = brighten(Uint8Array.from([...dark, ...bright, ...new Uint8Array(1000)]), 1000);
+  expect([pixels[7], pixels[50], pixels[25], pixels[0]]).toEqual([255, 255, 128, 0]);
+  for (let i = 0; i < 1000; i++) expect(pixels[1000 + i]).toBe(pixels[i]);
+  expect(pixels.subarray(2000).every((value) => value === 0)).toBe(true);
 });

@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from tests.ui.conftest import OpenPage, open_page
+from tests.ui.conftest import TIMEOUT_MS, OpenPage, open_page
 
-N_TRIES, PAUSE_MS = 3000, 20
+PAUSE_MS = 20
+N_TRIES = TIMEOUT_MS // PAUSE_MS
 
 
 @contextlib.contextmanager

@@ -14,9 +14,10 @@ from PIL import Image
 
 from nephros.data.synthetic import make_synthetic
 from tests.server.live_server import LiveServer
-from tests.ui.conftest import LAYOUTS, OpenPage, open_page
+from tests.ui.conftest import LAYOUTS, TIMEOUT_MS, OpenPage, open_page
 
-N_TRIES, PAUSE_MS = 3000, 20
+PAUSE_MS = 20
+N_TRIES = TIMEOUT_MS // PAUSE_MS
 AXE = Path(__file__).parents[2] / "frontend/node_modules/axe-core/axe.min.js"
 HOSTILE = "=cmd|'x' <b onclick=alert(1)>,\".png"
 

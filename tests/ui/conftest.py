@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+TIMEOUT_MS = 600_000
+"""After which a test fails that waits for something in a page: no machine is so slow."""
 LAYOUTS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 """Width in pixels, and color scheme."""
 
@@ -36,6 +38,7 @@ def browser() -> Iterator[Any]:
 def open_page(browser: Any, url: str, width: int, theme: str, own_prefixes: tuple[str, ...]) -> Iterator[OpenPage]:
     """Open a page that may request only URLs with one of `own_prefixes`."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+    context.set_default_timeout(TIMEOUT_MS)
     page, problems = context.new_page(), []
     page.on("console", lambda message: problems.append(f"console: {message.text}"))
     page.on("pageerror", lambda error: problems.append(f"error: {error}"))

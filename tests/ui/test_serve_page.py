@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nephros.data.synthetic import make_synthetic
 from nephros.inference.bundled import bundled_names
@@ -18,6 +20,8 @@ from tests.server.prefix_proxy import run_proxy
 from tests.ui.classify_page import (
     AXE,
     HOSTILE,
+    N_TRIES,
+    PAUSE_MS,
     assert_accessible,
     cell_names,
     download_table,
@@ -271,7 +275,30 @@ def test_every_row_of_a_dropped_npz_file_is_in_the_table_and_its_card_has_its_pi
         card = open_card(page, i)
         assert f"cells.npz, val, {i}" in card.locator(".filename").inner_text()
         assert rows[i]["class_name"] in card.locator("h2").inner_text()
-        assert card.locator("canvas.cell").evaluate(pixels_js) == stored[i].ravel().tolist()
+        white = int(np.sort(stored[i].ravel())[-2])  # one of 784 pixels may be brighter
+        brightened = np.floor(stored[i].ravel() * (255 / white) + 0.5 + 1e-9)
+        expected = np.minimum(255, brightened).astype(int).tolist()
+        assert card.locator("canvas.cell").evaluate(pixels_js) == expected
+
+
+def test_dark_cells_are_brightened_unless_they_are_to_be_compared(desktop_page: OpenPage, tmp_path: Path) -> None:
+    page = desktop_page.page
+    dark = np.full((3, 28, 28), 4, np.uint8)
+    dark[:, 8:20, 8:20] = 20
+    np.savez(tmp_path / "dark.npz", images=dark)
+    upload(page, tmp_path / "dark.npz")
+    page.keyboard.press("Escape")
+    button = page.get_by_role("button", name="Brighten dark cells")
+    for is_on, level in ((True, 51), (False, 20), (True, 51)):
+        assert button.get_attribute("aria-pressed") == str(is_on).lower()
+        for _ in range(N_TRIES):
+            picture = Image.open(io.BytesIO(page.locator(".grid").screenshot())).convert("L")
+            if picture.histogram()[level] > 1000:  # brightened, 20 is white, and 4 a fifth of it
+                break
+            page.wait_for_timeout(PAUSE_MS)
+        else:
+            raise AssertionError(f"no pixels of {level}")
+        button.click()
 
 
 def test_the_files_of_a_dropped_folder_are_predicted(desktop_page: OpenPage, cell_folder: Path, tmp_path: Path) -> None:

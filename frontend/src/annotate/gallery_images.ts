@@ -9,6 +9,8 @@ const MAX_EXTRA = 64;
 export class GalleryImages {
   cache: ImageCache | null = null;
   #loader: BatchLoader | null = null;
+  #image: Project["image"] | null = null;
+  #isBrightened = false;
   #inView: readonly number[] = [];
   #extra: readonly number[] = [];
   readonly #onLoad: () => void;
@@ -20,7 +22,20 @@ export class GalleryImages {
   /** Take the size of a project's images; images that are loaded stay if it is the same. */
   open(image: Project["image"]): void {
     if (this.cache?.height === image.height && this.cache.width === image.width) return;
-    const cache = new ImageCache(image);
+    this.#image = image;
+    this.#openCache();
+  }
+
+  /** Show dark cells brighter from now on, or all as they are stored. */
+  setBrightened(isBrightened: boolean): void {
+    this.#isBrightened = isBrightened;
+    this.#openCache();
+    this.setView(this.#inView);
+  }
+
+  #openCache(): void {
+    if (!this.#image) return;
+    const cache = new ImageCache(this.#image, this.#isBrightened);
     this.cache = cache;
     this.#loader = new BatchLoader({
       size: cache.batchSize,

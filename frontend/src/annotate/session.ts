@@ -32,6 +32,8 @@ export class Session {
   readonly active = signal(0);
   readonly card = signal<number | null>(null);
   readonly tile = signal(72);
+  /** Whether the gallery shows each cell at full contrast, as cards do. */
+  readonly isBrightened = signal(true);
   readonly jobs = signal<readonly Job[]>([]);
   readonly notice = signal("");
   /** Changes of what the gallery draws, of the queue and the undo history. */
@@ -65,6 +67,10 @@ export class Session {
     });
     this.cells = new CellStore({ onLoad: this.redraw, unsavedLabel: this.queue.unsavedLabel });
     this.images = new GalleryImages(this.redraw);
+    this.isBrightened.subscribe((isBrightened) => {
+      this.images.setBrightened(isBrightened);
+      this.redraw();
+    });
     this.unsaved.value = { n: this.queue.size, isRetrying: false };
   }
 

@@ -1,5 +1,6 @@
 /** What the gallery shows and in which order, and what can be done with all of it. */
 import { TileSize } from "../grid/tile_size.tsx";
+import { BrightenButton } from "../shared/brighten_button.tsx";
 import { FilterMenu } from "../shared/filter_menu.tsx";
 import { formatCount, plural } from "../shared/format.ts";
 import { FILTER_NAMES } from "./gallery_query.ts";
@@ -21,6 +22,7 @@ export function Toolbar({ onLabelAll }: { readonly onLabelAll: () => void }) {
         query={session.query.value}
         onChange={(change) => session.setQuery(change)}
       />
+      <BrightenButton isOn={session.isBrightened} />
       <TileSize tile={session.tile} />
       <span class="spacer" />
       <span class="muted" id="shown" role="status">

@@ -1,6 +1,7 @@
 /** A cell as the model sees it, and its saliency map on demand. */
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
+import { brighten } from "../grid/brighten.ts";
 import { toRgba } from "../grid/image_cache.ts";
 import { plainMessage } from "../shared/format.ts";
 import { type CellResult, displayName, NO_IMAGE } from "./result_store.ts";
@@ -18,7 +19,8 @@ export function CellImage({ cell, result }: { readonly cell: number; readonly re
   const problem = useSignal("");
   useEffect(() => {
     if (!pixels) return;
-    const rgba = toRgba(pixels, input.channels);
+    const shown = input.channels === 1 ? brighten(pixels, pixels.length) : pixels;
+    const rgba = toRgba(shown, input.channels);
     image.current?.getContext("2d")?.putImageData(new ImageData(rgba, input.width, input.height), 0, 0);
   }, [cell]);
   useEffect(() => {
@@ -49,7 +51,7 @@ export function CellImage({ cell, result }: { readonly cell: number; readonly re
             width={input.width}
             height={input.height}
             role="img"
-            aria-label={`The cell ${displayName(result)} as the model sees it`}
+            aria-label={`The cell ${displayName(result)}, at full contrast`}
           />
         )}
         {isShown.value && saliency.value && <SaliencyCanvas map={saliency.value} className={result.class_name} />}

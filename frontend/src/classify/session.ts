@@ -58,6 +58,8 @@ export class Session {
   /** Result whose card is open, or null. */
   readonly card = signal<number | null>(null);
   readonly tile = signal(72);
+  /** Whether the gallery shows each cell at full contrast, as cards do. */
+  readonly isBrightened = signal(true);
   /** Changes with the results. */
   readonly version = signal(0);
   /** Changes with what the gallery draws. */
@@ -79,6 +81,11 @@ export class Session {
 
   /** Load what the server says of itself; files that are dropped meanwhile wait for that. */
   start(): void {
+    this.isBrightened.subscribe(() => {
+      this.#openImages();
+      this.onView(...this.#view, this.columns);
+      this.gridVersion.value++;
+    });
     this.#started = this.#load();
   }
 
@@ -113,7 +120,7 @@ export class Session {
   #openImages(): void {
     const input = this.model.value?.model.input;
     if (!input) return;
-    const images = new ImageCache(input);
+    const images = new ImageCache(input, this.isBrightened.value);
     this.images = images;
     this.#loader = new BatchLoader({
       size: images.batchSize,

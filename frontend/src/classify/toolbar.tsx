@@ -1,5 +1,6 @@
 /** What the gallery shows, and in which order. */
 import { TileSize } from "../grid/tile_size.tsx";
+import { BrightenButton } from "../shared/brighten_button.tsx";
 import { ClassSelect } from "../shared/class_select.tsx";
 import { FilterMenu } from "../shared/filter_menu.tsx";
 import { plural } from "../shared/format.ts";
@@ -45,6 +46,7 @@ export function Toolbar() {
         query={query}
         onChange={(change) => session.setQuery(change)}
       />
+      <BrightenButton isOn={session.isBrightened} />
       <TileSize tile={session.tile} />
       <span class="spacer" />
       <span class="muted" id="shown" role="status">

@@ -1,5 +1,7 @@
 /** Pictures of cells, in strips of one request each; the strips that were not drawn for the longest time are dropped. */
 
+import { brighten } from "./brighten.ts";
+
 /** Size of a cell's image, in pixels. */
 export interface ImageSize {
   readonly width: number;
@@ -30,7 +32,11 @@ export class ImageCache implements ImageSize {
   readonly #byCell = new Map<number, { strip: Strip; picture: CellPicture }>();
   #clock = 0;
 
-  constructor(shape: { height: number; width: number; channels: number }) {
+  readonly #isBrightened: boolean;
+
+  /** Colors stay as they are where cells are brightened. */
+  constructor(shape: { height: number; width: number; channels: number }, isBrightened = false) {
+    this.#isBrightened = isBrightened && shape.channels === 1;
     ({ height: this.height, width: this.width, channels: this.channels } = shape);
   }
 
@@ -49,7 +55,8 @@ export class ImageCache implements ImageSize {
 
   /** Store the uint8 images of `cells`, one after another. */
   async add(cells: number[], pixels: Uint8Array): Promise<void> {
-    const image = new ImageData(toRgba(pixels, this.channels), this.width, this.height * cells.length);
+    const shown = this.#isBrightened ? brighten(pixels, this.width * this.height) : pixels;
+    const image = new ImageData(toRgba(shown, this.channels), this.width, this.height * cells.length);
     const bitmap = await createImageBitmap(image);
     const strip: Strip = { bitmap, cells, lastUse: ++this.#clock };
     this.#strips.add(strip);
