@@ -47,6 +47,7 @@ def test_a_quick_run_prints_a_record_and_writes_tables(tmp_path: Path) -> None:
     for latency in (in_library, over_http):
         assert (latency["cells"], latency["labels"]) == (600, 40)
         assert 0 < latency["p50_ms"] <= latency["p95_ms"] <= latency["max_ms"]
+    assert 0 < in_library["cpu_p50_ms"] <= in_library["cpu_p95_ms"]
     assert 0 <= over_http["outdated"] <= 5
     assert [row["rule"] for row in annotator] == [*RULES, *RULES]
     with (tmp_path / "annotation.csv").open(encoding="utf-8", newline="") as file:
