@@ -212,8 +212,8 @@ def merge_notes(notes: Sequence[str], stacks: Sequence[str]) -> list[str]:
         stacks_of_text.setdefault(note.removeprefix(f"{stack}: "), []).append(stack)
     merged = []
     for text, names in stacks_of_text.items():
-        shown = [name for name in dict.fromkeys(names) if name]
-        if n_more := len(shown) - _MAX_NAMED:
-            shown = [*shown[:_MAX_NAMED], *([f"{n_more:,} more"] if n_more > 0 else [])]
-        merged.append(f"{join_words(shown)}: {text}" if shown else text)
+        labels = [name for name in dict.fromkeys(names) if name]
+        if n_more := len(labels) - _MAX_NAMED:
+            labels = [*labels[:_MAX_NAMED], *([f"{n_more:,} more"] if n_more > 0 else [])]
+        merged.append(f"{join_words(labels)}: {text}" if labels else text)
     return merged
