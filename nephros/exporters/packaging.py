@@ -22,6 +22,14 @@ from nephros.evaluation.calibration import apply_temperature, fit_temperature
 from nephros.evaluation.held_out import pool, read_held_out
 from nephros.evaluation.scoring import ONE_VIEW, PIXELS_PER_BATCH, Evaluation, load_run_model
 from nephros.exporters.inference_module import InferenceModule, fit_feature_distance
+from nephros.exporters.ood_limits import (
+    FEW_CELLS,
+    cross_fitted_feature_distances,
+    cross_fitted_structure_distances,
+    few_cell_ranges,
+    shrinkage_ridge,
+    upper_limit,
+)
 from nephros.files import file_digest
 from nephros.inference.card_builder import FittedPredictions, StoredTest, make_card, make_reading
 from nephros.inference.model_card import ExportFacts, ModelCard, TTAReading
@@ -53,6 +61,10 @@ class OODReference:
 
     ranges: dict[str, StatisticRange]
     structure: StructureReference
+    structure_distances: NDArray[np.float64]
+    """(n,) of training cells, which the reference was fitted without; none where validation has cells enough."""
+    feature_distances: NDArray[np.float64]
+    """Likewise of the features."""
 
 
 @dataclass(frozen=True)
@@ -186,8 +198,18 @@ def fit_reference(module: InferenceModule, dataset: Dataset) -> OODReference:
         split = subset_train(dataset, MAX_DISTANCE_IMAGES, 0).train
     features = torch.from_numpy(run_module(module, split.images)["features"])
     labels = torch.from_numpy(np.array(split.labels))
-    module.set_distance_parameters(fit_feature_distance(features, labels, dataset.n_classes))
-    return OODReference(fit_statistic_ranges(dataset.train.images), fit_structure(split.images))
+    structure = fit_structure(split.images)
+    if len(dataset.val) >= FEW_CELLS:
+        module.set_distance_parameters(fit_feature_distance(features, labels, dataset.n_classes))
+        return OODReference(fit_statistic_ranges(dataset.train.images), structure, np.empty(0), np.empty(0))
+    ridge = shrinkage_ridge(features, labels, dataset.n_classes)
+    module.set_distance_parameters(fit_feature_distance(features, labels, dataset.n_classes, ridge))
+    return OODReference(
+        few_cell_ranges(dataset.train.images),
+        structure,
+        cross_fitted_structure_distances(split.images, split.labels),
+        cross_fitted_feature_distances(features, labels, dataset.n_classes, ridge),
+    )
 
 
 def fit_tta(module: InferenceModule, dataset: Dataset, tta_views: int) -> TTAFit:
@@ -242,10 +264,12 @@ def fit_ood_detector(
     distance_threshold: FeatureDistanceThreshold | None = None
     if feature_distance is not None:
         description = "Mahalanobis distance of the features to the nearest class mean, one covariance for all classes"
-        threshold = float(np.percentile(feature_distance, RANGE_PERCENTILES[1]))
+        distances = np.concatenate([feature_distance, ood_reference.feature_distances])
+        threshold = upper_limit(distances, RANGE_PERCENTILES[1])
         distance_threshold = {"description": description, "threshold": threshold}
     structure = ood_reference.structure
-    threshold = float(np.percentile(structure_distances(structure, val), structure["percentile"]))
+    distances = np.concatenate([structure_distances(structure, val), ood_reference.structure_distances])
+    threshold = upper_limit(distances, structure["percentile"])
     detector: OODDetector = {
         "range_percentiles": list(RANGE_PERCENTILES),
         "ranges": ood_reference.ranges,
