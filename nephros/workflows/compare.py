@@ -200,11 +200,14 @@ def _general_notes(groups: Sequence[Sequence[_ScoredRun]], split: str) -> list[s
         )
     if any(run.info.data["split"] == "synthetic" for group in groups for run in group):
         notes.append("Some runs are on synthetic cells: their results say nothing about kidneys.")
-    if split == "val":
+    trained = [
+        run for group in groups for run in group if run.info.finetuning is None
+    ]  # fine-tuning chooses nothing on it
+    if split == "val" and trained:
         notes.append(
             "The runs' results are on validation, which also guided training and the choice of recipes, so they are optimistic."
         )
-    elif any(len(group) > 1 for group in groups):
+    elif split != "val" and any(len(group) > 1 for group in groups):
         notes.append("Selecting a run by its test accuracy makes that accuracy optimistic: select on validation.")
     return notes
 
