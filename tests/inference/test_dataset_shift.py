@@ -56,6 +56,28 @@ def test_a_file_may_span_batches_and_memory_is_bounded(card: ModelCard) -> None:
     assert len(files - {"one.npz"}) == MAX_FILES - 1
 
 
+@pytest.mark.parametrize("batch_size", [700, MAX_CELLS_PER_FILE - 1, MAX_CELLS_PER_FILE, 3 * MAX_CELLS_PER_FILE])
+def test_warnings_do_not_depend_on_batches(card: ModelCard, batch_size: int) -> None:
+    files = ["one.npz"] * (MAX_CELLS_PER_FILE + 20) + ["two.npz"] * 30 + ["three.npz"] * MAX_CELLS_PER_FILE
+    cells = np.concatenate(
+        [discs(2.0, MAX_CELLS_PER_FILE), discs(6.3, 20), discs(3.0, 30), discs(2.0, MAX_CELLS_PER_FILE)]
+    )
+    check = DatasetShiftCheck(card)
+    for start in range(0, len(files), batch_size):
+        check.add(files[start : start + batch_size], cells[start : start + batch_size])
+    separate = []
+    for name, rows in (
+        ("one.npz", slice(0, MAX_CELLS_PER_FILE)),
+        ("two.npz", slice(2020, 2050)),
+        ("three.npz", slice(2050, 4050)),
+    ):
+        alone = DatasetShiftCheck(card)
+        alone.add([name] * (rows.stop - rows.start), cells[rows])
+        separate += alone.warnings()
+    assert check.warnings() == separate
+    assert {warning.split(":")[0] for warning in separate} == {"one.npz", "two.npz", "three.npz"}
+
+
 def test_models_of_other_data_get_no_warnings(card: ModelCard) -> None:
     other: Any = {**card, "data": {**card["data"], "key": None}}
     check = DatasetShiftCheck(other)

@@ -27,6 +27,7 @@ class DatasetShiftCheck:
             input_spec["width"],
         ) == (28, 28)
         self._cells_by_file: dict[str, list[NDArray[np.uint8]]] = {}
+        self._warnings_by_file: dict[str, list[str]] = {}
 
     def add(self, files: Sequence[str], cells: NDArray[np.uint8]) -> None:
         """Add (n, 28, 28) cells and the names of their n files."""
@@ -39,14 +40,24 @@ class DatasetShiftCheck:
             remaining = MAX_CELLS_PER_FILE - sum(map(len, batches))
             if remaining > 0 and (batches or len(self._cells_by_file) < MAX_FILES):
                 rows = [i for i, other_name in enumerate(names) if other_name == name][:remaining]
-                self._cells_by_file.setdefault(name, []).append(cells[rows])
+                batches = self._cells_by_file.setdefault(name, [])
+                batches.append(cells[rows])
+                if (
+                    len(rows) == remaining
+                ):  # at once, since this thread has time while the network predicts the next cells
+                    self._warnings_by_file[name] = _file_warnings(name, batches)
 
     def warnings(self) -> list[str]:
         """Return a sentence, beginning with the file's name, for each way in which its cells differ from the training data."""
-        from nephros.data.reference_statistics import shift_warnings
-
         messages = []
         for name, batches in self._cells_by_file.items():
-            cells = np.concatenate(batches)
-            messages += [f"{name}: {message}" for message in (shift_warnings(cells) if len(cells) >= MIN_CELLS else [])]
+            known = self._warnings_by_file.get(name)
+            messages += _file_warnings(name, batches) if known is None else known
         return messages
+
+
+def _file_warnings(name: str, batches: Sequence[NDArray[np.uint8]]) -> list[str]:
+    from nephros.data.reference_statistics import shift_warnings
+
+    cells = np.concatenate(batches)
+    return [f"{name}: {message}" for message in (shift_warnings(cells) if len(cells) >= MIN_CELLS else [])]
