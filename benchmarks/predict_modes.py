@@ -7,6 +7,7 @@ All take turns: in the runtime, with many cells and with one at a time; on a fol
 from __future__ import annotations
 
 import contextlib
+import resource
 import subprocess
 import sys
 import tempfile
@@ -91,9 +92,11 @@ def measure_runtime(config: BenchmarkConfig, modes: dict[str, dict[str, Any]], c
 def measure_folder(config: BenchmarkConfig, modes: dict[str, dict[str, Any]], folder: Path, subset: Path) -> list[Row]:
     """Return how fast the whole command predicts a folder of PNG files, and what its parts alone would do.
 
-    In float32 the command predicts only a `subset` of the folder, whose parts are measured in all modes.
+    In float32 the command predicts only a `subset` of the folder, whose parts are measured in all modes. Its processor time
+    hardly depends on what else runs: divided by the number of cores, it is the time that they need if they are never idle.
     """
     seconds: dict[str, list[float]] = {name: [] for name in modes}
+    processor_seconds: dict[str, list[float]] = {name: [] for name in modes}
     sizes = {path: sum(1 for _ in path.iterdir()) for path in (folder, subset)}
     inputs = {name: subset if options["precision"] == "float32" else folder for name, options in modes.items()}
     for round_ in range(config.repeats):
@@ -102,9 +105,10 @@ def measure_folder(config: BenchmarkConfig, modes: dict[str, dict[str, Any]], fo
                 continue
             args = [sys.executable, "-m", "nephros", "predict", str(inputs[name]), "--out", f"{folder}.csv"]
             args += ["--precision", options["precision"], *(["--tta"] if options.get("tta") else [])]
-            start = time.perf_counter()
+            start, processor_start = time.perf_counter(), _processor_time_of_children()
             subprocess.run(args, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             seconds[name].append(time.perf_counter() - start)
+            processor_seconds[name].append(_processor_time_of_children() - processor_start)
     rows: list[Row] = []
     rates = {name: [sizes[inputs[name]] / elapsed for elapsed in seconds[name]] for name in modes}
     for name, options in modes.items():
@@ -117,10 +121,19 @@ def measure_folder(config: BenchmarkConfig, modes: dict[str, dict[str, Any]], fo
                 "decoded_per_s": sizes[subset] / decode_s,
                 "predicted_per_s": sizes[subset] / predict_s,
                 "seconds_for_100000": summary([N_TARGET_FILES / rate for rate in rates[name]]),
+                "processor_seconds_for_100000": summary(
+                    [N_TARGET_FILES / sizes[inputs[name]] * elapsed for elapsed in processor_seconds[name]]
+                ),
                 "target_seconds": FOLDER_TARGET_S,
             }
         )
     return rows
+
+
+def _processor_time_of_children() -> float:
+    """Return the seconds of processor time of all processes that this one started and that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def measure_server(config: BenchmarkConfig, modes: dict[str, dict[str, Any]], requests: list[bytes]) -> list[Row]:
