@@ -1,7 +1,8 @@
 """Training steps on all cores, one replica of the network on each, against torch's own threads and against one thread.
 
 Each way to use the cores is a process of its own. All take turns on an idle machine, and then beside a process that keeps one
-core busy. As many independent runs of one thread as there are cores never wait for each other: they are the bound of any way.
+core busy. As many independent runs of one thread as there are cores never wait for each other: they are the bound of any way. One
+thread on batches of a replica's size shows what smaller batches cost.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,7 +33,7 @@ RECIPE_NAMES = ("nephros-fast", "course-1")
 
 
 def serve_case(recipe: Recipe, threads: int, replicas: int, quick: bool, real: bool) -> None:
-    """Train for as many seconds as each line of standard input says, and print the images per second of that time."""
+    """Train for as many seconds as each line of standard input says; print images per second and processor seconds per image."""
     torch.set_num_threads(threads)
     split, _ = load_split(quick, real)
     trainer = trainer_for(recipe, split, torch.device("cpu"), replicas)
@@ -38,12 +41,20 @@ def serve_case(recipe: Recipe, threads: int, replicas: int, quick: bool, real: b
     with torch_threads(max(1, threads // replicas)):
         rate = mean_rate(units, torch.device("cpu"))
         for line in sys.stdin:
-            print(json.dumps(rate(float(line))), flush=True)
+            start, processor_start = time.perf_counter(), time.process_time()
+            images_per_s = rate(float(line))
+            processor_s = (time.process_time() - processor_start) / (images_per_s * (time.perf_counter() - start))
+            print(json.dumps([images_per_s, processor_s]), flush=True)
 
 
 @contextmanager
-def case_processes(n: int, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Iterator[Contender]:
-    """Start `n` processes that train at the same time; yield a contender whose rate is the sum of theirs."""
+def case_processes(
+    n: int, argv: Sequence[str], env: Mapping[str, str], processor_us_per_image: list[float]
+) -> Iterator[Contender]:
+    """Start `n` processes that train at the same time; yield a contender whose rate is the sum of theirs.
+
+    Each turn appends the microseconds of processor time that an image takes to a list.
+    """
     command = [sys.executable, "-m", "benchmarks.replicas", "--case", *argv]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with ExitStack() as stack:
@@ -57,7 +68,9 @@ def case_processes(n: int, argv: Sequence[str], env: Mapping[str, str] | None = 
             lines = [process.stdout.readline() if process.stdout else "" for process in processes]
             if not all(lines):
                 raise RuntimeError(f"{' '.join(command[1:])} ended early")
-            return sum(map(float, lines))
+            images_per_s, processor_s = zip(*map(json.loads, lines), strict=True)
+            processor_us_per_image.append(1e6 * sum(processor_s) / n)
+            return float(sum(images_per_s))
 
         yield turn
 
@@ -69,22 +82,29 @@ def measure(recipe: Recipe, config: BenchmarkConfig) -> list[Row]:
     options = ["--data", config.data, *(["--quick"] if config.quick else [])]
     ours = {**os.environ, **PROCESS_DEFAULTS}
     spinning = ours | {"GOMP_SPINCOUNT": "300000"}  # GNU OpenMP's own number, in a program that imports nephros
-    ways: dict[str, tuple[int, int, int, Mapping[str, str]]] = {
-        former: (1, n, 1, ours),
-        "the same, threads that spin while they wait": (1, n, 1, spinning),
-        single: (1, 1, 1, ours),
-        f"{n} replicas": (1, n, n, ours),
-        bound: (n, 1, 1, ours),
+    whole, part = str(recipe.batch_size), str(recipe.batch_size // n)
+    ways: dict[str, tuple[int, int, int, str, Mapping[str, str]]] = {
+        former: (1, n, 1, whole, ours),
+        "the same, threads that spin while they wait": (1, n, 1, whole, spinning),
+        single: (1, 1, 1, whole, ours),
+        "one thread, on batches of a replica's size": (1, 1, 1, part, ours),
+        f"{n} replicas": (1, n, n, whole, ours),
+        bound: (n, 1, 1, whole, ours),
     }
+    processor_us: dict[str, list[float]] = {name: [] for name in ways}
     rows: list[Row] = []
     with ExitStack() as stack:
         contenders = {
             name: stack.enter_context(
-                case_processes(processes, [recipe.name, str(threads), str(replicas), *options], env)
+                case_processes(
+                    processes, [recipe.name, str(threads), str(replicas), batch, *options], env, processor_us[name]
+                )
             )
-            for name, (processes, threads, replicas, env) in ways.items()
+            for name, (processes, threads, replicas, batch, env) in ways.items()
         }
         for background, background_process in (("nothing", nullcontext), ("a busy process", busy_process)):
+            for values in processor_us.values():
+                values.clear()
             with background_process():
                 rates = interleave(contenders, config)
             rows += [
@@ -97,6 +117,7 @@ def measure(recipe: Recipe, config: BenchmarkConfig) -> list[Row]:
                     "ratio_to_one_thread": ratio(way_rates, rates[single]),
                     "ratio_to_former_default": ratio(way_rates, rates[former]),
                     "ratio_to_independent_runs": ratio(way_rates, rates[bound]),
+                    "processor_us_per_image": summary(processor_us[name][1:]),  # the first turn warms up
                 }
                 for name, way_rates in rates.items()
             ]
@@ -107,12 +128,13 @@ def main() -> None:
     """Run the benchmark, or a case of it."""
     if "--case" in sys.argv[1:]:
         case_parser = argparse.ArgumentParser()
-        case_parser.add_argument("--case", nargs=3)
+        case_parser.add_argument("--case", nargs=4)
         case_parser.add_argument("--quick", action="store_true")
         case_parser.add_argument("--data")
         args = case_parser.parse_args()
-        recipe, threads, replicas = args.case
-        serve_case(RECIPES[recipe], int(threads), int(replicas), args.quick, args.data == "auto")
+        name, threads, replicas, batch_size = args.case
+        recipe = replace(RECIPES[name], batch_size=int(batch_size))
+        serve_case(recipe, int(threads), int(replicas), args.quick, args.data == "auto")
         return
     parser = build_parser(__doc__ or "")
     parser.set_defaults(repeats=5, device="cpu")
