@@ -51,8 +51,8 @@ class DatasetShiftCheck:
         """Return a sentence, beginning with the file's name, for each way in which its cells differ from the training data."""
         messages = []
         for name, batches in self._cells_by_file.items():
-            known = self._warnings_by_file.get(name)
-            messages += _file_warnings(name, batches) if known is None else known
+            warnings = self._warnings_by_file.get(name)
+            messages += _file_warnings(name, batches) if warnings is None else warnings
         return messages
 
 
