@@ -4,7 +4,7 @@ import { type CellResult, isCell, type Result, topProbability } from "./result_s
 export type Sort = "position" | "uncertainty" | "probability";
 
 export const SORT_NAMES: Readonly<Record<Sort, string>> = {
-  position: "In the order of the files",
+  position: "Order of the files",
   uncertainty: "Least certain first",
   probability: "Probability of a class",
 };
