@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tests.conftest import square_images
 @pytest.fixture
 def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of MedMNIST's files, with eight classes of cells by the name of TissueMNIST."""
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for name, n in (("train", 64), ("val", 16), ("test", 16)):
         images, labels = square_images(n, 8, 3)
         arrays |= {f"{name}_images": images, f"{name}_labels": labels[:, None].astype(np.uint8)}
