@@ -109,7 +109,7 @@ class ProgressCallback:
 
     def _log_estimate(self, now: float) -> None:
         n_images = self.epochs * self.images_per_epoch - self._images_resumed
-        if self._images_done >= n_images:
+        if self._images_done >= min(n_images, self.images_per_epoch):  # the lines of epochs say how much time is left
             return
         seconds = (now - self._start) * n_images / self._images_done
         logger.info(

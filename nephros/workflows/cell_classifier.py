@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nephros.data.batches import BatchLoader
+from nephros.data.class_names import class_name_fault
 from nephros.data.dataset import Dataset, Provenance, Split
 from nephros.data.row_images import ImageEncoder, VolumeEncoder
 from nephros.data.splitting import stratified_split
@@ -199,6 +200,8 @@ class CellClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return dataclasses.replace(recipe, seed=self._seed(recipe.seed))
 
     def _dataset(self, train: Split, val: Split) -> Dataset:
-        names = tuple(f"class {label}" for label in range(len(self.classes_)))
+        names = tuple(map(str, self.classes_.tolist()))
+        if class_name_fault(names):  # such as an empty text: they serve messages only
+            names = tuple(f"class {label}" for label in range(len(self.classes_)))
         provenance = Provenance("arrays", "own", "", "")
         return Dataset(train, val, train[:0], names, provenance, is_volumetric=self._is_volumetric)

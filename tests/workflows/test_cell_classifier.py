@@ -171,8 +171,10 @@ def test_bad_data_is_named(fitted: CellClassifier) -> None:
     with pytest.raises(InvalidArgument) as caught:
         fitted.predict(np.zeros((3, 28, 20)))
     assert caught.value.parameter == "X"
-    with pytest.raises(NephrosError, match="label more"):
-        CellClassifier(pretrained=True).fit(X, np.r_[np.zeros(59), 1])
+    with pytest.raises(NephrosError, match=r"class disc has.*label more"):
+        CellClassifier(pretrained=True).fit(X, np.array(["ring"] * 59 + ["disc"]))
+    with pytest.raises(NephrosError, match="class 1 has"):  # names that no class can have
+        CellClassifier(pretrained=True).fit(X, np.array([""] * 59 + [" "])[::-1])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         CellClassifier(SMALL).fit(X, Y[:-1])
     with pytest.raises(ValueError, match="NaN"):
