@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from nephros.data.batches import BatchLoader
-from nephros.data.dataset import Dataset
+from nephros.data.dataset import Dataset, format_size
 from nephros.data.subset import stratified_subset
 from nephros.errors import IncompatibleError, InvalidArgument
-from nephros.models.classifier import Classifier, PretrainedModel
+from nephros.models.classifier import Classifier, InputSpec, PretrainedModel
 from nephros.models.norm_statistics import recenter_batch_norm
 from nephros.models.stages import last_linear
 from nephros.recipe import Recipe
@@ -33,7 +33,7 @@ def start_from(model: Classifier, pretrained: PretrainedModel, recipe: Recipe, d
     rows = _matching_rows(pretrained.class_names, dataset.class_names)
     for name in (f"{head}.weight", f"{head}.bias"):
         weights[name] = model.state_dict()[name] if rows is None else weights[name][rows]
-    _check_shapes(model.state_dict(), weights, pretrained, recipe)
+    _check_shapes(model.state_dict(), weights, pretrained, recipe, dataset)
     model.load_state_dict(weights)
     if pretrained.is_folded:
         n_images = min(len(dataset.train), MAX_RECENTERING_IMAGES)
@@ -63,7 +63,11 @@ def _matching_rows(old: tuple[str, ...], new: tuple[str, ...]) -> list[int] | No
 
 
 def _check_shapes(
-    expected: dict[str, Tensor], weights: dict[str, Tensor], pretrained: PretrainedModel, recipe: Recipe
+    expected: dict[str, Tensor],
+    weights: dict[str, Tensor],
+    pretrained: PretrainedModel,
+    recipe: Recipe,
+    dataset: Dataset,
 ) -> None:
     start = f"The weights of `init` ({pretrained.source}) don't fit the recipe {recipe.name}"
     theirs, ours = pretrained.model, recipe.model
@@ -73,6 +77,8 @@ def _check_shapes(
     )
     if theirs.network != ours.network:
         raise IncompatibleError(f"{start}: they are of the network {theirs.network}, not {ours.network}; {next_step}")
+    if theirs == ours:
+        next_step = _fitting_images(pretrained.input_spec, dataset)
     # The layers first: where channels differ, the normalization does too, but the first layer says more.
     for name, tensor in sorted(expected.items(), key=lambda item: not item[0].startswith("network.")):
         layer = name.removeprefix("network.")
@@ -85,3 +91,15 @@ def _check_shapes(
         raise IncompatibleError(
             f"{start}: their layer {surplus[0].removeprefix('network.')} has no place here; {next_step}"
         )
+
+
+def _fitting_images(spec: InputSpec, dataset: Dataset) -> str:
+    """Return what to do where weights of the same network are for other images."""
+    given = format_size(*dataset.image_size, dataset.channels, dataset.depth)
+    needed = format_size(spec.height, spec.width, spec.channels, spec.depth)
+    hint = ""
+    if (spec.channels, spec.depth) == (dataset.channels, dataset.depth):
+        hint = f", such as by `size`={spec.height}" if spec.square_side else ""
+    elif spec.channels == 1 and spec.depth is None and dataset.channels == 3:
+        hint = ", such as by `channel`, or use `nephros.finetune(DATA)`, which takes color"
+    return f"the data has {given}, and the weights are for {needed}: give such images{hint}."
