@@ -11,6 +11,7 @@ import numpy as np
 
 from nephros.data.dataset import SPLIT_ADJECTIVES, Dataset
 from nephros.recipe import Recipe
+from nephros.text_tables import pluralize
 
 MIN_STEPS = 150
 """Optimizer steps below which a network has hardly left its initial weights."""
@@ -37,7 +38,7 @@ def adapt_recipe(recipe: Recipe, n_images: int, adaptable: Collection[str]) -> t
     steps = optimizer_steps(recipe, n_images)
     if recipe.is_classical or steps >= MIN_STEPS:
         return recipe, ""
-    before = f"{n_images:,} training images make only {steps:,} optimizer steps"
+    before = f"{n_images:,} training images make only {pluralize(steps, 'optimizer step')}"
     changes: dict[str, Any] = {}
     if "batch_size" in adaptable:
         power_of_two = 2 ** int(math.log2(max(1, n_images // _MIN_BATCHES_PER_PASS)))
