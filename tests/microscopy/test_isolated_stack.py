@@ -257,3 +257,17 @@ def test_a_file_for_which_there_is_no_address_space_is_refused(tmp_path: Path, m
     with pytest.raises(FileError, match="Cannot allocate memory") as raised:
         open_stack(path)
     assert raised.value.path == path
+
+
+def test_a_file_whose_last_directory_is_cut_is_not_plain(tmp_path: Path) -> None:
+    """tifffile looks for its next page for ever, which fuzzing found: only a process that can be killed may open it."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((8, 8), np.uint8), photometric="minisblack", metadata=None, software=False)
+    data = path.read_bytes()
+    (first,) = struct.unpack_from("<I", data, 4)
+    (n_tags,) = struct.unpack_from("<H", data, first)
+    end = first + 2 + 12 * n_tags
+    assert is_plain_tiff(path)
+    # The directory moves to the end of the file, where two of the four bytes that lead to the next are missing.
+    path.write_bytes(data[:4] + struct.pack("<I", len(data)) + data[8:] + data[first:end] + b"\0\0")
+    assert not is_plain_tiff(path)

@@ -49,7 +49,7 @@ class TiffDirectories:
     compressions: frozenset[int]
     """Codes of the pages' compressions, where they have one; -1 where it is no number."""
     is_whole: bool
-    """Whether all directories could be read."""
+    """Whether all directories could be read, with the place of the next."""
     is_circular: bool
     """Whether the last directory leads back to an earlier one."""
 
@@ -154,7 +154,9 @@ def walk_directories(
                 )
             offsets.append(offset)
             visited.add(offset)
-            n_tags += tiff.count_tags(data, offset)
+            n_tags_here = tiff.count_tags(data, offset)
+            n_tags += n_tags_here
+            pointer_end = offset + tiff.count.size + n_tags_here * tiff.entry.size + tiff.pointer.size
             tags, offset = tiff.read_directory(data, offset) if n_tags <= max_tags else ([], offset)
             sizes = dict.fromkeys(_SIZES, 0)
             for tag in tags:
@@ -170,6 +172,9 @@ def walk_directories(
             n_pixels += page_pixels
             max_samples = max(max_samples, sizes[_SAMPLES])
             max_page_values = max(max_page_values, page_pixels * max(1, sizes[_SAMPLES]))
+            is_whole = is_whole and pointer_end <= len(
+                data
+            )  # tifffile reads for ever where the place of the next is cut
             if tag_bytes > max_tag_bytes or n_tags > max_tags:
                 raise FileError(
                     str(name),
