@@ -96,10 +96,10 @@ def _check_shapes(
 def _fitting_images(spec: InputSpec, dataset: Dataset) -> str:
     """Return what to do where weights of the same network are for other images."""
     given = format_size(*dataset.image_size, dataset.channels, dataset.depth)
-    needed = format_size(spec.height, spec.width, spec.channels, spec.depth)
+    required = format_size(spec.height, spec.width, spec.channels, spec.depth)
     hint = ""
     if (spec.channels, spec.depth) == (dataset.channels, dataset.depth):
         hint = f", such as by `size`={spec.height}" if spec.square_side else ""
     elif spec.channels == 1 and spec.depth is None and dataset.channels == 3:
         hint = ", such as by `channel`, or use `nephros.finetune(DATA)`, which takes color"
-    return f"the data has {given}, and the weights are for {needed}: give such images{hint}."
+    return f"the data has {given}, and the weights are for {required}: give such images{hint}."
