@@ -50,7 +50,7 @@ class Split:
     groups: NDArray[np.str_] | None = None
     """(n,) group of each image, such as its patient or slide; None where groups are unknown."""
     names: NDArray[np.str_] | None = None
-    """(n,) name of each image in its source: its path in a folder, or such as ``images[12]``; None where the place in the split
+    """(n,) name of each image in its source, its path in a folder or such as ``images[12]``; None where the place in the split
     says as much."""
 
     def __len__(self) -> int:
