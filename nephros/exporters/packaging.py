@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,9 @@ class OODReference:
 
     ranges: dict[str, StatisticRange]
     structure: StructureReference
-    structure_distances: NDArray[np.float64]
+    structure_distances: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     """(n,) of training cells, which the reference was fitted without; none where validation has cells enough."""
-    feature_distances: NDArray[np.float64]
+    feature_distances: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     """Likewise of the features."""
 
 
