@@ -15,7 +15,7 @@ from nephros.annotation.project_file import StackSource
 from nephros.annotation.stack_copies import open_mask
 from nephros.errors import IncompleteError
 from nephros.tissue.footprints import Footprints
-from nephros.tissue.geojson import FeatureCollectionWriter, iter_features
+from nephros.tissue.geojson import FeatureCollectionWriter, iter_features, scale_feature
 
 
 def write_label_geojson(
@@ -86,5 +86,7 @@ def _write_stack(
                 "ood_reasons": "",
             }
         )
+    _, y_step, x_step = stack.level_step
     for feature, _ in iter_features(rows, footprints, [label_class.color for label_class in classes.values()]):
-        writer.write(feature)
+        is_finest = y_step == x_step == 1  # QuPath opens the finest level, whichever was read here
+        writer.write(feature if is_finest else scale_feature(feature, (y_step, x_step)))

@@ -204,7 +204,7 @@ def _add_class_table(project: Project, table: ClassTable, labels: _Collector) ->
         n_labels += len(rows)
         if not known:
             continue
-        classes = classes_of_nuclei(table, known, nuclei, stack.voxel_size)
+        classes = classes_of_nuclei(table, known, nuclei, stack.voxel_size, stack.level_step)
         cell_of_id = dict(zip(nuclei.ids.tolist(), cells.tolist(), strict=True))
         for nucleus_id, class_name in classes.class_of_id.items():
             labels.add([cell_of_id[nucleus_id]], class_name)

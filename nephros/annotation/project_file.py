@@ -49,6 +49,8 @@ class StackSource:
     folder: str
     """Below the project folder: the stack in 8 bits, and its mask, to look at single slices."""
     n_cells: int
+    level_step: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Voxels of the stack's finest pyramid level per voxel here, along z, y and x."""
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ def copy_stack(root: Path, located: LocatedNuclei, others: Iterable[StackSource]
         else str(locate(located.mask_file.path)),
         folder=folder,
         n_cells=n_cells,
+        level_step=stack.level_step,
     )
 
 

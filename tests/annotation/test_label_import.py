@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from nephros.annotation.export import export_labels
 from nephros.annotation.label_import import import_labels
@@ -127,6 +128,36 @@ def test_geojson_of_qupath(labeled: Project, tmp_path: Path, folder: Path) -> No
     labels = _labels(labeled)[: project.n_cells]
     assert all(name in ("", labels[cell]) for cell, name in enumerate(_labels(project)))
     assert report.notes
+
+
+def test_geojson_of_a_coarser_level_is_in_pixels_of_the_finest(tmp_path: Path, folder: Path) -> None:
+    pixels, mask = tifffile.imread(folder / "K4.ome.tif"), tifffile.imread(folder / "K4_mask.tif")
+    tifffile.imwrite(tmp_path / "K4_mask.tif", mask, photometric="minisblack")
+    sizes = {f"PhysicalSize{axis}": side for axis, side in zip("ZYX", (1, 0.25, 0.25), strict=True)}
+    with tifffile.TiffWriter(tmp_path / "K4.ome.tif", ome=True) as writer:
+        finest = pixels.repeat(2, axis=1).repeat(2, axis=2)
+        writer.write(finest, subifds=1, photometric="minisblack", metadata={"axes": "ZYX", **sizes})
+        writer.write(pixels, subfiletype=1, photometric="minisblack")
+    project = Project.create(tmp_path / "kidney")
+    project.add_cells(tmp_path / "K4.ome.tif", mask="{stem}_mask.tif", level=1)
+    project.labels.add_class("tubule")
+    project.labels.apply([(0, 0)], "ann")
+    export_labels(project, "geojson", tmp_path / "labels.geojson")
+    collection = json.loads((tmp_path / "labels.geojson").read_text(encoding="utf-8"))
+    feature = collection["features"][0]
+    location = Project.open(tmp_path / "kidney").location(0)
+    assert location is not None
+    rows, columns = np.nonzero((mask == location.id).any(axis=0))
+    x, y = np.array(feature["geometry"]["coordinates"][0]).T
+    assert (x.min(), x.max()) == (2 * columns.min(), 2 * (columns.max() + 1))
+    assert (y.min(), y.max()) == (2 * rows.min(), 2 * (rows.max() + 1))
+
+    project.labels.apply([(0, None)], "ann")
+    feature["id"] = "00000000-0000-0000-0000-000000000000"  # as of a nucleus that was drawn in QuPath
+    feature["properties"] = {"objectType": "detection", "classification": feature["properties"]["classification"]}
+    (tmp_path / "drawn.geojson").write_text(json.dumps(collection))
+    assert import_labels(project, tmp_path / "drawn.geojson", "ann").n_labels == 1
+    assert np.flatnonzero(project.labels.current() >= 0).tolist() == [0]
 
 
 def test_npz_comes_back(labeled: Project, project: Project, tmp_path: Path) -> None:
