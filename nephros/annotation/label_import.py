@@ -11,6 +11,7 @@ from nephros.annotation.imported_files import read_file_labels
 from nephros.annotation.project import Project
 from nephros.data.class_names import class_name_fault, similar_name_warnings
 from nephros.errors import FileError, InvalidArgument
+from nephros.text_tables import pluralize
 
 DEFAULT_ANNOTATOR = "imported"
 """Whose labels those of a file are that doesn't name an annotator."""
@@ -112,7 +113,7 @@ def _find(name: str, classes: Sequence[LabelClass]) -> int | None:
 
 def describe_report(report: ImportReport) -> str:
     """Return what was imported, as one sentence."""
-    parts = [f"{report.n_labels:,} labels set"]
+    parts = [f"{pluralize(report.n_labels, 'label')} set"]
     parts += [f"{report.n_unchanged:,} as they were"] if report.n_unchanged else []
     parts += [f"{report.n_missing:,} of cells that the project doesn't have"] if report.n_missing else []
     parts += [f"new classes: {', '.join(report.new_classes[:10])}"] if report.new_classes else []

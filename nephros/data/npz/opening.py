@@ -29,6 +29,7 @@ from nephros.environment import available_memory
 from nephros.errors import FileError
 from nephros.files import checked_sha256, file_digest
 from nephros.reading import decode, parse_json
+from nephros.text_tables import pluralize
 
 
 def open_npz(
@@ -183,7 +184,7 @@ def _read_contents(path: Path, archive: zipfile.ZipFile, max_bytes: int, groups:
     class_names = own_names or decoded.class_names or _default_class_names(path, info, labels)
     _check_labels(path, class_names, labels)
     notes = layout.notes + decoded.notes
-    notes += (f"{n_unlabeled:,} images without a label left out",) if n_unlabeled else ()
+    notes += (f"{pluralize(n_unlabeled, 'image')} without a label left out",) if n_unlabeled else ()
     by_split = {split: is_labeled[array.name] for split, array in label_arrays.items()}
     return _Contents(layout, images, labels, by_split, class_names, info, notes, is_volumetric)
 

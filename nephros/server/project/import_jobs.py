@@ -12,6 +12,7 @@ from nephros.annotation.adding import AddedCells
 from nephros.annotation.cell_reading import Progress
 from nephros.errors import InvalidArgument, NephrosError
 from nephros.server.project.schemas import JobInfo
+from nephros.text_tables import pluralize
 
 logger = logging.getLogger(__name__)
 
@@ -112,10 +113,10 @@ class ImportJobs:
 
 
 def _summary(added: AddedCells) -> str:
-    parts = [f"{added.n_added:,} cell{'' if added.n_added == 1 else 's'} added"]
+    parts = [f"{pluralize(added.n_added, 'cell')} added"]
     if added.n_present:
         parts.append(f"{added.n_present:,} were there already")
     if added.errors:
-        parts.append(f"{len(added.errors):,} files or images can't be read: {added.errors[0]}")
+        parts.append(f"{pluralize(len(added.errors), 'input')} can't be read: {added.errors[0]}")
     sentences = ["; ".join(parts), *added.notes]
     return " ".join(sentence.rstrip(".") + "." for sentence in sentences)
