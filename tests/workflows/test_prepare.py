@@ -195,7 +195,7 @@ def test_class_labels_train_a_model(stack: Path, tissue: SyntheticStack, capsys:
         ("id,class\nx,a\n", "line 2 has the id 'x'"),
         ("id,class\n1,a\n1,b\n", "a second class"),
         ("id,class\n1,a\n2,a\n3,a\n", "at least two"),
-        ("id,class\n1,a\n2,a\n3,a\n4,b\n", "1 nuclei of 'b'"),
+        ("id,class\n1,a\n2,a\n3,a\n4,b\n", "too few nuclei of 'b', 1;"),
     ],
 )
 def test_invalid_class_labels_are_refused(
