@@ -42,7 +42,9 @@ def write_stacks(stack: SyntheticStack, folder: Path) -> dict[str, tuple[Path, P
 
 def main() -> None:
     """Run the benchmark."""
-    config = parse_config(build_parser(__doc__ or ""), "nuclei_per_second")
+    parser = build_parser(__doc__ or "")
+    parser.set_defaults(repeats=3)
+    config = parse_config(parser, "nuclei_per_second")
     stack = SyntheticStack(QUICK_SHAPE if config.quick else SHAPE)
     n_bytes = int(np.prod(stack.shape)) * 6
     rows: list[Row] = []
@@ -50,7 +52,7 @@ def main() -> None:
         for file_format, paths in write_stacks(stack, Path(folder)).items():
             for contender, title in TITLES.items():
                 args = [contender, *map(str, paths)]
-                results = [run_module("nuclei_case", args) for _ in range(1 if config.quick else 3)]
+                results = [run_module("nuclei_case", args) for _ in range(1 if config.quick else config.repeats)]
                 rows.append({"what": f"{file_format}: {title}", **_summary(results, n_bytes)})
     data = f"a synthetic stack of {' x '.join(map(str, stack.shape))} voxels with {len(stack.radii_um):,} nuclei"
     publish(config, "From a stack and its mask to a table of its nuclei", rows, data)
