@@ -160,8 +160,8 @@ def plot_frontier(rows: Sequence[dict[str, str]], file: Path) -> Figure:
 
 def figure_numbers(rows: Sequence[dict[str, str]]) -> str:
     """Return the part of the rows that the figure shows."""
-    shown = ("network", "multiply_adds", "val_accuracy", "test_accuracy", "device")
-    return csv_table(shown, [[row[header] for header in shown] for row in rows])
+    columns = ("network", "multiply_adds", "val_accuracy", "test_accuracy", "device")
+    return csv_table(columns, [[row[header] for header in columns] for row in rows])
 
 
 def _read_csv(name: str) -> list[dict[str, str]]:

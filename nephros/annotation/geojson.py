@@ -87,6 +87,6 @@ def _write_stack(
             }
         )
     _, y_step, x_step = stack.level_step
+    is_finest = y_step == x_step == 1  # QuPath opens the finest level, whichever was read here
     for feature, _ in iter_features(rows, footprints, [label_class.color for label_class in classes.values()]):
-        is_finest = y_step == x_step == 1  # QuPath opens the finest level, whichever was read here
         writer.write(feature if is_finest else scale_feature(feature, (y_step, x_step)))

@@ -78,7 +78,8 @@ class InferenceModule(nn.Module):
         logits = ensemble_logits([view_outputs["logits"] for view_outputs in outputs_by_view])
         outputs = {"probabilities": torch.softmax(logits / self.temperature, dim=1), **mean_outputs}
         if self.whitening is not None:
-            outputs["feature_distance"] = self._feature_distance(outputs["features"])
+            buffers = {name: cast(Tensor, getattr(self, name)) for name in DISTANCE_BUFFERS}
+            outputs["feature_distance"] = feature_distance(outputs["features"], **buffers)
         return outputs
 
     def _forward_view(self, view: TTAView, x: Tensor) -> dict[str, Tensor]:
@@ -89,12 +90,13 @@ class InferenceModule(nn.Module):
             outputs["class_activation_maps"] = view.invert(F.conv2d(feature_maps, self.head.weight[:, :, None, None]))
         return outputs
 
-    def _feature_distance(self, features: Tensor) -> Tensor:
-        whitened = (features - self.feature_mean) @ cast(Tensor, self.whitening)
-        class_means = cast(Tensor, self.class_means)
-        squared_distances = whitened.square().sum(1, keepdim=True) - 2 * whitened @ class_means.T
-        squared_distances += class_means.square().sum(1)
-        return squared_distances.amin(1).clamp_min(0).sqrt()
+
+def feature_distance(features: Tensor, feature_mean: Tensor, whitening: Tensor, class_means: Tensor) -> Tensor:
+    """Return the distance (n,) of (n, d) features from the nearest class mean, by the `DISTANCE_BUFFERS`."""
+    whitened = (features - feature_mean) @ whitening
+    squared_distances = whitened.square().sum(1, keepdim=True) - 2 * whitened @ class_means.T
+    squared_distances += class_means.square().sum(1)
+    return squared_distances.amin(1).clamp_min(0).sqrt()
 
 
 def _split_head(network: nn.Module) -> tuple[nn.Module, nn.Linear, bool]:

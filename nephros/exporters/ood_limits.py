@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nephros.exporters.inference_module import fit_feature_distance
+from nephros.exporters.inference_module import feature_distance, fit_feature_distance
 from nephros.inference.ood.detector import (
     RANGE_PERCENTILES,
     StatisticRange,
@@ -75,8 +75,7 @@ def cross_fitted_feature_distances(features: Tensor, labels: Tensor, n_classes: 
 
     def measure(fitted_on: Indices, held_out: Indices) -> Floats:
         parameters = fit_feature_distance(features[fitted_on], labels[fitted_on], n_classes, ridge)
-        whitened = (features[held_out] - parameters["feature_mean"]) @ parameters["whitening"]
-        return torch.cdist(whitened, parameters["class_means"]).amin(dim=1).double().numpy()
+        return feature_distance(features[held_out], **parameters).double().numpy()
 
     return _cross_fit(labels.numpy(), measure)
 

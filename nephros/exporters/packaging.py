@@ -201,7 +201,7 @@ def fit_reference(module: InferenceModule, dataset: Dataset) -> OODReference:
     structure = fit_structure(split.images)
     if len(dataset.val) >= FEW_CELLS:
         module.set_distance_parameters(fit_feature_distance(features, labels, dataset.n_classes))
-        return OODReference(fit_statistic_ranges(dataset.train.images), structure, np.empty(0), np.empty(0))
+        return OODReference(fit_statistic_ranges(dataset.train.images), structure)
     ridge = shrinkage_ridge(features, labels, dataset.n_classes)
     module.set_distance_parameters(fit_feature_distance(features, labels, dataset.n_classes, ridge))
     return OODReference(
