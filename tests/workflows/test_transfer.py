@@ -37,7 +37,7 @@ ROWS = [
 
 
 def test_the_source_has_none_of_the_classes_to_learn() -> None:
-    dataset = squares_dataset(n=160, classes=8)
+    dataset = squares_dataset(n=3600, classes=8)
     task = next(task for task in transfer_tasks() if task.classes == (2, 4, 5))
     source = source_dataset(dataset, task.classes)
     assert source.class_names == tuple(f"kind {c}" for c in (0, 1, 3, 6, 7))
@@ -50,8 +50,20 @@ def test_the_source_has_none_of_the_classes_to_learn() -> None:
     assert len(held_out) == np.isin(dataset.val.labels, task.classes).sum()
 
 
+def test_half_of_train_is_held_out_where_validation_is_small() -> None:
+    task = next(task for task in transfer_tasks() if task.key == "breast-nephros-fast")
+    dataset = squares_dataset(n=400, classes=2)
+    assert len(dataset.val) < 300
+    pool, held_out, names = task_splits(task, dataset)
+    assert names == dataset.class_names
+    assert len(pool) == len(dataset.train) // 2
+    assert len(held_out) == len(dataset.val) + len(dataset.train) - len(pool)
+    np.testing.assert_array_equal(np.bincount(pool.labels), np.bincount(dataset.train.labels) // 2)
+    assert not {image.tobytes() for image in pool.images} & {image.tobytes() for image in held_out.images}
+
+
 def test_draws_are_balanced_reproducible_and_different() -> None:
-    pool, _, _ = task_splits(transfer_tasks()[0], squares_dataset(n=160, classes=8))
+    pool, _, _ = task_splits(transfer_tasks()[0], squares_dataset(n=320, classes=8))
     first, again, other = (draw_labels(pool, 5, draw) for draw in (0, 0, 1))
     assert first is not None
     assert other is not None
@@ -108,19 +120,19 @@ def test_the_choice_among_earlier_draws_is_that_of_today() -> None:
 
 
 def test_tasks_are_chosen_by_key(tmp_path: Path) -> None:
-    assert [task.key for task in select_tasks(["breast"])] == ["breast"]
+    assert [task.key for task in select_tasks(["breast-nephros-fast"])] == ["breast-nephros-fast"]
     with pytest.raises(UnknownName) as exc_info:
         select_tasks(["rare"])
     assert "rare-nephros-fast" in exc_info.value.options
-    rows = [dataclasses.replace(row, task="breast") for row in ROWS]
+    rows = [dataclasses.replace(row, task="breast-nephros-fast") for row in ROWS]
     write_rows(tmp_path / "transfer" / "rows.csv", rows)
-    assert planned_tasks(["breast"], tmp_path)[0][1] == "4 of 30 draws"
+    assert planned_tasks(["breast-nephros-fast"], tmp_path)[0][1] == "4 of 30 draws"
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("reports_without_figures")
 def test_a_task_is_carried_out_and_resumed(tmp_path: Path) -> None:
-    data = write_npz(tmp_path / "eight.npz", squares_dataset(n=320, classes=8))
+    data = write_npz(tmp_path / "eight.npz", squares_dataset(n=640, classes=8))
     options = {"only": ["rare-nephros-fast"], "runs": tmp_path / "runs", "epochs": 1, "device": "cpu"}
     few = {"labels_per_class": (6, 1000), "draws": 2, "methods": ("head",)}
     table, *_ = reproduce_transfer(str(data), **options, **few)  # type: ignore[arg-type]
