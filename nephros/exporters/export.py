@@ -79,13 +79,32 @@ def export(
         _check_better_than_largest_class(folder)
     bundle = _build_bundle(folder, format, tta_views, data, int8=int8)
     content, card = _export_onnx(bundle, int8) if format == "onnx" else _export_safetensors(bundle, folder)
+    _write_with_cards(target, content, card)
+    for line in summarize_card(card):
+        logger.info(line)
+    return target
+
+
+def store_packaged(folder: RunFolder, bundle: ExportBundle, card: ModelCard) -> bool:
+    """Write a packaged run as its export/model.safetensors, so that it is packaged once; return whether that was possible.
+
+    Of a run that `export` would refuse, and in a folder that can't be written, nothing is stored.
+    """
+    try:
+        _check_better_than_largest_class(folder)
+        content, _ = _export_safetensors(bundle, folder, card)
+        _write_with_cards(folder.file("export", "model.safetensors"), content, card)
+    except (IncompleteError, OSError):
+        return False
+    return True
+
+
+def _write_with_cards(target: Path, content: bytes, card: ModelCard) -> None:
+    """Write an exported model and, beside it, its card as JSON and Markdown."""
     with atomic_write(target) as file:
         file.write(content)
     write_text(target.with_suffix(".card.json"), card_to_json(card))
     write_text(target.with_suffix(".card.md"), card_to_markdown(card))
-    for line in summarize_card(card):
-        logger.info(line)
-    return target
 
 
 def update_bundled_model(run: str | Path, *, tta_views: int | None = None) -> Path:

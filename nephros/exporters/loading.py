@@ -67,9 +67,10 @@ def load_classifier(
             NEPHROS_PRECISION. `Predictor.card` and predictions say which it was.
         runtime: of an .onnx file, onnxruntime or openvino (the extra ``nephros[openvino]``, on CPUs and in float32).
 
-    A run folder without an exported model is packaged in memory from its data, which takes about a minute each time;
-    `nephros.export` stores the result. Without its data, and for classical baselines, no cell is flagged as out of
-    distribution. Nothing is written. Raises a NephrosError if the model can't be opened.
+    A run folder without an exported model is packaged from its data, which takes about a minute, and keeps the result as
+    export/model.safetensors if it can be written; an .onnx file, which `nephros.export` writes, predicts faster. Without the
+    run's data, and for classical baselines, no cell is flagged as out of distribution. Raises a NephrosError if the model can't
+    be opened.
     """
     check_runtime(runtime, device)
     predictor = _open(model, _Options(device, threads, tta, resolve_precision(precision), runtime))
@@ -166,12 +167,10 @@ def _load_from_run(path: Path, options: _Options) -> Predictor:
         raise IncompleteError(f"{path} has no weights yet: finish it with `nephros.resume({str(path)!r})`.")
     weights_sha256 = file_digest(weights)
     onnx_files = folder.file("export", "model.onnx"), folder.file("export", "model-int8.onnx")
+    packaged_file = folder.file("export", "model.safetensors")
     candidates: list[tuple[Path, Callable[[], Predictor]]] = [
         (onnx_files[0], lambda: _open_precision(*onnx_files, options)),
-        (
-            folder.file("export", "model.safetensors"),
-            lambda: _open(folder.file("export", "model.safetensors"), options),
-        ),
+        (packaged_file, lambda: _load_from_safetensors(packaged_file, options.device)),
     ]
     if options.precision == "int8":
         candidates.insert(0, (onnx_files[1], lambda: _open_onnx(onnx_files[1], options)))
@@ -179,17 +178,29 @@ def _load_from_run(path: Path, options: _Options) -> Predictor:
         with contextlib.suppress(
             FileError, DivergedError, IncompatibleError
         ):  # a damaged or outdated file counts as missing
-            if (
-                exported_file.is_file()
-                and (predictor := open_exported()).card["network"]["weights_sha256"] == weights_sha256
+            if not exported_file.is_file():
+                continue
+            predictor = open_exported()
+            is_current = predictor.card["network"]["weights_sha256"] == weights_sha256
+            if is_current and (
+                exported_file != packaged_file or _is_complete(packaged_file, predictor, folder, options)
             ):
                 return predictor
     return _load_unexported_run(folder, options.device, options.tta)
 
 
+def _is_complete(packaged_file: Path, predictor: Predictor, folder: RunFolder, options: _Options) -> bool:
+    """Return whether a packaged run has all that packaging it now would give it."""
+    has_tta = predictor.card["network"]["tta_views"] > 1 or bool(predictor.card.get("tta"))
+    scores = folder.file("test", "metrics.json")
+    has_test = not scores.is_file() or scores.stat().st_mtime <= packaged_file.stat().st_mtime
+    return has_test and (has_tta or not options.tta)
+
+
 def _load_unexported_run(folder: RunFolder, device: str, tta: bool) -> Predictor:
     from nephros.device import resolve_device
     from nephros.evaluation.scoring import load_run_model
+    from nephros.exporters.export import store_packaged
     from nephros.exporters.packaging import build_export_bundle, probabilities_only, run_module
 
     torch_device = resolve_device(device)
@@ -198,9 +209,8 @@ def _load_unexported_run(folder: RunFolder, device: str, tta: bool) -> Predictor
     if folder.recipe().is_classical:
         return Predictor(*probabilities_only(folder)).checked(folder.root)
     logger.info(
-        "%s has no exported model: packaging it in memory (`nephros.export(%r)` does so once)",
+        "%s has no exported model yet: fitting calibration and out-of-distribution detection, which takes about a minute",
         folder.root,
-        str(folder.root),
     )
     try:
         bundle = build_export_bundle(folder, tta=tta)
@@ -214,5 +224,7 @@ def _load_unexported_run(folder: RunFolder, device: str, tta: bool) -> Predictor
         return Predictor(*probabilities_only(folder)).checked(folder.root)
     module = bundle.module
     card = bundle.build_card(lambda cells: run_module(module, cells))
+    if not store_packaged(folder, bundle, card):
+        logger.info("the packaged model is not stored in %s, so this is done again each time", folder.root)
     module.to(torch_device)
     return Predictor(lambda cells: run_module(module, cells), card).checked(folder.root)

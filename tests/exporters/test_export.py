@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from nephros.exporters import onnx_export
 from nephros.exporters.export import export, update_bundled_model
 from nephros.exporters.loading import load_classifier
 from nephros.exporters.model_card_markdown import card_to_markdown
+from nephros.exporters.safetensors_io import load_safetensors
 from nephros.inference import bundled
 from nephros.inference.bundled import bundled_file
 from nephros.inference.model_card import CARD_FORMAT, CARD_METADATA_KEY
@@ -308,18 +311,49 @@ def test_changed_data_is_refused(run_folder: RunFolder, tmp_path: Path) -> None:
         export(copied, "safetensors")
 
 
-def test_loading_an_unexported_run_packages_it_in_memory(
-    run_folder: RunFolder, predictor: Predictor, tmp_path: Path, cells_npz: Path
+def test_an_unexported_run_is_packaged_once(
+    run_folder: RunFolder, predictor: Predictor, tmp_path: Path, cells_npz: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     copied = Path(shutil.copytree(run_folder.root, tmp_path / "run"))
-    files = sorted(copied.rglob("*"))
-    unexported = load_classifier(copied)
-    assert sorted(copied.rglob("*")) == files
+    shutil.rmtree(copied / "export", ignore_errors=True)
     images = open_npz(cells_npz).val.images[:50]
-    batch, expected = unexported.predict_batch(images), predictor.predict_batch(images)
-    assert np.allclose(batch.probabilities, expected.probabilities, atol=1e-5)
-    assert batch.ood_reasons == expected.ood_reasons
-    assert unexported.card["ood_detector"] is not None
+    expected = predictor.predict_batch(images)
+
+    def packaged(**options: bool) -> bool:
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "nephros"):
+            opened = load_classifier(copied, **options)  # type: ignore[arg-type]
+        batch = opened.predict_batch(images)
+        if not options:
+            assert np.allclose(batch.probabilities, expected.probabilities, atol=1e-5)
+        assert batch.ood_reasons == expected.ood_reasons
+        assert opened.card["ood_detector"] is not None
+        return "no exported model yet" in caplog.text
+
+    assert [packaged(), packaged(), packaged(tta=True), packaged(tta=True), packaged()] == [
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert load_safetensors(copied / "export" / "model.safetensors")[1].get("tta")
+    scores = copied / "test" / "metrics.json"
+    os.utime(scores, (time.time() + 10,) * 2)  # scored after it was packaged
+    assert packaged()
+
+
+def test_a_run_that_can_t_be_stored_is_packaged_in_memory(
+    run_folder: RunFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copied = Path(shutil.copytree(run_folder.root, tmp_path / "run"))
+    shutil.rmtree(copied / "export", ignore_errors=True)
+    (copied / "export").write_bytes(b"")  # no folder can be made in its place
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "nephros"):
+            assert load_classifier(copied).card["ood_detector"] is not None
+        assert "is not stored" in caplog.text
 
 
 def test_a_run_on_data_given_in_python_predicts_without_ood_detection(
