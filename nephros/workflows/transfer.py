@@ -60,7 +60,7 @@ def reproduce_transfer(
     device: str = "auto",
     epochs: int | None = None,
     labels_per_class: Sequence[int] = LABELS_PER_CLASS,
-    draws: int = N_DRAWS,
+    draws: Sequence[int] = range(N_DRAWS),
     methods: Sequence[str] = METHODS,
 ) -> list[Path]:
     """Carry the transfer experiment out, and write its table and figure; return their files.
@@ -72,7 +72,7 @@ def reproduce_transfer(
         out: folder of the table; by default results/, or with `epochs` the folder of the rows.
         device: auto, cpu or cuda.
         epochs: limit on the epochs of the sources, to try the experiment out.
-        labels_per_class, draws: how many labels are drawn, and how often.
+        labels_per_class, draws: how many labels are drawn, and the numbers of the draws.
         methods: of fine-tuning, to compare.
 
     Raises UnknownName for a task that does not exist, and NephrosError as `train` does.
@@ -155,13 +155,13 @@ def _task_rows(
     start: PretrainedModel,
     rows: Sequence[TransferRow],
     labels_per_class: Sequence[int],
-    draws: int,
+    draws: Sequence[int],
     methods: Sequence[str],
     device: torch.device,
 ) -> Iterator[list[TransferRow]]:
     """Yield the rows of each number of labels and draw that `rows` lacks."""
     done = {row.cell for row in rows}
-    cells = [(size, draw) for size in labels_per_class for draw in range(draws) if (task.key, size, draw) not in done]
+    cells = [(size, draw) for size in labels_per_class for draw in draws if (task.key, size, draw) not in done]
     if not cells:
         return
     pool, held_out, class_names = task_splits(task, dataset)

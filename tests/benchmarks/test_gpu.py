@@ -1,18 +1,47 @@
-"""The jobs of `benchmarks.gpu`: what waits for what, what the deadline ends, and what is kept."""
+"""The script for a machine with one GPU: jobs and deadlines, what is left to do, what comes home, and a dry run on the CPU."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks.gpu import Job, keep_small_files, run_jobs, student_epochs
+from benchmarks.common import build_parser, parse_config
+from benchmarks.gpu import networks
+from benchmarks.gpu.__main__ import read_stages, waits_for_parts
+from benchmarks.gpu.draws import missing_cells, rows_so_far
+from benchmarks.gpu.home import MANIFEST, kept_files, pack, unpack
+from benchmarks.gpu.jobs import Job, run_jobs
+from benchmarks.gpu.merge import merge, merge_records
+from benchmarks.gpu.networks import NETWORKS, epochs_that_fit, first_epochs, is_complete, quick_recipe, train_one
+from benchmarks.gpu.parts import join_parts, split_file
+from benchmarks.gpu.stages import STAGES, Setting, group_deadlines, groups, stage_jobs
+from nephros.experiments.transfer import TransferRow, transfer_tasks
+from nephros.models import MODELS
+from nephros.presets import RECIPES
+from nephros.recipe_io import get_recipe, override_fields
+from nephros.training.lr_schedule import LRSchedule
+from nephros.workflows.transfer import read_rows, write_rows
+from tests.conftest import squares_dataset, write_npz
+
+ROOT = Path(__file__).parents[2]
 
 
-def _job(name: str, code: str, *, after: Path | None = None, is_draws: bool = False) -> Job:
-    return Job(name, lambda: [sys.executable, "-c", code], lambda: after is None or after.exists(), is_draws)
+def _job(name: str, code: str, *, after: Path | None = None, is_draw: bool = False, seconds: float = 600.0) -> Job:
+    def command(_: float) -> list[str]:
+        return [sys.executable, "-c", code]
+
+    return Job(name, command, lambda: after is None or after.exists(), time.monotonic() + seconds, is_draw)
+
+
+def _rows(cell: tuple[str, int, int], accuracy: float = 0.5) -> list[TransferRow]:
+    return [TransferRow(*cell, method, accuracy, 0.5, 1.0) for method in ("head", "finetune")]
 
 
 def test_a_job_begins_after_the_one_that_it_waits_for(tmp_path: Path) -> None:
@@ -21,34 +50,191 @@ def test_a_job_begins_after_the_one_that_it_waits_for(tmp_path: Path) -> None:
         _job("student", f"assert open({str(file)!r}).read() == 'done'", after=file),
         _job("teacher", f"import os; p = {str(file)!r}; open(p + '~', 'w').write('done'); os.rename(p + '~', p)"),
     ]  # fmt: skip
-    run_jobs(jobs, tmp_path, time.monotonic() + 600, workers=1)
+    run_jobs(jobs, tmp_path, workers=1)
     assert [job.state for job in jobs] == ["done", "done"]
 
 
-def test_the_deadline_ends_what_runs_and_workers_limit_the_draws(tmp_path: Path) -> None:
-    jobs = [_job(f"draws-{i}", "import time; time.sleep(3600)", is_draws=True) for i in range(3)]
-    run_jobs(jobs, tmp_path, time.monotonic() + 1, workers=2)
-    assert [job.state for job in jobs] == ["exit code -15", "exit code -15", "waiting"]
+def test_the_deadline_ends_what_runs_and_draws_fill_the_workers_that_are_left(tmp_path: Path) -> None:
+    jobs = [_job(f"draw-{i}", "import time; time.sleep(3600)", is_draw=True, seconds=1) for i in range(3)]
+    jobs.append(_job("network", "print('here')"))
+    saves = []
+    run_jobs(jobs, tmp_path, workers=2, save=lambda: saves.append(1))
+    assert (jobs[0].state, jobs[2].state, jobs[3].state) == ("cut", "waiting", "done")
+    assert (tmp_path / "network.log").read_text() == "here\n"
+    assert saves == [1]
 
 
-def test_a_job_that_fails_leaves_its_log(tmp_path: Path) -> None:
-    job = _job("network", "raise SystemExit('no GPU here')")
-    run_jobs([job], tmp_path, time.monotonic() + 600, workers=1)
-    assert job.state == "exit code 1"
-    assert "no GPU here" in (tmp_path / "small/network.log").read_text(encoding="utf-8")
+def test_jobs_that_can_never_begin_are_not_waited_for(tmp_path: Path) -> None:
+    jobs = [_job("source", "raise SystemExit(3)"), _job("draw", "", after=tmp_path / "weights", is_draw=True)]
+    start = time.monotonic()
+    run_jobs(jobs, tmp_path, workers=2)
+    assert [job.state for job in jobs] == ["exit code 3", "waiting"]
+    assert time.monotonic() - start < 60
 
 
-@pytest.mark.parametrize(("seconds_left", "epochs"), [(0, 8), (115 + 25 * 10.7, 25), (10_000, 60)])
-def test_students_take_the_epochs_that_fit(seconds_left: float, epochs: int, tmp_path: Path) -> None:
-    (tmp_path / "history.csv").write_text("epoch,seconds\n1,30\n2,8\n3,7\n", encoding="utf-8")
-    assert student_epochs(tmp_path, time.monotonic() + seconds_left + 5) == epochs
+def test_stages_are_limited_and_rates_run_alone() -> None:
+    stages = read_stages("rates,student,transfer=6")
+    assert [(stage.name, stage.minutes) for stage in stages] == [("transfer", 6.0), ("student", None), ("rates", 2.5)]
+    grouped = groups([*stages, STAGES["frontier"]])
+    assert [[stage.name for stage in group] for group in grouped] == [["transfer", "student"], ["rates"], ["frontier"]]
+    assert group_deadlines(grouped, 1000.0) == [850.0, 1000.0, 1000.0]
+    with pytest.raises(ValueError, match="sudent is no stage"):
+        read_stages("sudent")
 
 
-def test_rows_of_all_draws_are_kept_once(tmp_path: Path) -> None:
-    for name, rows in (("a-10", "a,10,0"), ("a-20", "a,10,0\na,20,0")):
-        folder = tmp_path / "parts" / name / "transfer"
-        folder.mkdir(parents=True)
-        (folder / "rows.csv").write_text(f"task,size,draw\n{rows}\n", encoding="utf-8")
-    (tmp_path / "small").mkdir()
-    keep_small_files(tmp_path)
-    assert (tmp_path / "small/rows.csv").read_text(encoding="utf-8") == "task,size,draw\na,10,0\na,20,0\n"
+def test_every_network_is_a_recipe_of_ours_and_in_a_stage() -> None:
+    for name, network in NETWORKS.items():
+        recipe = override_fields(get_recipe(network.recipe), network.overrides)
+        assert bool(recipe.distillation_weight) == bool(network.teachers), name
+        assert recipe.model.network in MODELS
+        assert (quick_recipe(network).epochs, quick_recipe(network).amp) == (1, "off")
+    assert sorted(name for stage in STAGES.values() for name in stage.networks) == sorted(NETWORKS)
+
+
+def test_first_epochs_have_the_rates_of_the_whole_recipe() -> None:
+    whole = RECIPES["medmnist-resnet18"]
+    for epochs in (6, 60):
+        first = first_epochs(whole, epochs)
+        schedules = [LRSchedule(recipe.schedule, recipe.epochs) for recipe in (first, whole)]
+        rates = [[schedule.multiplier(epoch, 0.5) for epoch in range(epochs)] for schedule in schedules]
+        assert rates[0] == rates[1]
+    assert first_epochs(whole, 100) == whole
+
+
+@pytest.mark.parametrize(("seconds", "epochs"), [(-5, 1), (25 * (1.2 * 10 + 1.5), 25), (10_000, 60)])
+def test_epochs_are_those_that_fit(seconds: float, epochs: int) -> None:
+    assert epochs_that_fit(100.0, 1000, seconds, 60) == epochs
+
+
+def test_the_draws_of_a_source_without_any_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEPHROS_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_npz(tmp_path / "breastmnist.npz", squares_dataset(n=80, classes=2))
+    done = [("rare-nephros-fast", 10, 0)]
+    cells = missing_cells(transfer_tasks(), done)
+    assert cells[:3] == [("rare-nephros", 10, 0), ("frequent-nephros", 10, 0), ("rare-nephros", 20, 0)]
+    assert cells[12] == ("rare-nephros", 10, 1)
+    assert {size for key, size, _ in cells if key == "breast"} == {10, 20}
+    assert not any(key == "pneumonia" for key, _, _ in cells)
+    assert cells[-1] == ("frequent-nephros-fast", 500, 4)
+    assert done[0] not in cells
+    assert len(cells) == 60 + 10 + 59
+
+
+def test_data_is_put_together_once_its_parts_are_there(tmp_path: Path) -> None:
+    file, folder = tmp_path / "cells.npz", tmp_path / "parts"
+    file.write_bytes(bytes(range(256)) * 10)
+    parts = split_file(file, folder, 1000)
+    assert [part.stat().st_size for part in parts] == [1000, 1000, 560]
+    setting = Setting(tmp_path, str(folder / "cells.npz"), "cpu", True)
+    content = parts[1].read_bytes()
+    parts[1].write_bytes(content[:10])
+    assert waits_for_parts(folder, setting)
+    parts[1].write_bytes(content)
+    assert not waits_for_parts(folder, setting)
+    assert (folder / "cells.npz").read_bytes() == file.read_bytes()
+    parts[1].write_bytes(content[::-1])
+    with pytest.raises(ValueError, match="send them again"):
+        join_parts(folder, tmp_path / "elsewhere")
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def test_what_comes_home_is_the_same_there(tmp_path: Path) -> None:
+    runs, home, back = tmp_path / "runs", tmp_path / "home", tmp_path / "back"
+    _write(runs / "gpu/a/weights.safetensors", b"w" * 5000)
+    _write(runs / "gpu/a/checkpoint.pt", b"of a run with weights")
+    _write(runs / "nephros/b/checkpoint.pt", b"c" * 5000)
+    _write(runs / "nephros/c/checkpoint.pt", b"too large" * 9000)
+    _write(runs / "logs/b.log", b"text")
+    assert len([*kept_files(runs)]) == 4
+    manifest = pack(runs, home, archive_bytes=18_000)
+    assert manifest["left_out"] == ["nephros/c/checkpoint.pt"]
+    assert {entry["archive"] for entry in manifest["files"].values()} == {"archive-0.tar.gz", "archive-1.tar.gz"}
+    names = ["gpu/a/weights.safetensors", "logs/b.log", "nephros/b/checkpoint.pt"]
+    assert sorted(unpack(home, back)) == names
+    assert unpack(home, back) == []
+    assert all((back / name).read_bytes() == (runs / name).read_bytes() for name in names)
+    damaged = json.loads((home / MANIFEST).read_text())
+    damaged["files"]["logs/b.log"]["sha256"] = "0" * 64
+    (home / MANIFEST).write_text(json.dumps(damaged))
+    with pytest.raises(ValueError, match=r"logs/b\.log"):
+        unpack(home, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_draws_and_records_are_added_to_those_that_are_there(tmp_path: Path) -> None:
+    old, new = ("rare-nephros-fast", 20, 0), ("rare-nephros", 10, 0)
+    tables, runs = tmp_path / "tables", tmp_path / "there"
+    write_rows(tables / "transfer-draws.csv", _rows(old, 0.6))
+    for cell in (old, new):
+        write_rows(runs / "draws" / "-".join(map(str, cell)) / "transfer/rows.csv", _rows(cell))
+    assert {row.cell for row in rows_so_far(runs, None)} == {old, new}
+    pack(runs, tmp_path / "home")
+    for _ in range(2):
+        merge(tmp_path / "home", tmp_path / "runs", tables, tmp_path / "records")
+    assert read_rows(tables / "transfer-draws.csv") == [*_rows(old, 0.6), *_rows(new)]
+    assert read_rows(tmp_path / "runs/transfer/rows.csv") == [*_rows(old, 0.6), *_rows(new)]
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    first.write_text('[{"created": 1}, {"created": 2}]')
+    second.write_text('[{"created": 2}, {"created": 3}]')
+    merge_records(second, first)
+    assert json.loads(first.read_text()) == [{"created": 1}, {"created": 2}, {"created": 3}]
+
+
+def test_a_student_is_taught_by_what_is_complete_and_resumed_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        networks, "train", lambda recipe, data, **options: trained.append({"recipe": recipe, **options})
+    )
+    monkeypatch.setattr(networks, "measure_rate", lambda *_: 240.0)
+    monkeypatch.setattr(networks, "load_dataset", lambda _: squares_dataset(n=2400))
+    monkeypatch.setattr(networks, "is_complete", lambda run: run.name == "wide-128")
+    train_one("student-of-large", tmp_path, "tissuemnist", "cpu", 115 + 13.5 * 7.9, quick=False)
+    train_one("student-128", tmp_path, "tissuemnist", "cpu", 1e6, quick=False)
+    train_one("nephros-1", tmp_path, "tissuemnist", "cpu", 1.0, quick=False)
+    first, second, seed = trained
+    assert (first["teachers"], first["init"]) == (["nephros-large"], "nephros-distilled")
+    assert (first["recipe"].epochs, first["recipe"].batch_size, first["recipe"].optimizer.lr) == (7, 512, 0.02)
+    assert first["out"] == tmp_path / "frontier/student-of-large"
+    assert (second["teachers"], second["init"]) == ([tmp_path / "frontier/wide-128"], tmp_path / "frontier/wide-128")
+    assert second["recipe"].epochs == RECIPES["nephros-large"].epochs
+    assert seed["recipe"] == dataclasses.replace(RECIPES["nephros"], seed=1)
+    assert seed["test"] is True
+    assert not first["test"]
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_rates_are_measured_by_commands_that_the_benchmarks_take(quick: bool, tmp_path: Path) -> None:
+    setting = Setting(tmp_path, "tissuemnist", "cpu", quick)
+    for job in stage_jobs(STAGES["rates"], setting, time.monotonic()):
+        _, _, module, *args = job.command(0.0)
+        config = parse_config(build_parser(""), module, args)
+        assert (config.quick, config.save) == (quick, None if quick else tmp_path / "records")
+
+
+@pytest.mark.slow
+def test_a_dry_run_on_the_cpu_trains_draws_and_comes_home(tmp_path: Path) -> None:
+    data = write_npz(tmp_path / "cells.npz", squares_dataset(n=200, classes=8))
+    options = ["--runs", str(tmp_path / "runs"), "--data", str(data), "--device", "cpu", "--quick", "--minutes", "9"]
+    options += ["--stages", "transfer,student", "--tasks", "rare-nephros-fast", "--workers", "2"]
+    command = [sys.executable, "-m", "benchmarks.gpu", *options, "--draws", str(tmp_path / "none.csv")]
+    completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560, check=False)
+    logs = "\n".join(file.read_text()[-2000:] for file in (tmp_path / "runs/logs").glob("*.log"))
+    assert completed.returncode == 0, completed.stderr + logs
+    states = dict(line.split()[:2] for line in completed.stdout.splitlines()[:-1])
+    expected = ["source-rare-nephros-fast", "student-of-large", "rare-nephros-fast-10-0"]
+    assert states == dict.fromkeys(expected, "done"), completed.stdout + logs
+    merge(tmp_path / "runs/home", tmp_path / "merged", tmp_path / "tables", tmp_path / "records")
+    for run in ("frontier/student-of-large", "transfer/rare-nephros-fast"):
+        assert is_complete(tmp_path / "merged" / run)
+        assert (tmp_path / "merged" / run / "weights.safetensors").is_file()
+    assert {row.cell[1:] for row in read_rows(tmp_path / "tables/transfer-draws.csv")} == {(10, 0)}
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560, check=False)
+    assert (again.returncode, again.stdout.splitlines()[:-1]) == (0, []), again.stdout

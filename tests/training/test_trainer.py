@@ -221,19 +221,3 @@ def test_averaged_weights_are_evaluated_and_kept(tiny_dataset: Dataset) -> None:
     assert trainer.ema is not None
     assert _equal_weights(weights, trainer.ema.weights)
     assert not _equal_weights(weights, trainer.model.state_dict())
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-def test_training_lowers_the_loss_on_a_gpu(tiny_dataset: Dataset) -> None:
-    recipe = dataclasses.replace(POSTER, amp="auto", epochs=6)
-    device = torch.device("cuda")
-    model = Classifier(build_network(recipe.model, InputSpec(1, 28, 28, 4)), [0.5], [0.5])
-    trainer = Trainer(
-        recipe,
-        model,
-        BatchLoader(tiny_dataset.train, device),
-        BatchLoader(tiny_dataset.val, device),
-        tiny_dataset.class_names,
-    )
-    trainer.run(None, CountingCallback())
-    assert trainer.history[-1].train_loss < trainer.history[0].train_loss

@@ -1,0 +1,148 @@
+"""What there is to do, in stages, and the jobs of each."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks.gpu.draws import missing_cells, rows_so_far
+from benchmarks.gpu.jobs import Job
+from benchmarks.gpu.networks import NETWORKS, is_complete, run_of
+from nephros.data.load import find_local_file, is_builtin
+from nephros.workflows.transfer import select_tasks
+
+GPU_TESTS = ("tests/test_gpu.py", "-m", "gpu", "-q", "-p", "no:cacheprovider", "-n", "0")
+MAX_QUICK_LABELS = 10
+RATES = {"mixed_precision": ("--repeats", "3"), "machine_share": ("--repeats", "5")}
+"""Benchmark -> options: few rounds, of a second each."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some jobs with a time limit."""
+
+    name: str
+    title: str
+    networks: tuple[str, ...] = ()
+    minutes: float | None = None
+    """Most that it may take; None for all that is left."""
+    alone: bool = False
+    """Whether its jobs run one after another, with nothing beside them, since they measure rates."""
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("tests", "tests that need a GPU", minutes=2.0),
+        Stage("transfer", "sources and draws of the transfer experiment that are missing"),
+        Stage("student", "nephros-distilled, taught by nephros-large", ("student-of-large",)),
+        Stage("seeds", "nephros by its whole recipe, three seeds", ("nephros-0", "nephros-1", "nephros-2")),
+        Stage("resnets", "MedMNIST's ResNets, as many of their epochs as fit", ("medmnist-resnet18-0", "medmnist-resnet50-0")),
+        Stage("strong", "strong-baseline, in the epochs that fit", ("strong-baseline-0",)),
+        Stage("rates", "mixed precision, and the share of the matrix rate", minutes=2.5, alone=True),
+        Stage(
+            "frontier", "three wide teachers and three students of theirs",
+            ("wide-128", "wide-160", "deep-96", "student-64", "student-128", "student-160"),
+        ),
+    )
+}  # fmt: skip
+"""In the order of their worth per second."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all jobs share."""
+
+    runs: Path
+    data: str
+    device: str
+    quick: bool
+    tasks: tuple[str, ...] = ()
+    """Of the transfer experiment; all, if empty."""
+    earlier_draws: Path | None = None
+
+    def has_data(self) -> bool:
+        """Return whether the data is complete."""
+        return find_local_file(self.data) is not None if is_builtin(self.data) else Path(self.data).is_file()
+
+    def command(self, kind: str, *args: object) -> Callable[[float], list[str]]:
+        """Return the command of a job of `benchmarks.gpu.job`, by the seconds that it has."""
+        options = ["--runs", str(self.runs), "--data", self.data, "--device", self.device]
+        fixed = [sys.executable, "-m", "benchmarks.gpu.job", kind, *map(str, args), *options]
+        return lambda seconds: [*fixed, "--seconds", f"{seconds:.0f}", *(["--quick"] if self.quick else [])]
+
+
+def stage_jobs(stage: Stage, setting: Setting, deadline: float) -> list[Job]:
+    """Return the jobs of a stage that are not done."""
+    if stage.name == "tests":
+        tests = [sys.executable, "-m", "pytest", *GPU_TESTS]
+        return [Job("tests", lambda _: tests, lambda: True, deadline)]
+    if stage.name == "rates":
+        return [_rate_job(name, setting, deadline) for name in RATES]
+    if stage.name == "transfer":
+        return _transfer_jobs(setting, deadline)
+    return _network_jobs(stage.networks, setting, deadline)
+
+
+def groups(stages: Sequence[Stage]) -> list[list[Stage]]:
+    """Return stages that run side by side, in the order in which they do."""
+    result: list[list[Stage]] = []
+    for stage in stages:
+        if result and not stage.alone and not result[-1][-1].alone:
+            result[-1].append(stage)
+        else:
+            result.append([stage])
+    return result
+
+
+def group_deadlines(stages: Sequence[Sequence[Stage]], deadline: float) -> list[float]:
+    """Return when each group ends at the latest, so that those after it have the minutes that they may take."""
+    minutes = [max(stage.minutes or 0.0 for stage in group) for group in stages]
+    return [deadline - 60 * sum(minutes[i + 1 :]) for i in range(len(minutes))]
+
+
+def stage_deadline(stage: Stage, group_deadline: float) -> float:
+    """Return when a stage that begins now ends at the latest."""
+    return group_deadline if stage.minutes is None else min(time.monotonic() + 60 * stage.minutes, group_deadline)
+
+
+def _rate_job(name: str, setting: Setting, deadline: float) -> Job:
+    saved = ["--quick"] if setting.quick else [*RATES[name], "--seconds", "1", "--save", str(setting.runs / "records")]
+    data = "auto" if setting.data == "tissuemnist" else "synthetic"
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--device", setting.device, "--data", data, *saved]
+    return Job(name, lambda _: command, lambda: True, deadline)
+
+
+def _network_jobs(names: Sequence[str], setting: Setting, deadline: float) -> list[Job]:
+    jobs: dict[str, Job] = {}
+    for name in names:
+        if is_complete(run_of(name, setting.runs)):
+            continue
+        before = [jobs[teacher] for teacher in NETWORKS[name].teachers if teacher in jobs]
+        jobs[name] = Job(name, setting.command("network", name), _after(before, setting.has_data), deadline)
+    return list(jobs.values())
+
+
+def _after(jobs: Sequence[Job], condition: Callable[[], bool]) -> Callable[[], bool]:
+    return lambda: condition() and all(job.is_over for job in jobs)
+
+
+def _transfer_jobs(setting: Setting, deadline: float) -> list[Job]:
+    """Return a job per source, and one per draw, which waits for its source."""
+    tasks = {task.key: task for task in select_tasks(setting.tasks)}
+    cells = missing_cells([*tasks.values()], {row.cell for row in rows_so_far(setting.runs, setting.earlier_draws)})
+    cells = [cell for cell in cells if not setting.quick or (cell[1] <= MAX_QUICK_LABELS and cell[2] == 0)]
+    jobs = []
+    for key in dict.fromkeys(key for key, _, _ in cells if tasks[key].trains_its_source):
+        if not is_complete(setting.runs / "transfer" / key):
+            jobs.append(Job(f"source-{key}", setting.command("source", key), setting.has_data, deadline))
+    for key, size, draw in cells:
+        source = setting.runs / "transfer" / key
+        ready = partial(is_complete, source) if tasks[key].trains_its_source else lambda: True
+        command = setting.command("draw", key, size, draw)
+        jobs.append(Job(f"{key}-{size}-{draw}", command, ready, deadline, is_draw=True))
+    return jobs
