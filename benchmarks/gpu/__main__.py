@@ -9,8 +9,9 @@ runs alone. NAME=MINUTES limits a stage. At the deadline whatever is left is end
 from where the same command goes on. RUNS/home has archives of what is worth keeping, written once a minute: with --from they go
 on elsewhere, and `python -m benchmarks.gpu.merge` puts them where they belong.
 
-Records of ten draws at a time beside three networks on an H100: a draw took 143 to 157 seconds (results/transfer-draws.csv), an
-epoch of 323 steps about 8 seconds, whatever the width (results/frontier-runs/), and a student's 16 epochs 2 minutes.
+Records of ten draws at a time beside three networks on an H100: a draw took 119 to 157 seconds (results/transfer-draws.csv), an
+epoch of 323 steps about 8 seconds, with 64 channels as with 160 (results/frontier-runs/). At that rate the 30 epochs of nephros,
+of 647 steps each, take eight minutes; those of the source rare-nephros almost seven, and of frequent-nephros almost three.
 """
 
 from __future__ import annotations

@@ -26,6 +26,8 @@ class Job:
     """In the time of `time.monotonic`."""
     is_draw: bool = False
     """Whether it begins only after all others that are ready."""
+    min_seconds: float = 0.0
+    """Before its deadline, when it does not begin any more, since it could not end."""
     process: subprocess.Popen[bytes] | None = None
     start: float = 0.0
     seconds: float = 0.0
@@ -45,7 +47,7 @@ class Job:
     def is_over(self) -> bool:
         """Whether it has ended, or can't begin any more."""
         state = self.state
-        return time.monotonic() >= self.deadline if state == "waiting" else state != "running"
+        return time.monotonic() >= self.deadline - self.min_seconds if state == "waiting" else state != "running"
 
     def begin(self, log: Path) -> None:
         """Start the process."""

@@ -57,9 +57,11 @@ def test_a_job_begins_after_the_one_that_it_waits_for(tmp_path: Path) -> None:
 def test_the_deadline_ends_what_runs_and_draws_fill_the_workers_that_are_left(tmp_path: Path) -> None:
     jobs = [_job(f"draw-{i}", "import time; time.sleep(3600)", is_draw=True, seconds=1) for i in range(3)]
     jobs.append(_job("network", "print('here')"))
+    jobs.append(_job("too late", "print('here')"))
+    jobs[-1].min_seconds = 601
     saves = []
     run_jobs(jobs, tmp_path, workers=2, save=lambda: saves.append(1))
-    assert (jobs[0].state, jobs[2].state, jobs[3].state) == ("cut", "waiting", "done")
+    assert [jobs[i].state for i in (0, 2, 3, 4)] == ["cut", "waiting", "done", "waiting"]
     assert (tmp_path / "network.log").read_text() == "here\n"
     assert saves == [1]
 
@@ -110,16 +112,16 @@ def test_the_draws_of_a_source_without_any_come_first(tmp_path: Path, monkeypatc
     monkeypatch.setenv("NEPHROS_DATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    write_npz(tmp_path / "breastmnist.npz", squares_dataset(n=80, classes=2))
+    write_npz(tmp_path / "breastmnist.npz", squares_dataset(n=100, classes=2))
     done = [("rare-nephros-fast", 10, 0)]
     cells = missing_cells(transfer_tasks(), done)
     assert cells[:3] == [("rare-nephros", 10, 0), ("frequent-nephros", 10, 0), ("rare-nephros", 20, 0)]
     assert cells[12] == ("rare-nephros", 10, 1)
-    assert {size for key, size, _ in cells if key == "breast"} == {10, 20}
-    assert not any(key == "pneumonia" for key, _, _ in cells)
+    assert {size for key, size, _ in cells if key == "breast-nephros-fast"} == {10, 20}
+    assert not any("pneumonia" in key for key, _, _ in cells)
     assert cells[-1] == ("frequent-nephros-fast", 500, 4)
     assert done[0] not in cells
-    assert len(cells) == 60 + 10 + 59
+    assert len(cells) == 60 + 2 * 10 + 59
 
 
 def test_data_is_put_together_once_its_parts_are_there(tmp_path: Path) -> None:
