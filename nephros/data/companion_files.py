@@ -14,7 +14,7 @@ _COMPANION = (
 )
 _STEM = re.compile(rf"(?P<image>.*?\w)[\W_]+({_COMPANION})( \d+)?", re.IGNORECASE)
 """The name of such a file without its suffix, and in it that of its image; separators as blanks."""
-_HINT = re.compile("mask|outline|output|flow|label|seg|predic|identit|probab|instance|contour|annot|overlay|gt")
+_HINTS = tuple("mask outline output flow label seg predic identit probab instance contour annot overlay gt".split())
 """One of these is in each such name in lower case, and few other names have one."""
 _FOLDER = re.compile(_COMPANION, re.IGNORECASE)
 _IMAGE_FOLDER = re.compile("(raw )?(images?|imgs?|pictures?|crops?|raw)", re.IGNORECASE)
@@ -26,8 +26,10 @@ def companion_files(names: Iterable[str]) -> set[str]:
     cellpose writes cell_cp_masks.png, ilastik cell_Simple Segmentation.tif, and data sets have cell_mask.png.
     """
     names = list(names)
-    candidates = [name for name in names if _HINT.search(name.casefold())]
-    stems = {_words(PurePath(name).stem) for name in names} if candidates else set()
+    if not _has_hint("\n".join(names)):  # in one go, since folders may have 100,000 images
+        return set()
+    candidates = [name for name in names if _has_hint(name)]
+    stems = {_words(PurePath(name).stem) for name in names}
     matches = {name: _STEM.fullmatch(_words(PurePath(name).stem)) for name in candidates}
     return {name for name, match in matches.items() if match and _words(match["image"]) in stems}
 
@@ -38,6 +40,11 @@ def companion_folders(folders: Iterable[str], has_images: bool) -> set[str]:
     if not has_images and not any(_IMAGE_FOLDER.fullmatch(_words(name)) for name in folders):
         return set()
     return {name for name in folders if _FOLDER.fullmatch(_words(name))}
+
+
+def _has_hint(text: str) -> bool:
+    text = text.casefold()
+    return any(hint in text for hint in _HINTS)
 
 
 def _words(text: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,9 @@ from nephros.data.dataset import ProvenanceRecord
 from nephros.errors import FileError, IncompleteError
 from nephros.files import write_json
 from nephros.reading import MAX_JSON_BYTES, MalformedContent, decode, file_errors, parse_json, read_text
-from nephros.runs import RunFolder
+
+if TYPE_CHECKING:
+    from nephros.runs import RunFolder
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]

@@ -108,7 +108,8 @@ class InputDiscovery:
             self.skipped.update(f"{Path(name).suffix or name} folder" for name in foreign if name not in stores)
             empty = empty and not stores
             yield from (Path(folder, name) for name in sorted(stores))
-            slices = slices_in_folder(Path(folder), files)
+            parent, image_names = Path(folder), set(images)
+            slices = slices_in_folder(parent, [name for name in files if name in image_names])
             if slices == "unclear":
                 self.notes.append(
                     f"{folder} has images whose names or sizes are like those of slices, and each is taken for one cell; if they "
@@ -116,13 +117,16 @@ class InputDiscovery:
                 )
             if slices == "yes":
                 empty = False
-                yield Path(folder)
-                self.skipped.update(file_kind(name) for name in files if name not in images)
+                yield parent
+                self.skipped.update(file_kind(name) for name in files if name not in image_names)
                 continue
-            parent, image_names = Path(folder), set(images)
             for name in files:
-                suffix = "" if name in image_names or name.startswith(".") else splitext(name)[1].lower()
-                if name in image_names or suffix in STACK_SUFFIXES:
+                if name in image_names:
+                    empty = False
+                    yield parent / name
+                    continue
+                suffix = "" if name.startswith(".") else splitext(name)[1].lower()
+                if suffix in STACK_SUFFIXES:
                     empty = False
                     yield parent / name
                 elif suffix == ".npz":

@@ -7,7 +7,6 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Literal
 
@@ -28,7 +27,7 @@ from nephros.data.images.tiff_directories import walk_directories, walk_file
 from nephros.data.input_files import TIFF_MAGIC, InputFile, read_bytes
 from nephros.microscopy.formats.registry import format_of_head, microscope_format
 from nephros.microscopy.ome import companion_text
-from nephros.microscopy.sequence import image_names, slice_naming
+from nephros.microscopy.sequence import may_mark_slice, slice_naming
 from nephros.microscopy.zarr_files import ZIP_MAGIC, is_zarr_zip
 
 MIN_TISSUE_SIDE = 256
@@ -108,21 +107,24 @@ def is_stack(file: IO[bytes], path: Path | None = None) -> bool:
     return n_large_pages > 1
 
 
-def slices_in_folder(folder: Path, names: Iterable[str]) -> Literal["yes", "unclear", "no"]:
-    """Return whether the images in a folder are the slices of one stack.
+def slices_in_folder(folder: Path, images: list[str]) -> Literal["yes", "unclear", "no"]:
+    """Return whether the images in a folder, as of `nephros.microscopy.sequence.image_names`, are the slices of one stack.
 
     They are if they show tissue, being large, and their names mark slices, such as ``z001``; with only one of the two, or with
     numbers alone, it is unclear.
     """
-    images = image_names(names)
-    naming = slice_naming(images)
-    if naming == "none":
+    if not images:
         return "no"
     try:
         with strict_pillow_warnings(), Image.open(folder / images[0], formats=PILLOW_FORMATS) as image:
             is_large = min(image.size) >= MIN_TISSUE_SIDE
     except Exception:  # of changed bytes, every kind is raised; reading the file reports why
         is_large = False
+    if not is_large and not may_mark_slice(images[0]):  # the names of many small images need not be compared
+        return "no"
+    naming = slice_naming(images)
+    if naming == "none":
+        return "no"
     is_marked = naming == "marked"
     return "yes" if is_marked and is_large else "unclear" if is_marked or is_large else "no"
 

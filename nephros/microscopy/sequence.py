@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from nephros.data.companion_files import companion_files
-from nephros.data.images.decoding import IMAGE_SUFFIXES
+from nephros.data.folders.image_files import is_image_name
 from nephros.errors import FileError
 
 _MAX_FILES = 100_000
@@ -77,7 +77,7 @@ class _Column:
 
 def image_names(names: Iterable[str]) -> list[str]:
     """Return the names of image files among those in a folder, without hidden ones and masks beside them, sorted."""
-    images = {name for name in names if not name.startswith(".") and splitext(name)[1].lower() in IMAGE_SUFFIXES}
+    images = set(filter(is_image_name, names))
     return sorted(images - companion_files(images))
 
 
@@ -92,6 +92,12 @@ def slice_naming(images: list[str]) -> Literal["marked", "numbered", "none"]:
         return "none"
     axes = [column.axis for column in columns]
     return "marked" if "z" in axes else "numbered" if len(axes) == 1 and axes[0] != "word" else "none"
+
+
+def may_mark_slice(name: str) -> bool:
+    """Return whether a part of an image's name is a number that is marked as a slice's, as in all names that are ``marked``."""
+    matches = map(_MARKED_NUMBER.fullmatch, _split(name))
+    return any(_AXIS_OF_MARKER.get(match[1].casefold()) == "z" for match in matches if match)
 
 
 def find_sequence(folder: Path, *, all_slices: bool = False) -> SliceSequence:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nephros.errors import FileError
-from nephros.microscopy.sequence import find_sequence, slice_naming
+from nephros.microscopy.sequence import find_sequence, may_mark_slice, slice_naming
 
 
 def touch(folder: Path, names: list[str]) -> Path:
@@ -86,6 +86,18 @@ def test_what_the_names_say() -> None:
     assert slice_naming(["a_z1.tif"]) == "none"
     assert slice_naming(["cell_1.tif", "cell_2.tif"]) == "numbered"
     assert slice_naming(["a.tif", "b.tif"]) == slice_naming([]) == "none"
+
+
+@pytest.mark.parametrize("name", ["a_z{}.tif", "Z00{}.png", "x Slice{} c2.tif", "001_zpos{}.tif", "3z{}.png"])
+def test_the_name_of_one_image_tells_whether_names_may_mark_slices(name: str) -> None:
+    assert may_mark_slice(name.format(1))
+    assert slice_naming([name.format(1), name.format(2)]) == "marked"
+
+
+@pytest.mark.parametrize("name", ["cell_{}.tif", "{}.png", "c{}.tif", "slices{}.tif", "z_{}.tif"])
+def test_names_without_a_marked_number_need_not_be_compared(name: str) -> None:
+    assert not may_mark_slice(name.format(1))
+    assert slice_naming([name.format(1), name.format(2)]) == "numbered"
 
 
 def test_a_channel_may_be_named_twice(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from os.path import splitext
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,6 +20,7 @@ EXPECTED_LAYOUT = (
     "it must contain one subfolder per class with PNG, TIFF or JPEG files, or train, val and test folders of them, or a "
     "CSV table with the columns file and label"
 )
+_SUFFIXES = tuple(IMAGE_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def is_hidden_folder(name: str) -> bool:
 def is_image_name(name: str) -> bool:
     """Return whether a file of this name, or of this path, is read as an image."""
     name = name.rstrip("/").rpartition("/")[2]
-    return splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
+    return name.lower().endswith(_SUFFIXES) and not name.startswith(".")
 
 
 def list_images(folder: Path, skipped: Counter[str], *, with_companions: bool = False) -> list[Path]:
