@@ -175,7 +175,11 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import nephros` and `nephros --help` stay fast."""
     if name not in _LAZY_IMPORTS:
         raise AttributeError(f"module 'nephros' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"nephros.{_LAZY_IMPORTS[name]}"), name)
+    from nephros.imports import collection_paused
+
+    with collection_paused():
+        module = importlib.import_module(f"nephros.{_LAZY_IMPORTS[name]}")
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -24,6 +24,7 @@ from nephros.commands.parser import (
 )
 from nephros.commands.stack_options import add_stack_options
 from nephros.errors import NephrosError
+from nephros.imports import collection_paused
 
 if TYPE_CHECKING:
     from nephros.inference.predictions import Predictions
@@ -165,10 +166,11 @@ def _predict(
     html: bool,
     options: dict[str, Any],
 ) -> int:
-    from nephros.exporters.loading import load_classifier
-    from nephros.inference.card_json import card_to_json
-    from nephros.inference.prediction_files import check_output_path, write_csv
-    from nephros.workflows.predict import predict as run_predict
+    with collection_paused():
+        from nephros.exporters.loading import load_classifier
+        from nephros.inference.card_json import card_to_json
+        from nephros.inference.prediction_files import check_output_path, write_csv
+        from nephros.workflows.predict import predict as run_predict
 
     is_folder = out is not None and (not out.suffix or out.is_dir())
     if out is not None and is_folder:

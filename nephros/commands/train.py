@@ -16,6 +16,7 @@ from nephros.commands.parser import (
     require_tune_extra,
 )
 from nephros.errors import NephrosError
+from nephros.imports import collection_paused
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe
 from nephros.recipe_io import add_recipe_arguments, apply_overrides, get_recipe
@@ -83,7 +84,8 @@ def train(argv: list[str]) -> int:
     """Run `nephros train`."""
     parser, option_names = _build_parser()
     overrides = parser.parse_argv(argv)
-    from nephros.workflows import train as workflow
+    with collection_paused():
+        from nephros.workflows import train as workflow
 
     args = {key: overrides.pop(key) for key in list(overrides) if key in option_names}
     if "resume" in args:

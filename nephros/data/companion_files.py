@@ -14,7 +14,10 @@ _COMPANION = (
 )
 _STEM = re.compile(rf"(?P<image>.*?\w)[\W_]+({_COMPANION})( \d+)?", re.IGNORECASE)
 """The name of such a file without its suffix, and in it that of its image; separators as blanks."""
-_HINTS = tuple("mask outline output flow label seg predic identit probab instance contour annot overlay gt".split())
+_HINTS = (
+    "mask", "outline", "output", "flow", "label", "seg", "predic", "identit", "probab", "instance", "contour", "annot", "overlay",
+    "gt",
+)  # fmt: skip
 """One of these is in each such name in lower case, and few other names have one."""
 _FOLDER = re.compile(_COMPANION, re.IGNORECASE)
 _IMAGE_FOLDER = re.compile("(raw )?(images?|imgs?|pictures?|crops?|raw)", re.IGNORECASE)
