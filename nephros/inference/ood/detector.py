@@ -11,7 +11,7 @@ An image is out of distribution if one of three checks fails, each fitted to the
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -266,7 +266,8 @@ def _structure_descriptors(cells: NDArray[np.uint8], statistics: NDArray[np.floa
     radius = np.hypot(grid_y, grid_x)
     rings = [(radius >= r / N_RINGS) & (radius < (r + 1) / N_RINGS) for r in range(N_RINGS)]
     # Of bytes, numpy's stable sort counts each value, which on any processor is faster than to compare them.
-    pixels, kind = (images, None) if cells.ndim == 4 else (cells, "stable")
+    pixels = images if cells.ndim == 4 else cells
+    kind: Literal["stable"] | None = None if cells.ndim == 4 else "stable"
     sorted_pixels = np.sort(pixels.reshape(n, -1), axis=1, kind=kind).astype(np.float32, copy=False)
     columns = [
         np.log1p(mean), np.log1p(std), np.log1p(sharpness), np.log(sharpness / std**2 + 1e-3),
