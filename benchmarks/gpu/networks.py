@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from nephros import device as devices
 from nephros.data.dataset import Split
 from nephros.data.load import is_builtin, load_dataset
 from nephros.recipe import Recipe
-from nephros.recipe_io import get_recipe, override_fields
+from nephros.recipe_io import field_names, get_recipe, override_fields
 from nephros.runs import RunFolder
 from nephros.workflows.train import resume, train
 
@@ -143,6 +143,29 @@ def quick_recipe(network: Network) -> Recipe:
     return first_epochs(recipe, 1) if network.epochs == "first" else dataclasses.replace(recipe, epochs=1)
 
 
+def command_of(network: Network, recipe: Recipe, teachers: Sequence[str | Path], device: str) -> str:
+    """Return the command that trains the run alone, where its teachers are in runs/ as they are in RUNS."""
+    options = {
+        key: "[" + ",".join(map(str, value)) + "]" if isinstance(value, tuple) else value
+        for key, value in field_values(recipe).items()
+        if value != field_values(get_recipe(network.recipe))[key]
+    }
+    names = [f"runs/{NETWORKS[path.name].folder}/{path.name}" if isinstance(path, Path) else path for path in teachers]
+    init = f"runs/{NETWORKS[network.init].folder}/{network.init}" if network.init in NETWORKS else network.init
+    options |= {"teachers": ",".join(names)} if names else {}
+    options |= {"init": init} if init else {}
+    parts = [f"nephros train {network.recipe}", *(f"--{key} {value}" for key, value in options.items())]
+    return " ".join(
+        [*parts, f"--out runs/{network.folder}/{network.name}", f"--device {device}", *["--test"] * network.test]
+    )
+
+
+def field_values(recipe: Recipe) -> dict[str, Any]:
+    """Return the fields by their options, such as ``optimizer.lr``."""
+    values = {name: getattr(recipe, name.partition(".")[0]) for name in field_names()}
+    return {name: getattr(value, name.partition(".")[2]) if "." in name else value for name, value in values.items()}
+
+
 def train_one(name: str, runs: Path, data: str, device: str, seconds: float, quick: bool) -> None:
     """Train a network within some seconds, if its epochs may be fewer, or resume it."""
     network, root = NETWORKS[name], run_of(name, runs)
@@ -162,5 +185,5 @@ def train_one(name: str, runs: Path, data: str, device: str, seconds: float, qui
         teachers=[] if quick else teachers,
         init=init,
         test=network.test,
-        command=f"python -m benchmarks.gpu, job {name}",
+        command=command_of(network, recipe, [] if quick else teachers, device),
     )

@@ -19,7 +19,15 @@ from benchmarks.gpu.draws import missing_cells, rows_so_far
 from benchmarks.gpu.home import MANIFEST, kept_files, pack, unpack
 from benchmarks.gpu.jobs import Job, run_jobs
 from benchmarks.gpu.merge import merge, merge_records
-from benchmarks.gpu.networks import NETWORKS, epochs_that_fit, first_epochs, is_complete, quick_recipe, train_one
+from benchmarks.gpu.networks import (
+    NETWORKS,
+    command_of,
+    epochs_that_fit,
+    first_epochs,
+    is_complete,
+    quick_recipe,
+    train_one,
+)
 from benchmarks.gpu.parts import join_parts, split_file
 from benchmarks.gpu.stages import STAGES, Setting, group_deadlines, groups, stage_jobs
 from nephros.experiments.transfer import TransferRow, transfer_tasks
@@ -31,6 +39,7 @@ from nephros.workflows.transfer import read_rows, write_rows
 from tests.conftest import squares_dataset, write_npz
 
 ROOT = Path(__file__).parents[2]
+_WIDE = "runs/frontier/wide-128"
 
 
 def _job(name: str, code: str, *, after: Path | None = None, is_draw: bool = False, seconds: float = 600.0) -> Job:
@@ -100,6 +109,10 @@ def test_first_epochs_have_the_rates_of_the_whole_recipe() -> None:
         schedules = [LRSchedule(recipe.schedule, recipe.epochs) for recipe in (first, whole)]
         rates = [[schedule.multiplier(epoch, 0.5) for epoch in range(epochs)] for schedule in schedules]
         assert rates[0] == rates[1]
+    command = command_of(
+        NETWORKS["medmnist-resnet18-0"], dataclasses.replace(first_epochs(whole, 60), amp="bf16"), [], "cuda"
+    )
+    assert f"--schedule.milestones [{50 / 60}] --epochs 60 --amp bf16 --out runs/gpu/" in command
     assert first_epochs(whole, 100) == whole
 
 
@@ -210,6 +223,12 @@ def test_a_student_is_taught_by_what_is_complete_and_resumed_where_it_is(
     assert seed["recipe"] == dataclasses.replace(RECIPES["nephros"], seed=1)
     assert seed["test"] is True
     assert not first["test"]
+    commands = [options["command"] for options in trained[1:]]
+    assert commands == [
+        f"nephros train nephros-large --batch_size 512 --distillation_weight 0.8 --seed 22 --teachers {_WIDE} --init {_WIDE} "
+        "--out runs/frontier/student-128 --device cpu",
+        "nephros train nephros --seed 1 --out runs/nephros/nephros-1 --device cpu --test",
+    ]
 
 
 @pytest.mark.parametrize("quick", [False, True])
