@@ -42,7 +42,7 @@ def resolve_precision(precision: str) -> str:
 def has_int8_instructions() -> bool:
     """Return whether the processor is known to have instructions for int8 networks.
 
-    Older x86 processors are slower in int8, and add in 16 bits that saturate, which changes predictions.
+    Older x86 processors add in 16 bits that saturate, which changes predictions, and gain less or nothing.
     """
     if platform.machine().lower() == "arm64":  # Apple's
         return True
@@ -65,14 +65,17 @@ def loses_little(card: ModelCard) -> bool:
 
 
 def measured_speedup(float32: ForwardFn, int8: ForwardFn, card: ModelCard) -> float:
-    """Return how many times as fast the second network is on a few cells, which takes some tens of milliseconds."""
+    """Return how many times as fast the second network is on a few cells, which takes some tens of milliseconds.
+
+    It is measured in processor time. In seconds the ratio would vary tenfold on a busy machine, and with it the choice.
+    """
     cells = card["input"]
     shape = (cells["height"], cells["width"], *([cells["channels"]] if cells["channels"] > 1 else []))
     batch = np.zeros((N_TIMED_CELLS, *shape), dtype=np.uint8)
     seconds: dict[str, list[float]] = {"float32": [], "int8": []}
     for _ in range(N_TIMED_ROUNDS + 1):  # the first warms up
         for name, forward_fn in (("float32", float32), ("int8", int8)):
-            start = time.perf_counter()
+            start = time.process_time()
             forward_fn(batch)
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.process_time() - start)
     return min(seconds["float32"][1:]) / max(min(seconds["int8"][1:]), 1e-9)

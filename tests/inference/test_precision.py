@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from nephros.errors import InvalidArgument
 from nephros.exporters.loading import load_classifier
@@ -140,6 +142,23 @@ def test_a_precision_that_a_model_does_not_come_in_is_refused(both: Path, tmp_pa
         assert (caught.value.parameter, caught.value.value) == ("precision", name)
 
 
-def test_the_measurement_needs_no_clock_of_a_quiet_machine(both: Path) -> None:
+def test_waiting_for_a_busy_machine_does_not_count_as_slow(both: Path) -> None:
     float32, int8 = (load_classifier(both, precision=name) for name in ("float32", "int8"))
     assert int8.speedup_over(float32) > 0
+
+    def compute(seconds: float) -> None:
+        end = time.thread_time() + seconds
+        while time.thread_time() < end:
+            pass
+
+    def slow(cells: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        compute(0.004)
+        return {}
+
+    def fast_but_kept_waiting(cells: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        compute(0.001)
+        time.sleep(0.02)
+        return {}
+
+    assert precision.measured_speedup(slow, fast_but_kept_waiting, float32.card) > precision.MIN_SPEEDUP
+    assert precision.measured_speedup(fast_but_kept_waiting, slow, float32.card) < 1
