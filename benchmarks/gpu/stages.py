@@ -45,14 +45,14 @@ STAGES = {
         Stage("seeds", "nephros by its whole recipe, three seeds", ("nephros-0", "nephros-1", "nephros-2")),
         Stage("resnets", "MedMNIST's ResNets, as many of their epochs as fit", ("medmnist-resnet18-0", "medmnist-resnet50-0")),
         Stage("strong", "strong-baseline, in the epochs that fit", ("strong-baseline-0",)),
-        Stage("rates", "mixed precision, and the share of the matrix rate", minutes=2.5, alone=True),
         Stage(
             "frontier", "three wide teachers and three students of theirs",
             ("wide-128", "wide-160", "deep-96", "student-64", "student-128", "student-160"),
         ),
+        Stage("rates", "mixed precision, and the share of the matrix rate", minutes=2.5, alone=True),
     )
 }  # fmt: skip
-"""In the order of their worth per second."""
+"""In the order of their worth per second; last, what runs alone."""
 
 
 @dataclass(frozen=True)
