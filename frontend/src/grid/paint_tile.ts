@@ -40,7 +40,8 @@ export function paintTile(
   context.fillStyle = picture ? "#000" : theme.placeholder;
   context.fillRect(x, y, size, size);
   if (picture) paintPicture(context, x, y, size, picture, imageSize);
-  if (marks.bar) paintBar(context, x, y, size, marks.bar, marks.barLength);
+  const inset = marks.frame ? FRAME : 0; // within the frame, which would hide it
+  if (marks.bar) paintBar(context, x + inset, y + size - inset - BAR, size - 2 * inset, marks.bar, marks.barLength);
   if (marks.frame) {
     context.strokeStyle = marks.frame;
     context.lineWidth = FRAME;
@@ -69,14 +70,14 @@ function paintBar(
   context: CanvasRenderingContext2D,
   x: number,
   y: number,
-  size: number,
+  width: number,
   color: string,
-  length: number,
+  share: number,
 ): void {
   context.fillStyle = "rgb(0 0 0 / 0.55)";
-  context.fillRect(x, y + size - BAR, size, BAR);
+  context.fillRect(x, y, width, BAR);
   context.fillStyle = color;
-  context.fillRect(x, y + size - BAR, size * length, BAR);
+  context.fillRect(x, y, width * share, BAR);
 }
 
 function paintBadge(
