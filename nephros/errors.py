@@ -109,8 +109,13 @@ def require_extra(message: str, *modules: str) -> Iterator[None]:
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the nearest of `options`, or an empty string when none is near."""
-    matches = difflib.get_close_matches(str(name), list(options), n=1, cutoff=_SIMILARITY)
+    """Return ``" Did you mean 'x'?"`` for the nearest of `options`, or an empty string when none is near.
+
+    The only option that begins with `name`, such as --tta-views with --tta, is the nearest.
+    """
+    name, options = str(name), list(options)
+    longer = [option for option in options if option.startswith(name)] if len(name.strip("-")) > 2 else []
+    matches = longer if len(longer) == 1 else difflib.get_close_matches(name, options, n=1, cutoff=_SIMILARITY)
     return f" Did you mean '{matches[0]}'?" if matches else ""
 
 

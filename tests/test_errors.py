@@ -38,6 +38,13 @@ def test_only_near_names_are_suggested(name: str, suggested: bool) -> None:
     assert bool(did_you_mean(name, ["epochs", "seed"])) is suggested
 
 
+def test_the_only_longer_name_is_suggested_before_a_similar_one() -> None:
+    options = ["--data", "--tta-views", "--time-point", "--threads"]
+    assert did_you_mean("--tta", options) == " Did you mean '--tta-views'?"
+    assert did_you_mean("--t", options) == ""
+    assert did_you_mean("head", ["head", "heads"]) == " Did you mean 'head'?"
+
+
 def test_a_missing_dependency_is_an_import_error() -> None:
     assert isinstance(MissingDependency("Tuning needs Optuna."), ImportError)
 

@@ -30,6 +30,10 @@ class HelpFormatter(DefaultHelpFormatter):
     def _split_lines(self, text: str, width: int) -> list[str]:
         return _wrap(" ".join(text.split()), width)
 
+    def start_section(self, heading: str | None) -> None:
+        """Begin a group of options, whose title is wrapped, too."""
+        super().start_section(heading and "\n".join(_wrap(heading, self._width - 1)))  # a colon follows
+
     def _format_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any) -> str:
         visible = [action for action in actions if action.help is not SUPPRESS and action.dest != "help"]
         positionals = [action for action in visible if not action.option_strings]

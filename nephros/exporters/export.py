@@ -33,6 +33,7 @@ from nephros.inference.model_card import (
 )
 from nephros.inference.onnx_session import onnx_forward_fn
 from nephros.inference.precision import loses_little
+from nephros.recipe import TTA_VIEW_COUNTS
 from nephros.runs import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,8 @@ def export(
         raise InvalidArgument("format", format, f"one of {', '.join(get_args(ExportFormat))}")
     if int8 and format != "onnx":
         raise InvalidArgument("format", format, "onnx", hint="Only ONNX models are quantized: leave out `int8`.")
+    if tta_views is not None and tta_views not in TTA_VIEW_COUNTS:
+        raise InvalidArgument("tta_views", tta_views, "1, 5, 8 or 40")
     folder = RunFolder.open(run)
     default_name = f"model-int8.{format}" if int8 else f"model.{format}"
     target = Path(out).expanduser() if out else folder.file("export", default_name)
@@ -227,9 +230,7 @@ def _quantize(bundle: ExportBundle, model: bytes, float32_card: ModelCard) -> tu
     float32_accuracy, int8_accuracy = float32_card["validation"]["accuracy"], card["validation"]["accuracy"]
     drop = float32_accuracy - int8_accuracy
     quantization["validation_accuracy"] = {"float32": float32_accuracy, "int8": int8_accuracy, "drop": drop}
-    logger.info(
-        "validation accuracy %.4f in float32 and %.4f in int8: a drop of %.4f", float32_accuracy, int8_accuracy, drop
-    )
+    logger.info("validation accuracy %.4f in float32 and %.4f in int8 (%+.4f)", float32_accuracy, int8_accuracy, -drop)
     return model, card
 
 

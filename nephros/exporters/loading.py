@@ -76,7 +76,8 @@ def load_classifier(
     predictor = _open(model, _Options(device, threads, tta, resolve_precision(precision), runtime))
     actual = predictor.card["network"]["precision"]
     if precision not in ("auto", actual):
-        hint = "Export the run with `int8`." if precision == "int8" else "Export the run without `int8`."
+        call = "nephros.export(RUN, int8=True)" if precision == "int8" else "nephros.export(RUN)"
+        hint = f"`{call}` writes a file in {precision}."
         raise InvalidArgument("precision", precision, f"{actual} or auto for {model or DEFAULT_MODEL}", hint=hint)
     return predictor.with_tta() if tta else predictor
 

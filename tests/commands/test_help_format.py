@@ -26,6 +26,7 @@ def test_help_is_plain(command: str, capsys: Capture, monkeypatch: pytest.Monkey
     assert not re.search(r"\(type:|Literal\[|tuple\[|: null|SUPPRESS", text), text
     usage = text.split("\n\n")[0]
     assert len(usage.splitlines()) <= 4
+    assert [line for line in text.splitlines() if len(line) > 80] == []
     assert usage.count("--") <= MAX_USAGE_OPTIONS
     for name in re.findall(r"^  ([^-\s]\S*)", text.partition("positional arguments:")[2].partition("\n\n")[0], re.M):
         assert name.isupper() or name == "METADATA.json", f"{name} is no placeholder"

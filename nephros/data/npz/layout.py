@@ -118,8 +118,8 @@ def _groups_by_split(
     }
     if not by_split:
         candidates = [name for name in names if (parsed := _parse(name, "groups")) is not None and parsed[0] in splits]
-        there = f" or one of its arrays of groups, {', '.join(candidates)}," if candidates else ""
-        raise InvalidArgument("groups", groups, f"auto, none{there} for {path.name}, which has no such array")
+        allowed = ", ".join(("auto", "none", *candidates))
+        raise InvalidArgument("groups", groups, f"one of {allowed} for {path.name}, which has no array of that name")
     return by_split
 
 

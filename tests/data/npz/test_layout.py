@@ -124,6 +124,7 @@ def test_images_of_a_group_stay_in_one_split(tmp_path: Path, name: str, kind: st
     with pytest.raises(InvalidArgument) as caught:
         load_dataset(path, groups="folders")
     assert caught.value.parameter == "groups"
+    assert f"one of auto, none, {name} for a.npz" in str(caught.value)
 
 
 def test_groups_per_split_are_kept_together_and_compared(tmp_path: Path) -> None:
