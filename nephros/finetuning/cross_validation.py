@@ -25,7 +25,7 @@ from nephros.finetuning.network import make_recipe, predict_images, train_method
 from nephros.finetuning.self_training import self_train
 from nephros.models.classifier import Classifier
 from nephros.recipe import ModelConfig, Recipe
-from nephros.text_tables import join_words
+from nephros.text_tables import join_words, pluralize
 from nephros.training.history import EpochMetrics
 
 METHODS = ("head", "last-stage", "network", "self-training", "scratch")
@@ -96,7 +96,7 @@ def cross_validate(problem: Problem, methods: Sequence[str]) -> list[Candidate]:
         start, detail = time.perf_counter(), ""
         if method == "knn":
             probabilities, k = cross_validate_neighbors(problem.features[:, 0], labels, n_classes, problem.folds)
-            detail = f"{k} neighbors"
+            detail = pluralize(k, "neighbor")
         elif method == "largest-class":
             probabilities = predict_largest_class(labels, n_classes)
         else:

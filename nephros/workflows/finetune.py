@@ -21,6 +21,7 @@ from nephros.data.load import DataRequest
 from nephros.distributed import SINGLE_PROCESS
 from nephros.errors import IncompatibleError, InvalidArgument, UnknownName
 from nephros.evaluation.held_out import write_held_out
+from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.exporters.pretrained import open_pretrained
 from nephros.files import file_digest, write_text
 from nephros.finetuning.cross_validation import (
@@ -81,7 +82,8 @@ class Finetuning:
     learning_curve: list[tuple[int, float]]
     """Labels and accuracy in cross-validation, of the head alone."""
     suspicious: list[SuspiciousLabel]
-    """Labels that look wrong, the least probable first; also in the run's suspicious_labels.csv."""
+    """Labels that look wrong, the least probable first; also in the run's suspicious_labels.csv. Empty where the kept method is
+    not clearly better than always predicting the largest class, and so can't tell."""
 
     def __repr__(self) -> str:
         accuracies = ", ".join(f"{candidate.method} {candidate.metrics.accuracy:.3f}" for candidate in self.candidates)
@@ -162,6 +164,9 @@ def finetune(
     Raises NephrosError for arguments, data and weights that can't be used, before anything is written.
     """
     names = None if methods is None else _check_methods(methods)
+    if unlabeled is not None and names is not None and "self-training" not in names:
+        expected = "a list with self-training, the only method that uses `unlabeled`; else leave that out"
+        raise InvalidArgument("methods", ", ".join(names), expected)
     pretrained = open_pretrained(init)
     _check_out(out)
     options = {
@@ -248,7 +253,9 @@ def _finetune(
         chosen_epoch=len(fitted.history) or None,
         training_minutes=(time.perf_counter() - start_time) / 60,
     )
-    suspicious = suspicious_labels(kept.probabilities, kept.labels, dataset.class_names, dataset.train.names)
+    suspicious = []
+    if not no_better_than_largest_class(info, kept.metrics):
+        suspicious = suspicious_labels(kept.probabilities, kept.labels, dataset.class_names, dataset.train.names)
     run = _write_run(out, info, fitted, dataset, kept, suspicious, torch_device, opened.stacks)
     return Finetuning(run, candidates, kept, class_recalls(kept.metrics), curve, suspicious)
 

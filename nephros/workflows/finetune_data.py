@@ -141,7 +141,10 @@ def _check_no_stacks(data: Any, stack_options: Mapping[str, Any]) -> None:
         )
     for parameter, value in stack_options.items():
         if value is not None:
-            raise InvalidArgument(parameter, value, "left out, except for stacks with `classes`")
+            expected = (
+                "given with `classes`, the table of the nuclei's classes; for data other than stacks leave it out"
+            )
+            raise InvalidArgument(parameter, value, expected)
 
 
 def _are_paths(data: Any) -> bool:

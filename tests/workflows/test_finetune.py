@@ -189,6 +189,9 @@ def test_unlabeled_images_that_cannot_be_used_are_named(
     with pytest.raises(InvalidArgument) as raised:
         finetune(three_classes, methods="self-training", **options)
     assert raised.value.parameter == "methods"
+    with pytest.raises(InvalidArgument, match="`unlabeled`") as raised:
+        finetune(three_classes, unlabeled=tmp_path, methods="head", **options)
+    assert raised.value.parameter == "methods"
     assert not (tmp_path / "run").exists()
 
 
@@ -243,6 +246,7 @@ def test_what_can_not_be_fine_tuned_is_refused_before_anything_is_written(
         (lonely, {}, IncompatibleError),
         (squares_dataset(n=48, size=36), {}, IncompatibleError),
         (three_classes, {"size": 36}, IncompatibleError),
+        (three_classes, {"mask": "nuclei.tif"}, InvalidArgument),
     ]
     for data, arguments, error in cases:
         with pytest.raises(error):
@@ -278,6 +282,16 @@ def test_the_command_shows_methods_classes_and_labels(
     assert "7" in {row["index"] for row in rows}
     assert {row["image"] for row in rows} == {f"training image {row['index']}" for row in rows}
     assert "--methods head" in RunFolder.open(tmp_path / "run").info().command
+
+
+def test_a_model_that_has_learned_nothing_calls_no_label_wrong(run_folder: RunFolder, tmp_path: Path) -> None:
+    rng, clean = np.random.default_rng(0), squares_dataset(n=96, classes=3)
+    shuffled = dataclasses.replace(clean, train=Split(clean.train.images, rng.permutation(clean.train.labels)))
+    result = finetune(shuffled, init=run_folder.root, methods="head", folds=2, out=tmp_path / "run")
+    assert result.kept.metrics.accuracy < 0.5
+    assert result.suspicious == []
+    assert result.run.file("suspicious_labels.csv").read_text().count("\n") == 1
+    assert "Labels that look wrong" not in result.run.file("report.html").read_text()
 
 
 @pytest.mark.slow

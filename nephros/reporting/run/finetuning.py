@@ -9,6 +9,7 @@ import numpy as np
 from nephros.data.dataset import Dataset
 from nephros.data.volumes import IndexedImages, SlicesTiles
 from nephros.evaluation.held_out import read_held_out
+from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.evaluation.metrics import compute_metrics
 from nephros.finetuning.cross_validation import explain_choice
 from nephros.finetuning.label_review import (
@@ -59,7 +60,10 @@ def review_finetuning(contents: RunContents, dataset: Dataset | None) -> Finetun
         return None
     class_names = contents.class_names
     train = dataset.train if dataset is not None and np.array_equal(dataset.train.labels, held_out[1]) else None
-    suspicious = suspicious_labels(*held_out, class_names, None if train is None else train.names)
+    metrics = compute_metrics(*held_out, tuple(class_names))
+    suspicious = []
+    if not no_better_than_largest_class(contents.info, metrics):
+        suspicious = suspicious_labels(*held_out, class_names, None if train is None else train.names)
     tiles = []
     if dataset is not None and train is not None:
         images: IndexedImages = SlicesTiles(train.images) if dataset.is_volumetric else train.images
@@ -73,7 +77,7 @@ def review_finetuning(contents: RunContents, dataset: Dataset | None) -> Finetun
         describe_folds(record),
         len(held_out[1]),
         explain_choice(record["method"], {row["method"]: row["accuracy"] for row in record["methods"]}),
-        class_recalls(compute_metrics(*held_out, tuple(class_names))),
+        class_recalls(metrics),
         describe_learning_curve([(point["labels"], point["accuracy"]) for point in record.get("learning_curve", [])]),
         suspicious[:MAX_SUSPICIOUS],
         len(suspicious),

@@ -33,7 +33,7 @@ class Hyperparameters:
         parts = [
             self.features,
             self.distance,
-            self.n_neighbors and f"{self.n_neighbors} neighbors",
+            self.n_neighbors and f"{self.n_neighbors} neighbor{'' if self.n_neighbors == '1' else 's'}",
             self.C and f"C {self.C}",
             self.gamma and f"gamma {self.gamma}",
         ]
