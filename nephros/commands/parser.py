@@ -33,9 +33,9 @@ CHANNEL_HELP = (
 )
 GROUPS_HELP = (
     "which images are of one patient, stack or slide, so that a split drawn here, --resplit and the folds of `nephros finetune` "
-    "keep them together: the name of an npz file's array or a table's column, such as stack or patient; subfolders, those of the class "
-    "folders; folders, those around the class folders; names, of the files (P01_cell2.png); none; or auto, which takes the array "
-    "or column that is named like patients or stacks, else subfolders (default: auto)"
+    "keep them together: the name of an npz file's array or a table's column, such as stack or patient; subfolders, those of the "
+    "class folders; folders, those around the class folders; names, of the files (P01_cell2.png); none; or auto, which takes the "
+    "array or column that is named like patients or stacks, else subfolders (default: auto)"
 )
 MASK_HELP = (
     "label image of the stack's size, TIFF or .npy: 0 outside, and a unique positive integer per nucleus; or the zip archive of "

@@ -10,7 +10,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from nephros.data.images.foreign_formats import HEAD_BYTES, foreign_format
-from nephros.data.input_files import NPY_MAGIC, InMemoryFile, InputFile, read_magic, read_npy_header
+from nephros.data.input_files import NPY_MAGIC, TIFF_MAGIC, InMemoryFile, InputFile, read_magic, read_npy_header
 from nephros.errors import FileError, NephrosError
 
 MAX_DIRECTORY_BYTES = 1 << 20
@@ -32,7 +32,13 @@ def open_archive(path: InputFile) -> Iterator[zipfile.ZipFile]:
     if not magic.startswith(b"PK"):
         if file_format := foreign_format(magic, path):
             raise FileError(str(path), file_format.message(path))
-        raise FileError(str(path), f"{path} is not an .npz file; {EXPECTED_LAYOUT}.")
+        stacks = ""
+        if magic[:4] in TIFF_MAGIC:
+            stacks = (
+                " If it is a stack, `nephros.prepare(STACK, out='cells.npz')` makes an .npz file of its nuclei, and "
+                "`nephros.finetune(STACK, mask=MASK, classes=TABLE)` learns their classes from a table."
+            )
+        raise FileError(str(path), f"{path} is not an .npz file; {EXPECTED_LAYOUT}.{stacks}")
     if path.suffix.lower() == ".xlsx" and (file_format := foreign_format(magic, path)):
         raise FileError(str(path), file_format.message(path))
     with contextlib.ExitStack() as files:

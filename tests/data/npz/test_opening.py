@@ -233,6 +233,7 @@ def test_other_kinds_of_files_are_refused(tmp_path: Path) -> None:
     for name, content, expected_text in (
         ("empty.npz", b"", "empty (0 bytes)"),
         ("text.npz", b"train,val,test\n", "not an .npz file"),
+        ("stack.tif", b"II*\0" + bytes(60), "nephros.finetune(STACK"),
     ):
         (tmp_path / name).write_bytes(content)
         assert_rejected(tmp_path / name, expected_text)
