@@ -7,8 +7,8 @@ the first kidney with its mask.
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,4 +71,6 @@ def write_ome_zarr(path: Path, pixels: NDArray[np.uint16], mask: NDArray[np.uint
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", default="stacks", help="where to write the files (default: %(default)s)")
+    main(parser.parse_args().folder)

@@ -6,8 +6,8 @@ the class of some nuclei.
 
 from __future__ import annotations
 
+import argparse
 import csv
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ LABELS_PER_CLASS = 16
 
 def main(folder: str = ".") -> None:
     """Write the stack, its mask and the labels into `folder`."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
     stack = SyntheticStack(SHAPE, seed=1)
     pixels, masks = zip(*stack.slices(), strict=True)
     spacing = {"PhysicalSizeZ": 1.0, "PhysicalSizeY": 0.5, "PhysicalSizeX": 0.5}
@@ -50,4 +51,6 @@ def write_labels(path: Path, stack: SyntheticStack) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", default=".", help="where to write the files (default: %(default)s)")
+    main(parser.parse_args().folder)
