@@ -61,6 +61,17 @@ def test_frozen_objects_of_the_program_stay_frozen() -> None:
     assert gc.get_freeze_count() >= count > 0
 
 
+def test_a_command_ends_without_a_search_for_garbage() -> None:
+    code = (
+        "import atexit, gc, sys\n"
+        "from nephros.cli import main\n"
+        "atexit.register(lambda: print('at the end', gc.get_freeze_count() > 0))  # runs after what is registered later\n"
+        "main(['--version'])"
+    )
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stdout.splitlines()[-1] == "at the end True"
+
+
 def test_large_imports_run_no_collection_of_all_objects() -> None:
     code = (
         "import gc, nephros\n"
