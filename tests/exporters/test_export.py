@@ -314,8 +314,7 @@ def test_changed_data_is_refused(run_folder: RunFolder, tmp_path: Path) -> None:
 def test_an_unexported_run_is_packaged_once(
     run_folder: RunFolder, predictor: Predictor, tmp_path: Path, cells_npz: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    copied = Path(shutil.copytree(run_folder.root, tmp_path / "run"))
-    shutil.rmtree(copied / "export", ignore_errors=True)
+    copied = Path(shutil.copytree(run_folder.root, tmp_path / "run", ignore=shutil.ignore_patterns("export")))
     images = open_npz(cells_npz).val.images[:50]
     expected = predictor.predict_batch(images)
 
@@ -346,8 +345,7 @@ def test_an_unexported_run_is_packaged_once(
 def test_a_run_that_can_t_be_stored_is_packaged_in_memory(
     run_folder: RunFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    copied = Path(shutil.copytree(run_folder.root, tmp_path / "run"))
-    shutil.rmtree(copied / "export", ignore_errors=True)
+    copied = Path(shutil.copytree(run_folder.root, tmp_path / "run", ignore=shutil.ignore_patterns("export")))
     (copied / "export").write_bytes(b"")  # no folder can be made in its place
     for _ in range(2):
         caplog.clear()

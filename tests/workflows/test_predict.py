@@ -186,7 +186,8 @@ def test_the_card_is_printed_with_and_without_inputs(
 def test_an_unexported_run_folder_predicts_as_its_export_does(
     folder: Path, run_folder: RunFolder, exported_model: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    image, run = folder / "0.png", shutil.copytree(run_folder.root, tmp_path / "run")
+    unexported = shutil.ignore_patterns("export")
+    image, run = folder / "0.png", shutil.copytree(run_folder.root, tmp_path / "run", ignore=unexported)
     status, out, err = run_predict([image, "--model", run], capsys)
     assert status == 0
     assert f"{run} has no exported model yet" in err
