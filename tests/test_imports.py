@@ -61,6 +61,11 @@ def test_frozen_objects_of_the_program_stay_frozen() -> None:
     assert gc.get_freeze_count() >= count > 0
 
 
+def output_of(code: str) -> str:
+    """Return what Python code prints in a process of its own."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
 def test_a_command_ends_without_a_search_for_garbage() -> None:
     code = (
         "import atexit, gc, sys\n"
@@ -68,8 +73,7 @@ def test_a_command_ends_without_a_search_for_garbage() -> None:
         "atexit.register(lambda: print('at the end', gc.get_freeze_count() > 0))  # runs after what is registered later\n"
         "main(['--version'])"
     )
-    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert completed.stdout.splitlines()[-1] == "at the end True"
+    assert output_of(code).splitlines()[-1] == "at the end True"
 
 
 def test_large_imports_run_no_collection_of_all_objects() -> None:
@@ -79,5 +83,4 @@ def test_large_imports_run_no_collection_of_all_objects() -> None:
         "nephros.load_classifier\n"
         "print(gc.get_stats()[2]['collections'] - before, gc.isenabled())"
     )
-    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert completed.stdout.split() == ["0", "True"]
+    assert output_of(code).split() == ["0", "True"]

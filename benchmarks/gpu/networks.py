@@ -174,8 +174,8 @@ def train_one(name: str, runs: Path, data: str, device: str, seconds: float, qui
         return
     recipe = quick_recipe(network) if quick else recipe_of(network, data, device, seconds)
     teachers: list[str | Path] = [teacher for teacher in network.teachers if teacher not in NETWORKS]
-    own = [run_of(teacher, runs) for teacher in network.teachers if teacher in NETWORKS]
-    teachers += [run for run in own if is_complete(run)]
+    teacher_runs = [run_of(teacher, runs) for teacher in network.teachers if teacher in NETWORKS]
+    teachers += [run for run in teacher_runs if is_complete(run)]
     init = run_of(network.init, runs) if network.init in NETWORKS else network.init
     train(
         recipe,
