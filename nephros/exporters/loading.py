@@ -225,7 +225,8 @@ def _load_unexported_run(folder: RunFolder, device: str, tta: bool) -> Predictor
         return Predictor(*probabilities_only(folder)).checked(folder.root)
     module = bundle.module
     card = bundle.build_card(lambda cells: run_module(module, cells))
+    predictor = Predictor(lambda cells: run_module(module, cells), card).checked(folder.root)
     if not store_packaged(folder, bundle, card):
         logger.info("the packaged model is not stored in %s, so this is done again each time", folder.root)
     module.to(torch_device)
-    return Predictor(lambda cells: run_module(module, cells), card).checked(folder.root)
+    return predictor

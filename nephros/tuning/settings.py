@@ -79,6 +79,8 @@ class StudySettings:
         _check_option("sampler", self.sampler, get_args(SamplerName))
         if self.threads_per_trial < 1:
             raise InvalidArgument("threads_per_trial", self.threads_per_trial, "a whole number of at least 1")
+        if self.subset is not None and self.subset < 1:
+            raise InvalidArgument("subset", self.subset, "a whole number of at least 1")
         if not 0 <= self.seed < 2**31:
             raise InvalidArgument("seed", self.seed, "a whole number from 0 to 2^31 - 1")
         _ = self.planned_brackets

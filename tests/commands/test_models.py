@@ -20,6 +20,7 @@ def test_the_table_has_the_figures_of_the_cards(tmp_path: Path, capsys: pytest.C
     rows = {row["name"]: row for row in csv.DictReader(out.read_text().splitlines())}
     assert list(rows) == list(bundled_names())
     printed = capsys.readouterr().out
+    assert max(map(len, printed.split(str(out))[0].splitlines())) <= 80
     for name, row in rows.items():
         card = bundled_card(name)
         assert name in printed

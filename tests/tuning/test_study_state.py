@@ -247,6 +247,7 @@ def test_settings_survive_json() -> None:
         ({"metric": "accuracy"}, "val_accuracy, val_loss"),
         ({"sampler": "grid"}, "random, tpe"),
         ({"threads_per_trial": 0}, "at least 1"),
+        ({"subset": 0}, "at least 1"),
         ({"seed": -1}, "from 0"),
         ({"seed": 2**31}, "from 0"),
         ({"max_epochs": 0}, "at least 1"),
