@@ -8,9 +8,9 @@ from nephros.commands.stack_options import add_stack_options
 from nephros.errors import NephrosError
 
 EPILOG = """\
-Open the printed address in a browser: keys 1 to 9 label, the others sort themselves after each label, and 'Fine-tune' trains
-a network on the labels. Everything is in the folder, and each label is on disk before the page shows it as saved; Ctrl-C, or
-a power failure, loses none. Begin again with the same command, or without DATA:
+Open the printed address in a browser: keys 1 to 9 label, the cells are sorted again after each label, and 'Fine-tune' trains a
+network on the labels. Everything is in the folder, and each label is on disk before the page shows it as saved; Ctrl-C, or a
+power failure, loses none. Continue with the same command, or without DATA:
 
   nephros annotate kidney/ K4.tif --mask K4_mask.tif
   nephros annotate kidney/
@@ -31,15 +31,15 @@ def annotate(argv: list[str]) -> int:
     parser = CommandParser(
         "annotate",
         "Label cells in a browser, with a model that learns from each label and shows the cells that it is least sure of. The "
-        "folder PROJECT, which is made where there is none, keeps cells, labels and fine-tuned models.",
+        "folder PROJECT, which is created if needed, keeps cells, labels and fine-tuned models.",
         epilog=EPILOG,
     )
     parser.add_argument("project", metavar="PROJECT", help="folder of the project")
     parser.add_argument("data", nargs="*", metavar="DATA", help="npz files, images, stacks, or folders of them, to add")
-    parser.option("name", "what a new project is called (default: as its folder)")
-    parser.option("model", f"of a new project, from whose features it learns: {MODEL_HELP}", metavar="M")
-    parser.option("mask", f"of stacks: {MASK_HELP}", metavar="MASK")
-    parser.option("segment", f"of stacks: {SEGMENT_HELP}", metavar="NAME")
+    parser.option("name", "name of a new project (default: that of its folder)")
+    parser.option("model", f"for a new project, the model whose features it learns from: {MODEL_HELP}", metavar="M")
+    parser.option("mask", f"for stacks: {MASK_HELP}", metavar="MASK")
+    parser.option("segment", f"for stacks: {SEGMENT_HELP}", metavar="NAME")
     add_stack_options(parser)
     parser.option(
         "white-level",
@@ -58,8 +58,10 @@ def annotate(argv: list[str]) -> int:
         "whose labels --labels imports or --export writes (default: the table's column annotator, and everyone's latest)",
         metavar="NAME",
     )
-    parser.option("export", "write the labels to a .csv, .geojson or .npz file, and end without a page", metavar="FILE")
-    parser.flag("no-serve", "only add cells and labels, and end")
+    parser.option(
+        "export", "write the labels to a .csv, .geojson or .npz file, and exit without a page", metavar="FILE"
+    )
+    parser.flag("no-serve", "only add cells and labels, and exit")
     add_address_options(parser)
     options = parser.parse_argv(argv)
     if "voxel_size" in options:

@@ -25,7 +25,9 @@ def compare(argv: list[str]) -> int:
         "The best run of each table is tested against the other runs on the same images: by McNemar's exact test, and by a "
         "paired bootstrap interval of the difference in accuracy.",
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders written by `nephros train`")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="folders written by `nephros train` or `nephros finetune`"
+    )
     parser.option("split", "test or val (default: test if every run has been evaluated on it, else val)")
     parser.option(
         "out", "also write compare.md, compare.csv and compare.html, with a chart, to this folder", metavar="DIR"

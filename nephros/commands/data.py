@@ -31,8 +31,8 @@ def data_list(argv: list[str]) -> int:
     parser = CommandParser(
         "data list",
         "List MedMNIST's data sets: task, images per split, classes, channels and license. Each set of images is published at "
-        "28, 64, 128 and 224 pixels per side; the six sets of volumes, for the recipe nephnet3d, at 28 and 64. Also a data set: "
-        "synthetic, which needs no download.",
+        "28, 64, 128 and 224 pixels per side; the six sets of volumes, for the recipe nephnet3d, at 28 and 64. synthetic, "
+        "which needs no download, is a data set too.",
     )
     parser.parse_argv(argv)
     from nephros.console import table_console

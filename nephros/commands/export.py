@@ -24,8 +24,8 @@ def export(argv: list[str]) -> int:
     parser.option("data", MOVED_DATA_HELP)
     parser.flag(
         "int8",
-        "quantize the convolutions to eight bits, about three times as fast where the processor has instructions for that, and "
-        "report the drop in accuracy",
+        "quantize the convolutions to eight bits, two to three times as fast where the processor has instructions for that, "
+        "and report the drop in accuracy",
     )
     parser.option(
         "tta-views",

@@ -40,7 +40,7 @@ def finetune(argv: list[str]) -> int:
         "              or, where --methods names it, the nuclei of stacks that have\n"
         "              no class\n"
         "  scratch     a small network from random weights\n\n"
-        "k-nearest neighbors and always predicting the largest class stand beside them. The whole network, or a method that is "
+        "k-nearest neighbors and always predicting the largest class are listed beside them. The whole network, or a method that is "
         "clearly better, is fitted to the whole train split and becomes a run like any other, for "
         "`nephros evaluate`, `report`, `predict`, `serve`, `export` and "
         "`compare`. Nothing is chosen on validation, so its accuracy is not optimistic.\n\n"
@@ -74,8 +74,8 @@ def finetune(argv: list[str]) -> int:
     )
     parser.option("seed", "seed of the folds, of training and of initial weights (default: 0)", int)
     parser.training_data_options(takes_stacks=True)
-    parser.option("mask", f"of stacks: {MASK_HELP}", metavar="MASK")
-    parser.option("stitch-threshold", f"of stacks: {STITCH_HELP}", float, "SHARE")
+    parser.option("mask", f"for stacks: {MASK_HELP}", metavar="MASK")
+    parser.option("stitch-threshold", f"for stacks: {STITCH_HELP}", float, "SHARE")
     parser.class_table_options()
     add_stack_options_but_channel(parser)
     parser.option("device", DEVICE_HELP)

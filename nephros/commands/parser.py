@@ -112,7 +112,9 @@ class CommandParser(ArgumentParser):
         self.option("white-level", WHITE_LEVEL_HELP, float, "VALUE")
         if takes_stacks:
             self.option(
-                "channel", f"{CHANNEL_HELP}; of stacks number or name of the channel with the nuclei", index_or_name
+                "channel",
+                f"{CHANNEL_HELP}; for stacks the number or name of the channel with the nuclei",
+                index_or_name,
             )
         else:
             self.option("channel", CHANNEL_HELP, int)

@@ -46,25 +46,25 @@ def predict(argv: list[str]) -> int:
         "  folders  of all these, in sorted order; links are followed, hidden files skipped",
         epilog="Columns of the table, one row per cell:\n\n"
         "  file, index             the index is a page or row from 0, or a stack's nucleus from 1\n"
-        "  split                   of an npz file\n"
+        "  split                   train, val or test, in npz files that have them\n"
         "  label, class_name       the most probable class\n"
         "  p_0, p_1, ...           calibrated probability of each class\n"
         "  prediction_set          classes that contain the true one as often as --coverage says\n"
         "  is_ood, ood_reasons     whether and why the cell is out of distribution, unlike the training cells\n"
         "  error                   why there is no prediction\n"
-        "  id, z, y, x, ...        of a stack's nuclei: number in the mask, centroid in voxels and micrometers, volume\n\n"
-        "Of stacks, --out FOLDER writes what other programs open:\n\n"
+        "  id, z, y, x, ...        for nuclei of stacks: number in the mask, centroid in voxels and micrometers, volume\n\n"
+        "For stacks, --out FOLDER writes files that other programs open:\n\n"
         "  cells.csv, .parquet     a row per nucleus: id, stack, position, volume, class_name, p[CLASS], prediction_set, is_ood\n"
         "  cells.geojson           outlines for QuPath, on the projection (cells_by_slice.geojson: on the stack)\n"
-        "  classes.ome.tif         the mask with 1 + label in place of each id; mask.ome.tif is the mask itself\n"
+        "  classes.ome.tif         the mask with class numbers, label + 1, in place of ids; mask.ome.tif is the mask itself\n"
         "  projection.ome.tif      the maximum over the slices; overlay.png has the classes on it\n"
         "  cells.json              the model, its notes and the colors of the classes\n\n"
         "Conversions, which notes list:\n\n"
         "  values   are read as stored, not as displayed: without look-up tables and inversion\n"
-        "  scale    pixels of more than 8 bits are scaled so that --white-level becomes 255; by default the training images' or, "
-        "if those had 8 bits, the brightest pixel of all inputs\n"
-        "  color    for a model of grayscale, a color image with a signal in one color is that color's plane (--channel picks "
-        "one); any other becomes 0.299 red + 0.587 green + 0.114 blue, and alpha is dropped\n"
+        "  scale    pixels of more than 8 bits are scaled so that --white-level becomes 255; by default that of the training "
+        "images or, if those had 8 bits, the brightest pixel of all inputs\n"
+        "  color    if the model takes grayscale: the plane that --channel names, or the only one with signal; else 0.299 red + "
+        "0.587 green + 0.114 blue; alpha is dropped\n"
         "  size     images are resized to the model's input (bicubic), and padded with black to keep the aspect ratio\n\n"
         "Exit status: 0 if every input was classified, 1 if some were not (or an overlay could not be painted), 2 if none was. "
         "The table is written in any case.\n\n"
@@ -77,7 +77,7 @@ def predict(argv: list[str]) -> int:
     parser.option("runtime", RUNTIME_HELP)
     parser.option(
         "out",
-        "write the table to a .csv, .json or .parquet file or, of stacks, to a folder with outlines, masks and an overlay",
+        "write the table to a .csv, .json or .parquet file or, for stacks, to a folder with outlines, masks and an overlay",
         metavar="FILE|FOLDER",
     )
     parser.option("coverage", "how often prediction sets contain the true class, such as 0.95 (default: 0.9)", float)
@@ -95,12 +95,12 @@ def predict(argv: list[str]) -> int:
     add_stack_options(parser)
     parser.option(
         "mask",
-        "of stacks: label image of the same size, 0 outside and a unique positive integer per nucleus; for several stacks a "
+        "for stacks: label image of the same size, 0 outside and a unique positive integer per nucleus; for several stacks a "
         "pattern such as '{stem}_mask.tif' (default: segment the nuclei roughly)",
         metavar="MASK",
     )
-    parser.option("segment", f"of stacks: {SEGMENT_HELP}", metavar="NAME")
-    parser.option("stitch-threshold", f"of stacks: {STITCH_HELP}", float, "SHARE")
+    parser.option("segment", f"for stacks: {SEGMENT_HELP}", metavar="NAME")
+    parser.option("stitch-threshold", f"for stacks: {STITCH_HELP}", float, "SHARE")
     parser.option(
         "max-pixels", "pixels that one file may have when decoded, in all pages or rows (default: 20000000000)", int
     )

@@ -43,7 +43,7 @@ def serve(argv: list[str]) -> int:
     )
     parser.option(
         "project",
-        "folder of a project, which is made where there is none: its cells are shown and labeled at the address /annotate, and "
+        "folder of a project, which is created if needed: its cells are shown and labeled at the address /annotate, and "
         "the folder keeps cells, labels and runs (default: none, and the server writes nothing)",
         metavar="FOLDER",
     )

@@ -45,7 +45,7 @@ def _build_parser() -> tuple[CommandParser, set[str]]:
     parser.option(
         "init",
         "start from these weights instead of random ones: a name that `nephros models` lists, a run folder, or a .safetensors "
-        "file. The network must be the same; for other classes the last layer begins anew. Small data gains most",
+        "file of the same network. For other classes the last layer starts from random weights. It helps most with few images",
         metavar="NAME|RUN|FILE",
     )
     parser.option(
