@@ -23,7 +23,7 @@ def escape_for_terminal(text: str) -> str:
     r"""Return one line of text that a terminal shows as it is: what it would obey becomes an escape such as ``\u001b``.
 
     That includes control characters, line breaks, marks that reverse the direction of writing, characters of no width, and
-    halves of surrogate pairs, which stand for bytes of file names that are no text. The escapes are those of JSON.
+    halves of surrogate pairs, which stand for bytes of file names that are not text. The escapes are those of JSON.
     """
     return text if text.isprintable() else "".join(map(_escape_character, text))
 
@@ -31,7 +31,7 @@ def escape_for_terminal(text: str) -> str:
 def escape_for_csv(value: Any) -> Any:
     """Return a CSV cell that no spreadsheet takes for a formula: an apostrophe precedes the first character of one.
 
-    Text that is a number, and values that are no text, stay as they are. Halves of surrogate pairs, which no file can hold,
+    Text that is a number, and values that are not text, stay as they are. Halves of surrogate pairs, which no file can hold,
     become escapes as in `escape_for_terminal`. `unescape_from_csv` removes the apostrophes again.
     """
     if not isinstance(value, str):

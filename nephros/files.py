@@ -25,7 +25,7 @@ def atomic_write(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; at the end of the block, flush it to disk and rename it to `path`.
 
     An exception, such as a full disk, removes the temporary file and leaves an existing `path` unchanged. Text is UTF-8; halves
-    of surrogate pairs, which stand for bytes of file names that are no text, are written as escapes such as ``\\udce9``.
+    of surrogate pairs, which stand for bytes of file names that are not text, are written as escapes such as ``\\udce9``.
     """
     path = Path(path)
     _make_folder(path.parent)

@@ -103,7 +103,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def _refuse_constant(constant: str) -> NoReturn:
-    raise MalformedContent(f"it holds {constant}, which is no number")
+    raise MalformedContent(f"it holds {constant}, which is not a number")
 
 
 def _to_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def _check_numbers(value: Any, name: str) -> Any:
         for i, item in enumerate(value):
             _check_numbers(item, f"{name}[{i}]")
     elif isinstance(value, str) and _SURROGATES.search(value):
-        raise MalformedContent(f"'{name}' is no Unicode text")
+        raise MalformedContent(f"'{name}' is not Unicode text")
     elif isinstance(value, float) and not math.isfinite(value):
         raise _wrong(name, value, "a finite number")
     elif isinstance(value, int) and abs(value) > MAX_INTEGER:

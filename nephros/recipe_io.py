@@ -97,7 +97,7 @@ def resolve_recipe(recipe: str | Recipe) -> Recipe:
 def override_fields(recipe: Recipe, overrides: Mapping[str, Any], other_names: Sequence[str] = ()) -> Recipe:
     """Return `recipe` with fields replaced; of nested ones the name has two underscores, such as ``optimizer__lr``.
 
-    Raises UnknownName for a name that is no field, with a suggestion from the fields and `other_names`, and InvalidArgument,
+    Raises UnknownName for a name that is not a field, with a suggestion from the fields and `other_names`, and InvalidArgument,
     which names the field, for a value that it can't have.
     """
     nested: dict[str, Any] = {}
@@ -146,7 +146,7 @@ def recipe_from_dict(values: Any, source: str) -> Recipe:
 
 
 def _check_field_names(values: dict[Any, Any], prefix: str, source: str) -> None:
-    """Raise FileError for a key that is no field, and for a field without a value."""
+    """Raise FileError for a key that is not a field, and for a field without a value."""
     names = field_names()
     for key, value in values.items():
         dotted = f"{prefix}{key}"
@@ -199,7 +199,7 @@ def _prefixed(source: str, sentence: str) -> str:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Return the recipe in a YAML file; FileError when it can't be read or is no recipe."""
+    """Return the recipe in a YAML file; FileError when it can't be read or is not a recipe."""
     with file_errors(path, f"choose a YAML file, or one of {', '.join(RECIPES)}", name=f"The recipe {path}"):
         values = parse_yaml(read_text(path, MAX_YAML_BYTES))
         return recipe_from_dict(values, str(path))

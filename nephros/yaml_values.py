@@ -77,7 +77,7 @@ def count_values(root: yaml.Node) -> int:
 
 
 def _count_in_scalar(node: yaml.ScalarNode) -> int:
-    """Count the values of a string, which is parsed as YAML again where a field is no string."""
+    """Count the values of a string, which is parsed as YAML again where a field is not a string."""
     if node.style is not None and "*" in node.value and "&" in node.value:
         with contextlib.suppress(yaml.YAMLError):
             inner = yaml.compose(node.value, yaml.SafeLoader)

@@ -36,7 +36,9 @@ def write_label_geojson(
     cells_by_stack = {stack.name: _labeled_cells(project, stack, labels) for stack in project.info.stacks}
     n_cells = sum(map(len, cells_by_stack.values()))
     if not n_cells:
-        raise IncompleteError(f"No labeled cell of {project.root} is of a stack, and only those have outlines.")
+        raise IncompleteError(
+            f"No labeled cell of {project.root} comes from a stack, and only nuclei of stacks have outlines."
+        )
     text = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
     writer = FeatureCollectionWriter(text)
     for stack in project.info.stacks:

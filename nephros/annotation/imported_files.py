@@ -111,7 +111,7 @@ def _add_table(project: Project, path: Path, content: bytes, labels: _Collector)
         try:
             rows = parse_delimited_text(content).rows
         except (csv.Error, UnicodeError):
-            raise FileError(path, f"{path} is no table of labels; {_ADVICE}.") from None
+            raise FileError(path, f"{path} is not a table of labels; {_ADVICE}.") from None
     header = [name.strip().casefold() for name in rows[0][1]] if rows else []
     if "cell" in header and "class" in header:
         _add_project_table(project, header, [row for _, row in rows[1:]], labels)

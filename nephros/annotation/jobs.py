@@ -153,7 +153,7 @@ class FinetuneJobs:
         source, _ = self._check_run(run), _check_format(export_format)
         if export_format == "geojson" and not self._project.has_stack:
             raise IncompatibleError(
-                "No cell of the project is of a stack, and only those have outlines: export a table."
+                "No cell of the project comes from a stack, and only nuclei of stacks have outlines: export a table."
             )
         with self._lock:
             job = self._new_job("export", run, export_format)

@@ -58,8 +58,8 @@ def import_labels(project: Project, path: str | Path, annotator: str | None = No
     if not labels.cells:
         raise FileError(
             path,
-            f"{path} has {labels.n_missing:,} labels, none of which is of a cell of {project.root}; add the cells first, or "
-            "check that the file is of the same cells.",
+            f"{path} has {labels.n_missing:,} labels, none of which belongs to a cell of {project.root}; add the cells first, or "
+            "check that the file is for the same cells.",
         )
     for who in set(labels.annotators) - {""}:
         check_name("annotator", who)

@@ -310,7 +310,7 @@ def _check_new_folder(root: Path) -> None:
     if foreign:
         raise FileError(
             root,
-            f"{root} is no project and has other files, such as {foreign[0]}; name a new folder for the project, and give the "
+            f"{root} is not a project and has other files, such as {foreign[0]}; name a new folder for the project, and give the "
             "files with cells as `data`.",
         )
 

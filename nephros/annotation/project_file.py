@@ -89,7 +89,7 @@ def read_project_file(root: Path) -> ProjectInfo:
     path = root / PROJECT_FILE
     if not path.exists():
         raise FileError(
-            path, f"{root} is no project: it has no {PROJECT_FILE}; name a folder that `nephros.annotate` made."
+            path, f"{root} is not a project: it has no {PROJECT_FILE}; name a folder that `nephros.annotate` made."
         )
     with file_errors(path, "restore it from a copy of the project"):
         values = parse_json(read_text(path, MAX_JSON_BYTES))
@@ -115,6 +115,6 @@ def _check_format(path: Path, values: Any) -> None:
     if str(project_format).startswith(_FORMAT_STEM) and number.isdecimal():
         raise FileError(
             path,
-            f"{path} is of the format {project_format}, written by a newer version of nephros; install that version.",
+            f"{path} has the format {project_format}, written by a newer version of nephros; install that version.",
         )
     raise MalformedContent(f"its format is not {FORMAT}")

@@ -30,7 +30,7 @@ class ProjectRun:
 
 
 def list_runs(folder: Path) -> list[ProjectRun]:
-    """Return the finished runs in a folder, the latest first; folders that are no runs, or damaged, are left out."""
+    """Return the finished runs in a folder, the latest first; folders that are not runs, or damaged, are left out."""
     runs = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         try:

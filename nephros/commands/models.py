@@ -29,8 +29,8 @@ def models(argv: list[str]) -> int:
     from nephros.inference.model_table import HEADERS, NUMERIC, model_rows, models_csv
     from nephros.text_tables import terminal_table
 
-    shown = [HEADERS.index(header) for header in _SHOWN]
-    rows = [[row[column] for column in shown] for row in model_rows()]
+    columns = [HEADERS.index(header) for header in _SHOWN]
+    rows = [[row[column] for column in columns] for row in model_rows()]
     if out:
         write_text(Path(out).expanduser(), models_csv())
     title = "models (accuracy on TissueMNIST; multiply-adds per image)"

@@ -217,7 +217,7 @@ def _check_folder(inputs: list[str], folder: Path, cell_suffixes: tuple[str, ...
     check_result_folder(folder.absolute())
     if other := [path for path in inputs if Path(path).suffix.lower() in cell_suffixes]:
         raise InvalidArgument(
-            "out", folder, f"a .csv, .json or .parquet file, since {other[0]} is no stack with nuclei to outline"
+            "out", folder, f"a .csv, .json or .parquet file, since {other[0]} is not a stack with nuclei to outline"
         )
 
 

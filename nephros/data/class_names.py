@@ -15,9 +15,9 @@ def class_name_fault(class_names: Sequence[object]) -> str:
     labels: dict[str, int] = {}
     for label, class_name in enumerate(class_names):
         if not isinstance(class_name, str):
-            return f"the name of class {label} is no text"
+            return f"the name of class {label} is not text"
         if any("\ud800" <= char <= "\udfff" for char in class_name):
-            return f"the name of class {label} is no Unicode text"
+            return f"the name of class {label} is not Unicode text"
         visible = unicodedata.normalize(
             "NFC", "".join(c for c in class_name if c == " " or unicodedata.category(c) != "Cf")
         )

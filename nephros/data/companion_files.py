@@ -1,4 +1,4 @@
-"""Files that segmentation programs write beside images: masks, outlines and probabilities, which are no images of cells."""
+"""Files that segmentation programs write beside images: masks, outlines and probabilities, which are not images of cells."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ class Provenance:
     """Number of groups, such as patients, where they are known; splits that are drawn here keep the images of each together."""
 
     def __post_init__(self) -> None:
-        """Make name and detail, which may hold names of files that are no text, fit for files and figures."""
+        """Make name and detail, which may hold names of files that are not text, fit for files and figures."""
         for field in ("name", "detail"):
             object.__setattr__(self, field, escape_surrogates(getattr(self, field)))
 
@@ -236,7 +236,7 @@ class Dataset:
             name: of the data set, in results.
             volumes: whether the images are volumes, (n, d, h, w) uint8, as `nephros.prepare` crops them with `volumes`.
 
-        Raises InvalidArgument, which names the argument, for what is no image, no label, or too little to split.
+        Raises InvalidArgument, which names the argument, for what is not an image or a label, or too little to split.
         """
         from nephros.data.array_dataset import open_arrays
 

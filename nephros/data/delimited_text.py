@@ -27,7 +27,7 @@ def parse_delimited_text(content: bytes) -> DelimitedText:
     The line ``sep=;``, by which spreadsheets name the delimiter, and comments before the header are left out.
 
     Raises:
-        UnicodeError: the text is neither UTF-8 nor UTF-16, and holds bytes that are no text.
+        UnicodeError: the text is neither UTF-8 nor UTF-16, and holds bytes that are not text.
         csv.Error: the cells can't be told apart.
     """
     text, is_windows_text = _decode(content)

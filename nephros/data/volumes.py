@@ -41,7 +41,7 @@ def read_volumes(volumes: Any, parameter: str, white_level: float | None = None)
     voxels up to 1, becomes 255.
 
     Raises:
-        InvalidArgument: these are no volumes; names `parameter`.
+        InvalidArgument: these are not volumes; names `parameter`.
     """
     array = np.asarray(volumes)
     is_numeric = array.dtype.kind in "buif" and array.ndim == 4

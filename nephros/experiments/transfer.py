@@ -22,7 +22,7 @@ MAX_UNLABELED = 4000
 """Images of the same classes that self-training gets without their labels."""
 SOURCE_RECIPES = ("nephros-fast", "nephros")
 FAR_SOURCES = ("nephros-fast", "nephros-distilled")
-"""Bundled models that the far tasks, whose images are no cells, start from."""
+"""Bundled models that the far tasks, whose images are not cells, start from."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def arrays_to_cells(
         has_user_level: whether the white level is the user's, and not the training images'.
 
     Raises:
-        InvalidArgument: these are no images, or one of them can't be a cell; the message says which.
+        InvalidArgument: these are not images, or one of them can't be a cell; the message says which.
     """
     array_images = read_array_images(images)
     notes = list(array_images.notes)

@@ -103,7 +103,7 @@ def _check_reading(reading: Reading) -> None:
         (reading["test_accuracy"] == (test["accuracy"] if test else None), "it has two test accuracies"),
         (
             all(_has_valid_shares(metrics) for metrics in (test, reading["validation"]) if metrics),
-            "a metric is no share",
+            "a metric is not a share",
         ),
     ):
         if not is_valid:

@@ -21,7 +21,7 @@ NOT_FINITE = (
     "The network's output for this cell is not a finite number, so that there is no prediction: "
     "its weights are damaged; export the model again."
 )
-"""Error of a row whose outputs are no numbers."""
+"""Error of a row whose outputs are not numbers."""
 _BATCHES_AHEAD = 2
 """Batches in prediction: while one is compared with the training cells, the network runs on the next."""
 

@@ -21,7 +21,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 def graph_sha256(model: bytes) -> str:
     """Return the SHA-256 of all that an ONNX model holds except its metadata: graph, weights and versions.
 
-    Raises ValueError for bytes that are no protobuf message.
+    Raises ValueError for bytes that are not a protobuf message.
     """
     digest, view = hashlib.sha256(), memoryview(model)
     for number, start, _, end in _fields(view):
@@ -31,7 +31,7 @@ def graph_sha256(model: bytes) -> str:
 
 
 def read_metadata(model: bytes) -> dict[str, str]:
-    """Return the metadata of an ONNX model, text by key; raises ValueError for bytes that are no protobuf message."""
+    """Return the metadata of an ONNX model, text by key; raises ValueError for bytes that are not a protobuf message."""
     view, metadata = memoryview(model), {}
     for number, _, start, end in _fields(view):
         if number == _MODEL_METADATA:
@@ -44,7 +44,7 @@ def read_metadata(model: bytes) -> dict[str, str]:
 def has_finite_weights(model: bytes) -> bool:
     """Return whether no weight of an ONNX model is NaN or infinite; a single infinity may be a bound, as in a Clip.
 
-    Raises ValueError for bytes that are no protobuf message.
+    Raises ValueError for bytes that are not a protobuf message.
     """
     view = memoryview(model)
     for number, _, start, end in _fields(view):

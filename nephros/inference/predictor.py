@@ -61,7 +61,7 @@ class PredictionBatch:
 
     @property
     def is_finite(self) -> NDArray[np.bool_]:
-        """(n,) whether all outputs of a cell are finite; other rows are no predictions, but a sign of damaged weights."""
+        """(n,) whether all outputs of a cell are finite; other rows are not predictions, but a sign of damaged weights."""
         finite = np.ones(len(self), dtype=np.bool_)
         for output in (self.probabilities, self.features, self.class_activation_maps):
             if output is not None:
@@ -261,7 +261,7 @@ class Predictor:
             tta: predict as `with_tta` does, with means over several views of each image.
 
         Raises:
-            InvalidArgument: these are no images, or `white_level` or `channel` is out of range.
+            InvalidArgument: these are not images, or `white_level` or `channel` is out of range.
             DivergedError: the network's weights are damaged.
         """
         batch = self._predict_images(images, white_level, channel, tta)
@@ -349,7 +349,7 @@ class Predictor:
     def predict_batch(self, cells: NDArray[np.uint8]) -> PredictionBatch:
         """Return predictions for (n, h, w) or (n, h, w, c) uint8 cells of the model's `input_shape`.
 
-        Of volumes the slices stand last, (n, h, w, d); `predict_proba` takes them first.
+        For volumes the slices come last, (n, h, w, d); `predict_proba` takes them first.
 
         Raises InvalidArgument (a ValueError) for cells of another shape or dtype, and IncompatibleError if the network's
         outputs contradict the card.

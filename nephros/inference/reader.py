@@ -268,7 +268,7 @@ class CellReader:
     def _convert(
         self, name: object, image: DecodedImage, brightest: dict[bool, float] | None = None
     ) -> tuple[NDArray[np.uint8], list[str]] | None:
-        """Return a cell and its conversions, or None where the white level is unknown yet; raise FileError where it is no cell.
+        """Return a cell and its conversions, or None where the white level is unknown yet; raise FileError if it is not a cell.
 
         `brightest` is `_brightest` once all inputs are read.
         """

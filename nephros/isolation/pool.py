@@ -133,7 +133,7 @@ class WorkerPool:
             worker = _Worker(self._setup, self._niceness)
         except OSError as error:
             raise NephrosError(
-                f"No process can be started to read files in ({error.strerror or error}): free some memory, or end other "
+                f"No process can be started to read files ({error.strerror or error}): free some memory, or end other "
                 "processes."
             ) from error
         with self._lock:
@@ -150,7 +150,7 @@ class WorkerPool:
             if self.is_closed:
                 raise PoolBusy from None
             raise NephrosError(
-                "The process to read files in does not start: run `python -c 'import nephros.isolation.worker'` to see why."
+                "The process that reads files does not start: run `python -c 'import nephros.isolation.worker'` to see why."
             ) from None
 
     def _put_back(self, worker: _Worker) -> None:

@@ -30,7 +30,7 @@ def parse_geojson(content: bytes) -> tuple[Sequence[str], list[tuple[int, Sequen
     ``Z px``. Points, of which QuPath keeps those of one class in one object, have a row each and the objectType ``point``.
 
     Raises:
-        MalformedContent: it is no GeoJSON of objects.
+        MalformedContent: it is not GeoJSON of objects.
     """
     values = parse_json(content.decode("utf-8-sig"))
     features = values.get("features", [values]) if isinstance(values, dict) else values
@@ -51,7 +51,7 @@ def _records(number: int, feature: dict[str, Any]) -> Iterator[dict[str, str]]:
     """Yield column -> text of an object, or of each of its points."""
     properties = feature.get("properties") or {}
     if not isinstance(properties, dict):
-        raise MalformedContent(f"object {number} has properties that are no mapping")
+        raise MalformedContent(f"object {number} has properties that are not a mapping")
     record = {str(name): _text(value) for name, value in properties.items() if isinstance(value, str | int | float)}
     measurements = properties.get("measurements") or {}
     if isinstance(measurements, list):  # of QuPath before 0.4: {"name": ..., "value": ...}
@@ -103,7 +103,7 @@ def _center(number: int, geometry: dict[str, Any]) -> tuple[float, float]:
         cross = points[:, 0] * following[:, 1] - following[:, 0] * points[:, 1]
         center = ((points + following) * cross[:, None]).sum(axis=0) / (3 * cross.sum())
     if not np.isfinite(center).all():
-        raise MalformedContent(f"object {number} has coordinates that are no numbers")
+        raise MalformedContent(f"object {number} has coordinates that are not numbers")
     return float(center[0]), float(center[1])
 
 

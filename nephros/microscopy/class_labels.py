@@ -78,7 +78,7 @@ def rows_of_stack(table: ClassTable, path: StackLocation, name: str, n_stacks: i
     if not matching and n_stacks == 1:
         raise FileError(
             table.path,
-            f"{table.path} is of {len(values):,} images, {join_words(values[:4])}, none of which is {path.name}; give a table "
+            f"{table.path} covers {len(values):,} images, {join_words(values[:4])}, none of which is {path.name}; give a table "
             "for each stack, or name the stack in its column Image.",
         )
     if values == [""]:

@@ -79,7 +79,7 @@ def is_stack(file: IO[bytes], path: Path | None = None) -> bool:
 
     It is a stack where the metadata of OME, ImageJ or tifffile give a Z axis of at least 2 slices, or where several pages have
     at least MIN_TISSUE_SIDE pixels on both sides; a volume of one nucleus is none. `path` is its path, if it has one: metadata
-    may be in a file beside it. A file that can't be read is no stack: decoding it reports why.
+    may be in a file beside it. A file that can't be read is not a stack: decoding it reports why.
     """
     header = file.read(8)
     if not header.startswith(TIFF_MAGIC):

@@ -30,7 +30,7 @@ def open_mask(
 
 
 def labels_in_store(path: StackLocation, name: str | None, options: StackOptions) -> StackLocation | None:
-    """Return the label image of a Zarr store; None where the stack is no store, or `name` is a file.
+    """Return the label image of a Zarr store; None where the stack is not a store, or `name` is a file.
 
     Args:
         path: the stack.

@@ -150,7 +150,7 @@ def read_metadata(path: Path) -> PreparationMetadata:
     with file_errors(path, "give the JSON file that `nephros.prepare(STACK)` wrote"):
         values = parse_json(read_text(path, MAX_JSON_BYTES))
         if not isinstance(values, dict) or "format" not in values:
-            raise MalformedContent("it is no metadata file of `nephros.prepare(STACK)`")
+            raise MalformedContent("it is not a metadata file of `nephros.prepare(STACK)`")
         if values.pop("format") != FORMAT:
             raise MalformedContent(f"it has another format than {FORMAT}; run `nephros.prepare(STACK)` again")
         if isinstance(stacks := values.get("stacks"), list) and len(stacks) > 1:

@@ -29,7 +29,7 @@ def choose_level(
         shapes: slices, rows and columns of each level.
         voxel_sizes: micrometers along z, y and x of each level; None where they are unknown.
         location: names the file in an error.
-        stack_shape: of the stack that the pyramid is the mask of; None where it is no mask.
+        stack_shape: of the stack that the pyramid is the mask of; None where it is not a mask.
         notes: a note is added where ``auto`` has no voxel size to go by.
 
     Raises:

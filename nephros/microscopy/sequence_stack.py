@@ -41,7 +41,7 @@ def open_sequence_stack(folder: Path, options: StackOptions, is_mask: bool) -> S
     """Open a folder as a stack.
 
     Raises:
-        FileError: the files are no slices and channels of one stack, or there are several channels and none is chosen.
+        FileError: the files are not slices and channels of one stack, or there are several channels and none is chosen.
         InvalidArgument: `image` or `axes` doesn't apply to a folder.
     """
     replace(options, channel=None).check_single(f"the folder {folder.name}", "ZYX")

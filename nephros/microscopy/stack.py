@@ -110,7 +110,7 @@ class Stack:
     """Places of label images in the same Zarr store that may be masks of this image, such as ``labels/nuclei``."""
 
     implausible_size: str = ""
-    """What the file states of its voxels where that is no plausible size in a unit of length, such as ``voxels in 'pixel'``."""
+    """What the file states of its voxels if that is not a plausible size in a unit of length, such as ``voxels in 'pixel'``."""
 
     @property
     def level_step(self) -> tuple[float, float, float]:

@@ -45,7 +45,7 @@ def pixel_size_of_tiff(file: TiffFile) -> tuple[float, float] | None:
 
 
 def implausible_size_of_tiff(file: TiffFile) -> str:
-    """Return what a file states of its voxels where that is no plausible size in a unit of length; empty where it states none."""
+    """Return what a file states of its voxels if that is not a plausible size in a unit of length; empty if it states none."""
     for read in _readers():
         try:
             sides = read(file)
@@ -74,7 +74,7 @@ def _readers() -> Sequence[_Reader]:
 
 
 class _UnknownUnit(KeyError):
-    """A word that is no unit of length."""
+    """A word that is not a unit of length."""
 
     def __init__(self, unit: str) -> None:
         super().__init__(unit)

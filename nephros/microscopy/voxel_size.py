@@ -98,7 +98,7 @@ class VoxelScaling:
         if stack_voxel_size is None:
             statement = f"{name} doesn't say how large its voxels are"
             if implausible_size:
-                statement = f"{name} states {implausible_size}, which is no plausible size in a unit of length"
+                statement = f"{name} states {implausible_size}, which is not a plausible size in a unit of length"
             raise FileError(
                 name,
                 f"{statement}; give `voxel_size` (z, y, x in micrometers), "

@@ -46,7 +46,7 @@ class ZarrFiles(Protocol):
         """Return the bytes of a file, or None where there is none.
 
         Raises:
-            FileError: it leads out of the store, is no regular file or too large, or can't be read.
+            FileError: it leads out of the store, is not a regular file or too large, or can't be read.
         """
 
     def exists(self, key: str) -> bool:
@@ -97,7 +97,7 @@ def read_json(files: ZarrFiles, key: str) -> dict[str, Any] | None:
     """Return a metadata file's values, or None where there is no such file.
 
     Raises:
-        FileError: it is no JSON, or too large.
+        FileError: it is not JSON, or too large.
     """
     data = files.read(key, (0, _MAX_METADATA_BYTES + 1))
     if data is None:

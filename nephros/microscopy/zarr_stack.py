@@ -166,7 +166,7 @@ def _select(files: ZarrFiles, options: StackOptions, is_mask: bool, shape: Shape
     fixed = [chosen.get(axis, 0) for axis in axes]
     voxel_size, reason = image.voxel_size(level)
     if reason and not is_mask:
-        notes.append(f"{name} states {reason}, which is no plausible size in a unit of length.")
+        notes.append(f"{name} states {reason}, which is not a plausible size in a unit of length.")
     n_missing, n_files = _count_missing(files, array, axes, fixed)
     notes += [_missing_note(files.location, n_missing, n_files)] if n_missing else []
     labels = [] if is_mask else label_keys(files, image.key)
@@ -184,7 +184,8 @@ def _choose_image(files: ZarrFiles, options: StackOptions, is_mask: bool, notes:
     if attributes is None:
         reason = "its server refuses access" if files.is_forbidden else "it has neither zarr.json nor .zattrs"
         raise FileError(
-            str(files.location), f"{files.location} is no Zarr store ({reason}); name the folder that holds the image."
+            str(files.location),
+            f"{files.location} is not a Zarr store ({reason}); name the folder that holds the image.",
         )
     keys = find_images(files, attributes)
     if not keys and is_mask and len(names := _labels_here(files, attributes)) == 1:
@@ -244,7 +245,7 @@ def _plain_image(files: ZarrFiles, array: ZarrArray, axes: str | None, notes: li
 
 
 def _axes(files: ZarrFiles, image: ZarrImage, array: ZarrArray, user_axes: str | None, notes: list[str]) -> str:
-    """Return a letter per dimension: the user's or the metadata's; raise for dimensions that are no part of a stack.
+    """Return a letter per dimension: the user's or the metadata's; raise for dimensions that are not part of a stack.
 
     Two or three dimensions of which none has a usual name are taken for slices, rows and columns, with a note.
     """

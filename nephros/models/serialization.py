@@ -63,7 +63,7 @@ def deserialize(path: Path, format: str) -> StoredNetwork:
         header = _read_header(file)
         if header.get("format") != format:
             raise MalformedContent(f"its format is not {format}, which this version reads")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is not a mapping
     model, input_spec = (
         decode(ModelConfig, header["model"], "model"),
         decode(InputSpec, header["input_spec"], "input_spec"),

@@ -77,7 +77,7 @@ def parse_allowed_hosts(values: str | Iterable[str]) -> tuple[str, ...]:
     """Return names, each with or without a port, from a list or from text with commas between them.
 
     Raises:
-        InvalidArgument: a value is no host name.
+        InvalidArgument: a value is not a host name.
     """
     values = [values] if isinstance(values, str) else values
     hosts = [part.strip().lower() for value in values for part in value.split(",") if part.strip()]
@@ -91,7 +91,7 @@ def parse_root_path(path: str) -> str:
     """Return a path prefix with a leading slash and no trailing one; ``""`` for ``"/"``.
 
     Raises:
-        InvalidArgument: the prefix is no plain path.
+        InvalidArgument: the prefix is not a plain path.
     """
     prefix = path.rstrip("/")
     if prefix and not _PREFIX.fullmatch(prefix):

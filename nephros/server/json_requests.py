@@ -23,7 +23,7 @@ async def read_json(request: Request, model: type[M], max_bytes: int = MAX_JSON_
     """Return the body of a request.
 
     Raises:
-        RequestRejected: it is no JSON, repeats a key, is too large or arrives too slowly, or does not fit the model.
+        RequestRejected: it is not JSON, repeats a key, is too large or arrives too slowly, or does not fit the model.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RequestRejected(415, "Send the body as application/json.")

@@ -30,7 +30,7 @@ class SampleCell:
 def build_sample_cells(dataset: Dataset | None, seed: int = 0, *, synthetic: bool = True) -> list[SampleCell]:
     """Return synthetic cells and, of `dataset`, one or two validation cells per class; never test cells.
 
-    A data set with too few validation cells adds none. The synthetic cells are nuclei in grayscale, which are no examples for a
+    A data set with too few validation cells adds none. The synthetic cells are nuclei in grayscale, which are not examples for a
     model of color images: `synthetic` is then False.
     """
     synthetic_cells = make_synthetic(len(NUCLEUS_TYPES), SAMPLES_PER_KIND, len(NUCLEUS_TYPES), seed).val

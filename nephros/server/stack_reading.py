@@ -179,7 +179,9 @@ def _iter_parts(options: StackReadOptions, parts: _Parts) -> Iterator[StackPart]
         reader.progress = progress
         for rows, cells in reader.iter_batches():
             if not reader.located:
-                raise FileError(options.stack, f"{options.name} is no stack: send images of single cells to /predict.")
+                raise FileError(
+                    options.stack, f"{options.name} is not a stack: send images of single cells to /predict."
+                )
             if not positions:
                 positions = position_records(reader.located[0])
                 if len(positions) > limits.max_cells:

@@ -16,7 +16,7 @@ SEGMENT_DESCRIPTION = (
 )
 _NUMBER = r"[0-9]{1,6}(?:\.[0-9]{1,9})?"
 NO_POSITION: dict[str, Any] = dict.fromkeys(("id", *POSITION_COLUMNS))
-"""Fields of a row that is no nucleus."""
+"""Fields of a row that is not a nucleus."""
 
 
 class StackParams(ResultParams):

@@ -49,7 +49,7 @@ def from_bytes(data: bytes, source: str) -> dict[str, Any]:
                 raise MalformedContent("a checksum in it is wrong")
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if not isinstance(state, dict):
-            raise MalformedContent("it is no checkpoint of nephros")
+            raise MalformedContent("it is not a checkpoint of nephros")
         return state
 
 

@@ -63,7 +63,7 @@ class WeightEMA:
         """Restore what `state_dict` returned, on the devices of the present averages; MalformedContent for anything else."""
         check_tensors(state["weights"], self.weights, "ema.weights")
         if type(state["steps"]) is not int or state["steps"] < 0:
-            raise MalformedContent("'ema.steps' is no number of steps")
+            raise MalformedContent("'ema.steps' is not a number of steps")
         self.weights = {name: _like(self.weights[name], value) for name, value in state["weights"].items()}
         self.steps = state["steps"]
 

@@ -81,7 +81,7 @@ def read_history(path: Path) -> list[EpochMetrics]:
 def decode_history(rows: Any) -> list[EpochMetrics]:
     """Return the epochs that `dataclasses.asdict` converted; MalformedContent unless they are 1, 2, ..., with finite metrics."""
     if not isinstance(rows, list | tuple):
-        raise MalformedContent("'history' is no list of epochs")
+        raise MalformedContent("'history' is not a list of epochs")
     history = [decode_epoch(row, f"history[{i}]") for i, row in enumerate(rows)]
     if [epoch.epoch for epoch in history] != list(range(1, len(history) + 1)):
         raise MalformedContent("'history' has other epochs than 1, 2, 3 and so on")

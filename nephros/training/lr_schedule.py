@@ -67,6 +67,6 @@ class LRSchedule:
         multiplier, loss, epochs = (state[key] for key in ("plateau_multiplier", "best_val_loss", "num_bad_epochs"))
         is_valid = all(type(value) in (int, float) for value in (multiplier, loss, epochs)) and 0 <= multiplier <= 1
         if not (is_valid and loss >= 0 and epochs >= 0):
-            raise MalformedContent("'lr_schedule' is no state of a schedule")
+            raise MalformedContent("'lr_schedule' is not a state of a schedule")
         self.plateau_multiplier, self.best_val_loss = state["plateau_multiplier"], state["best_val_loss"]
         self.num_bad_epochs = int(state["num_bad_epochs"])

@@ -55,7 +55,7 @@ class StudyStorage:
     """Seconds during which writes to an unreachable storage are retried, while training continues."""
 
     def __init__(self, url: URL, name: str) -> None:
-        """Connect; InvalidArgument at once when the storage can't be reached, FileError when it is no database for studies."""
+        """Connect; InvalidArgument at once when the storage can't be reached, FileError when it is not a database for studies."""
         self.url, self.name = url, name
         self.lock = StudyLock(url, name)
         optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -31,7 +31,7 @@ def _encode_choice(choice: Any) -> Any:
 
 
 def decode_params(params: dict[str, Any], space: Iterable[Dimension]) -> dict[str, Any]:
-    """Return stored parameters as values of recipe fields; MalformedContent for a value that is no choice."""
+    """Return stored parameters as values of recipe fields; MalformedContent for a value that is not a choice."""
     choices = {
         d.key: {_encode_choice(choice): choice for choice in d.choices} for d in space if d.kind == "categorical"
     }

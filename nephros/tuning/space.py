@@ -180,7 +180,7 @@ def _dimension(key: str, value: Any, earlier: list[Dimension], source: str) -> D
 
 
 def _field_problem(key: str) -> str:
-    """Return the rest of a sentence that says why `key` is no field of a recipe; "" when it is one."""
+    """Return the rest of a sentence that says why `key` is not a field of a recipe; "" when it is one."""
     nested_keys = [name for name in field_names() if name.startswith(f"{key}.")]
     if nested_keys:
         return f"is a group of fields: write each with its dot, such as '{nested_keys[0]}'."

@@ -79,7 +79,7 @@ def annotate(
 
     Raises:
         InvalidArgument: an option can't be used.
-        FileError: the folder is no project and has other files, or no file of `data` can be read.
+        FileError: the folder is not a project and has other files, or no file of `data` can be read.
         LockedError: another process is serving the project.
         NephrosError: the model can't be opened, or labels can't be read or written.
     """

@@ -53,7 +53,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     floating-point numbers, also negative ones. With a recipe of volumes, such as ``nephnet3d``, X is (n, d, h, w).
 
     Nothing is written to disk; `nephros.train` and `nephros.finetune` do the same work with validation, a report and a folder.
-    The networks named nephros give all flips and quarter-turns of an image the same class, so that rows that are no images need
+    The networks named nephros give all flips and quarter-turns of an image the same class, so that rows that are not images need
     another recipe, such as ``course-1``.
 
     Args:

@@ -143,7 +143,7 @@ def finetune(
             run folder as cells.npz; the nuclei of a stack, or of a patient, stay together.
         labels: of images in memory, (n,).
         unlabeled: images of the same kind without labels, which ``self-training`` learns from: in memory, or files and folders as
-            `nephros.predict` takes them. Of stacks, the nuclei without a class are used as well.
+            `nephros.predict` takes them. With stacks, the nuclei without a class are used as well.
         init: weights to start from, as `nephros.train` takes them.
         methods: which to compare; the head alone takes seconds. By default all that the data allow, with ``self-training`` only
             where `unlabeled` is given: it takes as long as the others together.

@@ -95,7 +95,7 @@ def _with_unlabeled(dataset: Dataset, unlabeled: Any) -> Dataset:
 
     Raises:
         FileError: there are files, and none can be read.
-        InvalidArgument: these are no images.
+        InvalidArgument: these are not images.
     """
     if unlabeled is None:
         return dataset
@@ -125,7 +125,7 @@ def _with_unlabeled(dataset: Dataset, unlabeled: Any) -> Dataset:
 
 
 def _prepare_stacks(data: Any, folder: Path, labels: Any, **options: Any) -> PreparedStacks:
-    """Prepare stacks to cells.npz in `folder`; raise InvalidArgument for data that are no paths."""
+    """Prepare stacks to cells.npz in `folder`; raise InvalidArgument for data that are not paths."""
     if labels is not None:
         raise InvalidArgument("labels", type(labels).__name__, "left out for stacks, whose `classes` give them")
     if not _are_paths(data):

@@ -120,9 +120,9 @@ def prepare(
             image file per slice and channel, such as img_z001_c1.tif; or a list of them.
         out: the npz file to write. A table, NAME.csv, and metadata, NAME.json, are written beside it, and without `mask` also
             NAME.mask.tif, or NAME.STACK.mask.tif for each of several stacks.
-        mask: instance mask of the stack's size, integers with 0 outside of nuclei; None segments the nuclei automatically. Of
-            several stacks a pattern: ``{stem}`` stands for the name of each without its suffix, ``*`` for any text. It is looked
-            for beside the stack, then in the working folder. Of an OME-Zarr store also the name of one of its label images,
+        mask: instance mask of the stack's size, integers with 0 outside of nuclei; None segments the nuclei automatically. For
+            several stacks, a pattern: ``{stem}`` stands for the name of each without its suffix, ``*`` for any text. It is looked
+            for beside the stack, then in the working folder. For an OME-Zarr store also the name of one of its label images,
             which None takes where there is only one. Also regions of ImageJ's ROI manager, a zip archive of .roi files.
         stitch_threshold: for a mask whose ids count within each slice only: objects of neighboring slices become one nucleus
             where their intersection over union is at least this, above 0 and at most 1, such as 0.25. None takes the ids as
@@ -146,7 +146,7 @@ def prepare(
         min_volume: leave out smaller nuclei, such as debris; in cubic micrometers where the voxel size is known, else in voxels.
         classes: table of classes: CSV or TSV with the columns id and class, and perhaps stack, patient or other groups; QuPath's
             measurements or GeoJSON; Fiji's results. Without ids, rows are joined with nuclei by their centroids. Rows without a
-            class are nuclei without a label. Of several stacks one table with a column stack, or a pattern with ``{stem}``.
+            class are nuclei without a label. For several stacks one table with a column stack, or a pattern with ``{stem}``.
         id_column: name of the table's column of ids; None recognizes it.
         class_column: name of the table's column of classes; None recognizes it.
         patient: pattern of the stack's name, such as ``{patient}_*``, or of the end of its path, such as ``{patient}/*``, that

@@ -104,7 +104,7 @@ def serve(
         decode_timeout: seconds for which the files of a request to /predict are decoded, where that may take long; None takes
             20. /predict/batch takes 15 times as long.
         dynamic_batching: False runs the network on the cells of each request separately, to measure what batching gains.
-        project: folder of a project whose cells are labeled in the page /annotate; it is made where there is none. One process
+        project: folder of a project whose cells are labeled in the page /annotate; it is created if needed. One process
             serves a project at a time.
 
     Raises:

@@ -64,9 +64,9 @@ def test_mistakes_are_one_sentence(tmp_path: Path, crops: Path, capsys: Capture)
     assert_usage_error(["annotate", root, "--no-serve"], capsys, "--no-serve")
     assert_usage_error(["annotate", root, "--mask", "m.tif", "--no-serve", "--labels", "x.csv"], capsys, "--mask")
     assert_usage_error(["annotate", str(tmp_path), str(crops), "--no-serve"], capsys, "crops.npz")
-    assert_usage_error(["annotate", str(crops), "--export", "labels.csv"], capsys, "crops.npz is no project")
+    assert_usage_error(["annotate", str(crops), "--export", "labels.csv"], capsys, "crops.npz is not a project")
     assert_usage_error(["annotate", root, str(tmp_path / "none.npz"), "--no-serve"], capsys, "none.npz")
-    assert_usage_error(["annotate", root, "--export", "labels.csv"], capsys, "is no project")
+    assert_usage_error(["annotate", root, "--export", "labels.csv"], capsys, "is not a project")
     assert not (tmp_path / "kidney").exists()
     assert run_cli(["annotate", root, str(crops), "--no-serve"], capsys)[0] == 0
     assert_usage_error(

@@ -41,7 +41,7 @@ def columns_of_header(path: Path, header: Sequence[str]) -> dict[str, int]:
     """
     candidates = {kind: _candidates(header, kind) for kind in (*_COLUMN_NAMES, "group")}
     if "predictionset" in map(_canonical, header):
-        raise FileError(path, f"{path} is a table of predictions, which are no labels; {EXPECTED_COLUMNS}.")
+        raise FileError(path, f"{path} is a table of predictions, which are not labels; {EXPECTED_COLUMNS}.")
     if not candidates["file"]:
         raise FileError(
             path, f"{path} has the columns {', '.join(header)[:200]}, none of which names files; {EXPECTED_COLUMNS}."

@@ -101,7 +101,7 @@ def find_column(path: Path, header: Sequence[str], name: str) -> int:
 
 
 def label_table_columns(path: Path) -> set[str]:
-    """Return which of file, label, split and group a file has as columns; nothing for a file that is no table of images."""
+    """Return which of file, label, split and group a file has as columns; nothing for a file that is not a table of images."""
     try:
         header, body, _ = _read_cells(path)
         columns = columns_of_header(path, header) if header else columns_of_values(body)

@@ -69,7 +69,7 @@ def open_folder(
             root, f"{root} has no files that are named for patients, such as P01_cell2.png; leave out `groups`."
         )
     if any("\ud800" <= char <= "\udfff" for char in str(root)):
-        raise FileError(root, f"{root} has a name that is no UTF-8 text, which a run can't store; rename it.")
+        raise FileError(root, f"{root} has a name that is not UTF-8 text, which a run can't store; rename it.")
     folder = root if root.is_dir() else root.parent
     content = read_folder_images(folder, scan.files, size=size, conversion=conversion, shape=shape)
     sha256 = content.sha256

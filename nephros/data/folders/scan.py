@@ -136,7 +136,7 @@ def _check_class_names(root: Path, class_names: tuple[str, ...], skipped: Counte
         raise FileError(root, f"In {root}, {fault}; give the folder of each class a name of its own.")
     if all(map(is_container, class_names)) and len(class_names) > 1:
         raise FileError(
-            root, f"{root} has the folders {join_words(class_names)}, which are no classes; {EXPECTED_LAYOUT}."
+            root, f"{root} has the folders {join_words(class_names)}, which are not classes; {EXPECTED_LAYOUT}."
         )
     if len(class_names) == 1:
         folder = root / class_names[0]

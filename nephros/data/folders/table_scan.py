@@ -37,7 +37,7 @@ def scan_table(path: Path, groups: str = "auto") -> FolderScan:
     """Find the images that a table of labels names, in the folder of the table's name beside it or else in its own folder.
 
     Raises:
-        FileError: the table can't be read, is no table of labels, or names images that aren't there.
+        FileError: the table can't be read, is not a table of labels, or names images that aren't there.
     """
     folder = path.with_suffix("")
     root = folder if folder.is_dir() else path.parent

@@ -52,7 +52,7 @@ def read_array_images(images: Any, parameter: str = "images") -> ArrayImages:
         parameter: names the argument in errors.
 
     Raises:
-        InvalidArgument: these are no images.
+        InvalidArgument: these are not images.
     """
     if isinstance(images, str | bytes | Path) or _is_list_of_paths(images):
         hint = f"For files: `nephros.predict(FILES)`, or `nephros.load_dataset(FOLDER)`; `{parameter}` are pixels."

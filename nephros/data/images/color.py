@@ -65,7 +65,7 @@ def palette_values(indices: NDArray[Any], palette: NDArray[np.uint8], bits: int)
 def is_lookup_table(palette: NDArray[np.uint8], bits: int) -> bool:
     """Return whether a palette is full, and an even ramp of one color, up or down, or a table of many slowly changing colors.
 
-    A ramp of gray that is uneven is no look-up table: programs that reduce colors write the grays that occur, sorted.
+    A ramp of gray that is uneven is not a look-up table: programs that reduce colors write the grays that occur, sorted.
     """
     if bits < 8 or len(palette) != 1 << bits:
         return False

@@ -87,7 +87,7 @@ class InputConversion:
             and conversion.resize in ("letterbox", "stretch")
         )
         if not is_valid:
-            raise ValueError(f"{values} is no InputConversion")
+            raise ValueError(f"{values} is not an InputConversion")
         return conversion
 
 

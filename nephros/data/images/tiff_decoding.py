@@ -60,7 +60,7 @@ def open_tags(header: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
 
 
 def first_page_tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2 | None:
-    """Return the tags of a TIFF file's first page, with the offset of the next one; None where it is no TIFF file."""
+    """Return the tags of a TIFF file's first page, with the offset of the next one; None where it is not a TIFF file."""
     if not data.startswith(TIFF_MAGIC):
         return None
     try:

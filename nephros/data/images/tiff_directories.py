@@ -47,7 +47,7 @@ class TiffDirectories:
     tag_numbers: frozenset[int]
     """Numbers of all pages' tags."""
     compressions: frozenset[int]
-    """Codes of the pages' compressions, where they have one; -1 where it is no number."""
+    """Codes of the pages' compressions, where they have one; -1 where it is not a number."""
     is_whole: bool
     """Whether all directories could be read, with the place of the next."""
     is_circular: bool

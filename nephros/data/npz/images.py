@@ -134,7 +134,7 @@ def pixel_conversion(
 
 
 def _pixel_range(path: Path, arrays: dict[str, NDArray[Any]]) -> tuple[float, float]:
-    """Return the lowest and the highest pixel of all arrays; FileError where a pixel is no number."""
+    """Return the lowest and the highest pixel of all arrays; FileError where a pixel is not a number."""
     ranges = []
     for name, array in arrays.items():
         if array.dtype.kind not in "iuf":

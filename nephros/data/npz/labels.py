@@ -126,7 +126,7 @@ def _single_column(path: Path, name: str, values: NDArray[Any], notes: list[str]
 
 
 def _whole_numbers(path: Path, name: str, values: NDArray[Any]) -> NDArray[np.int64]:
-    """Return numbers as int64; FileError where they are no whole numbers."""
+    """Return numbers as int64; FileError where they are not whole numbers."""
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():
             kind = "NaN" if np.isnan(values).any() else "infinite values"

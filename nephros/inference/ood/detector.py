@@ -141,7 +141,7 @@ def ood_scores(
     """Return (n,) scores of how unusual cells are, above 1 where `find_ood_reasons` finds a reason; 0 without a detector.
 
     The score is the largest over the checks: a distance divided by its threshold, and for a range the distance from its middle
-    divided by half its width. It is at most 1e6, which also stands for a distance that is no number.
+    divided by half its width. It is at most 1e6, which also stands for a distance that is not a number.
     """
     if detector is None:
         return np.zeros(len(cells), np.float32)

@@ -28,7 +28,7 @@ _ALIASED = ConfigDict(serialize_by_alias=True)
 
 
 class _Strict(BaseModel):
-    """A request: a misspelled key would be ignored without a word, and true or "3" is no number."""
+    """A request: a misspelled key would be ignored without a word, and true or "3" is not a number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 

@@ -294,7 +294,7 @@ def test_one_folder_around_the_classes_is_named(tmp_path: Path) -> None:
     assert_rejected(tmp_path, "one class only", f"give {tmp_path / 'cells'}")
     fill_layout(tmp_path / "pairs", "images", [""])
     fill_layout(tmp_path / "pairs", "masks", [""])
-    assert_rejected(tmp_path / "pairs", "images and masks", "no classes")
+    assert_rejected(tmp_path / "pairs", "images and masks", "not classes")
 
 
 def test_folds_that_are_data_sets_of_their_own_are_refused(tmp_path: Path) -> None:
