@@ -52,7 +52,7 @@ def test_a_stack_and_its_mask_become_a_gallery_and_a_table(
         card.locator("#show-saliency").check()
         card.locator("canvas.saliency").wait_for()
         card.get_by_role("button", name="Close the card").click()
-        page.get_by_text("How the nuclei were found").click()
+        page.get_by_text("How the nuclei were segmented").click()
         assert f"{n} nuclei by the mask {MASK_FILE[0]}" in page.locator(".notes").inner_text()
 
 

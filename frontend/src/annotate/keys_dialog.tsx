@@ -4,7 +4,7 @@ import { KEY_HELP } from "./keys.ts";
 export function KeysDialog({ onClose }: { readonly onClose: () => void }) {
   return (
     <Dialog title="Keys" onClose={onClose}>
-      <p class="muted">They work while the gallery has the focus: Tab leads to it.</p>
+      <p class="muted">They work while the gallery has the focus; Tab takes you there.</p>
       <dl class="keys">
         {KEY_HELP.map(([keys, meaning]) => (
           <div key={keys}>

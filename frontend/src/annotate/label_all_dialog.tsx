@@ -14,7 +14,7 @@ export function LabelAllDialog({ onClose }: { readonly onClose: () => void }) {
   return (
     <Dialog title="Label all shown" onClose={onClose}>
       <p>
-        All {plural(session.order.value.length, "cell")} that pass the filters get this label, also those outside of the
+        All {plural(session.order.value.length, "cell")} that pass the filters get this label, including those out of
         view. Undo takes it back.
       </p>
       <ul class="class-list">

@@ -45,7 +45,7 @@ export class Labeling {
   }
 
   redo(): void {
-    this.#step(this.history.redo(), "Done again");
+    this.#step(this.history.redo(), "Redone");
   }
 
   #step(changes: readonly LabelChange[], verb: string): void {

@@ -33,7 +33,7 @@ export function ReadingOptionFields({ options }: { readonly options: Signal<Read
         <input
           type="text"
           maxLength={60}
-          placeholder="of the file"
+          placeholder="from the file"
           value={options.value.voxelSize}
           onInput={(event) => change({ voxelSize: event.currentTarget.value })}
         />

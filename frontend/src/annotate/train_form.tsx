@@ -65,7 +65,7 @@ export function TrainForm() {
         <button type="submit" class="primary" disabled={!isPossible}>
           Start
         </button>
-        {!isPossible && <span class="muted">Two classes must have labels.</span>}
+        {!isPossible && <span class="muted">Label cells of two classes first, at least four of each.</span>}
       </div>
       {problem.value && (
         <p class="error-message" role="alert">

@@ -96,9 +96,7 @@ function SimilarCells({ cell, className }: { readonly cell: number; readonly cla
     <section class="similar-cells" aria-busy={cells.value === null && !problem.value}>
       <h3>Most similar {kind}, by the model's features (1 = identical)</h3>
       {problem.value && <p class="note">{problem.value}</p>}
-      {cells.value === null && !problem.value && (
-        <p class="note">Searching; for a model's first cell it takes a moment.</p>
-      )}
+      {cells.value === null && !problem.value && <p class="note">Searching; a model's first search takes a moment.</p>}
       {cells.value?.length === 0 && (
         <p class="note">This model's features can't be compared with the reference cells.</p>
       )}

@@ -59,8 +59,8 @@ export function UploadOptions() {
           onInput={(event) => change({ channel: event.currentTarget.value })}
         />
         <small>
-          Of color images (red is 0, green 1, blue 2) and files with several channels; of stacks also its name, such as
-          DAPI. Without a value, the color of single-color images is recognized.
+          For color images (0 is red, 1 green, 2 blue) and files with several channels; for stacks also its name, such
+          as DAPI. Without a value, the color of single-color images is recognized.
         </small>
       </div>
       <div>
@@ -69,7 +69,7 @@ export function UploadOptions() {
           id="voxel-size"
           type="text"
           maxLength={60}
-          placeholder="of the file"
+          placeholder="from the file"
           value={options.voxelSize}
           onInput={(event) => change({ voxelSize: event.currentTarget.value })}
         />

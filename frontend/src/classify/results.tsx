@@ -41,7 +41,7 @@ export function Results() {
       {store.nCells > 1 && <ClassCounts model={model} />}
       {session.notes.value.length > 0 && (
         <details class="notes">
-          <summary>How the nuclei were found</summary>
+          <summary>How the nuclei were segmented</summary>
           <ul>
             {session.notes.value.map((note) => (
               <li key={note}>{note}</li>

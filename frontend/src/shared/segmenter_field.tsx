@@ -17,14 +17,14 @@ export function SegmenterField({ id, segmenters, value, onChange }: Props) {
   if (segmenters.length < 2) {
     return (
       <p class="note">
-        Without a mask, the nuclei of a stack are found roughly, by threshold and watershed. Where cellpose or StarDist
-        is installed beside nephros, the page offers them here.
+        Without a mask, the nuclei of a stack are segmented roughly, by threshold and watershed. If cellpose or StarDist
+        is installed beside nephros, you can choose it here.
       </p>
     );
   }
   return (
     <>
-      <label for={id}>Find the nuclei of stacks without a mask</label>
+      <label for={id}>Segment the nuclei of stacks without a mask</label>
       <select id={id} value={value} onChange={(event) => onChange(event.currentTarget.value)}>
         {segmenters.map((name) => (
           <option key={name} value={name}>
@@ -33,7 +33,7 @@ export function SegmenterField({ id, segmenters, value, onChange }: Props) {
         ))}
       </select>
       <small>
-        cellpose and StarDist take minutes per stack on a processor, and load their model from the internet once.
+        Without a GPU, StarDist takes minutes per stack, and cellpose may take hours. Each downloads its model once.
       </small>
     </>
   );
