@@ -1,13 +1,19 @@
-"""One job, in a process of its own: python -m benchmarks.gpu.job network NAME | source TASK | draw TASK SIZE DRAW."""
+"""One job, in a process of its own: python -m benchmarks.gpu.job network NAME | source TASK | draw TASK SIZE DRAW | tests | probe."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
+import time
 from pathlib import Path
 
-from benchmarks.gpu.draws import run_draw, train_source
-from benchmarks.gpu.networks import train_one
+GPU_TESTS = (
+    "tests/test_gpu.py", "-m", "gpu", "-v", "--durations=5", "-p", "no:cacheprovider", "-p", "xdist.plugin", "-n", "0",
+    "-W", "default",
+)  # fmt: skip
+"""With versions of other packages than ours, whose warnings are no errors."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -18,22 +24,77 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="one epoch and one method, to try everything out")
 
 
+def interrupt(*_: object) -> None:
+    """End as at Ctrl-C: a process that is killed while its kernels run can take down all that share the GPU with it."""
+    raise KeyboardInterrupt
+
+
+def run_tests() -> int:
+    """Run the tests that need a GPU; return pytest's exit code."""
+    import pytest
+
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # those of an image for deep learning import half of it
+    return int(pytest.main([*GPU_TESTS]))
+
+
+def probe(device: str) -> None:
+    """Take steps of nephros on synthetic cells, and say how long what every job does at its start takes, and an epoch alone."""
+    start = time.perf_counter()
+    import matplotlib.font_manager  # noqa: F401  # makes its cache, once for all jobs
+
+    from benchmarks.gpu import draws  # noqa: F401
+    from benchmarks.gpu.networks import measure_rate
+    from benchmarks.workloads import TRAIN_IMAGES, load_split
+    from nephros import device as devices
+    from nephros.presets import RECIPES
+
+    imported = time.perf_counter()
+    torch_device = devices.resolve_device(device)
+    split, _ = load_split(quick=True, real=False)
+    rate = measure_rate(RECIPES["nephros"], split, torch_device, 2.0)
+    print(
+        f"{devices.device_name(torch_device)}: imports took {imported - start:.0f} s, the first step and 4 s of steps "
+        f"{time.perf_counter() - imported:.0f} s; nephros trains on {rate:,.0f} images/s with nothing beside it, which is "
+        f"{TRAIN_IMAGES / rate:.1f} s per epoch",
+        flush=True,
+    )
+
+
 def main() -> None:
     """Run a job."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=("network", "source", "draw"))
-    parser.add_argument("what", nargs="+")
+    parser.add_argument("kind", choices=("network", "source", "draw", "tests", "probe"))
+    parser.add_argument("what", nargs="*")
     parser.add_argument("--seconds", type=float, required=True, help="that it has")
     add_options(parser)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, interrupt)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    name, shared = args.what[0], (args.runs, args.data, args.device)
-    if args.kind == "network":
-        train_one(name, *shared, args.seconds, args.quick)
-    elif args.kind == "source":
-        train_source(name, *shared, args.quick)
+    try:
+        raise SystemExit(run_job(args))
+    except KeyboardInterrupt:
+        raise SystemExit("Ended at its deadline.") from None
+
+
+def run_job(args: argparse.Namespace) -> int:
+    """Run what the arguments name; return the exit code."""
+    shared = (args.runs, args.data, args.device)
+    if args.kind == "tests":
+        return run_tests()
+    if args.kind == "probe":
+        probe(args.device)
+    elif args.kind == "network":
+        from benchmarks.gpu.networks import train_one
+
+        train_one(args.what[0], *shared, args.seconds, args.quick)
     else:
-        run_draw((name, int(args.what[1]), int(args.what[2])), *shared, args.quick)
+        from benchmarks.gpu.draws import run_draw, train_source
+
+        if args.kind == "source":
+            train_source(args.what[0], *shared, args.quick)
+        else:
+            run_draw((args.what[0], int(args.what[1]), int(args.what[2])), *shared, args.quick)
+    return 0
 
 
 if __name__ == "__main__":

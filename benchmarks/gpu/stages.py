@@ -15,12 +15,12 @@ from benchmarks.gpu.networks import NETWORKS, is_complete, run_of
 from nephros.data.load import find_local_file, is_builtin
 from nephros.workflows.transfer import select_tasks
 
-GPU_TESTS = ("tests/test_gpu.py", "-m", "gpu", "-q", "-p", "no:cacheprovider", "-n", "0")
 MAX_QUICK_LABELS = 10
 MIN_DRAW_SECONDS = 100.0
 """The fastest draw on a GPU took 119 seconds."""
-RATES = {"mixed_precision": ("--repeats", "3"), "machine_share": ("--repeats", "5")}
-"""Benchmark -> options: few rounds, of a second each."""
+RATES = {"machine_share": ("--repeats", "3"), "mixed_precision": ("--repeats", "3")}
+"""Benchmark -> options: few rounds, of a second each. The shorter one comes first."""
+MAX_STARTS = 2
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ STAGES = {
             "frontier", "three wide teachers and three students of theirs",
             ("wide-128", "wide-160", "deep-96", "student-64", "student-128", "student-160"),
         ),
-        Stage("rates", "mixed precision, and the share of the matrix rate", minutes=2.5, alone=True),
+        Stage("rates", "the share of the matrix rate, and mixed precision", minutes=3.0, alone=True),
     )
 }  # fmt: skip
 """In the order of their worth per second; last, what runs alone."""
@@ -81,8 +81,7 @@ class Setting:
 def stage_jobs(stage: Stage, setting: Setting, deadline: float) -> list[Job]:
     """Return the jobs of a stage that are not done."""
     if stage.name == "tests":
-        tests = [sys.executable, "-m", "pytest", *GPU_TESTS]
-        return [Job("tests", lambda _: tests, lambda: True, deadline)]
+        return [Job("tests", setting.command("tests"), lambda: True, deadline)]
     if stage.name == "rates":
         return [_rate_job(name, setting, deadline) for name in RATES]
     if stage.name == "transfer":
@@ -101,10 +100,10 @@ def groups(stages: Sequence[Stage]) -> list[list[Stage]]:
     return result
 
 
-def group_deadlines(stages: Sequence[Sequence[Stage]], deadline: float) -> list[float]:
+def group_deadlines(stages: Sequence[Sequence[Stage]], deadline: float, per_minute: float = 60.0) -> list[float]:
     """Return when each group ends at the latest, so that those after it have the minutes that they may take."""
     minutes = [max(stage.minutes or 0.0 for stage in group) for group in stages]
-    return [deadline - 60 * sum(minutes[i + 1 :]) for i in range(len(minutes))]
+    return [deadline - per_minute * sum(minutes[i + 1 :]) for i in range(len(minutes))]
 
 
 def stage_deadline(stage: Stage, group_deadline: float) -> float:
@@ -125,7 +124,8 @@ def _network_jobs(names: Sequence[str], setting: Setting, deadline: float) -> li
         if is_complete(run_of(name, setting.runs)):
             continue
         before = [jobs[teacher] for teacher in NETWORKS[name].teachers if teacher in jobs]
-        jobs[name] = Job(name, setting.command("network", name), _after(before, setting.has_data), deadline)
+        ready = _after(before, setting.has_data)
+        jobs[name] = Job(name, setting.command("network", name), ready, deadline, max_starts=MAX_STARTS)
     return list(jobs.values())
 
 
@@ -141,12 +141,29 @@ def _transfer_jobs(setting: Setting, deadline: float) -> list[Job]:
     jobs = []
     for key in dict.fromkeys(key for key, _, _ in cells if tasks[key].trains_its_source):
         if not is_complete(setting.runs / "transfer" / key):
-            jobs.append(Job(f"source-{key}", setting.command("source", key), setting.has_data, deadline))
+            command = setting.command("source", key)
+            jobs.append(Job(f"source-{key}", command, setting.has_data, deadline, max_starts=MAX_STARTS))
     for key, size, draw in cells:
         source = setting.runs / "transfer" / key
         ready = partial(is_complete, source) if tasks[key].trains_its_source else lambda: True
         command = setting.command("draw", key, size, draw)
-        job = Job(f"{key}-{size}-{draw}", command, ready, deadline, is_draw=True)
+        job = Job(f"{key}-{size}-{draw}", command, ready, deadline, is_draw=True, max_starts=MAX_STARTS)
         job.min_seconds = 0.0 if setting.quick else MIN_DRAW_SECONDS
         jobs.append(job)
     return jobs
+
+
+def describe_plan(grouped: Sequence[Sequence[Stage]], setting: Setting, ends: Sequence[float]) -> str:
+    """Return what the groups of stages will do, and in which order; `ends` are the minutes after which each ends at the latest."""
+    lines = []
+    for group, end in zip(grouped, ends, strict=True):
+        lines.append(f"{'Alone, one after another' if group[0].alone else 'Side by side'}, until {end:.1f} min:")
+        for stage in group:
+            limit = "" if stage.minutes is None or stage.alone else f" (at most {stage.minutes:g} min)"
+            jobs = stage_jobs(stage, setting, 0.0)
+            draws = [job.name for job in jobs if job.is_draw]
+            parts = [job.name for job in jobs if not job.is_draw]
+            if draws:
+                parts.append(f"{len(draws)} draws as workers become free: {draws[0]}, {draws[-1]} last")
+            lines.append(f"  {stage.name}{limit}: {', '.join(parts) or 'nothing that is not done'}")
+    return "\n".join(lines)
