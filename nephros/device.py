@@ -58,6 +58,11 @@ def torch_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(previous)
 
 
+def is_launch_bound(tensor: torch.Tensor) -> bool:
+    """Return whether many small operators on such a tensor take as long as their kernels take to start, as on a GPU."""
+    return tensor.is_cuda
+
+
 def device_name(device: torch.device) -> str:
     """Return the GPU's name, or for CPUs the number of threads that torch uses."""
     if device.type == "cuda":

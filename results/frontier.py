@@ -24,7 +24,7 @@ from results.figure_data import save_figure, shows
 
 HERE = Path(__file__).parent
 NETWORKS = ("wide-128", "wide-160", "deep-96", "student-64", "student-128", "student-160")
-"""Trained on a GPU, each with its record."""
+"""Trained on a GPU, each with its record; those of later runs follow."""
 CPU_RECIPES = {"nephros": "nephros-history.csv", "nephros-distilled": "nephros-distilled-history.csv"}
 """Recipe in nephros.csv, trained on a CPU, and the epochs of its first seed."""
 STUDENTS = NETWORKS[3:]
@@ -51,7 +51,8 @@ def frontier_rows() -> list[dict[str, str]]:
     zoo = {row["name"]: row for row in _read_csv("zoo.csv")}
     rows = [_cpu_row(row) for row in _read_csv("nephros.csv") if row["recipe"] in CPU_RECIPES]
     rows += [_bundled_row(zoo["nephros-fast"])]
-    rows += [_gpu_row(name, zoo) for name in NETWORKS]
+    later = sorted({folder.name for folder in (HERE / "frontier-runs").iterdir()} - {*NETWORKS})
+    rows += [_gpu_row(name, zoo) for name in (*NETWORKS, *later)]
     return sorted(rows, key=lambda row: (int(row["multiply_adds"]), float(row["val_accuracy"])))
 
 
@@ -140,9 +141,9 @@ def plot_frontier(rows: Sequence[dict[str, str]], file: Path) -> Figure:
             axes.annotate(
                 label, (1.02, result.accuracy), xycoords=("axes fraction", "data"), fontsize=6.4, color=MUTED, va="center"
             )  # fmt: skip
-    best = [row for row in rows if row["network"].startswith(("nephros-fast", "student-"))]
-    curve = [int(row["multiply_adds"]) for row in best], [float(row["val_accuracy"]) for row in best]
-    axes.plot(*curve, color=LIGHT_COLORS["val"], linewidth=0.8, alpha=0.5, zorder=0)
+    students = [row for row in rows if row["network"].startswith(("nephros-fast", "student-"))]
+    best = {int(row["multiply_adds"]): float(row["val_accuracy"]) for row in students}  # the last of equal cost
+    axes.plot([*best], [*best.values()], color=LIGHT_COLORS["val"], linewidth=0.8, alpha=0.5, zorder=0)
     axes.set_xscale("log")
     axes.set_xlim(12e6, 600e6)
     axes.xaxis.set_major_locator(FixedLocator([2**i * 1e6 for i in range(4, 10)]))

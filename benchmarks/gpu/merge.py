@@ -1,7 +1,8 @@
 """Put what came home where it belongs: python -m benchmarks.gpu.merge HOME [HOME ...]
 
-Runs go to runs/PLAN/NAME, where `nephros reproduce` finds them, draws of the transfer experiment to runs/transfer/rows.csv and
-into its tables, records of benchmarks to benchmarks/results. What is there already stays, so that it can be repeated.
+Runs go to runs/PLAN/NAME, where `nephros reproduce` finds them, and the records of complete ones of the frontier to
+results/frontier-runs; draws of the transfer experiment go to runs/transfer/rows.csv and into its tables, records of benchmarks to
+benchmarks/results. What is there already stays, so that it can be repeated.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from nephros.training.history import read_history
 from nephros.workflows.transfer import write_rows
 
 PLANS = ("transfer", "nephros", "gpu", "frontier")
+RECORD = ("run.json", "recipe.yaml", "history.csv", "val/metrics.json")
+"""Files of a run that `results.frontier` reads."""
 
 
 def merge(home: Path, runs: Path, tables: Path, records: Path) -> None:
@@ -33,6 +36,8 @@ def merge(home: Path, runs: Path, tables: Path, records: Path) -> None:
         for plan in PLANS:
             for run in sorted(unpacked.glob(f"{plan}/*/run.json")):
                 merge_run(run.parent, runs / plan / run.parent.name)
+        for run in sorted(unpacked.glob("frontier/*/run.json")):
+            merge_record(run.parent, tables / "frontier-runs" / run.parent.name)
         merge_draws(unpacked, runs, tables)
         for file in sorted(unpacked.glob("records/*.json")):
             merge_records(file, records / file.name)
@@ -44,6 +49,16 @@ def merge_run(new: Path, target: Path) -> None:
         shutil.copytree(new, target, dirs_exist_ok=True)
         epochs, complete = _progress(target)
         print(f"{target}: {epochs} epochs, {'complete' if complete else 'to be resumed'}")
+
+
+def merge_record(run: Path, target: Path) -> None:
+    """Copy the record of a complete run, unless there is one of that name."""
+    if target.exists() or not is_complete(run):
+        return
+    for name in RECORD:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(run / name, target / name)
+    print(f"{target}: a record")
 
 
 def _progress(run: Path) -> tuple[int, bool]:

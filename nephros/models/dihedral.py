@@ -88,7 +88,7 @@ class D4Conv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Return (n, out_fields * 8, h', w') maps of (n, in_fields * 8, h, w), or of (n, in_fields, h, w) when lifting."""
         is_trained = self.weight.requires_grad and torch.is_grad_enabled()
-        if is_trained and self.weight.device.type == "cpu" and not torch.compiler.is_compiling():
+        if is_trained and not torch.compiler.is_compiling():
             filters = channels_last_filters(self.weight, self.filter_shape, self.index)
         else:
             # Not contiguous(), which leaves filters of one channel as they are and so gives maps in the slower layout.

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nephros.device import is_launch_bound
+
 N_ORIENTATIONS = 8
 FilterShape = tuple[int, int, int, int, int]
 """Output fields, input fields, orientations per input field, and the kernel's two sides."""
@@ -39,7 +41,7 @@ def take_taps(flat: Tensor, index: Tensor) -> Tensor:
     """Return flat[:, :, index] of stored taps (out_fields, in_fields, t) and an index (8, t), each of whose rows orders all taps.
 
     A tap's gradient is the sum over the rows of where it went. Autograd's own way for an index, which may repeat and leave out
-    elements, sorts the index in every step on GPUs; on CPUs `channels_last_filters` gathers.
+    elements, sorts the index in every step on GPUs.
     """
     taps: Tensor = _TakeTaps.apply(flat, index)  # type: ignore[no-untyped-call]
     return taps
@@ -48,7 +50,8 @@ def take_taps(flat: Tensor, index: Tensor) -> Tensor:
 def channels_last_filters(weight: Tensor, filter_shape: FilterShape, index: Tensor) -> Tensor:
     """Return `expand_filters` in channels_last, by one gather in place of an index and two copies.
 
-    Gradients are added in the order in which indexing adds them, so that all bits are the same.
+    On a CPU, gradients are added in the order in which indexing adds them, so that all bits are the same; on a GPU they take two
+    kernels.
     """
     _, in_fields, in_orientations, kernel, _ = filter_shape
     if (
@@ -72,6 +75,8 @@ class _Expansion(torch.autograd.Function):
         out_fields = ctx.weight_shape[0]
         rows = gradients[0].permute(0, 2, 3, 1).reshape(out_fields, -1)
         by_orientation = rows.gather(1, ctx.targets.expand(out_fields, -1)).view(out_fields, N_ORIENTATIONS, -1)
+        if is_launch_bound(by_orientation):
+            return by_orientation.sum(1).view(ctx.weight_shape), None, None, None
         total = by_orientation[:, 0] + 0.0  # indexing adds to zeros, which makes zeros of negative ones
         for g in range(1, N_ORIENTATIONS):
             total += by_orientation[:, g]

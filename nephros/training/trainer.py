@@ -28,7 +28,8 @@ from nephros.training.ema import WeightEMA
 from nephros.training.history import EpochMetrics, decode_epoch, decode_history
 from nephros.training.losses import build_loss, distillation_loss, sharded_loss
 from nephros.training.lr_schedule import LRSchedule
-from nephros.training.optimizers import Muon, all_reduce_gradients, build_optimizer
+from nephros.training.muon import Muon
+from nephros.training.optimizers import all_reduce_gradients, build_optimizer
 from nephros.training.replicas import ReplicaGroup
 from nephros.training.seeding import epoch_generator, epoch_order, seed_dropout
 

@@ -363,6 +363,9 @@ def test_a_dry_run_on_the_cpu_trains_draws_and_comes_home(tmp_path: Path) -> Non
     for run in ("frontier/student-of-large", "transfer/rare-nephros-fast"):
         assert is_complete(tmp_path / "merged" / run)
         assert (tmp_path / "merged" / run / "weights.safetensors").is_file()
+    record = tmp_path / "tables/frontier-runs/student-of-large"
+    names = {path.relative_to(record).as_posix() for path in record.rglob("*") if path.is_file()}
+    assert names == {"run.json", "recipe.yaml", "history.csv", "val/metrics.json"}
     assert {row.cell[1:] for row in read_rows(tmp_path / "tables/transfer-draws.csv")} == {(10, 0)}
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560, check=False)
     assert again.returncode == 0

@@ -40,6 +40,21 @@ def test_values_layout_and_gradients_are_those_of_indexing(
         assert torch.equal(*(g.view(torch.int32 if dtype == torch.float32 else torch.int64) for g in gradients))
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradients_on_gpus_are_those_of_indexing(
+    shape: tuple[int, int, int, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nephros.models.filter_expansion.is_launch_bound", lambda _: True)
+    in_fields, out_fields, kernel, lifting = shape
+    layer = D4Conv(in_fields, out_fields, kernel, lifting=lifting).double()
+    expected, actual = by_indexing(layer), channels_last_filters(layer.weight, layer.filter_shape, layer.index)
+    gradient = torch.randn_like(expected)
+    actual_gradient, expected_gradient = (
+        torch.autograd.grad(filters, layer.weight, gradient)[0] for filters in (actual, expected)
+    )
+    torch.testing.assert_close(actual_gradient, expected_gradient)
+
+
 @pytest.mark.parametrize("autocast", [False, True])
 def test_training_takes_the_same_steps_to_the_bit(autocast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     def trained(layers: nn.Sequential) -> list[Tensor]:

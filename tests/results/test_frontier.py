@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,31 @@ def test_rows_stand_by_rising_cost(rows: list[dict[str, str]]) -> None:
     costs = [int(row["multiply_adds"]) for row in rows]
     assert costs == sorted(costs)
     assert len({row["network"] for row in rows}) == len(rows) == len(frontier.NETWORKS) + 3
+
+
+def test_a_later_record_gets_a_row_and_the_curve_has_the_best_of_equal_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in HERE.iterdir():
+        if path.name != "frontier-runs":
+            (tmp_path / path.name).symlink_to(path)
+    shutil.copytree(HERE / "frontier-runs", tmp_path / "frontier-runs")
+    shutil.copytree(HERE / "frontier-runs/student-64", tmp_path / "frontier-runs/student-of-large")
+    history = tmp_path / "frontier-runs/student-of-large/history.csv"
+    accuracy = float(_row(frontier.frontier_rows(), "student-64")["val_accuracy"])
+    *lines, last = history.read_text(encoding="utf-8").splitlines()
+    columns = lines[0].split(",")
+    cells = dict(zip(columns, last.split(","), strict=True)) | {"val_accuracy": "0.7499"}
+    history.write_text("\n".join([*lines, ",".join(cells.values())]) + "\n", encoding="utf-8")
+    monkeypatch.setattr(frontier, "HERE", tmp_path)
+    rows = frontier.frontier_rows()
+    assert float(_row(rows, "student-of-large")["val_accuracy"]) == 0.7499 > accuracy
+    (axes,) = frontier.plot_frontier(rows, tmp_path / "figure.png").axes
+    curves = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_alpha() == 0.5]
+    costs, accuracies = curves[0].T
+    assert (np.diff(costs) > 0).all()
+    assert 0.7499 in accuracies
+    assert accuracy not in accuracies
 
 
 def test_the_table_and_the_figure_on_disk_are_of_these_rows(rows: list[dict[str, str]]) -> None:

@@ -11,9 +11,10 @@ from torch import nn
 
 from nephros.errors import InvalidArgument
 from nephros.models import build_network
-from nephros.models.classifier import InputSpec
+from nephros.models.classifier import InputSpec, to_channels_last
 from nephros.recipe import ModelConfig, OptimizerConfig, Recipe
-from nephros.training.optimizers import Muon, build_optimizer, orthogonalize
+from nephros.training.muon import Muon, orthogonalize, orthogonalize_together
+from nephros.training.optimizers import build_optimizer
 
 
 def network() -> nn.Sequential:
@@ -38,6 +39,35 @@ def test_orthogonalize_makes_all_singular_values_similar(shape: tuple[int, int])
     exact = u @ v
     cosine = (orthogonalize(matrix) * exact).sum() / (orthogonalize(matrix).norm() * exact.norm())
     assert cosine > 0.97
+
+
+def test_matrices_of_several_shapes_are_orthogonalized_together_as_one_by_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(8, 72), (16, 128), (128, 32), (8, 40), (32, 200), (32, 32), (8, 72)]
+    matrices = [torch.randn(shape, generator=generator) * 10.0**i for i, shape in enumerate(shapes)]
+    for matrix, together in zip(matrices, orthogonalize_together(matrices), strict=True):
+        torch.testing.assert_close(together, orthogonalize(matrix), rtol=1e-4, atol=1e-5)
+
+
+def test_steps_in_few_kernels_are_those_of_one_parameter_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = InputSpec(1, 28, 28, 4)
+    images = torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    weights = []
+    for is_bound in (False, True):
+        monkeypatch.setattr("nephros.training.muon.is_launch_bound", lambda _, answer=is_bound: answer)
+        torch.manual_seed(0)
+        net = to_channels_last(build_network(ModelConfig(network="equivariant", base_channels=16), spec).double())
+        optimizer = Muon(net, lr=0.05, weight_decay=5e-4)
+        for _ in range(4):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(images.double()), torch.arange(8) % 4).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        state = {f"{i} {key}": value for i, kept in optimizer.state_dict()["state"].items() for key, value in kept.items()}
+        weights.append({**net.state_dict(), **state})
+    one_by_one, together = weights
+    assert len(optimizer.param_groups) == 3
+    for name, expected in one_by_one.items():
+        torch.testing.assert_close(together[name], expected, rtol=1e-6, atol=1e-9)
 
 
 def test_a_muon_step_has_a_share_of_the_filters_norm_and_keeps_it() -> None:
