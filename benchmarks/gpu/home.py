@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from nephros.errors import NephrosError
 from nephros.evaluation.metrics import Metrics
 from nephros.files import atomic_write, write_json
 from nephros.runs import RunFolder
@@ -53,18 +54,15 @@ def pack(runs: Path, home: Path, archive_bytes: int = ARCHIVE_MIB * 2**20) -> di
     sizes, left_out = [0], []
     files: dict[str, dict[str, Any]] = {}
     for file in kept_files(runs):
-        name, size = (
-            file.relative_to(runs).as_posix(),
-            file.stat().st_size + 1024,
-        )  # its header, and the padding after it
+        name, content = file.relative_to(runs).as_posix(), _read(file, room)
+        size = room + 1 if content is None else len(content) + 1024  # its header, and the padding after it
         i = next((i for i, used in enumerate(sizes) if used + size <= room), len(sizes))
-        if size > room or i == MAX_ARCHIVES:
+        if content is None or size > room or i == MAX_ARCHIVES:
             left_out.append(name)
             continue
         if i == len(sizes):
             archives.append([])
             sizes.append(0)
-        content = file.read_bytes()
         archives[i].append((name, content))
         sizes[i] += size
         digest = hashlib.sha256(content).hexdigest()
@@ -75,6 +73,14 @@ def pack(runs: Path, home: Path, archive_bytes: int = ARCHIVE_MIB * 2**20) -> di
     manifest = {"runs": _runs(runs), "files": files, "left_out": left_out}
     write_json(home / MANIFEST, manifest)
     return manifest
+
+
+def _read(file: Path, max_bytes: int) -> bytes | None:
+    """Return a file's content; None for a larger one, and for one that has just been removed."""
+    try:
+        return file.read_bytes() if file.stat().st_size <= max_bytes else None
+    except OSError:
+        return None
 
 
 def unpack(home: Path, target: Path) -> list[str]:
@@ -119,23 +125,30 @@ def _write_archive(path: Path, members: Sequence[tuple[str, bytes]]) -> None:
 
 
 def _runs(runs: Path) -> dict[str, dict[str, Any]]:
-    """Return the state and the scores of each run, by its folder in RUNS."""
+    """Return the state and the scores of each run, by its folder in RUNS; of one that can't be read, why."""
     described = {}
     for file in sorted(runs.glob("*/*/run.json")):
-        folder = RunFolder.open(file.parent)
-        info = folder.info()
-        history = folder.file("history.csv")
-        described[file.parent.relative_to(runs).as_posix()] = {
-            "recipe": info.recipe,
-            "status": info.status,
-            "device": info.device,
-            "epochs": len(read_history(history)) if history.is_file() else 0,
-            "epochs_of_recipe": folder.recipe().epochs,
-            "minutes": info.training_minutes,
-            **{
-                f"{split}_accuracy": Metrics.from_run(folder, split).accuracy
-                for split in ("val", "test")
-                if folder.file(split, "metrics.json").is_file()
-            },
-        }
+        try:
+            description = _describe(RunFolder.open(file.parent))
+        except NephrosError as error:
+            description = {"error": str(error)}
+        described[file.parent.relative_to(runs).as_posix()] = description
     return described
+
+
+def _describe(folder: RunFolder) -> dict[str, Any]:
+    info = folder.info()
+    history = folder.file("history.csv")
+    return {
+        "recipe": info.recipe,
+        "status": info.status,
+        "device": info.device,
+        "epochs": len(read_history(history)) if history.is_file() else 0,
+        "epochs_of_recipe": folder.recipe().epochs,
+        "minutes": info.training_minutes,
+        **{
+            f"{split}_accuracy": Metrics.from_run(folder, split).accuracy
+            for split in ("val", "test")
+            if folder.file(split, "metrics.json").is_file()
+        },
+    }

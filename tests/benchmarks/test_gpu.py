@@ -288,6 +288,13 @@ def test_what_comes_home_is_the_same_there(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
+def test_a_run_that_can_not_be_read_comes_home(tmp_path: Path) -> None:
+    _write(tmp_path / "runs/gpu/a/run.json", b"{")
+    manifest = pack(tmp_path / "runs", tmp_path / "home")
+    assert [*manifest["runs"]["gpu/a"]] == ["error"]
+    assert unpack(tmp_path / "home", tmp_path / "back") == ["gpu/a/run.json"]
+
+
 def test_draws_and_records_are_added_to_those_that_are_there(tmp_path: Path) -> None:
     old, new = ("rare-nephros-fast", 20, 0), ("rare-nephros", 10, 0)
     tables, runs = tmp_path / "tables", tmp_path / "there"
