@@ -119,7 +119,9 @@ def waits_for_parts(parts: Path | None, setting: Setting) -> bool:
 def probe_works(setting: Setting) -> bool:
     """Return whether a new process can compute on the device; what it says is printed."""
     try:
-        return subprocess.run(setting.command("probe")(PROBE_SECONDS), timeout=PROBE_SECONDS, check=False).returncode == 0
+        return (
+            subprocess.run(setting.command("probe")(PROBE_SECONDS), timeout=PROBE_SECONDS, check=False).returncode == 0
+        )
     except subprocess.TimeoutExpired:
         print(f"{sys.executable} took more than {PROBE_SECONDS:.0f} s to import torch and compute.", flush=True)
         return False

@@ -1,4 +1,7 @@
-"""One job, in a process of its own: python -m benchmarks.gpu.job network NAME | source TASK | draw TASK SIZE DRAW | tests | probe."""
+"""One job, in a process of its own: python -m benchmarks.gpu.job KIND.
+
+KIND is `network NAME`, `source TASK`, `draw TASK SIZE DRAW`, `tests` or `probe`.
+"""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def _transfer_jobs(setting: Setting, deadline: float) -> list[Job]:
 
 
 def describe_plan(grouped: Sequence[Sequence[Stage]], setting: Setting, ends: Sequence[float]) -> str:
-    """Return what the groups of stages will do, and in which order; `ends` are the minutes after which each ends at the latest."""
+    """Return what the groups of stages do, in which order; `ends` are the minutes after which each ends at the latest."""
     lines = []
     for group, end in zip(grouped, ends, strict=True):
         lines.append(f"{'Alone, one after another' if group[0].alone else 'Side by side'}, until {end:.1f} min:")

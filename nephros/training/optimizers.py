@@ -11,6 +11,7 @@ from nephros.distributed import DistributedContext
 from nephros.recipe import OptimizerConfig
 from nephros.training.muon import Muon
 
+
 def build_optimizer(config: OptimizerConfig, network: nn.Module) -> torch.optim.Optimizer:
     """Return the recipe's optimizer over all parameters, in two groups where biases and norms have no weight decay."""
     _spare_compiler_import()

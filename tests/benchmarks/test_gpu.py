@@ -102,7 +102,9 @@ def test_draws_begin_only_where_one_could_end_by_those_that_did(tmp_path: Path) 
 
 def test_jobs_are_asked_to_end_together_and_saving_may_fail(tmp_path: Path) -> None:
     code = "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    time.sleep(1.5); print('ended')"
-    handler = "import signal; from benchmarks.gpu.job import interrupt; signal.signal(signal.SIGTERM, interrupt); print()\n"
+    handler = (
+        "import signal; from benchmarks.gpu.job import interrupt; signal.signal(signal.SIGTERM, interrupt); print()\n"
+    )
     jobs = [_job(str(i), handler + code) for i in range(3)]
     for job in jobs:
         job.begin(tmp_path / job.name)
@@ -160,7 +162,8 @@ def test_the_plan_says_what_is_done_in_which_order(
     (tmp_path / "cells").write_bytes(bytes(100))
     split_file(tmp_path / "cells", tmp_path / "parts", 60)
     (tmp_path / "parts/cells.001").unlink()
-    options = ["--runs", str(tmp_path / "runs"), "--parts", str(tmp_path / "parts"), "--minutes", "8", "--workers", "14"]
+    options = ["--runs", str(tmp_path / "runs"), "--parts", str(tmp_path / "parts"), "--minutes", "8"]
+    options += ["--workers", "14"]
     options += ["--stages", "tests,transfer,seeds,rates", "--tasks", "rare-nephros", "frequent-nephros", "--plan"]
     monkeypatch.setattr(sys, "argv", ["gpu", *options, "--draws", str(tmp_path / "none.csv")])
     main()

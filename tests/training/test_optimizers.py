@@ -62,7 +62,9 @@ def test_steps_in_few_kernels_are_those_of_one_parameter_after_another(monkeypat
             optimizer.zero_grad()
             nn.functional.cross_entropy(net(images.double()), torch.arange(8) % 4).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        state = {f"{i} {key}": value for i, kept in optimizer.state_dict()["state"].items() for key, value in kept.items()}
+        state = {
+            f"{i} {key}": value for i, kept in optimizer.state_dict()["state"].items() for key, value in kept.items()
+        }
         weights.append({**net.state_dict(), **state})
     one_by_one, together = weights
     assert len(optimizer.param_groups) == 3
