@@ -118,6 +118,7 @@ def run_jobs(
             time.sleep(0.5)
     finally:
         end_jobs(jobs)
+        _note_ends(queue, logs, begin)
         _try_to(save)
 
 
@@ -132,11 +133,7 @@ def _try_to(save: Callable[[], object]) -> None:
 def _advance(queue: Sequence[Job], logs: Path, workers: int, begin: float) -> int:
     """End jobs whose time is up, and begin as many as there are free workers; return how many are running."""
     end_jobs([job for job in queue if time.monotonic() >= job.deadline])
-    for job in queue:
-        if job.process is not None and not job.is_noted:
-            job.seconds = time.monotonic() - job.start
-            if job.state != "running":
-                _note_end(job, queue, logs, begin)
+    _note_ends(queue, logs, begin)
     n_running = sum(job.state == "running" for job in queue)
     for job in queue:
         if n_running < workers and job.state == "waiting" and not job.is_over and job.ready():
@@ -144,6 +141,15 @@ def _advance(queue: Sequence[Job], logs: Path, workers: int, begin: float) -> in
             _say(begin, f"{job.name} begins")
             n_running += 1
     return n_running
+
+
+def _note_ends(queue: Sequence[Job], logs: Path, begin: float) -> None:
+    """Update the seconds of what runs, and note what has ended since the last call."""
+    for job in queue:
+        if job.process is not None and not job.is_noted:
+            job.seconds = time.monotonic() - job.start
+            if job.state != "running":
+                _note_end(job, queue, logs, begin)
 
 
 def _note_end(job: Job, queue: Sequence[Job], logs: Path, begin: float) -> None:

@@ -67,7 +67,9 @@ def test_a_job_begins_after_the_one_that_it_waits_for(tmp_path: Path) -> None:
     assert [job.state for job in jobs] == ["done", "done"]
 
 
-def test_the_deadline_ends_what_runs_and_draws_fill_the_workers_that_are_left(tmp_path: Path) -> None:
+def test_the_deadline_ends_what_runs_and_draws_fill_the_workers_that_are_left(
+    tmp_path: Path, capsys: Capture
+) -> None:
     jobs = [_job(f"draw-{i}", "import time; time.sleep(3600)", is_draw=True, seconds=1) for i in range(3)]
     jobs.append(_job("network", "print('here')"))
     jobs.append(_job("too late", "print('here')"))
@@ -77,6 +79,9 @@ def test_the_deadline_ends_what_runs_and_draws_fill_the_workers_that_are_left(tm
     assert [jobs[i].state for i in (0, 2, 3, 4)] == ["cut", "waiting", "done", "waiting"]
     assert (tmp_path / "network.log").read_text() == "here\n"
     assert saves == [1]
+    events = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert sum("begins" in event for event in events) == sum(" after " in event for event in events) >= 2
+    assert any(event.startswith("draw-0: cut after") for event in events)
 
 
 def test_a_job_that_fails_begins_again_as_often_as_it_may(tmp_path: Path, capsys: Capture) -> None:
