@@ -11,9 +11,7 @@ A job that fails begins again once. At the deadline whatever is left is ended, w
 and finished draws stay in RUNS, from where the same command goes on. RUNS/home has archives of what is worth keeping, written
 once a minute: with --from they go on elsewhere, and `python -m benchmarks.gpu.merge` puts them where they belong.
 
-Records of ten draws at a time beside three networks on an H100: a draw took 119 to 157 seconds (results/transfer-draws.csv), an
-epoch of 323 steps about 8 seconds, with 64 channels as with 160 (results/frontier-runs/). At that rate the 30 epochs of nephros,
-of 647 steps each, take eight minutes; those of the source rare-nephros almost seven, and of frequent-nephros almost three.
+benchmarks/README.md says how to use it on a machine that is lent for a quarter of an hour, and what to expect.
 """
 
 from __future__ import annotations

@@ -67,9 +67,7 @@ def test_a_job_begins_after_the_one_that_it_waits_for(tmp_path: Path) -> None:
     assert [job.state for job in jobs] == ["done", "done"]
 
 
-def test_the_deadline_ends_what_runs_and_draws_fill_the_workers_that_are_left(
-    tmp_path: Path, capsys: Capture
-) -> None:
+def test_the_deadline_ends_what_runs_and_draws_fill_the_workers_that_are_left(tmp_path: Path, capsys: Capture) -> None:
     jobs = [_job(f"draw-{i}", "import time; time.sleep(3600)", is_draw=True, seconds=1) for i in range(3)]
     jobs.append(_job("network", "print('here')"))
     jobs.append(_job("too late", "print('here')"))
