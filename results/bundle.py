@@ -46,18 +46,10 @@ from nephros.inference.tta import apply_view
 from nephros.models.serialization import deserialize
 from nephros.presets import RECIPES
 from nephros.runs import RunFolder
+from results.model_descriptions import DESCRIPTIONS
 from results.test_reads import log_test_read
 
 READS = Path(__file__).with_name("bundle-test-reads.jsonl")
-DESCRIPTIONS = {
-    "nephros-fast": "The fastest of the bundled models: a quarter of the default's multiply-adds per image, for about two and a "
-    "half points of accuracy less.",
-    "nephros-distilled": "The default of the bundled models, by accuracy against images per second: the faster one is about "
-    "two and a half points less accurate, and the one that is a point more accurate takes several times as long per image.",
-    "nephros-large": "The most accurate of the bundled models, with several times the default's multiply-adds per image: for a "
-    "GPU, or where a point of accuracy is worth the wait.",
-}
-"""Why there is a model of this name, for its card."""
 OUTPUTS = Path("runs/bundle")
 """Folder of the outputs by weights, precision, split and view."""
 

@@ -128,7 +128,7 @@ def update_bundled_model(run: str | Path, *, tta_views: int | None = None) -> Pa
 
 
 def write_bundled_model(
-    name: str, card: ModelCard, onnx_model: bytes, weights: bytes, int8_model: bytes | None
+    name: str, card: ModelCard, onnx_model: bytes | None, weights: bytes, int8_model: bytes | None
 ) -> Path:
     """Write the files of a bundled model and return their folder; without `int8_model`, it predicts in float32 everywhere.
 
@@ -139,7 +139,7 @@ def write_bundled_model(
         "card.json": card_to_json(card).encode(),
         "card.md": card_to_markdown(card).encode(),
     }
-    if len(onnx_model) <= bundled.MAX_FLOAT32_ONNX_BYTES:
+    if onnx_model is not None and len(onnx_model) <= bundled.MAX_FLOAT32_ONNX_BYTES:
         files["model.onnx"] = onnx_model
     if int8_model is not None:
         files["model-int8.onnx"] = int8_model

@@ -17,8 +17,8 @@ from nephros.inference.bundled import DEFAULT_MODEL, bundled_file, bundled_names
 from nephros.inference.model_names import bundled_card
 from nephros.inference.model_table import models_csv
 from results import fill, summary, zoo
-from results.bundle import DESCRIPTIONS
 from results.figure_data import shows
+from results.model_descriptions import DESCRIPTIONS
 
 
 def _read_csv(name: str) -> list[dict[str, str]]:
@@ -106,7 +106,7 @@ def test_descriptions_of_the_models_hold() -> None:
     assert accuracy["nephros-large"] - accuracy[DEFAULT_MODEL] == pytest.approx(1.0, abs=0.25)
     assert cost["nephros-fast"] / cost[DEFAULT_MODEL] == pytest.approx(0.25, abs=0.02)
     assert cost["nephros-large"] / cost[DEFAULT_MODEL] > 3
-    assert DESCRIPTIONS.keys() == set(bundled_names())
+    assert {name: bundled_card(name)["description"] for name in bundled_names()} == DESCRIPTIONS
 
 
 def test_the_summary_has_bundled_models_as_their_cards_have_them() -> None:
