@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nephros.data.batches import BatchLoader
-from nephros.data.dataset import Dataset, format_size
+from nephros.data.dataset import Dataset, Split, format_size
 from nephros.data.subset import stratified_subset
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.models.classifier import Classifier, InputSpec, PretrainedModel
@@ -36,15 +36,20 @@ def start_from(model: Classifier, pretrained: PretrainedModel, recipe: Recipe, d
     _check_shapes(model.state_dict(), weights, pretrained, recipe, dataset)
     model.load_state_dict(weights)
     if pretrained.is_folded:
-        n_images = min(len(dataset.train), MAX_RECENTERING_IMAGES)
-        batches = BatchLoader(stratified_subset(dataset.train, n_images, recipe.seed), torch.device("cpu"))
-        recenter_batch_norm(model, (images for _, images, _ in batches.iter_batches(_BATCH_SIZE)))
+        recenter(model, dataset.train, recipe.seed)
     return {
         "source": pretrained.source,
         "recipe": pretrained.recipe,
         "sha256": pretrained.sha256,
         "head": "new" if rows is None else "kept",
     }
+
+
+def recenter(model: Classifier, train: Split, seed: int) -> None:
+    """Give folded batch normalization the statistics of training images; in evaluation mode the model computes what it did."""
+    n_images = min(len(train), MAX_RECENTERING_IMAGES)
+    batches = BatchLoader(stratified_subset(train, n_images, seed), torch.device("cpu"))
+    recenter_batch_norm(model, (images for _, images, _ in batches.iter_batches(_BATCH_SIZE)))
 
 
 def check_init(recipe: Recipe, init: object, freeze: Sequence[str]) -> None:

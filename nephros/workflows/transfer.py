@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import logging
@@ -34,12 +35,13 @@ from nephros.finetuning.cross_validation import METHODS, Problem, choose_method,
 from nephros.finetuning.features import extract_features
 from nephros.finetuning.few_label_classifiers import FEATURE_CLASSIFIERS, PIXEL_CLASSIFIERS, fit_and_predict
 from nephros.finetuning.folds import Folds, Indices, make_folds
-from nephros.models.classifier import PretrainedModel
+from nephros.models.classifier import Classifier, PretrainedModel
 from nephros.reading import file_errors
 from nephros.recipe_io import get_recipe
 from nephros.reporting.transfer import write_transfer_table
 from nephros.runs import RunFolder
 from nephros.text_tables import csv_table
+from nephros.training.warm_start import recenter
 from nephros.workflows.train import resume, train
 
 TTA_VIEWS = 1
@@ -171,6 +173,7 @@ def _task_rows(
         if drawn is None:
             continue
         train_split = Split(pool.images[drawn], pool.labels[drawn])
+        classifier = starting_classifier(start, train_split, draw)
         features = np.concatenate(
             [extract_features(start.classifier, train_split.images, TTA_VIEWS, device), held_out_features]
         )
@@ -178,10 +181,19 @@ def _task_rows(
         labels = np.concatenate([train_split.labels, held_out.labels])
         new, old = np.arange(len(drawn), len(labels)), np.arange(len(drawn))
         problem = Problem(
-            Split(images, labels), class_names, None, Folds((new,), False, len(labels)), features, start.classifier,
+            Split(images, labels), class_names, None, Folds((new,), False, len(labels)), features, classifier,
             start.model, TTA_VIEWS, draw, device, without_labels(pool, drawn, draw),
         )  # fmt: skip
         yield _compare(task, size, draw, problem, old, new, methods)
+
+
+def starting_classifier(start: PretrainedModel, train_split: Split, seed: int) -> Classifier:
+    """Return the network as `nephros.finetune` starts from it."""
+    if not start.is_folded:
+        return start.classifier
+    classifier = copy.deepcopy(start.classifier)
+    recenter(classifier, train_split, seed)
+    return classifier
 
 
 def _compare(

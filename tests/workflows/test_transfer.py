@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from nephros.data.dataset import Split
 from nephros.errors import FileError, UnknownName
 from nephros.experiments.transfer import (
     TransferRow,
@@ -17,12 +20,14 @@ from nephros.experiments.transfer import (
     transfer_tasks,
     without_labels,
 )
+from nephros.exporters.pretrained import open_pretrained
 from nephros.reporting.transfer import conclusions, write_transfer_table
 from nephros.workflows.transfer import (
     planned_tasks,
     read_rows,
     reproduce_transfer,
     select_tasks,
+    starting_classifier,
     with_todays_choice,
     write_rows,
 )
@@ -117,6 +122,20 @@ def test_the_choice_among_earlier_draws_is_that_of_today() -> None:
         assert (today.accuracy, today.macro_f1, today.detail) == (accuracy, accuracy - 0.1, chosen)
     without_estimates = rows("", "0.5")
     assert with_todays_choice(without_estimates[2], without_estimates, 3) == without_estimates[2]
+
+
+def test_training_begins_with_the_function_of_a_bundled_model() -> None:
+    bright = squares_dataset(n=64, classes=2).train
+    images = 120 + bright.images // 4
+    start = open_pretrained("nephros-fast")
+    classifier = starting_classifier(start, Split(images, bright.labels), seed=0)
+    cells = torch.from_numpy(images)[:, None]
+    with torch.no_grad():
+        expected, evaluated = (model.eval()(cells) for model in (start.classifier, classifier))
+        trained, as_stored = (copy.deepcopy(model).train()(cells) for model in (classifier, start.classifier))
+    torch.testing.assert_close(evaluated, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(trained, expected, rtol=0.05, atol=0.05)
+    assert (as_stored - expected).abs().max() > 1
 
 
 def test_tasks_are_chosen_by_key(tmp_path: Path) -> None:
