@@ -42,7 +42,7 @@ from benchmarks.gpu.stages import (
 )
 from nephros.device import available_cores
 
-PROBE_SECONDS = 90.0
+PROBE_SECONDS = 120.0
 EARLIER_DRAWS = Path(__file__).parents[2] / "results/transfer-draws.csv"
 
 
