@@ -38,6 +38,13 @@ def test_the_same_difference_decides_where_images_are_many() -> None:
         assert best_candidate([half, more]).method == expected
 
 
+def test_a_lead_that_other_cells_may_not_show_does_not_choose_however_many_images_there_are() -> None:
+    for lead, expected in ((200, "network"), (500, "scratch")):
+        network = candidate("network", list(range(8000)), 10_000)
+        other = candidate("scratch", list(range(8000 + lead)), 10_000)
+        assert best_candidate([network, other]).method == expected
+
+
 def test_a_choice_is_explained_only_where_another_method_is_ahead() -> None:
     assert explain_choice("network", {"head": 0.7, "network": 0.8, "knn": 0.9}) == ""
     assert explain_choice("head", {"head": 0.7, "knn": 0.9}) == ""
