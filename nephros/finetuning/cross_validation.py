@@ -125,9 +125,9 @@ def choose_method(accuracies: Mapping[str, float], n_images: int) -> str:
     """Return the method to keep by its accuracy on `n_images`: the first of PREFERENCE, unless another is clearly better.
 
     The highest accuracy of all would be a matter of luck where labels are few: of 30 images, a method that is 15 points worse is
-    ahead in one of ten draws. Where labels are many, a lead among them is still not one on other cells. So a difference is weighed
-    against what is known beforehand, LEAD and LEAD_SPREAD, each by its variance, as if the two methods erred independently. Of
-    methods that are always right, the simplest is kept.
+    ahead in one of ten draws. Where labels are many, a lead among them may still not hold on other cells. So a difference is
+    weighed against what is known beforehand, LEAD and LEAD_SPREAD, each by its variance, as if the two methods erred
+    independently. Of methods that are always right, the simplest is kept.
     """
     kept, *others = [method for method in PREFERENCE if method in accuracies]
     for other in others:
