@@ -16,7 +16,7 @@ GPU_TESTS = (
     "tests/test_gpu.py", "-m", "gpu", "-v", "--durations=5", "-p", "no:cacheprovider", "-p", "xdist.plugin", "-n", "0",
     "-W", "default",
 )  # fmt: skip
-"""With versions of other packages than ours, whose warnings are no errors."""
+"""With versions of other packages than ours, whose warnings are not errors."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
