@@ -100,6 +100,8 @@ class AugmentConfig:
     """Maximum relative change of size."""
     interpolation: Literal["nearest", "bilinear"] = "nearest"
     """How rotate, translate and scale sample between pixels."""
+    unaugmented_epochs: int = 0
+    """Number of last epochs that take images as they are, so that batch normalization ends with the statistics of such."""
 
 
 @dataclass(frozen=True)
@@ -370,6 +372,7 @@ def _augment_constraints(augment: AugmentConfig) -> list[tuple[bool, str, str]]:
         (0 <= augment.rotate <= 180, "augment.rotate", "a number of degrees from 0 to 180"),
         (0 <= augment.translate < 1, "augment.translate", _FRACTION),
         (0 <= augment.scale < 1, "augment.scale", _FRACTION),
+        (augment.unaugmented_epochs >= 0, "augment.unaugmented_epochs", "a number of epochs of at least 0"),
     ]
 
 

@@ -15,7 +15,6 @@ from nephros.experiments.transfer import (
     draw_labels,
     task_splits,
 )
-from nephros.finetuning.cross_validation import METHODS
 from nephros.workflows.transfer import read_rows, reproduce_transfer
 
 QUICK_METHODS = ("head",)
@@ -96,5 +95,5 @@ def run_draw(cell: Cell, runs: Path, data: str, device: str, quick: bool) -> Non
         epochs=1 if quick else None,
         labels_per_class=(size,),
         draws=(draw,),
-        methods=QUICK_METHODS if quick else METHODS,
+        methods=QUICK_METHODS if quick else None,
     )

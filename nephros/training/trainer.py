@@ -152,6 +152,7 @@ class Trainer:
         n_images = self.images_per_epoch
         order = epoch_order(len(self.train_batches), self.recipe.passes_per_epoch, generator)
         augmentation_params = sample_augmentations(n_images, self.recipe.augment, generator).to(self.device)
+        is_augmented = epoch < self.recipe.epochs - self.recipe.augment.unaugmented_epochs
         device_order = order.to(self.device)  # once, since each copy to a GPU waits for all that it has to do
         epoch_labels = None if self.context.world_size == 1 else self.train_batches.labels[device_order]
         totals = torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -166,7 +167,8 @@ class Trainer:
         ):
             lr = self.recipe.optimizer.lr * self.lr_schedule.multiplier(epoch, rows.start / n_images)
             local_rows = self.context.shard(rows)
-            images = apply_augmentations(images, augmentation_params[local_rows], self.recipe.augment)
+            if is_augmented:
+                images = apply_augmentations(images, augmentation_params[local_rows], self.recipe.augment)
             soft_targets = None if self.soft_targets is None else self.soft_targets[device_order[local_rows]]
             loss, n_correct = self.train_step(
                 images, labels, lr, None if epoch_labels is None else epoch_labels[rows], soft_targets

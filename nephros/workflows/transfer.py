@@ -48,6 +48,7 @@ TTA_VIEWS = 1
 """Views of each image: more cost every method the same and change little between them."""
 N_FOLDS = 3
 """Folds from which `finetune` chooses: with its own default of five, the experiment would take two thirds longer."""
+LABELED_METHODS = tuple(name for name in METHODS if name != "self-training")
 _COLUMNS = tuple(field.name for field in dataclasses.fields(TransferRow))
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def reproduce_transfer(
     epochs: int | None = None,
     labels_per_class: Sequence[int] = LABELS_PER_CLASS,
     draws: Sequence[int] = range(N_DRAWS),
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] | None = None,
 ) -> list[Path]:
     """Carry the transfer experiment out, and write its table and figure; return their files.
 
@@ -75,7 +76,7 @@ def reproduce_transfer(
         device: auto, cpu or cuda.
         epochs: limit on the epochs of the sources, to try the experiment out.
         labels_per_class, draws: how many labels are drawn, and the numbers of the draws.
-        methods: of fine-tuning, to compare.
+        methods: of fine-tuning, to compare; by default all, but for the far tasks those that need no unlabeled images.
 
     Raises UnknownName for a task that does not exist, and NephrosError as `train` does.
     """
@@ -89,7 +90,8 @@ def reproduce_transfer(
         n_classes = len(task.classes) or dataset.n_classes
         rows = [with_todays_choice(row, rows, n_classes) if row.task == task.key else row for row in rows]
         start = _source(task, dataset, folder, device, epochs)
-        for new_rows in _task_rows(task, dataset, start, rows, labels_per_class, draws, methods, torch_device):
+        names = methods or (METHODS if task.trains_its_source else LABELED_METHODS)
+        for new_rows in _task_rows(task, dataset, start, rows, labels_per_class, draws, names, torch_device):
             rows += new_rows
             write_rows(folder / "rows.csv", rows)
             write_transfer_table(rows, tables)

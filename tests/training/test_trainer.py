@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,6 +157,24 @@ def test_best_keeps_the_best_epoch_and_early_stopping_ends_the_run(tiny_dataset:
     restored = _make_trainer(recipe, tiny_dataset)
     restored.model.load_state_dict(weights)
     assert restored._validate(best, 0.0, 0.0, 0.0, 1.0).val_loss == pytest.approx(losses[best - 1], abs=1e-6)
+
+
+def test_the_last_epochs_take_images_as_they_are(tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of the last epochs consist of the images, and those before do not."""
+    augment = AugmentConfig(rotate=90, unaugmented_epochs=2)
+    trainer = _make_trainer(dataclasses.replace(POSTER, augment=augment, epochs=3), tiny_dataset)
+    known, as_they_are = {image.tobytes() for image in tiny_dataset.train.images}, []
+    take_step = trainer.train_step
+
+    def record(images: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+        as_they_are.append(all(image.to(torch.uint8).numpy().tobytes() in known for image in images))
+        return take_step(images, *args)
+
+    monkeypatch.setattr(trainer, "train_step", record)
+    trainer.run(None, CountingCallback())
+    n_steps = trainer.steps_per_epoch
+    assert not any(as_they_are[:n_steps])
+    assert as_they_are[n_steps:] == [True] * 2 * n_steps
 
 
 def test_last_keeps_the_last_epoch(tiny_dataset: Dataset) -> None:

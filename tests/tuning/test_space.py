@@ -51,6 +51,7 @@ DIMENSIONS: dict[str, Any] = {
     "augment.translate": {"low": 0.0, "high": 0.1},
     "augment.scale": {"low": 0.0, "high": 0.1},
     "augment.interpolation": ["nearest", "bilinear"],
+    "augment.unaugmented_epochs": {"low": 0, "high": 2},
     "batch_size": [64, 128],
     "passes_per_epoch": {"low": 1, "high": 4},
     "last_batch": ["short", "balanced"],
