@@ -59,12 +59,12 @@ def _draw_panel(axes: Axes, rows: Sequence[TransferRow]) -> None:
         }
         means = [(size, mean(values)) for size, values in points.items() if values]
         axes.plot(*zip(*means, strict=True), marker=marker, color=color, linewidth=width, markersize=3.5)
-        ends.append((means[-1], method, color))
+        ends.append((means[-1][1], method, color))
     low, high = axes.get_ylim()
     place = high
-    for (size, value), method, color in sorted(ends, key=lambda end: -end[0][1]):
+    for value, method, color in sorted(ends, reverse=True):
         place = min(value, place - (high - low) * 0.06)
-        axes.annotate(method, (size, value), xytext=(sizes[-1] * 1.12, place), color=color, fontsize=6.8, va="center")
+        axes.text(0.98, place, method, transform=axes.get_yaxis_transform(), color=color, fontsize=6.8, va="center")
     axes.set_xscale("log")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.xaxis.set_minor_formatter(NullFormatter())
