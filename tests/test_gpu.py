@@ -43,10 +43,14 @@ def exact_float32() -> Iterator[None]:
     torch.backends.cudnn.allow_tf32 = before
 
 
-def _train(recipe: Recipe, dataset: Dataset, device: torch.device) -> Trainer:
+def _trainer(recipe: Recipe, dataset: Dataset, device: torch.device) -> Trainer:
     train, val = (BatchLoader(dataset.split(split), device) for split in ("train", "val"))
     model = init_model(recipe, dataset.train, InputSpec(1, 28, 28, dataset.n_classes))
-    trainer = Trainer(recipe, model, train, val, dataset.class_names)
+    return Trainer(recipe, model, train, val, dataset.class_names)
+
+
+def _train(recipe: Recipe, dataset: Dataset, device: torch.device) -> Trainer:
+    trainer = _trainer(recipe, dataset, device)
     trainer.run(None, CountingCallback())
     return trainer
 
@@ -64,6 +68,20 @@ def test_an_epoch_has_the_losses_of_the_cpu(name: str, tiny_dataset: Dataset) ->
     (on_cpu,), (on_gpu,) = (_train(recipe, tiny_dataset, device).history for device in (CPU, GPU))
     assert on_gpu.train_loss == pytest.approx(on_cpu.train_loss, rel=2e-3)
     assert on_gpu.val_loss == pytest.approx(on_cpu.val_loss, rel=2e-2)
+
+
+@pytest.mark.parametrize("name", FLAT_RECIPES)
+def test_recorded_steps_have_the_losses_of_others(name: str, tiny_dataset: Dataset) -> None:
+    recipe = _narrow(name, amp="off", optimizer=dataclasses.replace(RECIPES[name].optimizer, lr=1e-3, aux_lr=1e-3))
+    recipe = dataclasses.replace(recipe, distillation_weight=0.0, compile=False, epochs=4, batch_size=16)
+    recorded, usual = (_trainer(recipe, tiny_dataset, GPU) for _ in range(2))
+    usual.graphs = None
+    for trainer in (recorded, usual):
+        trainer.run(None, CountingCallback())
+    assert recorded.graphs is not None
+    assert len(recorded.graphs) > 0
+    for row, expected in zip(recorded.history, usual.history, strict=True):
+        assert row.train_loss == pytest.approx(expected.train_loss, rel=5e-3)
 
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16", "native"])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nephros.files import atomic_write
 from nephros.reading import MalformedContent, check_is_file, file_errors
+from nephros.training.optimizers import DEVICE_OPTIONS
 
 _ADVICE = "train again with a new `out`"
 
@@ -74,7 +75,7 @@ def check_optimizer_state(saved: Any, optimizer: torch.optim.Optimizer, *, has_s
     current = optimizer.state_dict()
     groups, states = saved["param_groups"], saved["state"]
     for group, expected in zip(groups, current["param_groups"], strict=True):
-        for key in (set(group) & set(expected)) - {"lr"}:
+        for key in (set(group) & set(expected)) - {"lr", *DEVICE_OPTIONS}:
             if repr(group[key]) != repr(expected[key]):
                 raise MalformedContent(f"'optimizer.{key}' is not the recipe's")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -31,12 +31,11 @@ class WeightEMA:
         """Average the network's current weights in; integer buffers are copied."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, value in network.state_dict().items():
-            averaged = self.weights[name]
-            if averaged.is_floating_point():
-                averaged.lerp_(value, 1 - decay)
-            else:
-                averaged.copy_(value)
+        current = network.state_dict()
+        floating = [name for name, averaged in self.weights.items() if averaged.is_floating_point()]
+        torch._foreach_lerp_([self.weights[name] for name in floating], [current[name] for name in floating], 1 - decay)
+        if counts := list(self.weights.keys() - floating):
+            torch._foreach_copy_([self.weights[name] for name in counts], [current[name] for name in counts])
 
     @torch.no_grad()
     def copy_statistics(self, network: nn.Module) -> None:

@@ -90,6 +90,13 @@ class Muon(torch.optim.Optimizer):
         super().__init__([group for group in groups if group["params"]], defaults)
         self.for_each: Callable[[Callable[[_Item], object], Iterable[_Item]], None] = _for_each
         """Updates the parameters; the pool of replicas does so on several cores."""
+        self._device_lr: Tensor | None = None
+
+    def set_device_lr(self, lr: float, device: torch.device) -> None:
+        """Let steps on a GPU read the learning rate from memory of the device, where that of a recorded step can change."""
+        if self._device_lr is None:
+            self._device_lr = torch.zeros((), device=device)
+        self._device_lr.fill_(lr)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -155,12 +162,13 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_mul_(buffers, group["momentum"])
         torch._foreach_add_(buffers, gradients)
         directions = torch._foreach_add(gradients, buffers, alpha=group["momentum"])
+        lr = group["lr"] if self._device_lr is None else self._device_lr
         if not group["muon"]:
-            torch._foreach_add_(weights, directions, alpha=-group["lr"] * group["lr_scale"])
+            torch._foreach_sub_(weights, torch._foreach_mul(directions, lr * group["lr_scale"]))
             return
         matrices = orthogonalize_together([direction.flatten(1) for direction in directions])
         steps = [step.reshape(w.shape) for step, w in zip(matrices, weights, strict=True)]
         norms = torch.stack([self.state[w]["norm"] for w in weights])
-        factors = group["lr"] * norms / (torch.stack(torch._foreach_norm(steps)) + _EPS)
+        factors = lr * norms / (torch.stack(torch._foreach_norm(steps)) + _EPS)
         torch._foreach_sub_(weights, torch._foreach_mul(steps, factors.unbind()))
         torch._foreach_mul_(weights, (norms / torch.stack(torch._foreach_norm(weights))).unbind())

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nephros.device import is_launch_bound
 from nephros.distributed import DistributedContext
 from nephros.recipe import OptimizerConfig
 from nephros.training.muon import Muon
+
+DEVICE_OPTIONS = ("fused",)
+"""Options of torch's optimizers that depend on the device alone."""
 
 
 def build_optimizer(config: OptimizerConfig, network: nn.Module) -> torch.optim.Optimizer:
@@ -22,10 +27,20 @@ def build_optimizer(config: OptimizerConfig, network: nn.Module) -> torch.optim.
     not_decayed = [p for p in trainable if not (config.decay_norm_and_bias or p.ndim > 1)]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}]
     groups += [{"params": not_decayed, "weight_decay": 0.0}] if not_decayed else []
+    fused = True if all(is_launch_bound(parameter) for parameter in trainable) else None
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
     optimizer_class = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
-    return optimizer_class(groups, lr=config.lr)
+    return optimizer_class(groups, lr=config.lr, fused=fused)
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Restore a state, except for what depends on the device alone: on GPUs, torch's optimizers update all weights at once."""
+    groups = [
+        {**saved, **{key: own[key] for key in DEVICE_OPTIONS if key in own}}
+        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 def _spare_compiler_import() -> None:

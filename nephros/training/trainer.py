@@ -29,9 +29,10 @@ from nephros.training.history import EpochMetrics, decode_epoch, decode_history
 from nephros.training.losses import build_loss, distillation_loss, sharded_loss
 from nephros.training.lr_schedule import LRSchedule
 from nephros.training.muon import Muon
-from nephros.training.optimizers import all_reduce_gradients, build_optimizer
+from nephros.training.optimizers import all_reduce_gradients, build_optimizer, load_optimizer_state
 from nephros.training.replicas import ReplicaGroup
 from nephros.training.seeding import epoch_generator, epoch_order, seed_dropout
+from nephros.training.step_graphs import CudaRecorder, StepGraphs
 
 MIN_STEPS_PER_EPOCH = 50
 """Steps of an epoch below which running averages lag behind the weights, so that batch normalization's statistics are estimated
@@ -98,6 +99,7 @@ class Trainer:
         if self.replicas is not None and isinstance(self.optimizer, Muon):
             self.optimizer.for_each = self.replicas.pool.for_each
         self.ema = WeightEMA(self.model, recipe.ema_decay) if recipe.ema_decay else None
+        self.graphs = StepGraphs(CudaRecorder(self.device)) if self._can_record_steps() else None
         self.history: list[EpochMetrics] = []
         self.best: EpochMetrics | None = None
         self.best_weights: dict[str, Tensor] = {}
@@ -201,6 +203,19 @@ class Trainer:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        if self.graphs is None:
+            loss, n_correct = self._step(images, labels, global_labels, soft_targets)
+        else:
+            loss, n_correct = self._recorded_step(self.graphs, lr, images, labels, soft_targets)
+        if self.ema is not None:
+            if self.replicas is not None:
+                self.replicas.merge_statistics()
+            self.ema.update(self.model)
+        return loss, n_correct
+
+    def _step(
+        self, images: Tensor, labels: Tensor, global_labels: Tensor | None, soft_targets: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         if self.replicas is None:
             self.optimizer.zero_grad(set_to_none=True)
             loss, n_correct = self._backward(self._forward, images, labels, global_labels, soft_targets)
@@ -215,11 +230,36 @@ class Trainer:
             loss, n_correct = all_reduce_gradients(self.model, self.context, loss, n_correct)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
-        if self.ema is not None:
-            if self.replicas is not None:
-                self.replicas.merge_statistics()
-            self.ema.update(self.model)
         return loss, n_correct
+
+    def _recorded_step(
+        self, graphs: StepGraphs, lr: float, images: Tensor, labels: Tensor, soft_targets: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Take a step with the gradients of a recording and, with Muon, its update: torch's optimizers take few kernels."""
+        optimizer = self.optimizer
+
+        def recorded(images: Tensor, labels: Tensor, soft_targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            optimizer.zero_grad(set_to_none=False)  # since a recording adds to gradients where they are
+            outputs = self._backward(self._forward, images, labels, None, soft_targets)
+            if isinstance(optimizer, Muon):
+                optimizer.step()
+            return outputs
+
+        if isinstance(optimizer, Muon):
+            optimizer.set_device_lr(lr, self.device)
+        inputs = (images, labels) if soft_targets is None else (images, labels, soft_targets)
+        loss, n_correct = graphs.run(recorded, *inputs)
+        if not isinstance(optimizer, Muon):
+            optimizer.step()
+        return loss, n_correct
+
+    def _can_record_steps(self) -> bool:
+        scales_gradients = self.grad_scaler.is_enabled()  # and then skips steps, for which it waits for the GPU
+        return (
+            self.device.type == "cuda"
+            and self.context.world_size == 1
+            and not (self.recipe.compile or scales_gradients)
+        )
 
     def _backward(
         self,
@@ -307,7 +347,7 @@ class Trainer:
         if best is not None and self.recipe.checkpoint == "best":
             check_tensors(state["best_weights"], self.model.state_dict(), "best_weights")
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
         if self.grad_scaler.is_enabled() and state["grad_scaler"]:
             self.grad_scaler.load_state_dict(state["grad_scaler"])
         self.lr_schedule.load_state_dict(state["lr_schedule"])

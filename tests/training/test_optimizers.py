@@ -53,23 +53,26 @@ def test_steps_in_few_kernels_are_those_of_one_parameter_after_another(monkeypat
     spec = InputSpec(1, 28, 28, 4)
     images = torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     weights = []
-    for is_bound in (False, True):
+    for is_bound, reads_device in ((False, False), (True, False), (True, True)):
         monkeypatch.setattr("nephros.training.muon.is_launch_bound", lambda _, answer=is_bound: answer)
         torch.manual_seed(0)
         net = to_channels_last(build_network(ModelConfig(network="equivariant", base_channels=16), spec).double())
-        optimizer = Muon(net, lr=0.05, weight_decay=5e-4)
+        optimizer = Muon(net, lr=0.0625, weight_decay=5e-4)
         for _ in range(4):
             optimizer.zero_grad()
+            if reads_device:
+                optimizer.set_device_lr(0.0625, torch.device("cpu"))
             nn.functional.cross_entropy(net(images.double()), torch.arange(8) % 4).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         state = {
             f"{i} {key}": value for i, kept in optimizer.state_dict()["state"].items() for key, value in kept.items()
         }
         weights.append({**net.state_dict(), **state})
-    one_by_one, together = weights
+    one_by_one, *others = weights
     assert len(optimizer.param_groups) == 3
-    for name, expected in one_by_one.items():
-        torch.testing.assert_close(together[name], expected, rtol=1e-6, atol=1e-9)
+    for together in others:
+        for name, expected in one_by_one.items():
+            torch.testing.assert_close(together[name], expected, rtol=1e-6, atol=1e-9)
 
 
 def test_a_muon_step_has_a_share_of_the_filters_norm_and_keeps_it() -> None:

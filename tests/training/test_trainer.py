@@ -74,7 +74,7 @@ class CountingCallback:
             raise KeyboardInterrupt
 
 
-def _make_trainer(recipe: Recipe, dataset: Dataset) -> Trainer:
+def make_trainer(recipe: Recipe, dataset: Dataset) -> Trainer:
     torch.manual_seed(recipe.seed)
     spec = InputSpec(dataset.channels, *dataset.image_size, dataset.n_classes)
     model = Classifier(build_network(recipe.model, spec), [0.5] * spec.channels, [0.5] * spec.channels)
@@ -82,7 +82,7 @@ def _make_trainer(recipe: Recipe, dataset: Dataset) -> Trainer:
 
 
 def _run(recipe: Recipe, dataset: Dataset) -> Trainer:
-    trainer = _make_trainer(recipe, dataset)
+    trainer = make_trainer(recipe, dataset)
     trainer.run(None, CountingCallback())
     return trainer
 
@@ -93,7 +93,7 @@ def _equal_weights(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 def test_training_lowers_the_loss_and_reports_every_image() -> None:
     dataset, callback = squares_dataset(n=240), CountingCallback()
-    trainer = _make_trainer(dataclasses.replace(POSTER, epochs=8), dataset)
+    trainer = make_trainer(dataclasses.replace(POSTER, epochs=8), dataset)
     trainer.run(None, callback)
     assert callback.n_images == 8 * len(dataset.train)
     assert callback.history[-1].train_loss < 0.6 * callback.history[0].train_loss
@@ -113,9 +113,9 @@ def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(name: str, sto
     recipe = uninterrupted.recipe
     file = tmp_path / "checkpoint.pt"
     with pytest.raises(KeyboardInterrupt):
-        _make_trainer(recipe, dataset).run(partial(checkpoint.save, file), CountingCallback(stop_after=stop))
+        make_trainer(recipe, dataset).run(partial(checkpoint.save, file), CountingCallback(stop_after=stop))
     torch.manual_seed(12345)  # as another process may have done
-    resumed = _make_trainer(recipe, dataset)
+    resumed = make_trainer(recipe, dataset)
     resumed.load_state_dict(checkpoint.load(file))
     assert len(resumed.history) == stop
     resumed.run(partial(checkpoint.save, file), CountingCallback())
@@ -137,7 +137,7 @@ def test_the_seed_determines_the_weights(tiny_dataset: Dataset) -> None:
 def test_training_in_chunks_gives_the_same_weights(tiny_dataset: Dataset) -> None:
     recipe = dataclasses.replace(POSTER, epochs=2)
     resident = _run(recipe, tiny_dataset)
-    chunked = _make_trainer(recipe, tiny_dataset)
+    chunked = make_trainer(recipe, tiny_dataset)
     chunked.train_batches = BatchLoader(tiny_dataset.train, CPU, max_resident_bytes=1)
     chunked.run(None, CountingCallback())
     assert _equal_weights(resident.model.state_dict(), chunked.model.state_dict())
@@ -154,7 +154,7 @@ def test_best_keeps_the_best_epoch_and_early_stopping_ends_the_run(tiny_dataset:
     assert epoch == best
     assert len(losses) < 40
     assert len(losses) == best + 2
-    restored = _make_trainer(recipe, tiny_dataset)
+    restored = make_trainer(recipe, tiny_dataset)
     restored.model.load_state_dict(weights)
     assert restored._validate(best, 0.0, 0.0, 0.0, 1.0).val_loss == pytest.approx(losses[best - 1], abs=1e-6)
 
@@ -162,7 +162,7 @@ def test_best_keeps_the_best_epoch_and_early_stopping_ends_the_run(tiny_dataset:
 def test_the_last_epochs_take_images_as_they_are(tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of the last epochs consist of the images, and those before do not."""
     augment = AugmentConfig(rotate=90, unaugmented_epochs=2)
-    trainer = _make_trainer(dataclasses.replace(POSTER, augment=augment, epochs=3), tiny_dataset)
+    trainer = make_trainer(dataclasses.replace(POSTER, augment=augment, epochs=3), tiny_dataset)
     known, as_they_are = {image.tobytes() for image in tiny_dataset.train.images}, []
     take_step = trainer.train_step
 
