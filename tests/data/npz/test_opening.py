@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from nephros.data.load import load_dataset
 from nephros.data.medmnist import MEDMNIST
 from nephros.data.npz import opening as npz
 from nephros.data.npz.archive import open_archive
-from nephros.data.npz.arrays import open_array, read_array
+from nephros.data.npz.arrays import NpzArray, open_array, read_array
 from nephros.data.npz.opening import open_npz
 from nephros.environment import available_memory
 from nephros.errors import FileError
@@ -378,3 +379,22 @@ def test_tissuemnist_has_the_sizes_of_its_split() -> None:
         assert [len(split) for _, split in dataset.splits()] == [165380, 23640, 37280]
     else:
         assert [len(split) for _, split in dataset.splits()] == [165466, 23640, 47280]
+
+
+def test_images_that_are_read_at_once_have_archives_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.12 and 3.13 mix up the places of threads that share one, and the data seems to be damaged."""
+    archives = {}
+
+    def read_and_note(path: Path, archive: zipfile.ZipFile, array: NpzArray) -> NDArray[Any]:
+        archives[array.name] = archive
+        return read_array(path, archive, array)
+
+    monkeypatch.setattr("nephros.data.npz.opening.read_array", read_and_note)
+    arrays = make_arrays()
+    np.savez_compressed(tmp_path / "cells.npz", **arrays)
+    dataset = open_npz(tmp_path / "cells.npz")
+    for split in SPLITS:
+        np.testing.assert_array_equal(dataset.split(split).images, arrays[f"{split}_images"])
+    assert len({id(archives[f"{split}_images"]) for split in SPLITS}) == len(SPLITS)
