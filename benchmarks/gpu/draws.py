@@ -1,4 +1,4 @@
-"""The transfer experiment in jobs: one per source that is to be trained, and one per draw of labels."""
+"""The transfer experiment in jobs: one per source that is to be trained, and one per task and number of labels, for its draws."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Cell = tuple[str, int, int]
 """Task, labels per class, and number of the draw."""
 
 
-def draw_folder(runs: Path, cell: Cell) -> Path:
-    """Return the folder of one draw."""
-    return runs / "draws" / "-".join(map(str, cell))
+def draw_folder(runs: Path, task: str, size: int) -> Path:
+    """Return the folder of the draws of a number of labels."""
+    return runs / "draws" / f"{task}-{size}"
 
 
 def rows_so_far(runs: Path, earlier: Path | None) -> list[TransferRow]:
@@ -78,10 +78,9 @@ def train_source(task: str, runs: Path, data: str, device: str, quick: bool) -> 
     reproduce_transfer(data, only=[task], runs=runs, out=runs, device=device, labels_per_class=(), epochs=epochs)
 
 
-def run_draw(cell: Cell, runs: Path, data: str, device: str, quick: bool) -> None:
-    """Run all methods on one draw, in a folder of its own that shares the task's source."""
-    task, size, draw = cell
-    folder, source = draw_folder(runs, cell), runs / "transfer" / task
+def run_draws(task: str, size: int, draws: Sequence[int], runs: Path, data: str, device: str, quick: bool) -> None:
+    """Run all methods on draws of a number of labels, in a folder of theirs that shares the task's source."""
+    folder, source = draw_folder(runs, task, size), runs / "transfer" / task
     (folder / "transfer").mkdir(parents=True, exist_ok=True)
     link = folder / "transfer" / task
     if source.exists() and not link.exists():
@@ -94,6 +93,6 @@ def run_draw(cell: Cell, runs: Path, data: str, device: str, quick: bool) -> Non
         device=device,
         epochs=1 if quick else None,
         labels_per_class=(size,),
-        draws=(draw,),
+        draws=draws,
         methods=QUICK_METHODS if quick else None,
     )

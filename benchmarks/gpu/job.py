@@ -1,6 +1,6 @@
 """One job, in a process of its own: python -m benchmarks.gpu.job KIND.
 
-KIND is `network NAME`, `source TASK`, `draw TASK SIZE DRAW`, `tests` or `probe`.
+KIND is `network NAME`, `source TASK`, `draws TASK SIZE DRAW [DRAW ...]`, `tests` or `probe`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def probe(device: str) -> None:
 def main() -> None:
     """Run a job."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=("network", "source", "draw", "tests", "probe"))
+    parser.add_argument("kind", choices=("network", "source", "draws", "tests", "probe"))
     parser.add_argument("what", nargs="*")
     parser.add_argument("--seconds", type=float, required=True, help="that it has")
     add_options(parser)
@@ -91,12 +91,13 @@ def run_job(args: argparse.Namespace) -> int:
 
         train_one(args.what[0], *shared, args.seconds, args.quick)
     else:
-        from benchmarks.gpu.draws import run_draw, train_source
+        from benchmarks.gpu.draws import run_draws, train_source
 
         if args.kind == "source":
             train_source(args.what[0], *shared, args.quick)
         else:
-            run_draw((args.what[0], int(args.what[1]), int(args.what[2])), *shared, args.quick)
+            task, size, *draws = args.what
+            run_draws(task, int(size), [int(draw) for draw in draws], *shared, args.quick)
     return 0
 
 

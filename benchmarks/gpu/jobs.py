@@ -40,6 +40,8 @@ class Job:
     """Whether it begins only after all others that are ready."""
     min_seconds: float = 0.0
     """Before its deadline, when it does not begin any more, since it could not end."""
+    n_parts: int = 1
+    """Pieces that are saved one by one, so that a job may begin if one of them could end."""
     max_starts: int = 1
     """How often it may begin: where processes share a GPU by the multi-process service, a fault of one can end all."""
     process: subprocess.Popen[bytes] | None = None
@@ -161,7 +163,7 @@ def _note_end(job: Job, queue: Sequence[Job], logs: Path, begin: float) -> None:
         print(*log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:], sep="\n", flush=True)
         if job.n_starts < job.max_starts:
             job.process, job.is_noted = None, False
-    done = [draw.seconds for draw in queue if draw.is_draw and draw.state == "done"]
+    done = [draw.seconds / draw.n_parts for draw in queue if draw.is_draw and draw.state == "done"]
     if job.is_draw and done:
         for draw in queue:
             draw.min_seconds = DRAW_SHARE * statistics.median(done) if draw.is_draw else draw.min_seconds

@@ -68,8 +68,12 @@ NETWORKS = {
     network.name: network
     for network in (
         Network(
-            "student-of-large", "frontier", "nephros-distilled", "shorter", {**LARGE_BATCHES, "seed": 24},
-            ("nephros-large",), "nephros-distilled",
+            "second-128", "frontier", "nephros-large", 40, {**LARGE_BATCHES, "seed": 31, "distillation_weight": 0.8},
+            ("nephros-large",), "nephros-large",
+        ),
+        Network(
+            "second-64", "frontier", "nephros-distilled", "shorter", {**LARGE_BATCHES, "seed": 32, "epochs": 300},
+            ("nephros-large", "second-128"), "nephros-distilled",
         ),
         *(Network(f"nephros-{seed}", "nephros", "nephros", "all", {"seed": seed}, test=True) for seed in range(3)),
         *(

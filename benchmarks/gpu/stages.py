@@ -41,7 +41,7 @@ STAGES = {
     for stage in (
         Stage("tests", "tests that need a GPU", minutes=2.0),
         Stage("transfer", "sources and draws of the transfer experiment that are missing"),
-        Stage("student", "nephros-distilled, taught by nephros-large", ("student-of-large",)),
+        Stage("student", "nephros-large once more, and nephros-distilled, taught by both", ("second-128", "second-64")),
         Stage("seeds", "nephros by its whole recipe, three seeds", ("nephros-0", "nephros-1", "nephros-2")),
         Stage("resnets", "MedMNIST's ResNets, as many of their epochs as fit", ("medmnist-resnet18-0", "medmnist-resnet50-0")),
         Stage("strong", "strong-baseline, in the epochs that fit", ("strong-baseline-0",)),
@@ -134,7 +134,7 @@ def _after(jobs: Sequence[Job], condition: Callable[[], bool]) -> Callable[[], b
 
 
 def _transfer_jobs(setting: Setting, deadline: float) -> list[Job]:
-    """Return a job per source, and one per draw, which waits for its source."""
+    """Return a job per source, and one per task and number of labels, which waits for its source."""
     tasks = {task.key: task for task in select_tasks(setting.tasks)}
     cells = missing_cells([*tasks.values()], {row.cell for row in rows_so_far(setting.runs, setting.earlier_draws)})
     cells = [cell for cell in cells if not setting.quick or (cell[1] <= MAX_QUICK_LABELS and cell[2] == 0)]
@@ -143,11 +143,12 @@ def _transfer_jobs(setting: Setting, deadline: float) -> list[Job]:
         if not is_complete(setting.runs / "transfer" / key):
             command = setting.command("source", key)
             jobs.append(Job(f"source-{key}", command, setting.has_data, deadline, max_starts=MAX_STARTS))
-    for key, size, draw in cells:
+    for key, size in dict.fromkeys((key, size) for key, size, _ in cells):
         source = setting.runs / "transfer" / key
         ready = partial(is_complete, source) if tasks[key].trains_its_source else lambda: True
-        command = setting.command("draw", key, size, draw)
-        job = Job(f"{key}-{size}-{draw}", command, ready, deadline, is_draw=True, max_starts=MAX_STARTS)
+        draws = [draw for *cell, draw in cells if cell == [key, size]]
+        command = setting.command("draws", key, size, *draws)
+        job = Job(f"{key}-{size}", command, ready, deadline, is_draw=True, n_parts=len(draws), max_starts=MAX_STARTS)
         job.min_seconds = 0.0 if setting.quick else MIN_DRAW_SECONDS
         jobs.append(job)
     return jobs
@@ -162,8 +163,9 @@ def describe_plan(grouped: Sequence[Sequence[Stage]], setting: Setting, ends: Se
             limit = "" if stage.minutes is None or stage.alone else f" (at most {stage.minutes:g} min)"
             jobs = stage_jobs(stage, setting, 0.0)
             draws = [job.name for job in jobs if job.is_draw]
+            n_draws = sum(job.n_parts for job in jobs if job.is_draw)
             parts = [job.name for job in jobs if not job.is_draw]
             if draws:
-                parts.append(f"{len(draws)} draws as workers become free: {draws[0]}, {draws[-1]} last")
+                parts.append(f"{n_draws} draws as workers become free: {draws[0]}, {draws[-1]} last")
             lines.append(f"  {stage.name}{limit}: {', '.join(parts) or 'nothing that is not done'}")
     return "\n".join(lines)

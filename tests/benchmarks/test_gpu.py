@@ -16,7 +16,7 @@ import pytest
 from benchmarks.common import build_parser, parse_config
 from benchmarks.gpu import networks
 from benchmarks.gpu.__main__ import main, read_stages, waits_for_parts
-from benchmarks.gpu.draws import missing_cells, rows_so_far
+from benchmarks.gpu.draws import draw_folder, missing_cells, rows_so_far
 from benchmarks.gpu.home import MANIFEST, kept_files, pack, unpack
 from benchmarks.gpu.job import GPU_TESTS, probe
 from benchmarks.gpu.jobs import Job, end_jobs, run_jobs
@@ -97,7 +97,7 @@ def test_a_job_that_fails_begins_again_as_often_as_it_may(tmp_path: Path, capsys
 
 def test_draws_begin_only_where_one_could_end_by_those_that_did(tmp_path: Path) -> None:
     jobs = [_job(f"draw-{i}", "import time; time.sleep(2)", is_draw=True, seconds=9 if i == 0 else 3) for i in range(3)]
-    jobs[0].min_seconds = 8.0
+    jobs[0].min_seconds, jobs[0].n_parts = 8.0, 1
     run_jobs(jobs, tmp_path, workers=1)
     assert [job.state for job in jobs] == ["done", "waiting", "waiting"]
     assert jobs[1].min_seconds == pytest.approx(0.9 * jobs[0].seconds)
@@ -174,8 +174,8 @@ def test_the_plan_says_what_is_done_in_which_order(
         f"8 minutes, 14 jobs at a time, in {tmp_path / 'runs'}; tissuemnist is waited for: cells.001.",
         "Side by side, until 5.0 min:",
         "  tests (at most 2 min): tests",
-        "  transfer: source-rare-nephros, source-frequent-nephros, 60 draws as workers become free: rare-nephros-10-0, "
-        "frequent-nephros-500-4 last",
+        "  transfer: source-rare-nephros, source-frequent-nephros, 60 draws as workers become free: rare-nephros-10, "
+        "frequent-nephros-500 last",
         "  seeds: nephros-0, nephros-1, nephros-2",
         "Alone, one after another, until 8.0 min:",
         "  rates: machine_share, mixed_precision",
@@ -306,7 +306,7 @@ def test_draws_and_records_are_added_to_those_that_are_there(tmp_path: Path) -> 
     tables, runs = tmp_path / "tables", tmp_path / "there"
     write_rows(tables / "transfer-draws.csv", _rows(old, 0.6))
     for cell in (old, new):
-        write_rows(runs / "draws" / "-".join(map(str, cell)) / "transfer/rows.csv", _rows(cell))
+        write_rows(draw_folder(runs, *cell[:2]) / "transfer/rows.csv", _rows(cell))
     assert {row.cell for row in rows_so_far(runs, None)} == {old, new}
     pack(runs, tmp_path / "home")
     for _ in range(2):
@@ -330,13 +330,13 @@ def test_a_student_is_taught_by_what_is_complete_and_resumed_where_it_is(
     monkeypatch.setattr(networks, "measure_rate", lambda *_: 240.0)
     monkeypatch.setattr(networks, "load_dataset", lambda _: squares_dataset(n=2400))
     monkeypatch.setattr(networks, "is_complete", lambda run: run.name == "wide-128")
-    train_one("student-of-large", tmp_path, "tissuemnist", "cpu", 115 + 17.5 * 7.9, quick=False)
+    train_one("second-64", tmp_path, "tissuemnist", "cpu", 115 + 17.5 * 7.9, quick=False)
     train_one("student-128", tmp_path, "tissuemnist", "cpu", 1e6, quick=False)
     train_one("nephros-1", tmp_path, "tissuemnist", "cpu", 1.0, quick=False)
     first, second, seed = trained
     assert (first["teachers"], first["init"]) == (["nephros-large"], "nephros-distilled")
     assert (first["recipe"].epochs, first["recipe"].batch_size, first["recipe"].optimizer.lr) == (7, 512, 0.02)
-    assert first["out"] == tmp_path / "frontier/student-of-large"
+    assert first["out"] == tmp_path / "frontier/second-64"
     assert (second["teachers"], second["init"]) == ([tmp_path / "frontier/wide-128"], tmp_path / "frontier/wide-128")
     assert second["recipe"].epochs == RECIPES["nephros-large"].epochs
     assert seed["recipe"] == dataclasses.replace(RECIPES["nephros"], seed=1)
@@ -368,15 +368,15 @@ def test_a_dry_run_on_the_cpu_trains_draws_and_comes_home(tmp_path: Path) -> Non
     completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560, check=False)
     logs = "\n".join(file.read_text()[-2000:] for file in (tmp_path / "runs/logs").glob("*.log"))
     assert completed.returncode == 0, completed.stderr + logs
-    *_, first, second, third, _home = completed.stdout.splitlines()
-    states = dict(line.split()[:2] for line in (first, second, third))
-    expected = ["source-rare-nephros-fast", "student-of-large", "rare-nephros-fast-10-0"]
+    *_, first, second, third, fourth, _home = completed.stdout.splitlines()
+    states = dict(line.split()[:2] for line in (first, second, third, fourth))
+    expected = ["source-rare-nephros-fast", "second-128", "second-64", "rare-nephros-fast-10"]
     assert states == dict.fromkeys(expected, "done"), completed.stdout + logs
     merge(tmp_path / "runs/home", tmp_path / "merged", tmp_path / "tables", tmp_path / "records")
-    for run in ("frontier/student-of-large", "transfer/rare-nephros-fast"):
+    for run in ("frontier/second-128", "frontier/second-64", "transfer/rare-nephros-fast"):
         assert is_complete(tmp_path / "merged" / run)
         assert (tmp_path / "merged" / run / "weights.safetensors").is_file()
-    record = tmp_path / "tables/frontier-runs/student-of-large"
+    record = tmp_path / "tables/frontier-runs/second-64"
     names = {path.relative_to(record).as_posix() for path in record.rglob("*") if path.is_file()}
     assert names == {"run.json", "recipe.yaml", "history.csv", "val/metrics.json"}
     assert {row.cell[1:] for row in read_rows(tmp_path / "tables/transfer-draws.csv")} == {(10, 0)}
