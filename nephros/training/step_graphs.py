@@ -39,6 +39,7 @@ class CudaRecorder:
         # Not the current stream, whose work a recording must not wait for: autograd remembers where gradients began.
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
+        torch.cuda.empty_cache()  # torch keeps the memory of graphs that are gone until then
 
     def run(self, function: Callable[[], Outputs]) -> Outputs:
         """Call the function on the stream that is used for recording."""
