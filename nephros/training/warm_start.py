@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from nephros.data.batches import BatchLoader
@@ -46,9 +45,12 @@ def start_from(model: Classifier, pretrained: PretrainedModel, recipe: Recipe, d
 
 
 def recenter(model: Classifier, train: Split, seed: int) -> None:
-    """Give folded batch normalization the statistics of training images; in evaluation mode the model computes what it did."""
+    """Give folded batch normalization the statistics of training images, on the model's device.
+
+    In evaluation mode the model computes what it did.
+    """
     n_images = min(len(train), MAX_RECENTERING_IMAGES)
-    batches = BatchLoader(stratified_subset(train, n_images, seed), torch.device("cpu"))
+    batches = BatchLoader(stratified_subset(train, n_images, seed), model.mean.device)
     recenter_batch_norm(model, (images for _, images, _ in batches.iter_batches(_BATCH_SIZE)))
 
 
