@@ -15,6 +15,7 @@ import nephros
 from nephros.data.augment import apply_augmentations, sample_augmentations
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
+from nephros.data.synthetic import make_synthetic
 from nephros.evaluation.scoring import evaluate_model
 from nephros.exporters.pretrained import open_pretrained
 from nephros.finetuning.features import extract_features
@@ -26,6 +27,7 @@ from nephros.runs import RunFolder
 from nephros.training.classical.grid_search import grid_search
 from nephros.training.model_init import init_model
 from nephros.training.trainer import Trainer
+from nephros.training.warm_start import recenter
 from tests.conftest import squares_dataset, write_npz
 from tests.training.test_trainer import CountingCallback
 
@@ -81,7 +83,7 @@ def test_recorded_steps_have_the_losses_of_others(name: str, tiny_dataset: Datas
     assert recorded.graphs is not None
     assert len(recorded.graphs) > 0
     for row, expected in zip(recorded.history, usual.history, strict=True):
-        assert row.train_loss == pytest.approx(expected.train_loss, rel=5e-3)
+        assert row.train_loss == pytest.approx(expected.train_loss, rel=2e-2)  # Adam amplifies rounding
 
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16", "native"])
@@ -125,11 +127,24 @@ def test_bundled_models_predict_and_extract_features_as_on_the_cpu() -> None:
 
 
 @pytest.mark.parametrize("name", ["knn", "svm-linear"])
-def test_classical_baselines_are_those_of_the_cpu(name: str, tiny_dataset: Dataset) -> None:
-    on_cpu, on_gpu = (grid_search(RECIPES[name], tiny_dataset, device).results for device in (CPU, GPU))
+def test_classical_baselines_are_those_of_the_cpu(name: str) -> None:
+    dataset = make_synthetic(
+        n_train=240, n_val=60, n_test=8
+    )  # without equal images, whose order is a matter of rounding
+    on_cpu, on_gpu = (grid_search(RECIPES[name], dataset, device).results for device in (CPU, GPU))
     assert [row.description for row in on_gpu] == [row.description for row in on_cpu]
     gpu_accuracies, cpu_accuracies = ([row.val_accuracy for row in rows] for rows in (on_gpu, on_cpu))
-    np.testing.assert_allclose(gpu_accuracies, cpu_accuracies, atol=2 / len(tiny_dataset.val))
+    np.testing.assert_allclose(gpu_accuracies, cpu_accuracies, atol=2 / len(dataset.val))
+
+
+def test_folded_weights_get_their_statistics_on_the_gpu() -> None:
+    cells = make_synthetic(n_train=64, n_val=8, n_test=8).train
+    classifiers = [open_pretrained("nephros-fast").classifier.to(device) for device in (CPU, GPU)]
+    for classifier in classifiers:
+        recenter(classifier, cells, seed=0)
+    on_cpu, on_gpu = (classifier.cpu().state_dict() for classifier in classifiers)
+    for name, expected in on_cpu.items():
+        torch.testing.assert_close(on_gpu[name], expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_run_that_was_cut_is_resumed_and_fine_tuned(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -57,8 +58,15 @@ def merge_record(run: Path, target: Path) -> None:
         return
     for name in RECORD:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(run / name, target / name)
+        (target / name).write_text(without_folders((run / name).read_text(encoding="utf-8")), encoding="utf-8")
     print(f"{target}: a record")
+
+
+def without_folders(record: str) -> str:
+    """Return a record in which data and teachers have no folders of the machine that it is from."""
+    plans = "|".join(PLANS)
+    record = re.sub(rf'"/[^"]*/((?:{plans})/[^"/]+)"', r'"runs/\1"', record)
+    return re.sub(r'"path": "/[^"]*/([^"/]+)"', r'"path": "data/\1"', record)
 
 
 def _progress(run: Path) -> tuple[int, bool]:

@@ -30,7 +30,7 @@ from nephros.training.history import EpochMetrics
 
 METHODS = ("head", "last-stage", "network", "self-training", "scratch")
 """Methods that a run can keep, the simplest first; self-training needs images without a label."""
-PREFERENCE = ("network", "last-stage", "head", "self-training", "scratch")
+PREFERENCE = ("self-training", "network", "last-stage", "head", "scratch")
 """The same, with those first that did best on classes that the source had not seen (`nephros reproduce transfer`)."""
 LEAD, LEAD_SPREAD = 0.05, 0.04
 """Accuracy by which the preferred method is expected to lead another: mean and standard deviation of a normal distribution."""

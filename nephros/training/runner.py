@@ -68,7 +68,8 @@ def train_network(
         recipe, model, batches["train"], batches["val"], dataset.class_names, soft_targets, freeze, replicas
     )
     checkpoint_path = folder.file("checkpoint.pt")
-    fingerprint = f"{recipe.hash} {dataset.provenance.sha256} {dataset.provenance.detail}"
+    # The digest with which the run began: that of today's fields would be another after a version that adds one.
+    fingerprint = f"{folder.info().recipe_hash} {dataset.provenance.sha256} {dataset.provenance.detail}"
     if os.path.lexists(checkpoint_path):
         with file_errors(checkpoint_path, "train again with a new `out`", name=f"The checkpoint {checkpoint_path}"):
             state = checkpoint.load(checkpoint_path)

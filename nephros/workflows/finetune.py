@@ -132,9 +132,10 @@ def finetune(
     The methods are compared on the train split, by group where groups are known: ``head`` (logistic regression on the features
     of the network), ``last-stage`` and ``network`` (trained from there), ``self-training`` (the network, which then learns from
     its own predictions for unlabeled images too), ``scratch`` (nephros-fast from random weights), beside k-nearest neighbors and
-    always the largest class. With few labels the highest accuracy is luck: ``network``, which did best on classes that its
-    weights had not seen, is kept unless another is clearly better (`nephros.finetuning.cross_validation.choose_method`). It is
-    fitted again to the whole train split. Validation chooses nothing, so its accuracy is that of new cells.
+    always the largest class. With few labels the highest accuracy is luck: the method that did best on classes that its weights
+    had not seen, which is ``self-training`` or, without unlabeled images, ``network``, is kept unless another is clearly better
+    (`nephros.finetuning.cross_validation.choose_method`). What is kept is fitted again to the whole train split.
+    Validation chooses nothing, so its accuracy is that of new cells.
 
     Args:
         data: as `nephros.train` takes it, or images in memory as `Dataset.from_arrays` takes them. Images are resized to the

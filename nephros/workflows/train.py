@@ -322,7 +322,7 @@ def _check_same_run(folder: RunFolder, recipe: Recipe, request: DataRequest, ada
     info = folder.info()
     recipe, _ = adapt_recipe(recipe, sum(info.class_counts["train"]), adaptable)
     for unchanged, subject in (
-        (info.recipe_hash == recipe.hash, "recipe"),
+        (folder.recipe() == recipe, "recipe"),
         (info.data_request == request, "choice of data"),
     ):
         if not unchanged:

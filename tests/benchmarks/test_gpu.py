@@ -20,7 +20,7 @@ from benchmarks.gpu.draws import draw_folder, missing_cells, rows_so_far
 from benchmarks.gpu.home import MANIFEST, kept_files, pack, unpack
 from benchmarks.gpu.job import GPU_TESTS, probe
 from benchmarks.gpu.jobs import Job, end_jobs, run_jobs
-from benchmarks.gpu.merge import merge, merge_records
+from benchmarks.gpu.merge import merge, merge_records, without_folders
 from benchmarks.gpu.networks import (
     NETWORKS,
     command_of,
@@ -318,6 +318,15 @@ def test_draws_and_records_are_added_to_those_that_are_there(tmp_path: Path) -> 
     second.write_text('[{"created": 2}, {"created": 3}]')
     merge_records(second, first)
     assert json.loads(first.read_text()) == [{"created": 1}, {"created": 2}, {"created": 3}]
+
+
+def test_records_name_no_folder_of_the_machine() -> None:
+    record = '{"path": "/srv/data/cells.npz", "run": "/tmp/gpu/frontier/wide-128", "command": "nephros train nephros"}'
+    expected = '{"path": "data/cells.npz", "run": "runs/frontier/wide-128", "command": "nephros train nephros"}'
+    assert without_folders(record) == without_folders(expected) == expected
+    for file in (ROOT / "results").rglob("*.json"):
+        text = file.read_text(encoding="utf-8")
+        assert without_folders(text) == text, file
 
 
 def test_a_student_is_taught_by_what_is_complete_and_resumed_where_it_is(

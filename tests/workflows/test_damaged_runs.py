@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -551,6 +552,24 @@ def test_an_unchanged_checkpoint_is_continued_and_one_without_a_fingerprint_too(
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     with safe_open(run_folder.file("weights.safetensors"), framework="pt") as file:
         assert all(torch.equal(tensors[name], file.get_tensor(name)) for name in file.keys())  # noqa: SIM118
+
+
+def test_a_run_of_a_version_whose_recipes_lack_a_field_is_continued(run: Path) -> None:
+    path = to_unfinished(run)
+    recipe_file, info_file = run / "recipe.yaml", run / "run.json"
+    info, text = json.loads(info_file.read_text()), recipe_file.read_text()
+    earlier = text.replace("  unaugmented_epochs: 0\n", "")
+    assert earlier != text
+    recipe_file.write_text(earlier)
+    earlier_hash = hashlib.sha256(earlier.encode()).hexdigest()[:16]
+    for file in (info_file, *run.rglob("metrics.json")):
+        file.write_text(file.read_text().replace(info["recipe_hash"], earlier_hash))
+    state = checkpoint.load(path)
+    fingerprint = state["fingerprint"].replace(info["recipe_hash"], earlier_hash)
+    checkpoint.save(path, {**state, "fingerprint": fingerprint})
+    resume(run)
+    assert RunFolder.open(run).info().status == "complete"
+    assert RunFolder.open(run).info().recipe_hash == earlier_hash != RunFolder.open(run).recipe().hash
 
 
 def test_damaged_lines_of_the_log_of_test_reads_count_as_reads(run: Path, capsys: Capture) -> None:
