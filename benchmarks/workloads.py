@@ -63,8 +63,8 @@ def trainer_for(recipe: Recipe, split: Split, device: torch.device, replicas: in
     class_names = tuple(str(label) for label in range(spec.n_classes))
     trainer = Trainer(recipe, model, batches, batches, class_names, replicas=replicas)
     trainer.model.train()
-    if trainer.replicas is not None:
-        trainer.replicas.begin_epoch(recipe.seed, 0)
+    if trainer.step.replicas is not None:
+        trainer.step.replicas.begin_epoch(recipe.seed, 0)
     return trainer
 
 

@@ -6,6 +6,7 @@ Records of the networks that a GPU trained are in results/frontier-runs/; `resul
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,17 +24,20 @@ from nephros.training.history import read_history
 from results.figure_data import save_figure, shows
 
 HERE = Path(__file__).parent
-NETWORKS = ("wide-128", "wide-160", "deep-96", "student-64", "student-128", "student-160")
+NETWORKS = ("wide-128", "wide-160", "deep-96", "student-64", "student-128", "student-160", "second-128", "second-64")
 """Trained on a GPU, each with its record; those of later runs follow."""
 CPU_RECIPES = {"nephros": "nephros-history.csv", "nephros-distilled": "nephros-distilled-history.csv"}
 """Recipe in nephros.csv, trained on a CPU, and the epochs of its first seed."""
-STUDENTS = NETWORKS[3:]
+STUDENTS = NETWORKS[3:6]
+"""Taught by the first three."""
 LABEL_PLACES = {
     "nephros-fast": ((7, -3), "left"),
     "nephros": ((7, 0), "left"),
     "nephros-distilled": ((7, 0), "left"),
     "student-64": ((-7, 2), "right"),
-    "student-128": ((-7, 2), "right"),
+    "student-128": ((-7, -2), "right"),
+    "second-64": ((-7, 2), "right"),
+    "second-128": ((-7, 2), "right"),
     "wide-128": ((-7, 3), "right"),
     "deep-96": ((-7, -6), "right"),
     "student-160": ((0, 8), "center"),
@@ -88,7 +92,7 @@ def _gpu_row(name: str, zoo: dict[str, dict[str, str]]) -> dict[str, str]:
     folder = RunFolder.open(HERE / "frontier-runs" / name)
     info, history = folder.info(), read_history(folder.file("history.csv"))
     bundled = [model for model in zoo if bundled_card(model)["network"]["weights_sha256"] == info.weights_sha256]
-    tests = zoo[bundled[0]] if bundled else {}
+    tests = zoo[bundled[0]] if bundled else _earlier_test(folder)
     return _row(
         network=f"{name} (bundled as {bundled[0]})" if bundled else name,
         val_accuracy=format_number(history[-1].val_accuracy),
@@ -104,6 +108,12 @@ def _gpu_row(name: str, zoo: dict[str, dict[str, str]]) -> dict[str, str]:
         distilled_from=", ".join(Path(teacher["run"]).name for teacher in info.teachers),
         command=info.command,
     )
+
+
+def _earlier_test(folder: RunFolder) -> dict[str, str]:
+    """Return the figures on test that a network had as a bundled model, which is another today; none for other networks."""
+    file = folder.file("test.json")
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
 def _row(**cells: str) -> dict[str, str]:

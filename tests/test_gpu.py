@@ -77,11 +77,11 @@ def test_recorded_steps_have_the_losses_of_others(name: str, tiny_dataset: Datas
     recipe = _narrow(name, amp="off", optimizer=dataclasses.replace(RECIPES[name].optimizer, lr=1e-3, aux_lr=1e-3))
     recipe = dataclasses.replace(recipe, distillation_weight=0.0, compile=False, epochs=4, batch_size=16)
     recorded, usual = (_trainer(recipe, tiny_dataset, GPU) for _ in range(2))
-    usual.graphs = None
+    usual.step.graphs = None
     for trainer in (recorded, usual):
         trainer.run(None, CountingCallback())
-    assert recorded.graphs is not None
-    assert len(recorded.graphs) > 0
+    assert recorded.step.graphs is not None
+    assert len(recorded.step.graphs) > 0
     for row, expected in zip(recorded.history, usual.history, strict=True):
         assert row.train_loss == pytest.approx(expected.train_loss, rel=2e-2)  # Adam amplifies rounding
 
@@ -92,8 +92,8 @@ def test_training_in_mixed_precision_lowers_the_loss(
     name: str, amp: Literal["bf16", "fp16", "native"], tiny_dataset: Dataset
 ) -> None:
     trainer = _train(dataclasses.replace(_narrow(name, amp=amp), epochs=6), tiny_dataset, GPU)
-    assert trainer.amp_dtype == (torch.float16 if amp == "fp16" else torch.bfloat16)
-    assert trainer.grad_scaler.is_enabled() == (amp == "fp16")
+    assert trainer.step.amp_dtype == (torch.float16 if amp == "fp16" else torch.bfloat16)
+    assert trainer.step.grad_scaler.is_enabled() == (amp == "fp16")
     assert trainer.history[-1].train_loss < trainer.history[0].train_loss
 
 

@@ -18,7 +18,7 @@ def progressive_resizing(first_size: int, until: float) -> Patch:
 
     def patch(trainer: Trainer) -> None:
         steps = trainer.recipe.epochs * -(-trainer.images_per_epoch // trainer.recipe.batch_size)
-        forward, steps_done = trainer._forward, 0
+        forward, steps_done = trainer.step.forward, 0
 
         def resized(images: Tensor) -> Tensor:
             nonlocal steps_done
@@ -29,7 +29,7 @@ def progressive_resizing(first_size: int, until: float) -> Patch:
             logits: Tensor = forward(images)
             return logits
 
-        trainer._forward = resized
+        trainer.step.forward = resized
 
     return patch
 
@@ -38,7 +38,7 @@ def mixup(alpha: float) -> Patch:
     """Mixup (Zhang et al. 2018) within each batch."""
 
     def patch(trainer: Trainer) -> None:
-        forward = trainer._forward
+        forward = trainer.step.forward
         batch_mix: dict[str, Any] = {}
         generator = torch.Generator().manual_seed(trainer.recipe.seed)
 
@@ -55,8 +55,8 @@ def mixup(alpha: float) -> Patch:
             mean: Tensor = batch_mix["weight"] * loss_a + (1 - batch_mix["weight"]) * loss_b
             return mean
 
-        trainer._forward = mix
-        trainer.loss_fn = FunctionLoss(loss)  # type: ignore[assignment]
+        trainer.step.forward = mix
+        trainer.step.loss_fn = FunctionLoss(loss)  # type: ignore[assignment]
 
     return patch
 
@@ -65,9 +65,9 @@ def _augmented(transform: Callable[[Tensor, torch.Generator], Tensor]) -> Patch:
     """Return a patch that transforms the images of each batch before the network, with the run's seed."""
 
     def patch(trainer: Trainer) -> None:
-        forward = trainer._forward
+        forward = trainer.step.forward
         generator = torch.Generator().manual_seed(trainer.recipe.seed)
-        trainer._forward = lambda images: forward(transform(images, generator))
+        trainer.step.forward = lambda images: forward(transform(images, generator))
 
     return patch
 

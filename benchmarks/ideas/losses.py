@@ -27,7 +27,7 @@ class FunctionLoss(nn.Module):
 
 def _with_loss(function: Callable[[Tensor, Tensor], Tensor]) -> Patch:
     def patch(trainer: Trainer) -> None:
-        trainer.loss_fn = FunctionLoss(function)  # type: ignore[assignment]
+        trainer.step.loss_fn = FunctionLoss(function)  # type: ignore[assignment]
 
     return patch
 
@@ -77,4 +77,4 @@ def balanced_softmax(trainer: Trainer) -> None:
     """Balanced softmax (Ren et al. 2020): logits shifted by the logarithm of the class shares, in training only."""
     counts = torch.bincount(trainer.train_batches.labels, minlength=len(trainer.class_names))
     shift = (counts / counts.sum()).log()
-    trainer.loss_fn = FunctionLoss(lambda logits, labels: F.cross_entropy(logits + shift, labels))  # type: ignore[assignment]
+    trainer.step.loss_fn = FunctionLoss(lambda logits, labels: F.cross_entropy(logits + shift, labels))  # type: ignore[assignment]

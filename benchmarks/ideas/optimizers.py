@@ -34,7 +34,7 @@ def with_lion(weight_decay: float) -> Patch:
     """Replace the optimizer by Lion."""
 
     def patch(trainer: Trainer) -> None:
-        trainer.optimizer = Lion(trainer.model.parameters(), trainer.recipe.optimizer.lr, weight_decay)
+        trainer.step.optimizer = Lion(trainer.model.parameters(), trainer.recipe.optimizer.lr, weight_decay)
 
     return patch
 
@@ -51,7 +51,9 @@ def fast_norm_biases(factor: float) -> Patch:
             groups.append(
                 {"params": [weights], "weight_decay": decay, "lr_scale": factor if weights in norm_biases else 1.0}
             )
-        trainer.optimizer = ScaledSGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov)
+        trainer.step.optimizer = ScaledSGD(
+            groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov
+        )
 
     return patch
 

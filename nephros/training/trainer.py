@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nephros.data.augment import apply_augmentations, sample_augmentations
 from nephros.data.batches import BatchLoader
-from nephros.device import autocast_dtype, torch_threads
+from nephros.device import torch_threads
 from nephros.errors import DivergedError, InvalidArgument
 from nephros.evaluation.scoring import PIXELS_PER_BATCH, evaluate_model
 from nephros.models.classifier import Classifier, to_channels_last
@@ -24,15 +24,12 @@ from nephros.reading import MalformedContent
 from nephros.recipe import Recipe
 from nephros.training.callbacks import StepCallback
 from nephros.training.checkpoint import check_optimizer_state, check_tensors, copy_to_cpu, cpu_state_dict
-from nephros.training.ema import WeightEMA
 from nephros.training.history import EpochMetrics, decode_epoch, decode_history
-from nephros.training.losses import build_loss, distillation_loss, sharded_loss
+from nephros.training.losses import build_loss
 from nephros.training.lr_schedule import LRSchedule
-from nephros.training.muon import Muon
-from nephros.training.optimizers import all_reduce_gradients, build_optimizer, load_optimizer_state
-from nephros.training.replicas import ReplicaGroup
+from nephros.training.optimizer_step import OptimizerStep
+from nephros.training.optimizers import load_optimizer_state
 from nephros.training.seeding import epoch_generator, epoch_order, seed_dropout
-from nephros.training.step_graphs import CudaRecorder, StepGraphs
 
 MIN_STEPS_PER_EPOCH = 50
 """Steps of an epoch below which running averages lag behind the weights, so that batch normalization's statistics are estimated
@@ -87,19 +84,11 @@ class Trainer:
             self.model = to_channels_last(model)
         else:
             self.model = model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        self._forward: Callable[[Tensor], Tensor] = torch.compile(self.model) if recipe.compile else self.model
         class_counts = torch.bincount(train.labels, minlength=len(class_names)).cpu().numpy()
-        self.loss_fn = build_loss(recipe, class_counts, self.device)
+        loss_fn = build_loss(recipe, class_counts, self.device)
         self.soft_targets = None if soft_targets is None else soft_targets.to(self.device)
-        self.optimizer = build_optimizer(recipe.optimizer, self.model)
         self.lr_schedule = LRSchedule(recipe.schedule, recipe.epochs)
-        self.amp_dtype = autocast_dtype(recipe.amp, self.device)
-        self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype == torch.float16)
-        self.replicas = ReplicaGroup(self.model, replicas) if replicas > 1 else None
-        if self.replicas is not None and isinstance(self.optimizer, Muon):
-            self.optimizer.for_each = self.replicas.pool.for_each
-        self.ema = WeightEMA(self.model, recipe.ema_decay) if recipe.ema_decay else None
-        self.graphs = StepGraphs(CudaRecorder(self.device)) if self._can_record_steps() else None
+        self.step = OptimizerStep(recipe, self.model, loss_fn, self.device, self.context, replicas)
         self.history: list[EpochMetrics] = []
         self.best: EpochMetrics | None = None
         self.best_weights: dict[str, Tensor] = {}
@@ -123,7 +112,7 @@ class Trainer:
 
     def run(self, save_state: SaveState | None, callback: StepCallback, stop_epoch: int | None = None) -> None:
         """Train until `finished`, or until `stop_epoch` epochs are done, and pass the state to `save_state` after every epoch."""
-        with torch_threads(None if self.replicas is None else self.replicas.pool.threads_each):
+        with torch_threads(None if self.step.replicas is None else self.step.replicas.pool.threads_each):
             self._run_epochs(save_state, callback, stop_epoch)
 
     def _run_epochs(self, save_state: SaveState | None, callback: StepCallback, stop_epoch: int | None) -> None:
@@ -162,8 +151,8 @@ class Trainer:
         self.model.train()
         for layer in self._frozen:
             layer.eval()
-        if self.replicas is not None:
-            self.replicas.begin_epoch(self.recipe.seed, epoch)
+        if self.step.replicas is not None:
+            self.step.replicas.begin_epoch(self.recipe.seed, epoch)
         for rows, images, labels in self.train_batches.iter_batches(
             self.recipe.batch_size, order, balanced=self.recipe.last_batch == "balanced"
         ):
@@ -178,8 +167,8 @@ class Trainer:
             batch_size = rows.stop - rows.start
             totals += torch.stack([loss.double() * batch_size, n_correct.double()])
             callback.on_step_end(epoch + 1, batch_size, loss)
-        if self.replicas is not None:
-            self.replicas.merge_statistics()
+        if self.step.replicas is not None:
+            self.step.replicas.merge_statistics()
         train_loss, train_accuracy = (totals / n_images).tolist()
         seconds = time.perf_counter() - start
         if not math.isfinite(train_loss):
@@ -196,93 +185,8 @@ class Trainer:
         global_labels: Tensor | None = None,
         soft_targets: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Take one optimizer step; return the mean loss over the batch and the number of correct predictions, on the device.
-
-        `images` (m, c, h, w) and `labels` (m,) are this rank's part of the batch; with several ranks, `global_labels` (b,) are
-        the labels of the whole batch. `soft_targets` (m, classes) are the teachers' probabilities for these images.
-        """
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        if self.graphs is None:
-            loss, n_correct = self._step(images, labels, global_labels, soft_targets)
-        else:
-            loss, n_correct = self._recorded_step(self.graphs, lr, images, labels, soft_targets)
-        if self.ema is not None:
-            if self.replicas is not None:
-                self.replicas.merge_statistics()
-            self.ema.update(self.model)
-        return loss, n_correct
-
-    def _step(
-        self, images: Tensor, labels: Tensor, global_labels: Tensor | None, soft_targets: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        if self.replicas is None:
-            self.optimizer.zero_grad(set_to_none=True)
-            loss, n_correct = self._backward(self._forward, images, labels, global_labels, soft_targets)
-        else:
-
-            def backward_part(replica: nn.Module, part: slice) -> tuple[Tensor, Tensor]:
-                targets = None if soft_targets is None else soft_targets[part]
-                return self._backward(replica, images[part], labels[part], labels, targets)
-
-            loss, n_correct = self.replicas.backward(len(labels), backward_part)
-        if self.context.world_size > 1:
-            loss, n_correct = all_reduce_gradients(self.model, self.context, loss, n_correct)
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
-        return loss, n_correct
-
-    def _recorded_step(
-        self, graphs: StepGraphs, lr: float, images: Tensor, labels: Tensor, soft_targets: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Take a step with the gradients of a recording and, with Muon, its update: torch's optimizers take few kernels."""
-        optimizer = self.optimizer
-
-        def recorded(images: Tensor, labels: Tensor, soft_targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
-            optimizer.zero_grad(set_to_none=False)  # since a recording adds to gradients where they are
-            outputs = self._backward(self._forward, images, labels, None, soft_targets)
-            if isinstance(optimizer, Muon):
-                optimizer.step()
-            return outputs
-
-        if isinstance(optimizer, Muon):
-            optimizer.set_device_lr(lr, self.device)
-        inputs = (images, labels) if soft_targets is None else (images, labels, soft_targets)
-        loss, n_correct = graphs.run(recorded, *inputs)
-        if not isinstance(optimizer, Muon):
-            optimizer.step()
-        return loss, n_correct
-
-    def _can_record_steps(self) -> bool:
-        scales_gradients = self.grad_scaler.is_enabled()  # and then skips steps, for which it waits for the GPU
-        return (
-            self.device.type == "cuda"
-            and self.context.world_size == 1
-            and not (self.recipe.compile or scales_gradients)
-        )
-
-    def _backward(
-        self,
-        forward: Callable[[Tensor], Tensor],
-        images: Tensor,
-        labels: Tensor,
-        global_labels: Tensor | None,
-        soft_targets: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Add the gradients of some images; return their part of the batch's loss, and their number of correct predictions."""
-        autocast = torch.autocast(self.device.type, self.amp_dtype) if self.amp_dtype else contextlib.nullcontext()
-        with autocast:
-            logits = forward(images)
-            loss: Tensor = (
-                self.loss_fn(logits, labels)
-                if global_labels is None
-                else sharded_loss(self.loss_fn, logits, labels, global_labels)
-            )
-            if soft_targets is not None:
-                global_batch_size = len(labels if global_labels is None else global_labels)
-                loss = distillation_loss(loss, logits, soft_targets, self.recipe.distillation_weight, global_batch_size)
-        self.grad_scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
+        """Take one optimizer step, as `OptimizerStep.take` does."""
+        return self.step.take(images, labels, lr, global_labels, soft_targets)
 
     def _validate(
         self, epoch: int, lr: float, train_loss: float, train_accuracy: float, seconds: float
@@ -305,15 +209,15 @@ class Trainer:
         batch_size = max(self.recipe.batch_size, PIXELS_PER_BATCH // self.train_batches.pixels_per_image)
         batches = self.train_batches.iter_batches(batch_size, order, balanced=True)
         estimate_batch_norm(self.model, (images for _, images, _ in batches))
-        if self.ema is not None:
-            self.ema.copy_statistics(self.model)
+        if self.step.ema is not None:
+            self.step.ema.copy_statistics(self.model)
 
     def _weights_to_keep(self) -> dict[str, Tensor]:
-        return cpu_state_dict(self.model) if self.ema is None else copy_to_cpu(self.ema.weights)
+        return cpu_state_dict(self.model) if self.step.ema is None else copy_to_cpu(self.step.ema.weights)
 
     def eval_weights(self) -> contextlib.AbstractContextManager[None]:
         """Return a context in which the model holds the weights that are evaluated: the averaged ones, if the recipe has them."""
-        return contextlib.nullcontext() if self.ema is None else self.ema.applied_to(self.model)
+        return contextlib.nullcontext() if self.step.ema is None else self.step.ema.applied_to(self.model)
 
     def final_weights(self) -> tuple[dict[str, Tensor], int]:
         """Return the weights that the recipe's `checkpoint` chooses, on the CPU, and their epoch (from 1)."""
@@ -325,10 +229,10 @@ class Trainer:
         """Return everything that `load_state_dict` needs to continue the run exactly."""
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "grad_scaler": self.grad_scaler.state_dict(),
+            "optimizer": self.step.optimizer.state_dict(),
+            "grad_scaler": self.step.grad_scaler.state_dict(),
             "lr_schedule": self.lr_schedule.state_dict(),
-            "ema": self.ema.state_dict() if self.ema else {},
+            "ema": self.step.ema.state_dict() if self.step.ema else {},
             "history": [dataclasses.asdict(row) for row in self.history],
             "best": dataclasses.asdict(self.best) if self.best else {},
             "best_weights": self.best_weights,
@@ -343,14 +247,14 @@ class Trainer:
         if best is not None and repr(best) not in map(repr, history):  # as text, since NaN is not equal to itself
             raise MalformedContent("'best' is none of its epochs")
         check_tensors(state["model"], self.model.state_dict(), "model")
-        check_optimizer_state(state["optimizer"], self.optimizer, has_stepped=bool(history))
+        check_optimizer_state(state["optimizer"], self.step.optimizer, has_stepped=bool(history))
         if best is not None and self.recipe.checkpoint == "best":
             check_tensors(state["best_weights"], self.model.state_dict(), "best_weights")
         self.model.load_state_dict(state["model"])
-        load_optimizer_state(self.optimizer, state["optimizer"])
-        if self.grad_scaler.is_enabled() and state["grad_scaler"]:
-            self.grad_scaler.load_state_dict(state["grad_scaler"])
+        load_optimizer_state(self.step.optimizer, state["optimizer"])
+        if self.step.grad_scaler.is_enabled() and state["grad_scaler"]:
+            self.step.grad_scaler.load_state_dict(state["grad_scaler"])
         self.lr_schedule.load_state_dict(state["lr_schedule"])
-        if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
+        if self.step.ema is not None:
+            self.step.ema.load_state_dict(state["ema"])
         self.history, self.best, self.best_weights = history, best, state["best_weights"]

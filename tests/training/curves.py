@@ -105,7 +105,7 @@ def make_trainer(case: str, context: DistributedContext) -> Trainer:
         BatchLoader(data.val, CPU, context=context),
         data.class_names,
     )
-    trainer.loss_fn.to(dtype)
+    trainer.step.loss_fn.to(dtype)
     return trainer
 
 

@@ -78,7 +78,7 @@ def _trainer(
         freeze,
         replicas,
     )
-    trainer.loss_fn.to(dtype)
+    trainer.step.loss_fn.to(dtype)
     return trainer
 
 
@@ -116,9 +116,9 @@ def test_equal_numbers_of_replicas_give_equal_bits_also_when_resumed(name: str, 
 
 def test_running_statistics_are_means_over_the_parts() -> None:
     trainer = _trainer(dataclasses.replace(NORMALIZED, batch_size=128), 2)
-    assert trainer.replicas is not None
+    assert trainer.step.replicas is not None
     trainer.model.train()
-    trainer.replicas.begin_epoch(0, 0)
+    trainer.step.replicas.begin_epoch(0, 0)
     rows, images, labels = next(trainer.train_batches.iter_batches(128))
     expected = []
     for part in (slice(0, 64), slice(64, 128)):
@@ -126,7 +126,7 @@ def test_running_statistics_are_means_over_the_parts() -> None:
         model(images[part])
         expected.append(batch_norms(model)[0].get_buffer("running_var"))
     trainer.train_step(images, labels, 0.0)
-    trainer.replicas.merge_statistics()
+    trainer.step.replicas.merge_statistics()
     assert rows == slice(0, 128)
     torch.testing.assert_close(batch_norms(trainer.model)[0].get_buffer("running_var"), torch.stack(expected).mean(0))
     assert batch_norms(trainer.model)[0].num_batches_tracked == 1

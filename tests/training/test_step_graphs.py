@@ -52,7 +52,7 @@ def test_recorded_steps_end_with_the_weights_of_others(changes: str, monkeypatch
     recipe = dataclasses.replace(POSTER, batch_size=16, **RESUMED[changes])  # type: ignore[arg-type]
     usual, recorded = (make_trainer(recipe, dataset) for _ in range(2))
     recorder = ReplayedOnCPU()
-    recorded.graphs = StepGraphs(recorder)
+    recorded.step.graphs = StepGraphs(recorder)
     for trainer in (usual, recorded):
         trainer.run(None, CountingCallback())
     assert recorder.n_replayed > recorder.n_recorded > 0
@@ -94,4 +94,4 @@ def test_steps_that_cannot_be_recorded_run_as_usual(caplog: pytest.LogCaptureFix
 
 def test_a_cpu_records_nothing() -> None:
     trainer: Trainer = make_trainer(POSTER, squares_dataset(n=120))
-    assert trainer.graphs is None
+    assert trainer.step.graphs is None

@@ -212,11 +212,11 @@ def test_mixed_precision_follows_full_precision(amp: str) -> None:
     recipe = dataclasses.replace(POSTER, model=dataclasses.replace(POSTER.model, dropout=0.0), epochs=2)
     full = _run(recipe, dataset)
     mixed = _run(dataclasses.replace(recipe, amp=amp), dataset)  # type: ignore[arg-type]
-    assert mixed.amp_dtype in (torch.bfloat16, torch.float16)
-    assert all(value.dtype != mixed.amp_dtype for value in mixed.model.state_dict().values())
+    assert mixed.step.amp_dtype in (torch.bfloat16, torch.float16)
+    assert all(value.dtype != mixed.step.amp_dtype for value in mixed.model.state_dict().values())
     assert mixed.history[0].train_loss == pytest.approx(full.history[0].train_loss, rel=0.05)
     assert not _equal_weights(full.model.state_dict(), mixed.model.state_dict())
-    assert mixed.grad_scaler.is_enabled() == (amp == "fp16")
+    assert mixed.step.grad_scaler.is_enabled() == (amp == "fp16")
 
 
 @pytest.mark.slow
@@ -237,6 +237,6 @@ def test_a_compiled_network_trains_like_an_uncompiled_one(tiny_dataset: Dataset)
 def test_averaged_weights_are_evaluated_and_kept(tiny_dataset: Dataset) -> None:
     trainer = _run(dataclasses.replace(POSTER, ema_decay=0.9, epochs=2), tiny_dataset)
     weights, _ = trainer.final_weights()
-    assert trainer.ema is not None
-    assert _equal_weights(weights, trainer.ema.weights)
+    assert trainer.step.ema is not None
+    assert _equal_weights(weights, trainer.step.ema.weights)
     assert not _equal_weights(weights, trainer.model.state_dict())
