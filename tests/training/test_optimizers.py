@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
+from typing import Literal
 
 import pytest
 import torch
@@ -13,8 +15,9 @@ from nephros.errors import InvalidArgument
 from nephros.models import build_network
 from nephros.models.classifier import InputSpec, to_channels_last
 from nephros.recipe import ModelConfig, OptimizerConfig, Recipe
+from nephros.training.checkpoint import check_optimizer_state
 from nephros.training.muon import Muon, orthogonalize, orthogonalize_together
-from nephros.training.optimizers import build_optimizer
+from nephros.training.optimizers import build_optimizer, load_optimizer_state
 
 
 def network() -> nn.Sequential:
@@ -170,3 +173,31 @@ print("torch._dynamo" in sys.modules)
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["False"]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("fused", [None, True])
+def test_a_state_from_another_device_is_continued_in_the_form_of_this_one(
+    name: Literal["sgd", "adam", "adamw"], fused: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On GPUs torch's optimizers update all weights at once, on CPUs one after another; both have the same state."""
+    config = OptimizerConfig(name=name, lr=0.01, momentum=0.9)
+
+    def build(is_on_gpu: bool) -> tuple[nn.Sequential, torch.optim.Optimizer]:
+        monkeypatch.setattr("nephros.training.optimizers.is_launch_bound", lambda _: is_on_gpu)
+        net = network()
+        return net, build_optimizer(config, net)
+
+    net, optimizer = build(fused is None)
+    step(net, optimizer)
+    other_net, other = build(fused is not None)
+    other_net.load_state_dict(net.state_dict())
+    state = copy.deepcopy(optimizer.state_dict())
+    assert state["param_groups"][0]["fused"] != other.param_groups[0]["fused"]
+    check_optimizer_state(state, other, has_stepped=True)
+    load_optimizer_state(other, state)
+    assert other.param_groups[0]["fused"] == fused
+    for each, its_net in ((optimizer, net), (other, other_net)):
+        step(its_net, each)
+    for parameter, expected in zip(other_net.parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(parameter, expected, rtol=1e-4, atol=1e-6)
