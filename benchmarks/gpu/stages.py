@@ -18,7 +18,11 @@ from nephros.workflows.transfer import select_tasks
 MAX_QUICK_LABELS = 10
 MIN_DRAW_SECONDS = 20.0
 """Before the first draws have shown how long they take."""
-RATES = {"machine_share": ("--repeats", "3"), "mixed_precision": ("--repeats", "3")}
+RATES = {
+    "recorded_steps": ("--repeats", "3"),
+    "machine_share": ("--repeats", "3"),
+    "mixed_precision": ("--repeats", "3"),
+}
 """Benchmark -> options: few rounds, of a second each. The shorter one comes first."""
 MAX_STARTS = 2
 

@@ -42,6 +42,7 @@ ROW_KEYS = {
         "matrix_precision",
         "share",
     },
+    "recorded_steps": {"recipe", "recorded_images_per_s", "usual_images_per_s", "speedup"},
     "replicas": {"recipe", "precision", "background_load", "cores_used_by", "images_per_s", "ratio_to_one_thread"},
     "step_profile": {"recipe", "precision", "convolutions forward", "batch normalization", "rest", "ms_per_step"},
     "help_time": {"command", "seconds"},

@@ -178,7 +178,7 @@ def test_the_plan_says_what_is_done_in_which_order(
         "frequent-nephros-500 last",
         "  seeds: nephros-0, nephros-1, nephros-2",
         "Alone, one after another, until 8.0 min:",
-        "  rates: machine_share, mixed_precision",
+        "  rates: recorded_steps, machine_share, mixed_precision",
     ]
     assert not (tmp_path / "runs").exists()
 
