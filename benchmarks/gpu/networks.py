@@ -75,6 +75,11 @@ NETWORKS = {
             "second-64", "frontier", "nephros-distilled", "shorter", {**LARGE_BATCHES, "seed": 32, "epochs": 300},
             ("nephros-large", "second-128"), "nephros-distilled",
         ),
+        Network(
+            "second-32", "frontier", "nephros-fast", 100,
+            {**LARGE_BATCHES, "seed": 33, "distillation_weight": 0.9, "tta_views": 1}, ("nephros-large", "nephros-distilled"),
+            "nephros-fast",
+        ),
         *(Network(f"nephros-{seed}", "nephros", "nephros", "all", {"seed": seed}, test=True) for seed in range(3)),
         *(
             Network(f"medmnist-{network}-0", "gpu", f"medmnist-{network}", "first", {"amp": "bf16"}, test=True)
