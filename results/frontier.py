@@ -34,12 +34,12 @@ LABEL_PLACES = {
     "nephros-fast": ((7, -3), "left"),
     "nephros": ((7, 0), "left"),
     "nephros-distilled": ((7, 0), "left"),
-    "student-64": ((-7, 2), "right"),
-    "student-128": ((-7, -2), "right"),
+    "student-64": ((7, 0), "left"),
+    "student-128": ((-7, -9), "right"),
     "second-64": ((-7, 2), "right"),
     "second-128": ((-7, 2), "right"),
-    "wide-128": ((-7, 3), "right"),
-    "deep-96": ((-7, -6), "right"),
+    "wide-128": ((-7, 1), "right"),
+    "deep-96": ((-7, -8), "right"),
     "student-160": ((0, 8), "center"),
     "wide-160": ((0, -9), "center"),
 }
@@ -151,7 +151,7 @@ def plot_frontier(rows: Sequence[dict[str, str]], file: Path) -> Figure:
             axes.annotate(
                 label, (1.02, result.accuracy), xycoords=("axes fraction", "data"), fontsize=6.4, color=MUTED, va="center"
             )  # fmt: skip
-    students = [row for row in rows if row["network"].startswith(("nephros-fast", "student-"))]
+    students = [row for row in rows if row["network"].startswith("nephros-fast") or row["started_from"]]
     best = {int(row["multiply_adds"]): float(row["val_accuracy"]) for row in students}  # the last of equal cost
     axes.plot([*best], [*best.values()], color=LIGHT_COLORS["val"], linewidth=0.8, alpha=0.5, zorder=0)
     axes.set_xscale("log")
