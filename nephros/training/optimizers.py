@@ -37,8 +37,8 @@ def build_optimizer(config: OptimizerConfig, network: nn.Module) -> torch.optim.
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Restore a state, except for what depends on the device alone: on GPUs, torch's optimizers update all weights at once."""
     groups = [
-        {**saved, **{key: own[key] for key in DEVICE_OPTIONS if key in own}}
-        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+        {**saved, **{key: current[key] for key in DEVICE_OPTIONS if key in current}}
+        for saved, current in zip(state["param_groups"], optimizer.param_groups, strict=True)
     ]
     optimizer.load_state_dict({**state, "param_groups": groups})
 
