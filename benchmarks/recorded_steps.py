@@ -1,6 +1,6 @@
 """Training steps on a GPU that are recorded and replayed, relative to steps whose kernels start one by one.
 
-On a CPU, which records nothing, both are the same.
+On a CPU nothing is recorded, so both are the same.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ FINETUNED_IMAGES = 300
 
 
 def recipes(quick: bool) -> list[Recipe]:
-    """Return the recipes whose steps are timed: some of ours, fine-tuning's, and a network whose kernels are large."""
+    """Return the recipes whose steps are timed: two of ours, a ResNet, whose kernels are large, and that of fine-tuning."""
     if quick:
         return [make_recipe("network", RECIPES["nephros-fast"].model, FINETUNED_IMAGES, 0, 1)]
-    ours = [RECIPES[name] for name in ("nephros", "nephros-fast", "medmnist-resnet18")]
-    return [*ours, make_recipe("network", RECIPES["nephros"].model, FINETUNED_IMAGES, 0, 1)]
+    presets = [RECIPES[name] for name in ("nephros", "nephros-fast", "medmnist-resnet18")]
+    return [*presets, make_recipe("network", RECIPES["nephros"].model, FINETUNED_IMAGES, 0, 1)]
 
 
 def measure(recipe: Recipe, split: Split, config: BenchmarkConfig) -> Row:

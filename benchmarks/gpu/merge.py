@@ -63,7 +63,7 @@ def merge_record(run: Path, target: Path) -> None:
 
 
 def without_folders(record: str) -> str:
-    """Return a record in which data and teachers have no folders of the machine that it is from."""
+    """Return a record in which the paths of data and runs are relative, without the folders of the machine that it is from."""
     plans = "|".join(PLANS)
     record = re.sub(rf'"/[^"]*/((?:{plans})/[^"/]+)"', r'"runs/\1"', record)
     return re.sub(r'"path": "/[^"]*/([^"/]+)"', r'"path": "data/\1"', record)

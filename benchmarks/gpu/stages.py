@@ -23,7 +23,7 @@ RATES = {
     "machine_share": ("--repeats", "3"),
     "mixed_precision": ("--repeats", "3"),
 }
-"""Benchmark -> options: few rounds, of a second each. The shorter one comes first."""
+"""Benchmark -> options: few rounds, of a second each. The longest comes last."""
 MAX_STARTS = 2
 
 
@@ -54,7 +54,7 @@ STAGES = {
             "frontier", "three wide teachers and three students of theirs",
             ("wide-128", "wide-160", "deep-96", "student-64", "student-128", "student-160"),
         ),
-        Stage("rates", "the share of the matrix rate, and mixed precision", minutes=3.0, alone=True),
+        Stage("rates", "recorded steps, the share of the matrix rate, and mixed precision", minutes=3.0, alone=True),
     )
 }  # fmt: skip
 """In the order of their worth per second; last, what runs alone."""

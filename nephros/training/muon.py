@@ -93,7 +93,7 @@ class Muon(torch.optim.Optimizer):
         self._device_lr: Tensor | None = None
 
     def set_device_lr(self, lr: float, device: torch.device) -> None:
-        """Let steps on a GPU read the learning rate from memory of the device, where that of a recorded step can change."""
+        """Put the learning rate into the device's memory, from which steps on a GPU then read it: a recording keeps any other."""
         if self._device_lr is None:
             self._device_lr = torch.zeros((), device=device)
         self._device_lr.fill_(lr)

@@ -1,4 +1,4 @@
-"""One optimizer step: gradients of a batch, over ranks, replicas or a recording, the update, and the averaged weights."""
+"""One optimizer step: the gradients of a batch (over ranks, by replicas or recorded), the update, and the averaged weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nephros.training.step_graphs import CudaRecorder, StepGraphs
 
 
 class OptimizerStep:
-    """Takes the steps of a recipe, and holds what they change beside the weights: optimizer, gradient scaler, averages."""
+    """Takes the steps of a recipe; holds what they change beside the weights: optimizer, gradient scaler, averaged weights."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class OptimizerStep:
         context: DistributedContext,
         replicas: int = 1,
     ) -> None:
-        """Build optimizer and averages for `model`, which is on the device already."""
+        """Build the optimizer and the averaged weights of `model`, which is on the device already."""
         self.recipe, self.model, self.loss_fn, self.device, self.context = recipe, model, loss_fn, device, context
         self.forward: Callable[[Tensor], Tensor] = torch.compile(model) if recipe.compile else model
         self.optimizer = build_optimizer(recipe.optimizer, model)
@@ -42,7 +42,7 @@ class OptimizerStep:
         if self.replicas is not None and isinstance(self.optimizer, Muon):
             self.optimizer.for_each = self.replicas.pool.for_each
         self.ema = WeightEMA(model, recipe.ema_decay) if recipe.ema_decay else None
-        skips_steps = self.grad_scaler.is_enabled()  # for which it waits for the GPU
+        skips_steps = self.grad_scaler.is_enabled()  # it reads from the GPU whether to, which can't be recorded
         can_record = device.type == "cuda" and context.world_size == 1 and not (recipe.compile or skips_steps)
         self.graphs = StepGraphs(CudaRecorder(device)) if can_record else None
 
@@ -93,11 +93,11 @@ class OptimizerStep:
     def _recorded_step(
         self, graphs: StepGraphs, lr: float, images: Tensor, labels: Tensor, soft_targets: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Take a step with the gradients of a recording and, with Muon, its update: torch's optimizers take few kernels."""
+        """Take a step whose gradients are recorded and, with Muon, the update too: torch's fused optimizers start few kernels."""
         optimizer = self.optimizer
 
         def recorded(images: Tensor, labels: Tensor, soft_targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
-            optimizer.zero_grad(set_to_none=False)  # since a recording adds to gradients where they are
+            optimizer.zero_grad(set_to_none=False)  # since a recording adds to gradients at their place in memory
             outputs = self._backward(self.forward, images, labels, None, soft_targets)
             if isinstance(optimizer, Muon):
                 optimizer.step()

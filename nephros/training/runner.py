@@ -68,7 +68,7 @@ def train_network(
         recipe, model, batches["train"], batches["val"], dataset.class_names, soft_targets, freeze, replicas
     )
     checkpoint_path = folder.file("checkpoint.pt")
-    # The digest with which the run began: that of today's fields would be another after a version that adds one.
+    # The hash with which the run began: a later version that adds a field to recipes would compute another.
     fingerprint = f"{folder.info().recipe_hash} {dataset.provenance.sha256} {dataset.provenance.detail}"
     if os.path.lexists(checkpoint_path):
         with file_errors(checkpoint_path, "train again with a new `out`", name=f"The checkpoint {checkpoint_path}"):

@@ -1,4 +1,4 @@
-"""Training steps as CUDA graphs: small networks take longer to start their kernels than to run them, and a graph starts all."""
+"""Training steps as CUDA graphs: a small network's kernels take longer to start than to run, and a graph starts all at once."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 STEPS_BEFORE_RECORDING = 3
-"""Steps that run as usual for each shape of a batch: they create what later ones reuse, and a rare shape isn't worth a graph."""
+"""First steps of each batch shape that run as usual: they create what later ones reuse, and rare shapes aren't worth a graph."""
 MAX_GRAPHS = 8
-"""Shapes that have a graph: two sizes of balanced batches, as integers and, augmented, as floats, are four."""
+"""Most shapes that get a graph. A run has up to four: two sizes of balanced batches, as integers and, augmented, as floats."""
 
-Outputs = tuple[Tensor, ...]
-Step = Callable[..., Outputs]
-"""Takes tensors and returns tensors. Whatever else it uses on the device, such as weights, stays at its place there."""
+Tensors = tuple[Tensor, ...]
+Step = Callable[..., Tensors]
+"""Takes tensors and returns tensors. Whatever else it uses on the device, such as weights, stays at its place in memory."""
 
 logger = logging.getLogger(__name__)
 
@@ -25,23 +25,24 @@ logger = logging.getLogger(__name__)
 class Recorder(Protocol):
     """How steps run and are recorded on a device."""
 
-    def run(self, function: Callable[[], Outputs]) -> Outputs:
+    def run(self, function: Callable[[], Tensors]) -> Tensors:
         """Call a function as usual, in a way that allows it to be recorded later."""
 
-    def record(self, function: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
-        """Record what a function does, without doing it; return what replays it, and the tensors into which it does."""
+    def record(self, function: Callable[[], Tensors]) -> tuple[Callable[[], None], Tensors]:
+        """Record what a function does, without doing it; return what replays it, and the tensors that will hold its outputs."""
 
 
 class CudaRecorder:
-    """Records CUDA graphs, which share their memory, as they are never replayed at the same time."""
+    """Records CUDA graphs, which share memory, since they are never replayed at the same time."""
 
     def __init__(self, device: torch.device) -> None:
-        # Not the current stream, whose work a recording must not wait for: autograd remembers where gradients began.
+        # Autograd adds gradients on the stream where they were first computed, and a recording must not wait for another one:
+        # so steps that run as usual and recordings share this stream.
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
         torch.cuda.empty_cache()  # torch keeps the memory of graphs that are gone until then
 
-    def run(self, function: Callable[[], Outputs]) -> Outputs:
+    def run(self, function: Callable[[], Tensors]) -> Tensors:
         """Call the function on the stream that is used for recording."""
         current = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(current)
@@ -50,7 +51,7 @@ class CudaRecorder:
         current.wait_stream(self._stream)
         return outputs
 
-    def record(self, function: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
+    def record(self, function: Callable[[], Tensors]) -> tuple[Callable[[], None], Tensors]:
         """Return the replay of a CUDA graph, and its outputs; RuntimeError for what can't be recorded."""
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(self._stream.device)
@@ -80,8 +81,8 @@ class StepGraphs:
         """Return the number of shapes that are recorded."""
         return len(self._graphs)
 
-    def run(self, step: Step, *inputs: Tensor) -> Outputs:
-        """Take a step, which is the same function in each call; return what it returns, in tensors of its own."""
+    def run(self, step: Step, *inputs: Tensor) -> Tensors:
+        """Take a step, which must do the same in each call; return its outputs, as tensors that later steps don't overwrite."""
         shapes = tuple((tensor.shape, tensor.dtype) for tensor in inputs)
         is_due = self._n_runs[shapes] >= STEPS_BEFORE_RECORDING and len(self._graphs) < MAX_GRAPHS and not self._is_off
         if is_due and shapes not in self._graphs:
@@ -91,7 +92,7 @@ class StepGraphs:
         self._n_runs[shapes] += 1
         return self._recorder.run(lambda: step(*inputs))
 
-    def _record(self, shapes: object, step: Step, inputs: Outputs) -> None:
+    def _record(self, shapes: object, step: Step, inputs: Tensors) -> None:
         static_inputs = tuple(torch.empty_like(tensor) for tensor in inputs)
         try:
             replay, outputs = self._recorder.record(lambda: step(*static_inputs))
@@ -105,10 +106,10 @@ class StepGraphs:
 class _Graph:
     """A recorded step, with the tensors that it reads and writes."""
 
-    def __init__(self, inputs: Outputs, replay: Callable[[], None], outputs: Outputs) -> None:
+    def __init__(self, inputs: Tensors, replay: Callable[[], None], outputs: Tensors) -> None:
         self._inputs, self._replay, self._outputs = inputs, replay, outputs
 
-    def replay(self, inputs: Outputs) -> Outputs:
+    def replay(self, inputs: Tensors) -> Tensors:
         """Take the step on other inputs."""
         for static, tensor in zip(self._inputs, inputs, strict=True):
             static.copy_(tensor)

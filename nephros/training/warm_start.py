@@ -47,7 +47,7 @@ def start_from(model: Classifier, pretrained: PretrainedModel, recipe: Recipe, d
 def recenter(model: Classifier, train: Split, seed: int) -> None:
     """Give folded batch normalization the statistics of training images, on the model's device.
 
-    In evaluation mode the model computes what it did.
+    In evaluation mode the model computes what it did before.
     """
     n_images = min(len(train), MAX_RECENTERING_IMAGES)
     batches = BatchLoader(stratified_subset(train, n_images, seed), model.mean.device)

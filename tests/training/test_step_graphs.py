@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nephros.data.dataset import Dataset
 from nephros.training.muon import Muon
-from nephros.training.step_graphs import MAX_GRAPHS, STEPS_BEFORE_RECORDING, Outputs, StepGraphs
+from nephros.training.step_graphs import MAX_GRAPHS, STEPS_BEFORE_RECORDING, StepGraphs, Tensors
 from nephros.training.trainer import Trainer
 from tests.conftest import squares_dataset
 from tests.training.test_trainer import POSTER, RESUMED, CountingCallback, make_trainer
@@ -25,10 +25,10 @@ class ReplayedOnCPU:
     def __init__(self) -> None:
         self.n_recorded = self.n_replayed = 0
 
-    def run(self, function: Callable[[], Outputs]) -> Outputs:
+    def run(self, function: Callable[[], Tensors]) -> Tensors:
         return function()
 
-    def record(self, function: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
+    def record(self, function: Callable[[], Tensors]) -> tuple[Callable[[], None], Tensors]:
         outputs = (torch.zeros(()), torch.zeros((), dtype=torch.int64))
         self.n_recorded += 1
 
@@ -40,7 +40,7 @@ class ReplayedOnCPU:
         return replay, outputs
 
 
-def _add(x: Tensor, y: Tensor) -> Outputs:
+def _add(x: Tensor, y: Tensor) -> Tensors:
     return x.sum() + y.sum(), torch.tensor(len(x))
 
 
@@ -82,7 +82,7 @@ def test_a_shape_is_recorded_once_it_is_frequent_and_outputs_stay_as_they_were()
 
 def test_steps_that_cannot_be_recorded_run_as_usual(caplog: pytest.LogCaptureFixture) -> None:
     class Failing(ReplayedOnCPU):
-        def record(self, function: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
+        def record(self, function: Callable[[], Tensors]) -> tuple[Callable[[], None], Tensors]:
             raise RuntimeError("operation not permitted when stream is capturing")
 
     graphs = StepGraphs(Failing())

@@ -116,7 +116,7 @@ def open_npz(
 
 
 def _read_alone(path: Path, array: NpzArray) -> NDArray[Any]:
-    """Return an array, read through an archive of its own: from Python 3.12 on, one that threads share mixes up their places."""
+    """Return an array, read through its own archive: from Python 3.12 on, threads that share one mix up their read positions."""
     with open_archive(path) as archive:
         return read_array(path, archive, array)
 
