@@ -36,7 +36,7 @@ def measure(recipe_name: str, amp: Any, batch_size: int, device: torch.device) -
     before = torch.cuda.memory_allocated(device) if on_gpu else process_memory("VmRSS")
     for _ in range(N_STEPS):
         _, images_nchw, labels = next(trainer.train_batches.iter_batches(batch_size))
-        trainer.train_step(images_nchw, labels, LR)
+        trainer.step.take(images_nchw, labels, LR)
     synchronize(device)
     peak = torch.cuda.max_memory_allocated(device) if on_gpu else process_memory("VmHWM")
     return {"before_mib": before / 2**20, "peak_mib": peak / 2**20}

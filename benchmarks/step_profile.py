@@ -44,10 +44,10 @@ def measure(recipe: Recipe, precision: Precision, split: Split, config: Benchmar
     batches = endless_batches(trainer)
     n_steps = 1 if config.quick else 5
     with torch_threads(1):
-        trainer.train_step(*next(batches), LR)  # the first step includes setup
+        trainer.step.take(*next(batches), LR)  # the first step includes setup
         with profile() as profiler:
             for _ in range(n_steps):
-                trainer.train_step(*next(batches), LR)
+                trainer.step.take(*next(batches), LR)
     times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
     total = sum(times.values())
     shares = {kind: sum(times.get(name, 0.0) for name in names) / total for kind, names in KINDS.items()}

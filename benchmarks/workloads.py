@@ -82,7 +82,7 @@ def endless_batches(trainer: Trainer) -> Iterator[tuple[Tensor, Tensor]]:
 def training_steps(trainer: Trainer, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[float]:
     """Take a training step on each batch, yielding its number of images."""
     for images, labels in batches:
-        trainer.train_step(images, labels, LR)
+        trainer.step.take(images, labels, LR)
         yield len(labels)
 
 

@@ -161,7 +161,7 @@ class Trainer:
             if is_augmented:
                 images = apply_augmentations(images, augmentation_params[local_rows], self.recipe.augment)
             soft_targets = None if self.soft_targets is None else self.soft_targets[device_order[local_rows]]
-            loss, n_correct = self.train_step(
+            loss, n_correct = self.step.take(
                 images, labels, lr, None if epoch_labels is None else epoch_labels[rows], soft_targets
             )
             batch_size = rows.stop - rows.start
@@ -176,17 +176,6 @@ class Trainer:
                 f"The training loss became {train_loss} in epoch {epoch + 1}: lower `optimizer.lr` and train again."
             )
         return self._validate(epoch + 1, lr, train_loss, train_accuracy, seconds)
-
-    def train_step(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        lr: float,
-        global_labels: Tensor | None = None,
-        soft_targets: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Take one optimizer step, as `OptimizerStep.take` does."""
-        return self.step.take(images, labels, lr, global_labels, soft_targets)
 
     def _validate(
         self, epoch: int, lr: float, train_loss: float, train_accuracy: float, seconds: float

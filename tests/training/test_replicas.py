@@ -125,7 +125,7 @@ def test_running_statistics_are_means_over_the_parts() -> None:
         model = init_model(trainer.recipe, _dataset().train, input_spec(_dataset())).train()
         model(images[part])
         expected.append(batch_norms(model)[0].get_buffer("running_var"))
-    trainer.train_step(images, labels, 0.0)
+    trainer.step.take(images, labels, 0.0)
     trainer.step.replicas.merge_statistics()
     assert rows == slice(0, 128)
     torch.testing.assert_close(batch_norms(trainer.model)[0].get_buffer("running_var"), torch.stack(expected).mean(0))
@@ -147,8 +147,8 @@ def test_an_error_in_one_part_reaches_the_caller() -> None:
     trainer.model.train()
     _, images, labels = next(trainer.train_batches.iter_batches(130))
     with pytest.raises(IndexError):
-        trainer.train_step(images, torch.where(torch.arange(130) > 100, 99, labels), 0.1)
-    loss, n_correct = trainer.train_step(images, labels, 0.1)
+        trainer.step.take(images, torch.where(torch.arange(130) > 100, 99, labels), 0.1)
+    loss, n_correct = trainer.step.take(images, labels, 0.1)
     assert loss.isfinite()
     assert 0 <= n_correct <= 130
 

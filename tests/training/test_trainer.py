@@ -164,13 +164,13 @@ def test_the_last_epochs_take_images_as_they_are(tiny_dataset: Dataset, monkeypa
     augment = AugmentConfig(rotate=90, unaugmented_epochs=2)
     trainer = make_trainer(dataclasses.replace(POSTER, augment=augment, epochs=3), tiny_dataset)
     known, as_they_are = {image.tobytes() for image in tiny_dataset.train.images}, []
-    take_step = trainer.train_step
+    take_step = trainer.step.take
 
     def record(images: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
         as_they_are.append(all(image.to(torch.uint8).numpy().tobytes() in known for image in images))
         return take_step(images, *args)
 
-    monkeypatch.setattr(trainer, "train_step", record)
+    monkeypatch.setattr(trainer.step, "take", record)
     trainer.run(None, CountingCallback())
     n_steps = trainer.steps_per_epoch
     assert not any(as_they_are[:n_steps])

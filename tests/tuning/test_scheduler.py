@@ -16,6 +16,7 @@ import torch
 from nephros.data.dataset import Dataset
 from nephros.errors import NephrosError
 from nephros.recipe import LRScheduleConfig, ModelConfig, OptimizerConfig, Recipe
+from nephros.training.optimizer_step import OptimizerStep
 from nephros.training.progress import NullCallback
 from nephros.training.trainer import Trainer
 from nephros.tuning.checkpoint_store import CheckpointStore, best_checkpoint_name
@@ -167,21 +168,21 @@ def test_a_promoted_configuration_has_the_weights_of_a_run_that_never_stopped(
 ) -> None:
     space = {"optimizer.lr": {"low": 0.001, "high": 0.05, "log": True}, "batch_size": [16, 32]}
     study = SmallStudy(tmp_path, cells, recipe, space=space, brackets="s=2")
-    trainers = []
-    original_step = Trainer.train_step
+    steps_taken = []
+    original = OptimizerStep.take
 
-    def counted(self: Trainer, *args: Any) -> Any:
-        trainers.append(self)
-        return original_step(self, *args)
+    def counted(self: OptimizerStep, *args: Any) -> Any:
+        steps_taken.append(self)
+        return original(self, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "train_step", counted)
+        patch.setattr(OptimizerStep, "take", counted)
         study_state = study.run()
     steps = sum(
         config.trained_epochs * math.ceil(len(cells.train) / study_state.recipe(config.key).batch_size)
         for config in study_state.configs.values()
     )
-    assert len(trainers) == steps  # no epoch is trained twice
+    assert len(steps_taken) == steps  # no epoch is trained twice
     (winner,) = [config for config in study_state.configs.values() if config.state == "complete"]
     uninterrupted = study.runner.make_trainer(study_state.recipe(winner.key))
     threads = torch.get_num_threads()
