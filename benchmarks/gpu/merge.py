@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,6 +17,7 @@ from benchmarks.common import RESULTS
 from benchmarks.gpu.draws import rows_so_far
 from benchmarks.gpu.home import unpack
 from benchmarks.gpu.networks import is_complete
+from nephros.escaping import without_folders
 from nephros.experiments.transfer import LABELS_PER_CLASS, transfer_tasks
 from nephros.files import write_json
 from nephros.reporting.transfer import write_transfer_table
@@ -60,13 +60,6 @@ def merge_record(run: Path, target: Path) -> None:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_text(without_folders((run / name).read_text(encoding="utf-8")), encoding="utf-8")
     print(f"{target}: a record")
-
-
-def without_folders(record: str) -> str:
-    """Return a record in which the paths of data and runs are relative, without the folders of the machine that it is from."""
-    plans = "|".join(PLANS)
-    record = re.sub(rf'"/[^"]*/((?:{plans})/[^"/]+)"', r'"runs/\1"', record)
-    return re.sub(r'"path": "/[^"]*/([^"/]+)"', r'"path": "data/\1"', record)
 
 
 def _progress(run: Path) -> tuple[int, bool]:

@@ -18,12 +18,9 @@ from nephros.workflows.transfer import select_tasks
 MAX_QUICK_LABELS = 10
 MIN_DRAW_SECONDS = 20.0
 """Before the first draws have shown how long they take."""
-RATES = {
-    "recorded_steps": ("--repeats", "3"),
-    "machine_share": ("--repeats", "3"),
-    "mixed_precision": ("--repeats", "3"),
-}
-"""Benchmark -> options: few rounds, of a second each. The longest comes last."""
+RATES = ("recorded_steps", "machine_share", "mixed_precision")
+"""Benchmarks; the longest comes last."""
+FEW_ROUNDS = ("--repeats", "3", "--seconds", "1")
 MAX_STARTS = 2
 
 
@@ -117,7 +114,7 @@ def stage_deadline(stage: Stage, group_deadline: float) -> float:
 
 
 def _rate_job(name: str, setting: Setting, deadline: float) -> Job:
-    saved = ["--quick"] if setting.quick else [*RATES[name], "--seconds", "1", "--save", str(setting.runs / "records")]
+    saved = ["--quick"] if setting.quick else [*FEW_ROUNDS, "--save", str(setting.runs / "records")]
     data = "auto" if setting.data == "tissuemnist" else "synthetic"
     command = [sys.executable, "-m", f"benchmarks.{name}", "--device", setting.device, "--data", data, *saved]
     return Job(name, lambda _: command, lambda: True, deadline)
