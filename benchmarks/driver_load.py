@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import Row, build_parser, parse_config, publish
-from nephros.data.dataset import Provenance
+from nephros.data.provenance import Provenance
 from nephros.data.synthetic import make_synthetic
 from nephros.presets import RECIPES
 from nephros.training.history import EpochMetrics

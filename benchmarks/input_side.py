@@ -9,7 +9,7 @@ from dataclasses import replace
 from benchmarks.common import BenchmarkConfig, Row, build_parser, parse_config, publish
 from benchmarks.timing import interleave, mean_rate, ratio, summary
 from benchmarks.workloads import endless_batches, load_train_split, trainer_for, training_steps
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.presets import RECIPES
 from nephros.recipe import AugmentConfig, Recipe
 from nephros.training.trainer import Trainer

@@ -14,7 +14,7 @@ from benchmarks.workloads import (
     trainer_for,
     training_steps,
 )
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.device import autocast_dtype
 from nephros.models import build_network
 from nephros.models.flops import count_multiply_adds

@@ -11,7 +11,7 @@ import torch
 from benchmarks.common import BenchmarkConfig, Row, build_parser, parse_config, publish, run_module
 from benchmarks.timing import Contender, interleave, mean_rate, ratio, summary
 from benchmarks.workloads import endless_batches, load_train_split, trainer_for, training_steps
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.device import device_name
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe

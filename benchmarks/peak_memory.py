@@ -17,7 +17,7 @@ from benchmarks.process_memory import process_memory
 from benchmarks.timing import synchronize
 from benchmarks.workloads import LR, trainer_for
 from nephros import device as devices
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.presets import RECIPES
 
 N_STEPS = 3

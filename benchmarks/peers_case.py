@@ -24,7 +24,7 @@ from torch.utils import data
 
 from benchmarks.timing import mean_rate
 from benchmarks.workloads import LR, endless_batches, gray_input_spec, load_split, trainer_for, training_steps
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.models import build_network
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe

@@ -8,7 +8,7 @@ from __future__ import annotations
 from benchmarks.common import BenchmarkConfig, Row, build_parser, parse_config, publish
 from benchmarks.timing import interleave, mean_rate, ratio, summary
 from benchmarks.workloads import endless_batches, load_train_split, trainer_for, training_steps
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.finetuning.network import make_recipe
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe

@@ -14,7 +14,7 @@ from torch.profiler import profile
 from benchmarks.common import BenchmarkConfig, Row, build_parser, parse_config, publish
 from benchmarks.timing import summary
 from benchmarks.workloads import LR, endless_batches, load_train_split, trainer_for
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.device import torch_threads
 from nephros.presets import RECIPES
 from nephros.recipe import Recipe

@@ -9,8 +9,8 @@ import json
 
 import numpy as np
 
-from nephros.data.dataset import pixel_statistics
 from nephros.data.load import load_dataset
+from nephros.data.pixel_statistics import pixel_statistics
 from nephros.data.reference_statistics import nucleus_area_fraction
 
 PERCENTILES = (0.5, 1, 5, 25, 50, 75, 95, 99, 99.5)

@@ -15,7 +15,7 @@ from torch.utils import data
 from benchmarks.common import BenchmarkConfig, Row, build_parser, parse_config, publish
 from benchmarks.timing import Contender, interleave, mean_rate, ratio, summary
 from benchmarks.workloads import LR, endless_batches, load_train_split, trainer_for, training_steps
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.models.classifier import Classifier
 from nephros.presets import RECIPES
 from nephros.training.trainer import Trainer

@@ -15,8 +15,9 @@ from torch.nn.functional import conv2d
 from benchmarks.common import BenchmarkConfig
 from nephros.data.augment import apply_augmentations, sample_augmentations
 from nephros.data.batches import BatchLoader
-from nephros.data.dataset import Dataset, Split
+from nephros.data.dataset import Dataset
 from nephros.data.load import find_local_file, load_dataset
+from nephros.data.split import Split
 from nephros.data.synthetic import make_synthetic
 from nephros.models.classifier import InputSpec
 from nephros.recipe import Recipe

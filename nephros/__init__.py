@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nephros.annotation.project import Project
-    from nephros.data.dataset import Dataset, Provenance, Split
+    from nephros.data.dataset import Dataset
     from nephros.data.download import download
     from nephros.data.load import describe, load_dataset
     from nephros.data.medmnist import list_datasets
+    from nephros.data.provenance import Provenance
+    from nephros.data.split import Split
     from nephros.environment import __version__
     from nephros.errors import (
         DivergedError,
@@ -39,8 +41,9 @@ if TYPE_CHECKING:
     from nephros.exporters.export import export
     from nephros.exporters.loading import load_classifier
     from nephros.inference.model_names import list_models
+    from nephros.inference.prediction_batch import PredictionBatch
     from nephros.inference.predictions import Predictions
-    from nephros.inference.predictor import PredictionBatch, Predictor
+    from nephros.inference.predictor import Predictor
     from nephros.presets import RECIPES
     from nephros.recipe import Recipe
     from nephros.recipe_io import get_recipe
@@ -56,11 +59,12 @@ if TYPE_CHECKING:
     from nephros.workflows.prepare import prepare
     from nephros.workflows.report import report
     from nephros.workflows.reproduce import reproduce
+    from nephros.workflows.resume import resume
     from nephros.workflows.run import Run
     from nephros.workflows.serve import serve
     from nephros.workflows.study import best_recipe, show_study
     from nephros.workflows.tissue_folder import save_cells
-    from nephros.workflows.train import resume, train
+    from nephros.workflows.train import train
     from nephros.workflows.tune import resume_study, tune
 
 # Public name -> the module that defines it.
@@ -78,15 +82,15 @@ _LAZY_IMPORTS = {
     "LockedError": "errors",
     "MissingDependency": "errors",
     "NephrosError": "errors",
-    "PredictionBatch": "inference.predictor",
+    "PredictionBatch": "inference.prediction_batch",
     "Predictions": "inference.predictions",
     "Predictor": "inference.predictor",
     "Project": "annotation.project",
-    "Provenance": "data.dataset",
+    "Provenance": "data.provenance",
     "RECIPES": "presets",
     "Recipe": "recipe",
     "Run": "workflows.run",
-    "Split": "data.dataset",
+    "Split": "data.split",
     "UnknownName": "errors",
     "__version__": "environment",
     "annotate": "workflows.annotate",
@@ -108,7 +112,7 @@ _LAZY_IMPORTS = {
     "prepare": "workflows.prepare",
     "report": "workflows.report",
     "reproduce": "workflows.reproduce",
-    "resume": "workflows.train",
+    "resume": "workflows.resume",
     "resume_study": "workflows.tune",
     "save_cells": "workflows.tissue_folder",
     "serve": "workflows.serve",

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict
 
 from nephros.data.class_names import class_name_fault
-from nephros.data.dataset import SPLITS, ProvenanceRecord, describe_training_subset
 from nephros.data.images.input_conversion import InputConversion
 from nephros.data.load import DataRequest
+from nephros.data.provenance import ProvenanceRecord, describe_training_subset
+from nephros.data.split import SPLITS
 from nephros.errors import FileError, InvalidArgument, LockedError
 from nephros.files import file_lock, remove_temporary_files, write_json
 from nephros.reading import MAX_JSON_BYTES, MalformedContent, decode, file_errors, parse_json, read_bytes, read_text

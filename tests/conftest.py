@@ -23,7 +23,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from xdist.scheduler import LoadFileScheduling
 
-from nephros.data.dataset import Dataset, Provenance, Split
+from nephros.data.dataset import Dataset
+from nephros.data.provenance import Provenance
+from nephros.data.split import Split
 
 pytest_plugins = ("tests.trained_run",)
 

@@ -17,7 +17,7 @@ import pytest
 from nephros.files import file_lock
 
 if TYPE_CHECKING:
-    from nephros.data.dataset import Split
+    from nephros.data.split import Split
     from nephros.inference.predictor import Predictor
     from nephros.runs import RunFolder
 
@@ -44,7 +44,7 @@ def make_once(path: Path, make: Callable[[Path], object]) -> Path:
 @pytest.fixture(scope="session")
 def cells_npz(shared_dir: Path) -> Path:
     """Squares with every seventh label wrong, so that no model can be certain of all of them."""
-    from nephros.data.dataset import Split
+    from nephros.data.split import Split
     from tests.conftest import squares_dataset, write_npz
 
     clean = squares_dataset(n=480)

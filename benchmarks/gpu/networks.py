@@ -14,12 +14,13 @@ import torch
 from benchmarks.timing import mean_rate
 from benchmarks.workloads import endless_batches, trainer_for, training_steps
 from nephros import device as devices
-from nephros.data.dataset import Split
 from nephros.data.load import is_builtin, load_dataset
+from nephros.data.split import Split
 from nephros.recipe import Recipe
 from nephros.recipe_io import field_names, get_recipe, override_fields
 from nephros.runs import RunFolder
-from nephros.workflows.train import resume, train
+from nephros.workflows.resume import resume
+from nephros.workflows.train import train
 
 LARGE_BATCHES = {"batch_size": 512, "optimizer__lr": 0.02}
 """With which a network, whose steps take as long as the CPU needs to start their kernels, takes half as long per epoch."""

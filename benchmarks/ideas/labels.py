@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nephros.data.batches import BatchLoader
-from nephros.data.dataset import Dataset, Split
+from nephros.data.dataset import Dataset
+from nephros.data.split import Split
 from nephros.evaluation.scoring import predict_probabilities
 from nephros.exporters.teachers import open_teacher
 from nephros.models.classifier import Classifier

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from nephros.annotation.model_state import FeatureSpace, ModelState
 from nephros.errors import IncompleteError, InvalidArgument
 from nephros.finetuning.head import LinearHead
-from nephros.inference.predictor import PredictionBatch, Predictor
+from nephros.inference.prediction_batch import PredictionBatch
+from nephros.inference.predictor import Predictor
 from nephros.interpretability.saliency import saliency_maps
 
 N_SIMILAR = 8

@@ -85,7 +85,8 @@ def train(argv: list[str]) -> int:
     parser, option_names = _build_parser()
     overrides = parser.parse_argv(argv)
     with collection_paused():
-        from nephros.workflows import train as workflow
+        from nephros.workflows.resume import resume
+        from nephros.workflows.train import train as train_recipe
 
     args = {key: overrides.pop(key) for key in list(overrides) if key in option_names}
     if "resume" in args:
@@ -94,7 +95,7 @@ def train(argv: list[str]) -> int:
                 "--resume continues a run with the settings it started with: leave out the other options except --device, "
                 "--threads, --log, and --data where the data has moved."
             )
-        return _print_result(workflow.resume(args.pop("resume"), args.pop("data", None), **args))
+        return _print_result(resume(args.pop("resume"), args.pop("data", None), **args))
     if args.pop("no_test", False) and args.get("test"):
         raise NephrosError("--test and --no-test exclude each other: give one of them.")
     for name in {"teachers", "freeze"} & set(args):
@@ -108,7 +109,7 @@ def train(argv: list[str]) -> int:
     base = _recipe_from_study(args) if "from_study" in args else get_recipe(args.pop("recipe", "nephros"))
     recipe = apply_overrides(base, overrides)
     command = shlex.join(["nephros", "train", *argv])
-    return _print_result(workflow.train(recipe, args.pop("data", "tissuemnist"), command=command, **args))
+    return _print_result(train_recipe(recipe, args.pop("data", "tissuemnist"), command=command, **args))
 
 
 def _print_result(run: RunFolder) -> int:

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.assembly import assemble, divide
-from nephros.data.dataset import SPLITS, Dataset, Provenance, images_sha256
+from nephros.data.dataset import Dataset
 from nephros.data.folders.images import ConvertedImages, convert_images
 from nephros.data.images.array_images import ArrayImages, read_array_images
 from nephros.data.images.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion, select_planes
 from nephros.data.npz.labels import decode_labels
+from nephros.data.provenance import Provenance
+from nephros.data.split import SPLITS, images_sha256
 from nephros.data.splitting import assign_splits
 from nephros.data.volumes import read_volumes
 from nephros.errors import FileError, InvalidArgument, UnknownName

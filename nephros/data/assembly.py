@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.class_names import similar_name_warnings
-from nephros.data.dataset import SPLITS, Dataset, Provenance, Split, missing_class_warnings
+from nephros.data.dataset import Dataset
 from nephros.data.images.input_conversion import InputConversion
 from nephros.data.medmnist import MedMNISTInfo
+from nephros.data.provenance import Provenance
 from nephros.data.repeated_images import repeated_image_warnings
+from nephros.data.split import SPLITS, Split, missing_class_warnings
 from nephros.data.splitting import SplitAssignment
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.device import free_memory
 from nephros.distributed import SINGLE_PROCESS, DistributedContext
 

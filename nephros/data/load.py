@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 from nephros.data.array_dataset import resize_images
-from nephros.data.dataset import Dataset, pixel_statistics
+from nephros.data.dataset import Dataset
 from nephros.data.download import cache_dir
 from nephros.data.download import download as download_file
 from nephros.data.folders.label_table import TABLE_SUFFIXES
@@ -18,6 +18,7 @@ from nephros.data.folders.voxel_table import is_voxel_table, open_voxel_table
 from nephros.data.images.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion
 from nephros.data.medmnist import MEDMNIST, get_info
 from nephros.data.npz.opening import open_npz
+from nephros.data.pixel_statistics import pixel_statistics
 from nephros.data.splitting import UNGROUPED, check_group_rule
 from nephros.data.subset import resplit_train_val, subset_train
 from nephros.data.synthetic import IMAGE_SIZE, make_synthetic

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import pixel_statistics
+from nephros.data.pixel_statistics import pixel_statistics
 
 PIXEL_MEAN, PIXEL_STD = 0.1020, 0.1000
 """Of all pixels, on a scale from 0 to 1."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PureWindowsPath
 
-from nephros.data.dataset import Dataset, ProvenanceRecord
+from nephros.data.dataset import Dataset
 from nephros.data.load import DataRequest, load_request, redraw
+from nephros.data.provenance import ProvenanceRecord
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, NephrosError
 
 _MAX_PARTS = 4

@@ -8,7 +8,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.text_tables import pluralize
 
 _MAX_BYTES = 1 << 30

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nephros.data.augment import apply_augmentations, sample_augmentations
 from nephros.data.batches import BatchLoader, batch_boundaries
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.device import resolve_device
 from nephros.errors import InvalidArgument
 from nephros.recipe import AugmentConfig

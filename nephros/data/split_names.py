@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from nephros.data.dataset import SPLITS
+from nephros.data.split import SPLITS
 
 HOLDOUT = "holdout"
 """A split that is test beside a validation split, and validation beside a test split."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import SPLITS
+from nephros.data.split import SPLITS
 from nephros.errors import FileError, InvalidArgument
 from nephros.text_tables import join_words
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import Dataset, Split, missing_class_warnings
+from nephros.data.dataset import Dataset
+from nephros.data.split import Split, missing_class_warnings
 from nephros.data.splitting import grouped_split, shared_group_warnings
 from nephros.errors import InvalidArgument
 

@@ -8,8 +8,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import Dataset, Float32Array, Provenance, Split
+from nephros.array_types import Float32Array
+from nephros.data.dataset import Dataset
 from nephros.data.images.transforms import max_project, resize_images
+from nephros.data.provenance import Provenance
+from nephros.data.split import Split
 from nephros.data.subset import largest_remainder
 from nephros.errors import InvalidArgument
 

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from nephros.data.dataset import SPLIT_ADJECTIVES
+from nephros.data.split import SPLIT_ADJECTIVES
 from nephros.evaluation.metrics import Metrics
 from nephros.evaluation.significance import PairedComparison
 from nephros.recipe import Recipe

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.class_names import class_name_fault
-from nephros.data.dataset import ProvenanceRecord
+from nephros.data.provenance import ProvenanceRecord
 from nephros.errors import FileError, IncompleteError
 from nephros.files import write_json
 from nephros.reading import MAX_JSON_BYTES, MalformedContent, decode, file_errors, parse_json, read_text

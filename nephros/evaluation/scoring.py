@@ -18,7 +18,8 @@ from nephros.console import progress_bar
 from nephros.core_pool import CorePool
 from nephros.data.batches import BatchLoader
 from nephros.data.class_names import class_name_key
-from nephros.data.dataset import Dataset, Split
+from nephros.data.dataset import Dataset
+from nephros.data.split import Split
 from nephros.errors import DivergedError, FileError, IncompatibleError, IncompleteError
 from nephros.evaluation.metrics import CONTEXT_FIELDS, Metrics, compute_metrics, confusion_matrix
 from nephros.files import atomic_write, file_digest

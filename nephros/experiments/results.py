@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-from nephros.data.dataset import SPLITS
+from nephros.data.split import SPLITS
 from nephros.evaluation.metrics import Metrics
 from nephros.evaluation.scoring import Evaluation, ensemble
 from nephros.experiments.plans import PlanRow

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import Dataset, Split
+from nephros.data.dataset import Dataset
+from nephros.data.split import Split
 from nephros.data.subset import stratified_indices, stratified_subset
 
 LABELS_PER_CLASS = (10, 20, 50, 100, 200, 500)

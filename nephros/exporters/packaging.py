@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from nephros.data.batches import BatchLoader
-from nephros.data.dataset import Dataset, Split
+from nephros.data.dataset import Dataset
 from nephros.data.images.tta_views import DEFAULT_TTA_VIEWS, includes_rotations
 from nephros.data.relocation import reopen_dataset
+from nephros.data.split import Split
 from nephros.data.subset import subset_train
 from nephros.data.volumes import n_planes
 from nephros.errors import DivergedError, IncompatibleError, InvalidArgument

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from nephros.console import progress_bar
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.evaluation.metrics import Floats, Labels, Metrics, compute_metrics
 from nephros.finetuning.baselines import cross_validate_neighbors, predict_largest_class

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nephros.data.batches import BatchLoader
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.evaluation.scoring import PIXELS_PER_BATCH, prediction_pool
 from nephros.models.classifier import Classifier
 from nephros.models.stages import last_linear

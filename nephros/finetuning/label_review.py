@@ -26,7 +26,7 @@ class SuspiciousLabel:
     index: int
     """Of the image in the train split, from 0."""
     image: str
-    """Its name in the source, as `nephros.data.dataset.Split.names` has it, or such as ``training image 12``."""
+    """Its name in the source, as `nephros.data.split.Split.names` has it, or such as ``training image 12``."""
     label: str
     label_probability: float
     suggested: str

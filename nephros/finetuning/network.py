@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from nephros.data.batches import BatchLoader
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.evaluation.metrics import Floats
 from nephros.evaluation.scoring import predict_probabilities
 from nephros.models.classifier import Classifier, InputSpec

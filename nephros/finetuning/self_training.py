@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.evaluation.metrics import Floats
 from nephros.finetuning.network import EPOCHS, predict_images, train_method
 from nephros.models.classifier import Classifier

@@ -15,7 +15,8 @@ from nephros.inference.predictions import ModelSummary, Predictions
 from nephros.inference.reader import CellBatch, CellSource
 
 if TYPE_CHECKING:
-    from nephros.inference.predictor import PredictionBatch, Predictor
+    from nephros.inference.prediction_batch import PredictionBatch
+    from nephros.inference.predictor import Predictor
 
 NOT_FINITE = (
     "The network's output for this cell is not a finite number, so that there is no prediction: "

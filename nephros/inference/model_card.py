@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from nephros.data.dataset import describe_training_subset
+from nephros.data.provenance import describe_training_subset
 from nephros.evaluation.calibration import CoverageReport
 from nephros.inference.ood.detector import OODDetector
 

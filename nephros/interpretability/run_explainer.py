@@ -54,7 +54,7 @@ def build_run_explainer(run: RunFolder, dataset: Dataset) -> Explainer | None:
     from nephros.evaluation.scoring import load_run_model
     from nephros.exporters.inference_module import InferenceModule
     from nephros.exporters.packaging import run_module
-    from nephros.inference.predictor import PredictionBatch
+    from nephros.inference.prediction_batch import PredictionBatch
     from nephros.interpretability.saliency import saliency_maps
     from nephros.interpretability.similar_cells import sample_reference_index
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nephros.data.dataset import Float32Array
-from nephros.inference.predictor import PredictionBatch
+from nephros.array_types import Float32Array
+from nephros.inference.prediction_batch import PredictionBatch
 
 PATCH_FRACTION = 1 / 4
 """Side of the occluding patch as a fraction of the image's shorter side; it moves in steps of half its side."""

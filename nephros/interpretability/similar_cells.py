@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import Dataset, Float32Array
+from nephros.array_types import Float32Array
+from nephros.data.dataset import Dataset
 from nephros.data.subset import stratified_subset
 from nephros.errors import IncompatibleError
-from nephros.inference.predictor import PredictionBatch, Predictor
+from nephros.inference.prediction_batch import PredictionBatch
+from nephros.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 

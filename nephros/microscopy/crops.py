@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import Float32Array
+from nephros.array_types import Float32Array
 from nephros.data.images.tiff_description import VOLUME_SHAPE
 from nephros.microscopy.measurements import BLOCK_PIXELS, NucleusProperties
 from nephros.microscopy.stack import Slice

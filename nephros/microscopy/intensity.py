@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import Float32Array
+from nephros.array_types import Float32Array
 from nephros.data.reference_statistics import PIXEL_MEAN, PIXEL_STD
 from nephros.errors import InvalidArgument
 from nephros.microscopy.crops import N_BINS, NucleusCrops, bin_indices

@@ -14,7 +14,7 @@ from typing import Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.inference.predictor import PredictionBatch
+from nephros.inference.prediction_batch import PredictionBatch
 from nephros.server.limits import RequestRejected
 
 FIRST_BATCH, MAX_BATCH = 4, 256

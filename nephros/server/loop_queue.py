@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.inference.predictor import PredictionBatch
+from nephros.inference.prediction_batch import PredictionBatch
 from nephros.server.batching import Batcher
 
 _Result = PredictionBatch | BaseException

@@ -16,8 +16,9 @@ from nephros.data.images.transforms import png_data_uri
 from nephros.data.input_files import InMemoryFile
 from nephros.errors import DivergedError, NephrosError
 from nephros.inference.classify import NOT_FINITE
+from nephros.inference.prediction_batch import PredictionBatch
 from nephros.inference.predictions import PredictionRow, prediction_rows
-from nephros.inference.predictor import PredictionBatch, Predictor
+from nephros.inference.predictor import Predictor
 from nephros.interpretability.saliency import saliency_maps
 from nephros.interpretability.similar_cells import ReferenceIndex, embed_by, index_for_model
 from nephros.server.batching import Batcher

@@ -8,8 +8,10 @@ from itertools import pairwise
 import torch
 
 from nephros.data.batches import batch_boundaries
-from nephros.data.dataset import MIN_STD, Dataset, Split, channel_statistics, pixel_statistics
+from nephros.data.dataset import Dataset
 from nephros.data.images.tta_views import includes_rotations
+from nephros.data.pixel_statistics import MIN_STD, channel_statistics, pixel_statistics
+from nephros.data.split import Split
 from nephros.environment import available_memory
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.models import build_network

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from nephros.data.dataset import SPLIT_ADJECTIVES, Dataset
+from nephros.data.dataset import Dataset
+from nephros.data.split import SPLIT_ADJECTIVES
 from nephros.recipe import Recipe
 from nephros.text_tables import pluralize
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from nephros.data.batches import BatchLoader
-from nephros.data.dataset import Dataset, Split, format_size
+from nephros.data.dataset import Dataset, format_size
+from nephros.data.split import Split
 from nephros.data.subset import stratified_subset
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.models.classifier import Classifier, InputSpec, PretrainedModel

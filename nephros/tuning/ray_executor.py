@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from nephros.data.dataset import Dataset, Split
+from nephros.data.dataset import Dataset
+from nephros.data.split import Split
 from nephros.environment import package_versions
 from nephros.errors import IncompatibleError, InvalidArgument, NephrosError, require_extra
 from nephros.training.history import EpochMetrics

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from nephros.data.dataset import ProvenanceRecord
 from nephros.data.load import DataRequest, data_request
+from nephros.data.provenance import ProvenanceRecord
 from nephros.device import resolve_device
 from nephros.environment import git_commit, package_versions
 from nephros.errors import IncompatibleError, InvalidArgument

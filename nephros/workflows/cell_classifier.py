@@ -16,8 +16,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nephros.data.batches import BatchLoader
 from nephros.data.class_names import class_name_fault
-from nephros.data.dataset import Dataset, Provenance, Split
+from nephros.data.dataset import Dataset
+from nephros.data.provenance import Provenance
 from nephros.data.row_images import ImageEncoder, VolumeEncoder
+from nephros.data.split import Split
 from nephros.data.splitting import stratified_split
 from nephros.data.subset import stratified_subset
 from nephros.device import resolve_device

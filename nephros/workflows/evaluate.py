@@ -14,10 +14,11 @@ from torch import nn
 
 from nephros import device as devices
 from nephros.data.batches import BatchLoader
-from nephros.data.dataset import SPLITS, Dataset, images_sha256, log_notes
+from nephros.data.dataset import Dataset, log_notes
 from nephros.data.images.input_conversion import InputConversion
 from nephros.data.load import load_dataset, redraw
 from nephros.data.relocation import reopen_dataset
+from nephros.data.split import SPLITS, images_sha256
 from nephros.data.splitting import UNGROUPED
 from nephros.environment import git_commit, package_versions
 from nephros.errors import IncompatibleError, InvalidArgument

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,20 +14,15 @@ import numpy as np
 import torch
 
 from nephros import device as devices
-from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset, log_notes
-from nephros.data.load import DataRequest
 from nephros.distributed import SINGLE_PROCESS
 from nephros.errors import IncompatibleError, InvalidArgument, UnknownName
-from nephros.evaluation.held_out import write_held_out
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.exporters.pretrained import open_pretrained
-from nephros.files import file_digest, write_text
 from nephros.finetuning.cross_validation import (
     METHODS,
     Candidate,
     FittedMethod,
-    Problem,
     best_candidate,
     cross_validate,
     fit_best_head,
@@ -41,25 +35,19 @@ from nephros.finetuning.label_review import (
     class_recalls,
     learning_curve,
     suspicious_labels,
-    suspicious_labels_csv,
 )
 from nephros.finetuning.network import frozen_stages, make_recipe
 from nephros.finetuning.problem import make_problem
 from nephros.inference.model_names import BUNDLED
 from nephros.microscopy.voxel_size import VoxelSize
 from nephros.models.classifier import Classifier, PretrainedModel
-from nephros.models.serialization import save_model
-from nephros.recipe import to_yaml
-from nephros.runs import FinetuningRecord, InitRecord, RunFolder, RunInfo, describe_init
-from nephros.training.checkpoint import cpu_state_dict
-from nephros.training.history import history_to_csv
+from nephros.runs import InitRecord, describe_init
 from nephros.training.model_init import init_model, input_spec
-from nephros.training.run_info import build_run_info, default_run_dir
+from nephros.training.run_info import build_run_info
 from nephros.training.warm_start import start_from
 from nephros.workflows.finetune_data import OpenedData, open_data
-from nephros.workflows.prepare import PreparedStacks
+from nephros.workflows.finetuned_run import finetuning_record, write_finetuned_run
 from nephros.workflows.run import Run
-from nephros.workflows.train import finish_run
 
 logger = logging.getLogger(__name__)
 
@@ -249,7 +237,7 @@ def _finetune(
         info,
         init=None if kept.method == "scratch" else record,
         freeze=frozen_stages(kept.method, fitted.model),
-        finetuning=_finetuning_record(kept, candidates, problem, curve),
+        finetuning=finetuning_record(kept, candidates, problem, curve),
         hyperparameters="" if fitted.C is None else f"C {fitted.C:g}",
         chosen_epoch=len(fitted.history) or None,
         training_minutes=(time.perf_counter() - start_time) / 60,
@@ -257,7 +245,7 @@ def _finetune(
     suspicious = []
     if not no_better_than_largest_class(info, kept.metrics):
         suspicious = suspicious_labels(kept.probabilities, kept.labels, dataset.class_names, dataset.train.names)
-    run = _write_run(out, info, fitted, dataset, kept, suspicious, torch_device, opened.stacks)
+    run = write_finetuned_run(out, info, fitted, dataset, kept, suspicious, torch_device, opened.stacks)
     return Finetuning(run, candidates, kept, class_recalls(kept.metrics), curve, suspicious)
 
 
@@ -331,68 +319,3 @@ def _starting_point(pretrained: PretrainedModel, dataset: Dataset, seed: int) ->
     model = init_model(recipe, dataset.train, input_spec(dataset))
     record = start_from(model, pretrained, recipe, dataset)
     return model.eval(), {**record, "head": "fitted"}
-
-
-def _finetuning_record(
-    kept: Candidate, candidates: list[Candidate], problem: Problem, curve: list[tuple[int, float]]
-) -> FinetuningRecord:
-    return {
-        "method": kept.method,
-        "folds": len(problem.folds),
-        "by_group": problem.folds.by_group,
-        "methods": [
-            {
-                "method": candidate.method,
-                "accuracy": candidate.metrics.accuracy,
-                "accuracy_low": candidate.metrics.accuracy_interval.low,
-                "accuracy_high": candidate.metrics.accuracy_interval.high,
-                "macro_f1": candidate.metrics.macro_f1,
-                "loss": candidate.metrics.loss,
-                "seconds": candidate.seconds,
-                "detail": candidate.detail,
-            }
-            for candidate in candidates
-        ],
-        "learning_curve": [{"labels": n, "accuracy": accuracy} for n, accuracy in curve],
-    }
-
-
-def _write_run(
-    out: str | Path | None,
-    info: RunInfo,
-    fitted: FittedMethod,
-    dataset: Dataset,
-    kept: Candidate,
-    suspicious: list[SuspiciousLabel],
-    device: torch.device,
-    prepared: PreparedStacks | None,
-) -> Run:
-    """Write the run folder, with the splits scored, the cells of stacks and the report, and return it."""
-    synthetic = dataset.provenance.split == "synthetic"
-    folder = RunFolder.create(Path(out) if out else default_run_dir(fitted.recipe, synthetic), synthetic)
-    with folder.lock():
-        if prepared is not None:
-            source = str(_keep_cells(prepared, folder))
-            request: DataRequest = {**info.data_request, "source": source}
-            info = dataclasses.replace(info, data_request=request, data={**info.data, "path": source})
-        write_text(folder.file("recipe.yaml"), to_yaml(fitted.recipe))
-        folder.write_info(info)
-        weights = folder.file("weights.safetensors")
-        spec = input_spec(dataset)
-        save_model(weights, cpu_state_dict(fitted.model), fitted.recipe.model, spec, dataset.class_names)
-        info = dataclasses.replace(info, weights_sha256=file_digest(weights))
-        if fitted.history:
-            write_text(folder.file("history.csv"), history_to_csv(fitted.history))
-        write_held_out(folder, kept.probabilities, kept.labels)
-        write_text(folder.file("suspicious_labels.csv"), suspicious_labels_csv(suspicious))
-        splits = ("train", "val", "test") if info.test else ("train", "val")
-        batches = {split: BatchLoader(dataset.split(split), device) for split in splits}
-        finish_run(folder, info, fitted.model.to(device), batches, dataset)
-    return Run(folder.root, synthetic, dataset)
-
-
-def _keep_cells(prepared: PreparedStacks, folder: RunFolder) -> Path:
-    """Copy the prepared cells of stacks to the run folder, and return the path of the npz file there."""
-    for path in prepared.paths:
-        shutil.copyfile(path, folder.root / path.name)
-    return folder.root.absolute() / prepared.paths[-1].name

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nephros.console import progress_bar
 from nephros.data.class_names import similar_name_warnings
-from nephros.data.dataset import pixel_statistics
+from nephros.data.pixel_statistics import pixel_statistics
 from nephros.data.reference_statistics import shift_warnings
 from nephros.data.volumes import slices_last
 from nephros.environment import package_versions

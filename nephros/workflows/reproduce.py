@@ -16,7 +16,8 @@ from nephros.experiments.results import load_seed_results
 from nephros.recipe_io import get_recipe
 from nephros.reporting.reproduction import write_baselines_table, write_labels_table, write_nephros_table
 from nephros.runs import RunFolder
-from nephros.workflows.train import resume, train
+from nephros.workflows.resume import resume
+from nephros.workflows.train import train
 from nephros.workflows.transfer import planned_tasks, reproduce_transfer
 
 PLANS = ("baselines", "labels", "nephros", "transfer")

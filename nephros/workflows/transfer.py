@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from nephros import device as devices
-from nephros.data.dataset import Dataset, Split
+from nephros.data.dataset import Dataset
 from nephros.data.load import load_dataset
+from nephros.data.split import Split
 from nephros.evaluation.metrics import Floats, compute_metrics
 from nephros.experiments.plans import select_by_key
 from nephros.experiments.transfer import (
@@ -42,7 +43,8 @@ from nephros.reporting.transfer import write_transfer_table
 from nephros.runs import RunFolder
 from nephros.text_tables import csv_table
 from nephros.training.warm_start import recenter
-from nephros.workflows.train import resume, train
+from nephros.workflows.resume import resume
+from nephros.workflows.train import train
 
 TTA_VIEWS = 1
 """Views of each image: more cost every method the same and change little between them."""

@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import DataLoader
 
 import nephros
-from nephros.data.dataset import Dataset, Split
+from nephros.data.dataset import Dataset
+from nephros.data.split import Split
 from nephros.errors import InvalidArgument
 from nephros.recipe import AugmentConfig
 from tests.conftest import square_images, squares_dataset

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from nephros.data.batches import BatchLoader, batch_boundaries
-from nephros.data.dataset import Split, channel_statistics, pixel_statistics
+from nephros.data.pixel_statistics import channel_statistics, pixel_statistics
+from nephros.data.split import Split
 from nephros.distributed import DistributedContext
 
 CPU = torch.device("cpu")

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nephros.data.dataset import Dataset, Provenance, Split
+from nephros.data.dataset import Dataset
 from nephros.data.load import describe, find_local_file, load_dataset
+from nephros.data.provenance import Provenance
+from nephros.data.split import Split
 from nephros.data.synthetic import make_synthetic
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, UnknownName
 

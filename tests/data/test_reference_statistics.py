@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nephros.data import reference_statistics
-from nephros.data.dataset import pixel_statistics
 from nephros.data.load import load_dataset
+from nephros.data.pixel_statistics import pixel_statistics
 from nephros.data.reference_statistics import (
     CELL_AREA_RANGE,
     CELL_MEAN_RANGE,

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nephros.data.dataset import Split
 from nephros.data.folders.opening import open_folder
 from nephros.data.npz.opening import open_npz
 from nephros.data.repeated_images import repeated_image_warnings
+from nephros.data.split import Split
 
 NAMES = ("disc", "ring")
 IMAGES = np.random.default_rng(0).integers(0, 255, (12, 8, 8), dtype=np.uint8)

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nephros
-from nephros.data.dataset import Dataset, Provenance, Split
+from nephros.data.dataset import Dataset
+from nephros.data.provenance import Provenance
+from nephros.data.split import Split
 from nephros.data.subset import largest_remainder, resplit_train_val, stratified_indices, subset_train, tuning_subset
 from nephros.errors import InvalidArgument
 from tests.conftest import squares_dataset

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.finetuning import self_training
 from nephros.finetuning.network import make_recipe
 from nephros.models.classifier import Classifier

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.finetuning import network, self_training
 from nephros.finetuning.cross_validation import Problem, fit_method
 from nephros.finetuning.folds import make_folds

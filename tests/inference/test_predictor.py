@@ -17,7 +17,8 @@ from nephros.files import file_digest
 from nephros.inference import onnx_session
 from nephros.inference.bundled import BUNDLED_MODELS_DIR, MAX_BUNDLED_BYTES, bundled_file
 from nephros.inference.model_card import CARD_METADATA_KEY
-from nephros.inference.predictor import PredictionBatch, Predictor
+from nephros.inference.prediction_batch import PredictionBatch
+from nephros.inference.predictor import Predictor
 from tests.conftest import square_images
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nephros.inference.predictor import PredictionBatch, Predictor
+from nephros.inference.prediction_batch import PredictionBatch
+from nephros.inference.predictor import Predictor
 from nephros.interpretability.saliency import saliency_maps
 from tests.conftest import square_images
 

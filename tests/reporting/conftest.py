@@ -13,7 +13,9 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from nephros.data.dataset import Dataset, Provenance, Split
+from nephros.data.dataset import Dataset
+from nephros.data.provenance import Provenance
+from nephros.data.split import Split
 from nephros.evaluation.metrics import compute_metrics
 from nephros.evaluation.scoring import Evaluation
 from nephros.files import write_text

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import nephros
-from nephros.data.dataset import Dataset, Split
+from nephros.data.dataset import Dataset
+from nephros.data.split import Split
 from nephros.evaluation.held_out import read_held_out
 from nephros.finetuning.label_review import suspicious_labels
 from nephros.reporting.run.finetuning import MAX_SUSPICIOUS, review_finetuning

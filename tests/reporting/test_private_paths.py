@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nephros.data.dataset import Dataset, ProvenanceRecord
+from nephros.data.dataset import Dataset
 from nephros.data.load import DataRequest
+from nephros.data.provenance import ProvenanceRecord
 from nephros.evaluation.leaderboard import Comparison, DatasetComparison, row_from_run
 from nephros.evaluation.metrics import Metrics
 from nephros.experiments.plans import PlanRow

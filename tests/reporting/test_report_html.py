@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nephros.data.dataset import Dataset, Split
+from nephros.data.dataset import Dataset
+from nephros.data.split import Split
 from nephros.errors import FileError, IncompleteError
 from nephros.evaluation.metrics import compute_metrics
 from nephros.evaluation.scoring import Evaluation

@@ -10,7 +10,7 @@ import pytest
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from nephros.data.dataset import ProvenanceRecord
+from nephros.data.provenance import ProvenanceRecord
 from nephros.reporting.study import page
 from nephros.reporting.study.page import write_study_report
 from nephros.tuning.study_state import StudyState

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from nephros.inference.model_card import ModelCard
 from nephros.inference.onnx_session import ForwardFn
-from nephros.inference.predictor import PredictionBatch, Predictor
+from nephros.inference.prediction_batch import PredictionBatch
+from nephros.inference.predictor import Predictor
 from nephros.server.app import create_app
 from nephros.server.batching import MAX_QUEUE_LENGTH
 from nephros.server.limits import RequestLimits

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nephros.inference.predictor import PredictionBatch
+from nephros.inference.prediction_batch import PredictionBatch
 from nephros.server.batching import Batcher
 from nephros.server.limits import RequestRejected
 from nephros.server.loop_queue import LoopQueue

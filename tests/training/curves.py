@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nephros.data.batches import BatchLoader
-from nephros.data.dataset import Dataset, Split
+from nephros.data.dataset import Dataset
+from nephros.data.split import Split
 from nephros.data.volumes import slices_last
 from nephros.distributed import DistributedContext, process_group
 from nephros.evaluation.scoring import evaluate_model

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.errors import FileError
 from nephros.training import checkpoint
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import nephros
-from nephros.data.dataset import Dataset, Split
+from nephros.data.dataset import Dataset
+from nephros.data.split import Split
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, NephrosError
 from nephros.models.classical import CLASSICAL_MODELS, ClassicalModel, KNNClassifier
 from nephros.models.classifier import Classifier, InputSpec

@@ -24,7 +24,8 @@ from nephros.runs import RunFolder
 from nephros.training.distillation import SOFT_TARGETS_FILE, teacher_probabilities
 from nephros.training.trainer import Trainer
 from nephros.tuning.settings import plan_study
-from nephros.workflows.train import resume, train
+from nephros.workflows.resume import resume
+from nephros.workflows.train import train
 from tests.conftest import squares_dataset, write_npz
 
 pytestmark = pytest.mark.usefixtures("reports_without_figures")

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from nephros.data.batches import BatchLoader
-from nephros.data.dataset import Dataset, Split
+from nephros.data.dataset import Dataset
+from nephros.data.split import Split
 from nephros.evaluation.scoring import evaluate_model
 from nephros.models.norm_statistics import batch_norms
 from nephros.presets import RECIPES

@@ -13,8 +13,10 @@ import pytest
 
 import nephros
 from nephros.cli import main
-from nephros.data.dataset import Dataset, Provenance, Split
+from nephros.data.dataset import Dataset
 from nephros.data.load import load_request
+from nephros.data.provenance import Provenance
+from nephros.data.split import Split
 from nephros.errors import FileError, IncompatibleError, IncompleteError, InvalidArgument, NephrosError
 from nephros.evaluation.significance import compare_paired
 from nephros.recipe import KNNConfig, ModelConfig, Recipe
@@ -61,7 +63,7 @@ def test_an_interrupted_baseline_starts_again(
 
     out, data = tmp_path / "cut", runs[1].parent / "squares.npz"
     with monkeypatch.context() as patch:
-        patch.setattr("nephros.workflows.train.save_model", interrupt)
+        patch.setattr("nephros.workflows.training_run.save_model", interrupt)
         with pytest.raises(KeyboardInterrupt):
             nephros.train(KNN, data, out=out, test=True)
     with pytest.raises(IncompleteError):

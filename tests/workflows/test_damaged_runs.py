@@ -26,7 +26,7 @@ from nephros.runs import RunFolder
 from nephros.training import checkpoint
 from nephros.training.classical.search_results import read_search_results
 from nephros.training.distillation import SOFT_TARGETS_FILE, read_soft_targets
-from nephros.workflows.train import resume
+from nephros.workflows.resume import resume
 from tests.command_line import Capture, assert_usage_error, run_cli
 from tests.conftest import square_images
 

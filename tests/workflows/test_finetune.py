@@ -15,7 +15,7 @@ from PIL import Image
 
 import nephros
 from nephros.cli import main
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.errors import FileError, IncompatibleError, IncompleteError, InvalidArgument, NephrosError, UnknownName
 from nephros.evaluation.held_out import read_held_out
 from nephros.finetuning.cross_validation import BASELINES, METHODS, best_candidate
@@ -23,7 +23,7 @@ from nephros.models.serialization import load_model
 from nephros.runs import RunFolder
 from nephros.workflows.compare import compare
 from nephros.workflows.finetune import finetune
-from nephros.workflows.train import resume
+from nephros.workflows.resume import resume
 from tests.conftest import square_images, squares_dataset, write_npz
 
 pytestmark = pytest.mark.usefixtures("reports_without_figures")

@@ -14,8 +14,9 @@ from nephros.errors import FileError, IncompatibleError, NephrosError
 from nephros.evaluation.metrics import Metrics
 from nephros.microscopy.synthetic import SyntheticStack
 from nephros.runs import RunFolder
+from nephros.workflows.resume import resume
 from nephros.workflows.run import Run
-from nephros.workflows.train import resume, train
+from nephros.workflows.train import train
 from tests.command_line import run_cli
 from tests.conftest import squares_dataset, write_npz
 from tests.workflows.test_train import QUICK

@@ -88,7 +88,7 @@ def test_an_interrupted_run_continues(npz: Path, tmp_path: Path, monkeypatch: py
 
     kwargs = {"only": ["course-4"], "epochs": 1, "runs": tmp_path / "runs", "out": tmp_path / "out"}
     with monkeypatch.context() as patch:
-        patch.setattr("nephros.workflows.train.score_split", interrupt)
+        patch.setattr("nephros.workflows.training_run.score_split", interrupt)
         with pytest.raises(KeyboardInterrupt):
             nephros.reproduce("baselines", str(npz), **kwargs)  # type: ignore[arg-type]
     files = nephros.reproduce("baselines", str(npz), **kwargs)  # type: ignore[arg-type]

@@ -18,11 +18,11 @@ from PIL import Image
 
 import nephros
 from nephros.cli import main
-from nephros.data.dataset import SPLITS
 from nephros.data.folders.images import read_folder_images
 from nephros.data.folders.scan import scan_class_folders
 from nephros.data.images.input_conversion import InputConversion
 from nephros.data.load import data_request, load_request
+from nephros.data.split import SPLITS
 from nephros.errors import FileError, InvalidArgument
 from nephros.exporters.loading import load_classifier
 from nephros.exporters.packaging import build_export_bundle

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 import nephros
-from nephros.data.dataset import Dataset, Provenance, Split
+from nephros.data.dataset import Dataset
+from nephros.data.provenance import Provenance
+from nephros.data.split import Split
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, LockedError, NephrosError, UnknownName
 from nephros.evaluation.metrics import CONTEXT_FIELDS, Metrics, compute_metrics
 from nephros.evaluation.scoring import Evaluation
@@ -22,7 +24,8 @@ from nephros.recipe import AugmentConfig, ModelConfig, OptimizerConfig, Recipe
 from nephros.runs import RunFolder
 from nephros.training.history import read_history
 from nephros.workflows.compare import compare
-from nephros.workflows.train import resume, train
+from nephros.workflows.resume import resume
+from nephros.workflows.train import train
 from tests.conftest import squares_dataset, write_npz
 
 pytestmark = pytest.mark.usefixtures("reports_without_figures")

@@ -20,7 +20,8 @@ from nephros.presets import RECIPES
 from nephros.recipe import ModelConfig, Recipe
 from nephros.runs import RunFolder
 from nephros.training.trainer import Trainer
-from nephros.workflows.train import resume, train
+from nephros.workflows.resume import resume
+from nephros.workflows.train import train
 from tests.conftest import squares_dataset, write_npz
 
 pytestmark = pytest.mark.usefixtures("reports_without_figures")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.errors import FileError, UnknownName
 from nephros.experiments.transfer import (
     TransferRow,

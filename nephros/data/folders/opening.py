@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nephros.data.assembly import assemble, divide
-from nephros.data.dataset import SPLITS, Dataset, Provenance
+from nephros.data.dataset import Dataset
 from nephros.data.folders.image_files import EXPECTED_LAYOUT, FolderScan
 from nephros.data.folders.images import read_folder_images
 from nephros.data.folders.label_table import TABLE_SUFFIXES
@@ -19,6 +19,8 @@ from nephros.data.folders.table_scan import scan_folder_with_tables, scan_table,
 from nephros.data.group_names import file_name_warnings
 from nephros.data.images.foreign_formats import folder_format
 from nephros.data.images.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion
+from nephros.data.provenance import Provenance
+from nephros.data.split import SPLITS
 from nephros.data.splitting import assign_splits, check_group_rule
 from nephros.errors import FileError, InvalidArgument
 from nephros.escaping import escape_surrogates

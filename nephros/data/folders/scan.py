@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from nephros.data.class_names import class_name_fault, spelling_warnings, unify_spelling
-from nephros.data.dataset import SPLITS
 from nephros.data.folders.image_files import (
     EXPECTED_LAYOUT,
     FolderScan,
@@ -32,6 +31,7 @@ from nephros.data.folders.layouts import (
 from nephros.data.group_names import class_name_warnings
 from nephros.data.images.decoding import IMAGE_SUFFIXES
 from nephros.data.input_files import count_text, file_kind
+from nephros.data.split import SPLITS
 from nephros.data.split_names import DuplicateSplitError, find_splits, is_split_word
 from nephros.errors import FileError
 from nephros.text_tables import join_words, pluralize

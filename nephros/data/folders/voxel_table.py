@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from nephros.data.assembly import assemble, divide
 from nephros.data.class_names import class_name_fault
-from nephros.data.dataset import Dataset, Provenance
+from nephros.data.dataset import Dataset
 from nephros.data.folders.image_files import sort_class_names
 from nephros.data.folders.images import convert_images
 from nephros.data.images.decoded_image import DecodedImage
 from nephros.data.images.input_conversion import DEFAULT_CONVERSION, CellShape, InputConversion
 from nephros.data.images.tiff_description import VOLUME_SHAPE
 from nephros.data.input_files import InputFile, read_bytes
+from nephros.data.provenance import Provenance
 from nephros.data.splitting import assign_splits
 from nephros.errors import FileError
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nephros.data.dataset import SPLITS
 from nephros.data.group_names import group_column_rank
 from nephros.data.images.input_conversion import CONVERSION_ARRAY
+from nephros.data.split import SPLITS
 from nephros.data.split_names import HOLDOUT, SPLIT_OF_FLAG, SPLIT_OF_WORD
 from nephros.errors import FileError, InvalidArgument
 from nephros.text_tables import join_words

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nephros.data.assembly import assemble
 from nephros.data.class_names import class_name_fault
-from nephros.data.dataset import SPLITS, Dataset, Provenance, Split
+from nephros.data.dataset import Dataset
 from nephros.data.images.input_conversion import CONVERSION_ARRAY, DEFAULT_CONVERSION, InputConversion
 from nephros.data.medmnist import MedMNISTInfo, is_cube, medmnist_of_file
 from nephros.data.npz.archive import open_archive, translate_read_errors
@@ -24,6 +24,8 @@ from nephros.data.npz.images import PixelConversion, image_shape, pixel_conversi
 from nephros.data.npz.labels import decode_labels, decode_text, find_labeled
 from nephros.data.npz.layout import NpzLayout, find_layout, holds_volumes
 from nephros.data.npz.splits import assign_arrays
+from nephros.data.provenance import Provenance
+from nephros.data.split import SPLITS, Split
 from nephros.data.splitting import SplitAssignment
 from nephros.environment import available_memory
 from nephros.errors import FileError

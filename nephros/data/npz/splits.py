@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.dataset import SPLITS
 from nephros.data.npz.arrays import open_array, read_small_array
 from nephros.data.npz.labels import decode_text
 from nephros.data.npz.layout import NpzLayout
+from nephros.data.split import SPLITS
 from nephros.data.split_names import DuplicateSplitError, find_splits, split_of_flags
 from nephros.data.splitting import SplitAssignment, assign_splits
 from nephros.errors import FileError

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from nephros.data.dataset import SPLIT_ADJECTIVES
+from nephros.data.split import SPLIT_ADJECTIVES
 from nephros.evaluation.metrics import CalibrationBin, expected_calibration_error
 from nephros.reporting.class_names import fit_class_labels, short_class_names
 from nephros.reporting.plots.style import (

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from nephros.data.dataset import SPLIT_ADJECTIVES
+from nephros.data.split import SPLIT_ADJECTIVES
 from nephros.evaluation.metrics import class_pr_curve, class_roc_curve
 from nephros.evaluation.scoring import Evaluation
 from nephros.reporting.class_names import fit_class_labels

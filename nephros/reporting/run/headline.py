@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nephros.data.dataset import SPLIT_ADJECTIVES
+from nephros.data.split import SPLIT_ADJECTIVES
 from nephros.evaluation.confusions import never_predicted
 from nephros.evaluation.largest_class import (
     LargestClass,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nephros.data.dataset import SPLIT_ADJECTIVES, Dataset
+from nephros.data.dataset import Dataset
+from nephros.data.split import SPLIT_ADJECTIVES
 from nephros.evaluation.leaderboard import leaderboard
 from nephros.evaluation.metrics import ClassMetrics, wilson_interval
 from nephros.files import write_text

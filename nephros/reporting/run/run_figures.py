@@ -9,7 +9,8 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from nephros.data.dataset import SPLIT_ADJECTIVES, Dataset
+from nephros.data.dataset import Dataset
+from nephros.data.split import SPLIT_ADJECTIVES
 from nephros.data.volumes import IndexedImages, SlicesTiles
 from nephros.escaping import without_folders
 from nephros.evaluation.leaderboard import LeaderboardRow

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from nephros.data.dataset import SPLIT_ADJECTIVES, ProvenanceRecord
 from nephros.data.load import DataRequest
 from nephros.data.medmnist import MEDMNIST
+from nephros.data.provenance import ProvenanceRecord
+from nephros.data.split import SPLIT_ADJECTIVES
 from nephros.escaping import command_without_folders, last_part, without_folders
 from nephros.evaluation.confusions import worst_confusions
 from nephros.evaluation.largest_class import no_better_than_largest_class

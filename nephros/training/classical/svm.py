@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nephros.data.dataset import Split
+from nephros.data.split import Split
 from nephros.models.classical import ClassicalModel, KernelSVM, LinearSVM, project_features, uncalibrated_tensors
 from nephros.recipe import Recipe
 from nephros.training.classical.features import fit_projection, flatten_pixels, standardize
