@@ -7,7 +7,7 @@ from statistics import mean
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MultipleLocator, NullFormatter
 
 from nephros.experiments.transfer import TransferRow
 from nephros.reporting.plots.style import (
@@ -69,6 +69,7 @@ def _draw_panel(axes: Axes, rows: Sequence[TransferRow]) -> None:
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.xaxis.set_minor_formatter(NullFormatter())
     percent_axis(axes.yaxis)
+    axes.yaxis.set_major_locator(MultipleLocator(0.05))  # labels without decimals, for which there is room
     axes.grid(axis="y")
     axes.set_xlabel("labels per class")
-    axes.set_ylabel("accuracy on held-out cells")
+    axes.set_ylabel("accuracy on held-out images")
