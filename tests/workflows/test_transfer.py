@@ -21,6 +21,7 @@ from nephros.experiments.transfer import (
     without_labels,
 )
 from nephros.exporters.pretrained import open_pretrained
+from nephros.reporting.plots.transfer import plot_transfer
 from nephros.reporting.transfer import conclusions, write_transfer_table
 from nephros.workflows.transfer import (
     planned_tasks,
@@ -94,6 +95,12 @@ def test_the_table_states_leads_and_losses(tmp_path: Path) -> None:
     draws = read_rows(tmp_path / "transfer-draws.csv")
     assert [row.cell for row in draws] == sorted(row.cell for row in ROWS)
     assert set(draws) == set(ROWS)
+
+
+def test_the_figure_leaves_out_tasks_with_a_single_draw_where_others_have_more() -> None:
+    single = [dataclasses.replace(row, task="single") for row in ROWS if row.draw == 0]
+    for rows, titles in ((ROWS + single, ["task"]), (single, ["single"])):
+        assert [axes.get_title(loc="left") for axes in plot_transfer(rows).axes] == titles
 
 
 def test_rows_are_read_back_and_a_damaged_file_is_named(tmp_path: Path) -> None:
