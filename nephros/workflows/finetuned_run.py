@@ -12,19 +12,15 @@ from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
 from nephros.data.load import DataRequest
 from nephros.evaluation.held_out import write_held_out
-from nephros.files import file_digest, write_text
+from nephros.files import write_text
 from nephros.finetuning.cross_validation import Candidate, FittedMethod, Problem
 from nephros.finetuning.label_review import SuspiciousLabel, suspicious_labels_csv
-from nephros.models.serialization import save_model
 from nephros.recipe import to_yaml
 from nephros.runs import FinetuningRecord, RunFolder, RunInfo
-from nephros.training.checkpoint import cpu_state_dict
 from nephros.training.history import history_to_csv
-from nephros.training.model_init import input_spec
-from nephros.training.run_info import default_run_dir
 from nephros.workflows.prepare import PreparedStacks
 from nephros.workflows.run import Run
-from nephros.workflows.training_run import finish_run
+from nephros.workflows.training_run import create_folder, finish_run, save_weights
 
 
 def finetuning_record(
@@ -63,8 +59,7 @@ def write_finetuned_run(
     prepared: PreparedStacks | None,
 ) -> Run:
     """Write the run folder, with the splits scored, the cells of stacks and the report, and return it."""
-    synthetic = dataset.provenance.split == "synthetic"
-    folder = RunFolder.create(Path(out) if out else default_run_dir(fitted.recipe, synthetic), synthetic)
+    folder = create_folder(out, fitted.recipe, dataset)
     with folder.lock():
         if prepared is not None:
             source = str(_keep_cells(prepared, folder))
@@ -72,10 +67,7 @@ def write_finetuned_run(
             info = dataclasses.replace(info, data_request=request, data={**info.data, "path": source})
         write_text(folder.file("recipe.yaml"), to_yaml(fitted.recipe))
         folder.write_info(info)
-        weights = folder.file("weights.safetensors")
-        spec = input_spec(dataset)
-        save_model(weights, cpu_state_dict(fitted.model), fitted.recipe.model, spec, dataset.class_names)
-        info = dataclasses.replace(info, weights_sha256=file_digest(weights))
+        info = save_weights(folder, info, fitted.model, fitted.recipe, dataset)
         if fitted.history:
             write_text(folder.file("history.csv"), history_to_csv(fitted.history))
         write_held_out(folder, kept.probabilities, kept.labels)
@@ -83,7 +75,7 @@ def write_finetuned_run(
         splits = ("train", "val", "test") if info.test else ("train", "val")
         batches = {split: BatchLoader(dataset.split(split), device) for split in splits}
         finish_run(folder, info, fitted.model.to(device), batches, dataset)
-    return Run(folder.root, synthetic, dataset)
+    return Run(folder.root, folder.synthetic, dataset)
 
 
 def _keep_cells(prepared: PreparedStacks, folder: RunFolder) -> Path:

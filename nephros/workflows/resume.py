@@ -106,11 +106,8 @@ def _reopen_pretrained(folder: RunFolder, record: InitRecord) -> PretrainedModel
         with contextlib.suppress(NephrosError):
             if (pretrained := open_pretrained(source)).sha256 == record["sha256"]:
                 return pretrained
-    raise _changed_error(folder, f"the weights it started from ({record['source']})")
-
-
-def _changed_error(folder: RunFolder, subject: str) -> FileError:
-    return FileError(
+    raise FileError(
         folder.root,
-        f"{folder.root} can't be resumed, since {subject} has changed or gone since it started: train again with a new `out`.",
+        f"{folder.root} can't be resumed, since the weights it started from ({record['source']}) have changed or gone since it "
+        "started: train again with a new `out`.",
     )

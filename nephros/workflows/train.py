@@ -15,7 +15,7 @@ from nephros import device as devices
 from nephros.data.dataset import Dataset, log_notes
 from nephros.data.load import DataRequest, data_request, load_request
 from nephros.device import check_threads, torch_threads
-from nephros.distributed import DistributedContext, is_torchrun_restart, process_group, under_torchrun
+from nephros.distributed import is_torchrun_restart, process_group, under_torchrun
 from nephros.environment import warn_of_spinning_threads
 from nephros.errors import InvalidArgument
 from nephros.exporters.pretrained import open_pretrained
@@ -31,13 +31,14 @@ from nephros.training.callbacks import Callback, check_callbacks
 from nephros.training.distillation import check_teachers
 from nephros.training.model_init import check_last_batch, check_tta_views, input_spec
 from nephros.training.replicas import count_replicas
-from nephros.training.run_info import build_run_info, default_run_dir
+from nephros.training.run_info import build_run_info
 from nephros.training.small_data import ADAPTABLE_FIELDS, adapt_recipe, few_images_warnings
 from nephros.training.trackers import check_tracker
 from nephros.training.warm_start import check_init, start_from
 from nephros.workflows.resume import resume
 from nephros.workflows.run import Run
 from nephros.workflows.training_run import (
+    create_folder,
     end_run,
     limit_training_images,
     locked,
@@ -144,7 +145,7 @@ def train(
         info = build_run_info(recipe, dataset, model, request, torch_device, test, command, context, replicas)
         teacher_records = [teacher.record for teacher in opened_teachers]
         info = dataclasses.replace(info, teachers=teacher_records, init=init_record, freeze=freeze)
-        folder = _create_folder(out, recipe, dataset, context)
+        folder = create_folder(out, recipe, dataset, context)
         with locked(folder, context):
             followers = with_tracker(folder, recipe, log, callbacks, context)
             log_notes(dataset)
@@ -187,14 +188,6 @@ def _fit_to_data(recipe: Recipe, dataset: Dataset, adaptable: Collection[str]) -
     recipe, sentence = adapt_recipe(recipe, len(dataset.train), adaptable)
     warnings = (*dataset.warnings, *few_images_warnings(dataset), *([sentence] if sentence else []))
     return recipe, dataclasses.replace(dataset, warnings=warnings)
-
-
-def _create_folder(out: str | Path | None, recipe: Recipe, dataset: Dataset, context: DistributedContext) -> RunFolder:
-    synthetic = dataset.provenance.split == "synthetic"
-    run_dir = Path(out) if out else default_run_dir(recipe, synthetic)
-    if context.is_main_process:
-        return RunFolder.create(run_dir, synthetic)
-    return RunFolder(run_dir.expanduser(), synthetic)
 
 
 def _check_same_run(folder: RunFolder, recipe: Recipe, request: DataRequest, adaptable: Collection[str]) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
 from nephros.data.subset import subset_train
-from nephros.distributed import DistributedContext
+from nephros.distributed import SINGLE_PROCESS, DistributedContext
 from nephros.errors import InvalidArgument
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.exporters.teachers import open_teacher
@@ -28,7 +28,7 @@ from nephros.training.checkpoint import cpu_state_dict
 from nephros.training.classical.grid_search import check_classical
 from nephros.training.distillation import cached_soft_targets
 from nephros.training.model_init import check_batch_sharding, init_model, input_spec
-from nephros.training.run_info import describe_model
+from nephros.training.run_info import default_run_dir, describe_model
 from nephros.training.runner import TrainingResult, train_classical, train_network
 from nephros.training.trackers import TRACKERS
 from nephros.workflows.evaluate import score_split
@@ -36,6 +36,17 @@ from nephros.workflows.report import report
 from nephros.workflows.run import Run
 
 logger = logging.getLogger(__name__)
+
+
+def create_folder(
+    out: str | Path | None, recipe: Recipe, dataset: Dataset, context: DistributedContext = SINGLE_PROCESS
+) -> RunFolder:
+    """Return the new run folder `out`, or one in runs/; only the first rank creates it."""
+    synthetic = dataset.provenance.split == "synthetic"
+    run_dir = Path(out) if out else default_run_dir(recipe, synthetic)
+    if context.is_main_process:
+        return RunFolder.create(run_dir, synthetic)
+    return RunFolder(run_dir.expanduser(), synthetic)
 
 
 def locked(folder: RunFolder, context: DistributedContext) -> contextlib.AbstractContextManager[None]:
@@ -93,14 +104,18 @@ def run_training(
         )
     info = _with_result(info, result, dataset, is_classical=model is None)
     if context.is_main_process:
-        spec = input_spec(dataset)
-        weights = folder.file("weights.safetensors")
-        save_model(weights, cpu_state_dict(result.model), recipe.model, spec, dataset.class_names)
-        info = dataclasses.replace(info, weights_sha256=file_digest(weights))
+        info = save_weights(folder, info, result.model, recipe, dataset)
         folder.write_info(info)
     if context.broadcast(info.test and not folder.file("test", "metrics.json").exists()):
         batches["test"] = make_batches("test")
     finish_run(folder, info, result.model, batches, dataset)
+
+
+def save_weights(folder: RunFolder, info: RunInfo, model: nn.Module, recipe: Recipe, dataset: Dataset) -> RunInfo:
+    """Save the weights, and return the run's description with their digest."""
+    weights = folder.file("weights.safetensors")
+    save_model(weights, cpu_state_dict(model), recipe.model, input_spec(dataset), dataset.class_names)
+    return dataclasses.replace(info, weights_sha256=file_digest(weights))
 
 
 def finish_run(

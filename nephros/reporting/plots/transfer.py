@@ -7,7 +7,7 @@ from statistics import mean
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MultipleLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from nephros.experiments.transfer import TransferRow
 from nephros.reporting.plots.style import (
@@ -73,7 +73,7 @@ def _draw_panel(axes: Axes, rows: Sequence[TransferRow]) -> None:
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.xaxis.set_minor_formatter(NullFormatter())
     percent_axis(axes.yaxis)
-    axes.yaxis.set_major_locator(MultipleLocator(0.05))  # labels without decimals, for which there is room
+    axes.yaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))  # not 2.5, whose labels are wide
     axes.grid(axis="y")
     axes.set_xlabel("labels per class")
     axes.set_ylabel("accuracy on held-out images")
