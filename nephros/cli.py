@@ -11,7 +11,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from itertools import pairwise
 from typing import NoReturn
 
 from nephros.errors import NephrosError, did_you_mean
@@ -105,7 +104,7 @@ def _run(args: list[str], debug: bool) -> NoReturn:
 def _failure(error: BaseException, args: list[str]) -> tuple[str, int]:
     """Return the sentence that says what went wrong, and the exit status."""
     if isinstance(error, KeyboardInterrupt):
-        return f"stopped; {_recovery_hint(args)}.", 130
+        return f"stopped; {_recovery_hint(error, args)}.", 130
     if isinstance(error, NephrosError | ConnectionAbortedError):
         from nephros.commands.messages import to_command_line
 
@@ -172,29 +171,21 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _recovery_hint(args: list[str]) -> str:
+def _recovery_hint(error: BaseException, args: list[str]) -> str:
     """Return what an interrupted command leaves behind, or how to continue it."""
-    if args[:1] in (["predict"], ["export"]):
-        return "nothing was written"
-    if args[:1] in (["train"], ["tune"], ["reproduce"]):
-        return f"`nephros {_resume_command(args)}` continues after the last complete epoch"
-    return "run the same command again"
-
-
-def _resume_command(args: list[str]) -> str:
-    """Return the arguments that continue an interrupted command."""
     if args[:1] == ["reproduce"]:
-        return shlex.join(args)
-    if args[:1] != ["tune"]:
-        return "train --resume RUN"
-    study_names = [after for flag, after in pairwise(args) if flag in ("--name", "--resume")]
-    return f"tune --resume {shlex.quote(study_names[-1]) if study_names else 'STUDY'}"
+        return f"`nephros {shlex.join(args)}` continues after the last complete epoch"
+    if notes := getattr(error, "__notes__", []):
+        from nephros.commands.messages import to_command_line
+
+        return to_command_line(notes[-1])
+    return "nothing was written" if args[:1] in (["predict"], ["export"]) else "run the same command again"
 
 
 def _os_error_message(error: OSError, args: list[str]) -> str:
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"the disk is full{where}: free some space and run again; {_recovery_hint(args)}."
+        return f"the disk is full{where}: free some space and run again; {_recovery_hint(error, args)}."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"permission denied{where}: choose a place that you can write to."
     return f"{error.strerror or error}{where}: correct this and run again."

@@ -137,3 +137,16 @@ def _rebuild(kind: type[NephrosError], args: tuple[Any, ...], state: dict[str, A
     error.args = args
     error.__dict__.update(state)
     return error
+
+
+@contextlib.contextmanager
+def say_how_to_continue(sentence: str) -> Iterator[None]:
+    """Add the sentence to an interruption, or to an error of the system such as a full disk, as a note.
+
+    Python shows notes below a traceback, and the command line in its message.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, OSError) as error:
+        error.add_note(sentence)
+        raise

@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,8 +189,8 @@ def test_torchvision_is_not_installed() -> None:
 @pytest.mark.parametrize(
     ("args", "hint"),
     [
-        (["train", "course-1"], "`nephros train --resume RUN`"),
-        (["tune", "poster", "--name", "first"], "`nephros tune --resume first`"),
+        (["train", "course-1"], "run the same command again"),
+        (["reproduce", "course"], "`nephros reproduce course` continues after the last complete epoch"),
         (["evaluate", "runs/a"], "run the same command again"),
         (["predict", "a.png"], "nothing was written"),
     ],
@@ -204,3 +205,33 @@ def test_an_interrupted_command_names_the_next_step(
     status, _, err = run_cli(args, capsys)
     assert status == 130
     assert f"stopped; {hint}" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "interrupted", "command"),
+    [
+        (["train", "course-1", "--out", "a run"], "nephros.workflows.train.run_training", "train --resume 'a run'"),
+        (
+            ["tune", "course-1", "--max-epochs", "1", "--name", "a"],
+            "nephros.workflows.tune._make_executor",
+            "tune --resume a",
+        ),
+    ],
+)
+def test_an_interruption_names_the_run_or_study_to_continue(
+    args: list[str],
+    interrupted: str,
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interrupted, interrupt)
+    monkeypatch.chdir(tmp_path)
+    data = write_npz(tmp_path / "cells.npz", squares_dataset(n=80))
+    status, _, err = run_cli([*args, "--data", str(data)], capsys)
+    assert status == 130
+    assert f"nephros: stopped; `nephros {command}` continues after the last complete epoch." in err

@@ -80,6 +80,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_resumes_once_there_is_space(sma
         [*command, *args, "--data", str(data), "--out", str(run)], capture_output=True, text=True, check=False
     )
     assert failed.returncode == 1
+    assert f"run again; `nephros train --resume {run}` continues" in failed.stderr
     assert "the disk is full" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert not list(run.rglob(".*.tmp"))

@@ -27,6 +27,7 @@ from nephros.workflows.training_run import (
     limit_training_images,
     locked,
     prepare_model,
+    resumable,
     run_training,
     with_tracker,
 )
@@ -94,7 +95,8 @@ def resume(
                 current_device,
             )
         followers = with_tracker(folder, recipe, log, callbacks, context)
-        run_training(folder, info, recipe, dataset, model, torch_device, context, followers)
+        with resumable(folder):
+            run_training(folder, info, recipe, dataset, model, torch_device, context, followers)
     return end_run(folder, followers, data)
 
 

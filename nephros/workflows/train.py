@@ -43,6 +43,7 @@ from nephros.workflows.training_run import (
     limit_training_images,
     locked,
     prepare_model,
+    resumable,
     run_training,
     with_tracker,
 )
@@ -156,7 +157,8 @@ def train(
             if context.is_main_process:
                 write_text(folder.file("recipe.yaml"), to_yaml(recipe))
                 folder.write_info(info)
-            run_training(folder, info, recipe, dataset, model, torch_device, context, followers)
+            with resumable(folder):
+                run_training(folder, info, recipe, dataset, model, torch_device, context, followers)
         return end_run(folder, followers, data)
 
 

@@ -15,7 +15,7 @@ from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
 from nephros.data.subset import subset_train
 from nephros.distributed import SINGLE_PROCESS, DistributedContext
-from nephros.errors import InvalidArgument
+from nephros.errors import InvalidArgument, say_how_to_continue
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.exporters.teachers import open_teacher
 from nephros.files import file_digest
@@ -52,6 +52,11 @@ def create_folder(
 def locked(folder: RunFolder, context: DistributedContext) -> contextlib.AbstractContextManager[None]:
     """Lock the folder for all ranks: only the first one writes there."""
     return folder.lock() if context.is_main_process else contextlib.nullcontext()
+
+
+def resumable(folder: RunFolder) -> contextlib.AbstractContextManager[None]:
+    """Let an interruption say how to resume the run."""
+    return say_how_to_continue(f"`nephros.resume({str(folder.root)!r})` continues after the last complete epoch")
 
 
 def prepare_model(recipe: Recipe, dataset: Dataset, context: DistributedContext) -> Classifier | None:

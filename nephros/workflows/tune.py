@@ -20,7 +20,7 @@ from nephros.data.relocation import reopen_dataset
 from nephros.data.subset import tuning_subset
 from nephros.device import available_cores, resolve_device
 from nephros.environment import available_memory
-from nephros.errors import InvalidArgument
+from nephros.errors import InvalidArgument, say_how_to_continue
 from nephros.evaluation.metrics import Metrics, compute_metrics
 from nephros.evaluation.scoring import evaluate_model
 from nephros.files import write_text
@@ -213,7 +213,8 @@ def _run_study(
     """Run the study as far as the options allow, evaluate its best configuration once it is finished, and write its report."""
     settings = manifest.settings
     store = CheckpointStore(manifest.checkpoint_dir or str(folder.root / "checkpoints"))
-    with _locked(storage):
+    how_to_continue = f"`nephros.resume_study({folder.name!r})` continues after the last complete epoch"
+    with say_how_to_continue(how_to_continue), _locked(storage):
         storage.create_or_verify(settings)
         study_state = storage.load_state()
         if not (study_state.finished and study_state.finalized and study_state.best_metrics):
