@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ MAX_RUNNING = 2
 TERMINATE_S = 10.0
 """Seconds that a process has to end when its job is canceled, before it is killed."""
 _MAX_MESSAGE = 500
+_INTERRUPTED = "The server ended meanwhile."
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_. -]{0,59}")
 
 
@@ -80,13 +81,15 @@ class FinetuneJobs:
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self._threads: list[threading.Thread] = []
         self._listeners: list[Callable[[Job], None]] = []
+        self._preparing: set[str] = set()  # ids of jobs whose files are being written, even if they have ended
         self._is_closed = False
-        for file in sorted(project.path(JOBS_FOLDER).glob(f"*/{JOB_FILE}"), key=_number):
+        files = project.path(JOBS_FOLDER).glob(f"*/{JOB_FILE}")
+        for file in sorted(files, key=lambda file: _number(file.parent.name)):
             if (job := _read_job(file)) is not None:
                 self._jobs[job.id] = job
                 if job.state in ("queued", "running"):
                     self._discard(job)
-                    self._update(job, state="interrupted", message="The server ended meanwhile.")
+                    self._update(job, state="interrupted", message=_INTERRUPTED)
 
     def close(self) -> None:
         """End all processes; their jobs are interrupted."""
@@ -94,7 +97,7 @@ class FinetuneJobs:
             self._is_closed = True
             active = [job for job in self._jobs.values() if job.state in ("queued", "running")]
         for job in active:
-            self._stop(job.id, "interrupted", "The server ended meanwhile.")
+            self._stop(job.id, "interrupted", _INTERRUPTED)
         for thread in self._threads:
             thread.join()
 
@@ -135,14 +138,9 @@ class FinetuneJobs:
         with self._lock:
             job = self._new_job("finetune", self._check_new_name(name))
         out = self._project.path(RUNS_FOLDER, job.run)
-        try:
+        with self._failing(job):
             write_training_data(self._project, data_path(out))
-        except NephrosError:
-            with self._lock:
-                del self._jobs[job.id]
-            shutil.rmtree(self._folder(job), ignore_errors=True)
-            raise
-        return self._launch(job, [finetune_command(self._project.model, out, methods)])
+            return self._launch(job, [finetune_command(self._project.model, out, methods)])
 
     def export(self, run: str, export_format: str) -> Job:
         """Export a run: ``onnx`` its model; ``csv`` its predictions for all cells; ``geojson`` those of nuclei of stacks.
@@ -157,11 +155,12 @@ class FinetuneJobs:
             )
         with self._lock:
             job = self._new_job("export", run, export_format)
-        exported_path(source, export_format).parent.mkdir(exist_ok=True)
-        if export_format != "onnx":
-            with atomic_write(self._folder(job) / "cells.npz") as file:
-                np.savez(file, images=self._project.images())
-        return self._launch(job, export_commands(self._project, source, export_format, self._folder(job)))
+        with self._failing(job):
+            exported_path(source, export_format).parent.mkdir(exist_ok=True)
+            if export_format != "onnx":
+                with atomic_write(self._folder(job) / "cells.npz") as file:
+                    np.savez(file, images=self._project.images())
+            return self._launch(job, export_commands(self._project, source, export_format, self._folder(job)))
 
     def cancel(self, job_id: str) -> None:
         """End a job's process; what it has made is removed. A job that has ended stays as it is.
@@ -176,19 +175,50 @@ class FinetuneJobs:
     # A job's life
 
     def _new_job(self, kind: str, run: str, export_format: str = "") -> Job:
-        number = 1 + max((int(job_id.rpartition("-")[2]) for job_id in self._jobs), default=0)
+        # Folders count as well: a killed server may leave one without a job in it.
+        folder = self._project.path(JOBS_FOLDER)
+        names = {*self._jobs, *(os.listdir(folder) if folder.is_dir() else ())}
+        number = 1 + max(map(_number, names), default=0)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         job = Job(f"{kind}-{number}", kind, run, "queued", None, "", now, export_format)
-        self._folder(job).mkdir(parents=True)
+        # Stored before its files are written, so that the next server removes those of a killed one.
+        write_json(self._folder(job) / JOB_FILE, dataclasses.asdict(job))
         self._jobs[job.id] = job
+        self._preparing.add(job.id)
         return job
 
+    @contextlib.contextmanager
+    def _failing(self, job: Job) -> Iterator[None]:
+        """Within the block, an exception ends a new job: one that is refused is forgotten, any other has failed."""
+        try:
+            yield
+        except NephrosError:
+            with self._lock:
+                del self._jobs[job.id]
+            raise
+        except BaseException as error:  # a full disk, no more threads, or a programming error
+            self._stop(job.id, "failed", self._message_of(error))
+            raise
+        finally:
+            with self._lock:
+                if job.id in self._preparing:  # it was not launched
+                    self._preparing.remove(job.id)
+                    self._discard(job)
+                if job.id not in self._jobs:
+                    shutil.rmtree(self._folder(job), ignore_errors=True)
+
     def _launch(self, job: Job, commands: list[Command]) -> Job:
-        job = self._update(job)
-        thread = threading.Thread(target=self._run, args=(job, commands), name=f"nephros-{job.id}", daemon=True)
+        """Start a job whose files are written, unless it was stopped meanwhile, and return it as it is now."""
         with self._lock:
-            self._threads.append(thread)
-        thread.start()
+            if self._is_closed:
+                self._stop(job.id, "interrupted", _INTERRUPTED)
+            job = self._jobs[job.id]
+            if job.state == "queued":
+                job = self._update(job)
+                thread = threading.Thread(target=self._run, args=(job, commands), name=f"nephros-{job.id}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+                self._preparing.remove(job.id)
         return job
 
     def _run(self, job: Job, commands: list[Command]) -> None:
@@ -198,8 +228,8 @@ class FinetuneJobs:
             for command in commands:
                 try:
                     status = self._run_command(job.id, command, methods)
-                except OSError as error:  # no more processes, or a full disk
-                    self._stop(job.id, "failed", str(error))
+                except Exception as error:  # no more processes, a full disk, or a programming error
+                    self._stop(job.id, "failed", self._message_of(error))
                     return
                 if status is None:
                     return  # it was stopped
@@ -245,6 +275,8 @@ class FinetuneJobs:
             if job.state not in ("queued", "running"):
                 return
             job = self._update(job, state=state, message=message)
+            if job_id in self._preparing:
+                return  # whoever writes its files removes them, once they are written
         if process is not None:
             with contextlib.suppress(OSError):
                 process.terminate()
@@ -285,6 +317,9 @@ class FinetuneJobs:
             callback(job)
         return job
 
+    def _message_of(self, error: BaseException) -> str:
+        return readable_line(str(error) or type(error).__name__, self._project.root)[:_MAX_MESSAGE]
+
     def _error_of(self, job: Job) -> str:
         """Return the last line of a process that failed, which says why."""
         lines = (self._folder(job) / LOG_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
@@ -302,7 +337,11 @@ class FinetuneJobs:
 
     def _check_new_name(self, name: str | None) -> str:
         folder = self._project.path(RUNS_FOLDER)
-        active = {job.run.casefold() for job in self._jobs.values() if job.state in ("queued", "running")}
+        active = {
+            job.run.casefold()
+            for job in self._jobs.values()
+            if job.state in ("queued", "running") or job.id in self._preparing
+        }
         taken = active | (
             {path.name.casefold().removesuffix(".npz") for path in folder.iterdir()} if folder.is_dir() else set()
         )
@@ -331,8 +370,8 @@ def _check_format(export_format: str) -> str:
     return export_format
 
 
-def _number(file: Path) -> int:
-    text = file.parent.name.rpartition("-")[2]
+def _number(job_id: str) -> int:
+    text = job_id.rpartition("-")[2]
     return int(text) if text.isdecimal() else 0
 
 
@@ -342,4 +381,4 @@ def _read_job(file: Path) -> Job | None:
         job = Job(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    return job if job.id == file.parent.name and _number(file) else None
+    return job if job.id == file.parent.name and _number(job.id) else None

@@ -17,6 +17,7 @@ from nephros.annotation.export import MIN_LABELS_PER_CLASS
 from nephros.annotation.job_commands import progress_after, readable_line
 from nephros.annotation.jobs import JOB_FILE, FinetuneJobs, Job
 from nephros.annotation.project import Project
+from nephros.annotation.project_runs import ProjectRun
 from nephros.errors import IncompatibleError, IncompleteError, InvalidArgument, UnknownName
 from nephros.exporters.loading import load_classifier
 from nephros.finetuning.cross_validation import METHODS
@@ -122,6 +123,90 @@ def test_a_job_whose_server_ended_is_interrupted(tmp_path: Path) -> None:
     assert not run.exists()
     assert json.loads((folder / JOB_FILE).read_text())["state"] == "interrupted"
     assert [other.state for other in FinetuneJobs(project).jobs()] == ["interrupted"]
+
+
+def test_a_folder_that_a_killed_server_left_without_a_job_keeps_its_number(tmp_path: Path) -> None:
+    project = _labeled_project(tmp_path)
+    project.path("jobs", "finetune-3").mkdir(parents=True)
+    jobs = FinetuneJobs(project)
+    assert jobs.jobs() == []
+    assert jobs._new_job("finetune", "run-1").id == "finetune-4"
+    assert jobs._new_job("export", "run-1", "csv").id == "export-5"
+
+
+def test_a_server_that_is_killed_while_training_data_is_written_leaves_an_interrupted_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = _labeled_project(tmp_path)
+    seen: list[Job] = []
+
+    def write_and_look(project: Project, out: Path) -> None:
+        out.parent.mkdir()
+        out.write_bytes(b"training data")
+        seen.extend(FinetuneJobs(project).jobs())  # what a server finds that starts after a kill at this moment
+        assert not out.exists()
+        raise IncompleteError("This server ends.")
+
+    monkeypatch.setattr("nephros.annotation.jobs.write_training_data", write_and_look)
+    with pytest.raises(IncompleteError):
+        FinetuneJobs(project).start("mine")
+    assert [(job.id, job.run, job.state) for job in seen] == [("finetune-1", "mine", "interrupted")]
+
+
+@pytest.mark.parametrize(("ends_by", "state"), [("cancel", "canceled"), ("close", "interrupted")])
+def test_a_job_that_is_stopped_while_its_files_are_written_is_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends_by: str, state: str
+) -> None:
+    project = _labeled_project(tmp_path)
+    jobs = FinetuneJobs(project)
+
+    def write_and_stop(_: Project, out: Path) -> None:
+        jobs.cancel("finetune-1") if ends_by == "cancel" else jobs.close()
+        with pytest.raises(InvalidArgument):
+            jobs.start("mine")  # its name is not free before its files are gone
+        out.parent.mkdir()
+        out.write_bytes(b"training data")
+
+    monkeypatch.setattr("nephros.annotation.jobs.write_training_data", write_and_stop)
+    assert jobs.start("mine").state == state
+    assert [job.state for job in jobs.jobs()] == [state]
+    assert json.loads(project.path("jobs", "finetune-1", JOB_FILE).read_text())["state"] == state
+    assert jobs._threads == []
+    assert not list(project.path("runs").iterdir())
+
+
+def test_a_job_of_closed_jobs_is_interrupted(tmp_path: Path) -> None:
+    jobs = FinetuneJobs(_labeled_project(tmp_path))
+    jobs.close()
+    assert jobs.start().state == "interrupted"
+    assert jobs._threads == []
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("damaged")])
+def test_a_job_whose_files_can_not_be_written_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    project = _labeled_project(tmp_path)
+    jobs = FinetuneJobs(project)
+    events: list[Job] = []
+    jobs.add_listener(events.append)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    run = ProjectRun("run-1", project.path("runs", "run-1"), "", "head", None, 60)
+    run.path.mkdir(parents=True)
+    monkeypatch.setattr(jobs, "_check_run", lambda _: run)
+    monkeypatch.setattr("nephros.annotation.jobs.write_training_data", refuse)
+    monkeypatch.setattr("nephros.annotation.jobs.np.savez", refuse)
+    for start in (jobs.start, lambda: jobs.export("run-1", "csv")):
+        with pytest.raises(type(error)):
+            start()
+    assert [(job.kind, job.state) for job in jobs.jobs()] == [("finetune", "failed"), ("export", "failed")]
+    assert all(str(error) == job.message for job in jobs.jobs())
+    assert [event.state for event in events] == ["failed", "failed"]
+    assert not list(project.path("jobs").glob("*/cells.npz"))
+    assert [other.state for other in FinetuneJobs(project).jobs()] == ["failed", "failed"]
 
 
 @pytest.mark.slow
