@@ -81,7 +81,7 @@ class CellReader:
         """Take images, stacks, npz files and folders of them, as paths or as bytes in memory.
 
         Args:
-            inputs: folders are searched for PNG, TIFF, JPEG and npz files, in sorted order; hidden files are skipped.
+            inputs: folders are searched for images, stacks and npz files, in sorted order; hidden files are skipped.
                 A stack in memory, as /predict of the server has it, is refused, since cutting it writes temporary files.
             shape: the model's input shape: channels (1 or 3), or slices of volumes, height, width.
             white_level: pixel value that becomes 255 in images of more than 8 bits; None takes that of `conversion` or, where it
@@ -253,7 +253,13 @@ class CellReader:
         options = self._stack_options or StackOptions()
         target = self._training.target_voxel_size or TRAINING_VOXEL_SIZE
         nuclei = extract_nuclei_from_file(
-            path, self._stack_levels, self.progress, options, target, volumes=self._volumes
+            path,
+            self._stack_levels,
+            self.progress,
+            options,
+            target,
+            uint8_levels=self._training.uint8_stack_levels,
+            volumes=self._volumes,
         )
         self.input_notes += map(_encodable, nuclei.notes)
         self.located.append(nuclei.located)

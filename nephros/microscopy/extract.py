@@ -69,6 +69,7 @@ def extract_nuclei_from_file(
     options: StackOptions,
     target_voxel_size: VoxelSize = TRAINING_VOXEL_SIZE,
     *,
+    uint8_levels: tuple[float, float] | None = None,
     volumes: bool = False,
 ) -> ExtractedNuclei:
     """Make an image of each nucleus of a stack, by its mask or after an automatic segmentation.
@@ -79,6 +80,7 @@ def extract_nuclei_from_file(
         progress: shows the progress.
         options: channel, image and voxel size, where the file leaves them open, and the mask.
         target_voxel_size: voxel size of the crops.
+        uint8_levels: as `levels`, for stacks of 8 bits.
         volumes: whether to keep the volume of each crop in place of its image.
 
     Raises:
@@ -103,7 +105,7 @@ def extract_nuclei_from_file(
                 segment_with(options.segment, stack, mask_file.path, step, progress=progress)
             threshold = None if mask_file.is_automatic else options.stitch_threshold
             mask = open_mask(mask_file.path, stack.shape, threshold)
-            black_level, white_level = (None, None) if stack.dtype == np.uint8 else levels
+            black_level, white_level = (uint8_levels or (None, None)) if stack.dtype == np.uint8 else levels
             result = make_nucleus_images(
                 stack,
                 mask,

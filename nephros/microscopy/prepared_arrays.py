@@ -78,12 +78,21 @@ def _groups(nuclei: NucleiOfStack, labels: Sequence[NucleusClasses], name: str) 
 def _conversion(prepared: Sequence[NucleiOfStack], options: PrepareOptions) -> InputConversion:
     """Return what a model that is trained on the npz file needs to know of the images' making, to convert its inputs likewise."""
     conversion = InputConversion(target_voxel_size=prepared[0].scale.target_voxel_size)
-    limits = [nuclei.result.contrast_limits for nuclei in prepared if nuclei.stack.dtype != np.uint8]
-    if limits:
+    if levels := _mean_levels([nuclei for nuclei in prepared if nuclei.stack.dtype != np.uint8]):
+        black_level, white_level = levels
         conversion = replace(
-            conversion,
-            white_level=float(np.mean([limit.white_level for limit in limits])),
-            black_level=float(np.mean([limit.black_level for limit in limits])),
-            fits_stacks=not options.gives_levels,
+            conversion, white_level=white_level, black_level=black_level, fits_stacks=not options.gives_levels
         )
+    if options.gives_levels:
+        uint8_levels = _mean_levels([nuclei for nuclei in prepared if nuclei.stack.dtype == np.uint8])
+        conversion = replace(conversion, uint8_stack_levels=uint8_levels)
     return conversion
+
+
+def _mean_levels(prepared: Sequence[NucleiOfStack]) -> tuple[float, float] | None:
+    """Return the mean black and white level of some stacks; None for no stack."""
+    if not prepared:
+        return None
+    limits = [nuclei.result.contrast_limits for nuclei in prepared]
+    black, white = np.mean([(limit.black_level, limit.white_level) for limit in limits], axis=0).tolist()
+    return black, white

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from nephros.data.images.transforms import resize_images
 from nephros.data.load import load_dataset
 from nephros.errors import FileError
 from nephros.inference.reader import CellReader
+from nephros.microscopy.output_files import OutputFiles
 from nephros.microscopy.stack import StackOptions
 from nephros.microscopy.synthetic import SyntheticStack
 
@@ -482,6 +484,56 @@ def test_a_model_of_prepared_cells_cuts_a_stack_as_it_was_prepared(
     assert any("as in training" in note for note in reader.input_notes)
     brighter = CellReader([stack], (1, 28, 28), 900, stack_options=options, conversion=conversion)
     assert not np.array_equal(np.concatenate([batch for _, batch in brighter.iter_batches()]), cells)
+
+
+@pytest.mark.parametrize("levels", [{"black_level": 10.0, "white_level": 90.0}, {"percentiles": (5.0, 99.0)}, {}])
+def test_given_levels_of_8_bits_are_kept_for_prediction(stack: Path, tmp_path: Path, levels: dict[str, Any]) -> None:
+    pixels = tifffile.imread(stack)
+    paths = {np.dtype(np.uint16): stack, np.dtype(np.uint8): tmp_path / "stack8.tif"}
+    tifffile.imwrite(paths[np.dtype(np.uint8)], (pixels // 16).clip(0, 255).astype(np.uint8), photometric="minisblack")
+    (tmp_path / "stack8_mask.tif").write_bytes((tmp_path / "mask.tif").read_bytes())
+    (tmp_path / "stack_mask.tif").write_bytes((tmp_path / "mask.tif").read_bytes())
+    options = StackOptions(voxel_size=(1, 0.5, 0.5), mask=str(tmp_path / "{stem}_mask.tif"))
+    for names in (["stack8"], ["stack8", "stack"]):
+        prepared = nephros.prepare(
+            [tmp_path / f"{name}.tif" for name in names], tmp_path / f"cells{len(names)}.npz",
+            mask=str(tmp_path / "{stem}_mask.tif"), voxel_size=(1, 0.5, 0.5), **levels,
+        )  # fmt: skip
+        with np.load(tmp_path / f"cells{len(names)}.npz") as arrays:
+            conversion = InputConversion.from_dict(json.loads(str(arrays["input_conversion"])))
+        limits = prepared.stacks[0].contrast_limits
+        expected = (limits.black_level, limits.white_level) if levels else None
+        assert conversion.uint8_stack_levels == expected
+        # Those of 8 bits are not for other pixels: images and stacks of 16 bits have levels of their own.
+        assert conversion.white_level == (prepared.stacks[1].contrast_limits.white_level if len(names) > 1 else None)
+        for dtype, path in paths.items():
+            if path.stem not in names:
+                continue
+            reader = CellReader([path], (1, 28, 28), stack_options=options, conversion=conversion)
+            cells = np.concatenate([batch for _, batch in reader.iter_batches()])
+            assert np.array_equal(cells, prepared.images[prepared.stack == path.stem]), dtype
+
+
+def test_a_conversion_without_levels_of_8_bits_is_one_of_an_earlier_version() -> None:
+    values = InputConversion(900, uint8_stack_levels=(3, 90)).to_dict()
+    assert InputConversion.from_dict(json.loads(json.dumps(values))).uint8_stack_levels == (3.0, 90.0)
+    del values["uint8_stack_levels"]
+    assert InputConversion.from_dict(values) == InputConversion(900)
+    for levels in ((90, 3), (3, math.inf), (3,), ("a", "b"), 3):
+        with pytest.raises((ValueError, TypeError)):
+            InputConversion.from_dict(values | {"uint8_stack_levels": levels})
+
+
+def test_stacks_whose_names_become_one_text_have_masks_of_their_own(stack: Path, tmp_path: Path) -> None:
+    for name in ("a b", "a_b"):
+        (tmp_path / f"{name}.tif").write_bytes(stack.read_bytes())
+    prepared = nephros.prepare(
+        [tmp_path / "a b.tif", tmp_path / "a_b.tif"], tmp_path / "x.npz", voxel_size=(1, 0.5, 0.5)
+    )
+    assert [path.name for path in prepared.paths if path.suffix == ".tif"] == ["x.a_b.mask.tif", "x.a_b-2.mask.tif"]
+    assert all(path.is_file() for path in prepared.paths)
+    names = OutputFiles.beside(tmp_path / "x.npz", ["A", "a", "a-2", "a"]).masks
+    assert len({path.name.casefold() for path in names}) == 4
 
 
 def test_a_damaged_conversion_in_an_npz_file_is_an_error_of_the_file(tmp_path: Path, tiny_npz: Path) -> None:

@@ -44,8 +44,10 @@ class InputConversion:
     channel: int | None = None
     """Color plane, or sample, that is the image, from 0; None takes colors as they are, or the only plane with a signal."""
     fits_stacks: bool = True
-    """Whether the levels of each stack are fitted to TissueMNIST; False where training gave the levels of its stack, which then
-    hold for others too."""
+    """Whether the levels of each stack of more than 8 bits are fitted to TissueMNIST; False where training gave the levels of
+    its stacks, which then hold for others too."""
+    uint8_stack_levels: tuple[float, float] | None = None
+    """What becomes 0 and 255 in stacks of 8 bits, where training gave the levels of such stacks; None fits those of each."""
     target_voxel_size: tuple[float, float, float] | None = None
     """Micrometers along z, y and x to which stacks are resampled before their nuclei are cut out; None takes TissueMNIST's."""
 
@@ -77,12 +79,16 @@ class InputConversion:
         if (voxel_size := conversion.target_voxel_size) is not None:
             z, y, x = map(float, voxel_size)
             conversion = replace(conversion, target_voxel_size=(z, y, x))
+        if (levels := conversion.uint8_stack_levels) is not None:
+            low, high = map(float, levels)
+            conversion = replace(conversion, uint8_stack_levels=(low, high))
         white_level, black_level, channel = conversion.white_level, conversion.black_level, conversion.channel
         is_valid = (
             math.isfinite(black_level)
             and (white_level is None or (math.isfinite(white_level) and white_level > black_level))
             and (channel is None or (type(channel) is int and channel >= 0))
             and isinstance(conversion.fits_stacks, bool)
+            and (levels is None or -math.inf < low < high < math.inf)
             and all(0 < side < math.inf for side in conversion.target_voxel_size or ())
             and conversion.resize in ("letterbox", "stretch")
         )
