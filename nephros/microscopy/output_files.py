@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import math
 import re
 import tempfile
@@ -37,7 +38,8 @@ class OutputFiles:
 
     @classmethod
     def beside(cls, out: str | Path, mask_names: Sequence[str] = ()) -> OutputFiles:
-        """Return the paths beside `out`, the npz file, with a mask for each name, "" for that of a single stack.
+        """Return the paths beside `out`, the npz file, with a mask for each name, "" for that of a single stack, and a
+        number for names that differ only in what a file name can't hold.
 
         Raises:
             InvalidArgument: `out` has another suffix.
@@ -45,7 +47,7 @@ class OutputFiles:
         npz = Path(out).expanduser().absolute()
         if npz.suffix.lower() != ".npz":
             raise InvalidArgument("out", out, "a path that ends in .npz")
-        texts = [re.sub(r"[^\w.-]", "_", name) for name in mask_names]
+        texts = _distinct([re.sub(r"[^\w.-]", "_", name) for name in mask_names])
         masks = [npz.with_suffix(f".{text}.mask.tif" if text else ".mask.tif") for text in texts]
         return cls(npz, npz.with_suffix(".csv"), npz.with_suffix(".json"), tuple(masks))
 
@@ -111,6 +113,16 @@ class OutputFiles:
         for source, path in zip(sources, (self.table, self.metadata, *self.masks), strict=True):
             replace_file(source, path)
         replace_file(scratch / "npz", self.npz)
+
+
+def _distinct(texts: Sequence[str]) -> list[str]:
+    """Return the texts, with a number where one is taken; some file systems ignore case."""
+    distinct: list[str] = []
+    for text in texts:
+        taken = {other.casefold() for other in distinct}
+        numbered = (text if number == 1 else f"{text}-{number}" for number in itertools.count(1))
+        distinct.append(next(candidate for candidate in numbered if candidate.casefold() not in taken))
+    return distinct
 
 
 NUCLEI_COLUMNS = (
