@@ -103,7 +103,7 @@ def classes_of_nuclei(
     voxel_size: VoxelSize | None,
     level_step: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> NucleusClasses:
-    """Return the classes of a stack's nuclei, matches by id or, where the rows have none, by position.
+    """Return the classes of a stack's nuclei, matched by id or, where the rows have none, by position.
 
     Args:
         table: for messages.
@@ -113,7 +113,7 @@ def classes_of_nuclei(
         level_step: voxels of the stack's finest pyramid level per voxel here, along z, y and x: other programs show the finest.
 
     Raises:
-        FileError: a nucleus has two classes, or the positions are not in the nuclei.
+        FileError: a nucleus has two classes or two groups of one kind, or the positions are not in the nuclei.
         IncompatibleError: an id is not in the mask.
     """
     notes: tuple[str, ...] = ()
@@ -139,8 +139,11 @@ def classes_of_nuclei(
                 f"{table.path}: line {row.line} gives nucleus {nucleus_id} a second class; keep one of them.",
             )
         for name, group in row.groups.items():
-            if group:
-                groups_of_id.setdefault(name, {})[nucleus_id] = group
+            if group and groups_of_id.setdefault(name, {}).setdefault(nucleus_id, group) != group:
+                raise FileError(
+                    table.path,
+                    f"{table.path}: line {row.line} gives nucleus {nucleus_id} a second value of {name}; keep one of them.",
+                )
     return NucleusClasses(class_of_id, groups_of_id, notes, is_by_id)
 
 

@@ -273,6 +273,18 @@ def test_rows_that_contradict_the_mask_or_one_another_are_refused(
         match_rows(tmp_path / "t.csv")
 
 
+@pytest.mark.parametrize("column", ["patient", "fold"])
+def test_a_nucleus_of_two_groups_is_refused(column: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"id,class,{column}\n1,a,P1\n2,b,P1\n1,a,P2\n")
+    table = read_class_table(path)
+    with pytest.raises(FileError, match=f"line 4 gives nucleus 1 a second value of {column}"):
+        classes_of_nuclei(table, table.rows, nuclei(), VOXEL_SIZE)
+    path.write_text(f"id,class,{column}\n1,a,\n2,b,P1\n1,a,P2\n1,a,P2\n1,a,\n")
+    table = read_class_table(path)
+    assert classes_of_nuclei(table, table.rows, nuclei(), VOXEL_SIZE).groups_of_id == {column: {2: "P1", 1: "P2"}}
+
+
 @pytest.mark.parametrize(
     "content",
     [
