@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,8 @@ def open_series(path: Path, image: int | str | None) -> Iterator[OpenSeries]:
         import tifffile
     _check_directories(path)
     page_note = ""
-    with _capture_log(path) as messages, translate_read_errors(path), contextlib.ExitStack() as files:
+    messages = _LogMessages(path)
+    with _TIFFFILE_LOGGER.collecting(messages), translate_read_errors(path), contextlib.ExitStack() as files:
         # A set of several files is not followed: the metadata of a run have no digest of the files beside it.
         file = files.enter_context(tifffile.TiffFile(path, _multifile=False))
         ome, ome_fault = read_ome(path, file.pages.first.description)
@@ -172,15 +174,17 @@ def _refuse_color_slide(path: Path, file: TiffFile, series: TiffPageSeries) -> N
 
 
 class _LogMessages(logging.Handler):
-    """Collects tifffile's messages about odd metadata and missing pages."""
+    """Collects tifffile's messages about odd metadata and missing pages in a file that the thread opens which makes this."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(logging.WARNING)
-        self._path = path
+        self._path, self._thread_id = path, threading.get_ident()
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep one message, without the representation of the file that it begins with."""
+        """Keep one message of this thread, without the representation of the file that it begins with."""
+        if record.thread != self._thread_id:
+            return
         text = re.sub(r"<tifffile\.[^>]*>:?\s*", "", record.getMessage())
         text = "".join(character for character in text if character.isprintable()).strip()
         if text and text not in self.texts:
@@ -194,17 +198,32 @@ class _LogMessages(logging.Handler):
             )
 
 
-@contextlib.contextmanager
-def _capture_log(path: Path) -> Iterator[_LogMessages]:
-    """Within the block, collect tifffile's log messages, which then go nowhere else."""
-    messages, logger = _LogMessages(path), logging.getLogger("tifffile")
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(messages)
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(messages)
-        logger.propagate = propagate
+class _QuietLogger:
+    """tifffile's logger, whose messages go to no other logger's handlers as long as any thread collects them."""
+
+    def __init__(self) -> None:
+        self._logger, self._lock = logging.getLogger("tifffile"), threading.RLock()
+        self._n_blocks, self._propagate = 0, True
+
+    @contextlib.contextmanager
+    def collecting(self, messages: _LogMessages) -> Iterator[None]:
+        """Within the block, collect the messages of its thread. Blocks of several threads may end in any order."""
+        with self._lock:
+            if self._n_blocks == 0:
+                self._propagate, self._logger.propagate = self._logger.propagate, False
+            self._n_blocks += 1
+        self._logger.addHandler(messages)
+        try:
+            yield
+        finally:
+            self._logger.removeHandler(messages)
+            with self._lock:
+                self._n_blocks -= 1
+                if self._n_blocks == 0:
+                    self._logger.propagate = self._propagate
+
+
+_TIFFFILE_LOGGER = _QuietLogger()
 
 
 def _n_slices(series: TiffPageSeries) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import struct
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import tifffile
 
 from nephros.errors import FileError, InvalidArgument
+from nephros.microscopy import tiff_series
 from nephros.microscopy.reader import open_stack
 from nephros.microscopy.stack import Stack
 from nephros.microscopy.synthetic import SyntheticStack
@@ -93,6 +96,43 @@ def test_imagej_files_that_lack_images_are_refused(description: str, n_pages: in
             writer.write(page, photometric="minisblack", description=description if k == 0 else None, metadata=None)
     with pytest.raises(FileError, match=r"a\.tif (lacks planes|is cut short|is a time series)"):
         open_stack(path, 0)
+
+
+def test_a_damaged_file_in_another_thread_does_not_make_a_good_one_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = _write(tmp_path / "good.ome.tif", ("kidney", VOLUME))
+    choose, logger = tiff_series._choose, logging.getLogger("tifffile")
+
+    def choose_while_another_thread_reads(*args: Any) -> int:
+        thread = threading.Thread(target=logger.warning, args=("<tifffile.TiffPages @8> invalid page offset 9",))
+        thread.start()
+        thread.join()
+        return choose(*args)
+
+    monkeypatch.setattr(tiff_series, "_choose", choose_while_another_thread_reads)
+    stack = open_stack(good)
+    assert np.array_equal(_read(stack), VOLUME)
+    assert stack.notes == ()
+
+
+def test_files_that_are_open_at_one_time_leave_the_log_of_tifffile_as_it_was(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = [_write(tmp_path / f"{name}.ome.tif", ("kidney", VOLUME)) for name in "ab"]
+    logger = logging.getLogger("tifffile")
+    n_handlers = len(logger.handlers)
+    first, second = (tiff_series.open_series(path, None) for path in paths)
+    first.__enter__()
+    second.__enter__()
+    assert not logger.propagate
+    first.__exit__(None, None, None)
+    assert not logger.propagate  # the second one is still open
+    second.__exit__(None, None, None)
+    assert logger.propagate
+    assert len(logger.handlers) == n_handlers
+    logger.warning("heard")
+    assert "heard" in caplog.text
 
 
 def test_a_truncated_hyperstack_of_one_page_is_refused(tmp_path: Path) -> None:
