@@ -33,8 +33,10 @@ class LabelSnapshots:
         with self._lock:
             # Read first: a change that comes in between makes the state stale, and it is read once more.
             label_revision, n_cells = labels.revision, self._project.n_cells
-            for change in labels.changes_since(self._last_seq):
-                self._last_change = _padded(self._last_change, max(change.cell + 1, len(self._last_change)), 0)
+            changes = labels.changes_since(self._last_seq)
+            if (n_known := 1 + max((change.cell for change in changes), default=-1)) > len(self._last_change):
+                self._last_change = _padded(self._last_change, n_known, 0)
+            for change in changes:
                 self._last_change[change.cell], self._last_seq = change.seq, change.seq
             by_annotator = {
                 name: _padded(labels.by_annotator(name).astype(np.int64), n_cells, -1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from nephros.annotation import model as model_module
@@ -15,7 +16,7 @@ from nephros.annotation.features import FEATURES_FILE, OOD_FILE, STATE_FILE, Cel
 from nephros.annotation.filters import Filters
 from nephros.annotation.head_fitting import review_state
 from nephros.annotation.head_review import HeadReview
-from nephros.annotation.label_snapshot import LabelSnapshots
+from nephros.annotation.label_snapshot import LabelSnapshots, _padded
 from nephros.annotation.model import AnnotationModel
 from nephros.annotation.model_state import FeatureSpace, ModelState
 from nephros.annotation.project import Project
@@ -302,6 +303,32 @@ def test_a_model_is_behind_until_its_state_has_the_labels(tmp_path: Path) -> Non
     after = snapshots.read(before.space, revision=2)
     assert snapshots.is_stale(before)  # it was read again, but readers see this one until the head is fitted
     assert not snapshots.is_stale(after)
+    project.close()
+
+
+def test_the_latest_change_of_each_cell_is_known_however_many_come_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(tmp_path, nuclei(12)[0])
+    copies: list[int] = []
+
+    def count_copies(values: NDArray[np.int64], n: int, value: int) -> NDArray[np.int64]:
+        copies.append(n)
+        return _padded(values, n, value)
+
+    monkeypatch.setattr("nephros.annotation.label_snapshot._padded", count_copies)
+    space = FeatureSpace(np.zeros((0, 1), np.float32), np.zeros(0, np.float32))
+    snapshots, n_copies = LabelSnapshots(project), []
+    for cells in ([], [3], [5, 1, 3, 9, 1], [0]):
+        project.labels.apply([(cell, 0) for cell in cells], "ann")
+        copies.clear()
+        state = snapshots.read(space, revision=1)
+        n_copies.append(len(copies))
+        expected = np.zeros(12, np.int64)
+        for change in project.labels.changes_since(0):
+            expected[change.cell] = change.seq
+        assert np.array_equal(state.last_change, expected)
+    assert max(n_copies) <= 4  # and not one for each change
     project.close()
 
 
