@@ -84,12 +84,12 @@ def replace_folder(folder: Path) -> Iterator[Path]:
         new, old = scratch / "new", scratch / "old"
         new.mkdir()
         yield new
-        if folder.exists():
-            os.rename(folder, old)
         try:
+            if folder.exists():
+                os.rename(folder, old)
             os.rename(new, folder)
-        except OSError:
-            if old.exists():
+        except BaseException:  # also Ctrl-C, since `scratch`, which holds the old folder, is removed below
+            if old.exists() and not folder.exists():
                 os.rename(old, folder)
             raise
         sync_folder(folder.parent)
