@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,9 @@ for nothing, while the head is fitted, and again after it."""
 REVIEW_OVERDUE_S = 10.0
 """Seconds after which a cross-validation is no longer ended by new labels, which come faster than it ends."""
 _HEAD_SORTS = ("uncertainty", "probability", "suspicious")
+ClassifierStage = Literal["features", "few labels", "fitting", "ready"]
+"""features: being computed, and no head yet; few labels: of fewer than two classes; fitting: labels are newer than the head;
+ready."""
 _NICENESS = 10
 _RETRY_S = 5.0
 
@@ -62,9 +65,7 @@ class ModelStatus:
     features_done: int
     n_cells: int
     n_labels: int
-    state: str
-    """features: being computed, and no head yet; few labels: of fewer than two classes; fitting: labels are newer than the
-    head; ready."""
+    state: ClassifierStage
     accuracy: float | None
     """In cross-validation on the labeled cells, with its 95% interval. Labels that were chosen because they are difficult make it
     lower than that of all cells."""
@@ -142,6 +143,7 @@ class AnnotationModel:
         state, review = self._state, self._state.review
         n_cells, n_known = self._project.n_cells, len(state.space)
         is_behind = self._snapshots.is_stale(state) or self._features.n_done >= n_cells > n_known
+        name: ClassifierStage
         if state.head is None and n_known < n_cells:
             name = "features"
         elif state.head is None and not is_behind:

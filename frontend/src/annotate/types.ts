@@ -25,7 +25,7 @@ export interface ModelStatus {
   readonly features_done: number;
   readonly n_cells: number;
   readonly n_labels: number;
-  readonly state: "features" | "few labels" | "fitting" | "ready" | "failed";
+  readonly state: "features" | "few labels" | "fitting" | "ready";
   readonly accuracy: number | null;
   readonly low: number | null;
   readonly high: number | null;

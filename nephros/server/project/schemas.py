@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from nephros.annotation.job_commands import METHODS
+from nephros.annotation.model import ClassifierStage
 
 MAX_CHANGES = 5000
 """Labels per request."""
@@ -136,7 +137,7 @@ class ClassifierState(BaseModel):
     features_done: int
     n_cells: int
     n_labels: int
-    state: str = Field(description='"features", "few labels", "fitting", "ready", or "failed".')
+    state: ClassifierStage
     accuracy: float | None = Field(description="Cross-validated, with its 95% interval.")
     low: float | None
     high: float | None
@@ -189,7 +190,7 @@ class ChangeEvent(BaseModel):
     labels_revision: int = Field(description="Grows with each change of a label or a class.")
     features_done: int
     n_cells: int
-    state: str
+    state: ClassifierStage
 
 
 class CellState(BaseModel):
