@@ -18,12 +18,14 @@ from nephros.data.input_files import InMemoryFile, count_text, file_kind
 from nephros.data.npz.stream import ImageArray, UnreadableInput, open_image_arrays
 from nephros.errors import FileError, InvalidArgument, NephrosError
 from nephros.microscopy.detect import slices_in_folder
-from nephros.microscopy.formats.registry import STACK_SUFFIXES
+from nephros.microscopy.formats.registry import FORMATS, STACK_SUFFIXES
 from nephros.microscopy.location import StackUrl, locate
 from nephros.microscopy.zarr_files import is_zarr_folder
 
 logger = logging.getLogger(__name__)
 
+_KINDS = ", ".join(["PNG", "TIFF", "JPEG", "npz", *map(str.upper, FORMATS)])
+"""Files of folders that are read; stores of OME-Zarr are, too."""
 InputItem = Path | StackUrl | InMemoryFile | ImageArray | VoxelTable | UnreadableInput
 
 
@@ -50,7 +52,7 @@ class InputDiscovery:
         """Return which files of the named folders were skipped, as one sentence; empty if none were."""
         if not self.skipped:
             return ""
-        return f"skipped in folders, where only PNG, TIFF, JPEG and npz files are read: {count_text(self.skipped)}"
+        return f"skipped in folders, where only {_KINDS} and OME-Zarr are read: {count_text(self.skipped)}"
 
     def _expand(self, path: Path | InMemoryFile) -> Iterator[InputItem]:
         """Yield the files of a folder, the arrays of an npz file, or the file itself; what can't be read comes with its error."""
@@ -175,7 +177,7 @@ def unreadable_message(path: Path | StackUrl | InMemoryFile, error: Exception) -
 
 def _empty_folder_message(root: Path, skipped: Counter[str]) -> str:
     detail = f", only {count_text(skipped)}" if skipped else ""
-    return f"{root} contains no PNG, TIFF, JPEG or npz files{detail}; name another folder."
+    return f"{root} contains no {_KINDS} or OME-Zarr{detail}; name another folder."
 
 
 def without_mask_files(items: list[InputItem], mask: str | None) -> list[InputItem]:

@@ -203,9 +203,15 @@ def test_empty_folders_and_unprintable_names(tmp_path: Path) -> None:
     (tmp_path / "folder.npz").mkdir()
     unprintable = save_image(tmp_path / "new\nline \x1b[31m.png", 3)
     reader, cells = read(tmp_path / "none", unprintable, tmp_path / "folder.npz")
-    assert "contains no PNG, TIFF, JPEG or npz files" in reader.errors[0]
+    kinds = "PNG, TIFF, JPEG, npz, ND2, LIF, IMS, CZI"
+    assert f"contains no {kinds} or OME-Zarr; name" in reader.errors[0]
     assert int(cells[1][0, 0]) == 3
     assert "contains no PNG" in reader.errors[2]
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "mixed" / "notes.txt").touch()
+    save_image(tmp_path / "mixed" / "1.png", 1)
+    reader, _ = read(tmp_path / "mixed")
+    assert reader.input_notes == [f"skipped in folders, where only {kinds} and OME-Zarr are read: 1 .txt"]
 
 
 def test_an_invalid_array_of_an_npz_keeps_the_others(tmp_path: Path) -> None:
