@@ -23,6 +23,7 @@ SUPPORTED_KEYWORDS = {
     "additionalProperties",
     "items",
     "const",
+    "enum",
     "anyOf",
     "oneOf",
     "$ref",
@@ -50,6 +51,7 @@ def schema_errors(value: Any, schema: dict[str, Any], document: dict[str, Any], 
     if not isinstance(value, python_types) or (isinstance(value, bool) and bool not in python_types):
         return [f"{path}: {value!r} is no {schema['type']}"]
     errors = [f"{path}: {value!r} is not {schema['const']!r}"] if value != schema.get("const", value) else []
+    errors += [] if value in schema.get("enum", [value]) else [f"{path}: {value!r} is none of {schema['enum']}"]
     if isinstance(value, list):
         for i, entry in enumerate(value):
             errors += schema_errors(entry, schema["items"], document, f"{path}[{i}]")
