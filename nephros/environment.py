@@ -90,16 +90,24 @@ def git_commit() -> str | None:
     return outputs[0].strip() + ("+changes" if outputs[1].strip() else "")
 
 
+_CGROUP = Path("/sys/fs/cgroup")
+
+
 def available_memory() -> int:
     """Return the bytes of host memory available to new arrays, within a container's limit; 4 GiB if unknown."""
     return min(_system_available(), _cgroup_available())
 
 
 def _cgroup_available() -> int:
-    """Return the bytes left to this process's control group (version 2), or a huge number without a limit."""
-    cgroup = Path("/sys/fs/cgroup")
+    """Return the bytes left to this process's control group (version 2), or a huge number without a limit.
+
+    Files that were read stay in memory as long as nothing else needs it, so their pages count as available.
+    """
     with contextlib.suppress(OSError, ValueError):
-        return int((cgroup / "memory.max").read_text()) - int((cgroup / "memory.current").read_text())
+        limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        lines = (_CGROUP / "memory.stat").read_text().splitlines()
+        cached = sum(int(line.split()[1]) for line in lines if line.startswith(("active_file ", "inactive_file ")))
+        return max(0, limit - used + cached)
     return 1 << 62
 
 

@@ -19,6 +19,10 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+_UMASK = os.umask(0o077)
+"""Of the process at its start: to read it is to set it, for all threads."""
+os.umask(_UMASK)
+
 
 @contextlib.contextmanager
 def atomic_write(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
@@ -36,7 +40,7 @@ def atomic_write(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temp_path, 0o666 & ~_umask())
+        os.chmod(temp_path, 0o666 & ~_UMASK)
         replace_file(temp_path, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -88,12 +92,6 @@ def file_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
             except OSError:  # some cluster file systems have no locks
                 pass
         yield
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
 
 
 def write_text(path: Path | str, text: str) -> None:

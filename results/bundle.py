@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import onnx
@@ -51,7 +52,7 @@ from results.test_reads import log_test_read
 
 READS = Path(__file__).with_name("bundle-test-reads.jsonl")
 OUTPUTS = Path("runs/bundle")
-"""Folder of the outputs by weights, precision, split and view."""
+"""Folder of the outputs by ONNX model, split and view."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +66,14 @@ class Scope:
 class Outputs:
     """Probabilities and feature distances of a network of one view, uncalibrated, kept in files by split and view."""
 
-    def __init__(self, forward_fn: ForwardFn, facts: ExportFacts, dataset: Dataset) -> None:
+    def __init__(self, forward_fn: ForwardFn, model_sha256: str, dataset: Dataset) -> None:
         self.forward_fn, self.dataset = forward_fn, dataset
-        self.folder = OUTPUTS / f"{facts['weights_sha256'][:16]}-{facts['precision']}"
+        self.folder = OUTPUTS / model_sha256[:16]
+
+    @classmethod
+    def of_onnx(cls, model: bytes, dataset: Dataset) -> Self:
+        """Return those of an ONNX model."""
+        return cls(onnx_forward_fn(model), hashlib.sha256(model).hexdigest(), dataset)
 
     def view(self, split: str, i: int) -> dict[str, NDArray[np.float32]]:
         """Return the outputs for a split, shifted as view `i` of `DEFAULT_TTA_VIEWS`."""
@@ -216,11 +222,11 @@ def bundle(name: str, dataset: Dataset, run: RunFolder | None, scope: Scope) -> 
         "epoch": source.epoch,
         "onnx_max_abs_error": error,
     }
-    card = source.build_card(Outputs(onnx_forward_fn(uncalibrated), facts, dataset), facts, scope)
+    card = source.build_card(Outputs.of_onnx(uncalibrated, dataset), facts, scope)
     print(f"{name}: validation {card['validation']['accuracy']:.4f}, test {card['test_accuracy']:.4f}", flush=True)
     int8_model, quantization = quantize_int8(uncalibrated, dataset.train.images)
     int8_facts: ExportFacts = {**facts, "precision": "int8", "quantization": quantization}
-    int8_card = source.build_card(Outputs(onnx_forward_fn(int8_model), int8_facts, dataset), int8_facts, scope)
+    int8_card = source.build_card(Outputs.of_onnx(int8_model, dataset), int8_facts, scope)
     accuracy, int8_accuracy = card["validation"]["accuracy"], int8_card["validation"]["accuracy"]
     quantization["validation_accuracy"] = {
         "float32": accuracy,

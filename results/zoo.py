@@ -39,7 +39,6 @@ ACCURACY_COLUMNS = {"int8": "val_int8", "float32": "val_accuracy"}
 """Precision -> column of zoo.csv, for the image alone."""
 COLORS = {"int8": LIGHT_COLORS["val"], "float32": LIGHT_COLORS["test"]}
 SPEED_HEADERS = ("model", "precision", "val_accuracy", "images_per_s", "ms_per_image", "multiply_adds")
-RATE_KEYS = ("images_per_s", "low", "high")
 BATCH = 256
 """Images per call in the figure, and in the column of images per second; milliseconds are of one image per call."""
 

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,3 +76,17 @@ def test_spinning_threads_are_warned_of_once_where_that_matters(
             environment.warn_of_spinning_threads(threads)
     environment.warn_of_spinning_threads.cache_clear()
     assert len(caplog.records) == n_warnings
+
+
+def test_pages_of_files_count_as_available_in_a_control_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "_CGROUP", tmp_path)
+    monkeypatch.setattr(environment, "_system_available", lambda: 1000)
+    for name, text in (("memory.max", "900"), ("memory.current", "880"), ("memory.stat", "anon 80\nactive_file 300\n")):
+        (tmp_path / name).write_text(text)
+    assert environment.available_memory() == 320
+    (tmp_path / "memory.stat").write_text("inactive_file 500\nactive_file 300\nslab 7\n")
+    assert environment.available_memory() == 820
+    (tmp_path / "memory.current").write_text("5000")
+    assert environment.available_memory() == 0
+    (tmp_path / "memory.max").write_text("max")
+    assert environment.available_memory() == 1000

@@ -208,7 +208,7 @@ def _load_unexported_run(folder: RunFolder, device: str, tta: bool) -> Predictor
     load_run_model(folder)  # before anything is said of packaging it
 
     if folder.recipe().is_classical:
-        return Predictor(*probabilities_only(folder)).checked(folder.root)
+        return Predictor(*probabilities_only(folder, torch_device)).checked(folder.root)
     logger.info(
         "%s has no exported model yet: fitting calibration and out-of-distribution detection, which takes about a minute",
         folder.root,
@@ -222,7 +222,7 @@ def _load_unexported_run(folder: RunFolder, device: str, tta: bool) -> Predictor
             error,
             str(folder.root),
         )
-        return Predictor(*probabilities_only(folder)).checked(folder.root)
+        return Predictor(*probabilities_only(folder, torch_device)).checked(folder.root)
     module = bundle.module
     card = bundle.build_card(lambda cells: run_module(module, cells))
     predictor = Predictor(lambda cells: run_module(module, cells), card).checked(folder.root)

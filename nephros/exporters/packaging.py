@@ -220,7 +220,7 @@ def fit_tta(module: InferenceModule, dataset: Dataset, tta_views: int) -> TTAFit
     return TTAFit(tta_views, fit_temperature(*uncalibrated), uncalibrated)
 
 
-def probabilities_only(run: RunFolder) -> tuple[ForwardFn, ModelCard]:
+def probabilities_only(run: RunFolder, device: torch.device) -> tuple[ForwardFn, ModelCard]:
     """Return a finished run's network and a card, both made without the run's data from its stored predictions.
 
     The network outputs nothing but probabilities. Raises a NephrosError if validation has not been scored.
@@ -251,7 +251,7 @@ def probabilities_only(run: RunFolder) -> tuple[ForwardFn, ModelCard]:
         def forward(self, cells: torch.Tensor) -> dict[str, torch.Tensor]:
             return {"probabilities": torch.softmax(self.tta_model(cells).double() / temperature, dim=1).float()}
 
-    module = ProbabilitiesOnly()
+    module = ProbabilitiesOnly().to(device)
     return lambda cells: run_module(module, cells), card
 
 

@@ -79,7 +79,7 @@ def check_optimizer_state(saved: Any, optimizer: torch.optim.Optimizer, *, has_s
             if repr(group[key]) != repr(expected[key]):
                 raise MalformedContent(f"'optimizer.{key}' is not the recipe's")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    keeps_state = any(group.get("momentum", True) for group in optimizer.param_groups)
+    keeps_state = any(group.get("momentum", True) or "muon" in group for group in optimizer.param_groups)
     if set(states) != (set(range(len(parameters))) if has_stepped and keeps_state else set()):
         raise MalformedContent("'optimizer.state' is of other parameters")
     for index, state in states.items():

@@ -15,12 +15,14 @@ def build_loss(recipe: Recipe, class_counts: NDArray[np.int64], device: torch.de
     """Return the mean cross-entropy with the recipe's label smoothing and class weights.
 
     `class_counts` (classes,) holds the number of training images per class. max-ratio weights are those of NephNet: largest
-    count / count.
+    count / count. A class without training images has weight 0.
     """
     weight = None
     if recipe.class_weights != "none":
         reference_count = class_counts.max() if recipe.class_weights == "max-ratio" else class_counts.mean()
-        weight = torch.tensor(reference_count / class_counts, dtype=torch.float32, device=device)
+        weight = torch.tensor(
+            (class_counts > 0) * reference_count / np.maximum(class_counts, 1), dtype=torch.float32, device=device
+        )
     return nn.CrossEntropyLoss(weight=weight, label_smoothing=recipe.label_smoothing)
 
 

@@ -82,6 +82,7 @@ class TrialRunner:
         history: list[EpochMetrics] = []
         try:
             trainer = self.make_trainer(recipe_from_dict(task.recipe, "The configuration"))
+            check_last_batch(trainer.recipe, self.dataset, trainer.model)
             name = checkpoint_name(*task.key)
             state = matching_state(self.store.load(name), task)
             if state is not None and not restore(trainer, state):
@@ -105,7 +106,6 @@ class TrialRunner:
     def make_trainer(self, recipe: Recipe) -> Trainer:
         """Return a Trainer of the recipe on this data, with freshly initialized weights; NephrosError when they don't fit."""
         model = init_model(recipe, self.dataset.train, input_spec(self.dataset))
-        check_last_batch(recipe, self.dataset, model)
         train, val = (self._split_batches(name, recipe.channels_last) for name in ("train", "val"))
         return Trainer(recipe, model, train, val, self.dataset.class_names)
 

@@ -113,7 +113,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._shape = images_shape
         self._encoder = VolumeEncoder.fit(X) if self._is_volumetric else ImageEncoder.fit(X)
         device = resolve_device(self.device)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             if self.pretrained:
                 self._fit_pretrained(X, labels, groups, device)
             else:
@@ -130,10 +130,13 @@ class CellClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "X", f"an array of shape {np.shape(X)}", f"of shape (n, {str(self._shape)[1:]}, as in fit"
             )
         device = resolve_device(self.device)
-        model = TTAClassifier(self.network_.to(device), self.recipe_.tta_views)
         images = self._encoder.encode(X, self._size)
         split = Split(images, np.zeros(len(images), dtype=np.int64))
-        return predict_probabilities(model, BatchLoader(split, device), len(self.classes_))
+        try:
+            model = TTAClassifier(self.network_.to(device), self.recipe_.tta_views)
+            return predict_probabilities(model, BatchLoader(split, device), len(self.classes_))
+        finally:
+            self.network_.cpu()  # so that the estimator can be pickled for a machine without a GPU
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label of each image, (n,)."""
@@ -170,6 +173,9 @@ class CellClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         recipe = self._resolved_recipe()
         train = val = Split(images, labels)
         if recipe.checkpoint == "best" or recipe.early_stopping_patience or recipe.schedule.name == "plateau":
+            if (counts := np.bincount(labels)).min() < 2:
+                label, kept_by = self.classes_[counts.argmin()], f"{recipe.name} holds images out to choose the epoch"
+                raise InvalidArgument("y", f"1 image of class {label}", f"at least 2 of each class, since {kept_by}")
             held_out = stratified_split(labels, recipe.seed, (*HELD_OUT_RATIO, 0)) == 1
             train, val = train[~held_out], train[held_out]
         else:

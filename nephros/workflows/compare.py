@@ -156,8 +156,10 @@ def _load_scored_run(folder: RunFolder, name: str, split: str) -> _ScoredRun:
 def _ensemble_run(runs: Sequence[_ScoredRun], split: str) -> _ScoredRun:
     """Return all runs as one, whose probabilities are the mean of theirs."""
     first = runs[0]
-    if len(runs) < 2 or not all(_same_images(first, run) for run in runs):
-        raise IncompatibleError("`ensemble` needs two or more runs that were evaluated on the same images.")
+    if len(runs) < 2 or not all(_same_images_and_classes(first, run) for run in runs):
+        raise IncompatibleError(
+            "`ensemble` needs two or more runs that were evaluated on the same images, with the same classes in the same order."
+        )
     evaluation = ensemble([run.evaluation for run in runs], tuple(first.info.class_names))
     name, minutes = f"ensemble of {len(runs)}", [run.info.training_minutes for run in runs]
     info = dataclasses.replace(
@@ -184,6 +186,11 @@ def _ensemble_run(runs: Sequence[_ScoredRun], split: str) -> _ScoredRun:
 def _same_images(first: _ScoredRun, second: _ScoredRun) -> bool:
     """Return whether both were evaluated on the same images in the same order."""
     return first.evaluation.metrics.images_sha256 == second.evaluation.metrics.images_sha256
+
+
+def _same_images_and_classes(first: _ScoredRun, second: _ScoredRun) -> bool:
+    same_labels = np.array_equal(first.evaluation.labels, second.evaluation.labels)
+    return same_labels and first.info.class_names == second.info.class_names and _same_images(first, second)
 
 
 def _compare_runs(first: _ScoredRun, second: _ScoredRun) -> PairedComparison:

@@ -53,8 +53,6 @@ MAX_CONNECTIONS = 900
 DEFAULT_REFERENCE_DATA = "tissuemnist"
 TOKEN_VARIABLE = "NEPHROS_TOKEN"
 """Environment variable with the token, which a process list does not show."""
-SWITCH_INTERVAL_S = 0.001
-"""Seconds for which a thread that reads a large request may keep the others waiting; Python's own choice is five times that."""
 INTERRUPT_GRACE_S, TERMINATE_GRACE_S = 3, 25
 """Seconds that requests under way have left after Ctrl-C, and after SIGTERM (Kubernetes kills after 30)."""
 

@@ -83,3 +83,19 @@ def test_the_range_of_least_error_clips_an_outlier() -> None:
     assert low == 0
     assert 0.9 < high < 1.9
     assert quantization._best_range(np.zeros(5, dtype=np.float32), 0.0, 0.0)[1] > 0
+
+
+@pytest.mark.slow
+def test_a_filter_of_nearly_zero_weights_keeps_its_bias() -> None:
+    torch.manual_seed(0)
+    network = build_network(ModelConfig("course", base_channels=8), InputSpec(1, 28, 28, 4))
+    conv = next(module for module in network.modules() if isinstance(module, torch.nn.Conv2d))
+    with torch.no_grad():
+        conv.weight[:2] = 1e-15
+        conv.bias[:2] = torch.tensor([0.5, -0.5])  # type: ignore[index]
+    quantizer = Quantizer(to_onnx(InferenceModule(Classifier(network, [0.4], [0.2]).eval()), 1, 28, 28), CELLS[:, None])
+    graph = onnx.load_from_string(quantizer.quantize(quantizer.layers)).graph
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    node = next(n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0].endswith("_bias_int32"))
+    bias = values[node.input[0]] * values[node.input[1]]
+    assert bias[:2].tolist() == pytest.approx([0.5, -0.5], rel=1e-5)

@@ -63,7 +63,7 @@ def _facts(source: bundle.Source) -> ExportFacts:
 def exported(scratch: Path, run_folder: RunFolder, dataset: Dataset) -> tuple[bundle.Source, bundle.Outputs]:
     """The run's network, and its outputs in float32, of which none was predicted yet."""
     source = bundle.Source(NAME, dataset, run_folder)
-    return source, bundle.Outputs(lambda images: run_module(source.module, images), _facts(source), dataset)
+    return source, bundle.Outputs(lambda images: run_module(source.module, images), "float32", dataset)
 
 
 def _mean_probabilities(run: RunFolder, images: NDArray[np.uint8], n_views: int) -> NDArray[np.float64]:
@@ -116,7 +116,7 @@ def test_outputs_that_were_kept_are_not_read_again(
     def fail(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         raise AssertionError("predicted again")
 
-    kept = bundle.Outputs(fail, _facts(source), dataset)
+    kept = bundle.Outputs(fail, "float32", dataset)
     again = [source._read_test(n_views, kept) for n_views in (1, 5)]
     assert _reads() == [(NAME, 1), (NAME, 5)]
     assert [test.metrics for test in again] == [test.metrics for test in first]
@@ -134,7 +134,7 @@ def test_in_eight_bits_the_test_figures_are_those_of_float32(exported: tuple[bun
     source, outputs = exported
     float32 = source._reading(1, outputs, _facts(source), reads_test=True)
     facts: ExportFacts = {**_facts(source), "precision": "int8"}
-    int8_outputs = bundle.Outputs(outputs.forward_fn, facts, outputs.dataset)
+    int8_outputs = bundle.Outputs(outputs.forward_fn, "int8", outputs.dataset)
     int8 = source._reading(1, int8_outputs, facts, reads_test=True)
     assert int8["test"] == float32["test"]
     assert not list(int8_outputs.folder.glob("test-*"))
@@ -154,7 +154,7 @@ def test_a_reading_that_breaks_off_has_its_entry_and_goes_on_under_it(
             raise MemoryError
         return outputs.forward_fn(images)
 
-    breaking_off = bundle.Outputs(fail_at_the_third_view, _facts(source), dataset)
+    breaking_off = bundle.Outputs(fail_at_the_third_view, "float32", dataset)
     with pytest.raises(MemoryError):
         source._read_test(5, breaking_off)
     assert _reads() == [(NAME, 5)]

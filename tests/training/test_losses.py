@@ -24,6 +24,13 @@ def test_class_weights() -> None:
     assert balanced.tolist() == pytest.approx([100 / 180, 100 / 90, 100 / 30])
 
 
+def test_a_class_without_images_has_no_weight() -> None:
+    loss = build_loss(Recipe(class_weights="max-ratio", label_smoothing=0.1), np.array([60, 0, 30]), CPU)
+    assert loss.weight is not None
+    assert loss.weight.tolist() == [1, 0, 2]
+    assert loss(torch.zeros(2, 3), torch.tensor([0, 2])).isfinite()
+
+
 def test_label_smoothing_spreads_a_share_of_each_target() -> None:
     logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
     smooth = build_loss(Recipe(label_smoothing=0.1), np.ones(3, dtype=np.int64), CPU)(logits, labels)

@@ -44,6 +44,10 @@ RESUMED = {
         "augment": AugmentConfig(shift=2),
         "last_batch": "balanced",
     },
+    "muon without momentum": {
+        "model": ModelConfig(network="equivariant", base_channels=8, depth=1),
+        "optimizer": OptimizerConfig(name="muon", lr=0.02, momentum=0.0, decay_norm_and_bias=False),
+    },
     "best": {"checkpoint": "best", "metric": "val_loss"},
     "adam": {"optimizer": OptimizerConfig(name="adam", lr=1e-3)},
     "adamw": {"optimizer": OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.1, decay_norm_and_bias=False)},

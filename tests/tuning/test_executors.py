@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -9,12 +10,17 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
+import torch
 
+from nephros.data.split import Split
 from nephros.errors import NephrosError
+from nephros.presets import RECIPES
+from nephros.tuning.checkpoint_store import CheckpointStore
 from nephros.tuning.executors import EpochDone, ProcessExecutor, TaskEvent, WorkerLost, WorkerSetup
-from nephros.tuning.trial import Outcome, Task
-from tests.conftest import squares_dataset, write_npz
+from nephros.tuning.trial import Outcome, Task, TrialRunner
+from tests.conftest import square_images, squares_dataset, write_npz
 from tests.tuning.conftest import RECIPE
 
 
@@ -102,3 +108,15 @@ def test_workers_that_die_at_startup_are_given_up(tmp_path: Path, monkeypatch: p
             collect(executor, Outcome, seconds=60)
     finally:
         executor.close()
+
+
+def test_a_batch_of_one_image_fails_in_training_only(tmp_path: Path) -> None:
+    images, labels = square_images(33, 2, seed=0)
+    split = Split(np.ascontiguousarray(images[:, 10:18, 10:18]), labels)
+    dataset = dataclasses.replace(squares_dataset(n=8), train=split, val=split, class_names=("a", "b"))
+    recipe = dataclasses.replace(RECIPES["compact"], batch_size=32, last_batch="short")
+    runner = TrialRunner(dataset, torch.device("cpu"), CheckpointStore(str(tmp_path)))
+    runner.make_trainer(recipe)  # as the best configuration's weights are opened, which other images trained
+    outcome = runner.run_task(Task((0, 0), recipe.to_dict(), 1), lambda epoch: None)
+    assert outcome.error is not None
+    assert "the last batch of 33 images is not a single image" in outcome.error

@@ -195,5 +195,11 @@ def test_recipes_that_go_by_validation_hold_images_out(changes: dict[str, Any]) 
     assert classifier.predict(X).shape == (60,)
 
 
+def test_a_class_of_one_image_is_named_where_images_are_held_out() -> None:
+    labels = np.where(np.arange(60) == 7, "tubule", "podocyte")
+    with pytest.raises(InvalidArgument, match="`y` is 1 image of class tubule"):
+        CellClassifier(dataclasses.replace(SMALL, checkpoint="best")).fit(X, labels)
+
+
 def test_it_is_public() -> None:
     assert nephros.CellClassifier is CellClassifier

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -316,3 +317,16 @@ def test_an_ensemble_needs_two_runs_on_the_same_images(runs: tuple[Path, Path], 
     other = nephros.train(QUICK, write_npz(tmp_path / "more.npz", squares_dataset(n=280)), out=tmp_path / "x")
     with pytest.raises(IncompatibleError, match="`ensemble`"):
         nephros.compare([runs[0], other.root], "val", ensemble=True)
+
+
+def test_an_ensemble_needs_runs_with_the_same_order_of_classes(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(runs[0], other)
+    info, metrics = (json.loads((other / name).read_text()) for name in ("run.json", "test/metrics.json"))
+    info["class_names"].reverse()
+    for row, name in zip(metrics["per_class"], info["class_names"], strict=True):
+        row["name"] = name
+    (other / "run.json").write_text(json.dumps(info))
+    (other / "test" / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(IncompatibleError, match="the same classes in the same order"):
+        nephros.compare([runs[0], other], ensemble=True)

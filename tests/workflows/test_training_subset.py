@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+import torch
 
 import nephros
 from nephros.cli import main
@@ -92,7 +93,7 @@ def test_evaluate_says_it(subset_run: RunFolder, capsys: pytest.CaptureFixture[s
 
 
 def test_the_card_says_it_in_its_title_and_beside_its_metrics(subset_run: RunFolder, tmp_path: Path) -> None:
-    _, card = probabilities_only(subset_run)
+    _, card = probabilities_only(subset_run, torch.device("cpu"))
     assert training_subset(card) == SUBSET
     text = card_to_markdown(card)
     assert f"trained on squares, {SUBSET}\n" in text
@@ -100,7 +101,7 @@ def test_the_card_says_it_in_its_title_and_beside_its_metrics(subset_run: RunFol
 
 
 def test_the_server_says_it(subset_run: RunFolder) -> None:
-    predictor = Predictor(*probabilities_only(subset_run))
+    predictor = Predictor(*probabilities_only(subset_run, torch.device("cpu")))
     service = cast(Service, SimpleNamespace(predictor=predictor, reference_index=None))
     assert version_response(service, RequestLimits(), BATCH_LIMITS, STACK_LIMITS).model.training_subset == SUBSET
 

@@ -108,7 +108,7 @@ def default_white_level(brightest: float, dtype: np.dtype[Any]) -> float:
     """
     if dtype.kind == "f" and _MIN_FRACTION <= brightest <= 1:
         return 1.0
-    if dtype != np.uint16 and 1 < brightest <= np.iinfo(np.uint8).max:
+    if dtype.newbyteorder("=") != np.uint16 and 1 < brightest <= np.iinfo(np.uint8).max:
         return float(np.iinfo(np.uint8).max)
     return brightest or 1.0
 

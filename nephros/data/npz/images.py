@@ -114,7 +114,7 @@ def pixel_conversion(
             "where 0 is black.",
         )
     kind = next(iter(dtypes)).kind
-    is_16_bit = dtypes == {np.dtype(np.uint16)}
+    is_16_bit = {dtype.newbyteorder("=") for dtype in dtypes} == {np.dtype(np.uint16)}
     white_level = conversion.white_level
     if white_level is None:
         white_level = default_white_level(highest, np.result_type(*dtypes))

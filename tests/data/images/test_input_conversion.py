@@ -146,11 +146,11 @@ def test_a_white_level_of_another_kind_of_pixels_is_refused(pixels: NDArray[Any]
         (0.8, np.float32, 1), (1.0, np.float64, 1), (0.01, np.float32, 0.01), (200.0, np.float32, 255),
         (3000.0, np.float32, 3000),
         (200, np.int64, 255), (3000, np.int32, 3000), (200, np.uint16, 200), (4000, np.uint16, 4000), (0, np.uint16, 1),
-        (1, np.int32, 1),
+        (1, np.int32, 1), (200, ">u2", 200), (200, ">i4", 255),
     ],
 )  # fmt: skip
 def test_the_scale_of_pixels_is_told_by_their_type_and_the_brightest(
-    brightest: float, dtype: type, expected: float
+    brightest: float, dtype: type | str, expected: float
 ) -> None:
     assert default_white_level(brightest, np.dtype(dtype)) == expected
 
