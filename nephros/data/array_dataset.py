@@ -150,7 +150,7 @@ def array_cells(
         raise _image_error("images", decoded[0].pixels, error) from error
 
 
-def resize_images(dataset: Dataset, size: tuple[int, int]) -> Dataset:
+def resize_dataset(dataset: Dataset, size: tuple[int, int]) -> Dataset:
     """Return a data set with images of (height, width) pixels, resized as its conversion says; FileError for a size too small."""
     if dataset.image_size == size:
         return dataset

@@ -39,6 +39,8 @@ CHUNK_BYTES = 1 << 16
 MAX_RETRY_WAIT_S = 120.0
 """Seconds; where a server asks for a longer wait, the next address is tried."""
 
+_REPORT_INTERVAL_S = 5.0
+
 
 def cache_dir() -> Path:
     """Return the folder for downloads: NEPHROS_CACHE, else XDG_CACHE_HOME/nephros, else ~/.cache/nephros."""
@@ -302,15 +304,14 @@ def show_download_progress(description: str) -> Iterator[DownloadProgress]:
 
 
 class _LoggedProgress:
-    """Progress as log messages, `interval_s` seconds apart, and a last one when the file is complete."""
+    """Progress as log messages, some seconds apart, and a last one when the file is complete."""
 
-    def __init__(self, description: str, interval_s: float = 5.0) -> None:
+    def __init__(self, description: str) -> None:
         self.description = description
-        self.interval_s = interval_s
-        self.next_report = time.monotonic() + interval_s
+        self.next_report = time.monotonic() + _REPORT_INTERVAL_S
 
     def __call__(self, n_bytes: int, total: int | None) -> None:
         if time.monotonic() >= self.next_report or n_bytes == total:
-            self.next_report = time.monotonic() + self.interval_s
+            self.next_report = time.monotonic() + _REPORT_INTERVAL_S
             total_text = f" of {total / 1e6:.1f}" if total is not None else ""
             logger.info("%s: %.1f%s MB", self.description, n_bytes / 1e6, total_text)

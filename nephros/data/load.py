@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
-from nephros.data.array_dataset import resize_images
+from nephros.data.array_dataset import resize_dataset
 from nephros.data.dataset import Dataset
 from nephros.data.download import cache_dir
 from nephros.data.download import download as download_file
@@ -78,7 +78,7 @@ def load_dataset(
     dataset = _open_source(str(source), size, seed, groups, download, conversion, shape)
     target = shape[1:] if shape else None if size is None else (size, size)
     if target is not None and not is_builtin(source) and not dataset.is_volumetric:
-        dataset = resize_images(dataset, target)
+        dataset = resize_dataset(dataset, target)
     if size is not None and shape is None and dataset.image_size != (size, size):
         height, width = dataset.image_size
         raise IncompatibleError(f"{source} has images of {height}x{width} pixels, not {size}x{size}; leave out `size`.")

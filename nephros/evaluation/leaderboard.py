@@ -204,9 +204,9 @@ def _describe_checkpoint(info: RunInfo, recipe: Recipe) -> str:
     return f"{criterion}, epoch {info.chosen_epoch}"
 
 
-def leaderboard(run_rows: Sequence[LeaderboardRow], *, all_published: bool = False) -> list[LeaderboardRow]:
-    """Return `run_rows` among the published results (the headline ones, or all), by falling accuracy."""
-    published_rows = [_row_from_published(row) for row in published_results() if row.headline or all_published]
+def leaderboard(run_rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
+    """Return `run_rows` among the published results that make headlines, by falling accuracy."""
+    published_rows = [_row_from_published(row) for row in published_results() if row.headline]
     return sorted([*run_rows, *published_rows], key=lambda row: -row.accuracy)
 
 

@@ -49,13 +49,13 @@ class TransferTask:
         return bool(self.classes)
 
 
-def transfer_tasks(sources: Sequence[str] = SOURCE_RECIPES) -> list[TransferTask]:
-    """Return the tasks: two choices of three classes of TissueMNIST for each source, and two far data sets likewise."""
+def transfer_tasks() -> list[TransferTask]:
+    """Return the tasks: two choices of three classes of TissueMNIST for each source recipe, and two far data sets likewise."""
     # The three rarest kinds of cells (glomerular endothelium, leukocytes, podocytes), and three frequent ones.
     choices = {"rare": (2, 4, 5), "frequent": (0, 3, 6)}
     near = [
         TransferTask(f"{name}-{source}", "tissuemnist", classes, source)
-        for source in sources
+        for source in SOURCE_RECIPES
         for name, classes in choices.items()
     ]
     far = [

@@ -78,7 +78,7 @@ def build_run_explainer(run: RunFolder, dataset: Dataset) -> Explainer | None:
     affordable_cells = int(_MAX_MULTIPLY_ADDS / max(1, run.info().multiply_adds))
     max_cells = min(_MAX_REFERENCE_CELLS, max(_MIN_REFERENCE_CELLS, affordable_cells))
     reference = sample_reference_index(
-        lambda cells: run_module(module, cells)["features"], dataset, max_cells, seed=0, trained_on=True
+        lambda cells: run_module(module, cells)["features"], dataset, max_cells, trained_on=True
     )
 
     displayed: IndexedImages = SlicesTiles(reference.images) if dataset.is_volumetric else reference.images

@@ -61,9 +61,9 @@ class ReferenceIndex:
 
 
 def build_reference_index(
-    predictor: Predictor, dataset: Dataset, max_cells: int = MAX_REFERENCE_CELLS, seed: int = 0
+    predictor: Predictor, dataset: Dataset, max_cells: int = MAX_REFERENCE_CELLS
 ) -> ReferenceIndex:
-    """Return an index of a seeded, class-stratified sample of the training cells of `dataset`; its test split is not read.
+    """Return an index of a class-stratified sample of the training cells of `dataset`; its test split is not read.
 
     Raises IncompatibleError if the cells don't have the model's input shape, or the model has no features.
     """
@@ -77,9 +77,7 @@ def build_reference_index(
     n_cells = min(max_cells, len(dataset.train))
     logger.info("computing the features of %s reference cells of %s", f"{n_cells:,}", dataset.provenance.title)
     embed = embed_by(predictor.predict_batch)
-    return sample_reference_index(
-        embed, dataset, max_cells, seed, _was_trained_on(predictor, dataset.provenance.sha256)
-    )
+    return sample_reference_index(embed, dataset, max_cells, _was_trained_on(predictor, dataset.provenance.sha256))
 
 
 def embed_by(
@@ -100,10 +98,10 @@ def embed_by(
 
 
 def sample_reference_index(
-    embed: Callable[[NDArray[np.uint8]], Float32Array], dataset: Dataset, max_cells: int, seed: int, trained_on: bool
+    embed: Callable[[NDArray[np.uint8]], Float32Array], dataset: Dataset, max_cells: int, trained_on: bool
 ) -> ReferenceIndex:
     """Return an index of at most `max_cells` training cells, with the (n, d) features that `embed` gives for (n, h, w[, 3])."""
-    split = dataset.train if len(dataset.train) <= max_cells else stratified_subset(dataset.train, max_cells, seed)
+    split = dataset.train if len(dataset.train) <= max_cells else stratified_subset(dataset.train, max_cells, 0)
     images = np.ascontiguousarray(split.images)
     return ReferenceIndex(
         images,

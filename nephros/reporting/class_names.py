@@ -85,12 +85,12 @@ def _with_label(name: str, label: int) -> str:
     return f"{name[: SHORT_NAME_LENGTH - len(suffix)].rstrip()}{suffix}"
 
 
-def fit_class_labels(names: Sequence[str], width: int, lines: int = 2) -> list[str]:
-    """Return a label per class in up to `lines` lines of `width` characters: full names where all fit, else short ones."""
-    full = [wrap_label(name, width, lines) for name in names]
+def fit_class_labels(names: Sequence[str], width: int) -> list[str]:
+    """Return a label per class in up to two lines of `width` characters: full names where all fit, else short ones."""
+    full = [wrap_label(name, width, 2) for name in names]
     fits = all(
         " ".join(label.split()) == " ".join(name.split()) and max(map(len, label.split("\n"))) <= width
         for label, name in zip(full, names, strict=True)
         if name.strip()
     )
-    return full if fits else [wrap_label(name, width, lines) for name in short_class_names(names)]
+    return full if fits else [wrap_label(name, width, 2) for name in short_class_names(names)]

@@ -19,7 +19,7 @@ UPLOAD_TIMEOUT_S, IDLE_TIMEOUT_S = 30.0, 10.0
 """Seconds for the whole body, and for the next bytes of it."""
 
 
-async def read_json(request: Request, model: type[M], max_bytes: int = MAX_JSON_BYTES) -> M:
+async def read_json(request: Request, model: type[M]) -> M:
     """Return the body of a request.
 
     Raises:
@@ -32,8 +32,8 @@ async def read_json(request: Request, model: type[M], max_bytes: int = MAX_JSON_
         async with asyncio.timeout(UPLOAD_TIMEOUT_S):
             async for chunk in body_chunks(request, IDLE_TIMEOUT_S):
                 body += chunk
-                if len(body) > max_bytes:
-                    raise RequestRejected(413, f"The body has more than {max_bytes:,} bytes: send less at once.")
+                if len(body) > MAX_JSON_BYTES:
+                    raise RequestRejected(413, f"The body has more than {MAX_JSON_BYTES:,} bytes: send less at once.")
     except TimeoutError:
         raise RequestRejected(408, "The body was too slow and was cut off: send it again.") from None
     except ClientDisconnect:

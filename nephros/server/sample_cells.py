@@ -17,6 +17,7 @@ from nephros.server.schemas import SampleInfo
 
 SAMPLES_PER_KIND = 8
 """Synthetic cells, and validation cells (more if there are more classes)."""
+_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,13 @@ class SampleCell:
     png: bytes
 
 
-def build_sample_cells(dataset: Dataset | None, seed: int = 0, *, synthetic: bool = True) -> list[SampleCell]:
+def build_sample_cells(dataset: Dataset | None, *, synthetic: bool = True) -> list[SampleCell]:
     """Return synthetic cells and, of `dataset`, one or two validation cells per class; never test cells.
 
     A data set with too few validation cells adds none. The synthetic cells are nuclei in grayscale, which are not examples for a
     model of color images: `synthetic` is then False.
     """
-    synthetic_cells = make_synthetic(len(NUCLEUS_TYPES), SAMPLES_PER_KIND, len(NUCLEUS_TYPES), seed).val
+    synthetic_cells = make_synthetic(len(NUCLEUS_TYPES), SAMPLES_PER_KIND, len(NUCLEUS_TYPES), _SEED).val
     samples = [
         _to_sample_cell(f"synthetic-{i}.png", synthetic_cells.images[i], "synthetic, not real data")
         for i in np.argsort(synthetic_cells.labels, kind="stable")
@@ -41,7 +42,7 @@ def build_sample_cells(dataset: Dataset | None, seed: int = 0, *, synthetic: boo
     ]
     if dataset is None or len(dataset.val) < (n_samples := max(SAMPLES_PER_KIND, dataset.n_classes)):
         return samples
-    subset = stratified_subset(dataset.val, n_samples, seed)
+    subset = stratified_subset(dataset.val, n_samples, _SEED)
     source = f"validation cells of {dataset.provenance.title}"
     return samples + [
         _to_sample_cell(f"validation-{i}.png", image, source, true_class=dataset.class_names[label])

@@ -21,9 +21,9 @@ MAX_TOTAL_PIXELS = 1 << 30
 class Footprints:
     """Footprints of n nuclei. First `find_boxes` of every slice of the mask, then `fill` with every slice again."""
 
-    def __init__(self, ids: NDArray[np.int64], max_total_pixels: int = MAX_TOTAL_PIXELS) -> None:
+    def __init__(self, ids: NDArray[np.int64]) -> None:
         """Take the ids of the nuclei, (n,) in ascending order; others in the mask are ignored."""
-        self.ids, self._max_total_pixels = ids, max_total_pixels
+        self.ids = ids
         n, far = len(ids), np.iinfo(np.int64).max
         self._top, self._left = np.full(n, far), np.full(n, far)
         self._bottom, self._right = np.zeros(n, np.int64), np.zeros(n, np.int64)
@@ -81,7 +81,7 @@ class Footprints:
             areas = np.maximum(self._bottom - self._top, 0) * np.maximum(self._right - self._left, 0)
             order = np.argsort(areas, kind="stable")
             ends = np.cumsum(areas[order])
-            is_stored = (areas[order] > 0) & (areas[order] <= MAX_BOX_PIXELS) & (ends <= self._max_total_pixels)
+            is_stored = (areas[order] > 0) & (areas[order] <= MAX_BOX_PIXELS) & (ends <= MAX_TOTAL_PIXELS)
             self._offsets = np.full(len(areas), -1)
             self._offsets[order[is_stored]] = (ends - areas[order])[is_stored]
             self._pixels = np.zeros(int(ends[is_stored][-1]) if is_stored.any() else 0, np.bool_)

@@ -105,10 +105,10 @@ def make_mistake(
     return Mistake(cell.index, cell.predicted, cell.confidence, cell.actual_probability, tiles, similar)
 
 
-def example_tile(cell: ScoredCell, images: IndexedImages, class_name: str, title: str, side: int = _MAX_SIDE) -> Tile:
+def example_tile(cell: ScoredCell, images: IndexedImages, class_name: str, title: str) -> Tile:
     """Return a cell that stands for its class."""
     outcome = f"correctly classified with probability {cell.confidence:.2f}" if cell.is_correct else "misclassified"
-    return Tile(thumbnail(images[cell.index], side), f"A cell of {class_name}, {outcome} ({title})")
+    return Tile(thumbnail(images[cell.index], _MAX_SIDE), f"A cell of {class_name}, {outcome} ({title})")
 
 
 def thumbnail(image: NDArray[np.uint8], side: int = _MIN_SIDE) -> str:
