@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import gc
 import importlib
@@ -10,7 +11,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from nephros.errors import NephrosError, did_you_mean
@@ -46,7 +47,7 @@ First steps:
   nephros predict cell.png               classify an image with the bundled model; needs no data
   nephros recipes nephros > mine.yaml    edit the file, then: nephros train mine.yaml
 
-`nephros COMMAND --help` explains a command. All take --quiet (warnings and errors only), --verbose (more detail) and
+`nephros COMMAND --help` explains a command. All take --quiet (results, warnings and errors only), --verbose (more detail) and
 --debug (the traceback of an error). `nephros --version` prints the version.
 """
 
@@ -83,22 +84,26 @@ def main(argv: list[str] | None = None) -> NoReturn:
     debug = "--debug" in args
     level = next((LEVELS[arg] for arg in args if arg in LEVELS), logging.INFO)
     args = [arg for arg in args if arg != "--debug" and arg not in LEVELS]
-    if args and args[0] in COMMANDS:
-        from nephros.commands.messages import library_messages
-        from nephros.console import progress_bars
-
-        with library_messages(level), progress_bars(level < logging.WARNING):
-            _run(args, debug)
-    _run(args, debug)
-
-
-def _run(args: list[str], debug: bool) -> NoReturn:
     try:
-        sys.exit(_dispatch(args))
+        with _messages(args, level):
+            sys.exit(_dispatch(args))
     except (KeyboardInterrupt, Exception) as error:
         if debug:
             raise
         _fail(*_failure(error, args))
+
+
+@contextlib.contextmanager
+def _messages(args: list[str], level: int) -> Iterator[None]:
+    """Let a command's messages and progress bars through, as far as the level goes."""
+    if not args or args[0] not in COMMANDS:
+        yield
+        return
+    from nephros.commands.messages import library_messages
+    from nephros.console import progress_bars
+
+    with library_messages(level), progress_bars(level < logging.WARNING):
+        yield
 
 
 def _failure(error: BaseException, args: list[str]) -> tuple[str, int]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from nephros.errors import FileError
+from nephros.errors import FileError, InvalidArgument
 
 try:
     import fcntl
@@ -33,7 +33,11 @@ def atomic_write(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
     """
     path = Path(path)
     _make_folder(path.parent)
-    fd, temp_path = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        fd, temp_path = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        error.filename = str(path)  # nobody knows the temporary name
+        raise
     try:
         encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
         with os.fdopen(fd, mode, encoding=encoding, errors=errors) as file:
@@ -46,6 +50,13 @@ def atomic_write(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temp_path)
         raise
+
+
+def check_writable(path: Path, parameter: str = "out") -> None:
+    """Raise InvalidArgument where a path, which need not exist, can't be written: before long work rather than after it."""
+    folder = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InvalidArgument(parameter, path, "in a folder that you can write to", hint=f"{folder} can't be written.")
 
 
 def replace_file(source: Path | str, target: Path | str) -> None:

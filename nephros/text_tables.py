@@ -53,6 +53,12 @@ def join_words(words: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def list_names(names: Iterable[str]) -> str:
+    """Return names with commas between them; with semicolons where a name has a comma itself."""
+    names = tuple(names)
+    return ("; " if any("," in name for name in names) else ", ").join(names)
+
+
 def markdown_table(headers: Sequence[str], rows: Rows) -> str:
     """Return a Markdown table; bars within cells are escaped."""
     lines = [headers, ["---"] * len(headers), *rows]

@@ -23,7 +23,12 @@ def evaluate(argv: list[str]) -> int:
         "data",
         f"other data, whose classes are matched by name, or where the run's own is now: {DATA_HELP} (default: the run's)",
     )
-    parser.option("groups", f"for --data, {GROUPS_HELP.replace('default: auto', 'default: as the run has it')}")
+    split_rule = GROUPS_HELP.partition(": ")[2].replace("default: auto", "default: as the run has it")
+    parser.option(
+        "groups",
+        "for --data: which images are of one patient, stack or slide, so that a split drawn here keeps them together: "
+        f"{split_rule}",
+    )
     parser.option("device", DEVICE_HELP)
     parser.option(
         "medmnist",

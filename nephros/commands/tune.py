@@ -47,7 +47,7 @@ _NON_PLAN_OPTIONS = (*_RUN_OPTIONS, "size", "data_seed", "white_level", "channel
 def _build_parser() -> CommandParser:
     parser = CommandParser("tune", _DESCRIPTION)
     parser.optional_positional("recipe", "a name that `nephros recipes` lists, or a YAML file (default: poster)")
-    parser.option("data", f"{DATA_OPTION_HELP}; with --resume: {MOVED_DATA_HELP}")
+    parser.option("data", f"{DATA_OPTION_HELP}; with --resume: {MOVED_DATA_HELP.replace('run', 'study')}")
     parser.option(
         "size",
         "pixels per side: the 28, 64, 128 or 224 version of a MedMNIST set, or what a folder's images are resized to",
@@ -154,5 +154,10 @@ def _print_summary(folder: StudyFolder, study_state: StudyState) -> None:
         if (metrics := study_state.best_metrics) is not None:
             figures = f"accuracy {metrics.accuracy:.4f}, loss {metrics.loss:.4f}"
             print_line(f"on the whole validation split ({metrics.n:,} images): {figures}")
-        print_line(f"train it on the whole train split: nephros train --from-study {shlex.quote(folder.name)}")
+        if study_state.finished:
+            print_line(f"train it on the whole train split: nephros train --from-study {shlex.quote(folder.name)}")
+    if not study_state.finished:
+        trained = f"{study_state.trained_epochs:,} of {study_state.planned_epochs:,} epochs"
+        resume = f"nephros tune --resume {shlex.quote(folder.name)}"
+        print_line(f"not finished, after {trained}, so a better configuration may follow: {resume}")
     print_line(f"report: {report_file(study_state, folder.root)}")

@@ -38,7 +38,7 @@ def repeated_image_warnings(splits: Mapping[str, Split], class_names: tuple[str,
         for row in rows:
             label = int(split.labels[row])
             if (first := labels.setdefault(digests[row], label)) != label:
-                n_conflicts, example = n_conflicts + 1, example or f"{class_names[first]} and {class_names[label]}"
+                n_conflicts, example = n_conflicts + 1, example or f"'{class_names[first]}' and '{class_names[label]}'"
         if name == "train":
             in_train = set(digests.values())
         elif n_repeated := sum(digest in in_train for digest in digests.values()):
@@ -48,7 +48,8 @@ def repeated_image_warnings(splits: Mapping[str, Split], class_names: tuple[str,
             )
     if n_conflicts:
         warnings.append(
-            f"{pluralize(n_conflicts, 'image')} repeat another one, pixel for pixel, that has another class ({example}); "
+            f"{pluralize(n_conflicts, 'image')} {'repeats' if n_conflicts == 1 else 'repeat'} another one, pixel for pixel, that "
+            f"has another class ({example}); "
             "check the labels."
         )
     return tuple(warnings)

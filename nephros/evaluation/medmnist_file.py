@@ -8,7 +8,7 @@ from pathlib import Path
 from nephros.data.dataset import Dataset
 from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.evaluation.scoring import Evaluation
-from nephros.files import atomic_write
+from nephros.files import atomic_write, check_writable
 
 
 def check_medmnist_data(dataset: Dataset, split: str, *, is_redrawn: bool) -> None:
@@ -32,6 +32,7 @@ def check_medmnist_folder(folder: str | Path) -> Path:
     path = Path(folder).expanduser()
     if path.exists() and not path.is_dir():
         raise InvalidArgument("medmnist", path, "a folder")
+    check_writable(path, "medmnist")
     return path
 
 

@@ -28,7 +28,7 @@ from nephros.models.classifier import Classifier
 from nephros.models.serialization import load_model
 from nephros.reading import MalformedContent, file_errors, read_arrays
 from nephros.runs import InputSpecRecord, RunFolder
-from nephros.text_tables import format_number, html_table
+from nephros.text_tables import format_number, html_table, list_names, pluralize
 
 ONE_VIEW = "one-view"
 """Folder within RUN/test/ for the evaluation of the image alone, of a run of several views."""
@@ -220,9 +220,10 @@ def check_compatible(model_name: str, spec: InputSpecRecord, class_names: tuple[
             f"`data` is {title}, of {kinds[0]}, but {model_name} was trained on {kinds[1]}: choose matching data."
         )
     if (dataset.channels, dataset.n_classes) != (spec["channels"], spec["n_classes"]):
+        theirs, ours = (pluralize(channels, "channel") for channels in (dataset.channels, spec["channels"]))
         raise IncompatibleError(
-            f"`data` is {title}, of {dataset.channels} channels and {dataset.n_classes} classes, but {model_name} was trained "
-            f"with {spec['channels']} channels and {spec['n_classes']} classes: choose matching data."
+            f"`data` is {title}, of {theirs} and {dataset.n_classes} classes, but {model_name} was trained with {ours} and "
+            f"{spec['n_classes']} classes: choose matching data."
         )
     height, width = dataset.image_size
     if (height, width) != (spec["height"], spec["width"]):
@@ -232,8 +233,8 @@ def check_compatible(model_name: str, spec: InputSpecRecord, class_names: tuple[
         )
     if dataset.class_names != class_names:
         raise IncompatibleError(
-            f"`data` is {title}, with the classes {', '.join(dataset.class_names)}, but the classes of {model_name} are "
-            f"{', '.join(class_names)}: name and number them alike."
+            f"`data` is {title}, with the classes {list_names(dataset.class_names)}, but the classes of {model_name} are "
+            f"{list_names(class_names)}: name and number them alike."
         )
 
 
@@ -270,8 +271,8 @@ def align_classes(dataset: Dataset, class_names: tuple[str, ...], model_name: st
     absent = [name for label, name in enumerate(class_names) if label not in new_labels]
     if len(class_names) - len(absent) < 2:
         raise IncompatibleError(
-            f"`data` is {title}, with the classes {', '.join(dataset.class_names)}, but the classes of {model_name} are "
-            f"{', '.join(class_names)}: fewer than two names agree. Rename the classes of the data to match."
+            f"`data` is {title}, with the classes {list_names(dataset.class_names)}, but the classes of {model_name} are "
+            f"{list_names(class_names)}: fewer than two names agree. Rename the classes of the data to match."
         )
     warnings = []
     if unknown:

@@ -21,7 +21,7 @@ from nephros.exporters.onnx_export import (
 from nephros.exporters.packaging import ExportBundle, build_export_bundle, run_module
 from nephros.exporters.quantization import quantize_int8
 from nephros.exporters.safetensors_io import to_safetensors
-from nephros.files import atomic_write, write_text
+from nephros.files import atomic_write, check_writable, write_text
 from nephros.inference import bundled
 from nephros.inference.card_json import card_to_json
 from nephros.inference.model_card import (
@@ -78,6 +78,7 @@ def export(
     target = Path(out).expanduser() if out else folder.file("export", default_name)
     if target.suffix != f".{format}" or target.is_dir():
         raise InvalidArgument("out", target, f"a file that ends in .{format}")
+    check_writable(target)
     if not force:
         _check_better_than_largest_class(folder)
     bundle = _build_bundle(folder, format, tta_views, data, int8=int8)

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from nephros.errors import InvalidArgument, require_extra
 from nephros.escaping import escape_for_csv, may_need_csv_escape
-from nephros.files import atomic_write
+from nephros.files import atomic_write, check_writable
 from nephros.inference.nucleus_columns import POSITION_COLUMNS, nucleus_records
 from nephros.inference.predictions import Predictions
 
@@ -24,6 +24,7 @@ def check_output_path(out: Path) -> None:
         raise InvalidArgument("out", out, f"a file that ends in {suffixes}")
     if out.is_dir():
         raise InvalidArgument("out", out, "a file, not a folder")
+    check_writable(out)
     if out.suffix.lower() == ".parquet":
         _import_pyarrow()
 

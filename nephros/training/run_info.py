@@ -89,6 +89,10 @@ def describe_devices(device: torch.device, context: DistributedContext, amp: str
     return per_process if context.world_size == 1 else f"{context.world_size} processes, each on {per_process}"
 
 
+RUNS_DIR = Path("runs")
+"""Folder of the runs whose folder nobody names, in the working directory."""
+
+
 def default_run_dir(recipe: Recipe, synthetic: bool) -> Path:
     """Return runs/RECIPE-DATE-TIME, with a number appended when several runs begin within a second.
 
@@ -98,4 +102,4 @@ def default_run_dir(recipe: Recipe, synthetic: bool) -> Path:
     slug = re.sub(r"[^\w.+-]+", "-", recipe.name)[:80].strip("-.") or "run"
     name = f"{slug}-{'synthetic-' if synthetic else ''}{timestamp}"
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(path for path in (Path("runs") / candidate for candidate in names) if not path.exists())
+    return next(path for path in (RUNS_DIR / candidate for candidate in names) if not path.exists())

@@ -11,8 +11,9 @@ import numpy as np
 
 from nephros.data.dataset import Dataset
 from nephros.data.split import SPLIT_ADJECTIVES
+from nephros.presets import RECIPES
 from nephros.recipe import Recipe
-from nephros.text_tables import pluralize
+from nephros.text_tables import list_names, pluralize
 
 MIN_STEPS = 150
 """Optimizer steps below which a network has hardly left its initial weights."""
@@ -58,6 +59,17 @@ def adapt_recipe(recipe: Recipe, n_images: int, adaptable: Collection[str]) -> t
     return adapted, f"{before}, so {values}, for {after:,} steps{short}."
 
 
+def preset_values(recipe: Recipe, n_images: int) -> dict[str, Any]:
+    """Return the preset's values of those fields that `adapt_recipe` changed for `n_images` training images, by name."""
+    preset = RECIPES.get(recipe.name)
+    if preset is None:
+        return {}
+    changed = [name for name in ADAPTABLE_FIELDS if getattr(preset, name) != getattr(recipe, name)]
+    values = {name: getattr(preset, name) for name in changed}
+    adapted, _ = adapt_recipe(dataclasses.replace(recipe, **values), n_images, changed)
+    return values if adapted == recipe else {}
+
+
 def few_images_warnings(dataset: Dataset) -> tuple[str, ...]:
     """Return a warning for each of train and validation that has few images of a class; missing classes have their own."""
     warnings = []
@@ -67,6 +79,6 @@ def few_images_warnings(dataset: Dataset) -> tuple[str, ...]:
         consequence = {"train": "hard to learn from", "val": "too few to measure recall"}[split]
         if few:
             warnings.append(
-                f"Fewer than {minimum} {SPLIT_ADJECTIVES[split]} images of {', '.join(few)}: {consequence}, so label more."
+                f"Fewer than {minimum} {SPLIT_ADJECTIVES[split]} images of {list_names(few)}: {consequence}, so label more."
             )
     return tuple(warnings)

@@ -32,7 +32,10 @@ def start_from(model: Classifier, pretrained: PretrainedModel, recipe: Recipe, d
     weights = dict(pretrained.classifier.state_dict())
     rows = _matching_rows(pretrained.class_names, dataset.class_names)
     for name in (f"{head}.weight", f"{head}.bias"):
-        weights[name] = model.state_dict()[name] if rows is None else weights[name][rows]
+        if rows is None:
+            weights[name] = model.state_dict()[name]
+        elif name in weights:  # in another network, which is refused below, the last layer may have another name
+            weights[name] = weights[name][rows]
     _check_shapes(model.state_dict(), weights, pretrained, recipe, dataset)
     model.load_state_dict(weights)
     if pretrained.is_folded:

@@ -75,7 +75,8 @@ class CellClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         recipe_: the recipe that trained it.
         history_: the metrics of each epoch (`nephros.training.history.EpochMetrics`); empty for a head alone.
 
-    Raises InvalidArgument (a ValueError), which names the parameter, from `fit`.
+    `fit` raises InvalidArgument (a ValueError), which names the parameter, and scikit-learn's own ValueError for what its
+    checks refuse, such as NaN or arrays of different lengths.
     """
 
     def __init__(

@@ -141,6 +141,10 @@ def _display_names(folders: Sequence[RunFolder]) -> list[str]:
 
 def _load_scored_run(folder: RunFolder, name: str, split: str) -> _ScoredRun:
     info, recipe = folder.info(), folder.recipe()
+    if info.status != "complete":
+        raise IncompleteError(
+            f"{folder.root} is not complete, so it has no result on {split}: `nephros.resume({str(folder.root)!r})` continues it."
+        )
     if not folder.file(split, "metrics.json").is_file():
         alternative = ", or compare on validation (`split` val)" if split == "test" else ""
         raise IncompleteError(

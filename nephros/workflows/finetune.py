@@ -19,6 +19,7 @@ from nephros.distributed import SINGLE_PROCESS
 from nephros.errors import IncompatibleError, InvalidArgument, UnknownName
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.exporters.pretrained import open_pretrained
+from nephros.files import check_writable
 from nephros.finetuning.cross_validation import (
     METHODS,
     Candidate,
@@ -43,7 +44,7 @@ from nephros.microscopy.voxel_size import VoxelSize
 from nephros.models.classifier import Classifier, PretrainedModel
 from nephros.runs import InitRecord, describe_init
 from nephros.training.model_init import init_model, input_spec
-from nephros.training.run_info import build_run_info
+from nephros.training.run_info import RUNS_DIR, build_run_info
 from nephros.training.warm_start import start_from
 from nephros.workflows.finetune_data import OpenedData, open_data
 from nephros.workflows.finetuned_run import finetuning_record, write_finetuned_run
@@ -288,9 +289,10 @@ def _check_usable(methods: Sequence[str], dataset: Dataset) -> None:
 
 def _check_out(out: str | Path | None) -> None:
     """Raise InvalidArgument for a folder that is in use, before the long work rather than after it."""
-    root = None if out is None else Path(out).expanduser()
-    if root is not None and root.exists() and (not root.is_dir() or any(root.iterdir())):
+    root = RUNS_DIR if out is None else Path(out).expanduser()
+    if out is not None and root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InvalidArgument("out", root, "a new folder")
+    check_writable(root)
 
 
 def _starting_point(pretrained: PretrainedModel, dataset: Dataset, seed: int) -> tuple[Classifier, InitRecord]:

@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from nephros.data.batches import BatchLoader
 from nephros.data.dataset import Dataset
 from nephros.data.load import DataRequest
+from nephros.errors import say_how_to_continue
 from nephros.evaluation.held_out import write_held_out
 from nephros.files import write_text
 from nephros.finetuning.cross_validation import Candidate, FittedMethod, Problem
@@ -66,16 +68,24 @@ def write_finetuned_run(
             request: DataRequest = {**info.data_request, "source": source}
             info = dataclasses.replace(info, data_request=request, data={**info.data, "path": source})
         write_text(folder.file("recipe.yaml"), to_yaml(fitted.recipe))
-        folder.write_info(info)
         info = save_weights(folder, info, fitted.model, fitted.recipe, dataset)
         if fitted.history:
             write_text(folder.file("history.csv"), history_to_csv(fitted.history))
         write_held_out(folder, kept.probabilities, kept.labels)
         write_text(folder.file("suspicious_labels.csv"), suspicious_labels_csv(suspicious))
-        splits = ("train", "val", "test") if info.test else ("train", "val")
-        batches = {split: BatchLoader(dataset.split(split), device) for split in splits}
-        finish_run(folder, info, fitted.model.to(device), batches, dataset)
+        folder.write_info(info)
+        with say_how_to_continue(f"`nephros.resume({str(folder.root)!r})` finishes the run"):
+            finish_finetuned_run(folder, info, fitted.model, dataset, device)
     return Run(folder.root, folder.synthetic, dataset)
+
+
+def finish_finetuned_run(
+    folder: RunFolder, info: RunInfo, model: nn.Module, dataset: Dataset, device: torch.device
+) -> None:
+    """Score the splits and write the report of a run whose other files are there already."""
+    splits = ("train", "val", "test") if info.test else ("train", "val")
+    batches = {split: BatchLoader(dataset.split(split), device) for split in splits}
+    finish_run(folder, info, model.to(device), batches, dataset)
 
 
 def _keep_cells(prepared: PreparedStacks, folder: RunFolder) -> Path:

@@ -138,7 +138,7 @@ class _PlanRunner:
         """Load the data and set the plan up; UnknownName for a plan that does not exist."""
         device_type = devices.resolve_device(device).type
         if plan not in PLANS:
-            raise UnknownName("plan", plan, PLANS)
+            raise UnknownName("plan", plan, PLANS, hint=f"Choose from {', '.join(PLANS)}.")
         dataset = load_dataset(data)
         if plan == "baselines":
             rows = baselines_plan(device_type)

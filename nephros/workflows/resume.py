@@ -12,7 +12,8 @@ from nephros.data.dataset import Dataset
 from nephros.data.relocation import candidate_paths, reopen_dataset
 from nephros.device import check_threads, torch_threads
 from nephros.distributed import process_group
-from nephros.errors import FileError, IncompleteError, InvalidArgument, NephrosError
+from nephros.errors import FileError, InvalidArgument, NephrosError
+from nephros.evaluation.scoring import load_run_model
 from nephros.exporters.pretrained import open_pretrained
 from nephros.models.classifier import PretrainedModel
 from nephros.runs import InitRecord, RunFolder
@@ -20,6 +21,7 @@ from nephros.training.callbacks import Callback, check_callbacks
 from nephros.training.run_info import describe_devices
 from nephros.training.trackers import check_tracker
 from nephros.training.warm_start import start_from
+from nephros.workflows.finetuned_run import finish_finetuned_run
 from nephros.workflows.report import report
 from nephros.workflows.run import Run
 from nephros.workflows.training_run import (
@@ -66,10 +68,6 @@ def resume(
             if context.is_main_process and not folder.file("report.html").exists():
                 report(folder.root)
             return end_run(folder, (), data)
-        if info.finetuning is not None:
-            raise IncompleteError(
-                f"{folder.root} was fine-tuned, which can't be resumed: run `nephros.finetune(DATA)` again with a new `out`."
-            )
         recipe = folder.recipe()
         if info.replicas > recipe.batch_size:
             raise FileError(
@@ -83,6 +81,9 @@ def resume(
                 "data", data, f"the Dataset that {folder.root} was trained on, since it was not loaded by name or path"
             )
         dataset = limit_training_images(recipe, reopen_dataset(info.data_request, info.data, folder.root, data))
+        if info.finetuning is not None:  # its weights were fitted before there was a run
+            finish_finetuned_run(folder, info, load_run_model(folder), dataset, torch_device)
+            return end_run(folder, (), data)
         model = prepare_model(recipe, dataset, context)
         if model is not None and info.init is not None and not folder.file("checkpoint.pt").exists():
             pretrained = _reopen_pretrained(folder, info.init)

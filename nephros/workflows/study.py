@@ -65,6 +65,11 @@ def best_recipe(study: str | Path, *, storage: str | None = None) -> tuple[Recip
             f"The study {settings.name} has no finished rung to choose from: `nephros.show_study({folder.name!r})` shows its "
             "progress."
         )
+    if not study_state.finished:
+        logger.warning(
+            f"The study {settings.name} is not finished, so a better configuration may follow: "
+            f"`nephros.resume_study({folder.name!r})` continues it."
+        )
     source = (
         f"best of study {settings.name} ({settings.data['title']}): {settings.metric} {best.value:.4f} "
         f"after {pluralize(best.epochs, 'epoch')}, bracket s={best.key[0]}"

@@ -24,6 +24,7 @@ from nephros.training.small_data import (
     adapt_recipe,
     few_images_warnings,
     optimizer_steps,
+    preset_values,
 )
 from nephros.training.trainer import MIN_STEPS_PER_EPOCH, Trainer
 from tests.conftest import squares_dataset
@@ -55,6 +56,17 @@ def test_full_data_change_nothing(recipe: str) -> None:
 def test_the_reference_run_of_20000_images_changes_nothing() -> None:
     recipe = dataclasses.replace(RECIPES["course-1"], epochs=2)
     assert adapt_recipe(recipe, 20_000, ADAPTABLE_FIELDS) == (recipe, "")
+
+
+@pytest.mark.parametrize("n_images", [100, 1000, 10_000])
+def test_the_values_of_a_preset_that_small_data_changed_are_known_again(n_images: int) -> None:
+    preset = RECIPES["nephros-fast"]
+    adapted, sentence = adapt_recipe(dataclasses.replace(preset, epochs=3), n_images, ADAPTABLE_FIELDS)
+    values = preset_values(adapted, n_images)
+    assert dataclasses.replace(adapted, **values) == dataclasses.replace(preset, epochs=3)
+    assert bool(values) == bool(sentence)
+    assert preset_values(dataclasses.replace(adapted, batch_size=77), n_images) == {}
+    assert preset_values(dataclasses.replace(adapted, name="mine"), n_images) == {}
 
 
 def test_fixed_values_stand_with_a_warning() -> None:

@@ -297,6 +297,15 @@ def test_a_subset_of_a_dataset_given_in_python_is_refused(tmp_path: Path) -> Non
         nephros.train(QUICK, squares_dataset(n=80), subset=40, out=tmp_path / "run")
 
 
+def test_a_run_that_was_interrupted_is_to_be_resumed(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    interrupted = tmp_path / "interrupted"
+    shutil.copytree(runs[0], interrupted)
+    info = json.loads((interrupted / "run.json").read_text())
+    (interrupted / "run.json").write_text(json.dumps({**info, "status": "training"}))
+    with pytest.raises(IncompleteError, match=r"nephros\.resume"):
+        nephros.compare([runs[0], interrupted])
+
+
 def test_an_ensemble_is_the_mean_of_its_runs(runs: tuple[Path, Path]) -> None:
     comparison = nephros.compare(runs, published=False, ensemble=True)
     row = next(row for row in comparison.rows if row.method == "ensemble of 2")

@@ -16,7 +16,7 @@ from PIL import Image
 import nephros
 from nephros.cli import main
 from nephros.data.split import Split
-from nephros.errors import FileError, IncompatibleError, IncompleteError, InvalidArgument, NephrosError, UnknownName
+from nephros.errors import FileError, IncompatibleError, InvalidArgument, NephrosError, UnknownName
 from nephros.evaluation.held_out import read_held_out
 from nephros.finetuning.cross_validation import BASELINES, METHODS, best_candidate
 from nephros.models.serialization import load_model
@@ -255,14 +255,34 @@ def test_what_can_not_be_fine_tuned_is_refused_before_anything_is_written(
     assert [path.name for path in used.iterdir()] == ["notes.txt"]
 
 
-def test_an_interrupted_run_is_not_resumed_by_other_means(head_run: RunFolder) -> None:
-    complete = head_run.info()
-    head_run.write_info(dataclasses.replace(complete, status="training"))
-    try:
-        with pytest.raises(IncompleteError, match=r"nephros\.finetune"):
-            resume(head_run.root)
-    finally:
-        head_run.write_info(complete)
+def test_a_run_that_was_stopped_while_it_was_scored_is_finished(
+    run_folder: RunFolder, three_classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments: dict[str, Any] = {"init": run_folder.root, "methods": "head", "folds": 2}
+    whole = finetune(three_classes, **arguments, out=tmp_path / "whole").run
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nephros.workflows.training_run.score_split", interrupt)
+        with pytest.raises(KeyboardInterrupt) as exc_info:
+            finetune(three_classes, **arguments, out=tmp_path / "run")
+    assert exc_info.value.__notes__ == [f"`nephros.resume('{tmp_path / 'run'}')` finishes the run"]
+    run = resume(tmp_path / "run")
+    assert run.info().status == "complete"
+    assert run.file("report.html").is_file()
+    stored, expected = (nephros.Evaluation.from_run(folder, "val") for folder in (run, whole))
+    np.testing.assert_array_equal(stored.probabilities, expected.probabilities)
+
+
+def test_a_folder_that_cannot_be_written_is_named_at_once(
+    run_folder: RunFolder, three_classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nephros.files.os.access", lambda path, mode: Path(path) != tmp_path)
+    monkeypatch.setattr("nephros.workflows.finetune.open_data", None)
+    with pytest.raises(InvalidArgument, match=f"in a folder that you can write to. {tmp_path} can't be written"):
+        finetune(three_classes, init=run_folder.root, methods="head", out=tmp_path / "a" / "run")
 
 
 def test_the_command_shows_methods_classes_and_labels(

@@ -134,6 +134,7 @@ def test_weights_that_changed_before_the_first_checkpoint_are_refused(
     ("model", "dataset", "names"),
     [
         (ModelConfig(network="compact", base_channels=8), squares_dataset(n=48), ("equivariant", "compact")),
+        (ModelConfig(network="course", base_channels=8, hidden=(16,)), squares_dataset(n=48), ("equivariant", "course")),
         (dataclasses.replace(RECIPE.model, base_channels=16), squares_dataset(n=48), ("features.0.weight", "1x1x6x6", "2x1x6x6")),
         (RECIPE.model, squares_dataset(n=48, channels=3), ("features.0.weight", "1x1x6x6", "1x3x6x6", "3 channels", "`channel`")),
         (RECIPE.model, squares_dataset(n=48, size=64), ("64x64 pixels", "28x28 pixels", "`size`=28")),

@@ -90,6 +90,22 @@ def test_tune_show_resume_and_train_from_study(workspace: Path, capsys: pytest.C
     assert "study one" in recipe
 
 
+def test_an_unfinished_study_says_that_its_best_may_not_last(
+    workspace: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    out = run_cli([*TUNE, "--max-epochs", "1", "--name", "one"], capsys)
+    assert "not finished" not in out
+    monkeypatch.setattr(StudyState, "finished", property(lambda _: False))
+    out = run_cli(["tune", "--show", "one"], capsys)
+    assert "not finished, after 1 of 1 epochs, so a better configuration may follow: nephros tune --resume one" in out
+    assert "--from-study" not in out
+    best_recipe("one")
+    assert "The study one is not finished" in caplog.text
+
+
 def load_state(name: str) -> StudyState:
     return StudyStorage(storage_url(str(StudyFolder.open(name).database)), name).load_state()
 

@@ -72,7 +72,7 @@ def unread_table_warnings(root: Path) -> tuple[str, ...]:
         return ()
     return (
         f"{root} has {join_words(names)} with a column of files, which is not read, as the folders give the classes; give the "
-        "table's path as `data` to take them from it.",
+        "table's path instead of the folder's to take them from it.",
     )
 
 

@@ -6,6 +6,7 @@ import shlex
 
 from nephros.reporting.run.run_contents import RunContents
 from nephros.reporting.run.text import run_name
+from nephros.training.small_data import preset_values
 
 
 def next_steps(contents: RunContents) -> list[tuple[str, str]]:
@@ -24,7 +25,9 @@ def next_steps(contents: RunContents) -> list[tuple[str, str]]:
     if info.training_subset and has_data_source and not contents.search_results:
         recipe = shlex.quote(f"{run_name(contents)}/{contents.folder.file('recipe.yaml').name}")
         data = contents.info.data["key"] or "DATA"
-        steps.insert(0, ("Train the same recipe on all images", f"nephros train {recipe} --data {data} --test"))
+        changed_back = preset_values(contents.recipe, sum(info.class_counts["train"]))
+        flags = "".join(f" --{name} {value}" for name, value in changed_back.items())
+        steps.insert(0, ("Train the same recipe on all images", f"nephros train {recipe}{flags} --data {data} --test"))
     steps.append(("Compare it with another run, with a test of significance", f"nephros compare {run} ANOTHER_RUN"))
     if has_data_source and not contents.search_results:
         steps.append(("Write one file that predicts anywhere, with its model card", f"nephros export {run}"))
