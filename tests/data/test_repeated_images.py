@@ -32,7 +32,7 @@ def test_images_of_train_in_test_are_counted() -> None:
 def test_images_in_two_classes_are_counted() -> None:
     _, warning = repeated_image_warnings(splits([0, 1, 2], [2, 3], test_label=1), NAMES)
     assert "1 image " in warning
-    assert "disc and ring" in warning
+    assert "'disc' and 'ring'" in warning
 
 
 def test_blank_images_do_not_count() -> None:
