@@ -14,6 +14,7 @@ from pathlib import Path
 from nephros.escaping import escape_for_terminal
 
 COMMANDS_BY_FUNCTION = {
+    "annotate": "annotate",
     "best_recipe": "train --from-study",
     "compare": "compare",
     "describe": "data info",
@@ -52,8 +53,8 @@ def to_command_line(message: str) -> str:
     """Return a message of the library as the command line says it.
 
     A parameter of the running command in backticks becomes its flag, without the backticks; `NAME=False` becomes --no-name. A
-    call of a public function in backticks becomes the command that does the same, and parameters "of" the call its flags.
-    Whatever else stands in backticks stays.
+    public function in backticks, alone or in a call, becomes the command that does the same, and parameters "of" the call its
+    flags. Whatever else stands in backticks stays.
     """
 
     def replace_owned(match: re.Match[str]) -> str:
@@ -68,10 +69,12 @@ def to_command_line(message: str) -> str:
 
 
 def _command(code: str) -> str:
-    """Return the command, in backticks, for a call such as ``nephros.evaluate('runs/a', split='test')``; else nothing."""
+    """Return the command, in backticks, for ``nephros.evaluate`` or its call ``nephros.evaluate('runs/a')``; else nothing."""
     try:
         call = ast.parse(code, mode="eval").body
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+        if isinstance(call, ast.Attribute):  # the function without a call
+            call = ast.Call(call, [], [])
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and code.startswith("nephros.")):
             return ""
         argv = ["nephros", *COMMANDS_BY_FUNCTION[call.func.attr].split()]
         for argument in call.args:

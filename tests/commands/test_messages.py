@@ -31,6 +31,8 @@ def _running_command() -> Iterator[None]:
         ("Call `nephros.evaluate(RUN, split='val')`.", "Call `nephros evaluate RUN --split val`."),
         ("Call `nephros.compare(['a', 'b'], ensemble=True)`.", "Call `nephros compare a b --ensemble`."),
         ("Call `nephros.show_study('one')`.", "Call `nephros tune --show one`."),
+        ("Call `nephros.annotate` or `nephros.prepare`.", "Call `nephros annotate` or `nephros data prepare`."),
+        ("Call `predictions.predict` of `file.report`.", "Call `predictions.predict` of `file.report`."),
         ("Call `nephros.unknown('x')`.", "Call `nephros.unknown('x')`."),
         ("`not python at all(`", "`not python at all(`"),
         (
