@@ -27,21 +27,23 @@ def read_predictions_csv(path: Path, npz_names: set[str], n: int) -> tuple[list[
         ``class 3`` where the table names none.
 
     Raises:
-        FileError: the file can't be read, is damaged, or lacks nuclei.
+        FileError: the file can't be read, is damaged, or has another number of rows.
     """
     npz = min(npz_names)
     rows: dict[int, Mapping[str, str]] = {}
     names: dict[int, str] = {}
     with file_errors(path, _EXPECTED, name=f"{path}, for the {n:,} nuclei of {npz},"):
         reader = csv.DictReader(io.StringIO(read_text(path, MAX_CSV_BYTES), newline=""))
-        for row in reader:
-            if PureWindowsPath(unescape_from_csv(row.get("file") or npz)).name not in npz_names or row.get("split"):
-                continue  # of another file, or a nucleus again, as a member of train, val or test
-            index, label = int(row["index"]), int(row["label"])
+        numbered = [
+            (reader.line_num, int(row["index"]), int(row["label"]), row)
+            for row in reader
+            if _is_nucleus(row, npz_names)
+        ]
+        if len(numbered) != n:
+            raise FileError(path, f"{path} has {len(numbered):,} rows for {npz}, which has {n:,} nuclei; {_EXPECTED}.")
+        for line, index, label, row in numbered:
             if not 0 <= index < n or not 0 <= label < _MAX_LABELS or index in rows:
-                raise MalformedContent(
-                    f"line {reader.line_num} has an index or a label that is none, or an index twice"
-                )
+                raise MalformedContent(f"line {line} has an index or a label that is none, or an index twice")
             rows[index] = row
             names[label] = unescape_from_csv(row.get("class_name") or f"class {label}")
         if fault := class_name_fault([names[label] for label in sorted(names)]):
@@ -49,10 +51,13 @@ def read_predictions_csv(path: Path, npz_names: set[str], n: int) -> tuple[list[
         n_probabilities = sum(name.startswith("p_") and name[2:].isdecimal() for name in reader.fieldnames or ())
         n_classes = max(max(names, default=-1) + 1, min(n_probabilities, _MAX_LABELS))
         class_names = [names.get(label, f"class {label}") for label in range(n_classes)]
-        predictions = {index: _parse_row(row, class_names) for index, row in rows.items()}
-    if n_missing := n - len(rows):
-        raise FileError(path, f"{path} lacks {n_missing:,} of the {n:,} nuclei of {npz}; {_EXPECTED}.")
-    return [predictions[index] for index in range(n)], class_names
+        return [_parse_row(rows[index], class_names) for index in range(n)], class_names
+
+
+def _is_nucleus(row: Mapping[str, str | None], npz_names: set[str]) -> bool:
+    """Return whether a row is of a file with one of these names, and not a nucleus again, as a member of train, val or test."""
+    file = row.get("file")
+    return not row.get("split") and (not file or PureWindowsPath(unescape_from_csv(file)).name in npz_names)
 
 
 def _parse_row(row: Mapping[str, str | None], class_names: list[str]) -> dict[str, Any]:

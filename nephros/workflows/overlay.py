@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ from nephros.reporting.stack_overlay import (
     save_overlay,
 )
 from nephros.reporting.tissue.page import write_tissue_page
+
+logger = logging.getLogger(__name__)
 
 
 def overlay(
@@ -57,7 +60,9 @@ def overlay(
     metadata = read_metadata(metadata_path)
     nuclei = read_nuclei_csv(_table_path(metadata_path, metadata.table))
     npz_names = {metadata.npz, metadata_path.with_suffix(".npz").name}
-    predicted, class_names = read_predictions_csv(Path(predictions).expanduser().absolute(), npz_names, len(nuclei))
+    predictions = Path(predictions).expanduser().absolute()
+    predicted, class_names = read_predictions_csv(predictions, npz_names, len(nuclei))
+    _warn_if_older(predictions, metadata_path)
     rows = sorted((a | b for a, b in zip(nuclei, predicted, strict=True)), key=lambda row: int(row["id"]))
     image_stack = _open_unchanged(metadata.stack, metadata_path, stack)
     mask_stack = _open_unchanged(metadata.mask, metadata_path, mask)
@@ -87,6 +92,17 @@ def _table_path(metadata_path: Path, name: str) -> Path:
     path = metadata_path.parent / name
     renamed = metadata_path.with_suffix(".csv")
     return renamed if renamed.is_file() and not path.is_file() else path
+
+
+def _warn_if_older(predictions: Path, metadata_path: Path) -> None:
+    """Warn where the nuclei were prepared after the table was written: by its rows it fits any nuclei of the same number."""
+    if predictions.stat().st_mtime_ns < metadata_path.stat().st_mtime_ns:
+        logger.warning(
+            "%s is older than %s. If the nuclei were prepared again since, their classes are wrong: `nephros.predict(NPZ)` makes "
+            "a new table.",
+            predictions,
+            metadata_path.name,
+        )
 
 
 def _check_unchanged(url: StackUrl, sha256: str, metadata_path: Path, parameter: str) -> None:

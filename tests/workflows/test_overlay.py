@@ -70,6 +70,29 @@ def test_the_page_shows_the_nuclei_of_the_tables(tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "image.html").exists()
 
 
+@pytest.mark.slow
+def test_a_table_older_than_the_nuclei_is_painted_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels, labels = (np.stack(arrays) for arrays in zip(*SyntheticStack((9, 70, 90)).slices(), strict=True))
+    tifffile.imwrite(tmp_path / "m.tif", labels.astype(np.uint16), photometric="minisblack")
+    for name, values in (("first", pixels), ("second", pixels.max() - pixels)):
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(path, values, photometric="minisblack")
+        nephros.prepare(path, tmp_path / "cells.npz", mask=tmp_path / "m.tif", voxel_size=(1.0, 0.5, 0.5))
+        if name == "first":
+            nephros.predict(tmp_path / "cells.npz").save(tmp_path / "first.csv")
+    nephros.predict(tmp_path / "cells.npz").save(tmp_path / "second.csv")
+    args = ["data", "overlay", str(tmp_path / "cells.json"), "--out", str(tmp_path / "tissue.png"), "--predictions"]
+    status, _, err = run_cli([*args, str(tmp_path / "first.csv")], capsys)
+    assert status == 0
+    assert "warning: " in err
+    assert "first.csv is older than cells.json" in err
+    assert "`nephros predict NPZ`" in err
+    status, _, err = run_cli([*args, str(tmp_path / "second.csv")], capsys)
+    assert (status, err) == (0, "")
+
+
 def test_a_table_without_probabilities_has_classes_and_unknown_values(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("index,label,class_name\n1,0,'=A\n0,2,C\n")
     rows, class_names = read_predictions_csv(tmp_path / "p.csv", {"cells.npz"}, 2)
@@ -88,3 +111,13 @@ def test_damaged_predictions_name_the_file(row: str, tmp_path: Path) -> None:
     with pytest.raises(FileError) as exc_info:
         read_predictions_csv(path, {"cells.npz"}, 1)
     assert exc_info.value.path == path
+
+
+def test_a_table_of_other_nuclei_is_told_by_its_number_of_rows(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("file,index,label\n" + "".join(f"cells.npz,{index},0\n" for index in range(3)))
+    for n in (2, 4):
+        with pytest.raises(FileError, match=f"has 3 rows for cells.npz, which has {n} nuclei"):
+            read_predictions_csv(path, {"cells.npz"}, n)
+    with pytest.raises(FileError, match="has 0 rows for other.npz, which has 3 nuclei"):
+        read_predictions_csv(path, {"other.npz"}, 3)
