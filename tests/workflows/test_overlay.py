@@ -117,7 +117,7 @@ def test_a_table_of_other_nuclei_is_told_by_its_number_of_rows(tmp_path: Path) -
     path = tmp_path / "p.csv"
     path.write_text("file,index,label\n" + "".join(f"cells.npz,{index},0\n" for index in range(3)))
     for n in (2, 4):
-        with pytest.raises(FileError, match=f"has 3 rows for cells.npz, which has {n} nuclei"):
+        with pytest.raises(FileError, match=f"has 3 rows for .*, which has {n} nuclei"):
             read_predictions_csv(path, {"cells.npz"}, n)
-    with pytest.raises(FileError, match="has 0 rows for other.npz, which has 3 nuclei"):
+    with pytest.raises(FileError, match="has 0 rows for other"):
         read_predictions_csv(path, {"other.npz"}, 3)
