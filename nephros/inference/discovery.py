@@ -32,8 +32,12 @@ InputItem = Path | StackUrl | InMemoryFile | ImageArray | VoxelTable | Unreadabl
 class InputDiscovery:
     """All inputs in the order named; the files of a folder in sorted order."""
 
-    def __init__(self, inputs: Iterable[str | Path | InMemoryFile]) -> None:
-        """List the inputs; raise InvalidArgument for a URL that no store has."""
+    def __init__(self, inputs: Iterable[str | Path | InMemoryFile], *, expects_stacks: bool = False) -> None:
+        """List the inputs; raise InvalidArgument for a URL that no store has.
+
+        `expects_stacks`: whether images in a folder that may be the slices of a stack are.
+        """
+        self._expects_stacks = expects_stacks
         self.skipped: Counter[str] = Counter()
         """Number of skipped files in the named folders, by kind, such as ``.csv``."""
         self.notes: list[str] = []
@@ -111,11 +115,13 @@ class InputDiscovery:
             empty = empty and not stores
             yield from (Path(folder, name) for name in sorted(stores))
             parent, image_names = Path(folder), set(images)
-            slices = slices_in_folder(parent, [name for name in files if name in image_names])
+            slices = slices_in_folder(
+                parent, [name for name in files if name in image_names], expects_stack=self._expects_stacks
+            )
             if slices == "unclear":
                 self.notes.append(
                     f"{folder} has images whose names or sizes are like those of slices, and each is taken for one cell; if they "
-                    f"are one stack, `nephros.prepare({folder!r}, out='cells.npz')` cuts its nuclei out"
+                    f"are one stack, set `voxel_size`, or cut its nuclei out by `nephros.prepare({folder!r}, out='cells.npz')`"
                 )
             if slices == "yes":
                 empty = False

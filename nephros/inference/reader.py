@@ -127,7 +127,8 @@ class CellReader:
         self._brightest: dict[bool, float] = {}
         # Inputs of more than 8 bits (page -> row), whose white level is known only once all inputs have been read.
         self._deferred: list[tuple[Path | InMemoryFile | ImageArray | VoxelTable, dict[int, int]]] = []
-        discovery = InputDiscovery(inputs)
+        is_one_stack = stack_options is not None and stack_options.tells_of_one_stack
+        discovery = InputDiscovery(inputs, expects_stacks=is_one_stack)
         self._items = without_mask_files(discovery.items, None if stack_options is None else stack_options.mask)
         self.input_notes += [*discovery.notes, *([note] if (note := discovery.skipped_note()) else [])]
         if white_level is not None and conversion.white_level not in (None, white_level):

@@ -107,26 +107,28 @@ def is_stack(file: IO[bytes], path: Path | None = None) -> bool:
     return n_large_pages > 1
 
 
-def slices_in_folder(folder: Path, images: list[str]) -> Literal["yes", "unclear", "no"]:
+def slices_in_folder(
+    folder: Path, images: list[str], *, expects_stack: bool = False
+) -> Literal["yes", "unclear", "no"]:
     """Return whether the images in a folder, as of `nephros.microscopy.sequence.image_names`, are the slices of one stack.
 
     They are if they show tissue, being large, and their names mark slices, such as ``z001``; with only one of the two, or with
-    numbers alone, it is unclear.
+    numbers alone, it is unclear, and they are where the user `expects_stack`. Numbered files of several pages are stacks each.
     """
     if not images:
         return "no"
+    has_pages = False
     try:
         with strict_pillow_warnings(), Image.open(folder / images[0], formats=PILLOW_FORMATS) as image:
-            is_large = min(image.size) >= MIN_TISSUE_SIDE
+            is_large, has_pages = min(image.size) >= MIN_TISSUE_SIDE, getattr(image, "is_animated", False)
     except Exception:  # of changed bytes, every kind is raised; reading the file reports why
         is_large = False
     if not is_large and not may_mark_slice(images[0]):  # the names of many small images need not be compared
         return "no"
     naming = slice_naming(images)
-    if naming == "none":
+    if naming == "none" or (naming == "numbered" and (has_pages or not is_large)):
         return "no"
-    is_marked = naming == "marked"
-    return "yes" if is_marked and is_large else "unclear" if is_marked or is_large else "no"
+    return "yes" if expects_stack or (naming == "marked" and is_large) else "unclear"
 
 
 def count_channels(data: bytes, path: Path | None = None) -> int:

@@ -68,6 +68,17 @@ class StackOptions:
         if self.min_volume is not None and not 0 < self.min_volume < float("inf"):
             raise InvalidArgument("min_volume", self.min_volume, "a volume above 0, such as 30 cubic micrometers")
 
+    @property
+    def tells_of_one_stack(self) -> bool:
+        """Whether a folder of images is one stack by what is said, which holds for stacks only, and for no image of a cell.
+
+        The channel may be a color plane of such images, and where the mask is a pattern, each image may be a stack of its own.
+        """
+        if self.mask is not None and "{" in self.mask:
+            return False
+        choices = (self.image, self.voxel_size, self.axes, self.min_volume, self.mask, self.level, self.time_point)
+        return any(choice is not None for choice in (*choices, self.stitch_threshold, self.segment))
+
     def check_single(self, name: str, axes: str) -> None:
         """Raise InvalidArgument where a user chooses what a file of a single image, time point and channel doesn't have.
 

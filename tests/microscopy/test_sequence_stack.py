@@ -16,6 +16,7 @@ from nephros.inference.discovery import InputDiscovery
 from nephros.inference.predictor import Predictor
 from nephros.microscopy.reader import open_stack
 from nephros.microscopy.sequence_stack import stack_digest
+from nephros.microscopy.stack import StackOptions
 from nephros.microscopy.synthetic import SyntheticStack
 
 VOLUME = np.random.default_rng(0).integers(0, 4000, (12, 30, 34)).astype(np.uint16)
@@ -171,6 +172,36 @@ def test_predict_tells_a_stack_from_cells(predictor: Predictor, tmp_path: Path) 
     (stack / "img_z4.tif").unlink()
     incomplete = nephros.predict(stack, predictor, voxel_size=size)
     assert "lacks slice 4" in incomplete.errors[0]
+
+
+@pytest.mark.parametrize(("name", "side"), [("img_z{}.tif", 90), ("{}.tif", 256)])
+def test_what_holds_for_stacks_only_makes_one_of_a_folder(
+    name: str, side: int, predictor: Predictor, tmp_path: Path
+) -> None:
+    slices = list(SyntheticStack((9, side, side)).slices())
+    folder = write_slices(tmp_path / "stack", np.stack([pixels for pixels, _ in slices]), name)
+    mask = np.stack([ids for _, ids in slices])
+    tifffile.imwrite(tmp_path / "m.tif", mask.astype(np.uint16), photometric="minisblack")
+    size = (1.0, 0.5, 0.5)
+    predictions = nephros.predict(folder, predictor, mask=tmp_path / "m.tif", voxel_size=size)
+    assert not predictions.errors
+    assert {(source.file, source.index) for source in predictions.sources} <= {
+        (str(folder), nucleus_id) for nucleus_id in np.unique(mask[mask > 0]).tolist()
+    }
+    assert any("read as one stack" in note for note in predictions.notes)
+    (item,) = InputDiscovery([folder], expects_stacks=True).items
+    assert item == folder
+    assert StackOptions(voxel_size=size).tells_of_one_stack
+    assert not StackOptions(channel=0).tells_of_one_stack  # also the plane of a color image
+    assert not StackOptions(voxel_size=size, mask="{stem}_mask.tif").tells_of_one_stack  # a mask per file
+
+
+def test_numbered_stacks_are_not_said_to_be_slices(tmp_path: Path) -> None:
+    pixels = np.zeros((3, 256, 256), np.uint8)
+    for number in (4, 5, 6):
+        tifffile.imwrite(tmp_path / f"K{number}.tif", pixels, photometric="minisblack", metadata={"axes": "ZYX"})
+    discovery = InputDiscovery([tmp_path], expects_stacks=True)
+    assert (len(discovery.items), discovery.notes) == (3, [])
 
 
 @pytest.mark.parametrize(
