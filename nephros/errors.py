@@ -111,12 +111,12 @@ def require_extra(message: str, *modules: str) -> Iterator[None]:
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the nearest of `options`, or an empty string when none is near.
 
-    The only option that begins with `name`, such as --tta-views with --tta, is the nearest.
+    The only option that begins with `name`, such as --tta-views with --tta, is the nearest. Case counts for nothing.
     """
-    name, options = str(name), list(options)
-    longer = [option for option in options if option.startswith(name)] if len(name.strip("-")) > 2 else []
-    matches = longer if len(longer) == 1 else difflib.get_close_matches(name, options, n=1, cutoff=_SIMILARITY)
-    return f" Did you mean '{matches[0]}'?" if matches else ""
+    name, folded = str(name).casefold(), {option.casefold(): option for option in options}
+    longer = [text for text in folded if text.startswith(name)] if len(name.strip("-")) > 2 else []
+    matches = longer if len(longer) == 1 else difflib.get_close_matches(name, folded, n=1, cutoff=_SIMILARITY)
+    return f" Did you mean '{folded[matches[0]]}'?" if matches else ""
 
 
 def _spaced(hint: str) -> str:

@@ -45,6 +45,11 @@ def test_the_only_longer_name_is_suggested_before_a_similar_one() -> None:
     assert did_you_mean("head", ["head", "heads"]) == " Did you mean 'head'?"
 
 
+def test_a_name_in_another_case_is_near() -> None:
+    assert did_you_mean("dap", ["autofluorescence", "DAPI"]) == " Did you mean 'DAPI'?"
+    assert did_you_mean("DAPL", ["Dapi"]) == " Did you mean 'Dapi'?"
+
+
 def test_a_missing_dependency_is_an_import_error() -> None:
     assert isinstance(MissingDependency("Tuning needs Optuna."), ImportError)
 

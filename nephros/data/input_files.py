@@ -126,7 +126,7 @@ def read_magic(path: InputFile, expected: str, n_bytes: int = 8) -> bytes:
             with path.open("rb") as file:
                 magic = file.read(n_bytes)
         except (FileNotFoundError, NotADirectoryError) as error:
-            suggestion = did_you_mean(path.name, _sibling_names(path))
+            suggestion = did_you_mean(path.name, sibling_names(path))
             raise FileError(path, f"{path} does not exist; give the path of {expected}.{suggestion}") from error
         except OSError as error:
             if os.path.isdir(path):
@@ -139,7 +139,8 @@ def read_magic(path: InputFile, expected: str, n_bytes: int = 8) -> bytes:
     return magic
 
 
-def _sibling_names(path: Path) -> list[str]:
+def sibling_names(path: Path) -> list[str]:
+    """Return the names in a path's folder, of which one may be meant; none where the folder can't be listed."""
     try:
         return os.listdir(path.parent)
     except OSError:

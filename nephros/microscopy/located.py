@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.errors import FileError, InvalidArgument
+from nephros.data.input_files import sibling_names
+from nephros.errors import FileError, InvalidArgument, did_you_mean
 from nephros.microscopy.class_labels import STEM, fill_stem
 from nephros.microscopy.location import StackLocation, StackUrl
 from nephros.microscopy.masks import open_mask
@@ -93,4 +94,10 @@ def find_mask(mask: str, stack: StackLocation) -> StackLocation:
             if isinstance(stack, Path) and candidate.absolute() == stack.absolute():
                 raise InvalidArgument("mask", mask, "the label image of the stack, not the stack itself")
             return candidate
-    raise FileError(path, f"{path} doesn't exist; `mask` is the instance mask of {stack}.")
+    paths = list(dict.fromkeys(candidate.absolute() for candidate in candidates)) if len(candidates) > 1 else candidates
+    names = [name for candidate in candidates for name in sibling_names(candidate)]
+    raise FileError(
+        path,
+        f"{stack.name} has no mask: there is no {' and no '.join(map(str, paths))}; check the name."
+        f"{did_you_mean(path.name, names)}",
+    )
