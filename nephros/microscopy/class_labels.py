@@ -125,8 +125,8 @@ def classes_of_nuclei(
         known_ids = set(nuclei.ids.tolist())
         if unknown_ids := sorted({nucleus_id for nucleus_id in ids if nucleus_id not in known_ids}, key=str):
             raise IncompatibleError(
-                f"`classes` has the nucleus {unknown_ids[0]}, which is not in the mask ({len(unknown_ids):,} of {len(ids):,} are "
-                f"not, by {table.path.name}); take the ids from the mask."
+                f"`classes` has the nucleus {unknown_ids[0]}, which is not in the mask ({len(unknown_ids):,} of the "
+                f"{len(ids):,} in {table.path.name} are not); take the ids from the mask."
             )
     class_of_id: dict[int, str] = {}
     groups_of_id: dict[str, dict[int, str]] = {}

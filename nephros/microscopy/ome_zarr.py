@@ -9,9 +9,10 @@ from typing import Any
 
 from nephros.errors import FileError
 from nephros.microscopy.tiff_voxel_size import micrometers_per_unit
-from nephros.microscopy.voxel_size import is_plausible_side
+from nephros.microscopy.voxel_size import NOT_PLAUSIBLE, is_plausible_side
 from nephros.microscopy.zarr_array import ZarrArray, read_zarr_array
 from nephros.microscopy.zarr_files import ZarrFiles, is_valid_key, join_key, read_json
+from nephros.text_tables import join_words
 
 _MAX_IMAGES, _MAX_LEVELS = 100_000, 64
 LABELS_GROUP = "labels"
@@ -48,7 +49,7 @@ class ZarrImage:
         return array
 
     def voxel_size(self, level: int) -> tuple[tuple[float, float, float] | None, str]:
-        """Return micrometers along z, y and x at a level, or None where they are unknown, and what makes them so."""
+        """Return micrometers along z, y and x at a level, or None where they are unknown, and what is stated in their place."""
         scale = self.scales[level]
         if scale is None:
             return None, ""
@@ -62,9 +63,15 @@ class ZarrImage:
         if len(sides) == 3 and all(map(is_plausible_side, sides)):
             return (sides[0], sides[1], sides[2]), ""
         text = " x ".join(f"{scale[self.axes.index(axis)]:.4g}" for axis in "ZYX")
-        units = {self.units[self.axes.index(axis)] for axis in "ZYX"}
-        unit = " and ".join(sorted(str(unit) for unit in units)) if units != {None} else "without a unit"
-        return None, "" if units == {None} and text == "1 x 1 x 1" else f"voxels of {text} {unit} (z, y, x)"
+        units = {axis.lower(): self.units[self.axes.index(axis)] for axis in "ZYX"}
+        if without := [axis for axis, unit in units.items() if unit is None]:
+            along = "" if len(without) == 3 else f" along {join_words(without)}"
+            return (
+                None,
+                "" if not along and text == "1 x 1 x 1" else f"voxels of {text} (z, y, x) without a unit{along}",
+            )
+        unit = " and ".join(sorted(set(map(str, units.values()))))
+        return None, f"voxels of {text} {unit} (z, y, x), {NOT_PLAUSIBLE}"
 
 
 def read_attributes(files: ZarrFiles, key: str) -> dict[str, Any] | None:

@@ -121,7 +121,7 @@ class Stack:
     """Places of label images in the same Zarr store that may be masks of this image, such as ``labels/nuclei``."""
 
     implausible_size: str = ""
-    """What the file states of its voxels if that is not a plausible size in a unit of length, such as ``voxels in 'pixel'``."""
+    """What the file states of its voxels if that can't be used, and why, such as ``voxels of 1 x 0.5 x 0.5 without a unit``."""
 
     @property
     def level_step(self) -> tuple[float, float, float]:

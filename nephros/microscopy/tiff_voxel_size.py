@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from nephros.microscopy.voxel_size import VoxelSize, is_plausible_side
+from nephros.microscopy.voxel_size import NOT_PLAUSIBLE, VoxelSize, is_plausible_side
 
 if TYPE_CHECKING:
     from tifffile import TiffFile
@@ -45,16 +45,17 @@ def pixel_size_of_tiff(file: TiffFile) -> tuple[float, float] | None:
 
 
 def implausible_size_of_tiff(file: TiffFile) -> str:
-    """Return what a file states of its voxels if that is not a plausible size in a unit of length; empty if it states none."""
+    """Return what a file states of its voxels if that can't be used, and why; empty if it states nothing."""
     for read in _readers():
         try:
             sides = read(file)
         except _UnknownUnit as error:
-            return f"voxels in {error.unit!r}"
+            return f"voxels in {error.unit!r}, {NOT_PLAUSIBLE}"
         except _ERRORS:
             continue
         if sides and all(map(math.isfinite, sides)) and not all(is_plausible_side(abs(side)) for side in sides):
-            return "voxels of " + " x ".join(f"{side:.4g}" for side in sides) + " micrometers (z, y, x)"
+            text = " x ".join(f"{side:.4g}" for side in sides)
+            return f"voxels of {text} micrometers (z, y, x), {NOT_PLAUSIBLE}"
     return ""
 
 

@@ -31,6 +31,8 @@ RELATIVE_TOLERANCE = 0.02
 
 MIN_SIDE_UM, MAX_SIDE_UM = 0.005, 100.0
 """Plausible range of a voxel's side, in micrometers."""
+NOT_PLAUSIBLE = "which is not a plausible size in a unit of length"
+"""Why a voxel size in a file's metadata can't be used."""
 
 
 def check_voxel_size(parameter: str, voxel_size: Sequence[float]) -> VoxelSize:
@@ -83,7 +85,7 @@ class VoxelScaling:
     ) -> VoxelScaling:
         """Take the user's voxel size, else the one in the metadata of the file called `name`.
 
-        `implausible_size` is what the metadata state that can't be used, as `nephros.microscopy.stack.Stack` has it.
+        `implausible_size` is what the metadata state that can't be used, and why, as `nephros.microscopy.stack.Stack` has it.
 
         Raises:
             FileError: the voxel size is unknown, and resampling needs it.
@@ -98,7 +100,7 @@ class VoxelScaling:
         if stack_voxel_size is None:
             statement = f"{name} doesn't say how large its voxels are"
             if implausible_size:
-                statement = f"{name} states {implausible_size}, which is not a plausible size in a unit of length"
+                statement = f"{name} states {implausible_size}"
             raise FileError(
                 name,
                 f"{statement}; give `voxel_size` (z, y, x in micrometers), "

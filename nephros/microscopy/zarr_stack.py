@@ -166,7 +166,7 @@ def _select(files: ZarrFiles, options: StackOptions, is_mask: bool, shape: Shape
     fixed = [chosen.get(axis, 0) for axis in axes]
     voxel_size, reason = image.voxel_size(level)
     if reason and not is_mask:
-        notes.append(f"{name} states {reason}, which is not a plausible size in a unit of length.")
+        notes.append(f"{name} states {reason}.")
     n_missing, n_files = _count_missing(files, array, axes, fixed)
     notes += [_missing_note(files.location, n_missing, n_files)] if n_missing else []
     labels = [] if is_mask else label_keys(files, image.key)

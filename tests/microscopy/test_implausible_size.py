@@ -76,6 +76,7 @@ def test_what_the_file_states_is_in_the_error(name: str, tmp_path: Path, capsys:
     status, _, err = run_cli(args, capsys)
     assert status == 2
     assert expected in err
+    assert ("not a plausible size" in err) is (name != "Zarr, no unit")
     assert "--voxel-size" in err
     status, _, err = run_cli([*args, "--voxel-size", "1,0.5,0.5"], capsys)
     assert status == 0, err
