@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nephros.data.class_names import class_name_fault
-from nephros.errors import InvalidArgument
+from nephros.errors import IncompatibleError, InvalidArgument
 from nephros.tissue.class_colors import CLASS_COLORS
 
 MAX_NAME_LENGTH = 80
@@ -47,11 +47,11 @@ def check_name(parameter: str, name: str) -> str:
     return text
 
 
-def check_distinct(name: str, other_names: Mapping[int, str]) -> None:
-    """Raise InvalidArgument if a name looks like that of another class; `other_names` are by the id of their class."""
-    for class_id, other in other_names.items():
+def check_distinct(name: str, other_names: Iterable[str]) -> None:
+    """Raise IncompatibleError if a name looks like that of another class."""
+    for other in other_names:
         if class_name_fault([name, other]):
-            raise InvalidArgument("name", name, f"another name than that of class {class_id}")
+            raise IncompatibleError(f"There is a class {other} already; choose another name.")
 
 
 def check_color(color: str) -> str:

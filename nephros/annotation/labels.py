@@ -90,12 +90,13 @@ class LabelStore:
 
         Raises:
             InvalidArgument: the name or the color can't be used, or there are too many classes.
+            IncompatibleError: another class has the name.
         """
         with self._transaction():
             rows = self._class_rows()
             active = {class_id: row.name for class_id, row in rows.items() if row.merged_into is None}
             name = check_name("name", name)
-            check_distinct(name, active)
+            check_distinct(name, active.values())
             if len(rows) >= MAX_CLASSES:
                 raise InvalidArgument("name", name, f"one of at most {MAX_CLASSES:,} classes")
             used = [rows[class_id].color for class_id in active]
@@ -106,13 +107,14 @@ class LabelStore:
         return LabelClass(class_id, name, color, 0)
 
     def rename(self, class_id: int, name: str) -> None:
-        """Give a class another name; InvalidArgument if there is no such class or the name can't be used."""
+        """Give a class another name; InvalidArgument if there is no such class, or NephrosError if the name can't be used."""
         with self._transaction():
             rows = self._class_rows()
             self._check_active(class_id, rows)
             name = check_name("name", name)
-            others = {other: row.name for other, row in rows.items() if row.merged_into is None and other != class_id}
-            check_distinct(name, others)
+            check_distinct(
+                name, [row.name for other, row in rows.items() if row.merged_into is None and other != class_id]
+            )
             self._connection.execute("update classes set name = ? where id = ?", (name, class_id))
             self._log_class_edit(class_id)
 

@@ -10,7 +10,7 @@ import pytest
 
 from nephros.annotation.label_database import create_database
 from nephros.annotation.labels import LabelStore
-from nephros.errors import FileError, InvalidArgument
+from nephros.errors import FileError, IncompatibleError, InvalidArgument
 from nephros.tissue.class_colors import CLASS_COLORS
 
 
@@ -73,10 +73,9 @@ def test_names_that_cannot_be_shown_are_refused(store: LabelStore, name: str) ->
 
 @pytest.mark.parametrize("name", ["tubule", " tubule ", "tub\u200bule", "tubule\u200d"])
 def test_names_that_look_the_same_are_refused(store: LabelStore, name: str) -> None:
-    with pytest.raises(InvalidArgument):
-        store.add_class(name)
-    with pytest.raises(InvalidArgument):
-        store.rename(1, name)
+    for write in (lambda: store.add_class(name), lambda: store.rename(1, name)):
+        with pytest.raises(IncompatibleError, match="There is a class tubule already"):
+            write()
 
 
 @pytest.mark.parametrize(
