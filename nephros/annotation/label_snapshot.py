@@ -68,13 +68,13 @@ class LabelSnapshots:
         )
 
     def _positions(self, n_cells: int) -> Int64s:
-        """Return the rank of each cell by file, in the order of their first cells, then by z, y and x, then by cell."""
+        """Return the rank of each cell by file, in the order of their first cells, then by its row or id there, then by cell."""
         if len(self._ranks) == n_cells:
             return self._ranks
-        table, numbers = self._project.table, dict[str, int]()
-        files = np.array([numbers.setdefault(file, len(numbers)) for file in table.files[:n_cells]], np.int64)
-        z, y, x = table.centroids[:n_cells].T
-        order = np.lexsort((np.arange(len(files)), x, y, z, files))
+        table, numbers = self._project.table, dict[tuple[str, str], int]()
+        keys = zip(table.files[:n_cells], table.splits[:n_cells], strict=True)
+        files = np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+        order = np.lexsort((np.arange(len(files)), table.indices[:n_cells], files))
         ranks = np.empty(len(files), np.int64)
         ranks[order] = np.arange(len(files))
         self._ranks = ranks

@@ -83,7 +83,7 @@ class ModelState:
     """Of the head, or of an earlier one until it is done; None while labels are too few."""
     has_current_review: bool = False
     positions: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
-    """(n,) rank of each cell by file and place in the stack."""
+    """(n,) rank of each cell by file, and row or id in it."""
     label_revision: int = -1
     """`LabelStore.revision` of the labels in it."""
 

@@ -14,8 +14,9 @@ from nephros.errors import InvalidArgument, UnknownName
 
 SORTS = ("uncertainty", "ood", "similarity", "position", "probability", "suspicious", "recent")
 """uncertainty: the cells whose label would teach most first, labeled ones last; ood: the most unusual first; similarity: to a
-chosen cell; position: by file and place in it; probability: of a class, the highest first; suspicious: labels that look wrong
-first, then those that the head finds least probable; recent: the latest label first. Cells that a sort can't place come last."""
+chosen cell; position: by file, and row or id in it; probability: of a class, the highest first; suspicious: labels that look
+wrong first, then those that the head finds least probable; recent: the latest label first. Cells that a sort can't place come
+last."""
 
 
 def order_cells(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -20,9 +21,10 @@ from nephros.annotation.label_snapshot import LabelSnapshots, _padded
 from nephros.annotation.model import AnnotationModel
 from nephros.annotation.model_state import FeatureSpace, ModelState
 from nephros.annotation.project import Project
-from nephros.annotation.sorts import SORTS
+from nephros.annotation.sorts import SORTS, order_cells
 from nephros.errors import IncompleteError, InvalidArgument, UnknownName
 from nephros.inference.predictor import Predictor
+from tests.annotation.conftest import write_stack
 from tests.annotation.model_project import LIMIT_S, make_project, nuclei, wait_for_model, wait_until
 
 N_CELLS = 150
@@ -303,6 +305,22 @@ def test_a_model_is_behind_until_its_state_has_the_labels(tmp_path: Path) -> Non
     after = snapshots.read(before.space, revision=2)
     assert snapshots.is_stale(before)  # it was read again, but readers see this one until the head is fitted
     assert not snapshots.is_stale(after)
+    project.close()
+
+
+def test_the_order_of_the_data_is_that_of_ids_and_rows(tmp_path: Path) -> None:
+    stack, mask, masks = write_stack(tmp_path)
+    tifffile.imwrite(mask, np.where(masks > 0, 200 - masks, 0).astype(np.uint16), photometric="minisblack")
+    project = Project.create(tmp_path / "project")
+    np.savez(tmp_path / "cells.npz", images=nuclei(5)[0])
+    project.add_cells([stack], mask=str(mask))
+    project.add_cells(tmp_path / "cells.npz")
+    space = FeatureSpace(np.zeros((0, 1), np.float32), np.zeros(0, np.float32))
+    state = LabelSnapshots(project).read(space, revision=1)
+    order = order_cells(state, "position", Filters()).tolist()
+    rows = [(Path(project.table.files[cell]).suffix, int(project.table.indices[cell])) for cell in order]
+    ids = sorted({200 - value for value in np.unique(masks[masks > 0]).tolist()})
+    assert rows == [*((".tif", number) for number in ids), *((".npz", row) for row in range(5))]
     project.close()
 
 
