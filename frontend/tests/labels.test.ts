@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { CellStore } from "../src/annotate/cell_store.ts";
+import { reportText } from "../src/annotate/files_dialog.tsx";
 import { LabelQueue, MAX_CHANGES_PER_REQUEST, type QueueOptions } from "../src/annotate/label_queue.ts";
 import type { CellInfo, LabelChange } from "../src/annotate/types.ts";
 import { UndoHistory } from "../src/annotate/undo_history.ts";
@@ -139,4 +140,16 @@ it("undoes and repeats steps, and forgets the undone ones after a new one", () =
   expect(history.undo()).toEqual([{ cell: 1, class: 2 }]);
   history.record({ cells: [{ cell: 9, before: null, after: 0 }] });
   expect(history.redo()).toEqual([]);
+});
+
+describe("reportText", () => {
+  it("says whose labels could not be set, and of which classes there were none before", () => {
+    const report = { n_labels: 1500, n_unchanged: 0, n_missing: 1, new_classes: ["rund", "other"], notes: ["A note."] };
+    expect(reportText(report)).toBe(
+      "1,500 labels set; 1 of cells that the project doesn't have; new classes: rund, other. A note.",
+    );
+    expect(reportText({ ...report, n_labels: 1, n_unchanged: 3, n_missing: 0, new_classes: [], notes: [] })).toBe(
+      "1 label set; 3 as they were.",
+    );
+  });
 });

@@ -116,7 +116,7 @@ def test_labels_come_back_as_geojson(browser: Any, project_folder: Path, tmp_pat
         features = json.loads((tmp_path / "labels.geojson").read_text(encoding="utf-8"))["features"]
         assert len(features) == len(BO)
         page.set_input_files("#import-labels", tmp_path / "labels.geojson")
-        page.locator("dialog").get_by_text(f"labels: {len(BO)},").wait_for()
+        page.locator("dialog").get_by_text(f"{len(BO)} labels set").wait_for()
         assert opened.problems == []
         (tmp_path / "bad.csv").write_text("a,b\n1,2\n", encoding="utf-8")
         page.set_input_files("#import-labels", tmp_path / "bad.csv")

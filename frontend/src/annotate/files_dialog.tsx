@@ -2,9 +2,9 @@
 import { useSignal } from "@preact/signals";
 import { Dialog } from "../shared/dialog.tsx";
 import { takeFiles } from "../shared/dropped_files.ts";
-import { plainMessage } from "../shared/format.ts";
+import { formatCount, plainMessage, plural } from "../shared/format.ts";
 import type { AddCells } from "./add_cells.tsx";
-import { importLabels, labelsUrl } from "./project_api.ts";
+import { type ImportReport, importLabels, labelsUrl } from "./project_api.ts";
 import { ReadingOptionFields } from "./reading_options.tsx";
 import { useSession } from "./session_context.ts";
 import { countLabels, type Project } from "./types.ts";
@@ -84,13 +84,11 @@ export function FilesDialog({ onClose, adding }: Props) {
   );
 }
 
-/** What an import did, from the fields of the server's response. */
-export function reportText(report: Record<string, unknown>): string {
-  const parts = Object.entries(report).flatMap(([key, value]) => {
-    const name = key.replace(/^n_/, "").replaceAll("_", " ");
-    if (typeof value === "number") return [`${name}: ${value}`];
-    if (Array.isArray(value) && value.length) return [`${name}: ${value.slice(0, 5).join("; ")}`];
-    return typeof value === "string" && value ? [value] : [];
-  });
-  return plainMessage(parts.join(", "));
+/** What an import did, in the words of the command line (`describe_report` in nephros/annotation/label_import.py). */
+export function reportText(report: ImportReport): string {
+  const parts = [`${plural(report.n_labels, "label")} set`];
+  if (report.n_unchanged) parts.push(`${formatCount(report.n_unchanged)} as they were`);
+  if (report.n_missing) parts.push(`${formatCount(report.n_missing)} of cells that the project doesn't have`);
+  if (report.new_classes.length) parts.push(`new classes: ${report.new_classes.slice(0, 10).join(", ")}`);
+  return plainMessage([`${parts.join("; ")}.`, ...report.notes.slice(0, 5)].join(" "));
 }

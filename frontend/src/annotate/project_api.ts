@@ -12,6 +12,14 @@ export interface AddedCells {
   readonly notes?: readonly string[];
 }
 
+export interface ImportReport {
+  readonly n_labels: number;
+  readonly n_unchanged: number;
+  readonly n_missing: number;
+  readonly new_classes: readonly string[];
+  readonly notes: readonly string[];
+}
+
 let token = "";
 
 export async function getProject(): Promise<Project> {
@@ -67,7 +75,7 @@ export function addCells(files: readonly File[], params: URLSearchParams, signal
   return upload(params.size ? `project/cells?${params}` : "project/cells", files, signal);
 }
 
-export function importLabels(file: File, annotator: string, signal: AbortSignal): Promise<Record<string, unknown>> {
+export function importLabels(file: File, annotator: string, signal: AbortSignal): Promise<ImportReport> {
   return upload(`project/labels/import?${new URLSearchParams({ annotator })}`, [file], signal);
 }
 
