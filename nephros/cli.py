@@ -7,6 +7,7 @@ import contextlib
 import errno
 import gc
 import importlib
+import io
 import logging
 import os
 import shlex
@@ -78,6 +79,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
     from nephros.environment import set_process_defaults
 
     set_process_defaults()  # before any command imports torch
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # as for stderr: not every locale has all characters
     # No search for garbage in what ends with the process anyway: it takes up to a fifth of a second.
     atexit.register(gc.freeze)
     args = list(sys.argv[1:] if argv is None else argv)

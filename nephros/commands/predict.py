@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import os
 import sys
 import tempfile
@@ -62,7 +63,7 @@ def predict(argv: list[str]) -> int:
         "Conversions, which notes list:\n\n"
         "  values   are read as stored, not as displayed: without look-up tables and inversion\n"
         "  scale    pixels of more than 8 bits are scaled so that --white-level becomes 255; by default that of the training "
-        "images or, if those had 8 bits, the brightest pixel of all inputs\n"
+        "images or, if those had 8 bits, the brightest pixel of all inputs of as many bits\n"
         "  color    if the model takes grayscale: the plane that --channel names, or the only one with signal; else 0.299 red + "
         "0.587 green + 0.114 blue; alpha is dropped\n"
         "  size     images are resized to the model's input (bicubic), and padded with black to keep the aspect ratio\n\n"
@@ -89,7 +90,7 @@ def predict(argv: list[str]) -> int:
     parser.option(
         "white-level",
         "pixel value that becomes 255 in images of more than 8 bits, such as 4095 or 65535 (default: that of the training "
-        "images, else the brightest pixel of all inputs)",
+        "images, else the brightest pixel of all inputs of as many bits)",
         float,
     )
     add_stack_options(parser)
@@ -200,6 +201,8 @@ def _predict(
     elif sys.stdout.isatty():
         print_predictions(predictions)
     else:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # as in a file, whatever the locale
         write_csv(predictions, sys.stdout)
     for line in _summary_lines(predictions, with_counts=out is not None and bool(predictions.has_prediction.any())):
         print_line(line, to_stderr=True)
@@ -295,12 +298,14 @@ def print_predictions(predictions: Predictions) -> None:
 
 def _summary_lines(predictions: Predictions, *, with_counts: bool) -> Iterator[str]:
     """Yield what the command prints beside the table: cells per class, the notes, and how many rows have no prediction."""
+    from nephros.text_tables import pluralize
+
     if with_counts:
         labels = predictions.labels.tolist()
         counts = [(labels.count(c), name) for c, name in enumerate(predictions.class_names)]
         parts = [f"{n:,} {name}" for n, name in sorted(counts, key=lambda count: -count[0]) if n]
-        n_cells = sum(n for n, _ in counts)
-        yield f"{n_cells:,} cells: {'; '.join([*parts, f'{predictions.is_ood.sum():,} out of distribution'])}"
+        parts.append(f"{predictions.is_ood.sum():,} out of distribution")
+        yield f"{pluralize(sum(n for n, _ in counts), 'cell')}: {'; '.join(parts)}"
     yield from (f"note: {note}" for note in predictions.notes)
     if predictions.errors:
         first_error = next(iter(predictions.errors.values()))

@@ -15,6 +15,7 @@ from nephros.data.provenance import Provenance
 from nephros.data.repeated_images import repeated_image_warnings
 from nephros.data.split import SPLITS, Split, missing_class_warnings
 from nephros.data.splitting import SplitAssignment
+from nephros.escaping import escape_surrogates
 
 
 def divide(
@@ -59,5 +60,5 @@ def assemble(
         *(() if provenance.split == "official" else repeated_image_warnings(splits, class_names)),
     ]
     # Names of files that are no UTF-8 text can't be stored as they are.
-    texts = tuple(warning.encode(errors="replace").decode() for warning in all_warnings)
+    texts = tuple(map(escape_surrogates, all_warnings))
     return Dataset(train, val, test, class_names, provenance, task, texts, conversion, is_volumetric=is_volumetric)

@@ -74,7 +74,8 @@ def shift_warnings(images: NDArray[np.uint8]) -> list[str]:
             statistic = "mean" if name == "brightness" else "standard deviation"
             warnings.append(
                 f"The {name} of the pixels ({statistic} {value:.3f} of 1) is far from the training data's {expected:.3f}; check "
-                "which intensities become black and white (`black_level` and `white_level` of `nephros.prepare(STACK)`)."
+                "which intensities become black and white (`white_level`; for stacks `black_level` and `white_level` of "
+                "`nephros.prepare(STACK)`)."
             )
     for feature, values, (low, high) in (("brightness", means, CELL_MEAN_RANGE), ("size", areas, CELL_AREA_RANGE)):
         outlier_fraction = float(np.mean((values < low) | (values > high)))

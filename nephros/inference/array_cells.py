@@ -15,6 +15,7 @@ from nephros.data.images.input_conversion import (
     CellShape,
     InputConversion,
     default_white_level,
+    pixel_type,
     select_planes,
     to_cell,
 )
@@ -30,7 +31,7 @@ def arrays_to_cells(
         images: as `nephros.data.images.array_images.read_array_images` takes them.
         shape: of the cells: channels (1 or 3), height, width.
         conversion: how the model's training images were converted. Without a white level, the brightest pixel of all images of
-            more than 8 bits becomes 255, as for the inputs of `nephros.predict`.
+            one type of more than 8 bits becomes 255, as for the inputs of `nephros.predict`.
         has_user_level: whether the white level is the user's, and not the training images'.
 
     Raises:
@@ -52,10 +53,10 @@ def arrays_to_cells(
             planes = select_planes(name, image, channels, conversion.channel)
             levels, origin = conversion, "" if has_user_level else " (as in training)"
             if planes.pixels.dtype != np.uint8 and conversion.white_level is None:
-                maximum = brightest[planes.pixels.dtype.kind == "f"]
+                maximum = brightest[pixel_type(planes.pixels.dtype)]
                 white_level = default_white_level(maximum, planes.pixels.dtype)
                 levels = replace(conversion, white_level=white_level)
-                origin = " (the brightest of all images)" if white_level == maximum else ""
+                origin = " (the brightest of all)" if white_level == maximum else ""
             cell, cell_notes = to_cell(name, planes, shape, levels, origin)
         except FileError as error:
             raise _image_error(image, name, str(error)) from error
@@ -70,13 +71,13 @@ def _is_cells(block: NDArray[Any], cell_shape: tuple[int, ...]) -> bool:
     return block.dtype == np.uint8 and block.shape[1:] == cell_shape
 
 
-def _brightest(images: ArrayImages) -> dict[bool, float]:
-    """Return the brightest pixel of all images with floating-point pixels (True), and of all with more than 8 bits (False)."""
-    maxima = {True: 0.0, False: 0.0}
+def _brightest(images: ArrayImages) -> dict[str, float]:
+    """Return the brightest pixel of all images of more than 8 bits, by their pixels' type."""
+    maxima: dict[str, float] = {}
     for block in images.blocks:
         if block.dtype != np.uint8 and block.size:
-            is_float = block.dtype.kind == "f"
-            maxima[is_float] = max(maxima[is_float], float(block.max()))
+            type_name = pixel_type(block.dtype)
+            maxima[type_name] = max(maxima.get(type_name, 0.0), float(block.max()))
     return maxima
 
 

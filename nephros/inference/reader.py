@@ -21,6 +21,7 @@ from nephros.data.images.input_conversion import (
     CellShape,
     InputConversion,
     default_white_level,
+    pixel_type,
     select_planes,
     to_cell,
 )
@@ -29,6 +30,7 @@ from nephros.data.input_files import TIFF_MAGIC, InMemoryFile, read_bytes
 from nephros.data.npz.stream import ImageArray, UnreadableInput
 from nephros.data.volumes import slices_last
 from nephros.errors import FileError
+from nephros.escaping import escape_surrogates
 from nephros.inference.discovery import InputDiscovery, unreadable_message, without_mask_files
 from nephros.inference.volume_inputs import check_array, kind_error
 from nephros.microscopy.detect import count_channels, read_bytes_unless_stack, unexplained_pages
@@ -85,7 +87,7 @@ class CellReader:
                 A stack in memory, as /predict of the server has it, is refused, since cutting it writes temporary files.
             shape: the model's input shape: channels (1 or 3), or slices of volumes, height, width.
             white_level: pixel value that becomes 255 in images of more than 8 bits; None takes that of `conversion` or, where it
-                has none, the brightest pixel of all inputs.
+                has none, the brightest pixel of all inputs of the same type, such as 16-bit.
             check_size: called before cells are read.
             stack_options: channel, image and voxel size of stacks whose files leave them open.
             conversion: how the model's training images were converted.
@@ -114,17 +116,15 @@ class CellReader:
         self._stack_options = stack_options
         self.shape, self._check_size, self._volumes = shape, check_size, volumes
         self._all_stacks = all_stacks or (stack_options is not None and stack_options.mask is not None)
-        if stack_options is not None and isinstance(
-            stack_options.channel, int
-        ):  # images of cells have no names of channels
-            channel = stack_options.channel
+        if stack_options is not None and stack_options.channel is not None:
+            channel = _plane_number(stack_options.channel)
         self._training, self._conversion = conversion, conversion.override(white_level, channel)
         self._channel = channel
         self._level_origin = "" if white_level is not None else " (as in training)"
         levels = self._conversion
         self._stack_levels = (None, white_level) if levels.fits_stacks else (levels.black_level, levels.white_level)
-        # The brightest pixel of all inputs with integer pixels, and of all with floating-point pixels (dtype kind "f").
-        self._brightest: dict[bool, float] = {}
+        # The brightest pixel of all inputs by their pixels' type: 32-bit ones would make 16-bit ones black.
+        self._brightest: dict[str, float] = {}
         # Inputs of more than 8 bits (page -> row), whose white level is known only once all inputs have been read.
         self._deferred: list[tuple[Path | InMemoryFile | ImageArray | VoxelTable, dict[int, int]]] = []
         is_one_stack = stack_options is not None and stack_options.tells_of_one_stack
@@ -167,7 +167,7 @@ class CellReader:
             yield _collate(pending)
 
     def _add_error_row(self, source: CellSource, error: str) -> None:
-        self.errors[len(self.sources)] = _encodable(error)
+        self.errors[len(self.sources)] = escape_surrogates(error)
         self.sources.append(source)
 
     def _read_file(
@@ -262,7 +262,7 @@ class CellReader:
             uint8_levels=self._training.uint8_stack_levels,
             volumes=self._volumes,
         )
-        self.input_notes += map(_encodable, nuclei.notes)
+        self.input_notes += map(escape_surrogates, nuclei.notes)
         self.located.append(nuclei.located)
         for number, image in zip(nuclei.ids.tolist(), nuclei.images, strict=True):
             row = len(self.sources)
@@ -273,7 +273,7 @@ class CellReader:
             yield row, self._with_notes(row, *to_cell(path, DecodedImage(image, "gray"), self.shape, self._conversion))
 
     def _convert(
-        self, name: object, image: DecodedImage, brightest: dict[bool, float] | None = None
+        self, name: object, image: DecodedImage, brightest: dict[str, float] | None = None
     ) -> tuple[NDArray[np.uint8], list[str]] | None:
         """Return a cell and its conversions, or None where the white level is unknown yet; raise FileError if it is not a cell.
 
@@ -282,13 +282,13 @@ class CellReader:
         planes = select_planes(name, image, self.shape[0], self._conversion.channel)
         conversion, origin = self._conversion, self._level_origin
         if planes.pixels.dtype != np.uint8 and conversion.white_level is None:
-            is_float = planes.pixels.dtype.kind == "f"
+            type_name = pixel_type(planes.pixels.dtype)
             if brightest is None:
-                self._brightest[is_float] = max(self._brightest.get(is_float, 0.0), float(planes.pixels.max()))
+                self._brightest[type_name] = max(self._brightest.get(type_name, 0.0), float(planes.pixels.max()))
                 return None
-            white_level = default_white_level(brightest[is_float], planes.pixels.dtype)
+            white_level = default_white_level(brightest[type_name], planes.pixels.dtype)
             conversion = replace(conversion, white_level=white_level)
-            origin = " (the brightest of all inputs)" if white_level == brightest[is_float] else ""
+            origin = " (the brightest of all)" if white_level == brightest[type_name] else ""
         return to_cell(name, planes, self.shape, conversion, origin)
 
     def _with_notes(self, row: int, cell: NDArray[np.uint8], conversions: list[str]) -> NDArray[np.uint8]:
@@ -324,7 +324,7 @@ class CellReader:
                     try:
                         cell = self._convert(f"{name}: image {row - first}", _as_decoded(image))
                     except FileError as error:
-                        self.errors[row] = _encodable(str(error))
+                        self.errors[row] = escape_surrogates(str(error))
                         continue
                     if cell is None:
                         deferred_rows[row - first] = row
@@ -358,7 +358,7 @@ class CellReader:
                 if row_by_index:
                     raise EOFError("fewer images than before")
             except Exception as error:  # rows that failed the first time are not in row_by_index
-                self.errors |= dict.fromkeys(row_by_index.values(), _encodable(unreadable_message(path, error)))
+                self.errors |= dict.fromkeys(row_by_index.values(), escape_surrogates(unreadable_message(path, error)))
 
     def _iter_images(self, item: Path | InMemoryFile | ImageArray | VoxelTable) -> Iterator[DecodedImage]:
         if not isinstance(item, ImageArray | VoxelTable):
@@ -378,9 +378,12 @@ def _display_path(path: Path | StackUrl | InMemoryFile) -> str:
     return path.name if isinstance(path, InMemoryFile) else display_path(path)
 
 
-def _encodable(text: str) -> str:
-    """Return text that can be written anywhere: surrogates, from paths that are not UTF-8, become question marks."""
-    return text.encode("utf-8", "replace").decode()
+def _plane_number(channel: int | str) -> int | None:
+    """Return which plane of an image a stack's channel would be: images have no names of channels but those of colors."""
+    colors = ("red", "green", "blue")
+    if isinstance(channel, str):
+        return colors.index(channel.lower()) if channel.lower() in colors else None
+    return channel
 
 
 def _collate(pending: list[tuple[int, NDArray[np.uint8]]]) -> CellBatch:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
 from nephros.errors import InvalidArgument
+from nephros.escaping import escape_surrogates
 
 URL_PREFIXES = ("https://", "http://", "s3://")
 """What the URL of a Zarr store begins with."""
@@ -40,8 +41,8 @@ def name_path(location: StackLocation) -> PurePath:
 
 
 def display_path(location: StackLocation) -> str:
-    """Return a path or URL as text that can be written anywhere: bytes that are not UTF-8 become replacement characters."""
-    return str(location) if isinstance(location, StackUrl) else os.fsencode(location).decode("utf-8", "replace")
+    """Return a path or URL as text that can be written anywhere: bytes that are not UTF-8 become escapes such as ``\\udce9``."""
+    return str(location) if isinstance(location, StackUrl) else escape_surrogates(os.fspath(location))
 
 
 def is_url(text: object) -> bool:

@@ -77,10 +77,13 @@ def create_app(
     app = FastAPI(
         title="nephros", version=__version__, description=openapi.DESCRIPTION, lifespan=lifespan,
         docs_url=None, redoc_url=None,  # these load scripts from other hosts
-        root_path=root_path, redirect_slashes=False,  # redirects would name this server, not the proxy before it
+        redirect_slashes=False,  # redirects would name this server, not the proxy before it
         # Newer versions would send these to a collector that environment variables name.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )  # fmt: skip
+    app.root_path = (
+        root_path  # not by its parameter, which FastAPI calls deprecated: no server that sets it is in between
+    )
     version_response = openapi.version_response(service, limits, batch_limits, stack_limits)
     add_pages(app, version_response, samples, has_project=project is not None)
     add_exception_handlers(app, root_path)

@@ -24,6 +24,7 @@ from nephros.text_tables import join_words
 
 MAX_FILE_PIXELS = 20_000_000_000
 """Twice as many as TissueMNIST has at 224 x 224 pixels."""
+_STACK_ONLY = ("image", "axes", "level", "time_point", "voxel_size", "min_volume", "stitch_threshold", "segment")
 _MAX_NAMED = 3
 """Stacks that one note names."""
 MIN_PROGRESS_INPUTS = 500
@@ -127,7 +128,7 @@ def predict(
         reader.sources,
         reader.errors,
         coverage,
-        lambda: _conversion_notes(reader),
+        lambda: [*_conversion_notes(reader), *_unused_options(reader, stack_options)],
     )
     return replace(predictions, located=tuple(reader.located))
 
@@ -202,6 +203,14 @@ def _conversion_notes(reader: CellReader) -> list[str]:
             for conversion, count in reader.conversion_counts.items()
         ),
     ]
+
+
+def _unused_options(reader: CellReader, options: StackOptions) -> list[str]:
+    """Return a note on options that only stacks have, where no input is one."""
+    given = [f"`{name}`" for name in _STACK_ONLY if getattr(options, name) is not None]
+    if not given or reader.located or reader.errors:
+        return []
+    return [f"{join_words(given)} had no effect: no input is a stack"]
 
 
 def merge_notes(notes: Sequence[str], stacks: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from PIL import Image
 from nephros.data.npz import stream as npz_stream
 from nephros.inference import reader as reader_module
 from nephros.inference.reader import CellReader
+from nephros.microscopy.stack import StackOptions
 
 SHAPE = (1, 8, 8)
 
@@ -74,11 +75,30 @@ def test_16_bit_inputs_share_the_brightest_pixel(tmp_path: Path) -> None:
     reader, cells = read(deep, shallow, tmp_path / "3.tif", tmp_path / "4.npz", deep)
     assert [int(cells[i][0, 0]) for i in range(8)] == [64, 77, 32, 128, 255, 255, 255, 64]
     assert reader.sources[4].split == "val"
-    assert reader.conversion_counts == {
-        "16-bit pixels scaled to 8-bit: 4000 (the brightest of all inputs) became 255": 7
-    }
+    assert reader.conversion_counts == {"16-bit pixels scaled to 8-bit: 4000 (the brightest of all) became 255": 7}
     _, cells = read(deep, tmp_path / "4.npz", white_level=2000)
     assert [int(cells[i][0, 0]) for i in range(4)] == [128, 255, 255, 255]
+
+
+def test_inputs_of_more_bits_leave_those_of_fewer_as_bright_as_they_are(tmp_path: Path) -> None:
+    kinds = {"uint16": 4000, "int32": 1_600_000_000, "float32": 0.5, "float64": 250.0}
+    for name, value in kinds.items():
+        Image.fromarray(np.full((8, 8), value, dtype=name)).save(
+            tmp_path / f"{name}.tif"
+        ) if name != "float64" else None
+    np.savez(tmp_path / "float64.npz", images=np.full((1, 8, 8), 250.0))
+    paths = [tmp_path / f"{name}.tif" for name in ("uint16", "int32", "float32")]
+    reader, cells = read(*paths, tmp_path / "float64.npz")
+    assert [int(cells[i][0, 0]) for i in range(4)] == [255, 255, 128, 250]
+    assert "32-bit pixels scaled to 8-bit: 1.6e+09 (the brightest of all) became 255" in reader.conversion_counts
+
+
+@pytest.mark.parametrize(("channel", "level"), [("Blue", 30), ("red", 10), (1, 20)])
+def test_a_plane_of_a_color_image_is_chosen_by_number_or_color(channel: int | str, level: int, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), (10, 20, 30)).save(tmp_path / "color.png")
+    reader = CellReader([tmp_path / "color.png"], SHAPE, stack_options=StackOptions(channel))
+    ((_, cells),) = reader.iter_batches()
+    assert (cells == level).all()
 
 
 def test_a_16_bit_file_removed_before_its_second_reading_is_an_error(

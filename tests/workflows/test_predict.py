@@ -120,6 +120,34 @@ def test_file_names_that_are_not_utf8_are_written(
     assert "1 without a suffix" in err
 
 
+def test_file_names_that_are_not_utf8_stay_apart(folder: Path, exported_model: Path, capsys: Capture) -> None:
+    names = (b"caf\xe8.png", b"caf\xe9.png")
+    for name in names:
+        shutil.copy(folder / "0.png", folder / os.fsdecode(name))
+    _, out, _ = run_predict([folder, "--model", exported_model], capsys)
+    files = [row["file"] for row in csv.DictReader(io.StringIO(out))]
+    assert [Path(file).name for file in files][-2:] == ["caf\\udce8.png", "caf\\udce9.png"]
+
+
+@pytest.mark.slow
+def test_a_table_on_a_pipe_is_whole_in_any_locale(folder: Path, exported_model: Path) -> None:
+    (folder / "1-broken.png").unlink()
+    (folder / "0.png").rename(folder / "müller.png")
+    command = [sys.executable, "-m", "nephros", "predict", str(folder), "--model", str(exported_model)]
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    completed = subprocess.run(command, env=env, capture_output=True, check=False)
+    assert completed.returncode == 0, completed.stderr
+    rows = list(csv.DictReader(io.StringIO(completed.stdout.decode("utf-8"))))
+    assert [Path(row["file"]).name for row in rows] == ["1.png", "2.png", "müller.png"]
+
+
+def test_options_of_stacks_that_had_no_effect_are_named(folder: Path, exported_model: Path, capsys: Capture) -> None:
+    arguments = [folder / "0.png", "--model", exported_model, "--axes", "QQ", "--level", "2"]
+    _, _, err = run_predict(arguments, capsys)
+    assert "note: --axes and --level had no effect: no input is a stack" in err
+    assert "had no effect" not in run_predict(arguments[:3], capsys)[2]
+
+
 def test_the_exit_status_says_how_many_inputs_were_predicted(
     folder: Path, exported_model: Path, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -100,8 +100,13 @@ class InputConversion:
 DEFAULT_CONVERSION = InputConversion()
 
 
+def pixel_type(dtype: np.dtype[Any]) -> str:
+    """Return what a type of pixels is called, such as 16-bit; images of one type share a white level where nobody says it."""
+    return f"{8 * dtype.itemsize}-bit{' floating-point' if dtype.kind == 'f' else ''}"
+
+
 def default_white_level(brightest: float, dtype: np.dtype[Any]) -> float:
-    """Return what becomes 255 in images of more than 8 bits where nobody says it, given the brightest pixel of all of them.
+    """Return what becomes 255 in images of more than 8 bits where nobody says it, given the brightest pixel of all of one type.
 
     Floating-point pixels up to 1 are 8-bit ones divided by 255, and other types of pixels up to 255 hold 8-bit ones as they
     are; else, and of 16 unsigned bits, it is the brightest pixel.
@@ -216,7 +221,7 @@ def to_cell(
     if pixels.dtype != np.uint8:
         white_level = conversion.white_level or 1.0
         _check_level(name, pixels, white_level)
-        kind = "floating-point" if pixels.dtype.kind == "f" else "16-bit"
+        kind = "floating-point" if pixels.dtype.kind == "f" else pixel_type(pixels.dtype)
         black = f"{conversion.black_level:g} became 0 and " if conversion.black_level else ""
         notes.append(f"{kind} pixels scaled to 8-bit: {black}{white_level:g}{origin} became 255")
         if (pixels > white_level).mean() > _MAX_BRIGHTER_SHARE:

@@ -12,8 +12,8 @@ from nephros.inference.model_card import ModelCard
 
 MIN_CELLS, MAX_CELLS_PER_FILE, MAX_FILES = 10, 2000, 50
 """Cells that a file needs to be checked; how many of them are used; and how many files are checked."""
-SMALL_FILES = "small files"
-"""Stands for all files of fewer than `MIN_CELLS` cells, which are checked together."""
+SMALL_FILES = f"files of fewer than {MIN_CELLS} cells"
+"""All of them are checked together."""
 
 
 class DatasetShiftCheck:

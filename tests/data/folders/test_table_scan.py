@@ -156,7 +156,7 @@ def test_class_folders_win_over_a_table_which_is_named(tmp_path: Path) -> None:
     )
     dataset = open_folder(tmp_path)
     assert dataset.provenance.n_groups is None
-    assert any("patients.csv" in warning and "`data`" in warning for warning in dataset.warnings)
+    assert any("patients.csv" in warning and "instead of the folder's" in warning for warning in dataset.warnings)
     assert load_dataset(table).provenance.n_groups == 5
 
 

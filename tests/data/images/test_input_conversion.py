@@ -114,7 +114,7 @@ def test_slightly_negative_pixels_are_noise_around_black() -> None:
     ("pixels", "white_level", "kind"),
     [
         (SPOT.astype(np.uint16) * 16, 255 * 16, "16-bit"),
-        (SPOT.astype(np.int32) * 1000, 255_000, "16-bit"),
+        (SPOT.astype(np.int32) * 1000, 255_000, "32-bit"),
         (SPOT.astype(np.float32) / 255, 1, "floating-point"),
         (SPOT.astype(np.float64) * 1e-3, 0.255, "floating-point"),
         (np.dstack([SPOT] * 3).astype(np.uint16) * 16, 255 * 16, "16-bit"),
