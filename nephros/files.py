@@ -52,6 +52,16 @@ def atomic_write(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
         raise
 
 
+def absolute_path(path: Path | str) -> Path:
+    """Return the absolute path of a file or folder without ``..``, for which the links of the folders before it are followed."""
+    absolute = Path(path).expanduser().absolute()
+    if ".." not in absolute.parts:
+        return absolute
+    if absolute.name == "..":
+        return Path(os.path.realpath(absolute))
+    return Path(os.path.realpath(absolute.parent), absolute.name)
+
+
 def check_writable(path: Path, parameter: str = "out") -> None:
     """Raise InvalidArgument where a path, which need not exist, can't be written: before long work rather than after it."""
     folder = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())

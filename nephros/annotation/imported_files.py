@@ -22,6 +22,7 @@ from nephros.data.npz.labeled_images import ArrayLabels, read_array_labels
 from nephros.data.npz.stream import ImageArray, open_image_arrays
 from nephros.errors import FileError, NephrosError
 from nephros.escaping import unescape_from_csv
+from nephros.files import absolute_path
 from nephros.inference.array_cells import arrays_to_cells
 from nephros.microscopy.class_geojson import is_geojson_name, parse_geojson
 from nephros.microscopy.class_labels import classes_of_nuclei, rows_of_stack
@@ -178,7 +179,7 @@ def _add_file_table(project: Project, path: Path, labels: _Collector) -> None:
         if not row.label:
             continue
         file = row.file.replace("\\", "/")
-        cells = by_path.get(str((path.parent / file).absolute())) or by_name.get(PurePath(file).name, [])
+        cells = by_path.get(str(absolute_path(path.parent / file))) or by_name.get(PurePath(file).name, [])
         labels.add(cells if len(cells) == 1 else [], unescape_from_csv(row.label))
     labels.notes += table.warnings
 

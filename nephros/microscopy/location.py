@@ -8,6 +8,7 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from nephros.errors import InvalidArgument
 from nephros.escaping import escape_surrogates
+from nephros.files import absolute_path
 
 URL_PREFIXES = ("https://", "http://", "s3://")
 """What the URL of a Zarr store begins with."""
@@ -51,7 +52,7 @@ def is_url(text: object) -> bool:
 
 
 def locate(path: str | Path | StackUrl, parameter: str = "stack") -> StackLocation:
-    """Return an absolute path, or a URL without what its end doesn't need.
+    """Return an absolute path without ``..``, or a URL without what its end doesn't need.
 
     Raises:
         InvalidArgument: a URL has parts that the URL of a store can't have.
@@ -59,7 +60,7 @@ def locate(path: str | Path | StackUrl, parameter: str = "stack") -> StackLocati
     if isinstance(path, StackUrl):
         return path
     if not isinstance(path, str) or not is_url(path):
-        return Path(path).expanduser().absolute()
+        return absolute_path(path)
     scheme, _, rest = path.partition("://")
     host, _, key = rest.partition("/")
     if not host or "@" in host or any(mark in path for mark in "?#\\") or "::" in path or ".." in key.split("/"):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from nephros.errors import FileError, InvalidArgument
 from nephros.escaping import escape_for_csv
-from nephros.files import atomic_write, replace_file, write_json, write_text
+from nephros.files import absolute_path, atomic_write, replace_file, write_json, write_text
 from nephros.microscopy.measurements import NucleusProperties
 from nephros.microscopy.preparation import NucleiOfStack
 from nephros.microscopy.voxel_size import VoxelSize
@@ -44,7 +44,7 @@ class OutputFiles:
         Raises:
             InvalidArgument: `out` has another suffix.
         """
-        npz = Path(out).expanduser().absolute()
+        npz = absolute_path(out)
         if npz.suffix.lower() != ".npz":
             raise InvalidArgument("out", out, "a path that ends in .npz")
         texts = _distinct([re.sub(r"[^\w.-]", "_", name) for name in mask_names])
@@ -61,7 +61,7 @@ class OutputFiles:
         Raises:
             FileError: one would.
         """
-        input_paths = {Path(path).expanduser().absolute() for path in inputs if path is not None}
+        input_paths = {absolute_path(path) for path in inputs if path is not None}
         for path in self.paths():
             if path in input_paths:
                 raise FileError(path, f"{path} is an input and would be overwritten; choose another name for `out`.")
