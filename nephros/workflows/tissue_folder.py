@@ -39,8 +39,9 @@ def save_cells(predictions: Predictions, folder: str | Path, *, html: bool = Fal
 
     The folder then has ``cells.csv`` (and ``cells.parquet``, with pyarrow), a row per nucleus; ``cells.geojson``, the outlines
     for QuPath, on the projection, and ``cells_by_slice.geojson``, on the slices of the stack; ``classes.ome.tif``, the mask
-    with 1 + the class in place of each id; ``mask.ome.tif``; ``projection.ome.tif``, the maximum over the slices;
-    ``overlay.png``; and ``cells.json``, which says how the predictions were made. With several stacks each has a subfolder.
+    with 1 + the class in place of each id; ``mask.ome.tif``, the whole mask, also with nuclei that have no row;
+    ``projection.ome.tif``, the maximum over the slices; ``overlay.png``; and ``cells.json``, which says how the predictions were
+    made. With several stacks each has a subfolder.
 
     Args:
         predictions: of `nephros.predict(STACK)`, or some of its rows.

@@ -106,6 +106,18 @@ def test_the_table_joins_with_the_mask_by_id(
         assert row["ood_reasons"] == (OOD_REASON if expected.is_ood else "")
 
 
+def test_nuclei_without_a_row_are_in_the_mask_but_not_in_the_classes(
+    saved: tuple[Path, Predictions], tissue: tuple[NDArray[Any], NDArray[Any]], tmp_path: Path
+) -> None:
+    predictions = saved[1]
+    kept = np.arange(0, len(predictions), 2)
+    folder = save_cells(predictions[kept], tmp_path / "half")
+    ids = [predictions.sources[row].index for row in kept.tolist()]
+    assert np.array_equal(tifffile.imread(folder / "mask.ome.tif"), tissue[1])
+    has_class = tifffile.imread(folder / "classes.ome.tif") > 0
+    assert set(np.unique(tissue[1][has_class]).tolist()) == {int(row["id"]) for row in _table(folder)} == set(ids)
+
+
 def test_no_cell_of_the_table_is_a_formula(saved: tuple[Path, Predictions]) -> None:
     with (saved[0] / "cells.csv").open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
