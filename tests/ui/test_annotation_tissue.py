@@ -44,7 +44,7 @@ def project_folder(tmp_path: Path) -> Path:
 
 def test_slices_outline_and_neighbors(browser: Any, project_folder: Path) -> None:
     project = Project.open(project_folder)
-    first = int(np.lexsort(project.table.centroids.T[::-1])[0])
+    first = int(np.argmin(project.table.indices))
     location, tissue = project.location(first), project.tissue(first)
     labels = project.labels.current()
     project.close()
