@@ -89,18 +89,19 @@ def export(
     return target
 
 
-def store_packaged(folder: RunFolder, bundle: ExportBundle, card: ModelCard) -> bool:
-    """Write a packaged run as its export/model.safetensors, so that it is packaged once; return whether that was possible.
+def store_packaged(folder: RunFolder, bundle: ExportBundle, card: ModelCard) -> str:
+    """Write a packaged run as its export/model.safetensors, so that it is packaged once; return why not, or "".
 
     Of a run that `export` would refuse, and in a folder that can't be written, nothing is stored.
     """
+    if sentence := _no_better_than_largest_class(folder):
+        return sentence
     try:
-        _check_better_than_largest_class(folder)
         content, _ = _export_safetensors(bundle, folder, card)
         _write_with_cards(folder.file("export", "model.safetensors"), content, card)
-    except (IncompleteError, OSError):
-        return False
-    return True
+    except OSError as error:
+        return f"{error.strerror or error}."
+    return ""
 
 
 def _write_with_cards(target: Path, content: bytes, card: ModelCard) -> None:
@@ -169,11 +170,13 @@ def summarize_card(card: ModelCard) -> list[str]:
     return lines
 
 
-def _check_better_than_largest_class(folder: RunFolder) -> None:
+def _no_better_than_largest_class(folder: RunFolder) -> str:
     metrics_file = folder.file("val", "metrics.json")
-    if not metrics_file.is_file():
-        return
-    if sentence := no_better_than_largest_class(folder.info(), Metrics.load(metrics_file)):
+    return no_better_than_largest_class(folder.info(), Metrics.load(metrics_file)) if metrics_file.is_file() else ""
+
+
+def _check_better_than_largest_class(folder: RunFolder) -> None:
+    if sentence := _no_better_than_largest_class(folder):
         raise IncompleteError(
             f"{folder.root} is not exported. {sentence} Train on more images or for longer, or export it all the "
             "same with `force`."

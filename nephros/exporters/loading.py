@@ -226,7 +226,7 @@ def _load_unexported_run(folder: RunFolder, device: str, tta: bool) -> Predictor
     module = bundle.module
     card = bundle.build_card(lambda cells: run_module(module, cells))
     predictor = Predictor(lambda cells: run_module(module, cells), card).checked(folder.root)
-    if not store_packaged(folder, bundle, card):
-        logger.info("the packaged model is not stored in %s, so this is done again each time", folder.root)
+    if reason := store_packaged(folder, bundle, card):
+        logger.warning(f"The calibration of {folder.root} is not kept, and will be fitted again each time: {reason}")
     module.to(torch_device)
     return predictor

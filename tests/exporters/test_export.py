@@ -351,7 +351,7 @@ def test_a_run_that_can_t_be_stored_is_packaged_in_memory(
         caplog.clear()
         with caplog.at_level(logging.INFO, "nephros"):
             assert load_classifier(copied).card["ood_detector"] is not None
-        assert "is not stored" in caplog.text
+        assert "is not kept, and will be fitted again each time: " in caplog.text
 
 
 def test_a_run_on_data_given_in_python_predicts_without_ood_detection(

@@ -183,6 +183,17 @@ def test_next_steps_name_the_run_relative_to_the_folder_of_the_commands(
 
 
 @pytest.mark.usefixtures("no_drawing")
+def test_a_model_of_the_nuclei_of_stacks_is_for_stacks(make_run: MakeRun) -> None:
+    folder, dataset = make_run()
+    assert "nephros predict IMAGES" in page_of((folder, dataset)).text
+    info = folder.info()
+    folder.write_info(replace(info, input_conversion={**info.input_conversion, "target_voxel_size": [1.0, 0.5, 0.5]}))
+    text = page_of((folder, dataset)).text
+    assert "nephros predict STACK --mask MASK --model" in text
+    assert "nephros predict IMAGES" not in text
+
+
+@pytest.mark.usefixtures("no_drawing")
 def test_a_report_of_large_images_in_color_stays_small(make_run: MakeRun) -> None:
     folder, dataset = make_run(tuple(f"organ {c}" for c in range(9)), channels=3)
     rng = np.random.default_rng(0)
