@@ -73,7 +73,7 @@ def test_triptychs_draw_three_cells_per_error(shape: tuple[int, ...]) -> None:
     assert len(drawn_images) == 3 * len(rows)
     assert np.array_equal(np.asarray(drawn_images[2].get_array()), to_display(images[3], 56))
     texts = [artist.get_text() for artist in figure.findobj(Text)]
-    for text in ("predicted class", "misclassified cell", "actual class"):
+    for text in ("predicted class", "misclassified image", "actual class"):
         assert text in texts
     for text in ("round", "oval", "correct, p 0.80", "← 0.90", "0.10 →", "Example cells, synthetic"):
         assert text in texts

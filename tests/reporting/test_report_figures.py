@@ -86,7 +86,7 @@ def test_confusion_matrix_prints_every_count_and_share(evaluation: Make, classes
 def test_confusion_matrix_says_which_class_has_no_cells(evaluation: Make) -> None:
     matrix = np.array(evaluation(4, missing=2).metrics.confusion_matrix)
     figure = classification.plot_confusion_matrix(matrix, class_names(4), "test", TITLE)
-    assert texts(figure).count("no cells in test") == 1
+    assert texts(figure).count("no images in test") == 1
     assert len(figure.axes[0].texts) == 2 * 12 + 1
 
 
@@ -126,7 +126,7 @@ def test_each_class_has_a_roc_and_a_precision_recall_curve_with_their_areas(eval
 def test_ranking_curves_say_which_class_is_missing(evaluation: Make) -> None:
     figure = plot_ranking_curves(evaluation(8, missing=3), class_names(8), "val", TITLE)
     assert [len(axes.lines) for axes in figure.axes] == [2] * 6 + [0, 0] + [2] * 8
-    assert texts(figure).count("no cells\nin validation") == 2
+    assert texts(figure).count("no images\nin validation") == 2
 
 
 @pytest.mark.slow

@@ -99,7 +99,7 @@ def test_a_finished_run_has_every_section_and_number_and_no_external_resources(m
     assert page.sections == SECTIONS
     text = page.text
     for text_expected in (
-        "accuracy on test , 180 cells",
+        "accuracy on test , 180 images",
         "On validation: accuracy",
         "123,456",
         "7,890,123 per image",
@@ -144,7 +144,7 @@ def test_classes_never_predicted_are_named(make_run: MakeRun) -> None:
     )
     page = page_of((folder, dataset))
     assert "Classes never predicted 2 of 3 (Podocytes; Thick Ascending Limb)" in page.text
-    assert "Confused most: Podocytes predicted as Leukocytes (100% of its cells) and Thick asc. limb as" in page.text
+    assert "Confused most: Podocytes predicted as Leukocytes (100% of its images) and Thick asc. limb as" in page.text
 
 
 @pytest.mark.usefixtures("no_drawing")
@@ -162,7 +162,7 @@ def test_two_mistakes_per_class_are_visible_with_their_index_and_the_rest_is_fol
         confidences = evaluation.probabilities.max(axis=1)
         expected = sorted(np.flatnonzero(wrong), key=lambda i: -confidences[i])[:5]
         assert indices[0] + indices[1] == expected
-        image = re.search(r'src="(data:image/png[^"]+)" alt="Cell (\d+):', visible)
+        image = re.search(r'src="(data:image/png[^"]+)" alt="Image (\d+):', visible)
         assert image is not None
         assert image[1] == thumbnail(dataset.test.images[int(image[2])])
 
@@ -260,7 +260,7 @@ def test_published_results_are_shown_for_tissuemnist_only(make_run: MakeRun) -> 
         "official test",
     ):
         assert text in page.text
-    assert "Not the same cells" not in page.text
+    assert "Not the same images" not in page.text
     other = page_of(make_run(root="other"))
     assert "AutoKeras" not in other.text
     assert "this run: little" not in other.text
@@ -273,10 +273,10 @@ def test_another_split_and_a_run_without_test_have_caveats(make_run: MakeRun) ->
     assert "official TissueMNIST test split" in of_split
     assert "has not been evaluated on the test split" in of_test
     for text in (
-        "Not the same cells:",
+        "Not the same images:",
         "Validation only:",
         "Never evaluated on the test split",
-        "accuracy on validation , 120 cells",
+        "accuracy on validation , 120 images",
     ):
         assert text in page.text
     tested = page_of(make_run(key="tissuemnist", split="official", root="tested"))
@@ -300,7 +300,7 @@ def test_warnings_and_repeated_test_reads_are_caveats(make_run: MakeRun) -> None
 def test_a_missing_class_is_named(make_run: MakeRun) -> None:
     page = page_of(make_run(missing=1))
     assert any("Leukocytes" in caveat for caveat in page.caveats)
-    assert "No cells in test." in page.text
+    assert "No images in test." in page.text
 
 
 @pytest.mark.usefixtures("no_drawing")
@@ -338,13 +338,13 @@ def test_figures_of_an_earlier_report_are_removed(make_run: MakeRun) -> None:
 def test_a_report_without_the_data_lacks_only_the_cells(make_run: MakeRun, tmp_path: Path) -> None:
     folder, dataset = make_run()
     page = Page(write_report(folder))
-    assert "No cells are shown: the run was trained on data given in Python" in page.text
+    assert "No images are shown: the run was trained on data given in Python" in page.text
     assert page.sections == OTHER_DATA_SECTIONS
     assert page.tags.count("svg") == 5
     assert "img" not in page.tags
     gone = {"source": str(tmp_path / "gone.npz"), "size": None, "subset": None, "seed": 0}
     folder, dataset = make_run(root="gone", data_request=gone)
-    assert "No cells are shown: the data can't be loaded (" in Page(write_report(folder)).text
+    assert "No images are shown: the data can't be loaded (" in Page(write_report(folder)).text
     folder, dataset = make_run(root="changed")
     changed = replace(dataset, provenance=replace(dataset.provenance, sha256="cd" * 32))
     assert "its SHA-256 differs" in page_of((folder, changed)).text

@@ -49,7 +49,7 @@ def test_a_finished_study_has_every_section_and_figure_and_fetches_nothing(tmp_p
     }
     for expected in (
         "61.2 %",
-        "accuracy on the whole validation split, 23,640 cells",
+        "accuracy on the whole validation split, 23,640 images",
         "95% interval 60.6 to 61.9%",
         "configuration s3#22; in the study: 59.00% validation accuracy after 27 epochs",
         "357 of 357",

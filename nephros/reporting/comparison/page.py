@@ -121,7 +121,7 @@ def describe_paired_test(better: str, other: str, test: PairedComparison) -> str
     verdict = _verdict(test)
     return (
         f"{better} minus {other}: {100 * test.difference:+.2f} points of accuracy (95% interval {100 * test.low:+.2f} to "
-        f"{100 * test.high:+.2f}, paired bootstrap). {test.n_first_only:,} cells were classified correctly by the first only, "
+        f"{100 * test.high:+.2f}, paired bootstrap). {test.n_first_only:,} images were classified correctly by the first only, "
         f"{test.n_second_only:,} by the second only; McNemar's exact test: p {_format_p(test.p_value)}{corrected}, {verdict}"
     )
 

@@ -146,7 +146,7 @@ def _draw_matrix_cells(axes: Axes, matrix: NDArray[np.int64], split: str) -> Non
             axes.text(x, row + 0.5, percent, ha="center", va="bottom", fontsize=8.5, weight=weight, color=color)
             axes.text(x, row + 0.54, f"{matrix[row, column]:,}", ha="center", va="top", fontsize=SMALL, color=color)
         elif column == 0:
-            text = f"no cells in {SPLIT_ADJECTIVES[split]}"
+            text = f"no images in {SPLIT_ADJECTIVES[split]}"
             axes.text(0.2, row + 0.5, text, va="center", color=MUTED, fontsize=8)
 
 
@@ -179,7 +179,7 @@ def plot_reliability_diagram(bins: Sequence[CalibrationBin], split: str, title: 
     histogram.bar(centers, [b.count for b in filled_bins], width, color=LIGHT_COLORS[split], linewidth=0)
     for center, b in zip(centers, filled_bins, strict=True):
         histogram.text(center, b.count, _short_count(b.count), ha="center", va="bottom", fontsize=SMALL, color=MUTED)
-    histogram.set_ylabel("cells")
+    histogram.set_ylabel("images")
     histogram.set_yticks([])
     histogram.set_xlabel("confidence (probability of the predicted class)")
     for panel in (axes, histogram):

@@ -57,7 +57,7 @@ def plot_ranking_curves(evaluation: Evaluation, class_names: Sequence[str], spli
             if evaluation.metrics.per_class[c].auc is None:
                 is_absent = not (evaluation.labels == c).any()
                 split_name = SPLIT_ADJECTIVES[split]
-                text = f"no cells\nin {split_name}" if is_absent else f"{split_name} holds\nno other class"
+                text = f"no images\nin {split_name}" if is_absent else f"{split_name} holds\nno other class"
                 axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, fontsize=SMALL)
             else:
                 draw(axes, evaluation, c, LIGHT_COLORS[split])

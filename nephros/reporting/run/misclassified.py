@@ -32,7 +32,7 @@ _WIDTH = 3 * _SIDE + 2 * _GAP + 2 * _EDGE
 _TOP, _CAPTION, _ROW_GAP = 0.42, 0.6, 0.16
 """Inches."""
 
-_COLUMN_TITLES = ("predicted class", "misclassified cell", "actual class")
+_COLUMN_TITLES = ("predicted class", "misclassified image", "actual class")
 
 
 @dataclass(frozen=True)

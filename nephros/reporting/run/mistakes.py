@@ -89,17 +89,17 @@ def make_mistake(
     cell, example = row.cell, row.predicted_example
     actual, predicted = class_names[cell.actual], class_names[cell.predicted]
     image = images[cell.index]
-    tiles = [Tile(thumbnail(image), f"Cell {cell.index}: {actual}, predicted as {predicted} ({title})")]
+    tiles = [Tile(thumbnail(image), f"Image {cell.index}: {actual}, predicted as {predicted} ({title})")]
     similar = None
     if explanation is not None:
         heatmap = overlay_heatmap(_at_most(image, _MAX_SIDE), explanation.saliency, _MIN_SIDE)
         tiles.append(
             Tile(_jpeg_data_uri(heatmap), f"Evidence in it for {predicted}, by {explanation.method} ({title})")
         )
-    tiles.append(Tile(thumbnail(images[example.index]), f"A typical cell of {predicted} ({title})"))
+    tiles.append(Tile(thumbnail(images[example.index]), f"A typical image of {predicted} ({title})"))
     if explanation is not None and explanation.similar_cells:
         neighbor = explanation.similar_cells[0]
-        alt = f"The most similar training cell, of {class_names[neighbor.label]} ({title})"
+        alt = f"The most similar training image, of {class_names[neighbor.label]} ({title})"
         tiles.append(Tile(thumbnail(neighbor.image), alt))
         similar = (neighbor.label, neighbor.similarity)
     return Mistake(cell.index, cell.predicted, cell.confidence, cell.actual_probability, tiles, similar)
@@ -108,7 +108,7 @@ def make_mistake(
 def example_tile(cell: ScoredCell, images: IndexedImages, class_name: str, title: str) -> Tile:
     """Return a cell that stands for its class."""
     outcome = f"correctly classified with probability {cell.confidence:.2f}" if cell.is_correct else "misclassified"
-    return Tile(thumbnail(images[cell.index], _MAX_SIDE), f"A cell of {class_name}, {outcome} ({title})")
+    return Tile(thumbnail(images[cell.index], _MAX_SIDE), f"An image of {class_name}, {outcome} ({title})")
 
 
 def thumbnail(image: NDArray[np.uint8], side: int = _MIN_SIDE) -> str:

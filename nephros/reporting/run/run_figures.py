@@ -136,7 +136,7 @@ def _draw_evaluation(writer: FigureWriter, run_figures: RunFigures, evaluation: 
     run_figures.confusion_matrix = writer(
         classification.plot_confusion_matrix(np.array(metrics.confusion_matrix), class_names, split, title),
         "confusion-matrix",
-        f"Confusion matrix of the {split_name} split: {100 * evaluation.accuracy:.1f}% of {metrics.n:,} cells lie on "
+        f"Confusion matrix of the {split_name} split: {100 * evaluation.accuracy:.1f}% of {metrics.n:,} images lie on "
         "the diagonal",
     )
     areas = [

@@ -60,7 +60,7 @@ def caveats(contents: RunContents) -> list[str]:
         ]
         if missing:
             sentences.append(
-                f"The {SPLIT_ADJECTIVES[split]} split has no cells of {'; '.join(missing)}: macro averages are over the other "
+                f"The {SPLIT_ADJECTIVES[split]} split has no images of {'; '.join(missing)}: macro averages are over the other "
                 "classes."
             )
     warnings = [_as_sentence(without_folders(warning, known_paths(contents))) for warning in info.warnings]
@@ -112,7 +112,7 @@ def describe_worst_confusions(contents: RunContents, split: str) -> str:
     names = contents.class_names if any("…" in name for name in short_names) else short_names
     clauses = [
         f"{names[pair.actual]} {'predicted ' if rank == 0 else ''}as {names[pair.predicted]} "
-        f"({whole_percent(pair.share)}{' of its cells' if rank == 0 else ''})"
+        f"({whole_percent(pair.share)}{' of its images' if rank == 0 else ''})"
         for rank, pair in enumerate(worst_confusions(contents.metrics[split].confusion_matrix))
     ]
     return f"Confused most: {join_words(clauses)}." if clauses else ""

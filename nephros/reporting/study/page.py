@@ -108,7 +108,7 @@ def _headline(view: StudyView) -> Headline | None:
     return Headline(
         f"{100 * best_metrics.accuracy:.1f}",
         "%",
-        f"accuracy on the whole validation split, {pluralize(best_metrics.n, 'cell')}",
+        f"accuracy on the whole validation split, {pluralize(best_metrics.n, 'image')}",
         lines,
     )
 
