@@ -163,7 +163,7 @@ def test_different_data_of_the_same_name_have_different_titles(tmp_path: Path) -
     comparison = nephros.compare(_train_all(tmp_path, first=_dataset(n=80), second=_dataset(n=80, seed=1)))
     titles = [dataset.title for dataset in comparison.datasets]
     assert len(set(titles)) == 2
-    assert all(title.startswith("Squares (20 cells, images ") for title in titles)
+    assert all(title.startswith("Squares (20 images, ") for title in titles)
 
 
 def test_another_draw_of_the_splits_is_another_table_on_validation(runs: tuple[Path, Path], tmp_path: Path) -> None:
