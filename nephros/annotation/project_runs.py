@@ -22,7 +22,7 @@ class ProjectRun:
     created: str
     """UTC, in ISO 8601."""
     method: str
-    """Of `nephros.finetuning.cross_validation.METHODS`."""
+    """Of `nephros.finetuning.choice.METHODS`."""
     accuracy: float | None
     """In cross-validation."""
     n_labels: int

@@ -98,7 +98,7 @@ def finetune(argv: list[str]) -> int:
 
 def _print_result(result: Finetuning) -> None:
     from nephros.console import table_console
-    from nephros.finetuning.cross_validation import explain_choice
+    from nephros.finetuning.choice import explain_choice
     from nephros.finetuning.label_review import describe_learning_curve
     from nephros.text_tables import pluralize, terminal_table
 

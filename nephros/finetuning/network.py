@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -32,6 +33,18 @@ AUGMENT = AugmentConfig(rotate=180, translate=0.07, scale=0.1, interpolation="bi
 UNAUGMENTED_EPOCHS = 1
 """Last epochs without it: turned images are blurred and have black corners, and a network whose batch normalization expects those
 prefers some classes (up to 14 points less accuracy on X-rays of the chest). From scratch, the statistics are estimated anyway."""
+
+
+@dataclass(frozen=True)
+class FittedMethod:
+    """A method, fitted to images."""
+
+    model: Classifier
+    recipe: Recipe
+    history: list[EpochMetrics]
+    """Empty for the head alone."""
+    C: float | None
+    """Of the head; None from scratch."""
 
 
 def make_recipe(method: str, model: ModelConfig, n_images: int, seed: int, tta_views: int) -> Recipe:

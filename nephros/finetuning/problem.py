@@ -3,20 +3,55 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from nephros.data.dataset import Dataset
+from nephros.data.split import Split
 from nephros.errors import IncompatibleError, InvalidArgument
-from nephros.finetuning.cross_validation import Problem
 from nephros.finetuning.features import extract_features
-from nephros.finetuning.folds import make_folds
+from nephros.finetuning.folds import Folds, make_folds
+from nephros.finetuning.head import LinearHead
+from nephros.finetuning.network import FittedMethod
 from nephros.models.classifier import Classifier, PretrainedModel
+from nephros.recipe import ModelConfig
 
 logger = logging.getLogger(__name__)
 
 TTA_VIEWS = 5
 """Views of each image, as in the recipe of the bundled model."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What all methods learn from."""
+
+    train: Split
+    class_names: tuple[str, ...]
+    groups: NDArray[np.str_] | None
+    folds: Folds
+    features: NDArray[np.float32]
+    """(n, views, d) of the pretrained network."""
+    start: Classifier
+    """The pretrained network, with any last layer."""
+    model: ModelConfig
+    tta_views: int
+    seed: int
+    device: torch.device
+    unlabeled: NDArray[np.uint8] | None = None
+    """(m, h, w) or (m, h, w, 3) images of the same source without a label; None where there are none."""
+    heads: dict[bytes, LinearHead] = field(init=False, default_factory=dict)
+    """Fitted heads by the images that they were fitted to, since every method starts from the same one."""
+    networks: dict[bytes, FittedMethod] = field(init=False, default_factory=dict)
+    """Those of ``network``, likewise: self-training starts from its predictions."""
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
 
 
 def make_problem(

@@ -111,9 +111,7 @@ def _group_titles(groups: Sequence[Sequence[_ScoredRun]]) -> list[str]:
     titles = [str(group[0].info.data["title"]) for group in groups]
     counts = Counter(titles)
     return [
-        title
-        if counts[title] == 1
-        else f"{title} ({metrics.n:,} images, {(metrics.images_sha256 or 'unknown')[:8]})"
+        title if counts[title] == 1 else f"{title} ({metrics.n:,} images, {(metrics.images_sha256 or 'unknown')[:8]})"
         for title, metrics in zip(titles, (group[0].evaluation.metrics for group in groups), strict=True)
     ]
 

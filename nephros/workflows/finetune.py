@@ -20,16 +20,10 @@ from nephros.errors import IncompatibleError, InvalidArgument, UnknownName
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.exporters.pretrained import open_pretrained
 from nephros.files import check_writable
-from nephros.finetuning.cross_validation import (
-    METHODS,
-    Candidate,
-    FittedMethod,
-    best_candidate,
-    cross_validate,
-    fit_best_head,
-    fit_method,
-)
+from nephros.finetuning.choice import METHODS
+from nephros.finetuning.cross_validation import Candidate, best_candidate, cross_validate
 from nephros.finetuning.features import with_channels
+from nephros.finetuning.fitting import fit_best_head, fit_method
 from nephros.finetuning.label_review import (
     ClassRecall,
     SuspiciousLabel,
@@ -37,7 +31,7 @@ from nephros.finetuning.label_review import (
     learning_curve,
     suspicious_labels,
 )
-from nephros.finetuning.network import frozen_stages, make_recipe
+from nephros.finetuning.network import FittedMethod, frozen_stages, make_recipe
 from nephros.finetuning.problem import make_problem
 from nephros.inference.model_names import BUNDLED
 from nephros.microscopy.voxel_size import VoxelSize
@@ -123,7 +117,7 @@ def finetune(
     its own predictions for unlabeled images too), ``scratch`` (nephros-fast from random weights), beside k-nearest neighbors and
     always the largest class. With few labels the highest accuracy is luck: the method that did best on classes that its weights
     had not seen, which is ``self-training`` or, without unlabeled images, ``network``, is kept unless another is clearly better
-    (`nephros.finetuning.cross_validation.choose_method`). What is kept is fitted again to the whole train split.
+    (`nephros.finetuning.choice.choose_method`). What is kept is fitted again to the whole train split.
     Validation chooses nothing, so its accuracy is that of new cells.
 
     Args:

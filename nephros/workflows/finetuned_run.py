@@ -15,8 +15,10 @@ from nephros.data.load import DataRequest
 from nephros.errors import say_how_to_continue
 from nephros.evaluation.held_out import write_held_out
 from nephros.files import write_text
-from nephros.finetuning.cross_validation import Candidate, FittedMethod, Problem
+from nephros.finetuning.cross_validation import Candidate
 from nephros.finetuning.label_review import SuspiciousLabel, suspicious_labels_csv
+from nephros.finetuning.network import FittedMethod
+from nephros.finetuning.problem import Problem
 from nephros.recipe import to_yaml
 from nephros.runs import FinetuningRecord, RunFolder, RunInfo
 from nephros.training.history import history_to_csv

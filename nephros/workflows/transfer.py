@@ -32,10 +32,12 @@ from nephros.experiments.transfer import (
 )
 from nephros.exporters.pretrained import open_pretrained
 from nephros.files import write_text
-from nephros.finetuning.cross_validation import METHODS, Problem, choose_method, cross_validate, predict_held_out
+from nephros.finetuning.choice import METHODS, choose_method
+from nephros.finetuning.cross_validation import cross_validate, predict_held_out
 from nephros.finetuning.features import extract_features
 from nephros.finetuning.few_label_classifiers import FEATURE_CLASSIFIERS, PIXEL_CLASSIFIERS, fit_and_predict
 from nephros.finetuning.folds import Folds, Indices, make_folds
+from nephros.finetuning.problem import Problem
 from nephros.models.classifier import Classifier, PretrainedModel
 from nephros.reading import file_errors
 from nephros.recipe_io import get_recipe

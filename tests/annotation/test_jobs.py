@@ -20,7 +20,7 @@ from nephros.annotation.project import Project
 from nephros.annotation.project_runs import ProjectRun
 from nephros.errors import IncompatibleError, IncompleteError, InvalidArgument, UnknownName
 from nephros.exporters.loading import load_classifier
-from nephros.finetuning.cross_validation import METHODS
+from nephros.finetuning.choice import METHODS
 from tests.annotation.model_project import make_project, nuclei, wait_until
 
 

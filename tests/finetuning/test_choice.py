@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nephros.finetuning.cross_validation import Candidate, best_candidate, explain_choice
+from nephros.finetuning.choice import explain_choice
+from nephros.finetuning.cross_validation import Candidate, best_candidate
 
 
 def candidate(method: str, correct: list[int], n: int = 30) -> Candidate:

@@ -10,8 +10,9 @@ import torch
 
 from nephros.data.split import Split
 from nephros.finetuning import network, self_training
-from nephros.finetuning.cross_validation import Problem, fit_method
+from nephros.finetuning.fitting import fit_method
 from nephros.finetuning.folds import make_folds
+from nephros.finetuning.problem import Problem
 from nephros.models.classifier import Classifier, InputSpec
 from nephros.models.stages import last_linear
 from nephros.recipe import ModelConfig

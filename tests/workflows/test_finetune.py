@@ -18,7 +18,8 @@ from nephros.cli import main
 from nephros.data.split import Split
 from nephros.errors import FileError, IncompatibleError, InvalidArgument, NephrosError, UnknownName
 from nephros.evaluation.held_out import read_held_out
-from nephros.finetuning.cross_validation import BASELINES, METHODS, best_candidate
+from nephros.finetuning.choice import METHODS
+from nephros.finetuning.cross_validation import BASELINES, best_candidate
 from nephros.models.serialization import load_model
 from nephros.runs import RunFolder
 from nephros.workflows.compare import compare

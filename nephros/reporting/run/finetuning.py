@@ -11,7 +11,7 @@ from nephros.data.volumes import IndexedImages, SlicesTiles
 from nephros.evaluation.held_out import read_held_out
 from nephros.evaluation.largest_class import no_better_than_largest_class
 from nephros.evaluation.metrics import compute_metrics
-from nephros.finetuning.cross_validation import explain_choice
+from nephros.finetuning.choice import explain_choice
 from nephros.finetuning.label_review import (
     ClassRecall,
     SuspiciousLabel,
