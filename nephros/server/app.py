@@ -81,9 +81,8 @@ def create_app(
         # Newer versions would send these to a collector that environment variables name.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )  # fmt: skip
-    app.root_path = (
-        root_path  # not by its parameter, which FastAPI calls deprecated: no server that sets it is in between
-    )
+    # Not by its parameter, which FastAPI calls deprecated in favor of the server's: tests have no server.
+    app.root_path = root_path
     version_response = openapi.version_response(service, limits, batch_limits, stack_limits)
     add_pages(app, version_response, samples, has_project=project is not None)
     add_exception_handlers(app, root_path)
