@@ -313,7 +313,7 @@ def test_overlay_refuses_files_that_do_not_fit(stack: Path, capsys: Capture, tmp
         args = ["data", "overlay", str(metadata_path), "--predictions", str(predictions), "--out", str(tmp_path / out)]
         assert_usage_error(args, capsys, tmp_path, *expected)
 
-    assert_overlay_error(metadata_path, short, "a.png", "short.csv lacks")
+    assert_overlay_error(metadata_path, short, "a.png", "short.csv has 4 rows for cells.npz, which has")
     assert_overlay_error(metadata_path, other, "a.png", "other.csv", "can't be read")
     for index, label in (
         ("x", "0"),
