@@ -14,6 +14,7 @@ from nephros.data.split import Split
 from nephros.evaluation.held_out import read_held_out
 from nephros.finetuning.label_review import suspicious_labels
 from nephros.reporting.run.finetuning import MAX_SUSPICIOUS, review_finetuning
+from nephros.reporting.run.headline import headlines
 from nephros.reporting.run.page import write_report
 from nephros.reporting.run.run_contents import load_run
 from nephros.runs import RunFolder
@@ -56,6 +57,23 @@ def test_the_page_shows_methods_classes_and_suspicious_images(run: RunFolder, da
     assert len(re.findall(r'<img src="data:image/png', gallery)) == MAX_SUSPICIOUS
     assert "a folder/&lt;" in gallery
     assert "a folder/<" not in page
+
+
+def test_cross_validation_comes_first_where_it_has_more_images_than_validation(run: RunFolder) -> None:
+    contents = load_run(run)
+    first, second = headlines(contents)
+    assert (first.where, first.n_images) == ("in cross-validation", 240)
+    assert second.where == "on validation"
+    assert second.n_images < 240
+    held_out = read_held_out(run)
+    assert held_out is not None
+    assert first.accuracy == pytest.approx((held_out[0].argmax(axis=1) == held_out[1]).mean())
+    larger = dataclasses.replace(contents.evaluations["val"].metrics, n=241)
+    evaluation = dataclasses.replace(contents.evaluations["val"], metrics=larger)
+    contents = dataclasses.replace(contents, evaluations={**contents.evaluations, "val": evaluation})
+    assert [headline.where for headline in headlines(contents)] == ["on validation", "in cross-validation"]
+    page = nephros.report(run.root).read_text(encoding="utf-8")
+    assert "accuracy in <b>cross-validation</b>, 240 images" in page
 
 
 def test_the_review_is_what_cross_validation_says(run: RunFolder, dataset: Dataset) -> None:

@@ -9,13 +9,15 @@ import numpy as np
 
 from nephros.data.split import SPLIT_ADJECTIVES
 from nephros.evaluation.confusions import never_predicted
+from nephros.evaluation.held_out import read_held_out
 from nephros.evaluation.largest_class import (
     LargestClass,
     largest_class,
     largest_class_of_split,
     no_better_than_largest_class,
 )
-from nephros.evaluation.metrics import Metrics, wilson_interval
+from nephros.evaluation.metrics import Metrics, compute_metrics, wilson_interval
+from nephros.evaluation.scoring import Evaluation
 from nephros.evaluation.significance import macro_auc_interval, macro_f1_interval
 from nephros.reporting.run.run_contents import RunContents
 
@@ -38,8 +40,8 @@ class Headline:
 
     split: str
     """val or test."""
-    split_name: str
-    """The split's name in prose, such as validation."""
+    where: str
+    """What was classified, in prose, such as ``on validation``, or ``in cross-validation`` among the images of train."""
     n_images: int
     accuracy: float
     interval: Interval
@@ -54,13 +56,24 @@ class Headline:
 
 
 def headlines(contents: RunContents) -> list[Headline]:
-    """Return the headlines of test and validation, as far as evaluated; else that of the last epoch, if there is one."""
-    evaluated = [_from_evaluation(contents, split) for split in ("test", "val") if split in contents.evaluations]
+    """Return the headlines of test and validation, as far as evaluated; else that of the last epoch, if there is one.
+
+    That of a fine-tuned run's cross-validation comes before validation where that has fewer images.
+    """
+    evaluated = [
+        _from_evaluation(contents, contents.evaluations[split], split, f"on {SPLIT_ADJECTIVES[split]}")
+        for split in ("test", "val")
+        if split in contents.evaluations
+    ]
+    if evaluated and (held_out := read_held_out(contents.folder)) is not None:
+        metrics = compute_metrics(*held_out, tuple(contents.class_names))
+        headline = _from_evaluation(contents, Evaluation(metrics, *held_out), "val", "in cross-validation")
+        is_larger = evaluated[-1].split == "val" and headline.n_images > evaluated[-1].n_images
+        evaluated.insert(len(evaluated) - 1 if is_larger else len(evaluated), headline)
     return evaluated or ([_from_last_epoch(contents)] if contents.history else [])
 
 
-def _from_evaluation(contents: RunContents, split: str) -> Headline:
-    evaluation = contents.evaluations[split]
+def _from_evaluation(contents: RunContents, evaluation: Evaluation, split: str, where: str) -> Headline:
     metrics = evaluation.metrics
     auc_interval = macro_auc_interval(evaluation.probabilities, evaluation.labels, metrics.macro_classes)
     other_metrics = [
@@ -76,7 +89,7 @@ def _from_evaluation(contents: RunContents, split: str) -> Headline:
         notes.append(sentence[0].lower() + sentence[1:].partition(":")[0])
     return Headline(
         split=split,
-        split_name=SPLIT_ADJECTIVES[split],
+        where=where,
         n_images=metrics.n,
         accuracy=metrics.accuracy,
         interval=interval,
@@ -110,7 +123,7 @@ def _from_last_epoch(contents: RunContents) -> Headline:
     interval = wilson_interval(round(last.val_accuracy * n_images), n_images)
     return Headline(
         split="val",
-        split_name=SPLIT_ADJECTIVES["val"],
+        where=f"on {SPLIT_ADJECTIVES['val']}",
         n_images=n_images,
         accuracy=last.val_accuracy,
         interval=interval,
