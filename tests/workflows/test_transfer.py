@@ -97,10 +97,17 @@ def test_the_table_states_leads_and_losses(tmp_path: Path) -> None:
     assert set(draws) == set(ROWS)
 
 
-def test_the_figure_leaves_out_tasks_with_a_single_draw_where_others_have_more() -> None:
+def test_the_figure_leaves_out_points_of_few_draws_where_others_have_more() -> None:
     single = [dataclasses.replace(row, task="single") for row in ROWS if row.draw == 0]
-    for rows, titles in ((ROWS + single, ["task"]), (single, ["single"])):
-        assert [axes.get_title(loc="left") for axes in plot_transfer(rows).axes] == titles
+    partial = [row for row in ROWS if row.draw == 0 or row.labels_per_class == 20]
+    for rows, titles, sizes in (
+        (ROWS + single, ["task"], [10, 20]),
+        (single, ["single"], [10, 20]),
+        (partial, ["task"], [20]),
+    ):
+        panels = plot_transfer(rows).axes
+        assert [axes.get_title(loc="left") for axes in panels] == titles
+        assert panels[0].lines[0].get_xdata().tolist() == sizes
 
 
 def test_rows_are_read_back_and_a_damaged_file_is_named(tmp_path: Path) -> None:

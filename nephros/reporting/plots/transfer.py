@@ -36,10 +36,14 @@ _STYLES = {
 def plot_transfer(rows: Sequence[TransferRow]) -> Figure:
     """Plot the mean accuracy over draws of each method against labels per class, on a logarithmic axis, a panel per task.
 
-    Tasks with a single draw are left out where others have more: it says little, and its line looks like the others.
+    Points of at most half as many draws as others are left out: they say little, and look like the others.
     """
+    draws: dict[tuple[str, int], set[int]] = {}
+    for row in rows:
+        draws.setdefault((row.task, row.labels_per_class), set()).add(row.draw)
+    most = max(map(len, draws.values()))
+    rows = [row for row in rows if 2 * len(draws[row.task, row.labels_per_class]) > most]
     tasks = list(dict.fromkeys(row.task for row in rows))
-    tasks = [task for task in tasks if len({row.draw for row in rows if row.task == task}) > 1] or tasks
     n_lines = (len(tasks) + 1) // 2
     height = n_lines * (_PANEL_HEIGHT + _PANEL_GAP) + 0.25
     figure = new_figure(PAGE_WIDTH, height, "new classes from few labels")
