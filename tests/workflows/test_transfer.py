@@ -107,7 +107,7 @@ def test_the_figure_leaves_out_points_of_few_draws_where_others_have_more() -> N
     ):
         panels = plot_transfer(rows).axes
         assert [axes.get_title(loc="left") for axes in panels] == titles
-        assert panels[0].lines[0].get_xdata().tolist() == sizes
+        assert np.asarray(panels[0].lines[0].get_xdata()).tolist() == sizes
 
 
 def test_rows_are_read_back_and_a_damaged_file_is_named(tmp_path: Path) -> None:
