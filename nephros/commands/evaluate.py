@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nephros.commands.messages import print_line
-from nephros.commands.parser import DATA_HELP, DEVICE_HELP, GROUPS_HELP, RUN_HELP, CommandParser
+from nephros.commands.parser import DATA_HELP, DEVICE_HELP, GROUP_RULES_HELP, RUN_HELP, CommandParser
 
 if TYPE_CHECKING:
     from nephros.evaluation.metrics import Metrics
@@ -23,11 +23,10 @@ def evaluate(argv: list[str]) -> int:
         "data",
         f"other data, whose classes are matched by name, or where the run's own is now: {DATA_HELP} (default: the run's)",
     )
-    split_rule = GROUPS_HELP.partition(": ")[2].replace("default: auto", "default: as the run has it")
     parser.option(
         "groups",
         "for --data: which images are of one patient, stack or slide, so that a split drawn here keeps them together: "
-        f"{split_rule}",
+        f"{GROUP_RULES_HELP} (default: as the run has it)",
     )
     parser.option("device", DEVICE_HELP)
     parser.option(

@@ -31,11 +31,14 @@ LEVEL_HELP = (
 CHANNEL_HELP = (
     "color plane of a folder's images to train on, in grayscale: 0 red, 1 green, 2 blue (default: colors as they are)"
 )
+GROUP_RULES_HELP = (
+    "the name of an npz file's array or a table's column, such as stack or patient; subfolders, those of the "
+    "class folders; folders, those around the class folders; names, of the files (P01_cell2.png); none; or auto, which takes the "
+    "array or column that is named like patients or stacks, else subfolders"
+)
 GROUPS_HELP = (
     "which images are of one patient, stack or slide, so that a split drawn here, --resplit and the folds of `nephros finetune` "
-    "keep them together: the name of an npz file's array or a table's column, such as stack or patient; subfolders, those of the "
-    "class folders; folders, those around the class folders; names, of the files (P01_cell2.png); none; or auto, which takes the "
-    "array or column that is named like patients or stacks, else subfolders (default: auto)"
+    f"keep them together: {GROUP_RULES_HELP} (default: auto)"
 )
 MASK_HELP = (
     "label image of the stack's size, TIFF or .npy: 0 outside, and a unique positive integer per nucleus; or the zip archive of "
@@ -66,7 +69,8 @@ PRECISION_HELP = (
     "name one, here or in NEPHROS_PRECISION, for the same digits on every processor (default: auto)"
 )
 RUNTIME_HELP = "onnxruntime, or openvino where it is installed, on the CPU in float32 (default: onnxruntime)"
-MOVED_DATA_HELP = "where the run's data is now (default: where the run found it, or the same file near the run folder)"
+_MOVED_DATA_HELP = "where the {0}'s data is now (default: where the {0} found it, or the same file near the {0} folder)"
+MOVED_DATA_HELP, MOVED_STUDY_DATA_HELP = map(_MOVED_DATA_HELP.format, ("run", "study"))
 RUN_HELP = "a run folder, written by `nephros train` or `nephros finetune`"
 
 

@@ -11,7 +11,7 @@ from nephros.commands.parser import (
     DATA_OPTION_HELP,
     DEVICE_HELP,
     GROUPS_HELP,
-    MOVED_DATA_HELP,
+    MOVED_STUDY_DATA_HELP,
     WHITE_LEVEL_HELP,
     CommandParser,
     require_tune_extra,
@@ -47,7 +47,7 @@ _NON_PLAN_OPTIONS = (*_RUN_OPTIONS, "size", "data_seed", "white_level", "channel
 def _build_parser() -> CommandParser:
     parser = CommandParser("tune", _DESCRIPTION)
     parser.optional_positional("recipe", "a name that `nephros recipes` lists, or a YAML file (default: poster)")
-    parser.option("data", f"{DATA_OPTION_HELP}; with --resume: {MOVED_DATA_HELP.replace('run', 'study')}")
+    parser.option("data", f"{DATA_OPTION_HELP}; with --resume: {MOVED_STUDY_DATA_HELP}")
     parser.option(
         "size",
         "pixels per side: the 28, 64, 128 or 224 version of a MedMNIST set, or what a folder's images are resized to",

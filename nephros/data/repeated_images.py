@@ -49,8 +49,7 @@ def repeated_image_warnings(splits: Mapping[str, Split], class_names: tuple[str,
     if n_conflicts:
         warnings.append(
             f"{pluralize(n_conflicts, 'image')} {'repeats' if n_conflicts == 1 else 'repeat'} another one, pixel for pixel, that "
-            f"has another class ({example}); "
-            "check the labels."
+            f"has another class ({example}); check the labels."
         )
     return tuple(warnings)
 

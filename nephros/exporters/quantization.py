@@ -127,10 +127,8 @@ class Quantizer:
         expanded_rows = self._expand(chain, rows)
         row_of_channel = expanded_rows.reshape(len(expanded_rows), -1)[:, 0].astype(np.int64)
         largest = np.abs(stored).reshape(len(stored), -1).max(axis=1)
-        if (
-            len(node.input) > 2
-        ):  # the bias, in steps of both scales, has to fit into 32 bits, beside filters of nearly 0 too
-            bias = self._initializers[node.input[2]]
+        bias = self._initializers[node.input[2]] if len(node.input) > 2 else None
+        if bias is not None:  # in steps of both scales it has to fit into 32 bits, beside filters of nearly 0, too
             np.maximum.at(largest, row_of_channel, np.abs(bias) / input_scale * (MAX_WEIGHT / 2**30))
         row_scales = np.maximum(largest, 1e-12) / MAX_WEIGHT
         quantized = np.rint(stored / row_scales.reshape(-1, *[1] * (stored.ndim - 1))).astype(np.int8)
@@ -143,9 +141,9 @@ class Quantizer:
             tensor = copy.output[0]
             edits.nodes.append(copy)
         node.input[1] = edits.dequantize(tensor, scales, np.zeros(len(scales), dtype=np.int8))
-        if len(node.input) > 2:
+        if bias is not None:
             bias_scales = scales * np.float32(input_scale)
-            bias_int32 = np.rint(self._initializers[node.input[2]] / bias_scales).astype(np.int32)
+            bias_int32 = np.rint(bias / bias_scales).astype(np.int32)
             bias_name = edits.constant(f"{node.name}_bias_int32", bias_int32)
             node.input[2] = edits.dequantize(bias_name, bias_scales, np.zeros(len(scales), dtype=np.int32))
 

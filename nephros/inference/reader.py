@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nephros.data.folders.voxel_table import VoxelTable
+from nephros.data.images.color import PLANE_NAMES
 from nephros.data.images.decoded_image import DecodedImage
 from nephros.data.images.decoder import ImageDecoder
 from nephros.data.images.decoding import strict_pillow_warnings
@@ -380,9 +381,8 @@ def _display_path(path: Path | StackUrl | InMemoryFile) -> str:
 
 def _plane_number(channel: int | str) -> int | None:
     """Return which plane of an image a stack's channel would be: images have no names of channels but those of colors."""
-    colors = ("red", "green", "blue")
     if isinstance(channel, str):
-        return colors.index(channel.lower()) if channel.lower() in colors else None
+        return PLANE_NAMES.index(channel.lower()) if channel.lower() in PLANE_NAMES else None
     return channel
 
 

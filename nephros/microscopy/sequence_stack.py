@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from nephros.data.images.color import signal_planes
+from nephros.data.images.color import PLANE_NAMES, signal_planes
 from nephros.data.images.decoder import ImageDecoder
 from nephros.data.images.decoding import strict_pillow_warnings
 from nephros.data.images.tiff_decoding import decode_page
@@ -31,8 +31,6 @@ from nephros.microscopy.voxel_size import VoxelSize
 from nephros.microscopy.zarr_digest import zarr_digest
 from nephros.microscopy.zarr_files import is_zarr_folder, is_zarr_zip
 
-COLOR_NAMES = ("red", "green", "blue")
-"""Names of a color image's planes, which are its channels."""
 _SMALL_SIDE = 64
 """Pixels per side up to which images whose names don't mark slices may be images of single cells."""
 
@@ -87,7 +85,7 @@ def _stack_of_files(path: Path, files: Sequence[Path], options: StackOptions, is
     plane, n_channels = None, 1
     if options.channel is not None:
         n_channels = _read_planes(files[0]).shape[2]
-        names = COLOR_NAMES[:n_channels] if n_channels > 1 else ()
+        names = PLANE_NAMES[:n_channels] if n_channels > 1 else ()
         plane = choose_index("channel", options.channel, names, n_channels, path.name)
     first = _read_slice(files[0], plane)
 

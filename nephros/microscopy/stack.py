@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -74,10 +74,14 @@ class StackOptions:
 
         The channel may be a color plane of such images, and where the mask is a pattern, each image may be a stack of its own.
         """
-        if self.mask is not None and "{" in self.mask:
-            return False
-        choices = (self.image, self.voxel_size, self.axes, self.min_volume, self.mask, self.level, self.time_point)
-        return any(choice is not None for choice in (*choices, self.stitch_threshold, self.segment))
+        return not (self.mask is not None and "{" in self.mask) and bool(self.only_for_stacks)
+
+    @property
+    def only_for_stacks(self) -> list[str]:
+        """Names of what is said and holds for stacks only: all but the channel, which may be a color plane of an image."""
+        return [
+            field.name for field in fields(self) if field.name != "channel" and getattr(self, field.name) is not None
+        ]
 
     def check_single(self, name: str, axes: str) -> None:
         """Raise InvalidArgument where a user chooses what a file of a single image, time point and channel doesn't have.

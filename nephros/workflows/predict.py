@@ -24,7 +24,6 @@ from nephros.text_tables import join_words
 
 MAX_FILE_PIXELS = 20_000_000_000
 """Twice as many as TissueMNIST has at 224 x 224 pixels."""
-_STACK_ONLY = ("image", "axes", "level", "time_point", "voxel_size", "min_volume", "stitch_threshold", "segment")
 _MAX_NAMED = 3
 """Stacks that one note names."""
 MIN_PROGRESS_INPUTS = 500
@@ -207,10 +206,9 @@ def _conversion_notes(reader: CellReader) -> list[str]:
 
 def _unused_options(reader: CellReader, options: StackOptions) -> list[str]:
     """Return a note on options that only stacks have, where no input is one."""
-    given = [f"`{name}`" for name in _STACK_ONLY if getattr(options, name) is not None]
-    if not given or reader.located or reader.errors:
+    if not options.only_for_stacks or reader.located or reader.errors:
         return []
-    return [f"{join_words(given)} had no effect: no input is a stack"]
+    return [f"{join_words(f'`{name}`' for name in options.only_for_stacks)} had no effect: no input is a stack"]
 
 
 def merge_notes(notes: Sequence[str], stacks: Sequence[str]) -> list[str]:

@@ -138,19 +138,19 @@ def test_a_server_that_is_killed_while_training_data_is_written_leaves_an_interr
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = _labeled_project(tmp_path)
-    seen: list[Job] = []
+    jobs_after_kill: list[Job] = []
 
     def write_and_look(project: Project, out: Path) -> None:
         out.parent.mkdir()
         out.write_bytes(b"training data")
-        seen.extend(FinetuneJobs(project).jobs())  # what a server finds that starts after a kill at this moment
+        jobs_after_kill.extend(FinetuneJobs(project).jobs())  # as the next server finds them
         assert not out.exists()
         raise IncompleteError("This server ends.")
 
     monkeypatch.setattr("nephros.annotation.jobs.write_training_data", write_and_look)
     with pytest.raises(IncompleteError):
         FinetuneJobs(project).start("mine")
-    assert [(job.id, job.run, job.state) for job in seen] == [("finetune-1", "mine", "interrupted")]
+    assert [(job.id, job.run, job.state) for job in jobs_after_kill] == [("finetune-1", "mine", "interrupted")]
 
 
 @pytest.mark.parametrize(("ends_by", "state"), [("cancel", "canceled"), ("close", "interrupted")])

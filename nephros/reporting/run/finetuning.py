@@ -8,9 +8,7 @@ import numpy as np
 
 from nephros.data.dataset import Dataset
 from nephros.data.volumes import IndexedImages, SlicesTiles
-from nephros.evaluation.held_out import read_held_out
 from nephros.evaluation.largest_class import no_better_than_largest_class
-from nephros.evaluation.metrics import compute_metrics
 from nephros.finetuning.choice import explain_choice
 from nephros.finetuning.label_review import (
     ClassRecall,
@@ -55,12 +53,12 @@ def review_finetuning(contents: RunContents, dataset: Dataset | None) -> Finetun
     Raises:
         FileError: the stored predictions of cross-validation are damaged.
     """
-    record, held_out = contents.info.finetuning, read_held_out(contents.folder)
-    if record is None or held_out is None:
+    record, evaluation = contents.info.finetuning, contents.cross_validation
+    if record is None or evaluation is None:
         return None
+    held_out, metrics = (evaluation.probabilities, evaluation.labels), evaluation.metrics
     class_names = contents.class_names
     train = dataset.train if dataset is not None and np.array_equal(dataset.train.labels, held_out[1]) else None
-    metrics = compute_metrics(*held_out, tuple(class_names))
     suspicious = []
     if not no_better_than_largest_class(contents.info, metrics):
         suspicious = suspicious_labels(*held_out, class_names, None if train is None else train.names)

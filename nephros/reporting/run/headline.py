@@ -9,14 +9,13 @@ import numpy as np
 
 from nephros.data.split import SPLIT_ADJECTIVES
 from nephros.evaluation.confusions import never_predicted
-from nephros.evaluation.held_out import read_held_out
 from nephros.evaluation.largest_class import (
     LargestClass,
     largest_class,
     largest_class_of_split,
     no_better_than_largest_class,
 )
-from nephros.evaluation.metrics import Metrics, compute_metrics, wilson_interval
+from nephros.evaluation.metrics import Metrics, wilson_interval
 from nephros.evaluation.scoring import Evaluation
 from nephros.evaluation.significance import macro_auc_interval, macro_f1_interval
 from nephros.reporting.run.run_contents import RunContents
@@ -65,9 +64,8 @@ def headlines(contents: RunContents) -> list[Headline]:
         for split in ("test", "val")
         if split in contents.evaluations
     ]
-    if evaluated and (held_out := read_held_out(contents.folder)) is not None:
-        metrics = compute_metrics(*held_out, tuple(contents.class_names))
-        headline = _from_evaluation(contents, Evaluation(metrics, *held_out), "val", "in cross-validation")
+    if evaluated and contents.cross_validation is not None:
+        headline = _from_evaluation(contents, contents.cross_validation, "val", "in cross-validation")
         is_larger = evaluated[-1].split == "val" and headline.n_images > evaluated[-1].n_images
         evaluated.insert(len(evaluated) - 1 if is_larger else len(evaluated), headline)
     return evaluated or ([_from_last_epoch(contents)] if contents.history else [])

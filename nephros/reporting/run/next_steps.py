@@ -16,9 +16,12 @@ def next_steps(contents: RunContents) -> list[tuple[str, str]]:
     if not contents.is_complete:
         steps = [("Continue the run", f"nephros train --resume {run}")] if has_data_source else []
         return [*steps, ("Write this report again", f"nephros report {run}")] if steps else steps
-    steps = [("Classify your own images", f"nephros predict IMAGES --model {run}")]
-    if info.input_conversion.get("target_voxel_size"):  # trained on nuclei of stacks
-        steps = [("Classify the nuclei of a stack", f"nephros predict STACK --mask MASK --model {run} --out FOLDER")]
+    is_of_stacks = info.input_conversion.get("target_voxel_size") is not None
+    steps = [
+        ("Classify the nuclei of a stack", f"nephros predict STACK --mask MASK --model {run} --out FOLDER")
+        if is_of_stacks
+        else ("Classify your own images", f"nephros predict IMAGES --model {run}")
+    ]
     if "test" not in contents.metrics and has_data_source:
         steps.insert(
             0,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from nephros.data.dataset import Dataset
 from nephros.errors import IncompatibleError, IncompleteError, NephrosError
+from nephros.evaluation.held_out import read_held_out
 from nephros.evaluation.metrics import Metrics, compute_metrics
 from nephros.evaluation.scoring import Evaluation
 from nephros.recipe import Recipe
@@ -32,6 +34,12 @@ class RunContents:
     evaluations: dict[str, Evaluation]
     """Split -> metrics and predictions, for val and test if they have been evaluated."""
     test_reads: list[TestRead]
+
+    @cached_property
+    def cross_validation(self) -> Evaluation | None:
+        """Of a fine-tuned run: on its training images, by models that did not see them; FileError where its file is damaged."""
+        held_out = read_held_out(self.folder)
+        return None if held_out is None else Evaluation(compute_metrics(*held_out, tuple(self.class_names)), *held_out)
 
     @property
     def class_names(self) -> list[str]:
