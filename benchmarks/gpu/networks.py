@@ -77,6 +77,10 @@ NETWORKS = {
             ("nephros-large", "second-128"), "nephros-distilled",
         ),
         Network(
+            "third-64", "frontier", "nephros-distilled", 90, {**LARGE_BATCHES, "seed": 34}, ("nephros-large",),
+            "nephros-distilled",
+        ),
+        Network(
             "second-32", "frontier", "nephros-fast", 100,
             {**LARGE_BATCHES, "seed": 33, "distillation_weight": 0.9, "tta_views": 1}, ("nephros-large", "nephros-distilled"),
             "nephros-fast",

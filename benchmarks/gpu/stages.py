@@ -43,9 +43,11 @@ STAGES = {
         Stage("tests", "tests that need a GPU", minutes=2.0),
         Stage("transfer", "sources and draws of the transfer experiment that are missing"),
         Stage("student", "nephros-large once more, and nephros-distilled, taught by both", ("second-128", "second-64")),
+        Stage("third", "nephros-distilled, taught by nephros-large once more", ("third-64",)),
         Stage("fast", "nephros-fast, taught by the larger bundled models", ("second-32",)),
         Stage("seeds", "nephros by its whole recipe, three seeds", ("nephros-0", "nephros-1", "nephros-2")),
-        Stage("resnets", "MedMNIST's ResNets, as many of their epochs as fit", ("medmnist-resnet18-0", "medmnist-resnet50-0")),
+        Stage("resnet18", "MedMNIST's ResNet-18, as many of its epochs as fit", ("medmnist-resnet18-0",)),
+        Stage("resnet50", "MedMNIST's ResNet-50, likewise", ("medmnist-resnet50-0",)),
         Stage("strong", "strong-baseline, in the epochs that fit", ("strong-baseline-0",)),
         Stage(
             "frontier", "three wide teachers and three students of theirs",
