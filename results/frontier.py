@@ -24,10 +24,14 @@ from nephros.training.history import read_history
 from results.figure_data import save_figure, shows
 
 HERE = Path(__file__).parent
-NETWORKS = ("wide-128", "wide-160", "deep-96", "student-64", "student-128", "student-160", "second-128", "second-64")
+NETWORKS = (
+    "wide-128", "wide-160", "deep-96", "student-64", "student-128", "student-160", "second-128", "second-64", "second-32", "third-64",
+)  # fmt: skip
 """Trained on a GPU, each with its record; those of later runs follow."""
 CPU_RECIPES = {"nephros": "nephros-history.csv", "nephros-distilled": "nephros-distilled-history.csv"}
 """Recipe in nephros.csv, trained on a CPU, and the epochs of its first seed."""
+EARLIER = "frontier-earlier.csv"
+"""Rows of networks whose records are not here: `nephros-fast` as it was bundled until the GPU trained it."""
 STUDENTS = NETWORKS[3:6]
 """Taught by the first three."""
 LABEL_PLACES = {
@@ -36,7 +40,9 @@ LABEL_PLACES = {
     "nephros-distilled": ((7, 0), "left"),
     "student-64": ((7, 0), "left"),
     "student-128": ((-7, -9), "right"),
-    "second-64": ((-7, 2), "right"),
+    "second-64": ((-7, 0), "right"),
+    "third-64": ((-7, 3), "right"),
+    "second-32": ((7, 0), "left"),
     "second-128": ((-7, 2), "right"),
     "wide-128": ((-7, 1), "right"),
     "deep-96": ((-7, -8), "right"),
@@ -54,7 +60,7 @@ def frontier_rows() -> list[dict[str, str]]:
     """Return a row per network, by rising multiply-adds."""
     zoo = {row["name"]: row for row in _read_csv("zoo.csv")}
     rows = [_cpu_row(row) for row in _read_csv("nephros.csv") if row["recipe"] in CPU_RECIPES]
-    rows += [_bundled_row(zoo["nephros-fast"])]
+    rows += _read_csv(EARLIER)
     later = sorted({folder.name for folder in (HERE / "frontier-runs").iterdir()} - {*NETWORKS})
     rows += [_gpu_row(name, zoo) for name in (*NETWORKS, *later)]
     return sorted(rows, key=lambda row: (int(row["multiply_adds"]), float(row["val_accuracy"])))
@@ -72,19 +78,6 @@ def _cpu_row(row: dict[str, str]) -> dict[str, str]:
         device="CPU, 1 thread",
         distilled_from=row["distilled_from"].replace(" ", ", "),
         **{key: row[key] for key in ("parameters", "multiply_adds", "epochs", "command")},
-    )
-
-
-def _bundled_row(row: dict[str, str]) -> dict[str, str]:
-    epochs = read_history(HERE / "nephros-fast-bundled-history.csv")
-    keys = ("val_accuracy", "val_tta", "test_accuracy", "test_tta", "parameters", "distilled_from", "command")
-    return _row(
-        network=f"{row['name']} (bundled)",
-        multiply_adds=row["multiply-adds"],
-        epochs=str(len(epochs)),
-        minutes=format_number(sum(epoch.seconds for epoch in epochs) / 60, 1),
-        device="CPU, 1 thread",
-        **{key: row[key] for key in keys},
     )
 
 

@@ -15,10 +15,10 @@ from nephros.inference.onnx_file import read_metadata
 from nephros.models.serialization import deserialize
 
 DESCRIPTIONS = {
-    "nephros-fast": "The fastest of the bundled models: a quarter of the default's multiply-adds per image, for about three "
-    "points of accuracy less.",
-    "nephros-distilled": "The default of the bundled models, by accuracy against images per second: the faster one is about "
-    "three points less accurate, and the one that is half a point more accurate takes several times as long per image.",
+    "nephros-fast": "The fastest of the bundled models: a quarter of the default's multiply-adds per image, for about one "
+    "and a half points of accuracy less.",
+    "nephros-distilled": "The default of the bundled models, by accuracy against images per second: the faster one is about one "
+    "and a half points less accurate, and the one that is half a point more accurate takes several times as long per image.",
     "nephros-large": "The most accurate of the bundled models, with several times the default's multiply-adds per image: for a "
     "GPU, or where half a point of accuracy is worth the wait.",
 }

@@ -27,10 +27,10 @@ from results.figure_data import save_figure, shows
 HERE = Path(__file__).parent
 SPEED_RECORD = RESULTS / "predict_modes.json"
 COMMANDS = {
-    "nephros-distilled": "python -m benchmarks.gpu --runs RUNS --stages student; "
-    "python -m results.bundle nephros-distilled=RUNS/frontier/second-64",
-    "nephros-fast": "nephros train nephros-fast --teachers nephros-distilled --distillation_weight 0.9 --optimizer.lr 0.02 "
-    "--tta_views 1 --test",
+    "nephros-distilled": "python -m benchmarks.gpu --runs RUNS --stages third; "
+    "python -m results.bundle nephros-distilled=RUNS/frontier/third-64",
+    "nephros-fast": "python -m benchmarks.gpu --runs RUNS --stages fast; "
+    "python -m results.bundle nephros-fast=RUNS/frontier/second-32",
     "nephros-large": "python -m benchmarks.gpu --runs RUNS --stages student; "
     "python -m results.bundle nephros-large=RUNS/frontier/second-128",
 }
