@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,17 @@ def test_vector_scaling_does_not_depend_on_the_scale_of_the_scores() -> None:
         return float(torch.nn.functional.cross_entropy(scale * factor * scores + shift, labels))
 
     assert loss(0.001) == pytest.approx(loss(1.0), abs=1e-4) == pytest.approx(loss(1000.0), abs=1e-4)
+
+
+def test_vector_scaling_takes_a_class_whose_score_is_the_same_for_all_images() -> None:
+    generator = torch.Generator().manual_seed(2)
+    near, far = math.log(0.6), math.log(0.1)  # of one neighbor, which is never of class 3
+    labels = torch.randint(4, (60,), generator=generator)
+    neighbors = torch.where(torch.rand(60, generator=generator) < 0.5, labels, 0) % 3
+    scores = torch.full((60, 4), far).scatter_(1, neighbors[:, None], near)
+    scale, shift = fit_vector_scaling(scores, labels)
+    cross_entropy = torch.nn.functional.cross_entropy
+    assert cross_entropy(scale * scores + shift, labels) < min(cross_entropy(scores, labels), math.log(4))
 
 
 def test_seeds_beyond_32_bits_work() -> None:

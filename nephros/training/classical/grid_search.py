@@ -112,7 +112,8 @@ def fit_vector_scaling(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     2017) is Platt scaling with a slope per class; the problem is convex and is solved by L-BFGS in float64.
     """
     scores = scores.double()
-    std = scores.std(dim=0, correction=0).clamp_min(1e-12)
+    std = scores.std(dim=0, correction=0)
+    std = torch.where(std > 1e-9 * scores.abs().amax(dim=0), std, 1.0)  # a class that no image is near has one score
     scores = scores / std  # so that a step suits small scores as well as large ones
     scale = torch.ones(scores.shape[1], dtype=torch.float64, device=scores.device, requires_grad=True)
     shift = torch.zeros_like(scale, requires_grad=True)
